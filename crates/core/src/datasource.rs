@@ -1,0 +1,130 @@
+//! Kinds of database a datasource can be, and how well each is looked after.
+
+/// Every database type a dialect may name. Types without a driver can be stored, not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DatabaseType {
+    Postgres,
+    Redshift,
+    CrateDb,
+    MySql,
+    MariaDb,
+    Sqlite,
+    BigQuery,
+    Snowflake,
+    Athena,
+    Databricks,
+    Presto,
+    Trino,
+    SqlServer,
+    Oracle,
+    MongoDb,
+    Vertica,
+    ClickHouse,
+}
+
+/// How far a driver is proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grade {
+    /// Tested on a live server in every run of the test suite.
+    Stable,
+    /// Speaks a protocol we test, on a server we do not.
+    Untested,
+    /// There is no driver: the datasource can be stored and nothing else.
+    NoDriver,
+}
+
+/// Which SQL a datasource speaks, where that changes what we write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SqlDialect {
+    Postgres,
+    Redshift,
+    CrateDb,
+    /// MySQL and MariaDB.
+    MySql,
+    Sqlite,
+}
+
+impl DatabaseType {
+    pub const ALL: [DatabaseType; 17] = [
+        DatabaseType::Postgres,
+        DatabaseType::Redshift,
+        DatabaseType::CrateDb,
+        DatabaseType::MySql,
+        DatabaseType::MariaDb,
+        DatabaseType::Sqlite,
+        DatabaseType::BigQuery,
+        DatabaseType::Snowflake,
+        DatabaseType::Athena,
+        DatabaseType::Databricks,
+        DatabaseType::Presto,
+        DatabaseType::Trino,
+        DatabaseType::SqlServer,
+        DatabaseType::Oracle,
+        DatabaseType::MongoDb,
+        DatabaseType::Vertica,
+        DatabaseType::ClickHouse,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DatabaseType::Postgres => "postgres",
+            DatabaseType::Redshift => "redshift",
+            DatabaseType::CrateDb => "cratedb",
+            DatabaseType::MySql => "mysql",
+            DatabaseType::MariaDb => "mariadb",
+            DatabaseType::Sqlite => "sqlite",
+            DatabaseType::BigQuery => "bigquery",
+            DatabaseType::Snowflake => "snowflake",
+            DatabaseType::Athena => "athena",
+            DatabaseType::Databricks => "databricks",
+            DatabaseType::Presto => "presto",
+            DatabaseType::Trino => "trino",
+            DatabaseType::SqlServer => "sqlserver",
+            DatabaseType::Oracle => "oracle",
+            DatabaseType::MongoDb => "mongodb",
+            DatabaseType::Vertica => "vertica",
+            DatabaseType::ClickHouse => "clickhouse",
+        }
+    }
+
+    /// The canonical name or a usual alias.
+    pub fn parse(text: &str) -> Option<DatabaseType> {
+        match text {
+            "postgresql" => Some(DatabaseType::Postgres),
+            "mssql" => Some(DatabaseType::SqlServer),
+            _ => DatabaseType::ALL.into_iter().find(|known| known.as_str() == text),
+        }
+    }
+
+    pub const fn grade(self) -> Grade {
+        match self {
+            DatabaseType::Postgres | DatabaseType::MySql | DatabaseType::MariaDb | DatabaseType::Sqlite => {
+                Grade::Stable
+            }
+            DatabaseType::Redshift | DatabaseType::CrateDb => Grade::Untested,
+            _ => Grade::NoDriver,
+        }
+    }
+
+    /// `None` where there is no driver.
+    pub const fn dialect(self) -> Option<SqlDialect> {
+        match self {
+            DatabaseType::Postgres => Some(SqlDialect::Postgres),
+            DatabaseType::Redshift => Some(SqlDialect::Redshift),
+            DatabaseType::CrateDb => Some(SqlDialect::CrateDb),
+            DatabaseType::MySql | DatabaseType::MariaDb => Some(SqlDialect::MySql),
+            DatabaseType::Sqlite => Some(SqlDialect::Sqlite),
+            _ => None,
+        }
+    }
+
+    /// The port a client would try first; `None` for files and services without one.
+    pub const fn default_port(self) -> Option<u16> {
+        match self {
+            DatabaseType::Postgres | DatabaseType::CrateDb => Some(5432),
+            DatabaseType::Redshift => Some(5439),
+            DatabaseType::MySql | DatabaseType::MariaDb => Some(3306),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The one small list of error kinds. Below the faces nobody knows a status code: a face maps each kind once.
+
+use std::fmt;
+use std::time::Duration;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, as far as a caller needs to tell cases apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// No credential, or one that does not hold.
+    Unauthenticated,
+    /// A known caller who may not do this.
+    Forbidden,
+    /// No such thing, or none that this caller may know of.
+    NotFound,
+    /// The request itself is wrong; `Error::faults` says where.
+    Invalid,
+    /// The request contradicts what is there (a name taken, a run that has ended).
+    Conflict,
+    /// A condition the caller set does not hold.
+    PreconditionFailed,
+    /// More than a limit allows.
+    TooLarge,
+    /// Too many requests, or too many of a costly kind at once.
+    RateLimited,
+    /// A database, node, disk or repository does not answer; trying again may help.
+    Unavailable,
+    /// Our own fault. The cause is logged under the request id and never shown.
+    Internal,
+}
+
+impl ErrorKind {
+    pub const ALL: [ErrorKind; 10] = [
+        ErrorKind::Unauthenticated,
+        ErrorKind::Forbidden,
+        ErrorKind::NotFound,
+        ErrorKind::Invalid,
+        ErrorKind::Conflict,
+        ErrorKind::PreconditionFailed,
+        ErrorKind::TooLarge,
+        ErrorKind::RateLimited,
+        ErrorKind::Unavailable,
+        ErrorKind::Internal,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::Unauthenticated => "unauthenticated",
+            ErrorKind::Forbidden => "forbidden",
+            ErrorKind::NotFound => "not_found",
+            ErrorKind::Invalid => "invalid",
+            ErrorKind::Conflict => "conflict",
+            ErrorKind::PreconditionFailed => "precondition_failed",
+            ErrorKind::TooLarge => "too_large",
+            ErrorKind::RateLimited => "rate_limited",
+            ErrorKind::Unavailable => "unavailable",
+            ErrorKind::Internal => "internal",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<ErrorKind> {
+        ErrorKind::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// One thing that is wrong with a request: where, what, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The domain's name of the field, dotted for nested ones (`layout.0.width`). Empty: the request as a whole.
+    pub field: String,
+    /// A stable word for the fault: `required`, `type`, `range`, `enum`, `unknown`, `taken`, …
+    pub code: &'static str,
+    /// A sentence without the field's name in front.
+    pub message: String,
+}
+
+impl Fault {
+    pub fn new(field: impl Into<String>, code: &'static str, message: impl Into<String>) -> Fault {
+        Fault { field: field.into(), code, message: message.into() }
+    }
+
+    pub fn required(field: impl Into<String>) -> Fault {
+        Fault::new(field, "required", "is required")
+    }
+}
+
+/// An error as every layer below the faces returns it.
+#[derive(Debug, Clone)]
+pub struct Error {
+    pub kind: ErrorKind,
+    /// A stable word inside the kind, for dialects that name cases (`account_inactive`, `execution_not_complete`).
+    pub code: &'static str,
+    /// Short, specific, and without anything secret. For `Internal` it is for the log only.
+    pub message: String,
+    pub faults: Vec<Fault>,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
+}
+
+impl Error {
+    pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Error {
+        Error { kind, code, message: message.into(), faults: Vec::new(), retry_after: None }
+    }
+
+    pub fn unauthenticated(code: &'static str, message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Unauthenticated, code, message)
+    }
+
+    pub fn forbidden(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Forbidden, "forbidden", message)
+    }
+
+    /// `what` is the noun as a person calls it: "datasource", "run".
+    pub fn not_found(what: &str) -> Error {
+        Error::new(ErrorKind::NotFound, "not_found", format!("there is no such {what}"))
+    }
+
+    pub fn invalid(faults: Vec<Fault>) -> Error {
+        let message = match faults.as_slice() {
+            [] => "the request is not valid".to_owned(),
+            [one] if one.field.is_empty() => one.message.clone(),
+            [one] => format!("{} {}", one.field, one.message),
+            many => format!("{} things in the request are not valid", many.len()),
+        };
+        Error { faults, ..Error::new(ErrorKind::Invalid, "invalid", message) }
+    }
+
+    pub fn fault(field: impl Into<String>, code: &'static str, message: impl Into<String>) -> Error {
+        Error::invalid(vec![Fault::new(field, code, message)])
+    }
+
+    pub fn conflict(code: &'static str, message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Conflict, code, message)
+    }
+
+    pub fn too_large(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::TooLarge, "too_large", message)
+    }
+
+    pub fn rate_limited(message: impl Into<String>, retry_after: Duration) -> Error {
+        Error {
+            retry_after: Some(retry_after),
+            ..Error::new(ErrorKind::RateLimited, "rate_limited", message)
+        }
+    }
+
+    pub fn unavailable(code: &'static str, message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Unavailable, code, message)
+    }
+
+    pub fn internal(cause: impl fmt::Display) -> Error {
+        Error::new(ErrorKind::Internal, "internal", cause.to_string())
+    }
+
+    #[must_use]
+    pub fn with_code(mut self, code: &'static str) -> Error {
+        self.code = code;
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Collects faults so that a request is refused with all of them at once.
+#[derive(Debug, Default)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    pub fn push(&mut self, field: impl Into<String>, code: &'static str, message: impl Into<String>) {
+        self.0.push(Fault::new(field, code, message));
+    }
+
+    pub fn add(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
+    /// Keeps the value, or notes the fault and gives `None`.
+    pub fn take<T>(&mut self, result: Result<T, Fault>) -> Option<T> {
+        result.map_err(|fault| self.0.push(fault)).ok()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `Err` when anything was collected.
+    pub fn finish(self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::invalid(self.0)) }
+    }
+}

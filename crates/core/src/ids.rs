@@ -1,0 +1,73 @@
+//! Typed ids. Every noun has an integer of its own kind; organizational units and runs have a UUID as well.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::Result;
+
+/// Ids stay below this bound, so that every one of them has a hash-id of twelve symbols (see `hashid`).
+pub const ID_BOUND: i64 = 150_094_635_296_999_121; // 27^12
+
+/// The sequences: one for each kind of noun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IdKind(pub &'static str);
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $kind:literal;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+            pub struct $name(pub i64);
+
+            impl $name {
+                pub const KIND: IdKind = IdKind($kind);
+            }
+
+            impl fmt::Display for $name {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    self.0.fmt(f)
+                }
+            }
+
+            impl From<i64> for $name {
+                fn from(id: i64) -> $name {
+                    $name(id)
+                }
+            }
+        )*
+    };
+}
+
+ids! {
+    UserId = "user";
+    GroupId = "group";
+    /// The root is 1; its UUID is the nil UUID.
+    OuId = "ou";
+    RoleId = "role";
+    GrantId = "grant";
+    /// A key of any API; a Clumio token too.
+    KeyId = "key";
+    SessionId = "session";
+    DatasourceId = "datasource";
+    AgentId = "agent";
+    RunId = "run";
+    AuditId = "audit";
+    EventId = "event";
+    ScheduleId = "schedule";
+    DashboardId = "dashboard";
+    ReportId = "report";
+    FilterId = "filter";
+    SnippetId = "snippet";
+}
+
+impl OuId {
+    pub const ROOT: OuId = OuId(1);
+}
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where new integers come from: blocks of the table `sequences`, or a counter in tests.
+pub trait Ids: Send + Sync + 'static {
+    fn next(&self, kind: IdKind) -> BoxFuture<'_, Result<i64>>;
+}

@@ -1,0 +1,28 @@
+//! The vocabulary every other crate speaks: ids, time, errors, authority, paging and the ports.
+//!
+//! What belongs here is small and still: values and traits without input or output. What must not enter:
+//! an async runtime, serde, a database client, a status code, or the name of a vendor.
+
+pub mod authority;
+pub mod clock;
+pub mod datasource;
+pub mod error;
+pub mod hashid;
+pub mod ids;
+pub mod opctx;
+pub mod page;
+pub mod random;
+pub mod run;
+pub mod schema;
+pub mod secret;
+pub mod source;
+
+pub use authority::{Action, Authority, Grant, Noun, Permission, Scope};
+pub use clock::{Clock, SystemClock};
+pub use error::{Error, ErrorKind, Fault, Result};
+pub use ids::{IdKind, Ids};
+pub use opctx::{Actor, OpCtx, OpKind};
+pub use page::{Page, PageOf};
+pub use random::Random;
+pub use run::{RunKind, RunState};
+pub use secret::Secret;
