@@ -1,0 +1,7 @@
+//! What every plane shares, with input and output: the metadata store, identity, secrets, audit, runs, events, the
+//! datasource inventory and blobs.
+//!
+//! Use cases are in `ops`, one function each; faces and the command line call those and nothing else here. What must
+//! not enter: a plane's nouns, HTTP, a dialect's names.
+
+pub mod store;

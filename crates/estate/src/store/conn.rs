@@ -1,0 +1,280 @@
+//! One connection of either database, with plain arguments and rows. Only what rule 8 of the design allows as a
+//! column type exists here.
+
+use jiff::Timestamp;
+use landreeve_core::{Error, ErrorKind, Result, clock, ids};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments, Postgres, Row as _, Sqlite, SqliteConnection};
+
+/// One bound value. The type is kept for NULL too: PostgreSQL wants to know it.
+#[derive(Debug, Clone)]
+pub enum Arg {
+    Int(Option<i64>),
+    Float(Option<f64>),
+    Text(Option<String>),
+    Bytes(Option<Vec<u8>>),
+}
+
+macro_rules! arg_from {
+    ($($from:ty => |$value:ident| $arg:expr;)*) => {
+        $(impl From<$from> for Arg {
+            fn from($value: $from) -> Arg { $arg }
+        })*
+    };
+}
+
+arg_from! {
+    i64 => |value| Arg::Int(Some(value));
+    u32 => |value| Arg::Int(Some(i64::from(value)));
+    Option<i64> => |value| Arg::Int(value);
+    bool => |value| Arg::Int(Some(i64::from(value)));
+    Option<bool> => |value| Arg::Int(value.map(i64::from));
+    f64 => |value| Arg::Float(Some(value));
+    &str => |value| Arg::Text(Some(value.to_owned()));
+    &String => |value| Arg::Text(Some(value.clone()));
+    String => |value| Arg::Text(Some(value));
+    Option<String> => |value| Arg::Text(value);
+    Option<&str> => |value| Arg::Text(value.map(str::to_owned));
+    Vec<u8> => |value| Arg::Bytes(Some(value));
+    Option<Vec<u8>> => |value| Arg::Bytes(value);
+    Timestamp => |value| Arg::Int(Some(value.as_microsecond()));
+    Option<Timestamp> => |value| Arg::Int(value.map(Timestamp::as_microsecond));
+    uuid::Uuid => |value| Arg::Text(Some(value.to_string()));
+}
+
+macro_rules! arg_from_ids {
+    ($($id:ident),*) => {
+        $(impl From<ids::$id> for Arg {
+            fn from(id: ids::$id) -> Arg { Arg::Int(Some(id.0)) }
+        }
+        impl From<Option<ids::$id>> for Arg {
+            fn from(id: Option<ids::$id>) -> Arg { Arg::Int(id.map(|id| id.0)) }
+        })*
+    };
+}
+
+arg_from_ids!(
+    UserId,
+    GroupId,
+    OuId,
+    RoleId,
+    GrantId,
+    KeyId,
+    SessionId,
+    DatasourceId,
+    AgentId,
+    RunId,
+    AuditId,
+    EventId,
+    ScheduleId,
+    DashboardId,
+    ReportId,
+    FilterId,
+    SnippetId
+);
+
+pub struct Conn(Inner);
+
+enum Inner {
+    Sqlite(SqliteConnection),
+    SqlitePooled(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+/// A row; columns are read by position, in the order of the SELECT.
+pub enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl Conn {
+    pub(super) fn sqlite(conn: SqliteConnection) -> Conn {
+        Conn(Inner::Sqlite(conn))
+    }
+
+    pub(super) fn sqlite_pooled(conn: PoolConnection<Sqlite>) -> Conn {
+        Conn(Inner::SqlitePooled(conn))
+    }
+
+    pub(super) fn postgres(conn: PoolConnection<Postgres>) -> Conn {
+        Conn(Inner::Postgres(conn))
+    }
+
+    /// Takes the connection out of its pool, so that it is closed instead of used again.
+    pub(super) fn discard(self) {
+        if let Inner::Postgres(conn) = self.0 {
+            drop(conn.detach());
+        }
+    }
+
+    pub async fn all(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>> {
+        match &mut self.0 {
+            Inner::Sqlite(conn) => sqlite_all(conn, sql, args).await,
+            Inner::SqlitePooled(conn) => sqlite_all(conn, sql, args).await,
+            Inner::Postgres(conn) => {
+                let rows = sqlx::query_with(sql, postgres_args(args)?).fetch_all(&mut **conn).await;
+                Ok(rows.map_err(store_error)?.into_iter().map(Row::Postgres).collect())
+            }
+        }
+    }
+
+    pub async fn opt(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Option<Row>> {
+        Ok(self.all(sql, args).await?.into_iter().next())
+    }
+
+    /// For queries that always give a row, such as counts.
+    pub async fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Row> {
+        self.opt(sql, args).await?.ok_or_else(|| Error::internal(format!("no row from: {sql}")))
+    }
+
+    /// Runs a statement and gives the number of rows it changed.
+    pub async fn exec(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64> {
+        match &mut self.0 {
+            Inner::Sqlite(conn) => sqlite_exec(conn, sql, args).await,
+            Inner::SqlitePooled(conn) => sqlite_exec(conn, sql, args).await,
+            Inner::Postgres(conn) => {
+                let done = sqlx::query_with(sql, postgres_args(args)?).execute(&mut **conn).await;
+                Ok(done.map_err(store_error)?.rows_affected())
+            }
+        }
+    }
+}
+
+async fn sqlite_all(conn: &mut SqliteConnection, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>> {
+    let rows = sqlx::query_with(sql, sqlite_args(args)?).fetch_all(conn).await.map_err(store_error)?;
+    Ok(rows.into_iter().map(Row::Sqlite).collect())
+}
+
+async fn sqlite_exec(conn: &mut SqliteConnection, sql: &'static str, args: Vec<Arg>) -> Result<u64> {
+    let done = sqlx::query_with(sql, sqlite_args(args)?).execute(conn).await.map_err(store_error)?;
+    Ok(done.rows_affected())
+}
+
+macro_rules! bind_all {
+    ($arguments:ty, $args:expr) => {{
+        let mut bound = <$arguments>::default();
+        for arg in $args {
+            match arg {
+                Arg::Int(value) => bound.add(value),
+                Arg::Float(value) => bound.add(value),
+                Arg::Text(value) => bound.add(value),
+                Arg::Bytes(value) => bound.add(value),
+            }
+            .map_err(Error::internal)?;
+        }
+        Ok(bound)
+    }};
+}
+
+fn sqlite_args(args: Vec<Arg>) -> Result<SqliteArguments> {
+    bind_all!(SqliteArguments, args)
+}
+
+fn postgres_args(args: Vec<Arg>) -> Result<PgArguments> {
+    bind_all!(PgArguments, args)
+}
+
+macro_rules! getters {
+    ($($(#[$doc:meta])* $name:ident / $optional:ident -> $type:ty;)*) => {
+        $(
+            $(#[$doc])*
+            pub fn $name(&self, at: usize) -> Result<$type> {
+                match self {
+                    Row::Sqlite(row) => row.try_get_unchecked(at).map_err(store_error),
+                    Row::Postgres(row) => row.try_get_unchecked(at).map_err(store_error),
+                }
+            }
+
+            pub fn $optional(&self, at: usize) -> Result<Option<$type>> {
+                match self {
+                    Row::Sqlite(row) => row.try_get_unchecked(at).map_err(store_error),
+                    Row::Postgres(row) => row.try_get_unchecked(at).map_err(store_error),
+                }
+            }
+        )*
+    };
+}
+
+impl Row {
+    getters! {
+        int / int_opt -> i64;
+        float / float_opt -> f64;
+        text / text_opt -> String;
+        bytes / bytes_opt -> Vec<u8>;
+    }
+
+    pub fn flag(&self, at: usize) -> Result<bool> {
+        Ok(self.int(at)? != 0)
+    }
+
+    pub fn flag_opt(&self, at: usize) -> Result<Option<bool>> {
+        Ok(self.int_opt(at)?.map(|value| value != 0))
+    }
+
+    pub fn time(&self, at: usize) -> Result<Timestamp> {
+        Ok(clock::from_micros(self.int(at)?))
+    }
+
+    pub fn time_opt(&self, at: usize) -> Result<Option<Timestamp>> {
+        Ok(self.int_opt(at)?.map(clock::from_micros))
+    }
+
+    pub fn id<I: From<i64>>(&self, at: usize) -> Result<I> {
+        Ok(I::from(self.int(at)?))
+    }
+
+    pub fn id_opt<I: From<i64>>(&self, at: usize) -> Result<Option<I>> {
+        Ok(self.int_opt(at)?.map(I::from))
+    }
+
+    pub fn uuid(&self, at: usize) -> Result<uuid::Uuid> {
+        self.text(at)?.parse().map_err(Error::internal)
+    }
+
+    /// A word of ours that the store holds as text.
+    pub fn word<T>(&self, at: usize, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
+        let text = self.text(at)?;
+        parse(&text).ok_or_else(|| Error::internal(format!("the store holds an unknown word: {text}")))
+    }
+
+    /// JSON that `stored.rs` of a plane describes.
+    pub fn json<T: serde::de::DeserializeOwned>(&self, at: usize) -> Result<T> {
+        serde_json::from_str(&self.text(at)?).map_err(Error::internal)
+    }
+}
+
+/// What a failed statement means to a use case.
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+pub fn store_error(error: sqlx::Error) -> Error {
+    match &error {
+        sqlx::Error::Database(database) => {
+            if database.is_unique_violation() {
+                return Error::conflict("taken", "something with this name or key is already there");
+            }
+            let code = database.code().unwrap_or_default();
+            // SQLITE_BUSY, SQLITE_IOERR, SQLITE_FULL, SQLITE_READONLY; PostgreSQL classes 53, 57, 08
+            let sqlite_down =
+                code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13));
+            let postgres_down =
+                ["53", "57", "08"].iter().any(|class| code.len() == 5 && code.starts_with(class));
+            if sqlite_down || postgres_down {
+                return Error::unavailable(
+                    "store",
+                    format!("the metadata store cannot do this now: {database}"),
+                );
+            }
+            Error::internal(&error)
+        }
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
+            Error::unavailable("store", format!("the metadata store does not answer: {error}"))
+        }
+        _ => Error::internal(&error),
+    }
+}
+
+/// Two errors of one kind are the same to a conformance test.
+pub fn is_taken(error: &Error) -> bool {
+    error.kind == ErrorKind::Conflict && error.code == "taken"
+}

@@ -1,0 +1,59 @@
+//! New integers, taken in blocks from the table `sequences`. A block that a crash loses leaves a gap, which is fine.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use landreeve_core::ids::{BoxFuture, ID_BOUND};
+use landreeve_core::{Error, IdKind, Ids, Result};
+use tokio::sync::Mutex;
+
+use super::{Store, Tx};
+use crate::args;
+
+const BLOCK: i64 = 64;
+/// The first id of every sequence: 1 is left to rows that a migration or the first start makes (the root, `admin`).
+const FIRST: i64 = 2;
+
+pub struct StoreIds {
+    store: Store,
+    blocks: Mutex<HashMap<&'static str, Range<i64>>>,
+}
+
+impl StoreIds {
+    pub fn new(store: Store) -> StoreIds {
+        StoreIds { store, blocks: Mutex::new(HashMap::new()) }
+    }
+
+    async fn take(&self, kind: IdKind) -> Result<i64> {
+        // An async lock: whoever finds the block empty reserves the next one while the others wait for it.
+        let mut blocks = self.blocks.lock().await;
+        let block = blocks.entry(kind.0).or_insert(0..0);
+        if let Some(id) = block.next() {
+            return Ok(id);
+        }
+        let name = kind.0;
+        *block = self.store.write(move |tx| Box::pin(reserve(tx, name))).await?;
+        block.next().ok_or_else(|| Error::internal(format!("the ids of kind {name} are used up")))
+    }
+}
+
+async fn reserve(tx: &mut Tx, kind: &'static str) -> Result<Range<i64>> {
+    let row = tx
+        .one(
+            "INSERT INTO sequences (kind, next) VALUES ($1, $2) \
+             ON CONFLICT (kind) DO UPDATE SET next = sequences.next + $3 RETURNING next",
+            args![kind, FIRST + BLOCK, BLOCK],
+        )
+        .await?;
+    let end = row.int(0)?;
+    if end >= ID_BOUND {
+        return Err(Error::internal(format!("the ids of kind {kind} are used up")));
+    }
+    Ok(end - BLOCK..end)
+}
+
+impl Ids for StoreIds {
+    fn next(&self, kind: IdKind) -> BoxFuture<'_, Result<i64>> {
+        Box::pin(self.take(kind))
+    }
+}

@@ -1,0 +1,188 @@
+//! The metadata store: one code path over SQLite and PostgreSQL.
+//!
+//! Reads take a connection from a pool. Writes are closures over a transaction: on SQLite one writer gathers the
+//! closures that wait, runs each in a savepoint, commits once and then answers all (group commit); on PostgreSQL
+//! each has a transaction of its own. What must not enter: the meaning of any table.
+
+mod conn;
+mod dialect;
+mod ids;
+mod migrate;
+mod notices;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use landreeve_core::ids::BoxFuture;
+use landreeve_core::{Error, Result};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgPool, SqlitePool};
+
+pub use conn::{Arg, Conn, Row, store_error};
+pub use dialect::Dialect;
+pub use ids::StoreIds;
+pub use migrate::{MigrationSet, Migrations};
+pub use notices::{Notice, Notices};
+pub use writer::Tx;
+
+use crate::store::writer::Writer;
+
+/// Gives `Vec<Arg>`: `args![id, name]`.
+#[macro_export]
+macro_rules! args {
+    ($($value:expr),* $(,)?) => { vec![$($crate::store::Arg::from($value)),*] };
+}
+
+/// Where the metadata lives.
+#[derive(Debug, Clone)]
+pub enum Location {
+    /// A file, made when it is not there.
+    Sqlite(PathBuf),
+    /// `postgres://…`
+    Postgres(String),
+}
+
+impl Location {
+    /// A `postgres://` address, or else the path of a SQLite file (with or without `sqlite://`).
+    pub fn parse(text: &str) -> Location {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Location::Postgres(text.to_owned());
+        }
+        Location::Sqlite(PathBuf::from(text.strip_prefix("sqlite://").unwrap_or(text)))
+    }
+}
+
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pools: Pools,
+    writer: Writer,
+    notices: Notices,
+}
+
+enum Pools {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+const READERS: u32 = 4;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Store {
+    /// Opens the store and brings it to the schema of this program.
+    pub async fn open(location: &Location, migrations: &Migrations) -> Result<Store> {
+        match location {
+            Location::Sqlite(path) => Store::open_sqlite(path, migrations).await,
+            Location::Postgres(url) => Store::open_postgres(url, migrations).await,
+        }
+    }
+
+    async fn open_sqlite(path: &Path, migrations: &Migrations) -> Result<Store> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .statement_cache_capacity(256);
+        migrate::sqlite(&options, path, migrations).await?;
+        let writer = Writer::sqlite(options.clone()).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_with(options.pragma("query_only", "ON"))
+            .await
+            .map_err(store_error)?;
+        Ok(Store::assemble(Pools::Sqlite(readers), writer))
+    }
+
+    async fn open_postgres(url: &str, migrations: &Migrations) -> Result<Store> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|error| {
+                Error::fault("database", "format", format!("is not a PostgreSQL address: {error}"))
+            })?
+            .application_name("landreeve");
+        let pool = PgPoolOptions::new()
+            .max_connections(16)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await
+            .map_err(store_error)?;
+        migrate::postgres(&pool, migrations).await?;
+        let writer = Writer::postgres(pool.clone());
+        Ok(Store::assemble(Pools::Postgres(pool), writer))
+    }
+
+    fn assemble(pools: Pools, writer: Writer) -> Store {
+        Store { inner: Arc::new(Inner { pools, writer, notices: Notices::new() }) }
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        match self.inner.pools {
+            Pools::Sqlite(_) => Dialect::Sqlite,
+            Pools::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// What this process has seen change. On PostgreSQL other nodes' changes arrive here too, once `listen` runs.
+    pub fn notices(&self) -> &Notices {
+        &self.inner.notices
+    }
+
+    /// A connection for reading.
+    pub async fn read(&self) -> Result<Conn> {
+        match &self.inner.pools {
+            Pools::Sqlite(pool) => Ok(Conn::sqlite_pooled(pool.acquire().await.map_err(store_error)?)),
+            Pools::Postgres(pool) => Ok(Conn::postgres(pool.acquire().await.map_err(store_error)?)),
+        }
+    }
+
+    /// Runs the closure in a transaction and answers when it is durable. An error rolls back what the closure did
+    /// and nothing else. Dropping the returned future does not undo the write.
+    pub async fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+    {
+        self.inner.writer.submit(self.inner.notices.clone(), work).await
+    }
+
+    /// Turns other nodes' notifications into local notices until the token is cancelled. Nothing to do on SQLite.
+    pub async fn listen(&self, stop: tokio_util::sync::CancellationToken) {
+        if let Pools::Postgres(pool) = &self.inner.pools {
+            notices::listen(pool, &self.inner.notices, stop).await;
+        }
+    }
+
+    /// Copies the whole store into a new SQLite file, consistently, while it is in use.
+    pub async fn copy_sqlite(&self, target: &Path) -> Result<()> {
+        let Pools::Sqlite(pool) = &self.inner.pools else {
+            return Err(Error::conflict(
+                "not_sqlite",
+                "the metadata is in PostgreSQL: back it up with pg_dump, and copy the blobs and the key file beside it",
+            ));
+        };
+        let mut conn = Conn::sqlite_pooled(pool.acquire().await.map_err(store_error)?);
+        conn.exec("VACUUM INTO $1", args![target.to_string_lossy().into_owned()]).await.map(drop)
+    }
+
+    /// Waits for writes under way and closes every connection.
+    pub async fn close(&self) {
+        self.inner.writer.close().await;
+        match &self.inner.pools {
+            Pools::Sqlite(pool) => pool.close().await,
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+}

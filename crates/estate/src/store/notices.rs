@@ -1,0 +1,140 @@
+//! What changed, told inside the process, and on PostgreSQL between nodes. It wakes waiters up; it never carries
+//! truth: whoever is woken reads the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use landreeve_core::ids::RunId;
+use sqlx::PgPool;
+use sqlx::postgres::PgListener;
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// Identity, grants or datasources changed.
+    Authority,
+    /// A run changed state or progressed.
+    Run(RunId),
+    /// A run is waiting for a worker.
+    Queue,
+    /// An event is waiting for the dispatcher.
+    Outbox,
+    /// A schedule was added or changed.
+    Schedule,
+}
+
+impl Notice {
+    pub fn as_text(self) -> String {
+        match self {
+            Notice::Authority => "authority".to_owned(),
+            Notice::Run(id) => format!("run:{id}"),
+            Notice::Queue => "queue".to_owned(),
+            Notice::Outbox => "outbox".to_owned(),
+            Notice::Schedule => "schedule".to_owned(),
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Notice> {
+        match text {
+            "authority" => Some(Notice::Authority),
+            "queue" => Some(Notice::Queue),
+            "outbox" => Some(Notice::Outbox),
+            "schedule" => Some(Notice::Schedule),
+            _ => text.strip_prefix("run:")?.parse().ok().map(|id| Notice::Run(RunId(id))),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct Notices(Arc<Inner>);
+
+struct Inner {
+    /// Grows with every `Authority` notice: a cache compares it before it answers.
+    epoch: AtomicI64,
+    runs: broadcast::Sender<RunId>,
+    queue: Notify,
+    outbox: Notify,
+    schedule: Notify,
+}
+
+impl Notices {
+    pub(super) fn new() -> Notices {
+        Notices(Arc::new(Inner {
+            epoch: AtomicI64::new(0),
+            runs: broadcast::channel(1_024).0,
+            queue: Notify::new(),
+            outbox: Notify::new(),
+            schedule: Notify::new(),
+        }))
+    }
+
+    pub fn tell(&self, notice: Notice) {
+        match notice {
+            Notice::Authority => drop(self.0.epoch.fetch_add(1, Ordering::SeqCst)),
+            // Nobody waiting is not a failure.
+            Notice::Run(id) => drop(self.0.runs.send(id)),
+            Notice::Queue => self.0.queue.notify_one(),
+            Notice::Outbox => self.0.outbox.notify_one(),
+            Notice::Schedule => self.0.schedule.notify_one(),
+        }
+    }
+
+    pub fn epoch(&self) -> i64 {
+        self.0.epoch.load(Ordering::SeqCst)
+    }
+
+    pub fn runs(&self) -> broadcast::Receiver<RunId> {
+        self.0.runs.subscribe()
+    }
+
+    pub async fn queue(&self) {
+        self.0.queue.notified().await;
+    }
+
+    pub async fn outbox(&self) {
+        self.0.outbox.notified().await;
+    }
+
+    pub async fn schedule(&self) {
+        self.0.schedule.notified().await;
+    }
+
+    /// After a gap in listening anything may have changed.
+    fn tell_all(&self) {
+        self.tell(Notice::Authority);
+        self.tell(Notice::Queue);
+        self.tell(Notice::Outbox);
+        self.tell(Notice::Schedule);
+    }
+}
+
+pub(super) async fn listen(pool: &PgPool, notices: &Notices, stop: CancellationToken) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    while !stop.is_cancelled() {
+        let heard = tokio::select! {
+            () = stop.cancelled() => return,
+            heard = hear(pool, notices) => heard,
+        };
+        if let Err(error) = heard {
+            tracing::warn!(%error, "lost the notifications of the metadata store; trying again");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+async fn hear(pool: &PgPool, notices: &Notices) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen("landreeve").await?;
+    notices.tell_all();
+    while let Some(notification) = listener.try_recv().await? {
+        if let Some(notice) = Notice::parse(notification.payload()) {
+            notices.tell(notice);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! The one writer of SQLite with group commit, and its counterpart on PostgreSQL.
+
+use std::any::Any;
+use std::ops::{Deref, DerefMut};
+
+use landreeve_core::ids::{BoxFuture, RunId};
+use landreeve_core::{Error, Result};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, PgPool};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::conn::Conn;
+use super::notices::{Notice, Notices};
+use super::{Dialect, store_error};
+use crate::args;
+
+/// How many closures share one commit at most, so that the first of them does not wait for ever.
+const GROUP: usize = 128;
+/// How many may wait before a writer is asked to wait too.
+const WAITING: usize = 1_024;
+
+/// A transaction, and what to tell the process once it is durable.
+pub struct Tx {
+    conn: Conn,
+    dialect: Dialect,
+    notices: Vec<Notice>,
+}
+
+impl Tx {
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Every cached authority and datasource is stale once this transaction commits.
+    pub async fn bump_epoch(&mut self) -> Result<()> {
+        self.exec("UPDATE epochs SET value = value + 1 WHERE name = 'authority'", args![]).await?;
+        self.notice(Notice::Authority).await
+    }
+
+    pub async fn run_changed(&mut self, run: RunId) -> Result<()> {
+        self.notice(Notice::Run(run)).await
+    }
+
+    /// Tells this process after the commit, and on PostgreSQL the other nodes with it.
+    pub async fn notice(&mut self, notice: Notice) -> Result<()> {
+        if self.notices.contains(&notice) {
+            return Ok(());
+        }
+        if self.dialect == Dialect::Postgres {
+            self.exec("SELECT pg_notify('landreeve', $1)", args![notice.as_text()]).await?;
+        }
+        self.notices.push(notice);
+        Ok(())
+    }
+}
+
+impl Deref for Tx {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        &self.conn
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Conn {
+        &mut self.conn
+    }
+}
+
+type Answer = Result<Box<dyn Any + Send>>;
+type Work = Box<dyn for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Answer> + Send>;
+
+struct Job {
+    work: Work,
+    answer: oneshot::Sender<Answer>,
+    notices: Notices,
+}
+
+pub struct Writer {
+    kind: Kind,
+}
+
+enum Kind {
+    Sqlite {
+        queue: Mutex<Option<mpsc::Sender<Job>>>,
+        sender: mpsc::WeakSender<Job>,
+        task: Mutex<Option<JoinHandle<()>>>,
+    },
+    Postgres(PgPool),
+}
+
+impl Writer {
+    pub async fn sqlite(options: SqliteConnectOptions) -> Result<Writer> {
+        let conn = Conn::sqlite(options.connect().await.map_err(store_error)?);
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let tx = Tx { conn, dialect: Dialect::Sqlite, notices: Vec::new() };
+        let task = tokio::spawn(write_loop(tx, receiver));
+        let weak = sender.downgrade();
+        Ok(Writer {
+            kind: Kind::Sqlite {
+                queue: Mutex::new(Some(sender)),
+                sender: weak,
+                task: Mutex::new(Some(task)),
+            },
+        })
+    }
+
+    pub fn postgres(pool: PgPool) -> Writer {
+        Writer { kind: Kind::Postgres(pool) }
+    }
+
+    pub async fn submit<T, F>(&self, notices: Notices, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+    {
+        let work: Work =
+            Box::new(move |tx| Box::pin(async move { Ok(Box::new(work(tx).await?) as Box<dyn Any + Send>) }));
+        let (answer, answered) = oneshot::channel();
+        let job = Job { work, answer, notices };
+        match &self.kind {
+            Kind::Sqlite { sender, .. } => {
+                let sender = sender.upgrade().ok_or_else(closed)?;
+                sender.send(job).await.map_err(|_| closed())?;
+            }
+            // A task of its own: a caller that goes away does not leave a transaction half-way.
+            Kind::Postgres(pool) => drop(tokio::spawn(write_postgres(pool.clone(), job))),
+        }
+        let value = answered.await.map_err(|_| closed())??;
+        value
+            .downcast()
+            .map(|value| *value)
+            .map_err(|_| Error::internal("a write answered with another type"))
+    }
+
+    pub async fn close(&self) {
+        if let Kind::Sqlite { queue, task, .. } = &self.kind {
+            queue.lock().await.take();
+            if let Some(task) = task.lock().await.take() {
+                // The loop ends when the last sender is gone; it has answered every job by then.
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "the metadata writer ended badly");
+                }
+            }
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::unavailable("store", "the metadata store is closed: the server is stopping")
+}
+
+async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
+    while let Some(first) = jobs.recv().await {
+        if let Err(error) = tx.exec("BEGIN IMMEDIATE", args![]).await {
+            refuse(first, &error);
+            continue;
+        }
+        let mut done = Vec::new();
+        let mut next = Some(first);
+        while let Some(job) = next {
+            let answer = in_savepoint(&mut tx, job.work).await;
+            let told = std::mem::take(&mut tx.notices);
+            done.push((job.answer, answer, job.notices, told));
+            next = if done.len() < GROUP { jobs.try_recv().ok() } else { None };
+        }
+        metrics::histogram!("landreeve_store_group_size").record(done.len() as f64);
+        let committed = tx.exec("COMMIT", args![]).await;
+        if committed.is_err() {
+            // What failed to commit is gone; a transaction that is still open must not take the next ones with it.
+            let _ = tx.exec("ROLLBACK", args![]).await;
+        }
+        for (sender, answer, notices, told) in done {
+            let answer = match &committed {
+                Ok(_) => answer,
+                Err(error) => Err(error.clone()),
+            };
+            if answer.is_ok() {
+                told.into_iter().for_each(|notice| notices.tell(notice));
+            }
+            // Whoever asked may be gone; the write stands all the same.
+            let _ = sender.send(answer);
+        }
+    }
+}
+
+async fn in_savepoint(tx: &mut Tx, work: Work) -> Answer {
+    tx.exec("SAVEPOINT job", args![]).await?;
+    match work(tx).await {
+        Ok(value) => {
+            tx.exec("RELEASE job", args![]).await?;
+            Ok(value)
+        }
+        Err(error) => {
+            tx.notices.clear();
+            tx.exec("ROLLBACK TO job", args![]).await?;
+            tx.exec("RELEASE job", args![]).await?;
+            Err(error)
+        }
+    }
+}
+
+fn refuse(job: Job, error: &Error) {
+    let _ = job.answer.send(Err(error.clone()));
+}
+
+async fn write_postgres(pool: PgPool, job: Job) {
+    let conn = match pool.acquire().await {
+        Ok(conn) => Conn::postgres(conn),
+        Err(error) => return refuse(job, &store_error(error)),
+    };
+    let mut tx = Tx { conn, dialect: Dialect::Postgres, notices: Vec::new() };
+    let answer = in_transaction(&mut tx, job.work).await;
+    let told = std::mem::take(&mut tx.notices);
+    if answer.is_ok() {
+        told.into_iter().for_each(|notice| job.notices.tell(notice));
+    } else {
+        // The rollback may have failed with the connection: do not let another request find a transaction open.
+        if tx.exec("ROLLBACK", args![]).await.is_err() {
+            tx.conn.discard();
+        }
+    }
+    let _ = job.answer.send(answer);
+}
+
+async fn in_transaction(tx: &mut Tx, work: Work) -> Answer {
+    tx.exec("BEGIN", args![]).await?;
+    let value = work(tx).await?;
+    tx.exec("COMMIT", args![]).await?;
+    Ok(value)
+}
