@@ -4,4 +4,21 @@
 //! Use cases are in `ops`, one function each; faces and the command line call those and nothing else here. What must
 //! not enter: a plane's nouns, HTTP, a dialect's names.
 
+pub mod audit;
+pub mod blobs;
+mod bootstrap;
+mod estate;
+pub mod events;
+pub mod identity;
+pub mod inventory;
+pub mod ops;
+pub mod outbound;
+pub mod random;
+pub mod runs;
+pub mod schedules;
+pub mod secrets;
+pub mod settings;
 pub mod store;
+mod tokens;
+
+pub use estate::{Estate, EstateOptions};

@@ -22,7 +22,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
 
-pub use conn::{Arg, Conn, Row, store_error};
+pub use conn::{Arg, Conn, Row, is_taken, store_error};
 pub use dialect::Dialect;
 pub use ids::StoreIds;
 pub use migrate::{MigrationSet, Migrations};

@@ -1,0 +1,162 @@
+//! The audit trail: one event per write and per refused request of a known caller, in the transaction of the act.
+//! Requests without a valid credential are counted per address and reason and become one event a minute.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+use landreeve_core::ids::{AuditId, OuId};
+use landreeve_core::{Action, Ids, Noun, OpCtx, Page, PageOf, Result};
+use uuid::Uuid;
+
+use crate::args;
+use crate::store::{Conn, Row, Tx};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEvent {
+    pub id: AuditId,
+    pub at: Timestamp,
+    pub actor_kind: String,
+    pub actor_id: Option<i64>,
+    pub actor_name: String,
+    pub face: String,
+    pub address: Option<String>,
+    pub request_id: Uuid,
+    pub ou: OuId,
+    pub action: String,
+    pub noun: String,
+    pub noun_id: Option<i64>,
+    pub outcome: String,
+    pub detail: String,
+}
+
+/// What was done, without who and when: the context knows that.
+#[derive(Debug, Clone)]
+pub struct Act<'a> {
+    /// A verb in the past: `created`, `updated`, `cancelled`, `signed_in`, `refused`.
+    pub action: &'static str,
+    pub noun: Noun,
+    pub noun_id: Option<i64>,
+    pub detail: &'a str,
+}
+
+/// Writes the event in the caller's transaction. `id` comes from the `Ids` port before the transaction begins.
+pub async fn record(tx: &mut Tx, id: AuditId, now: Timestamp, ctx: &OpCtx, act: Act<'_>) -> Result<()> {
+    let outcome = if act.action == "refused" { "refused" } else { "done" };
+    tx.exec(
+        "INSERT INTO audit_events (id, at, actor_kind, actor_id, actor_name, face, address, request_id, ou_id, \
+         action, noun, noun_id, outcome, detail) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        args![
+            id,
+            now,
+            ctx.actor().kind(),
+            ctx.actor().id(),
+            ctx.actor().name(),
+            ctx.kind().as_str(),
+            ctx.address().map(|address| address.to_string()),
+            ctx.request_id(),
+            ctx.authority().ou(),
+            act.action,
+            act.noun.as_str(),
+            act.noun_id,
+            outcome,
+            act.detail,
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+pub async fn list(conn: &mut Conn, page: Page) -> Result<PageOf<AuditEvent>> {
+    let total = conn.one("SELECT count(*) FROM audit_events", args![]).await?.int(0)?;
+    let rows = conn
+        .all(
+            "SELECT id, at, actor_kind, actor_id, actor_name, face, address, request_id, ou_id, action, noun, \
+             noun_id, outcome, detail FROM audit_events ORDER BY id DESC LIMIT $1 OFFSET $2",
+            args![page.limit, i64::try_from(page.offset).unwrap_or(i64::MAX)],
+        )
+        .await?;
+    let items = rows.iter().map(from_row).collect::<Result<_>>()?;
+    Ok(PageOf { items, offset: page.offset, limit: page.limit, total: total.unsigned_abs() })
+}
+
+fn from_row(row: &Row) -> Result<AuditEvent> {
+    Ok(AuditEvent {
+        id: row.id(0)?,
+        at: row.time(1)?,
+        actor_kind: row.text(2)?,
+        actor_id: row.int_opt(3)?,
+        actor_name: row.text(4)?,
+        face: row.text(5)?,
+        address: row.text_opt(6)?,
+        request_id: row.uuid(7)?,
+        ou: row.id(8)?,
+        action: row.text(9)?,
+        noun: row.text(10)?,
+        noun_id: row.int_opt(11)?,
+        outcome: row.text(12)?,
+        detail: row.text(13)?,
+    })
+}
+
+pub async fn purge(tx: &mut Tx, before: Timestamp) -> Result<u64> {
+    tx.exec("DELETE FROM audit_events WHERE at < $1", args![before]).await
+}
+
+/// Counts strangers' requests in memory. Bounded: beyond the bound they share one line without an address.
+#[derive(Debug, Default)]
+pub struct Strangers(Mutex<HashMap<(Option<IpAddr>, &'static str), u64>>);
+
+const ADDRESSES: usize = 1_024;
+
+impl Strangers {
+    pub fn count(&self, address: Option<IpAddr>, reason: &'static str) {
+        let mut counts = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let key = if counts.len() < ADDRESSES || counts.contains_key(&(address, reason)) {
+            (address, reason)
+        } else {
+            (None, reason)
+        };
+        *counts.entry(key).or_insert(0) += 1;
+    }
+
+    /// What was counted since the last call.
+    pub fn take(&self) -> Vec<(Option<IpAddr>, &'static str, u64)> {
+        let counts = std::mem::take(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        counts.into_iter().map(|((address, reason), count)| (address, reason, count)).collect()
+    }
+}
+
+/// Writes the counts as events, one per address and reason.
+pub async fn record_strangers(
+    tx: &mut Tx,
+    ids: &[AuditId],
+    now: Timestamp,
+    counts: &[(Option<IpAddr>, &'static str, u64)],
+) -> Result<()> {
+    for (id, (address, reason, count)) in ids.iter().zip(counts) {
+        tx.exec(
+            "INSERT INTO audit_events (id, at, actor_kind, actor_id, actor_name, face, address, request_id, ou_id, \
+             action, noun, noun_id, outcome, detail) \
+             VALUES ($1, $2, 'stranger', NULL, '', 'any', $3, $4, 1, 'refused', 'session', NULL, 'refused', $5)",
+            args![
+                *id,
+                now,
+                address.map(|address| address.to_string()),
+                Uuid::nil(),
+                format!("{reason}: {count} requests"),
+            ],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+pub async fn next_id(ids: &dyn Ids) -> Result<AuditId> {
+    ids.next(AuditId::KIND).await.map(AuditId)
+}
+
+/// The permission that reading the trail needs.
+pub const READ: (Noun, Action) = (Noun::Audit, Action::View);

@@ -1,0 +1,119 @@
+//! Large things: results, and later backups. A local folder, or an S3-compatible service by URL.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use landreeve_core::source::ByteStream;
+use landreeve_core::{Error, Result};
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as BlobPath;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, WriteMultipart};
+
+#[derive(Clone)]
+pub struct Blobs(Arc<dyn ObjectStore>);
+
+/// An S3-compatible place.
+#[derive(Debug, Clone)]
+pub struct S3 {
+    /// `s3://bucket/prefix` is not enough to reach a service of one's own, so the parts are named.
+    pub bucket: String,
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub access_key_id: Option<String>,
+    pub secret_access_key: Option<landreeve_core::Secret>,
+}
+
+impl Blobs {
+    pub fn local(folder: &Path) -> Result<Blobs> {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Error::unavailable("blobs", format!("the folder {} cannot be made: {error}", folder.display()))
+        })?;
+        let store =
+            LocalFileSystem::new_with_prefix(folder).map_err(blob_error)?.with_automatic_cleanup(true);
+        Ok(Blobs(Arc::new(store)))
+    }
+
+    pub fn s3(place: &S3) -> Result<Blobs> {
+        let mut builder = AmazonS3Builder::new().with_bucket_name(&place.bucket);
+        if let Some(endpoint) = &place.endpoint {
+            builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
+        }
+        if let Some(region) = &place.region {
+            builder = builder.with_region(region);
+        }
+        if let (Some(id), Some(secret)) = (&place.access_key_id, &place.secret_access_key) {
+            builder = builder.with_access_key_id(id).with_secret_access_key(secret.reveal());
+        }
+        Ok(Blobs(Arc::new(builder.build().map_err(blob_error)?)))
+    }
+
+    /// A writer for a new blob. Nothing is there under its name until `finish`.
+    pub async fn create(&self, name: &str) -> Result<BlobWriter> {
+        let path = BlobPath::from(name);
+        let upload = self.0.put_multipart(&path).await.map_err(blob_error)?;
+        Ok(BlobWriter { upload: WriteMultipart::new_with_chunk_size(upload, CHUNK), written: 0 })
+    }
+
+    pub async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        self.0.put(&BlobPath::from(name), PutPayload::from(bytes)).await.map(drop).map_err(blob_error)
+    }
+
+    pub async fn read(&self, name: &str) -> Result<ByteStream> {
+        let found = self.0.get(&BlobPath::from(name)).await.map_err(blob_error)?;
+        Ok(Box::pin(found.into_stream().map_err(std::io::Error::other)))
+    }
+
+    pub async fn read_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
+        self.0.get_range(&BlobPath::from(name), range).await.map_err(blob_error)
+    }
+
+    /// Deleting what is not there is no failure: a purge may come twice.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        match self.0.delete(&BlobPath::from(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(blob_error(error)),
+        }
+    }
+}
+
+const CHUNK: usize = 5 * 1_024 * 1_024;
+/// How many chunks may be under way before a writer waits.
+const UNDER_WAY: usize = 2;
+
+pub struct BlobWriter {
+    upload: WriteMultipart,
+    written: u64,
+}
+
+impl BlobWriter {
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.upload.wait_for_capacity(UNDER_WAY).await.map_err(blob_error)?;
+        self.written += bytes.len() as u64;
+        self.upload.put(bytes);
+        Ok(())
+    }
+
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    pub async fn finish(self) -> Result<()> {
+        self.upload.finish().await.map(drop).map_err(blob_error)
+    }
+
+    pub async fn abort(self) -> Result<()> {
+        self.upload.abort().await.map_err(blob_error)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+fn blob_error(error: object_store::Error) -> Error {
+    match error {
+        object_store::Error::NotFound { .. } => Error::not_found("data"),
+        other => Error::unavailable("blobs", format!("the blob store cannot do this now: {other}")),
+    }
+}

@@ -1,0 +1,171 @@
+//! What a store holds from its first moment: facts that never change, the root unit, the built-in group and roles.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use landreeve_core::hashid::HashIds;
+use landreeve_core::ids::{GrantId, OuId, RoleId};
+use landreeve_core::{Action, Clock, Error, ErrorKind, Noun, Permission, Random, Result, random};
+use uuid::Uuid;
+
+use crate::args;
+use crate::identity::grants::{self, NewGrant, Role, Subject};
+use crate::identity::groups::{self, EVERYONE, Group};
+use crate::identity::ous::{self, Ou};
+use crate::secrets::{SealKey, hex};
+use crate::store::{Conn, Store, Tx};
+
+#[derive(Clone)]
+pub struct Facts {
+    pub store_id: Uuid,
+    pub hash_ids: HashIds,
+}
+
+/// The role that may do everything; the first user has it at the root.
+pub const ADMINISTRATOR: RoleId = RoleId(1);
+
+/// Reads the facts of a store, writing them first when it is new. A store sealed with another key is refused.
+pub async fn facts(
+    store: &Store,
+    seal: &SealKey,
+    clock: &dyn Clock,
+    random: Arc<dyn Random>,
+) -> Result<Facts> {
+    let fingerprint = seal.fingerprint();
+    let now = clock.now();
+    let (store_id, key) = (random::uuid(&*random), {
+        let mut key = [0_u8; 16];
+        random.fill(&mut key);
+        hex(&key)
+    });
+    let stored = {
+        let fingerprint = fingerprint.clone();
+        store
+            .write(move |tx| {
+                Box::pin(async move {
+                    if fact(tx, "store_id").await?.is_none() {
+                        fill(tx, store_id, &key, &fingerprint, now).await?;
+                    }
+                    Ok((
+                        need(tx, "store_id").await?,
+                        need(tx, "hash_id_key").await?,
+                        need(tx, "seal_fingerprint").await?,
+                    ))
+                })
+            })
+            .await?
+    };
+    let (store_id, key, sealed_with) = stored;
+    if sealed_with != fingerprint {
+        return Err(Error::new(
+            ErrorKind::PreconditionFailed,
+            "wrong_key",
+            format!(
+                "the secrets in this store are sealed with another key (fingerprint {sealed_with}, the key file has \
+                 {fingerprint}). Point [secrets] key_file or LANDREEVE_KEY_FILE at the right key file."
+            ),
+        ));
+    }
+    let key = parse_hex(&key).ok_or_else(|| Error::internal("the stored hash-id key is damaged"))?;
+    Ok(Facts { store_id: store_id.parse().map_err(Error::internal)?, hash_ids: HashIds::new(key) })
+}
+
+fn parse_hex(text: &str) -> Option<[u8; 16]> {
+    let mut bytes = [0_u8; 16];
+    if text.len() != 32 || !text.is_ascii() {
+        return None;
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+async fn fact(conn: &mut Conn, name: &'static str) -> Result<Option<String>> {
+    conn.opt("SELECT value FROM facts WHERE name = $1", args![name]).await?.map(|row| row.text(0)).transpose()
+}
+
+async fn need(conn: &mut Conn, name: &'static str) -> Result<String> {
+    fact(conn, name).await?.ok_or_else(|| Error::internal(format!("the store lacks the fact {name}")))
+}
+
+pub async fn set_fact(tx: &mut Tx, name: &'static str, value: String) -> Result<()> {
+    tx.exec(
+        "INSERT INTO facts (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        args![name, value],
+    )
+    .await
+    .map(drop)
+}
+
+async fn fill(tx: &mut Tx, store_id: Uuid, key: &str, fingerprint: &str, now: Timestamp) -> Result<()> {
+    set_fact(tx, "store_id", store_id.to_string()).await?;
+    set_fact(tx, "hash_id_key", key.to_owned()).await?;
+    set_fact(tx, "seal_fingerprint", fingerprint.to_owned()).await?;
+    let root = Ou {
+        id: OuId::ROOT,
+        uuid: Uuid::nil(),
+        parent: None,
+        path: "/1/".to_owned(),
+        name: "Global".to_owned(),
+        description: "Everything belongs to it.".to_owned(),
+        created_at: now,
+        updated_at: now,
+    };
+    ous::insert(tx, &root).await?;
+    let everyone = Group {
+        id: EVERYONE,
+        name: "Everyone".to_owned(),
+        description: "All users.".to_owned(),
+        builtin: Some("everyone".to_owned()),
+        members: Vec::new(),
+        created_at: now,
+        updated_at: now,
+    };
+    groups::insert(tx, &everyone).await?;
+    for role in builtin_roles() {
+        grants::insert_role(tx, &role).await?;
+    }
+    Ok(())
+}
+
+fn builtin_roles() -> Vec<Role> {
+    let every = |action: Action| Noun::ALL.into_iter().map(move |noun| Permission::new(noun, action));
+    let content = [Noun::Datasource, Noun::Dashboard, Noun::Report, Noun::Filter, Noun::Snippet, Noun::Run];
+    let role = |id: i64, uuid: u128, name: &str, description: &str, permissions: Vec<Permission>| Role {
+        id: RoleId(id),
+        uuid: Uuid::from_u128(uuid),
+        name: name.to_owned(),
+        description: description.to_owned(),
+        permissions,
+    };
+    vec![
+        role(1, 0, "Administrator", "May do everything.", every(Action::Manage).collect()),
+        role(
+            2,
+            0x1000_0000_0000_0000_0000_0000_0000_0000,
+            "Unit administrator",
+            "May do everything in its units except change the settings of the estate.",
+            every(Action::Manage).filter(|permission| permission.noun != Noun::Setting).collect(),
+        ),
+        role(
+            3,
+            0x4000_0000_0000_0000_0000_0000_0000_0000,
+            "Analyst",
+            "Manages datasources, dashboards and reports.",
+            content.into_iter().map(|noun| Permission::new(noun, Action::Manage)).collect(),
+        ),
+        role(
+            4,
+            0x5000_0000_0000_0000_0000_0000_0000_0000,
+            "Viewer",
+            "Sees dashboards and reports.",
+            content.into_iter().map(|noun| Permission::new(noun, Action::View)).collect(),
+        ),
+    ]
+}
+
+/// The administrator role at the root, for the first user.
+pub async fn grant_everything(tx: &mut Tx, id: GrantId, subject: Subject, now: Timestamp) -> Result<()> {
+    grants::insert(tx, id, subject, &NewGrant::Role(ADMINISTRATOR, OuId::ROOT), now).await
+}

@@ -1,0 +1,293 @@
+//! The handle that use cases work through. It only holds the parts together; each part has its own module.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, RwLock};
+
+use jiff::Timestamp;
+use landreeve_core::datasource::DatabaseType;
+use landreeve_core::hashid::HashIds;
+use landreeve_core::ids::{BoxFuture, DatasourceId};
+use landreeve_core::source::{Driver, Drivers};
+use landreeve_core::{Action, Clock, Error, IdKind, Ids, Noun, OpCtx, Random, Result};
+use uuid::Uuid;
+
+use crate::audit::{self, Act};
+use crate::blobs::Blobs;
+use crate::bootstrap::{self, Facts};
+use crate::identity::doors::Doors;
+use crate::inventory::{Datasource, datasources};
+use crate::outbound::Outbound;
+use crate::runs::Engine;
+use crate::secrets::SealKey;
+use crate::store::{Dialect, Location, Migrations, Store, StoreIds, Tx};
+use crate::{args, settings};
+
+#[derive(Clone)]
+pub struct Estate {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    ids: Arc<dyn Ids>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    seal: RwLock<SealKey>,
+    facts: Facts,
+    doors: Doors,
+    parts: Parts,
+}
+
+/// What only some use cases need.
+struct Parts {
+    runs: Engine,
+    blobs: Blobs,
+    outbound: Outbound,
+    drivers: Arc<dyn Drivers>,
+    /// Datasources of the current epoch.
+    datasources: Mutex<(i64, HashMap<DatasourceId, Arc<Datasource>>)>,
+}
+
+pub struct EstateOptions {
+    pub location: Location,
+    pub migrations: Migrations,
+    pub seal: SealKey,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub blobs: Blobs,
+    pub outbound: Outbound,
+    pub drivers: Arc<dyn Drivers>,
+    /// How many runs this process executes at once; 0 for a process that only submits.
+    pub workers: usize,
+    /// How many passwords may be verified at once.
+    pub cores: usize,
+    pub node_name: String,
+}
+
+impl Estate {
+    /// Opens the store, brings it to this program's schema, and fills it when it is new.
+    pub async fn open(options: EstateOptions) -> Result<Estate> {
+        let store = Store::open(&options.location, &options.migrations).await?;
+        let facts =
+            bootstrap::facts(&store, &options.seal, &*options.clock, Arc::clone(&options.random)).await?;
+        let ids: Arc<dyn Ids> = Arc::new(StoreIds::new(store.clone()));
+        let runs = Engine::new(
+            store.clone(),
+            Arc::clone(&ids),
+            Arc::clone(&options.clock),
+            options.workers,
+            options.node_name,
+        );
+        let doors = Doors::new(options.cores, &*options.random);
+        let parts = Parts {
+            runs,
+            blobs: options.blobs,
+            outbound: options.outbound,
+            drivers: options.drivers,
+            datasources: Mutex::new((0, HashMap::new())),
+        };
+        let inner = Inner {
+            store,
+            ids,
+            clock: options.clock,
+            random: options.random,
+            seal: RwLock::new(options.seal),
+            facts,
+            doors,
+            parts,
+        };
+        Ok(Estate { inner: Arc::new(inner) })
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    pub fn random(&self) -> &Arc<dyn Random> {
+        &self.inner.random
+    }
+
+    pub fn uuid(&self) -> Uuid {
+        landreeve_core::random::uuid(&*self.inner.random)
+    }
+
+    pub fn runs(&self) -> &Engine {
+        &self.inner.parts.runs
+    }
+
+    pub fn blobs(&self) -> &Blobs {
+        &self.inner.parts.blobs
+    }
+
+    pub fn outbound(&self) -> &Outbound {
+        &self.inner.parts.outbound
+    }
+
+    /// The keyed bijection with which faces show integers.
+    pub fn hash_ids(&self) -> &HashIds {
+        &self.inner.facts.hash_ids
+    }
+
+    pub fn store_id(&self) -> Uuid {
+        self.inner.facts.store_id
+    }
+
+    pub(crate) fn doors(&self) -> &Doors {
+        &self.inner.doors
+    }
+
+    pub fn ids(&self) -> &Arc<dyn Ids> {
+        &self.inner.ids
+    }
+
+    pub async fn next<I: From<i64>>(&self, kind: IdKind) -> Result<I> {
+        self.inner.ids.next(kind).await.map(I::from)
+    }
+
+    pub fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>> {
+        self.seal_key().seal(&*self.inner.random, context, plain)
+    }
+
+    pub fn unseal(&self, context: &str, sealed: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>> {
+        self.seal_key().open(context, sealed)
+    }
+
+    pub(crate) fn seal_key(&self) -> SealKey {
+        self.inner.seal.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_seal_key(&self, key: SealKey) {
+        *self.inner.seal.write().unwrap_or_else(std::sync::PoisonError::into_inner) = key;
+    }
+
+    /// Where identity, grants and datasources stand. What was cached under another value is not used.
+    ///
+    /// On SQLite this process is the only server, and the command line tells it of its changes before it answers; on
+    /// PostgreSQL other nodes write too, so the store is asked.
+    pub async fn epoch(&self) -> Result<i64> {
+        match self.store().dialect() {
+            Dialect::Sqlite => Ok(self.store().notices().epoch()),
+            Dialect::Postgres => {
+                let mut conn = self.store().read().await?;
+                conn.one("SELECT value FROM epochs WHERE name = 'authority'", args![]).await?.int(0)
+            }
+        }
+    }
+
+    /// A datasource, from the memory of this epoch or from the store. Whether the caller may see it is for the use
+    /// case to check.
+    pub(crate) async fn datasource(&self, id: DatasourceId) -> Result<Option<Arc<Datasource>>> {
+        let epoch = self.epoch().await?;
+        let known = {
+            let mut memory = self.memory();
+            if memory.0 != epoch {
+                *memory = (epoch, HashMap::new());
+            }
+            memory.1.get(&id).cloned()
+        };
+        if known.is_some() {
+            return Ok(known);
+        }
+        let found =
+            datasources::get(&mut self.store().read().await?, &self.seal_key(), id).await?.map(Arc::new);
+        let mut memory = self.memory();
+        if let (Some(found), true) = (&found, memory.0 == epoch && memory.1.len() < 4_096) {
+            memory.1.insert(id, Arc::clone(found));
+        }
+        Ok(found)
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, (i64, HashMap<DatasourceId, Arc<Datasource>>)> {
+        self.inner.parts.datasources.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub fn driver(&self, database_type: DatabaseType) -> Result<Arc<dyn Driver>> {
+        self.inner.parts.drivers.driver(database_type).ok_or_else(|| {
+            Error::conflict("no_driver", format!("there is no driver for {} yet", database_type.as_str()))
+        })
+    }
+
+    pub async fn settings(&self) -> Result<settings::Settings> {
+        settings::read(&mut self.store().read().await?).await
+    }
+
+    /// A write with its audit event, in one transaction.
+    pub async fn change<T, F>(&self, ctx: &OpCtx, act: OwnedAct, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+    {
+        let id = audit::next_id(&**self.ids()).await?;
+        let (ctx, now) = (ctx.clone(), self.now());
+        self.store()
+            .write(move |tx| {
+                Box::pin(async move {
+                    let value = work(tx).await?;
+                    audit::record(tx, id, now, &ctx, act.as_act()).await?;
+                    Ok(value)
+                })
+            })
+            .await
+    }
+
+    /// The one way to check a permission on a thing that exists. A refusal becomes an audit event.
+    pub async fn require(&self, ctx: &OpCtx, noun: Noun, action: Action, path: &str, id: i64) -> Result<()> {
+        match ctx.require(noun, action, path, id) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.refused(ctx, noun, Some(id), error).await),
+        }
+    }
+
+    /// The same for what does not exist yet, or for the estate as a whole.
+    pub async fn require_here(&self, ctx: &OpCtx, noun: Noun, action: Action) -> Result<()> {
+        match ctx.require_here(noun, action) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.refused(ctx, noun, None, error).await),
+        }
+    }
+
+    /// The same for lists, which then show what is open to the caller.
+    pub async fn require_some(&self, ctx: &OpCtx, noun: Noun, action: Action) -> Result<()> {
+        match ctx.require_some(noun, action) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.refused(ctx, noun, None, error).await),
+        }
+    }
+
+    async fn refused(&self, ctx: &OpCtx, noun: Noun, noun_id: Option<i64>, error: Error) -> Error {
+        let act = OwnedAct { action: "refused", noun, noun_id, detail: error.message.clone() };
+        let written = self.change(ctx, act, |_| Box::pin(async { Ok(()) })).await;
+        if let Err(cause) = written {
+            // The refusal stands whether or not it could be written down.
+            tracing::warn!(%cause, "a refusal could not be written to the audit trail");
+        }
+        error
+    }
+}
+
+/// `audit::Act` with its text, to be moved into a write.
+#[derive(Debug, Clone)]
+pub struct OwnedAct {
+    pub action: &'static str,
+    pub noun: Noun,
+    pub noun_id: Option<i64>,
+    pub detail: String,
+}
+
+impl OwnedAct {
+    pub fn new(action: &'static str, noun: Noun, noun_id: i64, detail: impl Into<String>) -> OwnedAct {
+        OwnedAct { action, noun, noun_id: Some(noun_id), detail: detail.into() }
+    }
+
+    fn as_act(&self) -> Act<'_> {
+        Act { action: self.action, noun: self.noun, noun_id: self.noun_id, detail: &self.detail }
+    }
+}

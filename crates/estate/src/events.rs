@@ -1,0 +1,337 @@
+//! Events: how planes tell each other things. An event is written in the transaction of the change it tells of,
+//! delivered at least once and in order, and consumed by subscribers that keep their own cursor.
+//!
+//! The list is short and typed. What must not enter: a subscriber, or what one does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use landreeve_core::ids::{BoxFuture, DatasourceId, EventId, OuId, RunId};
+use landreeve_core::{Error, Result, RunKind, RunState, clock};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::Estate;
+use crate::args;
+use crate::store::{Notice, Row, Tx};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    RunFinished { run: RunId, kind: RunKind, state: RunState, noun_id: Option<i64> },
+    DatasourceChanged { datasource: DatasourceId, change: DatasourceChange },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatasourceChange {
+    Created,
+    /// How to connect changed.
+    Reconnected,
+    /// Something else changed.
+    Updated,
+    Deleted,
+}
+
+/// The kept form. One fixture per version stays in the tests for ever.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Stored {
+    RunFinished { version: u32, run: i64, kind: String, state: String, noun_id: Option<i64> },
+    DatasourceChanged { version: u32, datasource: i64, change: String },
+}
+
+impl DatasourceChange {
+    const ALL: [DatasourceChange; 4] = [
+        DatasourceChange::Created,
+        DatasourceChange::Reconnected,
+        DatasourceChange::Updated,
+        DatasourceChange::Deleted,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            DatasourceChange::Created => "created",
+            DatasourceChange::Reconnected => "reconnected",
+            DatasourceChange::Updated => "updated",
+            DatasourceChange::Deleted => "deleted",
+        }
+    }
+}
+
+impl Event {
+    fn store(&self) -> (&'static str, &'static str, i64, Stored) {
+        match self {
+            Event::RunFinished { run, kind, state, noun_id } => (
+                "run_finished",
+                "run",
+                run.0,
+                Stored::RunFinished {
+                    version: 1,
+                    run: run.0,
+                    kind: kind.as_str().to_owned(),
+                    state: state.as_str().to_owned(),
+                    noun_id: *noun_id,
+                },
+            ),
+            Event::DatasourceChanged { datasource, change } => (
+                "datasource_changed",
+                "datasource",
+                datasource.0,
+                Stored::DatasourceChanged {
+                    version: 1,
+                    datasource: datasource.0,
+                    change: change.as_str().to_owned(),
+                },
+            ),
+        }
+    }
+
+    fn load(stored: Stored) -> Option<Event> {
+        Some(match stored {
+            Stored::RunFinished { run, kind, state, noun_id, .. } => Event::RunFinished {
+                run: RunId(run),
+                kind: RunKind::parse(&kind)?,
+                state: RunState::parse(&state)?,
+                noun_id,
+            },
+            Stored::DatasourceChanged { datasource, change, .. } => Event::DatasourceChanged {
+                datasource: DatasourceId(datasource),
+                change: DatasourceChange::ALL.into_iter().find(|known| known.as_str() == change)?,
+            },
+        })
+    }
+}
+
+/// An event with its place in the order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    pub id: EventId,
+    pub ou: OuId,
+    pub at: Timestamp,
+    pub event: Event,
+}
+
+/// Consumes events; the same one may come twice, so what it does must be idempotent.
+pub trait Subscriber: Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+    fn handle<'a>(&'a self, event: &'a Delivered) -> BoxFuture<'a, Result<()>>;
+}
+
+/// Appends an event in the transaction of its change.
+///
+/// The number is taken in the transaction itself, so that numbers become visible in their order on PostgreSQL too:
+/// a cursor never steps over one that commits late.
+pub async fn append(tx: &mut Tx, ou: OuId, event: &Event, now: Timestamp) -> Result<()> {
+    let row = tx
+        .one(
+            "INSERT INTO sequences (kind, next) VALUES ('event', 2) \
+             ON CONFLICT (kind) DO UPDATE SET next = sequences.next + 1 RETURNING next",
+            args![],
+        )
+        .await?;
+    let id = row.int(0)? - 1;
+    let (kind, noun, noun_id, stored) = event.store();
+    let body = serde_json::to_string(&stored).map_err(Error::internal)?;
+    tx.exec(
+        "INSERT INTO outbox (id, kind, noun, noun_id, ou_id, body, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        args![id, kind, noun, noun_id, ou, body, now],
+    )
+    .await?;
+    tx.notice(Notice::Outbox).await
+}
+
+/// Deletes what every subscriber has consumed.
+pub async fn purge(tx: &mut Tx) -> Result<u64> {
+    tx.exec("DELETE FROM outbox WHERE id <= (SELECT COALESCE(min(cursor_id), 0) FROM subscribers)", args![])
+        .await
+}
+
+const LEASE: Duration = Duration::from_secs(30);
+const BATCH: i64 = 100;
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Delivers events to the subscribers until stopped. One node at a time holds the lease.
+pub async fn dispatch(estate: Estate, subscribers: Vec<Arc<dyn Subscriber>>, stop: CancellationToken) {
+    let names: Vec<&'static str> = subscribers.iter().map(|subscriber| subscriber.name()).collect();
+    let mut registered = false;
+    while !stop.is_cancelled() {
+        if !registered {
+            registered = register(&estate, names.clone()).await.is_ok();
+        }
+        let mut busy = false;
+        match lease(&estate, "dispatcher", LEASE).await {
+            Ok(true) => {
+                for subscriber in &subscribers {
+                    match deliver(&estate, &**subscriber).await {
+                        Ok(more) => busy |= more,
+                        Err(error) => {
+                            tracing::warn!(subscriber = subscriber.name(), %error, "events could not be delivered");
+                        }
+                    }
+                }
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the lease of the dispatcher could not be taken"),
+        }
+        if !busy {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = estate.store().notices().outbox() => {}
+                () = tokio::time::sleep(IDLE) => {}
+            }
+        }
+    }
+}
+
+/// A new subscriber starts at the present: what happened before it existed is not its business.
+async fn register(estate: &Estate, names: Vec<&'static str>) -> Result<()> {
+    estate
+        .store()
+        .write(move |tx| {
+            Box::pin(async move {
+                for name in names {
+                    tx.exec(
+                        "INSERT INTO subscribers (name, cursor_id, failures, retry_at) \
+                         SELECT $1, COALESCE((SELECT next - 1 FROM sequences WHERE kind = 'event'), 0), 0, 0 \
+                         WHERE NOT EXISTS (SELECT 1 FROM subscribers WHERE name = $2)",
+                        args![name, name],
+                    )
+                    .await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+}
+
+/// Takes or keeps a lease. `false`: another node holds it.
+pub async fn lease(estate: &Estate, name: &'static str, term: Duration) -> Result<bool> {
+    let Some(node) = estate.runs().node() else { return Ok(false) };
+    let now = estate.now();
+    let until = now.as_microsecond() + i64::try_from(term.as_micros()).unwrap_or(i64::MAX);
+    // A lease of a node that has signed off is free at once.
+    estate
+        .store()
+        .write(move |tx| {
+            Box::pin(async move {
+                let changed = tx
+                    .exec(
+                        "INSERT INTO leases (name, node_id, until) VALUES ($1, $2, $3) \
+                         ON CONFLICT (name) DO UPDATE SET node_id = excluded.node_id, until = excluded.until \
+                         WHERE leases.node_id = excluded.node_id OR leases.until < $4 \
+                         OR NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.id = leases.node_id)",
+                        args![name, node, until, now],
+                    )
+                    .await?;
+                Ok(changed > 0)
+            })
+        })
+        .await
+}
+
+/// One batch for one subscriber. `true`: there may be more.
+async fn deliver(estate: &Estate, subscriber: &dyn Subscriber) -> Result<bool> {
+    let name = subscriber.name();
+    let mut conn = estate.store().read().await?;
+    let state = conn
+        .opt("SELECT cursor_id, retry_at FROM subscribers WHERE name = $1", args![name])
+        .await?
+        .ok_or_else(|| Error::internal(format!("the subscriber {name} is not registered")))?;
+    if state.time(1)? > estate.now() {
+        return Ok(false);
+    }
+    let rows = conn
+        .all(
+            "SELECT id, ou_id, created_at, body FROM outbox WHERE id > $1 ORDER BY id LIMIT $2",
+            args![state.int(0)?, BATCH],
+        )
+        .await?;
+    drop(conn);
+    for row in &rows {
+        let id = row.int(0)?;
+        // An event that only a newer program knows is stepped over by this one.
+        if let Some(event) = delivered(row)? {
+            if let Err(error) = subscriber.handle(&event).await {
+                postpone(estate, name, &error).await?;
+                return Err(error);
+            }
+        }
+        advance(estate, name, id).await?;
+    }
+    Ok(i64::try_from(rows.len()).is_ok_and(|rows| rows == BATCH))
+}
+
+fn delivered(row: &Row) -> Result<Option<Delivered>> {
+    let Ok(stored) = serde_json::from_str::<Stored>(&row.text(3)?) else { return Ok(None) };
+    let (id, ou, at) = (row.id(0)?, row.id(1)?, row.time(2)?);
+    Ok(Event::load(stored).map(|event| Delivered { id, ou, at, event }))
+}
+
+async fn advance(estate: &Estate, name: &'static str, id: i64) -> Result<()> {
+    estate
+        .store()
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.exec(
+                    "UPDATE subscribers SET cursor_id = $2, failures = 0, retry_at = 0, last_error = NULL \
+                     WHERE name = $1 AND cursor_id < $2",
+                    args![name, id],
+                )
+                .await
+                .map(drop)
+            })
+        })
+        .await
+}
+
+/// Waits longer after each failure: one second, doubled, five minutes at most.
+async fn postpone(estate: &Estate, name: &'static str, error: &Error) -> Result<()> {
+    let (now, message) = (estate.now(), error.message.clone());
+    estate
+        .store()
+        .write(move |tx| {
+            Box::pin(async move {
+                let row = tx.one("SELECT failures FROM subscribers WHERE name = $1", args![name]).await?;
+                let failures = row.int(0)?;
+                let pause = (1_000_000_i64 << failures.clamp(0, 9)).min(300_000_000);
+                tx.exec(
+                    "UPDATE subscribers SET failures = $2, retry_at = $3, last_error = $4 WHERE name = $1",
+                    args![name, failures + 1, clock::from_micros(now.as_microsecond() + pause), message],
+                )
+                .await
+                .map(drop)
+            })
+        })
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Version 1 as it was written first. Never change these lines; add new ones.
+    const FIXTURES: [(&str, Event); 2] = [
+        (
+            r#"{"event":"run_finished","version":1,"run":7,"kind":"probe","state":"succeeded","noun_id":null}"#,
+            Event::RunFinished {
+                run: RunId(7),
+                kind: RunKind::Probe,
+                state: RunState::Succeeded,
+                noun_id: None,
+            },
+        ),
+        (
+            r#"{"event":"datasource_changed","version":1,"datasource":3,"change":"created"}"#,
+            Event::DatasourceChanged { datasource: DatasourceId(3), change: DatasourceChange::Created },
+        ),
+    ];
+
+    #[test]
+    fn kept_events_can_still_be_read() {
+        for (text, event) in FIXTURES {
+            let stored: Stored = serde_json::from_str(text).unwrap();
+            assert_eq!(Event::load(stored), Some(event.clone()));
+            assert_eq!(serde_json::to_string(&event.store().3).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! How a credential becomes an `OpCtx`. What is remembered here is dropped with the epoch, so that no answer rests on
+//! authority that was changed before.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use hmac::{Hmac, Mac as _};
+use jiff::Timestamp;
+use landreeve_core::ids::{GroupId, OuId, UserId};
+use landreeve_core::{Actor, Authority, Error, Grant, OpCtx, OpKind, Random, Result, Secret};
+use sha2::Sha256;
+use uuid::Uuid;
+
+use super::grants::{self, Subject};
+use super::keys::{self, Api};
+use super::password::{self, Gate};
+use super::{groups, ous, users};
+use crate::Estate;
+use crate::audit::Strangers;
+use crate::secrets::secret_hash;
+use crate::store::Conn;
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    pub request_id: Uuid,
+    pub address: Option<IpAddr>,
+    pub kind: OpKind,
+}
+
+/// A caller without the request: what is worth remembering.
+struct Caller {
+    actor: Arc<Actor>,
+    authority: Arc<Authority>,
+    groups: Arc<[GroupId]>,
+}
+
+impl Caller {
+    fn ctx(&self, origin: Origin) -> OpCtx {
+        OpCtx::new(
+            Arc::clone(&self.actor),
+            Arc::clone(&self.authority),
+            Arc::clone(&self.groups),
+            origin.request_id,
+            origin.kind,
+            origin.address,
+        )
+    }
+}
+
+/// Bounded memory of one epoch.
+struct Remembered<K, V> {
+    epoch: i64,
+    entries: HashMap<K, V>,
+}
+
+const REMEMBERED: usize = 4_096;
+
+impl<K: Hash + Eq, V: Clone> Remembered<K, V> {
+    fn new() -> Remembered<K, V> {
+        Remembered { epoch: 0, entries: HashMap::new() }
+    }
+
+    fn get(&mut self, epoch: i64, key: &K) -> Option<V> {
+        if self.epoch != epoch {
+            self.entries.clear();
+            self.epoch = epoch;
+        }
+        self.entries.get(key).cloned()
+    }
+
+    /// Keeps what was loaded while `epoch` was current; what was loaded before a change is not kept.
+    fn put(&mut self, epoch: i64, key: K, value: V) {
+        if self.epoch == epoch {
+            if self.entries.len() >= REMEMBERED {
+                self.entries.clear();
+            }
+            self.entries.insert(key, value);
+        }
+    }
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Door {
+    Key(Api, String),
+    User(UserId, Option<Uuid>),
+}
+
+pub struct Doors {
+    gate: Gate,
+    callers: Mutex<Remembered<Door, Arc<Caller>>>,
+    /// Passwords verified a moment ago, under a hash keyed for this process only.
+    passwords: Mutex<Remembered<[u8; 32], (UserId, Timestamp)>>,
+    password_key: [u8; 32],
+    strangers: Strangers,
+}
+
+/// How long a verified password is remembered, in microseconds.
+const PASSWORD_REMEMBERED: i64 = 60_000_000;
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Doors {
+    pub fn new(cores: usize, random: &dyn Random) -> Doors {
+        let mut password_key = [0_u8; 32];
+        random.fill(&mut password_key);
+        Doors {
+            gate: Gate::new(cores),
+            callers: Mutex::new(Remembered::new()),
+            passwords: Mutex::new(Remembered::new()),
+            password_key,
+            strangers: Strangers::default(),
+        }
+    }
+
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    pub fn strangers(&self) -> &Strangers {
+        &self.strangers
+    }
+
+    fn stranger(&self, origin: Origin, code: &'static str, message: &str) -> Error {
+        self.strangers.count(origin.address, code);
+        Error::unauthenticated(code, message)
+    }
+
+    fn password_digest(&self, name: &str, password: &Secret) -> [u8; 32] {
+        // A key of any length is accepted, so this cannot fail; an empty digest would match nothing stored.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.password_key) else { return [0; 32] };
+        mac.update(name.as_bytes());
+        mac.update(&[0]);
+        mac.update(password.reveal().as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// A request without any credential, counted and refused.
+pub fn no_credential(estate: &Estate, origin: Origin) -> Error {
+    estate.doors().stranger(origin, "not_authed", "a credential is required")
+}
+
+/// A credential of the wrong scheme or shape, counted and refused.
+pub fn bad_credential(estate: &Estate, origin: Origin, message: &str) -> Error {
+    estate.doors().stranger(origin, "invalid_auth", message)
+}
+
+pub async fn by_key(
+    estate: &Estate,
+    api: Api,
+    secret: &str,
+    ou: Option<Uuid>,
+    origin: Origin,
+) -> Result<OpCtx> {
+    let doors = estate.doors();
+    let epoch = estate.epoch().await?;
+    let hash = secret_hash(secret);
+    let door = Door::Key(api, hash);
+    let known = locked(&doors.callers).get(epoch, &door);
+    if let (Some(caller), None) = (&known, ou) {
+        return Ok(caller.ctx(origin));
+    }
+    let Door::Key(_, hash) = &door else { return Err(Error::internal("a key door without a key")) };
+    let mut conn = estate.store().read().await?;
+    let key = keys::by_secret_hash(&mut conn, hash).await?.filter(|key| key.api == api);
+    let Some(key) = key else { return Err(doors.stranger(origin, "invalid_auth", "the key is not known")) };
+    if !key.enabled {
+        return Err(doors.stranger(origin, "invalid_auth", "the key is disabled"));
+    }
+    let caller = if let Some(user) = key.user {
+        let user = users::get(&mut conn, user).await?.filter(|user| user.enabled);
+        let Some(user) = user else {
+            return Err(doors.stranger(origin, "account_inactive", "the user of this key is disabled"));
+        };
+        let actor = Actor::Key { id: key.id, name: key.name, user: Some(user.id) };
+        let unit = match ou {
+            Some(ou) => Some(ou),
+            None => unit_of(&mut conn, key.ou).await?,
+        };
+        user_caller(&mut conn, &user, actor, unit).await?
+    } else {
+        let path = path_of(&mut conn, key.ou).await?;
+        let held = grants::of(&mut conn, Subject::Key(key.id)).await?;
+        let grants = held.into_iter().map(|(grant, _)| grant).collect();
+        Arc::new(Caller {
+            actor: Arc::new(Actor::Key { id: key.id, name: key.name, user: None }),
+            authority: Arc::new(Authority::new(grants, key.ou, path)),
+            groups: Arc::new([]),
+        })
+    };
+    if ou.is_none() {
+        locked(&doors.callers).put(epoch, door, Arc::clone(&caller));
+    }
+    Ok(caller.ctx(origin))
+}
+
+/// A unit other than the root that a user's key was made for; the root means "wherever the user is".
+async fn unit_of(conn: &mut Conn, ou: OuId) -> Result<Option<Uuid>> {
+    if ou == OuId::ROOT {
+        return Ok(None);
+    }
+    Ok(ous::get(conn, ou).await?.map(|ou| ou.uuid))
+}
+
+async fn path_of(conn: &mut Conn, ou: OuId) -> Result<String> {
+    let ou =
+        ous::get(conn, ou).await?.ok_or_else(|| Error::internal("a key names a unit that is not there"))?;
+    Ok(ou.path)
+}
+
+/// Checks a name and password. `ou` is the unit that the request names.
+pub async fn by_password(
+    estate: &Estate,
+    name: &str,
+    password: Secret,
+    ou: Option<Uuid>,
+    origin: Origin,
+) -> Result<OpCtx> {
+    const WRONG: &str = "The user name or password is incorrect";
+    let doors = estate.doors();
+    let epoch = estate.epoch().await?;
+    let now = estate.now();
+    let digest = doors.password_digest(name, &password);
+    let remembered = locked(&doors.passwords).get(epoch, &digest);
+    if let Some((user, until)) = remembered
+        && now < until
+    {
+        return by_user(estate, user, ou, origin).await;
+    }
+    let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
+    let Some(row) = row.filter(|row| row.user.enabled) else {
+        // The same work as for a known name, so that time does not tell names.
+        doors.gate.verify(password, password::NOBODY.to_owned()).await?;
+        return Err(doors.stranger(origin, "invalid_auth", WRONG));
+    };
+    if row.locked_until.is_some_and(|until| until > now) {
+        return Err(doors.stranger(origin, "locked", "Too many wrong passwords; try again in five minutes"));
+    }
+    let id = row.user.id;
+    let right = match row.password_hash {
+        Some(hash) => doors.gate.verify(password, hash).await?,
+        None => false,
+    };
+    if !right {
+        estate
+            .store()
+            .write(move |tx| Box::pin(async move { users::failed(tx, id, now, &users::LOCK).await }))
+            .await?;
+        return Err(doors.stranger(origin, "invalid_auth", WRONG));
+    }
+    estate.store().write(move |tx| Box::pin(async move { users::signed_in(tx, id, now).await })).await?;
+    let until = landreeve_core::clock::from_micros(now.as_microsecond() + PASSWORD_REMEMBERED);
+    locked(&doors.passwords).put(epoch, digest, (id, until));
+    by_user(estate, id, ou, origin).await
+}
+
+/// For a user who has shown who they are: by password, session or token.
+pub async fn by_user(estate: &Estate, id: UserId, ou: Option<Uuid>, origin: Origin) -> Result<OpCtx> {
+    let doors = estate.doors();
+    let epoch = estate.epoch().await?;
+    let door = Door::User(id, ou);
+    let known = locked(&doors.callers).get(epoch, &door);
+    if let Some(caller) = known {
+        return Ok(caller.ctx(origin));
+    }
+    let mut conn = estate.store().read().await?;
+    let user = users::get(&mut conn, id).await?.filter(|user| user.enabled);
+    let Some(user) = user else {
+        return Err(doors.stranger(origin, "account_inactive", "the user is disabled"));
+    };
+    let actor = Actor::User { id, name: user.name.clone() };
+    let caller = user_caller(&mut conn, &user, actor, ou).await?;
+    locked(&doors.callers).put(epoch, door, Arc::clone(&caller));
+    Ok(caller.ctx(origin))
+}
+
+async fn user_caller(
+    conn: &mut Conn,
+    user: &users::User,
+    actor: Actor,
+    ou: Option<Uuid>,
+) -> Result<Arc<Caller>> {
+    let groups = groups::of_user(conn, user.id).await?;
+    let mut held = grants::of(conn, Subject::User(user.id)).await?;
+    for group in &groups {
+        held.extend(grants::of(conn, Subject::Group(*group)).await?);
+    }
+    let first = held.iter().find_map(|(_, ou)| *ou).unwrap_or(OuId::ROOT);
+    let grants: Vec<Grant> = held.into_iter().map(|(grant, _)| grant).collect();
+    let unit = match ou {
+        Some(uuid) => ous::by_uuid(conn, uuid).await?.filter(|unit| reaches(&grants, &unit.path)),
+        None => ous::get(conn, first).await?,
+    };
+    let unit =
+        unit.ok_or_else(|| Error::forbidden("the user is not assigned to this organizational unit"))?;
+    let authority = Authority::new(grants, unit.id, unit.path);
+    Ok(Arc::new(Caller { actor: Arc::new(actor), authority: Arc::new(authority), groups: groups.into() }))
+}
+
+fn reaches(grants: &[Grant], path: &str) -> bool {
+    grants.iter().any(|grant| match &grant.scope {
+        landreeve_core::Scope::Subtree(root) => path.starts_with(root.as_str()),
+        landreeve_core::Scope::Resources(_) => false,
+    })
+}
+
+/// The operator of the machine: whoever may read the data directory.
+pub fn operator(request_id: Uuid) -> OpCtx {
+    fixed(Actor::Operator, request_id, OpKind::CommandLine)
+}
+
+/// The server's own work.
+pub fn system(request_id: Uuid) -> OpCtx {
+    fixed(Actor::System, request_id, OpKind::Background)
+}
+
+fn fixed(actor: Actor, request_id: Uuid, kind: OpKind) -> OpCtx {
+    OpCtx::new(Arc::new(actor), Arc::new(Authority::operator()), Arc::new([]), request_id, kind, None)
+}

@@ -1,0 +1,19 @@
+//! Users, groups, organizational units, roles, keys, sessions and grants: the rows, and how a credential becomes an
+//! `OpCtx`. The use cases over them, with their permissions and audit, are in `ops`. What must not enter: a dialect's
+//! names for roles or permissions.
+
+pub mod doors;
+pub mod grants;
+pub mod groups;
+pub mod keys;
+pub mod ous;
+pub mod password;
+pub mod sessions;
+pub mod users;
+
+pub use doors::Origin;
+pub use grants::{GrantTarget, NewGrant, Role, Subject};
+pub use groups::Group;
+pub use keys::{Api, Key};
+pub use ous::Ou;
+pub use users::{User, UserChange};

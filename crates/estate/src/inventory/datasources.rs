@@ -1,0 +1,389 @@
+//! A datasource: how to reach a database, and what was learned of it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use landreeve_core::datasource::{DatabaseType, Grade};
+use landreeve_core::error::Faults;
+use landreeve_core::ids::{AgentId, DatasourceId, OuId};
+use landreeve_core::schema::Catalog;
+use landreeve_core::source::SessionZone;
+use landreeve_core::{Error, Result, Secret};
+
+use super::stored::{StoredCatalog, StoredConfig, StoredSecrets};
+use crate::args;
+use crate::secrets::SealKey;
+use crate::store::{Conn, Row, Tx};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datasource {
+    pub id: DatasourceId,
+    pub ou: OuId,
+    pub ou_path: String,
+    pub details: DatasourceDetails,
+    /// Set for a source that the server made itself.
+    pub builtin: Option<String>,
+    /// Grows with every change of how to connect.
+    pub version: i64,
+    pub agents: Vec<AgentId>,
+    pub server_version: Option<String>,
+    pub default_schema: Option<String>,
+    pub session_zone: SessionZone,
+    pub total_rows: Option<u64>,
+    pub total_rows_exact: Option<bool>,
+    pub schema_updated_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// What a person says of a datasource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatasourceDetails {
+    pub name: String,
+    pub database_type: DatabaseType,
+    pub mode: ConnectionMode,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub database: Option<String>,
+    pub ssh: Ssh,
+    /// The zone of values without one; also the session's zone.
+    pub data_time_zone: Option<String>,
+    pub require_tls: bool,
+    pub verify_tls: bool,
+    pub enabled: bool,
+    pub max_concurrent: u32,
+    pub nightly_schema: bool,
+    pub row_counts: bool,
+    /// A SQLite file that the operator of the machine named: it may lie anywhere.
+    pub operator_file: bool,
+    pub service_key: Option<Secret>,
+    /// Attributes of database types without a driver: kept, no effect yet.
+    pub extras: BTreeMap<String, String>,
+}
+
+/// Kept, no effect yet: connecting through SSH is refused where it is tried.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ssh {
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub user: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionMode {
+    Direct,
+    Agent,
+    SshTunnel,
+}
+
+impl ConnectionMode {
+    pub const ALL: [ConnectionMode; 3] =
+        [ConnectionMode::Direct, ConnectionMode::Agent, ConnectionMode::SshTunnel];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ConnectionMode::Direct => "direct",
+            ConnectionMode::Agent => "agent",
+            ConnectionMode::SshTunnel => "ssh_tunnel",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<ConnectionMode> {
+        ConnectionMode::ALL.into_iter().find(|mode| mode.as_str() == text)
+    }
+}
+
+impl Default for DatasourceDetails {
+    fn default() -> DatasourceDetails {
+        DatasourceDetails {
+            name: String::new(),
+            database_type: DatabaseType::Postgres,
+            mode: ConnectionMode::Direct,
+            host: None,
+            port: None,
+            username: None,
+            password: None,
+            database: None,
+            ssh: Ssh::default(),
+            data_time_zone: None,
+            require_tls: false,
+            verify_tls: false,
+            enabled: true,
+            max_concurrent: 20,
+            nightly_schema: true,
+            row_counts: true,
+            operator_file: false,
+            service_key: None,
+            extras: BTreeMap::new(),
+        }
+    }
+}
+
+const NAME_MAX: usize = 255;
+
+impl DatasourceDetails {
+    /// Every fault at once, by the domain's field names.
+    pub fn check(&self) -> Result<()> {
+        let mut faults = Faults::default();
+        let length = self.name.chars().count();
+        if self.name.trim().is_empty() {
+            faults.push("name", "required", "is required");
+        } else if length > NAME_MAX {
+            faults.push("name", "length", format!("must have at most {NAME_MAX} characters"));
+        }
+        if let Some(zone) = &self.data_time_zone
+            && TimeZone::get(zone).is_err()
+        {
+            let message = format!("{zone:?} is not a time zone; use an IANA name such as Europe/Berlin");
+            faults.push("data_time_zone", "time_zone", message);
+        }
+        if !(1..=1_000).contains(&self.max_concurrent) {
+            faults.push("max_concurrent_executions", "range", "must be from 1 to 1000");
+        }
+        for (field, port) in [("port", self.port), ("ssh_tunnel_port", self.ssh.port)] {
+            if port == Some(0) {
+                faults.push(field, "range", "must be from 1 to 65535");
+            }
+        }
+        let network = self.mode == ConnectionMode::Direct
+            && self.database_type.grade() != Grade::NoDriver
+            && self.database_type != DatabaseType::Sqlite;
+        if network && self.host.as_deref().is_none_or(|host| host.trim().is_empty()) {
+            let message = format!("is required to connect to {}", self.database_type.as_str());
+            faults.push("host", "required", message);
+        }
+        if self.database_type == DatabaseType::Sqlite && self.database.as_deref().is_none_or(str::is_empty) {
+            faults.push("database", "required", "is required: the path of the SQLite file");
+        }
+        faults.finish()
+    }
+
+    /// Would a connection made with `other` reach something else, or reach it otherwise?
+    pub fn connects_like(&self, other: &DatasourceDetails) -> bool {
+        let parts = |details: &DatasourceDetails| {
+            (
+                (details.database_type, details.mode, details.host.clone(), details.port),
+                (details.username.clone(), details.password.clone(), details.database.clone()),
+                (details.require_tls, details.verify_tls, details.data_time_zone.clone()),
+                (details.max_concurrent, details.enabled),
+            )
+        };
+        parts(self) == parts(other)
+    }
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT d.id, d.ou_id, o.path, d.name, d.database_type, d.enabled, d.builtin, d.config, \
+             d.secrets_sealed, d.version, d.server_version, d.default_schema, d.session_zone, d.total_rows, \
+             d.total_rows_exact, d.schema_updated_at, d.created_at, d.updated_at \
+             FROM datasources d JOIN ous o ON o.id = d.ou_id ",
+            $rest
+        )
+    };
+}
+
+fn secret_context(id: DatasourceId) -> String {
+    format!("datasource:{id}")
+}
+
+const UTC_ONLY: &str = "utc_for_lack_of_zone_tables";
+
+fn from_row(row: &Row, seal: &SealKey) -> Result<Datasource> {
+    let id: DatasourceId = row.id(0)?;
+    let mut details = DatasourceDetails {
+        name: row.text(3)?,
+        database_type: row.word(4, DatabaseType::parse)?,
+        enabled: row.flag(5)?,
+        ..DatasourceDetails::default()
+    };
+    row.json::<StoredConfig>(7)?.into_details(&mut details);
+    let plain = seal.open(&secret_context(id), &row.bytes(8)?)?;
+    serde_json::from_slice::<StoredSecrets>(&plain).map_err(Error::internal)?.into_details(&mut details);
+    let session_zone = match row.text_opt(12)?.as_deref() {
+        Some(UTC_ONLY) => SessionZone::UtcForLackOfZoneTables,
+        _ => SessionZone::AsAsked,
+    };
+    Ok(Datasource {
+        id,
+        ou: row.id(1)?,
+        ou_path: row.text(2)?,
+        details,
+        builtin: row.text_opt(6)?,
+        version: row.int(9)?,
+        agents: Vec::new(),
+        server_version: row.text_opt(10)?,
+        default_schema: row.text_opt(11)?,
+        session_zone,
+        total_rows: row.int_opt(13)?.map(i64::unsigned_abs),
+        total_rows_exact: row.flag_opt(14)?,
+        schema_updated_at: row.time_opt(15)?,
+        created_at: row.time(16)?,
+        updated_at: row.time(17)?,
+    })
+}
+
+pub async fn get(conn: &mut Conn, seal: &SealKey, id: DatasourceId) -> Result<Option<Datasource>> {
+    let Some(row) = conn.opt(select!("WHERE d.id = $1"), args![id]).await? else { return Ok(None) };
+    let mut datasource = from_row(&row, seal)?;
+    let agents = conn
+        .all("SELECT agent_id FROM datasource_agents WHERE datasource_id = $1 ORDER BY agent_id", args![id])
+        .await?;
+    datasource.agents = agents.iter().map(|row| row.id(0)).collect::<Result<_>>()?;
+    Ok(Some(datasource))
+}
+
+/// Those in or below the unit at `path`, and the built-in ones, which every unit sees.
+pub async fn list(conn: &mut Conn, seal: &SealKey, path: &str) -> Result<Vec<Datasource>> {
+    let rows = conn
+        .all(
+            select!("WHERE (o.path >= $1 AND o.path < $2) OR d.builtin IS NOT NULL ORDER BY d.id"),
+            args![path, crate::identity::ous::below(path)],
+        )
+        .await?;
+    let links =
+        conn.all("SELECT datasource_id, agent_id FROM datasource_agents ORDER BY agent_id", args![]).await?;
+    let mut all = rows.iter().map(|row| from_row(row, seal)).collect::<Result<Vec<_>>>()?;
+    for link in &links {
+        let id: DatasourceId = link.id(0)?;
+        if let Some(datasource) = all.iter_mut().find(|datasource| datasource.id == id) {
+            datasource.agents.push(link.id(1)?);
+        }
+    }
+    Ok(all)
+}
+
+/// The sealed secrets of a datasource's details.
+pub fn seal_secrets(
+    estate: &crate::Estate,
+    id: DatasourceId,
+    details: &DatasourceDetails,
+) -> Result<Vec<u8>> {
+    let plain = serde_json::to_vec(&StoredSecrets::from_details(details)).map_err(Error::internal)?;
+    estate.seal(&secret_context(id), &plain)
+}
+
+pub async fn insert(tx: &mut Tx, datasource: &Datasource, sealed: Vec<u8>) -> Result<()> {
+    let config =
+        serde_json::to_string(&StoredConfig::from_details(&datasource.details)).map_err(Error::internal)?;
+    tx.exec(
+        "INSERT INTO datasources (id, ou_id, name, database_type, enabled, builtin, config, secrets_sealed, version, \
+         created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
+        args![
+            datasource.id,
+            datasource.ou,
+            &datasource.details.name,
+            datasource.details.database_type.as_str(),
+            datasource.details.enabled,
+            datasource.builtin.clone(),
+            config,
+            sealed,
+            datasource.version,
+            datasource.created_at,
+        ],
+    )
+    .await?;
+    link_agents(tx, datasource.id, &datasource.agents).await
+}
+
+pub async fn update(tx: &mut Tx, datasource: &Datasource, sealed: Vec<u8>) -> Result<()> {
+    let config =
+        serde_json::to_string(&StoredConfig::from_details(&datasource.details)).map_err(Error::internal)?;
+    tx.exec(
+        "UPDATE datasources SET name = $2, database_type = $3, enabled = $4, config = $5, secrets_sealed = $6, \
+         version = $7, updated_at = $8 WHERE id = $1",
+        args![
+            datasource.id,
+            &datasource.details.name,
+            datasource.details.database_type.as_str(),
+            datasource.details.enabled,
+            config,
+            sealed,
+            datasource.version,
+            datasource.updated_at,
+        ],
+    )
+    .await?;
+    link_agents(tx, datasource.id, &datasource.agents).await
+}
+
+async fn link_agents(tx: &mut Tx, id: DatasourceId, agents: &[AgentId]) -> Result<()> {
+    tx.exec("DELETE FROM datasource_agents WHERE datasource_id = $1", args![id]).await?;
+    for agent in agents {
+        tx.exec("INSERT INTO datasource_agents (datasource_id, agent_id) VALUES ($1, $2)", args![id, *agent])
+            .await?;
+    }
+    Ok(())
+}
+
+pub async fn delete(tx: &mut Tx, id: DatasourceId) -> Result<()> {
+    tx.exec("DELETE FROM datasources WHERE id = $1", args![id]).await.map(drop)
+}
+
+/// Keeps what a refresh read.
+pub async fn set_schema(
+    tx: &mut Tx,
+    id: DatasourceId,
+    catalog: &Catalog,
+    zone: SessionZone,
+    now: Timestamp,
+) -> Result<()> {
+    let total = catalog.total_rows();
+    let zone = match zone {
+        SessionZone::AsAsked => "as_asked",
+        SessionZone::UtcForLackOfZoneTables => UTC_ONLY,
+    };
+    tx.exec(
+        "UPDATE datasources SET server_version = $2, default_schema = $3, session_zone = $4, total_rows = $5, \
+         total_rows_exact = $6, schema_updated_at = $7 WHERE id = $1",
+        args![
+            id,
+            &catalog.server_version,
+            catalog.default_schema.clone(),
+            zone,
+            total.map(|(rows, _)| i64::try_from(rows).unwrap_or(i64::MAX)),
+            total.map(|(_, exact)| exact),
+            now,
+        ],
+    )
+    .await?;
+    let stored = serde_json::to_string(&StoredCatalog::from(catalog)).map_err(Error::internal)?;
+    tx.exec(
+        "INSERT INTO datasource_schemas (datasource_id, catalog, read_at) VALUES ($1, $2, $3) \
+         ON CONFLICT (datasource_id) DO UPDATE SET catalog = excluded.catalog, read_at = excluded.read_at",
+        args![id, stored, now],
+    )
+    .await
+    .map(drop)
+}
+
+pub async fn schema(conn: &mut Conn, id: DatasourceId) -> Result<Option<(Catalog, Timestamp)>> {
+    let row = conn
+        .opt("SELECT catalog, read_at FROM datasource_schemas WHERE datasource_id = $1", args![id])
+        .await?;
+    row.map(|row| Ok((Catalog::from(row.json::<StoredCatalog>(0)?), row.time(1)?))).transpose()
+}
+
+/// Every sealed secret, for a change of the key.
+pub async fn reseal_all(
+    tx: &mut Tx,
+    old: &SealKey,
+    reseal: impl Fn(&str, &[u8]) -> Result<Vec<u8>>,
+) -> Result<u64> {
+    let rows = tx.all("SELECT id, secrets_sealed FROM datasources", args![]).await?;
+    for row in &rows {
+        let id: DatasourceId = row.id(0)?;
+        let context = secret_context(id);
+        let plain = old.open(&context, &row.bytes(1)?)?;
+        tx.exec(
+            "UPDATE datasources SET secrets_sealed = $2 WHERE id = $1",
+            args![id, reseal(&context, &plain)?],
+        )
+        .await?;
+    }
+    Ok(rows.len() as u64)
+}

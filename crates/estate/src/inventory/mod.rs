@@ -1,0 +1,10 @@
+//! The datasource inventory: a datasource is declared once, and every plane uses the same row. What must not enter:
+//! a dialect's attribute names, or connecting.
+
+pub mod agents;
+pub mod datasources;
+pub mod refresh;
+pub mod stored;
+
+pub use agents::Agent;
+pub use datasources::{ConnectionMode, Datasource, DatasourceDetails, Ssh};

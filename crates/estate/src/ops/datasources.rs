@@ -1,0 +1,467 @@
+//! The datasource inventory: declare, list, change, remove, test, refresh; and the agents beside it.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use landreeve_core::datasource::{DatabaseType, Grade};
+use landreeve_core::ids::{AgentId, DatasourceId, ScheduleId};
+use landreeve_core::schema::Catalog;
+use landreeve_core::source::{CancellationToken, ServerInfo, SourceError};
+use landreeve_core::{Action, Error, Noun, OpCtx, Result, RunKind, Secret};
+
+use crate::Estate;
+use crate::estate::OwnedAct;
+use crate::events::{self, DatasourceChange, Event};
+use crate::inventory::{Agent, ConnectionMode, Datasource, DatasourceDetails, agents, datasources, refresh};
+use crate::runs::{Lane, NewRun, Run};
+use crate::schedules::{self, Schedule};
+use crate::store::Tx;
+
+const TEST_LIMIT: Duration = Duration::from_secs(20);
+const REFRESH_LIMIT: Duration = Duration::from_secs(600);
+/// When the schemas are read anew, in the estate's time zone.
+const NIGHTLY: &str = "23 2 * * *";
+
+/// A datasource as the caller may see it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub datasource: std::sync::Arc<Datasource>,
+    /// May its credentials be shown to this caller?
+    pub credentials: bool,
+}
+
+fn sees(ctx: &OpCtx, datasource: &Datasource, action: Action) -> bool {
+    // A built-in source is in every unit: it is where the caller is.
+    let path = if datasource.builtin.is_some() { ctx.authority().ou_path() } else { &datasource.ou_path };
+    let permission = landreeve_core::Permission::new(Noun::Datasource, action);
+    ctx.authority().allows(permission, path, datasource.id.0)
+}
+
+async fn require(estate: &Estate, ctx: &OpCtx, datasource: &Datasource, action: Action) -> Result<()> {
+    let path = if datasource.builtin.is_some() { ctx.authority().ou_path() } else { &datasource.ou_path };
+    estate.require(ctx, Noun::Datasource, action, path, datasource.id.0).await
+}
+
+/// The row, from the memory of this epoch or from the store.
+pub async fn load(estate: &Estate, id: DatasourceId) -> Result<std::sync::Arc<Datasource>> {
+    estate.datasource(id).await?.ok_or_else(|| Error::not_found("datasource"))
+}
+
+pub async fn datasource_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Seen>> {
+    estate.require_some(ctx, Noun::Datasource, Action::View).await?;
+    let seal = estate.seal_key();
+    let all = datasources::list(&mut estate.store().read().await?, &seal, ctx.authority().ou_path()).await?;
+    let seen =
+        all.into_iter().filter(|datasource| sees(ctx, datasource, Action::View)).map(|datasource| Seen {
+            credentials: sees(ctx, &datasource, Action::Manage),
+            datasource: std::sync::Arc::new(datasource),
+        });
+    Ok(seen.collect())
+}
+
+pub async fn datasource_get(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Seen> {
+    let datasource = load(estate, id).await?;
+    require(estate, ctx, &datasource, Action::View).await?;
+    Ok(Seen { credentials: sees(ctx, &datasource, Action::Manage), datasource })
+}
+
+/// For a query: the caller may use it, and it is switched on.
+pub async fn datasource_for_use(
+    estate: &Estate,
+    ctx: &OpCtx,
+    id: DatasourceId,
+) -> Result<std::sync::Arc<Datasource>> {
+    let datasource = load(estate, id).await?;
+    require(estate, ctx, &datasource, Action::Use).await?;
+    if !datasource.details.enabled {
+        return Err(Error::fault("datasource", "disabled", "is disabled; enable it to run queries on it"));
+    }
+    if datasource.details.database_type.grade() == Grade::NoDriver {
+        let message = format!(
+            "is of type {}, for which there is no driver yet",
+            datasource.details.database_type.as_str()
+        );
+        return Err(Error::fault("datasource", "no_driver", message));
+    }
+    Ok(datasource)
+}
+
+/// Checks what only the server can know: agents that are there, files that may be opened.
+async fn check(estate: &Estate, ctx: &OpCtx, details: &DatasourceDetails, linked: &[AgentId]) -> Result<()> {
+    details.check()?;
+    if details.database_type == DatabaseType::Sqlite && details.mode == ConnectionMode::Direct {
+        let name = details.database.as_deref().unwrap_or_default();
+        estate.outbound().sqlite_file(name, details.operator_file)?;
+    }
+    if !linked.is_empty() {
+        let known = agents::list(&mut estate.store().read().await?, ctx.authority().ou_path()).await?;
+        for (index, agent) in linked.iter().enumerate() {
+            if !known.iter().any(|known| known.id == *agent) {
+                return Err(Error::fault(
+                    format!("agents.{index}"),
+                    "unknown",
+                    "is not an agent of this unit",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub async fn datasource_create(
+    estate: &Estate,
+    ctx: &OpCtx,
+    mut details: DatasourceDetails,
+    linked: Vec<AgentId>,
+) -> Result<Datasource> {
+    estate.require_here(ctx, Noun::Datasource, Action::Manage).await?;
+    details.operator_file = ctx.authority().is_operator();
+    check(estate, ctx, &details, &linked).await?;
+    create(estate, ctx, details, linked, None).await
+}
+
+async fn create(
+    estate: &Estate,
+    ctx: &OpCtx,
+    details: DatasourceDetails,
+    linked: Vec<AgentId>,
+    builtin: Option<&str>,
+) -> Result<Datasource> {
+    let (id, now) = (estate.next::<DatasourceId>(DatasourceId::KIND).await?, estate.now());
+    let sealed = datasources::seal_secrets(estate, id, &details)?;
+    let schedule = nightly(estate, ctx, id, &details).await?;
+    let name = details.name.clone();
+    let datasource = Datasource {
+        id,
+        ou: ctx.authority().ou(),
+        ou_path: ctx.authority().ou_path().to_owned(),
+        details,
+        builtin: builtin.map(str::to_owned),
+        version: 1,
+        agents: linked,
+        server_version: None,
+        default_schema: None,
+        session_zone: landreeve_core::source::SessionZone::AsAsked,
+        total_rows: None,
+        total_rows_exact: None,
+        schema_updated_at: None,
+        created_at: now,
+        updated_at: now,
+    };
+    let copy = datasource.clone();
+    estate
+        .change(ctx, OwnedAct::new("created", Noun::Datasource, id.0, name), move |tx| {
+            Box::pin(async move {
+                datasources::insert(tx, &copy, sealed).await?;
+                put_schedule(tx, &copy, schedule).await?;
+                tell(tx, &copy, DatasourceChange::Created, now).await
+            })
+        })
+        .await?;
+    Ok(datasource)
+}
+
+async fn tell(tx: &mut Tx, datasource: &Datasource, change: DatasourceChange, now: Timestamp) -> Result<()> {
+    events::append(tx, datasource.ou, &Event::DatasourceChanged { datasource: datasource.id, change }, now)
+        .await?;
+    tx.bump_epoch().await
+}
+
+fn schedule_name(id: DatasourceId) -> String {
+    format!("schema:{id}")
+}
+
+async fn nightly(
+    estate: &Estate,
+    ctx: &OpCtx,
+    id: DatasourceId,
+    details: &DatasourceDetails,
+) -> Result<Option<Schedule>> {
+    let usable = details.enabled && details.mode == ConnectionMode::Direct;
+    if !details.nightly_schema || !usable || details.database_type.grade() == Grade::NoDriver {
+        return Ok(None);
+    }
+    let zone = estate.settings().await?.time_zone;
+    Ok(Some(Schedule {
+        id: estate.next::<ScheduleId>(ScheduleId::KIND).await?,
+        name: schedule_name(id),
+        run_kind: RunKind::SchemaRefresh,
+        cron: NIGHTLY.to_owned(),
+        next_at: schedules::next_time(NIGHTLY, &zone, estate.now())?,
+        time_zone: zone,
+        input: r#"{"version":1}"#.to_owned(),
+        noun: Some((Noun::Datasource, id.0)),
+        ou: ctx.authority().ou(),
+        enabled: true,
+    }))
+}
+
+async fn put_schedule(tx: &mut Tx, datasource: &Datasource, schedule: Option<Schedule>) -> Result<()> {
+    match schedule {
+        Some(schedule) => schedules::put(tx, &schedule).await,
+        None => schedules::remove(tx, &schedule_name(datasource.id)).await,
+    }
+}
+
+/// Changes a datasource. The change works on the details as they are; what it gives is checked as a whole.
+pub async fn datasource_update(
+    estate: &Estate,
+    ctx: &OpCtx,
+    id: DatasourceId,
+    change: impl FnOnce(&mut DatasourceDetails),
+    linked: Option<Vec<AgentId>>,
+) -> Result<Datasource> {
+    let before = load(estate, id).await?;
+    require(estate, ctx, &before, Action::Manage).await?;
+    if before.builtin.is_some() {
+        return Err(Error::conflict("builtin", "the built-in sample source cannot be changed"));
+    }
+    let mut after = Datasource::clone(&before);
+    change(&mut after.details);
+    if after.details.database != before.details.database {
+        after.details.operator_file = ctx.authority().is_operator();
+    }
+    if let Some(linked) = linked {
+        after.agents = linked;
+    }
+    check(estate, ctx, &after.details, &after.agents).await?;
+    let now = estate.now();
+    after.updated_at = now;
+    let same = after.details.connects_like(&before.details);
+    after.version = before.version + i64::from(!same);
+    let told = if same { DatasourceChange::Updated } else { DatasourceChange::Reconnected };
+    let sealed = datasources::seal_secrets(estate, id, &after.details)?;
+    let schedule = nightly(estate, ctx, id, &after.details).await?;
+    let (copy, seal, known) = (after.clone(), estate.seal_key(), before.updated_at);
+    estate
+        .change(
+            ctx,
+            OwnedAct::new("updated", Noun::Datasource, id.0, after.details.name.clone()),
+            move |tx| {
+                Box::pin(async move {
+                    let current = datasources::get(tx, &seal, id)
+                        .await?
+                        .ok_or_else(|| Error::not_found("datasource"))?;
+                    if current.updated_at != known {
+                        return Err(Error::conflict(
+                            "changed",
+                            "somebody else changed the datasource just now; try again",
+                        ));
+                    }
+                    datasources::update(tx, &copy, sealed).await?;
+                    put_schedule(tx, &copy, schedule).await?;
+                    tell(tx, &copy, told, now).await
+                })
+            },
+        )
+        .await?;
+    Ok(after)
+}
+
+pub async fn datasource_delete(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<()> {
+    let datasource = load(estate, id).await?;
+    require(estate, ctx, &datasource, Action::Manage).await?;
+    if datasource.builtin.is_some() {
+        return Err(Error::conflict("builtin", "the built-in sample source cannot be removed"));
+    }
+    let now = estate.now();
+    estate
+        .change(
+            ctx,
+            OwnedAct::new("deleted", Noun::Datasource, id.0, datasource.details.name.clone()),
+            move |tx| {
+                Box::pin(async move {
+                    schedules::remove(tx, &schedule_name(id)).await?;
+                    datasources::delete(tx, id).await?;
+                    tell(tx, &datasource, DatasourceChange::Deleted, now).await
+                })
+            },
+        )
+        .await
+}
+
+/// Connects and asks something small. The outer error is ours, the inner one is the database's.
+pub async fn datasource_test(
+    estate: &Estate,
+    ctx: &OpCtx,
+    id: DatasourceId,
+) -> Result<Result<ServerInfo, String>> {
+    let datasource = load(estate, id).await?;
+    require(estate, ctx, &datasource, Action::Manage).await?;
+    test(estate, &datasource).await
+}
+
+async fn test(estate: &Estate, datasource: &Datasource) -> Result<Result<ServerInfo, String>> {
+    let spec = match refresh::connect_spec(estate, datasource).await {
+        Ok(spec) => spec,
+        // An address that cannot be reached is what a test is for.
+        Err(error) if error.kind == landreeve_core::ErrorKind::Internal => return Err(error),
+        Err(error) => return Ok(Err(error.message)),
+    };
+    let driver = estate.driver(spec.database_type)?;
+    let cancel = CancellationToken::new();
+    let _guard = cancel.clone().drop_guard();
+    let tested = tokio::time::timeout(TEST_LIMIT, driver.test(&spec, cancel)).await;
+    Ok(match tested {
+        Ok(result) => result.map_err(|error: SourceError| error.message),
+        Err(_) => Err(format!("the database did not answer within {} seconds", TEST_LIMIT.as_secs())),
+    })
+}
+
+/// Reads the schema anew, as a run.
+pub async fn datasource_refresh(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Run> {
+    let datasource = load(estate, id).await?;
+    require(estate, ctx, &datasource, Action::Manage).await?;
+    super::runs::submit(estate, ctx, refresh_run(&datasource)).await
+}
+
+/// The same for the server itself. With a key, a second call gives the first run.
+pub async fn refresh_by_system(estate: &Estate, id: DatasourceId, key: Option<String>) -> Result<Run> {
+    let datasource = load(estate, id).await?;
+    if !datasource.details.enabled || datasource.details.mode != ConnectionMode::Direct {
+        return Err(Error::conflict("disabled", "the datasource cannot be connected to now"));
+    }
+    if datasource.details.database_type.grade() == Grade::NoDriver {
+        return Err(Error::conflict("no_driver", "there is no driver for this datasource"));
+    }
+    let ctx = super::sign_in::system(estate);
+    super::runs::submit(estate, &ctx, NewRun { idempotency_key: key, ..refresh_run(&datasource) }).await
+}
+
+fn refresh_run(datasource: &Datasource) -> NewRun {
+    NewRun {
+        noun: Some((Noun::Datasource, datasource.id.0)),
+        lane: Some(Lane { name: format!("schema:{}", datasource.id), limit: 1 }),
+        max_attempts: 3,
+        time_limit: Some(REFRESH_LIMIT),
+        keep_record: NewRun::DAY,
+        keep_data: NewRun::DAY,
+        ..NewRun::new(RunKind::SchemaRefresh, datasource.ou, r#"{"version":1}"#)
+    }
+}
+
+/// What the last refresh read, and when. `None`: it was never read.
+pub async fn datasource_schema(
+    estate: &Estate,
+    ctx: &OpCtx,
+    id: DatasourceId,
+) -> Result<Option<(Catalog, Timestamp)>> {
+    let datasource = load(estate, id).await?;
+    require(estate, ctx, &datasource, Action::View).await?;
+    datasources::schema(&mut estate.store().read().await?, id).await
+}
+
+/// The same for whoever holds a signed token for it.
+pub async fn schema_by_token(estate: &Estate, id: DatasourceId) -> Result<Option<(Catalog, Timestamp)>> {
+    datasources::schema(&mut estate.store().read().await?, id).await
+}
+
+/// The source that the server makes itself: a SQLite file in its data directory. Adding it twice changes nothing.
+pub async fn ensure_builtin(
+    estate: &Estate,
+    ctx: &OpCtx,
+    word: &str,
+    name: &str,
+    file: &str,
+) -> Result<DatasourceId> {
+    let seal = estate.seal_key();
+    let known = datasources::list(&mut estate.store().read().await?, &seal, "/1/").await?;
+    if let Some(found) = known.iter().find(|datasource| datasource.builtin.as_deref() == Some(word)) {
+        return Ok(found.id);
+    }
+    let details = DatasourceDetails {
+        name: name.to_owned(),
+        database_type: DatabaseType::Sqlite,
+        database: Some(file.to_owned()),
+        data_time_zone: Some("UTC".to_owned()),
+        nightly_schema: false,
+        ..DatasourceDetails::default()
+    };
+    create(estate, ctx, details, Vec::new(), Some(word)).await.map(|datasource| datasource.id)
+}
+
+pub async fn agent_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Agent>> {
+    estate.require_some(ctx, Noun::Datasource, Action::View).await?;
+    agents::list(&mut estate.store().read().await?, ctx.authority().ou_path()).await
+}
+
+pub async fn agent_get(estate: &Estate, ctx: &OpCtx, public_key: &str) -> Result<Agent> {
+    let all = agent_list(estate, ctx).await?;
+    all.into_iter().find(|agent| agent.public_key == public_key).ok_or_else(|| Error::not_found("agent"))
+}
+
+/// Makes an agent and its key pair. The secret half is shown once and not kept.
+pub async fn agent_create(
+    estate: &Estate,
+    ctx: &OpCtx,
+    name: String,
+    enabled: bool,
+) -> Result<(Agent, Secret)> {
+    estate.require_here(ctx, Noun::Datasource, Action::Manage).await?;
+    check_agent_name(&name)?;
+    let mut seed = [0_u8; 32];
+    estate.random().fill(&mut seed);
+    let secret = x25519_dalek::StaticSecret::from(seed);
+    let public = x25519_dalek::PublicKey::from(&secret);
+    let (id, now) = (estate.next::<AgentId>(AgentId::KIND).await?, estate.now());
+    let agent = Agent {
+        id,
+        ou: ctx.authority().ou(),
+        ou_path: ctx.authority().ou_path().to_owned(),
+        public_key: URL_SAFE_NO_PAD.encode(public.as_bytes()),
+        name: name.clone(),
+        enabled,
+        datasources: Vec::new(),
+        created_at: now,
+        updated_at: now,
+    };
+    let copy = agent.clone();
+    estate
+        .change(ctx, OwnedAct::new("created", Noun::Datasource, id.0, format!("agent {name}")), move |tx| {
+            Box::pin(async move { agents::insert(tx, &copy).await })
+        })
+        .await?;
+    Ok((agent, Secret::new(URL_SAFE_NO_PAD.encode(secret.to_bytes()))))
+}
+
+fn check_agent_name(name: &str) -> Result<()> {
+    if name.trim().is_empty() || name.chars().count() > 255 {
+        return Err(Error::fault("name", "length", "must have 1 to 255 characters"));
+    }
+    Ok(())
+}
+
+/// Needs the right to manage every datasource that uses the agent.
+pub async fn agent_update(
+    estate: &Estate,
+    ctx: &OpCtx,
+    public_key: &str,
+    name: Option<String>,
+    enabled: Option<bool>,
+) -> Result<Agent> {
+    let mut agent = agent_get(estate, ctx, public_key).await?;
+    estate.require_some(ctx, Noun::Datasource, Action::Manage).await?;
+    if agent.datasources.is_empty() {
+        estate.require_here(ctx, Noun::Datasource, Action::Manage).await?;
+    }
+    for id in &agent.datasources {
+        let datasource = load(estate, *id).await?;
+        require(estate, ctx, &datasource, Action::Manage).await?;
+    }
+    if let Some(name) = name {
+        check_agent_name(&name)?;
+        agent.name = name;
+    }
+    agent.enabled = enabled.unwrap_or(agent.enabled);
+    agent.updated_at = estate.now();
+    let copy = agent.clone();
+    let detail = format!("agent {}", agent.name);
+    estate
+        .change(ctx, OwnedAct::new("updated", Noun::Datasource, agent.id.0, detail), move |tx| {
+            Box::pin(async move { agents::update(tx, &copy).await })
+        })
+        .await?;
+    Ok(agent)
+}

@@ -1,0 +1,131 @@
+//! Keys of the APIs: make, list, disable, remove. A secret is shown once, when it is made.
+
+use landreeve_core::ids::{KeyId, OuId, UserId};
+use landreeve_core::{Action, Error, Noun, OpCtx, Result, Secret};
+use uuid::Uuid;
+
+use crate::Estate;
+use crate::estate::OwnedAct;
+use crate::identity::grants::{self, NewGrant, Subject};
+use crate::identity::{Api, Key, keys, users};
+use crate::ops::ous::{ou_current, ou_get};
+use crate::ops::users::numbered;
+use crate::secrets::{new_secret, secret_hash};
+
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    pub api: Api,
+    pub name: String,
+    /// The unit in which the key reads and writes; the caller's own when `None`.
+    pub ou: Option<Uuid>,
+    /// Acts as this user, with the user's rights.
+    pub user: Option<UserId>,
+    pub grants: Vec<NewKeyGrant>,
+    /// The dialect's own names of those grants, for listings.
+    pub labels: Vec<String>,
+}
+
+/// A permission in the key's own unit, or for named resources of its noun.
+#[derive(Debug, Clone)]
+pub struct NewKeyGrant {
+    pub permission: landreeve_core::Permission,
+    pub resources: Vec<i64>,
+}
+
+pub async fn key_create(estate: &Estate, ctx: &OpCtx, new: NewKey) -> Result<(Key, Secret)> {
+    estate.require_here(ctx, Noun::Key, Action::Manage).await?;
+    if new.name.trim().is_empty() || new.name.chars().count() > 255 {
+        return Err(Error::fault("name", "length", "must have 1 to 255 characters"));
+    }
+    let ou = match new.ou {
+        Some(uuid) => ou_get(estate, ctx, uuid).await?,
+        None => ou_current(estate, ctx).await?,
+    };
+    if let Some(user) = new.user {
+        let found = users::get(&mut estate.store().read().await?, user).await?;
+        found.ok_or_else(|| Error::not_found("user"))?;
+    }
+    let (id, now) = (estate.next::<KeyId>(KeyId::KIND).await?, estate.now());
+    let secret = match (new.api, new.user) {
+        (Api::Protection, Some(user)) => crate::tokens::issue_user(estate, id.0, user.0).await?,
+        _ => new_secret(&**estate.random(), new.api.prefix()),
+    };
+    let key = Key {
+        id,
+        api: new.api,
+        name: new.name.clone(),
+        hint: secret.chars().take(8).collect(),
+        labels: new.labels,
+        ou: ou.id,
+        user: new.user,
+        enabled: true,
+        last_used_at: None,
+        created_at: now,
+    };
+    let grants = numbered(estate, spread(&new.grants, ou.id)).await?;
+    let (copy, hash) = (key.clone(), secret_hash(&secret));
+    estate
+        .change(ctx, OwnedAct::new("created", Noun::Key, id.0, new.name), move |tx| {
+            Box::pin(async move {
+                keys::insert(tx, &copy, hash).await?;
+                for (grant_id, grant) in &grants {
+                    grants::insert(tx, *grant_id, Subject::Key(id), grant, now).await?;
+                }
+                tx.bump_epoch().await
+            })
+        })
+        .await?;
+    Ok((key, Secret::new(secret)))
+}
+
+fn spread(grants: &[NewKeyGrant], ou: OuId) -> Vec<NewGrant> {
+    use crate::identity::GrantTarget;
+    let mut spread = Vec::new();
+    for grant in grants {
+        if grant.resources.is_empty() {
+            spread.push(NewGrant::Permission(grant.permission, GrantTarget::Subtree(ou)));
+        }
+        for resource in &grant.resources {
+            spread.push(NewGrant::Permission(grant.permission, GrantTarget::Resource(*resource)));
+        }
+    }
+    spread
+}
+
+pub async fn key_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Key>> {
+    estate.require_here(ctx, Noun::Key, Action::View).await?;
+    keys::list(&mut estate.store().read().await?).await
+}
+
+/// The key that the caller itself used.
+pub async fn key_own(estate: &Estate, ctx: &OpCtx) -> Result<Option<Key>> {
+    let landreeve_core::Actor::Key { id, .. } = ctx.actor() else { return Ok(None) };
+    keys::get(&mut estate.store().read().await?, *id).await
+}
+
+pub async fn key_set_enabled(estate: &Estate, ctx: &OpCtx, id: KeyId, enabled: bool) -> Result<()> {
+    estate.require_here(ctx, Noun::Key, Action::Manage).await?;
+    let detail = if enabled { "enabled" } else { "disabled" };
+    estate
+        .change(ctx, OwnedAct::new("updated", Noun::Key, id.0, detail), move |tx| {
+            Box::pin(async move {
+                keys::get(tx, id).await?.ok_or_else(|| Error::not_found("key"))?;
+                keys::set_enabled(tx, id, enabled).await?;
+                tx.bump_epoch().await
+            })
+        })
+        .await
+}
+
+pub async fn key_delete(estate: &Estate, ctx: &OpCtx, id: KeyId) -> Result<()> {
+    estate.require_here(ctx, Noun::Key, Action::Manage).await?;
+    estate
+        .change(ctx, OwnedAct::new("deleted", Noun::Key, id.0, ""), move |tx| {
+            Box::pin(async move {
+                keys::get(tx, id).await?.ok_or_else(|| Error::not_found("key"))?;
+                keys::delete(tx, id).await?;
+                tx.bump_epoch().await
+            })
+        })
+        .await
+}

@@ -1,0 +1,24 @@
+//! The use cases every plane shares: one function each, which takes the caller's authority, checks it, acts and audits
+//! in one transaction. Faces, the console and the command line call these and touch nothing else of the estate.
+
+pub mod audit;
+pub mod datasources;
+pub mod groups;
+pub mod keys;
+pub mod ous;
+pub mod runs;
+pub mod secrets;
+pub mod settings;
+pub mod sign_in;
+pub mod users;
+
+pub use crate::Estate;
+pub use crate::audit::AuditEvent;
+pub use crate::identity::grants::Assignment;
+pub use crate::identity::{
+    Api, GrantTarget, Group, Key, NewGrant, Origin, Ou, Role, Subject, User, UserChange,
+};
+pub use crate::inventory::{Agent, ConnectionMode, Datasource, DatasourceDetails, Ssh};
+pub use crate::runs::queue::RunFilter;
+pub use crate::runs::{Run, RunError};
+pub use crate::settings::{CsvSeparator, Settings, WeekStart};

@@ -1,0 +1,66 @@
+//! Organizational units: the tree as a caller sees it.
+
+use landreeve_core::ids::OuId;
+use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use uuid::Uuid;
+
+use crate::Estate;
+use crate::estate::OwnedAct;
+use crate::identity::{Ou, ous};
+use crate::ops::users::error_for_taken;
+
+/// The caller's unit and everything below it.
+pub async fn ou_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Ou>> {
+    ous::subtree(&mut estate.store().read().await?, ctx.authority().ou_path()).await
+}
+
+pub async fn ou_get(estate: &Estate, ctx: &OpCtx, uuid: Uuid) -> Result<Ou> {
+    let found = ous::by_uuid(&mut estate.store().read().await?, uuid).await?;
+    found
+        .filter(|ou| ou.path.starts_with(ctx.authority().ou_path()))
+        .ok_or_else(|| Error::not_found("organizational unit"))
+}
+
+/// The unit that the caller works in.
+pub async fn ou_current(estate: &Estate, ctx: &OpCtx) -> Result<Ou> {
+    let found = ous::get(&mut estate.store().read().await?, ctx.authority().ou()).await?;
+    found.ok_or_else(|| Error::not_found("organizational unit"))
+}
+
+/// Makes a unit below `parent`, or below the caller's own.
+pub async fn ou_create(
+    estate: &Estate,
+    ctx: &OpCtx,
+    parent: Option<Uuid>,
+    name: String,
+    description: String,
+) -> Result<Ou> {
+    let parent = match parent {
+        Some(uuid) => ou_get(estate, ctx, uuid).await?,
+        None => ou_current(estate, ctx).await?,
+    };
+    estate.require(ctx, Noun::Ou, Action::Manage, &parent.path, parent.id.0).await?;
+    ous::check_name(&name).map_err(|fault| Error::invalid(vec![fault]))?;
+    let (id, now) = (estate.next::<OuId>(OuId::KIND).await?, estate.now());
+    let ou = Ou {
+        id,
+        uuid: estate.uuid(),
+        parent: Some(parent.id),
+        path: format!("{}{id}/", parent.path),
+        name: name.clone(),
+        description,
+        created_at: now,
+        updated_at: now,
+    };
+    let copy = ou.clone();
+    estate
+        .change(ctx, OwnedAct::new("created", Noun::Ou, id.0, name), move |tx| {
+            Box::pin(async move {
+                ous::insert(tx, &copy).await?;
+                tx.bump_epoch().await
+            })
+        })
+        .await
+        .map_err(|error| error_for_taken(error, "name"))?;
+    Ok(ou)
+}

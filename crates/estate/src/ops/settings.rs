@@ -1,0 +1,36 @@
+//! The estate's settings.
+
+use landreeve_core::{Action, Noun, OpCtx, Result};
+
+use crate::Estate;
+use crate::estate::OwnedAct;
+use crate::settings::{self, Settings};
+
+pub use crate::settings::NAMES;
+
+pub async fn settings_get(estate: &Estate, ctx: &OpCtx) -> Result<Settings> {
+    estate.require_some(ctx, Noun::Setting, Action::View).await?;
+    estate.settings().await
+}
+
+/// Changes named settings, all or none.
+pub async fn settings_update(
+    estate: &Estate,
+    ctx: &OpCtx,
+    changes: Vec<(String, String)>,
+) -> Result<Settings> {
+    estate.require_some(ctx, Noun::Setting, Action::Manage).await?;
+    let detail = changes.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
+    let act = OwnedAct { action: "updated", noun: Noun::Setting, noun_id: None, detail };
+    estate
+        .change(ctx, act, move |tx| {
+            Box::pin(async move {
+                let mut settings = settings::read(tx).await?;
+                settings.change(&changes)?;
+                settings::write(tx, &settings).await?;
+                tx.bump_epoch().await?;
+                Ok(settings)
+            })
+        })
+        .await
+}

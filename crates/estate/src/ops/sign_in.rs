@@ -1,0 +1,92 @@
+//! Signing in: by key, by password, by session, by token. Every door gives an `OpCtx` or says why not.
+
+use landreeve_core::ids::SessionId;
+use landreeve_core::{Error, OpCtx, Result, Secret};
+use uuid::Uuid;
+
+use crate::Estate;
+use crate::identity::doors;
+use crate::identity::{Api, Origin, sessions};
+use crate::secrets::secret_hash;
+
+pub use crate::identity::doors::{bad_credential, no_credential};
+
+/// By the key of an API. `ou` is the unit that the request names, for keys that act as a user.
+pub async fn by_key(
+    estate: &Estate,
+    api: Api,
+    secret: &str,
+    ou: Option<Uuid>,
+    origin: Origin,
+) -> Result<OpCtx> {
+    doors::by_key(estate, api, secret, ou, origin).await
+}
+
+pub async fn by_password(
+    estate: &Estate,
+    name: &str,
+    password: Secret,
+    ou: Option<Uuid>,
+    origin: Origin,
+) -> Result<OpCtx> {
+    doors::by_password(estate, name, password, ou, origin).await
+}
+
+/// Opens a session for a caller who signed in with a password. Gives the secret, which is shown once.
+///
+/// The secret is 128 random bits in upper-case hexadecimal, as the cookies of the dialects look.
+pub async fn session_open(estate: &Estate, ctx: &OpCtx, face: &'static str) -> Result<String> {
+    let user = ctx.actor().user().ok_or_else(|| Error::internal("a session without a user"))?;
+    let mut bytes = [0_u8; 16];
+    estate.random().fill(&mut bytes);
+    let secret = crate::secrets::hex(&bytes).to_uppercase();
+    let (hash, id, now) =
+        (secret_hash(&secret), estate.next::<SessionId>(SessionId::KIND).await?, estate.now());
+    estate
+        .store()
+        .write(move |tx| Box::pin(async move { sessions::insert(tx, id, hash, user, face, now).await }))
+        .await?;
+    Ok(secret)
+}
+
+/// By a session's secret; using it keeps it open.
+pub async fn by_session(estate: &Estate, secret: &str, face: &'static str, origin: Origin) -> Result<OpCtx> {
+    let now = estate.now();
+    let found = sessions::find(&mut estate.store().read().await?, &secret_hash(secret), face, now).await?;
+    let Some(session) = found else {
+        return Err(bad_credential(estate, origin, "the session has ended; sign in again"));
+    };
+    if now.as_microsecond() - session.seen_at.as_microsecond() > sessions::TOUCH {
+        estate
+            .store()
+            .write(move |tx| Box::pin(async move { sessions::touch(tx, session.id, now).await }))
+            .await?;
+    }
+    doors::by_user(estate, session.user, None, origin).await
+}
+
+/// Ends a session. Ending one that is not there is fine.
+pub async fn session_close(estate: &Estate, secret: &str) -> Result<()> {
+    let hash = secret_hash(secret);
+    estate.store().write(move |tx| Box::pin(async move { sessions::delete(tx, &hash).await.map(drop) })).await
+}
+
+/// The operator of the machine, for the command line.
+pub fn operator(estate: &Estate) -> OpCtx {
+    doors::operator(estate.uuid())
+}
+
+/// The server's own work.
+pub fn system(estate: &Estate) -> OpCtx {
+    doors::system(estate.uuid())
+}
+
+/// Signs a token that opens one piece of data for five minutes.
+pub async fn data_token(estate: &Estate, data_key: &str) -> Result<String> {
+    crate::tokens::issue_data(estate, data_key).await
+}
+
+/// The data key that a token opens.
+pub async fn open_data_token(estate: &Estate, token: &str) -> Result<String> {
+    crate::tokens::open_data(estate, token).await
+}

@@ -1,0 +1,295 @@
+//! Users: list, show, add, change, remove, and their passwords.
+
+use landreeve_core::error::Faults;
+use landreeve_core::ids::{GrantId, UserId};
+use landreeve_core::{Action, Error, Noun, OpCtx, Page, PageOf, Result, Secret};
+
+use crate::estate::OwnedAct;
+use crate::identity::grants::{self, Assignment, NewGrant, Role, Subject};
+use crate::identity::{User, UserChange, password, sessions, users};
+use crate::store::Tx;
+use crate::{Estate, args};
+
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    pub name: String,
+    pub email: String,
+    pub full_name: String,
+    /// Without one the user cannot sign in until one is set.
+    pub password: Option<Secret>,
+    pub grants: Vec<NewGrant>,
+}
+
+/// The caller's own record, which needs no permission.
+pub async fn me(estate: &Estate, ctx: &OpCtx) -> Result<Option<User>> {
+    let Some(id) = ctx.actor().user() else { return Ok(None) };
+    users::get(&mut estate.store().read().await?, id).await
+}
+
+pub async fn user_list(estate: &Estate, ctx: &OpCtx, page: Page) -> Result<PageOf<User>> {
+    estate.require_some(ctx, Noun::User, Action::View).await?;
+    users::list(&mut estate.store().read().await?, page).await
+}
+
+/// Users belong to the estate as a whole; everybody may see their own record.
+pub async fn user_get(estate: &Estate, ctx: &OpCtx, id: UserId) -> Result<User> {
+    if ctx.actor().user() != Some(id) {
+        estate.require_some(ctx, Noun::User, Action::View).await?;
+    }
+    users::get(&mut estate.store().read().await?, id).await?.ok_or_else(|| Error::not_found("user"))
+}
+
+pub async fn user_by_name(estate: &Estate, ctx: &OpCtx, name: &str) -> Result<User> {
+    estate.require_some(ctx, Noun::User, Action::View).await?;
+    let found = users::for_sign_in(&mut estate.store().read().await?, name).await?;
+    found.map(|row| row.user).ok_or_else(|| Error::not_found("user"))
+}
+
+pub async fn user_create(estate: &Estate, ctx: &OpCtx, new: NewUser) -> Result<User> {
+    estate.require_some(ctx, Noun::User, Action::Manage).await?;
+    let mut faults = Faults::default();
+    faults.take(users::check_name(&new.name));
+    if let Some(password) = &new.password {
+        faults.take(password::check(password));
+    }
+    faults.finish()?;
+    let hash = match new.password.clone() {
+        Some(password) => Some(estate.doors().gate().hash(password, &**estate.random()).await?),
+        None => None,
+    };
+    let (id, now) = (estate.next::<UserId>(UserId::KIND).await?, estate.now());
+    let (first_name, last_name) = users::split_name(&new.full_name);
+    let user = User {
+        id,
+        name: new.name.clone(),
+        email: new.email,
+        first_name,
+        last_name,
+        enabled: true,
+        confirmed: false,
+        inviter: ctx.actor().user(),
+        last_activity_at: None,
+        password_changed_at: hash.is_some().then_some(now),
+        created_at: now,
+        updated_at: now,
+    };
+    let given = numbered(estate, new.grants).await?;
+    let copy = user.clone();
+    estate
+        .change(ctx, OwnedAct::new("created", Noun::User, id.0, new.name), move |tx| {
+            Box::pin(async move {
+                users::insert(tx, &copy, hash).await?;
+                for (grant_id, grant) in &given {
+                    grants::insert(tx, *grant_id, Subject::User(id), grant, now).await?;
+                }
+                tx.bump_epoch().await
+            })
+        })
+        .await
+        .map_err(|error| error_for_taken(error, "name"))?;
+    Ok(user)
+}
+
+/// Gives each grant its id before the transaction that inserts them.
+pub(crate) async fn numbered(estate: &Estate, grants: Vec<NewGrant>) -> Result<Vec<(GrantId, NewGrant)>> {
+    let mut numbered = Vec::with_capacity(grants.len());
+    for grant in grants {
+        numbered.push((estate.next::<GrantId>(GrantId::KIND).await?, grant));
+    }
+    Ok(numbered)
+}
+
+/// A name that is taken is a fault of the field that holds it.
+pub(crate) fn error_for_taken(error: Error, field: &'static str) -> Error {
+    if crate::store::is_taken(&error) {
+        return Error {
+            faults: vec![landreeve_core::Fault::new(field, "taken", "is taken already")],
+            message: format!("{field} is taken already"),
+            ..error
+        };
+    }
+    error
+}
+
+pub async fn user_update(estate: &Estate, ctx: &OpCtx, id: UserId, change: UserChange) -> Result<User> {
+    if ctx.actor().user() != Some(id) || change.enabled.is_some() {
+        estate.require_some(ctx, Noun::User, Action::Manage).await?;
+    }
+    if ctx.actor().user() == Some(id) && change.enabled.is_some() {
+        return Err(Error::conflict(
+            "own_status",
+            "nobody changes their own status; ask another administrator",
+        ));
+    }
+    let now = estate.now();
+    estate
+        .change(ctx, OwnedAct::new("updated", Noun::User, id.0, describe(&change)), move |tx| {
+            Box::pin(async move {
+                let mut user = users::get(tx, id).await?.ok_or_else(|| Error::not_found("user"))?;
+                if let Some(full) = &change.full_name {
+                    (user.first_name, user.last_name) = users::split_name(full);
+                }
+                if let Some(email) = change.email {
+                    user.email = email;
+                }
+                if let Some(enabled) = change.enabled {
+                    user.enabled = enabled;
+                }
+                user.updated_at = now;
+                users::update(tx, &user, now).await?;
+                if !user.enabled {
+                    keep_an_administrator(tx).await?;
+                    sessions::delete_of(tx, id).await?;
+                }
+                tx.bump_epoch().await?;
+                Ok(user)
+            })
+        })
+        .await
+}
+
+fn describe(change: &UserChange) -> String {
+    let mut parts = Vec::new();
+    if change.full_name.is_some() {
+        parts.push("full name".to_owned());
+    }
+    if change.email.is_some() {
+        parts.push("e-mail".to_owned());
+    }
+    if let Some(enabled) = change.enabled {
+        parts.push(if enabled { "enabled".to_owned() } else { "disabled".to_owned() });
+    }
+    parts.join(", ")
+}
+
+/// Without one enabled administrator at the root nobody could let anybody in again.
+async fn keep_an_administrator(tx: &mut Tx) -> Result<()> {
+    let left = tx
+        .one(
+            "SELECT count(*) FROM users u JOIN grants g ON g.subject_kind = 'user' AND g.subject_id = u.id \
+             WHERE u.enabled = 1 AND g.role_id = 1 AND g.ou_id = 1",
+            args![],
+        )
+        .await?
+        .int(0)?;
+    if left == 0 {
+        return Err(Error::conflict("last_administrator", "at least one administrator must stay enabled"));
+    }
+    Ok(())
+}
+
+pub async fn user_delete(estate: &Estate, ctx: &OpCtx, id: UserId) -> Result<()> {
+    estate.require_some(ctx, Noun::User, Action::Manage).await?;
+    if ctx.actor().user() == Some(id) {
+        return Err(Error::conflict("own_status", "nobody removes themselves; ask another administrator"));
+    }
+    estate
+        .change(ctx, OwnedAct::new("deleted", Noun::User, id.0, ""), move |tx| {
+            Box::pin(async move {
+                users::get(tx, id).await?.ok_or_else(|| Error::not_found("user"))?;
+                users::delete(tx, id).await?;
+                keep_an_administrator(tx).await?;
+                tx.bump_epoch().await
+            })
+        })
+        .await
+}
+
+/// Sets a password: one's own, or as somebody who manages users. Ends the user's sessions.
+pub async fn password_set(estate: &Estate, ctx: &OpCtx, id: UserId, new: Secret) -> Result<()> {
+    if ctx.actor().user() != Some(id) {
+        estate.require_some(ctx, Noun::User, Action::Manage).await?;
+    }
+    password::check(&new).map_err(|fault| Error::invalid(vec![fault]))?;
+    let (hash, now) = (estate.doors().gate().hash(new, &**estate.random()).await?, estate.now());
+    estate
+        .change(ctx, OwnedAct::new("updated", Noun::User, id.0, "password"), move |tx| {
+            Box::pin(async move {
+                users::get(tx, id).await?.ok_or_else(|| Error::not_found("user"))?;
+                users::set_password(tx, id, hash, now).await?;
+                sessions::delete_of(tx, id).await?;
+                tx.bump_epoch().await
+            })
+        })
+        .await
+}
+
+/// Gives a user, group or key more rights.
+pub async fn grant(
+    estate: &Estate,
+    ctx: &OpCtx,
+    subject: Subject,
+    grants_given: Vec<NewGrant>,
+) -> Result<()> {
+    estate.require_some(ctx, Noun::Role, Action::Manage).await?;
+    let (given, now) = (numbered(estate, grants_given).await?, estate.now());
+    let detail = format!("{} {}", subject.kind(), subject.id());
+    let act = OwnedAct { action: "granted", noun: Noun::Role, noun_id: None, detail };
+    estate
+        .change(ctx, act, move |tx| {
+            Box::pin(async move {
+                for (id, grant) in &given {
+                    grants::insert(tx, *id, subject, grant, now).await?;
+                }
+                tx.bump_epoch().await
+            })
+        })
+        .await
+}
+
+pub async fn assignments(estate: &Estate, ctx: &OpCtx, subject: Subject) -> Result<Vec<Assignment>> {
+    if ctx.actor().user().map(Subject::User) != Some(subject) {
+        estate.require_some(ctx, Noun::User, Action::View).await?;
+    }
+    grants::assignments(&mut estate.store().read().await?, subject).await
+}
+
+pub async fn role_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Role>> {
+    estate.require_some(ctx, Noun::User, Action::View).await?;
+    grants::roles(&mut estate.store().read().await?).await
+}
+
+/// Makes the first user, who may do everything. `None`: there is a user already.
+pub async fn first_user(estate: &Estate, name: &str, password: Secret) -> Result<Option<User>> {
+    let ctx = super::sign_in::operator(estate);
+    let hash = estate.doors().gate().hash(password, &**estate.random()).await?;
+    let (grant, now) = (estate.next::<GrantId>(GrantId::KIND).await?, estate.now());
+    let user = User {
+        id: UserId(1),
+        name: name.to_owned(),
+        email: String::new(),
+        first_name: "Administrator".to_owned(),
+        last_name: String::new(),
+        enabled: true,
+        confirmed: true,
+        inviter: None,
+        last_activity_at: None,
+        password_changed_at: Some(now),
+        created_at: now,
+        updated_at: now,
+    };
+    let copy = user.clone();
+    let made = estate
+        .change(&ctx, OwnedAct::new("created", Noun::User, 1, "the first user"), move |tx| {
+            Box::pin(async move {
+                if tx.one("SELECT count(*) FROM users", args![]).await?.int(0)? > 0 {
+                    return Err(Error::conflict("not_first", "there is a user already"));
+                }
+                users::insert(tx, &copy, Some(hash)).await?;
+                crate::bootstrap::grant_everything(tx, grant, Subject::User(copy.id), now).await?;
+                tx.bump_epoch().await
+            })
+        })
+        .await;
+    match made {
+        Ok(()) => Ok(Some(user)),
+        Err(error) if error.code == "not_first" => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Is there any user yet?
+pub async fn is_new(estate: &Estate) -> Result<bool> {
+    let mut conn = estate.store().read().await?;
+    Ok(conn.one("SELECT count(*) FROM users", args![]).await?.int(0)? == 0)
+}

@@ -1,0 +1,179 @@
+//! The one place that checks addresses and paths a user can give: what the server may connect to, and which files it
+//! may open. What must not enter: connecting, reading.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use landreeve_core::{Error, Result};
+
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    deny: Vec<Network>,
+    /// Folders below which SQLite files may be opened by way of HTTP.
+    sqlite_roots: Vec<PathBuf>,
+    /// Never opened, whoever asks.
+    data_dir: PathBuf,
+}
+
+const RESOLVE: Duration = Duration::from_secs(10);
+
+/// `169.254.0.0/16`, `fe80::/10`, or a single address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    pub fn parse(text: &str) -> Result<Network> {
+        let wrong =
+            || Error::fault("outbound.deny", "format", format!("{text:?} is not an address or network"));
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.trim().parse().map_err(|_| wrong())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(prefix) => prefix.trim().parse().ok().filter(|prefix| *prefix <= most).ok_or_else(wrong)?,
+            None => most,
+        };
+        Ok(Network { address, prefix })
+    }
+
+    pub fn contains(&self, address: IpAddr) -> bool {
+        // An IPv4 address in IPv6 clothes is the IPv4 address.
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                u32::from(network) & mask == u32::from(address) & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                u128::from(network) & mask == u128::from(address) & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Outbound {
+    pub fn new(deny: Vec<Network>, sqlite_roots: Vec<PathBuf>, data_dir: PathBuf) -> Outbound {
+        Outbound { deny, sqlite_roots, data_dir }
+    }
+
+    /// Resolves a host and checks every address; connect to what is returned, not to the name.
+    pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+        let found = tokio::time::timeout(RESOLVE, tokio::net::lookup_host((host, port))).await;
+        let found = match found {
+            Ok(Ok(found)) => found.collect::<Vec<_>>(),
+            Ok(Err(_)) => {
+                return Err(Error::fault(
+                    "host",
+                    "unresolved",
+                    format!("{host:?} has no address; check its name"),
+                ));
+            }
+            Err(_) => {
+                return Err(Error::unavailable(
+                    "dns",
+                    format!("the name {host:?} could not be resolved in time"),
+                ));
+            }
+        };
+        let allowed: Vec<SocketAddr> =
+            found.iter().copied().filter(|address| self.allows(address.ip())).collect();
+        if allowed.is_empty() {
+            let why = format!("{host:?} is an address that [outbound] deny forbids");
+            return Err(Error::fault("host", "denied", why));
+        }
+        Ok(allowed)
+    }
+
+    fn allows(&self, address: IpAddr) -> bool {
+        !self.deny.iter().any(|network| network.contains(address))
+    }
+
+    /// A file that the server made itself, by its name in the data directory.
+    pub fn own_file(&self, name: &str) -> PathBuf {
+        self.data_dir.join(name)
+    }
+
+    /// A SQLite file, resolved. Over HTTP it must lie below a root; the operator may name any other. The data
+    /// directory's own files are refused always.
+    pub fn sqlite_file(&self, name: &str, operator: bool) -> Result<PathBuf> {
+        let fault = |code, message: String| Error::fault("database", code, message);
+        let given = Path::new(name);
+        let mut candidates: Vec<PathBuf> = Vec::new();
+        if given.is_absolute() || operator {
+            candidates.push(given.to_path_buf());
+        }
+        if given.is_relative() {
+            candidates.extend(self.sqlite_roots.iter().map(|root| root.join(given)));
+        }
+        let found = candidates.iter().find_map(|candidate| candidate.canonicalize().ok());
+        let Some(found) = found.filter(|found| found.is_file()) else {
+            return Err(fault(
+                "not_found",
+                format!("there is no file {name:?} below the folders of [sources] sqlite_roots"),
+            ));
+        };
+        let below_root = self
+            .sqlite_roots
+            .iter()
+            .filter_map(|root| root.canonicalize().ok())
+            .any(|root| found.starts_with(root));
+        let own = self.data_dir.canonicalize().is_ok_and(|data| found.starts_with(data));
+        if own && !below_root {
+            return Err(fault("denied", "is one of the server's own files".to_owned()));
+        }
+        if !below_root && !operator {
+            return Err(fault("denied", format!("{name:?} is not below a folder of [sources] sqlite_roots")));
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_hold_what_they_should() {
+        let link_local = Network::parse("169.254.0.0/16").unwrap();
+        assert!(link_local.contains("169.254.169.254".parse().unwrap()));
+        assert!(link_local.contains("::ffff:169.254.169.254".parse().unwrap()));
+        assert!(!link_local.contains("169.253.0.1".parse().unwrap()));
+        assert!(Network::parse("fe80::/10").unwrap().contains("fe80::1".parse().unwrap()));
+        assert!(Network::parse("0.0.0.0/0").unwrap().contains("8.8.8.8".parse().unwrap()));
+        for wrong in ["", "1.2.3", "1.2.3.4/33", "::/129", "host/8"] {
+            assert!(Network::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn files_outside_the_roots_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let root = data.join("files");
+        std::fs::create_dir_all(&root).unwrap();
+        for file in ["data/estate.db", "data/files/mine.db", "other.db"] {
+            std::fs::write(folder.path().join(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink(data.join("estate.db"), root.join("sly.db")).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("other.db"), root.join("out.db")).unwrap();
+        let outbound = Outbound::new(Vec::new(), vec![root.clone()], data.clone());
+        assert!(outbound.sqlite_file("mine.db", false).is_ok());
+        for refused in ["../estate.db", "sly.db", "out.db", "missing.db", "."] {
+            assert!(outbound.sqlite_file(refused, false).is_err(), "{refused}");
+        }
+        let other = folder.path().join("other.db");
+        assert!(outbound.sqlite_file(other.to_str().unwrap(), true).is_ok(), "the operator may");
+        assert!(outbound.sqlite_file(other.to_str().unwrap(), false).is_err());
+        assert!(
+            outbound.sqlite_file(data.join("estate.db").to_str().unwrap(), true).is_err(),
+            "never our own"
+        );
+    }
+}

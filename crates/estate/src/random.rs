@@ -1,0 +1,43 @@
+//! Randomness from the operating system, and from a seed for tests.
+
+use std::sync::Mutex;
+
+use landreeve_core::Random;
+use sha2::{Digest as _, Sha256};
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OsRandom;
+
+impl Random for OsRandom {
+    #[expect(clippy::disallowed_methods, reason = "this is the port's one real implementation")]
+    fn fill(&self, bytes: &mut [u8]) {
+        if let Err(error) = getrandom::fill(bytes) {
+            // Without randomness no id and no secret is safe; there is nothing sensible to go on with.
+            tracing::error!(%error, "the operating system gives no randomness");
+            std::process::abort();
+        }
+    }
+}
+
+/// The same bytes for the same seed. For tests: what it makes can be guessed.
+pub struct SeededRandom(Mutex<(u64, u64)>);
+
+impl SeededRandom {
+    pub fn new(seed: u64) -> SeededRandom {
+        SeededRandom(Mutex::new((seed, 0)))
+    }
+}
+
+impl Random for SeededRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for chunk in bytes.chunks_mut(32) {
+            let block = Sha256::new()
+                .chain_update(state.0.to_le_bytes())
+                .chain_update(state.1.to_le_bytes())
+                .finalize();
+            state.1 += 1;
+            chunk.copy_from_slice(&block[..chunk.len()]);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Secrets at rest: sealed with a key that is not in the database. Also the keys that sign what the server hands out.
+//!
+//! What must not enter: what a secret is for. A sealed value is bound to a context (`datasource:7`), so that a row
+//! copied over another one does not open.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use chacha20poly1305::aead::{Aead as _, Payload};
+use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
+use landreeve_core::{Error, Random, Result};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+const VERSION: u8 = 1;
+const NONCE: usize = 24;
+const KEY: usize = 32;
+
+/// The estate's sealing key.
+#[derive(Clone)]
+pub struct SealKey(Zeroizing<[u8; KEY]>);
+
+impl SealKey {
+    pub fn generate(random: &dyn Random) -> SealKey {
+        let mut key = Zeroizing::new([0_u8; KEY]);
+        random.fill(&mut key[..]);
+        SealKey(key)
+    }
+
+    /// Reads a key file: 32 bytes in base64, readable by its owner only.
+    pub fn read(path: &Path) -> Result<SealKey> {
+        let unreadable = |why: &dyn std::fmt::Display| {
+            Error::unavailable("key_file", format!("the key file {} cannot be used: {why}", path.display()))
+        };
+        let mode = fs::metadata(path).map_err(|error| unreadable(&error))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(unreadable(&"others can read it; run chmod 600 on it"));
+        }
+        let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| unreadable(&error))?);
+        let bytes = Zeroizing::new(BASE64.decode(text.trim()).map_err(|_| unreadable(&"it is not base64"))?);
+        let key: [u8; KEY] =
+            bytes.as_slice().try_into().map_err(|_| unreadable(&"it does not hold 32 bytes"))?;
+        Ok(SealKey(Zeroizing::new(key)))
+    }
+
+    /// Writes the key to a new file (0600) and makes sure that it is on disk.
+    pub fn write_new(&self, path: &Path) -> Result<()> {
+        let failed = |error: std::io::Error| {
+            Error::unavailable(
+                "key_file",
+                format!("the key file {} cannot be written: {error}", path.display()),
+            )
+        };
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        writeln!(file, "{}", BASE64.encode(&self.0[..])).and_then(|()| file.sync_all()).map_err(failed)?;
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    }
+
+    /// What the store keeps of the key: enough to tell another key, useless to find this one.
+    pub fn fingerprint(&self) -> String {
+        let digest = Sha256::new().chain_update(b"landreeve seal key").chain_update(&self.0[..]).finalize();
+        hex(&digest[..12])
+    }
+
+    pub fn seal(&self, random: &dyn Random, context: &str, plain: &[u8]) -> Result<Vec<u8>> {
+        let mut nonce = [0_u8; NONCE];
+        random.fill(&mut nonce);
+        let payload = Payload { msg: plain, aad: context.as_bytes() };
+        let sealed = self
+            .cipher()
+            .encrypt(XNonce::from_slice(&nonce), payload)
+            .map_err(|_| Error::internal("sealing a secret failed"))?;
+        let mut bytes = Vec::with_capacity(1 + NONCE + sealed.len());
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&nonce);
+        bytes.extend_from_slice(&sealed);
+        Ok(bytes)
+    }
+
+    pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let damaged =
+            || Error::internal(format!("the sealed secret of {context} does not open with this key"));
+        let [VERSION, rest @ ..] = sealed else { return Err(damaged()) };
+        let (nonce, body) = rest.split_at_checked(NONCE).ok_or_else(damaged)?;
+        let payload = Payload { msg: body, aad: context.as_bytes() };
+        let plain = self.cipher().decrypt(XNonce::from_slice(nonce), payload).map_err(|_| damaged())?;
+        Ok(Zeroizing::new(plain))
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new((&*self.0).into())
+    }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// How a key or session secret is kept: it has 256 random bits, so a plain hash is enough.
+pub fn secret_hash(secret: &str) -> String {
+    hex(&Sha256::digest(secret.as_bytes()))
+}
+
+/// 256 random bits behind a prefix that tells a person, and a secret scanner, what they are.
+pub fn new_secret(random: &dyn Random, prefix: &str) -> String {
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    random.fill(&mut bytes[..]);
+    format!("{prefix}{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&bytes[..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::OsRandom;
+
+    #[test]
+    fn a_sealed_secret_opens_in_its_own_context_only() {
+        let key = SealKey::generate(&OsRandom);
+        let sealed = key.seal(&OsRandom, "datasource:7", b"hunter2").unwrap();
+        assert_eq!(&key.open("datasource:7", &sealed).unwrap()[..], b"hunter2");
+        assert!(key.open("datasource:8", &sealed).is_err());
+        assert!(SealKey::generate(&OsRandom).open("datasource:7", &sealed).is_err());
+        for cut in 0..sealed.len() {
+            assert!(key.open("datasource:7", &sealed[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_key_file_comes_back_and_must_be_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seal.key");
+        let key = SealKey::generate(&OsRandom);
+        key.write_new(&path).unwrap();
+        assert_eq!(SealKey::read(&path).unwrap().fingerprint(), key.fingerprint());
+        assert!(key.write_new(&path).is_err(), "an existing key is never overwritten");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(SealKey::read(&path).unwrap_err().message.contains("chmod 600"));
+    }
+}

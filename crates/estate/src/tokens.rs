@@ -1,0 +1,130 @@
+//! Signed tokens: the short-lived ones that open one piece of data, and the long-lived ones that name a key's row.
+//! Signing keys carry a `kid`; after a rotation the old one verifies until its last token has expired.
+
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use landreeve_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::Estate;
+use crate::args;
+use crate::secrets::hex;
+
+/// How long a data token opens what it names, in seconds.
+pub const DATA_TOKEN_SECONDS: i64 = 300;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct DataClaims {
+    /// The one data key it opens.
+    key: String,
+    exp: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct UserClaims {
+    jti: String,
+    sub: String,
+    iat: i64,
+}
+
+/// The newest signing key of a purpose, made on first use.
+async fn signing_key(estate: &Estate, purpose: &'static str) -> Result<(String, Vec<u8>)> {
+    if let Some(found) = newest(estate, purpose).await? {
+        return Ok(found);
+    }
+    rotate(estate, purpose, estate.now()).await?;
+    newest(estate, purpose).await?.ok_or_else(|| Error::internal("a signing key vanished"))
+}
+
+async fn newest(estate: &Estate, purpose: &'static str) -> Result<Option<(String, Vec<u8>)>> {
+    let row = estate
+        .store()
+        .read()
+        .await?
+        .opt(
+            "SELECT kid, secret_sealed FROM signing_keys WHERE purpose = $1 AND verifies_until IS NULL \
+             ORDER BY created_at DESC, kid LIMIT 1",
+            args![purpose],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let kid = row.text(0)?;
+    let secret = estate.unseal(&context(&kid), &row.bytes(1)?)?.to_vec();
+    Ok(Some((kid, secret)))
+}
+
+fn context(kid: &str) -> String {
+    format!("signing_key:{kid}")
+}
+
+/// Makes a new key; older ones verify for as long as their last token can live.
+pub async fn rotate(estate: &Estate, purpose: &'static str, now: Timestamp) -> Result<()> {
+    let mut secret = [0_u8; 32];
+    estate.random().fill(&mut secret);
+    let mut name = [0_u8; 6];
+    estate.random().fill(&mut name);
+    let kid = hex(&name);
+    let sealed = estate.seal(&context(&kid), &secret)?;
+    let until = now.as_microsecond() + DATA_TOKEN_SECONDS * 1_000_000;
+    estate
+        .store()
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.exec(
+                    "UPDATE signing_keys SET verifies_until = $2 WHERE purpose = $1 AND verifies_until IS NULL",
+                    args![purpose, until],
+                )
+                .await?;
+                tx.exec(
+                    "INSERT INTO signing_keys (kid, purpose, secret_sealed, created_at) VALUES ($1, $2, $3, $4)",
+                    args![kid, purpose, sealed, now],
+                )
+                .await
+                .map(drop)
+            })
+        })
+        .await
+}
+
+pub async fn issue_data(estate: &Estate, data_key: &str) -> Result<String> {
+    let (kid, secret) = signing_key(estate, "data").await?;
+    let claims = DataClaims { key: data_key.to_owned(), exp: estate.now().as_second() + DATA_TOKEN_SECONDS };
+    let header = Header { kid: Some(kid), ..Header::new(Algorithm::HS256) };
+    jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&secret)).map_err(Error::internal)
+}
+
+/// The data key that a token opens. The reason it does not is for the log, not for the caller.
+pub async fn open_data(estate: &Estate, token: &str) -> Result<String> {
+    let refused =
+        || Error::unauthenticated("invalid_auth", "the data access token is not valid or has expired");
+    let header = jsonwebtoken::decode_header(token).map_err(|_| refused())?;
+    let kid = header.kid.ok_or_else(refused)?;
+    let row = estate
+        .store()
+        .read()
+        .await?
+        .opt(
+            "SELECT secret_sealed FROM signing_keys WHERE kid = $1 AND purpose = 'data' \
+             AND (verifies_until IS NULL OR verifies_until > $2)",
+            args![&kid, estate.now()],
+        )
+        .await?;
+    let secret = estate.unseal(&context(&kid), &row.ok_or_else(refused)?.bytes(0)?)?;
+    let mut validation = Validation::new(Algorithm::HS256);
+    // The library reads the wall clock; the estate has its own.
+    validation.validate_exp = false;
+    let data = jsonwebtoken::decode::<DataClaims>(token, &DecodingKey::from_secret(&secret), &validation)
+        .map_err(|_| refused())?;
+    if data.claims.exp <= estate.now().as_second() {
+        return Err(refused());
+    }
+    Ok(data.claims.key)
+}
+
+/// A token that names a key's row and its user. It is valid while the row is there: the row keeps its hash.
+pub async fn issue_user(estate: &Estate, key: i64, user: i64) -> Result<String> {
+    let (kid, secret) = signing_key(estate, "user").await?;
+    let claims = UserClaims { jti: key.to_string(), sub: user.to_string(), iat: estate.now().as_second() };
+    let header = Header { kid: Some(kid), ..Header::new(Algorithm::HS256) };
+    jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&secret)).map_err(Error::internal)
+}
