@@ -73,13 +73,13 @@ fn start_all(base: PathBuf, binaries: &Binaries, guard: &mut Guard) -> Result<Ve
     }
     let site = Site { base, certificate };
     // PostgreSQL starts while the (slower) MariaDB directories are being made.
-    let (postgres, templates) = std::thread::scope(|scope| {
-        let template = scope.spawn(|| mariadb::make_data(&site, &binaries.mariadb));
+    let (postgres, template) = std::thread::scope(|scope| {
+        let making = scope.spawn(|| mariadb::make_data(&site, &binaries.mariadb));
         let postgres = postgres::start(&site, &binaries.postgres, guard);
-        (postgres, template.join())
+        (postgres, making.join())
     });
     let postgres = postgres.context("PostgreSQL")?;
-    let template = templates.ok().context("MariaDB: the setting up broke off")?.context("MariaDB")?;
+    let template = template.ok().context("MariaDB: the setting up broke off")?.context("MariaDB")?;
     let without = mariadb::start(&site, &binaries.mariadb, &template, "mariadb-no-zones", guard);
     let without = without.context("MariaDB without time zone tables")?;
     let with = mariadb::start(&site, &binaries.mariadb, &template, "mariadb", guard).context("MariaDB")?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::{BufRead as _, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -115,11 +115,23 @@ pub fn stop_all(started: &[Started]) -> Result<()> {
         if !ours {
             bail!("{} is no directory of ours and stays", path.display());
         }
-        if path.exists() {
-            fs::remove_dir_all(path).with_context(|| format!("{}", path.display()))?;
-        }
+        remove(path)?;
     }
     Ok(())
+}
+
+/// Removes a directory into which a set-up that was cut off (`initdb`, `cp`) may still be writing.
+fn remove(path: &Path) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        match fs::remove_dir_all(path) {
+            Err(_) if path.exists() && begun.elapsed() < STOP => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Err(error) if path.exists() => return Err(error).with_context(|| format!("{}", path.display())),
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// The body of the guard process: it learns what was started from standard input, and acts at its end.
