@@ -120,18 +120,37 @@ pub fn stop_all(started: &[Started]) -> Result<()> {
     Ok(())
 }
 
-/// Removes a directory into which a set-up that was cut off (`initdb`, `cp`) may still be writing.
-fn remove(path: &Path) -> Result<()> {
+/// Removes a directory, after killing the set-up programs (`initdb`, `mariadb-install-db`, `cp`) that were cut
+/// off and would go on writing there.
+fn remove(base: &Path) -> Result<()> {
     let begun = Instant::now();
-    loop {
-        match fs::remove_dir_all(path) {
-            Err(_) if path.exists() && begun.elapsed() < STOP => {
-                std::thread::sleep(Duration::from_millis(100));
+    while base.exists() {
+        for pid in living_in(base)? {
+            Command::new("sh").args(["-c", &format!("kill -s KILL {pid}")]).status()?;
+        }
+        match fs::remove_dir_all(base) {
+            Err(error) if begun.elapsed() > STOP => {
+                return Err(error).with_context(|| format!("{}", base.display()));
             }
-            Err(error) if path.exists() => return Err(error).with_context(|| format!("{}", path.display())),
-            _ => return Ok(()),
+            _ => std::thread::sleep(Duration::from_millis(20)),
         }
     }
+    Ok(())
+}
+
+/// Processes whose home is below `base`: `Account::command` gives ours such a home, and nobody else has one.
+fn living_in(base: &Path) -> Result<Vec<u32>> {
+    let mark = format!("HOME={}/", base.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(mark.as_bytes())) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
 }
 
 /// The body of the guard process: it learns what was started from standard input, and acts at its end.

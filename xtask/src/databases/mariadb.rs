@@ -62,7 +62,7 @@ pub fn start(
     let account = account()?;
     let home = make_home(&site.base, name, &account)?;
     let (data, log) = (home.join("data"), home.join("log"));
-    process::run(Command::new("cp").arg("-a").arg(template.join("data")).arg(&data))?;
+    process::run(account.command(Path::new("cp"), &home).arg("-a").arg(template.join("data")).arg(&data))?;
     let password = process::random_hex()?;
     // Read by the server before it answers anybody, so there is no moment without a password.
     let first = home.join("first.sql");
