@@ -1,4 +1,4 @@
-//! Chores of the repository: the test databases and the test run.
+//! Chores of the repository: the test databases, the test run and the checks of its architecture.
 //!
 //! `cargo xtask` alone lists them. This program is never shipped, so it may print, read the environment and
 //! wait on the wall clock, which the product's crates may not.
@@ -7,6 +7,8 @@
 #![expect(clippy::disallowed_methods, reason = "no clock port here: it waits for real servers to start")]
 
 mod databases;
+mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -18,6 +20,9 @@ Usage: cargo xtask COMMAND
                             --keep leaves their directories (data and logs) behind
   databases --detach FILE   start them, write the `export` lines to FILE (`source` it) and return
   databases --stop FILE     stop what `--detach FILE` started
+  test [-- ARGS…]           run every test with such databases (or with those that LANDREEVE_TEST_* name);
+                            ARGS go to `cargo nextest run`
+  tidy                      check the rules of the architecture and list every violation
 ";
 
 fn main() -> ExitCode {
@@ -28,6 +33,8 @@ fn main() -> ExitCode {
     };
     let outcome = match command.as_str() {
         "databases" => databases::command(rest),
+        "test" => test::command(rest),
+        "tidy" => tidy::command(rest),
         databases::GUARD => databases::guard(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -238,9 +238,8 @@ mod tests {
 
     #[test]
     fn a_process_is_known_by_its_number_and_its_beginning() {
-        let (state, began) = look_up(std::process::id()).unwrap();
-        assert_eq!(state, 'R');
         let pid = std::process::id();
+        let (_, began) = look_up(pid).unwrap();
         let signal = "TERM".to_owned();
         assert!(Started::Server { pid, began, signal: signal.clone() }.is_running());
         assert!(!Started::Server { pid, began: began + 1, signal }.is_running());
