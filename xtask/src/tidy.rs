@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 /// A text file of the repository: tracked, or new and not ignored.
 struct TextFile {
@@ -87,31 +87,63 @@ fn check(root: &Path, files: &[TextFile]) -> Report {
 }
 
 fn root() -> Result<PathBuf> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Set by `cargo run`; the place where this was built may be another clone.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let manifest = manifest.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     Ok(manifest.parent().context("xtask/ has no parent folder")?.to_owned())
 }
 
 fn read_tree(root: &Path) -> Result<Vec<TextFile>> {
+    let mut paths = match git_listing(root) {
+        Some(paths) => paths,
+        None => {
+            eprintln!("tidy: no git, or not a clone: looking at every file outside of target/");
+            let mut paths = Vec::new();
+            walk(root, "", &mut paths)?;
+            paths
+        }
+    };
+    paths.sort();
+    paths.dedup();
+    let mut files = Vec::new();
+    for path in paths {
+        // Listed but not there: removed and not yet staged, or a link to a folder.
+        let Ok(bytes) = fs::read(root.join(&path)) else { continue };
+        if let Ok(text) = String::from_utf8(bytes)
+            && !text.contains('\0')
+        {
+            files.push(TextFile { path, text });
+        }
+    }
+    ensure!(files.iter().any(|file| file.path == "Cargo.toml"), "{}: nothing found", root.display());
+    Ok(files)
+}
+
+fn git_listing(root: &Path) -> Option<Vec<String>> {
     let listed = Command::new("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
         .output()
-        .context("git")?;
+        .ok()?;
     if !listed.status.success() {
-        bail!("git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+        return None;
     }
-    let listing = String::from_utf8(listed.stdout).context("a file name that is not UTF-8")?;
-    let mut files = Vec::new();
-    for path in listing.split_terminator('\0') {
-        // Listed but not there: removed and not yet staged, or a link to a folder.
-        let Ok(bytes) = fs::read(root.join(path)) else { continue };
-        if let Ok(text) = String::from_utf8(bytes)
-            && !text.contains('\0')
-        {
-            files.push(TextFile { path: path.to_owned(), text });
+    let listing = String::from_utf8(listed.stdout).ok()?;
+    Some(listing.split_terminator('\0').map(str::to_owned).collect())
+}
+
+fn walk(root: &Path, folder: &str, paths: &mut Vec<String>) -> Result<()> {
+    for entry in fs::read_dir(root.join(folder))? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let path = format!("{folder}{name}");
+        if entry.file_type()?.is_dir() {
+            if !matches!(path.as_str(), ".git" | "target" | "landreeve-data") {
+                walk(root, &format!("{path}/"), paths)?;
+            }
+        } else {
+            paths.push(path);
         }
     }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    files.dedup_by(|a, b| a.path == b.path);
-    Ok(files)
+    Ok(())
 }

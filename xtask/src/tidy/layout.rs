@@ -15,7 +15,7 @@ pub fn check_file(file: &TextFile, source: &Source, report: &mut Report) {
     }
     let is_module = file.path.starts_with("xtask/src/")
         || file.in_crate().is_some_and(|name| file.path.starts_with(&format!("crates/{name}/src/")));
-    if is_module && !file.text.trim_start().starts_with("//!") {
+    if is_module && !file.is_test() && !file.text.trim_start().starts_with("//!") {
         report.add(&file.path, "begins without `//!`: say in a line or two what the module is for");
     }
 }
