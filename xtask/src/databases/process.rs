@@ -14,6 +14,13 @@ use anyhow::{Context as _, Result, bail};
 /// How long a server may take from its start to its first answer.
 const START: Duration = Duration::from_secs(90);
 
+/// Starts a program without the files that we inherited: a server left running must not hold, say, the lock of
+/// the `flock` that started us. (The shell replaces itself, so that the process number is the program's.)
+const CLOSE_AND_EXEC: &str = r#"exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec "$0" "$@""#;
+
+/// The words before the program's name in such a command.
+const SHELL: [&str; 3] = ["sh", "-c", CLOSE_AND_EXEC];
+
 /// Who runs a server: ourselves, or, because database servers refuse root, an account without rights.
 #[derive(Clone, Debug)]
 pub struct Account(Option<(u32, u32)>);
@@ -41,7 +48,8 @@ impl Account {
     /// A command that will run under this account, with a small environment and in a group of its own, so
     /// that a Ctrl-C at the terminal does not reach it.
     pub fn command(&self, program: &Path, home: &Path) -> Command {
-        let mut command = Command::new(program);
+        let mut command = Command::new(SHELL[0]);
+        command.args(&SHELL[1..]).arg(program);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs([("LC_ALL", "C"), ("TZ", "UTC")]).env("HOME", home).env("TMPDIR", home);
         command.current_dir(home).process_group(0).stdin(Stdio::null());
@@ -80,7 +88,9 @@ pub fn free_port() -> Result<u16> {
 
 /// Runs a command to its end; an error holds what it printed.
 pub fn run(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let program = words.map(|word| word.to_string_lossy()).find(|word| !SHELL.contains(&word.as_ref()));
+    let program = program.unwrap_or_default().into_owned();
     let output = command.output().with_context(|| program.clone())?;
     if !output.status.success() {
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -91,7 +91,7 @@ fn check_one(file: &TextFile, from: &str, dependency: &Dependency, report: &mut 
         report.add_at(
             &file.path,
             *line,
-            format!("`{from}` must not depend on `{to}` (docs: rules of the architecture)"),
+            format!("`{from}` must not depend on `{to}`; see docs/architecture.md"),
         );
     }
 }
