@@ -54,6 +54,17 @@ impl Watch {
         }
     }
 
+    /// Why to stop, when that is already so.
+    pub fn reason(&self) -> Option<Stop> {
+        if self.cancel.is_cancelled() || self.closing.is_cancelled() {
+            Some(Stop::Cancelled)
+        } else if self.abandoned.is_cancelled() {
+            Some(Stop::Abandoned)
+        } else {
+            (Instant::now() >= self.deadline).then_some(Stop::TimedOut(self.limit))
+        }
+    }
+
     /// Runs a future that needs no cleaning up when it is dropped.
     pub async fn or_stop<T>(&self, work: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
         tokio::select! {
@@ -97,11 +108,6 @@ impl Feed {
         if self.batches.send(Part::Batch(batch)).await.is_err() {
             std::future::pending::<()>().await;
         }
-    }
-
-    /// The same from a blocking thread; `false` when nobody listens.
-    pub fn batch_blocking(&self, batch: RecordBatch) -> bool {
-        self.batches.blocking_send(Part::Batch(batch)).is_ok()
     }
 
     /// The result is whole.

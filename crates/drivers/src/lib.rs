@@ -54,6 +54,8 @@ pub(crate) struct Owner {
 /// All drivers.
 pub struct DriverSet {
     postgres: Arc<dyn Driver>,
+    mysql: Arc<dyn Driver>,
+    sqlite: Arc<dyn Driver>,
 
 
     owner: Owner,
@@ -62,9 +64,14 @@ pub struct DriverSet {
 impl DriverSet {
     pub fn new(options: DriverOptions) -> Result<DriverSet, RootsError> {
         let owner = Owner::default();
+        // The MySQL client builds its own TLS configuration from the process's default provider; a second call is
+        // refused and changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = net::Tls::new(options.ca_pem.as_deref())?;
         Ok(DriverSet {
             postgres: Arc::new(postgres::Postgres::new(&options, tls.clone(), owner.clone())),
+            mysql: Arc::new(mysql::MySql::new(&options, tls, owner.clone())),
+            sqlite: Arc::new(sqlite::Sqlite::new(owner.clone())),
 
 
             owner,
@@ -85,6 +92,8 @@ impl Drivers for DriverSet {
             DatabaseType::Postgres | DatabaseType::Redshift | DatabaseType::CrateDb => Some(self.postgres.clone()),
 
 
+            DatabaseType::MySql | DatabaseType::MariaDb => Some(self.mysql.clone()),
+            DatabaseType::Sqlite => Some(self.sqlite.clone()),
             _ => None,
         }
     }
