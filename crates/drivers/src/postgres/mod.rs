@@ -59,7 +59,8 @@ impl Driver for Postgres {
         cancel: CancellationToken,
     ) -> BoxFuture<'a, Result<ServerInfo, SourceError>> {
         let (connector, spec) = (self.connector.clone(), spec.clone());
-        let limit = spec.connect_timeout;
+        // Connecting has its own limit and knows better what to say; this one bounds what follows.
+        let limit = spec.connect_timeout * 2;
         Box::pin(feed::run(&self.owner, cancel, limit, move |watch| async move {
             // A new connection on purpose: a pooled one would hide that the password was changed.
             let work = async {

@@ -102,6 +102,8 @@ fn failure(error: &rusqlite::ffi::Error, message: &str) -> SourceError {
         ErrorCode::DatabaseCorrupt => (SourceErrorKind::Query, "SQLITE_CORRUPT"),
         ErrorCode::SystemIoFailure => (SourceErrorKind::Lost, "SQLITE_IOERR"),
         ErrorCode::TooBig => (SourceErrorKind::Query, "SQLITE_TOOBIG"),
+        // A function the authorizer denies is a plain error to SQLite.
+        _ if message.starts_with("not authorized") => (SourceErrorKind::NotReadOnly, "SQLITE_AUTH"),
         _ => (SourceErrorKind::Query, "SQLITE_ERROR"),
     };
     let message = if code == "SQLITE_NOTADB" { "the file is not a SQLite database (or is encrypted)" } else { message };
