@@ -38,10 +38,6 @@ pub struct Token<'a> {
 }
 
 impl Token<'_> {
-    pub const fn end(&self) -> usize {
-        self.at + self.text.len()
-    }
-
     pub fn is(&self, punct: &str) -> bool {
         self.kind == Kind::Punct && self.text == punct
     }

@@ -26,8 +26,6 @@ pub struct Param<'a> {
     /// The code before and after it, `None` at the ends: they decide whether parentheses are needed.
     pub before: Option<&'a str>,
     pub after: Option<&'a str>,
-    /// The character that touches it.
-    pub next_char: Option<char>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,25 +95,32 @@ pub fn parse<'a>(sql: &'a str, dialect: SqlDialect, is_snippet: &dyn Fn(&str) ->
     parser.nodes(0, tokens.len(), 0)
 }
 
-/// For each opening bracket the place of its closing one, in one pass. A bracket that is never closed has none,
-/// and one that closes nothing is ignored.
+/// For each opening bracket the place of its closing one, in one pass; none where what is between is not balanced.
 fn partners(tokens: &[Token<'_>]) -> Vec<Option<usize>> {
     let mut partners = vec![None; tokens.len()];
     let mut open: Vec<(usize, usize)> = Vec::new();
     let mut count = [0_usize; 3];
+    // What opens before this closing bracket, which nothing opened, holds it and is not balanced.
+    let mut stray = None;
     for (place, token) in tokens.iter().enumerate().filter(|(_, token)| token.kind == Kind::Punct) {
         if let Some(kind) = ["(", "[", "{"].iter().position(|&text| text == token.text) {
             open.push((kind, place));
             count[kind] += 1;
-        } else if let Some(kind) = [")", "]", "}"].iter().position(|&text| text == token.text)
-            && count[kind] > 0
-        {
+        } else if let Some(kind) = [")", "]", "}"].iter().position(|&text| text == token.text) {
+            if count[kind] == 0 {
+                stray = Some(place);
+                continue;
+            }
+            let mut balanced = true;
             while let Some((opened, at)) = open.pop() {
                 count[opened] -= 1;
                 if opened == kind {
-                    partners[at] = Some(place);
+                    if balanced && stray.is_none_or(|stray| stray < at) {
+                        partners[at] = Some(place);
+                    }
                     break;
                 }
+                balanced = false;
             }
         }
     }
@@ -212,7 +217,6 @@ impl<'a> Parser<'a, '_> {
             form,
             before: self.tokens.get(..open)?.iter().rev().find(code).map(|token| token.text),
             after: self.tokens.get(close + 1..)?.iter().find(code).map(|token| token.text),
-            next_char: self.tokens.get(close + 1).and_then(|token| token.text.chars().next()),
         };
         Some((param, close + 1))
     }

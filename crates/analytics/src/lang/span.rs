@@ -119,7 +119,7 @@ impl Present<'_> {
         }
         let wall = self.zone.wall(at);
         let moved = add_units(wall.date(), unit, count)?.to_datetime(wall.time());
-        Ok(self.zone.rules().to_timestamp(moved).map_err(beyond)?)
+        self.zone.rules().to_timestamp(moved).map_err(beyond)
     }
 }
 
