@@ -31,7 +31,9 @@ pub(crate) fn no_answer() -> SourceError {
 }
 
 pub(crate) fn wrong_target() -> SourceError {
-    unsupported("this kind of database needs another kind of address (a file path for SQLite, else host and port)")
+    unsupported(
+        "this kind of database needs another kind of address (a file path for SQLite, else host and port)",
+    )
 }
 
 /// "3 s", "1.5 s".

@@ -66,7 +66,10 @@ impl Watch {
     }
 
     /// Runs a future that needs no cleaning up when it is dropped.
-    pub async fn or_stop<T>(&self, work: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
+    pub async fn or_stop<T>(
+        &self,
+        work: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
         tokio::select! {
             biased;
             stop = self.stopped() => Err(stop.error()),

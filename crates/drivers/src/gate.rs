@@ -56,7 +56,9 @@ fn refuse(message: impl Into<String>) -> SourceError {
 }
 
 fn refuse_word(word: &str) -> SourceError {
-    refuse(format!("{word} is not allowed here: only statements that read (SELECT, WITH, VALUES, TABLE, SHOW, EXPLAIN, DESCRIBE)"))
+    refuse(format!(
+        "{word} is not allowed here: only statements that read (SELECT, WITH, VALUES, TABLE, SHOW, EXPLAIN, DESCRIBE)"
+    ))
 }
 
 /// `true` when the statement is an expression that gives rows (and not SHOW, EXPLAIN, ...).
@@ -97,7 +99,10 @@ fn check_with(tokens: &[Token<'_>]) -> Result<(), SourceError> {
         let is_call = tokens.get(index + 2) == Some(&Token::Symbol(b'('));
         let begins = matches!(before, Token::Symbol(b'(' | b')'));
         if begins && !is_call && WRITERS.iter().any(|writer| word.eq_ignore_ascii_case(writer)) {
-            return Err(refuse(format!("{} inside WITH writes, and only reading is allowed", word.to_ascii_uppercase())));
+            return Err(refuse(format!(
+                "{} inside WITH writes, and only reading is allowed",
+                word.to_ascii_uppercase()
+            )));
         }
     }
     Ok(())
@@ -105,13 +110,32 @@ fn check_with(tokens: &[Token<'_>]) -> Result<(), SourceError> {
 
 /// `EXPLAIN ANALYZE` runs what it explains.
 fn check_explain(tokens: &[Token<'_>]) -> Result<(), SourceError> {
-    let word_is = |token: &Token<'_>, name: &str| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(name));
+    let word_is =
+        |token: &Token<'_>, name: &str| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(name));
     if !tokens.iter().any(|token| word_is(token, "ANALYZE") || word_is(token, "ANALYSE")) {
         return Ok(());
     }
     const OPTIONS: [&str; 20] = [
-        "EXPLAIN", "DESCRIBE", "DESC", "ANALYZE", "ANALYSE", "VERBOSE", "COSTS", "SETTINGS", "BUFFERS", "WAL", "TIMING",
-        "SUMMARY", "FORMAT", "TRUE", "FALSE", "ON", "OFF", "JSON", "TREE", "GENERIC_PLAN",
+        "EXPLAIN",
+        "DESCRIBE",
+        "DESC",
+        "ANALYZE",
+        "ANALYSE",
+        "VERBOSE",
+        "COSTS",
+        "SETTINGS",
+        "BUFFERS",
+        "WAL",
+        "TIMING",
+        "SUMMARY",
+        "FORMAT",
+        "TRUE",
+        "FALSE",
+        "ON",
+        "OFF",
+        "JSON",
+        "TREE",
+        "GENERIC_PLAN",
     ];
     const NAMES: [&str; 5] = ["TEXT", "XML", "YAML", "TRADITIONAL", "MEMORY"];
     let explained = tokens.iter().find_map(|token| match token {
@@ -124,7 +148,9 @@ fn check_explain(tokens: &[Token<'_>]) -> Result<(), SourceError> {
     match explained.as_deref() {
         Some("SELECT" | "VALUES" | "TABLE") => Ok(()),
         Some("WITH") => check_with(tokens),
-        Some(other) => Err(refuse(format!("EXPLAIN ANALYZE runs its statement, and {other} is not one that reads"))),
+        Some(other) => {
+            Err(refuse(format!("EXPLAIN ANALYZE runs its statement, and {other} is not one that reads")))
+        }
         None => Err(refuse("EXPLAIN ANALYZE needs a SELECT")),
     }
 }
@@ -187,7 +213,9 @@ impl<'a> Lexer<'a> {
         let token = match byte {
             0 => return Err(refuse("the statement holds a NUL character")),
             b'\'' => self.quoted(b'\'', self.is_mysql(), "string")?,
-            b'"' => self.quoted(b'"', self.is_mysql(), if self.is_mysql() { "string" } else { "quoted name" })?,
+            b'"' => {
+                self.quoted(b'"', self.is_mysql(), if self.is_mysql() { "string" } else { "quoted name" })?
+            }
             b'`' if !self.is_postgres() => self.quoted(b'`', false, "quoted name")?,
             b'[' if self.dialect == SqlDialect::Sqlite => self.bracketed()?,
             b'$' if self.is_postgres() => self.dollar()?,
@@ -231,7 +259,9 @@ impl<'a> Lexer<'a> {
 
     fn skip_block(&mut self) -> Result<(), SourceError> {
         if self.is_mysql() && (self.peek(2) == b'!' || (self.peek(2) == b'M' && self.peek(3) == b'!')) {
-            return Err(refuse("a comment /*! … */ is run by the database; write its text without the comment"));
+            return Err(refuse(
+                "a comment /*! … */ is run by the database; write its text without the comment",
+            ));
         }
         self.at += 2;
         let mut depth = 1_u32;

@@ -40,7 +40,11 @@ pub struct DriverOptions {
 
 impl Default for DriverOptions {
     fn default() -> DriverOptions {
-        DriverOptions { ca_pem: None, application_name: "landreeve".to_owned(), idle_timeout: Duration::from_secs(300) }
+        DriverOptions {
+            ca_pem: None,
+            application_name: "landreeve".to_owned(),
+            idle_timeout: Duration::from_secs(300),
+        }
     }
 }
 
@@ -57,7 +61,6 @@ pub struct DriverSet {
     mysql: Arc<dyn Driver>,
     sqlite: Arc<dyn Driver>,
 
-
     owner: Owner,
 }
 
@@ -72,7 +75,6 @@ impl DriverSet {
             postgres: Arc::new(postgres::Postgres::new(&options, tls.clone(), owner.clone())),
             mysql: Arc::new(mysql::MySql::new(&options, tls, owner.clone())),
             sqlite: Arc::new(sqlite::Sqlite::new(owner.clone())),
-
 
             owner,
         })
@@ -89,8 +91,9 @@ impl DriverSet {
 impl Drivers for DriverSet {
     fn driver(&self, database_type: DatabaseType) -> Option<Arc<dyn Driver>> {
         match database_type {
-            DatabaseType::Postgres | DatabaseType::Redshift | DatabaseType::CrateDb => Some(self.postgres.clone()),
-
+            DatabaseType::Postgres | DatabaseType::Redshift | DatabaseType::CrateDb => {
+                Some(self.postgres.clone())
+            }
 
             DatabaseType::MySql | DatabaseType::MariaDb => Some(self.mysql.clone()),
             DatabaseType::Sqlite => Some(self.sqlite.clone()),

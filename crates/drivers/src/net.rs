@@ -136,7 +136,11 @@ impl Network {
     }
 
     pub fn place(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// Tries the addresses in turn; each has its share of the time.
@@ -166,9 +170,13 @@ impl Network {
         let place = self.place();
         errors::connect(match error.kind() {
             std::io::ErrorKind::ConnectionRefused => {
-                format!("nobody listens on {place}; check the port, and that the database accepts connections from here")
+                format!(
+                    "nobody listens on {place}; check the port, and that the database accepts connections from here"
+                )
             }
-            std::io::ErrorKind::TimedOut => format!("{place} did not answer; check the host and any firewall between"),
+            std::io::ErrorKind::TimedOut => {
+                format!("{place} did not answer; check the host and any firewall between")
+            }
             std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
                 format!("{place} cannot be reached from here: {error}")
             }
@@ -207,10 +215,10 @@ fn find_rustls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a r
             return Some(found);
         }
         // An io::Error's own `source` skips the error it wraps.
-        if let Some(found) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            if let Some(found) = found.downcast_ref::<rustls::Error>() {
-                return Some(found);
-            }
+        if let Some(wrapped) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)
+            && let Some(found) = wrapped.downcast_ref::<rustls::Error>()
+        {
+            return Some(found);
         }
         current = error.source();
     }

@@ -63,7 +63,8 @@ impl<C: Send + 'static> Pool<C> {
             });
             (slot.generation.clone(), slot.permits.clone())
         };
-        let permit = permits.acquire_owned().await.map_err(|_| errors::lost("the connection pool was closed"))?;
+        let permit =
+            permits.acquire_owned().await.map_err(|_| errors::lost("the connection pool was closed"))?;
         let idle = {
             let mut state = self.inner.lock();
             state.slots.get_mut(&key).and_then(|slot| slot.idle.pop()).map(|(connection, _)| connection)
@@ -74,7 +75,6 @@ impl<C: Send + 'static> Pool<C> {
     pub fn forget(&self, datasource: DatasourceId) {
         self.inner.lock().slots.retain(|(known, _), _| *known != datasource);
     }
-
 }
 
 impl<C: Send + 'static> Lease<C> {

@@ -103,12 +103,27 @@ fn write(path: &Path, progress: &mut dyn FnMut(f32) -> bool) -> Result<(), Sampl
     let mut fill = Fill { connection: &connection, progress, rows: 0 };
     fill.table("region", RegionGenerator::new_with_distributions_and_text_pool(words, &pool).iter())?;
     fill.table("nation", NationGenerator::new_with_distributions_and_text_pool(words, &pool).iter())?;
-    fill.table("part", PartGenerator::new_with_distributions_and_text_pool(SCALE, 1, 1, words, &pool).iter())?;
-    fill.table("supplier", SupplierGenerator::new_with_distributions_and_text_pool(SCALE, 1, 1, words, &pool).iter())?;
+    fill.table(
+        "part",
+        PartGenerator::new_with_distributions_and_text_pool(SCALE, 1, 1, words, &pool).iter(),
+    )?;
+    fill.table(
+        "supplier",
+        SupplierGenerator::new_with_distributions_and_text_pool(SCALE, 1, 1, words, &pool).iter(),
+    )?;
     fill.table("partsupp", PartSuppGenerator::new_with_text_pool(SCALE, 1, 1, &pool).iter())?;
-    fill.table("customer", CustomerGenerator::new_with_distributions_and_text_pool(SCALE, 1, 1, words, &pool).iter())?;
-    fill.table("orders", OrderGenerator::new_with_distributions_and_text_pool(SCALE, 1, 1, words, &pool).iter())?;
-    fill.table("lineitem", LineItemGenerator::new_with_distributions_and_text_pool(SCALE, 1, 1, words, &pool).iter())?;
+    fill.table(
+        "customer",
+        CustomerGenerator::new_with_distributions_and_text_pool(SCALE, 1, 1, words, &pool).iter(),
+    )?;
+    fill.table(
+        "orders",
+        OrderGenerator::new_with_distributions_and_text_pool(SCALE, 1, 1, words, &pool).iter(),
+    )?;
+    fill.table(
+        "lineitem",
+        LineItemGenerator::new_with_distributions_and_text_pool(SCALE, 1, 1, words, &pool).iter(),
+    )?;
     connection.execute_batch(INDEXES)?;
     connection.execute_batch("COMMIT")?;
     connection.close().map_err(|(_, error)| error)?;
@@ -169,7 +184,10 @@ mod tests {
             SELECT count(*) FROM partsupp UNION ALL SELECT count(*) FROM customer UNION ALL SELECT count(*) FROM orders
             UNION ALL SELECT count(*) FROM lineitem)"), "5,25,2000,100,8000,1500,15000,60175");
         assert_eq!(one("SELECT printf('%.2f', sum(l_extendedprice)) FROM lineitem"), "2152189760.47");
-        assert_eq!(one("SELECT min(l_shipdate) || ' ' || typeof(min(l_shipdate)) FROM lineitem"), "1992-01-04 text");
+        assert_eq!(
+            one("SELECT min(l_shipdate) || ' ' || typeof(min(l_shipdate)) FROM lineitem"),
+            "1992-01-04 text"
+        );
         assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 1);
     }
 

@@ -2,14 +2,14 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, PrimitiveArray, RecordBatch,
-    StringArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, PrimitiveArray,
+    RecordBatch, StringArray,
 };
 use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, TimeUnit};
@@ -64,9 +64,15 @@ pub(super) struct Cells<'a> {
 fn micros(array: &ArrayRef, unit: TimeUnit) -> (ScalarBuffer<i64>, Unit) {
     match unit {
         TimeUnit::Second => (array.as_primitive::<TimestampSecondType>().values().clone(), Unit::Seconds),
-        TimeUnit::Millisecond => (array.as_primitive::<TimestampMillisecondType>().values().clone(), Unit::Millis),
-        TimeUnit::Microsecond => (array.as_primitive::<TimestampMicrosecondType>().values().clone(), Unit::Micros),
-        TimeUnit::Nanosecond => (array.as_primitive::<TimestampNanosecondType>().values().clone(), Unit::Nanos),
+        TimeUnit::Millisecond => {
+            (array.as_primitive::<TimestampMillisecondType>().values().clone(), Unit::Millis)
+        }
+        TimeUnit::Microsecond => {
+            (array.as_primitive::<TimestampMicrosecondType>().values().clone(), Unit::Micros)
+        }
+        TimeUnit::Nanosecond => {
+            (array.as_primitive::<TimestampNanosecondType>().values().clone(), Unit::Nanos)
+        }
     }
 }
 
@@ -129,7 +135,9 @@ impl<'a> Cells<'a> {
     /// The text of a value that needs copying and escaping; `None` when `write` makes it.
     pub fn borrowed(&self, row: usize) -> Option<(&'a str, Shape)> {
         match &self.values {
-            Values::Text(array) => Some((array.value(row), if self.is_json { Shape::Json } else { Shape::Free })),
+            Values::Text(array) => {
+                Some((array.value(row), if self.is_json { Shape::Json } else { Shape::Free }))
+            }
             _ => None,
         }
     }
@@ -234,6 +242,7 @@ fn base64(value: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + value.len().div_ceil(3) * 4, 0);
     // The length above is exactly what padded base64 takes.
-    let written = base64::engine::general_purpose::STANDARD.encode_slice(value, &mut out[start..]).unwrap_or(0);
+    let written =
+        base64::engine::general_purpose::STANDARD.encode_slice(value, &mut out[start..]).unwrap_or(0);
     out.truncate(start + written);
 }

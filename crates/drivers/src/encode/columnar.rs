@@ -26,7 +26,9 @@ pub(super) struct Parquet {
 /// Parquet has no seconds: they become milliseconds there, and other readers understand them.
 fn stored_type(data_type: &DataType) -> DataType {
     match data_type {
-        DataType::Timestamp(TimeUnit::Second, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            DataType::Timestamp(TimeUnit::Millisecond, zone.clone())
+        }
         DataType::Time32(_) => DataType::Time32(TimeUnit::Millisecond),
         other => other.clone(),
     }

@@ -7,10 +7,10 @@ use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, Schema};
 use landreeve_core::schema::{LogicalType, logical_type, native_type};
 use landreeve_core::source::EncodeOptions;
-use serde::de::IgnoredAny;
 
 use super::cells::{Cells, Shape};
 use super::time::ZoneClock;
+use super::valid::is_json;
 use super::{CHUNK, Sink};
 
 pub(super) struct Json {
@@ -115,7 +115,7 @@ fn value(cells: &Cells<'_>, row: usize, quoted: bool, zone: &mut ZoneClock, out:
         return;
     }
     if let Some((text, shape)) = cells.borrowed(row) {
-        if shape == Shape::Json && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        if shape == Shape::Json && is_json(text) {
             out.extend_from_slice(text.as_bytes());
         } else {
             string(text, out);

@@ -9,6 +9,7 @@ mod columnar;
 mod csv;
 mod json;
 mod time;
+mod valid;
 
 use std::collections::VecDeque;
 use std::io;
@@ -60,7 +61,8 @@ impl ResultCodec for Codec {
         let options = IpcWriteOptions::default()
             .try_with_compression(Some(CompressionType::LZ4_FRAME))
             .map_err(io::Error::other)?;
-        let writer = StreamWriter::try_new_with_options(Vec::new(), schema, options).map_err(io::Error::other)?;
+        let writer =
+            StreamWriter::try_new_with_options(Vec::new(), schema, options).map_err(io::Error::other)?;
         Ok(Box::new(KeptWriter(writer)))
     }
 

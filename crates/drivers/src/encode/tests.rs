@@ -16,7 +16,9 @@ use super::*;
 fn batch(columns: Vec<(&str, LogicalType, ArrayRef)>) -> RecordBatch {
     let fields: Vec<Field> = columns
         .iter()
-        .map(|(name, logical, array)| describe(Field::new(*name, array.data_type().clone(), true), *logical, "n"))
+        .map(|(name, logical, array)| {
+            describe(Field::new(*name, array.data_type().clone(), true), *logical, "n")
+        })
         .collect();
     let arrays = columns.into_iter().map(|(_, _, array)| array).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("columns fit")
@@ -45,7 +47,8 @@ fn keep(batches: &[RecordBatch]) -> Vec<u8> {
 }
 
 fn encoded(kept: &[u8], piece: usize, options: EncodeOptions) -> io::Result<Vec<Bytes>> {
-    let pieces: Vec<io::Result<Bytes>> = kept.chunks(piece).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
+    let pieces: Vec<io::Result<Bytes>> =
+        kept.chunks(piece).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(Codec.encode(Box::pin(stream::iter(pieces)), options).try_collect())
 }
@@ -73,9 +76,15 @@ fn sample() -> RecordBatch {
         (
             "at",
             LogicalType::Instant,
-            Arc::new(PrimitiveArray::<TimestampMicrosecondType>::from(vec![0, i64::MIN]).with_timezone("UTC")),
+            Arc::new(
+                PrimitiveArray::<TimestampMicrosecondType>::from(vec![0, i64::MIN]).with_timezone("UTC"),
+            ),
         ),
-        ("local", LogicalType::DateTime, Arc::new(PrimitiveArray::<TimestampMillisecondType>::from(vec![1, 2]))),
+        (
+            "local",
+            LogicalType::DateTime,
+            Arc::new(PrimitiveArray::<TimestampMillisecondType>::from(vec![1, 2])),
+        ),
         ("j", LogicalType::Json, Arc::new(StringArray::from(vec!["{\"a\": 1e400}", "{"]))),
         ("x", LogicalType::Binary, Arc::new(BinaryArray::from(vec![b"\x00\xff".as_slice(), b""]))),
         ("s", LogicalType::Integer, Arc::new(Int32Array::from(vec![1, 2]))),
@@ -112,8 +121,11 @@ fn json_is_exact() {
 fn csv_is_quoted() {
     let shown = text(&sample(), options(ResultFormat::Csv, 2));
     let mut expected = "n,u,t,f,d,b,day,at,local,j,x,s\r\n".to_owned();
-    expected.push_str("9007199254740993,18446744073709551615,\"a\"\"b\\c\n\u{1}é,\",1.5,-0.05,true,2024-03-18,");
-    expected.push_str("1970-01-01T01:00:00.000000+01:00,1970-01-01T00:00:00.001,\"{\"\"a\"\": 1e400}\",AP8=,1\r\n");
+    expected
+        .push_str("9007199254740993,18446744073709551615,\"a\"\"b\\c\n\u{1}é,\",1.5,-0.05,true,2024-03-18,");
+    expected.push_str(
+        "1970-01-01T01:00:00.000000+01:00,1970-01-01T00:00:00.001,\"{\"\"a\"\": 1e400}\",AP8=,1\r\n",
+    );
     expected.push_str(",0,\"\",NaN,1234.56,false,infinity,-infinity,1970-01-01T00:00:00.002,{,\"\",2\r\n");
     assert_eq!(shown, expected);
 }
@@ -147,7 +159,8 @@ fn parquet_and_arrow_round_trip() {
             "at",
             LogicalType::Instant,
             Arc::new(
-                PrimitiveArray::<TimestampSecondType>::from(vec![Some(1), None, Some(i64::MAX)]).with_timezone("UTC"),
+                PrimitiveArray::<TimestampSecondType>::from(vec![Some(1), None, Some(i64::MAX)])
+                    .with_timezone("UTC"),
             ),
         ),
         ("t", LogicalType::Text, Arc::new(StringArray::from(vec!["a", "b", "c"]))),

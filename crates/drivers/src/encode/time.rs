@@ -189,11 +189,15 @@ impl ZoneClock {
     fn look_up(&self, seconds: i64) -> Stretch {
         let (lowest, highest) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
         // Before the table begins there is one offset for ever; after it, the rules repeat with the calendar.
-        let shift = if seconds > highest { (seconds - highest).div_euclid(CYCLE_SECONDS) + 1 } else { 0 } * CYCLE_SECONDS;
-        let at = Timestamp::from_second((seconds - shift).clamp(lowest, highest)).unwrap_or(Timestamp::UNIX_EPOCH);
+        let shift = if seconds > highest { (seconds - highest).div_euclid(CYCLE_SECONDS) + 1 } else { 0 }
+            * CYCLE_SECONDS;
+        let at =
+            Timestamp::from_second((seconds - shift).clamp(lowest, highest)).unwrap_or(Timestamp::UNIX_EPOCH);
         let offset = i64::from(self.zone.to_offset(at).seconds());
         let before = at.checked_add(jiff::SignedDuration::from_secs(1)).ok();
-        let from = before.and_then(|next| self.zone.preceding(next).next()).map(|change| change.timestamp().as_second());
+        let from = before
+            .and_then(|next| self.zone.preceding(next).next())
+            .map(|change| change.timestamp().as_second());
         let until = self.zone.following(at).next().map(|change| change.timestamp().as_second());
         // Without a change before or behind it, a stretch ends where jiff's time does.
         let from = from.map_or(if shift == 0 { i64::MIN } else { seconds }, |from| from + shift);

@@ -48,8 +48,9 @@ fn the_semicolon_is_cut_off() {
 #[test]
 fn what_writes_is_named() {
     for word in [
-        "SET", "BEGIN", "COMMIT", "ROLLBACK", "DO", "CALL", "COPY", "LOAD", "INSERT", "DROP", "PREPARE", "EXECUTE",
-        "START", "LOCK", "GRANT", "VACUUM", "ATTACH", "HANDLER", "FETCH", "DECLARE", "KILL", "ANALYZE",
+        "SET", "BEGIN", "COMMIT", "ROLLBACK", "DO", "CALL", "COPY", "LOAD", "INSERT", "DROP", "PREPARE",
+        "EXECUTE", "START", "LOCK", "GRANT", "VACUUM", "ATTACH", "HANDLER", "FETCH", "DECLARE", "KILL",
+        "ANALYZE",
     ] {
         for dialect in [Postgres, MySql, Sqlite] {
             refused(dialect, &format!("{} x", word.to_lowercase()), word);
@@ -69,7 +70,11 @@ fn what_writes_is_named() {
         refused(dialect, "explain analyze delete from t", "DELETE");
         refused(dialect, "select 1 \0", "NUL");
     }
-    refused(Postgres, "do $$ begin perform set_config('transaction_read_only','off',false); commit; end $$", "DO");
+    refused(
+        Postgres,
+        "do $$ begin perform set_config('transaction_read_only','off',false); commit; end $$",
+        "DO",
+    );
     refused(Postgres, "select E'a' '\\'; drop table t --'", "several");
     refused(Postgres, "select 'a\\'; drop table t --'", "several");
     refused(Postgres, "select 1$$;$$; select 2", "several");

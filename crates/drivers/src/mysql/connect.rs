@@ -51,7 +51,8 @@ impl Connector {
                 .with_danger_accept_invalid_certs(!verify)
                 .with_danger_skip_domain_validation(!verify)
         });
-        let addresses: Vec<std::net::IpAddr> = network.addresses.iter().map(std::net::SocketAddr::ip).collect();
+        let addresses: Vec<std::net::IpAddr> =
+            network.addresses.iter().map(std::net::SocketAddr::ip).collect();
         OptsBuilder::default()
             .ip_or_hostname(network.host.clone())
             .tcp_port(network.addresses.first().map_or(network.port, std::net::SocketAddr::port))
@@ -85,8 +86,10 @@ impl Connector {
 
     async fn connect_now(&self, spec: &ConnectSpec, network: &Network) -> Result<Session, SourceError> {
         let mut conn = self.open(spec, network).await?;
-        let known: Option<(String, String)> =
-            conn.query_first("SELECT VERSION(), @@SESSION.sql_mode").await.map_err(|error| query_error(&error))?;
+        let known: Option<(String, String)> = conn
+            .query_first("SELECT VERSION(), @@SESSION.sql_mode")
+            .await
+            .map_err(|error| query_error(&error))?;
         let (version, modes) = known.unwrap_or_default();
         let modes: Vec<&str> = modes.split(',').filter(|mode| !UNWANTED_MODES.contains(mode)).collect();
         let mut session = Session {
@@ -187,7 +190,10 @@ fn connect_error(error: &Error, network: &Network) -> SourceError {
         other => return errors::connect(format!("connecting to {place} failed: {}", errors::chain(other))),
     };
     let message = match server.code {
-        1045 | 1698 => format!("{place} refused the password of {}; check the user name and the password", network.username),
+        1045 | 1698 => format!(
+            "{place} refused the password of {}; check the user name and the password",
+            network.username
+        ),
         1044 => format!("{} may not use the database {} on {place}", network.username, network.database),
         1049 => format!("the database {} does not exist on {place}", network.database),
         1040 | 1203 => format!("{place} has no connection left: {}", server.message),

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow_array::builder::{
-    BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Decimal256Builder, Float32Builder, Float64Builder,
-    Int16Builder, Int32Builder, Int64Builder, StringBuilder, UInt64Builder,
+    BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Decimal256Builder, Float32Builder,
+    Float64Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder, UInt64Builder,
 };
 use arrow_array::types::{TimestampMicrosecondType, TimestampMillisecondType, TimestampSecondType};
 use arrow_array::{ArrayRef, RecordBatch};
@@ -92,9 +92,15 @@ fn plan(column: &Column) -> (Builder, LogicalType, String) {
         T::MYSQL_TYPE_BIT => {
             (Builder::Binary(BinaryBuilder::new()), L::Binary, format!("bit({})", column.column_length()))
         }
-        T::MYSQL_TYPE_DATE | T::MYSQL_TYPE_NEWDATE => (Builder::Date(Date32Builder::new()), L::Date, "date".to_owned()),
-        T::MYSQL_TYPE_DATETIME | T::MYSQL_TYPE_DATETIME2 => (moment(false), L::DateTime, fraction("datetime")),
-        T::MYSQL_TYPE_TIMESTAMP | T::MYSQL_TYPE_TIMESTAMP2 => (moment(true), L::Instant, fraction("timestamp")),
+        T::MYSQL_TYPE_DATE | T::MYSQL_TYPE_NEWDATE => {
+            (Builder::Date(Date32Builder::new()), L::Date, "date".to_owned())
+        }
+        T::MYSQL_TYPE_DATETIME | T::MYSQL_TYPE_DATETIME2 => {
+            (moment(false), L::DateTime, fraction("datetime"))
+        }
+        T::MYSQL_TYPE_TIMESTAMP | T::MYSQL_TYPE_TIMESTAMP2 => {
+            (moment(true), L::Instant, fraction("timestamp"))
+        }
         T::MYSQL_TYPE_TIME | T::MYSQL_TYPE_TIME2 => (text(), L::Time, fraction("time")),
         T::MYSQL_TYPE_JSON => (text(), L::Json, "json".to_owned()),
         T::MYSQL_TYPE_GEOMETRY => (Builder::Binary(BinaryBuilder::new()), L::Binary, "geometry".to_owned()),
@@ -131,8 +137,12 @@ fn decimal(column: &Column, unsigned: bool) -> (Builder, LogicalType, String) {
         return (text(), LogicalType::Decimal, native);
     };
     let built = match small {
-        0..=38 => Decimal128Builder::new().with_precision_and_scale(small, places).map(|b| Builder::Decimal128(b, small, places)),
-        39..=76 => Decimal256Builder::new().with_precision_and_scale(small, places).map(|b| Builder::Decimal256(b, small, places)),
+        0..=38 => Decimal128Builder::new()
+            .with_precision_and_scale(small, places)
+            .map(|b| Builder::Decimal128(b, small, places)),
+        39..=76 => Decimal256Builder::new()
+            .with_precision_and_scale(small, places)
+            .map(|b| Builder::Decimal256(b, small, places)),
         _ => return (text(), LogicalType::Decimal, native),
     };
     (built.unwrap_or_else(|_| text()), LogicalType::Decimal, native)
@@ -158,7 +168,8 @@ fn data_type(builder: &Builder) -> DataType {
 
 impl Columns {
     pub fn new(columns: &[Column], clock: TimeZone) -> Result<Columns, SourceError> {
-        let mut made = Columns { fields: Vec::new(), builders: Vec::new(), clock, rows: 0, scratch: String::new() };
+        let mut made =
+            Columns { fields: Vec::new(), builders: Vec::new(), clock, rows: 0, scratch: String::new() };
         for column in columns {
             let (builder, logical, native) = plan(column);
             let field = Field::new(column.name_str(), data_type(&builder), true);
@@ -264,7 +275,9 @@ fn append(builder: &mut Builder, value: &Value, clock: &TimeZone, scratch: &mut 
             Value::Date(year, month, day, ..) => builder.append_value(days_since_1970(*year, *month, *day)?),
             _ => return None,
         },
-        Builder::Timestamp(builder, unit, zoned) => builder.append_value(timestamp(value, *unit, *zoned, clock)?),
+        Builder::Timestamp(builder, unit, zoned) => {
+            builder.append_value(timestamp(value, *unit, *zoned, clock)?)
+        }
     }
     Some(())
 }
@@ -309,7 +322,9 @@ fn unscaled<'a>(value: &Value, scale: i8, scratch: &'a mut String) -> Option<&'a
 }
 
 fn days_since_1970(year: u16, month: u8, day: u8) -> Option<i32> {
-    let date = civil::Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
+    let date =
+        civil::Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?)
+            .ok()?;
     i32::try_from(date.duration_since(civil::date(1970, 1, 1)).as_hours() / 24).ok()
 }
 
@@ -353,7 +368,9 @@ fn finish(builder: &mut Builder) -> ArrayRef {
             let array = builder.finish();
             let zone = zoned.then_some("UTC");
             match unit {
-                TimeUnit::Second => Arc::new(array.reinterpret_cast::<TimestampSecondType>().with_timezone_opt(zone)),
+                TimeUnit::Second => {
+                    Arc::new(array.reinterpret_cast::<TimestampSecondType>().with_timezone_opt(zone))
+                }
                 TimeUnit::Millisecond => {
                     Arc::new(array.reinterpret_cast::<TimestampMillisecondType>().with_timezone_opt(zone))
                 }

@@ -13,6 +13,9 @@ const OWN: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')"
 /// Tables the engine counts exactly at no cost; the others give an estimate.
 const EXACT_ENGINES: [&str; 3] = ["MyISAM", "Aria", "MEMORY"];
 
+/// Schema, name, type, engine, rows.
+type ListedTable = (String, String, String, Option<String>, Option<u64>);
+
 pub(super) async fn catalog(session: &mut Session, row_counts: bool) -> Result<Catalog, SourceError> {
     let version = session.version.clone();
     let conn = &mut session.conn;
@@ -34,7 +37,7 @@ pub(super) async fn catalog(session: &mut Session, row_counts: bool) -> Result<C
         .map_err(|error| query_error(&error))?;
     // Counting makes some servers open every table, so it is asked for only when wanted.
     let count = if row_counts { "TABLE_ROWS" } else { "NULL" };
-    let tables: Vec<(String, String, String, Option<String>, Option<u64>)> = conn
+    let tables: Vec<ListedTable> = conn
         .query(format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, {count}
                FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN {OWN} ORDER BY TABLE_SCHEMA, TABLE_NAME"
@@ -53,7 +56,8 @@ pub(super) async fn catalog(session: &mut Session, row_counts: bool) -> Result<C
         let row_count = rows.filter(|_| kind == TableKind::Table);
         let exact = engine.is_some_and(|engine| EXACT_ENGINES.contains(&engine.as_str()));
         let columns = columns_of.remove(&(schema.clone(), name.clone())).unwrap_or_default();
-        let table = TableInfo { name, kind, row_count, row_count_exact: exact && row_count.is_some(), columns };
+        let table =
+            TableInfo { name, kind, row_count, row_count_exact: exact && row_count.is_some(), columns };
         if let Some(known) = schemas.iter_mut().find(|known| known.name == schema) {
             known.tables.push(table);
         }

@@ -18,7 +18,9 @@ use std::time::Duration;
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::schema::Catalog;
-use landreeve_core::source::{CancellationToken, ConnectSpec, Driver, Query, QueryStream, ServerInfo, SourceError};
+use landreeve_core::source::{
+    CancellationToken, ConnectSpec, Driver, Query, QueryStream, ServerInfo, SourceError,
+};
 
 use crate::net::Tls;
 use crate::pool::{Lease, Pool};

@@ -107,7 +107,8 @@ async fn pump(session: &mut Session, query: &Query, feed: &mut Feed) -> Result<(
             "the statement has placeholders such as ?, and there are no values for them",
         ));
     }
-    let mut rows = session.conn.exec_iter(&prepared, Params::Empty).await.map_err(|error| query_error(&error))?;
+    let mut rows =
+        session.conn.exec_iter(&prepared, Params::Empty).await.map_err(|error| query_error(&error))?;
     let mut columns = Columns::new(rows.columns_ref(), clock)?;
     let schema = columns.schema();
     let mut sent = false;

@@ -114,7 +114,8 @@ fn make_tls(
     host: &str,
 ) -> Result<<MakeRustlsConnect as MakeTlsConnect<TcpStream>>::TlsConnect, SourceError> {
     let mut maker = MakeRustlsConnect::new(tls.config(mode).as_ref().clone());
-    MakeTlsConnect::<TcpStream>::make_tls_connect(&mut maker, host).map_err(|error| errors::connect(error.to_string()))
+    MakeTlsConnect::<TcpStream>::make_tls_connect(&mut maker, host)
+        .map_err(|error| errors::connect(error.to_string()))
 }
 
 impl Session {
@@ -211,18 +212,26 @@ fn connect_error(error: &tokio_postgres::Error, network: &Network) -> SourceErro
             ));
         }
         if text.contains("password missing") {
-            return errors::connect(format!("{place} asks for a password for {}, and none is set", network.username));
+            return errors::connect(format!(
+                "{place} asks for a password for {}, and none is set",
+                network.username
+            ));
         }
         return errors::connect(format!("connecting to {place} failed: {text}"));
     };
     let message = match *db.code() {
         SqlState::INVALID_PASSWORD => {
-            format!("{place} refused the password of {}; check the user name and the password", network.username)
+            format!(
+                "{place} refused the password of {}; check the user name and the password",
+                network.username
+            )
         }
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
             format!("{place} refused {}: {}", network.username, db.message())
         }
-        SqlState::INVALID_CATALOG_NAME => format!("the database {} does not exist on {place}", network.database),
+        SqlState::INVALID_CATALOG_NAME => {
+            format!("the database {} does not exist on {place}", network.database)
+        }
         SqlState::TOO_MANY_CONNECTIONS => format!("{place} has no connection left: {}", db.message()),
         _ => format!("{place} refused the connection: {}", db.message()),
     };
@@ -235,7 +244,9 @@ pub(crate) fn query_error(error: &tokio_postgres::Error, shift: u32) -> SourceEr
         return errors::lost(format!("the connection to the database broke: {}", errors::chain(error)));
     };
     let kind = match *db.code() {
-        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => SourceErrorKind::Lost,
+        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => {
+            SourceErrorKind::Lost
+        }
         SqlState::QUERY_CANCELED if db.message().contains("statement timeout") => SourceErrorKind::TimedOut,
         SqlState::QUERY_CANCELED => SourceErrorKind::Cancelled,
         _ => SourceErrorKind::Query,
@@ -246,7 +257,9 @@ pub(crate) fn query_error(error: &tokio_postgres::Error, shift: u32) -> SourceEr
         message.push_str(more);
     }
     let position = match db.position() {
-        Some(tokio_postgres::error::ErrorPosition::Original(at)) => at.checked_sub(shift).filter(|at| *at > 0),
+        Some(tokio_postgres::error::ErrorPosition::Original(at)) => {
+            at.checked_sub(shift).filter(|at| *at > 0)
+        }
         _ => None,
     };
     SourceError { kind, message, code: Some(db.code().code().to_owned()), position }

@@ -81,7 +81,8 @@ fn unit_of(precision: i32) -> TimeUnit {
 }
 
 pub(super) fn plan(columns: &[Column]) -> Plan {
-    let mut plan = Plan { fields: Vec::new(), as_text: Vec::new(), has_custom_types: false, readers: Vec::new() };
+    let mut plan =
+        Plan { fields: Vec::new(), as_text: Vec::new(), has_custom_types: false, readers: Vec::new() };
     for column in columns {
         let ty = column.type_();
         let native = native_name(ty, column.type_modifier());
@@ -143,7 +144,9 @@ fn data_type(reader: Reader) -> DataType {
 
 /// The type's name as `format_type` writes it, as far as a result's description says.
 fn native_name(ty: &Type, modifier: i32) -> String {
-    let with = |name: &str, modifier: i32| if modifier < 0 { name.to_owned() } else { format!("{name}({modifier})") };
+    let with = |name: &str, modifier: i32| {
+        if modifier < 0 { name.to_owned() } else { format!("{name}({modifier})") }
+    };
     let zoned = |name: &str, zone: &str| {
         if modifier < 0 { format!("{name} {zone}") } else { format!("{name}({modifier}) {zone}") }
     };
@@ -364,7 +367,9 @@ fn finish(builder: Builder, reader: Reader) -> ArrayRef {
         Builder::Bool(mut builder) => Arc::new(builder.finish()),
         Builder::Int16(mut builder) => Arc::new(builder.finish()),
         Builder::Int32(mut builder) => match reader {
-            Reader::Time(TimeUnit::Second) => Arc::new(builder.finish().reinterpret_cast::<Time32SecondType>()),
+            Reader::Time(TimeUnit::Second) => {
+                Arc::new(builder.finish().reinterpret_cast::<Time32SecondType>())
+            }
             Reader::Time(_) => Arc::new(builder.finish().reinterpret_cast::<Time32MillisecondType>()),
             _ => Arc::new(builder.finish()),
         },
@@ -375,12 +380,12 @@ fn finish(builder: Builder, reader: Reader) -> ArrayRef {
                 Reader::Timestamp(TimeUnit::Second, zoned) => {
                     Arc::new(array.reinterpret_cast::<TimestampSecondType>().with_timezone_opt(zone(zoned)))
                 }
-                Reader::Timestamp(TimeUnit::Millisecond, zoned) => {
-                    Arc::new(array.reinterpret_cast::<TimestampMillisecondType>().with_timezone_opt(zone(zoned)))
-                }
-                Reader::Timestamp(_, zoned) => {
-                    Arc::new(array.reinterpret_cast::<TimestampMicrosecondType>().with_timezone_opt(zone(zoned)))
-                }
+                Reader::Timestamp(TimeUnit::Millisecond, zoned) => Arc::new(
+                    array.reinterpret_cast::<TimestampMillisecondType>().with_timezone_opt(zone(zoned)),
+                ),
+                Reader::Timestamp(_, zoned) => Arc::new(
+                    array.reinterpret_cast::<TimestampMicrosecondType>().with_timezone_opt(zone(zoned)),
+                ),
                 Reader::Time(_) => Arc::new(array.reinterpret_cast::<Time64MicrosecondType>()),
                 _ => Arc::new(array),
             }

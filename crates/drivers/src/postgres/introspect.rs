@@ -100,5 +100,6 @@ async fn rows(session: &Session, sql: &str) -> Result<Vec<Row>, SourceError> {
 }
 
 fn get<'a, T: postgres_types::FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, SourceError> {
-    row.try_get(index).map_err(|error| errors::lost(format!("the catalog is not as expected: {}", errors::chain(&error))))
+    row.try_get(index)
+        .map_err(|error| errors::lost(format!("the catalog is not as expected: {}", errors::chain(&error))))
 }

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::schema::Catalog;
-use landreeve_core::source::{CancellationToken, ConnectSpec, Driver, Query, QueryStream, ServerInfo, SourceError};
+use landreeve_core::source::{
+    CancellationToken, ConnectSpec, Driver, Query, QueryStream, ServerInfo, SourceError,
+};
 
 use crate::net::Tls;
 use crate::pool::{Lease, Pool};
@@ -33,7 +35,8 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     pub fn new(options: &DriverOptions, tls: Tls, owner: Owner) -> Postgres {
-        let connector = Connector { tls, application_name: options.application_name.clone(), owner: owner.clone() };
+        let connector =
+            Connector { tls, application_name: options.application_name.clone(), owner: owner.clone() };
         Postgres { connector, pool: Arc::new(Pool::new(options.idle_timeout, owner.clone())), owner }
     }
 }
@@ -65,7 +68,11 @@ impl Driver for Postgres {
             // A new connection on purpose: a pooled one would hide that the password was changed.
             let work = async {
                 let session = connector.connect(&spec).await?;
-                session.client.simple_query("SELECT 1").await.map_err(|error| connect::query_error(&error, 0))?;
+                session
+                    .client
+                    .simple_query("SELECT 1")
+                    .await
+                    .map_err(|error| connect::query_error(&error, 0))?;
                 Ok(ServerInfo { version: session.version.clone(), zone: session.zone })
             };
             watch.or_stop(work).await

@@ -110,7 +110,9 @@ async fn pump(session: &Session, query: &Query, feed: &mut Feed) -> Result<bool,
     if !prepared.params().is_empty() {
         return Err(SourceError {
             code: Some("08P01".to_owned()),
-            ..errors::unsupported("the statement has placeholders such as $1, and there are no values for them")
+            ..errors::unsupported(
+                "the statement has placeholders such as $1, and there are no values for them",
+            )
         });
     }
     let plan = decode::plan(prepared.columns());

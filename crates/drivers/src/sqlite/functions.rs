@@ -12,7 +12,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Error, Result};
 
 pub(super) fn register(connection: &Connection) -> Result<()> {
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+    let flags =
+        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     connection.create_scalar_function(c"landreeve_tz", 3, flags, |context| {
         if (0..3).any(|index| context.get_raw(index) == ValueRef::Null) {
             return Ok(None);
@@ -72,7 +73,9 @@ fn read(value: ValueRef<'_>) -> Result<Moment> {
             if let Ok(instant) = text.parse::<Timestamp>() {
                 return Ok(Moment::Instant(instant));
             }
-            let local = text.parse::<DateTime>().or_else(|error| text.parse::<Date>().map(|day| day.at(0, 0, 0, 0)).map_err(|_| error));
+            let local = text
+                .parse::<DateTime>()
+                .or_else(|error| text.parse::<Date>().map(|day| day.at(0, 0, 0, 0)).map_err(|_| error));
             local.map(Moment::Local).map_err(|_| unreadable(text))
         }
         _ => Err(failure("a time must be text or a number".to_owned())),
@@ -97,7 +100,8 @@ fn truncate(unit: &str, local: DateTime) -> Result<String> {
                 "minute" => (local.minute(), 0),
                 _ => (0, 0),
             };
-            let time = Time::new(local.hour(), minute, second, 0).map_err(|error| failure(error.to_string()))?;
+            let time =
+                Time::new(local.hour(), minute, second, 0).map_err(|error| failure(error.to_string()))?;
             return Ok(show(day.to_datetime(time)));
         }
         "day" => Ok(day),
@@ -137,7 +141,8 @@ mod tests {
 
     #[test]
     fn units() {
-        let trunc = |unit: &str| ask(&format!("landreeve_trunc('{unit}', '2024-05-15 13:45:56.7')")).expect("runs");
+        let trunc =
+            |unit: &str| ask(&format!("landreeve_trunc('{unit}', '2024-05-15 13:45:56.7')")).expect("runs");
         for (unit, start) in [
             ("second", "2024-05-15 13:45:56"),
             ("minute", "2024-05-15 13:45:00"),

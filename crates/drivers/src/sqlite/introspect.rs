@@ -30,7 +30,8 @@ fn tables(connection: &Connection, row_counts: bool) -> rusqlite::Result<Vec<Tab
         let columns = if is_view { columns.unwrap_or_default() } else { columns? };
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));
         let row_count = if row_counts && !is_view {
-            let count: i64 = connection.query_row(&format!("SELECT count(*) FROM {quoted}"), [], |row| row.get(0))?;
+            let count: i64 =
+                connection.query_row(&format!("SELECT count(*) FROM {quoted}"), [], |row| row.get(0))?;
             u64::try_from(count).ok()
         } else {
             None
@@ -42,8 +43,8 @@ fn tables(connection: &Connection, row_counts: bool) -> rusqlite::Result<Vec<Tab
 }
 
 fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<ColumnInfo>> {
-    let mut listed =
-        connection.prepare("SELECT name, type, \"notnull\" = 0 AND pk = 0, cid + 1 FROM pragma_table_info(?1)")?;
+    let mut listed = connection
+        .prepare("SELECT name, type, \"notnull\" = 0 AND pk = 0, cid + 1 FROM pragma_table_info(?1)")?;
     listed
         .query_map([table], |row| {
             let data_type: String = row.get(1)?;

@@ -95,7 +95,12 @@ async fn place(places: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, SourceErr
 }
 
 /// Waits for a blocking thread, interrupting SQLite again and again once the watch says stop.
-async fn on_thread<T, F>(owner: &Owner, watch: &Watch, place: OwnedSemaphorePermit, work: F) -> Result<T, SourceError>
+async fn on_thread<T, F>(
+    owner: &Owner,
+    watch: &Watch,
+    place: OwnedSemaphorePermit,
+    work: F,
+) -> Result<T, SourceError>
 where
     T: Send + 'static,
     F: FnOnce(oneshot::Sender<InterruptHandle>) -> Result<T, SourceError> + Send + 'static,
@@ -143,7 +148,9 @@ impl Driver for Sqlite {
         row_counts: bool,
         cancel: CancellationToken,
     ) -> BoxFuture<'a, Result<Catalog, SourceError>> {
-        self.run(spec, cancel, INTROSPECT_LIMIT, move |connection| introspect::catalog(connection, row_counts))
+        self.run(spec, cancel, INTROSPECT_LIMIT, move |connection| {
+            introspect::catalog(connection, row_counts)
+        })
     }
 
     fn query<'a>(

@@ -16,13 +16,33 @@ const LARGEST_VALUE: i32 = 128 * 1024 * 1024;
 
 /// Those that only tell, and take at most a name.
 const HARMLESS_PRAGMAS: [&str; 16] = [
-    "table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list",
-    "function_list", "collation_list", "compile_options", "module_list", "pragma_list", "data_version",
-    "schema_version", "user_version", "encoding",
+    "table_info",
+    "table_xinfo",
+    "table_list",
+    "index_list",
+    "index_info",
+    "index_xinfo",
+    "foreign_key_list",
+    "function_list",
+    "collation_list",
+    "compile_options",
+    "module_list",
+    "pragma_list",
+    "data_version",
+    "schema_version",
+    "user_version",
+    "encoding",
 ];
 /// Of these, the ones whose argument is a name and not a value to set.
-const PRAGMAS_WITH_NAME: [&str; 7] =
-    ["table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"];
+const PRAGMAS_WITH_NAME: [&str; 7] = [
+    "table_info",
+    "table_xinfo",
+    "table_list",
+    "index_list",
+    "index_info",
+    "index_xinfo",
+    "foreign_key_list",
+];
 
 /// Functions that reach out of the database or into the process.
 const BARRED_FUNCTIONS: [&str; 5] = ["load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"];
@@ -34,10 +54,18 @@ pub(super) fn open(path: &Path) -> Result<Connection, SourceError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags).map_err(|failure| {
-        errors::connect(format!("the file {} cannot be opened: {}", path.display(), error(&failure, None).message))
+        errors::connect(format!(
+            "the file {} cannot be opened: {}",
+            path.display(),
+            error(&failure, None).message
+        ))
     })?;
     harden(&connection).map_err(|failure| {
-        errors::connect(format!("the file {} cannot be used: {}", path.display(), error(&failure, None).message))
+        errors::connect(format!(
+            "the file {} cannot be used: {}",
+            path.display(),
+            error(&failure, None).message
+        ))
     })?;
     Ok(connection)
 }
@@ -106,6 +134,7 @@ fn failure(error: &rusqlite::ffi::Error, message: &str) -> SourceError {
         _ if message.starts_with("not authorized") => (SourceErrorKind::NotReadOnly, "SQLITE_AUTH"),
         _ => (SourceErrorKind::Query, "SQLITE_ERROR"),
     };
-    let message = if code == "SQLITE_NOTADB" { "the file is not a SQLite database (or is encrypted)" } else { message };
+    let message =
+        if code == "SQLITE_NOTADB" { "the file is not a SQLite database (or is encrypted)" } else { message };
     SourceError { code: Some(code.to_owned()), ..SourceError::new(kind, message) }
 }

@@ -29,7 +29,10 @@ pub(super) fn pump(
     let sql = Some(checked.text);
     let mut statement = connection.prepare(checked.text).map_err(|failure| error(&failure, sql))?;
     if !statement.readonly() {
-        return Err(SourceError::new(SourceErrorKind::NotReadOnly, "the statement writes, and only reading is allowed"));
+        return Err(SourceError::new(
+            SourceErrorKind::NotReadOnly,
+            "the statement writes, and only reading is allowed",
+        ));
     }
     if statement.parameter_count() > 0 {
         return Err(crate::errors::unsupported(

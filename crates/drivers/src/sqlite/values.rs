@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use arrow_array::ArrayRef;
 use arrow_array::builder::{
     BinaryBuilder, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, StringBuilder,
 };
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::ArrayRef;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use jiff::civil;
 use landreeve_core::schema::{LogicalType, describe};
@@ -127,7 +127,12 @@ impl Columns {
                     let declared = column.decl_type().unwrap_or_default();
                     let kind = Kind::declared(declared);
                     let builder = kind.map_or_else(|| Builder::Undecided(Vec::new()), Kind::builder);
-                    Column { name: column.name().to_owned(), native: declared.to_ascii_lowercase(), kind, builder }
+                    Column {
+                        name: column.name().to_owned(),
+                        native: declared.to_ascii_lowercase(),
+                        kind,
+                        builder,
+                    }
                 })
                 .collect(),
         )
@@ -211,7 +216,11 @@ fn unfit(column: &Column, value: ValueRef<'_>) -> SourceError {
         ValueRef::Null => "NULL".to_owned(),
     };
     let read_as = column.kind.map_or("text", |kind| kind.logical().as_str());
-    let cast = if column.kind == Some(Kind::Integer) && matches!(value, ValueRef::Real(_)) { "REAL" } else { "TEXT" };
+    let cast = if column.kind == Some(Kind::Integer) && matches!(value, ValueRef::Real(_)) {
+        "REAL"
+    } else {
+        "TEXT"
+    };
     errors::unsupported(format!(
         "the column \"{0}\" is read as {read_as} and holds {what}; write CAST(\"{0}\" AS {cast})",
         column.name
@@ -306,7 +315,8 @@ fn read_clock(bytes: &[u8]) -> Option<i64> {
         }
         _ => return None,
     };
-    (hour < 24 && minute < 60 && second < 60).then_some(((hour * 60 + minute) * 60 + second) * 1_000_000 + fraction)
+    (hour < 24 && minute < 60 && second < 60)
+        .then_some(((hour * 60 + minute) * 60 + second) * 1_000_000 + fraction)
 }
 
 fn finish(builder: &mut Builder) -> ArrayRef {
@@ -317,7 +327,9 @@ fn finish(builder: &mut Builder) -> ArrayRef {
         Builder::Text(builder) => Arc::new(builder.finish()),
         Builder::Blob(builder) => Arc::new(builder.finish()),
         Builder::Date(builder) => Arc::new(builder.finish()),
-        Builder::DateTime(builder) => Arc::new(builder.finish().reinterpret_cast::<TimestampMicrosecondType>()),
+        Builder::DateTime(builder) => {
+            Arc::new(builder.finish().reinterpret_cast::<TimestampMicrosecondType>())
+        }
         Builder::Undecided(values) => arrow_array::new_null_array(&DataType::Utf8, values.len()),
     }
 }
@@ -334,7 +346,13 @@ mod tests {
         assert_eq!(read_date_time(b"1970-01-01 00:00:01"), Some(1_000_000));
         assert_eq!(read_date_time(b"1970-01-01T00:01:00.5"), Some(60_500_000));
         assert_eq!(read_date_time(b"1970-01-02"), Some(86_400_000_000));
-        for bad in ["1970-01-01 00:00:01Z", "1970-01-01 24:00", "1970-01-01 1:00", "1970-01-01 00:00:00.1234567", "0"] {
+        for bad in [
+            "1970-01-01 00:00:01Z",
+            "1970-01-01 24:00",
+            "1970-01-01 1:00",
+            "1970-01-01 00:00:00.1234567",
+            "0",
+        ] {
             assert_eq!(read_date_time(bad.as_bytes()), None, "{bad}");
         }
     }

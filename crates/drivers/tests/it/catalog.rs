@@ -46,8 +46,14 @@ async fn postgres_catalog() {
 async fn mariadb_catalog() {
     use mysql_async::prelude::Queryable;
     let mut admin = mariadb_admin("LANDREEVE_TEST_MARIADB").await;
-    admin.query_drop("create or replace table test.lr_cat (id bigint unsigned not null, name varchar(20))").await.expect("creates");
-    admin.query_drop("create or replace view test.lr_cat_v as select id from test.lr_cat").await.expect("creates");
+    admin
+        .query_drop("create or replace table test.lr_cat (id bigint unsigned not null, name varchar(20))")
+        .await
+        .expect("creates");
+    admin
+        .query_drop("create or replace view test.lr_cat_v as select id from test.lr_cat")
+        .await
+        .expect("creates");
     admin.disconnect().await.expect("leaves");
     let catalog = catalog(&mariadb()).await;
     let t = table(&catalog, "test", "lr_cat");
@@ -131,7 +137,8 @@ async fn a_failed_test_says_what_to_do() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("no.db");
-    std::fs::write(&path, "certainly not a database file, and long enough to be read as one").expect("writes");
+    std::fs::write(&path, "certainly not a database file, and long enough to be read as one")
+        .expect("writes");
     let live = sqlite(&path);
     assert!(message(&live).await.contains("not a SQLite database"));
     std::fs::remove_file(&path).expect("removes");

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use landreeve_core::datasource::DatabaseType;
 use landreeve_core::source::{CancellationToken, Query, SourceErrorKind};
+use landreeve_drivers::{DriverOptions, DriverSet};
 use mysql_async::prelude::Queryable;
 
 use crate::support::{
@@ -12,7 +14,7 @@ use crate::support::{
 
 /// How many statements with this mark run on the server.
 async fn running(live: &Live, mark: &str) -> i64 {
-    if live.spec.database_type == landreeve_core::datasource::DatabaseType::Postgres {
+    if live.spec.database_type == DatabaseType::Postgres {
         let sql = "select count(*) from pg_stat_activity where state <> 'idle' and query like $1 and pid <> pg_backend_pid()";
         let client = postgres_client().await;
         client.query_one(sql, &[&format!("%{mark}%")]).await.expect("counts").get(0)
@@ -39,7 +41,10 @@ async fn postgres_sessions_leave_nothing() {
     assert_eq!(live.one("select pg_backend_pid()").await, pid, "the connection is pooled");
     assert_eq!(live.one("select coalesce(current_setting('app.mark', true), '')").await, "");
     assert_eq!(live.one("select current_setting('TimeZone')").await, "Europe/Berlin");
-    assert_eq!(live.one("select count(*) from pg_locks where locktype = 'advisory' and objid = 4711").await, "0");
+    assert_eq!(
+        live.one("select count(*) from pg_locks where locktype = 'advisory' and objid = 4711").await,
+        "0"
+    );
     assert_eq!(live.one("select count(*) from pg_prepared_statements where from_sql").await, "0");
     assert_eq!(live.one("select current_setting('statement_timeout') <> '0'").await, "true");
     // After an error the same connection serves on.
@@ -77,8 +82,11 @@ async fn mariadb_sessions_leave_nothing() {
     live.set.close().await;
 }
 
+/// Where, what gives nothing for long, what gives rows without end.
+type Slow = (fn() -> Live, &'static str, &'static str);
+
 /// Statements that take long and give nothing, or rows without end.
-const SLOW: [(fn() -> Live, &str, &str); 2] = [
+const SLOW: [Slow; 2] = [
     (postgres, "select pg_sleep(60) as MARK", "select i as MARK from generate_series(1, 100000000) i"),
     (mariadb, "select sleep(60) as MARK", "select seq as MARK from test.seq_1_to_100000000"),
 ];
@@ -117,7 +125,10 @@ async fn dropping_cancels() {
 
         let (driver, spec) = (live.driver(), live.spec.clone());
         let query = read(&slow.replace("MARK", &mark));
-        let task = tokio::spawn(async move { driver.query(&spec, query, CancellationToken::new()).await.map(|_| ()) });
+        let task =
+            tokio::spawn(
+                async move { driver.query(&spec, query, CancellationToken::new()).await.map(|_| ()) },
+            );
         eventually("the statement runs", || async { running(&live, &mark).await == 1 }).await;
         task.abort();
         eventually("the future's statement is gone", || async { running(&live, &mark).await == 0 }).await;
@@ -182,7 +193,8 @@ async fn sqlite_stops_too() {
 #[tokio::test]
 async fn streams_wait_for_their_reader() {
     let live = postgres();
-    let query = Query { batch_rows: 1000, ..read("select i, repeat('x', 100) from generate_series(1, 2000000) i") };
+    let query =
+        Query { batch_rows: 1000, ..read("select i, repeat('x', 100) from generate_series(1, 2000000) i") };
     let mut stream = live.driver().query(&live.spec, query, CancellationToken::new()).await.expect("begins");
     let first = stream.batches.next().await.expect("a batch").expect("a batch");
     assert_eq!(first.num_rows(), 1000);
@@ -207,6 +219,34 @@ async fn streams_wait_for_their_reader() {
 }
 
 #[tokio::test]
+async fn an_error_after_rows_is_the_last_item() {
+    for (new, sql, code) in [
+        (postgres as fn() -> Live, "select 10 / (5000 - i) from generate_series(1, 10000) i", "22012"),
+        (
+            mariadb,
+            "select cast(concat('9', if(seq = 5000, json_extract('{', '$.a'), '')) as signed), exp(if(seq = 5000, 1000, 1)) * exp(if(seq = 5000, 1000, 1)) from test.seq_1_to_10000",
+            "1690",
+        ),
+    ] {
+        let mut live = new();
+        live.spec.max_connections = 1;
+        let query = Query { batch_rows: 500, ..read(sql) };
+        let mut stream =
+            live.driver().query(&live.spec, query, CancellationToken::new()).await.expect("begins");
+        let (mut rows, mut last) = (0, None);
+        while let Some(item) = stream.batches.next().await {
+            match item {
+                Ok(batch) => rows += batch.num_rows(),
+                Err(error) => last = Some(error),
+            }
+        }
+        assert!((4000..5000).contains(&rows), "{rows}");
+        assert_eq!(last.expect("told").code.as_deref(), Some(code));
+        assert_eq!(live.one("select 1").await, "1");
+    }
+}
+
+#[tokio::test]
 async fn a_broken_connection_is_told() {
     let live = postgres();
     let mark = format!("lr_broken_{}", std::process::id());
@@ -224,7 +264,9 @@ async fn a_broken_connection_is_told() {
     let live = mariadb();
     let mut stream = live.stream(&SLOW[1].2.replace("MARK", &mark)).await.expect("begins");
     let mut admin = mariadb_admin("LANDREEVE_TEST_MARIADB").await;
-    let sql = format!("select id from information_schema.processlist where info like '%{mark}%' and id <> connection_id()");
+    let sql = format!(
+        "select id from information_schema.processlist where info like '%{mark}%' and id <> connection_id()"
+    );
     let id: u64 = admin.query_first(sql).await.expect("finds").expect("a row");
     admin.query_drop(format!("kill {id}")).await.expect("kills");
     admin.disconnect().await.expect("leaves");
@@ -233,6 +275,48 @@ async fn a_broken_connection_is_told() {
         last = item.err();
     }
     assert_eq!(last.expect("told").kind, SourceErrorKind::Lost);
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed() {
+    for new in [postgres, mariadb] {
+        let mut live = new();
+        let idle_timeout = Duration::from_millis(200);
+        live.set =
+            DriverSet::new(DriverOptions { idle_timeout, ..DriverOptions::default() }).expect("drivers");
+        let is_postgres = live.spec.database_type == DatabaseType::Postgres;
+        let id =
+            live.one(if is_postgres { "select pg_backend_pid()" } else { "select connection_id()" }).await;
+        eventually("the idle connection is gone", || async {
+            if is_postgres {
+                let sql = format!("select count(*) from pg_stat_activity where pid = {id}");
+                postgres_client().await.query_one(&sql, &[]).await.expect("counts").get::<_, i64>(0) == 0
+            } else {
+                let mut admin = mariadb_admin("LANDREEVE_TEST_MARIADB").await;
+                let sql = format!("select count(*) from information_schema.processlist where id = {id}");
+                let count: Option<i64> = admin.query_first(sql).await.expect("counts");
+                admin.disconnect().await.expect("leaves");
+                count == Some(0)
+            }
+        })
+        .await;
+    }
+}
+
+/// No such server is at hand; at least the protocol's path is walked.
+#[tokio::test]
+async fn names_of_postgres_kin_are_served() {
+    for kin in [DatabaseType::Redshift, DatabaseType::CrateDb] {
+        let mut live = postgres();
+        live.spec.database_type = kin;
+        assert_eq!(live.one("select 1").await, "1");
+        let catalog =
+            live.driver().introspect(&live.spec, false, CancellationToken::new()).await.expect("reads");
+        assert!(
+            catalog.schemas.iter().flat_map(|schema| &schema.tables).all(|table| table.row_count.is_none())
+        );
+        live.set.close().await;
+    }
 }
 
 #[tokio::test]

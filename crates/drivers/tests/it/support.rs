@@ -14,8 +14,8 @@ use landreeve_core::Secret;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::source::{
-    CancellationToken, ConnectSpec, Driver, Drivers, EncodeOptions, Query, QueryStream, ResultCodec, ResultFormat,
-    SourceError, Target, TlsMode,
+    CancellationToken, ConnectSpec, Driver, Drivers, EncodeOptions, Query, QueryStream, ResultCodec,
+    ResultFormat, SourceError, Target, TlsMode,
 };
 use landreeve_drivers::{Codec, DriverOptions, DriverSet};
 use serde_json::Value;
@@ -83,7 +83,12 @@ fn live(database_type: DatabaseType, target: Target) -> Live {
 }
 
 pub fn read(sql: &str) -> Query {
-    Query { sql: sql.to_owned(), time_limit: Duration::from_secs(120), batch_rows: 8192, batch_bytes: 1 << 20 }
+    Query {
+        sql: sql.to_owned(),
+        time_limit: Duration::from_secs(120),
+        batch_rows: 8192,
+        batch_bytes: 1 << 20,
+    }
 }
 
 impl Live {
@@ -165,7 +170,11 @@ pub async fn postgres_client() -> tokio_postgres::Client {
 pub async fn mariadb_admin(variable: &str) -> mysql_async::Conn {
     let options = mysql_async::Opts::from_url(&address(variable)).expect("a URL");
     let options = mysql_async::OptsBuilder::from_opts(options).prefer_socket(false);
-    mysql_async::Conn::new(options).await.expect("connects")
+    let mut conn = mysql_async::Conn::new(options).await.expect("connects");
+    mysql_async::prelude::Queryable::query_drop(&mut conn, "create database if not exists test")
+        .await
+        .expect("creates");
+    conn
 }
 
 /// Asks again until the answer is yes; the test fails after ten seconds.

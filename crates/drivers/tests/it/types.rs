@@ -15,8 +15,21 @@ async fn postgres_numbers() {
         )
         .await;
     let expected = json!([
-        9_007_199_254_740_993_i64, -32768, 2_147_483_647, "NaN", "-Infinity", 0.1, "12345678901234567890.00000000001",
-        "NaN", "-Infinity", "1.50", "-0.0001", "10000", 4_294_967_295_i64, true, null
+        9_007_199_254_740_993_i64,
+        -32768,
+        2_147_483_647,
+        "NaN",
+        "-Infinity",
+        0.1,
+        "12345678901234567890.00000000001",
+        "NaN",
+        "-Infinity",
+        "1.50",
+        "-0.0001",
+        "10000",
+        4_294_967_295_i64,
+        true,
+        null
     ]);
     assert_eq!(json!(row), expected);
 }
@@ -34,14 +47,62 @@ async fn postgres_times() {
         )
         .await;
     let expected = json!([
-        "2024-03-31T01:59:59.500000+01:00", "2024-03-31T03:00:00+02:00", "2024-01-02T03:04:05.678", "infinity",
-        "-infinity", "infinity", "-infinity", "12024-07-10", "0044-03-15 BC", "294276-12-31T23:59:59",
-        "24:00:00.000000", "01:02:03", "P1Y2M3DT4H5M6.5S", "P-1D", "01:02:03+02"
+        "2024-03-31T01:59:59.500000+01:00",
+        "2024-03-31T03:00:00+02:00",
+        "2024-01-02T03:04:05.678",
+        "infinity",
+        "-infinity",
+        "infinity",
+        "-infinity",
+        "12024-07-10",
+        "0044-03-15 BC",
+        "294276-12-31T23:59:59",
+        "24:00:00.000000",
+        "01:02:03",
+        "P1Y2M3DT4H5M6.5S",
+        "P-1D",
+        "01:02:03+02"
     ]);
     assert_eq!(json!(row), expected);
     let error = live.error("select timestamp '294276-12-31 23:59:59' as far").await;
     assert!(error.message.contains("\"far\"") && error.message.contains("CAST"), "{error}");
     assert_eq!(live.one("select current_setting('TimeZone')").await, "Europe/Berlin");
+}
+
+/// The server's own text beside ours, for values nobody thought of.
+#[tokio::test]
+async fn postgres_agrees_with_its_own_text() {
+    let live = postgres();
+    for (value, text) in [
+        ("((random() - 0.5) * 10::numeric ^ (i % 60 - 25))::numeric", "v::text"),
+        ("round((random() - 0.5)::numeric * 10::numeric ^ (i % 30), i % 20)", "v::text"),
+        ("date '4713-01-01 BC' + (random() * 2147400000)::int", "v::text"),
+        ("date '0400-01-01 BC' + i * 29", "v::text"),
+        (
+            "(timestamp '4713-01-01 BC' + i * interval '2011 days 7 hours 13 seconds')::timestamp(0)",
+            "replace(v::text, ' ', 'T')",
+        ),
+        (
+            "(timestamptz '1895-01-01' + i * interval '9 days 11 hours')::timestamptz(0)",
+            "to_char(v, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM')",
+        ),
+        ("make_interval(secs => (random() - 0.5) * 1e9)", "v::text"),
+    ] {
+        let is_interval = value.contains("make_interval");
+        let set = if is_interval { "set_config('intervalstyle', 'iso_8601', true)" } else { "1" };
+        let sql = format!(
+            "with one as materialized (select {set}), x as materialized (select {value} as v from generate_series(0, 3999) i)
+             select v, case when (select count(*) from one) = 1 then {text} end from x"
+        );
+        let json = live.json(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let rows = json["rows"].as_array().expect("rows");
+        assert_eq!(rows.len(), 4000);
+        for row in rows {
+            let theirs = row[1].as_str().expect("text");
+            let ours = row[0].as_str().expect("text");
+            assert_eq!(ours, theirs.replace("TBC", " BC"), "{value}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -76,7 +137,10 @@ async fn postgres_names_and_shapes() {
     assert_eq!(json["columns"][2]["name"], "a");
     let json = live.json("select from generate_series(1, 3)").await.expect("runs");
     assert_eq!((&json["rows"], &json["row_count"]), (&json!([[], [], []]), &json!(3)));
-    let json = live.json("select 1::numeric(10,2) as n, now()::timestamptz(3) as t where false").await.expect("runs");
+    let json = live
+        .json("select 1::numeric(10,2) as n, now()::timestamptz(3) as t where false")
+        .await
+        .expect("runs");
     assert_eq!(json["rows"], json!([]));
     assert_eq!(json["columns"][0]["native_type"], "numeric(10,2)");
     assert_eq!(json["columns"][1]["native_type"], "timestamp(3) with time zone");
@@ -115,14 +179,39 @@ async fn mariadb_types() {
         .expect("inserts");
     let json = live.json("select * from test.lr_types order by a desc").await.expect("runs");
     let expected = json!([
-        1, 255, -9_007_199_254_740_993_i64, "18446744073709551615", "-12345.60000",
-        "1234567890123456789012345678901234567890123456789012345.0123456789", 1.5, 0.1, true, "Cqo=", "2024-02-29",
-        "2024-01-02T03:04:05", "2024-01-02T03:04:05.678", "9999-12-31T23:59:59.999999", "2024-03-31T03:00:00+02:00",
-        "2024-03-31T01:59:59.500000+01:00", "-838:59:59", 2024, "é", "AP8=", "long", "Yg==", "y", "p,q", "ab", -8_388_608
+        1,
+        255,
+        -9_007_199_254_740_993_i64,
+        "18446744073709551615",
+        "-12345.60000",
+        "1234567890123456789012345678901234567890123456789012345.0123456789",
+        1.5,
+        0.1,
+        true,
+        "Cqo=",
+        "2024-02-29",
+        "2024-01-02T03:04:05",
+        "2024-01-02T03:04:05.678",
+        "9999-12-31T23:59:59.999999",
+        "2024-03-31T03:00:00+02:00",
+        "2024-03-31T01:59:59.500000+01:00",
+        "-838:59:59",
+        2024,
+        "é",
+        "AP8=",
+        "long",
+        "Yg==",
+        "y",
+        "p,q",
+        "ab",
+        -8_388_608
     ]);
     assert_eq!(json["rows"][0], expected);
     let nulls = &json["rows"][1];
-    assert_eq!((&nulls[10], &nulls[11], &nulls[14]), (&json!("0000-00-00"), &json!("0000-00-00"), &json!("0000-00-00")));
+    assert_eq!(
+        (&nulls[10], &nulls[11], &nulls[14]),
+        (&json!("0000-00-00"), &json!("0000-00-00"), &json!("0000-00-00"))
+    );
     assert_eq!((&nulls[0], &nulls[16], &nulls[18]), (&json!(null), &json!("12:00:00"), &json!("")));
     assert_eq!(json["columns"][3]["encoding"], "string");
     assert_eq!(json["columns"][4]["native_type"], "decimal(20,5)");
@@ -179,7 +268,10 @@ async fn sqlite_types() {
         assert!(error.message.contains(&format!("CAST(\"{column}\" AS TEXT)")), "{error}");
     }
     assert_eq!(live.one("select cast(i as text) from odd").await, "many");
-    assert_eq!(live.one("select landreeve_tz('2024-07-01 00:00', 'UTC', 'Europe/Berlin')").await, "2024-07-01 02:00:00");
+    assert_eq!(
+        live.one("select landreeve_tz('2024-07-01 00:00', 'UTC', 'Europe/Berlin')").await,
+        "2024-07-01 02:00:00"
+    );
     let error = live.error("select é, nope from t").await;
     assert_eq!(error.position, Some(8), "{error}");
 }
