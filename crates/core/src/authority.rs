@@ -76,11 +76,12 @@ impl Action {
         }
     }
 
-    /// Whoever may manage a thing may also use and view it; whoever may use it may view it.
+    /// Whoever may manage a thing may also use and view it. Using it shows nothing of it: a key that runs queries need
+    /// not see how the database is reached.
     const fn covers(self, asked: Action) -> bool {
         match self {
             Action::Manage => true,
-            Action::Use => matches!(asked, Action::Use | Action::View),
+            Action::Use => matches!(asked, Action::Use),
             Action::View => matches!(asked, Action::View),
         }
     }

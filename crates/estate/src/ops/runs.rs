@@ -106,14 +106,22 @@ pub async fn run_wait(
     // Listening begins before the first look, so that an end between the two is not missed.
     let mut changes = estate.store().notices().runs();
     let mut run = run_get(estate, ctx, which, kinds).await?;
-    let deadline = tokio::time::Instant::now() + most;
-    while !run.state.is_final() {
-        let changed = tokio::time::timeout_at(deadline, changes.recv()).await;
-        match changed {
-            Err(_) | Ok(Err(RecvError::Closed)) => break,
-            Ok(Ok(id)) if id != run.id => {}
-            Ok(Ok(_) | Err(RecvError::Lagged(_))) => run = run_get(estate, ctx, which, kinds).await?,
-        }
+    if run.state.is_final() {
+        return Ok(run);
     }
+    let ended = async {
+        loop {
+            match changes.recv().await {
+                Ok(id) if id != run.id => continue,
+                Ok(_) | Err(RecvError::Lagged(_)) => run = run_get(estate, ctx, which, kinds).await?,
+                Err(RecvError::Closed) => return Ok(()),
+            }
+            if run.state.is_final() {
+                return Ok(());
+            }
+        }
+    };
+    // Out of time is no error: the run is shown as it is.
+    tokio::time::timeout(most, ended).await.unwrap_or(Ok(()))?;
     Ok(run)
 }

@@ -300,7 +300,8 @@ impl Engine {
         limit: Option<Duration>,
     ) -> Outcome {
         let mut work = work;
-        let mut reports = tokio::time::interval_at(tokio::time::Instant::now() + FIRST_REPORT, REPORT);
+        let mut reports = tokio::time::interval(REPORT);
+        reports.reset_after(FIRST_REPORT);
         let deadline = tokio::time::sleep(limit.unwrap_or(Duration::MAX / 4));
         tokio::pin!(deadline);
         let (mut late, mut first) = (false, true);

@@ -1,0 +1,444 @@
+//! Dashboards: settings, layout, and what their reports' SQL says they use.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use landreeve_core::error::Faults;
+use landreeve_core::ids::{DashboardId, FilterId, OuId, ReportId, SnippetId, UserId};
+use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_estate::args;
+use landreeve_estate::identity::ous::below;
+use landreeve_estate::store::{Conn, Row, Tx};
+
+use crate::Analytics;
+use crate::lang::{Aggregation, InputParameters};
+use crate::options::act;
+use crate::stored::{StoredBox, StoredDashboard};
+use crate::{filters, reports, snippets};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dashboard {
+    pub id: DashboardId,
+    pub ou: OuId,
+    pub ou_path: String,
+    pub details: DashboardDetails,
+    pub creator: Option<UserId>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub uses: Uses,
+}
+
+/// Derived: its reports, and the filters and snippets that their SQL names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Uses {
+    pub reports: Vec<ReportId>,
+    pub filters: Vec<FilterId>,
+    pub snippets: Vec<SnippetId>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DashboardDetails {
+    pub name: String,
+    pub description: Option<String>,
+    pub zone: ZoneConfig,
+    pub parameters: InputParameters,
+    pub page_width: u32,
+    pub layout: Vec<LayoutBox>,
+    pub color_scheme: String,
+    pub filters: FiltersConfig,
+    pub locked: bool,
+    pub floating: bool,
+    pub kept: Kept,
+}
+
+/// Which zone the dashboard's times are in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ZoneConfig {
+    pub rule: ZoneRule,
+    pub fixed: Option<String>,
+    pub allowed: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ZoneRule {
+    /// The data's zone.
+    #[default]
+    Disabled,
+    Organization,
+    Fixed,
+    UserSelectable,
+}
+
+impl ZoneRule {
+    pub const ALL: [ZoneRule; 4] =
+        [ZoneRule::Disabled, ZoneRule::Organization, ZoneRule::Fixed, ZoneRule::UserSelectable];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ZoneRule::Disabled => "disabled",
+            ZoneRule::Organization => "organization",
+            ZoneRule::Fixed => "fixed",
+            ZoneRule::UserSelectable => "user_selectable",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<ZoneRule> {
+        ZoneRule::ALL.into_iter().find(|rule| rule.as_str() == text)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayoutBox {
+    pub kind: String,
+    /// As the client wrote it.
+    pub id: String,
+    pub row: i64,
+    pub column: i64,
+    pub width: i64,
+    pub height: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FiltersConfig {
+    pub apply_immediately: bool,
+    pub aggregations: Vec<Aggregation>,
+    pub order: Vec<String>,
+    pub hidden: Vec<String>,
+}
+
+/// Kept, no effect yet: refreshing and pictures come later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub automatic_update: bool,
+    pub thumbnail: bool,
+    pub prewarm: bool,
+    pub refresh_minutes: u32,
+    pub refresh_anchor: String,
+}
+
+impl Default for DashboardDetails {
+    fn default() -> DashboardDetails {
+        DashboardDetails {
+            name: String::new(),
+            description: None,
+            zone: ZoneConfig::default(),
+            parameters: InputParameters::default(),
+            page_width: 1600,
+            layout: Vec::new(),
+            color_scheme: "scheme_1".to_owned(),
+            filters: FiltersConfig {
+                apply_immediately: true,
+                aggregations: Vec::new(),
+                order: Vec::new(),
+                hidden: Vec::new(),
+            },
+            locked: false,
+            floating: false,
+            kept: Kept {
+                automatic_update: true,
+                thumbnail: true,
+                prewarm: false,
+                refresh_minutes: 1440,
+                refresh_anchor: "00:00".to_owned(),
+            },
+        }
+    }
+}
+
+const MOST_BOXES: usize = 1_000;
+
+impl DashboardDetails {
+    fn check(&self) -> Result<()> {
+        let mut faults = Faults::default();
+        if self.name.trim().is_empty() {
+            faults.push("name", "required", "is required");
+        } else if self.name.chars().count() > 255 {
+            faults.push("name", "length", "must have at most 255 characters");
+        }
+        let named = self.zone.fixed.iter().map(|zone| ("time_zone_config.fixed_time_zone".to_owned(), zone));
+        let allowed = self.zone.allowed.iter().enumerate();
+        let allowed = allowed.map(|(at, zone)| (format!("time_zone_config.allowed_time_zones.{at}"), zone));
+        let default = self.parameters.tz.iter().map(|zone| ("default_parameters.tz".to_owned(), zone));
+        for (field, zone) in named.chain(allowed).chain(default) {
+            if TimeZone::get(zone).is_err() {
+                faults.push(field, "time_zone", format!("{zone:?} is not a time zone; use an IANA name"));
+            }
+        }
+        if self.zone.rule == ZoneRule::Fixed && self.zone.fixed.is_none() {
+            faults.push("time_zone_config.fixed_time_zone", "required", "is required when the type is fixed");
+        }
+        if !(200..=10_000).contains(&self.page_width) {
+            faults.push("default_page_width", "range", "must be from 200 to 10000");
+        }
+        if self.layout.len() > MOST_BOXES {
+            faults.push("layout", "length", format!("must have at most {MOST_BOXES} boxes"));
+        }
+        for (at, area) in self.layout.iter().enumerate() {
+            let sides =
+                [("row", area.row), ("column", area.column), ("width", area.width), ("height", area.height)];
+            for (side, value) in sides {
+                if !(0..=100_000).contains(&value) {
+                    faults.push(format!("layout.{at}.{side}"), "range", "must be from 0 to 100000");
+                }
+            }
+        }
+        let anchor = &self.kept.refresh_anchor;
+        let time = anchor.len() == 5 && format!("{anchor}:00").parse::<jiff::civil::Time>().is_ok();
+        if !time {
+            faults.push("data_refresh_anchor_time", "format", "must be a time of day such as 15:42");
+        }
+        if !(1..=525_600).contains(&self.kept.refresh_minutes) {
+            faults.push("data_refresh_rate", "range", "must be from 1 to 525600 minutes");
+        }
+        faults.finish()
+    }
+
+    fn to_stored(&self) -> StoredDashboard {
+        let area = |area: &LayoutBox| StoredBox {
+            kind: area.kind.clone(),
+            id: area.id.clone(),
+            row: area.row,
+            column: area.column,
+            width: area.width,
+            height: area.height,
+        };
+        StoredDashboard {
+            version: 1,
+            description: self.description.clone(),
+            zone_rule: self.zone.rule.as_str().to_owned(),
+            fixed_zone: self.zone.fixed.clone(),
+            allowed_zones: self.zone.allowed.clone(),
+            parameters: (&self.parameters).into(),
+            page_width: self.page_width,
+            layout: self.layout.iter().map(area).collect(),
+            color_scheme: self.color_scheme.clone(),
+            apply_immediately: self.filters.apply_immediately,
+            aggregations: self.filters.aggregations.iter().map(|known| known.as_str().to_owned()).collect(),
+            filter_order: self.filters.order.clone(),
+            hidden: self.filters.hidden.clone(),
+            locked: self.locked,
+            floating: self.floating,
+            automatic_update: self.kept.automatic_update,
+            thumbnail: self.kept.thumbnail,
+            prewarm: self.kept.prewarm,
+            refresh_minutes: self.kept.refresh_minutes,
+            refresh_anchor: self.kept.refresh_anchor.clone(),
+        }
+    }
+
+    fn from_stored(name: String, stored: StoredDashboard) -> DashboardDetails {
+        let area = |area: StoredBox| LayoutBox {
+            kind: area.kind,
+            id: area.id,
+            row: area.row,
+            column: area.column,
+            width: area.width,
+            height: area.height,
+        };
+        DashboardDetails {
+            name,
+            description: stored.description,
+            zone: ZoneConfig {
+                rule: ZoneRule::parse(&stored.zone_rule).unwrap_or_default(),
+                fixed: stored.fixed_zone,
+                allowed: stored.allowed_zones,
+            },
+            parameters: stored.parameters.into(),
+            page_width: stored.page_width,
+            layout: stored.layout.into_iter().map(area).collect(),
+            color_scheme: stored.color_scheme,
+            filters: FiltersConfig {
+                apply_immediately: stored.apply_immediately,
+                aggregations: stored
+                    .aggregations
+                    .iter()
+                    .filter_map(|word| Aggregation::parse(word))
+                    .collect(),
+                order: stored.filter_order,
+                hidden: stored.hidden,
+            },
+            locked: stored.locked,
+            floating: stored.floating,
+            kept: Kept {
+                automatic_update: stored.automatic_update,
+                thumbnail: stored.thumbnail,
+                prewarm: stored.prewarm,
+                refresh_minutes: stored.refresh_minutes,
+                refresh_anchor: stored.refresh_anchor,
+            },
+        }
+    }
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT d.id, d.ou_id, o.path, d.name, d.body, d.creator_id, d.created_at, d.updated_at \
+             FROM dashboards d JOIN ous o ON o.id = d.ou_id ",
+            $rest
+        )
+    };
+}
+
+fn from_row(row: &Row) -> Result<Dashboard> {
+    Ok(Dashboard {
+        id: row.id(0)?,
+        ou: row.id(1)?,
+        ou_path: row.text(2)?,
+        details: DashboardDetails::from_stored(row.text(3)?, row.json(4)?),
+        creator: row.id_opt(5)?,
+        created_at: row.time(6)?,
+        updated_at: row.time(7)?,
+        uses: Uses::default(),
+    })
+}
+
+async fn find(conn: &mut Conn, id: DashboardId) -> Result<Option<Dashboard>> {
+    conn.opt(select!("WHERE d.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
+}
+
+/// Without a permission check, for the plane itself.
+pub(crate) async fn load(conn: &mut Conn, id: DashboardId) -> Result<Option<Dashboard>> {
+    find(conn, id).await
+}
+
+/// Fills what the reports' SQL says. A report that cannot be analysed counts for itself only.
+async fn fill_uses(conn: &mut Conn, dashboards: &mut [Dashboard], path: &str) -> Result<()> {
+    let reports = reports::rows(conn, path).await?;
+    let filters = filters::rows(conn, path).await?;
+    let snippets = snippets::rows(conn, path).await?;
+    let texts = snippets::texts(&snippets);
+    for dashboard in dashboards {
+        for report in reports.iter().filter(|report| report.details.dashboard == Some(dashboard.id)) {
+            dashboard.uses.reports.push(report.id);
+            let Ok(usage) = reports::usage(report, &texts) else { continue };
+            for filter in &filters {
+                let used = filter.ou == report.ou && usage.variables.contains(&filter.details.variable);
+                if used && !dashboard.uses.filters.contains(&filter.id) {
+                    dashboard.uses.filters.push(filter.id);
+                }
+            }
+            for snippet in &snippets {
+                let used = snippet.ou == report.ou && usage.snippets.contains(&snippet.details.name);
+                if used && !dashboard.uses.snippets.contains(&snippet.id) {
+                    dashboard.uses.snippets.push(snippet.id);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+pub async fn dashboard_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Dashboard>> {
+    plane.estate().require_some(ctx, Noun::Dashboard, Action::View).await?;
+    let path = ctx.authority().ou_path();
+    let mut conn = plane.estate().store().read().await?;
+    let rows = conn
+        .all(select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY d.id"), args![path, below(path)])
+        .await?;
+    let mut all = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
+    all.retain(|found| ctx.require(Noun::Dashboard, Action::View, &found.ou_path, found.id.0).is_ok());
+    fill_uses(&mut conn, &mut all, path).await?;
+    Ok(all)
+}
+
+pub async fn dashboard_get(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -> Result<Dashboard> {
+    let mut conn = plane.estate().store().read().await?;
+    let mut found = find(&mut conn, id).await?.ok_or_else(|| Error::not_found("dashboard"))?;
+    plane.estate().require(ctx, Noun::Dashboard, Action::View, &found.ou_path, id.0).await?;
+    fill_uses(&mut conn, std::slice::from_mut(&mut found), ctx.authority().ou_path()).await?;
+    Ok(found)
+}
+
+pub async fn dashboard_create(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    details: DashboardDetails,
+) -> Result<Dashboard> {
+    let estate = plane.estate();
+    estate.require_here(ctx, Noun::Dashboard, Action::Manage).await?;
+    details.check()?;
+    let (id, now) = (estate.next::<DashboardId>(DashboardId::KIND).await?, estate.now());
+    let dashboard = Dashboard {
+        id,
+        ou: ctx.authority().ou(),
+        ou_path: ctx.authority().ou_path().to_owned(),
+        details,
+        creator: ctx.actor().user(),
+        created_at: now,
+        updated_at: now,
+        uses: Uses::default(),
+    };
+    let copy = dashboard.clone();
+    estate
+        .change(ctx, act("created", Noun::Dashboard, id.0, &dashboard.details.name), move |tx| {
+            Box::pin(async move { insert(tx, &copy).await })
+        })
+        .await?;
+    Ok(dashboard)
+}
+
+async fn insert(tx: &mut Tx, dashboard: &Dashboard) -> Result<()> {
+    tx.exec(
+        "INSERT INTO dashboards (id, ou_id, name, body, creator_id, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $6)",
+        args![
+            dashboard.id,
+            dashboard.ou,
+            &dashboard.details.name,
+            body(&dashboard.details)?,
+            dashboard.creator,
+            dashboard.created_at,
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+fn body(details: &DashboardDetails) -> Result<String> {
+    serde_json::to_string(&details.to_stored()).map_err(Error::internal)
+}
+
+/// Changes a dashboard; the change works on the details as they are inside the transaction.
+pub async fn dashboard_update(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    id: DashboardId,
+    change: impl FnOnce(&mut DashboardDetails) + Send + 'static,
+) -> Result<Dashboard> {
+    let estate = plane.estate();
+    let before = dashboard_get(plane, ctx, id).await?;
+    estate.require(ctx, Noun::Dashboard, Action::Manage, &before.ou_path, id.0).await?;
+    let now = estate.now();
+    let mut after = estate
+        .change(ctx, act("updated", Noun::Dashboard, id.0, &before.details.name), move |tx| {
+            Box::pin(async move {
+                let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("dashboard"))?;
+                change(&mut found.details);
+                found.details.check()?;
+                found.updated_at = now;
+                tx.exec(
+                    "UPDATE dashboards SET name = $2, body = $3, updated_at = $4 WHERE id = $1",
+                    args![id, &found.details.name, body(&found.details)?, now],
+                )
+                .await?;
+                Ok(found)
+            })
+        })
+        .await?;
+    after.uses = before.uses;
+    Ok(after)
+}
+
+/// Removes a dashboard and the reports on it.
+pub async fn dashboard_delete(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -> Result<()> {
+    let found = dashboard_get(plane, ctx, id).await?;
+    plane.estate().require(ctx, Noun::Dashboard, Action::Manage, &found.ou_path, id.0).await?;
+    plane
+        .estate()
+        .change(ctx, act("deleted", Noun::Dashboard, id.0, &found.details.name), move |tx| {
+            Box::pin(
+                async move { tx.exec("DELETE FROM dashboards WHERE id = $1", args![id]).await.map(drop) },
+            )
+        })
+        .await
+}

@@ -1,0 +1,545 @@
+//! Executions: a query as a run. Submitting expands the parameters, so that every fault of them is told at once;
+//! executing streams the result into the form in which it is kept, with bounded memory.
+
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray as _;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use jiff::tz::TimeZone;
+use landreeve_core::ids::{BoxFuture, DatasourceId, OuId, ReportId};
+use landreeve_core::source::{
+    ByteStream, CancellationToken, ConnectSpec, EncodeOptions, Query, QueryStream, ResultFormat, ResultWriter,
+};
+use landreeve_core::{Error, ErrorKind, Noun, OpCtx, Result, RunKind, RunState};
+use landreeve_estate::inventory::refresh::{connect_spec, source_failure};
+use landreeve_estate::ops::runs::RunRef;
+use landreeve_estate::ops::{self, Datasource, Run};
+use landreeve_estate::runs::{Done, Executor, Failure, Job, Lane, NewRun, Outcome, queue};
+
+use crate::Analytics;
+use crate::dashboards;
+use crate::filters::Choice;
+use crate::lang::{InputParameters, Scalar};
+use crate::parameters::{self, Statement};
+use crate::reports;
+use crate::stored::{StoredQuery, StoredResult};
+
+/// The kinds of run that this plane shows as executions.
+pub const KINDS: [RunKind; 3] = [RunKind::Query, RunKind::SchemaRefresh, RunKind::Probe];
+
+/// Up to this size a result lives in its run's row.
+const SMALL: usize = 64 * 1_024;
+const BATCH_ROWS: usize = 8_192;
+const BATCH_BYTES: usize = 4 * 1_024 * 1_024;
+/// The longest statement that is taken.
+const MOST_SQL: usize = 1_024 * 1_024;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// An execution, with what is known of its result.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    pub run: Run,
+    pub columns: Option<u64>,
+    pub rows: Option<u64>,
+    pub bytes: Option<u64>,
+}
+
+impl From<Run> for Execution {
+    fn from(run: Run) -> Execution {
+        let result: Option<StoredResult> = run
+            .output
+            .as_deref()
+            .filter(|_| run.kind == RunKind::Query)
+            .and_then(|text| serde_json::from_str(text).ok());
+        Execution {
+            columns: result.as_ref().map(|result| result.columns),
+            rows: result.as_ref().map(|result| result.rows),
+            bytes: result.as_ref().map(|result| result.bytes),
+            run,
+        }
+    }
+}
+
+/// Runs a statement that a person wrote.
+pub async fn execution_run(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    datasource: DatasourceId,
+    sql: &str,
+    inputs: &InputParameters,
+) -> Result<Execution> {
+    let datasource = ops::datasources::datasource_for_use(plane.estate(), ctx, datasource).await?;
+    let statement =
+        Statement { sql, datasource: &datasource, ou: ctx.authority().ou(), dashboard: None, inputs };
+    submit(plane, ctx, statement, None).await
+}
+
+/// Runs the statement of a report, with its dashboard's defaults under the inputs.
+pub async fn report_run(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    report: ReportId,
+    inputs: &InputParameters,
+) -> Result<Execution> {
+    let report = reports::report_get(plane, ctx, report).await?;
+    let id = report.details.datasource;
+    let id = id.ok_or_else(|| {
+        Error::conflict("no_datasource", "the report's datasource was removed; set another")
+    })?;
+    let datasource = ops::datasources::datasource_for_use(plane.estate(), ctx, id).await?;
+    let dashboard = match report.details.dashboard {
+        Some(id) => dashboards::load(&mut plane.estate().store().read().await?, id).await?,
+        None => None,
+    };
+    let statement = Statement {
+        sql: &report.details.sql,
+        datasource: &datasource,
+        ou: report.ou,
+        dashboard: dashboard.as_ref(),
+        inputs,
+    };
+    submit(plane, ctx, statement, Some(report.id)).await
+}
+
+async fn submit(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    statement: Statement<'_>,
+    report: Option<ReportId>,
+) -> Result<Execution> {
+    if statement.sql.trim().is_empty() {
+        return Err(Error::fault("sql_query", "required", "is required"));
+    }
+    if statement.sql.len() > MOST_SQL {
+        return Err(Error::fault("sql_query", "too_large", format!("must have at most {MOST_SQL} bytes")));
+    }
+    let datasource = statement.datasource;
+    let expanded = parameters::expand(plane, ctx, statement, &mut Vec::new()).await?;
+    let input = StoredQuery {
+        version: 1,
+        datasource: datasource.id.0,
+        report: report.map(|id| id.0),
+        sql: expanded.sql,
+        zone: expanded.shown_zone.name().to_owned(),
+    };
+    let new = NewRun {
+        noun: Some((Noun::Datasource, datasource.id.0)),
+        lane: Some(Lane {
+            name: format!("query:{}", datasource.id),
+            limit: datasource.details.max_concurrent,
+        }),
+        time_limit: Some(plane.options().query_time_limit),
+        keep_record: DAY,
+        keep_data: DAY,
+        ..NewRun::new(
+            RunKind::Query,
+            ctx.authority().ou(),
+            serde_json::to_string(&input).map_err(Error::internal)?,
+        )
+    };
+    ops::runs::submit(plane.estate(), ctx, new).await.map(Execution::from)
+}
+
+pub async fn execution_get(plane: &Analytics, ctx: &OpCtx, which: RunRef) -> Result<Execution> {
+    ops::runs::run_get(plane.estate(), ctx, which, &KINDS).await.map(Execution::from)
+}
+
+pub async fn execution_wait(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    which: RunRef,
+    most: Duration,
+) -> Result<Execution> {
+    ops::runs::run_wait(plane.estate(), ctx, which, &KINDS, most).await.map(Execution::from)
+}
+
+pub async fn execution_cancel(plane: &Analytics, ctx: &OpCtx, which: RunRef) -> Result<Execution> {
+    ops::runs::run_cancel(plane.estate(), ctx, which, &KINDS).await.map(Execution::from)
+}
+
+/// What opens an execution's data on the data server.
+#[derive(Debug, Clone)]
+pub struct DataGrant {
+    pub key: String,
+    pub token: String,
+    /// Seconds since 1970, of the data.
+    pub timestamp: i64,
+}
+
+/// `None`: the execution has no data, because it is still running or did not succeed.
+pub async fn execution_data(plane: &Analytics, ctx: &OpCtx, which: RunRef) -> Result<Option<DataGrant>> {
+    let run = ops::runs::run_get(plane.estate(), ctx, which, &KINDS).await?;
+    if run.kind != RunKind::Query || run.state != RunState::Succeeded {
+        return if run.data_expired(plane.estate().now()) { Err(gone()) } else { Ok(None) };
+    }
+    if run.data_expired(plane.estate().now()) {
+        return Err(gone());
+    }
+    let key = format!("r-{}", run.uuid);
+    let token = ops::sign_in::data_token(plane.estate(), &key).await?;
+    let timestamp = run.started_at.unwrap_or(run.submitted_at).as_second();
+    Ok(Some(DataGrant { key, token, timestamp }))
+}
+
+fn gone() -> Error {
+    Error::not_found("data: it is kept for 24 hours after the execution completed")
+}
+
+/// The data key and token for the schema of a datasource, or of one schema in it.
+pub async fn schema_grant(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    datasource: DatasourceId,
+    name: Option<&str>,
+) -> Result<DataGrant> {
+    let seen = ops::datasources::datasource_get(plane.estate(), ctx, datasource).await?;
+    let id = plane.estate().hash_ids().encode_plain(seen.datasource.id.0);
+    let key = match name {
+        Some(name) => format!("s-{id}-{}", hex(name)),
+        None => format!("s-{id}"),
+    };
+    let token = ops::sign_in::data_token(plane.estate(), &key).await?;
+    let timestamp = seen.datasource.schema_updated_at.map_or(0, jiff::Timestamp::as_second);
+    Ok(DataGrant { key, token, timestamp })
+}
+
+fn hex(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut all, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(all, "{byte:02x}");
+        all
+    })
+}
+
+fn unhex(text: &str) -> Option<String> {
+    let bytes = text.as_bytes().chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair).ok()?;
+        u8::from_str_radix(pair, 16).ok()
+    });
+    String::from_utf8(bytes.collect::<Option<Vec<u8>>>()?).ok()
+}
+
+/// What a data key names, for whoever holds the token for it.
+pub enum Data {
+    /// Rows, as they are kept, with what the encoder must know.
+    Rows { kept: ByteStream, facts: RowFacts },
+    /// A schema. `one` is the only schema that was asked for.
+    Schema { catalog: landreeve_core::schema::Catalog, one: Option<String>, timestamp: i64 },
+}
+
+#[derive(Debug, Clone)]
+pub struct RowFacts {
+    pub zone: String,
+    pub rows: u64,
+    pub timestamp: i64,
+}
+
+/// Opens the data that a token allows.
+pub async fn data_open(plane: &Analytics, key: &str) -> Result<Data> {
+    if let Some(rest) = key.strip_prefix("r-") {
+        let uuid = rest.parse().map_err(|_| gone())?;
+        return rows_open(plane, uuid).await;
+    }
+    let rest = key.strip_prefix("s-").ok_or_else(gone)?;
+    let (id, one) = match rest.split_once('-') {
+        Some((id, name)) => (id, Some(unhex(name).ok_or_else(gone)?)),
+        None => (rest, None),
+    };
+    let id = plane.estate().hash_ids().decode_plain(id).map(DatasourceId).ok_or_else(gone)?;
+    let found = ops::datasources::schema_by_token(plane.estate(), id).await?;
+    let (catalog, read_at) =
+        found.ok_or_else(|| Error::not_found("schema yet: refresh the datasource first"))?;
+    if let Some(name) = &one
+        && !catalog.schemas.iter().any(|schema| schema.name == *name)
+    {
+        return Err(Error::not_found("schema"));
+    }
+    Ok(Data::Schema { catalog, one, timestamp: read_at.as_second() })
+}
+
+async fn rows_open(plane: &Analytics, uuid: uuid::Uuid) -> Result<Data> {
+    let estate = plane.estate();
+    let mut conn = estate.store().read().await?;
+    let run = queue::by_uuid(&mut conn, uuid).await?.ok_or_else(gone)?;
+    if run.state != RunState::Succeeded || run.data_expired(estate.now()) {
+        return Err(gone());
+    }
+    let execution = Execution::from(run);
+    let output: StoredResult =
+        serde_json::from_str(execution.run.output.as_deref().unwrap_or_default()).map_err(Error::internal)?;
+    let kept: ByteStream = match &execution.run.result_blob {
+        Some(blob) => {
+            drop(conn);
+            estate.blobs().read(blob).await?
+        }
+        None => {
+            let bytes = queue::small_result(&mut conn, execution.run.id).await?.ok_or_else(gone)?;
+            Box::pin(futures_util::stream::once(async move { Ok(Bytes::from(bytes)) }))
+        }
+    };
+    let run = &execution.run;
+    let timestamp = run.started_at.unwrap_or(run.submitted_at).as_second();
+    Ok(Data::Rows { kept, facts: RowFacts { zone: output.zone, rows: output.rows, timestamp } })
+}
+
+/// How a client wants the rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    pub format: ResultFormat,
+    pub integers_as_strings: bool,
+}
+
+/// The rows in a format, streaming.
+pub async fn rows_encode(
+    plane: &Analytics,
+    kept: ByteStream,
+    facts: &RowFacts,
+    wanted: Wanted,
+) -> Result<ByteStream> {
+    let options = EncodeOptions {
+        format: wanted.format,
+        time_zone: TimeZone::get(&facts.zone).unwrap_or(TimeZone::UTC),
+        time_zone_name: facts.zone.clone(),
+        timestamp: facts.timestamp,
+        row_count: facts.rows,
+        csv_separator: plane.estate().settings().await?.csv_separator.byte(),
+        integers_as_strings: wanted.integers_as_strings,
+    };
+    Ok(plane.codec().encode(kept, options))
+}
+
+/// Executes runs of kind `query`.
+pub struct QueryExecutor(pub Analytics);
+
+impl Executor for QueryExecutor {
+    fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
+        Box::pin(self.query(job))
+    }
+}
+
+impl QueryExecutor {
+    async fn query(&self, job: &Job) -> Outcome {
+        let estate = self.0.estate();
+        let input: StoredQuery = serde_json::from_str(&job.run.input).map_err(Error::internal)?;
+        let datasource = ops::datasources::load(estate, DatasourceId(input.datasource)).await?;
+        if !datasource.details.enabled {
+            return Err(Failure::new(ErrorKind::Conflict, "disabled", "the datasource was disabled"));
+        }
+        let spec = connect_spec(estate, &datasource).await?;
+        let limit = job.run.time_limit.unwrap_or(self.0.options().query_time_limit);
+        let stream = start(&self.0, &spec, input.sql.clone(), limit, job.token()).await;
+        let mut stream = stream.map_err(|error| source_failure(&error, Some(limit)))?;
+        let mut sink = Sink::new(&self.0, &stream, job.run.uuid).map_err(Error::internal)?;
+        while let Some(batch) = stream.batches.next().await {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => return sink.abandon(source_failure(&error, Some(limit))).await,
+            };
+            if let Err(failure) = sink.write(&batch).await {
+                return sink.abandon(failure).await;
+            }
+            job.report(50, format!("{} rows", sink.rows));
+        }
+        sink.finish(stream.schema.fields().len() as u64, input.zone).await
+    }
+}
+
+async fn start(
+    plane: &Analytics,
+    spec: &ConnectSpec,
+    sql: String,
+    limit: Duration,
+    cancel: CancellationToken,
+) -> Result<QueryStream, landreeve_core::source::SourceError> {
+    let driver = plane.estate().driver(spec.database_type).map_err(|error| {
+        landreeve_core::source::SourceError::new(
+            landreeve_core::source::SourceErrorKind::Unsupported,
+            error.message,
+        )
+    })?;
+    let query = Query { sql, time_limit: limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES };
+    driver.query(spec, query, cancel).await
+}
+
+/// Takes a result in: into memory while it is small, into a blob when it grows.
+struct Sink<'a> {
+    plane: &'a Analytics,
+    writer: Box<dyn ResultWriter>,
+    small: BytesMut,
+    blob: Option<(String, landreeve_estate::blobs::BlobWriter)>,
+    name: String,
+    rows: u64,
+    bytes: u64,
+}
+
+impl<'a> Sink<'a> {
+    fn new(plane: &'a Analytics, stream: &QueryStream, uuid: uuid::Uuid) -> std::io::Result<Sink<'a>> {
+        Ok(Sink {
+            plane,
+            writer: plane.codec().writer(&stream.schema)?,
+            small: BytesMut::new(),
+            blob: None,
+            name: format!("results/{uuid}.arrows"),
+            rows: 0,
+            bytes: 0,
+        })
+    }
+
+    async fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
+        let bytes = self.writer.write(batch).map_err(Error::internal)?;
+        self.rows += batch.num_rows() as u64;
+        self.put(bytes).await
+    }
+
+    async fn put(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        self.bytes += bytes.len() as u64;
+        let most = self.plane.options().max_result_bytes;
+        if self.bytes > most {
+            let message = format!(
+                "the result is larger than the limit of {most} bytes ([analytics] max_result_bytes); nothing of it \
+                 was kept. Select fewer rows or columns, or raise the limit."
+            );
+            return Err(Failure::new(ErrorKind::TooLarge, "result_too_large", message));
+        }
+        if self.blob.is_none() && self.small.len() + bytes.len() <= SMALL {
+            self.small.extend_from_slice(&bytes);
+            return Ok(());
+        }
+        if self.blob.is_none() {
+            let mut writer = self.plane.estate().blobs().create(&self.name).await?;
+            writer.write(self.small.split().freeze()).await?;
+            self.blob = Some((self.name.clone(), writer));
+        }
+        if let Some((_, writer)) = &mut self.blob {
+            writer.write(bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn abandon(self, failure: Failure) -> Outcome {
+        if let Some((name, writer)) = self.blob
+            && let Err(error) = writer.abort().await
+        {
+            tracing::warn!(blob = name, %error, "what was written of a failed result could not be removed");
+        }
+        Err(failure)
+    }
+
+    async fn finish(mut self, columns: u64, zone: String) -> Outcome {
+        let end = self.writer.finish().map_err(Error::internal)?;
+        if let Err(failure) = self.put(end).await {
+            return self.abandon(failure).await;
+        }
+        let output = StoredResult { version: 1, columns, rows: self.rows, bytes: self.bytes, zone };
+        let output = Some(serde_json::to_string(&output).map_err(Error::internal)?);
+        match self.blob {
+            Some((name, writer)) => {
+                writer.finish().await?;
+                Ok(Done { output, result: None, result_blob: Some(name) })
+            }
+            None => Ok(Done { output, result: Some(self.small.to_vec()), result_blob: None }),
+        }
+    }
+}
+
+/// How long the options of a drop-down may take, and how many there may be.
+const CHOICES_LIMIT: Duration = Duration::from_secs(15);
+const MOST_CHOICES: usize = 10_000;
+
+/// The first two columns of a query, as options: value and label. Bounded in time and number.
+pub(crate) async fn choices(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    datasource: DatasourceId,
+    sql: String,
+) -> Result<Vec<Choice>> {
+    let datasource = ops::datasources::datasource_for_use(plane.estate(), ctx, datasource).await?;
+    let spec = connect_spec(plane.estate(), &datasource).await?;
+    let cancel = CancellationToken::new();
+    let _guard = cancel.clone().drop_guard();
+    let failed = |error: landreeve_core::source::SourceError| {
+        Error::fault("query", "options", format!("the options cannot be read: {}", error.message))
+    };
+    let mut stream = start(plane, &spec, sql, CHOICES_LIMIT, cancel).await.map_err(failed)?;
+    let mut found = Vec::new();
+    while let Some(batch) = stream.batches.next().await {
+        take_choices(&batch.map_err(failed)?, &mut found)?;
+        if found.len() > MOST_CHOICES {
+            let message = format!("gives more than {MOST_CHOICES} options; narrow it down");
+            return Err(Error::fault("query", "options", message));
+        }
+    }
+    Ok(found)
+}
+
+fn take_choices(batch: &RecordBatch, found: &mut Vec<Choice>) -> Result<()> {
+    let columns = batch.columns();
+    let Some(values) = columns.first() else { return Ok(()) };
+    let labels = columns.get(1);
+    for row in 0..batch.num_rows() {
+        if values.is_null(row) {
+            continue;
+        }
+        let value = scalar(values, row)?;
+        let label = match labels {
+            Some(labels) if !labels.is_null(row) => Some(text_of(&scalar(labels, row)?)),
+            _ => None,
+        };
+        found.push((value, label));
+    }
+    Ok(())
+}
+
+fn text_of(scalar: &Scalar) -> String {
+    match scalar {
+        Scalar::Text(text) | Scalar::Number(text) => text.clone(),
+        Scalar::Boolean(value) => value.to_string(),
+    }
+}
+
+fn scalar(array: &arrow_array::ArrayRef, row: usize) -> Result<Scalar> {
+    use arrow_array::types::{
+        Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, UInt64Type,
+    };
+    use arrow_schema::DataType;
+    Ok(match array.data_type() {
+        DataType::Utf8 => Scalar::Text(array.as_string::<i32>().value(row).to_owned()),
+        DataType::Boolean => Scalar::Boolean(array.as_boolean().value(row)),
+        DataType::Int16 => Scalar::Number(array.as_primitive::<Int16Type>().value(row).to_string()),
+        DataType::Int32 => Scalar::Number(array.as_primitive::<Int32Type>().value(row).to_string()),
+        DataType::Int64 => Scalar::Number(array.as_primitive::<Int64Type>().value(row).to_string()),
+        DataType::UInt64 => Scalar::Number(array.as_primitive::<UInt64Type>().value(row).to_string()),
+        DataType::Float32 => Scalar::Number(array.as_primitive::<Float32Type>().value(row).to_string()),
+        DataType::Float64 => Scalar::Number(array.as_primitive::<Float64Type>().value(row).to_string()),
+        DataType::Date32 => {
+            let days = array.as_primitive::<Date32Type>().value(row);
+            let date = jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(i64::from(days)));
+            Scalar::Text(
+                date.map_err(|_| Error::fault("query", "options", "gives a date out of range"))?.to_string(),
+            )
+        }
+        other => {
+            let message = format!("gives values of type {other}; cast the column to text");
+            return Err(Error::fault("query", "options", message));
+        }
+    })
+}
+
+/// Expands the SQL behind a drop-down with the inputs of the other filters.
+pub(crate) async fn expand_for_options(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    datasource: DatasourceId,
+    sql: &str,
+    ou: OuId,
+    inputs: &InputParameters,
+    asking: &mut Vec<String>,
+) -> Result<String> {
+    let datasource: std::sync::Arc<Datasource> =
+        ops::datasources::datasource_for_use(plane.estate(), ctx, datasource).await?;
+    let statement = Statement { sql, datasource: &datasource, ou, dashboard: None, inputs };
+    parameters::expand(plane, ctx, statement, asking).await.map(|expanded| expanded.sql)
+}

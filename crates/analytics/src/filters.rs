@@ -1,0 +1,485 @@
+//! Filters: what a variable of the parameter language means, and the options of drop-downs.
+
+use jiff::Timestamp;
+use landreeve_core::error::Faults;
+use landreeve_core::ids::{DatasourceId, FilterId, OuId};
+use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_estate::args;
+use landreeve_estate::identity::ous::below;
+use landreeve_estate::store::{Conn, Row, Tx};
+
+use crate::Analytics;
+use crate::executions;
+use crate::lang::{self, Aggregation, Control, FilterDef, InputParameters, Scalar, ValueType};
+use crate::options::{act, taken};
+use crate::stored::{StoredFilter, StoredOptions};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    pub id: FilterId,
+    pub ou: OuId,
+    pub ou_path: String,
+    pub details: FilterDetails,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterDetails {
+    /// What a person reads.
+    pub name: String,
+    pub description: Option<String>,
+    /// What SQL says; unique in its unit.
+    pub variable: String,
+    pub control: ControlKind,
+    pub value_type: ValueType,
+    pub multiple: bool,
+    /// Where a drop-down takes its options from.
+    pub source: OptionSource,
+    pub default: Vec<Scalar>,
+    /// Which aggregations an aggregation filter offers; `None` is everything but `all_time`.
+    pub aggregations: Option<Vec<Aggregation>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ControlKind {
+    Dropdown,
+    Input,
+    DateTimeRange,
+    DateRange,
+    TimeRange,
+    Aggregation,
+}
+
+impl ControlKind {
+    pub const ALL: [ControlKind; 6] = [
+        ControlKind::Dropdown,
+        ControlKind::Input,
+        ControlKind::DateTimeRange,
+        ControlKind::DateRange,
+        ControlKind::TimeRange,
+        ControlKind::Aggregation,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ControlKind::Dropdown => "dropdown",
+            ControlKind::Input => "text_input",
+            ControlKind::DateTimeRange => "datetime_range",
+            ControlKind::DateRange => "date_range",
+            ControlKind::TimeRange => "time_range",
+            ControlKind::Aggregation => "aggregation",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<ControlKind> {
+        ControlKind::ALL.into_iter().find(|known| known.as_str() == text)
+    }
+}
+
+/// The words for value types, in the order in which they are offered.
+pub const VALUE_TYPES: [(&str, ValueType); 7] = [
+    ("text", ValueType::Text),
+    ("integer", ValueType::Integer),
+    ("number", ValueType::Number),
+    ("boolean", ValueType::Boolean),
+    ("date", ValueType::Date),
+    ("datetime", ValueType::DateTime),
+    ("time", ValueType::Time),
+];
+
+pub fn value_type_word(value_type: ValueType) -> &'static str {
+    VALUE_TYPES.into_iter().find(|(_, known)| *known == value_type).map_or("text", |(word, _)| word)
+}
+
+pub fn parse_value_type(text: &str) -> Option<ValueType> {
+    VALUE_TYPES.into_iter().find(|(word, _)| *word == text).map(|(_, known)| known)
+}
+
+/// A value and what a person reads for it.
+pub type Choice = (Scalar, Option<String>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OptionSource {
+    /// Not a drop-down.
+    None,
+    Manual(Vec<Choice>),
+    /// Plain SQL; what it gave is kept and read anew when the filter changes or somebody asks.
+    StaticSql(DatasourceId, String),
+    /// SQL of the parameter language, run for each use: drop-downs can depend on one another.
+    DynamicSql(DatasourceId, String),
+}
+
+impl OptionSource {
+    pub fn word(&self) -> Option<&'static str> {
+        match self {
+            OptionSource::None => None,
+            OptionSource::Manual(_) => Some("manual"),
+            OptionSource::StaticSql(..) => Some("static_sql"),
+            OptionSource::DynamicSql(..) => Some("dynamic_sql"),
+        }
+    }
+
+    pub fn datasource(&self) -> Option<DatasourceId> {
+        match self {
+            OptionSource::StaticSql(id, _) | OptionSource::DynamicSql(id, _) => Some(*id),
+            OptionSource::None | OptionSource::Manual(_) => None,
+        }
+    }
+
+    fn sql(&self) -> Option<&str> {
+        match self {
+            OptionSource::StaticSql(_, sql) | OptionSource::DynamicSql(_, sql) => Some(sql),
+            OptionSource::None | OptionSource::Manual(_) => None,
+        }
+    }
+}
+
+impl Default for FilterDetails {
+    fn default() -> FilterDetails {
+        FilterDetails {
+            name: String::new(),
+            description: None,
+            variable: String::new(),
+            control: ControlKind::Dropdown,
+            value_type: ValueType::Text,
+            multiple: true,
+            source: OptionSource::Manual(Vec::new()),
+            default: Vec::new(),
+            aggregations: None,
+        }
+    }
+}
+
+const MOST_OPTIONS: usize = 10_000;
+
+impl FilterDetails {
+    fn check(&self) -> Result<()> {
+        let mut faults = Faults::default();
+        if self.name.trim().is_empty() {
+            faults.push("name", "required", "is required");
+        }
+        if self.variable.is_empty() {
+            faults.push("variable_name", "required", "is required");
+        } else if !lang::is_name(&self.variable) || self.variable.len() > 128 {
+            faults.push(
+                "variable_name",
+                "format",
+                "must be letters, digits and _, and not begin with a digit",
+            );
+        } else if lang::is_reserved(&self.variable) {
+            faults.push("variable_name", "reserved", "means something in the parameter language already");
+        }
+        if let OptionSource::Manual(options) = &self.source
+            && options.len() > MOST_OPTIONS
+        {
+            faults.push("values", "length", format!("must have at most {MOST_OPTIONS} values"));
+        }
+        if let Some(sql) = self.source.sql() {
+            if sql.trim().is_empty() {
+                faults.push("query", "required", "is required for this source of options");
+            }
+            if sql.contains('\0') {
+                faults.push("query", "format", "must not contain U+0000");
+            }
+        }
+        faults.finish()
+    }
+
+    fn to_stored(&self) -> StoredFilter {
+        let options = match &self.source {
+            OptionSource::Manual(options) => {
+                options.iter().map(|(value, label)| (value.into(), label.clone())).collect()
+            }
+            _ => Vec::new(),
+        };
+        StoredFilter {
+            version: 1,
+            name: self.name.clone(),
+            description: self.description.clone(),
+            control: self.control.as_str().to_owned(),
+            value_type: value_type_word(self.value_type).to_owned(),
+            multiple: self.multiple,
+            source: self.source.word().map(str::to_owned),
+            sql: self.source.sql().map(str::to_owned),
+            options,
+            default: self.default.iter().map(Into::into).collect(),
+            aggregations: self
+                .aggregations
+                .as_ref()
+                .map(|allowed| allowed.iter().map(|known| known.as_str().to_owned()).collect()),
+        }
+    }
+
+    fn from_stored(
+        variable: String,
+        datasource: Option<DatasourceId>,
+        stored: StoredFilter,
+    ) -> FilterDetails {
+        let sql = stored.sql.unwrap_or_default();
+        let source = match (stored.source.as_deref(), datasource) {
+            (Some("manual"), _) => OptionSource::Manual(
+                stored.options.into_iter().map(|(value, label)| (value.into(), label)).collect(),
+            ),
+            (Some("static_sql"), Some(id)) => OptionSource::StaticSql(id, sql),
+            (Some("dynamic_sql"), Some(id)) => OptionSource::DynamicSql(id, sql),
+            // Its datasource was removed: nothing can be chosen any more.
+            (Some(_), _) => OptionSource::Manual(Vec::new()),
+            (None, _) => OptionSource::None,
+        };
+        FilterDetails {
+            name: stored.name,
+            description: stored.description,
+            variable,
+            control: ControlKind::parse(&stored.control).unwrap_or(ControlKind::Input),
+            value_type: parse_value_type(&stored.value_type).unwrap_or(ValueType::Text),
+            multiple: stored.multiple,
+            source,
+            default: stored.default.into_iter().map(Into::into).collect(),
+            aggregations: stored
+                .aggregations
+                .map(|words| words.iter().filter_map(|word| Aggregation::parse(word)).collect()),
+        }
+    }
+
+    /// As the language wants it. `options` are those of a drop-down that takes them from SQL.
+    pub(crate) fn definition(&self, options: Option<&[Choice]>) -> FilterDef {
+        let values = |choices: &[Choice]| choices.iter().map(|(value, _)| value.clone()).collect();
+        let control = match self.control {
+            ControlKind::Dropdown => Control::Dropdown {
+                value_type: self.value_type,
+                multiple: self.multiple,
+                options: match (&self.source, options) {
+                    (OptionSource::Manual(choices), _) => Some(values(choices)),
+                    (_, Some(choices)) => Some(values(choices)),
+                    (_, None) => None,
+                },
+            },
+            ControlKind::Input => Control::Input { value_type: self.value_type, multiple: self.multiple },
+            ControlKind::DateTimeRange => Control::DateTimeRange,
+            ControlKind::DateRange => Control::DateRange,
+            ControlKind::TimeRange => Control::TimeRange,
+            ControlKind::Aggregation => Control::Aggregation { options: self.aggregations.clone() },
+        };
+        FilterDef { control, default: self.default.clone() }
+    }
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT f.id, f.ou_id, o.path, f.variable_name, f.datasource_id, f.body, f.created_at, f.updated_at \
+             FROM filters f JOIN ous o ON o.id = f.ou_id ",
+            $rest
+        )
+    };
+}
+
+fn from_row(row: &Row) -> Result<Filter> {
+    Ok(Filter {
+        id: row.id(0)?,
+        ou: row.id(1)?,
+        ou_path: row.text(2)?,
+        details: FilterDetails::from_stored(row.text(3)?, row.id_opt(4)?, row.json(5)?),
+        created_at: row.time(6)?,
+        updated_at: row.time(7)?,
+    })
+}
+
+/// Every filter in the subtree, without a permission check: for the plane itself.
+pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Filter>> {
+    let rows = conn
+        .all(
+            select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY f.variable_name, f.id"),
+            args![path, below(path)],
+        )
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// The filters of one unit: SQL resolves names in its own unit only.
+pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Filter>> {
+    conn.all(select!("WHERE f.ou_id = $1 ORDER BY f.id"), args![ou]).await?.iter().map(from_row).collect()
+}
+
+async fn find(conn: &mut Conn, id: FilterId) -> Result<Option<Filter>> {
+    conn.opt(select!("WHERE f.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
+}
+
+pub async fn filter_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Filter>> {
+    plane.estate().require_some(ctx, Noun::Filter, Action::View).await?;
+    let mut all = rows(&mut plane.estate().store().read().await?, ctx.authority().ou_path()).await?;
+    all.retain(|found| ctx.require(Noun::Filter, Action::View, &found.ou_path, found.id.0).is_ok());
+    Ok(all)
+}
+
+pub async fn filter_get(plane: &Analytics, ctx: &OpCtx, id: FilterId) -> Result<Filter> {
+    let found = find(&mut plane.estate().store().read().await?, id).await?;
+    let found = found.ok_or_else(|| Error::not_found("filter"))?;
+    plane.estate().require(ctx, Noun::Filter, Action::View, &found.ou_path, id.0).await?;
+    Ok(found)
+}
+
+pub async fn filter_create(plane: &Analytics, ctx: &OpCtx, details: FilterDetails) -> Result<Filter> {
+    let estate = plane.estate();
+    estate.require_here(ctx, Noun::Filter, Action::Manage).await?;
+    details.check()?;
+    let (id, now) = (estate.next::<FilterId>(FilterId::KIND).await?, estate.now());
+    let filter = Filter {
+        id,
+        ou: ctx.authority().ou(),
+        ou_path: ctx.authority().ou_path().to_owned(),
+        details,
+        created_at: now,
+        updated_at: now,
+    };
+    let copy = filter.clone();
+    estate
+        .change(ctx, act("created", Noun::Filter, id.0, &filter.details.variable), move |tx| {
+            Box::pin(async move {
+                tx.exec(
+                    "INSERT INTO filters (id, ou_id, variable_name, datasource_id, body, created_at, updated_at) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $6)",
+                    args![
+                        copy.id,
+                        copy.ou,
+                        &copy.details.variable,
+                        copy.details.source.datasource(),
+                        body(&copy.details)?,
+                        copy.created_at,
+                    ],
+                )
+                .await
+                .map(drop)
+            })
+        })
+        .await
+        .map_err(|error| taken(error, "variable_name"))?;
+    Ok(filter)
+}
+
+fn body(details: &FilterDetails) -> Result<String> {
+    serde_json::to_string(&details.to_stored()).map_err(Error::internal)
+}
+
+pub async fn filter_update(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    id: FilterId,
+    change: impl FnOnce(&mut FilterDetails) + Send + 'static,
+) -> Result<Filter> {
+    let estate = plane.estate();
+    let before = filter_get(plane, ctx, id).await?;
+    estate.require(ctx, Noun::Filter, Action::Manage, &before.ou_path, id.0).await?;
+    let now = estate.now();
+    estate
+        .change(ctx, act("updated", Noun::Filter, id.0, &before.details.variable), move |tx| {
+            Box::pin(async move {
+                let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("filter"))?;
+                change(&mut found.details);
+                found.details.check()?;
+                found.updated_at = now;
+                update(tx, &found).await?;
+                Ok(found)
+            })
+        })
+        .await
+        .map_err(|error| taken(error, "variable_name"))
+}
+
+async fn update(tx: &mut Tx, filter: &Filter) -> Result<()> {
+    tx.exec(
+        "UPDATE filters SET variable_name = $2, datasource_id = $3, body = $4, updated_at = $5 WHERE id = $1",
+        args![
+            filter.id,
+            &filter.details.variable,
+            filter.details.source.datasource(),
+            body(&filter.details)?,
+            filter.updated_at,
+        ],
+    )
+    .await?;
+    // What another query gave is no option of this one.
+    tx.exec("DELETE FROM filter_options WHERE filter_id = $1", args![filter.id]).await.map(drop)
+}
+
+pub async fn filter_delete(plane: &Analytics, ctx: &OpCtx, id: FilterId) -> Result<()> {
+    let found = filter_get(plane, ctx, id).await?;
+    plane.estate().require(ctx, Noun::Filter, Action::Manage, &found.ou_path, id.0).await?;
+    plane
+        .estate()
+        .change(ctx, act("deleted", Noun::Filter, id.0, &found.details.variable), move |tx| {
+            Box::pin(async move { tx.exec("DELETE FROM filters WHERE id = $1", args![id]).await.map(drop) })
+        })
+        .await
+}
+
+/// The options of a drop-down, with the values that other filters have been given.
+pub async fn filter_options(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    id: FilterId,
+    inputs: InputParameters,
+) -> Result<Vec<Choice>> {
+    let filter = filter_get(plane, ctx, id).await?;
+    if filter.details.control != ControlKind::Dropdown {
+        return Err(Error::conflict("no_options", "only drop-down filters have options"));
+    }
+    options(plane, ctx, &filter, &inputs, &mut vec![filter.details.variable.clone()]).await
+}
+
+/// `asking` are the variables whose options are being found: a drop-down that depends on itself is an error.
+pub(crate) async fn options(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    filter: &Filter,
+    inputs: &InputParameters,
+    asking: &mut Vec<String>,
+) -> Result<Vec<Choice>> {
+    match &filter.details.source {
+        OptionSource::None => Ok(Vec::new()),
+        OptionSource::Manual(choices) => Ok(choices.clone()),
+        OptionSource::StaticSql(datasource, sql) => {
+            if let Some(known) = kept_options(plane, filter.id).await? {
+                return Ok(known);
+            }
+            let found = executions::choices(plane, ctx, *datasource, sql.clone()).await?;
+            keep_options(plane, filter.id, &found).await?;
+            Ok(found)
+        }
+        OptionSource::DynamicSql(datasource, sql) => {
+            let sql = executions::expand_for_options(plane, ctx, *datasource, sql, filter.ou, inputs, asking)
+                .await?;
+            executions::choices(plane, ctx, *datasource, sql).await
+        }
+    }
+}
+
+async fn kept_options(plane: &Analytics, id: FilterId) -> Result<Option<Vec<Choice>>> {
+    let mut conn = plane.estate().store().read().await?;
+    let row = conn.opt("SELECT options FROM filter_options WHERE filter_id = $1", args![id]).await?;
+    let Some(row) = row else { return Ok(None) };
+    let stored: StoredOptions = row.json(0)?;
+    Ok(Some(stored.options.into_iter().map(|(value, label)| (value.into(), label)).collect()))
+}
+
+async fn keep_options(plane: &Analytics, id: FilterId, found: &[Choice]) -> Result<()> {
+    let options = found.iter().map(|(value, label)| (value.into(), label.clone())).collect();
+    let text = serde_json::to_string(&StoredOptions { version: 1, options }).map_err(Error::internal)?;
+    let now = plane.estate().now();
+    plane
+        .estate()
+        .store()
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.exec(
+                    "INSERT INTO filter_options (filter_id, options, read_at) VALUES ($1, $2, $3) \
+                     ON CONFLICT (filter_id) DO UPDATE SET options = excluded.options, read_at = excluded.read_at",
+                    args![id, text, now],
+                )
+                .await
+                .map(drop)
+            })
+        })
+        .await
+}

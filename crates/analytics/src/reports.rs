@@ -1,0 +1,252 @@
+//! Reports: one SQL query against one datasource, with a chart, on a dashboard or alone.
+
+use jiff::Timestamp;
+use landreeve_core::datasource::SqlDialect;
+use landreeve_core::error::Faults;
+use landreeve_core::ids::{DashboardId, DatasourceId, OuId, ReportId};
+use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_estate::args;
+use landreeve_estate::identity::ous::below;
+use landreeve_estate::ops;
+use landreeve_estate::store::{Conn, Row};
+
+use crate::Analytics;
+use crate::dashboards;
+use crate::lang::{self, Snippets, Usage};
+use crate::options::act;
+use crate::stored::StoredReport;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub id: ReportId,
+    pub ou: OuId,
+    pub ou_path: String,
+    pub details: ReportDetails,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReportDetails {
+    pub name: String,
+    pub description: Option<String>,
+    pub sql: String,
+    pub chart_type: Option<String>,
+    /// JSON of an object, kept as it came.
+    pub chart: String,
+    pub dashboard: Option<DashboardId>,
+    /// `None` only after its datasource was removed.
+    pub datasource: Option<DatasourceId>,
+}
+
+const MOST: usize = 1_024 * 1_024;
+
+impl ReportDetails {
+    fn check(&self) -> Result<()> {
+        let mut faults = Faults::default();
+        if self.name.trim().is_empty() {
+            faults.push("name", "required", "is required");
+        } else if self.name.chars().count() > 255 {
+            faults.push("name", "length", "must have at most 255 characters");
+        }
+        if self.sql.len() > MOST {
+            faults.push("query", "too_large", format!("must have at most {MOST} bytes"));
+        }
+        if self.datasource.is_none() {
+            faults.push("datasource", "required", "is required");
+        }
+        faults.finish()
+    }
+
+    fn body(&self) -> Result<String> {
+        let chart = if self.chart.is_empty() { "{}" } else { &self.chart };
+        let stored = StoredReport {
+            version: 1,
+            description: self.description.clone(),
+            sql: self.sql.clone(),
+            chart_type: self.chart_type.clone(),
+            chart: serde_json::from_str(chart).map_err(Error::internal)?,
+        };
+        serde_json::to_string(&stored).map_err(Error::internal)
+    }
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT r.id, r.ou_id, o.path, r.name, r.body, r.dashboard_id, r.datasource_id, r.created_at, \
+             r.updated_at FROM reports r JOIN ous o ON o.id = r.ou_id ",
+            $rest
+        )
+    };
+}
+
+fn from_row(row: &Row) -> Result<Report> {
+    let stored: StoredReport = row.json(4)?;
+    Ok(Report {
+        id: row.id(0)?,
+        ou: row.id(1)?,
+        ou_path: row.text(2)?,
+        details: ReportDetails {
+            name: row.text(3)?,
+            description: stored.description,
+            sql: stored.sql,
+            chart_type: stored.chart_type,
+            chart: stored.chart.to_string(),
+            dashboard: row.id_opt(5)?,
+            datasource: row.id_opt(6)?,
+        },
+        created_at: row.time(7)?,
+        updated_at: row.time(8)?,
+    })
+}
+
+/// Every report in the subtree, without a permission check: for the plane itself.
+pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Report>> {
+    let rows = conn
+        .all(select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY r.id"), args![path, below(path)])
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// What the SQL of a report uses. The dialect only matters for what is a literal; PostgreSQL's rules serve.
+pub(crate) fn usage(report: &Report, snippets: &Snippets) -> Result<Usage> {
+    lang::analyse(&report.details.sql, SqlDialect::Postgres, snippets)
+}
+
+async fn find(conn: &mut Conn, id: ReportId) -> Result<Option<Report>> {
+    conn.opt(select!("WHERE r.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
+}
+
+pub async fn report_list(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    dashboard: Option<DashboardId>,
+) -> Result<Vec<Report>> {
+    plane.estate().require_some(ctx, Noun::Report, Action::View).await?;
+    let mut all = rows(&mut plane.estate().store().read().await?, ctx.authority().ou_path()).await?;
+    all.retain(|found| {
+        (dashboard.is_none() || found.details.dashboard == dashboard)
+            && ctx.require(Noun::Report, Action::View, &found.ou_path, found.id.0).is_ok()
+    });
+    Ok(all)
+}
+
+pub async fn report_get(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Result<Report> {
+    let found = find(&mut plane.estate().store().read().await?, id).await?;
+    let found = found.ok_or_else(|| Error::not_found("report"))?;
+    plane.estate().require(ctx, Noun::Report, Action::View, &found.ou_path, id.0).await?;
+    Ok(found)
+}
+
+/// What a report names must be there and open to whoever names it.
+async fn check_references(plane: &Analytics, ctx: &OpCtx, details: &ReportDetails) -> Result<()> {
+    let mut faults = Faults::default();
+    if let Some(id) = details.dashboard
+        && dashboards::dashboard_get(plane, ctx, id).await.is_err()
+    {
+        faults.push("dashboard", "unknown", "is not a dashboard that this caller can see");
+    }
+    if let Some(id) = details.datasource
+        && ops::datasources::datasource_for_use(plane.estate(), ctx, id).await.is_err()
+    {
+        faults.push("datasource", "unknown", "is not a datasource that this caller can query");
+    }
+    faults.finish()
+}
+
+pub async fn report_create(plane: &Analytics, ctx: &OpCtx, details: ReportDetails) -> Result<Report> {
+    let estate = plane.estate();
+    estate.require_here(ctx, Noun::Report, Action::Manage).await?;
+    details.check()?;
+    check_references(plane, ctx, &details).await?;
+    let (id, now) = (estate.next::<ReportId>(ReportId::KIND).await?, estate.now());
+    let report = Report {
+        id,
+        ou: ctx.authority().ou(),
+        ou_path: ctx.authority().ou_path().to_owned(),
+        details,
+        created_at: now,
+        updated_at: now,
+    };
+    let copy = report.clone();
+    estate
+        .change(ctx, act("created", Noun::Report, id.0, &report.details.name), move |tx| {
+            Box::pin(async move {
+                tx.exec(
+                    "INSERT INTO reports (id, ou_id, dashboard_id, datasource_id, name, body, created_at, updated_at) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+                    args![
+                        copy.id,
+                        copy.ou,
+                        copy.details.dashboard,
+                        copy.details.datasource,
+                        &copy.details.name,
+                        copy.details.body()?,
+                        copy.created_at,
+                    ],
+                )
+                .await
+                .map(drop)
+            })
+        })
+        .await?;
+    Ok(report)
+}
+
+pub async fn report_update(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    id: ReportId,
+    change: impl FnOnce(&mut ReportDetails),
+) -> Result<Report> {
+    let estate = plane.estate();
+    let before = report_get(plane, ctx, id).await?;
+    estate.require(ctx, Noun::Report, Action::Manage, &before.ou_path, id.0).await?;
+    let mut after = before.clone();
+    change(&mut after.details);
+    after.details.check()?;
+    check_references(plane, ctx, &after.details).await?;
+    after.updated_at = estate.now();
+    let (copy, known) = (after.clone(), before.updated_at);
+    estate
+        .change(ctx, act("updated", Noun::Report, id.0, &after.details.name), move |tx| {
+            Box::pin(async move {
+                let changed = tx
+                    .exec(
+                        "UPDATE reports SET dashboard_id = $2, datasource_id = $3, name = $4, body = $5, \
+                         updated_at = $6 WHERE id = $1 AND updated_at = $7",
+                        args![
+                            id,
+                            copy.details.dashboard,
+                            copy.details.datasource,
+                            &copy.details.name,
+                            copy.details.body()?,
+                            copy.updated_at,
+                            known,
+                        ],
+                    )
+                    .await?;
+                if changed == 0 {
+                    return Err(Error::conflict(
+                        "changed",
+                        "somebody else changed the report just now; try again",
+                    ));
+                }
+                Ok(())
+            })
+        })
+        .await?;
+    Ok(after)
+}
+
+pub async fn report_delete(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Result<()> {
+    let found = report_get(plane, ctx, id).await?;
+    plane.estate().require(ctx, Noun::Report, Action::Manage, &found.ou_path, id.0).await?;
+    plane
+        .estate()
+        .change(ctx, act("deleted", Noun::Report, id.0, &found.details.name), move |tx| {
+            Box::pin(async move { tx.exec("DELETE FROM reports WHERE id = $1", args![id]).await.map(drop) })
+        })
+        .await
+}

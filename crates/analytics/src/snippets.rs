@@ -1,0 +1,228 @@
+//! SQL snippets: a name and the text that takes its place. A change that would make a cycle is refused.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use landreeve_core::datasource::SqlDialect;
+use landreeve_core::error::Faults;
+use landreeve_core::ids::{DatasourceId, OuId, SnippetId};
+use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_estate::args;
+use landreeve_estate::identity::ous::below;
+use landreeve_estate::store::{Conn, Row, Tx};
+
+use crate::Analytics;
+use crate::lang::{self, Snippets};
+use crate::options::{act, taken};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snippet {
+    pub id: SnippetId,
+    pub ou: OuId,
+    pub ou_path: String,
+    pub details: SnippetDetails,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SnippetDetails {
+    /// Unique in its unit.
+    pub name: String,
+    pub description: String,
+    pub sql: String,
+    /// Only says whose names an editor should offer.
+    pub datasource: Option<DatasourceId>,
+}
+
+const MOST: usize = 256 * 1_024;
+
+impl SnippetDetails {
+    fn check(&self, others: &[Snippet]) -> Result<()> {
+        let mut faults = Faults::default();
+        if self.name.is_empty() {
+            faults.push("name", "required", "is required");
+        } else if !lang::is_name(&self.name) || self.name.len() > 128 {
+            faults.push("name", "format", "must be letters, digits and _, and not begin with a digit");
+        }
+        if self.sql.len() > MOST {
+            faults.push("sql", "too_large", format!("must have at most {MOST} bytes"));
+        }
+        if self.sql.contains('\0') {
+            faults.push("sql", "format", "must not contain U+0000");
+        }
+        faults.finish()?;
+        let mut snippets = texts(others);
+        snippets.custom.insert(self.name.clone(), self.sql.clone());
+        // Expanding the snippet itself finds every cycle through it.
+        lang::analyse(&format!("[{}]", self.name), SqlDialect::Postgres, &snippets).map(drop).map_err(
+            |error| {
+                Error::invalid(
+                    error
+                        .faults
+                        .into_iter()
+                        .map(|fault| landreeve_core::Fault { field: "sql".to_owned(), ..fault })
+                        .collect(),
+                )
+            },
+        )
+    }
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT s.id, s.ou_id, o.path, s.name, s.description, s.body, s.datasource_id, s.created_at, \
+             s.updated_at FROM snippets s JOIN ous o ON o.id = s.ou_id ",
+            $rest
+        )
+    };
+}
+
+fn from_row(row: &Row) -> Result<Snippet> {
+    Ok(Snippet {
+        id: row.id(0)?,
+        ou: row.id(1)?,
+        ou_path: row.text(2)?,
+        details: SnippetDetails {
+            name: row.text(3)?,
+            description: row.text(4)?,
+            sql: row.text(5)?,
+            datasource: row.id_opt(6)?,
+        },
+        created_at: row.time(7)?,
+        updated_at: row.time(8)?,
+    })
+}
+
+/// Every snippet in the subtree, without a permission check: for the plane itself.
+pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Snippet>> {
+    let rows = conn
+        .all(select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY s.name, s.id"), args![path, below(path)])
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// The snippets of one unit: SQL resolves names in its own unit only.
+pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Snippet>> {
+    conn.all(select!("WHERE s.ou_id = $1 ORDER BY s.name"), args![ou]).await?.iter().map(from_row).collect()
+}
+
+pub(crate) fn texts(snippets: &[Snippet]) -> Snippets {
+    let custom: BTreeMap<String, String> =
+        snippets.iter().map(|snippet| (snippet.details.name.clone(), snippet.details.sql.clone())).collect();
+    Snippets { custom, builtin: BTreeMap::new() }
+}
+
+pub async fn snippet_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Snippet>> {
+    plane.estate().require_some(ctx, Noun::Snippet, Action::View).await?;
+    let mut all = rows(&mut plane.estate().store().read().await?, ctx.authority().ou_path()).await?;
+    all.retain(|found| ctx.require(Noun::Snippet, Action::View, &found.ou_path, found.id.0).is_ok());
+    Ok(all)
+}
+
+pub async fn snippet_get(plane: &Analytics, ctx: &OpCtx, id: SnippetId) -> Result<Snippet> {
+    let found = find(&mut plane.estate().store().read().await?, id).await?;
+    let found = found.ok_or_else(|| Error::not_found("snippet"))?;
+    plane.estate().require(ctx, Noun::Snippet, Action::View, &found.ou_path, id.0).await?;
+    Ok(found)
+}
+
+async fn find(conn: &mut Conn, id: SnippetId) -> Result<Option<Snippet>> {
+    conn.opt(select!("WHERE s.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
+}
+
+/// The snippets that the text of this one names itself.
+pub async fn snippet_uses(plane: &Analytics, snippet: &Snippet) -> Result<Vec<SnippetId>> {
+    let others = of_unit(&mut plane.estate().store().read().await?, snippet.ou).await?;
+    let usage = lang::analyse(&snippet.details.sql, SqlDialect::Postgres, &texts(&others));
+    let named = usage.map(|usage| usage.direct_snippets).unwrap_or_default();
+    Ok(others.iter().filter(|other| named.contains(&other.details.name)).map(|other| other.id).collect())
+}
+
+pub async fn snippet_create(plane: &Analytics, ctx: &OpCtx, details: SnippetDetails) -> Result<Snippet> {
+    let estate = plane.estate();
+    estate.require_here(ctx, Noun::Snippet, Action::Manage).await?;
+    let (id, now) = (estate.next::<SnippetId>(SnippetId::KIND).await?, estate.now());
+    let snippet = Snippet {
+        id,
+        ou: ctx.authority().ou(),
+        ou_path: ctx.authority().ou_path().to_owned(),
+        details,
+        created_at: now,
+        updated_at: now,
+    };
+    let copy = snippet.clone();
+    estate
+        .change(ctx, act("created", Noun::Snippet, id.0, &snippet.details.name), move |tx| {
+            Box::pin(async move {
+                copy.details.check(&of_unit(tx, copy.ou).await?)?;
+                insert(tx, &copy).await
+            })
+        })
+        .await
+        .map_err(|error| taken(error, "name"))?;
+    Ok(snippet)
+}
+
+async fn insert(tx: &mut Tx, snippet: &Snippet) -> Result<()> {
+    tx.exec(
+        "INSERT INTO snippets (id, ou_id, name, description, body, datasource_id, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+        args![
+            snippet.id,
+            snippet.ou,
+            &snippet.details.name,
+            &snippet.details.description,
+            &snippet.details.sql,
+            snippet.details.datasource,
+            snippet.created_at,
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+pub async fn snippet_update(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    id: SnippetId,
+    change: impl FnOnce(&mut SnippetDetails) + Send + 'static,
+) -> Result<Snippet> {
+    let estate = plane.estate();
+    let before = snippet_get(plane, ctx, id).await?;
+    estate.require(ctx, Noun::Snippet, Action::Manage, &before.ou_path, id.0).await?;
+    let now = estate.now();
+    estate
+        .change(ctx, act("updated", Noun::Snippet, id.0, &before.details.name), move |tx| {
+            Box::pin(async move {
+                let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("snippet"))?;
+                change(&mut found.details);
+                let mut others = of_unit(tx, found.ou).await?;
+                others.retain(|other| other.id != id);
+                found.details.check(&others)?;
+                found.updated_at = now;
+                let details = &found.details;
+                tx.exec(
+                    "UPDATE snippets SET name = $2, description = $3, body = $4, datasource_id = $5, \
+                     updated_at = $6 WHERE id = $1",
+                    args![id, &details.name, &details.description, &details.sql, details.datasource, now],
+                )
+                .await?;
+                Ok(found)
+            })
+        })
+        .await
+        .map_err(|error| taken(error, "name"))
+}
+
+pub async fn snippet_delete(plane: &Analytics, ctx: &OpCtx, id: SnippetId) -> Result<()> {
+    let found = snippet_get(plane, ctx, id).await?;
+    plane.estate().require(ctx, Noun::Snippet, Action::Manage, &found.ou_path, id.0).await?;
+    plane
+        .estate()
+        .change(ctx, act("deleted", Noun::Snippet, id.0, &found.details.name), move |tx| {
+            Box::pin(async move { tx.exec("DELETE FROM snippets WHERE id = $1", args![id]).await.map(drop) })
+        })
+        .await
+}

@@ -1,0 +1,187 @@
+//! What the plane keeps as JSON: the input and output of an execution, the settings of dashboards, reports and
+//! filters. Every shape has a version and one fixture per version for ever. None of these types reaches a face.
+
+use serde::{Deserialize, Serialize};
+
+use crate::lang::{InputParameters, Scalar};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredQuery {
+    pub version: u32,
+    pub datasource: i64,
+    pub report: Option<i64>,
+    /// Expanded already: parameters are literals.
+    pub sql: String,
+    /// The zone in which instants are shown.
+    pub zone: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredResult {
+    pub version: u32,
+    pub columns: u64,
+    pub rows: u64,
+    pub bytes: u64,
+    pub zone: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum StoredScalar {
+    Boolean(bool),
+    Number(serde_json::Number),
+    Text(String),
+}
+
+impl From<&Scalar> for StoredScalar {
+    fn from(scalar: &Scalar) -> StoredScalar {
+        match scalar {
+            Scalar::Text(text) => StoredScalar::Text(text.clone()),
+            Scalar::Boolean(value) => StoredScalar::Boolean(*value),
+            // Digits that are no JSON number stay text, which the language reads as a number all the same.
+            Scalar::Number(digits) => serde_json::from_str(digits)
+                .map_or_else(|_| StoredScalar::Text(digits.clone()), StoredScalar::Number),
+        }
+    }
+}
+
+impl From<StoredScalar> for Scalar {
+    fn from(stored: StoredScalar) -> Scalar {
+        match stored {
+            StoredScalar::Boolean(value) => Scalar::Boolean(value),
+            StoredScalar::Number(number) => Scalar::Number(number.to_string()),
+            StoredScalar::Text(text) => Scalar::Text(text),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StoredParameters {
+    pub timerange: Option<String>,
+    pub aggregation: Option<String>,
+    pub tz: Option<String>,
+    pub filters: Vec<(String, Vec<StoredScalar>)>,
+}
+
+impl From<&InputParameters> for StoredParameters {
+    fn from(inputs: &InputParameters) -> StoredParameters {
+        let values = |values: &Vec<Scalar>| values.iter().map(StoredScalar::from).collect();
+        StoredParameters {
+            timerange: inputs.timerange.clone(),
+            aggregation: inputs.aggregation.clone(),
+            tz: inputs.tz.clone(),
+            filters: inputs.filters.iter().map(|(name, chosen)| (name.clone(), values(chosen))).collect(),
+        }
+    }
+}
+
+impl From<StoredParameters> for InputParameters {
+    fn from(stored: StoredParameters) -> InputParameters {
+        let filters = stored
+            .filters
+            .into_iter()
+            .map(|(name, values)| (name, values.into_iter().map(Scalar::from).collect()))
+            .collect();
+        InputParameters {
+            timerange: stored.timerange,
+            aggregation: stored.aggregation,
+            tz: stored.tz,
+            filters,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredDashboard {
+    pub version: u32,
+    pub description: Option<String>,
+    pub zone_rule: String,
+    pub fixed_zone: Option<String>,
+    pub allowed_zones: Vec<String>,
+    pub parameters: StoredParameters,
+    pub page_width: u32,
+    pub layout: Vec<StoredBox>,
+    pub color_scheme: String,
+    pub apply_immediately: bool,
+    pub aggregations: Vec<String>,
+    pub filter_order: Vec<String>,
+    pub hidden: Vec<String>,
+    pub locked: bool,
+    pub floating: bool,
+    pub automatic_update: bool,
+    pub thumbnail: bool,
+    pub prewarm: bool,
+    pub refresh_minutes: u32,
+    pub refresh_anchor: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredBox {
+    pub kind: String,
+    pub id: String,
+    pub row: i64,
+    pub column: i64,
+    pub width: i64,
+    pub height: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredReport {
+    pub version: u32,
+    pub description: Option<String>,
+    pub sql: String,
+    pub chart_type: Option<String>,
+    /// Any JSON object, kept as it came.
+    pub chart: serde_json::Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredFilter {
+    pub version: u32,
+    pub name: String,
+    pub description: Option<String>,
+    pub control: String,
+    pub value_type: String,
+    pub multiple: bool,
+    pub source: Option<String>,
+    pub sql: Option<String>,
+    /// (value, label)
+    pub options: Vec<(StoredScalar, Option<String>)>,
+    pub default: Vec<StoredScalar>,
+    /// `None`: every aggregation but `all_time`.
+    pub aggregations: Option<Vec<String>>,
+}
+
+/// What a drop-down's static SQL last gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredOptions {
+    pub version: u32,
+    pub options: Vec<(StoredScalar, Option<String>)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Version 1 of each, as it was written first. Never change a line; add new ones.
+    const QUERY_V1: &str = r#"{"version":1,"datasource":3,"report":null,"sql":"select 1","zone":"UTC"}"#;
+    const RESULT_V1: &str = r#"{"version":1,"columns":1,"rows":1,"bytes":400,"zone":"Europe/Berlin"}"#;
+    const FILTER_V1: &str = r#"{"version":1,"name":"Country","description":null,"control":"dropdown","value_type":"text","multiple":true,"source":"manual","sql":null,"options":[["DE","Germany"],["FR",null]],"default":["DE"],"aggregations":null}"#;
+    const REPORT_V1: &str =
+        r#"{"version":1,"description":null,"sql":"select 1","chart_type":"table","chart":{"a":[1,2]}}"#;
+    const DASHBOARD_V1: &str = r#"{"version":1,"description":null,"zone_rule":"fixed","fixed_zone":"Europe/Berlin","allowed_zones":[],"parameters":{"timerange":"1~2","aggregation":"day","tz":null,"filters":[["country",["DE",1,true]]]},"page_width":1600,"layout":[{"kind":"report","id":"8","row":0,"column":0,"width":6,"height":4}],"color_scheme":"scheme_1","apply_immediately":true,"aggregations":["day"],"filter_order":[],"hidden":[],"locked":false,"floating":false,"automatic_update":true,"thumbnail":true,"prewarm":false,"refresh_minutes":1440,"refresh_anchor":"15:42"}"#;
+
+    fn comes_back<T: Serialize + for<'a> Deserialize<'a>>(text: &str) {
+        let stored: T = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&stored).unwrap(), text);
+    }
+
+    #[test]
+    fn what_was_kept_can_still_be_read() {
+        comes_back::<StoredQuery>(QUERY_V1);
+        comes_back::<StoredResult>(RESULT_V1);
+        comes_back::<StoredFilter>(FILTER_V1);
+        comes_back::<StoredReport>(REPORT_V1);
+        comes_back::<StoredDashboard>(DASHBOARD_V1);
+    }
+}

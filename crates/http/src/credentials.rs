@@ -1,0 +1,198 @@
+//! Reads what a request presents as a credential. Whether it holds is for others to say.
+//!
+//! What must not enter: knowledge of a dialect's scheme names, and anything that logs or prints a secret.
+
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE};
+use landreeve_core::Secret;
+
+/// Bounds, so that what is hashed and compared later has one too.
+pub const MAX_SCHEME: usize = 32;
+pub const MAX_NAME: usize = 256;
+pub const MAX_PASSWORD: usize = 1_024;
+/// A Kerberos ticket with many groups is the longest that comes.
+pub const MAX_TOKEN: usize = 24 * 1_024;
+pub const MAX_COOKIE: usize = 4 * 1_024;
+
+/// Clients leave the padding out, or get the last bits wrong.
+const BASIC: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// The `Authorization` header of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// No header, or an empty one.
+    None,
+    Basic {
+        name: String,
+        password: Secret,
+    },
+    /// Any other scheme, its name in lower case.
+    Scheme {
+        scheme: String,
+        token: Secret,
+    },
+    /// Something that cannot be a credential: several headers, no token, bad base64, too long.
+    Malformed,
+}
+
+impl Credential {
+    pub fn from_headers(headers: &HeaderMap) -> Credential {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Credential::None,
+            (Some(value), None) => Credential::parse(value.as_bytes()),
+            (Some(_), Some(_)) => Credential::Malformed,
+        }
+    }
+
+    pub fn parse(value: &[u8]) -> Credential {
+        let value = value.trim_ascii();
+        if value.is_empty() {
+            return Credential::None;
+        }
+        parse(value).unwrap_or(Credential::Malformed)
+    }
+}
+
+fn parse(value: &[u8]) -> Option<Credential> {
+    let end = value.iter().position(u8::is_ascii_whitespace)?;
+    let (scheme, token) = value.split_at(end);
+    let token = token.trim_ascii();
+    let scheme = std::str::from_utf8(scheme).ok()?;
+    let scheme_ok = scheme.len() <= MAX_SCHEME && scheme.bytes().all(|byte| byte.is_ascii_graphic());
+    if !scheme_ok || token.is_empty() || token.len() > MAX_TOKEN {
+        return None;
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        return basic(token);
+    }
+    let printable = token.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+    let token = std::str::from_utf8(token).ok().filter(|_| printable)?;
+    Some(Credential::Scheme { scheme: scheme.to_ascii_lowercase(), token: Secret::new(token) })
+}
+
+fn basic(token: &[u8]) -> Option<Credential> {
+    let decoded = BASIC.decode(token).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let (name, rest) = decoded.split_at(colon);
+    let password = rest.get(1..)?;
+    if name.len() > MAX_NAME || password.len() > MAX_PASSWORD {
+        return None;
+    }
+    // One decision for both halves: a client uses one character set.
+    let (name, password) = match (std::str::from_utf8(name), std::str::from_utf8(password)) {
+        (Ok(name), Ok(password)) => (name.to_owned(), password.to_owned()),
+        _ => (latin1(name), latin1(password)),
+    };
+    if name.chars().any(char::is_control) {
+        return None;
+    }
+    Some(Credential::Basic { name, password: Secret::new(password) })
+}
+
+/// Older clients send Latin-1, whose bytes are the first 256 code points.
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// A cookie's value. Of several with the name the first counts, as the more specific path comes first.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|line| line.split(';')).find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        let value = value.trim();
+        let value = value.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')).unwrap_or(value);
+        (key.trim() == name && value.len() <= MAX_COOKIE).then_some(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    fn basic_of(name: &str, password: &str) -> Credential {
+        Credential::Basic { name: name.into(), password: Secret::new(password) }
+    }
+
+    fn scheme_of(scheme: &str, token: &str) -> Credential {
+        Credential::Scheme { scheme: scheme.into(), token: Secret::new(token) }
+    }
+
+    #[test]
+    fn reads_every_form_that_clients_send() {
+        let cases: [(&[u8], Credential); 15] = [
+            (b"", Credential::None),
+            (b"   ", Credential::None),
+            (b"Basic YWRtaW46cGFzczp3b3Jk", basic_of("admin", "pass:word")),
+            (b"  basic   YWRtaW46  ", basic_of("admin", "")),
+            (b"BASIC YTpi", basic_of("a", "b")),
+            (b"Basic YTpiYw", basic_of("a", "bc")),
+            (b"Basic YTpiYw==", basic_of("a", "bc")),
+            (b"Basic YTr8", basic_of("a", "\u{fc}")),
+            (b"Basic YTrDvA==", basic_of("a", "\u{fc}")),
+            (b"Basic bm9jb2xvbg==", Credential::Malformed),
+            (b"Basic !!!!", Credential::Malformed),
+            (b"Basic", Credential::Malformed),
+            (b"Bearer  abc.def ", scheme_of("bearer", "abc.def")),
+            (b"Api\tkey", scheme_of("api", "key")),
+            (b"Bearer a\xffb", Credential::Malformed),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Credential::parse(text), expected, "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn several_headers_and_long_ones_are_malformed() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(Credential::from_headers(&headers), Credential::None);
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
+        assert_eq!(Credential::from_headers(&headers), scheme_of("bearer", "a"));
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
+        assert_eq!(Credential::from_headers(&headers), Credential::Malformed);
+        let long = format!("Bearer {}", "x".repeat(MAX_TOKEN + 1));
+        assert_eq!(Credential::parse(long.as_bytes()), Credential::Malformed);
+    }
+
+    #[test]
+    fn a_debug_print_shows_no_secret() {
+        let printed = format!("{:?}", Credential::parse(b"Basic YWRtaW46aHVudGVyMg=="));
+        assert!(printed.contains("admin") && !printed.contains("hunter2"));
+    }
+
+    #[test]
+    fn finds_cookies() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, HeaderValue::from_static("a=1; JSESSIONID=\"abc\";b"));
+        headers.append(COOKIE, HeaderValue::from_static("c=3=4; JSESSIONID=later"));
+        assert_eq!(cookie(&headers, "JSESSIONID"), Some("abc"));
+        assert_eq!(cookie(&headers, "c"), Some("3=4"));
+        assert_eq!(cookie(&headers, "b"), None);
+        assert_eq!(cookie(&headers, "ESSIONID"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(value in proptest::collection::vec(any::<u8>(), 0..200), basic in any::<bool>()) {
+            let mut text = if basic { b"Basic ".to_vec() } else { Vec::new() };
+            text.extend(value);
+            let _ = Credential::parse(&text);
+        }
+
+        #[test]
+        fn what_a_client_encodes_is_read_back(name in "[^:\\p{Cc}]{0,40}", password in "\\PC{0,60}") {
+            let token = BASIC.encode(format!("{name}:{password}"));
+            let read = Credential::parse(format!("Basic {token}").as_bytes());
+            prop_assert_eq!(read, basic_of(&name, &password));
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The layer that every face's routes run in: request id, access log, metrics, panic guard, and the one place where
+//! an error becomes a response.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use landreeve_core::{Error, ErrorKind, Random, random};
+use tokio::time::Instant;
+use tower::{Layer, Service};
+use tracing::{Instrument as _, error, info, info_span, warn};
+use uuid::Uuid;
+
+use crate::failure::{Failed, Failure, code, no_method, no_route};
+use crate::listener::Inbound;
+
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Where a request comes from. An extension of every request, and an extractor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Absent only when no listener stands in front, as in a unit test.
+    pub address: Option<IpAddr>,
+    pub request_id: Uuid,
+}
+
+/// What a renderer may know of the request that failed.
+#[derive(Debug, Clone)]
+pub struct FaceRequest {
+    pub method: Method,
+    /// The address as it came in, prefix included.
+    pub uri: Uri,
+    pub accept: Option<HeaderValue>,
+    pub origin: Origin,
+}
+
+/// Turns an error into the dialect's own body. The cause of an internal error has been taken out before.
+pub type Render = fn(&Error, &FaceRequest) -> Response;
+
+/// One dialect's outside. `wrap` its finished router and mount the result.
+#[derive(Clone)]
+pub struct Face {
+    /// In logs and metrics.
+    name: &'static str,
+    render: Render,
+    random: Arc<dyn Random>,
+}
+
+impl Face {
+    pub fn new(name: &'static str, random: Arc<dyn Random>, render: Render) -> Face {
+        Face { name, render, random }
+    }
+
+    /// Adds the fallbacks for unknown paths and methods, and the layer. Layers that the router has already, such as
+    /// [`crate::csrf::Csrf`], run inside and may fail with a [`Failure`].
+    pub fn wrap(&self, router: Router) -> Router {
+        router.fallback(no_route).method_not_allowed_fallback(no_method).layer(EdgeLayer(self.clone()))
+    }
+
+    fn render(&self, failed: &Error, facts: &FaceRequest) -> Response {
+        match failed.kind {
+            ErrorKind::Internal => error!(code = failed.code, cause = %failed.message, "internal error"),
+            ErrorKind::Unavailable => warn!(code = failed.code, cause = %failed.message, "unavailable"),
+            _ => {}
+        }
+        let mut response = if failed.kind == ErrorKind::Internal {
+            let message = format!(
+                "an internal error; the server's log has its cause under request {}",
+                facts.origin.request_id
+            );
+            (self.render)(&Error::new(ErrorKind::Internal, failed.code, message), facts)
+        } else {
+            (self.render)(failed, facts)
+        };
+        if failed.code == code::METHOD_NOT_ALLOWED {
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        }
+        if let Some(wait) = failed.retry_after {
+            // Whole seconds, and never zero: "at once" is not what was meant.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().entry(RETRY_AFTER).or_insert_with(|| HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Origin {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Origin, Failure> {
+        let found = parts.extensions.get::<Origin>().copied();
+        found.ok_or_else(|| Failure(Error::internal("the router is not wrapped by a face")))
+    }
+}
+
+#[derive(Clone)]
+struct EdgeLayer(Face);
+
+impl<S> Layer<S> for EdgeLayer {
+    type Service = Edge<S>;
+
+    fn layer(&self, inner: S) -> Edge<S> {
+        Edge { inner, face: self.0.clone() }
+    }
+}
+
+#[derive(Clone)]
+struct Edge<S> {
+    inner: S,
+    face: Face,
+}
+
+impl<S> Service<Request<Body>> for Edge<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let face = self.face.clone();
+        let facts = face.facts(&request);
+        let client_id = client_id(&request);
+        request.extensions_mut().insert(facts.origin);
+        let access = Access { face: face.name, facts, client_id, started: Instant::now(), done: false };
+        let span = info_span!("request", id = %access.facts.origin.request_id, face = face.name);
+        // `call` itself may panic too, so it happens under the guard.
+        let answer =
+            span.in_scope(|| std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request))));
+        Box::pin(async move { Ok(finish(&face, access, answer).await) }.instrument(span))
+    }
+}
+
+type Caught<T> = Result<T, Box<dyn Any + Send>>;
+
+async fn finish<F>(face: &Face, mut access: Access, answer: Caught<F>) -> Response
+where
+    F: Future<Output = Result<Response, Infallible>>,
+{
+    let result = match answer {
+        Ok(future) => AssertUnwindSafe(future).catch_unwind().await,
+        Err(panic) => Err(panic),
+    };
+    let mut failed_code = None;
+    let mut response = match result {
+        Ok(Ok(mut response)) => match response.extensions_mut().remove::<Failed>() {
+            None => response,
+            Some(Failed(error)) => {
+                failed_code = Some(error.code);
+                let mut rendered = face.render(&error, &access.facts);
+                keep_headers(&response, &mut rendered);
+                rendered
+            }
+        },
+        Ok(Err(never)) => match never {},
+        Err(panic) => {
+            let error = Error::internal(format!("a handler panicked: {}", panic_text(panic.as_ref())));
+            failed_code = Some(error.code);
+            face.render(&error, &access.facts)
+        }
+    };
+    if let Ok(id) = HeaderValue::from_str(&access.facts.origin.request_id.to_string()) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    access.finish(response.status(), failed_code);
+    response
+}
+
+/// What was put on the placeholder on its way (`Allow`, a cookie to clear) stays.
+fn keep_headers(placeholder: &Response, rendered: &mut Response) {
+    for (name, value) in placeholder.headers() {
+        let of_the_body = name == CONTENT_LENGTH || name == CONTENT_TYPE;
+        if !of_the_body && (name == ALLOW || !rendered.headers().contains_key(name)) {
+            rendered.headers_mut().append(name, value.clone());
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words")
+}
+
+/// The client's own request id: written to the log to find a request by, and used for nothing.
+fn client_id(request: &Request<Body>) -> Option<HeaderValue> {
+    let id = request.headers().get(X_REQUEST_ID)?;
+    let text = id.to_str().ok()?;
+    let valid = (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    valid.then(|| id.clone())
+}
+
+impl Face {
+    fn facts(&self, request: &Request<Body>) -> FaceRequest {
+        let inbound = request.extensions().get::<Inbound>();
+        FaceRequest {
+            method: request.method().clone(),
+            uri: inbound.map_or_else(|| request.uri().clone(), |inbound| inbound.uri.clone()),
+            accept: request.headers().get(ACCEPT).cloned(),
+            origin: Origin {
+                address: inbound.map(|inbound| inbound.peer.ip()),
+                request_id: random::uuid(self.random.as_ref()),
+            },
+        }
+    }
+}
+
+/// Writes the access line and the metrics, also for a request whose client went away before the answer.
+struct Access {
+    face: &'static str,
+    facts: FaceRequest,
+    client_id: Option<HeaderValue>,
+    started: Instant,
+    done: bool,
+}
+
+impl Access {
+    fn finish(&mut self, status: StatusCode, code: Option<&'static str>) {
+        self.done = true;
+        self.count(status.as_str().to_owned());
+        info!(
+            target: "access",
+            method = %self.facts.method,
+            // The query may hold values that are nobody's business.
+            path = self.facts.uri.path(),
+            status = status.as_u16(),
+            ms = self.started.elapsed().as_secs_f64() * 1_000.0,
+            address = self.facts.origin.address.map(tracing::field::display),
+            client_id = self.client_id(),
+            error = code,
+            "answered"
+        );
+    }
+
+    fn client_id(&self) -> Option<&str> {
+        self.client_id.as_ref().and_then(|id| id.to_str().ok())
+    }
+
+    fn count(&self, status: String) {
+        let method = method_label(&self.facts.method);
+        metrics::counter!(
+            "landreeve_http_requests_total", "face" => self.face, "method" => method, "status" => status
+        )
+        .increment(1);
+        metrics::histogram!("landreeve_http_request_seconds", "face" => self.face)
+            .record(self.started.elapsed().as_secs_f64());
+    }
+}
+
+impl Drop for Access {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        self.count("gone".to_owned());
+        info!(
+            target: "access",
+            method = %self.facts.method,
+            path = self.facts.uri.path(),
+            ms = self.started.elapsed().as_secs_f64() * 1_000.0,
+            client_id = self.client_id(),
+            "the client went away"
+        );
+    }
+}
+
+/// A client may invent methods; a metric's labels must stay few.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}

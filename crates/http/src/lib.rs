@@ -1,0 +1,70 @@
+//! What every face and the server share of HTTP: listeners and their limits, the layer around a face, credentials,
+//! bodies read with all their faults, cursors, references, health.
+//!
+//! A face is written against it like this:
+//! - handlers return [`Outcome`]; `?` on any `core::Result` makes a [`Failure`], and the face's [`Render`] function,
+//!   its one table from error kinds to statuses and bodies, is called in one place, with what it may know of the
+//!   request ([`FaceRequest`]);
+//! - the extractors of [`extract`] fail the same way, and so do unknown paths and methods, a panic, and [`csrf`];
+//! - [`Origin`] (peer address, request id) is an extractor, for the call that checks the credential;
+//! - the face's last act is [`Face::wrap`] around its router. The server mounts the result under the face's prefix
+//!   or on a listener of its own, and adds [`compress::layer`] outside.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use axum::{Json, Router, response::{IntoResponse, Response}, routing::get};
+//! use http::{HeaderMap, StatusCode};
+//! use landreeve_core::{Error, ErrorKind, Random};
+//! use landreeve_http::body::{NullIs, Rules, Unknown, json_object, read_object};
+//! use landreeve_http::extract::{Body, Path};
+//! use landreeve_http::{Credential, Face, FaceRequest, Origin, Outcome, code};
+//!
+//! // error.rs: the one table, exhaustive, exceptions by code first
+//! fn render(error: &Error, _request: &FaceRequest) -> Response {
+//!     let status = match (error.kind, error.code) {
+//!         (_, code::INVALID_JSON) => StatusCode::BAD_REQUEST,
+//!         (ErrorKind::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
+//!         // … every other kind …
+//!         _ => StatusCode::INTERNAL_SERVER_ERROR,
+//!     };
+//!     (status, Json(serde_json::json!({ "error": error.message }))).into_response()
+//! }
+//!
+//! // thing.rs
+//! async fn create(headers: HeaderMap, origin: Origin, Path(_id): Path<String>, Body(body): Body) -> Outcome {
+//!     let _credential = Credential::from_headers(&headers); // caller.rs makes an `OpCtx` of it and of `origin`
+//!     let rules = Rules { null: NullIs::Absent, unknown: Unknown::Ignore };
+//!     let (name, port) = read_object(&json_object(&body)?, "", rules, |body| {
+//!         let name = body.required("name", |f| f.text(1..=255));
+//!         (name, body.optional("port", |f| f.int(1..=65_535)).value())
+//!     })?;
+//!     Ok((StatusCode::CREATED, format!("{name} {port:?} {}", origin.request_id)).into_response())
+//! }
+//!
+//! pub fn router(random: Arc<dyn Random>) -> Router {
+//!     let routes = Router::new().route("/things/{id}", get(|| async { "thing" }).post(create));
+//!     Face::new("example", random, render).wrap(routes)
+//! }
+//! ```
+//!
+//! What must not enter: the name of a dialect, an error kind's status, a store, a use case.
+
+pub mod body;
+pub mod compress;
+pub mod credentials;
+pub mod csrf;
+pub mod cursor;
+pub mod extract;
+pub mod face;
+pub mod failure;
+pub mod health;
+pub mod limits;
+pub mod listener;
+pub mod negotiate;
+pub mod openapi;
+
+pub use credentials::Credential;
+pub use face::{Face, FaceRequest, Origin, Render};
+pub use failure::{Failure, Outcome, code};
+pub use limits::{BodyLimits, Limits, LiveLimits};
+pub use listener::{ListenOptions, Listener, Stop, TlsFiles};

@@ -1,0 +1,189 @@
+//! One connection: its handshake, its requests, its end.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::Uri;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+use tracing::debug;
+
+use super::stream::{Stream, Transport};
+use crate::limits::{Limits, LiveLimits};
+
+/// What the listener knows of a request; an extension of every request it passes on.
+#[derive(Debug, Clone)]
+pub struct Inbound {
+    pub peer: SocketAddr,
+    /// The address as it came in, before any prefix was taken off.
+    pub uri: Uri,
+    pub limits: Arc<Limits>,
+}
+
+pub(super) struct Connection {
+    pub(super) peer: SocketAddr,
+    pub(super) limits: Arc<Limits>,
+    pub(super) live: LiveLimits,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) drain: CancellationToken,
+}
+
+/// Requests of one connection.
+#[derive(Debug, Default)]
+struct Activity {
+    running: AtomicUsize,
+    started: AtomicUsize,
+}
+
+struct Running(Arc<Activity>);
+
+impl Activity {
+    fn begin(self: &Arc<Activity>) -> Running {
+        self.started.fetch_add(1, Ordering::Relaxed);
+        self.running.fetch_add(1, Ordering::AcqRel);
+        Running(self.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Connection {
+    pub(super) async fn run(self, socket: TcpStream, router: Router) {
+        let drain = self.drain.clone();
+        let transport = tokio::select! {
+            transport = self.handshake(socket) => transport,
+            // Nobody has asked anything yet.
+            () = drain.cancelled() => None,
+        };
+        if let Some(transport) = transport {
+            self.requests(transport, router).await;
+        }
+    }
+
+    async fn handshake(&self, socket: TcpStream) -> Option<Transport> {
+        let Some(config) = &self.tls else { return Some(Transport::Plain(socket)) };
+        let accepted =
+            timeout(self.limits.handshake_time, TlsAcceptor::from(config.clone()).accept(socket)).await;
+        match accepted {
+            Ok(Ok(stream)) => return Some(Transport::Tls(Box::new(stream))),
+            Ok(Err(error)) => debug!(peer = %self.peer, %error, "TLS handshake failed"),
+            Err(_) => debug!(peer = %self.peer, "TLS handshake took too long"),
+        }
+        None
+    }
+
+    async fn requests(self, transport: Transport, router: Router) {
+        let activity = Arc::new(Activity::default());
+        let stream = Stream::new(transport, self.limits.header_time, self.limits.write_stall);
+        let service = service_fn(|mut request: http::Request<Incoming>| {
+            let running = activity.begin();
+            let inbound = Inbound { peer: self.peer, uri: request.uri().clone(), limits: self.live.get() };
+            request.extensions_mut().insert(inbound);
+            let response = router.clone().call(request.map(Body::new));
+            async move {
+                let response = response.await;
+                response.map(|response| held(response, running))
+            }
+        });
+        let builder = builder(&self.limits);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut draining = false;
+        let mut idle = tokio::time::interval(self.limits.idle_time);
+        idle.reset();
+        let mut quiet_since = None;
+        loop {
+            tokio::select! {
+                result = connection.as_mut() => {
+                    if let Err(error) = result {
+                        debug!(peer = %self.peer, %error, "connection ended");
+                    }
+                    return;
+                }
+                () = self.drain.cancelled(), if !draining => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                _ = idle.tick() => {
+                    if activity.running.load(Ordering::Acquire) > 0 {
+                        quiet_since = None;
+                        continue;
+                    }
+                    let started = activity.started.load(Ordering::Relaxed);
+                    if draining && quiet_since == Some(started) {
+                        // Told to go away a whole idle time ago, without a request since: it will not go by itself.
+                        return;
+                    }
+                    if quiet_since == Some(started) {
+                        draining = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    quiet_since = Some(started);
+                }
+            }
+        }
+    }
+}
+
+/// A request runs until the last byte of its response has been taken.
+fn held(response: Response, running: Running) -> Response {
+    response.map(|body| Body::new(HeldBody { body, _running: running }))
+}
+
+struct HeldBody {
+    body: Body,
+    _running: Running,
+}
+
+impl http_body::Body for HeldBody {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        std::pin::Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_time)
+        .max_buf_size(limits.header_bytes.max(Limits::MIN_HEADER_BYTES));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(limits.streams)
+        .keep_alive_interval(limits.idle_time)
+        .keep_alive_timeout(limits.header_time);
+    builder
+}

@@ -1,0 +1,213 @@
+//! Accepts connections and serves a router on them, within limits, until it is told to stop.
+//!
+//! What must not enter: routes, and anything that looks into a request's path or body.
+
+mod connection;
+mod stream;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use landreeve_core::{Error, Result};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+pub use self::connection::Inbound;
+pub use self::tls::{Tls, TlsFiles};
+use crate::limits::{Limits, LiveLimits};
+
+#[derive(Debug, Clone)]
+pub struct ListenOptions {
+    pub address: SocketAddr,
+    /// Without it the listener speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    pub limits: LiveLimits,
+}
+
+/// When to stop. `drain` ends accepting and lets requests finish; `abort` ends those too.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    pub drain: CancellationToken,
+    pub abort: CancellationToken,
+}
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that had to be cut because their requests did not end in time.
+    pub cut_off: usize,
+}
+
+/// A bound socket. Requests are queued by the system from here on and answered once `serve` runs.
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    tls: Option<Arc<Tls>>,
+    limits: LiveLimits,
+}
+
+impl Listener {
+    pub async fn bind(options: ListenOptions) -> Result<Listener> {
+        let tls = options.tls.map(Tls::load).transpose()?.map(Arc::new);
+        let failed = |error: io::Error| {
+            Error::unavailable("listen", format!("cannot listen on {}: {error}", options.address))
+        };
+        let socket = TcpListener::bind(options.address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Listener { socket, address, tls, limits: options.limits })
+    }
+
+    /// The real address, with the port the system chose when 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// For reloading the certificate while `serve` runs.
+    pub fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
+    }
+
+    /// Runs until `stop` and until the last connection has ended.
+    pub async fn serve(self, router: Router, stop: Stop) -> Drained {
+        let connections = TaskTracker::new();
+        let slots = Arc::new(Slots::default());
+        // Cut by the second signal or by the end of the drain, whichever comes first.
+        let cut = stop.abort.child_token();
+        let served = async {
+            loop {
+                let limits = slots.free(&self.limits).await;
+                let Some((socket, peer)) = accept(&self.socket).await else { continue };
+                let connection = connection::Connection {
+                    peer,
+                    limits,
+                    live: self.limits.clone(),
+                    tls: self.tls.as_ref().map(|tls| tls.current()),
+                    drain: stop.drain.clone(),
+                };
+                let slot = slots.take();
+                let (router, cut) = (router.clone(), cut.clone());
+                connections.spawn(async move {
+                    let _slot = slot;
+                    tokio::select! {
+                        () = connection.run(socket, router) => {}
+                        () = cut.cancelled() => {}
+                    }
+                });
+            }
+        };
+        tokio::select! {
+            () = stop.drain.cancelled() => {}
+            () = stop.abort.cancelled() => {}
+            () = served => {}
+        }
+        // Closing the socket here refuses newcomers at once, so that a balancer moves on.
+        drop(self.socket);
+        connections.close();
+        let cut_off = finish(&connections, &slots, &stop, &cut, &self.limits.get()).await;
+        info!(address = %self.address, cut_off, "listener stopped");
+        Drained { cut_off }
+    }
+}
+
+async fn finish(
+    connections: &TaskTracker,
+    slots: &Slots,
+    stop: &Stop,
+    cut: &CancellationToken,
+    limits: &Limits,
+) -> usize {
+    tokio::select! {
+        () = connections.wait() => return 0,
+        () = tokio::time::sleep(limits.drain_time) => {}
+        () = stop.abort.cancelled() => {}
+    }
+    let cut_off = slots.open.load(Ordering::Acquire);
+    if cut_off > 0 {
+        warn!(connections = cut_off, "requests did not end in time and were cut off");
+    }
+    cut.cancel();
+    connections.wait().await;
+    cut_off
+}
+
+/// Counts open connections against the limit in force.
+#[derive(Debug, Default)]
+struct Slots {
+    open: AtomicUsize,
+    freed: Notify,
+}
+
+struct Slot(Arc<Slots>);
+
+impl Slots {
+    /// Waits until there is room. Only the accept loop calls this, and it takes the room before it asks again.
+    async fn free(&self, live: &LiveLimits) -> Arc<Limits> {
+        let mut changes = live.watch();
+        loop {
+            let limits = changes.borrow_and_update().clone();
+            if self.open.load(Ordering::Acquire) < limits.connections.max(1) {
+                return limits;
+            }
+            metrics::counter!("landreeve_http_connections_full_total").increment(1);
+            tokio::select! {
+                () = self.freed.notified() => {}
+                _ = changes.changed() => {}
+            }
+        }
+    }
+
+    fn take(self: &Arc<Slots>) -> Slot {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        metrics::gauge!("landreeve_http_connections").increment(1.0);
+        Slot(self.clone())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        metrics::gauge!("landreeve_http_connections").decrement(1.0);
+        self.0.freed.notify_one();
+    }
+}
+
+/// One connection, or nothing when the system refuses for now.
+async fn accept(socket: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    match socket.accept().await {
+        Ok((socket, peer)) => {
+            // A failure costs latency only.
+            let _ = socket.set_nodelay(true);
+            Some((socket, peer))
+        }
+        Err(error) if is_of_connection(&error) => None,
+        Err(error) => {
+            // Out of file descriptors or memory: it stays so for a while, and a busy loop would make it worse.
+            warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            None
+        }
+    }
+}
+
+fn is_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,175 @@
+//! Database servers for the tests: our own PostgreSQL and two MariaDB instances (with and without time zone
+//! tables), on free ports of 127.0.0.1, in a temporary directory, with random passwords.
+//!
+//! A *guard* (this program again, in a process group of its own) is told over a pipe of everything that was
+//! started. When the pipe closes, for whatever reason (end, Ctrl-C, SIGTERM, SIGKILL), it stops those
+//! processes and removes the directory. So nothing survives the command that started it.
+
+mod guard;
+mod install;
+mod mariadb;
+mod postgres;
+mod process;
+mod tls;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+pub use guard::run as guard;
+use guard::{Guard, Started};
+use install::Binaries;
+use process::Account;
+
+/// The hidden command under which this program starts itself as the guard.
+pub const GUARD: &str = "databases-guard";
+
+/// What every server's module needs to know to start one.
+struct Site {
+    /// The temporary directory that holds everything of this run.
+    base: PathBuf,
+    /// Absent when the `openssl` command is: the servers then speak without TLS.
+    certificate: Option<tls::Certificate>,
+}
+
+/// Servers that run until this value is dropped or told to stay.
+pub struct Databases {
+    exports: Vec<(&'static str, String)>,
+    guard: Guard,
+}
+
+impl Databases {
+    /// Finds or installs the servers and starts them all; on an error nothing stays behind.
+    pub fn start(keep: bool) -> Result<Self> {
+        let binaries = install::find_or_install()?;
+        let mut guard = Guard::start()?;
+        let base = make_base()?;
+        if !keep {
+            guard.tell(Started::Directory(base.clone()))?;
+        }
+        let exports = start_all(base, &binaries, &mut guard)?;
+        Ok(Self { exports, guard })
+    }
+
+    /// Names and values of the environment variables that lead the tests to the servers.
+    pub fn exports(&self) -> &[(&'static str, String)] {
+        &self.exports
+    }
+
+    /// Stops the servers and waits until they are gone.
+    pub fn stop(self) -> Result<()> {
+        self.guard.stop()
+    }
+}
+
+fn start_all(base: PathBuf, binaries: &Binaries, guard: &mut Guard) -> Result<Vec<(&'static str, String)>> {
+    let certificate = tls::generate(&base)?;
+    if certificate.is_none() {
+        eprintln!("xtask: no `openssl` command: the servers start without TLS");
+    }
+    let site = Site { base, certificate };
+    // PostgreSQL starts while the (slower) MariaDB directories are being made.
+    let (postgres, template) = std::thread::scope(|scope| {
+        let making = scope.spawn(|| mariadb::make_data(&site, &binaries.mariadb));
+        let postgres = postgres::start(&site, &binaries.postgres, guard);
+        (postgres, making.join())
+    });
+    let postgres = postgres.context("PostgreSQL")?;
+    let template = template.ok().context("MariaDB: the setting up broke off")?.context("MariaDB")?;
+    let without = mariadb::start(&site, &binaries.mariadb, &template, "mariadb-no-zones", guard);
+    let without = without.context("MariaDB without time zone tables")?;
+    let with = mariadb::start(&site, &binaries.mariadb, &template, "mariadb", guard).context("MariaDB")?;
+    with.load_zones(&binaries.mariadb).context("the time zone tables of MariaDB")?;
+    fs::remove_dir_all(&template)?;
+
+    let mut exports = vec![
+        ("LANDREEVE_TEST_POSTGRES", postgres),
+        ("LANDREEVE_TEST_MARIADB", with.url()),
+        ("LANDREEVE_TEST_MARIADB_NO_ZONES", without.url()),
+        ("LANDREEVE_TEST_PSQL", binaries.postgres.join("psql").display().to_string()),
+    ];
+    if let Some(certificate) = &site.certificate {
+        exports.push(("LANDREEVE_TEST_TLS_CA", certificate.authority.display().to_string()));
+    }
+    Ok(exports)
+}
+
+/// `cargo xtask databases …`
+pub fn command(args: &[String]) -> Result<ExitCode> {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        [] => foreground(false)?,
+        ["--keep"] => foreground(true)?,
+        ["--detach", file] => detach(Path::new(file))?,
+        ["--stop", file] => stop(Path::new(file))?,
+        _ => bail!("databases takes nothing, --keep, --detach FILE or --stop FILE"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn foreground(keep: bool) -> Result<()> {
+    let databases = Databases::start(keep)?;
+    print!("{}", export_lines(databases.exports()));
+    std::io::stdout().flush()?;
+    eprintln!("xtask: the databases run until Ctrl-C or the end of standard input");
+    let mut ignored = [0; 1024];
+    while std::io::stdin().read(&mut ignored)? > 0 {}
+    databases.stop()
+}
+
+fn detach(file: &Path) -> Result<()> {
+    // Opened first: a file that cannot be written must not cost servers that nobody can stop.
+    let mut out =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).with_context(|| {
+            format!("{}: cannot be made (--stop it first if it is there)", file.display())
+        })?;
+    let written = Databases::start(false).and_then(|databases| {
+        let mut text = export_lines(databases.exports());
+        for started in databases.guard.started() {
+            text.push_str(&format!("# {started}\n"));
+        }
+        out.write_all(text.as_bytes())?;
+        databases.guard.release()
+    });
+    if written.is_err() {
+        fs::remove_file(file)?;
+    }
+    written
+}
+
+fn stop(file: &Path) -> Result<()> {
+    let text = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
+    let started: Vec<Started> =
+        text.lines().filter_map(|line| line.strip_prefix("# ")).map(Started::parse).collect::<Result<_>>()?;
+    guard::stop_all(&started)?;
+    fs::remove_file(file)?;
+    Ok(())
+}
+
+fn export_lines(exports: &[(&'static str, String)]) -> String {
+    // The values hold no quote: paths of ours, hexadecimal passwords and numbers.
+    exports.iter().map(|(name, value)| format!("export {name}='{value}'\n")).collect()
+}
+
+/// A fresh directory which the servers' accounts can reach.
+fn make_base() -> Result<PathBuf> {
+    let wanted = std::env::temp_dir();
+    let reachable = !process::is_root()
+        || wanted.ancestors().all(|dir| fs::metadata(dir).is_ok_and(|found| found.mode() & 0o001 != 0));
+    let parent = if reachable { wanted } else { PathBuf::from("/tmp") };
+    let base = parent.join(format!("{}{}", guard::DIRECTORY_PREFIX, &process::random_hex()?[..12]));
+    fs::DirBuilder::new().mode(0o755).create(&base).with_context(|| format!("{}", base.display()))?;
+    Ok(base)
+}
+
+/// A directory in `base` for one server, owned by its account.
+fn make_home(base: &Path, name: &str, account: &Account) -> Result<PathBuf> {
+    let home = base.join(name);
+    fs::DirBuilder::new().mode(0o700).create(&home).with_context(|| format!("{}", home.display()))?;
+    account.own(&home)?;
+    Ok(home)
+}

@@ -1,0 +1,100 @@
+//! Finds the database servers' programs, or installs them from Debian's packages.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::process::is_root;
+
+const PACKAGES: [&str; 2] = ["postgresql", "mariadb-server"];
+
+/// Where the programs are.
+pub struct Binaries {
+    /// The directory of `postgres`, `initdb` and `psql` of one version.
+    pub postgres: PathBuf,
+    pub mariadb: MariadbBinaries,
+}
+
+pub struct MariadbBinaries {
+    pub server: PathBuf,
+    pub install_db: PathBuf,
+    pub client: PathBuf,
+    pub tzinfo_to_sql: PathBuf,
+}
+
+pub fn find_or_install() -> Result<Binaries> {
+    let missing = match find() {
+        Ok(found) => return Ok(found),
+        Err(missing) => missing,
+    };
+    let wanted = PACKAGES.join(" ");
+    let Some(apt) = in_path(&["apt-get"]) else {
+        bail!("not found: {missing}; install PostgreSQL and MariaDB servers (Debian calls them {wanted})");
+    };
+    if !is_root() {
+        bail!("not found: {missing}; run `apt-get install --no-install-recommends {wanted}` as root");
+    }
+    eprintln!("xtask: not found: {missing}; installing {wanted}");
+    if install(&apt).is_err() {
+        // A fresh machine or container has no package lists yet.
+        apt_get(&apt, &["update"])?;
+        install(&apt)?;
+    }
+    find().map_err(|missing| anyhow::anyhow!("not found even after installing {wanted}: {missing}"))
+}
+
+fn install(apt: &Path) -> Result<()> {
+    let words = ["install", "-y", "--no-install-recommends"];
+    apt_get(apt, &words.into_iter().chain(PACKAGES).collect::<Vec<_>>())
+}
+
+fn apt_get(apt: &Path, args: &[&str]) -> Result<()> {
+    let mut command = Command::new(apt);
+    // RUNLEVEL=1 keeps the packages from starting servers of their own.
+    command.args(args).envs([("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")]);
+    // Its chatter does not belong among the `export` lines on standard output.
+    let output = command.output().context("apt-get")?;
+    if !output.status.success() {
+        bail!("apt-get {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+fn find() -> Result<Binaries, &'static str> {
+    Ok(Binaries {
+        postgres: find_postgres().ok_or("postgres with initdb and psql")?,
+        mariadb: MariadbBinaries {
+            server: in_path(&["mariadbd"]).ok_or("mariadbd")?,
+            install_db: in_path(&["mariadb-install-db"]).ok_or("mariadb-install-db")?,
+            client: in_path(&["mariadb"]).ok_or("mariadb")?,
+            tzinfo_to_sql: in_path(&["mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql"])
+                .ok_or("mariadb-tzinfo-to-sql")?,
+        },
+    })
+}
+
+/// Debian keeps each version in a directory of its own, out of `PATH`; the newest wins.
+fn find_postgres() -> Option<PathBuf> {
+    let mut homes: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .collect();
+    homes.sort();
+    let debian = homes.into_iter().rev().map(|(_, bin)| bin);
+    let complete = |bin: &PathBuf| ["postgres", "initdb", "psql"].iter().all(|name| bin.join(name).exists());
+    debian.chain(in_path(&["postgres"]).and_then(|found| Some(found.parent()?.to_owned()))).find(complete)
+}
+
+/// The first of `names` in `PATH` or where system programs live, which an ordinary user's `PATH` may lack.
+pub fn in_path(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/usr/local/sbin", "/usr/libexec"].map(PathBuf::from);
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(system).collect();
+    names
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
+        .find(|candidate| candidate.is_file())
+}

@@ -1,0 +1,226 @@
+//! Names that may be used in some places only: the store, the database clients, the clock, a vendor.
+
+use super::edges::{Layer, layer};
+use super::source::{Source, closing_brace, find_word, line_of};
+use super::{Report, TextFile};
+
+const VENDORS: [&str; 4] = ["cluvio", "denodo", "cloverdx", "clumio"];
+const CLIENTS: [&str; 5] = ["tokio_postgres", "mysql_async", "rusqlite", "datafusion", "rustic_core"];
+
+/// Whole files that may read the machine's clock. A single line says `// tidy: allow clock: REASON` instead.
+const CLOCK_FILES: [&str; 3] = ["crates/core/src/clock.rs", "crates/testkit/", "xtask/"];
+
+pub fn check(file: &TextFile, source: &Source, report: &mut Report) {
+    let mut search = Search { file, source, report };
+    search.everywhere();
+    let Some(name) = file.in_crate() else { return };
+    let layer = layer(name);
+    if matches!(layer, Some(Layer::Face | Layer::Console)) || file.path.starts_with("crates/server/src/cli") {
+        search.store();
+    }
+    if !matches!(name, "estate" | "core") {
+        search.refuse("OpCtx::new", true, "only `estate` makes an OpCtx, by checking a credential");
+    }
+    if name != "estate" {
+        search.refuse("sqlx", true, "the metadata database is reached through `estate` only");
+    }
+    if matches!(layer, Some(Layer::Core | Layer::Http | Layer::Console | Layer::Plane | Layer::Face)) {
+        for client in CLIENTS {
+            search.refuse(client, layer == Some(Layer::Face), "reached through a port in `core` only");
+        }
+    }
+    if layer == Some(Layer::Plane) {
+        search.plane();
+    }
+}
+
+struct Search<'a> {
+    file: &'a TextFile,
+    source: &'a Source,
+    report: &'a mut Report,
+}
+
+impl Search<'_> {
+    /// Reports `word` wherever it stands in code; in unit tests only if they are meant too.
+    fn refuse(&mut self, word: &str, in_tests: bool, why: &str) {
+        for at in find_word(&self.source.code, word) {
+            let line = line_of(&self.source.code, at);
+            if in_tests || !self.source.is_test_line(line) {
+                self.report.add_at(&self.file.path, line, format!("names `{word}`: {why}"));
+            }
+        }
+    }
+
+    fn everywhere(&mut self) {
+        for word in ["todo!", "unimplemented!"] {
+            self.refuse(word, true, "finish it, or return an error that says what is not there yet");
+        }
+        if CLOCK_FILES.iter().any(|allowed| self.file.path.starts_with(allowed)) {
+            return;
+        }
+        for word in ["SystemTime::now", "Instant::now"] {
+            for at in find_word(&self.source.code, word) {
+                let line = line_of(&self.source.code, at);
+                if !self.source.is_test_line(line) && !self.is_allowed(line, "clock") {
+                    let message = format!("`{word}`: take the time from the Clock port");
+                    self.report.add_at(&self.file.path, line, message);
+                }
+            }
+        }
+    }
+
+    /// `estate::store`, on its own or in a group of imports.
+    fn store(&mut self) {
+        const WHY: &str = "faces, console and command line call `estate::ops` and planes, never the store";
+        let code = &self.source.code;
+        let mut found = Vec::new();
+        for word in ["estate", "landreeve_estate"] {
+            for at in find_word(code, word) {
+                let Some(path) = code[at + word.len()..].trim_start().strip_prefix("::") else { continue };
+                let path = path.trim_start();
+                let start = code.len() - path.len();
+                if path.starts_with('{') {
+                    found.extend(
+                        group_members(code, start).filter(|(_, name)| *name == "store").map(|(at, _)| at),
+                    );
+                } else if first_word(path) == "store" {
+                    found.push(at);
+                }
+            }
+        }
+        for at in found {
+            self.report.add_at(&self.file.path, line_of(code, at), format!("names `estate::store`: {WHY}"));
+        }
+    }
+
+    fn plane(&mut self) {
+        self.refuse("axum", true, "a plane knows no HTTP");
+        self.refuse("http::", true, "a plane knows no HTTP");
+        for word in ["json!", "serde_json::json"] {
+            self.refuse(
+                word,
+                false,
+                "a plane knows no JSON of the wire; what it stores has types in stored.rs",
+            );
+        }
+        for (index, text) in self.source.uncommented.lines().enumerate() {
+            let text = text.to_lowercase();
+            let Some(vendor) = VENDORS.iter().find(|vendor| text.contains(**vendor)) else { continue };
+            if !self.is_allowed(index + 1, "vendor name") {
+                let message =
+                    format!("names `{vendor}`: a plane knows no vendor; its words belong in the face");
+                self.report.add_at(&self.file.path, index + 1, message);
+            }
+        }
+    }
+
+    /// Whether the line ends in `// tidy: allow RULE: REASON`.
+    fn is_allowed(&self, line: usize, rule: &str) -> bool {
+        let text = self.file.text.lines().nth(line - 1).unwrap_or_default();
+        let reason = text.split_once(&format!("// tidy: allow {rule}:")).map(|(_, reason)| reason.trim());
+        reason.is_some_and(|reason| !reason.is_empty())
+    }
+}
+
+fn first_word(text: &str) -> &str {
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+    &text[..end]
+}
+
+/// First words, with their positions, of what stands between the braces at `open` (nested groups left out).
+fn group_members(code: &str, open: usize) -> impl Iterator<Item = (usize, &str)> {
+    let inside = &code[open + 1..closing_brace(code, open)];
+    let mut depth = 0;
+    let mut starts = vec![open + 1];
+    for (at, byte) in inside.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            b',' if depth == 0 => starts.push(open + 1 + at + 1),
+            _ => {}
+        }
+    }
+    starts.into_iter().map(|start| {
+        let text = &code[start..];
+        let trimmed = text.trim_start();
+        (start + text.len() - trimmed.len(), first_word(trimmed))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn violations(path: &str, text: &str) -> Vec<String> {
+        let file = TextFile { path: path.to_owned(), text: text.to_owned() };
+        let mut report = Report::default();
+        check(&file, &Source::read(&file), &mut report);
+        report.0
+    }
+
+    fn count(path: &str, text: &str) -> usize {
+        violations(path, text).len()
+    }
+
+    #[test]
+    fn the_store_is_refused_in_faces_console_and_command_line() {
+        for path in ["crates/face-dx/src/a.rs", "crates/console/src/a.rs", "crates/server/src/cli/key.rs"] {
+            assert_eq!(count(path, "use landreeve_estate::store::Tx;"), 1);
+            assert_eq!(count(path, "use landreeve_estate::{\n    ops::{a, store},\n    store::Tx,\n};"), 1);
+            assert_eq!(count(path, "estate :: store::Store::open()"), 1);
+            assert_eq!(
+                count(path, "use landreeve_estate::ops; // estate::store\nlet a = \"estate::store\";"),
+                0
+            );
+        }
+        assert!(
+            violations("crates/face-dx/src/a.rs", "x\nuse estate::{ops,\nstore};")[0].contains("a.rs:3:")
+        );
+        assert_eq!(count("crates/jobs/src/a.rs", "use landreeve_estate::store::Tx;"), 0);
+        assert_eq!(count("crates/server/src/wiring.rs", "use landreeve_estate::store::Store;"), 0);
+    }
+
+    #[test]
+    fn authority_is_made_in_one_place() {
+        assert_eq!(count("crates/server/src/a.rs", "let c = OpCtx::new(a);"), 1);
+        assert_eq!(count("crates/estate/src/a.rs", "let c = OpCtx::new(a);"), 0);
+    }
+
+    #[test]
+    fn database_clients_stay_behind_their_ports() {
+        assert_eq!(count("crates/face-dx/src/a.rs", "use sqlx::A; use rusqlite::B;"), 2);
+        assert_eq!(count("crates/server/src/a.rs", "use sqlx::A;"), 1);
+        assert_eq!(count("crates/drivers/src/a.rs", "use rusqlite::B; use tokio_postgres::C;"), 0);
+        assert_eq!(count("crates/estate/src/a.rs", "use sqlx::A;"), 0);
+    }
+
+    #[test]
+    fn a_plane_knows_no_wire_and_no_vendor() {
+        let path = "crates/analytics/src/a.rs";
+        assert_eq!(count(path, "use axum::Router;\nuse http::StatusCode;\nlet a = json!({});"), 3);
+        assert_eq!(count(path, "let a = \"Cluvio\"; // and denodo"), 1);
+        assert_eq!(count(path, "// Cluvio says so\nlet a = 1;"), 0);
+        assert_eq!(count(path, "let a = \"clumio\"; // tidy: allow vendor name: a stored value"), 0);
+        assert_eq!(count(path, "let a = \"clumio\"; // tidy: allow vendor name:"), 1);
+        assert_eq!(count("crates/face-cluvio/src/a.rs", "use axum::Router; let a = \"cluvio\";"), 0);
+    }
+
+    #[test]
+    fn time_comes_from_the_clock() {
+        assert_eq!(count("crates/http/src/a.rs", "let a = std::time::Instant::now();"), 1);
+        assert_eq!(
+            count("crates/http/src/a.rs", "let a = Instant::now(); // tidy: allow clock: a span's length"),
+            0
+        );
+        assert_eq!(count("crates/http/tests/it/main.rs", "let a = Instant::now();"), 0);
+        assert_eq!(
+            count("crates/http/src/a.rs", "#[cfg(test)]\nmod tests {\n    fn a() { Instant::now(); }\n}"),
+            0
+        );
+    }
+
+    #[test]
+    fn nothing_is_left_for_later() {
+        assert_eq!(count("crates/http/src/a.rs", "fn a() { todo!() }\nfn b() { unimplemented!(\"x\") }"), 2);
+    }
+}
