@@ -12,8 +12,8 @@ use landreeve_core::datasource::{DatabaseType, Grade};
 use landreeve_core::ids::{BoxFuture, DatasourceId, RunId};
 use landreeve_core::schema::{Catalog, ColumnInfo, SchemaInfo, TableInfo, TableKind};
 use landreeve_core::source::{
-    CancellationToken, ConnectSpec, Driver, Drivers, Query, QueryStream, ServerInfo, SessionZone, SourceError,
-    SourceErrorKind,
+    CancellationToken, ConnectSpec, Driver, Drivers, Query, QueryStream, ServerInfo, SessionZone,
+    SourceError, SourceErrorKind,
 };
 use landreeve_core::{Clock, Error, OpCtx, OpKind, Permission, Result, RunKind, Secret, clock};
 use landreeve_estate::blobs::Blobs;
@@ -401,8 +401,7 @@ pub async fn key_with(estate: &Estate, ou: Option<Uuid>, permissions: &[Permissi
         .iter()
         .map(|permission| NewKeyGrant { permission: *permission, resources: Vec::new() })
         .collect();
-    let new =
-        NewKey { api: Api::Analytics, name: "key".into(), ou, user: None, grants, labels: Vec::new() };
+    let new = NewKey { api: Api::Analytics, name: "key".into(), ou, user: None, grants, labels: Vec::new() };
     key_create(estate, &sign_in::operator(estate), new).await.unwrap()
 }
 
