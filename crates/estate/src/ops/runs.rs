@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use landreeve_core::ids::RunId;
-use landreeve_core::{Action, Error, Noun, OpCtx, Page, PageOf, Result, RunKind};
+use landreeve_core::{Action, Error, Noun, OpCtx, Page, PageOf, Permission, Result, RunKind};
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
 
 use crate::Estate;
 use crate::estate::OwnedAct;
+use crate::identity::Sight;
 use crate::runs::queue::{self, RunFilter, Submitter};
 use crate::runs::{NewRun, ProbeInput, Run};
 
@@ -72,7 +73,8 @@ fn is_own(ctx: &OpCtx, run: &Run) -> bool {
 pub async fn run_list(estate: &Estate, ctx: &OpCtx, filter: &RunFilter, page: Page) -> Result<PageOf<Run>> {
     estate.require_some(ctx, Noun::Run, Action::View).await?;
     let mut conn = estate.store().read().await?;
-    queue::list(&mut conn, estate.store().dialect(), ctx.authority().ou_path(), filter, page).await
+    let sight = Sight::of(ctx, Permission::new(Noun::Run, Action::View));
+    queue::list(&mut conn, estate.store().dialect(), &sight, filter, page).await
 }
 
 /// Asks a run to stop. A run that has ended cannot be cancelled any more.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::engine::Done;
 use super::record::{self, NewRun, Run, RunError};
 use crate::events::{self, Event};
+use crate::identity::Sight;
 use crate::store::{Arg, Conn, Dialect, Notice, Tx};
 use crate::{args, run_columns};
 
@@ -382,11 +383,11 @@ fn words(items: impl Iterator<Item = &'static str>) -> Option<String> {
     (text.len() > 1).then_some(text)
 }
 
-/// Newest first, inside the subtree at `path`.
+/// Newest first, as far as the caller sees.
 pub async fn list(
     conn: &mut Conn,
     dialect: Dialect,
-    path: &str,
+    sight: &Sight,
     filter: &RunFilter,
     page: Page,
 ) -> Result<PageOf<Run>> {
@@ -400,26 +401,33 @@ pub async fn list(
                 "($3, ',' || r.kind || ',') > 0) AND ($4 IS NULL OR ",
                 $position,
                 "($4, ',' || r.state || ',') > 0) AND ($5 IS NULL OR r.noun = $5) \
-                 AND ($6 IS NULL OR r.noun_id = $6) AND ($7 IS NULL OR (r.actor_kind = 'user' AND r.actor_id = $7)) ",
+                 AND ($6 IS NULL OR r.noun_id = $6) AND ($7 IS NULL OR (r.actor_kind = 'user' AND r.actor_id = $7)) \
+                 AND ($8 IS NULL OR ",
+                $position,
+                "($9, ',' || r.id || ',') > 0 OR EXISTS (SELECT 1 FROM ous a WHERE ",
+                $position,
+                "($8, ',' || a.path || ',') > 0 AND substr(o.path, 1, length(a.path)) = a.path)) ",
                 $tail
             )
         };
     }
     let wanted: Vec<Arg> = args![
-        path,
-        crate::identity::ous::below(path),
+        &sight.path,
+        crate::identity::ous::below(&sight.path),
         words(filter.kinds.iter().map(|kind| kind.as_str())),
         words(filter.states.iter().map(|state| state.as_str())),
         filter.noun.as_ref().map(|(noun, _)| noun.clone()),
         filter.noun.as_ref().map(|(_, id)| *id),
         filter.actor_user,
+        sight.roots.clone(),
+        &sight.ids,
     ];
     let count =
         dialect.pick(wanted!("instr", "SELECT count(*)", ""), wanted!("strpos", "SELECT count(*)", ""));
     let total = conn.one(count, wanted.clone()).await?.int(0)?.unsigned_abs();
     let rows = dialect.pick(
-        wanted!("instr", concat!("SELECT ", run_columns!()), "ORDER BY r.id DESC LIMIT $8 OFFSET $9"),
-        wanted!("strpos", concat!("SELECT ", run_columns!()), "ORDER BY r.id DESC LIMIT $8 OFFSET $9"),
+        wanted!("instr", concat!("SELECT ", run_columns!()), "ORDER BY r.id DESC LIMIT $10 OFFSET $11"),
+        wanted!("strpos", concat!("SELECT ", run_columns!()), "ORDER BY r.id DESC LIMIT $10 OFFSET $11"),
     );
     let mut bound = wanted;
     bound.extend(args![page.limit, i64::try_from(page.offset).unwrap_or(i64::MAX)]);
