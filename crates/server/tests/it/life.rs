@@ -152,3 +152,33 @@ fn it_is_ready_within_half_a_second_on_a_store_that_exists() {
     // Measured by `cargo xtask bench`; here it only has to come up at all.
     assert!(server.address.starts_with("http://127.0.0.1:"));
 }
+
+/// The data directory on a file system of eight megabytes of its own, filled to the brim.
+#[tokio::test]
+async fn on_a_full_disk_writes_fail_and_reads_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    std::fs::create_dir(&data_dir).unwrap();
+    let server = Server::on_small_disk(&data_dir, "8m");
+    let key = server.say_inside(&["key", "create", "--api", "cluvio", "--name", "k", "--permission", "Manage SQL Snippets"]);
+    let client = server.client(&key);
+    let snippet = |name: String| {
+        let sql = "x".repeat(200_000);
+        serde_json::json!({ "data": { "attributes": { "name": name, "sql": sql } } })
+    };
+    let mut kept = 0;
+    let mut refused = None;
+    for number in 0..100 {
+        let answer = client.post("/cluvio/sql_snippets", &snippet(format!("s{number}"))).await;
+        if answer.status == 201 {
+            kept += 1;
+        } else {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("the disk is never full").expect(503);
+    assert!(refused["errors"][0]["detail"].as_str().unwrap().contains("store"), "{refused}");
+    let found = client.get("/cluvio/sql_snippets").await.expect(200);
+    assert_eq!(found["data"].as_array().unwrap().len(), kept, "what was acknowledged can be read");
+}

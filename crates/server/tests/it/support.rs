@@ -39,6 +39,28 @@ impl Server {
         Server { child, address, data_dir, extra, _folder: None }
     }
 
+    /// In a mount namespace of its own, where the data directory is a small disk in memory.
+    pub fn on_small_disk(data_dir: &Path, size: &str) -> Server {
+        let script = format!("mount -t tmpfs -o size={size} none \"$1\" && exec \"$2\" serve --listen 127.0.0.1:0 --data-dir \"$1\"");
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]).arg(data_dir).arg(PROGRAM);
+        let (child, address) = listening(command);
+        Server { child, address, data_dir: data_dir.to_path_buf(), extra: Vec::new(), _folder: None }
+    }
+
+    /// A command in the server's own mount namespace.
+    pub fn say_inside(&self, arguments: &[&str]) -> String {
+        let pid = self.pid().to_string();
+        let output = Command::new("nsenter")
+            .args(["--user", "--preserve-credentials", "--mount", "--target", &pid, PROGRAM])
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .output()
+            .unwrap();
+        said(&output)
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -133,10 +155,14 @@ pub fn pause(time: Duration) {
 }
 
 fn spawn(data_dir: &Path, extra: &[String]) -> (Child, String) {
-    let mut child = Command::new(PROGRAM)
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(data_dir)
-        .args(extra)
+    let mut command = Command::new(PROGRAM);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir).args(extra);
+    listening(command)
+}
+
+/// Starts a server and waits until it says where it listens.
+fn listening(mut command: Command) -> (Child, String) {
+    let mut child = command
         .env("LANDREEVE_ADMIN_PASSWORD", PASSWORD)
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
