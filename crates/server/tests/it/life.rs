@@ -153,13 +153,13 @@ fn it_is_ready_within_half_a_second_on_a_store_that_exists() {
     assert!(server.address.starts_with("http://127.0.0.1:"));
 }
 
-/// The data directory on a file system of eight megabytes of its own, filled to the brim.
+/// The data directory on a file system of forty megabytes of its own, filled to the brim.
 #[tokio::test]
 async fn on_a_full_disk_writes_fail_and_reads_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
     std::fs::create_dir(&data_dir).unwrap();
-    let server = Server::on_small_disk(&data_dir, "8m");
+    let server = Server::on_small_disk(&data_dir, "40m");
     let key = server.say_inside(&["key", "create", "--api", "cluvio", "--name", "k", "--permission", "Manage SQL Snippets"]);
     let client = server.client(&key);
     let snippet = |name: String| {
@@ -168,7 +168,7 @@ async fn on_a_full_disk_writes_fail_and_reads_go_on() {
     };
     let mut kept = 0;
     let mut refused = None;
-    for number in 0..100 {
+    for number in 0..300 {
         let answer = client.post("/cluvio/sql_snippets", &snippet(format!("s{number}"))).await;
         if answer.status == 201 {
             kept += 1;
