@@ -27,16 +27,21 @@ pub async fn submit(estate: &Estate, ctx: &OpCtx, new: NewRun) -> Result<Run> {
     let ticket = engine.ticket(estate.uuid(), new.kind).await?;
     let submitter = Submitter::from(ctx.actor());
     let act = OwnedAct::new("submitted", Noun::Run, ticket.id.0, new.kind.as_str());
-    let (ticket, run) = estate
-        .change(ctx, act, move |tx| {
-            Box::pin(async move {
-                let (run, _) = engine.insert(tx, &ticket, &new, &submitter, now).await?;
-                Ok((ticket, run))
+    let (estate, ctx) = (estate.clone(), ctx.clone());
+    // A task of its own: a caller that goes away must not leave a run that is claimed and never begun.
+    let submitted = tokio::spawn(async move {
+        let (ticket, run) = estate
+            .change(&ctx, act, move |tx| {
+                Box::pin(async move {
+                    let (run, _) = engine.insert(tx, &ticket, &new, &submitter, now).await?;
+                    Ok((ticket, run))
+                })
             })
-        })
-        .await?;
-    estate.runs().launch(ticket, &run);
-    Ok(run)
+            .await?;
+        estate.runs().launch(ticket, &run);
+        Ok(run)
+    });
+    submitted.await.map_err(Error::internal)?
 }
 
 /// A run that does nothing but prove that runs work.
@@ -84,10 +89,7 @@ pub async fn run_cancel(estate: &Estate, ctx: &OpCtx, which: RunRef, kinds: &[Ru
         estate.require(ctx, Noun::Run, Action::Manage, &run.ou_path, run.id.0).await?;
     }
     if run.state.is_final() {
-        return Err(Error::conflict(
-            "not_cancellable",
-            format!("the run has ended already: {}", run.state.as_str()),
-        ));
+        return Err(queue::ended_already(&run));
     }
     let (id, now) = (run.id, estate.now());
     estate
@@ -124,6 +126,9 @@ pub async fn run_wait(
         }
     };
     // Out of time is no error: the run is shown as it is.
-    tokio::time::timeout(most, ended).await.unwrap_or(Ok(()))?;
-    Ok(run)
+    match tokio::time::timeout(most, ended).await {
+        Ok(ended) => ended.map(|()| run),
+        // A notice may have been lost with the connection that brings them.
+        Err(_) => run_get(estate, ctx, which, kinds).await,
+    }
 }

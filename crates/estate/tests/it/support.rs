@@ -17,6 +17,7 @@ use landreeve_core::source::{
 };
 use landreeve_core::{Clock, Error, OpCtx, OpKind, Permission, Result, RunKind, Secret, clock};
 use landreeve_estate::blobs::Blobs;
+use landreeve_estate::inventory::refresh::SchemaRefresh;
 use landreeve_estate::ops::runs::{RunRef, run_wait};
 use landreeve_estate::ops::sign_in;
 use landreeve_estate::ops::{Api, Key, Origin, Run};
@@ -156,12 +157,17 @@ impl Site {
     }
 
     pub async fn node_with(&self, options: EstateOptions) -> Node {
+        self.node_at(options, Gate::new()).await
+    }
+
+    /// A node whose runs of the kind `Query` go through this gate.
+    pub async fn node_at(&self, options: EstateOptions, gate: Gate) -> Node {
         let estate = Estate::open(options).await.unwrap();
-        let gate = Gate::new();
         let executors: HashMap<RunKind, Arc<dyn Executor>> = HashMap::from([
             (RunKind::Query, Arc::new(gate.clone()) as Arc<dyn Executor>),
             (RunKind::Probe, Arc::new(Probe)),
             (RunKind::Purge, Arc::new(Purge(estate.clone()))),
+            (RunKind::SchemaRefresh, Arc::new(SchemaRefresh(estate.clone()))),
         ]);
         let stop = CancellationToken::new();
         let (store, listening) = (estate.store().clone(), stop.clone());
@@ -210,6 +216,17 @@ impl Node {
         tokio::time::timeout(BOUND, found).await.expect("the run did not become as wanted")
     }
 
+    /// Waits until the query gives this number; looks again whenever a run changed.
+    pub async fn until_number(&self, sql: &'static str, wanted: i64) {
+        let mut changes = self.estate.store().notices().runs();
+        let found = async {
+            while number(&self.estate, sql).await != wanted {
+                let _ = changes.recv().await;
+            }
+        };
+        tokio::time::timeout(BOUND, found).await.expect("the number did not come");
+    }
+
     pub async fn purge(&self) -> Run {
         let run = self.submit(NewRun::new(RunKind::Purge, landreeve_core::ids::OuId::ROOT, "{}")).await;
         self.end(run.id).await
@@ -238,7 +255,7 @@ struct Inside {
 }
 
 impl Gate {
-    fn new() -> Gate {
+    pub fn new() -> Gate {
         Gate(Arc::new(Inside {
             begun: watch::channel(Vec::new()).0,
             open: Semaphore::new(0),
@@ -296,6 +313,12 @@ impl Gate {
                 job.report(42, "almost half");
                 job.cancelled().await;
                 Err(Failure::cancelled())
+            }
+            "yield" => {
+                for _ in 0..50 {
+                    tokio::task::yield_now().await;
+                }
+                Ok(Done::default())
             }
             "panic" => panic!("told to panic"),
             "nul" => Ok(Done { output: Some("\0".to_owned()), ..Done::default() }),
