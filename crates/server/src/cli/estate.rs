@@ -8,7 +8,6 @@ use clap::Subcommand;
 use landreeve_estate::ops;
 use landreeve_estate::random::OsRandom;
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Dialect, Location};
 use serde_json::json;
 
 use super::{Place, Session};
@@ -213,7 +212,6 @@ pub async fn config(command: ConfigCommand) -> anyhow::Result<()> {
 /// Looks at everything a server needs, and says of each whether it is fine.
 pub async fn doctor(place: Place) -> anyhow::Result<()> {
     let config = Config::load(place.config.as_deref())?;
-    let location = open::location(&place, &config, &place.data_dir)?;
     let mut wrong = 0;
     let mut check = |name: &str, result: Result<String, String>| match result {
         Ok(fine) => output::say(&format!("ok     {name}: {fine}")),
@@ -223,11 +221,7 @@ pub async fn doctor(place: Place) -> anyhow::Result<()> {
         }
     };
     check("configuration", Ok(place.config.as_ref().map_or("defaults".to_owned(), |path| path.display().to_string())));
-    let known = match &location {
-        Location::Sqlite(path) => path.exists(),
-        Location::Postgres(_) => true,
-    };
-    if !known {
+    if !open::exists(&place, &config)? {
         check("store", Err(format!("there is no estate in {}; `landreeve serve` makes one", place.data_dir.display())));
         anyhow::bail!("{wrong} of the checks failed");
     }
@@ -237,11 +231,7 @@ pub async fn doctor(place: Place) -> anyhow::Result<()> {
         Err(error) => check("store", Err(format!("{error:#}"))),
         Ok(session) => {
             let opened = &session.opened;
-            let kind = match opened.estate.store().dialect() {
-                Dialect::Sqlite => "SQLite",
-                Dialect::Postgres => "PostgreSQL",
-            };
-            check("store", Ok(format!("{kind}, estate {}", opened.estate.store_id())));
+            check("store", Ok(format!("{}, estate {}", opened.store_name(), opened.estate.store_id())));
             check("key file", Ok(format!("{} opens the store", opened.key_file.display())));
             let probe = opened.estate.blobs().put("doctor/probe", "probe".into()).await;
             let cleared = opened.estate.blobs().delete("doctor/probe").await;
