@@ -126,7 +126,7 @@ async fn backup(place: &Place, target: &Path, with_key: bool) -> anyhow::Result<
     open::make_data_dir(target)?;
     let copied = async {
         // The store first: it names blobs, and a blob that is gone by then was past its retention.
-        opened.estate.store().copy_sqlite(&target.join("estate.db")).await?;
+        ops::backup::store_copy(&opened.estate, &session.ctx, &target.join("estate.db")).await?;
         copy_tree(&opened.data_dir.join("blobs"), &target.join("blobs"))?;
         copy_tree(&opened.data_dir.join("files"), &target.join("files"))?;
         if with_key {
