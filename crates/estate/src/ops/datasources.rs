@@ -381,10 +381,8 @@ pub async fn ensure_builtin(
     name: &str,
     file: &str,
 ) -> Result<DatasourceId> {
-    let seal = estate.seal_key();
-    let known = datasources::list(&mut estate.store().read().await?, &seal, "/1/").await?;
-    if let Some(found) = known.iter().find(|datasource| datasource.builtin.as_deref() == Some(word)) {
-        return Ok(found.id);
+    if let Some(found) = builtin(estate, word).await? {
+        return Ok(found);
     }
     let details = DatasourceDetails {
         name: name.to_owned(),
@@ -394,7 +392,18 @@ pub async fn ensure_builtin(
         nightly_schema: false,
         ..DatasourceDetails::default()
     };
-    create(estate, ctx, details, Vec::new(), Some(word)).await.map(|datasource| datasource.id)
+    match create(estate, ctx, details, Vec::new(), Some(word)).await {
+        Ok(made) => Ok(made.id),
+        // Another node was quicker.
+        Err(error) if crate::store::is_taken(&error) => builtin(estate, word).await?.ok_or(error),
+        Err(error) => Err(error),
+    }
+}
+
+async fn builtin(estate: &Estate, word: &str) -> Result<Option<DatasourceId>> {
+    let seal = estate.seal_key();
+    let known = datasources::list(&mut estate.store().read().await?, &seal, "/1/").await?;
+    Ok(known.iter().find(|datasource| datasource.builtin.as_deref() == Some(word)).map(|found| found.id))
 }
 
 pub async fn agent_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Agent>> {

@@ -2,6 +2,7 @@
 //! in one transaction. Faces, the console and the command line call these and touch nothing else of the estate.
 
 pub mod audit;
+pub mod backup;
 pub mod datasources;
 pub mod groups;
 pub mod keys;
