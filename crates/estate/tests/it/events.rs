@@ -295,7 +295,8 @@ async fn the_inventory_takes_the_same_event_twice(site: &Site) {
         tokio::join!(async { subscriber.handle(&delivered(9, DatasourceChange::Created)).await }, async {
             subscriber.handle(&delivered(9, DatasourceChange::Created)).await
         },);
-    (both.0.unwrap(), both.1.unwrap());
+    both.0.unwrap();
+    both.1.unwrap();
     assert_eq!(number(&estate, RUNS).await, 3);
     datasource_delete(&estate, &ctx, made.id).await.unwrap();
     subscriber.handle(&delivered(10, DatasourceChange::Created)).await.expect("it is gone, and that is fine");
