@@ -200,6 +200,8 @@ CREATE TABLE datasource_agents (
 CREATE TABLE nodes (
     id BIGINT PRIMARY KEY,
     name TEXT NOT NULL,
+    -- The place in which only one process at a time can be a node: a locked data directory.
+    home TEXT,
     started_at BIGINT NOT NULL,
     seen_at BIGINT NOT NULL
 );

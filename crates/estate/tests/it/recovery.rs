@@ -95,10 +95,8 @@ async fn a_node_that_lost_its_run_cannot_end_it(site: &Site) {
     let old = get_run(&estate, id).await;
     site.clock.seconds(31);
     let now = estate.now();
-    let recovered = estate
-        .store()
-        .write(move |tx| Box::pin(async move { queue::recover(tx, 7, false, now).await }))
-        .await;
+    let recovered =
+        estate.store().write(move |tx| Box::pin(async move { queue::recover(tx, now).await })).await;
     assert_eq!(recovered.unwrap(), 1);
     let lease = Lease { node: 7, until: clock::from_micros(now.as_microsecond() + 30_000_000) };
     let next = estate
@@ -134,9 +132,7 @@ async fn two_that_recover_at_once_recover_once(site: &Site) {
     let now = one.now();
     let recover = |estate: &Estate, node| {
         let store = estate.store().clone();
-        async move {
-            store.write(move |tx| Box::pin(async move { queue::recover(tx, node, false, now).await })).await
-        }
+        async move { store.write(move |tx| Box::pin(async move { queue::recover(tx, now).await })).await }
     };
     let (first, second) = tokio::join!(recover(&one, 7), recover(&other, 8));
     assert_eq!(first.unwrap() + second.unwrap(), 40);
