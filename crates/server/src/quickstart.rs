@@ -86,9 +86,11 @@ async fn fresh_keys(opened: &Opened, ctx: &OpCtx) -> anyhow::Result<(String, Str
         keys::key_delete(estate, ctx, key.id).await?;
     }
     let mut grants = Vec::new();
-    let labels: Vec<String> = landreeve_face_cluvio::permissions::ALL.iter().map(|name| (*name).to_owned()).collect();
+    let manage = |name: &&&str| name.starts_with("Manage");
+    let labels: Vec<String> =
+        landreeve_face_cluvio::permissions::NAMES.iter().filter(manage).map(|name| (*name).to_owned()).collect();
     for label in &labels {
-        let parsed = landreeve_face_cluvio::permissions::parse(label, estate.hash_ids());
+        let parsed = landreeve_face_cluvio::permissions::parse(estate.hash_ids(), label);
         grants.extend(parsed.map_err(|why| anyhow::anyhow!(why))?);
     }
     let new = |api, user, grants, labels| NewKey { api, name: NAME.to_owned(), ou: None, user, grants, labels };

@@ -17,6 +17,7 @@ pub use crate::Estate;
 pub use crate::audit::AuditEvent;
 pub use crate::estate::OwnedAct;
 pub use crate::identity::grants::Assignment;
+pub use crate::identity::groups::EVERYONE;
 pub use crate::identity::{
     Api, GrantTarget, Group, Key, NewGrant, Origin, Ou, Role, Subject, User, UserChange,
 };

@@ -119,7 +119,7 @@ async fn make(session: &Session, api: Api, args: &Create) -> anyhow::Result<land
     let mut grants = Vec::new();
     let mut labels = Vec::new();
     for permission in &args.permissions {
-        grants.extend(landreeve_face_cluvio::permissions::parse(permission, estate.hash_ids()).map_err(Usage)?);
+        grants.extend(landreeve_face_cluvio::permissions::parse(estate.hash_ids(), permission).map_err(Usage)?);
         labels.push(permission.clone());
     }
     if api == Api::Delivery {

@@ -126,14 +126,13 @@ async fn two_nodes_need_a_place_for_blobs_that_both_reach() {
 async fn it_works_on_postgres_and_finds_it_again() {
     let (_, address) = postgres_database().await;
     let mut server = Server::start_with(&["--database", &address.url]);
-    let client = server.client(&server.key());
-    assert_eq!(client.get("/cluvio/datasources").await.status, 200);
+    let key = server.key();
+    assert_eq!(server.client(&key).get("/cluvio/datasources").await.status, 200);
     let recorded = std::fs::read_to_string(server.data_dir.join("estate.toml")).unwrap();
     assert!(recorded.contains("postgres://") && !recorded.contains(&address.password), "{recorded}");
     server.kill();
     server.restart();
-    let again = crate::support::Client { address: server.address.clone(), ..client };
-    assert_eq!(again.get("/cluvio/datasources").await.status, 200, "the key outlives the crash");
+    assert_eq!(server.client(&key).get("/cluvio/datasources").await.status, 200, "the key outlives the crash");
 }
 
 #[test]
