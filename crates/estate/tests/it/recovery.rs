@@ -199,6 +199,12 @@ async fn a_lane_holds_across_nodes() {
 async fn a_lease_that_holds_is_respected() {
     let site = Site::postgres().await;
     let before = site.open().await;
+    let now = before.now();
+    before
+        .store()
+        .write(move |tx| Box::pin(async move { queue::register_node(tx, 999, "other", Some("there"), now).await }))
+        .await
+        .unwrap();
     let id = held(&before, retried(""), 30).await;
     let node = site.node(2).await;
     let beside = node.submit(query("")).await;

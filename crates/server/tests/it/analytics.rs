@@ -278,7 +278,8 @@ async fn a_database_that_is_down_slow_or_breaks_off() {
     let path = format!("/cluvio/datasources/{}/executions", source.id);
     let slow = source.client.post(&path, &json!({ "sql_query": "select pg_sleep(600)" })).await.expect(200);
     let id = slow["data"]["id"].as_str().unwrap().to_owned();
-    let sleepers = "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and state = 'active' and pid <> pg_backend_pid()";
+    let sleepers = "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and state = 'active' \
+                   and datname = current_database() and pid <> pg_backend_pid()";
     for _ in 0..200 {
         if source.rows(sleepers).await == json!([[1]]) {
             break;
@@ -296,7 +297,8 @@ async fn a_database_that_is_down_slow_or_breaks_off() {
     let mut killed = false;
     for _ in 0..200 {
         let sql = "select pg_terminate_backend(pid) from pg_stat_activity \
-                   where query like '%pg_sleep(600)%' and state = 'active' and pid <> pg_backend_pid()";
+                   where query like '%pg_sleep(600)%' and state = 'active' \
+                   and datname = current_database() and pid <> pg_backend_pid()";
         let found = source.rows(sql).await;
         if found.as_array().is_some_and(|rows| !rows.is_empty()) {
             killed = true;
