@@ -232,3 +232,14 @@ async fn other_kinds_other_units_and_nonsense_are_not_found() {
     let odd = Ask::get(format!("{BASE}/executions")).header("x-requested-by", "1").header("host", "a b\"<");
     assert_eq!(odd.basic("admin", PASSWORD).send(&router).await.status, 200);
 }
+
+#[tokio::test]
+async fn below_a_prefix_everything_is_where_it_was() {
+    let (_kit, router) = face().await;
+    let mounted = Router::new().nest_service("/clover", router);
+    assert_eq!(Ask::get(format!("/clover{BASE}/docs.html")).send(&mounted).await.status, 200);
+    let list = || Ask::get(format!("/clover{BASE}/executions")).basic("admin", PASSWORD);
+    assert_eq!(list().header("x-requested-by", "x").send(&mounted).await.status, 200);
+    fails(&list().send(&mounted).await, 400, "the header x-requested-by is required; any value will do");
+    fails(&Ask::get("/clover/none").send(&mounted).await, 404, "there is nothing at this path");
+}

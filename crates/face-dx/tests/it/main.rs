@@ -231,3 +231,14 @@ async fn an_unknown_method_is_said_so_in_json() {
         fails(&ask.send(&router).await, 422, "unknown_method");
     }
 }
+
+#[tokio::test]
+async fn below_a_prefix_everything_is_where_it_was() {
+    let (kit, router) = face().await;
+    let (_, key) = kit.key(Api::Delivery, &[]).await;
+    let mounted = Router::new().nest_service("/dx", router);
+    assert_eq!(Ask::get("/dx/auth.info").bearer(&key).send(&mounted).await.status, 200);
+    for ask in [Ask::get("/dx"), Ask::get("/dx/api/deployments.none"), Ask::new("PUT", "/dx/auth.info")] {
+        fails(&ask.send(&mounted).await, 422, "unknown_method");
+    }
+}
