@@ -1,1 +1,13 @@
+//! Both servers of the dialect in-process, over an estate on SQLite and a driver that answers by the statement.
 
+mod bad_input;
+mod catalog;
+mod data;
+mod executions;
+mod includes;
+mod merge;
+mod permissions;
+mod properties;
+mod routes;
+mod samples;
+mod support;
