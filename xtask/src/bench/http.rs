@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 const PATIENCE: Duration = Duration::from_secs(120);
 const BUFFER: usize = 256 * 1024;
 /// What is kept of a body that is read only for its length.
-const TAIL: usize = 4 * 1024;
+const HEAD: usize = 4 * 1024;
 
 pub struct Client {
     address: String,
@@ -21,7 +21,7 @@ pub struct Client {
 pub struct Reply {
     pub status: u16,
     pub content_type: String,
-    /// The body, or its last few kilobytes.
+    /// The body, or its first few kilobytes.
     pub body: String,
     /// Of the whole body, in bytes.
     pub length: u64,
@@ -43,7 +43,7 @@ impl Reply {
 #[derive(Clone, Copy, PartialEq)]
 enum Keep {
     All,
-    Tail,
+    Head,
 }
 
 impl Client {
@@ -68,10 +68,10 @@ impl Client {
         self.send("POST", path, Some(body), Keep::All)
     }
 
-    /// Reads to the last byte, keeping only the end of the body; with other credentials than usual.
+    /// Reads to the last byte, keeping only the beginning of the body; with other credentials than usual.
     pub fn drain(&mut self, path: &str, authorization: &str) -> Result<Reply> {
         let usual = std::mem::replace(&mut self.authorization, authorization.to_owned());
-        let reply = self.send("GET", path, None, Keep::Tail);
+        let reply = self.send("GET", path, None, Keep::Head);
         self.authorization = usual;
         reply
     }
@@ -165,12 +165,10 @@ impl Body {
             let available = input.fill_buf()?;
             ensure!(!available.is_empty(), "the connection ended amid a body");
             let used = available.len().min(left);
-            let end = &available[used.saturating_sub(TAIL)..used];
-            self.bytes.extend_from_slice(end);
+            let wanted = used.min(HEAD.saturating_sub(self.bytes.len()));
+            self.bytes.extend_from_slice(&available[..wanted]);
             input.consume(used);
             left -= used;
-            let surplus = self.bytes.len().saturating_sub(TAIL);
-            self.bytes.drain(..surplus);
         }
         Ok(())
     }
@@ -208,18 +206,18 @@ mod tests {
     #[test]
     fn a_body_that_breaks_off_is_an_error() {
         assert!(reply("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Keep::All).is_err());
-        assert!(reply("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Keep::Tail).is_err());
+        assert!(reply("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Keep::Head).is_err());
         let cut = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
         assert!(reply(cut, Keep::All).is_err());
     }
 
     #[test]
-    fn of_a_long_body_the_end_is_kept() {
-        let body = "x".repeat(3 * TAIL) + "end";
+    fn of_a_long_body_the_beginning_is_kept() {
+        let body = "begin".to_owned() + &"x".repeat(3 * HEAD);
         let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        let read = reply(&text, Keep::Tail).unwrap();
-        assert_eq!((read.body.len(), read.length), (TAIL, body.len() as u64));
-        assert!(read.body.ends_with("xend"));
+        let read = reply(&text, Keep::Head).unwrap();
+        assert_eq!((read.body.len(), read.length), (HEAD, body.len() as u64));
+        assert!(read.body.starts_with("beginx"));
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl Access {
         }
     }
 
-    /// The result as JSON: its end, and its whole length.
+    /// The result as JSON, read to its end: how it begins, and its whole length.
     pub fn data(&self, client: &mut Client, id: &str) -> Result<Reply> {
         let grant = client.get(&format!("/cluvio/executions/{id}/data"))?.expect(200)?;
         let (key, token) = (grant.field("data_key")?, grant.field("data_access_token")?);

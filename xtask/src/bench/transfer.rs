@@ -70,7 +70,7 @@ impl Taken {
         self.memory.push(process::peak(pid)? - idle);
         self.bytes = data.length;
         let count = format!("\"row_count\":{rows},");
-        ensure!(data.body.contains(&count), "the result does not end with {count}: {}", data.body);
+        ensure!(data.body.contains(&count), "the result does not say {count} {}", data.body);
         Ok(())
     }
 
