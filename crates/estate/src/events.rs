@@ -247,11 +247,11 @@ async fn deliver(estate: &Estate, subscriber: &dyn Subscriber) -> Result<bool> {
     for row in &rows {
         let id = row.int(0)?;
         // An event that only a newer program knows is stepped over by this one.
-        if let Some(event) = delivered(row)? {
-            if let Err(error) = subscriber.handle(&event).await {
-                postpone(estate, name, &error).await?;
-                return Err(error);
-            }
+        if let Some(event) = delivered(row)?
+            && let Err(error) = subscriber.handle(&event).await
+        {
+            postpone(estate, name, &error).await?;
+            return Err(error);
         }
         advance(estate, name, id).await?;
     }

@@ -31,7 +31,28 @@ pub struct Config {
     pub sources: Sources,
     pub runs: Runs,
     pub analytics: AnalyticsSection,
+    pub faces: Faces,
     pub log: Log,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Faces {
+    pub clover: Clover,
+    pub solution_manager: SolutionManager,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clover {
+    pub csrf: bool,
+    pub csrf_on_get: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SolutionManager {
+    pub later_states: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]

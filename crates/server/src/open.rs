@@ -67,6 +67,14 @@ pub fn location(place: &Place, config: &Config, data_dir: &Path) -> anyhow::Resu
     Ok(Location::Sqlite(data_dir.join("estate.db")))
 }
 
+/// Is there an estate already? One in PostgreSQL is asked by opening it.
+pub fn exists(place: &Place, config: &Config) -> anyhow::Result<bool> {
+    Ok(match location(place, config, &place.data_dir)? {
+        Location::Sqlite(path) => path.exists(),
+        Location::Postgres(_) => true,
+    })
+}
+
 /// Records the database's address, without its password.
 pub fn record_location(location: &Location, data_dir: &Path) -> anyhow::Result<()> {
     let database = match location {
@@ -197,6 +205,10 @@ fn blobs(config: &Config, data_dir: &Path) -> anyhow::Result<Blobs> {
 }
 
 impl Opened {
+    pub fn store_name(&self) -> &'static str {
+        self.estate.store().dialect().pick("SQLite", "PostgreSQL")
+    }
+
     /// Begins to execute runs in this process.
     pub async fn start_runs(&self) -> anyhow::Result<()> {
         let sample = SampleMaker { data_dir: self.data_dir.clone() };

@@ -42,7 +42,8 @@ pub fn listing(format: Format, columns: &[&str], rows: Vec<Vec<Value>>) {
         Format::Table => {
             let mut table = comfy_table::Table::new();
             table.load_preset(comfy_table::presets::NOTHING);
-            table.set_header(columns.iter().map(|column| column.to_uppercase()));
+            table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+            table.set_header(columns);
             for row in &rows {
                 table.add_row(row.iter().map(text));
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use landreeve_core::ids::DatasourceId;
 use landreeve_core::{Random as _, Secret};
 use landreeve_estate::inventory::refresh::OnChange;
 use landreeve_estate::random::OsRandom;
@@ -33,6 +34,8 @@ const STRANGERS: Duration = Duration::from_secs(60);
 /// A server that has opened everything and listens; requests are answered once `run` is called.
 pub struct Server {
     pub opened: Opened,
+    /// The built-in sample source.
+    sample: DatasourceId,
     listeners: Vec<(Listener, axum::Router)>,
     limits: LiveLimits,
     level: logs::Level,
@@ -66,11 +69,14 @@ impl Server {
         refuse_second_node(&opened).await?;
         opened.start_runs().await?;
         schedules::ensure_purge(&opened.estate).await?;
+        events::register(&opened.estate, &subscribers(&opened)).await?;
+        let sample = sample::ensure(&opened.estate, &opened.data_dir).await?;
         let routers = web::routers(&opened, metrics)?;
         let limits = LiveLimits::new(opened.config.limits());
         let listeners = bind(args, &opened.config, &limits, &routers).await?;
         let server = Server {
             opened,
+            sample,
             listeners,
             limits,
             level,
@@ -92,26 +98,19 @@ impl Server {
     /// Everything that works without being asked. Each task ends when the server drains.
     async fn background(&self) -> anyhow::Result<()> {
         let (estate, stop) = (&self.opened.estate, &self.stop.drain);
-        let subscriber = Arc::new(OnChange { estate: estate.clone(), forget: self.opened.forget() });
-        self.tasks.spawn(events::dispatch(estate.clone(), vec![subscriber], stop.clone()));
+        self.tasks.spawn(events::dispatch(estate.clone(), subscribers(&self.opened), stop.clone()));
         self.tasks.spawn(schedules::run(estate.clone(), stop.clone()));
         let (store, ended) = (estate.store().clone(), stop.clone());
         self.tasks.spawn(async move { store.listen(ended).await });
         self.tasks.spawn(count_strangers(estate.clone(), stop.clone()));
         control::serve(&self.opened, &self.tasks, stop.clone()).await?;
-        let (estate, data_dir) = (estate.clone(), self.opened.data_dir.clone());
-        self.tasks.spawn(async move {
-            if let Err(error) = sample::ensure(&estate, &data_dir).await {
-                tracing::warn!(%error, "the sample source could not be added");
-            }
-        });
         Ok(())
     }
 
     /// Answers requests until told to stop. `ready` is called once they are accepted.
-    pub async fn run(self, ready: impl AsyncFnOnce(&Opened, &str)) -> anyhow::Result<()> {
+    pub async fn run(self, ready: impl AsyncFnOnce(&Opened, &str, DatasourceId)) -> anyhow::Result<()> {
         let address = self.address();
-        let Server { opened, listeners, limits, level, place, stop, tasks, _lock } = self;
+        let Server { opened, sample, listeners, limits, level, place, stop, tasks, _lock } = self;
         let tls: Vec<_> = listeners.iter().filter_map(|(listener, _)| listener.tls()).collect();
         let serving = TaskTracker::new();
         for (listener, router) in listeners {
@@ -119,7 +118,7 @@ impl Server {
             serving.spawn(listener.serve(router, stop.clone()));
         }
         serving.close();
-        ready(&opened, &address).await;
+        ready(&opened, &address, sample).await;
         let reload = || reload(&place, &limits, &level, &tls);
         signals(&stop, reload).await?;
         serving.wait().await;
@@ -133,6 +132,11 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Who hears of what happens.
+fn subscribers(opened: &Opened) -> Vec<Arc<dyn events::Subscriber>> {
+    vec![Arc::new(OnChange { estate: opened.estate.clone(), forget: opened.forget() })]
 }
 
 /// Waits for the signals: SIGTERM or SIGINT drains, a second one stops at once, SIGHUP reloads.
@@ -282,5 +286,5 @@ async fn one(listen: &str, tls: Option<TlsFiles>, plain: bool, limits: &LiveLimi
 
 /// `landreeve serve`
 pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
-    Server::start(&args).await?.run(async |_, _| {}).await
+    Server::start(&args).await?.run(async |_, _, _| {}).await
 }

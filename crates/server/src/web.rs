@@ -39,6 +39,7 @@ impl Routers {
 
 fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
     let (estate, plane) = (&opened.estate, &opened.analytics);
+    let (clover, denodo) = (&opened.config.faces.clover, &opened.config.faces.solution_manager);
     Ok(vec![
         Mounted {
             name: "cluvio",
@@ -46,7 +47,7 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
             description: "Query datasources, keep results, dashboards, reports, filters. Version 2024-06-01.",
             page: "docs",
             document: "openapi.json",
-            router: landreeve_face_cluvio::api_router(plane.clone())?,
+            router: landreeve_face_cluvio::api_router(plane.clone(), landreeve_face_cluvio::Options::default())?,
         },
         Mounted {
             name: "cluvio-data",
@@ -54,7 +55,7 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
             description: "Fetch rows and schemas with a data access token.",
             page: "docs",
             document: "openapi.json",
-            router: landreeve_face_cluvio::data_router(plane.clone())?,
+            router: landreeve_face_cluvio::data_router(plane.clone(), landreeve_face_cluvio::Options::default())?,
         },
         Mounted {
             name: "dx",
@@ -70,7 +71,7 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
             description: "Sessions, deployments.",
             page: "docs",
             document: "openapi.json",
-            router: landreeve_face_denodo::router(estate.clone())?,
+            router: landreeve_face_denodo::router(estate.clone(), landreeve_face_denodo::Options { later_states: denodo.later_states })?,
         },
         Mounted {
             name: "clover",
@@ -78,7 +79,7 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
             description: "Basic authentication with X-Requested-By, executions. Version 1.",
             page: "api/rest/v1/docs.html",
             document: "api/rest/v1/openapi.json",
-            router: landreeve_face_cloverdx::router(estate.clone())?,
+            router: landreeve_face_cloverdx::router(estate.clone(), landreeve_face_cloverdx::Options { csrf: clover.csrf, csrf_on_get: clover.csrf_on_get })?,
         },
         Mounted {
             name: "clumio",
@@ -86,7 +87,7 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
             description: "Users, roles, tasks, with HAL links and Accept versions.",
             page: "docs",
             document: "openapi.json",
-            router: landreeve_face_clumio::router(estate.clone())?,
+            router: landreeve_face_clumio::router(estate.clone(), landreeve_face_clumio::Options::default())?,
         },
     ])
 }

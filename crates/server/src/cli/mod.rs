@@ -12,6 +12,8 @@ use clap::{Args, Parser, Subcommand};
 use landreeve_core::OpCtx;
 use landreeve_estate::ops;
 
+pub(crate) use keys::scope_grants;
+
 use crate::open::{self, Opened};
 use crate::{control, quickstart, serve};
 

@@ -1,0 +1,33 @@
+//! Basic credential to `OpCtx`.
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use landreeve_core::{OpCtx, OpKind, Result};
+use landreeve_estate::ops::{Estate, Origin, sign_in};
+use landreeve_http::{Credential, Failure};
+
+/// Who calls; a handler that takes it is reached by nobody else.
+pub struct Caller(pub OpCtx);
+
+impl FromRequestParts<Estate> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, estate: &Estate) -> Result<Caller, Failure> {
+        let origin = landreeve_http::Origin::from_request_parts(parts, estate).await?;
+        let origin =
+            Origin { request_id: origin.request_id, address: origin.address, kind: OpKind::CloverDx };
+        Ok(Caller(sign_in(estate, Credential::from_headers(&parts.headers), origin).await?))
+    }
+}
+
+async fn sign_in(estate: &Estate, credential: Credential, origin: Origin) -> Result<OpCtx> {
+    let message = match credential {
+        Credential::None => return Err(sign_in::no_credential(estate, origin)),
+        Credential::Basic { name, password } => {
+            return sign_in::by_password(estate, &name, password, None, origin).await;
+        }
+        Credential::Scheme { .. } => "the scheme must be Basic",
+        Credential::Malformed => "the Authorization header cannot be read",
+    };
+    Err(sign_in::bad_credential(estate, origin, message))
+}

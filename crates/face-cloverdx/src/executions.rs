@@ -1,0 +1,165 @@
+//! Runs as executions.
+
+use axum::Json;
+use axum::extract::State;
+use landreeve_core::ids::RunId;
+use landreeve_core::{Error, ErrorKind, Result, RunKind};
+use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get, run_list};
+use landreeve_estate::ops::{Estate, RunFilter};
+use landreeve_http::Outcome;
+use landreeve_http::extract::{Path, Query};
+
+use crate::caller::Caller;
+use crate::wire::error::ErrorBody;
+use crate::wire::executions::{Execution, ExecutionCollection};
+use crate::wire::link::Link;
+use crate::wire::query::ListQuery;
+
+/// The kinds of run that are executions here.
+const KINDS: [RunKind; 1] = [RunKind::Probe];
+
+/// Executions, newest first
+#[utoipa::path(
+    get,
+    path = "/executions",
+    tag = "Executions",
+    params(
+        ("X-Requested-By" = String, Header, description = "Any value.", example = "catalog"),
+        ("pageSize" = Option<u32>, Query, description = "At most 1000; 50 unless said.", example = 50),
+        ("startIndex" = Option<u64>, Query, description = "How many to skip.", example = 0),
+        ("status" = Option<String>, Query, description = "One status.", example = "FINISHED_OK"),
+    ),
+    responses(
+        (status = 200, body = ExecutionCollection, example = json!({
+            "@self": "http://127.0.0.1:8700/clover/api/rest/v1/executions",
+            "@type": "ExecutionCollection",
+            "@totalItems": 1,
+            "@startIndex": 0,
+            "@pageItems": 1,
+            "members": [{
+                "@self": "http://127.0.0.1:8700/clover/api/rest/v1/executions/28",
+                "@type": "Execution",
+                "runId": 28,
+                "jobFile": "probe",
+                "jobType": "PROBE",
+                "status": "FINISHED_OK",
+                "submitTime": "2026-01-15T12:00:00.500+00:00",
+                "startTime": "2026-01-15T12:00:00.501+00:00",
+                "stopTime": "2026-01-15T12:00:02.501+00:00",
+                "duration": 2000,
+                "durationString": "2s",
+                "username": "admin"
+            }]
+        })),
+        (status = 400, body = ErrorBody, example = json!({
+            "@type": "Error", "status": 400, "message": "pageSize must be between 1 and 1000",
+            "details": [{ "field": "pageSize", "message": "must be between 1 and 1000" }]
+        })),
+        (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody),
+    )
+)]
+pub async fn list(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    link: Link,
+    query: Query,
+) -> Outcome<Json<ExecutionCollection>> {
+    let asked = ListQuery::parse(&query)?;
+    let filter = RunFilter { kinds: KINDS.to_vec(), states: asked.states, ..RunFilter::default() };
+    let runs = run_list(&estate, &ctx, &filter, asked.page).await?;
+    Ok(Json(ExecutionCollection::new(runs, &link, estate.now())))
+}
+
+/// One execution
+#[utoipa::path(
+    get,
+    path = "/executions/{runId}",
+    tag = "Executions",
+    params(
+        ("runId" = i64, Path, description = "The run.", example = 28),
+        ("X-Requested-By" = String, Header, description = "Any value.", example = "catalog"),
+    ),
+    responses(
+        (status = 200, body = Execution, example = json!({
+            "@self": "http://127.0.0.1:8700/clover/api/rest/v1/executions/28",
+            "@type": "Execution",
+            "runId": 28,
+            "jobFile": "probe",
+            "jobType": "PROBE",
+            "status": "ERROR",
+            "submitTime": "2026-01-15T12:00:00.500+00:00",
+            "startTime": "2026-01-15T12:00:00.501+00:00",
+            "stopTime": "2026-01-15T12:03:11.863+00:00",
+            "duration": 191362,
+            "durationString": "3m 11s",
+            "username": "admin",
+            "jobError": { "componentId": "probe", "message": "the probe was told to fail" }
+        })),
+        (status = 404, body = ErrorBody, example = json!({
+            "@type": "Error", "status": 404, "message": "there is no such execution"
+        })),
+    )
+)]
+pub async fn get(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    link: Link,
+    Path(id): Path<String>,
+) -> Outcome<Json<Execution>> {
+    let run = run_get(&estate, &ctx, which(&id)?, &KINDS).await.map_err(named)?;
+    Ok(Json(Execution::new(run, &link, estate.now())))
+}
+
+/// Ask an execution to stop
+///
+/// One that has ended is shown as it is.
+#[utoipa::path(
+    post,
+    path = "/executions/{runId}/abort",
+    tag = "Executions",
+    params(
+        ("runId" = i64, Path, description = "The run.", example = 28),
+        ("X-Requested-By" = String, Header, description = "Any value.", example = "catalog"),
+    ),
+    responses(
+        (status = 200, body = Execution, example = json!({
+            "@self": "http://127.0.0.1:8700/clover/api/rest/v1/executions/28",
+            "@type": "Execution",
+            "runId": 28,
+            "jobFile": "probe",
+            "jobType": "PROBE",
+            "status": "ABORTED",
+            "submitTime": "2026-01-15T12:00:00.500+00:00",
+            "stopTime": "2026-01-15T12:00:01.500+00:00",
+            "username": "admin"
+        })),
+        (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    )
+)]
+pub async fn abort(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    link: Link,
+    Path(id): Path<String>,
+) -> Outcome<Json<Execution>> {
+    let which = which(&id)?;
+    let run = match run_cancel(&estate, &ctx, which, &KINDS).await {
+        Err(error) if error.code == "not_cancellable" => run_get(&estate, &ctx, which, &KINDS).await,
+        other => other,
+    };
+    Ok(Json(Execution::new(run.map_err(named)?, &link, estate.now())))
+}
+
+/// What is not a number names no execution.
+fn which(id: &str) -> Result<RunRef> {
+    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+    let id = id.parse().ok().filter(|_| digits).ok_or_else(|| Error::not_found("execution"))?;
+    Ok(RunRef::Id(RunId(id)))
+}
+
+/// In this dialect's word for a run.
+fn named(error: Error) -> Error {
+    if error.kind == ErrorKind::NotFound { Error::not_found("execution") } else { error }
+}

@@ -1,0 +1,54 @@
+//! Bearer token and organizational unit to `OpCtx`.
+
+use axum::extract::FromRequestParts;
+use http::HeaderMap;
+use http::request::Parts;
+use landreeve_core::{Error, OpCtx, OpKind, Result};
+use landreeve_estate::ops::{Api, Estate, Origin, sign_in};
+use landreeve_http::{Credential, Failure};
+use uuid::Uuid;
+
+const UNIT: &str = "x-clumio-organizationalunit-context";
+
+/// Who calls; a handler that takes it is reached by nobody else.
+pub struct Caller(pub OpCtx);
+
+impl FromRequestParts<Estate> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, estate: &Estate) -> Result<Caller, Failure> {
+        let origin = landreeve_http::Origin::from_request_parts(parts, estate).await?;
+        let origin = Origin { request_id: origin.request_id, address: origin.address, kind: OpKind::Clumio };
+        Ok(Caller(sign_in(estate, &parts.headers, origin).await?))
+    }
+}
+
+async fn sign_in(estate: &Estate, headers: &HeaderMap, origin: Origin) -> Result<OpCtx> {
+    match Credential::from_headers(headers) {
+        Credential::None => Err(sign_in::no_credential(estate, origin)),
+        Credential::Scheme { scheme, token } if scheme == "bearer" => {
+            let unit = unit(headers)?;
+            sign_in::by_key(estate, Api::Protection, token.reveal(), unit, origin).await
+        }
+        Credential::Basic { .. } | Credential::Scheme { .. } => {
+            Err(sign_in::bad_credential(estate, origin, "the scheme must be Bearer"))
+        }
+        Credential::Malformed => {
+            Err(sign_in::bad_credential(estate, origin, "the Authorization header cannot be read"))
+        }
+    }
+}
+
+/// The unit to work in. Clients send the header empty when they have none.
+fn unit(headers: &HeaderMap) -> Result<Option<Uuid>> {
+    let Some(value) = headers.get(UNIT) else { return Ok(None) };
+    let wrong = || {
+        let field = "X-Clumio-OrganizationalUnit-Context";
+        Error::fault(field, "format", "must be the id of an organizational unit, a UUID")
+    };
+    let text = value.to_str().map_err(|_| wrong())?.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| wrong())
+}

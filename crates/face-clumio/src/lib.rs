@@ -1,0 +1,93 @@
+//! The Clumio dialect: versions by `Accept`, organizational units by a header, HAL links, runs as tasks.
+//!
+//! What must not enter: a rule of what may be done; those are in `estate::ops` and the planes.
+
+mod access;
+mod caller;
+mod discovery;
+mod error;
+mod roles;
+mod tasks;
+mod users;
+mod version;
+mod wire;
+
+use axum::Router;
+use landreeve_core::Result;
+use landreeve_estate::ops::Estate;
+use landreeve_http::Face;
+use landreeve_http::openapi::Reference;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub const NAME: &str = "clumio";
+pub const TITLE: &str = "Clumio REST API";
+
+/// The dialect has nothing to choose yet.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Options {}
+
+/// Method, path and what it needs: `open`, `credential`, or a permission.
+pub type Route = (&'static str, &'static str, &'static str);
+
+/// Every operation of this face; a test holds it against the OpenAPI document.
+pub const ROUTES: &[Route] = &[
+    ("GET", "/", "credential"),
+    ("GET", "/users", "user:view"),
+    ("GET", "/users/{user_id}", "user:view"),
+    ("PATCH", "/users/{user_id}", "user:manage"),
+    ("DELETE", "/users/{user_id}", "user:manage"),
+    ("GET", "/roles", "user:view"),
+    ("GET", "/roles/{role_id}", "user:view"),
+    ("GET", "/tasks", "run:view"),
+    ("GET", "/tasks/{task_id}", "run:view"),
+    ("PATCH", "/tasks/{task_id}", "run:manage"),
+];
+
+pub fn routes() -> &'static [Route] {
+    ROUTES
+}
+
+/// The whole dialect, to be mounted at its prefix or at the root of a listener.
+pub fn router(estate: Estate, _options: Options) -> Result<Router> {
+    let face = Face::new(NAME, estate.random().clone(), error::render);
+    let (router, openapi) = OpenApiRouter::with_openapi(document())
+        .routes(routes!(discovery::discover))
+        .routes(routes!(users::list))
+        .routes(routes!(users::read, users::update, users::delete))
+        .routes(routes!(roles::list))
+        .routes(routes!(roles::read))
+        .routes(routes!(tasks::list))
+        .routes(routes!(tasks::read, tasks::update))
+        .split_for_parts();
+    let reference = Reference {
+        title: TITLE.to_owned(),
+        page: "docs",
+        document: "openapi.json",
+        assets: "docs-assets",
+        openapi,
+    };
+    Ok(face.wrap(router.with_state(estate).merge(reference.routes()?)))
+}
+
+fn document() -> OpenApi {
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("A token made with `landreeve key create --api clumio --user NAME`."))
+        .build();
+    let components = ComponentsBuilder::new().security_scheme("token", SecurityScheme::Http(token));
+    OpenApiBuilder::new()
+        .info(Info::builder().title(TITLE).version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT)))
+        .components(Some(components.build()))
+        .security(Some([SecurityRequirement::new("token", [] as [&str; 0])]))
+        .build()
+}
+
+const ABOUT: &str = "The header `Accept` names the version of a resource (`application/api.clumio.users=v2+json`, \
+     `application/api.clumio.*=v1+json`, or both joined with `&`); without it the newest answers. The header \
+     `X-Clumio-OrganizationalUnit-Context` names the organizational unit to work in. An error is \
+     `{\"errors\": [{\"error_code\": …, \"error_message\": …}]}` with one entry for each fault.";

@@ -1,0 +1,86 @@
+//! Roles.
+
+use axum::extract::State;
+use http::HeaderMap;
+use landreeve_core::Error;
+use landreeve_estate::ops::Estate;
+use landreeve_estate::ops::users::role_list;
+use landreeve_http::Outcome;
+use landreeve_http::extract::{Path, Query};
+use uuid::Uuid;
+
+use crate::caller::Caller;
+use crate::version::ROLES;
+use crate::wire::Answer;
+use crate::wire::error::ErrorBody;
+use crate::wire::list::{ListBody, ListQuery};
+use crate::wire::roles::RoleBody;
+
+/// Roles
+#[utoipa::path(
+    get,
+    path = "/roles",
+    operation_id = "list-roles",
+    tag = "roles",
+    responses(
+        (status = 200, body = ListBody<RoleBody>, content_type = "application/api.clumio.roles=v1+json",
+            example = json!({
+                "_embedded": { "items": [{
+                    "id": "00000000-0000-0000-0000-000000000000", "name": "Super Admin",
+                    "description": "May do everything.", "user_count": null, "permissions": [],
+                    "_links": { "_self": {
+                        "href": "/roles/00000000-0000-0000-0000-000000000000", "type": "get", "templated": false
+                    } }
+                }] },
+                "_links": { "_self": { "href": "/roles", "type": "get", "templated": false } },
+                "current_count": 1, "filter_applied": "{}", "limit": 1, "start": "1",
+                "total_count": 1, "total_pages_count": 1
+            })),
+        (status = 403, body = ErrorBody),
+    )
+)]
+pub async fn list(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    headers: HeaderMap,
+    query: Query,
+) -> Outcome<Answer<ListBody<RoleBody>>> {
+    let version = ROLES.version(&headers)?;
+    ListQuery::parse_filter_only(&query)?.no_filter()?;
+    let roles: Vec<_> = role_list(&estate, &ctx).await?.into_iter().map(RoleBody::from).collect();
+    Ok(Answer { resource: &ROLES, version, body: ListBody::whole("/roles", roles) })
+}
+
+/// One role
+#[utoipa::path(
+    get,
+    path = "/roles/{role_id}",
+    operation_id = "read-role",
+    tag = "roles",
+    params(("role_id" = String, Path, description = "The role.",
+        example = "00000000-0000-0000-0000-000000000000")),
+    responses(
+        (status = 200, body = RoleBody, content_type = "application/api.clumio.roles=v1+json", example = json!({
+            "id": "00000000-0000-0000-0000-000000000000", "name": "Super Admin",
+            "description": "May do everything.", "user_count": null,
+            "permissions": [{ "id": "run:manage", "name": "run:manage", "description": "May manage every run." }],
+            "_links": { "_self": {
+                "href": "/roles/00000000-0000-0000-0000-000000000000", "type": "get", "templated": false
+            } }
+        })),
+        (status = 404, body = ErrorBody),
+    )
+)]
+pub async fn read(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Outcome<Answer<RoleBody>> {
+    let version = ROLES.version(&headers)?;
+    let roles = role_list(&estate, &ctx).await?;
+    let id: Option<Uuid> = id.parse().ok();
+    let role = roles.into_iter().find(|role| Some(role.uuid) == id);
+    let body = RoleBody::from(role.ok_or_else(|| Error::not_found("role"))?);
+    Ok(Answer { resource: &ROLES, version, body })
+}

@@ -1,0 +1,140 @@
+//! Runs as tasks: every kind is shown.
+
+use axum::extract::State;
+use http::HeaderMap;
+use landreeve_core::ids::RunId;
+use landreeve_core::{Error, ErrorKind, Result};
+use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get, run_list};
+use landreeve_estate::ops::{Estate, RunFilter};
+use landreeve_http::Outcome;
+use landreeve_http::extract::{Body, Path, Query};
+
+use crate::caller::Caller;
+use crate::version::TASKS;
+use crate::wire::Answer;
+use crate::wire::error::ErrorBody;
+use crate::wire::list::{ListBody, ListQuery};
+use crate::wire::tasks::{TaskBody, read_abort, states};
+
+/// Tasks, newest first
+#[utoipa::path(
+    get,
+    path = "/tasks",
+    operation_id = "list-tasks",
+    tag = "tasks",
+    params(
+        ("limit" = Option<u32>, Query, description = "At most 1000; 10 unless said.", example = 10),
+        ("start" = Option<String>, Query, description = "The page, from 1.", example = "1"),
+        ("filter" = Option<String>, Query, description = "`status` with `$eq` or `$in`.",
+            example = r#"{"status":{"$in":["queued","in_progress"]}}"#),
+        ("X-Clumio-OrganizationalUnit-Context" = Option<String>, Header, description = "The unit to work in."),
+    ),
+    responses(
+        (status = 200, body = ListBody<TaskBody>, content_type = "application/api.clumio.tasks=v1+json",
+            example = json!({
+                "_embedded": { "items": [] },
+                "_links": { "_self": { "href": "/tasks?start=1", "type": "get", "templated": false } },
+                "current_count": 0, "filter_applied": "{}", "limit": 10, "start": "1",
+                "total_count": 0, "total_pages_count": 0
+            })),
+        (status = 400, body = ErrorBody, example = json!({
+            "errors": [{ "error_code": 101, "error_message": "filter.type cannot be used on this server yet" }]
+        })),
+    )
+)]
+pub async fn list(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    headers: HeaderMap,
+    query: Query,
+) -> Outcome<Answer<ListBody<TaskBody>>> {
+    let version = TASKS.version(&headers)?;
+    let asked = ListQuery::parse(&query, 10)?;
+    let filter = RunFilter { states: states(&asked)?, ..RunFilter::default() };
+    let runs = run_list(&estate, &ctx, &filter, asked.page).await?;
+    let tasks = runs.items.iter().map(TaskBody::from).collect();
+    Ok(Answer { resource: &TASKS, version, body: asked.body("/tasks", tasks, runs.total) })
+}
+
+/// One task
+#[utoipa::path(
+    get,
+    path = "/tasks/{task_id}",
+    operation_id = "read-task",
+    tag = "tasks",
+    params(("task_id" = String, Path, description = "The task.", example = "28")),
+    responses(
+        (status = 200, body = TaskBody, content_type = "application/api.clumio.tasks=v1+json", example = json!({
+            "id": "28", "type": "probe", "category": "system", "genre": "administrative",
+            "status": "in_progress", "progress_percentage": 40, "is_abortable": true, "primary_entity": null,
+            "parent_entity": null, "created_timestamp": "2026-01-15T12:00:00Z",
+            "start_timestamp": "2026-01-15T12:00:01Z", "end_timestamp": null,
+            "_links": {
+                "_self": { "href": "/tasks/28", "type": "get", "templated": false },
+                "update-task": { "href": "/tasks/28", "type": "patch", "templated": false }
+            }
+        })),
+        (status = 404, body = ErrorBody, example = json!({
+            "errors": [{ "error_code": 104, "error_message": "there is no such task" }]
+        })),
+    )
+)]
+pub async fn read(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Outcome<Answer<TaskBody>> {
+    let version = TASKS.version(&headers)?;
+    let run = run_get(&estate, &ctx, which(&id)?, &[]).await.map_err(named)?;
+    Ok(Answer { resource: &TASKS, version, body: TaskBody::from(&run) })
+}
+
+/// Abort a task
+///
+/// The only change there is. A task that has ended cannot be aborted any more.
+#[utoipa::path(
+    patch,
+    path = "/tasks/{task_id}",
+    operation_id = "update-task",
+    tag = "tasks",
+    params(("task_id" = String, Path, description = "The task.", example = "28")),
+    request_body(content = inline(crate::wire::tasks::TaskUpdate), example = json!({ "status": "aborting" })),
+    responses(
+        (status = 200, body = TaskBody, content_type = "application/api.clumio.tasks=v1+json", example = json!({
+            "id": "28", "type": "probe", "category": "system", "genre": "administrative",
+            "status": "aborting", "progress_percentage": 40, "is_abortable": false, "primary_entity": null,
+            "parent_entity": null, "created_timestamp": "2026-01-15T12:00:00Z",
+            "start_timestamp": "2026-01-15T12:00:01Z", "end_timestamp": null,
+            "_links": { "_self": { "href": "/tasks/28", "type": "get", "templated": false } }
+        })),
+        (status = 409, body = ErrorBody, example = json!({
+            "errors": [{ "error_code": 109, "error_message": "the run has ended already: succeeded" }]
+        })),
+    )
+)]
+pub async fn update(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Body(body): Body,
+) -> Outcome<Answer<TaskBody>> {
+    let version = TASKS.version(&headers)?;
+    let which = which(&id)?;
+    read_abort(&body)?;
+    let run = run_cancel(&estate, &ctx, which, &[]).await.map_err(named)?;
+    Ok(Answer { resource: &TASKS, version, body: TaskBody::from(&run) })
+}
+
+/// What is not a decimal number names no task.
+fn which(id: &str) -> Result<RunRef> {
+    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+    let id = id.parse().ok().filter(|_| digits).ok_or_else(|| Error::not_found("task"))?;
+    Ok(RunRef::Id(RunId(id)))
+}
+
+/// In this dialect's word for a run.
+fn named(error: Error) -> Error {
+    if error.kind == ErrorKind::NotFound { Error::not_found("task") } else { error }
+}

@@ -1,0 +1,179 @@
+//! Users.
+
+use axum::extract::State;
+use http::HeaderMap;
+use landreeve_core::ids::UserId;
+use landreeve_core::{Error, OpCtx, Result};
+use landreeve_estate::ops::users::{user_delete, user_get, user_list, user_update};
+use landreeve_estate::ops::{Estate, User};
+use landreeve_http::Outcome;
+use landreeve_http::extract::{Body, Path, Query};
+
+use crate::access::Directory;
+use crate::caller::Caller;
+use crate::version::USERS;
+use crate::wire::Answer;
+use crate::wire::error::ErrorBody;
+use crate::wire::list::{ListBody, ListQuery};
+use crate::wire::users::{Shape, UserBody, read_change};
+
+/// Users, in the order in which they were made
+#[utoipa::path(
+    get,
+    path = "/users",
+    operation_id = "list-users",
+    tag = "users",
+    params(
+        ("limit" = Option<u32>, Query, description = "At most 1000; 20 unless said.", example = 20),
+        ("start" = Option<String>, Query, description = "The page, from 1.", example = "1"),
+        ("X-Clumio-OrganizationalUnit-Context" = Option<String>, Header, description = "The unit to work in."),
+    ),
+    responses(
+        (status = 200, body = ListBody<UserBody>, content_type = "application/api.clumio.users=v2+json",
+            example = json!({
+                "_embedded": { "items": [] },
+                "_links": { "_self": { "href": "/users?start=1", "type": "get", "templated": false } },
+                "current_count": 0, "filter_applied": "{}", "limit": 20, "start": "1",
+                "total_count": 0, "total_pages_count": 0
+            })),
+        (status = 403, body = ErrorBody),
+    )
+)]
+pub async fn list(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    headers: HeaderMap,
+    query: Query,
+) -> Outcome<Answer<ListBody<UserBody>>> {
+    let version = USERS.version(&headers)?;
+    let asked = ListQuery::parse(&query, 20)?;
+    asked.no_filter()?;
+    let users = user_list(&estate, &ctx, asked.page).await?;
+    let directory = Directory::open(&estate, &ctx).await?;
+    let mut bodies = Vec::with_capacity(users.items.len());
+    for user in &users.items {
+        bodies.push(shown(&estate, &ctx, directory.as_ref(), user, Shape::item(version)).await?);
+    }
+    let list = asked.body("/users", bodies, users.total);
+    Ok(Answer { resource: &USERS, version, body: list })
+}
+
+/// One user
+#[utoipa::path(
+    get,
+    path = "/users/{user_id}",
+    operation_id = "read-user",
+    tag = "users",
+    params(("user_id" = String, Path, description = "The user.", example = "1")),
+    responses(
+        (status = 200, body = UserBody, content_type = "application/api.clumio.users=v2+json", example = json!({
+            "full_name": "Administrator", "email": "", "is_confirmed": true, "id": "1", "is_enabled": true,
+            "last_activity_timestamp": "2026-01-15T12:00:00Z", "inviter": null,
+            "last_password_change_timestamp": "2026-01-15T12:00:00Z", "organizational_unit_count": 1,
+            "access_control_configuration": [{
+                "role_id": "00000000-0000-0000-0000-000000000000",
+                "organizational_unit_ids": ["00000000-0000-0000-0000-000000000000"]
+            }],
+            "_links": { "_self": { "href": "/users/1", "type": "get", "templated": false } }
+        })),
+        (status = 404, body = ErrorBody, example = json!({
+            "errors": [{ "error_code": 104, "error_message": "there is no such user" }]
+        })),
+    )
+)]
+pub async fn read(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Outcome<Answer<UserBody>> {
+    let version = USERS.version(&headers)?;
+    let user = user_get(&estate, &ctx, user_id(&id)?).await?;
+    let directory = Directory::open(&estate, &ctx).await?;
+    let body = shown(&estate, &ctx, directory.as_ref(), &user, Shape::single(version)).await?;
+    Ok(Answer { resource: &USERS, version, body })
+}
+
+/// Change a user
+///
+/// What is `null` or not there stays as it is.
+#[utoipa::path(
+    patch,
+    path = "/users/{user_id}",
+    operation_id = "update-user",
+    tag = "users",
+    params(("user_id" = String, Path, description = "The user.", example = "40")),
+    request_body(content = inline(crate::wire::users::UserUpdate), example = json!({ "is_enabled": false })),
+    responses(
+        (status = 200, body = UserBody, content_type = "application/api.clumio.users=v1+json", example = json!({
+            "full_name": "test person", "email": "test@example.com", "is_confirmed": false, "id": "40",
+            "is_enabled": false, "last_activity_timestamp": "1985-04-12T23:20:50Z", "inviter": "1",
+            "_links": {
+                "_self": { "href": "/users/40", "type": "get", "templated": false },
+                "update-user": { "href": "/users/40", "type": "patch", "templated": false },
+                "delete-user": { "href": "/users/40", "type": "delete", "templated": false }
+            }
+        })),
+        (status = 400, body = ErrorBody, example = json!({
+            "errors": [{ "error_code": 101, "error_message": "is_enabled must be true or false, not a number" }]
+        })),
+    )
+)]
+pub async fn update(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Body(body): Body,
+) -> Outcome<Answer<UserBody>> {
+    let version = USERS.version(&headers)?;
+    let id = user_id(&id)?;
+    let user = user_update(&estate, &ctx, id, read_change(&body)?).await?;
+    let directory = Directory::open(&estate, &ctx).await?;
+    let body = shown(&estate, &ctx, directory.as_ref(), &user, Shape::changed(version)).await?;
+    Ok(Answer { resource: &USERS, version, body })
+}
+
+/// Remove a user
+#[utoipa::path(
+    delete,
+    path = "/users/{user_id}",
+    operation_id = "delete-user",
+    tag = "users",
+    params(("user_id" = String, Path, description = "The user.", example = "40")),
+    responses(
+        (status = 200, body = Object, content_type = "application/api.clumio.users=v2+json", example = json!({})),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody),
+    )
+)]
+pub async fn delete(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Outcome<Answer<serde_json::Map<String, serde_json::Value>>> {
+    let version = USERS.version(&headers)?;
+    user_delete(&estate, &ctx, user_id(&id)?).await?;
+    Ok(Answer { resource: &USERS, version, body: serde_json::Map::new() })
+}
+
+async fn shown(
+    estate: &Estate,
+    ctx: &OpCtx,
+    directory: Option<&Directory>,
+    user: &User,
+    shape: Shape,
+) -> Result<UserBody> {
+    let access = match directory {
+        Some(directory) if shape.has_access() => Some(directory.of(estate, ctx, user.id).await?),
+        _ => None,
+    };
+    Ok(UserBody::new(user, access, shape))
+}
+
+/// What is not a decimal number names no user.
+fn user_id(id: &str) -> Result<UserId> {
+    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+    id.parse().ok().filter(|_| digits).map(UserId).ok_or_else(|| Error::not_found("user"))
+}

@@ -1,0 +1,117 @@
+//! Which version of a resource a request asks for, by its `Accept` header.
+
+use http::HeaderMap;
+use http::header::ACCEPT;
+use landreeve_core::{Error, Result};
+use landreeve_http::negotiate::accepted;
+
+/// A resource and its versions, newest first.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resource {
+    pub name: &'static str,
+    pub versions: &'static [u32],
+}
+
+pub const USERS: Resource = Resource { name: "users", versions: &[2, 1] };
+pub const ROLES: Resource = Resource { name: "roles", versions: &[1] };
+pub const TASKS: Resource = Resource { name: "tasks", versions: &[1] };
+pub const ALL: [&Resource; 3] = [&ROLES, &TASKS, &USERS];
+
+const PREFIX: &str = "application/api.clumio.";
+const SUFFIX: &str = "+json";
+/// What takes any version.
+const ANY: [&str; 3] = ["*/*", "application/*", "application/json"];
+
+impl Resource {
+    pub fn newest(&self) -> u32 {
+        self.versions.first().copied().unwrap_or(1)
+    }
+
+    /// The media type of this version's answers.
+    pub fn media_type(&self, version: u32) -> String {
+        format!("{PREFIX}{}=v{version}{SUFFIX}", self.name)
+    }
+
+    /// The version asked for: the resource's own entry, else the one for all, else the newest.
+    pub fn version(&self, headers: &HeaderMap) -> Result<u32> {
+        let ranges = accepted(headers);
+        if let Some(range) = ranges.iter().find(|range| range.essence.starts_with(PREFIX)) {
+            return self.named(&range.essence).ok_or_else(|| self.unknown(&range.essence));
+        }
+        let empty = headers.get_all(ACCEPT).iter().all(|value| value.as_bytes().trim_ascii().is_empty());
+        if empty || ranges.iter().any(|range| ANY.contains(&range.essence.as_str())) {
+            return Ok(self.newest());
+        }
+        Err(self.unknown("what it says"))
+    }
+
+    /// `application/api.clumio.*=v2&users=v1+json`
+    fn named(&self, essence: &str) -> Option<u32> {
+        let (mut own, mut wildcard) = (None, None);
+        for entry in essence.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split('&') {
+            let (name, version) = entry.split_once("=v")?;
+            let version: u32 = version.parse().ok()?;
+            match name {
+                "*" => wildcard = Some(version),
+                name if name == self.name => own = Some(version),
+                name if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') => {}
+                _ => return None,
+            }
+        }
+        match (own, wildcard) {
+            (Some(version), _) => self.versions.contains(&version).then_some(version),
+            // The newest one that is not newer, of the versions that there are at all.
+            (None, Some(version)) => {
+                let known = ALL.iter().any(|resource| resource.versions.contains(&version));
+                self.versions.iter().copied().find(|own| known && *own <= version)
+            }
+            (None, None) => Some(self.newest()),
+        }
+    }
+
+    fn unknown(&self, asked: &str) -> Error {
+        let offered: Vec<_> = self.versions.iter().map(|version| self.media_type(*version)).collect();
+        let message =
+            format!("names no version of {} in {asked}; there is {}", self.name, offered.join(", "));
+        Error::fault("Accept", "version", message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn asked(resource: &Resource, accept: &str) -> Option<u32> {
+        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_str(accept).unwrap())]);
+        resource.version(&headers).ok()
+    }
+
+    #[test]
+    fn versions_are_read_as_documented() {
+        assert_eq!(USERS.version(&HeaderMap::new()).unwrap(), 2);
+        for (accept, users, tasks) in [
+            ("", Some(2), Some(1)),
+            ("*/*", Some(2), Some(1)),
+            ("application/json", Some(2), Some(1)),
+            ("text/html, */*;q=0.8", Some(2), Some(1)),
+            ("application/api.clumio.users=v1+json", Some(1), Some(1)),
+            ("Application/Api.Clumio.Users=V2+JSON", Some(2), Some(1)),
+            ("application/api.clumio.*=v1+json", Some(1), Some(1)),
+            ("application/api.clumio.*=v2+json", Some(2), Some(1)),
+            ("application/api.clumio.*=v2&users=v1&tasks=v1+json", Some(1), Some(1)),
+            ("application/api.clumio.*=v2&users=v3&tasks=v1+json", None, Some(1)),
+            ("application/api.clumio.*=v1, */*", None, None),
+            ("application/api.clumio.*=v3+json", None, None),
+            ("application/api.clumio.*=v0+json", None, None),
+            ("application/api.clumio.users+json", None, None),
+            ("application/api.clumio.+json", None, None),
+            ("application/api.clumio.a b=v1+json", None, None),
+            ("application/api.clumio.users=v99999999999+json", None, None),
+            ("text/html", None, None),
+            ("nonsense", None, None),
+        ] {
+            assert_eq!((asked(&USERS, accept), asked(&TASKS, accept)), (users, tasks), "{accept}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A role.
+
+use landreeve_core::Permission;
+use landreeve_estate::ops::Role;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::link::SelfLink;
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RoleBody {
+    id: String,
+    name: String,
+    description: String,
+    /// Not counted yet.
+    user_count: Option<u64>,
+    permissions: Vec<PermissionBody>,
+    #[serde(rename = "_links")]
+    links: SelfLink,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct PermissionBody {
+    id: String,
+    name: String,
+    description: String,
+}
+
+/// Ids under which clients of this dialect know roles by other names than the estate's.
+const NAMES: [(Uuid, &str); 2] =
+    [(Uuid::nil(), "Super Admin"), (Uuid::from_u128(0x1000_0000_0000_0000_0000_0000_0000_0000), "OU Admin")];
+
+impl From<Role> for RoleBody {
+    fn from(role: Role) -> RoleBody {
+        let name = NAMES.iter().find(|(id, _)| *id == role.uuid).map(|(_, name)| (*name).to_owned());
+        RoleBody {
+            id: role.uuid.to_string(),
+            name: name.unwrap_or(role.name),
+            description: role.description,
+            user_count: None,
+            permissions: role.permissions.into_iter().map(PermissionBody::from).collect(),
+            links: SelfLink::new(format!("/roles/{}", role.uuid)),
+        }
+    }
+}
+
+impl From<Permission> for PermissionBody {
+    fn from(permission: Permission) -> PermissionBody {
+        let text = permission.as_text();
+        let description = format!("May {} every {}.", permission.action.as_str(), permission.noun.as_str());
+        PermissionBody { id: text.clone(), name: text, description }
+    }
+}

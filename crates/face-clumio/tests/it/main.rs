@@ -1,0 +1,453 @@
+//! The dialect over an estate in this process.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+use axum::Router;
+use landreeve_core::ids::OuId;
+use landreeve_core::{Permission, RunKind, RunState};
+use landreeve_estate::ops::keys::{key_delete, key_set_enabled};
+use landreeve_estate::ops::users::user_update;
+use landreeve_estate::ops::{Api, User, UserChange};
+use landreeve_face_clumio::{Options, ROUTES, router};
+use landreeve_testkit::{Answer, Ask, Kit, PASSWORD, compare, everything, everything_but};
+use serde_json::{Value, json};
+
+async fn face() -> (Kit, Router) {
+    let kit = Kit::new().await;
+    let router = router(kit.estate.clone(), Options::default()).unwrap();
+    (kit, router)
+}
+
+async fn admin_key(kit: &Kit) -> String {
+    let admin =
+        landreeve_estate::ops::users::user_by_name(&kit.estate, &kit.operator(), "admin").await.unwrap();
+    kit.user_key(Api::Protection, &admin).await.1
+}
+
+async fn key_of(kit: &Kit, name: &str, permissions: &[Permission]) -> (User, String) {
+    let user = kit.user(name, permissions).await;
+    let (_, key) = kit.user_key(Api::Protection, &user).await;
+    (user, key)
+}
+
+#[track_caller]
+fn fails(answer: &Answer, status: u16, code: u32, message: &str) {
+    let expected = json!({ "errors": [{ "error_code": code, "error_message": message }] });
+    assert_eq!((answer.status, answer.json()), (status, expected));
+    assert_eq!(answer.header("content-type"), "application/json");
+}
+
+fn messages(answer: &Answer) -> Vec<String> {
+    let errors = answer.json()["errors"].clone();
+    errors.as_array().unwrap().iter().map(|one| one["error_message"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn every_route_refuses_who_may_not() {
+    let (kit, router) = face().await;
+    compare(&Ask::get("/openapi.json").send(&router).await.json(), ROUTES);
+    let (_, all) = key_of(&kit, "all", &everything()).await;
+    for (index, (method, path, needs)) in ROUTES.iter().enumerate() {
+        let victim = kit.user(&format!("victim{index}"), &[]).await.id.to_string();
+        let task = kit.probe().await.id.to_string();
+        let path = path.replace("{user_id}", &victim).replace("{task_id}", &task);
+        let path = path.replace("{role_id}", &uuid::Uuid::nil().to_string());
+        let ask = || match (*method, path.starts_with("/tasks")) {
+            ("PATCH", true) => Ask::patch(path.clone()).json(&json!({ "status": "aborting" })),
+            ("PATCH", false) => Ask::patch(path.clone()).json(&json!({ "is_enabled": false })),
+            _ => Ask::new(method, path.clone()),
+        };
+        fails(&ask().send(&router).await, 401, 359, "The authentication token is missing");
+        fails(&ask().bearer("a.b.c").send(&router).await, 401, 360, "the key is not known");
+        if let Some(permission) = Permission::parse(needs) {
+            let (_, key) = key_of(&kit, &format!("lacking{index}"), &everything_but(permission)).await;
+            let answer = ask().bearer(&key).send(&router).await;
+            assert_eq!(
+                (answer.status, &answer.json()["errors"][0]["error_code"]),
+                (403, &json!(103)),
+                "{path}"
+            );
+        }
+        let answer = ask().bearer(&all).send(&router).await;
+        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
+        assert!(
+            answer.json().is_object() && answer.header("content-type").starts_with("application/api.clumio.")
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_reference_needs_no_token() {
+    let (_kit, router) = face().await;
+    for path in ["/docs", "/openapi.json", "/docs-assets/swagger-ui.css"] {
+        assert_eq!(Ask::get(path).send(&router).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn discovery_lists_what_there_is() {
+    let (kit, router) = face().await;
+    let answer = Ask::get("/").bearer(&admin_key(&kit).await).send(&router).await;
+    assert_eq!(answer.header("content-type"), "application/api.clumio.*=v1+json");
+    let body = answer.json();
+    assert_eq!(body["users"]["supported_versions"], json!(["v2", "v1"]));
+    let tasks = json!({
+        "supported_versions": ["v1"],
+        "v1": {
+            "list-tasks": { "href": "/tasks", "type": "get", "templated": false },
+            "read-task": { "href": "/tasks/{task_id}", "type": "get", "templated": true },
+            "update-task": { "href": "/tasks/{task_id}", "type": "patch", "templated": true },
+        },
+    });
+    assert_eq!(body["tasks"], tasks);
+    let mut operations = Vec::new();
+    for resource in ["users", "roles", "tasks"] {
+        operations.extend(body[resource]["v1"].as_object().unwrap().keys().cloned());
+    }
+    let document = Ask::get("/openapi.json").send(&router).await.json();
+    let mut documented = Vec::new();
+    for item in document["paths"].as_object().unwrap().values() {
+        let ids =
+            item.as_object().unwrap().values().filter_map(|operation| operation["operationId"].as_str());
+        documented.extend(ids.filter(|id| *id != "discover").map(str::to_owned));
+    }
+    operations.sort();
+    documented.sort();
+    assert_eq!(operations, documented);
+}
+
+#[tokio::test]
+async fn the_documented_change_of_a_user_works_word_for_word() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let test = kit.user("test", &[]).await;
+    // As curl sends it with `-d` and no content type of its own.
+    let ask = || {
+        Ask::patch(format!("/users/{}", test.id))
+            .bearer(&key)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(r#"{ "is_enabled": false }"#)
+    };
+    let answer = ask().header("accept", "application/api.clumio.*=v1+json").send(&router).await;
+    let href = format!("/users/{}", test.id);
+    let expected = json!({
+        "full_name": "test person",
+        "email": "test@example.com",
+        "is_confirmed": false,
+        "id": test.id.to_string(),
+        "is_enabled": false,
+        "last_activity_timestamp": null,
+        "inviter": null,
+        "_links": {
+            "_self": { "href": href, "type": "get", "templated": false },
+            "update-user": { "href": href, "type": "patch", "templated": false },
+            "delete-user": { "href": href, "type": "delete", "templated": false },
+        },
+    });
+    assert_eq!((answer.status, answer.body.as_str()), (200, expected.to_string().as_str()));
+    assert_eq!(answer.header("content-type"), "application/api.clumio.users=v1+json");
+    let answer = ask().send(&router).await;
+    assert_eq!(answer.header("content-type"), "application/api.clumio.users=v2+json");
+    assert_eq!(answer.json()["access_control_configuration"], json!([]));
+}
+
+#[tokio::test]
+async fn a_change_takes_what_clients_send_and_names_every_fault() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let test = kit.user("test", &[]).await;
+    let patch = |body: &str| Ask::patch(format!("/users/{}", test.id)).bearer(&key).body(body);
+    let sdk = r#"{"access_control_configuration_updates": {"add": [], "remove": null}, "assigned_role": null,
+        "full_name": "Ann Lee", "is_enabled": null}"#;
+    let body = patch(sdk).header("content-type", "text/plain; charset=utf-8").send(&router).await.json();
+    assert_eq!((&body["full_name"], &body["is_enabled"]), (&json!("Ann Lee"), &json!(true)));
+    assert_eq!(patch("{}").send(&router).await.json()["full_name"], "Ann Lee");
+
+    let wrong = r#"{"is_enabled": 1, "full_name": "", "assigned_role": "x", "is_enable": true}"#;
+    let answer = patch(wrong).send(&router).await;
+    assert_eq!(answer.status, 400);
+    let expected = [
+        "assigned_role cannot be changed by this API yet; the command line can",
+        "full_name must not be empty",
+        "is_enabled must be true or false, not a number",
+        "is_enable is not a member of this object",
+    ];
+    assert_eq!(messages(&answer), expected);
+    for body in ["", "[]", "{", "null", "\"a\"", "{\"a\": \"\u{0}\"}"] {
+        let answer = patch(body).send(&router).await;
+        assert_eq!(
+            (answer.status, &answer.json()["errors"][0]["error_code"]),
+            (400, &json!(101)),
+            "{body:?}"
+        );
+    }
+    assert_eq!(kit.user("other", &[]).await.full_name(), "other person");
+
+    let own = Ask::patch("/users/1").bearer(&key).body(r#"{"is_enabled": false}"#).send(&router).await;
+    fails(&own, 409, 109, "nobody changes their own status; ask another administrator");
+    let gone = Ask::new("DELETE", format!("/users/{}", test.id)).bearer(&key).send(&router).await;
+    assert_eq!((gone.status, gone.body.as_str()), (200, "{}"));
+    fails(&patch("{}").send(&router).await, 404, 104, "there is no such user");
+}
+
+#[tokio::test]
+async fn users_have_the_shape_of_the_version_asked_for() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let get = |path: &str, accept: &str| Ask::get(path).bearer(&key).header("accept", accept);
+    let global = "00000000-0000-0000-0000-000000000000";
+    let first = get("/users/1", "application/api.clumio.users=v1+json").send(&router).await.json();
+    assert_eq!((&first["assigned_role"], &first["organizational_unit_count"]), (&json!(global), &json!(1)));
+    assert_eq!(first["assigned_organizational_unit_ids"], json!([global]));
+    assert!(first.get("access_control_configuration").is_none());
+    let second = get("/users/1", "application/api.clumio.users=v2+json").send(&router).await.json();
+    let access = json!([{ "role_id": global, "organizational_unit_ids": [global] }]);
+    assert_eq!(second["access_control_configuration"], access);
+    assert!(second.get("assigned_role").is_none());
+    let list = get("/users", "application/api.clumio.*=v1+json").send(&router).await.json();
+    let item = &list["_embedded"]["items"][0];
+    assert_eq!(item["assigned_role"], global);
+    assert!(item.get("assigned_organizational_unit_ids").is_none());
+    let answer = get("/users", "application/api.clumio.users=v7+json").send(&router).await;
+    let message = "Accept names no version of users in application/api.clumio.users=v7+json; \
+                   there is application/api.clumio.users=v2+json, application/api.clumio.users=v1+json";
+    fails(&answer, 400, 101, message);
+    // Somebody without the permission sees the own record, without roles.
+    let (bob, key) = key_of(&kit, "bob", &[]).await;
+    let own = Ask::get(format!("/users/{}", bob.id)).bearer(&key).send(&router).await.json();
+    assert!(own["email"] == "bob@example.com" && own.get("access_control_configuration").is_none());
+}
+
+#[tokio::test]
+async fn lists_come_in_numbered_pages() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    for number in 0..4 {
+        kit.user(&format!("u{number}"), &[]).await;
+    }
+    let get = |path: &str| Ask::get(path).bearer(&key);
+    let list = get("/users?limit=2&start=2").send(&router).await.json();
+    let keys: Vec<_> = list.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = [
+        "_embedded",
+        "_links",
+        "current_count",
+        "filter_applied",
+        "limit",
+        "start",
+        "total_count",
+        "total_pages_count",
+    ];
+    assert_eq!(keys, expected);
+    let link = |start: u64| json!({ "href": format!("/users?start={start}&limit=2"), "type": "get", "templated": false });
+    let links =
+        json!({ "_self": link(2), "_first": link(1), "_last": link(3), "_next": link(3), "_prev": link(1) });
+    assert_eq!(list["_links"], links);
+    assert_eq!((&list["start"], &list["limit"], &list["total_count"]), (&json!("2"), &json!(2), &json!(5)));
+    assert_eq!((&list["current_count"], &list["total_pages_count"]), (&json!(2), &json!(3)));
+    let first = get("/users?start=&limit=&filter=").send(&router).await.json();
+    assert_eq!((&first["limit"], &first["_links"]["_next"]), (&json!(20), &Value::Null));
+    let past = get("/users?start=9223372036854775").send(&router).await.json();
+    assert_eq!((&past["current_count"], past["_links"].get("_next")), (&json!(0), None));
+    for query in [
+        "start=0",
+        "start=x",
+        "limit=0",
+        "limit=1001",
+        "sort=id",
+        "filter=%7B",
+        "filter=[]",
+        "filter=%7B%22name%22%3A%7B%22%24contains%22%3A%22a%22%7D%7D",
+        "embed=read-role",
+    ] {
+        assert_eq!(get(&format!("/users?{query}")).send(&router).await.status, 400, "{query}");
+    }
+    let roles = get("/roles").send(&router).await.json();
+    assert_eq!(roles["_embedded"]["items"][0]["name"], "Super Admin");
+    assert_eq!((&roles["total_count"], &roles["current_count"]), (&json!(4), &json!(4)));
+    let role = get("/roles/10000000-0000-0000-0000-000000000000").send(&router).await.json();
+    assert_eq!(role["name"], "OU Admin");
+    fails(&get("/roles/1").send(&router).await, 404, 104, "there is no such role");
+}
+
+const STATES: [(RunState, &str); 10] = [
+    (RunState::Queued, "queued"),
+    (RunState::Starting, "queued"),
+    (RunState::Running, "in_progress"),
+    (RunState::Cancelling, "aborting"),
+    (RunState::Succeeded, "completed"),
+    (RunState::Failed, "failed"),
+    (RunState::Cancelled, "aborted"),
+    (RunState::TimedOut, "failed"),
+    (RunState::Lost, "failed"),
+    (RunState::Expired, "completed"),
+];
+
+#[tokio::test]
+async fn a_run_is_shown_in_this_dialects_words() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let get = |path: String| Ask::get(path).bearer(&key);
+    for (state, word) in STATES {
+        let run = kit.probe_in(state).await;
+        let shown = get(format!("/tasks/{}", run.id)).send(&router).await.json();
+        assert_eq!(shown["status"], word, "{state:?}");
+        let abortable = ["queued", "in_progress"].contains(&word);
+        assert_eq!(shown["is_abortable"], abortable);
+        assert_eq!(shown["_links"].get("update-task").is_some(), abortable);
+    }
+    let run = kit.probe_in(RunState::Running).await;
+    let href = format!("/tasks/{}", run.id);
+    let expected = json!({
+        "id": run.id.to_string(), "type": "probe", "category": "system", "genre": "administrative",
+        "status": "in_progress", "progress_percentage": 40, "is_abortable": true,
+        "primary_entity": null, "parent_entity": null,
+        "created_timestamp": "2026-01-15T12:00:00Z", "start_timestamp": "2026-01-15T12:00:01Z",
+        "end_timestamp": null,
+        "_links": {
+            "_self": { "href": href, "type": "get", "templated": false },
+            "update-task": { "href": href, "type": "patch", "templated": false },
+        },
+    });
+    assert_eq!(get(href).send(&router).await.body, expected.to_string());
+    let list = |filter: &str| {
+        let escaped: String = filter.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        get(format!("/tasks?limit=100&filter={escaped}"))
+    };
+    for (filter, count) in [
+        (r#"{"status":{"$eq":"completed"}}"#, 2),
+        (r#"{"status":{"$in":["failed","aborted"]}}"#, 4),
+        ("{}", 11),
+    ] {
+        let body = list(filter).send(&router).await.json();
+        assert_eq!((&body["total_count"], &body["filter_applied"]), (&json!(count), &json!(filter)));
+    }
+    for filter in [
+        r#"{"status":"failed"}"#,
+        r#"{"status":{"$in":[]}}"#,
+        r#"{"status":{"$eq":1}}"#,
+        r#"{"status":{"$gt":"a"}}"#,
+        r#"{"status":{"$eq":"failed","$in":["failed"]}}"#,
+        r#"{"status":{"$eq":"done"}}"#,
+        r#"{"type":{"$in":["probe"]}}"#,
+    ] {
+        assert_eq!(list(filter).send(&router).await.status, 400, "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn every_kind_is_a_task() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    for kind in RunKind::ALL {
+        let run = kit.run_of(kind, OuId::ROOT).await;
+        let shown = Ask::get(format!("/tasks/{}", run.id)).bearer(&key).send(&router).await.json();
+        assert_eq!(shown["type"], kind.as_str());
+    }
+}
+
+#[tokio::test]
+async fn a_task_is_aborted_once() {
+    let (kit, router) = face().await;
+    kit.start().await;
+    let key = admin_key(&kit).await;
+    let run = kit.long_probe().await;
+    let patch = |body: &str| Ask::patch(format!("/tasks/{}", run.id)).bearer(&key).body(body);
+    let answer = patch(r#"{"status": "completed"}"#).send(&router).await;
+    fails(&answer, 400, 101, "status must be one of aborting");
+    fails(&patch(r#"{"status": null}"#).send(&router).await, 400, 101, "status is required");
+    let answer = patch(r#"{"status": "aborting"}"#).send(&router).await;
+    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("aborting")));
+    assert_eq!(kit.ended(&run).await.state, RunState::Cancelled);
+    let answer = patch(r#"{"status": "aborting"}"#).send(&router).await;
+    fails(&answer, 409, 109, "the run has ended already: cancelled");
+}
+
+#[tokio::test]
+async fn only_a_live_token_of_a_live_user_opens() {
+    let (kit, router) = face().await;
+    let tasks = || Ask::get("/tasks");
+    fails(&tasks().basic("admin", PASSWORD).send(&router).await, 401, 360, "the scheme must be Bearer");
+    for value in [&b"Bearer"[..], b"\xff", b"Bearer a\xffb", b"Basic !!"] {
+        let answer = tasks().header("authorization", value).send(&router).await;
+        fails(&answer, 401, 360, "the Authorization header cannot be read");
+    }
+    let (_, other) = kit.key(Api::Delivery, &everything()).await;
+    fails(&tasks().bearer(&other).send(&router).await, 401, 360, "the key is not known");
+    let ann = kit.user("ann", &everything()).await;
+    let (key, token) = kit.user_key(Api::Protection, &ann).await;
+    assert_eq!(token.split('.').count(), 3, "a JWT");
+    assert_eq!(tasks().bearer(&token).send(&router).await.status, 200);
+    // A claim that was tampered with is another text, and no row has its hash.
+    let (head, signature) = token.rsplit_once('.').unwrap();
+    let answer = tasks().bearer(&format!("{head}.{}x", signature)).send(&router).await;
+    fails(&answer, 401, 360, "the key is not known");
+    key_set_enabled(&kit.estate, &kit.operator(), key.id, false).await.unwrap();
+    fails(&tasks().bearer(&token).send(&router).await, 401, 360, "the key is disabled");
+    key_set_enabled(&kit.estate, &kit.operator(), key.id, true).await.unwrap();
+    let change = |enabled| UserChange { enabled: Some(enabled), ..UserChange::default() };
+    user_update(&kit.estate, &kit.operator(), ann.id, change(false)).await.unwrap();
+    fails(&tasks().bearer(&token).send(&router).await, 401, 360, "the user of this key is disabled");
+    user_update(&kit.estate, &kit.operator(), ann.id, change(true)).await.unwrap();
+    assert_eq!(tasks().bearer(&token).send(&router).await.status, 200);
+    key_delete(&kit.estate, &kit.operator(), key.id).await.unwrap();
+    fails(&tasks().bearer(&token).send(&router).await, 401, 360, "the key is not known");
+}
+
+#[tokio::test]
+async fn the_header_names_the_unit() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let unit = kit.ou("Research").await;
+    let (root, inside) = (kit.probe().await, kit.run_of(RunKind::Probe, unit.id).await);
+    let read = |run: &landreeve_estate::ops::Run, ou: &str| {
+        let name = "X-Clumio-OrganizationalUnit-Context";
+        Ask::get(format!("/tasks/{}", run.id)).bearer(&key).header(name, ou)
+    };
+    let research = unit.uuid.to_string();
+    assert_eq!(read(&root, "").send(&router).await.status, 200);
+    assert_eq!(read(&inside, &uuid::Uuid::nil().to_string()).send(&router).await.status, 200);
+    assert_eq!(read(&inside, &research).send(&router).await.status, 200);
+    fails(&read(&root, &research).send(&router).await, 404, 104, "there is no such task");
+    let malformed = "X-Clumio-OrganizationalUnit-Context must be the id of an organizational unit, a UUID";
+    for ou in ["a12345bc-67d8-912a=345b-c67891234567", "1", "\u{e4}"] {
+        fails(&read(&root, ou).send(&router).await, 400, 101, malformed);
+    }
+    let unknown = read(&root, "12345678-1234-4234-8234-123456789012").send(&router).await;
+    fails(&unknown, 403, 103, "the user is not assigned to this organizational unit");
+    let ann = kit.user_in(unit.id, "ann", &everything()).await;
+    let (_, key) = kit.user_key(Api::Protection, &ann).await;
+    let ask = Ask::get(format!("/tasks/{}", root.id)).bearer(&key).send(&router).await;
+    fails(&ask, 404, 104, "there is no such task");
+}
+
+#[tokio::test]
+async fn nonsense_is_not_found() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    for id in ["0", "99999", "-1", "+1", "1.0", "99999999999999999999", "%00", "a", "%F0%9F%A6%80", "%ff"] {
+        for noun in ["users", "tasks", "roles"] {
+            let answer = Ask::get(format!("/{noun}/{id}")).bearer(&key).send(&router).await;
+            assert_eq!(
+                (answer.status, &answer.json()["errors"][0]["error_code"]),
+                (404, &json!(104)),
+                "{id}"
+            );
+        }
+    }
+    fails(&Ask::get("/policies/definitions").send(&router).await, 404, 104, "there is nothing at this path");
+    fails(&Ask::post("/tasks").send(&router).await, 405, 105, "This path does not have this method");
+}
+
+#[tokio::test]
+async fn below_a_prefix_everything_is_where_it_was() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let mounted = Router::new().nest_service("/clumio", router);
+    for (path, status) in [("/clumio", 200), ("/clumio/", 200), ("/clumio/users", 200), ("/clumio/none", 404)]
+    {
+        let answer = Ask::get(path).bearer(&key).send(&mounted).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.json().is_object());
+    }
+}

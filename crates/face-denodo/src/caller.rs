@@ -1,0 +1,84 @@
+//! Cookie, then Basic, to `OpCtx`. Kerberos is known and refused with a word.
+
+use axum::extract::FromRequestParts;
+use http::HeaderMap;
+use http::request::Parts;
+use landreeve_core::{ErrorKind, OpCtx, OpKind, Result};
+use landreeve_estate::ops::{Estate, Origin, sign_in};
+use landreeve_http::credentials::cookie;
+use landreeve_http::{Credential, Failure};
+
+use crate::{App, NAME};
+
+pub const COOKIE: &str = "JSESSIONID";
+
+const NO_KERBEROS: &str =
+    "sign-on with Kerberos is not available on this server yet; use GET /login with a user name and password";
+
+/// Who calls; a handler that takes it is reached by nobody else.
+pub struct Caller(pub OpCtx);
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Caller, Failure> {
+        let origin = origin(parts).await?;
+        let credential = Credential::from_headers(&parts.headers);
+        let Some(session) = session(&parts.headers) else {
+            return Ok(Caller(by_header(&app.estate, credential, origin).await?));
+        };
+        match sign_in::by_session(&app.estate, session, NAME, origin).await {
+            Err(error) if error.kind == ErrorKind::Unauthenticated && credential != Credential::None => {
+                Ok(Caller(by_header(&app.estate, credential, origin).await?))
+            }
+            other => Ok(Caller(other?)),
+        }
+    }
+}
+
+/// Who signs in: a session that is there already counts for nothing.
+pub struct Newcomer(pub OpCtx);
+
+impl FromRequestParts<App> for Newcomer {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Newcomer, Failure> {
+        let origin = origin(parts).await?;
+        let credential = Credential::from_headers(&parts.headers);
+        Ok(Newcomer(by_header(&app.estate, credential, origin).await?))
+    }
+}
+
+/// Nobody comes in by this door yet: the reason for the caller, and the attempt for the audit trail.
+pub struct Kerberos;
+
+impl FromRequestParts<App> for Kerberos {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Kerberos, Failure> {
+        let origin = origin(parts).await?;
+        Err(Failure(sign_in::bad_credential(&app.estate, origin, NO_KERBEROS)))
+    }
+}
+
+pub fn session(headers: &HeaderMap) -> Option<&str> {
+    cookie(headers, COOKIE).filter(|value| !value.is_empty())
+}
+
+async fn origin(parts: &mut Parts) -> Result<Origin, Failure> {
+    let origin = landreeve_http::Origin::from_request_parts(parts, &()).await?;
+    Ok(Origin { request_id: origin.request_id, address: origin.address, kind: OpKind::Denodo })
+}
+
+async fn by_header(estate: &Estate, credential: Credential, origin: Origin) -> Result<OpCtx> {
+    let message = match credential {
+        Credential::None => return Err(sign_in::no_credential(estate, origin)),
+        Credential::Basic { name, password } => {
+            return sign_in::by_password(estate, &name, password, None, origin).await;
+        }
+        Credential::Scheme { scheme, .. } if scheme == "negotiate" => NO_KERBEROS,
+        Credential::Scheme { .. } => "the scheme must be Basic",
+        Credential::Malformed => "the Authorization header cannot be read",
+    };
+    Err(sign_in::bad_credential(estate, origin, message))
+}

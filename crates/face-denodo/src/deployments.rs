@@ -1,0 +1,127 @@
+//! Runs as deployments.
+
+use axum::extract::State;
+use http::StatusCode;
+use landreeve_core::ids::RunId;
+use landreeve_core::{Error, Result, RunKind};
+use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get, run_list};
+use landreeve_http::Outcome;
+use landreeve_http::extract::{Path, Query};
+
+use crate::App;
+use crate::caller::Caller;
+use crate::wire::Answer;
+use crate::wire::deployments::{DeploymentList, Progress};
+use crate::wire::error::ErrorBody;
+use crate::wire::query::{ListQuery, last_update};
+
+/// The kinds of run that are deployments here.
+pub const KINDS: [RunKind; 1] = [RunKind::Probe];
+
+/// Deployments, newest first
+#[utoipa::path(
+    get,
+    path = "/deployments",
+    tag = "Deployments",
+    params(
+        ("start" = Option<u64>, Query, description = "How many to skip.", example = 0),
+        ("count" = Option<u32>, Query, description = "At most 1000; 10 unless said.", example = 10),
+        ("status" = Option<String>, Query, description = "`OK`, `ERROR` or `IN_PROGRESS`.", example = "OK"),
+        ("user" = Option<String>, Query, description = "Who deployed.", example = "admin"),
+    ),
+    responses(
+        (status = 200, body = DeploymentList, example = json!({
+            "start": 0, "count": 10, "numElements": 1,
+            "deployments": [{
+                "id": 28, "user": "admin", "deploymentTime": "2026-01-15T12:00:00.500+0000",
+                "description": "probe", "state": "OK", "revisions": []
+            }]
+        })),
+        (status = 400, body = ErrorBody, example = json!({
+            "status": 400, "message": "status must be one of OK, ERROR, IN_PROGRESS"
+        })),
+        (status = 403, body = ErrorBody),
+    )
+)]
+pub async fn list(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    query: Query,
+) -> Outcome<Answer<DeploymentList>> {
+    let asked = ListQuery::parse(&query)?;
+    let filter = asked.filter(&app.estate, &ctx).await?;
+    let runs = run_list(&app.estate, &ctx, &filter, asked.page).await?;
+    Ok(Answer(StatusCode::OK, DeploymentList::new(runs, &app.options)))
+}
+
+/// How far a deployment is, with its tasks
+#[utoipa::path(
+    get,
+    path = "/deployments/{id}/progress",
+    tag = "Deployments",
+    params(
+        ("id" = i64, Path, description = "The deployment.", example = 28),
+        ("lastUpdate" = Option<String>, Query, description = "Only tasks that changed since.",
+            example = "2026-01-15T12:00:00+0000"),
+    ),
+    responses(
+        (status = 200, body = Progress, example = json!({
+            "deploymentId": 28, "state": "IN_PROGRESS", "progress": 40,
+            "tasks": [{
+                "id": 28, "name": "Probe", "state": "IN_PROGRESS", "startDate": "2026-01-15T12:00:00.500+0000",
+                "deploymentExecutionType": "PROBE", "output": "waiting, as it was told"
+            }]
+        })),
+        (status = 404, body = ErrorBody, example = json!({
+            "status": 404, "message": "there is no such deployment"
+        })),
+    )
+)]
+pub async fn progress(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path(id): Path<String>,
+    query: Query,
+) -> Outcome<Answer<Progress>> {
+    let since = last_update(&query)?;
+    let run = run_get(&app.estate, &ctx, which(&id)?, &KINDS).await.map_err(named)?;
+    Ok(Answer(StatusCode::OK, Progress::new(&run, since, &app.options)))
+}
+
+/// Ask a deployment to stop
+///
+/// An addition of this server. The answer shows the deployment as it is then; it has ended once its state is `ERROR`.
+#[utoipa::path(
+    post,
+    path = "/deployments/{id}/cancel",
+    tag = "Deployments",
+    params(("id" = i64, Path, description = "The deployment.", example = 28)),
+    responses(
+        (status = 200, body = Progress, example = json!({
+            "deploymentId": 28, "state": "IN_PROGRESS", "progress": 40, "tasks": []
+        })),
+        (status = 409, body = ErrorBody, example = json!({
+            "status": 409, "message": "the run has ended already: succeeded"
+        })),
+    )
+)]
+pub async fn cancel(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path(id): Path<String>,
+) -> Outcome<Answer<Progress>> {
+    let run = run_cancel(&app.estate, &ctx, which(&id)?, &KINDS).await.map_err(named)?;
+    Ok(Answer(StatusCode::OK, Progress::new(&run, None, &app.options)))
+}
+
+/// What is not a number names no deployment.
+fn which(id: &str) -> Result<RunRef> {
+    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+    let id = id.parse().ok().filter(|_| digits).ok_or_else(|| Error::not_found("deployment"))?;
+    Ok(RunRef::Id(RunId(id)))
+}
+
+/// In this dialect's word for a run.
+fn named(error: Error) -> Error {
+    if error.kind == landreeve_core::ErrorKind::NotFound { Error::not_found("deployment") } else { error }
+}

@@ -1,0 +1,92 @@
+//! The Denodo Solution Manager dialect: a session by cookie or a password on every request, deployments as runs.
+//!
+//! What must not enter: a rule of what may be done; those are in `estate::ops` and the planes.
+
+mod caller;
+mod deployments;
+mod error;
+pub mod permissions;
+mod session;
+mod wire;
+
+use axum::Router;
+use landreeve_core::Result;
+use landreeve_estate::ops::Estate;
+use landreeve_http::Face;
+use landreeve_http::openapi::Reference;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub const NAME: &str = "denodo";
+pub const TITLE: &str = "Denodo Solution Manager REST API";
+
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Shows the states that only later versions of the dialect have (`PENDING`, `QUEUED`, `CANCELED`).
+    pub later_states: bool,
+}
+
+/// What handlers work with.
+#[derive(Clone)]
+struct App {
+    estate: Estate,
+    options: Options,
+}
+
+/// Method, path and what it needs: `open`, `credential`, or a permission.
+pub type Route = (&'static str, &'static str, &'static str);
+
+/// Every operation of this face; a test holds it against the OpenAPI document.
+pub const ROUTES: &[Route] = &[
+    ("GET", "/login", "credential"),
+    ("GET", "/loginSingleSignOn", "credential"),
+    ("GET", "/logout", "credential"),
+    ("GET", "/pingSolutionManager", "open"),
+    ("GET", "/deployments", "run:view"),
+    ("GET", "/deployments/{id}/progress", "run:view"),
+    ("POST", "/deployments/{id}/cancel", "run:manage"),
+];
+
+pub fn routes() -> &'static [Route] {
+    ROUTES
+}
+
+/// The whole dialect, to be mounted at its prefix or at the root of a listener.
+pub fn router(estate: Estate, options: Options) -> Result<Router> {
+    let face = Face::new(NAME, estate.random().clone(), error::render);
+    let (router, openapi) = OpenApiRouter::with_openapi(document())
+        .routes(routes!(session::login))
+        .routes(routes!(session::login_single_sign_on))
+        .routes(routes!(session::logout))
+        .routes(routes!(session::ping))
+        .routes(routes!(deployments::list))
+        .routes(routes!(deployments::progress))
+        .routes(routes!(deployments::cancel))
+        .split_for_parts();
+    let reference = Reference {
+        title: TITLE.to_owned(),
+        page: "docs",
+        document: "openapi.json",
+        assets: "docs-assets",
+        openapi,
+    };
+    Ok(face.wrap(router.with_state(App { estate, options }).merge(reference.routes()?)))
+}
+
+fn document() -> OpenApi {
+    let basic = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Basic).build());
+    let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(caller::COOKIE)));
+    let components =
+        ComponentsBuilder::new().security_scheme("basic", basic).security_scheme("session", cookie);
+    let none = [] as [&str; 0];
+    OpenApiBuilder::new()
+        .info(Info::builder().title(TITLE).version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT)))
+        .components(Some(components.build()))
+        .security(Some([SecurityRequirement::new("session", none), SecurityRequirement::new("basic", none)]))
+        .build()
+}
+
+const ABOUT: &str = "Sign in with `GET /login` and send the cookie `JSESSIONID` with what follows, or send \
+     name and password with every request. An error is `{\"status\": …, \"message\": …}` under the same status.";

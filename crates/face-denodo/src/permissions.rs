@@ -1,0 +1,18 @@
+//! The dialect's role flags, from what the caller may do here.
+
+use landreeve_core::{Action, Authority, Noun, Permission};
+
+/// The roles that an answer to a sign-in names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    pub promotion_admin: bool,
+    pub admin: bool,
+    pub jmx_admin: bool,
+}
+
+/// A global administrator has every role.
+pub fn roles(authority: &Authority) -> Roles {
+    let may = |noun| authority.allows_here(Permission::new(noun, Action::Manage));
+    let admin = may(Noun::User) && may(Noun::Setting);
+    Roles { promotion_admin: admin || may(Noun::Run), admin, jmx_admin: admin || may(Noun::Setting) }
+}

@@ -1,0 +1,26 @@
+//! What goes over the wire, with the conversions from the estate's types.
+
+pub mod deployments;
+pub mod error;
+pub mod query;
+pub mod session;
+pub mod time;
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use landreeve_core::Error;
+use landreeve_http::Failure;
+use serde::Serialize;
+
+/// A JSON body under the content type that clients of this dialect expect.
+pub struct Answer<T>(pub StatusCode, pub T);
+
+impl<T: Serialize> IntoResponse for Answer<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.1) {
+            Ok(body) => (self.0, [(CONTENT_TYPE, "application/json;charset=UTF-8")], body).into_response(),
+            Err(error) => Failure(Error::internal(error)).into_response(),
+        }
+    }
+}

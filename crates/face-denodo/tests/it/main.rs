@@ -1,0 +1,272 @@
+//! The dialect over an estate in this process.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+use axum::Router;
+use landreeve_core::ids::OuId;
+use landreeve_core::{Action, Noun, Permission, RunKind, RunState};
+use landreeve_estate::ops::UserChange;
+use landreeve_estate::ops::users::user_update;
+use landreeve_face_denodo::{Options, ROUTES, router};
+use landreeve_testkit::{Answer, Ask, Kit, PASSWORD, compare, everything, everything_but};
+use serde_json::json;
+
+async fn face() -> (Kit, Router) {
+    let kit = Kit::new().await;
+    let router = router(kit.estate.clone(), Options::default()).unwrap();
+    (kit, router)
+}
+
+#[track_caller]
+fn fails(answer: &Answer, status: u16, message: &str) {
+    let expected = json!({ "status": status, "message": message });
+    assert_eq!((answer.status, answer.json()), (status, expected));
+    assert_eq!(answer.header("content-type"), "application/json;charset=UTF-8");
+}
+
+const WRONG: &str = "The user name or password is incorrect";
+
+async fn sign_in(router: &Router, name: &str) -> String {
+    let answer = Ask::get("/login").basic(name, PASSWORD).send(router).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.header("set-cookie").split(';').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn every_route_refuses_who_may_not() {
+    let (kit, router) = face().await;
+    compare(&Ask::get("/openapi.json").send(&router).await.json(), ROUTES);
+    let id = kit.probe().await.id.to_string();
+    kit.user("all", &everything()).await;
+    for (index, (method, path, needs)) in ROUTES.iter().enumerate() {
+        let path = path.replace("{id}", &id);
+        let ask = || Ask::new(method, path.clone());
+        if *needs == "open" {
+            assert_eq!(ask().send(&router).await.status, 200, "{path}");
+            continue;
+        }
+        for refused in [ask(), ask().basic("all", "wrong"), ask().header("cookie", "JSESSIONID=00")] {
+            let answer = refused.send(&router).await;
+            assert_eq!((answer.status, &answer.json()["status"]), (401, &json!(401)), "{method} {path}");
+            assert!(answer.header("www-authenticate").starts_with("Basic realm="));
+        }
+        if let Some(permission) = Permission::parse(needs) {
+            let name = format!("lacking{index}");
+            kit.user(&name, &everything_but(permission)).await;
+            let answer = ask().basic(&name, PASSWORD).send(&router).await;
+            assert_eq!((answer.status, &answer.json()["status"]), (403, &json!(403)), "{method} {path}");
+        }
+        let answer = ask().basic("all", PASSWORD).send(&router).await;
+        let expected = if path == "/loginSingleSignOn" { 401 } else { 200 };
+        assert_eq!(answer.status, expected, "{method} {path}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn the_reference_needs_no_login() {
+    let (_kit, router) = face().await;
+    for path in ["/docs", "/openapi.json", "/docs-assets/swagger-ui.css"] {
+        assert_eq!(Ask::get(path).send(&router).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_lives_from_login_to_logout() {
+    let (kit, router) = face().await;
+    let answer = Ask::get("/login").basic("admin", PASSWORD).header("accept", "application/json");
+    let answer = answer.send(&router).await;
+    let expected = r#"{"userName":"admin","promotionAdmin":true,"admin":true,"jmxadmin":true}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (200, expected));
+    let (value, rest) = answer.header("set-cookie").split_once(';').unwrap();
+    assert_eq!(rest, "path=/;HttpOnly");
+    let secret = value.strip_prefix("JSESSIONID=").unwrap();
+    let is_hex = |c: char| c.is_ascii_digit() || ('A'..='F').contains(&c);
+    assert!(secret.len() == 32 && secret.chars().all(is_hex), "{secret}");
+
+    let list = || Ask::get("/deployments").header("cookie", format!("theme=dark; {value}"));
+    assert_eq!(list().send(&router).await.status, 200);
+    // A cookie comes before the header, which is then not looked at.
+    assert_eq!(list().basic("admin", "wrong").send(&router).await.status, 200);
+    let answer = Ask::get("/logout").header("cookie", value).send(&router).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    fails(&list().send(&router).await, 401, "the session has ended; sign in again");
+    // A dead cookie does not stand in the way of a password.
+    assert_eq!(list().basic("admin", PASSWORD).send(&router).await.status, 200);
+
+    let cookie = sign_in(&router, "admin").await;
+    kit.clock.advance(std::time::Duration::from_secs(31 * 60));
+    let answer = Ask::get("/deployments").header("cookie", cookie).send(&router).await;
+    fails(&answer, 401, "the session has ended; sign in again");
+}
+
+#[tokio::test]
+async fn roles_follow_what_the_user_may_do() {
+    let (kit, router) = face().await;
+    kit.user("ann", &[Permission::new(Noun::Run, Action::Manage)]).await;
+    kit.user("bob", &[]).await;
+    let body = Ask::get("/login").basic("ann", PASSWORD).send(&router).await.json();
+    assert_eq!(body, json!({"userName": "ann", "promotionAdmin": true, "admin": false, "jmxadmin": false}));
+    let body = Ask::get("/login").basic("bob", PASSWORD).send(&router).await.json();
+    assert_eq!(body, json!({"userName": "bob", "promotionAdmin": false, "admin": false, "jmxadmin": false}));
+}
+
+#[tokio::test]
+async fn every_bad_sign_in_is_told_apart() {
+    let (kit, router) = face().await;
+    let ann = kit.user("ann", &everything()).await;
+    let login = || Ask::get("/login");
+    fails(&login().send(&router).await, 401, "a credential is required");
+    fails(&login().basic("ann", "wrong").send(&router).await, 401, WRONG);
+    fails(&login().basic("nobody", "wrong").send(&router).await, 401, WRONG);
+    fails(&login().bearer("x").send(&router).await, 401, "the scheme must be Basic");
+    for value in [&b"Basic"[..], b"Basic !!!", b"\xff", b"dG9rZW4=", b"Basic bm9jb2xvbg=="] {
+        let answer = login().header("authorization", value).send(&router).await;
+        fails(&answer, 401, "the Authorization header cannot be read");
+    }
+    let no_kerberos = "sign-on with Kerberos is not available on this server yet; use GET /login with a user name and password";
+    let negotiate = || Ask::get("/deployments").header("authorization", "Negotiate YII=");
+    fails(&negotiate().send(&router).await, 401, no_kerberos);
+    fails(
+        &Ask::get("/loginSingleSignOn").header("authorization", "YII=").send(&router).await,
+        401,
+        no_kerberos,
+    );
+
+    let cookie = sign_in(&router, "ann").await;
+    let change = UserChange { enabled: Some(false), ..UserChange::default() };
+    user_update(&kit.estate, &kit.operator(), ann.id, change).await.unwrap();
+    fails(&login().basic("ann", PASSWORD).send(&router).await, 401, WRONG);
+    let answer = Ask::get("/deployments").header("cookie", cookie).send(&router).await;
+    assert_eq!(answer.status, 401);
+
+    kit.user("bob", &[]).await;
+    for _ in 0..5 {
+        fails(&login().basic("bob", "wrong").send(&router).await, 401, WRONG);
+    }
+    let locked = "Too many wrong passwords; try again in five minutes";
+    fails(&login().basic("bob", PASSWORD).send(&router).await, 401, locked);
+    kit.clock.advance(std::time::Duration::from_secs(301));
+    assert_eq!(login().basic("bob", PASSWORD).send(&router).await.status, 200);
+}
+
+const STATES: [(RunState, &str, &str); 10] = [
+    (RunState::Queued, "IN_PROGRESS", "QUEUED"),
+    (RunState::Starting, "IN_PROGRESS", "PENDING"),
+    (RunState::Running, "IN_PROGRESS", "IN_PROGRESS"),
+    (RunState::Cancelling, "IN_PROGRESS", "IN_PROGRESS"),
+    (RunState::Succeeded, "OK", "OK"),
+    (RunState::Failed, "ERROR", "ERROR"),
+    (RunState::Cancelled, "ERROR", "CANCELED"),
+    (RunState::TimedOut, "ERROR", "ERROR"),
+    (RunState::Lost, "ERROR", "ERROR"),
+    (RunState::Expired, "OK", "OK"),
+];
+
+#[tokio::test]
+async fn a_run_is_shown_in_this_dialects_words() {
+    let (kit, router) = face().await;
+    let mut options = Options::default();
+    options.later_states = true;
+    let later = landreeve_face_denodo::router(kit.estate.clone(), options).unwrap();
+    for (state, word, later_word) in STATES {
+        let run = kit.probe_in(state).await;
+        for (router, word) in [(&router, word), (&later, later_word)] {
+            let ask = Ask::get(format!("/deployments/{}/progress", run.id)).basic("admin", PASSWORD);
+            let shown = ask.send(router).await.json();
+            assert_eq!((&shown["state"], &shown["tasks"][0]["state"]), (&json!(word), &json!(word)));
+            assert_eq!(shown["progress"] == 100, state.is_final());
+        }
+    }
+    let run = kit.probe_in(RunState::Failed).await;
+    let ask = || Ask::get(format!("/deployments/{}/progress", run.id)).basic("admin", PASSWORD);
+    let expected = json!({
+        "deploymentId": run.id.0, "state": "ERROR", "progress": 100, "tasks": [{
+            "id": run.id.0, "name": "Probe", "state": "ERROR",
+            "startDate": "2026-01-15T12:00:01.500+0000", "endDate": "2026-01-15T12:03:12.862+0000",
+            "deploymentExecutionType": "PROBE", "output": "the probe was told to fail",
+        }],
+    });
+    assert_eq!(ask().send(&router).await.json(), expected);
+    // What is not there is not a member.
+    let queued = kit.probe().await;
+    let ask = Ask::get(format!("/deployments/{}/progress", queued.id)).basic("admin", PASSWORD);
+    let task = &ask.send(&router).await.json()["tasks"][0];
+    assert!(task.get("startDate").is_none() && task.get("endDate").is_none());
+    for (since, tasks) in [("2026-01-15T11:59:59%2B0000", 1), ("2026-01-15T12:00:02+0000", 0)] {
+        let path = format!("/deployments/{}/progress?lastUpdate={since}", queued.id);
+        let shown = Ask::get(path).basic("admin", PASSWORD).send(&router).await.json();
+        assert_eq!(shown["tasks"].as_array().unwrap().len(), tasks, "{since}");
+    }
+}
+
+#[tokio::test]
+async fn deployments_are_listed_newest_first_and_filtered() {
+    let (kit, router) = face().await;
+    for (state, _, _) in STATES {
+        kit.probe_in(state).await;
+    }
+    kit.run_of(RunKind::Purge, OuId::ROOT).await;
+    let list = |query: &str| Ask::get(format!("/deployments{query}")).basic("admin", PASSWORD);
+    let body = list("").send(&router).await.json();
+    assert_eq!((&body["start"], &body["count"], &body["numElements"]), (&json!(0), &json!(10), &json!(10)));
+    let first = &body["deployments"][0];
+    assert_eq!(first["deploymentTime"], "2026-01-15T12:00:00.500+0000");
+    assert!(first["id"].as_i64() > body["deployments"][9]["id"].as_i64());
+    assert_eq!(
+        (&first["user"], &first["state"], &first["revisions"]),
+        (&json!("operator"), &json!("OK"), &json!([]))
+    );
+    for (query, count) in [
+        ("?status=OK", 2),
+        ("?status=ERROR", 4),
+        ("?status=IN_PROGRESS", 4),
+        ("?start=8", 2),
+        ("?start=99", 0),
+        ("?count=3", 3),
+        ("?user=admin", 0),
+        ("?user=nobody", 0),
+    ] {
+        assert_eq!(list(query).send(&router).await.json()["numElements"], count, "{query}");
+    }
+    fails(&list("?status=DONE").send(&router).await, 400, "status must be one of OK, ERROR, IN_PROGRESS");
+    let answer = list("?start=-1&count=0&environmentId=3&page=2").send(&router).await;
+    let message = "page is not a parameter of this request; environmentId cannot be used on this server yet; \
+                   start must be between 0 and 9223372036854775807; count must be between 1 and 1000";
+    fails(&answer, 400, message);
+}
+
+#[tokio::test]
+async fn a_deployment_is_cancelled_once() {
+    let (kit, router) = face().await;
+    kit.start().await;
+    let run = kit.long_probe().await;
+    let cancel = || Ask::post(format!("/deployments/{}/cancel", run.id)).basic("admin", PASSWORD);
+    let answer = cancel().send(&router).await;
+    assert_eq!((answer.status, &answer.json()["state"]), (200, &json!("IN_PROGRESS")));
+    assert_eq!(kit.ended(&run).await.state, RunState::Cancelled);
+    fails(&cancel().send(&router).await, 409, "the run has ended already: cancelled");
+}
+
+#[tokio::test]
+async fn other_kinds_other_units_and_nonsense_are_not_found() {
+    let (kit, router) = face().await;
+    let unit = kit.ou("Research").await;
+    kit.user_in(unit.id, "ann", &everything()).await;
+    let get = |id: &str, name: &str| Ask::get(format!("/deployments/{id}/progress")).basic(name, PASSWORD);
+    let elsewhere = kit.probe().await.id.to_string();
+    fails(&get(&elsewhere, "ann").send(&router).await, 404, "there is no such deployment");
+    assert_eq!(get(&elsewhere, "admin").send(&router).await.status, 200);
+    for kind in RunKind::ALL.into_iter().filter(|kind| *kind != RunKind::Probe) {
+        let id = kit.run_of(kind, OuId::ROOT).await.id.to_string();
+        fails(&get(&id, "admin").send(&router).await, 404, "there is no such deployment");
+    }
+    for id in ["0", "99999", "-1", "+1", "1.0", "99999999999999999999", "%00", "a", "%F0%9F%A6%80", "%ff"] {
+        let answer = get(id, "admin").send(&router).await;
+        assert_eq!((answer.status, &answer.json()["status"]), (404, &json!(404)), "{id}");
+    }
+    let path = format!("/deployments/{elsewhere}/progress?lastUpdate=soon");
+    let message = "lastUpdate must be a date such as 2017-11-07T16:50:32+0100";
+    fails(&Ask::get(path).basic("admin", PASSWORD).send(&router).await, 400, message);
+    fails(&Ask::get("/nothing").send(&router).await, 404, "there is nothing at this path");
+    fails(&Ask::post("/deployments").send(&router).await, 405, "POST is not a method of this path");
+}

@@ -1,0 +1,84 @@
+//! The one table from error kinds to this dialect's statuses, words and body.
+
+use axum::Json;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use landreeve_core::{Error, ErrorKind};
+use landreeve_http::{FaceRequest, Failure, code};
+
+use crate::wire::error::ErrorBody;
+
+/// Words that leave as they are: the dialect's own for cases that the kinds do not tell apart.
+const WORDS: [&str; 5] =
+    ["not_authed", "invalid_auth", "account_inactive", "query_run_not_found", code::INVALID_JSON];
+
+pub const UNKNOWN_METHOD: &str = "unknown_method";
+
+/// Exceptions by code, before the table by kind.
+fn exception(error: &Error) -> Option<&'static str> {
+    match error.code {
+        code::ROUTE_NOT_FOUND | code::METHOD_NOT_ALLOWED => Some(UNKNOWN_METHOD),
+        known => WORDS.into_iter().find(|word| *word == known),
+    }
+}
+
+fn table(error: &Error) -> (StatusCode, &'static str) {
+    const FAILED: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+    match error.kind {
+        ErrorKind::Unauthenticated => (FAILED, "invalid_auth"),
+        ErrorKind::Forbidden => (FAILED, "missing_scope"),
+        ErrorKind::NotFound => (FAILED, "not_found"),
+        ErrorKind::Invalid => {
+            let missing =
+                !error.faults.is_empty() && error.faults.iter().all(|fault| fault.code == "required");
+            (FAILED, if missing { "required_params_missing" } else { "invalid_arguments" })
+        }
+        ErrorKind::Conflict | ErrorKind::PreconditionFailed => (FAILED, error.code),
+        ErrorKind::TooLarge => (FAILED, "invalid_arguments"),
+        ErrorKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+        ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        ErrorKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+    }
+}
+
+pub fn render(error: &Error, _request: &FaceRequest) -> Response {
+    let (status, word) = table(error);
+    let word = exception(error).unwrap_or(word);
+    (status, Json(ErrorBody::new(word, error))).into_response()
+}
+
+/// For a known path with an HTTP method that it does not have. The status stays 422, so the error is not the one
+/// that `landreeve_http` would answer with 405.
+pub async fn unknown_method(method: http::Method) -> Failure {
+    let message = format!("{method} is not how this method is called");
+    Failure(Error::new(ErrorKind::NotFound, code::ROUTE_NOT_FOUND, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use landreeve_core::Fault;
+
+    #[test]
+    fn every_kind_has_its_word() {
+        let error = |kind| Error::new(kind, "some_code", "words");
+        let shown = ErrorKind::ALL.map(|kind| {
+            let (status, word) = table(&error(kind));
+            (status.as_u16(), word)
+        });
+        let expected = [
+            (422, "invalid_auth"),
+            (422, "missing_scope"),
+            (422, "not_found"),
+            (422, "invalid_arguments"),
+            (422, "some_code"),
+            (422, "some_code"),
+            (422, "invalid_arguments"),
+            (429, "rate_limited"),
+            (503, "unavailable"),
+            (500, "internal_error"),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(table(&Error::invalid(vec![Fault::required("id")])).1, "required_params_missing");
+    }
+}

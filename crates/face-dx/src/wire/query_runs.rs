@@ -1,0 +1,100 @@
+//! A run as a query run.
+
+use axum::Json;
+use axum::response::{IntoResponse as _, Response};
+use http::header::RETRY_AFTER;
+use landreeve_core::{RunState, clock};
+use landreeve_estate::ops::{Estate, Run};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::link::Link;
+use super::time::seconds;
+
+/// The arguments of a method about one query run.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct Which {
+    #[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+    id: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QueryRunBody {
+    ok: bool,
+    query_run: QueryRun,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct QueryRun {
+    /// Twelve lower-case letters and digits.
+    id: String,
+    /// `queued`, `running`, `succeeded`, `failed` or `expired`.
+    status: &'static str,
+    submitted_at: String,
+    finished_at: Option<String>,
+    /// When its data goes.
+    expires_at: Option<String>,
+    info_url: String,
+    /// There is no method for results yet.
+    results_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<QueryRunError>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct QueryRunError {
+    code: String,
+    message: String,
+}
+
+/// Everything that a query run is shown from.
+pub struct Shown<'a> {
+    pub estate: &'a Estate,
+    pub link: &'a Link,
+    pub run: &'a Run,
+}
+
+impl Shown<'_> {
+    pub fn response(&self) -> Response {
+        let body = Json(QueryRunBody { ok: true, query_run: self.query_run() });
+        if self.run.state.is_final() {
+            return body.into_response();
+        }
+        ([(RETRY_AFTER, "1")], body).into_response()
+    }
+
+    fn query_run(&self) -> QueryRun {
+        let run = self.run;
+        let id = self.estate.hash_ids().encode_plain(run.id.0);
+        let expires = run.finished_at.filter(|_| run.state.is_final()).map(|finished| {
+            let kept = i64::try_from(run.keep_data.as_micros()).unwrap_or(i64::MAX);
+            clock::from_micros(finished.as_microsecond().saturating_add(kept))
+        });
+        let state = if run.data_expired(self.estate.now()) { RunState::Expired } else { run.state };
+        QueryRun {
+            status: status(state),
+            submitted_at: seconds(run.submitted_at),
+            finished_at: run.finished_at.map(seconds),
+            expires_at: expires.map(seconds),
+            info_url: self.link.to(&format!("studio.queryRuns.info?id={id}")),
+            results_url: None,
+            error: failure(run),
+            id,
+        }
+    }
+}
+
+fn failure(run: &Run) -> Option<QueryRunError> {
+    let error = run.error.as_ref()?;
+    Some(QueryRunError { code: error.code.clone(), message: error.message.clone() })
+}
+
+fn status(state: RunState) -> &'static str {
+    match state {
+        RunState::Queued | RunState::Starting => "queued",
+        RunState::Running | RunState::Cancelling => "running",
+        RunState::Succeeded => "succeeded",
+        RunState::Failed | RunState::Cancelled | RunState::TimedOut | RunState::Lost => "failed",
+        RunState::Expired => "expired",
+    }
+}

@@ -1,0 +1,233 @@
+//! The dialect over an estate in this process.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+use axum::Router;
+use landreeve_core::ids::{KeyId, OuId};
+use landreeve_core::{Permission, RunKind, RunState};
+use landreeve_estate::ops::keys::key_set_enabled;
+use landreeve_estate::ops::users::user_update;
+use landreeve_estate::ops::{Api, UserChange};
+use landreeve_face_dx::{ROUTES, permissions, router};
+use landreeve_testkit::{Answer, Ask, Kit, compare, everything, everything_but};
+use serde_json::json;
+
+async fn face() -> (Kit, Router) {
+    let kit = Kit::new().await;
+    let router = router(kit.estate.clone()).unwrap();
+    (kit, router)
+}
+
+fn view() -> Vec<Permission> {
+    permissions::parse_scope("datacloud:query").unwrap()
+}
+
+#[track_caller]
+fn fails(answer: &Answer, status: u16, word: &str) {
+    let body = answer.json();
+    assert_eq!((answer.status, &body["ok"], &body["error"]), (status, &json!(false), &json!(word)), "{body}");
+    assert!(
+        body["error_details"]["message"].is_string() && answer.header("content-type") == "application/json"
+    );
+}
+
+fn hash_id(kit: &Kit, run: &landreeve_estate::ops::Run) -> String {
+    kit.estate.hash_ids().encode_plain(run.id.0)
+}
+
+#[tokio::test]
+async fn every_route_refuses_who_may_not() {
+    let (kit, router) = face().await;
+    let document = Ask::get("/openapi.json").send(&router).await;
+    compare(&document.json(), ROUTES);
+    let id = hash_id(&kit, &kit.probe().await);
+    for (method, path, needs) in ROUTES {
+        let ask = || Ask::new(method, format!("{path}?id={id}"));
+        fails(&ask().send(&router).await, 422, "not_authed");
+        fails(&ask().bearer("lrd_wrong").send(&router).await, 422, "invalid_auth");
+        if let Some(permission) = Permission::parse(needs) {
+            let (_, key) = kit.key(Api::Delivery, &everything_but(permission)).await;
+            fails(&ask().bearer(&key).send(&router).await, 422, "missing_scope");
+        }
+        let (_, key) = kit.key(Api::Delivery, &everything()).await;
+        let answer = ask().bearer(&key).send(&router).await;
+        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn the_reference_needs_no_key() {
+    let (_kit, router) = face().await;
+    for path in ["/docs", "/openapi.json", "/docs-assets/swagger-ui.css"] {
+        assert_eq!(Ask::get(path).send(&router).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_says_what_it_is() {
+    let (kit, router) = face().await;
+    let (_, key) = kit.key(Api::Delivery, &[]).await;
+    let answer = Ask::get("/auth.info").bearer(&key).send(&router).await;
+    let expected = r#"{"ok":true,"auth":{"token_type":"account_web_api_token","token_name":"ci","scopes":[],"expires_at":null,"created_at":"2026-01-15T12:00:00Z"},"account":{"name":"Global"}}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (200, expected));
+    assert_eq!(Ask::post("/auth.info").bearer(&key).send(&router).await.body, expected);
+    let admin = kit.user("ann", &everything()).await;
+    let (_, key) = kit.user_key(Api::Delivery, &admin).await;
+    let answer = Ask::get("/auth.info").bearer(&key).send(&router).await;
+    assert_eq!(answer.json()["auth"]["token_type"], "personal_access_token");
+}
+
+#[tokio::test]
+async fn only_a_live_bearer_key_of_this_api_opens() {
+    let (kit, router) = face().await;
+    let info = || Ask::get("/auth.info");
+    let (_, other) = kit.key(Api::Analytics, &everything()).await;
+    fails(&info().bearer(&other).send(&router).await, 422, "invalid_auth");
+    fails(&info().basic("admin", landreeve_testkit::PASSWORD).send(&router).await, 422, "invalid_auth");
+    for value in [&b"Bearer"[..], b"Token abc", b"\xff\xfe", b"Bearer a\xffb", b"Basic !!"] {
+        fails(&info().header("authorization", value).send(&router).await, 422, "invalid_auth");
+    }
+    fails(&info().header("authorization", "").send(&router).await, 422, "not_authed");
+    fails(&info().bearer("a").bearer("b").send(&router).await, 422, "invalid_auth");
+    let (key, secret) = kit.key(Api::Delivery, &[]).await;
+    assert_eq!(info().header("authorization", format!("bEARER   {secret}")).send(&router).await.status, 200);
+    key_set_enabled(&kit.estate, &kit.operator(), KeyId(key.id.0), false).await.unwrap();
+    fails(&info().bearer(&secret).send(&router).await, 422, "invalid_auth");
+    let ann = kit.user("ann", &[]).await;
+    let (_, secret) = kit.user_key(Api::Delivery, &ann).await;
+    let change = UserChange { enabled: Some(false), ..UserChange::default() };
+    user_update(&kit.estate, &kit.operator(), ann.id, change).await.unwrap();
+    fails(&info().bearer(&secret).send(&router).await, 422, "account_inactive");
+}
+
+#[tokio::test]
+async fn a_run_is_shown_in_this_dialects_words() {
+    let (kit, router) = face().await;
+    let (_, key) = kit.key(Api::Delivery, &view()).await;
+    let words = [
+        (RunState::Queued, "queued"),
+        (RunState::Starting, "queued"),
+        (RunState::Running, "running"),
+        (RunState::Cancelling, "running"),
+        (RunState::Succeeded, "succeeded"),
+        (RunState::Failed, "failed"),
+        (RunState::Cancelled, "failed"),
+        (RunState::TimedOut, "failed"),
+        (RunState::Lost, "failed"),
+        (RunState::Expired, "expired"),
+    ];
+    for (state, word) in words {
+        let run = kit.probe_in(state).await;
+        let id = hash_id(&kit, &run);
+        let answer = Ask::get(format!("/studio.queryRuns.info?id={id}")).bearer(&key).send(&router).await;
+        let shown = &answer.json()["query_run"];
+        assert_eq!(shown["status"], word, "{state:?}");
+        assert_eq!(answer.header("retry-after"), if state.is_final() { "" } else { "1" });
+        assert_eq!(shown["error"].is_object(), word == "failed");
+        assert_eq!(shown["finished_at"].is_string(), state.is_final());
+    }
+    let run = kit.probe_in(RunState::Failed).await;
+    let id = hash_id(&kit, &run);
+    let ask = Ask::get(format!("/studio.queryRuns.info?id={id}")).header("x-forwarded-proto", "https");
+    let expected = json!({ "ok": true, "query_run": {
+        "id": id,
+        "status": "failed",
+        "submitted_at": "2026-01-15T12:00:00Z",
+        "finished_at": "2026-01-15T12:03:12Z",
+        "expires_at": "2026-02-14T12:03:12Z",
+        "info_url": format!("https://estate.example/studio.queryRuns.info?id={id}"),
+        "results_url": null,
+        "error": { "code": "told_to_fail", "message": "the probe was told to fail" },
+    }});
+    assert_eq!(ask.bearer(&key).send(&router).await.json(), expected);
+}
+
+#[tokio::test]
+async fn a_record_past_its_retention_is_gone_before_the_purge_comes_by() {
+    let (kit, router) = face().await;
+    let (_, key) = kit.key(Api::Delivery, &view()).await;
+    let run = kit.probe_in(RunState::Succeeded).await;
+    let ask = || Ask::get(format!("/studio.queryRuns.info?id={}", hash_id(&kit, &run))).bearer(&key);
+    assert_eq!(ask().send(&router).await.json()["query_run"]["status"], "succeeded");
+    kit.clock.advance(std::time::Duration::from_secs(31 * 86_400));
+    fails(&ask().send(&router).await, 422, "query_run_not_found");
+}
+
+#[tokio::test]
+async fn a_run_is_cancelled_once() {
+    let (kit, router) = face().await;
+    kit.start().await;
+    let (_, key) = kit.key(Api::Delivery, &permissions::parse_scope("datacloud:manage").unwrap()).await;
+    let run = kit.long_probe().await;
+    let id = hash_id(&kit, &run);
+    // As curl sends it: JSON under the type of a form.
+    let cancel = || {
+        Ask::post("/studio.queryRuns.cancel")
+            .bearer(&key)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(json!({ "id": id }).to_string())
+    };
+    let answer = cancel().send(&router).await;
+    assert_eq!((answer.status, &answer.json()["query_run"]["status"]), (200, &json!("running")));
+    assert_eq!(kit.ended(&run).await.state, RunState::Cancelled);
+    fails(&cancel().send(&router).await, 422, "not_cancellable");
+}
+
+#[tokio::test]
+async fn arguments_come_in_every_way() {
+    let (kit, router) = face().await;
+    let (_, key) = kit.key(Api::Delivery, &everything()).await;
+    for case in 0..4 {
+        let id = hash_id(&kit, &kit.probe().await);
+        let ask = Ask::post("/studio.queryRuns.cancel").bearer(&key);
+        let ask = match case {
+            0 => ask.json(&json!({ "id": id })),
+            1 => ask.body(format!("id={id}")),
+            2 => Ask::post(format!("/studio.queryRuns.cancel?%20id={id}")).bearer(&key),
+            _ => ask.header("content-type", "text/plain").body(format!("{{\"id\": \"{id}\"}}")),
+        };
+        assert_eq!(ask.send(&router).await.status, 200, "case {case}");
+    }
+    let cancel = |body: &str| Ask::post("/studio.queryRuns.cancel").bearer(&key).body(body);
+    fails(&cancel("").send(&router).await, 422, "required_params_missing");
+    fails(&cancel("{\"id\":").send(&router).await, 422, "invalid_json");
+    fails(&cancel("[]").send(&router).await, 422, "invalid_json");
+    let answer = cancel("{\"id\": true}").send(&router).await;
+    fails(&answer, 422, "invalid_arguments");
+    let faults = json!([{ "name": "id", "code": "type", "message": "must be a string" }]);
+    assert_eq!(answer.json()["error_details"]["arguments"], faults);
+}
+
+#[tokio::test]
+async fn other_kinds_other_units_and_nonsense_are_not_found() {
+    let (kit, router) = face().await;
+    let unit = kit.ou("Research").await;
+    let (_, key) = kit.key_in(Api::Delivery, &everything(), Some(&unit)).await;
+    let (_, root) = kit.key(Api::Delivery, &everything()).await;
+    let get = |id: &str, key: &str| Ask::get(format!("/studio.queryRuns.info?id={id}")).bearer(key);
+    let elsewhere = hash_id(&kit, &kit.probe().await);
+    fails(&get(&elsewhere, &key).send(&router).await, 422, "query_run_not_found");
+    assert_eq!(get(&elsewhere, &root).send(&router).await.status, 200);
+    for kind in RunKind::ALL.into_iter().filter(|kind| *kind != RunKind::Probe) {
+        let id = hash_id(&kit, &kit.run_of(kind, OuId::ROOT).await);
+        fails(&get(&id, &root).send(&router).await, 422, "query_run_not_found");
+    }
+    for id in ["1", "zzzzzzzzzzzz", "%00", "%ff%fe", "a%20b", "AAAAAAAAAAAA", "-1", "%F0%9F%A6%80"] {
+        fails(&get(id, &root).send(&router).await, 422, "query_run_not_found");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_said_so_in_json() {
+    let (_kit, router) = face().await;
+    for ask in [
+        Ask::get("/studio.queryRuns.execute"),
+        Ask::post("/api/nothing.create"),
+        Ask::get("/"),
+        Ask::get("/studio.queryRuns.cancel"),
+        Ask::new("DELETE", "/auth.info"),
+        Ask::post("/studio.queryRuns.info"),
+    ] {
+        fails(&ask.send(&router).await, 422, "unknown_method");
+    }
+}

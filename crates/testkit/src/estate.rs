@@ -1,0 +1,218 @@
+//! An estate of its own for each test, and what tests need in it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use landreeve_core::datasource::DatabaseType;
+use landreeve_core::ids::OuId;
+use landreeve_core::source::{Driver, Drivers};
+use landreeve_core::{Clock, OpCtx, Permission, Random, RunKind, RunState, Secret, clock};
+use landreeve_estate::blobs::Blobs;
+use landreeve_estate::ops::keys::{NewKey, NewKeyGrant, key_create};
+use landreeve_estate::ops::users::{NewUser, first_user, user_create};
+use landreeve_estate::ops::{Api, GrantTarget, Key, NewGrant, Ou, Run, User, ous, runs, sign_in};
+use landreeve_estate::outbound::Outbound;
+use landreeve_estate::random::SeededRandom;
+use landreeve_estate::runs::{Executor, NewRun, Probe};
+use landreeve_estate::secrets::SealKey;
+use landreeve_estate::store::{Location, Migrations};
+use landreeve_estate::{Estate, EstateOptions, args};
+
+/// Of every user that is made here.
+pub const PASSWORD: &str = "correct horse";
+
+/// 2026-01-15 12:00:00.500 UTC.
+const START: i64 = 1_768_478_400_500_000;
+
+pub struct MockClock(AtomicI64);
+
+impl MockClock {
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for MockClock {
+    fn now(&self) -> Timestamp {
+        clock::from_micros(self.0.load(Ordering::SeqCst))
+    }
+}
+
+struct NoDrivers;
+
+impl Drivers for NoDrivers {
+    fn driver(&self, _: DatabaseType) -> Option<Arc<dyn Driver>> {
+        None
+    }
+}
+
+pub struct Kit {
+    pub estate: Estate,
+    pub clock: Arc<MockClock>,
+    _dir: tempfile::TempDir,
+}
+
+impl Kit {
+    /// Nothing executes: runs stay as they are put.
+    pub async fn new() -> Kit {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir_all(&data).unwrap();
+        let clock = Arc::new(MockClock(AtomicI64::new(START)));
+        let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
+        let options = EstateOptions {
+            location: Location::Sqlite(data.join("estate.db")),
+            migrations: Migrations::with(&[]),
+            seal: SealKey::generate(&*random),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            random,
+            blobs: Blobs::local(&dir.path().join("blobs")).unwrap(),
+            outbound: Outbound::new(Vec::new(), Vec::new(), data),
+            drivers: Arc::new(NoDrivers),
+            workers: 2,
+            cores: 2,
+            node_name: "test".to_owned(),
+        };
+        let estate = Estate::open(options).await.unwrap();
+        first_user(&estate, "admin", Secret::new(PASSWORD)).await.unwrap().expect("an empty store");
+        Kit { estate, clock, _dir: dir }
+    }
+
+    /// Begins to execute probes.
+    pub async fn start(&self) {
+        let executors = HashMap::from([(RunKind::Probe, Arc::new(Probe) as Arc<dyn Executor>)]);
+        let store = self.estate.store().clone();
+        tokio::spawn(async move { store.listen(Default::default()).await });
+        self.estate.runs().start(executors).await.unwrap();
+    }
+
+    pub fn operator(&self) -> OpCtx {
+        sign_in::operator(&self.estate)
+    }
+
+    /// A user with these permissions in the root unit.
+    pub async fn user(&self, name: &str, permissions: &[Permission]) -> User {
+        self.user_in(OuId::ROOT, name, permissions).await
+    }
+
+    pub async fn user_in(&self, ou: OuId, name: &str, permissions: &[Permission]) -> User {
+        let grant = |held: &Permission| NewGrant::Permission(*held, GrantTarget::Subtree(ou));
+        let new = NewUser {
+            name: name.to_owned(),
+            email: format!("{name}@example.com"),
+            full_name: format!("{name} person"),
+            password: Some(Secret::new(PASSWORD)),
+            grants: permissions.iter().map(grant).collect(),
+        };
+        user_create(&self.estate, &self.operator(), new).await.unwrap()
+    }
+
+    /// A key with these permissions of its own, in the root unit.
+    pub async fn key(&self, api: Api, permissions: &[Permission]) -> (Key, String) {
+        self.key_in(api, permissions, None).await
+    }
+
+    pub async fn key_in(&self, api: Api, permissions: &[Permission], ou: Option<&Ou>) -> (Key, String) {
+        let grant = |held: &Permission| NewKeyGrant { permission: *held, resources: Vec::new() };
+        let new = NewKey {
+            api,
+            name: "ci".to_owned(),
+            ou: ou.map(|ou| ou.uuid),
+            user: None,
+            grants: permissions.iter().map(grant).collect(),
+            labels: Vec::new(),
+        };
+        let (key, secret) = key_create(&self.estate, &self.operator(), new).await.unwrap();
+        (key, secret.reveal().to_owned())
+    }
+
+    /// A key that acts as the user.
+    pub async fn user_key(&self, api: Api, user: &User) -> (Key, String) {
+        let new = NewKey {
+            api,
+            name: format!("token of {}", user.name),
+            ou: None,
+            user: Some(user.id),
+            grants: Vec::new(),
+            labels: Vec::new(),
+        };
+        let (key, secret) = key_create(&self.estate, &self.operator(), new).await.unwrap();
+        (key, secret.reveal().to_owned())
+    }
+
+    /// A unit below the root.
+    pub async fn ou(&self, name: &str) -> Ou {
+        ous::ou_create(&self.estate, &self.operator(), None, name.to_owned(), String::new()).await.unwrap()
+    }
+
+    /// A probe that the operator submitted, in the root unit.
+    pub async fn probe(&self) -> Run {
+        runs::probe_submit(&self.estate, &self.operator(), Duration::ZERO, false).await.unwrap()
+    }
+
+    /// A probe that takes a minute.
+    pub async fn long_probe(&self) -> Run {
+        runs::probe_submit(&self.estate, &self.operator(), Duration::from_secs(60), false).await.unwrap()
+    }
+
+    pub async fn run_of(&self, kind: RunKind, ou: OuId) -> Run {
+        runs::submit(&self.estate, &self.operator(), NewRun::new(kind, ou, "{}")).await.unwrap()
+    }
+
+    /// A probe put into a state, as if a node had brought it there: it started 1 s after its submission and ended
+    /// 191.362 s later.
+    pub async fn probe_in(&self, state: RunState) -> Run {
+        let run = self.probe().await;
+        self.put(&run, state).await;
+        self.run(&run).await
+    }
+
+    pub async fn put(&self, run: &Run, state: RunState) {
+        let (id, submitted) = (run.id, run.submitted_at.as_microsecond());
+        let started = (state != RunState::Queued).then_some(submitted + 1_000_000);
+        let finished = state.is_final().then_some(submitted + 192_362_000);
+        let failed =
+            matches!(state, RunState::Failed | RunState::TimedOut | RunState::Lost | RunState::Cancelled);
+        let message = failed.then_some("the probe was told to fail");
+        let progress = if state == RunState::Succeeded { 100 } else { 40_i64 };
+        let values = args![
+            id,
+            state.as_str(),
+            started,
+            finished,
+            message.map(|_| "invalid"),
+            message.map(|_| "told_to_fail"),
+            message,
+            progress,
+        ];
+        let written = self.estate.store().write(move |tx| {
+            Box::pin(async move {
+                tx.exec(
+                    "UPDATE runs SET state = $2, started_at = $3, finished_at = $4, error_kind = $5, \
+                     error_code = $6, error_message = $7, progress = $8, progress_note = 'as it was told', \
+                     attempt = 1 WHERE id = $1",
+                    values,
+                )
+                .await
+                .map(drop)
+            })
+        });
+        written.await.unwrap();
+    }
+
+    pub async fn run(&self, run: &Run) -> Run {
+        runs::run_get(&self.estate, &self.operator(), runs::RunRef::Id(run.id), &[]).await.unwrap()
+    }
+
+    /// The run once it has ended.
+    pub async fn ended(&self, run: &Run) -> Run {
+        let which = runs::RunRef::Id(run.id);
+        let bound = Duration::from_secs(30);
+        let run = runs::run_wait(&self.estate, &self.operator(), which, &[], bound).await.unwrap();
+        assert!(run.state.is_final(), "still {:?}", run.state);
+        run
+    }
+}

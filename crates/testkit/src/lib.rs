@@ -1,0 +1,14 @@
+//! What tests of faces stand on: an estate on SQLite in a temporary directory, a clock moved by hand, makers of users,
+//! keys and runs in any state, and a client that asks a router without a network.
+//!
+//! A dependency of tests only.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail like tests")]
+
+mod ask;
+mod estate;
+mod routes;
+
+pub use ask::{Answer, Ask};
+pub use estate::{Kit, MockClock, PASSWORD};
+pub use routes::{compare, everything, everything_but};

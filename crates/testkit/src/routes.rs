@@ -1,0 +1,40 @@
+//! A face's table of routes, held against its OpenAPI document, and callers who may do everything but one thing.
+
+use std::collections::BTreeSet;
+
+use landreeve_core::{Action, Noun, Permission};
+use serde_json::Value;
+
+/// Fails when the table and the document do not name the same operations. A row is method, path and what it needs:
+/// `open`, `credential`, or a permission (`run:view`).
+#[track_caller]
+pub fn compare(document: &Value, table: &[(&str, &str, &str)]) {
+    let mut documented = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for method in item.as_object().expect("a path item").keys() {
+            documented.insert((method.to_uppercase(), path.clone()));
+        }
+    }
+    let listed: BTreeSet<(String, String)> =
+        table.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
+    assert_eq!(listed, documented, "left: the face's table of routes; right: its routes");
+    assert_eq!(listed.len(), table.len(), "a route stands twice in the table");
+    for (method, path, needs) in table {
+        let known = matches!(*needs, "open" | "credential") || Permission::parse(needs).is_some();
+        assert!(known, "{method} {path}: {needs:?} is no need");
+    }
+}
+
+pub fn everything() -> Vec<Permission> {
+    let nouns = Noun::ALL.into_iter();
+    nouns.flat_map(|noun| Action::ALL.map(|action| Permission::new(noun, action))).collect()
+}
+
+/// Every permission that does not open what `permission` opens.
+pub fn everything_but(permission: Permission) -> Vec<Permission> {
+    let mut all = everything();
+    all.retain(|held| {
+        held.noun != permission.noun || (held.action != permission.action && held.action != Action::Manage)
+    });
+    all
+}
