@@ -3,10 +3,9 @@
 #![expect(clippy::print_stdout, reason = "a tool that reports to its terminal")]
 #![expect(clippy::expect_used, reason = "a tool that may end at the first surprise")]
 
-use std::time::Instant;
-
 use landreeve_estate::args;
 use landreeve_estate::store::{Location, Migrations, Store};
+use tokio::time::Instant;
 
 /// Not measured: connections are opened, statements are prepared, files grow to their size.
 const WARM_UP: i64 = 20;
