@@ -23,6 +23,7 @@ use anyhow::{Context as _, Result, bail};
 pub use guard::run as guard;
 use guard::{Guard, Started};
 use install::Binaries;
+pub use install::in_path as program;
 use process::Account;
 
 /// The hidden command under which this program starts itself as the guard.
@@ -39,6 +40,7 @@ struct Site {
 /// Servers that run until this value is dropped or told to stay.
 pub struct Databases {
     exports: Vec<(&'static str, String)>,
+    base: PathBuf,
     guard: Guard,
 }
 
@@ -51,8 +53,31 @@ impl Databases {
         if !keep {
             guard.tell(Started::Directory(base.clone()))?;
         }
-        let exports = start_all(base, &binaries, &mut guard)?;
-        Ok(Self { exports, guard })
+        let exports = start_all(base.clone(), &binaries, &mut guard)?;
+        Ok(Self { exports, base, guard })
+    }
+
+    /// PostgreSQL alone, without TLS, for the benchmark: nothing else takes memory or time.
+    pub fn start_postgres() -> Result<Self> {
+        let binaries = install::find_or_install()?;
+        let mut guard = Guard::start()?;
+        let base = make_base()?;
+        guard.tell(Started::Directory(base.clone()))?;
+        let site = Site { base: base.clone(), certificate: None };
+        let postgres = postgres::start(&site, &binaries.postgres, &mut guard).context("PostgreSQL")?;
+        let psql = binaries.postgres.join("psql").display().to_string();
+        let exports = vec![("LANDREEVE_TEST_POSTGRES", postgres), ("LANDREEVE_TEST_PSQL", psql)];
+        Ok(Self { exports, base, guard })
+    }
+
+    /// A directory that is removed with the servers.
+    pub fn directory(&self) -> &Path {
+        &self.base
+    }
+
+    /// Has the guard stop another process too, should this one end before it could.
+    pub fn watch(&mut self, process: &std::process::Child) -> Result<()> {
+        self.guard.tell(Started::server(process, "TERM")?)
     }
 
     /// Names and values of the environment variables that lead the tests to the servers.

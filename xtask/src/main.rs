@@ -1,4 +1,4 @@
-//! Chores of the repository: the test databases, the test run and the checks of its architecture.
+//! Chores of the repository: the test databases, the test run, the benchmark and the checks of its architecture.
 //!
 //! `cargo xtask` alone lists them. This program is never shipped, so it may print, read the environment and
 //! wait on the wall clock, which the product's crates may not.
@@ -6,11 +6,15 @@
 #![expect(clippy::print_stderr, reason = "progress and faults go to standard error")]
 #![expect(clippy::disallowed_methods, reason = "no clock port here: it waits for real servers to start")]
 
+mod bench;
 mod databases;
 mod test;
 mod tidy;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use anyhow::Context as _;
 
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
@@ -22,6 +26,13 @@ Usage: cargo xtask COMMAND
   databases --stop FILE     stop what `--detach FILE` started
   test [-- ARGS…]           run every test with such databases (or with those that LANDREEVE_TEST_* name);
                             ARGS go to `cargo nextest run`
+  bench [PART…] [OPTIONS]   measure speed and size against their limits; PART is transfer, latency, reads or
+                            size, none means all four
+      --quick               smaller and fewer: to try the benchmark itself
+      --markdown FILE       write the table as Markdown too
+      --programs DIR        use the programs in DIR (a `release` folder) and build nothing
+  bench build [--target-dir DIR]
+                            time a clean release build of the server, into DIR (which must not exist yet)
   tidy                      check the rules of the architecture and list every violation
 ";
 
@@ -32,6 +43,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let outcome = match command.as_str() {
+        "bench" => bench::command(rest),
         "databases" => databases::command(rest),
         "test" => test::command(rest),
         "tidy" => tidy::command(rest),
@@ -49,4 +61,12 @@ fn main() -> ExitCode {
         eprintln!("xtask: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// The root of the repository.
+fn root() -> anyhow::Result<PathBuf> {
+    // Set by `cargo run`; the place where this was built may be another clone.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let manifest = manifest.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    Ok(manifest.parent().context("xtask/ has no parent folder")?.to_owned())
 }

@@ -11,10 +11,10 @@ mod source;
 mod words;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 /// A text file of the repository: tracked, or new and not ignored.
 struct TextFile {
@@ -58,7 +58,7 @@ impl Report {
 
 pub fn command(args: &[String]) -> Result<ExitCode> {
     ensure!(args.is_empty(), "tidy takes no arguments");
-    let root = root()?;
+    let root = crate::root()?;
     let files = read_tree(&root)?;
     let report = check(&root, &files);
     for violation in &report.0 {
@@ -84,13 +84,6 @@ fn check(root: &Path, files: &[TextFile]) -> Report {
     layout::check_tree(files, &mut report);
     papers::check(root, files, &mut report);
     report
-}
-
-fn root() -> Result<PathBuf> {
-    // Set by `cargo run`; the place where this was built may be another clone.
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    let manifest = manifest.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
-    Ok(manifest.parent().context("xtask/ has no parent folder")?.to_owned())
 }
 
 fn read_tree(root: &Path) -> Result<Vec<TextFile>> {

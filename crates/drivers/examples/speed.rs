@@ -1,4 +1,5 @@
 //! What a million rows cost in CPU time, step by step: `speed postgres://user:password@host:port/database [ROWS]`.
+//! `speed postgres://… round-trips [COUNT]` prints what each `select 1` took, in microseconds.
 #![expect(clippy::print_stdout, reason = "a tool that reports to its terminal")]
 #![expect(clippy::expect_used, reason = "a tool that may end at the first surprise")]
 
@@ -64,11 +65,39 @@ fn spec(url: &str) -> ConnectSpec {
     }
 }
 
+/// `select 1` again and again, from the call of the driver to the end of its stream.
+async fn round_trips(spec: &ConnectSpec, count: usize) {
+    let set = DriverSet::new(DriverOptions::default()).expect("drivers");
+    let driver = set.driver(DatabaseType::Postgres).expect("a driver");
+    let query = Query {
+        sql: "select 1".to_owned(),
+        time_limit: Duration::from_secs(60),
+        batch_rows: 8192,
+        batch_bytes: 1 << 20,
+    };
+    let warm_up = 20;
+    for done in 0..warm_up + count {
+        let begun = Instant::now();
+        let mut stream = driver.query(spec, query.clone(), CancellationToken::new()).await.expect("runs");
+        while let Some(batch) = stream.batches.next().await {
+            batch.expect("a batch");
+        }
+        if done >= warm_up {
+            println!("{}", begun.elapsed().as_micros());
+        }
+    }
+    set.close().await;
+}
+
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().expect("the address of a PostgreSQL server");
     let rows = arguments.next().unwrap_or_else(|| "1000000".to_owned());
+    if rows == "round-trips" {
+        let count = arguments.next().map_or(300, |text| text.parse().expect("a number"));
+        return round_trips(&spec(&url), count).await;
+    }
     let sql = format!(
         "select i::int8 as id, 'some text of row ' || i as label, i * 0.37::float8 as amount, \
          timestamptz '2020-01-01' + i * interval '97 seconds' as at, i % 3 = 0 as flag from generate_series(1, {rows}) i"

@@ -1,0 +1,236 @@
+//! `cargo xtask bench`: speed and size of a release build against the limits the project sets itself, described in
+//! docs/benchmarks.md. Two things that are compared are measured in turn, within one run, on the same machine.
+
+mod build;
+mod http;
+mod latency;
+mod postgres;
+mod process;
+mod reads;
+mod report;
+mod server;
+mod size;
+mod transfer;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::databases::Databases;
+use postgres::Postgres;
+use report::Report;
+use server::Programs;
+
+/// What every part needs.
+struct Bench {
+    programs: Programs,
+    databases: Databases,
+    postgres: Postgres,
+    /// Removed with the databases.
+    directory: PathBuf,
+}
+
+/// How much is measured.
+struct Sizes {
+    rows: u64,
+    pairs: usize,
+    many_rows: u64,
+    many_pairs: usize,
+    /// What a server is given to come to rest after its start.
+    settle: Duration,
+    executions: usize,
+    read_pairs: usize,
+    read_time: Duration,
+    starts: usize,
+}
+
+const FULL: Sizes = Sizes {
+    rows: 1_000_000,
+    pairs: 5,
+    many_rows: 10_000_000,
+    many_pairs: 2,
+    settle: Duration::from_secs(10),
+    executions: 300,
+    read_pairs: 3,
+    read_time: Duration::from_secs(8),
+    starts: 10,
+};
+
+const QUICK: Sizes = Sizes {
+    rows: 100_000,
+    pairs: 2,
+    many_rows: 300_000,
+    many_pairs: 1,
+    settle: Duration::from_secs(2),
+    executions: 30,
+    read_pairs: 1,
+    read_time: Duration::from_secs(1),
+    starts: 3,
+};
+
+type Part = fn(&mut Bench, &Sizes, &mut Report) -> Result<()>;
+
+const PARTS: [(&str, Part); 4] = [
+    ("transfer", transfer::measure),
+    ("latency", latency::measure),
+    ("reads", reads::measure),
+    ("size", size::measure),
+];
+
+#[derive(Debug, Default, PartialEq)]
+struct Options {
+    build: bool,
+    parts: Vec<String>,
+    quick: bool,
+    markdown: Option<PathBuf>,
+    programs: Option<PathBuf>,
+    target_dir: Option<PathBuf>,
+}
+
+impl Options {
+    fn parse(args: &[String]) -> Result<Self> {
+        let mut options = Self::default();
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let mut path = || args.next().map(PathBuf::from).with_context(|| format!("{arg} needs a path"));
+            match arg.as_str() {
+                "--quick" => options.quick = true,
+                "--markdown" => options.markdown = Some(path()?),
+                "--programs" => options.programs = Some(path()?),
+                "--target-dir" => options.target_dir = Some(path()?),
+                "build" => options.build = true,
+                part if PARTS.iter().any(|(name, _)| *name == part) => options.parts.push(part.to_owned()),
+                other => bail!(
+                    "bench does not know `{other}`; its parts are transfer, latency, reads, size, build"
+                ),
+            }
+        }
+        if options.build && (!options.parts.is_empty() || options.quick || options.programs.is_some()) {
+            bail!("`bench build` stands alone and takes only --target-dir and --markdown");
+        }
+        if !options.build && options.target_dir.is_some() {
+            bail!("--target-dir is for `bench build`");
+        }
+        Ok(options)
+    }
+}
+
+/// Exit status 1 also means that a limit was not met.
+pub fn command(args: &[String]) -> Result<ExitCode> {
+    let options = Options::parse(args)?;
+    let root = crate::root()?;
+    let mut report = Report::default();
+    report.facts = machine(&root);
+    let outcome = if options.build {
+        build::clean(&root, options.target_dir.as_deref(), &mut report)
+    } else {
+        measure(&options, &root, &mut report)
+    };
+    println!("{}", report.table());
+    if let Some(file) = &options.markdown {
+        fs::write(file, report.markdown()).with_context(|| format!("{}", file.display()))?;
+    }
+    outcome?;
+    Ok(if report.all_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn measure(options: &Options, root: &Path, report: &mut Report) -> Result<()> {
+    let programs = match &options.programs {
+        Some(given) => Programs(given.canonicalize().with_context(|| format!("{}", given.display()))?),
+        None => build::programs(root)?,
+    };
+    eprintln!("bench: starting PostgreSQL");
+    let databases = Databases::start_postgres()?;
+    let postgres = Postgres::prepare(&databases)?;
+    report.facts.push(("PostgreSQL", postgres.run("postgres", "SHOW server_version")?));
+    let directory = databases.directory().join("bench");
+    fs::create_dir(&directory)?;
+    if let Some(kind) = filesystem(&directory) {
+        if kind == "tmpfs" {
+            eprintln!(
+                "bench: {} is in memory: durable writes cost nothing there; set TMPDIR",
+                directory.display()
+            );
+        }
+        report.facts.push(("file system of the data", kind));
+    }
+    let mut bench = Bench { programs, databases, postgres, directory };
+    let sizes = if options.quick { QUICK } else { FULL };
+    if options.quick {
+        report.facts.push(("sizes", "--quick: not to be quoted".to_owned()));
+    }
+    for (name, part) in PARTS {
+        if options.parts.is_empty() || options.parts.iter().any(|wanted| wanted == name) {
+            eprintln!("bench: {name}");
+            part(&mut bench, &sizes, report).with_context(|| name.to_owned())?;
+        }
+    }
+    bench.databases.stop()
+}
+
+/// What the figures depend on.
+fn machine(root: &Path) -> Vec<(&'static str, String)> {
+    let said = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).current_dir(root).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        (output.status.success() && !text.is_empty()).then_some(text)
+    };
+    let line = |path: &str, label: &str| {
+        let text = fs::read_to_string(path).ok()?;
+        let found =
+            text.lines().find_map(|line| line.strip_prefix(label))?.trim_start_matches([':', ' ', '\t']);
+        Some(found.trim().to_owned())
+    };
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let cpu = line("/proc/cpuinfo", "model name").unwrap_or_default();
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let facts = [
+        ("date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC", "-d", &format!("@{seconds}")])),
+        ("commit", said("git", &["describe", "--always", "--dirty"])),
+        ("processors", Some(format!("{cores} x {cpu}"))),
+        ("memory", line("/proc/meminfo", "MemTotal")),
+        ("kernel", said("uname", &["-sr"])),
+        ("compiler", said("rustc", &["--version"])),
+        ("load average at the start", line("/proc/loadavg", "")),
+    ];
+    facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// The kind of the file system that holds a directory.
+fn filesystem(directory: &Path) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/mounts").ok()?;
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        Some((PathBuf::from(fields.next()?), fields.next()?.to_owned()))
+    });
+    let holding = mounts.filter(|(place, _)| directory.starts_with(place));
+    holding.max_by_key(|(place, _)| place.components().count()).map(|(_, kind)| kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Options> {
+        Options::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_are_understood_or_refused() {
+        let options = parse(&["reads", "--quick", "size", "--markdown", "a.md"]).unwrap();
+        assert_eq!(options.parts, ["reads", "size"]);
+        assert!(options.quick && options.markdown == Some("a.md".into()));
+        assert!(parse(&["build", "--target-dir", "x"]).unwrap().build);
+        for refused in [&["build", "reads"][..], &["--target-dir", "x"], &["speed"], &["--markdown"]] {
+            assert!(parse(refused).is_err(), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn this_directory_is_in_a_file_system() {
+        assert!(filesystem(Path::new("/proc/self")).is_some());
+    }
+}

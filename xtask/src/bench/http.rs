@@ -1,0 +1,232 @@
+//! A blocking HTTP/1.1 client over one kept connection: enough to measure with, and cheap itself.
+
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// Longer than the longest `wait=`.
+const PATIENCE: Duration = Duration::from_secs(120);
+const BUFFER: usize = 256 * 1024;
+/// What is kept of a body that is read only for its length.
+const HEAD: usize = 4 * 1024;
+
+pub struct Client {
+    address: String,
+    authorization: String,
+    connection: BufReader<TcpStream>,
+}
+
+pub struct Reply {
+    pub status: u16,
+    pub content_type: String,
+    /// The body, or its first few kilobytes.
+    pub body: String,
+    /// Of the whole body, in bytes.
+    pub length: u64,
+}
+
+impl Reply {
+    pub fn expect(self, status: u16) -> Result<Self> {
+        ensure!(self.status == status, "{} in place of {status}: {}", self.status, self.body);
+        Ok(self)
+    }
+
+    /// The first text, number or word of this name in the JSON of the body.
+    pub fn field(&self, name: &str) -> Result<&str> {
+        field(&self.body, name).with_context(|| format!("no `{name}` in {}", self.body))
+    }
+}
+
+/// How much of a body is kept.
+#[derive(Clone, Copy, PartialEq)]
+enum Keep {
+    All,
+    Head,
+}
+
+impl Client {
+    /// `address` is `http://HOST:PORT`; `authorization` goes with each request unless it is empty.
+    pub fn connect(address: &str, authorization: &str) -> Result<Self> {
+        let place = address.strip_prefix("http://").context("not an http:// address")?;
+        let stream = TcpStream::connect(place).with_context(|| place.to_owned())?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            address: place.to_owned(),
+            authorization: authorization.to_owned(),
+            connection: BufReader::with_capacity(BUFFER, stream),
+        })
+    }
+
+    pub fn get(&mut self, path: &str) -> Result<Reply> {
+        self.send("GET", path, None, Keep::All)
+    }
+
+    pub fn post(&mut self, path: &str, body: &str) -> Result<Reply> {
+        self.send("POST", path, Some(body), Keep::All)
+    }
+
+    /// Reads to the last byte, keeping only the beginning of the body; with other credentials than usual.
+    pub fn drain(&mut self, path: &str, authorization: &str) -> Result<Reply> {
+        let usual = std::mem::replace(&mut self.authorization, authorization.to_owned());
+        let reply = self.send("GET", path, None, Keep::Head);
+        self.authorization = usual;
+        reply
+    }
+
+    fn send(&mut self, method: &str, path: &str, body: Option<&str>, keep: Keep) -> Result<Reply> {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        if !self.authorization.is_empty() {
+            request.push_str(&format!("Authorization: {}\r\n", self.authorization));
+        }
+        if let Some(body) = body {
+            let length = body.len();
+            request.push_str(&format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"));
+        }
+        request.push_str("\r\n");
+        request.push_str(body.unwrap_or_default());
+        self.connection.get_mut().write_all(request.as_bytes())?;
+        read_reply(&mut self.connection, keep).with_context(|| format!("{method} {path}"))
+    }
+}
+
+fn read_reply(input: &mut impl BufRead, keep: Keep) -> Result<Reply> {
+    let first = line(input)?;
+    let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.with_context(|| format!("not HTTP: {first}"))?;
+    let (mut length, mut chunked, mut content_type) = (None, false, String::new());
+    loop {
+        let header = line(input)?;
+        let Some((name, value)) = header.split_once(':') else {
+            ensure!(header.is_empty(), "not a header: {header}");
+            break;
+        };
+        let value = value.trim();
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = Some(value.parse()?),
+            "transfer-encoding" => chunked = value.eq_ignore_ascii_case("chunked"),
+            "content-type" => content_type = value.to_owned(),
+            _ => {}
+        }
+    }
+    let mut body = Body { bytes: Vec::new(), length: 0, keep };
+    if chunked {
+        body.chunks(input)?;
+    } else if status != 204 {
+        body.take(input, length.context("neither Content-Length nor chunks")?)?;
+    }
+    let Body { bytes, length, .. } = body;
+    Ok(Reply { status, content_type, body: String::from_utf8_lossy(&bytes).into_owned(), length })
+}
+
+/// A line without its end.
+fn line(input: &mut impl BufRead) -> Result<String> {
+    let mut text = String::new();
+    input.read_line(&mut text)?;
+    if !text.ends_with('\n') {
+        bail!("the connection ended amid a reply");
+    }
+    text.truncate(text.trim_end().len());
+    Ok(text)
+}
+
+struct Body {
+    bytes: Vec<u8>,
+    length: u64,
+    keep: Keep,
+}
+
+impl Body {
+    fn chunks(&mut self, input: &mut impl BufRead) -> Result<()> {
+        loop {
+            let head = line(input)?;
+            let digits = head.split(';').next().unwrap_or_default().trim();
+            let size = u64::from_str_radix(digits, 16).with_context(|| format!("not a chunk: {head}"))?;
+            if size == 0 {
+                while !line(input)?.is_empty() {}
+                return Ok(());
+            }
+            self.take(input, size)?;
+            ensure!(line(input)?.is_empty(), "a chunk is longer than it said");
+        }
+    }
+
+    fn take(&mut self, input: &mut impl BufRead, size: u64) -> Result<()> {
+        self.length += size;
+        if self.keep == Keep::All {
+            let read = input.by_ref().take(size).read_to_end(&mut self.bytes)?;
+            ensure!(read as u64 == size, "the connection ended amid a body");
+            return Ok(());
+        }
+        let mut left = usize::try_from(size)?;
+        while left > 0 {
+            let available = input.fill_buf()?;
+            ensure!(!available.is_empty(), "the connection ended amid a body");
+            let used = available.len().min(left);
+            let wanted = used.min(HEAD.saturating_sub(self.bytes.len()));
+            self.bytes.extend_from_slice(&available[..wanted]);
+            input.consume(used);
+            left -= used;
+        }
+        Ok(())
+    }
+}
+
+/// The first value of this name in a JSON text, without its quotes. Values here hold no escapes.
+fn field<'t>(json: &'t str, name: &str) -> Option<&'t str> {
+    let (_, rest) = json.split_once(&format!("\"{name}\""))?;
+    let value = rest.trim_start().strip_prefix(':')?.trim_start();
+    match value.strip_prefix('"') {
+        Some(text) => text.split('"').next(),
+        None => value.split([',', '}', ']', ' ', '\n']).next(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(text: &str, keep: Keep) -> Result<Reply> {
+        read_reply(&mut text.as_bytes(), keep)
+    }
+
+    #[test]
+    fn bodies_are_read_to_their_end() {
+        let counted = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\nContent-Type: a/b\r\n\r\nabcHTTP";
+        let read = reply(counted, Keep::All).unwrap();
+        assert_eq!((read.status, read.body.as_str(), read.content_type.as_str()), (200, "abc", "a/b"));
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na;x=y\r\n0123456789\r\n0\r\n\r\n";
+        let read = reply(chunked, Keep::All).unwrap();
+        assert_eq!((read.body.as_str(), read.length), ("abc0123456789", 13));
+        assert_eq!(reply("HTTP/1.1 204 No Content\r\n\r\n", Keep::All).unwrap().length, 0);
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_is_an_error() {
+        assert!(reply("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Keep::All).is_err());
+        assert!(reply("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Keep::Head).is_err());
+        let cut = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+        assert!(reply(cut, Keep::All).is_err());
+    }
+
+    #[test]
+    fn of_a_long_body_the_beginning_is_kept() {
+        let body = "begin".to_owned() + &"x".repeat(3 * HEAD);
+        let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let read = reply(&text, Keep::Head).unwrap();
+        assert_eq!((read.body.len(), read.length), (HEAD, body.len() as u64));
+        assert!(read.body.starts_with("beginx"));
+    }
+
+    #[test]
+    fn fields_are_found() {
+        let json = r#"{"data":{"id":"a-b","type":"x","attributes":{"n": 12,"t":true,"e":null}}}"#;
+        assert_eq!(field(json, "id"), Some("a-b"));
+        assert_eq!(field(json, "n"), Some("12"));
+        assert_eq!(field(json, "t"), Some("true"));
+        assert_eq!(field(json, "e"), Some("null"));
+        assert_eq!(field(json, "no"), None);
+    }
+}

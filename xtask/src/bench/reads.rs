@@ -1,0 +1,138 @@
+//! Small reads: one datasource with a key, against axum alone with the same bytes, in turn.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::http::Client;
+use super::process;
+use super::report::{Report, median};
+use super::server::{Listening, Server};
+use super::{Bench, Sizes};
+
+const CONNECTIONS: usize = 16;
+const SHARE: f64 = 0.25;
+
+pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
+    bench.postgres.create_database("reads")?;
+    let wrk = find_wrk();
+    report.note("load of the reads", if wrk.is_some() { "wrk" } else { "own client (wrk is not installed)" });
+    for (store, database) in [("SQLite", None), ("PostgreSQL", Some(bench.postgres.url("reads")))] {
+        let name = format!("reads-{store}");
+        let mut server = Server::new(&bench.programs, &bench.directory, &name, database);
+        server.start(&mut bench.databases)?;
+        let access = server.set_up(&bench.postgres)?;
+        let path = format!("/cluvio/datasources/{}", access.datasource);
+        let reply = settled(&mut access.client(&server)?, &path)?;
+        let bare = Listening::bare(&bench.programs, &bench.directory, &reply)?;
+        let load = Load { wrk: wrk.as_deref(), path: &path, authorization: &access.authorization };
+        let (mut floor, mut own) = (Figures::default(), Figures::default());
+        for _ in 0..sizes.read_pairs {
+            floor.add(load.run(&bare.address, bare.pid(), sizes.read_time)?);
+            own.add(load.run(server.address()?, server.pid()?, sizes.read_time)?);
+        }
+        server.stop()?;
+        let (ours, bares) = (median(&own.rates), median(&floor.rates));
+        report.judge(
+            format!("metadata in {store}: GET of a datasource, {CONNECTIONS} connections"),
+            format!("{:.0} % of bare axum ({ours:.0}/s / {bares:.0}/s)", 100.0 * ours / bares),
+            format!("at least {:.0} % (aim 50 %)", 100.0 * SHARE),
+            ours / bares >= SHARE,
+        );
+        let (ours, bares) = (median(&own.per_cpu), median(&floor.per_cpu));
+        report.note(
+            format!("metadata in {store}: the same per server CPU-second"),
+            format!("{:.0} % ({ours:.0} / {bares:.0})", 100.0 * ours / bares),
+        );
+    }
+    Ok(())
+}
+
+/// The reply once the schema of the new datasource was read, which changes it.
+fn settled(client: &mut Client, path: &str) -> Result<super::http::Reply> {
+    for _ in 0..200 {
+        let reply = client.get(path)?.expect(200)?;
+        if reply.field("schema_updated_at")? != "null" {
+            return Ok(reply);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    anyhow::bail!("the datasource's schema was not read within 10 s")
+}
+
+#[derive(Default)]
+struct Figures {
+    rates: Vec<f64>,
+    per_cpu: Vec<f64>,
+}
+
+impl Figures {
+    fn add(&mut self, (rate, per_cpu): (f64, f64)) {
+        self.rates.push(rate);
+        self.per_cpu.push(per_cpu);
+    }
+}
+
+struct Load<'a> {
+    wrk: Option<&'a Path>,
+    path: &'a str,
+    authorization: &'a str,
+}
+
+impl Load<'_> {
+    /// Requests per second, and per CPU-second of the process that answers.
+    fn run(&self, address: &str, pid: u32, time: Duration) -> Result<(f64, f64)> {
+        let (cpu, begun) = (process::cpu_seconds(pid)?, Instant::now());
+        let requests = match self.wrk {
+            Some(wrk) => self.by_wrk(wrk, address, time)?,
+            None => self.by_threads(address, time)?,
+        };
+        let wall = begun.elapsed().as_secs_f64();
+        Ok((requests / wall, requests / (process::cpu_seconds(pid)? - cpu)))
+    }
+
+    fn by_wrk(&self, wrk: &Path, address: &str, time: Duration) -> Result<f64> {
+        let output = Command::new(wrk)
+            .args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{}s", time.as_secs().max(1))])
+            .args(["-H", &format!("Authorization: {}", self.authorization)])
+            .arg(format!("{address}{}", self.path))
+            .output()
+            .context("wrk")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let faulty = text.contains("Non-2xx") || text.contains("Socket errors");
+        ensure!(output.status.success() && !faulty, "wrk: {text}{}", String::from_utf8_lossy(&output.stderr));
+        let count = text.lines().find_map(|line| line.split_once(" requests in "));
+        Ok(count.with_context(|| format!("wrk said {text}"))?.0.trim().parse()?)
+    }
+
+    fn by_threads(&self, address: &str, time: Duration) -> Result<f64> {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let one = || -> Result<u32> {
+                let mut client = Client::connect(address, self.authorization)?;
+                let mut count = 0;
+                while !over.load(Ordering::Relaxed) {
+                    client.get(self.path)?.expect(200)?;
+                    count += 1;
+                }
+                Ok(count)
+            };
+            let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(one)).collect();
+            std::thread::sleep(time);
+            over.store(true, Ordering::Relaxed);
+            let mut total = 0.0;
+            for thread in threads {
+                let count = thread.join().ok().context("a client broke off")??;
+                total += f64::from(count);
+            }
+            Ok(total)
+        })
+    }
+}
+
+fn find_wrk() -> Option<PathBuf> {
+    crate::databases::program(&["wrk"])
+}

@@ -1,0 +1,236 @@
+//! The programs that are measured: the server with a data directory of its own, and the bare handler.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::http::{Client, Reply};
+use super::postgres::Postgres;
+use crate::databases::Databases;
+
+/// Where the programs are: a `release` folder.
+pub struct Programs(pub PathBuf);
+
+impl Programs {
+    pub fn server(&self) -> PathBuf {
+        self.0.join("landreeve")
+    }
+
+    pub fn example(&self, name: &str) -> PathBuf {
+        self.0.join("examples").join(name)
+    }
+
+    /// Runs an example that prints microseconds, one number a line, and gives milliseconds.
+    pub fn milliseconds(&self, example: &str, args: &[&str]) -> Result<Vec<f64>> {
+        let output =
+            Command::new(self.example(example)).args(args).output().with_context(|| example.to_owned())?;
+        ensure!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout)?;
+        let number = |line: &str| line.trim().parse::<f64>().map(|micros| micros / 1000.0);
+        text.lines().map(number).collect::<Result<_, _>>().with_context(|| format!("{example}: {text}"))
+    }
+}
+
+/// A program that says where it listens; killed when dropped.
+pub struct Listening {
+    child: Child,
+    /// `http://HOST:PORT`
+    pub address: String,
+    /// From its start to that line.
+    pub ready: Duration,
+    /// Kept open: a program must be able to speak.
+    _said: BufReader<ChildStdout>,
+}
+
+impl Listening {
+    fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let begun = Instant::now();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::options().create(true).append(true).open(log)?)
+            .spawn()
+            .with_context(|| program.clone())?;
+        let mut said = BufReader::new(child.stdout.take().context("its output")?);
+        let mut line = String::new();
+        let read = said.read_line(&mut line);
+        let ready = begun.elapsed();
+        let Some(address) = line.trim().strip_prefix("listening on ").filter(|_| read.is_ok()) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("{program} said {line:?}; its log: {}", std::fs::read_to_string(log).unwrap_or_default());
+        };
+        let address = address.to_owned();
+        Ok(Self { child, address, ready, _said: said })
+    }
+
+    /// The bare handler, answering with these bytes.
+    pub fn bare(programs: &Programs, directory: &Path, reply: &Reply) -> Result<Self> {
+        let file = directory.join("bare-body");
+        std::fs::write(&file, &reply.body)?;
+        let mut command = Command::new(programs.example("bare"));
+        command.arg(file).arg(&reply.content_type);
+        Self::start(command, &directory.join("bare.log"))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // It has ended already, or ends now; there is nobody left to tell.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A data directory, its metadata database, and the server on it while it runs.
+pub struct Server {
+    program: PathBuf,
+    data: PathBuf,
+    /// `None`: SQLite in the data directory.
+    database: Option<String>,
+    log: PathBuf,
+    running: Option<Listening>,
+}
+
+impl Server {
+    /// `name` is that of a folder to be made in `directory`.
+    pub fn new(programs: &Programs, directory: &Path, name: &str, database: Option<String>) -> Self {
+        let (data, log) = (directory.join(name), directory.join(format!("{name}.log")));
+        Self { program: programs.server(), data, database, log, running: None }
+    }
+
+    /// Starts it, and waits for the sample that a new server makes, so that it is idle.
+    pub fn start(&mut self, databases: &mut Databases) -> Result<()> {
+        self.launch()?;
+        databases.watch(&self.running()?.child)?;
+        for _ in 0..600 {
+            if self.command(&["run", "list", "--format", "csv"])?.contains("sample_data,succeeded") {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        bail!("the server's sample was not made within a minute")
+    }
+
+    /// Starts it and returns as soon as it listens.
+    pub fn launch(&mut self) -> Result<Duration> {
+        let mut command = Command::new(&self.program);
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        self.place(&mut command);
+        let listening = Listening::start(command, &self.log)?;
+        let ready = listening.ready;
+        self.running = Some(listening);
+        Ok(ready)
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub fn stop(&mut self) -> Result<()> {
+        let Some(mut listening) = self.running.take() else { return Ok(()) };
+        Command::new("sh").args(["-c", &format!("kill -s TERM {}", listening.pid())]).status()?;
+        let status = listening.child.wait()?;
+        ensure!(status.success(), "the server stopped with {status}");
+        Ok(())
+    }
+
+    fn place(&self, command: &mut Command) {
+        command.arg("--data-dir").arg(&self.data);
+        if let Some(database) = &self.database {
+            command.args(["--database", database]);
+        }
+    }
+
+    fn running(&self) -> Result<&Listening> {
+        self.running.as_ref().context("the server does not run")
+    }
+
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.running()?.pid())
+    }
+
+    pub fn address(&self) -> Result<&str> {
+        Ok(&self.running()?.address)
+    }
+
+    fn command(&self, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(args);
+        self.place(&mut command);
+        let output = command.stdin(Stdio::null()).output().context("landreeve")?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "landreeve {}: {error}", args.join(" "));
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// A key of the Cluvio API and a datasource on this PostgreSQL.
+    pub fn set_up(&self, postgres: &Postgres) -> Result<Access> {
+        let key = self.command(&[
+            "key",
+            "create",
+            "--api",
+            "cluvio",
+            "--name",
+            "bench",
+            "--permission",
+            "Manage Datasources",
+        ])?;
+        let authorization = format!("Api {key}");
+        let mut client = Client::connect(self.address()?, &authorization)?;
+        let body = format!(
+            r#"{{"data":{{"type":"datasources","attributes":{{"name":"Bench","database_type":"postgres","host":"127.0.0.1","port":{},"username":"postgres","password":"{}","database":"postgres","data_time_zone":"UTC","update_schema_nightly":false}}}}}}"#,
+            postgres.port, postgres.password
+        );
+        let datasource = client.post("/cluvio/datasources", &body)?.expect(201)?.field("id")?.to_owned();
+        Ok(Access { authorization, datasource })
+    }
+}
+
+/// What a client needs to know.
+pub struct Access {
+    pub authorization: String,
+    pub datasource: String,
+}
+
+impl Access {
+    pub fn client(&self, server: &Server) -> Result<Client> {
+        Client::connect(server.address()?, &self.authorization)
+    }
+
+    /// Submits a query and gives the execution as the server first shows it.
+    pub fn submit(&self, client: &mut Client, sql: &str, wait: bool) -> Result<Reply> {
+        let path = format!(
+            "/cluvio/datasources/{}/executions{}",
+            self.datasource,
+            if wait { "?wait=60" } else { "" }
+        );
+        client.post(&path, &format!(r#"{{"sql_query":"{sql}"}}"#))?.expect(200)
+    }
+
+    /// Waits until an execution has completed; any other end is an error.
+    pub fn complete(&self, client: &mut Client, mut shown: Reply) -> Result<String> {
+        let id = shown.field("execution_id")?.to_owned();
+        loop {
+            match shown.field("execution_status")? {
+                "completed" => return Ok(id),
+                "queued" | "starting" | "running" => {}
+                _ => bail!("the execution ended otherwise: {}", shown.body),
+            }
+            shown = client.get(&format!("/cluvio/executions/{id}?wait=60"))?.expect(200)?;
+        }
+    }
+
+    /// The result as JSON, read to its end: how it begins, and its whole length.
+    pub fn data(&self, client: &mut Client, id: &str) -> Result<Reply> {
+        let grant = client.get(&format!("/cluvio/executions/{id}/data"))?.expect(200)?;
+        let (key, token) = (grant.field("data_key")?, grant.field("data_access_token")?);
+        client.drain(&format!("/cluvio-data/data/{key}"), &format!("Data {token}"))?.expect(200)
+    }
+}
