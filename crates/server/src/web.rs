@@ -102,7 +102,7 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
             description: "Users, roles, tasks, with HAL links and Accept versions.",
             page: "docs",
             document: "openapi.json",
-            router: landreeve_face_clumio::router(estate.clone(), landreeve_face_clumio::Options::default())?,
+            router: landreeve_face_clumio::router(estate.clone())?,
         },
     ])
 }

@@ -8,13 +8,13 @@ use landreeve_core::{Permission, RunKind, RunState};
 use landreeve_estate::ops::keys::{key_delete, key_set_enabled};
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, User, UserChange};
-use landreeve_face_clumio::{Options, ROUTES, router};
+use landreeve_face_clumio::{ROUTES, router};
 use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, compare, everything, everything_but};
 use serde_json::{Value, json};
 
 async fn face() -> (Kit, Router) {
     let kit = Kit::new().await;
-    let router = router(kit.estate.clone(), Options::default()).unwrap();
+    let router = router(kit.estate.clone()).unwrap();
     (kit, router)
 }
 

@@ -165,8 +165,7 @@ const STATES: [(RunState, &str, &str); 10] = [
 #[tokio::test]
 async fn a_run_is_shown_in_this_dialects_words() {
     let (kit, router) = face().await;
-    let mut options = Options::default();
-    options.later_states = true;
+    let options = Options { later_states: true };
     let later = landreeve_face_denodo::router(kit.estate.clone(), options).unwrap();
     for (state, word, later_word) in STATES {
         let run = kit.probe_in(state).await;
