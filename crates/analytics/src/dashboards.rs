@@ -10,7 +10,7 @@ use landreeve_estate::identity::ous::below;
 use landreeve_estate::store::{Conn, Row, Tx};
 
 use crate::Analytics;
-use crate::lang::{Aggregation, InputParameters};
+use crate::lang::{Aggregation, InputParameters, Range};
 use crate::options::act;
 use crate::stored::{StoredBox, StoredDashboard};
 use crate::{filters, reports, snippets};
@@ -147,7 +147,8 @@ impl Default for DashboardDetails {
 const MOST_BOXES: usize = 1_000;
 
 impl DashboardDetails {
-    fn check(&self) -> Result<()> {
+    /// Every fault that shows without looking elsewhere.
+    pub fn check(&self) -> Result<()> {
         let mut faults = Faults::default();
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
@@ -162,6 +163,9 @@ impl DashboardDetails {
             if TimeZone::get(zone).is_err() {
                 faults.push(field, "time_zone", format!("{zone:?} is not a time zone; use an IANA name"));
             }
+        }
+        if let Some(Err(why)) = self.parameters.timerange.as_deref().map(str::parse::<Range>) {
+            faults.push("default_parameters.timerange", "range", why);
         }
         if self.zone.rule == ZoneRule::Fixed && self.zone.fixed.is_none() {
             faults.push("time_zone_config.fixed_time_zone", "required", "is required when the type is fixed");

@@ -11,7 +11,7 @@ use landreeve_estate::store::{Conn, Row, Tx};
 use crate::Analytics;
 use crate::executions;
 use crate::lang::{self, Aggregation, Control, FilterDef, InputParameters, Scalar, ValueType};
-use crate::options::{act, taken};
+use crate::options::{act, check_datasource, taken};
 use crate::stored::{StoredFilter, StoredOptions};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,7 +154,8 @@ impl Default for FilterDetails {
 const MOST_OPTIONS: usize = 10_000;
 
 impl FilterDetails {
-    fn check(&self) -> Result<()> {
+    /// Every fault that shows without looking elsewhere.
+    pub fn check(&self) -> Result<()> {
         let mut faults = Faults::default();
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
@@ -333,10 +334,11 @@ pub async fn filter_create(plane: &Analytics, ctx: &OpCtx, details: FilterDetail
         created_at: now,
         updated_at: now,
     };
-    let copy = filter.clone();
+    let (copy, caller) = (filter.clone(), ctx.clone());
     estate
         .change(ctx, act("created", Noun::Filter, id.0, &filter.details.variable), move |tx| {
             Box::pin(async move {
+                check_datasource(tx, &caller, copy.details.source.datasource()).await?;
                 tx.exec(
                     "INSERT INTO filters (id, ou_id, variable_name, datasource_id, body, created_at, updated_at) \
                      VALUES ($1, $2, $3, $4, $5, $6, $6)",
@@ -371,13 +373,17 @@ pub async fn filter_update(
     let estate = plane.estate();
     let before = filter_get(plane, ctx, id).await?;
     estate.require(ctx, Noun::Filter, Action::Manage, &before.ou_path, id.0).await?;
-    let now = estate.now();
+    let (caller, now) = (ctx.clone(), estate.now());
     estate
         .change(ctx, act("updated", Noun::Filter, id.0, &before.details.variable), move |tx| {
             Box::pin(async move {
                 let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("filter"))?;
+                let known = found.details.source.datasource();
                 change(&mut found.details);
                 found.details.check()?;
+                if found.details.source.datasource() != known {
+                    check_datasource(tx, &caller, found.details.source.datasource()).await?;
+                }
                 found.updated_at = now;
                 update(tx, &found).await?;
                 Ok(found)

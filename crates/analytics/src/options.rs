@@ -1,7 +1,37 @@
-//! Small things that several nouns of the plane need: the audit line of an act, a taken name as a fault.
+//! Small things that several nouns of the plane need: the audit line of an act, a taken name as a fault, a datasource
+//! that a noun names.
 
-use landreeve_core::{Error, ErrorKind, Fault, Noun};
+use landreeve_core::ids::DatasourceId;
+use landreeve_core::{Action, Error, ErrorKind, Fault, Noun, OpCtx, Permission, Result};
+use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
+use landreeve_estate::store::Tx;
+
+/// What a filter or a snippet names must be there and open to whoever names it.
+pub(crate) async fn check_datasource(tx: &mut Tx, ctx: &OpCtx, id: Option<DatasourceId>) -> Result<()> {
+    let Some(id) = id else { return Ok(()) };
+    let row = tx
+        .opt(
+            "SELECT o.path, d.builtin FROM datasources d JOIN ous o ON o.id = d.ou_id WHERE d.id = $1",
+            args![id],
+        )
+        .await?;
+    let open = match row {
+        None => false,
+        Some(row) => {
+            // A built-in source is in every unit: it is where the caller is.
+            let builtin = row.text_opt(1)?.is_some();
+            let path = if builtin { ctx.authority().ou_path().to_owned() } else { row.text(0)? };
+            [Action::View, Action::Use]
+                .into_iter()
+                .any(|action| ctx.authority().allows(Permission::new(Noun::Datasource, action), &path, id.0))
+        }
+    };
+    if open {
+        return Ok(());
+    }
+    Err(Error::fault("datasource", "unknown", "is not a datasource that this caller can see"))
+}
 
 pub(crate) fn act(action: &'static str, noun: Noun, id: i64, name: &str) -> OwnedAct {
     OwnedAct::new(action, noun, id, name)

@@ -1,5 +1,7 @@
 //! Reports: one SQL query against one datasource, with a chart, on a dashboard or alone.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::error::Faults;
@@ -11,10 +13,11 @@ use landreeve_estate::ops;
 use landreeve_estate::store::{Conn, Row};
 
 use crate::Analytics;
-use crate::dashboards;
+use crate::dashboards::{self, Uses};
 use crate::lang::{self, Snippets, Usage};
 use crate::options::act;
 use crate::stored::StoredReport;
+use crate::{filters, snippets};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -42,7 +45,8 @@ pub struct ReportDetails {
 const MOST: usize = 1_024 * 1_024;
 
 impl ReportDetails {
-    fn check(&self) -> Result<()> {
+    /// Every fault that shows without looking elsewhere.
+    pub fn check(&self) -> Result<()> {
         let mut faults = Faults::default();
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
@@ -112,6 +116,36 @@ pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Report>> {
 /// What the SQL of a report uses. The dialect only matters for what is a literal; PostgreSQL's rules serve.
 pub(crate) fn usage(report: &Report, snippets: &Snippets) -> Result<Usage> {
     lang::analyse(&report.details.sql, SqlDialect::Postgres, snippets)
+}
+
+/// For each of these, in their order: the filters and snippets that its SQL names.
+pub async fn reports_use(plane: &Analytics, ctx: &OpCtx, reports: &[Report]) -> Result<Vec<Uses>> {
+    let path = ctx.authority().ou_path();
+    let mut conn = plane.estate().store().read().await?;
+    let filters = filters::rows(&mut conn, path).await?;
+    let snippets = snippets::rows(&mut conn, path).await?;
+    let mut units: BTreeMap<OuId, Snippets> = BTreeMap::new();
+    let mut all = Vec::with_capacity(reports.len());
+    for report in reports {
+        let here = || snippets.iter().filter(|snippet| snippet.ou == report.ou);
+        let known =
+            units.entry(report.ou).or_insert_with(|| snippets::texts(&here().cloned().collect::<Vec<_>>()));
+        // A report that cannot be analysed names nothing.
+        let usage = usage(report, known).unwrap_or_default();
+        let variables = &usage.variables;
+        let named = |filter: &&filters::Filter| {
+            filter.ou == report.ou && variables.contains(&filter.details.variable)
+        };
+        all.push(Uses {
+            reports: Vec::new(),
+            filters: filters.iter().filter(named).map(|filter| filter.id).collect(),
+            snippets: here()
+                .filter(|snippet| usage.snippets.contains(&snippet.details.name))
+                .map(|snippet| snippet.id)
+                .collect(),
+        });
+    }
+    Ok(all)
 }
 
 async fn find(conn: &mut Conn, id: ReportId) -> Result<Option<Report>> {

@@ -13,7 +13,7 @@ use landreeve_estate::store::{Conn, Row, Tx};
 
 use crate::Analytics;
 use crate::lang::{self, Snippets};
-use crate::options::{act, taken};
+use crate::options::{act, check_datasource, taken};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snippet {
@@ -38,7 +38,8 @@ pub struct SnippetDetails {
 const MOST: usize = 256 * 1_024;
 
 impl SnippetDetails {
-    fn check(&self, others: &[Snippet]) -> Result<()> {
+    /// Every fault that shows without looking elsewhere.
+    pub fn check(&self) -> Result<()> {
         let mut faults = Faults::default();
         if self.name.is_empty() {
             faults.push("name", "required", "is required");
@@ -51,7 +52,11 @@ impl SnippetDetails {
         if self.sql.contains('\0') {
             faults.push("sql", "format", "must not contain U+0000");
         }
-        faults.finish()?;
+        faults.finish()
+    }
+
+    fn check_among(&self, others: &[Snippet]) -> Result<()> {
+        self.check()?;
         let mut snippets = texts(others);
         snippets.custom.insert(self.name.clone(), self.sql.clone());
         // Expanding the snippet itself finds every cycle through it.
@@ -132,12 +137,25 @@ async fn find(conn: &mut Conn, id: SnippetId) -> Result<Option<Snippet>> {
     conn.opt(select!("WHERE s.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
 }
 
-/// The snippets that the text of this one names itself.
-pub async fn snippet_uses(plane: &Analytics, snippet: &Snippet) -> Result<Vec<SnippetId>> {
-    let others = of_unit(&mut plane.estate().store().read().await?, snippet.ou).await?;
-    let usage = lang::analyse(&snippet.details.sql, SqlDialect::Postgres, &texts(&others));
-    let named = usage.map(|usage| usage.direct_snippets).unwrap_or_default();
-    Ok(others.iter().filter(|other| named.contains(&other.details.name)).map(|other| other.id).collect())
+/// For each of these, in their order: the snippets that its text names itself.
+pub async fn snippets_use(plane: &Analytics, snippets: &[Snippet]) -> Result<Vec<Vec<SnippetId>>> {
+    let mut conn = plane.estate().store().read().await?;
+    let mut units: BTreeMap<OuId, (Vec<Snippet>, Snippets)> = BTreeMap::new();
+    let mut all = Vec::with_capacity(snippets.len());
+    for snippet in snippets {
+        if !units.contains_key(&snippet.ou) {
+            let unit = of_unit(&mut conn, snippet.ou).await?;
+            let known = texts(&unit);
+            units.insert(snippet.ou, (unit, known));
+        }
+        let Some((unit, known)) = units.get(&snippet.ou) else { continue };
+        let usage = lang::analyse(&snippet.details.sql, SqlDialect::Postgres, known);
+        let named = usage.map(|usage| usage.direct_snippets).unwrap_or_default();
+        all.push(
+            unit.iter().filter(|other| named.contains(&other.details.name)).map(|other| other.id).collect(),
+        );
+    }
+    Ok(all)
 }
 
 pub async fn snippet_create(plane: &Analytics, ctx: &OpCtx, details: SnippetDetails) -> Result<Snippet> {
@@ -152,11 +170,12 @@ pub async fn snippet_create(plane: &Analytics, ctx: &OpCtx, details: SnippetDeta
         created_at: now,
         updated_at: now,
     };
-    let copy = snippet.clone();
+    let (copy, caller) = (snippet.clone(), ctx.clone());
     estate
         .change(ctx, act("created", Noun::Snippet, id.0, &snippet.details.name), move |tx| {
             Box::pin(async move {
-                copy.details.check(&of_unit(tx, copy.ou).await?)?;
+                copy.details.check_among(&of_unit(tx, copy.ou).await?)?;
+                check_datasource(tx, &caller, copy.details.datasource).await?;
                 insert(tx, &copy).await
             })
         })
@@ -192,15 +211,19 @@ pub async fn snippet_update(
     let estate = plane.estate();
     let before = snippet_get(plane, ctx, id).await?;
     estate.require(ctx, Noun::Snippet, Action::Manage, &before.ou_path, id.0).await?;
-    let now = estate.now();
+    let (caller, now) = (ctx.clone(), estate.now());
     estate
         .change(ctx, act("updated", Noun::Snippet, id.0, &before.details.name), move |tx| {
             Box::pin(async move {
                 let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("snippet"))?;
+                let known = found.details.datasource;
                 change(&mut found.details);
                 let mut others = of_unit(tx, found.ou).await?;
                 others.retain(|other| other.id != id);
-                found.details.check(&others)?;
+                found.details.check_among(&others)?;
+                if found.details.datasource != known {
+                    check_datasource(tx, &caller, found.details.datasource).await?;
+                }
                 found.updated_at = now;
                 let details = &found.details;
                 tx.exec(

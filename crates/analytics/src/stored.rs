@@ -38,9 +38,12 @@ impl From<&Scalar> for StoredScalar {
         match scalar {
             Scalar::Text(text) => StoredScalar::Text(text.clone()),
             Scalar::Boolean(value) => StoredScalar::Boolean(*value),
-            // Digits that are no JSON number stay text, which the language reads as a number all the same.
-            Scalar::Number(digits) => serde_json::from_str(digits)
-                .map_or_else(|_| StoredScalar::Text(digits.clone()), StoredScalar::Number),
+            // Digits that a JSON number of ours cannot hold stay text, which the language reads as a number all the
+            // same.
+            Scalar::Number(digits) => match serde_json::from_str::<serde_json::Number>(digits) {
+                Ok(number) if number.to_string() == *digits => StoredScalar::Number(number),
+                _ => StoredScalar::Text(digits.clone()),
+            },
         }
     }
 }

@@ -11,7 +11,8 @@ use landreeve_core::{Action, Ids, Noun, OpCtx, Page, PageOf, Result};
 use uuid::Uuid;
 
 use crate::args;
-use crate::store::{Conn, Row, Tx};
+use crate::identity::{Sight, ous};
+use crate::store::{Arg, Conn, Dialect, Row, Tx};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
@@ -69,15 +70,40 @@ pub async fn record(tx: &mut Tx, id: AuditId, now: Timestamp, ctx: &OpCtx, act: 
     .map(drop)
 }
 
-pub async fn list(conn: &mut Conn, page: Page) -> Result<PageOf<AuditEvent>> {
-    let total = conn.one("SELECT count(*) FROM audit_events", args![]).await?.int(0)?;
-    let rows = conn
-        .all(
-            "SELECT id, at, actor_kind, actor_id, actor_name, face, address, request_id, ou_id, action, noun, \
-             noun_id, outcome, detail FROM audit_events ORDER BY id DESC LIMIT $1 OFFSET $2",
-            args![page.limit, i64::try_from(page.offset).unwrap_or(i64::MAX)],
-        )
-        .await?;
+/// Newest first, as far as the caller sees.
+pub async fn list(
+    conn: &mut Conn,
+    dialect: Dialect,
+    sight: &Sight,
+    page: Page,
+) -> Result<PageOf<AuditEvent>> {
+    macro_rules! seen {
+        ($position:literal, $head:literal, $tail:literal) => {
+            concat!(
+                $head,
+                " FROM audit_events e JOIN ous o ON o.id = e.ou_id WHERE o.path >= $1 AND o.path < $2 \
+                 AND ($3 IS NULL OR EXISTS (SELECT 1 FROM ous a WHERE ",
+                $position,
+                "($3, ',' || a.path || ',') > 0 AND substr(o.path, 1, length(a.path)) = a.path)) ",
+                $tail
+            )
+        };
+    }
+    macro_rules! rows {
+        ($position:literal) => {
+            seen!(
+                $position,
+                "SELECT e.id, e.at, e.actor_kind, e.actor_id, e.actor_name, e.face, e.address, e.request_id, \
+                 e.ou_id, e.action, e.noun, e.noun_id, e.outcome, e.detail",
+                "ORDER BY e.id DESC LIMIT $4 OFFSET $5"
+            )
+        };
+    }
+    let mut bound: Vec<Arg> = args![&sight.path, ous::below(&sight.path), sight.roots.clone()];
+    let count = dialect.pick(seen!("instr", "SELECT count(*)", ""), seen!("strpos", "SELECT count(*)", ""));
+    let total = conn.one(count, bound.clone()).await?.int(0)?;
+    bound.extend(args![page.limit, i64::try_from(page.offset).unwrap_or(i64::MAX)]);
+    let rows = conn.all(dialect.pick(rows!("instr"), rows!("strpos")), bound).await?;
     let items = rows.iter().map(from_row).collect::<Result<_>>()?;
     Ok(PageOf { items, offset: page.offset, limit: page.limit, total: total.unsigned_abs() })
 }

@@ -98,6 +98,23 @@ pub async fn set_fact(tx: &mut Tx, name: &'static str, value: String) -> Result<
     .map(drop)
 }
 
+/// Refuses to store what was sealed with a key that another request or node has replaced meanwhile.
+pub async fn still_sealed_with(tx: &mut Tx, fingerprint: &str) -> Result<()> {
+    // The shared lock makes a rotation wait for this transaction, and this transaction for a rotation.
+    let sql = tx.dialect().pick(
+        "SELECT value FROM facts WHERE name = 'seal_fingerprint'",
+        "SELECT value FROM facts WHERE name = 'seal_fingerprint' FOR SHARE",
+    );
+    if tx.one(sql, args![]).await?.text(0)? == fingerprint {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::PreconditionFailed,
+        "wrong_key",
+        "the key that seals secrets was changed meanwhile; try again, or restart this server with the new key file",
+    ))
+}
+
 async fn fill(tx: &mut Tx, store_id: Uuid, key: &str, fingerprint: &str, now: Timestamp) -> Result<()> {
     set_fact(tx, "store_id", store_id.to_string()).await?;
     set_fact(tx, "hash_id_key", key.to_owned()).await?;

@@ -262,7 +262,7 @@ impl Estate {
         }
     }
 
-    async fn refused(&self, ctx: &OpCtx, noun: Noun, noun_id: Option<i64>, error: Error) -> Error {
+    pub(crate) async fn refused(&self, ctx: &OpCtx, noun: Noun, noun_id: Option<i64>, error: Error) -> Error {
         let act = OwnedAct { action: "refused", noun, noun_id, detail: error.message.clone() };
         let written = self.change(ctx, act, |_| Box::pin(async { Ok(()) })).await;
         if let Err(cause) = written {

@@ -152,12 +152,7 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// Delivers events to the subscribers until stopped. One node at a time holds the lease.
 pub async fn dispatch(estate: Estate, subscribers: Vec<Arc<dyn Subscriber>>, stop: CancellationToken) {
-    let names: Vec<&'static str> = subscribers.iter().map(|subscriber| subscriber.name()).collect();
-    let mut registered = false;
     while !stop.is_cancelled() {
-        if !registered {
-            registered = register(&estate, names.clone()).await.is_ok();
-        }
         let mut busy = false;
         match lease(&estate, "dispatcher", LEASE).await {
             Ok(true) => {
@@ -183,8 +178,10 @@ pub async fn dispatch(estate: Estate, subscribers: Vec<Arc<dyn Subscriber>>, sto
     }
 }
 
-/// A new subscriber starts at the present: what happened before it existed is not its business.
-async fn register(estate: &Estate, names: Vec<&'static str>) -> Result<()> {
+/// Makes cursors for subscribers that are new; call it before anything that they must hear of. A new subscriber
+/// starts at the present: what happened before it existed is not its business.
+pub async fn register(estate: &Estate, subscribers: &[Arc<dyn Subscriber>]) -> Result<()> {
+    let names: Vec<&'static str> = subscribers.iter().map(|subscriber| subscriber.name()).collect();
     estate
         .store()
         .write(move |tx| {
@@ -250,11 +247,11 @@ async fn deliver(estate: &Estate, subscriber: &dyn Subscriber) -> Result<bool> {
     for row in &rows {
         let id = row.int(0)?;
         // An event that only a newer program knows is stepped over by this one.
-        if let Some(event) = delivered(row)? {
-            if let Err(error) = subscriber.handle(&event).await {
-                postpone(estate, name, &error).await?;
-                return Err(error);
-            }
+        if let Some(event) = delivered(row)?
+            && let Err(error) = subscriber.handle(&event).await
+        {
+            postpone(estate, name, &error).await?;
+            return Err(error);
         }
         advance(estate, name, id).await?;
     }

@@ -47,14 +47,15 @@ pub fn next_time(cron: &str, time_zone: &str, after: Timestamp) -> Result<Timest
         .map_err(|error| Error::fault("cron", "format", format!("{cron:?} never comes: {error}")))
 }
 
-/// Adds a schedule or changes the one of that name.
+/// Adds a schedule or changes the one of that name. A time that was missed stays due, unless the times changed.
 pub async fn put(tx: &mut Tx, schedule: &Schedule) -> Result<()> {
     tx.exec(
         "INSERT INTO schedules (id, name, run_kind, cron, time_zone, input, noun, noun_id, ou_id, enabled, next_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
          ON CONFLICT (name) DO UPDATE SET run_kind = excluded.run_kind, cron = excluded.cron, \
          time_zone = excluded.time_zone, input = excluded.input, enabled = excluded.enabled, \
-         next_at = excluded.next_at",
+         next_at = CASE WHEN schedules.enabled = 1 AND schedules.cron = excluded.cron \
+         AND schedules.time_zone = excluded.time_zone THEN schedules.next_at ELSE excluded.next_at END",
         args![
             schedule.id,
             &schedule.name,
@@ -102,8 +103,17 @@ async fn tick(estate: &Estate) -> Result<Duration> {
     }
     let now = estate.now();
     let due = due(estate, now).await?;
+    let mut failed = None;
     for schedule in due {
-        submit(estate, schedule, now).await?;
+        let name = schedule.name.clone();
+        // One that cannot be submitted does not hold up the others.
+        if let Err(error) = submit(estate, schedule, now).await {
+            tracing::warn!(schedule = name, %error, "a schedule could not be followed");
+            failed = Some(error);
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     let next = estate
         .store()

@@ -145,6 +145,6 @@ mod tests {
         assert_eq!(SealKey::read(&path).unwrap().fingerprint(), key.fingerprint());
         assert!(key.write_new(&path).is_err(), "an existing key is never overwritten");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(SealKey::read(&path).unwrap_err().message.contains("chmod 600"));
+        assert!(SealKey::read(&path).err().unwrap().message.contains("chmod 600"));
     }
 }

@@ -7,8 +7,8 @@ use landreeve_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::Estate;
-use crate::args;
 use crate::secrets::hex;
+use crate::{args, bootstrap};
 
 /// How long a data token opens what it names, in seconds.
 pub const DATA_TOKEN_SECONDS: i64 = 300;
@@ -64,12 +64,14 @@ pub async fn rotate(estate: &Estate, purpose: &'static str, now: Timestamp) -> R
     let mut name = [0_u8; 6];
     estate.random().fill(&mut name);
     let kid = hex(&name);
+    let fingerprint = estate.seal_key().fingerprint();
     let sealed = estate.seal(&context(&kid), &secret)?;
     let until = now.as_microsecond() + DATA_TOKEN_SECONDS * 1_000_000;
     estate
         .store()
         .write(move |tx| {
             Box::pin(async move {
+                bootstrap::still_sealed_with(tx, &fingerprint).await?;
                 tx.exec(
                     "UPDATE signing_keys SET verifies_until = $2 WHERE purpose = $1 AND verifies_until IS NULL",
                     args![purpose, until],

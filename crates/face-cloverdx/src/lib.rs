@@ -27,7 +27,6 @@ pub const BASE: &str = "/api/rest/v1";
 pub const REQUESTED_BY: HeaderName = HeaderName::from_static("x-requested-by");
 
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub struct Options {
     /// Requires the header `X-Requested-By` at all (`security.csrf.protection.enabled` of the dialect).
     pub csrf: bool,

@@ -23,7 +23,6 @@ pub const NAME: &str = "denodo";
 pub const TITLE: &str = "Denodo Solution Manager REST API";
 
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
 pub struct Options {
     /// Shows the states that only later versions of the dialect have (`PENDING`, `QUEUED`, `CANCELED`).
     pub later_states: bool,

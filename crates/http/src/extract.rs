@@ -10,7 +10,8 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use landreeve_core::{Error, Fault, Result};
 use percent_encoding::percent_decode;
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::Instant;
+use tokio::time::{Duration, timeout_at};
 
 use crate::failure::{Failure, code};
 use crate::limits::BodyLimits;

@@ -182,7 +182,12 @@ pub async fn by_key(
             Some(ou) => Some(ou),
             None => unit_of(&mut conn, key.ou).await?,
         };
-        user_caller(&mut conn, &user, actor, unit).await?
+        let caller = user_caller(&mut conn, &user, actor, unit).await?;
+        // The key's own unit bounds what a request may name.
+        if !caller.authority.ou_path().starts_with(&path_of(&mut conn, key.ou).await?) {
+            return Err(Error::forbidden("the key is not for this organizational unit"));
+        }
+        caller
     } else {
         let path = path_of(&mut conn, key.ou).await?;
         let held = grants::of(&mut conn, Subject::Key(key.id)).await?;
@@ -286,10 +291,7 @@ async fn user_caller(
     ou: Option<Uuid>,
 ) -> Result<Arc<Caller>> {
     let groups = groups::of_user(conn, user.id).await?;
-    let mut held = grants::of(conn, Subject::User(user.id)).await?;
-    for group in &groups {
-        held.extend(grants::of(conn, Subject::Group(*group)).await?);
-    }
+    let held = grants::of_user(conn, user.id, &groups).await?;
     let first = held.iter().find_map(|(_, ou)| *ou).unwrap_or(OuId::ROOT);
     let grants: Vec<Grant> = held.into_iter().map(|(grant, _)| grant).collect();
     let unit = match ou {

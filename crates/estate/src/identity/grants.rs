@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use landreeve_core::ids::{GrantId, GroupId, KeyId, OuId, RoleId, UserId};
-use landreeve_core::{Grant, Permission, Result, Scope};
+use landreeve_core::{Authority, Grant, Permission, Result, Scope};
 use uuid::Uuid;
 
 use crate::args;
@@ -125,6 +125,35 @@ pub async fn of(conn: &mut Conn, subject: Subject) -> Result<Vec<(Grant, Option<
         grants.push((Grant { permission, scope }, row.id_opt(4)?));
     }
     Ok(grants)
+}
+
+/// What a user holds, by name and by group, in the order in which default units are looked for.
+pub async fn of_user(
+    conn: &mut Conn,
+    user: UserId,
+    groups: &[GroupId],
+) -> Result<Vec<(Grant, Option<OuId>)>> {
+    let mut held = of(conn, Subject::User(user)).await?;
+    for group in groups {
+        held.extend(of(conn, Subject::Group(*group)).await?);
+    }
+    Ok(held)
+}
+
+/// Does the grant give this permission, wherever it holds?
+pub fn matches(grant: &Grant, permission: Permission) -> bool {
+    Authority::new(vec![grant.clone()], OuId::ROOT, "/1/").allows_some(permission)
+}
+
+/// Does the authority hold all of these grants itself? Its present unit does not matter.
+pub fn covers(authority: &Authority, given: &[Grant]) -> bool {
+    let whole = Authority::new(authority.grants().to_vec(), OuId::ROOT, "/1/");
+    authority.is_operator()
+        || given.iter().all(|grant| match &grant.scope {
+            // 0 is the id of nothing, so no named resource answers for a subtree.
+            Scope::Subtree(path) => whole.allows(grant.permission, path, 0),
+            Scope::Resources(ids) => ids.iter().all(|id| whole.allows(grant.permission, "/1/", *id)),
+        })
 }
 
 pub async fn assignments(conn: &mut Conn, subject: Subject) -> Result<Vec<Assignment>> {

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod ous;
 pub mod password;
 pub mod sessions;
+pub mod sight;
 pub mod users;
 
 pub use doors::Origin;
@@ -16,4 +17,5 @@ pub use grants::{GrantTarget, NewGrant, Role, Subject};
 pub use groups::Group;
 pub use keys::{Api, Key};
 pub use ous::Ou;
+pub use sight::Sight;
 pub use users::{User, UserChange};

@@ -290,12 +290,14 @@ pub async fn insert(tx: &mut Tx, datasource: &Datasource, sealed: Vec<u8>) -> Re
     link_agents(tx, datasource.id, &datasource.agents).await
 }
 
-pub async fn update(tx: &mut Tx, datasource: &Datasource, sealed: Vec<u8>) -> Result<()> {
+/// Writes the datasource if it still is as it was at `known`. `false`: somebody else changed it, or it is gone.
+pub async fn update(tx: &mut Tx, datasource: &Datasource, sealed: Vec<u8>, known: Timestamp) -> Result<bool> {
     let config =
         serde_json::to_string(&StoredConfig::from_details(&datasource.details)).map_err(Error::internal)?;
-    tx.exec(
+    let changed = tx
+        .exec(
         "UPDATE datasources SET name = $2, database_type = $3, enabled = $4, config = $5, secrets_sealed = $6, \
-         version = $7, updated_at = $8 WHERE id = $1",
+         version = $7, updated_at = $8 WHERE id = $1 AND updated_at = $9",
         args![
             datasource.id,
             &datasource.details.name,
@@ -305,10 +307,15 @@ pub async fn update(tx: &mut Tx, datasource: &Datasource, sealed: Vec<u8>) -> Re
             sealed,
             datasource.version,
             datasource.updated_at,
+            known,
         ],
     )
     .await?;
-    link_agents(tx, datasource.id, &datasource.agents).await
+    if changed == 0 {
+        return Ok(false);
+    }
+    link_agents(tx, datasource.id, &datasource.agents).await?;
+    Ok(true)
 }
 
 async fn link_agents(tx: &mut Tx, id: DatasourceId, agents: &[AgentId]) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use landreeve_core::datasource::{DatabaseType, Grade};
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::source::{ConnectSpec, SourceError, SourceErrorKind, Target, TlsMode};
-use landreeve_core::{Error, ErrorKind, Result, Secret};
+use landreeve_core::{Error, ErrorKind, Result, RunKind, RunState, Secret};
 use std::sync::Arc;
 
 use super::datasources::{self, ConnectionMode, Datasource};
@@ -132,6 +132,14 @@ pub struct OnChange {
     pub forget: Arc<dyn Fn(DatabaseType, DatasourceId) + Send + Sync>,
 }
 
+impl OnChange {
+    /// A built-in source that was only just added: the run that makes its file comes first.
+    async fn awaits_its_file(&self, id: DatasourceId, change: DatasourceChange) -> Result<bool> {
+        let builtin = self.estate.datasource(id).await?.is_some_and(|found| found.builtin.is_some());
+        Ok(builtin && change == DatasourceChange::Created)
+    }
+}
+
 impl Subscriber for OnChange {
     fn name(&self) -> &'static str {
         "inventory"
@@ -139,13 +147,24 @@ impl Subscriber for OnChange {
 
     fn handle<'a>(&'a self, event: &'a Delivered) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let Event::DatasourceChanged { datasource, change } = event.event else { return Ok(()) };
+            let (datasource, change) = match event.event {
+                Event::DatasourceChanged { datasource, change } => (datasource, change),
+                // The built-in source can be read once its file is there.
+                Event::RunFinished {
+                    kind: RunKind::SampleData,
+                    state: RunState::Succeeded,
+                    noun_id: Some(id),
+                    ..
+                } => (DatasourceId(id), DatasourceChange::Reconnected),
+                Event::RunFinished { .. } => return Ok(()),
+            };
             for database_type in DatabaseType::ALL {
                 if database_type.grade() != Grade::NoDriver {
                     (self.forget)(database_type, datasource);
                 }
             }
-            if matches!(change, DatasourceChange::Created | DatasourceChange::Reconnected) {
+            let fresh = matches!(change, DatasourceChange::Created | DatasourceChange::Reconnected);
+            if fresh && !self.awaits_its_file(datasource, change).await? {
                 let key = format!("event:{}", event.id);
                 match ops::datasources::refresh_by_system(&self.estate, datasource, Some(key)).await {
                     Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Conflict) => {}

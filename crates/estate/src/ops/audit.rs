@@ -1,15 +1,17 @@
 //! Reading the audit trail, and writing down what strangers tried.
 
 use landreeve_core::ids::AuditId;
-use landreeve_core::{OpCtx, Page, PageOf, Result};
+use landreeve_core::{OpCtx, Page, PageOf, Permission, Result};
 
 use crate::Estate;
 use crate::audit::{self, AuditEvent};
+use crate::identity::Sight;
 
 pub async fn audit_list(estate: &Estate, ctx: &OpCtx, page: Page) -> Result<PageOf<AuditEvent>> {
     let (noun, action) = audit::READ;
     estate.require_some(ctx, noun, action).await?;
-    audit::list(&mut estate.store().read().await?, page).await
+    let sight = Sight::of(ctx, Permission::new(noun, action));
+    audit::list(&mut estate.store().read().await?, estate.store().dialect(), &sight, page).await
 }
 
 /// Turns the counted requests without a valid credential into events, one per address and reason. The server calls

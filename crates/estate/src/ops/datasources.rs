@@ -6,12 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use landreeve_core::datasource::{DatabaseType, Grade};
-use landreeve_core::ids::{AgentId, DatasourceId, ScheduleId};
+use landreeve_core::error::Faults;
+use landreeve_core::ids::{AgentId, DatasourceId, OuId, ScheduleId};
 use landreeve_core::schema::Catalog;
 use landreeve_core::source::{CancellationToken, ServerInfo, SourceError};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result, RunKind, Secret};
+use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result, RunKind, Secret, clock};
 
 use crate::Estate;
+use crate::bootstrap;
 use crate::estate::OwnedAct;
 use crate::events::{self, DatasourceChange, Event};
 use crate::inventory::{Agent, ConnectionMode, Datasource, DatasourceDetails, agents, datasources, refresh};
@@ -90,24 +92,34 @@ pub async fn datasource_for_use(
 
 /// Checks what only the server can know: agents that are there, files that may be opened.
 async fn check(estate: &Estate, ctx: &OpCtx, details: &DatasourceDetails, linked: &[AgentId]) -> Result<()> {
-    details.check()?;
-    if details.database_type == DatabaseType::Sqlite && details.mode == ConnectionMode::Direct {
-        let name = details.database.as_deref().unwrap_or_default();
-        estate.outbound().sqlite_file(name, details.operator_file)?;
+    let mut faults = Faults::default();
+    collect(&mut faults, details.check())?;
+    let file = details.database.as_deref().filter(|name| !name.is_empty());
+    if let (DatabaseType::Sqlite, ConnectionMode::Direct, Some(name)) =
+        (details.database_type, details.mode, file)
+    {
+        collect(&mut faults, estate.outbound().sqlite_file(name, details.operator_file).map(drop))?;
     }
     if !linked.is_empty() {
         let known = agents::list(&mut estate.store().read().await?, ctx.authority().ou_path()).await?;
         for (index, agent) in linked.iter().enumerate() {
             if !known.iter().any(|known| known.id == *agent) {
-                return Err(Error::fault(
-                    format!("agents.{index}"),
-                    "unknown",
-                    "is not an agent of this unit",
-                ));
+                faults.push(format!("agents.{index}"), "unknown", "is not an agent of this unit");
             }
         }
     }
-    Ok(())
+    faults.finish()
+}
+
+/// Keeps the faults of a check for later, and passes on what is not a fault of the request.
+fn collect(faults: &mut Faults, checked: Result<()>) -> Result<()> {
+    match checked {
+        Err(error) if error.kind == ErrorKind::Invalid => {
+            error.faults.into_iter().for_each(|fault| faults.add(fault));
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 pub async fn datasource_create(
@@ -130,8 +142,9 @@ async fn create(
     builtin: Option<&str>,
 ) -> Result<Datasource> {
     let (id, now) = (estate.next::<DatasourceId>(DatasourceId::KIND).await?, estate.now());
+    let fingerprint = estate.seal_key().fingerprint();
     let sealed = datasources::seal_secrets(estate, id, &details)?;
-    let schedule = nightly(estate, ctx, id, &details).await?;
+    let schedule = nightly(estate, ctx.authority().ou(), id, &details).await?;
     let name = details.name.clone();
     let datasource = Datasource {
         id,
@@ -154,6 +167,7 @@ async fn create(
     estate
         .change(ctx, OwnedAct::new("created", Noun::Datasource, id.0, name), move |tx| {
             Box::pin(async move {
+                bootstrap::still_sealed_with(tx, &fingerprint).await?;
                 datasources::insert(tx, &copy, sealed).await?;
                 put_schedule(tx, &copy, schedule).await?;
                 tell(tx, &copy, DatasourceChange::Created, now).await
@@ -175,7 +189,7 @@ fn schedule_name(id: DatasourceId) -> String {
 
 async fn nightly(
     estate: &Estate,
-    ctx: &OpCtx,
+    ou: OuId,
     id: DatasourceId,
     details: &DatasourceDetails,
 ) -> Result<Option<Schedule>> {
@@ -193,7 +207,7 @@ async fn nightly(
         time_zone: zone,
         input: r#"{"version":1}"#.to_owned(),
         noun: Some((Noun::Datasource, id.0)),
-        ou: ctx.authority().ou(),
+        ou,
         enabled: true,
     }))
 }
@@ -220,37 +234,38 @@ pub async fn datasource_update(
     }
     let mut after = Datasource::clone(&before);
     change(&mut after.details);
-    if after.details.database != before.details.database {
-        after.details.operator_file = ctx.authority().is_operator();
-    }
+    after.details.operator_file = if after.details.database == before.details.database {
+        before.details.operator_file
+    } else {
+        ctx.authority().is_operator()
+    };
     if let Some(linked) = linked {
         after.agents = linked;
     }
     check(estate, ctx, &after.details, &after.agents).await?;
     let now = estate.now();
-    after.updated_at = now;
+    // Each change has a time of its own, however the clock goes: it tells one state from the next.
+    after.updated_at = now.max(clock::from_micros(before.updated_at.as_microsecond() + 1));
     let same = after.details.connects_like(&before.details);
     after.version = before.version + i64::from(!same);
     let told = if same { DatasourceChange::Updated } else { DatasourceChange::Reconnected };
+    let fingerprint = estate.seal_key().fingerprint();
     let sealed = datasources::seal_secrets(estate, id, &after.details)?;
-    let schedule = nightly(estate, ctx, id, &after.details).await?;
-    let (copy, seal, known) = (after.clone(), estate.seal_key(), before.updated_at);
+    let schedule = nightly(estate, after.ou, id, &after.details).await?;
+    let (copy, known) = (after.clone(), before.updated_at);
     estate
         .change(
             ctx,
             OwnedAct::new("updated", Noun::Datasource, id.0, after.details.name.clone()),
             move |tx| {
                 Box::pin(async move {
-                    let current = datasources::get(tx, &seal, id)
-                        .await?
-                        .ok_or_else(|| Error::not_found("datasource"))?;
-                    if current.updated_at != known {
+                    bootstrap::still_sealed_with(tx, &fingerprint).await?;
+                    if !datasources::update(tx, &copy, sealed, known).await? {
                         return Err(Error::conflict(
                             "changed",
                             "somebody else changed the datasource just now; try again",
                         ));
                     }
-                    datasources::update(tx, &copy, sealed).await?;
                     put_schedule(tx, &copy, schedule).await?;
                     tell(tx, &copy, told, now).await
                 })
@@ -297,7 +312,7 @@ async fn test(estate: &Estate, datasource: &Datasource) -> Result<Result<ServerI
     let spec = match refresh::connect_spec(estate, datasource).await {
         Ok(spec) => spec,
         // An address that cannot be reached is what a test is for.
-        Err(error) if error.kind == landreeve_core::ErrorKind::Internal => return Err(error),
+        Err(error) if error.kind == ErrorKind::Internal => return Err(error),
         Err(error) => return Ok(Err(error.message)),
     };
     let driver = estate.driver(spec.database_type)?;
@@ -366,10 +381,8 @@ pub async fn ensure_builtin(
     name: &str,
     file: &str,
 ) -> Result<DatasourceId> {
-    let seal = estate.seal_key();
-    let known = datasources::list(&mut estate.store().read().await?, &seal, "/1/").await?;
-    if let Some(found) = known.iter().find(|datasource| datasource.builtin.as_deref() == Some(word)) {
-        return Ok(found.id);
+    if let Some(found) = builtin(estate, word).await? {
+        return Ok(found);
     }
     let details = DatasourceDetails {
         name: name.to_owned(),
@@ -379,12 +392,30 @@ pub async fn ensure_builtin(
         nightly_schema: false,
         ..DatasourceDetails::default()
     };
-    create(estate, ctx, details, Vec::new(), Some(word)).await.map(|datasource| datasource.id)
+    match create(estate, ctx, details, Vec::new(), Some(word)).await {
+        Ok(made) => Ok(made.id),
+        // Another node was quicker.
+        Err(error) if crate::store::is_taken(&error) => builtin(estate, word).await?.ok_or(error),
+        Err(error) => Err(error),
+    }
+}
+
+async fn builtin(estate: &Estate, word: &str) -> Result<Option<DatasourceId>> {
+    let seal = estate.seal_key();
+    let known = datasources::list(&mut estate.store().read().await?, &seal, "/1/").await?;
+    Ok(known.iter().find(|datasource| datasource.builtin.as_deref() == Some(word)).map(|found| found.id))
 }
 
 pub async fn agent_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Agent>> {
     estate.require_some(ctx, Noun::Datasource, Action::View).await?;
-    agents::list(&mut estate.store().read().await?, ctx.authority().ou_path()).await
+    let all = agents::list(&mut estate.store().read().await?, ctx.authority().ou_path()).await?;
+    let view = landreeve_core::Permission::new(Noun::Datasource, Action::View);
+    // An agent is seen where its unit is, and with any datasource that uses it; 0 is no datasource.
+    let sees = |agent: &Agent| {
+        let linked = agent.datasources.iter().map(|id| id.0);
+        linked.chain([0]).any(|id| ctx.authority().allows(view, &agent.ou_path, id))
+    };
+    Ok(all.into_iter().filter(sees).collect())
 }
 
 pub async fn agent_get(estate: &Estate, ctx: &OpCtx, public_key: &str) -> Result<Agent> {

@@ -8,7 +8,7 @@ use crate::Estate;
 use crate::estate::OwnedAct;
 use crate::identity::grants::{self, NewGrant, Subject};
 use crate::identity::{Group, groups, users};
-use crate::ops::users::{error_for_taken, numbered};
+use crate::ops::users::{error_for_taken, numbered, require_covers, require_covers_group};
 
 pub async fn group_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Group>> {
     estate.require_some(ctx, Noun::Group, Action::View).await?;
@@ -33,6 +33,7 @@ pub async fn group_create(
         faults.push("name", "length", "must have 1 to 128 characters");
     }
     faults.finish()?;
+    require_covers(estate, ctx, &given).await?;
     let (id, now) = (estate.next::<GroupId>(GroupId::KIND).await?, estate.now());
     let group = Group {
         id,
@@ -68,6 +69,9 @@ pub async fn member_set(
     member: bool,
 ) -> Result<()> {
     estate.require_some(ctx, Noun::Group, Action::Manage).await?;
+    if member {
+        require_covers_group(estate, ctx, group).await?;
+    }
     let verb = if member { "added user" } else { "removed user" };
     estate
         .change(ctx, OwnedAct::new("updated", Noun::Group, group.0, format!("{verb} {user}")), move |tx| {

@@ -1,15 +1,15 @@
 //! Keys of the APIs: make, list, disable, remove. A secret is shown once, when it is made.
 
 use landreeve_core::ids::{KeyId, OuId, UserId};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result, Secret};
+use landreeve_core::{Action, Error, Noun, OpCtx, Permission, Result, Secret};
 use uuid::Uuid;
 
 use crate::Estate;
 use crate::estate::OwnedAct;
 use crate::identity::grants::{self, NewGrant, Subject};
-use crate::identity::{Api, Key, keys, users};
+use crate::identity::{Api, Key, keys, ous, users};
 use crate::ops::ous::{ou_current, ou_get};
-use crate::ops::users::numbered;
+use crate::ops::users::{numbered, require_covers, require_covers_user};
 use crate::secrets::{new_secret, secret_hash};
 
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct NewKey {
 /// A permission in the key's own unit, or for named resources of its noun.
 #[derive(Debug, Clone)]
 pub struct NewKeyGrant {
-    pub permission: landreeve_core::Permission,
+    pub permission: Permission,
     pub resources: Vec<i64>,
 }
 
@@ -44,7 +44,12 @@ pub async fn key_create(estate: &Estate, ctx: &OpCtx, new: NewKey) -> Result<(Ke
     if let Some(user) = new.user {
         let found = users::get(&mut estate.store().read().await?, user).await?;
         found.ok_or_else(|| Error::not_found("user"))?;
+        require_covers_user(estate, ctx, user).await?;
     }
+    // Whoever holds a permission in the unit may give it for anything that is named there: the key stays inside.
+    let asked = new.grants.iter().filter(|grant| !ctx.authority().allows(grant.permission, &ou.path, 0));
+    let asked: Vec<NewKeyGrant> = asked.cloned().collect();
+    require_covers(estate, ctx, &spread(&asked, ou.id)).await?;
     let (id, now) = (estate.next::<KeyId>(KeyId::KIND).await?, estate.now());
     let secret = match (new.api, new.user) {
         (Api::Protection, Some(user)) => crate::tokens::issue_user(estate, id.0, user.0).await?,
@@ -93,8 +98,25 @@ fn spread(grants: &[NewKeyGrant], ou: OuId) -> Vec<NewGrant> {
 }
 
 pub async fn key_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Key>> {
-    estate.require_here(ctx, Noun::Key, Action::View).await?;
-    keys::list(&mut estate.store().read().await?).await
+    estate.require_some(ctx, Noun::Key, Action::View).await?;
+    let view = Permission::new(Noun::Key, Action::View);
+    let mut conn = estate.store().read().await?;
+    let units = ous::subtree(&mut conn, ctx.authority().ou_path()).await?;
+    let all = keys::list(&mut conn).await?;
+    let sees = |key: &Key| {
+        let unit = units.iter().find(|unit| unit.id == key.ou);
+        unit.is_some_and(|unit| ctx.authority().allows(view, &unit.path, key.id.0))
+    };
+    Ok(all.into_iter().filter(sees).collect())
+}
+
+/// A key that the caller may manage; one of a unit out of sight is not found.
+async fn require_manage(estate: &Estate, ctx: &OpCtx, id: KeyId) -> Result<()> {
+    let mut conn = estate.store().read().await?;
+    let key = keys::get(&mut conn, id).await?.ok_or_else(|| Error::not_found("key"))?;
+    let unit = ous::get(&mut conn, key.ou).await?.ok_or_else(|| Error::internal("a key without a unit"))?;
+    drop(conn);
+    estate.require(ctx, Noun::Key, Action::Manage, &unit.path, id.0).await
 }
 
 /// The key that the caller itself used.
@@ -104,7 +126,7 @@ pub async fn key_own(estate: &Estate, ctx: &OpCtx) -> Result<Option<Key>> {
 }
 
 pub async fn key_set_enabled(estate: &Estate, ctx: &OpCtx, id: KeyId, enabled: bool) -> Result<()> {
-    estate.require_here(ctx, Noun::Key, Action::Manage).await?;
+    require_manage(estate, ctx, id).await?;
     let detail = if enabled { "enabled" } else { "disabled" };
     estate
         .change(ctx, OwnedAct::new("updated", Noun::Key, id.0, detail), move |tx| {
@@ -118,7 +140,7 @@ pub async fn key_set_enabled(estate: &Estate, ctx: &OpCtx, id: KeyId, enabled: b
 }
 
 pub async fn key_delete(estate: &Estate, ctx: &OpCtx, id: KeyId) -> Result<()> {
-    estate.require_here(ctx, Noun::Key, Action::Manage).await?;
+    require_manage(estate, ctx, id).await?;
     estate
         .change(ctx, OwnedAct::new("deleted", Noun::Key, id.0, ""), move |tx| {
             Box::pin(async move {

@@ -2,6 +2,7 @@
 //! in one transaction. Faces, the console and the command line call these and touch nothing else of the estate.
 
 pub mod audit;
+pub mod backup;
 pub mod datasources;
 pub mod groups;
 pub mod keys;
@@ -16,6 +17,7 @@ pub use crate::Estate;
 pub use crate::audit::AuditEvent;
 pub use crate::estate::OwnedAct;
 pub use crate::identity::grants::Assignment;
+pub use crate::identity::groups::EVERYONE;
 pub use crate::identity::{
     Api, GrantTarget, Group, Key, NewGrant, Origin, Ou, Role, Subject, User, UserChange,
 };

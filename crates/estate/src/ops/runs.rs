@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use landreeve_core::ids::RunId;
-use landreeve_core::{Action, Error, Noun, OpCtx, Page, PageOf, Result, RunKind};
+use landreeve_core::{Action, Error, Noun, OpCtx, Page, PageOf, Permission, Result, RunKind};
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
 
 use crate::Estate;
 use crate::estate::OwnedAct;
+use crate::identity::Sight;
 use crate::runs::queue::{self, RunFilter, Submitter};
 use crate::runs::{NewRun, ProbeInput, Run};
 
@@ -26,16 +27,21 @@ pub async fn submit(estate: &Estate, ctx: &OpCtx, new: NewRun) -> Result<Run> {
     let ticket = engine.ticket(estate.uuid(), new.kind).await?;
     let submitter = Submitter::from(ctx.actor());
     let act = OwnedAct::new("submitted", Noun::Run, ticket.id.0, new.kind.as_str());
-    let (ticket, run) = estate
-        .change(ctx, act, move |tx| {
-            Box::pin(async move {
-                let (run, _) = engine.insert(tx, &ticket, &new, &submitter, now).await?;
-                Ok((ticket, run))
+    let (estate, ctx) = (estate.clone(), ctx.clone());
+    // A task of its own: a caller that goes away must not leave a run that is claimed and never begun.
+    let submitted = tokio::spawn(async move {
+        let (ticket, run) = estate
+            .change(&ctx, act, move |tx| {
+                Box::pin(async move {
+                    let (run, _) = engine.insert(tx, &ticket, &new, &submitter, now).await?;
+                    Ok((ticket, run))
+                })
             })
-        })
-        .await?;
-    estate.runs().launch(ticket, &run);
-    Ok(run)
+            .await?;
+        estate.runs().launch(ticket, &run);
+        Ok(run)
+    });
+    submitted.await.map_err(Error::internal)?
 }
 
 /// A run that does nothing but prove that runs work.
@@ -72,7 +78,8 @@ fn is_own(ctx: &OpCtx, run: &Run) -> bool {
 pub async fn run_list(estate: &Estate, ctx: &OpCtx, filter: &RunFilter, page: Page) -> Result<PageOf<Run>> {
     estate.require_some(ctx, Noun::Run, Action::View).await?;
     let mut conn = estate.store().read().await?;
-    queue::list(&mut conn, estate.store().dialect(), ctx.authority().ou_path(), filter, page).await
+    let sight = Sight::of(ctx, Permission::new(Noun::Run, Action::View));
+    queue::list(&mut conn, estate.store().dialect(), &sight, filter, page).await
 }
 
 /// Asks a run to stop. A run that has ended cannot be cancelled any more.
@@ -82,10 +89,7 @@ pub async fn run_cancel(estate: &Estate, ctx: &OpCtx, which: RunRef, kinds: &[Ru
         estate.require(ctx, Noun::Run, Action::Manage, &run.ou_path, run.id.0).await?;
     }
     if run.state.is_final() {
-        return Err(Error::conflict(
-            "not_cancellable",
-            format!("the run has ended already: {}", run.state.as_str()),
-        ));
+        return Err(queue::ended_already(&run));
     }
     let (id, now) = (run.id, estate.now());
     estate
@@ -122,6 +126,9 @@ pub async fn run_wait(
         }
     };
     // Out of time is no error: the run is shown as it is.
-    tokio::time::timeout(most, ended).await.unwrap_or(Ok(()))?;
-    Ok(run)
+    match tokio::time::timeout(most, ended).await {
+        Ok(ended) => ended.map(|()| run),
+        // A notice may have been lost with the connection that brings them.
+        Err(_) => run_get(estate, ctx, which, kinds).await,
+    }
 }

@@ -18,6 +18,9 @@ pub async fn rotate(estate: &Estate, ctx: &OpCtx, new: SealKey) -> Result<u64> {
     let count = estate
         .change(ctx, act, move |tx| {
             Box::pin(async move {
+                bootstrap::still_sealed_with(tx, &old.fingerprint()).await?;
+                // First, so that what is being sealed with the old key waits, and then finds the new one.
+                bootstrap::set_fact(tx, "seal_fingerprint", next.fingerprint()).await?;
                 let reseal = |context: &str, plain: &[u8]| next.seal(&*random, context, plain);
                 let mut count = datasources::reseal_all(tx, &old, reseal).await?;
                 for row in tx.all("SELECT kid, secret_sealed FROM signing_keys", args![]).await? {
@@ -29,7 +32,6 @@ pub async fn rotate(estate: &Estate, ctx: &OpCtx, new: SealKey) -> Result<u64> {
                         .await?;
                     count += 1;
                 }
-                bootstrap::set_fact(tx, "seal_fingerprint", next.fingerprint()).await?;
                 tx.bump_epoch().await?;
                 Ok(count)
             })

@@ -25,10 +25,11 @@ pub async fn settings_update(
     estate
         .change(ctx, act, move |tx| {
             Box::pin(async move {
+                // First, because it makes a change at the same moment wait: each is made to what the other left.
+                tx.bump_epoch().await?;
                 let mut settings = settings::read(tx).await?;
                 settings.change(&changes)?;
                 settings::write(tx, &settings).await?;
-                tx.bump_epoch().await?;
                 Ok(settings)
             })
         })

@@ -1,12 +1,12 @@
 //! Users: list, show, add, change, remove, and their passwords.
 
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{GrantId, UserId};
-use landreeve_core::{Action, Error, Noun, OpCtx, Page, PageOf, Result, Secret};
+use landreeve_core::ids::{GrantId, GroupId, UserId};
+use landreeve_core::{Action, Error, Grant, Noun, OpCtx, Page, PageOf, Result, Scope, Secret};
 
 use crate::estate::OwnedAct;
-use crate::identity::grants::{self, Assignment, NewGrant, Role, Subject};
-use crate::identity::{User, UserChange, password, sessions, users};
+use crate::identity::grants::{self, Assignment, GrantTarget, NewGrant, Role, Subject};
+use crate::identity::{User, UserChange, groups, ous, password, sessions, users};
 use crate::store::Tx;
 use crate::{Estate, args};
 
@@ -73,6 +73,7 @@ pub async fn user_create(estate: &Estate, ctx: &OpCtx, new: NewUser) -> Result<U
         created_at: now,
         updated_at: now,
     };
+    require_covers(estate, ctx, &new.grants).await?;
     let given = numbered(estate, new.grants).await?;
     let copy = user.clone();
     estate
@@ -88,6 +89,71 @@ pub async fn user_create(estate: &Estate, ctx: &OpCtx, new: NewUser) -> Result<U
         .await
         .map_err(|error| error_for_taken(error, "name"))?;
     Ok(user)
+}
+
+/// Nobody gives what they do not have: else whoever manages users or keys of one unit could become anything.
+pub(crate) async fn require_covers(estate: &Estate, ctx: &OpCtx, given: &[NewGrant]) -> Result<()> {
+    let mut conn = estate.store().read().await?;
+    let (mut all, mut faults) = (Vec::new(), Faults::default());
+    let roles = grants::roles(&mut conn).await?;
+    for (index, grant) in given.iter().enumerate() {
+        let (permissions, target) = match grant {
+            NewGrant::Role(role, ou) => {
+                let role = roles.iter().find(|known| known.id == *role);
+                if role.is_none() {
+                    faults.push(format!("grants.{index}"), "unknown", "names a role that is not there");
+                }
+                (role.map(|role| role.permissions.clone()).unwrap_or_default(), GrantTarget::Subtree(*ou))
+            }
+            NewGrant::Permission(permission, target) => (vec![*permission], target.clone()),
+        };
+        let scope = match target {
+            GrantTarget::Resource(id) => Some(Scope::Resources(vec![id])),
+            GrantTarget::Subtree(ou) => ous::get(&mut conn, ou).await?.map(|ou| Scope::Subtree(ou.path)),
+        };
+        match scope {
+            Some(scope) => all
+                .extend(permissions.into_iter().map(|permission| Grant { permission, scope: scope.clone() })),
+            None => faults.push(format!("grants.{index}"), "unknown", "names a unit that is not there"),
+        }
+    }
+    drop(conn);
+    faults.finish()?;
+    require_held(estate, ctx, Noun::Role, None, &all).await
+}
+
+/// The same for what acts as this user: a password, a key, the end of the account.
+pub(crate) async fn require_covers_user(estate: &Estate, ctx: &OpCtx, user: UserId) -> Result<()> {
+    if ctx.actor().user() == Some(user) {
+        return Ok(());
+    }
+    let mut conn = estate.store().read().await?;
+    let groups = groups::of_user(&mut conn, user).await?;
+    let held = grants::of_user(&mut conn, user, &groups).await?;
+    drop(conn);
+    let held: Vec<Grant> = held.into_iter().map(|(grant, _)| grant).collect();
+    require_held(estate, ctx, Noun::User, Some(user.0), &held).await
+}
+
+/// The same for what a group's members get.
+pub(crate) async fn require_covers_group(estate: &Estate, ctx: &OpCtx, group: GroupId) -> Result<()> {
+    let held = grants::of(&mut estate.store().read().await?, Subject::Group(group)).await?;
+    let held: Vec<Grant> = held.into_iter().map(|(grant, _)| grant).collect();
+    require_held(estate, ctx, Noun::Group, Some(group.0), &held).await
+}
+
+async fn require_held(
+    estate: &Estate,
+    ctx: &OpCtx,
+    noun: Noun,
+    id: Option<i64>,
+    grants_given: &[Grant],
+) -> Result<()> {
+    if grants::covers(ctx.authority(), grants_given) {
+        return Ok(());
+    }
+    let error = Error::forbidden("nobody passes on permissions that they do not have themselves");
+    Err(estate.refused(ctx, noun, id, error).await)
 }
 
 /// Gives each grant its id before the transaction that inserts them.
@@ -115,6 +181,9 @@ pub async fn user_update(estate: &Estate, ctx: &OpCtx, id: UserId, change: UserC
     if ctx.actor().user() != Some(id) || change.enabled.is_some() {
         estate.require_some(ctx, Noun::User, Action::Manage).await?;
     }
+    if change.enabled.is_some() {
+        require_covers_user(estate, ctx, id).await?;
+    }
     if ctx.actor().user() == Some(id) && change.enabled.is_some() {
         return Err(Error::conflict(
             "own_status",
@@ -125,6 +194,8 @@ pub async fn user_update(estate: &Estate, ctx: &OpCtx, id: UserId, change: UserC
     estate
         .change(ctx, OwnedAct::new("updated", Noun::User, id.0, describe(&change)), move |tx| {
             Box::pin(async move {
+                // First, because it makes a change at the same moment wait: each is made to what the other left.
+                tx.bump_epoch().await?;
                 let mut user = users::get(tx, id).await?.ok_or_else(|| Error::not_found("user"))?;
                 if let Some(full) = &change.full_name {
                     (user.first_name, user.last_name) = users::split_name(full);
@@ -141,7 +212,6 @@ pub async fn user_update(estate: &Estate, ctx: &OpCtx, id: UserId, change: UserC
                     keep_an_administrator(tx).await?;
                     sessions::delete_of(tx, id).await?;
                 }
-                tx.bump_epoch().await?;
                 Ok(user)
             })
         })
@@ -183,13 +253,14 @@ pub async fn user_delete(estate: &Estate, ctx: &OpCtx, id: UserId) -> Result<()>
     if ctx.actor().user() == Some(id) {
         return Err(Error::conflict("own_status", "nobody removes themselves; ask another administrator"));
     }
+    require_covers_user(estate, ctx, id).await?;
     estate
         .change(ctx, OwnedAct::new("deleted", Noun::User, id.0, ""), move |tx| {
             Box::pin(async move {
+                tx.bump_epoch().await?;
                 users::get(tx, id).await?.ok_or_else(|| Error::not_found("user"))?;
                 users::delete(tx, id).await?;
-                keep_an_administrator(tx).await?;
-                tx.bump_epoch().await
+                keep_an_administrator(tx).await
             })
         })
         .await
@@ -200,15 +271,16 @@ pub async fn password_set(estate: &Estate, ctx: &OpCtx, id: UserId, new: Secret)
     if ctx.actor().user() != Some(id) {
         estate.require_some(ctx, Noun::User, Action::Manage).await?;
     }
+    require_covers_user(estate, ctx, id).await?;
     password::check(&new).map_err(|fault| Error::invalid(vec![fault]))?;
     let (hash, now) = (estate.doors().gate().hash(new, &**estate.random()).await?, estate.now());
     estate
         .change(ctx, OwnedAct::new("updated", Noun::User, id.0, "password"), move |tx| {
             Box::pin(async move {
+                tx.bump_epoch().await?;
                 users::get(tx, id).await?.ok_or_else(|| Error::not_found("user"))?;
                 users::set_password(tx, id, hash, now).await?;
-                sessions::delete_of(tx, id).await?;
-                tx.bump_epoch().await
+                sessions::delete_of(tx, id).await.map(drop)
             })
         })
         .await
@@ -222,6 +294,7 @@ pub async fn grant(
     grants_given: Vec<NewGrant>,
 ) -> Result<()> {
     estate.require_some(ctx, Noun::Role, Action::Manage).await?;
+    require_covers(estate, ctx, &grants_given).await?;
     let (given, now) = (numbered(estate, grants_given).await?, estate.now());
     let detail = format!("{} {}", subject.kind(), subject.id());
     let act = OwnedAct { action: "granted", noun: Noun::Role, noun_id: None, detail };

@@ -4,6 +4,7 @@
 //! two commits. Everything else waits in the queue and is claimed when a worker is free; nobody polls.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -126,6 +127,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     node: Node,
     workers: Arc<Semaphore>,
+    /// Something in the queue may be able to start: a submission does not overtake it.
+    behind: AtomicBool,
     executors: OnceLock<HashMap<RunKind, Arc<dyn Executor>>>,
     live: Mutex<HashMap<RunId, CancellationToken>>,
     tasks: Tasks,
@@ -157,6 +160,7 @@ impl Engine {
             clock,
             node: Node { name: node_name, id: OnceLock::new() },
             workers: Arc::new(Semaphore::new(workers)),
+            behind: AtomicBool::new(false),
             executors: OnceLock::new(),
             live: Mutex::new(HashMap::new()),
             tasks: Tasks {
@@ -231,7 +235,7 @@ impl Engine {
     pub async fn ticket(&self, uuid: Uuid, kind: RunKind) -> Result<Ticket> {
         let id = RunId(self.0.ids.next(RunId::KIND).await?);
         let known = self.0.executors.get().is_some_and(|executors| executors.contains_key(&kind));
-        let open = known && !self.0.tasks.stop.is_cancelled();
+        let open = known && !self.0.tasks.stop.is_cancelled() && !self.0.behind.load(Ordering::SeqCst);
         let permit = if open { Arc::clone(&self.0.workers).try_acquire_owned().ok() } else { None };
         Ok(Ticket { id, uuid, permit })
     }
@@ -254,6 +258,9 @@ impl Engine {
 
     /// Begins a run that its submission claimed. Call it once the transaction is durable.
     pub fn launch(&self, ticket: Ticket, run: &Run) {
+        if run.state == RunState::Queued {
+            self.0.behind.store(true, Ordering::SeqCst);
+        }
         if let (Some(permit), RunState::Starting, true) = (ticket.permit, run.state, run.id == ticket.id) {
             self.spawn(run.clone(), permit);
         }
@@ -261,22 +268,22 @@ impl Engine {
 
     fn spawn(&self, run: Run, permit: OwnedSemaphorePermit) {
         let engine = self.clone();
+        let (id, cancel) = (run.id, CancellationToken::new());
+        // Known before anybody can ask it to stop.
+        self.live().insert(id, cancel.clone());
         self.0.tasks.tracker.spawn(async move {
-            let id = run.id;
-            engine.execute(run).await;
+            engine.execute(run, cancel).await;
             engine.live().remove(&id);
             drop(permit);
         });
     }
 
-    async fn execute(&self, run: Run) {
+    async fn execute(&self, run: Run, cancel: CancellationToken) {
         let Some(executor) = self.0.executors.get().and_then(|executors| executors.get(&run.kind)).cloned()
         else {
             return;
         };
         metrics::counter!("landreeve_runs_started_total", "kind" => run.kind.as_str()).increment(1);
-        let cancel = CancellationToken::new();
-        self.live().insert(run.id, cancel.clone());
         let limit = run.time_limit;
         let job = Arc::new(Job { run, cancel, progress: Mutex::new(None) });
         // A task of its own, so that a panic in an executor ends the run and not the node.
@@ -342,27 +349,30 @@ impl Engine {
             .store
             .write(move |tx| Box::pin(async move { queue::report(tx, &run, percent, &note, now).await }))
             .await;
-        if let Err(error) = written {
-            tracing::warn!(run = id.0, %error, "the progress of a run could not be written");
+        match written {
+            // Whoever asked it to stop may have done so before it was known here.
+            Ok(Some(RunState::Cancelling)) => self.cancel_live(id),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(run = id.0, %error, "the progress of a run could not be written"),
         }
     }
 
     /// Writes the end. While the store is away (a full disk) it tries again: the lease keeps the run ours.
+    ///
+    /// An end that the store refuses (a text it cannot hold) becomes a failure: no run is left without an end.
     async fn finish(&self, run: &Run, outcome: Outcome) {
-        let (state, outcome) = match outcome {
+        let (mut state, mut outcome) = match outcome {
             Ok(done) => (RunState::Succeeded, Ok(done)),
             Err(failure) => (failure.state, Err(failure.error)),
         };
         metrics::counter!("landreeve_runs_finished_total", "kind" => run.kind.as_str(), "state" => state.as_str())
             .increment(1);
         loop {
-            let (copy, outcome, now) = (run.clone(), outcome.clone(), self.0.clock.now());
+            let (copy, end, now) = (run.clone(), outcome.clone(), self.0.clock.now());
             let written = self
                 .0
                 .store
-                .write(move |tx| {
-                    Box::pin(async move { queue::finish(tx, &copy, state, &outcome, now).await })
-                })
+                .write(move |tx| Box::pin(async move { queue::finish(tx, &copy, state, &end, now).await }))
                 .await;
             match written {
                 Ok(true) => return,
@@ -376,7 +386,11 @@ impl Engine {
                 }
                 Err(error) => {
                     tracing::error!(run = run.id.0, %error, "the end of a run could not be written");
-                    return;
+                    let failure = Failure::from(Error::internal("its end could not be written"));
+                    if outcome.as_ref().is_err_and(|error| *error == failure.error) {
+                        return;
+                    }
+                    (state, outcome) = (failure.state, Err(failure.error));
                 }
             }
         }
@@ -392,8 +406,10 @@ impl Engine {
                 permit = Arc::clone(&self.0.workers).acquire_owned() => permit,
             };
             let Ok(permit) = permit else { return };
+            self.0.behind.store(false, Ordering::SeqCst);
             match self.claim(&kinds).await {
                 Ok(Some(run)) => {
+                    self.0.behind.store(true, Ordering::SeqCst);
                     self.spawn(run, permit);
                     continue;
                 }

@@ -1,5 +1,5 @@
-//! The run kind `purge`: removes what is past its retention. Data goes first, its blob after the row forgets it, so
-//! that a crash leaves at worst a blob that the next purge finds again.
+//! The run kind `purge`: removes what is past its retention. Data goes first, and a row forgets its blob after the blob
+//! is gone, so that a crash leaves at worst a row whose blob the next purge deletes again.
 
 use jiff::Timestamp;
 use landreeve_core::ids::{BoxFuture, RunId};
@@ -7,7 +7,7 @@ use landreeve_core::{Result, clock};
 
 use super::engine::{Done, Executor, Job, Outcome};
 use crate::identity::sessions;
-use crate::store::Tx;
+use crate::store::{Conn, Tx};
 use crate::{Estate, args, audit, events};
 
 pub struct Purge(pub Estate);
@@ -47,16 +47,26 @@ impl Executor for Purge {
 
 impl Purge {
     async fn expire_data(&self, now: Timestamp) -> Result<u64> {
-        let mut total = 0;
+        let (mut total, mut after) = (0, RunId(0));
         loop {
-            let expired = self.0.store().write(move |tx| Box::pin(expire(tx, now))).await?;
-            for blob in expired.iter().flatten() {
-                self.0.blobs().delete(blob).await?;
-                total += 1;
+            let expired = past_retention(&mut self.0.store().read().await?, after, now).await?;
+            let Some((last, _)) = expired.last() else { return Ok(total) };
+            after = *last;
+            let mut gone = Vec::with_capacity(expired.len());
+            for (id, blob) in expired {
+                match &blob {
+                    None => gone.push(id),
+                    Some(blob) => match self.0.blobs().delete(blob).await {
+                        Ok(()) => {
+                            total += 1;
+                            gone.push(id);
+                        }
+                        // The others go; this one is tried again by the next purge.
+                        Err(error) => tracing::warn!(run = id.0, %error, "a blob could not be deleted"),
+                    },
+                }
             }
-            if expired.len() < usize::try_from(BATCH).unwrap_or(usize::MAX) {
-                return Ok(total);
-            }
+            self.0.store().write(move |tx| Box::pin(async move { forget(tx, &gone, now).await })).await?;
         }
     }
 
@@ -85,17 +95,23 @@ impl Purge {
     }
 }
 
-async fn expire(tx: &mut Tx, now: Timestamp) -> Result<Vec<Option<String>>> {
-    let rows = tx
+async fn past_retention(
+    conn: &mut Conn,
+    after: RunId,
+    now: Timestamp,
+) -> Result<Vec<(RunId, Option<String>)>> {
+    let rows = conn
         .all(
             "SELECT id, result_blob FROM runs WHERE finished_at IS NOT NULL AND finished_at + keep_data <= $1 \
-             AND (result_blob IS NOT NULL OR result IS NOT NULL) ORDER BY id LIMIT $2",
-            args![now, BATCH],
+             AND (result_blob IS NOT NULL OR result IS NOT NULL) AND id > $3 ORDER BY id LIMIT $2",
+            args![now, BATCH, after],
         )
         .await?;
-    let mut blobs = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let id: RunId = row.id(0)?;
+    rows.iter().map(|row| Ok((row.id(0)?, row.text_opt(1)?))).collect()
+}
+
+async fn forget(tx: &mut Tx, gone: &[RunId], now: Timestamp) -> Result<()> {
+    for id in gone.iter().copied() {
         tx.exec(
             "UPDATE runs SET state = CASE WHEN state = 'succeeded' THEN 'expired' ELSE state END, result = NULL, \
              result_blob = NULL, updated_at = $2 WHERE id = $1",
@@ -103,7 +119,6 @@ async fn expire(tx: &mut Tx, now: Timestamp) -> Result<Vec<Option<String>>> {
         )
         .await?;
         tx.run_changed(id).await?;
-        blobs.push(row.text_opt(1)?);
     }
-    Ok(blobs)
+    Ok(())
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::engine::Done;
 use super::record::{self, NewRun, Run, RunError};
 use crate::events::{self, Event};
+use crate::identity::Sight;
 use crate::store::{Arg, Conn, Dialect, Notice, Tx};
 use crate::{args, run_columns};
 
@@ -34,7 +35,8 @@ impl From<&Actor> for Submitter {
 }
 
 fn micros(duration: std::time::Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+    // Far beyond any clock, and still room to add a time to it.
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).min(i64::MAX / 4)
 }
 
 /// Inserts a run: claimed at once when a worker is free and its lane has room, else queued. A known idempotency key
@@ -68,12 +70,12 @@ pub async fn insert(
         (_, lease) => lease,
     };
     let state = if lease.is_some() { RunState::Starting } else { RunState::Queued };
-    tx.exec(
+    let inserted = tx.exec(
         "INSERT INTO runs (id, uuid, kind, state, ou_id, noun, noun_id, lane, lane_limit, input, progress, \
          progress_note, actor_kind, actor_id, actor_name, parent_id, idempotency_key, attempt, max_attempts, \
          time_limit, node_id, lease_until, not_before, submitted_at, updated_at, started_at, keep_record, keep_data) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-         $21, $21, $21, $22, $23, $24)",
+         $21, $21, $21, $22, $23, $24) ON CONFLICT (idempotency_key) DO NOTHING",
         args![
             id,
             uuid,
@@ -102,6 +104,13 @@ pub async fn insert(
         ],
     )
     .await?;
+    if inserted == 0
+        && let Some(key) = &new.idempotency_key
+    {
+        // Another node inserted it since we looked.
+        let run = by_key(tx, key).await?.ok_or_else(|| Error::not_found("run"))?;
+        return Ok((run, false));
+    }
     if lease.is_none() {
         tx.notice(Notice::Queue).await?;
     }
@@ -147,6 +156,8 @@ pub async fn claim(tx: &mut Tx, kinds: &str, lease: Lease, now: Timestamp) -> Re
             .await?
             .int(0)?;
         if busy >= candidate.int(2)? {
+            // Another node took the lane's last place since we looked. What stands behind may start: look again.
+            tx.notice(Notice::Queue).await?;
             return Ok(None);
         }
     }
@@ -160,16 +171,24 @@ pub async fn claim(tx: &mut Tx, kinds: &str, lease: Lease, now: Timestamp) -> Re
     need(tx, id).await.map(Some)
 }
 
-/// Says how far a run is; the first report makes it *running*.
-pub async fn report(tx: &mut Tx, run: &Run, progress: u8, note: &str, now: Timestamp) -> Result<()> {
-    tx.exec(
+/// Says how far a run is; the first report makes it *running*. Gives the state in which the run then is; `None`: it
+/// is not this attempt's any more.
+pub async fn report(
+    tx: &mut Tx,
+    run: &Run,
+    progress: u8,
+    note: &str,
+    now: Timestamp,
+) -> Result<Option<RunState>> {
+    let row = tx.opt(
         "UPDATE runs SET state = CASE WHEN state = 'starting' THEN 'running' ELSE state END, progress = $3, \
          progress_note = $4, updated_at = $5 \
-         WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling')",
+         WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling') RETURNING state",
         args![run.id, run.attempt, i64::from(progress), note, now],
     )
     .await?;
-    tx.run_changed(run.id).await
+    tx.run_changed(run.id).await?;
+    row.map(|row| row.word(0, RunState::parse)).transpose()
 }
 
 /// Ends a run. `false`: it was not this attempt's to end any more (its lease was lost).
@@ -228,6 +247,10 @@ async fn ended(
     events::append(tx, ou, &Event::RunFinished { run: id, kind, state, noun_id }, now).await
 }
 
+pub fn ended_already(run: &Run) -> Error {
+    Error::conflict("not_cancellable", format!("the run has ended already: {}", run.state.as_str()))
+}
+
 /// Asks a run to stop. A queued one is cancelled here and now; of an executing one the node is told.
 pub async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
     let queued = tx
@@ -250,6 +273,8 @@ pub async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
         ended(tx, id, run.kind, run.noun.as_ref().map(|(_, id)| *id), RunState::Cancelled, now).await?;
     } else if executing > 0 {
         tx.run_changed(id).await?;
+    } else if run.state.is_final() {
+        return Err(ended_already(&run));
     }
     Ok(run)
 }
@@ -257,10 +282,17 @@ pub async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
 /// Runs whose node is gone: queued again when their kind is retried, else ended with a reason. With `everyone`, as
 /// after a start on SQLite, every lease but this node's is void.
 pub async fn recover(tx: &mut Tx, node: i64, everyone: bool, now: Timestamp) -> Result<u64> {
+    // Locked from here on: two nodes that look at once must not both recover a run, the later one from its next node.
+    let dialect = tx.dialect();
     let rows = tx
         .all(
-            "SELECT id FROM runs WHERE state IN ('starting', 'running', 'cancelling') \
-             AND (lease_until < $1 OR ($2 = 1 AND node_id <> $3)) ORDER BY id LIMIT 1000",
+            dialect.pick(
+                "SELECT id FROM runs WHERE state IN ('starting', 'running', 'cancelling') \
+                 AND (lease_until < $1 OR ($2 = 1 AND node_id <> $3)) ORDER BY id LIMIT 1000",
+                "SELECT id FROM runs WHERE state IN ('starting', 'running', 'cancelling') \
+                 AND (lease_until < $1 OR ($2 = 1 AND node_id <> $3)) ORDER BY id LIMIT 1000 \
+                 FOR UPDATE SKIP LOCKED",
+            ),
             args![now, everyone, node],
         )
         .await?;
@@ -382,11 +414,11 @@ fn words(items: impl Iterator<Item = &'static str>) -> Option<String> {
     (text.len() > 1).then_some(text)
 }
 
-/// Newest first, inside the subtree at `path`.
+/// Newest first, as far as the caller sees.
 pub async fn list(
     conn: &mut Conn,
     dialect: Dialect,
-    path: &str,
+    sight: &Sight,
     filter: &RunFilter,
     page: Page,
 ) -> Result<PageOf<Run>> {
@@ -400,26 +432,33 @@ pub async fn list(
                 "($3, ',' || r.kind || ',') > 0) AND ($4 IS NULL OR ",
                 $position,
                 "($4, ',' || r.state || ',') > 0) AND ($5 IS NULL OR r.noun = $5) \
-                 AND ($6 IS NULL OR r.noun_id = $6) AND ($7 IS NULL OR (r.actor_kind = 'user' AND r.actor_id = $7)) ",
+                 AND ($6 IS NULL OR r.noun_id = $6) AND ($7 IS NULL OR (r.actor_kind = 'user' AND r.actor_id = $7)) \
+                 AND ($8 IS NULL OR ",
+                $position,
+                "($9, ',' || r.id || ',') > 0 OR EXISTS (SELECT 1 FROM ous a WHERE ",
+                $position,
+                "($8, ',' || a.path || ',') > 0 AND substr(o.path, 1, length(a.path)) = a.path)) ",
                 $tail
             )
         };
     }
     let wanted: Vec<Arg> = args![
-        path,
-        crate::identity::ous::below(path),
+        &sight.path,
+        crate::identity::ous::below(&sight.path),
         words(filter.kinds.iter().map(|kind| kind.as_str())),
         words(filter.states.iter().map(|state| state.as_str())),
         filter.noun.as_ref().map(|(noun, _)| noun.clone()),
         filter.noun.as_ref().map(|(_, id)| *id),
         filter.actor_user,
+        sight.roots.clone(),
+        &sight.ids,
     ];
     let count =
         dialect.pick(wanted!("instr", "SELECT count(*)", ""), wanted!("strpos", "SELECT count(*)", ""));
     let total = conn.one(count, wanted.clone()).await?.int(0)?.unsigned_abs();
     let rows = dialect.pick(
-        wanted!("instr", concat!("SELECT ", run_columns!()), "ORDER BY r.id DESC LIMIT $8 OFFSET $9"),
-        wanted!("strpos", concat!("SELECT ", run_columns!()), "ORDER BY r.id DESC LIMIT $8 OFFSET $9"),
+        wanted!("instr", concat!("SELECT ", run_columns!()), "ORDER BY r.id DESC LIMIT $10 OFFSET $11"),
+        wanted!("strpos", concat!("SELECT ", run_columns!()), "ORDER BY r.id DESC LIMIT $10 OFFSET $11"),
     );
     let mut bound = wanted;
     bound.extend(args![page.limit, i64::try_from(page.offset).unwrap_or(i64::MAX)]);

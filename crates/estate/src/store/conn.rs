@@ -159,6 +159,14 @@ macro_rules! bind_all {
             match arg {
                 Arg::Int(value) => bound.add(value),
                 Arg::Float(value) => bound.add(value),
+                // PostgreSQL cannot hold it, so SQLite does not either.
+                Arg::Text(Some(text)) if text.contains('\0') => {
+                    return Err(Error::fault(
+                        "",
+                        "character",
+                        "a text must not contain the character U+0000",
+                    ));
+                }
                 Arg::Text(value) => bound.add(value),
                 Arg::Bytes(value) => bound.add(value),
             }
@@ -181,10 +189,8 @@ macro_rules! getters {
         $(
             $(#[$doc])*
             pub fn $name(&self, at: usize) -> Result<$type> {
-                match self {
-                    Row::Sqlite(row) => row.try_get_unchecked(at).map_err(store_error),
-                    Row::Postgres(row) => row.try_get_unchecked(at).map_err(store_error),
-                }
+                // SQLite's driver would read a NULL as zero or as nothing.
+                self.$optional(at)?.ok_or_else(|| Error::internal(format!("column {at} is NULL")))
             }
 
             pub fn $optional(&self, at: usize) -> Result<Option<$type>> {
@@ -254,11 +260,13 @@ pub fn store_error(error: sqlx::Error) -> Error {
                 return Error::conflict("taken", "something with this name or key is already there");
             }
             let code = database.code().unwrap_or_default();
-            // SQLITE_BUSY, SQLITE_IOERR, SQLITE_FULL, SQLITE_READONLY; PostgreSQL classes 53, 57, 08
-            let sqlite_down =
-                code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13));
+            // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL; PostgreSQL classes 53, 57, 08, and
+            // 40: of two transactions that stood in each other's way, one may be tried again. PostgreSQL's codes have
+            // five characters, some of them digits only.
+            let sqlite_down = code.len() < 5
+                && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13));
             let postgres_down =
-                ["53", "57", "08"].iter().any(|class| code.len() == 5 && code.starts_with(class));
+                ["53", "57", "08", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class));
             if sqlite_down || postgres_down {
                 return Error::unavailable(
                     "store",

@@ -99,14 +99,22 @@ pub(super) async fn sqlite(
         // VACUUM INTO cannot run inside the transaction; the lock on the data directory keeps other servers away.
         conn.execute("COMMIT").await.map_err(store_error)?;
         let copy = path.with_extension(format!("before-{}.db", env!("CARGO_PKG_VERSION")));
-        if !copy.exists() {
-            sqlx::query("VACUUM INTO $1")
-                .bind(copy.to_string_lossy().into_owned())
-                .execute(&mut conn)
-                .await
-                .map_err(store_error)?;
-            tracing::info!(copy = %copy.display(), "copied the metadata store before changing its schema");
+        // A copy that a crash cut off has another name, and an older one is of an older state.
+        let partial = copy.with_extension("partial");
+        let failed = |error| {
+            Error::unavailable("store", format!("the copy {} cannot be made: {error}", copy.display()))
+        };
+        if partial.exists() {
+            std::fs::remove_file(&partial).map_err(failed)?;
         }
+        sqlx::query("VACUUM INTO $1")
+            .bind(partial.to_string_lossy().into_owned())
+            .execute(&mut conn)
+            .await
+            .map_err(store_error)?;
+        std::fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(failed)?;
+        std::fs::rename(&partial, &copy).map_err(failed)?;
+        tracing::info!(copy = %copy.display(), "copied the metadata store before changing its schema");
         conn.execute("BEGIN IMMEDIATE").await.map_err(store_error)?;
     }
     for (component, number, text) in todo {

@@ -20,7 +20,7 @@ use landreeve_core::ids::BoxFuture;
 use landreeve_core::{Error, Result};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{ConnectOptions as _, PgPool, SqlitePool};
 
 pub use conn::{Arg, Conn, Row, is_taken, store_error};
 pub use dialect::Dialect;
@@ -173,7 +173,9 @@ impl Store {
                 "the metadata is in PostgreSQL: back it up with pg_dump, and copy the blobs and the key file beside it",
             ));
         };
-        let mut conn = Conn::sqlite_pooled(pool.acquire().await.map_err(store_error)?);
+        // The readers' connections may write nothing, not even a copy.
+        let options = pool.connect_options().as_ref().clone().pragma("query_only", "OFF");
+        let mut conn = Conn::sqlite(options.connect().await.map_err(store_error)?);
         conn.exec("VACUUM INTO $1", args![target.to_string_lossy().into_owned()]).await.map(drop)
     }
 

@@ -2,7 +2,9 @@
 
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
+use std::panic::AssertUnwindSafe;
 
+use futures_util::FutureExt as _;
 use landreeve_core::ids::{BoxFuture, RunId};
 use landreeve_core::{Error, Result};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -186,9 +188,15 @@ async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
     }
 }
 
+/// A panic in a closure is an error of that closure: the writer, and an open transaction, must not die of it.
+async fn run(tx: &mut Tx, work: Work) -> Answer {
+    let guarded = AssertUnwindSafe(async { work(tx).await }).catch_unwind().await;
+    guarded.unwrap_or_else(|_| Err(Error::internal("a write panicked; the log says where")))
+}
+
 async fn in_savepoint(tx: &mut Tx, work: Work) -> Answer {
     tx.exec("SAVEPOINT job", args![]).await?;
-    match work(tx).await {
+    match run(tx, work).await {
         Ok(value) => {
             tx.exec("RELEASE job", args![]).await?;
             Ok(value)
@@ -227,7 +235,7 @@ async fn write_postgres(pool: PgPool, job: Job) {
 
 async fn in_transaction(tx: &mut Tx, work: Work) -> Answer {
     tx.exec("BEGIN", args![]).await?;
-    let value = work(tx).await?;
+    let value = run(tx, work).await?;
     tx.exec("COMMIT", args![]).await?;
     Ok(value)
 }

@@ -8,13 +8,13 @@ use landreeve_core::{Permission, RunKind, RunState};
 use landreeve_estate::ops::keys::key_set_enabled;
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, UserChange};
-use landreeve_face_dx::{Options, ROUTES, permissions, router};
+use landreeve_face_dx::{ROUTES, permissions, router};
 use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, compare, everything, everything_but};
 use serde_json::json;
 
 async fn face() -> (Kit, Router) {
     let kit = Kit::new().await;
-    let router = router(kit.estate.clone(), Options::default()).unwrap();
+    let router = router(kit.estate.clone()).unwrap();
     (kit, router)
 }
 

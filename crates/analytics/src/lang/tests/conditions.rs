@@ -130,7 +130,7 @@ fn parentheses() {
         ("SELECT {x=p}::int", format!("SELECT ({date})::int")),
         ("{x=p} = b", format!("({date}) = b")),
         ("CASE WHEN {x=p} THEN 1 END", format!("CASE WHEN {date} THEN 1 END")),
-        ("WHERE {[a + b]=p}", format!("WHERE (a + b) >= DATE '2023-04-12'")),
+        ("WHERE {[a + b]=p}", "WHERE (a + b) >= DATE '2023-04-12'".to_owned()),
         ("WHERE {[a -- c\n]=p}", "WHERE (a -- c\n) >= DATE '2023-04-12'".to_owned()),
         ("NOT {x=c} AND 1=1", "NOT (x = 'a') AND 1=1".to_owned()),
     ] {

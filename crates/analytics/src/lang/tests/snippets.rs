@@ -27,19 +27,19 @@ fn documented_expansions() {
     let user = builtin(
         env(),
         &[
-            ("CLUVIO_USER_EMAIL", Some("user@example.com")),
-            ("CLUVIO_USER_FIRSTNAME", Some("John")),
-            ("CLUVIO_USER_LASTNAME", Some("Doe")),
-            ("CLUVIO_USER_ROLE", Some("viewer")),
-            ("CLUVIO_DASHBOARD_NAME", Some("Sample Dashboard")),
-            ("CLUVIO_DASHBOARD_ID", Some("69wx-3kz9-3opj")),
+            ("SITE_USER_EMAIL", Some("user@example.com")),
+            ("SITE_USER_FIRSTNAME", Some("John")),
+            ("SITE_USER_LASTNAME", Some("Doe")),
+            ("SITE_USER_ROLE", Some("viewer")),
+            ("SITE_DASHBOARD_NAME", Some("Sample Dashboard")),
+            ("SITE_DASHBOARD_ID", Some("69wx-3kz9-3opj")),
         ],
     );
     check(
         PG,
         &user,
-        "SELECT [CLUVIO_USER_EMAIL], [CLUVIO_USER_FIRSTNAME], [CLUVIO_USER_LASTNAME], [CLUVIO_USER_ROLE], \
-         [CLUVIO_DASHBOARD_NAME], [CLUVIO_DASHBOARD_ID]",
+        "SELECT [SITE_USER_EMAIL], [SITE_USER_FIRSTNAME], [SITE_USER_LASTNAME], [SITE_USER_ROLE], \
+         [SITE_DASHBOARD_NAME], [SITE_DASHBOARD_ID]",
         "SELECT 'user@example.com', 'John', 'Doe', 'viewer', 'Sample Dashboard', '69wx-3kz9-3opj'",
     );
 }

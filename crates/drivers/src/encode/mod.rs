@@ -1,0 +1,191 @@
+//! The form in which a result is kept (Arrow IPC stream, LZ4) and the forms in which it leaves.
+//!
+//! What belongs here is a pure function of kept bytes and options. What must not enter: a database client, HTTP, a
+//! decision about who may read. Everything streams: memory is bounded by one kept batch and one chunk, for Parquet by
+//! one row group.
+
+mod cells;
+mod columnar;
+mod csv;
+mod json;
+mod time;
+mod valid;
+
+use std::collections::VecDeque;
+use std::io;
+
+use arrow_array::RecordBatch;
+use arrow_buffer::Buffer;
+use arrow_ipc::CompressionType;
+use arrow_ipc::reader::StreamDecoder;
+use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream;
+use landreeve_core::source::{ByteStream, EncodeOptions, ResultCodec, ResultFormat, ResultWriter};
+
+/// About how much leaves at once.
+const CHUNK: usize = 128 * 1024;
+
+/// The encoders.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Codec;
+
+fn broken(error: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the kept result cannot be read: {error}"))
+}
+
+struct KeptWriter(StreamWriter<Vec<u8>>);
+
+impl KeptWriter {
+    fn drain(&mut self) -> Bytes {
+        Bytes::from(std::mem::take(self.0.get_mut()))
+    }
+}
+
+impl ResultWriter for KeptWriter {
+    fn write(&mut self, batch: &RecordBatch) -> io::Result<Bytes> {
+        self.0.write(batch).map_err(io::Error::other)?;
+        Ok(self.drain())
+    }
+
+    fn finish(&mut self) -> io::Result<Bytes> {
+        self.0.finish().map_err(io::Error::other)?;
+        Ok(self.drain())
+    }
+}
+
+impl ResultCodec for Codec {
+    fn writer(&self, schema: &SchemaRef) -> io::Result<Box<dyn ResultWriter>> {
+        let options = IpcWriteOptions::default()
+            .try_with_compression(Some(CompressionType::LZ4_FRAME))
+            .map_err(io::Error::other)?;
+        let writer =
+            StreamWriter::try_new_with_options(Vec::new(), schema, options).map_err(io::Error::other)?;
+        Ok(Box::new(KeptWriter(writer)))
+    }
+
+    fn encode(&self, kept: ByteStream, options: EncodeOptions) -> ByteStream {
+        // The kept form is already what an Arrow client reads.
+        if options.format == ResultFormat::ArrowStream {
+            return kept;
+        }
+        let encoding = Encoding {
+            kept,
+            waiting: VecDeque::new(),
+            decoder: StreamDecoder::new(),
+            current: None,
+            rows: 0,
+            sink: None,
+            out: Vec::new(),
+            options,
+            state: State::Reading,
+        };
+        Box::pin(stream::try_unfold(encoding, |mut encoding| async move {
+            let chunk = encoding.next_chunk().await?;
+            // A whole result may be at hand; other work on this thread must have its turn.
+            tokio::task::yield_now().await;
+            Ok(chunk.map(|chunk| (chunk, encoding)))
+        }))
+    }
+}
+
+/// One way to write rows.
+trait Sink: Send {
+    /// Writes rows from `from` on until the chunk is full enough; gives the row to go on with.
+    fn rows(&mut self, batch: &RecordBatch, from: usize, out: &mut Vec<u8>) -> io::Result<usize>;
+
+    fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()>;
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Reading,
+    KeptEnded,
+    Done,
+}
+
+struct Encoding {
+    kept: ByteStream,
+    waiting: VecDeque<Buffer>,
+    decoder: StreamDecoder,
+    current: Option<(RecordBatch, usize)>,
+    rows: u64,
+    sink: Option<Box<dyn Sink>>,
+    out: Vec<u8>,
+    options: EncodeOptions,
+    state: State,
+}
+
+impl Encoding {
+    async fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        while self.state != State::Done {
+            if let Some((batch, from)) = self.current.take() {
+                let sink = self.sink.as_mut().ok_or_else(|| broken("rows before the schema"))?;
+                let next = sink.rows(&batch, from, &mut self.out)?;
+                if next < batch.num_rows() {
+                    self.current = Some((batch, next));
+                }
+                if self.out.len() >= CHUNK {
+                    break;
+                }
+            } else if self.waiting.is_empty() && self.state == State::Reading {
+                match self.kept.next().await {
+                    Some(bytes) => self.waiting.push_back(Buffer::from(bytes?)),
+                    None => self.state = State::KeptEnded,
+                }
+            } else {
+                self.step()?;
+            }
+        }
+        if self.out.is_empty() {
+            return Ok(None);
+        }
+        let full = std::mem::replace(&mut self.out, Vec::with_capacity(CHUNK + CHUNK / 4));
+        Ok(Some(Bytes::from(full)))
+    }
+
+    /// Decodes what waits, or writes the end.
+    fn step(&mut self) -> io::Result<()> {
+        if let Some(mut buffer) = self.waiting.pop_front() {
+            let batch = self.decoder.decode(&mut buffer).map_err(broken)?;
+            if !buffer.is_empty() {
+                self.waiting.push_front(buffer);
+            }
+            self.open()?;
+            if let Some(batch) = batch {
+                self.rows += batch.num_rows() as u64;
+                self.current = Some((batch, 0));
+            }
+            return Ok(());
+        }
+        self.decoder.finish().map_err(broken)?;
+        self.open()?;
+        // A kept stream that was cut off between two batches looks whole.
+        if self.rows != self.options.row_count {
+            return Err(broken(format!("{} rows of {}", self.rows, self.options.row_count)));
+        }
+        let sink = self.sink.as_mut().ok_or_else(|| broken("it is empty"))?;
+        sink.finish(&mut self.out)?;
+        self.state = State::Done;
+        Ok(())
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        if self.sink.is_some() {
+            return Ok(());
+        }
+        let Some(schema) = self.decoder.schema() else { return Ok(()) };
+        self.sink = Some(match self.options.format {
+            ResultFormat::Json => Box::new(json::Json::new(&schema, &self.options, &mut self.out)),
+            ResultFormat::Csv => Box::new(csv::Csv::new(&schema, &self.options, &mut self.out)),
+            ResultFormat::Parquet => Box::new(columnar::Parquet::new(&schema)?),
+            ResultFormat::ArrowStream => return Err(broken("the kept form is passed on as it is")),
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

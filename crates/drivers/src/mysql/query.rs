@@ -1,0 +1,133 @@
+//! Running one statement: read-only transaction, batches, cleaning up.
+
+use std::sync::Arc;
+
+use landreeve_core::datasource::SqlDialect;
+use landreeve_core::source::{ConnectSpec, Query, SourceError, SourceErrorKind};
+use mysql_async::Params;
+use mysql_async::prelude::Queryable;
+
+use super::connect::{Connector, Session, query_error};
+use super::decode::Columns;
+use crate::feed::{Feed, Watch};
+use crate::gate;
+use crate::pool::{Lease, Pool};
+
+pub(crate) async fn run(
+    connector: Connector,
+    pool: Arc<Pool<Session>>,
+    spec: ConnectSpec,
+    query: Query,
+    mut feed: Feed,
+    watch: Watch,
+) {
+    let begun = tokio::select! {
+        biased;
+        stop = watch.stopped() => Err(stop.error()),
+        begun = begin(&connector, &pool, &spec, &watch) => begun,
+    };
+    let (lease, mut session) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return feed.fail(error),
+    };
+    let outcome = tokio::select! {
+        biased;
+        stop = watch.stopped() => Err(stop),
+        done = pump(&mut session, &query, &mut feed) => Ok(done),
+    };
+    match outcome {
+        Ok(Ok(())) => {
+            feed.end();
+            give_back(lease, session).await;
+        }
+        Ok(Err(error)) => {
+            let refused = matches!(error.kind, SourceErrorKind::Query | SourceErrorKind::TimedOut);
+            feed.fail(error);
+            if refused {
+                give_back(lease, session).await;
+            } else {
+                connector.kill(&spec, session).await;
+            }
+        }
+        Err(stop) => {
+            feed.fail(stop.error());
+            connector.kill(&spec, session).await;
+        }
+    }
+}
+
+/// Pools the session when it can be proved clean, else drops it.
+pub(crate) async fn give_back(lease: Lease<Session>, mut session: Session) {
+    if session.reset().await {
+        lease.put(session);
+    } else {
+        session.close().await;
+    }
+}
+
+/// A session inside its read-only transaction. A pooled session may have died since; nothing ran on it yet, so a new
+/// one takes its place.
+async fn begin(
+    connector: &Connector,
+    pool: &Pool<Session>,
+    spec: &ConnectSpec,
+    watch: &Watch,
+) -> Result<(Lease<Session>, Session), SourceError> {
+    let (lease, mut session, pooled) = super::acquire(pool, connector, spec).await?;
+    match begin_transaction(&mut session, watch).await {
+        Ok(()) => Ok((lease, session)),
+        Err(_) if pooled => {
+            session.close().await;
+            let mut session = connector.connect(spec).await?;
+            begin_transaction(&mut session, watch).await?;
+            Ok((lease, session))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn begin_transaction(session: &mut Session, watch: &Watch) -> Result<(), SourceError> {
+    // Somewhat later than our own timer, which knows the reason; this one stops the server when we cannot.
+    let millis = watch.remaining().as_millis().saturating_add(1000).min(31_536_000_000);
+    let limit = if session.is_mariadb {
+        format!("SET SESSION max_statement_time = {}", millis as f64 / 1000.0)
+    } else {
+        format!("SET SESSION max_execution_time = {}", millis.min(u128::from(u32::MAX)))
+    };
+    session.run(&format!("{limit}; START TRANSACTION READ ONLY")).await
+}
+
+async fn pump(session: &mut Session, query: &Query, feed: &mut Feed) -> Result<(), SourceError> {
+    let statement = gate::check(&query.sql, SqlDialect::MySql)?;
+    let clock = session.clock.clone();
+    let prepared = session.conn.prep(statement.text).await.map_err(|error| query_error(&error))?;
+    if prepared.num_params() > 0 {
+        return Err(SourceError::new(
+            SourceErrorKind::Query,
+            "the statement has placeholders such as ?, and there are no values for them",
+        ));
+    }
+    let mut rows =
+        session.conn.exec_iter(&prepared, Params::Empty).await.map_err(|error| query_error(&error))?;
+    let mut columns = Columns::new(rows.columns_ref(), clock)?;
+    let schema = columns.schema();
+    let mut sent = false;
+    let mut bytes = 0_usize;
+    while let Some(row) = rows.next().await.map_err(|error| query_error(&error))? {
+        bytes += columns.append(&row)?;
+        if columns.rows() >= query.batch_rows.max(1) || bytes >= query.batch_bytes {
+            if !std::mem::replace(&mut sent, true) {
+                feed.schema(schema.clone());
+            }
+            feed.batch(columns.finish(&schema)?).await;
+            bytes = 0;
+        }
+    }
+    if !sent {
+        feed.schema(schema.clone());
+    }
+    if columns.rows() > 0 {
+        feed.batch(columns.finish(&schema)?).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! One session: how it is made, set up, asked to stop, and what its errors mean to a person.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use landreeve_core::datasource::SqlDialect;
+use landreeve_core::source::{ConnectSpec, SessionZone, SourceError, SourceErrorKind, TlsMode};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{CancelToken, Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::net::{Network, Tls};
+use crate::{Owner, errors, net};
+
+/// How long a discarded connection may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+#[derive(Clone)]
+pub(crate) struct Connector {
+    pub tls: Tls,
+    pub application_name: String,
+    pub owner: Owner,
+}
+
+pub(crate) struct Session {
+    pub client: Client,
+    pub version: String,
+    pub zone: SessionZone,
+    pub dialect: SqlDialect,
+    /// What makes a discarded session like a new one.
+    setup: String,
+    canceller: Canceller,
+    connection: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Canceller {
+    token: CancelToken,
+    network: Network,
+    mode: TlsMode,
+    tls: Tls,
+    timeout: Duration,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Ends the socket at once. Whoever wants the polite end calls `discard`.
+        self.connection.abort();
+    }
+}
+
+impl Connector {
+    pub async fn connect(&self, spec: &ConnectSpec) -> Result<Session, SourceError> {
+        let network = Network::of(&spec.target)?;
+        let place = network.place();
+        match tokio::time::timeout(spec.connect_timeout, self.connect_now(spec, network)).await {
+            Ok(done) => done,
+            Err(_) => Err(errors::connect(format!(
+                "{place} took the connection and did not answer as PostgreSQL within {}; check the port",
+                errors::seconds(spec.connect_timeout)
+            ))),
+        }
+    }
+
+    async fn connect_now(&self, spec: &ConnectSpec, network: Network) -> Result<Session, SourceError> {
+        let mut config = Config::new();
+        config.user(&network.username).dbname(&network.database).application_name(&self.application_name);
+        if !network.password.is_empty() {
+            config.password(network.password.reveal());
+        }
+        config.ssl_mode(if spec.tls == TlsMode::Prefer { SslMode::Prefer } else { SslMode::Require });
+        let stream = network.connect(spec.connect_timeout).await?;
+        let tls = make_tls(&self.tls, spec.tls, &network.host)?;
+        let (client, connection) =
+            config.connect_raw(stream, tls).await.map_err(|error| connect_error(&error, &network))?;
+        let version = connection.parameter("server_version").unwrap_or("unknown").to_owned();
+        let closing = self.owner.closing.clone();
+        let connection = self.owner.tasks.spawn(async move {
+            // Its errors reach the client as "closed"; closing the program must not wait for a silent server.
+            tokio::select! {
+                _ = connection => (),
+                () = async { closing.cancelled().await; tokio::time::sleep(GOODBYE).await } => (),
+            }
+        });
+        let canceller = Canceller {
+            token: client.cancel_token(),
+            network,
+            mode: spec.tls,
+            tls: self.tls.clone(),
+            timeout: spec.connect_timeout,
+        };
+        let dialect = spec.database_type.dialect().unwrap_or(SqlDialect::Postgres);
+        let mut session = Session {
+            client,
+            version,
+            zone: SessionZone::AsAsked,
+            dialect,
+            setup: String::new(),
+            canceller,
+            connection,
+        };
+        session.set_up(&spec.time_zone).await?;
+        Ok(session)
+    }
+}
+
+fn make_tls(
+    tls: &Tls,
+    mode: TlsMode,
+    host: &str,
+) -> Result<<MakeRustlsConnect as MakeTlsConnect<TcpStream>>::TlsConnect, SourceError> {
+    let mut maker = MakeRustlsConnect::new(tls.config(mode).as_ref().clone());
+    MakeTlsConnect::<TcpStream>::make_tls_connect(&mut maker, host)
+        .map_err(|error| errors::connect(error.to_string()))
+}
+
+impl Session {
+    /// `standard_conforming_strings` is what the gate's lexer relies on.
+    async fn set_up(&mut self, zone: &TimeZone) -> Result<(), SourceError> {
+        const COMMON: [&str; 4] = [
+            "SET standard_conforming_strings = on",
+            "SET DateStyle = 'ISO, YMD'",
+            "SET IntervalStyle = 'postgres'",
+            "SET extra_float_digits = 3",
+        ];
+        if self.dialect == SqlDialect::Postgres {
+            self.setup = COMMON.join("; ");
+            self.client.batch_execute(&self.setup).await.map_err(|error| query_error(&error, 0))?;
+        } else {
+            // Each of these systems lacks some of them; what it lacks it does not need.
+            for statement in COMMON {
+                let _ = self.client.batch_execute(statement).await;
+            }
+        }
+        let asked = format!("SET TIME ZONE {}", zone_literal(zone));
+        let zone_statement = match self.client.batch_execute(&asked).await {
+            Ok(()) => asked,
+            Err(error) if error.is_closed() => return Err(query_error(&error, 0)),
+            Err(_) => {
+                self.zone = SessionZone::UtcForLackOfZoneTables;
+                let utc = "SET TIME ZONE 'UTC'".to_owned();
+                let _ = self.client.batch_execute(&utc).await;
+                utc
+            }
+        };
+        self.setup.push_str("; ");
+        self.setup.push_str(&zone_statement);
+        Ok(())
+    }
+
+    /// Rolls back and makes the session like new; `false` when it must be dropped.
+    pub async fn reset(&self) -> bool {
+        if self.dialect != SqlDialect::Postgres {
+            return false;
+        }
+        // Sent together, answered in order: one round trip.
+        let (rolled_back, discarded, set_up) = tokio::join!(
+            self.client.batch_execute("ROLLBACK"),
+            self.client.batch_execute("DISCARD ALL"),
+            self.client.batch_execute(&self.setup),
+        );
+        rolled_back.is_ok() && discarded.is_ok() && set_up.is_ok()
+    }
+
+    /// Asks the server, over a connection of its own, to stop what this session runs.
+    pub async fn cancel(&self) {
+        let Canceller { token, network, mode, tls, timeout } = self.canceller.clone();
+        let ask = async {
+            let stream = network.connect(timeout).await?;
+            let tls = make_tls(&tls, mode, &network.host)?;
+            token.cancel_query_raw(stream, tls).await.map_err(|error| query_error(&error, 0))
+        };
+        if let Ok(Err(error)) = tokio::time::timeout(timeout, ask).await {
+            tracing::warn!(%error, "the cancel request did not reach the database");
+        }
+    }
+
+    /// Closes the session politely, so that the server sees its end and the cancel before it takes effect.
+    pub async fn discard(self) {
+        // A ROLLBACK behind the cancelled statement is answered when the server has really stopped.
+        let _ = tokio::time::timeout(GOODBYE, self.client.batch_execute("ROLLBACK")).await;
+    }
+}
+
+/// A named zone as a string literal; a fixed offset as the interval PostgreSQL wants.
+fn zone_literal(zone: &TimeZone) -> String {
+    match zone.iana_name() {
+        Some(name) => format!("'{}'", name.replace('\'', "''")),
+        None => {
+            let seconds = zone.to_fixed_offset().map_or(0, |offset| offset.seconds());
+            let sign = if seconds < 0 { '-' } else { '+' };
+            let seconds = seconds.unsigned_abs();
+            format!("INTERVAL '{sign}{:02}:{:02}' HOUR TO MINUTE", seconds / 3600, seconds / 60 % 60)
+        }
+    }
+}
+
+fn connect_error(error: &tokio_postgres::Error, network: &Network) -> SourceError {
+    let place = network.place();
+    if let Some(tls) = net::tls_failure(&place, error) {
+        return tls;
+    }
+    let Some(db) = error.as_db_error() else {
+        let text = errors::chain(error);
+        if text.contains("server does not support TLS") {
+            return errors::connect(format!(
+                "TLS is required and {place} does not offer it; turn it on in the server (ssl = on) or do not require it"
+            ));
+        }
+        if text.contains("password missing") {
+            return errors::connect(format!(
+                "{place} asks for a password for {}, and none is set",
+                network.username
+            ));
+        }
+        return errors::connect(format!("connecting to {place} failed: {text}"));
+    };
+    let message = match *db.code() {
+        SqlState::INVALID_PASSWORD => {
+            format!(
+                "{place} refused the password of {}; check the user name and the password",
+                network.username
+            )
+        }
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            format!("{place} refused {}: {}", network.username, db.message())
+        }
+        SqlState::INVALID_CATALOG_NAME => {
+            format!("the database {} does not exist on {place}", network.database)
+        }
+        SqlState::TOO_MANY_CONNECTIONS => format!("{place} has no connection left: {}", db.message()),
+        _ => format!("{place} refused the connection: {}", db.message()),
+    };
+    SourceError { code: Some(db.code().code().to_owned()), ..errors::connect(message) }
+}
+
+/// `shift` characters stood before the user's own SQL in what was sent.
+pub(crate) fn query_error(error: &tokio_postgres::Error, shift: u32) -> SourceError {
+    let Some(db) = error.as_db_error() else {
+        return errors::lost(format!("the connection to the database broke: {}", errors::chain(error)));
+    };
+    let kind = match *db.code() {
+        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => {
+            SourceErrorKind::Lost
+        }
+        SqlState::QUERY_CANCELED if db.message().contains("statement timeout") => SourceErrorKind::TimedOut,
+        SqlState::QUERY_CANCELED => SourceErrorKind::Cancelled,
+        _ => SourceErrorKind::Query,
+    };
+    let mut message = db.message().to_owned();
+    for more in [db.detail(), db.hint()].into_iter().flatten() {
+        message.push('\n');
+        message.push_str(more);
+    }
+    let position = match db.position() {
+        Some(tokio_postgres::error::ErrorPosition::Original(at)) => {
+            at.checked_sub(shift).filter(|at| *at > 0)
+        }
+        _ => None,
+    };
+    SourceError { kind, message, code: Some(db.code().code().to_owned()), position }
+}

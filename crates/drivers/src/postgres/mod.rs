@@ -1,0 +1,127 @@
+//! PostgreSQL, and what speaks its protocol (Redshift and CrateDB, untested).
+//!
+//! A statement runs prepared, inside `BEGIN READ ONLY`, which is rolled back; then the session is discarded and its
+//! set-up applied again before another user gets it. On CrateDB, which has no transactions, the gate alone stands
+//! before the user's rights.
+
+mod connect;
+mod decode;
+mod introspect;
+mod numeric;
+mod query;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use landreeve_core::ids::{BoxFuture, DatasourceId};
+use landreeve_core::schema::Catalog;
+use landreeve_core::source::{
+    CancellationToken, ConnectSpec, Driver, Query, QueryStream, ServerInfo, SourceError,
+};
+
+use crate::net::Tls;
+use crate::pool::{Lease, Pool};
+use crate::{DriverOptions, Owner, feed, gate};
+use connect::{Connector, Session};
+
+/// Reading a catalog may take long on a big database, but not for ever.
+const INTROSPECT_LIMIT: Duration = Duration::from_secs(300);
+
+pub(crate) struct Postgres {
+    connector: Connector,
+    pool: Arc<Pool<Session>>,
+    owner: Owner,
+}
+
+impl Postgres {
+    pub fn new(options: &DriverOptions, tls: Tls, owner: Owner) -> Postgres {
+        let connector =
+            Connector { tls, application_name: options.application_name.clone(), owner: owner.clone() };
+        Postgres { connector, pool: Arc::new(Pool::new(options.idle_timeout, owner.clone())), owner }
+    }
+}
+
+/// A pooled session if there is one, else a new one. `fresh` asks for a new one, after a pooled one proved dead.
+async fn acquire(
+    pool: &Pool<Session>,
+    connector: &Connector,
+    spec: &ConnectSpec,
+) -> Result<(Lease<Session>, Session, bool), SourceError> {
+    let (lease, idle) = pool.checkout(spec).await?;
+    if let Some(session) = idle.filter(|session| !session.client.is_closed()) {
+        return Ok((lease, session, true));
+    }
+    let session = connector.connect(spec).await?;
+    Ok((lease, session, false))
+}
+
+impl Driver for Postgres {
+    fn test<'a>(
+        &'a self,
+        spec: &'a ConnectSpec,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<ServerInfo, SourceError>> {
+        let (connector, spec) = (self.connector.clone(), spec.clone());
+        // Connecting has its own limit and knows better what to say; this one bounds what follows.
+        let limit = spec.connect_timeout * 2;
+        Box::pin(feed::run(&self.owner, cancel, limit, move |watch| async move {
+            // A new connection on purpose: a pooled one would hide that the password was changed.
+            let work = async {
+                let session = connector.connect(&spec).await?;
+                session
+                    .client
+                    .simple_query("SELECT 1")
+                    .await
+                    .map_err(|error| connect::query_error(&error, 0))?;
+                Ok(ServerInfo { version: session.version.clone(), zone: session.zone })
+            };
+            watch.or_stop(work).await
+        }))
+    }
+
+    fn introspect<'a>(
+        &'a self,
+        spec: &'a ConnectSpec,
+        row_counts: bool,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<Catalog, SourceError>> {
+        let (connector, pool, spec) = (self.connector.clone(), self.pool.clone(), spec.clone());
+        Box::pin(feed::run(&self.owner, cancel, INTROSPECT_LIMIT, move |watch| async move {
+            let (lease, session, _) = watch.or_stop(acquire(&pool, &connector, &spec)).await?;
+            let done = tokio::select! {
+                biased;
+                stop = watch.stopped() => {
+                    session.cancel().await;
+                    session.discard().await;
+                    return Err(stop.error());
+                }
+                done = introspect::catalog(&session, row_counts) => done,
+            };
+            if done.is_ok() {
+                query::give_back(lease, session).await;
+            }
+            done
+        }))
+    }
+
+    fn query<'a>(
+        &'a self,
+        spec: &'a ConnectSpec,
+        query: Query,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<QueryStream, SourceError>> {
+        Box::pin(async move {
+            if let Some(dialect) = spec.database_type.dialect() {
+                gate::check(&query.sql, dialect)?;
+            }
+            let (feed, watch, outlet) = feed::open(&self.owner, cancel, query.time_limit)?;
+            let (connector, pool, spec) = (self.connector.clone(), self.pool.clone(), spec.clone());
+            self.owner.tasks.spawn(query::run(connector, pool, spec, query, feed, watch));
+            outlet.stream().await
+        })
+    }
+
+    fn forget(&self, datasource: DatasourceId) {
+        self.pool.forget(datasource);
+    }
+}

@@ -1,0 +1,160 @@
+//! PostgreSQL's binary numerics and intervals, as text with every digit. Pure.
+
+use std::io::Write;
+
+fn int16(raw: &[u8], at: usize) -> Option<i16> {
+    Some(i16::from_be_bytes(raw.get(at..at + 2)?.try_into().ok()?))
+}
+
+/// Base-10000 digits with a weight and a display scale.
+pub(super) fn numeric(raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let digits = usize::try_from(int16(raw, 0)?).ok()?;
+    let weight = i32::from(int16(raw, 2)?);
+    let sign = int16(raw, 4)? as u16;
+    let scale = usize::try_from(int16(raw, 6)?).ok()?;
+    match sign {
+        0x0000 => (),
+        0x4000 => out.push(b'-'),
+        0xC000 => {
+            out.extend_from_slice(b"NaN");
+            return Some(());
+        }
+        0xD000 => {
+            out.extend_from_slice(b"Infinity");
+            return Some(());
+        }
+        0xF000 => {
+            out.extend_from_slice(b"-Infinity");
+            return Some(());
+        }
+        _ => return None,
+    }
+    if raw.len() != 8 + digits * 2 {
+        return None;
+    }
+    let digit = |index: i32| -> u32 {
+        let found = usize::try_from(index).ok().filter(|index| *index < digits);
+        found.and_then(|index| int16(raw, 8 + index * 2)).map_or(0, |digit| u32::from(digit as u16))
+    };
+    if weight < 0 {
+        out.push(b'0');
+    } else {
+        let _ = write!(out, "{}", digit(0));
+        for index in 1..=weight {
+            let _ = write!(out, "{:04}", digit(index));
+        }
+    }
+    if scale > 0 {
+        out.push(b'.');
+        let end = out.len() + scale;
+        let mut index = weight + 1;
+        while out.len() < end {
+            let _ = write!(out, "{:04}", digit(index));
+            index += 1;
+        }
+        out.truncate(end);
+    }
+    Some(())
+}
+
+/// ISO 8601: years and months, days, and time are independent in PostgreSQL, and each part carries its own sign.
+pub(super) fn interval(raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let micros = i64::from_be_bytes(raw.get(0..8)?.try_into().ok()?);
+    let days = i32::from_be_bytes(raw.get(8..12)?.try_into().ok()?);
+    let months = i32::from_be_bytes(raw.get(12..16)?.try_into().ok()?);
+    match (micros, days, months) {
+        (i64::MAX, i32::MAX, i32::MAX) => {
+            out.extend_from_slice(b"infinity");
+            return Some(());
+        }
+        (i64::MIN, i32::MIN, i32::MIN) => {
+            out.extend_from_slice(b"-infinity");
+            return Some(());
+        }
+        (0, 0, 0) => {
+            out.extend_from_slice(b"PT0S");
+            return Some(());
+        }
+        _ => (),
+    }
+    out.push(b'P');
+    for (amount, unit) in [(months / 12, 'Y'), (months % 12, 'M'), (days, 'D')] {
+        if amount != 0 {
+            let _ = write!(out, "{amount}{unit}");
+        }
+    }
+    if micros != 0 {
+        out.push(b'T');
+        let (hours, minutes) = (micros / 3_600_000_000, micros / 60_000_000 % 60);
+        for (amount, unit) in [(hours, 'H'), (minutes, 'M')] {
+            if amount != 0 {
+                let _ = write!(out, "{amount}{unit}");
+            }
+        }
+        let rest = micros % 60_000_000;
+        if rest != 0 {
+            let sign = if rest < 0 { "-" } else { "" };
+            let rest = rest.unsigned_abs();
+            let _ = write!(out, "{sign}{}", rest / 1_000_000);
+            if rest % 1_000_000 != 0 {
+                let _ = write!(out, ".{:06}", rest % 1_000_000);
+                while out.last() == Some(&b'0') {
+                    out.pop();
+                }
+            }
+            out.push(b'S');
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(weight: i16, sign: u16, scale: i16, digits: &[i16]) -> Vec<u8> {
+        let mut raw = Vec::new();
+        raw.extend((digits.len() as i16).to_be_bytes());
+        raw.extend(weight.to_be_bytes());
+        raw.extend(sign.to_be_bytes());
+        raw.extend(scale.to_be_bytes());
+        for digit in digits {
+            raw.extend(digit.to_be_bytes());
+        }
+        raw
+    }
+
+    fn text(raw: &[u8]) -> String {
+        let mut out = Vec::new();
+        numeric(raw, &mut out).expect("well-formed");
+        String::from_utf8(out).expect("ascii")
+    }
+
+    #[test]
+    fn numerics_keep_every_digit() {
+        assert_eq!(text(&raw(0, 0, 0, &[])), "0");
+        assert_eq!(text(&raw(0, 0, 2, &[])), "0.00");
+        assert_eq!(text(&raw(1, 0, 4, &[1, 2, 300])), "10002.0300");
+        assert_eq!(text(&raw(-2, 0x4000, 9, &[5000])), "-0.000050000");
+        assert_eq!(text(&raw(2, 0, 0, &[1])), "100000000");
+        assert_eq!(text(&raw(0, 0xC000, 0, &[])), "NaN");
+        assert_eq!(text(&raw(0, 0xD000, 0, &[])), "Infinity");
+        assert!(numeric(&[0, 1], &mut Vec::new()).is_none());
+    }
+
+    #[test]
+    fn intervals_are_iso() {
+        let interval_text = |micros: i64, days: i32, months: i32| {
+            let mut raw = micros.to_be_bytes().to_vec();
+            raw.extend(days.to_be_bytes());
+            raw.extend(months.to_be_bytes());
+            let mut out = Vec::new();
+            interval(&raw, &mut out).expect("well-formed");
+            String::from_utf8(out).expect("ascii")
+        };
+        assert_eq!(interval_text(14_706_500_000, 3, 14), "P1Y2M3DT4H5M6.5S");
+        assert_eq!(interval_text(0, 0, 0), "PT0S");
+        assert_eq!(interval_text(-500_000, 0, -1), "P-1MT-0.5S");
+        assert_eq!(interval_text(3_600_000_000 * 30, 0, 0), "PT30H");
+    }
+}

@@ -1,0 +1,191 @@
+//! Running one statement: read-only transaction, columns the server must print itself, batches, cleaning up.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use arrow_schema::{Schema, SchemaRef};
+use futures_util::TryStreamExt;
+use landreeve_core::datasource::SqlDialect;
+use landreeve_core::source::{ConnectSpec, Query, SourceError};
+use tokio_postgres::Statement;
+
+use super::connect::{Connector, Session, query_error};
+use super::decode::{self, Columns, Plan};
+use crate::feed::{Feed, Watch};
+use crate::pool::{Lease, Pool};
+use crate::{errors, gate};
+
+pub(crate) async fn run(
+    connector: Connector,
+    pool: Arc<Pool<Session>>,
+    spec: ConnectSpec,
+    query: Query,
+    mut feed: Feed,
+    watch: Watch,
+) {
+    let begun = tokio::select! {
+        biased;
+        stop = watch.stopped() => Err(stop.error()),
+        begun = begin(&connector, &pool, &spec, &watch) => begun,
+    };
+    let (lease, session) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return feed.fail(error),
+    };
+    let outcome = tokio::select! {
+        biased;
+        stop = watch.stopped() => Err(stop),
+        done = pump(&session, &query, &mut feed) => Ok(done),
+    };
+    match outcome {
+        Ok(Ok(reusable)) => {
+            feed.end();
+            if reusable {
+                give_back(lease, session).await;
+            }
+        }
+        Ok(Err(error)) => {
+            // The server may still be producing rows for a value that we could not carry.
+            if error.code.is_none() && !session.client.is_closed() {
+                feed.fail(error);
+                session.cancel().await;
+                session.discard().await;
+            } else {
+                feed.fail(error);
+                give_back(lease, session).await;
+            }
+        }
+        Err(stop) => {
+            // The answer first: reaching a server that hangs may take as long as connecting may.
+            feed.fail(stop.error());
+            session.cancel().await;
+            session.discard().await;
+        }
+    }
+}
+
+/// Pools the session when it can be proved clean, else drops it.
+pub(crate) async fn give_back(lease: Lease<Session>, session: Session) {
+    if !session.client.is_closed() && session.reset().await {
+        lease.put(session);
+    }
+}
+
+/// A session inside its read-only transaction. A pooled session may have died since; nothing ran on it yet, so a new
+/// one takes its place.
+async fn begin(
+    connector: &Connector,
+    pool: &Pool<Session>,
+    spec: &ConnectSpec,
+    watch: &Watch,
+) -> Result<(Lease<Session>, Session), SourceError> {
+    let (lease, session, pooled) = super::acquire(pool, connector, spec).await?;
+    match begin_transaction(&session, watch).await {
+        Ok(()) => Ok((lease, session)),
+        Err(_) if pooled => {
+            let session = connector.connect(spec).await?;
+            begin_transaction(&session, watch).await.map_err(|error| query_error(&error, 0))?;
+            Ok((lease, session))
+        }
+        Err(error) => Err(query_error(&error, 0)),
+    }
+}
+
+async fn begin_transaction(session: &Session, watch: &Watch) -> Result<(), tokio_postgres::Error> {
+    // Somewhat later than our own timer, which knows the reason; this one stops the server when we cannot.
+    let limit = watch.remaining().as_millis().saturating_add(1000).min(i32::MAX as u128);
+    let begin = match session.dialect {
+        SqlDialect::CrateDb => "BEGIN".to_owned(),
+        SqlDialect::Redshift => format!("BEGIN READ ONLY; SET statement_timeout = {limit}"),
+        _ => format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {limit}"),
+    };
+    session.client.batch_execute(&begin).await
+}
+
+/// Gives whether the session may serve another user.
+async fn pump(session: &Session, query: &Query, feed: &mut Feed) -> Result<bool, SourceError> {
+    let statement = gate::check(&query.sql, session.dialect)?;
+    let client = &session.client;
+    let prepared = client.prepare(statement.text).await.map_err(|error| query_error(&error, 0))?;
+    if !prepared.params().is_empty() {
+        return Err(SourceError {
+            code: Some("08P01".to_owned()),
+            ..errors::unsupported(
+                "the statement has placeholders such as $1, and there are no values for them",
+            )
+        });
+    }
+    let plan = decode::plan(prepared.columns());
+    let (to_run, shift): (Statement, u32) = if plan.as_text.contains(&true) && statement.is_query {
+        let (sql, shift) = with_text_columns(statement.text, &plan.as_text);
+        (client.prepare(&sql).await.map_err(|error| query_error(&error, shift))?, shift)
+    } else {
+        (prepared.clone(), 0)
+    };
+    let schema: SchemaRef = Arc::new(Schema::new(plan.fields.clone()));
+    let rows = client
+        .query_raw(&to_run, std::iter::empty::<i32>())
+        .await
+        .map_err(|error| query_error(&error, shift))?;
+    // The head goes out when the server has begun to answer or the first batch is full, whichever is first.
+    stream_rows(rows, &plan, schema, query, feed, shift).await?;
+    // The client keeps statements of its own for types it had to look up; DISCARD ALL would take them away from it.
+    Ok(!plan.has_custom_types)
+}
+
+async fn stream_rows(
+    rows: tokio_postgres::RowStream,
+    plan: &Plan,
+    schema: SchemaRef,
+    query: &Query,
+    feed: &mut Feed,
+    shift: u32,
+) -> Result<(), SourceError> {
+    let batch_rows = query.batch_rows.max(1);
+    let mut columns = Columns::new(plan, batch_rows);
+    let mut rows = pin!(rows);
+    let mut sent = false;
+    let mut bytes = 0_usize;
+    while let Some(row) = rows.try_next().await.map_err(|error| query_error(&error, shift))? {
+        columns.append(&row)?;
+        bytes += row.raw_size_bytes();
+        if columns.rows() >= batch_rows || bytes >= query.batch_bytes {
+            if !std::mem::replace(&mut sent, true) {
+                feed.schema(schema.clone());
+            }
+            feed.batch(columns.finish(&schema)?).await;
+            bytes = 0;
+        }
+    }
+    // An error of the first rows is the answer to the query itself; that is why the head waited.
+    if !sent {
+        feed.schema(schema.clone());
+    }
+    if columns.rows() > 0 {
+        feed.batch(columns.finish(&schema)?).await;
+    }
+    Ok(())
+}
+
+/// Lets the server print, in its own text, the columns whose binary form nobody here reads. Gives how many characters
+/// stand before the user's SQL.
+fn with_text_columns(sql: &str, as_text: &[bool]) -> (String, u32) {
+    let mut head = "SELECT ".to_owned();
+    let mut names = String::new();
+    for (index, text) in as_text.iter().enumerate() {
+        if index > 0 {
+            head.push_str(", ");
+            names.push_str(", ");
+        }
+        let name = format!("_lr_{index}");
+        head.push_str(&name);
+        if *text {
+            head.push_str("::text");
+        }
+        names.push_str(&name);
+    }
+    head.push_str(" FROM (\n");
+    let shift = u32::try_from(head.chars().count()).unwrap_or(0);
+    // The line breaks keep a comment at the end of the user's text from swallowing the parenthesis.
+    (format!("{head}{sql}\n) AS _lr ({names})"), shift)
+}

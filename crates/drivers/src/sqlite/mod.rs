@@ -1,0 +1,206 @@
+//! SQLite files, opened read-only, one thread per statement.
+//!
+//! SQLite's types belong to values, not to columns; a result's belong to columns. The rule: a column declared with a
+//! type we know is read as that type; a column without one (an expression) is read as what its values in the first
+//! batch are. A value that does not fit is an error that names the column and the CAST that reads it; nothing is
+//! converted silently. Declared DATE is a calendar date in ISO text, DATETIME and TIMESTAMP an ISO date and time
+//! without a zone; NUMERIC and DECIMAL are what SQLite stores, a 64-bit float or an integer that one holds exactly.
+//!
+//! The path must be canonical: it is opened without following symbolic links.
+
+mod functions;
+mod introspect;
+mod open;
+mod rows;
+mod values;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use landreeve_core::ids::{BoxFuture, DatasourceId};
+use landreeve_core::schema::Catalog;
+use landreeve_core::source::{
+    CancellationToken, ConnectSpec, Driver, Query, QueryStream, ServerInfo, SessionZone, SourceError,
+    SourceErrorKind, Target,
+};
+use rusqlite::{Connection, InterruptHandle};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::feed::{Stop, Watch};
+use crate::{Owner, errors, feed, gate};
+
+const INTROSPECT_LIMIT: Duration = Duration::from_secs(300);
+/// A statement may be between two steps when the interrupt comes; so it comes again.
+const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
+
+pub(crate) struct Sqlite {
+    owner: Owner,
+    places: Mutex<HashMap<(DatasourceId, i64), Arc<Semaphore>>>,
+}
+
+impl Sqlite {
+    pub fn new(owner: Owner) -> Sqlite {
+        Sqlite { owner, places: Mutex::new(HashMap::new()) }
+    }
+
+    fn places(&self, spec: &ConnectSpec) -> Arc<Semaphore> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|(datasource, version), _| *datasource != spec.datasource || *version >= spec.version);
+        let new = || Arc::new(Semaphore::new(spec.max_connections.max(1)));
+        places.entry((spec.datasource, spec.version)).or_insert_with(new).clone()
+    }
+
+    /// Runs work on a thread of its own with an open file; interrupts it when the watch says so.
+    fn run<T, F>(
+        &self,
+        spec: &ConnectSpec,
+        cancel: CancellationToken,
+        limit: Duration,
+        work: F,
+    ) -> BoxFuture<'_, Result<T, SourceError>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, SourceError> + Send + 'static,
+    {
+        let path = path_of(spec);
+        let places = self.places(spec);
+        let owner = self.owner.clone();
+        Box::pin(async move {
+            let path = path?;
+            feed::run(&self.owner, cancel, limit, move |watch| async move {
+                let place = watch.or_stop(place(places)).await?;
+                on_thread(&owner, &watch, place, move |handles| {
+                    let connection = open::open(&path)?;
+                    let _ = handles.send(connection.get_interrupt_handle());
+                    work(&connection)
+                })
+                .await
+            })
+            .await
+        })
+    }
+}
+
+fn path_of(spec: &ConnectSpec) -> Result<PathBuf, SourceError> {
+    match &spec.target {
+        Target::File(path) => Ok(path.clone()),
+        Target::Network { .. } => Err(errors::wrong_target()),
+    }
+}
+
+async fn place(places: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, SourceError> {
+    places.acquire_owned().await.map_err(|_| errors::no_answer())
+}
+
+/// Waits for a blocking thread, interrupting SQLite again and again once the watch says stop.
+async fn on_thread<T, F>(
+    owner: &Owner,
+    watch: &Watch,
+    place: OwnedSemaphorePermit,
+    work: F,
+) -> Result<T, SourceError>
+where
+    T: Send + 'static,
+    F: FnOnce(oneshot::Sender<InterruptHandle>) -> Result<T, SourceError> + Send + 'static,
+{
+    let (handle_in, handle_out) = oneshot::channel();
+    let mut thread = owner.tasks.spawn_blocking(move || {
+        let _place = place;
+        work(handle_in)
+    });
+    let stop: Stop = tokio::select! {
+        biased;
+        done = &mut thread => return done.map_err(|_| errors::no_answer())?,
+        stop = watch.stopped() => stop,
+    };
+    let Ok(handle) = handle_out.await else {
+        return thread.await.map_err(|_| errors::no_answer())?;
+    };
+    loop {
+        handle.interrupt();
+        if let Ok(done) = tokio::time::timeout(INTERRUPT_AGAIN, &mut thread).await {
+            done.map_err(|_| errors::no_answer())?.ok();
+            return Err(stop.error());
+        }
+    }
+}
+
+impl Driver for Sqlite {
+    fn test<'a>(
+        &'a self,
+        spec: &'a ConnectSpec,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<ServerInfo, SourceError>> {
+        self.run(spec, cancel, spec.connect_timeout, |connection| {
+            // The first read is what tells a database from another file.
+            connection
+                .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+                .map_err(|error| open::error(&error, None))?;
+            Ok(ServerInfo { version: rusqlite::version().to_owned(), zone: SessionZone::AsAsked })
+        })
+    }
+
+    fn introspect<'a>(
+        &'a self,
+        spec: &'a ConnectSpec,
+        row_counts: bool,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<Catalog, SourceError>> {
+        self.run(spec, cancel, INTROSPECT_LIMIT, move |connection| {
+            introspect::catalog(connection, row_counts)
+        })
+    }
+
+    fn query<'a>(
+        &'a self,
+        spec: &'a ConnectSpec,
+        query: Query,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<QueryStream, SourceError>> {
+        Box::pin(async move {
+            gate::check(&query.sql, landreeve_core::datasource::SqlDialect::Sqlite)?;
+            let path = path_of(spec)?;
+            let places = self.places(spec);
+            let (feed, watch, outlet) = feed::open(&self.owner, cancel, query.time_limit)?;
+            let owner = self.owner.clone();
+            self.owner.tasks.spawn(async move {
+                let place = match watch.or_stop(place(places)).await {
+                    Ok(place) => place,
+                    Err(error) => return feed.fail(error),
+                };
+                let inner = watch.clone();
+                let runtime = tokio::runtime::Handle::current();
+                // The thread ends the feed itself: only it knows how far it came.
+                let _ = on_thread(&owner, &watch, place, move |handles| {
+                    let mut feed = feed;
+                    let done = open::open(&path).and_then(|connection| {
+                        let _ = handles.send(connection.get_interrupt_handle());
+                        rows::pump(&connection, &query, &mut feed, |feed, batch| {
+                            runtime.block_on(inner.or_stop(async {
+                                feed.batch(batch).await;
+                                Ok(())
+                            }))
+                        })
+                    });
+                    match done {
+                        Ok(()) => feed.end(),
+                        Err(error) if error.kind == SourceErrorKind::Cancelled => {
+                            feed.fail(inner.reason().map_or(error, Stop::error));
+                        }
+                        Err(error) => feed.fail(error),
+                    }
+                    Ok(())
+                })
+                .await;
+            });
+            outlet.stream().await
+        })
+    }
+
+    fn forget(&self, datasource: DatasourceId) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|(known, _), _| *known != datasource);
+    }
+}

@@ -1,0 +1,140 @@
+//! Opening a file so that nothing can be written, attached or loaded, and what its errors mean.
+
+use std::path::Path;
+use std::time::Duration;
+
+use landreeve_core::source::{SourceError, SourceErrorKind};
+use rusqlite::config::DbConfig;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::{errors, sqlite::functions};
+
+/// The largest value and row; SQLite's own limit is a gigabyte, which one `zeroblob` would take.
+const LARGEST_VALUE: i32 = 128 * 1024 * 1024;
+
+/// Those that only tell, and take at most a name.
+const HARMLESS_PRAGMAS: [&str; 16] = [
+    "table_info",
+    "table_xinfo",
+    "table_list",
+    "index_list",
+    "index_info",
+    "index_xinfo",
+    "foreign_key_list",
+    "function_list",
+    "collation_list",
+    "compile_options",
+    "module_list",
+    "pragma_list",
+    "data_version",
+    "schema_version",
+    "user_version",
+    "encoding",
+];
+/// Of these, the ones whose argument is a name and not a value to set.
+const PRAGMAS_WITH_NAME: [&str; 7] = [
+    "table_info",
+    "table_xinfo",
+    "table_list",
+    "index_list",
+    "index_info",
+    "index_xinfo",
+    "foreign_key_list",
+];
+
+/// Functions that reach out of the database or into the process.
+const BARRED_FUNCTIONS: [&str; 5] = ["load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"];
+
+pub(super) fn open(path: &Path) -> Result<Connection, SourceError> {
+    if !path.is_file() {
+        return Err(errors::connect(format!("the file {} does not exist or is not a file", path.display())));
+    }
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags).map_err(|failure| {
+        errors::connect(format!(
+            "the file {} cannot be opened: {}",
+            path.display(),
+            error(&failure, None).message
+        ))
+    })?;
+    harden(&connection).map_err(|failure| {
+        errors::connect(format!(
+            "the file {} cannot be used: {}",
+            path.display(),
+            error(&failure, None).message
+        ))
+    })?;
+    Ok(connection)
+}
+
+fn harden(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LARGEST_VALUE)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    functions::register(connection)?;
+    connection.authorizer(Some(authorize))
+}
+
+fn authorize(context: AuthContext<'_>) -> Authorization {
+    let allowed = match context.action {
+        AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => true,
+        AuthAction::Function { function_name } => {
+            !BARRED_FUNCTIONS.iter().any(|barred| function_name.eq_ignore_ascii_case(barred))
+        }
+        AuthAction::Pragma { pragma_name, pragma_value } => {
+            let named = |list: &[&str]| list.iter().any(|known| pragma_name.eq_ignore_ascii_case(known));
+            named(&HARMLESS_PRAGMAS) && (pragma_value.is_none() || named(&PRAGMAS_WITH_NAME))
+        }
+        _ => false,
+    };
+    if allowed { Authorization::Allow } else { Authorization::Deny }
+}
+
+/// `sql` is what the position counts in.
+pub(super) fn error(error: &rusqlite::Error, sql: Option<&str>) -> SourceError {
+    match error {
+        rusqlite::Error::SqlInputError { error, msg, sql: input, offset } => {
+            let before = usize::try_from(*offset).ok().and_then(|offset| input.get(..offset));
+            let position = before.filter(|_| sql.is_some()).map(|text| text.chars().count() + 1);
+            SourceError { position: position.and_then(|at| u32::try_from(at).ok()), ..failure(error, msg) }
+        }
+        rusqlite::Error::SqliteFailure(error, message) => {
+            let text = message.clone().unwrap_or_else(|| error.to_string());
+            failure(error, &text)
+        }
+        rusqlite::Error::MultipleStatement => {
+            SourceError::new(SourceErrorKind::NotReadOnly, "there are several statements; send one at a time")
+        }
+        other => SourceError::new(SourceErrorKind::Query, other.to_string()),
+    }
+}
+
+fn failure(error: &rusqlite::ffi::Error, message: &str) -> SourceError {
+    let (kind, code) = match error.code {
+        ErrorCode::OperationInterrupted => (SourceErrorKind::Cancelled, "SQLITE_INTERRUPT"),
+        ErrorCode::AuthorizationForStatementDenied => (SourceErrorKind::NotReadOnly, "SQLITE_AUTH"),
+        ErrorCode::ReadOnly => (SourceErrorKind::NotReadOnly, "SQLITE_READONLY"),
+        ErrorCode::NotADatabase => (SourceErrorKind::Connect, "SQLITE_NOTADB"),
+        ErrorCode::CannotOpen => (SourceErrorKind::Connect, "SQLITE_CANTOPEN"),
+        ErrorCode::PermissionDenied => (SourceErrorKind::Connect, "SQLITE_PERM"),
+        ErrorCode::DatabaseBusy => (SourceErrorKind::Query, "SQLITE_BUSY"),
+        ErrorCode::DatabaseLocked => (SourceErrorKind::Query, "SQLITE_LOCKED"),
+        ErrorCode::DatabaseCorrupt => (SourceErrorKind::Query, "SQLITE_CORRUPT"),
+        ErrorCode::SystemIoFailure => (SourceErrorKind::Lost, "SQLITE_IOERR"),
+        ErrorCode::TooBig => (SourceErrorKind::Query, "SQLITE_TOOBIG"),
+        // A function the authorizer denies is a plain error to SQLite.
+        _ if message.starts_with("not authorized") => (SourceErrorKind::NotReadOnly, "SQLITE_AUTH"),
+        _ => (SourceErrorKind::Query, "SQLITE_ERROR"),
+    };
+    let message =
+        if code == "SQLITE_NOTADB" { "the file is not a SQLite database (or is encrypted)" } else { message };
+    SourceError { code: Some(code.to_owned()), ..SourceError::new(kind, message) }
+}

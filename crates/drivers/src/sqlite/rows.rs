@@ -1,0 +1,86 @@
+//! Running one statement on a blocking thread.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use landreeve_core::source::{Query, SourceError, SourceErrorKind};
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+
+use super::open::error;
+use super::values::Columns;
+use crate::feed::Feed;
+use crate::gate;
+
+fn size_of(value: ValueRef<'_>) -> usize {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len() + 8,
+        _ => 8,
+    }
+}
+
+pub(super) fn pump(
+    connection: &Connection,
+    query: &Query,
+    feed: &mut Feed,
+    mut send: impl FnMut(&Feed, RecordBatch) -> Result<(), SourceError>,
+) -> Result<(), SourceError> {
+    let checked = gate::check(&query.sql, landreeve_core::datasource::SqlDialect::Sqlite)?;
+    let sql = Some(checked.text);
+    let mut statement = connection.prepare(checked.text).map_err(|failure| error(&failure, sql))?;
+    if !statement.readonly() {
+        return Err(SourceError::new(
+            SourceErrorKind::NotReadOnly,
+            "the statement writes, and only reading is allowed",
+        ));
+    }
+    if statement.parameter_count() > 0 {
+        return Err(crate::errors::unsupported(
+            "the statement has placeholders such as ?, and there are no values for them",
+        ));
+    }
+    let mut columns = Columns::new(&statement);
+    let width = columns.width();
+    let mut rows = statement.query([]).map_err(|failure| error(&failure, sql))?;
+    let mut schema = None;
+    let (mut count, mut bytes) = (0_usize, 0_usize);
+    loop {
+        let row = rows.next().map_err(|failure| error(&failure, sql))?;
+        if let Some(row) = row {
+            for index in 0..width {
+                let value = row.get_ref(index).map_err(|failure| error(&failure, sql))?;
+                bytes += size_of(value);
+                columns.append(index, value)?;
+            }
+            count += 1;
+            if count < query.batch_rows.max(1) && bytes < query.batch_bytes {
+                continue;
+            }
+        }
+        // What the columns without a declared type are is known now.
+        let arrays = columns.finish()?;
+        let known = match &schema {
+            Some(known) => Arc::clone(known),
+            None => {
+                let first = columns.schema();
+                feed.schema(first.clone());
+                schema.insert(first).clone()
+            }
+        };
+        if count > 0 {
+            let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(count));
+            let batch = RecordBatch::try_new_with_options(known, arrays, &options)
+                .map_err(|failure| crate::errors::lost(failure.to_string()))?;
+            send(feed, batch)?;
+        }
+        (count, bytes) = (0, 0);
+        if row_ended(&rows) {
+            return Ok(());
+        }
+    }
+}
+
+/// `Rows` forgets its statement when it has given its last row.
+fn row_ended(rows: &rusqlite::Rows<'_>) -> bool {
+    rows.as_ref().is_none()
+}

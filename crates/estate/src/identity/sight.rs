@@ -1,0 +1,34 @@
+//! What of a noun a list may show: what lies in or below the caller's unit, narrowed to the caller's grants.
+
+use landreeve_core::{Authority, OpCtx, Permission, Scope};
+
+use super::grants;
+
+/// For a query over rows that have a unit at `path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// Nothing outside this subtree.
+    pub path: String,
+    /// Nothing outside these paths (`,/1/7/,/1/9/,`) either, but for the ids; `None`: all of the subtree.
+    pub roots: Option<String>,
+    /// The ids of rows that are open by name (`,7,9,`).
+    pub ids: String,
+}
+
+impl Sight {
+    pub fn of(ctx: &OpCtx, permission: Permission) -> Sight {
+        Sight::of_authority(ctx.authority(), permission)
+    }
+
+    fn of_authority(authority: &Authority, permission: Permission) -> Sight {
+        let (mut roots, mut ids) = (String::from(","), String::from(","));
+        for grant in authority.grants().iter().filter(|grant| grants::matches(grant, permission)) {
+            match &grant.scope {
+                Scope::Subtree(root) => roots.push_str(&format!("{root},")),
+                Scope::Resources(named) => named.iter().for_each(|id| ids.push_str(&format!("{id},"))),
+            }
+        }
+        let all = authority.allows_here(permission);
+        Sight { path: authority.ou_path().to_owned(), roots: (!all).then_some(roots), ids }
+    }
+}

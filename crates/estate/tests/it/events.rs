@@ -1,0 +1,328 @@
+//! The outbox: events with their change, in order, at least once, to subscribers that do not hold one another up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use landreeve_core::ids::{BoxFuture, DatasourceId, EventId, OuId};
+use landreeve_core::source::CancellationToken;
+use landreeve_core::{Error, Result, RunState};
+use landreeve_estate::events::{DatasourceChange, Delivered, Event, Subscriber, append, dispatch};
+use landreeve_estate::inventory::refresh::OnChange;
+use landreeve_estate::ops::datasources::{datasource_create, datasource_delete, datasource_schema};
+use landreeve_estate::{Estate, args};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::secrets::postgres_details;
+use crate::support::{BOUND, Node, Site, catalog, exec, number};
+
+conformance![
+    an_event_stands_or_falls_with_its_change,
+    events_come_in_order_and_once,
+    each_subscriber_keeps_its_place,
+    a_failing_subscriber_waits_longer_and_holds_up_nobody,
+    an_event_of_a_newer_program_is_stepped_over,
+    what_somebody_has_not_seen_is_not_purged,
+    the_inventory_takes_the_same_event_twice,
+    a_new_datasource_is_read_by_itself,
+];
+
+struct Recorder {
+    name: &'static str,
+    seen: watch::Sender<Vec<i64>>,
+    failing: AtomicBool,
+    tried: AtomicUsize,
+}
+
+impl Recorder {
+    fn new(name: &'static str) -> Arc<Recorder> {
+        Arc::new(Recorder {
+            name,
+            seen: watch::channel(Vec::new()).0,
+            failing: AtomicBool::new(false),
+            tried: AtomicUsize::new(0),
+        })
+    }
+
+    async fn until(&self, count: usize) -> Vec<i64> {
+        let mut seen = self.seen.subscribe();
+        let found = tokio::time::timeout(BOUND, seen.wait_for(|seen| seen.len() >= count)).await;
+        found.expect("the events did not come").unwrap().clone()
+    }
+
+    fn seen(&self) -> Vec<i64> {
+        self.seen.borrow().clone()
+    }
+
+    fn tried(&self) -> usize {
+        self.tried.load(Ordering::SeqCst)
+    }
+
+    fn fail(&self, failing: bool) {
+        self.failing.store(failing, Ordering::SeqCst);
+    }
+}
+
+impl Subscriber for Recorder {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn handle<'a>(&'a self, event: &'a Delivered) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.tried.fetch_add(1, Ordering::SeqCst);
+            if self.failing.load(Ordering::SeqCst) {
+                return Err(Error::unavailable("test", "told to fail"));
+            }
+            self.seen.send_modify(|seen| seen.push(event.id.0));
+            Ok(())
+        })
+    }
+}
+
+struct Dispatcher {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Dispatcher {
+    /// Returns once the subscribers are registered.
+    async fn start(estate: &Estate, recorders: &[&Arc<Recorder>]) -> Dispatcher {
+        let subscribers =
+            recorders.iter().map(|recorder| Arc::clone(*recorder) as Arc<dyn Subscriber>).collect::<Vec<_>>();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(dispatch(estate.clone(), subscribers, stop.clone()));
+        Dispatcher { stop, task }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+/// A dispatcher whose subscribers have seen one event, so that they are registered.
+async fn started(estate: &Estate, recorders: &[&Arc<Recorder>]) -> Dispatcher {
+    exec(estate, "DELETE FROM subscribers", args![]).await;
+    for recorder in recorders {
+        let sql = "INSERT INTO subscribers (name, cursor_id, failures, retry_at) VALUES ($1, 0, 0, 0)";
+        exec(estate, sql, args![recorder.name]).await;
+    }
+    let dispatcher = Dispatcher::start(estate, recorders).await;
+    tell(estate).await;
+    for recorder in recorders {
+        recorder.until(1).await;
+    }
+    dispatcher
+}
+
+fn event() -> Event {
+    Event::DatasourceChanged { datasource: DatasourceId(7), change: DatasourceChange::Updated }
+}
+
+async fn tell(estate: &Estate) {
+    let now = estate.now();
+    estate
+        .store()
+        .write(move |tx| Box::pin(async move { append(tx, OuId::ROOT, &event(), now).await }))
+        .await
+        .unwrap();
+}
+
+async fn an_event_stands_or_falls_with_its_change(site: &Site) {
+    let estate = site.open().await;
+    let now = estate.now();
+    tell(&estate).await;
+    let failed: Result<()> = estate
+        .store()
+        .write(move |tx| {
+            Box::pin(async move {
+                append(tx, OuId::ROOT, &event(), now).await?;
+                Err(Error::conflict("no", "changed its mind"))
+            })
+        })
+        .await;
+    failed.unwrap_err();
+    tell(&estate).await;
+    let ids = crate::support::rows(&estate, "SELECT id FROM outbox ORDER BY id", args![]).await;
+    let ids: Vec<i64> = ids.iter().map(|row| row.int(0).unwrap()).collect();
+    assert_eq!(ids, [1, 2], "numbers without a gap: a cursor never steps over one that commits late");
+}
+
+async fn events_come_in_order_and_once(site: &Site) {
+    let node = site.node(1).await;
+    let (one, other) = (Recorder::new("one"), Recorder::new("other"));
+    let dispatcher = started(&node.estate, &[&one, &other]).await;
+    let tasks: Vec<_> = (0..5)
+        .map(|_| {
+            let estate = node.estate.clone();
+            tokio::spawn(async move {
+                for _ in 0..50 {
+                    tell(&estate).await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let wanted: Vec<i64> = (1..=251).collect();
+    assert_eq!(one.until(251).await, wanted);
+    assert_eq!(other.until(251).await, wanted);
+    dispatcher.stop().await;
+}
+
+async fn each_subscriber_keeps_its_place(site: &Site) {
+    let node = site.node(1).await;
+    let old = Recorder::new("old");
+    started(&node.estate, &[&old]).await.stop().await;
+    // Nobody delivers now, as when the server was killed between the change and the delivery.
+    tell(&node.estate).await;
+    tell(&node.estate).await;
+    let new = Recorder::new("new");
+    let dispatcher = Dispatcher::start(&node.estate, &[&old, &new]).await;
+    assert_eq!(old.until(3).await, [1, 2, 3]);
+    tell(&node.estate).await;
+    assert_eq!(old.until(4).await, [1, 2, 3, 4]);
+    assert_eq!(new.until(1).await, [4], "what happened before it existed is not its business");
+    dispatcher.stop().await;
+}
+
+/// One more event, which the steady subscriber takes: by then the other one has had its turn.
+async fn turn(node: &Node, steady: &Recorder) {
+    let count = steady.seen().len();
+    tell(&node.estate).await;
+    steady.until(count + 1).await;
+}
+
+async fn a_failing_subscriber_waits_longer_and_holds_up_nobody(site: &Site) {
+    let node = site.node(1).await;
+    let (weak, steady) = (Recorder::new("weak"), Recorder::new("steady"));
+    let dispatcher = started(&node.estate, &[&weak, &steady]).await;
+    weak.fail(true);
+    turn(&node, &steady).await;
+    assert_eq!(weak.tried(), 2, "once well, once not");
+    turn(&node, &steady).await;
+    assert_eq!(weak.tried(), 2, "not before a second has passed");
+    for pause in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+        let before = weak.tried();
+        site.clock.seconds(pause - 1);
+        turn(&node, &steady).await;
+        assert_eq!(weak.tried(), before, "not before {pause} s");
+        site.clock.seconds(1);
+        turn(&node, &steady).await;
+        assert_eq!(weak.tried(), before + 1, "after {pause} s");
+    }
+    assert_eq!(weak.seen(), [1], "the others went on without it");
+    weak.fail(false);
+    site.clock.seconds(300);
+    turn(&node, &steady).await;
+    let all = steady.seen();
+    assert_eq!(weak.until(all.len()).await, all, "nothing was lost");
+    let error = "SELECT count(*) FROM subscribers WHERE failures > 0 OR last_error IS NOT NULL";
+    turn(&node, &steady).await;
+    weak.until(all.len() + 1).await;
+    dispatcher.stop().await;
+    assert_eq!(number(&node.estate, error).await, 0);
+}
+
+async fn an_event_of_a_newer_program_is_stepped_over(site: &Site) {
+    let node = site.node(1).await;
+    let recorder = Recorder::new("one");
+    started(&node.estate, &[&recorder]).await.stop().await;
+    for _ in 0..4 {
+        tell(&node.estate).await;
+    }
+    for (id, body) in [
+        (2_i64, r#"{"event":"moon_landed","version":9}"#),
+        (4, r#"{"event":"datasource_changed","version":2,"datasource":7,"change":"moved"}"#),
+    ] {
+        exec(&node.estate, "UPDATE outbox SET body = $2 WHERE id = $1", args![id, body]).await;
+    }
+    let dispatcher = Dispatcher::start(&node.estate, &[&recorder]).await;
+    assert_eq!(recorder.until(3).await, [1, 3, 5]);
+    dispatcher.stop().await;
+}
+
+async fn what_somebody_has_not_seen_is_not_purged(site: &Site) {
+    const LEFT: &str = "SELECT count(*) FROM outbox WHERE kind = 'datasource_changed'";
+    let node = site.node(1).await;
+    let (weak, steady) = (Recorder::new("weak"), Recorder::new("steady"));
+    let dispatcher = started(&node.estate, &[&weak, &steady]).await;
+    weak.fail(true);
+    for _ in 0..3 {
+        turn(&node, &steady).await;
+    }
+    assert_eq!(node.purge().await.state, RunState::Succeeded);
+    assert_eq!(number(&node.estate, LEFT).await, 3, "only the first has been seen by both");
+    weak.fail(false);
+    site.clock.seconds(1);
+    turn(&node, &steady).await;
+    let count = steady.seen().len();
+    weak.until(count).await;
+    dispatcher.stop().await;
+    assert_eq!(node.purge().await.state, RunState::Succeeded);
+    assert_eq!(number(&node.estate, LEFT).await, 0);
+}
+
+fn inventory(estate: &Estate) -> OnChange {
+    OnChange { estate: estate.clone(), forget: Arc::new(|_, _| {}) }
+}
+
+async fn the_inventory_takes_the_same_event_twice(site: &Site) {
+    let estate = site.open().await;
+    let ctx = landreeve_estate::ops::sign_in::operator(&estate);
+    let made = datasource_create(&estate, &ctx, postgres_details("one"), Vec::new()).await.unwrap();
+    let delivered = |id, change| Delivered {
+        id: EventId(id),
+        ou: OuId::ROOT,
+        at: estate.now(),
+        event: Event::DatasourceChanged { datasource: made.id, change },
+    };
+    let subscriber = inventory(&estate);
+    const RUNS: &str = "SELECT count(*) FROM runs WHERE kind = 'schema_refresh'";
+    for (id, change, runs) in [
+        (1, DatasourceChange::Created, 1),
+        (1, DatasourceChange::Created, 1),
+        (2, DatasourceChange::Updated, 1),
+        (3, DatasourceChange::Reconnected, 2),
+        (3, DatasourceChange::Reconnected, 2),
+    ] {
+        subscriber.handle(&delivered(id, change)).await.unwrap();
+        assert_eq!(number(&estate, RUNS).await, runs, "{id} {change:?}");
+    }
+    let both =
+        tokio::join!(async { subscriber.handle(&delivered(9, DatasourceChange::Created)).await }, async {
+            subscriber.handle(&delivered(9, DatasourceChange::Created)).await
+        },);
+    both.0.unwrap();
+    both.1.unwrap();
+    assert_eq!(number(&estate, RUNS).await, 3);
+    datasource_delete(&estate, &ctx, made.id).await.unwrap();
+    subscriber.handle(&delivered(10, DatasourceChange::Created)).await.expect("it is gone, and that is fine");
+    subscriber.handle(&delivered(11, DatasourceChange::Deleted)).await.unwrap();
+}
+
+async fn a_new_datasource_is_read_by_itself(site: &Site) {
+    let node = site.node(2).await;
+    let stop = CancellationToken::new();
+    exec(
+        &node.estate,
+        "INSERT INTO subscribers (name, cursor_id, failures, retry_at) VALUES ('inventory', 0, 0, 0)",
+        args![],
+    )
+    .await;
+    let subscribers: Vec<Arc<dyn Subscriber>> = vec![Arc::new(inventory(&node.estate))];
+    let task = tokio::spawn(dispatch(node.estate.clone(), subscribers, stop.clone()));
+    let made = datasource_create(&node.estate, &node.ctx, postgres_details("one"), Vec::new()).await.unwrap();
+    node.until_number("SELECT count(*) FROM runs WHERE kind = 'schema_refresh' AND state = 'succeeded'", 1)
+        .await;
+    let (read, at) = datasource_schema(&node.estate, &node.ctx, made.id).await.unwrap().unwrap();
+    assert_eq!((read, at), (catalog(), node.estate.now()));
+    let seen =
+        landreeve_estate::ops::datasources::datasource_get(&node.estate, &node.ctx, made.id).await.unwrap();
+    assert_eq!((seen.datasource.total_rows, seen.datasource.total_rows_exact), (Some(3), Some(true)));
+    assert_eq!(seen.datasource.server_version.as_deref(), Some("fake 1"));
+    stop.cancel();
+    task.await.unwrap();
+}

@@ -1,0 +1,51 @@
+//! The estate's behaviour, every case on both metadata stores. Time is a clock that the test moves, runs are awaited
+//! through notices; nothing here sleeps or tries again.
+
+/// Instantiates each case on SQLite and on PostgreSQL, each on a database of its own.
+macro_rules! conformance {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let site = crate::support::Site::sqlite();
+                super::$name(&site).await;
+                site.remove().await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let site = crate::support::Site::postgres().await;
+                super::$name(&site).await;
+                site.remove().await;
+            })*
+        }
+    };
+}
+
+#[cfg(test)]
+mod authority;
+#[cfg(test)]
+mod events;
+#[cfg(test)]
+mod identity;
+#[cfg(test)]
+mod inventory;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod migrations;
+#[cfg(test)]
+mod recovery;
+#[cfg(test)]
+mod runs;
+#[cfg(test)]
+mod schedules;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod settings;
+#[cfg(test)]
+mod store;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,214 @@
+//! Nodes that die, and nodes that share a queue.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use landreeve_core::ids::{OuId, RunId};
+use landreeve_core::{RunKind, RunState, clock};
+use landreeve_estate::runs::queue::{self, Lease, Submitter};
+use landreeve_estate::runs::{Done, Lane, NewRun};
+use landreeve_estate::{Estate, EstateOptions, args};
+
+use crate::runs::{check_states, watch_states};
+use crate::support::{Gate, Site, exec, get_run, number, query};
+
+conformance![
+    runs_of_a_dead_node_are_recovered,
+    a_run_that_a_stop_cut_off_is_recovered,
+    a_node_that_lost_its_run_cannot_end_it,
+    two_that_recover_at_once_recover_once,
+];
+
+/// A run in the hands of a node that is not there any more.
+async fn held(estate: &Estate, new: NewRun, lease_seconds: i64) -> RunId {
+    let now = estate.now();
+    let until = clock::from_micros(now.as_microsecond() + lease_seconds * 1_000_000);
+    let id: RunId = estate.next(RunId::KIND).await.unwrap();
+    let (uuid, submitter) = (estate.uuid(), Submitter { kind: "system", id: None, name: "test".into() });
+    let lease = Lease { node: 999, until };
+    let (run, _) = estate
+        .store()
+        .write(move |tx| {
+            Box::pin(async move { queue::insert(tx, id, uuid, &new, &submitter, Some(lease), now).await })
+        })
+        .await
+        .unwrap();
+    assert_eq!(run.state, RunState::Starting);
+    id
+}
+
+fn retried(input: &str) -> NewRun {
+    NewRun { max_attempts: 3, ..query(input) }
+}
+
+async fn runs_of_a_dead_node_are_recovered(site: &Site) {
+    let before = site.open().await;
+    let again = held(&before, retried(""), -1).await;
+    let lost = held(&before, query(""), -1).await;
+    let worn = held(&before, retried(""), -1).await;
+    let stopped = held(&before, retried(""), -1).await;
+    exec(&before, "UPDATE runs SET attempt = 3, state = 'running' WHERE id = $1", args![worn]).await;
+    exec(&before, "UPDATE runs SET state = 'cancelling' WHERE id = $1", args![stopped]).await;
+    before.store().close().await;
+
+    let node = site.node(2).await;
+    let end = node.end(again).await;
+    assert_eq!((end.state, end.attempt), (RunState::Succeeded, 2));
+    for id in [lost, worn] {
+        let end = node.end(id).await;
+        let error = end.error.unwrap();
+        assert_eq!((end.state, error.code.as_str()), (RunState::Lost, "node_lost"));
+        assert!(error.message.contains("stopped before it ended"), "{}", error.message);
+    }
+    let end = node.end(stopped).await;
+    assert_eq!((end.state, end.error.unwrap().code.as_str()), (RunState::Cancelled, "cancelled"));
+    assert_eq!(node.gate.begun(), [again]);
+    assert_eq!(number(&node.estate, "SELECT count(*) FROM outbox WHERE kind = 'run_finished'").await, 4);
+}
+
+async fn a_run_that_a_stop_cut_off_is_recovered(site: &Site) {
+    let first = site.node(2).await;
+    watch_states(site, &first).await;
+    let again = first.submit(retried("wait")).await.id;
+    let lost = first.submit(query("wait")).await.id;
+    let waiting = first.submit(query("")).await;
+    assert_eq!(waiting.state, RunState::Queued);
+    first.gate.until_begun(2).await;
+    first.estate.runs().stop(Duration::ZERO).await;
+    assert_eq!(number(&first.estate, "SELECT count(*) FROM nodes").await, 0, "it signed off");
+    first.stop.cancel();
+    first.estate.store().close().await;
+
+    // Its leases end by the clock where several nodes may be alive.
+    site.clock.seconds(31);
+    let second = site.node(2).await;
+    second.gate.open(2);
+    assert_eq!(second.end(again).await.state, RunState::Succeeded);
+    assert_eq!(second.end(lost).await.state, RunState::Lost);
+    assert_eq!(second.end(waiting.id).await.state, RunState::Succeeded);
+    check_states(&second).await;
+}
+
+async fn a_node_that_lost_its_run_cannot_end_it(site: &Site) {
+    let estate = site.open().await;
+    let id = held(&estate, retried(""), 30).await;
+    let old = get_run(&estate, id).await;
+    site.clock.seconds(31);
+    let now = estate.now();
+    let recovered = estate
+        .store()
+        .write(move |tx| Box::pin(async move { queue::recover(tx, 7, false, now).await }))
+        .await;
+    assert_eq!(recovered.unwrap(), 1);
+    let lease = Lease { node: 7, until: clock::from_micros(now.as_microsecond() + 30_000_000) };
+    let next = estate
+        .store()
+        .write(move |tx| Box::pin(async move { queue::claim(tx, ",query,", lease, now).await }))
+        .await
+        .unwrap()
+        .expect("it is queued again");
+    assert_eq!((next.id, next.attempt), (id, 2));
+    let (late, mine) = (old, next.clone());
+    let ended = estate
+        .store()
+        .write(move |tx| {
+            Box::pin(async move {
+                let reported = queue::report(tx, &late, 50, "late", now).await?;
+                let late = queue::finish(tx, &late, RunState::Failed, &Ok(Done::default()), now).await?;
+                let mine = queue::finish(tx, &mine, RunState::Succeeded, &Ok(Done::default()), now).await?;
+                Ok((reported, late, mine))
+            })
+        })
+        .await
+        .unwrap();
+    assert_eq!(ended, (None, false, true));
+    let end = get_run(&estate, id).await;
+    assert_eq!((end.state, end.progress), (RunState::Succeeded, 100));
+}
+
+async fn two_that_recover_at_once_recover_once(site: &Site) {
+    let (one, other) = (site.open().await, site.open().await);
+    for _ in 0..40 {
+        held(&one, query(""), -1).await;
+    }
+    let now = one.now();
+    let recover = |estate: &Estate, node| {
+        let store = estate.store().clone();
+        async move {
+            store.write(move |tx| Box::pin(async move { queue::recover(tx, node, false, now).await })).await
+        }
+    };
+    let (first, second) = tokio::join!(recover(&one, 7), recover(&other, 8));
+    assert_eq!(first.unwrap() + second.unwrap(), 40);
+    assert_eq!(number(&one, "SELECT count(*) FROM runs WHERE state = 'lost'").await, 40);
+    assert_eq!(number(&one, "SELECT count(*) FROM outbox").await, 40);
+}
+
+/// On PostgreSQL only: SQLite has one server.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_share_one_queue() {
+    let site = Site::postgres().await;
+    let options = || EstateOptions { workers: 3, ..site.options() };
+    let (one, other) = (site.node_with(options()).await, site.node_with(options()).await);
+    watch_states(&site, &one).await;
+    let submissions = (0..200).map(|index| {
+        let node = if index % 4 == 0 { &other } else { &one };
+        node.submit(query("yield"))
+    });
+    let ids: Vec<RunId> =
+        futures_util::future::join_all(submissions).await.iter().map(|run| run.id).collect();
+    for id in &ids {
+        assert_eq!(one.end(*id).await.state, RunState::Succeeded);
+    }
+    let (mine, theirs) = (one.gate.begun(), other.gate.begun());
+    let each: HashSet<RunId> = mine.iter().chain(&theirs).copied().collect();
+    assert_eq!((mine.len() + theirs.len(), each.len()), (200, 200), "each was executed once");
+    assert!(!mine.is_empty() && !theirs.is_empty());
+    check_states(&one).await;
+    // A cancel that one node takes reaches the other.
+    let run = other.submit(query("wait")).await;
+    landreeve_estate::ops::runs::run_cancel(
+        &one.estate,
+        &one.ctx,
+        landreeve_estate::ops::runs::RunRef::Id(run.id),
+        &[],
+    )
+    .await
+    .unwrap();
+    assert_eq!(one.end(run.id).await.state, RunState::Cancelled);
+    site.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_holds_across_nodes() {
+    let site = Site::postgres().await;
+    let gate = Gate::new();
+    let options = || EstateOptions { workers: 4, ..site.options() };
+    let (one, other) =
+        (site.node_at(options(), gate.clone()).await, site.node_at(options(), gate.clone()).await);
+    let new = || NewRun { lane: Some(Lane { name: "narrow".into(), limit: 2 }), ..query("yield") };
+    let submissions =
+        (0..60).map(|index| if index % 2 == 0 { one.submit(new()) } else { other.submit(new()) });
+    let runs = futures_util::future::join_all(submissions).await;
+    for run in &runs {
+        assert_eq!(one.end(run.id).await.state, RunState::Succeeded);
+    }
+    assert_eq!(gate.begun().len(), 60);
+    assert!(gate.most() <= 2, "{} were inside at once", gate.most());
+    site.remove().await;
+}
+
+/// A node leaves alone what another one holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_holds_is_respected() {
+    let site = Site::postgres().await;
+    let before = site.open().await;
+    let id = held(&before, retried(""), 30).await;
+    let node = site.node(2).await;
+    let beside = node.submit(query("")).await;
+    node.end(beside.id).await;
+    assert_eq!(node.get(id).await.state, RunState::Starting);
+    assert_eq!(node.get(id).await.kind, RunKind::Query);
+    assert_eq!(node.get(id).await.ou, OuId::ROOT);
+    site.remove().await;
+}

@@ -1,0 +1,206 @@
+//! Recurring runs.
+
+use landreeve_core::ids::{OuId, ScheduleId};
+use landreeve_core::{Action, Noun, Permission, RunKind};
+use landreeve_estate::ops::DatasourceDetails;
+use landreeve_estate::ops::datasources::{datasource_create, datasource_delete, datasource_update};
+use landreeve_estate::schedules::{self, Schedule, ensure_purge};
+use landreeve_estate::store::Notice;
+use landreeve_estate::{Estate, args};
+use tokio::task::JoinHandle;
+
+use crate::keys::unit;
+use crate::secrets::postgres_details;
+use crate::support::{Node, Site, caller, exec, number, rows};
+
+conformance![
+    a_due_schedule_submits_one_run,
+    missed_times_make_one_run,
+    a_restart_does_not_forget_a_missed_time,
+    one_bad_schedule_holds_up_no_other,
+    the_nightly_schedule_follows_its_datasource,
+];
+
+async fn put(estate: &Estate, name: &'static str, cron: &'static str, enabled: bool) {
+    let id: ScheduleId = estate.next(ScheduleId::KIND).await.unwrap();
+    let schedule = Schedule {
+        id,
+        name: name.to_owned(),
+        run_kind: RunKind::Query,
+        cron: cron.to_owned(),
+        time_zone: "UTC".to_owned(),
+        input: name.to_owned(),
+        noun: None,
+        ou: OuId::ROOT,
+        enabled,
+        next_at: schedules::next_time(cron, "UTC", estate.now()).unwrap(),
+    };
+    estate
+        .store()
+        .write(move |tx| Box::pin(async move { schedules::put(tx, &schedule).await }))
+        .await
+        .unwrap();
+}
+
+fn scheduler(node: &Node) -> JoinHandle<()> {
+    tokio::spawn(schedules::run(node.estate.clone(), node.stop.clone()))
+}
+
+fn wake(nodes: &[&Node]) {
+    for node in nodes {
+        node.estate.store().notices().tell(Notice::Schedule);
+    }
+}
+
+async fn runs_of(estate: &Estate, name: &'static str) -> i64 {
+    let found = rows(estate, "SELECT count(*) FROM runs WHERE actor_name = $1", args![name]).await;
+    found[0].int(0).unwrap()
+}
+
+async fn next_at(estate: &Estate, name: &'static str) -> String {
+    let found = rows(estate, "SELECT next_at FROM schedules WHERE name = $1", args![name]).await;
+    found[0].time(0).unwrap().to_string()
+}
+
+async fn a_due_schedule_submits_one_run(site: &Site) {
+    let node = site.node(2).await;
+    put(&node.estate, "hourly", "0 * * * *", true).await;
+    put(&node.estate, "off", "0 * * * *", false).await;
+    assert_eq!(next_at(&node.estate, "hourly").await, "2026-01-15T13:00:00Z");
+    let task = scheduler(&node);
+    site.clock.set("2026-01-15T12:59:59Z");
+    wake(&[&node]);
+    assert_eq!(runs_of(&node.estate, "hourly").await, 0);
+    for hour in 13..16_i64 {
+        site.clock.set(&format!("2026-01-15T{hour}:00:00Z"));
+        wake(&[&node]);
+        let sql = "SELECT count(*) FROM runs WHERE actor_name = 'hourly' AND state = 'succeeded'";
+        node.until_number(sql, hour - 12).await;
+    }
+    assert_eq!(next_at(&node.estate, "hourly").await, "2026-01-15T16:00:00Z");
+    assert_eq!(runs_of(&node.estate, "off").await, 0);
+    let run =
+        rows(&node.estate, "SELECT actor_kind, input, kind FROM runs WHERE actor_name = 'hourly'", args![])
+            .await;
+    assert_eq!(
+        (run[0].text(0).unwrap(), run[0].text(1).unwrap()),
+        ("system".to_owned(), "hourly".to_owned())
+    );
+    node.stop.cancel();
+    task.await.unwrap();
+}
+
+async fn missed_times_make_one_run(site: &Site) {
+    let node = site.node(2).await;
+    put(&node.estate, "hourly", "0 * * * *", true).await;
+    site.clock.set("2026-01-17T09:30:00Z");
+    let task = scheduler(&node);
+    node.until_number("SELECT count(*) FROM runs WHERE actor_name = 'hourly' AND state = 'succeeded'", 1)
+        .await;
+    assert_eq!(next_at(&node.estate, "hourly").await, "2026-01-17T10:00:00Z");
+    // A second one, so that there has been another look.
+    put(&node.estate, "other", "31 * * * *", true).await;
+    site.clock.set("2026-01-17T09:31:00Z");
+    wake(&[&node]);
+    node.until_number("SELECT count(*) FROM runs WHERE actor_name = 'other' AND state = 'succeeded'", 1)
+        .await;
+    assert_eq!(runs_of(&node.estate, "hourly").await, 1);
+    node.stop.cancel();
+    task.await.unwrap();
+}
+
+async fn a_restart_does_not_forget_a_missed_time(site: &Site) {
+    let node = site.node(2).await;
+    ensure_purge(&node.estate).await.unwrap();
+    assert_eq!(next_at(&node.estate, "purge").await, "2026-01-15T12:17:00Z");
+    site.clock.set("2026-01-15T12:20:00Z");
+    ensure_purge(&node.estate).await.unwrap();
+    assert_eq!(number(&node.estate, "SELECT count(*) FROM schedules").await, 1);
+    let task = scheduler(&node);
+    node.until_number("SELECT count(*) FROM runs WHERE kind = 'purge' AND state = 'succeeded'", 1).await;
+    assert_eq!(next_at(&node.estate, "purge").await, "2026-01-15T13:17:00Z");
+    node.stop.cancel();
+    task.await.unwrap();
+}
+
+async fn one_bad_schedule_holds_up_no_other(site: &Site) {
+    let node = site.node(2).await;
+    put(&node.estate, "bad", "0 * * * *", true).await;
+    put(&node.estate, "good", "1 13 * * *", true).await;
+    exec(&node.estate, "UPDATE schedules SET time_zone = 'Mars' WHERE name = 'bad'", args![]).await;
+    site.clock.set("2026-01-15T13:30:00Z");
+    let task = scheduler(&node);
+    node.until_number("SELECT count(*) FROM runs WHERE actor_name = 'good' AND state = 'succeeded'", 1).await;
+    assert_eq!(runs_of(&node.estate, "bad").await, 0);
+    node.stop.cancel();
+    task.await.unwrap();
+}
+
+async fn the_nightly_schedule_follows_its_datasource(site: &Site) {
+    let node = site.node(2).await;
+    let estate = &node.estate;
+    let left = unit(estate, None, "left").await;
+    let manage = Permission::new(Noun::Datasource, Action::Manage);
+    let ctx = caller(estate, Some(left.uuid), &[manage]).await;
+    let off = DatasourceDetails { nightly_schema: false, ..postgres_details("one") };
+    let made = datasource_create(estate, &ctx, off, Vec::new()).await.unwrap();
+    type Change = fn(&mut DatasourceDetails);
+    let changes: [(Change, i64); 6] = [
+        (|_| {}, 0),
+        (|details| details.nightly_schema = true, 1),
+        (|details| details.enabled = false, 0),
+        (|details| details.enabled = true, 1),
+        (|details| details.nightly_schema = false, 0),
+        (|details| details.nightly_schema = true, 1),
+    ];
+    for (change, schedules) in changes {
+        // By the operator, whose unit is the root.
+        datasource_update(estate, &node.ctx, made.id, change, None).await.unwrap();
+        assert_eq!(number(estate, "SELECT count(*) FROM schedules").await, schedules);
+    }
+    assert_eq!(number(estate, "SELECT ou_id FROM schedules").await, left.id.0, "it is the datasource's unit");
+    site.clock.set("2026-01-16T02:23:00Z");
+    let task = scheduler(&node);
+    node.until_number("SELECT count(*) FROM runs WHERE kind = 'schema_refresh' AND state = 'succeeded'", 1)
+        .await;
+    let run = rows(estate, "SELECT noun, noun_id, ou_id FROM runs", args![]).await;
+    assert_eq!((run[0].text(0).unwrap().as_str(), run[0].int(1).unwrap()), ("datasource", made.id.0));
+    assert_eq!(run[0].int(2).unwrap(), left.id.0);
+    datasource_delete(estate, &ctx, made.id).await.unwrap();
+    assert_eq!(number(estate, "SELECT count(*) FROM schedules").await, 0);
+    node.stop.cancel();
+    task.await.unwrap();
+}
+
+/// On PostgreSQL only: SQLite has one server.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_schedulers_submit_one_run() {
+    let site = Site::postgres().await;
+    let (one, other) = (site.node(2).await, site.node(2).await);
+    let tasks = [scheduler(&one), scheduler(&other)];
+    put(&one.estate, "hourly", "0 * * * *", true).await;
+    for hour in 13..18_i64 {
+        site.clock.set(&format!("2026-01-15T{hour}:00:00Z"));
+        wake(&[&one, &other]);
+        one.until_number(
+            "SELECT count(*) FROM runs WHERE actor_name = 'hourly' AND state = 'succeeded'",
+            hour - 12,
+        )
+        .await;
+    }
+    assert_eq!(runs_of(&one.estate, "hourly").await, 5);
+    // The one that holds the lease signs off: the other takes over at once.
+    let holder = number(&one.estate, "SELECT node_id FROM leases WHERE name = 'scheduler'").await;
+    let (gone, left) = if one.estate.runs().node() == Some(holder) { (&one, &other) } else { (&other, &one) };
+    gone.stop.cancel();
+    gone.estate.runs().stop(std::time::Duration::ZERO).await;
+    site.clock.set("2026-01-15T18:00:00Z");
+    wake(&[left]);
+    left.until_number("SELECT count(*) FROM runs WHERE actor_name = 'hourly' AND state = 'succeeded'", 6)
+        .await;
+    left.stop.cancel();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    site.remove().await;
+}

@@ -1,0 +1,108 @@
+//! Sealing, its key, and the tokens that the server signs.
+
+use landreeve_core::{ErrorKind, Secret};
+use landreeve_estate::ops::DatasourceDetails;
+use landreeve_estate::ops::datasources::{datasource_create, datasource_get, datasource_list};
+use landreeve_estate::ops::secrets::rotate;
+use landreeve_estate::ops::sign_in::{data_token, open_data_token, operator};
+use landreeve_estate::random::SeededRandom;
+use landreeve_estate::secrets::SealKey;
+use landreeve_estate::{Estate, EstateOptions};
+
+use crate::support::{Site, number};
+
+conformance![
+    another_key_is_refused,
+    a_rotation_seals_everything_anew,
+    data_tokens_outlive_a_rotation_and_then_end,
+    a_server_with_the_old_key_seals_nothing_more,
+    what_is_no_token_opens_nothing,
+];
+
+pub fn postgres_details(name: &str) -> DatasourceDetails {
+    DatasourceDetails {
+        name: name.to_owned(),
+        host: Some("192.0.2.1".to_owned()),
+        password: Some(Secret::new("hunter2")),
+        service_key: Some(Secret::new("trombone")),
+        ..DatasourceDetails::default()
+    }
+}
+
+async fn another_key_is_refused(site: &Site) {
+    site.open().await.store().close().await;
+    let other = SealKey::generate(&SeededRandom::new(8));
+    let (mine, theirs) = (site.key.fingerprint(), other.fingerprint());
+    let error = Estate::open(EstateOptions { seal: other, ..site.options() }).await.err().unwrap();
+    assert_eq!((error.kind, error.code), (ErrorKind::PreconditionFailed, "wrong_key"));
+    assert!(error.message.contains(&mine) && error.message.contains(&theirs), "{error}");
+}
+
+async fn a_rotation_seals_everything_anew(site: &Site) {
+    let estate = site.open().await;
+    let ctx = operator(&estate);
+    let kept = datasource_create(&estate, &ctx, postgres_details("kept"), Vec::new()).await.unwrap();
+    data_token(&estate, "some data").await.unwrap();
+    let new = SealKey::generate(&SeededRandom::new(8));
+    // The datasource and the signing key.
+    assert_eq!(rotate(&estate, &ctx, new.clone()).await.unwrap(), 2);
+    let seen = datasource_get(&estate, &ctx, kept.id).await.unwrap();
+    assert_eq!(seen.datasource.details.password.as_ref().unwrap().reveal(), "hunter2");
+    let later = datasource_create(&estate, &ctx, postgres_details("later"), Vec::new()).await.unwrap();
+    estate.store().close().await;
+
+    let error = Estate::open(site.options()).await.err().expect("the old key is refused");
+    assert_eq!(error.code, "wrong_key");
+    assert!(error.message.contains(&new.fingerprint()), "{error}");
+    let estate = Estate::open(EstateOptions { seal: new, ..site.options() }).await.unwrap();
+    for id in [kept.id, later.id] {
+        let seen = datasource_get(&estate, &operator(&estate), id).await.unwrap();
+        assert_eq!(seen.datasource.details.password.as_ref().unwrap().reveal(), "hunter2");
+        assert_eq!(seen.datasource.details.service_key.as_ref().unwrap().reveal(), "trombone");
+    }
+}
+
+async fn data_tokens_outlive_a_rotation_and_then_end(site: &Site) {
+    let estate = site.open().await;
+    let token = data_token(&estate, "result 7").await.unwrap();
+    site.clock.seconds(10);
+    rotate(&estate, &operator(&estate), SealKey::generate(&SeededRandom::new(8))).await.unwrap();
+    assert_eq!(open_data_token(&estate, &token).await.unwrap(), "result 7");
+    let after = data_token(&estate, "result 8").await.unwrap();
+    site.clock.seconds(289);
+    assert_eq!(open_data_token(&estate, &token).await.unwrap(), "result 7");
+    site.clock.seconds(1);
+    let error = open_data_token(&estate, &token).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unauthenticated);
+    assert_eq!(open_data_token(&estate, &after).await.unwrap(), "result 8");
+    site.clock.seconds(10);
+    assert_eq!(open_data_token(&estate, &after).await.unwrap_err().kind, ErrorKind::Unauthenticated);
+}
+
+/// A second node (or a request under way) that still seals with the old key must not leave what nobody can open.
+async fn a_server_with_the_old_key_seals_nothing_more(site: &Site) {
+    let (one, other) = (site.open().await, site.open().await);
+    rotate(&one, &operator(&one), SealKey::generate(&SeededRandom::new(8))).await.unwrap();
+    let refused = datasource_create(&other, &operator(&other), postgres_details("late"), Vec::new()).await;
+    let error = refused.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::PreconditionFailed, "wrong_key"), "{error}");
+    data_token(&other, "x").await.expect_err("it cannot sign with what it cannot open");
+    assert_eq!(number(&one, "SELECT count(*) FROM datasources").await, 0);
+    assert!(datasource_list(&one, &operator(&one)).await.unwrap().is_empty());
+    data_token(&one, "x").await.unwrap();
+}
+
+async fn what_is_no_token_opens_nothing(site: &Site) {
+    let estate = site.open().await;
+    let token = data_token(&estate, "mine").await.unwrap();
+    let (head, tail) = token.rsplit_once('.').unwrap();
+    let other = data_token(&estate, "other").await.unwrap();
+    let stranger = other.rsplit_once('.').unwrap().1;
+    // {"alg":"none"} with claims of its own.
+    let unsigned = "eyJhbGciOiJub25lIn0.eyJrZXkiOiJtaW5lIiwiZXhwIjo5OTk5OTk5OTk5fQ.";
+    for wrong in ["", "x", "a.b.c", head, &format!("{head}.{stranger}"), &format!("{head}.x{tail}"), unsigned]
+    {
+        let error = open_data_token(&estate, wrong).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unauthenticated, "{wrong}");
+    }
+}

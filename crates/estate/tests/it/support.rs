@@ -1,0 +1,435 @@
+//! What the cases stand on: a site (one empty database), estates opened on it, a clock moved by hand, drivers that
+//! answer at once, and an executor that waits until it is told.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use landreeve_core::datasource::{DatabaseType, Grade};
+use landreeve_core::ids::{BoxFuture, DatasourceId, RunId};
+use landreeve_core::schema::{Catalog, ColumnInfo, SchemaInfo, TableInfo, TableKind};
+use landreeve_core::source::{
+    CancellationToken, ConnectSpec, Driver, Drivers, Query, QueryStream, ServerInfo, SessionZone,
+    SourceError, SourceErrorKind,
+};
+use landreeve_core::{Clock, Error, OpCtx, OpKind, Permission, Result, RunKind, Secret, clock};
+use landreeve_estate::blobs::Blobs;
+use landreeve_estate::inventory::refresh::SchemaRefresh;
+use landreeve_estate::ops::runs::{RunRef, run_wait};
+use landreeve_estate::ops::sign_in;
+use landreeve_estate::ops::{Api, Key, Origin, Run};
+use landreeve_estate::outbound::{Network, Outbound};
+use landreeve_estate::random::{OsRandom, SeededRandom};
+use landreeve_estate::runs::{Done, Executor, Failure, Job, NewRun, Outcome, Probe, Purge};
+use landreeve_estate::secrets::SealKey;
+use landreeve_estate::store::{Arg, Location, Migrations, Row};
+use landreeve_estate::{Estate, EstateOptions, args};
+use sqlx::Connection as _;
+use tokio::sync::{Semaphore, watch};
+use uuid::Uuid;
+
+/// How long anything that must happen may take before a case gives up.
+pub const BOUND: Duration = Duration::from_secs(30);
+
+/// 2026-01-15 12:00 UTC.
+const START: i64 = 1_768_478_400_000_000;
+
+pub struct MockClock(AtomicI64);
+
+impl MockClock {
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub fn seconds(&self, seconds: u64) {
+        self.advance(Duration::from_secs(seconds));
+    }
+
+    pub fn set(&self, to: &str) {
+        self.0.store(to.parse::<Timestamp>().unwrap().as_microsecond(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for MockClock {
+    fn now(&self) -> Timestamp {
+        clock::from_micros(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// One empty database, and what every estate on it shares.
+pub struct Site {
+    pub dir: tempfile::TempDir,
+    pub location: Location,
+    pub clock: Arc<MockClock>,
+    pub key: SealKey,
+    database: Option<String>,
+    seeds: AtomicU64,
+}
+
+#[expect(clippy::disallowed_methods, reason = "where the test databases are is told by the environment")]
+fn postgres_url() -> String {
+    std::env::var("LANDREEVE_TEST_POSTGRES").expect("no LANDREEVE_TEST_POSTGRES: run `cargo xtask test`")
+}
+
+async fn admin(sql: String) {
+    let mut conn = sqlx::PgConnection::connect(&postgres_url()).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+}
+
+impl Site {
+    fn new(dir: tempfile::TempDir, location: Location, database: Option<String>) -> Site {
+        std::fs::create_dir_all(dir.path().join("data/files")).unwrap();
+        Site {
+            dir,
+            location,
+            clock: Arc::new(MockClock(AtomicI64::new(START))),
+            key: SealKey::generate(&SeededRandom::new(7)),
+            database,
+            seeds: AtomicU64::new(100),
+        }
+    }
+
+    pub fn sqlite() -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("data")).unwrap();
+        let location = Location::Sqlite(dir.path().join("data/estate.db"));
+        Site::new(dir, location, None)
+    }
+
+    pub async fn postgres() -> Site {
+        let name = format!("lr_{}", landreeve_core::random::uuid(&OsRandom).simple());
+        admin(format!("CREATE DATABASE {name}")).await;
+        let url = postgres_url();
+        let (server, _) = url.rsplit_once('/').unwrap();
+        Site::new(tempfile::tempdir().unwrap(), Location::Postgres(format!("{server}/{name}")), Some(name))
+    }
+
+    pub async fn remove(&self) {
+        if let Some(name) = &self.database {
+            admin(format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        }
+    }
+
+    pub fn is_sqlite(&self) -> bool {
+        self.database.is_none()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn blobs(&self) -> PathBuf {
+        self.dir.path().join("blobs")
+    }
+
+    pub fn options(&self) -> EstateOptions {
+        EstateOptions {
+            location: self.location.clone(),
+            migrations: Migrations::with(&[]),
+            seal: self.key.clone(),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            random: Arc::new(SeededRandom::new(self.seeds.fetch_add(1, Ordering::SeqCst))),
+            blobs: Blobs::local(&self.blobs()).unwrap(),
+            outbound: Outbound::new(
+                vec![Network::parse("169.254.0.0/16").unwrap()],
+                vec![self.data().join("files")],
+                self.data(),
+            ),
+            drivers: Arc::new(FakeDrivers::default()),
+            workers: 4,
+            cores: 2,
+            node_name: "test".to_owned(),
+        }
+    }
+
+    /// An estate whose engine has not been started.
+    pub async fn open(&self) -> Estate {
+        Estate::open(self.options()).await.unwrap()
+    }
+
+    /// An estate whose engine executes: `Query` at a gate, `Probe` and `Purge` as they are.
+    pub async fn node(&self, workers: usize) -> Node {
+        self.node_with(EstateOptions { workers, ..self.options() }).await
+    }
+
+    pub async fn node_with(&self, options: EstateOptions) -> Node {
+        self.node_at(options, Gate::new()).await
+    }
+
+    /// A node whose runs of the kind `Query` go through this gate.
+    pub async fn node_at(&self, options: EstateOptions, gate: Gate) -> Node {
+        let estate = Estate::open(options).await.unwrap();
+        let executors: HashMap<RunKind, Arc<dyn Executor>> = HashMap::from([
+            (RunKind::Query, Arc::new(gate.clone()) as Arc<dyn Executor>),
+            (RunKind::Probe, Arc::new(Probe)),
+            (RunKind::Purge, Arc::new(Purge(estate.clone()))),
+            (RunKind::SchemaRefresh, Arc::new(SchemaRefresh(estate.clone()))),
+        ]);
+        let stop = CancellationToken::new();
+        let (store, listening) = (estate.store().clone(), stop.clone());
+        tokio::spawn(async move { store.listen(listening).await });
+        estate.runs().start(executors).await.unwrap();
+        Node { ctx: sign_in::operator(&estate), estate, gate, stop }
+    }
+}
+
+/// An estate that executes runs.
+pub struct Node {
+    pub estate: Estate,
+    pub ctx: OpCtx,
+    pub gate: Gate,
+    pub stop: CancellationToken,
+}
+
+impl Node {
+    pub async fn submit(&self, new: NewRun) -> Run {
+        landreeve_estate::ops::runs::submit(&self.estate, &self.ctx, new).await.unwrap()
+    }
+
+    pub async fn get(&self, id: RunId) -> Run {
+        get_run(&self.estate, id).await
+    }
+
+    /// The run once it has ended.
+    pub async fn end(&self, id: RunId) -> Run {
+        let run = run_wait(&self.estate, &self.ctx, RunRef::Id(id), &[], BOUND).await.unwrap();
+        assert!(run.state.is_final(), "still {:?} after {BOUND:?}", run.state);
+        run
+    }
+
+    /// The run once it is as wanted.
+    pub async fn until(&self, id: RunId, wanted: impl Fn(&Run) -> bool) -> Run {
+        let mut changes = self.estate.store().notices().runs();
+        let found = async {
+            loop {
+                let run = self.get(id).await;
+                if wanted(&run) {
+                    return run;
+                }
+                let _ = changes.recv().await;
+            }
+        };
+        tokio::time::timeout(BOUND, found).await.expect("the run did not become as wanted")
+    }
+
+    /// Waits until the query gives this number; looks again whenever a run changed.
+    pub async fn until_number(&self, sql: &'static str, wanted: i64) {
+        let mut changes = self.estate.store().notices().runs();
+        let found = async {
+            while number(&self.estate, sql).await != wanted {
+                let _ = changes.recv().await;
+            }
+        };
+        tokio::time::timeout(BOUND, found).await.expect("the number did not come");
+    }
+
+    pub async fn purge(&self) -> Run {
+        let run = self.submit(NewRun::new(RunKind::Purge, landreeve_core::ids::OuId::ROOT, "{}")).await;
+        self.end(run.id).await
+    }
+}
+
+pub async fn get_run(estate: &Estate, id: RunId) -> Run {
+    let mut conn = estate.store().read().await.unwrap();
+    landreeve_estate::runs::queue::get(&mut conn, id).await.unwrap().expect("the run is there")
+}
+
+pub fn query(input: &str) -> NewRun {
+    NewRun::new(RunKind::Query, landreeve_core::ids::OuId::ROOT, input)
+}
+
+/// Executes runs of the kind `Query`: what each does is its input.
+#[derive(Clone)]
+pub struct Gate(Arc<Inside>);
+
+struct Inside {
+    /// How often each run was begun, in the order of the beginnings.
+    begun: watch::Sender<Vec<RunId>>,
+    open: Semaphore,
+    inside: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Gate {
+    pub fn new() -> Gate {
+        Gate(Arc::new(Inside {
+            begun: watch::channel(Vec::new()).0,
+            open: Semaphore::new(0),
+            inside: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Lets so many waiting runs end.
+    pub fn open(&self, runs: usize) {
+        self.0.open.add_permits(runs);
+    }
+
+    pub fn begun(&self) -> Vec<RunId> {
+        self.0.begun.borrow().clone()
+    }
+
+    /// Waits until so many runs were begun.
+    pub async fn until_begun(&self, count: usize) -> Vec<RunId> {
+        let mut begun = self.0.begun.subscribe();
+        let found = tokio::time::timeout(BOUND, begun.wait_for(|begun| begun.len() >= count)).await;
+        found.expect("the runs were not begun").unwrap().clone()
+    }
+
+    /// How many runs were inside at once, at most.
+    pub fn most(&self) -> usize {
+        self.0.most.load(Ordering::SeqCst)
+    }
+}
+
+impl Executor for Gate {
+    fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let inside = self.0.inside.fetch_add(1, Ordering::SeqCst) + 1;
+            self.0.most.fetch_max(inside, Ordering::SeqCst);
+            self.0.begun.send_modify(|begun| begun.push(job.run.id));
+            let outcome = self.work(job).await;
+            self.0.inside.fetch_sub(1, Ordering::SeqCst);
+            outcome
+        })
+    }
+}
+
+impl Gate {
+    async fn work(&self, job: &Job) -> Outcome {
+        match job.run.input.as_str() {
+            "wait" => {
+                tokio::select! {
+                    () = job.cancelled() => return Err(Failure::cancelled()),
+                    permit = self.0.open.acquire() => permit.unwrap().forget(),
+                }
+                Ok(Done::default())
+            }
+            "report" => {
+                job.report(42, "almost half");
+                job.cancelled().await;
+                Err(Failure::cancelled())
+            }
+            "yield" => {
+                for _ in 0..50 {
+                    tokio::task::yield_now().await;
+                }
+                Ok(Done::default())
+            }
+            "panic" => panic!("told to panic"),
+            "nul" => Ok(Done { output: Some("\0".to_owned()), ..Done::default() }),
+            "small" => Ok(Done { result: Some(b"small".to_vec()), ..Done::default() }),
+            blob if blob.starts_with("blob:") => {
+                Ok(Done { result_blob: Some(blob["blob:".len()..].to_owned()), ..Done::default() })
+            }
+            "internal" => Err(Error::internal("the secret cause").into()),
+            _ => Ok(Done::default()),
+        }
+    }
+}
+
+/// Drivers that answer at once, for the estate's own tests only.
+#[derive(Default)]
+pub struct FakeDrivers(Arc<FakeDriver>);
+
+#[derive(Default)]
+pub struct FakeDriver {
+    pub tested: Mutex<Vec<ConnectSpec>>,
+}
+
+impl Drivers for FakeDrivers {
+    fn driver(&self, database_type: DatabaseType) -> Option<Arc<dyn Driver>> {
+        (database_type.grade() != Grade::NoDriver).then(|| Arc::clone(&self.0) as Arc<dyn Driver>)
+    }
+}
+
+impl Driver for FakeDriver {
+    fn test<'a>(
+        &'a self,
+        spec: &'a ConnectSpec,
+        _: CancellationToken,
+    ) -> BoxFuture<'a, Result<ServerInfo, SourceError>> {
+        Box::pin(async move {
+            self.tested.lock().unwrap().push(spec.clone());
+            Ok(ServerInfo { version: "fake 1".to_owned(), zone: SessionZone::UtcForLackOfZoneTables })
+        })
+    }
+
+    fn introspect<'a>(
+        &'a self,
+        _: &'a ConnectSpec,
+        _: bool,
+        _: CancellationToken,
+    ) -> BoxFuture<'a, Result<Catalog, SourceError>> {
+        Box::pin(async { Ok(catalog()) })
+    }
+
+    fn query<'a>(
+        &'a self,
+        _: &'a ConnectSpec,
+        _: Query,
+        _: CancellationToken,
+    ) -> BoxFuture<'a, Result<QueryStream, SourceError>> {
+        Box::pin(async { Err(SourceError::new(SourceErrorKind::Unsupported, "a fake holds no rows")) })
+    }
+
+    fn forget(&self, _: DatasourceId) {}
+}
+
+pub fn catalog() -> Catalog {
+    let column = ColumnInfo { name: "id".into(), data_type: "bigint".into(), nullable: false, position: 1 };
+    let table = TableInfo {
+        name: "t".into(),
+        kind: TableKind::Table,
+        row_count: Some(3),
+        row_count_exact: true,
+        columns: vec![column],
+    };
+    Catalog {
+        server_version: "fake 1".into(),
+        default_schema: Some("main".into()),
+        schemas: vec![SchemaInfo { name: "main".into(), tables: vec![table] }],
+    }
+}
+
+pub fn origin() -> Origin {
+    Origin {
+        request_id: Uuid::from_u128(0x1234),
+        address: Some("192.0.2.7".parse().unwrap()),
+        kind: OpKind::Cluvio,
+    }
+}
+
+pub async fn rows(estate: &Estate, sql: &'static str, args: Vec<Arg>) -> Vec<Row> {
+    estate.store().read().await.unwrap().all(sql, args).await.unwrap()
+}
+
+/// The one number that a query gives.
+pub async fn number(estate: &Estate, sql: &'static str) -> i64 {
+    rows(estate, sql, args![]).await[0].int(0).unwrap()
+}
+
+pub async fn exec(estate: &Estate, sql: &'static str, args: Vec<Arg>) -> u64 {
+    estate.store().write(move |tx| Box::pin(async move { tx.exec(sql, args).await })).await.unwrap()
+}
+
+/// A key with these permissions in the unit (the root when `None`), and its secret.
+pub async fn key_with(estate: &Estate, ou: Option<Uuid>, permissions: &[Permission]) -> (Key, Secret) {
+    use landreeve_estate::ops::keys::{NewKey, NewKeyGrant, key_create};
+    let grants = permissions
+        .iter()
+        .map(|permission| NewKeyGrant { permission: *permission, resources: Vec::new() })
+        .collect();
+    let new = NewKey { api: Api::Analytics, name: "key".into(), ou, user: None, grants, labels: Vec::new() };
+    key_create(estate, &sign_in::operator(estate), new).await.unwrap()
+}
+
+/// A caller with these permissions in the unit.
+pub async fn caller(estate: &Estate, ou: Option<Uuid>, permissions: &[Permission]) -> OpCtx {
+    let (_, secret) = key_with(estate, ou, permissions).await;
+    sign_in::by_key(estate, Api::Analytics, secret.reveal(), None, origin()).await.unwrap()
+}

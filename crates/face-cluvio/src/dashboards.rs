@@ -1,0 +1,169 @@
+//! Dashboards: list, create, show, change, remove.
+
+use axum::extract::State;
+use landreeve_analytics::dashboards::{self as plane, Dashboard as PlaneDashboard, DashboardDetails};
+use landreeve_core::ids::DashboardId;
+use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_estate::ops::{EVERYONE, Subject, groups, users};
+use landreeve_http::Outcome;
+use landreeve_http::extract::{Path, Query};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::caller::Caller;
+use crate::include::Include;
+use crate::input::{Checked, refuse};
+use crate::media::{JsonApi, JsonBody, no_content};
+use crate::wire::dashboards::{self as wire, Dashboard};
+use crate::wire::{Document, Included, users as wire_users};
+use crate::{App, filters, reports, snippets};
+
+const INCLUDES: [&str; 7] = [
+    "reports",
+    "filters",
+    "sql_snippets",
+    "dashboard_groups",
+    "dashboard_sharing_links",
+    "user",
+    "user_groups",
+];
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, update, delete))
+}
+
+fn dashboard_id(app: &App, id: &str) -> Result<DashboardId> {
+    app.ids().decode_grouped(id).map(DashboardId).ok_or_else(|| Error::not_found("dashboard"))
+}
+
+/// What is asked for beside a dashboard; each needs the permission to see it.
+async fn included(
+    app: &App,
+    ctx: &OpCtx,
+    dashboard: &PlaneDashboard,
+    include: &Include,
+) -> Result<Option<Vec<Included>>> {
+    if !include.any() {
+        return Ok(None);
+    }
+    let mut all = Vec::new();
+    if include.has("reports") {
+        all.extend(reports::included(app, ctx, dashboard.id).await?);
+    }
+    if include.has("filters") {
+        all.extend(filters::included(app, ctx, &dashboard.uses.filters).await?);
+    }
+    if include.has("sql_snippets") {
+        all.extend(snippets::included(app, ctx, &dashboard.uses.snippets).await?);
+    }
+    if let Some(creator) = dashboard.creator.filter(|_| include.has("user")) {
+        let user = users::user_get(app.estate(), ctx, creator).await?;
+        let held = users::assignments(app.estate(), ctx, Subject::User(creator)).await?;
+        // Without the permission to see groups, those of the user are not shown.
+        let groups = match ctx.require_some(Noun::Group, Action::View) {
+            Ok(()) => groups::group_list(app.estate(), ctx).await?,
+            Err(_) => Vec::new(),
+        };
+        all.push(Included::User(Box::new(wire_users::render(&user, &held, &groups, app.ids()))));
+    }
+    if include.has("user_groups") {
+        let group = groups::group_get(app.estate(), ctx, EVERYONE).await?;
+        all.push(Included::UserGroup(Box::new(wire_users::render_group(&group, app.ids()))));
+    }
+    Ok(Some(all))
+}
+
+/// Create Dashboard
+///
+/// Needs *Manage Dashboards*.
+#[utoipa::path(post, path = "/dashboards", tag = "Dashboards", operation_id = "createDashboard",
+    request_body(content = Document<Dashboard>, content_type = "application/vnd.api+json",
+        example = json!({"data": {"attributes": {"name": "Orders",
+            "default_parameters": {"timerange": "694224000~725846399", "aggregation": "month"}}}})),
+    responses((status = 201, body = Document<Dashboard>, content_type = "application/vnd.api+json")))]
+async fn create(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    JsonBody(body): JsonBody,
+) -> Outcome {
+    let Checked { value: patch, faults } = wire::read(&body, None)?;
+    let mut details = DashboardDetails::default();
+    patch.apply(&mut details);
+    if !faults.is_empty() {
+        return Err(refuse(&app, &ctx, Noun::Dashboard, faults, details.check(), &wire::NAMES).await);
+    }
+    let made = plane::dashboard_create(app.plane(), &ctx, details).await;
+    let made = made.map_err(|error| wire::NAMES.point(error))?;
+    out.created(&Document::of(wire::render(&made, app.ids())))
+}
+
+/// List Dashboards
+///
+/// Needs *View Dashboards* or *Manage Dashboards*.
+#[utoipa::path(get, path = "/dashboards", tag = "Dashboards", operation_id = "listDashboards",
+    responses((status = 200, body = Document<Vec<Dashboard>>, content_type = "application/vnd.api+json")))]
+async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: Query) -> Outcome {
+    Include::none(&query)?;
+    let all = plane::dashboard_list(app.plane(), &ctx).await?;
+    let data: Vec<_> = all.iter().map(|dashboard| wire::render(dashboard, app.ids())).collect();
+    out.ok(&Document::of(data))
+}
+
+/// Get Dashboard
+///
+/// Needs *View Dashboards* or *Manage Dashboards*, and for what is included the permission to view that.
+#[utoipa::path(get, path = "/dashboards/{id}", tag = "Dashboards", operation_id = "getDashboard",
+    params(("id" = String, Path), ("include" = Option<String>, Query, description =
+        "Some of `reports`, `filters`, `sql_snippets`, `dashboard_groups`, `dashboard_sharing_links`, `user`, `user_groups`")),
+    responses((status = 200, body = Document<Dashboard>, content_type = "application/vnd.api+json")))]
+async fn get(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    Path(id): Path<String>,
+    query: Query,
+) -> Outcome {
+    let include = Include::read(&query, &INCLUDES)?;
+    let found = plane::dashboard_get(app.plane(), &ctx, dashboard_id(&app, &id)?).await?;
+    let included = included(&app, &ctx, &found, &include).await?;
+    out.ok(&Document { data: wire::render(&found, app.ids()), included })
+}
+
+/// Update Dashboard
+///
+/// Needs *Manage Dashboards*. Attributes that are left out stay as they are; null clears.
+#[utoipa::path(method(put, patch), path = "/dashboards/{id}", tag = "Dashboards",
+    operation_id = "updateDashboard",
+    params(("id" = String, Path)),
+    request_body(content = Document<Dashboard>, content_type = "application/vnd.api+json",
+        example = json!({"data": {"attributes": {"description": "All orders by month"}}})),
+    responses((status = 200, body = Document<Dashboard>, content_type = "application/vnd.api+json")))]
+async fn update(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody,
+) -> Outcome {
+    let which = dashboard_id(&app, &id)?;
+    let Checked { value: patch, faults } = wire::read(&body, Some(&id))?;
+    if !faults.is_empty() {
+        let mut details = plane::dashboard_get(app.plane(), &ctx, which).await?.details;
+        patch.apply(&mut details);
+        return Err(refuse(&app, &ctx, Noun::Dashboard, faults, details.check(), &wire::NAMES).await);
+    }
+    let after = plane::dashboard_update(app.plane(), &ctx, which, move |details| patch.apply(details)).await;
+    let after = after.map_err(|error| wire::NAMES.point(error))?;
+    out.ok(&Document::of(wire::render(&after, app.ids())))
+}
+
+/// Delete Dashboard
+///
+/// Needs *Manage Dashboards*. Removes the reports on it too.
+#[utoipa::path(delete, path = "/dashboards/{id}", tag = "Dashboards", operation_id = "deleteDashboard",
+    params(("id" = String, Path)), responses((status = 204)))]
+async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<String>) -> Outcome {
+    plane::dashboard_delete(app.plane(), &ctx, dashboard_id(&app, &id)?).await?;
+    Ok(no_content())
+}

@@ -1,0 +1,233 @@
+//! Executions: run a statement, follow it, fetch where its data is, cancel it. Each by two addresses: below its
+//! datasource and on its own.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use landreeve_analytics::executions::{self as plane, Execution};
+use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_estate::ops::runs::RunRef;
+use landreeve_http::Outcome;
+use landreeve_http::extract::{Path, Query};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::App;
+use crate::caller::Caller;
+use crate::datasources::datasource_id;
+use crate::media::{JsonApi, JsonBody, PlainJson, no_content};
+use crate::wire::Document;
+use crate::wire::executions::{self as wire, DataAccess, RunExecution};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(run))
+        .routes(routes!(get_below))
+        .routes(routes!(data_below))
+        .routes(routes!(cancel_below))
+        .routes(routes!(get))
+        .routes(routes!(data))
+        .routes(routes!(cancel))
+}
+
+fn not_found() -> Error {
+    Error::not_found("execution")
+}
+
+fn run_ref(id: &str) -> Result<RunRef> {
+    // As it is written, not in one of the other forms that a UUID can be read from.
+    let uuid = Uuid::try_parse(id).ok().filter(|uuid| uuid.to_string().eq_ignore_ascii_case(id));
+    uuid.map(RunRef::Uuid).ok_or_else(not_found)
+}
+
+/// How long a client wants to wait for the end.
+pub fn wait(app: &App, query: &Query) -> Result<Option<Duration>> {
+    let most = i64::try_from(app.options().longest_wait.as_secs()).unwrap_or(i64::MAX);
+    let seconds = query.int("wait", 0..=most).map_err(|mut fault| {
+        fault.field.insert(0, '?');
+        Error::invalid(vec![fault])
+    })?;
+    Ok(seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.unsigned_abs())))
+}
+
+/// Waits for the end of what was just submitted, if asked to.
+pub async fn waited(
+    app: &App,
+    ctx: &OpCtx,
+    execution: Execution,
+    wait: Option<Duration>,
+) -> Result<Execution> {
+    match wait {
+        None => Ok(execution),
+        Some(most) => plane::execution_wait(app.plane(), ctx, RunRef::Uuid(execution.run.uuid), most).await,
+    }
+}
+
+/// The execution, or not found where it is not one of that datasource.
+async fn find(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str) -> Result<Execution> {
+    let found = plane::execution_get(app.plane(), ctx, run_ref(id)?).await.map_err(named)?;
+    if let Some(datasource) = below {
+        let datasource = datasource_id(app, datasource)?.0;
+        if found.run.noun != Some((Noun::Datasource.as_str().to_owned(), datasource)) {
+            return Err(not_found());
+        }
+    }
+    Ok(found)
+}
+
+/// What is not there is called what the dialect calls it.
+fn named(error: Error) -> Error {
+    if error.kind == landreeve_core::ErrorKind::NotFound { not_found() } else { error }
+}
+
+/// Run Execution
+///
+/// Needs *Manage Datasources*, *Manage Dashboards* or *Manage Alerts*, for this datasource. `wait` keeps the answer
+/// until the execution has ended, but no longer than so many seconds.
+#[utoipa::path(post, path = "/datasources/{id}/executions", tag = "Executions", operation_id = "runExecution",
+    params(("id" = String, Path), ("wait" = Option<u32>, Query, minimum = 0, maximum = 60)),
+    request_body(content = RunExecution, content_type = "application/json", examples(
+        ("count" = (summary = "One number", value = json!({"sql_query": "select count(*) from orders"}))),
+        ("months" = (summary = "With parameters", value = json!({
+            "sql_query": "select {o_orderdate:aggregation} as period, count(*) as orders from orders where {o_orderdate=timerange} and {o_orderstatus=status} group by 1 order by 1",
+            "parameters": {"timerange": "694224000~725846399", "aggregation": "month",
+                "filters": [{"variable_name": "status", "selected_values": ["F", "O"]}]}})))
+    )),
+    responses((status = 200, body = Document<wire::Execution>, content_type = "application/vnd.api+json")))]
+async fn run(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    Path(id): Path<String>,
+    query: Query,
+    JsonBody(body): JsonBody,
+) -> Outcome {
+    let (datasource, most) = (datasource_id(&app, &id)?, wait(&app, &query)?);
+    let request = wire::read(&body)?.settle(&app, &ctx, Noun::Datasource, Action::Use).await?;
+    let run = plane::execution_run(app.plane(), &ctx, datasource, &request.sql, &request.inputs).await;
+    let run = run.map_err(|error| wire::point(error, &request.inputs))?;
+    let execution = waited(&app, &ctx, run, most).await?;
+    out.ok(&Document::of(wire::render(&execution)))
+}
+
+async fn show(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str, query: &Query) -> Result<Execution> {
+    let most = wait(app, query)?;
+    let found = find(app, ctx, below, id).await?;
+    waited(app, ctx, found, most).await.map_err(named)
+}
+
+/// Get Execution
+///
+/// For whoever ran it, and for keys with *Manage Datasources*. An execution is kept for 24 hours.
+#[utoipa::path(get, path = "/datasources/{id}/executions/{execution_id}", tag = "Executions",
+    operation_id = "getDatasourceExecution",
+    params(("id" = String, Path), ("execution_id" = String, Path),
+        ("wait" = Option<u32>, Query, minimum = 0, maximum = 60)),
+    responses((status = 200, body = Document<wire::Execution>, content_type = "application/vnd.api+json")))]
+async fn get_below(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    Path((datasource, id)): Path<(String, String)>,
+    query: Query,
+) -> Outcome {
+    out.ok(&Document::of(wire::render(&show(&app, &ctx, Some(&datasource), &id, &query).await?)))
+}
+
+/// Get Execution
+///
+/// For whoever ran it, and for keys with *Manage Datasources*. An execution is kept for 24 hours.
+#[utoipa::path(get, path = "/executions/{execution_id}", tag = "Executions", operation_id = "getExecution",
+    params(("execution_id" = String, Path), ("wait" = Option<u32>, Query, minimum = 0, maximum = 60)),
+    responses((status = 200, body = Document<wire::Execution>, content_type = "application/vnd.api+json")))]
+async fn get(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    Path(id): Path<String>,
+    query: Query,
+) -> Outcome {
+    out.ok(&Document::of(wire::render(&show(&app, &ctx, None, &id, &query).await?)))
+}
+
+async fn access(app: &App, ctx: &OpCtx, out: &PlainJson, below: Option<&str>, id: &str) -> Outcome {
+    let found = find(app, ctx, below, id).await?;
+    let grant = plane::execution_data(app.plane(), ctx, RunRef::Uuid(found.run.uuid)).await?;
+    let Some(grant) = grant else { return Ok(no_content()) };
+    out.ok(&DataAccess {
+        data_key: grant.key,
+        data_access_token: grant.token,
+        data_timestamp: grant.timestamp,
+    })
+}
+
+/// Get Execution Data
+///
+/// Key and token for the data server. 204 while the execution runs, and when it did not complete.
+#[utoipa::path(get, path = "/datasources/{id}/executions/{execution_id}/data", tag = "Executions",
+    operation_id = "getDatasourceExecutionData",
+    params(("id" = String, Path), ("execution_id" = String, Path)),
+    responses((status = 200, body = DataAccess), (status = 204, description = "There is no data.")))]
+async fn data_below(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: PlainJson,
+    Path((datasource, id)): Path<(String, String)>,
+) -> Outcome {
+    access(&app, &ctx, &out, Some(&datasource), &id).await
+}
+
+/// Get Execution Data
+///
+/// Key and token for the data server. 204 while the execution runs, and when it did not complete.
+#[utoipa::path(get, path = "/executions/{execution_id}/data", tag = "Executions",
+    operation_id = "getExecutionData",
+    params(("execution_id" = String, Path)),
+    responses((status = 200, body = DataAccess), (status = 204, description = "There is no data.")))]
+async fn data(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: PlainJson,
+    Path(id): Path<String>,
+) -> Outcome {
+    access(&app, &ctx, &out, None, &id).await
+}
+
+async fn stop(app: &App, ctx: &OpCtx, out: &JsonApi, below: Option<&str>, id: &str) -> Outcome {
+    let found = find(app, ctx, below, id).await?;
+    let execution = plane::execution_cancel(app.plane(), ctx, RunRef::Uuid(found.run.uuid)).await?;
+    out.ok(&Document::of(wire::render(&execution)))
+}
+
+/// Cancel Execution
+///
+/// Stops the statement in the database. 409 when the execution has ended already.
+#[utoipa::path(post, path = "/datasources/{id}/executions/{execution_id}/cancel", tag = "Executions",
+    operation_id = "cancelDatasourceExecution",
+    params(("id" = String, Path), ("execution_id" = String, Path)),
+    responses((status = 200, body = Document<wire::Execution>, content_type = "application/vnd.api+json")))]
+async fn cancel_below(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    Path((datasource, id)): Path<(String, String)>,
+) -> Outcome {
+    stop(&app, &ctx, &out, Some(&datasource), &id).await
+}
+
+/// Cancel Execution
+///
+/// Stops the statement in the database. 409 when the execution has ended already.
+#[utoipa::path(post, path = "/executions/{execution_id}/cancel", tag = "Executions",
+    operation_id = "cancelExecution",
+    params(("execution_id" = String, Path)),
+    responses((status = 200, body = Document<wire::Execution>, content_type = "application/vnd.api+json")))]
+async fn cancel(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    Path(id): Path<String>,
+) -> Outcome {
+    stop(&app, &ctx, &out, None, &id).await
+}

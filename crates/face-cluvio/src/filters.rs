@@ -1,0 +1,182 @@
+//! Filters: list, create, show, change, remove; the options of drop-downs.
+
+use axum::extract::State;
+use landreeve_analytics::filters::{self as plane, FilterDetails};
+use landreeve_core::ids::FilterId;
+use landreeve_core::{Action, Error, Fault, Noun, OpCtx, Result};
+use landreeve_http::Outcome;
+use landreeve_http::extract::{Path, Query};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::App;
+use crate::caller::Caller;
+use crate::include::Include;
+use crate::input::{Checked, refuse};
+use crate::media::{JsonApi, JsonBody, PlainJson, no_content};
+use crate::wire::filters::{self as wire, Filter, FilterOptions};
+use crate::wire::{Document, Included, executions, parameters};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(get, update, delete))
+        .routes(routes!(options, options_for))
+}
+
+fn filter_id(app: &App, id: &str) -> Result<FilterId> {
+    app.ids().decode_grouped(id).map(FilterId).ok_or_else(|| Error::not_found("filter"))
+}
+
+/// Filters as included objects.
+pub async fn included(app: &App, ctx: &OpCtx, ids: &[FilterId]) -> Result<Vec<Included>> {
+    let mut all = plane::filter_list(app.plane(), ctx).await?;
+    all.retain(|filter| ids.contains(&filter.id));
+    Ok(all.iter().map(|filter| Included::Filter(Box::new(wire::render(filter, app.ids())))).collect())
+}
+
+/// Create Filter
+///
+/// Needs *Manage Filters*.
+#[utoipa::path(post, path = "/filters", tag = "Filters", operation_id = "createFilter",
+    request_body(content = Document<Filter>, content_type = "application/vnd.api+json",
+        example = json!({"data": {"attributes": {"name": "Order status", "variable_name": "status",
+            "control_type": "dropdown", "value_type": "text", "values": ["F", "O", "P"],
+            "value_names": ["Finished", "Open", "Pending"]}}})),
+    responses((status = 201, body = Document<Filter>, content_type = "application/vnd.api+json")))]
+async fn create(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    JsonBody(body): JsonBody,
+) -> Outcome {
+    let Checked { value: change, mut faults } = wire::read(&body, app.ids(), None)?;
+    let mut details = FilterDetails::default();
+    faults.extend(change.faults_against(&details));
+    change.apply(&mut details);
+    if !faults.is_empty() {
+        return Err(refuse(&app, &ctx, Noun::Filter, faults, details.check(), &wire::NAMES).await);
+    }
+    let made = plane::filter_create(app.plane(), &ctx, details).await;
+    let made = made.map_err(|error| wire::NAMES.point(error))?;
+    out.created(&Document::of(wire::render(&made, app.ids())))
+}
+
+/// List Filters
+///
+/// Needs *View Filters* or *Manage Filters*.
+#[utoipa::path(get, path = "/filters", tag = "Filters", operation_id = "listFilters",
+    responses((status = 200, body = Document<Vec<Filter>>, content_type = "application/vnd.api+json")))]
+async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: Query) -> Outcome {
+    Include::none(&query)?;
+    let all = plane::filter_list(app.plane(), &ctx).await?;
+    let data: Vec<_> = all.iter().map(|filter| wire::render(filter, app.ids())).collect();
+    out.ok(&Document::of(data))
+}
+
+/// Get Filter
+///
+/// Needs *View Filters* or *Manage Filters*.
+#[utoipa::path(get, path = "/filters/{id}", tag = "Filters", operation_id = "getFilter",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Document<Filter>, content_type = "application/vnd.api+json")))]
+async fn get(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    Path(id): Path<String>,
+    query: Query,
+) -> Outcome {
+    Include::none(&query)?;
+    let found = plane::filter_get(app.plane(), &ctx, filter_id(&app, &id)?).await?;
+    out.ok(&Document::of(wire::render(&found, app.ids())))
+}
+
+/// Update Filter
+///
+/// Needs *Manage Filters*. Attributes that are left out stay as they are; null clears.
+#[utoipa::path(method(put, patch), path = "/filters/{id}", tag = "Filters", operation_id = "updateFilter",
+    params(("id" = String, Path)),
+    request_body(content = Document<Filter>, content_type = "application/vnd.api+json",
+        example = json!({"data": {"attributes": {"values": ["F", "O"], "value_names": ["Finished", "Open"]}}})),
+    responses((status = 200, body = Document<Filter>, content_type = "application/vnd.api+json")))]
+async fn update(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody,
+) -> Outcome {
+    let which = filter_id(&app, &id)?;
+    let Checked { value: change, mut faults } = wire::read(&body, app.ids(), Some(&id))?;
+    let mut details = plane::filter_get(app.plane(), &ctx, which).await?.details;
+    faults.extend(change.faults_against(&details));
+    if !faults.is_empty() {
+        change.apply(&mut details);
+        return Err(refuse(&app, &ctx, Noun::Filter, faults, details.check(), &wire::NAMES).await);
+    }
+    let after = plane::filter_update(app.plane(), &ctx, which, move |details| change.apply(details)).await;
+    let after = after.map_err(|error| wire::NAMES.point(error))?;
+    out.ok(&Document::of(wire::render(&after, app.ids())))
+}
+
+/// Delete Filter
+///
+/// Needs *Manage Filters*. SQL that names its variable gets a text input in its place.
+#[utoipa::path(delete, path = "/filters/{id}", tag = "Filters", operation_id = "deleteFilter",
+    params(("id" = String, Path)), responses((status = 204)))]
+async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<String>) -> Outcome {
+    plane::filter_delete(app.plane(), &ctx, filter_id(&app, &id)?).await?;
+    Ok(no_content())
+}
+
+async fn choose(app: &App, ctx: &OpCtx, out: &PlainJson, id: &str, body: &[u8]) -> Outcome {
+    let which = filter_id(app, id)?;
+    let inputs = parameters::read_body(body)?.settle(app, ctx, Noun::Filter, Action::View).await?;
+    let found = plane::filter_options(app.plane(), ctx, which, inputs.clone()).await.map_err(|error| {
+        let error = parameters::point(error, &inputs);
+        let faults = error.faults.into_iter().map(|fault| match fault.field.as_str() {
+            // The SQL of the options is not in this request.
+            "sql" | "query" => Fault {
+                field: String::new(),
+                message: format!("the filter's query {}", fault.message),
+                ..fault
+            },
+            _ => executions::about_the_datasource(fault),
+        });
+        Error { faults: faults.collect(), ..error }
+    })?;
+    out.ok(&wire::render_options(&found))
+}
+
+/// Get Drop-Down Filter Options
+///
+/// Needs *View Filters* or *Manage Filters*, and for options from SQL the right to query their datasource.
+#[utoipa::path(get, path = "/filters/{id}/options", tag = "Filters", operation_id = "getFilterOptions",
+    params(("id" = String, Path)), responses((status = 200, body = FilterOptions)))]
+async fn options(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: PlainJson,
+    Path(id): Path<String>,
+) -> Outcome {
+    choose(&app, &ctx, &out, &id, b"").await
+}
+
+/// Get Drop-Down Filter Options
+///
+/// The same with the values of other filters, on which the options of dynamic SQL may depend.
+#[utoipa::path(post, path = "/filters/{id}/options", tag = "Filters", operation_id = "getFilterOptionsFor",
+    params(("id" = String, Path)),
+    request_body(content = executions::Parameters, content_type = "application/json",
+        example = json!({"parameters": {"filters": [{"variable_name": "status", "selected_values": ["F"]}]}})),
+    responses((status = 200, body = FilterOptions)))]
+async fn options_for(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: PlainJson,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody,
+) -> Outcome {
+    choose(&app, &ctx, &out, &id, &body).await
+}

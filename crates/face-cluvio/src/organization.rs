@@ -1,0 +1,50 @@
+//! The organization's settings: show and change.
+
+use axum::extract::State;
+use landreeve_core::{Action, Error, Fault, Noun};
+use landreeve_estate::ops::settings as ops;
+use landreeve_http::Outcome;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::App;
+use crate::caller::Caller;
+use crate::input::Checked;
+use crate::media::{JsonBody, PlainJson};
+use crate::wire::organization::{self as wire, Organization};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(get, update))
+}
+
+/// Get Organization
+///
+/// Needs *View Organization* or *Manage Organization*. An addition to the documented API.
+#[utoipa::path(get, path = "/organization", tag = "Organization", operation_id = "getOrganization",
+    responses((status = 200, body = Organization)))]
+async fn get(State(app): State<App>, Caller(ctx): Caller, out: PlainJson) -> Outcome {
+    out.ok(&wire::render(&ops::settings_get(app.estate(), &ctx).await?))
+}
+
+/// Update Organization
+///
+/// Needs *Manage Organization*. Members that are left out stay as they are; null gives back the default.
+#[utoipa::path(patch, path = "/organization", tag = "Organization", operation_id = "updateOrganization",
+    request_body(content = Organization, content_type = "application/json",
+        example = json!({"time_zone": "Europe/Berlin"})),
+    responses((status = 200, body = Organization)))]
+async fn update(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: PlainJson,
+    JsonBody(body): JsonBody,
+) -> Outcome {
+    let Checked { value: changes, mut faults } = wire::read(&body)?;
+    let pointed = |error: Error| {
+        error.faults.into_iter().map(|fault| Fault { field: format!("/{}", fault.field), ..fault })
+    };
+    faults.extend(wire::check(&changes).err().into_iter().flat_map(pointed));
+    let read = Checked { value: changes, faults };
+    let changes = read.settle(&app, &ctx, Noun::Setting, Action::Manage).await?;
+    out.ok(&wire::render(&ops::settings_update(app.estate(), &ctx, changes).await?))
+}

@@ -1,0 +1,141 @@
+//! The dialect's permission names and the grants they stand for.
+//!
+//! `View X` and `Manage X`, all or for named resources: `View Datasources=8qxn-y9ex-65vd,qw1x-7w2l-7rd5`. For
+//! dashboards to be managed and for alerts the ids name the datasources that may be queried, as the API's reference
+//! describes that restriction.
+
+use landreeve_core::hashid::HashIds;
+use landreeve_core::{Action, Noun, Permission};
+use landreeve_estate::ops::keys::NewKeyGrant;
+
+/// Every name, for help texts.
+pub const NAMES: [&str; 16] = [
+    "View Datasources",
+    "Manage Datasources",
+    "View Dashboards",
+    "Manage Dashboards",
+    "View Filters",
+    "Manage Filters",
+    "View SQL Snippets",
+    "Manage SQL Snippets",
+    "View Users",
+    "Manage Users",
+    "View User Groups",
+    "Manage User Groups",
+    "View Alerts",
+    "Manage Alerts",
+    "View Organization",
+    "Manage Organization",
+];
+
+/// What ids behind a name restrict.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ids {
+    /// This permission.
+    This,
+    /// Never given: the permission is about the estate as a whole, or follows from another.
+    Whole,
+}
+
+type Meaning = &'static [(Noun, Action, Ids)];
+
+/// The table: what each name grants.
+fn meaning(name: &str) -> Option<Meaning> {
+    use Action::{Manage, Use, View};
+    use Ids::{This, Whole};
+    Some(match name {
+        "View Datasources" => &[(Noun::Datasource, View, This)],
+        // Whoever manages every datasource may see and stop everybody's executions.
+        "Manage Datasources" => &[(Noun::Datasource, Manage, This), (Noun::Run, Manage, Whole)],
+        "View Dashboards" => &[(Noun::Dashboard, View, This), (Noun::Report, View, Whole)],
+        "Manage Dashboards" => &[
+            (Noun::Datasource, Use, This),
+            (Noun::Dashboard, Manage, Whole),
+            (Noun::Report, Manage, Whole),
+            (Noun::Filter, View, Whole),
+            (Noun::Snippet, View, Whole),
+        ],
+        "View Filters" => &[(Noun::Filter, View, This)],
+        "Manage Filters" => &[(Noun::Filter, Manage, This)],
+        "View SQL Snippets" => &[(Noun::Snippet, View, This)],
+        "Manage SQL Snippets" => &[(Noun::Snippet, Manage, This)],
+        "View Users" => &[(Noun::User, View, Whole)],
+        "Manage Users" => &[(Noun::User, Manage, Whole)],
+        "View User Groups" => &[(Noun::Group, View, Whole)],
+        "Manage User Groups" => &[(Noun::Group, Manage, Whole)],
+        // Kept; there are no alerts yet.
+        "View Alerts" => &[],
+        "Manage Alerts" => &[(Noun::Datasource, Use, This)],
+        "View Organization" => &[(Noun::Setting, View, Whole)],
+        "Manage Organization" => &[(Noun::Setting, Manage, Whole)],
+        _ => return None,
+    })
+}
+
+/// Names whose other grants stay whole when ids restrict one of them; elsewhere they fall away.
+const KEEPS_THE_REST: &str = "Manage Dashboards";
+
+/// Reads `Manage Datasources` or `View Datasources=ID,ID`. The message says what would be right.
+pub fn parse(ids: &HashIds, text: &str) -> Result<Vec<NewKeyGrant>, String> {
+    let (given, list) = match text.split_once('=') {
+        Some((name, list)) => (name.trim(), Some(list)),
+        None => (text.trim(), None),
+    };
+    let known = NAMES.into_iter().find(|name| name.eq_ignore_ascii_case(given));
+    let (name, meaning) = known
+        .and_then(|name| meaning(name).map(|meaning| (name, meaning)))
+        .ok_or_else(|| format!("{given:?} is not a permission; there are: {}", NAMES.join(", ")))?;
+    let grant =
+        |noun, action, resources| NewKeyGrant { permission: Permission::new(noun, action), resources };
+    let Some(list) = list else {
+        return Ok(meaning.iter().map(|(noun, action, _)| grant(*noun, *action, Vec::new())).collect());
+    };
+    if !meaning.iter().any(|(_, _, restricted)| *restricted == Ids::This) {
+        return Err(format!("{name} cannot be restricted to single resources"));
+    }
+    let decode = |text: &str| {
+        let text = text.trim();
+        ids.decode_grouped(text).ok_or_else(|| format!("{text:?} is not an id such as 8qxn-y9ex-65vd"))
+    };
+    let resources = list.split(',').map(decode).collect::<Result<Vec<i64>, String>>()?;
+    let kept = meaning.iter().filter(|(_, _, part)| *part == Ids::This || name == KEEPS_THE_REST);
+    Ok(kept
+        .map(|(noun, action, part)| {
+            grant(*noun, *action, if *part == Ids::This { resources.clone() } else { Vec::new() })
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Vec<(String, Vec<i64>)>, String> {
+        let grants = parse(&HashIds::new([7; 16]), text)?;
+        Ok(grants.into_iter().map(|grant| (grant.permission.as_text(), grant.resources)).collect())
+    }
+
+    #[test]
+    fn every_name_is_in_the_table() {
+        for name in NAMES {
+            assert!(parsed(name).is_ok(), "{name}");
+        }
+        assert_eq!(parsed("manage datasources").unwrap()[0].0, "datasource:manage");
+        assert!(parsed("Own Datasources").unwrap_err().contains("View Datasources"));
+    }
+
+    #[test]
+    fn ids_restrict() {
+        let ids = HashIds::new([7; 16]);
+        let (one, two) = (ids.encode_grouped(1), ids.encode_grouped(2));
+        let found = parsed(&format!("View Datasources={one}, {two}")).unwrap();
+        assert_eq!(found, [("datasource:view".to_owned(), vec![1, 2])]);
+        let found = parsed(&format!("Manage Datasources={one}")).unwrap();
+        assert_eq!(found, [("datasource:manage".to_owned(), vec![1])]);
+        let found = parsed(&format!("Manage Dashboards={one}")).unwrap();
+        assert_eq!(found[0], ("datasource:use".to_owned(), vec![1]));
+        assert_eq!(found[1], ("dashboard:manage".to_owned(), vec![]));
+        assert!(parsed(&format!("Manage Users={one}")).is_err());
+        assert!(parsed("View Datasources=").is_err() && parsed("View Datasources=7").is_err());
+    }
+}

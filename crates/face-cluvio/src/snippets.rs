@@ -1,0 +1,135 @@
+//! SQL snippets: list, create, show, change, remove.
+
+use axum::extract::State;
+use landreeve_analytics::snippets::{self as plane, Snippet, SnippetDetails};
+use landreeve_core::ids::SnippetId;
+use landreeve_core::{Error, Noun, OpCtx, Result};
+use landreeve_http::Outcome;
+use landreeve_http::extract::{Path, Query};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::App;
+use crate::caller::Caller;
+use crate::include::Include;
+use crate::input::{Checked, refuse};
+use crate::media::{JsonApi, JsonBody, no_content};
+use crate::wire::snippets::{self as wire, SqlSnippet};
+use crate::wire::{Document, Included};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, update, delete))
+}
+
+fn snippet_id(app: &App, id: &str) -> Result<SnippetId> {
+    app.ids().decode_grouped(id).map(SnippetId).ok_or_else(|| Error::not_found("snippet"))
+}
+
+async fn rendered(app: &App, snippets: &[Snippet]) -> Result<Vec<SqlSnippet>> {
+    let uses = plane::snippets_use(app.plane(), snippets).await?;
+    Ok(snippets.iter().zip(&uses).map(|(snippet, uses)| wire::render(snippet, uses, app.ids())).collect())
+}
+
+async fn one(app: &App, snippet: Snippet) -> Result<Document<SqlSnippet>> {
+    let snippet = rendered(app, &[snippet]).await?.into_iter().next();
+    snippet.map(Document::of).ok_or_else(|| Error::internal("a snippet that vanished"))
+}
+
+/// Snippets as included objects.
+pub async fn included(app: &App, ctx: &OpCtx, ids: &[SnippetId]) -> Result<Vec<Included>> {
+    let mut all = plane::snippet_list(app.plane(), ctx).await?;
+    all.retain(|snippet| ids.contains(&snippet.id));
+    let rendered = rendered(app, &all).await?;
+    Ok(rendered.into_iter().map(|snippet| Included::SqlSnippet(Box::new(snippet))).collect())
+}
+
+/// Create SQL Snippet
+///
+/// Needs *Manage SQL Snippets*.
+#[utoipa::path(post, path = "/sql_snippets", tag = "SQL snippets", operation_id = "createSqlSnippet",
+    request_body(content = Document<SqlSnippet>, content_type = "application/vnd.api+json",
+        example = json!({"data": {"attributes": {"name": "revenue", "sql": "sum(o_totalprice)"}}})),
+    responses((status = 201, body = Document<SqlSnippet>, content_type = "application/vnd.api+json")))]
+async fn create(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    JsonBody(body): JsonBody,
+) -> Outcome {
+    let Checked { value: patch, faults } = wire::read(&body, app.ids(), None)?;
+    let mut details = SnippetDetails::default();
+    patch.apply(&mut details);
+    if !faults.is_empty() {
+        return Err(refuse(&app, &ctx, Noun::Snippet, faults, details.check(), &wire::NAMES).await);
+    }
+    let made = plane::snippet_create(app.plane(), &ctx, details).await;
+    let made = made.map_err(|error| wire::NAMES.point(error))?;
+    out.created(&one(&app, made).await?)
+}
+
+/// List SQL Snippets
+///
+/// Needs *View SQL Snippets* or *Manage SQL Snippets*.
+#[utoipa::path(get, path = "/sql_snippets", tag = "SQL snippets", operation_id = "listSqlSnippets",
+    responses((status = 200, body = Document<Vec<SqlSnippet>>, content_type = "application/vnd.api+json")))]
+async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: Query) -> Outcome {
+    Include::none(&query)?;
+    let all = plane::snippet_list(app.plane(), &ctx).await?;
+    out.ok(&Document::of(rendered(&app, &all).await?))
+}
+
+/// Get SQL Snippet
+///
+/// Needs *View SQL Snippets* or *Manage SQL Snippets*.
+#[utoipa::path(get, path = "/sql_snippets/{id}", tag = "SQL snippets", operation_id = "getSqlSnippet",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Document<SqlSnippet>, content_type = "application/vnd.api+json")))]
+async fn get(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    Path(id): Path<String>,
+    query: Query,
+) -> Outcome {
+    Include::none(&query)?;
+    let found = plane::snippet_get(app.plane(), &ctx, snippet_id(&app, &id)?).await?;
+    out.ok(&one(&app, found).await?)
+}
+
+/// Update SQL Snippet
+///
+/// Needs *Manage SQL Snippets*. A change that would make a cycle is refused.
+#[utoipa::path(method(put, patch), path = "/sql_snippets/{id}", tag = "SQL snippets",
+    operation_id = "updateSqlSnippet",
+    params(("id" = String, Path)),
+    request_body(content = Document<SqlSnippet>, content_type = "application/vnd.api+json",
+        example = json!({"data": {"attributes": {"sql": "sum(o_totalprice) / 1000"}}})),
+    responses((status = 200, body = Document<SqlSnippet>, content_type = "application/vnd.api+json")))]
+async fn update(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    out: JsonApi,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody,
+) -> Outcome {
+    let which = snippet_id(&app, &id)?;
+    let Checked { value: patch, faults } = wire::read(&body, app.ids(), Some(&id))?;
+    if !faults.is_empty() {
+        let mut details = plane::snippet_get(app.plane(), &ctx, which).await?.details;
+        patch.apply(&mut details);
+        return Err(refuse(&app, &ctx, Noun::Snippet, faults, details.check(), &wire::NAMES).await);
+    }
+    let after = plane::snippet_update(app.plane(), &ctx, which, move |details| patch.apply(details)).await;
+    let after = after.map_err(|error| wire::NAMES.point(error))?;
+    out.ok(&one(&app, after).await?)
+}
+
+/// Delete SQL Snippet
+///
+/// Needs *Manage SQL Snippets*.
+#[utoipa::path(delete, path = "/sql_snippets/{id}", tag = "SQL snippets", operation_id = "deleteSqlSnippet",
+    params(("id" = String, Path)), responses((status = 204)))]
+async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<String>) -> Outcome {
+    plane::snippet_delete(app.plane(), &ctx, snippet_id(&app, &id)?).await?;
+    Ok(no_content())
+}

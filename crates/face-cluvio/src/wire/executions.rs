@@ -1,0 +1,181 @@
+//! Executions on the wire.
+
+use landreeve_analytics::executions as plane;
+use landreeve_analytics::lang::InputParameters;
+use landreeve_core::{Error, Fault, Result, RunKind, RunState};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Time, parameters};
+use crate::input::{Checked, Digits, plain};
+
+pub const KIND: &str = "executions";
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Execution {
+    #[schema(example = "02ca5b65-a269-4c45-8d4a-0c74ff3ae670")]
+    pub id: String,
+    #[serde(rename = "type")]
+    #[schema(example = "executions")]
+    pub kind: &'static str,
+    pub attributes: ExecutionAttributes,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ExecutionAttributes {
+    #[schema(example = "02ca5b65-a269-4c45-8d4a-0c74ff3ae670")]
+    pub execution_id: String,
+    /// `sql_query`, `schema_update` or `probe`.
+    #[schema(example = "sql_query")]
+    pub execution_type: &'static str,
+    /// `queued`, `starting`, `running`, `completed`, `failed`, `cancelled` or `timed_out`.
+    #[schema(example = "starting")]
+    pub execution_status: &'static str,
+    /// Null until the execution has completed.
+    pub result_columns: Option<u64>,
+    pub result_rows: Option<u64>,
+    /// In bytes, as it is kept.
+    pub result_size: Option<u64>,
+    pub created_at: Time,
+    pub updated_at: Time,
+    pub started_at: Option<Time>,
+    pub completed_at: Option<Time>,
+    /// Why it did not complete: the database's own words where it has some.
+    pub error_message: Option<String>,
+    /// The database's code of the error, else ours.
+    pub error_code: Option<String>,
+    /// Where in the SQL that was sent the database saw the error, in characters from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_position: Option<u64>,
+}
+
+const fn kind_word(kind: RunKind) -> &'static str {
+    match kind {
+        RunKind::Query => "sql_query",
+        RunKind::SchemaRefresh => "schema_update",
+        RunKind::Probe => "probe",
+        RunKind::SampleData => "sample_data",
+        RunKind::Purge => "purge",
+    }
+}
+
+const fn status_word(state: RunState) -> &'static str {
+    match state {
+        RunState::Queued => "queued",
+        RunState::Starting => "starting",
+        RunState::Running | RunState::Cancelling => "running",
+        // Only its data is gone; the record shows until it passes too.
+        RunState::Succeeded | RunState::Expired => "completed",
+        RunState::Failed | RunState::Lost => "failed",
+        RunState::Cancelled => "cancelled",
+        RunState::TimedOut => "timed_out",
+    }
+}
+
+pub fn render(execution: &plane::Execution) -> Execution {
+    let run = &execution.run;
+    let error = run.error.as_ref();
+    // `estate` describes the detail of a database's error: version, code, position.
+    let detail = error.and_then(|error| error.detail.as_deref());
+    let detail: Option<serde_json::Value> = detail.and_then(|text| serde_json::from_str(text).ok());
+    let member = |name: &str| detail.as_ref().and_then(|detail| detail.get(name));
+    let database_code = member("code").and_then(serde_json::Value::as_str).map(str::to_owned);
+    Execution {
+        id: run.uuid.to_string(),
+        kind: KIND,
+        attributes: ExecutionAttributes {
+            execution_id: run.uuid.to_string(),
+            execution_type: kind_word(run.kind),
+            execution_status: status_word(run.state),
+            result_columns: execution.columns,
+            result_rows: execution.rows,
+            result_size: execution.bytes,
+            created_at: Time(run.submitted_at),
+            updated_at: Time(run.updated_at),
+            started_at: run.started_at.map(Time),
+            completed_at: run.finished_at.map(Time),
+            error_message: error.map(|error| error.message.clone()),
+            error_code: database_code.or_else(|| error.map(|error| error.code.clone())),
+            error_position: member("position").and_then(serde_json::Value::as_u64),
+        },
+    }
+}
+
+/// The request to run a statement.
+#[derive(Debug)]
+pub struct RunRequest {
+    pub sql: String,
+    pub inputs: InputParameters,
+}
+
+pub fn read(body: &[u8]) -> Result<Checked<RunRequest>> {
+    let digits = Digits::of(body);
+    plain(body, false, |fields| {
+        let sql = fields.required("sql_query", |field| field.text(0..=usize::MAX));
+        let r_query = fields.optional("r_query", |field| field.text(0..=usize::MAX));
+        if r_query.value().is_some_and(|script| !script.trim().is_empty()) {
+            let message = "cannot be run: this server has no R. Leave it out, or write it in SQL";
+            fields.fault("r_query", "not_available", message);
+        }
+        RunRequest { sql, inputs: parameters::member(fields, &digits) }
+    })
+}
+
+/// The plane's fields as pointers into the body of Run Execution.
+pub fn point(error: Error, inputs: &InputParameters) -> Error {
+    let error = parameters::point(error, inputs);
+    let faults = error.faults.into_iter().map(|fault| match fault.field.as_str() {
+        "sql" | "sql_query" => Fault { field: "/sql_query".to_owned(), ..fault },
+        _ => about_the_datasource(fault),
+    });
+    Error { faults: faults.collect(), ..error }
+}
+
+/// The same for a report, whose SQL is not in the body.
+pub fn point_report(error: Error, inputs: &InputParameters) -> Error {
+    let error = parameters::point(error, inputs);
+    let faults = error.faults.into_iter().map(|fault| match fault.field.as_str() {
+        "sql" | "sql_query" | "query" => {
+            Fault { field: String::new(), message: format!("the report's query {}", fault.message), ..fault }
+        }
+        _ => about_the_datasource(fault),
+    });
+    Error { faults: faults.collect(), ..error }
+}
+
+/// The datasource is named by the address or by another resource, not by the body.
+pub fn about_the_datasource(fault: Fault) -> Fault {
+    if fault.field != "datasource" {
+        return fault;
+    }
+    Fault { field: String::new(), message: format!("the datasource {}", fault.message), ..fault }
+}
+
+/// Where to fetch the data of an execution, and with what.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DataAccess {
+    pub data_key: String,
+    pub data_access_token: String,
+    /// Unix seconds: when the query was run.
+    #[schema(example = 1712233090)]
+    pub data_timestamp: i64,
+}
+
+/// What Run Execution takes, for the catalog.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RunExecution {
+    #[schema(example = "select count(*) from orders")]
+    sql_query: String,
+    /// Refused unless empty: there is no R on this server.
+    #[schema(required = false)]
+    r_query: String,
+    #[schema(required = false)]
+    parameters: parameters::InputParametersBody,
+}
+
+/// What Run Report and Get Drop-Down Filter Options take, for the catalog.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Parameters {
+    #[schema(required = false)]
+    parameters: parameters::InputParametersBody,
+}

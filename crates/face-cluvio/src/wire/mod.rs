@@ -1,0 +1,132 @@
+//! The shapes of the wire: members in the order of the reference, and the conversions from and to the plane's values.
+//!
+//! What must not enter: a use case.
+
+pub mod agents;
+pub mod dashboards;
+pub mod datasources;
+mod document;
+pub mod executions;
+pub mod filters;
+pub mod organization;
+pub mod parameters;
+pub mod reports;
+pub mod schema;
+pub mod snippets;
+pub mod users;
+
+pub use document::Document;
+use jiff::Timestamp;
+use landreeve_core::hashid::HashIds;
+use serde::{Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+/// A related resource, as `include` asked for it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Included {
+    Datasource(Box<datasources::Datasource>),
+    DatasourceAgent(Box<agents::DatasourceAgent>),
+    Report(Box<reports::Report>),
+    Filter(Box<filters::Filter>),
+    SqlSnippet(Box<snippets::SqlSnippet>),
+    User(Box<users::User>),
+    UserGroup(Box<users::UserGroup>),
+}
+
+/// A resource's identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Link {
+    #[schema(example = "8qxn-y9ex-65vd")]
+    pub id: String,
+    #[serde(rename = "type")]
+    #[schema(example = "datasources")]
+    pub kind: &'static str,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ToMany {
+    pub data: Vec<Link>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ToOne {
+    pub data: Option<Link>,
+}
+
+impl ToOne {
+    pub fn to(ids: &HashIds, kind: &'static str, id: Option<i64>) -> ToOne {
+        ToOne { data: id.map(|id| Link { id: ids.encode_grouped(id), kind }) }
+    }
+}
+
+impl ToMany {
+    pub fn to(ids: &HashIds, kind: &'static str, list: impl IntoIterator<Item = i64>) -> ToMany {
+        ToMany { data: list.into_iter().map(|id| Link { id: ids.encode_grouped(id), kind }).collect() }
+    }
+}
+
+/// RFC 3339 in UTC, in whole seconds: `2019-08-24T14:15:22Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time(pub Timestamp);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.0}", self.0))
+    }
+}
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .examples([serde_json::json!("2019-08-24T14:15:22Z")])
+            .build()
+            .into()
+    }
+}
+
+impl ToSchema for Time {}
+
+/// Any JSON, written as it stands.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Verbatim(pub Box<serde_json::value::RawValue>);
+
+impl PartialSchema for Verbatim {
+    fn schema() -> RefOr<Schema> {
+        Object::builder().schema_type(utoipa::openapi::schema::SchemaType::AnyValue).build().into()
+    }
+}
+
+impl ToSchema for Verbatim {}
+
+impl Verbatim {
+    pub fn text(text: &str) -> Verbatim {
+        Verbatim(serde_json::value::to_raw_value(text).unwrap_or_else(|_| null()))
+    }
+
+    /// Text that is JSON as it is, any other text as a JSON string.
+    pub fn of(text: &str) -> Verbatim {
+        let raw = serde_json::value::RawValue::from_string(text.to_owned());
+        raw.map_or_else(|_| Verbatim::text(text), Verbatim)
+    }
+}
+
+fn null() -> Box<serde_json::value::RawValue> {
+    serde_json::value::RawValue::NULL.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_whole_seconds_and_a_z() {
+        let time = Time("2019-08-24T14:15:22.987654Z".parse().unwrap());
+        assert_eq!(serde_json::to_string(&time).unwrap(), "\"2019-08-24T14:15:22Z\"");
+    }
+}

@@ -1,0 +1,53 @@
+//! The organization's settings: plain JSON.
+
+use landreeve_core::Result;
+use landreeve_estate::ops::Settings;
+use landreeve_http::body::Given;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::input::{Checked, plain_change};
+
+/// The settings that the dialect shows, by the estate's own names.
+const MEMBERS: [&str; 3] = ["time_zone", "week_start", "csv_separator"];
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Organization {
+    #[schema(example = "Europe/Berlin")]
+    pub time_zone: String,
+    /// `monday` or `sunday`.
+    #[schema(example = "monday")]
+    pub week_start: &'static str,
+    /// `comma`, `semicolon` or `tab`.
+    #[schema(example = "comma")]
+    pub csv_separator: &'static str,
+}
+
+pub fn render(settings: &Settings) -> Organization {
+    Organization {
+        time_zone: settings.time_zone.clone(),
+        week_start: settings.week_start.as_str(),
+        csv_separator: settings.csv_separator.as_str(),
+    }
+}
+
+/// Named settings with their new values; null gives back the default.
+pub fn read(body: &[u8]) -> Result<Checked<Vec<(String, String)>>> {
+    let defaults = Settings::default();
+    plain_change(body, |fields| {
+        let mut changes = Vec::new();
+        for name in MEMBERS {
+            match fields.optional(name, |field| field.text(0..=255)) {
+                Given::Absent => {}
+                Given::Null => changes.extend(defaults.get(name).map(|value| (name.to_owned(), value))),
+                Given::Value(value) => changes.push((name.to_owned(), value)),
+            }
+        }
+        changes
+    })
+}
+
+/// Every fault that the estate would find in the changes.
+pub fn check(changes: &[(String, String)]) -> Result<()> {
+    Settings::default().change(changes)
+}

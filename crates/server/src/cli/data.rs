@@ -1,0 +1,271 @@
+//! `landreeve datasource …` and `landreeve query`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+use futures_util::StreamExt as _;
+use landreeve_analytics::executions::{self, Data, Wanted};
+use landreeve_analytics::lang::InputParameters;
+use landreeve_core::RunState;
+use landreeve_core::datasource::DatabaseType;
+use landreeve_core::ids::{DatasourceId, RunId};
+use landreeve_core::source::ResultFormat;
+use landreeve_estate::ops::runs::RunRef;
+use landreeve_estate::ops::{Datasource, DatasourceDetails, datasources};
+use serde_json::{Value, json};
+
+use super::{Place, Session, read_password, runs};
+use crate::control::{self, Ask};
+use crate::output::{self, Format};
+use crate::{Usage, open};
+
+#[derive(Debug, Subcommand)]
+pub enum DatasourceCommand {
+    Add(Add),
+    List {
+        #[command(flatten)]
+        place: Place,
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// Connect and say what is wrong, if anything is.
+    Test {
+        #[command(flatten)]
+        place: Place,
+        /// Its name or id.
+        datasource: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Add {
+    #[command(flatten)]
+    place: Place,
+    name: String,
+    /// postgres, mysql, mariadb, sqlite, redshift, cratedb.
+    #[arg(long = "type", value_name = "TYPE")]
+    database_type: String,
+    #[arg(long)]
+    host: Option<String>,
+    #[arg(long)]
+    port: Option<u16>,
+    #[arg(long)]
+    username: Option<String>,
+    /// Read the password from standard input.
+    #[arg(long)]
+    password_stdin: bool,
+    /// The database's name, or the path of a SQLite file.
+    #[arg(long = "db", value_name = "NAME")]
+    name_of_database: Option<String>,
+    /// The zone of times without one.
+    #[arg(long, default_value = "UTC")]
+    time_zone: String,
+    #[arg(long)]
+    require_ssl: bool,
+    #[arg(long)]
+    verify_ssl: bool,
+}
+
+pub async fn datasource(command: DatasourceCommand) -> anyhow::Result<()> {
+    match command {
+        DatasourceCommand::Add(args) => add(args).await,
+        DatasourceCommand::List { place, format } => list(&place, format).await,
+        DatasourceCommand::Test { place, datasource } => {
+            let session = Session::open(&place).await?;
+            let found = find(&session, &datasource).await?;
+            let tested = datasources::datasource_test(&session.opened.estate, &session.ctx, found.id).await;
+            session.close().await;
+            match tested? {
+                Ok(info) => {
+                    output::say(&format!("ok: {}", info.version));
+                    Ok(())
+                }
+                Err(message) => anyhow::bail!(message),
+            }
+        }
+    }
+}
+
+async fn add(args: Add) -> anyhow::Result<()> {
+    let database_type = DatabaseType::parse(&args.database_type)
+        .ok_or_else(|| Usage(format!("--type: {:?} is no type of database", args.database_type)))?;
+    let password = if args.password_stdin { Some(read_password()?) } else { None };
+    let database = match (&args.name_of_database, database_type) {
+        // Relative to where the command runs, not to the server's folders.
+        (Some(path), DatabaseType::Sqlite) => {
+            let found = std::fs::canonicalize(path).with_context(|| format!("the SQLite file {path:?}"))?;
+            Some(found.to_string_lossy().into_owned())
+        }
+        (name, _) => name.clone(),
+    };
+    let details = DatasourceDetails {
+        name: args.name,
+        database_type,
+        host: args.host,
+        port: args.port,
+        username: args.username,
+        password,
+        database,
+        data_time_zone: Some(args.time_zone),
+        require_tls: args.require_ssl,
+        verify_tls: args.verify_ssl,
+        ..DatasourceDetails::default()
+    };
+    let session = Session::open(&args.place).await?;
+    let made = datasources::datasource_create(&session.opened.estate, &session.ctx, details, Vec::new()).await;
+    let shown = made.map(|made| session.opened.estate.hash_ids().encode_grouped(made.id.0));
+    session.changed().await?;
+    output::say(&shown?);
+    Ok(())
+}
+
+async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
+    let session = Session::open(place).await?;
+    let all = datasources::datasource_list(&session.opened.estate, &session.ctx).await?;
+    let ids = session.opened.estate.hash_ids().clone();
+    session.close().await;
+    let rows = all.into_iter().map(|seen| {
+        let datasource = &seen.datasource;
+        vec![
+            json!(ids.encode_grouped(datasource.id.0)),
+            json!(datasource.details.name),
+            json!(datasource.details.database_type.as_str()),
+            json!(datasource.details.host),
+            json!(datasource.details.database),
+            json!(datasource.details.enabled),
+            json!(datasource.schema_updated_at.map(|at| at.to_string())),
+        ]
+    });
+    output::listing(format, &["id", "name", "type", "host", "database", "enabled", "schema_read"], rows.collect());
+    Ok(())
+}
+
+/// By name, or by the id that listings and the API show.
+async fn find(session: &Session, wanted: &str) -> anyhow::Result<Datasource> {
+    let all = datasources::datasource_list(&session.opened.estate, &session.ctx).await?;
+    let id = session.opened.estate.hash_ids().decode_grouped(wanted).map(DatasourceId);
+    let found: Vec<_> = all
+        .iter()
+        .filter(|seen| Some(seen.datasource.id) == id || seen.datasource.details.name == wanted)
+        .collect();
+    match found.as_slice() {
+        [one] => Ok(Datasource::clone(&one.datasource)),
+        [] => anyhow::bail!("there is no datasource {wanted:?}; `landreeve datasource list` shows them"),
+        many => anyhow::bail!("{} datasources are called {wanted:?}; use the id", many.len()),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum QueryFormat {
+    Table,
+    Csv,
+    Json,
+    Parquet,
+}
+
+#[derive(Debug, Args)]
+pub struct QueryArgs {
+    #[command(flatten)]
+    place: Place,
+    /// One statement that reads.
+    sql: String,
+    /// The datasource's name or id; the sample when it is not given.
+    #[arg(long, short, default_value = "Cluvio Sample Data")]
+    datasource: String,
+    #[arg(long, value_enum, default_value = "table")]
+    format: QueryFormat,
+    /// Write to a file instead of standard output.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub async fn query(args: QueryArgs) -> anyhow::Result<()> {
+    if args.format == QueryFormat::Parquet && args.output.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        return Err(Usage("Parquet is no text: write it to a file with --output".to_owned()).into());
+    }
+    let control = control::connect(&args.place.data_dir).await;
+    let workers = if control.is_some() { 0 } else { 2 };
+    let opened = open::open(&args.place, Some(workers)).await?;
+    let session = Session { ctx: landreeve_estate::ops::sign_in::operator(&opened.estate), opened };
+    let done = execute(&session, control, &args).await;
+    session.opened.close(Duration::from_secs(1)).await;
+    done
+}
+
+async fn execute(session: &Session, control: Option<control::Control>, args: &QueryArgs) -> anyhow::Result<()> {
+    let datasource = find(session, &args.datasource).await?;
+    let ended = match control {
+        Some(control) => {
+            let ask = Ask::Query { datasource: datasource.id.0, sql: args.sql.clone() };
+            runs::follow(control, &ask, false).await?.context("the server gave no run")?
+        }
+        None => {
+            session.opened.start_runs().await?;
+            let plane = &session.opened.analytics;
+            let inputs = InputParameters::default();
+            let run = executions::execution_run(plane, &session.ctx, datasource.id, &args.sql, &inputs).await?;
+            runs::watch(&session.opened.estate, &session.ctx, run.run).await?
+        }
+    };
+    if ended.state != RunState::Succeeded {
+        anyhow::bail!(ended.error.unwrap_or_else(|| format!("the query ended {}", ended.state.as_str())));
+    }
+    print(session, RunRef::Id(RunId(ended.id)), args).await
+}
+
+/// How many rows a table is made of: it must be aligned as a whole.
+const TABLE_ROWS: usize = 1_000;
+
+async fn print(session: &Session, which: RunRef, args: &QueryArgs) -> anyhow::Result<()> {
+    let plane = &session.opened.analytics;
+    let grant = executions::execution_data(plane, &session.ctx, which).await?.context("the query has no data")?;
+    let Data::Rows { kept, facts } = executions::data_open(plane, &grant.key).await? else {
+        anyhow::bail!("the query gave something else than rows");
+    };
+    let format = match args.format {
+        QueryFormat::Table | QueryFormat::Json => ResultFormat::Json,
+        QueryFormat::Csv => ResultFormat::Csv,
+        QueryFormat::Parquet => ResultFormat::Parquet,
+    };
+    if args.format == QueryFormat::Table {
+        anyhow::ensure!(
+            facts.rows <= TABLE_ROWS as u64,
+            "{} rows are too many for a table (at most {TABLE_ROWS}); add LIMIT, or use --format csv, json or parquet",
+            facts.rows
+        );
+    }
+    let wanted = Wanted { format, integers_as_strings: false };
+    let mut stream = executions::rows_encode(plane, kept, &facts, wanted).await?;
+    let mut whole = Vec::new();
+    let mut file = args.output.as_ref().map(std::fs::File::create).transpose()?;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk?;
+        match (&mut file, args.format) {
+            (_, QueryFormat::Table) => whole.extend_from_slice(&chunk),
+            (Some(file), _) => file.write_all(&chunk)?,
+            (None, _) => output::bytes(&chunk)?,
+        }
+    }
+    if args.format == QueryFormat::Table {
+        table(&whole)?;
+    }
+    Ok(())
+}
+
+fn table(json: &[u8]) -> anyhow::Result<()> {
+    let document: Value = serde_json::from_slice(json)?;
+    let columns = document["columns"].as_array().cloned().unwrap_or_default();
+    let names: Vec<&str> = columns.iter().filter_map(|column| column["name"].as_str()).collect();
+    let rows = document["rows"].as_array().cloned().unwrap_or_default();
+    let count = rows.len();
+    let rows = rows.into_iter().filter_map(|row| match row {
+        Value::Array(values) => Some(values),
+        _ => None,
+    });
+    output::listing(Format::Table, &names, rows.collect());
+    output::tell(&format!("({count} {})", if count == 1 { "row" } else { "rows" }));
+    Ok(())
+}

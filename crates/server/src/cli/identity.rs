@@ -1,0 +1,295 @@
+//! `landreeve user …`, `group …` and `ou …`.
+
+use clap::{Args, Subcommand};
+use landreeve_core::ids::{GroupId, OuId, UserId};
+use landreeve_core::Page;
+use landreeve_estate::ops::users::{self, NewUser};
+use landreeve_estate::ops::{NewGrant, Subject, UserChange, groups, ous};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Place, Session, read_password};
+use crate::Usage;
+use crate::output::{self, Format};
+use crate::serve::initial_password_file;
+
+#[derive(Debug, Args)]
+pub struct Listing {
+    #[command(flatten)]
+    place: Place,
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Named {
+    #[command(flatten)]
+    place: Place,
+    name: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    Create(CreateUser),
+    List(Listing),
+    Enable(Named),
+    Disable(Named),
+    Delete(Named),
+    /// Set a password, read from standard input.
+    Password(Named),
+    /// Give a user a role, in a unit and everything below it.
+    Grant(GrantRole),
+    /// The roles there are.
+    Roles(Listing),
+}
+
+#[derive(Debug, Args)]
+pub struct CreateUser {
+    #[command(flatten)]
+    place: Place,
+    /// The name to sign in with.
+    name: String,
+    /// Read the password from standard input; without it the user cannot sign in yet.
+    #[arg(long)]
+    password_stdin: bool,
+    #[arg(long, default_value = "")]
+    email: String,
+    #[arg(long, default_value = "")]
+    full_name: String,
+    /// A role, by name (`user roles` lists them).
+    #[arg(long)]
+    role: Option<String>,
+    /// The unit in which the role holds; the root when it is not given.
+    #[arg(long, value_name = "UUID")]
+    ou: Option<Uuid>,
+}
+
+#[derive(Debug, Args)]
+pub struct GrantRole {
+    #[command(flatten)]
+    place: Place,
+    name: String,
+    #[arg(long)]
+    role: String,
+    #[arg(long, value_name = "UUID")]
+    ou: Option<Uuid>,
+}
+
+async fn role_grant(session: &Session, role: &str, ou: Option<Uuid>) -> anyhow::Result<NewGrant> {
+    let estate = &session.opened.estate;
+    let roles = users::role_list(estate, &session.ctx).await?;
+    let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
+    let found = roles
+        .iter()
+        .find(|known| known.name.eq_ignore_ascii_case(role))
+        .ok_or_else(|| Usage(format!("there is no role {role:?}; there are {}", names.join(", "))))?;
+    let ou = match ou {
+        Some(uuid) => ous::ou_get(estate, &session.ctx, uuid).await?.id,
+        None => OuId::ROOT,
+    };
+    Ok(NewGrant::Role(found.id, ou))
+}
+
+pub async fn user(command: UserCommand) -> anyhow::Result<()> {
+    match command {
+        UserCommand::Create(args) => create_user(args).await,
+        UserCommand::List(listing) => list_users(&listing).await,
+        UserCommand::Enable(named) => set_enabled(&named, true).await,
+        UserCommand::Disable(named) => set_enabled(&named, false).await,
+        UserCommand::Delete(named) => {
+            let session = Session::open(&named.place).await?;
+            let id = find(&session, &named.name).await?;
+            users::user_delete(&session.opened.estate, &session.ctx, id).await?;
+            session.changed().await
+        }
+        UserCommand::Password(named) => {
+            let password = read_password()?;
+            let session = Session::open(&named.place).await?;
+            let id = find(&session, &named.name).await?;
+            users::password_set(&session.opened.estate, &session.ctx, id, password).await?;
+            if named.name == "admin" {
+                let _ = std::fs::remove_file(initial_password_file(&named.place.data_dir));
+            }
+            session.changed().await
+        }
+        UserCommand::Grant(args) => {
+            let session = Session::open(&args.place).await?;
+            let id = find(&session, &args.name).await?;
+            let grant = role_grant(&session, &args.role, args.ou).await?;
+            users::grant(&session.opened.estate, &session.ctx, Subject::User(id), vec![grant]).await?;
+            session.changed().await
+        }
+        UserCommand::Roles(listing) => {
+            let session = Session::open(&listing.place).await?;
+            let roles = users::role_list(&session.opened.estate, &session.ctx).await?;
+            session.close().await;
+            let rows = roles.into_iter().map(|role| vec![json!(role.name), json!(role.description), json!(role.uuid.to_string())]);
+            output::listing(listing.format, &["name", "description", "uuid"], rows.collect());
+            Ok(())
+        }
+    }
+}
+
+async fn find(session: &Session, name: &str) -> anyhow::Result<UserId> {
+    Ok(users::user_by_name(&session.opened.estate, &session.ctx, name).await?.id)
+}
+
+async fn create_user(args: CreateUser) -> anyhow::Result<()> {
+    let password = if args.password_stdin { Some(read_password()?) } else { None };
+    let session = Session::open(&args.place).await?;
+    let grants = match &args.role {
+        Some(role) => vec![role_grant(&session, role, args.ou).await?],
+        None => Vec::new(),
+    };
+    let new = NewUser { name: args.name, email: args.email, full_name: args.full_name, password, grants };
+    let user = users::user_create(&session.opened.estate, &session.ctx, new).await?;
+    session.changed().await?;
+    output::say(&user.id.to_string());
+    Ok(())
+}
+
+async fn set_enabled(named: &Named, enabled: bool) -> anyhow::Result<()> {
+    let session = Session::open(&named.place).await?;
+    let id = find(&session, &named.name).await?;
+    let change = UserChange { enabled: Some(enabled), ..UserChange::default() };
+    users::user_update(&session.opened.estate, &session.ctx, id, change).await?;
+    session.changed().await
+}
+
+async fn list_users(listing: &Listing) -> anyhow::Result<()> {
+    let session = Session::open(&listing.place).await?;
+    let mut rows = Vec::new();
+    let mut page = Page::first(Page::MAX_LIMIT);
+    loop {
+        let part = users::user_list(&session.opened.estate, &session.ctx, page).await?;
+        let more = part.has_more();
+        page.offset += part.items.len() as u64;
+        rows.extend(part.items.into_iter().map(|user| {
+            vec![
+                json!(user.id.0),
+                json!(user.name),
+                json!(user.full_name()),
+                json!(user.email),
+                json!(user.enabled),
+                json!(user.last_activity_at.map(|at| at.to_string())),
+            ]
+        }));
+        if !more {
+            break;
+        }
+    }
+    session.close().await;
+    output::listing(listing.format, &["id", "name", "full_name", "email", "enabled", "last_activity"], rows);
+    Ok(())
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    Create {
+        #[command(flatten)]
+        place: Place,
+        name: String,
+        #[arg(long, default_value = "")]
+        description: String,
+        /// A role that its members have at the root.
+        #[arg(long)]
+        role: Option<String>,
+    },
+    List(Listing),
+    /// Add a user to a group.
+    Add(Member),
+    /// Take a user out of a group.
+    Remove(Member),
+    Delete(Named),
+}
+
+#[derive(Debug, Args)]
+pub struct Member {
+    #[command(flatten)]
+    place: Place,
+    group: String,
+    user: String,
+}
+
+pub async fn group(command: GroupCommand) -> anyhow::Result<()> {
+    match command {
+        GroupCommand::Create { place, name, description, role } => {
+            let session = Session::open(&place).await?;
+            let grants = match role {
+                Some(role) => vec![role_grant(&session, &role, None).await?],
+                None => Vec::new(),
+            };
+            let group = groups::group_create(&session.opened.estate, &session.ctx, name, description, grants).await?;
+            session.changed().await?;
+            output::say(&group.id.to_string());
+            Ok(())
+        }
+        GroupCommand::List(listing) => {
+            let session = Session::open(&listing.place).await?;
+            let all = groups::group_list(&session.opened.estate, &session.ctx).await?;
+            session.close().await;
+            let rows = all.into_iter().map(|group| {
+                vec![json!(group.id.0), json!(group.name), json!(group.description), json!(group.members.len())]
+            });
+            output::listing(listing.format, &["id", "name", "description", "members"], rows.collect());
+            Ok(())
+        }
+        GroupCommand::Add(member) => set_member(&member, true).await,
+        GroupCommand::Remove(member) => set_member(&member, false).await,
+        GroupCommand::Delete(named) => {
+            let session = Session::open(&named.place).await?;
+            let id = find_group(&session, &named.name).await?;
+            groups::group_delete(&session.opened.estate, &session.ctx, id).await?;
+            session.changed().await
+        }
+    }
+}
+
+async fn find_group(session: &Session, name: &str) -> anyhow::Result<GroupId> {
+    let all = groups::group_list(&session.opened.estate, &session.ctx).await?;
+    let found = all.into_iter().find(|group| group.name == name);
+    found.map(|group| group.id).ok_or_else(|| landreeve_core::Error::not_found("group").into())
+}
+
+async fn set_member(member: &Member, inside: bool) -> anyhow::Result<()> {
+    let session = Session::open(&member.place).await?;
+    let group = find_group(&session, &member.group).await?;
+    let user = find(&session, &member.user).await?;
+    groups::member_set(&session.opened.estate, &session.ctx, group, user, inside).await?;
+    session.changed().await
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OuCommand {
+    Create {
+        #[command(flatten)]
+        place: Place,
+        name: String,
+        #[arg(long, default_value = "")]
+        description: String,
+        /// The unit above; the root when it is not given.
+        #[arg(long, value_name = "UUID")]
+        parent: Option<Uuid>,
+    },
+    List(Listing),
+}
+
+pub async fn ou(command: OuCommand) -> anyhow::Result<()> {
+    match command {
+        OuCommand::Create { place, name, description, parent } => {
+            let session = Session::open(&place).await?;
+            let ou = ous::ou_create(&session.opened.estate, &session.ctx, parent, name, description).await?;
+            session.changed().await?;
+            output::say(&ou.uuid.to_string());
+            Ok(())
+        }
+        OuCommand::List(listing) => {
+            let session = Session::open(&listing.place).await?;
+            let all = ous::ou_list(&session.opened.estate, &session.ctx).await?;
+            session.close().await;
+            let rows = all.into_iter().map(|ou| vec![json!(ou.uuid.to_string()), json!(ou.name), json!(ou.path), json!(ou.description)]);
+            output::listing(listing.format, &["uuid", "name", "path", "description"], rows.collect());
+            Ok(())
+        }
+    }
+}

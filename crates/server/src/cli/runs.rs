@@ -1,0 +1,226 @@
+//! `landreeve run …`. A command that submits or cancels goes to the server on this data directory, if there is one;
+//! else this process is a node of its own, and Ctrl-C cancels the run.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use landreeve_core::ids::RunId;
+use landreeve_core::{Page, RunState};
+use landreeve_estate::ops::runs::{self, RunRef};
+use landreeve_estate::ops::{Run, RunFilter};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Place, Session};
+use crate::control::{self, Answer, Ask, Control};
+use crate::output::{self, Format};
+
+#[derive(Debug, Subcommand)]
+pub enum RunCommand {
+    List {
+        #[command(flatten)]
+        place: Place,
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+        /// How many, newest first.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    Show {
+        #[command(flatten)]
+        place: Place,
+        /// The run's number or UUID.
+        run: String,
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    Cancel {
+        #[command(flatten)]
+        place: Place,
+        /// The run's number or UUID.
+        run: String,
+    },
+    /// A run that waits and reports progress: proves that runs work.
+    Probe(Probe),
+}
+
+#[derive(Debug, Args)]
+pub struct Probe {
+    #[command(flatten)]
+    place: Place,
+    /// How long it waits, 0 to 3600.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Have it fail at the end.
+    #[arg(long)]
+    fail: bool,
+    /// Print the run's number and do not wait. Needs a running server.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+pub async fn run(command: RunCommand) -> anyhow::Result<()> {
+    match command {
+        RunCommand::List { place, format, limit } => {
+            let session = Session::open(&place).await?;
+            let filter = RunFilter::default();
+            let page = runs::run_list(&session.opened.estate, &session.ctx, &filter, Page::first(limit)).await?;
+            session.close().await;
+            output::listing(format, &COLUMNS, page.items.iter().map(row).collect());
+            Ok(())
+        }
+        RunCommand::Show { place, run, format } => {
+            let session = Session::open(&place).await?;
+            let found = runs::run_get(&session.opened.estate, &session.ctx, reference(&run)?, &[]).await;
+            session.close().await;
+            output::listing(format, &COLUMNS, vec![row(&found?)]);
+            Ok(())
+        }
+        RunCommand::Cancel { place, run } => cancel(&place, &run).await,
+        RunCommand::Probe(args) => probe(args).await,
+    }
+}
+
+const COLUMNS: [&str; 10] =
+    ["id", "uuid", "kind", "state", "progress", "by", "submitted", "started", "finished", "error"];
+
+fn row(run: &Run) -> Vec<serde_json::Value> {
+    let time = |at: Option<jiff::Timestamp>| json!(at.map(|at| at.to_string()));
+    vec![
+        json!(run.id.0),
+        json!(run.uuid.to_string()),
+        json!(run.kind.as_str()),
+        json!(run.state.as_str()),
+        json!(run.progress),
+        json!(run.actor_name),
+        time(Some(run.submitted_at)),
+        time(run.started_at),
+        time(run.finished_at),
+        json!(run.error.as_ref().map(|error| error.message.clone())),
+    ]
+}
+
+fn reference(text: &str) -> Result<RunRef, crate::Usage> {
+    if let Ok(id) = text.parse() {
+        return Ok(RunRef::Id(RunId(id)));
+    }
+    text.parse::<Uuid>().map(RunRef::Uuid).map_err(|_| crate::Usage(format!("{text:?} is no run's number or UUID")))
+}
+
+async fn cancel(place: &Place, run: &str) -> anyhow::Result<()> {
+    let session = Session::open(place).await?;
+    let (estate, ctx) = (&session.opened.estate, &session.ctx);
+    let which = reference(run)?;
+    let found = runs::run_get(estate, ctx, which, &[]).await?;
+    let ended = match control::connect(&place.data_dir).await {
+        Some(mut control) => control.ask(&Ask::Cancel { run: found.id.0 }).await.map(drop),
+        None => runs::run_cancel(estate, ctx, which, &[]).await.map(drop).map_err(Into::into),
+    };
+    session.close().await;
+    ended
+}
+
+async fn probe(args: Probe) -> anyhow::Result<()> {
+    let wait = Duration::try_from_secs_f64(args.seconds)
+        .map_err(|_| crate::Usage("--seconds must be from 0 to 3600".to_owned()))?;
+    if let Some(control) = control::connect(&args.place.data_dir).await {
+        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        return follow(control, &Ask::Probe { millis, fail: args.fail }, args.no_wait).await.map(drop);
+    }
+    anyhow::ensure!(!args.no_wait, "--no-wait needs a server that runs on this data directory");
+    let opened = crate::open::open(&args.place, Some(2)).await?;
+    opened.start_runs().await?;
+    let ctx = landreeve_estate::ops::sign_in::operator(&opened.estate);
+    let run = runs::probe_submit(&opened.estate, &ctx, wait, args.fail).await?;
+    let ended = watch(&opened.estate, &ctx, run).await;
+    opened.close(Duration::from_secs(1)).await;
+    report(&ended?)
+}
+
+/// What a run came to, in a word and a sentence.
+pub(super) struct Ended {
+    pub id: i64,
+    pub state: RunState,
+    pub error: Option<String>,
+}
+
+fn report(ended: &Ended) -> anyhow::Result<()> {
+    if ended.state == RunState::Succeeded {
+        output::say(&format!("run {} succeeded", ended.id));
+        return Ok(());
+    }
+    let why = ended.error.as_deref().unwrap_or("no reason was given");
+    anyhow::bail!("run {} ended {}: {why}", ended.id, ended.state.as_str())
+}
+
+fn bar() -> ProgressBar {
+    if !output::is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(100);
+    let style = ProgressStyle::with_template("{bar:30} {pos:>3} % {elapsed} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// Waits for a run of this process; Ctrl-C cancels it.
+pub(super) async fn watch(
+    estate: &landreeve_estate::Estate,
+    ctx: &landreeve_core::OpCtx,
+    run: Run,
+) -> anyhow::Result<Ended> {
+    let (bar, which) = (bar(), RunRef::Id(run.id));
+    let mut asked = false;
+    let mut run = run;
+    while !run.state.is_final() {
+        tokio::select! {
+            waited = runs::run_wait(estate, ctx, which, &[], Duration::from_millis(500)) => {
+                run = waited?;
+                bar.set_position(u64::from(run.progress));
+                bar.set_message(run.progress_note.clone());
+            }
+            _ = tokio::signal::ctrl_c(), if !asked => {
+                asked = true;
+                runs::run_cancel(estate, ctx, which, &[]).await?;
+            }
+        }
+    }
+    bar.finish_and_clear();
+    Ok(Ended { id: run.id.0, state: run.state, error: run.error.map(|error| error.message) })
+}
+
+/// Submits through the server and waits there; Ctrl-C cancels it.
+pub(super) async fn follow(mut control: Control, ask: &Ask, no_wait: bool) -> anyhow::Result<Option<Ended>> {
+    let Answer::Run { id, mut state, mut error, .. } = control.ask(ask).await? else {
+        anyhow::bail!("the server answered something else than a run");
+    };
+    if no_wait {
+        output::say(&id.to_string());
+        return Ok(None);
+    }
+    let bar = bar();
+    let mut interrupted = Box::pin(tokio::signal::ctrl_c());
+    let mut asked = false;
+    loop {
+        let parsed = RunState::parse(&state).unwrap_or(RunState::Lost);
+        if parsed.is_final() {
+            bar.finish_and_clear();
+            let ended = Ended { id, state: parsed, error };
+            if matches!(ask, Ask::Probe { .. }) {
+                report(&ended)?;
+            }
+            return Ok(Some(ended));
+        }
+        if !asked && futures_util::poll!(&mut interrupted).is_ready() {
+            asked = true;
+            control.ask(&Ask::Cancel { run: id }).await?;
+        }
+        let answer = control.ask(&Ask::Wait { run: id, millis: 300 }).await?;
+        if let Answer::Run { state: now, progress, note, error: why, .. } = answer {
+            (state, error) = (now, why);
+            bar.set_position(u64::from(progress));
+            bar.set_message(note);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Configuration: defaults from `config.default.toml`, then the file, then the command line. This is the only place
+//! that reads the environment.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use figment::Figment;
+use figment::providers::{Format as _, Toml};
+use landreeve_core::Secret;
+use landreeve_estate::outbound::Network;
+use landreeve_http::Limits;
+use serde::Deserialize;
+
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub server: Server,
+    pub store: StoreSection,
+    #[serde(default)]
+    pub tls: Tls,
+    #[serde(default)]
+    pub listeners: BTreeMap<String, OwnListener>,
+    pub limits: LimitsSection,
+    pub secrets: Secrets,
+    pub blobs: BlobsSection,
+    pub outbound: OutboundSection,
+    pub sources: Sources,
+    pub runs: Runs,
+    pub analytics: AnalyticsSection,
+    pub faces: Faces,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Faces {
+    pub clover: Clover,
+    pub solution_manager: SolutionManager,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clover {
+    pub csrf: bool,
+    pub csrf_on_get: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SolutionManager {
+    pub later_states: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub listen: String,
+    pub plain_http: bool,
+    pub node_name: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSection {
+    pub database: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnListener {
+    pub listen: String,
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsSection {
+    pub connections: usize,
+    pub header_bytes: usize,
+    pub body_bytes: usize,
+    pub header_seconds: u64,
+    pub drain_seconds: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secrets {
+    pub key_file: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlobsSection {
+    pub url: String,
+    pub shared: bool,
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub access_key_id: Option<String>,
+    #[serde(default, deserialize_with = "secret")]
+    pub secret_access_key: Option<Secret>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboundSection {
+    pub deny: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sources {
+    pub sqlite_roots: Vec<PathBuf>,
+    pub ca_file: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runs {
+    pub workers: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnalyticsSection {
+    pub max_result_bytes: u64,
+    pub query_seconds: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub level: String,
+}
+
+fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.map(Secret::new))
+}
+
+/// The dialects that can have a listener of their own, by the last part of their base path.
+pub const OWN_LISTENERS: [&str; 6] = ["cluvio", "cluvio-data", "dx", "solution-manager", "clover", "clumio"];
+
+impl Config {
+    pub fn load(file: Option<&Path>) -> anyhow::Result<Config> {
+        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        if let Some(file) = file {
+            // figment takes a file that is not there for an empty one.
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("the configuration {} cannot be read", file.display()))?;
+            figment = figment.merge(Toml::string(&text));
+        }
+        let config: Config = figment.extract().context("the configuration is not valid")?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        for name in self.listeners.keys() {
+            let known = OWN_LISTENERS.contains(&name.as_str());
+            anyhow::ensure!(known, "[listeners.{name}]: there is no such dialect; there are {}", OWN_LISTENERS.join(", "));
+        }
+        anyhow::ensure!(
+            self.tls.certificate.is_some() == self.tls.key.is_some(),
+            "[tls] needs both certificate and key"
+        );
+        anyhow::ensure!(
+            self.limits.header_bytes >= Limits::MIN_HEADER_BYTES,
+            "[limits] header_bytes must be at least {}",
+            Limits::MIN_HEADER_BYTES
+        );
+        anyhow::ensure!((1..=10_000).contains(&self.runs.workers), "[runs] workers must be from 1 to 10000");
+        anyhow::ensure!(self.limits.connections > 0, "[limits] connections must be at least 1");
+        anyhow::ensure!(self.analytics.query_seconds > 0, "[analytics] query_seconds must be at least 1");
+        self.networks().map(drop)
+    }
+
+    pub fn networks(&self) -> anyhow::Result<Vec<Network>> {
+        self.outbound.deny.iter().map(|text| Network::parse(text).map_err(Into::into)).collect()
+    }
+
+    pub fn limits(&self) -> Limits {
+        let default = Limits::default();
+        Limits {
+            connections: self.limits.connections,
+            header_bytes: self.limits.header_bytes,
+            header_time: Duration::from_secs(self.limits.header_seconds),
+            drain_time: Duration::from_secs(self.limits.drain_seconds),
+            body: landreeve_http::BodyLimits { bytes: self.limits.body_bytes, ..default.body },
+            ..default
+        }
+    }
+}
+
+/// What the environment says. Read once, here.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    pub admin_password: Option<Secret>,
+    pub key_file: Option<PathBuf>,
+}
+
+impl Environment {
+    #[expect(clippy::disallowed_methods, reason = "the environment is read here and nowhere else")]
+    pub fn read() -> Environment {
+        let text = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+        Environment {
+            admin_password: text("LANDREEVE_ADMIN_PASSWORD").map(Secret::new),
+            key_file: text("LANDREEVE_KEY_FILE").map(PathBuf::from),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commented_defaults_are_the_defaults() {
+        let config = Config::load(None).unwrap();
+        assert_eq!(config.limits(), Limits::default());
+        assert_eq!(config.server.listen, "127.0.0.1:8700");
+    }
+
+    #[test]
+    fn unknown_names_and_bad_values_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("landreeve.toml");
+        for wrong in [
+            "[server]\nlisten_on = 'x'",
+            "[listeners.nobody]\nlisten = '127.0.0.1:1'",
+            "[outbound]\ndeny = ['nonsense']",
+            "[tls]\nkey = 'k.pem'",
+            "[runs]\nworkers = 0",
+            "not toml",
+        ] {
+            std::fs::write(&file, wrong).unwrap();
+            assert!(Config::load(Some(&file)).is_err(), "{wrong}");
+        }
+        assert!(Config::load(Some(&folder.path().join("missing.toml"))).is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! The control socket: how a command on this machine reaches the server that runs on its data directory. One JSON
+//! line asks, one JSON line answers. Whoever can open the socket (0600) is the operator.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use landreeve_analytics::executions;
+use landreeve_analytics::lang::InputParameters;
+use landreeve_core::ids::{DatasourceId, RunId};
+use landreeve_core::{Error, ErrorKind};
+use landreeve_estate::ops::runs::{self, RunRef};
+use landreeve_estate::ops::{self, Run};
+use landreeve_estate::store::Notice;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::open::Opened;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Ask {
+    /// Identity, grants or datasources were changed by a command.
+    Changed,
+    Probe { millis: u64, fail: bool },
+    Query { datasource: i64, sql: String },
+    Cancel { run: i64 },
+    Wait { run: i64, millis: u64 },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    Done,
+    Run { id: i64, state: String, progress: u8, note: String, error: Option<String> },
+    Failed { kind: String, message: String },
+}
+
+impl Answer {
+    fn run(run: &Run) -> Answer {
+        Answer::Run {
+            id: run.id.0,
+            state: run.state.as_str().to_owned(),
+            progress: run.progress,
+            note: run.progress_note.clone(),
+            error: run.error.as_ref().map(|error| error.message.clone()),
+        }
+    }
+}
+
+const LONGEST_LINE: u64 = 4 * 1_024 * 1_024;
+const ANSWER_TIME: Duration = Duration::from_secs(120);
+
+pub fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("control.sock")
+}
+
+/// Listens until stopped. The data directory's lock is held, so a socket that is there belongs to nobody.
+pub async fn serve(opened: &Opened, tasks: &TaskTracker, stop: CancellationToken) -> anyhow::Result<()> {
+    let path = path(&opened.data_dir);
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path)
+        .with_context(|| format!("the control socket {} cannot be opened", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let (estate, analytics, children) = (opened.estate.clone(), opened.analytics.clone(), tasks.clone());
+    tasks.spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else { continue };
+            let (analytics, stop) = (analytics.clone(), stop.clone());
+            children.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = converse(stream, analytics) => {}
+                }
+            });
+        }
+        drop(estate);
+        let _ = std::fs::remove_file(&path);
+    });
+    Ok(())
+}
+
+async fn converse(stream: UnixStream, analytics: landreeve_analytics::Analytics) {
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read.take(LONGEST_LINE)).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let answer = match serde_json::from_str(&line) {
+            Ok(ask) => obey(&analytics, ask).await.unwrap_or_else(|error| Answer::Failed {
+                kind: error.kind.as_str().to_owned(),
+                message: error.message,
+            }),
+            Err(error) => Answer::Failed { kind: "invalid".to_owned(), message: error.to_string() },
+        };
+        let Ok(mut text) = serde_json::to_string(&answer) else { return };
+        text.push('\n');
+        if write.write_all(text.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn obey(analytics: &landreeve_analytics::Analytics, ask: Ask) -> Result<Answer, Error> {
+    let estate = analytics.estate();
+    let ctx = ops::sign_in::operator(estate);
+    match ask {
+        Ask::Changed => {
+            for notice in [Notice::Authority, Notice::Outbox, Notice::Schedule, Notice::Queue] {
+                estate.store().notices().tell(notice);
+            }
+            Ok(Answer::Done)
+        }
+        Ask::Probe { millis, fail } => {
+            let run = runs::probe_submit(estate, &ctx, Duration::from_millis(millis), fail).await?;
+            Ok(Answer::run(&run))
+        }
+        Ask::Query { datasource, sql } => {
+            let inputs = InputParameters::default();
+            let run = executions::execution_run(analytics, &ctx, DatasourceId(datasource), &sql, &inputs).await?;
+            Ok(Answer::run(&run.run))
+        }
+        Ask::Cancel { run } => {
+            Ok(Answer::run(&runs::run_cancel(estate, &ctx, RunRef::Id(RunId(run)), &[]).await?))
+        }
+        Ask::Wait { run, millis } => {
+            let most = Duration::from_millis(millis.min(60_000));
+            Ok(Answer::run(&runs::run_wait(estate, &ctx, RunRef::Id(RunId(run)), &[], most).await?))
+        }
+    }
+}
+
+/// A connection to the server on this data directory.
+pub struct Control(BufReader<UnixStream>);
+
+/// `None`: no server listens.
+pub async fn connect(data_dir: &Path) -> Option<Control> {
+    UnixStream::connect(path(data_dir)).await.ok().map(|stream| Control(BufReader::new(stream)))
+}
+
+impl Control {
+    pub async fn ask(&mut self, ask: &Ask) -> anyhow::Result<Answer> {
+        let mut text = serde_json::to_string(ask)?;
+        text.push('\n');
+        let exchange = async {
+            self.0.get_mut().write_all(text.as_bytes()).await?;
+            let mut line = String::new();
+            self.0.read_line(&mut line).await?;
+            anyhow::Ok(line)
+        };
+        let line = tokio::time::timeout(ANSWER_TIME, exchange).await.context("the server did not answer")??;
+        let answer: Answer = serde_json::from_str(&line).context("the server's answer cannot be read")?;
+        match answer {
+            Answer::Failed { kind, message } => {
+                let kind = ErrorKind::parse(&kind).unwrap_or(ErrorKind::Internal);
+                Err(Error::new(kind, "server", message).into())
+            }
+            answer => Ok(answer),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The binary `landreeve`: command line, configuration, wiring and life cycle. What must not enter: a business rule;
+//! every command calls the use case that the faces call.
+
+mod cli;
+mod config;
+mod control;
+mod logs;
+mod open;
+mod output;
+mod quickstart;
+mod sample;
+mod serve;
+mod web;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// A failure that is the caller's own, such as a flag that makes no sense: exit status 2.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::complain(&format!("the runtime cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(cli::run(cli));
+    // Blocking tasks (a SQLite statement that does not listen) must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Usage>() => {
+            output::complain(&error.to_string());
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            output::complain(&describe(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The message, and every fault of the request on a line of its own.
+fn describe(error: &anyhow::Error) -> String {
+    let Some(known) = error.downcast_ref::<landreeve_core::Error>() else { return format!("{error:#}") };
+    match known.faults.as_slice() {
+        [] | [_] => known.message.clone(),
+        many => many.iter().fold(known.message.clone(), |text, fault| {
+            format!("{text}\n  {} {}", fault.field, fault.message)
+        }),
+    }
+}

@@ -1,0 +1,252 @@
+//! Opens the estate: data directory, key file, store, blobs, drivers, executors. The same for the server and for a
+//! command that works on the store itself.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use landreeve_analytics::executions::QueryExecutor;
+use landreeve_analytics::{Analytics, AnalyticsOptions, BuiltinSnippets};
+use landreeve_core::source::Drivers as _;
+use landreeve_core::{RunKind, SystemClock};
+use landreeve_drivers::{Codec, DriverOptions, DriverSet};
+use landreeve_estate::blobs::{Blobs, S3};
+use landreeve_estate::inventory::refresh::SchemaRefresh;
+use landreeve_estate::outbound::Outbound;
+use landreeve_estate::random::OsRandom;
+use landreeve_estate::runs::{Executor, Probe, Purge};
+use landreeve_estate::secrets::SealKey;
+use landreeve_estate::store::{Location, Migrations};
+use landreeve_estate::{Estate, EstateOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Place;
+use crate::config::{Config, Environment};
+use crate::output;
+use crate::sample::SampleMaker;
+
+/// Everything that is open.
+pub struct Opened {
+    pub estate: Estate,
+    pub analytics: Analytics,
+    pub drivers: Arc<DriverSet>,
+    pub config: Config,
+    pub data_dir: PathBuf,
+    pub key_file: PathBuf,
+}
+
+/// What `serve` leaves in the data directory, so that a command finds the store by `--data-dir` alone.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recorded {
+    /// Without the password.
+    database: String,
+}
+
+pub fn make_data_dir(path: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("the data directory {} cannot be made", path.display()))
+}
+
+/// Where the metadata lives: the command line, the configuration, what the server recorded, else a file.
+pub fn location(place: &Place, config: &Config, data_dir: &Path) -> anyhow::Result<Location> {
+    if let Some(database) = &place.database {
+        return Ok(Location::parse(database));
+    }
+    if !config.store.database.is_empty() {
+        return Ok(Location::parse(&config.store.database));
+    }
+    if let Ok(text) = fs::read_to_string(data_dir.join("estate.toml")) {
+        let recorded: Recorded = toml::from_str(&text).context("DATA-DIR/estate.toml is damaged")?;
+        return Ok(Location::parse(&recorded.database));
+    }
+    Ok(Location::Sqlite(data_dir.join("estate.db")))
+}
+
+/// Is there an estate already? One in PostgreSQL is asked by opening it.
+pub fn exists(place: &Place, config: &Config) -> anyhow::Result<bool> {
+    Ok(match location(place, config, &place.data_dir)? {
+        Location::Sqlite(path) => path.exists(),
+        Location::Postgres(_) => true,
+    })
+}
+
+/// Records the database's address, without its password.
+pub fn record_location(location: &Location, data_dir: &Path) -> anyhow::Result<()> {
+    let database = match location {
+        Location::Sqlite(path) => {
+            fs::canonicalize(path).unwrap_or_else(|_| path.clone()).to_string_lossy().into_owned()
+        }
+        Location::Postgres(url) => without_password(url),
+    };
+    let text = toml::to_string(&Recorded { database }).context("estate.toml")?;
+    fs::write(data_dir.join("estate.toml"), text).context("DATA-DIR/estate.toml cannot be written")
+}
+
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
+    let Some((credentials, host)) = authority.rsplit_once('@') else { return url.to_owned() };
+    let user = credentials.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}@{host}/{path}")
+}
+
+/// Opens everything. `workers` is 0 for a command that executes nothing itself.
+pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opened> {
+    let config = Config::load(place.config.as_deref())?;
+    let environment = Environment::read();
+    let data_dir = place.data_dir.clone();
+    make_data_dir(&data_dir)?;
+    let location = location(place, &config, &data_dir)?;
+    let (seal, key_file, fresh) = seal_key(&config, &environment, &location, &data_dir)?;
+    let roots = sqlite_roots(&config, &data_dir)?;
+    let outbound = Outbound::new(config.networks()?, roots, data_dir.clone());
+    let drivers = Arc::new(drivers(&config)?);
+    let options = EstateOptions {
+        location,
+        migrations: Migrations::with(&[landreeve_analytics::MIGRATIONS]),
+        seal,
+        clock: Arc::new(SystemClock),
+        random: Arc::new(OsRandom),
+        blobs: blobs(&config, &data_dir)?,
+        outbound,
+        drivers: Arc::clone(&drivers) as Arc<dyn landreeve_core::source::Drivers>,
+        workers: workers.unwrap_or(config.runs.workers),
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        node_name: config.server.node_name.clone(),
+    };
+    let opened = Estate::open(options).await;
+    if let (Err(error), true) = (&opened, fresh)
+        && error.code == "wrong_key"
+    {
+        // The store is older than the key that was made a moment ago.
+        let _ = fs::remove_file(&key_file);
+    }
+    let estate = opened?;
+    if fresh {
+        output::tell(&format!(
+            "Made the key {}. It seals the passwords that Landreeve keeps. Copy it to a safe place: without it \
+             they cannot be read again, not from a backup either.",
+            key_file.display()
+        ));
+    }
+    let options = AnalyticsOptions {
+        max_result_bytes: config.analytics.max_result_bytes,
+        query_time_limit: Duration::from_secs(config.analytics.query_seconds),
+    };
+    let analytics = Analytics::new(estate.clone(), Arc::new(Codec), options, builtin_snippets());
+    Ok(Opened { estate, analytics, drivers, config, data_dir, key_file })
+}
+
+fn builtin_snippets() -> BuiltinSnippets {
+    landreeve_face_cluvio::BUILTIN_SNIPPETS
+}
+
+/// The key that seals secrets. It is made when the store is new as well; a store without its key is an error.
+fn seal_key(
+    config: &Config,
+    environment: &Environment,
+    location: &Location,
+    data_dir: &Path,
+) -> anyhow::Result<(SealKey, PathBuf, bool)> {
+    let configured = (!config.secrets.key_file.is_empty()).then(|| PathBuf::from(&config.secrets.key_file));
+    let path = environment.key_file.clone().or(configured).unwrap_or_else(|| data_dir.join("seal.key"));
+    if path.exists() {
+        return Ok((SealKey::read(&path)?, path, false));
+    }
+    if let Location::Sqlite(database) = location {
+        anyhow::ensure!(
+            !database.exists(),
+            "the key file {} is missing, and the store {} is sealed with it. Put the key back; without it the \
+             passwords in the store cannot be read.",
+            path.display(),
+            database.display()
+        );
+    }
+    let key = SealKey::generate(&OsRandom);
+    key.write_new(&path)?;
+    Ok((key, path, true))
+}
+
+fn sqlite_roots(config: &Config, data_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !config.sources.sqlite_roots.is_empty() {
+        return Ok(config.sources.sqlite_roots.clone());
+    }
+    let files = data_dir.join("files");
+    make_data_dir(&files)?;
+    Ok(vec![files])
+}
+
+fn drivers(config: &Config) -> anyhow::Result<DriverSet> {
+    let ca_pem = match config.sources.ca_file.as_str() {
+        "" => None,
+        path => Some(fs::read(path).with_context(|| format!("[sources] ca_file {path} cannot be read"))?),
+    };
+    DriverSet::new(DriverOptions { ca_pem, ..DriverOptions::default() }).context("[sources] ca_file")
+}
+
+fn blobs(config: &Config, data_dir: &Path) -> anyhow::Result<Blobs> {
+    let section = &config.blobs;
+    if section.url.is_empty() {
+        return Ok(Blobs::local(&data_dir.join("blobs"))?);
+    }
+    let bucket = section.url.strip_prefix("s3://").context("[blobs] url must begin with s3://")?;
+    Ok(Blobs::s3(&S3 {
+        bucket: bucket.trim_end_matches('/').to_owned(),
+        endpoint: section.endpoint.clone(),
+        region: section.region.clone(),
+        access_key_id: section.access_key_id.clone(),
+        secret_access_key: section.secret_access_key.clone(),
+    })?)
+}
+
+impl Opened {
+    pub fn store_name(&self) -> &'static str {
+        self.estate.store().dialect().pick("SQLite", "PostgreSQL")
+    }
+
+    /// Begins to execute runs in this process.
+    pub async fn start_runs(&self) -> anyhow::Result<()> {
+        let sample = SampleMaker { data_dir: self.data_dir.clone() };
+        let executors: HashMap<RunKind, Arc<dyn Executor>> = HashMap::from([
+            (RunKind::Probe, Arc::new(Probe) as Arc<dyn Executor>),
+            (RunKind::Purge, Arc::new(Purge(self.estate.clone()))),
+            (RunKind::SchemaRefresh, Arc::new(SchemaRefresh(self.estate.clone()))),
+            (RunKind::Query, Arc::new(QueryExecutor(self.analytics.clone()))),
+            (RunKind::SampleData, Arc::new(sample)),
+        ]);
+        Ok(self.estate.runs().start(executors).await?)
+    }
+
+    /// Lets go of a datasource's idle connections, whatever its type.
+    pub fn forget(&self) -> Arc<dyn Fn(landreeve_core::datasource::DatabaseType, landreeve_core::ids::DatasourceId) + Send + Sync> {
+        let drivers = Arc::clone(&self.drivers);
+        Arc::new(move |database_type, id| {
+            if let Some(driver) = drivers.driver(database_type) {
+                driver.forget(id);
+            }
+        })
+    }
+
+    pub async fn close(self, grace: Duration) {
+        self.estate.runs().stop(grace).await;
+        self.drivers.close().await;
+        self.estate.store().close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn the_recorded_address_has_no_password() {
+        assert_eq!(without_password("postgres://u:p%40@h:5432/db?x=1"), "postgres://u@h:5432/db?x=1");
+        assert_eq!(without_password("postgres://h/db"), "postgres://h/db");
+        assert_eq!(without_password("postgres://u:a@b@h/db"), "postgres://u@h/db");
+    }
+}

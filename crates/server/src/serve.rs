@@ -1,0 +1,290 @@
+//! The server's life: lock, open, listen, say so, work, drain, stop.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use landreeve_core::ids::DatasourceId;
+use landreeve_core::{Random as _, Secret};
+use landreeve_estate::inventory::refresh::OnChange;
+use landreeve_estate::random::OsRandom;
+use landreeve_estate::runs::queue;
+use landreeve_estate::secrets::hex;
+use landreeve_estate::store::Dialect;
+use landreeve_estate::{events, ops, schedules};
+use landreeve_http::{ListenOptions, Listener, LiveLimits, Stop, TlsFiles};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cli::{Place, ServeArgs};
+use crate::config::{Config, Environment};
+use crate::open::{self, Opened};
+use crate::{control, logs, output, sample, web};
+
+/// How long executing runs have once the listeners have drained.
+const RUN_GRACE: Duration = Duration::from_secs(5);
+const STRANGERS: Duration = Duration::from_secs(60);
+
+/// A server that has opened everything and listens; requests are answered once `run` is called.
+pub struct Server {
+    pub opened: Opened,
+    /// The built-in sample source.
+    sample: DatasourceId,
+    listeners: Vec<(Listener, axum::Router)>,
+    limits: LiveLimits,
+    level: logs::Level,
+    place: Place,
+    stop: Stop,
+    tasks: TaskTracker,
+    _lock: File,
+}
+
+/// `DATA-DIR/lock` is held for as long as the server runs; the system lets go of it however the server ends.
+fn lock(data_dir: &Path) -> anyhow::Result<File> {
+    let path = data_dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        anyhow::anyhow!("another server is running on the data directory {}", data_dir.display())
+    })?;
+    Ok(file)
+}
+
+impl Server {
+    pub async fn start(args: &ServeArgs) -> anyhow::Result<Server> {
+        let config = Config::load(args.place.config.as_deref())?;
+        let level = logs::start(&config.log.level)?;
+        open::make_data_dir(&args.place.data_dir)?;
+        let lock = lock(&args.place.data_dir)?;
+        let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
+        let opened = open::open(&args.place, None).await?;
+        let location = open::location(&args.place, &opened.config, &opened.data_dir)?;
+        open::record_location(&location, &opened.data_dir)?;
+        first_user(&opened).await?;
+        refuse_second_node(&opened).await?;
+        opened.start_runs().await?;
+        schedules::ensure_purge(&opened.estate).await?;
+        events::register(&opened.estate, &subscribers(&opened)).await?;
+        let sample = sample::ensure(&opened.estate, &opened.data_dir).await?;
+        let routers = web::routers(&opened, metrics)?;
+        let limits = LiveLimits::new(opened.config.limits());
+        let listeners = bind(args, &opened.config, &limits, &routers).await?;
+        let server = Server {
+            opened,
+            sample,
+            listeners,
+            limits,
+            level,
+            place: args.place.clone(),
+            stop: Stop::default(),
+            tasks: TaskTracker::new(),
+            _lock: lock,
+        };
+        server.background().await?;
+        Ok(server)
+    }
+
+    /// The address of the main listener.
+    pub fn address(&self) -> String {
+        let main = self.listeners.first().map(|(listener, _)| listener);
+        main.map(|listener| format!("{}://{}", listener.scheme(), listener.local_addr())).unwrap_or_default()
+    }
+
+    /// Everything that works without being asked. Each task ends when the server drains.
+    async fn background(&self) -> anyhow::Result<()> {
+        let (estate, stop) = (&self.opened.estate, &self.stop.drain);
+        self.tasks.spawn(events::dispatch(estate.clone(), subscribers(&self.opened), stop.clone()));
+        self.tasks.spawn(schedules::run(estate.clone(), stop.clone()));
+        let (store, ended) = (estate.store().clone(), stop.clone());
+        self.tasks.spawn(async move { store.listen(ended).await });
+        self.tasks.spawn(count_strangers(estate.clone(), stop.clone()));
+        control::serve(&self.opened, &self.tasks, stop.clone()).await?;
+        Ok(())
+    }
+
+    /// Answers requests until told to stop. `ready` is called once they are accepted.
+    pub async fn run(self, ready: impl AsyncFnOnce(&Opened, &str, DatasourceId)) -> anyhow::Result<()> {
+        let address = self.address();
+        let Server { opened, sample, listeners, limits, level, place, stop, tasks, _lock } = self;
+        let tls: Vec<_> = listeners.iter().filter_map(|(listener, _)| listener.tls()).collect();
+        let serving = TaskTracker::new();
+        for (listener, router) in listeners {
+            output::say(&format!("listening on {}://{}", listener.scheme(), listener.local_addr()));
+            serving.spawn(listener.serve(router, stop.clone()));
+        }
+        serving.close();
+        ready(&opened, &address, sample).await;
+        let reload = || reload(&place, &limits, &level, &tls);
+        signals(&stop, reload).await?;
+        serving.wait().await;
+        tasks.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
+        if let Err(error) = ops::audit::write_strangers(&opened.estate).await {
+            tracing::warn!(%error, "refused requests could not be written to the audit trail");
+        }
+        let grace = if stop.abort.is_cancelled() { Duration::ZERO } else { RUN_GRACE };
+        opened.close(grace).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Who hears of what happens.
+fn subscribers(opened: &Opened) -> Vec<Arc<dyn events::Subscriber>> {
+    vec![Arc::new(OnChange { estate: opened.estate.clone(), forget: opened.forget() })]
+}
+
+/// Waits for the signals: SIGTERM or SIGINT drains, a second one stops at once, SIGHUP reloads.
+async fn signals(stop: &Stop, reload: impl Fn()) -> anyhow::Result<()> {
+    let (mut term, mut int, mut hup) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            _ = hup.recv() => reload(),
+        }
+    }
+    tracing::info!("draining; a second signal stops at once");
+    stop.drain.cancel();
+    let abort = stop.abort.clone();
+    // It ends with the process at the latest; nobody waits for it.
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        abort.cancel();
+    });
+    Ok(())
+}
+
+fn reload(place: &Place, limits: &LiveLimits, level: &logs::Level, tls: &[Arc<landreeve_http::listener::Tls>]) {
+    let config = match Config::load(place.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(%error, "the configuration cannot be read again; everything stays as it was");
+            return;
+        }
+    };
+    limits.set(config.limits());
+    if let Err(error) = level.set(&config.log.level) {
+        tracing::error!(%error, "the log level stays as it was");
+    }
+    for files in tls {
+        if let Err(error) = files.reload() {
+            tracing::error!(%error, "the certificate stays as it was");
+        }
+    }
+    tracing::info!("reloaded");
+}
+
+async fn count_strangers(estate: landreeve_estate::Estate, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(STRANGERS) => {}
+        }
+        if let Err(error) = ops::audit::write_strangers(&estate).await {
+            tracing::warn!(%error, "refused requests could not be written to the audit trail");
+        }
+    }
+}
+
+/// In an empty store: the user `admin`, with the password of the environment or one of our own in a file.
+async fn first_user(opened: &Opened) -> anyhow::Result<()> {
+    if !ops::users::is_new(&opened.estate).await? {
+        return Ok(());
+    }
+    let (password, file) = match Environment::read().admin_password {
+        Some(password) => (password, None),
+        None => {
+            let mut bytes = [0_u8; 12];
+            OsRandom.fill(&mut bytes);
+            (Secret::new(hex(&bytes)), Some(initial_password_file(&opened.data_dir)))
+        }
+    };
+    if let Some(path) = &file {
+        write_private(path, password.reveal())?;
+    }
+    ops::users::first_user(&opened.estate, "admin", password).await?;
+    if let Some(path) = file {
+        output::tell(&format!("The password of the first user, admin, is in {}.", path.display()));
+    }
+    Ok(())
+}
+
+pub fn initial_password_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("initial-admin-password")
+}
+
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    Ok(())
+}
+
+/// Two nodes need one place for blobs that both can reach.
+async fn refuse_second_node(opened: &Opened) -> anyhow::Result<()> {
+    let estate = &opened.estate;
+    let shared = opened.config.blobs.shared || !opened.config.blobs.url.is_empty();
+    if estate.store().dialect() == Dialect::Sqlite || shared {
+        return Ok(());
+    }
+    let since = landreeve_core::clock::from_micros(estate.now().as_microsecond() - 60_000_000);
+    let others = queue::other_nodes(&mut estate.store().read().await?, 0, since).await?;
+    anyhow::ensure!(
+        others.is_empty(),
+        "another node ({}) works on this database, and blobs are in a folder of this machine. Put them at a URL \
+         ([blobs] url), or set [blobs] shared = true when every node sees the folder.",
+        others.join(", ")
+    );
+    Ok(())
+}
+
+async fn bind(
+    args: &ServeArgs,
+    config: &Config,
+    limits: &LiveLimits,
+    routers: &web::Routers,
+) -> anyhow::Result<Vec<(Listener, axum::Router)>> {
+    let plain = args.plain_http || config.server.plain_http;
+    let listen = args.listen.clone().unwrap_or_else(|| config.server.listen.clone());
+    let tls = files(config.tls.certificate.as_ref(), config.tls.key.as_ref());
+    let mut bound = vec![(one(&listen, tls.clone(), plain, limits).await?, routers.main.clone())];
+    for (name, own) in &config.listeners {
+        let router = routers.own(name).with_context(|| format!("[listeners.{name}]: there is no such dialect"))?;
+        let files = files(own.certificate.as_ref(), own.key.as_ref()).or_else(|| tls.clone());
+        bound.push((one(&own.listen, files, plain, limits).await?, router));
+    }
+    Ok(bound)
+}
+
+fn files(certificate: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<TlsFiles> {
+    certificate.zip(key).map(|(certificate, key)| TlsFiles { certificate: certificate.clone(), key: key.clone() })
+}
+
+async fn one(listen: &str, tls: Option<TlsFiles>, plain: bool, limits: &LiveLimits) -> anyhow::Result<Listener> {
+    let mut found = tokio::net::lookup_host(listen)
+        .await
+        .with_context(|| format!("{listen:?} is not an address to listen on; write HOST:PORT"))?;
+    let address: SocketAddr = found.next().with_context(|| format!("{listen:?} has no address"))?;
+    anyhow::ensure!(
+        address.ip().is_loopback() || tls.is_some() || plain,
+        "{listen} can be reached from other machines. Configure [tls], or pass --plain-http when a proxy in front \
+         speaks TLS."
+    );
+    Ok(Listener::bind(ListenOptions { address, tls, limits: limits.clone() }).await?)
+}
+
+/// `landreeve serve`
+pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    Server::start(&args).await?.run(async |_, _, _| {}).await
+}

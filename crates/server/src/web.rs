@@ -1,0 +1,128 @@
+//! Puts the faces under their base paths, and beside them the console, the catalog, health and metrics.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::Router;
+use landreeve_core::Result;
+use landreeve_estate::Estate;
+use landreeve_http::health::{self, Check};
+use landreeve_http::openapi::{CatalogEntry, catalog};
+use landreeve_http::compress;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::open::Opened;
+
+/// A dialect as it is mounted.
+struct Mounted {
+    /// The base path without its slash, and the name of its own listener.
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    /// Below the base path.
+    page: &'static str,
+    document: &'static str,
+    router: Router,
+}
+
+/// The main router, and the routers of dialects that have a listener of their own.
+pub struct Routers {
+    pub main: Router,
+    own: Vec<(&'static str, Router)>,
+}
+
+impl Routers {
+    pub fn own(&self, name: &str) -> Option<Router> {
+        self.own.iter().find(|(known, _)| *known == name).map(|(_, router)| router.clone().layer(compress::layer()))
+    }
+}
+
+fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
+    let (estate, plane) = (&opened.estate, &opened.analytics);
+    let (clover, denodo) = (&opened.config.faces.clover, &opened.config.faces.solution_manager);
+    Ok(vec![
+        Mounted {
+            name: "cluvio",
+            title: "Analytics: Cluvio API",
+            description: "Query datasources, keep results, dashboards, reports, filters. Version 2024-06-01.",
+            page: "docs",
+            document: "openapi.json",
+            router: landreeve_face_cluvio::api_router(plane.clone(), landreeve_face_cluvio::Options::default())?,
+        },
+        Mounted {
+            name: "cluvio-data",
+            title: "Analytics: Cluvio data server",
+            description: "Fetch rows and schemas with a data access token.",
+            page: "docs",
+            document: "openapi.json",
+            router: landreeve_face_cluvio::data_router(plane.clone(), landreeve_face_cluvio::Options::default())?,
+        },
+        Mounted {
+            name: "dx",
+            title: "Delivery: DX Data Cloud API and Web API",
+            description: "Bearer keys, query runs.",
+            page: "docs",
+            document: "openapi.json",
+            router: landreeve_face_dx::router(estate.clone())?,
+        },
+        Mounted {
+            name: "solution-manager",
+            title: "Promotion: Denodo Solution Manager REST API",
+            description: "Sessions, deployments.",
+            page: "docs",
+            document: "openapi.json",
+            router: landreeve_face_denodo::router(estate.clone(), landreeve_face_denodo::Options { later_states: denodo.later_states })?,
+        },
+        Mounted {
+            name: "clover",
+            title: "Jobs: CloverDX Server REST API",
+            description: "Basic authentication with X-Requested-By, executions. Version 1.",
+            page: "api/rest/v1/docs.html",
+            document: "api/rest/v1/openapi.json",
+            router: landreeve_face_cloverdx::router(estate.clone(), landreeve_face_cloverdx::Options { csrf: clover.csrf, csrf_on_get: clover.csrf_on_get })?,
+        },
+        Mounted {
+            name: "clumio",
+            title: "Protection: Clumio REST API",
+            description: "Users, roles, tasks, with HAL links and Accept versions.",
+            page: "docs",
+            document: "openapi.json",
+            router: landreeve_face_clumio::router(estate.clone(), landreeve_face_clumio::Options::default())?,
+        },
+    ])
+}
+
+pub fn routers(opened: &Opened, metrics: PrometheusHandle) -> Result<Routers> {
+    let faces = faces(opened)?;
+    let entries: Vec<CatalogEntry> = faces
+        .iter()
+        .map(|face| CatalogEntry {
+            title: face.title.to_owned(),
+            description: face.description.to_owned(),
+            page: format!("/{}/{}", face.name, face.page),
+            document: format!("/{}/{}", face.name, face.document),
+        })
+        .collect();
+    let mut main = Router::new()
+        .merge(catalog("Server REST API Catalog", &entries))
+        .merge(health::routes(readiness(opened.estate.clone()), Arc::new(move || metrics.render())))
+        .merge(landreeve_console::router(opened.estate.clone())?);
+    let mut own = Vec::new();
+    for face in faces {
+        own.push((face.name, face.router.clone()));
+        main = main.nest(&format!("/{}", face.name), face.router);
+    }
+    Ok(Routers { main: main.layer(compress::layer()), own })
+}
+
+/// The store must answer.
+fn readiness(estate: Estate) -> health::Probe {
+    Arc::new(move || {
+        let estate = estate.clone();
+        let probe = async move {
+            let result = estate.settings().await.map(drop).map_err(|_| "the metadata store does not answer".to_owned());
+            vec![Check { name: "store", result }]
+        };
+        Box::pin(probe) as Pin<Box<dyn Future<Output = Vec<Check>> + Send>>
+    })
+}

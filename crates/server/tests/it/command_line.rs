@@ -1,0 +1,200 @@
+//! The command line: every command as a person types it, with and without a server beside it.
+
+use serde_json::Value;
+
+use crate::support::{PROGRAM, Server, run, said};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn usage_is_status_two_and_failure_is_status_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, status) in [
+        (vec!["key", "create", "--api", "nobody", "--name", "x"], 2),
+        (vec!["key", "create", "--api", "cluvio", "--name", "x"], 2),
+        (vec!["key", "create", "--api", "clumio"], 2),
+        (vec!["key", "create", "--api", "dx", "--name", "x", "--permission", "Manage Datasources"], 2),
+        (vec!["nonsense"], 2),
+        (vec!["run", "show", "word"], 2),
+        (vec!["settings", "set", "week_start"], 2),
+        (vec!["run", "show", "99"], 1),
+        (vec!["key", "delete", "99"], 1),
+        (vec!["user", "disable", "nobody"], 1),
+    ] {
+        let ended = run(folder.path(), &arguments, None);
+        assert_eq!(ended.status.code(), Some(status), "{arguments:?} {ended:?}");
+        assert!(ended.stdout.is_empty() && !ended.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn people_groups_units_and_roles() {
+    let server = Server::start();
+    let unit = server.say(&["ou", "create", "Sales", "--description", "The sales team"]);
+    let with_password = ["user", "create", "ada", "--password-stdin", "--full-name", "Ada L.", "--role", "Analyst"];
+    said(&server.cli_with_input(&with_password, "a long password\n"));
+    server.say(&["user", "create", "bob", "--role", "viewer", "--ou", &unit]);
+    let twice = server.cli(&["user", "create", "bob"]);
+    assert!(String::from_utf8_lossy(&twice.stderr).contains("name is taken"), "{twice:?}");
+    let short = server.cli_with_input(&["user", "password", "ada"], "short\n");
+    assert!(String::from_utf8_lossy(&short.stderr).contains("8 to 256"), "{short:?}");
+    server.say(&["group", "create", "Editors", "--role", "Analyst"]);
+    server.say(&["group", "add", "Editors", "bob"]);
+    let groups = json(&server.say(&["group", "list", "--format", "json"]));
+    assert_eq!(groups[1]["members"], 1);
+    let everyone = server.cli(&["group", "add", "Everyone", "bob"]);
+    assert_eq!(everyone.status.code(), Some(1));
+    server.say(&["group", "remove", "Editors", "bob"]);
+    server.say(&["group", "delete", "Editors"]);
+    server.say(&["user", "disable", "ada"]);
+    let users = json(&server.say(&["user", "list", "--format", "json"]));
+    assert_eq!((&users[1]["name"], &users[1]["enabled"]), (&Value::from("ada"), &Value::from(false)));
+    let last = server.cli(&["user", "disable", "admin"]);
+    assert!(String::from_utf8_lossy(&last.stderr).contains("at least one administrator"), "{last:?}");
+    let units = server.say(&["ou", "list", "--format", "csv"]);
+    assert!(units.contains("Sales") && units.starts_with("uuid,name,path,description"), "{units}");
+}
+
+#[tokio::test]
+async fn a_disabled_key_is_refused_as_soon_as_the_command_has_answered() {
+    let server = Server::start();
+    let client = server.client(&server.key());
+    assert_eq!(client.get("/cluvio/datasources").await.status, 200);
+    let keys = json(&server.say(&["key", "list", "--format", "json"]));
+    let id = keys[0]["id"].to_string();
+    assert!(keys[0].get("secret").is_none());
+    server.say(&["key", "disable", &id]);
+    assert_eq!(client.get("/cluvio/datasources").await.status, 401);
+    server.say(&["key", "enable", &id]);
+    assert_eq!(client.get("/cluvio/datasources").await.status, 200);
+    server.say(&["key", "delete", &id]);
+    assert_eq!(client.get("/cluvio/datasources").await.status, 401);
+}
+
+#[test]
+fn runs_with_and_without_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(said(&run(folder.path(), &["run", "probe", "--seconds", "0.1"], None)), "run 2 succeeded");
+    let failed = run(folder.path(), &["run", "probe", "--seconds", "0", "--fail"], None);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("told to fail"), "{failed:?}");
+
+    let server = Server::start();
+    let id = server.say(&["run", "probe", "--seconds", "3000", "--no-wait"]);
+    server.say(&["run", "cancel", &id]);
+    let mut state = String::new();
+    for _ in 0..200 {
+        state = json(&server.say(&["run", "show", &id, "--format", "json"]))[0]["state"].as_str().unwrap().to_owned();
+        if state == "cancelled" {
+            break;
+        }
+    }
+    assert_eq!(state, "cancelled");
+    let again = server.cli(&["run", "cancel", &id]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("has ended"), "{again:?}");
+    assert!(server.say(&["run", "list", "--format", "csv"]).contains("probe,cancelled"));
+}
+
+#[test]
+fn interrupting_a_command_cancels_its_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(PROGRAM)
+        .args(["run", "probe", "--seconds", "600", "--data-dir"])
+        .arg(folder.path())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The run is there once the store shows it.
+    for _ in 0..400 {
+        let listed = run(folder.path(), &["run", "list", "--format", "csv"], None);
+        if String::from_utf8_lossy(&listed.stdout).contains("probe,") {
+            break;
+        }
+    }
+    std::process::Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let listed = run(folder.path(), &["run", "list", "--format", "csv"], None);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("probe,cancelled"), "{listed:?}");
+}
+
+#[test]
+fn queries_print_tables_csv_json_and_parquet() {
+    let server = Server::start();
+    server.wait_for_sample();
+    let sql = "select r_regionkey as id, r_name as name from region order by 1 limit 2";
+    let table = server.say(&["query", sql]);
+    assert_eq!(table.lines().map(str::trim).collect::<Vec<_>>(), ["id  name", "0   AFRICA", "1   AMERICA"]);
+    assert_eq!(server.say(&["query", sql, "--format", "csv"]).lines().collect::<Vec<_>>(), [
+        "id,name",
+        "0,AFRICA",
+        "1,AMERICA"
+    ]);
+    let found = json(&server.say(&["query", sql, "--format", "json"]));
+    assert_eq!(found["rows"], serde_json::json!([[0, "AFRICA"], [1, "AMERICA"]]));
+    let file = server.data_dir.join("out.parquet");
+    server.say(&["query", sql, "--format", "parquet", "--output", file.to_str().unwrap()]);
+    assert_eq!(&std::fs::read(&file).unwrap()[..4], b"PAR1");
+    let refused = server.cli(&["query", "delete from region"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("DELETE is not allowed"), "{refused:?}");
+    let many = server.cli(&["query", "select * from lineitem"]);
+    assert!(String::from_utf8_lossy(&many.stderr).contains("too many for a table"), "{many:?}");
+}
+
+#[test]
+fn settings_and_configuration() {
+    let server = Server::start();
+    server.say(&["settings", "set", "time_zone=Europe/Berlin", "csv_separator=semicolon"]);
+    let found = server.say(&["settings", "list", "--format", "csv"]);
+    assert!(found.contains("time_zone,Europe/Berlin") && found.contains("csv_separator,semicolon"), "{found}");
+    let wrong = server.cli(&["settings", "set", "time_zone=Mars", "week_start=friday", "colour=blue"]);
+    let text = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(["Mars", "monday or sunday", "colour"].iter().all(|needle| text.contains(needle)), "{text}");
+    let file = server.data_dir.join("landreeve.toml");
+    std::fs::write(&file, "[runs]\nworkers = 4\n").unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(server.say(&["config", "check", "--config", file]), "the configuration is valid");
+    std::fs::write(file, "[runs]\nworker = 4\n").unwrap();
+    assert_eq!(server.cli(&["config", "check", "--config", file]).status.code(), Some(1));
+    assert!(server.say(&["config", "default"]).contains("[outbound]"));
+    assert!(server.say(&["doctor"]).contains("ok     store: SQLite"));
+}
+
+#[tokio::test]
+async fn a_backup_can_be_restored_and_secrets_rotated() {
+    let mut server = Server::start();
+    let key = server.key();
+    let client = server.client(&key);
+    let attributes = serde_json::json!({
+        "name": "kept", "database_type": "postgres", "host": "localhost", "password": "hunter2",
+        "data_time_zone": "UTC", "update_schema_nightly": false,
+    });
+    let id = client.datasource(attributes).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, with_key) = (folder.path().join("copy"), folder.path().join("with-key"));
+    server.say(&["estate", "backup", copy.to_str().unwrap()]);
+    assert!(!copy.join("seal.key").exists());
+    server.say(&["estate", "backup", with_key.to_str().unwrap(), "--with-key"]);
+    let twice = server.cli(&["estate", "backup", copy.to_str().unwrap()]);
+    assert_eq!(twice.status.code(), Some(1));
+
+    let running = server.cli(&["secrets", "rotate"]);
+    assert!(String::from_utf8_lossy(&running.stderr).contains("stop the server"), "{running:?}");
+    server.signal("-TERM");
+    server.wait();
+    assert!(server.say(&["secrets", "rotate"]).starts_with("re-sealed"));
+    server.restart();
+    let path = format!("/cluvio/datasources/{id}");
+    let again = server.client(&key).get(&path).await.expect(200);
+    assert_eq!(again["data"]["attributes"]["password"], "hunter2");
+
+    let restored = folder.path().join("restored");
+    said(&run(&restored, &["estate", "restore", with_key.to_str().unwrap()], None));
+    let other = Server::on(restored.clone(), Vec::new());
+    let found = other.client(&key).get(&path).await.expect(200);
+    assert_eq!(found["data"]["attributes"]["password"], "hunter2", "ids and secrets come back");
+    let full = run(&restored, &["estate", "restore", with_key.to_str().unwrap()], None);
+    assert!(String::from_utf8_lossy(&full.stderr).contains("not empty"), "{full:?}");
+}

@@ -1,0 +1,183 @@
+//! The life of a server: start, lock, readiness, drain, reload, refusals.
+
+use std::time::Duration;
+
+use crate::support::{PASSWORD, PROGRAM, Server, pause, postgres_database, reply, run};
+
+#[tokio::test]
+async fn it_is_alive_ready_measured_and_documented() {
+    let server = Server::start();
+    let http = reqwest::Client::new();
+    for (path, needle) in [
+        ("/healthz", "ok"),
+        ("/readyz", "ready"),
+        ("/metrics", "landreeve_"),
+        ("/docs", "Cluvio"),
+        ("/", "Server REST API Catalog"),
+        ("/cluvio/docs", "swagger"),
+        ("/cluvio/openapi.json", "/datasources"),
+        ("/cluvio-data/openapi.json", "/data/{"),
+        ("/dx/openapi.json", "auth.info"),
+        ("/solution-manager/openapi.json", "/login"),
+        ("/clover/api/rest/v1/docs.html", "swagger"),
+        ("/clumio/openapi.json", "/users"),
+    ] {
+        let found = reply(http.get(format!("{}{path}", server.address))).await;
+        assert_eq!(found.status, 200, "{path}");
+        let text = String::from_utf8_lossy(&found.body).to_lowercase();
+        assert!(text.contains(&needle.to_lowercase()), "{path}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_signs_in_and_out() {
+    let server = Server::start();
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let form = |password: &str| format!("name=admin&password={}", password.replace(' ', "+"));
+    let enter = |body: String| http.post(format!("{}/sign-in", server.address)).body(body);
+    let wrong = reply(enter(form("wrong password"))).await;
+    assert_eq!(wrong.status, 401);
+    let foreign = reply(enter(form(PASSWORD)).header("Sec-Fetch-Site", "cross-site")).await;
+    assert_eq!(foreign.status, 403);
+    let right = reply(enter(form(PASSWORD))).await;
+    assert_eq!(right.status, 303);
+    let cookie = right.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let home = || http.get(format!("{}/", server.address)).header("Cookie", &cookie);
+    assert!(String::from_utf8_lossy(&reply(home()).await.body).contains("Signed in as admin"));
+    let out = reply(http.post(format!("{}/sign-out", server.address)).header("Cookie", &cookie)).await;
+    assert_eq!(out.status, 303);
+    assert!(!String::from_utf8_lossy(&reply(home()).await.body).contains("Signed in"), "the session is over");
+}
+
+#[test]
+fn one_server_per_data_directory() {
+    let server = Server::start();
+    let second = run(&server.data_dir, &["serve", "--listen", "127.0.0.1:0"], None);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another server is running"));
+}
+
+#[test]
+fn other_machines_need_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = run(folder.path(), &["serve", "--listen", "0.0.0.0:0"], None);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--plain-http"));
+}
+
+#[test]
+fn a_store_without_its_key_is_refused() {
+    let mut server = Server::start();
+    server.kill();
+    let key = server.data_dir.join("seal.key");
+    let kept = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let refused = run(&server.data_dir, &["serve", "--listen", "127.0.0.1:0"], None);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("seal.key is missing"), "{refused:?}");
+    assert!(!key.exists(), "no new key beside an old store");
+    std::fs::write(&key, kept).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    server.restart();
+}
+
+#[tokio::test]
+async fn it_drains_and_says_goodbye() {
+    let mut server = Server::start();
+    let client = server.client(&server.key());
+    let source = server.say(&["datasource", "list", "--format", "json"]);
+    let id = serde_json::from_str::<serde_json::Value>(&source).unwrap()[0]["id"].as_str().unwrap().to_owned();
+    let body = serde_json::json!({ "sql_query": SLOW });
+    let waiting = tokio::spawn(async move {
+        client.post(&format!("/cluvio/datasources/{id}/executions?wait=3"), &body).await
+    });
+    // The request is under way once its run is there.
+    for _ in 0..500 {
+        if server.say(&["run", "list", "--format", "csv"]).contains(",query,") {
+            break;
+        }
+    }
+    server.signal("-TERM");
+    let answered = waiting.await.unwrap();
+    assert_eq!(answered.status, 200, "a request under way is answered");
+    assert!(server.wait().success());
+    let path = server.data_dir.join("control.sock");
+    assert!(!path.exists(), "the control socket is gone");
+}
+
+/// Keeps SQLite busy for long.
+pub const SLOW: &str = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n";
+
+#[tokio::test]
+async fn two_nodes_need_a_place_for_blobs_that_both_reach() {
+    let (_, address) = postgres_database().await;
+    let first = Server::start_with(&["--database", &address.url]);
+    let folder = tempfile::tempdir().unwrap();
+    // The second node has the estate's key.
+    std::fs::copy(first.data_dir.join("seal.key"), folder.path().join("seal.key")).unwrap();
+    let second = std::process::Command::new(PROGRAM)
+        .args(["serve", "--listen", "127.0.0.1:0", "--database", &address.url, "--data-dir"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&second.stderr).contains("[blobs]"), "{second:?}");
+}
+
+#[tokio::test]
+async fn it_works_on_postgres_and_finds_it_again() {
+    let (_, address) = postgres_database().await;
+    let mut server = Server::start_with(&["--database", &address.url]);
+    let key = server.key();
+    assert_eq!(server.client(&key).get("/cluvio/datasources").await.status, 200);
+    let recorded = std::fs::read_to_string(server.data_dir.join("estate.toml")).unwrap();
+    assert!(recorded.contains("postgres://") && !recorded.contains(&address.password), "{recorded}");
+    server.kill();
+    server.restart();
+    assert_eq!(server.client(&key).get("/cluvio/datasources").await.status, 200, "the key outlives the crash");
+}
+
+#[test]
+fn it_is_ready_within_half_a_second_on_a_store_that_exists() {
+    let mut server = Server::start();
+    // The sample is made in the background; a restart must not find it half-way.
+    for _ in 0..600 {
+        if server.data_dir.join("sample/tpch.db").exists() {
+            break;
+        }
+        pause(Duration::from_millis(50));
+    }
+    server.signal("-TERM");
+    server.wait();
+    server.restart();
+    // Measured by `cargo xtask bench`; here it only has to come up at all.
+    assert!(server.address.starts_with("http://127.0.0.1:"));
+}
+
+/// The data directory on a file system of forty megabytes of its own, filled to the brim.
+#[tokio::test]
+async fn on_a_full_disk_writes_fail_and_reads_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    std::fs::create_dir(&data_dir).unwrap();
+    let server = Server::on_small_disk(&data_dir, "40m");
+    let key = server.say_inside(&["key", "create", "--api", "cluvio", "--name", "k", "--permission", "Manage SQL Snippets"]);
+    let client = server.client(&key);
+    let snippet = |name: String| {
+        let sql = "x".repeat(200_000);
+        serde_json::json!({ "data": { "attributes": { "name": name, "sql": sql } } })
+    };
+    let mut kept = 0;
+    let mut refused = None;
+    for number in 0..300 {
+        let answer = client.post("/cluvio/sql_snippets", &snippet(format!("s{number}"))).await;
+        if answer.status == 201 {
+            kept += 1;
+        } else {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("the disk is never full").expect(503);
+    assert!(refused["errors"][0]["detail"].as_str().unwrap().contains("store"), "{refused}");
+    let found = client.get("/cluvio/sql_snippets").await.expect(200);
+    assert_eq!(found["data"].as_array().unwrap().len(), kept, "what was acknowledged can be read");
+}

@@ -1,0 +1,340 @@
+//! A server process with a data directory of its own, a client for it, and databases to point it at.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_landreeve");
+pub const PASSWORD: &str = "correct horse battery";
+
+pub struct Server {
+    child: Child,
+    pub address: String,
+    pub data_dir: PathBuf,
+    extra: Vec<String>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    pub fn start() -> Server {
+        Server::start_with(&[])
+    }
+
+    pub fn start_with(extra: &[&str]) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("data");
+        let extra = extra.iter().map(|text| (*text).to_owned()).collect();
+        let mut server = Server::on(data_dir, extra);
+        server._folder = Some(folder);
+        server
+    }
+
+    pub fn on(data_dir: PathBuf, extra: Vec<String>) -> Server {
+        let (child, address) = spawn(&data_dir, &extra);
+        Server { child, address, data_dir, extra, _folder: None }
+    }
+
+    /// In a mount namespace of its own, where the data directory is a small disk in memory.
+    pub fn on_small_disk(data_dir: &Path, size: &str) -> Server {
+        let script = format!("mount -t tmpfs -o size={size} none \"$1\" && exec \"$2\" serve --listen 127.0.0.1:0 --data-dir \"$1\"");
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]).arg(data_dir).arg(PROGRAM);
+        let (child, address) = listening(command);
+        Server { child, address, data_dir: data_dir.to_path_buf(), extra: Vec::new(), _folder: None }
+    }
+
+    /// A command in the server's own mount namespace.
+    pub fn say_inside(&self, arguments: &[&str]) -> String {
+        let pid = self.pid().to_string();
+        let output = Command::new("nsenter")
+            .args(["--user", "--preserve-credentials", "--mount", "--target", &pid, PROGRAM])
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .output()
+            .unwrap();
+        said(&output)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, as a power cut would.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let done = Command::new("kill").arg(signal).arg(self.pid().to_string()).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// Waits for the process to end, for 30 seconds at most, and gives its exit status.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        for _ in 0..3_000 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            pause(Duration::from_millis(10));
+        }
+        panic!("the server did not stop");
+    }
+
+    /// The same data directory again, in a new process.
+    pub fn restart(&mut self) {
+        let (child, address) = spawn(&self.data_dir, &self.extra);
+        (self.child, self.address) = (child, address);
+    }
+
+    /// The sample is made in the background.
+    pub fn wait_for_sample(&self) {
+        for _ in 0..600 {
+            let listed = self.say(&["run", "list", "--format", "csv"]);
+            if listed.contains("sample_data,succeeded") {
+                return;
+            }
+            pause(Duration::from_millis(50));
+        }
+        panic!("the sample was not made");
+    }
+
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        run(&self.data_dir, arguments, None)
+    }
+
+    pub fn cli_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        run(&self.data_dir, arguments, Some(input))
+    }
+
+    /// A command that must succeed; what it printed, without the line's end.
+    pub fn say(&self, arguments: &[&str]) -> String {
+        said(&self.cli(arguments))
+    }
+
+    /// A key that may do everything the dialect has a name for.
+    pub fn key(&self) -> String {
+        self.key_with(&["Manage Datasources", "Manage Dashboards", "Manage Filters", "Manage SQL Snippets"])
+    }
+
+    pub fn key_with(&self, permissions: &[&str]) -> String {
+        let mut arguments = vec!["key", "create", "--api", "cluvio", "--name", "test"];
+        for permission in permissions {
+            arguments.extend(["--permission", permission]);
+        }
+        self.say(&arguments)
+    }
+
+    pub fn client(&self, key: &str) -> Client {
+        Client { http: reqwest::Client::new(), address: self.address.clone(), key: key.to_owned() }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn said(output: &Output) -> String {
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{out}\n{error}", output.status);
+    out.trim_end().to_owned()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a process that ends is waited for here, nothing is timed by it")]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+fn spawn(data_dir: &Path, extra: &[String]) -> (Child, String) {
+    let mut command = Command::new(PROGRAM);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir).args(extra);
+    listening(command)
+}
+
+/// Starts a server and waits until it says where it listens.
+fn listening(mut command: Command) -> (Child, String) {
+    let mut child = command
+        .env("LANDREEVE_ADMIN_PASSWORD", PASSWORD)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("it said {line:?}"));
+    (child, address.to_owned())
+}
+
+pub fn run(data_dir: &Path, arguments: &[&str], input: Option<&str>) -> Output {
+    use std::io::Write as _;
+    let mut child = Command::new(PROGRAM)
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+        stdin.write_all(input.as_bytes()).unwrap();
+    }
+    child.wait_with_output().unwrap()
+}
+
+pub struct Client {
+    http: reqwest::Client,
+    pub address: String,
+    key: String,
+}
+
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The body of a reply with this status.
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        if self.body.is_empty() { Value::Null } else { self.json() }
+    }
+}
+
+impl Client {
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Reply {
+        let request = self
+            .http
+            .request(method, format!("{}{path}", self.address))
+            .header("Authorization", format!("Api {}", self.key));
+        let request = match body {
+            Some(body) => request.header("Content-Type", "application/json").body(body.to_string()),
+            None => request,
+        };
+        reply(request).await
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    /// From the data server, with a token.
+    pub async fn data(&self, key: &str, token: &str, accept: &str) -> Reply {
+        let request = self
+            .http
+            .get(format!("{}/cluvio-data/data/{key}", self.address))
+            .header("Authorization", format!("Data {token}"))
+            .header("Accept", accept);
+        reply(request).await
+    }
+
+    /// Creates a datasource and gives its id.
+    pub async fn datasource(&self, attributes: Value) -> String {
+        let body = serde_json::json!({ "data": { "attributes": attributes } });
+        let made = self.post("/cluvio/datasources", &body).await.expect(201);
+        made["data"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Runs a statement to its end and gives the execution.
+    pub async fn execute(&self, datasource: &str, body: &Value) -> Value {
+        let path = format!("/cluvio/datasources/{datasource}/executions?wait=60");
+        self.post(&path, body).await.expect(200)
+    }
+
+    /// Runs a statement and gives its result as JSON.
+    pub async fn query(&self, datasource: &str, sql: &str) -> Value {
+        self.query_with(datasource, &serde_json::json!({ "sql_query": sql })).await
+    }
+
+    pub async fn query_with(&self, datasource: &str, body: &Value) -> Value {
+        let execution = self.execute(datasource, body).await;
+        let attributes = &execution["data"]["attributes"];
+        assert_eq!(attributes["execution_status"], "completed", "{execution}");
+        let id = execution["data"]["id"].as_str().unwrap();
+        let grant = self.get(&format!("/cluvio/executions/{id}/data")).await.expect(200);
+        let (key, token) = (grant["data_key"].as_str().unwrap(), grant["data_access_token"].as_str().unwrap());
+        self.data(key, token, "application/json").await.expect(200)
+    }
+}
+
+pub async fn reply(request: reqwest::RequestBuilder) -> Reply {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status(), response.headers().clone());
+    Reply { status, headers, body: response.bytes().await.unwrap().to_vec() }
+}
+
+/// The parts of a database's address in a variable that `cargo xtask test` sets.
+#[derive(Debug, Clone)]
+pub struct Address {
+    pub user: String,
+    pub password: String,
+    pub host: String,
+    pub port: u16,
+    pub url: String,
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests take the addresses of their databases from the environment")]
+pub fn address(variable: &str) -> Address {
+    let url = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
+    let rest = url.split_once("://").unwrap().1;
+    let (credentials, rest) = rest.split_once('@').unwrap();
+    let (user, password) = credentials.split_once(':').unwrap();
+    let (host, port) = rest.split('/').next().unwrap().split_once(':').unwrap();
+    Address {
+        user: user.to_owned(),
+        password: password.to_owned(),
+        host: host.to_owned(),
+        port: port.parse().unwrap(),
+        url: url.clone(),
+    }
+}
+
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// A new, empty PostgreSQL database; its name and its address.
+pub async fn postgres_database() -> (String, Address) {
+    let mut address = address("LANDREEVE_TEST_POSTGRES");
+    let name = format!("it_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
+    postgres(&address.url, &format!("CREATE DATABASE {name}")).await;
+    address.url = format!(
+        "postgres://{}:{}@{}:{}/{name}",
+        address.user, address.password, address.host, address.port
+    );
+    (name, address)
+}
+
+pub async fn postgres(url: &str, sql: &str) {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    let driving = tokio::spawn(connection);
+    client.batch_execute(sql).await.unwrap();
+    drop(client);
+    driving.await.unwrap().unwrap();
+}
