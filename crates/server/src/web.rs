@@ -125,7 +125,7 @@ pub fn routers(opened: &Opened, metrics: PrometheusHandle) -> Result<Routers> {
     let mut own = Vec::new();
     for face in faces {
         own.push((face.name, face.router.clone()));
-        main = main.nest(&format!("/{}", face.name), face.router);
+        main = main.nest_service(&format!("/{}", face.name), face.router);
     }
     Ok(Routers { main: main.layer(compress::layer()), own })
 }

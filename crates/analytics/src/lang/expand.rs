@@ -590,7 +590,14 @@ fn normalised(sql: &str, dialect: SqlDialect) -> String {
 }
 
 /// Puts an expansion behind what is there, with a blank where both could be read as one: `E` and `'…'`, `-` and `-1`.
+/// To MySQL two dashes and a blank begin a comment, so there it is parentheses that set it off.
 fn join(sql: &mut String, piece: &str, next: Option<char>) {
+    if sql.ends_with("--") {
+        sql.push('(');
+        sql.push_str(piece);
+        sql.push(')');
+        return;
+    }
     let among = |char: char, safe: &str| char.is_ascii_whitespace() || safe.contains(char);
     if sql.chars().next_back().is_some_and(|last| !among(last, "(,=<>[|+*")) {
         sql.push(' ');
