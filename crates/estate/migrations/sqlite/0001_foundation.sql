@@ -106,7 +106,6 @@ CREATE TABLE keys (
     ou_id BIGINT NOT NULL REFERENCES ous (id),
     user_id BIGINT REFERENCES users (id) ON DELETE CASCADE,
     enabled BIGINT NOT NULL,
-    last_used_at BIGINT,
     created_at BIGINT NOT NULL
 );
 
