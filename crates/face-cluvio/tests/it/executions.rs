@@ -137,6 +137,13 @@ async fn options_of_drop_downs() {
         let got = world.post(&format!("/filters/{id}/options"), json!({"parameters": {}})).await;
         assert_eq!(got.json, json!({"values": [1, 2], "value_names": ["1", "2"]}), "{}", got.text);
     }
+    let attributes =
+        json!({"name": "x", "variable_name": "x", "options_type": "dynamic_sql", "query": "select broken"});
+    let relationships = json!({"datasource": related("datasources", &datasource)});
+    let id = world.made("/filters", attributes, relationships).await;
+    let got = world.get(&format!("/filters/{id}/options")).await;
+    assert_eq!((got.status, got.pointers()), (StatusCode::UNPROCESSABLE_ENTITY, vec![String::new()]));
+    assert!(got.text.contains("relation \\\"broken\\\" does not exist"), "{}", got.text);
     let text = json!({"name": "t", "variable_name": "t", "control_type": "text_input"});
     let text = world.made("/filters", text, json!({})).await;
     assert_eq!(world.get(&format!("/filters/{text}/options")).await.status, StatusCode::CONFLICT);
