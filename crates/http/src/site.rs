@@ -19,7 +19,8 @@ pub fn origin(parts: &Parts) -> String {
     let Some(host) = host.or_else(|| uri.authority().cloned()) else { return String::new() };
     let secure = parts.extensions.get::<Inbound>().is_some_and(|inbound| inbound.secure);
     let ours = if secure { "https" } else { uri.scheme_str().unwrap_or("http") };
-    let scheme = header("x-forwarded-proto").filter(|scheme| matches!(*scheme, "http" | "https")).unwrap_or(ours);
+    let scheme =
+        header("x-forwarded-proto").filter(|scheme| matches!(*scheme, "http" | "https")).unwrap_or(ours);
     format!("{scheme}://{host}")
 }
 
@@ -28,7 +29,9 @@ mod tests {
     use super::*;
 
     fn origin_of(uri: &str, headers: &[(&str, &str)]) -> String {
-        let request = headers.iter().fold(http::Request::get(uri), |request, (name, value)| request.header(*name, *value));
+        let request = headers
+            .iter()
+            .fold(http::Request::get(uri), |request, (name, value)| request.header(*name, *value));
         origin(&request.body(()).unwrap().into_parts().0)
     }
 

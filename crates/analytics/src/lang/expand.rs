@@ -120,11 +120,11 @@ impl<'e> Expander<'e> {
                 },
                 Node::Param(param) => self.param(param),
             };
-            let next = match nodes.get(place + 1) {
-                Some(Node::Text(text)) => text.chars().next(),
-                Some(_) | None => None,
+            let rest = match nodes.get(place + 1) {
+                Some(Node::Text(text)) => text,
+                Some(_) | None => "",
             };
-            join(&mut sql, &piece, next);
+            join(&mut sql, &piece, rest);
             if sql.len() > MAX_BYTES {
                 self.refuse_size();
                 return String::new();
@@ -591,9 +591,13 @@ fn normalised(sql: &str, dialect: SqlDialect) -> String {
 
 /// Puts an expansion behind what is there, with a blank where both could be read as one: `E` and `'…'`, `-` and `-1`.
 /// To MySQL two dashes and a blank begin a comment, so there it is parentheses that set it off.
-fn join(sql: &mut String, piece: &str, next: Option<char>) {
-    if sql.ends_with("--") {
-        sql.push('(');
+/// A literal on the next line would be read as the rest of one that ends here, so that wants them too.
+fn join(sql: &mut String, piece: &str, rest: &str) {
+    let next = rest.chars().next();
+    let continued =
+        piece.ends_with('\'') && rest.trim_start().len() < rest.len() && rest.trim_start().starts_with('\'');
+    if sql.ends_with("--") || continued {
+        sql.push_str(if sql.ends_with("--") || sql.is_empty() { "(" } else { " (" });
         sql.push_str(piece);
         sql.push(')');
         return;

@@ -56,10 +56,7 @@ pub struct Key {
 
 macro_rules! select {
     ($rest:literal) => {
-        concat!(
-            "SELECT id, api, name, hint, labels, ou_id, user_id, enabled, created_at FROM keys ",
-            $rest
-        )
+        concat!("SELECT id, api, name, hint, labels, ou_id, user_id, enabled, created_at FROM keys ", $rest)
     };
 }
 

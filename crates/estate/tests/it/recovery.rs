@@ -130,11 +130,11 @@ async fn two_that_recover_at_once_recover_once(site: &Site) {
         held(&one, query(""), -1).await;
     }
     let now = one.now();
-    let recover = |estate: &Estate, node| {
+    let recover = |estate: &Estate| {
         let store = estate.store().clone();
         async move { store.write(move |tx| Box::pin(async move { queue::recover(tx, now).await })).await }
     };
-    let (first, second) = tokio::join!(recover(&one, 7), recover(&other, 8));
+    let (first, second) = tokio::join!(recover(&one), recover(&other));
     assert_eq!(first.unwrap() + second.unwrap(), 40);
     assert_eq!(number(&one, "SELECT count(*) FROM runs WHERE state = 'lost'").await, 40);
     assert_eq!(number(&one, "SELECT count(*) FROM outbox").await, 40);
@@ -202,7 +202,9 @@ async fn a_lease_that_holds_is_respected() {
     let now = before.now();
     before
         .store()
-        .write(move |tx| Box::pin(async move { queue::register_node(tx, 999, "other", Some("there"), now).await }))
+        .write(move |tx| {
+            Box::pin(async move { queue::register_node(tx, 999, "other", Some("there"), now).await })
+        })
         .await
         .unwrap();
     let id = held(&before, retried(""), 30).await;
