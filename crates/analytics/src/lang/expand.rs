@@ -591,11 +591,11 @@ fn normalised(sql: &str, dialect: SqlDialect) -> String {
 
 /// Puts an expansion behind what is there, with a blank where both could be read as one: `E` and `'…'`, `-` and `-1`.
 /// To MySQL two dashes and a blank begin a comment, so there it is parentheses that set it off.
-/// A literal on the next line would be read as the rest of one that ends here, so that wants them too.
+/// PostgreSQL reads a literal on the next line, behind comments too, as the rest of one that ends here: likewise.
 fn join(sql: &mut String, piece: &str, rest: &str) {
     let next = rest.chars().next();
-    let continued =
-        piece.ends_with('\'') && rest.trim_start().len() < rest.len() && rest.trim_start().starts_with('\'');
+    let after = rest.trim_start();
+    let continued = piece.ends_with('\'') && ["'", "--", "/*"].iter().any(|start| after.starts_with(start));
     if sql.ends_with("--") || continued {
         sql.push_str(if sql.ends_with("--") || sql.is_empty() { "(" } else { " (" });
         sql.push_str(piece);

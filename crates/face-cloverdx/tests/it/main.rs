@@ -80,8 +80,7 @@ async fn a_request_without_the_header_is_refused_before_anything_else() {
     assert_eq!(kit.run(&run).await.state, RunState::Queued);
     assert_eq!(bare("GET", "/executions").header("X-Requested-By", "").send(&router).await.status, 200);
 
-    let mut options = Options::default();
-    options.csrf_on_get = false;
+    let mut options = Options { csrf_on_get: false, ..Options::default() };
     let lenient = landreeve_face_cloverdx::router(kit.estate.clone(), options.clone()).unwrap();
     assert_eq!(bare("GET", "/executions").send(&lenient).await.status, 200);
     fails(&bare("POST", &abort).send(&lenient).await, 400, message);
