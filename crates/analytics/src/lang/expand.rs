@@ -596,7 +596,7 @@ fn join(sql: &mut String, piece: &str, rest: &str) {
     let next = rest.chars().next();
     let after = rest.trim_start();
     let continued = piece.ends_with('\'') && ["'", "--", "/*"].iter().any(|start| after.starts_with(start));
-    if sql.ends_with("--") || continued {
+    if sql.ends_with("--") || continued || (piece.starts_with('\'') && may_continue(sql)) {
         sql.push_str(if sql.ends_with("--") || sql.is_empty() { "(" } else { " (" });
         sql.push_str(piece);
         sql.push(')');
@@ -610,6 +610,14 @@ fn join(sql: &mut String, piece: &str, rest: &str) {
     if next.is_some_and(|next| !among(next, "),;]:=<>|+*-")) {
         sql.push(' ');
     }
+}
+
+/// Whether a literal put behind this could be the rest of one that ended on an earlier line.
+fn may_continue(sql: &str) -> bool {
+    let code = sql.trim_end();
+    let line_break = sql[code.len()..].contains('\n');
+    let last_line = code.rsplit('\n').next().unwrap_or_default();
+    line_break && (code.ends_with('\'') || code.ends_with("*/") || last_line.contains("--"))
 }
 
 /// Whether a condition may stand where the parameter stood without parentheses of its own, which is how the
