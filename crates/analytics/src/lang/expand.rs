@@ -615,8 +615,8 @@ fn join(sql: &mut String, piece: &str, rest: &str) {
 /// Whether a literal put behind this could be the rest of one that ended on an earlier line.
 fn may_continue(sql: &str) -> bool {
     let code = sql.trim_end();
-    let line_break = sql[code.len()..].contains('\n');
-    let last_line = code.rsplit('\n').next().unwrap_or_default();
+    let line_break = sql[code.len()..].contains(['\n', '\r']);
+    let last_line = code.rsplit(['\n', '\r']).next().unwrap_or_default();
     line_break && (code.ends_with('\'') || code.ends_with("*/") || last_line.contains("--"))
 }
 
