@@ -175,6 +175,14 @@ impl Authority {
             })
     }
 
+    /// May the caller do this to what belongs to the estate as a whole, wherever the caller works just now?
+    pub fn allows_everywhere(&self, permission: Permission) -> bool {
+        self.all
+            || self
+                .matching(permission)
+                .any(|grant| matches!(&grant.scope, Scope::Subtree(root) if root == "/1/"))
+    }
+
     /// May the caller do this to anything at all? Lists ask this, then filter.
     pub fn allows_some(&self, permission: Permission) -> bool {
         self.all || self.matching(permission).next().is_some()

@@ -159,6 +159,15 @@ impl OpCtx {
         }
     }
 
+    /// For what belongs to the estate as a whole, such as its settings.
+    pub fn require_everywhere(&self, noun: Noun, action: Action) -> Result<()> {
+        if self.authority.allows_everywhere(Permission::new(noun, action)) {
+            Ok(())
+        } else {
+            Err(self.refusal(noun, action))
+        }
+    }
+
     /// For lists: something of this noun must be open to the caller.
     pub fn require_some(&self, noun: Noun, action: Action) -> Result<()> {
         if self.authority.allows_some(Permission::new(noun, action)) {

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
 use landreeve_core::source::ByteStream;
 use landreeve_core::{Error, Result};
 use object_store::aws::AmazonS3Builder;
@@ -69,6 +70,15 @@ impl Blobs {
 
     pub async fn read_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
         self.0.get_range(&BlobPath::from(name), range).await.map_err(blob_error)
+    }
+
+    /// The names below a prefix that were last written before a moment, a part of them if there are many.
+    pub async fn older_than(&self, prefix: &str, before: Timestamp, most: usize) -> Result<Vec<String>> {
+        let prefix = BlobPath::from(prefix);
+        let old = self.0.list(Some(&prefix)).try_filter(|found| {
+            std::future::ready(found.last_modified.timestamp_micros() < before.as_microsecond())
+        });
+        old.map_ok(|found| found.location.to_string()).take(most).try_collect().await.map_err(blob_error)
     }
 
     /// Deleting what is not there is no failure: a purge may come twice.

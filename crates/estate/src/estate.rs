@@ -254,6 +254,14 @@ impl Estate {
         }
     }
 
+    /// The same for what belongs to the estate as a whole.
+    pub async fn require_everywhere(&self, ctx: &OpCtx, noun: Noun, action: Action) -> Result<()> {
+        match ctx.require_everywhere(noun, action) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.refused(ctx, noun, None, error).await),
+        }
+    }
+
     /// The same for lists, which then show what is open to the caller.
     pub async fn require_some(&self, ctx: &OpCtx, noun: Noun, action: Action) -> Result<()> {
         match ctx.require_some(noun, action) {

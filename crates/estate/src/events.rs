@@ -147,6 +147,8 @@ pub async fn purge(tx: &mut Tx) -> Result<u64> {
 }
 
 const LEASE: Duration = Duration::from_secs(30);
+/// Below the lease, so that two nodes never hand the same event out at once.
+const HANDLING: Duration = Duration::from_secs(20);
 const BATCH: i64 = 100;
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -248,7 +250,7 @@ async fn deliver(estate: &Estate, subscriber: &dyn Subscriber) -> Result<bool> {
         let id = row.int(0)?;
         // An event that only a newer program knows is stepped over by this one.
         if let Some(event) = delivered(row)?
-            && let Err(error) = subscriber.handle(&event).await
+            && let Err(error) = handle(subscriber, &event).await
         {
             postpone(estate, name, &error).await?;
             return Err(error);
@@ -256,6 +258,13 @@ async fn deliver(estate: &Estate, subscriber: &dyn Subscriber) -> Result<bool> {
         advance(estate, name, id).await?;
     }
     Ok(i64::try_from(rows.len()).is_ok_and(|rows| rows == BATCH))
+}
+
+/// One that hangs must not hold up the others.
+async fn handle(subscriber: &dyn Subscriber, event: &Delivered) -> Result<()> {
+    tokio::time::timeout(HANDLING, subscriber.handle(event)).await.unwrap_or_else(|_| {
+        Err(Error::unavailable("subscriber", format!("it took longer than {} seconds", HANDLING.as_secs())))
+    })
 }
 
 fn delivered(row: &Row) -> Result<Option<Delivered>> {

@@ -12,8 +12,21 @@ pub struct Outbound {
     deny: Vec<Network>,
     /// Folders below which SQLite files may be opened by way of HTTP.
     sqlite_roots: Vec<PathBuf>,
-    /// Never opened, whoever asks.
+    /// Never opened, whoever asks, except for roots inside it.
     data_dir: PathBuf,
+    /// The store and the key file, which may lie elsewhere.
+    own_files: Vec<PathBuf>,
+}
+
+/// The file itself, or one that SQLite keeps beside it.
+fn same_file(own: &Path, found: &Path) -> bool {
+    let Ok(own) = own.canonicalize() else { return false };
+    let beside = |end: &str| {
+        let mut name = own.clone().into_os_string();
+        name.push(end);
+        found == Path::new(&name)
+    };
+    found == own || ["-wal", "-shm", "-journal"].into_iter().any(beside)
 }
 
 const RESOLVE: Duration = Duration::from_secs(10);
@@ -59,8 +72,13 @@ impl Network {
 }
 
 impl Outbound {
-    pub fn new(deny: Vec<Network>, sqlite_roots: Vec<PathBuf>, data_dir: PathBuf) -> Outbound {
-        Outbound { deny, sqlite_roots, data_dir }
+    pub fn new(
+        deny: Vec<Network>,
+        sqlite_roots: Vec<PathBuf>,
+        data_dir: PathBuf,
+        own_files: Vec<PathBuf>,
+    ) -> Outbound {
+        Outbound { deny, sqlite_roots, data_dir, own_files }
     }
 
     /// Resolves a host and checks every address; connect to what is returned, not to the name.
@@ -112,24 +130,25 @@ impl Outbound {
         if given.is_relative() {
             candidates.extend(self.sqlite_roots.iter().map(|root| root.join(given)));
         }
+        // One answer for what is not there and what may not be named: nobody learns which files a machine has.
+        let refused =
+            || fault("not_found", format!("{name:?} is no file below a folder of [sources] sqlite_roots"));
         let found = candidates.iter().find_map(|candidate| candidate.canonicalize().ok());
-        let Some(found) = found.filter(|found| found.is_file()) else {
-            return Err(fault(
-                "not_found",
-                format!("there is no file {name:?} below the folders of [sources] sqlite_roots"),
-            ));
-        };
-        let below_root = self
-            .sqlite_roots
-            .iter()
-            .filter_map(|root| root.canonicalize().ok())
-            .any(|root| found.starts_with(root));
-        let own = self.data_dir.canonicalize().is_ok_and(|data| found.starts_with(data));
-        if own && !below_root {
-            return Err(fault("denied", "is one of the server's own files".to_owned()));
-        }
-        if !below_root && !operator {
-            return Err(fault("denied", format!("{name:?} is not below a folder of [sources] sqlite_roots")));
+        let found = found.filter(|found| found.is_file()).ok_or_else(refused)?;
+        let data_dir = self.data_dir.canonicalize().ok();
+        let roots: Vec<PathBuf> =
+            self.sqlite_roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
+        let below = |root: &PathBuf| found.starts_with(root);
+        // A root above the data directory opens nothing in it; one inside it does.
+        let inside =
+            |root: &&PathBuf| data_dir.as_ref().is_some_and(|data| *root != data && root.starts_with(data));
+        let in_data_dir = data_dir.as_ref().is_some_and(|data| found.starts_with(data));
+        let own = in_data_dir && !roots.iter().filter(inside).any(below);
+        if own
+            || self.own_files.iter().any(|file| same_file(file, &found))
+            || !(operator || roots.iter().any(below))
+        {
+            return Err(refused());
         }
         Ok(found)
     }
@@ -163,7 +182,7 @@ mod tests {
         }
         std::os::unix::fs::symlink(data.join("estate.db"), root.join("sly.db")).unwrap();
         std::os::unix::fs::symlink(folder.path().join("other.db"), root.join("out.db")).unwrap();
-        let outbound = Outbound::new(Vec::new(), vec![root.clone()], data.clone());
+        let outbound = Outbound::new(Vec::new(), vec![root.clone()], data.clone(), Vec::new());
         assert!(outbound.sqlite_file("mine.db", false).is_ok());
         for refused in ["../estate.db", "sly.db", "out.db", "missing.db", "."] {
             assert!(outbound.sqlite_file(refused, false).is_err(), "{refused}");
@@ -171,6 +190,10 @@ mod tests {
         let other = folder.path().join("other.db");
         assert!(outbound.sqlite_file(other.to_str().unwrap(), true).is_ok(), "the operator may");
         assert!(outbound.sqlite_file(other.to_str().unwrap(), false).is_err());
+        let above = vec![folder.path().to_path_buf()];
+        let wide = Outbound::new(Vec::new(), above, data.clone(), vec![folder.path().join("other.db")]);
+        assert!(wide.sqlite_file("data/estate.db", false).is_err(), "a root above opens nothing of ours");
+        assert!(wide.sqlite_file("other.db", true).is_err(), "nor a store that lies elsewhere");
         assert!(
             outbound.sqlite_file(data.join("estate.db").to_str().unwrap(), true).is_err(),
             "never our own"

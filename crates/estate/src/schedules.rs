@@ -76,6 +76,16 @@ pub async fn put(tx: &mut Tx, schedule: &Schedule) -> Result<()> {
     tx.notice(Notice::Schedule).await
 }
 
+/// Schedules of this kind follow the wall clocks of another zone from now on.
+pub async fn move_zone(tx: &mut Tx, kind: RunKind, zone: &str, now: Timestamp) -> Result<()> {
+    for row in tx.all("SELECT id, cron FROM schedules WHERE run_kind = $1", args![kind.as_str()]).await? {
+        let (id, next): (ScheduleId, _) = (row.id(0)?, next_time(&row.text(1)?, zone, now)?);
+        let sql = "UPDATE schedules SET time_zone = $2, next_at = $3 WHERE id = $1";
+        tx.exec(sql, args![id, zone, next]).await?;
+    }
+    tx.notice(Notice::Schedule).await
+}
+
 pub async fn remove(tx: &mut Tx, name: &str) -> Result<()> {
     tx.exec("DELETE FROM schedules WHERE name = $1", args![name]).await.map(drop)
 }

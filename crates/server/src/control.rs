@@ -77,14 +77,18 @@ pub async fn serve(opened: &Opened, tasks: &TaskTracker, stop: CancellationToken
     let listener = UnixListener::bind(&path)
         .with_context(|| format!("the control socket {} cannot be opened", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let (estate, analytics, children) = (opened.estate.clone(), opened.analytics.clone(), tasks.clone());
+    let (analytics, children) = (opened.analytics.clone(), tasks.clone());
     tasks.spawn(async move {
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
-            let Ok((stream, _)) = accepted else { continue };
+            let Ok((stream, _)) = accepted else {
+                // Out of descriptors, most likely: trying again at once would only spin.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            };
             let (analytics, stop) = (analytics.clone(), stop.clone());
             children.spawn(async move {
                 tokio::select! {
@@ -93,7 +97,6 @@ pub async fn serve(opened: &Opened, tasks: &TaskTracker, stop: CancellationToken
                 }
             });
         }
-        drop(estate);
         let _ = std::fs::remove_file(&path);
     });
     Ok(())

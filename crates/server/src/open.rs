@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,15 +100,24 @@ pub fn record_location(location: &Location, data_dir: &Path) -> anyhow::Result<(
         Location::Postgres(url) => without_password(url),
     };
     let text = toml::to_string(&Recorded { database }).context("estate.toml")?;
-    fs::write(data_dir.join("estate.toml"), text).context("DATA-DIR/estate.toml cannot be written")
+    let (next, path) = (data_dir.join("estate.toml.next"), data_dir.join("estate.toml"));
+    let mut file = fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).context("DATA-DIR/estate.toml.next")?;
+    fs::rename(next, path).context("DATA-DIR/estate.toml cannot be written")
 }
 
 fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
-    let Some((credentials, host)) = authority.rsplit_once('@') else { return url.to_owned() };
-    let user = credentials.split(':').next().unwrap_or_default();
-    format!("{scheme}://{user}@{host}/{path}")
+    let (path, query) = path.split_once('?').map_or((path, ""), |(path, query)| (path, query));
+    let kept: Vec<&str> =
+        query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("password=")).collect();
+    let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
+    let authority = match authority.rsplit_once('@') {
+        Some((credentials, host)) => format!("{}@{host}", credentials.split(':').next().unwrap_or_default()),
+        None => authority.to_owned(),
+    };
+    format!("{scheme}://{authority}/{path}{query}")
 }
 
 /// Opens everything. `workers` is 0 for a command that executes nothing itself.
@@ -119,7 +129,11 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     let location = location(place, &config, &data_dir)?;
     let (seal, key_file, fresh) = seal_key(&config, &environment, &location, &data_dir)?;
     let roots = sqlite_roots(&config, &data_dir)?;
-    let outbound = Outbound::new(config.networks()?, roots, data_dir.clone());
+    let mut own_files = vec![key_file.clone()];
+    if let Location::Sqlite(path) = &location {
+        own_files.push(path.clone());
+    }
+    let outbound = Outbound::new(config.networks()?, roots, data_dir.clone(), own_files);
     let drivers = Arc::new(drivers(&config)?);
     let options = EstateOptions {
         location,
@@ -271,6 +285,10 @@ mod tests {
     fn the_recorded_address_has_no_password() {
         assert_eq!(without_password("postgres://u:p%40@h:5432/db?x=1"), "postgres://u@h:5432/db?x=1");
         assert_eq!(without_password("postgres://h/db"), "postgres://h/db");
+        assert_eq!(
+            without_password("postgres:///db?user=u&password=p&host=/run"),
+            "postgres:///db?user=u&host=/run"
+        );
         assert_eq!(without_password("postgres://u:a@b@h/db"), "postgres://u@h/db");
     }
 }

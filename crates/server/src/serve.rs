@@ -17,8 +17,8 @@ use landreeve_estate::secrets::hex;
 use landreeve_estate::store::Dialect;
 use landreeve_estate::{events, ops, schedules};
 use landreeve_http::{ListenOptions, Listener, LiveLimits, Stop, TlsFiles};
-use metrics_exporter_prometheus::PrometheusBuilder;
-use tokio::signal::unix::{SignalKind, signal};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,18 +52,20 @@ impl Server {
         open::make_data_dir(&args.place.data_dir)?;
         let lock = open::lock(&args.place.data_dir, true)?;
         let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
+        let upkeep = metrics.clone();
         let opened = open::open(&args.place, None).await?;
         let location = open::location(&args.place, &opened.config, &opened.data_dir)?;
         open::record_location(&location, &opened.data_dir)?;
         first_user(&opened).await?;
         refuse_second_node(&opened).await?;
+        let routers = web::routers(&opened, metrics)?;
+        let limits = LiveLimits::new(opened.config.limits());
+        // Before anything is claimed: an address that is taken must not cost runs.
+        let listeners = bind(args, &opened.config, &limits, &routers).await?;
         opened.start_runs(Some(opened.home())).await?;
         schedules::ensure_purge(&opened.estate).await?;
         events::register(&opened.estate, &subscribers(&opened)).await?;
         let sample = sample::ensure(&opened.estate, &opened.data_dir).await?;
-        let routers = web::routers(&opened, metrics)?;
-        let limits = LiveLimits::new(opened.config.limits());
-        let listeners = bind(args, &opened.config, &limits, &routers).await?;
         let server = Server {
             opened,
             sample,
@@ -75,7 +77,7 @@ impl Server {
             tasks: TaskTracker::new(),
             _lock: lock,
         };
-        server.background().await?;
+        server.background(upkeep).await?;
         Ok(server)
     }
 
@@ -86,8 +88,9 @@ impl Server {
     }
 
     /// Everything that works without being asked. Each task ends when the server drains.
-    async fn background(&self) -> anyhow::Result<()> {
+    async fn background(&self, metrics: PrometheusHandle) -> anyhow::Result<()> {
         let (estate, stop) = (&self.opened.estate, &self.stop.drain);
+        self.tasks.spawn(keep_metrics_small(metrics, stop.clone()));
         self.tasks.spawn(events::dispatch(estate.clone(), subscribers(&self.opened), stop.clone()));
         self.tasks.spawn(schedules::run(estate.clone(), stop.clone()));
         let (store, ended) = (estate.store().clone(), stop.clone());
@@ -102,6 +105,8 @@ impl Server {
         let address = self.address();
         let Server { opened, sample, listeners, limits, level, place, stop, tasks, _lock } = self;
         let tls: Vec<_> = listeners.iter().filter_map(|(listener, _)| listener.tls()).collect();
+        // Before the line that says we are here: whoever reads it may send a signal at once.
+        let streams = Streams::new()?;
         let serving = TaskTracker::new();
         for (listener, router) in listeners {
             output::say(&format!("listening on {}://{}", listener.scheme(), listener.local_addr()));
@@ -110,7 +115,7 @@ impl Server {
         serving.close();
         ready(&opened, &address, sample).await;
         let reload = || reload(&place, &limits, &level, &tls);
-        signals(&stop, reload).await?;
+        streams.wait(&stop, reload).await;
         serving.wait().await;
         tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
@@ -129,29 +134,43 @@ fn subscribers(opened: &Opened) -> Vec<Arc<dyn events::Subscriber>> {
     vec![Arc::new(OnChange { estate: opened.estate.clone(), forget: opened.forget() })]
 }
 
-/// Waits for the signals: SIGTERM or SIGINT drains, a second one stops at once, SIGHUP reloads.
-async fn signals(stop: &Stop, reload: impl Fn()) -> anyhow::Result<()> {
-    let (mut term, mut int, mut hup) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
-    loop {
-        tokio::select! {
-            _ = term.recv() => break,
-            _ = int.recv() => break,
-            _ = hup.recv() => reload(),
-        }
+/// The signals that a server listens to.
+struct Streams {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Streams {
+    fn new() -> anyhow::Result<Streams> {
+        Ok(Streams {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
     }
-    tracing::info!("draining; a second signal stops at once");
-    stop.drain.cancel();
-    let abort = stop.abort.clone();
-    // It ends with the process at the latest; nobody waits for it.
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+
+    /// SIGTERM or SIGINT drains, a second one stops at once, SIGHUP reloads.
+    async fn wait(mut self, stop: &Stop, reload: impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => break,
+                _ = self.int.recv() => break,
+                _ = self.hup.recv() => reload(),
+            }
         }
-        abort.cancel();
-    });
-    Ok(())
+        tracing::info!("draining; a second signal stops at once");
+        stop.drain.cancel();
+        let abort = stop.abort.clone();
+        // It ends with the process at the latest; nobody waits for it.
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = self.term.recv() => {}
+                _ = self.int.recv() => {}
+            }
+            abort.cancel();
+        });
+    }
 }
 
 fn reload(
@@ -177,6 +196,16 @@ fn reload(
         }
     }
     tracing::info!("reloaded");
+}
+
+/// Histograms gather samples until somebody folds them, whether or not anybody asks for the numbers.
+async fn keep_metrics_small(metrics: PrometheusHandle, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(5)) => metrics.run_upkeep(),
+        }
+    }
 }
 
 async fn count_strangers(estate: landreeve_estate::Estate, stop: CancellationToken) {

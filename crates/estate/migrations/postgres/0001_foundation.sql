@@ -251,6 +251,7 @@ CREATE TABLE runs (
 CREATE INDEX runs_queue ON runs (state, not_before, id);
 CREATE INDEX runs_lane ON runs (lane, state);
 CREATE INDEX runs_finished ON runs (finished_at);
+CREATE INDEX runs_blob ON runs (result_blob);
 CREATE INDEX runs_noun ON runs (noun, noun_id);
 
 CREATE TABLE outbox (

@@ -255,6 +255,11 @@ pub async fn by_password(
             false
         }
     };
+    // Others may have locked the user while this one waited at the gate.
+    let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
+    if row.is_none_or(|row| row.locked_until.is_some_and(|until| until > now)) {
+        return Err(doors.stranger(origin, "locked", "Too many wrong passwords; try again in five minutes"));
+    }
     if !right {
         estate
             .store()

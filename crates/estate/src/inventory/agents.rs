@@ -1,8 +1,8 @@
 //! Agents: the outbound connectors of a dialect. They are kept and listed; none can connect yet.
 
 use jiff::Timestamp;
-use landreeve_core::Result;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId};
+use landreeve_core::{Error, Result};
 
 use crate::args;
 use crate::store::{Conn, Row, Tx};
@@ -75,11 +75,16 @@ pub async fn insert(tx: &mut Tx, agent: &Agent) -> Result<()> {
     .map(drop)
 }
 
-pub async fn update(tx: &mut Tx, agent: &Agent) -> Result<()> {
-    tx.exec(
-        "UPDATE agents SET name = $2, enabled = $3, updated_at = $4 WHERE id = $1",
-        args![agent.id, &agent.name, agent.enabled, agent.updated_at],
-    )
-    .await
-    .map(drop)
+/// `known` is when it was last changed, as the caller saw it.
+pub async fn update(tx: &mut Tx, agent: &Agent, known: Timestamp) -> Result<()> {
+    let changed = tx
+        .exec(
+            "UPDATE agents SET name = $2, enabled = $3, updated_at = $4 WHERE id = $1 AND updated_at = $5",
+            args![agent.id, &agent.name, agent.enabled, agent.updated_at, known],
+        )
+        .await?;
+    if changed == 0 {
+        return Err(Error::conflict("changed", "somebody else changed the agent just now; try again"));
+    }
+    Ok(())
 }

@@ -486,12 +486,15 @@ pub async fn agent_update(
         agent.name = name;
     }
     agent.enabled = enabled.unwrap_or(agent.enabled);
-    agent.updated_at = estate.now();
+    let known = agent.updated_at;
+    // Later than before, whatever the clock says: a change at the same moment is told apart by it.
+    let next = clock::from_micros(known.as_microsecond() + 1);
+    agent.updated_at = estate.now().max(next);
     let copy = agent.clone();
     let detail = format!("agent {}", agent.name);
     estate
         .change(ctx, OwnedAct::new("updated", Noun::Datasource, agent.id.0, detail), move |tx| {
-            Box::pin(async move { agents::update(tx, &copy).await })
+            Box::pin(async move { agents::update(tx, &copy, known).await })
         })
         .await?;
     Ok(agent)

@@ -69,9 +69,7 @@ pub async fn member_set(
     member: bool,
 ) -> Result<()> {
     estate.require_some(ctx, Noun::Group, Action::Manage).await?;
-    if member {
-        require_covers_group(estate, ctx, group).await?;
-    }
+    require_covers_group(estate, ctx, group).await?;
     let verb = if member { "added user" } else { "removed user" };
     estate
         .change(ctx, OwnedAct::new("updated", Noun::Group, group.0, format!("{verb} {user}")), move |tx| {
@@ -95,6 +93,7 @@ pub async fn member_set(
 
 pub async fn group_delete(estate: &Estate, ctx: &OpCtx, id: GroupId) -> Result<()> {
     estate.require_some(ctx, Noun::Group, Action::Manage).await?;
+    require_covers_group(estate, ctx, id).await?;
     estate
         .change(ctx, OwnedAct::new("deleted", Noun::Group, id.0, ""), move |tx| {
             Box::pin(async move {

@@ -1,9 +1,10 @@
 //! The estate's settings.
 
-use landreeve_core::{Action, Noun, OpCtx, Result};
+use landreeve_core::{Action, Noun, OpCtx, Result, RunKind};
 
 use crate::Estate;
 use crate::estate::OwnedAct;
+use crate::schedules;
 use crate::settings::{self, Settings};
 
 pub use crate::settings::NAMES;
@@ -19,8 +20,9 @@ pub async fn settings_update(
     ctx: &OpCtx,
     changes: Vec<(String, String)>,
 ) -> Result<Settings> {
-    estate.require_some(ctx, Noun::Setting, Action::Manage).await?;
+    estate.require_everywhere(ctx, Noun::Setting, Action::Manage).await?;
     let detail = changes.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
+    let now = estate.now();
     let act = OwnedAct { action: "updated", noun: Noun::Setting, noun_id: None, detail };
     estate
         .change(ctx, act, move |tx| {
@@ -28,8 +30,13 @@ pub async fn settings_update(
                 // First, because it makes a change at the same moment wait: each is made to what the other left.
                 tx.bump_epoch().await?;
                 let mut settings = settings::read(tx).await?;
+                let zone = settings.time_zone.clone();
                 settings.change(&changes)?;
                 settings::write(tx, &settings).await?;
+                if settings.time_zone != zone {
+                    // The nights are those of the new zone.
+                    schedules::move_zone(tx, RunKind::SchemaRefresh, &settings.time_zone, now).await?;
+                }
                 Ok(settings)
             })
         })

@@ -1,10 +1,11 @@
 //! Signing in: by key, by password, by session, by token. Every door gives an `OpCtx` or says why not.
 
 use landreeve_core::ids::SessionId;
-use landreeve_core::{Error, OpCtx, Result, Secret};
+use landreeve_core::{Error, Noun, OpCtx, Result, Secret};
 use uuid::Uuid;
 
 use crate::Estate;
+use crate::estate::OwnedAct;
 use crate::identity::doors;
 use crate::identity::{Api, Origin, sessions};
 use crate::secrets::secret_hash;
@@ -42,9 +43,12 @@ pub async fn session_open(estate: &Estate, ctx: &OpCtx, face: &'static str) -> R
     let secret = crate::secrets::hex(&bytes).to_uppercase();
     let (hash, id, now) =
         (secret_hash(&secret), estate.next::<SessionId>(SessionId::KIND).await?, estate.now());
+    let act =
+        OwnedAct { action: "signed_in", noun: Noun::User, noun_id: Some(user.0), detail: face.to_owned() };
     estate
-        .store()
-        .write(move |tx| Box::pin(async move { sessions::insert(tx, id, hash, user, face, now).await }))
+        .change(ctx, act, move |tx| {
+            Box::pin(async move { sessions::insert(tx, id, hash, user, face, now).await })
+        })
         .await?;
     Ok(secret)
 }

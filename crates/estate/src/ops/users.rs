@@ -181,7 +181,7 @@ pub async fn user_update(estate: &Estate, ctx: &OpCtx, id: UserId, change: UserC
     if ctx.actor().user() != Some(id) || change.enabled.is_some() {
         estate.require_some(ctx, Noun::User, Action::Manage).await?;
     }
-    if change.enabled.is_some() {
+    if ctx.actor().user() != Some(id) || change.enabled.is_some() {
         require_covers_user(estate, ctx, id).await?;
     }
     if ctx.actor().user() == Some(id) && change.enabled.is_some() {

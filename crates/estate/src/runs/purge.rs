@@ -14,13 +14,15 @@ pub struct Purge(pub Estate);
 
 /// How many rows one transaction takes, so that other writes do not wait long.
 const BATCH: i64 = 500;
+/// How many old blobs one purge looks at.
+const ORPHANS: usize = 10_000;
 const DAY: i64 = 86_400_000_000;
 
 impl Executor for Purge {
     fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             let now = self.0.now();
-            let blobs = self.expire_data(now).await?;
+            let blobs = self.expire_data(now).await? + self.delete_orphans(now).await?;
             job.report(40, "data past its retention");
             let records = self.delete_records(now).await?;
             job.report(70, "records past their retention");
@@ -68,6 +70,23 @@ impl Purge {
             }
             self.0.store().write(move |tx| Box::pin(async move { forget(tx, &gone, now).await })).await?;
         }
+    }
+
+    /// Blobs that no run names: their run was cut off between the blob and its row.
+    async fn delete_orphans(&self, now: Timestamp) -> Result<u64> {
+        // Whatever is younger may belong to a run that is still being executed.
+        let before = clock::from_micros(now.as_microsecond() - 2 * DAY);
+        let mut total = 0;
+        for name in self.0.blobs().older_than("results", before, ORPHANS).await? {
+            let mut conn = self.0.store().read().await?;
+            let named = conn.opt("SELECT 1 FROM runs WHERE result_blob = $1", args![&name]).await?.is_some();
+            drop(conn);
+            if !named {
+                self.0.blobs().delete(&name).await?;
+                total += 1;
+            }
+        }
+        Ok(total)
     }
 
     async fn delete_records(&self, now: Timestamp) -> Result<u64> {

@@ -20,6 +20,9 @@ pub struct Lease {
     pub until: Timestamp,
 }
 
+/// How many runs may wait in one lane.
+const MOST_WAITING: i64 = 10_000;
+
 /// Who submits.
 #[derive(Debug, Clone)]
 pub struct Submitter {
@@ -55,8 +58,8 @@ pub async fn insert(
     {
         return Ok((run, false));
     }
-    let lease = match (&new.lane, lease) {
-        (Some(lane), Some(lease)) => {
+    let lease = match &new.lane {
+        Some(lane) => {
             lock_lane(tx, &lane.name).await?;
             let busy = tx
                 .one(
@@ -65,9 +68,14 @@ pub async fn insert(
                 )
                 .await?
                 .int(0)?;
-            (busy < i64::from(lane.limit)).then_some(lease)
+            if busy >= i64::from(lane.limit) + MOST_WAITING {
+                let message =
+                    format!("{busy} runs wait for the same thing already; try again when some have ended");
+                return Err(Error::rate_limited(message, std::time::Duration::from_secs(10)));
+            }
+            lease.filter(|_| busy < i64::from(lane.limit))
         }
-        (_, lease) => lease,
+        None => lease,
     };
     let state = if lease.is_some() { RunState::Starting } else { RunState::Queued };
     let inserted = tx.exec(

@@ -256,6 +256,9 @@ impl Row {
 pub fn store_error(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Database(database) => {
+            if database.is_foreign_key_violation() {
+                return Error::conflict("gone", "something that the request names was removed just now");
+            }
             if database.is_unique_violation() {
                 return Error::conflict("taken", "something with this name or key is already there");
             }

@@ -162,18 +162,29 @@ async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
         }
         let mut done = Vec::new();
         let mut next = Some(first);
+        let mut broken = None;
         while let Some(job) = next {
             let (answer, intact) = in_savepoint(&mut tx, job.work).await;
             let told = std::mem::take(&mut tx.notices);
-            done.push((job.answer, answer, job.notices, told));
             if !intact {
                 // SQLite has rolled everything back by itself (a full disk): what came now would commit on its own.
+                let cause = answer.as_ref().err().map_or_else(String::new, ToString::to_string);
+                broken = Some(Error::unavailable(
+                    "store",
+                    format!("the metadata store cannot do this now: {cause}"),
+                ));
+            }
+            done.push((job.answer, answer, job.notices, told));
+            if broken.is_some() {
                 break;
             }
             next = if done.len() < GROUP { jobs.try_recv().ok() } else { None };
         }
         metrics::histogram!("landreeve_store_group_size").record(done.len() as f64);
-        let committed = tx.exec("COMMIT", args![]).await;
+        let committed = match broken {
+            None => tx.exec("COMMIT", args![]).await.map(drop),
+            Some(error) => Err(error),
+        };
         if committed.is_err() {
             // What failed to commit is gone; a transaction that is still open must not take the next ones with it.
             let _ = tx.exec("ROLLBACK", args![]).await;
