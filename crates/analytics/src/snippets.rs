@@ -1,6 +1,6 @@
 //! SQL snippets: a name and the text that takes its place. A change that would make a cycle is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use landreeve_core::datasource::SqlDialect;
@@ -141,13 +141,13 @@ async fn find(conn: &mut Conn, id: SnippetId) -> Result<Option<Snippet>> {
 pub async fn snippets_use(plane: &Analytics, snippets: &[Snippet]) -> Result<Vec<Vec<SnippetId>>> {
     let mut conn = plane.estate().store().read().await?;
     let mut units: BTreeMap<OuId, (Vec<Snippet>, Snippets)> = BTreeMap::new();
+    for ou in snippets.iter().map(|snippet| snippet.ou).collect::<BTreeSet<_>>() {
+        let unit = of_unit(&mut conn, ou).await?;
+        let known = texts(&unit);
+        units.insert(ou, (unit, known));
+    }
     let mut all = Vec::with_capacity(snippets.len());
     for snippet in snippets {
-        if !units.contains_key(&snippet.ou) {
-            let unit = of_unit(&mut conn, snippet.ou).await?;
-            let known = texts(&unit);
-            units.insert(snippet.ou, (unit, known));
-        }
         let Some((unit, known)) = units.get(&snippet.ou) else { continue };
         let usage = lang::analyse(&snippet.details.sql, SqlDialect::Postgres, known);
         let named = usage.map(|usage| usage.direct_snippets).unwrap_or_default();

@@ -22,3 +22,5 @@ pub mod store;
 mod tokens;
 
 pub use estate::{Estate, EstateOptions};
+// What `EstateOptions` is made of, for those who only open an estate.
+pub use store::{Location, Migrations};

@@ -33,6 +33,8 @@ pub struct Schedule {
 }
 
 const LEASE: Duration = Duration::from_secs(30);
+/// How long a scheduled run may take.
+const LIMIT: Duration = Duration::from_secs(3_600);
 
 /// The next time after `after` at which the expression holds on the wall clocks of the zone.
 pub fn next_time(cron: &str, time_zone: &str, after: Timestamp) -> Result<Timestamp> {
@@ -169,8 +171,13 @@ async fn submit(estate: &Estate, schedule: Schedule, now: Timestamp) -> Result<(
     new.noun = schedule.noun;
     new.max_attempts = 3;
     new.idempotency_key = Some(format!("schedule:{}:{}", schedule.id, schedule.next_at.as_microsecond()));
-    // Two of the same schedule never execute at once.
-    new.lane = Some(Lane { name: format!("schedule:{}", schedule.id), limit: 1 });
+    new.time_limit = Some(LIMIT);
+    // Two of the same schedule never execute at once, nor two that read the same schema.
+    let lane = match (schedule.run_kind, schedule.noun) {
+        (RunKind::SchemaRefresh, Some((_, id))) => format!("schema:{id}"),
+        _ => format!("schedule:{}", schedule.id),
+    };
+    new.lane = Some(Lane { name: lane, limit: 1 });
     let engine = estate.runs().clone();
     let submitter = Submitter { kind: "system", id: None, name: schedule.name.clone() };
     let (ticket, run) = estate

@@ -51,4 +51,27 @@ mod tests {
         let statuses = ErrorKind::ALL.map(|kind| table(kind).as_u16());
         assert_eq!(statuses, [401, 403, 404, 400, 409, 409, 413, 429, 503, 500]);
     }
+
+    async fn body(kind: ErrorKind) -> String {
+        let origin = landreeve_http::Origin { address: None, request_id: Default::default() };
+        let (method, uri) = (http::Method::GET, http::Uri::from_static("/x"));
+        let request = FaceRequest { method, uri, accept: None, origin };
+        let faults =
+            vec![landreeve_core::Fault::required("name"), landreeve_core::Fault::new("", "type", "is odd")];
+        let faults = if kind == ErrorKind::Invalid { faults } else { Vec::new() };
+        let error = Error { faults, ..Error::new(kind, "some_code", "words") };
+        let body = axum::body::to_bytes(render(&error, &request).into_body(), 10_000).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_body_is_the_dialects_own() {
+        for kind in ErrorKind::ALL.into_iter().filter(|kind| *kind != ErrorKind::Invalid) {
+            let expected =
+                format!(r#"{{"@type":"Error","status":{},"message":"words"}}"#, table(kind).as_u16());
+            assert_eq!(body(kind).await, expected);
+        }
+        let expected = r#"{"@type":"Error","status":400,"message":"words","details":[{"field":"name","message":"is required"},{"field":"","message":"is odd"}]}"#;
+        assert_eq!(body(ErrorKind::Invalid).await, expected);
+    }
 }

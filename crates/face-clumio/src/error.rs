@@ -63,4 +63,27 @@ mod tests {
         let numbers: BTreeSet<u32> = ErrorKind::ALL.into_iter().map(|kind| table(kind).1).collect();
         assert_eq!(numbers.len(), ErrorKind::ALL.len());
     }
+
+    async fn body(kind: ErrorKind) -> String {
+        let origin = landreeve_http::Origin { address: None, request_id: Default::default() };
+        let (method, uri) = (http::Method::GET, http::Uri::from_static("/x"));
+        let request = FaceRequest { method, uri, accept: None, origin };
+        let faults =
+            vec![landreeve_core::Fault::required("name"), landreeve_core::Fault::new("", "type", "is odd")];
+        let faults = if kind == ErrorKind::Invalid { faults } else { Vec::new() };
+        let error = Error { faults, ..Error::new(kind, "some_code", "words") };
+        let body = axum::body::to_bytes(render(&error, &request).into_body(), 10_000).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_body_is_the_dialects_own() {
+        for kind in ErrorKind::ALL.into_iter().filter(|kind| *kind != ErrorKind::Invalid) {
+            let number = table(kind).1;
+            let expected = format!(r#"{{"errors":[{{"error_code":{number},"error_message":"words"}}]}}"#);
+            assert_eq!(body(kind).await, expected);
+        }
+        let expected = r#"{"errors":[{"error_code":101,"error_message":"name is required"},{"error_code":101,"error_message":"is odd"}]}"#;
+        assert_eq!(body(ErrorKind::Invalid).await, expected);
+    }
 }

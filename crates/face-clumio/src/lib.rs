@@ -25,11 +25,6 @@ use utoipa_axum::routes;
 pub const NAME: &str = "clumio";
 pub const TITLE: &str = "Clumio REST API";
 
-/// The dialect has nothing to choose yet.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Options {}
-
 /// Method, path and what it needs: `open`, `credential`, or a permission.
 pub type Route = (&'static str, &'static str, &'static str);
 
@@ -52,7 +47,7 @@ pub fn routes() -> &'static [Route] {
 }
 
 /// The whole dialect, to be mounted at its prefix or at the root of a listener.
-pub fn router(estate: Estate, _options: Options) -> Result<Router> {
+pub fn router(estate: Estate) -> Result<Router> {
     let face = Face::new(NAME, estate.random().clone(), error::render);
     let (router, openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(discovery::discover))

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use landreeve_analytics::dashboards::{self as plane, Dashboard as PlaneDashboard, DashboardDetails};
-use landreeve_core::ids::DashboardId;
+use landreeve_core::ids::{DashboardId, UserId};
 use landreeve_core::{Action, Error, Noun, OpCtx, Result};
 use landreeve_estate::ops::{EVERYONE, Subject, groups, users};
 use landreeve_http::Outcome;
@@ -57,20 +57,24 @@ async fn included(
         all.extend(snippets::included(app, ctx, &dashboard.uses.snippets).await?);
     }
     if let Some(creator) = dashboard.creator.filter(|_| include.has("user")) {
-        let user = users::user_get(app.estate(), ctx, creator).await?;
-        let held = users::assignments(app.estate(), ctx, Subject::User(creator)).await?;
-        // Without the permission to see groups, those of the user are not shown.
-        let groups = match ctx.require_some(Noun::Group, Action::View) {
-            Ok(()) => groups::group_list(app.estate(), ctx).await?,
-            Err(_) => Vec::new(),
-        };
-        all.push(Included::User(Box::new(wire_users::render(&user, &held, &groups, app.ids()))));
+        all.push(user(app, ctx, creator).await?);
     }
     if include.has("user_groups") {
         let group = groups::group_get(app.estate(), ctx, EVERYONE).await?;
         all.push(Included::UserGroup(Box::new(wire_users::render_group(&group, app.ids()))));
     }
     Ok(Some(all))
+}
+
+async fn user(app: &App, ctx: &OpCtx, id: UserId) -> Result<Included> {
+    let user = users::user_get(app.estate(), ctx, id).await?;
+    let held = users::assignments(app.estate(), ctx, Subject::User(id)).await?;
+    // Without the permission to see groups, those of the user are not shown.
+    let groups = match ctx.require_some(Noun::Group, Action::View) {
+        Ok(()) => groups::group_list(app.estate(), ctx).await?,
+        Err(_) => Vec::new(),
+    };
+    Ok(Included::User(Box::new(wire_users::render(&user, &held, &groups, app.ids()))))
 }
 
 /// Create Dashboard

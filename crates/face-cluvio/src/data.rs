@@ -111,7 +111,7 @@ async fn serve(app: &App, opened: &str, key: &str, query: &Query, headers: &Head
             let word = if integers_as_strings { format!("{word}-s") } else { word.to_owned() };
             let known = Known::of(facts.timestamp, &word)?;
             if known.is_with(headers) {
-                return Ok(known.answer(StatusCode::NOT_MODIFIED, media_type, Body::empty()));
+                return Ok(known.not_modified(media_type));
             }
             let wanted = Wanted { format, integers_as_strings };
             let rows = plane::rows_encode(app.plane(), kept, &facts, wanted).await?;
@@ -121,7 +121,7 @@ async fn serve(app: &App, opened: &str, key: &str, query: &Query, headers: &Head
             let (media_type, word, _) = chosen(headers, &FORMATS[..1])?;
             let known = Known::of(timestamp, word)?;
             if known.is_with(headers) {
-                return Ok(known.answer(StatusCode::NOT_MODIFIED, media_type, Body::empty()));
+                return Ok(known.not_modified(media_type));
             }
             let text = match one {
                 None => serde_json::to_vec(&schema::render(&catalog)),
@@ -174,6 +174,10 @@ impl Known {
             .flat_map(|list| list.split(','))
             .map(str::trim)
             .any(|one| one == "*" || one.trim_start_matches("W/") == tag)
+    }
+
+    fn not_modified(self, media_type: &'static str) -> Response {
+        self.answer(StatusCode::NOT_MODIFIED, media_type, Body::empty())
     }
 
     fn answer(self, status: StatusCode, media_type: &'static str, body: Body) -> Response {

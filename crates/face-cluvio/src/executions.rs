@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use landreeve_analytics::executions::{self as plane, Execution};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_core::{Action, Error, Noun, OpCtx, Result, RunState};
 use landreeve_estate::ops::runs::RunRef;
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Path, Query};
@@ -67,6 +67,10 @@ pub async fn waited(
 /// The execution, or not found where it is not one of that datasource.
 async fn find(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str) -> Result<Execution> {
     let found = plane::execution_get(app.plane(), ctx, run_ref(id)?).await.map_err(named)?;
+    // Its data is gone, and with it the execution.
+    if found.run.state == RunState::Expired {
+        return Err(not_found());
+    }
     if let Some(datasource) = below {
         let datasource = datasource_id(app, datasource)?.0;
         if found.run.noun != Some((Noun::Datasource.as_str().to_owned(), datasource)) {

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use landreeve_analytics::filters::{self as plane, FilterDetails};
 use landreeve_core::ids::FilterId;
-use landreeve_core::{Action, Error, Fault, Noun, OpCtx, Result};
+use landreeve_core::{Action, Error, Noun, OpCtx, Result};
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Path, Query};
 use utoipa_axum::router::OpenApiRouter;
@@ -133,19 +133,8 @@ async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<Stri
 async fn choose(app: &App, ctx: &OpCtx, out: &PlainJson, id: &str, body: &[u8]) -> Outcome {
     let which = filter_id(app, id)?;
     let inputs = parameters::read_body(body)?.settle(app, ctx, Noun::Filter, Action::View).await?;
-    let found = plane::filter_options(app.plane(), ctx, which, inputs.clone()).await.map_err(|error| {
-        let error = parameters::point(error, &inputs);
-        let faults = error.faults.into_iter().map(|fault| match fault.field.as_str() {
-            // The SQL of the options is not in this request.
-            "sql" | "query" => Fault {
-                field: String::new(),
-                message: format!("the filter's query {}", fault.message),
-                ..fault
-            },
-            _ => executions::about_the_datasource(fault),
-        });
-        Error { faults: faults.collect(), ..error }
-    })?;
+    let found = plane::filter_options(app.plane(), ctx, which, inputs.clone()).await;
+    let found = found.map_err(|error| executions::point_options(error, &inputs))?;
     out.ok(&wire::render_options(&found))
 }
 

@@ -61,12 +61,17 @@ pub async fn refuse(
         // Of a member that could not be read the plane knows less than is known already.
         let known = faults
             .iter()
-            .any(|known| known.field == fault.field || known.field.starts_with(&format!("{}/", fault.field)));
+            .any(|known| within(&known.field, &fault.field) || within(&fault.field, &known.field));
         if !known {
             faults.push(fault);
         }
     }
     Error::invalid(faults).into()
+}
+
+/// Is the pointer the other one, or does it lead into what that one names?
+fn within(pointer: &str, other: &str) -> bool {
+    pointer.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A character that no database keeps in a text.
@@ -158,9 +163,11 @@ pub fn document<A, R>(
         &mut faults,
         relationships,
     )?;
-    // Without `data` every required member is missing, and saying so of each would hide the one reason.
-    if top.get("data").and_then(Value::as_object).is_none() {
-        faults.retain(|fault| !fault.field.starts_with("/data/"));
+    // Without an object every required member of it is missing, and saying so of each would hide the one reason.
+    for frame in ["/data", "/data/attributes", "/data/relationships"] {
+        if faults.iter().any(|fault| fault.field == frame) {
+            faults.retain(|fault| fault.field == frame || !within(&fault.field, frame));
+        }
     }
     Ok(Checked { value: (attributes, relationships), faults })
 }

@@ -81,4 +81,30 @@ mod tests {
         assert_eq!(shown, expected);
         assert_eq!(table(&Error::invalid(vec![Fault::required("id")])).1, "required_params_missing");
     }
+
+    async fn body(kind: ErrorKind) -> String {
+        let origin = landreeve_http::Origin { address: None, request_id: Default::default() };
+        let (method, uri) = (http::Method::GET, http::Uri::from_static("/x"));
+        let request = FaceRequest { method, uri, accept: None, origin };
+        let faults = vec![Fault::required("name"), Fault::new("", "type", "is odd")];
+        let faults = if kind == ErrorKind::Invalid { faults } else { Vec::new() };
+        let error = Error { faults, ..Error::new(kind, "some_code", "words") };
+        let body = axum::body::to_bytes(render(&error, &request).into_body(), 10_000).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_body_is_the_dialects_own() {
+        let bare = |word: &str| {
+            format!(
+                r#"{{"ok":false,"error":"{word}","message":"words","error_details":{{"message":"words","arguments":[]}}}}"#
+            )
+        };
+        for kind in ErrorKind::ALL.into_iter().filter(|kind| *kind != ErrorKind::Invalid) {
+            let word = table(&Error::new(kind, "some_code", "words")).1;
+            assert_eq!(body(kind).await, bare(word));
+        }
+        let faults = r#"[{"name":"name","code":"required","message":"is required"},{"name":"","code":"type","message":"is odd"}]"#;
+        assert_eq!(body(ErrorKind::Invalid).await, bare("invalid_arguments").replace("[]", faults));
+    }
 }

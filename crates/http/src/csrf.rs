@@ -25,7 +25,7 @@ impl Csrf {
         Csrf { header, safe_methods_too: false, exempt: Vec::new() }
     }
 
-    /// Requires the header on GET, HEAD and OPTIONS as well.
+    /// Requires the header on GET and HEAD as well. OPTIONS never needs it: a browser asks with it before it may send one.
     #[must_use]
     pub fn on_safe_methods_too(mut self) -> Csrf {
         self.safe_methods_too = true;
@@ -44,7 +44,7 @@ impl Csrf {
             .exempt
             .iter()
             .any(|exempt| path == exempt || (exempt.ends_with('/') && path.starts_with(exempt.as_str())));
-        let asked = self.safe_methods_too || !method.is_safe();
+        let asked = *method != Method::OPTIONS && (self.safe_methods_too || !method.is_safe());
         if exempt || !asked || headers.contains_key(&self.header) {
             return Ok(());
         }

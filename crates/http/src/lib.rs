@@ -62,6 +62,7 @@ pub mod limits;
 pub mod listener;
 pub mod negotiate;
 pub mod openapi;
+pub mod site;
 
 pub use credentials::Credential;
 pub use face::{Face, FaceRequest, Origin, Render};

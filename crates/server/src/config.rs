@@ -168,7 +168,11 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         for name in self.listeners.keys() {
             let known = OWN_LISTENERS.contains(&name.as_str());
-            anyhow::ensure!(known, "[listeners.{name}]: there is no such dialect; there are {}", OWN_LISTENERS.join(", "));
+            anyhow::ensure!(
+                known,
+                "[listeners.{name}]: there is no such dialect; there are {}",
+                OWN_LISTENERS.join(", ")
+            );
         }
         anyhow::ensure!(
             self.tls.certificate.is_some() == self.tls.key.is_some(),

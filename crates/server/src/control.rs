@@ -26,10 +26,21 @@ use crate::open::Opened;
 pub enum Ask {
     /// Identity, grants or datasources were changed by a command.
     Changed,
-    Probe { millis: u64, fail: bool },
-    Query { datasource: i64, sql: String },
-    Cancel { run: i64 },
-    Wait { run: i64, millis: u64 },
+    Probe {
+        millis: u64,
+        fail: bool,
+    },
+    Query {
+        datasource: i64,
+        sql: String,
+    },
+    Cancel {
+        run: i64,
+    },
+    Wait {
+        run: i64,
+        millis: u64,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -123,7 +134,8 @@ async fn obey(analytics: &landreeve_analytics::Analytics, ask: Ask) -> Result<An
         }
         Ask::Query { datasource, sql } => {
             let inputs = InputParameters::default();
-            let run = executions::execution_run(analytics, &ctx, DatasourceId(datasource), &sql, &inputs).await?;
+            let run =
+                executions::execution_run(analytics, &ctx, DatasourceId(datasource), &sql, &inputs).await?;
             Ok(Answer::run(&run.run))
         }
         Ask::Cancel { run } => {
@@ -154,7 +166,8 @@ impl Control {
             self.0.read_line(&mut line).await?;
             anyhow::Ok(line)
         };
-        let line = tokio::time::timeout(ANSWER_TIME, exchange).await.context("the server did not answer")??;
+        let line =
+            tokio::time::timeout(ANSWER_TIME, exchange).await.context("the server did not answer")??;
         let answer: Answer = serde_json::from_str(&line).context("the server's answer cannot be read")?;
         match answer {
             Answer::Failed { kind, message } => {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,21 @@ pub struct Opened {
 struct Recorded {
     /// Without the password.
     database: String,
+}
+
+/// The lock on the data directory: the server's is exclusive, a command that executes runs shares it. The system lets
+/// go of it however the process ends.
+pub struct DataLock(#[expect(dead_code, reason = "held, never read")] fs::File);
+
+pub fn lock(data_dir: &Path, exclusive: bool) -> anyhow::Result<DataLock> {
+    use rustix::fs::FlockOperation::{NonBlockingLockExclusive, NonBlockingLockShared};
+    let path = data_dir.join("lock");
+    let file = fs::File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+    let operation = if exclusive { NonBlockingLockExclusive } else { NonBlockingLockShared };
+    rustix::fs::flock(&file, operation).map_err(|_| {
+        anyhow::anyhow!("another server is running on the data directory {}", data_dir.display())
+    })?;
+    Ok(DataLock(file))
 }
 
 pub fn make_data_dir(path: &Path) -> anyhow::Result<()> {
@@ -209,8 +224,14 @@ impl Opened {
         self.estate.store().dialect().pick("SQLite", "PostgreSQL")
     }
 
-    /// Begins to execute runs in this process.
-    pub async fn start_runs(&self) -> anyhow::Result<()> {
+    /// What only one server at a time can be in: this machine's data directory.
+    pub fn home(&self) -> String {
+        let path = fs::canonicalize(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
+        format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), path.display())
+    }
+
+    /// Begins to execute runs in this process. Only the server, which holds the lock alone, names its home.
+    pub async fn start_runs(&self, home: Option<String>) -> anyhow::Result<()> {
         let sample = SampleMaker { data_dir: self.data_dir.clone() };
         let executors: HashMap<RunKind, Arc<dyn Executor>> = HashMap::from([
             (RunKind::Probe, Arc::new(Probe) as Arc<dyn Executor>),
@@ -219,11 +240,14 @@ impl Opened {
             (RunKind::Query, Arc::new(QueryExecutor(self.analytics.clone()))),
             (RunKind::SampleData, Arc::new(sample)),
         ]);
-        Ok(self.estate.runs().start(executors).await?)
+        Ok(self.estate.runs().start(executors, home).await?)
     }
 
     /// Lets go of a datasource's idle connections, whatever its type.
-    pub fn forget(&self) -> Arc<dyn Fn(landreeve_core::datasource::DatabaseType, landreeve_core::ids::DatasourceId) + Send + Sync> {
+    pub fn forget(
+        &self,
+    ) -> Arc<dyn Fn(landreeve_core::datasource::DatabaseType, landreeve_core::ids::DatasourceId) + Send + Sync>
+    {
         let drivers = Arc::clone(&self.drivers);
         Arc::new(move |database_type, id| {
             if let Some(driver) = drivers.driver(database_type) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use landreeve_analytics::dashboards::{self, DashboardDetails, LayoutBox};
 use landreeve_analytics::reports::{self, ReportDetails};
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::{OpCtx, RunKind, RunState, Page};
+use landreeve_core::{OpCtx, Page, RunKind, RunState};
 use landreeve_estate::ops::keys::{self, NewKey};
 use landreeve_estate::ops::runs::{self, RunRef};
 use landreeve_estate::ops::{Api, RunFilter, datasources, sign_in, users};
@@ -74,7 +74,10 @@ async fn wait_for_sample(opened: &Opened, ctx: &OpCtx) -> anyhow::Result<()> {
         && !run.state.is_final()
     {
         let run = runs::run_wait(&opened.estate, ctx, RunRef::Id(run.id), &[], SAMPLE_WAIT).await?;
-        anyhow::ensure!(run.state == RunState::Succeeded, "the sample data is not there yet; it is being made");
+        anyhow::ensure!(
+            run.state == RunState::Succeeded,
+            "the sample data is not there yet; it is being made"
+        );
     }
     Ok(())
 }
@@ -87,13 +90,17 @@ async fn fresh_keys(opened: &Opened, ctx: &OpCtx) -> anyhow::Result<(String, Str
     }
     let mut grants = Vec::new();
     let manage = |name: &&&str| name.starts_with("Manage");
-    let labels: Vec<String> =
-        landreeve_face_cluvio::permissions::NAMES.iter().filter(manage).map(|name| (*name).to_owned()).collect();
+    let labels: Vec<String> = landreeve_face_cluvio::permissions::NAMES
+        .iter()
+        .filter(manage)
+        .map(|name| (*name).to_owned())
+        .collect();
     for label in &labels {
         let parsed = landreeve_face_cluvio::permissions::parse(estate.hash_ids(), label);
         grants.extend(parsed.map_err(|why| anyhow::anyhow!(why))?);
     }
-    let new = |api, user, grants, labels| NewKey { api, name: NAME.to_owned(), ou: None, user, grants, labels };
+    let new =
+        |api, user, grants, labels| NewKey { api, name: NAME.to_owned(), ou: None, user, grants, labels };
     let (_, cluvio) = keys::key_create(estate, ctx, new(Api::Analytics, None, grants, labels)).await?;
     let scopes = vec!["datacloud:query".to_owned()];
     let opened = scope_grants(&scopes)?;

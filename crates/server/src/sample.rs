@@ -33,7 +33,8 @@ impl Executor for SampleMaker {
             let stop = Arc::new(AtomicBool::new(false));
             let seen = Arc::clone(&stop);
             let mut work = tokio::task::spawn_blocking(move || {
-                sample::write_sample(&path, &mut |_| !seen.load(Ordering::Relaxed)).map_err(|error| error.to_string())
+                sample::write_sample(&path, &mut |_| !seen.load(Ordering::Relaxed))
+                    .map_err(|error| error.to_string())
             });
             let written = tokio::select! {
                 written = &mut work => written,
@@ -43,9 +44,9 @@ impl Executor for SampleMaker {
                     return Err(Failure::cancelled());
                 }
             };
-            written
-                .map_err(Error::internal)?
-                .map_err(|why| Error::unavailable("sample", format!("the sample source cannot be made: {why}")))?;
+            written.map_err(Error::internal)?.map_err(|why| {
+                Error::unavailable("sample", format!("the sample source cannot be made: {why}"))
+            })?;
             Ok(Done::default())
         })
     }

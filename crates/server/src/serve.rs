@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cli::{Place, ServeArgs};
 use crate::config::{Config, Environment};
-use crate::open::{self, Opened};
+use crate::open::{self, DataLock, Opened};
 use crate::{control, logs, output, sample, web};
 
 /// How long executing runs have once the listeners have drained.
@@ -42,17 +42,7 @@ pub struct Server {
     place: Place,
     stop: Stop,
     tasks: TaskTracker,
-    _lock: File,
-}
-
-/// `DATA-DIR/lock` is held for as long as the server runs; the system lets go of it however the server ends.
-fn lock(data_dir: &Path) -> anyhow::Result<File> {
-    let path = data_dir.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        anyhow::anyhow!("another server is running on the data directory {}", data_dir.display())
-    })?;
-    Ok(file)
+    _lock: DataLock,
 }
 
 impl Server {
@@ -60,14 +50,14 @@ impl Server {
         let config = Config::load(args.place.config.as_deref())?;
         let level = logs::start(&config.log.level)?;
         open::make_data_dir(&args.place.data_dir)?;
-        let lock = lock(&args.place.data_dir)?;
+        let lock = open::lock(&args.place.data_dir, true)?;
         let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
         let opened = open::open(&args.place, None).await?;
         let location = open::location(&args.place, &opened.config, &opened.data_dir)?;
         open::record_location(&location, &opened.data_dir)?;
         first_user(&opened).await?;
         refuse_second_node(&opened).await?;
-        opened.start_runs().await?;
+        opened.start_runs(Some(opened.home())).await?;
         schedules::ensure_purge(&opened.estate).await?;
         events::register(&opened.estate, &subscribers(&opened)).await?;
         let sample = sample::ensure(&opened.estate, &opened.data_dir).await?;
@@ -164,7 +154,12 @@ async fn signals(stop: &Stop, reload: impl Fn()) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn reload(place: &Place, limits: &LiveLimits, level: &logs::Level, tls: &[Arc<landreeve_http::listener::Tls>]) {
+fn reload(
+    place: &Place,
+    limits: &LiveLimits,
+    level: &logs::Level,
+    tls: &[Arc<landreeve_http::listener::Tls>],
+) {
     let config = match Config::load(place.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
@@ -239,7 +234,7 @@ async fn refuse_second_node(opened: &Opened) -> anyhow::Result<()> {
         return Ok(());
     }
     let since = landreeve_core::clock::from_micros(estate.now().as_microsecond() - 60_000_000);
-    let others = queue::other_nodes(&mut estate.store().read().await?, 0, since).await?;
+    let others = queue::other_nodes(&mut estate.store().read().await?, &opened.home(), since).await?;
     anyhow::ensure!(
         others.is_empty(),
         "another node ({}) works on this database, and blobs are in a folder of this machine. Put them at a URL \
@@ -260,7 +255,8 @@ async fn bind(
     let tls = files(config.tls.certificate.as_ref(), config.tls.key.as_ref());
     let mut bound = vec![(one(&listen, tls.clone(), plain, limits).await?, routers.main.clone())];
     for (name, own) in &config.listeners {
-        let router = routers.own(name).with_context(|| format!("[listeners.{name}]: there is no such dialect"))?;
+        let router =
+            routers.own(name).with_context(|| format!("[listeners.{name}]: there is no such dialect"))?;
         let files = files(own.certificate.as_ref(), own.key.as_ref()).or_else(|| tls.clone());
         bound.push((one(&own.listen, files, plain, limits).await?, router));
     }
@@ -268,10 +264,17 @@ async fn bind(
 }
 
 fn files(certificate: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<TlsFiles> {
-    certificate.zip(key).map(|(certificate, key)| TlsFiles { certificate: certificate.clone(), key: key.clone() })
+    certificate
+        .zip(key)
+        .map(|(certificate, key)| TlsFiles { certificate: certificate.clone(), key: key.clone() })
 }
 
-async fn one(listen: &str, tls: Option<TlsFiles>, plain: bool, limits: &LiveLimits) -> anyhow::Result<Listener> {
+async fn one(
+    listen: &str,
+    tls: Option<TlsFiles>,
+    plain: bool,
+    limits: &LiveLimits,
+) -> anyhow::Result<Listener> {
     let mut found = tokio::net::lookup_host(listen)
         .await
         .with_context(|| format!("{listen:?} is not an address to listen on; write HOST:PORT"))?;

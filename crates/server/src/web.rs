@@ -6,9 +6,9 @@ use std::sync::Arc;
 use axum::Router;
 use landreeve_core::Result;
 use landreeve_estate::Estate;
+use landreeve_http::compress;
 use landreeve_http::health::{self, Check};
 use landreeve_http::openapi::{CatalogEntry, catalog};
-use landreeve_http::compress;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::open::Opened;
@@ -33,7 +33,10 @@ pub struct Routers {
 
 impl Routers {
     pub fn own(&self, name: &str) -> Option<Router> {
-        self.own.iter().find(|(known, _)| *known == name).map(|(_, router)| router.clone().layer(compress::layer()))
+        self.own
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, router)| router.clone().layer(compress::layer()))
     }
 }
 
@@ -47,7 +50,10 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
             description: "Query datasources, keep results, dashboards, reports, filters. Version 2024-06-01.",
             page: "docs",
             document: "openapi.json",
-            router: landreeve_face_cluvio::api_router(plane.clone(), landreeve_face_cluvio::Options::default())?,
+            router: landreeve_face_cluvio::api_router(
+                plane.clone(),
+                landreeve_face_cluvio::Options::default(),
+            )?,
         },
         Mounted {
             name: "cluvio-data",
@@ -55,7 +61,10 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
             description: "Fetch rows and schemas with a data access token.",
             page: "docs",
             document: "openapi.json",
-            router: landreeve_face_cluvio::data_router(plane.clone(), landreeve_face_cluvio::Options::default())?,
+            router: landreeve_face_cluvio::data_router(
+                plane.clone(),
+                landreeve_face_cluvio::Options::default(),
+            )?,
         },
         Mounted {
             name: "dx",
@@ -71,7 +80,10 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
             description: "Sessions, deployments.",
             page: "docs",
             document: "openapi.json",
-            router: landreeve_face_denodo::router(estate.clone(), landreeve_face_denodo::Options { later_states: denodo.later_states })?,
+            router: landreeve_face_denodo::router(
+                estate.clone(),
+                landreeve_face_denodo::Options { later_states: denodo.later_states },
+            )?,
         },
         Mounted {
             name: "clover",
@@ -79,7 +91,10 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
             description: "Basic authentication with X-Requested-By, executions. Version 1.",
             page: "api/rest/v1/docs.html",
             document: "api/rest/v1/openapi.json",
-            router: landreeve_face_cloverdx::router(estate.clone(), landreeve_face_cloverdx::Options { csrf: clover.csrf, csrf_on_get: clover.csrf_on_get })?,
+            router: landreeve_face_cloverdx::router(
+                estate.clone(),
+                landreeve_face_cloverdx::Options { csrf: clover.csrf, csrf_on_get: clover.csrf_on_get },
+            )?,
         },
         Mounted {
             name: "clumio",
@@ -87,7 +102,7 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
             description: "Users, roles, tasks, with HAL links and Accept versions.",
             page: "docs",
             document: "openapi.json",
-            router: landreeve_face_clumio::router(estate.clone(), landreeve_face_clumio::Options::default())?,
+            router: landreeve_face_clumio::router(estate.clone())?,
         },
     ])
 }
@@ -110,7 +125,7 @@ pub fn routers(opened: &Opened, metrics: PrometheusHandle) -> Result<Routers> {
     let mut own = Vec::new();
     for face in faces {
         own.push((face.name, face.router.clone()));
-        main = main.nest(&format!("/{}", face.name), face.router);
+        main = main.nest_service(&format!("/{}", face.name), face.router);
     }
     Ok(Routers { main: main.layer(compress::layer()), own })
 }
@@ -120,7 +135,11 @@ fn readiness(estate: Estate) -> health::Probe {
     Arc::new(move || {
         let estate = estate.clone();
         let probe = async move {
-            let result = estate.settings().await.map(drop).map_err(|_| "the metadata store does not answer".to_owned());
+            let result = estate
+                .settings()
+                .await
+                .map(drop)
+                .map_err(|_| "the metadata store does not answer".to_owned());
             vec![Check { name: "store", result }]
         };
         Box::pin(probe) as Pin<Box<dyn Future<Output = Vec<Check>> + Send>>

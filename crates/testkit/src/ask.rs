@@ -98,3 +98,23 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().expect("a text"))
     }
 }
+
+/// Parts of addresses that no client should send, escaped as far as a request line demands.
+pub const HOSTILE: [&str; 16] = [
+    "%00",
+    "%ff%fe",
+    "..%2f..%2fetc%2fpasswd",
+    "%27%20OR%201=1--",
+    "-9223372036854775808",
+    "9223372036854775807",
+    "9223372036854775808",
+    "1e9",
+    "NaN",
+    "%7B%22a%22:%7B%22a%22:%7B%22a%22:null%7D%7D%7D",
+    "%F0%9F%A6%80",
+    "%E2%80%AE",
+    "%0d%0aSet-Cookie:%20a=b",
+    "%25s%25n",
+    "2017-99-99T99:99:99%2B9999",
+    "00000000-0000-0000-0000-00000000000g",
+];

@@ -9,6 +9,6 @@ mod ask;
 mod estate;
 mod routes;
 
-pub use ask::{Answer, Ask};
+pub use ask::{Answer, Ask, HOSTILE};
 pub use estate::{Kit, MockClock, PASSWORD};
 pub use routes::{compare, everything, everything_but};

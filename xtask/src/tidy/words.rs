@@ -8,7 +8,8 @@ const VENDORS: [&str; 4] = ["cluvio", "denodo", "cloverdx", "clumio"];
 const CLIENTS: [&str; 5] = ["tokio_postgres", "mysql_async", "rusqlite", "datafusion", "rustic_core"];
 
 /// Whole files that may read the machine's clock. A single line says `// tidy: allow clock: REASON` instead.
-const CLOCK_FILES: [&str; 4] = ["crates/core/src/clock.rs", "crates/drivers/examples/", "crates/testkit/", "xtask/"];
+const CLOCK_FILES: [&str; 4] =
+    ["crates/core/src/clock.rs", "crates/drivers/examples/", "crates/testkit/", "xtask/"];
 
 pub fn check(file: &TextFile, source: &Source, report: &mut Report) {
     let mut search = Search { file, source, report };

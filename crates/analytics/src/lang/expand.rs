@@ -120,11 +120,11 @@ impl<'e> Expander<'e> {
                 },
                 Node::Param(param) => self.param(param),
             };
-            let next = match nodes.get(place + 1) {
-                Some(Node::Text(text)) => text.chars().next(),
-                Some(_) | None => None,
+            let rest = match nodes.get(place + 1) {
+                Some(Node::Text(text)) => text,
+                Some(_) | None => "",
             };
-            join(&mut sql, &piece, next);
+            join(&mut sql, &piece, rest);
             if sql.len() > MAX_BYTES {
                 self.refuse_size();
                 return String::new();
@@ -590,7 +590,18 @@ fn normalised(sql: &str, dialect: SqlDialect) -> String {
 }
 
 /// Puts an expansion behind what is there, with a blank where both could be read as one: `E` and `'…'`, `-` and `-1`.
-fn join(sql: &mut String, piece: &str, next: Option<char>) {
+/// To MySQL two dashes and a blank begin a comment, so there it is parentheses that set it off.
+/// PostgreSQL reads a literal on the next line, behind comments too, as the rest of one that ends here: likewise.
+fn join(sql: &mut String, piece: &str, rest: &str) {
+    let next = rest.chars().next();
+    let after = rest.trim_start();
+    let continued = piece.ends_with('\'') && ["'", "--", "/*"].iter().any(|start| after.starts_with(start));
+    if sql.ends_with("--") || continued || (piece.starts_with('\'') && may_continue(sql)) {
+        sql.push_str(if sql.ends_with("--") || sql.is_empty() { "(" } else { " (" });
+        sql.push_str(piece);
+        sql.push(')');
+        return;
+    }
     let among = |char: char, safe: &str| char.is_ascii_whitespace() || safe.contains(char);
     if sql.chars().next_back().is_some_and(|last| !among(last, "(,=<>[|+*")) {
         sql.push(' ');
@@ -599,6 +610,14 @@ fn join(sql: &mut String, piece: &str, next: Option<char>) {
     if next.is_some_and(|next| !among(next, "),;]:=<>|+*-")) {
         sql.push(' ');
     }
+}
+
+/// Whether a literal put behind this could be the rest of one that ended on an earlier line.
+fn may_continue(sql: &str) -> bool {
+    let code = sql.trim_end();
+    let line_break = sql[code.len()..].contains(['\n', '\r']);
+    let last_line = code.rsplit(['\n', '\r']).next().unwrap_or_default();
+    line_break && (code.ends_with('\'') || code.ends_with("*/") || last_line.contains("--"))
 }
 
 /// Whether a condition may stand where the parameter stood without parentheses of its own, which is how the

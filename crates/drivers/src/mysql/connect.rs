@@ -133,6 +133,15 @@ impl Session {
     }
 
     async fn set_zone(&mut self, zone: &TimeZone) -> Result<(), SourceError> {
+        // The session may run at UTC without them, but converting needs the tables whatever the session's zone is.
+        let converts: Option<Option<String>> = self
+            .conn
+            .query_first("SELECT CAST(CONVERT_TZ('2024-01-01', 'UTC', 'Europe/Berlin') AS CHAR)")
+            .await
+            .map_err(|error| query_error(&error))?;
+        if converts.flatten().is_none() {
+            self.zone = SessionZone::UtcForLackOfZoneTables;
+        }
         let name = match zone.iana_name() {
             Some("UTC") => "+00:00".to_owned(),
             Some(name) => name.replace(['\'', '\\'], ""),

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use landreeve_core::Secret;
 use landreeve_core::schema::{Catalog, TableInfo, TableKind};
-use landreeve_core::source::{CancellationToken, SourceErrorKind, Target, TlsMode};
+use landreeve_core::source::{CancellationToken, Drivers as _, SourceErrorKind, Target, TlsMode};
+use landreeve_drivers::{DriverOptions, DriverSet};
 
-use crate::support::{Live, mariadb, mariadb_admin, postgres, postgres_admin, sqlite};
+use crate::support::{Live, address, mariadb, mariadb_admin, postgres, postgres_admin, sqlite};
 
 async fn catalog(live: &Live) -> Catalog {
     live.driver().introspect(&live.spec, true, CancellationToken::new()).await.expect("reads")
@@ -99,6 +100,26 @@ fn change(live: &mut Live, change: impl FnOnce(&mut String, &mut u16, &mut Secre
     }
 }
 
+/// The test servers have a certificate of a private authority.
+#[tokio::test]
+async fn certificates_are_checked_against_the_configured_authority() {
+    let path = address("LANDREEVE_TEST_TLS_CA");
+    let ca_pem = Some(std::fs::read(path).expect("the authority"));
+    let trusting = DriverSet::new(DriverOptions { ca_pem, ..DriverOptions::default() }).expect("drivers");
+    for new in [postgres, mariadb] {
+        let mut live = new();
+        let driver = trusting.driver(live.spec.database_type).expect("a driver");
+        for mode in [TlsMode::Require, TlsMode::Verify] {
+            live.spec.tls = mode;
+            driver.test(&live.spec, CancellationToken::new()).await.expect("an encrypted connection");
+        }
+        change(&mut live, |host, _, _, _| *host = "elsewhere.example".to_owned());
+        let error = driver.test(&live.spec, CancellationToken::new()).await.expect_err("another name");
+        assert!(error.message.contains("certificate"), "{error}");
+    }
+    trusting.close().await;
+}
+
 #[tokio::test]
 async fn a_failed_test_says_what_to_do() {
     for new in [postgres, mariadb] {
@@ -125,9 +146,9 @@ async fn a_failed_test_says_what_to_do() {
         assert!(refused.contains("nobody listens on 127.0.0.1:"), "{refused}");
 
         let mut live = new();
-        live.spec.tls = TlsMode::Require;
-        let no_tls = message(&live).await;
-        assert!(no_tls.contains("TLS is required and"), "{no_tls}");
+        live.spec.tls = TlsMode::Verify;
+        let stranger = message(&live).await;
+        assert!(stranger.contains("certificate"), "{stranger}");
 
         let mut live = new();
         if let Target::Network { addresses, .. } = &mut live.spec.target {

@@ -24,7 +24,7 @@ use serde_json::Value;
 static NEXT: AtomicI64 = AtomicI64::new(1);
 
 #[expect(clippy::disallowed_methods, reason = "the test runner says by environment where its servers are")]
-fn address(variable: &str) -> String {
+pub fn address(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"))
 }
 

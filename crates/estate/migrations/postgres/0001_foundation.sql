@@ -106,7 +106,6 @@ CREATE TABLE keys (
     ou_id BIGINT NOT NULL REFERENCES ous (id),
     user_id BIGINT REFERENCES users (id) ON DELETE CASCADE,
     enabled BIGINT NOT NULL,
-    last_used_at BIGINT,
     created_at BIGINT NOT NULL
 );
 
@@ -200,6 +199,8 @@ CREATE TABLE datasource_agents (
 CREATE TABLE nodes (
     id BIGINT PRIMARY KEY,
     name TEXT NOT NULL,
+    -- The place in which only one process at a time can be a node: a locked data directory.
+    home TEXT,
     started_at BIGINT NOT NULL,
     seen_at BIGINT NOT NULL
 );

@@ -51,16 +51,12 @@ pub struct Key {
     /// Set for a key that acts as a user.
     pub user: Option<UserId>,
     pub enabled: bool,
-    pub last_used_at: Option<Timestamp>,
     pub created_at: Timestamp,
 }
 
 macro_rules! select {
     ($rest:literal) => {
-        concat!(
-            "SELECT id, api, name, hint, labels, ou_id, user_id, enabled, last_used_at, created_at FROM keys ",
-            $rest
-        )
+        concat!("SELECT id, api, name, hint, labels, ou_id, user_id, enabled, created_at FROM keys ", $rest)
     };
 }
 
@@ -74,8 +70,7 @@ fn from_row(row: &Row) -> Result<Key> {
         ou: row.id(5)?,
         user: row.id_opt(6)?,
         enabled: row.flag(7)?,
-        last_used_at: row.time_opt(8)?,
-        created_at: row.time(9)?,
+        created_at: row.time(8)?,
     })
 }
 

@@ -64,7 +64,6 @@ pub async fn key_create(estate: &Estate, ctx: &OpCtx, new: NewKey) -> Result<(Ke
         ou: ou.id,
         user: new.user,
         enabled: true,
-        last_used_at: None,
         created_at: now,
     };
     let grants = numbered(estate, spread(&new.grants, ou.id)).await?;

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::queue::{self, Lease, Submitter};
 use super::record::{NewRun, Run, RunError};
-use crate::store::{Dialect, Store};
+use crate::store::Store;
 
 /// How long a claim holds without a heartbeat, and how often the heart beats.
 const LEASE: Duration = Duration::from_secs(30);
@@ -171,18 +171,23 @@ impl Engine {
         }))
     }
 
+    /// `home` is a place in which only one process at a time can be a node, such as a locked data directory.
+    ///
     /// Registers the node, recovers what a crash cut off, and begins to claim. Only what has an executor is claimed.
-    pub async fn start(&self, executors: HashMap<RunKind, Arc<dyn Executor>>) -> Result<()> {
+    pub async fn start(
+        &self,
+        executors: HashMap<RunKind, Arc<dyn Executor>>,
+        home: Option<String>,
+    ) -> Result<()> {
         let id = self.0.ids.next(IdKind("node")).await?;
         let (name, now) = (self.0.node.name.clone(), self.0.clock.now());
-        let alone = self.0.store.dialect() == Dialect::Sqlite;
         let recovered = self
             .0
             .store
             .write(move |tx| {
                 Box::pin(async move {
-                    queue::register_node(tx, id, &name, now).await?;
-                    queue::recover(tx, id, alone, now).await
+                    queue::register_node(tx, id, &name, home.as_deref(), now).await?;
+                    queue::recover(tx, now).await
                 })
             })
             .await?;
@@ -471,7 +476,7 @@ impl Engine {
                 .write(move |tx| {
                     Box::pin(async move {
                         let cancelled = queue::heartbeat(tx, lease, now).await?;
-                        queue::recover(tx, node, false, now).await?;
+                        queue::recover(tx, now).await?;
                         Ok(cancelled)
                     })
                 })

@@ -279,21 +279,22 @@ pub async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
     Ok(run)
 }
 
-/// Runs whose node is gone: queued again when their kind is retried, else ended with a reason. With `everyone`, as
-/// after a start on SQLite, every lease but this node's is void.
-pub async fn recover(tx: &mut Tx, node: i64, everyone: bool, now: Timestamp) -> Result<u64> {
+/// Runs whose node is gone, because its lease ran out or it is not among the nodes any more: queued again when their
+/// kind is retried, else ended with a reason.
+pub async fn recover(tx: &mut Tx, now: Timestamp) -> Result<u64> {
     // Locked from here on: two nodes that look at once must not both recover a run, the later one from its next node.
     let dialect = tx.dialect();
     let rows = tx
         .all(
             dialect.pick(
                 "SELECT id FROM runs WHERE state IN ('starting', 'running', 'cancelling') \
-                 AND (lease_until < $1 OR ($2 = 1 AND node_id <> $3)) ORDER BY id LIMIT 1000",
+                 AND (lease_until < $1 OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.id = runs.node_id)) \
+                 ORDER BY id LIMIT 1000",
                 "SELECT id FROM runs WHERE state IN ('starting', 'running', 'cancelling') \
-                 AND (lease_until < $1 OR ($2 = 1 AND node_id <> $3)) ORDER BY id LIMIT 1000 \
-                 FOR UPDATE SKIP LOCKED",
+                 AND (lease_until < $1 OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.id = runs.node_id)) \
+                 ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED",
             ),
-            args![now, everyone, node],
+            args![now],
         )
         .await?;
     for row in &rows {
@@ -338,18 +339,27 @@ pub async fn heartbeat(tx: &mut Tx, lease: Lease, now: Timestamp) -> Result<Vec<
     rows.iter().map(|row| row.id(0)).collect()
 }
 
-pub async fn register_node(tx: &mut Tx, node: i64, name: &str, now: Timestamp) -> Result<()> {
+/// Adds this node. An earlier one of the same home has died: only one process at a time works there.
+pub async fn register_node(
+    tx: &mut Tx,
+    node: i64,
+    name: &str,
+    home: Option<&str>,
+    now: Timestamp,
+) -> Result<()> {
+    tx.exec("DELETE FROM nodes WHERE home = $1", args![home]).await?;
     tx.exec(
-        "INSERT INTO nodes (id, name, started_at, seen_at) VALUES ($1, $2, $3, $3)",
-        args![node, name, now],
+        "INSERT INTO nodes (id, name, home, started_at, seen_at) VALUES ($1, $2, $3, $4, $4)",
+        args![node, name, home, now],
     )
     .await
     .map(drop)
 }
 
 /// Other nodes that were seen a short while ago.
-pub async fn other_nodes(conn: &mut Conn, node: i64, since: Timestamp) -> Result<Vec<String>> {
-    let rows = conn.all("SELECT name FROM nodes WHERE id <> $1 AND seen_at > $2", args![node, since]).await?;
+pub async fn other_nodes(conn: &mut Conn, home: &str, since: Timestamp) -> Result<Vec<String>> {
+    let sql = "SELECT name FROM nodes WHERE (home IS NULL OR home <> $1) AND seen_at > $2";
+    let rows = conn.all(sql, args![home, since]).await?;
     rows.iter().map(|row| row.text(0)).collect()
 }
 

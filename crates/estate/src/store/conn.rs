@@ -266,7 +266,7 @@ pub fn store_error(error: sqlx::Error) -> Error {
             let sqlite_down = code.len() < 5
                 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13));
             let postgres_down =
-                ["53", "57", "08", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class));
+                ["53", "57", "08", "40", "28"].iter().any(|class| code.len() == 5 && code.starts_with(class));
             if sqlite_down || postgres_down {
                 return Error::unavailable(
                     "store",

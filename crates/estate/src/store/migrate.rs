@@ -49,22 +49,26 @@ fn pending(
     texts: impl Fn(&MigrationSet) -> &'static [&'static str],
 ) -> Result<Pending> {
     let mut pending = Vec::new();
+    let too_new = |component: &str, version: i64, known: &str| {
+        let message = format!(
+            "the metadata store is newer than this program: its {component} schema is version {version}, this program \
+             ({}) knows {known}. Start the newer program.",
+            env!("CARGO_PKG_VERSION"),
+        );
+        Error::new(landreeve_core::ErrorKind::PreconditionFailed, "store_too_new", message)
+    };
+    for (component, version) in applied {
+        if !migrations.0.iter().any(|set| set.component == component) {
+            return Err(too_new(component, *version, "no such schema"));
+        }
+    }
     for set in &migrations.0 {
         let texts = texts(set);
         let newest = texts.len() as i64;
         let version =
             applied.iter().find(|(name, _)| name == set.component).map_or(0, |(_, version)| *version);
         if version > newest {
-            return Err(Error::new(
-                landreeve_core::ErrorKind::PreconditionFailed,
-                "store_too_new",
-                format!(
-                    "the metadata store is newer than this program: its {} schema is version {version}, \
-                     this program ({}) knows version {newest}. Start the newer program.",
-                    set.component,
-                    env!("CARGO_PKG_VERSION"),
-                ),
-            ));
+            return Err(too_new(set.component, version, &format!("version {newest}")));
         }
         let from = usize::try_from(version).unwrap_or(0);
         let rest = texts.iter().enumerate().skip(from);

@@ -37,8 +37,8 @@ macro_rules! args {
     ($($value:expr),* $(,)?) => { vec![$($crate::store::Arg::from($value)),*] };
 }
 
-/// Where the metadata lives.
-#[derive(Debug, Clone)]
+/// Where the metadata lives. The address of a PostgreSQL has its password in it, so it is not printed.
+#[derive(Clone)]
 pub enum Location {
     /// A file, made when it is not there.
     Sqlite(PathBuf),

@@ -163,9 +163,13 @@ async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
         let mut done = Vec::new();
         let mut next = Some(first);
         while let Some(job) = next {
-            let answer = in_savepoint(&mut tx, job.work).await;
+            let (answer, intact) = in_savepoint(&mut tx, job.work).await;
             let told = std::mem::take(&mut tx.notices);
             done.push((job.answer, answer, job.notices, told));
+            if !intact {
+                // SQLite has rolled everything back by itself (a full disk): what came now would commit on its own.
+                break;
+            }
             next = if done.len() < GROUP { jobs.try_recv().ok() } else { None };
         }
         metrics::histogram!("landreeve_store_group_size").record(done.len() as f64);
@@ -194,19 +198,24 @@ async fn run(tx: &mut Tx, work: Work) -> Answer {
     guarded.unwrap_or_else(|_| Err(Error::internal("a write panicked; the log says where")))
 }
 
-async fn in_savepoint(tx: &mut Tx, work: Work) -> Answer {
-    tx.exec("SAVEPOINT job", args![]).await?;
-    match run(tx, work).await {
-        Ok(value) => {
-            tx.exec("RELEASE job", args![]).await?;
-            Ok(value)
+/// The closure's answer, and whether the transaction around it still stands.
+async fn in_savepoint(tx: &mut Tx, work: Work) -> (Answer, bool) {
+    if let Err(error) = tx.exec("SAVEPOINT job", args![]).await {
+        return (Err(error), false);
+    }
+    let answer = run(tx, work).await;
+    let ended = if answer.is_ok() {
+        tx.exec("RELEASE job", args![]).await
+    } else {
+        tx.notices.clear();
+        match tx.exec("ROLLBACK TO job", args![]).await {
+            Ok(_) => tx.exec("RELEASE job", args![]).await,
+            Err(error) => Err(error),
         }
-        Err(error) => {
-            tx.notices.clear();
-            tx.exec("ROLLBACK TO job", args![]).await?;
-            tx.exec("RELEASE job", args![]).await?;
-            Err(error)
-        }
+    };
+    match ended {
+        Ok(_) => (answer, true),
+        Err(error) => (answer.and(Err(error)), false),
     }
 }
 

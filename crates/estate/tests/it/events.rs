@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use landreeve_core::ids::{BoxFuture, DatasourceId, EventId, OuId};
 use landreeve_core::source::CancellationToken;
 use landreeve_core::{Error, Result, RunState};
-use landreeve_estate::events::{DatasourceChange, Delivered, Event, Subscriber, append, dispatch};
+use landreeve_estate::events::{DatasourceChange, Delivered, Event, Subscriber, append, dispatch, register};
 use landreeve_estate::inventory::refresh::OnChange;
 use landreeve_estate::ops::datasources::{datasource_create, datasource_delete, datasource_schema};
 use landreeve_estate::{Estate, args};
@@ -50,6 +50,13 @@ impl Recorder {
         found.expect("the events did not come").unwrap().clone()
     }
 
+    /// Waits for this event; other events may come between.
+    async fn until_event(&self, id: i64) {
+        let mut seen = self.seen.subscribe();
+        let found = tokio::time::timeout(BOUND, seen.wait_for(|seen| seen.contains(&id))).await;
+        found.expect("the event did not come").unwrap();
+    }
+
     fn seen(&self) -> Vec<i64> {
         self.seen.borrow().clone()
     }
@@ -86,10 +93,10 @@ struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Returns once the subscribers are registered.
     async fn start(estate: &Estate, recorders: &[&Arc<Recorder>]) -> Dispatcher {
         let subscribers =
             recorders.iter().map(|recorder| Arc::clone(*recorder) as Arc<dyn Subscriber>).collect::<Vec<_>>();
+        register(estate, &subscribers).await.unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(dispatch(estate.clone(), subscribers, stop.clone()));
         Dispatcher { stop, task }
@@ -101,13 +108,8 @@ impl Dispatcher {
     }
 }
 
-/// A dispatcher whose subscribers have seen one event, so that they are registered.
+/// A dispatcher whose subscribers have seen one event.
 async fn started(estate: &Estate, recorders: &[&Arc<Recorder>]) -> Dispatcher {
-    exec(estate, "DELETE FROM subscribers", args![]).await;
-    for recorder in recorders {
-        let sql = "INSERT INTO subscribers (name, cursor_id, failures, retry_at) VALUES ($1, 0, 0, 0)";
-        exec(estate, sql, args![recorder.name]).await;
-    }
     let dispatcher = Dispatcher::start(estate, recorders).await;
     tell(estate).await;
     for recorder in recorders {
@@ -188,11 +190,12 @@ async fn each_subscriber_keeps_its_place(site: &Site) {
     dispatcher.stop().await;
 }
 
-/// One more event, which the steady subscriber takes: by then the other one has had its turn.
-async fn turn(node: &Node, steady: &Recorder) {
-    let count = steady.seen().len();
+/// One more event, which the steady subscriber takes: by then the other one has had its turn. Gives its number.
+async fn turn(node: &Node, steady: &Recorder) -> i64 {
     tell(&node.estate).await;
-    steady.until(count + 1).await;
+    let id = number(&node.estate, "SELECT max(id) FROM outbox").await;
+    steady.until_event(id).await;
+    id
 }
 
 async fn a_failing_subscriber_waits_longer_and_holds_up_nobody(site: &Site) {
@@ -216,12 +219,10 @@ async fn a_failing_subscriber_waits_longer_and_holds_up_nobody(site: &Site) {
     assert_eq!(weak.seen(), [1], "the others went on without it");
     weak.fail(false);
     site.clock.seconds(300);
-    turn(&node, &steady).await;
-    let all = steady.seen();
-    assert_eq!(weak.until(all.len()).await, all, "nothing was lost");
+    let last = turn(&node, &steady).await;
+    weak.until_event(last).await;
+    assert_eq!(weak.seen(), steady.seen(), "nothing was lost");
     let error = "SELECT count(*) FROM subscribers WHERE failures > 0 OR last_error IS NOT NULL";
-    turn(&node, &steady).await;
-    weak.until(all.len() + 1).await;
     dispatcher.stop().await;
     assert_eq!(number(&node.estate, error).await, 0);
 }
@@ -257,9 +258,8 @@ async fn what_somebody_has_not_seen_is_not_purged(site: &Site) {
     assert_eq!(number(&node.estate, LEFT).await, 3, "only the first has been seen by both");
     weak.fail(false);
     site.clock.seconds(1);
-    turn(&node, &steady).await;
-    let count = steady.seen().len();
-    weak.until(count).await;
+    let last = turn(&node, &steady).await;
+    weak.until_event(last).await;
     dispatcher.stop().await;
     assert_eq!(node.purge().await.state, RunState::Succeeded);
     assert_eq!(number(&node.estate, LEFT).await, 0);
@@ -295,7 +295,8 @@ async fn the_inventory_takes_the_same_event_twice(site: &Site) {
         tokio::join!(async { subscriber.handle(&delivered(9, DatasourceChange::Created)).await }, async {
             subscriber.handle(&delivered(9, DatasourceChange::Created)).await
         },);
-    (both.0.unwrap(), both.1.unwrap());
+    both.0.unwrap();
+    both.1.unwrap();
     assert_eq!(number(&estate, RUNS).await, 3);
     datasource_delete(&estate, &ctx, made.id).await.unwrap();
     subscriber.handle(&delivered(10, DatasourceChange::Created)).await.expect("it is gone, and that is fine");
@@ -305,13 +306,8 @@ async fn the_inventory_takes_the_same_event_twice(site: &Site) {
 async fn a_new_datasource_is_read_by_itself(site: &Site) {
     let node = site.node(2).await;
     let stop = CancellationToken::new();
-    exec(
-        &node.estate,
-        "INSERT INTO subscribers (name, cursor_id, failures, retry_at) VALUES ('inventory', 0, 0, 0)",
-        args![],
-    )
-    .await;
     let subscribers: Vec<Arc<dyn Subscriber>> = vec![Arc::new(inventory(&node.estate))];
+    register(&node.estate, &subscribers).await.unwrap();
     let task = tokio::spawn(dispatch(node.estate.clone(), subscribers, stop.clone()));
     let made = datasource_create(&node.estate, &node.ctx, postgres_details("one"), Vec::new()).await.unwrap();
     node.until_number("SELECT count(*) FROM runs WHERE kind = 'schema_refresh' AND state = 'succeeded'", 1)

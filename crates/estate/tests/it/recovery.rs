@@ -95,10 +95,8 @@ async fn a_node_that_lost_its_run_cannot_end_it(site: &Site) {
     let old = get_run(&estate, id).await;
     site.clock.seconds(31);
     let now = estate.now();
-    let recovered = estate
-        .store()
-        .write(move |tx| Box::pin(async move { queue::recover(tx, 7, false, now).await }))
-        .await;
+    let recovered =
+        estate.store().write(move |tx| Box::pin(async move { queue::recover(tx, now).await })).await;
     assert_eq!(recovered.unwrap(), 1);
     let lease = Lease { node: 7, until: clock::from_micros(now.as_microsecond() + 30_000_000) };
     let next = estate
@@ -132,13 +130,11 @@ async fn two_that_recover_at_once_recover_once(site: &Site) {
         held(&one, query(""), -1).await;
     }
     let now = one.now();
-    let recover = |estate: &Estate, node| {
+    let recover = |estate: &Estate| {
         let store = estate.store().clone();
-        async move {
-            store.write(move |tx| Box::pin(async move { queue::recover(tx, node, false, now).await })).await
-        }
+        async move { store.write(move |tx| Box::pin(async move { queue::recover(tx, now).await })).await }
     };
-    let (first, second) = tokio::join!(recover(&one, 7), recover(&other, 8));
+    let (first, second) = tokio::join!(recover(&one), recover(&other));
     assert_eq!(first.unwrap() + second.unwrap(), 40);
     assert_eq!(number(&one, "SELECT count(*) FROM runs WHERE state = 'lost'").await, 40);
     assert_eq!(number(&one, "SELECT count(*) FROM outbox").await, 40);
@@ -203,6 +199,14 @@ async fn a_lane_holds_across_nodes() {
 async fn a_lease_that_holds_is_respected() {
     let site = Site::postgres().await;
     let before = site.open().await;
+    let now = before.now();
+    before
+        .store()
+        .write(move |tx| {
+            Box::pin(async move { queue::register_node(tx, 999, "other", Some("there"), now).await })
+        })
+        .await
+        .unwrap();
     let id = held(&before, retried(""), 30).await;
     let node = site.node(2).await;
     let beside = node.submit(query("")).await;

@@ -71,7 +71,9 @@ async fn changes_at_the_same_time_all_stand(site: &Site) {
             settings_update(&estate, &ctx, changes(&[("audit_days", days)])),
             settings_update(&estate, &ctx, changes(&[("csv_separator", "semicolon")])),
         );
-        (one.unwrap(), two.unwrap(), three.unwrap());
+        for changed in [one, two, three] {
+            changed.unwrap();
+        }
         let now = settings_get(&estate, &ctx).await.unwrap();
         assert_eq!((now.time_zone.as_str(), now.audit_days.to_string().as_str()), (zone, days));
         assert_eq!(now.csv_separator, CsvSeparator::Semicolon);

@@ -8,7 +8,7 @@ use landreeve_core::{Permission, RunKind, RunState};
 use landreeve_estate::ops::UserChange;
 use landreeve_estate::ops::users::user_update;
 use landreeve_face_cloverdx::{BASE, Options, ROUTES, router};
-use landreeve_testkit::{Answer, Ask, Kit, PASSWORD, compare, everything, everything_but};
+use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, compare, everything, everything_but};
 use serde_json::{Value, json};
 
 async fn face() -> (Kit, Router) {
@@ -80,8 +80,7 @@ async fn a_request_without_the_header_is_refused_before_anything_else() {
     assert_eq!(kit.run(&run).await.state, RunState::Queued);
     assert_eq!(bare("GET", "/executions").header("X-Requested-By", "").send(&router).await.status, 200);
 
-    let mut options = Options::default();
-    options.csrf_on_get = false;
+    let mut options = Options { csrf_on_get: false, ..Options::default() };
     let lenient = landreeve_face_cloverdx::router(kit.estate.clone(), options.clone()).unwrap();
     assert_eq!(bare("GET", "/executions").send(&lenient).await.status, 200);
     fails(&bare("POST", &abort).send(&lenient).await, 400, message);
@@ -231,4 +230,39 @@ async fn other_kinds_other_units_and_nonsense_are_not_found() {
     fails(&answer, 405, "DELETE is not a method of this path");
     let odd = Ask::get(format!("{BASE}/executions")).header("x-requested-by", "1").header("host", "a b\"<");
     assert_eq!(odd.basic("admin", PASSWORD).send(&router).await.status, 200);
+}
+
+#[tokio::test]
+async fn below_a_prefix_everything_is_where_it_was() {
+    let (_kit, router) = face().await;
+    let mounted = Router::new().nest_service("/clover", router);
+    assert_eq!(Ask::get(format!("/clover{BASE}/docs.html")).send(&mounted).await.status, 200);
+    let list = || Ask::get(format!("/clover{BASE}/executions")).basic("admin", PASSWORD);
+    assert_eq!(list().header("x-requested-by", "x").send(&mounted).await.status, 200);
+    fails(&list().send(&mounted).await, 400, "the header x-requested-by is required; any value will do");
+    fails(&Ask::get("/clover/none").send(&mounted).await, 404, "there is nothing at this path");
+}
+
+#[tokio::test]
+async fn no_input_makes_the_server_fail() {
+    let (_kit, router) = face().await;
+    for (method, path, _) in ROUTES {
+        for bad in HOSTILE {
+            let mut path = path.to_string();
+            if let (Some(open), Some(close)) = (path.find('{'), path.find('}')) {
+                path.replace_range(open..=close, bad);
+            }
+            let query: String = ["pageSize", "startIndex", "status", "sandboxCode"]
+                .map(|name| format!("{name}={bad}&"))
+                .concat();
+            let ask = ask(method, &format!("{path}?{query}")).basic("admin", PASSWORD);
+            let answer = ask.body(bad).send(&router).await;
+            assert!(answer.status < 500, "{method} {path}?{query}: {}", answer.body);
+            assert!(
+                answer.body.is_empty()
+                    || answer.header("content-type") == "text/plain; charset=utf-8"
+                    || answer.json().is_object()
+            );
+        }
+    }
 }

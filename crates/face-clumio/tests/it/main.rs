@@ -8,13 +8,13 @@ use landreeve_core::{Permission, RunKind, RunState};
 use landreeve_estate::ops::keys::{key_delete, key_set_enabled};
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, User, UserChange};
-use landreeve_face_clumio::{Options, ROUTES, router};
-use landreeve_testkit::{Answer, Ask, Kit, PASSWORD, compare, everything, everything_but};
+use landreeve_face_clumio::{ROUTES, router};
+use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, compare, everything, everything_but};
 use serde_json::{Value, json};
 
 async fn face() -> (Kit, Router) {
     let kit = Kit::new().await;
-    let router = router(kit.estate.clone(), Options::default()).unwrap();
+    let router = router(kit.estate.clone()).unwrap();
     (kit, router)
 }
 
@@ -450,4 +450,29 @@ async fn below_a_prefix_everything_is_where_it_was() {
         assert_eq!(answer.status, status, "{path}");
         assert!(answer.json().is_object());
     }
+}
+
+#[tokio::test]
+async fn no_input_makes_the_server_fail() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    for (method, path, _) in ROUTES {
+        for bad in HOSTILE {
+            let mut path = path.to_string();
+            if let (Some(open), Some(close)) = (path.find('{'), path.find('}')) {
+                path.replace_range(open..=close, bad);
+            }
+            let query: String = ["start", "limit", "filter"].map(|name| format!("{name}={bad}&")).concat();
+            let ask = Ask::new(method, format!("{path}?{query}")).bearer(&key).header("accept", bad);
+            let answer = ask.body(bad).send(&router).await;
+            assert!(answer.status < 500, "{method} {path}?{query}: {}", answer.body);
+            assert!(
+                answer.body.is_empty()
+                    || answer.header("content-type") == "text/plain; charset=utf-8"
+                    || answer.json().is_object()
+            );
+        }
+    }
+    let large = Ask::patch("/users/1").bearer(&key).body(vec![b'a'; 8 * 1_048_576 + 1]);
+    fails(&large.send(&router).await, 400, 113, "the request body is larger than 8388608 bytes");
 }

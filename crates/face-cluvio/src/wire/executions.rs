@@ -64,7 +64,7 @@ const fn status_word(state: RunState) -> &'static str {
         RunState::Queued => "queued",
         RunState::Starting => "starting",
         RunState::Running | RunState::Cancelling => "running",
-        // Only its data is gone; the record shows until it passes too.
+        // An expired one is not shown.
         RunState::Succeeded | RunState::Expired => "completed",
         RunState::Failed | RunState::Lost => "failed",
         RunState::Cancelled => "cancelled",
@@ -123,32 +123,34 @@ pub fn read(body: &[u8]) -> Result<Checked<RunRequest>> {
 
 /// The plane's fields as pointers into the body of Run Execution.
 pub fn point(error: Error, inputs: &InputParameters) -> Error {
-    let error = parameters::point(error, inputs);
-    let faults = error.faults.into_iter().map(|fault| match fault.field.as_str() {
-        "sql" | "sql_query" => Fault { field: "/sql_query".to_owned(), ..fault },
-        _ => about_the_datasource(fault),
-    });
-    Error { faults: faults.collect(), ..error }
+    elsewhere(parameters::point(error, inputs), |fault| Fault { field: "/sql_query".to_owned(), ..fault })
 }
 
 /// The same for a report, whose SQL is not in the body.
 pub fn point_report(error: Error, inputs: &InputParameters) -> Error {
-    let error = parameters::point(error, inputs);
+    elsewhere(parameters::point(error, inputs), |fault| outside("the report's query", fault))
+}
+
+/// The same for the options of a filter.
+pub fn point_options(error: Error, inputs: &InputParameters) -> Error {
+    elsewhere(parameters::point(error, inputs), |fault| outside("the filter's query", fault))
+}
+
+/// Faults of the statement, and those of what it names and the body does not have.
+fn elsewhere(error: Error, statement: impl Fn(Fault) -> Fault) -> Error {
     let faults = error.faults.into_iter().map(|fault| match fault.field.as_str() {
-        "sql" | "sql_query" | "query" => {
-            Fault { field: String::new(), message: format!("the report's query {}", fault.message), ..fault }
+        "sql" | "sql_query" => statement(fault),
+        "query" => outside("the query of a filter's options", fault),
+        "datasource" => {
+            Fault { field: String::new(), message: format!("the datasource {}", fault.message), ..fault }
         }
-        _ => about_the_datasource(fault),
+        _ => fault,
     });
     Error { faults: faults.collect(), ..error }
 }
 
-/// The datasource is named by the address or by another resource, not by the body.
-pub fn about_the_datasource(fault: Fault) -> Fault {
-    if fault.field != "datasource" {
-        return fault;
-    }
-    Fault { field: String::new(), message: format!("the datasource {}", fault.message), ..fault }
+fn outside(what: &str, fault: Fault) -> Fault {
+    Fault { field: String::new(), message: format!("{what}: {}", fault.message), ..fault }
 }
 
 /// Where to fetch the data of an execution, and with what.

@@ -287,7 +287,7 @@ fn options(fields: &Fields<'_>, values: Option<Option<Vec<Scalar>>>) -> Option<V
     });
     let names = given.value().filter(|names| !names.is_empty());
     let Some(values) = values.map(Option::unwrap_or_default) else {
-        if names.is_some() {
+        if names.is_some() && fields.raw("values").is_none() {
             fields.fault("value_names", "alone", "must come together with values");
         }
         return None;

@@ -1,1 +1,15 @@
+//! Both servers of the dialect in-process, over an estate on SQLite and a driver that answers by the statement.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+mod bad_input;
+mod catalog;
+mod data;
+mod executions;
+mod includes;
+mod merge;
+mod permissions;
+mod properties;
+mod routes;
+mod samples;
+mod support;

@@ -18,6 +18,7 @@ impl ErrorBody {
             [] | [_] => error.message.clone(),
             faults => {
                 let each = faults.iter().map(|fault| format!("{} {}", fault.field, fault.message));
+                let each = each.map(|sentence| sentence.trim_start().to_owned());
                 each.collect::<Vec<_>>().join("; ")
             }
         };

@@ -8,7 +8,7 @@ use landreeve_core::{Action, Noun, Permission, RunKind, RunState};
 use landreeve_estate::ops::UserChange;
 use landreeve_estate::ops::users::user_update;
 use landreeve_face_denodo::{Options, ROUTES, router};
-use landreeve_testkit::{Answer, Ask, Kit, PASSWORD, compare, everything, everything_but};
+use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, compare, everything, everything_but};
 use serde_json::json;
 
 async fn face() -> (Kit, Router) {
@@ -165,8 +165,7 @@ const STATES: [(RunState, &str, &str); 10] = [
 #[tokio::test]
 async fn a_run_is_shown_in_this_dialects_words() {
     let (kit, router) = face().await;
-    let mut options = Options::default();
-    options.later_states = true;
+    let options = Options { later_states: true };
     let later = landreeve_face_denodo::router(kit.estate.clone(), options).unwrap();
     for (state, word, later_word) in STATES {
         let run = kit.probe_in(state).await;
@@ -269,4 +268,28 @@ async fn other_kinds_other_units_and_nonsense_are_not_found() {
     fails(&Ask::get(path).basic("admin", PASSWORD).send(&router).await, 400, message);
     fails(&Ask::get("/nothing").send(&router).await, 404, "there is nothing at this path");
     fails(&Ask::post("/deployments").send(&router).await, 405, "POST is not a method of this path");
+}
+
+#[tokio::test]
+async fn no_input_makes_the_server_fail() {
+    let (_kit, router) = face().await;
+    for (method, path, _) in ROUTES {
+        for bad in HOSTILE {
+            let mut path = path.to_string();
+            if let (Some(open), Some(close)) = (path.find('{'), path.find('}')) {
+                path.replace_range(open..=close, bad);
+            }
+            let query: String = ["start", "count", "status", "user", "lastUpdate"]
+                .map(|name| format!("{name}={bad}&"))
+                .concat();
+            let ask = Ask::new(method, format!("{path}?{query}")).basic("admin", PASSWORD);
+            let answer = ask.body(bad).send(&router).await;
+            assert!(answer.status < 500, "{method} {path}?{query}: {}", answer.body);
+            assert!(
+                answer.body.is_empty()
+                    || answer.header("content-type") == "text/plain; charset=utf-8"
+                    || answer.json().is_object()
+            );
+        }
+    }
 }

@@ -9,7 +9,7 @@ use landreeve_estate::ops::keys::key_set_enabled;
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, UserChange};
 use landreeve_face_dx::{ROUTES, permissions, router};
-use landreeve_testkit::{Answer, Ask, Kit, compare, everything, everything_but};
+use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, compare, everything, everything_but};
 use serde_json::json;
 
 async fn face() -> (Kit, Router) {
@@ -230,4 +230,40 @@ async fn an_unknown_method_is_said_so_in_json() {
     ] {
         fails(&ask.send(&router).await, 422, "unknown_method");
     }
+}
+
+#[tokio::test]
+async fn below_a_prefix_everything_is_where_it_was() {
+    let (kit, router) = face().await;
+    let (_, key) = kit.key(Api::Delivery, &[]).await;
+    let mounted = Router::new().nest_service("/dx", router);
+    assert_eq!(Ask::get("/dx/auth.info").bearer(&key).send(&mounted).await.status, 200);
+    for ask in [Ask::get("/dx"), Ask::get("/dx/api/deployments.none"), Ask::new("PUT", "/dx/auth.info")] {
+        fails(&ask.send(&mounted).await, 422, "unknown_method");
+    }
+}
+
+#[tokio::test]
+async fn no_input_makes_the_server_fail() {
+    let (kit, router) = face().await;
+    let (_, key) = kit.key(Api::Delivery, &everything()).await;
+    for (method, path, _) in ROUTES {
+        for bad in HOSTILE {
+            let mut path = path.to_string();
+            if let (Some(open), Some(close)) = (path.find('{'), path.find('}')) {
+                path.replace_range(open..=close, bad);
+            }
+            let query: String = ["id", "%00"].map(|name| format!("{name}={bad}&")).concat();
+            let ask = Ask::new(method, format!("{path}?{query}")).bearer(&key);
+            let answer = ask.body(bad).send(&router).await;
+            assert!(answer.status < 500, "{method} {path}?{query}: {}", answer.body);
+            assert!(
+                answer.body.is_empty()
+                    || answer.header("content-type") == "text/plain; charset=utf-8"
+                    || answer.json().is_object()
+            );
+        }
+    }
+    let large = Ask::post("/studio.queryRuns.cancel").bearer(&key).body(vec![b'a'; 8 * 1_048_576 + 1]);
+    fails(&large.send(&router).await, 422, "invalid_arguments");
 }

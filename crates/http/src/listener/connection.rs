@@ -30,6 +30,8 @@ pub struct Inbound {
     pub peer: SocketAddr,
     /// The address as it came in, before any prefix was taken off.
     pub uri: Uri,
+    /// It came over TLS.
+    pub secure: bool,
     pub limits: Arc<Limits>,
 }
 
@@ -94,7 +96,12 @@ impl Connection {
         let stream = Stream::new(transport, self.limits.header_time, self.limits.write_stall);
         let service = service_fn(|mut request: http::Request<Incoming>| {
             let running = activity.begin();
-            let inbound = Inbound { peer: self.peer, uri: request.uri().clone(), limits: self.live.get() };
+            let inbound = Inbound {
+                peer: self.peer,
+                uri: request.uri().clone(),
+                secure: self.tls.is_some(),
+                limits: self.live.get(),
+            };
             request.extensions_mut().insert(inbound);
             let response = router.clone().call(request.map(Body::new));
             async move {

@@ -115,7 +115,8 @@ async fn add(args: Add) -> anyhow::Result<()> {
         ..DatasourceDetails::default()
     };
     let session = Session::open(&args.place).await?;
-    let made = datasources::datasource_create(&session.opened.estate, &session.ctx, details, Vec::new()).await;
+    let made =
+        datasources::datasource_create(&session.opened.estate, &session.ctx, details, Vec::new()).await;
     let shown = made.map(|made| session.opened.estate.hash_ids().encode_grouped(made.id.0));
     session.changed().await?;
     output::say(&shown?);
@@ -139,7 +140,11 @@ async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
             json!(datasource.schema_updated_at.map(|at| at.to_string())),
         ]
     });
-    output::listing(format, &["id", "name", "type", "host", "database", "enabled", "schema_read"], rows.collect());
+    output::listing(
+        format,
+        &["id", "name", "type", "host", "database", "enabled", "schema_read"],
+        rows.collect(),
+    );
     Ok(())
 }
 
@@ -183,7 +188,10 @@ pub struct QueryArgs {
 }
 
 pub async fn query(args: QueryArgs) -> anyhow::Result<()> {
-    if args.format == QueryFormat::Parquet && args.output.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+    if args.format == QueryFormat::Parquet
+        && args.output.is_none()
+        && std::io::IsTerminal::is_terminal(&std::io::stdout())
+    {
         return Err(Usage("Parquet is no text: write it to a file with --output".to_owned()).into());
     }
     let control = control::connect(&args.place.data_dir).await;
@@ -195,7 +203,11 @@ pub async fn query(args: QueryArgs) -> anyhow::Result<()> {
     done
 }
 
-async fn execute(session: &Session, control: Option<control::Control>, args: &QueryArgs) -> anyhow::Result<()> {
+async fn execute(
+    session: &Session,
+    control: Option<control::Control>,
+    args: &QueryArgs,
+) -> anyhow::Result<()> {
     let datasource = find(session, &args.datasource).await?;
     let ended = match control {
         Some(control) => {
@@ -203,10 +215,12 @@ async fn execute(session: &Session, control: Option<control::Control>, args: &Qu
             runs::follow(control, &ask, false).await?.context("the server gave no run")?
         }
         None => {
-            session.opened.start_runs().await?;
+            let _lock = open::lock(&args.place.data_dir, false)?;
+            session.opened.start_runs(None).await?;
             let plane = &session.opened.analytics;
             let inputs = InputParameters::default();
-            let run = executions::execution_run(plane, &session.ctx, datasource.id, &args.sql, &inputs).await?;
+            let run =
+                executions::execution_run(plane, &session.ctx, datasource.id, &args.sql, &inputs).await?;
             runs::watch(&session.opened.estate, &session.ctx, run.run).await?
         }
     };
@@ -221,7 +235,8 @@ const TABLE_ROWS: usize = 1_000;
 
 async fn print(session: &Session, which: RunRef, args: &QueryArgs) -> anyhow::Result<()> {
     let plane = &session.opened.analytics;
-    let grant = executions::execution_data(plane, &session.ctx, which).await?.context("the query has no data")?;
+    let grant =
+        executions::execution_data(plane, &session.ctx, which).await?.context("the query has no data")?;
     let Data::Rows { kept, facts } = executions::data_open(plane, &grant.key).await? else {
         anyhow::bail!("the query gave something else than rows");
     };

@@ -178,7 +178,9 @@ async fn restore(place: &Place, source: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(empty, "{} is not empty; restore into a new data directory", target.display());
     copy_tree(source, target)?;
     if !target.join("seal.key").exists() {
-        output::tell("The backup has no key. Put the estate's key file into the data directory as seal.key (mode 600).");
+        output::tell(
+            "The backup has no key. Put the estate's key file into the data directory as seal.key (mode 600).",
+        );
     }
     output::say(&format!("restored to {}", target.display()));
     Ok(())
@@ -192,7 +194,7 @@ pub enum ConfigCommand {
         place: Place,
     },
     /// Print the defaults, with comments.
-    Default,
+    Default(super::PlaceArgs),
 }
 
 pub async fn config(command: ConfigCommand) -> anyhow::Result<()> {
@@ -202,7 +204,7 @@ pub async fn config(command: ConfigCommand) -> anyhow::Result<()> {
             output::say("the configuration is valid");
             Ok(())
         }
-        ConfigCommand::Default => {
+        ConfigCommand::Default(_) => {
             output::say(crate::config::DEFAULTS.trim_end());
             Ok(())
         }
@@ -220,9 +222,15 @@ pub async fn doctor(place: Place) -> anyhow::Result<()> {
             output::say(&format!("wrong  {name}: {why}"));
         }
     };
-    check("configuration", Ok(place.config.as_ref().map_or("defaults".to_owned(), |path| path.display().to_string())));
+    check(
+        "configuration",
+        Ok(place.config.as_ref().map_or("defaults".to_owned(), |path| path.display().to_string())),
+    );
     if !open::exists(&place, &config)? {
-        check("store", Err(format!("there is no estate in {}; `landreeve serve` makes one", place.data_dir.display())));
+        check(
+            "store",
+            Err(format!("there is no estate in {}; `landreeve serve` makes one", place.data_dir.display())),
+        );
         anyhow::bail!("{wrong} of the checks failed");
     }
     let running = control::connect(&place.data_dir).await.is_some();
@@ -235,7 +243,10 @@ pub async fn doctor(place: Place) -> anyhow::Result<()> {
             check("key file", Ok(format!("{} opens the store", opened.key_file.display())));
             let probe = opened.estate.blobs().put("doctor/probe", "probe".into()).await;
             let cleared = opened.estate.blobs().delete("doctor/probe").await;
-            check("blobs", probe.and(cleared).map(|()| "can be written".to_owned()).map_err(|error| error.message));
+            check(
+                "blobs",
+                probe.and(cleared).map(|()| "can be written".to_owned()).map_err(|error| error.message),
+            );
             let made = opened.data_dir.join(sample::FILE).exists();
             check("sample", Ok(if made { "made" } else { "made by the next start" }.to_owned()));
             session.close().await;

@@ -1,8 +1,8 @@
 //! `landreeve user …`, `group …` and `ou …`.
 
 use clap::{Args, Subcommand};
-use landreeve_core::ids::{GroupId, OuId, UserId};
 use landreeve_core::Page;
+use landreeve_core::ids::{GroupId, OuId, UserId};
 use landreeve_estate::ops::users::{self, NewUser};
 use landreeve_estate::ops::{NewGrant, Subject, UserChange, groups, ous};
 use serde_json::json;
@@ -123,7 +123,9 @@ pub async fn user(command: UserCommand) -> anyhow::Result<()> {
             let session = Session::open(&listing.place).await?;
             let roles = users::role_list(&session.opened.estate, &session.ctx).await?;
             session.close().await;
-            let rows = roles.into_iter().map(|role| vec![json!(role.name), json!(role.description), json!(role.uuid.to_string())]);
+            let rows = roles
+                .into_iter()
+                .map(|role| vec![json!(role.name), json!(role.description), json!(role.uuid.to_string())]);
             output::listing(listing.format, &["name", "description", "uuid"], rows.collect());
             Ok(())
         }
@@ -219,7 +221,8 @@ pub async fn group(command: GroupCommand) -> anyhow::Result<()> {
                 Some(role) => vec![role_grant(&session, &role, None).await?],
                 None => Vec::new(),
             };
-            let group = groups::group_create(&session.opened.estate, &session.ctx, name, description, grants).await?;
+            let group =
+                groups::group_create(&session.opened.estate, &session.ctx, name, description, grants).await?;
             session.changed().await?;
             output::say(&group.id.to_string());
             Ok(())
@@ -229,7 +232,12 @@ pub async fn group(command: GroupCommand) -> anyhow::Result<()> {
             let all = groups::group_list(&session.opened.estate, &session.ctx).await?;
             session.close().await;
             let rows = all.into_iter().map(|group| {
-                vec![json!(group.id.0), json!(group.name), json!(group.description), json!(group.members.len())]
+                vec![
+                    json!(group.id.0),
+                    json!(group.name),
+                    json!(group.description),
+                    json!(group.members.len()),
+                ]
             });
             output::listing(listing.format, &["id", "name", "description", "members"], rows.collect());
             Ok(())
@@ -287,7 +295,9 @@ pub async fn ou(command: OuCommand) -> anyhow::Result<()> {
             let session = Session::open(&listing.place).await?;
             let all = ous::ou_list(&session.opened.estate, &session.ctx).await?;
             session.close().await;
-            let rows = all.into_iter().map(|ou| vec![json!(ou.uuid.to_string()), json!(ou.name), json!(ou.path), json!(ou.description)]);
+            let rows = all.into_iter().map(|ou| {
+                vec![json!(ou.uuid.to_string()), json!(ou.name), json!(ou.path), json!(ou.description)]
+            });
             output::listing(listing.format, &["uuid", "name", "path", "description"], rows.collect());
             Ok(())
         }

@@ -2,9 +2,9 @@
 
 use clap::{Args, Subcommand};
 use landreeve_core::ids::KeyId;
+use landreeve_estate::ops::Api;
 use landreeve_estate::ops::keys::{self, NewKey, NewKeyGrant};
 use landreeve_estate::ops::users::user_by_name;
-use landreeve_estate::ops::Api;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -119,7 +119,8 @@ async fn make(session: &Session, api: Api, args: &Create) -> anyhow::Result<land
     let mut grants = Vec::new();
     let mut labels = Vec::new();
     for permission in &args.permissions {
-        grants.extend(landreeve_face_cluvio::permissions::parse(estate.hash_ids(), permission).map_err(Usage)?);
+        grants
+            .extend(landreeve_face_cluvio::permissions::parse(estate.hash_ids(), permission).map_err(Usage)?);
         labels.push(permission.clone());
     }
     if api == Api::Delivery {

@@ -65,7 +65,8 @@ pub async fn run(command: RunCommand) -> anyhow::Result<()> {
         RunCommand::List { place, format, limit } => {
             let session = Session::open(&place).await?;
             let filter = RunFilter::default();
-            let page = runs::run_list(&session.opened.estate, &session.ctx, &filter, Page::first(limit)).await?;
+            let page =
+                runs::run_list(&session.opened.estate, &session.ctx, &filter, Page::first(limit)).await?;
             session.close().await;
             output::listing(format, &COLUMNS, page.items.iter().map(row).collect());
             Ok(())
@@ -105,7 +106,9 @@ fn reference(text: &str) -> Result<RunRef, crate::Usage> {
     if let Ok(id) = text.parse() {
         return Ok(RunRef::Id(RunId(id)));
     }
-    text.parse::<Uuid>().map(RunRef::Uuid).map_err(|_| crate::Usage(format!("{text:?} is no run's number or UUID")))
+    text.parse::<Uuid>()
+        .map(RunRef::Uuid)
+        .map_err(|_| crate::Usage(format!("{text:?} is no run's number or UUID")))
 }
 
 async fn cancel(place: &Place, run: &str) -> anyhow::Result<()> {
@@ -130,7 +133,8 @@ async fn probe(args: Probe) -> anyhow::Result<()> {
     }
     anyhow::ensure!(!args.no_wait, "--no-wait needs a server that runs on this data directory");
     let opened = crate::open::open(&args.place, Some(2)).await?;
-    opened.start_runs().await?;
+    let _lock = crate::open::lock(&args.place.data_dir, false)?;
+    opened.start_runs(None).await?;
     let ctx = landreeve_estate::ops::sign_in::operator(&opened.estate);
     let run = runs::probe_submit(&opened.estate, &ctx, wait, args.fail).await?;
     let ended = watch(&opened.estate, &ctx, run).await;

@@ -33,7 +33,8 @@ fn usage_is_status_two_and_failure_is_status_one() {
 fn people_groups_units_and_roles() {
     let server = Server::start();
     let unit = server.say(&["ou", "create", "Sales", "--description", "The sales team"]);
-    let with_password = ["user", "create", "ada", "--password-stdin", "--full-name", "Ada L.", "--role", "Analyst"];
+    let with_password =
+        ["user", "create", "ada", "--password-stdin", "--full-name", "Ada L.", "--role", "Analyst"];
     said(&server.cli_with_input(&with_password, "a long password\n"));
     server.say(&["user", "create", "bob", "--role", "viewer", "--ou", &unit]);
     let twice = server.cli(&["user", "create", "bob"]);
@@ -86,7 +87,10 @@ fn runs_with_and_without_a_server() {
     server.say(&["run", "cancel", &id]);
     let mut state = String::new();
     for _ in 0..200 {
-        state = json(&server.say(&["run", "show", &id, "--format", "json"]))[0]["state"].as_str().unwrap().to_owned();
+        state = json(&server.say(&["run", "show", &id, "--format", "json"]))[0]["state"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         if state == "cancelled" {
             break;
         }
@@ -127,11 +131,10 @@ fn queries_print_tables_csv_json_and_parquet() {
     let sql = "select r_regionkey as id, r_name as name from region order by 1 limit 2";
     let table = server.say(&["query", sql]);
     assert_eq!(table.lines().map(str::trim).collect::<Vec<_>>(), ["id  name", "0   AFRICA", "1   AMERICA"]);
-    assert_eq!(server.say(&["query", sql, "--format", "csv"]).lines().collect::<Vec<_>>(), [
-        "id,name",
-        "0,AFRICA",
-        "1,AMERICA"
-    ]);
+    assert_eq!(
+        server.say(&["query", sql, "--format", "csv"]).lines().collect::<Vec<_>>(),
+        ["id,name", "0,AFRICA", "1,AMERICA"]
+    );
     let found = json(&server.say(&["query", sql, "--format", "json"]));
     assert_eq!(found["rows"], serde_json::json!([[0, "AFRICA"], [1, "AMERICA"]]));
     let file = server.data_dir.join("out.parquet");
@@ -148,7 +151,10 @@ fn settings_and_configuration() {
     let server = Server::start();
     server.say(&["settings", "set", "time_zone=Europe/Berlin", "csv_separator=semicolon"]);
     let found = server.say(&["settings", "list", "--format", "csv"]);
-    assert!(found.contains("time_zone,Europe/Berlin") && found.contains("csv_separator,semicolon"), "{found}");
+    assert!(
+        found.contains("time_zone,Europe/Berlin") && found.contains("csv_separator,semicolon"),
+        "{found}"
+    );
     let wrong = server.cli(&["settings", "set", "time_zone=Mars", "week_start=friday", "colour=blue"]);
     let text = String::from_utf8_lossy(&wrong.stderr).into_owned();
     assert!(["Mars", "monday or sunday", "colour"].iter().all(|needle| text.contains(needle)), "{text}");

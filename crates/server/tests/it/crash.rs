@@ -99,7 +99,9 @@ async fn executions_that_a_crash_cut_off_end_with_a_reason_and_queued_ones_go_on
     server.restart();
 
     let client = server.client(&key);
-    let show = |execution: &Value| format!("/cluvio/executions/{}?wait=30", execution["data"]["id"].as_str().unwrap());
+    let show = |execution: &Value| {
+        format!("/cluvio/executions/{}?wait=30", execution["data"]["id"].as_str().unwrap())
+    };
     let lost = client.get(&show(&slow)).await.expect(200);
     let attributes = &lost["data"]["attributes"];
     assert_eq!(attributes["execution_status"], "failed");

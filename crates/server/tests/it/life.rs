@@ -80,12 +80,13 @@ fn a_store_without_its_key_is_refused() {
     server.restart();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn it_drains_and_says_goodbye() {
     let mut server = Server::start();
     let client = server.client(&server.key());
     let source = server.say(&["datasource", "list", "--format", "json"]);
-    let id = serde_json::from_str::<serde_json::Value>(&source).unwrap()[0]["id"].as_str().unwrap().to_owned();
+    let id =
+        serde_json::from_str::<serde_json::Value>(&source).unwrap()[0]["id"].as_str().unwrap().to_owned();
     let body = serde_json::json!({ "sql_query": SLOW });
     let waiting = tokio::spawn(async move {
         client.post(&format!("/cluvio/datasources/{id}/executions?wait=3"), &body).await
@@ -105,7 +106,8 @@ async fn it_drains_and_says_goodbye() {
 }
 
 /// Keeps SQLite busy for long.
-pub const SLOW: &str = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n";
+pub const SLOW: &str =
+    "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n";
 
 #[tokio::test]
 async fn two_nodes_need_a_place_for_blobs_that_both_reach() {
@@ -132,7 +134,11 @@ async fn it_works_on_postgres_and_finds_it_again() {
     assert!(recorded.contains("postgres://") && !recorded.contains(&address.password), "{recorded}");
     server.kill();
     server.restart();
-    assert_eq!(server.client(&key).get("/cluvio/datasources").await.status, 200, "the key outlives the crash");
+    assert_eq!(
+        server.client(&key).get("/cluvio/datasources").await.status,
+        200,
+        "the key outlives the crash"
+    );
 }
 
 #[test]
@@ -159,7 +165,16 @@ async fn on_a_full_disk_writes_fail_and_reads_go_on() {
     let data_dir = folder.path().join("data");
     std::fs::create_dir(&data_dir).unwrap();
     let server = Server::on_small_disk(&data_dir, "40m");
-    let key = server.say_inside(&["key", "create", "--api", "cluvio", "--name", "k", "--permission", "Manage SQL Snippets"]);
+    let key = server.say_inside(&[
+        "key",
+        "create",
+        "--api",
+        "cluvio",
+        "--name",
+        "k",
+        "--permission",
+        "Manage SQL Snippets",
+    ]);
     let client = server.client(&key);
     let snippet = |name: String| {
         let sql = "x".repeat(200_000);

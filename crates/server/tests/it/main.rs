@@ -1,5 +1,6 @@
 //! The one end-to-end test binary: a real server process, spoken to over HTTP and by the command line, on real
 //! databases. `cargo xtask test` starts those.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod analytics;
 mod command_line;

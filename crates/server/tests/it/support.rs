@@ -41,7 +41,9 @@ impl Server {
 
     /// In a mount namespace of its own, where the data directory is a small disk in memory.
     pub fn on_small_disk(data_dir: &Path, size: &str) -> Server {
-        let script = format!("mount -t tmpfs -o size={size} none \"$1\" && exec \"$2\" serve --listen 127.0.0.1:0 --data-dir \"$1\"");
+        let script = format!(
+            "mount -t tmpfs -o size={size} none \"$1\" && exec \"$2\" serve --listen 127.0.0.1:0 --data-dir \"$1\""
+        );
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]).arg(data_dir).arg(PROGRAM);
         let (child, address) = listening(command);
@@ -149,7 +151,10 @@ pub fn said(output: &Output) -> String {
     out.trim_end().to_owned()
 }
 
-#[expect(clippy::disallowed_methods, reason = "a process that ends is waited for here, nothing is timed by it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a process that ends is waited for here, nothing is timed by it"
+)]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
@@ -176,7 +181,12 @@ fn listening(mut command: Command) -> (Child, String) {
 
 pub fn run(data_dir: &Path, arguments: &[&str], input: Option<&str>) -> Output {
     use std::io::Write as _;
-    let mut child = Command::new(PROGRAM)
+    let mut command = Command::new(PROGRAM);
+    // The data directory says where the metadata is, but not the password.
+    if std::fs::read_to_string(data_dir.join("estate.toml")).is_ok_and(|text| text.contains("postgres://")) {
+        command.env("PGPASSWORD", address("LANDREEVE_TEST_POSTGRES").password);
+    }
+    let mut child = command
         .args(arguments)
         .arg("--data-dir")
         .arg(data_dir)
@@ -280,7 +290,8 @@ impl Client {
         assert_eq!(attributes["execution_status"], "completed", "{execution}");
         let id = execution["data"]["id"].as_str().unwrap();
         let grant = self.get(&format!("/cluvio/executions/{id}/data")).await.expect(200);
-        let (key, token) = (grant["data_key"].as_str().unwrap(), grant["data_access_token"].as_str().unwrap());
+        let (key, token) =
+            (grant["data_key"].as_str().unwrap(), grant["data_access_token"].as_str().unwrap());
         self.data(key, token, "application/json").await.expect(200)
     }
 }
@@ -301,9 +312,13 @@ pub struct Address {
     pub url: String,
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests take the addresses of their databases from the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests take the addresses of their databases from the environment"
+)]
 pub fn address(variable: &str) -> Address {
-    let url = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
+    let url =
+        std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
     let rest = url.split_once("://").unwrap().1;
     let (credentials, rest) = rest.split_once('@').unwrap();
     let (user, password) = credentials.split_once(':').unwrap();
@@ -324,10 +339,8 @@ pub async fn postgres_database() -> (String, Address) {
     let mut address = address("LANDREEVE_TEST_POSTGRES");
     let name = format!("it_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
     postgres(&address.url, &format!("CREATE DATABASE {name}")).await;
-    address.url = format!(
-        "postgres://{}:{}@{}:{}/{name}",
-        address.user, address.password, address.host, address.port
-    );
+    address.url =
+        format!("postgres://{}:{}@{}:{}/{name}", address.user, address.password, address.host, address.port);
     (name, address)
 }
 

@@ -1,0 +1,454 @@
+//! A world to ask: an estate in a temporary folder, both routers, keys, and a driver that does as the statement says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arrow_array::{Int64Array, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, Request, StatusCode};
+use jiff::Timestamp;
+use landreeve_analytics::executions::QueryExecutor;
+use landreeve_analytics::{Analytics, AnalyticsOptions, MIGRATIONS};
+use landreeve_core::datasource::DatabaseType;
+use landreeve_core::ids::{BoxFuture, DatasourceId, UserId};
+use landreeve_core::schema::{Catalog, ColumnInfo, LogicalType, SchemaInfo, TableInfo, TableKind, describe};
+use landreeve_core::source::{
+    ByteStream, CancellationToken, ConnectSpec, Driver, Drivers, EncodeOptions, Query, QueryStream,
+    ResultCodec, ResultWriter, ServerInfo, SessionZone, SourceError, SourceErrorKind,
+};
+use landreeve_core::{Clock, OpCtx, RunKind, Secret, clock};
+use landreeve_estate::blobs::Blobs;
+use landreeve_estate::inventory::refresh::SchemaRefresh;
+use landreeve_estate::ops::keys::{NewKey, key_create, key_set_enabled};
+use landreeve_estate::ops::users::{NewUser, first_user, user_create};
+use landreeve_estate::ops::{Api, sign_in};
+use landreeve_estate::outbound::Outbound;
+use landreeve_estate::random::SeededRandom;
+use landreeve_estate::runs::{Executor, Probe};
+use landreeve_estate::secrets::SealKey;
+use landreeve_estate::{Estate, EstateOptions, Location, Migrations};
+use landreeve_face_cluvio::{BUILTIN_SNIPPETS, Options, api_router, data_router, permissions};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+/// 2026-01-15 12:00 UTC.
+const START: i64 = 1_768_478_400_000_000;
+
+pub struct MockClock(AtomicI64);
+
+impl MockClock {
+    pub fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    }
+}
+
+impl Clock for MockClock {
+    fn now(&self) -> Timestamp {
+        clock::from_micros(self.0.load(Ordering::SeqCst))
+    }
+}
+
+pub struct World {
+    pub estate: Estate,
+    pub operator: OpCtx,
+    pub clock: Arc<MockClock>,
+    pub api: Router,
+    pub data: Router,
+    /// A key that may do everything the dialect has a name for.
+    pub key: String,
+    /// Removed with the world.
+    _dir: tempfile::TempDir,
+}
+
+pub const EVERYTHING: [&str; 8] = [
+    "Manage Datasources",
+    "Manage Dashboards",
+    "Manage Filters",
+    "Manage SQL Snippets",
+    "Manage Users",
+    "Manage User Groups",
+    "Manage Organization",
+    "Manage Alerts",
+];
+
+impl World {
+    pub async fn new() -> World {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("files")).unwrap();
+        std::fs::write(dir.path().join("files/shop.db"), b"").unwrap();
+        let random = Arc::new(SeededRandom::new(7));
+        let clock = Arc::new(MockClock(AtomicI64::new(START)));
+        let estate = Estate::open(EstateOptions {
+            location: Location::Sqlite(dir.path().join("estate.db")),
+            migrations: Migrations::with(&[MIGRATIONS]),
+            seal: SealKey::generate(&*random),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            random,
+            blobs: Blobs::local(&dir.path().join("blobs")).unwrap(),
+            outbound: Outbound::new(Vec::new(), vec![dir.path().join("files")], dir.path().join("data")),
+            drivers: Arc::new(FakeDrivers),
+            workers: 4,
+            cores: 1,
+            node_name: "test".to_owned(),
+        });
+        let estate = estate.await.unwrap();
+        let plane = Analytics::new(
+            estate.clone(),
+            Arc::new(FakeCodec),
+            AnalyticsOptions::default(),
+            BUILTIN_SNIPPETS,
+        );
+        let executors: HashMap<RunKind, Arc<dyn Executor>> = HashMap::from([
+            (RunKind::Query, Arc::new(QueryExecutor(plane.clone())) as Arc<dyn Executor>),
+            (RunKind::SchemaRefresh, Arc::new(SchemaRefresh(estate.clone()))),
+            (RunKind::Probe, Arc::new(Probe)),
+        ]);
+        let store = estate.store().clone();
+        tokio::spawn(async move { store.listen(CancellationToken::new()).await });
+        estate.runs().start(executors, Some("here".to_owned())).await.unwrap();
+        let operator = sign_in::operator(&estate);
+        let api = api_router(plane.clone(), Options::default()).unwrap();
+        let data = data_router(plane, Options::default()).unwrap();
+        let mut world = World { estate, operator, clock, api, data, key: String::new(), _dir: dir };
+        world.key = world.key_with(&EVERYTHING).await;
+        world
+    }
+
+    pub async fn key_with(&self, names: &[&str]) -> String {
+        let grants = names.iter().flat_map(|name| permissions::parse(self.estate.hash_ids(), name).unwrap());
+        self.key_for(grants.collect(), None).await
+    }
+
+    /// A key that acts as a user, with the user's rights.
+    pub async fn key_of(&self, user: UserId) -> String {
+        self.key_for(Vec::new(), Some(user)).await
+    }
+
+    async fn key_for(
+        &self,
+        grants: Vec<landreeve_estate::ops::keys::NewKeyGrant>,
+        user: Option<UserId>,
+    ) -> String {
+        let new = NewKey {
+            api: Api::Analytics,
+            name: "test".to_owned(),
+            ou: None,
+            user,
+            grants,
+            labels: Vec::new(),
+        };
+        key_create(&self.estate, &self.operator, new).await.unwrap().1.reveal().to_owned()
+    }
+
+    pub async fn disabled_key(&self) -> String {
+        let new = NewKey {
+            api: Api::Analytics,
+            name: "off".to_owned(),
+            ou: None,
+            user: None,
+            grants: Vec::new(),
+            labels: Vec::new(),
+        };
+        let (key, secret) = key_create(&self.estate, &self.operator, new).await.unwrap();
+        key_set_enabled(&self.estate, &self.operator, key.id, false).await.unwrap();
+        secret.reveal().to_owned()
+    }
+
+    /// The first user, an administrator.
+    pub async fn administrator(&self) -> UserId {
+        let user = first_user(&self.estate, "admin", Secret::new("correct horse battery")).await.unwrap();
+        user.unwrap().id
+    }
+
+    pub async fn user(&self, name: &str) -> UserId {
+        let new = NewUser {
+            name: name.to_owned(),
+            email: format!("{name}@example.com"),
+            full_name: "Ada Lovelace".to_owned(),
+            password: None,
+            grants: Vec::new(),
+        };
+        user_create(&self.estate, &self.operator, new).await.unwrap().id
+    }
+
+    pub fn ask<'a>(&'a self, method: &'a str, path: &'a str) -> Ask<'a> {
+        Ask {
+            router: &self.api,
+            method,
+            path,
+            headers: HeaderMap::new(),
+            authorization: Some(format!("Api {}", self.key)),
+            body: None,
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path).send().await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.ask("POST", path).json(&body).send().await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.ask("PATCH", path).json(&body).send().await
+    }
+
+    /// Asks the data server with a token.
+    pub fn fetch<'a>(&'a self, path: &'a str, token: &str) -> Ask<'a> {
+        let ask = self.ask("GET", path);
+        Ask { router: &self.data, authorization: Some(format!("Data {token}")), ..ask }
+    }
+
+    /// Makes a resource; gives its id.
+    pub async fn made(&self, path: &str, attributes: Value, relationships: Value) -> String {
+        let body = json!({"data": {"attributes": attributes, "relationships": relationships}});
+        let answer = self.post(path, body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{path}: {}", answer.text);
+        answer.json["data"]["id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn datasource(&self) -> String {
+        let attributes =
+            json!({"name": "Shop", "database_type": "sqlite", "database": "shop.db", "password": "pw"});
+        self.made("/datasources", attributes, json!({})).await
+    }
+
+    /// Runs a statement to its end; gives the execution's id.
+    pub async fn ran(&self, datasource: &str, sql: &str) -> (String, Value) {
+        let path = format!("/datasources/{datasource}/executions?wait=30");
+        let answer = self.post(&path, json!({"sql_query": sql})).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        (answer.json["data"]["id"].as_str().unwrap().to_owned(), answer.json["data"]["attributes"].clone())
+    }
+}
+
+pub fn related(kind: &str, id: &str) -> Value {
+    json!({"data": {"type": kind, "id": id}})
+}
+
+pub struct Ask<'a> {
+    router: &'a Router,
+    method: &'a str,
+    path: &'a str,
+    headers: HeaderMap,
+    authorization: Option<String>,
+    body: Option<Vec<u8>>,
+}
+
+impl<'a> Ask<'a> {
+    pub fn of(router: &'a Router, method: &'a str, path: &'a str) -> Ask<'a> {
+        Ask { router, method, path, headers: HeaderMap::new(), authorization: None, body: None }
+    }
+
+    pub fn auth(mut self, value: Option<&str>) -> Ask<'a> {
+        self.authorization = value.map(str::to_owned);
+        self
+    }
+
+    pub fn key(self, key: &str) -> Ask<'a> {
+        self.auth(Some(&format!("Api {key}")))
+    }
+
+    pub fn accept(mut self, value: &str) -> Ask<'a> {
+        self.headers.insert(ACCEPT, value.parse().unwrap());
+        self
+    }
+
+    pub fn header(mut self, name: &'static str, value: &str) -> Ask<'a> {
+        self.headers.insert(name, value.parse().unwrap());
+        self
+    }
+
+    pub fn json(self, body: &Value) -> Ask<'a> {
+        let text = body.to_string();
+        self.body("application/vnd.api+json", &text)
+    }
+
+    /// An empty type is none.
+    pub fn body(mut self, media_type: &str, text: &str) -> Ask<'a> {
+        if !media_type.is_empty() {
+            self.headers.insert(CONTENT_TYPE, media_type.parse().unwrap());
+        }
+        self.body = Some(text.as_bytes().to_vec());
+        self
+    }
+
+    pub async fn send(self) -> Answer {
+        let mut request = Request::builder().method(self.method).uri(self.path);
+        *request.headers_mut().unwrap() = self.headers;
+        if let Some(authorization) = self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let body = self.body.map_or_else(Body::empty, Body::from);
+        let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, 100_000_000).await.unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status: parts.status, headers: parts.headers, text, json }
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+    pub json: Value,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub fn attribute(&self, name: &str) -> &Value {
+        &self.json["data"]["attributes"][name]
+    }
+
+    /// Pointers (or parameters) of the errors, sorted; the body is checked to be the dialect's on the way.
+    pub fn pointers(&self) -> Vec<String> {
+        let errors = self.json["errors"].as_array().unwrap_or_else(|| panic!("no errors: {}", self.text));
+        let mut found = Vec::new();
+        for error in errors {
+            assert_eq!(error["status"], self.status.as_str());
+            for name in ["code", "title", "detail"] {
+                assert!(error[name].as_str().is_some_and(|text| !text.is_empty()), "{name}: {error}");
+            }
+            let source = &error["source"];
+            let place = source["pointer"].as_str().or(source["parameter"].as_str());
+            found.push(place.unwrap_or_default().to_owned());
+        }
+        assert_eq!(self.header("content-type"), "application/vnd.api+json");
+        found.sort();
+        found
+    }
+
+    pub fn first_code(&self) -> &str {
+        self.json["errors"][0]["code"].as_str().unwrap_or_default()
+    }
+}
+
+struct FakeDrivers;
+
+impl Drivers for FakeDrivers {
+    fn driver(&self, _: DatabaseType) -> Option<Arc<dyn Driver>> {
+        Some(Arc::new(FakeDriver))
+    }
+}
+
+struct FakeDriver;
+
+fn catalog() -> Catalog {
+    let table = TableInfo {
+        name: "orders".to_owned(),
+        kind: TableKind::Table,
+        row_count: Some(3),
+        row_count_exact: true,
+        columns: vec![ColumnInfo {
+            name: "id".to_owned(),
+            data_type: "bigint".to_owned(),
+            nullable: false,
+            position: 1,
+        }],
+    };
+    Catalog {
+        server_version: "Fake 1".to_owned(),
+        default_schema: Some("main".to_owned()),
+        schemas: vec![
+            SchemaInfo { name: "main".to_owned(), tables: vec![table] },
+            SchemaInfo { name: "other".to_owned(), tables: Vec::new() },
+        ],
+    }
+}
+
+impl Driver for FakeDriver {
+    fn test<'a>(
+        &'a self,
+        spec: &'a ConnectSpec,
+        _: CancellationToken,
+    ) -> BoxFuture<'a, Result<ServerInfo, SourceError>> {
+        Box::pin(async move {
+            match spec.database_type {
+                DatabaseType::MySql => {
+                    Err(SourceError::new(SourceErrorKind::Connect, "nobody answers there"))
+                }
+                _ => Ok(ServerInfo { version: "Fake 1".to_owned(), zone: SessionZone::AsAsked }),
+            }
+        })
+    }
+
+    fn introspect<'a>(
+        &'a self,
+        _: &'a ConnectSpec,
+        _: bool,
+        _: CancellationToken,
+    ) -> BoxFuture<'a, Result<Catalog, SourceError>> {
+        Box::pin(async { Ok(catalog()) })
+    }
+
+    /// `broken` fails as a database does, `slow` waits to be cancelled, anything else gives the numbers 1 and 2.
+    fn query<'a>(
+        &'a self,
+        _: &'a ConnectSpec,
+        query: Query,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<QueryStream, SourceError>> {
+        Box::pin(async move {
+            if query.sql.contains("broken") {
+                let error = SourceError::new(SourceErrorKind::Query, "relation \"broken\" does not exist");
+                return Err(SourceError { code: Some("42P01".to_owned()), position: Some(15), ..error });
+            }
+            if query.sql.contains("slow") {
+                cancel.cancelled().await;
+                return Err(SourceError::new(SourceErrorKind::Cancelled, "cancelled"));
+            }
+            let field = describe(Field::new("n", DataType::Int64, false), LogicalType::Integer, "bigint");
+            let schema: SchemaRef = Arc::new(Schema::new(vec![field]));
+            let column = Arc::new(Int64Array::from(vec![1, 2]));
+            let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
+            let batches = Box::pin(futures_util::stream::iter([Ok(batch)]));
+            Ok(QueryStream { schema, batches })
+        })
+    }
+
+    fn forget(&self, _: DatasourceId) {}
+}
+
+/// Keeps nothing but that there were rows, and says how it was asked to encode.
+struct FakeCodec;
+
+struct FakeWriter;
+
+impl ResultWriter for FakeWriter {
+    fn write(&mut self, batch: &RecordBatch) -> std::io::Result<bytes::Bytes> {
+        Ok(format!("{} rows;", batch.num_rows()).into())
+    }
+
+    fn finish(&mut self) -> std::io::Result<bytes::Bytes> {
+        Ok("end".into())
+    }
+}
+
+impl ResultCodec for FakeCodec {
+    fn writer(&self, _: &SchemaRef) -> std::io::Result<Box<dyn ResultWriter>> {
+        Ok(Box::new(FakeWriter))
+    }
+
+    fn encode(&self, _: ByteStream, options: EncodeOptions) -> ByteStream {
+        let text = format!(
+            "{:?} {} {} {} {}",
+            options.format,
+            options.row_count,
+            options.integers_as_strings,
+            options.time_zone_name,
+            char::from(options.csv_separator)
+        );
+        Box::pin(futures_util::stream::once(async move { Ok(bytes::Bytes::from(text)) }))
+    }
+}
