@@ -21,6 +21,8 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     let mut times = Vec::new();
     for _ in 0..sizes.starts {
         times.push(server.launch()?.as_secs_f64() * 1000.0);
+        // It has said that it listens; let it come to where it listens for signals too.
+        std::thread::sleep(Duration::from_millis(200));
         server.stop()?;
     }
     let (ready, slowest) = (median(&times), times.iter().copied().fold(0.0, f64::max));
