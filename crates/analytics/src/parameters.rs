@@ -46,8 +46,12 @@ pub(crate) async fn expand(
 async fn environment(plane: &Analytics, ctx: &OpCtx, statement: &Statement<'_>) -> Result<Environment> {
     let estate = plane.estate();
     let settings = estate.settings().await?;
-    let custom =
-        snippets::texts(&snippets::of_unit(&mut estate.store().read().await?, statement.ou).await?).custom;
+    // A statement without a bracket names no snippet, and the store need not be asked.
+    let custom = if !statement.sql.contains('[') {
+        BTreeMap::new()
+    } else {
+        snippets::texts(&snippets::of_unit(&mut estate.store().read().await?, statement.ou).await?).custom
+    };
     let zone = |name: &str| Zone::find(name);
     let (dashboard_zone, zone_choice) = match statement.dashboard.map(|dashboard| &dashboard.details.zone) {
         None => (None, ZoneChoice::Any),
@@ -145,6 +149,9 @@ async fn definitions(
     variables: &[String],
     asking: &mut Vec<String>,
 ) -> Result<BTreeMap<String, FilterDef>> {
+    if variables.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let mut unit = filters::of_unit(&mut plane.estate().store().read().await?, statement.ou).await?;
     unit.retain(|filter| variables.contains(&filter.details.variable));
     let mut definitions = BTreeMap::new();

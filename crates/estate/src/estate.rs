@@ -19,8 +19,8 @@ use crate::inventory::{Datasource, datasources};
 use crate::outbound::Outbound;
 use crate::runs::Engine;
 use crate::secrets::SealKey;
-use crate::store::{Dialect, Location, Migrations, Store, StoreIds, Tx};
-use crate::{args, settings};
+use crate::settings;
+use crate::store::{Location, Migrations, Store, StoreIds, Tx};
 
 #[derive(Clone)]
 pub struct Estate {
@@ -168,18 +168,9 @@ impl Estate {
         *self.inner.seal.write().unwrap_or_else(std::sync::PoisonError::into_inner) = key;
     }
 
-    /// Where identity, grants and datasources stand. What was cached under another value is not used.
-    ///
-    /// On SQLite this process is the only server, and the command line tells it of its changes before it answers; on
-    /// PostgreSQL other nodes write too, so the store is asked.
+    /// Where identity, grants and datasources stand. What was remembered under another value is not used.
     pub async fn epoch(&self) -> Result<i64> {
-        match self.store().dialect() {
-            Dialect::Sqlite => Ok(self.store().notices().epoch()),
-            Dialect::Postgres => {
-                let mut conn = self.store().read().await?;
-                conn.one("SELECT value FROM epochs WHERE name = 'authority'", args![]).await?.int(0)
-            }
-        }
+        self.store().epoch().await
     }
 
     /// A datasource, from the memory of this epoch or from the store. Whether the caller may see it is for the use

@@ -70,7 +70,7 @@ impl Kit {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random,
             blobs: Blobs::local(&dir.path().join("blobs")).unwrap(),
-            outbound: Outbound::new(Vec::new(), Vec::new(), data),
+            outbound: Outbound::new(Vec::new(), Vec::new(), data, Vec::new()),
             drivers: Arc::new(NoDrivers),
             workers: 2,
             cores: 2,

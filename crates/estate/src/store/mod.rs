@@ -6,6 +6,7 @@
 
 mod conn;
 mod dialect;
+mod epoch;
 mod ids;
 mod migrate;
 mod notices;
@@ -20,7 +21,7 @@ use landreeve_core::ids::BoxFuture;
 use landreeve_core::{Error, Result};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, PgPool, SqlitePool};
+use sqlx::{ConnectOptions as _, PgPool, Row as _, SqlitePool};
 
 pub use conn::{Arg, Conn, Row, is_taken, store_error};
 pub use dialect::Dialect;
@@ -29,6 +30,7 @@ pub use migrate::{MigrationSet, Migrations};
 pub use notices::{Notice, Notices};
 pub use writer::Tx;
 
+use crate::store::epoch::EpochReader;
 use crate::store::writer::Writer;
 
 /// Gives `Vec<Arg>`: `args![id, name]`.
@@ -69,7 +71,7 @@ struct Inner {
 
 enum Pools {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    Postgres(PgPool, EpochReader),
 }
 
 const READERS: u32 = 4;
@@ -103,7 +105,7 @@ impl Store {
             .connect_with(options.pragma("query_only", "ON"))
             .await
             .map_err(store_error)?;
-        Ok(Store::assemble(Pools::Sqlite(readers), writer))
+        Ok(Store::assemble(Pools::Sqlite(readers), writer, Notices::new(String::new())))
     }
 
     async fn open_postgres(url: &str, migrations: &Migrations) -> Result<Store> {
@@ -120,18 +122,33 @@ impl Store {
             .await
             .map_err(store_error)?;
         migrate::postgres(&pool, migrations).await?;
+        let instance =
+            sqlx::query("SELECT md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text)");
+        let instance = instance.fetch_one(&pool).await.and_then(|row| row.try_get(0)).map_err(store_error)?;
+        let notices = Notices::new(instance);
         let writer = Writer::postgres(pool.clone());
-        Ok(Store::assemble(Pools::Postgres(pool), writer))
+        Ok(Store::assemble(Pools::Postgres(pool.clone(), EpochReader::start(pool)), writer, notices))
     }
 
-    fn assemble(pools: Pools, writer: Writer) -> Store {
-        Store { inner: Arc::new(Inner { pools, writer, notices: Notices::new() }) }
+    fn assemble(pools: Pools, writer: Writer, notices: Notices) -> Store {
+        Store { inner: Arc::new(Inner { pools, writer, notices }) }
     }
 
     pub fn dialect(&self) -> Dialect {
         match self.inner.pools {
             Pools::Sqlite(_) => Dialect::Sqlite,
-            Pools::Postgres(_) => Dialect::Postgres,
+            Pools::Postgres(..) => Dialect::Postgres,
+        }
+    }
+
+    /// Where identity, grants and datasources stand, as of a moment after the call.
+    ///
+    /// On SQLite this process is the only server, and the command line tells it of its changes before it answers; on
+    /// PostgreSQL other nodes write too, so the store is asked.
+    pub async fn epoch(&self) -> Result<i64> {
+        match &self.inner.pools {
+            Pools::Sqlite(_) => Ok(self.notices().epoch()),
+            Pools::Postgres(_, reader) => reader.epoch().await,
         }
     }
 
@@ -144,7 +161,7 @@ impl Store {
     pub async fn read(&self) -> Result<Conn> {
         match &self.inner.pools {
             Pools::Sqlite(pool) => Ok(Conn::sqlite_pooled(pool.acquire().await.map_err(store_error)?)),
-            Pools::Postgres(pool) => Ok(Conn::postgres(pool.acquire().await.map_err(store_error)?)),
+            Pools::Postgres(pool, _) => Ok(Conn::postgres(pool.acquire().await.map_err(store_error)?)),
         }
     }
 
@@ -160,7 +177,7 @@ impl Store {
 
     /// Turns other nodes' notifications into local notices until the token is cancelled. Nothing to do on SQLite.
     pub async fn listen(&self, stop: tokio_util::sync::CancellationToken) {
-        if let Pools::Postgres(pool) = &self.inner.pools {
+        if let Pools::Postgres(pool, _) = &self.inner.pools {
             notices::listen(pool, &self.inner.notices, stop).await;
         }
     }
@@ -184,7 +201,7 @@ impl Store {
         self.inner.writer.close().await;
         match &self.inner.pools {
             Pools::Sqlite(pool) => pool.close().await,
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Postgres(pool, _) => pool.close().await,
         }
     }
 }

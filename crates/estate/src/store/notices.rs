@@ -51,6 +51,8 @@ impl Notice {
 pub struct Notices(Arc<Inner>);
 
 struct Inner {
+    /// Tells this process's own notifications from those of other nodes.
+    instance: String,
     /// Grows with every `Authority` notice: a cache compares it before it answers.
     epoch: AtomicI64,
     runs: broadcast::Sender<RunId>,
@@ -60,14 +62,19 @@ struct Inner {
 }
 
 impl Notices {
-    pub(super) fn new() -> Notices {
+    pub(super) fn new(instance: String) -> Notices {
         Notices(Arc::new(Inner {
+            instance,
             epoch: AtomicI64::new(0),
             runs: broadcast::channel(1_024).0,
             queue: Notify::new(),
             outbox: Notify::new(),
             schedule: Notify::new(),
         }))
+    }
+
+    pub(super) fn instance(&self) -> &str {
+        &self.0.instance
     }
 
     pub fn tell(&self, notice: Notice) {
@@ -132,9 +139,20 @@ async fn hear(pool: &PgPool, notices: &Notices) -> Result<(), sqlx::Error> {
     listener.listen("landreeve").await?;
     notices.tell_all();
     while let Some(notification) = listener.try_recv().await? {
-        if let Some(notice) = Notice::parse(notification.payload()) {
-            notices.tell(notice);
+        let Some((instance, list)) = notification.payload().split_once('|') else { continue };
+        // Our own were told when they were committed.
+        if instance != notices.instance() {
+            list.split(',').filter_map(Notice::parse).for_each(|notice| notices.tell(notice));
         }
     }
     Ok(())
+}
+
+/// How many notices fit into one notification, which PostgreSQL limits to 8,000 bytes.
+pub(super) const AT_ONCE: usize = 200;
+
+/// `INSTANCE|run:7,queue`
+pub(super) fn payload(instance: &str, notices: &[Notice]) -> String {
+    let list: Vec<String> = notices.iter().map(|notice| notice.as_text()).collect();
+    format!("{instance}|{}", list.join(","))
 }

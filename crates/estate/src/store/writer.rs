@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::conn::Conn;
-use super::notices::{Notice, Notices};
+use super::notices::{self, Notice, Notices};
 use super::{Dialect, store_error};
 use crate::args;
 
@@ -49,10 +49,16 @@ impl Tx {
         if self.notices.contains(&notice) {
             return Ok(());
         }
-        if self.dialect == Dialect::Postgres {
-            self.exec("SELECT pg_notify('landreeve', $1)", args![notice.as_text()]).await?;
-        }
         self.notices.push(notice);
+        Ok(())
+    }
+
+    /// Sends everything to the other nodes with the commit, in as few statements as their size allows.
+    async fn notify(&mut self, instance: &str) -> Result<()> {
+        for part in self.notices.clone().chunks(notices::AT_ONCE) {
+            let payload = notices::payload(instance, part);
+            self.exec("SELECT pg_notify('landreeve', $1)", args![payload]).await?;
+        }
         Ok(())
     }
 }
@@ -240,7 +246,7 @@ async fn write_postgres(pool: PgPool, job: Job) {
         Err(error) => return refuse(job, &store_error(error)),
     };
     let mut tx = Tx { conn, dialect: Dialect::Postgres, notices: Vec::new() };
-    let answer = in_transaction(&mut tx, job.work).await;
+    let answer = in_transaction(&mut tx, job.work, job.notices.instance()).await;
     let told = std::mem::take(&mut tx.notices);
     if answer.is_ok() {
         told.into_iter().for_each(|notice| job.notices.tell(notice));
@@ -253,9 +259,10 @@ async fn write_postgres(pool: PgPool, job: Job) {
     let _ = job.answer.send(answer);
 }
 
-async fn in_transaction(tx: &mut Tx, work: Work) -> Answer {
+async fn in_transaction(tx: &mut Tx, work: Work, instance: &str) -> Answer {
     tx.exec("BEGIN", args![]).await?;
     let value = run(tx, work).await?;
+    tx.notify(instance).await?;
     tx.exec("COMMIT", args![]).await?;
     Ok(value)
 }

@@ -138,6 +138,7 @@ impl Site {
                 vec![Network::parse("169.254.0.0/16").unwrap()],
                 vec![self.data().join("files")],
                 self.data(),
+                Vec::new(),
             ),
             drivers: Arc::new(FakeDrivers::default()),
             workers: 4,

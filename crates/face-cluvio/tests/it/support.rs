@@ -89,7 +89,12 @@ impl World {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random,
             blobs: Blobs::local(&dir.path().join("blobs")).unwrap(),
-            outbound: Outbound::new(Vec::new(), vec![dir.path().join("files")], dir.path().join("data")),
+            outbound: Outbound::new(
+                Vec::new(),
+                vec![dir.path().join("files")],
+                dir.path().join("data"),
+                Vec::new(),
+            ),
             drivers: Arc::new(FakeDrivers),
             workers: 4,
             cores: 1,
