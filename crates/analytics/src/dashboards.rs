@@ -11,7 +11,7 @@ use landreeve_estate::store::{Conn, Row, Tx};
 
 use crate::Analytics;
 use crate::lang::{Aggregation, InputParameters, Range};
-use crate::options::act;
+use crate::options::{act, lock};
 use crate::stored::{StoredBox, StoredDashboard};
 use crate::{filters, reports, snippets};
 
@@ -416,6 +416,7 @@ pub async fn dashboard_update(
     let mut after = estate
         .change(ctx, act("updated", Noun::Dashboard, id.0, &before.details.name), move |tx| {
             Box::pin(async move {
+                lock(tx, "SELECT 1 FROM dashboards WHERE id = $1 FOR UPDATE", id.0).await?;
                 let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("dashboard"))?;
                 change(&mut found.details);
                 found.details.check()?;

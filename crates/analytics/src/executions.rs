@@ -13,6 +13,7 @@ use landreeve_core::source::{
     ByteStream, CancellationToken, ConnectSpec, EncodeOptions, Query, QueryStream, ResultFormat, ResultWriter,
 };
 use landreeve_core::{Error, ErrorKind, Noun, OpCtx, Result, RunKind, RunState};
+use landreeve_estate::blobs::BlobWriter;
 use landreeve_estate::inventory::refresh::{connect_spec, source_failure};
 use landreeve_estate::ops::runs::RunRef;
 use landreeve_estate::ops::{self, Datasource, Run};
@@ -333,17 +334,10 @@ impl QueryExecutor {
         let stream = start(&self.0, &spec, input.sql.clone(), limit, job.token()).await;
         let mut stream = stream.map_err(|error| source_failure(&error, Some(limit)))?;
         let mut sink = Sink::new(&self.0, &stream, job.run.uuid).map_err(Error::internal)?;
-        while let Some(batch) = stream.batches.next().await {
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(error) => return sink.abandon(source_failure(&error, Some(limit))).await,
-            };
-            if let Err(failure) = sink.write(&batch).await {
-                return sink.abandon(failure).await;
-            }
-            job.report(50, format!("{} rows", sink.rows));
+        match sink.take(&mut stream, job, limit).await {
+            Ok(()) => sink.finish(stream.schema.fields().len() as u64, input.zone).await,
+            Err(failure) => Err(sink.abandon(failure).await),
         }
-        sink.finish(stream.schema.fields().len() as u64, input.zone).await
     }
 }
 
@@ -369,7 +363,7 @@ struct Sink<'a> {
     plane: &'a Analytics,
     writer: Box<dyn ResultWriter>,
     small: BytesMut,
-    blob: Option<(String, landreeve_estate::blobs::BlobWriter)>,
+    blob: Option<BlobWriter>,
     name: String,
     rows: u64,
     bytes: u64,
@@ -388,10 +382,16 @@ impl<'a> Sink<'a> {
         })
     }
 
-    async fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
-        let bytes = self.writer.write(batch).map_err(Error::internal)?;
-        self.rows += batch.num_rows() as u64;
-        self.put(bytes).await
+    /// Everything but the last bytes.
+    async fn take(&mut self, stream: &mut QueryStream, job: &Job, limit: Duration) -> Result<(), Failure> {
+        while let Some(batch) = stream.batches.next().await {
+            let batch = batch.map_err(|error| source_failure(&error, Some(limit)))?;
+            let bytes = self.writer.write(&batch).map_err(Error::internal)?;
+            self.rows += batch.num_rows() as u64;
+            self.put(bytes).await?;
+            job.report(50, format!("{} rows", self.rows));
+        }
+        Ok(())
     }
 
     async fn put(&mut self, bytes: Bytes) -> Result<(), Failure> {
@@ -408,48 +408,63 @@ impl<'a> Sink<'a> {
             self.small.extend_from_slice(&bytes);
             return Ok(());
         }
-        if self.blob.is_none() {
-            let mut writer = self.plane.estate().blobs().create(&self.name).await?;
-            writer.write(self.small.split().freeze()).await?;
-            self.blob = Some((self.name.clone(), writer));
-        }
-        if let Some((_, writer)) = &mut self.blob {
-            writer.write(bytes).await?;
-        }
-        Ok(())
+        let writer = match &mut self.blob {
+            Some(writer) => writer,
+            // It is the sink's before anything is written, so that a failure of the first write finds it.
+            None => {
+                let writer = self.blob.insert(self.plane.estate().blobs().create(&self.name).await?);
+                writer.write(self.small.split().freeze()).await?;
+                writer
+            }
+        };
+        Ok(writer.write(bytes).await?)
     }
 
-    async fn abandon(self, failure: Failure) -> Outcome {
-        if let Some((name, writer)) = self.blob
+    /// The one end of a sink that failed: nothing of what was uploaded stays.
+    async fn abandon(self, failure: Failure) -> Failure {
+        if let Some(writer) = self.blob
             && let Err(error) = writer.abort().await
         {
-            tracing::warn!(blob = name, %error, "what was written of a failed result could not be removed");
+            tracing::warn!(blob = self.name, %error, "what was written of a failed result could not be removed");
         }
-        Err(failure)
+        failure
     }
 
     async fn finish(mut self, columns: u64, zone: String) -> Outcome {
-        let end = self.writer.finish().map_err(Error::internal)?;
-        if let Err(failure) = self.put(end).await {
-            return self.abandon(failure).await;
-        }
-        let output = StoredResult { version: 1, columns, rows: self.rows, bytes: self.bytes, zone };
-        let output = Some(serde_json::to_string(&output).map_err(Error::internal)?);
-        match self.blob {
-            Some((name, writer)) => {
-                writer.finish().await?;
-                Ok(Done { output, result: None, result_blob: Some(name) })
+        let output = match self.end(columns, zone).await {
+            Ok(output) => Some(output),
+            Err(failure) => return Err(self.abandon(failure).await),
+        };
+        let Some(writer) = self.blob.take() else {
+            return Ok(Done { output, result: Some(self.small.to_vec()), result_blob: None });
+        };
+        match writer.finish().await {
+            Ok(()) => Ok(Done { output, result: None, result_blob: Some(self.name) }),
+            Err(error) => {
+                // The writer went with its last call. Where only the answer to it was lost, the blob is there.
+                if let Err(error) = self.plane.estate().blobs().delete(&self.name).await {
+                    tracing::warn!(blob = self.name, %error, "what was written of a failed result could not be removed");
+                }
+                Err(self.abandon(error.into()).await)
             }
-            None => Ok(Done { output, result: Some(self.small.to_vec()), result_blob: None }),
         }
+    }
+
+    /// The last bytes of the result, and what is kept about it.
+    async fn end(&mut self, columns: u64, zone: String) -> Result<String, Failure> {
+        let end = self.writer.finish().map_err(Error::internal)?;
+        self.put(end).await?;
+        let output = StoredResult { version: 1, columns, rows: self.rows, bytes: self.bytes, zone };
+        Ok(serde_json::to_string(&output).map_err(Error::internal)?)
     }
 }
 
-/// How long the options of a drop-down may take, and how many there may be.
+/// How long the options of a drop-down may take, and how many and how large they may be.
 const CHOICES_LIMIT: Duration = Duration::from_secs(15);
 const MOST_CHOICES: usize = 10_000;
+const MOST_CHOICES_BYTES: usize = 4 * 1_024 * 1_024;
 
-/// The first two columns of a query, as options: value and label. Bounded in time and number.
+/// The first two columns of a query, as options: value and label. Bounded in time, number and size.
 pub(crate) async fn choices(
     plane: &Analytics,
     ctx: &OpCtx,
@@ -464,33 +479,58 @@ pub(crate) async fn choices(
         Error::fault("query", "options", format!("the options cannot be read: {}", error.message))
     };
     let mut stream = start(plane, &spec, sql, CHOICES_LIMIT, cancel).await.map_err(failed)?;
-    let mut found = Vec::new();
+    let mut taken = Taken::default();
     while let Some(batch) = stream.batches.next().await {
-        take_choices(&batch.map_err(failed)?, &mut found)?;
-        if found.len() > MOST_CHOICES {
-            let message = format!("gives more than {MOST_CHOICES} options; narrow it down");
-            return Err(Error::fault("query", "options", message));
-        }
+        taken.take(&batch.map_err(failed)?)?;
     }
-    Ok(found)
+    Ok(taken.found)
 }
 
-fn take_choices(batch: &RecordBatch, found: &mut Vec<Choice>) -> Result<()> {
-    let columns = batch.columns();
-    let Some(values) = columns.first() else { return Ok(()) };
-    let labels = columns.get(1);
-    for row in 0..batch.num_rows() {
-        if values.is_null(row) {
-            continue;
-        }
-        let value = scalar(values, row)?;
-        let label = match labels {
-            Some(labels) if !labels.is_null(row) => Some(text_of(&scalar(labels, row)?)),
-            _ => None,
+/// The options so far, and how many bytes their values and labels have.
+#[derive(Default)]
+struct Taken {
+    found: Vec<Choice>,
+    bytes: usize,
+}
+
+impl Taken {
+    fn push(&mut self, value: Scalar, label: Option<String>) -> Result<()> {
+        self.bytes += size_of_scalar(&value) + label.as_ref().map_or(0, String::len);
+        self.found.push((value, label));
+        let message = if self.found.len() > MOST_CHOICES {
+            format!("gives more than {MOST_CHOICES} options; narrow it down")
+        } else if self.bytes > MOST_CHOICES_BYTES {
+            "gives more than 4 MiB of options; narrow it down".to_owned()
+        } else {
+            return Ok(());
         };
-        found.push((value, label));
+        Err(Error::fault("query", "options", message))
     }
-    Ok(())
+
+    fn take(&mut self, batch: &RecordBatch) -> Result<()> {
+        let columns = batch.columns();
+        let Some(values) = columns.first() else { return Ok(()) };
+        let labels = columns.get(1);
+        for row in 0..batch.num_rows() {
+            if values.is_null(row) {
+                continue;
+            }
+            let value = scalar(values, row)?;
+            let label = match labels {
+                Some(labels) if !labels.is_null(row) => Some(text_of(&scalar(labels, row)?)),
+                _ => None,
+            };
+            self.push(value, label)?;
+        }
+        Ok(())
+    }
+}
+
+const fn size_of_scalar(scalar: &Scalar) -> usize {
+    match scalar {
+        Scalar::Text(text) | Scalar::Number(text) => text.len(),
+        Scalar::Boolean(_) => 1,
+    }
 }
 
 fn text_of(scalar: &Scalar) -> String {
@@ -542,4 +582,29 @@ pub(crate) async fn expand_for_options(
         ops::datasources::datasource_for_use(plane.estate(), ctx, datasource).await?;
     let statement = Statement { sql, datasource: &datasource, ou, dashboard: None, inputs };
     parameters::expand(plane, ctx, statement, asking).await.map(|expanded| expanded.sql)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_of_a_drop_down_are_bounded_in_bytes() {
+        let mut taken = Taken::default();
+        let half = "x".repeat(MOST_CHOICES_BYTES / 2);
+        taken.push(Scalar::Text(half.clone()), None).unwrap();
+        taken.push(Scalar::Boolean(true), Some(half[1..].to_owned())).unwrap();
+        let error = taken.push(Scalar::Number("1".to_owned()), None).unwrap_err();
+        assert_eq!(error.faults[0].message, "gives more than 4 MiB of options; narrow it down");
+    }
+
+    #[test]
+    fn the_options_of_a_drop_down_are_bounded_in_number() {
+        let mut taken = Taken::default();
+        for _ in 0..MOST_CHOICES {
+            taken.push(Scalar::Boolean(true), None).unwrap();
+        }
+        let error = taken.push(Scalar::Boolean(true), None).unwrap_err();
+        assert_eq!(error.faults[0].message, "gives more than 10000 options; narrow it down");
+    }
 }

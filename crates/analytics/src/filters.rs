@@ -11,7 +11,7 @@ use landreeve_estate::store::{Conn, Row, Tx};
 use crate::Analytics;
 use crate::executions;
 use crate::lang::{self, Aggregation, Control, FilterDef, InputParameters, Scalar, ValueType};
-use crate::options::{act, check_datasource, taken};
+use crate::options::{act, after, check_datasource, lock, taken};
 use crate::stored::{StoredFilter, StoredOptions};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -303,6 +303,8 @@ pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Filter>> {
     conn.all(select!("WHERE f.ou_id = $1 ORDER BY f.id"), args![ou]).await?.iter().map(from_row).collect()
 }
 
+const LOCK: &str = "SELECT 1 FROM filters WHERE id = $1 FOR UPDATE";
+
 async fn find(conn: &mut Conn, id: FilterId) -> Result<Option<Filter>> {
     conn.opt(select!("WHERE f.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
 }
@@ -377,6 +379,7 @@ pub async fn filter_update(
     estate
         .change(ctx, act("updated", Noun::Filter, id.0, &before.details.variable), move |tx| {
             Box::pin(async move {
+                lock(tx, LOCK, id.0).await?;
                 let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("filter"))?;
                 let known = found.details.source.datasource();
                 change(&mut found.details);
@@ -384,7 +387,7 @@ pub async fn filter_update(
                 if found.details.source.datasource() != known {
                     check_datasource(tx, &caller, found.details.source.datasource()).await?;
                 }
-                found.updated_at = now;
+                found.updated_at = after(found.updated_at, now);
                 update(tx, &found).await?;
                 Ok(found)
             })

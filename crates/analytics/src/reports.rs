@@ -15,7 +15,7 @@ use landreeve_estate::store::{Conn, Row};
 use crate::Analytics;
 use crate::dashboards::{self, Uses};
 use crate::lang::{self, Snippets, Usage};
-use crate::options::act;
+use crate::options::{self, act};
 use crate::stored::StoredReport;
 use crate::{filters, snippets};
 
@@ -241,7 +241,8 @@ pub async fn report_update(
     change(&mut after.details);
     after.details.check()?;
     check_references(plane, ctx, &after.details).await?;
-    after.updated_at = estate.now();
+    // The guard below tells this state from the next by its time.
+    after.updated_at = options::after(before.updated_at, estate.now());
     let (copy, known) = (after.clone(), before.updated_at);
     estate
         .change(ctx, act("updated", Noun::Report, id.0, &after.details.name), move |tx| {

@@ -13,7 +13,7 @@ use landreeve_estate::store::{Conn, Row, Tx};
 
 use crate::Analytics;
 use crate::lang::{self, Snippets};
-use crate::options::{act, check_datasource, taken};
+use crate::options::{act, check_datasource, lock, taken};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snippet {
@@ -158,6 +158,9 @@ pub async fn snippets_use(plane: &Analytics, snippets: &[Snippet]) -> Result<Vec
     Ok(all)
 }
 
+/// The snippets of a unit change one after the other: two changes that are right alone could make a cycle together.
+const LOCK_UNIT: &str = "SELECT 1 FROM ous WHERE id = $1 FOR UPDATE";
+
 pub async fn snippet_create(plane: &Analytics, ctx: &OpCtx, details: SnippetDetails) -> Result<Snippet> {
     let estate = plane.estate();
     estate.require_here(ctx, Noun::Snippet, Action::Manage).await?;
@@ -174,6 +177,7 @@ pub async fn snippet_create(plane: &Analytics, ctx: &OpCtx, details: SnippetDeta
     estate
         .change(ctx, act("created", Noun::Snippet, id.0, &snippet.details.name), move |tx| {
             Box::pin(async move {
+                lock(tx, LOCK_UNIT, copy.ou.0).await?;
                 copy.details.check_among(&of_unit(tx, copy.ou).await?)?;
                 check_datasource(tx, &caller, copy.details.datasource).await?;
                 insert(tx, &copy).await
@@ -211,10 +215,11 @@ pub async fn snippet_update(
     let estate = plane.estate();
     let before = snippet_get(plane, ctx, id).await?;
     estate.require(ctx, Noun::Snippet, Action::Manage, &before.ou_path, id.0).await?;
-    let (caller, now) = (ctx.clone(), estate.now());
+    let (caller, ou, now) = (ctx.clone(), before.ou, estate.now());
     estate
         .change(ctx, act("updated", Noun::Snippet, id.0, &before.details.name), move |tx| {
             Box::pin(async move {
+                lock(tx, LOCK_UNIT, ou.0).await?;
                 let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("snippet"))?;
                 let known = found.details.datasource;
                 change(&mut found.details);
