@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{DashboardId, DatasourceId, OuId, ReportId};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
 use landreeve_estate::ops;
@@ -177,16 +177,25 @@ pub async fn report_get(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Result<
 async fn check_references(plane: &Analytics, ctx: &OpCtx, details: &ReportDetails) -> Result<()> {
     let mut faults = Faults::default();
     if let Some(id) = details.dashboard
-        && dashboards::dashboard_get(plane, ctx, id).await.is_err()
+        && !is_open(dashboards::dashboard_get(plane, ctx, id).await)?
     {
         faults.push("dashboard", "unknown", "is not a dashboard that this caller can see");
     }
     if let Some(id) = details.datasource
-        && ops::datasources::datasource_for_use(plane.estate(), ctx, id).await.is_err()
+        && !is_open(ops::datasources::datasource_for_use(plane.estate(), ctx, id).await)?
     {
         faults.push("datasource", "unknown", "is not a datasource that this caller can query");
     }
     faults.finish()
+}
+
+/// Whether a lookup found what the caller may have. A store that is away says nothing about that.
+fn is_open<T>(found: Result<T>) -> Result<bool> {
+    match found {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Forbidden) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 pub async fn report_create(plane: &Analytics, ctx: &OpCtx, details: ReportDetails) -> Result<Report> {
