@@ -1,5 +1,7 @@
 //! Dashboards: settings, layout, and what their reports' SQL says they use.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use landreeve_core::error::Faults;
@@ -12,8 +14,8 @@ use landreeve_estate::store::{Conn, Row, Tx};
 use crate::Analytics;
 use crate::lang::{Aggregation, InputParameters, Range};
 use crate::options::{act, lock};
+use crate::reports::{self, Names, Report};
 use crate::stored::{StoredBox, StoredDashboard};
-use crate::{filters, reports, snippets};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dashboard {
@@ -305,31 +307,38 @@ pub(crate) async fn load(conn: &mut Conn, id: DashboardId) -> Result<Option<Dash
     find(conn, id).await
 }
 
-/// Fills what the reports' SQL says. A report that cannot be analysed counts for itself only.
-async fn fill_uses(conn: &mut Conn, dashboards: &mut [Dashboard], path: &str) -> Result<()> {
-    let reports = reports::rows(conn, path).await?;
-    let filters = filters::rows(conn, path).await?;
-    let snippets = snippets::rows(conn, path).await?;
-    let texts = snippets::texts(&snippets);
+/// Fills what the SQL of these reports says.
+async fn fill_uses(
+    conn: &mut Conn,
+    dashboards: &mut [Dashboard],
+    reports: &[Report],
+    path: &str,
+) -> Result<()> {
+    let names = Names::read(conn, path).await?;
+    let mut on: BTreeMap<DashboardId, Vec<&Report>> = BTreeMap::new();
+    for report in reports {
+        if let Some(dashboard) = report.details.dashboard {
+            on.entry(dashboard).or_default().push(report);
+        }
+    }
     for dashboard in dashboards {
-        for report in reports.iter().filter(|report| report.details.dashboard == Some(dashboard.id)) {
+        for report in on.remove(&dashboard.id).unwrap_or_default() {
+            let used = names.uses(report);
             dashboard.uses.reports.push(report.id);
-            let Ok(usage) = reports::usage(report, &texts) else { continue };
-            for filter in &filters {
-                let used = filter.ou == report.ou && usage.variables.contains(&filter.details.variable);
-                if used && !dashboard.uses.filters.contains(&filter.id) {
-                    dashboard.uses.filters.push(filter.id);
-                }
-            }
-            for snippet in &snippets {
-                let used = snippet.ou == report.ou && usage.snippets.contains(&snippet.details.name);
-                if used && !dashboard.uses.snippets.contains(&snippet.id) {
-                    dashboard.uses.snippets.push(snippet.id);
-                }
-            }
+            add(&mut dashboard.uses.filters, used.filters);
+            add(&mut dashboard.uses.snippets, used.snippets);
         }
     }
     Ok(())
+}
+
+/// Adds those that are not there yet.
+fn add<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
+    for one in more {
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
 }
 
 pub async fn dashboard_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Dashboard>> {
@@ -341,7 +350,8 @@ pub async fn dashboard_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Dashbo
         .await?;
     let mut all = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
     all.retain(|found| ctx.require(Noun::Dashboard, Action::View, &found.ou_path, found.id.0).is_ok());
-    fill_uses(&mut conn, &mut all, path).await?;
+    let reports = reports::rows(&mut conn, path).await?;
+    fill_uses(&mut conn, &mut all, &reports, path).await?;
     Ok(all)
 }
 
@@ -349,7 +359,9 @@ pub async fn dashboard_get(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -> R
     let mut conn = plane.estate().store().read().await?;
     let mut found = find(&mut conn, id).await?.ok_or_else(|| Error::not_found("dashboard"))?;
     plane.estate().require(ctx, Noun::Dashboard, Action::View, &found.ou_path, id.0).await?;
-    fill_uses(&mut conn, std::slice::from_mut(&mut found), ctx.authority().ou_path()).await?;
+    let path = ctx.authority().ou_path();
+    let reports = reports::rows_on(&mut conn, id, path).await?;
+    fill_uses(&mut conn, std::slice::from_mut(&mut found), &reports, path).await?;
     Ok(found)
 }
 

@@ -6,6 +6,7 @@ use landreeve_core::ids::{DatasourceId, FilterId, OuId};
 use landreeve_core::{Action, Error, Noun, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
+use landreeve_estate::ops;
 use landreeve_estate::store::{Conn, Row, Tx};
 
 use crate::Analytics;
@@ -449,11 +450,13 @@ pub(crate) async fn options(
         OptionSource::None => Ok(Vec::new()),
         OptionSource::Manual(choices) => Ok(choices.clone()),
         OptionSource::StaticSql(datasource, sql) => {
-            if let Some(known) = kept_options(plane, filter.id).await? {
+            // Options are data: they are for those who may query what they come from.
+            ops::datasources::datasource_for_use(plane.estate(), ctx, *datasource).await?;
+            if let Some(known) = kept_options(plane, filter).await? {
                 return Ok(known);
             }
             let found = executions::choices(plane, ctx, *datasource, sql.clone()).await?;
-            keep_options(plane, filter.id, &found).await?;
+            keep_options(plane, filter, &found).await?;
             Ok(found)
         }
         OptionSource::DynamicSql(datasource, sql) => {
@@ -464,27 +467,38 @@ pub(crate) async fn options(
     }
 }
 
-async fn kept_options(plane: &Analytics, id: FilterId) -> Result<Option<Vec<Choice>>> {
+/// `None` too where the filter has changed since it was read: what another query gave is no option of this one.
+async fn kept_options(plane: &Analytics, filter: &Filter) -> Result<Option<Vec<Choice>>> {
     let mut conn = plane.estate().store().read().await?;
-    let row = conn.opt("SELECT options FROM filter_options WHERE filter_id = $1", args![id]).await?;
+    let row = conn
+        .opt(
+            "SELECT o.options FROM filter_options o JOIN filters f ON f.id = o.filter_id \
+             WHERE f.id = $1 AND f.updated_at = $2",
+            args![filter.id, filter.updated_at],
+        )
+        .await?;
     let Some(row) = row else { return Ok(None) };
     let stored: StoredOptions = row.json(0)?;
     Ok(Some(stored.options.into_iter().map(|(value, label)| (value.into(), label)).collect()))
 }
 
-async fn keep_options(plane: &Analytics, id: FilterId, found: &[Choice]) -> Result<()> {
+/// Keeps what the query of a filter gave, if it is still the filter's query.
+async fn keep_options(plane: &Analytics, filter: &Filter, found: &[Choice]) -> Result<()> {
     let options = found.iter().map(|(value, label)| (value.into(), label.clone())).collect();
     let text = serde_json::to_string(&StoredOptions { version: 1, options }).map_err(Error::internal)?;
-    let now = plane.estate().now();
+    let (id, known, now) = (filter.id, filter.updated_at, plane.estate().now());
     plane
         .estate()
         .store()
         .write(move |tx| {
             Box::pin(async move {
+                // A change that is under way would not see these options, and so not remove them.
+                lock(tx, LOCK, id.0).await?;
                 tx.exec(
-                    "INSERT INTO filter_options (filter_id, options, read_at) VALUES ($1, $2, $3) \
+                    "INSERT INTO filter_options (filter_id, options, read_at) SELECT $1, $2, $3 \
+                     WHERE EXISTS (SELECT 1 FROM filters WHERE id = $1 AND updated_at = $4) \
                      ON CONFLICT (filter_id) DO UPDATE SET options = excluded.options, read_at = excluded.read_at",
-                    args![id, text, now],
+                    args![id, text, now, known],
                 )
                 .await
                 .map(drop)

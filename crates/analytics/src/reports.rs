@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use landreeve_core::datasource::SqlDialect;
+use landreeve_core::datasource::{DatabaseType, SqlDialect};
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{DashboardId, DatasourceId, OuId, ReportId};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
 use landreeve_estate::ops;
@@ -14,8 +14,10 @@ use landreeve_estate::store::{Conn, Row};
 
 use crate::Analytics;
 use crate::dashboards::{self, Uses};
-use crate::lang::{self, Snippets, Usage};
+use crate::filters::Filter;
+use crate::lang::{self, Snippets};
 use crate::options::{self, act};
+use crate::snippets::Snippet;
 use crate::stored::StoredReport;
 use crate::{filters, snippets};
 
@@ -113,39 +115,86 @@ pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Report>> {
     rows.iter().map(from_row).collect()
 }
 
-/// What the SQL of a report uses. The dialect only matters for what is a literal; PostgreSQL's rules serve.
-pub(crate) fn usage(report: &Report, snippets: &Snippets) -> Result<Usage> {
-    lang::analyse(&report.details.sql, SqlDialect::Postgres, snippets)
+/// The reports on one dashboard, as `rows`.
+pub(crate) async fn rows_on(conn: &mut Conn, dashboard: DashboardId, path: &str) -> Result<Vec<Report>> {
+    let rows = conn
+        .all(
+            select!("WHERE r.dashboard_id = $1 AND o.path >= $2 AND o.path < $3 ORDER BY r.id"),
+            args![dashboard, path, below(path)],
+        )
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// What the names in the SQL of reports stand for. SQL resolves names in its own unit only.
+#[derive(Default)]
+pub(crate) struct Names {
+    units: BTreeMap<OuId, Unit>,
+    dialects: BTreeMap<DatasourceId, SqlDialect>,
+}
+
+#[derive(Default)]
+struct Unit {
+    filters: Vec<Filter>,
+    snippets: Vec<Snippet>,
+    texts: Snippets,
+}
+
+impl Names {
+    /// Those of every unit in the subtree.
+    pub(crate) async fn read(conn: &mut Conn, path: &str) -> Result<Names> {
+        let mut names = Names::new(filters::rows(conn, path).await?, snippets::rows(conn, path).await?);
+        let rows = conn
+            .all(
+                "SELECT DISTINCT d.id, d.database_type FROM reports r JOIN ous o ON o.id = r.ou_id \
+                 JOIN datasources d ON d.id = r.datasource_id WHERE o.path >= $1 AND o.path < $2",
+                args![path, below(path)],
+            )
+            .await?;
+        for row in &rows {
+            if let Some(dialect) = row.word(1, DatabaseType::parse)?.dialect() {
+                names.dialects.insert(row.id(0)?, dialect);
+            }
+        }
+        Ok(names)
+    }
+
+    fn new(filters: Vec<Filter>, snippets: Vec<Snippet>) -> Names {
+        let mut names = Names::default();
+        for filter in filters {
+            names.units.entry(filter.ou).or_default().filters.push(filter);
+        }
+        for snippet in snippets {
+            names.units.entry(snippet.ou).or_default().snippets.push(snippet);
+        }
+        for unit in names.units.values_mut() {
+            unit.texts = snippets::texts(&unit.snippets);
+        }
+        names
+    }
+
+    /// The filters and snippets that the SQL of a report names. One that cannot be analysed names nothing.
+    pub(crate) fn uses(&self, report: &Report) -> Uses {
+        let Some(unit) = self.units.get(&report.ou) else { return Uses::default() };
+        // The dialect only matters for what is a literal; PostgreSQL's rules serve where the datasource was removed.
+        let dialect = report.details.datasource.and_then(|id| self.dialects.get(&id).copied());
+        let dialect = dialect.unwrap_or(SqlDialect::Postgres);
+        let usage = lang::analyse(&report.details.sql, dialect, &unit.texts).unwrap_or_default();
+        let filters = unit.filters.iter().filter(|filter| usage.variables.contains(&filter.details.variable));
+        let snippets = unit.snippets.iter().filter(|snippet| usage.snippets.contains(&snippet.details.name));
+        Uses {
+            reports: Vec::new(),
+            filters: filters.map(|filter| filter.id).collect(),
+            snippets: snippets.map(|snippet| snippet.id).collect(),
+        }
+    }
 }
 
 /// For each of these, in their order: the filters and snippets that its SQL names.
 pub async fn reports_use(plane: &Analytics, ctx: &OpCtx, reports: &[Report]) -> Result<Vec<Uses>> {
-    let path = ctx.authority().ou_path();
     let mut conn = plane.estate().store().read().await?;
-    let filters = filters::rows(&mut conn, path).await?;
-    let snippets = snippets::rows(&mut conn, path).await?;
-    let mut units: BTreeMap<OuId, Snippets> = BTreeMap::new();
-    let mut all = Vec::with_capacity(reports.len());
-    for report in reports {
-        let here = || snippets.iter().filter(|snippet| snippet.ou == report.ou);
-        let known =
-            units.entry(report.ou).or_insert_with(|| snippets::texts(&here().cloned().collect::<Vec<_>>()));
-        // A report that cannot be analysed names nothing.
-        let usage = usage(report, known).unwrap_or_default();
-        let variables = &usage.variables;
-        let named = |filter: &&filters::Filter| {
-            filter.ou == report.ou && variables.contains(&filter.details.variable)
-        };
-        all.push(Uses {
-            reports: Vec::new(),
-            filters: filters.iter().filter(named).map(|filter| filter.id).collect(),
-            snippets: here()
-                .filter(|snippet| usage.snippets.contains(&snippet.details.name))
-                .map(|snippet| snippet.id)
-                .collect(),
-        });
-    }
-    Ok(all)
+    let names = Names::read(&mut conn, ctx.authority().ou_path()).await?;
+    Ok(reports.iter().map(|report| names.uses(report)).collect())
 }
 
 async fn find(conn: &mut Conn, id: ReportId) -> Result<Option<Report>> {
@@ -158,11 +207,13 @@ pub async fn report_list(
     dashboard: Option<DashboardId>,
 ) -> Result<Vec<Report>> {
     plane.estate().require_some(ctx, Noun::Report, Action::View).await?;
-    let mut all = rows(&mut plane.estate().store().read().await?, ctx.authority().ou_path()).await?;
-    all.retain(|found| {
-        (dashboard.is_none() || found.details.dashboard == dashboard)
-            && ctx.require(Noun::Report, Action::View, &found.ou_path, found.id.0).is_ok()
-    });
+    let path = ctx.authority().ou_path();
+    let mut conn = plane.estate().store().read().await?;
+    let mut all = match dashboard {
+        Some(id) => rows_on(&mut conn, id, path).await?,
+        None => rows(&mut conn, path).await?,
+    };
+    all.retain(|found| ctx.require(Noun::Report, Action::View, &found.ou_path, found.id.0).is_ok());
     Ok(all)
 }
 
@@ -176,17 +227,26 @@ pub async fn report_get(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Result<
 /// What a report names must be there and open to whoever names it.
 async fn check_references(plane: &Analytics, ctx: &OpCtx, details: &ReportDetails) -> Result<()> {
     let mut faults = Faults::default();
-    if let Some(id) = details.dashboard
-        && dashboards::dashboard_get(plane, ctx, id).await.is_err()
-    {
-        faults.push("dashboard", "unknown", "is not a dashboard that this caller can see");
+    if let Some(id) = details.dashboard {
+        let found = dashboards::dashboard_get(plane, ctx, id).await;
+        note(&mut faults, found, "dashboard", "is not a dashboard that this caller can see")?;
     }
-    if let Some(id) = details.datasource
-        && ops::datasources::datasource_for_use(plane.estate(), ctx, id).await.is_err()
-    {
-        faults.push("datasource", "unknown", "is not a datasource that this caller can query");
+    if let Some(id) = details.datasource {
+        let found = ops::datasources::datasource_for_use(plane.estate(), ctx, id).await;
+        note(&mut faults, found, "datasource", "is not a datasource that this caller can query")?;
     }
     faults.finish()
+}
+
+/// Keeps what a lookup says about the request, and passes on what it does not: a store that is away.
+fn note<T>(faults: &mut Faults, found: Result<T>, field: &str, unknown: &str) -> Result<()> {
+    let Err(error) = found else { return Ok(()) };
+    match error.kind {
+        ErrorKind::NotFound | ErrorKind::Forbidden => faults.push(field, "unknown", unknown),
+        ErrorKind::Invalid => error.faults.into_iter().for_each(|fault| faults.add(fault)),
+        _ => return Err(error),
+    }
+    Ok(())
 }
 
 pub async fn report_create(plane: &Analytics, ctx: &OpCtx, details: ReportDetails) -> Result<Report> {
@@ -284,4 +344,59 @@ pub async fn report_delete(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Resu
             Box::pin(async move { tx.exec("DELETE FROM reports WHERE id = $1", args![id]).await.map(drop) })
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use landreeve_core::ids::{FilterId, SnippetId};
+
+    use super::*;
+    use crate::filters::FilterDetails;
+    use crate::snippets::SnippetDetails;
+
+    fn report(ou: i64, sql: &str) -> Report {
+        Report {
+            id: ReportId(1),
+            ou: OuId(ou),
+            ou_path: String::new(),
+            details: ReportDetails { sql: sql.to_owned(), ..ReportDetails::default() },
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn filter(id: i64, ou: i64, variable: &str) -> Filter {
+        Filter {
+            id: FilterId(id),
+            ou: OuId(ou),
+            ou_path: String::new(),
+            details: FilterDetails { variable: variable.to_owned(), ..FilterDetails::default() },
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn snippet(id: i64, ou: i64, name: &str, sql: &str) -> Snippet {
+        let (name, sql) = (name.to_owned(), sql.to_owned());
+        Snippet {
+            id: SnippetId(id),
+            ou: OuId(ou),
+            ou_path: String::new(),
+            details: SnippetDetails { name, sql, ..SnippetDetails::default() },
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_report_uses_the_names_of_its_own_unit() {
+        let names = Names::new(
+            vec![filter(1, 1, "a"), filter(2, 1, "b"), filter(3, 2, "a"), filter(4, 2, "b")],
+            vec![snippet(5, 1, "s", "x = {a}"), snippet(6, 2, "s", "x = {b}")],
+        );
+        let used = |ou| names.uses(&report(ou, "SELECT 1 WHERE [s]"));
+        assert_eq!((used(1).filters, used(1).snippets), (vec![FilterId(1)], vec![SnippetId(5)]));
+        assert_eq!((used(2).filters, used(2).snippets), (vec![FilterId(4)], vec![SnippetId(6)]));
+        assert_eq!(used(3), Uses::default());
+    }
 }
