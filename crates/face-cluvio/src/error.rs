@@ -16,7 +16,9 @@ pub mod code {
 }
 
 /// Codes whose status is not that of their kind, with who demands it.
-const EXCEPTIONS: [(&str, StatusCode); 5] = [
+const EXCEPTIONS: [(&str, StatusCode); 6] = [
+    // HTTP: the path is there, the method is not
+    (landreeve_http::code::METHOD_NOT_ALLOWED, StatusCode::METHOD_NOT_ALLOWED),
     // JSON:API: a document that cannot be read
     (landreeve_http::code::INVALID_JSON, StatusCode::BAD_REQUEST),
     (landreeve_http::code::BODY_BROKEN, StatusCode::BAD_REQUEST),

@@ -41,7 +41,8 @@ fn main() -> ExitCode {
     // Blocking tasks (a SQLite statement that does not listen) must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) if output::all_written() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
         Err(error) if error.is::<Usage>() => {
             output::complain(&error.to_string());
             ExitCode::from(2)

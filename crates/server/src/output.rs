@@ -2,6 +2,7 @@
 //! machine formats are alone on standard output.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ValueEnum;
 use serde_json::{Map, Value};
@@ -13,9 +14,29 @@ pub enum Format {
     Csv,
 }
 
-/// A line on standard output. A reader that has gone away ends nothing else.
+/// Set when something could not be written to standard output: the command has not done all of its work.
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+/// A line on standard output. A reader that has gone away ends nothing else; any other failure is the command's own.
 pub fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}").and_then(|()| std::io::stdout().flush());
+    let written = writeln!(std::io::stdout().lock(), "{line}").and_then(|()| std::io::stdout().flush());
+    if let Err(error) = quiet_pipe(written) {
+        FAILED.store(true, Ordering::Relaxed);
+        complain(&format!("standard output cannot be written: {error}"));
+    }
+}
+
+/// Could everything be written?
+pub fn all_written() -> bool {
+    !FAILED.load(Ordering::Relaxed)
+}
+
+/// Whoever reads may have seen enough.
+fn quiet_pipe(written: std::io::Result<()>) -> std::io::Result<()> {
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
 }
 
 /// A line on standard error.
@@ -29,7 +50,7 @@ pub fn tell(line: &str) {
 }
 
 pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
-    std::io::stdout().lock().write_all(bytes)
+    quiet_pipe(std::io::stdout().lock().write_all(bytes))
 }
 
 pub fn is_terminal() -> bool {
@@ -45,7 +66,7 @@ pub fn listing(format: Format, columns: &[&str], rows: Vec<Vec<Value>>) {
             table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
             table.set_header(columns);
             for row in &rows {
-                table.add_row(row.iter().map(text));
+                table.add_row(row.iter().map(|value| printable(&text(value))));
             }
             say(table.trim_fmt().as_str());
         }
@@ -75,6 +96,16 @@ fn text(value: &Value) -> String {
         Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
+}
+
+/// What a table shows is not obeyed by the terminal.
+fn printable(text: &str) -> String {
+    if !text.contains(|c: char| c.is_control()) {
+        return text.to_owned();
+    }
+    text.chars()
+        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
+        .collect()
 }
 
 fn csv_field(text: &str) -> String {

@@ -51,7 +51,8 @@ pub fn is_name(text: &str) -> bool {
 }
 
 pub fn lex(sql: &str, dialect: SqlDialect) -> Vec<Token<'_>> {
-    let mut lexer = Lexer { sql, bytes: sql.as_bytes(), dialect, at: 0, after_brace: false };
+    let mut lexer =
+        Lexer { sql, bytes: sql.as_bytes(), dialect, at: 0, after_brace: false, last_close: sql.rfind(']') };
     let mut tokens = Vec::new();
     while lexer.at < lexer.bytes.len() {
         let at = lexer.at;
@@ -80,6 +81,8 @@ struct Lexer<'a> {
     at: usize,
     /// The last token that is not blank was `{`: what follows may be a parameter's bracket.
     after_brace: bool,
+    /// The last `]` of the text.
+    last_close: Option<usize>,
 }
 
 const fn is_space(byte: u8) -> bool {
@@ -263,6 +266,10 @@ impl Lexer<'_> {
         if is_name(self.sql.get(self.at + 1..name_end).unwrap_or_default())
             && matches!(self.bytes.get(name_end), Some(b']' | b'('))
         {
+            return open;
+        }
+        // Looking to the end for each of many brackets that nothing closes would take the square of the text's length.
+        if self.last_close.is_none_or(|last| last < self.at) {
             return open;
         }
         let close = self.run(self.at, |byte| byte != b']');

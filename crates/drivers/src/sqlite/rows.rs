@@ -12,6 +12,9 @@ use super::values::Columns;
 use crate::feed::Feed;
 use crate::gate;
 
+/// One row is in memory whole, whatever the size of a batch.
+const LARGEST_ROW: usize = 64 * 1024 * 1024;
+
 fn size_of(value: ValueRef<'_>) -> usize {
     match value {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len() + 8,
@@ -47,9 +50,15 @@ pub(super) fn pump(
     loop {
         let row = rows.next().map_err(|failure| error(&failure, sql))?;
         if let Some(row) = row {
+            let before = bytes;
             for index in 0..width {
                 let value = row.get_ref(index).map_err(|failure| error(&failure, sql))?;
                 bytes += size_of(value);
+                if bytes - before > LARGEST_ROW {
+                    let message =
+                        format!("a row has more than {LARGEST_ROW} bytes; select fewer or shorter columns");
+                    return Err(crate::errors::unsupported(message));
+                }
                 columns.append(index, value)?;
             }
             count += 1;

@@ -226,6 +226,7 @@ pub async fn by_password(
     ou: Option<Uuid>,
     origin: Origin,
 ) -> Result<OpCtx> {
+    // The same for an unknown name, a wrong password and a locked user: nobody learns which names there are.
     const WRONG: &str = "The user name or password is incorrect";
     let doors = estate.doors();
     let epoch = estate.epoch().await?;
@@ -244,7 +245,7 @@ pub async fn by_password(
         return Err(doors.stranger(origin, "invalid_auth", WRONG));
     };
     if row.locked_until.is_some_and(|until| until > now) {
-        return Err(doors.stranger(origin, "locked", "Too many wrong passwords; try again in five minutes"));
+        return Err(doors.stranger(origin, "locked", WRONG));
     }
     let id = row.user.id;
     let right = match row.password_hash {
@@ -258,7 +259,7 @@ pub async fn by_password(
     // Others may have locked the user while this one waited at the gate.
     let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
     if row.is_none_or(|row| row.locked_until.is_some_and(|until| until > now)) {
-        return Err(doors.stranger(origin, "locked", "Too many wrong passwords; try again in five minutes"));
+        return Err(doors.stranger(origin, "locked", WRONG));
     }
     if !right {
         estate

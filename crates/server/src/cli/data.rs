@@ -188,6 +188,12 @@ pub struct QueryArgs {
 }
 
 pub async fn query(args: QueryArgs) -> anyhow::Result<()> {
+    if args.format == QueryFormat::Table && args.output.is_some() {
+        return Err(Usage(
+            "a table is for reading: use --format csv, json or parquet with --output".to_owned(),
+        )
+        .into());
+    }
     if args.format == QueryFormat::Parquet
         && args.output.is_none()
         && std::io::IsTerminal::is_terminal(&std::io::stdout())

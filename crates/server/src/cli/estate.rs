@@ -71,10 +71,13 @@ pub async fn secrets(command: SecretsCommand) -> anyhow::Result<()> {
         control::connect(&place.data_dir).await.is_none(),
         "stop the server on this data directory first: it holds the old key"
     );
+    // No server may start while the key changes.
+    let _lock = open::lock(&place.data_dir, true)?;
     let session = Session::open(&place).await?;
     let key_file = session.opened.key_file.clone();
     let next = key_file.with_extension("key.next");
-    let old = key_file.with_extension("key.old");
+    // Named by its fingerprint: backups of several keys must not lose theirs.
+    let old = key_file.with_extension(format!("key.{}", SealKey::read(&key_file)?.fingerprint()));
     let key = SealKey::generate(&OsRandom);
     // On disk before the store needs it: after a crash one of the two files has the key.
     let _ = fs::remove_file(&next);

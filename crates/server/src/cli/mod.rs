@@ -24,7 +24,7 @@ pub struct Cli {
     command: Command,
 }
 
-/// Where the estate is. Every command takes these.
+// Where the estate is. Every command takes these. (Not a doc comment: it would be every command's help.)
 #[derive(Debug, Clone, Args)]
 pub struct Place {
     /// Configuration file (TOML).
