@@ -19,7 +19,7 @@ use landreeve_estate::blobs::{Blobs, S3};
 use landreeve_estate::inventory::refresh::SchemaRefresh;
 use landreeve_estate::outbound::Outbound;
 use landreeve_estate::random::OsRandom;
-use landreeve_estate::runs::{Executor, Probe, Purge};
+use landreeve_estate::runs::{Executor, Probe, Purge, Role};
 use landreeve_estate::secrets::SealKey;
 use landreeve_estate::store::{Location, Migrations};
 use landreeve_estate::{Estate, EstateOptions};
@@ -244,8 +244,8 @@ impl Opened {
         format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), path.display())
     }
 
-    /// Begins to execute runs in this process. Only the server, which holds the lock alone, names its home.
-    pub async fn start_runs(&self, home: Option<String>) -> anyhow::Result<()> {
+    /// Begins to execute runs in this process.
+    pub async fn start_runs(&self, role: Role) -> anyhow::Result<()> {
         let sample = SampleMaker { data_dir: self.data_dir.clone() };
         let executors: HashMap<RunKind, Arc<dyn Executor>> = HashMap::from([
             (RunKind::Probe, Arc::new(Probe) as Arc<dyn Executor>),
@@ -254,7 +254,7 @@ impl Opened {
             (RunKind::Query, Arc::new(QueryExecutor(self.analytics.clone()))),
             (RunKind::SampleData, Arc::new(sample)),
         ]);
-        Ok(self.estate.runs().start(executors, home).await?)
+        Ok(self.estate.runs().start(executors, role).await?)
     }
 
     /// Lets go of a datasource's idle connections, whatever its type.

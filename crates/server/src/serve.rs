@@ -12,7 +12,7 @@ use landreeve_core::ids::DatasourceId;
 use landreeve_core::{Random as _, Secret};
 use landreeve_estate::inventory::refresh::OnChange;
 use landreeve_estate::random::OsRandom;
-use landreeve_estate::runs::queue;
+use landreeve_estate::runs::{Role, queue};
 use landreeve_estate::secrets::hex;
 use landreeve_estate::store::Dialect;
 use landreeve_estate::{events, ops, schedules};
@@ -62,7 +62,7 @@ impl Server {
         let limits = LiveLimits::new(opened.config.limits());
         // Before anything is claimed: an address that is taken must not cost runs.
         let listeners = bind(args, &opened.config, &limits, &routers).await?;
-        opened.start_runs(Some(opened.home())).await?;
+        opened.start_runs(Role::Node { home: Some(opened.home()) }).await?;
         schedules::ensure_purge(&opened.estate).await?;
         events::register(&opened.estate, &subscribers(&opened)).await?;
         let sample = sample::ensure(&opened.estate, &opened.data_dir).await?;

@@ -86,7 +86,7 @@ impl Kit {
         let executors = HashMap::from([(RunKind::Probe, Arc::new(Probe) as Arc<dyn Executor>)]);
         let store = self.estate.store().clone();
         tokio::spawn(async move { store.listen(Default::default()).await });
-        self.estate.runs().start(executors, home(&self.estate)).await.unwrap();
+        self.estate.runs().start(executors, role(&self.estate)).await.unwrap();
     }
 
     pub fn operator(&self) -> OpCtx {
@@ -218,6 +218,8 @@ impl Kit {
 }
 
 /// On SQLite a test has one node at a time; on PostgreSQL several.
-fn home(estate: &Estate) -> Option<String> {
-    estate.store().dialect().pick("here", "").strip_prefix("here").map(|_| "here".to_owned())
+fn role(estate: &Estate) -> landreeve_estate::runs::Role {
+    use landreeve_estate::store::Dialect;
+    let home = (estate.store().dialect() == Dialect::Sqlite).then(|| "here".to_owned());
+    landreeve_estate::runs::Role::Node { home }
 }

@@ -111,6 +111,16 @@ impl Job {
     }
 }
 
+/// What a process does for the estate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// Executes whatever waits. `home` is a place in which only one process at a time can be a node, such as a locked
+    /// data directory.
+    Node { home: Option<String> },
+    /// A command: it executes what it submits itself, leaves the rest to the nodes, and is gone soon.
+    Command,
+}
+
 /// A place for a submission: its ids, and a worker if one is free.
 pub struct Ticket {
     pub id: RunId,
@@ -171,14 +181,12 @@ impl Engine {
         }))
     }
 
-    /// `home` is a place in which only one process at a time can be a node, such as a locked data directory.
-    ///
     /// Registers the node, recovers what a crash cut off, and begins to claim. Only what has an executor is claimed.
-    pub async fn start(
-        &self,
-        executors: HashMap<RunKind, Arc<dyn Executor>>,
-        home: Option<String>,
-    ) -> Result<()> {
+    pub async fn start(&self, executors: HashMap<RunKind, Arc<dyn Executor>>, role: Role) -> Result<()> {
+        let (home, claims) = match role {
+            Role::Node { home } => (home, true),
+            Role::Command => (None, false),
+        };
         let id = self.0.ids.next(IdKind("node")).await?;
         let (name, now) = (self.0.node.name.clone(), self.0.clock.now());
         let recovered = self
@@ -187,7 +195,7 @@ impl Engine {
             .write(move |tx| {
                 Box::pin(async move {
                     queue::register_node(tx, id, &name, home.as_deref(), now).await?;
-                    queue::recover(tx, now).await
+                    if claims { queue::recover(tx, now).await } else { Ok(0) }
                 })
             })
             .await?;
@@ -197,7 +205,9 @@ impl Engine {
         if self.0.node.id.set(id).is_err() || self.0.executors.set(executors).is_err() {
             return Err(Error::internal("the run engine was started twice"));
         }
-        self.0.tasks.tracker.spawn(self.clone().claim_loop());
+        if claims {
+            self.0.tasks.tracker.spawn(self.clone().claim_loop());
+        }
         self.0.tasks.tracker.spawn(self.clone().heartbeat_loop());
         self.0.tasks.tracker.spawn(self.clone().cancel_loop());
         Ok(())

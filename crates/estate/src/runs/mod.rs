@@ -10,7 +10,7 @@ mod purge;
 pub mod queue;
 mod record;
 
-pub use engine::{Done, Engine, Executor, Failure, Job, Outcome, Ticket};
+pub use engine::{Done, Engine, Executor, Failure, Job, Outcome, Role, Ticket};
 pub use probe::{Probe, ProbeInput};
 pub use purge::Purge;
 pub use record::{Lane, NewRun, Run, RunError};

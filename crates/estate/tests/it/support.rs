@@ -173,7 +173,7 @@ impl Site {
         let stop = CancellationToken::new();
         let (store, listening) = (estate.store().clone(), stop.clone());
         tokio::spawn(async move { store.listen(listening).await });
-        estate.runs().start(executors, home(&estate)).await.unwrap();
+        estate.runs().start(executors, role(&estate)).await.unwrap();
         Node { ctx: sign_in::operator(&estate), estate, gate, stop }
     }
 }
@@ -436,6 +436,8 @@ pub async fn caller(estate: &Estate, ou: Option<Uuid>, permissions: &[Permission
 }
 
 /// On SQLite a test has one node at a time; on PostgreSQL several.
-fn home(estate: &Estate) -> Option<String> {
-    estate.store().dialect().pick("here", "").strip_prefix("here").map(|_| "here".to_owned())
+fn role(estate: &Estate) -> landreeve_estate::runs::Role {
+    use landreeve_estate::store::Dialect;
+    let home = (estate.store().dialect() == Dialect::Sqlite).then(|| "here".to_owned());
+    landreeve_estate::runs::Role::Node { home }
 }

@@ -114,7 +114,7 @@ impl World {
         ]);
         let store = estate.store().clone();
         tokio::spawn(async move { store.listen(CancellationToken::new()).await });
-        estate.runs().start(executors, Some("here".to_owned())).await.unwrap();
+        estate.runs().start(executors, landreeve_estate::runs::Role::Node { home: None }).await.unwrap();
         let operator = sign_in::operator(&estate);
         let api = api_router(plane.clone(), Options::default()).unwrap();
         let data = data_router(plane, Options::default()).unwrap();

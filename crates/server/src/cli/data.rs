@@ -15,6 +15,7 @@ use landreeve_core::ids::{DatasourceId, RunId};
 use landreeve_core::source::ResultFormat;
 use landreeve_estate::ops::runs::RunRef;
 use landreeve_estate::ops::{Datasource, DatasourceDetails, datasources};
+use landreeve_estate::runs::Role;
 use serde_json::{Value, json};
 
 use super::{Place, Session, read_password, runs};
@@ -222,7 +223,7 @@ async fn execute(
         }
         None => {
             let _lock = open::lock(&args.place.data_dir, false)?;
-            session.opened.start_runs(None).await?;
+            session.opened.start_runs(Role::Command).await?;
             let plane = &session.opened.analytics;
             let inputs = InputParameters::default();
             let run =

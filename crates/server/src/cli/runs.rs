@@ -9,6 +9,7 @@ use landreeve_core::ids::RunId;
 use landreeve_core::{Page, RunState};
 use landreeve_estate::ops::runs::{self, RunRef};
 use landreeve_estate::ops::{Run, RunFilter};
+use landreeve_estate::runs::Role;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -134,7 +135,7 @@ async fn probe(args: Probe) -> anyhow::Result<()> {
     anyhow::ensure!(!args.no_wait, "--no-wait needs a server that runs on this data directory");
     let opened = crate::open::open(&args.place, Some(2)).await?;
     let _lock = crate::open::lock(&args.place.data_dir, false)?;
-    opened.start_runs(None).await?;
+    opened.start_runs(Role::Command).await?;
     let ctx = landreeve_estate::ops::sign_in::operator(&opened.estate);
     let run = runs::probe_submit(&opened.estate, &ctx, wait, args.fail).await?;
     let ended = watch(&opened.estate, &ctx, run).await;
@@ -175,6 +176,13 @@ pub(super) async fn watch(
     run: Run,
 ) -> anyhow::Result<Ended> {
     let (bar, which) = (bar(), RunRef::Id(run.id));
+    if run.state == RunState::Queued {
+        // Nobody in this process will ever claim it.
+        runs::run_cancel(estate, ctx, which, &[]).await?;
+        anyhow::bail!(
+            "other runs are waiting for the same thing; start the server, which executes them in their order"
+        );
+    }
     let mut asked = false;
     let mut run = run;
     while !run.state.is_final() {
