@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use landreeve_core::Page;
 use landreeve_estate::ops;
 use landreeve_estate::random::OsRandom;
 use landreeve_estate::secrets::SealKey;
@@ -54,6 +55,44 @@ pub async fn settings(command: SettingsCommand) -> anyhow::Result<()> {
             session.changed().await
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// The newest events.
+    List {
+        #[command(flatten)]
+        place: Place,
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+        /// How many, newest first; 1,000 at most.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+}
+
+pub async fn audit(command: AuditCommand) -> anyhow::Result<()> {
+    let AuditCommand::List { place, format, limit } = command;
+    let session = Session::open(&place).await?;
+    let page = ops::audit::audit_list(&session.opened.estate, &session.ctx, Page::first(limit)).await?;
+    session.close().await;
+    let rows = page.items.into_iter().map(|event| {
+        vec![
+            json!(event.at.to_string()),
+            json!(event.actor_kind),
+            json!(event.actor_name),
+            json!(event.face),
+            json!(event.address),
+            json!(event.action),
+            json!(event.noun),
+            json!(event.noun_id),
+            json!(event.outcome),
+            json!(event.detail),
+        ]
+    });
+    let columns = ["at", "by", "name", "through", "address", "action", "noun", "id", "outcome", "detail"];
+    output::listing(format, &columns, rows.collect());
+    Ok(())
 }
 
 #[derive(Debug, Subcommand)]

@@ -85,6 +85,9 @@ enum Command {
     /// Back the estate up, or restore it.
     #[command(subcommand)]
     Estate(estate::EstateCommand),
+    /// What was done, by whom, from where; and what was refused.
+    #[command(subcommand)]
+    Audit(estate::AuditCommand),
     /// Look for what is wrong, and say what to do.
     Doctor(PlaceArgs),
     /// The configuration.
@@ -112,6 +115,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
         Command::Estate(command) => estate::estate(command).await,
+        Command::Audit(command) => estate::audit(command).await,
         Command::Doctor(args) => estate::doctor(args.place).await,
         Command::Config(command) => estate::config(command).await,
     }

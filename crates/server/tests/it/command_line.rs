@@ -52,6 +52,11 @@ fn people_groups_units_and_roles() {
     server.say(&["user", "disable", "ada"]);
     let users = json(&server.say(&["user", "list", "--format", "json"]));
     assert_eq!((&users[1]["name"], &users[1]["enabled"]), (&Value::from("ada"), &Value::from(false)));
+    let trail = json(&server.say(&["audit", "list", "--format", "json"]));
+    assert_eq!(
+        (&trail[0]["action"], &trail[0]["noun"], &trail[0]["detail"]),
+        (&Value::from("updated"), &Value::from("user"), &Value::from("disabled"))
+    );
     let last = server.cli(&["user", "disable", "admin"]);
     assert!(String::from_utf8_lossy(&last.stderr).contains("at least one administrator"), "{last:?}");
     let units = server.say(&["ou", "list", "--format", "csv"]);

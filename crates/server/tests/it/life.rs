@@ -142,7 +142,7 @@ async fn it_works_on_postgres_and_finds_it_again() {
 }
 
 #[test]
-fn it_is_ready_within_half_a_second_on_a_store_that_exists() {
+fn it_comes_up_again_on_a_store_that_exists() {
     let mut server = Server::start();
     // The sample is made in the background; a restart must not find it half-way.
     for _ in 0..600 {
@@ -195,4 +195,59 @@ async fn on_a_full_disk_writes_fail_and_reads_go_on() {
     assert!(refused["errors"][0]["detail"].as_str().unwrap().contains("store"), "{refused}");
     let found = client.get("/cluvio/sql_snippets").await.expect(200);
     assert_eq!(found["data"].as_array().unwrap().len(), kept, "what was acknowledged can be read");
+}
+
+/// The fixtures are certificates that nobody trusts; what counts is which one is served.
+fn certificate(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../http/tests/fixtures").join(name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_serves_tls_and_reloads_certificate_limits_and_log_level() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key, file) =
+        (folder.path().join("c.pem"), folder.path().join("k.pem"), folder.path().join("l.toml"));
+    let put = |name: &str| {
+        std::fs::copy(certificate(&format!("{name}.pem")), &cert).unwrap();
+        std::fs::copy(certificate(&format!("{name}.key")), &key).unwrap();
+    };
+    let configure = |body: usize| {
+        let text = format!(
+            "[tls]\ncertificate = {:?}\nkey = {:?}\n[limits]\nbody_bytes = {body}\n[listeners.cluvio]\nlisten = \"127.0.0.1:0\"\n",
+            cert.display().to_string(),
+            key.display().to_string()
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    put("one");
+    configure(8_000_000);
+    let server = Server::start_with(&["--config", file.to_str().unwrap()]);
+    assert!(server.address.starts_with("https://127.0.0.1:"), "{}", server.address);
+    let trusting = |name: &str| {
+        let pem = std::fs::read(certificate(&format!("{name}.pem"))).unwrap();
+        let root = reqwest::Certificate::from_pem(&pem).unwrap();
+        reqwest::Client::builder().tls_built_in_root_certs(false).add_root_certificate(root).build().unwrap()
+    };
+    let url = format!("https://localhost:{}/cluvio/sql_snippets", server.address.rsplit(':').next().unwrap());
+    let key = server.key();
+    let large = || "x".repeat(100_000);
+    let send = |client: reqwest::Client| {
+        let request = client.post(&url).header("Authorization", format!("Api {key}"));
+        request.header("Content-Type", "application/json").body(large()).send()
+    };
+    assert_eq!(send(trusting("one")).await.unwrap().status(), 400, "too long is it not; JSON neither");
+    put("two");
+    configure(50_000);
+    server.signal("-HUP");
+    let mut reloaded = false;
+    for _ in 0..200 {
+        if let Ok(answer) = send(trusting("two")).await {
+            assert_eq!(answer.status(), 413, "the new limit came with the new certificate");
+            reloaded = true;
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(reloaded, "the new certificate is not served");
+    assert!(send(trusting("one")).await.is_err(), "the old one is");
 }
