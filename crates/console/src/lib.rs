@@ -89,7 +89,8 @@ async fn enter(
     match sign_in::by_password(&estate, name, Secret::new(password), None, origin(request)).await {
         Ok(ctx) => {
             let secret = sign_in::session_open(&estate, &ctx, NAME).await?;
-            let cookie = format!("{COOKIE}={secret}; Path=/; HttpOnly; SameSite=Strict");
+            let secure = if request.secure { "; Secure" } else { "" };
+            let cookie = format!("{COOKIE}={secret}; Path=/; HttpOnly; SameSite=Strict{secure}");
             Ok(([(SET_COOKIE, cookie)], Redirect::to("/")).into_response())
         }
         Err(error) if error.kind == ErrorKind::Unauthenticated => {

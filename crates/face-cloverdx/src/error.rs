@@ -53,7 +53,7 @@ mod tests {
     }
 
     async fn body(kind: ErrorKind) -> String {
-        let origin = landreeve_http::Origin { address: None, request_id: Default::default() };
+        let origin = landreeve_http::Origin { address: None, request_id: Default::default(), secure: false };
         let (method, uri) = (http::Method::GET, http::Uri::from_static("/x"));
         let request = FaceRequest { method, uri, accept: None, origin };
         let faults =

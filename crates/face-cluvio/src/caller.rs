@@ -45,7 +45,7 @@ impl FromRequestParts<App> for Opened {
 }
 
 async fn origin(parts: &mut Parts, app: &App) -> Result<ops::Origin, Failure> {
-    let Origin { address, request_id } = Origin::from_request_parts(parts, app).await?;
+    let Origin { address, request_id, .. } = Origin::from_request_parts(parts, app).await?;
     Ok(ops::Origin { request_id, address, kind: OpKind::Cluvio })
 }
 

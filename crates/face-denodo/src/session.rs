@@ -5,7 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
 use landreeve_estate::ops::sign_in;
-use landreeve_http::Outcome;
+use landreeve_http::{Origin, Outcome};
 
 use crate::caller::{COOKIE, Caller, Kerberos, Newcomer, session};
 use crate::wire::Answer;
@@ -30,9 +30,11 @@ use crate::{App, NAME};
         })),
     )
 )]
-pub async fn login(State(app): State<App>, Newcomer(ctx): Newcomer) -> Outcome {
+pub async fn login(State(app): State<App>, origin: Origin, Newcomer(ctx): Newcomer) -> Outcome {
     let secret = sign_in::session_open(&app.estate, &ctx, NAME).await?;
-    let cookie = format!("{COOKIE}={secret};path=/;HttpOnly");
+    // As the dialect writes it; over our own TLS the browser is told to keep it there.
+    let secure = if origin.secure { ";Secure" } else { "" };
+    let cookie = format!("{COOKIE}={secret};path=/;HttpOnly{secure}");
     Ok(([(SET_COOKIE, cookie)], Answer(StatusCode::OK, LoginBody::from(&ctx))).into_response())
 }
 

@@ -34,6 +34,8 @@ pub struct Origin {
     /// Absent only when no listener stands in front, as in a unit test.
     pub address: Option<IpAddr>,
     pub request_id: Uuid,
+    /// It came over TLS of our own: cookies may be kept to that.
+    pub secure: bool,
 }
 
 /// What a renderer may know of the request that failed.
@@ -217,6 +219,7 @@ impl Face {
             origin: Origin {
                 address: inbound.map(|inbound| inbound.peer.ip()),
                 request_id: random::uuid(self.random.as_ref()),
+                secure: inbound.is_some_and(|inbound| inbound.secure),
             },
         }
     }

@@ -226,7 +226,8 @@ async fn it_serves_tls_and_reloads_certificate_limits_and_log_level() {
     let trusting = |name: &str| {
         let pem = std::fs::read(certificate(&format!("{name}.pem"))).unwrap();
         let root = reqwest::Certificate::from_pem(&pem).unwrap();
-        reqwest::Client::builder().tls_built_in_root_certs(false).add_root_certificate(root).build().unwrap()
+        let builder = reqwest::Client::builder().tls_built_in_root_certs(false).add_root_certificate(root);
+        builder.redirect(reqwest::redirect::Policy::none()).build().unwrap()
     };
     let url = format!("https://localhost:{}/cluvio/sql_snippets", server.address.rsplit(':').next().unwrap());
     let key = server.key();
@@ -236,6 +237,14 @@ async fn it_serves_tls_and_reloads_certificate_limits_and_log_level() {
         request.header("Content-Type", "application/json").body(large()).send()
     };
     assert_eq!(send(trusting("one")).await.unwrap().status(), 400, "too long is it not; JSON neither");
+    let form = format!("name=admin&password={}", PASSWORD.replace(' ', "+"));
+    let entered = trusting("one").post(url.replace("/cluvio/sql_snippets", "/sign-in")).body(form);
+    let entered = reply(entered).await;
+    let cookies: Vec<_> = entered.headers.get_all("set-cookie").iter().collect();
+    assert!(
+        !cookies.is_empty() && cookies.iter().all(|cookie| cookie.to_str().unwrap().contains("Secure")),
+        "{cookies:?}"
+    );
     put("two");
     configure(50_000);
     server.signal("-HUP");
