@@ -105,7 +105,7 @@ pub enum OptionSource {
     /// Not a drop-down.
     None,
     Manual(Vec<Choice>),
-    /// Plain SQL; what it gave is kept and read anew when the filter changes or somebody asks.
+    /// Plain SQL; what it gave is kept and read anew when the filter changes.
     StaticSql(DatasourceId, String),
     /// SQL of the parameter language, run for each use: drop-downs can depend on one another.
     DynamicSql(DatasourceId, String),

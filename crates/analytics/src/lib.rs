@@ -14,5 +14,4 @@ pub mod reports;
 pub mod snippets;
 mod stored;
 
-pub use parameters::Shown;
 pub use plane::{Analytics, AnalyticsOptions, BuiltinSnippets, MIGRATIONS};

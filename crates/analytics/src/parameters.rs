@@ -13,10 +13,6 @@ use crate::filters::{self, ControlKind, OptionSource};
 use crate::lang::{self, Environment, Expanded, FilterDef, InputParameters, Snippets, Zone, ZoneChoice};
 use crate::snippets;
 
-/// In which zone a result's times are shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown(pub String);
-
 /// A statement with where it comes from.
 pub(crate) struct Statement<'a> {
     pub sql: &'a str,

@@ -1,6 +1,5 @@
 //! Large things: results, and later backups. A local folder, or an S3-compatible service by URL.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -66,10 +65,6 @@ impl Blobs {
     pub async fn read(&self, name: &str) -> Result<ByteStream> {
         let found = self.0.get(&BlobPath::from(name)).await.map_err(blob_error)?;
         Ok(Box::pin(found.into_stream().map_err(std::io::Error::other)))
-    }
-
-    pub async fn read_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
-        self.0.get_range(&BlobPath::from(name), range).await.map_err(blob_error)
     }
 
     /// The names below a prefix that were last written before a moment, a part of them if there are many.

@@ -186,6 +186,16 @@ impl Config {
         anyhow::ensure!((1..=10_000).contains(&self.runs.workers), "[runs] workers must be from 1 to 10000");
         anyhow::ensure!(self.limits.connections > 0, "[limits] connections must be at least 1");
         anyhow::ensure!(self.analytics.query_seconds > 0, "[analytics] query_seconds must be at least 1");
+        // A setting that would have no effect is a mistake somewhere.
+        let blobs = &self.blobs;
+        let parts = [blobs.endpoint.is_some(), blobs.region.is_some(), blobs.access_key_id.is_some()];
+        let named = parts.contains(&true) || blobs.secret_access_key.is_some();
+        anyhow::ensure!(!blobs.url.is_empty() || !named, "[blobs] endpoint, region and keys need a url");
+        let bucket = blobs.url.strip_prefix("s3://").unwrap_or_default().trim_end_matches('/');
+        anyhow::ensure!(
+            blobs.url.is_empty() || !(bucket.is_empty() || bucket.contains('/')),
+            "[blobs] url must be s3://BUCKET, without a path"
+        );
         self.networks().map(drop)
     }
 
@@ -245,6 +255,9 @@ mod tests {
             "[outbound]\ndeny = ['nonsense']",
             "[tls]\nkey = 'k.pem'",
             "[runs]\nworkers = 0",
+            "[blobs]\nendpoint = 'https://s3.example.com'",
+            "[blobs]\nurl = 's3://bucket/folder'",
+            "[blobs]\nurl = 'bucket'",
             "not toml",
         ] {
             std::fs::write(&file, wrong).unwrap();

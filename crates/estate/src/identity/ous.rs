@@ -73,15 +73,6 @@ pub async fn insert(tx: &mut Tx, ou: &Ou) -> Result<()> {
     .map(drop)
 }
 
-pub async fn update(tx: &mut Tx, ou: &Ou, now: Timestamp) -> Result<()> {
-    tx.exec(
-        "UPDATE ous SET name = $2, description = $3, updated_at = $4 WHERE id = $1",
-        args![ou.id, &ou.name, &ou.description, now],
-    )
-    .await
-    .map(drop)
-}
-
 pub fn check_name(name: &str) -> Result<(), Fault> {
     if (1..=129).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
         return Ok(());

@@ -285,7 +285,7 @@ pub fn store_error(error: sqlx::Error) -> Error {
     }
 }
 
-/// Two errors of one kind are the same to a conformance test.
+/// A unique name or key was there already.
 pub fn is_taken(error: &Error) -> bool {
     error.kind == ErrorKind::Conflict && error.code == "taken"
 }
