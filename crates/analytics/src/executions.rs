@@ -5,19 +5,17 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;
-use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use jiff::tz::TimeZone;
 use landreeve_core::ids::{BoxFuture, DatasourceId, OuId, ReportId};
-use landreeve_core::source::{
-    ByteStream, CancellationToken, ConnectSpec, EncodeOptions, Query, QueryStream, ResultFormat, ResultWriter,
-};
+use landreeve_core::source::{ByteStream, CancellationToken, ConnectSpec, Query, QueryStream};
 use landreeve_core::{Error, ErrorKind, Noun, OpCtx, Result, RunKind, RunState};
-use landreeve_estate::blobs::BlobWriter;
 use landreeve_estate::inventory::refresh::{connect_spec, source_failure};
 use landreeve_estate::ops::runs::RunRef;
 use landreeve_estate::ops::{self, Datasource, Run};
-use landreeve_estate::runs::{Done, Executor, Failure, Job, Lane, NewRun, Outcome, queue};
+use landreeve_estate::results::{self, BATCH_BYTES, BATCH_ROWS, Keeping};
+use landreeve_estate::runs::{Executor, Failure, Job, Lane, NewRun, Outcome};
+
+pub use landreeve_estate::results::{Facts as RowFacts, Wanted};
 
 use crate::Analytics;
 use crate::dashboards;
@@ -25,15 +23,11 @@ use crate::filters::Choice;
 use crate::lang::{InputParameters, Scalar};
 use crate::parameters::{self, Statement};
 use crate::reports;
-use crate::stored::{StoredQuery, StoredResult};
+use crate::stored::StoredQuery;
 
 /// The kinds of run that this plane shows as executions.
 pub const KINDS: [RunKind; 3] = [RunKind::Query, RunKind::SchemaRefresh, RunKind::Probe];
 
-/// Up to this size a result lives in its run's row.
-const SMALL: usize = 64 * 1_024;
-const BATCH_ROWS: usize = 8_192;
-const BATCH_BYTES: usize = 4 * 1_024 * 1_024;
 /// The longest statement that is taken.
 const MOST_SQL: usize = 1_024 * 1_024;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -49,11 +43,7 @@ pub struct Execution {
 
 impl From<Run> for Execution {
     fn from(run: Run) -> Execution {
-        let result: Option<StoredResult> = run
-            .output
-            .as_deref()
-            .filter(|_| run.kind == RunKind::Query)
-            .and_then(|text| serde_json::from_str(text).ok());
+        let result = results::summary(&run).filter(|_| run.kind == RunKind::Query);
         Execution {
             columns: result.as_ref().map(|result| result.columns),
             rows: result.as_ref().map(|result| result.rows),
@@ -119,11 +109,12 @@ async fn submit(
     let datasource = statement.datasource;
     let expanded = parameters::expand(plane, ctx, statement, &mut Vec::new()).await?;
     let input = StoredQuery {
-        version: 1,
+        version: 2,
         datasource: datasource.id.0,
         report: report.map(|id| id.0),
         sql: expanded.sql,
         zone: expanded.shown_zone.name().to_owned(),
+        reach: ops::datasources::reach(ctx, datasource),
     };
     let new = NewRun {
         noun: Some((Noun::Datasource, datasource.id.0)),
@@ -231,13 +222,6 @@ pub enum Data {
     Schema { catalog: landreeve_core::schema::Catalog, one: Option<String>, timestamp: i64 },
 }
 
-#[derive(Debug, Clone)]
-pub struct RowFacts {
-    pub zone: String,
-    pub rows: u64,
-    pub timestamp: i64,
-}
-
 /// Opens the data that a token allows.
 pub async fn data_open(plane: &Analytics, key: &str) -> Result<Data> {
     if let Some(rest) = key.strip_prefix("r-") {
@@ -262,35 +246,8 @@ pub async fn data_open(plane: &Analytics, key: &str) -> Result<Data> {
 }
 
 async fn rows_open(plane: &Analytics, uuid: uuid::Uuid) -> Result<Data> {
-    let estate = plane.estate();
-    let mut conn = estate.store().read().await?;
-    let run = queue::by_uuid(&mut conn, uuid).await?.ok_or_else(gone)?;
-    if run.state != RunState::Succeeded || run.data_expired(estate.now()) {
-        return Err(gone());
-    }
-    let execution = Execution::from(run);
-    let output: StoredResult =
-        serde_json::from_str(execution.run.output.as_deref().unwrap_or_default()).map_err(Error::internal)?;
-    let kept: ByteStream = match &execution.run.result_blob {
-        Some(blob) => {
-            drop(conn);
-            estate.blobs().read(blob).await?
-        }
-        None => {
-            let bytes = queue::small_result(&mut conn, execution.run.id).await?.ok_or_else(gone)?;
-            Box::pin(futures_util::stream::once(async move { Ok(Bytes::from(bytes)) }))
-        }
-    };
-    let run = &execution.run;
-    let timestamp = run.started_at.unwrap_or(run.submitted_at).as_second();
-    Ok(Data::Rows { kept, facts: RowFacts { zone: output.zone, rows: output.rows, timestamp } })
-}
-
-/// How a client wants the rows.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted {
-    pub format: ResultFormat,
-    pub integers_as_strings: bool,
+    let opened = results::open(plane.estate(), uuid).await?.ok_or_else(gone)?;
+    Ok(Data::Rows { kept: opened.kept, facts: opened.facts })
 }
 
 /// The rows in a format, streaming.
@@ -300,16 +257,7 @@ pub async fn rows_encode(
     facts: &RowFacts,
     wanted: Wanted,
 ) -> Result<ByteStream> {
-    let options = EncodeOptions {
-        format: wanted.format,
-        time_zone: TimeZone::get(&facts.zone).unwrap_or(TimeZone::UTC),
-        time_zone_name: facts.zone.clone(),
-        timestamp: facts.timestamp,
-        row_count: facts.rows,
-        csv_separator: plane.estate().settings().await?.csv_separator.byte(),
-        integers_as_strings: wanted.integers_as_strings,
-    };
-    Ok(plane.codec().encode(kept, options))
+    results::encode(plane.estate(), plane.codec(), kept, facts, wanted).await
 }
 
 /// Executes runs of kind `query`.
@@ -329,15 +277,18 @@ impl QueryExecutor {
         if !datasource.details.enabled {
             return Err(Failure::new(ErrorKind::Conflict, "disabled", "the datasource was disabled"));
         }
-        let spec = connect_spec(estate, &datasource).await?;
+        let spec = connect_spec(estate, &datasource, &input.reach).await?;
         let limit = job.run.time_limit.unwrap_or(self.0.options().query_time_limit);
         let stream = start(&self.0, &spec, input.sql.clone(), limit, job.token()).await;
-        let mut stream = stream.map_err(|error| source_failure(&error, Some(limit)))?;
-        let mut sink = Sink::new(&self.0, &stream, job.run.uuid).map_err(Error::internal)?;
-        match sink.take(&mut stream, job, limit).await {
-            Ok(()) => sink.finish(stream.schema.fields().len() as u64, input.zone).await,
-            Err(failure) => Err(sink.abandon(failure).await),
-        }
+        let stream = stream.map_err(|error| source_failure(&error, Some(limit)))?;
+        let keeping = Keeping {
+            estate,
+            codec: self.0.codec(),
+            max_bytes: self.0.options().max_result_bytes,
+            setting: "[analytics] max_result_bytes",
+            zone: input.zone,
+        };
+        keeping.keep(stream, job).await
     }
 }
 
@@ -358,107 +309,6 @@ async fn start(
     driver.query(spec, query, cancel).await
 }
 
-/// Takes a result in: into memory while it is small, into a blob when it grows.
-struct Sink<'a> {
-    plane: &'a Analytics,
-    writer: Box<dyn ResultWriter>,
-    small: BytesMut,
-    blob: Option<BlobWriter>,
-    name: String,
-    rows: u64,
-    bytes: u64,
-}
-
-impl<'a> Sink<'a> {
-    fn new(plane: &'a Analytics, stream: &QueryStream, uuid: uuid::Uuid) -> std::io::Result<Sink<'a>> {
-        Ok(Sink {
-            plane,
-            writer: plane.codec().writer(&stream.schema)?,
-            small: BytesMut::new(),
-            blob: None,
-            name: format!("results/{uuid}.arrows"),
-            rows: 0,
-            bytes: 0,
-        })
-    }
-
-    /// Everything but the last bytes.
-    async fn take(&mut self, stream: &mut QueryStream, job: &Job, limit: Duration) -> Result<(), Failure> {
-        while let Some(batch) = stream.batches.next().await {
-            let batch = batch.map_err(|error| source_failure(&error, Some(limit)))?;
-            let bytes = self.writer.write(&batch).map_err(Error::internal)?;
-            self.rows += batch.num_rows() as u64;
-            self.put(bytes).await?;
-            job.report(50, format!("{} rows", self.rows));
-        }
-        Ok(())
-    }
-
-    async fn put(&mut self, bytes: Bytes) -> Result<(), Failure> {
-        self.bytes += bytes.len() as u64;
-        let most = self.plane.options().max_result_bytes;
-        if self.bytes > most {
-            let message = format!(
-                "the result is larger than the limit of {most} bytes ([analytics] max_result_bytes); nothing of it \
-                 was kept. Select fewer rows or columns, or raise the limit."
-            );
-            return Err(Failure::new(ErrorKind::TooLarge, "result_too_large", message));
-        }
-        if self.blob.is_none() && self.small.len() + bytes.len() <= SMALL {
-            self.small.extend_from_slice(&bytes);
-            return Ok(());
-        }
-        let writer = match &mut self.blob {
-            Some(writer) => writer,
-            // It is the sink's before anything is written, so that a failure of the first write finds it.
-            None => {
-                let writer = self.blob.insert(self.plane.estate().blobs().create(&self.name).await?);
-                writer.write(self.small.split().freeze()).await?;
-                writer
-            }
-        };
-        Ok(writer.write(bytes).await?)
-    }
-
-    /// The one end of a sink that failed: nothing of what was uploaded stays.
-    async fn abandon(self, failure: Failure) -> Failure {
-        if let Some(writer) = self.blob
-            && let Err(error) = writer.abort().await
-        {
-            tracing::warn!(blob = self.name, %error, "what was written of a failed result could not be removed");
-        }
-        failure
-    }
-
-    async fn finish(mut self, columns: u64, zone: String) -> Outcome {
-        let output = match self.end(columns, zone).await {
-            Ok(output) => Some(output),
-            Err(failure) => return Err(self.abandon(failure).await),
-        };
-        let Some(writer) = self.blob.take() else {
-            return Ok(Done { output, result: Some(self.small.to_vec()), result_blob: None });
-        };
-        match writer.finish().await {
-            Ok(()) => Ok(Done { output, result: None, result_blob: Some(self.name) }),
-            Err(error) => {
-                // The writer went with its last call. Where only the answer to it was lost, the blob is there.
-                if let Err(error) = self.plane.estate().blobs().delete(&self.name).await {
-                    tracing::warn!(blob = self.name, %error, "what was written of a failed result could not be removed");
-                }
-                Err(self.abandon(error.into()).await)
-            }
-        }
-    }
-
-    /// The last bytes of the result, and what is kept about it.
-    async fn end(&mut self, columns: u64, zone: String) -> Result<String, Failure> {
-        let end = self.writer.finish().map_err(Error::internal)?;
-        self.put(end).await?;
-        let output = StoredResult { version: 1, columns, rows: self.rows, bytes: self.bytes, zone };
-        Ok(serde_json::to_string(&output).map_err(Error::internal)?)
-    }
-}
-
 /// How long the options of a drop-down may take, and how many and how large they may be.
 const CHOICES_LIMIT: Duration = Duration::from_secs(15);
 const MOST_CHOICES: usize = 10_000;
@@ -472,7 +322,8 @@ pub(crate) async fn choices(
     sql: String,
 ) -> Result<Vec<Choice>> {
     let datasource = ops::datasources::datasource_for_use(plane.estate(), ctx, datasource).await?;
-    let spec = connect_spec(plane.estate(), &datasource).await?;
+    let reach = ops::datasources::reach(ctx, &datasource);
+    let spec = connect_spec(plane.estate(), &datasource, &reach).await?;
     let cancel = CancellationToken::new();
     let _guard = cancel.clone().drop_guard();
     let failed = |error: landreeve_core::source::SourceError| {

@@ -17,10 +17,16 @@ pub enum Noun {
     Report,
     Filter,
     Snippet,
+    /// Deployments, changes, incidents, pipeline runs, custom data. To use it is to record them.
+    Delivery,
+    Person,
+    Team,
+    /// A saved query over delivery data.
+    Feed,
 }
 
 impl Noun {
-    pub const ALL: [Noun; 13] = [
+    pub const ALL: [Noun; 17] = [
         Noun::User,
         Noun::Group,
         Noun::Ou,
@@ -34,6 +40,10 @@ impl Noun {
         Noun::Report,
         Noun::Filter,
         Noun::Snippet,
+        Noun::Delivery,
+        Noun::Person,
+        Noun::Team,
+        Noun::Feed,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -51,6 +61,10 @@ impl Noun {
             Noun::Report => "report",
             Noun::Filter => "filter",
             Noun::Snippet => "snippet",
+            Noun::Delivery => "delivery",
+            Noun::Person => "person",
+            Noun::Team => "team",
+            Noun::Feed => "feed",
         }
     }
 }
@@ -186,6 +200,31 @@ impl Authority {
     /// May the caller do this to anything at all? Lists ask this, then filter.
     pub fn allows_some(&self, permission: Permission) -> bool {
         self.all || self.matching(permission).next().is_some()
+    }
+
+    /// The subtrees, as paths, in which the caller may do this to the thing `id` of a kind that is in every unit: what
+    /// the caller sees through a built-in source. None lies in another.
+    pub fn reach(&self, permission: Permission, id: i64) -> Vec<String> {
+        let whole = self.all
+            || self.allows_here(permission)
+            || self
+                .matching(permission)
+                .any(|grant| matches!(&grant.scope, Scope::Resources(ids) if ids.contains(&id)));
+        if whole {
+            return vec![self.ou_path.clone()];
+        }
+        let mut roots: Vec<String> = self
+            .matching(permission)
+            .filter_map(|grant| match &grant.scope {
+                Scope::Subtree(root) if root.starts_with(&self.ou_path) => Some(root.clone()),
+                _ => None,
+            })
+            .collect();
+        roots.sort();
+        roots.dedup();
+        let outer = roots.clone();
+        roots.retain(|root| !outer.iter().any(|other| other != root && root.starts_with(other.as_str())));
+        roots
     }
 
     pub fn is_operator(&self) -> bool {

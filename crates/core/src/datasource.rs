@@ -20,6 +20,8 @@ pub enum DatabaseType {
     MongoDb,
     Vertica,
     ClickHouse,
+    /// The delivery data of this server. Nobody declares one: it is built in.
+    Delivery,
 }
 
 /// How far a driver is proved.
@@ -42,10 +44,12 @@ pub enum SqlDialect {
     /// MySQL and MariaDB.
     MySql,
     Sqlite,
+    /// Our own engine: DataFusion, in PostgreSQL's flavour.
+    Engine,
 }
 
 impl DatabaseType {
-    pub const ALL: [DatabaseType; 17] = [
+    pub const ALL: [DatabaseType; 18] = [
         DatabaseType::Postgres,
         DatabaseType::Redshift,
         DatabaseType::CrateDb,
@@ -63,6 +67,7 @@ impl DatabaseType {
         DatabaseType::MongoDb,
         DatabaseType::Vertica,
         DatabaseType::ClickHouse,
+        DatabaseType::Delivery,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -84,6 +89,7 @@ impl DatabaseType {
             DatabaseType::MongoDb => "mongodb",
             DatabaseType::Vertica => "vertica",
             DatabaseType::ClickHouse => "clickhouse",
+            DatabaseType::Delivery => "landreeve_delivery",
         }
     }
 
@@ -98,9 +104,11 @@ impl DatabaseType {
 
     pub const fn grade(self) -> Grade {
         match self {
-            DatabaseType::Postgres | DatabaseType::MySql | DatabaseType::MariaDb | DatabaseType::Sqlite => {
-                Grade::Stable
-            }
+            DatabaseType::Postgres
+            | DatabaseType::MySql
+            | DatabaseType::MariaDb
+            | DatabaseType::Sqlite
+            | DatabaseType::Delivery => Grade::Stable,
             DatabaseType::Redshift | DatabaseType::CrateDb => Grade::Untested,
             _ => Grade::NoDriver,
         }
@@ -114,6 +122,7 @@ impl DatabaseType {
             DatabaseType::CrateDb => Some(SqlDialect::CrateDb),
             DatabaseType::MySql | DatabaseType::MariaDb => Some(SqlDialect::MySql),
             DatabaseType::Sqlite => Some(SqlDialect::Sqlite),
+            DatabaseType::Delivery => Some(SqlDialect::Engine),
             _ => None,
         }
     }

@@ -13,11 +13,25 @@ pub enum RunKind {
     SampleData,
     /// Removes what is past its retention.
     Purge,
+    /// A SQL query over the server's own delivery data.
+    DataQuery,
+    /// Tries again to find what deployments brought.
+    Attribution,
+    /// Takes in a hierarchy of teams.
+    TeamImport,
 }
 
 impl RunKind {
-    pub const ALL: [RunKind; 5] =
-        [RunKind::Probe, RunKind::Query, RunKind::SchemaRefresh, RunKind::SampleData, RunKind::Purge];
+    pub const ALL: [RunKind; 8] = [
+        RunKind::Probe,
+        RunKind::Query,
+        RunKind::SchemaRefresh,
+        RunKind::SampleData,
+        RunKind::Purge,
+        RunKind::DataQuery,
+        RunKind::Attribution,
+        RunKind::TeamImport,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -26,6 +40,9 @@ impl RunKind {
             RunKind::SchemaRefresh => "schema_refresh",
             RunKind::SampleData => "sample_data",
             RunKind::Purge => "purge",
+            RunKind::DataQuery => "data_query",
+            RunKind::Attribution => "attribution",
+            RunKind::TeamImport => "team_import",
         }
     }
 

@@ -46,6 +46,8 @@ pub enum Target {
     },
     /// A SQLite file, opened read-only.
     File(PathBuf),
+    /// Tables of this server, as one sees them who may read these subtrees of units, given as paths (`/1/7/`).
+    Estate { subtrees: Vec<String> },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -148,7 +148,18 @@ async fn fill(tx: &mut Tx, store_id: Uuid, key: &str, fingerprint: &str, now: Ti
 
 fn builtin_roles() -> Vec<Role> {
     let every = |action: Action| Noun::ALL.into_iter().map(move |noun| Permission::new(noun, action));
-    let content = [Noun::Datasource, Noun::Dashboard, Noun::Report, Noun::Filter, Noun::Snippet, Noun::Run];
+    let content = [
+        Noun::Datasource,
+        Noun::Dashboard,
+        Noun::Report,
+        Noun::Filter,
+        Noun::Snippet,
+        Noun::Run,
+        Noun::Delivery,
+        Noun::Person,
+        Noun::Team,
+        Noun::Feed,
+    ];
     let role = |id: i64, uuid: u128, name: &str, description: &str, permissions: Vec<Permission>| Role {
         id: RoleId(id),
         uuid: Uuid::from_u128(uuid),

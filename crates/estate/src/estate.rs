@@ -216,13 +216,25 @@ impl Estate {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
     {
+        self.change_told(ctx, |tx| Box::pin(async move { Ok((work(tx).await?, Some(act))) })).await
+    }
+
+    /// The same for a write that knows only at its end what it did; `None`: nothing was changed, and there is nothing
+    /// to audit.
+    pub async fn change_told<T, F>(&self, ctx: &OpCtx, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<(T, Option<OwnedAct>)>> + Send + 'static,
+    {
         let id = audit::next_id(&**self.ids()).await?;
         let (ctx, now) = (ctx.clone(), self.now());
         self.store()
             .write(move |tx| {
                 Box::pin(async move {
-                    let value = work(tx).await?;
-                    audit::record(tx, id, now, &ctx, act.as_act()).await?;
+                    let (value, act) = work(tx).await?;
+                    if let Some(act) = act {
+                        audit::record(tx, id, now, &ctx, act.as_act()).await?;
+                    }
                     Ok(value)
                 })
             })

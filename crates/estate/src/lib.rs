@@ -14,6 +14,7 @@ pub mod inventory;
 pub mod ops;
 pub mod outbound;
 pub mod random;
+pub mod results;
 pub mod runs;
 pub mod schedules;
 pub mod secrets;

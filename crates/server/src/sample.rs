@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::{Error, Noun, Result, RunKind};
 use landreeve_drivers::sample;
@@ -55,7 +56,7 @@ impl Executor for SampleMaker {
 /// Adds the sample source, and makes its file in the background when it is not there yet.
 pub async fn ensure(estate: &Estate, data_dir: &std::path::Path) -> Result<DatasourceId> {
     let ctx = ops::sign_in::system(estate);
-    let id = ops::datasources::ensure_builtin(estate, &ctx, WORD, NAME, FILE).await?;
+    let id = ops::datasources::ensure_builtin(estate, &ctx, WORD, NAME, DatabaseType::Sqlite, Some(FILE)).await?;
     if !data_dir.join(FILE).exists() {
         let run = NewRun {
             noun: Some((Noun::Datasource, id.0)),

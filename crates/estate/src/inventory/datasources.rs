@@ -148,6 +148,9 @@ impl DatasourceDetails {
                 faults.push(field, "range", "must be from 1 to 65535");
             }
         }
+        if self.database_type == DatabaseType::Delivery {
+            faults.push("database_type", "enum", "is built in; there is one in every unit already");
+        }
         let network = self.mode == ConnectionMode::Direct
             && self.database_type.grade() != Grade::NoDriver
             && self.database_type != DatabaseType::Sqlite;

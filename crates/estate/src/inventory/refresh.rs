@@ -16,8 +16,9 @@ use crate::runs::{Done, Executor, Failure, Job, Outcome};
 
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// What a driver needs to connect; every address and path in it is checked.
-pub async fn connect_spec(estate: &Estate, datasource: &Datasource) -> Result<ConnectSpec> {
+/// What a driver needs to connect; every address and path in it is checked. `reach` is what is seen through a built-in
+/// source of this server's own tables: subtrees of units.
+pub async fn connect_spec(estate: &Estate, datasource: &Datasource, reach: &[String]) -> Result<ConnectSpec> {
     let details = &datasource.details;
     if details.database_type.grade() == Grade::NoDriver {
         let message = format!("there is no driver for {} yet", details.database_type.as_str());
@@ -27,7 +28,9 @@ pub async fn connect_spec(estate: &Estate, datasource: &Datasource) -> Result<Co
         let message = format!("connecting by {} is not possible yet; use direct", details.mode.as_str());
         return Err(Error::conflict("no_such_connection_mode", message));
     }
-    let target = if details.database_type == DatabaseType::Sqlite {
+    let target = if details.database_type == DatabaseType::Delivery {
+        Target::Estate { subtrees: reach.to_vec() }
+    } else if details.database_type == DatabaseType::Sqlite {
         let name = details.database.as_deref().unwrap_or_default();
         let path = match datasource.builtin {
             Some(_) => estate.outbound().own_file(name),
@@ -102,7 +105,8 @@ impl Executor for SchemaRefresh {
             if !datasource.details.enabled {
                 return Err(Failure::new(ErrorKind::Conflict, "disabled", "the datasource is disabled"));
             }
-            let spec = connect_spec(estate, &datasource).await?;
+            // What a source of ours holds is the same for every reader, but for its rows.
+            let spec = connect_spec(estate, &datasource, &[]).await?;
             let driver = estate.driver(spec.database_type)?;
             job.report(10, "connecting");
             let info = driver.test(&spec, job.token()).await.map_err(|error| source_failure(&error, None))?;
@@ -135,8 +139,10 @@ pub struct OnChange {
 impl OnChange {
     /// A built-in source that was only just added: the run that makes its file comes first.
     async fn awaits_its_file(&self, id: DatasourceId, change: DatasourceChange) -> Result<bool> {
-        let builtin = self.estate.datasource(id).await?.is_some_and(|found| found.builtin.is_some());
-        Ok(builtin && change == DatasourceChange::Created)
+        let file = self.estate.datasource(id).await?.is_some_and(|found| {
+            found.builtin.is_some() && found.details.database_type == DatabaseType::Sqlite
+        });
+        Ok(file && change == DatasourceChange::Created)
     }
 }
 

@@ -41,6 +41,15 @@ fn sees(ctx: &OpCtx, datasource: &Datasource, action: Action) -> bool {
     ctx.authority().allows(permission, path, datasource.id.0)
 }
 
+/// What the caller sees through a built-in source of this server's own tables. Empty for other sources.
+pub fn reach(ctx: &OpCtx, datasource: &Datasource) -> Vec<String> {
+    if datasource.details.database_type != DatabaseType::Delivery {
+        return Vec::new();
+    }
+    let permission = landreeve_core::Permission::new(Noun::Datasource, Action::Use);
+    ctx.authority().reach(permission, datasource.id.0)
+}
+
 async fn require(estate: &Estate, ctx: &OpCtx, datasource: &Datasource, action: Action) -> Result<()> {
     let path = if datasource.builtin.is_some() { ctx.authority().ou_path() } else { &datasource.ou_path };
     estate.require(ctx, Noun::Datasource, action, path, datasource.id.0).await
@@ -309,7 +318,7 @@ pub async fn datasource_test(
 }
 
 async fn test(estate: &Estate, datasource: &Datasource) -> Result<Result<ServerInfo, String>> {
-    let spec = match refresh::connect_spec(estate, datasource).await {
+    let spec = match refresh::connect_spec(estate, datasource, &[]).await {
         Ok(spec) => spec,
         // An address that cannot be reached is what a test is for.
         Err(error) if error.kind == ErrorKind::Internal => return Err(error),
@@ -374,20 +383,23 @@ pub async fn schema_by_token(estate: &Estate, id: DatasourceId) -> Result<Option
 }
 
 /// The source that the server makes itself: a SQLite file in its data directory. Adding it twice changes nothing.
+/// A source that the server makes itself, unless it is there. `file` is the path of a SQLite file in the data
+/// directory.
 pub async fn ensure_builtin(
     estate: &Estate,
     ctx: &OpCtx,
     word: &str,
     name: &str,
-    file: &str,
+    database_type: DatabaseType,
+    file: Option<&str>,
 ) -> Result<DatasourceId> {
     if let Some(found) = builtin(estate, word).await? {
         return Ok(found);
     }
     let details = DatasourceDetails {
         name: name.to_owned(),
-        database_type: DatabaseType::Sqlite,
-        database: Some(file.to_owned()),
+        database_type,
+        database: file.map(str::to_owned),
         data_time_zone: Some("UTC".to_owned()),
         nightly_schema: false,
         ..DatasourceDetails::default()

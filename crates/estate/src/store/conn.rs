@@ -1,12 +1,14 @@
 //! One connection of either database, with plain arguments and rows. Only what rule 8 of the design allows as a
 //! column type exists here.
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use landreeve_core::{Error, ErrorKind, Result, clock, ids};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, Postgres, Row as _, Sqlite, SqliteConnection};
+use sqlx::{Arguments, AssertSqlSafe, Postgres, Row as _, Sqlite, SqliteConnection};
 
 /// One bound value. The type is kept for NULL too: PostgreSQL wants to know it.
 #[derive(Debug, Clone)]
@@ -72,7 +74,21 @@ arg_from_ids!(
     DashboardId,
     ReportId,
     FilterId,
-    SnippetId
+    SnippetId,
+    RepoId,
+    ServiceId,
+    TargetId,
+    DeploymentId,
+    ChangeId,
+    PullServiceId,
+    IncidentId,
+    PipelineRunId,
+    CustomDataId,
+    PersonId,
+    TeamId,
+    MembershipId,
+    TeamEventId,
+    FeedId
 );
 
 pub struct Conn(Inner);
@@ -118,6 +134,25 @@ impl Conn {
                 Ok(rows.map_err(store_error)?.into_iter().map(Row::Postgres).collect())
             }
         }
+    }
+
+    /// Rows as they arrive. The statement is put together from texts of ours; values are bound.
+    pub fn rows(&mut self, sql: String, args: Vec<Arg>) -> Result<BoxStream<'_, Result<Row>>> {
+        let sql = AssertSqlSafe(sql);
+        Ok(match &mut self.0 {
+            Inner::Sqlite(conn) => {
+                let rows = sqlx::query_with(sql, sqlite_args(args)?).fetch(conn);
+                rows.map(|row| row.map(Row::Sqlite).map_err(store_error)).boxed()
+            }
+            Inner::SqlitePooled(conn) => {
+                let rows = sqlx::query_with(sql, sqlite_args(args)?).fetch(&mut **conn);
+                rows.map(|row| row.map(Row::Sqlite).map_err(store_error)).boxed()
+            }
+            Inner::Postgres(conn) => {
+                let rows = sqlx::query_with(sql, postgres_args(args)?).fetch(&mut **conn);
+                rows.map(|row| row.map(Row::Postgres).map_err(store_error)).boxed()
+            }
+        })
     }
 
     pub async fn opt(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Option<Row>> {

@@ -52,6 +52,18 @@ async fn reserve(tx: &mut Tx, kind: &'static str) -> Result<Range<i64>> {
     Ok(end - BLOCK..end)
 }
 
+/// One id in the transaction itself: for what a transaction finds missing, where no block can be asked for.
+pub async fn next_in(tx: &mut Tx, kind: IdKind) -> Result<i64> {
+    let row = tx
+        .one(
+            "INSERT INTO sequences (kind, next) VALUES ($1, $2) \
+             ON CONFLICT (kind) DO UPDATE SET next = sequences.next + 1 RETURNING next",
+            args![kind.0, FIRST + 1],
+        )
+        .await?;
+    Ok(row.int(0)? - 1)
+}
+
 impl Ids for StoreIds {
     fn next(&self, kind: IdKind) -> BoxFuture<'_, Result<i64>> {
         Box::pin(self.take(kind))

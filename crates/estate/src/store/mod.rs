@@ -25,7 +25,7 @@ use sqlx::{ConnectOptions as _, PgPool, Row as _, SqlitePool};
 
 pub use conn::{Arg, Conn, Row, is_taken, store_error};
 pub use dialect::Dialect;
-pub use ids::StoreIds;
+pub use ids::{StoreIds, next_in};
 pub use migrate::{MigrationSet, Migrations};
 pub use notices::{Notice, Notices};
 pub use writer::Tx;
@@ -71,10 +71,12 @@ struct Inner {
 
 enum Pools {
     Sqlite(SqlitePool),
-    Postgres(PgPool, EpochReader),
+    Postgres { pool: PgPool, scans: PgPool, epochs: EpochReader },
 }
 
 const READERS: u32 = 4;
+/// How many long reads at once PostgreSQL is asked for.
+const SCANS: u32 = 32;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -122,12 +124,18 @@ impl Store {
             .await
             .map_err(store_error)?;
         migrate::postgres(&pool, migrations).await?;
+        let scans = PgPoolOptions::new()
+            .max_connections(SCANS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_lazy_with(pool.connect_options().as_ref().clone());
         let instance =
             sqlx::query("SELECT md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text)");
         let instance = instance.fetch_one(&pool).await.and_then(|row| row.try_get(0)).map_err(store_error)?;
         let notices = Notices::new(instance);
         let writer = Writer::postgres(pool.clone());
-        Ok(Store::assemble(Pools::Postgres(pool.clone(), EpochReader::start(pool)), writer, notices))
+        let epochs = EpochReader::start(pool.clone());
+        Ok(Store::assemble(Pools::Postgres { pool, scans, epochs }, writer, notices))
     }
 
     fn assemble(pools: Pools, writer: Writer, notices: Notices) -> Store {
@@ -137,7 +145,7 @@ impl Store {
     pub fn dialect(&self) -> Dialect {
         match self.inner.pools {
             Pools::Sqlite(_) => Dialect::Sqlite,
-            Pools::Postgres(..) => Dialect::Postgres,
+            Pools::Postgres { .. } => Dialect::Postgres,
         }
     }
 
@@ -148,7 +156,7 @@ impl Store {
     pub async fn epoch(&self) -> Result<i64> {
         match &self.inner.pools {
             Pools::Sqlite(_) => Ok(self.notices().epoch()),
-            Pools::Postgres(_, reader) => reader.epoch().await,
+            Pools::Postgres { epochs, .. } => epochs.epoch().await,
         }
     }
 
@@ -161,7 +169,20 @@ impl Store {
     pub async fn read(&self) -> Result<Conn> {
         match &self.inner.pools {
             Pools::Sqlite(pool) => Ok(Conn::sqlite_pooled(pool.acquire().await.map_err(store_error)?)),
-            Pools::Postgres(pool, _) => Ok(Conn::postgres(pool.acquire().await.map_err(store_error)?)),
+            Pools::Postgres { pool, .. } => Ok(Conn::postgres(pool.acquire().await.map_err(store_error)?)),
+        }
+    }
+
+    /// A connection for a long read, which keeps no short one waiting.
+    pub async fn scan(&self) -> Result<Conn> {
+        match &self.inner.pools {
+            Pools::Sqlite(pool) => {
+                let options = pool.connect_options().as_ref().clone();
+                Ok(Conn::sqlite(options.connect().await.map_err(store_error)?))
+            }
+            Pools::Postgres { scans, .. } => {
+                Ok(Conn::postgres(scans.acquire().await.map_err(store_error)?))
+            }
         }
     }
 
@@ -177,7 +198,7 @@ impl Store {
 
     /// Turns other nodes' notifications into local notices until the token is cancelled. Nothing to do on SQLite.
     pub async fn listen(&self, stop: tokio_util::sync::CancellationToken) {
-        if let Pools::Postgres(pool, _) = &self.inner.pools {
+        if let Pools::Postgres { pool, .. } = &self.inner.pools {
             notices::listen(pool, &self.inner.notices, stop).await;
         }
     }
@@ -201,7 +222,10 @@ impl Store {
         self.inner.writer.close().await;
         match &self.inner.pools {
             Pools::Sqlite(pool) => pool.close().await,
-            Pools::Postgres(pool, _) => pool.close().await,
+            Pools::Postgres { pool, scans, .. } => {
+                scans.close().await;
+                pool.close().await;
+            }
         }
     }
 }

@@ -1,0 +1,33 @@
+//! The delivery plane: what was deployed, which changes were in it, what broke, and who did it; and the DORA metrics
+//! that follow.
+//!
+//! `deployments`, `changes`, `incidents`, `pipelines`, `custom_data` record facts; `attribution` finds which changes a
+//! deployment brought; `people` and `teams` say whose they were; `tables` offers it all to SQL, `queries` and `feeds`
+//! run that SQL, `metrics` asks the questions everybody asks. What must not enter: HTTP, the shape of any wire, a
+//! vendor's name.
+
+mod attribution;
+pub mod changes;
+pub mod custom_data;
+pub mod deployments;
+pub mod events;
+pub mod feeds;
+pub mod incidents;
+mod metadata;
+pub mod metrics;
+mod names;
+pub mod people;
+pub mod pipelines;
+mod plane;
+pub mod queries;
+pub mod repos;
+mod sha;
+mod stored;
+mod tables;
+mod teams;
+mod text;
+
+pub use attribution::RetryAttribution;
+pub use plane::{Delivery, DeliveryOptions, MIGRATIONS};
+pub use tables::DeliveryCatalog;
+pub use teams::*;

@@ -1,0 +1,128 @@
+//! Metadata of deployments and incidents: a JSON object, kept as it came and as flat keys for SQL.
+
+use landreeve_core::Error;
+use landreeve_core::error::Faults;
+use serde_json::{Map, Value};
+
+const MOST_KEYS: usize = 1_000;
+const DEEPEST: usize = 16;
+const LONGEST_KEY: usize = 255;
+
+/// An object whose keys are letters, digits, dashes and underscores.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metadata(Map<String, Value>);
+
+impl Metadata {
+    /// Every key that is wrong is told at once. The error's code is `metadata_invalid`.
+    pub fn new(value: Value) -> Result<Metadata, Error> {
+        let Value::Object(object) = value else {
+            return Err(invalid(vec![landreeve_core::Fault::new("metadata", "type", "must be an object")]));
+        };
+        let mut faults = Vec::new();
+        check("metadata", &object, 1, &mut faults);
+        let metadata = Metadata(object);
+        if faults.is_empty() && metadata.flat().len() > MOST_KEYS {
+            faults.push(landreeve_core::Fault::new(
+                "metadata",
+                "range",
+                format!("must have at most {MOST_KEYS} keys"),
+            ));
+        }
+        if faults.is_empty() { Ok(metadata) } else { Err(invalid(faults)) }
+    }
+
+    pub fn as_json(&self) -> String {
+        Value::Object(self.0.clone()).to_string()
+    }
+
+    /// As the store kept it.
+    pub fn kept(text: &str) -> Option<Metadata> {
+        match serde_json::from_str(text) {
+            Ok(Value::Object(object)) => Some(Metadata(object)),
+            _ => None,
+        }
+    }
+
+    pub fn value(&self) -> Value {
+        Value::Object(self.0.clone())
+    }
+
+    /// Nested keys joined with a dot; lists as JSON.
+    pub fn flat(&self) -> Vec<(String, Option<String>)> {
+        let mut flat = Vec::new();
+        flatten("", &self.0, &mut flat);
+        flat
+    }
+}
+
+fn invalid(faults: Vec<landreeve_core::Fault>) -> Error {
+    Error::invalid(faults).with_code("metadata_invalid")
+}
+
+fn check(path: &str, object: &Map<String, Value>, depth: usize, faults: &mut Vec<landreeve_core::Fault>) {
+    if depth > DEEPEST {
+        faults.push(landreeve_core::Fault::new(path, "range", format!("must be nested at most {DEEPEST} deep")));
+        return;
+    }
+    for (key, value) in object {
+        let place = format!("{path}.{key}");
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if key.is_empty() || key.len() > LONGEST_KEY || !key.chars().all(plain) {
+            let message = "is no key: use letters, digits, dashes and underscores, at most 255 of them";
+            faults.push(landreeve_core::Fault::new(&place, "key", message));
+        }
+        if let Value::Object(inner) = value {
+            check(&place, inner, depth + 1, faults);
+        }
+    }
+}
+
+fn flatten(prefix: &str, object: &Map<String, Value>, flat: &mut Vec<(String, Option<String>)>) {
+    for (key, value) in object {
+        let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Object(inner) => flatten(&key, inner, flat),
+            Value::Null => flat.push((key, None)),
+            Value::String(text) => flat.push((key, Some(text.clone()))),
+            other => flat.push((key, Some(other.to_string()))),
+        }
+    }
+}
+
+/// For those who collect faults: the faults of the metadata go with the others.
+pub fn take(value: Option<Value>, faults: &mut Faults) -> Option<Metadata> {
+    match Metadata::new(value?) {
+        Ok(metadata) => Some(metadata),
+        Err(error) => {
+            error.faults.into_iter().for_each(|fault| faults.add(fault));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nested_keys_become_flat_ones() {
+        let metadata = Metadata::new(json!({"a": {"b-c": 1, "d": [1, "x"]}, "e_1": null, "f": "g"})).unwrap();
+        let flat: Vec<_> = metadata.flat();
+        let expected = [("a.b-c", Some("1")), ("a.d", Some("[1,\"x\"]")), ("e_1", None), ("f", Some("g"))];
+        assert_eq!(flat, expected.map(|(key, value)| (key.to_owned(), value.map(str::to_owned))));
+    }
+
+    #[test]
+    fn every_bad_key_is_named() {
+        let error = Metadata::new(json!({"a.b": 1, "c": {"d e": 2}, "": 3})).unwrap_err();
+        assert_eq!(error.code, "metadata_invalid");
+        let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["metadata.a.b", "metadata.c.d e", "metadata."]);
+        for wrong in [json!([]), json!("x"), json!(1), json!(null)] {
+            assert_eq!(Metadata::new(wrong).unwrap_err().code, "metadata_invalid");
+        }
+        let deep = (0..20).fold(json!({}), |inner, _| json!({ "a": inner }));
+        assert!(Metadata::new(deep).is_err());
+    }
+}

@@ -1,0 +1,175 @@
+//! Repositories, services and targets by their names: found, or added when they are new. They are never removed, so
+//! what was found once need not be asked for again.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use landreeve_core::error::Faults;
+use landreeve_core::ids::{OuId, RepoId, ServiceId, TargetId};
+use landreeve_core::{Error, ErrorKind, Result};
+use landreeve_estate::args;
+use landreeve_estate::store::{Tx, next_in};
+
+use crate::{Delivery, text};
+
+/// Some names of each kind are remembered, as many as this.
+const REMEMBERED: usize = 16_384;
+
+/// A service as it is named: a name of its own may come with the identifier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceName {
+    pub identifier: String,
+    pub name: Option<String>,
+}
+
+impl ServiceName {
+    pub fn check(&self, field: &str, faults: &mut Faults) {
+        text::check(faults, field, &self.identifier, text::NAME);
+        text::check_opt(faults, &format!("{field}.name"), self.name.as_deref(), text::NAME);
+    }
+}
+
+#[derive(Default)]
+pub struct Known {
+    repos: Memory<(OuId, String), RepoId>,
+    services: Memory<(OuId, String, Option<String>), ServiceId>,
+    targets: Memory<(RepoId, ServiceId, String), TargetId>,
+}
+
+struct Memory<K, V>(Mutex<HashMap<K, V>>);
+
+impl<K, V> Default for Memory<K, V> {
+    fn default() -> Memory<K, V> {
+        Memory(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash, V: Copy> Memory<K, V> {
+    fn get(&self, key: &K) -> Option<V> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+
+    fn put(&self, key: K, value: V) {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.len() >= REMEMBERED {
+            map.clear();
+        }
+        map.insert(key, value);
+    }
+}
+
+/// What a transaction found or added; remembered once it is durable.
+#[derive(Default)]
+pub struct Found {
+    repos: Vec<((OuId, String), RepoId)>,
+    services: Vec<((OuId, String, Option<String>), ServiceId)>,
+    targets: Vec<((RepoId, ServiceId, String), TargetId)>,
+}
+
+impl Known {
+    pub fn remember(&self, found: Found) {
+        found.repos.into_iter().for_each(|(key, id)| self.repos.put(key, id));
+        found.services.into_iter().for_each(|(key, id)| self.services.put(key, id));
+        found.targets.into_iter().for_each(|(key, id)| self.targets.put(key, id));
+    }
+}
+
+/// Names within one transaction.
+pub struct Names<'a> {
+    plane: &'a Delivery,
+    ou: OuId,
+    now: Timestamp,
+    pub found: Found,
+}
+
+impl<'a> Names<'a> {
+    pub fn new(plane: &'a Delivery, ou: OuId) -> Names<'a> {
+        Names { plane, ou, now: plane.estate().now(), found: Found::default() }
+    }
+
+    /// The repository of that name. With strict repositories one that is not known is an error.
+    pub async fn repo(&mut self, tx: &mut Tx, name: &str) -> Result<RepoId> {
+        let key = (self.ou, name.to_lowercase());
+        if let Some(id) = self.plane.known().repos.get(&key) {
+            return Ok(id);
+        }
+        let sql = "SELECT id FROM delivery_repos WHERE ou_id = $1 AND match_name = $2";
+        let id = match tx.opt(sql, args![self.ou, &key.1]).await? {
+            Some(row) => row.id(0)?,
+            None if self.plane.options().strict_repositories => return Err(unknown_repo(name)),
+            None => {
+                let id = next_in(tx, RepoId::KIND).await?;
+                // Another node may be adding it just now.
+                let sql = "INSERT INTO delivery_repos (id, ou_id, name, match_name, created_at) \
+                           VALUES ($1, $2, $3, $4, $5) ON CONFLICT (ou_id, match_name) \
+                           DO UPDATE SET match_name = excluded.match_name RETURNING id";
+                tx.one(sql, args![id, self.ou, name, &key.1, self.now]).await?.id(0)?
+            }
+        };
+        self.found.repos.push((key, id));
+        Ok(id)
+    }
+
+    pub async fn service(&mut self, tx: &mut Tx, named: &ServiceName) -> Result<ServiceId> {
+        let key = (self.ou, named.identifier.clone(), named.name.clone());
+        if let Some(id) = self.plane.known().services.get(&key) {
+            return Ok(id);
+        }
+        let sql = "SELECT id, name FROM delivery_services WHERE ou_id = $1 AND identifier = $2";
+        let id = match tx.opt(sql, args![self.ou, &named.identifier]).await? {
+            Some(row) => {
+                let id: ServiceId = row.id(0)?;
+                if let Some(name) = named.name.as_ref().filter(|name| row.text(1).is_ok_and(|old| old != **name)) {
+                    tx.exec("UPDATE delivery_services SET name = $2 WHERE id = $1", args![id, name]).await?;
+                    // Another name for it may be remembered, which must not stand in the way of its return.
+                    self.plane.known().services.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                }
+                id
+            }
+            None => {
+                let id = next_in(tx, ServiceId::KIND).await?;
+                let name = named.name.as_ref().unwrap_or(&named.identifier);
+                let sql = "INSERT INTO delivery_services (id, ou_id, identifier, name, created_at) \
+                           VALUES ($1, $2, $3, $4, $5) ON CONFLICT (ou_id, identifier) \
+                           DO UPDATE SET identifier = excluded.identifier RETURNING id";
+                tx.one(sql, args![id, self.ou, &named.identifier, name, self.now]).await?.id(0)?
+            }
+        };
+        self.found.services.push((key, id));
+        Ok(id)
+    }
+
+    pub async fn target(
+        &mut self,
+        tx: &mut Tx,
+        repo: RepoId,
+        service: ServiceId,
+        environment: &str,
+    ) -> Result<TargetId> {
+        let key = (repo, service, environment.to_owned());
+        if let Some(id) = self.plane.known().targets.get(&key) {
+            return Ok(id);
+        }
+        let sql = "SELECT id FROM delivery_targets WHERE repo_id = $1 AND service_id = $2 AND environment = $3";
+        let id = match tx.opt(sql, args![repo, service, environment]).await? {
+            Some(row) => row.id(0)?,
+            None => {
+                let id = next_in(tx, TargetId::KIND).await?;
+                let sql = "INSERT INTO delivery_targets (id, repo_id, service_id, environment) \
+                           VALUES ($1, $2, $3, $4) ON CONFLICT (repo_id, service_id, environment) \
+                           DO UPDATE SET environment = excluded.environment RETURNING id";
+                tx.one(sql, args![id, repo, service, environment]).await?.id(0)?
+            }
+        };
+        self.found.targets.push((key, id));
+        Ok(id)
+    }
+}
+
+pub fn unknown_repo(name: &str) -> Error {
+    let fault = landreeve_core::Fault::new("repository", "unknown", format!("{name:?} is not known here"));
+    let message = format!("the repository {name:?} is not known, and unknown ones are not added ([delivery] strict_repositories)");
+    Error { faults: vec![fault], ..Error::new(ErrorKind::NotFound, "repo_not_found", message) }
+}

@@ -1,0 +1,86 @@
+//! The handle that the plane's use cases work through.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use landreeve_core::source::ResultCodec;
+use landreeve_core::table::SqlEngine;
+use landreeve_estate::Estate;
+use landreeve_estate::store::MigrationSet;
+
+use crate::names::Known;
+use crate::tables::DeliveryCatalog;
+
+/// The plane's tables.
+pub const MIGRATIONS: MigrationSet = MigrationSet {
+    component: "delivery",
+    sqlite: &[include_str!("../migrations/sqlite/0001_delivery.sql")],
+    postgres: &[include_str!("../migrations/postgres/0001_delivery.sql")],
+};
+
+#[derive(Debug, Clone)]
+pub struct DeliveryOptions {
+    /// Refuse a repository that is not known yet, in place of adding it.
+    pub strict_repositories: bool,
+    /// A result that grows beyond this, as it is kept, ends its query run *failed*.
+    pub max_result_bytes: u64,
+    /// More rows than this end a query run *failed*.
+    pub max_rows: u64,
+    pub query_time_limit: Duration,
+}
+
+impl Default for DeliveryOptions {
+    fn default() -> DeliveryOptions {
+        DeliveryOptions {
+            strict_repositories: false,
+            max_result_bytes: 1_024 * 1_024 * 1_024,
+            max_rows: 1_000_000,
+            query_time_limit: Duration::from_secs(120),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct Delivery {
+    estate: Estate,
+    engine: Arc<dyn SqlEngine>,
+    codec: Arc<dyn ResultCodec>,
+    options: DeliveryOptions,
+    known: Arc<Known>,
+}
+
+impl Delivery {
+    pub fn new(
+        estate: Estate,
+        engine: Arc<dyn SqlEngine>,
+        codec: Arc<dyn ResultCodec>,
+        options: DeliveryOptions,
+    ) -> Delivery {
+        Delivery { estate, engine, codec, options, known: Arc::default() }
+    }
+
+    pub fn estate(&self) -> &Estate {
+        &self.estate
+    }
+
+    pub fn codec(&self) -> &dyn ResultCodec {
+        &*self.codec
+    }
+
+    pub fn options(&self) -> &DeliveryOptions {
+        &self.options
+    }
+
+    /// The plane's tables, for whoever lets others ask them.
+    pub fn catalog(&self) -> DeliveryCatalog {
+        DeliveryCatalog::new(self.estate.store().clone())
+    }
+
+    pub(crate) fn engine(&self) -> &dyn SqlEngine {
+        &*self.engine
+    }
+
+    pub(crate) fn known(&self) -> &Known {
+        &self.known
+    }
+}

@@ -1,0 +1,66 @@
+//! Commit hashes: hexadecimal, seven characters or more, in lower case. A shorter one names every longer one that it
+//! begins.
+
+use landreeve_core::Fault;
+
+const SHORTEST: usize = 7;
+const LONGEST: usize = 40;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sha(String);
+
+impl Sha {
+    pub fn parse(field: &str, text: &str) -> Result<Sha, Fault> {
+        let text = text.trim().to_ascii_lowercase();
+        if (SHORTEST..=LONGEST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(Sha(text));
+        }
+        Err(Fault::new(field, "sha", "must be 7 to 40 hexadecimal digits"))
+    }
+
+    /// As the store kept it.
+    pub fn kept(text: String) -> Sha {
+        Sha(text)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The two may be the same commit: one begins with the other.
+    pub fn matches(&self, other: &Sha) -> bool {
+        self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
+    }
+
+    /// A range of texts, `from` included and `until` not, that holds every hash that may match this one.
+    pub fn range(&self) -> (String, String) {
+        let from = &self.0[..SHORTEST.min(self.0.len())];
+        (from.to_owned(), format!("{from}g"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sha(text: &str) -> Sha {
+        Sha::parse("sha", text).unwrap()
+    }
+
+    #[test]
+    fn a_short_one_names_the_long_ones_that_it_begins() {
+        assert!(sha("D1A34F0").matches(&sha("d1a34f0aaaa")) && sha("d1a34f0aaaa").matches(&sha("d1a34f0")));
+        assert!(!sha("d1a34f0b").matches(&sha("d1a34f0a")));
+        let (from, until) = sha("d1a34f0aaaa").range();
+        for text in ["d1a34f0", "d1a34f0fffff"] {
+            assert!(from.as_str() <= text && text < until.as_str());
+        }
+    }
+
+    #[test]
+    fn what_is_no_hash_is_refused() {
+        for text in ["", "d1a34f", "xyzxyzx", "d1a34f0 d1a34f0", &"a".repeat(41)] {
+            assert!(Sha::parse("sha", text).is_err(), "{text}");
+        }
+    }
+}

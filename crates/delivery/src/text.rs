@@ -1,0 +1,24 @@
+//! Bounds that every text of the plane keeps.
+
+use landreeve_core::error::Faults;
+
+/// Names, identifiers, references, branches.
+pub const NAME: usize = 255;
+/// Titles, messages, addresses.
+pub const LONG: usize = 4_096;
+
+/// Notes a fault unless the text has 1 to `most` characters and none that cannot be seen.
+pub fn check(faults: &mut Faults, field: &str, text: &str, most: usize) {
+    let length = text.chars().count();
+    if length == 0 || length > most {
+        faults.push(field, "length", format!("must have 1 to {most} characters"));
+    } else if most == NAME && text.chars().any(char::is_control) {
+        faults.push(field, "character", "must not hold control characters");
+    }
+}
+
+pub fn check_opt(faults: &mut Faults, field: &str, text: Option<&str>, most: usize) {
+    if let Some(text) = text {
+        check(faults, field, text, most);
+    }
+}

@@ -1,0 +1,78 @@
+//! What DataFusion says went wrong, in the words of the port.
+
+use std::time::Duration;
+
+use datafusion::common::DataFusionError;
+use landreeve_core::source::{SourceError, SourceErrorKind};
+
+/// An error of a table on its way through DataFusion.
+#[derive(Debug)]
+pub struct Carried(pub SourceError);
+
+impl std::fmt::Display for Carried {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Carried {}
+
+const OUT_OF_MEMORY: &str = "the statement needs more memory than it may have ([engine] memory_bytes, spill_bytes); \
+     select fewer rows or columns, or group more coarsely";
+
+pub fn translate(error: &DataFusionError) -> SourceError {
+    let root = error.find_root();
+    if let DataFusionError::External(inner) = root
+        && let Some(Carried(carried)) = inner.downcast_ref::<Carried>()
+    {
+        return carried.clone();
+    }
+    let (code, message) = match root {
+        DataFusionError::SQL(parse, _) => ("syntax_error", parse.to_string()),
+        DataFusionError::ResourcesExhausted(_) => ("out_of_memory", OUT_OF_MEMORY.to_owned()),
+        DataFusionError::NotImplemented(what) => ("not_supported", what.clone()),
+        DataFusionError::Plan(what) => ("invalid", what.clone()),
+        DataFusionError::SchemaError(..) => ("invalid", root.strip_backtrace()),
+        DataFusionError::Internal(what) => {
+            tracing::error!(cause = %what, "the SQL engine failed");
+            ("internal", "the SQL engine cannot execute this statement; the server's log says why".to_owned())
+        }
+        // The disk, too, has its bound; the engine gives it no kind of its own.
+        other if other.to_string().contains("spilling") => ("out_of_memory", OUT_OF_MEMORY.to_owned()),
+        other => ("execution", other.strip_backtrace()),
+    };
+    let message = first_line(message.trim());
+    SourceError { code: Some(code.to_owned()), ..SourceError::new(SourceErrorKind::Query, message) }
+}
+
+/// The engine's own advice goes on for many lines.
+fn first_line(message: &str) -> String {
+    const MOST: usize = 600;
+    let line = message.lines().next().unwrap_or_default();
+    line.chars().take(MOST).collect()
+}
+
+pub fn query(code: &str, message: impl Into<String>) -> SourceError {
+    SourceError { code: Some(code.to_owned()), ..SourceError::new(SourceErrorKind::Query, message) }
+}
+
+pub fn not_read_only(message: &str) -> SourceError {
+    SourceError::new(SourceErrorKind::NotReadOnly, message)
+}
+
+pub fn stopped() -> SourceError {
+    SourceError::new(SourceErrorKind::Lost, "the SQL engine stopped before the statement ended")
+}
+
+pub fn cancelled() -> SourceError {
+    SourceError::new(SourceErrorKind::Cancelled, "the statement was cancelled")
+}
+
+pub fn timed_out(limit: Duration) -> SourceError {
+    let message = format!("the statement took longer than {} seconds", limit.as_secs());
+    SourceError::new(SourceErrorKind::TimedOut, message)
+}
+
+pub fn too_many_rows(most: u64) -> SourceError {
+    query("too_many_rows", format!("the result has more than {most} rows; add conditions, group, or LIMIT"))
+}

@@ -1,0 +1,180 @@
+//! SQL over tables of ours, by DataFusion: one SELECT in PostgreSQL's flavour, bounded in memory and time.
+//!
+//! `statement` decides what may be asked, `provider` lets DataFusion read a table of a plane, `output` gives results the
+//! types that the rest of the server knows, `driver` shows a plane's tables as a datasource. What must not enter: the
+//! meaning of any table, or a function that reaches a file or the network.
+
+mod driver;
+mod error;
+mod output;
+mod provider;
+mod session;
+mod statement;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use futures_util::StreamExt as _;
+use landreeve_core::ids::BoxFuture;
+use landreeve_core::source::{CancellationToken, QueryStream, SourceError, SourceErrorKind};
+use landreeve_core::table::{EngineQuery, SqlEngine, Tables};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::mpsc;
+
+pub use driver::EngineDriver;
+
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// What one statement may hold in memory, in bytes.
+    pub memory_bytes: usize,
+    /// Where sorting and grouping put what does not fit, and how much of it, in bytes.
+    pub spill_dir: PathBuf,
+    pub spill_bytes: u64,
+    pub threads: usize,
+}
+
+/// Plans and executes on threads of its own, so that a statement that computes does not keep requests waiting.
+pub struct Engine {
+    options: EngineOptions,
+    runtime: OnceLock<Runtime>,
+}
+
+impl Engine {
+    pub fn new(options: EngineOptions) -> Engine {
+        Engine { options, runtime: OnceLock::new() }
+    }
+
+    /// The threads are made with the first statement.
+    fn handle(&self) -> Result<Handle, SourceError> {
+        if let Some(runtime) = self.runtime.get() {
+            return Ok(runtime.handle().clone());
+        }
+        let made = Builder::new_multi_thread()
+            .worker_threads(self.options.threads.max(1))
+            .thread_name("landreeve-sql")
+            .enable_time()
+            .build()
+            .map_err(|cause| {
+                let message = format!("the SQL engine has no threads: {cause}");
+                SourceError::new(SourceErrorKind::Lost, message)
+            })?;
+        if let Err(spare) = self.runtime.set(made) {
+            spare.shutdown_background();
+        }
+        self.runtime.get().map(|runtime| runtime.handle().clone()).ok_or_else(error::stopped)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // A runtime must not be dropped where it could wait, and nothing here is worth waiting for.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl SqlEngine for Engine {
+    fn check<'a>(&'a self, tables: &'a Tables, query: &'a EngineQuery) -> BoxFuture<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            let (options, tables, query) = (self.options.clone(), tables.clone(), query.clone());
+            let sources = Handle::current();
+            let planned = self.handle()?.spawn(async move {
+                session::plan(&options, &tables, &query, sources).await.map(drop)
+            });
+            planned.await.map_err(|_| error::stopped())?
+        })
+    }
+
+    fn query(
+        &self,
+        tables: Tables,
+        query: EngineQuery,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'_, Result<QueryStream, SourceError>> {
+        Box::pin(async move {
+            let options = self.options.clone();
+            let sources = Handle::current();
+            let limit = query.query.time_limit;
+            let (batches, received) = mpsc::channel(2);
+            let (begun, schema) = tokio::sync::oneshot::channel();
+            let work = async move {
+                match session::start(&options, &tables, &query, sources).await {
+                    Ok(stream) => {
+                        if begun.send(Ok(stream.schema.clone())).is_ok() {
+                            forward(stream, &query, &batches).await;
+                        }
+                    }
+                    Err(error) => drop(begun.send(Err(error))),
+                }
+            };
+            let task = self.handle()?.spawn(work);
+            let guard = AbortOnDrop(task);
+            let deadline = tokio::time::Instant::now() + limit;
+            let schema = tokio::select! {
+                schema = schema => schema.map_err(|_| error::stopped())??,
+                () = cancel.cancelled() => return Err(error::cancelled()),
+                () = tokio::time::sleep_until(deadline) => return Err(error::timed_out(limit)),
+            };
+            let state = Reading { received, cancel, deadline, limit, ended: false, _guard: guard };
+            Ok(QueryStream { schema, batches: Box::pin(futures_util::stream::unfold(state, read)) })
+        })
+    }
+}
+
+/// Ends the work of a statement that nobody reads any more.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Reading {
+    received: mpsc::Receiver<Result<RecordBatch, SourceError>>,
+    cancel: CancellationToken,
+    deadline: tokio::time::Instant,
+    limit: Duration,
+    ended: bool,
+    _guard: AbortOnDrop,
+}
+
+async fn read(mut state: Reading) -> Option<(Result<RecordBatch, SourceError>, Reading)> {
+    if state.ended {
+        return None;
+    }
+    let next = tokio::select! {
+        next = state.received.recv() => next,
+        () = state.cancel.cancelled() => Some(Err(error::cancelled())),
+        () = tokio::time::sleep_until(state.deadline) => Some(Err(error::timed_out(state.limit))),
+    };
+    state.ended = !matches!(next, Some(Ok(_)));
+    next.map(|next| (next, state))
+}
+
+/// Sends what the statement gives, within its bounds, ending with how it ended.
+async fn forward(
+    mut stream: session::Started,
+    query: &EngineQuery,
+    batches: &mpsc::Sender<Result<RecordBatch, SourceError>>,
+) {
+    let mut rows = 0_u64;
+    while let Some(next) = stream.batches.next().await {
+        let next = next.map_err(|error| error::translate(&error)).and_then(|batch| stream.columns.convert(&batch));
+        let next = next.and_then(|batch| {
+            rows += batch.num_rows() as u64;
+            match query.max_rows {
+                Some(most) if rows > most => Err(error::too_many_rows(most)),
+                _ => Ok(batch),
+            }
+        });
+        let failed = next.is_err();
+        // Nobody listens when the reader has gone.
+        if batches.send(next).await.is_err() || failed {
+            return;
+        }
+    }
+}

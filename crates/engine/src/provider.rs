@@ -1,0 +1,199 @@
+//! A plane's table as DataFusion reads it: columns, conditions and limits go down to the table.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures_util::StreamExt as _;
+use landreeve_core::source::SourceError;
+use landreeve_core::table::{Comparison, Condition, Scalar, Scan, Table, Test};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::error::Carried;
+
+pub struct Provider {
+    pub table: Arc<dyn Table>,
+    /// Where the table's own reading runs: the threads that its connections belong to.
+    pub sources: Handle,
+    pub batch_rows: usize,
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Provider")
+    }
+}
+
+#[async_trait]
+impl TableProvider for Provider {
+    fn schema(&self) -> SchemaRef {
+        self.table.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let schema = self.table.schema();
+        let applied = filters.iter().map(|filter| {
+            let exact = condition(&schema, filter).is_some_and(|condition| self.table.applies(&condition));
+            if exact { TableProviderFilterPushDown::Exact } else { TableProviderFilterPushDown::Unsupported }
+        });
+        Ok(applied.collect())
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = self.table.schema();
+        let columns = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let scan = Scan {
+            conditions: filters.iter().filter_map(|filter| condition(&schema, filter)).collect(),
+            limit: limit.map(|limit| limit as u64),
+            batch_rows: self.batch_rows,
+            columns,
+        };
+        let schema = Arc::new(schema.project(&scan.columns)?);
+        let part = Part {
+            table: Arc::clone(&self.table),
+            sources: self.sources.clone(),
+            schema: Arc::clone(&schema),
+            scan,
+        };
+        let parts: Vec<Arc<dyn PartitionStream>> = vec![Arc::new(part)];
+        let plan = StreamingTableExec::try_new(schema, parts, None, None, false, limit)?;
+        Ok(Arc::new(plan))
+    }
+}
+
+/// One reading of a table.
+struct Part {
+    table: Arc<dyn Table>,
+    sources: Handle,
+    schema: SchemaRef,
+    scan: Scan,
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.scan)
+    }
+}
+
+/// Ends the reading with whoever reads.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl PartitionStream for Part {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (sender, receiver) = mpsc::channel::<Result<RecordBatch, SourceError>>(2);
+        let (table, scan) = (Arc::clone(&self.table), self.scan.clone());
+        let task = self.sources.spawn(async move {
+            let mut batches = table.scan(scan);
+            while let Some(batch) = batches.next().await {
+                if sender.send(batch).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let state = (receiver, AbortOnDrop(task));
+        let stream = futures_util::stream::unfold(state, |(mut receiver, task)| async move {
+            let next = receiver.recv().await?;
+            let next = next.map_err(|error| DataFusionError::External(Box::new(Carried(error))));
+            Some((next, (receiver, task)))
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream))
+    }
+}
+
+/// A condition that the port can say; `None` for all others.
+fn condition(schema: &SchemaRef, expr: &Expr) -> Option<Condition> {
+    let place = |expr: &Expr| match expr {
+        Expr::Column(column) => schema.index_of(&column.name).ok(),
+        _ => None,
+    };
+    let (column, test) = match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let comparison = comparison(*op)?;
+            match (place(left), place(right)) {
+                (Some(column), None) => (column, Test::Compare(comparison, scalar(right)?)),
+                (None, Some(column)) => (column, Test::Compare(turned(comparison), scalar(left)?)),
+                _ => return None,
+            }
+        }
+        Expr::InList(list) if !list.negated => {
+            let values = list.list.iter().map(scalar).collect::<Option<Vec<_>>>()?;
+            (place(&list.expr)?, Test::OneOf(values))
+        }
+        Expr::IsNull(inner) => (place(inner)?, Test::IsNull),
+        Expr::IsNotNull(inner) => (place(inner)?, Test::IsNotNull),
+        Expr::Column(_) => (place(expr)?, Test::Compare(Comparison::Equal, Scalar::Boolean(true))),
+        Expr::Not(inner) => (place(inner)?, Test::Compare(Comparison::Equal, Scalar::Boolean(false))),
+        _ => return None,
+    };
+    Some(Condition { column, test })
+}
+
+const fn comparison(op: Operator) -> Option<Comparison> {
+    Some(match op {
+        Operator::Eq => Comparison::Equal,
+        Operator::NotEq => Comparison::NotEqual,
+        Operator::Lt => Comparison::Less,
+        Operator::LtEq => Comparison::LessOrEqual,
+        Operator::Gt => Comparison::Greater,
+        Operator::GtEq => Comparison::GreaterOrEqual,
+        _ => return None,
+    })
+}
+
+/// The same comparison with its sides exchanged.
+const fn turned(comparison: Comparison) -> Comparison {
+    match comparison {
+        Comparison::Less => Comparison::Greater,
+        Comparison::LessOrEqual => Comparison::GreaterOrEqual,
+        Comparison::Greater => Comparison::Less,
+        Comparison::GreaterOrEqual => Comparison::LessOrEqual,
+        Comparison::Equal | Comparison::NotEqual => comparison,
+    }
+}
+
+fn scalar(expr: &Expr) -> Option<Scalar> {
+    let Expr::Literal(value, _) = expr else { return None };
+    Some(match value {
+        ScalarValue::Boolean(Some(value)) => Scalar::Boolean(*value),
+        ScalarValue::Int8(Some(value)) => Scalar::Integer(i64::from(*value)),
+        ScalarValue::Int16(Some(value)) => Scalar::Integer(i64::from(*value)),
+        ScalarValue::Int32(Some(value)) => Scalar::Integer(i64::from(*value)),
+        ScalarValue::Int64(Some(value)) => Scalar::Integer(*value),
+        ScalarValue::Float64(Some(value)) => Scalar::Float(*value),
+        ScalarValue::Utf8(Some(text))
+        | ScalarValue::Utf8View(Some(text))
+        | ScalarValue::LargeUtf8(Some(text)) => Scalar::Text(text.clone()),
+        ScalarValue::TimestampMicrosecond(Some(micros), _) => Scalar::Instant(*micros),
+        _ => return None,
+    })
+}

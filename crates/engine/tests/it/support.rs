@@ -1,0 +1,213 @@
+//! A table in memory, which says what it was asked.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{
+    Array as _, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use futures_util::StreamExt as _;
+use landreeve_core::source::{CancellationToken, Query, SourceError};
+use landreeve_core::table::{
+    BatchStream, Comparison, Condition, EngineQuery, Scalar, Scan, SqlEngine as _, Table, Tables, Test, Variable,
+};
+use landreeve_engine::{Engine, EngineOptions};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fact {
+    pub id: i64,
+    pub name: Option<String>,
+    pub at: i64,
+    pub score: Option<f64>,
+    pub flag: Option<bool>,
+}
+
+/// The facts as a table that applies conditions itself, or leaves them to the engine.
+pub struct Facts {
+    pub rows: Vec<Fact>,
+    pub applies: bool,
+    pub asked: Arc<Mutex<Vec<Scan>>>,
+}
+
+impl Facts {
+    pub fn new(rows: Vec<Fact>, applies: bool) -> Facts {
+        Facts { rows, applies, asked: Arc::default() }
+    }
+
+    fn columns(&self) -> Vec<ArrayRef> {
+        let utc = |array: TimestampMicrosecondArray| array.with_timezone("UTC");
+        vec![
+            Arc::new(self.rows.iter().map(|row| Some(row.id)).collect::<Int64Array>()),
+            Arc::new(self.rows.iter().map(|row| row.name.as_deref()).collect::<StringArray>()),
+            Arc::new(utc(self.rows.iter().map(|row| Some(row.at)).collect())),
+            Arc::new(self.rows.iter().map(|row| row.score).collect::<Float64Array>()),
+            Arc::new(self.rows.iter().map(|row| row.flag).collect::<BooleanArray>()),
+        ]
+    }
+}
+
+fn holds(batch: &RecordBatch, row: usize, condition: &Condition) -> bool {
+    let array = batch.column(condition.column);
+    let value = if array.is_null(row) {
+        None
+    } else {
+        Some(match array.data_type() {
+            DataType::Int64 => Scalar::Integer(array.as_primitive::<Int64Type>().value(row)),
+            DataType::Utf8 => Scalar::Text(array.as_string::<i32>().value(row).to_owned()),
+            DataType::Timestamp(..) => Scalar::Instant(array.as_primitive::<TimestampMicrosecondType>().value(row)),
+            DataType::Float64 => Scalar::Float(array.as_primitive::<Float64Type>().value(row)),
+            _ => Scalar::Boolean(array.as_boolean().value(row)),
+        })
+    };
+    match (&condition.test, value) {
+        (Test::IsNull, value) => value.is_none(),
+        (Test::IsNotNull, value) => value.is_some(),
+        (_, None) => false,
+        (Test::OneOf(all), Some(value)) => all.contains(&value),
+        (Test::Compare(comparison, wanted), Some(value)) => {
+            let order = match (&value, wanted) {
+                (Scalar::Integer(value), Scalar::Integer(wanted)) => value.partial_cmp(wanted),
+                (Scalar::Instant(value), Scalar::Instant(wanted)) => value.partial_cmp(wanted),
+                (Scalar::Float(value), Scalar::Float(wanted)) => value.partial_cmp(wanted),
+                (Scalar::Text(value), Scalar::Text(wanted)) => value.partial_cmp(wanted),
+                (Scalar::Boolean(value), Scalar::Boolean(wanted)) => value.partial_cmp(wanted),
+                other => panic!("a condition across types: {other:?}"),
+            };
+            order.is_some_and(|order| match comparison {
+                Comparison::Equal => order.is_eq(),
+                Comparison::NotEqual => order.is_ne(),
+                Comparison::Less => order.is_lt(),
+                Comparison::LessOrEqual => order.is_le(),
+                Comparison::Greater => order.is_gt(),
+                Comparison::GreaterOrEqual => order.is_ge(),
+            })
+        }
+    }
+}
+
+impl Table for Facts {
+    fn schema(&self) -> SchemaRef {
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        Arc::new(Schema::new(vec![
+            Field::new("id", DataType::Int64, true),
+            Field::new("name", DataType::Utf8, true),
+            Field::new("at", utc, true),
+            Field::new("score", DataType::Float64, true),
+            Field::new("flag", DataType::Boolean, true),
+        ]))
+    }
+
+    fn applies(&self, _: &Condition) -> bool {
+        self.applies
+    }
+
+    fn scan(&self, scan: Scan) -> BatchStream {
+        self.asked.lock().unwrap().push(scan.clone());
+        let whole = RecordBatch::try_new(self.schema(), self.columns()).unwrap();
+        let kept: BooleanArray = (0..whole.num_rows())
+            .map(|row| Some(scan.conditions.iter().all(|condition| holds(&whole, row, condition))))
+            .collect();
+        let kept = arrow_select::filter::filter_record_batch(&whole, &kept).unwrap();
+        let batch = kept.project(&scan.columns).unwrap();
+        Box::pin(futures_util::stream::once(async move { Ok(batch) }))
+    }
+}
+
+/// Rows without end.
+pub struct Endless;
+
+impl Table for Endless {
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]))
+    }
+
+    fn applies(&self, _: &Condition) -> bool {
+        false
+    }
+
+    fn scan(&self, scan: Scan) -> BatchStream {
+        let schema = Arc::new(self.schema().project(&scan.columns).unwrap());
+        let batches = futures_util::stream::iter(0_i64..).map(move |batch| {
+            let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(1_024));
+            let ids: ArrayRef = Arc::new((batch * 1_024..(batch + 1) * 1_024).map(Some).collect::<Int64Array>());
+            let columns = scan.columns.iter().map(|_| Arc::clone(&ids)).collect();
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options).unwrap())
+        });
+        Box::pin(batches)
+    }
+}
+
+pub struct Bench {
+    pub engine: Engine,
+    pub tables: Tables,
+    pub limit: Duration,
+    pub max_rows: Option<u64>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new(tables: Tables) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let options = EngineOptions {
+            memory_bytes: 16 << 20,
+            spill_dir: dir.path().to_owned(),
+            spill_bytes: 1 << 20,
+            threads: 2,
+        };
+        let limit = Duration::from_secs(20);
+        Bench { engine: Engine::new(options), tables, limit, max_rows: None, _dir: dir }
+    }
+
+    pub async fn ask(&self, sql: &str, variables: &[(&str, Variable)]) -> Result<Vec<RecordBatch>, SourceError> {
+        self.ask_until(sql, variables, CancellationToken::new()).await
+    }
+
+    pub async fn ask_until(
+        &self,
+        sql: &str,
+        variables: &[(&str, Variable)],
+        cancel: CancellationToken,
+    ) -> Result<Vec<RecordBatch>, SourceError> {
+        let query = EngineQuery {
+            query: Query {
+                sql: sql.to_owned(),
+                time_limit: self.limit,
+                batch_rows: 1_024,
+                batch_bytes: 1 << 20,
+            },
+            variables: variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            max_rows: self.max_rows,
+        };
+        let mut stream = self.engine.query(self.tables.clone(), query, cancel).await?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.batches.next().await {
+            batches.push(batch?);
+        }
+        // The schema holds also when there are no rows.
+        if batches.is_empty() {
+            batches.push(RecordBatch::new_empty(stream.schema));
+        }
+        Ok(batches)
+    }
+
+    /// Every row as text, columns with `|` between them.
+    pub async fn rows(&self, sql: &str) -> Vec<String> {
+        let batches = self.ask(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        batches.iter().flat_map(texts).collect()
+    }
+}
+
+pub fn texts(batch: &RecordBatch) -> Vec<String> {
+    let options = arrow_cast::display::FormatOptions::default().with_null("NULL");
+    let columns: Vec<_> = batch
+        .columns()
+        .iter()
+        .map(|column| arrow_cast::display::ArrayFormatter::try_new(column, &options).unwrap())
+        .collect();
+    (0..batch.num_rows())
+        .map(|row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|"))
+        .collect()
+}

@@ -1,0 +1,249 @@
+//! Results of queries: taken in from a stream with bounded memory, kept in the run's row while they are small and in a
+//! blob when they grow, and opened again. The same for every plane whose runs give rows.
+//!
+//! What must not enter: what was asked, or the format in which a result leaves.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use jiff::tz::TimeZone;
+use landreeve_core::source::{ByteStream, EncodeOptions, QueryStream, ResultCodec, ResultFormat, ResultWriter};
+use landreeve_core::{Error, ErrorKind, Result, RunState};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::Estate;
+use crate::blobs::BlobWriter;
+use crate::inventory::refresh::source_failure;
+use crate::runs::{Done, Failure, Job, Outcome, Run, queue};
+
+/// Up to this size a result lives in its run's row.
+const SMALL: usize = 64 * 1_024;
+/// How a query is to be streamed into a result: the largest batch in rows and in bytes.
+pub const BATCH_ROWS: usize = 8_192;
+pub const BATCH_BYTES: usize = 4 * 1_024 * 1_024;
+
+/// What is kept about a result, as the output of its run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct StoredResult {
+    version: u32,
+    columns: u64,
+    rows: u64,
+    bytes: u64,
+    zone: String,
+}
+
+/// The size of a result, and the zone in which its instants are shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub columns: u64,
+    pub rows: u64,
+    /// As kept.
+    pub bytes: u64,
+    pub zone: String,
+}
+
+/// `None`: the run gave no rows.
+pub fn summary(run: &Run) -> Option<Summary> {
+    let stored: StoredResult = serde_json::from_str(run.output.as_deref()?).ok()?;
+    let StoredResult { columns, rows, bytes, zone, .. } = stored;
+    Some(Summary { columns, rows, bytes, zone })
+}
+
+/// How a result is taken in.
+pub struct Keeping<'a> {
+    pub estate: &'a Estate,
+    pub codec: &'a dyn ResultCodec,
+    /// A result that grows beyond this, as it is kept, ends its run *failed*.
+    pub max_bytes: u64,
+    /// The setting that the limit comes from, for the message.
+    pub setting: &'static str,
+    /// The zone in which instants are shown.
+    pub zone: String,
+}
+
+impl Keeping<'_> {
+    /// Reads the stream to its end and keeps it as the result of the job's run, or keeps nothing.
+    pub async fn keep(&self, mut stream: QueryStream, job: &Job) -> Outcome {
+        let mut sink = Sink {
+            writer: self.codec.writer(&stream.schema).map_err(Error::internal)?,
+            small: BytesMut::new(),
+            blob: None,
+            name: format!("results/{}.arrows", job.run.uuid),
+            rows: 0,
+            bytes: 0,
+            keeping: self,
+        };
+        match sink.take(&mut stream, job).await {
+            Ok(()) => sink.finish(stream.schema.fields().len() as u64).await,
+            Err(failure) => Err(sink.abandon(failure).await),
+        }
+    }
+}
+
+/// Takes a result in: into memory while it is small, into a blob when it grows.
+struct Sink<'a> {
+    keeping: &'a Keeping<'a>,
+    writer: Box<dyn ResultWriter>,
+    small: BytesMut,
+    blob: Option<BlobWriter>,
+    name: String,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Sink<'_> {
+    /// Everything but the last bytes.
+    async fn take(&mut self, stream: &mut QueryStream, job: &Job) -> Result<(), Failure> {
+        while let Some(batch) = stream.batches.next().await {
+            let batch = batch.map_err(|error| source_failure(&error, job.run.time_limit))?;
+            let bytes = self.writer.write(&batch).map_err(Error::internal)?;
+            self.rows += batch.num_rows() as u64;
+            self.put(bytes).await?;
+            job.report(50, format!("{} rows", self.rows));
+        }
+        Ok(())
+    }
+
+    async fn put(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        self.bytes += bytes.len() as u64;
+        let most = self.keeping.max_bytes;
+        if self.bytes > most {
+            let message = format!(
+                "the result is larger than the limit of {most} bytes ({}); nothing of it was kept. Select fewer rows \
+                 or columns, or raise the limit.",
+                self.keeping.setting
+            );
+            return Err(Failure::new(ErrorKind::TooLarge, "result_too_large", message));
+        }
+        if self.blob.is_none() && self.small.len() + bytes.len() <= SMALL {
+            self.small.extend_from_slice(&bytes);
+            return Ok(());
+        }
+        let writer = match &mut self.blob {
+            Some(writer) => writer,
+            // It is the sink's before anything is written, so that a failure of the first write finds it.
+            None => {
+                let writer = self.blob.insert(self.keeping.estate.blobs().create(&self.name).await?);
+                writer.write(self.small.split().freeze()).await?;
+                writer
+            }
+        };
+        Ok(writer.write(bytes).await?)
+    }
+
+    /// The one end of a sink that failed: nothing of what was uploaded stays.
+    async fn abandon(self, failure: Failure) -> Failure {
+        if let Some(writer) = self.blob
+            && let Err(error) = writer.abort().await
+        {
+            tracing::warn!(blob = self.name, %error, "what was written of a failed result could not be removed");
+        }
+        failure
+    }
+
+    async fn finish(mut self, columns: u64) -> Outcome {
+        let output = match self.end(columns).await {
+            Ok(output) => Some(output),
+            Err(failure) => return Err(self.abandon(failure).await),
+        };
+        let Some(writer) = self.blob.take() else {
+            return Ok(Done { output, result: Some(self.small.to_vec()), result_blob: None });
+        };
+        match writer.finish().await {
+            Ok(()) => Ok(Done { output, result: None, result_blob: Some(self.name) }),
+            Err(error) => {
+                // The writer went with its last call. Where only the answer to it was lost, the blob is there.
+                if let Err(error) = self.keeping.estate.blobs().delete(&self.name).await {
+                    tracing::warn!(blob = self.name, %error, "what was written of a failed result could not be removed");
+                }
+                Err(self.abandon(error.into()).await)
+            }
+        }
+    }
+
+    /// The last bytes of the result, and what is kept about it.
+    async fn end(&mut self, columns: u64) -> Result<String, Failure> {
+        let end = self.writer.finish().map_err(Error::internal)?;
+        self.put(end).await?;
+        let zone = self.keeping.zone.clone();
+        let output = StoredResult { version: 1, columns, rows: self.rows, bytes: self.bytes, zone };
+        Ok(serde_json::to_string(&output).map_err(Error::internal)?)
+    }
+}
+
+/// A result that was opened: its kept form, and what an encoder must know of it.
+pub struct Opened {
+    pub kept: ByteStream,
+    pub facts: Facts,
+}
+
+#[derive(Debug, Clone)]
+pub struct Facts {
+    pub zone: String,
+    pub rows: u64,
+    /// Seconds since 1970, of the data.
+    pub timestamp: i64,
+}
+
+/// Opens the result of a run, whoever asks: the caller has checked that. `None`: there is none, or no longer.
+pub async fn open(estate: &Estate, uuid: Uuid) -> Result<Option<Opened>> {
+    let mut conn = estate.store().read().await?;
+    let Some(run) = queue::by_uuid(&mut conn, uuid).await? else { return Ok(None) };
+    if run.state != RunState::Succeeded || run.data_expired(estate.now()) {
+        return Ok(None);
+    }
+    let Some(summary) = summary(&run) else { return Ok(None) };
+    let kept: ByteStream = match &run.result_blob {
+        Some(blob) => {
+            drop(conn);
+            estate.blobs().read(blob).await?
+        }
+        None => {
+            let Some(bytes) = queue::small_result(&mut conn, run.id).await? else { return Ok(None) };
+            Box::pin(futures_util::stream::once(async move { Ok(Bytes::from(bytes)) }))
+        }
+    };
+    let timestamp = run.started_at.unwrap_or(run.submitted_at).as_second();
+    Ok(Some(Opened { kept, facts: Facts { zone: summary.zone, rows: summary.rows, timestamp } }))
+}
+
+/// How a client wants the rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    pub format: ResultFormat,
+    pub integers_as_strings: bool,
+}
+
+/// The rows in a format, streaming.
+pub async fn encode(
+    estate: &Estate,
+    codec: &dyn ResultCodec,
+    kept: ByteStream,
+    facts: &Facts,
+    wanted: Wanted,
+) -> Result<ByteStream> {
+    let options = EncodeOptions {
+        format: wanted.format,
+        time_zone: TimeZone::get(&facts.zone).unwrap_or(TimeZone::UTC),
+        time_zone_name: facts.zone.clone(),
+        timestamp: facts.timestamp,
+        row_count: facts.rows,
+        csv_separator: estate.settings().await?.csv_separator.byte(),
+        integers_as_strings: wanted.integers_as_strings,
+    };
+    Ok(codec.encode(kept, options))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StoredResult;
+
+    /// Version 1, as it was written first. Never change it.
+    const RESULT_V1: &str = r#"{"version":1,"columns":1,"rows":1,"bytes":400,"zone":"Europe/Berlin"}"#;
+
+    #[test]
+    fn what_was_kept_can_still_be_read() {
+        let stored: StoredResult = serde_json::from_str(RESULT_V1).unwrap();
+        assert_eq!(serde_json::to_string(&stored).unwrap(), RESULT_V1);
+    }
+}
