@@ -162,6 +162,11 @@ impl Authority {
         Authority { grants: Vec::new(), ou: OuId::ROOT, ou_path: "/1/".to_owned(), all: true }
     }
 
+    /// The server's background work in one unit.
+    pub fn operator_in(ou: OuId, ou_path: impl Into<String>) -> Authority {
+        Authority { grants: Vec::new(), ou, ou_path: ou_path.into(), all: true }
+    }
+
     pub fn ou(&self) -> OuId {
         self.ou
     }

@@ -178,6 +178,8 @@ pub struct EncodeOptions {
     /// Seconds since 1970, of the data.
     pub timestamp: i64,
     pub row_count: u64,
+    /// No more rows than these leave, and JSON says so.
+    pub most_rows: Option<u64>,
     pub csv_separator: u8,
     /// 64-bit integers as JSON strings, for clients whose numbers are doubles.
     pub integers_as_strings: bool,

@@ -24,10 +24,9 @@ pub mod repos;
 mod sha;
 mod stored;
 mod tables;
-mod teams;
+pub mod teams;
 mod text;
 
 pub use attribution::RetryAttribution;
 pub use plane::{Delivery, DeliveryOptions, MIGRATIONS};
 pub use tables::DeliveryCatalog;
-pub use teams::*;

@@ -1,7 +1,6 @@
 //! Metadata of deployments and incidents: a JSON object, kept as it came and as flat keys for SQL.
 
 use landreeve_core::Error;
-use landreeve_core::error::Faults;
 use serde_json::{Map, Value};
 
 const MOST_KEYS: usize = 1_000;
@@ -85,17 +84,6 @@ fn flatten(prefix: &str, object: &Map<String, Value>, flat: &mut Vec<(String, Op
             Value::Null => flat.push((key, None)),
             Value::String(text) => flat.push((key, Some(text.clone()))),
             other => flat.push((key, Some(other.to_string()))),
-        }
-    }
-}
-
-/// For those who collect faults: the faults of the metadata go with the others.
-pub fn take(value: Option<Value>, faults: &mut Faults) -> Option<Metadata> {
-    match Metadata::new(value?) {
-        Ok(metadata) => Some(metadata),
-        Err(error) => {
-            error.faults.into_iter().for_each(|fault| faults.add(fault));
-            None
         }
     }
 }

@@ -91,6 +91,15 @@ impl<'a> Names<'a> {
 
     /// The repository of that name. With strict repositories one that is not known is an error.
     pub async fn repo(&mut self, tx: &mut Tx, name: &str) -> Result<RepoId> {
+        self.find_repo(tx, name, self.plane.options().strict_repositories).await
+    }
+
+    /// The same for whoever tells of a repository itself.
+    pub async fn repo_always(&mut self, tx: &mut Tx, name: &str) -> Result<RepoId> {
+        self.find_repo(tx, name, false).await
+    }
+
+    async fn find_repo(&mut self, tx: &mut Tx, name: &str, strict: bool) -> Result<RepoId> {
         let key = (self.ou, name.to_lowercase());
         if let Some(id) = self.plane.known().repos.get(&key) {
             return Ok(id);
@@ -98,7 +107,7 @@ impl<'a> Names<'a> {
         let sql = "SELECT id FROM delivery_repos WHERE ou_id = $1 AND match_name = $2";
         let id = match tx.opt(sql, args![self.ou, &key.1]).await? {
             Some(row) => row.id(0)?,
-            None if self.plane.options().strict_repositories => return Err(unknown_repo(name)),
+            None if strict => return Err(unknown_repo(name)),
             None => {
                 let id = next_in(tx, RepoId::KIND).await?;
                 // Another node may be adding it just now.

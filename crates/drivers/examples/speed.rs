@@ -141,6 +141,7 @@ async fn main() {
             time_zone_name: "Europe/Berlin".to_owned(),
             timestamp: 0,
             row_count: count as u64,
+            most_rows: None,
             csv_separator: b',',
             integers_as_strings: false,
         };

@@ -20,6 +20,16 @@ use crate::store::{Notice, Row, Tx};
 pub enum Event {
     RunFinished { run: RunId, kind: RunKind, state: RunState, noun_id: Option<i64> },
     DatasourceChanged { datasource: DatasourceId, change: DatasourceChange },
+    /// A promotion of ours reached its end.
+    DeploymentFinished {
+        deployment: i64,
+        service: String,
+        environment: String,
+        success: bool,
+        finished_at: Timestamp,
+    },
+    /// A monitor of ours began to fail, or recovered.
+    MonitorChanged { monitor: i64, name: String, service: Option<String>, failing: bool, at: Timestamp },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +48,22 @@ pub enum DatasourceChange {
 enum Stored {
     RunFinished { version: u32, run: i64, kind: String, state: String, noun_id: Option<i64> },
     DatasourceChanged { version: u32, datasource: i64, change: String },
+    DeploymentFinished {
+        version: u32,
+        deployment: i64,
+        service: String,
+        environment: String,
+        success: bool,
+        finished_at: i64,
+    },
+    MonitorChanged {
+        version: u32,
+        monitor: i64,
+        name: String,
+        service: Option<String>,
+        failing: bool,
+        at: i64,
+    },
 }
 
 impl DatasourceChange {
@@ -83,6 +109,32 @@ impl Event {
                     change: change.as_str().to_owned(),
                 },
             ),
+            Event::DeploymentFinished { deployment, service, environment, success, finished_at } => (
+                "deployment_finished",
+                "deployment",
+                *deployment,
+                Stored::DeploymentFinished {
+                    version: 1,
+                    deployment: *deployment,
+                    service: service.clone(),
+                    environment: environment.clone(),
+                    success: *success,
+                    finished_at: finished_at.as_microsecond(),
+                },
+            ),
+            Event::MonitorChanged { monitor, name, service, failing, at } => (
+                "monitor_changed",
+                "monitor",
+                *monitor,
+                Stored::MonitorChanged {
+                    version: 1,
+                    monitor: *monitor,
+                    name: name.clone(),
+                    service: service.clone(),
+                    failing: *failing,
+                    at: at.as_microsecond(),
+                },
+            ),
         }
     }
 
@@ -98,6 +150,13 @@ impl Event {
                 datasource: DatasourceId(datasource),
                 change: DatasourceChange::ALL.into_iter().find(|known| known.as_str() == change)?,
             },
+            Stored::DeploymentFinished { deployment, service, environment, success, finished_at, .. } => {
+                let finished_at = clock::from_micros(finished_at);
+                Event::DeploymentFinished { deployment, service, environment, success, finished_at }
+            }
+            Stored::MonitorChanged { monitor, name, service, failing, at, .. } => {
+                Event::MonitorChanged { monitor, name, service, failing, at: clock::from_micros(at) }
+            }
         })
     }
 }
@@ -316,7 +375,8 @@ mod tests {
     use super::*;
 
     /// Version 1 as it was written first. Never change these lines; add new ones.
-    const FIXTURES: [(&str, Event); 2] = [
+    fn fixtures() -> [(&'static str, Event); 4] {
+        [
         (
             r#"{"event":"run_finished","version":1,"run":7,"kind":"probe","state":"succeeded","noun_id":null}"#,
             Event::RunFinished {
@@ -330,11 +390,32 @@ mod tests {
             r#"{"event":"datasource_changed","version":1,"datasource":3,"change":"created"}"#,
             Event::DatasourceChanged { datasource: DatasourceId(3), change: DatasourceChange::Created },
         ),
-    ];
+        (
+                r#"{"event":"deployment_finished","version":1,"deployment":4,"service":"sales","environment":"production","success":true,"finished_at":1768478400500000}"#,
+                Event::DeploymentFinished {
+                    deployment: 4,
+                    service: "sales".to_owned(),
+                    environment: "production".to_owned(),
+                    success: true,
+                    finished_at: clock::from_micros(1_768_478_400_500_000),
+                },
+            ),
+            (
+                r#"{"event":"monitor_changed","version":1,"monitor":9,"name":"Nightly load","service":null,"failing":true,"at":1768478400500000}"#,
+                Event::MonitorChanged {
+                    monitor: 9,
+                    name: "Nightly load".to_owned(),
+                    service: None,
+                    failing: true,
+                    at: clock::from_micros(1_768_478_400_500_000),
+                },
+            ),
+        ]
+    }
 
     #[test]
     fn kept_events_can_still_be_read() {
-        for (text, event) in FIXTURES {
+        for (text, event) in fixtures() {
             let stored: Stored = serde_json::from_str(text).unwrap();
             assert_eq!(Event::load(stored), Some(event.clone()));
             assert_eq!(serde_json::to_string(&event.store().3).unwrap(), text);

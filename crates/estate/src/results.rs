@@ -212,6 +212,8 @@ pub async fn open(estate: &Estate, uuid: Uuid) -> Result<Option<Opened>> {
 pub struct Wanted {
     pub format: ResultFormat,
     pub integers_as_strings: bool,
+    /// No more rows than these.
+    pub most_rows: Option<u64>,
 }
 
 /// The rows in a format, streaming.
@@ -228,6 +230,7 @@ pub async fn encode(
         time_zone_name: facts.zone.clone(),
         timestamp: facts.timestamp,
         row_count: facts.rows,
+        most_rows: wanted.most_rows,
         csv_separator: estate.settings().await?.csv_separator.byte(),
         integers_as_strings: wanted.integers_as_strings,
     };

@@ -113,7 +113,7 @@ async fn serve(app: &App, opened: &str, key: &str, query: &Query, headers: &Head
             if known.is_with(headers) {
                 return Ok(known.not_modified(media_type));
             }
-            let wanted = Wanted { format, integers_as_strings };
+            let wanted = Wanted { format, integers_as_strings, most_rows: None };
             let rows = plane::rows_encode(app.plane(), kept, &facts, wanted).await?;
             Ok(known.answer(StatusCode::OK, media_type, Body::from_stream(rows)))
         }

@@ -66,7 +66,7 @@ CREATE INDEX delivery_deployments_at ON delivery_deployments (deployed_at);
 CREATE INDEX delivery_deployments_service ON delivery_deployments (service_id, environment, deployed_at);
 CREATE INDEX delivery_deployments_target ON delivery_deployments (target_id, line, position, deployed_at);
 CREATE INDEX delivery_deployments_sha ON delivery_deployments (repo_id, commit_sha);
-CREATE INDEX delivery_deployments_pending ON delivery_deployments (attribute_until) WHERE attributed_at IS NULL;
+CREATE INDEX delivery_deployments_pending ON delivery_deployments (repo_id, attribute_until) WHERE attributed_at IS NULL;
 
 CREATE TABLE delivery_deployment_shas (
     deployment_id BIGINT NOT NULL REFERENCES delivery_deployments (id) ON DELETE CASCADE,
@@ -120,12 +120,14 @@ CREATE TABLE delivery_changes (
     updated_at BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX delivery_changes_number ON delivery_changes (repo_id, number);
-CREATE UNIQUE INDEX delivery_changes_commit ON delivery_changes (repo_id, line, sha) WHERE kind = 'commit';
+CREATE UNIQUE INDEX delivery_changes_commit ON delivery_changes (repo_id, branch, sha) WHERE kind = 'commit';
 CREATE INDEX delivery_changes_sha ON delivery_changes (repo_id, sha);
 CREATE INDEX delivery_changes_any_sha ON delivery_changes (sha) WHERE kind = 'pull';
 CREATE INDEX delivery_changes_landed ON delivery_changes (repo_id, line, landed_at);
 CREATE INDEX delivery_changes_email ON delivery_changes (ou_id, author_email);
+CREATE INDEX delivery_changes_reference ON delivery_changes (ou_id, reference_id) WHERE reference_id IS NOT NULL;
 CREATE INDEX delivery_changes_username ON delivery_changes (ou_id, author_username);
+CREATE INDEX delivery_changes_person ON delivery_changes (person_id) WHERE person_id IS NOT NULL;
 CREATE INDEX delivery_changes_part_of ON delivery_changes (part_of) WHERE part_of IS NOT NULL;
 
 -- The commits of pull requests, known or not.

@@ -73,7 +73,9 @@ impl Json {
         }
         out.extend_from_slice(b"],\"row_count\":");
         out.extend_from_slice(itoa::Buffer::new().format(options.row_count).as_bytes());
-        out.extend_from_slice(b",\"truncated\":false,\"timestamp\":");
+        let truncated = options.most_rows.is_some_and(|most| most < options.row_count);
+        out.extend_from_slice(if truncated { b",\"truncated\":true" } else { b",\"truncated\":false" });
+        out.extend_from_slice(b",\"timestamp\":");
         out.extend_from_slice(itoa::Buffer::new().format(options.timestamp).as_bytes());
         out.extend_from_slice(b",\"time_zone\":");
         string(&options.time_zone_name, out);

@@ -77,6 +77,7 @@ impl ResultCodec for Codec {
             decoder: StreamDecoder::new(),
             current: None,
             rows: 0,
+            left: options.most_rows,
             sink: None,
             out: Vec::new(),
             options,
@@ -112,6 +113,8 @@ struct Encoding {
     decoder: StreamDecoder,
     current: Option<(RecordBatch, usize)>,
     rows: u64,
+    /// How many rows may still leave; `None`: all.
+    left: Option<u64>,
     sink: Option<Box<dyn Sink>>,
     out: Vec<u8>,
     options: EncodeOptions,
@@ -130,6 +133,8 @@ impl Encoding {
                 if self.out.len() >= CHUNK {
                     break;
                 }
+            } else if self.left == Some(0) && self.sink.is_some() {
+                self.end()?;
             } else if self.waiting.is_empty() && self.state == State::Reading {
                 match self.kept.next().await {
                     Some(bytes) => self.waiting.push_back(Buffer::from(bytes?)),
@@ -156,7 +161,7 @@ impl Encoding {
             self.open()?;
             if let Some(batch) = batch {
                 self.rows += batch.num_rows() as u64;
-                self.current = Some((batch, 0));
+                self.current = Some((self.cut(batch), 0));
             }
             return Ok(());
         }
@@ -166,10 +171,22 @@ impl Encoding {
         if self.rows != self.options.row_count {
             return Err(broken(format!("{} rows of {}", self.rows, self.options.row_count)));
         }
+        self.end()
+    }
+
+    fn end(&mut self) -> io::Result<()> {
         let sink = self.sink.as_mut().ok_or_else(|| broken("it is empty"))?;
         sink.finish(&mut self.out)?;
         self.state = State::Done;
         Ok(())
+    }
+
+    /// As many of the rows as may still leave.
+    fn cut(&mut self, batch: RecordBatch) -> RecordBatch {
+        let Some(left) = &mut self.left else { return batch };
+        let rows = batch.num_rows().min(usize::try_from(*left).unwrap_or(usize::MAX));
+        *left -= rows as u64;
+        batch.slice(0, rows)
     }
 
     fn open(&mut self) -> io::Result<()> {

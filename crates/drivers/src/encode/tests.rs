@@ -31,6 +31,7 @@ fn options(format: ResultFormat, row_count: usize) -> EncodeOptions {
         time_zone_name: "Europe/Berlin".to_owned(),
         timestamp: 1_712_237_090,
         row_count: row_count as u64,
+        most_rows: None,
         csv_separator: b',',
         integers_as_strings: false,
     }

@@ -121,6 +121,7 @@ impl Live {
             time_zone_name: "Europe/Berlin".to_owned(),
             timestamp: 0,
             row_count: batches.iter().map(|batch| batch.num_rows() as u64).sum(),
+            most_rows: None,
             csv_separator: b',',
             integers_as_strings: false,
         };

@@ -331,6 +331,12 @@ pub fn system(request_id: Uuid) -> OpCtx {
     fixed(Actor::System, request_id, OpKind::Background)
 }
 
+pub fn system_in(request_id: Uuid, ou: &super::Ou) -> OpCtx {
+    let authority = Authority::operator_in(ou.id, ou.path.clone());
+    let actor = Arc::new(Actor::System);
+    OpCtx::new(actor, Arc::new(authority), Arc::new([]), request_id, OpKind::Background, None)
+}
+
 fn fixed(actor: Actor, request_id: Uuid, kind: OpKind) -> OpCtx {
     OpCtx::new(Arc::new(actor), Arc::new(Authority::operator()), Arc::new([]), request_id, kind, None)
 }

@@ -162,7 +162,9 @@ impl Subscriber for OnChange {
                     noun_id: Some(id),
                     ..
                 } => (DatasourceId(id), DatasourceChange::Reconnected),
-                Event::RunFinished { .. } => return Ok(()),
+                Event::RunFinished { .. }
+                | Event::DeploymentFinished { .. }
+                | Event::MonitorChanged { .. } => return Ok(()),
             };
             for database_type in DatabaseType::ALL {
                 if database_type.grade() != Grade::NoDriver {

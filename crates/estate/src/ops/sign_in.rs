@@ -1,13 +1,13 @@
 //! Signing in: by key, by password, by session, by token. Every door gives an `OpCtx` or says why not.
 
-use landreeve_core::ids::SessionId;
+use landreeve_core::ids::{OuId, SessionId};
 use landreeve_core::{Error, Noun, OpCtx, Result, Secret};
 use uuid::Uuid;
 
 use crate::Estate;
 use crate::estate::OwnedAct;
 use crate::identity::doors;
-use crate::identity::{Api, Origin, sessions};
+use crate::identity::{Api, Origin, ous, sessions};
 use crate::secrets::secret_hash;
 
 pub use crate::identity::doors::{bad_credential, no_credential};
@@ -83,6 +83,13 @@ pub fn operator(estate: &Estate) -> OpCtx {
 /// The server's own work.
 pub fn system(estate: &Estate) -> OpCtx {
     doors::system(estate.uuid())
+}
+
+/// The server's own work in one unit.
+pub async fn system_in(estate: &Estate, ou: OuId) -> Result<OpCtx> {
+    let found = ous::get(&mut estate.store().read().await?, ou).await?;
+    let found = found.ok_or_else(|| Error::not_found("organizational unit"))?;
+    Ok(doors::system_in(estate.uuid(), &found))
 }
 
 /// Signs a token that opens one piece of data for five minutes.

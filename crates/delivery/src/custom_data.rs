@@ -1,0 +1,175 @@
+//! Custom data: JSON objects under a reference and a key.
+
+use jiff::Timestamp;
+use landreeve_core::error::Faults;
+use landreeve_core::ids::{CustomDataId, OuId};
+use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result};
+use landreeve_estate::args;
+use landreeve_estate::ops::OwnedAct;
+use landreeve_estate::store::{Row, Tx, next_in};
+use serde_json::Value;
+
+use crate::{Delivery, text};
+
+const MOST_AT_ONCE: usize = 10_000;
+/// How many records of one reference are given at once.
+const MOST_SHOWN: i64 = 10_000;
+
+#[derive(Debug, Clone)]
+pub struct NewCustomData {
+    pub reference: String,
+    pub key: String,
+    /// An object.
+    pub value: Value,
+    /// The present when it is not given.
+    pub at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CustomData {
+    pub id: CustomDataId,
+    pub reference: String,
+    pub key: String,
+    pub value: Value,
+    pub at: Timestamp,
+}
+
+/// How a record is named.
+#[derive(Debug, Clone)]
+pub enum CustomDataRef {
+    Key { reference: String, key: String },
+    Id(CustomDataId),
+}
+
+/// Checks one record of a request; `place` is where in the request it stands (`data.0.`).
+pub fn check(new: &NewCustomData, place: &str, faults: &mut Faults) {
+    text::check(faults, &format!("{place}reference"), &new.reference, text::NAME);
+    text::check(faults, &format!("{place}key"), &new.key, text::NAME);
+    if !new.value.is_object() {
+        faults.push(format!("{place}value"), "type", "must be an object");
+    }
+}
+
+/// Sets all of the records or none.
+pub async fn custom_data_set(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    all: Vec<NewCustomData>,
+) -> Result<Vec<CustomData>> {
+    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    if all.len() > MOST_AT_ONCE {
+        return Err(Error::fault("data", "range", format!("must have at most {MOST_AT_ONCE} records")));
+    }
+    let (ou, now) = (ctx.authority().ou(), plane.estate().now());
+    let detail = match all.as_slice() {
+        [one] => format!("custom data {} {}", one.reference, one.key),
+        many => format!("{} records of custom data", many.len()),
+    };
+    let act = OwnedAct { action: "recorded", noun: Noun::Delivery, noun_id: None, detail };
+    plane
+        .estate()
+        .change(ctx, act, move |tx| {
+            Box::pin(async move {
+                let mut set = Vec::with_capacity(all.len());
+                for new in all {
+                    set.push(set_one(tx, ou, new, now).await?);
+                }
+                Ok(set)
+            })
+        })
+        .await
+}
+
+async fn set_one(tx: &mut Tx, ou: OuId, new: NewCustomData, now: Timestamp) -> Result<CustomData> {
+    let id = CustomDataId(next_in(tx, CustomDataId::KIND).await?);
+    let at = new.at.unwrap_or(now);
+    let row = tx
+        .one(
+            "INSERT INTO delivery_custom_data (id, ou_id, reference, key, value, at) VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (ou_id, reference, key) DO UPDATE SET value = excluded.value, at = excluded.at RETURNING id",
+            args![id, ou, &new.reference, &new.key, new.value.to_string(), at],
+        )
+        .await?;
+    Ok(CustomData { id: row.id(0)?, reference: new.reference, key: new.key, value: new.value, at })
+}
+
+fn from_row(row: &Row) -> Result<CustomData> {
+    Ok(CustomData {
+        id: row.id(0)?,
+        reference: row.text(1)?,
+        key: row.text(2)?,
+        value: row.json(3)?,
+        at: row.time(4)?,
+    })
+}
+
+fn not_found() -> Error {
+    Error::new(ErrorKind::NotFound, "not_found", "there is no such custom data")
+}
+
+pub async fn custom_data_get(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRef) -> Result<CustomData> {
+    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    let ou = ctx.authority().ou();
+    let mut conn = plane.estate().store().read().await?;
+    let row = match which {
+        CustomDataRef::Key { reference, key } => {
+            let sql = "SELECT id, reference, key, value, at FROM delivery_custom_data \
+                       WHERE ou_id = $1 AND reference = $2 AND key = $3";
+            conn.opt(sql, args![ou, reference, key]).await?
+        }
+        CustomDataRef::Id(id) => {
+            let sql = "SELECT id, reference, key, value, at FROM delivery_custom_data WHERE ou_id = $1 AND id = $2";
+            conn.opt(sql, args![ou, *id]).await?
+        }
+    };
+    row.as_ref().map(from_row).transpose()?.ok_or_else(not_found)
+}
+
+/// Every record of a reference, by key.
+pub async fn custom_data_list(plane: &Delivery, ctx: &OpCtx, reference: &str) -> Result<Vec<CustomData>> {
+    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    let mut conn = plane.estate().store().read().await?;
+    let rows = conn
+        .all(
+            "SELECT id, reference, key, value, at FROM delivery_custom_data WHERE ou_id = $1 AND reference = $2 \
+             ORDER BY key LIMIT $3",
+            args![ctx.authority().ou(), reference, MOST_SHOWN + 1],
+        )
+        .await?;
+    if rows.len() as i64 > MOST_SHOWN {
+        let message = format!("has more than {MOST_SHOWN} records; read them with SQL");
+        return Err(Error::fault("reference", "range", message));
+    }
+    rows.iter().map(from_row).collect()
+}
+
+/// What is not there is not found.
+pub async fn custom_data_delete(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRef) -> Result<()> {
+    let found = custom_data_get(plane, ctx, which).await?;
+    let act = OwnedAct::new("deleted", Noun::Delivery, found.id.0, format!("custom data {}", found.reference));
+    plane
+        .estate()
+        .change(ctx, act, move |tx| {
+            Box::pin(async move {
+                tx.exec("DELETE FROM delivery_custom_data WHERE id = $1", args![found.id]).await.map(drop)
+            })
+        })
+        .await
+}
+
+/// Deletes every record of a reference; there may be none.
+pub async fn custom_data_delete_all(plane: &Delivery, ctx: &OpCtx, reference: String) -> Result<u64> {
+    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    let ou = ctx.authority().ou();
+    let detail = format!("custom data {reference}");
+    let act = OwnedAct { action: "deleted", noun: Noun::Delivery, noun_id: None, detail };
+    plane
+        .estate()
+        .change(ctx, act, move |tx| {
+            Box::pin(async move {
+                let sql = "DELETE FROM delivery_custom_data WHERE ou_id = $1 AND reference = $2";
+                tx.exec(sql, args![ou, &reference]).await
+            })
+        })
+        .await
+}

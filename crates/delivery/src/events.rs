@@ -1,0 +1,84 @@
+//! What the plane hears of: a promotion that finished is a deployment, a monitor that fails is an incident.
+
+use jiff::Timestamp;
+use landreeve_core::Result;
+use landreeve_core::ids::BoxFuture;
+use landreeve_estate::events::{Delivered, Event, Subscriber};
+use landreeve_estate::ops;
+
+use crate::Delivery;
+use crate::deployments::{DeploymentFacts, deployment_by_event};
+use crate::incidents::{IncidentFacts, Patch, upsert};
+use crate::names::ServiceName;
+
+/// Hears events and records what they mean here. The same event twice records nothing twice.
+pub struct Hear(pub Delivery);
+
+impl Subscriber for Hear {
+    fn name(&self) -> &'static str {
+        "delivery"
+    }
+
+    fn handle<'a>(&'a self, event: &'a Delivered) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            match &event.event {
+                Event::DeploymentFinished { deployment, service, environment, success, finished_at } => {
+                    let facts = DeploymentFacts {
+                        deployed_at: Some(*finished_at),
+                        service: Some(ServiceName { identifier: service.clone(), name: None }),
+                        environment: Some(environment.clone()),
+                        success: Some(*success),
+                        source_name: Some("Landreeve".to_owned()),
+                        ..DeploymentFacts::default()
+                    };
+                    self.deployment(event, format!("promotion:{deployment}"), facts).await
+                }
+                Event::MonitorChanged { monitor, name, service, failing, at } => {
+                    self.monitor(event, *monitor, name, service.as_deref(), *failing, *at).await
+                }
+                Event::RunFinished { .. } | Event::DatasourceChanged { .. } => Ok(()),
+            }
+        })
+    }
+}
+
+impl Hear {
+    async fn deployment(&self, event: &Delivered, reference: String, facts: DeploymentFacts) -> Result<()> {
+        let ctx = ops::sign_in::system_in(self.0.estate(), event.ou).await?;
+        deployment_by_event(&self.0, &ctx, reference, facts).await.map(drop)
+    }
+
+    /// A monitor that starts to fail opens an incident; its recovery resolves the one that is open.
+    async fn monitor(
+        &self,
+        event: &Delivered,
+        monitor: i64,
+        name: &str,
+        service: Option<&str>,
+        failing: bool,
+        at: Timestamp,
+    ) -> Result<()> {
+        let estate = self.0.estate();
+        let ctx = ops::sign_in::system_in(estate, event.ou).await?;
+        let open = crate::incidents::open_of_monitor(estate, event.ou, monitor).await?;
+        match (failing, open) {
+            (true, None) => {
+                let services = service.map(|service| vec![ServiceName { identifier: service.to_owned(), name: None }]);
+                let facts = IncidentFacts {
+                    started_at: Some(at),
+                    name: Patch::Set(format!("{name} is failing")),
+                    services: services.map_or(Patch::Leave, Patch::Set),
+                    ..IncidentFacts::default()
+                };
+                // The event's own number: the same one again finds its incident.
+                upsert(&self.0, &ctx, format!("monitor:{monitor}:{}", event.id), facts).await.map(drop)
+            }
+            (false, Some((reference, started_at))) => {
+                let facts =
+                    IncidentFacts { resolved_at: Patch::Set(at.max(started_at)), ..IncidentFacts::default() };
+                upsert(&self.0, &ctx, reference, facts).await.map(drop)
+            }
+            (true, Some(_)) | (false, None) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Feeds: queries that somebody saved, to be read with a token of their own.
+
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use landreeve_core::error::Faults;
+use landreeve_core::ids::FeedId;
+use landreeve_core::source::CancellationToken;
+use landreeve_core::table::{Catalog as _, EngineQuery, Variable};
+use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result, Secret};
+use landreeve_estate::args;
+use landreeve_estate::ops::OwnedAct;
+use landreeve_estate::secrets::{new_secret, secret_hash};
+
+use crate::queries::{query_error, statement};
+use crate::{Delivery, text};
+
+/// How many rows a feed gives, how long it may take, and how much it may hold.
+pub const MOST_ROWS: usize = 1_000;
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+const MOST_BYTES: usize = 8 * 1_024 * 1_024;
+const MOST_SQL: usize = 64 * 1_024;
+const PREFIX: &str = "lrf_";
+
+#[derive(Debug, Clone)]
+pub struct Feed {
+    pub id: FeedId,
+    pub name: String,
+    pub sql: String,
+    pub created_at: Timestamp,
+}
+
+/// The rows of a feed, every value as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedRows {
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
+/// Saves a query and gives its token, which is shown this once.
+pub async fn feed_create(plane: &Delivery, ctx: &OpCtx, name: String, sql: String) -> Result<(FeedId, Secret)> {
+    let estate = plane.estate();
+    estate.require_here(ctx, Noun::Feed, Action::Manage).await?;
+    let mut faults = Faults::default();
+    text::check(&mut faults, "name", &name, text::NAME);
+    if sql.trim().is_empty() || sql.len() > MOST_SQL {
+        faults.push("sql", "length", format!("must have 1 to {MOST_SQL} bytes"));
+    }
+    faults.finish()?;
+    let (id, now) = (estate.next::<FeedId>(FeedId::KIND).await?, estate.now());
+    let secret = new_secret(&**estate.random(), PREFIX);
+    let (hash, ou) = (secret_hash(&secret), ctx.authority().ou());
+    let act = OwnedAct::new("created", Noun::Feed, id.0, name.clone());
+    estate
+        .change(ctx, act, move |tx| {
+            Box::pin(async move {
+                tx.exec(
+                    "INSERT INTO delivery_feeds (id, ou_id, name, token_hash, sql, created_at) \
+                     VALUES ($1, $2, $3, $4, $5, $6)",
+                    args![id, ou, name, hash, sql, now],
+                )
+                .await
+                .map(drop)
+            })
+        })
+        .await
+        .map_err(|error| match landreeve_estate::store::is_taken(&error) {
+            true => Error::fault("name", "taken", "is taken by another feed of this unit"),
+            false => error,
+        })?;
+    Ok((id, Secret::new(secret)))
+}
+
+pub async fn feed_list(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<Feed>> {
+    plane.estate().require_here(ctx, Noun::Feed, Action::View).await?;
+    let mut conn = plane.estate().store().read().await?;
+    let sql = "SELECT id, name, sql, created_at FROM delivery_feeds WHERE ou_id = $1 ORDER BY name";
+    let rows = conn.all(sql, args![ctx.authority().ou()]).await?;
+    let feed = |row: &landreeve_estate::store::Row| {
+        Ok(Feed { id: row.id(0)?, name: row.text(1)?, sql: row.text(2)?, created_at: row.time(3)? })
+    };
+    rows.iter().map(feed).collect()
+}
+
+pub async fn feed_delete(plane: &Delivery, ctx: &OpCtx, name: String) -> Result<()> {
+    plane.estate().require_here(ctx, Noun::Feed, Action::Manage).await?;
+    let ou = ctx.authority().ou();
+    plane
+        .estate()
+        .change_told(ctx, move |tx| {
+            Box::pin(async move {
+                let sql = "DELETE FROM delivery_feeds WHERE ou_id = $1 AND name = $2";
+                if tx.exec(sql, args![ou, &name]).await? == 0 {
+                    return Err(Error::not_found("feed"));
+                }
+                let act = OwnedAct { action: "deleted", noun: Noun::Feed, noun_id: None, detail: name };
+                Ok(((), Some(act)))
+            })
+        })
+        .await
+}
+
+/// Runs a saved query over its own unit's data. `columns` picks some of its columns, by name.
+pub async fn feed_read(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    token: &str,
+    variables: Vec<(String, Variable)>,
+    columns: &[String],
+) -> Result<FeedRows> {
+    plane.estate().require_here(ctx, Noun::Feed, Action::View).await?;
+    let row = plane
+        .estate()
+        .store()
+        .read()
+        .await?
+        .opt(
+            "SELECT f.sql, o.path FROM delivery_feeds f JOIN ous o ON o.id = f.ou_id WHERE f.token_hash = $1",
+            args![secret_hash(token)],
+        )
+        .await?;
+    let unknown = || Error::new(ErrorKind::NotFound, "feed_not_found", "no feed has this token");
+    let row = row.ok_or_else(unknown)?;
+    let path = row.text(1)?;
+    // Whoever works elsewhere does not read it, with the token or without.
+    if !path.starts_with(ctx.authority().ou_path()) {
+        return Err(unknown());
+    }
+    let query = EngineQuery { query: statement(row.text(0)?, LIMIT), variables, max_rows: None };
+    let cancel = CancellationToken::new();
+    let _guard = cancel.clone().drop_guard();
+    let stream = plane.engine().query(plane.catalog().tables(&[path]), query, cancel).await;
+    take(stream.map_err(|error| query_error(&error))?, columns).await
+}
+
+async fn take(
+    mut stream: landreeve_core::source::QueryStream,
+    columns: &[String],
+) -> Result<FeedRows> {
+    let names: Vec<String> = stream.schema.fields().iter().map(|field| field.name().clone()).collect();
+    let picked = pick(&names, columns)?;
+    let mut taken = FeedRows { columns: picked.iter().map(|at| names[*at].clone()).collect(), rows: Vec::new() };
+    let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.fZ"));
+    let mut bytes = 0;
+    while let Some(batch) = stream.batches.next().await {
+        let batch = batch.map_err(|error| query_error(&error))?;
+        let formatters = picked.iter().map(|at| ArrayFormatter::try_new(batch.column(*at), &options));
+        let formatters = formatters.collect::<Result<Vec<_>, _>>().map_err(Error::internal)?;
+        for row in 0..batch.num_rows() {
+            let cell = |(at, formatter): (&usize, &ArrayFormatter<'_>)| {
+                batch.column(*at).is_valid(row).then(|| formatter.value(row).to_string())
+            };
+            let cells: Vec<Option<String>> = picked.iter().zip(&formatters).map(cell).collect();
+            bytes += cells.iter().flatten().map(String::len).sum::<usize>();
+            if bytes > MOST_BYTES {
+                return Err(Error::fault("sql", "too_large", "gives more than 8 MiB; select fewer columns"));
+            }
+            taken.rows.push(cells);
+            if taken.rows.len() == MOST_ROWS {
+                return Ok(taken);
+            }
+        }
+    }
+    Ok(taken)
+}
+
+fn pick(names: &[String], columns: &[String]) -> Result<Vec<usize>> {
+    if columns.is_empty() {
+        return Ok((0..names.len()).collect());
+    }
+    let mut faults = Faults::default();
+    let picked = columns.iter().filter_map(|column| {
+        let at = names.iter().position(|name| name == column);
+        if at.is_none() {
+            faults.push("columns", "unknown", format!("{column:?} is no column of the feed"));
+        }
+        at
+    });
+    let picked = picked.collect();
+    faults.finish()?;
+    Ok(picked)
+}

@@ -1,0 +1,240 @@
+//! Incidents: recorded by their reference, each member left, cleared or replaced.
+
+use jiff::Timestamp;
+use landreeve_core::error::Faults;
+use landreeve_core::ids::{IncidentId, OuId, ServiceId};
+use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_estate::{Estate, args};
+use landreeve_estate::ops::OwnedAct;
+use landreeve_estate::store::{Tx, next_in};
+
+use crate::metadata::Metadata;
+use crate::names::{Names, ServiceName};
+use crate::{Delivery, text};
+
+const MOST_SERVICES: usize = 1_000;
+
+/// What happens to a member of what is kept.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Patch<T> {
+    #[default]
+    Leave,
+    Clear,
+    Set(T),
+}
+
+impl<T: Clone> Patch<T> {
+    fn over(&self, old: Option<T>) -> Option<T> {
+        match self {
+            Patch::Leave => old,
+            Patch::Clear => None,
+            Patch::Set(value) => Some(value.clone()),
+        }
+    }
+
+    fn as_set(&self) -> Option<&T> {
+        match self {
+            Patch::Set(value) => Some(value),
+            Patch::Leave | Patch::Clear => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct IncidentFacts {
+    /// Required of a new incident.
+    pub started_at: Option<Timestamp>,
+    pub name: Patch<String>,
+    pub priority: Patch<String>,
+    pub source_url: Patch<String>,
+    pub resolved_at: Patch<Timestamp>,
+    pub services: Patch<Vec<ServiceName>>,
+    pub metadata: Patch<Metadata>,
+}
+
+fn check(reference: &str, facts: &IncidentFacts, now: Timestamp) -> Result<()> {
+    let mut faults = Faults::default();
+    text::check(&mut faults, "reference_id", reference, text::NAME);
+    text::check_opt(&mut faults, "name", facts.name.as_set().map(String::as_str), text::LONG);
+    text::check_opt(&mut faults, "priority", facts.priority.as_set().map(String::as_str), text::NAME);
+    text::check_opt(&mut faults, "source_url", facts.source_url.as_set().map(String::as_str), text::LONG);
+    let services = facts.services.as_set().map_or(&[][..], Vec::as_slice);
+    if services.len() > MOST_SERVICES {
+        faults.push("services", "range", format!("must have at most {MOST_SERVICES} services"));
+    }
+    for (at, service) in services.iter().enumerate() {
+        service.check(&format!("services.{at}"), &mut faults);
+    }
+    if facts.started_at.is_some_and(|at| at.as_microsecond() > now.as_microsecond() + 300_000_000) {
+        faults.push("started_at", "range", "must not lie in the future");
+    }
+    faults.finish()
+}
+
+/// Records an incident or changes what is given of it.
+pub async fn incident_upsert(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    reference: String,
+    facts: IncidentFacts,
+) -> Result<IncidentId> {
+    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    upsert(plane, ctx, reference, facts).await
+}
+
+/// The same for what an event told of.
+pub(crate) async fn upsert(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    reference: String,
+    facts: IncidentFacts,
+) -> Result<IncidentId> {
+    check(&reference, &facts, plane.estate().now())?;
+    let (ou, inner) = (ctx.authority().ou(), plane.clone());
+    let (id, found) = plane
+        .estate()
+        .change_told(ctx, move |tx| {
+            Box::pin(async move {
+                let mut names = Names::new(&inner, ou);
+                let old = load(tx, ou, &reference).await?;
+                let incident = patched(tx, old, &facts).await?;
+                put(tx, ou, &reference, &incident, inner.estate().now()).await?;
+                put_parts(tx, &mut names, ou, incident.id, &facts).await?;
+                let act = OwnedAct::new("recorded", Noun::Delivery, incident.id.0, format!("incident {reference}"));
+                Ok(((incident.id, names.found), Some(act)))
+            })
+        })
+        .await?;
+    plane.known().remember(found);
+    Ok(id)
+}
+
+struct Incident {
+    id: IncidentId,
+    started_at: Timestamp,
+    name: Option<String>,
+    priority: Option<String>,
+    source_url: Option<String>,
+    resolved_at: Option<Timestamp>,
+    metadata: Option<String>,
+}
+
+async fn load(tx: &mut Tx, ou: OuId, reference: &str) -> Result<Option<Incident>> {
+    let sql = "SELECT id, started_at, name, priority, source_url, resolved_at, metadata FROM delivery_incidents \
+               WHERE ou_id = $1 AND reference_id = $2";
+    let Some(row) = tx.opt(sql, args![ou, reference]).await? else { return Ok(None) };
+    Ok(Some(Incident {
+        id: row.id(0)?,
+        started_at: row.time(1)?,
+        name: row.text_opt(2)?,
+        priority: row.text_opt(3)?,
+        source_url: row.text_opt(4)?,
+        resolved_at: row.time_opt(5)?,
+        metadata: row.text_opt(6)?,
+    }))
+}
+
+async fn patched(tx: &mut Tx, old: Option<Incident>, facts: &IncidentFacts) -> Result<Incident> {
+    let started_at = facts.started_at.or_else(|| old.as_ref().map(|old| old.started_at));
+    let started_at = started_at.ok_or_else(|| Error::fault("started_at", "required", "is required"))?;
+    let old = match old {
+        Some(old) => old,
+        None => Incident {
+            id: IncidentId(next_in(tx, IncidentId::KIND).await?),
+            started_at,
+            name: None,
+            priority: None,
+            source_url: None,
+            resolved_at: None,
+            metadata: None,
+        },
+    };
+    let incident = Incident {
+        started_at,
+        name: facts.name.over(old.name),
+        priority: facts.priority.over(old.priority),
+        source_url: facts.source_url.over(old.source_url),
+        resolved_at: facts.resolved_at.over(old.resolved_at),
+        metadata: match &facts.metadata {
+            Patch::Leave => old.metadata,
+            Patch::Clear => None,
+            Patch::Set(metadata) => Some(metadata.as_json()),
+        },
+        ..old
+    };
+    if incident.resolved_at.is_some_and(|resolved| resolved < incident.started_at) {
+        return Err(Error::fault("resolved_at", "range", "must not lie before started_at"));
+    }
+    Ok(incident)
+}
+
+async fn put(tx: &mut Tx, ou: OuId, reference: &str, incident: &Incident, now: Timestamp) -> Result<()> {
+    tx.exec(
+        "INSERT INTO delivery_incidents (id, ou_id, reference_id, name, priority, source_url, started_at, \
+         resolved_at, metadata, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10) \
+         ON CONFLICT (ou_id, reference_id) DO UPDATE SET name = excluded.name, priority = excluded.priority, \
+         source_url = excluded.source_url, started_at = excluded.started_at, resolved_at = excluded.resolved_at, \
+         metadata = excluded.metadata, updated_at = excluded.updated_at",
+        args![
+            incident.id,
+            ou,
+            reference,
+            incident.name.clone(),
+            incident.priority.clone(),
+            incident.source_url.clone(),
+            incident.started_at,
+            incident.resolved_at,
+            incident.metadata.clone(),
+            now,
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+/// The rows beside an incident's own: given ones take the place of all that was there.
+async fn put_parts(
+    tx: &mut Tx,
+    names: &mut Names<'_>,
+    ou: OuId,
+    id: IncidentId,
+    facts: &IncidentFacts,
+) -> Result<()> {
+    if facts.services != Patch::Leave {
+        tx.exec("DELETE FROM delivery_incident_services WHERE incident_id = $1", args![id]).await?;
+        for service in facts.services.as_set().into_iter().flatten() {
+            let service: ServiceId = names.service(tx, service).await?;
+            let sql = "INSERT INTO delivery_incident_services (incident_id, service_id, ou_id) VALUES ($1, $2, $3) \
+                       ON CONFLICT DO NOTHING";
+            tx.exec(sql, args![id, service, ou]).await?;
+        }
+    }
+    if facts.metadata != Patch::Leave {
+        tx.exec("DELETE FROM delivery_incident_metadata WHERE incident_id = $1", args![id]).await?;
+        for (key, value) in facts.metadata.as_set().into_iter().flat_map(Metadata::flat) {
+            let sql = "INSERT INTO delivery_incident_metadata (incident_id, ou_id, key, value) \
+                       VALUES ($1, $2, $3, $4)";
+            tx.exec(sql, args![id, ou, key, value]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The incident that a monitor opened and that is not resolved: its reference and its start.
+pub(crate) async fn open_of_monitor(
+    estate: &Estate,
+    ou: OuId,
+    monitor: i64,
+) -> Result<Option<(String, Timestamp)>> {
+    let row = estate
+        .store()
+        .read()
+        .await?
+        .opt(
+            "SELECT reference_id, started_at FROM delivery_incidents WHERE ou_id = $1 AND reference_id LIKE $2 \
+             AND resolved_at IS NULL ORDER BY started_at DESC LIMIT 1",
+            args![ou, format!("monitor:{monitor}:%")],
+        )
+        .await?;
+    row.map(|row| Ok((row.text(0)?, row.time(1)?))).transpose()
+}

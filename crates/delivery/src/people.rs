@@ -1,0 +1,351 @@
+//! People: those who write code here. A person is nobody who can sign in; where an estate user has the same e-mail
+//! address, the two are linked.
+
+use jiff::Timestamp;
+use landreeve_core::error::Faults;
+use landreeve_core::ids::{OuId, PersonId, TeamId, UserId};
+use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Page, PageOf, Permission, Result};
+use landreeve_estate::args;
+use landreeve_estate::ops::OwnedAct;
+use landreeve_estate::store::{Arg, Conn, Row, Tx, next_in};
+
+use crate::tables::scope;
+use crate::{Delivery, text};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    pub id: PersonId,
+    pub ou: OuId,
+    pub name: String,
+    pub email: String,
+    pub user: Option<UserId>,
+    pub github_username: Option<String>,
+    pub additional_github_username: Option<String>,
+    pub gitlab_username: Option<String>,
+    pub start_date: Option<String>,
+    pub ai_light_adoption_date: Option<String>,
+    pub ai_moderate_adoption_date: Option<String>,
+    pub ai_heavy_adoption_date: Option<String>,
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// What somebody says of a person. `None` leaves what is known; an empty text clears it.
+#[derive(Debug, Clone, Default)]
+pub struct PersonFacts {
+    pub name: Option<String>,
+    pub github_username: Option<String>,
+    pub additional_github_username: Option<String>,
+    pub gitlab_username: Option<String>,
+    /// Dates as YYYY-MM-DD.
+    pub start_date: Option<String>,
+    pub ai_light_adoption_date: Option<String>,
+    pub ai_moderate_adoption_date: Option<String>,
+    pub ai_heavy_adoption_date: Option<String>,
+}
+
+/// Who wrote a change, as its source names them.
+#[derive(Debug, Clone, Default)]
+pub struct Author {
+    pub email: Option<String>,
+    pub username: Option<String>,
+}
+
+/// Whose a change is: the person, and the team that the person was in at that time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Whose {
+    pub person: Option<PersonId>,
+    pub team: Option<TeamId>,
+}
+
+pub(crate) async fn whose(conn: &mut Conn, ou: OuId, author: &Author, at: Timestamp) -> Result<Whose> {
+    if author.email.is_none() && author.username.is_none() {
+        return Ok(Whose::default());
+    }
+    let lower = |text: &Option<String>| text.as_ref().map(|text| text.to_lowercase());
+    let row = conn
+        .opt(
+            "SELECT i.person_id, (SELECT m.team_id FROM delivery_memberships m WHERE m.person_id = i.person_id \
+             AND m.from_at <= $4 AND (m.until_at IS NULL OR m.until_at > $4) ORDER BY m.from_at DESC, m.id DESC LIMIT 1) \
+             FROM delivery_identifiers i WHERE i.ou_id = $1 \
+             AND ((i.kind = 'email' AND i.value = $2) OR (i.kind = 'github_username' AND i.value = $3)) \
+             ORDER BY i.kind LIMIT 1",
+            args![ou, lower(&author.email), lower(&author.username), at],
+        )
+        .await?;
+    match row {
+        Some(row) => Ok(Whose { person: Some(row.id(0)?), team: row.id_opt(1)? }),
+        None => Ok(Whose::default()),
+    }
+}
+
+macro_rules! person {
+    ($rest:literal) => {
+        concat!(
+            "SELECT p.id, p.ou_id, p.name, p.email, p.user_id, p.github_username, p.additional_github_username, \
+             p.gitlab_username, p.start_date, p.ai_light_adoption_date, p.ai_moderate_adoption_date, \
+             p.ai_heavy_adoption_date, p.deleted_at FROM delivery_people p ",
+            $rest
+        )
+    };
+}
+
+fn from_row(row: &Row) -> Result<Person> {
+    Ok(Person {
+        id: row.id(0)?,
+        ou: row.id(1)?,
+        name: row.text(2)?,
+        email: row.text(3)?,
+        user: row.id_opt(4)?,
+        github_username: row.text_opt(5)?,
+        additional_github_username: row.text_opt(6)?,
+        gitlab_username: row.text_opt(7)?,
+        start_date: row.text_opt(8)?,
+        ai_light_adoption_date: row.text_opt(9)?,
+        ai_moderate_adoption_date: row.text_opt(10)?,
+        ai_heavy_adoption_date: row.text_opt(11)?,
+        deleted_at: row.time_opt(12)?,
+    })
+}
+
+fn not_found() -> Error {
+    Error::new(ErrorKind::NotFound, "user_not_found", "there is no such person")
+}
+
+fn check(email: &str, facts: &PersonFacts) -> Result<()> {
+    let mut faults = Faults::default();
+    if !email.contains('@') || email.chars().count() > text::NAME || email.chars().any(char::is_whitespace) {
+        faults.push("email", "format", "must be an e-mail address");
+    }
+    text::check_opt(&mut faults, "name", facts.name.as_deref(), text::NAME);
+    for (field, name) in [
+        ("github_username", &facts.github_username),
+        ("additional_github_username", &facts.additional_github_username),
+        ("gitlab_username", &facts.gitlab_username),
+    ] {
+        if name.as_ref().is_some_and(|name| name.chars().count() > text::NAME) {
+            faults.push(field, "length", format!("must have at most {} characters", text::NAME));
+        }
+    }
+    for (field, date) in [
+        ("start_date", &facts.start_date),
+        ("ai_light_adoption_date", &facts.ai_light_adoption_date),
+        ("ai_moderate_adoption_date", &facts.ai_moderate_adoption_date),
+        ("ai_heavy_adoption_date", &facts.ai_heavy_adoption_date),
+    ] {
+        if let Some(date) = date.as_ref().filter(|date| !date.is_empty())
+            && date.parse::<jiff::civil::Date>().is_err()
+        {
+            faults.push(field, "format", "must be a date such as 2026-01-31");
+        }
+    }
+    faults.finish()
+}
+
+/// Changes what is given of a person who is known.
+pub async fn person_update(plane: &Delivery, ctx: &OpCtx, email: &str, facts: PersonFacts) -> Result<Person> {
+    put(plane, ctx, email, facts, false).await
+}
+
+/// Adds a person, or changes what is given. It makes no login.
+pub async fn person_upsert(plane: &Delivery, ctx: &OpCtx, email: &str, facts: PersonFacts) -> Result<Person> {
+    put(plane, ctx, email, facts, true).await
+}
+
+async fn put(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    email: &str,
+    facts: PersonFacts,
+    create: bool,
+) -> Result<Person> {
+    plane.estate().require_here(ctx, Noun::Person, Action::Manage).await?;
+    let email = email.trim().to_lowercase();
+    check(&email, &facts)?;
+    let (ou, inner) = (ctx.authority().ou(), plane.clone());
+    plane
+        .estate()
+        .change_told(ctx, move |tx| {
+            Box::pin(async move {
+                let now = inner.estate().now();
+                let old = find_in(tx, ou, &email, create).await?.ok_or_else(not_found)?;
+                let person = patched(old, facts);
+                write(tx, &person, now).await?;
+                rewrite_ownership(tx, &person).await?;
+                let act = OwnedAct::new("updated", Noun::Person, person.id.0, person.email.clone());
+                Ok((person, Some(act)))
+            })
+        })
+        .await
+}
+
+/// The person with that address. One who is not known yet is made where `create` says so, or where an estate user has
+/// the address.
+pub(crate) async fn find_in(tx: &mut Tx, ou: OuId, email: &str, create: bool) -> Result<Option<Person>> {
+    if let Some(row) = tx.opt(person!("WHERE p.ou_id = $1 AND p.email = $2"), args![ou, email]).await? {
+        return from_row(&row).map(Some);
+    }
+    let sql = "SELECT id, first_name, last_name FROM users WHERE lower(email) = $1 ORDER BY id LIMIT 1";
+    let user = tx.opt(sql, args![email]).await?;
+    if user.is_none() && !create {
+        return Ok(None);
+    }
+    let name = match &user {
+        Some(user) => format!("{} {}", user.text(1)?, user.text(2)?).trim().to_owned(),
+        None => String::new(),
+    };
+    Ok(Some(Person {
+        id: PersonId(next_in(tx, PersonId::KIND).await?),
+        ou,
+        name: if name.is_empty() { email.to_owned() } else { name },
+        email: email.to_owned(),
+        user: user.map(|user| user.id(0)).transpose()?,
+        github_username: None,
+        additional_github_username: None,
+        gitlab_username: None,
+        start_date: None,
+        ai_light_adoption_date: None,
+        ai_moderate_adoption_date: None,
+        ai_heavy_adoption_date: None,
+        deleted_at: None,
+    }))
+}
+
+fn patched(mut person: Person, facts: PersonFacts) -> Person {
+    let replace = |place: &mut Option<String>, given: Option<String>| {
+        if let Some(given) = given {
+            *place = Some(given).filter(|given| !given.is_empty());
+        }
+    };
+    person.name = facts.name.unwrap_or(person.name);
+    replace(&mut person.github_username, facts.github_username);
+    replace(&mut person.additional_github_username, facts.additional_github_username);
+    replace(&mut person.gitlab_username, facts.gitlab_username);
+    replace(&mut person.start_date, facts.start_date);
+    replace(&mut person.ai_light_adoption_date, facts.ai_light_adoption_date);
+    replace(&mut person.ai_moderate_adoption_date, facts.ai_moderate_adoption_date);
+    replace(&mut person.ai_heavy_adoption_date, facts.ai_heavy_adoption_date);
+    person
+}
+
+pub(crate) async fn write(tx: &mut Tx, person: &Person, now: Timestamp) -> Result<()> {
+    tx.exec(
+        "INSERT INTO delivery_people (id, ou_id, name, email, user_id, github_username, additional_github_username, \
+         gitlab_username, start_date, ai_light_adoption_date, ai_moderate_adoption_date, ai_heavy_adoption_date, \
+         created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13) \
+         ON CONFLICT (ou_id, email) DO UPDATE SET name = excluded.name, user_id = excluded.user_id, \
+         github_username = excluded.github_username, \
+         additional_github_username = excluded.additional_github_username, \
+         gitlab_username = excluded.gitlab_username, start_date = excluded.start_date, \
+         ai_light_adoption_date = excluded.ai_light_adoption_date, \
+         ai_moderate_adoption_date = excluded.ai_moderate_adoption_date, \
+         ai_heavy_adoption_date = excluded.ai_heavy_adoption_date, updated_at = excluded.updated_at",
+        args![
+            person.id,
+            person.ou,
+            &person.name,
+            &person.email,
+            person.user,
+            person.github_username.clone(),
+            person.additional_github_username.clone(),
+            person.gitlab_username.clone(),
+            person.start_date.clone(),
+            person.ai_light_adoption_date.clone(),
+            person.ai_moderate_adoption_date.clone(),
+            person.ai_heavy_adoption_date.clone(),
+            now,
+        ],
+    )
+    .await?;
+    tx.exec("DELETE FROM delivery_identifiers WHERE person_id = $1", args![person.id]).await?;
+    let known = [
+        ("email", Some(&person.email)),
+        ("github_username", person.github_username.as_ref()),
+        ("github_username", person.additional_github_username.as_ref()),
+        ("gitlab_username", person.gitlab_username.as_ref()),
+    ];
+    for (kind, value) in known.into_iter().filter_map(|(kind, value)| Some((kind, value?))) {
+        let sql = "INSERT INTO delivery_identifiers (ou_id, kind, value, person_id) VALUES ($1, $2, $3, $4) \
+                   ON CONFLICT (ou_id, kind, value) DO NOTHING";
+        let value = value.to_lowercase();
+        tx.exec(sql, args![person.ou, kind, &value, person.id]).await?;
+        let sql = "SELECT person_id FROM delivery_identifiers WHERE ou_id = $1 AND kind = $2 AND value = $3";
+        let owner: PersonId = tx.one(sql, args![person.ou, kind, &value]).await?.id(0)?;
+        if owner != person.id {
+            return Err(Error::fault(kind, "taken", format!("{value:?} belongs to another person already")));
+        }
+    }
+    Ok(())
+}
+
+/// What a person wrote is the person's, and the team's that the person was in then.
+pub(crate) async fn rewrite_ownership(tx: &mut Tx, person: &Person) -> Result<()> {
+    const TEAM: &str = "UPDATE delivery_changes SET person_id = $1, team_id = (SELECT m.team_id \
+         FROM delivery_memberships m WHERE m.person_id = $1 AND m.from_at <= delivery_changes.opened_at \
+         AND (m.until_at IS NULL OR m.until_at > delivery_changes.opened_at) \
+         ORDER BY m.from_at DESC, m.id DESC LIMIT 1) \
+         WHERE ou_id = $2 AND author_email IN (SELECT value FROM delivery_identifiers \
+         WHERE person_id = $1 AND kind = 'email')";
+    const BY_NAME: &str = "UPDATE delivery_changes SET person_id = $1, team_id = (SELECT m.team_id \
+         FROM delivery_memberships m WHERE m.person_id = $1 AND m.from_at <= delivery_changes.opened_at \
+         AND (m.until_at IS NULL OR m.until_at > delivery_changes.opened_at) \
+         ORDER BY m.from_at DESC, m.id DESC LIMIT 1) \
+         WHERE ou_id = $2 AND author_username IN (SELECT value FROM delivery_identifiers \
+         WHERE person_id = $1 AND kind = 'github_username') \
+         AND (author_email IS NULL OR person_id IS NULL OR person_id = $1)";
+    for sql in [TEAM, BY_NAME] {
+        tx.exec(sql, args![person.id, person.ou]).await?;
+    }
+    tx.exec(
+        "UPDATE delivery_change_deployments SET team_id = (SELECT c.team_id FROM delivery_changes c \
+         WHERE c.id = delivery_change_deployments.change_id) \
+         WHERE change_id IN (SELECT id FROM delivery_changes WHERE person_id = $1)",
+        args![person.id],
+    )
+    .await?;
+    tx.exec(
+        "UPDATE delivery_deployments SET team_id = (SELECT a.team_id FROM delivery_change_deployments a \
+         WHERE a.deployment_id = delivery_deployments.id AND a.team_id IS NOT NULL \
+         ORDER BY a.landed_at DESC LIMIT 1) WHERE id IN (SELECT a.deployment_id \
+         FROM delivery_change_deployments a JOIN delivery_changes c ON c.id = a.change_id WHERE c.person_id = $1)",
+        args![person.id],
+    )
+    .await
+    .map(drop)
+}
+
+/// By e-mail address.
+pub async fn person_list(plane: &Delivery, ctx: &OpCtx, page: Page) -> Result<PageOf<Person>> {
+    let permission = Permission::new(Noun::Person, Action::View);
+    plane.estate().require_some(ctx, Noun::Person, Action::View).await?;
+    let (condition, mut bound) = scope("p.ou_id", &ctx.authority().reach(permission, 0), 1);
+    let mut conn = plane.estate().store().read().await?;
+    let count = format!("SELECT count(*) FROM delivery_people p WHERE {condition}");
+    let total = crate::tables::all(&mut conn, count, bound.clone()).await?;
+    let total = total.first().map_or(Ok(0), |row| row.int(0))?;
+    let limit = bound.len() + 1;
+    bound.extend([Arg::from(i64::from(page.limit)), Arg::from(i64::try_from(page.offset).unwrap_or(i64::MAX))]);
+    let sql = format!(
+        "{} WHERE {condition} ORDER BY p.email, p.id LIMIT ${limit} OFFSET ${}",
+        person!(""),
+        limit + 1
+    );
+    let rows = crate::tables::all(&mut conn, sql, bound).await?;
+    let items = rows.iter().map(from_row).collect::<Result<_>>()?;
+    Ok(PageOf { items, offset: page.offset, limit: page.limit, total: total.unsigned_abs() })
+}
+
+pub async fn person_by_github(plane: &Delivery, ctx: &OpCtx, username: &str) -> Result<Person> {
+    plane.estate().require_some(ctx, Noun::Team, Action::View).await?;
+    let reach = ctx.authority().reach(Permission::new(Noun::Team, Action::View), 0);
+    let (condition, bound) = scope("p.ou_id", &reach, 2);
+    let sql = format!(
+        "{} JOIN delivery_identifiers i ON i.person_id = p.id WHERE i.kind = 'github_username' AND i.value = $1 \
+         AND {condition} ORDER BY p.id LIMIT 1",
+        person!("")
+    );
+    let mut values = vec![Arg::from(username.to_lowercase())];
+    values.extend(bound);
+    let mut conn = plane.estate().store().read().await?;
+    let rows = crate::tables::all(&mut conn, sql, values).await?;
+    rows.first().map(from_row).transpose()?.ok_or_else(not_found)
+}

@@ -1,0 +1,191 @@
+//! Query runs: SQL over delivery data as a run, its result kept like that of any other query.
+
+use std::time::Duration;
+
+use landreeve_core::ids::BoxFuture;
+use landreeve_core::source::{ByteStream, Query, SourceError, SourceErrorKind};
+use landreeve_core::table::{Catalog as _, EngineQuery, Variable};
+use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Permission, Result, RunKind, RunState};
+use landreeve_estate::inventory::refresh::source_failure;
+use landreeve_estate::ops::runs::{RunRef, run_get, submit};
+use landreeve_estate::ops::{self, Run};
+use landreeve_estate::results::{self, BATCH_BYTES, BATCH_ROWS, Keeping, Wanted};
+use landreeve_estate::runs::{Executor, Job, Lane, NewRun, Outcome};
+
+use crate::Delivery;
+use crate::stored::{StoredDataQuery, StoredVariable};
+
+/// The kinds of run that this plane shows as query runs.
+pub const KINDS: [RunKind; 2] = [RunKind::DataQuery, RunKind::Probe];
+
+const MOST_SQL: usize = 64 * 1_024;
+const MOST_VARIABLES: usize = 1_000;
+const MOST_VALUES: usize = 10_000;
+/// How many statements of one kind a node executes at once.
+const AT_ONCE: u32 = 4;
+
+/// Submits a statement. What is wrong with it is told by the run, but for what cannot be a statement at all.
+pub async fn query_run(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    sql: String,
+    variables: Vec<(String, Variable)>,
+) -> Result<Run> {
+    plane.estate().require_here(ctx, Noun::Run, Action::Use).await?;
+    plane.estate().require_some(ctx, Noun::Delivery, Action::View).await?;
+    check(&sql, &variables)?;
+    let input = StoredDataQuery {
+        version: 1,
+        sql,
+        variables: variables.iter().map(|(name, value)| (name.clone(), StoredVariable::from(value))).collect(),
+        reach: reach(ctx),
+    };
+    let input = serde_json::to_string(&input).map_err(Error::internal)?;
+    let month = NewRun::DAY * 30;
+    let new = NewRun {
+        lane: Some(Lane { name: "data_query".to_owned(), limit: AT_ONCE }),
+        time_limit: Some(plane.options().query_time_limit),
+        keep_record: month,
+        keep_data: month,
+        ..NewRun::new(RunKind::DataQuery, ctx.authority().ou(), input)
+    };
+    submit(plane.estate(), ctx, new).await
+}
+
+fn check(sql: &str, variables: &[(String, Variable)]) -> Result<()> {
+    let mut faults = landreeve_core::error::Faults::default();
+    if sql.trim().is_empty() {
+        faults.push("sql", "required", "is required");
+    } else if sql.len() > MOST_SQL {
+        faults.push("sql", "too_large", format!("must have at most {MOST_SQL} bytes"));
+    } else if sql.contains('\0') {
+        faults.push("sql", "character", "must not contain the character U+0000");
+    }
+    let values: usize = variables
+        .iter()
+        .map(|(_, value)| match value {
+            Variable::Many(values) => values.len(),
+            Variable::Null | Variable::One(_) => 1,
+        })
+        .sum();
+    if variables.len() > MOST_VARIABLES || values > MOST_VALUES {
+        let message = format!("must have at most {MOST_VARIABLES} names and {MOST_VALUES} values");
+        faults.push("variables", "range", message);
+    }
+    faults.finish()
+}
+
+/// The subtrees whose delivery data the caller may see.
+pub(crate) fn reach(ctx: &OpCtx) -> Vec<String> {
+    ctx.authority().reach(Permission::new(Noun::Delivery, Action::View), 0)
+}
+
+/// A query run that the caller may see, and whether its result is still there.
+pub async fn query_run_get(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
+    run_get(plane.estate(), ctx, which, &KINDS).await
+}
+
+/// What opens the whole result for whoever holds it, until it expires.
+#[derive(Debug, Clone)]
+pub struct ResultGrant {
+    pub token: String,
+}
+
+/// What the tokens of this plane's results are for.
+const KEY: &str = "q-";
+
+/// A pass for the whole result. An error with the code `execution_not_complete` until the run has ended.
+pub async fn result_grant(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<ResultGrant> {
+    let run = complete(plane, ctx, which).await?;
+    let token = ops::sign_in::data_token(plane.estate(), &format!("{KEY}{}", run.uuid)).await?;
+    Ok(ResultGrant { token })
+}
+
+/// The result's rows in a format, for whoever holds the token.
+pub async fn result_by_token(plane: &Delivery, token: &str, wanted: Wanted) -> Result<ByteStream> {
+    let key = ops::sign_in::open_data_token(plane.estate(), token).await?;
+    let uuid = key.strip_prefix(KEY).and_then(|uuid| uuid.parse().ok()).ok_or_else(gone)?;
+    let opened = results::open(plane.estate(), uuid).await?.ok_or_else(gone)?;
+    results::encode(plane.estate(), plane.codec(), opened.kept, &opened.facts, wanted).await
+}
+
+/// The result's rows in a format, for the caller.
+pub async fn result_open(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    which: RunRef,
+    wanted: Wanted,
+) -> Result<(ByteStream, u64)> {
+    let run = complete(plane, ctx, which).await?;
+    let opened = results::open(plane.estate(), run.uuid).await?.ok_or_else(gone)?;
+    let rows = opened.facts.rows;
+    let bytes = results::encode(plane.estate(), plane.codec(), opened.kept, &opened.facts, wanted).await?;
+    Ok((bytes, rows))
+}
+
+async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
+    let run = query_run_get(plane, ctx, which).await?;
+    if !run.state.is_final() {
+        let error = Error::conflict("execution_not_complete", "the query run has not ended yet; ask again soon");
+        return Err(Error { retry_after: Some(Duration::from_secs(1)), ..error });
+    }
+    if run.data_expired(plane.estate().now()) {
+        return Err(gone());
+    }
+    if run.state != RunState::Succeeded || run.kind != RunKind::DataQuery {
+        let message = run.error.as_ref().map_or("the query run has no result".to_owned(), |error| {
+            format!("the query run has no result: {}", error.message)
+        });
+        return Err(Error::conflict("query_run_failed", message));
+    }
+    Ok(run)
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::NotFound, "query_run_not_found", "the result is not there, or no longer: it is kept for 30 days")
+}
+
+/// Executes runs of kind `data_query`.
+pub struct DataQueryExecutor(pub Delivery);
+
+impl Executor for DataQueryExecutor {
+    fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let plane = &self.0;
+            let input: StoredDataQuery = serde_json::from_str(&job.run.input).map_err(Error::internal)?;
+            let limit = job.run.time_limit.unwrap_or(plane.options().query_time_limit);
+            let query = EngineQuery {
+                query: statement(input.sql, limit),
+                variables: input.variables.into_iter().map(|(name, value)| (name, value.into())).collect(),
+                max_rows: Some(plane.options().max_rows),
+            };
+            let tables = plane.catalog().tables(&input.reach);
+            let stream = plane.engine().query(tables, query, job.token()).await;
+            let stream = stream.map_err(|error| source_failure(&error, Some(limit)))?;
+            let keeping = Keeping {
+                estate: plane.estate(),
+                codec: plane.codec(),
+                max_bytes: plane.options().max_result_bytes,
+                setting: "[delivery] max_result_bytes",
+                zone: "UTC".to_owned(),
+            };
+            keeping.keep(stream, job).await
+        })
+    }
+}
+
+pub(crate) fn statement(sql: String, time_limit: Duration) -> Query {
+    Query { sql, time_limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES }
+}
+
+/// What went wrong with a statement that is asked outside a run.
+pub(crate) fn query_error(error: &SourceError) -> Error {
+    match error.kind {
+        SourceErrorKind::Query | SourceErrorKind::NotReadOnly | SourceErrorKind::Unsupported => {
+            Error::fault("sql", "sql_error", error.message.clone())
+        }
+        SourceErrorKind::Connect | SourceErrorKind::Lost | SourceErrorKind::TimedOut | SourceErrorKind::Cancelled => {
+            Error::unavailable("query", error.message.clone())
+        }
+    }
+}

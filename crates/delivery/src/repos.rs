@@ -1,0 +1,60 @@
+//! What is known of repositories beyond their names.
+
+use landreeve_core::error::Faults;
+use landreeve_core::ids::RepoId;
+use landreeve_core::{Action, Noun, OpCtx, Result};
+use landreeve_estate::args;
+use landreeve_estate::ops::OwnedAct;
+use landreeve_estate::store::Tx;
+
+use crate::attribution;
+use crate::names::Names;
+use crate::{Delivery, text};
+
+#[derive(Debug, Clone, Default)]
+pub struct RepoFacts {
+    pub default_branch: Option<String>,
+    pub source: Option<String>,
+    pub external_id: Option<String>,
+}
+
+/// Adds a repository, or changes what is given of it. Another default branch attributes all of its deployments anew.
+pub async fn repo_upsert(plane: &Delivery, ctx: &OpCtx, name: String, facts: RepoFacts) -> Result<RepoId> {
+    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    let mut faults = Faults::default();
+    text::check(&mut faults, "repository", &name, text::NAME);
+    text::check_opt(&mut faults, "default_branch", facts.default_branch.as_deref(), text::NAME);
+    text::check_opt(&mut faults, "source", facts.source.as_deref(), text::NAME);
+    text::check_opt(&mut faults, "external_id", facts.external_id.as_deref(), text::NAME);
+    faults.finish()?;
+    let (ou, inner) = (ctx.authority().ou(), plane.clone());
+    let (id, found) = plane
+        .estate()
+        .change_told(ctx, move |tx| {
+            Box::pin(async move {
+                let mut names = Names::new(&inner, ou);
+                let id = names.repo_always(tx, &name).await?;
+                let moved = put(tx, id, &facts).await?;
+                if moved {
+                    attribution::move_lines(tx, id, inner.estate().now()).await?;
+                }
+                let act = OwnedAct::new("recorded", Noun::Delivery, id.0, format!("repository {name}"));
+                Ok(((id, names.found), Some(act)))
+            })
+        })
+        .await?;
+    plane.known().remember(found);
+    Ok(id)
+}
+
+/// `true`: the default branch is another one now.
+async fn put(tx: &mut Tx, id: RepoId, facts: &RepoFacts) -> Result<bool> {
+    let old = tx.one("SELECT default_branch FROM delivery_repos WHERE id = $1", args![id]).await?.text_opt(0)?;
+    tx.exec(
+        "UPDATE delivery_repos SET default_branch = COALESCE($2, default_branch), source = COALESCE($3, source), \
+         external_id = COALESCE($4, external_id) WHERE id = $1",
+        args![id, facts.default_branch.clone(), facts.source.clone(), facts.external_id.clone()],
+    )
+    .await?;
+    Ok(facts.default_branch.is_some() && facts.default_branch != old)
+}

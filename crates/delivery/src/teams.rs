@@ -1,0 +1,582 @@
+//! Teams: a hierarchy that is taken in as a whole, who is in which team and since when, and what was changed.
+//!
+//! Taking in a hierarchy is planned first: the plan is what `hierarchy_preview` shows and what a run carries out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use landreeve_core::error::Faults;
+use landreeve_core::ids::{BoxFuture, MembershipId, OuId, PersonId, TeamEventId, TeamId};
+use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Permission, Result, RunKind};
+use landreeve_estate::args;
+use landreeve_estate::ops::{OwnedAct, Run, runs};
+use landreeve_estate::runs::{Done, Executor, Job, Lane, NewRun, Outcome};
+use landreeve_estate::store::{Arg, Conn, Row, Tx, next_in};
+
+use crate::people::{self, Person};
+use crate::stored::{StoredHierarchy, StoredTeam};
+use crate::tables::{all, scope};
+use crate::{Delivery, text};
+
+const MOST_TEAMS: usize = 5_000;
+const MOST_MEMBERS: usize = 20_000;
+
+/// A team as somebody wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedTeam {
+    pub reference: String,
+    pub name: String,
+    pub lead: Option<String>,
+    pub parent: Option<String>,
+    pub parent_name: Option<String>,
+    /// E-mail addresses.
+    pub members: Vec<String>,
+}
+
+/// A team as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Team {
+    pub id: TeamId,
+    pub ou: OuId,
+    pub reference: String,
+    pub name: String,
+    pub parent: Option<TeamId>,
+    pub lead: Option<PersonId>,
+    pub updated_at: Timestamp,
+    pub deleted_at: Option<Timestamp>,
+    /// Who is in it now, by e-mail address.
+    pub members: Vec<Member>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub id: PersonId,
+    pub name: String,
+    pub email: String,
+    pub github_username: Option<String>,
+}
+
+/// What taking in a hierarchy would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HierarchyPlan {
+    /// References of teams.
+    pub create: Vec<String>,
+    pub update: Vec<String>,
+    pub archive: Vec<String>,
+    /// Addresses that nobody here has, which are left out.
+    pub unknown_members: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct TeamEvent {
+    pub id: TeamEventId,
+    pub team: TeamId,
+    pub actor: String,
+    pub action: String,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub at: Timestamp,
+}
+
+fn check(teams: &[WantedTeam]) -> Result<()> {
+    let mut faults = Faults::default();
+    if teams.len() > MOST_TEAMS {
+        faults.push("teams", "range", format!("must have at most {MOST_TEAMS} teams"));
+    }
+    let names: BTreeMap<&str, &str> =
+        teams.iter().map(|team| (team.reference.as_str(), team.name.as_str())).collect();
+    let mut seen = BTreeSet::new();
+    for (at, team) in teams.iter().enumerate() {
+        let place = format!("teams.{at}");
+        text::check(&mut faults, &format!("{place}.reference_id"), &team.reference, text::NAME);
+        text::check(&mut faults, &format!("{place}.name"), &team.name, text::NAME);
+        if !seen.insert(&team.reference) {
+            faults.push(format!("{place}.reference_id"), "taken", "is given to another team of the request too");
+        }
+        if team.members.len() > MOST_MEMBERS {
+            faults.push(format!("{place}.contributors"), "range", format!("must be at most {MOST_MEMBERS}"));
+        }
+        match (&team.parent, &team.parent_name) {
+            (Some(parent), Some(name)) => match names.get(parent.as_str()) {
+                None => {
+                    let message = format!("names {parent:?}, which is no team of the request");
+                    faults.push(format!("{place}.parent_team_reference_id"), "unknown", message);
+                }
+                Some(known) if known != name => {
+                    let message = format!("is {name:?}, but the team {parent:?} is called {known:?}");
+                    faults.push(format!("{place}.parent_team_name"), "mismatch", message);
+                }
+                Some(_) => {}
+            },
+            (Some(_), None) => {
+                let field = format!("{place}.parent_team_name");
+                faults.push(field, "required", "is required with parent_team_reference_id");
+            }
+            (None, Some(_)) => {
+                let field = format!("{place}.parent_team_reference_id");
+                faults.push(field, "required", "is required with parent_team_name");
+            }
+            (None, None) => {}
+        }
+    }
+    if faults.is_empty() {
+        check_circles(teams, &mut faults);
+    }
+    faults.finish()
+}
+
+fn check_circles(teams: &[WantedTeam], faults: &mut Faults) {
+    let parents: BTreeMap<&str, &str> = teams
+        .iter()
+        .filter_map(|team| Some((team.reference.as_str(), team.parent.as_deref()?)))
+        .collect();
+    for (at, team) in teams.iter().enumerate() {
+        let mut above = team.reference.as_str();
+        for _ in 0..=teams.len() {
+            match parents.get(above) {
+                Some(parent) => above = parent,
+                None => break,
+            }
+            if above == team.reference {
+                let field = format!("teams.{at}.parent_team_reference_id");
+                faults.push(field, "circle", "makes the team its own ancestor");
+                break;
+            }
+        }
+    }
+}
+
+macro_rules! team {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.id, t.ou_id, t.reference_id, t.name, t.parent_id, t.lead_id, t.updated_at, t.deleted_at \
+             FROM delivery_teams t ",
+            $rest
+        )
+    };
+}
+
+fn from_row(row: &Row) -> Result<Team> {
+    Ok(Team {
+        id: row.id(0)?,
+        ou: row.id(1)?,
+        reference: row.text(2)?,
+        name: row.text(3)?,
+        parent: row.id_opt(4)?,
+        lead: row.id_opt(5)?,
+        updated_at: row.time(6)?,
+        deleted_at: row.time_opt(7)?,
+        members: Vec::new(),
+    })
+}
+
+fn member(row: &Row) -> Result<(TeamId, Member)> {
+    let member = Member {
+        id: row.id(1)?,
+        name: row.text(2)?,
+        email: row.text(3)?,
+        github_username: row.text_opt(4)?,
+    };
+    Ok((row.id(0)?, member))
+}
+
+macro_rules! members {
+    ($rest:literal) => {
+        concat!(
+            "SELECT m.team_id, p.id, p.name, p.email, p.github_username FROM delivery_memberships m \
+             JOIN delivery_people p ON p.id = m.person_id WHERE m.until_at IS NULL AND ",
+            $rest
+        )
+    };
+}
+
+/// The teams of one unit, archived ones too, with who is in them.
+async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Team>> {
+    let rows = conn.all(team!("WHERE t.ou_id = $1 ORDER BY t.id"), args![ou]).await?;
+    let mut teams = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
+    let rows = conn.all(members!("m.ou_id = $1 ORDER BY p.email"), args![ou]).await?;
+    fill(&mut teams, &rows)?;
+    Ok(teams)
+}
+
+fn fill(teams: &mut [Team], rows: &[Row]) -> Result<()> {
+    for row in rows {
+        let (team, member) = member(row)?;
+        if let Some(team) = teams.iter_mut().find(|known| known.id == team) {
+            team.members.push(member);
+        }
+    }
+    Ok(())
+}
+
+/// Everything that the caller may see, archived teams too.
+pub async fn team_list(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<Team>> {
+    plane.estate().require_some(ctx, Noun::Team, Action::View).await?;
+    let reach = ctx.authority().reach(Permission::new(Noun::Team, Action::View), 0);
+    let (condition, values) = scope("t.ou_id", &reach, 1);
+    let mut conn = plane.estate().store().read().await?;
+    let sql = format!("{} WHERE {condition} ORDER BY t.id", team!(""));
+    let rows = all(&mut conn, sql, values.clone()).await?;
+    let mut teams = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
+    let (condition, values) = scope("m.ou_id", &reach, 1);
+    let sql = format!("{} {condition} ORDER BY p.email", members!(""));
+    let rows = all(&mut conn, sql, values).await?;
+    fill(&mut teams, &rows)?;
+    Ok(teams)
+}
+
+/// How a team is named.
+#[derive(Debug, Clone)]
+pub enum TeamRef {
+    Id(TeamId),
+    Reference(String),
+}
+
+fn not_found() -> Error {
+    Error::new(ErrorKind::NotFound, "team_not_found", "there is no such team")
+}
+
+pub async fn team_get(plane: &Delivery, ctx: &OpCtx, which: &TeamRef) -> Result<Team> {
+    let teams = team_list(plane, ctx).await?;
+    let found = teams.into_iter().find(|team| match which {
+        TeamRef::Id(id) => team.id == *id,
+        TeamRef::Reference(reference) => team.reference == *reference,
+    });
+    found.ok_or_else(not_found)
+}
+
+/// The team in which most of these people are; of several the one with the fewest others, then the older one.
+pub async fn team_of_members(plane: &Delivery, ctx: &OpCtx, emails: &[String]) -> Result<Team> {
+    let teams = team_list(plane, ctx).await?;
+    let wanted: BTreeSet<String> = emails.iter().map(|email| email.trim().to_lowercase()).collect();
+    let among = |team: &Team| team.members.iter().filter(|member| wanted.contains(&member.email)).count();
+    let live = teams.into_iter().filter(|team| team.deleted_at.is_none() && among(team) > 0);
+    let best = live.min_by_key(|team| (std::cmp::Reverse(among(team)), team.members.len(), team.id));
+    best.ok_or_else(|| {
+        let message = "none of these people is in a team";
+        Error::new(ErrorKind::NotFound, "no_users_found", message)
+    })
+}
+
+/// What was changed in the teams, the newest first, before an event.
+pub async fn team_events(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    before: Option<TeamEventId>,
+    limit: u32,
+) -> Result<Vec<TeamEvent>> {
+    plane.estate().require_some(ctx, Noun::Team, Action::View).await?;
+    let reach = ctx.authority().reach(Permission::new(Noun::Team, Action::View), 0);
+    let (condition, values) = scope("e.ou_id", &reach, 3);
+    let mut bound = vec![Arg::from(before.map_or(i64::MAX, |before| before.0)), Arg::from(limit)];
+    bound.extend(values);
+    let sql = format!(
+        "SELECT e.id, e.team_id, e.actor, e.action, e.from_value, e.to_value, e.at FROM delivery_team_events e \
+         WHERE e.id < $1 AND {condition} ORDER BY e.id DESC LIMIT $2"
+    );
+    let rows = all(&mut *Box::new(plane.estate().store().read().await?), sql, bound).await?;
+    let event = |row: &Row| {
+        Ok(TeamEvent {
+            id: row.id(0)?,
+            team: row.id(1)?,
+            actor: row.text(2)?,
+            action: row.text(3)?,
+            from: row.text_opt(4)?,
+            to: row.text_opt(5)?,
+            at: row.time(6)?,
+        })
+    };
+    rows.iter().map(event).collect()
+}
+
+/// The hierarchy as it could be taken in again: the teams of the caller's unit that are not archived.
+pub async fn hierarchy_get(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<WantedTeam>> {
+    plane.estate().require_here(ctx, Noun::Team, Action::Manage).await?;
+    let mut conn = plane.estate().store().read().await?;
+    let teams = of_unit(&mut conn, ctx.authority().ou()).await?;
+    let sql = "SELECT id, email FROM delivery_people WHERE ou_id = $1";
+    let people = conn.all(sql, args![ctx.authority().ou()]).await?;
+    let emails: BTreeMap<PersonId, String> =
+        people.iter().map(|row| Ok((row.id(0)?, row.text(1)?))).collect::<Result<_>>()?;
+    let by_id: BTreeMap<TeamId, &Team> = teams.iter().map(|team| (team.id, team)).collect();
+    let live = teams.iter().filter(|team| team.deleted_at.is_none());
+    let wanted = live.map(|team| {
+        let parent = team.parent.and_then(|parent| by_id.get(&parent));
+        WantedTeam {
+            reference: team.reference.clone(),
+            name: team.name.clone(),
+            lead: team.lead.and_then(|lead| emails.get(&lead).cloned()),
+            parent: parent.map(|parent| parent.reference.clone()),
+            parent_name: parent.map(|parent| parent.name.clone()),
+            members: team.members.iter().map(|member| member.email.clone()).collect(),
+        }
+    });
+    Ok(wanted.collect())
+}
+
+/// What taking in the hierarchy would do, without doing it.
+pub async fn hierarchy_preview(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    teams: Vec<WantedTeam>,
+) -> Result<HierarchyPlan> {
+    plane.estate().require_here(ctx, Noun::Team, Action::Manage).await?;
+    check(&teams)?;
+    let ou = ctx.authority().ou();
+    let mut conn = plane.estate().store().read().await?;
+    let current = of_unit(&mut conn, ou).await?;
+    let sql = "SELECT email FROM delivery_people WHERE ou_id = $1 UNION SELECT lower(email) FROM users";
+    let known = conn.all(sql, args![ou]).await?;
+    let known: BTreeSet<String> = known.iter().map(|row| row.text(0)).collect::<Result<_>>()?;
+    Ok(plan(&current, &stored(&teams), &known))
+}
+
+fn stored(teams: &[WantedTeam]) -> Vec<StoredTeam> {
+    let lower = |email: &String| email.trim().to_lowercase();
+    teams
+        .iter()
+        .map(|team| {
+            let members: BTreeSet<String> = team.members.iter().map(lower).collect();
+            StoredTeam {
+                reference: team.reference.clone(),
+                name: team.name.clone(),
+                lead: team.lead.as_ref().map(lower).filter(|lead| !lead.is_empty()),
+                parent: team.parent.clone(),
+                members: members.into_iter().filter(|email| !email.is_empty()).collect(),
+            }
+        })
+        .collect()
+}
+
+fn plan(current: &[Team], wanted: &[StoredTeam], known: &BTreeSet<String>) -> HierarchyPlan {
+    let mut plan = HierarchyPlan::default();
+    let mut unknown = BTreeSet::new();
+    let by_reference = |reference: &str| current.iter().find(|team| team.reference == reference);
+    for team in wanted {
+        let named = team.members.iter().chain(&team.lead);
+        unknown.extend(named.filter(|email| !known.contains(*email)).cloned());
+        let Some(old) = by_reference(&team.reference) else {
+            plan.create.push(team.reference.clone());
+            continue;
+        };
+        let parent = old.parent.and_then(|parent| current.iter().find(|team| team.id == parent));
+        let members: Vec<&String> = team.members.iter().filter(|email| known.contains(*email)).collect();
+        let same = old.name == team.name
+            && old.deleted_at.is_none()
+            && parent.map(|parent| &parent.reference) == team.parent.as_ref()
+            && old.members.iter().map(|member| &member.email).collect::<Vec<_>>() == members;
+        if !same {
+            plan.update.push(team.reference.clone());
+        }
+    }
+    let gone = current.iter().filter(|team| {
+        team.deleted_at.is_none() && !wanted.iter().any(|wanted| wanted.reference == team.reference)
+    });
+    plan.archive = gone.map(|team| team.reference.clone()).collect();
+    plan.unknown_members = unknown.into_iter().collect();
+    plan
+}
+
+/// Submits the run that takes the hierarchy in: teams that are new are made, those that are not in it are archived.
+pub async fn hierarchy_process(plane: &Delivery, ctx: &OpCtx, teams: Vec<WantedTeam>) -> Result<Run> {
+    plane.estate().require_here(ctx, Noun::Team, Action::Manage).await?;
+    check(&teams)?;
+    let input = StoredHierarchy { version: 1, actor: ctx.actor().name().to_owned(), teams: stored(&teams) };
+    let ou = ctx.authority().ou();
+    let new = NewRun {
+        // Two hierarchies of one unit must not be taken in at once.
+        lane: Some(Lane { name: format!("teams:{ou}"), limit: 1 }),
+        max_attempts: 3,
+        ..NewRun::new(RunKind::TeamImport, ou, serde_json::to_string(&input).map_err(Error::internal)?)
+    };
+    runs::submit(plane.estate(), ctx, new).await
+}
+
+/// Executes runs of kind `team_import`.
+pub struct TeamImport(pub Delivery);
+
+impl Executor for TeamImport {
+    fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let estate = self.0.estate();
+            let input: StoredHierarchy = serde_json::from_str(&job.run.input).map_err(Error::internal)?;
+            let ctx = landreeve_estate::ops::sign_in::system_in(estate, job.run.ou).await?;
+            let (ou, now) = (job.run.ou, estate.now());
+            estate
+                .change_told(&ctx, move |tx| {
+                    Box::pin(async move {
+                        let teams = input.teams.len();
+                        take_in(tx, ou, &input, now).await?;
+                        let detail = format!("{teams} teams, for {}", input.actor);
+                        let act = OwnedAct { action: "updated", noun: Noun::Team, noun_id: None, detail };
+                        Ok(((), Some(act)))
+                    })
+                })
+                .await?;
+            Ok(Done::default())
+        })
+    }
+}
+
+/// Notes what changed in a team.
+struct Trail<'a> {
+    ou: OuId,
+    actor: &'a str,
+    now: Timestamp,
+}
+
+impl Trail<'_> {
+    async fn note(
+        &self,
+        tx: &mut Tx,
+        team: TeamId,
+        action: &str,
+        from: Option<String>,
+        to: Option<String>,
+    ) -> Result<()> {
+        let id = TeamEventId(next_in(tx, TeamEventId::KIND).await?);
+        tx.exec(
+            "INSERT INTO delivery_team_events (id, ou_id, team_id, actor, action, from_value, to_value, at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            args![id, self.ou, team, self.actor, action, from, to, self.now],
+        )
+        .await
+        .map(drop)
+    }
+}
+
+async fn take_in(tx: &mut Tx, ou: OuId, input: &StoredHierarchy, now: Timestamp) -> Result<()> {
+    let trail = Trail { ou, actor: &input.actor, now };
+    let current = of_unit(tx, ou).await?;
+    let mut ids: BTreeMap<&str, TeamId> =
+        current.iter().map(|team| (team.reference.as_str(), team.id)).collect();
+    for wanted in &input.teams {
+        if !ids.contains_key(wanted.reference.as_str()) {
+            let id = TeamId(next_in(tx, TeamId::KIND).await?);
+            tx.exec(
+                "INSERT INTO delivery_teams (id, ou_id, reference_id, name, created_at, updated_at) \
+                 VALUES ($1, $2, $3, $4, $5, $5)",
+                args![id, ou, &wanted.reference, &wanted.name, now],
+            )
+            .await?;
+            trail.note(tx, id, "create", None, Some(wanted.name.clone())).await?;
+            ids.insert(&wanted.reference, id);
+        }
+    }
+    let mut moved: BTreeMap<PersonId, Person> = BTreeMap::new();
+    for wanted in &input.teams {
+        let Some(id) = ids.get(wanted.reference.as_str()).copied() else { continue };
+        let old = current.iter().find(|team| team.id == id);
+        let parent = wanted.parent.as_ref().and_then(|parent| ids.get(parent.as_str()).copied());
+        let lead = match &wanted.lead {
+            Some(email) => known(tx, ou, email, now).await?,
+            None => None,
+        };
+        set_team(tx, &trail, id, old, wanted, (parent, lead.as_ref().map(|lead| lead.id))).await?;
+        let mut members = Vec::new();
+        for email in &wanted.members {
+            members.extend(known(tx, ou, email, now).await?);
+        }
+        let old_members = old.map_or(&[][..], |team| &team.members);
+        set_members(tx, &trail, id, old_members, members, &mut moved).await?;
+    }
+    for gone in current.iter().filter(|team| {
+        team.deleted_at.is_none() && !input.teams.iter().any(|wanted| wanted.reference == team.reference)
+    }) {
+        let sql = "UPDATE delivery_teams SET deleted_at = $2, updated_at = $2 WHERE id = $1";
+        tx.exec(sql, args![gone.id, now]).await?;
+        trail.note(tx, gone.id, "archive", Some(gone.name.clone()), None).await?;
+        set_members(tx, &trail, gone.id, &gone.members, Vec::new(), &mut moved).await?;
+    }
+    for person in moved.values() {
+        people::rewrite_ownership(tx, person).await?;
+    }
+    Ok(())
+}
+
+/// Somebody who is known here, or whom the estate knows.
+async fn known(tx: &mut Tx, ou: OuId, email: &str, now: Timestamp) -> Result<Option<Person>> {
+    let found = people::find_in(tx, ou, email, false).await?;
+    if let Some(person) = &found {
+        people::write(tx, person, now).await?;
+    }
+    Ok(found)
+}
+
+async fn set_team(
+    tx: &mut Tx,
+    trail: &Trail<'_>,
+    id: TeamId,
+    old: Option<&Team>,
+    wanted: &StoredTeam,
+    (parent, lead): (Option<TeamId>, Option<PersonId>),
+) -> Result<()> {
+    let mut changed = false;
+    if let Some(old) = old {
+        if old.name != wanted.name {
+            trail.note(tx, id, "change_name", Some(old.name.clone()), Some(wanted.name.clone())).await?;
+            changed = true;
+        }
+        if old.deleted_at.is_some() {
+            trail.note(tx, id, "restore", None, Some(wanted.name.clone())).await?;
+            changed = true;
+        }
+    }
+    let (old_parent, old_lead) = old.map_or((None, None), |old| (old.parent, old.lead));
+    let shown = |id: Option<i64>| id.map(|id| id.to_string());
+    if old_parent != parent {
+        let (from, to) = (shown(old_parent.map(|id| id.0)), shown(parent.map(|id| id.0)));
+        trail.note(tx, id, "change_parent", from, to).await?;
+        changed = true;
+    }
+    if old_lead != lead {
+        let (from, to) = (shown(old_lead.map(|id| id.0)), shown(lead.map(|id| id.0)));
+        trail.note(tx, id, "change_manager", from, to).await?;
+        changed = true;
+    }
+    if changed {
+        tx.exec(
+            "UPDATE delivery_teams SET name = $2, parent_id = $3, lead_id = $4, deleted_at = NULL, updated_at = $5 \
+             WHERE id = $1",
+            args![id, &wanted.name, parent, lead, trail.now],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn set_members(
+    tx: &mut Tx,
+    trail: &Trail<'_>,
+    team: TeamId,
+    old: &[Member],
+    wanted: Vec<Person>,
+    moved: &mut BTreeMap<PersonId, Person>,
+) -> Result<()> {
+    for gone in old.iter().filter(|member| !wanted.iter().any(|person| person.id == member.id)) {
+        tx.exec(
+            "UPDATE delivery_memberships SET until_at = $3 WHERE team_id = $1 AND person_id = $2 AND until_at IS NULL",
+            args![team, gone.id, trail.now],
+        )
+        .await?;
+        trail.note(tx, team, "remove_contributor", Some(gone.email.clone()), None).await?;
+        if let Some(person) = people::find_in(tx, trail.ou, &gone.email, false).await? {
+            moved.insert(gone.id, person);
+        }
+    }
+    for person in wanted.into_iter().filter(|person| !old.iter().any(|member| member.id == person.id)) {
+        let sql = "SELECT count(*) FROM delivery_memberships WHERE person_id = $1";
+        let first = tx.one(sql, args![person.id]).await?.int(0)? == 0;
+        // Nobody knows of an earlier team, so what somebody wrote before is this team's.
+        let from = if first { 0 } else { trail.now.as_microsecond() };
+        let id = MembershipId(next_in(tx, MembershipId::KIND).await?);
+        tx.exec(
+            "INSERT INTO delivery_memberships (id, ou_id, person_id, team_id, from_at) VALUES ($1, $2, $3, $4, $5)",
+            args![id, trail.ou, person.id, team, from],
+        )
+        .await?;
+        trail.note(tx, team, "add_contributor", None, Some(person.email.clone())).await?;
+        moved.insert(person.id, person);
+    }
+    Ok(())
+}
