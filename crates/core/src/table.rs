@@ -108,7 +108,11 @@ pub struct EngineQuery {
 /// Answers SQL over tables of ours: one SELECT, PostgreSQL's flavour, bounded in memory and time.
 pub trait SqlEngine: Send + Sync + 'static {
     /// Says what is wrong with a statement without running it.
-    fn check<'a>(&'a self, tables: &'a Tables, query: &'a EngineQuery) -> BoxFuture<'a, Result<(), SourceError>>;
+    fn check<'a>(
+        &'a self,
+        tables: &'a Tables,
+        query: &'a EngineQuery,
+    ) -> BoxFuture<'a, Result<(), SourceError>>;
 
     fn query(
         &self,

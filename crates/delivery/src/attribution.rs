@@ -241,11 +241,8 @@ async fn bring_listed(tx: &mut Tx, subject: &Subject, sha: &Sha) -> Result<bool>
 }
 
 async fn attribute_one(tx: &mut Tx, change: ChangeId, target: TargetId, subject: &Subject) -> Result<u64> {
-    tx.exec(
-        attribute!("c.id = $5"),
-        args![target, subject.id, subject.service, subject.deployed_at, change],
-    )
-    .await
+    tx.exec(attribute!("c.id = $5"), args![target, subject.id, subject.service, subject.deployed_at, change])
+        .await
 }
 
 async fn target_in(tx: &mut Tx, repo: RepoId, service: ServiceId, environment: &str) -> Result<TargetId> {
@@ -313,7 +310,8 @@ pub async fn settle(tx: &mut Tx, change: ChangeId, now: Timestamp) -> Result<()>
             }
         }
         for deployment in &touched {
-            let sql = "UPDATE delivery_deployments SET attributed_at = $2 WHERE id = $1 AND attributed_at IS NULL";
+            let sql =
+                "UPDATE delivery_deployments SET attributed_at = $2 WHERE id = $1 AND attributed_at IS NULL";
             tx.exec(sql, args![*deployment, now]).await?;
         }
     }

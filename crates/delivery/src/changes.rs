@@ -47,7 +47,10 @@ pub struct CommitFacts {
 /// How somebody names a pull request.
 #[derive(Debug, Clone)]
 pub enum PullRef {
-    Number { repository: String, number: i64 },
+    Number {
+        repository: String,
+        number: i64,
+    },
     /// GitHub's own id of it, which a pull request has as its reference.
     GitHub(i64),
 }
@@ -109,7 +112,8 @@ pub async fn pull_upsert(
                 first_commit(tx, pull.id).await?;
                 settle(tx, pull.id, now).await?;
                 attribution::retry_waiting(tx, repo, now).await?;
-                let act = OwnedAct::new("recorded", Noun::Delivery, pull.id.0, format!("pull request {number}"));
+                let act =
+                    OwnedAct::new("recorded", Noun::Delivery, pull.id.0, format!("pull request {number}"));
                 Ok(((pull.id, names.found), Some(act)))
             })
         })
@@ -118,7 +122,11 @@ pub async fn pull_upsert(
     Ok(id)
 }
 
-fn check_pull(facts: &PullFacts, opened_at: Timestamp, faults: &mut Faults) -> (Option<Sha>, Option<Vec<Sha>>) {
+fn check_pull(
+    facts: &PullFacts,
+    opened_at: Timestamp,
+    faults: &mut Faults,
+) -> (Option<Sha>, Option<Vec<Sha>>) {
     text::check_opt(faults, "title", facts.title.as_deref(), text::LONG);
     text::check_opt(faults, "author.email", facts.author_email.as_deref(), text::NAME);
     text::check_opt(faults, "author.github_username", facts.author_username.as_deref(), text::NAME);
@@ -137,7 +145,8 @@ fn check_pull(facts: &PullFacts, opened_at: Timestamp, faults: &mut Faults) -> (
             faults.push("commit_shas", "range", format!("must have at most {MOST_COMMITS} hashes"));
         }
         let members = all.iter().take(MOST_COMMITS).enumerate();
-        let members = members.filter_map(|(at, sha)| faults.take(Sha::parse(&format!("commit_shas.{at}"), sha)));
+        let members =
+            members.filter_map(|(at, sha)| faults.take(Sha::parse(&format!("commit_shas.{at}"), sha)));
         let mut members: Vec<Sha> = members.collect();
         members.sort();
         members.dedup();
@@ -279,7 +288,8 @@ async fn put_members(tx: &mut Tx, repo: RepoId, pull: ChangeId, members: &[Sha])
 async fn join_commits(tx: &mut Tx, repo: RepoId, pull: &Pull, now: Timestamp) -> Result<()> {
     let mut wanted: Vec<ChangeId> = Vec::new();
     if pull.merged_at.is_some() {
-        let listed = tx.all("SELECT sha FROM delivery_pull_commits WHERE change_id = $1", args![pull.id]).await?;
+        let listed =
+            tx.all("SELECT sha FROM delivery_pull_commits WHERE change_id = $1", args![pull.id]).await?;
         let mut shas = listed.iter().map(|row| Ok(Sha::kept(row.text(0)?))).collect::<Result<Vec<_>>>()?;
         shas.extend(pull.sha.clone());
         for sha in &shas {
@@ -503,7 +513,12 @@ pub async fn pull_services_set(
                 if let Some(change) = bound_change(tx, ou, binding).await? {
                     settle(tx, change, inner.estate().now()).await?;
                 }
-                let act = OwnedAct { action: "updated", noun: Noun::Delivery, noun_id: None, detail: "services of a pull request".to_owned() };
+                let act = OwnedAct {
+                    action: "updated",
+                    noun: Noun::Delivery,
+                    noun_id: None,
+                    detail: "services of a pull request".to_owned(),
+                };
                 Ok((names.found, Some(act)))
             })
         })
@@ -551,7 +566,8 @@ async fn bound_change(tx: &mut Tx, ou: OuId, to: Binding) -> Result<Option<Chang
             tx.opt(sql, args![repo, number]).await?
         }
         Binding::GitHub(id) => {
-            let sql = "SELECT id FROM delivery_changes WHERE ou_id = $1 AND reference_id = $2 AND kind = 'pull'";
+            let sql =
+                "SELECT id FROM delivery_changes WHERE ou_id = $1 AND reference_id = $2 AND kind = 'pull'";
             tx.opt(sql, args![ou, id.to_string()]).await?
         }
     };

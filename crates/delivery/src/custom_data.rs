@@ -118,7 +118,8 @@ pub async fn custom_data_get(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRe
             conn.opt(sql, args![ou, reference, key]).await?
         }
         CustomDataRef::Id(id) => {
-            let sql = "SELECT id, reference, key, value, at FROM delivery_custom_data WHERE ou_id = $1 AND id = $2";
+            let sql =
+                "SELECT id, reference, key, value, at FROM delivery_custom_data WHERE ou_id = $1 AND id = $2";
             conn.opt(sql, args![ou, *id]).await?
         }
     };
@@ -146,7 +147,8 @@ pub async fn custom_data_list(plane: &Delivery, ctx: &OpCtx, reference: &str) ->
 /// What is not there is not found.
 pub async fn custom_data_delete(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRef) -> Result<()> {
     let found = custom_data_get(plane, ctx, which).await?;
-    let act = OwnedAct::new("deleted", Noun::Delivery, found.id.0, format!("custom data {}", found.reference));
+    let act =
+        OwnedAct::new("deleted", Noun::Delivery, found.id.0, format!("custom data {}", found.reference));
     plane
         .estate()
         .change(ctx, act, move |tx| {

@@ -84,16 +84,16 @@ fn check(facts: DeploymentFacts, now: Timestamp, faults: &mut Faults) -> Checked
             faults.push("merge_commit_shas", "range", format!("must have at most {MOST_SHAS} hashes"));
         }
         let listed = all.iter().take(MOST_SHAS).enumerate();
-        let listed = listed.filter_map(|(at, sha)| {
-            faults.take(Sha::parse(&format!("merge_commit_shas.{at}"), sha))
-        });
+        let listed =
+            listed.filter_map(|(at, sha)| faults.take(Sha::parse(&format!("merge_commit_shas.{at}"), sha)));
         let mut listed: Vec<Sha> = listed.collect();
         listed.sort();
         listed.dedup();
         listed
     });
     if facts.commit_sha.is_some() && listed.as_ref().is_some_and(|listed| !listed.is_empty()) {
-        let message = "and merge_commit_shas exclude each other: send the commit that was deployed, or the list";
+        let message =
+            "and merge_commit_shas exclude each other: send the commit that was deployed, or the list";
         faults.push("commit_sha", "exclusive", message);
     }
     Checked { facts, commit_sha, listed }
@@ -164,7 +164,12 @@ pub(crate) async fn deployment_by_event(
 const API: &str = "api";
 const EVENT: &str = "promotion";
 
-fn checked(plane: &Delivery, reference: Option<&str>, facts: DeploymentFacts, faults: &mut Faults) -> Checked {
+fn checked(
+    plane: &Delivery,
+    reference: Option<&str>,
+    facts: DeploymentFacts,
+    faults: &mut Faults,
+) -> Checked {
     if let Some(reference) = reference {
         check_reference(reference, faults);
     }
@@ -237,7 +242,8 @@ async fn write_in(
         let act = OwnedAct::new("recorded", Noun::Delivery, id.0, format!("deployment {}", write.reference));
         return Ok((id, Some(act)));
     }
-    let old = load(tx, ou, &write.reference).await?.ok_or_else(|| Error::internal("a reference came and went"))?;
+    let old =
+        load(tx, ou, &write.reference).await?.ok_or_else(|| Error::internal("a reference came and went"))?;
     if old.kept == kept {
         return Ok((old.id, None));
     }

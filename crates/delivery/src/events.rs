@@ -63,7 +63,8 @@ impl Hear {
         let open = crate::incidents::open_of_monitor(estate, event.ou, monitor).await?;
         match (failing, open) {
             (true, None) => {
-                let services = service.map(|service| vec![ServiceName { identifier: service.to_owned(), name: None }]);
+                let services =
+                    service.map(|service| vec![ServiceName { identifier: service.to_owned(), name: None }]);
                 let facts = IncidentFacts {
                     started_at: Some(at),
                     name: Patch::Set(format!("{name} is failing")),

@@ -38,7 +38,12 @@ pub struct FeedRows {
 }
 
 /// Saves a query and gives its token, which is shown this once.
-pub async fn feed_create(plane: &Delivery, ctx: &OpCtx, name: String, sql: String) -> Result<(FeedId, Secret)> {
+pub async fn feed_create(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    name: String,
+    sql: String,
+) -> Result<(FeedId, Secret)> {
     let estate = plane.estate();
     estate.require_here(ctx, Noun::Feed, Action::Manage).await?;
     let mut faults = Faults::default();
@@ -133,13 +138,11 @@ pub async fn feed_read(
     take(stream.map_err(|error| query_error(&error))?, columns).await
 }
 
-async fn take(
-    mut stream: landreeve_core::source::QueryStream,
-    columns: &[String],
-) -> Result<FeedRows> {
+async fn take(mut stream: landreeve_core::source::QueryStream, columns: &[String]) -> Result<FeedRows> {
     let names: Vec<String> = stream.schema.fields().iter().map(|field| field.name().clone()).collect();
     let picked = pick(&names, columns)?;
-    let mut taken = FeedRows { columns: picked.iter().map(|at| names[*at].clone()).collect(), rows: Vec::new() };
+    let mut taken =
+        FeedRows { columns: picked.iter().map(|at| names[*at].clone()).collect(), rows: Vec::new() };
     let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.fZ"));
     let mut bytes = 0;
     while let Some(batch) = stream.batches.next().await {

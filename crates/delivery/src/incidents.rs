@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{IncidentId, OuId, ServiceId};
 use landreeve_core::{Action, Error, Noun, OpCtx, Result};
-use landreeve_estate::{Estate, args};
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Tx, next_in};
+use landreeve_estate::{Estate, args};
 
 use crate::metadata::Metadata;
 use crate::names::{Names, ServiceName};
@@ -100,7 +100,8 @@ pub(crate) async fn upsert(
                 let incident = patched(tx, old, &facts).await?;
                 put(tx, ou, &reference, &incident, inner.estate().now()).await?;
                 put_parts(tx, &mut names, ou, incident.id, &facts).await?;
-                let act = OwnedAct::new("recorded", Noun::Delivery, incident.id.0, format!("incident {reference}"));
+                let act =
+                    OwnedAct::new("recorded", Noun::Delivery, incident.id.0, format!("incident {reference}"));
                 Ok(((incident.id, names.found), Some(act)))
             })
         })

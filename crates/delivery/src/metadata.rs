@@ -60,7 +60,11 @@ fn invalid(faults: Vec<landreeve_core::Fault>) -> Error {
 
 fn check(path: &str, object: &Map<String, Value>, depth: usize, faults: &mut Vec<landreeve_core::Fault>) {
     if depth > DEEPEST {
-        faults.push(landreeve_core::Fault::new(path, "range", format!("must be nested at most {DEEPEST} deep")));
+        faults.push(landreeve_core::Fault::new(
+            path,
+            "range",
+            format!("must be nested at most {DEEPEST} deep"),
+        ));
         return;
     }
     for (key, value) in object {

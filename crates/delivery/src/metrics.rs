@@ -225,7 +225,8 @@ impl Asking<'_> {
     async fn days(&self) -> Result<Vec<Day>> {
         const MOST_DAYS: usize = 1_000;
         let first = self.query.from.to_zoned(self.query.zone.clone()).date();
-        let last = Timestamp::from_microsecond(self.query.to.as_microsecond() - 1).map_err(Error::internal)?;
+        let last =
+            Timestamp::from_microsecond(self.query.to.as_microsecond() - 1).map_err(Error::internal)?;
         let last = last.to_zoned(self.query.zone.clone()).date();
         let mut days = Vec::new();
         let mut date = first;
@@ -247,7 +248,8 @@ impl Asking<'_> {
     async fn count(&self, days: &mut [Day]) -> Result<()> {
         let zone = self.query.zone.iana_name().unwrap_or("UTC");
         let by_day = |sql: &str, at: &str| {
-            let day = format!("CAST(CAST(date_trunc('day', {at} AT TIME ZONE '{zone}') AS DATE) AS TEXT) AS day");
+            let day =
+                format!("CAST(CAST(date_trunc('day', {at} AT TIME ZONE '{zone}') AS DATE) AS TEXT) AS day");
             format!("{} GROUP BY 1", sql.replacen("SELECT ", &format!("SELECT {day}, "), 1))
         };
         let find = |days: &mut [Day], batch: &RecordBatch, row: usize| -> Option<usize> {

@@ -130,7 +130,9 @@ impl<'a> Names<'a> {
         let id = match tx.opt(sql, args![self.ou, &named.identifier]).await? {
             Some(row) => {
                 let id: ServiceId = row.id(0)?;
-                if let Some(name) = named.name.as_ref().filter(|name| row.text(1).is_ok_and(|old| old != **name)) {
+                if let Some(name) =
+                    named.name.as_ref().filter(|name| row.text(1).is_ok_and(|old| old != **name))
+                {
                     tx.exec("UPDATE delivery_services SET name = $2 WHERE id = $1", args![id, name]).await?;
                     // Another name for it may be remembered, which must not stand in the way of its return.
                     self.plane.known().services.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -161,7 +163,8 @@ impl<'a> Names<'a> {
         if let Some(id) = self.plane.known().targets.get(&key) {
             return Ok(id);
         }
-        let sql = "SELECT id FROM delivery_targets WHERE repo_id = $1 AND service_id = $2 AND environment = $3";
+        let sql =
+            "SELECT id FROM delivery_targets WHERE repo_id = $1 AND service_id = $2 AND environment = $3";
         let id = match tx.opt(sql, args![repo, service, environment]).await? {
             Some(row) => row.id(0)?,
             None => {
@@ -179,6 +182,8 @@ impl<'a> Names<'a> {
 
 pub fn unknown_repo(name: &str) -> Error {
     let fault = landreeve_core::Fault::new("repository", "unknown", format!("{name:?} is not known here"));
-    let message = format!("the repository {name:?} is not known, and unknown ones are not added ([delivery] strict_repositories)");
+    let message = format!(
+        "the repository {name:?} is not known, and unknown ones are not added ([delivery] strict_repositories)"
+    );
     Error { faults: vec![fault], ..Error::new(ErrorKind::NotFound, "repo_not_found", message) }
 }

@@ -151,13 +151,7 @@ pub async fn person_upsert(plane: &Delivery, ctx: &OpCtx, email: &str, facts: Pe
     put(plane, ctx, email, facts, true).await
 }
 
-async fn put(
-    plane: &Delivery,
-    ctx: &OpCtx,
-    email: &str,
-    facts: PersonFacts,
-    create: bool,
-) -> Result<Person> {
+async fn put(plane: &Delivery, ctx: &OpCtx, email: &str, facts: PersonFacts, create: bool) -> Result<Person> {
     plane.estate().require_here(ctx, Noun::Person, Action::Manage).await?;
     let email = email.trim().to_lowercase();
     check(&email, &facts)?;
@@ -323,7 +317,10 @@ pub async fn person_list(plane: &Delivery, ctx: &OpCtx, page: Page) -> Result<Pa
     let total = crate::tables::all(&mut conn, count, bound.clone()).await?;
     let total = total.first().map_or(Ok(0), |row| row.int(0))?;
     let limit = bound.len() + 1;
-    bound.extend([Arg::from(i64::from(page.limit)), Arg::from(i64::try_from(page.offset).unwrap_or(i64::MAX))]);
+    bound.extend([
+        Arg::from(i64::from(page.limit)),
+        Arg::from(i64::try_from(page.offset).unwrap_or(i64::MAX)),
+    ]);
     let sql = format!(
         "{} WHERE {condition} ORDER BY p.email, p.id LIMIT ${limit} OFFSET ${}",
         person!(""),

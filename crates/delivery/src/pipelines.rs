@@ -58,7 +58,9 @@ fn check(facts: &PipelineFacts) -> Result<Option<Sha>> {
     text::check_opt(&mut faults, "email", facts.email.as_deref(), text::NAME);
     text::check_opt(&mut faults, "github_username", facts.github_username.as_deref(), text::NAME);
     text::check_opt(&mut faults, "gitlab_username", facts.gitlab_username.as_deref(), text::NAME);
-    for (field, given) in [("commit_sha", facts.commit_sha.is_some()), ("pr_number", facts.pr_number.is_some())] {
+    for (field, given) in
+        [("commit_sha", facts.commit_sha.is_some()), ("pr_number", facts.pr_number.is_some())]
+    {
         if given && facts.repository.is_none() {
             faults.push("repository", "required", format!("is required with {field}"));
         }
@@ -88,7 +90,12 @@ pub async fn pipeline_upsert(plane: &Delivery, ctx: &OpCtx, facts: PipelineFacts
                     None => None,
                 };
                 let id = fold(tx, ou, repo, sha, &facts, inner.estate().now()).await?;
-                let act = OwnedAct::new("recorded", Noun::Delivery, id.0, format!("pipeline run {}", facts.reference));
+                let act = OwnedAct::new(
+                    "recorded",
+                    Noun::Delivery,
+                    id.0,
+                    format!("pipeline run {}", facts.reference),
+                );
                 Ok(((id, names.found), Some(act)))
             })
         })

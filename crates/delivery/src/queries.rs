@@ -37,7 +37,10 @@ pub async fn query_run(
     let input = StoredDataQuery {
         version: 1,
         sql,
-        variables: variables.iter().map(|(name, value)| (name.clone(), StoredVariable::from(value))).collect(),
+        variables: variables
+            .iter()
+            .map(|(name, value)| (name.clone(), StoredVariable::from(value)))
+            .collect(),
         reach: reach(ctx),
     };
     let input = serde_json::to_string(&input).map_err(Error::internal)?;
@@ -126,7 +129,8 @@ pub async fn result_open(
 async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
     let run = query_run_get(plane, ctx, which).await?;
     if !run.state.is_final() {
-        let error = Error::conflict("execution_not_complete", "the query run has not ended yet; ask again soon");
+        let error =
+            Error::conflict("execution_not_complete", "the query run has not ended yet; ask again soon");
         return Err(Error { retry_after: Some(Duration::from_secs(1)), ..error });
     }
     if run.data_expired(plane.estate().now()) {
@@ -142,7 +146,11 @@ async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
 }
 
 fn gone() -> Error {
-    Error::new(ErrorKind::NotFound, "query_run_not_found", "the result is not there, or no longer: it is kept for 30 days")
+    Error::new(
+        ErrorKind::NotFound,
+        "query_run_not_found",
+        "the result is not there, or no longer: it is kept for 30 days",
+    )
 }
 
 /// Executes runs of kind `data_query`.
@@ -184,8 +192,9 @@ pub(crate) fn query_error(error: &SourceError) -> Error {
         SourceErrorKind::Query | SourceErrorKind::NotReadOnly | SourceErrorKind::Unsupported => {
             Error::fault("sql", "sql_error", error.message.clone())
         }
-        SourceErrorKind::Connect | SourceErrorKind::Lost | SourceErrorKind::TimedOut | SourceErrorKind::Cancelled => {
-            Error::unavailable("query", error.message.clone())
-        }
+        SourceErrorKind::Connect
+        | SourceErrorKind::Lost
+        | SourceErrorKind::TimedOut
+        | SourceErrorKind::Cancelled => Error::unavailable("query", error.message.clone()),
     }
 }

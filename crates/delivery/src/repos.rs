@@ -49,7 +49,8 @@ pub async fn repo_upsert(plane: &Delivery, ctx: &OpCtx, name: String, facts: Rep
 
 /// `true`: the default branch is another one now.
 async fn put(tx: &mut Tx, id: RepoId, facts: &RepoFacts) -> Result<bool> {
-    let old = tx.one("SELECT default_branch FROM delivery_repos WHERE id = $1", args![id]).await?.text_opt(0)?;
+    let old =
+        tx.one("SELECT default_branch FROM delivery_repos WHERE id = $1", args![id]).await?.text_opt(0)?;
     tx.exec(
         "UPDATE delivery_repos SET default_branch = COALESCE($2, default_branch), source = COALESCE($3, source), \
          external_id = COALESCE($4, external_id) WHERE id = $1",

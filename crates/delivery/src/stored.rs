@@ -37,7 +37,9 @@ impl From<&Scalar> for StoredScalar {
             Scalar::Integer(value) => StoredScalar::Integer(*value),
             Scalar::Float(value) => StoredScalar::Float(*value),
             Scalar::Text(text) => StoredScalar::Text(text.clone()),
-            Scalar::Instant(micros) => StoredScalar::Text(landreeve_core::clock::from_micros(*micros).to_string()),
+            Scalar::Instant(micros) => {
+                StoredScalar::Text(landreeve_core::clock::from_micros(*micros).to_string())
+            }
         }
     }
 }

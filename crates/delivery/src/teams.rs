@@ -91,7 +91,11 @@ fn check(teams: &[WantedTeam]) -> Result<()> {
         text::check(&mut faults, &format!("{place}.reference_id"), &team.reference, text::NAME);
         text::check(&mut faults, &format!("{place}.name"), &team.name, text::NAME);
         if !seen.insert(&team.reference) {
-            faults.push(format!("{place}.reference_id"), "taken", "is given to another team of the request too");
+            faults.push(
+                format!("{place}.reference_id"),
+                "taken",
+                "is given to another team of the request too",
+            );
         }
         if team.members.len() > MOST_MEMBERS {
             faults.push(format!("{place}.contributors"), "range", format!("must be at most {MOST_MEMBERS}"));
@@ -126,10 +130,8 @@ fn check(teams: &[WantedTeam]) -> Result<()> {
 }
 
 fn check_circles(teams: &[WantedTeam], faults: &mut Faults) {
-    let parents: BTreeMap<&str, &str> = teams
-        .iter()
-        .filter_map(|team| Some((team.reference.as_str(), team.parent.as_deref()?)))
-        .collect();
+    let parents: BTreeMap<&str, &str> =
+        teams.iter().filter_map(|team| Some((team.reference.as_str(), team.parent.as_deref()?))).collect();
     for (at, team) in teams.iter().enumerate() {
         let mut above = team.reference.as_str();
         for _ in 0..=teams.len() {
@@ -171,12 +173,8 @@ fn from_row(row: &Row) -> Result<Team> {
 }
 
 fn member(row: &Row) -> Result<(TeamId, Member)> {
-    let member = Member {
-        id: row.id(1)?,
-        name: row.text(2)?,
-        email: row.text(3)?,
-        github_username: row.text_opt(4)?,
-    };
+    let member =
+        Member { id: row.id(1)?, name: row.text(2)?, email: row.text(3)?, github_username: row.text_opt(4)? };
     Ok((row.id(0)?, member))
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
-use landreeve_core::schema::{Catalog as Described, ColumnInfo, SchemaInfo, TableInfo, TableKind, native_type};
+use landreeve_core::schema::{
+    Catalog as Described, ColumnInfo, SchemaInfo, TableInfo, TableKind, native_type,
+};
 use landreeve_core::source::{
     CancellationToken, ConnectSpec, Driver, Query, QueryStream, ServerInfo, SessionZone, SourceError,
     SourceErrorKind, Target,
@@ -22,9 +24,10 @@ impl EngineDriver {
     fn tables(&self, spec: &ConnectSpec) -> Result<Tables, SourceError> {
         match &spec.target {
             Target::Estate { subtrees } => Ok(self.catalog.tables(subtrees)),
-            Target::Network { .. } | Target::File(_) => {
-                Err(SourceError::new(SourceErrorKind::Connect, "this source is part of the server and has no address"))
-            }
+            Target::Network { .. } | Target::File(_) => Err(SourceError::new(
+                SourceErrorKind::Connect,
+                "this source is part of the server and has no address",
+            )),
         }
     }
 
@@ -83,7 +86,13 @@ impl Driver for EngineDriver {
             for (name, kind) in tables.chain(views) {
                 let columns = self.columns(spec, name, &cancel).await?;
                 let row_count = None;
-                described.push(TableInfo { name: name.to_owned(), kind, row_count, row_count_exact: false, columns });
+                described.push(TableInfo {
+                    name: name.to_owned(),
+                    kind,
+                    row_count,
+                    row_count_exact: false,
+                    columns,
+                });
             }
             described.sort_by(|left, right| left.name.cmp(&right.name));
             let server_version = self.test(spec, cancel).await?.version;

@@ -6,10 +6,12 @@
 
 mod driver;
 mod error;
+mod functions;
 mod output;
 mod provider;
 mod session;
 mod statement;
+mod yielding;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -35,6 +37,9 @@ pub struct EngineOptions {
     pub threads: usize,
 }
 
+/// Plans are walked by functions that call themselves; memory is taken only as far as they go.
+const STACK: usize = 64 * 1_024 * 1_024;
+
 /// Plans and executes on threads of its own, so that a statement that computes does not keep requests waiting.
 pub struct Engine {
     options: EngineOptions,
@@ -54,6 +59,7 @@ impl Engine {
         let made = Builder::new_multi_thread()
             .worker_threads(self.options.threads.max(1))
             .thread_name("landreeve-sql")
+            .thread_stack_size(STACK)
             .enable_time()
             .build()
             .map_err(|cause| {
@@ -77,13 +83,17 @@ impl Drop for Engine {
 }
 
 impl SqlEngine for Engine {
-    fn check<'a>(&'a self, tables: &'a Tables, query: &'a EngineQuery) -> BoxFuture<'a, Result<(), SourceError>> {
+    fn check<'a>(
+        &'a self,
+        tables: &'a Tables,
+        query: &'a EngineQuery,
+    ) -> BoxFuture<'a, Result<(), SourceError>> {
         Box::pin(async move {
             let (options, tables, query) = (self.options.clone(), tables.clone(), query.clone());
             let sources = Handle::current();
-            let planned = self.handle()?.spawn(async move {
-                session::plan(&options, &tables, &query, sources).await.map(drop)
-            });
+            let planned = self
+                .handle()?
+                .spawn(async move { session::plan(&options, &tables, &query, sources).await.map(drop) });
             planned.await.map_err(|_| error::stopped())?
         })
     }
@@ -163,7 +173,8 @@ async fn forward(
 ) {
     let mut rows = 0_u64;
     while let Some(next) = stream.batches.next().await {
-        let next = next.map_err(|error| error::translate(&error)).and_then(|batch| stream.columns.convert(&batch));
+        let next =
+            next.map_err(|error| error::translate(&error)).and_then(|batch| stream.columns.convert(&batch));
         let next = next.and_then(|batch| {
             rows += batch.num_rows() as u64;
             match query.max_rows {

@@ -81,7 +81,9 @@ fn way(from: &DataType) -> (Way, DataType, LogicalType) {
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
             cast_to(from.clone(), LogicalType::Integer)
         }
-        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => cast_to(DataType::Int64, LogicalType::Integer),
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => {
+            cast_to(DataType::Int64, LogicalType::Integer)
+        }
         DataType::UInt64 => cast_to(DataType::UInt64, LogicalType::UnsignedBig),
         DataType::Float16 | DataType::Float32 | DataType::Float64 => {
             cast_to(DataType::Float64, LogicalType::Number)
@@ -102,11 +104,16 @@ fn way(from: &DataType) -> (Way, DataType, LogicalType) {
         }
         DataType::Timestamp(_, None) => cast_to(local, LogicalType::DateTime),
         DataType::Timestamp(_, Some(_)) => cast_to(micros, LogicalType::Instant),
-        DataType::Duration(_) | DataType::Interval(_) => (Way::Interval, DataType::Utf8, LogicalType::Interval),
-        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) | DataType::ListView(_)
-        | DataType::LargeListView(_) | DataType::Struct(_) | DataType::Map(..) => {
-            (Way::Json, DataType::Utf8, LogicalType::Json)
+        DataType::Duration(_) | DataType::Interval(_) => {
+            (Way::Interval, DataType::Utf8, LogicalType::Interval)
         }
+        DataType::List(_)
+        | DataType::LargeList(_)
+        | DataType::FixedSizeList(..)
+        | DataType::ListView(_)
+        | DataType::LargeListView(_)
+        | DataType::Struct(_)
+        | DataType::Map(..) => (Way::Json, DataType::Utf8, LogicalType::Json),
         DataType::Dictionary(_, value) => {
             let (inner, shown, logical) = way(value);
             match inner {
@@ -147,7 +154,8 @@ fn intervals(array: &ArrayRef) -> Result<ArrayRef, SourceError> {
             texts.append_option(micros.map(|micros| iso(0, 0, i128::from(micros) * 1_000)));
         }
     } else {
-        let spans = cast(array, &DataType::Interval(arrow_schema::IntervalUnit::MonthDayNano)).map_err(failed)?;
+        let spans =
+            cast(array, &DataType::Interval(arrow_schema::IntervalUnit::MonthDayNano)).map_err(failed)?;
         for span in spans.as_primitive::<IntervalMonthDayNanoType>() {
             texts.append_option(span.map(|span| iso(span.months, span.days, i128::from(span.nanoseconds))));
         }

@@ -5,15 +5,16 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
-use datafusion::datasource::ViewTable;
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::dataframe::DataFrame;
+use datafusion::datasource::ViewTable;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateDefaults};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use landreeve_core::source::SourceError;
@@ -22,9 +23,11 @@ use tokio::runtime::Handle;
 
 use crate::EngineOptions;
 use crate::error::{query as fault, translate};
+use crate::functions;
 use crate::output::Columns;
 use crate::provider::Provider;
 use crate::statement;
+use crate::yielding::make_yielding;
 
 const CATALOG: &str = "landreeve";
 const SCHEMA: &str = "public";
@@ -44,7 +47,10 @@ pub async fn start(
 ) -> Result<Started, SourceError> {
     let frame = plan(options, tables, query, sources).await?;
     let columns = Columns::of(frame.schema().as_arrow())?;
-    let batches = frame.execute_stream().await.map_err(|error| translate(&error))?;
+    let failed = |error: DataFusionError| translate(&error);
+    let context = Arc::new(frame.task_ctx());
+    let plan = frame.create_physical_plan().await.and_then(make_yielding).map_err(failed)?;
+    let batches = execute_stream(plan, context).map_err(failed)?;
     Ok(Started { schema: columns.schema(), columns, batches })
 }
 
@@ -78,8 +84,10 @@ fn context(options: &EngineOptions, query: &EngineQuery) -> Result<SessionContex
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![options.spill_dir.clone()]))
         .with_max_temp_directory_size(options.spill_bytes);
-    let runtime =
-        RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_disk_manager_builder(disk)
+        .build_arc()?;
     // By hand, so that neither file formats nor table factories are there.
     let state = SessionStateBuilder::new()
         .with_config(config)
@@ -93,6 +101,7 @@ fn context(options: &EngineOptions, query: &EngineQuery) -> Result<SessionContex
         .build();
     let mut context = SessionContext::new_with_state(state);
     datafusion_functions_json::register_all(&mut context)?;
+    functions::all().into_iter().for_each(|function| context.register_udf(function));
     Ok(context)
 }
 
@@ -112,7 +121,10 @@ impl CatalogOf<'_> {
             let outside = name.catalog().is_some_and(|catalog| catalog != CATALOG)
                 || name.schema().is_some_and(|schema| schema != SCHEMA);
             if outside {
-                return Err(fault("unknown_table", format!("there is no table {name}: only those of the schema {SCHEMA}")));
+                return Err(fault(
+                    "unknown_table",
+                    format!("there is no table {name}: only those of the schema {SCHEMA}"),
+                ));
             }
             if !known.insert(name.table().to_owned()) {
                 continue;
@@ -126,8 +138,11 @@ impl CatalogOf<'_> {
         let failed = |error: DataFusionError| translate(&error);
         let place = TableReference::full(CATALOG, SCHEMA, name);
         if let Some((_, table)) = self.tables.tables.iter().find(|(known, _)| *known == name) {
-            let provider =
-                Provider { table: Arc::clone(table), sources: self.sources.clone(), batch_rows: self.batch_rows };
+            let provider = Provider {
+                table: Arc::clone(table),
+                sources: self.sources.clone(),
+                batch_rows: self.batch_rows,
+            };
             self.context.register_table(place, Arc::new(provider)).map_err(failed)?;
         } else if let Some((_, sql)) = self.tables.views.iter().find(|(known, _)| *known == name) {
             let statement = statement::prepare(sql, &[])?;

@@ -4,20 +4,50 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Query, SetExpr, Statement, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    Ident, ObjectName, Query, SetExpr, Statement, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::tokenizer::Span;
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, Tokenizer};
 use landreeve_core::source::SourceError;
 use landreeve_core::table::{Scalar, Variable};
 
 use crate::error::{not_read_only, query};
 
-/// How deep a statement may be nested.
+/// How deep a statement may be nested, and an expression with its chains of operators: planning takes time that grows
+/// with the square of that.
 const DEPTH: usize = 64;
+const DEEPEST: usize = 300;
+
+/// How many words and signs a statement may have, values and names in lists not counted: what it is made into is walked
+/// by functions that call themselves.
+const LONGEST: usize = 5_000;
+
+fn check_length(sql: &str) -> Result<(), SourceError> {
+    // What cannot be read as words is the parser's to tell.
+    let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize() else { return Ok(()) };
+    let counts = |token: &&Token| {
+        !matches!(
+            token,
+            Token::Whitespace(_)
+                | Token::Comma
+                | Token::Period
+                | Token::Number(..)
+                | Token::SingleQuotedString(_)
+                | Token::LParen
+                | Token::RParen
+        )
+    };
+    if tokens.iter().filter(counts).count() > LONGEST {
+        let message = format!("the statement has more than {LONGEST} words and signs; make it shorter");
+        return Err(query("too_long", message));
+    }
+    Ok(())
+}
 
 /// Reads the statement, refuses what is no single SELECT, and puts the values in place of the variables.
 pub fn prepare(sql: &str, variables: &[(String, Variable)]) -> Result<DfStatement, SourceError> {
+    check_length(sql)?;
     let parsed = DFParserBuilder::new(sql)
         .with_dialect(&PostgreSqlDialect {})
         .with_recursion_limit(DEPTH)
@@ -33,7 +63,7 @@ pub fn prepare(sql: &str, variables: &[(String, Variable)]) -> Result<DfStatemen
     if !matches!(*statement, Statement::Query(_)) {
         return Err(not_read_only("only SELECT may be asked"));
     }
-    let mut visitor = Preparation { variables, fault: None };
+    let mut visitor = Preparation { variables, fault: None, depth: 0 };
     let _ = VisitMut::visit(&mut *statement, &mut visitor);
     match visitor.fault {
         Some(fault) => Err(fault),
@@ -44,6 +74,8 @@ pub fn prepare(sql: &str, variables: &[(String, Variable)]) -> Result<DfStatemen
 struct Preparation<'a> {
     variables: &'a [(String, Variable)],
     fault: Option<SourceError>,
+    /// How many expressions are open around the present one.
+    depth: usize,
 }
 
 impl Preparation<'_> {
@@ -75,22 +107,9 @@ impl Preparation<'_> {
         *list = spread;
         Ok(())
     }
-}
 
-impl VisitorMut for Preparation<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, asked: &mut Query) -> ControlFlow<()> {
-        if !asked.locks.is_empty() {
-            return self.stop(not_read_only("FOR UPDATE and FOR SHARE are not taken: nothing here is locked"));
-        }
-        match body_fault(&asked.body) {
-            Some(fault) => self.stop(fault),
-            None => ControlFlow::Continue(()),
-        }
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    /// Puts values in place of variables.
+    fn replace(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Expr::InList { list, negated, .. } = expr {
             if let Err(fault) = self.spread(list) {
                 return self.stop(fault);
@@ -106,7 +125,7 @@ impl VisitorMut for Preparation<'_> {
         {
             let (left, right) = (left.clone(), (**right).clone());
             *expr = Expr::InList { expr: left, list: vec![right], negated: false };
-            return self.pre_visit_expr(expr);
+            return self.replace(expr);
         }
         match self.value_of(expr) {
             None => ControlFlow::Continue(()),
@@ -124,6 +143,56 @@ impl VisitorMut for Preparation<'_> {
                 self.stop(query("array_variable", message))
             }
         }
+    }
+}
+
+impl VisitorMut for Preparation<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, asked: &mut Query) -> ControlFlow<()> {
+        if !asked.locks.is_empty() {
+            return self
+                .stop(not_read_only("FOR UPDATE and FOR SHARE are not taken: nothing here is locked"));
+        }
+        match body_fault(&asked.body) {
+            Some(fault) => self.stop(fault),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            let message = format!(
+                "an expression of the statement is nested more than {DEEPEST} deep, or as long a chain of operators; \
+                 use IN, CASE or a subquery"
+            );
+            return self.stop(query("too_deep", message));
+        }
+        self.replace(expr)
+    }
+
+    /// In PostgreSQL `AT TIME ZONE` leaves the zone behind; the engine's own does not.
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        self.depth -= 1;
+        if let Expr::AtTimeZone { timestamp, time_zone } = expr {
+            let argument = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
+            *expr = Expr::Function(Function {
+                name: ObjectName::from(vec![Ident::new(crate::functions::AT_TIME_ZONE)]),
+                uses_odbc_syntax: false,
+                parameters: FunctionArguments::None,
+                args: FunctionArguments::List(FunctionArgumentList {
+                    duplicate_treatment: None,
+                    args: vec![argument(timestamp), argument(time_zone)],
+                    clauses: Vec::new(),
+                }),
+                filter: None,
+                null_treatment: None,
+                over: None,
+                within_group: Vec::new(),
+            });
+        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -158,9 +227,7 @@ fn literal(scalar: &Scalar) -> Expr {
         Scalar::Integer(value) => number(value.to_string()),
         // A finite number has digits; the others are refused where variables are read.
         Scalar::Float(value) => number(format!("{value:?}")),
-        Scalar::Text(value) => {
-            Expr::Value(Value::SingleQuotedString(value.clone()).with_span(Span::empty()))
-        }
+        Scalar::Text(value) => Expr::Value(Value::SingleQuotedString(value.clone()).with_span(Span::empty())),
         Scalar::Instant(micros) => {
             let text = landreeve_core::clock::from_micros(*micros).to_string();
             Expr::Value(Value::SingleQuotedString(text).with_span(Span::empty()))
@@ -209,7 +276,10 @@ mod tests {
     #[test]
     fn variables_are_values_and_never_sql() {
         let one = |text: &str| Variable::One(Scalar::Text(text.to_owned()));
-        assert_eq!(prepared("select $a", &[("a", one("x' or '1'='1"))]).unwrap(), "SELECT 'x'' or ''1''=''1'");
+        assert_eq!(
+            prepared("select $a", &[("a", one("x' or '1'='1"))]).unwrap(),
+            "SELECT 'x'' or ''1''=''1'"
+        );
         let ids = Variable::Many(vec![Scalar::Integer(1), Scalar::Integer(-2)]);
         assert_eq!(
             prepared("select 1 where x in ($ids)", &[("ids", ids.clone())]).unwrap(),

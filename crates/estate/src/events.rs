@@ -18,8 +18,16 @@ use crate::store::{Notice, Row, Tx};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    RunFinished { run: RunId, kind: RunKind, state: RunState, noun_id: Option<i64> },
-    DatasourceChanged { datasource: DatasourceId, change: DatasourceChange },
+    RunFinished {
+        run: RunId,
+        kind: RunKind,
+        state: RunState,
+        noun_id: Option<i64>,
+    },
+    DatasourceChanged {
+        datasource: DatasourceId,
+        change: DatasourceChange,
+    },
     /// A promotion of ours reached its end.
     DeploymentFinished {
         deployment: i64,
@@ -29,7 +37,13 @@ pub enum Event {
         finished_at: Timestamp,
     },
     /// A monitor of ours began to fail, or recovered.
-    MonitorChanged { monitor: i64, name: String, service: Option<String>, failing: bool, at: Timestamp },
+    MonitorChanged {
+        monitor: i64,
+        name: String,
+        service: Option<String>,
+        failing: bool,
+        at: Timestamp,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +60,18 @@ pub enum DatasourceChange {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Stored {
-    RunFinished { version: u32, run: i64, kind: String, state: String, noun_id: Option<i64> },
-    DatasourceChanged { version: u32, datasource: i64, change: String },
+    RunFinished {
+        version: u32,
+        run: i64,
+        kind: String,
+        state: String,
+        noun_id: Option<i64>,
+    },
+    DatasourceChanged {
+        version: u32,
+        datasource: i64,
+        change: String,
+    },
     DeploymentFinished {
         version: u32,
         deployment: i64,
@@ -377,20 +401,20 @@ mod tests {
     /// Version 1 as it was written first. Never change these lines; add new ones.
     fn fixtures() -> [(&'static str, Event); 4] {
         [
-        (
-            r#"{"event":"run_finished","version":1,"run":7,"kind":"probe","state":"succeeded","noun_id":null}"#,
-            Event::RunFinished {
-                run: RunId(7),
-                kind: RunKind::Probe,
-                state: RunState::Succeeded,
-                noun_id: None,
-            },
-        ),
-        (
-            r#"{"event":"datasource_changed","version":1,"datasource":3,"change":"created"}"#,
-            Event::DatasourceChanged { datasource: DatasourceId(3), change: DatasourceChange::Created },
-        ),
-        (
+            (
+                r#"{"event":"run_finished","version":1,"run":7,"kind":"probe","state":"succeeded","noun_id":null}"#,
+                Event::RunFinished {
+                    run: RunId(7),
+                    kind: RunKind::Probe,
+                    state: RunState::Succeeded,
+                    noun_id: None,
+                },
+            ),
+            (
+                r#"{"event":"datasource_changed","version":1,"datasource":3,"change":"created"}"#,
+                Event::DatasourceChanged { datasource: DatasourceId(3), change: DatasourceChange::Created },
+            ),
+            (
                 r#"{"event":"deployment_finished","version":1,"deployment":4,"service":"sales","environment":"production","success":true,"finished_at":1768478400500000}"#,
                 Event::DeploymentFinished {
                     deployment: 4,

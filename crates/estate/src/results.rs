@@ -6,7 +6,9 @@
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use jiff::tz::TimeZone;
-use landreeve_core::source::{ByteStream, EncodeOptions, QueryStream, ResultCodec, ResultFormat, ResultWriter};
+use landreeve_core::source::{
+    ByteStream, EncodeOptions, QueryStream, ResultCodec, ResultFormat, ResultWriter,
+};
 use landreeve_core::{Error, ErrorKind, Result, RunState};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -56,7 +56,8 @@ impl Executor for SampleMaker {
 /// Adds the sample source, and makes its file in the background when it is not there yet.
 pub async fn ensure(estate: &Estate, data_dir: &std::path::Path) -> Result<DatasourceId> {
     let ctx = ops::sign_in::system(estate);
-    let id = ops::datasources::ensure_builtin(estate, &ctx, WORD, NAME, DatabaseType::Sqlite, Some(FILE)).await?;
+    let id =
+        ops::datasources::ensure_builtin(estate, &ctx, WORD, NAME, DatabaseType::Sqlite, Some(FILE)).await?;
     if !data_dir.join(FILE).exists() {
         let run = NewRun {
             noun: Some((Noun::Datasource, id.0)),

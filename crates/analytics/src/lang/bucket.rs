@@ -85,11 +85,13 @@ impl Transform<'_> {
     pub fn in_zone(&self) -> String {
         let x = &self.operand.sql;
         match self.dialect {
-            SqlDialect::Postgres | SqlDialect::Redshift | SqlDialect::CrateDb if is_present(x) => {
+            SqlDialect::Postgres | SqlDialect::Engine | SqlDialect::Redshift | SqlDialect::CrateDb
+                if is_present(x) =>
+            {
                 format!("({x} AT TIME ZONE {})", self.shown())
             }
             SqlDialect::CrateDb => format!("(({x})::timestamptz AT TIME ZONE {})", self.shown()),
-            SqlDialect::Postgres | SqlDialect::Redshift => format!("({})", self.local()),
+            SqlDialect::Postgres | SqlDialect::Engine | SqlDialect::Redshift => format!("({})", self.local()),
             SqlDialect::MySql if self.from() == self.zones.shown => self.operand.wrapped(),
             SqlDialect::MySql => self.local(),
             SqlDialect::Sqlite => self.sqlite_tz(),
@@ -105,8 +107,10 @@ impl Transform<'_> {
         let x = &self.operand.sql;
         let same = self.from() == self.zones.shown;
         match self.dialect {
-            SqlDialect::Redshift | SqlDialect::Postgres if same => format!("({x})::timestamp"),
-            SqlDialect::Redshift | SqlDialect::Postgres => {
+            SqlDialect::Redshift | SqlDialect::Postgres | SqlDialect::Engine if same => {
+                format!("({x})::timestamp")
+            }
+            SqlDialect::Redshift | SqlDialect::Postgres | SqlDialect::Engine => {
                 format!("({x})::timestamptz AT TIME ZONE {}", self.shown())
             }
             SqlDialect::MySql | SqlDialect::Sqlite | SqlDialect::CrateDb if same => x.clone(),
@@ -138,7 +142,7 @@ impl Transform<'_> {
 
     pub fn bucket(&self, aggregation: Aggregation) -> String {
         match self.dialect {
-            SqlDialect::Postgres => self.postgres(aggregation),
+            SqlDialect::Postgres | SqlDialect::Engine => self.postgres(aggregation),
             SqlDialect::Redshift => self.redshift(aggregation),
             SqlDialect::CrateDb => self.cratedb(aggregation),
             SqlDialect::MySql => self.mysql(aggregation),
@@ -156,7 +160,10 @@ impl Transform<'_> {
             Aggregation::Second | Aggregation::Minute | Aggregation::Hour => {
                 let x = &self.operand.sql;
                 if self.zones.dashboard {
-                    format!("DATE_TRUNC('{unit}', ({x})::timestamptz, {})", self.shown())
+                    // The engine's function of that name has no third argument.
+                    let function =
+                        if self.dialect == SqlDialect::Engine { "DATE_TRUNC_IN" } else { "DATE_TRUNC" };
+                    format!("{function}('{unit}', ({x})::timestamptz, {})", self.shown())
                 } else {
                     format!("DATE_TRUNC('{unit}', ({x})::timestamp)")
                 }

@@ -120,7 +120,9 @@ impl Lexer<'_> {
     const fn plain_escapes(&self) -> Escapes {
         match self.dialect {
             SqlDialect::MySql | SqlDialect::Redshift => Escapes::DoubledAndBackslash,
-            SqlDialect::Postgres | SqlDialect::CrateDb | SqlDialect::Sqlite => Escapes::Doubled,
+            SqlDialect::Postgres | SqlDialect::Engine | SqlDialect::CrateDb | SqlDialect::Sqlite => {
+                Escapes::Doubled
+            }
         }
     }
 

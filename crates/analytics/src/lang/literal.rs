@@ -44,7 +44,7 @@ fn typed(name: &str, value: &str, dialect: SqlDialect) -> String {
 pub fn text(value: &str, dialect: SqlDialect) -> String {
     let doubled = value.replace('\'', "''");
     match dialect {
-        SqlDialect::Sqlite => format!("'{doubled}'"),
+        SqlDialect::Sqlite | SqlDialect::Engine => format!("'{doubled}'"),
         // Doubled quotes, because `\'` would end the literal under NO_BACKSLASH_ESCAPES.
         SqlDialect::MySql => format!("'{}'", doubled.replace('\\', "\\\\")),
         _ if !value.contains('\\') => format!("'{doubled}'"),

@@ -115,11 +115,7 @@ pub const TABLES: &[Definition] = &[
         name: "deployment_metadata",
         from: "delivery_deployment_metadata m",
         ou: "m.ou_id",
-        columns: &[
-            int("deployment_id", "m.deployment_id"),
-            text("key", "m.key"),
-            text("value", "m.value"),
-        ],
+        columns: &[int("deployment_id", "m.deployment_id"), text("key", "m.key"), text("value", "m.value")],
     },
     Definition {
         name: "pull_requests",

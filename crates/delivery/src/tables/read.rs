@@ -35,7 +35,11 @@ impl StoreTable {
         let expression = |at: &usize| {
             let column = &columns[*at];
             // PostgreSQL divides to numeric.
-            if column.kind == Kind::Float { format!("({}){float}", column.sql) } else { column.sql.to_owned() }
+            if column.kind == Kind::Float {
+                format!("({}){float}", column.sql)
+            } else {
+                column.sql.to_owned()
+            }
         };
         let mut selected: Vec<String> = scan.columns.iter().map(expression).collect();
         if selected.is_empty() {

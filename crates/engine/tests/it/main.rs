@@ -53,9 +53,15 @@ async fn the_flavour_is_postgresqls() {
         ("select count(*), count(*) filter (where flag) from facts", vec!["4|2"]),
         ("select percentile_cont(0.5) within group (order by score) from facts", vec!["2.0"]),
         ("select date_trunc('day', at)::date::text from facts where id = 3", vec!["2026-01-16"]),
-        ("select id from facts where at >= '2026-01-15T13:00:00Z'::timestamptz order by id", vec!["2", "3", "4"]),
+        (
+            "select id from facts where at >= '2026-01-15T13:00:00Z'::timestamptz order by id",
+            vec!["2", "3", "4"],
+        ),
         ("select id from facts where at < timestamptz '2026-01-15 12:30:00+00' order by id", vec!["1"]),
-        ("select id from facts where at >= timestamptz '2026-01-16' - interval '1 hour' order by id desc", vec!["4", "3"]),
+        (
+            "select id from facts where at >= timestamptz '2026-01-16' - interval '1 hour' order by id desc",
+            vec!["4", "3"],
+        ),
         ("select extract(epoch from (max(at) - min(at)))::bigint from facts", vec!["86400"]),
         ("select max(at) - min(at) from facts", vec!["PT24H"]),
         ("select interval '1 month 2 days'", vec!["P1M2D"]),
@@ -67,8 +73,23 @@ async fn the_flavour_is_postgresqls() {
         ("with x as (select 1 as a) select a from x union all select 2 order by a", vec!["1", "2"]),
         ("select ('{\"a\": {\"b\": 7}}'::text)->'a'->>'b'", vec!["7"]),
         ("select id from public.facts where name is distinct from 'a' order by 1", vec!["2", "3"]),
-        ("select date_trunc('hour', at at time zone 'Europe/Berlin')::text from facts where id = 1", vec!["2026-01-15T13:00:00"]),
-        ("select generate_series from generate_series(1, 3)", vec!["1", "2", "3"]),
+        (
+            "select date_trunc('hour', at at time zone 'Europe/Berlin')::text from facts where id = 1",
+            vec!["2026-01-15T13:00:00"],
+        ),
+        (
+            "select (timestamp '2026-07-01 12:00:00' at time zone 'Europe/Berlin')::text",
+            vec!["2026-07-01T10:00:00Z"],
+        ),
+        (
+            "select date_trunc_in('hour', at, 'Asia/Kolkata')::text from facts where id = 1",
+            vec!["2026-01-15T11:30:00Z"],
+        ),
+        (
+            "select date_trunc('day', at at time zone 'America/New_York')::date::text from facts where id = 1",
+            vec!["2026-01-15"],
+        ),
+        ("select value from generate_series(1, 3)", vec!["1", "2", "3"]),
         ("select round(avg(score)::numeric, 2)::text from facts", vec!["2.33"]),
     ];
     for (sql, expected) in cases {
@@ -91,7 +112,8 @@ async fn what_a_table_can_do_itself_goes_down_to_it() {
     let facts = Facts::new(some_facts(), true);
     let asked = Arc::clone(&facts.asked);
     let bench = Bench::new(tables(facts));
-    let sql = "select id from facts where at >= '2026-01-15T13:00:00Z' and name = 'a' and id in (3, 4) and flag";
+    let sql =
+        "select id from facts where at >= '2026-01-15T13:00:00Z' and name = 'a' and id in (3, 4) and flag";
     assert_eq!(bench.rows(sql).await, ["4"]);
     let scan = asked.lock().unwrap().pop().unwrap();
     assert_eq!(scan.columns, [0]);
@@ -153,14 +175,22 @@ async fn memory_time_and_rows_are_bounded() {
     bench.limit = Duration::from_millis(300);
     let error = bench.ask("select sum(id) from endless", &[]).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::TimedOut);
-    let busy = "select sum(a.value * b.value) from generate_series(1, 1000000) a, generate_series(1, 1000000) b";
+    let busy = "select sum(a.value % 7) from generate_series(1, 1000000) a, generate_series(1, 1000000) b";
     assert_eq!(bench.ask(busy, &[]).await.unwrap_err().kind, SourceErrorKind::TimedOut);
+    let selective = "select count(*) from generate_series(1, 300000) a, generate_series(1, 1000000) b where a.value * b.value = -1";
+    let error = bench.ask(selective, &[]).await.unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::TimedOut, "{error:?}");
     bench.limit = Duration::from_secs(20);
     bench.max_rows = Some(5_000);
     let error = bench.ask("select id from endless", &[]).await.unwrap_err();
     assert_eq!(error.code.as_deref(), Some("too_many_rows"));
-    let rows: usize =
-        bench.ask("select id from endless limit 5000", &[]).await.unwrap().iter().map(|batch| batch.num_rows()).sum();
+    let rows: usize = bench
+        .ask("select id from endless limit 5000", &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|batch| batch.num_rows())
+        .sum();
     assert_eq!(rows, 5_000);
 }
 
@@ -180,7 +210,7 @@ async fn a_cancelled_statement_ends() {
 #[tokio::test]
 async fn a_long_chain_of_operators_is_no_danger() {
     let bench = bench();
-    for (operator, times) in [("+", 5_000), ("or true", 5_000), ("||'a'", 20_000)] {
+    for (operator, times) in [("+", 4_900), ("or true", 2_400), ("||'a'", 4_900), ("+", 100_000)] {
         let (left, step) = match operator {
             "+" => ("1", "+1"),
             "||'a'" => ("'a'", "||'a'"),
@@ -210,13 +240,8 @@ async fn variables_stand_for_values() {
 fn fact() -> impl Strategy<Value = Fact> {
     let name = prop::option::of(prop::sample::select(vec!["a", "b", "B", ""]).prop_map(str::to_owned));
     let score = prop::option::of((-3_i32..3).prop_map(f64::from));
-    (0..6_i64, name, 0..5_i64, score, prop::option::of(any::<bool>())).prop_map(|(id, name, at, score, flag)| Fact {
-        id,
-        name,
-        at: NOON + at * 1_000_000,
-        score,
-        flag,
-    })
+    (0..6_i64, name, 0..5_i64, score, prop::option::of(any::<bool>()))
+        .prop_map(|(id, name, at, score, flag)| Fact { id, name, at: NOON + at * 1_000_000, score, flag })
 }
 
 fn condition() -> impl Strategy<Value = String> {
@@ -228,8 +253,14 @@ fn condition() -> impl Strategy<Value = String> {
             .prop_map(|(c, t)| format!("name {c} '{t}'")),
         (comparison.clone(), 0..5_i64).prop_map(|(c, s)| format!("at {c} '2026-01-15T12:00:0{s}Z'")),
         (comparison, -3..3_i64).prop_map(|(c, n)| format!("score {c} {n}.0")),
-        prop::sample::select(vec!["flag", "not flag", "flag is null", "name is not null", "name in ('a', 'b', 'c', 'd')"])
-            .prop_map(str::to_owned),
+        prop::sample::select(vec![
+            "flag",
+            "not flag",
+            "flag is null",
+            "name is not null",
+            "name in ('a', 'b', 'c', 'd')"
+        ])
+        .prop_map(str::to_owned),
         Just("id in (1, 2, 5)".to_owned()),
     ]
 }

@@ -6,13 +6,15 @@ use std::time::Duration;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
-    Array as _, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array as _, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use futures_util::StreamExt as _;
 use landreeve_core::source::{CancellationToken, Query, SourceError};
 use landreeve_core::table::{
-    BatchStream, Comparison, Condition, EngineQuery, Scalar, Scan, SqlEngine as _, Table, Tables, Test, Variable,
+    BatchStream, Comparison, Condition, EngineQuery, Scalar, Scan, SqlEngine as _, Table, Tables, Test,
+    Variable,
 };
 use landreeve_engine::{Engine, EngineOptions};
 
@@ -57,7 +59,9 @@ fn holds(batch: &RecordBatch, row: usize, condition: &Condition) -> bool {
         Some(match array.data_type() {
             DataType::Int64 => Scalar::Integer(array.as_primitive::<Int64Type>().value(row)),
             DataType::Utf8 => Scalar::Text(array.as_string::<i32>().value(row).to_owned()),
-            DataType::Timestamp(..) => Scalar::Instant(array.as_primitive::<TimestampMicrosecondType>().value(row)),
+            DataType::Timestamp(..) => {
+                Scalar::Instant(array.as_primitive::<TimestampMicrosecondType>().value(row))
+            }
             DataType::Float64 => Scalar::Float(array.as_primitive::<Float64Type>().value(row)),
             _ => Scalar::Boolean(array.as_boolean().value(row)),
         })
@@ -132,7 +136,8 @@ impl Table for Endless {
         let schema = Arc::new(self.schema().project(&scan.columns).unwrap());
         let batches = futures_util::stream::iter(0_i64..).map(move |batch| {
             let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(1_024));
-            let ids: ArrayRef = Arc::new((batch * 1_024..(batch + 1) * 1_024).map(Some).collect::<Int64Array>());
+            let ids: ArrayRef =
+                Arc::new((batch * 1_024..(batch + 1) * 1_024).map(Some).collect::<Int64Array>());
             let columns = scan.columns.iter().map(|_| Arc::clone(&ids)).collect();
             Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options).unwrap())
         });
@@ -161,7 +166,11 @@ impl Bench {
         Bench { engine: Engine::new(options), tables, limit, max_rows: None, _dir: dir }
     }
 
-    pub async fn ask(&self, sql: &str, variables: &[(&str, Variable)]) -> Result<Vec<RecordBatch>, SourceError> {
+    pub async fn ask(
+        &self,
+        sql: &str,
+        variables: &[(&str, Variable)],
+    ) -> Result<Vec<RecordBatch>, SourceError> {
         self.ask_until(sql, variables, CancellationToken::new()).await
     }
 

@@ -180,9 +180,7 @@ impl Store {
                 let options = pool.connect_options().as_ref().clone();
                 Ok(Conn::sqlite(options.connect().await.map_err(store_error)?))
             }
-            Pools::Postgres { scans, .. } => {
-                Ok(Conn::postgres(scans.acquire().await.map_err(store_error)?))
-            }
+            Pools::Postgres { scans, .. } => Ok(Conn::postgres(scans.acquire().await.map_err(store_error)?)),
         }
     }
 

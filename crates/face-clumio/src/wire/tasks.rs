@@ -82,10 +82,13 @@ impl From<&Run> for TaskBody {
 /// Category and genre.
 fn class(kind: RunKind) -> (&'static str, &'static str) {
     match kind {
-        RunKind::Query => ("report_generation", "administrative"),
-        RunKind::Probe | RunKind::SchemaRefresh | RunKind::SampleData | RunKind::Purge => {
-            ("system", "administrative")
-        }
+        RunKind::Query | RunKind::DataQuery => ("report_generation", "administrative"),
+        RunKind::Probe
+        | RunKind::SchemaRefresh
+        | RunKind::SampleData
+        | RunKind::Purge
+        | RunKind::Attribution
+        | RunKind::TeamImport => ("system", "administrative"),
     }
 }
 

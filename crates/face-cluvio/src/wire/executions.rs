@@ -56,6 +56,9 @@ const fn kind_word(kind: RunKind) -> &'static str {
         RunKind::Probe => "probe",
         RunKind::SampleData => "sample_data",
         RunKind::Purge => "purge",
+        RunKind::DataQuery => "data_query",
+        RunKind::Attribution => "attribution",
+        RunKind::TeamImport => "team_import",
     }
 }
 

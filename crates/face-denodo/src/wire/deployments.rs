@@ -113,7 +113,13 @@ fn words(kind: RunKind) -> (&'static str, &'static str) {
     match kind {
         RunKind::Probe => ("Probe", "PROBE"),
         // Not shown here.
-        RunKind::Query | RunKind::SchemaRefresh | RunKind::SampleData | RunKind::Purge => ("", ""),
+        RunKind::Query
+        | RunKind::SchemaRefresh
+        | RunKind::SampleData
+        | RunKind::Purge
+        | RunKind::DataQuery
+        | RunKind::Attribution
+        | RunKind::TeamImport => ("", ""),
     }
 }
 
