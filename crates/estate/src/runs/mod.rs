@@ -1,7 +1,13 @@
 //! The durable run engine: everything that takes time is a run.
 //!
 //! `record` is a run as it is kept, `queue` the statements that move it along its states, `engine` the node that
-//! claims, executes, reports, cancels and recovers. What must not enter: what any kind of run does; executors are
+//! claims, executes, reports, cancels and recovers.
+//!
+//! A run may have children: it is their parent until it ends, in a unit at or above theirs. Cancelling it cancels
+//! everything below it in the same transaction. A family's records go from the leaves up: a child is kept no longer
+//! than its parent, and a parent stays while a child of it is there, so that no record names one that is gone.
+//!
+//! What must not enter: what any kind of run does; executors are
 //! registered by the server.
 
 mod engine;

@@ -24,8 +24,14 @@ pub struct Migrations(Vec<MigrationSet>);
 
 const ESTATE: MigrationSet = MigrationSet {
     component: "estate",
-    sqlite: &[include_str!("../../migrations/sqlite/0001_foundation.sql")],
-    postgres: &[include_str!("../../migrations/postgres/0001_foundation.sql")],
+    sqlite: &[
+        include_str!("../../migrations/sqlite/0001_foundation.sql"),
+        include_str!("../../migrations/sqlite/0002_families.sql"),
+    ],
+    postgres: &[
+        include_str!("../../migrations/postgres/0001_foundation.sql"),
+        include_str!("../../migrations/postgres/0002_families.sql"),
+    ],
 };
 
 impl Migrations {
