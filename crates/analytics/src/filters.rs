@@ -456,7 +456,7 @@ pub(crate) async fn options(
                 return Ok(known);
             }
             let found = executions::choices(plane, ctx, *datasource, sql.clone()).await?;
-            keep_options(plane, filter, &found).await?;
+            keep_options(plane, ctx, filter, &found).await?;
             Ok(found)
         }
         OptionSource::DynamicSql(datasource, sql) => {
@@ -483,26 +483,26 @@ async fn kept_options(plane: &Analytics, filter: &Filter) -> Result<Option<Vec<C
 }
 
 /// Keeps what the query of a filter gave, if it is still the filter's query.
-async fn keep_options(plane: &Analytics, filter: &Filter, found: &[Choice]) -> Result<()> {
+async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[Choice]) -> Result<()> {
     let options = found.iter().map(|(value, label)| (value.into(), label.clone())).collect();
     let text = serde_json::to_string(&StoredOptions { version: 1, options }).map_err(Error::internal)?;
     let (id, known, now) = (filter.id, filter.updated_at, plane.estate().now());
     plane
         .estate()
-        .store()
-        .write(move |tx| {
+        .change_if(ctx, act("options_read", Noun::Filter, id.0, &filter.details.variable), move |tx| {
             Box::pin(async move {
                 // A change that is under way would not see these options, and so not remove them.
                 lock(tx, LOCK, id.0).await?;
-                tx.exec(
+                let kept = tx.exec(
                     "INSERT INTO filter_options (filter_id, options, read_at) SELECT $1, $2, $3 \
                      WHERE EXISTS (SELECT 1 FROM filters WHERE id = $1 AND updated_at = $4) \
                      ON CONFLICT (filter_id) DO UPDATE SET options = excluded.options, read_at = excluded.read_at",
                     args![id, text, now, known],
                 )
-                .await
-                .map(drop)
+                .await?;
+                Ok((kept > 0).then_some(()))
             })
         })
         .await
+        .map(drop)
 }

@@ -216,13 +216,26 @@ impl Estate {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
     {
+        let done =
+            self.change_if(ctx, act, move |tx| Box::pin(async move { work(tx).await.map(Some) })).await?;
+        done.ok_or_else(|| Error::internal("a change gave nothing"))
+    }
+
+    /// The same for a write that may find nothing to do, and then is no event.
+    pub async fn change_if<T, F>(&self, ctx: &OpCtx, act: OwnedAct, work: F) -> Result<Option<T>>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<Option<T>>> + Send + 'static,
+    {
         let id = audit::next_id(&**self.ids()).await?;
         let (ctx, now) = (ctx.clone(), self.now());
         self.store()
             .write(move |tx| {
                 Box::pin(async move {
                     let value = work(tx).await?;
-                    audit::record(tx, id, now, &ctx, act.as_act()).await?;
+                    if value.is_some() {
+                        audit::record(tx, id, now, &ctx, act.as_act()).await?;
+                    }
                     Ok(value)
                 })
             })

@@ -61,9 +61,9 @@ pub async fn login_single_sign_on(_: Kerberos) -> StatusCode {
     tag = "Session",
     responses((status = 200, description = "The session is over."), (status = 401, body = ErrorBody))
 )]
-pub async fn logout(State(app): State<App>, _: Caller, headers: HeaderMap) -> Outcome {
+pub async fn logout(State(app): State<App>, Caller(ctx): Caller, headers: HeaderMap) -> Outcome {
     if let Some(secret) = session(&headers) {
-        sign_in::session_close(&app.estate, secret).await?;
+        sign_in::session_close(&app.estate, &ctx, secret, NAME).await?;
     }
     Ok(StatusCode::OK.into_response())
 }

@@ -69,10 +69,20 @@ pub async fn by_session(estate: &Estate, secret: &str, face: &'static str, origi
     doors::by_user(estate, session.user, None, origin).await
 }
 
-/// Ends a session. Ending one that is not there is fine.
-pub async fn session_close(estate: &Estate, secret: &str) -> Result<()> {
+/// Ends a session of the caller's. Ending one that is not there is fine.
+pub async fn session_close(estate: &Estate, ctx: &OpCtx, secret: &str, face: &'static str) -> Result<()> {
+    let user = ctx.actor().user().ok_or_else(|| Error::internal("a session without a user"))?;
     let hash = secret_hash(secret);
-    estate.store().write(move |tx| Box::pin(async move { sessions::delete(tx, &hash).await.map(drop) })).await
+    let act = OwnedAct::new("signed_out", Noun::User, user.0, face);
+    estate
+        .change_if(ctx, act, move |tx| {
+            Box::pin(async move {
+                let ended = sessions::delete(tx, &hash, user).await?;
+                Ok((ended > 0).then_some(()))
+            })
+        })
+        .await
+        .map(drop)
 }
 
 /// The operator of the machine, for the command line.
