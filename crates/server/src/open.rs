@@ -22,7 +22,7 @@ use landreeve_estate::random::OsRandom;
 use landreeve_estate::runs::{Executor, Probe, Purge, Role};
 use landreeve_estate::secrets::SealKey;
 use landreeve_estate::store::{Location, Migrations};
-use landreeve_estate::{Estate, EstateOptions};
+use landreeve_estate::{Estate, EstateOptions, ops};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Place;
@@ -137,7 +137,7 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     let drivers = Arc::new(drivers(&config)?);
     let options = EstateOptions {
         location,
-        migrations: Migrations::with(&[landreeve_analytics::MIGRATIONS]),
+        migrations: migrations(),
         seal,
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),
@@ -169,6 +169,43 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     };
     let analytics = Analytics::new(estate.clone(), Arc::new(Codec), options, builtin_snippets());
     Ok(Opened { estate, analytics, drivers, config, data_dir, key_file })
+}
+
+fn migrations() -> Migrations {
+    Migrations::with(&[landreeve_analytics::MIGRATIONS])
+}
+
+/// Puts the metadata of a backup where this place has its own: a file that is not there yet, or an empty PostgreSQL
+/// database.
+pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyhow::Result<()> {
+    let data_dir = &place.data_dir;
+    let location = location(place, config, data_dir)?;
+    match &location {
+        Location::Sqlite(path) => {
+            anyhow::ensure!(
+                !path.exists(),
+                "{} is there already; a restore replaces no store",
+                path.display()
+            );
+            fs::copy(copy, path).with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+        Location::Postgres(url) => {
+            // It may be brought to this program's schema on the way, and the backup stays as it is.
+            let working = data_dir.join("restore");
+            make_data_dir(&working)?;
+            let file = working.join("estate.db");
+            let copied =
+                fs::copy(copy, &file).with_context(|| format!("{} cannot be written", file.display()));
+            let restored = match copied {
+                Ok(_) => ops::backup::store_restore(&file, &migrations(), url).await.map_err(Into::into),
+                Err(error) => Err(error),
+            };
+            fs::remove_dir_all(&working)
+                .with_context(|| format!("{} cannot be removed", working.display()))?;
+            restored?;
+        }
+    }
+    record_location(&location, data_dir)
 }
 
 fn builtin_snippets() -> BuiltinSnippets {
@@ -218,7 +255,7 @@ fn drivers(config: &Config) -> anyhow::Result<DriverSet> {
     DriverSet::new(DriverOptions { ca_pem, ..DriverOptions::default() }).context("[sources] ca_file")
 }
 
-fn blobs(config: &Config, data_dir: &Path) -> anyhow::Result<Blobs> {
+pub fn blobs(config: &Config, data_dir: &Path) -> anyhow::Result<Blobs> {
     let section = &config.blobs;
     if section.url.is_empty() {
         return Ok(Blobs::local(&data_dir.join("blobs"))?);

@@ -176,11 +176,11 @@ macro_rules! bind_all {
     }};
 }
 
-fn sqlite_args(args: Vec<Arg>) -> Result<SqliteArguments> {
+pub(super) fn sqlite_args(args: Vec<Arg>) -> Result<SqliteArguments> {
     bind_all!(SqliteArguments, args)
 }
 
-fn postgres_args(args: Vec<Arg>) -> Result<PgArguments> {
+pub(super) fn postgres_args(args: Vec<Arg>) -> Result<PgArguments> {
     bind_all!(PgArguments, args)
 }
 
