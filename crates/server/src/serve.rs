@@ -65,7 +65,7 @@ impl Server {
         opened.start_runs(Role::Node { home: Some(opened.home()) }).await?;
         schedules::ensure_purge(&opened.estate).await?;
         events::register(&opened.estate, &subscribers(&opened)).await?;
-        let sample = sample::ensure(&opened.estate, &opened.data_dir).await?;
+        let (sample, made) = sample::ensure(&opened.estate, &opened.data_dir).await?;
         let server = Server {
             opened,
             sample,
@@ -78,6 +78,10 @@ impl Server {
             _lock: lock,
         };
         server.background(upkeep).await?;
+        if let Some(run) = made {
+            let (estate, data_dir) = (server.opened.estate.clone(), server.opened.data_dir.clone());
+            server.tasks.spawn(sample::ensure_here(estate, data_dir, run, server.stop.drain.clone()));
+        }
         Ok(server)
     }
 
