@@ -32,9 +32,10 @@ use crate::{App, NAME};
 )]
 pub async fn login(State(app): State<App>, origin: Origin, Newcomer(ctx): Newcomer) -> Outcome {
     let secret = sign_in::session_open(&app.estate, &ctx, NAME).await?;
-    // As the dialect writes it; over our own TLS the browser is told to keep it there.
+    // As the dialect writes it, and never sent along by a form of another site; over TLS the browser is told to keep
+    // it there.
     let secure = if origin.secure { ";Secure" } else { "" };
-    let cookie = format!("{COOKIE}={secret};path=/;HttpOnly{secure}");
+    let cookie = format!("{COOKIE}={secret};path=/;HttpOnly;SameSite=Lax{secure}");
     Ok(([(SET_COOKIE, cookie)], Answer(StatusCode::OK, LoginBody::from(&ctx))).into_response())
 }
 

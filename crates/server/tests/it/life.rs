@@ -291,3 +291,25 @@ async fn every_node_has_the_sample() {
     let rows = client.query(sample.as_str().unwrap(), "select count(*) as n from region").await;
     assert_eq!(rows["rows"], serde_json::json!([[5]]));
 }
+
+#[tokio::test]
+async fn behind_a_proxy_cookies_are_secure_and_addresses_public() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("landreeve.toml");
+    let text = "[server]\npublic_url = \"https://data.example.com\"\n";
+    std::fs::write(&file, text).unwrap();
+    let server = Server::start_with(&["--config", file.to_str().unwrap()]);
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let form = format!("name=admin&password={}", PASSWORD.replace(' ', "+"));
+    let console = reply(http.post(format!("{}/sign-in", server.address)).body(form)).await;
+    let cookie = console.headers["set-cookie"].to_str().unwrap();
+    assert!(cookie.ends_with("; HttpOnly; SameSite=Strict; Secure"), "{cookie}");
+    let login = http.get(format!("{}/solution-manager/login", server.address));
+    let login = reply(login.basic_auth("admin", Some(PASSWORD))).await;
+    let cookie = login.headers["set-cookie"].to_str().unwrap();
+    assert!(cookie.ends_with(";HttpOnly;SameSite=Lax;Secure"), "{cookie}");
+    let runs = http.get(format!("{}/clover/api/rest/v1/executions", server.address));
+    let runs =
+        reply(runs.basic_auth("admin", Some(PASSWORD)).header("X-Requested-By", "t")).await.expect(200);
+    assert_eq!(runs["@self"], "https://data.example.com/clover/api/rest/v1/executions");
+}
