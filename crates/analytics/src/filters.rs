@@ -7,12 +7,12 @@ use landreeve_core::{Action, Error, Noun, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
 use landreeve_estate::ops;
-use landreeve_estate::store::{Conn, Row, Tx};
+use landreeve_estate::store::{Conn, Row, Tx, taken};
 
 use crate::Analytics;
 use crate::executions;
 use crate::lang::{self, Aggregation, Control, FilterDef, InputParameters, Scalar, ValueType};
-use crate::options::{act, after, check_datasource, lock, taken};
+use crate::options::{Asking, act, after, check_datasource, lock};
 use crate::stored::{StoredFilter, StoredOptions};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -435,16 +435,17 @@ pub async fn filter_options(
     if filter.details.control != ControlKind::Dropdown {
         return Err(Error::conflict("no_options", "only drop-down filters have options"));
     }
-    options(plane, ctx, &filter, &inputs, &mut vec![filter.details.variable.clone()]).await
+    let mut asking = Asking::default();
+    asking.begin(&filter.details.variable)?;
+    options(plane, ctx, &filter, &inputs, &mut asking).await
 }
 
-/// `asking` are the variables whose options are being found: a drop-down that depends on itself is an error.
 pub(crate) async fn options(
     plane: &Analytics,
     ctx: &OpCtx,
     filter: &Filter,
     inputs: &InputParameters,
-    asking: &mut Vec<String>,
+    asking: &mut Asking,
 ) -> Result<Vec<Choice>> {
     match &filter.details.source {
         OptionSource::None => Ok(Vec::new()),
@@ -455,14 +456,14 @@ pub(crate) async fn options(
             if let Some(known) = kept_options(plane, filter).await? {
                 return Ok(known);
             }
-            let found = executions::choices(plane, ctx, *datasource, sql.clone()).await?;
+            let found = executions::choices(plane, ctx, *datasource, sql.clone(), asking).await?;
             keep_options(plane, ctx, filter, &found).await?;
             Ok(found)
         }
         OptionSource::DynamicSql(datasource, sql) => {
             let sql = executions::expand_for_options(plane, ctx, *datasource, sql, filter.ou, inputs, asking)
                 .await?;
-            executions::choices(plane, ctx, *datasource, sql).await
+            executions::choices(plane, ctx, *datasource, sql, asking).await
         }
     }
 }

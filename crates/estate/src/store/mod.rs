@@ -24,7 +24,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, PgPool, Row as _, SqlitePool};
 
-pub use conn::{Arg, Conn, Row, is_taken, store_error};
+pub use conn::{Arg, Conn, Row, is_taken, store_error, taken};
 pub use dialect::Dialect;
 pub use ids::StoreIds;
 pub use migrate::{MigrationSet, Migrations};
