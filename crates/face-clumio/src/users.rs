@@ -3,11 +3,11 @@
 use axum::extract::State;
 use http::HeaderMap;
 use landreeve_core::ids::UserId;
-use landreeve_core::{Error, OpCtx, Result};
+use landreeve_core::{OpCtx, Result};
 use landreeve_estate::ops::users::{user_delete, user_get, user_list, user_update};
 use landreeve_estate::ops::{Estate, User};
 use landreeve_http::Outcome;
-use landreeve_http::extract::{Body, Path, Query};
+use landreeve_http::extract::{Body, Path, Query, decimal};
 
 use crate::access::Directory;
 use crate::caller::Caller;
@@ -172,8 +172,6 @@ async fn shown(
     Ok(UserBody::new(user, access, shape))
 }
 
-/// What is not a decimal number names no user.
 fn user_id(id: &str) -> Result<UserId> {
-    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
-    id.parse().ok().filter(|_| digits).map(UserId).ok_or_else(|| Error::not_found("user"))
+    decimal(id, "user").map(UserId)
 }

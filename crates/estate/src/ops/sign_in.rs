@@ -12,6 +12,14 @@ use crate::secrets::secret_hash;
 
 pub use crate::identity::doors::{bad_credential, no_credential};
 
+/// A request whose credential is not what the dialect takes: for a reason, or because there is none.
+pub fn refused(estate: &Estate, origin: Origin, reason: Option<&str>) -> Error {
+    match reason {
+        None => no_credential(estate, origin),
+        Some(reason) => bad_credential(estate, origin, reason),
+    }
+}
+
 /// By the key of an API. `ou` is the unit that the request names, for keys that act as a user.
 pub async fn by_key(
     estate: &Estate,
