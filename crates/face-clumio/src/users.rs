@@ -102,16 +102,16 @@ pub async fn read(
     path = "/users/{user_id}",
     operation_id = "update-user",
     tag = "users",
-    params(("user_id" = String, Path, description = "The user.", example = "40")),
-    request_body(content = inline(crate::wire::users::UserUpdate), example = json!({ "is_enabled": false })),
+    params(("user_id" = String, Path, description = "The user.", example = "1")),
+    request_body(content = inline(crate::wire::users::UserUpdate), example = json!({ "full_name": "Ada Lovelace" })),
     responses(
         (status = 200, body = UserBody, content_type = "application/api.clumio.users=v1+json", example = json!({
-            "full_name": "test person", "email": "test@example.com", "is_confirmed": false, "id": "40",
-            "is_enabled": false, "last_activity_timestamp": "1985-04-12T23:20:50Z", "inviter": "1",
+            "full_name": "Ada Lovelace", "email": "", "is_confirmed": true, "id": "1",
+            "is_enabled": true, "last_activity_timestamp": "2026-01-15T12:00:00Z", "inviter": null,
             "_links": {
-                "_self": { "href": "/users/40", "type": "get", "templated": false },
-                "update-user": { "href": "/users/40", "type": "patch", "templated": false },
-                "delete-user": { "href": "/users/40", "type": "delete", "templated": false }
+                "_self": { "href": "/users/1", "type": "get", "templated": false },
+                "update-user": { "href": "/users/1", "type": "patch", "templated": false },
+                "delete-user": { "href": "/users/1", "type": "delete", "templated": false }
             }
         })),
         (status = 400, body = ErrorBody, example = json!({

@@ -55,19 +55,24 @@ async fn make(data_dir: &Path, stop: CancellationToken) -> Result<bool> {
     }
 }
 
-/// Adds the sample source, and makes its file in the background when it is not there yet.
-pub async fn ensure(estate: &Estate, data_dir: &Path) -> Result<(DatasourceId, Option<Run>)> {
+/// The sample source, added to an estate that has none.
+pub async fn source(estate: &Estate) -> Result<DatasourceId> {
     let ctx = ops::sign_in::system(estate);
-    let id = ops::datasources::ensure_builtin(estate, &ctx, WORD, NAME, FILE).await?;
+    ops::datasources::ensure_builtin(estate, &ctx, WORD, NAME, FILE).await
+}
+
+/// Makes the source's file in the background when it is not there yet.
+pub async fn ensure(estate: &Estate, id: DatasourceId, data_dir: &Path) -> Result<Option<Run>> {
     if data_dir.join(FILE).exists() {
-        return Ok((id, None));
+        return Ok(None);
     }
+    let ctx = ops::sign_in::system(estate);
     let run = NewRun {
         noun: Some((Noun::Datasource, id.0)),
         max_attempts: 3,
         ..NewRun::new(RunKind::SampleData, landreeve_core::ids::OuId::ROOT, r#"{"version":1}"#)
     };
-    Ok((id, Some(ops::runs::submit(estate, &ctx, run).await?)))
+    ops::runs::submit(estate, &ctx, run).await.map(Some)
 }
 
 /// Each node has a data directory of its own, and the run may have been another node's: once it has ended, this node

@@ -59,14 +59,15 @@ impl Server {
         open::record_location(&location, &opened.data_dir)?;
         first_user(&opened).await?;
         refuse_second_node(&opened).await?;
-        let routers = web::routers(&opened, metrics)?;
+        let sample = sample::source(&opened.estate).await?;
+        let routers = web::routers(&opened, sample, metrics)?;
         let limits = LiveLimits::new(opened.config.limits());
         // Before anything is claimed: an address that is taken must not cost runs.
         let listeners = bind(args, &opened.config, &limits, &routers).await?;
         opened.start_runs(Role::Node { home: Some(opened.home()) }).await?;
         schedules::ensure_purge(&opened.estate).await?;
         events::register(&opened.estate, &subscribers(&opened)).await?;
-        let (sample, made) = sample::ensure(&opened.estate, &opened.data_dir).await?;
+        let made = sample::ensure(&opened.estate, sample, &opened.data_dir).await?;
         let server = Server {
             opened,
             sample,
