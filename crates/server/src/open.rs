@@ -120,7 +120,8 @@ fn without_password(url: &str) -> String {
     format!("{scheme}://{authority}/{path}{query}")
 }
 
-/// Opens everything. `workers` is 0 for a command that executes nothing itself.
+/// Opens everything. `workers` is for a command, which does not mean to make an estate: 0 where it executes nothing
+/// itself.
 pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opened> {
     let config = Config::load(place.config.as_deref())?;
     let environment = Environment::read();
@@ -128,6 +129,11 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     make_data_dir(&data_dir)?;
     let location = location(place, &config, &data_dir)?;
     let (seal, key_file, fresh) = seal_key(&config, &environment, &location, &data_dir)?;
+    // PostgreSQL is asked by opening it; a key that was made just now fits an empty one only.
+    let (new, place_of_store) = match &location {
+        Location::Sqlite(path) => (!path.exists(), path.display().to_string()),
+        Location::Postgres(url) => (fresh, without_password(url)),
+    };
     let roots = sqlite_roots(&config, &data_dir)?;
     let mut own_files = vec![key_file.clone()];
     if let Location::Sqlite(path) = &location {
@@ -156,6 +162,13 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
         let _ = fs::remove_file(&key_file);
     }
     let estate = opened?;
+    if new && workers.is_some() {
+        output::tell(&format!(
+            "There was no estate here, so a new one was made: the store {place_of_store}, the data directory {}. If \
+             that was a slip, remove what was made and name the right place with --data-dir.",
+            data_dir.display()
+        ));
+    }
     if fresh {
         output::tell(&format!(
             "Made the key {}. It seals the passwords that Landreeve keeps. Copy it to a safe place: without it \

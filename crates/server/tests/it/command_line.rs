@@ -260,3 +260,18 @@ async fn a_backup_goes_from_either_store_into_either() {
 fn json_of(sql: &str) -> Value {
     serde_json::json!({ "sql_query": sql })
 }
+
+#[test]
+fn a_command_that_makes_an_estate_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let slip = folder.path().join("landreev-data");
+    let first = run(&slip, &["user", "list"], None);
+    let told = String::from_utf8_lossy(&first.stderr);
+    assert!(first.status.success() && told.contains("a new one was made"), "{told}");
+    assert!(told.contains(slip.to_str().unwrap()) && told.contains("--data-dir"), "{told}");
+    let again = run(&slip, &["user", "list"], None);
+    assert!(!String::from_utf8_lossy(&again.stderr).contains("new one"), "{again:?}");
+    let server = Server::start();
+    let beside = server.cli(&["user", "list"]);
+    assert_eq!(String::from_utf8_lossy(&beside.stderr), "");
+}
