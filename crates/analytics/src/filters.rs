@@ -488,9 +488,10 @@ async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[
     let options = found.iter().map(|(value, label)| (value.into(), label.clone())).collect();
     let text = serde_json::to_string(&StoredOptions { version: 1, options }).map_err(Error::internal)?;
     let (id, known, now) = (filter.id, filter.updated_at, plane.estate().now());
+    let told = act("options_read", Noun::Filter, id.0, &filter.details.variable);
     plane
         .estate()
-        .change_if(ctx, act("options_read", Noun::Filter, id.0, &filter.details.variable), move |tx| {
+        .change_told(ctx, move |tx| {
             Box::pin(async move {
                 // A change that is under way would not see these options, and so not remove them.
                 lock(tx, LOCK, id.0).await?;
@@ -501,9 +502,8 @@ async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[
                     args![id, text, now, known],
                 )
                 .await?;
-                Ok((kept > 0).then_some(()))
+                Ok(((), (kept > 0).then_some(told)))
             })
         })
         .await
-        .map(drop)
 }

@@ -216,24 +216,23 @@ impl Estate {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
     {
-        let done =
-            self.change_if(ctx, act, move |tx| Box::pin(async move { work(tx).await.map(Some) })).await?;
-        done.ok_or_else(|| Error::internal("a change gave nothing"))
+        self.change_told(ctx, |tx| Box::pin(async move { Ok((work(tx).await?, Some(act))) })).await
     }
 
-    /// The same for a write that may find nothing to do, and then is no event.
-    pub async fn change_if<T, F>(&self, ctx: &OpCtx, act: OwnedAct, work: F) -> Result<Option<T>>
+    /// The same for a write that knows only at its end what it did; `None`: nothing was changed, and there is nothing
+    /// to audit.
+    pub async fn change_told<T, F>(&self, ctx: &OpCtx, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<Option<T>>> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<(T, Option<OwnedAct>)>> + Send + 'static,
     {
         let id = audit::next_id(&**self.ids()).await?;
         let (ctx, now) = (ctx.clone(), self.now());
         self.store()
             .write(move |tx| {
                 Box::pin(async move {
-                    let value = work(tx).await?;
-                    if value.is_some() {
+                    let (value, act) = work(tx).await?;
+                    if let Some(act) = act {
                         audit::record(tx, id, now, &ctx, act.as_act()).await?;
                     }
                     Ok(value)

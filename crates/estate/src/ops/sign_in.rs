@@ -83,14 +83,13 @@ pub async fn session_close(estate: &Estate, ctx: &OpCtx, secret: &str, face: &'s
     let hash = secret_hash(secret);
     let act = OwnedAct::new("signed_out", Noun::User, user.0, face);
     estate
-        .change_if(ctx, act, move |tx| {
+        .change_told(ctx, move |tx| {
             Box::pin(async move {
                 let ended = sessions::delete(tx, &hash, user).await?;
-                Ok((ended > 0).then_some(()))
+                Ok(((), (ended > 0).then_some(act)))
             })
         })
         .await
-        .map(drop)
 }
 
 /// The operator of the machine, for the command line.
