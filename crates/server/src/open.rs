@@ -63,6 +63,18 @@ pub fn lock(data_dir: &Path, exclusive: bool) -> anyhow::Result<DataLock> {
     Ok(DataLock(file))
 }
 
+/// One program at a time makes key and store, or changes the store's schema: two that begin in an empty directory would
+/// each make a key. Others wait, for as long as that takes.
+async fn opening(data_dir: &Path) -> anyhow::Result<fs::File> {
+    let path = data_dir.to_path_buf();
+    let locked = tokio::task::spawn_blocking(move || {
+        let folder = fs::File::open(&path)?;
+        rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
+        Ok::<_, std::io::Error>(folder)
+    });
+    locked.await?.with_context(|| format!("the data directory {} cannot be locked", data_dir.display()))
+}
+
 pub fn make_data_dir(path: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.with_context(|| format!("the data directory {} cannot be made", path.display()))
@@ -128,6 +140,7 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     let data_dir = place.data_dir.clone();
     make_data_dir(&data_dir)?;
     let location = location(place, &config, &data_dir)?;
+    let making = opening(&data_dir).await?;
     let (seal, key_file, fresh) = seal_key(&config, &environment, &location, &data_dir)?;
     // PostgreSQL is asked by opening it; a key that was made just now fits an empty one only.
     let (new, place_of_store) = match &location {
@@ -161,6 +174,7 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
         // The store is older than the key that was made a moment ago.
         let _ = fs::remove_file(&key_file);
     }
+    drop(making);
     let estate = opened?;
     if new && workers.is_some() {
         output::tell(&format!(

@@ -275,3 +275,23 @@ fn a_command_that_makes_an_estate_says_so() {
     let beside = server.cli(&["user", "list"]);
     assert_eq!(String::from_utf8_lossy(&beside.stderr), "");
 }
+
+/// Each would make a key of its own, and one of them would find the other's.
+#[test]
+fn commands_that_begin_together_make_one_estate() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let start = || {
+        let mut command = std::process::Command::new(PROGRAM);
+        command.args(["user", "list", "--data-dir"]).arg(&data_dir);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let started: Vec<_> = (0..6).map(|_| start()).collect();
+    let mut made = 0;
+    for child in started {
+        let output = child.wait_with_output().unwrap();
+        said(&output);
+        made += usize::from(String::from_utf8_lossy(&output.stderr).contains("a new one was made"));
+    }
+    assert_eq!(made, 1);
+}
