@@ -21,6 +21,7 @@ use crate::Analytics;
 use crate::dashboards;
 use crate::filters::Choice;
 use crate::lang::{InputParameters, Scalar};
+use crate::options::Asking;
 use crate::parameters::{self, Statement};
 use crate::reports;
 use crate::stored::StoredQuery;
@@ -107,7 +108,7 @@ async fn submit(
         return Err(Error::fault("sql_query", "too_large", format!("must have at most {MOST_SQL} bytes")));
     }
     let datasource = statement.datasource;
-    let expanded = parameters::expand(plane, ctx, statement, &mut Vec::new()).await?;
+    let expanded = parameters::expand(plane, ctx, statement, &mut Asking::default()).await?;
     let input = StoredQuery {
         version: 2,
         datasource: datasource.id.0,
@@ -309,8 +310,7 @@ async fn start(
     driver.query(spec, query, cancel).await
 }
 
-/// How long the options of a drop-down may take, and how many and how large they may be.
-const CHOICES_LIMIT: Duration = Duration::from_secs(15);
+/// How many options a drop-down may have, and how large they may be.
 const MOST_CHOICES: usize = 10_000;
 const MOST_CHOICES_BYTES: usize = 4 * 1_024 * 1_024;
 
@@ -320,6 +320,20 @@ pub(crate) async fn choices(
     ctx: &OpCtx,
     datasource: DatasourceId,
     sql: String,
+    asking: &Asking,
+) -> Result<Vec<Choice>> {
+    let limit = asking.time_left()?;
+    tokio::time::timeout(limit, read_choices(plane, ctx, datasource, sql, limit))
+        .await
+        .unwrap_or_else(|_| Err(Asking::too_late()))
+}
+
+async fn read_choices(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    datasource: DatasourceId,
+    sql: String,
+    limit: Duration,
 ) -> Result<Vec<Choice>> {
     let datasource = ops::datasources::datasource_for_use(plane.estate(), ctx, datasource).await?;
     let reach = ops::datasources::reach(ctx, &datasource);
@@ -329,7 +343,7 @@ pub(crate) async fn choices(
     let failed = |error: landreeve_core::source::SourceError| {
         Error::fault("query", "options", format!("the options cannot be read: {}", error.message))
     };
-    let mut stream = start(plane, &spec, sql, CHOICES_LIMIT, cancel).await.map_err(failed)?;
+    let mut stream = start(plane, &spec, sql, limit, cancel).await.map_err(failed)?;
     let mut taken = Taken::default();
     while let Some(batch) = stream.batches.next().await {
         taken.take(&batch.map_err(failed)?)?;
@@ -427,7 +441,7 @@ pub(crate) async fn expand_for_options(
     sql: &str,
     ou: OuId,
     inputs: &InputParameters,
-    asking: &mut Vec<String>,
+    asking: &mut Asking,
 ) -> Result<String> {
     let datasource: std::sync::Arc<Datasource> =
         ops::datasources::datasource_for_use(plane.estate(), ctx, datasource).await?;

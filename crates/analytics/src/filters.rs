@@ -7,12 +7,12 @@ use landreeve_core::{Action, Error, Noun, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
 use landreeve_estate::ops;
-use landreeve_estate::store::{Conn, Row, Tx};
+use landreeve_estate::store::{Conn, Row, Tx, taken};
 
 use crate::Analytics;
 use crate::executions;
 use crate::lang::{self, Aggregation, Control, FilterDef, InputParameters, Scalar, ValueType};
-use crate::options::{act, after, check_datasource, lock, taken};
+use crate::options::{Asking, act, after, check_datasource, lock};
 use crate::stored::{StoredFilter, StoredOptions};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -435,16 +435,17 @@ pub async fn filter_options(
     if filter.details.control != ControlKind::Dropdown {
         return Err(Error::conflict("no_options", "only drop-down filters have options"));
     }
-    options(plane, ctx, &filter, &inputs, &mut vec![filter.details.variable.clone()]).await
+    let mut asking = Asking::default();
+    asking.begin(&filter.details.variable)?;
+    options(plane, ctx, &filter, &inputs, &mut asking).await
 }
 
-/// `asking` are the variables whose options are being found: a drop-down that depends on itself is an error.
 pub(crate) async fn options(
     plane: &Analytics,
     ctx: &OpCtx,
     filter: &Filter,
     inputs: &InputParameters,
-    asking: &mut Vec<String>,
+    asking: &mut Asking,
 ) -> Result<Vec<Choice>> {
     match &filter.details.source {
         OptionSource::None => Ok(Vec::new()),
@@ -455,14 +456,14 @@ pub(crate) async fn options(
             if let Some(known) = kept_options(plane, filter).await? {
                 return Ok(known);
             }
-            let found = executions::choices(plane, ctx, *datasource, sql.clone()).await?;
-            keep_options(plane, filter, &found).await?;
+            let found = executions::choices(plane, ctx, *datasource, sql.clone(), asking).await?;
+            keep_options(plane, ctx, filter, &found).await?;
             Ok(found)
         }
         OptionSource::DynamicSql(datasource, sql) => {
             let sql = executions::expand_for_options(plane, ctx, *datasource, sql, filter.ou, inputs, asking)
                 .await?;
-            executions::choices(plane, ctx, *datasource, sql).await
+            executions::choices(plane, ctx, *datasource, sql, asking).await
         }
     }
 }
@@ -483,25 +484,25 @@ async fn kept_options(plane: &Analytics, filter: &Filter) -> Result<Option<Vec<C
 }
 
 /// Keeps what the query of a filter gave, if it is still the filter's query.
-async fn keep_options(plane: &Analytics, filter: &Filter, found: &[Choice]) -> Result<()> {
+async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[Choice]) -> Result<()> {
     let options = found.iter().map(|(value, label)| (value.into(), label.clone())).collect();
     let text = serde_json::to_string(&StoredOptions { version: 1, options }).map_err(Error::internal)?;
     let (id, known, now) = (filter.id, filter.updated_at, plane.estate().now());
+    let told = act("options_read", Noun::Filter, id.0, &filter.details.variable);
     plane
         .estate()
-        .store()
-        .write(move |tx| {
+        .change_told(ctx, move |tx| {
             Box::pin(async move {
                 // A change that is under way would not see these options, and so not remove them.
                 lock(tx, LOCK, id.0).await?;
-                tx.exec(
+                let kept = tx.exec(
                     "INSERT INTO filter_options (filter_id, options, read_at) SELECT $1, $2, $3 \
                      WHERE EXISTS (SELECT 1 FROM filters WHERE id = $1 AND updated_at = $4) \
                      ON CONFLICT (filter_id) DO UPDATE SET options = excluded.options, read_at = excluded.read_at",
                     args![id, text, now, known],
                 )
-                .await
-                .map(drop)
+                .await?;
+                Ok(((), (kept > 0).then_some(told)))
             })
         })
         .await

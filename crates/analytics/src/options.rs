@@ -1,12 +1,59 @@
-//! Small things that several nouns of the plane need: the audit line of an act, a taken name as a fault, a datasource
+//! Small things that several nouns of the plane need: a request for options, the audit line of an act, a datasource
 //! that a noun names, a row that is read to be changed.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::{Action, Error, ErrorKind, Fault, Noun, OpCtx, Permission, Result, clock};
+use landreeve_core::{Action, Error, Noun, OpCtx, Permission, Result, clock};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Dialect, Tx};
+use tokio::time::Instant;
+
+/// A request for options: the variables whose options are being found just now, and until when. Drop-downs can depend
+/// on one another; one that depends on itself is an error, and all of them together have one deadline.
+pub(crate) struct Asking {
+    variables: Vec<String>,
+    until: Instant,
+}
+
+const TOGETHER: Duration = Duration::from_secs(15);
+
+impl Default for Asking {
+    fn default() -> Asking {
+        Asking { variables: Vec::new(), until: Instant::now() + TOGETHER }
+    }
+}
+
+impl Asking {
+    pub fn begin(&mut self, name: &str) -> Result<()> {
+        if self.variables.iter().any(|known| known == name) {
+            let message = format!("the options of {name} depend on themselves");
+            return Err(Error::fault(format!("parameters.filters.{name}"), "cycle", message));
+        }
+        self.variables.push(name.to_owned());
+        Ok(())
+    }
+
+    pub fn end(&mut self) {
+        self.variables.pop();
+    }
+
+    /// What the next query may take.
+    pub fn time_left(&self) -> Result<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(Asking::too_late()) } else { Ok(left) }
+    }
+
+    pub fn too_late() -> Error {
+        let message = format!(
+            "the options cannot be read: they, and those that they depend on, took more than {} seconds together",
+            TOGETHER.as_secs()
+        );
+        Error::fault("query", "options", message)
+    }
+}
 
 /// What a filter or a snippet names must be there and open to whoever names it.
 pub(crate) async fn check_datasource(tx: &mut Tx, ctx: &OpCtx, id: Option<DatasourceId>) -> Result<()> {
@@ -50,12 +97,4 @@ pub(crate) fn after(before: Timestamp, now: Timestamp) -> Timestamp {
 
 pub(crate) fn act(action: &'static str, noun: Noun, id: i64, name: &str) -> OwnedAct {
     OwnedAct::new(action, noun, id, name)
-}
-
-/// A name that is taken is a fault of the field that holds it.
-pub(crate) fn taken(error: Error, field: &'static str) -> Error {
-    if error.kind == ErrorKind::Conflict && error.code == "taken" {
-        return Error { faults: vec![Fault::new(field, "taken", "is taken already")], ..error };
-    }
-    error
 }

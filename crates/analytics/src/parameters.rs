@@ -11,6 +11,7 @@ use crate::Analytics;
 use crate::dashboards::{Dashboard, ZoneRule};
 use crate::filters::{self, ControlKind, OptionSource};
 use crate::lang::{self, Environment, Expanded, FilterDef, InputParameters, Snippets, Zone, ZoneChoice};
+use crate::options::Asking;
 use crate::snippets;
 
 /// A statement with where it comes from.
@@ -28,7 +29,7 @@ pub(crate) async fn expand(
     plane: &Analytics,
     ctx: &OpCtx,
     statement: Statement<'_>,
-    asking: &mut Vec<String>,
+    asking: &mut Asking,
 ) -> Result<Expanded> {
     let dialect = statement.datasource.details.database_type.dialect();
     let dialect =
@@ -143,7 +144,7 @@ async fn definitions(
     ctx: &OpCtx,
     statement: &Statement<'_>,
     variables: &[String],
-    asking: &mut Vec<String>,
+    asking: &mut Asking,
 ) -> Result<BTreeMap<String, FilterDef>> {
     if variables.is_empty() {
         return Ok(BTreeMap::new());
@@ -159,13 +160,9 @@ async fn definitions(
             statement.inputs.filters.iter().any(|(known, values)| *known == name && !values.is_empty());
         // Options are asked of a database only where there is a value to check.
         let options = if filter.details.control == ControlKind::Dropdown && from_sql && chosen {
-            if asking.contains(&name) {
-                let message = format!("the options of {name} depend on themselves");
-                return Err(Error::fault(format!("parameters.filters.{name}"), "cycle", message));
-            }
-            asking.push(name.clone());
+            asking.begin(&name)?;
             let found = Box::pin(filters::options(plane, ctx, &filter, statement.inputs, asking)).await?;
-            asking.pop();
+            asking.end();
             Some(found)
         } else {
             None

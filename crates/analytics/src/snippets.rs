@@ -9,11 +9,11 @@ use landreeve_core::ids::{DatasourceId, OuId, SnippetId};
 use landreeve_core::{Action, Error, Noun, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
-use landreeve_estate::store::{Conn, Row, Tx};
+use landreeve_estate::store::{Conn, Row, Tx, taken};
 
 use crate::Analytics;
 use crate::lang::{self, Snippets};
-use crate::options::{act, check_datasource, lock, taken};
+use crate::options::{act, check_datasource, lock};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snippet {

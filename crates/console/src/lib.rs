@@ -100,10 +100,10 @@ async fn enter(
     }
 }
 
-async fn leave(State(estate): State<Estate>, headers: HeaderMap) -> Outcome {
+async fn leave(State(estate): State<Estate>, headers: HeaderMap, request: landreeve_http::Origin) -> Outcome {
     same_origin(&headers)?;
-    if let Some(secret) = cookie(&headers, COOKIE) {
-        sign_in::session_close(&estate, secret).await?;
+    if let (Some(secret), Some(ctx)) = (cookie(&headers, COOKIE), caller(&estate, &headers, request).await) {
+        sign_in::session_close(&estate, &ctx, secret, NAME).await?;
     }
     let cookie = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
     Ok(([(SET_COOKIE, cookie)], Redirect::to("/")).into_response())

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use landreeve_core::source::ByteStream;
-use landreeve_core::{Error, Result};
+use landreeve_core::{Error, ErrorKind, Result};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as BlobPath;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, WriteMultipart};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutPayload, WriteMultipart};
 
 #[derive(Clone)]
 pub struct Blobs(Arc<dyn ObjectStore>);
@@ -65,6 +65,49 @@ impl Blobs {
     pub async fn read(&self, name: &str) -> Result<ByteStream> {
         let found = self.0.get(&BlobPath::from(name)).await.map_err(blob_error)?;
         Ok(Box::pin(found.into_stream().map_err(std::io::Error::other)))
+    }
+
+    /// Copies every blob to another place, one after another and never more than two chunks of one in memory. What is
+    /// removed meanwhile is left out. Gives how many there were.
+    pub async fn copy_all(&self, target: &Blobs) -> Result<u64> {
+        let mut all = self.0.list(None);
+        let mut copied = 0;
+        while let Some(found) = all.try_next().await.map_err(blob_error)? {
+            match self.copy_one(&found, target).await {
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                other => {
+                    other?;
+                    copied += 1;
+                }
+            }
+        }
+        Ok(copied)
+    }
+
+    async fn copy_one(&self, found: &ObjectMeta, target: &Blobs) -> Result<()> {
+        let source = self.0.get(&found.location).await.map_err(blob_error)?;
+        if found.size <= CHUNK as u64 {
+            let bytes = source.bytes().await.map_err(blob_error)?;
+            return target
+                .0
+                .put(&found.location, PutPayload::from(bytes))
+                .await
+                .map(drop)
+                .map_err(blob_error);
+        }
+        let mut writer = target.create(found.location.as_ref()).await?;
+        let mut chunks = source.into_stream();
+        loop {
+            let written = match chunks.try_next().await {
+                Ok(None) => return writer.finish().await,
+                Ok(Some(bytes)) => writer.write(bytes).await,
+                Err(error) => Err(blob_error(error)),
+            };
+            if let Err(error) = written {
+                writer.abort().await?;
+                return Err(error);
+            }
+        }
     }
 
     /// The names below a prefix that were last written before a moment, a part of them if there are many.

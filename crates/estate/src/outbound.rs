@@ -115,7 +115,8 @@ impl Outbound {
 
     /// A file that the server made itself, by its name in the data directory.
     pub fn own_file(&self, name: &str) -> PathBuf {
-        self.data_dir.join(name)
+        // Drivers take a resolved path; the data directory may be reached by a link.
+        self.data_dir.canonicalize().unwrap_or_else(|_| self.data_dir.clone()).join(name)
     }
 
     /// A SQLite file, resolved. Over HTTP it must lie below a root; the operator may name any other. The data
@@ -169,6 +170,17 @@ mod tests {
         for wrong in ["", "1.2.3", "1.2.3.4/33", "::/129", "host/8"] {
             assert!(Network::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_file_of_our_own_has_a_resolved_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap().join("real");
+        std::fs::create_dir(&real).unwrap();
+        let link = folder.path().join("data");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let outbound = Outbound::new(Vec::new(), Vec::new(), link, Vec::new());
+        assert_eq!(outbound.own_file("sample.db"), real.join("sample.db"));
     }
 
     #[test]

@@ -28,7 +28,6 @@ pub struct Schedule {
     pub input: String,
     pub noun: Option<(Noun, i64)>,
     pub ou: OuId,
-    pub enabled: bool,
     pub next_at: Timestamp,
 }
 
@@ -52,11 +51,11 @@ pub fn next_time(cron: &str, time_zone: &str, after: Timestamp) -> Result<Timest
 /// Adds a schedule or changes the one of that name. A time that was missed stays due, unless the times changed.
 pub async fn put(tx: &mut Tx, schedule: &Schedule) -> Result<()> {
     tx.exec(
-        "INSERT INTO schedules (id, name, run_kind, cron, time_zone, input, noun, noun_id, ou_id, enabled, next_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+        "INSERT INTO schedules (id, name, run_kind, cron, time_zone, input, noun, noun_id, ou_id, next_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
          ON CONFLICT (name) DO UPDATE SET run_kind = excluded.run_kind, cron = excluded.cron, \
-         time_zone = excluded.time_zone, input = excluded.input, enabled = excluded.enabled, \
-         next_at = CASE WHEN schedules.enabled = 1 AND schedules.cron = excluded.cron \
+         time_zone = excluded.time_zone, input = excluded.input, \
+         next_at = CASE WHEN schedules.cron = excluded.cron \
          AND schedules.time_zone = excluded.time_zone THEN schedules.next_at ELSE excluded.next_at END",
         args![
             schedule.id,
@@ -68,7 +67,6 @@ pub async fn put(tx: &mut Tx, schedule: &Schedule) -> Result<()> {
             schedule.noun.map(|(noun, _)| noun.as_str()),
             schedule.noun.map(|(_, id)| id),
             schedule.ou,
-            schedule.enabled,
             schedule.next_at,
         ],
     )
@@ -127,13 +125,8 @@ async fn tick(estate: &Estate) -> Result<Duration> {
     if let Some(error) = failed {
         return Err(error);
     }
-    let next = estate
-        .store()
-        .read()
-        .await?
-        .one("SELECT min(next_at) FROM schedules WHERE enabled = 1", args![])
-        .await?
-        .time_opt(0)?;
+    let next =
+        estate.store().read().await?.one("SELECT min(next_at) FROM schedules", args![]).await?.time_opt(0)?;
     let wait = next.map_or(LEASE, |next| {
         Duration::from_micros(
             next.as_microsecond().saturating_sub(now.as_microsecond()).max(0).unsigned_abs(),
@@ -150,7 +143,7 @@ async fn due(estate: &Estate, now: Timestamp) -> Result<Vec<Schedule>> {
         .await?
         .all(
             "SELECT id, name, run_kind, cron, time_zone, input, noun, noun_id, ou_id, next_at FROM schedules \
-             WHERE enabled = 1 AND next_at <= $1 ORDER BY next_at LIMIT 100",
+             WHERE next_at <= $1 ORDER BY next_at LIMIT 100",
             args![now],
         )
         .await?;
@@ -168,7 +161,6 @@ fn from_row(row: &Row) -> Result<Schedule> {
         input: row.text(5)?,
         noun: noun.zip(row.int_opt(7)?),
         ou: row.id(8)?,
-        enabled: true,
         next_at: row.time(9)?,
     })
 }
@@ -216,7 +208,6 @@ pub async fn ensure_purge(estate: &Estate) -> Result<()> {
         input: r#"{"version":1}"#.to_owned(),
         noun: None,
         ou: OuId::ROOT,
-        enabled: true,
         next_at: next_time("17 * * * *", "UTC", estate.now())?,
     };
     estate.store().write(move |tx| Box::pin(async move { put(tx, &schedule).await })).await

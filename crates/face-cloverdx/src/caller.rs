@@ -21,13 +21,8 @@ impl FromRequestParts<Estate> for Caller {
 }
 
 async fn sign_in(estate: &Estate, credential: Credential, origin: Origin) -> Result<OpCtx> {
-    let message = match credential {
-        Credential::None => return Err(sign_in::no_credential(estate, origin)),
-        Credential::Basic { name, password } => {
-            return sign_in::by_password(estate, &name, password, None, origin).await;
-        }
-        Credential::Scheme { .. } => "the scheme must be Basic",
-        Credential::Malformed => "the Authorization header cannot be read",
-    };
-    Err(sign_in::bad_credential(estate, origin, message))
+    match credential.basic() {
+        Ok((name, password)) => sign_in::by_password(estate, &name, password, None, origin).await,
+        Err(unwanted) => Err(sign_in::refused(estate, origin, unwanted.reason())),
+    }
 }

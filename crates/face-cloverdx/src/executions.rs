@@ -7,7 +7,7 @@ use landreeve_core::{Error, ErrorKind, Result, RunKind};
 use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get, run_list};
 use landreeve_estate::ops::{Estate, RunFilter};
 use landreeve_http::Outcome;
-use landreeve_http::extract::{Path, Query};
+use landreeve_http::extract::{Path, Query, decimal};
 
 use crate::caller::Caller;
 use crate::wire::error::ErrorBody;
@@ -152,11 +152,8 @@ pub async fn abort(
     Ok(Json(Execution::new(run.map_err(named)?, &link, estate.now())))
 }
 
-/// What is not a number names no execution.
 fn which(id: &str) -> Result<RunRef> {
-    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
-    let id = id.parse().ok().filter(|_| digits).ok_or_else(|| Error::not_found("execution"))?;
-    Ok(RunRef::Id(RunId(id)))
+    Ok(RunRef::Id(RunId(decimal(id, "execution")?)))
 }
 
 /// In this dialect's word for a run.

@@ -13,11 +13,14 @@ use landreeve_core::Result;
 use landreeve_estate::ops::Estate;
 use landreeve_http::Face;
 use landreeve_http::csrf::Csrf;
-use landreeve_http::openapi::Reference;
+use landreeve_http::openapi::{Reference, Refusal, When, refuse};
+use utoipa::ToSchema as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+use crate::wire::error::ErrorBody;
 
 pub const NAME: &str = "cloverdx";
 pub const TITLE: &str = "CloverDX Server REST API";
@@ -57,11 +60,12 @@ pub fn routes() -> &'static [Route] {
 /// The whole dialect, to be mounted at its prefix or at the root of a listener.
 pub fn router(estate: Estate, options: Options) -> Result<Router> {
     let face = Face::new(NAME, estate.random().clone(), error::render);
-    let (router, openapi) = OpenApiRouter::with_openapi(document())
+    let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(executions::list))
         .routes(routes!(executions::get))
         .routes(routes!(executions::abort))
         .split_for_parts();
+    refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {
         title: TITLE.to_owned(),
         page: "docs.html",
@@ -82,6 +86,16 @@ fn guard(router: Router, options: &Options) -> Router {
         Options { csrf_on_get: false, .. } => rule.guard(router),
     }
 }
+
+/// What this dialect refuses with.
+const REFUSALS: [Refusal; 6] = [
+    Refusal(400, When::Always, "What is wrong with the request, or that `X-Requested-By` is missing."),
+    Refusal(401, When::Caller, "No credential, or one that does not hold."),
+    Refusal(403, When::Caller, "Not permitted."),
+    Refusal(404, When::Named, "There is no such thing."),
+    Refusal(429, When::Caller, "Too many passwords are being checked; try again."),
+    Refusal(503, When::Caller, "The store does not answer now."),
+];
 
 fn document() -> OpenApi {
     let basic = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Basic).build());

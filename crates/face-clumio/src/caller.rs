@@ -24,18 +24,9 @@ impl FromRequestParts<Estate> for Caller {
 }
 
 async fn sign_in(estate: &Estate, headers: &HeaderMap, origin: Origin) -> Result<OpCtx> {
-    match Credential::from_headers(headers) {
-        Credential::None => Err(sign_in::no_credential(estate, origin)),
-        Credential::Scheme { scheme, token } if scheme == "bearer" => {
-            let unit = unit(headers)?;
-            sign_in::by_key(estate, Api::Protection, token.reveal(), unit, origin).await
-        }
-        Credential::Basic { .. } | Credential::Scheme { .. } => {
-            Err(sign_in::bad_credential(estate, origin, "the scheme must be Bearer"))
-        }
-        Credential::Malformed => {
-            Err(sign_in::bad_credential(estate, origin, "the Authorization header cannot be read"))
-        }
+    match Credential::from_headers(headers).bearer() {
+        Ok(token) => sign_in::by_key(estate, Api::Protection, token.reveal(), unit(headers)?, origin).await,
+        Err(unwanted) => Err(sign_in::refused(estate, origin, unwanted.reason())),
     }
 }
 

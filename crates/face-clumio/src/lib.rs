@@ -16,11 +16,14 @@ use axum::Router;
 use landreeve_core::Result;
 use landreeve_estate::ops::Estate;
 use landreeve_http::Face;
-use landreeve_http::openapi::Reference;
+use landreeve_http::openapi::{Reference, Refusal, When, refuse};
+use utoipa::ToSchema as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+use crate::wire::error::ErrorBody;
 
 pub const NAME: &str = "clumio";
 pub const TITLE: &str = "Clumio REST API";
@@ -49,7 +52,7 @@ pub fn routes() -> &'static [Route] {
 /// The whole dialect, to be mounted at its prefix or at the root of a listener.
 pub fn router(estate: Estate) -> Result<Router> {
     let face = Face::new(NAME, estate.random().clone(), error::render);
-    let (router, openapi) = OpenApiRouter::with_openapi(document())
+    let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(discovery::discover))
         .routes(routes!(users::list))
         .routes(routes!(users::read, users::update, users::delete))
@@ -58,6 +61,7 @@ pub fn router(estate: Estate) -> Result<Router> {
         .routes(routes!(tasks::list))
         .routes(routes!(tasks::read, tasks::update))
         .split_for_parts();
+    refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {
         title: TITLE.to_owned(),
         page: "docs",
@@ -67,6 +71,20 @@ pub fn router(estate: Estate) -> Result<Router> {
     };
     Ok(face.wrap(router.with_state(estate).merge(reference.routes()?)))
 }
+
+/// What this dialect refuses with. A body that is too long is 400 here.
+const REFUSALS: [Refusal; 6] = [
+    Refusal(
+        400,
+        When::Always,
+        "What is wrong with the request, or that `Accept` names no version that there is.",
+    ),
+    Refusal(401, When::Caller, "No token, or one that does not hold."),
+    Refusal(403, When::Caller, "Not permitted."),
+    Refusal(404, When::Named, "There is no such thing."),
+    Refusal(409, When::Change, "How it stands does not allow it."),
+    Refusal(503, When::Caller, "The store does not answer now."),
+];
 
 fn document() -> OpenApi {
     let token = HttpBuilder::new()

@@ -7,7 +7,7 @@ use landreeve_core::{Error, ErrorKind, Result};
 use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get, run_list};
 use landreeve_estate::ops::{Estate, RunFilter};
 use landreeve_http::Outcome;
-use landreeve_http::extract::{Body, Path, Query};
+use landreeve_http::extract::{Body, Path, Query, decimal};
 
 use crate::caller::Caller;
 use crate::version::TASKS;
@@ -127,11 +127,8 @@ pub async fn update(
     Ok(Answer { resource: &TASKS, version, body: TaskBody::from(&run) })
 }
 
-/// What is not a decimal number names no task.
 fn which(id: &str) -> Result<RunRef> {
-    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
-    let id = id.parse().ok().filter(|_| digits).ok_or_else(|| Error::not_found("task"))?;
-    Ok(RunRef::Id(RunId(id)))
+    Ok(RunRef::Id(RunId(decimal(id, "task")?)))
 }
 
 /// In this dialect's word for a run.

@@ -3,11 +3,11 @@
 use axum::extract::State;
 use http::HeaderMap;
 use landreeve_core::ids::UserId;
-use landreeve_core::{Error, OpCtx, Result};
+use landreeve_core::{OpCtx, Result};
 use landreeve_estate::ops::users::{user_delete, user_get, user_list, user_update};
 use landreeve_estate::ops::{Estate, User};
 use landreeve_http::Outcome;
-use landreeve_http::extract::{Body, Path, Query};
+use landreeve_http::extract::{Body, Path, Query, decimal};
 
 use crate::access::Directory;
 use crate::caller::Caller;
@@ -102,16 +102,16 @@ pub async fn read(
     path = "/users/{user_id}",
     operation_id = "update-user",
     tag = "users",
-    params(("user_id" = String, Path, description = "The user.", example = "40")),
-    request_body(content = inline(crate::wire::users::UserUpdate), example = json!({ "is_enabled": false })),
+    params(("user_id" = String, Path, description = "The user.", example = "1")),
+    request_body(content = inline(crate::wire::users::UserUpdate), example = json!({ "full_name": "Ada Lovelace" })),
     responses(
         (status = 200, body = UserBody, content_type = "application/api.clumio.users=v1+json", example = json!({
-            "full_name": "test person", "email": "test@example.com", "is_confirmed": false, "id": "40",
-            "is_enabled": false, "last_activity_timestamp": "1985-04-12T23:20:50Z", "inviter": "1",
+            "full_name": "Ada Lovelace", "email": "", "is_confirmed": true, "id": "1",
+            "is_enabled": true, "last_activity_timestamp": "2026-01-15T12:00:00Z", "inviter": null,
             "_links": {
-                "_self": { "href": "/users/40", "type": "get", "templated": false },
-                "update-user": { "href": "/users/40", "type": "patch", "templated": false },
-                "delete-user": { "href": "/users/40", "type": "delete", "templated": false }
+                "_self": { "href": "/users/1", "type": "get", "templated": false },
+                "update-user": { "href": "/users/1", "type": "patch", "templated": false },
+                "delete-user": { "href": "/users/1", "type": "delete", "templated": false }
             }
         })),
         (status = 400, body = ErrorBody, example = json!({
@@ -172,8 +172,6 @@ async fn shown(
     Ok(UserBody::new(user, access, shape))
 }
 
-/// What is not a decimal number names no user.
 fn user_id(id: &str) -> Result<UserId> {
-    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
-    id.parse().ok().filter(|_| digits).map(UserId).ok_or_else(|| Error::not_found("user"))
+    decimal(id, "user").map(UserId)
 }

@@ -1,9 +1,9 @@
 //! The reference of both servers: what the annotations of the handlers cannot say once for all.
 
-use landreeve_http::openapi::Reference;
-use utoipa::openapi::path::{Operation, PathItem};
+use landreeve_http::openapi::{Reference, Refusal, When, example, fill, follow, refuse};
+use utoipa::openapi::path::{HttpMethod, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Components, Content, Info, OpenApi, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{Components, Info, OpenApi};
 use utoipa::{PartialSchema as _, ToSchema as _};
 
 use crate::error::Errors;
@@ -11,7 +11,47 @@ use crate::media::JSON_API;
 
 const VERSION: &str = "2024-06-01";
 
-pub fn api(document: OpenApi) -> Reference {
+/// What the API server refuses with.
+const API: [Refusal; 11] = [
+    Refusal(400, When::Input, "The body is no JSON, or `include` names what is not there."),
+    Refusal(401, When::Caller, "No credential, or one that does not hold."),
+    Refusal(403, When::Caller, "Not permitted."),
+    Refusal(404, When::Named, "There is no such thing."),
+    Refusal(406, When::Answer, "`Accept` allows none of the forms of the answer."),
+    Refusal(409, When::Change, "What is there already, or was changed just now, stands in the way."),
+    Refusal(413, When::Body, "The body is too long."),
+    Refusal(415, When::Body, "The body is of another media type."),
+    Refusal(422, When::Input, "What is wrong, with a pointer to each place."),
+    Refusal(429, When::Change, "Too much waits already; `Retry-After` says when to try again."),
+    Refusal(503, When::Caller, "The store, a database or a node does not answer now."),
+];
+
+/// What the data server refuses with.
+const DATA: [Refusal; 6] = [
+    Refusal(401, When::Caller, "No token, or one that does not hold."),
+    Refusal(403, When::Caller, "The token is for another data key."),
+    Refusal(404, When::Named, "There is no such data any more."),
+    Refusal(406, When::Answer, "`Accept` allows none of the forms of the data."),
+    Refusal(422, When::Input, "What is wrong with the query."),
+    Refusal(503, When::Caller, "The store, or where results are kept, does not answer now."),
+];
+
+/// What stands in the annotations for the id of a datasource that is there.
+const PLACEHOLDER: &str = "8qxn-y9ex-65vd";
+
+/// `sample` is the id of the built-in sample source, as this dialect writes it.
+pub fn api(mut document: OpenApi, sample: Option<&str>) -> Reference {
+    if let Some(sample) = sample {
+        // The built-in source cannot be changed or removed: those are for a datasource of one's own.
+        let concerned = |method: &HttpMethod, path: &str| {
+            path.starts_with("/datasources/{id}") && matches!(method, HttpMethod::Get | HttpMethod::Post)
+        };
+        example(&mut document, "id", sample, concerned);
+        fill(&mut document, PLACEHOLDER, sample);
+    }
+    let then = ["getExecution", "getExecutionData", "cancelExecution"];
+    follow(&mut document, "runExecution", "execution_id", "/data/id", &then);
+
     let description = "Datasources, executions, dashboards, reports, filters and SQL snippets. \
         Make a key with `landreeve key create --api cluvio` and send it as `Authorization: Api SECRET`. \
         The statements in the examples run on the built-in sample source.";
@@ -20,6 +60,7 @@ pub fn api(document: OpenApi) -> Reference {
         description,
         "ApiKey",
         "`Api SECRET`, with the secret of a key",
+        &API,
         document,
     )
 }
@@ -32,11 +73,19 @@ pub fn data(document: OpenApi) -> Reference {
         description,
         "DataToken",
         "`Data TOKEN`, with a data access token",
+        &DATA,
         document,
     )
 }
 
-fn finish(title: &str, description: &str, scheme: &str, form: &str, mut document: OpenApi) -> Reference {
+fn finish(
+    title: &str,
+    description: &str,
+    scheme: &str,
+    form: &str,
+    refusals: &[Refusal],
+    mut document: OpenApi,
+) -> Reference {
     let mut info = Info::new(title, VERSION);
     info.description = Some(description.to_owned());
     document.info = info;
@@ -47,13 +96,10 @@ fn finish(title: &str, description: &str, scheme: &str, form: &str, mut document
     Errors::schemas(&mut schemas);
     components.schemas.extend(schemas);
     document.security = Some(vec![SecurityRequirement::new(scheme, Vec::<String>::new())]);
-    for (path, item) in &mut document.paths.paths {
-        let named = path.contains('{');
+    for item in document.paths.paths.values_mut() {
         distinguish(item);
-        for operation in operations(item) {
-            refuse(operation, named);
-        }
     }
+    refuse(&mut document, JSON_API, &Errors::name(), refusals);
     Reference {
         title: title.to_owned(),
         page: "docs",
@@ -69,25 +115,5 @@ fn distinguish(item: &mut PathItem) {
         && let Some(id) = &mut patch.operation_id
     {
         id.push_str("ByPatch");
-    }
-}
-
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
-}
-
-/// The errors that every operation can answer with.
-fn refuse(operation: &mut Operation, named: bool) {
-    let mut statuses = vec![("401", "No credential, or one that does not hold."), ("403", "Not permitted.")];
-    if named {
-        statuses.push(("404", "There is no such thing."));
-    }
-    if operation.request_body.is_some() {
-        statuses.push(("422", "What is wrong, with a pointer to each place."));
-    }
-    for (status, description) in statuses {
-        let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name(Errors::name()))));
-        let response = ResponseBuilder::new().description(description).content(JSON_API, content).build();
-        operation.responses.responses.entry(status.to_owned()).or_insert(RefOr::T(response));
     }
 }

@@ -94,9 +94,8 @@ fn named(error: Error) -> Error {
     request_body(content = RunExecution, content_type = "application/json", examples(
         ("count" = (summary = "One number", value = json!({"sql_query": "select count(*) from orders"}))),
         ("months" = (summary = "With parameters", value = json!({
-            "sql_query": "select {o_orderdate:aggregation} as period, count(*) as orders from orders where {o_orderdate=timerange} and {o_orderstatus=status} group by 1 order by 1",
-            "parameters": {"timerange": "694224000~725846399", "aggregation": "month",
-                "filters": [{"variable_name": "status", "selected_values": ["F", "O"]}]}})))
+            "sql_query": "select {o_orderdate:aggregation} as period, count(*) as orders from orders where {o_orderdate=timerange} group by 1 order by 1",
+            "parameters": {"timerange": "694224000~725846399", "aggregation": "month"}})))
     )),
     responses((status = 200, body = Document<wire::Execution>, content_type = "application/vnd.api+json")))]
 async fn run(

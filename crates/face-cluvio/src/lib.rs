@@ -28,6 +28,7 @@ use std::time::Duration;
 use axum::Router;
 use landreeve_analytics::{Analytics, BuiltinSnippets};
 use landreeve_core::hashid::HashIds;
+use landreeve_core::ids::DatasourceId;
 use landreeve_core::{Action, Noun, OpCtx, Result};
 use landreeve_estate::ops::Estate;
 use landreeve_http::Face;
@@ -47,11 +48,13 @@ pub const BUILTIN_SNIPPETS: BuiltinSnippets = BuiltinSnippets {
 pub struct Options {
     /// The most that `wait=` may ask for.
     pub longest_wait: Duration,
+    /// The built-in source that the examples of the reference use.
+    pub sample: Option<DatasourceId>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { longest_wait: Duration::from_secs(60) }
+        Options { longest_wait: Duration::from_secs(60), sample: None }
     }
 }
 
@@ -94,8 +97,9 @@ impl App {
 /// The API server, to be mounted at `/cluvio` or on a listener of its own.
 pub fn api_router(plane: Analytics, options: Options) -> Result<Router> {
     let face = Face::new("cluvio", Arc::clone(plane.estate().random()), error::render_api);
+    let sample = options.sample.map(|id| plane.estate().hash_ids().encode_grouped(id.0));
     let (routes, document) = api_routes().with_state(App::new(plane, options)).split_for_parts();
-    Ok(face.wrap(routes.merge(catalog::api(document).routes()?)))
+    Ok(face.wrap(routes.merge(catalog::api(document, sample.as_deref()).routes()?)))
 }
 
 /// The data server, to be mounted at `/cluvio-data` or on a listener of its own.

@@ -71,14 +71,11 @@ async fn origin(parts: &mut Parts) -> Result<Origin, Failure> {
 }
 
 async fn by_header(estate: &Estate, credential: Credential, origin: Origin) -> Result<OpCtx> {
-    let message = match credential {
-        Credential::None => return Err(sign_in::no_credential(estate, origin)),
-        Credential::Basic { name, password } => {
-            return sign_in::by_password(estate, &name, password, None, origin).await;
-        }
-        Credential::Scheme { scheme, .. } if scheme == "negotiate" => NO_KERBEROS,
-        Credential::Scheme { .. } => "the scheme must be Basic",
-        Credential::Malformed => "the Authorization header cannot be read",
-    };
-    Err(sign_in::bad_credential(estate, origin, message))
+    if matches!(&credential, Credential::Scheme { scheme, .. } if scheme == "negotiate") {
+        return Err(sign_in::bad_credential(estate, origin, NO_KERBEROS));
+    }
+    match credential.basic() {
+        Ok((name, password)) => sign_in::by_password(estate, &name, password, None, origin).await,
+        Err(unwanted) => Err(sign_in::refused(estate, origin, unwanted.reason())),
+    }
 }

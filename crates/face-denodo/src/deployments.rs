@@ -6,7 +6,7 @@ use landreeve_core::ids::RunId;
 use landreeve_core::{Error, Result, RunKind};
 use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get, run_list};
 use landreeve_http::Outcome;
-use landreeve_http::extract::{Path, Query};
+use landreeve_http::extract::{Path, Query, decimal};
 
 use crate::App;
 use crate::caller::Caller;
@@ -114,11 +114,8 @@ pub async fn cancel(
     Ok(Answer(StatusCode::OK, Progress::new(&run, None, &app.options)))
 }
 
-/// What is not a number names no deployment.
 fn which(id: &str) -> Result<RunRef> {
-    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
-    let id = id.parse().ok().filter(|_| digits).ok_or_else(|| Error::not_found("deployment"))?;
-    Ok(RunRef::Id(RunId(id)))
+    Ok(RunRef::Id(RunId(decimal(id, "deployment")?)))
 }
 
 /// In this dialect's word for a run.

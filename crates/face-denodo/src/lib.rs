@@ -13,11 +13,14 @@ use axum::Router;
 use landreeve_core::Result;
 use landreeve_estate::ops::Estate;
 use landreeve_http::Face;
-use landreeve_http::openapi::Reference;
+use landreeve_http::openapi::{Reference, Refusal, When, refuse};
+use utoipa::ToSchema as _;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+use crate::wire::error::ErrorBody;
 
 pub const NAME: &str = "denodo";
 pub const TITLE: &str = "Denodo Solution Manager REST API";
@@ -56,7 +59,7 @@ pub fn routes() -> &'static [Route] {
 /// The whole dialect, to be mounted at its prefix or at the root of a listener.
 pub fn router(estate: Estate, options: Options) -> Result<Router> {
     let face = Face::new(NAME, estate.random().clone(), error::render);
-    let (router, openapi) = OpenApiRouter::with_openapi(document())
+    let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(session::login))
         .routes(routes!(session::login_single_sign_on))
         .routes(routes!(session::logout))
@@ -65,6 +68,7 @@ pub fn router(estate: Estate, options: Options) -> Result<Router> {
         .routes(routes!(deployments::progress))
         .routes(routes!(deployments::cancel))
         .split_for_parts();
+    refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {
         title: TITLE.to_owned(),
         page: "docs",
@@ -74,6 +78,17 @@ pub fn router(estate: Estate, options: Options) -> Result<Router> {
     };
     Ok(face.wrap(router.with_state(App { estate, options }).merge(reference.routes()?)))
 }
+
+/// What this dialect refuses with.
+const REFUSALS: [Refusal; 7] = [
+    Refusal(400, When::Input, "What is wrong with the request."),
+    Refusal(401, When::Caller, "No credential, or one that does not hold."),
+    Refusal(403, When::Caller, "Not permitted."),
+    Refusal(404, When::Named, "There is no such thing."),
+    Refusal(409, When::Change, "How it stands does not allow it."),
+    Refusal(429, When::Caller, "Too many passwords are being checked; try again."),
+    Refusal(503, When::Caller, "The store does not answer now."),
+];
 
 fn document() -> OpenApi {
     let basic = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Basic).build());

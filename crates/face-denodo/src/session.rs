@@ -32,9 +32,10 @@ use crate::{App, NAME};
 )]
 pub async fn login(State(app): State<App>, origin: Origin, Newcomer(ctx): Newcomer) -> Outcome {
     let secret = sign_in::session_open(&app.estate, &ctx, NAME).await?;
-    // As the dialect writes it; over our own TLS the browser is told to keep it there.
+    // As the dialect writes it, and never sent along by a form of another site; over TLS the browser is told to keep
+    // it there.
     let secure = if origin.secure { ";Secure" } else { "" };
-    let cookie = format!("{COOKIE}={secret};path=/;HttpOnly{secure}");
+    let cookie = format!("{COOKIE}={secret};path=/;HttpOnly;SameSite=Lax{secure}");
     Ok(([(SET_COOKIE, cookie)], Answer(StatusCode::OK, LoginBody::from(&ctx))).into_response())
 }
 
@@ -61,9 +62,9 @@ pub async fn login_single_sign_on(_: Kerberos) -> StatusCode {
     tag = "Session",
     responses((status = 200, description = "The session is over."), (status = 401, body = ErrorBody))
 )]
-pub async fn logout(State(app): State<App>, _: Caller, headers: HeaderMap) -> Outcome {
+pub async fn logout(State(app): State<App>, Caller(ctx): Caller, headers: HeaderMap) -> Outcome {
     if let Some(secret) = session(&headers) {
-        sign_in::session_close(&app.estate, secret).await?;
+        sign_in::session_close(&app.estate, &ctx, secret, NAME).await?;
     }
     Ok(StatusCode::OK.into_response())
 }

@@ -61,6 +61,51 @@ impl Credential {
     }
 }
 
+/// Why a credential is not the one that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unwanted {
+    /// There is none.
+    Missing,
+    /// It is of another scheme, or cannot be read; in words for the caller.
+    Wrong(&'static str),
+}
+
+const UNREADABLE: Unwanted = Unwanted::Wrong("the Authorization header cannot be read");
+
+impl Credential {
+    /// Name and password, where the dialect takes Basic.
+    pub fn basic(self) -> Result<(String, Secret), Unwanted> {
+        match self {
+            Credential::Basic { name, password } => Ok((name, password)),
+            Credential::None => Err(Unwanted::Missing),
+            Credential::Scheme { .. } => Err(Unwanted::Wrong("the scheme must be Basic")),
+            Credential::Malformed => Err(UNREADABLE),
+        }
+    }
+
+    /// The token, where the dialect takes Bearer.
+    pub fn bearer(self) -> Result<Secret, Unwanted> {
+        match self {
+            Credential::Scheme { scheme, token } if scheme == "bearer" => Ok(token),
+            Credential::None => Err(Unwanted::Missing),
+            Credential::Basic { .. } | Credential::Scheme { .. } => {
+                Err(Unwanted::Wrong("the scheme must be Bearer"))
+            }
+            Credential::Malformed => Err(UNREADABLE),
+        }
+    }
+}
+
+impl Unwanted {
+    /// `None` where there was no credential at all.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Unwanted::Missing => None,
+            Unwanted::Wrong(reason) => Some(reason),
+        }
+    }
+}
+
 fn parse(value: &[u8]) -> Option<Credential> {
     let end = value.iter().position(u8::is_ascii_whitespace)?;
     let (scheme, token) = value.split_at(end);
@@ -148,6 +193,27 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(Credential::parse(text), expected, "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn what_is_not_wanted_says_why() {
+        let parse = |text: &str| Credential::parse(text.as_bytes());
+        assert_eq!(parse("Basic YTpi").basic(), Ok(("a".to_owned(), Secret::new("b"))));
+        assert_eq!(parse("Bearer t").bearer(), Ok(Secret::new("t")));
+        for (wrong, basic, bearer) in [
+            ("", None, None),
+            ("Bearer t", Some("the scheme must be Basic"), None),
+            ("Basic YTpi", None, Some("the scheme must be Bearer")),
+            ("Api t", Some("the scheme must be Basic"), Some("the scheme must be Bearer")),
+            (
+                "Bearer",
+                Some("the Authorization header cannot be read"),
+                Some("the Authorization header cannot be read"),
+            ),
+        ] {
+            assert_eq!(parse(wrong).basic().err().and_then(Unwanted::reason), basic, "{wrong}");
+            assert_eq!(parse(wrong).bearer().err().and_then(Unwanted::reason), bearer, "{wrong}");
         }
     }
 

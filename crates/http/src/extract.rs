@@ -124,6 +124,12 @@ where
     }
 }
 
+/// The integer that a path names a thing by. What is not digits alone names nothing; `noun` is the dialect's word.
+pub fn decimal(text: &str, noun: &str) -> Result<i64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or_else(|| Error::not_found(noun))
+}
+
 /// The query's parameters in their order, decoded; a name may come several times.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);

@@ -3,6 +3,8 @@
 //!
 //! What must not enter: descriptions of operations. They stand beside the handlers, in the faces.
 
+mod operations;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,6 +19,8 @@ use http::{HeaderName, StatusCode};
 use landreeve_core::{Error, Result};
 use utoipa::openapi::{OpenApi, Server};
 use utoipa_swagger_ui::Config;
+
+pub use operations::{Refusal, When, example, fill, follow, refuse};
 
 /// Scripts and data from this server only. The interactive page sets styles on its elements, and draws icons from
 /// data addresses.

@@ -1,5 +1,7 @@
 //! Scheme and host as the client wrote them, for faces that answer with absolute addresses.
 
+use std::sync::Arc;
+
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Uri, header::HOST};
@@ -11,13 +13,42 @@ pub fn inbound_uri(parts: &Parts) -> &Uri {
     parts.extensions.get::<Inbound>().map_or(&parts.uri, |inbound| &inbound.uri)
 }
 
-/// `https://host:port`, or nothing when the client named no host. A proxy in front says which scheme the client used.
+/// `https://host[:port]`: how clients reach a listener, as its configuration says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    origin: Arc<str>,
+    secure: bool,
+}
+
+impl PublicUrl {
+    /// `None`: it is not `http://` or `https://` with a host, or has more than that.
+    pub fn parse(text: &str) -> Option<PublicUrl> {
+        let uri: Uri = text.parse().ok()?;
+        let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"))?;
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+        let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        let origin = format!("{scheme}://{authority}");
+        (bare && !authority.host().is_empty())
+            .then(|| PublicUrl { origin: origin.into(), secure: scheme == "https" })
+    }
+
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+}
+
+/// `https://host:port`, or nothing when the client named no host. Where the configuration says how clients reach the
+/// listener, it is that; else a proxy in front says which scheme the client used.
 pub fn origin(parts: &Parts) -> String {
+    let inbound = parts.extensions.get::<Inbound>();
+    if let Some(public) = inbound.and_then(|inbound| inbound.public_url.as_ref()) {
+        return public.origin.to_string();
+    }
     let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let uri = inbound_uri(parts);
     let host = header(HOST.as_str()).and_then(|host| host.parse::<Authority>().ok());
     let Some(host) = host.or_else(|| uri.authority().cloned()) else { return String::new() };
-    let secure = parts.extensions.get::<Inbound>().is_some_and(|inbound| inbound.secure);
+    let secure = inbound.is_some_and(|inbound| inbound.secure);
     let ours = if secure { "https" } else { uri.scheme_str().unwrap_or("http") };
     let scheme =
         header("x-forwarded-proto").filter(|scheme| matches!(*scheme, "http" | "https")).unwrap_or(ours);
@@ -42,5 +73,17 @@ mod tests {
         assert_eq!(origin_of("https://h/a", &[]), "https://h");
         assert_eq!(origin_of("/a", &[("host", "h"), ("x-forwarded-proto", "gopher")]), "http://h");
         assert_eq!(origin_of("/a", &[]), "");
+    }
+    #[test]
+    fn a_public_url_is_a_scheme_and_a_host() {
+        let read = |text: &str| PublicUrl::parse(text).map(|url| (url.origin.to_string(), url.is_secure()));
+        assert_eq!(read("https://data.example.com"), Some(("https://data.example.com".into(), true)));
+        assert_eq!(read("https://h:8443/"), Some(("https://h:8443".into(), true)));
+        assert_eq!(read("http://h"), Some(("http://h".into(), false)));
+        for wrong in
+            ["", "h", "h:1", "ftp://h", "https://", "https://h/path", "https://h?x", "https://u@h", "//h"]
+        {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use figment::providers::{Format as _, Toml};
 use landreeve_core::Secret;
 use landreeve_estate::outbound::Network;
 use landreeve_http::Limits;
+use landreeve_http::site::PublicUrl;
 use serde::Deserialize;
 
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -60,6 +61,7 @@ pub struct SolutionManager {
 pub struct Server {
     pub listen: String,
     pub plain_http: bool,
+    pub public_url: String,
     pub node_name: String,
 }
 
@@ -80,6 +82,8 @@ pub struct Tls {
 #[serde(deny_unknown_fields)]
 pub struct OwnListener {
     pub listen: String,
+    #[serde(default)]
+    pub public_url: String,
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
 }
@@ -186,6 +190,13 @@ impl Config {
         anyhow::ensure!((1..=10_000).contains(&self.runs.workers), "[runs] workers must be from 1 to 10000");
         anyhow::ensure!(self.limits.connections > 0, "[limits] connections must be at least 1");
         anyhow::ensure!(self.analytics.query_seconds > 0, "[analytics] query_seconds must be at least 1");
+        let own = self.listeners.iter().map(|(name, own)| (format!("listeners.{name}"), &own.public_url));
+        for (section, url) in own.chain([("server".to_owned(), &self.server.public_url)]) {
+            anyhow::ensure!(
+                url.is_empty() || PublicUrl::parse(url).is_some(),
+                "[{section}] public_url must be http:// or https:// with a host, and without a path: {url:?}"
+            );
+        }
         // A setting that would have no effect is a mistake somewhere.
         let blobs = &self.blobs;
         let parts = [blobs.endpoint.is_some(), blobs.region.is_some(), blobs.access_key_id.is_some()];
@@ -255,6 +266,9 @@ mod tests {
             "[outbound]\ndeny = ['nonsense']",
             "[tls]\nkey = 'k.pem'",
             "[runs]\nworkers = 0",
+            "[server]\npublic_url = 'ftp://data.example.com'",
+            "[server]\npublic_url = 'data.example.com'",
+            "[listeners.clover]\nlisten = '127.0.0.1:1'\npublic_url = 'https://h/path'",
             "[blobs]\nendpoint = 'https://s3.example.com'",
             "[blobs]\nurl = 's3://bucket/folder'",
             "[blobs]\nurl = 'bucket'",

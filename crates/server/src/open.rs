@@ -22,7 +22,7 @@ use landreeve_estate::random::OsRandom;
 use landreeve_estate::runs::{Executor, Probe, Purge, Role};
 use landreeve_estate::secrets::SealKey;
 use landreeve_estate::store::{Location, Migrations};
-use landreeve_estate::{Estate, EstateOptions};
+use landreeve_estate::{Estate, EstateOptions, ops};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Place;
@@ -61,6 +61,18 @@ pub fn lock(data_dir: &Path, exclusive: bool) -> anyhow::Result<DataLock> {
         anyhow::anyhow!("another server is running on the data directory {}", data_dir.display())
     })?;
     Ok(DataLock(file))
+}
+
+/// One program at a time makes key and store, or changes the store's schema: two that begin in an empty directory would
+/// each make a key. Others wait, for as long as that takes.
+async fn opening(data_dir: &Path) -> anyhow::Result<fs::File> {
+    let path = data_dir.to_path_buf();
+    let locked = tokio::task::spawn_blocking(move || {
+        let folder = fs::File::open(&path)?;
+        rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
+        Ok::<_, std::io::Error>(folder)
+    });
+    locked.await?.with_context(|| format!("the data directory {} cannot be locked", data_dir.display()))
 }
 
 pub fn make_data_dir(path: &Path) -> anyhow::Result<()> {
@@ -120,14 +132,21 @@ fn without_password(url: &str) -> String {
     format!("{scheme}://{authority}/{path}{query}")
 }
 
-/// Opens everything. `workers` is 0 for a command that executes nothing itself.
+/// Opens everything. `workers` is for a command, which does not mean to make an estate: 0 where it executes nothing
+/// itself.
 pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opened> {
     let config = Config::load(place.config.as_deref())?;
     let environment = Environment::read();
     let data_dir = place.data_dir.clone();
     make_data_dir(&data_dir)?;
     let location = location(place, &config, &data_dir)?;
+    let making = opening(&data_dir).await?;
     let (seal, key_file, fresh) = seal_key(&config, &environment, &location, &data_dir)?;
+    // PostgreSQL is asked by opening it; a key that was made just now fits an empty one only.
+    let (new, place_of_store) = match &location {
+        Location::Sqlite(path) => (!path.exists(), path.display().to_string()),
+        Location::Postgres(url) => (fresh, without_password(url)),
+    };
     let roots = sqlite_roots(&config, &data_dir)?;
     let mut own_files = vec![key_file.clone()];
     if let Location::Sqlite(path) = &location {
@@ -137,7 +156,7 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     let drivers = Arc::new(drivers(&config)?);
     let options = EstateOptions {
         location,
-        migrations: Migrations::with(&[landreeve_analytics::MIGRATIONS]),
+        migrations: migrations(),
         seal,
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),
@@ -155,7 +174,15 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
         // The store is older than the key that was made a moment ago.
         let _ = fs::remove_file(&key_file);
     }
+    drop(making);
     let estate = opened?;
+    if new && workers.is_some() {
+        output::tell(&format!(
+            "There was no estate here, so a new one was made: the store {place_of_store}, the data directory {}. If \
+             that was a slip, remove what was made and name the right place with --data-dir.",
+            data_dir.display()
+        ));
+    }
     if fresh {
         output::tell(&format!(
             "Made the key {}. It seals the passwords that Landreeve keeps. Copy it to a safe place: without it \
@@ -169,6 +196,43 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     };
     let analytics = Analytics::new(estate.clone(), Arc::new(Codec), options, builtin_snippets());
     Ok(Opened { estate, analytics, drivers, config, data_dir, key_file })
+}
+
+fn migrations() -> Migrations {
+    Migrations::with(&[landreeve_analytics::MIGRATIONS])
+}
+
+/// Puts the metadata of a backup where this place has its own: a file that is not there yet, or an empty PostgreSQL
+/// database.
+pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyhow::Result<()> {
+    let data_dir = &place.data_dir;
+    let location = location(place, config, data_dir)?;
+    match &location {
+        Location::Sqlite(path) => {
+            anyhow::ensure!(
+                !path.exists(),
+                "{} is there already; a restore replaces no store",
+                path.display()
+            );
+            fs::copy(copy, path).with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+        Location::Postgres(url) => {
+            // It may be brought to this program's schema on the way, and the backup stays as it is.
+            let working = data_dir.join("restore");
+            make_data_dir(&working)?;
+            let file = working.join("estate.db");
+            let copied =
+                fs::copy(copy, &file).with_context(|| format!("{} cannot be written", file.display()));
+            let restored = match copied {
+                Ok(_) => ops::backup::store_restore(&file, &migrations(), url).await.map_err(Into::into),
+                Err(error) => Err(error),
+            };
+            fs::remove_dir_all(&working)
+                .with_context(|| format!("{} cannot be removed", working.display()))?;
+            restored?;
+        }
+    }
+    record_location(&location, data_dir)
 }
 
 fn builtin_snippets() -> BuiltinSnippets {
@@ -218,7 +282,7 @@ fn drivers(config: &Config) -> anyhow::Result<DriverSet> {
     DriverSet::new(DriverOptions { ca_pem, ..DriverOptions::default() }).context("[sources] ca_file")
 }
 
-fn blobs(config: &Config, data_dir: &Path) -> anyhow::Result<Blobs> {
+pub fn blobs(config: &Config, data_dir: &Path) -> anyhow::Result<Blobs> {
     let section = &config.blobs;
     if section.url.is_empty() {
         return Ok(Blobs::local(&data_dir.join("blobs"))?);

@@ -1,21 +1,26 @@
 //! The run kind `sample_data`: makes the built-in sample source, TPC-H at scale 0.01 in a SQLite file.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::{Error, Noun, Result, RunKind};
-use landreeve_drivers::sample;
+use landreeve_drivers::sample::{self, SampleError};
 use landreeve_estate::Estate;
 use landreeve_estate::ops;
-use landreeve_estate::runs::{Done, Executor, Failure, Job, NewRun, Outcome};
+use landreeve_estate::ops::runs::{RunRef, run_wait};
+use landreeve_estate::runs::{Done, Executor, Failure, Job, NewRun, Outcome, Run};
+use tokio_util::sync::CancellationToken;
 
 /// Where the file is, below the data directory.
 pub const FILE: &str = "sample/tpch.db";
 const WORD: &str = "sample";
+const WAIT: Duration = Duration::from_secs(60);
 const NAME: &str = "Cluvio Sample Data";
+
+/// One file at a time in this process: the run's executor and this node's own look may come together.
+static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 pub struct SampleMaker {
     pub data_dir: PathBuf,
@@ -24,47 +29,72 @@ pub struct SampleMaker {
 impl Executor for SampleMaker {
     fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let path = self.data_dir.join(FILE);
-            if path.exists() {
-                return Ok(Done::default());
+            match make(&self.data_dir, job.token()).await? {
+                true => Ok(Done::default()),
+                false => Err(Failure::cancelled()),
             }
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder).map_err(Error::internal)?;
-            }
-            let stop = Arc::new(AtomicBool::new(false));
-            let seen = Arc::clone(&stop);
-            let mut work = tokio::task::spawn_blocking(move || {
-                sample::write_sample(&path, &mut |_| !seen.load(Ordering::Relaxed))
-                    .map_err(|error| error.to_string())
-            });
-            let written = tokio::select! {
-                written = &mut work => written,
-                () = job.cancelled() => {
-                    stop.store(true, Ordering::Relaxed);
-                    let _ = work.await;
-                    return Err(Failure::cancelled());
-                }
-            };
-            written.map_err(Error::internal)?.map_err(|why| {
-                Error::unavailable("sample", format!("the sample source cannot be made: {why}"))
-            })?;
-            Ok(Done::default())
         })
     }
 }
 
-/// Adds the sample source, and makes its file in the background when it is not there yet.
-pub async fn ensure(estate: &Estate, data_dir: &std::path::Path) -> Result<DatasourceId> {
-    let ctx = ops::sign_in::system(estate);
-    let id =
-        ops::datasources::ensure_builtin(estate, &ctx, WORD, NAME, DatabaseType::Sqlite, Some(FILE)).await?;
-    if !data_dir.join(FILE).exists() {
-        let run = NewRun {
-            noun: Some((Noun::Datasource, id.0)),
-            max_attempts: 3,
-            ..NewRun::new(RunKind::SampleData, landreeve_core::ids::OuId::ROOT, r#"{"version":1}"#)
-        };
-        ops::runs::submit(estate, &ctx, run).await?;
+/// Makes the file if it is not there. `false`: it was stopped before it had.
+async fn make(data_dir: &Path, stop: CancellationToken) -> Result<bool> {
+    let _one = MAKING.lock().await;
+    let path = data_dir.join(FILE);
+    if path.exists() {
+        return Ok(true);
     }
-    Ok(id)
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::internal)?;
+    }
+    let work =
+        tokio::task::spawn_blocking(move || sample::write_sample(&path, &mut |_| !stop.is_cancelled()));
+    match work.await.map_err(Error::internal)? {
+        Ok(()) => Ok(true),
+        Err(SampleError::Stopped) => Ok(false),
+        Err(why) => Err(Error::unavailable("sample", format!("the sample source cannot be made: {why}"))),
+    }
+}
+
+/// The sample source, added to an estate that has none.
+pub async fn source(estate: &Estate) -> Result<DatasourceId> {
+    let ctx = ops::sign_in::system(estate);
+    ops::datasources::ensure_builtin(estate, &ctx, WORD, NAME, DatabaseType::Sqlite, Some(FILE)).await
+}
+
+/// Makes the source's file in the background when it is not there yet.
+pub async fn ensure(estate: &Estate, id: DatasourceId, data_dir: &Path) -> Result<Option<Run>> {
+    if data_dir.join(FILE).exists() {
+        return Ok(None);
+    }
+    let ctx = ops::sign_in::system(estate);
+    let run = NewRun {
+        noun: Some((Noun::Datasource, id.0)),
+        max_attempts: 3,
+        ..NewRun::new(RunKind::SampleData, landreeve_core::ids::OuId::ROOT, r#"{"version":1}"#)
+    };
+    ops::runs::submit(estate, &ctx, run).await.map(Some)
+}
+
+/// Each node has a data directory of its own, and the run may have been another node's: once it has ended, this node
+/// looks whether it has the file, and makes its own.
+pub async fn ensure_here(estate: Estate, data_dir: PathBuf, run: Run, stop: CancellationToken) {
+    let ctx = ops::sign_in::system(&estate);
+    let mut ended = run.state.is_final();
+    while !ended {
+        let waited = tokio::select! {
+            () = stop.cancelled() => return,
+            waited = run_wait(&estate, &ctx, RunRef::Id(run.id), &[], WAIT) => waited,
+        };
+        match waited {
+            Ok(run) => ended = run.state.is_final(),
+            Err(error) => {
+                tracing::warn!(%error, "whether the sample source is made could not be seen");
+                return;
+            }
+        }
+    }
+    if let Err(error) = make(&data_dir, stop).await {
+        tracing::warn!(%error, "this node has no sample source");
+    }
 }

@@ -16,6 +16,7 @@ use landreeve_estate::runs::{Role, queue};
 use landreeve_estate::secrets::hex;
 use landreeve_estate::store::Dialect;
 use landreeve_estate::{events, ops, schedules};
+use landreeve_http::site::PublicUrl;
 use landreeve_http::{ListenOptions, Listener, LiveLimits, Stop, TlsFiles};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -58,14 +59,15 @@ impl Server {
         open::record_location(&location, &opened.data_dir)?;
         first_user(&opened).await?;
         refuse_second_node(&opened).await?;
-        let routers = web::routers(&opened, metrics)?;
+        let sample = sample::source(&opened.estate).await?;
+        let routers = web::routers(&opened, sample, metrics)?;
         let limits = LiveLimits::new(opened.config.limits());
         // Before anything is claimed: an address that is taken must not cost runs.
         let listeners = bind(args, &opened.config, &limits, &routers).await?;
         opened.start_runs(Role::Node { home: Some(opened.home()) }).await?;
         schedules::ensure_purge(&opened.estate).await?;
         events::register(&opened.estate, &subscribers(&opened)).await?;
-        let sample = sample::ensure(&opened.estate, &opened.data_dir).await?;
+        let made = sample::ensure(&opened.estate, sample, &opened.data_dir).await?;
         let server = Server {
             opened,
             sample,
@@ -78,6 +80,10 @@ impl Server {
             _lock: lock,
         };
         server.background(upkeep).await?;
+        if let Some(run) = made {
+            let (estate, data_dir) = (server.opened.estate.clone(), server.opened.data_dir.clone());
+            server.tasks.spawn(sample::ensure_here(estate, data_dir, run, server.stop.drain.clone()));
+        }
         Ok(server)
     }
 
@@ -282,12 +288,14 @@ async fn bind(
     let plain = args.plain_http || config.server.plain_http;
     let listen = args.listen.clone().unwrap_or_else(|| config.server.listen.clone());
     let tls = files(config.tls.certificate.as_ref(), config.tls.key.as_ref());
-    let mut bound = vec![(one(&listen, tls.clone(), plain, limits).await?, routers.main.clone())];
+    let public = PublicUrl::parse(&config.server.public_url);
+    let mut bound = vec![(one(&listen, tls.clone(), plain, limits, public).await?, routers.main.clone())];
     for (name, own) in &config.listeners {
         let router =
             routers.own(name).with_context(|| format!("[listeners.{name}]: there is no such dialect"))?;
         let files = files(own.certificate.as_ref(), own.key.as_ref()).or_else(|| tls.clone());
-        bound.push((one(&own.listen, files, plain, limits).await?, router));
+        let public = PublicUrl::parse(&own.public_url);
+        bound.push((one(&own.listen, files, plain, limits, public).await?, router));
     }
     Ok(bound)
 }
@@ -303,6 +311,7 @@ async fn one(
     tls: Option<TlsFiles>,
     plain: bool,
     limits: &LiveLimits,
+    public_url: Option<PublicUrl>,
 ) -> anyhow::Result<Listener> {
     let mut found = tokio::net::lookup_host(listen)
         .await
@@ -313,7 +322,7 @@ async fn one(
         "{listen} can be reached from other machines. Configure [tls], or pass --plain-http when a proxy in front \
          speaks TLS."
     );
-    Ok(Listener::bind(ListenOptions { address, tls, limits: limits.clone() }).await?)
+    Ok(Listener::bind(ListenOptions { address, tls, limits: limits.clone(), public_url }).await?)
 }
 
 /// `landreeve serve`

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use landreeve_core::Result;
+use landreeve_core::ids::DatasourceId;
 use landreeve_estate::Estate;
 use landreeve_http::compress;
 use landreeve_http::health::{self, Check};
@@ -40,7 +41,7 @@ impl Routers {
     }
 }
 
-fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
+fn faces(opened: &Opened, sample: DatasourceId) -> Result<Vec<Mounted>> {
     let (estate, plane) = (&opened.estate, &opened.analytics);
     let (clover, denodo) = (&opened.config.faces.clover, &opened.config.faces.solution_manager);
     Ok(vec![
@@ -52,7 +53,7 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
             document: "openapi.json",
             router: landreeve_face_cluvio::api_router(
                 plane.clone(),
-                landreeve_face_cluvio::Options::default(),
+                landreeve_face_cluvio::Options { sample: Some(sample), ..Default::default() },
             )?,
         },
         Mounted {
@@ -107,8 +108,9 @@ fn faces(opened: &Opened) -> Result<Vec<Mounted>> {
     ])
 }
 
-pub fn routers(opened: &Opened, metrics: PrometheusHandle) -> Result<Routers> {
-    let faces = faces(opened)?;
+/// `sample` is the built-in source that examples use.
+pub fn routers(opened: &Opened, sample: DatasourceId, metrics: PrometheusHandle) -> Result<Routers> {
+    let faces = faces(opened, sample)?;
     let entries: Vec<CatalogEntry> = faces
         .iter()
         .map(|face| CatalogEntry {

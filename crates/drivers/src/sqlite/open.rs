@@ -1,5 +1,7 @@
 //! Opening a file so that nothing can be written, attached or loaded, and what its errors mean.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,17 +54,16 @@ const PRAGMAS_WITH_NAME: [&str; 7] = [
 const BARRED_FUNCTIONS: [&str; 5] = ["load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"];
 
 pub(super) fn open(path: &Path) -> Result<Connection, SourceError> {
-    if !path.is_file() {
-        return Err(errors::connect(format!("the file {} does not exist or is not a file", path.display())));
-    }
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(path, flags).map_err(|failure| {
-        errors::connect(format!(
-            "the file {} cannot be opened: {}",
-            path.display(),
-            error(&failure, None).message
-        ))
+    let connection = unexchanged(path, || {
+        Connection::open_with_flags(path, flags).map_err(|failure| {
+            errors::connect(format!(
+                "the file {} cannot be opened: {}",
+                path.display(),
+                error(&failure, None).message
+            ))
+        })
     })?;
     harden(&connection).map_err(|failure| {
         errors::connect(format!(
@@ -72,6 +73,27 @@ pub(super) fn open(path: &Path) -> Result<Connection, SourceError> {
         ))
     })?;
     Ok(connection)
+}
+
+/// Which file a path names when no part of it is a symbolic link: device and number. `None`: it names none.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = path.symlink_metadata().ok().filter(Metadata::is_file)?;
+    let direct = path.canonicalize().is_ok_and(|resolved| resolved == path);
+    direct.then(|| (found.dev(), found.ino()))
+}
+
+/// SQLite opens by name: it looks at every part of the path for symbolic links, and then opens the whole. What the path
+/// names must be the same file before and after, so that a folder that was exchanged in between is found out.
+fn unexchanged<T>(path: &Path, open: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
+    let before = identity(path).ok_or_else(|| {
+        errors::connect(format!("the file {} does not exist or is not a file", path.display()))
+    })?;
+    let opened = open()?;
+    if identity(path) != Some(before) {
+        let message = format!("the file {} was exchanged while it was opened", path.display());
+        return Err(errors::connect(message));
+    }
+    Ok(opened)
 }
 
 fn harden(connection: &Connection) -> rusqlite::Result<()> {
@@ -143,4 +165,53 @@ fn failure(error: &rusqlite::ffi::Error, message: &str) -> SourceError {
     let message =
         if code == "SQLITE_NOTADB" { "the file is not a SQLite database (or is encrypted)" } else { message };
     SourceError { code: Some(code.to_owned()), ..SourceError::new(kind, message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_any_part_of_the_path_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("real")).unwrap();
+        let file = root.join("real/one.db");
+        Connection::open(&file).unwrap().execute_batch("CREATE TABLE t (n)").unwrap();
+        std::os::unix::fs::symlink(root.join("real"), root.join("folder")).unwrap();
+        std::os::unix::fs::symlink(&file, root.join("link.db")).unwrap();
+        assert!(open(&file).is_ok());
+        for link in ["link.db", "folder/one.db", "real/../real/one.db"] {
+            assert!(open(&root.join(link)).is_err(), "{link}");
+        }
+        // SQLite by itself refuses a link in the middle too.
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        assert!(Connection::open_with_flags(root.join("folder/one.db"), flags).is_err());
+        assert!(Connection::open_with_flags(&file, flags).is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_is_exchanged_meanwhile_is_found_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for name in ["mine", "theirs"] {
+            std::fs::create_dir(root.join(name)).unwrap();
+            std::fs::write(root.join(name).join("one.db"), "").unwrap();
+        }
+        let path = root.join("mine/one.db");
+        assert!(unexchanged(&path, || Ok(())).is_ok());
+        let exchanged = unexchanged(&path, || {
+            std::fs::rename(root.join("mine"), root.join("away")).unwrap();
+            std::os::unix::fs::symlink(root.join("theirs"), root.join("mine")).unwrap();
+            Ok(())
+        });
+        assert!(exchanged.unwrap_err().message.contains("exchanged"));
+        std::fs::remove_file(root.join("mine")).unwrap();
+        std::fs::rename(root.join("away"), root.join("mine")).unwrap();
+        let replaced = unexchanged(&path, || {
+            std::fs::rename(root.join("theirs/one.db"), &path).unwrap();
+            Ok(())
+        });
+        assert!(replaced.unwrap_err().message.contains("exchanged"), "another file by the same name");
+    }
 }

@@ -54,8 +54,8 @@ pub async fn touch(tx: &mut Tx, id: SessionId, now: Timestamp) -> Result<()> {
     tx.exec("UPDATE sessions SET seen_at = $2 WHERE id = $1", args![id, now]).await.map(drop)
 }
 
-pub async fn delete(tx: &mut Tx, secret_hash: &str) -> Result<u64> {
-    tx.exec("DELETE FROM sessions WHERE secret_hash = $1", args![secret_hash]).await
+pub async fn delete(tx: &mut Tx, secret_hash: &str, user: UserId) -> Result<u64> {
+    tx.exec("DELETE FROM sessions WHERE secret_hash = $1 AND user_id = $2", args![secret_hash, user]).await
 }
 
 pub async fn delete_of(tx: &mut Tx, user: UserId) -> Result<u64> {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use landreeve_core::datasource::{DatabaseType, Grade};
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::source::{ConnectSpec, SourceError, SourceErrorKind, Target, TlsMode};
-use landreeve_core::{Error, ErrorKind, Result, RunKind, RunState, Secret};
+use landreeve_core::{Error, ErrorKind, Noun, Result, RunKind, RunState, Secret};
 use std::sync::Arc;
 
 use super::datasources::{self, ConnectionMode, Datasource};
 use crate::Estate;
+use crate::estate::OwnedAct;
 use crate::events::{DatasourceChange, Delivered, Event, Subscriber};
 use crate::ops;
 use crate::runs::{Done, Executor, Failure, Job, Outcome};
@@ -116,9 +117,11 @@ impl Executor for SchemaRefresh {
                 .await
                 .map_err(|error| source_failure(&error, None))?;
             let now = estate.now();
+            // Whoever asked for it is in the event of the run's submission.
+            let ctx = ops::sign_in::system(estate);
+            let act = OwnedAct::new("schema_read", Noun::Datasource, id.0, format!("run {}", job.run.id.0));
             estate
-                .store()
-                .write(move |tx| {
+                .change(&ctx, act, move |tx| {
                     Box::pin(async move {
                         datasources::set_schema(tx, id, &catalog, info.zone, now).await?;
                         tx.bump_epoch().await

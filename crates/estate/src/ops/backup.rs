@@ -1,17 +1,33 @@
-//! A consistent copy of the metadata, made while it is in use.
+//! A consistent copy of the estate, made while it is in use, and the way back. A backup has one form, whichever store it
+//! came from: the metadata as one SQLite file, the blobs as a folder.
 
 use std::path::Path;
 
 use landreeve_core::{Action, Noun, OpCtx, Result};
 
 use crate::Estate;
+use crate::blobs::Blobs;
 use crate::estate::OwnedAct;
+use crate::store::{Migrations, Store};
 
-/// Copies the whole store into a new SQLite file. A store in PostgreSQL is backed up with that database's own tools.
+/// Copies the whole store into a new SQLite file.
 pub async fn store_copy(estate: &Estate, ctx: &OpCtx, target: &Path) -> Result<()> {
     estate.require_here(ctx, Noun::Setting, Action::Manage).await?;
-    estate.store().copy_sqlite(target).await?;
+    estate.store().copy(target).await?;
     let detail = target.display().to_string();
     let act = OwnedAct { action: "backed_up", noun: Noun::Setting, noun_id: None, detail };
     estate.change(ctx, act, |_| Box::pin(async { Ok(()) })).await
+}
+
+/// Copies every blob. The store is copied first: it names blobs, and one that is gone by now was past its retention.
+pub async fn blobs_copy(estate: &Estate, ctx: &OpCtx, target: &Blobs) -> Result<u64> {
+    estate.require_here(ctx, Noun::Setting, Action::Manage).await?;
+    estate.blobs().copy_all(target).await
+}
+
+/// Fills an empty PostgreSQL database from the file that `store_copy` wrote. There is no estate yet whose authority
+/// could be asked: whoever can read the backup and write the database may do it. `source` is brought to this program's
+/// schema on the way.
+pub async fn store_restore(source: &Path, migrations: &Migrations, url: &str) -> Result<()> {
+    Store::restore_postgres(source, migrations, url).await
 }

@@ -217,7 +217,6 @@ async fn nightly(
         input: r#"{"version":1}"#.to_owned(),
         noun: Some((Noun::Datasource, id.0)),
         ou,
-        enabled: true,
     }))
 }
 

@@ -8,7 +8,8 @@ use crate::Estate;
 use crate::estate::OwnedAct;
 use crate::identity::grants::{self, NewGrant, Subject};
 use crate::identity::{Group, groups, users};
-use crate::ops::users::{error_for_taken, numbered, require_covers, require_covers_group};
+use crate::ops::users::{numbered, require_covers, require_covers_group};
+use crate::store::taken;
 
 pub async fn group_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Group>> {
     estate.require_some(ctx, Noun::Group, Action::View).await?;
@@ -56,7 +57,7 @@ pub async fn group_create(
             })
         })
         .await
-        .map_err(|error| error_for_taken(error, "name"))?;
+        .map_err(|error| taken(error, "name"))?;
     Ok(group)
 }
 

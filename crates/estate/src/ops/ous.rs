@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::Estate;
 use crate::estate::OwnedAct;
 use crate::identity::{Ou, ous};
-use crate::ops::users::error_for_taken;
+use crate::store::taken;
 
 /// The caller's unit and everything below it.
 pub async fn ou_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Ou>> {
@@ -61,6 +61,6 @@ pub async fn ou_create(
             })
         })
         .await
-        .map_err(|error| error_for_taken(error, "name"))?;
+        .map_err(|error| taken(error, "name"))?;
     Ok(ou)
 }

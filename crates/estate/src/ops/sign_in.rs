@@ -12,6 +12,14 @@ use crate::secrets::secret_hash;
 
 pub use crate::identity::doors::{bad_credential, no_credential};
 
+/// A request whose credential is not what the dialect takes: for a reason, or because there is none.
+pub fn refused(estate: &Estate, origin: Origin, reason: Option<&str>) -> Error {
+    match reason {
+        None => no_credential(estate, origin),
+        Some(reason) => bad_credential(estate, origin, reason),
+    }
+}
+
 /// By the key of an API. `ou` is the unit that the request names, for keys that act as a user.
 pub async fn by_key(
     estate: &Estate,
@@ -69,10 +77,19 @@ pub async fn by_session(estate: &Estate, secret: &str, face: &'static str, origi
     doors::by_user(estate, session.user, None, origin).await
 }
 
-/// Ends a session. Ending one that is not there is fine.
-pub async fn session_close(estate: &Estate, secret: &str) -> Result<()> {
+/// Ends a session of the caller's. Ending one that is not there is fine.
+pub async fn session_close(estate: &Estate, ctx: &OpCtx, secret: &str, face: &'static str) -> Result<()> {
+    let user = ctx.actor().user().ok_or_else(|| Error::internal("a session without a user"))?;
     let hash = secret_hash(secret);
-    estate.store().write(move |tx| Box::pin(async move { sessions::delete(tx, &hash).await.map(drop) })).await
+    let act = OwnedAct::new("signed_out", Noun::User, user.0, face);
+    estate
+        .change_told(ctx, move |tx| {
+            Box::pin(async move {
+                let ended = sessions::delete(tx, &hash, user).await?;
+                Ok(((), (ended > 0).then_some(act)))
+            })
+        })
+        .await
 }
 
 /// The operator of the machine, for the command line.

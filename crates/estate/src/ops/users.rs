@@ -7,7 +7,7 @@ use landreeve_core::{Action, Error, Grant, Noun, OpCtx, Page, PageOf, Result, Sc
 use crate::estate::OwnedAct;
 use crate::identity::grants::{self, Assignment, GrantTarget, NewGrant, Role, Subject};
 use crate::identity::{User, UserChange, groups, ous, password, sessions, users};
-use crate::store::Tx;
+use crate::store::{Tx, taken};
 use crate::{Estate, args};
 
 #[derive(Debug, Clone)]
@@ -87,7 +87,7 @@ pub async fn user_create(estate: &Estate, ctx: &OpCtx, new: NewUser) -> Result<U
             })
         })
         .await
-        .map_err(|error| error_for_taken(error, "name"))?;
+        .map_err(|error| taken(error, "name"))?;
     Ok(user)
 }
 
@@ -163,18 +163,6 @@ pub(crate) async fn numbered(estate: &Estate, grants: Vec<NewGrant>) -> Result<V
         numbered.push((estate.next::<GrantId>(GrantId::KIND).await?, grant));
     }
     Ok(numbered)
-}
-
-/// A name that is taken is a fault of the field that holds it.
-pub(crate) fn error_for_taken(error: Error, field: &'static str) -> Error {
-    if crate::store::is_taken(&error) {
-        return Error {
-            faults: vec![landreeve_core::Fault::new(field, "taken", "is taken already")],
-            message: format!("{field} is taken already"),
-            ..error
-        };
-    }
-    error
 }
 
 pub async fn user_update(estate: &Estate, ctx: &OpCtx, id: UserId, change: UserChange) -> Result<User> {

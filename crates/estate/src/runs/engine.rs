@@ -433,25 +433,12 @@ impl Engine {
             }
             // The worker must be free for submissions while this loop waits.
             drop(permit);
-            let pause = self.pause().await;
             tokio::select! {
                 () = self.0.tasks.stop.cancelled() => return,
                 () = self.0.store.notices().queue() => {}
-                () = tokio::time::sleep(pause) => {}
+                // A notice may have been lost with the connection that brings them.
+                () = tokio::time::sleep(LEASE) => {}
             }
-        }
-    }
-
-    /// Until the next run may start, or until leases of dead nodes should be looked at.
-    async fn pause(&self) -> Duration {
-        let now = self.0.clock.now();
-        let next = async { queue::next_start(&mut self.0.store.read().await?, now).await };
-        match next.await {
-            Ok(Some(next)) => {
-                let micros = next.as_microsecond().saturating_sub(now.as_microsecond());
-                Duration::from_micros(micros.unsigned_abs()).min(LEASE)
-            }
-            Ok(None) | Err(_) => LEASE,
         }
     }
 

@@ -18,6 +18,15 @@ const BATCH: i64 = 500;
 const ORPHANS: usize = 10_000;
 const DAY: i64 = 86_400_000_000;
 
+/// The runs whose record is past its retention at `$1`, or whose parent's is.
+macro_rules! past {
+    () => {
+        "WITH RECURSIVE past (id) AS (SELECT id FROM runs WHERE finished_at IS NOT NULL \
+         AND finished_at + keep_record <= $1 UNION SELECT c.id FROM past JOIN runs c ON c.parent_id = past.id \
+         WHERE c.finished_at IS NOT NULL) "
+    };
+}
+
 impl Executor for Purge {
     fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
@@ -89,6 +98,7 @@ impl Purge {
         Ok(total)
     }
 
+    /// From the leaves up, as often as there are levels.
     async fn delete_records(&self, now: Timestamp) -> Result<u64> {
         let mut total = 0;
         loop {
@@ -98,8 +108,12 @@ impl Purge {
                 .write(move |tx| {
                     Box::pin(async move {
                         tx.exec(
-                            "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished_at IS NOT NULL \
-                             AND finished_at + keep_record <= $1 AND result_blob IS NULL LIMIT $2)",
+                            concat!(
+                                past!(),
+                                "DELETE FROM runs WHERE id IN (SELECT r.id FROM past p JOIN runs r ON r.id = p.id \
+                                 WHERE r.result_blob IS NULL AND NOT EXISTS (SELECT 1 FROM runs c \
+                                 WHERE c.parent_id = r.id) LIMIT $2)"
+                            ),
                             args![now, BATCH],
                         )
                         .await
@@ -121,8 +135,12 @@ async fn past_retention(
 ) -> Result<Vec<(RunId, Option<String>)>> {
     let rows = conn
         .all(
-            "SELECT id, result_blob FROM runs WHERE finished_at IS NOT NULL AND finished_at + keep_data <= $1 \
-             AND (result_blob IS NOT NULL OR result IS NOT NULL) AND id > $3 ORDER BY id LIMIT $2",
+            concat!(
+                past!(),
+                "SELECT id, result_blob FROM runs WHERE finished_at IS NOT NULL \
+                 AND (finished_at + keep_data <= $1 OR id IN (SELECT id FROM past)) \
+                 AND (result_blob IS NOT NULL OR result IS NOT NULL) AND id > $3 ORDER BY id LIMIT $2"
+            ),
             args![now, BATCH, after],
         )
         .await?;

@@ -58,6 +58,7 @@ pub async fn insert(
     {
         return Ok((run, false));
     }
+    check_parent(tx, new).await?;
     let lease = match &new.lane {
         Some(lane) => {
             lock_lane(tx, &lane.name).await?;
@@ -81,9 +82,9 @@ pub async fn insert(
     let inserted = tx.exec(
         "INSERT INTO runs (id, uuid, kind, state, ou_id, noun, noun_id, lane, lane_limit, input, progress, \
          progress_note, actor_kind, actor_id, actor_name, parent_id, idempotency_key, attempt, max_attempts, \
-         time_limit, node_id, lease_until, not_before, submitted_at, updated_at, started_at, keep_record, keep_data) \
+         time_limit, node_id, lease_until, submitted_at, updated_at, started_at, keep_record, keep_data) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-         $21, $21, $21, $22, $23, $24) ON CONFLICT (idempotency_key) DO NOTHING",
+         $21, $21, $22, $23, $24) ON CONFLICT (idempotency_key) DO NOTHING",
         args![
             id,
             uuid,
@@ -126,6 +127,33 @@ pub async fn insert(
     Ok((need(tx, id).await?, true))
 }
 
+/// A child needs a parent that goes on, in a unit at or above its own: whoever stops the parent stops the child.
+async fn check_parent(tx: &mut Tx, new: &NewRun) -> Result<()> {
+    let Some(parent) = new.parent else { return Ok(()) };
+    // Held until the child is there: a cancel comes before it, and refuses it, or after it, and finds it.
+    let dialect = tx.dialect();
+    let found = tx
+        .opt(
+            dialect.pick(
+                "SELECT p.state FROM runs p JOIN ous o ON o.id = p.ou_id JOIN ous c ON c.id = $2 \
+                 WHERE p.id = $1 AND substr(c.path, 1, length(o.path)) = o.path",
+                "SELECT p.state FROM runs p JOIN ous o ON o.id = p.ou_id JOIN ous c ON c.id = $2 \
+                 WHERE p.id = $1 AND substr(c.path, 1, length(o.path)) = o.path FOR SHARE OF p",
+            ),
+            args![parent, new.ou],
+        )
+        .await?;
+    let Some(found) = found else {
+        return Err(Error::fault("parent", "unknown", "is no run of this organizational unit"));
+    };
+    let state = found.word(0, RunState::parse)?;
+    if state.is_final() || state == RunState::Cancelling {
+        let message = format!("the run's parent takes no more children: it is {}", state.as_str());
+        return Err(Error::conflict("parent_ended", message));
+    }
+    Ok(())
+}
+
 /// Two nodes must not both find the last place in a lane. SQLite has one writer.
 async fn lock_lane(tx: &mut Tx, lane: &str) -> Result<()> {
     if tx.dialect() == Dialect::Postgres {
@@ -140,16 +168,16 @@ pub async fn claim(tx: &mut Tx, kinds: &str, lease: Lease, now: Timestamp) -> Re
     let candidate = tx
         .opt(
             dialect.pick(
-                "SELECT r.id, r.lane, r.lane_limit FROM runs r WHERE r.state = 'queued' AND r.not_before <= $1 \
-                 AND instr($2, ',' || r.kind || ',') > 0 AND (r.lane IS NULL OR (SELECT count(*) FROM runs b \
+                "SELECT r.id, r.lane, r.lane_limit FROM runs r WHERE r.state = 'queued' \
+                 AND instr($1, ',' || r.kind || ',') > 0 AND (r.lane IS NULL OR (SELECT count(*) FROM runs b \
                  WHERE b.lane = r.lane AND b.state IN ('starting', 'running', 'cancelling')) < r.lane_limit) \
                  ORDER BY r.id LIMIT 1",
-                "SELECT r.id, r.lane, r.lane_limit FROM runs r WHERE r.state = 'queued' AND r.not_before <= $1 \
-                 AND strpos($2, ',' || r.kind || ',') > 0 AND (r.lane IS NULL OR (SELECT count(*) FROM runs b \
+                "SELECT r.id, r.lane, r.lane_limit FROM runs r WHERE r.state = 'queued' \
+                 AND strpos($1, ',' || r.kind || ',') > 0 AND (r.lane IS NULL OR (SELECT count(*) FROM runs b \
                  WHERE b.lane = r.lane AND b.state IN ('starting', 'running', 'cancelling')) < r.lane_limit) \
                  ORDER BY r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED",
             ),
-            args![now, kinds],
+            args![kinds],
         )
         .await?;
     let Some(candidate) = candidate else { return Ok(None) };
@@ -259,32 +287,55 @@ pub fn ended_already(run: &Run) -> Error {
     Error::conflict("not_cancellable", format!("the run has ended already: {}", run.state.as_str()))
 }
 
-/// Asks a run to stop. A queued one is cancelled here and now; of an executing one the node is told.
+/// Asks a run to stop, and with it every run below it. A queued one is cancelled here and now; of an executing one the
+/// node is told.
 pub async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
+    if !cancel_one(tx, id, now).await? {
+        let run = need(tx, id).await?;
+        if run.state.is_final() {
+            return Err(ended_already(&run));
+        }
+    }
+    // Level by level, each parent stopped before its children are looked for: none can be added behind our back. A
+    // child that has ended may have children that go on.
+    let mut parents = vec![id];
+    while let Some(parent) = parents.pop() {
+        let children = tx.all("SELECT id FROM runs WHERE parent_id = $1 ORDER BY id", args![parent]).await?;
+        for child in children {
+            let child = child.id(0)?;
+            cancel_one(tx, child, now).await?;
+            parents.push(child);
+        }
+    }
+    need(tx, id).await
+}
+
+/// `false`: it has ended, or was asked already.
+async fn cancel_one(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<bool> {
     let queued = tx
         .exec(
-            "UPDATE runs SET state = 'cancelled', cancel_requested_at = $2, finished_at = $2, updated_at = $2, \
+            "UPDATE runs SET state = 'cancelled', finished_at = $2, updated_at = $2, \
              error_kind = 'conflict', error_code = 'cancelled', error_message = 'cancelled before it started' \
              WHERE id = $1 AND state = 'queued'",
             args![id, now],
         )
         .await?;
+    if queued > 0 {
+        let run = need(tx, id).await?;
+        ended(tx, id, run.kind, run.noun.as_ref().map(|(_, id)| *id), RunState::Cancelled, now).await?;
+        return Ok(true);
+    }
     let executing = tx
         .exec(
-            "UPDATE runs SET state = 'cancelling', cancel_requested_at = $2, updated_at = $2 \
+            "UPDATE runs SET state = 'cancelling', updated_at = $2 \
              WHERE id = $1 AND state IN ('starting', 'running')",
             args![id, now],
         )
         .await?;
-    let run = need(tx, id).await?;
-    if queued > 0 {
-        ended(tx, id, run.kind, run.noun.as_ref().map(|(_, id)| *id), RunState::Cancelled, now).await?;
-    } else if executing > 0 {
+    if executing > 0 {
         tx.run_changed(id).await?;
-    } else if run.state.is_final() {
-        return Err(ended_already(&run));
     }
-    Ok(run)
+    Ok(executing > 0)
 }
 
 /// Runs whose node is gone, because its lease ran out or it is not among the nodes any more: queued again when their
@@ -373,13 +424,6 @@ pub async fn other_nodes(conn: &mut Conn, home: &str, since: Timestamp) -> Resul
 
 pub async fn remove_node(tx: &mut Tx, node: i64) -> Result<()> {
     tx.exec("DELETE FROM nodes WHERE id = $1", args![node]).await.map(drop)
-}
-
-/// When the next queued run may start, if that is later than now.
-pub async fn next_start(conn: &mut Conn, now: Timestamp) -> Result<Option<Timestamp>> {
-    conn.one("SELECT min(not_before) FROM runs WHERE state = 'queued' AND not_before > $1", args![now])
-        .await?
-        .time_opt(0)
 }
 
 pub async fn get(conn: &mut Conn, id: RunId) -> Result<Option<Run>> {

@@ -4,7 +4,7 @@
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
-use landreeve_core::{Error, ErrorKind, Result, clock, ids};
+use landreeve_core::{Error, ErrorKind, Fault, Result, clock, ids};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -211,11 +211,11 @@ macro_rules! bind_all {
     }};
 }
 
-fn sqlite_args(args: Vec<Arg>) -> Result<SqliteArguments> {
+pub(super) fn sqlite_args(args: Vec<Arg>) -> Result<SqliteArguments> {
     bind_all!(SqliteArguments, args)
 }
 
-fn postgres_args(args: Vec<Arg>) -> Result<PgArguments> {
+pub(super) fn postgres_args(args: Vec<Arg>) -> Result<PgArguments> {
     bind_all!(PgArguments, args)
 }
 
@@ -323,4 +323,13 @@ pub fn store_error(error: sqlx::Error) -> Error {
 /// A unique name or key was there already.
 pub fn is_taken(error: &Error) -> bool {
     error.kind == ErrorKind::Conflict && error.code == "taken"
+}
+
+/// A name that is taken is a fault of the field that holds it.
+pub fn taken(error: Error, field: &'static str) -> Error {
+    if is_taken(&error) {
+        let fault = Fault::new(field, "taken", "is taken already");
+        return Error { faults: vec![fault], message: format!("{field} is taken already"), ..error };
+    }
+    error
 }

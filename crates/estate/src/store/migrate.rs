@@ -5,7 +5,7 @@ use std::path::Path;
 
 use landreeve_core::{Error, Result};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool};
 
 use super::store_error;
 
@@ -24,8 +24,14 @@ pub struct Migrations(Vec<MigrationSet>);
 
 const ESTATE: MigrationSet = MigrationSet {
     component: "estate",
-    sqlite: &[include_str!("../../migrations/sqlite/0001_foundation.sql")],
-    postgres: &[include_str!("../../migrations/postgres/0001_foundation.sql")],
+    sqlite: &[
+        include_str!("../../migrations/sqlite/0001_foundation.sql"),
+        include_str!("../../migrations/sqlite/0002_families.sql"),
+    ],
+    postgres: &[
+        include_str!("../../migrations/postgres/0001_foundation.sql"),
+        include_str!("../../migrations/postgres/0002_families.sql"),
+    ],
 };
 
 impl Migrations {
@@ -131,13 +137,24 @@ pub(super) async fn sqlite(
 
 pub(super) async fn postgres(pool: &PgPool, migrations: &Migrations) -> Result<()> {
     let mut tx = pool.begin().await.map_err(store_error)?;
+    lock(&mut tx).await?;
+    apply(&mut tx, migrations).await?;
+    tx.commit().await.map_err(store_error)
+}
+
+/// One program at a time changes the schema; held until the transaction ends.
+pub(super) async fn lock(tx: &mut PgConnection) -> Result<()> {
     // Any constant will do; it only has to be the same on every node.
-    tx.execute("SELECT pg_advisory_xact_lock(6021023)").await.map_err(store_error)?;
+    tx.execute("SELECT pg_advisory_xact_lock(6021023)").await.map(drop).map_err(store_error)
+}
+
+/// Brings the database to this program's schema inside the caller's transaction.
+pub(super) async fn apply(tx: &mut PgConnection, migrations: &Migrations) -> Result<()> {
     tx.execute(TABLE).await.map_err(store_error)?;
     let have = applied(&sqlx::query(READ).fetch_all(&mut *tx).await.map_err(store_error)?)?;
     for (component, number, text) in pending(migrations, &have, |set| set.postgres)? {
         tx.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(store_error)?;
         sqlx::query(MARK).bind(component).bind(number).execute(&mut *tx).await.map_err(store_error)?;
     }
-    tx.commit().await.map_err(store_error)
+    Ok(())
 }

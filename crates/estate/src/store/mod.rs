@@ -5,6 +5,7 @@
 //! each has a transaction of its own. What must not enter: the meaning of any table.
 
 mod conn;
+mod copy;
 mod dialect;
 mod epoch;
 mod ids;
@@ -23,7 +24,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, PgPool, Row as _, SqlitePool};
 
-pub use conn::{Arg, Conn, Row, is_taken, store_error};
+pub use conn::{Arg, Conn, Row, is_taken, store_error, taken};
 pub use dialect::Dialect;
 pub use ids::{StoreIds, next_in};
 pub use migrate::{MigrationSet, Migrations};
@@ -67,11 +68,17 @@ struct Inner {
     pools: Pools,
     writer: Writer,
     notices: Notices,
+    migrations: Migrations,
 }
 
 enum Pools {
     Sqlite(SqlitePool),
     Postgres { pool: PgPool, scans: PgPool, epochs: EpochReader },
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+fn not_an_address(error: sqlx::Error) -> Error {
+    Error::fault("database", "format", format!("is not a PostgreSQL address: {error}"))
 }
 
 const READERS: u32 = 4;
@@ -107,15 +114,11 @@ impl Store {
             .connect_with(options.pragma("query_only", "ON"))
             .await
             .map_err(store_error)?;
-        Ok(Store::assemble(Pools::Sqlite(readers), writer, Notices::new(String::new())))
+        Ok(Store::assemble(Pools::Sqlite(readers), writer, Notices::new(String::new()), migrations))
     }
 
     async fn open_postgres(url: &str, migrations: &Migrations) -> Result<Store> {
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|error| {
-                Error::fault("database", "format", format!("is not a PostgreSQL address: {error}"))
-            })?
-            .application_name("landreeve");
+        let options = PgConnectOptions::from_str(url).map_err(not_an_address)?.application_name("landreeve");
         let pool = PgPoolOptions::new()
             .max_connections(16)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -135,11 +138,11 @@ impl Store {
         let notices = Notices::new(instance);
         let writer = Writer::postgres(pool.clone());
         let epochs = EpochReader::start(pool.clone());
-        Ok(Store::assemble(Pools::Postgres { pool, scans, epochs }, writer, notices))
+        Ok(Store::assemble(Pools::Postgres { pool, scans, epochs }, writer, notices, migrations))
     }
 
-    fn assemble(pools: Pools, writer: Writer, notices: Notices) -> Store {
-        Store { inner: Arc::new(Inner { pools, writer, notices }) }
+    fn assemble(pools: Pools, writer: Writer, notices: Notices, migrations: &Migrations) -> Store {
+        Store { inner: Arc::new(Inner { pools, writer, notices, migrations: migrations.clone() }) }
     }
 
     pub fn dialect(&self) -> Dialect {
@@ -201,18 +204,24 @@ impl Store {
         }
     }
 
-    /// Copies the whole store into a new SQLite file, consistently, while it is in use.
-    pub async fn copy_sqlite(&self, target: &Path) -> Result<()> {
-        let Pools::Sqlite(pool) = &self.inner.pools else {
-            return Err(Error::conflict(
-                "not_sqlite",
-                "the metadata is in PostgreSQL: back it up with pg_dump, and copy the blobs and the key file beside it",
-            ));
+    /// Copies the whole store into a new SQLite file, as it is at one moment, while it is in use.
+    pub async fn copy(&self, target: &Path) -> Result<()> {
+        let pool = match &self.inner.pools {
+            Pools::Sqlite(pool) => pool,
+            Pools::Postgres { pool, .. } => {
+                return copy::from_postgres(pool, &self.inner.migrations, target).await;
+            }
         };
         // The readers' connections may write nothing, not even a copy.
         let options = pool.connect_options().as_ref().clone().pragma("query_only", "OFF");
         let mut conn = Conn::sqlite(options.connect().await.map_err(store_error)?);
         conn.exec("VACUUM INTO $1", args![target.to_string_lossy().into_owned()]).await.map(drop)
+    }
+
+    /// Fills an empty PostgreSQL database with what `copy` wrote. The file is brought to this program's schema on the
+    /// way.
+    pub async fn restore_postgres(source: &Path, migrations: &Migrations, url: &str) -> Result<()> {
+        copy::into_postgres(source, migrations, url).await
     }
 
     /// Waits for writes under way and closes every connection.

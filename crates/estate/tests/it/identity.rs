@@ -13,7 +13,7 @@ use landreeve_estate::ops::users::{
 use landreeve_estate::ops::{AuditEvent, GrantTarget, NewGrant, Origin, Subject, User, UserChange};
 use landreeve_estate::{Estate, args};
 
-use crate::support::{Site, caller, exec, number, origin};
+use crate::support::{Site, caller, exec, number, origin, rows};
 
 conformance![
     the_first_user_is_made_once,
@@ -193,9 +193,18 @@ async fn sessions_are_for_one_face_and_end_with_the_password(site: &Site) {
     let ctx = sign_in(&estate, "ada", "correct horse").await.unwrap();
     let session = session_open(&estate, &ctx, "denodo").await.unwrap();
     by_session(&estate, &session, "cloverdx", origin()).await.expect_err("it was opened at another face");
-    session_close(&estate, &session).await.unwrap();
-    session_close(&estate, &session).await.expect("ending what has ended is fine");
+    person(&estate, "eve", vec![administrator()]).await;
+    let stranger = sign_in(&estate, "eve", "correct horse").await.unwrap();
+    session_close(&estate, &stranger, &session, "denodo").await.unwrap();
+    by_session(&estate, &session, "denodo", origin()).await.expect("it is not theirs to end");
+    session_close(&estate, &ctx, &session, "denodo").await.unwrap();
+    session_close(&estate, &ctx, &session, "denodo").await.expect("ending what has ended is fine");
     by_session(&estate, &session, "denodo", origin()).await.expect_err("it was ended");
+    let out = "SELECT actor_name, noun, noun_id, detail FROM audit_events WHERE action = 'signed_out'";
+    let out = rows(&estate, out, args![]).await;
+    assert_eq!(out.len(), 1, "what ended nothing is no event");
+    assert_eq!((out[0].text(0).unwrap().as_str(), out[0].int(2).unwrap()), ("ada", user.id.0));
+    assert_eq!((out[0].text(1).unwrap().as_str(), out[0].text(3).unwrap().as_str()), ("user", "denodo"));
     let session = session_open(&estate, &ctx, "denodo").await.unwrap();
     password_set(&estate, &ctx, user.id, secret("better horse")).await.unwrap();
     by_session(&estate, &session, "denodo", origin()).await.expect_err("a new password ends every session");

@@ -26,6 +26,8 @@ macro_rules! conformance {
 #[cfg(test)]
 mod authority;
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod identity;

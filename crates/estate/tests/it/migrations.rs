@@ -20,7 +20,7 @@ const GROWN: MigrationSet =
 async fn a_fresh_store_has_the_schema_and_opens_again(site: &Site) {
     let first = site.open().await;
     let id = first.store_id();
-    assert_eq!(number(&first, "SELECT version FROM migrations WHERE component = 'estate'").await, 1);
+    assert_eq!(number(&first, "SELECT version FROM migrations WHERE component = 'estate'").await, 2);
     assert_eq!(number(&first, "SELECT count(*) FROM ous").await, 1);
     first.store().close().await;
     let second = site.open().await;
@@ -35,7 +35,7 @@ async fn a_newer_store_is_refused(site: &Site) {
     let error = Estate::open(site.options()).await.err().expect("a newer store is refused");
     assert_eq!((error.kind, error.code), (ErrorKind::PreconditionFailed, "store_too_new"));
     assert!(error.message.contains("version 99"), "{error}");
-    assert!(error.message.contains("knows version 1"), "{error}");
+    assert!(error.message.contains("knows version 2"), "{error}");
 }
 
 async fn a_plane_brings_its_own(site: &Site) {

@@ -28,6 +28,9 @@ conformance![
     retention_follows_the_clock,
     a_blob_that_cannot_be_deleted_is_not_forgotten,
     runs_move_along_the_edges_only,
+    a_child_needs_a_parent_that_goes_on,
+    cancelling_a_parent_cancels_all_below_it,
+    a_family_is_purged_from_the_leaves_up,
 ];
 
 fn in_lane(input: &str, limit: u32) -> NewRun {
@@ -389,4 +392,114 @@ async fn runs_move_along_the_edges_only(site: &Site) {
     assert!(check_states(&node).await >= 70);
     assert_eq!(number(&node.estate, "SELECT count(*) FROM outbox WHERE kind = 'run_finished'").await, 71);
     assert_eq!(node.get(node.gate.begun()[0]).await.ou, OuId::ROOT);
+}
+
+fn child_of(parent: &Run, input: &str) -> NewRun {
+    NewRun { parent: Some(parent.id), ..query(input) }
+}
+
+async fn a_child_needs_a_parent_that_goes_on(site: &Site) {
+    let node = site.node(2).await;
+    let parent = node.submit(query("wait")).await;
+    node.gate.until_begun(1).await;
+    let child = node.submit(child_of(&parent, "")).await;
+    assert_eq!(node.end(child.id).await.parent, Some(parent.id));
+    assert_eq!(parent.parent, None);
+    let refused = |new| async {
+        let before = number(&node.estate, "SELECT count(*) FROM runs").await;
+        let error = submit(&node.estate, &node.ctx, new).await.unwrap_err();
+        assert_eq!(number(&node.estate, "SELECT count(*) FROM runs").await, before);
+        error
+    };
+    let unknown = refused(NewRun { parent: Some(RunId(9_999)), ..query("") }).await;
+    assert_eq!((unknown.kind, unknown.faults[0].field.as_str()), (ErrorKind::Invalid, "parent"));
+    // Whoever stops the parent may stop the child: a unit beside or above it is somebody else's.
+    let below = crate::keys::unit(&node.estate, None, "below").await;
+    let lower = node.submit(NewRun { ou: below.id, ..query("wait") }).await;
+    let beside = refused(child_of(&lower, "")).await;
+    assert_eq!(beside.faults[0].field, "parent");
+    let fits = node.submit(NewRun { ou: below.id, ..child_of(&parent, "") }).await;
+    cancel(&node, lower.id).await.unwrap();
+    node.end(lower.id).await;
+    node.end(fits.id).await;
+    node.gate.open(1);
+    node.end(parent.id).await;
+    let late = refused(child_of(&parent, "")).await;
+    assert_eq!((late.kind, late.code), (ErrorKind::Conflict, "parent_ended"));
+    exec(&node.estate, "UPDATE runs SET state = 'cancelling' WHERE id = $1", args![parent.id]).await;
+    assert_eq!(refused(child_of(&parent, "")).await.code, "parent_ended", "nor one that was asked to stop");
+}
+
+async fn cancelling_a_parent_cancels_all_below_it(site: &Site) {
+    let node = site.node(3).await;
+    let parent = node.submit(query("wait")).await;
+    node.gate.until_begun(1).await;
+    let ended = node.submit(child_of(&parent, "wait")).await;
+    node.gate.until_begun(2).await;
+    let executing = node.submit(child_of(&ended, "wait")).await;
+    node.gate.until_begun(3).await;
+    // No worker is left for these.
+    let queued = node.submit(child_of(&executing, "wait")).await;
+    let other = node.submit(query("wait")).await;
+    exec(&node.estate, "UPDATE runs SET state = 'succeeded', finished_at = 1 WHERE id = $1", args![ended.id])
+        .await;
+    let asked = cancel(&node, parent.id).await.unwrap();
+    assert_eq!(asked.state, RunState::Cancelling);
+    // All of it in one transaction: the queued one has ended, the executing ones have been asked.
+    let states = rows(&node.estate, "SELECT id, state FROM runs ORDER BY id", args![]).await;
+    let state = |run: &Run| {
+        let row = states.iter().find(|row| row.id::<RunId>(0).unwrap() == run.id).unwrap();
+        row.word(1, RunState::parse).unwrap()
+    };
+    assert_eq!((state(&queued), state(&ended)), (RunState::Cancelled, RunState::Succeeded));
+    assert!(matches!(state(&executing), RunState::Cancelling | RunState::Cancelled));
+    for run in [&parent, &executing, &queued] {
+        let end = node.end(run.id).await;
+        assert_eq!((end.state, end.error.unwrap().code.as_str()), (RunState::Cancelled, "cancelled"));
+    }
+    assert!(!node.get(other.id).await.state.is_final(), "a stranger goes on");
+    assert_eq!(number(&node.estate, "SELECT count(*) FROM audit_events WHERE action = 'cancelled'").await, 1);
+    let finished = "SELECT count(*) FROM outbox WHERE kind = 'run_finished'";
+    assert_eq!(number(&node.estate, finished).await, 3);
+}
+
+async fn a_family_is_purged_from_the_leaves_up(site: &Site) {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let node = site.node(4).await;
+    let blobs = node.estate.blobs();
+    blobs.put("results/child", Bytes::from_static(b"large")).await.unwrap();
+    let short = NewRun { keep_data: HOUR, keep_record: HOUR, ..query("wait") };
+    let parent = node.submit(short.clone()).await;
+    node.gate.until_begun(1).await;
+    // It would be kept for thirty days, were it nobody's child.
+    let child = node.submit(child_of(&parent, "blob:results/child")).await;
+    node.end(child.id).await;
+    let second = node.submit(short).await;
+    node.gate.until_begun(3).await;
+    let live = node.submit(child_of(&second, "wait")).await;
+    node.gate.until_begun(4).await;
+    for run in [&parent, &second] {
+        exec(
+            &node.estate,
+            "UPDATE runs SET state = 'succeeded', finished_at = updated_at, node_id = NULL, lease_until = NULL \
+             WHERE id = $1",
+            args![run.id],
+        )
+        .await;
+    }
+    let left = "SELECT count(*) FROM runs WHERE kind = 'query'";
+    assert_eq!(node.purge().await.state, RunState::Succeeded);
+    assert_eq!(number(&node.estate, left).await, 4, "nothing is past its time");
+    assert!(blobs.read("results/child").await.is_ok());
+    site.clock.advance(HOUR);
+    assert_eq!(node.purge().await.state, RunState::Succeeded);
+    let found = rows(&node.estate, "SELECT id FROM runs WHERE kind = 'query' ORDER BY id", args![]).await;
+    let found: Vec<RunId> = found.iter().map(|row| row.id(0).unwrap()).collect();
+    assert_eq!(found, [second.id, live.id], "a parent stays while a child of it is there");
+    assert_eq!(blobs.read("results/child").await.err().unwrap().kind, ErrorKind::NotFound);
+    // Its parents' executors wait before it.
+    node.gate.open(3);
+    node.end(live.id).await;
+    assert_eq!(node.purge().await.state, RunState::Succeeded);
+    assert_eq!(number(&node.estate, left).await, 0);
 }

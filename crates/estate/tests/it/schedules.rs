@@ -21,7 +21,7 @@ conformance![
     the_nightly_schedule_follows_its_datasource,
 ];
 
-async fn put(estate: &Estate, name: &'static str, cron: &'static str, enabled: bool) {
+async fn put(estate: &Estate, name: &'static str, cron: &'static str) {
     let id: ScheduleId = estate.next(ScheduleId::KIND).await.unwrap();
     let schedule = Schedule {
         id,
@@ -32,7 +32,6 @@ async fn put(estate: &Estate, name: &'static str, cron: &'static str, enabled: b
         input: name.to_owned(),
         noun: None,
         ou: OuId::ROOT,
-        enabled,
         next_at: schedules::next_time(cron, "UTC", estate.now()).unwrap(),
     };
     estate
@@ -64,8 +63,7 @@ async fn next_at(estate: &Estate, name: &'static str) -> String {
 
 async fn a_due_schedule_submits_one_run(site: &Site) {
     let node = site.node(2).await;
-    put(&node.estate, "hourly", "0 * * * *", true).await;
-    put(&node.estate, "off", "0 * * * *", false).await;
+    put(&node.estate, "hourly", "0 * * * *").await;
     assert_eq!(next_at(&node.estate, "hourly").await, "2026-01-15T13:00:00Z");
     let task = scheduler(&node);
     site.clock.set("2026-01-15T12:59:59Z");
@@ -78,7 +76,6 @@ async fn a_due_schedule_submits_one_run(site: &Site) {
         node.until_number(sql, hour - 12).await;
     }
     assert_eq!(next_at(&node.estate, "hourly").await, "2026-01-15T16:00:00Z");
-    assert_eq!(runs_of(&node.estate, "off").await, 0);
     let run =
         rows(&node.estate, "SELECT actor_kind, input, kind FROM runs WHERE actor_name = 'hourly'", args![])
             .await;
@@ -92,14 +89,14 @@ async fn a_due_schedule_submits_one_run(site: &Site) {
 
 async fn missed_times_make_one_run(site: &Site) {
     let node = site.node(2).await;
-    put(&node.estate, "hourly", "0 * * * *", true).await;
+    put(&node.estate, "hourly", "0 * * * *").await;
     site.clock.set("2026-01-17T09:30:00Z");
     let task = scheduler(&node);
     node.until_number("SELECT count(*) FROM runs WHERE actor_name = 'hourly' AND state = 'succeeded'", 1)
         .await;
     assert_eq!(next_at(&node.estate, "hourly").await, "2026-01-17T10:00:00Z");
     // A second one, so that there has been another look.
-    put(&node.estate, "other", "31 * * * *", true).await;
+    put(&node.estate, "other", "31 * * * *").await;
     site.clock.set("2026-01-17T09:31:00Z");
     wake(&[&node]);
     node.until_number("SELECT count(*) FROM runs WHERE actor_name = 'other' AND state = 'succeeded'", 1)
@@ -125,8 +122,8 @@ async fn a_restart_does_not_forget_a_missed_time(site: &Site) {
 
 async fn one_bad_schedule_holds_up_no_other(site: &Site) {
     let node = site.node(2).await;
-    put(&node.estate, "bad", "0 * * * *", true).await;
-    put(&node.estate, "good", "1 13 * * *", true).await;
+    put(&node.estate, "bad", "0 * * * *").await;
+    put(&node.estate, "good", "1 13 * * *").await;
     exec(&node.estate, "UPDATE schedules SET time_zone = 'Mars' WHERE name = 'bad'", args![]).await;
     site.clock.set("2026-01-15T13:30:00Z");
     let task = scheduler(&node);
@@ -166,6 +163,14 @@ async fn the_nightly_schedule_follows_its_datasource(site: &Site) {
     let run = rows(estate, "SELECT noun, noun_id, ou_id FROM runs", args![]).await;
     assert_eq!((run[0].text(0).unwrap().as_str(), run[0].int(1).unwrap()), ("datasource", made.id.0));
     assert_eq!(run[0].int(2).unwrap(), left.id.0);
+    let read = "SELECT noun_id, actor_kind, detail FROM audit_events WHERE action = 'schema_read'";
+    let read = rows(estate, read, args![]).await;
+    assert_eq!((read.len(), read[0].int(0).unwrap()), (1, made.id.0));
+    let id = number(estate, "SELECT id FROM runs").await;
+    assert_eq!(
+        (read[0].text(1).unwrap(), read[0].text(2).unwrap()),
+        ("system".to_owned(), format!("run {id}"))
+    );
     datasource_delete(estate, &ctx, made.id).await.unwrap();
     assert_eq!(number(estate, "SELECT count(*) FROM schedules").await, 0);
     node.stop.cancel();
@@ -178,7 +183,7 @@ async fn two_schedulers_submit_one_run() {
     let site = Site::postgres().await;
     let (one, other) = (site.node(2).await, site.node(2).await);
     let tasks = [scheduler(&one), scheduler(&other)];
-    put(&one.estate, "hourly", "0 * * * *", true).await;
+    put(&one.estate, "hourly", "0 * * * *").await;
     for hour in 13..18_i64 {
         site.clock.set(&format!("2026-01-15T{hour}:00:00Z"));
         wake(&[&one, &other]);

@@ -269,7 +269,7 @@ async fn a_copy_of_sqlite_is_a_store() {
     let estate = site.open().await;
     insert(&estate, "kept".into(), "x").await.unwrap();
     let target = site.dir.path().join("copy.db");
-    estate.store().copy_sqlite(&target).await.unwrap();
+    estate.store().copy(&target).await.unwrap();
     insert(&estate, "later".into(), "x").await.unwrap();
     let options = landreeve_estate::EstateOptions {
         location: landreeve_estate::store::Location::Sqlite(target),

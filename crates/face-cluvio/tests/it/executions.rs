@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::json;
 
-use crate::support::{World, related};
+use crate::support::{LIMITS, World, related};
 
 #[tokio::test]
 async fn a_failure_keeps_the_databases_words() {
@@ -147,4 +147,33 @@ async fn options_of_drop_downs() {
     let text = json!({"name": "t", "variable_name": "t", "control_type": "text_input"});
     let text = world.made("/filters", text, json!({})).await;
     assert_eq!(world.get(&format!("/filters/{text}/options")).await.status, StatusCode::CONFLICT);
+}
+
+/// Three drop-downs of which each depends on the next: what one takes is not there for the others.
+#[tokio::test]
+async fn options_that_depend_on_one_another_have_one_deadline() {
+    let world = World::new().await;
+    let datasource = world.datasource().await;
+    let relationships = json!({"datasource": related("datasources", &datasource)});
+    let mut last = String::new();
+    for (name, query) in [
+        ("c", "select n from chain"),
+        ("b", "select n from chain where {n=c}"),
+        ("a", "select n from chain where {n=b}"),
+    ] {
+        let attributes = json!({
+            "name": name, "variable_name": name, "value_type": "integer", "options_type": "dynamic_sql", "query": query,
+        });
+        last = world.made("/filters", attributes, relationships.clone()).await;
+    }
+    let chosen = |name: &str| json!({"variable_name": name, "selected_values": [1]});
+    let inputs = json!({"parameters": {"filters": [chosen("b"), chosen("c")]}});
+    let got = world.post(&format!("/filters/{last}/options"), inputs).await;
+    assert_eq!(got.json["values"], json!([1, 2]), "{}", got.text);
+    let asked = LIMITS.lock().unwrap().clone();
+    let limits: Vec<_> =
+        asked.iter().filter(|(sql, _)| sql.contains("chain")).map(|(_, limit)| *limit).collect();
+    assert_eq!(limits.len(), 3, "{asked:?}");
+    assert!(limits[0] <= std::time::Duration::from_secs(15), "{limits:?}");
+    assert!(limits.is_sorted_by(|one, next| one > next), "each has what the ones before it left: {limits:?}");
 }

@@ -1,8 +1,9 @@
 //! A world to ask: an estate in a temporary folder, both routers, keys, and a driver that does as the statement says.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -349,6 +350,9 @@ impl Drivers for FakeDrivers {
 
 struct FakeDriver;
 
+/// What was asked of the fake driver in this process, and how long it might take.
+pub static LIMITS: Mutex<Vec<(String, Duration)>> = Mutex::new(Vec::new());
+
 fn catalog() -> Catalog {
     let table = TableInfo {
         name: "orders".to_owned(),
@@ -405,6 +409,7 @@ impl Driver for FakeDriver {
         cancel: CancellationToken,
     ) -> BoxFuture<'a, Result<QueryStream, SourceError>> {
         Box::pin(async move {
+            LIMITS.lock().unwrap().push((query.sql.clone(), query.time_limit));
             if query.sql.contains("broken") {
                 let error = SourceError::new(SourceErrorKind::Query, "relation \"broken\" does not exist");
                 return Err(SourceError { code: Some("42P01".to_owned()), position: Some(15), ..error });

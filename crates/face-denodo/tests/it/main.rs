@@ -78,7 +78,7 @@ async fn a_session_lives_from_login_to_logout() {
     let expected = r#"{"userName":"admin","promotionAdmin":true,"admin":true,"jmxadmin":true}"#;
     assert_eq!((answer.status, answer.body.as_str()), (200, expected));
     let (value, rest) = answer.header("set-cookie").split_once(';').unwrap();
-    assert_eq!(rest, "path=/;HttpOnly");
+    assert_eq!(rest, "path=/;HttpOnly;SameSite=Lax");
     let secret = value.strip_prefix("JSESSIONID=").unwrap();
     let is_hex = |c: char| c.is_ascii_digit() || ('A'..='F').contains(&c);
     assert!(secret.len() == 32 && secret.chars().all(is_hex), "{secret}");

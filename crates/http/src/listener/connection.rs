@@ -23,6 +23,7 @@ use tracing::debug;
 
 use super::stream::{Stream, Transport};
 use crate::limits::{Limits, LiveLimits};
+use crate::site::PublicUrl;
 
 /// What the listener knows of a request; an extension of every request it passes on.
 #[derive(Debug, Clone)]
@@ -30,8 +31,9 @@ pub struct Inbound {
     pub peer: SocketAddr,
     /// The address as it came in, before any prefix was taken off.
     pub uri: Uri,
-    /// It came over TLS.
+    /// It came over TLS: ours, or that of the proxy by which clients reach us.
     pub secure: bool,
+    pub public_url: Option<PublicUrl>,
     pub limits: Arc<Limits>,
 }
 
@@ -39,6 +41,7 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     pub(super) limits: Arc<Limits>,
     pub(super) live: LiveLimits,
+    pub(super) public_url: Option<PublicUrl>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) drain: CancellationToken,
 }
@@ -99,7 +102,8 @@ impl Connection {
             let inbound = Inbound {
                 peer: self.peer,
                 uri: request.uri().clone(),
-                secure: self.tls.is_some(),
+                secure: self.tls.is_some() || self.public_url.as_ref().is_some_and(PublicUrl::is_secure),
+                public_url: self.public_url.clone(),
                 limits: self.live.get(),
             };
             request.extensions_mut().insert(inbound);

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 pub use self::connection::Inbound;
 pub use self::tls::{Tls, TlsFiles};
 use crate::limits::{Limits, LiveLimits};
+use crate::site::PublicUrl;
 
 #[derive(Debug, Clone)]
 pub struct ListenOptions {
@@ -30,6 +31,8 @@ pub struct ListenOptions {
     /// Without it the listener speaks plain HTTP.
     pub tls: Option<TlsFiles>,
     pub limits: LiveLimits,
+    /// How clients reach it, where a proxy stands in front.
+    pub public_url: Option<PublicUrl>,
 }
 
 /// When to stop. `drain` ends accepting and lets requests finish; `abort` ends those too.
@@ -52,6 +55,7 @@ pub struct Listener {
     address: SocketAddr,
     tls: Option<Arc<Tls>>,
     limits: LiveLimits,
+    public_url: Option<PublicUrl>,
 }
 
 impl Listener {
@@ -62,7 +66,7 @@ impl Listener {
         };
         let socket = TcpListener::bind(options.address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Listener { socket, address, tls, limits: options.limits })
+        Ok(Listener { socket, address, tls, limits: options.limits, public_url: options.public_url })
     }
 
     /// The real address, with the port the system chose when 0 was asked for.
@@ -94,6 +98,7 @@ impl Listener {
                     peer,
                     limits,
                     live: self.limits.clone(),
+                    public_url: self.public_url.clone(),
                     tls: self.tls.as_ref().map(|tls| tls.current()),
                     drain: stop.drain.clone(),
                 };

@@ -205,7 +205,7 @@ async fn an_http2_connection_without_requests_is_closed() {
 async fn an_address_in_use_is_said() {
     let server = Server::start(Limits::default(), hello()).await;
     let address = server.address;
-    let options = ListenOptions { address, tls: None, limits: LiveLimits::default() };
+    let options = ListenOptions { address, tls: None, limits: LiveLimits::default(), public_url: None };
     let error = Listener::bind(options).await.err().unwrap();
     assert!(error.message.contains(&format!("cannot listen on {address}")), "{error}");
 }

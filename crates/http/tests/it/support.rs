@@ -61,7 +61,7 @@ impl Server {
     pub async fn start_with(limits: Limits, router: Router, tls: Option<TlsFiles>) -> Server {
         let limits = LiveLimits::new(limits);
         let address = "127.0.0.1:0".parse().unwrap();
-        let options = ListenOptions { address, tls, limits: limits.clone() };
+        let options = ListenOptions { address, tls, limits: limits.clone(), public_url: None };
         let listener = Listener::bind(options).await.unwrap();
         let (address, tls, stop) = (listener.local_addr(), listener.tls(), Stop::default());
         let task = tokio::spawn(listener.serve(router, stop.clone()));

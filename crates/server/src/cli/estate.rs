@@ -1,9 +1,7 @@
-//! `landreeve settings …`, `secrets …`, `estate …`, `doctor` and `config check`.
+//! `landreeve settings …`, `secrets …`, `audit …`, `doctor` and `config check`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::Subcommand;
 use landreeve_core::Page;
 use landreeve_estate::ops;
@@ -132,99 +130,6 @@ pub async fn secrets(command: SecretsCommand) -> anyhow::Result<()> {
         key_file.display(),
         old.display()
     ));
-    Ok(())
-}
-
-#[derive(Debug, Subcommand)]
-pub enum EstateCommand {
-    /// Copy the store and the blobs into a folder, consistently, while the server may be running.
-    Backup {
-        #[command(flatten)]
-        place: Place,
-        target: PathBuf,
-        /// Copy the key too. Whoever has that backup can read every password in it.
-        #[arg(long)]
-        with_key: bool,
-    },
-    /// Make a data directory from a backup. It must be empty.
-    Restore {
-        #[command(flatten)]
-        place: Place,
-        source: PathBuf,
-    },
-}
-
-pub async fn estate(command: EstateCommand) -> anyhow::Result<()> {
-    match command {
-        EstateCommand::Backup { place, target, with_key } => backup(&place, &target, with_key).await,
-        EstateCommand::Restore { place, source } => restore(&place, &source).await,
-    }
-}
-
-async fn backup(place: &Place, target: &Path, with_key: bool) -> anyhow::Result<()> {
-    anyhow::ensure!(!target.exists(), "{} is there already; name a new folder", target.display());
-    let session = Session::open(place).await?;
-    let opened = &session.opened;
-    open::make_data_dir(target)?;
-    let copied = async {
-        // The store first: it names blobs, and a blob that is gone by then was past its retention.
-        ops::backup::store_copy(&opened.estate, &session.ctx, &target.join("estate.db")).await?;
-        copy_tree(&opened.data_dir.join("blobs"), &target.join("blobs"))?;
-        copy_tree(&opened.data_dir.join("files"), &target.join("files"))?;
-        if with_key {
-            copy_private(&opened.key_file, &target.join("seal.key"))?;
-        }
-        anyhow::Ok(())
-    }
-    .await;
-    let key_file = session.opened.key_file.clone();
-    session.close().await;
-    copied.with_context(|| format!("the backup {} is not complete; remove it", target.display()))?;
-    output::say(&format!("backed up to {}", target.display()));
-    if !with_key {
-        output::tell(&format!("The key {} is not in it. Keep a copy of it elsewhere.", key_file.display()));
-    }
-    Ok(())
-}
-
-fn copy_private(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::copy(from, to).with_context(|| format!("{} cannot be copied", from.display()))?;
-    Ok(())
-}
-
-fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
-    if !from.exists() {
-        return Ok(());
-    }
-    open::make_data_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (kind, next) = (entry.file_type()?, to.join(entry.file_name()));
-        if kind.is_dir() {
-            copy_tree(&entry.path(), &next)?;
-        } else if kind.is_file() {
-            match fs::copy(entry.path(), &next) {
-                // Purged while we were copying.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                other => drop(other?),
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn restore(place: &Place, source: &Path) -> anyhow::Result<()> {
-    anyhow::ensure!(source.join("estate.db").is_file(), "{} holds no backup of an estate", source.display());
-    let target = &place.data_dir;
-    let empty = !target.exists() || fs::read_dir(target)?.next().is_none();
-    anyhow::ensure!(empty, "{} is not empty; restore into a new data directory", target.display());
-    copy_tree(source, target)?;
-    if !target.join("seal.key").exists() {
-        output::tell(
-            "The backup has no key. Put the estate's key file into the data directory as seal.key (mode 600).",
-        );
-    }
-    output::say(&format!("restored to {}", target.display()));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The command line. An arm only parses and calls; what it calls is a use case or a part of this crate.
 
+mod backup;
 mod data;
 mod estate;
 mod identity;
@@ -84,7 +85,7 @@ enum Command {
     Secrets(estate::SecretsCommand),
     /// Back the estate up, or restore it.
     #[command(subcommand)]
-    Estate(estate::EstateCommand),
+    Estate(backup::EstateCommand),
     /// What was done, by whom, from where; and what was refused.
     #[command(subcommand)]
     Audit(estate::AuditCommand),
@@ -114,7 +115,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run(command) => runs::run(command).await,
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
-        Command::Estate(command) => estate::estate(command).await,
+        Command::Estate(command) => backup::run(command).await,
         Command::Audit(command) => estate::audit(command).await,
         Command::Doctor(args) => estate::doctor(args.place).await,
         Command::Config(command) => estate::config(command).await,

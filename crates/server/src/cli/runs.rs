@@ -84,8 +84,8 @@ pub async fn run(command: RunCommand) -> anyhow::Result<()> {
     }
 }
 
-const COLUMNS: [&str; 10] =
-    ["id", "uuid", "kind", "state", "progress", "by", "submitted", "started", "finished", "error"];
+const COLUMNS: [&str; 11] =
+    ["id", "uuid", "kind", "state", "progress", "by", "submitted", "started", "finished", "error", "parent"];
 
 fn row(run: &Run) -> Vec<serde_json::Value> {
     let time = |at: Option<jiff::Timestamp>| json!(at.map(|at| at.to_string()));
@@ -100,6 +100,7 @@ fn row(run: &Run) -> Vec<serde_json::Value> {
         time(run.started_at),
         time(run.finished_at),
         json!(run.error.as_ref().map(|error| error.message.clone())),
+        json!(run.parent.map(|parent| parent.0)),
     ]
 }
 

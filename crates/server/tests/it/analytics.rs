@@ -231,6 +231,21 @@ async fn filters_snippets_and_their_faults() {
     let id = made["data"]["id"].as_str().unwrap();
     let options = client.get(&format!("/cluvio/filters/{id}/options")).await.expect(200);
     assert_eq!(options["values"], json!(["FRANCE", "GERMANY"]));
+    let kept = json!({ "data": {
+        "attributes": {
+            "name": "Region", "variable_name": "region", "control_type": "dropdown", "value_type": "text",
+            "options_type": "static_sql", "query": "select r_name from region order by 1 limit 2",
+        },
+        "relationships": { "datasource": { "data": { "type": "datasources", "id": source.id } } },
+    } });
+    let made = client.post("/cluvio/filters", &kept).await.expect(201);
+    let id = made["data"]["id"].as_str().unwrap();
+    for _ in 0..2 {
+        let options = client.get(&format!("/cluvio/filters/{id}/options")).await.expect(200);
+        assert_eq!(options["values"], json!(["AFRICA", "AMERICA"]));
+    }
+    let trail = source.server.say(&["audit", "list", "--format", "csv", "--limit", "500"]);
+    assert_eq!(trail.matches(",options_read,filter,").count(), 1, "once kept, not once asked: {trail}");
     let sql = "select n_name from nation where [europe] and {n_name=nation} order by 1";
     let chosen =
         |value: &str| json!({ "filters": [{ "variable_name": "nation", "selected_values": [value] }] });

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{PROGRAM, Server, run, said};
+use crate::support::{PROGRAM, Server, postgres_database, run, said};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -208,4 +208,90 @@ async fn a_backup_can_be_restored_and_secrets_rotated() {
     assert_eq!(found["data"]["attributes"]["password"], "hunter2", "ids and secrets come back");
     let full = run(&restored, &["estate", "restore", with_key.to_str().unwrap()], None);
     assert!(String::from_utf8_lossy(&full.stderr).contains("not empty"), "{full:?}");
+}
+
+/// From each store into each: keys, datasources and results are there, and work.
+#[tokio::test]
+async fn a_backup_goes_from_either_store_into_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, first) = postgres_database().await;
+    for (from, extra) in [("sqlite", vec![]), ("postgres", vec!["--database", &first.url])] {
+        let server = Server::start_with(&extra);
+        server.wait_for_sample();
+        let key = server.key();
+        let client = server.client(&key);
+        let sample = client.get("/cluvio/datasources").await.expect(200)["data"][0]["id"].clone();
+        let sql = json_of("select l_orderkey, l_comment from lineitem order by 1, 2");
+        let done = client.execute(sample.as_str().unwrap(), &sql).await;
+        let id = done["data"]["id"].as_str().unwrap();
+        let blobs = std::fs::read_dir(server.data_dir.join("blobs/results")).unwrap().count();
+        assert_eq!(blobs, 1, "the result is one that a blob holds");
+        let copy = folder.path().join(from);
+        server.say(&["estate", "backup", copy.to_str().unwrap(), "--with-key"]);
+        let (_, second) = postgres_database().await;
+        for (to, extra) in [("sqlite", vec![]), ("postgres", vec!["--database", &second.url])] {
+            let data_dir = folder.path().join(format!("{from}-{to}"));
+            let mut restore = vec!["estate", "restore", copy.to_str().unwrap()];
+            restore.extend(&extra);
+            said(&run(&data_dir, &restore, None));
+            let other = Server::on(data_dir.clone(), extra.iter().map(|text| (*text).to_owned()).collect());
+            let client = other.client(&key);
+            let grant = client.get(&format!("/cluvio/executions/{id}/data")).await.expect(200);
+            let (data, token) =
+                (grant["data_key"].as_str().unwrap(), grant["data_access_token"].as_str().unwrap());
+            let rows = client.data(data, token, "application/json").await.expect(200);
+            assert_eq!(rows["row_count"], 60_175, "{from} to {to}");
+            let stored = std::fs::read_to_string(data_dir.join("estate.toml")).unwrap();
+            assert_eq!(stored.contains("postgres://"), to == "postgres");
+        }
+        let mut again = vec!["estate", "restore", copy.to_str().unwrap(), "--database", &second.url];
+        let refused = run(&folder.path().join("again"), &again, None);
+        assert!(
+            String::from_utf8_lossy(&refused.stderr).contains("restore into an empty one"),
+            "{refused:?}"
+        );
+        again.truncate(3);
+        let refused = run(&folder.path().join(format!("{from}-sqlite")), &again, None);
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("is not empty"), "{refused:?}");
+        std::fs::remove_dir_all(folder.path().join("again")).unwrap();
+    }
+}
+
+fn json_of(sql: &str) -> Value {
+    serde_json::json!({ "sql_query": sql })
+}
+
+#[test]
+fn a_command_that_makes_an_estate_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let slip = folder.path().join("landreev-data");
+    let first = run(&slip, &["user", "list"], None);
+    let told = String::from_utf8_lossy(&first.stderr);
+    assert!(first.status.success() && told.contains("a new one was made"), "{told}");
+    assert!(told.contains(slip.to_str().unwrap()) && told.contains("--data-dir"), "{told}");
+    let again = run(&slip, &["user", "list"], None);
+    assert!(!String::from_utf8_lossy(&again.stderr).contains("new one"), "{again:?}");
+    let server = Server::start();
+    let beside = server.cli(&["user", "list"]);
+    assert_eq!(String::from_utf8_lossy(&beside.stderr), "");
+}
+
+/// Each would make a key of its own, and one of them would find the other's.
+#[test]
+fn commands_that_begin_together_make_one_estate() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let start = || {
+        let mut command = std::process::Command::new(PROGRAM);
+        command.args(["user", "list", "--data-dir"]).arg(&data_dir);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let started: Vec<_> = (0..6).map(|_| start()).collect();
+    let mut made = 0;
+    for child in started {
+        let output = child.wait_with_output().unwrap();
+        said(&output);
+        made += usize::from(String::from_utf8_lossy(&output.stderr).contains("a new one was made"));
+    }
+    assert_eq!(made, 1);
 }

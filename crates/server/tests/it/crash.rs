@@ -9,6 +9,31 @@ use serde_json::{Value, json};
 use crate::life::SLOW;
 use crate::support::{Server, postgres_database};
 
+/// Each case with its metadata in a file, and in PostgreSQL.
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&mut super::Server::start()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                let (_, address) = super::postgres_database().await;
+                super::$name(&mut super::Server::start_with(&["--database", &address.url])).await;
+            })*
+        }
+    };
+}
+
+on_both_stores![
+    acknowledged_writes_survive,
+    executions_that_a_crash_cut_off_end_with_a_reason_and_queued_ones_go_on,
+    events_are_delivered_after_a_crash,
+];
+
 async fn sample(client: &crate::support::Client) -> String {
     let all = client.get("/cluvio/datasources").await.expect(200);
     all["data"][0]["id"].as_str().unwrap().to_owned()
@@ -66,20 +91,7 @@ async fn acknowledged_writes_survive(server: &mut Server) {
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
 }
 
-#[tokio::test]
-async fn acknowledged_writes_survive_on_sqlite() {
-    acknowledged_writes_survive(&mut Server::start()).await;
-}
-
-#[tokio::test]
-async fn acknowledged_writes_survive_on_postgres() {
-    let (_, address) = postgres_database().await;
-    acknowledged_writes_survive(&mut Server::start_with(&["--database", &address.url])).await;
-}
-
-#[tokio::test]
-async fn executions_that_a_crash_cut_off_end_with_a_reason_and_queued_ones_go_on() {
-    let mut server = Server::start();
+async fn executions_that_a_crash_cut_off_end_with_a_reason_and_queued_ones_go_on(server: &mut Server) {
     server.wait_for_sample();
     let key = server.key();
     let client = server.client(&key);
@@ -119,9 +131,7 @@ async fn executions_that_a_crash_cut_off_end_with_a_reason_and_queued_ones_go_on
 
 /// Every datasource that was acknowledged is introspected in the end: the event of its creation is delivered although
 /// the server died between the change and the delivery.
-#[tokio::test]
-async fn events_are_delivered_after_a_crash() {
-    let mut server = Server::start();
+async fn events_are_delivered_after_a_crash(server: &mut Server) {
     server.wait_for_sample();
     std::fs::copy(server.data_dir.join("sample/tpch.db"), server.data_dir.join("files/one.db")).unwrap();
     let key = server.key();

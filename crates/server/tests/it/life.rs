@@ -260,3 +260,56 @@ async fn it_serves_tls_and_reloads_certificate_limits_and_log_level() {
     assert!(reloaded, "the new certificate is not served");
     assert!(send(trusting("one")).await.is_err(), "the old one is");
 }
+
+/// The run that makes the sample is one node's; each has a data directory, and a file, of its own.
+#[tokio::test]
+async fn every_node_has_the_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("landreeve.toml");
+    std::fs::write(&file, "[blobs]\nshared = true\n").unwrap();
+    let (_, database) = postgres_database().await;
+    let extra = ["--config", file.to_str().unwrap(), "--database", &database.url].map(str::to_owned);
+    let mut first = Server::on(folder.path().join("first"), extra.to_vec());
+    first.wait_for_sample();
+    let key = first.key();
+    let second_dir = folder.path().join("second");
+    std::fs::create_dir(&second_dir).unwrap();
+    std::fs::copy(first.data_dir.join("seal.key"), second_dir.join("seal.key")).unwrap();
+    let second = Server::on(second_dir, extra.to_vec());
+    let mine = second.data_dir.join("sample/tpch.db");
+    for _ in 0..1_200 {
+        if mine.exists() {
+            break;
+        }
+        pause(Duration::from_millis(50));
+    }
+    assert!(mine.exists(), "the second node has no sample");
+    first.signal("-TERM");
+    first.wait();
+    let client = second.client(&key);
+    let sample = client.get("/cluvio/datasources").await.expect(200)["data"][0]["id"].clone();
+    let rows = client.query(sample.as_str().unwrap(), "select count(*) as n from region").await;
+    assert_eq!(rows["rows"], serde_json::json!([[5]]));
+}
+
+#[tokio::test]
+async fn behind_a_proxy_cookies_are_secure_and_addresses_public() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("landreeve.toml");
+    let text = "[server]\npublic_url = \"https://data.example.com\"\n";
+    std::fs::write(&file, text).unwrap();
+    let server = Server::start_with(&["--config", file.to_str().unwrap()]);
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let form = format!("name=admin&password={}", PASSWORD.replace(' ', "+"));
+    let console = reply(http.post(format!("{}/sign-in", server.address)).body(form)).await;
+    let cookie = console.headers["set-cookie"].to_str().unwrap();
+    assert!(cookie.ends_with("; HttpOnly; SameSite=Strict; Secure"), "{cookie}");
+    let login = http.get(format!("{}/solution-manager/login", server.address));
+    let login = reply(login.basic_auth("admin", Some(PASSWORD))).await;
+    let cookie = login.headers["set-cookie"].to_str().unwrap();
+    assert!(cookie.ends_with(";HttpOnly;SameSite=Lax;Secure"), "{cookie}");
+    let runs = http.get(format!("{}/clover/api/rest/v1/executions", server.address));
+    let runs =
+        reply(runs.basic_auth("admin", Some(PASSWORD)).header("X-Requested-By", "t")).await.expect(200);
+    assert_eq!(runs["@self"], "https://data.example.com/clover/api/rest/v1/executions");
+}

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod analytics;
+mod catalog;
 mod command_line;
 mod crash;
 mod life;

@@ -1,0 +1,209 @@
+//! A whole store as one SQLite file, whichever database it is in, and back into either.
+//!
+//! Which tables and columns there are is read from the SQLite side, whose schema the migrations of all planes make;
+//! rule 8 of the design gives PostgreSQL the same ones. Rows pass one by one, so that no table needs memory.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::str::FromStr as _;
+
+use futures_util::TryStreamExt as _;
+use landreeve_core::{Error, Result};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgPool, Row as _};
+
+use super::conn::{Arg, Row, postgres_args, sqlite_args};
+use super::{Migrations, migrate, store_error};
+
+/// What holds only while a node lives: nobody works on a copy.
+const OF_NODES: [&str; 2] = ["nodes", "leases"];
+
+struct Table {
+    name: String,
+    columns: Vec<(String, Kind)>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Int,
+    Float,
+    Text,
+    Bytes,
+}
+
+impl Table {
+    fn names(&self) -> String {
+        let quoted: Vec<String> = self.columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        quoted.join(", ")
+    }
+
+    fn select(&self) -> String {
+        format!("SELECT {} FROM \"{}\"", self.names(), self.name)
+    }
+
+    fn delete(&self) -> String {
+        format!("DELETE FROM \"{}\"", self.name)
+    }
+
+    fn insert(&self) -> String {
+        let places: Vec<String> = (1..=self.columns.len()).map(|place| format!("${place}")).collect();
+        format!("INSERT INTO \"{}\" ({}) VALUES ({})", self.name, self.names(), places.join(", "))
+    }
+
+    fn values(&self, row: &Row) -> Result<Vec<Arg>> {
+        let value = |(at, (_, kind)): (usize, &(String, Kind))| {
+            Ok(match kind {
+                Kind::Int => Arg::Int(row.int_opt(at)?),
+                Kind::Float => Arg::Float(row.float_opt(at)?),
+                Kind::Text => Arg::Text(row.text_opt(at)?),
+                Kind::Bytes => Arg::Bytes(row.bytes_opt(at)?),
+            })
+        };
+        self.columns.iter().enumerate().map(value).collect()
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    // Rows come in the order of the tables' names; what they refer to is checked once all of them are there.
+    SqliteConnectOptions::new().filename(path).create_if_missing(true).foreign_keys(false)
+}
+
+async fn tables(conn: &mut SqliteConnection) -> Result<Vec<Table>> {
+    let sql = "SELECT m.name, c.name, c.type FROM sqlite_schema m, pragma_table_info(m.name) c \
+               WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY m.name, c.cid";
+    let mut found: Vec<Table> = Vec::new();
+    for row in sqlx::query(sql).fetch_all(conn).await.map_err(store_error)? {
+        let text = |at: usize| row.try_get::<String, _>(at).map_err(store_error);
+        let (table, column) = (text(0)?, text(1)?);
+        let kind = match text(2)?.as_str() {
+            "BIGINT" => Kind::Int,
+            "DOUBLE PRECISION" => Kind::Float,
+            "TEXT" => Kind::Text,
+            "BLOB" => Kind::Bytes,
+            other => {
+                return Err(Error::internal(format!("{table}.{column} is {other}: no type of the store's")));
+            }
+        };
+        match found.last_mut().filter(|last| last.name == table) {
+            Some(last) => last.columns.push((column, kind)),
+            None => found.push(Table { name: table, columns: vec![(column, kind)] }),
+        }
+    }
+    Ok(found)
+}
+
+async fn run(conn: &mut SqliteConnection, sql: String) -> Result<()> {
+    conn.execute(AssertSqlSafe(sql)).await.map(drop).map_err(store_error)
+}
+
+async fn run_postgres(conn: &mut PgConnection, sql: String) -> Result<()> {
+    conn.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop).map_err(store_error)
+}
+
+/// A copy replaces nothing, and is for its owner only.
+fn new_file(path: &Path) -> Result<()> {
+    let made = File::options().write(true).create_new(true).mode(0o600).open(path);
+    made.map(drop).map_err(|error| {
+        Error::conflict("no_file", format!("the file {} cannot be made: {error}", path.display()))
+    })
+}
+
+/// Writes what the PostgreSQL store holds at one moment into a new SQLite file.
+pub(super) async fn from_postgres(pool: &PgPool, migrations: &Migrations, target: &Path) -> Result<()> {
+    new_file(target)?;
+    let options = options(target);
+    migrate::sqlite(&options, target, migrations).await?;
+    let mut to = options.connect().await.map_err(store_error)?;
+    let tables = tables(&mut to).await?;
+    let mut from =
+        pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(store_error)?;
+    run(&mut to, "BEGIN IMMEDIATE".to_owned()).await?;
+    for table in &tables {
+        // What a migration put there comes from the other store.
+        run(&mut to, table.delete()).await?;
+    }
+    for table in tables.iter().filter(|table| !OF_NODES.contains(&table.name.as_str())) {
+        let insert = table.insert();
+        let mut rows = sqlx::query(AssertSqlSafe(table.select())).fetch(&mut *from);
+        while let Some(row) = rows.try_next().await.map_err(store_error)? {
+            let row: PgRow = row;
+            let values = sqlite_args(table.values(&Row::Postgres(row))?)?;
+            let added = sqlx::query_with(AssertSqlSafe(insert.as_str()), values).execute(&mut to).await;
+            added.map_err(store_error)?;
+        }
+    }
+    from.rollback().await.map_err(store_error)?;
+    let dangling =
+        sqlx::query("PRAGMA foreign_key_check").fetch_optional(&mut to).await.map_err(store_error)?;
+    if dangling.is_some() {
+        return Err(Error::internal("the copy refers to rows that are not in it"));
+    }
+    run(&mut to, "COMMIT".to_owned()).await?;
+    to.close().await.map_err(store_error)
+}
+
+/// Fills an empty PostgreSQL database from the SQLite file of a backup, in one transaction. The file is brought to
+/// this program's schema on the way, so it must be one that nobody else needs.
+pub(super) async fn into_postgres(source: &Path, migrations: &Migrations, url: &str) -> Result<()> {
+    let options = options(source);
+    migrate::sqlite(&options, source, migrations).await?;
+    let mut from = options.connect().await.map_err(store_error)?;
+    let tables = tables(&mut from).await?;
+    let address = PgConnectOptions::from_str(url).map_err(super::not_an_address)?;
+    let mut conn = address.application_name("landreeve").connect().await.map_err(store_error)?;
+    let mut to = conn.begin().await.map_err(store_error)?;
+    migrate::lock(&mut to).await?;
+    refuse_if_used(&mut to).await?;
+    migrate::apply(&mut to, migrations).await?;
+    let checks = drop_checks(&mut to).await?;
+    for table in &tables {
+        run_postgres(&mut to, table.delete()).await?;
+    }
+    for table in tables.iter().filter(|table| !OF_NODES.contains(&table.name.as_str())) {
+        let insert = table.insert();
+        let mut rows = sqlx::query(AssertSqlSafe(table.select())).fetch(&mut from);
+        while let Some(row) = rows.try_next().await.map_err(store_error)? {
+            let row: SqliteRow = row;
+            let values = postgres_args(table.values(&Row::Sqlite(row))?)?;
+            let added = sqlx::query_with(AssertSqlSafe(insert.as_str()), values).execute(&mut *to).await;
+            added.map_err(store_error)?;
+        }
+    }
+    for check in checks {
+        run_postgres(&mut to, check).await?;
+    }
+    to.commit().await.map_err(store_error)?;
+    conn.close().await.map_err(store_error)?;
+    from.close().await.map_err(store_error)
+}
+
+async fn refuse_if_used(conn: &mut PgConnection) -> Result<()> {
+    let sql = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')";
+    let found: i64 =
+        sqlx::query(sql).fetch_one(conn).await.and_then(|row| row.try_get(0)).map_err(store_error)?;
+    if found > 0 {
+        return Err(Error::conflict(
+            "not_empty",
+            format!("the database holds {found} tables already; restore into an empty one"),
+        ));
+    }
+    Ok(())
+}
+
+/// Takes the foreign keys off, and gives the statements that put them back: rows come in the order of the tables'
+/// names, and a unit may have a smaller number than the one above it.
+async fn drop_checks(conn: &mut PgConnection) -> Result<Vec<String>> {
+    let sql = "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', c.conrelid::regclass, c.conname), \
+               format('ALTER TABLE %s ADD CONSTRAINT %I %s', c.conrelid::regclass, c.conname, \
+               pg_get_constraintdef(c.oid)) FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace \
+               WHERE c.contype = 'f' AND n.nspname = current_schema() ORDER BY c.oid";
+    let mut back = Vec::new();
+    for row in sqlx::query(sql).fetch_all(&mut *conn).await.map_err(store_error)? {
+        run_postgres(conn, row.try_get(0).map_err(store_error)?).await?;
+        back.push(row.try_get(1).map_err(store_error)?);
+    }
+    Ok(back)
+}

@@ -1,0 +1,132 @@
+//! `landreeve estate backup|restore`. A backup has one form, whichever store it came from, and goes back into either:
+//! the metadata as a SQLite file, the blobs and the files of the data directory as folders.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use landreeve_estate::blobs::Blobs;
+use landreeve_estate::ops;
+
+use super::{Place, Session};
+use crate::config::Config;
+use crate::{open, output};
+
+#[derive(Debug, Subcommand)]
+pub enum EstateCommand {
+    /// Copy the store and the blobs into a folder, consistently, while the server may be running.
+    Backup {
+        #[command(flatten)]
+        place: Place,
+        target: PathBuf,
+        /// Copy the key too. Whoever has that backup can read every password in it.
+        #[arg(long)]
+        with_key: bool,
+    },
+    /// Make an estate from a backup: in a new data directory, and with --database in an empty PostgreSQL database.
+    Restore {
+        #[command(flatten)]
+        place: Place,
+        source: PathBuf,
+    },
+}
+
+pub async fn run(command: EstateCommand) -> anyhow::Result<()> {
+    match command {
+        EstateCommand::Backup { place, target, with_key } => backup(&place, &target, with_key).await,
+        EstateCommand::Restore { place, source } => restore(&place, &source).await,
+    }
+}
+
+/// What a backup holds, below its folder.
+const STORE: &str = "estate.db";
+const BLOBS: &str = "blobs";
+const FILES: &str = "files";
+const KEY: &str = "seal.key";
+
+async fn backup(place: &Place, target: &Path, with_key: bool) -> anyhow::Result<()> {
+    anyhow::ensure!(!target.exists(), "{} is there already; name a new folder", target.display());
+    let session = Session::open(place).await?;
+    let opened = &session.opened;
+    open::make_data_dir(target)?;
+    let copied = async {
+        // The store first: it names blobs, and a blob that is gone by then was past its retention.
+        ops::backup::store_copy(&opened.estate, &session.ctx, &target.join(STORE)).await?;
+        let blobs = Blobs::local(&target.join(BLOBS))?;
+        ops::backup::blobs_copy(&opened.estate, &session.ctx, &blobs).await?;
+        copy_tree(&opened.data_dir.join(FILES), &target.join(FILES))?;
+        if with_key {
+            copy_file(&opened.key_file, &target.join(KEY))?;
+        }
+        anyhow::Ok(())
+    }
+    .await;
+    let key_file = session.opened.key_file.clone();
+    session.close().await;
+    copied.with_context(|| format!("the backup {} is not complete; remove it", target.display()))?;
+    output::say(&format!("backed up to {}", target.display()));
+    if !with_key {
+        output::tell(&format!("The key {} is not in it. Keep a copy of it elsewhere.", key_file.display()));
+    }
+    Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::copy(from, to).with_context(|| format!("{} cannot be copied", from.display()))?;
+    Ok(())
+}
+
+fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
+    if !from.exists() {
+        return Ok(());
+    }
+    open::make_data_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, next) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_tree(&entry.path(), &next)?;
+        } else if kind.is_file() {
+            match fs::copy(entry.path(), &next) {
+                // Removed while we were copying.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => drop(other?),
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn restore(place: &Place, source: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(source.join(STORE).is_file(), "{} holds no backup of an estate", source.display());
+    let config = Config::load(place.config.as_deref())?;
+    let target = &place.data_dir;
+    let empty = !target.exists() || fs::read_dir(target)?.next().is_none();
+    anyhow::ensure!(empty, "{} is not empty; restore into a new data directory", target.display());
+    open::make_data_dir(target)?;
+    let restored = fill(place, &config, source).await;
+    restored.with_context(|| format!("the restore is not complete; remove {}", target.display()))?;
+    if !source.join(KEY).exists() {
+        output::tell(
+            "The backup has no key. Put the estate's key file into the data directory as seal.key (mode 600).",
+        );
+    }
+    output::say(&format!("restored to {}", target.display()));
+    Ok(())
+}
+
+/// The store last: until it is there, nothing names what came before it.
+async fn fill(place: &Place, config: &Config, source: &Path) -> anyhow::Result<()> {
+    let target = &place.data_dir;
+    let blobs = open::blobs(config, target)?;
+    if source.join(BLOBS).is_dir() {
+        Blobs::local(&source.join(BLOBS))?.copy_all(&blobs).await?;
+    }
+    copy_tree(&source.join(FILES), &target.join(FILES))?;
+    let key = source.join(KEY);
+    if key.exists() {
+        copy_file(&key, &target.join(KEY))?;
+    }
+    open::restore_store(place, config, &source.join(STORE)).await
+}
