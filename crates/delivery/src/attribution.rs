@@ -6,10 +6,11 @@
 //! alone, whatever the order in which they arrive: `bring` applies it for a deployment, `settle` for a change.
 
 use jiff::Timestamp;
-use landreeve_core::ids::{BoxFuture, ChangeId, DeploymentId, OuId, RepoId, ServiceId, TargetId};
-use landreeve_core::{Error, Result, clock};
+use landreeve_core::ids::{BoxFuture, ChangeId, DeploymentId, OuId, RepoId, ScheduleId, ServiceId, TargetId};
+use landreeve_core::{Error, Result, RunKind, clock};
 use landreeve_estate::args;
 use landreeve_estate::runs::{Done, Executor, Failure, Job, Outcome};
+use landreeve_estate::schedules::{self, Schedule};
 use landreeve_estate::store::{Conn, Row, Tx, next_in};
 
 use crate::Delivery;
@@ -470,6 +471,24 @@ pub fn patience_from(now: Timestamp) -> Timestamp {
 
 /// Executes runs of kind `attribution`: looks again for what deployments of the last days brought.
 pub struct RetryAttribution(pub Delivery);
+
+/// The schedule that looks again, for as long as `PATIENCE` lasts.
+pub async fn schedule(plane: &Delivery) -> Result<()> {
+    const EVERY_QUARTER: &str = "*/15 * * * *";
+    let estate = plane.estate();
+    let schedule = Schedule {
+        id: estate.next(ScheduleId::KIND).await?,
+        name: "attribution".to_owned(),
+        run_kind: RunKind::Attribution,
+        cron: EVERY_QUARTER.to_owned(),
+        time_zone: "UTC".to_owned(),
+        input: r#"{"version":1}"#.to_owned(),
+        noun: None,
+        ou: OuId::ROOT,
+        next_at: schedules::next_time(EVERY_QUARTER, "UTC", estate.now())?,
+    };
+    estate.store().write(move |tx| Box::pin(async move { schedules::put(tx, &schedule).await })).await
+}
 
 /// How many deployments are looked at in one transaction.
 const AT_ONCE: i64 = 50;

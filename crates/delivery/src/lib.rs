@@ -28,5 +28,6 @@ pub mod teams;
 mod text;
 
 pub use attribution::RetryAttribution;
-pub use plane::{Delivery, DeliveryOptions, MIGRATIONS};
+pub use attribution::schedule;
+pub use plane::{Delivery, DeliveryOptions, MIGRATIONS, source};
 pub use tables::DeliveryCatalog;

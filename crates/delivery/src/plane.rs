@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use landreeve_core::Result;
+use landreeve_core::datasource::DatabaseType;
+use landreeve_core::ids::DatasourceId;
 use landreeve_core::source::ResultCodec;
 use landreeve_core::table::SqlEngine;
 use landreeve_estate::Estate;
+use landreeve_estate::ops;
 use landreeve_estate::store::MigrationSet;
 
 use crate::names::Known;
@@ -17,6 +21,16 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
     sqlite: &[include_str!("../migrations/sqlite/0001_delivery.sql")],
     postgres: &[include_str!("../migrations/postgres/0001_delivery.sql")],
 };
+
+/// What the built-in source is called, and its word in the inventory.
+const SOURCE: &str = "Delivery Data";
+const WORD: &str = "delivery";
+
+/// The plane's tables as a datasource of every unit; added to an estate that has none.
+pub async fn source(plane: &Delivery) -> Result<DatasourceId> {
+    let ctx = ops::sign_in::system(&plane.estate);
+    ops::datasources::ensure_builtin(&plane.estate, &ctx, WORD, SOURCE, DatabaseType::Delivery, None).await
+}
 
 #[derive(Debug, Clone)]
 pub struct DeliveryOptions {

@@ -32,6 +32,8 @@ pub struct Config {
     pub sources: Sources,
     pub runs: Runs,
     pub analytics: AnalyticsSection,
+    pub engine: EngineSection,
+    pub delivery: DeliverySection,
     pub faces: Faces,
     pub log: Log,
 }
@@ -39,6 +41,7 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Faces {
+    pub dx: Dx,
     pub clover: Clover,
     pub solution_manager: SolutionManager,
 }
@@ -144,6 +147,28 @@ pub struct AnalyticsSection {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct EngineSection {
+    pub memory_bytes: usize,
+    pub spill_bytes: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliverySection {
+    pub strict_repositories: bool,
+    pub query_seconds: u64,
+    pub max_rows: u64,
+    pub max_result_bytes: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dx {
+    pub requests_per_minute: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Log {
     pub level: String,
 }
@@ -190,6 +215,12 @@ impl Config {
         anyhow::ensure!((1..=10_000).contains(&self.runs.workers), "[runs] workers must be from 1 to 10000");
         anyhow::ensure!(self.limits.connections > 0, "[limits] connections must be at least 1");
         anyhow::ensure!(self.analytics.query_seconds > 0, "[analytics] query_seconds must be at least 1");
+        anyhow::ensure!(self.delivery.query_seconds > 0, "[delivery] query_seconds must be at least 1");
+        anyhow::ensure!(self.delivery.max_rows > 0, "[delivery] max_rows must be at least 1");
+        anyhow::ensure!(
+            self.engine.memory_bytes >= 1_048_576,
+            "[engine] memory_bytes must be at least 1048576"
+        );
         let own = self.listeners.iter().map(|(name, own)| (format!("listeners.{name}"), &own.public_url));
         for (section, url) in own.chain([("server".to_owned(), &self.server.public_url)]) {
             anyhow::ensure!(
@@ -266,6 +297,8 @@ mod tests {
             "[outbound]\ndeny = ['nonsense']",
             "[tls]\nkey = 'k.pem'",
             "[runs]\nworkers = 0",
+            "[engine]\nmemory_bytes = 1",
+            "[delivery]\nquery_seconds = 0",
             "[server]\npublic_url = 'ftp://data.example.com'",
             "[server]\npublic_url = 'data.example.com'",
             "[listeners.clover]\nlisten = '127.0.0.1:1'\npublic_url = 'https://h/path'",

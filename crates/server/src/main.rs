@@ -10,6 +10,7 @@ mod output;
 mod quickstart;
 mod sample;
 mod serve;
+mod sources;
 mod web;
 
 use std::process::ExitCode;

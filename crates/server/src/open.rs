@@ -13,8 +13,13 @@ use anyhow::Context as _;
 use landreeve_analytics::executions::QueryExecutor;
 use landreeve_analytics::{Analytics, AnalyticsOptions, BuiltinSnippets};
 use landreeve_core::source::Drivers as _;
+use landreeve_core::table::SqlEngine;
 use landreeve_core::{RunKind, SystemClock};
+use landreeve_delivery::queries::DataQueryExecutor;
+use landreeve_delivery::teams::TeamImport;
+use landreeve_delivery::{Delivery, DeliveryOptions, RetryAttribution};
 use landreeve_drivers::{Codec, DriverOptions, DriverSet};
+use landreeve_engine::{Engine, EngineDriver, EngineOptions};
 use landreeve_estate::blobs::{Blobs, S3};
 use landreeve_estate::inventory::refresh::SchemaRefresh;
 use landreeve_estate::outbound::Outbound;
@@ -29,12 +34,14 @@ use crate::cli::Place;
 use crate::config::{Config, Environment};
 use crate::output;
 use crate::sample::SampleMaker;
+use crate::sources::Sources;
 
 /// Everything that is open.
 pub struct Opened {
     pub estate: Estate,
     pub analytics: Analytics,
-    pub drivers: Arc<DriverSet>,
+    pub delivery: Delivery,
+    pub drivers: Arc<Sources>,
     pub config: Config,
     pub data_dir: PathBuf,
     pub key_file: PathBuf,
@@ -153,7 +160,7 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
         own_files.push(path.clone());
     }
     let outbound = Outbound::new(config.networks()?, roots, data_dir.clone(), own_files);
-    let drivers = Arc::new(drivers(&config)?);
+    let drivers = Arc::new(Sources::new(drivers(&config)?));
     let options = EstateOptions {
         location,
         migrations: migrations(),
@@ -190,16 +197,49 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
             key_file.display()
         ));
     }
+    let analytics = analytics(&estate, &config);
+    let delivery = delivery(&estate, &config, &data_dir, &drivers)?;
+    Ok(Opened { estate, analytics, delivery, drivers, config, data_dir, key_file })
+}
+
+fn analytics(estate: &Estate, config: &Config) -> Analytics {
     let options = AnalyticsOptions {
         max_result_bytes: config.analytics.max_result_bytes,
         query_time_limit: Duration::from_secs(config.analytics.query_seconds),
     };
-    let analytics = Analytics::new(estate.clone(), Arc::new(Codec), options, builtin_snippets());
-    Ok(Opened { estate, analytics, drivers, config, data_dir, key_file })
+    Analytics::new(estate.clone(), Arc::new(Codec), options, builtin_snippets())
+}
+
+/// The plane, the engine that answers SQL over its tables, and the driver that shows them as a datasource.
+fn delivery(
+    estate: &Estate,
+    config: &Config,
+    data_dir: &Path,
+    drivers: &Sources,
+) -> anyhow::Result<Delivery> {
+    let spill_dir = data_dir.join("spill");
+    make_data_dir(&spill_dir)?;
+    let engine: Arc<dyn SqlEngine> = Arc::new(Engine::new(EngineOptions {
+        memory_bytes: config.engine.memory_bytes,
+        spill_dir,
+        spill_bytes: config.engine.spill_bytes,
+        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    }));
+    let options = DeliveryOptions {
+        strict_repositories: config.delivery.strict_repositories,
+        max_result_bytes: config.delivery.max_result_bytes,
+        max_rows: config.delivery.max_rows,
+        query_time_limit: Duration::from_secs(config.delivery.query_seconds),
+    };
+    let plane = Delivery::new(estate.clone(), Arc::clone(&engine), Arc::new(Codec), options);
+    let driver = EngineDriver { engine, catalog: Arc::new(plane.catalog()) };
+    // It is opened once; a second driver would be the same.
+    let _ = drivers.delivery.set(Arc::new(driver));
+    Ok(plane)
 }
 
 fn migrations() -> Migrations {
-    Migrations::with(&[landreeve_analytics::MIGRATIONS])
+    Migrations::with(&[landreeve_analytics::MIGRATIONS, landreeve_delivery::MIGRATIONS])
 }
 
 /// Puts the metadata of a backup where this place has its own: a file that is not there yet, or an empty PostgreSQL
@@ -317,6 +357,9 @@ impl Opened {
             (RunKind::SchemaRefresh, Arc::new(SchemaRefresh(self.estate.clone()))),
             (RunKind::Query, Arc::new(QueryExecutor(self.analytics.clone()))),
             (RunKind::SampleData, Arc::new(sample)),
+            (RunKind::DataQuery, Arc::new(DataQueryExecutor(self.delivery.clone()))),
+            (RunKind::Attribution, Arc::new(RetryAttribution(self.delivery.clone()))),
+            (RunKind::TeamImport, Arc::new(TeamImport(self.delivery.clone()))),
         ]);
         Ok(self.estate.runs().start(executors, role).await?)
     }
@@ -336,7 +379,7 @@ impl Opened {
 
     pub async fn close(self, grace: Duration) {
         self.estate.runs().stop(grace).await;
-        self.drivers.close().await;
+        self.drivers.set.close().await;
         self.estate.store().close().await;
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::{Random as _, Secret};
+use landreeve_delivery::events::Hear;
 use landreeve_estate::inventory::refresh::OnChange;
 use landreeve_estate::random::OsRandom;
 use landreeve_estate::runs::{Role, queue};
@@ -60,12 +61,14 @@ impl Server {
         first_user(&opened).await?;
         refuse_second_node(&opened).await?;
         let sample = sample::source(&opened.estate).await?;
+        landreeve_delivery::source(&opened.delivery).await?;
         let routers = web::routers(&opened, sample, metrics)?;
         let limits = LiveLimits::new(opened.config.limits());
         // Before anything is claimed: an address that is taken must not cost runs.
         let listeners = bind(args, &opened.config, &limits, &routers).await?;
         opened.start_runs(Role::Node { home: Some(opened.home()) }).await?;
         schedules::ensure_purge(&opened.estate).await?;
+        landreeve_delivery::schedule(&opened.delivery).await?;
         events::register(&opened.estate, &subscribers(&opened)).await?;
         let made = sample::ensure(&opened.estate, sample, &opened.data_dir).await?;
         let server = Server {
@@ -137,7 +140,10 @@ impl Server {
 
 /// Who hears of what happens.
 fn subscribers(opened: &Opened) -> Vec<Arc<dyn events::Subscriber>> {
-    vec![Arc::new(OnChange { estate: opened.estate.clone(), forget: opened.forget() })]
+    vec![
+        Arc::new(OnChange { estate: opened.estate.clone(), forget: opened.forget() }),
+        Arc::new(Hear(opened.delivery.clone())),
+    ]
 }
 
 /// The signals that a server listens to.
