@@ -15,11 +15,12 @@ use landreeve_estate::ops::keys::{NewKey, NewKeyGrant, key_create};
 use landreeve_estate::ops::users::{NewUser, first_user, user_create};
 use landreeve_estate::ops::{Api, GrantTarget, Key, NewGrant, Ou, Run, User, ous, runs, sign_in};
 use landreeve_estate::outbound::Outbound;
-use landreeve_estate::random::SeededRandom;
+use landreeve_estate::random::{OsRandom, SeededRandom};
 use landreeve_estate::runs::{Executor, NewRun, Probe};
 use landreeve_estate::secrets::SealKey;
 use landreeve_estate::store::{Location, Migrations};
 use landreeve_estate::{Estate, EstateOptions, args};
+use sqlx::Connection as _;
 
 /// Of every user that is made here.
 pub const PASSWORD: &str = "correct horse";
@@ -52,20 +53,54 @@ impl Drivers for NoDrivers {
 pub struct Kit {
     pub estate: Estate,
     pub clock: Arc<MockClock>,
-    _dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
+    /// The PostgreSQL database that was made for it.
+    database: Option<String>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "where the test databases are is told by the environment")]
+fn postgres_url() -> String {
+    std::env::var("LANDREEVE_TEST_POSTGRES").expect("no LANDREEVE_TEST_POSTGRES: run `cargo xtask test`")
+}
+
+async fn admin(sql: String) {
+    let mut conn = sqlx::PgConnection::connect(&postgres_url()).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
 }
 
 impl Kit {
-    /// Nothing executes: runs stay as they are put.
+    /// On SQLite. Nothing executes: runs stay as they are put.
     pub async fn new() -> Kit {
         let dir = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(dir.path().join("data/estate.db"));
+        Kit::at(dir, location, None).await
+    }
+
+    /// The same on PostgreSQL, in a database of its own; `remove` drops it.
+    pub async fn postgres() -> Kit {
+        let name = format!("lr_{}", landreeve_core::random::uuid(&OsRandom).simple());
+        admin(format!("CREATE DATABASE {name}")).await;
+        let url = postgres_url();
+        let (server, _) = url.rsplit_once('/').unwrap();
+        let location = Location::Postgres(format!("{server}/{name}"));
+        Kit::at(tempfile::tempdir().unwrap(), location, Some(name)).await
+    }
+
+    pub async fn remove(&self) {
+        if let Some(name) = &self.database {
+            admin(format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        }
+    }
+
+    async fn at(dir: tempfile::TempDir, location: Location, database: Option<String>) -> Kit {
         let data = dir.path().join("data");
         std::fs::create_dir_all(&data).unwrap();
         let clock = Arc::new(MockClock(AtomicI64::new(START)));
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
         let options = EstateOptions {
-            location: Location::Sqlite(data.join("estate.db")),
-            migrations: Migrations::with(&[]),
+            location,
+            migrations: Migrations::with(&[landreeve_delivery::MIGRATIONS]),
             seal: SealKey::generate(&*random),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random,
@@ -78,12 +113,18 @@ impl Kit {
         };
         let estate = Estate::open(options).await.unwrap();
         first_user(&estate, "admin", Secret::new(PASSWORD)).await.unwrap().expect("an empty store");
-        Kit { estate, clock, _dir: dir }
+        Kit { estate, clock, dir, database }
     }
 
     /// Begins to execute probes.
     pub async fn start(&self) {
-        let executors = HashMap::from([(RunKind::Probe, Arc::new(Probe) as Arc<dyn Executor>)]);
+        self.start_with([]).await;
+    }
+
+    /// Begins to execute probes and runs of these kinds.
+    pub async fn start_with(&self, others: impl IntoIterator<Item = (RunKind, Arc<dyn Executor>)>) {
+        let probe = (RunKind::Probe, Arc::new(Probe) as Arc<dyn Executor>);
+        let executors: HashMap<_, _> = others.into_iter().chain([probe]).collect();
         let store = self.estate.store().clone();
         tokio::spawn(async move { store.listen(Default::default()).await });
         self.estate.runs().start(executors, role(&self.estate)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What tests of faces stand on: an estate on SQLite in a temporary directory, a clock moved by hand, makers of users,
+//! What tests of faces stand on: an estate in a temporary directory (or on PostgreSQL), a clock moved by hand, makers of users,
 //! keys and runs in any state, and a client that asks a router without a network.
 //!
 //! A dependency of tests only.
@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail like tests")]
 
 mod ask;
+mod delivery;
 mod estate;
 mod routes;
 
