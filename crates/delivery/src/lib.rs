@@ -29,5 +29,8 @@ mod text;
 
 pub use attribution::RetryAttribution;
 pub use attribution::schedule;
+pub use landreeve_estate::results::Wanted;
+pub use metadata::Metadata;
+pub use names::ServiceName;
 pub use plane::{Delivery, DeliveryOptions, MIGRATIONS, source};
 pub use tables::DeliveryCatalog;

@@ -42,6 +42,7 @@ pub struct Team {
     pub name: String,
     pub parent: Option<TeamId>,
     pub lead: Option<PersonId>,
+    pub lead_member: Option<Member>,
     pub updated_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
     /// Who is in it now, by e-mail address.
@@ -151,8 +152,8 @@ fn check_circles(teams: &[WantedTeam], faults: &mut Faults) {
 macro_rules! team {
     ($rest:literal) => {
         concat!(
-            "SELECT t.id, t.ou_id, t.reference_id, t.name, t.parent_id, t.lead_id, t.updated_at, t.deleted_at \
-             FROM delivery_teams t ",
+            "SELECT t.id, t.ou_id, t.reference_id, t.name, t.parent_id, t.lead_id, t.updated_at, t.deleted_at, p.name, \
+             p.email, p.github_username FROM delivery_teams t LEFT JOIN delivery_people p ON p.id = t.lead_id ",
             $rest
         )
     };
@@ -166,6 +167,12 @@ fn from_row(row: &Row) -> Result<Team> {
         name: row.text(3)?,
         parent: row.id_opt(4)?,
         lead: row.id_opt(5)?,
+        lead_member: match (row.id_opt(5)?, row.text_opt(8)?) {
+            (Some(id), Some(name)) => {
+                Some(Member { id, name, email: row.text(9)?, github_username: row.text_opt(10)? })
+            }
+            _ => None,
+        },
         updated_at: row.time(6)?,
         deleted_at: row.time_opt(7)?,
         members: Vec::new(),

@@ -2,12 +2,16 @@
 
 use axum::extract::{FromRequest, Request};
 use landreeve_core::error::Faults;
-use landreeve_core::{Error, Fault, Result};
+use landreeve_core::{Fault, Result};
 use landreeve_http::Failure;
 use landreeve_http::body::json_object;
 use landreeve_http::extract::{Body, Query};
 use landreeve_http::negotiate::{content_type, is_json};
+use jiff::Timestamp;
+use landreeve_delivery::{Metadata, ServiceName};
 use serde_json::{Map, Value};
+
+use crate::wire::time;
 
 /// By name, spaces around it cut off. The body wins over the query, the last of several over the first.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,27 +45,302 @@ impl Arguments {
 
     fn add_pairs(&mut self, pairs: &str) {
         for (name, value) in Query::parse(pairs).pairs() {
-            self.0.insert(name.trim().to_owned(), Value::String(value.to_owned()));
+            let (name, value) = (name.trim(), Value::String(value.to_owned()));
+            // As forms write lists: `name[]=a&name[]=b`.
+            let Some(list) = name.strip_suffix("[]") else {
+                self.0.insert(name.to_owned(), value);
+                continue;
+            };
+            match self.0.entry(list).or_insert_with(|| Value::Array(Vec::new())) {
+                Value::Array(all) => all.push(value),
+                other => *other = Value::Array(vec![value]),
+            }
         }
     }
 
-    /// A text that must be there; a number is taken as its digits.
-    pub fn text(&self, name: &str, faults: &mut Faults) -> Option<String> {
-        match self.0.get(name) {
-            None | Some(Value::Null) => faults.take(Err(Fault::required(name))),
-            Some(Value::String(text)) if text.trim().is_empty() => faults.take(Err(Fault::required(name))),
-            Some(Value::String(text)) => Some(text.trim().to_owned()),
-            Some(Value::Number(number)) => Some(number.to_string()),
-            Some(_) => faults.take(Err(Fault::new(name, "type", "must be a string"))),
-        }
+    /// Reads what a method takes; every fault is told at once by `Reader::finish`.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { object: &self.0, place: String::new(), faults: Faults::default() }
     }
 
     /// The one argument of a method that takes one.
     pub fn only(&self, name: &str) -> Result<String> {
-        let mut faults = Faults::default();
-        let text = self.text(name, &mut faults);
-        faults.finish()?;
-        text.ok_or_else(|| Error::internal("an argument that is neither there nor missing"))
+        let mut reader = self.reader();
+        let text = reader.required_text(name);
+        reader.finish()?;
+        Ok(text)
+    }
+
+    /// Every argument by name, for methods that take names of somebody's own.
+    pub fn all(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+/// What a method may find at a name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Given<T> {
+    Absent,
+    Null,
+    Value(T),
+}
+
+/// Reads an object member by member and collects what is wrong. What it gives for a member with a fault is never used,
+/// because `finish` fails then.
+pub struct Reader<'a> {
+    object: &'a Map<String, Value>,
+    /// Put before the names of members (`services.0.`).
+    place: String,
+    faults: Faults,
+}
+
+impl Reader<'_> {
+    pub fn finish(self) -> Result<()> {
+        self.faults.finish()
+    }
+
+    pub fn faults(&mut self) -> &mut Faults {
+        &mut self.faults
+    }
+
+    fn fault(&mut self, name: &str, code: &'static str, message: impl Into<String>) {
+        self.faults.push(format!("{}{name}", self.place), code, message);
+    }
+
+    pub fn require(&mut self, name: &str) {
+        let field = format!("{}{name}", self.place);
+        self.faults.add(Fault::required(field));
+    }
+
+    /// A text, number or truth value as text: forms know no others.
+    pub fn given_text(&mut self, name: &str) -> Given<String> {
+        match self.object.get(name) {
+            None => Given::Absent,
+            Some(Value::Null) => Given::Null,
+            Some(Value::String(text)) => Given::Value(text.trim().to_owned()),
+            Some(Value::Number(number)) => Given::Value(number.to_string()),
+            Some(_) => {
+                self.fault(name, "type", "must be a string");
+                Given::Absent
+            }
+        }
+    }
+
+    /// An empty text is none.
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        match self.given_text(name) {
+            Given::Value(text) if !text.is_empty() => Some(text),
+            Given::Absent | Given::Null | Given::Value(_) => None,
+        }
+    }
+
+    pub fn required_text(&mut self, name: &str) -> String {
+        let before = self.faults.len();
+        let text = self.text(name);
+        if text.is_none() && self.faults.len() == before {
+            self.require(name);
+        }
+        text.unwrap_or_default()
+    }
+
+    pub fn int(&mut self, name: &str) -> Option<i64> {
+        let found = match self.object.get(name) {
+            None | Some(Value::Null) => return None,
+            Some(Value::String(text)) if text.trim().is_empty() => return None,
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(Value::Number(number)) => number.as_i64(),
+            Some(_) => None,
+        };
+        if found.is_none() {
+            self.fault(name, "type", "must be a whole number");
+        }
+        found
+    }
+
+    pub fn required_int(&mut self, name: &str) -> i64 {
+        let before = self.faults.len();
+        let found = self.int(name);
+        if found.is_none() && self.faults.len() == before {
+            self.require(name);
+        }
+        found.unwrap_or_default()
+    }
+
+    pub fn bool(&mut self, name: &str) -> Option<bool> {
+        match self.object.get(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(value)) => Some(*value),
+            Some(Value::String(text)) => match text.trim().to_ascii_lowercase().as_str() {
+                "" => None,
+                "true" | "1" => Some(true),
+                "false" | "0" => Some(false),
+                _ => {
+                    self.fault(name, "type", "must be true or false");
+                    None
+                }
+            },
+            Some(_) => {
+                self.fault(name, "type", "must be true or false");
+                None
+            }
+        }
+    }
+
+    /// A point in time in every form that clients send.
+    pub fn given_instant(&mut self, name: &str) -> Given<Timestamp> {
+        let parsed = match self.object.get(name) {
+            None => return Given::Absent,
+            Some(Value::Null) => return Given::Null,
+            Some(Value::String(text)) if text.trim().is_empty() => return Given::Null,
+            Some(Value::String(text)) => time::parse(text.trim()),
+            Some(Value::Number(number)) => time::parse(&number.to_string()),
+            Some(_) => None,
+        };
+        match parsed {
+            Some(at) => Given::Value(at),
+            None => {
+                let message = "must be a time: seconds or milliseconds since 1970, or ISO 8601 such as \
+                     2026-01-31T12:00:00Z";
+                self.fault(name, "time", message);
+                Given::Absent
+            }
+        }
+    }
+
+    pub fn instant(&mut self, name: &str) -> Option<Timestamp> {
+        match self.given_instant(name) {
+            Given::Value(at) => Some(at),
+            Given::Absent | Given::Null => None,
+        }
+    }
+
+    pub fn required_instant(&mut self, name: &str) -> Timestamp {
+        let before = self.faults.len();
+        let found = self.instant(name);
+        if found.is_none() && self.faults.len() == before {
+            self.require(name);
+        }
+        found.unwrap_or_default()
+    }
+
+    /// A value of any kind; a text that holds a JSON object or list is read as such, because forms have nothing else.
+    pub fn value(&mut self, name: &str) -> Given<Value> {
+        match self.object.get(name) {
+            None => Given::Absent,
+            Some(Value::Null) => Given::Null,
+            Some(Value::String(text)) if text.trim_start().starts_with(['{', '[']) => {
+                match serde_json::from_str(text) {
+                    Ok(value) => Given::Value(value),
+                    Err(_) => Given::Value(Value::String(text.clone())),
+                }
+            }
+            Some(other) => Given::Value(other.clone()),
+        }
+    }
+
+    /// A list; a lone value is a list of one, a text with commas is none.
+    pub fn list(&mut self, name: &str) -> Given<Vec<Value>> {
+        match self.value(name) {
+            Given::Absent => Given::Absent,
+            Given::Null => Given::Null,
+            Given::Value(Value::Array(all)) => Given::Value(all),
+            Given::Value(Value::String(text)) if text.trim().is_empty() => Given::Value(Vec::new()),
+            Given::Value(Value::String(text)) => Given::Value(vec![Value::String(text)]),
+            Given::Value(_) => {
+                self.fault(name, "type", "must be a list");
+                Given::Absent
+            }
+        }
+    }
+
+    /// A list of texts.
+    pub fn texts(&mut self, name: &str) -> Option<Vec<String>> {
+        let Given::Value(all) = self.list(name) else { return None };
+        let mut texts = Vec::with_capacity(all.len());
+        for (at, value) in all.iter().enumerate() {
+            match value {
+                Value::String(text) => texts.push(text.trim().to_owned()),
+                Value::Number(number) => texts.push(number.to_string()),
+                _ => self.fault(&format!("{name}.{at}"), "type", "must be a string"),
+            }
+        }
+        Some(texts)
+    }
+
+    /// Texts as the query has them: with commas between them, or a list.
+    pub fn comma_list(&mut self, name: &str) -> Vec<String> {
+        let texts = self.texts(name).unwrap_or_default();
+        let parts = texts.iter().flat_map(|text| text.split(','));
+        parts.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// A list of objects, each read by `read`.
+    pub fn objects<T>(&mut self, name: &str, mut read: impl FnMut(&mut Reader<'_>) -> T) -> Option<Vec<T>> {
+        let Given::Value(all) = self.list(name) else { return None };
+        let mut read_all = Vec::with_capacity(all.len());
+        for (at, value) in all.iter().enumerate() {
+            let place = format!("{}{name}.{at}", self.place);
+            let Value::Object(object) = value else {
+                self.faults.push(place, "type", "must be an object");
+                continue;
+            };
+            let faults = std::mem::take(&mut self.faults);
+            let mut reader = Reader { object, place: format!("{place}."), faults };
+            read_all.push(read(&mut reader));
+            self.faults = reader.faults;
+        }
+        Some(read_all)
+    }
+
+    /// Metadata: an object with plain keys.
+    pub fn metadata(&mut self, name: &str) -> Result<Given<Metadata>> {
+        Ok(match self.value(name) {
+            Given::Absent => Given::Absent,
+            Given::Null => Given::Null,
+            Given::Value(Value::String(text)) if text.trim().is_empty() => Given::Null,
+            Given::Value(value) => Given::Value(Metadata::new(value)?),
+        })
+    }
+
+    /// A service: a text, or an object with `identifier`, `name` or both.
+    pub fn service(&mut self, name: &str) -> Option<ServiceName> {
+        match self.value(name) {
+            Given::Absent | Given::Null => None,
+            Given::Value(Value::String(text)) if text.trim().is_empty() => None,
+            Given::Value(value) => self.service_of(name, &value),
+        }
+    }
+
+    pub fn services(&mut self, name: &str) -> Given<Vec<ServiceName>> {
+        match self.list(name) {
+            Given::Absent => Given::Absent,
+            Given::Null => Given::Null,
+            Given::Value(all) => {
+                let named = all.iter().enumerate();
+                let named: Vec<_> =
+                    named.filter_map(|(at, value)| self.service_of(&format!("{name}.{at}"), value)).collect();
+                Given::Value(named)
+            }
+        }
+    }
+
+    fn service_of(&mut self, name: &str, value: &Value) -> Option<ServiceName> {
+        let text = |value: Option<&Value>| match value {
+            Some(Value::String(text)) if !text.trim().is_empty() => Some(text.trim().to_owned()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        let found = match value {
+            Value::Object(object) => {
+                let (identifier, name) = (text(object.get("identifier")), text(object.get("name")));
+                identifier.or_else(|| name.clone()).map(|identifier| ServiceName { identifier, name })
+            }
+            other => text(Some(other)).map(|identifier| ServiceName { identifier, name: None }),
+        };
+        if found.is_none() {
+            self.fault(name, "type", "must be a string, or an object with an identifier");
+        }
+        found
     }
 }
 

@@ -6,30 +6,30 @@ use landreeve_core::{OpCtx, OpKind, Result};
 use landreeve_estate::ops::{Api, Estate, Origin, sign_in};
 use landreeve_http::{Credential, Failure};
 
+use crate::app::App;
+
 /// Who calls; a handler that takes it is reached by nobody else.
 pub struct Caller(pub OpCtx);
 
-impl FromRequestParts<Estate> for Caller {
+impl FromRequestParts<App> for Caller {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, estate: &Estate) -> Result<Caller, Failure> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Caller, Failure> {
+        let estate = app.plane.estate();
         let origin = landreeve_http::Origin::from_request_parts(parts, estate).await?;
         let origin = Origin { request_id: origin.request_id, address: origin.address, kind: OpKind::Dx };
-        Ok(Caller(sign_in(estate, Credential::from_headers(&parts.headers), origin).await?))
+        let ctx = sign_in(estate, Credential::from_headers(&parts.headers), origin).await?;
+        // The Data Cloud's methods have no limit of their own: a pipeline posts as often as it runs.
+        if !parts.uri.path().starts_with("/api/") {
+            app.limit.take(ctx.authority().ou().0, estate.now())?;
+        }
+        Ok(Caller(ctx))
     }
 }
 
 async fn sign_in(estate: &Estate, credential: Credential, origin: Origin) -> Result<OpCtx> {
-    match credential {
-        Credential::None => Err(sign_in::no_credential(estate, origin)),
-        Credential::Scheme { scheme, token } if scheme == "bearer" => {
-            sign_in::by_key(estate, Api::Delivery, token.reveal(), None, origin).await
-        }
-        Credential::Basic { .. } | Credential::Scheme { .. } => {
-            Err(sign_in::bad_credential(estate, origin, "the scheme must be Bearer"))
-        }
-        Credential::Malformed => {
-            Err(sign_in::bad_credential(estate, origin, "the Authorization header cannot be read"))
-        }
+    match credential.bearer() {
+        Ok(token) => sign_in::by_key(estate, Api::Delivery, token.reveal(), None, origin).await,
+        Err(unwanted) => Err(sign_in::refused(estate, origin, unwanted.reason())),
     }
 }

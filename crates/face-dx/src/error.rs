@@ -9,8 +9,24 @@ use landreeve_http::{FaceRequest, Failure, code};
 use crate::wire::error::ErrorBody;
 
 /// Words that leave as they are: the dialect's own for cases that the kinds do not tell apart.
-const WORDS: [&str; 5] =
-    ["not_authed", "invalid_auth", "account_inactive", "query_run_not_found", code::INVALID_JSON];
+const WORDS: [&str; 13] = [
+    "not_authed",
+    "invalid_auth",
+    "account_inactive",
+    "query_run_not_found",
+    "repo_not_found",
+    "deployment_not_found",
+    "metadata_invalid",
+    "team_not_found",
+    "user_not_found",
+    "feed_not_found",
+    NO_USERS_FOUND,
+    EXECUTION_NOT_COMPLETE,
+    code::INVALID_JSON,
+];
+
+const NO_USERS_FOUND: &str = "no_users_found";
+const EXECUTION_NOT_COMPLETE: &str = "execution_not_complete";
 
 pub const UNKNOWN_METHOD: &str = "unknown_method";
 
@@ -44,6 +60,12 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
 pub fn render(error: &Error, _request: &FaceRequest) -> Response {
     let (status, word) = table(error);
     let word = exception(error).unwrap_or(word);
+    // The two statuses that known clients expect beside 422.
+    let status = match word {
+        NO_USERS_FOUND => StatusCode::BAD_REQUEST,
+        EXECUTION_NOT_COMPLETE => StatusCode::CONFLICT,
+        _ => status,
+    };
     (status, Json(ErrorBody::new(word, error))).into_response()
 }
 

@@ -3,23 +3,39 @@
 //! Every answer is a JSON object with `ok`; what goes wrong is 422 with a word in `error`. What must not enter: a rule
 //! of what may be done; those are in `estate::ops` and the planes.
 
+mod app;
 mod arguments;
 mod auth;
 mod caller;
+mod changes;
+mod custom_data;
+mod deployments;
 mod error;
+mod incidents;
 pub mod permissions;
+mod pipelines;
+mod queries;
 mod query_runs;
+mod teams;
+mod users;
 mod wire;
+
+use std::sync::Arc;
 
 use axum::Router;
 use landreeve_core::Result;
-use landreeve_estate::ops::Estate;
+use landreeve_delivery::Delivery;
 use landreeve_http::Face;
-use landreeve_http::openapi::Reference;
+use landreeve_http::openapi::{Reference, Refusal, When, refuse};
+use landreeve_http::rate::RateLimit;
+use utoipa::ToSchema as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::wire::error::ErrorBody;
 
 pub const NAME: &str = "dx";
 pub const TITLE: &str = "DX Data Cloud API and Web API";
@@ -31,7 +47,42 @@ pub type Route = (&'static str, &'static str, &'static str);
 pub const ROUTES: &[Route] = &[
     ("GET", "/auth.info", "credential"),
     ("POST", "/auth.info", "credential"),
+    ("POST", "/api/deployments.create", "delivery:use"),
+    ("POST", "/api/deployments.update", "delivery:use"),
+    ("POST", "/api/deployments.upsert", "delivery:use"),
+    ("POST", "/api/deployments.setPullServices", "delivery:use"),
+    ("POST", "/api/incidents.upsert", "delivery:use"),
+    ("POST", "/api/incidents.sync", "delivery:use"),
+    ("POST", "/api/pipelineRuns.upsert", "delivery:use"),
+    ("POST", "/api/pipelineRuns.sync", "delivery:use"),
+    ("POST", "/api/pullRequests.upsert", "delivery:use"),
+    ("POST", "/api/commits.push", "delivery:use"),
+    ("POST", "/api/repos.upsert", "delivery:use"),
+    ("POST", "/api/customData.set", "delivery:use"),
+    ("POST", "/api/customData.setAll", "delivery:use"),
+    ("POST", "/api/customData.delete", "delivery:use"),
+    ("POST", "/api/customData.deleteAllByReference", "delivery:use"),
+    ("GET", "/api/deployments.info", "delivery:use"),
+    ("POST", "/api/deployments.info", "delivery:use"),
+    ("GET", "/api/customData.get", "delivery:use"),
+    ("GET", "/api/customData.getAllByReference", "delivery:use"),
+    ("GET", "/teams.list", "team:view"),
+    ("GET", "/teams.info", "team:view"),
+    ("GET", "/teams.findByMembers", "team:view"),
+    ("GET", "/teams.auditTrail", "team:view"),
+    ("POST", "/orgfiles.teamHierarchy.process", "team:manage"),
+    ("POST", "/orgfiles.teamHierarchy.preview", "team:manage"),
+    ("GET", "/orgfiles.teamHierarchy.get", "team:manage"),
+    ("GET", "/users.list", "person:view"),
+    ("GET", "/users.findByGithubUsername", "team:view"),
+    ("POST", "/users.update", "person:manage"),
+    ("POST", "/users.upsert", "person:manage"),
+    ("GET", "/queries.datafeed", "feed:view"),
+    ("GET", "/datacloud.queries.datafeed", "feed:view"),
+    ("POST", "/studio.queryRuns.execute", "run:use"),
     ("GET", "/studio.queryRuns.info", "run:view"),
+    ("GET", "/studio.queryRuns.results", "run:view"),
+    ("GET", "/studio.queryRuns.download", "open"),
     ("POST", "/studio.queryRuns.cancel", "run:manage"),
 ];
 
@@ -39,14 +90,28 @@ pub fn routes() -> &'static [Route] {
     ROUTES
 }
 
+/// What the server's configuration says of this dialect.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How often an account may ask the Web API within a minute; 0: without a limit.
+    pub requests_per_minute: u32,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { requests_per_minute: 1_000 }
+    }
+}
+
 /// The whole dialect, to be mounted at its prefix or at the root of a listener.
-pub fn router(estate: Estate) -> Result<Router> {
-    let face = Face::new(NAME, estate.random().clone(), error::render);
-    let (router, openapi) = OpenApiRouter::with_openapi(document())
+pub fn router(plane: Delivery, options: &Options) -> Result<Router> {
+    let face = Face::new(NAME, plane.estate().random().clone(), error::render);
+    let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(auth::info))
-        .routes(routes!(query_runs::info))
-        .routes(routes!(query_runs::cancel))
+        .merge(data_cloud())
+        .merge(web())
         .split_for_parts();
+    refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {
         title: TITLE.to_owned(),
         page: "docs",
@@ -54,10 +119,64 @@ pub fn router(estate: Estate) -> Result<Router> {
         assets: "docs-assets",
         openapi,
     };
-    let router = router.with_state(estate).merge(reference.routes()?);
+    let limit = Arc::new(RateLimit::new(options.requests_per_minute));
+    let router = router.with_state(App { plane, limit }).merge(reference.routes()?);
     // A known path with another HTTP method is no method of this API either.
     Ok(face.wrap(router.method_not_allowed_fallback(error::unknown_method)))
 }
+
+/// The Data Cloud's methods, below `/api/`.
+fn data_cloud() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(deployments::create))
+        .routes(routes!(deployments::update))
+        .routes(routes!(deployments::upsert))
+        .routes(routes!(deployments::info))
+        .routes(routes!(deployments::set_pull_services))
+        .routes(routes!(incidents::upsert))
+        .routes(routes!(incidents::sync))
+        .routes(routes!(pipelines::upsert))
+        .routes(routes!(pipelines::sync))
+        .routes(routes!(changes::pull))
+        .routes(routes!(changes::push))
+        .routes(routes!(changes::repo))
+        .routes(routes!(custom_data::set))
+        .routes(routes!(custom_data::set_all))
+        .routes(routes!(custom_data::get))
+        .routes(routes!(custom_data::get_all))
+        .routes(routes!(custom_data::delete))
+        .routes(routes!(custom_data::delete_all))
+}
+
+/// The Web API's methods.
+fn web() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(teams::list))
+        .routes(routes!(teams::info))
+        .routes(routes!(teams::find_by_members))
+        .routes(routes!(teams::audit_trail))
+        .routes(routes!(teams::process))
+        .routes(routes!(teams::preview))
+        .routes(routes!(teams::get))
+        .routes(routes!(users::list))
+        .routes(routes!(users::find_by_github))
+        .routes(routes!(users::update))
+        .routes(routes!(users::upsert))
+        .routes(routes!(queries::datafeed))
+        .routes(routes!(queries::older_datafeed))
+        .routes(routes!(query_runs::execute))
+        .routes(routes!(query_runs::info))
+        .routes(routes!(query_runs::results))
+        .routes(routes!(query_runs::download))
+        .routes(routes!(query_runs::cancel))
+}
+
+/// What this dialect refuses with: nearly everything is 422, and the word in `error` says what it is.
+const REFUSALS: [Refusal; 3] = [
+    Refusal(422, When::Always, "`error` says what is wrong, `error_details` where."),
+    Refusal(429, When::Caller, "Too many requests within a minute; `Retry-After` says when to ask again."),
+    Refusal(503, When::Caller, "The store does not answer now."),
+];
 
 fn document() -> OpenApi {
     let key = HttpBuilder::new()

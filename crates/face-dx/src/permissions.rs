@@ -3,26 +3,31 @@
 use landreeve_core::{Action, Noun, Permission};
 
 /// What a key gets when no scope is named: the Data Cloud's methods and `auth.info`, which needs none.
-pub const DEFAULT_SCOPES: [&str; 0] = [];
+pub const DEFAULT_SCOPES: [&str; 1] = ["datacloud:write"];
 
 const fn may(noun: Noun, action: Action) -> Permission {
     Permission::new(noun, action)
 }
 
 /// Scope and permissions. A scope whose methods are not there yet opens nothing, and is kept with the key.
-const SCOPES: [(&str, &[Permission]); 13] = [
-    ("snapshots:read", &[]),
-    ("snapshots:admin", &[]),
+const SCOPES: [(&str, &[Permission]); 14] = [
+    ("snapshots:read", &[may(Noun::Team, Action::View), may(Noun::Feed, Action::View)]),
+    ("snapshots:admin", &[may(Noun::Team, Action::Manage)]),
     ("catalog:read", &[]),
     ("catalog:write:entities", &[]),
     ("scorecards:read", &[]),
     ("scorecards:write", &[]),
-    ("users:read", &[may(Noun::User, Action::View)]),
-    ("users:write", &[may(Noun::User, Action::Manage)]),
+    ("users:read", &[may(Noun::Person, Action::View)]),
+    ("users:write", &[may(Noun::Person, Action::Manage)]),
     ("workflows:read", &[]),
     ("workflowRuns:trigger", &[]),
     ("workflowRuns:writeEvents", &[]),
-    ("datacloud:query", &[may(Noun::Run, Action::View), may(Noun::Run, Action::Use)]),
+    (
+        "datacloud:query",
+        &[may(Noun::Run, Action::View), may(Noun::Run, Action::Use), may(Noun::Delivery, Action::View)],
+    ),
+    // Ours: the Data Cloud's methods, for keys that have other scopes too.
+    ("datacloud:write", &[may(Noun::Delivery, Action::Use)]),
     // Ours: also other people's query runs.
     ("datacloud:manage", &[may(Noun::Run, Action::Manage)]),
 ];
@@ -46,7 +51,7 @@ mod tests {
         for scope in scopes() {
             assert!(parse_scope(scope).is_some(), "{scope}");
         }
-        assert_eq!(parse_scope("datacloud:query").unwrap().len(), 2);
+        assert_eq!(parse_scope("datacloud:query").unwrap().len(), 3);
         assert_eq!(parse_scope("datacloud"), None);
     }
 }

@@ -1,20 +1,185 @@
 //! `studio.queryRuns.*`: runs as query runs.
 
+use axum::body::Body;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::Json;
+use futures_util::StreamExt as _;
+use http::StatusCode;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use landreeve_core::error::Faults;
 use landreeve_core::ids::RunId;
-use landreeve_core::{Error, ErrorKind, Result, RunKind};
+use landreeve_core::source::{ByteStream, ResultFormat};
+use landreeve_core::table::Variable;
+use landreeve_core::{Error, ErrorKind, Result};
+use landreeve_delivery::queries::{
+    KINDS, query_run, query_run_get, result_by_token, result_grant, result_open,
+};
+use landreeve_delivery::{Delivery, Wanted};
 use landreeve_estate::ops::Estate;
-use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get};
+use landreeve_estate::ops::runs::{RunRef, run_cancel};
 use landreeve_http::Outcome;
+use serde::Deserialize;
+use serde_json::Value;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Given};
 use crate::caller::Caller;
+use crate::queries::variable;
 use crate::wire::error::ErrorBody;
 use crate::wire::link::Link;
+use crate::wire::queries::{ExecuteArguments, Results, ResultsBody};
 use crate::wire::query_runs::{QueryRunBody, Shown};
 
-/// The kinds of run that are query runs here.
-const KINDS: [RunKind; 1] = [RunKind::Probe];
+/// How many rows stand in a JSON answer, and how large it may be.
+const SHOWN_ROWS: u64 = 1_000;
+const SHOWN_BYTES: usize = 8 * 1_024 * 1_024;
+
+/// Run a statement over the delivery data
+///
+/// Scope `datacloud:query`. One SELECT in PostgreSQL's flavour; `$name` stands for a variable. The answer comes at once
+/// and says where to ask how it stands.
+#[utoipa::path(
+    post,
+    path = "/studio.queryRuns.execute",
+    tag = "studio.queryRuns",
+    request_body(content = inline(ExecuteArguments), example = json!({
+        "sql": "select service, count(*) as deployments from deployments where success = $success group by service",
+        "variables": { "success": true }
+    })),
+    responses((status = 202, body = QueryRunBody, description = "Submitted; `Location` says where to ask.",
+        headers(("Location" = String), ("Retry-After" = u32))))
+)]
+pub async fn execute(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    link: Link,
+    arguments: Arguments,
+) -> Outcome {
+    let mut reader = arguments.reader();
+    let sql = reader.required_text("sql");
+    let variables = match reader.value("variables") {
+        Given::Value(value) => variables(&value, reader.faults()),
+        Given::Absent | Given::Null => Vec::new(),
+    };
+    reader.finish()?;
+    let run = query_run(&plane, &ctx, sql, variables).await?;
+    let shown = Shown { estate: plane.estate(), link: &link, run: &run };
+    let body = Json(shown.body());
+    let headers = [(LOCATION, shown.info_url()), (RETRY_AFTER, "1".to_owned())];
+    Ok((StatusCode::ACCEPTED, headers, body).into_response())
+}
+
+fn variables(value: &Value, faults: &mut Faults) -> Vec<(String, Variable)> {
+    let Value::Object(object) = value else {
+        faults.push("variables", "type", "must be an object");
+        return Vec::new();
+    };
+    let read = object.iter().filter_map(|(name, value)| {
+        let value = variable(&format!("variables.{name}"), value, faults)?;
+        Some((name.trim_start_matches('$').to_owned(), value))
+    });
+    read.collect()
+}
+
+/// The rows of a query run
+///
+/// Scope `datacloud:query`. As JSON at most 1,000 rows; `format=csv` answers 303 with the address of the whole result,
+/// which needs no key and holds for five minutes. Before the run has ended the answer is 409 with
+/// `execution_not_complete`.
+#[utoipa::path(
+    get,
+    path = "/studio.queryRuns.results",
+    tag = "studio.queryRuns",
+    params(
+        ("id" = String, Query, description = "The query run.", example = "k3f09a7bq2xm"),
+        ("format" = Option<String>, Query, description = "`json` (unless told) or `csv`."),
+    ),
+    responses(
+        (status = 200, body = ResultsBody, example = json!({
+            "ok": true,
+            "results": {
+                "columns": ["service", "deployments"],
+                "rows": [["checkout", 41]],
+                "row_count": 1,
+                "truncated": false
+            }
+        })),
+        (status = 303, description = "`Location` has the rows as CSV."),
+        (status = 409, body = ErrorBody, description = "It has not ended yet; `Retry-After` says when to ask again."),
+    )
+)]
+pub async fn results(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    link: Link,
+    arguments: Arguments,
+) -> Outcome {
+    let which = which(plane.estate(), &arguments)?;
+    let mut reader = arguments.reader();
+    let format = reader.text("format").unwrap_or_else(|| "json".to_owned());
+    if !matches!(format.as_str(), "json" | "csv") {
+        reader.faults().push("format", "enum", "must be json or csv");
+    }
+    reader.finish()?;
+    if format == "csv" {
+        let grant = result_grant(&plane, &ctx, which).await.map_err(named)?;
+        let location = link.to(&format!("studio.queryRuns.download?token={}", grant.token));
+        return Ok((StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response());
+    }
+    let wanted =
+        Wanted { format: ResultFormat::Json, integers_as_strings: false, most_rows: Some(SHOWN_ROWS) };
+    let (bytes, row_count) = result_open(&plane, &ctx, which, wanted).await.map_err(named)?;
+    let (columns, rows) = read_rows(bytes).await?;
+    let truncated = row_count > SHOWN_ROWS;
+    Ok(Json(ResultsBody { ok: true, results: Results { columns, rows, row_count, truncated } }).into_response())
+}
+
+/// The encoder's document, as far as this answer shows it.
+#[derive(Deserialize)]
+struct Document {
+    columns: Vec<Column>,
+    rows: Box<serde_json::value::RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Column {
+    name: String,
+}
+
+async fn read_rows(mut bytes: ByteStream) -> Result<(Vec<String>, Box<serde_json::value::RawValue>)> {
+    let mut whole = Vec::new();
+    while let Some(chunk) = bytes.next().await {
+        whole.extend_from_slice(&chunk.map_err(Error::internal)?);
+        if whole.len() > SHOWN_BYTES {
+            return Err(Error::too_large("the rows are larger than 8 MiB as JSON; ask for them with format=csv"));
+        }
+    }
+    let document: Document = serde_json::from_slice(&whole).map_err(Error::internal)?;
+    Ok((document.columns.into_iter().map(|column| column.name).collect(), document.rows))
+}
+
+/// The whole result as CSV
+///
+/// The address comes from `studio.queryRuns.results`; the token in it is all that is needed, for five minutes.
+#[utoipa::path(
+    get,
+    path = "/studio.queryRuns.download",
+    tag = "studio.queryRuns",
+    params(("token" = String, Query, description = "What `results` gave.")),
+    responses((status = 200, content_type = "text/csv", body = String, example = "service,deployments\ncheckout,41\n")),
+    security(())
+)]
+pub async fn download(State(plane): State<Delivery>, arguments: Arguments) -> Outcome {
+    let token = arguments.only("token")?;
+    let wanted = Wanted { format: ResultFormat::Csv, integers_as_strings: false, most_rows: None };
+    let bytes = result_by_token(&plane, &token, wanted).await.map_err(named)?;
+    let headers = [
+        (CONTENT_TYPE, "text/csv; charset=utf-8"),
+        (CONTENT_DISPOSITION, "attachment; filename=\"results.csv\""),
+    ];
+    let response: Response = (headers, Body::from_stream(bytes)).into_response();
+    Ok(response)
+}
 
 /// A query run and how it stands
 ///
@@ -34,7 +199,7 @@ const KINDS: [RunKind; 1] = [RunKind::Probe];
                 "finished_at": "2026-01-15T12:00:03Z",
                 "expires_at": "2026-02-14T12:00:03Z",
                 "info_url": "http://127.0.0.1:8700/dx/studio.queryRuns.info?id=k3f09a7bq2xm",
-                "results_url": null
+                "results_url": "http://127.0.0.1:8700/dx/studio.queryRuns.results?id=k3f09a7bq2xm"
             }
         })),
         (status = 422, body = ErrorBody, example = json!({
@@ -49,14 +214,14 @@ const KINDS: [RunKind; 1] = [RunKind::Probe];
     )
 )]
 pub async fn info(
-    State(estate): State<Estate>,
+    State(plane): State<Delivery>,
     Caller(ctx): Caller,
     link: Link,
     arguments: Arguments,
 ) -> Outcome {
-    let which = which(&estate, &arguments)?;
-    let run = run_get(&estate, &ctx, which, &KINDS).await.map_err(named)?;
-    Ok(Shown { estate: &estate, link: &link, run: &run }.response())
+    let which = which(plane.estate(), &arguments)?;
+    let run = query_run_get(&plane, &ctx, which).await.map_err(named)?;
+    Ok(Shown { estate: plane.estate(), link: &link, run: &run }.response())
 }
 
 /// Ask a query run to stop

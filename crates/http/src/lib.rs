@@ -62,6 +62,7 @@ pub mod limits;
 pub mod listener;
 pub mod negotiate;
 pub mod openapi;
+pub mod rate;
 pub mod site;
 
 pub use credentials::Credential;

@@ -70,10 +70,13 @@ fn faces(opened: &Opened, sample: DatasourceId) -> Result<Vec<Mounted>> {
         Mounted {
             name: "dx",
             title: "Delivery: DX Data Cloud API and Web API",
-            description: "Bearer keys, query runs.",
+            description: "Record deployments, changes, incidents and pipeline runs; teams, people, SQL over all of it.",
             page: "docs",
             document: "openapi.json",
-            router: landreeve_face_dx::router(estate.clone())?,
+            router: landreeve_face_dx::router(
+                opened.delivery.clone(),
+                &landreeve_face_dx::Options { requests_per_minute: opened.config.faces.dx.requests_per_minute },
+            )?,
         },
         Mounted {
             name: "solution-manager",

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use http::header::RETRY_AFTER;
-use landreeve_core::{RunState, clock};
+use landreeve_core::{RunKind, RunState, clock};
 use landreeve_estate::ops::{Estate, Run};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -35,7 +35,7 @@ struct QueryRun {
     /// When its data goes.
     expires_at: Option<String>,
     info_url: String,
-    /// There is no method for results yet.
+    /// Where the rows are, once it has succeeded.
     results_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<QueryRunError>,
@@ -56,16 +56,29 @@ pub struct Shown<'a> {
 
 impl Shown<'_> {
     pub fn response(&self) -> Response {
-        let body = Json(QueryRunBody { ok: true, query_run: self.query_run() });
+        let body = Json(self.body());
         if self.run.state.is_final() {
             return body.into_response();
         }
         ([(RETRY_AFTER, "1")], body).into_response()
     }
 
+    pub fn body(&self) -> QueryRunBody {
+        QueryRunBody { ok: true, query_run: self.query_run() }
+    }
+
+    fn id(&self) -> String {
+        self.estate.hash_ids().encode_plain(self.run.id.0)
+    }
+
+    /// Where to ask how it stands.
+    pub fn info_url(&self) -> String {
+        self.link.to(&format!("studio.queryRuns.info?id={}", self.id()))
+    }
+
     fn query_run(&self) -> QueryRun {
         let run = self.run;
-        let id = self.estate.hash_ids().encode_plain(run.id.0);
+        let id = self.id();
         let expires = run.finished_at.filter(|_| run.state.is_final()).map(|finished| {
             let kept = i64::try_from(run.keep_data.as_micros()).unwrap_or(i64::MAX);
             clock::from_micros(finished.as_microsecond().saturating_add(kept))
@@ -76,8 +89,9 @@ impl Shown<'_> {
             submitted_at: seconds(run.submitted_at),
             finished_at: run.finished_at.map(seconds),
             expires_at: expires.map(seconds),
-            info_url: self.link.to(&format!("studio.queryRuns.info?id={id}")),
-            results_url: None,
+            info_url: self.info_url(),
+            results_url: (run.kind == RunKind::DataQuery)
+                .then(|| self.link.to(&format!("studio.queryRuns.results?id={id}"))),
             error: failure(run),
             id,
         }

@@ -1,0 +1,27 @@
+//! What the handlers of this face share.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use landreeve_delivery::Delivery;
+use landreeve_estate::ops::Estate;
+use landreeve_http::rate::RateLimit;
+
+/// The plane, and how often an account may ask the Web API.
+#[derive(Clone)]
+pub struct App {
+    pub plane: Delivery,
+    pub limit: Arc<RateLimit>,
+}
+
+impl FromRef<App> for Delivery {
+    fn from_ref(app: &App) -> Delivery {
+        app.plane.clone()
+    }
+}
+
+impl FromRef<App> for Estate {
+    fn from_ref(app: &App) -> Estate {
+        app.plane.estate().clone()
+    }
+}

@@ -1,0 +1,201 @@
+//! `customData.*`: JSON objects under a reference and a key.
+
+use axum::Json;
+use axum::extract::State;
+use landreeve_core::ids::CustomDataId;
+use landreeve_core::{Error, Result};
+use landreeve_delivery::Delivery;
+use landreeve_delivery::custom_data::{
+    CustomDataRef, NewCustomData, check, custom_data_delete, custom_data_delete_all, custom_data_get,
+    custom_data_list, custom_data_set,
+};
+use landreeve_http::Outcome;
+use serde_json::Value;
+
+use crate::arguments::{Arguments, Given, Reader};
+use crate::caller::Caller;
+use crate::wire::custom_data::{CustomDataArguments, CustomDataBody, CustomDataListBody, SetAllArguments};
+use crate::wire::done::Done;
+
+/// Set a record
+#[utoipa::path(
+    post,
+    path = "/api/customData.set",
+    tag = "customData",
+    request_body(content = inline(CustomDataArguments), example = json!({
+        "reference": "acme/shop", "key": "coverage", "value": { "lines": 81.5 }
+    })),
+    responses((status = 200, body = CustomDataBody, example = json!({
+        "ok": true,
+        "id": 2,
+        "reference": "acme/shop",
+        "key": "coverage",
+        "value": { "lines": 81.5 },
+        "timestamp": "2026-01-15T12:00:00.000Z",
+        "data": {
+            "id": 2,
+            "reference": "acme/shop",
+            "key": "coverage",
+            "value": { "lines": 81.5 },
+            "timestamp": "2026-01-15T12:00:00.000Z"
+        }
+    })))
+)]
+pub async fn set(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    arguments: Arguments,
+) -> Outcome<Json<CustomDataBody>> {
+    let mut reader = arguments.reader();
+    let new = record(&mut reader, "");
+    reader.finish()?;
+    let set = custom_data_set(&plane, &ctx, vec![new]).await?.pop();
+    let set = set.ok_or_else(|| Error::internal("a record that was set is gone"))?;
+    Ok(Json(CustomDataBody::from(set)))
+}
+
+/// Set many records, or none
+///
+/// One record that is not right refuses the whole request.
+#[utoipa::path(
+    post,
+    path = "/api/customData.setAll",
+    tag = "customData",
+    request_body(content = inline(SetAllArguments), example = json!({
+        "data": [
+            { "reference": "acme/shop", "key": "coverage", "value": { "lines": 82 } },
+            { "reference": "acme/shop", "key": "owner", "value": { "team": "Payments" } }
+        ]
+    })),
+    responses((status = 200, body = Done, example = json!({ "ok": true })))
+)]
+pub async fn set_all(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    arguments: Arguments,
+) -> Outcome<Json<Done>> {
+    let mut reader = arguments.reader();
+    let mut at = 0_usize;
+    let all = reader.objects("data", |item| {
+        let new = record(item, &format!("data.{at}."));
+        at += 1;
+        new
+    });
+    if all.is_none() {
+        reader.require("data");
+    }
+    reader.finish()?;
+    custom_data_set(&plane, &ctx, all.unwrap_or_default()).await?;
+    Ok(Json(Done::ok()))
+}
+
+/// One record
+#[utoipa::path(
+    get,
+    path = "/api/customData.get",
+    tag = "customData",
+    params(
+        ("reference" = Option<String>, Query, description = "With `key`.", example = "acme/shop"),
+        ("key" = Option<String>, Query, description = "With `reference`.", example = "coverage"),
+        ("id" = Option<i64>, Query, description = "In place of both."),
+    ),
+    responses((status = 200, body = CustomDataBody))
+)]
+pub async fn get(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    arguments: Arguments,
+) -> Outcome<Json<CustomDataBody>> {
+    let which = which(&arguments)?;
+    let found = custom_data_get(&plane, &ctx, &which).await?;
+    Ok(Json(CustomDataBody::from(found)))
+}
+
+/// Every record of a reference
+#[utoipa::path(
+    get,
+    path = "/api/customData.getAllByReference",
+    tag = "customData",
+    params(("reference" = String, Query, example = "acme/shop")),
+    responses((status = 200, body = CustomDataListBody))
+)]
+pub async fn get_all(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    arguments: Arguments,
+) -> Outcome<Json<CustomDataListBody>> {
+    let reference = arguments.only("reference")?;
+    let found = custom_data_list(&plane, &ctx, &reference).await?;
+    Ok(Json(CustomDataListBody::from(found)))
+}
+
+/// Delete a record
+#[utoipa::path(
+    post,
+    path = "/api/customData.delete",
+    tag = "customData",
+    request_body(content = inline(CustomDataArguments), example = json!({
+        "reference": "acme/shop", "key": "owner"
+    })),
+    responses((status = 200, body = Done, example = json!({ "ok": true })))
+)]
+pub async fn delete(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    arguments: Arguments,
+) -> Outcome<Json<Done>> {
+    let which = which(&arguments)?;
+    custom_data_delete(&plane, &ctx, &which).await?;
+    Ok(Json(Done::ok()))
+}
+
+/// Delete every record of a reference
+#[utoipa::path(
+    post,
+    path = "/api/customData.deleteAllByReference",
+    tag = "customData",
+    request_body(content = inline(CustomDataArguments), example = json!({ "reference": "acme/shop" })),
+    responses((status = 200, body = Done, example = json!({ "ok": true })))
+)]
+pub async fn delete_all(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    arguments: Arguments,
+) -> Outcome<Json<Done>> {
+    let reference = arguments.only("reference")?;
+    custom_data_delete_all(&plane, &ctx, reference).await?;
+    Ok(Json(Done::ok()))
+}
+
+fn record(reader: &mut Reader<'_>, place: &str) -> NewCustomData {
+    let before = reader.faults().len();
+    let new = NewCustomData {
+        reference: reader.required_text("reference"),
+        key: reader.required_text("key"),
+        value: match reader.value("value") {
+            Given::Value(value) => value,
+            Given::Absent | Given::Null => {
+                reader.require("value");
+                Value::Null
+            }
+        },
+        at: reader.instant("timestamp"),
+    };
+    if reader.faults().len() == before {
+        check(&new, place, reader.faults());
+    }
+    new
+}
+
+fn which(arguments: &Arguments) -> Result<CustomDataRef> {
+    let mut reader = arguments.reader();
+    let which = match reader.int("id") {
+        Some(id) => CustomDataRef::Id(CustomDataId(id)),
+        None => CustomDataRef::Key {
+            reference: reader.required_text("reference"),
+            key: reader.required_text("key"),
+        },
+    };
+    reader.finish()?;
+    Ok(which)
+}

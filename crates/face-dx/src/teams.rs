@@ -1,0 +1,225 @@
+//! `teams.*` and `orgfiles.teamHierarchy.*`: who is in which team.
+
+use axum::Json;
+use axum::extract::State;
+use landreeve_core::ids::{TeamEventId, TeamId};
+use landreeve_core::{Error, Result};
+use landreeve_delivery::Delivery;
+use landreeve_delivery::teams::{
+    TeamRef, WantedTeam, hierarchy_get, hierarchy_preview, hierarchy_process, team_events, team_get, team_list,
+    team_of_members,
+};
+use landreeve_http::Outcome;
+use landreeve_http::cursor::Cursor;
+
+use crate::arguments::Arguments;
+use crate::caller::Caller;
+use crate::wire::done::Done;
+use crate::wire::error::ErrorBody;
+use crate::wire::id;
+use crate::wire::teams::{
+    AuditTrailBody, HierarchyArguments, HierarchyTeam, PreviewBody, TeamBody, TeamOfMembersBody, TeamsBody,
+};
+
+const TRAIL: &str = "teams.auditTrail";
+
+/// Every team
+///
+/// Scope `snapshots:read`.
+#[utoipa::path(get, path = "/teams.list", tag = "teams", responses((status = 200, body = TeamsBody)))]
+pub async fn list(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    _arguments: Arguments,
+) -> Outcome<Json<TeamsBody>> {
+    let teams = team_list(&plane, &ctx).await?;
+    Ok(Json(TeamsBody::new(&teams)))
+}
+
+/// One team, with who is in it
+///
+/// Scope `snapshots:read`.
+#[utoipa::path(
+    get,
+    path = "/teams.info",
+    tag = "teams",
+    params(
+        ("team_id" = Option<String>, Query, description = "Its id."),
+        ("reference_id" = Option<String>, Query, description = "In place of the id.", example = "payments"),
+    ),
+    responses((status = 200, body = TeamBody))
+)]
+pub async fn info(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    arguments: Arguments,
+) -> Outcome<Json<TeamBody>> {
+    let mut reader = arguments.reader();
+    let which = match reader.text("team_id") {
+        // What cannot be an id names no team.
+        Some(text) => TeamRef::Id(TeamId(id::decode(&text).unwrap_or_default())),
+        None => TeamRef::Reference(reader.required_text("reference_id")),
+    };
+    reader.finish()?;
+    let team = team_get(&plane, &ctx, &which).await?;
+    Ok(Json(TeamBody::from(&team)))
+}
+
+/// The team in which most of these people are
+///
+/// Scope `snapshots:read`. When none of them is in a team the answer is 400 with `no_users_found`.
+#[utoipa::path(
+    get,
+    path = "/teams.findByMembers",
+    tag = "teams",
+    params(("team_emails" = String, Query, description = "E-mail addresses with commas between them.",
+        example = "ann@example.com,bob@example.com")),
+    responses(
+        (status = 200, body = TeamOfMembersBody),
+        (status = 400, body = ErrorBody, description = "None of them is in a team."),
+    )
+)]
+pub async fn find_by_members(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    arguments: Arguments,
+) -> Outcome<Json<TeamOfMembersBody>> {
+    let mut reader = arguments.reader();
+    let emails = reader.comma_list("team_emails");
+    if emails.is_empty() {
+        reader.require("team_emails");
+    }
+    reader.finish()?;
+    let team = team_of_members(&plane, &ctx, &emails).await?;
+    Ok(Json(TeamOfMembersBody::from(&team)))
+}
+
+/// What was changed in the teams, the newest first
+///
+/// Scope `snapshots:read`.
+#[utoipa::path(
+    get,
+    path = "/teams.auditTrail",
+    tag = "teams",
+    params(
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before."),
+        ("limit" = Option<i64>, Query, description = "1 to 100; 50 unless told."),
+    ),
+    responses((status = 200, body = AuditTrailBody))
+)]
+pub async fn audit_trail(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    arguments: Arguments,
+) -> Outcome<Json<AuditTrailBody>> {
+    let mut reader = arguments.reader();
+    let limit = reader.int("limit").unwrap_or(50);
+    if !(1..=100).contains(&limit) {
+        reader.faults().push("limit", "range", "must be from 1 to 100");
+    }
+    let before = reader.text("cursor").and_then(|text| {
+        let cursor = Cursor::decode(TRAIL, "cursor", &text);
+        reader.faults().take(cursor)
+    });
+    reader.finish()?;
+    let before = match before {
+        Some(Cursor::AfterId(id)) => Some(TeamEventId(id)),
+        _ => None,
+    };
+    let limit = u32::try_from(limit).unwrap_or(50);
+    // One more than is shown says whether there is another page.
+    let mut events = team_events(&plane, &ctx, before, limit + 1).await?;
+    let more = events.len() > limit as usize;
+    events.truncate(limit as usize);
+    let last = events.last().filter(|_| more);
+    let next = last.map(|event| Cursor::AfterId(event.id.0).encode(TRAIL));
+    let ids = plane.estate().hash_ids().clone();
+    Ok(Json(AuditTrailBody::new(events, next, |id| ids.encode_plain(id))))
+}
+
+/// Take in a hierarchy of teams
+///
+/// Scope `snapshots:admin`. Teams that are new are made, others are changed by their reference, and **those that are
+/// not in the request are archived**. It is done in the background, in a run; people who are not known are left out.
+#[utoipa::path(
+    post,
+    path = "/orgfiles.teamHierarchy.process",
+    tag = "orgfiles",
+    request_body(content = inline(HierarchyArguments), example = json!({
+        "teams": [
+            { "reference_id": "eng", "name": "Engineering", "contributors": [] },
+            {
+                "reference_id": "payments",
+                "name": "Payments",
+                "parent_team_reference_id": "eng",
+                "parent_team_name": "Engineering",
+                "contributors": ["ann@example.com"]
+            }
+        ]
+    })),
+    responses((status = 200, body = Done, example = json!({ "ok": true })))
+)]
+pub async fn process(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    arguments: Arguments,
+) -> Outcome<Json<Done>> {
+    hierarchy_process(&plane, &ctx, wanted(&arguments)?).await?;
+    Ok(Json(Done::ok()))
+}
+
+/// What taking in a hierarchy would do
+///
+/// Scope `snapshots:admin`. Nothing is changed.
+#[utoipa::path(
+    post,
+    path = "/orgfiles.teamHierarchy.preview",
+    tag = "orgfiles",
+    request_body(content = inline(HierarchyArguments), example = json!({
+        "teams": [{ "reference_id": "eng", "name": "Engineering", "contributors": ["ann@example.com"] }]
+    })),
+    responses((status = 200, body = PreviewBody))
+)]
+pub async fn preview(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    arguments: Arguments,
+) -> Outcome<Json<PreviewBody>> {
+    let plan = hierarchy_preview(&plane, &ctx, wanted(&arguments)?).await?;
+    Ok(Json(PreviewBody::from(plan)))
+}
+
+/// The hierarchy as it is
+///
+/// Scope `snapshots:admin`. A bare list, without `ok`.
+#[utoipa::path(
+    get,
+    path = "/orgfiles.teamHierarchy.get",
+    tag = "orgfiles",
+    responses((status = 200, body = Vec<HierarchyTeam>))
+)]
+pub async fn get(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    _arguments: Arguments,
+) -> Outcome<Json<Vec<HierarchyTeam>>> {
+    let teams = hierarchy_get(&plane, &ctx).await?;
+    Ok(Json(teams.into_iter().map(HierarchyTeam::from).collect()))
+}
+
+fn wanted(arguments: &Arguments) -> Result<Vec<WantedTeam>> {
+    let mut reader = arguments.reader();
+    let teams = reader.objects("teams", |team| WantedTeam {
+        reference: team.required_text("reference_id"),
+        name: team.required_text("name"),
+        lead: team.text("team_lead_email"),
+        parent: team.text("parent_team_reference_id"),
+        parent_name: team.text("parent_team_name"),
+        members: team.texts("contributors").unwrap_or_default(),
+    });
+    if teams.is_none() {
+        reader.require("teams");
+    }
+    reader.finish()?;
+    teams.ok_or_else(|| Error::internal("teams that are neither there nor missing"))
+}

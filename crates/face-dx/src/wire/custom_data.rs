@@ -1,0 +1,75 @@
+//! Custom data on the wire: a record stands at the top and once more below `data`, because clients read either.
+
+use landreeve_delivery::custom_data::CustomData;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::time::millis;
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+pub struct CustomDataArguments {
+    reference: Option<String>,
+    key: Option<String>,
+    /// An object.
+    value: Option<Value>,
+    /// Now unless told.
+    timestamp: Option<Value>,
+    /// In place of `reference` and `key`, where a record is deleted.
+    id: Option<i64>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+pub struct SetAllArguments {
+    data: Vec<CustomDataArguments>,
+}
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct Record {
+    id: i64,
+    reference: String,
+    key: String,
+    value: Value,
+    timestamp: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CustomDataBody {
+    ok: bool,
+    #[serde(flatten)]
+    record: Record,
+    data: Record,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CustomDataListBody {
+    ok: bool,
+    data: Vec<Record>,
+}
+
+impl From<CustomData> for Record {
+    fn from(data: CustomData) -> Record {
+        Record {
+            id: data.id.0,
+            reference: data.reference,
+            key: data.key,
+            value: data.value,
+            timestamp: millis(data.at),
+        }
+    }
+}
+
+impl From<CustomData> for CustomDataBody {
+    fn from(data: CustomData) -> CustomDataBody {
+        let record = Record::from(data);
+        CustomDataBody { ok: true, data: record.clone(), record }
+    }
+}
+
+impl From<Vec<CustomData>> for CustomDataListBody {
+    fn from(all: Vec<CustomData>) -> CustomDataListBody {
+        CustomDataListBody { ok: true, data: all.into_iter().map(Record::from).collect() }
+    }
+}

@@ -1,0 +1,128 @@
+//! Deployments on the wire.
+
+use landreeve_delivery::deployments::{BroughtChange, DeploymentInfo};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::time::millis;
+
+/// What may be said of a deployment. (The shape for the reference; bodies are read with all their faults.)
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+pub struct DeploymentArguments {
+    /// Unique in the key's organizational unit; made when it is left out of `create`.
+    reference_id: Option<String>,
+    /// Seconds or milliseconds since 1970, or ISO 8601. Required of a new deployment.
+    deployed_at: Option<Value>,
+    /// A text, or `{identifier, name}`. Required of a new deployment.
+    service: Option<Value>,
+    /// `org/name`.
+    repository: Option<String>,
+    /// What was deployed, 7 to 40 hexadecimal digits.
+    commit_sha: Option<String>,
+    /// The merge commits that were deployed, in place of `commit_sha`.
+    merge_commit_shas: Option<Vec<String>>,
+    /// Only what was merged into this branch.
+    integration_branch: Option<String>,
+    /// `production` unless told.
+    environment: Option<String>,
+    /// `true` unless told.
+    success: Option<bool>,
+    source_url: Option<String>,
+    source_name: Option<String>,
+    /// Keys of letters, digits, dashes and underscores.
+    metadata: Option<Value>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+pub struct PullServicesArguments {
+    github_pull_id: Option<i64>,
+    /// With `pull_number`, in place of `github_pull_id`.
+    repository: Option<String>,
+    pull_number: Option<i64>,
+    services: Vec<Value>,
+    /// `false` unless told: services are added.
+    replace: Option<bool>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeploymentBody {
+    ok: bool,
+    deployment: DeploymentShown,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct DeploymentShown {
+    reference_id: String,
+    service: ServiceShown,
+    repository: Option<String>,
+    environment: String,
+    deployed_at: String,
+    success: bool,
+    commit_sha: Option<String>,
+    merge_commit_shas: Vec<String>,
+    integration_branch: Option<String>,
+    source_url: Option<String>,
+    source_name: Option<String>,
+    metadata: Option<Value>,
+    attributed_at: Option<String>,
+    /// How the changes were found, or what is missing.
+    attribution: String,
+    change_count: u64,
+    /// The newest hundred.
+    changes: Vec<ChangeShown>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ServiceShown {
+    identifier: String,
+    name: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ChangeShown {
+    /// `pull` or `commit`.
+    kind: String,
+    number: Option<i64>,
+    sha: Option<String>,
+    title: Option<String>,
+    landed_at: String,
+}
+
+impl From<DeploymentInfo> for DeploymentBody {
+    fn from(info: DeploymentInfo) -> DeploymentBody {
+        let deployment = DeploymentShown {
+            reference_id: info.reference,
+            service: ServiceShown { identifier: info.service, name: info.service_name },
+            repository: info.repository,
+            environment: info.environment,
+            deployed_at: millis(info.deployed_at),
+            success: info.success,
+            commit_sha: info.commit_sha,
+            merge_commit_shas: info.merge_commit_shas,
+            integration_branch: info.integration_branch,
+            source_url: info.source_url,
+            source_name: info.source_name,
+            metadata: info.metadata,
+            attributed_at: info.attributed_at.map(millis),
+            attribution: info.attribution,
+            change_count: info.change_count,
+            changes: info.changes.into_iter().map(ChangeShown::from).collect(),
+        };
+        DeploymentBody { ok: true, deployment }
+    }
+}
+
+impl From<BroughtChange> for ChangeShown {
+    fn from(change: BroughtChange) -> ChangeShown {
+        ChangeShown {
+            kind: change.kind,
+            number: change.number,
+            sha: change.sha,
+            title: change.title,
+            landed_at: millis(change.landed_at),
+        }
+    }
+}

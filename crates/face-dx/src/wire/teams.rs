@@ -1,0 +1,259 @@
+//! Teams and their hierarchy on the wire.
+
+use std::collections::BTreeMap;
+
+use landreeve_core::ids::TeamId;
+use landreeve_delivery::teams::{HierarchyPlan, Member, Team, TeamEvent, WantedTeam};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::id;
+use super::time::millis;
+
+/// What stands above every team.
+const ROOT: &str = "LTE";
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TeamsBody {
+    ok: bool,
+    teams: Vec<TeamShown>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct TeamShown {
+    id: String,
+    name: String,
+    parent_id: Option<String>,
+    manager_id: Option<String>,
+    /// Has it teams below it?
+    parent: bool,
+    /// From the top down; the first is the root.
+    ancestors: Vec<String>,
+    last_changed_at: String,
+    contributors: usize,
+    reference_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_at: Option<String>,
+}
+
+impl TeamsBody {
+    pub fn new(teams: &[Team]) -> TeamsBody {
+        let by_id: BTreeMap<TeamId, &Team> = teams.iter().map(|team| (team.id, team)).collect();
+        let shown = teams.iter().map(|team| TeamShown {
+            id: id::encode(team.id.0),
+            name: team.name.clone(),
+            parent_id: team.parent.map(|parent| id::encode(parent.0)),
+            manager_id: team.lead.map(|lead| id::encode(lead.0)),
+            parent: teams.iter().any(|below| below.parent == Some(team.id) && below.deleted_at.is_none()),
+            ancestors: ancestors(team, &by_id),
+            last_changed_at: millis(team.updated_at),
+            contributors: team.members.len(),
+            reference_id: team.reference.clone(),
+            deleted_at: team.deleted_at.map(millis),
+        });
+        TeamsBody { ok: true, teams: shown.collect() }
+    }
+}
+
+fn ancestors(team: &Team, by_id: &BTreeMap<TeamId, &Team>) -> Vec<String> {
+    let mut above = Vec::new();
+    let mut next = team.parent;
+    while let Some(parent) = next.filter(|_| above.len() <= by_id.len()) {
+        above.push(id::encode(parent.0));
+        next = by_id.get(&parent).and_then(|team| team.parent);
+    }
+    above.push(ROOT.to_owned());
+    above.reverse();
+    above
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TeamBody {
+    ok: bool,
+    team: TeamInfo,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct TeamInfo {
+    id: String,
+    name: String,
+    reference_id: String,
+    parent_id: Option<String>,
+    lead: Option<MemberShown>,
+    contributors: Vec<MemberShown>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct MemberShown {
+    id: String,
+    name: String,
+    email: String,
+    github_username: Option<String>,
+}
+
+impl From<&Member> for MemberShown {
+    fn from(member: &Member) -> MemberShown {
+        MemberShown {
+            id: id::encode(member.id.0),
+            name: member.name.clone(),
+            email: member.email.clone(),
+            github_username: member.github_username.clone(),
+        }
+    }
+}
+
+impl From<&Team> for TeamBody {
+    fn from(team: &Team) -> TeamBody {
+        let info = TeamInfo {
+            id: id::encode(team.id.0),
+            name: team.name.clone(),
+            reference_id: team.reference.clone(),
+            parent_id: team.parent.map(|parent| id::encode(parent.0)),
+            lead: team.lead_member.as_ref().map(MemberShown::from),
+            contributors: team.members.iter().map(MemberShown::from).collect(),
+        };
+        TeamBody { ok: true, team: info }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TeamOfMembersBody {
+    ok: bool,
+    team: TeamOfMembers,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct TeamOfMembers {
+    id: String,
+    name: String,
+    members: Vec<MemberShown>,
+    manager: Option<MemberShown>,
+}
+
+impl From<&Team> for TeamOfMembersBody {
+    fn from(team: &Team) -> TeamOfMembersBody {
+        let shown = TeamOfMembers {
+            id: id::encode(team.id.0),
+            name: team.name.clone(),
+            members: team.members.iter().map(MemberShown::from).collect(),
+            manager: team.lead_member.as_ref().map(MemberShown::from),
+        };
+        TeamOfMembersBody { ok: true, team: shown }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditTrailBody {
+    ok: bool,
+    events: Vec<EventShown>,
+    response_metadata: ResponseMetadata,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ResponseMetadata {
+    /// Null: this was the last page.
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct EventShown {
+    id: String,
+    actor: String,
+    team: String,
+    /// `create`, `change_name`, `change_manager`, `change_parent`, `add_contributor`, `remove_contributor`, `archive`,
+    /// `restore`.
+    action: String,
+    /// `from` and `to`.
+    metadata: Value,
+    /// Seconds since 1970.
+    created: i64,
+}
+
+impl AuditTrailBody {
+    pub fn new(
+        events: Vec<TeamEvent>,
+        next_cursor: Option<String>,
+        shown: impl Fn(i64) -> String,
+    ) -> AuditTrailBody {
+        let events = events.into_iter().map(|event| EventShown {
+            id: shown(event.id.0),
+            actor: event.actor,
+            team: id::encode(event.team.0),
+            action: event.action,
+            metadata: json!({ "from": event.from, "to": event.to }),
+            created: event.at.as_second(),
+        });
+        AuditTrailBody {
+            ok: true,
+            events: events.collect(),
+            response_metadata: ResponseMetadata { next_cursor },
+        }
+    }
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+pub struct HierarchyArguments {
+    teams: Vec<TeamArguments>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+pub struct TeamArguments {
+    reference_id: String,
+    name: String,
+    team_lead_email: Option<String>,
+    /// A team of the same request; goes with `parent_team_name`. Blank: at the top.
+    parent_team_reference_id: Option<String>,
+    parent_team_name: Option<String>,
+    /// E-mail addresses of people who are known.
+    contributors: Option<Vec<String>>,
+}
+
+/// A team as `orgfiles.teamHierarchy.get` gives it; members are called `members` here.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HierarchyTeam {
+    reference_id: String,
+    name: String,
+    team_lead_email: Option<String>,
+    parent_team_reference_id: Option<String>,
+    parent_team_name: Option<String>,
+    members: Vec<String>,
+}
+
+impl From<WantedTeam> for HierarchyTeam {
+    fn from(team: WantedTeam) -> HierarchyTeam {
+        HierarchyTeam {
+            reference_id: team.reference,
+            name: team.name,
+            team_lead_email: team.lead,
+            parent_team_reference_id: team.parent,
+            parent_team_name: team.parent_name,
+            members: team.members,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PreviewBody {
+    ok: bool,
+    /// References of teams.
+    created: Vec<String>,
+    updated: Vec<String>,
+    archived: Vec<String>,
+    /// Addresses that nobody here has; they would be left out.
+    unknown_contributors: Vec<String>,
+}
+
+impl From<HierarchyPlan> for PreviewBody {
+    fn from(plan: HierarchyPlan) -> PreviewBody {
+        PreviewBody {
+            ok: true,
+            created: plan.create,
+            updated: plan.update,
+            archived: plan.archive,
+            unknown_contributors: plan.unknown_members,
+        }
+    }
+}
