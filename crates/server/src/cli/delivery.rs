@@ -59,7 +59,8 @@ fn moment(flag: &str, text: &str, zone: &TimeZone) -> Result<Timestamp, Usage> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
-    let wrong = || Usage(format!("{flag}: {text:?} is neither a date such as 2026-01-31 nor a point in time"));
+    let wrong =
+        || Usage(format!("{flag}: {text:?} is neither a date such as 2026-01-31 nor a point in time"));
     let date: Date = text.parse().map_err(|_| wrong())?;
     let start = date.to_datetime(Time::midnight()).to_zoned(zone.clone()).map_err(|_| wrong())?;
     Ok(start.timestamp())
@@ -156,7 +157,9 @@ fn sparkline(days: &[Day], metric: &str) -> String {
         "deployment_frequency" => Some(day.deployments as f64),
         "lead_time_seconds" => day.lead_time_seconds,
         "change_failure_rate" if day.deployments > 0 => Some(day.failed as f64 / day.deployments as f64),
-        "change_failure_rate_dx" if day.deployments > 0 => Some(day.incidents as f64 / day.deployments as f64),
+        "change_failure_rate_dx" if day.deployments > 0 => {
+            Some(day.incidents as f64 / day.deployments as f64)
+        }
         "recovery_seconds" => day.recovery_seconds,
         _ => None,
     };
@@ -261,9 +264,8 @@ fn metadata(pairs: &[String]) -> anyhow::Result<Option<Metadata>> {
     }
     let mut object = Map::new();
     for pair in pairs {
-        let (key, value) = pair
-            .split_once('=')
-            .ok_or_else(|| Usage(format!("--metadata: {pair:?} is not KEY=VALUE")))?;
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| Usage(format!("--metadata: {pair:?} is not KEY=VALUE")))?;
         object.insert(key.to_owned(), Value::String(value.to_owned()));
     }
     Ok(Some(Metadata::new(Value::Object(object))?))
@@ -343,9 +345,9 @@ pub async fn feed(command: FeedCommand) -> anyhow::Result<()> {
             let ctx = context(&session, ou).await?;
             let feeds = feed_list(&session.opened.delivery, &ctx).await;
             session.close().await;
-            let rows = feeds?.into_iter().map(|feed| {
-                vec![json!(feed.name), json!(feed.sql), json!(feed.created_at.to_string())]
-            });
+            let rows = feeds?
+                .into_iter()
+                .map(|feed| vec![json!(feed.name), json!(feed.sql), json!(feed.created_at.to_string())]);
             output::listing(format, &["name", "sql", "created"], rows.collect());
             Ok(())
         }
