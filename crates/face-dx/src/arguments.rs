@@ -1,14 +1,14 @@
 //! Arguments as this dialect takes them: JSON, a form and the query merged, whatever the content type says.
 
 use axum::extract::{FromRequest, Request};
+use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::{Fault, Result};
+use landreeve_delivery::{Metadata, ServiceName};
 use landreeve_http::Failure;
 use landreeve_http::body::json_object;
 use landreeve_http::extract::{Body, Query};
 use landreeve_http::negotiate::{content_type, is_json};
-use jiff::Timestamp;
-use landreeve_delivery::{Metadata, ServiceName};
 use serde_json::{Map, Value};
 
 use crate::wire::time;

@@ -54,11 +54,7 @@ pub async fn sync(
     record(&plane, &ctx, &arguments).await
 }
 
-async fn record(
-    plane: &Delivery,
-    ctx: &landreeve_core::OpCtx,
-    arguments: &Arguments,
-) -> Outcome<Json<Done>> {
+async fn record(plane: &Delivery, ctx: &landreeve_core::OpCtx, arguments: &Arguments) -> Outcome<Json<Done>> {
     let mut reader = arguments.reader();
     let reference = reader.required_text("reference_id");
     let facts = facts(&mut reader)?;

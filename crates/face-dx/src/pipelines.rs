@@ -60,11 +60,7 @@ pub async fn sync(
     record(&plane, &ctx, &arguments).await
 }
 
-async fn record(
-    plane: &Delivery,
-    ctx: &landreeve_core::OpCtx,
-    arguments: &Arguments,
-) -> Outcome<Json<Done>> {
+async fn record(plane: &Delivery, ctx: &landreeve_core::OpCtx, arguments: &Arguments) -> Outcome<Json<Done>> {
     let mut reader = arguments.reader();
     let facts = PipelineFacts {
         name: reader.required_text("pipeline_name"),

@@ -1,9 +1,9 @@
 //! `studio.queryRuns.*`: runs as query runs.
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use axum::Json;
 use futures_util::StreamExt as _;
 use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
@@ -131,7 +131,8 @@ pub async fn results(
     let (bytes, row_count) = result_open(&plane, &ctx, which, wanted).await.map_err(named)?;
     let (columns, rows) = read_rows(bytes).await?;
     let truncated = row_count > SHOWN_ROWS;
-    Ok(Json(ResultsBody { ok: true, results: Results { columns, rows, row_count, truncated } }).into_response())
+    Ok(Json(ResultsBody { ok: true, results: Results { columns, rows, row_count, truncated } })
+        .into_response())
 }
 
 /// The encoder's document, as far as this answer shows it.
@@ -151,7 +152,9 @@ async fn read_rows(mut bytes: ByteStream) -> Result<(Vec<String>, Box<serde_json
     while let Some(chunk) = bytes.next().await {
         whole.extend_from_slice(&chunk.map_err(Error::internal)?);
         if whole.len() > SHOWN_BYTES {
-            return Err(Error::too_large("the rows are larger than 8 MiB as JSON; ask for them with format=csv"));
+            return Err(Error::too_large(
+                "the rows are larger than 8 MiB as JSON; ask for them with format=csv",
+            ));
         }
     }
     let document: Document = serde_json::from_slice(&whole).map_err(Error::internal)?;

@@ -6,8 +6,8 @@ use landreeve_core::ids::{TeamEventId, TeamId};
 use landreeve_core::{Error, Result};
 use landreeve_delivery::Delivery;
 use landreeve_delivery::teams::{
-    TeamRef, WantedTeam, hierarchy_get, hierarchy_preview, hierarchy_process, team_events, team_get, team_list,
-    team_of_members,
+    TeamRef, WantedTeam, hierarchy_get, hierarchy_preview, hierarchy_process, team_events, team_get,
+    team_list, team_of_members,
 };
 use landreeve_http::Outcome;
 use landreeve_http::cursor::Cursor;

@@ -75,7 +75,9 @@ fn faces(opened: &Opened, sample: DatasourceId) -> Result<Vec<Mounted>> {
             document: "openapi.json",
             router: landreeve_face_dx::router(
                 opened.delivery.clone(),
-                &landreeve_face_dx::Options { requests_per_minute: opened.config.faces.dx.requests_per_minute },
+                &landreeve_face_dx::Options {
+                    requests_per_minute: opened.config.faces.dx.requests_per_minute,
+                },
             )?,
         },
         Mounted {

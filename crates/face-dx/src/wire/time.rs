@@ -39,7 +39,8 @@ fn since_1970(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let whole: i64 = whole.parse().ok()?;
     let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
-    let nanos: i32 = if fraction.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok()? } else { return None };
+    let nanos: i32 =
+        if fraction.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok()? } else { return None };
     let span = if whole.abs() >= MILLIS {
         SignedDuration::from_millis(whole) + SignedDuration::from_nanos(i64::from(nanos) / 1_000_000 * 1_000)
     } else {
