@@ -3,15 +3,20 @@
 //! Within a target (a service deployed from a repository into an environment) a change belongs to the first successful
 //! deployment, by the time it was deployed, that covers it. A deployment covers either the changes of one line of
 //! development that landed up to its position, or just the commits that it lists. That is a function of the facts
-//! alone, whatever the order in which they arrive: `bring` applies it for a deployment, `settle` for a change.
+//! alone, whatever the order in which they arrive: `bring` applies it for a deployment, `settle` for a change, `redo`
+//! for the deployments whose commits a change answers to. Only a deployment that has matched nothing for as long as
+//! `PATIENCE` is left alone from then on.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use landreeve_core::ids::{BoxFuture, ChangeId, DeploymentId, OuId, RepoId, ScheduleId, ServiceId, TargetId};
-use landreeve_core::{Error, Result, RunKind, clock};
+use landreeve_core::{Error, ErrorKind, Result, RunKind, clock};
 use landreeve_estate::args;
 use landreeve_estate::runs::{Done, Executor, Failure, Job, Outcome};
 use landreeve_estate::schedules::{self, Schedule};
-use landreeve_estate::store::{Conn, Row, Tx, next_in};
+use landreeve_estate::store::{Conn, Dialect, Row, Tx, next_in};
 
 use crate::Delivery;
 use crate::sha::Sha;
@@ -46,6 +51,8 @@ pub struct Subject {
     pub listed: Vec<Sha>,
     pub integration_branch: Option<String>,
     pub place: Option<Place>,
+    /// The present, as of the transaction.
+    pub now: Timestamp,
 }
 
 /// Changes of this line that landed up to here.
@@ -82,12 +89,20 @@ pub async fn place(conn: &mut Conn, subject: &Subject) -> Result<Option<Place>> 
     let Some(sha) = &subject.commit_sha else {
         return Ok(Some(Place { line: line.unwrap_or_default(), position: deployed }));
     };
-    let found = by_sha(conn, repo, sha, line.as_deref()).await?;
+    let found = by_sha(conn, repo, ("commit_sha", sha), line.as_deref()).await?;
     Ok(found.and_then(|found| {
         let landed = found.landed_at?;
         // A change that landed long after the deployment cannot be in it, whatever its hash says.
         Some(Place { line: line.unwrap_or(found.line), position: landed.min(deployed.saturating_add(SKEW)) })
     }))
+}
+
+/// A hash that may be several commits names nothing until more is known; on the way in it is an error.
+fn unclear_is_none<T: Default>(result: Result<T>) -> Result<T> {
+    result.or_else(|error| match error.kind {
+        ErrorKind::Invalid => Ok(T::default()),
+        _ => Err(error),
+    })
 }
 
 /// A change that a hash names.
@@ -96,46 +111,67 @@ struct Named {
     id: ChangeId,
     line: String,
     landed_at: Option<i64>,
+    /// The hash is its own, not that of a commit in it.
+    own: bool,
 }
 
-/// The change that a commit is, or is in: of several lines the wanted one, else the default branch.
-async fn by_sha(conn: &mut Conn, repo: RepoId, sha: &Sha, wanted: Option<&str>) -> Result<Option<Named>> {
+/// Every change that a hash may name, and the commits that they are.
+async fn all_by_sha(conn: &mut Conn, repo: RepoId, sha: &Sha) -> Result<(Vec<Named>, Vec<Sha>)> {
     let (from, until) = sha.range();
     let rows = conn
         .all(
-            "SELECT COALESCE(w.id, c.id), c.sha, COALESCE(w.line, c.line), \
-             CASE WHEN w.id IS NULL THEN c.landed_at ELSE w.landed_at END, c.part_of \
-             FROM delivery_changes c LEFT JOIN delivery_changes w ON w.id = c.part_of \
-             WHERE c.repo_id = $1 AND c.sha >= $2 AND c.sha < $3 \
+            "SELECT c.id, c.sha, c.line, c.landed_at, CAST(1 AS BIGINT) FROM delivery_changes c \
+             WHERE c.repo_id = $1 AND c.sha >= $2 AND c.sha < $3 AND c.part_of IS NULL \
              UNION ALL \
-             SELECT c.id, p.sha, c.line, c.landed_at, c.id FROM delivery_pull_commits p \
+             SELECT c.id, p.sha, c.line, c.landed_at, CAST(0 AS BIGINT) FROM delivery_pull_commits p \
              JOIN delivery_changes c ON c.id = p.change_id WHERE p.repo_id = $1 AND p.sha >= $2 AND p.sha < $3",
             args![repo, from, until],
         )
         .await?;
-    let mut commits: Vec<Sha> = Vec::new();
-    let mut found: Vec<(bool, bool, Named)> = Vec::new();
+    let (mut found, mut known) = (Vec::new(), Vec::new());
     for row in &rows {
-        let known = Sha::kept(row.text(1)?);
-        if !known.matches(sha) {
-            continue;
+        let commit = Sha::kept(row.text(1)?);
+        if commit.matches(sha) {
+            known.push(commit);
+            let (id, line, landed_at) = (row.id(0)?, row.text(2)?, row.int_opt(3)?);
+            found.push(Named { id, line, landed_at, own: row.flag(4)? });
         }
-        match commits.iter_mut().find(|other| other.matches(&known)) {
-            Some(other) if other.as_str().len() < known.as_str().len() => *other = known,
+    }
+    Ok((found, known))
+}
+
+/// Refuses a hash that is not the beginning of one commit only.
+fn only_one(field: &str, known: Vec<Sha>) -> Result<()> {
+    let mut commits: Vec<Sha> = Vec::new();
+    for sha in known {
+        match commits.iter_mut().find(|other| other.matches(&sha)) {
+            Some(other) if other.as_str().len() < sha.as_str().len() => *other = sha,
             Some(_) => {}
-            None => commits.push(known),
+            None => commits.push(sha),
         }
-        let named = Named { id: row.id(0)?, line: row.text(2)?, landed_at: row.int_opt(3)? };
-        let elsewhere = named.line != wanted.unwrap_or_default();
-        found.push((named.landed_at.is_none(), elsewhere, named));
     }
-    if let [first, second, ..] = commits.as_slice() {
-        let message = format!("may be {} or {}: send more digits", first.as_str(), second.as_str());
-        return Err(Error::fault("commit_sha", "ambiguous", message));
-    }
-    // What has landed goes first, then the line that is wanted.
-    found.sort_by_key(|(open, elsewhere, named)| (*open, *elsewhere, named.id));
-    Ok(found.into_iter().next().map(|(_, _, named)| named))
+    let [first, second, ..] = commits.as_slice() else { return Ok(()) };
+    let message = format!("may be {} or {}: send more digits", first.as_str(), second.as_str());
+    Err(Error::fault(field, "ambiguous", message))
+}
+
+/// The change that a commit is, or is in. Of several: what has landed, on the wanted line, before others; then the
+/// commit itself before a change that holds it, the default branch before others, the one that landed first.
+async fn by_sha(
+    conn: &mut Conn,
+    repo: RepoId,
+    (field, sha): (&str, &Sha),
+    wanted: Option<&str>,
+) -> Result<Option<Named>> {
+    let (found, known) = all_by_sha(conn, repo, sha).await?;
+    only_one(field, known)?;
+    Ok(found.into_iter().min_by(|left, right| rank(left, wanted).cmp(&rank(right, wanted))))
+}
+
+fn rank<'a>(named: &'a Named, wanted: Option<&str>) -> impl Ord + use<'a> {
+    let elsewhere = wanted.is_some_and(|wanted| named.line != wanted);
+    let line = (!named.line.is_empty(), named.landed_at, named.line.as_str());
+    (named.landed_at.is_none(), elsewhere, !named.own, line, named.id)
 }
 
 /// Inserts attributions. Of those deployments that may have a change, the first by its time has it.
@@ -159,27 +195,31 @@ macro_rules! attribute {
     };
 }
 
-/// Attributes to a deployment, which has its row already, everything that it covers. `false`: nothing matched yet.
-pub async fn bring(tx: &mut Tx, subject: &Subject, now: Timestamp) -> Result<bool> {
+/// Attributes to a deployment, which has its row already, everything that it covers. A listed hash that may be several
+/// commits is an error.
+pub async fn bring(tx: &mut Tx, subject: &Subject, now: Timestamp) -> Result<()> {
     if !subject.success {
-        return Ok(false);
+        return Ok(());
     }
     let mut matched = subject.commit_sha.is_some() && subject.place.is_some();
     if let (Some(place), Some(target)) = (&subject.place, subject.target) {
         matched |= bring_up_to(tx, subject, target, place).await? > 0;
     }
     for sha in &subject.listed {
-        matched |= bring_listed(tx, subject, sha).await?;
+        for (change, repo) in listed_changes(tx, subject, sha).await? {
+            matched |= bring_one(tx, change, repo, subject).await?;
+        }
     }
     if matched {
-        tx.exec(
-            "UPDATE delivery_deployments SET attributed_at = COALESCE(attributed_at, $2) WHERE id = $1",
-            args![subject.id, now],
-        )
-        .await?;
+        set_attributed(tx, subject.id, now).await?;
         set_team(tx, subject.id).await?;
     }
-    Ok(matched)
+    Ok(())
+}
+
+async fn set_attributed(tx: &mut Tx, deployment: DeploymentId, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE delivery_deployments SET attributed_at = $2 WHERE id = $1 AND attributed_at IS NULL";
+    tx.exec(sql, args![deployment, now]).await.map(drop)
 }
 
 async fn bring_up_to(tx: &mut Tx, subject: &Subject, target: TargetId, place: &Place) -> Result<u64> {
@@ -188,57 +228,100 @@ async fn bring_up_to(tx: &mut Tx, subject: &Subject, target: TargetId, place: &P
         .opt(
             "SELECT position FROM delivery_deployments WHERE target_id = $1 AND line = $2 AND success = 1 \
              AND position IS NOT NULL AND (deployed_at < $3 OR (deployed_at = $3 AND id < $4)) \
-             ORDER BY position DESC LIMIT 1",
-            args![target, &place.line, subject.deployed_at, subject.id],
+             AND (attributed_at IS NOT NULL OR attribute_until > $5) ORDER BY position DESC LIMIT 1",
+            args![target, &place.line, subject.deployed_at, subject.id, subject.now],
         )
         .await?;
     let low = match before {
         Some(row) => row.int(0)?,
         None => i64::MIN,
     };
-    tx.exec(
-        attribute!("c.repo_id = $5 AND c.line = $6 AND c.landed_at > $7 AND c.landed_at <= $8"),
-        args![
-            target,
-            subject.id,
-            subject.service,
-            subject.deployed_at,
-            subject.repo,
-            &place.line,
-            low,
-            place.position
-        ],
-    )
-    .await
+    let losers = losers(tx, subject, target, place, low).await?;
+    let brought = tx
+        .exec(
+            attribute!("c.repo_id = $5 AND c.line = $6 AND c.landed_at > $7 AND c.landed_at <= $8"),
+            args![
+                target,
+                subject.id,
+                subject.service,
+                subject.deployed_at,
+                subject.repo,
+                &place.line,
+                low,
+                place.position
+            ],
+        )
+        .await?;
+    for loser in losers {
+        set_team(tx, loser).await?;
+    }
+    Ok(brought)
 }
 
-/// The changes that one listed hash names, in any repository of the unit when none is given.
-async fn bring_listed(tx: &mut Tx, subject: &Subject, sha: &Sha) -> Result<bool> {
-    let mut matched = false;
-    let changes: Vec<(ChangeId, RepoId)> = match subject.repo {
-        Some(repo) => {
-            let named = by_sha(tx, repo, sha, None).await?;
-            named.into_iter().map(|named| (named.id, repo)).collect()
-        }
-        None => {
-            let (from, until) = sha.range();
-            let sql = "SELECT id, repo_id, sha FROM delivery_changes \
-                       WHERE kind = 'pull' AND sha >= $1 AND sha < $2 AND ou_id = $3";
-            let rows = tx.all(sql, args![from, until, subject.ou]).await?;
-            let mut found = Vec::new();
-            for row in &rows {
-                if Sha::kept(row.text(2)?).matches(sha) {
-                    found.push((row.id(0)?, row.id(1)?));
-                }
-            }
-            found
-        }
-    };
-    for (change, repo) in changes {
-        let target = target_in(tx, repo, subject.service, &subject.environment).await?;
-        matched |= attribute_one(tx, change, target, subject).await? > 0;
+/// Later deployments that have what this one is about to take. There are none when it is the latest.
+async fn losers(
+    tx: &mut Tx,
+    subject: &Subject,
+    target: TargetId,
+    place: &Place,
+    low: i64,
+) -> Result<Vec<DeploymentId>> {
+    let later = tx
+        .opt(
+            "SELECT id FROM delivery_deployments WHERE target_id = $1 \
+             AND (deployed_at > $2 OR (deployed_at = $2 AND id > $3)) LIMIT 1",
+            args![target, subject.deployed_at, subject.id],
+        )
+        .await?;
+    if later.is_none() {
+        return Ok(Vec::new());
     }
-    Ok(matched)
+    let rows = tx
+        .all(
+            "SELECT DISTINCT a.deployment_id FROM delivery_changes c \
+             JOIN delivery_change_deployments a ON a.change_id = c.id AND a.target_id = $1 \
+             WHERE c.repo_id = $2 AND c.line = $3 AND c.landed_at > $4 AND c.landed_at <= $5",
+            args![target, subject.repo, &place.line, low, place.position],
+        )
+        .await?;
+    rows.iter().map(|row| row.id(0)).collect()
+}
+
+/// The changes that a listed hash names: the one in its repository; without a repository, the pull requests of the unit
+/// whose merge commit it is.
+async fn listed_changes(conn: &mut Conn, subject: &Subject, sha: &Sha) -> Result<Vec<(ChangeId, RepoId)>> {
+    const FIELD: &str = "merge_commit_shas";
+    if let Some(repo) = subject.repo {
+        let named = by_sha(conn, repo, (FIELD, sha), None).await?;
+        return Ok(named.into_iter().map(|named| (named.id, repo)).collect());
+    }
+    let (from, until) = sha.range();
+    let sql = "SELECT id, repo_id, sha FROM delivery_changes \
+               WHERE kind = 'pull' AND sha >= $1 AND sha < $2 AND ou_id = $3";
+    let rows = conn.all(sql, args![from, until, subject.ou]).await?;
+    let (mut found, mut known) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let commit = Sha::kept(row.text(2)?);
+        if commit.matches(sha) {
+            known.push(commit);
+            found.push((row.id(0)?, row.id(1)?));
+        }
+    }
+    only_one(FIELD, known)?;
+    Ok(found)
+}
+
+/// Attributes a change to a deployment that lists it, unless an earlier one has it.
+async fn bring_one(tx: &mut Tx, change: ChangeId, repo: RepoId, subject: &Subject) -> Result<bool> {
+    let target = target_in(tx, repo, subject.service, &subject.environment).await?;
+    let sql = "SELECT deployment_id FROM delivery_change_deployments WHERE change_id = $1 AND target_id = $2";
+    let loser: Option<DeploymentId> =
+        tx.opt(sql, args![change, target]).await?.map(|row| row.id(0)).transpose()?;
+    let brought = attribute_one(tx, change, target, subject).await? > 0;
+    if let Some(loser) = loser.filter(|_| brought) {
+        set_team(tx, loser).await?;
+    }
+    Ok(brought)
 }
 
 async fn attribute_one(tx: &mut Tx, change: ChangeId, target: TargetId, subject: &Subject) -> Result<u64> {
@@ -262,7 +345,8 @@ async fn target_in(tx: &mut Tx, repo: RepoId, service: ServiceId, environment: &
 async fn set_team(tx: &mut Tx, deployment: DeploymentId) -> Result<()> {
     tx.exec(
         "UPDATE delivery_deployments SET team_id = (SELECT c.team_id FROM delivery_change_deployments c \
-         WHERE c.deployment_id = $1 AND c.team_id IS NOT NULL ORDER BY c.landed_at DESC LIMIT 1) WHERE id = $1",
+         WHERE c.deployment_id = $1 AND c.team_id IS NOT NULL ORDER BY c.landed_at DESC, c.change_id DESC LIMIT 1) \
+         WHERE id = $1",
         args![deployment],
     )
     .await
@@ -274,11 +358,7 @@ pub async fn release(tx: &mut Tx, deployment: DeploymentId, now: Timestamp) -> R
     let sql = "SELECT change_id FROM delivery_change_deployments WHERE deployment_id = $1";
     let held = tx.all(sql, args![deployment]).await?;
     tx.exec("DELETE FROM delivery_change_deployments WHERE deployment_id = $1", args![deployment]).await?;
-    tx.exec(
-        "UPDATE delivery_deployments SET attributed_at = NULL, team_id = NULL WHERE id = $1",
-        args![deployment],
-    )
-    .await?;
+    tx.exec("UPDATE delivery_deployments SET team_id = NULL WHERE id = $1", args![deployment]).await?;
     for row in &held {
         settle(tx, row.id(0)?, now).await?;
     }
@@ -287,33 +367,26 @@ pub async fn release(tx: &mut Tx, deployment: DeploymentId, now: Timestamp) -> R
 
 /// Gives a change to the deployments that cover it, after the change or what it belongs to has changed.
 pub async fn settle(tx: &mut Tx, change: ChangeId, now: Timestamp) -> Result<()> {
-    let sql = "SELECT repo_id, ou_id, sha, line, landed_at, part_of FROM delivery_changes WHERE id = $1";
+    let sql = "SELECT repo_id, ou_id, line, landed_at, part_of FROM delivery_changes WHERE id = $1";
     let row = tx.one(sql, args![change]).await?;
-    let (repo, ou): (RepoId, OuId) = (row.id(0)?, row.id(1)?);
-    let before = tx
-        .all("SELECT deployment_id FROM delivery_change_deployments WHERE change_id = $1", args![change])
-        .await?;
-    tx.exec("DELETE FROM delivery_change_deployments WHERE change_id = $1", args![change]).await?;
-    let mut touched = before.iter().map(|row| row.id(0)).collect::<Result<Vec<DeploymentId>>>()?;
-    if let (Some(landed), None) = (row.int_opt(4)?, row.int_opt(5)?) {
-        let line = row.text(3)?;
-        for subject in covering(tx, repo, &line, landed).await? {
-            touched.push(subject.id);
+    let (repo, ou, line): (RepoId, OuId, String) = (row.id(0)?, row.id(1)?, row.text(2)?);
+    let mut touched = holders(tx, change).await?;
+    if !touched.is_empty() {
+        tx.exec("DELETE FROM delivery_change_deployments WHERE change_id = $1", args![change]).await?;
+    }
+    if let (Some(landed), None) = (row.int_opt(3)?, row.int_opt(4)?) {
+        for subject in covering(tx, repo, &line, landed, now).await? {
             if let Some(target) = subject.target {
                 attribute_one(tx, change, target, &subject).await?;
             }
         }
-        if let Some(sha) = row.text_opt(2)?.map(Sha::kept) {
-            for subject in listing(tx, ou, repo, &sha).await? {
-                touched.push(subject.id);
-                let target = target_in(tx, repo, subject.service, &subject.environment).await?;
-                attribute_one(tx, change, target, &subject).await?;
-            }
+        for subject in listing(tx, ou, repo, change, now).await? {
+            let target = target_in(tx, repo, subject.service, &subject.environment).await?;
+            attribute_one(tx, change, target, &subject).await?;
         }
-        for deployment in &touched {
-            let sql =
-                "UPDATE delivery_deployments SET attributed_at = $2 WHERE id = $1 AND attributed_at IS NULL";
-            tx.exec(sql, args![*deployment, now]).await?;
+        for deployment in holders(tx, change).await? {
+            set_attributed(tx, deployment, now).await?;
+            touched.insert(deployment);
         }
     }
     for deployment in touched {
@@ -322,8 +395,20 @@ pub async fn settle(tx: &mut Tx, change: ChangeId, now: Timestamp) -> Result<()>
     Ok(())
 }
 
+/// The deployments that a change went out with, one for each target.
+async fn holders(tx: &mut Tx, change: ChangeId) -> Result<BTreeSet<DeploymentId>> {
+    let sql = "SELECT deployment_id FROM delivery_change_deployments WHERE change_id = $1";
+    tx.all(sql, args![change]).await?.iter().map(|row| row.id(0)).collect()
+}
+
 /// Of each target of the repository, the first deployment that covers the line up to there.
-async fn covering(tx: &mut Tx, repo: RepoId, line: &str, landed: i64) -> Result<Vec<Subject>> {
+async fn covering(
+    tx: &mut Tx,
+    repo: RepoId,
+    line: &str,
+    landed: i64,
+    now: Timestamp,
+) -> Result<Vec<Subject>> {
     let targets = tx.all("SELECT id FROM delivery_targets WHERE repo_id = $1", args![repo]).await?;
     let mut found = Vec::new();
     for target in &targets {
@@ -331,67 +416,224 @@ async fn covering(tx: &mut Tx, repo: RepoId, line: &str, landed: i64) -> Result<
             .opt(
                 subject!(
                     "WHERE d.target_id = $1 AND d.line = $2 AND d.success = 1 AND d.position >= $3 \
-                     AND d.deployed_at >= $4 ORDER BY d.deployed_at, d.id LIMIT 1"
+                     AND d.deployed_at >= $4 AND (d.attributed_at IS NOT NULL OR d.attribute_until > $5) \
+                     ORDER BY d.deployed_at, d.id LIMIT 1"
                 ),
-                args![target.int(0)?, line, landed, landed.saturating_sub(SKEW)],
+                args![target.int(0)?, line, landed, landed.saturating_sub(SKEW), now],
             )
             .await?;
-        found.extend(first.as_ref().map(subject_of).transpose()?);
+        found.extend(first.map(|row| subject_of(&row, now)).transpose()?);
     }
     Ok(found)
 }
 
-/// Every deployment that lists the commit.
-async fn listing(tx: &mut Tx, ou: OuId, repo: RepoId, sha: &Sha) -> Result<Vec<Subject>> {
-    let (from, until) = sha.range();
+/// Selects from deployments, their commit and listed hashes, those which a hash of the change may match.
+macro_rules! like {
+    ($ours:literal, $theirs:literal) => {
+        concat!($theirs, " >= substr(", $ours, ", 1, 7) AND ", $theirs, " < substr(", $ours, ", 1, 7) || 'g'")
+    };
+}
+
+/// Every deployment that lists the change: by its own hash, or by that of a commit in it.
+async fn listing(
+    tx: &mut Tx,
+    ou: OuId,
+    repo: RepoId,
+    change: ChangeId,
+    now: Timestamp,
+) -> Result<Vec<Subject>> {
     let rows = tx
         .all(
-            subject!(
-                "JOIN delivery_deployment_shas s ON s.deployment_id = d.id WHERE s.sha >= $1 AND s.sha < $2 \
-                 AND d.ou_id = $3 AND d.success = 1 AND (d.repo_id IS NULL OR d.repo_id = $4)"
+            concat!(
+                subject!(
+                    "WHERE d.ou_id = $2 AND d.success = 1 AND (d.repo_id IS NULL OR d.repo_id = $3) \
+                     AND (d.attributed_at IS NOT NULL OR d.attribute_until > $4) AND d.id IN ("
+                ),
+                "SELECT s.deployment_id FROM delivery_changes c JOIN delivery_deployment_shas s ON ",
+                like!("c.sha", "s.sha"),
+                " WHERE c.id = $1 UNION \
+                 SELECT s.deployment_id FROM delivery_pull_commits p JOIN delivery_deployment_shas s ON ",
+                like!("p.sha", "s.sha"),
+                " WHERE p.change_id = $1)"
             ),
-            args![from, until, ou, repo],
+            args![change, ou, repo, now],
         )
         .await?;
-    let mut found = rows.iter().map(subject_of).collect::<Result<Vec<_>>>()?;
-    found.retain(|subject| subject.listed.iter().any(|listed| listed.matches(sha)));
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let hashes = hashes(tx, change).await?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let subject = subject_of(row, now)?;
+        for sha in subject.listed.iter().filter(|sha| hashes.hold(sha)) {
+            let named = unclear_is_none(listed_changes(tx, &subject, sha).await)?;
+            if named.iter().any(|(named, _)| *named == change) {
+                found.push(subject);
+                break;
+            }
+        }
+    }
     Ok(found)
 }
 
-/// Deployments of the repository that wait for their commit, now that others have arrived.
-pub async fn retry_waiting(tx: &mut Tx, repo: RepoId, now: Timestamp) -> Result<()> {
-    let rows = tx
-        .all(
-            subject!(
-                "WHERE d.repo_id = $1 AND d.attributed_at IS NULL AND d.attribute_until > $2 \
-                 AND d.commit_sha IS NOT NULL AND d.success = 1 ORDER BY d.deployed_at, d.id"
-            ),
-            args![repo, now],
-        )
-        .await?;
-    for row in &rows {
-        retry(tx, subject_of(row)?, now).await?;
+/// The hash of a change and those of the commits in it, by how they begin.
+struct Hashes(BTreeMap<String, Vec<Sha>>);
+
+impl Hashes {
+    fn hold(&self, sha: &Sha) -> bool {
+        self.0.get(&sha.range().0).is_some_and(|all| all.iter().any(|ours| ours.matches(sha)))
+    }
+}
+
+async fn hashes(conn: &mut Conn, change: ChangeId) -> Result<Hashes> {
+    let sql = "SELECT sha FROM delivery_changes WHERE id = $1 AND sha IS NOT NULL \
+               UNION SELECT sha FROM delivery_pull_commits WHERE change_id = $1";
+    let mut hashes: BTreeMap<String, Vec<Sha>> = BTreeMap::new();
+    for row in &conn.all(sql, args![change]).await? {
+        let sha = Sha::kept(row.text(0)?);
+        hashes.entry(sha.range().0).or_default().push(sha);
+    }
+    Ok(Hashes(hashes))
+}
+
+/// What follows from the hashes of a change: deployments of their commits, and listed hashes that may be they. To be
+/// noted before a change is written, if it was there, and after; then `redo`.
+#[derive(Debug, Default)]
+pub struct Touched {
+    deployments: BTreeSet<DeploymentId>,
+    listed: BTreeSet<Sha>,
+}
+
+impl Touched {
+    pub async fn note(&mut self, tx: &mut Tx, change: ChangeId) -> Result<()> {
+        let rows = tx
+            .all(
+                concat!(
+                    "SELECT d.id FROM delivery_changes c JOIN delivery_deployments d ON d.repo_id = c.repo_id AND ",
+                    like!("c.sha", "d.commit_sha"),
+                    " WHERE c.id = $1 UNION SELECT d.id FROM delivery_pull_commits p \
+                     JOIN delivery_deployments d ON d.repo_id = p.repo_id AND ",
+                    like!("p.sha", "d.commit_sha"),
+                    " WHERE p.change_id = $1"
+                ),
+                args![change],
+            )
+            .await?;
+        for row in &rows {
+            self.deployments.insert(row.id(0)?);
+        }
+        let rows = tx
+            .all(
+                concat!(
+                    "SELECT s.sha FROM delivery_changes c JOIN delivery_deployment_shas s ON ",
+                    like!("c.sha", "s.sha"),
+                    " WHERE c.id = $1 UNION SELECT s.sha FROM delivery_pull_commits p \
+                     JOIN delivery_deployment_shas s ON ",
+                    like!("p.sha", "s.sha"),
+                    " WHERE p.change_id = $1"
+                ),
+                args![change],
+            )
+            .await?;
+        for row in &rows {
+            self.listed.insert(Sha::kept(row.text(0)?));
+        }
+        Ok(())
+    }
+}
+
+/// Finds anew where deployments of these commits stand, and whose the listed ones are.
+pub async fn redo(tx: &mut Tx, ou: OuId, repo: RepoId, touched: Touched, now: Timestamp) -> Result<()> {
+    for id in touched.deployments {
+        let row = tx
+            .opt(
+                subject!(
+                    "WHERE d.id = $1 AND d.success = 1 AND (d.attributed_at IS NOT NULL OR d.attribute_until > $2)"
+                ),
+                args![id, now],
+            )
+            .await?;
+        let Some(mut subject) = row.map(|row| subject_of(&row, now)).transpose()? else { continue };
+        let place = unclear_is_none(place(tx, &subject).await)?;
+        if place != subject.place {
+            subject.place = place;
+            set_place(tx, &subject).await?;
+            release(tx, id, now).await?;
+            bring_clear(tx, subject, now).await?;
+        }
+    }
+    let mut changes: BTreeSet<ChangeId> = BTreeSet::new();
+    for sha in &touched.listed {
+        changes.extend(all_by_sha(tx, repo, sha).await?.0.iter().map(|named| named.id));
+        let (from, until) = sha.range();
+        let sql =
+            "SELECT id FROM delivery_changes WHERE kind = 'pull' AND sha >= $1 AND sha < $2 AND ou_id = $3";
+        for row in &tx.all(sql, args![from, until, ou]).await? {
+            changes.insert(row.id(0)?);
+        }
+    }
+    for change in changes {
+        settle(tx, change, now).await?;
     }
     Ok(())
+}
+
+async fn set_place(tx: &mut Tx, subject: &Subject) -> Result<()> {
+    let (line, position) = match &subject.place {
+        Some(place) => (Some(place.line.as_str()), Some(place.position)),
+        None => (None, None),
+    };
+    let sql = "UPDATE delivery_deployments SET line = $2, position = $3 WHERE id = $1";
+    tx.exec(sql, args![subject.id, line, position]).await.map(drop)
 }
 
 /// Looks again for what a deployment covers.
 async fn retry(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> {
     if subject.place.is_none() {
-        // A hash that has become ambiguous waits on.
-        subject.place = place(tx, &subject).await.or_else(|error| match error.kind {
-            landreeve_core::ErrorKind::Invalid => Ok(None),
-            _ => Err(error),
-        })?;
-        if let Some(place) = &subject.place {
-            let sql = "UPDATE delivery_deployments SET line = $2, position = $3 WHERE id = $1";
-            tx.exec(sql, args![subject.id, &place.line, place.position]).await?;
+        subject.place = unclear_is_none(place(tx, &subject).await)?;
+        if subject.place.is_some() {
+            set_place(tx, &subject).await?;
         }
     }
-    bring(tx, &subject, now).await.map(drop)
+    bring_clear(tx, subject, now).await
 }
 
-pub fn subject_of(row: &Row) -> Result<Subject> {
+/// Brings what is clear of a deployment; listed hashes that may be several commits wait.
+async fn bring_clear(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> {
+    let mut clear = Vec::new();
+    for sha in std::mem::take(&mut subject.listed) {
+        if !unclear_is_none(listed_changes(tx, &subject, &sha).await)?.is_empty() {
+            clear.push(sha);
+        }
+    }
+    subject.listed = clear;
+    bring(tx, &subject, now).await
+}
+
+/// On PostgreSQL, waits for whoever else is attributing what this transaction may attribute: two that do not see each
+/// other's rows would each leave to the other what neither does. SQLite has one writer.
+pub async fn alone(tx: &mut Tx, ou: OuId, repo: RepoId) -> Result<()> {
+    if tx.dialect() == Dialect::Postgres {
+        tx.all("SELECT id FROM ous WHERE id = $1 FOR SHARE", args![ou]).await?;
+        tx.all("SELECT id FROM delivery_repos WHERE id = $1 FOR NO KEY UPDATE", args![repo]).await?;
+    }
+    Ok(())
+}
+
+/// The same for a deployment: without a repository it may take changes of any.
+pub async fn alone_with(tx: &mut Tx, ou: OuId, repo: Option<RepoId>) -> Result<()> {
+    if tx.dialect() == Dialect::Postgres {
+        let (sql, id) = match repo {
+            Some(repo) => ("SELECT id FROM delivery_repos WHERE id = $1 FOR NO KEY UPDATE", repo.0),
+            None => ("SELECT id FROM ous WHERE id = $1 FOR NO KEY UPDATE", ou.0),
+        };
+        tx.all(sql, args![id]).await?;
+    }
+    Ok(())
+}
+
+pub fn subject_of(row: &Row, now: Timestamp) -> Result<Subject> {
     let listed: Vec<String> = match row.text_opt(9)? {
         Some(json) => serde_json::from_str(&json).map_err(Error::internal)?,
         None => Vec::new(),
@@ -410,6 +652,7 @@ pub fn subject_of(row: &Row) -> Result<Subject> {
         listed: listed.into_iter().map(Sha::kept).collect(),
         integration_branch: row.text_opt(10)?,
         place: place.map(|(line, position)| Place { line, position }),
+        now,
     })
 }
 
@@ -440,27 +683,23 @@ pub async fn move_lines(tx: &mut Tx, repo: RepoId, now: Timestamp) -> Result<()>
     )
     .await?;
     tx.exec(
-        "UPDATE delivery_deployments SET line = NULL, position = NULL, attributed_at = NULL, team_id = NULL \
-         WHERE repo_id = $1",
+        "UPDATE delivery_deployments SET line = NULL, position = NULL, team_id = NULL WHERE repo_id = $1",
         args![repo],
     )
     .await?;
-    let rows = tx.all(subject!("WHERE d.repo_id = $1 ORDER BY d.deployed_at, d.id"), args![repo]).await?;
-    for row in &rows {
-        retry(tx, subject_of(row)?, now).await?;
-    }
-    // Deployments that list commits of this repository without naming it.
+    // Those that list commits of this repository without naming it, too.
     let rows = tx
         .all(
             subject!(
-                "WHERE d.repo_id IS NULL AND d.merge_commit_shas IS NOT NULL \
-                 AND d.ou_id = (SELECT ou_id FROM delivery_repos WHERE id = $1) ORDER BY d.deployed_at, d.id"
+                "WHERE (d.repo_id = $1 OR (d.repo_id IS NULL AND d.merge_commit_shas IS NOT NULL \
+                 AND d.ou_id = (SELECT ou_id FROM delivery_repos WHERE id = $1))) \
+                 AND (d.attributed_at IS NOT NULL OR d.attribute_until > $2) ORDER BY d.deployed_at, d.id"
             ),
-            args![repo],
+            args![repo, now],
         )
         .await?;
     for row in &rows {
-        retry(tx, subject_of(row)?, now).await?;
+        retry(tx, subject_of(row, now)?, now).await?;
     }
     Ok(())
 }
@@ -490,7 +729,7 @@ pub async fn schedule(plane: &Delivery) -> Result<()> {
     estate.store().write(move |tx| Box::pin(async move { schedules::put(tx, &schedule).await })).await
 }
 
-/// How many deployments are looked at in one transaction.
+/// How many deployments are looked at at once.
 const AT_ONCE: i64 = 50;
 
 impl Executor for RetryAttribution {
@@ -503,17 +742,22 @@ impl Executor for RetryAttribution {
                     return Err(Failure::cancelled());
                 }
                 let now = estate.now();
-                let next = estate.store().write(move |tx| Box::pin(retry_some(tx, after, now))).await?;
-                let Some(next) = next else { return Ok(Done::default()) };
-                after = next;
+                let waiting = waiting(&mut estate.store().read().await?, after, now).await?;
+                let Some(last) = waiting.last() else { return Ok(Done::default()) };
+                after = last.id.0;
+                // Each in a transaction of its own: on PostgreSQL each waits for its own repository only.
+                let retries = waiting
+                    .into_iter()
+                    .map(|waits| estate.store().write(move |tx| Box::pin(retry_one(tx, waits, now))));
+                try_join_all(retries).await?;
             }
         })
     }
 }
 
-/// One transaction's worth. Gives the last deployment looked at, or `None` when there are no more.
-async fn retry_some(tx: &mut Tx, after: i64, now: Timestamp) -> Result<Option<i64>> {
-    let rows = tx
+/// Some deployments that have matched nothing yet, after a number.
+async fn waiting(conn: &mut Conn, after: i64, now: Timestamp) -> Result<Vec<Subject>> {
+    let rows = conn
         .all(
             subject!(
                 "WHERE d.attributed_at IS NULL AND d.attribute_until > $1 AND d.id > $2 AND d.success = 1 \
@@ -522,11 +766,15 @@ async fn retry_some(tx: &mut Tx, after: i64, now: Timestamp) -> Result<Option<i6
             args![now, after, AT_ONCE],
         )
         .await?;
-    let mut last = None;
-    for row in &rows {
-        let subject = subject_of(row)?;
-        last = Some(subject.id.0);
-        retry(tx, subject, now).await?;
+    rows.iter().map(|row| subject_of(row, now)).collect()
+}
+
+async fn retry_one(tx: &mut Tx, waits: Subject, now: Timestamp) -> Result<()> {
+    alone_with(tx, waits.ou, waits.repo).await?;
+    // It may have changed since it was found.
+    let row = tx.opt(subject!("WHERE d.id = $1 AND d.attributed_at IS NULL"), args![waits.id]).await?;
+    match row {
+        Some(row) => retry(tx, subject_of(&row, now)?, now).await,
+        None => Ok(()),
     }
-    Ok(last)
 }

@@ -8,7 +8,7 @@ use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Tx, next_in};
 
-use crate::attribution::{self, settle};
+use crate::attribution::{self, Touched, settle};
 use crate::names::{Names, ServiceName};
 use crate::people::{Author, whose};
 use crate::sha::Sha;
@@ -96,8 +96,12 @@ pub async fn pull_upsert(
             Box::pin(async move {
                 let mut names = Names::new(&inner, ou);
                 let repo = names.repo(tx, &repository).await?;
+                attribution::alone(tx, ou, repo).await?;
                 let now = inner.estate().now();
                 let mut pull = load_pull(tx, repo, number, opened_at).await?;
+                let mut touched = Touched::default();
+                touched.note(tx, pull.id).await?;
+                let held = listed_shas(tx, &pull).await?;
                 apply(&mut pull, facts, sha, opened_at);
                 pull.line = match pull.branch.as_str() {
                     "" => String::new(),
@@ -107,11 +111,12 @@ pub async fn pull_upsert(
                 if let Some(members) = members {
                     put_members(tx, repo, pull.id, &members).await?;
                 }
-                join_commits(tx, repo, &pull, now).await?;
+                join_commits(tx, repo, &pull, held, now).await?;
                 link_services(tx, ou, repo, number, &pull).await?;
                 first_commit(tx, pull.id).await?;
                 settle(tx, pull.id, now).await?;
-                attribution::retry_waiting(tx, repo, now).await?;
+                touched.note(tx, pull.id).await?;
+                attribution::redo(tx, ou, repo, touched, now).await?;
                 let act =
                     OwnedAct::new("recorded", Noun::Delivery, pull.id.0, format!("pull request {number}"));
                 Ok(((pull.id, names.found), Some(act)))
@@ -283,36 +288,37 @@ async fn put_members(tx: &mut Tx, repo: RepoId, pull: ChangeId, members: &[Sha])
     Ok(())
 }
 
+/// The merge commit of a pull request and the commits in it.
+async fn listed_shas(tx: &mut Tx, pull: &Pull) -> Result<Vec<Sha>> {
+    let rows = tx.all("SELECT sha FROM delivery_pull_commits WHERE change_id = $1", args![pull.id]).await?;
+    let mut shas = rows.iter().map(|row| Ok(Sha::kept(row.text(0)?))).collect::<Result<Vec<_>>>()?;
+    shas.extend(pull.sha.clone());
+    Ok(shas)
+}
+
 /// Commits that are known already and belong to the pull request are no changes of their own, once it is merged; those
-/// that no longer belong to it are again.
-async fn join_commits(tx: &mut Tx, repo: RepoId, pull: &Pull, now: Timestamp) -> Result<()> {
-    let mut wanted: Vec<ChangeId> = Vec::new();
-    if pull.merged_at.is_some() {
-        let listed =
-            tx.all("SELECT sha FROM delivery_pull_commits WHERE change_id = $1", args![pull.id]).await?;
-        let mut shas = listed.iter().map(|row| Ok(Sha::kept(row.text(0)?))).collect::<Result<Vec<_>>>()?;
-        shas.extend(pull.sha.clone());
-        for sha in &shas {
-            let (from, until) = sha.range();
-            let sql = "SELECT id, sha FROM delivery_changes \
-                       WHERE repo_id = $1 AND kind = 'commit' AND sha >= $2 AND sha < $3";
-            for row in &tx.all(sql, args![repo, from, until]).await? {
-                if Sha::kept(row.text(1)?).matches(sha) {
-                    wanted.push(row.id(0)?);
-                }
+/// that no longer belong to it are again, unless another one has them. `held` is what belonged to it before.
+async fn join_commits(tx: &mut Tx, repo: RepoId, pull: &Pull, held: Vec<Sha>, now: Timestamp) -> Result<()> {
+    let mut shas = listed_shas(tx, pull).await?;
+    shas.extend(held);
+    shas.sort();
+    shas.dedup();
+    for sha in &shas {
+        let (from, until) = sha.range();
+        let sql = "SELECT id, sha, part_of FROM delivery_changes \
+                   WHERE repo_id = $1 AND kind = 'commit' AND sha >= $2 AND sha < $3";
+        for row in &tx.all(sql, args![repo, from, until]).await? {
+            let commit = Sha::kept(row.text(1)?);
+            if !commit.matches(sha) {
+                continue;
+            }
+            let (id, old): (ChangeId, Option<ChangeId>) = (row.id(0)?, row.id_opt(2)?);
+            let part_of = part_of(&pulls_of(tx, repo, &commit).await?);
+            if part_of != old {
+                tx.exec("UPDATE delivery_changes SET part_of = $2 WHERE id = $1", args![id, part_of]).await?;
+                settle(tx, id, now).await?;
             }
         }
-    }
-    let sql = "SELECT id FROM delivery_changes WHERE part_of = $1";
-    let joined = tx.all(sql, args![pull.id]).await?;
-    let joined = joined.iter().map(|row| row.id(0)).collect::<Result<Vec<ChangeId>>>()?;
-    for id in joined.iter().filter(|id| !wanted.contains(id)) {
-        tx.exec("UPDATE delivery_changes SET part_of = NULL WHERE id = $1", args![*id]).await?;
-        settle(tx, *id, now).await?;
-    }
-    for id in wanted.iter().filter(|id| !joined.contains(id)) {
-        tx.exec("UPDATE delivery_changes SET part_of = $2 WHERE id = $1", args![*id, pull.id]).await?;
-        settle(tx, *id, now).await?;
     }
     Ok(())
 }
@@ -350,6 +356,7 @@ pub async fn commits_push(
             Box::pin(async move {
                 let mut names = Names::new(&inner, ou);
                 let repo = names.repo(tx, &repository).await?;
+                attribution::alone(tx, ou, repo).await?;
                 let now = inner.estate().now();
                 let line = match branch.as_deref() {
                     None => String::new(),
@@ -359,7 +366,6 @@ pub async fn commits_push(
                 for commit in &commits {
                     push(tx, &branch, commit, now).await?;
                 }
-                attribution::retry_waiting(tx, repo, now).await?;
                 let count = commits.len() as u64;
                 let act = OwnedAct::new("recorded", Noun::Delivery, repo.0, format!("{count} commits"));
                 Ok(((count, names.found), Some(act)))
@@ -402,7 +408,12 @@ async fn push(tx: &mut Tx, branch: &Branch, commit: &Checked, now: Timestamp) ->
     let facts = &commit.facts;
     let author = Author { email: facts.author_email.clone(), username: None };
     let whose = whose(tx, branch.ou, &author, facts.committed_at).await?;
-    let pull = pull_of(tx, branch.repo, &commit.sha).await?;
+    let pulls = pulls_of(tx, branch.repo, &commit.sha).await?;
+    // It may have come under another name of the same line: without one, and by that of the default branch.
+    let sql = "SELECT branch FROM delivery_changes \
+               WHERE repo_id = $1 AND sha = $2 AND kind = 'commit' AND line = $3 LIMIT 1";
+    let known = tx.opt(sql, args![branch.repo, commit.sha.as_str(), &branch.line]).await?;
+    let name = known.map_or_else(|| Ok(branch.name.clone()), |row| row.text(0))?;
     // The first line of a message is its title.
     let title = facts.message.as_ref().map(|message| {
         message.lines().next().unwrap_or_default().chars().take(text::LONG).collect::<String>()
@@ -425,7 +436,7 @@ async fn push(tx: &mut Tx, branch: &Branch, commit: &Checked, now: Timestamp) ->
                 branch.ou,
                 branch.repo,
                 commit.sha.as_str(),
-                &branch.name,
+                name,
                 &branch.line,
                 title,
                 facts.author_email.as_ref().map(|email| email.to_lowercase()),
@@ -433,40 +444,56 @@ async fn push(tx: &mut Tx, branch: &Branch, commit: &Checked, now: Timestamp) ->
                 whose.team,
                 facts.committed_at,
                 parents,
-                pull.filter(|(_, merged)| *merged).map(|(pull, _)| pull),
+                part_of(&pulls),
                 now,
             ],
         )
         .await?;
-    settle(tx, row.id(0)?, now).await?;
-    if let Some((pull, _)) = pull {
-        first_commit(tx, pull).await?;
-        settle(tx, pull, now).await?;
+    let id: ChangeId = row.id(0)?;
+    settle(tx, id, now).await?;
+    for pull in &pulls {
+        first_commit(tx, pull.id).await?;
+        settle(tx, pull.id, now).await?;
     }
-    Ok(())
+    let mut touched = Touched::default();
+    touched.note(tx, id).await?;
+    attribution::redo(tx, branch.ou, branch.repo, touched, now).await
 }
 
-/// The pull request that a commit belongs to, and whether it is merged.
-async fn pull_of(tx: &mut Tx, repo: RepoId, sha: &Sha) -> Result<Option<(ChangeId, bool)>> {
+/// A pull request that a commit belongs to.
+struct Holder {
+    id: ChangeId,
+    number: i64,
+    merged_at: Option<i64>,
+}
+
+/// The pull requests that a commit belongs to, those that were merged first before others.
+async fn pulls_of(tx: &mut Tx, repo: RepoId, sha: &Sha) -> Result<Vec<Holder>> {
     let (from, until) = sha.range();
     let rows = tx
         .all(
-            "SELECT c.id, c.landed_at, p.sha FROM delivery_pull_commits p JOIN delivery_changes c ON c.id = p.change_id \
+            "SELECT c.id, c.number, c.landed_at, p.sha FROM delivery_pull_commits p \
+             JOIN delivery_changes c ON c.id = p.change_id \
              WHERE p.repo_id = $1 AND p.sha >= $2 AND p.sha < $3 \
-             UNION SELECT c.id, c.landed_at, c.sha FROM delivery_changes c \
+             UNION SELECT c.id, c.number, c.landed_at, c.sha FROM delivery_changes c \
              WHERE c.repo_id = $1 AND c.kind = 'pull' AND c.sha >= $2 AND c.sha < $3",
             args![repo, from, until],
         )
         .await?;
-    let mut found = Vec::new();
+    let mut found: Vec<Holder> = Vec::new();
     for row in &rows {
-        if Sha::kept(row.text(2)?).matches(sha) {
-            found.push((row.id::<ChangeId>(0)?, row.int_opt(1)?.is_some()));
+        let id: ChangeId = row.id(0)?;
+        if Sha::kept(row.text(3)?).matches(sha) && found.iter().all(|known| known.id != id) {
+            found.push(Holder { id, number: row.int(1)?, merged_at: row.int_opt(2)? });
         }
     }
-    // One that is merged goes before one that is not.
-    found.sort_by_key(|(id, merged)| (!merged, *id));
-    Ok(found.into_iter().next())
+    found.sort_by_key(|pull| (pull.merged_at.is_none(), pull.merged_at, pull.number));
+    Ok(found)
+}
+
+/// A commit of a merged pull request is no change of its own.
+fn part_of(pulls: &[Holder]) -> Option<ChangeId> {
+    pulls.first().filter(|pull| pull.merged_at.is_some()).map(|pull| pull.id)
 }
 
 /// Says which services a pull request belongs to. `replace` takes the place of what was said; with no service it
@@ -509,6 +536,9 @@ pub async fn pull_services_set(
                     }
                     PullRef::GitHub(id) => Binding::GitHub(*id),
                 };
+                if let Binding::Number(repo, _) = binding {
+                    attribution::alone(tx, ou, repo).await?;
+                }
                 bind(tx, ou, binding, &ids, replace).await?;
                 if let Some(change) = bound_change(tx, ou, binding).await? {
                     settle(tx, change, inner.estate().now()).await?;
@@ -538,15 +568,15 @@ async fn bind(tx: &mut Tx, ou: OuId, to: Binding, services: &[ServiceId], replac
         Binding::Number(repo, number) => (Some(repo), Some(number), None),
         Binding::GitHub(id) => (None, None, Some(id)),
     };
+    let change = bound_change(tx, ou, to).await?;
     if replace {
         tx.exec(
             "DELETE FROM delivery_pull_services WHERE (repo_id = $1 AND number = $2) \
-             OR (ou_id = $3 AND github_pull_id = $4)",
-            args![repo, number, ou, github],
+             OR (ou_id = $3 AND github_pull_id = $4) OR change_id = $5",
+            args![repo, number, ou, github, change],
         )
         .await?;
     }
-    let change = bound_change(tx, ou, to).await?;
     for service in services {
         let id = PullServiceId(next_in(tx, PullServiceId::KIND).await?);
         tx.exec(

@@ -233,7 +233,10 @@ async fn write_in(
     require_new(&write.checked.facts, &mut faults);
     faults.finish()?;
     let kept = new_one(tx, names, &write.checked).await?;
-    let mut subject = subject(names, tx, id, ou, &kept).await?;
+    if kept.repo.is_some() || !kept.listed.is_empty() {
+        attribution::alone_with(tx, ou, kept.repo).await?;
+    }
+    let mut subject = subject(names, tx, id, ou, &kept, now).await?;
     subject.place = attribution::place(tx, &subject).await?;
     if insert(tx, &subject, &kept, &write, now).await? {
         if subject.repo.is_some() || !subject.listed.is_empty() {
@@ -244,6 +247,10 @@ async fn write_in(
     }
     let old =
         load(tx, ou, &write.reference).await?.ok_or_else(|| Error::internal("a reference came and went"))?;
+    if write.update {
+        // Another node recorded it just now.
+        return update(tx, names, old, write, now).await;
+    }
     if old.kept == kept {
         return Ok((old.id, None));
     }
@@ -303,6 +310,7 @@ async fn subject(
     id: DeploymentId,
     ou: OuId,
     kept: &Kept,
+    now: Timestamp,
 ) -> Result<Subject> {
     let target = match kept.repo {
         Some(repo) => Some(names.target(tx, repo, kept.service, &kept.environment).await?),
@@ -321,6 +329,7 @@ async fn subject(
         listed: kept.listed.clone(),
         integration_branch: kept.integration_branch.clone(),
         place: None,
+        now,
     })
 }
 
@@ -398,7 +407,8 @@ async fn update(
     if kept == old.kept {
         return Ok((old.id, None));
     }
-    let mut subject = subject(names, tx, old.id, old.ou, &kept).await?;
+    attribution::alone_with(tx, old.ou, kept.repo).await?;
+    let mut subject = subject(names, tx, old.id, old.ou, &kept, now).await?;
     subject.place = attribution::place(tx, &subject).await?;
     for table in [
         "DELETE FROM delivery_deployment_shas WHERE deployment_id = $1",
@@ -408,8 +418,15 @@ async fn update(
     }
     set(tx, &subject, &kept, now).await?;
     put_parts(tx, &subject, &kept).await?;
-    attribution::release(tx, old.id, now).await?;
-    attribution::bring(tx, &subject, now).await?;
+    // What it brought is looked for anew, unless nothing that matters for it has changed.
+    let same = Kept { source_url: None, source_name: None, metadata: None, ..kept.clone() }
+        == Kept { source_url: None, source_name: None, metadata: None, ..old.kept.clone() };
+    if !same || !old.attributed {
+        let sql = "UPDATE delivery_deployments SET attributed_at = NULL WHERE id = $1";
+        tx.exec(sql, args![old.id]).await?;
+        attribution::release(tx, old.id, now).await?;
+        attribution::bring(tx, &subject, now).await?;
+    }
     let act = OwnedAct::new("updated", Noun::Delivery, old.id.0, format!("deployment {}", write.reference));
     Ok((old.id, Some(act)))
 }
@@ -487,6 +504,7 @@ struct Loaded {
     id: DeploymentId,
     ou: OuId,
     origin: String,
+    attributed: bool,
     kept: Kept,
 }
 
@@ -495,7 +513,8 @@ async fn load(conn: &mut Conn, ou: OuId, reference: &str) -> Result<Option<Loade
         .opt(
             "SELECT d.id, d.ou_id, d.service_id, d.repo_id, d.target_id, d.environment, d.deployed_at, d.success, \
              d.commit_sha, d.merge_commit_shas, d.integration_branch, d.line, d.position, d.origin, d.source_url, \
-             d.source_name, d.metadata FROM delivery_deployments d WHERE d.ou_id = $1 AND d.reference_id = $2",
+             d.source_name, d.metadata, d.attributed_at FROM delivery_deployments d \
+             WHERE d.ou_id = $1 AND d.reference_id = $2",
             args![ou, reference],
         )
         .await?;
@@ -503,7 +522,7 @@ async fn load(conn: &mut Conn, ou: OuId, reference: &str) -> Result<Option<Loade
 }
 
 fn loaded(row: &Row) -> Result<Loaded> {
-    let subject = attribution::subject_of(row)?;
+    let subject = attribution::subject_of(row, Timestamp::UNIX_EPOCH)?;
     let kept = Kept {
         service: subject.service,
         repo: subject.repo,
@@ -517,7 +536,8 @@ fn loaded(row: &Row) -> Result<Loaded> {
         source_name: row.text_opt(15)?,
         metadata: row.text_opt(16)?.as_deref().and_then(Metadata::kept),
     };
-    Ok(Loaded { id: subject.id, ou: subject.ou, origin: row.text(13)?, kept })
+    let attributed = row.int_opt(17)?.is_some();
+    Ok(Loaded { id: subject.id, ou: subject.ou, origin: row.text(13)?, attributed, kept })
 }
 
 /// What a deployment matched, or why nothing.
@@ -572,7 +592,7 @@ pub async fn deployment_info(plane: &Delivery, ctx: &OpCtx, reference: &str) -> 
         let message = format!("there is no deployment with the reference {reference:?}");
         Error::new(ErrorKind::NotFound, "deployment_not_found", message)
     })?;
-    let subject = attribution::subject_of(&row)?;
+    let subject = attribution::subject_of(&row, plane.estate().now())?;
     let (changes, change_count) = brought(&mut conn, subject.id).await?;
     let waits = row.time(17)? > plane.estate().now();
     Ok(DeploymentInfo {

@@ -34,6 +34,7 @@ pub async fn repo_upsert(plane: &Delivery, ctx: &OpCtx, name: String, facts: Rep
             Box::pin(async move {
                 let mut names = Names::new(&inner, ou);
                 let id = names.repo_always(tx, &name).await?;
+                attribution::alone(tx, ou, id).await?;
                 let moved = put(tx, id, &facts).await?;
                 if moved {
                     attribution::move_lines(tx, id, inner.estate().now()).await?;

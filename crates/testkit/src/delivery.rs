@@ -19,13 +19,16 @@ impl Kit {
     }
 
     pub fn delivery_with(&self, options: DeliveryOptions) -> Delivery {
-        let engine = Engine::new(EngineOptions {
+        Delivery::new(self.estate.clone(), self.engine(), Arc::new(Codec), options)
+    }
+
+    pub fn engine(&self) -> Arc<Engine> {
+        Arc::new(Engine::new(EngineOptions {
             memory_bytes: 256 * 1_024 * 1_024,
             spill_dir: self.dir.path().join("spill"),
             spill_bytes: 256 * 1_024 * 1_024,
             threads: 2,
-        });
-        Delivery::new(self.estate.clone(), Arc::new(engine), Arc::new(Codec), options)
+        }))
     }
 
     /// Begins to execute probes and every kind of run that the plane has.

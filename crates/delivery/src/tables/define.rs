@@ -325,8 +325,8 @@ pub const TABLES: &[Definition] = &[
             text("manager_email", "p.email"),
             bool(
                 "parent",
-                "CASE WHEN EXISTS (SELECT 1 FROM delivery_teams k WHERE k.parent_id = t.id \
-                 AND k.deleted_at IS NULL) THEN 1 ELSE 0 END",
+                "CAST(CASE WHEN EXISTS (SELECT 1 FROM delivery_teams k WHERE k.parent_id = t.id \
+                 AND k.deleted_at IS NULL) THEN 1 ELSE 0 END AS BIGINT)",
             ),
             int(
                 "contributors",
@@ -380,7 +380,7 @@ pub const TABLES: &[Definition] = &[
             text("team", "t.name"),
             int("team_id", "d.team_id"),
             bool("success", "d.success"),
-            bool("failed", "CASE WHEN f.incidents > 0 THEN 1 ELSE 0 END"),
+            bool("failed", "CAST(CASE WHEN f.incidents > 0 THEN 1 ELSE 0 END AS BIGINT)"),
             int("incidents", "COALESCE(f.incidents, 0)"),
         ],
     },
