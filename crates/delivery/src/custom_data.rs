@@ -50,7 +50,7 @@ pub fn check(new: &NewCustomData, place: &str, faults: &mut Faults) {
     }
 }
 
-/// Sets all of the records or none.
+/// Sets all of the records or none. Whoever calls has checked them by the names of the request, or they are checked here.
 pub async fn custom_data_set(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -60,6 +60,11 @@ pub async fn custom_data_set(
     if all.len() > MOST_AT_ONCE {
         return Err(Error::fault("data", "range", format!("must have at most {MOST_AT_ONCE} records")));
     }
+    let mut faults = Faults::default();
+    for (at, new) in all.iter().enumerate() {
+        check(new, &format!("data.{at}."), &mut faults);
+    }
+    faults.finish()?;
     let (ou, now) = (ctx.authority().ou(), plane.estate().now());
     let detail = match all.as_slice() {
         [one] => format!("custom data {} {}", one.reference, one.key),

@@ -16,6 +16,8 @@ use crate::Delivery;
 use crate::queries::{query_error, reach, statement};
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// Each day is told of, so there is a bound.
+const MOST_DAYS: i64 = 4_000;
 
 /// Which deployments, changes and incidents: those of [from, to), narrowed down.
 #[derive(Debug, Clone)]
@@ -72,7 +74,8 @@ const INCIDENTS: &str = "\
 SELECT count(*) AS n, \
        count(recovery) AS recovered, percentile_cont(0.5) WITHIN GROUP (ORDER BY recovery) AS recovery, \
        count(resolution) AS resolved, avg(resolution) AS resolution \
-FROM (SELECT incident_id, min(recovery_seconds) AS recovery, max(resolution_seconds) AS resolution \
+FROM (SELECT incident_id, min(started_at) AS started_at, min(recovery_seconds) AS recovery, \
+             max(resolution_seconds) AS resolution \
       FROM dora_incidents WHERE started_at >= $from AND started_at < $to";
 
 /// The metrics of an interval.
@@ -81,11 +84,13 @@ pub async fn dora(plane: &Delivery, ctx: &OpCtx, query: &DoraQuery) -> Result<Do
     if query.from >= query.to {
         return Err(Error::fault("to", "range", "must lie after from"));
     }
+    if query.to.as_second().saturating_sub(query.from.as_second()) > MOST_DAYS * 86_400 {
+        return Err(Error::fault("to", "range", format!("must lie at most {MOST_DAYS} days after from")));
+    }
     let asking = Asking { plane, ctx, query };
     let deployments = asking.row(&asking.narrowed(DEPLOYMENTS)).await?;
     let changes = asking.row(&asking.narrowed(CHANGES)).await?;
-    let sql = format!("{} GROUP BY incident_id) AS per_incident", asking.narrowed(INCIDENTS));
-    let incidents = asking.row(&sql).await?;
+    let incidents = asking.row(&asking.incidents()).await?;
     let (deployed, failed) = (deployments.int(0), deployments.int(1));
     let seconds = query.to.as_second() - query.from.as_second();
     let days = seconds as f64 / 86_400.0;
@@ -184,6 +189,10 @@ impl Asking<'_> {
         sql
     }
 
+    fn incidents(&self) -> String {
+        format!("{} GROUP BY incident_id) AS per_incident", self.narrowed(INCIDENTS))
+    }
+
     fn variables(&self) -> Vec<(String, Variable)> {
         let text = |text: &String| Variable::One(Scalar::Text(text.clone()));
         let instant = |at: Timestamp| Variable::One(Scalar::Instant(at.as_microsecond()));
@@ -223,14 +232,13 @@ impl Asking<'_> {
 
     /// Every day of the interval, those without a fact too.
     async fn days(&self) -> Result<Vec<Day>> {
-        const MOST_DAYS: usize = 1_000;
         let first = self.query.from.to_zoned(self.query.zone.clone()).date();
         let last =
             Timestamp::from_microsecond(self.query.to.as_microsecond() - 1).map_err(Error::internal)?;
         let last = last.to_zoned(self.query.zone.clone()).date();
         let mut days = Vec::new();
         let mut date = first;
-        while date <= last && days.len() < MOST_DAYS {
+        while date <= last {
             days.push(Day {
                 date,
                 deployments: 0,
@@ -271,16 +279,11 @@ impl Asking<'_> {
                 }
             }
         }
-        let sql = self.narrowed(
-            "SELECT count(DISTINCT incident_id) AS n, \
-             percentile_cont(0.5) WITHIN GROUP (ORDER BY recovery_seconds) AS recovery \
-             FROM dora_incidents WHERE started_at >= $from AND started_at < $to",
-        );
-        for batch in self.all(&by_day(&sql, "started_at")).await? {
+        for batch in self.all(&by_day(&self.incidents(), "started_at")).await? {
             for row in 0..batch.num_rows() {
                 if let Some(at) = find(days, &batch, row) {
                     days[at].incidents = int(&batch, 1, row);
-                    days[at].recovery_seconds = float(&batch, 2, row);
+                    days[at].recovery_seconds = float(&batch, 3, row);
                 }
             }
         }

@@ -365,11 +365,13 @@ fn plan(current: &[Team], wanted: &[StoredTeam], known: &BTreeSet<String>) -> Hi
             continue;
         };
         let parent = old.parent.and_then(|parent| current.iter().find(|team| team.id == parent));
-        let members: Vec<&String> = team.members.iter().filter(|email| known.contains(*email)).collect();
+        let is_known = |email: &&String| known.contains(*email);
+        let members: BTreeSet<&String> = team.members.iter().filter(is_known).collect();
         let same = old.name == team.name
             && old.deleted_at.is_none()
             && parent.map(|parent| &parent.reference) == team.parent.as_ref()
-            && old.members.iter().map(|member| &member.email).collect::<Vec<_>>() == members;
+            && old.lead_member.as_ref().map(|lead| &lead.email) == team.lead.as_ref().filter(is_known)
+            && old.members.iter().map(|member| &member.email).collect::<BTreeSet<_>>() == members;
         if !same {
             plan.update.push(team.reference.clone());
         }

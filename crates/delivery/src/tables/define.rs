@@ -245,10 +245,11 @@ pub const TABLES: &[Definition] = &[
             int("pr_number", "p.pr_number"),
             int(
                 "pull_id",
-                "(SELECT c.id FROM delivery_changes c WHERE c.repo_id = p.repo_id AND c.kind = 'pull' \
-                 AND (c.number = p.pr_number OR c.sha = p.commit_sha \
-                 OR c.id IN (SELECT k.change_id FROM delivery_pull_commits k WHERE k.repo_id = p.repo_id \
-                 AND k.sha = p.commit_sha)) ORDER BY CASE WHEN c.number = p.pr_number THEN 0 ELSE 1 END, c.id LIMIT 1)",
+                "COALESCE((SELECT c.id FROM delivery_changes c WHERE c.repo_id = p.repo_id AND c.number = p.pr_number), \
+                 (SELECT min(c.id) FROM delivery_changes c WHERE c.repo_id = p.repo_id AND c.kind = 'pull' \
+                 AND c.sha = p.commit_sha), \
+                 (SELECT min(k.change_id) FROM delivery_pull_commits k WHERE k.repo_id = p.repo_id \
+                 AND k.sha = p.commit_sha))",
             ),
             int("dx_user_id", "COALESCE(u.person_id, g.person_id, l.person_id)"),
             text("email", "p.email"),

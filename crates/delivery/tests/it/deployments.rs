@@ -1,1 +1,289 @@
-//! x
+//! Recording deployments: once for a reference, changed by what is given, refused with everything that is wrong.
+
+use jiff::Timestamp;
+use landreeve_core::{Error, ErrorKind};
+use landreeve_delivery::deployments::{
+    DeploymentFacts, deployment_create, deployment_info, deployment_update, deployment_upsert,
+};
+use landreeve_delivery::{Delivery, DeliveryOptions, Metadata, ServiceName};
+use serde_json::json;
+
+use crate::support::{World, deployed, deployed_at, merged, minute, own, service, set, sha};
+
+conformance![
+    the_same_one_twice_is_one,
+    another_one_under_its_reference_is_refused_with_what_differs,
+    an_update_changes_what_is_given,
+    an_upsert_creates_or_changes,
+    a_commit_and_a_list_exclude_each_other,
+    what_is_wrong_is_refused_with_its_field,
+    an_ambiguous_hash_stores_nothing,
+    strict_repositories_add_none,
+    what_an_update_leaves_out_stays,
+];
+
+async fn one_row(world: &World) -> Vec<String> {
+    world.sql("SELECT * FROM deployments").await.remove(0)
+}
+
+async fn count(world: &World) -> i64 {
+    world.number("SELECT count(*) FROM delivery_deployments").await
+}
+
+fn full() -> DeploymentFacts {
+    DeploymentFacts {
+        source_url: own("https://ci.example.com/1"),
+        source_name: own("ci"),
+        environment: own("staging"),
+        integration_branch: own("main"),
+        success: Some(false),
+        metadata: Some(Metadata::new(json!({"a": {"b": 1}, "c": "x"})).unwrap()),
+        ..deployed_at("web", minute(1), &sha(1))
+    }
+}
+
+async fn the_same_one_twice_is_one(world: &World) {
+    let first = world.deploy("rel-1", full()).await.unwrap();
+    let audited = world.audited().await;
+    let (row, updated) =
+        (one_row(world).await, world.number("SELECT updated_at FROM delivery_deployments").await);
+    world.kit.clock.advance(crate::support::DAY);
+    // The hash in capitals is the same hash.
+    let capitals = DeploymentFacts { commit_sha: Some(sha(1).to_uppercase()), ..full() };
+    for facts in [full(), capitals] {
+        assert_eq!(world.deploy("rel-1", facts).await.unwrap(), first);
+    }
+    assert_eq!(world.audited().await, audited, "nothing was changed, so nothing is audited");
+    assert_eq!(one_row(world).await, row);
+    assert_eq!(world.number("SELECT updated_at FROM delivery_deployments").await, updated);
+    assert_eq!(count(world).await, 1);
+    let metadata = world.sql("SELECT key, value FROM deployment_metadata ORDER BY key").await;
+    assert_eq!(metadata, [["a.b", "1"], ["c", "x"]]);
+}
+
+async fn another_one_under_its_reference_is_refused_with_what_differs(world: &World) {
+    world.deploy("rel-1", full()).await.unwrap();
+    let before = (one_row(world).await, world.audited().await);
+    let every = "service, repository, environment, deployed_at, success, commit_sha, merge_commit_shas, \
+                 integration_branch, source_url, source_name, metadata";
+    let other = DeploymentFacts { merge_commit_shas: Some(vec![sha(2)]), ..deployed("api", minute(2)) };
+    for (facts, differing) in [
+        (other, every),
+        (DeploymentFacts { success: None, ..full() }, "success"),
+        (DeploymentFacts { source_name: None, environment: None, ..full() }, "environment, source_name"),
+    ] {
+        let error = world.deploy("rel-1", facts).await.unwrap_err();
+        assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "reference_id_taken"));
+        assert!(
+            error.message.contains(&format!("with other values: {differing}. Send")),
+            "{}",
+            error.message
+        );
+        assert_eq!(error.faults[0].field, "reference_id");
+    }
+    assert_eq!((one_row(world).await, world.audited().await), before);
+    // A service and repository that the refused ones named are not left behind.
+    assert_eq!(world.sql("SELECT identifier FROM deployment_services").await, [["web"]]);
+    // References are a unit's own.
+    let ou = world.kit.ou("other").await;
+    let ctx = landreeve_estate::ops::sign_in::system_in(&world.kit.estate, ou.id).await.unwrap();
+    deployment_create(&world.plane, &ctx, own("rel-1"), deployed("api", minute(2))).await.unwrap();
+    assert_eq!(count(world).await, 2);
+    // Without a reference each is one of its own.
+    for _ in 0..2 {
+        deployment_create(&world.plane, &world.ctx, None, deployed("api", minute(2))).await.unwrap();
+    }
+    assert_eq!(count(world).await, 4);
+}
+
+async fn update(world: &World, reference: &str, facts: DeploymentFacts) -> Result<(), Error> {
+    deployment_update(&world.plane, &world.ctx, reference.to_owned(), facts).await.map(drop)
+}
+
+async fn an_update_changes_what_is_given(world: &World) {
+    let error = update(world, "none", full()).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::NotFound, "deployment_not_found"));
+    assert_eq!(count(world).await, 0);
+    world.deploy("rel-1", full()).await.unwrap();
+    let facts = DeploymentFacts {
+        deployed_at: Some(minute(9)),
+        service: Some(ServiceName { identifier: "api".to_owned(), name: own("The API") }),
+        repository: own("acme/till"),
+        environment: own("production"),
+        success: Some(true),
+        source_url: own("https://ci.example.com/2"),
+        source_name: own("cd"),
+        integration_branch: own("develop"),
+        metadata: Some(Metadata::new(json!({"d": true})).unwrap()),
+        ..DeploymentFacts::default()
+    };
+    update(world, "rel-1", facts).await.unwrap();
+    let info = deployment_info(&world.plane, &world.ctx, "rel-1").await.unwrap();
+    assert_eq!((info.service.as_str(), info.service_name.as_str()), ("api", "The API"));
+    assert_eq!((info.deployed_at, info.success), (minute(9), true));
+    assert_eq!(info.repository.as_deref(), Some("acme/till"));
+    assert_eq!(info.environment, "production");
+    assert_eq!(info.source_url.as_deref(), Some("https://ci.example.com/2"));
+    assert_eq!(
+        (info.source_name.as_deref(), info.integration_branch.as_deref()),
+        (Some("cd"), Some("develop"))
+    );
+    assert_eq!(info.metadata, Some(json!({"d": true})));
+    assert_eq!(info.commit_sha, Some(sha(1)));
+    assert_eq!(world.sql("SELECT key, value FROM deployment_metadata").await, [["d", "true"]]);
+}
+
+async fn what_an_update_leaves_out_stays(world: &World) {
+    world.deploy("rel-1", full()).await.unwrap();
+    let (before, audited) = (one_row(world).await, world.audited().await);
+    update(world, "rel-1", DeploymentFacts::default()).await.unwrap();
+    assert_eq!(one_row(world).await, before);
+    assert_eq!(world.audited().await, audited);
+    update(world, "rel-1", DeploymentFacts { success: Some(true), ..DeploymentFacts::default() })
+        .await
+        .unwrap();
+    let mut after = one_row(world).await;
+    assert_eq!(std::mem::replace(&mut after[10], "false".to_owned()), "true");
+    assert_eq!(after, before);
+    assert_eq!(world.audited().await, audited + 1);
+}
+
+async fn an_upsert_creates_or_changes(world: &World) {
+    let upsert = async |facts| deployment_upsert(&world.plane, &world.ctx, "rel-1".to_owned(), facts).await;
+    let error = upsert(DeploymentFacts { environment: own("staging"), ..DeploymentFacts::default() })
+        .await
+        .unwrap_err();
+    let fields: Vec<&str> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
+    assert_eq!(fields, ["deployed_at", "service"]);
+    assert_eq!(count(world).await, 0);
+    let id = upsert(full()).await.unwrap();
+    let facts = DeploymentFacts { source_name: own("cd"), ..DeploymentFacts::default() };
+    assert_eq!(upsert(facts).await.unwrap(), id);
+    let info = deployment_info(&world.plane, &world.ctx, "rel-1").await.unwrap();
+    assert_eq!((info.source_name.as_deref(), info.environment.as_str()), (Some("cd"), "staging"));
+    assert_eq!(count(world).await, 1);
+}
+
+async fn a_commit_and_a_list_exclude_each_other(world: &World) {
+    world.pull("acme/shop", 1, minute(0), merged(1, minute(1))).await.unwrap();
+    world.pull("acme/shop", 2, minute(0), merged(2, minute(2))).await.unwrap();
+    world.deploy("rel-1", deployed_at("web", minute(9), &sha(2))).await.unwrap();
+    assert_eq!(world.brought("rel-1").await, set(["#1", "#2"]));
+    let list = |shas: &[String]| DeploymentFacts {
+        merge_commit_shas: Some(shas.to_vec()),
+        ..DeploymentFacts::default()
+    };
+    let kept = async || {
+        let info = deployment_info(&world.plane, &world.ctx, "rel-1").await.unwrap();
+        (info.commit_sha, info.merge_commit_shas)
+    };
+    update(world, "rel-1", list(&[])).await.unwrap();
+    assert_eq!(kept().await, (Some(sha(2)), vec![]));
+    update(world, "rel-1", list(&[sha(2), sha(2)])).await.unwrap();
+    assert_eq!(kept().await, (None, vec![sha(2)]));
+    assert_eq!(world.brought("rel-1").await, set(["#2"]));
+    assert_eq!(world.sql("SELECT merge_commit_shas[1] FROM deployments").await, [[sha(2)]]);
+    update(world, "rel-1", DeploymentFacts { commit_sha: own(&sha(1)), ..DeploymentFacts::default() })
+        .await
+        .unwrap();
+    assert_eq!(kept().await, (Some(sha(1)), vec![]));
+    assert_eq!(world.brought("rel-1").await, set(["#1"]));
+    let both = DeploymentFacts { commit_sha: own(&sha(1)), ..list(&[sha(2)]) };
+    let error = update(world, "rel-1", both).await.unwrap_err();
+    assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), ("commit_sha", "exclusive"));
+}
+
+async fn what_is_wrong_is_refused_with_its_field(world: &World) {
+    let now = world.kit.estate.now();
+    let later = |seconds| Some(Timestamp::from_second(now.as_second() + seconds).unwrap());
+    let long = own(&"x".repeat(256));
+    for (facts, field, code) in [
+        (DeploymentFacts { deployed_at: later(301), ..full() }, "deployed_at", "range"),
+        (DeploymentFacts { deployed_at: Timestamp::from_second(-1).ok(), ..full() }, "deployed_at", "range"),
+        (DeploymentFacts { deployed_at: None, ..full() }, "deployed_at", "required"),
+        (DeploymentFacts { service: None, ..full() }, "service", "required"),
+        (DeploymentFacts { service: Some(service("")), ..full() }, "service", "length"),
+        (DeploymentFacts { repository: long.clone(), ..full() }, "repository", "length"),
+        (DeploymentFacts { environment: own("a\nb"), ..full() }, "environment", "character"),
+        (DeploymentFacts { commit_sha: own("d1a34f"), ..full() }, "commit_sha", "sha"),
+        (
+            DeploymentFacts {
+                commit_sha: None,
+                merge_commit_shas: Some(vec![sha(1), "x".to_owned()]),
+                ..full()
+            },
+            "merge_commit_shas.1",
+            "sha",
+        ),
+    ] {
+        let error = world.deploy("rel-1", facts).await.unwrap_err();
+        let faults: Vec<_> = error.faults.iter().map(|fault| (fault.field.as_str(), fault.code)).collect();
+        assert_eq!(faults, [(field, code)]);
+    }
+    let error =
+        deployment_create(&world.plane, &world.ctx, long, DeploymentFacts::default()).await.unwrap_err();
+    let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
+    assert_eq!(fields, ["deployed_at", "service", "reference_id"]);
+    assert_eq!(Metadata::new(json!({"a.b": 1})).unwrap_err().code, "metadata_invalid");
+    assert_eq!(count(world).await, 0);
+    assert_eq!(world.number("SELECT count(*) FROM delivery_services").await, 0);
+    // Clocks differ by a few minutes.
+    world.deploy("rel-1", DeploymentFacts { deployed_at: later(299), ..full() }).await.unwrap();
+}
+
+async fn an_ambiguous_hash_stores_nothing(world: &World) {
+    let (one, two) = ("abcdef1000", "abcdef1fff");
+    for (number, hash) in [(1, one), (2, two)] {
+        let facts = landreeve_delivery::changes::PullFacts {
+            merge_commit_sha: own(hash),
+            ..merged(1, minute(number))
+        };
+        world.pull("acme/shop", number, minute(0), facts).await.unwrap();
+    }
+    let audited = world.audited().await;
+    let by_commit = deployed_at("web", minute(9), "abcdef1");
+    let listed =
+        DeploymentFacts { merge_commit_shas: Some(vec!["abcdef1".to_owned()]), ..deployed("web", minute(9)) };
+    let in_repository = DeploymentFacts { repository: own("acme/shop"), ..listed.clone() };
+    for (facts, field) in
+        [(by_commit, "commit_sha"), (listed, "merge_commit_shas"), (in_repository, "merge_commit_shas")]
+    {
+        let error = world.deploy("rel-1", facts).await.unwrap_err();
+        assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), (field, "ambiguous"));
+        assert!(error.message.contains(one) && error.message.contains(two), "{}", error.message);
+    }
+    assert_eq!(count(world).await, 0);
+    assert_eq!(world.number("SELECT count(*) FROM delivery_services").await, 0);
+    assert_eq!(world.audited().await, audited);
+    // One digit more, and it is clear.
+    world.deploy("rel-1", deployed_at("web", minute(9), "abcdef10")).await.unwrap();
+    assert_eq!(world.brought("rel-1").await, set(["#1"]));
+    // What becomes ambiguous later waits, and refuses nobody else.
+    world.deploy("rel-2", deployed_at("api", minute(9), "0123456")).await.unwrap();
+    let listed =
+        DeploymentFacts { merge_commit_shas: Some(vec!["0123456".to_owned()]), ..deployed("job", minute(9)) };
+    world.deploy("rel-3", listed).await.unwrap();
+    for (number, hash, brought) in [(3, "0123456a", 3), (4, "0123456b", 0)] {
+        let facts = landreeve_delivery::changes::PullFacts {
+            merge_commit_sha: own(hash),
+            ..merged(1, minute(number))
+        };
+        world.pull("acme/shop", number, minute(0), facts).await.unwrap();
+        assert_eq!(world.brought("rel-2").await.len(), brought);
+        assert_eq!(world.brought("rel-3").await.len(), usize::from(brought > 0));
+    }
+}
+
+async fn strict_repositories_add_none(world: &World) {
+    let strict: Delivery =
+        world.kit.delivery_with(DeliveryOptions { strict_repositories: true, ..DeliveryOptions::default() });
+    let facts = || deployed_at("web", minute(1), &sha(1));
+    let error = deployment_create(&strict, &world.ctx, own("rel-1"), facts()).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::NotFound, "repo_not_found"));
+    assert_eq!(error.faults[0].field, "repository");
+    assert_eq!(count(world).await, 0);
+    // A repository that is known, however it is spelt.
+    world.pull("Acme/Shop", 1, minute(0), merged(1, minute(0))).await.unwrap();
+    deployment_create(&strict, &world.ctx, own("rel-1"), facts()).await.unwrap();
+    assert_eq!(world.brought("rel-1").await, set(["#1"]));
+}

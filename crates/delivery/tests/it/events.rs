@@ -1,1 +1,139 @@
-//! x
+//! What the plane hears: each event twice, from hand to hand and through the outbox.
+
+use std::sync::Arc;
+
+use landreeve_core::ids::{BoxFuture, EventId, OuId};
+use landreeve_core::source::CancellationToken;
+use landreeve_core::{ErrorKind, Result};
+use landreeve_delivery::deployments::{DeploymentFacts, deployment_info, deployment_update};
+use landreeve_delivery::events::Hear;
+use landreeve_estate::events::{Delivered, Event, Subscriber, append, dispatch, register};
+use tokio::sync::watch;
+
+use crate::support::{World, minute};
+
+conformance![
+    a_promotion_is_a_deployment,
+    a_monitor_opens_and_resolves_one_incident,
+    the_outbox_delivers_to_the_plane
+];
+
+fn finished(deployment: i64, success: bool) -> Event {
+    Event::DeploymentFinished {
+        deployment,
+        service: "sales".to_owned(),
+        environment: "production".to_owned(),
+        success,
+        finished_at: minute(5),
+    }
+}
+
+fn monitor(monitor: i64, failing: bool, at: i64) -> Event {
+    Event::MonitorChanged {
+        monitor,
+        name: "Orders arrive".to_owned(),
+        service: Some("sales".to_owned()),
+        failing,
+        at: minute(at),
+    }
+}
+
+/// As the outbox does: at least once.
+async fn twice(world: &World, id: i64, event: Event) {
+    let delivered = Delivered { id: EventId(id), ou: OuId::ROOT, event, at: minute(0) };
+    for _ in 0..2 {
+        Hear(world.plane.clone()).handle(&delivered).await.unwrap();
+    }
+}
+
+async fn a_promotion_is_a_deployment(world: &World) {
+    twice(world, 1, finished(41, true)).await;
+    twice(world, 2, finished(42, false)).await;
+    let rows = world
+        .sql("SELECT reference_id, service, environment, success, deployed_at, source_name FROM deployments ORDER BY 1")
+        .await;
+    let row =
+        |reference, success| [reference, "sales", "production", success, "2026-01-01T00:05:00Z", "Landreeve"];
+    assert_eq!(rows, [row("promotion:41", "true"), row("promotion:42", "false")]);
+    // It is the server's own word.
+    let facts = DeploymentFacts { success: Some(true), ..DeploymentFacts::default() };
+    let error =
+        deployment_update(&world.plane, &world.ctx, "promotion:42".to_owned(), facts).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "deployment_not_editable"));
+    assert!(!deployment_info(&world.plane, &world.ctx, "promotion:42").await.unwrap().success);
+}
+
+async fn incidents(world: &World) -> Vec<Vec<String>> {
+    world.sql("SELECT reference_id, name, started_at, resolved_at FROM incidents ORDER BY 1").await
+}
+
+async fn a_monitor_opens_and_resolves_one_incident(world: &World) {
+    twice(world, 1, monitor(7, false, 1)).await;
+    assert_eq!(incidents(world).await.len(), 0, "a recovery of what never failed opens nothing");
+    twice(world, 2, monitor(7, true, 2)).await;
+    twice(world, 3, monitor(7, true, 3)).await;
+    // A monitor whose number only begins with the same digit.
+    twice(world, 4, monitor(70, true, 4)).await;
+    let open = |reference, at| [reference, "Orders arrive is failing", at, "NULL"];
+    let other = open("monitor:70:4", "2026-01-01T00:04:00Z");
+    assert_eq!(incidents(world).await, [other, open("monitor:7:2", "2026-01-01T00:02:00Z")]);
+    twice(world, 5, monitor(7, false, 9)).await;
+    let resolved =
+        ["monitor:7:2", "Orders arrive is failing", "2026-01-01T00:02:00Z", "2026-01-01T00:09:00Z"];
+    assert_eq!(incidents(world).await, [other, resolved]);
+    // The first event again, after all of it: that incident is over.
+    twice(world, 2, monitor(7, true, 2)).await;
+    assert_eq!(incidents(world).await, [other, resolved]);
+    twice(world, 6, monitor(7, true, 10)).await;
+    assert_eq!(incidents(world).await.len(), 3);
+    let rows = world.sql("SELECT count(*) FROM incident_services WHERE identifier = 'sales'").await;
+    assert_eq!(rows, [["3"]]);
+}
+
+/// Counts what the plane was told.
+struct Counting(Hear, watch::Sender<usize>);
+
+impl Subscriber for Counting {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn handle<'a>(&'a self, event: &'a Delivered) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.0.handle(event).await?;
+            self.1.send_modify(|count| *count += 1);
+            Ok(())
+        })
+    }
+}
+
+async fn the_outbox_delivers_to_the_plane(world: &World) {
+    let estate = &world.kit.estate;
+    let (counted, mut count) = watch::channel(0);
+    let subscribers: Vec<Arc<dyn Subscriber>> = vec![Arc::new(Counting(Hear(world.plane.clone()), counted))];
+    register(estate, &subscribers).await.unwrap();
+    world.kit.start_delivery(&world.plane).await;
+    let stop = CancellationToken::new();
+    let dispatching = tokio::spawn(dispatch(estate.clone(), subscribers, stop.clone()));
+    let ou = world.kit.ou("warehouse").await.id;
+    let now = estate.now();
+    let appended = estate.store().write(move |tx| {
+        Box::pin(async move {
+            for event in [finished(1, true), monitor(1, true, 6), finished(1, true), monitor(1, false, 8)] {
+                append(tx, ou, &event, now).await?;
+            }
+            Ok(())
+        })
+    });
+    appended.await.unwrap();
+    let all = tokio::time::timeout(std::time::Duration::from_secs(30), count.wait_for(|count| *count >= 4));
+    all.await.expect("the events did not come").unwrap();
+    stop.cancel();
+    dispatching.await.unwrap();
+    // In the unit of the event, as SQL sees it there.
+    let path = format!("/1/{ou}/");
+    let rows = world.sql_as(&[path.clone()], "SELECT service, success FROM deployments").await;
+    assert_eq!(rows, [["sales", "true"]]);
+    let rows = world.sql_as(&[path], "SELECT started_at, resolved_at FROM incidents").await;
+    assert_eq!(rows, [["2026-01-01T00:06:00Z", "2026-01-01T00:08:00Z"]]);
+}

@@ -1,1 +1,97 @@
-//! x
+//! Incidents: of each member, whether it is left, cleared or set.
+
+use landreeve_core::Result;
+use landreeve_core::ids::IncidentId;
+use landreeve_delivery::Metadata;
+use landreeve_delivery::incidents::{IncidentFacts, Patch, incident_upsert};
+use serde_json::json;
+
+use crate::support::{World, minute, service};
+
+conformance![what_is_left_out_stays, what_is_wrong_is_refused, the_same_service_twice_is_one];
+
+async fn upsert(world: &World, facts: IncidentFacts) -> Result<IncidentId> {
+    incident_upsert(&world.plane, &world.ctx, "inc-1".to_owned(), facts).await
+}
+
+async fn services(world: &World) -> Vec<String> {
+    let rows = world.sql("SELECT identifier FROM incident_services ORDER BY identifier").await;
+    rows.into_iter().map(|mut row| row.remove(0)).collect()
+}
+
+async fn what_is_left_out_stays(world: &World) {
+    let full = IncidentFacts {
+        started_at: Some(minute(1)),
+        name: Patch::Set("Down".to_owned()),
+        priority: Patch::Set("p1".to_owned()),
+        source_url: Patch::Set("https://pager.example.com/1".to_owned()),
+        resolved_at: Patch::Leave,
+        services: Patch::Set(vec![service("web"), service("api")]),
+        metadata: Patch::Set(Metadata::new(json!({"a": {"b": 1}, "c": 2})).unwrap()),
+    };
+    let id = upsert(world, full).await.unwrap();
+    let shown =
+        async || world.sql("SELECT name, priority, source_url, started_at, resolved_at FROM incidents").await;
+    let open = ["Down", "p1", "https://pager.example.com/1", "2026-01-01T00:01:00Z", "NULL"];
+    let metadata = async || world.sql("SELECT key, value FROM incident_metadata ORDER BY key").await;
+    assert_eq!(shown().await, [open]);
+    // Everything left out.
+    assert_eq!(upsert(world, IncidentFacts::default()).await.unwrap(), id);
+    assert_eq!(shown().await, [open]);
+    assert_eq!(services(world).await, ["api", "web"]);
+    assert_eq!(metadata().await, [["a.b", "1"], ["c", "2"]]);
+    // Replaced as a whole.
+    let other = IncidentFacts {
+        services: Patch::Set(vec![service("job")]),
+        metadata: Patch::Set(Metadata::new(json!({"d": null})).unwrap()),
+        resolved_at: Patch::Set(minute(5)),
+        ..IncidentFacts::default()
+    };
+    upsert(world, other).await.unwrap();
+    assert_eq!(services(world).await, ["job"]);
+    assert_eq!(metadata().await, [["d", "NULL"]]);
+    assert_eq!(shown().await[0][4], "2026-01-01T00:05:00Z");
+    // An empty list, and an absent value: cleared.
+    let cleared = IncidentFacts {
+        services: Patch::Set(Vec::new()),
+        metadata: Patch::Clear,
+        resolved_at: Patch::Clear,
+        name: Patch::Clear,
+        ..IncidentFacts::default()
+    };
+    upsert(world, cleared).await.unwrap();
+    assert_eq!((services(world).await.len(), metadata().await.len()), (0, 0));
+    assert_eq!(shown().await, [["NULL", "p1", open[2], open[3], "NULL"]]);
+    upsert(world, IncidentFacts { services: Patch::Set(vec![service("web")]), ..IncidentFacts::default() })
+        .await
+        .unwrap();
+    upsert(world, IncidentFacts { services: Patch::Clear, ..IncidentFacts::default() }).await.unwrap();
+    assert_eq!(services(world).await.len(), 0);
+    upsert(world, IncidentFacts { resolved_at: Patch::Set(minute(6)), ..IncidentFacts::default() })
+        .await
+        .unwrap();
+    assert_eq!(shown().await[0][4], "2026-01-01T00:06:00Z");
+}
+
+async fn what_is_wrong_is_refused(world: &World) {
+    let error = upsert(world, IncidentFacts::default()).await.unwrap_err();
+    assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), ("started_at", "required"));
+    let started = |minutes| IncidentFacts { started_at: Some(minute(minutes)), ..IncidentFacts::default() };
+    for (facts, field) in [
+        (started(1_000_000), "started_at"),
+        (IncidentFacts { resolved_at: Patch::Set(minute(0)), ..started(1) }, "resolved_at"),
+        (IncidentFacts { services: Patch::Set(vec![service("a"), service("")]), ..started(1) }, "services.1"),
+        (IncidentFacts { name: Patch::Set(String::new()), ..started(1) }, "name"),
+    ] {
+        let error = upsert(world, facts).await.unwrap_err();
+        let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, [field]);
+    }
+    assert_eq!(world.number("SELECT count(*) FROM delivery_incidents").await, 0);
+    assert_eq!(world.number("SELECT count(*) FROM delivery_services").await, 0);
+}
+
+async fn the_same_service_twice_is_one(world: &World) {
+    world.incident("inc-1", &["web", "web"], minute(1), None).await;
+    assert_eq!(services(world).await, ["web"]);
+}

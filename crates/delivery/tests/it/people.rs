@@ -1,1 +1,298 @@
-//! x
+//! People and teams: a hierarchy taken in as a whole, who was where when, and nobody who could sign in.
+
+use landreeve_core::{Page, RunState};
+use landreeve_delivery::changes::PullFacts;
+use landreeve_delivery::people::{PersonFacts, person_by_github, person_list, person_update, person_upsert};
+use landreeve_delivery::teams::{
+    HierarchyPlan, TeamRef, WantedTeam, hierarchy_get, hierarchy_preview, hierarchy_process, team_events,
+    team_get, team_list, team_of_members,
+};
+
+use crate::support::{DAY, World, deployed, minute, own, sha};
+
+conformance![
+    a_hierarchy_is_previewed_and_taken_in,
+    teams_are_archived_and_restored,
+    what_is_wrong_with_a_hierarchy_is_told,
+    every_change_is_in_the_trail,
+    a_change_stays_with_the_team_of_its_time,
+    a_person_is_no_user,
+    a_name_belongs_to_one_person,
+    a_lead_that_changes_is_an_update,
+];
+
+fn team(reference: &str, parent: Option<&str>, members: &[&str]) -> WantedTeam {
+    WantedTeam {
+        reference: reference.to_owned(),
+        name: format!("Team {reference}"),
+        lead: None,
+        parent: parent.map(str::to_owned),
+        parent_name: parent.map(|parent| format!("Team {parent}")),
+        members: members.iter().map(|name| mail(name)).collect(),
+    }
+}
+
+fn mail(name: &str) -> String {
+    format!("{name}@example.com")
+}
+
+async fn people(world: &World, names: &[&str]) {
+    for name in names {
+        person_upsert(&world.plane, &world.ctx, &mail(name), PersonFacts::default()).await.unwrap();
+    }
+}
+
+async fn start(world: &World) {
+    world.kit.start_delivery(&world.plane).await;
+}
+
+async fn process(world: &World, teams: &[WantedTeam]) {
+    let run = hierarchy_process(&world.plane, &world.ctx, teams.to_vec()).await.unwrap();
+    let run = world.kit.ended(&run).await;
+    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
+}
+
+async fn preview(world: &World, teams: &[WantedTeam]) -> HierarchyPlan {
+    hierarchy_preview(&world.plane, &world.ctx, teams.to_vec()).await.unwrap()
+}
+
+fn texts(all: &[&str]) -> Vec<String> {
+    all.iter().map(|text| (*text).to_owned()).collect()
+}
+
+async fn get(world: &World, reference: &str) -> landreeve_delivery::teams::Team {
+    team_get(&world.plane, &world.ctx, &TeamRef::Reference(reference.to_owned())).await.unwrap()
+}
+
+async fn a_hierarchy_is_previewed_and_taken_in(world: &World) {
+    start(world).await;
+    people(world, &["ann", "bob", "cy"]).await;
+    let lead = |team: WantedTeam, name: &str| WantedTeam { lead: Some(mail(name)), ..team };
+    // A child may stand before its parent; addresses are matched whatever their case.
+    let child = WantedTeam {
+        members: vec!["BOB@Example.com".to_owned(), mail("nobody"), mail("bob")],
+        ..lead(team("b", Some("a"), &[]), "cy")
+    };
+    let wanted = [child, lead(team("a", None, &["ann"]), "ghost")];
+    let plan = preview(world, &wanted).await;
+    let expected = HierarchyPlan {
+        create: texts(&["b", "a"]),
+        unknown_members: texts(&["ghost@example.com", "nobody@example.com"]),
+        ..HierarchyPlan::default()
+    };
+    assert_eq!(plan, expected);
+    assert_eq!(team_list(&world.plane, &world.ctx).await.unwrap(), []);
+    process(world, &wanted).await;
+    let (a, b) = (get(world, "a").await, get(world, "b").await);
+    assert_eq!((a.parent, b.parent), (None, Some(a.id)));
+    assert_eq!((a.lead, b.lead_member.map(|lead| lead.email)), (None, Some(mail("cy"))));
+    assert_eq!(b.members.iter().map(|member| member.email.clone()).collect::<Vec<_>>(), [mail("bob")]);
+    // The same again changes nothing, and says so.
+    let known = [
+        WantedTeam { members: vec![mail("bob")], ..wanted[0].clone() },
+        WantedTeam { lead: None, ..wanted[1].clone() },
+    ];
+    assert_eq!(preview(world, &known).await, HierarchyPlan::default());
+    let given = hierarchy_get(&world.plane, &world.ctx).await.unwrap();
+    let mut sorted = given.clone();
+    sorted.sort_by(|left, right| right.reference.cmp(&left.reference));
+    assert_eq!(sorted, known);
+    let rows = world
+        .sql(
+            "SELECT t.reference_id, t.parent, t.contributors, t.manager_email, t.parent_name FROM dx_teams t ORDER BY 1",
+        )
+        .await;
+    assert_eq!(rows, [["a", "true", "1", "NULL", "NULL"], ["b", "false", "1", "cy@example.com", "Team a"]]);
+    let rows = world.sql("SELECT generations, count(*) FROM dx_team_hierarchies GROUP BY 1 ORDER BY 1").await;
+    assert_eq!(rows, [["0", "2"], ["1", "1"]]);
+    let found =
+        team_of_members(&world.plane, &world.ctx, &[mail("bob"), mail("ann"), mail("cy")]).await.unwrap();
+    assert_eq!(found.reference, "b", "the older of two as good");
+    let error = team_of_members(&world.plane, &world.ctx, &[mail("cy")]).await.unwrap_err();
+    assert_eq!(error.code, "no_users_found");
+}
+
+async fn teams_are_archived_and_restored(world: &World) {
+    start(world).await;
+    people(world, &["ann"]).await;
+    let wanted = [team("a", None, &["ann"]), team("b", None, &[])];
+    process(world, &wanted).await;
+    world.kit.clock.advance(DAY);
+    let plan = preview(world, &wanted[1..]).await;
+    assert_eq!(plan, HierarchyPlan { archive: texts(&["a"]), ..HierarchyPlan::default() });
+    process(world, &wanted[1..]).await;
+    let gone = get(world, "a").await;
+    assert_eq!((gone.deleted_at, gone.members.len()), (Some(world.kit.estate.now()), 0));
+    assert_eq!(hierarchy_get(&world.plane, &world.ctx).await.unwrap().len(), 1);
+    let plan = preview(world, &wanted).await;
+    assert_eq!(plan, HierarchyPlan { update: texts(&["a"]), ..HierarchyPlan::default() });
+    process(world, &wanted).await;
+    let back = get(world, "a").await;
+    assert_eq!((back.id, back.deleted_at, back.members.len()), (gone.id, None, 1));
+}
+
+async fn what_is_wrong_with_a_hierarchy_is_told(world: &World) {
+    let teams = vec![
+        team("a", Some("b"), &[]),
+        team("b", Some("c"), &[]),
+        team("c", Some("a"), &[]),
+        team("d", None, &[]),
+    ];
+    for error in [
+        hierarchy_preview(&world.plane, &world.ctx, teams.clone()).await.unwrap_err(),
+        hierarchy_process(&world.plane, &world.ctx, teams).await.unwrap_err(),
+    ] {
+        let faults: Vec<_> = error.faults.iter().map(|fault| (fault.field.as_str(), fault.code)).collect();
+        let circle = |field| (field, "circle");
+        assert_eq!(
+            faults,
+            [
+                circle("teams.0.parent_team_reference_id"),
+                circle("teams.1.parent_team_reference_id"),
+                circle("teams.2.parent_team_reference_id")
+            ]
+        );
+    }
+    let teams = vec![
+        team("a", Some("z"), &[]),
+        WantedTeam { parent_name: None, ..team("b", Some("a"), &[]) },
+        WantedTeam { parent: None, ..team("c", Some("a"), &[]) },
+        WantedTeam { parent_name: own("Other"), ..team("d", Some("a"), &[]) },
+        team("a", None, &[]),
+    ];
+    let error = hierarchy_preview(&world.plane, &world.ctx, teams).await.unwrap_err();
+    let faults: Vec<_> = error.faults.iter().map(|fault| (fault.field.as_str(), fault.code)).collect();
+    assert_eq!(
+        faults,
+        [
+            ("teams.0.parent_team_reference_id", "unknown"),
+            ("teams.1.parent_team_name", "required"),
+            ("teams.2.parent_team_reference_id", "required"),
+            ("teams.3.parent_team_name", "mismatch"),
+            ("teams.4.reference_id", "taken"),
+        ]
+    );
+    assert_eq!(world.number("SELECT count(*) FROM delivery_teams").await, 0);
+}
+
+async fn every_change_is_in_the_trail(world: &World) {
+    start(world).await;
+    people(world, &["ann", "bob"]).await;
+    process(world, &[team("a", None, &["ann"]), team("b", None, &[])]).await;
+    let renamed =
+        WantedTeam { name: "Renamed".to_owned(), lead: Some(mail("bob")), ..team("b", Some("a"), &["ann"]) };
+    process(world, &[team("a", None, &[]), renamed.clone()]).await;
+    process(world, std::slice::from_ref(&WantedTeam { parent: None, parent_name: None, ..renamed })).await;
+    let (a, b) = (get(world, "a").await.id, get(world, "b").await.id);
+    let events = team_events(&world.plane, &world.ctx, None, 100).await.unwrap();
+    let told: Vec<_> = events.iter().rev().map(|event| (event.team, event.action.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (a, "create"),
+            (b, "create"),
+            (a, "add_contributor"),
+            (a, "remove_contributor"),
+            (b, "change_name"),
+            (b, "change_parent"),
+            (b, "change_manager"),
+            (b, "add_contributor"),
+            (b, "change_parent"),
+            (a, "archive"),
+        ]
+    );
+    let rename = &events[events.len() - 5];
+    assert_eq!((rename.from.as_deref(), rename.to.as_deref()), (Some("Team b"), Some("Renamed")));
+    assert_eq!(rename.actor, world.ctx.actor().name());
+    // Page by page.
+    let first = team_events(&world.plane, &world.ctx, None, 4).await.unwrap();
+    let second = team_events(&world.plane, &world.ctx, Some(first[3].id), 4).await.unwrap();
+    assert_eq!((first[0].id, second[0].id), (events[0].id, events[4].id));
+}
+
+async fn a_change_stays_with_the_team_of_its_time(world: &World) {
+    start(world).await;
+    people(world, &["ann"]).await;
+    process(world, &[team("a", None, &["ann"]), team("b", None, &[])]).await;
+    let (a, b) = (get(world, "a").await.id.to_string(), get(world, "b").await.id.to_string());
+    let now = world.kit.estate.now();
+    let by_ann = |number: u32, at| PullFacts {
+        author_email: own("Ann@Example.com"),
+        ..crate::support::merged(number, at)
+    };
+    world.pull("acme/shop", 1, now, by_ann(1, now)).await.unwrap();
+    // One from before anybody knew of a team is the first team's.
+    world.pull("acme/shop", 2, minute(0), by_ann(2, minute(0))).await.unwrap();
+    world.kit.clock.advance(DAY);
+    process(world, &[team("a", None, &[]), team("b", None, &["ann"])]).await;
+    let later = world.kit.estate.now();
+    world.pull("acme/shop", 3, later, by_ann(3, later)).await.unwrap();
+    // Told of late, opened while she was in the old team.
+    world.pull("acme/shop", 4, now, by_ann(4, later)).await.unwrap();
+    let rows = world.sql("SELECT number, dx_team_id FROM pull_requests ORDER BY 1").await;
+    assert_eq!(rows, [["1", a.as_str()], ["2", &a], ["3", &b], ["4", &a]]);
+    // A person who becomes known by a name takes what was written under it; deployments follow.
+    let by_name = PullFacts { author_username: own("CySpy"), ..crate::support::merged(5, minute(5)) };
+    world.pull("acme/shop", 5, minute(5), by_name).await.unwrap();
+    let facts = landreeve_delivery::deployments::DeploymentFacts {
+        merge_commit_shas: Some(vec![sha(5)]),
+        ..deployed("web", minute(9))
+    };
+    world.deploy("cy's", facts).await.unwrap();
+    people(world, &["cy"]).await;
+    process(world, &[team("a", None, &[]), team("b", None, &["ann", "cy"])]).await;
+    let named = PersonFacts { github_username: own("cyspy"), ..PersonFacts::default() };
+    let cy = person_update(&world.plane, &world.ctx, &mail("cy"), named).await.unwrap();
+    let rows = world.sql("SELECT dx_user_id, dx_team_id FROM pull_requests WHERE number = 5").await;
+    assert_eq!(rows, [[cy.id.to_string(), b.clone()]]);
+    assert_eq!(world.sql("SELECT team_id FROM dora_deployments").await, [[b.as_str()]]);
+    assert_eq!(world.sql("SELECT team_id FROM dora_changes").await, [[b.as_str()]]);
+    assert_eq!(person_by_github(&world.plane, &world.ctx, "CYSPY").await.unwrap().id, cy.id);
+}
+
+async fn a_person_is_no_user(world: &World) {
+    start(world).await;
+    let users = world.number("SELECT count(*) FROM users").await;
+    let user = world.kit.user("dee", &[]).await;
+    people(world, &["ann", "dee"]).await;
+    assert_eq!(world.number("SELECT count(*) FROM users").await, users + 1);
+    let listed = person_list(&world.plane, &world.ctx, Page::first(10)).await.unwrap();
+    let shown: Vec<_> = listed.items.iter().map(|person| (person.email.as_str(), person.user)).collect();
+    assert_eq!(shown, [("ann@example.com", None), ("dee@example.com", Some(user.id))]);
+    assert_eq!(listed.items[1].name, "dee person");
+    // An estate user becomes a person by being named as a member; nobody else does.
+    world.kit.user("eve", &[]).await;
+    process(world, &[team("a", None, &["eve", "zoe"])]).await;
+    assert_eq!(person_list(&world.plane, &world.ctx, Page::first(10)).await.unwrap().total, 3);
+    let error =
+        person_update(&world.plane, &world.ctx, &mail("zoe"), PersonFacts::default()).await.unwrap_err();
+    assert_eq!(error.code, "user_not_found");
+    let page = person_list(&world.plane, &world.ctx, Page { offset: 1, limit: 1 }).await.unwrap();
+    assert_eq!((page.items[0].email.as_str(), page.total), ("dee@example.com", 3));
+}
+
+async fn a_name_belongs_to_one_person(world: &World) {
+    let named = |name: &str| PersonFacts { github_username: own(name), ..PersonFacts::default() };
+    person_upsert(&world.plane, &world.ctx, &mail("ann"), named("Ann")).await.unwrap();
+    let error = person_upsert(&world.plane, &world.ctx, &mail("bob"), named("ann")).await.unwrap_err();
+    assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), ("github_username", "taken"));
+    assert_eq!(world.number("SELECT count(*) FROM delivery_people").await, 1);
+    let bad = PersonFacts { start_date: own("yesterday"), ..PersonFacts::default() };
+    let error = person_upsert(&world.plane, &world.ctx, "nobody", bad).await.unwrap_err();
+    let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
+    assert_eq!(fields, ["email", "start_date"]);
+    // An empty text clears; then the name is free.
+    let cleared = person_upsert(&world.plane, &world.ctx, &mail("ann"), named("")).await.unwrap();
+    assert_eq!(cleared.github_username, None);
+    person_upsert(&world.plane, &world.ctx, &mail("bob"), named("ann")).await.unwrap();
+}
+
+async fn a_lead_that_changes_is_an_update(world: &World) {
+    start(world).await;
+    people(world, &["ann", "bob"]).await;
+    let led = |name: &str| [WantedTeam { lead: Some(mail(name)), ..team("a", None, &[]) }];
+    process(world, &led("ann")).await;
+    assert_eq!(preview(world, &led("ann")).await, HierarchyPlan::default());
+    let plan = preview(world, &led("bob")).await;
+    assert_eq!(plan, HierarchyPlan { update: texts(&["a"]), ..HierarchyPlan::default() });
+}
