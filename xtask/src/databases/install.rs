@@ -31,7 +31,9 @@ pub fn find_or_install() -> Result<Binaries> {
     };
     let wanted = PACKAGES.join(" ");
     let Some(apt) = in_path(&["apt-get"]) else {
-        bail!("not found: {missing}; install PostgreSQL and MariaDB servers and curl (Debian calls them {wanted})");
+        bail!(
+            "not found: {missing}; install PostgreSQL and MariaDB servers and curl (Debian calls them {wanted})"
+        );
     };
     if !is_root() {
         bail!("not found: {missing}; run `apt-get install --no-install-recommends {wanted}` as root");

@@ -36,16 +36,9 @@ impl<'a> Client<'a> {
         assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"ok":true}"#));
     }
 
-    /// What SQL on the plane's own tables gives, as text.
+    /// What SQL on the store gives, as text.
     pub async fn rows(&self, sql: &str) -> Vec<Vec<String>> {
-        let mut conn = self.kit.estate.store().read().await.unwrap();
-        let sql: &'static str = Box::leak(sql.to_owned().into_boxed_str());
-        let rows = conn.all(sql, Vec::new()).await.unwrap();
-        let cell = |row: &landreeve_estate::store::Row, at| {
-            row.text_opt(at).ok().flatten().unwrap_or_else(|| "NULL".to_owned())
-        };
-        let width = sql[..sql.to_lowercase().find(" from ").unwrap()].matches(',').count() + 1;
-        rows.iter().map(|row| (0..width).map(|at| cell(row, at)).collect()).collect()
+        self.kit.rows(sql).await
     }
 }
 

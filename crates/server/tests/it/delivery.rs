@@ -258,7 +258,8 @@ async fn check_execution(server: &Server) {
     // The parameter language knows the source's dialect.
     let sql = "select {deployed_at:aggregation} as day, count(*) as n from dora_deployments \
                where {deployed_at=timerange} and success and environment = 'production' group by 1 order by 1";
-    let parameters = json!({ "timerange": "2026-06-01T00:00:00Z~2026-06-03T23:59:59Z", "aggregation": "day" });
+    let parameters =
+        json!({ "timerange": "2026-06-01T00:00:00Z~2026-06-03T23:59:59Z", "aggregation": "day" });
     let data = client.query_with(&id, &json!({ "sql_query": sql, "parameters": parameters })).await;
     assert_eq!(data["rows"], json!([["2026-06-01", 1], ["2026-06-02", 2], ["2026-06-03", 1]]), "{data}");
 }
