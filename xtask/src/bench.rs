@@ -2,6 +2,7 @@
 //! docs/benchmarks.md. Two things that are compared are measured in turn, within one run, on the same machine.
 
 mod build;
+mod delivery;
 mod http;
 mod latency;
 mod postgres;
@@ -45,6 +46,10 @@ struct Sizes {
     read_pairs: usize,
     read_time: Duration,
     starts: usize,
+    /// Deployments that the bare loop writes, those of the made history, and changes that wait for a deployment.
+    bare_rows: usize,
+    deployments: usize,
+    waiting: usize,
 }
 
 const FULL: Sizes = Sizes {
@@ -57,6 +62,9 @@ const FULL: Sizes = Sizes {
     read_pairs: 3,
     read_time: Duration::from_secs(8),
     starts: 10,
+    bare_rows: 32_000,
+    deployments: 1_000_000,
+    waiting: 100_000,
 };
 
 const QUICK: Sizes = Sizes {
@@ -69,15 +77,19 @@ const QUICK: Sizes = Sizes {
     read_pairs: 1,
     read_time: Duration::from_secs(1),
     starts: 3,
+    bare_rows: 3_200,
+    deployments: 50_000,
+    waiting: 10_000,
 };
 
 type Part = fn(&mut Bench, &Sizes, &mut Report) -> Result<()>;
 
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 5] = [
     ("transfer", transfer::measure),
     ("latency", latency::measure),
     ("reads", reads::measure),
     ("size", size::measure),
+    ("delivery", delivery::measure),
 ];
 
 #[derive(Debug, Default, PartialEq)]
@@ -104,7 +116,7 @@ impl Options {
                 "build" => options.build = true,
                 part if PARTS.iter().any(|(name, _)| *name == part) => options.parts.push(part.to_owned()),
                 other => bail!(
-                    "bench does not know `{other}`; its parts are transfer, latency, reads, size, build"
+                    "bench does not know `{other}`; its parts are transfer, latency, reads, size, delivery, build"
                 ),
             }
         }

@@ -26,8 +26,8 @@ Usage: cargo xtask COMMAND
   databases --stop FILE     stop what `--detach FILE` started
   test [-- ARGS…]           run every test with such databases (or with those that LANDREEVE_TEST_* name);
                             ARGS go to `cargo nextest run`
-  bench [PART…] [OPTIONS]   measure speed and size against their limits; PART is transfer, latency, reads or
-                            size, none means all four
+  bench [PART…] [OPTIONS]   measure speed and size against their limits; PART is transfer, latency, reads,
+                            size or delivery, none means all five
       --quick               smaller and fewer: to try the benchmark itself
       --markdown FILE       write the table as Markdown too
       --programs DIR        use the programs in DIR (a `release` folder) and build nothing

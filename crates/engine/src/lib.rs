@@ -122,13 +122,13 @@ impl SqlEngine for Engine {
             };
             let task = self.handle()?.spawn(work);
             let guard = AbortOnDrop(task);
-            let deadline = tokio::time::Instant::now() + limit;
+            let mut over = Box::pin(tokio::time::sleep(limit));
             let schema = tokio::select! {
                 schema = schema => schema.map_err(|_| error::stopped())??,
                 () = cancel.cancelled() => return Err(error::cancelled()),
-                () = tokio::time::sleep_until(deadline) => return Err(error::timed_out(limit)),
+                () = &mut over => return Err(error::timed_out(limit)),
             };
-            let state = Reading { received, cancel, deadline, limit, ended: false, _guard: guard };
+            let state = Reading { received, cancel, over, limit, ended: false, _guard: guard };
             Ok(QueryStream { schema, batches: Box::pin(futures_util::stream::unfold(state, read)) })
         })
     }
@@ -146,7 +146,7 @@ impl Drop for AbortOnDrop {
 struct Reading {
     received: mpsc::Receiver<Result<RecordBatch, SourceError>>,
     cancel: CancellationToken,
-    deadline: tokio::time::Instant,
+    over: std::pin::Pin<Box<tokio::time::Sleep>>,
     limit: Duration,
     ended: bool,
     _guard: AbortOnDrop,
@@ -159,7 +159,7 @@ async fn read(mut state: Reading) -> Option<(Result<RecordBatch, SourceError>, R
     let next = tokio::select! {
         next = state.received.recv() => next,
         () = state.cancel.cancelled() => Some(Err(error::cancelled())),
-        () = tokio::time::sleep_until(state.deadline) => Some(Err(error::timed_out(state.limit))),
+        () = &mut state.over => Some(Err(error::timed_out(state.limit))),
     };
     state.ended = !matches!(next, Some(Ok(_)));
     next.map(|next| (next, state))

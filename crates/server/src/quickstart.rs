@@ -102,7 +102,15 @@ async fn fresh_keys(opened: &Opened, ctx: &OpCtx) -> anyhow::Result<(String, Str
     let new =
         |api, user, grants, labels| NewKey { api, name: NAME.to_owned(), ou: None, user, grants, labels };
     let (_, cluvio) = keys::key_create(estate, ctx, new(Api::Analytics, None, grants, labels)).await?;
-    let scopes = vec!["datacloud:query".to_owned()];
+    let scopes = [
+        "datacloud:write",
+        "datacloud:query",
+        "snapshots:read",
+        "snapshots:admin",
+        "users:read",
+        "users:write",
+    ];
+    let scopes = scopes.map(str::to_owned).to_vec();
     let opened = scope_grants(&scopes)?;
     let (_, dx) = keys::key_create(estate, ctx, new(Api::Delivery, None, opened, scopes)).await?;
     let admin = users::user_by_name(estate, ctx, "admin").await?.id;

@@ -130,6 +130,18 @@ impl Kit {
         self.estate.runs().start(executors, role(&self.estate)).await.unwrap();
     }
 
+    /// What a SELECT on the store gives; every column must be a text, and NULL is said so.
+    pub async fn rows(&self, sql: &str) -> Vec<Vec<String>> {
+        use futures_util::TryStreamExt as _;
+        let width = sql[..sql.to_lowercase().find(" from ").unwrap()].matches(',').count() + 1;
+        let mut conn = self.estate.store().read().await.unwrap();
+        let rows: Vec<_> = conn.rows(sql.to_owned(), Vec::new()).unwrap().try_collect().await.unwrap();
+        let cell = |row: &landreeve_estate::store::Row, at| {
+            row.text_opt(at).ok().flatten().unwrap_or_else(|| "NULL".to_owned())
+        };
+        rows.iter().map(|row| (0..width).map(|at| cell(row, at)).collect()).collect()
+    }
+
     pub fn operator(&self) -> OpCtx {
         sign_in::operator(&self.estate)
     }

@@ -10,7 +10,7 @@ use super::process;
 use super::report::Report;
 use super::server::Programs;
 
-const LIMIT_MINUTES: f64 = 12.0;
+const LIMIT_MINUTES: f64 = 20.0;
 
 /// A cargo that knows nothing of the `cargo run` which started us.
 fn cargo(root: &Path, args: &[&str]) -> Command {
@@ -40,9 +40,12 @@ fn target(root: &Path) -> PathBuf {
 pub fn programs(root: &Path) -> Result<Programs> {
     eprintln!("bench: building the server and the examples in release mode");
     run(cargo(root, &["build", "--release", "--locked", "-p", "landreeve-server", "--bin", "landreeve"]))?;
-    for (package, example) in
-        [("landreeve-estate", "commit"), ("landreeve-drivers", "speed"), ("landreeve-http", "bare")]
-    {
+    for (package, example) in [
+        ("landreeve-estate", "commit"),
+        ("landreeve-drivers", "speed"),
+        ("landreeve-http", "bare"),
+        ("landreeve-server", "history"),
+    ] {
         run(cargo(root, &["build", "--release", "--locked", "-p", package, "--example", example]))?;
     }
     Ok(Programs(target(root).join("release")))

@@ -160,7 +160,12 @@ impl Server {
         Ok(&self.running()?.address)
     }
 
-    fn command(&self, args: &[&str]) -> Result<String> {
+    /// The metadata store, where it is a file.
+    pub fn store_file(&self) -> String {
+        self.data.join("estate.db").to_string_lossy().into_owned()
+    }
+
+    pub fn command(&self, args: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.program);
         command.args(args);
         self.place(&mut command);

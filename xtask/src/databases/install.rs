@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::process::is_root;
 
-const PACKAGES: [&str; 2] = ["postgresql", "mariadb-server"];
+/// curl is what a test posts with, as a pipeline would.
+const PACKAGES: [&str; 3] = ["postgresql", "mariadb-server", "curl"];
 
 /// Where the programs are.
 pub struct Binaries {
@@ -30,7 +31,9 @@ pub fn find_or_install() -> Result<Binaries> {
     };
     let wanted = PACKAGES.join(" ");
     let Some(apt) = in_path(&["apt-get"]) else {
-        bail!("not found: {missing}; install PostgreSQL and MariaDB servers (Debian calls them {wanted})");
+        bail!(
+            "not found: {missing}; install PostgreSQL and MariaDB servers and curl (Debian calls them {wanted})"
+        );
     };
     if !is_root() {
         bail!("not found: {missing}; run `apt-get install --no-install-recommends {wanted}` as root");
@@ -62,6 +65,7 @@ fn apt_get(apt: &Path, args: &[&str]) -> Result<()> {
 }
 
 fn find() -> Result<Binaries, &'static str> {
+    in_path(&["curl"]).ok_or("curl")?;
     Ok(Binaries {
         postgres: find_postgres().ok_or("postgres with initdb and psql")?,
         mariadb: MariadbBinaries {

@@ -72,10 +72,12 @@ macro_rules! linked {
     };
 }
 
+/// What a row always has is joined from the left all the same: where no column of it is asked for, both databases leave
+/// such a join out.
 pub const TABLES: &[Definition] = &[
     Definition {
         name: "deployments",
-        from: "delivery_deployments d JOIN delivery_services s ON s.id = d.service_id \
+        from: "delivery_deployments d LEFT JOIN delivery_services s ON s.id = d.service_id \
                LEFT JOIN delivery_repos r ON r.id = d.repo_id",
         ou: "d.ou_id",
         columns: &[
@@ -119,7 +121,7 @@ pub const TABLES: &[Definition] = &[
     },
     Definition {
         name: "pull_requests",
-        from: "(SELECT * FROM delivery_changes WHERE kind = 'pull') c JOIN delivery_repos r ON r.id = c.repo_id",
+        from: "(SELECT * FROM delivery_changes WHERE kind = 'pull') c LEFT JOIN delivery_repos r ON r.id = c.repo_id",
         ou: "c.ou_id",
         columns: &[
             int("id", "c.id"),
@@ -143,7 +145,7 @@ pub const TABLES: &[Definition] = &[
     },
     Definition {
         name: "commits",
-        from: "(SELECT * FROM delivery_changes WHERE kind = 'commit') c JOIN delivery_repos r ON r.id = c.repo_id",
+        from: "(SELECT * FROM delivery_changes WHERE kind = 'commit') c LEFT JOIN delivery_repos r ON r.id = c.repo_id",
         ou: "c.ou_id",
         columns: &[
             int("id", "c.id"),
@@ -163,7 +165,7 @@ pub const TABLES: &[Definition] = &[
     Definition {
         name: "pull_deployments",
         from: "delivery_change_deployments a JOIN delivery_changes c ON c.id = a.change_id AND c.kind = 'pull' \
-               JOIN delivery_targets t ON t.id = a.target_id JOIN delivery_services s ON s.id = a.service_id",
+               LEFT JOIN delivery_targets t ON t.id = a.target_id LEFT JOIN delivery_services s ON s.id = a.service_id",
         ou: "a.ou_id",
         columns: &[
             int("pull_id", "a.change_id"),
@@ -205,7 +207,7 @@ pub const TABLES: &[Definition] = &[
     },
     Definition {
         name: "incident_services",
-        from: "delivery_incident_services x JOIN delivery_services s ON s.id = x.service_id",
+        from: "delivery_incident_services x LEFT JOIN delivery_services s ON s.id = x.service_id",
         ou: "x.ou_id",
         columns: &[
             int("incident_id", "x.incident_id"),
@@ -364,7 +366,7 @@ pub const TABLES: &[Definition] = &[
     Definition {
         name: "dora_deployments",
         from: concat!(
-            "delivery_deployments d JOIN delivery_services s ON s.id = d.service_id \
+            "delivery_deployments d LEFT JOIN delivery_services s ON s.id = d.service_id \
              LEFT JOIN delivery_repos r ON r.id = d.repo_id LEFT JOIN delivery_teams t ON t.id = d.team_id \
              LEFT JOIN (SELECT l.deployment_id, count(*) AS incidents FROM ",
             linked!(),
@@ -387,8 +389,8 @@ pub const TABLES: &[Definition] = &[
     },
     Definition {
         name: "dora_changes",
-        from: "delivery_change_deployments a JOIN delivery_targets x ON x.id = a.target_id \
-               JOIN delivery_services s ON s.id = a.service_id JOIN delivery_repos r ON r.id = x.repo_id \
+        from: "delivery_change_deployments a LEFT JOIN delivery_targets x ON x.id = a.target_id \
+               LEFT JOIN delivery_services s ON s.id = a.service_id LEFT JOIN delivery_repos r ON r.id = x.repo_id \
                LEFT JOIN delivery_teams t ON t.id = a.team_id",
         ou: "a.ou_id",
         columns: &[

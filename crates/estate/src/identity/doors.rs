@@ -332,9 +332,16 @@ pub fn system(request_id: Uuid) -> OpCtx {
 }
 
 pub fn system_in(request_id: Uuid, ou: &super::Ou) -> OpCtx {
+    fixed_in(Actor::System, request_id, OpKind::Background, ou)
+}
+
+pub fn operator_in(request_id: Uuid, ou: &super::Ou) -> OpCtx {
+    fixed_in(Actor::Operator, request_id, OpKind::CommandLine, ou)
+}
+
+fn fixed_in(actor: Actor, request_id: Uuid, kind: OpKind, ou: &super::Ou) -> OpCtx {
     let authority = Authority::operator_in(ou.id, ou.path.clone());
-    let actor = Arc::new(Actor::System);
-    OpCtx::new(actor, Arc::new(authority), Arc::new([]), request_id, OpKind::Background, None)
+    OpCtx::new(Arc::new(actor), Arc::new(authority), Arc::new([]), request_id, kind, None)
 }
 
 fn fixed(actor: Actor, request_id: Uuid, kind: OpKind) -> OpCtx {

@@ -102,6 +102,13 @@ pub fn system(estate: &Estate) -> OpCtx {
     doors::system(estate.uuid())
 }
 
+/// Somebody who can read the data directory, in one unit.
+pub async fn operator_in(estate: &Estate, ou: Uuid) -> Result<OpCtx> {
+    let found = ous::by_uuid(&mut estate.store().read().await?, ou).await?;
+    let found = found.ok_or_else(|| Error::not_found("organizational unit"))?;
+    Ok(doors::operator_in(estate.uuid(), &found))
+}
+
 /// The server's own work in one unit.
 pub async fn system_in(estate: &Estate, ou: OuId) -> Result<OpCtx> {
     let found = ous::get(&mut estate.store().read().await?, ou).await?;

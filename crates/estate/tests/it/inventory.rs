@@ -198,8 +198,15 @@ async fn what_a_datasource_needs_to_be_used(site: &Site) {
 async fn the_builtin_source_is_everywhere_and_stays(site: &Site) {
     let estate = site.open().await;
     let system = operator(&estate);
-    let id = ensure_builtin(&estate, &system, "sample", "Sample", "sample.db").await.unwrap();
-    assert_eq!(ensure_builtin(&estate, &system, "sample", "Sample", "sample.db").await.unwrap(), id);
+    let id = ensure_builtin(&estate, &system, "sample", "Sample", DatabaseType::Sqlite, Some("sample.db"))
+        .await
+        .unwrap();
+    assert_eq!(
+        ensure_builtin(&estate, &system, "sample", "Sample", DatabaseType::Sqlite, Some("sample.db"))
+            .await
+            .unwrap(),
+        id
+    );
     let left = unit(&estate, None, "left").await;
     let ctx = caller(&estate, Some(left.uuid), &[MANAGE]).await;
     assert_eq!(datasource_list(&estate, &ctx).await.unwrap()[0].datasource.id, id);

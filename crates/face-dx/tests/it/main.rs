@@ -8,22 +8,58 @@ use landreeve_core::{Permission, RunKind, RunState};
 use landreeve_estate::ops::keys::key_set_enabled;
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, UserChange};
-use landreeve_face_dx::{ROUTES, permissions, router};
+use landreeve_face_dx::{Options, ROUTES, permissions, router};
 use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, compare, everything, everything_but};
 use serde_json::json;
 
-async fn face() -> (Kit, Router) {
+mod data_cloud;
+mod web;
+
+pub async fn face() -> (Kit, Router) {
     let kit = Kit::new().await;
-    let router = router(kit.estate.clone()).unwrap();
+    let router = router(kit.delivery(), &Options { requests_per_minute: 0 }).unwrap();
     (kit, router)
 }
 
-fn view() -> Vec<Permission> {
+/// What a method needs at least, so that nothing but the caller can be wrong.
+fn arguments(path: &str, id: &str) -> serde_json::Value {
+    match path.trim_start_matches("/api/").trim_start_matches('/') {
+        "deployments.create" | "deployments.upsert" => {
+            json!({ "reference_id": "r", "deployed_at": 1_680_723_287, "service": "s" })
+        }
+        "deployments.update" | "deployments.info" => json!({ "reference_id": "r" }),
+        "deployments.setPullServices" => json!({ "repository": "a/b", "pull_number": 1, "services": ["s"] }),
+        "incidents.upsert" | "incidents.sync" => json!({ "reference_id": "i", "started_at": 1_680_723_287 }),
+        "pipelineRuns.upsert" | "pipelineRuns.sync" => json!({
+            "pipeline_name": "p", "pipeline_source": "Jenkins", "reference_id": "b", "started_at": "1680723287"
+        }),
+        "pullRequests.upsert" => json!({ "repository": "a/b", "number": 1, "created_at": 1_680_723_287 }),
+        "commits.push" => json!({
+            "repository": "a/b", "commits": [{ "sha": "d1a34f0", "committed_at": 1_680_723_287 }]
+        }),
+        "repos.upsert" => json!({ "repository": "a/b" }),
+        "customData.set" => json!({ "reference": "r", "key": "k", "value": {} }),
+        "customData.setAll" => json!({ "data": [] }),
+        "customData.get" | "customData.delete" => json!({ "reference": "r", "key": "k" }),
+        "customData.getAllByReference" | "customData.deleteAllByReference" => json!({ "reference": "r" }),
+        "teams.info" => json!({ "reference_id": "t" }),
+        "teams.findByMembers" => json!({ "team_emails": "a@example.com" }),
+        "orgfiles.teamHierarchy.process" | "orgfiles.teamHierarchy.preview" => json!({ "teams": [] }),
+        "users.findByGithubUsername" => json!({ "github_username": "ann" }),
+        "users.update" | "users.upsert" => json!({ "email": "a@example.com" }),
+        "queries.datafeed" | "datacloud.queries.datafeed" => json!({ "feed_token": "lrf_x" }),
+        "studio.queryRuns.execute" => json!({ "sql": "select 1" }),
+        "studio.queryRuns.download" => json!({ "token": "x" }),
+        _ => json!({ "id": id }),
+    }
+}
+
+pub fn view() -> Vec<Permission> {
     permissions::parse_scope("datacloud:query").unwrap()
 }
 
 #[track_caller]
-fn fails(answer: &Answer, status: u16, word: &str) {
+pub fn fails(answer: &Answer, status: u16, word: &str) {
     let body = answer.json();
     assert_eq!((answer.status, &body["ok"], &body["error"]), (status, &json!(false), &json!(word)), "{body}");
     assert!(
@@ -31,7 +67,7 @@ fn fails(answer: &Answer, status: u16, word: &str) {
     );
 }
 
-fn hash_id(kit: &Kit, run: &landreeve_estate::ops::Run) -> String {
+pub fn hash_id(kit: &Kit, run: &landreeve_estate::ops::Run) -> String {
     kit.estate.hash_ids().encode_plain(run.id.0)
 }
 
@@ -42,7 +78,11 @@ async fn every_route_refuses_who_may_not() {
     compare(&document.json(), ROUTES);
     let id = hash_id(&kit, &kit.probe().await);
     for (method, path, needs) in ROUTES {
-        let ask = || Ask::new(method, format!("{path}?id={id}"));
+        let ask = || Ask::new(method, *path).json(&arguments(path, &id));
+        if *needs == "open" {
+            fails(&ask().send(&router).await, 422, "invalid_auth");
+            continue;
+        }
         fails(&ask().send(&router).await, 422, "not_authed");
         fails(&ask().bearer("lrd_wrong").send(&router).await, 422, "invalid_auth");
         if let Some(permission) = Permission::parse(needs) {
@@ -51,7 +91,10 @@ async fn every_route_refuses_who_may_not() {
         }
         let (_, key) = kit.key(Api::Delivery, &everything()).await;
         let answer = ask().bearer(&key).send(&router).await;
-        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
+        let word = answer.json()["error"].as_str().unwrap_or_default().to_owned();
+        let unknown =
+            word.ends_with("not_found") || word == "no_users_found" || word == "execution_not_complete";
+        assert!(answer.status < 300 || unknown, "{method} {path}: {}", answer.body);
     }
 }
 
@@ -208,7 +251,8 @@ async fn other_kinds_other_units_and_nonsense_are_not_found() {
     let elsewhere = hash_id(&kit, &kit.probe().await);
     fails(&get(&elsewhere, &key).send(&router).await, 422, "query_run_not_found");
     assert_eq!(get(&elsewhere, &root).send(&router).await.status, 200);
-    for kind in RunKind::ALL.into_iter().filter(|kind| *kind != RunKind::Probe) {
+    let shown = [RunKind::Probe, RunKind::DataQuery];
+    for kind in RunKind::ALL.into_iter().filter(|kind| !shown.contains(kind)) {
         let id = hash_id(&kit, &kit.run_of(kind, OuId::ROOT).await);
         fails(&get(&id, &root).send(&router).await, 422, "query_run_not_found");
     }
@@ -222,6 +266,7 @@ async fn an_unknown_method_is_said_so_in_json() {
     let (_kit, router) = face().await;
     for ask in [
         Ask::get("/studio.queryRuns.execute"),
+        Ask::get("/api/deployments.create"),
         Ask::post("/api/nothing.create"),
         Ask::get("/"),
         Ask::get("/studio.queryRuns.cancel"),
@@ -261,6 +306,7 @@ async fn no_input_makes_the_server_fail() {
                 answer.body.is_empty()
                     || answer.header("content-type") == "text/plain; charset=utf-8"
                     || answer.json().is_object()
+                    || answer.json().is_array()
             );
         }
     }

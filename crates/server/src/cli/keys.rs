@@ -124,8 +124,10 @@ async fn make(session: &Session, api: Api, args: &Create) -> anyhow::Result<land
         labels.push(permission.clone());
     }
     if api == Api::Delivery {
-        grants.extend(scope_grants(&args.scopes)?);
-        labels.extend(args.scopes.clone());
+        let default = landreeve_face_dx::permissions::DEFAULT_SCOPES.map(str::to_owned).to_vec();
+        let scopes = if args.scopes.is_empty() { default } else { args.scopes.clone() };
+        grants.extend(scope_grants(&scopes)?);
+        labels.extend(scopes);
     }
     let user = match &args.user {
         Some(name) => Some(user_by_name(estate, &session.ctx, name).await?.id),

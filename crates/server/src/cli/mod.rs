@@ -2,6 +2,7 @@
 
 mod backup;
 mod data;
+mod delivery;
 mod estate;
 mod identity;
 mod keys;
@@ -77,6 +78,14 @@ enum Command {
     /// Runs: everything that takes time.
     #[command(subcommand)]
     Run(runs::RunCommand),
+    /// DORA metrics of the delivery data.
+    Dora(delivery::DoraArgs),
+    /// Deployments.
+    #[command(subcommand)]
+    Deploys(delivery::DeploysCommand),
+    /// Saved queries over delivery data, to be read with a token.
+    #[command(subcommand)]
+    Feed(delivery::FeedCommand),
     /// Settings of the estate.
     #[command(subcommand)]
     Settings(estate::SettingsCommand),
@@ -113,6 +122,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Datasource(command) => data::datasource(command).await,
         Command::Query(args) => data::query(args).await,
         Command::Run(command) => runs::run(command).await,
+        Command::Dora(args) => delivery::dora(args).await,
+        Command::Deploys(command) => delivery::deploys(command).await,
+        Command::Feed(command) => delivery::feed(command).await,
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
         Command::Estate(command) => backup::run(command).await,

@@ -181,6 +181,27 @@ async fn days_are_those_of_the_zone_on_postgres() {
     days_in_berlin(&source, hours).await;
 }
 
+#[tokio::test]
+async fn days_are_those_of_the_zone_in_the_built_in_engine() {
+    let server = Server::start();
+    let client = server.client(&server.key());
+    let all = client.get("/cluvio/datasources").await.expect(200);
+    let built_in = |source: &&Value| source["attributes"]["database_type"] == "landreeve_delivery";
+    let id =
+        all["data"].as_array().unwrap().iter().find(built_in).unwrap()["id"].as_str().unwrap().to_owned();
+    let source = Source { client, id, server };
+    let hours = "select timestamptz '2024-01-01 00:00:00+00' + n.value * interval '1 hour' as ts \
+                 from generate_series(0, 8783) n";
+    days_in_berlin(&source, hours).await;
+    // Hours of a zone whose hours begin elsewhere.
+    let sql = format!(
+        "select {{ts:hour}} as hour, count(*) as n from ({hours}) t where {{ts=timerange}} group by 1 order by 1 limit 1"
+    );
+    let kolkata = json!({ "timerange": "1711839600~1711843199", "tz": "Asia/Kolkata" });
+    let data = source.with(&sql, kolkata).await;
+    assert_eq!(data["rows"], json!([["2024-03-31T04:00:00+05:30", 1]]), "{data}");
+}
+
 const MARIADB_HOURS: &str = "select timestamp('2024-01-01') + interval seq hour as ts from seq_0_to_8783";
 
 #[tokio::test]

@@ -6,5 +6,6 @@ mod analytics;
 mod catalog;
 mod command_line;
 mod crash;
+mod delivery;
 mod life;
 mod support;

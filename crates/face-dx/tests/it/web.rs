@@ -1,0 +1,265 @@
+//! The Web API over the wire: query runs, datafeeds, teams and people, the rate limit.
+
+use landreeve_core::RunState;
+use landreeve_delivery::feeds::feed_create;
+use landreeve_estate::ops::Api;
+use landreeve_estate::ops::runs::{RunRef, run_wait};
+use landreeve_face_dx::{Options, router};
+use landreeve_testkit::{Ask, Kit, everything};
+use serde_json::{Value, json};
+
+use crate::data_cloud::Client;
+use crate::{face, fails, view};
+
+async fn with_one_deployment<'a>(kit: &'a Kit, router: &'a axum::Router) -> Client<'a> {
+    let client = Client::new(kit, router, &["datacloud:write", "datacloud:query", "snapshots:read"]).await;
+    let deploy = json!({ "reference_id": "d", "deployed_at": "2026-01-10T12:00:00Z", "service": "checkout",
+        "metadata": { "region": "eu" } });
+    Client::done(&client.post("api/deployments.create", &deploy).await);
+    client
+}
+
+/// Submits, waits for the end, and gives the run's id.
+async fn executed(client: &Client<'_>, body: &Value) -> String {
+    let answer = client.post("studio.queryRuns.execute", body).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    assert_eq!(answer.header("retry-after"), "1");
+    let id = answer.json()["query_run"]["id"].as_str().unwrap().to_owned();
+    assert!(answer.header("location").ends_with(&format!("/studio.queryRuns.info?id={id}")));
+    let run = client.kit.estate.hash_ids().decode_plain(&id).unwrap();
+    let which = RunRef::Id(landreeve_core::ids::RunId(run));
+    let bound = std::time::Duration::from_secs(30);
+    let ended = run_wait(&client.kit.estate, &client.kit.operator(), which, &[], bound).await.unwrap();
+    assert!(ended.state.is_final());
+    id
+}
+
+#[tokio::test]
+async fn a_statement_runs_and_its_rows_are_read() {
+    let (kit, router) = face().await;
+    kit.start_delivery(&kit.delivery()).await;
+    let client = with_one_deployment(&kit, &router).await;
+    let body = json!({
+        "sql": "select service, count(*) as n, max(deployed_at) as at from deployments \
+                where service in ($services) and success = $ok group by 1",
+        "variables": { "services": ["checkout", "search"], "ok": true }
+    });
+    let id = executed(&client, &body).await;
+    let info = client.get(&format!("studio.queryRuns.info?id={id}")).await.json();
+    assert_eq!(info["query_run"]["status"], "succeeded", "{info}");
+    let results = client.get(&format!("studio.queryRuns.results?id={id}")).await;
+    let expected = r#"{"ok":true,"results":{"columns":["service","n","at"],"rows":[["checkout",1,"2026-01-10T12:00:00.000000+00:00"]],"row_count":1,"truncated":false}}"#;
+    assert_eq!((results.status, results.body.as_str()), (200, expected));
+    // As CSV by an address that needs no key.
+    let redirect = client.get(&format!("studio.queryRuns.results?id={id}&format=csv")).await;
+    assert_eq!(redirect.status, 303);
+    let path = redirect.header("location").to_owned();
+    let path = path.strip_prefix("http://estate.example").unwrap();
+    let csv = Ask::get(path).send(&router).await;
+    assert_eq!((csv.status, csv.header("content-type")), (200, "text/csv; charset=utf-8"));
+    assert_eq!(csv.body.replace("\r\n", "\n"), "service,n,at\ncheckout,1,2026-01-10T12:00:00.000000+00:00\n");
+    kit.clock.advance(std::time::Duration::from_secs(301));
+    fails(&Ask::get(path).send(&router).await, 422, "invalid_auth");
+    fails(
+        &client.get(&format!("studio.queryRuns.results?id={id}&format=xml")).await,
+        422,
+        "invalid_arguments",
+    );
+}
+
+#[tokio::test]
+async fn a_thousand_rows_are_shown_and_all_are_in_the_csv() {
+    let (kit, router) = face().await;
+    kit.start_delivery(&kit.delivery()).await;
+    let client = Client::new(&kit, &router, &["datacloud:query"]).await;
+    let id =
+        executed(&client, &json!({ "sql": "select value from generate_series(1, 1500) order by 1" })).await;
+    let shown = client.get(&format!("studio.queryRuns.results?id={id}")).await.json();
+    let results = &shown["results"];
+    assert_eq!((&results["row_count"], &results["truncated"]), (&json!(1_500), &json!(true)));
+    let rows = results["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[999]), (1_000, &json!([1_000])));
+    let redirect = client.get(&format!("studio.queryRuns.results?id={id}&format=csv")).await;
+    let path = redirect.header("location").replace("http://estate.example", "");
+    assert_eq!(Ask::get(path).send(&router).await.body.lines().count(), 1_501);
+}
+
+#[tokio::test]
+async fn what_has_not_ended_is_not_complete() {
+    let (kit, router) = face().await;
+    let client = with_one_deployment(&kit, &router).await;
+    // Nothing executes here.
+    let answer = client.post("studio.queryRuns.execute", &json!({ "sql": "select 1" })).await;
+    let id = answer.json()["query_run"]["id"].as_str().unwrap().to_owned();
+    let early = client.get(&format!("studio.queryRuns.results?id={id}")).await;
+    fails(&early, 409, "execution_not_complete");
+    assert_eq!(early.header("retry-after"), "1");
+    let cancelled = client.post("studio.queryRuns.cancel", &json!({ "id": id })).await;
+    assert_eq!(cancelled.json()["query_run"]["status"], "failed");
+    fails(&client.get(&format!("studio.queryRuns.results?id={id}")).await, 422, "query_run_failed");
+}
+
+#[tokio::test]
+async fn what_may_not_be_asked_fails_in_words() {
+    let (kit, router) = face().await;
+    kit.start_delivery(&kit.delivery()).await;
+    let client = with_one_deployment(&kit, &router).await;
+    fails(
+        &client.post("studio.queryRuns.execute", &json!({ "sql": " " })).await,
+        422,
+        "required_params_missing",
+    );
+    let bad = json!({ "sql": "select 1", "variables": { "a": { "b": 1 } } });
+    fails(&client.post("studio.queryRuns.execute", &bad).await, 422, "invalid_arguments");
+    for (sql, code, part) in [
+        ("delete from deployments", "not_read_only", "SELECT"),
+        ("select 1; select 2", "not_read_only", "one statement"),
+        ("select * from users", "sql_error", "users"),
+        ("select * from main.deployments", "sql_error", "main.deployments"),
+        ("select pg_read_file('/etc/passwd')", "sql_error", "pg_read_file"),
+        ("select * from '/etc/passwd'", "sql_error", ""),
+        ("select $missing", "sql_error", "$missing"),
+        ("selec 1", "sql_error", ""),
+    ] {
+        let id = executed(&client, &json!({ "sql": sql })).await;
+        let info = client.get(&format!("studio.queryRuns.info?id={id}")).await.json();
+        let run = &info["query_run"];
+        assert_eq!((&run["status"], &run["error"]["code"]), (&json!("failed"), &json!(code)), "{sql}: {run}");
+        assert!(run["error"]["message"].as_str().unwrap().contains(part), "{sql}: {run}");
+    }
+}
+
+#[tokio::test]
+async fn a_feed_gives_its_rows_to_who_has_its_token() {
+    let (kit, router) = face().await;
+    let client = with_one_deployment(&kit, &router).await;
+    let sql = "select service, environment, deployed_at from deployments where service = $service";
+    let plane = kit.delivery();
+    let (_, token) =
+        feed_create(&plane, &kit.operator(), "by service".to_owned(), sql.to_owned()).await.unwrap();
+    let path = format!("queries.datafeed?feed_token={}&var-service=checkout", token.reveal());
+    let expected = json!({ "ok": true, "data": {
+        "columns": ["service", "environment", "deployed_at"],
+        "rows": [["checkout", "production", "2026-01-10T12:00:00Z"]],
+    }});
+    assert_eq!(client.get(&path).await.json(), expected);
+    let some = client.get(&format!("datacloud.{path}&columns=environment,service")).await.json();
+    assert_eq!(some["data"]["rows"], json!([["production", "checkout"]]));
+    fails(&client.get(&format!("{path}&columns=nothing")).await, 422, "invalid_arguments");
+    fails(&client.get("queries.datafeed?feed_token=lrf_wrong").await, 422, "feed_not_found");
+    fails(&client.get("queries.datafeed").await, 422, "required_params_missing");
+    // Whoever works in another unit does not read it with the token either.
+    let unit = kit.ou("Research").await;
+    let (_, key) = kit.key_in(Api::Delivery, &everything(), Some(&unit)).await;
+    fails(&Ask::get(format!("/{path}")).bearer(&key).send(&router).await, 422, "feed_not_found");
+}
+
+#[tokio::test]
+async fn teams_and_people_are_taken_in_and_shown() {
+    let (kit, router) = face().await;
+    let plane = kit.delivery();
+    kit.start_delivery(&plane).await;
+    let scopes = ["snapshots:read", "snapshots:admin", "users:read", "users:write"];
+    let client = Client::new(&kit, &router, &scopes).await;
+    for (email, github) in [("ann@example.com", "ann"), ("bob@example.com", "bob")] {
+        let body = json!({ "email": email, "name": github, "github_username": github });
+        assert_eq!(client.post("users.upsert", &body).await.status, 200);
+    }
+    fails(&client.post("users.update", &json!({ "email": "zoe@example.com" })).await, 422, "user_not_found");
+    let found = client.get("users.findByGithubUsername?github_username=ANN").await.json();
+    assert_eq!(found["user"]["email"], "ann@example.com");
+    let page = client.get("users.list?page_size=1").await.json();
+    assert_eq!((&page["total"], &page["total_pages"], &page["next_page"]), (&json!(2), &json!(2), &json!(2)));
+    assert_eq!(client.get("users.list?page=2&page_size=1").await.json()["next_page"], json!(null));
+    fails(&client.get("users.list?page=0").await, 422, "invalid_arguments");
+
+    let teams = json!({ "teams": [
+        { "reference_id": "eng", "name": "Engineering", "team_lead_email": "ann@example.com" },
+        { "reference_id": "pay", "name": "Payments", "parent_team_reference_id": "eng",
+          "parent_team_name": "Engineering", "contributors": ["bob@example.com", "nobody@example.com"] },
+    ]});
+    let plan = client.post("orgfiles.teamHierarchy.preview", &teams).await.json();
+    assert_eq!(plan["created"], json!(["eng", "pay"]));
+    assert_eq!(plan["unknown_contributors"], json!(["nobody@example.com"]));
+    assert_eq!(client.get("teams.list").await.json()["teams"], json!([]));
+    Client::done(&client.post("orgfiles.teamHierarchy.process", &teams).await);
+    let filter = landreeve_estate::ops::RunFilter::default();
+    let runs = landreeve_estate::ops::runs::run_list(
+        &kit.estate,
+        &kit.operator(),
+        &filter,
+        landreeve_core::Page::first(10),
+    )
+    .await
+    .unwrap();
+    for run in &runs.items {
+        assert_eq!(kit.ended(run).await.state, RunState::Succeeded);
+    }
+    let listed = client.get("teams.list").await.json();
+    let (eng, pay) = (&listed["teams"][0], &listed["teams"][1]);
+    assert_eq!(
+        (&eng["name"], &eng["parent"], &eng["ancestors"]),
+        (&json!("Engineering"), &json!(true), &json!(["LTE"]))
+    );
+    assert_eq!((&pay["ancestors"], &pay["contributors"]), (&json!(["LTE", eng["id"]]), &json!(1)));
+    let info = client.get(&format!("teams.info?team_id={}", eng["id"].as_str().unwrap())).await.json();
+    assert_eq!(info["team"]["lead"]["email"], "ann@example.com");
+    let info = client.get("teams.info?reference_id=pay").await.json();
+    assert_eq!(info["team"]["contributors"][0]["github_username"], "bob");
+    fails(&client.get("teams.info?team_id=NTA4Nzc").await, 422, "team_not_found");
+    let found = client.get("teams.findByMembers?team_emails=bob@example.com,x@example.com").await.json();
+    assert_eq!(
+        (&found["team"]["name"], &found["team"]["members"][0]["name"]),
+        (&json!("Payments"), &json!("bob"))
+    );
+    fails(&client.get("teams.findByMembers?team_emails=x@example.com").await, 400, "no_users_found");
+    let got = client.get("orgfiles.teamHierarchy.get").await.json();
+    assert_eq!(
+        (&got[1]["members"], &got[1]["parent_team_name"]),
+        (&json!(["bob@example.com"]), &json!("Engineering"))
+    );
+
+    let mut seen = Vec::new();
+    let mut next = String::new();
+    loop {
+        let page = client.get(&format!("teams.auditTrail?limit=2&cursor={next}")).await.json();
+        seen.extend(page["events"].as_array().unwrap().iter().map(|event| event["action"].clone()));
+        let Some(cursor) = page["response_metadata"]["next_cursor"].as_str() else { break };
+        next = cursor.to_owned();
+    }
+    let told = |action: &str| seen.iter().filter(|seen| *seen == action).count();
+    assert_eq!((told("create"), told("add_contributor"), told("change_parent")), (2, 1, 1), "{seen:?}");
+    fails(&client.get("teams.auditTrail?cursor=nonsense").await, 422, "invalid_arguments");
+    let circle = json!({ "teams": [
+        { "reference_id": "a", "name": "A", "parent_team_reference_id": "b", "parent_team_name": "B" },
+        { "reference_id": "b", "name": "B", "parent_team_reference_id": "a", "parent_team_name": "A" },
+    ]});
+    fails(&client.post("orgfiles.teamHierarchy.process", &circle).await, 422, "invalid_arguments");
+    // Importing people makes no login.
+    assert_eq!(client.rows("select name from users").await, [["admin"]]);
+}
+
+#[tokio::test]
+async fn an_account_asks_the_web_api_as_often_as_it_may() {
+    let kit = Kit::new().await;
+    let router = router(kit.delivery(), &Options { requests_per_minute: 3 }).unwrap();
+    let (_, key) = kit.key(Api::Delivery, &view()).await;
+    let info = || Ask::get("/auth.info").bearer(&key);
+    for _ in 0..3 {
+        assert_eq!(info().send(&router).await.status, 200);
+    }
+    let refused = info().send(&router).await;
+    fails(&refused, 429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), "60");
+    // The Data Cloud's methods have no such limit.
+    for _ in 0..5 {
+        let answer =
+            Ask::get("/api/customData.getAllByReference?reference=x").bearer(&key).send(&router).await;
+        fails(&answer, 422, "missing_scope");
+    }
+    let unit = kit.ou("Research").await;
+    let (_, other) = kit.key_in(Api::Delivery, &[], Some(&unit)).await;
+    assert_eq!(Ask::get("/auth.info").bearer(&other).send(&router).await.status, 200);
+    kit.clock.advance(std::time::Duration::from_secs(60));
+    assert_eq!(info().send(&router).await.status, 200);
+}
