@@ -31,10 +31,13 @@ impl ServiceName {
     }
 }
 
+/// The unit, the identifier, and the name that came with it.
+type ServiceKey = (OuId, String, Option<String>);
+
 #[derive(Default)]
 pub struct Known {
     repos: Memory<(OuId, String), RepoId>,
-    services: Memory<(OuId, String, Option<String>), ServiceId>,
+    services: Memory<ServiceKey, ServiceId>,
     targets: Memory<(RepoId, ServiceId, String), TargetId>,
 }
 
@@ -64,7 +67,7 @@ impl<K: Eq + Hash, V: Copy> Memory<K, V> {
 #[derive(Default)]
 pub struct Found {
     repos: Vec<((OuId, String), RepoId)>,
-    services: Vec<((OuId, String, Option<String>), ServiceId)>,
+    services: Vec<(ServiceKey, ServiceId)>,
     targets: Vec<((RepoId, ServiceId, String), TargetId)>,
 }
 

@@ -279,7 +279,7 @@ pub async fn team_events(
         "SELECT e.id, e.team_id, e.actor, e.action, e.from_value, e.to_value, e.at FROM delivery_team_events e \
          WHERE e.id < $1 AND {condition} ORDER BY e.id DESC LIMIT $2"
     );
-    let rows = all(&mut *Box::new(plane.estate().store().read().await?), sql, bound).await?;
+    let rows = all(&mut plane.estate().store().read().await?, sql, bound).await?;
     let event = |row: &Row| {
         Ok(TeamEvent {
             id: row.id(0)?,

@@ -528,7 +528,7 @@ fn any_order_gives_the_same(world: &World, cases_wanted: u32) {
     }
     outcome.unwrap();
     assert!(
-        found_any.get() > 2 * cases_wanted as usize,
+        found_any.get() > cases_wanted as usize / 4,
         "the worlds are too poor to say anything: {}",
         found_any.get()
     );

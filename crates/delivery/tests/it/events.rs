@@ -132,7 +132,7 @@ async fn the_outbox_delivers_to_the_plane(world: &World) {
     dispatching.await.unwrap();
     // In the unit of the event, as SQL sees it there.
     let path = format!("/1/{ou}/");
-    let rows = world.sql_as(&[path.clone()], "SELECT service, success FROM deployments").await;
+    let rows = world.sql_as(std::slice::from_ref(&path), "SELECT service, success FROM deployments").await;
     assert_eq!(rows, [["sales", "true"]]);
     let rows = world.sql_as(&[path], "SELECT started_at, resolved_at FROM incidents").await;
     assert_eq!(rows, [["2026-01-01T00:06:00Z", "2026-01-01T00:08:00Z"]]);

@@ -341,7 +341,7 @@ async fn the_daily_view_agrees(world: &World) {
     history(world).await;
     let rows = world
         .sql(
-            "SELECT CAST(day AS DATE), service, repository, deployments, failed_deployments, changes, \
+            "SELECT CAST(day AS DATE) AS date, service, repository, deployments, failed_deployments, changes, \
              lead_time_seconds, incidents, recovery_seconds FROM dora_daily \
              WHERE day >= timestamptz '2026-01-05 00:00:00Z' AND day < timestamptz '2026-01-09 00:00:00Z' ORDER BY day, service",
         )
