@@ -121,8 +121,13 @@ struct Incident {
 }
 
 async fn load(tx: &mut Tx, ou: OuId, reference: &str) -> Result<Option<Incident>> {
-    let sql = "SELECT id, started_at, name, priority, source_url, resolved_at, metadata FROM delivery_incidents \
-               WHERE ou_id = $1 AND reference_id = $2";
+    // Of two who change an incident the second sees what the first has left.
+    let sql = tx.dialect().pick(
+        "SELECT id, started_at, name, priority, source_url, resolved_at, metadata FROM delivery_incidents \
+         WHERE ou_id = $1 AND reference_id = $2",
+        "SELECT id, started_at, name, priority, source_url, resolved_at, metadata FROM delivery_incidents \
+         WHERE ou_id = $1 AND reference_id = $2 FOR UPDATE",
+    );
     let Some(row) = tx.opt(sql, args![ou, reference]).await? else { return Ok(None) };
     Ok(Some(Incident {
         id: row.id(0)?,

@@ -97,7 +97,7 @@ impl Posts<'_> {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("curl");
+            .unwrap();
         curl.stdin.take().unwrap().write_all(self.config.as_bytes()).unwrap();
         let output = curl.wait_with_output().unwrap();
         let answers = String::from_utf8(output.stdout).unwrap();
@@ -126,7 +126,7 @@ fn pull_request(posts: &mut Posts<'_>, day: u32) {
 
 fn one_day(posts: &mut Posts<'_>, day: u32) {
     // The pull requests of every third day are told of after their deployment.
-    if day % 3 != 0 {
+    if !day.is_multiple_of(3) {
         pull_request(posts, day);
     }
     let seconds = 1_780_272_000 + i64::from(day - 1) * 86_400 + 12 * 3_600;
@@ -135,7 +135,7 @@ fn one_day(posts: &mut Posts<'_>, day: u32) {
         "reference_id=checkout-{day}&deployed_at={seconds}&service=checkout&repository=acme/shop&commit_sha={short}"
     );
     posts.query("deployments.create", &query);
-    if day % 3 == 0 {
+    if day.is_multiple_of(3) {
         pull_request(posts, day);
     }
     // Told twice, to staging too, and once more without success: none of it counts.
@@ -146,7 +146,7 @@ fn one_day(posts: &mut Posts<'_>, day: u32) {
     let failed = json!({ "reference_id": format!("failed-{day}"), "deployed_at": at(day, 11), "service": "checkout",
         "repository": "acme/shop", "success": false });
     posts.json("deployments.create", &failed);
-    if day % 2 == 0 {
+    if day.is_multiple_of(2) {
         let commits: Vec<Value> = [1, 2]
             .map(|commit| json!({ "sha": sha(day, commit), "committed_at": at(day, 15 + commit) }))
             .to_vec();
