@@ -73,6 +73,11 @@ pub fn timed_out(limit: Duration) -> SourceError {
     SourceError::new(SourceErrorKind::TimedOut, message)
 }
 
+pub fn busy() -> SourceError {
+    let message = "other statements were executing all the time that this one had; try again later";
+    SourceError::new(SourceErrorKind::TimedOut, message)
+}
+
 pub fn too_many_rows(most: u64) -> SourceError {
     query("too_many_rows", format!("the result has more than {most} rows; add conditions, group, or LIMIT"))
 }

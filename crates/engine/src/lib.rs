@@ -14,7 +14,7 @@ mod statement;
 mod yielding;
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -23,7 +23,7 @@ use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::{CancellationToken, QueryStream, SourceError, SourceErrorKind};
 use landreeve_core::table::{EngineQuery, SqlEngine, Tables};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub use driver::EngineDriver;
 
@@ -34,6 +34,8 @@ pub struct EngineOptions {
     /// Where sorting and grouping put what does not fit, and how much of it, in bytes.
     pub spill_dir: PathBuf,
     pub spill_bytes: u64,
+    /// How many statements execute at once; others wait, and their time runs.
+    pub statements: usize,
     pub threads: usize,
 }
 
@@ -44,11 +46,13 @@ const STACK: usize = 64 * 1_024 * 1_024;
 pub struct Engine {
     options: EngineOptions,
     runtime: OnceLock<Runtime>,
+    places: Arc<Semaphore>,
 }
 
 impl Engine {
     pub fn new(options: EngineOptions) -> Engine {
-        Engine { options, runtime: OnceLock::new() }
+        let places = Arc::new(Semaphore::new(options.statements.max(1)));
+        Engine { options, runtime: OnceLock::new(), places }
     }
 
     /// The threads are made with the first statement.
@@ -108,6 +112,12 @@ impl SqlEngine for Engine {
             let options = self.options.clone();
             let sources = Handle::current();
             let limit = query.query.time_limit;
+            let mut over = Box::pin(tokio::time::sleep(limit));
+            let place = tokio::select! {
+                place = Arc::clone(&self.places).acquire_owned() => place.map_err(|_| error::stopped())?,
+                () = cancel.cancelled() => return Err(error::cancelled()),
+                () = &mut over => return Err(error::busy()),
+            };
             let (batches, received) = mpsc::channel(2);
             let (begun, schema) = tokio::sync::oneshot::channel();
             let work = async move {
@@ -122,13 +132,12 @@ impl SqlEngine for Engine {
             };
             let task = self.handle()?.spawn(work);
             let guard = AbortOnDrop(task);
-            let mut over = Box::pin(tokio::time::sleep(limit));
             let schema = tokio::select! {
                 schema = schema => schema.map_err(|_| error::stopped())??,
                 () = cancel.cancelled() => return Err(error::cancelled()),
                 () = &mut over => return Err(error::timed_out(limit)),
             };
-            let state = Reading { received, cancel, over, limit, ended: false, _guard: guard };
+            let state = Reading { received, cancel, over, limit, ended: false, _guard: guard, _place: place };
             Ok(QueryStream { schema, batches: Box::pin(futures_util::stream::unfold(state, read)) })
         })
     }
@@ -150,6 +159,7 @@ struct Reading {
     limit: Duration,
     ended: bool,
     _guard: AbortOnDrop,
+    _place: OwnedSemaphorePermit,
 }
 
 async fn read(mut state: Reading) -> Option<(Result<RecordBatch, SourceError>, Reading)> {

@@ -150,6 +150,7 @@ pub struct AnalyticsSection {
 pub struct EngineSection {
     pub memory_bytes: usize,
     pub spill_bytes: u64,
+    pub statements: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -221,6 +222,7 @@ impl Config {
             self.engine.memory_bytes >= 1_048_576,
             "[engine] memory_bytes must be at least 1048576"
         );
+        anyhow::ensure!(self.engine.statements > 0, "[engine] statements must be at least 1");
         let own = self.listeners.iter().map(|(name, own)| (format!("listeners.{name}"), &own.public_url));
         for (section, url) in own.chain([("server".to_owned(), &self.server.public_url)]) {
             anyhow::ensure!(
@@ -298,6 +300,7 @@ mod tests {
             "[tls]\nkey = 'k.pem'",
             "[runs]\nworkers = 0",
             "[engine]\nmemory_bytes = 1",
+            "[engine]\nstatements = 0",
             "[delivery]\nquery_seconds = 0",
             "[server]\npublic_url = 'ftp://data.example.com'",
             "[server]\npublic_url = 'data.example.com'",

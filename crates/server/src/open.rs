@@ -223,6 +223,7 @@ fn delivery(
         memory_bytes: config.engine.memory_bytes,
         spill_dir,
         spill_bytes: config.engine.spill_bytes,
+        statements: config.engine.statements,
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     }));
     let options = DeliveryOptions {

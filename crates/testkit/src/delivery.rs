@@ -27,6 +27,7 @@ impl Kit {
             memory_bytes: 256 * 1_024 * 1_024,
             spill_dir: self.dir.path().join("spill"),
             spill_bytes: 256 * 1_024 * 1_024,
+            statements: 4,
             threads: 2,
         }))
     }

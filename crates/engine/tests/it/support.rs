@@ -160,6 +160,7 @@ impl Bench {
             memory_bytes: 16 << 20,
             spill_dir: dir.path().to_owned(),
             spill_bytes: 1 << 20,
+            statements: 1,
             threads: 2,
         };
         let limit = Duration::from_secs(20);

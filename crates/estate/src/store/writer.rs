@@ -160,35 +160,47 @@ fn closed() -> Error {
     Error::unavailable("store", "the metadata store is closed: the server is stopping")
 }
 
+/// Each call of the database costs a way to its thread and back, so what follows one another anyway goes together.
+const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT job";
+const NEXT: &str = "RELEASE job; SAVEPOINT job";
+const UNDO: &str = "ROLLBACK TO job";
+const COMMIT: &str = "RELEASE job; COMMIT";
+
 async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
     while let Some(first) = jobs.recv().await {
-        if let Err(error) = tx.exec("BEGIN IMMEDIATE", args![]).await {
+        if let Err(error) = tx.exec(BEGIN, args![]).await {
+            let _ = tx.exec("ROLLBACK", args![]).await;
             refuse(first, &error);
             continue;
         }
         let mut done = Vec::new();
         let mut next = Some(first);
         let mut broken = None;
-        while let Some(job) = next {
-            let (answer, intact) = in_savepoint(&mut tx, job.work).await;
+        while let Some(job) = next.take() {
+            let (answer, mut intact) = in_savepoint(&mut tx, job.work).await;
             let told = std::mem::take(&mut tx.notices);
+            let cause = answer.as_ref().err().map_or_else(String::new, ToString::to_string);
+            done.push((job.answer, answer, job.notices, told));
+            if intact && done.len() < GROUP {
+                next = jobs.try_recv().ok();
+            }
+            if next.is_some() {
+                intact = tx.exec(NEXT, args![]).await.is_ok();
+            }
             if !intact {
                 // SQLite has rolled everything back by itself (a full disk): what came now would commit on its own.
-                let cause = answer.as_ref().err().map_or_else(String::new, ToString::to_string);
                 broken = Some(Error::unavailable(
                     "store",
                     format!("the metadata store cannot do this now: {cause}"),
                 ));
+                if let (Some(job), Some(error)) = (next.take(), &broken) {
+                    refuse(job, error);
+                }
             }
-            done.push((job.answer, answer, job.notices, told));
-            if broken.is_some() {
-                break;
-            }
-            next = if done.len() < GROUP { jobs.try_recv().ok() } else { None };
         }
         metrics::histogram!("landreeve_store_group_size").record(done.len() as f64);
         let committed = match broken {
-            None => tx.exec("COMMIT", args![]).await.map(drop),
+            None => tx.exec(COMMIT, args![]).await.map(drop),
             Some(error) => Err(error),
         };
         if committed.is_err() {
@@ -215,25 +227,16 @@ async fn run(tx: &mut Tx, work: Work) -> Answer {
     guarded.unwrap_or_else(|_| Err(Error::internal("a write panicked; the log says where")))
 }
 
-/// The closure's answer, and whether the transaction around it still stands.
+/// The closure's answer, and whether the transaction around it still stands. The savepoint is there before and after,
+/// without what a failed closure did.
 async fn in_savepoint(tx: &mut Tx, work: Work) -> (Answer, bool) {
-    if let Err(error) = tx.exec("SAVEPOINT job", args![]).await {
-        return (Err(error), false);
-    }
     let answer = run(tx, work).await;
-    let ended = if answer.is_ok() {
-        tx.exec("RELEASE job", args![]).await
-    } else {
-        tx.notices.clear();
-        match tx.exec("ROLLBACK TO job", args![]).await {
-            Ok(_) => tx.exec("RELEASE job", args![]).await,
-            Err(error) => Err(error),
-        }
-    };
-    match ended {
-        Ok(_) => (answer, true),
-        Err(error) => (answer.and(Err(error)), false),
+    if answer.is_ok() {
+        return (answer, true);
     }
+    tx.notices.clear();
+    let intact = tx.exec(UNDO, args![]).await.is_ok();
+    (answer, intact)
 }
 
 fn refuse(job: Job, error: &Error) {
