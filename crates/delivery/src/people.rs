@@ -175,11 +175,13 @@ async fn put(plane: &Delivery, ctx: &OpCtx, email: &str, facts: PersonFacts, cre
 /// The person with that address. One who is not known yet is made where `create` says so, or where an estate user has
 /// the address.
 pub(crate) async fn find_in(tx: &mut Tx, ou: OuId, email: &str, create: bool) -> Result<Option<Person>> {
-    if let Some(row) = tx.opt(person!("WHERE p.ou_id = $1 AND p.email = $2"), args![ou, email]).await? {
-        return from_row(&row).map(Some);
-    }
     let sql = "SELECT id, first_name, last_name FROM users WHERE lower(email) = $1 ORDER BY id LIMIT 1";
     let user = tx.opt(sql, args![email]).await?;
+    if let Some(row) = tx.opt(person!("WHERE p.ou_id = $1 AND p.email = $2"), args![ou, email]).await? {
+        // The user may have come, or gone, since.
+        let user = user.map(|user| user.id(0)).transpose()?;
+        return Ok(Some(Person { user, ..from_row(&row)? }));
+    }
     if user.is_none() && !create {
         return Ok(None);
     }

@@ -104,12 +104,13 @@ mod tests {
     use super::super::lexer::{Kind, lex};
     use super::*;
 
-    const DIALECTS: [SqlDialect; 5] = [
+    const DIALECTS: [SqlDialect; 6] = [
         SqlDialect::Postgres,
         SqlDialect::Redshift,
         SqlDialect::CrateDb,
         SqlDialect::MySql,
         SqlDialect::Sqlite,
+        SqlDialect::Engine,
     ];
 
     /// A string literal as the database reads it.

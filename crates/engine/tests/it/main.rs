@@ -222,6 +222,19 @@ async fn statements_wait_for_one_another_and_their_time_runs() {
     assert_eq!(bench.rows("select 1").await, ["1"]);
 }
 
+/// As the parameter language writes a text for the engine: quotes doubled, nothing else.
+#[tokio::test]
+async fn no_text_gets_out_of_its_literal() {
+    let bench = bench();
+    for value in
+        ["", "'", "\\", "\\'", "'\\", "' or 1=1 --", "\\' or 1=1 --", "$$", "*/", "$name", "a\nb", "ü'é"]
+    {
+        let sql = format!("select '{}' as v, length('{0}')", value.replace('\'', "''"));
+        let rows = bench.rows(&sql).await;
+        assert_eq!(rows, [format!("{value}|{}", value.chars().count())], "{sql}");
+    }
+}
+
 #[tokio::test]
 async fn a_long_chain_of_operators_is_no_danger() {
     let bench = bench();
