@@ -168,22 +168,27 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Collects faults so that a request is refused with all of them at once.
+/// Collects faults so that a request is refused with all of them at once; of very many, with the first.
 #[derive(Debug, Default)]
 pub struct Faults(Vec<Fault>);
 
+/// An answer must not be many times as large as its request.
+const MOST_FAULTS: usize = 100;
+
 impl Faults {
     pub fn push(&mut self, field: impl Into<String>, code: &'static str, message: impl Into<String>) {
-        self.0.push(Fault::new(field, code, message));
+        self.add(Fault::new(field, code, message));
     }
 
     pub fn add(&mut self, fault: Fault) {
-        self.0.push(fault);
+        if self.0.len() < MOST_FAULTS {
+            self.0.push(fault);
+        }
     }
 
     /// Keeps the value, or notes the fault and gives `None`.
     pub fn take<T>(&mut self, result: Result<T, Fault>) -> Option<T> {
-        result.map_err(|fault| self.0.push(fault)).ok()
+        result.map_err(|fault| self.add(fault)).ok()
     }
 
     pub fn is_empty(&self) -> bool {

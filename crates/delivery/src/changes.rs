@@ -87,7 +87,7 @@ pub async fn pull_upsert(
     if number < 1 {
         faults.push("number", "range", "must be 1 or more");
     }
-    let (sha, members) = check_pull(&facts, opened_at, &mut faults);
+    let (sha, members) = check_pull(&facts, opened_at, plane.estate().now(), &mut faults);
     faults.finish()?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     let (id, found) = plane
@@ -130,6 +130,7 @@ pub async fn pull_upsert(
 fn check_pull(
     facts: &PullFacts,
     opened_at: Timestamp,
+    now: Timestamp,
     faults: &mut Faults,
 ) -> (Option<Sha>, Option<Vec<Sha>>) {
     text::check_opt(faults, "title", facts.title.as_deref(), text::LONG);
@@ -138,6 +139,14 @@ fn check_pull(
     text::check_opt(faults, "base_ref", facts.base_ref.as_deref(), text::NAME);
     text::check_opt(faults, "head_ref", facts.head_ref.as_deref(), text::NAME);
     text::check_opt(faults, "reference_id", facts.reference.as_deref(), text::NAME);
+    for (field, at) in [
+        ("created_at", Some(opened_at)),
+        ("first_commit_at", facts.first_commit_at),
+        ("merged_at", facts.merged_at),
+        ("closed_at", facts.closed_at),
+    ] {
+        text::check_past(faults, field, at, now);
+    }
     for (field, at) in [("merged_at", facts.merged_at), ("closed_at", facts.closed_at)] {
         if at.is_some_and(|at| at < opened_at) {
             faults.push(field, "range", "must not lie before created_at");
@@ -347,7 +356,7 @@ pub async fn commits_push(
     let mut faults = Faults::default();
     text::check(&mut faults, "repository", &repository, text::NAME);
     text::check_opt(&mut faults, "branch", branch.as_deref(), text::NAME);
-    let commits = check_commits(commits, &mut faults);
+    let commits = check_commits(commits, plane.estate().now(), &mut faults);
     faults.finish()?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     let (count, found) = plane
@@ -381,12 +390,13 @@ struct Checked {
     facts: CommitFacts,
 }
 
-fn check_commits(commits: Vec<CommitFacts>, faults: &mut Faults) -> Vec<Checked> {
+fn check_commits(commits: Vec<CommitFacts>, now: Timestamp, faults: &mut Faults) -> Vec<Checked> {
     if commits.is_empty() || commits.len() > MOST_COMMITS {
         faults.push("commits", "range", format!("must have 1 to {MOST_COMMITS} commits"));
     }
     let checked = commits.into_iter().take(MOST_COMMITS).enumerate().filter_map(|(at, facts)| {
         let place = format!("commits.{at}");
+        text::check_past(faults, &format!("{place}.committed_at"), Some(facts.committed_at), now);
         text::check_opt(faults, &format!("{place}.author_email"), facts.author_email.as_deref(), text::NAME);
         for parent in &facts.parents {
             faults.take(Sha::parse(&format!("{place}.parents"), parent));

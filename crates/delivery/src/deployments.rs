@@ -16,8 +16,6 @@ use crate::{Delivery, text};
 
 /// Where a deployment without an environment went.
 pub const PRODUCTION: &str = "production";
-/// Clocks differ: so much later than our present a deployment may have been, in microseconds.
-const FUTURE: i64 = 300_000_000;
 /// How many hashes a deployment may list.
 const MOST_SHAS: usize = 10_000;
 
@@ -63,10 +61,8 @@ struct Kept {
 
 fn check(facts: DeploymentFacts, now: Timestamp, faults: &mut Faults) -> Checked {
     if let Some(at) = facts.deployed_at {
-        let late = at.as_microsecond() > now.as_microsecond().saturating_add(FUTURE);
-        if late {
-            faults.push("deployed_at", "range", "must not lie in the future");
-        } else if at.as_microsecond() < 0 {
+        text::check_past(faults, "deployed_at", Some(at), now);
+        if at.as_microsecond() < 0 {
             faults.push("deployed_at", "range", "must not lie before 1970");
         }
     }

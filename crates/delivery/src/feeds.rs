@@ -52,6 +52,7 @@ pub async fn feed_create(
         faults.push("sql", "length", format!("must have 1 to {MOST_SQL} bytes"));
     }
     faults.finish()?;
+    check_statement(plane, &sql).await?;
     let (id, now) = (estate.next::<FeedId>(FeedId::KIND).await?, estate.now());
     let secret = new_secret(&**estate.random(), PREFIX);
     let (hash, ou) = (secret_hash(&secret), ctx.authority().ou());
@@ -74,6 +75,18 @@ pub async fn feed_create(
             false => error,
         })?;
     Ok((id, Secret::new(secret)))
+}
+
+/// A statement that could never be read is not saved. Its variables get their values later.
+async fn check_statement(plane: &Delivery, sql: &str) -> Result<()> {
+    let query =
+        EngineQuery { query: statement(sql.to_owned(), LIMIT), variables: Vec::new(), max_rows: None };
+    match plane.engine().check(&plane.catalog().tables(&[]), &query).await {
+        Err(error) if error.code.as_deref() != Some("missing_variable") => {
+            Err(Error::fault("sql", "sql_error", error.message))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 pub async fn feed_list(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<Feed>> {

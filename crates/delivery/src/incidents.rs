@@ -65,9 +65,7 @@ fn check(reference: &str, facts: &IncidentFacts, now: Timestamp) -> Result<()> {
     for (at, service) in services.iter().enumerate() {
         service.check(&format!("services.{at}"), &mut faults);
     }
-    if facts.started_at.is_some_and(|at| at.as_microsecond() > now.as_microsecond() + 300_000_000) {
-        faults.push("started_at", "range", "must not lie in the future");
-    }
+    text::check_past(&mut faults, "started_at", facts.started_at, now);
     faults.finish()
 }
 

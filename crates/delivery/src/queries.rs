@@ -21,8 +21,8 @@ pub const KINDS: [RunKind; 2] = [RunKind::DataQuery, RunKind::Probe];
 const MOST_SQL: usize = 64 * 1_024;
 const MOST_VARIABLES: usize = 1_000;
 const MOST_VALUES: usize = 10_000;
-/// How many statements of one kind a node executes at once.
-const AT_ONCE: u32 = 4;
+/// How many statements of one unit execute at once: others must have their turn.
+const AT_ONCE: u32 = 2;
 
 /// Submits a statement. What is wrong with it is told by the run, but for what cannot be a statement at all.
 pub async fn query_run(
@@ -46,7 +46,7 @@ pub async fn query_run(
     let input = serde_json::to_string(&input).map_err(Error::internal)?;
     let month = NewRun::DAY * 30;
     let new = NewRun {
-        lane: Some(Lane { name: "data_query".to_owned(), limit: AT_ONCE }),
+        lane: Some(Lane { name: format!("data_query:{}", ctx.authority().ou()), limit: AT_ONCE }),
         time_limit: Some(plane.options().query_time_limit),
         keep_record: month,
         keep_data: month,
@@ -190,7 +190,7 @@ pub(crate) fn statement(sql: String, time_limit: Duration) -> Query {
 pub(crate) fn query_error(error: &SourceError) -> Error {
     match error.kind {
         SourceErrorKind::Query | SourceErrorKind::NotReadOnly | SourceErrorKind::Unsupported => {
-            Error::fault("sql", "sql_error", error.message.clone())
+            Error::fault("", "sql_error", error.message.clone())
         }
         SourceErrorKind::Connect
         | SourceErrorKind::Lost

@@ -81,6 +81,10 @@ pub struct TeamEvent {
 
 fn check(teams: &[WantedTeam]) -> Result<()> {
     let mut faults = Faults::default();
+    if teams.is_empty() {
+        let message = "must have a team: those that are not in the request are archived";
+        faults.push("teams", "range", message);
+    }
     if teams.len() > MOST_TEAMS {
         faults.push("teams", "range", format!("must have at most {MOST_TEAMS} teams"));
     }

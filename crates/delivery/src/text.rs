@@ -1,5 +1,6 @@
 //! Bounds that every text of the plane keeps.
 
+use jiff::Timestamp;
 use landreeve_core::error::Faults;
 
 /// Names, identifiers, references, branches.
@@ -14,6 +15,15 @@ pub fn check(faults: &mut Faults, field: &str, text: &str, most: usize) {
         faults.push(field, "length", format!("must have 1 to {most} characters"));
     } else if most == NAME && text.chars().any(char::is_control) {
         faults.push(field, "character", "must not hold control characters");
+    }
+}
+
+/// Clocks differ: so much later than our present a fact may be, in microseconds.
+const FUTURE: i64 = 300_000_000;
+
+pub fn check_past(faults: &mut Faults, field: &str, at: Option<Timestamp>, now: Timestamp) {
+    if at.is_some_and(|at| at.as_microsecond() > now.as_microsecond().saturating_add(FUTURE)) {
+        faults.push(field, "range", "must not lie in the future");
     }
 }
 

@@ -41,15 +41,16 @@ pub fn translate(error: &DataFusionError) -> SourceError {
         other if other.to_string().contains("spilling") => ("out_of_memory", OUT_OF_MEMORY.to_owned()),
         other => ("execution", other.strip_backtrace()),
     };
-    let message = first_line(message.trim());
+    let message = short(&message);
     SourceError { code: Some(code.to_owned()), ..SourceError::new(SourceErrorKind::Query, message) }
 }
 
 /// The engine's own advice goes on for many lines.
-fn first_line(message: &str) -> String {
+fn short(message: &str) -> String {
     const MOST: usize = 600;
-    let line = message.lines().next().unwrap_or_default();
-    line.chars().take(MOST).collect()
+    let message = message.strip_prefix("External error: ").unwrap_or(message);
+    let words: Vec<&str> = message.split_whitespace().collect();
+    words.join(" ").replace("landreeve.public.", "").chars().take(MOST).collect()
 }
 
 pub fn query(code: &str, message: impl Into<String>) -> SourceError {

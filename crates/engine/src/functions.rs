@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array as _, ArrayRef, TimestampMicrosecondArray};
 use arrow_cast::cast;
 use arrow_schema::{DataType, TimeUnit};
@@ -26,6 +26,80 @@ pub fn all() -> Vec<ScalarUDF> {
         ScalarUDF::from(AtTimeZone { signature: Signature::any(2, Volatility::Immutable) }),
         ScalarUDF::from(DateTruncIn { signature: Signature::any(3, Volatility::Immutable) }),
     ]
+}
+
+/// Functions whose work or memory grows with a number in the statement and not with the data.
+const BOUNDLESS: [&str; 8] = [
+    "levenshtein",
+    "array_repeat",
+    "array_resize",
+    "range",
+    "generate_series",
+    "array_distance",
+    "factorial",
+    "cross_product",
+];
+
+/// What is built in, without what is boundless; what makes long texts checks how long they would be.
+pub fn harmless(all: Vec<Arc<ScalarUDF>>) -> Vec<Arc<ScalarUDF>> {
+    let named = |function: &ScalarUDF, name: &str| {
+        function.name() == name || function.aliases().iter().any(|alias| alias == name)
+    };
+    let kept = all.into_iter().filter(|function| !BOUNDLESS.iter().any(|name| named(function, name)));
+    kept.map(|function| match function.name() {
+        "repeat" | "lpad" | "rpad" => Arc::new(ScalarUDF::from(LongText { inner: function })),
+        _ => function,
+    })
+    .collect()
+}
+
+/// What the texts of one batch may take.
+const MOST_BYTES: i128 = 16 * 1_024 * 1_024;
+
+/// `repeat`, `lpad` or `rpad`, refused where the texts would be too long.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct LongText {
+    inner: Arc<ScalarUDF>,
+}
+
+impl ScalarUDFImpl for LongText {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(types)
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.inner().coerce_types(types)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = arrays(&args)?;
+        if let [texts, numbers, ..] = arrays.as_slice() {
+            let texts = cast(texts, &DataType::Utf8)?;
+            let numbers = cast(numbers, &DataType::Int64)?;
+            let (texts, numbers) = (texts.as_string::<i32>(), numbers.as_primitive::<Int64Type>());
+            let repeats = self.inner.name() == "repeat";
+            let bytes = texts.iter().zip(numbers).map(|(text, number)| {
+                let number = i128::from(number.unwrap_or(0).max(0));
+                // A padded text has characters of up to four bytes.
+                if repeats { number * text.unwrap_or_default().len() as i128 } else { number * 4 }
+            });
+            if bytes.sum::<i128>() > MOST_BYTES {
+                return Err(DataFusionError::ResourcesExhausted(format!(
+                    "{} makes too much text",
+                    self.name()
+                )));
+            }
+        }
+        self.inner.invoke_with_args(args)
+    }
 }
 
 fn instant() -> DataType {

@@ -23,7 +23,7 @@ use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::{CancellationToken, QueryStream, SourceError, SourceErrorKind};
 use landreeve_core::table::{EngineQuery, SqlEngine, Tables};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 pub use driver::EngineDriver;
 
@@ -61,7 +61,8 @@ impl Engine {
             return Ok(runtime.handle().clone());
         }
         let made = Builder::new_multi_thread()
-            .worker_threads(self.options.threads.max(1))
+            // A function that computes for long keeps its thread: the others have theirs.
+            .worker_threads(self.options.threads.max(1) * self.options.statements.max(1))
             .thread_name("landreeve-sql")
             .thread_stack_size(STACK)
             .enable_time()
@@ -118,9 +119,11 @@ impl SqlEngine for Engine {
                 () = cancel.cancelled() => return Err(error::cancelled()),
                 () = &mut over => return Err(error::busy()),
             };
-            let (batches, received) = mpsc::channel(2);
+            let (batches, received) = mpsc::channel::<Sent>(2);
             let (begun, schema) = tokio::sync::oneshot::channel();
             let work = async move {
+                // Whoever reads may be gone while this still computes: the place is free when it has ended.
+                let _place = place;
                 match session::start(&options, &tables, &query, sources).await {
                     Ok(stream) => {
                         if begun.send(Ok(stream.schema.clone())).is_ok() {
@@ -137,7 +140,7 @@ impl SqlEngine for Engine {
                 () = cancel.cancelled() => return Err(error::cancelled()),
                 () = &mut over => return Err(error::timed_out(limit)),
             };
-            let state = Reading { received, cancel, over, limit, ended: false, _guard: guard, _place: place };
+            let state = Reading { received, cancel, over, limit, ended: false, _guard: guard };
             Ok(QueryStream { schema, batches: Box::pin(futures_util::stream::unfold(state, read)) })
         })
     }
@@ -153,34 +156,32 @@ impl Drop for AbortOnDrop {
 }
 
 struct Reading {
-    received: mpsc::Receiver<Result<RecordBatch, SourceError>>,
+    received: mpsc::Receiver<Sent>,
     cancel: CancellationToken,
     over: std::pin::Pin<Box<tokio::time::Sleep>>,
     limit: Duration,
     ended: bool,
     _guard: AbortOnDrop,
-    _place: OwnedSemaphorePermit,
 }
+
+/// A batch, or `None` at the end: without it the work broke off.
+type Sent = Result<Option<RecordBatch>, SourceError>;
 
 async fn read(mut state: Reading) -> Option<(Result<RecordBatch, SourceError>, Reading)> {
     if state.ended {
         return None;
     }
     let next = tokio::select! {
-        next = state.received.recv() => next,
-        () = state.cancel.cancelled() => Some(Err(error::cancelled())),
-        () = &mut state.over => Some(Err(error::timed_out(state.limit))),
+        next = state.received.recv() => next.unwrap_or_else(|| Err(error::stopped())),
+        () = state.cancel.cancelled() => Err(error::cancelled()),
+        () = &mut state.over => Err(error::timed_out(state.limit)),
     };
-    state.ended = !matches!(next, Some(Ok(_)));
-    next.map(|next| (next, state))
+    state.ended = !matches!(next, Ok(Some(_)));
+    next.transpose().map(|next| (next, state))
 }
 
 /// Sends what the statement gives, within its bounds, ending with how it ended.
-async fn forward(
-    mut stream: session::Started,
-    query: &EngineQuery,
-    batches: &mpsc::Sender<Result<RecordBatch, SourceError>>,
-) {
+async fn forward(mut stream: session::Started, query: &EngineQuery, batches: &mpsc::Sender<Sent>) {
     let mut rows = 0_u64;
     while let Some(next) = stream.batches.next().await {
         let next =
@@ -194,8 +195,10 @@ async fn forward(
         });
         let failed = next.is_err();
         // Nobody listens when the reader has gone.
-        if batches.send(next).await.is_err() || failed {
+        if batches.send(next.map(Some)).await.is_err() || failed {
             return;
         }
     }
+    // Nobody may be listening any more.
+    let _ = batches.send(Ok(None)).await;
 }

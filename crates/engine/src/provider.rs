@@ -19,7 +19,7 @@ use landreeve_core::table::{Comparison, Condition, Scalar, Scan, Table, Test};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::error::Carried;
+use crate::error::{Carried, stopped};
 
 pub struct Provider {
     pub table: Arc<dyn Table>,
@@ -110,20 +110,23 @@ impl PartitionStream for Part {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (sender, receiver) = mpsc::channel::<Result<RecordBatch, SourceError>>(2);
+        // `None` is the end: without it the reading broke off.
+        let (sender, receiver) = mpsc::channel::<Result<Option<RecordBatch>, SourceError>>(2);
         let (table, scan) = (Arc::clone(&self.table), self.scan.clone());
         let task = self.sources.spawn(async move {
             let mut batches = table.scan(scan);
             while let Some(batch) = batches.next().await {
-                if sender.send(batch).await.is_err() {
+                if sender.send(batch.map(Some)).await.is_err() {
                     return;
                 }
             }
+            // Nobody may be listening any more.
+            let _ = sender.send(Ok(None)).await;
         });
         let state = (receiver, AbortOnDrop(task));
         let stream = futures_util::stream::unfold(state, |(mut receiver, task)| async move {
-            let next = receiver.recv().await?;
-            let next = next.map_err(|error| DataFusionError::External(Box::new(Carried(error))));
+            let next = receiver.recv().await.unwrap_or_else(|| Err(stopped()));
+            let next = next.transpose()?.map_err(|error| DataFusionError::External(Box::new(Carried(error))));
             Some((next, (receiver, task)))
         });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream))

@@ -1,11 +1,13 @@
 //! What may be asked: exactly one SELECT that writes nothing, with every variable given a value.
 
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Ident, ObjectName, Query, SetExpr, Statement, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    Ident, ObjectName, Query, SetExpr, Statement, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, Tokenizer};
@@ -63,7 +65,7 @@ pub fn prepare(sql: &str, variables: &[(String, Variable)]) -> Result<DfStatemen
     if !matches!(*statement, Statement::Query(_)) {
         return Err(not_read_only("only SELECT may be asked"));
     }
-    let mut visitor = Preparation { variables, fault: None, depth: 0 };
+    let mut visitor = Preparation { variables, fault: None, depth: 0, bytes: 0, queries: Vec::new() };
     let _ = VisitMut::visit(&mut *statement, &mut visitor);
     match visitor.fault {
         Some(fault) => Err(fault),
@@ -76,7 +78,25 @@ struct Preparation<'a> {
     fault: Option<SourceError>,
     /// How many expressions are open around the present one.
     depth: usize,
+    /// What was put in place of variables, in bytes.
+    bytes: usize,
+    /// The queries around the present place.
+    queries: Vec<Scope>,
 }
+
+/// What a query is made of when each name in it is replaced by what it stands for, which is how it is planned.
+#[derive(Default)]
+struct Scope {
+    /// Names of the WITH clause whose queries are still to come.
+    coming: VecDeque<String>,
+    named: HashMap<String, u64>,
+    size: u64,
+}
+
+/// How many tables a statement may name once every name of a WITH clause is replaced by its query.
+const MOST_TABLES: u64 = 1_000;
+/// How many bytes may be put in place of variables.
+const MOST_BYTES: usize = 2 * 1_024 * 1_024;
 
 impl Preparation<'_> {
     fn stop(&mut self, fault: SourceError) -> ControlFlow<()> {
@@ -92,19 +112,27 @@ impl Preparation<'_> {
     }
 
     /// `IN ($ids)`: each array in the list becomes its values.
-    fn spread(&self, list: &mut Vec<Expr>) -> Result<(), SourceError> {
+    fn spread(&mut self, list: &mut Vec<Expr>) -> Result<(), SourceError> {
+        let mut bytes = self.bytes;
         let mut spread = Vec::with_capacity(list.len());
         for item in list.drain(..) {
             match self.value_of(&item) {
                 Some(value) => match value? {
-                    Variable::Many(values) => spread.extend(values.iter().map(literal)),
-                    Variable::One(value) => spread.push(literal(value)),
+                    Variable::Many(values) => {
+                        values.iter().try_for_each(|value| count(&mut bytes, value))?;
+                        spread.extend(values.iter().map(literal));
+                    }
+                    Variable::One(value) => {
+                        count(&mut bytes, value)?;
+                        spread.push(literal(value));
+                    }
                     Variable::Null => spread.push(null()),
                 },
                 None => spread.push(item),
             }
         }
         *list = spread;
+        self.bytes = bytes;
         Ok(())
     }
 
@@ -135,7 +163,12 @@ impl Preparation<'_> {
                 ControlFlow::Continue(())
             }
             Some(Ok(Variable::One(value))) => {
-                *expr = literal(value);
+                let (mut bytes, value) = (self.bytes, literal_of(value));
+                if let Err(fault) = count(&mut bytes, &value.0) {
+                    return self.stop(fault);
+                }
+                self.bytes = bytes;
+                *expr = value.1;
                 ControlFlow::Continue(())
             }
             Some(Ok(Variable::Many(_))) => {
@@ -149,7 +182,45 @@ impl Preparation<'_> {
 impl VisitorMut for Preparation<'_> {
     type Break = ();
 
+    fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<()> {
+        let name = relation.to_string().to_lowercase();
+        let known = self.queries.iter().rev().find_map(|query| query.named.get(&name)).copied();
+        if let Some(query) = self.queries.last_mut() {
+            query.size = query.size.saturating_add(known.unwrap_or(1));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        match factor {
+            TableFactor::Table { sample: Some(_), .. } => {
+                self.stop(query("not_supported", "TABLESAMPLE is not there; use a condition or LIMIT"))
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        let Some(ended) = self.queries.pop() else { return ControlFlow::Continue(()) };
+        if ended.size > MOST_TABLES {
+            let message = format!(
+                "the statement names more than {MOST_TABLES} tables once its WITH clause is filled in"
+            );
+            return self.stop(query("too_long", message));
+        }
+        if let Some(around) = self.queries.last_mut() {
+            match around.coming.pop_front() {
+                Some(name) => drop(around.named.insert(name, ended.size.max(1))),
+                None => around.size = around.size.saturating_add(ended.size),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_query(&mut self, asked: &mut Query) -> ControlFlow<()> {
+        let with = asked.with.iter().flat_map(|with| &with.cte_tables);
+        let coming = with.map(|table| table.alias.name.to_string().to_lowercase()).collect();
+        self.queries.push(Scope { coming, ..Scope::default() });
         if !asked.locks.is_empty() {
             return self
                 .stop(not_read_only("FOR UPDATE and FOR SHARE are not taken: nothing here is locked"));
@@ -175,25 +246,36 @@ impl VisitorMut for Preparation<'_> {
     /// In PostgreSQL `AT TIME ZONE` leaves the zone behind; the engine's own does not.
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         self.depth -= 1;
-        if let Expr::AtTimeZone { timestamp, time_zone } = expr {
-            let argument = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
-            *expr = Expr::Function(Function {
-                name: ObjectName::from(vec![Ident::new(crate::functions::AT_TIME_ZONE)]),
-                uses_odbc_syntax: false,
-                parameters: FunctionArguments::None,
-                args: FunctionArguments::List(FunctionArgumentList {
-                    duplicate_treatment: None,
-                    args: vec![argument(timestamp), argument(time_zone)],
-                    clauses: Vec::new(),
-                }),
-                filter: None,
-                null_treatment: None,
-                over: None,
-                within_group: Vec::new(),
-            });
+        match expr {
+            Expr::AtTimeZone { timestamp, time_zone } => {
+                *expr = call(crate::functions::AT_TIME_ZONE, timestamp, time_zone);
+            }
+            // Its own form is a union of types, which nothing compares with.
+            Expr::BinaryOp { left, op: BinaryOperator::Arrow, right } => {
+                *expr = call("json_get_json", left, right)
+            }
+            _ => {}
         }
         ControlFlow::Continue(())
     }
+}
+
+fn call(function: &str, left: &Expr, right: &Expr) -> Expr {
+    let argument = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(function)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument(left), argument(right)],
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
 }
 
 /// What a query's body must not be or hold.
@@ -208,6 +290,22 @@ fn body_fault(body: &SetExpr) -> Option<SourceError> {
             Some(not_read_only("only SELECT may be asked"))
         }
     }
+}
+
+/// Each use of a variable takes the place of its value.
+fn count(bytes: &mut usize, value: &Scalar) -> Result<(), SourceError> {
+    *bytes += match value {
+        Scalar::Text(text) => text.len() + 16,
+        Scalar::Boolean(_) | Scalar::Integer(_) | Scalar::Float(_) | Scalar::Instant(_) => 64,
+    };
+    if *bytes > MOST_BYTES {
+        return Err(query("too_long", "the variables take more than 2 MiB where they are used"));
+    }
+    Ok(())
+}
+
+fn literal_of(value: &Scalar) -> (Scalar, Expr) {
+    (value.clone(), literal(value))
 }
 
 fn null() -> Expr {

@@ -40,10 +40,26 @@ impl Arguments {
         } else {
             merged.add_pairs(&String::from_utf8_lossy(text));
         }
+        merged.check_characters()?;
         Ok(merged)
     }
 
+    /// What could not be read as UTF-8 has become U+FFFD, and two names that differ must not become one.
+    fn check_characters(&self) -> Result<()> {
+        let mut faults = Faults::default();
+        for (name, value) in &self.0 {
+            let texts: Vec<&Value> = value.as_array().map_or_else(|| vec![value], |all| all.iter().collect());
+            let odd = |value: &&Value| value.as_str().is_some_and(|text| text.contains('\u{fffd}'));
+            if name.contains('\u{fffd}') || texts.iter().any(odd) {
+                faults.push(name.as_str(), "character", "must be text in UTF-8");
+            }
+        }
+        faults.finish()
+    }
+
+    /// What comes later takes the place of what is there, a list as a whole.
     fn add_pairs(&mut self, pairs: &str) {
+        let mut begun: Vec<String> = Vec::new();
         for (name, value) in Query::parse(pairs).pairs() {
             let (name, value) = (name.trim(), Value::String(value.to_owned()));
             // As forms write lists: `name[]=a&name[]=b`.
@@ -51,6 +67,10 @@ impl Arguments {
                 self.0.insert(name.to_owned(), value);
                 continue;
             };
+            if !begun.iter().any(|known| known == list) {
+                begun.push(list.to_owned());
+                self.0.insert(list.to_owned(), Value::Array(Vec::new()));
+            }
             match self.0.entry(list).or_insert_with(|| Value::Array(Vec::new())) {
                 Value::Array(all) => all.push(value),
                 other => *other = Value::Array(vec![value]),
@@ -331,6 +351,13 @@ impl Reader<'_> {
             _ => None,
         };
         let found = match value {
+            Value::Object(object)
+                if object
+                    .get("identifier")
+                    .is_some_and(|given| !given.is_null() && text(Some(given)).is_none()) =>
+            {
+                None
+            }
             Value::Object(object) => {
                 let (identifier, name) = (text(object.get("identifier")), text(object.get("name")));
                 identifier.or_else(|| name.clone()).map(|identifier| ServiceName { identifier, name })

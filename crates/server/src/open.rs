@@ -210,6 +210,16 @@ fn analytics(estate: &Estate, config: &Config) -> Analytics {
     Analytics::new(estate.clone(), Arc::new(Codec), options, builtin_snippets())
 }
 
+/// Removes what statements of a server that was killed left on disk. The lock on the data directory is held.
+pub fn clear_spill(data_dir: &Path) -> anyhow::Result<()> {
+    let spill_dir = data_dir.join("spill");
+    if spill_dir.exists() {
+        fs::remove_dir_all(&spill_dir)
+            .with_context(|| format!("{} cannot be emptied", spill_dir.display()))?;
+    }
+    Ok(())
+}
+
 /// The plane, the engine that answers SQL over its tables, and the driver that shows them as a datasource.
 fn delivery(
     estate: &Estate,

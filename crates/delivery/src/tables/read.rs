@@ -54,7 +54,7 @@ impl StoreTable {
         let mut sql =
             format!("SELECT {} FROM {} WHERE {conditions}", selected.join(", "), self.definition.from);
         if let Some(limit) = scan.limit {
-            sql.push_str(&format!(" LIMIT {limit}"));
+            sql.push_str(&format!(" LIMIT {}", i64::try_from(limit).unwrap_or(i64::MAX)));
         }
         (sql, values)
     }

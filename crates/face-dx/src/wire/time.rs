@@ -41,8 +41,9 @@ fn since_1970(text: &str) -> Option<Timestamp> {
     let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
     let nanos: i32 =
         if fraction.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok()? } else { return None };
-    let span = if whole.abs() >= MILLIS {
-        SignedDuration::from_millis(whole) + SignedDuration::from_nanos(i64::from(nanos) / 1_000_000 * 1_000)
+    let span = if whole.unsigned_abs() >= MILLIS.unsigned_abs() {
+        SignedDuration::from_millis(whole)
+            .checked_add(SignedDuration::from_nanos(i64::from(nanos) / 1_000_000 * 1_000))?
     } else {
         SignedDuration::new(whole, nanos)
     };
@@ -71,7 +72,17 @@ mod tests {
         }
         assert_eq!(at("1680723923.5"), Some("2023-04-05T19:45:23.5Z".to_owned()));
         assert_eq!(at("2023-04-05"), Some("2023-04-05T00:00:00Z".to_owned()));
-        for text in ["", "yesterday", "1.2.3", "2023-13-01", "99999999999999999999", "12:00", "-"] {
+        for text in [
+            "-9223372036854775808",
+            "9223372036854775807.999",
+            "",
+            "yesterday",
+            "1.2.3",
+            "2023-13-01",
+            "99999999999999999999",
+            "12:00",
+            "-",
+        ] {
             assert_eq!(at(text), None, "{text}");
         }
     }

@@ -44,7 +44,9 @@ fn arguments(path: &str, id: &str) -> serde_json::Value {
         "customData.getAllByReference" | "customData.deleteAllByReference" => json!({ "reference": "r" }),
         "teams.info" => json!({ "reference_id": "t" }),
         "teams.findByMembers" => json!({ "team_emails": "a@example.com" }),
-        "orgfiles.teamHierarchy.process" | "orgfiles.teamHierarchy.preview" => json!({ "teams": [] }),
+        "orgfiles.teamHierarchy.process" | "orgfiles.teamHierarchy.preview" => {
+            json!({ "teams": [{ "reference_id": "t", "name": "T" }] })
+        }
         "users.findByGithubUsername" => json!({ "github_username": "ann" }),
         "users.update" | "users.upsert" => json!({ "email": "a@example.com" }),
         "queries.datafeed" | "datacloud.queries.datafeed" => json!({ "feed_token": "lrf_x" }),

@@ -214,8 +214,8 @@ pub struct Record {
     /// When: a date or a point in time. Now unless told.
     #[arg(long, value_name = "TIME")]
     deployed_at: Option<String>,
-    /// Unique; the same deployment again under it is recorded once.
-    #[arg(long, value_name = "ID")]
+    /// Unique; the same deployment again under it is recorded once. A retry must say the same time.
+    #[arg(long, value_name = "ID", requires = "deployed_at")]
     reference_id: Option<String>,
     /// It did not succeed.
     #[arg(long)]

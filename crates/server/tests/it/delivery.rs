@@ -309,7 +309,16 @@ async fn a_shell_records_a_deployment_and_sees_what_it_brought() {
     assert_eq!(server.say(&arguments), "r1");
     let shown = server.say(&["deploys", "show", "r1"]);
     assert!(shown.contains("checkout to production") && shown.contains("neither a repository"), "{shown}");
-    let other = server.cli(&["deploys", "record", "--service", "search", "--reference-id", "r1"]);
+    let other = server.cli(&[
+        "deploys",
+        "record",
+        "--service",
+        "search",
+        "--reference-id",
+        "r1",
+        "--deployed-at",
+        "2026-06-01",
+    ]);
     assert_eq!(other.status.code(), Some(1));
     let wrong = server.cli(&["dora", "--tz", "Nowhere/Land"]);
     assert_eq!(wrong.status.code(), Some(2));
