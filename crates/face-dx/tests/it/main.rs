@@ -258,9 +258,10 @@ async fn other_kinds_other_units_and_nonsense_are_not_found() {
         let id = hash_id(&kit, &kit.run_of(kind, OuId::ROOT).await);
         fails(&get(&id, &root).send(&router).await, 422, "query_run_not_found");
     }
-    for id in ["1", "zzzzzzzzzzzz", "%00", "%ff%fe", "a%20b", "AAAAAAAAAAAA", "-1", "%F0%9F%A6%80"] {
+    for id in ["1", "zzzzzzzzzzzz", "%00", "a%20b", "AAAAAAAAAAAA", "-1", "%F0%9F%A6%80"] {
         fails(&get(id, &root).send(&router).await, 422, "query_run_not_found");
     }
+    fails(&get("%ff%fe", &root).send(&router).await, 422, "invalid_arguments");
 }
 
 #[tokio::test]

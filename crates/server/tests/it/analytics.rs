@@ -199,7 +199,7 @@ async fn days_are_those_of_the_zone_in_the_built_in_engine() {
     );
     let kolkata = json!({ "timerange": "1711839600~1711843199", "tz": "Asia/Kolkata" });
     let data = source.with(&sql, kolkata).await;
-    assert_eq!(data["rows"], json!([["2024-03-31T04:00:00+05:30", 1]]), "{data}");
+    assert_eq!(data["rows"], json!([["2024-03-31T04:00:00.000000+05:30", 1]]), "{data}");
 }
 
 const MARIADB_HOURS: &str = "select timestamp('2024-01-01') + interval seq hour as ts from seq_0_to_8783";
