@@ -136,13 +136,14 @@ async fn bare(place: &str, count: i64) {
     let removed = store.write(|tx| {
         Box::pin(async move {
             tx.exec("DELETE FROM delivery_deployments WHERE reference_id LIKE 'bare-%'", args![]).await?;
-            tx.exec("DELETE FROM audit_events WHERE actor_name = 'bench'", args![]).await.map(drop)
+            tx.exec("DELETE FROM audit_events WHERE actor_name = 'bench'", args![]).await?;
+            tx.one("SELECT min(id) FROM delivery_services", args![]).await?.id(0)
         })
     });
-    removed.await.expect("what was there");
+    let service: i64 = removed.await.expect("a service");
     for group in -WARM_UP..count / 16 {
         let begun = Instant::now();
-        store.write(move |tx| Box::pin(sixteen(tx, group))).await.expect("a commit");
+        store.write(move |tx| Box::pin(sixteen(tx, service, group))).await.expect("a commit");
         if group >= 0 {
             println!("{}", begun.elapsed().as_micros());
         }
@@ -151,14 +152,14 @@ async fn bare(place: &str, count: i64) {
 }
 
 /// The rows of sixteen deployments and their audit events.
-async fn sixteen(tx: &mut Tx, group: i64) -> landreeve_core::Result<()> {
+async fn sixteen(tx: &mut Tx, service: i64, group: i64) -> landreeve_core::Result<()> {
     for one in 0..16 {
         let id = 2_000_000_000 + group * 16 + one;
         tx.exec(
             "INSERT INTO delivery_deployments (id, ou_id, reference_id, origin, service_id, environment, deployed_at, \
              success, commit_sha, attribute_until, created_at, updated_at) \
-             VALUES ($1, 1, $2, 'api', 1, 'production', $3, 1, $4, $3, $3, $3)",
-            args![id, format!("bare-{id}"), END, "4f2c9be01d7a6f3b8e5c2d9a0b1c2d3e4f5a6b7c"],
+             VALUES ($1, 1, $2, 'api', $5, 'production', $3, 1, $4, $3, $3, $3)",
+            args![id, format!("bare-{id}"), END, "4f2c9be01d7a6f3b8e5c2d9a0b1c2d3e4f5a6b7c", service],
         )
         .await?;
         tx.exec(
