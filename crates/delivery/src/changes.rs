@@ -154,18 +154,8 @@ fn check_pull(
     }
     let sha = facts.merge_commit_sha.as_deref();
     let sha = sha.and_then(|sha| faults.take(Sha::parse("merge_commit_sha", sha)));
-    let members = facts.commit_shas.as_ref().map(|all| {
-        if all.len() > MOST_COMMITS {
-            faults.push("commit_shas", "range", format!("must have at most {MOST_COMMITS} hashes"));
-        }
-        let members = all.iter().take(MOST_COMMITS).enumerate();
-        let members =
-            members.filter_map(|(at, sha)| faults.take(Sha::parse(&format!("commit_shas.{at}"), sha)));
-        let mut members: Vec<Sha> = members.collect();
-        members.sort();
-        members.dedup();
-        members
-    });
+    let members = facts.commit_shas.as_ref();
+    let members = members.map(|all| Sha::parse_list("commit_shas", all, MOST_COMMITS, faults));
     (sha, members)
 }
 

@@ -75,18 +75,8 @@ fn check(facts: DeploymentFacts, now: Timestamp, faults: &mut Faults) -> Checked
     text::check_opt(faults, "source_url", facts.source_url.as_deref(), text::LONG);
     text::check_opt(faults, "source_name", facts.source_name.as_deref(), text::NAME);
     let commit_sha = facts.commit_sha.as_deref().and_then(|sha| faults.take(Sha::parse("commit_sha", sha)));
-    let listed = facts.merge_commit_shas.as_ref().map(|all| {
-        if all.len() > MOST_SHAS {
-            faults.push("merge_commit_shas", "range", format!("must have at most {MOST_SHAS} hashes"));
-        }
-        let listed = all.iter().take(MOST_SHAS).enumerate();
-        let listed =
-            listed.filter_map(|(at, sha)| faults.take(Sha::parse(&format!("merge_commit_shas.{at}"), sha)));
-        let mut listed: Vec<Sha> = listed.collect();
-        listed.sort();
-        listed.dedup();
-        listed
-    });
+    let listed = facts.merge_commit_shas.as_ref();
+    let listed = listed.map(|all| Sha::parse_list("merge_commit_shas", all, MOST_SHAS, faults));
     if facts.commit_sha.is_some() && listed.as_ref().is_some_and(|listed| !listed.is_empty()) {
         let message =
             "and merge_commit_shas exclude each other: send the commit that was deployed, or the list";

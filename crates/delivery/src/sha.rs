@@ -2,6 +2,7 @@
 //! begins.
 
 use landreeve_core::Fault;
+use landreeve_core::error::Faults;
 
 const SHORTEST: usize = 7;
 const LONGEST: usize = 40;
@@ -16,6 +17,22 @@ impl Sha {
             return Ok(Sha(text));
         }
         Err(Fault::new(field, "sha", "must be 7 to 40 hexadecimal digits"))
+    }
+
+    /// A list of at most `most` hashes, in order and each once; what is wrong is told by its place in the list.
+    pub fn parse_list(field: &str, all: &[String], most: usize, faults: &mut Faults) -> Vec<Sha> {
+        if all.len() > most {
+            faults.push(field, "range", format!("must have at most {most} hashes"));
+        }
+        let mut list: Vec<Sha> = all
+            .iter()
+            .take(most)
+            .enumerate()
+            .filter_map(|(at, sha)| faults.take(Sha::parse(&format!("{field}.{at}"), sha)))
+            .collect();
+        list.sort();
+        list.dedup();
+        list
     }
 
     /// As the store kept it.
