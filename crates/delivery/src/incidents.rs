@@ -94,9 +94,15 @@ pub(crate) async fn upsert(
         .change_told(ctx, move |tx| {
             Box::pin(async move {
                 let mut names = Names::new(&inner, ou);
+                let now = inner.estate().now();
                 let old = load(tx, ou, &reference).await?;
-                let incident = patched(tx, old, &facts).await?;
-                put(tx, ou, &reference, &incident, inner.estate().now()).await?;
+                let mut incident = patched(tx, old, &facts).await?;
+                if !put(tx, ou, &reference, &incident, now).await? {
+                    // Another node recorded it just now.
+                    let old = load(tx, ou, &reference).await?;
+                    incident = patched(tx, old, &facts).await?;
+                    put(tx, ou, &reference, &incident, now).await?;
+                }
                 put_parts(tx, &mut names, ou, incident.id, &facts).await?;
                 let act =
                     OwnedAct::new("recorded", Noun::Delivery, incident.id.0, format!("incident {reference}"));
@@ -172,13 +178,15 @@ async fn patched(tx: &mut Tx, old: Option<Incident>, facts: &IncidentFacts) -> R
     Ok(incident)
 }
 
-async fn put(tx: &mut Tx, ou: OuId, reference: &str, incident: &Incident, now: Timestamp) -> Result<()> {
-    tx.exec(
+/// False, and nothing is changed, when the reference names another incident than the one that was looked at.
+async fn put(tx: &mut Tx, ou: OuId, reference: &str, incident: &Incident, now: Timestamp) -> Result<bool> {
+    let changed = tx.exec(
         "INSERT INTO delivery_incidents (id, ou_id, reference_id, name, priority, source_url, started_at, \
          resolved_at, metadata, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10) \
          ON CONFLICT (ou_id, reference_id) DO UPDATE SET name = excluded.name, priority = excluded.priority, \
          source_url = excluded.source_url, started_at = excluded.started_at, resolved_at = excluded.resolved_at, \
-         metadata = excluded.metadata, updated_at = excluded.updated_at",
+         metadata = excluded.metadata, updated_at = excluded.updated_at \
+         WHERE delivery_incidents.id = excluded.id",
         args![
             incident.id,
             ou,
@@ -191,9 +199,8 @@ async fn put(tx: &mut Tx, ou: OuId, reference: &str, incident: &Incident, now: T
             incident.metadata.clone(),
             now,
         ],
-    )
-    .await
-    .map(drop)
+    );
+    Ok(changed.await? > 0)
 }
 
 /// The rows beside an incident's own: given ones take the place of all that was there.

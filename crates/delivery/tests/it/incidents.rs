@@ -8,7 +8,12 @@ use serde_json::json;
 
 use crate::support::{World, minute, service};
 
-conformance![what_is_left_out_stays, what_is_wrong_is_refused, the_same_service_twice_is_one];
+conformance![
+    what_is_left_out_stays,
+    what_is_wrong_is_refused,
+    the_same_service_twice_is_one,
+    those_who_record_one_at_once_all_count
+];
 
 async fn upsert(world: &World, facts: IncidentFacts) -> Result<IncidentId> {
     incident_upsert(&world.plane, &world.ctx, "inc-1".to_owned(), facts).await
@@ -94,4 +99,29 @@ async fn what_is_wrong_is_refused(world: &World) {
 async fn the_same_service_twice_is_one(world: &World) {
     world.incident("inc-1", &["web", "web"], minute(1), None).await;
     assert_eq!(services(world).await, ["web"]);
+}
+
+/// Each tells of another member: none of them may be refused, and none may undo what another said.
+async fn those_who_record_one_at_once_all_count(world: &World) {
+    for round in 0..10 {
+        let said = |facts: IncidentFacts| {
+            let facts = IncidentFacts { started_at: Some(minute(1)), ..facts };
+            incident_upsert(&world.plane, &world.ctx, format!("at-once-{round}"), facts)
+        };
+        let text = |text: &str| Patch::Set(text.to_owned());
+        let ids = futures_util::future::try_join_all([
+            said(IncidentFacts { name: text("Down"), ..IncidentFacts::default() }),
+            said(IncidentFacts { priority: text("p1"), ..IncidentFacts::default() }),
+            said(IncidentFacts {
+                source_url: text("https://pager.example.com/1"),
+                ..IncidentFacts::default()
+            }),
+            said(IncidentFacts { services: Patch::Set(vec![service("web")]), ..IncidentFacts::default() }),
+        ]);
+        let ids = ids.await.unwrap();
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    }
+    let rows = world.sql("SELECT DISTINCT name, priority, source_url FROM incidents").await;
+    assert_eq!(rows, [["Down", "p1", "https://pager.example.com/1"]]);
+    assert_eq!(services(world).await.len(), 10);
 }
