@@ -169,7 +169,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Collects faults so that a request is refused with all of them at once; of very many, with the first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Faults(Vec<Fault>);
 
 /// An answer must not be many times as large as its request.
@@ -191,6 +191,24 @@ impl Faults {
         result.map_err(|fault| self.add(fault)).ok()
     }
 
+    /// Is the field at fault already, or what it lies in?
+    pub fn covers(&self, field: &str) -> bool {
+        let holds = |outer: &str| {
+            field.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.0.iter().any(|fault| holds(&fault.field))
+    }
+
+    /// Adds what was found later in the same request, but for fields that are covered already: what stands in for a
+    /// value that could not be read is nothing to complain of.
+    pub fn absorb(&mut self, later: Faults) {
+        if self.0.len() >= MOST_FAULTS {
+            return;
+        }
+        let new: Vec<Fault> = later.0.into_iter().filter(|fault| !self.covers(&fault.field)).collect();
+        new.into_iter().for_each(|fault| self.add(fault));
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -202,5 +220,26 @@ impl Faults {
     /// `Err` when anything was collected.
     pub fn finish(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::invalid(self.0)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_at_fault_already_is_told_once() {
+        let mut faults = Faults::default();
+        faults.push("started_at", "time", "must be a time");
+        faults.push("commits.1", "type", "must be an object");
+        let mut later = Faults::default();
+        for field in ["started_at", "commits.1", "commits.1.sha", "commits.10.sha", "commits", "name", "name"]
+        {
+            later.add(Fault::required(field));
+        }
+        faults.absorb(later);
+        let told: Vec<_> = faults.finish().unwrap_err().faults.into_iter().map(|fault| fault.field).collect();
+        // Two faults of one field that were found together both stay.
+        assert_eq!(told, ["started_at", "commits.1", "commits.10.sha", "commits", "name", "name"]);
     }
 }
