@@ -41,9 +41,15 @@ fn sees(ctx: &OpCtx, datasource: &Datasource, action: Action) -> bool {
     ctx.authority().allows(permission, path, datasource.id.0)
 }
 
-/// What the caller sees through a built-in source of this server's own tables. Empty for other sources.
+/// The source of this server's own tables shows each caller the rows of their own units: what one has read there is
+/// nothing to be kept for others.
+pub fn differs_by_caller(datasource: &Datasource) -> bool {
+    datasource.details.database_type == DatabaseType::Delivery
+}
+
+/// What the caller sees through a source that differs by caller. Empty for other sources.
 pub fn reach(ctx: &OpCtx, datasource: &Datasource) -> Vec<String> {
-    if datasource.details.database_type != DatabaseType::Delivery {
+    if !differs_by_caller(datasource) {
         return Vec::new();
     }
     let permission = landreeve_core::Permission::new(Noun::Datasource, Action::Use);

@@ -10,6 +10,8 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, Postgres, Row as _, Sqlite, SqliteConnection};
 
+use super::direct::{self, Direct};
+
 /// One bound value. The type is kept for NULL too: PostgreSQL wants to know it.
 #[derive(Debug, Clone)]
 pub enum Arg {
@@ -94,6 +96,8 @@ arg_from_ids!(
 pub struct Conn(Inner);
 
 enum Inner {
+    /// The writer's.
+    Direct(Direct),
     Sqlite(SqliteConnection),
     SqlitePooled(PoolConnection<Sqlite>),
     Postgres(PoolConnection<Postgres>),
@@ -101,11 +105,16 @@ enum Inner {
 
 /// A row; columns are read by position, in the order of the SELECT.
 pub enum Row {
+    Direct(direct::Values),
     Sqlite(SqliteRow),
     Postgres(PgRow),
 }
 
 impl Conn {
+    pub(super) fn direct(conn: Direct) -> Conn {
+        Conn(Inner::Direct(conn))
+    }
+
     pub(super) fn sqlite(conn: SqliteConnection) -> Conn {
         Conn(Inner::Sqlite(conn))
     }
@@ -127,6 +136,7 @@ impl Conn {
 
     pub async fn all(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>> {
         match &mut self.0 {
+            Inner::Direct(conn) => conn.all(sql, &args),
             Inner::Sqlite(conn) => sqlite_all(conn, sql, args).await,
             Inner::SqlitePooled(conn) => sqlite_all(conn, sql, args).await,
             Inner::Postgres(conn) => {
@@ -138,18 +148,14 @@ impl Conn {
 
     /// Rows as they arrive. The statement is put together from texts of ours; values are bound.
     pub fn rows(&mut self, sql: String, args: Vec<Arg>) -> Result<BoxStream<'_, Result<Row>>> {
-        let sql = AssertSqlSafe(sql);
         Ok(match &mut self.0 {
-            Inner::Sqlite(conn) => {
-                let rows = sqlx::query_with(sql, sqlite_args(args)?).fetch(conn);
-                rows.map(|row| row.map(Row::Sqlite).map_err(store_error)).boxed()
+            Inner::Direct(conn) => {
+                futures_util::stream::iter(conn.all(&sql, &args)?.into_iter().map(Ok)).boxed()
             }
-            Inner::SqlitePooled(conn) => {
-                let rows = sqlx::query_with(sql, sqlite_args(args)?).fetch(&mut **conn);
-                rows.map(|row| row.map(Row::Sqlite).map_err(store_error)).boxed()
-            }
+            Inner::Sqlite(conn) => sqlite_rows(conn, sql, args)?,
+            Inner::SqlitePooled(conn) => sqlite_rows(conn, sql, args)?,
             Inner::Postgres(conn) => {
-                let rows = sqlx::query_with(sql, postgres_args(args)?).fetch(&mut **conn);
+                let rows = sqlx::query_with(AssertSqlSafe(sql), postgres_args(args)?).fetch(&mut **conn);
                 rows.map(|row| row.map(Row::Postgres).map_err(store_error)).boxed()
             }
         })
@@ -167,6 +173,7 @@ impl Conn {
     /// Runs a statement and gives the number of rows it changed.
     pub async fn exec(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64> {
         match &mut self.0 {
+            Inner::Direct(conn) => conn.exec(sql, &args),
             Inner::Sqlite(conn) => sqlite_exec(conn, sql, args).await,
             Inner::SqlitePooled(conn) => sqlite_exec(conn, sql, args).await,
             Inner::Postgres(conn) => {
@@ -182,26 +189,36 @@ async fn sqlite_all(conn: &mut SqliteConnection, sql: &'static str, args: Vec<Ar
     Ok(rows.into_iter().map(Row::Sqlite).collect())
 }
 
+fn sqlite_rows(
+    conn: &mut SqliteConnection,
+    sql: String,
+    args: Vec<Arg>,
+) -> Result<BoxStream<'_, Result<Row>>> {
+    let rows = sqlx::query_with(AssertSqlSafe(sql), sqlite_args(args)?).fetch(conn);
+    Ok(rows.map(|row| row.map(Row::Sqlite).map_err(store_error)).boxed())
+}
+
 async fn sqlite_exec(conn: &mut SqliteConnection, sql: &'static str, args: Vec<Arg>) -> Result<u64> {
     let done = sqlx::query_with(sql, sqlite_args(args)?).execute(conn).await.map_err(store_error)?;
     Ok(done.rows_affected())
 }
 
+/// PostgreSQL cannot hold the character U+0000, so SQLite does not either.
+pub(super) fn check_texts(args: &[Arg]) -> Result<()> {
+    if args.iter().any(|arg| matches!(arg, Arg::Text(Some(text)) if text.contains('\0'))) {
+        return Err(Error::fault("", "character", "a text must not contain the character U+0000"));
+    }
+    Ok(())
+}
+
 macro_rules! bind_all {
     ($arguments:ty, $args:expr) => {{
+        check_texts(&$args)?;
         let mut bound = <$arguments>::default();
         for arg in $args {
             match arg {
                 Arg::Int(value) => bound.add(value),
                 Arg::Float(value) => bound.add(value),
-                // PostgreSQL cannot hold it, so SQLite does not either.
-                Arg::Text(Some(text)) if text.contains('\0') => {
-                    return Err(Error::fault(
-                        "",
-                        "character",
-                        "a text must not contain the character U+0000",
-                    ));
-                }
                 Arg::Text(value) => bound.add(value),
                 Arg::Bytes(value) => bound.add(value),
             }
@@ -230,6 +247,7 @@ macro_rules! getters {
 
             pub fn $optional(&self, at: usize) -> Result<Option<$type>> {
                 match self {
+                    Row::Direct(values) => direct::get(values, at),
                     Row::Sqlite(row) => row.try_get_unchecked(at).map_err(store_error),
                     Row::Postgres(row) => row.try_get_unchecked(at).map_err(store_error),
                 }
@@ -244,6 +262,15 @@ impl Row {
         float / float_opt -> f64;
         text / text_opt -> String;
         bytes / bytes_opt -> Vec<u8>;
+    }
+
+    /// A text where it lies.
+    pub fn str_opt(&self, at: usize) -> Result<Option<&str>> {
+        match self {
+            Row::Direct(values) => direct::text(values, at),
+            Row::Sqlite(row) => row.try_get_unchecked(at).map_err(store_error),
+            Row::Postgres(row) => row.try_get_unchecked(at).map_err(store_error),
+        }
     }
 
     pub fn flag(&self, at: usize) -> Result<bool> {
@@ -292,24 +319,19 @@ pub fn store_error(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Database(database) => {
             if database.is_foreign_key_violation() {
-                return Error::conflict("gone", "something that the request names was removed just now");
+                return gone();
             }
             if database.is_unique_violation() {
-                return Error::conflict("taken", "something with this name or key is already there");
+                return already_there();
             }
             let code = database.code().unwrap_or_default();
-            // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL; PostgreSQL classes 53, 57, 08, and
-            // 40: of two transactions that stood in each other's way, one may be tried again. PostgreSQL's codes have
-            // five characters, some of them digits only.
-            let sqlite_down = code.len() < 5
-                && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13));
+            // PostgreSQL's codes have five characters, some of them digits only. Its classes 53, 57, 08, and 40: of two
+            // transactions that stood in each other's way, one may be tried again.
+            let sqlite_down = code.len() < 5 && code.parse().is_ok_and(direct::is_down);
             let postgres_down =
                 ["53", "57", "08", "40", "28"].iter().any(|class| code.len() == 5 && code.starts_with(class));
             if sqlite_down || postgres_down {
-                return Error::unavailable(
-                    "store",
-                    format!("the metadata store cannot do this now: {database}"),
-                );
+                return unavailable(database);
             }
             Error::internal(&error)
         }
@@ -318,6 +340,18 @@ pub fn store_error(error: sqlx::Error) -> Error {
         }
         _ => Error::internal(&error),
     }
+}
+
+pub(super) fn gone() -> Error {
+    Error::conflict("gone", "something that the request names was removed just now")
+}
+
+pub(super) fn already_there() -> Error {
+    Error::conflict("taken", "something with this name or key is already there")
+}
+
+pub(super) fn unavailable(cause: impl std::fmt::Display) -> Error {
+    Error::unavailable("store", format!("the metadata store cannot do this now: {cause}"))
 }
 
 /// A unique name or key was there already.

@@ -7,6 +7,7 @@
 mod conn;
 mod copy;
 mod dialect;
+mod direct;
 mod epoch;
 mod ids;
 mod migrate;
@@ -22,7 +23,7 @@ use landreeve_core::ids::BoxFuture;
 use landreeve_core::{Error, Result};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, PgPool, Row as _, SqlitePool};
+use sqlx::{ConnectOptions as _, Executor as _, PgConnection, PgPool, Row as _, SqlitePool};
 
 pub use conn::{Arg, Conn, Row, is_taken, store_error, taken};
 pub use dialect::Dialect;
@@ -81,10 +82,17 @@ fn not_an_address(error: sqlx::Error) -> Error {
     Error::fault("database", "format", format!("is not a PostgreSQL address: {error}"))
 }
 
+/// Compiling a statement of ours takes longer than it saves.
+async fn without_jit(conn: &mut PgConnection) -> sqlx::Result<()> {
+    conn.execute("SET jit = off").await.map(drop)
+}
+
 const READERS: u32 = 4;
 /// How many long reads at once PostgreSQL is asked for.
 const SCANS: u32 = 32;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Prepared statements that a connection to SQLite keeps.
+const STATEMENTS: usize = 256;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
@@ -104,9 +112,9 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
-            .statement_cache_capacity(256);
+            .statement_cache_capacity(STATEMENTS);
         migrate::sqlite(&options, path, migrations).await?;
-        let writer = Writer::sqlite(options.clone()).await?;
+        let writer = Writer::sqlite(path)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -131,6 +139,7 @@ impl Store {
             .max_connections(SCANS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
+            .after_connect(|conn, _| Box::pin(without_jit(conn)))
             .connect_lazy_with(pool.connect_options().as_ref().clone());
         let instance =
             sqlx::query("SELECT md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text)");

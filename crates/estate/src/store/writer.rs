@@ -1,18 +1,20 @@
-//! The one writer of SQLite with group commit, and its counterpart on PostgreSQL.
+//! The one writer of SQLite with group commit, on a thread of its own, and its counterpart on PostgreSQL.
 
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::thread::JoinHandle;
 
 use futures_util::FutureExt as _;
 use landreeve_core::ids::{BoxFuture, RunId};
 use landreeve_core::{Error, Result};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::PgPool;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::JoinHandle;
 
-use super::conn::Conn;
+use super::conn::{Conn, unavailable};
+use super::direct::Direct;
 use super::notices::{self, Notice, Notices};
 use super::{Dialect, store_error};
 use crate::args;
@@ -94,23 +96,28 @@ enum Kind {
     Sqlite {
         queue: Mutex<Option<mpsc::Sender<Job>>>,
         sender: mpsc::WeakSender<Job>,
-        task: Mutex<Option<JoinHandle<()>>>,
+        thread: Mutex<Option<JoinHandle<()>>>,
     },
     Postgres(PgPool),
 }
 
 impl Writer {
-    pub async fn sqlite(options: SqliteConnectOptions) -> Result<Writer> {
-        let conn = Conn::sqlite(options.connect().await.map_err(store_error)?);
+    /// On a file that has its schema.
+    pub fn sqlite(path: &Path) -> Result<Writer> {
+        let conn = Conn::direct(Direct::open(path)?);
         let (sender, receiver) = mpsc::channel(WAITING);
         let tx = Tx { conn, dialect: Dialect::Sqlite, notices: Vec::new() };
-        let task = tokio::spawn(write_loop(tx, receiver));
+        let runtime = Handle::current();
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || runtime.block_on(write_loop(tx, receiver)))
+            .map_err(|error| Error::unavailable("store", format!("the writer cannot start: {error}")))?;
         let weak = sender.downgrade();
         Ok(Writer {
             kind: Kind::Sqlite {
                 queue: Mutex::new(Some(sender)),
                 sender: weak,
-                task: Mutex::new(Some(task)),
+                thread: Mutex::new(Some(thread)),
             },
         })
     }
@@ -144,12 +151,13 @@ impl Writer {
     }
 
     pub async fn close(&self) {
-        if let Kind::Sqlite { queue, task, .. } = &self.kind {
+        if let Kind::Sqlite { queue, thread, .. } = &self.kind {
             queue.lock().await.take();
-            if let Some(task) = task.lock().await.take() {
+            if let Some(thread) = thread.lock().await.take() {
                 // The loop ends when the last sender is gone; it has answered every job by then.
-                if let Err(error) = task.await {
-                    tracing::error!(%error, "the metadata writer ended badly");
+                let ended = tokio::task::spawn_blocking(move || thread.join()).await;
+                if !matches!(ended, Ok(Ok(()))) {
+                    tracing::error!("the metadata writer ended badly");
                 }
             }
         }
@@ -160,11 +168,11 @@ fn closed() -> Error {
     Error::unavailable("store", "the metadata store is closed: the server is stopping")
 }
 
-/// Each call of the database costs a way to its thread and back, so what follows one another anyway goes together.
-const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT job";
-const NEXT: &str = "RELEASE job; SAVEPOINT job";
+const BEGIN: &str = "BEGIN IMMEDIATE";
+const SAVE: &str = "SAVEPOINT job";
+const KEEP: &str = "RELEASE job";
 const UNDO: &str = "ROLLBACK TO job";
-const COMMIT: &str = "RELEASE job; COMMIT";
+const COMMIT: &str = "COMMIT";
 
 async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
     while let Some(first) = jobs.recv().await {
@@ -177,25 +185,12 @@ async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
         let mut next = Some(first);
         let mut broken = None;
         while let Some(job) = next.take() {
-            let (answer, mut intact) = in_savepoint(&mut tx, job.work).await;
-            let told = std::mem::take(&mut tx.notices);
-            let cause = answer.as_ref().err().map_or_else(String::new, ToString::to_string);
-            done.push((job.answer, answer, job.notices, told));
-            if intact && done.len() < GROUP {
-                next = jobs.try_recv().ok();
-            }
-            if next.is_some() {
-                intact = tx.exec(NEXT, args![]).await.is_ok();
-            }
-            if !intact {
-                // SQLite has rolled everything back by itself (a full disk): what came now would commit on its own.
-                broken = Some(Error::unavailable(
-                    "store",
-                    format!("the metadata store cannot do this now: {cause}"),
-                ));
-                if let (Some(job), Some(error)) = (next.take(), &broken) {
-                    refuse(job, error);
-                }
+            let (answer, intact) = in_savepoint(&mut tx, job.work).await;
+            done.push((job.answer, answer, job.notices, std::mem::take(&mut tx.notices)));
+            match intact {
+                Ok(()) if done.len() < GROUP => next = jobs.try_recv().ok(),
+                Ok(()) => {}
+                Err(error) => broken = Some(error),
             }
         }
         metrics::histogram!("landreeve_store_group_size").record(done.len() as f64);
@@ -209,7 +204,7 @@ async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
         }
         for (sender, answer, notices, told) in done {
             let answer = match &committed {
-                Ok(_) => answer,
+                Ok(()) => answer,
                 Err(error) => Err(error.clone()),
             };
             if answer.is_ok() {
@@ -227,16 +222,22 @@ async fn run(tx: &mut Tx, work: Work) -> Answer {
     guarded.unwrap_or_else(|_| Err(Error::internal("a write panicked; the log says where")))
 }
 
-/// The closure's answer, and whether the transaction around it still stands. The savepoint is there before and after,
-/// without what a failed closure did.
-async fn in_savepoint(tx: &mut Tx, work: Work) -> (Answer, bool) {
-    let answer = run(tx, work).await;
-    if answer.is_ok() {
-        return (answer, true);
+/// The closure's answer, and whether the transaction around it still stands, without what a failed closure did.
+async fn in_savepoint(tx: &mut Tx, work: Work) -> (Answer, Result<()>) {
+    if let Err(error) = tx.exec(SAVE, args![]).await {
+        return (Err(error.clone()), Err(error));
     }
-    tx.notices.clear();
-    let intact = tx.exec(UNDO, args![]).await.is_ok();
-    (answer, intact)
+    let answer = run(tx, work).await;
+    let mut intact = Ok(0);
+    if let Err(error) = &answer {
+        tx.notices.clear();
+        // SQLite may have rolled everything back by itself (a full disk): what came now would commit on its own.
+        intact = tx.exec(UNDO, args![]).await.map_err(|_| unavailable(error));
+    }
+    if intact.is_ok() {
+        intact = tx.exec(KEEP, args![]).await;
+    }
+    (answer, intact.map(drop))
 }
 
 fn refuse(job: Job, error: &Error) {

@@ -1,12 +1,10 @@
 //! Bringing a store to the program's schema.
 
-use std::collections::BTreeMap;
-
 use landreeve_core::ErrorKind;
 use landreeve_estate::store::{MigrationSet, Migrations, Store};
 use landreeve_estate::{Estate, EstateOptions, args};
 
-use crate::support::{Site, exec, number, rows};
+use crate::support::{Site, exec, number};
 
 conformance![a_fresh_store_has_the_schema_and_opens_again, a_newer_store_is_refused, a_plane_brings_its_own];
 
@@ -60,49 +58,4 @@ async fn a_plane_brings_its_own(site: &Site) {
     }
     let error = open(YOUNG).await.err().expect("the older program is refused");
     assert!(error.message.contains("sprout") && error.message.contains("version 2"), "{error}");
-}
-
-/// A folder's columns: (table, column) to (type as rule 8 names it, may be null).
-type Columns = BTreeMap<(String, String), (String, bool)>;
-
-#[tokio::test]
-async fn both_folders_give_the_same_columns() {
-    let (light, heavy) = (Site::sqlite(), Site::postgres().await);
-    let mut sqlite = Columns::new();
-    let estate = light.open().await;
-    for row in rows(
-        &estate,
-        "SELECT m.name, p.name, p.type, p.\"notnull\", p.pk FROM sqlite_schema m, pragma_table_info(m.name) p \
-         WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'",
-        args![],
-    )
-    .await
-    {
-        let type_name = match row.text(2).unwrap().as_str() {
-            "BLOB" => "bytes".to_owned(),
-            "BIGINT" => "bigint".to_owned(),
-            "DOUBLE PRECISION" => "double precision".to_owned(),
-            "TEXT" => "text".to_owned(),
-            other => panic!("{other} is not a type of rule 8"),
-        };
-        let nullable = row.int(3).unwrap() == 0 && row.int(4).unwrap() == 0;
-        sqlite.insert((row.text(0).unwrap(), row.text(1).unwrap()), (type_name, nullable));
-    }
-    let mut postgres = Columns::new();
-    let estate = heavy.open().await;
-    for row in rows(
-        &estate,
-        "SELECT table_name::text, column_name::text, data_type::text, is_nullable::text \
-         FROM information_schema.columns WHERE table_schema = 'public'",
-        args![],
-    )
-    .await
-    {
-        let type_name = row.text(2).unwrap().replace("bytea", "bytes");
-        let nullable = row.text(3).unwrap() == "YES";
-        postgres.insert((row.text(0).unwrap(), row.text(1).unwrap()), (type_name, nullable));
-    }
-    assert!(sqlite.len() > 100, "only {} columns were found", sqlite.len());
-    assert_eq!(sqlite, postgres);
-    heavy.remove().await;
 }

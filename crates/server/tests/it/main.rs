@@ -8,4 +8,5 @@ mod command_line;
 mod crash;
 mod delivery;
 mod life;
+mod schema;
 mod support;

@@ -1,0 +1,57 @@
+//! The schema that the migrations of all planes make together.
+
+use std::collections::BTreeMap;
+
+use landreeve_estate::args;
+use landreeve_estate::store::{Location, Migrations, Row, Store};
+
+use crate::support::postgres_database;
+
+async fn rows(location: Location, sql: &'static str) -> Vec<Row> {
+    let migrations = Migrations::with(&[landreeve_analytics::MIGRATIONS, landreeve_delivery::MIGRATIONS]);
+    let store = Store::open(&location, &migrations).await.unwrap();
+    let rows = store.read().await.unwrap().all(sql, args![]).await.unwrap();
+    store.close().await;
+    rows
+}
+
+/// A folder's columns: (table, column) to (type as rule 8 names it, may be null).
+type Columns = BTreeMap<(String, String), (String, bool)>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_folders_give_the_same_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, address) = postgres_database().await;
+    let mut sqlite = Columns::new();
+    for row in rows(
+        Location::Sqlite(folder.path().join("estate.db")),
+        "SELECT m.name, p.name, p.type, p.\"notnull\", p.pk FROM sqlite_schema m, pragma_table_info(m.name) p \
+         WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'",
+    )
+    .await
+    {
+        let type_name = match row.text(2).unwrap().as_str() {
+            "BLOB" => "bytes".to_owned(),
+            "BIGINT" => "bigint".to_owned(),
+            "DOUBLE PRECISION" => "double precision".to_owned(),
+            "TEXT" => "text".to_owned(),
+            other => panic!("{other} is not a type of rule 8"),
+        };
+        let nullable = row.int(3).unwrap() == 0 && row.int(4).unwrap() == 0;
+        sqlite.insert((row.text(0).unwrap(), row.text(1).unwrap()), (type_name, nullable));
+    }
+    let mut postgres = Columns::new();
+    for row in rows(
+        Location::Postgres(address.url.clone()),
+        "SELECT table_name::text, column_name::text, data_type::text, is_nullable::text \
+         FROM information_schema.columns WHERE table_schema = 'public'",
+    )
+    .await
+    {
+        let type_name = row.text(2).unwrap().replace("bytea", "bytes");
+        let nullable = row.text(3).unwrap() == "YES";
+        postgres.insert((row.text(0).unwrap(), row.text(1).unwrap()), (type_name, nullable));
+    }
+    assert!(sqlite.len() > 300, "only {} columns were found", sqlite.len());
+    assert_eq!(sqlite, postgres);
+}
