@@ -132,7 +132,10 @@ pub fn decimal(text: &str, noun: &str) -> Result<i64> {
 
 /// The query's parameters in their order, decoded; a name may come several times.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Query(Vec<(String, String)>);
+pub struct Query {
+    pairs: Vec<(String, String)>,
+    garbled: Vec<String>,
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Query {
     type Rejection = std::convert::Infallible;
@@ -144,15 +147,30 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 
 impl Query {
     pub fn parse(query: &str) -> Query {
-        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
-        });
-        Query(pairs.collect())
+        Query::form(query.as_bytes())
+    }
+
+    /// The same of a body that is a form: its bytes need not be text.
+    pub fn form(bytes: &[u8]) -> Query {
+        let mut query = Query::default();
+        for pair in bytes.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
+            let mut halves = pair.splitn(2, |byte| *byte == b'=');
+            let [name, value] = [halves.next(), halves.next()].map(|half| decode(half.unwrap_or_default()));
+            if name.is_err() || value.is_err() {
+                query.garbled.push(lossy(name.clone()));
+            }
+            query.pairs.push((lossy(name), lossy(value)));
+        }
+        query
     }
 
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The names of those parameters whose name or value is not UTF-8.
+    pub fn garbled(&self) -> impl Iterator<Item = &str> {
+        self.garbled.iter().map(String::as_str)
     }
 
     pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
@@ -200,10 +218,16 @@ impl Query {
     }
 }
 
-/// Bytes that are not UTF-8 become the replacement character: such a value then matches nothing, which is right.
-fn decode(text: &str) -> String {
-    let spaced = text.replace('+', " ");
-    percent_decode(spaced.as_bytes()).decode_utf8_lossy().into_owned()
+/// Bytes that are not UTF-8 become the replacement character, in `Err`: such a value then matches nothing, which is
+/// right for most.
+fn decode(bytes: &[u8]) -> Result<String, String> {
+    let spaced: Vec<u8> = bytes.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    let decoded: Vec<u8> = percent_decode(&spaced).collect();
+    String::from_utf8(decoded).map_err(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+fn lossy(decoded: Result<String, String>) -> String {
+    decoded.unwrap_or_else(|replaced| replaced)
 }
 
 #[cfg(test)]
@@ -224,6 +248,13 @@ mod tests {
         assert_eq!(query.int("c", 0..=1), Ok(None));
         assert_eq!(query.bool("e").unwrap_err().code, "type");
         assert_eq!(query.unknown(&["a", "b", "c", "d"]).len(), 1);
+    }
+
+    #[test]
+    fn says_which_parameters_are_no_text() {
+        let query = Query::form(b"a=%ff&%EF%BF%BD=\xef\xbf\xbd&b=x&c\xc3=1&d=%C3%A9=");
+        assert_eq!(query.garbled().collect::<Vec<_>>(), ["a", "c\u{fffd}"]);
+        assert_eq!((query.text("\u{fffd}"), query.text("d")), (Some("\u{fffd}"), Some("\u{e9}=")));
     }
 
     fn request(body: axum::body::Body) -> Request {

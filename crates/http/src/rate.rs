@@ -7,69 +7,72 @@ use std::time::Duration;
 use jiff::Timestamp;
 use landreeve_core::{Error, Result};
 
+/// Into how many parts a window is divided: so exact is the limit.
 const SLICES: usize = 60;
-/// Accounts that asked within the last minute, at most; beyond that the oldest knowledge goes.
+/// Keys that were counted within the last window, at most; beyond that the oldest knowledge goes.
 const MOST: usize = 10_000;
 
-/// At most so many requests within any sixty seconds, told apart by an account's number.
+/// At most so many requests within any window of this length, told apart by a number: an account's, a run's.
 pub struct RateLimit {
-    per_minute: u32,
+    most: u32,
+    window: Duration,
     windows: Mutex<HashMap<i64, Window>>,
 }
 
-/// Counts per second of the last minute.
+/// Counts per slice of the last window; slices are numbered since 1970.
 struct Window {
-    second: i64,
+    slice: i64,
     counts: [u32; SLICES],
 }
 
 impl RateLimit {
-    /// 0 sets no limit.
-    pub fn new(per_minute: u32) -> RateLimit {
-        RateLimit { per_minute, windows: Mutex::default() }
+    /// `most`: 0 sets no limit. `window`: at least 60 microseconds.
+    pub fn new(most: u32, window: Duration) -> RateLimit {
+        RateLimit { most, window, windows: Mutex::default() }
     }
 
     /// Counts a request, or says when there is room for it.
-    pub fn take(&self, account: i64, now: Timestamp) -> Result<()> {
-        if self.per_minute == 0 {
+    pub fn take(&self, key: i64, now: Timestamp) -> Result<()> {
+        if self.most == 0 {
             return Ok(());
         }
-        let second = now.as_second();
+        let length = self.window / SLICES as u32;
+        let slice = now.as_microsecond() / i64::try_from(length.as_micros()).unwrap_or(i64::MAX).max(1);
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        if windows.len() >= MOST && !windows.contains_key(&account) {
-            windows.retain(|_, window| second - window.second < SLICES as i64);
+        if windows.len() >= MOST && !windows.contains_key(&key) {
+            windows.retain(|_, window| slice - window.slice < SLICES as i64);
             if windows.len() >= MOST {
                 windows.clear();
             }
         }
-        let window = windows.entry(account).or_insert(Window { second, counts: [0; SLICES] });
-        window.forward(second);
-        if window.counts.iter().sum::<u32>() >= self.per_minute {
-            let message = format!("more than {} requests within a minute", self.per_minute);
-            return Err(Error::rate_limited(message, window.room(second)));
+        let window = windows.entry(key).or_insert(Window { slice, counts: [0; SLICES] });
+        window.forward(slice);
+        if window.counts.iter().sum::<u32>() >= self.most {
+            let message = format!("more than {} requests within {} s", self.most, self.window.as_secs());
+            return Err(Error::rate_limited(message, length * window.room(slice)));
         }
-        window.counts[slot(window.second)] += 1;
+        window.counts[slot(window.slice)] += 1;
         Ok(())
     }
 }
 
-fn slot(second: i64) -> usize {
-    second.rem_euclid(SLICES as i64) as usize
+fn slot(slice: i64) -> usize {
+    slice.rem_euclid(SLICES as i64) as usize
 }
 
 impl Window {
-    fn forward(&mut self, second: i64) {
-        let passed = (second - self.second).clamp(0, SLICES as i64);
+    fn forward(&mut self, slice: i64) {
+        let passed = (slice - self.slice).clamp(0, SLICES as i64);
         for step in 1..=passed {
-            self.counts[slot(self.second + step)] = 0;
+            self.counts[slot(self.slice + step)] = 0;
         }
-        self.second = self.second.max(second);
+        self.slice = self.slice.max(slice);
     }
 
-    /// When the first of those that were counted leaves the window.
-    fn room(&self, second: i64) -> Duration {
-        let oldest = (1..=SLICES as i64).find(|ahead| self.counts[slot(second + ahead)] > 0);
-        Duration::from_secs(oldest.unwrap_or(1).unsigned_abs())
+    /// After how many slices the first of those that were counted leaves the window.
+    fn room(&self, slice: i64) -> u32 {
+        let oldest = (1..=SLICES as u32).find(|ahead| self.counts[slot(slice + i64::from(*ahead))] > 0);
+        oldest.unwrap_or(1)
     }
 }
 
@@ -77,13 +80,15 @@ impl Window {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_768_478_400 + second).unwrap()
     }
 
     #[test]
     fn no_sixty_seconds_hold_more_than_the_limit() {
-        let limit = RateLimit::new(3);
+        let limit = RateLimit::new(3, MINUTE);
         for second in [0, 10, 59] {
             limit.take(1, at(second)).unwrap();
         }
@@ -96,6 +101,19 @@ mod tests {
         // A clock that goes back opens nothing.
         assert!(limit.take(1, at(0)).is_err());
         limit.take(1, at(1_000)).unwrap();
-        RateLimit::new(0).take(1, at(0)).unwrap();
+        RateLimit::new(0, MINUTE).take(1, at(0)).unwrap();
+    }
+
+    #[test]
+    fn a_short_window_moves_in_parts_of_a_second() {
+        let limit = RateLimit::new(2, Duration::from_secs(5));
+        let after = |millis| at(0) + Duration::from_millis(millis);
+        limit.take(1, after(0)).unwrap();
+        limit.take(1, after(2_500)).unwrap();
+        let error = limit.take(1, after(4_000)).unwrap_err();
+        assert!(error.retry_after.unwrap() <= Duration::from_millis(1_100), "{error:?}");
+        limit.take(1, after(5_000)).unwrap();
+        assert!(limit.take(1, after(7_400)).is_err());
+        limit.take(1, after(7_500)).unwrap();
     }
 }
