@@ -1,0 +1,187 @@
+//! A line of the log as JSON: the moment, the level, the event's fields, its target, and the span around it. The
+//! library's own formatter reads each span's fields back into values for every line, which costs more than all else.
+
+use std::fmt::{self, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
+use tracing_subscriber::registry::LookupSpan;
+
+pub struct Lines;
+
+impl<S> FormatEvent<S, JsonFields> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, JsonFields>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let meta = event.metadata();
+        writer.write_str("{\"timestamp\":\"")?;
+        SystemTime.format_time(&mut writer)?;
+        write!(writer, "\",\"level\":\"{}\"", meta.level())?;
+        let mut fields = Fields { writer: writer.by_ref(), result: Ok(()) };
+        event.record(&mut fields);
+        fields.result?;
+        writer.write_str(",\"target\":")?;
+        text(&mut writer, meta.target())?;
+        if let Some(span) = context.lookup_current() {
+            writer.write_str(",\"span\":{\"name\":")?;
+            text(&mut writer, span.name())?;
+            let kept = span.extensions();
+            let fields = kept.get::<FormattedFields<JsonFields>>();
+            // An object, as it was written when the span began.
+            let inner = fields.and_then(|fields| fields.fields.strip_prefix('{')?.strip_suffix('}'));
+            if let Some(inner) = inner.filter(|inner| !inner.is_empty()) {
+                write!(writer, ",{inner}")?;
+            }
+            writer.write_char('}')?;
+        }
+        writer.write_str("}\n")
+    }
+}
+
+/// Writes each field as a member.
+struct Fields<'a> {
+    writer: Writer<'a>,
+    result: fmt::Result,
+}
+
+impl Fields<'_> {
+    fn add(&mut self, field: &Field, write: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+        // A raw identifier is a name all the same.
+        let name = field.name().trim_start_matches("r#");
+        self.result = self.result.and_then(|()| {
+            self.writer.write_char(',')?;
+            text(&mut self.writer, name)?;
+            self.writer.write_char(':')?;
+            write(&mut self.writer)
+        });
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(
+            field,
+            |writer| {
+                if value.is_finite() { write!(writer, "{value}") } else { writer.write_str("null") }
+            },
+        );
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, |writer| write!(writer, "{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, |writer| write!(writer, "{value}"));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, |writer| write!(writer, "{value}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, |writer| text(writer, value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, |writer| {
+            writer.write_char('"')?;
+            write!(Escaping(writer), "{value:?}")?;
+            writer.write_char('"')
+        });
+    }
+}
+
+fn text(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
+    writer.write_char('"')?;
+    Escaping(writer).write_str(text)?;
+    writer.write_char('"')
+}
+
+/// Writes the inside of a JSON string.
+struct Escaping<'a, 'b>(&'a mut Writer<'b>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(|char: char| char < ' ' || char == '"' || char == '\\') {
+            let (plain, tail) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            let mut chars = tail.chars();
+            match chars.next() {
+                Some('"') => self.0.write_str("\\\"")?,
+                Some('\\') => self.0.write_str("\\\\")?,
+                Some('\n') => self.0.write_str("\\n")?,
+                Some(other) => write!(self.0, "\\u{:04x}", u32::from(other))?,
+                None => {}
+            }
+            rest = chars.as_str();
+        }
+        self.0.write_str(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Kept {
+        type Writer = Kept;
+
+        fn make_writer(&'a self) -> Kept {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn a_line_is_json_whatever_is_in_it() {
+        let kept = Kept::default();
+        let lines = tracing_subscriber::fmt::layer().fmt_fields(JsonFields::new()).event_format(Lines);
+        let subscriber = tracing_subscriber::registry().with(lines.with_writer(kept.clone()));
+        let odd = "a \"quote\", a \\, a line\nend, a \u{1} and é";
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("request", id = %"7", face = odd);
+            let _entered = span.enter();
+            tracing::info!(target: "access", n = 1_u64, ms = 0.25, yes = true, shown = ?odd, odd, "answered {odd}");
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches('\n').count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["message"], format!("answered {odd}"));
+        assert_eq!((&line["n"], &line["ms"], &line["yes"]), (&1.into(), &0.25.into(), &true.into()));
+        assert_eq!((&line["odd"], &line["shown"]), (&odd.into(), &format!("{odd:?}").into()));
+        assert_eq!(line["target"], "access");
+        assert_eq!(line["span"], serde_json::json!({ "name": "request", "id": "7", "face": odd }));
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+}

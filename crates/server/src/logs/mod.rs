@@ -1,0 +1,53 @@
+//! Logs go to standard error: for people on a terminal, as JSON otherwise. `json` puts a line together, `buffer` gathers
+//! lines and writes them. What must not enter: what is worth a line; whoever it happens to says it by `tracing`.
+
+mod buffer;
+mod json;
+
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+use buffer::Buffer;
+
+/// Changes the level while the server runs, and writes what is left when it ends.
+pub struct Level {
+    handle: reload::Handle<EnvFilter, Registry>,
+    buffer: Option<Buffer>,
+}
+
+impl Level {
+    pub fn set(&self, level: &str) -> anyhow::Result<()> {
+        self.handle.reload(filter(level)?).context("the log level cannot be changed")
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        if let Some(buffer) = &self.buffer {
+            buffer.end();
+        }
+    }
+}
+
+fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(level).with_context(|| format!("[log] level: {level:?} is not a log level or filter"))
+}
+
+pub fn start(level: &str) -> anyhow::Result<Level> {
+    let (filter, handle) = reload::Layer::new(filter(level)?);
+    let registry = tracing_subscriber::registry().with(filter);
+    if std::io::stderr().is_terminal() {
+        let lines = fmt::layer().with_writer(std::io::stderr);
+        registry.with(lines).try_init().context("logging was started twice")?;
+        return Ok(Level { handle, buffer: None });
+    }
+    let buffer = Buffer::start(std::io::stderr()).context("the writer of the log")?;
+    let lines = fmt::layer().fmt_fields(JsonFields::new()).event_format(json::Lines);
+    registry.with(lines.with_writer(buffer.clone())).try_init().context("logging was started twice")?;
+    Ok(Level { handle, buffer: Some(buffer) })
+}
