@@ -452,12 +452,15 @@ pub(crate) async fn options(
         OptionSource::Manual(choices) => Ok(choices.clone()),
         OptionSource::StaticSql(datasource, sql) => {
             // Options are data: they are for those who may query what they come from.
-            ops::datasources::datasource_for_use(plane.estate(), ctx, *datasource).await?;
-            if let Some(known) = kept_options(plane, filter).await? {
+            let source = ops::datasources::datasource_for_use(plane.estate(), ctx, *datasource).await?;
+            let own = ops::datasources::differs_by_caller(&source);
+            if !own && let Some(known) = kept_options(plane, filter).await? {
                 return Ok(known);
             }
             let found = executions::choices(plane, ctx, *datasource, sql.clone(), asking).await?;
-            keep_options(plane, ctx, filter, &found).await?;
+            if !own {
+                keep_options(plane, ctx, filter, &found).await?;
+            }
             Ok(found)
         }
         OptionSource::DynamicSql(datasource, sql) => {

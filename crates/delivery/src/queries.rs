@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use landreeve_core::error::Faults;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::{ByteStream, Query, SourceError, SourceErrorKind};
 use landreeve_core::table::{Catalog as _, EngineQuery, Variable};
@@ -12,8 +13,8 @@ use landreeve_estate::ops::{self, Run};
 use landreeve_estate::results::{self, BATCH_BYTES, BATCH_ROWS, Keeping, Wanted};
 use landreeve_estate::runs::{Executor, Job, Lane, NewRun, Outcome};
 
-use crate::Delivery;
 use crate::stored::{StoredDataQuery, StoredVariable};
+use crate::{Asked, Delivery};
 
 /// The kinds of run that this plane shows as query runs.
 pub const KINDS: [RunKind; 2] = [RunKind::DataQuery, RunKind::Probe];
@@ -29,11 +30,11 @@ pub async fn query_run(
     plane: &Delivery,
     ctx: &OpCtx,
     sql: String,
-    variables: Vec<(String, Variable)>,
+    variables: Asked<Vec<(String, Variable)>>,
 ) -> Result<Run> {
     plane.estate().require_here(ctx, Noun::Run, Action::Use).await?;
     plane.estate().require_some(ctx, Noun::Delivery, Action::View).await?;
-    check(&sql, &variables)?;
+    let variables = variables.checked(|variables, faults| check(&sql, variables, faults))?;
     let input = StoredDataQuery {
         version: 1,
         sql,
@@ -55,8 +56,7 @@ pub async fn query_run(
     submit(plane.estate(), ctx, new).await
 }
 
-fn check(sql: &str, variables: &[(String, Variable)]) -> Result<()> {
-    let mut faults = landreeve_core::error::Faults::default();
+fn check(sql: &str, variables: &[(String, Variable)], faults: &mut Faults) {
     if sql.trim().is_empty() {
         faults.push("sql", "required", "is required");
     } else if sql.len() > MOST_SQL {
@@ -75,7 +75,6 @@ fn check(sql: &str, variables: &[(String, Variable)]) -> Result<()> {
         let message = format!("must have at most {MOST_VARIABLES} names and {MOST_VALUES} values");
         faults.push("variables", "range", message);
     }
-    faults.finish()
 }
 
 /// The subtrees whose delivery data the caller may see.
@@ -128,6 +127,7 @@ pub async fn result_open(
 
 async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
     let run = query_run_get(plane, ctx, which).await?;
+    require_reach(ctx, &run)?;
     if !run.state.is_final() {
         let error =
             Error::conflict("execution_not_complete", "the query run has not ended yet; ask again soon");
@@ -143,6 +143,19 @@ async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
         return Err(Error::conflict("query_run_failed", message));
     }
     Ok(run)
+}
+
+/// To see that there is a run is one thing, to read what it read another: that is for those who could have asked it.
+fn require_reach(ctx: &OpCtx, run: &Run) -> Result<()> {
+    if run.kind != RunKind::DataQuery {
+        return Ok(());
+    }
+    let input: StoredDataQuery = serde_json::from_str(&run.input).map_err(Error::internal)?;
+    let own = reach(ctx);
+    if input.reach.iter().all(|path| own.iter().any(|own| path.starts_with(own.as_str()))) {
+        return Ok(());
+    }
+    Err(Error::forbidden("the result holds delivery data that this key or user may not see"))
 }
 
 fn gone() -> Error {
@@ -186,15 +199,39 @@ pub(crate) fn statement(sql: String, time_limit: Duration) -> Query {
     Query { sql, time_limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES }
 }
 
-/// What went wrong with a statement that is asked outside a run.
+/// What went wrong with a statement that is asked outside a run. That it takes too long has the code
+/// `query_timed_out`.
 pub(crate) fn query_error(error: &SourceError) -> Error {
     match error.kind {
         SourceErrorKind::Query | SourceErrorKind::NotReadOnly | SourceErrorKind::Unsupported => {
             Error::fault("", "sql_error", error.message.clone())
         }
+        // Whoever had to wait for others may try again; a statement that takes too long does so every time.
+        SourceErrorKind::TimedOut if error.code.as_deref() != Some("busy") => {
+            Error::too_large(error.message.clone()).with_code("query_timed_out")
+        }
         SourceErrorKind::Connect
         | SourceErrorKind::Lost
         | SourceErrorKind::TimedOut
         | SourceErrorKind::Cancelled => Error::unavailable("query", error.message.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_statement_did_not_cause_may_be_tried_again() {
+        let slow = SourceError::new(SourceErrorKind::TimedOut, "the statement took longer than 30 seconds");
+        let error = query_error(&slow);
+        assert_eq!((error.kind, error.code), (ErrorKind::TooLarge, "query_timed_out"));
+        let waited = SourceError { code: Some("busy".to_owned()), ..slow };
+        let lost = SourceError::new(SourceErrorKind::Lost, "the SQL engine stopped");
+        for error in [waited, lost] {
+            assert_eq!(query_error(&error).kind, ErrorKind::Unavailable);
+        }
+        let wrong = SourceError::new(SourceErrorKind::Query, "no such table");
+        assert_eq!(query_error(&wrong).kind, ErrorKind::Invalid);
     }
 }
