@@ -19,7 +19,7 @@ use landreeve_estate::schedules::{self, Schedule};
 use landreeve_estate::store::{Conn, Dialect, Row, Tx, next_in};
 
 use crate::Delivery;
-use crate::sha::Sha;
+use crate::sha::{Sha, like};
 
 macro_rules! subject {
     ($rest:literal) => {
@@ -98,7 +98,7 @@ pub async fn place(conn: &mut Conn, subject: &Subject) -> Result<Option<Place>> 
 }
 
 /// A hash that may be several commits names nothing until more is known; on the way in it is an error.
-fn unclear_is_none<T: Default>(result: Result<T>) -> Result<T> {
+pub fn unclear_is_none<T: Default>(result: Result<T>) -> Result<T> {
     result.or_else(|error| match error.kind {
         ErrorKind::Invalid => Ok(T::default()),
         _ => Err(error),
@@ -140,8 +140,14 @@ async fn all_by_sha(conn: &mut Conn, repo: RepoId, sha: &Sha) -> Result<(Vec<Nam
     Ok((found, known))
 }
 
-/// Refuses a hash that is not the beginning of one commit only.
-fn only_one(field: &str, known: Vec<Sha>) -> Result<()> {
+/// Two of the commits that a hash may be, when it is not the beginning of one commit only.
+pub async fn unclear(conn: &mut Conn, repo: RepoId, sha: &Sha) -> Result<Option<(Sha, Sha)>> {
+    Ok(several(all_by_sha(conn, repo, sha).await?.1))
+}
+
+/// Two of these that are not the same commit.
+pub fn several(mut known: Vec<Sha>) -> Option<(Sha, Sha)> {
+    known.sort();
     let mut commits: Vec<Sha> = Vec::new();
     for sha in known {
         match commits.iter_mut().find(|other| other.matches(&sha)) {
@@ -150,7 +156,13 @@ fn only_one(field: &str, known: Vec<Sha>) -> Result<()> {
             None => commits.push(sha),
         }
     }
-    let [first, second, ..] = commits.as_slice() else { return Ok(()) };
+    let mut commits = commits.into_iter();
+    commits.next().zip(commits.next())
+}
+
+/// Refuses a hash that is not the beginning of one commit only.
+fn only_one(field: &str, known: Vec<Sha>) -> Result<()> {
+    let Some((first, second)) = several(known) else { return Ok(()) };
     let message = format!("may be {} or {}: send more digits", first.as_str(), second.as_str());
     Err(Error::fault(field, "ambiguous", message))
 }
@@ -223,19 +235,7 @@ async fn set_attributed(tx: &mut Tx, deployment: DeploymentId, now: Timestamp) -
 }
 
 async fn bring_up_to(tx: &mut Tx, subject: &Subject, target: TargetId, place: &Place) -> Result<u64> {
-    // Everything up to the position of a deployment before this one belongs to that or to an earlier one.
-    let before = tx
-        .opt(
-            "SELECT position FROM delivery_deployments WHERE target_id = $1 AND line = $2 AND success = 1 \
-             AND position IS NOT NULL AND (deployed_at < $3 OR (deployed_at = $3 AND id < $4)) \
-             AND (attributed_at IS NOT NULL OR attribute_until > $5) ORDER BY position DESC LIMIT 1",
-            args![target, &place.line, subject.deployed_at, subject.id, subject.now],
-        )
-        .await?;
-    let low = match before {
-        Some(row) => row.int(0)?,
-        None => i64::MIN,
-    };
+    let low = covered_before(tx, subject, target, place).await?;
     let losers = losers(tx, subject, target, place, low).await?;
     let brought = tx
         .exec(
@@ -256,6 +256,24 @@ async fn bring_up_to(tx: &mut Tx, subject: &Subject, target: TargetId, place: &P
         set_team(tx, loser).await?;
     }
     Ok(brought)
+}
+
+/// How far on the line deployments before this one go: what landed up to there belongs to one of them.
+pub async fn covered_before(
+    conn: &mut Conn,
+    subject: &Subject,
+    target: TargetId,
+    place: &Place,
+) -> Result<i64> {
+    let before = conn
+        .opt(
+            "SELECT position FROM delivery_deployments WHERE target_id = $1 AND line = $2 AND success = 1 \
+             AND position IS NOT NULL AND (deployed_at < $3 OR (deployed_at = $3 AND id < $4)) \
+             AND (attributed_at IS NOT NULL OR attribute_until > $5) ORDER BY position DESC LIMIT 1",
+            args![target, &place.line, subject.deployed_at, subject.id, subject.now],
+        )
+        .await?;
+    before.map_or(Ok(i64::MIN), |row| row.int(0))
 }
 
 /// Later deployments that have what this one is about to take. There are none when it is the latest.
@@ -296,8 +314,9 @@ async fn listed_changes(conn: &mut Conn, subject: &Subject, sha: &Sha) -> Result
         return Ok(named.into_iter().map(|named| (named.id, repo)).collect());
     }
     let (from, until) = sha.range();
+    // The plus keeps SQLite from reading the whole unit: it takes an equal value to be rarer than a range.
     let sql = "SELECT id, repo_id, sha FROM delivery_changes \
-               WHERE kind = 'pull' AND sha >= $1 AND sha < $2 AND ou_id = $3";
+               WHERE kind = 'pull' AND sha >= $1 AND sha < $2 AND +ou_id = $3";
     let rows = conn.all(sql, args![from, until, subject.ou]).await?;
     let (mut found, mut known) = (Vec::new(), Vec::new());
     for row in &rows {
@@ -425,13 +444,6 @@ async fn covering(
         found.extend(first.map(|row| subject_of(&row, now)).transpose()?);
     }
     Ok(found)
-}
-
-/// Selects from deployments, their commit and listed hashes, those which a hash of the change may match.
-macro_rules! like {
-    ($ours:literal, $theirs:literal) => {
-        concat!($theirs, " >= substr(", $ours, ", 1, 7) AND ", $theirs, " < substr(", $ours, ", 1, 7) || 'g'")
-    };
 }
 
 /// Every deployment that lists the change: by its own hash, or by that of a commit in it.
@@ -568,7 +580,7 @@ pub async fn redo(tx: &mut Tx, ou: OuId, repo: RepoId, touched: Touched, now: Ti
         changes.extend(all_by_sha(tx, repo, sha).await?.0.iter().map(|named| named.id));
         let (from, until) = sha.range();
         let sql =
-            "SELECT id FROM delivery_changes WHERE kind = 'pull' AND sha >= $1 AND sha < $2 AND ou_id = $3";
+            "SELECT id FROM delivery_changes WHERE kind = 'pull' AND sha >= $1 AND sha < $2 AND +ou_id = $3";
         for row in &tx.all(sql, args![from, until, ou]).await? {
             changes.insert(row.id(0)?);
         }
@@ -600,7 +612,7 @@ async fn retry(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> 
 }
 
 /// Brings what is clear of a deployment; listed hashes that may be several commits wait.
-async fn bring_clear(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> {
+pub async fn bring_clear(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> {
     let mut clear = Vec::new();
     for sha in std::mem::take(&mut subject.listed) {
         if !unclear_is_none(listed_changes(tx, &subject, &sha).await)?.is_empty() {
@@ -614,21 +626,31 @@ async fn bring_clear(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Resul
 /// On PostgreSQL, waits for whoever else is attributing what this transaction may attribute: two that do not see each
 /// other's rows would each leave to the other what neither does. SQLite has one writer.
 pub async fn alone(tx: &mut Tx, ou: OuId, repo: RepoId) -> Result<()> {
-    if tx.dialect() == Dialect::Postgres {
+    alone_with(tx, ou, &[Some(repo)]).await
+}
+
+/// The same for a deployment of these repositories: without one it may take changes of any.
+pub async fn alone_with(tx: &mut Tx, ou: OuId, repos: &[Option<RepoId>]) -> Result<()> {
+    if tx.dialect() != Dialect::Postgres {
+        return Ok(());
+    }
+    if repos.contains(&None) {
+        alone_in(tx, ou).await?;
+    } else {
         tx.all("SELECT id FROM ous WHERE id = $1 FOR SHARE", args![ou]).await?;
+    }
+    // In the order of their numbers, so that no two wait for each other.
+    let repos: BTreeSet<RepoId> = repos.iter().copied().flatten().collect();
+    for repo in repos {
         tx.all("SELECT id FROM delivery_repos WHERE id = $1 FOR NO KEY UPDATE", args![repo]).await?;
     }
     Ok(())
 }
 
-/// The same for a deployment: without a repository it may take changes of any.
-pub async fn alone_with(tx: &mut Tx, ou: OuId, repo: Option<RepoId>) -> Result<()> {
+/// The same for what touches changes of every repository of the unit, such as whose they are.
+pub async fn alone_in(tx: &mut Tx, ou: OuId) -> Result<()> {
     if tx.dialect() == Dialect::Postgres {
-        let (sql, id) = match repo {
-            Some(repo) => ("SELECT id FROM delivery_repos WHERE id = $1 FOR NO KEY UPDATE", repo.0),
-            None => ("SELECT id FROM ous WHERE id = $1 FOR NO KEY UPDATE", ou.0),
-        };
-        tx.all(sql, args![id]).await?;
+        tx.all("SELECT id FROM ous WHERE id = $1 FOR NO KEY UPDATE", args![ou]).await?;
     }
     Ok(())
 }
@@ -770,7 +792,7 @@ async fn waiting(conn: &mut Conn, after: i64, now: Timestamp) -> Result<Vec<Subj
 }
 
 async fn retry_one(tx: &mut Tx, waits: Subject, now: Timestamp) -> Result<()> {
-    alone_with(tx, waits.ou, waits.repo).await?;
+    alone_with(tx, waits.ou, &[waits.repo]).await?;
     // It may have changed since it was found.
     let row = tx.opt(subject!("WHERE d.id = $1 AND d.attributed_at IS NULL"), args![waits.id]).await?;
     match row {

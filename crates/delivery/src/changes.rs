@@ -1,5 +1,7 @@
 //! Changes: pull requests and commits as somebody pushes them here, and which services a pull request belongs to.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{ChangeId, OuId, PullServiceId, RepoId, ServiceId};
@@ -11,12 +13,11 @@ use landreeve_estate::store::{Tx, next_in};
 use crate::attribution::{self, Touched, settle};
 use crate::names::{Names, ServiceName};
 use crate::people::{Author, whose};
-use crate::sha::Sha;
-use crate::{Delivery, text};
+use crate::sha::{Sha, same};
+use crate::{Asked, Delivery, text};
 
 /// How many commits may come in one request, and belong to one pull request.
 pub const MOST_COMMITS: usize = 5_000;
-const MOST_SERVICES: usize = 1_000;
 
 /// What somebody says of a pull request. `None` leaves what is known.
 #[derive(Debug, Clone, Default)]
@@ -79,16 +80,14 @@ pub async fn pull_upsert(
     repository: String,
     number: i64,
     opened_at: Timestamp,
-    facts: PullFacts,
+    facts: Asked<PullFacts>,
 ) -> Result<ChangeId> {
     plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
-    let mut faults = Faults::default();
-    text::check(&mut faults, "repository", &repository, text::NAME);
-    if number < 1 {
-        faults.push("number", "range", "must be 1 or more");
-    }
-    let (sha, members) = check_pull(&facts, opened_at, plane.estate().now(), &mut faults);
-    faults.finish()?;
+    let (facts, sha, members) = facts.parsed(|facts, faults| {
+        check_number(&repository, "number", number, faults);
+        let (sha, members) = check_pull(&facts, opened_at, plane.estate().now(), faults);
+        (facts, sha, members)
+    })?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     let (id, found) = plane
         .estate()
@@ -125,6 +124,14 @@ pub async fn pull_upsert(
         .await?;
     plane.known().remember(found);
     Ok(id)
+}
+
+/// A pull request's repository, and its number there.
+fn check_number(repository: &str, field: &str, number: i64, faults: &mut Faults) {
+    text::check(faults, "repository", repository, text::NAME);
+    if number < 1 {
+        faults.push(field, "range", "must be 1 or more");
+    }
 }
 
 fn check_pull(
@@ -325,9 +332,12 @@ async fn join_commits(tx: &mut Tx, repo: RepoId, pull: &Pull, held: Vec<Sha>, no
 /// Unless somebody told it, the first commit of a pull request is the first of its commits that is known.
 async fn first_commit(tx: &mut Tx, pull: ChangeId) -> Result<()> {
     tx.exec(
-        "UPDATE delivery_changes SET first_commit_at = (SELECT min(c.landed_at) FROM delivery_pull_commits p \
-         JOIN delivery_changes c ON c.repo_id = p.repo_id AND c.kind = 'commit' AND c.sha = p.sha \
-         WHERE p.change_id = $1) WHERE id = $1 AND first_commit_told = 0",
+        concat!(
+            "UPDATE delivery_changes SET first_commit_at = (SELECT min(c.landed_at) FROM delivery_pull_commits p \
+             JOIN delivery_changes c ON c.repo_id = p.repo_id AND c.kind = 'commit' AND ",
+            same!("p.sha", "c.sha"),
+            " WHERE p.change_id = $1) WHERE id = $1 AND first_commit_told = 0"
+        ),
         args![pull],
     )
     .await
@@ -340,14 +350,14 @@ pub async fn commits_push(
     ctx: &OpCtx,
     repository: String,
     branch: Option<String>,
-    commits: Vec<CommitFacts>,
+    commits: Asked<Vec<CommitFacts>>,
 ) -> Result<u64> {
     plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
-    let mut faults = Faults::default();
-    text::check(&mut faults, "repository", &repository, text::NAME);
-    text::check_opt(&mut faults, "branch", branch.as_deref(), text::NAME);
-    let commits = check_commits(commits, plane.estate().now(), &mut faults);
-    faults.finish()?;
+    let commits = commits.parsed(|commits, faults| {
+        text::check(faults, "repository", &repository, text::NAME);
+        text::check_opt(faults, "branch", branch.as_deref(), text::NAME);
+        check_commits(commits, plane.estate().now(), faults)
+    })?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     let (count, found) = plane
         .estate()
@@ -362,8 +372,14 @@ pub async fn commits_push(
                     Some(branch) => attribution::line_in(tx, repo, branch).await?,
                 };
                 let branch = Branch { ou, repo, name: branch.unwrap_or_default(), line };
+                let mut pulls = BTreeSet::new();
                 for commit in &commits {
-                    push(tx, &branch, commit, now).await?;
+                    pulls.extend(push(tx, &branch, commit, now).await?);
+                }
+                // Once for all of their commits, of which there may be thousands.
+                for pull in pulls {
+                    first_commit(tx, pull).await?;
+                    settle(tx, pull, now).await?;
                 }
                 let count = commits.len() as u64;
                 let act = OwnedAct::new("recorded", Noun::Delivery, repo.0, format!("{count} commits"));
@@ -388,8 +404,8 @@ fn check_commits(commits: Vec<CommitFacts>, now: Timestamp, faults: &mut Faults)
         let place = format!("commits.{at}");
         text::check_past(faults, &format!("{place}.committed_at"), Some(facts.committed_at), now);
         text::check_opt(faults, &format!("{place}.author_email"), facts.author_email.as_deref(), text::NAME);
-        for parent in &facts.parents {
-            faults.take(Sha::parse(&format!("{place}.parents"), parent));
+        for (nth, parent) in facts.parents.iter().enumerate() {
+            faults.take(Sha::parse(&format!("{place}.parents.{nth}"), parent));
         }
         let sha = faults.take(Sha::parse(&format!("{place}.sha"), &facts.sha))?;
         Some(Checked { sha, facts })
@@ -404,7 +420,8 @@ struct Branch {
     line: String,
 }
 
-async fn push(tx: &mut Tx, branch: &Branch, commit: &Checked, now: Timestamp) -> Result<()> {
+/// Gives the pull requests that the commit belongs to, which are still to be settled.
+async fn push(tx: &mut Tx, branch: &Branch, commit: &Checked, now: Timestamp) -> Result<Vec<ChangeId>> {
     let facts = &commit.facts;
     let author = Author { email: facts.author_email.clone(), username: None };
     let whose = whose(tx, branch.ou, &author, facts.committed_at).await?;
@@ -451,13 +468,10 @@ async fn push(tx: &mut Tx, branch: &Branch, commit: &Checked, now: Timestamp) ->
         .await?;
     let id: ChangeId = row.id(0)?;
     settle(tx, id, now).await?;
-    for pull in &pulls {
-        first_commit(tx, pull.id).await?;
-        settle(tx, pull.id, now).await?;
-    }
     let mut touched = Touched::default();
     touched.note(tx, id).await?;
-    attribution::redo(tx, branch.ou, branch.repo, touched, now).await
+    attribution::redo(tx, branch.ou, branch.repo, touched, now).await?;
+    Ok(pulls.into_iter().map(|pull| pull.id).collect())
 }
 
 /// A pull request that a commit belongs to.
@@ -502,24 +516,16 @@ pub async fn pull_services_set(
     plane: &Delivery,
     ctx: &OpCtx,
     pull: PullRef,
-    services: Vec<ServiceName>,
+    services: Asked<Vec<ServiceName>>,
     replace: bool,
 ) -> Result<()> {
     plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
-    let mut faults = Faults::default();
-    if let PullRef::Number { repository, number } = &pull {
-        text::check(&mut faults, "repository", repository, text::NAME);
-        if *number < 1 {
-            faults.push("pull_number", "range", "must be 1 or more");
+    let services = services.checked(|services, faults| {
+        if let PullRef::Number { repository, number } = &pull {
+            check_number(repository, "pull_number", *number, faults);
         }
-    }
-    if services.len() > MOST_SERVICES {
-        faults.push("services", "range", format!("must have at most {MOST_SERVICES} services"));
-    }
-    for (at, service) in services.iter().enumerate() {
-        service.check(&format!("services.{at}"), &mut faults);
-    }
-    faults.finish()?;
+        ServiceName::check_list("services", services, faults);
+    })?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     let found = plane
         .estate()
@@ -536,11 +542,9 @@ pub async fn pull_services_set(
                     }
                     PullRef::GitHub(id) => Binding::GitHub(*id),
                 };
-                if let Binding::Number(repo, _) = binding {
-                    attribution::alone(tx, ou, repo).await?;
-                }
-                bind(tx, ou, binding, &ids, replace).await?;
-                if let Some(change) = bound_change(tx, ou, binding).await? {
+                let change = alone_with_bound(tx, ou, binding).await?;
+                bind(tx, ou, binding, change, &ids, replace).await?;
+                if let Some(change) = change {
                     settle(tx, change, inner.estate().now()).await?;
                 }
                 let act = OwnedAct {
@@ -563,12 +567,18 @@ enum Binding {
     GitHub(i64),
 }
 
-async fn bind(tx: &mut Tx, ou: OuId, to: Binding, services: &[ServiceId], replace: bool) -> Result<()> {
+async fn bind(
+    tx: &mut Tx,
+    ou: OuId,
+    to: Binding,
+    change: Option<ChangeId>,
+    services: &[ServiceId],
+    replace: bool,
+) -> Result<()> {
     let (repo, number, github) = match to {
         Binding::Number(repo, number) => (Some(repo), Some(number), None),
         Binding::GitHub(id) => (None, None, Some(id)),
     };
-    let change = bound_change(tx, ou, to).await?;
     if replace {
         tx.exec(
             "DELETE FROM delivery_pull_services WHERE (repo_id = $1 AND number = $2) \
@@ -589,19 +599,40 @@ async fn bind(tx: &mut Tx, ou: OuId, to: Binding, services: &[ServiceId], replac
     Ok(())
 }
 
-async fn bound_change(tx: &mut Tx, ou: OuId, to: Binding) -> Result<Option<ChangeId>> {
+/// The pull request that is bound, if it is known, once nobody else can attribute it or make it known.
+async fn alone_with_bound(tx: &mut Tx, ou: OuId, to: Binding) -> Result<Option<ChangeId>> {
+    if let Binding::Number(repo, _) = to {
+        attribution::alone(tx, ou, repo).await?;
+        return Ok(bound_change(tx, ou, to).await?.map(|(change, _)| change));
+    }
+    // Which repository it is in is told by the pull request itself, which may be told of while this waits.
+    let mut bound = bound_change(tx, ou, to).await?;
+    loop {
+        match bound {
+            Some((_, repo)) => attribution::alone(tx, ou, repo).await?,
+            None => attribution::alone_with(tx, ou, &[None]).await?,
+        }
+        let again = bound_change(tx, ou, to).await?;
+        if again == bound {
+            return Ok(bound.map(|(change, _)| change));
+        }
+        bound = again;
+    }
+}
+
+async fn bound_change(tx: &mut Tx, ou: OuId, to: Binding) -> Result<Option<(ChangeId, RepoId)>> {
     let row = match to {
         Binding::Number(repo, number) => {
-            let sql = "SELECT id FROM delivery_changes WHERE repo_id = $1 AND number = $2";
+            let sql = "SELECT id, repo_id FROM delivery_changes WHERE repo_id = $1 AND number = $2";
             tx.opt(sql, args![repo, number]).await?
         }
         Binding::GitHub(id) => {
-            let sql =
-                "SELECT id FROM delivery_changes WHERE ou_id = $1 AND reference_id = $2 AND kind = 'pull'";
+            let sql = "SELECT id, repo_id FROM delivery_changes \
+                       WHERE ou_id = $1 AND reference_id = $2 AND kind = 'pull' ORDER BY id LIMIT 1";
             tx.opt(sql, args![ou, id.to_string()]).await?
         }
     };
-    row.map(|row| row.id(0)).transpose()
+    row.map(|row| Ok((row.id(0)?, row.id(1)?))).transpose()
 }
 
 /// Services that were said of a pull request before it was known.

@@ -9,7 +9,7 @@ use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Row, Tx, next_in};
 use serde_json::Value;
 
-use crate::{Delivery, text};
+use crate::{Asked, Delivery, text};
 
 const MOST_AT_ONCE: usize = 10_000;
 /// How many records of one reference are given at once.
@@ -41,8 +41,8 @@ pub enum CustomDataRef {
     Id(CustomDataId),
 }
 
-/// Checks one record of a request; `place` is where in the request it stands (`data.0.`).
-pub fn check(new: &NewCustomData, place: &str, faults: &mut Faults) {
+/// `place` is where in the request the record stands (`data.0.`).
+fn check(new: &NewCustomData, place: &str, faults: &mut Faults) {
     text::check(faults, &format!("{place}reference"), &new.reference, text::NAME);
     text::check(faults, &format!("{place}key"), &new.key, text::NAME);
     if !new.value.is_object() {
@@ -50,27 +50,31 @@ pub fn check(new: &NewCustomData, place: &str, faults: &mut Faults) {
     }
 }
 
-/// Sets all of the records or none. Whoever calls has checked them by the names of the request, or they are checked here.
-pub async fn custom_data_set(
+pub async fn custom_data_set(plane: &Delivery, ctx: &OpCtx, new: Asked<NewCustomData>) -> Result<CustomData> {
+    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    let new = new.checked(|new, faults| check(new, "", faults))?;
+    let (ou, now) = (ctx.authority().ou(), plane.estate().now());
+    let act = recorded(format!("custom data {} {}", new.reference, new.key));
+    plane.estate().change(ctx, act, move |tx| Box::pin(set_one(tx, ou, new, now))).await
+}
+
+/// Sets all of the records or none.
+pub async fn custom_data_set_all(
     plane: &Delivery,
     ctx: &OpCtx,
-    all: Vec<NewCustomData>,
+    all: Asked<Vec<NewCustomData>>,
 ) -> Result<Vec<CustomData>> {
     plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
-    if all.len() > MOST_AT_ONCE {
-        return Err(Error::fault("data", "range", format!("must have at most {MOST_AT_ONCE} records")));
-    }
-    let mut faults = Faults::default();
-    for (at, new) in all.iter().enumerate() {
-        check(new, &format!("data.{at}."), &mut faults);
-    }
-    faults.finish()?;
+    let all = all.checked(|all, faults| {
+        if all.len() > MOST_AT_ONCE {
+            faults.push("data", "range", format!("must have at most {MOST_AT_ONCE} records"));
+        }
+        for (at, new) in all.iter().take(MOST_AT_ONCE).enumerate() {
+            check(new, &format!("data.{at}."), faults);
+        }
+    })?;
     let (ou, now) = (ctx.authority().ou(), plane.estate().now());
-    let detail = match all.as_slice() {
-        [one] => format!("custom data {} {}", one.reference, one.key),
-        many => format!("{} records of custom data", many.len()),
-    };
-    let act = OwnedAct { action: "recorded", noun: Noun::Delivery, noun_id: None, detail };
+    let act = recorded(format!("{} records of custom data", all.len()));
     plane
         .estate()
         .change(ctx, act, move |tx| {
@@ -83,6 +87,10 @@ pub async fn custom_data_set(
             })
         })
         .await
+}
+
+fn recorded(detail: String) -> OwnedAct {
+    OwnedAct { action: "recorded", noun: Noun::Delivery, noun_id: None, detail }
 }
 
 async fn set_one(tx: &mut Tx, ou: OuId, new: NewCustomData, now: Timestamp) -> Result<CustomData> {

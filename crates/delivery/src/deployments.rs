@@ -8,11 +8,12 @@ use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Conn, Row, Tx};
 
-use crate::attribution::{self, Place, Subject};
+use crate::attribution::{self, Subject};
+use crate::explain;
 use crate::metadata::Metadata;
 use crate::names::{Names, ServiceName};
 use crate::sha::Sha;
-use crate::{Delivery, text};
+use crate::{Asked, Delivery, text};
 
 /// Where a deployment without an environment went.
 pub const PRODUCTION: &str = "production";
@@ -85,23 +86,20 @@ fn check(facts: DeploymentFacts, now: Timestamp, faults: &mut Faults) -> Checked
     Checked { facts, commit_sha, listed }
 }
 
-pub fn check_reference(reference: &str, faults: &mut Faults) {
-    text::check(faults, "reference_id", reference, text::NAME);
-}
-
 /// Records a deployment. The same one again is fine; another one under its reference is an error with the code
 /// `reference_id_taken`.
 pub async fn deployment_create(
     plane: &Delivery,
     ctx: &OpCtx,
     reference: Option<String>,
-    facts: DeploymentFacts,
+    facts: Asked<DeploymentFacts>,
 ) -> Result<DeploymentId> {
     plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
-    let mut faults = Faults::default();
-    require_new(&facts, &mut faults);
-    let checked = checked(plane, reference.as_deref(), facts, &mut faults);
-    faults.finish()?;
+    let checked = facts.parsed(|facts, faults| {
+        require_new(&facts, faults);
+        text::refuse_own(faults, reference.as_deref().unwrap_or_default());
+        checked(plane, reference.as_deref(), facts, faults)
+    })?;
     let reference = reference.unwrap_or_else(|| plane.estate().uuid().to_string());
     write(plane, ctx, Write { reference, checked, create: true, update: false, origin: API }).await
 }
@@ -111,12 +109,10 @@ pub async fn deployment_update(
     plane: &Delivery,
     ctx: &OpCtx,
     reference: String,
-    facts: DeploymentFacts,
+    facts: Asked<DeploymentFacts>,
 ) -> Result<DeploymentId> {
     plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
-    let mut faults = Faults::default();
-    let checked = checked(plane, Some(&reference), facts, &mut faults);
-    faults.finish()?;
+    let checked = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
     write(plane, ctx, Write { reference, checked, create: false, update: true, origin: API }).await
 }
 
@@ -125,12 +121,11 @@ pub async fn deployment_upsert(
     plane: &Delivery,
     ctx: &OpCtx,
     reference: String,
-    facts: DeploymentFacts,
+    facts: Asked<DeploymentFacts>,
 ) -> Result<DeploymentId> {
     plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
-    let mut faults = Faults::default();
-    let checked = checked(plane, Some(&reference), facts, &mut faults);
-    faults.finish()?;
+    let facts = facts.noted(|faults| text::refuse_own(faults, &reference));
+    let checked = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
     write(plane, ctx, Write { reference, checked, create: true, update: true, origin: API }).await
 }
 
@@ -141,9 +136,8 @@ pub(crate) async fn deployment_by_event(
     reference: String,
     facts: DeploymentFacts,
 ) -> Result<DeploymentId> {
-    let mut faults = Faults::default();
-    let checked = checked(plane, Some(&reference), facts, &mut faults);
-    faults.finish()?;
+    let facts = Asked::from(facts);
+    let checked = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
     write(plane, ctx, Write { reference, checked, create: true, update: false, origin: EVENT }).await
 }
 
@@ -157,7 +151,7 @@ fn checked(
     faults: &mut Faults,
 ) -> Checked {
     if let Some(reference) = reference {
-        check_reference(reference, faults);
+        text::check(faults, "reference_id", reference, text::NAME);
     }
     check(facts, plane.estate().now(), faults)
 }
@@ -220,19 +214,28 @@ async fn write_in(
     faults.finish()?;
     let kept = new_one(tx, names, &write.checked).await?;
     if kept.repo.is_some() || !kept.listed.is_empty() {
-        attribution::alone_with(tx, ou, kept.repo).await?;
+        attribution::alone_with(tx, ou, &[kept.repo]).await?;
     }
     let mut subject = subject(names, tx, id, ou, &kept, now).await?;
-    subject.place = attribution::place(tx, &subject).await?;
-    if insert(tx, &subject, &kept, &write, now).await? {
+    let unclear = match attribution::place(tx, &subject).await {
+        Ok(place) => {
+            subject.place = place;
+            None
+        }
+        // What is there already may be sent again, whatever its hash has come to mean since.
+        Err(error) if error.kind == ErrorKind::Invalid => Some(error),
+        Err(error) => return Err(error),
+    };
+    if unclear.is_none() && insert(tx, &subject, &kept, &write, now).await? {
         if subject.repo.is_some() || !subject.listed.is_empty() {
             attribution::bring(tx, &subject, now).await?;
         }
         let act = OwnedAct::new("recorded", Noun::Delivery, id.0, format!("deployment {}", write.reference));
         return Ok((id, Some(act)));
     }
-    let old =
-        load(tx, ou, &write.reference).await?.ok_or_else(|| Error::internal("a reference came and went"))?;
+    let Some(old) = load(tx, ou, &write.reference).await? else {
+        return Err(unclear.unwrap_or_else(|| Error::internal("a reference came and went")));
+    };
     if write.update {
         // Another node recorded it just now.
         return update(tx, names, old, write, now).await;
@@ -381,7 +384,7 @@ async fn put_parts(tx: &mut Tx, subject: &Subject, kept: &Kept) -> Result<()> {
 async fn update(
     tx: &mut Tx,
     names: &mut Names<'_>,
-    old: Loaded,
+    mut old: Loaded,
     write: Write,
     now: Timestamp,
 ) -> Result<(DeploymentId, Option<OwnedAct>)> {
@@ -389,13 +392,27 @@ async fn update(
         let message = "was recorded by the server itself and is not changed from outside";
         return Err(Error::conflict("deployment_not_editable", format!("the deployment {message}")));
     }
-    let kept = patched(tx, names, &old.kept, &write.checked).await?;
-    if kept == old.kept {
-        return Ok((old.id, None));
-    }
-    attribution::alone_with(tx, old.ou, kept.repo).await?;
+    let (old, kept) = loop {
+        let kept = patched(tx, names, &old.kept, &write.checked).await?;
+        if kept == old.kept {
+            return Ok((old.id, None));
+        }
+        // It gives back changes of the old repository and takes some of the new one.
+        attribution::alone_with(tx, old.ou, &[old.kept.repo, kept.repo]).await?;
+        let again = load(tx, old.ou, &write.reference).await?;
+        let again = again.ok_or_else(|| Error::internal("a reference came and went"))?;
+        if again.kept == old.kept {
+            break (again, kept);
+        }
+        // Somebody changed it while this waited.
+        old = again;
+    };
+    // What was accepted before is not refused now, only because its hash may be several commits since.
+    let brings = (kept.repo, &kept.commit_sha, &kept.listed)
+        != (old.kept.repo, &old.kept.commit_sha, &old.kept.listed);
     let mut subject = subject(names, tx, old.id, old.ou, &kept, now).await?;
-    subject.place = attribution::place(tx, &subject).await?;
+    let place = attribution::place(tx, &subject).await;
+    subject.place = if brings { place? } else { attribution::unclear_is_none(place)? };
     for table in [
         "DELETE FROM delivery_deployment_shas WHERE deployment_id = $1",
         "DELETE FROM delivery_deployment_metadata WHERE deployment_id = $1",
@@ -411,7 +428,11 @@ async fn update(
         let sql = "UPDATE delivery_deployments SET attributed_at = NULL WHERE id = $1";
         tx.exec(sql, args![old.id]).await?;
         attribution::release(tx, old.id, now).await?;
-        attribution::bring(tx, &subject, now).await?;
+        if brings {
+            attribution::bring(tx, &subject, now).await?;
+        } else {
+            attribution::bring_clear(tx, subject, now).await?;
+        }
     }
     let act = OwnedAct::new("updated", Noun::Delivery, old.id.0, format!("deployment {}", write.reference));
     Ok((old.id, Some(act)))
@@ -580,15 +601,16 @@ pub async fn deployment_info(plane: &Delivery, ctx: &OpCtx, reference: &str) -> 
     })?;
     let subject = attribution::subject_of(&row, plane.estate().now())?;
     let (changes, change_count) = brought(&mut conn, subject.id).await?;
-    let waits = row.time(17)? > plane.estate().now();
+    let (attributed_at, waits) = (row.time_opt(16)?, row.time(17)? > plane.estate().now());
+    let found = explain::Found { count: change_count, attributed: attributed_at.is_some(), waits };
     Ok(DeploymentInfo {
         id: subject.id,
         reference: reference.to_owned(),
         service: row.text(13)?,
         service_name: row.text(14)?,
         repository: row.text_opt(15)?,
-        attributed_at: row.time_opt(16)?,
-        attribution: explain(&subject, row.time_opt(16)?.is_some(), change_count, waits),
+        attributed_at,
+        attribution: explain::sentence(&mut conn, &subject, found).await?,
         source_url: row.text_opt(18)?,
         source_name: row.text_opt(19)?,
         metadata: row.text_opt(20)?.as_deref().and_then(Metadata::kept).map(|metadata| metadata.value()),
@@ -628,40 +650,4 @@ async fn brought(conn: &mut Conn, id: DeploymentId) -> Result<(Vec<BroughtChange
         })
     };
     Ok((rows.iter().map(change).collect::<Result<_>>()?, count.unsigned_abs()))
-}
-
-fn explain(subject: &Subject, attributed: bool, count: u64, waits: bool) -> String {
-    let until = if waits {
-        "It is looked for again for three days after the deployment was recorded."
-    } else {
-        "Three days have passed, so it is not looked for any more; update the deployment to look again."
-    };
-    if !subject.success {
-        return "It did not succeed, so it brought no changes.".to_owned();
-    }
-    if subject.repo.is_none() && subject.listed.is_empty() {
-        return "It names neither a repository nor merge commits, so no changes can be found.".to_owned();
-    }
-    if !subject.listed.is_empty() {
-        return match attributed {
-            true => format!("{count} changes, those whose commits it lists."),
-            false => format!("None of the commits it lists is known yet. {until}"),
-        };
-    }
-    let Some(Place { line, .. }) = &subject.place else {
-        let sha = subject.commit_sha.as_ref().map_or("", Sha::as_str);
-        return format!(
-            "No merged pull request and no pushed commit {sha} of the repository is known yet. {until}"
-        );
-    };
-    let line = if line.is_empty() { "the default branch".to_owned() } else { format!("the branch {line:?}") };
-    let up_to = match &subject.commit_sha {
-        Some(sha) => format!("up to the commit {}", sha.as_str()),
-        None => "up to the time of the deployment".to_owned(),
-    };
-    match count {
-        0 if attributed => format!("Everything on {line} {up_to} was deployed before."),
-        0 => format!("Nothing on {line} {up_to} was left to deploy. {until}"),
-        _ => format!("{count} changes on {line} {up_to} that were not deployed before."),
-    }
 }

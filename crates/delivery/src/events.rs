@@ -1,8 +1,8 @@
 //! What the plane hears of: a promotion that finished is a deployment, a monitor that fails is an incident.
 
 use jiff::Timestamp;
-use landreeve_core::Result;
 use landreeve_core::ids::BoxFuture;
+use landreeve_core::{Error, ErrorKind, Result};
 use landreeve_estate::events::{Delivered, Event, Subscriber};
 use landreeve_estate::ops;
 
@@ -10,6 +10,7 @@ use crate::Delivery;
 use crate::deployments::{DeploymentFacts, deployment_by_event};
 use crate::incidents::{IncidentFacts, Patch, upsert};
 use crate::names::ServiceName;
+use crate::text::OWN;
 
 /// Hears events and records what they mean here. The same event twice records nothing twice.
 pub struct Hear(pub Delivery);
@@ -21,7 +22,7 @@ impl Subscriber for Hear {
 
     fn handle<'a>(&'a self, event: &'a Delivered) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            match &event.event {
+            let heard = match &event.event {
                 Event::DeploymentFinished { deployment, service, environment, success, finished_at } => {
                     let facts = DeploymentFacts {
                         deployed_at: Some(*finished_at),
@@ -31,14 +32,26 @@ impl Subscriber for Hear {
                         source_name: Some("Landreeve".to_owned()),
                         ..DeploymentFacts::default()
                     };
-                    self.deployment(event, format!("promotion:{deployment}"), facts).await
+                    self.deployment(event, format!("{OWN}promotion:{deployment}"), facts).await
                 }
                 Event::MonitorChanged { monitor, name, service, failing, at } => {
                     self.monitor(event, *monitor, name, service.as_deref(), *failing, *at).await
                 }
                 Event::RunFinished { .. } | Event::DatasourceChanged { .. } => Ok(()),
-            }
+            };
+            heard.or_else(|error| step_over(event, error))
         })
+    }
+}
+
+/// What can never be recorded must not hold up what comes after it.
+fn step_over(event: &Delivered, error: Error) -> Result<()> {
+    match error.kind {
+        ErrorKind::Invalid | ErrorKind::Conflict | ErrorKind::NotFound => {
+            tracing::warn!(event = event.id.0, %error, "an event could not be recorded as delivery data");
+            Ok(())
+        }
+        _ => Err(error),
     }
 }
 
@@ -72,12 +85,14 @@ impl Hear {
                     ..IncidentFacts::default()
                 };
                 // The event's own number: the same one again finds its incident.
-                upsert(&self.0, &ctx, format!("monitor:{monitor}:{}", event.id), facts).await.map(drop)
+                upsert(&self.0, &ctx, format!("{OWN}monitor:{monitor}:{}", event.id), facts.into())
+                    .await
+                    .map(drop)
             }
             (false, Some((reference, started_at))) => {
                 let facts =
                     IncidentFacts { resolved_at: Patch::Set(at.max(started_at)), ..IncidentFacts::default() };
-                upsert(&self.0, &ctx, reference, facts).await.map(drop)
+                upsert(&self.0, &ctx, reference, facts.into()).await.map(drop)
             }
             (true, Some(_)) | (false, None) => Ok(()),
         }

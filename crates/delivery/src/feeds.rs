@@ -35,6 +35,8 @@ pub struct Feed {
 pub struct FeedRows {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Option<String>>>,
+    /// Are there more than these?
+    pub truncated: bool,
 }
 
 /// Saves a query and gives its token, which is shown this once.
@@ -154,8 +156,8 @@ pub async fn feed_read(
 async fn take(mut stream: landreeve_core::source::QueryStream, columns: &[String]) -> Result<FeedRows> {
     let names: Vec<String> = stream.schema.fields().iter().map(|field| field.name().clone()).collect();
     let picked = pick(&names, columns)?;
-    let mut taken =
-        FeedRows { columns: picked.iter().map(|at| names[*at].clone()).collect(), rows: Vec::new() };
+    let columns = picked.iter().map(|at| names[*at].clone()).collect();
+    let mut taken = FeedRows { columns, rows: Vec::new(), truncated: false };
     let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.fZ"));
     let mut bytes = 0;
     while let Some(batch) = stream.batches.next().await {
@@ -163,6 +165,9 @@ async fn take(mut stream: landreeve_core::source::QueryStream, columns: &[String
         let formatters = picked.iter().map(|at| ArrayFormatter::try_new(batch.column(*at), &options));
         let formatters = formatters.collect::<Result<Vec<_>, _>>().map_err(Error::internal)?;
         for row in 0..batch.num_rows() {
+            if taken.rows.len() == MOST_ROWS {
+                return Ok(FeedRows { truncated: true, ..taken });
+            }
             let cell = |(at, formatter): (&usize, &ArrayFormatter<'_>)| {
                 batch.column(*at).is_valid(row).then(|| formatter.value(row).to_string())
             };
@@ -172,9 +177,6 @@ async fn take(mut stream: landreeve_core::source::QueryStream, columns: &[String
                 return Err(Error::fault("sql", "too_large", "gives more than 8 MiB; select fewer columns"));
             }
             taken.rows.push(cells);
-            if taken.rows.len() == MOST_ROWS {
-                return Ok(taken);
-            }
         }
     }
     Ok(taken)

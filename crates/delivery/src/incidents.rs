@@ -3,16 +3,14 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{IncidentId, OuId, ServiceId};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_core::{Action, Error, Fault, Noun, OpCtx, Result};
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Tx, next_in};
 use landreeve_estate::{Estate, args};
 
 use crate::metadata::Metadata;
 use crate::names::{Names, ServiceName};
-use crate::{Delivery, text};
-
-const MOST_SERVICES: usize = 1_000;
+use crate::{Asked, Delivery, text};
 
 /// What happens to a member of what is kept.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -52,21 +50,22 @@ pub struct IncidentFacts {
     pub metadata: Patch<Metadata>,
 }
 
-fn check(reference: &str, facts: &IncidentFacts, now: Timestamp) -> Result<()> {
-    let mut faults = Faults::default();
-    text::check(&mut faults, "reference_id", reference, text::NAME);
-    text::check_opt(&mut faults, "name", facts.name.as_set().map(String::as_str), text::LONG);
-    text::check_opt(&mut faults, "priority", facts.priority.as_set().map(String::as_str), text::NAME);
-    text::check_opt(&mut faults, "source_url", facts.source_url.as_set().map(String::as_str), text::LONG);
-    let services = facts.services.as_set().map_or(&[][..], Vec::as_slice);
-    if services.len() > MOST_SERVICES {
-        faults.push("services", "range", format!("must have at most {MOST_SERVICES} services"));
+fn check(reference: &str, facts: &IncidentFacts, now: Timestamp, faults: &mut Faults) {
+    text::check(faults, "reference_id", reference, text::NAME);
+    text::check_opt(faults, "name", facts.name.as_set().map(String::as_str), text::LONG);
+    text::check_opt(faults, "priority", facts.priority.as_set().map(String::as_str), text::NAME);
+    text::check_opt(faults, "source_url", facts.source_url.as_set().map(String::as_str), text::LONG);
+    ServiceName::check_list("services", facts.services.as_set().map_or(&[], Vec::as_slice), faults);
+    text::check_past(faults, "started_at", facts.started_at, now);
+    if let (Some(started), Some(resolved)) = (facts.started_at, facts.resolved_at.as_set())
+        && *resolved < started
+    {
+        faults.add(resolved_too_early());
     }
-    for (at, service) in services.iter().enumerate() {
-        service.check(&format!("services.{at}"), &mut faults);
-    }
-    text::check_past(&mut faults, "started_at", facts.started_at, now);
-    faults.finish()
+}
+
+fn resolved_too_early() -> Fault {
+    Fault::new("resolved_at", "range", "must not lie before started_at")
 }
 
 /// Records an incident or changes what is given of it.
@@ -74,9 +73,10 @@ pub async fn incident_upsert(
     plane: &Delivery,
     ctx: &OpCtx,
     reference: String,
-    facts: IncidentFacts,
+    facts: Asked<IncidentFacts>,
 ) -> Result<IncidentId> {
     plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    let facts = facts.noted(|faults| text::refuse_own(faults, &reference));
     upsert(plane, ctx, reference, facts).await
 }
 
@@ -85,9 +85,10 @@ pub(crate) async fn upsert(
     plane: &Delivery,
     ctx: &OpCtx,
     reference: String,
-    facts: IncidentFacts,
+    facts: Asked<IncidentFacts>,
 ) -> Result<IncidentId> {
-    check(&reference, &facts, plane.estate().now())?;
+    let now = plane.estate().now();
+    let facts = facts.checked(|facts, faults| check(&reference, facts, now, faults))?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     let (id, found) = plane
         .estate()
@@ -173,7 +174,7 @@ async fn patched(tx: &mut Tx, old: Option<Incident>, facts: &IncidentFacts) -> R
         ..old
     };
     if incident.resolved_at.is_some_and(|resolved| resolved < incident.started_at) {
-        return Err(Error::fault("resolved_at", "range", "must not lie before started_at"));
+        return Err(Error::invalid(vec![resolved_too_early()]));
     }
     Ok(incident)
 }
@@ -244,7 +245,7 @@ pub(crate) async fn open_of_monitor(
         .opt(
             "SELECT reference_id, started_at FROM delivery_incidents WHERE ou_id = $1 AND reference_id LIKE $2 \
              AND resolved_at IS NULL ORDER BY started_at DESC LIMIT 1",
-            args![ou, format!("monitor:{monitor}:%")],
+            args![ou, format!("{}monitor:{monitor}:%", text::OWN)],
         )
         .await?;
     row.map(|row| Ok((row.text(0)?, row.time(1)?))).transpose()

@@ -2,15 +2,17 @@
 //! that follow.
 //!
 //! `deployments`, `changes`, `incidents`, `pipelines`, `custom_data` record facts; `attribution` finds which changes a
-//! deployment brought; `people` and `teams` say whose they were; `tables` offers it all to SQL, `queries` and `feeds`
+//! deployment brought, `explain` says how or why none; `people` and `teams` say whose they were; `tables` offers it all to SQL, `queries` and `feeds`
 //! run that SQL, `metrics` asks the questions everybody asks. What must not enter: HTTP, the shape of any wire, a
 //! vendor's name.
 
+mod asked;
 mod attribution;
 pub mod changes;
 pub mod custom_data;
 pub mod deployments;
 pub mod events;
+mod explain;
 pub mod feeds;
 pub mod incidents;
 mod metadata;
@@ -22,11 +24,13 @@ mod plane;
 pub mod queries;
 pub mod repos;
 mod sha;
+pub mod source_id;
 mod stored;
 mod tables;
 pub mod teams;
 mod text;
 
+pub use asked::Asked;
 pub use attribution::RetryAttribution;
 pub use attribution::schedule;
 pub use landreeve_estate::results::Wanted;

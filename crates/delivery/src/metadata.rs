@@ -1,33 +1,45 @@
 //! Metadata of deployments and incidents: a JSON object, kept as it came and as flat keys for SQL.
 
-use landreeve_core::Error;
+use landreeve_core::Result;
+use landreeve_core::error::Faults;
 use serde_json::{Map, Value};
 
+/// What the member is called in every request that has one.
+const FIELD: &str = "metadata";
 const MOST_KEYS: usize = 1_000;
 const DEEPEST: usize = 16;
 const LONGEST_KEY: usize = 255;
 
 /// An object whose keys are letters, digits, dashes and underscores.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata(Map<String, Value>);
 
 impl Metadata {
-    /// Every key that is wrong is told at once. The error's code is `metadata_invalid`.
-    pub fn new(value: Value) -> Result<Metadata, Error> {
+    /// Every key that is wrong is told at once.
+    pub fn new(value: Value) -> Result<Metadata> {
+        let mut faults = Faults::default();
+        let metadata = Metadata::read(value, &mut faults);
+        faults.finish()?;
+        Ok(metadata)
+    }
+
+    /// The same for whoever collects faults of a whole request; what it gives then is never used.
+    pub fn read(value: Value, faults: &mut Faults) -> Metadata {
         let Value::Object(object) = value else {
-            return Err(invalid(vec![landreeve_core::Fault::new("metadata", "type", "must be an object")]));
+            faults.push(FIELD, "type", "must be an object");
+            return Metadata::default();
         };
-        let mut faults = Vec::new();
-        check("metadata", &object, 1, &mut faults);
+        let before = faults.len();
+        check(FIELD, &object, 1, faults);
         let metadata = Metadata(object);
-        if faults.is_empty() && metadata.flat().len() > MOST_KEYS {
-            faults.push(landreeve_core::Fault::new(
-                "metadata",
-                "range",
-                format!("must have at most {MOST_KEYS} keys"),
-            ));
+        if faults.len() == before && metadata.flat().len() > MOST_KEYS {
+            faults.push(FIELD, "range", format!("must have at most {MOST_KEYS} keys"));
         }
-        if faults.is_empty() { Ok(metadata) } else { Err(invalid(faults)) }
+        metadata
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub fn as_json(&self) -> String {
@@ -54,17 +66,9 @@ impl Metadata {
     }
 }
 
-fn invalid(faults: Vec<landreeve_core::Fault>) -> Error {
-    Error::invalid(faults).with_code("metadata_invalid")
-}
-
-fn check(path: &str, object: &Map<String, Value>, depth: usize, faults: &mut Vec<landreeve_core::Fault>) {
+fn check(path: &str, object: &Map<String, Value>, depth: usize, faults: &mut Faults) {
     if depth > DEEPEST {
-        faults.push(landreeve_core::Fault::new(
-            path,
-            "range",
-            format!("must be nested at most {DEEPEST} deep"),
-        ));
+        faults.push(path, "range", format!("must be nested at most {DEEPEST} deep"));
         return;
     }
     for (key, value) in object {
@@ -72,7 +76,7 @@ fn check(path: &str, object: &Map<String, Value>, depth: usize, faults: &mut Vec
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if key.is_empty() || key.len() > LONGEST_KEY || !key.chars().all(plain) {
             let message = "is no key: use letters, digits, dashes and underscores, at most 255 of them";
-            faults.push(landreeve_core::Fault::new(&place, "key", message));
+            faults.push(&place, "key", message);
         }
         if let Value::Object(inner) = value {
             check(&place, inner, depth + 1, faults);
@@ -108,11 +112,10 @@ mod tests {
     #[test]
     fn every_bad_key_is_named() {
         let error = Metadata::new(json!({"a.b": 1, "c": {"d e": 2}, "": 3})).unwrap_err();
-        assert_eq!(error.code, "metadata_invalid");
         let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["metadata.a.b", "metadata.c.d e", "metadata."]);
         for wrong in [json!([]), json!("x"), json!(1), json!(null)] {
-            assert_eq!(Metadata::new(wrong).unwrap_err().code, "metadata_invalid");
+            assert_eq!(Metadata::new(wrong).unwrap_err().faults[0].field, "metadata");
         }
         let deep = (0..20).fold(json!({}), |inner, _| json!({ "a": inner }));
         assert!(Metadata::new(deep).is_err());

@@ -8,6 +8,7 @@ use arrow_array::{Array as _, RecordBatch};
 use futures_util::StreamExt as _;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
+use landreeve_core::error::Faults;
 use landreeve_core::source::CancellationToken;
 use landreeve_core::table::{Catalog as _, EngineQuery, Scalar, Variable};
 use landreeve_core::{Action, Error, Noun, OpCtx, Result};
@@ -78,7 +79,11 @@ FROM (SELECT incident_id, min(started_at) AS started_at, min(recovery_seconds) A
              max(resolution_seconds) AS resolution \
       FROM dora_incidents WHERE started_at >= $from AND started_at < $to";
 
-/// The metrics of an interval.
+const SERVICE: &str = "SELECT 1 FROM deployment_services WHERE identifier = $service LIMIT 1";
+const REPOSITORY: &str = "SELECT 1 FROM repos WHERE lower(name) = lower($repository) LIMIT 1";
+const TEAM: &str = "SELECT 1 FROM dx_teams WHERE name = $team OR reference_id = $team LIMIT 1";
+
+/// The metrics of an interval. A service, repository or team that nobody knows is an error.
 pub async fn dora(plane: &Delivery, ctx: &OpCtx, query: &DoraQuery) -> Result<Dora> {
     plane.estate().require_some(ctx, Noun::Delivery, Action::View).await?;
     if query.from >= query.to {
@@ -88,6 +93,7 @@ pub async fn dora(plane: &Delivery, ctx: &OpCtx, query: &DoraQuery) -> Result<Do
         return Err(Error::fault("to", "range", format!("must lie at most {MOST_DAYS} days after from")));
     }
     let asking = Asking { plane, ctx, query };
+    asking.require_names().await?;
     let deployments = asking.row(&asking.narrowed(DEPLOYMENTS)).await?;
     let changes = asking.row(&asking.narrowed(CHANGES)).await?;
     let incidents = asking.row(&asking.incidents()).await?;
@@ -178,7 +184,7 @@ impl Asking<'_> {
             sql.push_str(" AND service = $service");
         }
         if self.query.repository.is_some() {
-            sql.push_str(" AND repository = $repository");
+            sql.push_str(" AND lower(repository) = lower($repository)");
         }
         if self.query.team.is_some() {
             sql.push_str(
@@ -224,6 +230,23 @@ impl Asking<'_> {
             batches.push(batch.map_err(|error| query_error(&error))?);
         }
         Ok(batches)
+    }
+
+    /// A mistyped name is an error: zeros would look like an answer.
+    async fn require_names(&self) -> Result<()> {
+        let mut faults = Faults::default();
+        for (field, name, sql) in [
+            ("service", &self.query.service, SERVICE),
+            ("repository", &self.query.repository, REPOSITORY),
+            ("team", &self.query.team, TEAM),
+        ] {
+            if let Some(name) = name
+                && self.row(sql).await?.0.is_none()
+            {
+                faults.push(field, "unknown", format!("{name:?} is none that is known here"));
+            }
+        }
+        faults.finish()
     }
 
     async fn row(&self, sql: &str) -> Result<First> {

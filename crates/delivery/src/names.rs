@@ -17,6 +17,9 @@ use crate::{Delivery, text};
 /// Some names of each kind are remembered, as many as this.
 const REMEMBERED: usize = 16_384;
 
+/// How many services one request may name.
+const MOST_SERVICES: usize = 1_000;
+
 /// A service as it is named: a name of its own may come with the identifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceName {
@@ -28,6 +31,15 @@ impl ServiceName {
     pub fn check(&self, field: &str, faults: &mut Faults) {
         text::check(faults, field, &self.identifier, text::NAME);
         text::check_opt(faults, &format!("{field}.name"), self.name.as_deref(), text::NAME);
+    }
+
+    pub fn check_list(field: &str, all: &[ServiceName], faults: &mut Faults) {
+        if all.len() > MOST_SERVICES {
+            faults.push(field, "range", format!("must have at most {MOST_SERVICES} services"));
+        }
+        for (at, service) in all.iter().enumerate() {
+            service.check(&format!("{field}.{at}"), faults);
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Arg, Conn, Row, Tx, next_in};
 
+use crate::attribution::alone_in;
 use crate::tables::scope;
-use crate::{Delivery, text};
+use crate::{Asked, Delivery, text};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
@@ -111,12 +112,11 @@ fn not_found() -> Error {
     Error::new(ErrorKind::NotFound, "user_not_found", "there is no such person")
 }
 
-fn check(email: &str, facts: &PersonFacts) -> Result<()> {
-    let mut faults = Faults::default();
+fn check(email: &str, facts: &PersonFacts, faults: &mut Faults) {
     if !email.contains('@') || email.chars().count() > text::NAME || email.chars().any(char::is_whitespace) {
         faults.push("email", "format", "must be an e-mail address");
     }
-    text::check_opt(&mut faults, "name", facts.name.as_deref(), text::NAME);
+    text::check_opt(faults, "name", facts.name.as_deref(), text::NAME);
     for (field, name) in [
         ("github_username", &facts.github_username),
         ("additional_github_username", &facts.additional_github_username),
@@ -138,33 +138,49 @@ fn check(email: &str, facts: &PersonFacts) -> Result<()> {
             faults.push(field, "format", "must be a date such as 2026-01-31");
         }
     }
-    faults.finish()
 }
 
 /// Changes what is given of a person who is known.
-pub async fn person_update(plane: &Delivery, ctx: &OpCtx, email: &str, facts: PersonFacts) -> Result<Person> {
+pub async fn person_update(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    email: &str,
+    facts: Asked<PersonFacts>,
+) -> Result<Person> {
     put(plane, ctx, email, facts, false).await
 }
 
 /// Adds a person, or changes what is given. It makes no login.
-pub async fn person_upsert(plane: &Delivery, ctx: &OpCtx, email: &str, facts: PersonFacts) -> Result<Person> {
+pub async fn person_upsert(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    email: &str,
+    facts: Asked<PersonFacts>,
+) -> Result<Person> {
     put(plane, ctx, email, facts, true).await
 }
 
-async fn put(plane: &Delivery, ctx: &OpCtx, email: &str, facts: PersonFacts, create: bool) -> Result<Person> {
+async fn put(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    email: &str,
+    facts: Asked<PersonFacts>,
+    create: bool,
+) -> Result<Person> {
     plane.estate().require_here(ctx, Noun::Person, Action::Manage).await?;
     let email = email.trim().to_lowercase();
-    check(&email, &facts)?;
+    let facts = facts.checked(|facts, faults| check(&email, facts, faults))?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     plane
         .estate()
         .change_told(ctx, move |tx| {
             Box::pin(async move {
                 let now = inner.estate().now();
+                alone_in(tx, ou).await?;
                 let old = find_in(tx, ou, &email, create).await?.ok_or_else(not_found)?;
                 let person = patched(old, facts);
                 write(tx, &person, now).await?;
-                rewrite_ownership(tx, &person).await?;
+                rewrite_ownership(tx, person.id).await?;
                 let act = OwnedAct::new("updated", Noun::Person, person.id.0, person.email.clone());
                 Ok((person, Some(act)))
             })
@@ -223,7 +239,8 @@ fn patched(mut person: Person, facts: PersonFacts) -> Person {
     person
 }
 
-pub(crate) async fn write(tx: &mut Tx, person: &Person, now: Timestamp) -> Result<()> {
+/// `true`: nobody had recorded the person before.
+pub(crate) async fn write(tx: &mut Tx, person: &Person, now: Timestamp) -> Result<bool> {
     tx.exec(
         "INSERT INTO delivery_people (id, ou_id, name, email, user_id, github_username, additional_github_username, \
          gitlab_username, start_date, ai_light_adoption_date, ai_moderate_adoption_date, ai_heavy_adoption_date, \
@@ -252,7 +269,8 @@ pub(crate) async fn write(tx: &mut Tx, person: &Person, now: Timestamp) -> Resul
         ],
     )
     .await?;
-    tx.exec("DELETE FROM delivery_identifiers WHERE person_id = $1", args![person.id]).await?;
+    // A person has one at least: the address.
+    let new = tx.exec("DELETE FROM delivery_identifiers WHERE person_id = $1", args![person.id]).await? == 0;
     let known = [
         ("email", Some(&person.email)),
         ("github_username", person.github_username.as_ref()),
@@ -270,43 +288,61 @@ pub(crate) async fn write(tx: &mut Tx, person: &Person, now: Timestamp) -> Resul
             return Err(Error::fault(kind, "taken", format!("{value:?} belongs to another person already")));
         }
     }
-    Ok(())
+    Ok(new)
 }
 
-/// What a person wrote is the person's, and the team's that the person was in then.
-pub(crate) async fn rewrite_ownership(tx: &mut Tx, person: &Person) -> Result<()> {
-    const TEAM: &str = "UPDATE delivery_changes SET person_id = $1, team_id = (SELECT m.team_id \
-         FROM delivery_memberships m WHERE m.person_id = $1 AND m.from_at <= delivery_changes.opened_at \
-         AND (m.until_at IS NULL OR m.until_at > delivery_changes.opened_at) \
-         ORDER BY m.from_at DESC, m.id DESC LIMIT 1) \
-         WHERE ou_id = $2 AND author_email IN (SELECT value FROM delivery_identifiers \
-         WHERE person_id = $1 AND kind = 'email')";
-    const BY_NAME: &str = "UPDATE delivery_changes SET person_id = $1, team_id = (SELECT m.team_id \
-         FROM delivery_memberships m WHERE m.person_id = $1 AND m.from_at <= delivery_changes.opened_at \
-         AND (m.until_at IS NULL OR m.until_at > delivery_changes.opened_at) \
-         ORDER BY m.from_at DESC, m.id DESC LIMIT 1) \
-         WHERE ou_id = $2 AND author_username IN (SELECT value FROM delivery_identifiers \
-         WHERE person_id = $1 AND kind = 'github_username') \
-         AND (author_email IS NULL OR person_id IS NULL OR person_id = $1)";
-    for sql in [TEAM, BY_NAME] {
-        tx.exec(sql, args![person.id, person.ou]).await?;
+/// The changes that are, or were until now, those of the person $1.
+macro_rules! theirs {
+    () => {
+        "(SELECT w.id FROM delivery_changes w WHERE w.person_id = $1 \
+         UNION SELECT w.id FROM delivery_identifiers i JOIN delivery_changes w ON w.ou_id = i.ou_id \
+         AND w.author_email = i.value WHERE i.person_id = $1 AND i.kind = 'email' \
+         UNION SELECT w.id FROM delivery_identifiers i JOIN delivery_changes w ON w.ou_id = i.ou_id \
+         AND w.author_username = i.value WHERE i.person_id = $1 AND i.kind = 'github_username')"
+    };
+}
+
+/// Whose a row of delivery_changes is: the same as `whose` finds.
+macro_rules! owner {
+    () => {
+        "COALESCE((SELECT i.person_id FROM delivery_identifiers i WHERE i.ou_id = delivery_changes.ou_id \
+         AND i.kind = 'email' AND i.value = delivery_changes.author_email), \
+         (SELECT i.person_id FROM delivery_identifiers i WHERE i.ou_id = delivery_changes.ou_id \
+         AND i.kind = 'github_username' AND i.value = delivery_changes.author_username))"
+    };
+}
+
+/// What a person wrote is the person's, and the team's that the person was in then; what no name of the person is on
+/// any more is so no longer.
+pub(crate) async fn rewrite_ownership(tx: &mut Tx, person: PersonId) -> Result<()> {
+    // The person is written last: until then the changes that the person loses are found by it.
+    for sql in [
+        concat!(
+            "UPDATE delivery_changes SET team_id = (SELECT m.team_id FROM delivery_memberships m WHERE m.person_id = ",
+            owner!(),
+            " AND m.from_at <= delivery_changes.opened_at \
+             AND (m.until_at IS NULL OR m.until_at > delivery_changes.opened_at) \
+             ORDER BY m.from_at DESC, m.id DESC LIMIT 1) WHERE id IN ",
+            theirs!()
+        ),
+        concat!(
+            "UPDATE delivery_change_deployments SET team_id = (SELECT c.team_id FROM delivery_changes c \
+             WHERE c.id = delivery_change_deployments.change_id) WHERE change_id IN ",
+            theirs!()
+        ),
+        concat!(
+            "UPDATE delivery_deployments SET team_id = (SELECT a.team_id FROM delivery_change_deployments a \
+             WHERE a.deployment_id = delivery_deployments.id AND a.team_id IS NOT NULL \
+             ORDER BY a.landed_at DESC, a.change_id DESC LIMIT 1) WHERE id IN (SELECT a.deployment_id \
+             FROM delivery_change_deployments a WHERE a.change_id IN ",
+            theirs!(),
+            ")"
+        ),
+        concat!("UPDATE delivery_changes SET person_id = ", owner!(), " WHERE id IN ", theirs!()),
+    ] {
+        tx.exec(sql, args![person]).await?;
     }
-    tx.exec(
-        "UPDATE delivery_change_deployments SET team_id = (SELECT c.team_id FROM delivery_changes c \
-         WHERE c.id = delivery_change_deployments.change_id) \
-         WHERE change_id IN (SELECT id FROM delivery_changes WHERE person_id = $1)",
-        args![person.id],
-    )
-    .await?;
-    tx.exec(
-        "UPDATE delivery_deployments SET team_id = (SELECT a.team_id FROM delivery_change_deployments a \
-         WHERE a.deployment_id = delivery_deployments.id AND a.team_id IS NOT NULL \
-         ORDER BY a.landed_at DESC LIMIT 1) WHERE id IN (SELECT a.deployment_id \
-         FROM delivery_change_deployments a JOIN delivery_changes c ON c.id = a.change_id WHERE c.person_id = $1)",
-        args![person.id],
-    )
-    .await
-    .map(drop)
+    Ok(())
 }
 
 /// By e-mail address.
@@ -333,16 +369,17 @@ pub async fn person_list(plane: &Delivery, ctx: &OpCtx, page: Page) -> Result<Pa
     Ok(PageOf { items, offset: page.offset, limit: page.limit, total: total.unsigned_abs() })
 }
 
+/// The one of the caller's unit, or else the oldest below it.
 pub async fn person_by_github(plane: &Delivery, ctx: &OpCtx, username: &str) -> Result<Person> {
     plane.estate().require_some(ctx, Noun::Team, Action::View).await?;
     let reach = ctx.authority().reach(Permission::new(Noun::Team, Action::View), 0);
-    let (condition, bound) = scope("p.ou_id", &reach, 2);
+    let (condition, bound) = scope("p.ou_id", &reach, 3);
     let sql = format!(
         "{} JOIN delivery_identifiers i ON i.person_id = p.id WHERE i.kind = 'github_username' AND i.value = $1 \
-         AND {condition} ORDER BY p.id LIMIT 1",
+         AND {condition} ORDER BY CASE WHEN p.ou_id = $2 THEN 0 ELSE 1 END, p.id LIMIT 1",
         person!("")
     );
-    let mut values = vec![Arg::from(username.to_lowercase())];
+    let mut values = vec![Arg::from(username.to_lowercase()), Arg::from(ctx.authority().ou())];
     values.extend(bound);
     let mut conn = plane.estate().store().read().await?;
     let rows = crate::tables::all(&mut conn, sql, values).await?;

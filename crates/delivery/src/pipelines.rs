@@ -10,7 +10,7 @@ use landreeve_estate::store::{Tx, next_in};
 
 use crate::names::Names;
 use crate::sha::Sha;
-use crate::{Delivery, text};
+use crate::{Asked, Delivery, text};
 
 /// One notification.
 #[derive(Debug, Clone)]
@@ -46,18 +46,17 @@ pub(crate) fn rank(status: &str) -> i64 {
     }
 }
 
-fn check(facts: &PipelineFacts) -> Result<Option<Sha>> {
-    let mut faults = Faults::default();
-    text::check(&mut faults, "pipeline_name", &facts.name, text::NAME);
-    text::check(&mut faults, "pipeline_source", &facts.source, text::NAME);
-    text::check(&mut faults, "reference_id", &facts.reference, text::NAME);
-    text::check_opt(&mut faults, "status", facts.status.as_deref(), text::NAME);
-    text::check_opt(&mut faults, "repository", facts.repository.as_deref(), text::NAME);
-    text::check_opt(&mut faults, "source_url", facts.source_url.as_deref(), text::LONG);
-    text::check_opt(&mut faults, "head_branch", facts.head_branch.as_deref(), text::NAME);
-    text::check_opt(&mut faults, "email", facts.email.as_deref(), text::NAME);
-    text::check_opt(&mut faults, "github_username", facts.github_username.as_deref(), text::NAME);
-    text::check_opt(&mut faults, "gitlab_username", facts.gitlab_username.as_deref(), text::NAME);
+fn check(facts: PipelineFacts, faults: &mut Faults) -> (PipelineFacts, Option<Sha>) {
+    text::check(faults, "pipeline_name", &facts.name, text::NAME);
+    text::check(faults, "pipeline_source", &facts.source, text::NAME);
+    text::check(faults, "reference_id", &facts.reference, text::NAME);
+    text::check_opt(faults, "status", facts.status.as_deref(), text::NAME);
+    text::check_opt(faults, "repository", facts.repository.as_deref(), text::NAME);
+    text::check_opt(faults, "source_url", facts.source_url.as_deref(), text::LONG);
+    text::check_opt(faults, "head_branch", facts.head_branch.as_deref(), text::NAME);
+    text::check_opt(faults, "email", facts.email.as_deref(), text::NAME);
+    text::check_opt(faults, "github_username", facts.github_username.as_deref(), text::NAME);
+    text::check_opt(faults, "gitlab_username", facts.gitlab_username.as_deref(), text::NAME);
     for (field, given) in
         [("commit_sha", facts.commit_sha.is_some()), ("pr_number", facts.pr_number.is_some())]
     {
@@ -72,13 +71,16 @@ fn check(facts: &PipelineFacts) -> Result<Option<Sha>> {
         faults.push("finished_at", "range", "must not lie before started_at");
     }
     let sha = facts.commit_sha.as_deref().and_then(|sha| faults.take(Sha::parse("commit_sha", sha)));
-    faults.finish()?;
-    Ok(sha)
+    (facts, sha)
 }
 
-pub async fn pipeline_upsert(plane: &Delivery, ctx: &OpCtx, facts: PipelineFacts) -> Result<PipelineRunId> {
+pub async fn pipeline_upsert(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    facts: Asked<PipelineFacts>,
+) -> Result<PipelineRunId> {
     plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
-    let sha = check(&facts)?;
+    let (facts, sha) = facts.parsed(check)?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     let (id, found) = plane
         .estate()

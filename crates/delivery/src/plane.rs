@@ -18,8 +18,14 @@ use crate::tables::DeliveryCatalog;
 /// The plane's tables.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     component: "delivery",
-    sqlite: &[include_str!("../migrations/sqlite/0001_delivery.sql")],
-    postgres: &[include_str!("../migrations/postgres/0001_delivery.sql")],
+    sqlite: &[
+        include_str!("../migrations/sqlite/0001_delivery.sql"),
+        include_str!("../migrations/sqlite/0002_last_deployment.sql"),
+    ],
+    postgres: &[
+        include_str!("../migrations/postgres/0001_delivery.sql"),
+        include_str!("../migrations/postgres/0002_last_deployment.sql"),
+    ],
 };
 
 /// What the built-in source is called, and its word in the inventory.

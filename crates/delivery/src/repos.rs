@@ -9,7 +9,7 @@ use landreeve_estate::store::Tx;
 
 use crate::attribution;
 use crate::names::Names;
-use crate::{Delivery, text};
+use crate::{Asked, Delivery, text};
 
 #[derive(Debug, Clone, Default)]
 pub struct RepoFacts {
@@ -18,15 +18,22 @@ pub struct RepoFacts {
     pub external_id: Option<String>,
 }
 
+fn check(name: &str, facts: &RepoFacts, faults: &mut Faults) {
+    text::check(faults, "repository", name, text::NAME);
+    text::check_opt(faults, "default_branch", facts.default_branch.as_deref(), text::NAME);
+    text::check_opt(faults, "source", facts.source.as_deref(), text::NAME);
+    text::check_opt(faults, "external_id", facts.external_id.as_deref(), text::NAME);
+}
+
 /// Adds a repository, or changes what is given of it. Another default branch attributes all of its deployments anew.
-pub async fn repo_upsert(plane: &Delivery, ctx: &OpCtx, name: String, facts: RepoFacts) -> Result<RepoId> {
+pub async fn repo_upsert(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    name: String,
+    facts: Asked<RepoFacts>,
+) -> Result<RepoId> {
     plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
-    let mut faults = Faults::default();
-    text::check(&mut faults, "repository", &name, text::NAME);
-    text::check_opt(&mut faults, "default_branch", facts.default_branch.as_deref(), text::NAME);
-    text::check_opt(&mut faults, "source", facts.source.as_deref(), text::NAME);
-    text::check_opt(&mut faults, "external_id", facts.external_id.as_deref(), text::NAME);
-    faults.finish()?;
+    let facts = facts.checked(|facts, faults| check(&name, facts, faults))?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     let (id, found) = plane
         .estate()

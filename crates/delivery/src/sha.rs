@@ -56,6 +56,37 @@ impl Sha {
     }
 }
 
+/// `Sha::range` in SQL: the hash in the column `theirs` may match the one in `ours`. An index over `theirs` serves.
+macro_rules! like {
+    ($ours:literal, $theirs:literal) => {
+        concat!($theirs, " >= substr(", $ours, ", 1, 7) AND ", $theirs, " < substr(", $ours, ", 1, 7) || 'g'")
+    };
+}
+
+/// `Sha::matches` in SQL, with the range.
+macro_rules! same {
+    ($ours:literal, $theirs:literal) => {
+        concat!(
+            $crate::sha::like!($ours, $theirs),
+            " AND (substr(",
+            $theirs,
+            ", 1, length(",
+            $ours,
+            ")) = ",
+            $ours,
+            " OR substr(",
+            $ours,
+            ", 1, length(",
+            $theirs,
+            ")) = ",
+            $theirs,
+            ")"
+        )
+    };
+}
+
+pub(crate) use {like, same};
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,10 +13,11 @@ use landreeve_estate::ops::{OwnedAct, Run, runs};
 use landreeve_estate::runs::{Done, Executor, Job, Lane, NewRun, Outcome};
 use landreeve_estate::store::{Arg, Conn, Row, Tx, next_in};
 
+use crate::attribution::alone_in;
 use crate::people::{self, Person};
 use crate::stored::{StoredHierarchy, StoredTeam};
 use crate::tables::{all, scope};
-use crate::{Delivery, text};
+use crate::{Asked, Delivery, text};
 
 const MOST_TEAMS: usize = 5_000;
 const MOST_MEMBERS: usize = 20_000;
@@ -79,8 +80,7 @@ pub struct TeamEvent {
     pub at: Timestamp,
 }
 
-fn check(teams: &[WantedTeam]) -> Result<()> {
-    let mut faults = Faults::default();
+fn check(teams: &[WantedTeam], faults: &mut Faults) {
     if teams.is_empty() {
         let message = "must have a team: those that are not in the request are archived";
         faults.push("teams", "range", message);
@@ -93,8 +93,8 @@ fn check(teams: &[WantedTeam]) -> Result<()> {
     let mut seen = BTreeSet::new();
     for (at, team) in teams.iter().enumerate() {
         let place = format!("teams.{at}");
-        text::check(&mut faults, &format!("{place}.reference_id"), &team.reference, text::NAME);
-        text::check(&mut faults, &format!("{place}.name"), &team.name, text::NAME);
+        text::check(faults, &format!("{place}.reference_id"), &team.reference, text::NAME);
+        text::check(faults, &format!("{place}.name"), &team.name, text::NAME);
         if !seen.insert(&team.reference) {
             faults.push(
                 format!("{place}.reference_id"),
@@ -129,9 +129,8 @@ fn check(teams: &[WantedTeam]) -> Result<()> {
         }
     }
     if faults.is_empty() {
-        check_circles(teams, &mut faults);
+        check_circles(teams, faults);
     }
-    faults.finish()
 }
 
 fn check_circles(teams: &[WantedTeam], faults: &mut Faults) {
@@ -245,13 +244,16 @@ fn not_found() -> Error {
     Error::new(ErrorKind::NotFound, "team_not_found", "there is no such team")
 }
 
+/// By its reference, the one of the caller's unit, or else the oldest below it.
 pub async fn team_get(plane: &Delivery, ctx: &OpCtx, which: &TeamRef) -> Result<Team> {
     let teams = team_list(plane, ctx).await?;
-    let found = teams.into_iter().find(|team| match which {
+    let found = teams.into_iter().filter(|team| match which {
         TeamRef::Id(id) => team.id == *id,
         TeamRef::Reference(reference) => team.reference == *reference,
     });
-    found.ok_or_else(not_found)
+    // A reference is unique in its unit only.
+    let own = ctx.authority().ou();
+    found.min_by_key(|team| (team.ou != own, team.id)).ok_or_else(not_found)
 }
 
 /// The team in which most of these people are; of several the one with the fewest others, then the older one.
@@ -327,10 +329,10 @@ pub async fn hierarchy_get(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<WantedTe
 pub async fn hierarchy_preview(
     plane: &Delivery,
     ctx: &OpCtx,
-    teams: Vec<WantedTeam>,
+    teams: Asked<Vec<WantedTeam>>,
 ) -> Result<HierarchyPlan> {
     plane.estate().require_here(ctx, Noun::Team, Action::Manage).await?;
-    check(&teams)?;
+    let teams = teams.checked(|teams, faults| check(teams, faults))?;
     let ou = ctx.authority().ou();
     let mut conn = plane.estate().store().read().await?;
     let current = of_unit(&mut conn, ou).await?;
@@ -389,9 +391,9 @@ fn plan(current: &[Team], wanted: &[StoredTeam], known: &BTreeSet<String>) -> Hi
 }
 
 /// Submits the run that takes the hierarchy in: teams that are new are made, those that are not in it are archived.
-pub async fn hierarchy_process(plane: &Delivery, ctx: &OpCtx, teams: Vec<WantedTeam>) -> Result<Run> {
+pub async fn hierarchy_process(plane: &Delivery, ctx: &OpCtx, teams: Asked<Vec<WantedTeam>>) -> Result<Run> {
     plane.estate().require_here(ctx, Noun::Team, Action::Manage).await?;
-    check(&teams)?;
+    let teams = teams.checked(|teams, faults| check(teams, faults))?;
     let input = StoredHierarchy { version: 1, actor: ctx.actor().name().to_owned(), teams: stored(&teams) };
     let ou = ctx.authority().ou();
     let new = NewRun {
@@ -416,6 +418,7 @@ impl Executor for TeamImport {
             estate
                 .change_told(&ctx, move |tx| {
                     Box::pin(async move {
+                        alone_in(tx, ou).await?;
                         let teams = input.teams.len();
                         take_in(tx, ou, &input, now).await?;
                         let detail = format!("{teams} teams, for {}", input.actor);
@@ -474,19 +477,19 @@ async fn take_in(tx: &mut Tx, ou: OuId, input: &StoredHierarchy, now: Timestamp)
             ids.insert(&wanted.reference, id);
         }
     }
-    let mut moved: BTreeMap<PersonId, Person> = BTreeMap::new();
+    let mut moved: BTreeSet<PersonId> = BTreeSet::new();
     for wanted in &input.teams {
         let Some(id) = ids.get(wanted.reference.as_str()).copied() else { continue };
         let old = current.iter().find(|team| team.id == id);
         let parent = wanted.parent.as_ref().and_then(|parent| ids.get(parent.as_str()).copied());
         let lead = match &wanted.lead {
-            Some(email) => known(tx, ou, email, now).await?,
+            Some(email) => known(tx, ou, email, now, &mut moved).await?,
             None => None,
         };
         set_team(tx, &trail, id, old, wanted, (parent, lead.as_ref().map(|lead| lead.id))).await?;
         let mut members = Vec::new();
         for email in &wanted.members {
-            members.extend(known(tx, ou, email, now).await?);
+            members.extend(known(tx, ou, email, now, &mut moved).await?);
         }
         let old_members = old.map_or(&[][..], |team| &team.members);
         set_members(tx, &trail, id, old_members, members, &mut moved).await?;
@@ -499,17 +502,25 @@ async fn take_in(tx: &mut Tx, ou: OuId, input: &StoredHierarchy, now: Timestamp)
         trail.note(tx, gone.id, "archive", Some(gone.name.clone()), None).await?;
         set_members(tx, &trail, gone.id, &gone.members, Vec::new(), &mut moved).await?;
     }
-    for person in moved.values() {
+    for person in moved {
         people::rewrite_ownership(tx, person).await?;
     }
     Ok(())
 }
 
-/// Somebody who is known here, or whom the estate knows.
-async fn known(tx: &mut Tx, ou: OuId, email: &str, now: Timestamp) -> Result<Option<Person>> {
+/// Somebody who is known here, or whom the estate knows; who is new here may have written something before.
+async fn known(
+    tx: &mut Tx,
+    ou: OuId,
+    email: &str,
+    now: Timestamp,
+    moved: &mut BTreeSet<PersonId>,
+) -> Result<Option<Person>> {
     let found = people::find_in(tx, ou, email, false).await?;
-    if let Some(person) = &found {
-        people::write(tx, person, now).await?;
+    if let Some(person) = &found
+        && people::write(tx, person, now).await?
+    {
+        moved.insert(person.id);
     }
     Ok(found)
 }
@@ -562,7 +573,7 @@ async fn set_members(
     team: TeamId,
     old: &[Member],
     wanted: Vec<Person>,
-    moved: &mut BTreeMap<PersonId, Person>,
+    moved: &mut BTreeSet<PersonId>,
 ) -> Result<()> {
     for gone in old.iter().filter(|member| !wanted.iter().any(|person| person.id == member.id)) {
         tx.exec(
@@ -571,9 +582,7 @@ async fn set_members(
         )
         .await?;
         trail.note(tx, team, "remove_contributor", Some(gone.email.clone()), None).await?;
-        if let Some(person) = people::find_in(tx, trail.ou, &gone.email, false).await? {
-            moved.insert(gone.id, person);
-        }
+        moved.insert(gone.id);
     }
     for person in wanted.into_iter().filter(|person| !old.iter().any(|member| member.id == person.id)) {
         let sql = "SELECT count(*) FROM delivery_memberships WHERE person_id = $1";
@@ -587,7 +596,7 @@ async fn set_members(
         )
         .await?;
         trail.note(tx, team, "add_contributor", None, Some(person.email.clone())).await?;
-        moved.insert(person.id, person);
+        moved.insert(person.id);
     }
     Ok(())
 }

@@ -7,6 +7,8 @@ use landreeve_core::error::Faults;
 pub const NAME: usize = 255;
 /// Titles, messages, addresses.
 pub const LONG: usize = 4_096;
+/// The references that the server gives begin so, and no others do: nobody can take one before it is given.
+pub const OWN: &str = "landreeve:";
 
 /// Notes a fault unless the text has 1 to `most` characters and none that cannot be seen.
 pub fn check(faults: &mut Faults, field: &str, text: &str, most: usize) {
@@ -15,6 +17,17 @@ pub fn check(faults: &mut Faults, field: &str, text: &str, most: usize) {
         faults.push(field, "length", format!("must have 1 to {most} characters"));
     } else if most == NAME && text.chars().any(char::is_control) {
         faults.push(field, "character", "must not hold control characters");
+    }
+}
+
+/// What a client records has a reference of the client's.
+pub fn refuse_own(faults: &mut Faults, reference: &str) {
+    if reference.starts_with(OWN) {
+        faults.push(
+            "reference_id",
+            "reserved",
+            format!("must not begin with {OWN:?}: the server gives those"),
+        );
     }
 }
 

@@ -76,7 +76,8 @@ pub fn timed_out(limit: Duration) -> SourceError {
 
 pub fn busy() -> SourceError {
     let message = "other statements were executing all the time that this one had; try again later";
-    SourceError::new(SourceErrorKind::TimedOut, message)
+    // The code tells whoever asks that the statement itself was not too slow.
+    SourceError { code: Some("busy".to_owned()), ..SourceError::new(SourceErrorKind::TimedOut, message) }
 }
 
 pub fn too_many_rows(most: u64) -> SourceError {

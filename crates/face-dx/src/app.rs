@@ -7,11 +7,12 @@ use landreeve_delivery::Delivery;
 use landreeve_estate::ops::Estate;
 use landreeve_http::rate::RateLimit;
 
-/// The plane, and how often an account may ask the Web API.
+/// The plane, how often an account may ask the Web API, and how often one may ask after a query run.
 #[derive(Clone)]
 pub struct App {
     pub plane: Delivery,
     pub limit: Arc<RateLimit>,
+    pub polls: Arc<RateLimit>,
 }
 
 impl FromRef<App> for Delivery {

@@ -1,10 +1,12 @@
 //! Arguments as this dialect takes them: JSON, a form and the query merged, whatever the content type says.
 
+use std::collections::HashSet;
+
 use axum::extract::{FromRequest, Request};
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::{Fault, Result};
-use landreeve_delivery::{Metadata, ServiceName};
+use landreeve_delivery::{Asked, Metadata, ServiceName};
 use landreeve_http::Failure;
 use landreeve_http::body::json_object;
 use landreeve_http::extract::{Body, Query};
@@ -14,8 +16,12 @@ use serde_json::{Map, Value};
 use crate::wire::time;
 
 /// By name, spaces around it cut off. The body wins over the query, the last of several over the first.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Arguments(Map<String, Value>);
+#[derive(Debug, Clone, Default)]
+pub struct Arguments {
+    given: Map<String, Value>,
+    /// What was no text at all: whoever reads the arguments tells of it with the rest.
+    faults: Faults,
+}
 
 impl<S: Send + Sync> FromRequest<S> for Arguments {
     type Rejection = Failure;
@@ -31,56 +37,47 @@ impl<S: Send + Sync> FromRequest<S> for Arguments {
 impl Arguments {
     fn merge(query: &str, body: &[u8], declared_json: bool) -> Result<Arguments> {
         let mut merged = Arguments::default();
-        merged.add_pairs(query);
+        merged.add_pairs(&Query::parse(query));
         let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
         if text.starts_with(b"{") || text.starts_with(b"[") || (declared_json && !text.is_empty()) {
             for (name, value) in json_object(body)? {
-                merged.0.insert(name.trim().to_owned(), value);
+                merged.given.insert(name.trim().to_owned(), value);
             }
         } else {
-            merged.add_pairs(&String::from_utf8_lossy(text));
+            merged.add_pairs(&Query::form(text));
         }
-        merged.check_characters()?;
         Ok(merged)
     }
 
-    /// What could not be read as UTF-8 has become U+FFFD, and two names that differ must not become one.
-    fn check_characters(&self) -> Result<()> {
-        let mut faults = Faults::default();
-        for (name, value) in &self.0 {
-            let texts: Vec<&Value> = value.as_array().map_or_else(|| vec![value], |all| all.iter().collect());
-            let odd = |value: &&Value| value.as_str().is_some_and(|text| text.contains('\u{fffd}'));
-            if name.contains('\u{fffd}') || texts.iter().any(odd) {
-                faults.push(name.as_str(), "character", "must be text in UTF-8");
+    /// What comes later takes the place of what is there, a list as a whole.
+    fn add_pairs(&mut self, query: &Query) {
+        for name in query.garbled().map(str::trim) {
+            let name = name.strip_suffix("[]").unwrap_or(name);
+            if !self.faults.covers(name) {
+                self.faults.push(name, "character", "must be text in UTF-8");
             }
         }
-        faults.finish()
-    }
-
-    /// What comes later takes the place of what is there, a list as a whole.
-    fn add_pairs(&mut self, pairs: &str) {
-        let mut begun: Vec<String> = Vec::new();
-        for (name, value) in Query::parse(pairs).pairs() {
+        let mut begun = HashSet::new();
+        for (name, value) in query.pairs() {
             let (name, value) = (name.trim(), Value::String(value.to_owned()));
             // As forms write lists: `name[]=a&name[]=b`.
             let Some(list) = name.strip_suffix("[]") else {
-                self.0.insert(name.to_owned(), value);
+                self.given.insert(name.to_owned(), value);
                 continue;
             };
-            if !begun.iter().any(|known| known == list) {
-                begun.push(list.to_owned());
-                self.0.insert(list.to_owned(), Value::Array(Vec::new()));
+            if begun.insert(list.to_owned()) {
+                self.given.insert(list.to_owned(), Value::Array(Vec::new()));
             }
-            match self.0.entry(list).or_insert_with(|| Value::Array(Vec::new())) {
+            match self.given.entry(list).or_insert_with(|| Value::Array(Vec::new())) {
                 Value::Array(all) => all.push(value),
                 other => *other = Value::Array(vec![value]),
             }
         }
     }
 
-    /// Reads what a method takes; every fault is told at once by `Reader::finish`.
+    /// Reads what a method takes; every fault is told at once, by the plane (`Reader::asked`) or by `Reader::finish`.
     pub fn reader(&self) -> Reader<'_> {
-        Reader { object: &self.0, place: String::new(), faults: Faults::default() }
+        Reader { object: &self.given, place: String::new(), faults: self.faults.clone() }
     }
 
     /// The one argument of a method that takes one.
@@ -93,7 +90,7 @@ impl Arguments {
 
     /// Every argument by name, for methods that take names of somebody's own.
     pub fn all(&self) -> &Map<String, Value> {
-        &self.0
+        &self.given
     }
 }
 
@@ -105,8 +102,8 @@ pub enum Given<T> {
     Value(T),
 }
 
-/// Reads an object member by member and collects what is wrong. What it gives for a member with a fault is never used,
-/// because `finish` fails then.
+/// Reads an object member by member and collects what is wrong. What it gives for a member with a fault only stands in
+/// for it, an item of a list in its place: it is never used, because `finish` fails then, and so does the plane.
 pub struct Reader<'a> {
     object: &'a Map<String, Value>,
     /// Put before the names of members (`services.0.`).
@@ -119,6 +116,11 @@ impl Reader<'_> {
         self.faults.finish()
     }
 
+    /// What was read, for a plane that looks for faults of its own and tells of all together.
+    pub fn asked<T>(self, value: T) -> Asked<T> {
+        Asked::new(value, self.faults)
+    }
+
     pub fn faults(&mut self) -> &mut Faults {
         &mut self.faults
     }
@@ -127,9 +129,12 @@ impl Reader<'_> {
         self.faults.push(format!("{}{name}", self.place), code, message);
     }
 
+    /// Says that a member is missing, unless it is there and could not be read.
     pub fn require(&mut self, name: &str) {
         let field = format!("{}{name}", self.place);
-        self.faults.add(Fault::required(field));
+        if !self.faults.covers(&field) {
+            self.faults.add(Fault::required(field));
+        }
     }
 
     /// A text, number or truth value as text: forms know no others.
@@ -155,9 +160,8 @@ impl Reader<'_> {
     }
 
     pub fn required_text(&mut self, name: &str) -> String {
-        let before = self.faults.len();
         let text = self.text(name);
-        if text.is_none() && self.faults.len() == before {
+        if text.is_none() {
             self.require(name);
         }
         text.unwrap_or_default()
@@ -178,9 +182,8 @@ impl Reader<'_> {
     }
 
     pub fn required_int(&mut self, name: &str) -> i64 {
-        let before = self.faults.len();
         let found = self.int(name);
-        if found.is_none() && self.faults.len() == before {
+        if found.is_none() {
             self.require(name);
         }
         found.unwrap_or_default()
@@ -235,9 +238,8 @@ impl Reader<'_> {
     }
 
     pub fn required_instant(&mut self, name: &str) -> Timestamp {
-        let before = self.faults.len();
         let found = self.instant(name);
-        if found.is_none() && self.faults.len() == before {
+        if found.is_none() {
             self.require(name);
         }
         found.unwrap_or_default()
@@ -281,7 +283,10 @@ impl Reader<'_> {
             match value {
                 Value::String(text) => texts.push(text.trim().to_owned()),
                 Value::Number(number) => texts.push(number.to_string()),
-                _ => self.fault(&format!("{name}.{at}"), "type", "must be a string"),
+                _ => {
+                    self.fault(&format!("{name}.{at}"), "type", "must be a string");
+                    texts.push(String::new());
+                }
             }
         }
         Some(texts)
@@ -297,29 +302,32 @@ impl Reader<'_> {
     /// A list of objects, each read by `read`.
     pub fn objects<T>(&mut self, name: &str, mut read: impl FnMut(&mut Reader<'_>) -> T) -> Option<Vec<T>> {
         let Given::Value(all) = self.list(name) else { return None };
+        let nothing = Map::new();
         let mut read_all = Vec::with_capacity(all.len());
         for (at, value) in all.iter().enumerate() {
             let place = format!("{}{name}.{at}", self.place);
-            let Value::Object(object) = value else {
-                self.faults.push(place, "type", "must be an object");
-                continue;
-            };
-            let faults = std::mem::take(&mut self.faults);
-            let mut reader = Reader { object, place: format!("{place}."), faults };
+            let mut found = Faults::default();
+            if !value.is_object() {
+                found.push(place.as_str(), "type", "must be an object");
+            }
+            let object = value.as_object().unwrap_or(&nothing);
+            let mut reader = Reader { object, place: format!("{place}."), faults: Faults::default() };
             read_all.push(read(&mut reader));
-            self.faults = reader.faults;
+            found.absorb(reader.faults);
+            self.faults.absorb(found);
         }
         Some(read_all)
     }
 
-    /// Metadata: an object with plain keys.
-    pub fn metadata(&mut self, name: &str) -> Result<Given<Metadata>> {
-        Ok(match self.value(name) {
+    /// Metadata: an object with plain keys. Clients in PHP write one without keys as an empty list.
+    pub fn metadata(&mut self) -> Given<Metadata> {
+        match self.value("metadata") {
             Given::Absent => Given::Absent,
             Given::Null => Given::Null,
             Given::Value(Value::String(text)) if text.trim().is_empty() => Given::Null,
-            Given::Value(value) => Given::Value(Metadata::new(value)?),
-        })
+            Given::Value(Value::Array(all)) if all.is_empty() => Given::Value(Metadata::default()),
+            Given::Value(value) => Given::Value(Metadata::read(value, &mut self.faults)),
+        }
     }
 
     /// A service: a text, or an object with `identifier`, `name` or both.
@@ -336,10 +344,11 @@ impl Reader<'_> {
             Given::Absent => Given::Absent,
             Given::Null => Given::Null,
             Given::Value(all) => {
-                let named = all.iter().enumerate();
-                let named: Vec<_> =
-                    named.filter_map(|(at, value)| self.service_of(&format!("{name}.{at}"), value)).collect();
-                Given::Value(named)
+                let nobody = || ServiceName { identifier: String::new(), name: None };
+                let named = all.iter().enumerate().map(|(at, value)| {
+                    self.service_of(&format!("{name}.{at}"), value).unwrap_or_else(nobody)
+                });
+                Given::Value(named.collect())
             }
         }
     }

@@ -44,8 +44,7 @@ pub async fn pull(
     let number = reader.required_int("number");
     let opened_at = reader.required_instant("created_at");
     let facts = pull_facts(&mut reader);
-    reader.finish()?;
-    pull_upsert(&plane, &ctx, repository, number, opened_at, facts).await?;
+    pull_upsert(&plane, &ctx, repository, number, opened_at, reader.asked(facts)).await?;
     Ok(Json(Done::ok()))
 }
 
@@ -120,8 +119,8 @@ pub async fn push(
     if commits.is_none() {
         reader.require("commits");
     }
-    reader.finish()?;
-    commits_push(&plane, &ctx, repository, branch, commits.unwrap_or_default()).await?;
+    let commits = reader.asked(commits.unwrap_or_default());
+    commits_push(&plane, &ctx, repository, branch, commits).await?;
     Ok(Json(Done::ok()))
 }
 
@@ -149,7 +148,6 @@ pub async fn repo(
         source: reader.text("source"),
         external_id: reader.text("external_id"),
     };
-    reader.finish()?;
-    repo_upsert(&plane, &ctx, repository, facts).await?;
+    repo_upsert(&plane, &ctx, repository, reader.asked(facts)).await?;
     Ok(Json(Done::ok()))
 }

@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
+use landreeve_core::Result;
 use landreeve_core::ids::CustomDataId;
-use landreeve_core::{Error, Result};
 use landreeve_delivery::Delivery;
 use landreeve_delivery::custom_data::{
-    CustomDataRef, NewCustomData, check, custom_data_delete, custom_data_delete_all, custom_data_get,
-    custom_data_list, custom_data_set,
+    CustomDataRef, NewCustomData, custom_data_delete, custom_data_delete_all, custom_data_get,
+    custom_data_list, custom_data_set, custom_data_set_all,
 };
 use landreeve_http::Outcome;
 use serde_json::Value;
@@ -47,10 +47,8 @@ pub async fn set(
     arguments: Arguments,
 ) -> Outcome<Json<CustomDataBody>> {
     let mut reader = arguments.reader();
-    let new = record(&mut reader, "");
-    reader.finish()?;
-    let set = custom_data_set(&plane, &ctx, vec![new]).await?.pop();
-    let set = set.ok_or_else(|| Error::internal("a record that was set is gone"))?;
+    let new = record(&mut reader);
+    let set = custom_data_set(&plane, &ctx, reader.asked(new)).await?;
     Ok(Json(CustomDataBody::from(set)))
 }
 
@@ -75,17 +73,11 @@ pub async fn set_all(
     arguments: Arguments,
 ) -> Outcome<Json<Done>> {
     let mut reader = arguments.reader();
-    let mut at = 0_usize;
-    let all = reader.objects("data", |item| {
-        let new = record(item, &format!("data.{at}."));
-        at += 1;
-        new
-    });
+    let all = reader.objects("data", record);
     if all.is_none() {
         reader.require("data");
     }
-    reader.finish()?;
-    custom_data_set(&plane, &ctx, all.unwrap_or_default()).await?;
+    custom_data_set_all(&plane, &ctx, reader.asked(all.unwrap_or_default())).await?;
     Ok(Json(Done::ok()))
 }
 
@@ -167,9 +159,8 @@ pub async fn delete_all(
     Ok(Json(Done::ok()))
 }
 
-fn record(reader: &mut Reader<'_>, place: &str) -> NewCustomData {
-    let before = reader.faults().len();
-    let new = NewCustomData {
+fn record(reader: &mut Reader<'_>) -> NewCustomData {
+    NewCustomData {
         reference: reader.required_text("reference"),
         key: reader.required_text("key"),
         value: match reader.value("value") {
@@ -180,11 +171,7 @@ fn record(reader: &mut Reader<'_>, place: &str) -> NewCustomData {
             }
         },
         at: reader.instant("timestamp"),
-    };
-    if reader.faults().len() == before {
-        check(&new, place, reader.faults());
     }
-    new
 }
 
 fn which(arguments: &Arguments) -> Result<CustomDataRef> {

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use landreeve_core::Result;
 use landreeve_delivery::Delivery;
 use landreeve_delivery::changes::{PullRef, pull_services_set};
 use landreeve_delivery::deployments::{
@@ -40,9 +39,8 @@ pub async fn create(
 ) -> Outcome<Json<Done>> {
     let mut reader = arguments.reader();
     let reference = reader.text("reference_id");
-    let facts = facts(&mut reader)?;
-    reader.finish()?;
-    deployment_create(&plane, &ctx, reference, facts).await?;
+    let facts = facts(&mut reader);
+    deployment_create(&plane, &ctx, reference, reader.asked(facts)).await?;
     Ok(Json(Done::ok()))
 }
 
@@ -76,9 +74,8 @@ pub async fn update(
 ) -> Outcome<Json<Done>> {
     let mut reader = arguments.reader();
     let reference = reader.required_text("reference_id");
-    let facts = facts(&mut reader)?;
-    reader.finish()?;
-    deployment_update(&plane, &ctx, reference, facts).await?;
+    let facts = facts(&mut reader);
+    deployment_update(&plane, &ctx, reference, reader.asked(facts)).await?;
     Ok(Json(Done::ok()))
 }
 
@@ -104,9 +101,8 @@ pub async fn upsert(
 ) -> Outcome<Json<Done>> {
     let mut reader = arguments.reader();
     let reference = reader.required_text("reference_id");
-    let facts = facts(&mut reader)?;
-    reader.finish()?;
-    deployment_upsert(&plane, &ctx, reference, facts).await?;
+    let facts = facts(&mut reader);
+    deployment_upsert(&plane, &ctx, reference, reader.asked(facts)).await?;
     Ok(Json(Done::ok()))
 }
 
@@ -185,13 +181,12 @@ pub async fn set_pull_services(
         }
     };
     let replace = reader.bool("replace").unwrap_or(false);
-    reader.finish()?;
-    pull_services_set(&plane, &ctx, pull, services, replace).await?;
+    pull_services_set(&plane, &ctx, pull, reader.asked(services), replace).await?;
     Ok(Json(Done::ok()))
 }
 
-fn facts(reader: &mut Reader<'_>) -> Result<DeploymentFacts> {
-    Ok(DeploymentFacts {
+fn facts(reader: &mut Reader<'_>) -> DeploymentFacts {
+    DeploymentFacts {
         deployed_at: reader.instant("deployed_at"),
         service: reader.service("service"),
         repository: reader.text("repository"),
@@ -202,9 +197,9 @@ fn facts(reader: &mut Reader<'_>) -> Result<DeploymentFacts> {
         success: reader.bool("success"),
         source_url: reader.text("source_url"),
         source_name: reader.text("source_name"),
-        metadata: match reader.metadata("metadata")? {
+        metadata: match reader.metadata() {
             Given::Value(metadata) => Some(metadata),
             Given::Absent | Given::Null => None,
         },
-    })
+    }
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
-use landreeve_core::{Error, ErrorKind};
+use landreeve_core::{Error, ErrorKind, Fault};
 use landreeve_http::{FaceRequest, Failure, code};
 
 use crate::wire::error::ErrorBody;
@@ -16,10 +16,10 @@ const WORDS: [&str; 13] = [
     "query_run_not_found",
     "repo_not_found",
     "deployment_not_found",
-    "metadata_invalid",
     "team_not_found",
     "user_not_found",
     "feed_not_found",
+    "query_timed_out",
     NO_USERS_FOUND,
     EXECUTION_NOT_COMPLETE,
     code::INVALID_JSON,
@@ -38,17 +38,13 @@ fn exception(error: &Error) -> Option<&'static str> {
     }
 }
 
-fn table(error: &Error) -> (StatusCode, &'static str) {
+fn table(error: &Error, method: &str) -> (StatusCode, &'static str) {
     const FAILED: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
     match error.kind {
         ErrorKind::Unauthenticated => (FAILED, "invalid_auth"),
         ErrorKind::Forbidden => (FAILED, "missing_scope"),
         ErrorKind::NotFound => (FAILED, "not_found"),
-        ErrorKind::Invalid => {
-            let missing =
-                !error.faults.is_empty() && error.faults.iter().all(|fault| fault.code == "required");
-            (FAILED, if missing { "required_params_missing" } else { "invalid_arguments" })
-        }
+        ErrorKind::Invalid => (FAILED, invalid(&error.faults, method)),
         ErrorKind::Conflict | ErrorKind::PreconditionFailed => (FAILED, error.code),
         ErrorKind::TooLarge => (FAILED, "invalid_arguments"),
         ErrorKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
@@ -57,8 +53,23 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
     }
 }
 
-pub fn render(error: &Error, _request: &FaceRequest) -> Response {
-    let (status, word) = table(error);
+/// Two sorts of faults have words of their own, as long as there are no others: what is missing, which `deployments.*`
+/// alone tells from the rest, and what is wrong with metadata.
+fn invalid(faults: &[Fault], method: &str) -> &'static str {
+    let all = |sort: fn(&Fault) -> bool| !faults.is_empty() && faults.iter().all(sort);
+    if method.starts_with("deployments.") && all(|fault| fault.code == "required") {
+        "required_params_missing"
+    } else if all(|fault| fault.field == "metadata" || fault.field.starts_with("metadata.")) {
+        "metadata_invalid"
+    } else {
+        "invalid_arguments"
+    }
+}
+
+pub fn render(error: &Error, request: &FaceRequest) -> Response {
+    // `FAMILY.method` is the last segment of the path, wherever the dialect is mounted.
+    let method = request.uri.path().rsplit('/').next().unwrap_or_default();
+    let (status, word) = table(error, method);
     let word = exception(error).unwrap_or(word);
     // The two statuses that known clients expect beside 422.
     let status = match word {
@@ -79,13 +90,12 @@ pub async fn unknown_method(method: http::Method) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use landreeve_core::Fault;
 
     #[test]
     fn every_kind_has_its_word() {
         let error = |kind| Error::new(kind, "some_code", "words");
         let shown = ErrorKind::ALL.map(|kind| {
-            let (status, word) = table(&error(kind));
+            let (status, word) = table(&error(kind), "deployments.create");
             (status.as_u16(), word)
         });
         let expected = [
@@ -101,7 +111,22 @@ mod tests {
             (500, "internal_error"),
         ];
         assert_eq!(shown, expected);
-        assert_eq!(table(&Error::invalid(vec![Fault::required("id")])).1, "required_params_missing");
+    }
+
+    #[test]
+    fn the_word_is_that_of_the_only_sort_of_fault() {
+        let missing = Fault::required("service");
+        let metadata = Fault::new("metadata.a.b", "key", "is no key");
+        for (faults, of_deployments, of_others) in [
+            (vec![missing.clone()], "required_params_missing", "invalid_arguments"),
+            (vec![metadata.clone()], "metadata_invalid", "metadata_invalid"),
+            (vec![missing, metadata], "invalid_arguments", "invalid_arguments"),
+            (Vec::new(), "invalid_arguments", "invalid_arguments"),
+        ] {
+            let error = Error::invalid(faults);
+            assert_eq!(table(&error, "deployments.create").1, of_deployments);
+            assert_eq!(table(&error, "incidents.upsert").1, of_others);
+        }
     }
 
     async fn body(kind: ErrorKind) -> String {
@@ -123,7 +148,7 @@ mod tests {
             )
         };
         for kind in ErrorKind::ALL.into_iter().filter(|kind| *kind != ErrorKind::Invalid) {
-            let word = table(&Error::new(kind, "some_code", "words")).1;
+            let word = table(&Error::new(kind, "some_code", "words"), "x").1;
             assert_eq!(body(kind).await, bare(word));
         }
         let faults = r#"[{"name":"name","code":"required","message":"is required"},{"name":"","code":"type","message":"is odd"}]"#;

@@ -2,9 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use landreeve_core::Result;
-use landreeve_delivery::Delivery;
 use landreeve_delivery::incidents::{IncidentFacts, Patch, incident_upsert};
+use landreeve_delivery::{Delivery, Metadata};
 use landreeve_http::Outcome;
 
 use crate::arguments::{Arguments, Given, Reader};
@@ -33,10 +32,15 @@ pub async fn upsert(
     Caller(ctx): Caller,
     arguments: Arguments,
 ) -> Outcome<Json<Done>> {
-    record(&plane, &ctx, &arguments).await
+    let mut reader = arguments.reader();
+    let (reference, facts) = incident(&mut reader);
+    incident_upsert(&plane, &ctx, reference, reader.asked(facts)).await?;
+    Ok(Json(Done::ok()))
 }
 
 /// Record an incident, or change it (the older name)
+///
+/// Here `services` must be given.
 #[utoipa::path(
     post,
     path = "/api/incidents.sync",
@@ -51,15 +55,12 @@ pub async fn sync(
     Caller(ctx): Caller,
     arguments: Arguments,
 ) -> Outcome<Json<Done>> {
-    record(&plane, &ctx, &arguments).await
-}
-
-async fn record(plane: &Delivery, ctx: &landreeve_core::OpCtx, arguments: &Arguments) -> Outcome<Json<Done>> {
     let mut reader = arguments.reader();
-    let reference = reader.required_text("reference_id");
-    let facts = facts(&mut reader)?;
-    reader.finish()?;
-    incident_upsert(plane, ctx, reference, facts).await?;
+    let (reference, facts) = incident(&mut reader);
+    if !matches!(facts.services, Patch::Set(_)) {
+        reader.require("services");
+    }
+    incident_upsert(&plane, &ctx, reference, reader.asked(facts)).await?;
     Ok(Json(Done::ok()))
 }
 
@@ -79,14 +80,24 @@ fn text(reader: &mut Reader<'_>, name: &str) -> Patch<String> {
     }
 }
 
-fn facts(reader: &mut Reader<'_>) -> Result<IncidentFacts> {
-    Ok(IncidentFacts {
+/// An object without a key says that there is no metadata, like null.
+fn metadata(reader: &mut Reader<'_>) -> Patch<Metadata> {
+    match patch(reader.metadata()) {
+        Patch::Set(metadata) if metadata.is_empty() => Patch::Clear,
+        other => other,
+    }
+}
+
+fn incident(reader: &mut Reader<'_>) -> (String, IncidentFacts) {
+    let reference = reader.required_text("reference_id");
+    let facts = IncidentFacts {
         started_at: reader.instant("started_at"),
         name: text(reader, "name"),
         priority: text(reader, "priority"),
         source_url: text(reader, "source_url"),
         resolved_at: patch(reader.given_instant("resolved_at")),
         services: patch(reader.services("services")),
-        metadata: patch(reader.metadata("metadata")?),
-    })
+        metadata: metadata(reader),
+    };
+    (reference, facts)
 }

@@ -21,6 +21,7 @@ mod users;
 mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use landreeve_core::Result;
@@ -68,6 +69,7 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/api/customData.getAllByReference", "delivery:use"),
     ("GET", "/teams.list", "team:view"),
     ("GET", "/teams.info", "team:view"),
+    ("GET", "/teams.get", "team:view"),
     ("GET", "/teams.findByMembers", "team:view"),
     ("GET", "/teams.auditTrail", "team:view"),
     ("POST", "/orgfiles.teamHierarchy.process", "team:manage"),
@@ -95,11 +97,13 @@ pub fn routes() -> &'static [Route] {
 pub struct Options {
     /// How often an account may ask the Web API within a minute; 0: without a limit.
     pub requests_per_minute: u32,
+    /// How often within five seconds one may ask how one query run stands; 0: without a limit.
+    pub polls_per_run: u32,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { requests_per_minute: 1_000 }
+        Options { requests_per_minute: 1_000, polls_per_run: 10 }
     }
 }
 
@@ -119,8 +123,9 @@ pub fn router(plane: Delivery, options: &Options) -> Result<Router> {
         assets: "docs-assets",
         openapi,
     };
-    let limit = Arc::new(RateLimit::new(options.requests_per_minute));
-    let router = router.with_state(App { plane, limit }).merge(reference.routes()?);
+    let limit = Arc::new(RateLimit::new(options.requests_per_minute, Duration::from_secs(60)));
+    let polls = Arc::new(RateLimit::new(options.polls_per_run, Duration::from_secs(5)));
+    let router = router.with_state(App { plane, limit, polls }).merge(reference.routes()?);
     // A known path with another HTTP method is no method of this API either.
     Ok(face.wrap(router.method_not_allowed_fallback(error::unknown_method)))
 }
@@ -153,6 +158,7 @@ fn web() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(teams::list))
         .routes(routes!(teams::info))
+        .routes(routes!(teams::older_info))
         .routes(routes!(teams::find_by_members))
         .routes(routes!(teams::audit_trail))
         .routes(routes!(teams::process))
@@ -174,7 +180,7 @@ fn web() -> OpenApiRouter<App> {
 /// What this dialect refuses with: nearly everything is 422, and the word in `error` says what it is.
 const REFUSALS: [Refusal; 3] = [
     Refusal(422, When::Always, "`error` says what is wrong, `error_details` where."),
-    Refusal(429, When::Caller, "Too many requests within a minute; `Retry-After` says when to ask again."),
+    Refusal(429, When::Caller, "Too many requests; `Retry-After` says when to ask again."),
     Refusal(503, When::Caller, "The store does not answer now."),
 ];
 

@@ -78,7 +78,6 @@ async fn record(plane: &Delivery, ctx: &landreeve_core::OpCtx, arguments: &Argum
         github_username: reader.text("github_username"),
         gitlab_username: reader.text("gitlab_username"),
     };
-    reader.finish()?;
-    pipeline_upsert(plane, ctx, facts).await?;
+    pipeline_upsert(plane, ctx, reader.asked(facts)).await?;
     Ok(Json(Done::ok()))
 }

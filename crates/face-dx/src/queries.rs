@@ -17,8 +17,9 @@ const VARIABLE: &str = "var-";
 
 /// The rows of a saved query
 ///
-/// Scope `snapshots:read`. `var-NAME` gives a value to `$NAME` of the query. At most 1,000 rows; every value is text.
-/// Feeds are made with `landreeve feed create`.
+/// Scope `snapshots:read`. `var-NAME` gives a value to `$NAME` of the query. At most 1,000 rows, and `truncated` says
+/// whether there are more; every value is text. A query that takes longer than 30 seconds is the error
+/// `query_timed_out`. Feeds are made with `landreeve feed create`.
 #[utoipa::path(
     get,
     path = "/queries.datafeed",
@@ -29,7 +30,7 @@ const VARIABLE: &str = "var-";
     ),
     responses((status = 200, body = FeedBody, example = json!({
         "ok": true,
-        "data": { "columns": ["service", "deployments"], "rows": [["checkout", "41"]] }
+        "data": { "columns": ["service", "deployments"], "rows": [["checkout", "41"]], "truncated": false }
     })))
 )]
 pub async fn datafeed(

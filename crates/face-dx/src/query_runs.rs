@@ -22,6 +22,7 @@ use landreeve_http::Outcome;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::app::App;
 use crate::arguments::{Arguments, Given};
 use crate::caller::Caller;
 use crate::queries::variable;
@@ -61,8 +62,7 @@ pub async fn execute(
         Given::Value(value) => variables(&value, reader.faults()),
         Given::Absent | Given::Null => Vec::new(),
     };
-    reader.finish()?;
-    let run = query_run(&plane, &ctx, sql, variables).await?;
+    let run = query_run(&plane, &ctx, sql, reader.asked(variables)).await?;
     let shown = Shown { estate: plane.estate(), link: &link, run: &run };
     let body = Json(shown.body());
     let headers = [(LOCATION, shown.info_url()), (RETRY_AFTER, "1".to_owned())];
@@ -114,13 +114,14 @@ pub async fn results(
     link: Link,
     arguments: Arguments,
 ) -> Outcome {
-    let which = which(plane.estate(), &arguments)?;
     let mut reader = arguments.reader();
+    let id = reader.required_text("id");
     let format = reader.text("format").unwrap_or_else(|| "json".to_owned());
     if !matches!(format.as_str(), "json" | "csv") {
         reader.faults().push("format", "enum", "must be json or csv");
     }
     reader.finish()?;
+    let which = which(plane.estate(), &id)?;
     if format == "csv" {
         let grant = result_grant(&plane, &ctx, which).await.map_err(named)?;
         let location = link.to(&format!("studio.queryRuns.download?token={}", grant.token));
@@ -186,7 +187,8 @@ pub async fn download(State(plane): State<Delivery>, arguments: Arguments) -> Ou
 
 /// A query run and how it stands
 ///
-/// Scope `datacloud:query`. As long as it has not ended the answer carries `Retry-After`.
+/// Scope `datacloud:query`. As long as it has not ended the answer carries `Retry-After`. One may ask ten times within
+/// five seconds after one run.
 #[utoipa::path(
     get,
     path = "/studio.queryRuns.info",
@@ -207,7 +209,7 @@ pub async fn download(State(plane): State<Delivery>, arguments: Arguments) -> Ou
         })),
         (status = 422, body = ErrorBody, example = json!({
             "ok": false,
-            "error": "required_params_missing",
+            "error": "invalid_arguments",
             "message": "id is required",
             "error_details": {
                 "message": "id is required",
@@ -217,13 +219,15 @@ pub async fn download(State(plane): State<Delivery>, arguments: Arguments) -> Ou
     )
 )]
 pub async fn info(
-    State(plane): State<Delivery>,
+    State(App { plane, polls, .. }): State<App>,
     Caller(ctx): Caller,
     link: Link,
     arguments: Arguments,
 ) -> Outcome {
-    let which = which(plane.estate(), &arguments)?;
+    let which = which(plane.estate(), &arguments.only("id")?)?;
     let run = query_run_get(&plane, &ctx, which).await.map_err(named)?;
+    // Counted for those only who may see the run: nobody uses up what belongs to others.
+    polls.take(run.id.0, plane.estate().now())?;
     Ok(Shown { estate: plane.estate(), link: &link, run: &run }.response())
 }
 
@@ -265,15 +269,14 @@ pub async fn cancel(
     link: Link,
     arguments: Arguments,
 ) -> Outcome {
-    let which = which(&estate, &arguments)?;
+    let which = which(&estate, &arguments.only("id")?)?;
     let run = run_cancel(&estate, &ctx, which, &KINDS).await.map_err(named)?;
     Ok(Shown { estate: &estate, link: &link, run: &run }.response())
 }
 
-/// The run that the argument `id` names. What cannot be an id names none.
-fn which(estate: &Estate, arguments: &Arguments) -> Result<RunRef> {
-    let id = arguments.only("id")?;
-    let id = estate.hash_ids().decode_plain(&id).ok_or_else(|| named(Error::not_found("query run")))?;
+/// The run of an id. What cannot be an id names none.
+fn which(estate: &Estate, id: &str) -> Result<RunRef> {
+    let id = estate.hash_ids().decode_plain(id).ok_or_else(|| named(Error::not_found("query run")))?;
     Ok(RunRef::Id(RunId(id)))
 }
 

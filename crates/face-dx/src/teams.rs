@@ -2,13 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use landreeve_core::OpCtx;
 use landreeve_core::ids::{TeamEventId, TeamId};
-use landreeve_core::{Error, Result};
-use landreeve_delivery::Delivery;
 use landreeve_delivery::teams::{
     TeamRef, WantedTeam, hierarchy_get, hierarchy_preview, hierarchy_process, team_events, team_get,
     team_list, team_of_members,
 };
+use landreeve_delivery::{Asked, Delivery};
 use landreeve_http::Outcome;
 use landreeve_http::cursor::Cursor;
 
@@ -54,6 +54,31 @@ pub async fn info(
     Caller(ctx): Caller,
     arguments: Arguments,
 ) -> Outcome<Json<TeamBody>> {
+    one(&plane, &ctx, &arguments).await
+}
+
+/// One team, with who is in it (the older name)
+///
+/// Scope `snapshots:read`.
+#[utoipa::path(
+    get,
+    path = "/teams.get",
+    tag = "teams",
+    params(
+        ("team_id" = Option<String>, Query, description = "Its id."),
+        ("reference_id" = Option<String>, Query, description = "In place of the id.", example = "payments"),
+    ),
+    responses((status = 200, body = TeamBody))
+)]
+pub async fn older_info(
+    State(plane): State<Delivery>,
+    Caller(ctx): Caller,
+    arguments: Arguments,
+) -> Outcome<Json<TeamBody>> {
+    one(&plane, &ctx, &arguments).await
+}
+
+async fn one(plane: &Delivery, ctx: &OpCtx, arguments: &Arguments) -> Outcome<Json<TeamBody>> {
     let mut reader = arguments.reader();
     let which = match reader.text("team_id") {
         // What cannot be an id names no team.
@@ -61,7 +86,7 @@ pub async fn info(
         None => TeamRef::Reference(reader.required_text("reference_id")),
     };
     reader.finish()?;
-    let team = team_get(&plane, &ctx, &which).await?;
+    let team = team_get(plane, ctx, &which).await?;
     Ok(Json(TeamBody::from(&team)))
 }
 
@@ -164,7 +189,7 @@ pub async fn process(
     Caller(ctx): Caller,
     arguments: Arguments,
 ) -> Outcome<Json<Done>> {
-    hierarchy_process(&plane, &ctx, wanted(&arguments)?).await?;
+    hierarchy_process(&plane, &ctx, hierarchy(&arguments)).await?;
     Ok(Json(Done::ok()))
 }
 
@@ -185,7 +210,7 @@ pub async fn preview(
     Caller(ctx): Caller,
     arguments: Arguments,
 ) -> Outcome<Json<PreviewBody>> {
-    let plan = hierarchy_preview(&plane, &ctx, wanted(&arguments)?).await?;
+    let plan = hierarchy_preview(&plane, &ctx, hierarchy(&arguments)).await?;
     Ok(Json(PreviewBody::from(plan)))
 }
 
@@ -207,7 +232,7 @@ pub async fn get(
     Ok(Json(teams.into_iter().map(HierarchyTeam::from).collect()))
 }
 
-fn wanted(arguments: &Arguments) -> Result<Vec<WantedTeam>> {
+fn hierarchy(arguments: &Arguments) -> Asked<Vec<WantedTeam>> {
     let mut reader = arguments.reader();
     let teams = reader.objects("teams", |team| WantedTeam {
         reference: team.required_text("reference_id"),
@@ -220,6 +245,7 @@ fn wanted(arguments: &Arguments) -> Result<Vec<WantedTeam>> {
     if teams.is_none() {
         reader.require("teams");
     }
-    reader.finish()?;
-    teams.ok_or_else(|| Error::internal("teams that are neither there nor missing"))
+    // Who wants a mail when it is done. None is sent here.
+    reader.text("email");
+    reader.asked(teams.unwrap_or_default())
 }

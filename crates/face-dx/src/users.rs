@@ -84,8 +84,7 @@ pub async fn update(
     let mut reader = arguments.reader();
     let email = reader.required_text("email");
     let facts = facts(&mut reader);
-    reader.finish()?;
-    let person = person_update(&plane, &ctx, &email, facts).await?;
+    let person = person_update(&plane, &ctx, &email, reader.asked(facts)).await?;
     Ok(Json(UserBody::from(person)))
 }
 
@@ -109,8 +108,7 @@ pub async fn upsert(
     let mut reader = arguments.reader();
     let email = reader.required_text("email");
     let facts = facts(&mut reader);
-    reader.finish()?;
-    let person = person_upsert(&plane, &ctx, &email, facts).await?;
+    let person = person_upsert(&plane, &ctx, &email, reader.asked(facts)).await?;
     Ok(Json(UserBody::from(person)))
 }
 

@@ -17,6 +17,10 @@ use landreeve_estate::store::{Location, Migrations, Store, Tx};
 use landreeve_testkit::Kit;
 use tokio::time::Instant;
 
+/// The server's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SERVICES: i64 = 40;
 /// 2024-06-01 and 2026-06-01, in microseconds.
 const BEGIN: i64 = 1_717_200_000_000_000;
@@ -217,6 +221,6 @@ async fn deploy(kit: &Kit, plane: &landreeve_delivery::Delivery, begin: i64, com
         ..DeploymentFacts::default()
     };
     let (ctx, begun) = (kit.operator(), Instant::now());
-    deployment_create(plane, &ctx, Some(format!("d-{commit}")), facts).await.expect("a deployment");
+    deployment_create(plane, &ctx, Some(format!("d-{commit}")), facts.into()).await.expect("a deployment");
     begun.elapsed().as_micros()
 }

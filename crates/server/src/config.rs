@@ -166,6 +166,7 @@ pub struct DeliverySection {
 #[serde(deny_unknown_fields)]
 pub struct Dx {
     pub requests_per_minute: u32,
+    pub polls_per_run: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -77,6 +77,7 @@ fn faces(opened: &Opened, sample: DatasourceId) -> Result<Vec<Mounted>> {
                 opened.delivery.clone(),
                 &landreeve_face_dx::Options {
                     requests_per_minute: opened.config.faces.dx.requests_per_minute,
+                    polls_per_run: opened.config.faces.dx.polls_per_run,
                 },
             )?,
         },

@@ -1,6 +1,8 @@
 //! The tables and their columns. Names are those of the Data Cloud's documented schema, as far as the plane has the
 //! facts; times are `timestamptz`, durations seconds.
 
+use crate::sha::same;
+
 /// How a column's value is stored and shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -10,6 +12,8 @@ pub enum Kind {
     Bool,
     /// Microseconds in the store.
     Instant,
+    /// An id, shown as the API shows it.
+    SourceId,
     /// A JSON document.
     Json,
     /// A JSON array of texts, shown as a list.
@@ -53,6 +57,10 @@ const fn instant(name: &'static str, sql: &'static str) -> Column {
     Column { name, sql, kind: Kind::Instant }
 }
 
+const fn source_id(name: &'static str, sql: &'static str) -> Column {
+    Column { name, sql, kind: Kind::SourceId }
+}
+
 const fn json(name: &'static str, sql: &'static str) -> Column {
     Column { name, sql, kind: Kind::Json }
 }
@@ -61,14 +69,12 @@ const fn texts(name: &'static str, sql: &'static str) -> Column {
     Column { name, sql, kind: Kind::Texts }
 }
 
-/// Of the incidents, those on the service of a production deployment that began before the next one of that service.
-macro_rules! linked {
+/// The deployment that an incident `i` on a service `x` is held against: the last one of the service before it.
+macro_rules! deployment_before {
     () => {
-        "(SELECT i.id AS incident_id, x.service_id, i.started_at, i.resolved_at, \
-         (SELECT d.id FROM delivery_deployments d WHERE d.service_id = x.service_id \
-         AND d.environment = 'production' AND d.success = 1 AND d.deployed_at <= i.started_at \
-         ORDER BY d.deployed_at DESC, d.id DESC LIMIT 1) AS deployment_id \
-         FROM delivery_incidents i JOIN delivery_incident_services x ON x.incident_id = i.id)"
+        "(SELECT p.id FROM delivery_deployments p WHERE p.service_id = x.service_id \
+         AND p.environment = 'production' AND p.success = 1 AND p.deployed_at <= i.started_at \
+         ORDER BY p.deployed_at DESC, p.id DESC LIMIT 1)"
     };
 }
 
@@ -85,7 +91,7 @@ pub const TABLES: &[Definition] = &[
             text("reference_id", "d.reference_id"),
             int("service_id", "d.service_id"),
             int("deployment_service_id", "d.service_id"),
-            text("service", "s.identifier"),
+            text("service", "s.name"),
             text("repository", "r.name"),
             text("commit_sha", "d.commit_sha"),
             texts("merge_commit_shas", "d.merge_commit_shas"),
@@ -140,6 +146,12 @@ pub const TABLES: &[Definition] = &[
             text("merge_commit_sha", "c.sha"),
             int("dx_user_id", "c.person_id"),
             int("dx_team_id", "c.team_id"),
+            int(
+                "dx_versioned_team_member_id",
+                "(SELECT m.id FROM delivery_memberships m WHERE m.person_id = c.person_id \
+                 AND m.from_at <= c.opened_at AND (m.until_at IS NULL OR m.until_at > c.opened_at) \
+                 ORDER BY m.from_at DESC, m.id DESC LIMIT 1)",
+            ),
             int("open_to_merge", "(c.landed_at - c.opened_at) / 1000000"),
         ],
     },
@@ -171,7 +183,7 @@ pub const TABLES: &[Definition] = &[
             int("pull_id", "a.change_id"),
             int("deployment_id", "a.deployment_id"),
             text("environment", "t.environment"),
-            text("service", "s.identifier"),
+            text("service", "s.name"),
             instant("deployed_at", "a.deployed_at"),
             int("merge_to_deploy", "(a.deployed_at - a.landed_at) / 1000000"),
             int("open_to_deploy", "(a.deployed_at - a.opened_at) / 1000000"),
@@ -247,11 +259,15 @@ pub const TABLES: &[Definition] = &[
             int("pr_number", "p.pr_number"),
             int(
                 "pull_id",
-                "COALESCE((SELECT c.id FROM delivery_changes c WHERE c.repo_id = p.repo_id AND c.number = p.pr_number), \
-                 (SELECT min(c.id) FROM delivery_changes c WHERE c.repo_id = p.repo_id AND c.kind = 'pull' \
-                 AND c.sha = p.commit_sha), \
-                 (SELECT min(k.change_id) FROM delivery_pull_commits k WHERE k.repo_id = p.repo_id \
-                 AND k.sha = p.commit_sha))",
+                concat!(
+                    "COALESCE((SELECT c.id FROM delivery_changes c WHERE c.repo_id = p.repo_id \
+                     AND c.number = p.pr_number), \
+                     (SELECT min(c.id) FROM delivery_changes c WHERE c.repo_id = p.repo_id AND c.kind = 'pull' AND ",
+                    same!("p.commit_sha", "c.sha"),
+                    "), (SELECT min(k.change_id) FROM delivery_pull_commits k WHERE k.repo_id = p.repo_id AND ",
+                    same!("p.commit_sha", "k.sha"),
+                    "))"
+                ),
             ),
             int("dx_user_id", "COALESCE(u.person_id, g.person_id, l.person_id)"),
             text("email", "p.email"),
@@ -290,6 +306,7 @@ pub const TABLES: &[Definition] = &[
         ou: "p.ou_id",
         columns: &[
             int("id", "p.id"),
+            source_id("source_id", "p.id"),
             text("name", "p.name"),
             text("email", "p.email"),
             int(
@@ -316,15 +333,23 @@ pub const TABLES: &[Definition] = &[
     Definition {
         name: "dx_teams",
         from: "delivery_teams t LEFT JOIN delivery_teams w ON w.id = t.parent_id \
-               LEFT JOIN delivery_people p ON p.id = t.lead_id",
+               LEFT JOIN delivery_people p ON p.id = t.lead_id \
+               LEFT JOIN (WITH RECURSIVE above (id, label) AS \
+               (SELECT id, CAST('ALL' AS TEXT) FROM delivery_teams WHERE parent_id IS NULL UNION ALL \
+               SELECT k.id, a.label || ' » ' || n.name FROM above a JOIN delivery_teams n ON n.id = a.id \
+               JOIN delivery_teams k ON k.parent_id = n.id) SELECT * FROM above) u ON u.id = t.id",
         ou: "t.ou_id",
         columns: &[
             int("id", "t.id"),
+            source_id("source_id", "t.id"),
             text("reference_id", "t.reference_id"),
             text("name", "t.name"),
             int("parent_id", "t.parent_id"),
+            source_id("source_parent_id", "t.parent_id"),
             text("parent_name", "w.name"),
+            text("flattened_parent", "u.label"),
             int("manager_id", "t.lead_id"),
+            source_id("source_manager_id", "t.lead_id"),
             text("manager_email", "p.email"),
             bool(
                 "parent",
@@ -368,9 +393,10 @@ pub const TABLES: &[Definition] = &[
         from: concat!(
             "delivery_deployments d LEFT JOIN delivery_services s ON s.id = d.service_id \
              LEFT JOIN delivery_repos r ON r.id = d.repo_id LEFT JOIN delivery_teams t ON t.id = d.team_id \
-             LEFT JOIN (SELECT l.deployment_id, count(*) AS incidents FROM ",
-            linked!(),
-            " l WHERE l.deployment_id IS NOT NULL GROUP BY l.deployment_id) f ON f.deployment_id = d.id"
+             LEFT JOIN (SELECT ",
+            deployment_before!(),
+            " AS deployment_id, count(*) AS incidents FROM delivery_incidents i \
+             JOIN delivery_incident_services x ON x.incident_id = i.id GROUP BY 1) f ON f.deployment_id = d.id"
         ),
         ou: "d.ou_id",
         columns: &[
@@ -414,11 +440,10 @@ pub const TABLES: &[Definition] = &[
     Definition {
         name: "dora_incidents",
         from: concat!(
-            "delivery_incidents i LEFT JOIN ",
-            linked!(),
-            " l ON l.incident_id = i.id LEFT JOIN delivery_services s ON s.id = l.service_id \
-             LEFT JOIN delivery_deployments d ON d.id = l.deployment_id \
-             LEFT JOIN delivery_repos r ON r.id = d.repo_id LEFT JOIN delivery_teams t ON t.id = d.team_id"
+            "delivery_incidents i LEFT JOIN delivery_incident_services x ON x.incident_id = i.id \
+             LEFT JOIN delivery_services s ON s.id = x.service_id LEFT JOIN delivery_deployments d ON d.id = ",
+            deployment_before!(),
+            " LEFT JOIN delivery_repos r ON r.id = d.repo_id LEFT JOIN delivery_teams t ON t.id = d.team_id"
         ),
         ou: "i.ou_id",
         columns: &[

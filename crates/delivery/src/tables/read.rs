@@ -16,6 +16,7 @@ use landreeve_estate::store::{Arg, Row, Store};
 
 use super::define::{Column, Definition, Kind};
 use super::scope;
+use crate::source_id;
 
 pub struct StoreTable {
     store: Store,
@@ -122,7 +123,7 @@ fn data_type(kind: Kind) -> DataType {
     match kind {
         Kind::Int => DataType::Int64,
         Kind::Float => DataType::Float64,
-        Kind::Text | Kind::Json => DataType::Utf8,
+        Kind::Text | Kind::SourceId | Kind::Json => DataType::Utf8,
         Kind::Bool => DataType::Boolean,
         Kind::Instant => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         Kind::Texts => DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))),
@@ -133,7 +134,7 @@ fn field(column: &Column) -> Field {
     let (logical, native) = match column.kind {
         Kind::Int => (LogicalType::Integer, "bigint"),
         Kind::Float => (LogicalType::Number, "double precision"),
-        Kind::Text => (LogicalType::Text, "text"),
+        Kind::Text | Kind::SourceId => (LogicalType::Text, "text"),
         Kind::Bool => (LogicalType::Boolean, "boolean"),
         Kind::Instant => (LogicalType::Instant, "timestamp with time zone"),
         Kind::Json | Kind::Texts => (LogicalType::Json, "json"),
@@ -184,6 +185,7 @@ enum Builder {
     Int(Int64Builder),
     Float(Float64Builder),
     Text(StringBuilder),
+    SourceId(StringBuilder),
     Bool(BooleanBuilder),
     Instant(TimestampMicrosecondBuilder),
     Texts(ListBuilder<StringBuilder>),
@@ -195,6 +197,7 @@ impl Building {
             Kind::Int => Builder::Int(Int64Builder::new()),
             Kind::Float => Builder::Float(Float64Builder::new()),
             Kind::Text | Kind::Json => Builder::Text(StringBuilder::new()),
+            Kind::SourceId => Builder::SourceId(StringBuilder::new()),
             Kind::Bool => Builder::Bool(BooleanBuilder::new()),
             Kind::Instant => Builder::Instant(TimestampMicrosecondBuilder::new().with_timezone("UTC")),
             Kind::Texts => Builder::Texts(ListBuilder::new(StringBuilder::new())),
@@ -207,13 +210,14 @@ impl Building {
             match builder {
                 Builder::Int(values) => values.append_option(row.int_opt(at)?),
                 Builder::Float(values) => values.append_option(row.float_opt(at)?),
-                Builder::Text(values) => values.append_option(row.text_opt(at)?),
+                Builder::Text(values) => values.append_option(row.str_opt(at)?),
+                Builder::SourceId(values) => values.append_option(row.int_opt(at)?.map(source_id::encode)),
                 Builder::Bool(values) => values.append_option(row.flag_opt(at)?),
                 Builder::Instant(values) => values.append_option(row.int_opt(at)?),
-                Builder::Texts(lists) => match row.text_opt(at)? {
+                Builder::Texts(lists) => match row.str_opt(at)? {
                     None => lists.append_null(),
                     Some(json) => {
-                        let all: Vec<String> = serde_json::from_str(&json).map_err(Error::internal)?;
+                        let all: Vec<String> = serde_json::from_str(json).map_err(Error::internal)?;
                         all.iter().for_each(|text| lists.values().append_value(text));
                         lists.append(true);
                     }
@@ -229,7 +233,7 @@ impl Building {
             match builder {
                 Builder::Int(values) => Arc::new(values.finish()),
                 Builder::Float(values) => Arc::new(values.finish()),
-                Builder::Text(values) => Arc::new(values.finish()),
+                Builder::Text(values) | Builder::SourceId(values) => Arc::new(values.finish()),
                 Builder::Bool(values) => Arc::new(values.finish()),
                 Builder::Instant(values) => Arc::new(values.finish()),
                 Builder::Texts(lists) => Arc::new(lists.finish()),

@@ -3,12 +3,12 @@
 
 use landreeve_core::ids::OuId;
 use landreeve_core::{RunKind, RunState};
-use landreeve_delivery::changes::{PullFacts, PullRef, pull_services_set};
+use landreeve_delivery::changes::{CommitFacts, PullFacts, PullRef, commits_push, pull_services_set};
 use landreeve_delivery::deployments::{DeploymentFacts, deployment_info, deployment_update};
 use landreeve_delivery::repos::{RepoFacts, repo_upsert};
 use landreeve_estate::args;
 
-use crate::support::{DAY, World, deployed, deployed_at, merged, minute, own, service, set, sha};
+use crate::support::{DAY, World, commit, deployed, deployed_at, merged, minute, own, service, set, sha};
 
 conformance![
     gaps_are_filled,
@@ -18,13 +18,18 @@ conformance![
     a_restart_looks_again,
     an_update_begins_three_days_anew,
     a_deployment_says_why_it_brought_nothing,
+    a_hash_that_became_unclear_says_so,
+    changes_of_other_services_are_told,
     services_of_a_pull_request_may_be_told_at_any_time,
     services_are_added_and_replaced,
+    services_and_their_pull_request_may_come_at_once,
     a_squash_merge_swallows_its_commits,
+    short_hashes_give_the_first_commit,
     services_and_environments_do_not_share_changes,
     integration_branches_are_lines_of_their_own,
     another_default_branch_attributes_anew,
     a_deployment_takes_from_a_later_one_and_gives_back,
+    what_a_deployment_leaves_behind_as_it_moves_is_the_next_ones,
 ];
 
 const SHOP: &str = "acme/shop";
@@ -139,7 +144,7 @@ async fn an_update_begins_three_days_anew(world: &World) {
     world.pull(SHOP, 1, minute(0), merged(1, minute(1))).await.unwrap();
     assert_eq!(world.brought("late").await, set([]));
     let facts = DeploymentFacts { source_name: own("again"), ..DeploymentFacts::default() };
-    deployment_update(&world.plane, &world.ctx, "late".to_owned(), facts).await.unwrap();
+    deployment_update(&world.plane, &world.ctx, "late".to_owned(), facts.into()).await.unwrap();
     assert_eq!(world.brought("late").await, set(["#1"]));
 }
 
@@ -176,10 +181,63 @@ async fn a_deployment_says_why_it_brought_nothing(world: &World) {
     assert_eq!(error.code, "deployment_not_found");
 }
 
+async fn a_hash_that_became_unclear_says_so(world: &World) {
+    world.deploy("by commit", deployed_at("web", minute(10), "0123456")).await.unwrap();
+    world.deploy("by list", list(&["0123456"])).await.unwrap();
+    let both = DeploymentFacts { service: Some(service("job")), ..list(&["0123456", &sha(3)]) };
+    world.deploy("one of two", both).await.unwrap();
+    world.pull(SHOP, 3, minute(0), merged(3, minute(3))).await.unwrap();
+    for (number, hash) in [(1, "0123456a"), (2, "0123456b")] {
+        let facts = PullFacts { merge_commit_sha: own(hash), ..merged(1, minute(number)) };
+        world.pull(SHOP, number, minute(0), facts).await.unwrap();
+    }
+    let unclear = "0123456 may be several commits, such as 0123456a and 0123456b: update the deployment with \
+                   more digits of it.";
+    assert_eq!(world.explained("by commit").await, unclear);
+    assert_eq!(world.explained("by list").await, unclear);
+    let some = format!("1 changes, those whose commits it lists. {unclear}");
+    assert_eq!(world.explained("one of two").await, some);
+    let clear = DeploymentFacts { commit_sha: own("0123456a"), ..DeploymentFacts::default() };
+    deployment_update(&world.plane, &world.ctx, "by commit".to_owned(), clear.into()).await.unwrap();
+    assert_eq!(world.brought("by commit").await, set(["#1"]));
+}
+
+async fn changes_of_other_services_are_told(world: &World) {
+    world.pull(SHOP, 1, minute(0), merged(1, minute(1))).await.unwrap();
+    bind(world, 1, &["api"], false).await;
+    world.deploy("commit", deployed_at("web", minute(10), &sha(1))).await.unwrap();
+    world.deploy("list", list(&[&sha(1)])).await.unwrap();
+    world.deploy("whole", DeploymentFacts { service: Some(service("job")), ..whole() }).await.unwrap();
+    let up_to = format!("up to the commit {}", sha(1));
+    let bound = |up_to: &str| {
+        format!(
+            "What was left to deploy on the default branch {up_to}, 1 change, is bound to other services."
+        )
+    };
+    assert_eq!(world.explained("commit").await, bound(&up_to));
+    assert_eq!(world.explained("list").await, "What it lists is bound to other services.");
+    let whole = world.explained("whole").await;
+    assert!(whole.starts_with(&bound("up to the time of the deployment")), "{whole}");
+    // It belongs to all of them again, and goes out once with each.
+    bind(world, 1, &[], true).await;
+    for reference in ["commit", "list", "whole"] {
+        assert_eq!(world.brought(reference).await, set(["#1"]), "{reference}");
+    }
+    world.deploy("commit again", deployed_at("web", minute(20), &sha(1))).await.unwrap();
+    let before = format!("Everything on the default branch {up_to} was deployed before.");
+    assert_eq!(world.explained("commit again").await, before);
+    let again = DeploymentFacts { deployed_at: Some(minute(20)), ..list(&[&sha(1)]) };
+    world.deploy("list again", again).await.unwrap();
+    assert_eq!(world.explained("list again").await, "What it lists was deployed before.");
+    // Whatever it is bound to, it is nothing that the second one could have brought.
+    bind(world, 1, &["api"], false).await;
+    assert_eq!(world.explained("commit again").await, before);
+}
+
 async fn bind(world: &World, number: i64, services: &[&str], replace: bool) {
     let pull = PullRef::Number { repository: SHOP.to_owned(), number };
-    let services = services.iter().map(|name| service(name)).collect();
-    pull_services_set(&world.plane, &world.ctx, pull, services, replace).await.unwrap();
+    let services: Vec<_> = services.iter().map(|name| service(name)).collect();
+    pull_services_set(&world.plane, &world.ctx, pull, services.into(), replace).await.unwrap();
 }
 
 async fn services_of_a_pull_request_may_be_told_at_any_time(world: &World) {
@@ -191,10 +249,14 @@ async fn services_of_a_pull_request_may_be_told_at_any_time(world: &World) {
     let facts = PullFacts { reference: own("7001"), ..merged(2, minute(2)) };
     world.pull(SHOP, 2, minute(0), facts).await.unwrap();
     let by_id = |id| PullRef::GitHub(id);
-    pull_services_set(&world.plane, &world.ctx, by_id(7001), vec![service("api")], false).await.unwrap();
+    pull_services_set(&world.plane, &world.ctx, by_id(7001), vec![service("api")].into(), false)
+        .await
+        .unwrap();
     world.pull(SHOP, 3, minute(0), merged(3, minute(3))).await.unwrap();
     // By GitHub's id before the pull request is known.
-    pull_services_set(&world.plane, &world.ctx, by_id(7004), vec![service("web")], false).await.unwrap();
+    pull_services_set(&world.plane, &world.ctx, by_id(7004), vec![service("web")].into(), false)
+        .await
+        .unwrap();
     let facts = PullFacts { reference: own("7004"), ..merged(4, minute(4)) };
     world.pull(SHOP, 4, minute(0), facts).await.unwrap();
     world.deploy("web", whole()).await.unwrap();
@@ -233,7 +295,7 @@ async fn services_are_added_and_replaced(world: &World) {
     bind(world, 1, &[], false).await;
     assert_eq!(having().await, ["job"]);
     // What was said by GitHub's id is replaced by what is said by number.
-    pull_services_set(&world.plane, &world.ctx, PullRef::GitHub(9), vec![service("web")], false)
+    pull_services_set(&world.plane, &world.ctx, PullRef::GitHub(9), vec![service("web")].into(), false)
         .await
         .unwrap();
     assert_eq!(having().await, ["web", "job"]);
@@ -242,6 +304,23 @@ async fn services_are_added_and_replaced(world: &World) {
     bind(world, 1, &[], true).await;
     assert_eq!(having().await, ["web", "api", "job"]);
     assert_eq!(world.number("SELECT count(*) FROM delivery_pull_services").await, 0);
+}
+
+async fn services_and_their_pull_request_may_come_at_once(world: &World) {
+    world.deploy("web", whole()).await.unwrap();
+    world.deploy("api", DeploymentFacts { service: Some(service("api")), ..whole() }).await.unwrap();
+    for number in 1..=10_u32 {
+        let facts =
+            PullFacts { reference: Some(number.to_string()), ..merged(number, minute(i64::from(number))) };
+        let pull = world.pull(SHOP, i64::from(number), minute(0), facts);
+        let id = PullRef::GitHub(i64::from(number));
+        let bound = pull_services_set(&world.plane, &world.ctx, id, vec![service("api")].into(), false);
+        futures_util::future::try_join(pull, bound).await.unwrap();
+    }
+    let loose = "SELECT count(*) FROM delivery_pull_services WHERE change_id IS NULL";
+    assert_eq!(world.number(loose).await, 0);
+    assert_eq!(world.brought("web").await, set([]));
+    assert_eq!(world.brought("api").await.len(), 10);
 }
 
 async fn a_squash_merge_swallows_its_commits(world: &World) {
@@ -261,6 +340,33 @@ async fn a_squash_merge_swallows_its_commits(world: &World) {
     let first = world.sql("SELECT first_commit_at, merge_commit_sha FROM pull_requests").await;
     assert_eq!(first, [["2026-01-01T00:01:00Z", &sha(13)]]);
     assert_eq!(world.sql("SELECT count(*) FROM commits").await, [["4"]]);
+}
+
+/// Whichever of the two is the short one, and whichever comes first.
+async fn short_hashes_give_the_first_commit(world: &World) {
+    let holding = |number: u32, shas: &[&str], at| PullFacts {
+        commit_shas: Some(shas.iter().map(|sha| (*sha).to_owned()).collect()),
+        ..merged(number, at)
+    };
+    let members = [sha(11), sha(12), sha(21), sha(22)];
+    let [one, two, three, four] = members.each_ref().map(|sha| &sha[..7]);
+    world.pull(SHOP, 1, minute(5), holding(13, &[one, two], minute(6))).await.unwrap();
+    let pushed = [(11, minute(1)), (12, minute(2)), (21, minute(3)), (22, minute(4))];
+    world.push(SHOP, Some("feature"), &pushed).await.unwrap();
+    world.pull(SHOP, 2, minute(5), holding(23, &[three, four], minute(7))).await.unwrap();
+    world.pull(SHOP, 3, minute(5), holding(33, &[&sha(31)], minute(8))).await.unwrap();
+    let short = CommitFacts { sha: sha(31)[..8].to_owned(), ..commit(31, minute(4)) };
+    commits_push(&world.plane, &world.ctx, SHOP.to_owned(), own("feature"), vec![short].into())
+        .await
+        .unwrap();
+    let first = world.sql("SELECT number, first_commit_at FROM pull_requests ORDER BY 1").await;
+    assert_eq!(
+        first,
+        [["1", "2026-01-01T00:01:00Z"], ["2", "2026-01-01T00:03:00Z"], ["3", "2026-01-01T00:04:00Z"]]
+    );
+    world.deploy("whole", whole()).await.unwrap();
+    let minutes = "SELECT CAST(lead_time_seconds / 60 AS BIGINT) FROM dora_changes ORDER BY change_id";
+    assert_eq!(world.sql(minutes).await, [["99"], ["97"], ["96"]]);
 }
 
 async fn services_and_environments_do_not_share_changes(world: &World) {
@@ -306,7 +412,7 @@ async fn another_default_branch_attributes_anew(world: &World) {
     world.deploy("whole", whole()).await.unwrap();
     assert_eq!(world.brought("whole").await, set(["#1"]));
     let trunk = RepoFacts { default_branch: own("trunk"), ..RepoFacts::default() };
-    repo_upsert(&world.plane, &world.ctx, SHOP.to_owned(), trunk).await.unwrap();
+    repo_upsert(&world.plane, &world.ctx, SHOP.to_owned(), trunk.into()).await.unwrap();
     assert_eq!(world.brought("whole").await, set(["#2"]));
 }
 
@@ -316,12 +422,42 @@ async fn a_deployment_takes_from_a_later_one_and_gives_back(world: &World) {
     world.deploy("early", deployed_at("web", minute(40), &sha(3))).await.unwrap();
     assert_eq!(world.brought("late").await, set(["#4", "#5"]));
     let failed = DeploymentFacts { success: Some(false), ..DeploymentFacts::default() };
-    deployment_update(&world.plane, &world.ctx, "early".to_owned(), failed).await.unwrap();
+    deployment_update(&world.plane, &world.ctx, "early".to_owned(), failed.into()).await.unwrap();
     assert_eq!(world.brought("early").await, set([]));
     assert_eq!(world.brought("late").await, set(["#1", "#2", "#3", "#4", "#5"]));
     let elsewhere =
         DeploymentFacts { success: Some(true), environment: own("staging"), ..DeploymentFacts::default() };
-    deployment_update(&world.plane, &world.ctx, "early".to_owned(), elsewhere).await.unwrap();
+    deployment_update(&world.plane, &world.ctx, "early".to_owned(), elsewhere.into()).await.unwrap();
     assert_eq!(world.brought("early").await, set(["#1", "#2", "#3"]));
     assert_eq!(world.brought("late").await.len(), 5);
+}
+
+/// It moves just as another one is recorded that would have them, and two may change places.
+async fn what_a_deployment_leaves_behind_as_it_moves_is_the_next_ones(world: &World) {
+    let moved = |reference: String, repository: String| {
+        let facts = DeploymentFacts { repository: Some(repository), ..DeploymentFacts::default() };
+        deployment_update(&world.plane, &world.ctx, reference, facts.into())
+    };
+    for round in 0..10 {
+        let (one, other) = (format!("acme/one{round}"), format!("acme/other{round}"));
+        let at = |repository: &str, minutes| DeploymentFacts {
+            repository: own(repository),
+            ..deployed_at("web", minute(minutes), &sha(1))
+        };
+        let named = |name: &str| format!("{name} {round}");
+        for (repository, early) in [(&one, "early"), (&other, "back")] {
+            world.pull(repository, 1, minute(0), merged(1, minute(1))).await.unwrap();
+            world.deploy(&named(early), at(repository, 10)).await.unwrap();
+            assert_eq!(world.brought(&named(early)).await, set(["#1"]));
+        }
+        let away = moved(named("early"), format!("acme/away{round}"));
+        let late = named("late");
+        futures_util::future::try_join(away, world.deploy(&late, at(&one, 20))).await.unwrap();
+        assert_eq!(world.brought(&late).await, set(["#1"]), "{round}");
+        let there = moved(late.clone(), other.clone());
+        futures_util::future::try_join(there, moved(named("back"), one.clone())).await.unwrap();
+        for reference in [late, named("back")] {
+            assert_eq!(world.brought(&reference).await, set(["#1"]), "{reference}");
+        }
+    }
 }

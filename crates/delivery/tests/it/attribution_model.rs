@@ -247,7 +247,7 @@ async fn tell(plane: &Delivery, ctx: &OpCtx, fact: &Fact) {
                 commit_shas: Some(members.into_iter().map(sha).collect()),
                 ..PullFacts::default()
             };
-            pull_upsert(plane, ctx, REPOS[pull.repo].to_owned(), pull.number, micros(OPENED), facts)
+            pull_upsert(plane, ctx, REPOS[pull.repo].to_owned(), pull.number, micros(OPENED), facts.into())
                 .await
                 .unwrap();
         }
@@ -259,7 +259,7 @@ async fn tell(plane: &Delivery, ctx: &OpCtx, fact: &Fact) {
                 commit_shas: Some(pull.members.iter().copied().map(sha).collect()),
                 ..PullFacts::default()
             };
-            pull_upsert(plane, ctx, REPOS[pull.repo].to_owned(), pull.number, micros(OPENED), facts)
+            pull_upsert(plane, ctx, REPOS[pull.repo].to_owned(), pull.number, micros(OPENED), facts.into())
                 .await
                 .unwrap();
         }
@@ -272,7 +272,9 @@ async fn tell(plane: &Delivery, ctx: &OpCtx, fact: &Fact) {
                 parents: Vec::new(),
             };
             let branch = commit.branch.map(str::to_owned);
-            commits_push(plane, ctx, REPOS[commit.repo].to_owned(), branch, vec![facts]).await.unwrap();
+            commits_push(plane, ctx, REPOS[commit.repo].to_owned(), branch, vec![facts].into())
+                .await
+                .unwrap();
         }
         Fact::Deployment(deployment) => {
             let (commit_sha, merge_commit_shas) = match deployment.names.clone() {
@@ -291,16 +293,16 @@ async fn tell(plane: &Delivery, ctx: &OpCtx, fact: &Fact) {
                 success: Some(deployment.success),
                 ..DeploymentFacts::default()
             };
-            deployment_create(plane, ctx, Some(deployment.reference.clone()), facts).await.unwrap();
+            deployment_create(plane, ctx, Some(deployment.reference.clone()), facts.into()).await.unwrap();
         }
         Fact::Services { repo, number, services } => {
             let pull = PullRef::Number { repository: REPOS[*repo].to_owned(), number: *number };
-            let services = services.iter().map(|at| service(SERVICES[*at])).collect();
-            pull_services_set(plane, ctx, pull, services, false).await.unwrap();
+            let services: Vec<_> = services.iter().map(|at| service(SERVICES[*at])).collect();
+            pull_services_set(plane, ctx, pull, services.into(), false).await.unwrap();
         }
         Fact::Default { repo, branch } => {
             let facts = RepoFacts { default_branch: Some((*branch).to_owned()), ..RepoFacts::default() };
-            repo_upsert(plane, ctx, REPOS[*repo].to_owned(), facts).await.unwrap();
+            repo_upsert(plane, ctx, REPOS[*repo].to_owned(), facts.into()).await.unwrap();
         }
     }
 }

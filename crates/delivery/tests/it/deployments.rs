@@ -18,6 +18,7 @@ conformance![
     a_commit_and_a_list_exclude_each_other,
     what_is_wrong_is_refused_with_its_field,
     an_ambiguous_hash_stores_nothing,
+    what_became_ambiguous_is_no_reason_to_refuse,
     strict_repositories_add_none,
     what_an_update_leaves_out_stays,
 ];
@@ -87,17 +88,17 @@ async fn another_one_under_its_reference_is_refused_with_what_differs(world: &Wo
     // References are a unit's own.
     let ou = world.kit.ou("other").await;
     let ctx = landreeve_estate::ops::sign_in::system_in(&world.kit.estate, ou.id).await.unwrap();
-    deployment_create(&world.plane, &ctx, own("rel-1"), deployed("api", minute(2))).await.unwrap();
+    deployment_create(&world.plane, &ctx, own("rel-1"), deployed("api", minute(2)).into()).await.unwrap();
     assert_eq!(count(world).await, 2);
     // Without a reference each is one of its own.
     for _ in 0..2 {
-        deployment_create(&world.plane, &world.ctx, None, deployed("api", minute(2))).await.unwrap();
+        deployment_create(&world.plane, &world.ctx, None, deployed("api", minute(2)).into()).await.unwrap();
     }
     assert_eq!(count(world).await, 4);
 }
 
 async fn update(world: &World, reference: &str, facts: DeploymentFacts) -> Result<(), Error> {
-    deployment_update(&world.plane, &world.ctx, reference.to_owned(), facts).await.map(drop)
+    deployment_update(&world.plane, &world.ctx, reference.to_owned(), facts.into()).await.map(drop)
 }
 
 async fn an_update_changes_what_is_given(world: &World) {
@@ -149,7 +150,9 @@ async fn what_an_update_leaves_out_stays(world: &World) {
 }
 
 async fn an_upsert_creates_or_changes(world: &World) {
-    let upsert = async |facts| deployment_upsert(&world.plane, &world.ctx, "rel-1".to_owned(), facts).await;
+    let upsert = async |facts: DeploymentFacts| {
+        deployment_upsert(&world.plane, &world.ctx, "rel-1".to_owned(), facts.into()).await
+    };
     let error = upsert(DeploymentFacts { environment: own("staging"), ..DeploymentFacts::default() })
         .await
         .unwrap_err();
@@ -220,11 +223,12 @@ async fn what_is_wrong_is_refused_with_its_field(world: &World) {
         let faults: Vec<_> = error.faults.iter().map(|fault| (fault.field.as_str(), fault.code)).collect();
         assert_eq!(faults, [(field, code)]);
     }
-    let error =
-        deployment_create(&world.plane, &world.ctx, long, DeploymentFacts::default()).await.unwrap_err();
+    let error = deployment_create(&world.plane, &world.ctx, long, DeploymentFacts::default().into())
+        .await
+        .unwrap_err();
     let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
     assert_eq!(fields, ["deployed_at", "service", "reference_id"]);
-    assert_eq!(Metadata::new(json!({"a.b": 1})).unwrap_err().code, "metadata_invalid");
+    assert_eq!(Metadata::new(json!({"a.b": 1})).unwrap_err().faults[0].field, "metadata.a.b");
     assert_eq!(count(world).await, 0);
     assert_eq!(world.number("SELECT count(*) FROM delivery_services").await, 0);
     // Clocks differ by a few minutes.
@@ -274,16 +278,74 @@ async fn an_ambiguous_hash_stores_nothing(world: &World) {
     }
 }
 
+async fn what_became_ambiguous_is_no_reason_to_refuse(world: &World) {
+    let short = "0123456";
+    let by_commit = || deployed_at("web", minute(9), short);
+    let by_list = || DeploymentFacts {
+        commit_sha: None,
+        merge_commit_shas: Some(vec![short.to_owned()]),
+        ..deployed_at("job", minute(9), short)
+    };
+    let ids =
+        [world.deploy("commit", by_commit()).await.unwrap(), world.deploy("list", by_list()).await.unwrap()];
+    world.deploy("clear", deployed_at("api", minute(9), "0123456a")).await.unwrap();
+    for (number, hash) in [(1, "0123456a"), (2, "0123456b")] {
+        let facts = landreeve_delivery::changes::PullFacts {
+            merge_commit_sha: own(hash),
+            ..merged(1, minute(number))
+        };
+        world.pull("acme/shop", number, minute(0), facts).await.unwrap();
+    }
+    // The same again is the same; another one under its reference is told as ever.
+    for _ in 0..2 {
+        assert_eq!(world.deploy("commit", by_commit()).await.unwrap(), ids[0]);
+        assert_eq!(world.deploy("list", by_list()).await.unwrap(), ids[1]);
+    }
+    for (reference, facts) in [("commit", by_commit()), ("list", by_list())] {
+        let facts = DeploymentFacts { success: Some(false), ..facts };
+        let error = world.deploy(reference, facts).await.unwrap_err();
+        assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "reference_id_taken"));
+        assert!(error.message.contains("with other values: success. Send"), "{}", error.message);
+    }
+    // Something else of it may change, also when everything is sent once more.
+    let named = |name: &str| DeploymentFacts { source_name: own(name), ..DeploymentFacts::default() };
+    for (reference, facts) in [("commit", by_commit()), ("list", by_list())] {
+        update(world, reference, named("ci")).await.unwrap();
+        update(world, reference, DeploymentFacts { deployed_at: Some(minute(8)), ..named("ci") })
+            .await
+            .unwrap();
+        let whole = DeploymentFacts { source_name: own("cd"), ..facts };
+        deployment_upsert(&world.plane, &world.ctx, reference.to_owned(), whole.into()).await.unwrap();
+        let info = deployment_info(&world.plane, &world.ctx, reference).await.unwrap();
+        assert_eq!((info.source_name.as_deref(), info.deployed_at), (Some("cd"), minute(9)));
+        assert_eq!(info.change_count, 0, "{reference}");
+    }
+    // What is new is refused.
+    let listed = || Some(vec![short.to_owned()]);
+    for (facts, field) in [
+        (DeploymentFacts { commit_sha: own(short), ..DeploymentFacts::default() }, "commit_sha"),
+        (DeploymentFacts { merge_commit_shas: listed(), ..DeploymentFacts::default() }, "merge_commit_shas"),
+    ] {
+        let error = update(world, "clear", facts).await.unwrap_err();
+        assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), (field, "ambiguous"));
+    }
+    update(world, "commit", DeploymentFacts { repository: own("acme/till"), ..named("cd") }).await.unwrap();
+    let back = DeploymentFacts { repository: own("acme/shop"), ..DeploymentFacts::default() };
+    let error = update(world, "commit", back).await.unwrap_err();
+    assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), ("commit_sha", "ambiguous"));
+    assert_eq!(world.brought("clear").await, set(["#1"]));
+}
+
 async fn strict_repositories_add_none(world: &World) {
     let strict: Delivery =
         world.kit.delivery_with(DeliveryOptions { strict_repositories: true, ..DeliveryOptions::default() });
     let facts = || deployed_at("web", minute(1), &sha(1));
-    let error = deployment_create(&strict, &world.ctx, own("rel-1"), facts()).await.unwrap_err();
+    let error = deployment_create(&strict, &world.ctx, own("rel-1"), facts().into()).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::NotFound, "repo_not_found"));
     assert_eq!(error.faults[0].field, "repository");
     assert_eq!(count(world).await, 0);
     // A repository that is known, however it is spelt.
     world.pull("Acme/Shop", 1, minute(0), merged(1, minute(0))).await.unwrap();
-    deployment_create(&strict, &world.ctx, own("rel-1"), facts()).await.unwrap();
+    deployment_create(&strict, &world.ctx, own("rel-1"), facts().into()).await.unwrap();
     assert_eq!(world.brought("rel-1").await, set(["#1"]));
 }

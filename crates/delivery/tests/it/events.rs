@@ -5,15 +5,19 @@ use std::sync::Arc;
 use landreeve_core::ids::{BoxFuture, EventId, OuId};
 use landreeve_core::source::CancellationToken;
 use landreeve_core::{ErrorKind, Result};
-use landreeve_delivery::deployments::{DeploymentFacts, deployment_info, deployment_update};
+use landreeve_delivery::deployments::{
+    DeploymentFacts, deployment_create, deployment_info, deployment_update, deployment_upsert,
+};
 use landreeve_delivery::events::Hear;
+use landreeve_delivery::incidents::{IncidentFacts, incident_upsert};
 use landreeve_estate::events::{Delivered, Event, Subscriber, append, dispatch, register};
 use tokio::sync::watch;
 
-use crate::support::{World, minute};
+use crate::support::{World, minute, service};
 
 conformance![
     a_promotion_is_a_deployment,
+    nothing_stands_in_the_way_of_events,
     a_monitor_opens_and_resolves_one_incident,
     the_outbox_delivers_to_the_plane
 ];
@@ -54,17 +58,55 @@ async fn a_promotion_is_a_deployment(world: &World) {
         .await;
     let row =
         |reference, success| [reference, "sales", "production", success, "2026-01-01T00:05:00Z", "Landreeve"];
-    assert_eq!(rows, [row("promotion:41", "true"), row("promotion:42", "false")]);
+    assert_eq!(rows, [row("landreeve:promotion:41", "true"), row("landreeve:promotion:42", "false")]);
     // It is the server's own word.
     let facts = DeploymentFacts { success: Some(true), ..DeploymentFacts::default() };
     let error =
-        deployment_update(&world.plane, &world.ctx, "promotion:42".to_owned(), facts).await.unwrap_err();
+        deployment_update(&world.plane, &world.ctx, "landreeve:promotion:42".to_owned(), facts.into())
+            .await
+            .unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "deployment_not_editable"));
-    assert!(!deployment_info(&world.plane, &world.ctx, "promotion:42").await.unwrap().success);
+    assert!(!deployment_info(&world.plane, &world.ctx, "landreeve:promotion:42").await.unwrap().success);
 }
 
 async fn incidents(world: &World) -> Vec<Vec<String>> {
     world.sql("SELECT reference_id, name, started_at, resolved_at FROM incidents ORDER BY 1").await
+}
+
+/// An event that nothing can be made of, and a reference that somebody would take before the server gives it.
+async fn nothing_stands_in_the_way_of_events(world: &World) {
+    let unheard = Event::DeploymentFinished {
+        deployment: 1,
+        service: "s".repeat(300),
+        environment: "production".to_owned(),
+        success: true,
+        finished_at: minute(5),
+    };
+    twice(world, 1, unheard).await;
+    let facts = || DeploymentFacts {
+        deployed_at: Some(minute(1)),
+        service: Some(service("sales")),
+        ..DeploymentFacts::default()
+    };
+    let reference = || "landreeve:promotion:2".to_owned();
+    let plane = &world.plane;
+    for refused in [
+        deployment_create(plane, &world.ctx, Some(reference()), facts().into()).await.map(drop),
+        deployment_upsert(plane, &world.ctx, reference(), facts().into()).await.map(drop),
+        incident_upsert(
+            plane,
+            &world.ctx,
+            "landreeve:monitor:1:1".to_owned(),
+            IncidentFacts::default().into(),
+        )
+        .await
+        .map(drop),
+    ] {
+        let fault = &refused.unwrap_err().faults[0];
+        assert_eq!((fault.field.as_str(), fault.code), ("reference_id", "reserved"));
+    }
+    twice(world, 2, finished(2, true)).await;
+    assert_eq!(world.sql("SELECT reference_id FROM deployments").await, [["landreeve:promotion:2"]]);
 }
 
 async fn a_monitor_opens_and_resolves_one_incident(world: &World) {
@@ -75,11 +117,11 @@ async fn a_monitor_opens_and_resolves_one_incident(world: &World) {
     // A monitor whose number only begins with the same digit.
     twice(world, 4, monitor(70, true, 4)).await;
     let open = |reference, at| [reference, "Orders arrive is failing", at, "NULL"];
-    let other = open("monitor:70:4", "2026-01-01T00:04:00Z");
-    assert_eq!(incidents(world).await, [other, open("monitor:7:2", "2026-01-01T00:02:00Z")]);
+    let other = open("landreeve:monitor:70:4", "2026-01-01T00:04:00Z");
+    assert_eq!(incidents(world).await, [other, open("landreeve:monitor:7:2", "2026-01-01T00:02:00Z")]);
     twice(world, 5, monitor(7, false, 9)).await;
     let resolved =
-        ["monitor:7:2", "Orders arrive is failing", "2026-01-01T00:02:00Z", "2026-01-01T00:09:00Z"];
+        ["landreeve:monitor:7:2", "Orders arrive is failing", "2026-01-01T00:02:00Z", "2026-01-01T00:09:00Z"];
     assert_eq!(incidents(world).await, [other, resolved]);
     // The first event again, after all of it: that incident is over.
     twice(world, 2, monitor(7, true, 2)).await;

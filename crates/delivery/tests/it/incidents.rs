@@ -16,7 +16,7 @@ conformance![
 ];
 
 async fn upsert(world: &World, facts: IncidentFacts) -> Result<IncidentId> {
-    incident_upsert(&world.plane, &world.ctx, "inc-1".to_owned(), facts).await
+    incident_upsert(&world.plane, &world.ctx, "inc-1".to_owned(), facts.into()).await
 }
 
 async fn services(world: &World) -> Vec<String> {
@@ -92,6 +92,11 @@ async fn what_is_wrong_is_refused(world: &World) {
         let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, [field]);
     }
+    let both =
+        IncidentFacts { resolved_at: Patch::Set(minute(0)), name: Patch::Set(String::new()), ..started(1) };
+    let error = upsert(world, both).await.unwrap_err();
+    let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
+    assert_eq!(fields, ["name", "resolved_at"]);
     assert_eq!(world.number("SELECT count(*) FROM delivery_incidents").await, 0);
     assert_eq!(world.number("SELECT count(*) FROM delivery_services").await, 0);
 }
@@ -106,7 +111,7 @@ async fn those_who_record_one_at_once_all_count(world: &World) {
     for round in 0..10 {
         let said = |facts: IncidentFacts| {
             let facts = IncidentFacts { started_at: Some(minute(1)), ..facts };
-            incident_upsert(&world.plane, &world.ctx, format!("at-once-{round}"), facts)
+            incident_upsert(&world.plane, &world.ctx, format!("at-once-{round}"), facts.into())
         };
         let text = |text: &str| Patch::Set(text.to_owned());
         let ids = futures_util::future::try_join_all([

@@ -15,6 +15,7 @@ conformance![
     a_slice_counts_its_own,
     an_interval_has_its_beginning_and_not_its_end,
     nothing_gives_no_values,
+    what_nobody_knows_is_no_zero,
     days_begin_where_the_zone_says,
     the_daily_view_agrees,
 ];
@@ -42,14 +43,14 @@ async fn teams(world: &World) {
     world.kit.start_delivery(&world.plane).await;
     for name in ["ann", "bob"] {
         let email = format!("{name}@example.com");
-        person_upsert(&world.plane, &world.ctx, &email, PersonFacts::default()).await.unwrap();
+        person_upsert(&world.plane, &world.ctx, &email, PersonFacts::default().into()).await.unwrap();
     }
     let wanted = vec![
         team("product", None, &[]),
         team("web", Some("product"), &["ann"]),
         team("till", None, &["bob"]),
     ];
-    let run = hierarchy_process(&world.plane, &world.ctx, wanted).await.unwrap();
+    let run = hierarchy_process(&world.plane, &world.ctx, wanted.into()).await.unwrap();
     assert_eq!(world.kit.ended(&run).await.state, landreeve_core::RunState::Succeeded);
 }
 
@@ -80,9 +81,15 @@ async fn changes(world: &World) {
         author_email: own("ann@example.com"),
         ..commit(10, january("09T09:30:00"))
     };
-    landreeve_delivery::changes::commits_push(&world.plane, &world.ctx, SHOP.to_owned(), None, vec![direct])
-        .await
-        .unwrap();
+    landreeve_delivery::changes::commits_push(
+        &world.plane,
+        &world.ctx,
+        SHOP.to_owned(),
+        None,
+        vec![direct].into(),
+    )
+    .await
+    .unwrap();
     let bot = PullFacts {
         author_email: None,
         author_username: own("renovate"),
@@ -95,7 +102,7 @@ async fn changes(world: &World) {
     world.pull(SHOP, 4, january("02T00:00:00"), open).await.unwrap();
     for number in [1, 3] {
         let pull = PullRef::Number { repository: SHOP.to_owned(), number };
-        pull_services_set(&world.plane, &world.ctx, pull, vec![service("web")], false).await.unwrap();
+        pull_services_set(&world.plane, &world.ctx, pull, vec![service("web")].into(), false).await.unwrap();
     }
 }
 
@@ -243,8 +250,9 @@ async fn a_slice_counts_its_own(world: &World) {
             (Some(14_400.0), 1),
         ],
     );
-    let none = ask(world, DoraQuery { service: own("no'such"), ..month() }).await;
-    assert_metrics(&none, [(Some(0.0), 0), (None, 0), (None, 0), (None, 0), (None, 0), (None, 0)]);
+    let odd = DoraQuery { service: own("no'such"), ..month() };
+    let error = dora(&world.plane, &world.ctx, &odd).await.unwrap_err();
+    assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), ("service", "unknown"));
 }
 
 async fn an_interval_has_its_beginning_and_not_its_end(world: &World) {
@@ -268,6 +276,25 @@ async fn an_interval_has_its_beginning_and_not_its_end(world: &World) {
         let error = dora(&world.plane, &world.ctx, &DoraQuery { from, to, ..month() }).await.unwrap_err();
         assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), ("to", "range"));
     }
+}
+
+async fn what_nobody_knows_is_no_zero(world: &World) {
+    history(world).await;
+    let some = |name: &str| Some(name.to_owned());
+    let query = DoraQuery {
+        service: some("chekout"),
+        repository: some("acme/nothing"),
+        team: some("nobody"),
+        ..month()
+    };
+    let error = dora(&world.plane, &world.ctx, &query).await.unwrap_err();
+    let fields: Vec<_> = error.faults.iter().map(|fault| (fault.field.as_str(), fault.code)).collect();
+    assert_eq!(fields, [("service", "unknown"), ("repository", "unknown"), ("team", "unknown")]);
+    // A repository is the same in whatever case.
+    let of = |repository: &str| DoraQuery { repository: some(repository), ..month() };
+    let (written, shouted) = (ask(world, of(SHOP)).await, ask(world, of(&SHOP.to_uppercase())).await);
+    assert!(written.metrics[0].n > 0);
+    assert_eq!(written, shouted);
 }
 
 async fn nothing_gives_no_values(world: &World) {

@@ -1,14 +1,16 @@
 //! People and teams: a hierarchy taken in as a whole, who was where when, and nobody who could sign in.
 
-use landreeve_core::{Page, RunState};
+use landreeve_core::ids::OuId;
+use landreeve_core::{OpCtx, Page, RunState};
 use landreeve_delivery::changes::PullFacts;
+use landreeve_delivery::deployments::DeploymentFacts;
 use landreeve_delivery::people::{PersonFacts, person_by_github, person_list, person_update, person_upsert};
 use landreeve_delivery::teams::{
     HierarchyPlan, TeamRef, WantedTeam, hierarchy_get, hierarchy_preview, hierarchy_process, team_events,
     team_get, team_list, team_of_members,
 };
 
-use crate::support::{DAY, World, deployed, minute, own, sha};
+use crate::support::{DAY, World, deployed, merged, minute, own, sha};
 
 conformance![
     a_hierarchy_is_previewed_and_taken_in,
@@ -18,7 +20,10 @@ conformance![
     a_change_stays_with_the_team_of_its_time,
     a_person_is_no_user,
     a_name_belongs_to_one_person,
+    a_name_that_is_taken_back_takes_its_changes,
     a_lead_that_changes_is_an_update,
+    a_lead_has_what_was_written_before,
+    references_are_those_of_the_unit_first,
 ];
 
 fn team(reference: &str, parent: Option<&str>, members: &[&str]) -> WantedTeam {
@@ -38,7 +43,7 @@ fn mail(name: &str) -> String {
 
 async fn people(world: &World, names: &[&str]) {
     for name in names {
-        person_upsert(&world.plane, &world.ctx, &mail(name), PersonFacts::default()).await.unwrap();
+        person_upsert(&world.plane, &world.ctx, &mail(name), PersonFacts::default().into()).await.unwrap();
     }
 }
 
@@ -47,13 +52,13 @@ async fn start(world: &World) {
 }
 
 async fn process(world: &World, teams: &[WantedTeam]) {
-    let run = hierarchy_process(&world.plane, &world.ctx, teams.to_vec()).await.unwrap();
+    let run = hierarchy_process(&world.plane, &world.ctx, teams.to_vec().into()).await.unwrap();
     let run = world.kit.ended(&run).await;
     assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
 }
 
 async fn preview(world: &World, teams: &[WantedTeam]) -> HierarchyPlan {
-    hierarchy_preview(&world.plane, &world.ctx, teams.to_vec()).await.unwrap()
+    hierarchy_preview(&world.plane, &world.ctx, teams.to_vec().into()).await.unwrap()
 }
 
 fn texts(all: &[&str]) -> Vec<String> {
@@ -139,8 +144,8 @@ async fn what_is_wrong_with_a_hierarchy_is_told(world: &World) {
         team("d", None, &[]),
     ];
     for error in [
-        hierarchy_preview(&world.plane, &world.ctx, teams.clone()).await.unwrap_err(),
-        hierarchy_process(&world.plane, &world.ctx, teams).await.unwrap_err(),
+        hierarchy_preview(&world.plane, &world.ctx, teams.clone().into()).await.unwrap_err(),
+        hierarchy_process(&world.plane, &world.ctx, teams.into()).await.unwrap_err(),
     ] {
         let faults: Vec<_> = error.faults.iter().map(|fault| (fault.field.as_str(), fault.code)).collect();
         let circle = |field| (field, "circle");
@@ -160,7 +165,7 @@ async fn what_is_wrong_with_a_hierarchy_is_told(world: &World) {
         WantedTeam { parent_name: own("Other"), ..team("d", Some("a"), &[]) },
         team("a", None, &[]),
     ];
-    let error = hierarchy_preview(&world.plane, &world.ctx, teams).await.unwrap_err();
+    let error = hierarchy_preview(&world.plane, &world.ctx, teams.into()).await.unwrap_err();
     let faults: Vec<_> = error.faults.iter().map(|fault| (fault.field.as_str(), fault.code)).collect();
     assert_eq!(
         faults,
@@ -216,10 +221,7 @@ async fn a_change_stays_with_the_team_of_its_time(world: &World) {
     process(world, &[team("a", None, &["ann"]), team("b", None, &[])]).await;
     let (a, b) = (get(world, "a").await.id.to_string(), get(world, "b").await.id.to_string());
     let now = world.kit.estate.now();
-    let by_ann = |number: u32, at| PullFacts {
-        author_email: own("Ann@Example.com"),
-        ..crate::support::merged(number, at)
-    };
+    let by_ann = |number: u32, at| PullFacts { author_email: own("Ann@Example.com"), ..merged(number, at) };
     world.pull("acme/shop", 1, now, by_ann(1, now)).await.unwrap();
     // One from before anybody knew of a team is the first team's.
     world.pull("acme/shop", 2, minute(0), by_ann(2, minute(0))).await.unwrap();
@@ -232,17 +234,14 @@ async fn a_change_stays_with_the_team_of_its_time(world: &World) {
     let rows = world.sql("SELECT number, dx_team_id FROM pull_requests ORDER BY 1").await;
     assert_eq!(rows, [["1", a.as_str()], ["2", &a], ["3", &b], ["4", &a]]);
     // A person who becomes known by a name takes what was written under it; deployments follow.
-    let by_name = PullFacts { author_username: own("CySpy"), ..crate::support::merged(5, minute(5)) };
+    let by_name = PullFacts { author_username: own("CySpy"), ..merged(5, minute(5)) };
     world.pull("acme/shop", 5, minute(5), by_name).await.unwrap();
-    let facts = landreeve_delivery::deployments::DeploymentFacts {
-        merge_commit_shas: Some(vec![sha(5)]),
-        ..deployed("web", minute(9))
-    };
+    let facts = DeploymentFacts { merge_commit_shas: Some(vec![sha(5)]), ..deployed("web", minute(9)) };
     world.deploy("cy's", facts).await.unwrap();
     people(world, &["cy"]).await;
     process(world, &[team("a", None, &[]), team("b", None, &["ann", "cy"])]).await;
     let named = PersonFacts { github_username: own("cyspy"), ..PersonFacts::default() };
-    let cy = person_update(&world.plane, &world.ctx, &mail("cy"), named).await.unwrap();
+    let cy = person_update(&world.plane, &world.ctx, &mail("cy"), named.into()).await.unwrap();
     let rows = world.sql("SELECT dx_user_id, dx_team_id FROM pull_requests WHERE number = 5").await;
     assert_eq!(rows, [[cy.id.to_string(), b.clone()]]);
     assert_eq!(world.sql("SELECT team_id FROM dora_deployments").await, [[b.as_str()]]);
@@ -264,8 +263,9 @@ async fn a_person_is_no_user(world: &World) {
     world.kit.user("eve", &[]).await;
     process(world, &[team("a", None, &["eve", "zoe"])]).await;
     assert_eq!(person_list(&world.plane, &world.ctx, Page::first(10)).await.unwrap().total, 3);
-    let error =
-        person_update(&world.plane, &world.ctx, &mail("zoe"), PersonFacts::default()).await.unwrap_err();
+    let error = person_update(&world.plane, &world.ctx, &mail("zoe"), PersonFacts::default().into())
+        .await
+        .unwrap_err();
     assert_eq!(error.code, "user_not_found");
     let page = person_list(&world.plane, &world.ctx, Page { offset: 1, limit: 1 }).await.unwrap();
     assert_eq!((page.items[0].email.as_str(), page.total), ("dee@example.com", 3));
@@ -273,18 +273,78 @@ async fn a_person_is_no_user(world: &World) {
 
 async fn a_name_belongs_to_one_person(world: &World) {
     let named = |name: &str| PersonFacts { github_username: own(name), ..PersonFacts::default() };
-    person_upsert(&world.plane, &world.ctx, &mail("ann"), named("Ann")).await.unwrap();
-    let error = person_upsert(&world.plane, &world.ctx, &mail("bob"), named("ann")).await.unwrap_err();
+    person_upsert(&world.plane, &world.ctx, &mail("ann"), named("Ann").into()).await.unwrap();
+    let error = person_upsert(&world.plane, &world.ctx, &mail("bob"), named("ann").into()).await.unwrap_err();
     assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), ("github_username", "taken"));
     assert_eq!(world.number("SELECT count(*) FROM delivery_people").await, 1);
     let bad = PersonFacts { start_date: own("yesterday"), ..PersonFacts::default() };
-    let error = person_upsert(&world.plane, &world.ctx, "nobody", bad).await.unwrap_err();
+    let error = person_upsert(&world.plane, &world.ctx, "nobody", bad.into()).await.unwrap_err();
     let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
     assert_eq!(fields, ["email", "start_date"]);
     // An empty text clears; then the name is free.
-    let cleared = person_upsert(&world.plane, &world.ctx, &mail("ann"), named("")).await.unwrap();
+    let cleared = person_upsert(&world.plane, &world.ctx, &mail("ann"), named("").into()).await.unwrap();
     assert_eq!(cleared.github_username, None);
-    person_upsert(&world.plane, &world.ctx, &mail("bob"), named("ann")).await.unwrap();
+    person_upsert(&world.plane, &world.ctx, &mail("bob"), named("ann").into()).await.unwrap();
+}
+
+/// Whose a change is follows from who has which names now, whatever the order in which that was told.
+async fn a_name_that_is_taken_back_takes_its_changes(world: &World) {
+    start(world).await;
+    people(world, &["ann", "bob"]).await;
+    process(world, &[team("a", None, &["ann"]), team("b", None, &["bob"])]).await;
+    let name = async |who: &str, name: &str| {
+        let facts = PersonFacts { github_username: own(name), ..PersonFacts::default() };
+        person_update(&world.plane, &world.ctx, &mail(who), facts.into()).await.unwrap().id.to_string()
+    };
+    let pull = async |number: u32, email: Option<&str>| {
+        let facts = PullFacts {
+            author_username: own("Spy"),
+            author_email: email.map(mail),
+            ..merged(number, minute(1))
+        };
+        world.pull("acme/shop", i64::from(number), minute(0), facts).await.unwrap();
+    };
+    let owners = async || world.sql("SELECT dx_user_id, dx_team_id FROM pull_requests ORDER BY number").await;
+    let teams = async || {
+        let of_changes = world.sql("SELECT team_id FROM dora_changes ORDER BY change_id").await;
+        (of_changes.concat(), world.sql("SELECT team_id FROM dora_deployments").await.concat())
+    };
+    let (a, b) = (get(world, "a").await.id.to_string(), get(world, "b").await.id.to_string());
+    // An address that is known counts more than a name.
+    pull(1, None).await;
+    let ann = name("ann", "spy").await;
+    let bob = name("bob", "").await;
+    pull(2, Some("bob")).await;
+    pull(3, Some("cy")).await;
+    let whole = DeploymentFacts { repository: own("acme/shop"), ..deployed("web", minute(9)) };
+    world.deploy("whole", whole).await.unwrap();
+    let (anns, bobs) = ([ann.clone(), a.clone()], [bob.clone(), b.clone()]);
+    let nobodys = ["NULL".to_owned(), "NULL".to_owned()];
+    assert_eq!(owners().await, [anns.clone(), bobs.clone(), anns.clone()]);
+    let told = teams().await;
+    assert_eq!(told, (vec![a.clone(), b.clone(), a.clone()], vec![a.clone()]));
+    // Of changes that landed together the last one has the deployment, also as it is found anew.
+    name("ann", "spy").await;
+    name("bob", "").await;
+    assert_eq!(teams().await, told);
+    name("ann", "").await;
+    pull(4, None).await;
+    assert_eq!(owners().await, [nobodys.clone(), bobs.clone(), nobodys.clone(), nobodys.clone()]);
+    let none = || "NULL".to_owned();
+    assert_eq!(teams().await, (vec![none(), b.clone(), none(), none()], vec![b.clone()]));
+    name("bob", "spy").await;
+    assert_eq!(owners().await, [bobs.clone(), bobs.clone(), bobs.clone(), bobs.clone()]);
+    assert_eq!(teams().await, (vec![b.clone(); 4], vec![b.clone()]));
+    // Somebody without a team turns out to be who has the address.
+    people(world, &["cy"]).await;
+    let cys = owners().await[2].clone();
+    assert!(cys[0] != bob && cys[0] != "NULL" && cys[1] == "NULL", "{cys:?}");
+    assert_eq!(teams().await, (vec![b.clone(), b.clone(), none(), b.clone()], vec![b.clone()]));
+    name("bob", "").await;
+    name("ann", "spy").await;
+    assert_eq!(owners().await[0], anns);
+    assert_eq!(owners().await[1..3], [bobs.to_vec(), cys]);
+    assert_eq!(owners().await[3], anns);
 }
 
 async fn a_lead_that_changes_is_an_update(world: &World) {
@@ -295,4 +355,36 @@ async fn a_lead_that_changes_is_an_update(world: &World) {
     assert_eq!(preview(world, &led("ann")).await, HierarchyPlan::default());
     let plan = preview(world, &led("bob")).await;
     assert_eq!(plan, HierarchyPlan { update: texts(&["a"]), ..HierarchyPlan::default() });
+}
+
+async fn a_lead_has_what_was_written_before(world: &World) {
+    start(world).await;
+    world.kit.user("dee", &[]).await;
+    let facts = PullFacts { author_email: Some(mail("dee")), ..merged(1, minute(1)) };
+    world.pull("acme/shop", 1, minute(0), facts).await.unwrap();
+    process(world, &[WantedTeam { lead: Some(mail("dee")), ..team("a", None, &[]) }]).await;
+    let dee = get(world, "a").await.lead.unwrap();
+    let rows = world.sql("SELECT dx_user_id, dx_team_id FROM pull_requests").await;
+    assert_eq!(rows, [[dee.to_string().as_str(), "NULL"]]);
+}
+
+async fn references_are_those_of_the_unit_first(world: &World) {
+    start(world).await;
+    let ou = world.kit.ou("below").await;
+    let below = landreeve_estate::ops::sign_in::system_in(&world.kit.estate, ou.id).await.unwrap();
+    let spy = || PersonFacts { github_username: own("spy"), ..PersonFacts::default() };
+    let teams = vec![team("a", None, &[]), team("b", None, &[])];
+    let run = hierarchy_process(&world.plane, &below, teams.into()).await.unwrap();
+    assert_eq!(world.kit.ended(&run).await.state, RunState::Succeeded);
+    person_upsert(&world.plane, &below, &mail("ann"), spy().into()).await.unwrap();
+    let github = async |ctx: &OpCtx| person_by_github(&world.plane, ctx, "Spy").await.unwrap().ou;
+    // Above, where there is no other one, they are found too.
+    assert_eq!((get(world, "a").await.ou, github(&world.ctx).await), (ou.id, ou.id));
+    process(world, &[team("a", None, &[])]).await;
+    person_upsert(&world.plane, &world.ctx, &mail("bob"), spy().into()).await.unwrap();
+    assert_eq!((get(world, "a").await.ou, github(&world.ctx).await), (OuId::ROOT, OuId::ROOT));
+    assert_eq!(get(world, "b").await.ou, ou.id);
+    let reference = TeamRef::Reference("a".to_owned());
+    let theirs = team_get(&world.plane, &below, &reference).await.unwrap();
+    assert_eq!((theirs.ou, github(&below).await), (ou.id, ou.id));
 }

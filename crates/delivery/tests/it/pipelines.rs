@@ -56,7 +56,7 @@ async fn every_order_folds_into_the_same(world: &World) {
         for (clock, status, finished_at) in order.iter().map(|place| five[*place]) {
             let facts =
                 PipelineFacts { finished_at, ..told(&format!("run {number}"), at(clock), Some(status)) };
-            pipeline_upsert(&world.plane, &world.ctx, facts).await.unwrap();
+            pipeline_upsert(&world.plane, &world.ctx, facts.into()).await.unwrap();
         }
     }
     let folded = world
@@ -69,7 +69,7 @@ async fn words_that_nobody_knows_are_kept(world: &World) {
     let at = time("2026-01-02T00:00:00Z");
     let fold = async |reference: &str, words: &[Option<&str>]| {
         for word in words {
-            pipeline_upsert(&world.plane, &world.ctx, told(reference, at, *word)).await.unwrap();
+            pipeline_upsert(&world.plane, &world.ctx, told(reference, at, *word).into()).await.unwrap();
         }
         let sql = format!("SELECT status FROM pipeline_runs WHERE reference_id = '{reference}'");
         world.sql(&sql).await.remove(0).remove(0)
@@ -81,7 +81,7 @@ async fn words_that_nobody_knows_are_kept(world: &World) {
     assert_eq!(fold("known", &[Some("running"), None, Some("unknown")]).await, "running");
     // The same reference of another source is another run.
     let other = PipelineFacts { source: "Tekton".to_owned(), ..told("odd", at, Some("success")) };
-    pipeline_upsert(&world.plane, &world.ctx, other).await.unwrap();
+    pipeline_upsert(&world.plane, &world.ctx, other.into()).await.unwrap();
     let rows = world
         .sql("SELECT pipeline_source, status FROM pipeline_runs WHERE reference_id = 'odd' ORDER BY 1")
         .await;
@@ -91,7 +91,7 @@ async fn words_that_nobody_knows_are_kept(world: &World) {
 async fn what_belongs_together_is_demanded(world: &World) {
     let at = time("2026-01-02T00:00:00Z");
     let facts = PipelineFacts { commit_sha: own(&sha(1)), pr_number: Some(0), ..told("r", at, None) };
-    let error = pipeline_upsert(&world.plane, &world.ctx, facts).await.unwrap_err();
+    let error = pipeline_upsert(&world.plane, &world.ctx, facts.into()).await.unwrap_err();
     let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
     assert_eq!(fields, ["repository", "repository", "pr_number"]);
     assert_eq!(world.number("SELECT count(*) FROM delivery_pipeline_runs").await, 0);
@@ -103,9 +103,9 @@ async fn what_belongs_together_is_demanded(world: &World) {
             pr_number: number,
             ..told(reference, at, None)
         };
-        pipeline_upsert(&world.plane, &world.ctx, facts).await.unwrap();
+        pipeline_upsert(&world.plane, &world.ctx, facts.into()).await.unwrap();
         // What a later notification leaves out stays.
-        pipeline_upsert(&world.plane, &world.ctx, told(reference, at, Some("success"))).await.unwrap();
+        pipeline_upsert(&world.plane, &world.ctx, told(reference, at, Some("success")).into()).await.unwrap();
     }
     let rows = world.sql("SELECT pull_id, repository FROM pipeline_runs").await;
     assert_eq!(rows, vec![vec![pull.to_string(), "acme/shop".to_owned()]; 2]);

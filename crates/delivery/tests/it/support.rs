@@ -65,7 +65,7 @@ impl World {
     }
 
     pub async fn deploy(&self, reference: &str, facts: DeploymentFacts) -> Result<DeploymentId> {
-        deployment_create(&self.plane, &self.ctx, own(reference), facts).await
+        deployment_create(&self.plane, &self.ctx, own(reference), facts.into()).await
     }
 
     pub async fn pull(
@@ -75,7 +75,7 @@ impl World {
         opened: Timestamp,
         facts: PullFacts,
     ) -> Result<ChangeId> {
-        pull_upsert(&self.plane, &self.ctx, repository.to_owned(), number, opened, facts).await
+        pull_upsert(&self.plane, &self.ctx, repository.to_owned(), number, opened, facts.into()).await
     }
 
     pub async fn push(
@@ -84,9 +84,9 @@ impl World {
         branch: Option<&str>,
         commits: &[(u32, Timestamp)],
     ) -> Result<u64> {
-        let commits = commits.iter().map(|(number, at)| commit(*number, *at)).collect();
+        let commits: Vec<_> = commits.iter().map(|(number, at)| commit(*number, *at)).collect();
         let branch = branch.map(str::to_owned);
-        commits_push(&self.plane, &self.ctx, repository.to_owned(), branch, commits).await
+        commits_push(&self.plane, &self.ctx, repository.to_owned(), branch, commits.into()).await
     }
 
     pub async fn incident(
@@ -102,7 +102,7 @@ impl World {
             services: Patch::Set(services.iter().map(|name| service(name)).collect()),
             ..IncidentFacts::default()
         };
-        incident_upsert(&self.plane, &self.ctx, reference.to_owned(), facts).await.unwrap()
+        incident_upsert(&self.plane, &self.ctx, reference.to_owned(), facts.into()).await.unwrap()
     }
 
     /// What a deployment brought: `#7` for a pull request, a commit's number for a commit.

@@ -74,7 +74,7 @@ async fn furnish(world: &World, ctx: &OpCtx, mark: &str) {
     let named = ServiceName { identifier: marked("web"), name: some("Web") };
     let repository = marked("acme/shop");
     let facts = RepoFacts { default_branch: own("main"), source: some("github"), external_id: some("77") };
-    repo_upsert(plane, ctx, repository.clone(), facts).await.unwrap();
+    repo_upsert(plane, ctx, repository.clone(), facts.into()).await.unwrap();
     let person = PersonFacts {
         name: some("Ann"),
         github_username: some("ann"),
@@ -83,7 +83,7 @@ async fn furnish(world: &World, ctx: &OpCtx, mark: &str) {
         ..PersonFacts::default()
     };
     let email = format!("ann-{mark}@example.com");
-    person_upsert(plane, ctx, &email, person).await.unwrap();
+    person_upsert(plane, ctx, &email, person.into()).await.unwrap();
     let team = |reference: &str, parent: Option<&str>| WantedTeam {
         reference: marked(reference),
         name: marked(&format!("Team {reference}")),
@@ -92,7 +92,9 @@ async fn furnish(world: &World, ctx: &OpCtx, mark: &str) {
         parent_name: parent.map(|parent| marked(&format!("Team {parent}"))),
         members: parent.map(|_| email.clone()).into_iter().collect(),
     };
-    let run = hierarchy_process(plane, ctx, vec![team("top", None), team("sub", Some("top"))]).await.unwrap();
+    let run = hierarchy_process(plane, ctx, vec![team("top", None), team("sub", Some("top"))].into())
+        .await
+        .unwrap();
     world.kit.ended(&run).await;
     let pull = PullFacts {
         title: some("A title"),
@@ -106,9 +108,9 @@ async fn furnish(world: &World, ctx: &OpCtx, mark: &str) {
         reference: some("9001"),
         ..PullFacts::default()
     };
-    pull_upsert(plane, ctx, repository.clone(), 7, minute(10), pull).await.unwrap();
+    pull_upsert(plane, ctx, repository.clone(), 7, minute(10), pull.into()).await.unwrap();
     let number = PullRef::Number { repository: repository.clone(), number: 7 };
-    pull_services_set(plane, ctx, number, vec![named.clone()], false).await.unwrap();
+    pull_services_set(plane, ctx, number, vec![named.clone()].into(), false).await.unwrap();
     let commit = CommitFacts {
         sha: sha(2),
         committed_at: minute(20),
@@ -116,7 +118,7 @@ async fn furnish(world: &World, ctx: &OpCtx, mark: &str) {
         message: some("A message"),
         parents: vec![sha(3), sha(4)],
     };
-    commits_push(plane, ctx, repository.clone(), None, vec![commit]).await.unwrap();
+    commits_push(plane, ctx, repository.clone(), None, vec![commit].into()).await.unwrap();
     let deployment = |at: i64| DeploymentFacts {
         deployed_at: Some(minute(at)),
         service: Some(named.clone()),
@@ -126,10 +128,10 @@ async fn furnish(world: &World, ctx: &OpCtx, mark: &str) {
         metadata: Some(Metadata::new(json!({"a": {"b": marked("x")}})).unwrap()),
         ..DeploymentFacts::default()
     };
-    deployment_create(plane, ctx, some("rel-1"), deployment(60)).await.unwrap();
+    deployment_create(plane, ctx, some("rel-1"), deployment(60).into()).await.unwrap();
     let listed = DeploymentFacts { merge_commit_shas: Some(vec![sha(1), sha(9)]), ..deployment(90) };
     let listed = DeploymentFacts { environment: some("staging"), success: Some(false), ..listed };
-    deployment_create(plane, ctx, some("rel-2"), listed).await.unwrap();
+    deployment_create(plane, ctx, some("rel-2"), listed.into()).await.unwrap();
     let incident = IncidentFacts {
         started_at: Some(minute(61)),
         resolved_at: Patch::Set(minute(71)),
@@ -139,11 +141,11 @@ async fn furnish(world: &World, ctx: &OpCtx, mark: &str) {
         metadata: Patch::Set(Metadata::new(json!({"c": marked("y")})).unwrap()),
         ..IncidentFacts::default()
     };
-    incident_upsert(plane, ctx, marked("inc-1"), incident).await.unwrap();
-    pipeline_upsert(plane, ctx, pipeline(mark, &repository, &email)).await.unwrap();
+    incident_upsert(plane, ctx, marked("inc-1"), incident.into()).await.unwrap();
+    pipeline_upsert(plane, ctx, pipeline(mark, &repository, &email).into()).await.unwrap();
     let data =
         NewCustomData { reference: marked("r"), key: marked("k"), value: json!({ "v": mark }), at: None };
-    custom_data_set(plane, ctx, vec![data]).await.unwrap();
+    custom_data_set(plane, ctx, data.into()).await.unwrap();
 }
 
 fn pipeline(mark: &str, repository: &str, email: &str) -> PipelineFacts {
@@ -318,7 +320,8 @@ async fn a_query_run_keeps_to_the_reach_of_its_caller(world: &World) {
     let variable =
         landreeve_core::table::Variable::One(landreeve_core::table::Scalar::Text("production".to_owned()));
     let variables = vec![("e".to_owned(), variable)];
-    let run = landreeve_delivery::queries::query_run(&world.plane, &ctx, sql, variables).await.unwrap();
+    let run =
+        landreeve_delivery::queries::query_run(&world.plane, &ctx, sql, variables.into()).await.unwrap();
     let run = world.kit.ended(&run).await;
     assert_eq!(run.state, landreeve_core::RunState::Succeeded, "{:?}", run.error);
     assert_eq!(run.ou, ou.id);
@@ -331,6 +334,16 @@ async fn a_query_run_keeps_to_the_reach_of_its_caller(world: &World) {
     let text: Vec<u8> = bytes.map_ok(|part| part.to_vec()).try_concat().await.unwrap();
     let text = String::from_utf8(text).unwrap();
     assert_eq!((rows, text.contains("rel-1-below"), text.contains("root")), (1, true, false), "{text}");
+    // Who may see and cancel runs sees that there is one; its rows are for those who may see delivery data.
+    let permissions = [Permission::new(Noun::Run, Action::View), Permission::new(Noun::Run, Action::Manage)];
+    let (_, secret) = world.kit.key_in(Api::Delivery, &permissions, Some(&ou)).await;
+    let ctx = sign_in::by_key(&world.kit.estate, Api::Delivery, &secret, None, origin(world)).await.unwrap();
+    let which = || landreeve_estate::ops::runs::RunRef::Id(run.id);
+    landreeve_delivery::queries::query_run_get(&world.plane, &ctx, which()).await.unwrap();
+    let refused = landreeve_delivery::queries::result_open(&world.plane, &ctx, which(), wanted).await;
+    assert_eq!(refused.map(drop).unwrap_err().kind, landreeve_core::ErrorKind::Forbidden);
+    let refused = landreeve_delivery::queries::result_grant(&world.plane, &ctx, which()).await;
+    assert_eq!(refused.map(drop).unwrap_err().kind, landreeve_core::ErrorKind::Forbidden);
 }
 
 fn origin(world: &World) -> Origin {

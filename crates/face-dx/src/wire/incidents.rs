@@ -15,8 +15,8 @@ pub struct IncidentArguments {
     source_url: Option<String>,
     /// Null: not resolved.
     resolved_at: Option<Value>,
-    /// Texts, or `{identifier, name}`. They take the place of all that were there.
+    /// Texts, or `{identifier, name}`. They take the place of all that were there; `incidents.sync` needs them.
     services: Option<Vec<Value>>,
-    /// Takes the place of all that was there.
+    /// Takes the place of all that was there; null and an empty object delete it.
     metadata: Option<Value>,
 }

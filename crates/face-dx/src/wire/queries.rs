@@ -16,11 +16,14 @@ struct FeedData {
     columns: Vec<String>,
     /// Every value is a text or null.
     rows: Vec<Vec<Option<String>>>,
+    /// Were some left out here?
+    truncated: bool,
 }
 
 impl From<FeedRows> for FeedBody {
     fn from(rows: FeedRows) -> FeedBody {
-        FeedBody { ok: true, data: FeedData { columns: rows.columns, rows: rows.rows } }
+        let FeedRows { columns, rows, truncated } = rows;
+        FeedBody { ok: true, data: FeedData { columns, rows, truncated } }
     }
 }
 

@@ -89,7 +89,11 @@ struct MemberShown {
     id: String,
     name: String,
     email: String,
+    /// Always null, like `developer` and `tz`: none of them is kept here.
+    avatar: Option<String>,
     github_username: Option<String>,
+    developer: Option<bool>,
+    tz: Option<String>,
 }
 
 impl From<&Member> for MemberShown {
@@ -98,7 +102,10 @@ impl From<&Member> for MemberShown {
             id: id::encode(member.id.0),
             name: member.name.clone(),
             email: member.email.clone(),
+            avatar: None,
             github_username: member.github_username.clone(),
+            developer: None,
+            tz: None,
         }
     }
 }
@@ -164,10 +171,18 @@ struct EventShown {
     /// `create`, `change_name`, `change_manager`, `change_parent`, `add_contributor`, `remove_contributor`, `archive`,
     /// `restore`.
     action: String,
-    /// `from` and `to`.
+    /// `from` and `to`; ids for a parent and a manager.
     metadata: Value,
     /// Seconds since 1970.
     created: i64,
+}
+
+/// Two actions are about a team or a person, whom their values name by id; the values of the others are texts.
+fn named(action: &str, value: Option<String>) -> Option<String> {
+    match action {
+        "change_parent" | "change_manager" => value?.parse().ok().map(id::encode),
+        _ => value,
+    }
 }
 
 impl AuditTrailBody {
@@ -180,8 +195,8 @@ impl AuditTrailBody {
             id: shown(event.id.0),
             actor: event.actor,
             team: id::encode(event.team.0),
+            metadata: json!({ "from": named(&event.action, event.from), "to": named(&event.action, event.to) }),
             action: event.action,
-            metadata: json!({ "from": event.from, "to": event.to }),
             created: event.at.as_second(),
         });
         AuditTrailBody {
@@ -196,6 +211,8 @@ impl AuditTrailBody {
 #[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
 pub struct HierarchyArguments {
     teams: Vec<TeamArguments>,
+    /// Whom to tell when it is done. It is taken and has no effect: no mail is sent here.
+    email: Option<String>,
 }
 
 #[derive(ToSchema)]

@@ -7,7 +7,7 @@ use landreeve_face_dx::{Options, permissions, router};
 use landreeve_testkit::{Answer, Ask, Kit};
 use serde_json::{Value, json};
 
-use crate::{face, fails};
+use crate::{face, fails, faults};
 
 pub struct Client<'a> {
     pub kit: &'a Kit,
@@ -118,13 +118,8 @@ async fn what_is_wrong_is_named_and_nothing_is_stored() {
     let answer =
         create(json!({ "deployed_at": true, "service": [], "success": "maybe", "commit_sha": "xyz" })).await;
     fails(&answer, 422, "invalid_arguments");
-    let names: Vec<_> = answer.json()["error_details"]["arguments"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|fault| fault["name"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(names, ["deployed_at", "service", "success"]);
+    let expected = [["deployed_at", "time"], ["service", "type"], ["success", "type"], ["commit_sha", "sha"]];
+    assert_eq!(faults(&answer), expected);
     let with = |name: &str, value: Value| {
         let mut body = json!({ "reference_id": "x", "deployed_at": 1_680_723_287, "service": "s" });
         body[name] = value;
@@ -146,6 +141,120 @@ async fn what_is_wrong_is_named_and_nothing_is_stored() {
         "deployment_not_found",
     );
     fails(&client.post("api/deployments.nothing", &json!({})).await, 422, "unknown_method");
+}
+
+/// What is no value at all, what the plane does not take, and what does not go together: all in one answer.
+#[tokio::test]
+async fn one_answer_names_every_fault() {
+    let (kit, router) = face().await;
+    let client = writer(&kit, &router).await;
+    let (late, long) = ("2030-01-01", "x".repeat(256));
+    let cases: [(&str, Value, &[[&str; 2]]); 7] = [
+        (
+            "deployments.create",
+            json!({ "reference_id": long, "deployed_at": late, "service": "s", "commit_sha": "xyz",
+                "merge_commit_shas": ["d1a34f0", {}], "metadata": { "a.b": 1 } }),
+            &[
+                ["merge_commit_shas.1", "type"],
+                ["metadata.a.b", "key"],
+                ["reference_id", "length"],
+                ["deployed_at", "range"],
+                ["commit_sha", "sha"],
+                ["commit_sha", "exclusive"],
+            ],
+        ),
+        (
+            "incidents.upsert",
+            json!({ "reference_id": "i", "started_at": late, "resolved_at": "2029-01-01", "name": {},
+                "services": ["a", true], "metadata": "x" }),
+            &[
+                ["name", "type"],
+                ["services.1", "type"],
+                ["metadata", "type"],
+                ["started_at", "range"],
+                ["resolved_at", "range"],
+            ],
+        ),
+        (
+            "pipelineRuns.upsert",
+            json!({ "pipeline_name": {}, "reference_id": long, "started_at": "soon", "commit_sha": "xyz",
+                "pr_number": 0 }),
+            &[
+                ["pipeline_name", "type"],
+                ["pipeline_source", "required"],
+                ["started_at", "time"],
+                ["reference_id", "length"],
+                ["repository", "required"],
+                ["repository", "required"],
+                ["pr_number", "range"],
+                ["commit_sha", "sha"],
+            ],
+        ),
+        (
+            "pullRequests.upsert",
+            json!({ "repository": "", "number": 0, "created_at": late, "merged_at": "soon",
+                "merge_commit_sha": "xyz", "commit_shas": ["d1a34f0", "x"] }),
+            &[
+                ["repository", "required"],
+                ["merged_at", "time"],
+                ["number", "range"],
+                ["created_at", "range"],
+                ["merge_commit_sha", "sha"],
+                ["commit_shas.1", "sha"],
+            ],
+        ),
+        (
+            "commits.push",
+            json!({ "repository": {}, "commits": [
+                { "sha": "xyz", "committed_at": late, "parents": ["x"] }, 5, { "sha": "d1a34f0" } ] }),
+            &[
+                ["repository", "type"],
+                ["commits.1", "type"],
+                ["commits.2.committed_at", "required"],
+                ["commits.0.committed_at", "range"],
+                ["commits.0.parents.0", "sha"],
+                ["commits.0.sha", "sha"],
+            ],
+        ),
+        (
+            "repos.upsert",
+            json!({ "repository": long, "default_branch": {} }),
+            &[["default_branch", "type"], ["repository", "length"]],
+        ),
+        (
+            "customData.setAll",
+            json!({ "data": [{ "key": "k", "value": 5 }, 7] }),
+            &[["data.0.reference", "required"], ["data.1", "type"], ["data.0.value", "type"]],
+        ),
+    ];
+    for (method, body, expected) in cases {
+        let answer = client.post(&format!("api/{method}"), &body).await;
+        fails(&answer, 422, "invalid_arguments");
+        assert_eq!(faults(&answer), expected, "{method}");
+    }
+    for table in ["deployments", "incidents", "pipeline_runs", "changes", "repos", "custom_data"] {
+        assert!(client.rows(&format!("select id from delivery_{table}")).await.is_empty(), "{table}");
+    }
+}
+
+#[tokio::test]
+async fn only_bytes_that_are_no_text_are_refused() {
+    let (kit, router) = face().await;
+    let client = writer(&kit, &router).await;
+    // What stands for a character that is lost may be said, in whatever way.
+    let body = json!({ "reference_id": "a", "deployed_at": 1_680_723_287, "service": "s", "source_name": "\u{fffd}" });
+    Client::done(&client.post("api/deployments.create", &body).await);
+    let path =
+        "/api/deployments.create?reference_id=b&deployed_at=1680723287&service=s&source_name=%EF%BF%BD";
+    Client::done(&Ask::post(path).bearer(&client.key).send(&router).await);
+    let rows = client.rows("select distinct source_name from delivery_deployments").await;
+    assert_eq!(rows, [["\u{fffd}"]]);
+    let ask = Ask::post("/api/deployments.create?source_name=%ff").bearer(&client.key);
+    let answer = ask.body(b"service=s&merge_commit_shas[]=\xff").send(&router).await;
+    fails(&answer, 422, "invalid_arguments");
+    let expected =
+        [["source_name", "character"], ["merge_commit_shas", "character"], ["deployed_at", "required"]];
+    assert_eq!(faults(&answer), expected);
 }
 
 #[tokio::test]
@@ -193,6 +302,14 @@ async fn a_deployment_can_be_patched() {
     let now = shown().await;
     assert_eq!((&now["commit_sha"], &now["merge_commit_shas"]), (&json!("bbbbbbb"), &json!([])));
     assert_eq!(now["attribution"], "It did not succeed, so it brought no changes.");
+    // As PHP writes an object without keys.
+    let patch = async |metadata: Value| {
+        let body = json!({ "reference_id": "u", "metadata": metadata });
+        Client::done(&client.post("api/deployments.update", &body).await);
+        shown().await["metadata"].clone()
+    };
+    assert_eq!(patch(json!({ "a": 1 })).await, json!({ "a": 1 }));
+    assert_eq!(patch(json!([])).await, json!({}));
 }
 
 #[tokio::test]
@@ -213,7 +330,9 @@ async fn in_incidents_the_presence_of_a_member_decides() {
     let (kit, router) = face().await;
     let client = writer(&kit, &router).await;
     let upsert = async |body: Value| client.post("api/incidents.upsert", &body).await;
-    fails(&upsert(json!({ "reference_id": "i" })).await, 422, "required_params_missing");
+    let missing = upsert(json!({ "reference_id": "i" })).await;
+    fails(&missing, 422, "invalid_arguments");
+    assert_eq!(faults(&missing), [["started_at", "required"]]);
     Client::done(
         &upsert(json!({ "reference_id": "i", "started_at": "2026-01-02T09:20:00Z", "priority": "p1",
             "resolved_at": null, "services": [{ "name": "Checkout" }, "search"], "metadata": { "a": { "b": 1 } } }))
@@ -245,6 +364,24 @@ async fn in_incidents_the_presence_of_a_member_decides() {
         422,
         "invalid_arguments",
     );
+    // An object without keys, and what PHP makes of one, delete like null.
+    for empty in [json!([]), json!({}), json!("[]"), json!("")] {
+        Client::done(&upsert(json!({ "reference_id": "i", "metadata": { "a": 1 } })).await);
+        assert_eq!(client.rows(metadata).await.len(), 1);
+        Client::done(&upsert(json!({ "reference_id": "i", "metadata": empty })).await);
+        assert!(client.rows(metadata).await.is_empty(), "{empty}");
+        assert_eq!(client.rows("select metadata from delivery_incidents").await, [["NULL"]]);
+    }
+    let answer = upsert(json!({ "reference_id": "i", "metadata": { "a b": 1 } })).await;
+    fails(&answer, 422, "metadata_invalid");
+    // The older method must be told the services.
+    for services in [json!(null), json!("")] {
+        let answer =
+            client.post("api/incidents.sync", &json!({ "reference_id": "i", "services": services })).await;
+        assert_eq!(answer.status, if services.is_null() { 422 } else { 200 });
+    }
+    let answer = client.post("api/incidents.sync", &json!({ "reference_id": "i", "name": {} })).await;
+    assert_eq!(faults(&answer), [["name", "type"], ["services", "required"]]);
 }
 
 #[tokio::test]
@@ -295,7 +432,9 @@ async fn custom_data_is_set_whole_or_not_at_all() {
     ]});
     let refused = client.post("api/customData.setAll", &all).await;
     fails(&refused, 422, "invalid_arguments");
-    assert_eq!(refused.json()["error_details"]["arguments"][0]["name"], "data.1.value");
+    assert_eq!(faults(&refused), [["data.1.value", "type"]]);
+    let refused = client.post("api/customData.set", &json!({ "reference": "o/r", "value": 5 })).await;
+    assert_eq!(faults(&refused), [["key", "required"], ["value", "type"]]);
     let listed = client.get("api/customData.getAllByReference?reference=o%2Fr").await.json();
     assert_eq!(listed["data"].as_array().unwrap().len(), 1);
     let id = answer["id"].clone();

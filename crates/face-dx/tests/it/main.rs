@@ -17,7 +17,7 @@ mod web;
 
 pub async fn face() -> (Kit, Router) {
     let kit = Kit::new().await;
-    let router = router(kit.delivery(), &Options { requests_per_minute: 0 }).unwrap();
+    let router = router(kit.delivery(), &Options { requests_per_minute: 0, polls_per_run: 0 }).unwrap();
     (kit, router)
 }
 
@@ -29,7 +29,8 @@ fn arguments(path: &str, id: &str) -> serde_json::Value {
         }
         "deployments.update" | "deployments.info" => json!({ "reference_id": "r" }),
         "deployments.setPullServices" => json!({ "repository": "a/b", "pull_number": 1, "services": ["s"] }),
-        "incidents.upsert" | "incidents.sync" => json!({ "reference_id": "i", "started_at": 1_680_723_287 }),
+        "incidents.upsert" => json!({ "reference_id": "i", "started_at": 1_680_723_287 }),
+        "incidents.sync" => json!({ "reference_id": "i", "started_at": 1_680_723_287, "services": ["s"] }),
         "pipelineRuns.upsert" | "pipelineRuns.sync" => json!({
             "pipeline_name": "p", "pipeline_source": "Jenkins", "reference_id": "b", "started_at": "1680723287"
         }),
@@ -42,7 +43,7 @@ fn arguments(path: &str, id: &str) -> serde_json::Value {
         "customData.setAll" => json!({ "data": [] }),
         "customData.get" | "customData.delete" => json!({ "reference": "r", "key": "k" }),
         "customData.getAllByReference" | "customData.deleteAllByReference" => json!({ "reference": "r" }),
-        "teams.info" => json!({ "reference_id": "t" }),
+        "teams.info" | "teams.get" => json!({ "reference_id": "t" }),
         "teams.findByMembers" => json!({ "team_emails": "a@example.com" }),
         "orgfiles.teamHierarchy.process" | "orgfiles.teamHierarchy.preview" => {
             json!({ "teams": [{ "reference_id": "t", "name": "T" }] })
@@ -67,6 +68,13 @@ pub fn fails(answer: &Answer, status: u16, word: &str) {
     assert!(
         body["error_details"]["message"].is_string() && answer.header("content-type") == "application/json"
     );
+}
+
+/// Name and code of each faulty argument.
+pub fn faults(answer: &Answer) -> Vec<[String; 2]> {
+    let body = answer.json();
+    let all = body["error_details"]["arguments"].as_array().unwrap();
+    all.iter().map(|fault| ["name", "code"].map(|of| fault[of].as_str().unwrap().to_owned())).collect()
 }
 
 pub fn hash_id(kit: &Kit, run: &landreeve_estate::ops::Run) -> String {
@@ -234,13 +242,13 @@ async fn arguments_come_in_every_way() {
         assert_eq!(ask.send(&router).await.status, 200, "case {case}");
     }
     let cancel = |body: &str| Ask::post("/studio.queryRuns.cancel").bearer(&key).body(body);
-    fails(&cancel("").send(&router).await, 422, "required_params_missing");
+    fails(&cancel("").send(&router).await, 422, "invalid_arguments");
     fails(&cancel("{\"id\":").send(&router).await, 422, "invalid_json");
     fails(&cancel("[]").send(&router).await, 422, "invalid_json");
     let answer = cancel("{\"id\": true}").send(&router).await;
     fails(&answer, 422, "invalid_arguments");
-    let faults = json!([{ "name": "id", "code": "type", "message": "must be a string" }]);
-    assert_eq!(answer.json()["error_details"]["arguments"], faults);
+    let expected = json!([{ "name": "id", "code": "type", "message": "must be a string" }]);
+    assert_eq!(answer.json()["error_details"]["arguments"], expected);
 }
 
 #[tokio::test]

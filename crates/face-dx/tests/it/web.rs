@@ -9,7 +9,7 @@ use landreeve_testkit::{Ask, Kit, everything};
 use serde_json::{Value, json};
 
 use crate::data_cloud::Client;
-use crate::{face, fails, view};
+use crate::{face, fails, faults, view};
 
 async fn with_one_deployment<'a>(kit: &'a Kit, router: &'a axum::Router) -> Client<'a> {
     let client = Client::new(kit, router, &["datacloud:write", "datacloud:query", "snapshots:read"]).await;
@@ -104,13 +104,10 @@ async fn what_may_not_be_asked_fails_in_words() {
     let (kit, router) = face().await;
     kit.start_delivery(&kit.delivery()).await;
     let client = with_one_deployment(&kit, &router).await;
-    fails(
-        &client.post("studio.queryRuns.execute", &json!({ "sql": " " })).await,
-        422,
-        "required_params_missing",
-    );
-    let bad = json!({ "sql": "select 1", "variables": { "a": { "b": 1 } } });
-    fails(&client.post("studio.queryRuns.execute", &bad).await, 422, "invalid_arguments");
+    let bad = json!({ "sql": " ", "variables": { "a": { "b": 1 } } });
+    let refused = client.post("studio.queryRuns.execute", &bad).await;
+    fails(&refused, 422, "invalid_arguments");
+    assert_eq!(faults(&refused), [["sql", "required"], ["variables.a", "type"]]);
     for (sql, code, part) in [
         ("delete from deployments", "not_read_only", "SELECT"),
         ("select 1; select 2", "not_read_only", "one statement"),
@@ -141,17 +138,32 @@ async fn a_feed_gives_its_rows_to_who_has_its_token() {
     let expected = json!({ "ok": true, "data": {
         "columns": ["service", "environment", "deployed_at"],
         "rows": [["checkout", "production", "2026-01-10T12:00:00Z"]],
+        "truncated": false,
     }});
     assert_eq!(client.get(&path).await.json(), expected);
     let some = client.get(&format!("datacloud.{path}&columns=environment,service")).await.json();
     assert_eq!(some["data"]["rows"], json!([["production", "checkout"]]));
     fails(&client.get(&format!("{path}&columns=nothing")).await, 422, "invalid_arguments");
     fails(&client.get("queries.datafeed?feed_token=lrf_wrong").await, 422, "feed_not_found");
-    fails(&client.get("queries.datafeed").await, 422, "required_params_missing");
+    fails(&client.get("queries.datafeed").await, 422, "invalid_arguments");
     // Whoever works in another unit does not read it with the token either.
     let unit = kit.ou("Research").await;
     let (_, key) = kit.key_in(Api::Delivery, &everything(), Some(&unit)).await;
     fails(&Ask::get(format!("/{path}")).bearer(&key).send(&router).await, 422, "feed_not_found");
+}
+
+#[tokio::test]
+async fn a_feed_says_when_it_has_more_rows() {
+    let (kit, router) = face().await;
+    let client = Client::new(&kit, &router, &["snapshots:read"]).await;
+    let plane = kit.delivery();
+    for (rows, shown, truncated) in [(999, 999, false), (1_000, 1_000, false), (1_001, 1_000, true)] {
+        let sql = format!("select value from generate_series(1, {rows}) order by 1");
+        let (_, token) = feed_create(&plane, &kit.operator(), format!("{rows} rows"), sql).await.unwrap();
+        let answer = client.get(&format!("queries.datafeed?feed_token={}", token.reveal())).await.json();
+        let data = &answer["data"];
+        assert_eq!((data["rows"].as_array().unwrap().len(), &data["truncated"]), (shown, &json!(truncated)));
+    }
 }
 
 #[tokio::test]
@@ -166,6 +178,9 @@ async fn teams_and_people_are_taken_in_and_shown() {
         assert_eq!(client.post("users.upsert", &body).await.status, 200);
     }
     fails(&client.post("users.update", &json!({ "email": "zoe@example.com" })).await, 422, "user_not_found");
+    let wrong = json!({ "email": "nobody", "name": {}, "start_date": "yesterday" });
+    let wrong = client.post("users.upsert", &wrong).await;
+    assert_eq!(faults(&wrong), [["name", "type"], ["email", "format"], ["start_date", "format"]]);
     let found = client.get("users.findByGithubUsername?github_username=ANN").await.json();
     assert_eq!(found["user"]["email"], "ann@example.com");
     let page = client.get("users.list?page_size=1").await.json();
@@ -173,7 +188,7 @@ async fn teams_and_people_are_taken_in_and_shown() {
     assert_eq!(client.get("users.list?page=2&page_size=1").await.json()["next_page"], json!(null));
     fails(&client.get("users.list?page=0").await, 422, "invalid_arguments");
 
-    let teams = json!({ "teams": [
+    let teams = json!({ "email": "ann@example.com", "teams": [
         { "reference_id": "eng", "name": "Engineering", "team_lead_email": "ann@example.com" },
         { "reference_id": "pay", "name": "Payments", "parent_team_reference_id": "eng",
           "parent_team_name": "Engineering", "contributors": ["bob@example.com", "nobody@example.com"] },
@@ -203,7 +218,11 @@ async fn teams_and_people_are_taken_in_and_shown() {
     );
     assert_eq!((&pay["ancestors"], &pay["contributors"]), (&json!(["LTE", eng["id"]]), &json!(1)));
     let info = client.get(&format!("teams.info?team_id={}", eng["id"].as_str().unwrap())).await.json();
-    assert_eq!(info["team"]["lead"]["email"], "ann@example.com");
+    let ann = found["user"]["id"].clone();
+    let lead = json!({ "id": ann, "name": "ann", "email": "ann@example.com", "avatar": null,
+        "github_username": "ann", "developer": null, "tz": null });
+    assert_eq!(info["team"]["lead"], lead);
+    assert_eq!(client.get("teams.get?reference_id=eng").await.json(), info);
     let info = client.get("teams.info?reference_id=pay").await.json();
     assert_eq!(info["team"]["contributors"][0]["github_username"], "bob");
     fails(&client.get("teams.info?team_id=NTA4Nzc").await, 422, "team_not_found");
@@ -223,18 +242,32 @@ async fn teams_and_people_are_taken_in_and_shown() {
     let mut next = String::new();
     loop {
         let page = client.get(&format!("teams.auditTrail?limit=2&cursor={next}")).await.json();
-        seen.extend(page["events"].as_array().unwrap().iter().map(|event| event["action"].clone()));
+        seen.extend(page["events"].as_array().unwrap().clone());
         let Some(cursor) = page["response_metadata"]["next_cursor"].as_str() else { break };
         next = cursor.to_owned();
     }
-    let told = |action: &str| seen.iter().filter(|seen| *seen == action).count();
-    assert_eq!((told("create"), told("add_contributor"), told("change_parent")), (2, 1, 1), "{seen:?}");
+    let told = |action: &str| {
+        let of_that = seen.iter().filter(|event| event["action"] == action);
+        of_that.map(|event| event["metadata"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((told("create").len(), told("add_contributor").len()), (2, 1), "{seen:?}");
+    assert_eq!(told("add_contributor")[0]["to"], "bob@example.com");
+    // Teams and people are named as everywhere in this dialect.
+    assert_eq!(told("change_parent"), [json!({ "from": null, "to": eng["id"] })]);
+    assert_eq!(told("change_manager"), [json!({ "from": null, "to": ann })]);
     fails(&client.get("teams.auditTrail?cursor=nonsense").await, 422, "invalid_arguments");
     let circle = json!({ "teams": [
         { "reference_id": "a", "name": "A", "parent_team_reference_id": "b", "parent_team_name": "B" },
         { "reference_id": "b", "name": "B", "parent_team_reference_id": "a", "parent_team_name": "A" },
     ]});
     fails(&client.post("orgfiles.teamHierarchy.process", &circle).await, 422, "invalid_arguments");
+    let wrong = json!({ "email": {}, "teams": [
+        { "reference_id": "a", "name": {}, "parent_team_reference_id": "z", "parent_team_name": "Z" },
+    ]});
+    let wrong = client.post("orgfiles.teamHierarchy.preview", &wrong).await;
+    let expected =
+        [["teams.0.name", "type"], ["email", "type"], ["teams.0.parent_team_reference_id", "unknown"]];
+    assert_eq!(faults(&wrong), expected);
     // Importing people makes no login.
     assert_eq!(client.rows("select name from users").await, [["admin"]]);
 }
@@ -242,7 +275,8 @@ async fn teams_and_people_are_taken_in_and_shown() {
 #[tokio::test]
 async fn an_account_asks_the_web_api_as_often_as_it_may() {
     let kit = Kit::new().await;
-    let router = router(kit.delivery(), &Options { requests_per_minute: 3 }).unwrap();
+    let options = Options { requests_per_minute: 3, ..Options::default() };
+    let router = router(kit.delivery(), &options).unwrap();
     let (_, key) = kit.key(Api::Delivery, &view()).await;
     let info = || Ask::get("/auth.info").bearer(&key);
     for _ in 0..3 {
@@ -262,4 +296,27 @@ async fn an_account_asks_the_web_api_as_often_as_it_may() {
     assert_eq!(Ask::get("/auth.info").bearer(&other).send(&router).await.status, 200);
     kit.clock.advance(std::time::Duration::from_secs(60));
     assert_eq!(info().send(&router).await.status, 200);
+}
+
+#[tokio::test]
+async fn one_asks_ten_times_in_five_seconds_how_a_run_stands() {
+    let kit = Kit::new().await;
+    let router = router(kit.delivery(), &Options::default()).unwrap();
+    let client = with_one_deployment(&kit, &router).await;
+    // Nothing executes here.
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let answer = client.post("studio.queryRuns.execute", &json!({ "sql": "select 1" })).await;
+        ids.push(answer.json()["query_run"]["id"].as_str().unwrap().to_owned());
+    }
+    let info = |at: usize| format!("studio.queryRuns.info?id={}", ids[at]);
+    for _ in 0..10 {
+        assert_eq!(client.get(&info(0)).await.status, 200);
+    }
+    let refused = client.get(&info(0)).await;
+    fails(&refused, 429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), "5");
+    assert_eq!(client.get(&info(1)).await.status, 200);
+    kit.clock.advance(std::time::Duration::from_secs(5));
+    assert_eq!(client.get(&info(0)).await.status, 200);
 }

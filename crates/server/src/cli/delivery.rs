@@ -293,7 +293,7 @@ async fn record(args: Record) -> anyhow::Result<()> {
     };
     let ctx = context(&session, args.ou).await?;
     let reference = args.reference_id.unwrap_or_else(|| session.opened.estate.uuid().to_string());
-    let made = deployment_create(&session.opened.delivery, &ctx, Some(reference.clone()), facts).await;
+    let made = deployment_create(&session.opened.delivery, &ctx, Some(reference.clone()), facts.into()).await;
     session.changed().await?;
     made.context("the deployment was not recorded")?;
     output::say(&reference);

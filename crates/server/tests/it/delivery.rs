@@ -221,7 +221,8 @@ async fn check_query_run(server: &Server, key: &str) {
         if !matches!(shown["query_run"]["status"].as_str(), Some("queued" | "running")) {
             break shown;
         }
-        crate::support::pause(std::time::Duration::from_millis(20));
+        // As often as one may ask.
+        crate::support::pause(std::time::Duration::from_millis(500));
     };
     assert_eq!(run["query_run"]["status"], "succeeded", "{run}");
     drop(client);
@@ -322,9 +323,42 @@ async fn a_shell_records_a_deployment_and_sees_what_it_brought() {
     assert_eq!(other.status.code(), Some(1));
     let wrong = server.cli(&["dora", "--tz", "Nowhere/Land"]);
     assert_eq!(wrong.status.code(), Some(2));
+    let unknown = server.cli(&["dora", "--service", "chekout"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("chekout"), "{unknown:?}");
     let token = server.say(&["feed", "create", "services", "--sql", "select service from deployments"]);
     assert!(token.starts_with("lrf_"));
     assert!(server.say(&["feed", "list"]).contains("select service"));
     server.say(&["feed", "delete", "services"]);
     assert_eq!(server.cli(&["feed", "delete", "services"]).status.code(), Some(1));
+}
+
+/// What one unit sees in a drop-down over delivery data is not kept for another.
+#[tokio::test]
+async fn options_over_delivery_data_are_the_callers_own() {
+    let server = Server::start();
+    let unit = server.say(&["ou", "create", "Sales"]);
+    server.say(&["deploys", "record", "--service", "of-the-root", "--deployed-at", "2026-06-01"]);
+    let below = ["deploys", "record", "--service", "of-sales", "--deployed-at", "2026-06-01", "--ou", &unit];
+    server.say(&below);
+    let mut arguments = vec!["key", "create", "--api", "cluvio", "--name", "sales", "--ou", &unit];
+    arguments.extend(["--permission", "Manage Datasources", "--permission", "Manage Filters"]);
+    let (root, sales) = (server.client(&server.key()), server.client(&server.say(&arguments)));
+    let all = sales.get("/cluvio/datasources").await.expect(200);
+    let mut sources = all["data"].as_array().unwrap().iter();
+    let source =
+        sources.find(|source| source["attributes"]["database_type"] == "landreeve_delivery").unwrap();
+    let filter = json!({ "data": {
+        "attributes": {
+            "name": "Service", "variable_name": "service", "control_type": "dropdown", "value_type": "text",
+            "options_type": "static_sql", "query": "select identifier from deployment_services order by 1",
+        },
+        "relationships": { "datasource": { "data": { "type": "datasources", "id": source["id"] } } },
+    } });
+    let made = sales.post("/cluvio/filters", &filter).await.expect(201);
+    let path = format!("/cluvio/filters/{}/options", made["data"]["id"].as_str().unwrap());
+    let seen = root.get(&path).await.expect(200);
+    assert_eq!(seen["values"], json!(["of-sales", "of-the-root"]));
+    let seen = sales.get(&path).await.expect(200);
+    assert_eq!(seen["values"], json!(["of-sales"]));
 }

@@ -1,0 +1,196 @@
+//! Says in a sentence how the changes of a deployment were found, or why there are none.
+
+use std::collections::BTreeMap;
+
+use landreeve_core::Result;
+use landreeve_core::ids::{RepoId, TargetId};
+use landreeve_estate::args;
+use landreeve_estate::store::{Conn, Row};
+
+use crate::attribution::{self, Place, Subject};
+use crate::sha::{Sha, same};
+
+/// What else is known of the deployment.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// How many changes it brought.
+    pub count: u64,
+    pub attributed: bool,
+    /// It is still looked for.
+    pub waits: bool,
+}
+
+pub async fn sentence(conn: &mut Conn, subject: &Subject, found: Found) -> Result<String> {
+    if !subject.success {
+        return Ok("It did not succeed, so it brought no changes.".to_owned());
+    }
+    if !subject.listed.is_empty() {
+        return listed(conn, subject, found).await;
+    }
+    let Some(repo) = subject.repo else {
+        return Ok("It names neither a repository nor merge commits, so no changes can be found.".to_owned());
+    };
+    match &subject.place {
+        Some(place) => placed(conn, subject, place, found).await,
+        None => unplaced(conn, subject, repo, found).await,
+    }
+}
+
+/// Why what is not there is not there, with what becomes of it.
+fn unknown(what: &str, waits: bool) -> String {
+    if waits {
+        format!("{what} is known yet. {}", until(waits))
+    } else {
+        format!("{what} was known in time. {}", until(waits))
+    }
+}
+
+fn until(waits: bool) -> &'static str {
+    if waits {
+        "It is looked for again for three days after the deployment was recorded."
+    } else {
+        "Three days have passed, so it is not looked for any more; update the deployment to look again."
+    }
+}
+
+fn more_digits(sha: &Sha, (one, other): &(Sha, Sha)) -> String {
+    let (sha, one, other) = (sha.as_str(), one.as_str(), other.as_str());
+    format!(
+        "{sha} may be several commits, such as {one} and {other}: update the deployment with more digits of it."
+    )
+}
+
+async fn unplaced(conn: &mut Conn, subject: &Subject, repo: RepoId, found: Found) -> Result<String> {
+    if let Some(sha) = &subject.commit_sha
+        && let Some(two) = attribution::unclear(conn, repo, sha).await?
+    {
+        return Ok(more_digits(sha, &two));
+    }
+    let sha = subject.commit_sha.as_ref().map_or("", Sha::as_str);
+    let what = format!("No merged pull request and no pushed commit {sha} of the repository");
+    Ok(unknown(&what, found.waits))
+}
+
+async fn placed(conn: &mut Conn, subject: &Subject, place: &Place, found: Found) -> Result<String> {
+    let line = match place.line.as_str() {
+        "" => "the default branch".to_owned(),
+        line => format!("the branch {line:?}"),
+    };
+    let up_to = match &subject.commit_sha {
+        Some(sha) => format!("up to the commit {}", sha.as_str()),
+        None => "up to the time of the deployment".to_owned(),
+    };
+    if found.count > 0 {
+        return Ok(format!("{} changes on {line} {up_to} that were not deployed before.", found.count));
+    }
+    let elsewhere = match subject.target {
+        Some(target) => bound_elsewhere(conn, subject, target, place).await?,
+        None => 0,
+    };
+    let why = match elsewhere {
+        0 if found.attributed => format!("Everything on {line} {up_to} was deployed before."),
+        0 => format!("Nothing on {line} {up_to} was left to deploy."),
+        1 => format!("What was left to deploy on {line} {up_to}, 1 change, is bound to other services."),
+        many => {
+            format!("What was left to deploy on {line} {up_to}, {many} changes, is bound to other services.")
+        }
+    };
+    Ok(if found.attributed { why } else { format!("{why} {}", until(found.waits)) })
+}
+
+/// The change `c` belongs to other services than $3.
+macro_rules! elsewhere {
+    () => {
+        "EXISTS (SELECT 1 FROM delivery_pull_services s WHERE s.change_id = c.id) AND NOT EXISTS \
+         (SELECT 1 FROM delivery_pull_services s WHERE s.change_id = c.id AND s.service_id = $3)"
+    };
+}
+
+/// How many changes the deployment would have brought if they were not bound to other services.
+async fn bound_elsewhere(conn: &mut Conn, subject: &Subject, target: TargetId, place: &Place) -> Result<i64> {
+    let low = attribution::covered_before(conn, subject, target, place).await?;
+    let row = conn
+        .one(
+            concat!(
+                "SELECT count(*) FROM delivery_changes c WHERE c.repo_id = $1 AND c.line = $2 \
+                 AND c.landed_at > $4 AND c.landed_at <= $5 AND c.part_of IS NULL AND ",
+                elsewhere!()
+            ),
+            args![subject.repo, &place.line, subject.service, low, place.position],
+        )
+        .await?;
+    row.int(0)
+}
+
+/// Selects, for each hash of a deployment's list and each commit that it may be: whether its change belongs to other
+/// services, and whether a deployment of the same service into the same environment has it.
+macro_rules! listed {
+    ($commit:literal, $from:expr) => {
+        concat!(
+            "SELECT l.sha, ",
+            $commit,
+            ", CAST(CASE WHEN c.landed_at IS NOT NULL AND ",
+            elsewhere!(),
+            " THEN 1 ELSE 0 END AS BIGINT), CAST(CASE WHEN EXISTS (SELECT 1 FROM delivery_change_deployments a \
+             JOIN delivery_targets t ON t.id = a.target_id WHERE a.change_id = c.id AND t.service_id = $3 \
+             AND t.environment = $4) THEN 1 ELSE 0 END AS BIGINT) FROM delivery_deployment_shas l JOIN ",
+            $from,
+            " WHERE l.deployment_id = $1"
+        )
+    };
+}
+
+async fn listed(conn: &mut Conn, subject: &Subject, found: Found) -> Result<String> {
+    let scope = subject.repo.map_or(subject.ou.0, |repo| repo.0);
+    let sql = match subject.repo {
+        Some(_) => concat!(
+            listed!(
+                "c.sha",
+                concat!(
+                    "delivery_changes c ON c.repo_id = $2 AND c.part_of IS NULL AND ",
+                    same!("l.sha", "c.sha")
+                )
+            ),
+            " UNION ALL ",
+            listed!(
+                "p.sha",
+                concat!(
+                    "delivery_pull_commits p ON p.repo_id = $2 AND ",
+                    same!("l.sha", "p.sha"),
+                    " JOIN delivery_changes c ON c.id = p.change_id"
+                )
+            )
+        ),
+        None => listed!(
+            "c.sha",
+            concat!("delivery_changes c ON c.kind = 'pull' AND +c.ou_id = $2 AND ", same!("l.sha", "c.sha"))
+        ),
+    };
+    let rows = conn.all(sql, args![subject.id, scope, subject.service, &subject.environment]).await?;
+    let mut by_hash: BTreeMap<Sha, Vec<&Row>> = BTreeMap::new();
+    for row in &rows {
+        by_hash.entry(Sha::kept(row.text(0)?)).or_default().push(row);
+    }
+    let (mut elsewhere, mut before, mut unclear) = (false, false, None);
+    for (sha, rows) in by_hash {
+        let commits = rows.iter().map(|row| Ok(Sha::kept(row.text(1)?))).collect::<Result<_>>()?;
+        if let Some(two) = attribution::several(commits) {
+            unclear = unclear.or(Some(more_digits(&sha, &two)));
+            continue;
+        }
+        for row in rows {
+            elsewhere |= row.flag(2)?;
+            before |= row.flag(3)?;
+        }
+    }
+    let why = match (found.count, before, elsewhere) {
+        (1.., _, _) => format!("{} changes, those whose commits it lists.", found.count),
+        (0, true, false) => "What it lists was deployed before.".to_owned(),
+        (0, false, true) => "What it lists is bound to other services.".to_owned(),
+        (0, true, true) => "What it lists was deployed before or is bound to other services.".to_owned(),
+        // It lists nothing that is clear.
+        (0, false, false) if unclear.is_some() => String::new(),
+        (0, false, false) => unknown("None of the commits it lists", found.waits),
+    };
+    Ok([why].into_iter().filter(|why| !why.is_empty()).chain(unclear).collect::<Vec<_>>().join(" "))
+}
