@@ -5,6 +5,7 @@ mod build;
 mod delivery;
 mod http;
 mod latency;
+mod load;
 mod postgres;
 mod process;
 mod reads;

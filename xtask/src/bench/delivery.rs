@@ -1,18 +1,19 @@
 //! The delivery plane: durable recording against a bare loop that writes the same rows, the metrics of a quarter out of
 //! two years, and attribution in a repository in which much waits.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::http::Client;
+use super::load::{self, Answered, CONNECTIONS, Wrk};
 use super::process;
 use super::report::{Report, median, percentile, spread};
 use super::server::Server;
 use super::{Bench, Sizes};
 
-const CONNECTIONS: usize = 16;
 /// Of the rate of the bare loop.
 const SHARE: f64 = 0.5;
 const SLOWEST: f64 = 50.0;
@@ -55,8 +56,11 @@ fn recording(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()
     let place = server.store_file();
     // A service must be there for the bare loop's rows.
     post(server.address()?, &authorization, "first")?;
-    let (mut ours, mut bares, mut latencies, mut commits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let number = AtomicUsize::new(0);
+    let wrk = Wrk::find();
+    report.note("load of the recordings", load::name(wrk.as_ref()));
+    let load = Load { wrk, script: bench.directory.join("record.lua"), number: AtomicUsize::new(0) };
+    let (mut ours, mut bares, mut medians, mut slowest, mut commits) =
+        (vec![], vec![], vec![], 0.0_f64, vec![]);
     for _ in 0..sizes.read_pairs {
         server.stop()?;
         let mut each =
@@ -65,9 +69,11 @@ fn recording(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()
         commits.append(&mut each);
         // Its rows must not be there when it runs again.
         server.launch()?;
-        let (rate, mut times) = load(server.address()?, &authorization, sizes.read_time, &number)?;
-        ours.push(rate);
-        latencies.append(&mut times);
+        let begun = Instant::now();
+        let answered = load.run(server.address()?, &authorization, sizes.read_time)?;
+        ours.push(answered.requests / begun.elapsed().as_secs_f64());
+        medians.push(answered.median);
+        slowest = slowest.max(answered.p99);
     }
     server.stop()?;
     let (rate, bare) = (median(&ours), median(&bares));
@@ -77,13 +83,13 @@ fn recording(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()
         format!("at least {SHARE}"),
         rate / bare >= SHARE,
     );
-    let (slow, commit) = (percentile(&latencies, 99.0), median(&commits));
+    let commit = median(&commits);
     let limit = SLOWEST.max(COMMITS * commit);
     report.judge(
-        "deployments.create: p99",
-        format!("{slow:.2} ms (median {:.2} ms; a bare commit of 16: {commit:.2} ms)", median(&latencies)),
+        "deployments.create: p99, the worst of the loads",
+        format!("{slowest:.2} ms (median {:.2} ms; a bare commit of 16: {commit:.2} ms)", median(&medians)),
         format!("at most {limit:.1} ms"),
-        slow <= limit,
+        slowest <= limit,
     );
     Ok(())
 }
@@ -99,27 +105,56 @@ fn post(address: &str, authorization: &str, reference: &str) -> Result<()> {
     client.post("/dx/api/deployments.create", &body(reference))?.expect(200).map(drop)
 }
 
-/// Requests per second, and what each took in milliseconds.
-fn load(address: &str, authorization: &str, time: Duration, number: &AtomicUsize) -> Result<(f64, Vec<f64>)> {
-    let begun = Instant::now();
-    let one = || -> Result<Vec<f64>> {
-        let mut client = Client::connect(address, authorization)?;
-        let mut times = Vec::new();
-        while begun.elapsed() < time {
-            let reference = format!("load-{}", number.fetch_add(1, Ordering::Relaxed));
-            let sent = Instant::now();
-            client.post("/dx/api/deployments.create", &body(&reference))?.expect(200)?;
-            times.push(sent.elapsed().as_secs_f64() * 1_000.0);
-        }
-        Ok(times)
-    };
-    let times = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(one)).collect();
-        let joined = threads.into_iter().map(|thread| thread.join().ok().context("a client broke off")?);
-        joined.collect::<Result<Vec<_>>>()
-    })?;
-    let times = times.concat();
-    Ok((times.len() as f64 / begun.elapsed().as_secs_f64(), times))
+/// What `wrk` posts: `body`, with numbers that no other load of this run has.
+const SCRIPT: &str = r#"
+local number = 0
+function init(arguments)
+  authorization, tag = arguments[1], arguments[2]
+end
+function request()
+  number = number + 1
+  local headers = { ["Authorization"] = authorization, ["Content-Type"] = "application/json" }
+  local body = BODY
+  return wrk.format("POST", "/dx/api/deployments.create", headers, (body:gsub("REFERENCE", tag .. "-" .. number)))
+end
+"#;
+
+struct Load {
+    wrk: Option<Wrk>,
+    script: PathBuf,
+    number: AtomicUsize,
+}
+
+impl Load {
+    fn run(&self, address: &str, authorization: &str, time: Duration) -> Result<Answered> {
+        let Some(wrk) = &self.wrk else { return self.by_threads(address, authorization, time) };
+        let tag = format!("wrk-{}", self.number.fetch_add(1, Ordering::Relaxed));
+        std::fs::write(&self.script, SCRIPT.replace("BODY", &format!("'{}'", body("REFERENCE"))))?;
+        wrk.script(&self.script, &format!("{address}/"), &[authorization, &tag], time)
+    }
+
+    fn by_threads(&self, address: &str, authorization: &str, time: Duration) -> Result<Answered> {
+        let begun = Instant::now();
+        let one = || -> Result<Vec<f64>> {
+            let mut client = Client::connect(address, authorization)?;
+            let mut times = Vec::new();
+            while begun.elapsed() < time {
+                let reference = format!("load-{}", self.number.fetch_add(1, Ordering::Relaxed));
+                let sent = Instant::now();
+                client.post("/dx/api/deployments.create", &body(&reference))?.expect(200)?;
+                times.push(sent.elapsed().as_secs_f64() * 1_000.0);
+            }
+            Ok(times)
+        };
+        let times = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(one)).collect();
+            let joined =
+                threads.into_iter().map(|thread| thread.join().ok().context("a client broke off")?);
+            joined.collect::<Result<Vec<_>>>()
+        })?;
+        let times = times.concat();
+        Ok(Answered { requests: times.len() as f64, median: median(&times), p99: percentile(&times, 99.0) })
+    }
 }
 
 fn quarter(
@@ -132,6 +167,8 @@ fn quarter(
 ) -> Result<()> {
     let url = database.map(|name| bench.postgres.url(name));
     let mut server = Server::new(&bench.programs, &bench.directory, &format!("quarter-{store}"), url.clone());
+    // The end of a query is to be seen at once.
+    server.configure("[faces.dx]\npolls_per_run = 0\nrequests_per_minute = 0\n")?;
     server.start(&mut bench.databases)?;
     let authorization = key(&server)?;
     server.stop()?;

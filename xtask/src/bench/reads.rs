@@ -1,25 +1,23 @@
 //! Small reads: one datasource with a key, against axum alone with the same bytes, in turn.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use super::http::Client;
+use super::load::{self, CONNECTIONS, Wrk};
 use super::process;
 use super::report::{Report, median};
 use super::server::{Listening, Server};
 use super::{Bench, Sizes};
 
-const CONNECTIONS: usize = 16;
 const SHARE: f64 = 0.25;
 
 pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
     bench.postgres.create_database("reads")?;
-    let wrk = find_wrk();
-    report.note("load of the reads", if wrk.is_some() { "wrk" } else { "own client (wrk is not installed)" });
+    let wrk = Wrk::find();
+    report.note("load of the reads", load::name(wrk.as_ref()));
     for (store, database) in [("SQLite", None), ("PostgreSQL", Some(bench.postgres.url("reads")))] {
         let name = format!("reads-{store}");
         let mut server = Server::new(&bench.programs, &bench.directory, &name, database);
@@ -28,7 +26,7 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
         let path = format!("/cluvio/datasources/{}", access.datasource);
         let reply = settled(&mut access.client(&server)?, &path)?;
         let bare = Listening::bare(&bench.programs, &bench.directory, &reply)?;
-        let load = Load { wrk: wrk.as_deref(), path: &path, authorization: &access.authorization };
+        let load = Load { wrk: wrk.as_ref(), path: &path, authorization: &access.authorization };
         let (mut floor, mut own) = (Figures::default(), Figures::default());
         for _ in 0..sizes.read_pairs {
             floor.add(load.run(&bare.address, bare.pid(), sizes.read_time)?);
@@ -77,7 +75,7 @@ impl Figures {
 }
 
 struct Load<'a> {
-    wrk: Option<&'a Path>,
+    wrk: Option<&'a Wrk>,
     path: &'a str,
     authorization: &'a str,
 }
@@ -87,25 +85,11 @@ impl Load<'_> {
     fn run(&self, address: &str, pid: u32, time: Duration) -> Result<(f64, f64)> {
         let (cpu, begun) = (process::cpu_seconds(pid)?, Instant::now());
         let requests = match self.wrk {
-            Some(wrk) => self.by_wrk(wrk, address, time)?,
+            Some(wrk) => wrk.get(&format!("{address}{}", self.path), self.authorization, time)?.requests,
             None => self.by_threads(address, time)?,
         };
         let wall = begun.elapsed().as_secs_f64();
         Ok((requests / wall, requests / (process::cpu_seconds(pid)? - cpu)))
-    }
-
-    fn by_wrk(&self, wrk: &Path, address: &str, time: Duration) -> Result<f64> {
-        let output = Command::new(wrk)
-            .args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{}s", time.as_secs().max(1))])
-            .args(["-H", &format!("Authorization: {}", self.authorization)])
-            .arg(format!("{address}{}", self.path))
-            .output()
-            .context("wrk")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let faulty = text.contains("Non-2xx") || text.contains("Socket errors");
-        ensure!(output.status.success() && !faulty, "wrk: {text}{}", String::from_utf8_lossy(&output.stderr));
-        let count = text.lines().find_map(|line| line.split_once(" requests in "));
-        Ok(count.with_context(|| format!("wrk said {text}"))?.0.trim().parse()?)
     }
 
     fn by_threads(&self, address: &str, time: Duration) -> Result<f64> {
@@ -131,8 +115,4 @@ impl Load<'_> {
             Ok(total)
         })
     }
-}
-
-fn find_wrk() -> Option<PathBuf> {
-    crate::databases::program(&["wrk"])
 }

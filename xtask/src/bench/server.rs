@@ -97,6 +97,7 @@ pub struct Server {
     data: PathBuf,
     /// `None`: SQLite in the data directory.
     database: Option<String>,
+    config: Option<PathBuf>,
     log: PathBuf,
     running: Option<Listening>,
 }
@@ -105,7 +106,15 @@ impl Server {
     /// `name` is that of a folder to be made in `directory`.
     pub fn new(programs: &Programs, directory: &Path, name: &str, database: Option<String>) -> Self {
         let (data, log) = (directory.join(name), directory.join(format!("{name}.log")));
-        Self { program: programs.server(), data, database, log, running: None }
+        Self { program: programs.server(), data, database, config: None, log, running: None }
+    }
+
+    /// The configuration of its starts from now on, as TOML.
+    pub fn configure(&mut self, toml: &str) -> Result<()> {
+        let file = self.data.with_extension("toml");
+        std::fs::write(&file, toml).context("the configuration")?;
+        self.config = Some(file);
+        Ok(())
     }
 
     /// Starts it, and waits for the sample that a new server makes, so that it is idle.
@@ -145,6 +154,9 @@ impl Server {
         command.arg("--data-dir").arg(&self.data);
         if let Some(database) = &self.database {
             command.args(["--database", database]);
+        }
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
         }
     }
 
