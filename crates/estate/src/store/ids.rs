@@ -10,13 +10,22 @@ use tokio::sync::Mutex;
 use super::{Store, Tx};
 use crate::args;
 
-const BLOCK: i64 = 64;
+/// How many ids the first block of a process has. Each block has twice as many as the one before it: while one is
+/// reserved everybody waits for a commit.
+const SMALLEST: i64 = 64;
+const LARGEST: i64 = 4_096;
 /// The first id of every sequence: 1 is left to rows that a migration or the first start makes (the root, `admin`).
 const FIRST: i64 = 2;
 
 pub struct StoreIds {
     store: Store,
-    blocks: Mutex<HashMap<&'static str, Range<i64>>>,
+    blocks: Mutex<HashMap<&'static str, Block>>,
+}
+
+struct Block {
+    ids: Range<i64>,
+    /// Of the block after this one.
+    next: i64,
 }
 
 impl StoreIds {
@@ -27,29 +36,30 @@ impl StoreIds {
     async fn take(&self, kind: IdKind) -> Result<i64> {
         // An async lock: whoever finds the block empty reserves the next one while the others wait for it.
         let mut blocks = self.blocks.lock().await;
-        let block = blocks.entry(kind.0).or_insert(0..0);
-        if let Some(id) = block.next() {
+        let block = blocks.entry(kind.0).or_insert(Block { ids: 0..0, next: SMALLEST });
+        if let Some(id) = block.ids.next() {
             return Ok(id);
         }
-        let name = kind.0;
-        *block = self.store.write(move |tx| Box::pin(reserve(tx, name))).await?;
-        block.next().ok_or_else(|| Error::internal(format!("the ids of kind {name} are used up")))
+        let (name, count) = (kind.0, block.next);
+        block.ids = self.store.write(move |tx| Box::pin(reserve(tx, name, count))).await?;
+        block.next = (2 * count).min(LARGEST);
+        block.ids.next().ok_or_else(|| Error::internal(format!("the ids of kind {name} are used up")))
     }
 }
 
-async fn reserve(tx: &mut Tx, kind: &'static str) -> Result<Range<i64>> {
+async fn reserve(tx: &mut Tx, kind: &'static str, count: i64) -> Result<Range<i64>> {
     let row = tx
         .one(
             "INSERT INTO sequences (kind, next) VALUES ($1, $2) \
              ON CONFLICT (kind) DO UPDATE SET next = sequences.next + $3 RETURNING next",
-            args![kind, FIRST + BLOCK, BLOCK],
+            args![kind, FIRST + count, count],
         )
         .await?;
     let end = row.int(0)?;
     if end >= ID_BOUND {
         return Err(Error::internal(format!("the ids of kind {kind} are used up")));
     }
-    Ok(end - BLOCK..end)
+    Ok(end - count..end)
 }
 
 /// One id in the transaction itself: for what a transaction finds missing, where no block can be asked for.
