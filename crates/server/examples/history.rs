@@ -17,10 +17,6 @@ use landreeve_estate::store::{Location, Migrations, Store, Tx};
 use landreeve_testkit::Kit;
 use tokio::time::Instant;
 
-/// The server's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const SERVICES: i64 = 40;
 /// 2024-06-01 and 2026-06-01, in microseconds.
 const BEGIN: i64 = 1_717_200_000_000_000;

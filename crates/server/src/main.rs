@@ -17,10 +17,6 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// Requests allocate on one thread and free on another, which the C library's allocator is slow at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// A failure that is the caller's own, such as a flag that makes no sense: exit status 2.
 #[derive(Debug)]
 pub struct Usage(pub String);
