@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{DashboardId, FilterId, OuId, ReportId, SnippetId, UserId};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_core::ids::{OuId, UserId};
+use landreeve_core::{Action, Error, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
 use landreeve_estate::store::{Conn, Row, Tx};
 
 use crate::Analytics;
+use crate::ids::{DashboardId, FilterId, ReportId, SnippetId};
 use crate::lang::{Aggregation, InputParameters, Range};
+use crate::nouns;
 use crate::options::{act, lock};
 use crate::reports::{self, Names, Report};
 use crate::stored::{StoredBox, StoredDashboard};
@@ -342,14 +344,14 @@ fn add<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
 }
 
 pub async fn dashboard_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Dashboard>> {
-    plane.estate().require_some(ctx, Noun::Dashboard, Action::View).await?;
+    plane.estate().require_some(ctx, nouns::DASHBOARD, Action::VIEW).await?;
     let path = ctx.authority().ou_path();
     let mut conn = plane.estate().store().read().await?;
     let rows = conn
         .all(select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY d.id"), args![path, below(path)])
         .await?;
     let mut all = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
-    all.retain(|found| ctx.require(Noun::Dashboard, Action::View, &found.ou_path, found.id.0).is_ok());
+    all.retain(|found| ctx.require(nouns::DASHBOARD, Action::VIEW, &found.ou_path, found.id.0).is_ok());
     let reports = reports::rows(&mut conn, path).await?;
     fill_uses(&mut conn, &mut all, &reports, path).await?;
     Ok(all)
@@ -358,7 +360,7 @@ pub async fn dashboard_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Dashbo
 pub async fn dashboard_get(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -> Result<Dashboard> {
     let mut conn = plane.estate().store().read().await?;
     let mut found = find(&mut conn, id).await?.ok_or_else(|| Error::not_found("dashboard"))?;
-    plane.estate().require(ctx, Noun::Dashboard, Action::View, &found.ou_path, id.0).await?;
+    plane.estate().require(ctx, nouns::DASHBOARD, Action::VIEW, &found.ou_path, id.0).await?;
     let path = ctx.authority().ou_path();
     let reports = reports::rows_on(&mut conn, id, path).await?;
     fill_uses(&mut conn, std::slice::from_mut(&mut found), &reports, path).await?;
@@ -371,7 +373,7 @@ pub async fn dashboard_create(
     details: DashboardDetails,
 ) -> Result<Dashboard> {
     let estate = plane.estate();
-    estate.require_here(ctx, Noun::Dashboard, Action::Manage).await?;
+    estate.require_here(ctx, nouns::DASHBOARD, Action::MANAGE).await?;
     details.check()?;
     let (id, now) = (estate.next::<DashboardId>(DashboardId::KIND).await?, estate.now());
     let dashboard = Dashboard {
@@ -386,7 +388,7 @@ pub async fn dashboard_create(
     };
     let copy = dashboard.clone();
     estate
-        .change(ctx, act("created", Noun::Dashboard, id.0, &dashboard.details.name), move |tx| {
+        .change(ctx, act("created", nouns::DASHBOARD, id.0, &dashboard.details.name), move |tx| {
             Box::pin(async move { insert(tx, &copy).await })
         })
         .await?;
@@ -423,10 +425,10 @@ pub async fn dashboard_update(
 ) -> Result<Dashboard> {
     let estate = plane.estate();
     let before = dashboard_get(plane, ctx, id).await?;
-    estate.require(ctx, Noun::Dashboard, Action::Manage, &before.ou_path, id.0).await?;
+    estate.require(ctx, nouns::DASHBOARD, Action::MANAGE, &before.ou_path, id.0).await?;
     let now = estate.now();
     let mut after = estate
-        .change(ctx, act("updated", Noun::Dashboard, id.0, &before.details.name), move |tx| {
+        .change(ctx, act("updated", nouns::DASHBOARD, id.0, &before.details.name), move |tx| {
             Box::pin(async move {
                 lock(tx, "SELECT 1 FROM dashboards WHERE id = $1 FOR UPDATE", id.0).await?;
                 let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("dashboard"))?;
@@ -449,10 +451,10 @@ pub async fn dashboard_update(
 /// Removes a dashboard and the reports on it.
 pub async fn dashboard_delete(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -> Result<()> {
     let found = dashboard_get(plane, ctx, id).await?;
-    plane.estate().require(ctx, Noun::Dashboard, Action::Manage, &found.ou_path, id.0).await?;
+    plane.estate().require(ctx, nouns::DASHBOARD, Action::MANAGE, &found.ou_path, id.0).await?;
     plane
         .estate()
-        .change(ctx, act("deleted", Noun::Dashboard, id.0, &found.details.name), move |tx| {
+        .change(ctx, act("deleted", nouns::DASHBOARD, id.0, &found.details.name), move |tx| {
             Box::pin(
                 async move { tx.exec("DELETE FROM dashboards WHERE id = $1", args![id]).await.map(drop) },
             )

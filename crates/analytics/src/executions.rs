@@ -6,14 +6,16 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;
 use futures_util::StreamExt as _;
-use landreeve_core::ids::{BoxFuture, DatasourceId, OuId, ReportId};
+use landreeve_core::ids::{BoxFuture, DatasourceId, OuId};
 use landreeve_core::source::{ByteStream, CancellationToken, ConnectSpec, Query, QueryStream};
-use landreeve_core::{Error, ErrorKind, Noun, OpCtx, Result, RunKind, RunState};
-use landreeve_estate::inventory::refresh::{connect_spec, source_failure};
+use landreeve_core::{Category, Error, ErrorKind, Noun, OpCtx, Result, RunKind, RunState};
+use landreeve_estate::inventory::refresh::{SCHEMA_REFRESH, connect_spec, source_failure};
 use landreeve_estate::ops::runs::RunRef;
 use landreeve_estate::ops::{self, Datasource, Run};
 use landreeve_estate::results::{self, BATCH_BYTES, BATCH_ROWS, Keeping};
-use landreeve_estate::runs::{Executor, Failure, Job, Lane, NewRun, Outcome};
+use landreeve_estate::runs::{Executor, Failure, Job, KindSpec, Lane, NewRun, Outcome, PROBE};
+
+use crate::ids::ReportId;
 
 pub use landreeve_estate::results::{Facts as RowFacts, Wanted};
 
@@ -27,7 +29,11 @@ use crate::reports;
 use crate::stored::StoredQuery;
 
 /// The kinds of run that this plane shows as executions.
-pub const KINDS: [RunKind; 3] = [RunKind::Query, RunKind::SchemaRefresh, RunKind::Probe];
+pub const KINDS: [RunKind; 3] = [QUERY.kind, SCHEMA_REFRESH.kind, PROBE.kind];
+
+/// A query against a datasource.
+pub const QUERY: KindSpec =
+    KindSpec { keep_record: DAY, keep_data: DAY, ..KindSpec::new("query", Category::Query) };
 
 /// The longest statement that is taken.
 const MOST_SQL: usize = 1_024 * 1_024;
@@ -44,7 +50,7 @@ pub struct Execution {
 
 impl From<Run> for Execution {
     fn from(run: Run) -> Execution {
-        let result = results::summary(&run).filter(|_| run.kind == RunKind::Query);
+        let result = results::summary(&run).filter(|_| run.kind == QUERY.kind);
         Execution {
             columns: result.as_ref().map(|result| result.columns),
             rows: result.as_ref().map(|result| result.rows),
@@ -118,19 +124,13 @@ async fn submit(
         reach: ops::datasources::reach(ctx, datasource),
     };
     let new = NewRun {
-        noun: Some((Noun::Datasource, datasource.id.0)),
+        noun: Some((Noun::DATASOURCE, datasource.id.0)),
         lane: Some(Lane {
             name: format!("query:{}", datasource.id),
             limit: datasource.details.max_concurrent,
         }),
         time_limit: Some(plane.options().query_time_limit),
-        keep_record: DAY,
-        keep_data: DAY,
-        ..NewRun::new(
-            RunKind::Query,
-            ctx.authority().ou(),
-            serde_json::to_string(&input).map_err(Error::internal)?,
-        )
+        ..NewRun::new(&QUERY, ctx.authority().ou(), serde_json::to_string(&input).map_err(Error::internal)?)
     };
     ops::runs::submit(plane.estate(), ctx, new).await.map(Execution::from)
 }
@@ -164,7 +164,7 @@ pub struct DataGrant {
 /// `None`: the execution has no data, because it is still running or did not succeed.
 pub async fn execution_data(plane: &Analytics, ctx: &OpCtx, which: RunRef) -> Result<Option<DataGrant>> {
     let run = ops::runs::run_get(plane.estate(), ctx, which, &KINDS).await?;
-    if run.kind != RunKind::Query || run.state != RunState::Succeeded {
+    if run.kind != QUERY.kind || run.state != RunState::Succeeded {
         return if run.data_expired(plane.estate().now()) { Err(gone()) } else { Ok(None) };
     }
     if run.data_expired(plane.estate().now()) {

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{DatasourceId, FilterId, OuId};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_core::ids::{DatasourceId, OuId};
+use landreeve_core::{Action, Error, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
 use landreeve_estate::ops;
@@ -11,7 +11,9 @@ use landreeve_estate::store::{Conn, Row, Tx, taken};
 
 use crate::Analytics;
 use crate::executions;
+use crate::ids::FilterId;
 use crate::lang::{self, Aggregation, Control, FilterDef, InputParameters, Scalar, ValueType};
+use crate::nouns;
 use crate::options::{Asking, act, after, check_datasource, lock};
 use crate::stored::{StoredFilter, StoredOptions};
 
@@ -311,22 +313,22 @@ async fn find(conn: &mut Conn, id: FilterId) -> Result<Option<Filter>> {
 }
 
 pub async fn filter_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Filter>> {
-    plane.estate().require_some(ctx, Noun::Filter, Action::View).await?;
+    plane.estate().require_some(ctx, nouns::FILTER, Action::VIEW).await?;
     let mut all = rows(&mut plane.estate().store().read().await?, ctx.authority().ou_path()).await?;
-    all.retain(|found| ctx.require(Noun::Filter, Action::View, &found.ou_path, found.id.0).is_ok());
+    all.retain(|found| ctx.require(nouns::FILTER, Action::VIEW, &found.ou_path, found.id.0).is_ok());
     Ok(all)
 }
 
 pub async fn filter_get(plane: &Analytics, ctx: &OpCtx, id: FilterId) -> Result<Filter> {
     let found = find(&mut plane.estate().store().read().await?, id).await?;
     let found = found.ok_or_else(|| Error::not_found("filter"))?;
-    plane.estate().require(ctx, Noun::Filter, Action::View, &found.ou_path, id.0).await?;
+    plane.estate().require(ctx, nouns::FILTER, Action::VIEW, &found.ou_path, id.0).await?;
     Ok(found)
 }
 
 pub async fn filter_create(plane: &Analytics, ctx: &OpCtx, details: FilterDetails) -> Result<Filter> {
     let estate = plane.estate();
-    estate.require_here(ctx, Noun::Filter, Action::Manage).await?;
+    estate.require_here(ctx, nouns::FILTER, Action::MANAGE).await?;
     details.check()?;
     let (id, now) = (estate.next::<FilterId>(FilterId::KIND).await?, estate.now());
     let filter = Filter {
@@ -339,7 +341,7 @@ pub async fn filter_create(plane: &Analytics, ctx: &OpCtx, details: FilterDetail
     };
     let (copy, caller) = (filter.clone(), ctx.clone());
     estate
-        .change(ctx, act("created", Noun::Filter, id.0, &filter.details.variable), move |tx| {
+        .change(ctx, act("created", nouns::FILTER, id.0, &filter.details.variable), move |tx| {
             Box::pin(async move {
                 check_datasource(tx, &caller, copy.details.source.datasource()).await?;
                 tx.exec(
@@ -375,10 +377,10 @@ pub async fn filter_update(
 ) -> Result<Filter> {
     let estate = plane.estate();
     let before = filter_get(plane, ctx, id).await?;
-    estate.require(ctx, Noun::Filter, Action::Manage, &before.ou_path, id.0).await?;
+    estate.require(ctx, nouns::FILTER, Action::MANAGE, &before.ou_path, id.0).await?;
     let (caller, now) = (ctx.clone(), estate.now());
     estate
-        .change(ctx, act("updated", Noun::Filter, id.0, &before.details.variable), move |tx| {
+        .change(ctx, act("updated", nouns::FILTER, id.0, &before.details.variable), move |tx| {
             Box::pin(async move {
                 lock(tx, LOCK, id.0).await?;
                 let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("filter"))?;
@@ -415,10 +417,10 @@ async fn update(tx: &mut Tx, filter: &Filter) -> Result<()> {
 
 pub async fn filter_delete(plane: &Analytics, ctx: &OpCtx, id: FilterId) -> Result<()> {
     let found = filter_get(plane, ctx, id).await?;
-    plane.estate().require(ctx, Noun::Filter, Action::Manage, &found.ou_path, id.0).await?;
+    plane.estate().require(ctx, nouns::FILTER, Action::MANAGE, &found.ou_path, id.0).await?;
     plane
         .estate()
-        .change(ctx, act("deleted", Noun::Filter, id.0, &found.details.variable), move |tx| {
+        .change(ctx, act("deleted", nouns::FILTER, id.0, &found.details.variable), move |tx| {
             Box::pin(async move { tx.exec("DELETE FROM filters WHERE id = $1", args![id]).await.map(drop) })
         })
         .await
@@ -491,7 +493,7 @@ async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[
     let options = found.iter().map(|(value, label)| (value.into(), label.clone())).collect();
     let text = serde_json::to_string(&StoredOptions { version: 1, options }).map_err(Error::internal)?;
     let (id, known, now) = (filter.id, filter.updated_at, plane.estate().now());
-    let told = act("options_read", Noun::Filter, id.0, &filter.details.variable);
+    let told = act("options_read", nouns::FILTER, id.0, &filter.details.variable);
     plane
         .estate()
         .change_told(ctx, move |tx| {

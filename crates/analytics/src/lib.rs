@@ -6,7 +6,9 @@
 pub mod dashboards;
 pub mod executions;
 pub mod filters;
+pub mod ids;
 pub mod lang;
+pub mod nouns;
 mod options;
 mod parameters;
 mod plane;
@@ -14,4 +16,4 @@ pub mod reports;
 pub mod snippets;
 mod stored;
 
-pub use plane::{Analytics, AnalyticsOptions, BuiltinSnippets, MIGRATIONS};
+pub use plane::{Analytics, AnalyticsOptions, BuiltinSnippets, MIGRATIONS, plane};

@@ -70,9 +70,9 @@ pub(crate) async fn check_datasource(tx: &mut Tx, ctx: &OpCtx, id: Option<Dataso
             // A built-in source is in every unit: it is where the caller is.
             let builtin = row.text_opt(1)?.is_some();
             let path = if builtin { ctx.authority().ou_path().to_owned() } else { row.text(0)? };
-            [Action::View, Action::Use]
+            [Action::VIEW, Action::USE]
                 .into_iter()
-                .any(|action| ctx.authority().allows(Permission::new(Noun::Datasource, action), &path, id.0))
+                .any(|action| ctx.authority().allows(Permission::new(Noun::DATASOURCE, action), &path, id.0))
         }
     };
     if open {

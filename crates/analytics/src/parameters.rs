@@ -11,6 +11,7 @@ use crate::Analytics;
 use crate::dashboards::{Dashboard, ZoneRule};
 use crate::filters::{self, ControlKind, OptionSource};
 use crate::lang::{self, Environment, Expanded, FilterDef, InputParameters, Snippets, Zone, ZoneChoice};
+use crate::nouns;
 use crate::options::Asking;
 use crate::snippets;
 
@@ -115,13 +116,11 @@ async fn builtin(
     let role = match &user {
         None => None,
         Some(_)
-            if ctx.require_here(landreeve_core::Noun::Setting, landreeve_core::Action::Manage).is_ok() =>
+            if ctx.require_here(landreeve_core::Noun::SETTING, landreeve_core::Action::MANAGE).is_ok() =>
         {
             Some("admin")
         }
-        Some(_)
-            if ctx.require_some(landreeve_core::Noun::Dashboard, landreeve_core::Action::Manage).is_ok() =>
-        {
+        Some(_) if ctx.require_some(nouns::DASHBOARD, landreeve_core::Action::MANAGE).is_ok() => {
             Some("analyst")
         }
         Some(_) => Some("viewer"),

@@ -5,7 +5,12 @@ use std::time::Duration;
 
 use landreeve_core::source::ResultCodec;
 use landreeve_estate::Estate;
+use landreeve_estate::plane::{NounSpec, Plane, PlaneParts, Slot};
+use landreeve_estate::runs::Executor;
 use landreeve_estate::store::MigrationSet;
+
+use crate::executions::{QUERY, QueryExecutor};
+use crate::nouns;
 
 /// The plane's tables.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
@@ -13,6 +18,31 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
     sqlite: &[include_str!("../migrations/sqlite/0001_analytics.sql")],
     postgres: &[include_str!("../migrations/postgres/0001_analytics.sql")],
 };
+
+/// The plane, and where its handle appears once the estate is open.
+pub fn plane(
+    codec: Arc<dyn ResultCodec>,
+    options: AnalyticsOptions,
+    builtin: BuiltinSnippets,
+) -> (Plane, Slot<Analytics>) {
+    let slot = Slot::default();
+    let filled = slot.clone();
+    let plane = Plane {
+        migrations: MIGRATIONS,
+        kinds: vec![QUERY],
+        nouns: [nouns::DASHBOARD, nouns::REPORT, nouns::FILTER, nouns::SNIPPET]
+            .map(NounSpec::content)
+            .to_vec(),
+        open: Box::new(move |estate| {
+            let plane = Analytics::new(estate.clone(), codec, options, builtin);
+            filled.fill(plane.clone());
+            let executors: Vec<(_, Arc<dyn Executor>)> = vec![(QUERY.kind, Arc::new(QueryExecutor(plane)))];
+            Ok(PlaneParts { executors, ..PlaneParts::default() })
+        }),
+        ..Plane::new("analytics")
+    };
+    (plane, slot)
+}
 
 #[derive(Debug, Clone)]
 pub struct AnalyticsOptions {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use landreeve_core::datasource::{DatabaseType, SqlDialect};
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{DashboardId, DatasourceId, OuId, ReportId};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result};
+use landreeve_core::ids::{DatasourceId, OuId};
+use landreeve_core::{Action, Error, ErrorKind, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
 use landreeve_estate::ops;
@@ -15,7 +15,9 @@ use landreeve_estate::store::{Conn, Row};
 use crate::Analytics;
 use crate::dashboards::{self, Uses};
 use crate::filters::Filter;
+use crate::ids::{DashboardId, ReportId};
 use crate::lang::{self, Snippets};
+use crate::nouns;
 use crate::options::{self, act};
 use crate::snippets::Snippet;
 use crate::stored::StoredReport;
@@ -206,21 +208,21 @@ pub async fn report_list(
     ctx: &OpCtx,
     dashboard: Option<DashboardId>,
 ) -> Result<Vec<Report>> {
-    plane.estate().require_some(ctx, Noun::Report, Action::View).await?;
+    plane.estate().require_some(ctx, nouns::REPORT, Action::VIEW).await?;
     let path = ctx.authority().ou_path();
     let mut conn = plane.estate().store().read().await?;
     let mut all = match dashboard {
         Some(id) => rows_on(&mut conn, id, path).await?,
         None => rows(&mut conn, path).await?,
     };
-    all.retain(|found| ctx.require(Noun::Report, Action::View, &found.ou_path, found.id.0).is_ok());
+    all.retain(|found| ctx.require(nouns::REPORT, Action::VIEW, &found.ou_path, found.id.0).is_ok());
     Ok(all)
 }
 
 pub async fn report_get(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Result<Report> {
     let found = find(&mut plane.estate().store().read().await?, id).await?;
     let found = found.ok_or_else(|| Error::not_found("report"))?;
-    plane.estate().require(ctx, Noun::Report, Action::View, &found.ou_path, id.0).await?;
+    plane.estate().require(ctx, nouns::REPORT, Action::VIEW, &found.ou_path, id.0).await?;
     Ok(found)
 }
 
@@ -251,7 +253,7 @@ fn note<T>(faults: &mut Faults, found: Result<T>, field: &str, unknown: &str) ->
 
 pub async fn report_create(plane: &Analytics, ctx: &OpCtx, details: ReportDetails) -> Result<Report> {
     let estate = plane.estate();
-    estate.require_here(ctx, Noun::Report, Action::Manage).await?;
+    estate.require_here(ctx, nouns::REPORT, Action::MANAGE).await?;
     details.check()?;
     check_references(plane, ctx, &details).await?;
     let (id, now) = (estate.next::<ReportId>(ReportId::KIND).await?, estate.now());
@@ -265,7 +267,7 @@ pub async fn report_create(plane: &Analytics, ctx: &OpCtx, details: ReportDetail
     };
     let copy = report.clone();
     estate
-        .change(ctx, act("created", Noun::Report, id.0, &report.details.name), move |tx| {
+        .change(ctx, act("created", nouns::REPORT, id.0, &report.details.name), move |tx| {
             Box::pin(async move {
                 tx.exec(
                     "INSERT INTO reports (id, ou_id, dashboard_id, datasource_id, name, body, created_at, updated_at) \
@@ -296,7 +298,7 @@ pub async fn report_update(
 ) -> Result<Report> {
     let estate = plane.estate();
     let before = report_get(plane, ctx, id).await?;
-    estate.require(ctx, Noun::Report, Action::Manage, &before.ou_path, id.0).await?;
+    estate.require(ctx, nouns::REPORT, Action::MANAGE, &before.ou_path, id.0).await?;
     let mut after = before.clone();
     change(&mut after.details);
     after.details.check()?;
@@ -305,7 +307,7 @@ pub async fn report_update(
     after.updated_at = options::after(before.updated_at, estate.now());
     let (copy, known) = (after.clone(), before.updated_at);
     estate
-        .change(ctx, act("updated", Noun::Report, id.0, &after.details.name), move |tx| {
+        .change(ctx, act("updated", nouns::REPORT, id.0, &after.details.name), move |tx| {
             Box::pin(async move {
                 let changed = tx
                     .exec(
@@ -337,10 +339,10 @@ pub async fn report_update(
 
 pub async fn report_delete(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Result<()> {
     let found = report_get(plane, ctx, id).await?;
-    plane.estate().require(ctx, Noun::Report, Action::Manage, &found.ou_path, id.0).await?;
+    plane.estate().require(ctx, nouns::REPORT, Action::MANAGE, &found.ou_path, id.0).await?;
     plane
         .estate()
-        .change(ctx, act("deleted", Noun::Report, id.0, &found.details.name), move |tx| {
+        .change(ctx, act("deleted", nouns::REPORT, id.0, &found.details.name), move |tx| {
             Box::pin(async move { tx.exec("DELETE FROM reports WHERE id = $1", args![id]).await.map(drop) })
         })
         .await
@@ -348,7 +350,7 @@ pub async fn report_delete(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use landreeve_core::ids::{FilterId, SnippetId};
+    use crate::ids::{FilterId, SnippetId};
 
     use super::*;
     use crate::filters::FilterDetails;

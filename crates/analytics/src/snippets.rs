@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{DatasourceId, OuId, SnippetId};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_core::ids::{DatasourceId, OuId};
+use landreeve_core::{Action, Error, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
 use landreeve_estate::store::{Conn, Row, Tx, taken};
 
 use crate::Analytics;
+use crate::ids::SnippetId;
 use crate::lang::{self, Snippets};
+use crate::nouns;
 use crate::options::{act, check_datasource, lock};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,16 +122,16 @@ pub(crate) fn texts(snippets: &[Snippet]) -> Snippets {
 }
 
 pub async fn snippet_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Snippet>> {
-    plane.estate().require_some(ctx, Noun::Snippet, Action::View).await?;
+    plane.estate().require_some(ctx, nouns::SNIPPET, Action::VIEW).await?;
     let mut all = rows(&mut plane.estate().store().read().await?, ctx.authority().ou_path()).await?;
-    all.retain(|found| ctx.require(Noun::Snippet, Action::View, &found.ou_path, found.id.0).is_ok());
+    all.retain(|found| ctx.require(nouns::SNIPPET, Action::VIEW, &found.ou_path, found.id.0).is_ok());
     Ok(all)
 }
 
 pub async fn snippet_get(plane: &Analytics, ctx: &OpCtx, id: SnippetId) -> Result<Snippet> {
     let found = find(&mut plane.estate().store().read().await?, id).await?;
     let found = found.ok_or_else(|| Error::not_found("snippet"))?;
-    plane.estate().require(ctx, Noun::Snippet, Action::View, &found.ou_path, id.0).await?;
+    plane.estate().require(ctx, nouns::SNIPPET, Action::VIEW, &found.ou_path, id.0).await?;
     Ok(found)
 }
 
@@ -163,7 +165,7 @@ const LOCK_UNIT: &str = "SELECT 1 FROM ous WHERE id = $1 FOR UPDATE";
 
 pub async fn snippet_create(plane: &Analytics, ctx: &OpCtx, details: SnippetDetails) -> Result<Snippet> {
     let estate = plane.estate();
-    estate.require_here(ctx, Noun::Snippet, Action::Manage).await?;
+    estate.require_here(ctx, nouns::SNIPPET, Action::MANAGE).await?;
     let (id, now) = (estate.next::<SnippetId>(SnippetId::KIND).await?, estate.now());
     let snippet = Snippet {
         id,
@@ -175,7 +177,7 @@ pub async fn snippet_create(plane: &Analytics, ctx: &OpCtx, details: SnippetDeta
     };
     let (copy, caller) = (snippet.clone(), ctx.clone());
     estate
-        .change(ctx, act("created", Noun::Snippet, id.0, &snippet.details.name), move |tx| {
+        .change(ctx, act("created", nouns::SNIPPET, id.0, &snippet.details.name), move |tx| {
             Box::pin(async move {
                 lock(tx, LOCK_UNIT, copy.ou.0).await?;
                 copy.details.check_among(&of_unit(tx, copy.ou).await?)?;
@@ -214,10 +216,10 @@ pub async fn snippet_update(
 ) -> Result<Snippet> {
     let estate = plane.estate();
     let before = snippet_get(plane, ctx, id).await?;
-    estate.require(ctx, Noun::Snippet, Action::Manage, &before.ou_path, id.0).await?;
+    estate.require(ctx, nouns::SNIPPET, Action::MANAGE, &before.ou_path, id.0).await?;
     let (caller, ou, now) = (ctx.clone(), before.ou, estate.now());
     estate
-        .change(ctx, act("updated", Noun::Snippet, id.0, &before.details.name), move |tx| {
+        .change(ctx, act("updated", nouns::SNIPPET, id.0, &before.details.name), move |tx| {
             Box::pin(async move {
                 lock(tx, LOCK_UNIT, ou.0).await?;
                 let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("snippet"))?;
@@ -246,10 +248,10 @@ pub async fn snippet_update(
 
 pub async fn snippet_delete(plane: &Analytics, ctx: &OpCtx, id: SnippetId) -> Result<()> {
     let found = snippet_get(plane, ctx, id).await?;
-    plane.estate().require(ctx, Noun::Snippet, Action::Manage, &found.ou_path, id.0).await?;
+    plane.estate().require(ctx, nouns::SNIPPET, Action::MANAGE, &found.ou_path, id.0).await?;
     plane
         .estate()
-        .change(ctx, act("deleted", Noun::Snippet, id.0, &found.details.name), move |tx| {
+        .change(ctx, act("deleted", nouns::SNIPPET, id.0, &found.details.name), move |tx| {
             Box::pin(async move { tx.exec("DELETE FROM snippets WHERE id = $1", args![id]).await.map(drop) })
         })
         .await

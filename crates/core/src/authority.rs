@@ -1,107 +1,49 @@
 //! What a caller may do: the value that every use case asks.
 
 use crate::ids::OuId;
+use crate::names::registered_name;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Noun {
-    User,
-    Group,
-    Ou,
-    Role,
-    Key,
-    Setting,
-    Audit,
-    Run,
-    Datasource,
-    Dashboard,
-    Report,
-    Filter,
-    Snippet,
-    /// Deployments, changes, incidents, pipeline runs, custom data. To use it is to record them.
-    Delivery,
-    Person,
-    Team,
-    /// A saved query over delivery data.
-    Feed,
+registered_name! {
+    /// What a permission is about. The nouns that every plane shares are here; a plane registers its own.
+    Noun
 }
 
 impl Noun {
-    pub const ALL: [Noun; 17] = [
-        Noun::User,
-        Noun::Group,
-        Noun::Ou,
-        Noun::Role,
-        Noun::Key,
-        Noun::Setting,
-        Noun::Audit,
-        Noun::Run,
-        Noun::Datasource,
-        Noun::Dashboard,
-        Noun::Report,
-        Noun::Filter,
-        Noun::Snippet,
-        Noun::Delivery,
-        Noun::Person,
-        Noun::Team,
-        Noun::Feed,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Noun::User => "user",
-            Noun::Group => "group",
-            Noun::Ou => "ou",
-            Noun::Role => "role",
-            Noun::Key => "key",
-            Noun::Setting => "setting",
-            Noun::Audit => "audit",
-            Noun::Run => "run",
-            Noun::Datasource => "datasource",
-            Noun::Dashboard => "dashboard",
-            Noun::Report => "report",
-            Noun::Filter => "filter",
-            Noun::Snippet => "snippet",
-            Noun::Delivery => "delivery",
-            Noun::Person => "person",
-            Noun::Team => "team",
-            Noun::Feed => "feed",
-        }
-    }
+    pub const USER: Noun = Noun::new("user");
+    pub const GROUP: Noun = Noun::new("group");
+    pub const OU: Noun = Noun::new("ou");
+    pub const ROLE: Noun = Noun::new("role");
+    pub const KEY: Noun = Noun::new("key");
+    pub const SETTING: Noun = Noun::new("setting");
+    pub const AUDIT: Noun = Noun::new("audit");
+    pub const RUN: Noun = Noun::new("run");
+    pub const DATASOURCE: Noun = Noun::new("datasource");
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// See that it is there and what it says, without its secrets.
-    View,
-    /// Put it to work: query a datasource, start a run.
-    Use,
-    /// Create, change and delete it, and see its secrets where a dialect shows them.
-    Manage,
+registered_name! {
+    /// What may be done to a noun. A plane may bring an action of its own for its nouns.
+    Action
 }
 
 impl Action {
-    pub const ALL: [Action; 3] = [Action::View, Action::Use, Action::Manage];
+    /// See that it is there and what it says, without its secrets.
+    pub const VIEW: Action = Action::new("view");
+    /// Put it to work: query a datasource, start a run.
+    pub const USE: Action = Action::new("use");
+    /// Create, change and delete it, and see its secrets where a dialect shows them.
+    pub const MANAGE: Action = Action::new("manage");
 
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Action::View => "view",
-            Action::Use => "use",
-            Action::Manage => "manage",
-        }
-    }
+    /// What every noun knows.
+    pub const SHARED: [Action; 3] = [Action::VIEW, Action::USE, Action::MANAGE];
 
-    /// Whoever may manage a thing may also use and view it. Using it shows nothing of it: a key that runs queries need
-    /// not see how the database is reached.
-    const fn covers(self, asked: Action) -> bool {
-        match self {
-            Action::Manage => true,
-            Action::Use => matches!(asked, Action::Use),
-            Action::View => matches!(asked, Action::View),
-        }
+    /// Whoever may manage a thing may do everything else to it. Any other action gives itself alone: a key that runs
+    /// queries need not see how the database is reached.
+    fn covers(self, asked: Action) -> bool {
+        self == Action::MANAGE || self == asked
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Permission {
     pub noun: Noun,
     pub action: Action,
@@ -117,12 +59,10 @@ impl Permission {
         format!("{}:{}", self.noun.as_str(), self.action.as_str())
     }
 
-    pub fn parse(text: &str) -> Option<Permission> {
+    /// A permission as a row holds it. One whose names no plane registers opens nothing.
+    pub fn stored(text: &str) -> Option<Permission> {
         let (noun, action) = text.split_once(':')?;
-        Some(Permission {
-            noun: Noun::ALL.into_iter().find(|known| known.as_str() == noun)?,
-            action: Action::ALL.into_iter().find(|known| known.as_str() == action)?,
-        })
+        Some(Permission { noun: Noun::stored(noun), action: Action::stored(action) })
     }
 }
 
@@ -251,8 +191,8 @@ impl Authority {
 mod tests {
     use super::*;
 
-    const VIEW: Permission = Permission::new(Noun::Datasource, Action::View);
-    const MANAGE: Permission = Permission::new(Noun::Datasource, Action::Manage);
+    const VIEW: Permission = Permission::new(Noun::DATASOURCE, Action::VIEW);
+    const MANAGE: Permission = Permission::new(Noun::DATASOURCE, Action::MANAGE);
 
     fn authority(scope: Scope, permission: Permission, path: &str) -> Authority {
         Authority::new(vec![Grant { permission, scope }], OuId(2), path)
@@ -274,11 +214,24 @@ mod tests {
 
     #[test]
     fn permissions_have_a_text_and_it_comes_back() {
-        for noun in Noun::ALL {
-            for action in Action::ALL {
+        for noun in [Noun::USER, Noun::RUN, Noun::new("a_noun_of_a_plane")] {
+            for action in Action::SHARED.into_iter().chain([Action::new("approve")]) {
                 let permission = Permission::new(noun, action);
-                assert_eq!(Permission::parse(&permission.as_text()), Some(permission));
+                assert_eq!(Permission::stored(&permission.as_text()), Some(permission));
             }
+        }
+        assert_eq!(Permission::stored("datasource"), None);
+    }
+
+    #[test]
+    fn an_action_of_a_plane_is_covered_by_managing_alone() {
+        const APPROVE: Action = Action::new("approve");
+        let approve = Permission::new(Noun::RUN, APPROVE);
+        for (held, allowed) in
+            [(Action::MANAGE, true), (APPROVE, true), (Action::USE, false), (Action::VIEW, false)]
+        {
+            let caller = authority(Scope::Subtree("/1/".into()), Permission::new(Noun::RUN, held), "/1/");
+            assert_eq!(caller.allows_here(approve), allowed, "{held}");
         }
     }
 }

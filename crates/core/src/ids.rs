@@ -1,6 +1,5 @@
 //! Typed ids. Every noun has an integer of its own kind; organizational units and runs have a UUID as well.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -13,7 +12,9 @@ pub const ID_BOUND: i64 = 150_094_635_296_999_121; // 27^12
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdKind(pub &'static str);
 
-macro_rules! ids {
+/// Declares typed ids, each with its kind.
+#[macro_export]
+macro_rules! typed_ids {
     ($($(#[$doc:meta])* $name:ident = $kind:literal;)*) => {
         $(
             $(#[$doc])*
@@ -21,11 +22,11 @@ macro_rules! ids {
             pub struct $name(pub i64);
 
             impl $name {
-                pub const KIND: IdKind = IdKind($kind);
+                pub const KIND: $crate::ids::IdKind = $crate::ids::IdKind($kind);
             }
 
-            impl fmt::Display for $name {
-                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            impl std::fmt::Display for $name {
+                fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                     self.0.fmt(f)
                 }
             }
@@ -39,7 +40,7 @@ macro_rules! ids {
     };
 }
 
-ids! {
+typed_ids! {
     UserId = "user";
     GroupId = "group";
     /// The root is 1; its UUID is the nil UUID.
@@ -55,26 +56,6 @@ ids! {
     AuditId = "audit";
     EventId = "event";
     ScheduleId = "schedule";
-    DashboardId = "dashboard";
-    ReportId = "report";
-    FilterId = "filter";
-    SnippetId = "snippet";
-    RepoId = "repo";
-    ServiceId = "service";
-    /// A service deployed from a repository into an environment.
-    TargetId = "target";
-    DeploymentId = "deployment";
-    /// A pull request, or a commit that came without one.
-    ChangeId = "change";
-    PullServiceId = "pull_service";
-    IncidentId = "incident";
-    PipelineRunId = "pipeline_run";
-    CustomDataId = "custom_data";
-    PersonId = "person";
-    TeamId = "team";
-    MembershipId = "membership";
-    TeamEventId = "team_event";
-    FeedId = "feed";
 }
 
 impl OuId {

@@ -1,58 +1,46 @@
 //! What a run is called and in which states it can be. The engine itself is `estate::runs`.
 
-/// Everything that takes time is a run of some kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RunKind {
-    /// Waits, reports progress, may be told to fail: proves the engine, stays in the product.
-    Probe,
-    /// A SQL query against a datasource.
-    Query,
-    /// Reads a datasource's schema.
-    SchemaRefresh,
-    /// Makes the built-in sample source.
-    SampleData,
-    /// Removes what is past its retention.
-    Purge,
-    /// A SQL query over the server's own delivery data.
-    DataQuery,
-    /// Tries again to find what deployments brought.
-    Attribution,
-    /// Takes in a hierarchy of teams.
-    TeamImport,
+use crate::names::registered_name;
+
+registered_name! {
+    /// Everything that takes time is a run of some kind. Kinds are registered by the planes that execute them.
+    RunKind
 }
 
-impl RunKind {
-    pub const ALL: [RunKind; 8] = [
-        RunKind::Probe,
-        RunKind::Query,
-        RunKind::SchemaRefresh,
-        RunKind::SampleData,
-        RunKind::Purge,
-        RunKind::DataQuery,
-        RunKind::Attribution,
-        RunKind::TeamImport,
-    ];
+registered_name! {
+    /// Workers of their own: a run of one pool never waits for those of another.
+    PoolName
+}
 
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            RunKind::Probe => "probe",
-            RunKind::Query => "query",
-            RunKind::SchemaRefresh => "schema_refresh",
-            RunKind::SampleData => "sample_data",
-            RunKind::Purge => "purge",
-            RunKind::DataQuery => "data_query",
-            RunKind::Attribution => "attribution",
-            RunKind::TeamImport => "team_import",
-        }
-    }
+impl PoolName {
+    /// Queries and refreshes: what somebody waits for.
+    pub const SHORT: PoolName = PoolName::new("short");
+    /// What may take hours.
+    pub const LONG: PoolName = PoolName::new("long");
+}
 
-    pub fn parse(text: &str) -> Option<RunKind> {
-        RunKind::ALL.into_iter().find(|kind| kind.as_str() == text)
-    }
+/// What a run of some kind does, in words that every face knows: one that shows all kinds derives its own from this, so
+/// that a new kind appears there without a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Category {
+    /// Asks a database and keeps what it answers.
+    Query,
+    /// Executes a pipeline.
+    Job,
+    /// Moves definitions from one environment to another.
+    Deployment,
+    Backup,
+    Restore,
+    /// Gathers what a person reads: metrics, compliance.
+    Report,
+    /// Upkeep of the estate.
+    System,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RunState {
+    /// Not to be claimed yet: it waits for its time, or for somebody to release it.
+    Held,
     Queued,
     /// Claimed by a node; the executor has not reported yet.
     Starting,
@@ -70,7 +58,8 @@ pub enum RunState {
 }
 
 impl RunState {
-    pub const ALL: [RunState; 10] = [
+    pub const ALL: [RunState; 11] = [
+        RunState::Held,
         RunState::Queued,
         RunState::Starting,
         RunState::Running,
@@ -85,6 +74,7 @@ impl RunState {
 
     pub const fn as_str(self) -> &'static str {
         match self {
+            RunState::Held => "held",
             RunState::Queued => "queued",
             RunState::Starting => "starting",
             RunState::Running => "running",
@@ -103,22 +93,30 @@ impl RunState {
     }
 
     pub const fn is_final(self) -> bool {
-        !matches!(self, RunState::Queued | RunState::Starting | RunState::Running | RunState::Cancelling)
+        !matches!(
+            self,
+            RunState::Held | RunState::Queued | RunState::Starting | RunState::Running | RunState::Cancelling
+        )
     }
 
     /// The edges of the state machine. A run moves along these and no others.
     pub const fn may_become(self, next: RunState) -> bool {
         use RunState::{
-            Cancelled, Cancelling, Expired, Failed, Lost, Queued, Running, Starting, Succeeded, TimedOut,
+            Cancelled, Cancelling, Expired, Failed, Held, Lost, Queued, Running, Starting, Succeeded,
+            TimedOut,
         };
         match self {
-            Queued => matches!(next, Starting | Cancelled | Failed),
-            // back to queued: the node died before or while it ran, and the kind is retried
+            // timed out: nobody released it before it expired
+            Held => matches!(next, Queued | Cancelled | TimedOut),
+            // cancelling: it was asked to stop before a crash, and is claimed again to clean up
+            Queued => matches!(next, Starting | Cancelling | Cancelled | Failed),
+            // back to queued: the node died or drained, and the kind is retried; held: it is retried later
             Starting | Running => matches!(
                 next,
-                Running | Cancelling | Queued | Succeeded | Failed | Cancelled | TimedOut | Lost
+                Running | Cancelling | Queued | Held | Succeeded | Failed | Cancelled | TimedOut | Lost
             ),
-            Cancelling => matches!(next, Succeeded | Failed | Cancelled | TimedOut | Lost),
+            // back to queued: the node died, and the kind cleans up
+            Cancelling => matches!(next, Queued | Succeeded | Failed | Cancelled | TimedOut | Lost),
             Succeeded => matches!(next, Expired),
             Failed | Cancelled | TimedOut | Lost | Expired => false,
         }

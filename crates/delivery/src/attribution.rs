@@ -8,17 +8,18 @@
 //! `PATIENCE` is left alone from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use landreeve_core::ids::{BoxFuture, ChangeId, DeploymentId, OuId, RepoId, ScheduleId, ServiceId, TargetId};
-use landreeve_core::{Error, ErrorKind, Result, RunKind, clock};
+use landreeve_core::ids::{BoxFuture, OuId};
+use landreeve_core::{Category, Error, ErrorKind, Result, clock};
 use landreeve_estate::args;
-use landreeve_estate::runs::{Done, Executor, Failure, Job, Outcome};
-use landreeve_estate::schedules::{self, Schedule};
+use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, Outcome, Retry};
 use landreeve_estate::store::{Conn, Dialect, Row, Tx, next_in};
 
 use crate::Delivery;
+use crate::ids::{ChangeId, DeploymentId, RepoId, ServiceId, TargetId};
 use crate::sha::{Sha, like};
 
 macro_rules! subject {
@@ -32,7 +33,7 @@ macro_rules! subject {
 }
 
 /// How long an attribution is tried again: changes may be told of later than their deployment.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3 * 86_400);
+pub const PATIENCE: Duration = Duration::from_secs(3 * 86_400);
 /// Clocks differ: so much later than its deployment a change may have landed, in microseconds.
 const SKEW: i64 = 86_400_000_000;
 
@@ -730,26 +731,17 @@ pub fn patience_from(now: Timestamp) -> Timestamp {
     clock::from_micros(now.as_microsecond() + i64::try_from(PATIENCE.as_micros()).unwrap_or(i64::MAX))
 }
 
+pub const ATTRIBUTION: KindSpec = KindSpec {
+    retry: Retry { attempts: 3, backoff: Duration::from_secs(30) },
+    time_limit: Some(Duration::from_secs(3_600)),
+    ..KindSpec::new("attribution", Category::System)
+};
+
 /// Executes runs of kind `attribution`: looks again for what deployments of the last days brought.
 pub struct RetryAttribution(pub Delivery);
 
-/// The schedule that looks again, for as long as `PATIENCE` lasts.
-pub async fn schedule(plane: &Delivery) -> Result<()> {
-    const EVERY_QUARTER: &str = "*/15 * * * *";
-    let estate = plane.estate();
-    let schedule = Schedule {
-        id: estate.next(ScheduleId::KIND).await?,
-        name: "attribution".to_owned(),
-        run_kind: RunKind::Attribution,
-        cron: EVERY_QUARTER.to_owned(),
-        time_zone: "UTC".to_owned(),
-        input: r#"{"version":1}"#.to_owned(),
-        noun: None,
-        ou: OuId::ROOT,
-        next_at: schedules::next_time(EVERY_QUARTER, "UTC", estate.now())?,
-    };
-    estate.store().write(move |tx| Box::pin(async move { schedules::put(tx, &schedule).await })).await
-}
+/// Looks again for as long as `PATIENCE` lasts.
+pub const EVERY_QUARTER: &str = "*/15 * * * *";
 
 /// How many deployments are looked at at once.
 const AT_ONCE: i64 = 50;

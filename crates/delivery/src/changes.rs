@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{ChangeId, OuId, PullServiceId, RepoId, ServiceId};
-use landreeve_core::{Action, Noun, OpCtx, Result};
+use landreeve_core::ids::OuId;
+use landreeve_core::{Action, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Tx, next_in};
 
 use crate::attribution::{self, Touched, settle};
+use crate::ids::{ChangeId, PullServiceId, RepoId, ServiceId};
 use crate::names::{Names, ServiceName};
+use crate::nouns;
 use crate::people::{Author, whose};
 use crate::sha::{Sha, same};
 use crate::{Asked, Delivery, text};
@@ -82,7 +84,7 @@ pub async fn pull_upsert(
     opened_at: Timestamp,
     facts: Asked<PullFacts>,
 ) -> Result<ChangeId> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let (facts, sha, members) = facts.parsed(|facts, faults| {
         check_number(&repository, "number", number, faults);
         let (sha, members) = check_pull(&facts, opened_at, plane.estate().now(), faults);
@@ -117,7 +119,7 @@ pub async fn pull_upsert(
                 touched.note(tx, pull.id).await?;
                 attribution::redo(tx, ou, repo, touched, now).await?;
                 let act =
-                    OwnedAct::new("recorded", Noun::Delivery, pull.id.0, format!("pull request {number}"));
+                    OwnedAct::new("recorded", nouns::DELIVERY, pull.id.0, format!("pull request {number}"));
                 Ok(((pull.id, names.found), Some(act)))
             })
         })
@@ -352,7 +354,7 @@ pub async fn commits_push(
     branch: Option<String>,
     commits: Asked<Vec<CommitFacts>>,
 ) -> Result<u64> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let commits = commits.parsed(|commits, faults| {
         text::check(faults, "repository", &repository, text::NAME);
         text::check_opt(faults, "branch", branch.as_deref(), text::NAME);
@@ -382,7 +384,7 @@ pub async fn commits_push(
                     settle(tx, pull, now).await?;
                 }
                 let count = commits.len() as u64;
-                let act = OwnedAct::new("recorded", Noun::Delivery, repo.0, format!("{count} commits"));
+                let act = OwnedAct::new("recorded", nouns::DELIVERY, repo.0, format!("{count} commits"));
                 Ok(((count, names.found), Some(act)))
             })
         })
@@ -519,7 +521,7 @@ pub async fn pull_services_set(
     services: Asked<Vec<ServiceName>>,
     replace: bool,
 ) -> Result<()> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let services = services.checked(|services, faults| {
         if let PullRef::Number { repository, number } = &pull {
             check_number(repository, "pull_number", *number, faults);
@@ -549,7 +551,7 @@ pub async fn pull_services_set(
                 }
                 let act = OwnedAct {
                     action: "updated",
-                    noun: Noun::Delivery,
+                    noun: nouns::DELIVERY,
                     noun_id: None,
                     detail: "services of a pull request".to_owned(),
                 };

@@ -2,13 +2,15 @@
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{CustomDataId, OuId};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result};
+use landreeve_core::ids::OuId;
+use landreeve_core::{Action, Error, ErrorKind, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Row, Tx, next_in};
 use serde_json::Value;
 
+use crate::ids::CustomDataId;
+use crate::nouns;
 use crate::{Asked, Delivery, text};
 
 const MOST_AT_ONCE: usize = 10_000;
@@ -51,7 +53,7 @@ fn check(new: &NewCustomData, place: &str, faults: &mut Faults) {
 }
 
 pub async fn custom_data_set(plane: &Delivery, ctx: &OpCtx, new: Asked<NewCustomData>) -> Result<CustomData> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let new = new.checked(|new, faults| check(new, "", faults))?;
     let (ou, now) = (ctx.authority().ou(), plane.estate().now());
     let act = recorded(format!("custom data {} {}", new.reference, new.key));
@@ -64,7 +66,7 @@ pub async fn custom_data_set_all(
     ctx: &OpCtx,
     all: Asked<Vec<NewCustomData>>,
 ) -> Result<Vec<CustomData>> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let all = all.checked(|all, faults| {
         if all.len() > MOST_AT_ONCE {
             faults.push("data", "range", format!("must have at most {MOST_AT_ONCE} records"));
@@ -90,7 +92,7 @@ pub async fn custom_data_set_all(
 }
 
 fn recorded(detail: String) -> OwnedAct {
-    OwnedAct { action: "recorded", noun: Noun::Delivery, noun_id: None, detail }
+    OwnedAct { action: "recorded", noun: nouns::DELIVERY, noun_id: None, detail }
 }
 
 async fn set_one(tx: &mut Tx, ou: OuId, new: NewCustomData, now: Timestamp) -> Result<CustomData> {
@@ -121,7 +123,7 @@ fn not_found() -> Error {
 }
 
 pub async fn custom_data_get(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRef) -> Result<CustomData> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let ou = ctx.authority().ou();
     let mut conn = plane.estate().store().read().await?;
     let row = match which {
@@ -141,7 +143,7 @@ pub async fn custom_data_get(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRe
 
 /// Every record of a reference, by key.
 pub async fn custom_data_list(plane: &Delivery, ctx: &OpCtx, reference: &str) -> Result<Vec<CustomData>> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let mut conn = plane.estate().store().read().await?;
     let rows = conn
         .all(
@@ -161,7 +163,7 @@ pub async fn custom_data_list(plane: &Delivery, ctx: &OpCtx, reference: &str) ->
 pub async fn custom_data_delete(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRef) -> Result<()> {
     let found = custom_data_get(plane, ctx, which).await?;
     let act =
-        OwnedAct::new("deleted", Noun::Delivery, found.id.0, format!("custom data {}", found.reference));
+        OwnedAct::new("deleted", nouns::DELIVERY, found.id.0, format!("custom data {}", found.reference));
     plane
         .estate()
         .change(ctx, act, move |tx| {
@@ -174,10 +176,10 @@ pub async fn custom_data_delete(plane: &Delivery, ctx: &OpCtx, which: &CustomDat
 
 /// Deletes every record of a reference; there may be none.
 pub async fn custom_data_delete_all(plane: &Delivery, ctx: &OpCtx, reference: String) -> Result<u64> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let ou = ctx.authority().ou();
     let detail = format!("custom data {reference}");
-    let act = OwnedAct { action: "deleted", noun: Noun::Delivery, noun_id: None, detail };
+    let act = OwnedAct { action: "deleted", noun: nouns::DELIVERY, noun_id: None, detail };
     plane
         .estate()
         .change(ctx, act, move |tx| {

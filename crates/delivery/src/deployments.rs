@@ -2,16 +2,18 @@
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{ChangeId, DeploymentId, OuId, RepoId, ServiceId};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result};
+use landreeve_core::ids::OuId;
+use landreeve_core::{Action, Error, ErrorKind, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Conn, Row, Tx};
 
 use crate::attribution::{self, Subject};
 use crate::explain;
+use crate::ids::{ChangeId, DeploymentId, RepoId, ServiceId};
 use crate::metadata::Metadata;
 use crate::names::{Names, ServiceName};
+use crate::nouns;
 use crate::sha::Sha;
 use crate::{Asked, Delivery, text};
 
@@ -94,7 +96,7 @@ pub async fn deployment_create(
     reference: Option<String>,
     facts: Asked<DeploymentFacts>,
 ) -> Result<DeploymentId> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let checked = facts.parsed(|facts, faults| {
         require_new(&facts, faults);
         text::refuse_own(faults, reference.as_deref().unwrap_or_default());
@@ -111,7 +113,7 @@ pub async fn deployment_update(
     reference: String,
     facts: Asked<DeploymentFacts>,
 ) -> Result<DeploymentId> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let checked = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
     write(plane, ctx, Write { reference, checked, create: false, update: true, origin: API }).await
 }
@@ -123,7 +125,7 @@ pub async fn deployment_upsert(
     reference: String,
     facts: Asked<DeploymentFacts>,
 ) -> Result<DeploymentId> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let facts = facts.noted(|faults| text::refuse_own(faults, &reference));
     let checked = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
     write(plane, ctx, Write { reference, checked, create: true, update: true, origin: API }).await
@@ -230,7 +232,7 @@ async fn write_in(
         if subject.repo.is_some() || !subject.listed.is_empty() {
             attribution::bring(tx, &subject, now).await?;
         }
-        let act = OwnedAct::new("recorded", Noun::Delivery, id.0, format!("deployment {}", write.reference));
+        let act = OwnedAct::new("recorded", nouns::DELIVERY, id.0, format!("deployment {}", write.reference));
         return Ok((id, Some(act)));
     }
     let Some(old) = load(tx, ou, &write.reference).await? else {
@@ -434,7 +436,7 @@ async fn update(
             attribution::bring_clear(tx, subject, now).await?;
         }
     }
-    let act = OwnedAct::new("updated", Noun::Delivery, old.id.0, format!("deployment {}", write.reference));
+    let act = OwnedAct::new("updated", nouns::DELIVERY, old.id.0, format!("deployment {}", write.reference));
     Ok((old.id, Some(act)))
 }
 
@@ -583,7 +585,7 @@ pub struct BroughtChange {
 }
 
 pub async fn deployment_info(plane: &Delivery, ctx: &OpCtx, reference: &str) -> Result<DeploymentInfo> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let mut conn = plane.estate().store().read().await?;
     let row = conn
         .opt(

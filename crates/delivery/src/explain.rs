@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use landreeve_core::Result;
-use landreeve_core::ids::{RepoId, TargetId};
 use landreeve_estate::args;
 use landreeve_estate::store::{Conn, Row};
 
 use crate::attribution::{self, Place, Subject};
+use crate::ids::{RepoId, TargetId};
 use crate::sha::{Sha, same};
 
 /// What else is known of the deployment.

@@ -4,14 +4,15 @@ use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::FeedId;
 use landreeve_core::source::CancellationToken;
 use landreeve_core::table::{Catalog as _, EngineQuery, Variable};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result, Secret};
+use landreeve_core::{Action, Error, ErrorKind, OpCtx, Result, Secret};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::secrets::{new_secret, secret_hash};
 
+use crate::ids::FeedId;
+use crate::nouns;
 use crate::queries::{query_error, statement};
 use crate::{Delivery, text};
 
@@ -47,7 +48,7 @@ pub async fn feed_create(
     sql: String,
 ) -> Result<(FeedId, Secret)> {
     let estate = plane.estate();
-    estate.require_here(ctx, Noun::Feed, Action::Manage).await?;
+    estate.require_here(ctx, nouns::FEED, Action::MANAGE).await?;
     let mut faults = Faults::default();
     text::check(&mut faults, "name", &name, text::NAME);
     if sql.trim().is_empty() || sql.len() > MOST_SQL {
@@ -58,7 +59,7 @@ pub async fn feed_create(
     let (id, now) = (estate.next::<FeedId>(FeedId::KIND).await?, estate.now());
     let secret = new_secret(&**estate.random(), PREFIX);
     let (hash, ou) = (secret_hash(&secret), ctx.authority().ou());
-    let act = OwnedAct::new("created", Noun::Feed, id.0, name.clone());
+    let act = OwnedAct::new("created", nouns::FEED, id.0, name.clone());
     estate
         .change(ctx, act, move |tx| {
             Box::pin(async move {
@@ -92,7 +93,7 @@ async fn check_statement(plane: &Delivery, sql: &str) -> Result<()> {
 }
 
 pub async fn feed_list(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<Feed>> {
-    plane.estate().require_here(ctx, Noun::Feed, Action::View).await?;
+    plane.estate().require_here(ctx, nouns::FEED, Action::VIEW).await?;
     let mut conn = plane.estate().store().read().await?;
     let sql = "SELECT id, name, sql, created_at FROM delivery_feeds WHERE ou_id = $1 ORDER BY name";
     let rows = conn.all(sql, args![ctx.authority().ou()]).await?;
@@ -103,7 +104,7 @@ pub async fn feed_list(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<Feed>> {
 }
 
 pub async fn feed_delete(plane: &Delivery, ctx: &OpCtx, name: String) -> Result<()> {
-    plane.estate().require_here(ctx, Noun::Feed, Action::Manage).await?;
+    plane.estate().require_here(ctx, nouns::FEED, Action::MANAGE).await?;
     let ou = ctx.authority().ou();
     plane
         .estate()
@@ -113,7 +114,7 @@ pub async fn feed_delete(plane: &Delivery, ctx: &OpCtx, name: String) -> Result<
                 if tx.exec(sql, args![ou, &name]).await? == 0 {
                     return Err(Error::not_found("feed"));
                 }
-                let act = OwnedAct { action: "deleted", noun: Noun::Feed, noun_id: None, detail: name };
+                let act = OwnedAct { action: "deleted", noun: nouns::FEED, noun_id: None, detail: name };
                 Ok(((), Some(act)))
             })
         })
@@ -128,7 +129,7 @@ pub async fn feed_read(
     variables: Vec<(String, Variable)>,
     columns: &[String],
 ) -> Result<FeedRows> {
-    plane.estate().require_here(ctx, Noun::Feed, Action::View).await?;
+    plane.estate().require_here(ctx, nouns::FEED, Action::VIEW).await?;
     let row = plane
         .estate()
         .store()

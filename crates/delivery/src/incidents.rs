@@ -2,14 +2,16 @@
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{IncidentId, OuId, ServiceId};
-use landreeve_core::{Action, Error, Fault, Noun, OpCtx, Result};
+use landreeve_core::ids::OuId;
+use landreeve_core::{Action, Error, Fault, OpCtx, Result};
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Tx, next_in};
 use landreeve_estate::{Estate, args};
 
+use crate::ids::{IncidentId, ServiceId};
 use crate::metadata::Metadata;
 use crate::names::{Names, ServiceName};
+use crate::nouns;
 use crate::{Asked, Delivery, text};
 
 /// What happens to a member of what is kept.
@@ -75,7 +77,7 @@ pub async fn incident_upsert(
     reference: String,
     facts: Asked<IncidentFacts>,
 ) -> Result<IncidentId> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let facts = facts.noted(|faults| text::refuse_own(faults, &reference));
     upsert(plane, ctx, reference, facts).await
 }
@@ -105,8 +107,12 @@ pub(crate) async fn upsert(
                     put(tx, ou, &reference, &incident, now).await?;
                 }
                 put_parts(tx, &mut names, ou, incident.id, &facts).await?;
-                let act =
-                    OwnedAct::new("recorded", Noun::Delivery, incident.id.0, format!("incident {reference}"));
+                let act = OwnedAct::new(
+                    "recorded",
+                    nouns::DELIVERY,
+                    incident.id.0,
+                    format!("incident {reference}"),
+                );
                 Ok(((incident.id, names.found), Some(act)))
             })
         })

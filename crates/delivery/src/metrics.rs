@@ -11,9 +11,10 @@ use jiff::{Timestamp, ToSpan as _};
 use landreeve_core::error::Faults;
 use landreeve_core::source::CancellationToken;
 use landreeve_core::table::{Catalog as _, EngineQuery, Scalar, Variable};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_core::{Action, Error, OpCtx, Result};
 
 use crate::Delivery;
+use crate::nouns;
 use crate::queries::{query_error, reach, statement};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -85,7 +86,7 @@ const TEAM: &str = "SELECT 1 FROM dx_teams WHERE name = $team OR reference_id = 
 
 /// The metrics of an interval. A service, repository or team that nobody knows is an error.
 pub async fn dora(plane: &Delivery, ctx: &OpCtx, query: &DoraQuery) -> Result<Dora> {
-    plane.estate().require_some(ctx, Noun::Delivery, Action::View).await?;
+    plane.estate().require_some(ctx, nouns::DELIVERY, Action::VIEW).await?;
     if query.from >= query.to {
         return Err(Error::fault("to", "range", "must lie after from"));
     }

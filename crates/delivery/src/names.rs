@@ -7,11 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{OuId, RepoId, ServiceId, TargetId};
+use landreeve_core::ids::OuId;
 use landreeve_core::{Error, ErrorKind, Result};
 use landreeve_estate::args;
 use landreeve_estate::store::{Tx, next_in};
 
+use crate::ids::{RepoId, ServiceId, TargetId};
 use crate::{Delivery, text};
 
 /// Some names of each kind are remembered, as many as this.

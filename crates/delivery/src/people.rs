@@ -3,13 +3,15 @@
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{OuId, PersonId, TeamId, UserId};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Page, PageOf, Permission, Result};
+use landreeve_core::ids::{OuId, UserId};
+use landreeve_core::{Action, Error, ErrorKind, OpCtx, Page, PageOf, Permission, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Arg, Conn, Row, Tx, next_in};
 
 use crate::attribution::alone_in;
+use crate::ids::{PersonId, TeamId};
+use crate::nouns;
 use crate::tables::scope;
 use crate::{Asked, Delivery, text};
 
@@ -167,7 +169,7 @@ async fn put(
     facts: Asked<PersonFacts>,
     create: bool,
 ) -> Result<Person> {
-    plane.estate().require_here(ctx, Noun::Person, Action::Manage).await?;
+    plane.estate().require_here(ctx, nouns::PERSON, Action::MANAGE).await?;
     let email = email.trim().to_lowercase();
     let facts = facts.checked(|facts, faults| check(&email, facts, faults))?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
@@ -181,7 +183,7 @@ async fn put(
                 let person = patched(old, facts);
                 write(tx, &person, now).await?;
                 rewrite_ownership(tx, person.id).await?;
-                let act = OwnedAct::new("updated", Noun::Person, person.id.0, person.email.clone());
+                let act = OwnedAct::new("updated", nouns::PERSON, person.id.0, person.email.clone());
                 Ok((person, Some(act)))
             })
         })
@@ -347,8 +349,8 @@ pub(crate) async fn rewrite_ownership(tx: &mut Tx, person: PersonId) -> Result<(
 
 /// By e-mail address.
 pub async fn person_list(plane: &Delivery, ctx: &OpCtx, page: Page) -> Result<PageOf<Person>> {
-    let permission = Permission::new(Noun::Person, Action::View);
-    plane.estate().require_some(ctx, Noun::Person, Action::View).await?;
+    let permission = Permission::new(nouns::PERSON, Action::VIEW);
+    plane.estate().require_some(ctx, nouns::PERSON, Action::VIEW).await?;
     let (condition, mut bound) = scope("p.ou_id", &ctx.authority().reach(permission, 0), 1);
     let mut conn = plane.estate().store().read().await?;
     let count = format!("SELECT count(*) FROM delivery_people p WHERE {condition}");
@@ -371,8 +373,8 @@ pub async fn person_list(plane: &Delivery, ctx: &OpCtx, page: Page) -> Result<Pa
 
 /// The one of the caller's unit, or else the oldest below it.
 pub async fn person_by_github(plane: &Delivery, ctx: &OpCtx, username: &str) -> Result<Person> {
-    plane.estate().require_some(ctx, Noun::Team, Action::View).await?;
-    let reach = ctx.authority().reach(Permission::new(Noun::Team, Action::View), 0);
+    plane.estate().require_some(ctx, nouns::TEAM, Action::VIEW).await?;
+    let reach = ctx.authority().reach(Permission::new(nouns::TEAM, Action::VIEW), 0);
     let (condition, bound) = scope("p.ou_id", &reach, 3);
     let sql = format!(
         "{} JOIN delivery_identifiers i ON i.person_id = p.id WHERE i.kind = 'github_username' AND i.value = $1 \

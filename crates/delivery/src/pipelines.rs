@@ -2,13 +2,15 @@
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{OuId, PipelineRunId, RepoId};
-use landreeve_core::{Action, Noun, OpCtx, Result};
+use landreeve_core::ids::OuId;
+use landreeve_core::{Action, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Tx, next_in};
 
+use crate::ids::{PipelineRunId, RepoId};
 use crate::names::Names;
+use crate::nouns;
 use crate::sha::Sha;
 use crate::{Asked, Delivery, text};
 
@@ -79,7 +81,7 @@ pub async fn pipeline_upsert(
     ctx: &OpCtx,
     facts: Asked<PipelineFacts>,
 ) -> Result<PipelineRunId> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let (facts, sha) = facts.parsed(check)?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     let (id, found) = plane
@@ -94,7 +96,7 @@ pub async fn pipeline_upsert(
                 let id = fold(tx, ou, repo, sha, &facts, inner.estate().now()).await?;
                 let act = OwnedAct::new(
                     "recorded",
-                    Noun::Delivery,
+                    nouns::DELIVERY,
                     id.0,
                     format!("pipeline run {}", facts.reference),
                 );

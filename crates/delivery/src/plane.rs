@@ -10,10 +10,18 @@ use landreeve_core::source::ResultCodec;
 use landreeve_core::table::SqlEngine;
 use landreeve_estate::Estate;
 use landreeve_estate::ops;
+use landreeve_estate::ops::scheduled::{self, RunFollower};
+use landreeve_estate::plane::{NounSpec, Plane, PlaneParts, Slot};
+use landreeve_estate::schedules::FixedSchedule;
 use landreeve_estate::store::MigrationSet;
 
+use crate::attribution::{ATTRIBUTION, EVERY_QUARTER, RetryAttribution};
+use crate::events::Hear;
 use crate::names::Known;
+use crate::nouns;
+use crate::queries::{DATA_QUERY, DataQueryExecutor};
 use crate::tables::DeliveryCatalog;
+use crate::teams::{TEAM_IMPORT, TeamImport};
 
 /// The plane's tables.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
@@ -27,6 +35,42 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         include_str!("../migrations/postgres/0002_last_deployment.sql"),
     ],
 };
+
+/// The plane, and where its handle appears once the estate is open.
+pub fn plane(
+    engine: Arc<dyn SqlEngine>,
+    codec: Arc<dyn ResultCodec>,
+    options: DeliveryOptions,
+) -> (Plane, Slot<Delivery>) {
+    let slot = Slot::default();
+    let filled = slot.clone();
+    let plane = Plane {
+        migrations: MIGRATIONS,
+        kinds: vec![DATA_QUERY, ATTRIBUTION, TEAM_IMPORT],
+        nouns: [nouns::DELIVERY, nouns::PERSON, nouns::TEAM, nouns::FEED].map(NounSpec::content).to_vec(),
+        open: Box::new(move |estate| {
+            let plane = Delivery::new(estate.clone(), engine, codec, options);
+            filled.fill(plane.clone());
+            Ok(PlaneParts {
+                executors: vec![
+                    (DATA_QUERY.kind, Arc::new(DataQueryExecutor(plane.clone()))),
+                    (ATTRIBUTION.kind, Arc::new(RetryAttribution(plane.clone()))),
+                    (TEAM_IMPORT.kind, Arc::new(TeamImport(plane.clone()))),
+                ],
+                subscribers: vec![Arc::new(Hear(plane))],
+                follower: Some(Arc::new(RunFollower { estate: estate.clone(), lane: |_| None })),
+                schedules: vec![FixedSchedule {
+                    name: "attribution",
+                    cron: EVERY_QUARTER,
+                    body: scheduled::body(&ATTRIBUTION, r#"{"version":1}"#)?,
+                }],
+                ..PlaneParts::default()
+            })
+        }),
+        ..Plane::new("delivery")
+    };
+    (plane, slot)
+}
 
 /// What the built-in source is called, and its word in the inventory.
 const SOURCE: &str = "Delivery Data";

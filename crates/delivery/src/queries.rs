@@ -6,18 +6,24 @@ use landreeve_core::error::Faults;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::{ByteStream, Query, SourceError, SourceErrorKind};
 use landreeve_core::table::{Catalog as _, EngineQuery, Variable};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Permission, Result, RunKind, RunState};
+use landreeve_core::{
+    Action, Category, Error, ErrorKind, Noun, OpCtx, Permission, Result, RunKind, RunState,
+};
 use landreeve_estate::inventory::refresh::source_failure;
 use landreeve_estate::ops::runs::{RunRef, run_get, submit};
 use landreeve_estate::ops::{self, Run};
 use landreeve_estate::results::{self, BATCH_BYTES, BATCH_ROWS, Keeping, Wanted};
-use landreeve_estate::runs::{Executor, Job, Lane, NewRun, Outcome};
+use landreeve_estate::runs::{Executor, Job, KindSpec, Lane, NewRun, Outcome, PROBE};
 
+use crate::nouns;
 use crate::stored::{StoredDataQuery, StoredVariable};
 use crate::{Asked, Delivery};
 
 /// The kinds of run that this plane shows as query runs.
-pub const KINDS: [RunKind; 2] = [RunKind::DataQuery, RunKind::Probe];
+pub const KINDS: [RunKind; 2] = [DATA_QUERY.kind, PROBE.kind];
+
+/// A SQL query over the server's own delivery data.
+pub const DATA_QUERY: KindSpec = KindSpec::new("data_query", Category::Query);
 
 const MOST_SQL: usize = 64 * 1_024;
 const MOST_VARIABLES: usize = 1_000;
@@ -32,8 +38,8 @@ pub async fn query_run(
     sql: String,
     variables: Asked<Vec<(String, Variable)>>,
 ) -> Result<Run> {
-    plane.estate().require_here(ctx, Noun::Run, Action::Use).await?;
-    plane.estate().require_some(ctx, Noun::Delivery, Action::View).await?;
+    plane.estate().require_here(ctx, Noun::RUN, Action::USE).await?;
+    plane.estate().require_some(ctx, nouns::DELIVERY, Action::VIEW).await?;
     let variables = variables.checked(|variables, faults| check(&sql, variables, faults))?;
     let input = StoredDataQuery {
         version: 1,
@@ -45,13 +51,10 @@ pub async fn query_run(
         reach: reach(ctx),
     };
     let input = serde_json::to_string(&input).map_err(Error::internal)?;
-    let month = NewRun::DAY * 30;
     let new = NewRun {
         lane: Some(Lane { name: format!("data_query:{}", ctx.authority().ou()), limit: AT_ONCE }),
         time_limit: Some(plane.options().query_time_limit),
-        keep_record: month,
-        keep_data: month,
-        ..NewRun::new(RunKind::DataQuery, ctx.authority().ou(), input)
+        ..NewRun::new(&DATA_QUERY, ctx.authority().ou(), input)
     };
     submit(plane.estate(), ctx, new).await
 }
@@ -79,7 +82,7 @@ fn check(sql: &str, variables: &[(String, Variable)], faults: &mut Faults) {
 
 /// The subtrees whose delivery data the caller may see.
 pub(crate) fn reach(ctx: &OpCtx) -> Vec<String> {
-    ctx.authority().reach(Permission::new(Noun::Delivery, Action::View), 0)
+    ctx.authority().reach(Permission::new(nouns::DELIVERY, Action::VIEW), 0)
 }
 
 /// A query run that the caller may see, and whether its result is still there.
@@ -136,7 +139,7 @@ async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
     if run.data_expired(plane.estate().now()) {
         return Err(gone());
     }
-    if run.state != RunState::Succeeded || run.kind != RunKind::DataQuery {
+    if run.state != RunState::Succeeded || run.kind != DATA_QUERY.kind {
         let message = run.error.as_ref().map_or("the query run has no result".to_owned(), |error| {
             format!("the query run has no result: {}", error.message)
         });
@@ -147,7 +150,7 @@ async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
 
 /// To see that there is a run is one thing, to read what it read another: that is for those who could have asked it.
 fn require_reach(ctx: &OpCtx, run: &Run) -> Result<()> {
-    if run.kind != RunKind::DataQuery {
+    if run.kind != DATA_QUERY.kind {
         return Ok(());
     }
     let input: StoredDataQuery = serde_json::from_str(&run.input).map_err(Error::internal)?;

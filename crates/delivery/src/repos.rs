@@ -1,14 +1,15 @@
 //! What is known of repositories beyond their names.
 
 use landreeve_core::error::Faults;
-use landreeve_core::ids::RepoId;
-use landreeve_core::{Action, Noun, OpCtx, Result};
+use landreeve_core::{Action, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::Tx;
 
 use crate::attribution;
+use crate::ids::RepoId;
 use crate::names::Names;
+use crate::nouns;
 use crate::{Asked, Delivery, text};
 
 #[derive(Debug, Clone, Default)]
@@ -32,7 +33,7 @@ pub async fn repo_upsert(
     name: String,
     facts: Asked<RepoFacts>,
 ) -> Result<RepoId> {
-    plane.estate().require_here(ctx, Noun::Delivery, Action::Use).await?;
+    plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let facts = facts.checked(|facts, faults| check(&name, facts, faults))?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     let (id, found) = plane
@@ -46,7 +47,7 @@ pub async fn repo_upsert(
                 if moved {
                     attribution::move_lines(tx, id, inner.estate().now()).await?;
                 }
-                let act = OwnedAct::new("recorded", Noun::Delivery, id.0, format!("repository {name}"));
+                let act = OwnedAct::new("recorded", nouns::DELIVERY, id.0, format!("repository {name}"));
                 Ok(((id, names.found), Some(act)))
             })
         })

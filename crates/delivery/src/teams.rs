@@ -3,17 +3,20 @@
 //! Taking in a hierarchy is planned first: the plan is what `hierarchy_preview` shows and what a run carries out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{BoxFuture, MembershipId, OuId, PersonId, TeamEventId, TeamId};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Permission, Result, RunKind};
+use landreeve_core::ids::{BoxFuture, OuId};
+use landreeve_core::{Action, Category, Error, ErrorKind, OpCtx, Permission, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::{OwnedAct, Run, runs};
-use landreeve_estate::runs::{Done, Executor, Job, Lane, NewRun, Outcome};
+use landreeve_estate::runs::{Done, Executor, Job, KindSpec, Lane, NewRun, Outcome, Retry};
 use landreeve_estate::store::{Arg, Conn, Row, Tx, next_in};
 
 use crate::attribution::alone_in;
+use crate::ids::{MembershipId, PersonId, TeamEventId, TeamId};
+use crate::nouns;
 use crate::people::{self, Person};
 use crate::stored::{StoredHierarchy, StoredTeam};
 use crate::tables::{all, scope};
@@ -219,8 +222,8 @@ fn fill(teams: &mut [Team], rows: &[Row]) -> Result<()> {
 
 /// Everything that the caller may see, archived teams too.
 pub async fn team_list(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<Team>> {
-    plane.estate().require_some(ctx, Noun::Team, Action::View).await?;
-    let reach = ctx.authority().reach(Permission::new(Noun::Team, Action::View), 0);
+    plane.estate().require_some(ctx, nouns::TEAM, Action::VIEW).await?;
+    let reach = ctx.authority().reach(Permission::new(nouns::TEAM, Action::VIEW), 0);
     let (condition, values) = scope("t.ou_id", &reach, 1);
     let mut conn = plane.estate().store().read().await?;
     let sql = format!("{} WHERE {condition} ORDER BY t.id", team!(""));
@@ -276,8 +279,8 @@ pub async fn team_events(
     before: Option<TeamEventId>,
     limit: u32,
 ) -> Result<Vec<TeamEvent>> {
-    plane.estate().require_some(ctx, Noun::Team, Action::View).await?;
-    let reach = ctx.authority().reach(Permission::new(Noun::Team, Action::View), 0);
+    plane.estate().require_some(ctx, nouns::TEAM, Action::VIEW).await?;
+    let reach = ctx.authority().reach(Permission::new(nouns::TEAM, Action::VIEW), 0);
     let (condition, values) = scope("e.ou_id", &reach, 3);
     let mut bound = vec![Arg::from(before.map_or(i64::MAX, |before| before.0)), Arg::from(limit)];
     bound.extend(values);
@@ -302,7 +305,7 @@ pub async fn team_events(
 
 /// The hierarchy as it could be taken in again: the teams of the caller's unit that are not archived.
 pub async fn hierarchy_get(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<WantedTeam>> {
-    plane.estate().require_here(ctx, Noun::Team, Action::Manage).await?;
+    plane.estate().require_here(ctx, nouns::TEAM, Action::MANAGE).await?;
     let mut conn = plane.estate().store().read().await?;
     let teams = of_unit(&mut conn, ctx.authority().ou()).await?;
     let sql = "SELECT id, email FROM delivery_people WHERE ou_id = $1";
@@ -331,7 +334,7 @@ pub async fn hierarchy_preview(
     ctx: &OpCtx,
     teams: Asked<Vec<WantedTeam>>,
 ) -> Result<HierarchyPlan> {
-    plane.estate().require_here(ctx, Noun::Team, Action::Manage).await?;
+    plane.estate().require_here(ctx, nouns::TEAM, Action::MANAGE).await?;
     let teams = teams.checked(|teams, faults| check(teams, faults))?;
     let ou = ctx.authority().ou();
     let mut conn = plane.estate().store().read().await?;
@@ -392,18 +395,23 @@ fn plan(current: &[Team], wanted: &[StoredTeam], known: &BTreeSet<String>) -> Hi
 
 /// Submits the run that takes the hierarchy in: teams that are new are made, those that are not in it are archived.
 pub async fn hierarchy_process(plane: &Delivery, ctx: &OpCtx, teams: Asked<Vec<WantedTeam>>) -> Result<Run> {
-    plane.estate().require_here(ctx, Noun::Team, Action::Manage).await?;
+    plane.estate().require_here(ctx, nouns::TEAM, Action::MANAGE).await?;
     let teams = teams.checked(|teams, faults| check(teams, faults))?;
     let input = StoredHierarchy { version: 1, actor: ctx.actor().name().to_owned(), teams: stored(&teams) };
     let ou = ctx.authority().ou();
     let new = NewRun {
         // Two hierarchies of one unit must not be taken in at once.
         lane: Some(Lane { name: format!("teams:{ou}"), limit: 1 }),
-        max_attempts: 3,
-        ..NewRun::new(RunKind::TeamImport, ou, serde_json::to_string(&input).map_err(Error::internal)?)
+        ..NewRun::new(&TEAM_IMPORT, ou, serde_json::to_string(&input).map_err(Error::internal)?)
     };
     runs::submit(plane.estate(), ctx, new).await
 }
+
+/// Takes in a hierarchy of teams.
+pub const TEAM_IMPORT: KindSpec = KindSpec {
+    retry: Retry { attempts: 3, backoff: Duration::from_secs(10) },
+    ..KindSpec::new("team_import", Category::System)
+};
 
 /// Executes runs of kind `team_import`.
 pub struct TeamImport(pub Delivery);
@@ -422,7 +430,7 @@ impl Executor for TeamImport {
                         let teams = input.teams.len();
                         take_in(tx, ou, &input, now).await?;
                         let detail = format!("{teams} teams, for {}", input.actor);
-                        let act = OwnedAct { action: "updated", noun: Noun::Team, noun_id: None, detail };
+                        let act = OwnedAct { action: "updated", noun: nouns::TEAM, noun_id: None, detail };
                         Ok(((), Some(act)))
                     })
                 })

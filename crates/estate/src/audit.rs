@@ -185,4 +185,4 @@ pub async fn next_id(ids: &dyn Ids) -> Result<AuditId> {
 }
 
 /// The permission that reading the trail needs.
-pub const READ: (Noun, Action) = (Noun::Audit, Action::View);
+pub const READ: (Noun, Action) = (Noun::AUDIT, Action::VIEW);

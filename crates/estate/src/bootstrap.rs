@@ -1,28 +1,28 @@
-//! What a store holds from its first moment: facts that never change, the root unit, the built-in group and roles.
+//! What a store holds from its first moment: facts that never change, the root unit, the built-in group; and the built-in
+//! roles, which each start brings up to date.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::{GrantId, OuId, RoleId};
-use landreeve_core::{Action, Clock, Error, ErrorKind, Noun, Permission, Random, Result, random};
+use landreeve_core::{Clock, Error, ErrorKind, Permission, Random, Result, random};
 use uuid::Uuid;
 
 use crate::args;
+use crate::builtin::ADMINISTRATOR;
 use crate::identity::grants::{self, NewGrant, Role, Subject};
 use crate::identity::groups::{self, EVERYONE, Group};
 use crate::identity::ous::{self, Ou};
+use crate::plane::RoleSpec;
 use crate::secrets::{SealKey, hex};
-use crate::store::{Conn, Store, Tx};
+use crate::store::{Conn, Store, Tx, next_in};
 
 #[derive(Clone)]
 pub struct Facts {
     pub store_id: Uuid,
     pub hash_ids: HashIds,
 }
-
-/// The role that may do everything; the first user has it at the root.
-pub const ADMINISTRATOR: RoleId = RoleId(1);
 
 /// Reads the facts of a store, writing them first when it is new. A store sealed with another key is refused.
 pub async fn facts(
@@ -140,57 +140,56 @@ async fn fill(tx: &mut Tx, store_id: Uuid, key: &str, fingerprint: &str, now: Ti
         updated_at: now,
     };
     groups::insert(tx, &everyone).await?;
-    for role in builtin_roles() {
-        grants::insert_role(tx, &role).await?;
-    }
     Ok(())
 }
 
-fn builtin_roles() -> Vec<Role> {
-    let every = |action: Action| Noun::ALL.into_iter().map(move |noun| Permission::new(noun, action));
-    let content = [
-        Noun::Datasource,
-        Noun::Dashboard,
-        Noun::Report,
-        Noun::Filter,
-        Noun::Snippet,
-        Noun::Run,
-        Noun::Delivery,
-        Noun::Person,
-        Noun::Team,
-        Noun::Feed,
-    ];
-    let role = |id: i64, uuid: u128, name: &str, description: &str, permissions: Vec<Permission>| Role {
-        id: RoleId(id),
-        uuid: Uuid::from_u128(uuid),
-        name: name.to_owned(),
-        description: description.to_owned(),
+/// Brings the built-in roles of every plane into the store, which may be older than some of them.
+pub async fn reconcile_roles(store: &Store, roles: Vec<(RoleSpec, Vec<Permission>)>) -> Result<()> {
+    store
+        .write(move |tx| {
+            Box::pin(async move {
+                let known = grants::roles(tx).await?;
+                let mut changed = false;
+                for (spec, permissions) in roles {
+                    changed |= reconcile_role(tx, &known, &spec, permissions).await?;
+                }
+                // In a new store nothing can have been remembered yet.
+                if changed && !known.is_empty() {
+                    tx.bump_epoch().await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+}
+
+async fn reconcile_role(
+    tx: &mut Tx,
+    known: &[Role],
+    spec: &RoleSpec,
+    mut permissions: Vec<Permission>,
+) -> Result<bool> {
+    permissions.sort_unstable();
+    permissions.dedup();
+    let stored = known.iter().find(|role| role.uuid == spec.uuid);
+    let id = match (stored, spec.id) {
+        (Some(role), _) => role.id,
+        (None, Some(id)) => id,
+        (None, None) => RoleId(next_in(tx, RoleId::KIND).await?),
+    };
+    let role = Role {
+        id,
+        uuid: spec.uuid,
+        name: spec.name.to_owned(),
+        description: spec.description.to_owned(),
         permissions,
     };
-    vec![
-        role(1, 0, "Administrator", "May do everything.", every(Action::Manage).collect()),
-        role(
-            2,
-            0x1000_0000_0000_0000_0000_0000_0000_0000,
-            "Unit administrator",
-            "May do everything in its units except change the settings of the estate.",
-            every(Action::Manage).filter(|permission| permission.noun != Noun::Setting).collect(),
-        ),
-        role(
-            3,
-            0x4000_0000_0000_0000_0000_0000_0000_0000,
-            "Analyst",
-            "Manages datasources, dashboards and reports.",
-            content.into_iter().map(|noun| Permission::new(noun, Action::Manage)).collect(),
-        ),
-        role(
-            4,
-            0x5000_0000_0000_0000_0000_0000_0000_0000,
-            "Viewer",
-            "Sees dashboards and reports.",
-            content.into_iter().map(|noun| Permission::new(noun, Action::View)).collect(),
-        ),
-    ]
+    match stored {
+        Some(stored) if *stored == role => return Ok(false),
+        Some(_) => grants::update_role(tx, &role).await?,
+        None => grants::insert_role(tx, &role).await?,
+    }
+    Ok(true)
 }
 
 /// The administrator role at the root, for the first user.

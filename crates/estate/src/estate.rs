@@ -1,24 +1,27 @@
 //! The handle that use cases work through. It only holds the parts together; each part has its own module.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, RwLock};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::source::{Driver, Drivers};
-use landreeve_core::{Action, Clock, Error, IdKind, Ids, Noun, OpCtx, Random, Result};
+use landreeve_core::{Action, Clock, Error, IdKind, Ids, Noun, OpCtx, Random, Result, RunKind};
 use uuid::Uuid;
 
 use crate::audit::{self, Act};
 use crate::blobs::Blobs;
 use crate::bootstrap::{self, Facts};
-use crate::identity::doors::Doors;
+use crate::builtin;
+use crate::events::Subscriber;
+use crate::identity::doors::{self, Doors};
 use crate::inventory::{Datasource, datasources};
 use crate::outbound::Outbound;
-use crate::runs::Engine;
-use crate::secrets::SealKey;
+use crate::plane::{Plane, PlaneParts, Registry};
+use crate::runs::{AuthorityOf, Engine, Executor, Executors, Role, RunOptions};
+use crate::secrets::{SealKey, Sealed};
 use crate::settings;
 use crate::store::{Location, Migrations, Store, StoreIds, Tx};
 
@@ -46,37 +49,43 @@ struct Parts {
     drivers: Arc<dyn Drivers>,
     /// Datasources of the current epoch.
     datasources: Mutex<(i64, HashMap<DatasourceId, Arc<Datasource>>)>,
+    registry: Arc<Registry>,
+    planes: OnceLock<Vec<PlaneParts>>,
+    subscribers: Mutex<BTreeSet<&'static str>>,
 }
 
 pub struct EstateOptions {
     pub location: Location,
-    pub migrations: Migrations,
+    /// Every plane of this program; the estate adds itself.
+    pub planes: Vec<Plane>,
     pub seal: SealKey,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub blobs: Blobs,
     pub outbound: Outbound,
     pub drivers: Arc<dyn Drivers>,
-    /// How many runs this process executes at once; 0 for a process that only submits.
-    pub workers: usize,
+    pub runs: RunOptions,
     /// How many passwords may be verified at once.
     pub cores: usize,
-    pub node_name: String,
 }
 
 impl Estate {
     /// Opens the store, brings it to this program's schema, and fills it when it is new.
     pub async fn open(options: EstateOptions) -> Result<Estate> {
-        let store = Store::open(&options.location, &options.migrations).await?;
+        let mut planes = options.planes;
+        planes.insert(0, builtin::plane(options.runs.short, options.runs.long));
+        let registry = Arc::new(Registry::new(&planes)?);
+        let store = Store::open(&options.location, &Migrations::of(&planes)).await?;
         let facts =
             bootstrap::facts(&store, &options.seal, &*options.clock, Arc::clone(&options.random)).await?;
+        bootstrap::reconcile_roles(&store, registry.roles()).await?;
         let ids: Arc<dyn Ids> = Arc::new(StoreIds::new(store.clone()));
         let runs = Engine::new(
             store.clone(),
             Arc::clone(&ids),
             Arc::clone(&options.clock),
-            options.workers,
-            options.node_name,
+            Arc::clone(&registry),
+            options.runs,
         );
         let doors = Doors::new(options.cores, &*options.random);
         let parts = Parts {
@@ -85,6 +94,9 @@ impl Estate {
             outbound: options.outbound,
             drivers: options.drivers,
             datasources: Mutex::new((0, HashMap::new())),
+            registry,
+            planes: OnceLock::new(),
+            subscribers: Mutex::new(BTreeSet::new()),
         };
         let inner = Inner {
             store,
@@ -96,7 +108,61 @@ impl Estate {
             doors,
             parts,
         };
-        Ok(Estate { inner: Arc::new(inner) })
+        let estate = Estate { inner: Arc::new(inner) };
+        let opened = planes
+            .into_iter()
+            .map(|plane| (plane.open)(&estate).map(|parts| PlaneParts { name: plane.name, ..parts }));
+        let opened = opened.collect::<Result<Vec<_>>>()?;
+        // The first and only time: the cell was made above.
+        let _ = estate.inner.parts.planes.set(opened);
+        Ok(estate)
+    }
+
+    /// What the planes of this program registered.
+    pub fn registry(&self) -> &Registry {
+        &self.inner.parts.registry
+    }
+
+    /// The parts of the planes, in the order in which they were listed, the estate's own first.
+    pub fn planes(&self) -> &[PlaneParts] {
+        self.inner.parts.planes.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Everybody who hears of events.
+    pub fn subscribers(&self) -> Vec<Arc<dyn Subscriber>> {
+        self.planes().iter().flat_map(|plane| plane.subscribers.iter().cloned()).collect()
+    }
+
+    /// Those whom this program delivers events to: what they have all consumed may go.
+    pub(crate) fn note_subscribers(&self, names: &[&'static str]) {
+        let mut known = self.inner.parts.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(names);
+    }
+
+    /// The same, as `,inventory,delivery,`.
+    pub(crate) fn known_subscribers(&self) -> String {
+        let known = self.inner.parts.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().fold(String::from(","), |text, name| text + name + ",")
+    }
+
+    /// Begins to execute runs in this process.
+    pub async fn start_runs(&self, role: Role) -> Result<()> {
+        let executors = self.planes().iter().flat_map(|plane| plane.executors.iter().cloned()).collect();
+        self.start_runs_with(executors, role).await
+    }
+
+    /// The same with executors of one's choice: for tests.
+    pub async fn start_runs_with(
+        &self,
+        by_kind: HashMap<RunKind, Arc<dyn Executor>>,
+        role: Role,
+    ) -> Result<()> {
+        let estate = self.clone();
+        let authority: AuthorityOf = Arc::new(move |run| {
+            let estate = estate.clone();
+            Box::pin(async move { doors::by_run(&estate, run).await })
+        });
+        self.runs().start(Executors { by_kind, authority }, role).await
     }
 
     pub fn store(&self) -> &Store {
@@ -152,7 +218,7 @@ impl Estate {
         self.inner.ids.next(kind).await.map(I::from)
     }
 
-    pub fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>> {
+    pub fn seal(&self, context: &str, plain: &[u8]) -> Result<Sealed> {
         self.seal_key().seal(&*self.inner.random, context, plain)
     }
 
@@ -161,11 +227,11 @@ impl Estate {
     }
 
     pub(crate) fn seal_key(&self) -> SealKey {
-        self.inner.seal.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.inner.seal.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn set_seal_key(&self, key: SealKey) {
-        *self.inner.seal.write().unwrap_or_else(std::sync::PoisonError::into_inner) = key;
+        *self.inner.seal.write().unwrap_or_else(PoisonError::into_inner) = key;
     }
 
     /// Where identity, grants and datasources stand. What was remembered under another value is not used.
@@ -197,13 +263,22 @@ impl Estate {
     }
 
     fn memory(&self) -> std::sync::MutexGuard<'_, (i64, HashMap<DatasourceId, Arc<Datasource>>)> {
-        self.inner.parts.datasources.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner.parts.datasources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn driver(&self, database_type: DatabaseType) -> Result<Arc<dyn Driver>> {
         self.inner.parts.drivers.driver(database_type).ok_or_else(|| {
             Error::conflict("no_driver", format!("there is no driver for {} yet", database_type.as_str()))
         })
+    }
+
+    /// Lets go of a datasource's idle connections, whatever its type is or was.
+    pub fn forget_connections(&self, datasource: DatasourceId) {
+        for database_type in DatabaseType::ALL {
+            if let Some(driver) = self.inner.parts.drivers.driver(database_type) {
+                driver.forget(datasource);
+            }
+        }
     }
 
     pub async fn settings(&self) -> Result<settings::Settings> {

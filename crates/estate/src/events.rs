@@ -10,11 +10,12 @@ use jiff::Timestamp;
 use landreeve_core::ids::{BoxFuture, DatasourceId, EventId, OuId, RunId};
 use landreeve_core::{Error, Result, RunKind, RunState, clock};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Estate;
 use crate::args;
-use crate::store::{Notice, Row, Tx};
+use crate::store::{Notice, Row, Tx, store_now};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -166,7 +167,7 @@ impl Event {
         Some(match stored {
             Stored::RunFinished { run, kind, state, noun_id, .. } => Event::RunFinished {
                 run: RunId(run),
-                kind: RunKind::parse(&kind)?,
+                kind: RunKind::stored(&kind),
                 state: RunState::parse(&state)?,
                 noun_id,
             },
@@ -223,50 +224,59 @@ pub async fn append(tx: &mut Tx, ou: OuId, event: &Event, now: Timestamp) -> Res
     tx.notice(Notice::Outbox).await
 }
 
-/// Deletes what every subscriber has consumed.
-pub async fn purge(tx: &mut Tx) -> Result<u64> {
-    tx.exec("DELETE FROM outbox WHERE id <= (SELECT COALESCE(min(cursor_id), 0) FROM subscribers)", args![])
-        .await
+/// Deletes what every subscriber of this program (`,inventory,`) has consumed; one that is gone holds back nothing.
+pub async fn purge(tx: &mut Tx, subscribers: &str) -> Result<u64> {
+    let sql = tx.dialect().pick(
+        "DELETE FROM outbox WHERE id <= (SELECT COALESCE(min(cursor_id), 0) FROM subscribers \
+         WHERE instr($1, ',' || name || ',') > 0)",
+        "DELETE FROM outbox WHERE id <= (SELECT COALESCE(min(cursor_id), 0) FROM subscribers \
+         WHERE strpos($1, ',' || name || ',') > 0)",
+    );
+    tx.exec(sql, args![subscribers]).await
 }
 
 const LEASE: Duration = Duration::from_secs(30);
-/// Below the lease, so that two nodes never hand the same event out at once.
+/// How long one event may take. With `RENEW` it is not longer than the lease, so that two nodes never hand out the same
+/// event at the same time.
 const HANDLING: Duration = Duration::from_secs(20);
+/// A lease is renewed before an event is handed out once it is this old.
+const RENEW: Duration = Duration::from_secs(10);
 const BATCH: i64 = 100;
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Delivers events to the subscribers until stopped. One node at a time holds the lease.
 pub async fn dispatch(estate: Estate, subscribers: Vec<Arc<dyn Subscriber>>, stop: CancellationToken) {
+    let mut dispatcher = Dispatcher { estate, renewed: None };
     while !stop.is_cancelled() {
-        let mut busy = false;
-        match lease(&estate, "dispatcher", LEASE).await {
-            Ok(true) => {
-                for subscriber in &subscribers {
-                    match deliver(&estate, &**subscriber).await {
-                        Ok(more) => busy |= more,
-                        Err(error) => {
-                            tracing::warn!(subscriber = subscriber.name(), %error, "events could not be delivered");
-                        }
-                    }
-                }
+        let busy = match dispatcher.holds_lease().await {
+            Ok(true) => dispatcher.round(&subscribers, &stop).await,
+            Ok(false) => false,
+            Err(error) => {
+                tracing::warn!(%error, "could not take the lease of the dispatcher");
+                false
             }
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "the lease of the dispatcher could not be taken"),
-        }
+        };
         if !busy {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = estate.store().notices().outbox() => {}
+                () = dispatcher.estate.store().notices().outbox() => {}
                 () = tokio::time::sleep(IDLE) => {}
             }
         }
     }
 }
 
+struct Dispatcher {
+    estate: Estate,
+    /// When the lease was last renewed.
+    renewed: Option<Instant>,
+}
+
 /// Makes cursors for subscribers that are new; call it before anything that they must hear of. A new subscriber
 /// starts at the present: what happened before it existed is not its business.
 pub async fn register(estate: &Estate, subscribers: &[Arc<dyn Subscriber>]) -> Result<()> {
     let names: Vec<&'static str> = subscribers.iter().map(|subscriber| subscriber.name()).collect();
+    estate.note_subscribers(&names);
     estate
         .store()
         .write(move |tx| {
@@ -288,59 +298,99 @@ pub async fn register(estate: &Estate, subscribers: &[Arc<dyn Subscriber>]) -> R
 
 /// Takes or keeps a lease. `false`: another node holds it.
 pub async fn lease(estate: &Estate, name: &'static str, term: Duration) -> Result<bool> {
+    macro_rules! statement {
+        ($store:ident) => {
+            concat!(
+                "INSERT INTO leases (name, node_id, until) VALUES ($1, $2, ",
+                store_now!($store "$4"),
+                " + $3) ON CONFLICT (name) DO UPDATE SET node_id = excluded.node_id, until = excluded.until \
+                 WHERE leases.node_id = excluded.node_id OR leases.until < ",
+                store_now!($store "$4"),
+                " OR NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.id = leases.node_id)"
+            )
+        };
+    }
     let Some(node) = estate.runs().node() else { return Ok(false) };
-    let now = estate.now();
-    let until = now.as_microsecond() + i64::try_from(term.as_micros()).unwrap_or(i64::MAX);
+    let (now, term) = (estate.now(), i64::try_from(term.as_micros()).unwrap_or(i64::MAX / 4));
     // A lease of a node that has signed off is free at once.
     estate
         .store()
         .write(move |tx| {
             Box::pin(async move {
-                let changed = tx
-                    .exec(
-                        "INSERT INTO leases (name, node_id, until) VALUES ($1, $2, $3) \
-                         ON CONFLICT (name) DO UPDATE SET node_id = excluded.node_id, until = excluded.until \
-                         WHERE leases.node_id = excluded.node_id OR leases.until < $4 \
-                         OR NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.id = leases.node_id)",
-                        args![name, node, until, now],
-                    )
-                    .await?;
-                Ok(changed > 0)
+                let sql = tx.dialect().pick(statement!(sqlite), statement!(postgres));
+                Ok(tx.exec(sql, args![name, node, term, now]).await? > 0)
             })
         })
         .await
 }
 
-/// One batch for one subscriber. `true`: there may be more.
-async fn deliver(estate: &Estate, subscriber: &dyn Subscriber) -> Result<bool> {
-    let name = subscriber.name();
-    let mut conn = estate.store().read().await?;
-    let state = conn
-        .opt("SELECT cursor_id, retry_at FROM subscribers WHERE name = $1", args![name])
-        .await?
-        .ok_or_else(|| Error::internal(format!("the subscriber {name} is not registered")))?;
-    if state.time(1)? > estate.now() {
-        return Ok(false);
+impl Dispatcher {
+    /// Renews the lease when it is old. `false`: another node has it, and nothing may be handed out here.
+    async fn holds_lease(&mut self) -> Result<bool> {
+        if self.renewed.is_some_and(|at| at.elapsed() < RENEW) {
+            return Ok(true);
+        }
+        let began = Instant::now();
+        let holds = lease(&self.estate, "dispatcher", LEASE).await?;
+        self.renewed = holds.then_some(began);
+        Ok(holds)
     }
-    let rows = conn
-        .all(
-            "SELECT id, ou_id, created_at, body FROM outbox WHERE id > $1 ORDER BY id LIMIT $2",
-            args![state.int(0)?, BATCH],
-        )
-        .await?;
-    drop(conn);
-    for row in &rows {
-        let id = row.int(0)?;
-        // An event that only a newer program knows is stepped over by this one.
-        if let Some(event) = delivered(row)?
-            && let Err(error) = handle(subscriber, &event).await
-        {
-            postpone(estate, name, &error).await?;
+
+    /// One batch for each subscriber. `true`: there may be more.
+    async fn round(&mut self, subscribers: &[Arc<dyn Subscriber>], stop: &CancellationToken) -> bool {
+        let mut busy = false;
+        for subscriber in subscribers {
+            match self.deliver(&**subscriber, stop).await {
+                Ok(more) => busy |= more,
+                Err(error) => {
+                    tracing::warn!(subscriber = subscriber.name(), %error, "could not deliver events");
+                }
+            }
+        }
+        busy
+    }
+
+    /// One batch for one subscriber. Its cursor moves once; after a crash the batch comes again.
+    async fn deliver(&mut self, subscriber: &dyn Subscriber, stop: &CancellationToken) -> Result<bool> {
+        let name = subscriber.name();
+        let mut conn = self.estate.store().read().await?;
+        let state = conn
+            .opt("SELECT cursor_id, retry_at FROM subscribers WHERE name = $1", args![name])
+            .await?
+            .ok_or_else(|| Error::internal(format!("the subscriber {name} is not registered")))?;
+        if state.time(1)? > self.estate.now() {
+            return Ok(false);
+        }
+        let rows = conn
+            .all(
+                "SELECT id, ou_id, created_at, body FROM outbox WHERE id > $1 ORDER BY id LIMIT $2",
+                args![state.int(0)?, BATCH],
+            )
+            .await?;
+        drop(conn);
+        let (mut consumed, mut failed) = (None, None);
+        for row in &rows {
+            if stop.is_cancelled() || !self.holds_lease().await? {
+                break;
+            }
+            // An event that only a newer program knows is stepped over by this one.
+            if let Some(event) = delivered(row)?
+                && let Err(error) = handle(subscriber, &event).await
+            {
+                failed = Some(error);
+                break;
+            }
+            consumed = Some(row.int(0)?);
+        }
+        if let Some(id) = consumed {
+            advance(&self.estate, name, id).await?;
+        }
+        if let Some(error) = failed {
+            postpone(&self.estate, name, &error).await?;
             return Err(error);
         }
-        advance(estate, name, id).await?;
+        Ok(i64::try_from(rows.len()).is_ok_and(|rows| rows == BATCH))
     }
-    Ok(i64::try_from(rows.len()).is_ok_and(|rows| rows == BATCH))
 }
 
 /// One that hangs must not hold up the others.
@@ -405,7 +455,7 @@ mod tests {
                 r#"{"event":"run_finished","version":1,"run":7,"kind":"probe","state":"succeeded","noun_id":null}"#,
                 Event::RunFinished {
                     run: RunId(7),
-                    kind: RunKind::Probe,
+                    kind: RunKind::new("probe"),
                     state: RunState::Succeeded,
                     noun_id: None,
                 },

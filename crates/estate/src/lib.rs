@@ -7,12 +7,14 @@
 pub mod audit;
 pub mod blobs;
 mod bootstrap;
+mod builtin;
 mod estate;
 pub mod events;
 pub mod identity;
 pub mod inventory;
 pub mod ops;
 pub mod outbound;
+pub mod plane;
 pub mod random;
 pub mod results;
 pub mod runs;
@@ -23,5 +25,6 @@ pub mod store;
 mod tokens;
 
 pub use estate::{Estate, EstateOptions};
+pub use plane::{Plane, PlaneParts};
 // What `EstateOptions` is made of, for those who only open an estate.
 pub use store::{Location, Migrations};

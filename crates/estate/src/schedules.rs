@@ -1,41 +1,157 @@
-//! Recurring runs: a cron expression in a time zone submits a run. One node at a time holds the lease; a submission
-//! and the step to the next time are one transaction, so none is lost and none is doubled.
+//! Schedules of every plane: when one is due, its plane's follower does its work in the transaction that steps to the next
+//! time, so that none is lost and none is doubled.
+//!
+//! What must not enter: what a follower does; how a plane writes its cron expressions, but for the five fields of our own.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use croner::Cron;
 use croner::parser::CronParser;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use landreeve_core::ids::{OuId, ScheduleId};
-use landreeve_core::{Error, Noun, Result, RunKind};
+use landreeve_core::ids::{BoxFuture, OuId, ScheduleId};
+use landreeve_core::{Error, Noun, Result, clock};
 use tokio_util::sync::CancellationToken;
 
-use crate::events::lease;
+use crate::plane::PlaneParts;
 use crate::runs::queue::Submitter;
-use crate::runs::{Lane, NewRun};
-use crate::store::{Notice, Row, Tx};
+use crate::store::{Conn, Notice, Row, Tx};
 use crate::{Estate, args};
+
+/// When a schedule is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Timing {
+    /// On the wall clocks of a zone. The syntax is the follower's.
+    Cron {
+        expression: String,
+        zone: String,
+    },
+    /// Again and again, counted from the last time.
+    Every(Duration),
+    Once(Timestamp),
+}
+
+/// What to do about a time that passed while no server ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// However many there were, it is made up for once.
+    RunOnce,
+    Skip,
+}
+
+impl Missed {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Missed::RunOnce => "run_once",
+            Missed::Skip => "skip",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Missed> {
+        [Missed::RunOnce, Missed::Skip].into_iter().find(|known| known.as_str() == text)
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     pub id: ScheduleId,
-    /// Unique; what made the schedule finds it again by this.
+    /// The plane whose follower acts.
+    pub plane: &'static str,
+    /// Unique in the plane, which finds the schedule again by this.
     pub name: String,
-    pub run_kind: RunKind,
-    pub cron: String,
-    pub time_zone: String,
-    pub input: String,
-    pub noun: Option<(Noun, i64)>,
     pub ou: OuId,
-    pub next_at: Timestamp,
+    /// Whose authority what it submits works with.
+    pub owner: Submitter,
+    pub enabled: bool,
+    pub timing: Timing,
+    /// It is due at times from here, and before there, only.
+    pub active_from: Option<Timestamp>,
+    pub active_to: Option<Timestamp>,
+    pub missed: Missed,
+    pub noun: Option<(Noun, i64)>,
+    /// JSON of the plane, described in its `stored.rs`.
+    pub body: String,
+    /// `None`: never again.
+    pub next_at: Option<Timestamp>,
+    pub last_at: Option<Timestamp>,
+}
+
+impl Schedule {
+    /// An enabled schedule of the server itself.
+    pub fn of_system(
+        id: ScheduleId,
+        plane: &'static str,
+        name: impl Into<String>,
+        timing: Timing,
+    ) -> Schedule {
+        Schedule {
+            id,
+            plane,
+            name: name.into(),
+            ou: OuId::ROOT,
+            owner: Submitter { kind: "system", id: None, name: "system".to_owned() },
+            enabled: true,
+            timing,
+            active_from: None,
+            active_to: None,
+            missed: Missed::RunOnce,
+            noun: None,
+            body: String::new(),
+            next_at: None,
+            last_at: None,
+        }
+    }
+}
+
+/// A schedule that every estate has, on the clocks of UTC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedSchedule {
+    pub name: &'static str,
+    /// Five fields.
+    pub cron: &'static str,
+    pub body: String,
+}
+
+/// A schedule whose time has come.
+#[derive(Debug, Clone)]
+pub struct Due {
+    pub schedule: Schedule,
+    /// The time for which it is due.
+    pub at: Timestamp,
+    pub now: Timestamp,
+}
+
+/// When a schedule is due again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// As its timing says.
+    ByTiming,
+    At(Timestamp),
+    Never,
+}
+
+/// Acts for the schedules of one plane.
+pub trait Follower: Send + Sync + 'static {
+    /// Does what is due in the transaction that steps on. It must await nothing but statements of that transaction.
+    fn due<'t>(&'t self, tx: &'t mut Tx, due: &'t Due) -> BoxFuture<'t, Result<Next>>;
+
+    /// The next time of a cron expression after a moment; a plane with a syntax of its own brings its own reading.
+    fn next_cron(&self, expression: &str, zone: &str, after: Timestamp) -> Result<Option<Timestamp>> {
+        next_time(expression, zone, after).map(Some)
+    }
 }
 
 const LEASE: Duration = Duration::from_secs(30);
-/// How long a scheduled run may take.
-const LIMIT: Duration = Duration::from_secs(3_600);
+/// How many schedules one transaction steps on.
+const BATCH: i64 = 100;
+/// A time that passed longer ago than this was missed.
+const MISSED_AFTER: i64 = 60_000_000;
+/// A schedule that fails waits, twice as long each time, up to five minutes.
+const MAX_PAUSE: i64 = 300_000_000;
 
-/// The next time after `after` at which the expression holds on the wall clocks of the zone.
+/// The next time after `after` at which the expression of five fields is due on the wall clocks of the zone.
 pub fn next_time(cron: &str, time_zone: &str, after: Timestamp) -> Result<Timestamp> {
     let parsed: Cron = CronParser::new().parse(cron).map_err(|error| {
         Error::fault("cron", "format", format!("{cron:?} is not a cron expression: {error}"))
@@ -45,57 +161,203 @@ pub fn next_time(cron: &str, time_zone: &str, after: Timestamp) -> Result<Timest
     parsed
         .find_next_occurrence(&after.to_zoned(zone), false)
         .map(|next| next.timestamp())
-        .map_err(|error| Error::fault("cron", "format", format!("{cron:?} never comes: {error}")))
+        .map_err(|error| Error::fault("cron", "format", format!("{cron:?} is never due: {error}")))
 }
 
-/// Adds a schedule or changes the one of that name. A time that was missed stays due, unless the times changed.
-pub async fn put(tx: &mut Tx, schedule: &Schedule) -> Result<()> {
+/// The first time after a moment at which a schedule is due, within its active time.
+pub fn next_after(
+    follower: &dyn Follower,
+    schedule: &Schedule,
+    after: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let after = match schedule.active_from {
+        // Due at the very start of its active time, too.
+        Some(from) if from > after => clock::from_micros(from.as_microsecond() - 1),
+        _ => after,
+    };
+    let next = match &schedule.timing {
+        Timing::Cron { expression, zone } => follower.next_cron(expression, zone, after)?,
+        Timing::Every(interval) => Some(every(schedule, *interval, after)),
+        Timing::Once(at) => (*at > after || schedule.last_at.is_none()).then_some(*at),
+    };
+    Ok(next.filter(|next| schedule.active_to.is_none_or(|to| *next < to)))
+}
+
+/// In step with the last time, or with the start of the active time.
+fn every(schedule: &Schedule, interval: Duration, after: Timestamp) -> Timestamp {
+    let step = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX).max(1_000_000);
+    let after = after.as_microsecond();
+    let anchor = schedule.last_at.or(schedule.active_from).map_or(after, Timestamp::as_microsecond);
+    let passed = after.saturating_sub(anchor).max(0) / step;
+    clock::from_micros(anchor.saturating_add(step.saturating_mul(passed + 1)))
+}
+
+/// Adds a schedule or changes the one of that name. A time that was missed stays due, unless the timing changed.
+pub async fn put(tx: &mut Tx, schedule: &Schedule, now: Timestamp) -> Result<()> {
+    let (timing, cron, zone, every) = columns(&schedule.timing);
     tx.exec(
-        "INSERT INTO schedules (id, name, run_kind, cron, time_zone, input, noun, noun_id, ou_id, next_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-         ON CONFLICT (name) DO UPDATE SET run_kind = excluded.run_kind, cron = excluded.cron, \
-         time_zone = excluded.time_zone, input = excluded.input, \
-         next_at = CASE WHEN schedules.cron = excluded.cron \
-         AND schedules.time_zone = excluded.time_zone THEN schedules.next_at ELSE excluded.next_at END",
+        "INSERT INTO schedules (id, plane, name, ou_id, owner_kind, owner_id, owner_name, enabled, timing, cron, \
+         time_zone, every, active_from, active_to, missed, noun, noun_id, body, next_at, planned_at, failures, \
+         retry_at, row_version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
+         $13, $14, $15, $16, $17, $18, $19, $20, 0, 0, 1, $20, $20) \
+         ON CONFLICT (plane, name) DO UPDATE SET ou_id = excluded.ou_id, owner_kind = excluded.owner_kind, \
+         owner_id = excluded.owner_id, owner_name = excluded.owner_name, enabled = excluded.enabled, \
+         timing = excluded.timing, cron = excluded.cron, time_zone = excluded.time_zone, every = excluded.every, \
+         active_from = excluded.active_from, active_to = excluded.active_to, missed = excluded.missed, \
+         noun = excluded.noun, noun_id = excluded.noun_id, body = excluded.body, failures = 0, retry_at = 0, \
+         row_version = schedules.row_version + 1, updated_at = excluded.updated_at, planned_at = excluded.planned_at, \
+         next_at = CASE WHEN schedules.timing = excluded.timing AND schedules.enabled = excluded.enabled \
+         AND COALESCE(schedules.cron, '') = COALESCE(excluded.cron, '') \
+         AND COALESCE(schedules.time_zone, '') = COALESCE(excluded.time_zone, '') \
+         AND COALESCE(schedules.every, 0) = COALESCE(excluded.every, 0) \
+         AND COALESCE(schedules.active_from, 0) = COALESCE(excluded.active_from, 0) \
+         AND COALESCE(schedules.active_to, 0) = COALESCE(excluded.active_to, 0) \
+         THEN schedules.next_at ELSE excluded.next_at END",
         args![
             schedule.id,
+            schedule.plane,
             &schedule.name,
-            schedule.run_kind.as_str(),
-            &schedule.cron,
-            &schedule.time_zone,
-            &schedule.input,
+            schedule.ou,
+            schedule.owner.kind,
+            schedule.owner.id,
+            &schedule.owner.name,
+            schedule.enabled,
+            timing,
+            cron,
+            zone,
+            every,
+            schedule.active_from,
+            schedule.active_to,
+            schedule.missed.as_str(),
             schedule.noun.map(|(noun, _)| noun.as_str()),
             schedule.noun.map(|(_, id)| id),
-            schedule.ou,
+            &schedule.body,
             schedule.next_at,
+            now,
         ],
     )
     .await?;
     tx.notice(Notice::Schedule).await
 }
 
-/// Schedules of this kind follow the wall clocks of another zone from now on.
-pub async fn move_zone(tx: &mut Tx, kind: RunKind, zone: &str, now: Timestamp) -> Result<()> {
-    for row in tx.all("SELECT id, cron FROM schedules WHERE run_kind = $1", args![kind.as_str()]).await? {
+type TimingColumns = (&'static str, Option<String>, Option<String>, Option<i64>);
+
+fn columns(timing: &Timing) -> TimingColumns {
+    let micros = |duration: &Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    match timing {
+        Timing::Cron { expression, zone } => ("cron", Some(expression.clone()), Some(zone.clone()), None),
+        Timing::Every(interval) => ("every", None, None, Some(micros(interval))),
+        Timing::Once(at) => ("once", None, None, Some(at.as_microsecond())),
+    }
+}
+
+/// Schedules of a plane whose names begin so follow the wall clocks of another zone from now on.
+pub async fn move_zone(
+    tx: &mut Tx,
+    plane: &'static str,
+    prefix: &'static str,
+    zone: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let rows = tx
+        .all(
+            "SELECT id, cron FROM schedules WHERE plane = $1 AND substr(name, 1, length($2)) = $2 AND cron IS NOT NULL",
+            args![plane, prefix],
+        )
+        .await?;
+    for row in rows {
         let (id, next): (ScheduleId, _) = (row.id(0)?, next_time(&row.text(1)?, zone, now)?);
-        let sql = "UPDATE schedules SET time_zone = $2, next_at = $3 WHERE id = $1";
-        tx.exec(sql, args![id, zone, next]).await?;
+        let sql = "UPDATE schedules SET time_zone = $2, next_at = $3, planned_at = $4, \
+                   row_version = row_version + 1 WHERE id = $1";
+        tx.exec(sql, args![id, zone, next, now]).await?;
     }
     tx.notice(Notice::Schedule).await
 }
 
-pub async fn remove(tx: &mut Tx, name: &str) -> Result<()> {
-    tx.exec("DELETE FROM schedules WHERE name = $1", args![name]).await.map(drop)
+pub async fn remove(tx: &mut Tx, plane: &'static str, name: &str) -> Result<()> {
+    tx.exec("DELETE FROM schedules WHERE plane = $1 AND name = $2", args![plane, name]).await.map(drop)
 }
 
-/// Submits what is due until stopped.
+macro_rules! schedule_columns {
+    () => {
+        "id, plane, name, ou_id, owner_kind, owner_id, owner_name, enabled, timing, cron, time_zone, every, \
+         active_from, active_to, missed, noun, noun_id, body, next_at, last_at"
+    };
+}
+
+pub async fn get(conn: &mut Conn, plane: &'static str, name: &str) -> Result<Option<Schedule>> {
+    let sql = concat!("SELECT ", schedule_columns!(), " FROM schedules WHERE plane = $1 AND name = $2");
+    let row = conn.opt(sql, args![plane, name]).await?;
+    row.as_ref().map(|row| from_row(row, plane)).transpose()
+}
+
+fn from_row(row: &Row, plane: &'static str) -> Result<Schedule> {
+    let noun = row.text_opt(15)?.map(|noun| Noun::stored(&noun));
+    let timing = match row.text(8)?.as_str() {
+        "cron" => Timing::Cron { expression: row.text(9)?, zone: row.text(10)? },
+        "every" => Timing::Every(Duration::from_micros(row.int(11)?.unsigned_abs())),
+        "once" => Timing::Once(row.time(11)?),
+        other => return Err(Error::internal(format!("a schedule of an unknown timing: {other}"))),
+    };
+    let owner = match row.text(4)?.as_str() {
+        "user" => "user",
+        "key" => "key",
+        "operator" => "operator",
+        _ => "system",
+    };
+    Ok(Schedule {
+        id: row.id(0)?,
+        plane,
+        name: row.text(2)?,
+        ou: row.id(3)?,
+        owner: Submitter { kind: owner, id: row.int_opt(5)?, name: row.text(6)? },
+        enabled: row.flag(7)?,
+        timing,
+        active_from: row.time_opt(12)?,
+        active_to: row.time_opt(13)?,
+        missed: row.word(14, Missed::parse)?,
+        noun: noun.zip(row.int_opt(16)?),
+        body: row.text(17)?,
+        next_at: row.time_opt(18)?,
+        last_at: row.time_opt(19)?,
+    })
+}
+
+/// The followers of the planes that have one.
+pub type Followers = Arc<HashMap<&'static str, Arc<dyn Follower>>>;
+
+fn followers(planes: &[PlaneParts]) -> Followers {
+    let all = planes.iter().filter_map(|plane| Some((plane.name, Arc::clone(plane.follower.as_ref()?))));
+    Arc::new(all.collect())
+}
+
+/// Puts the schedules that every estate has.
+pub async fn ensure(estate: &Estate) -> Result<()> {
+    let now = estate.now();
+    for plane in estate.planes() {
+        for fixed in &plane.schedules {
+            let timing = Timing::Cron { expression: fixed.cron.to_owned(), zone: "UTC".to_owned() };
+            let id = estate.next(ScheduleId::KIND).await?;
+            let schedule = Schedule {
+                body: fixed.body.clone(),
+                next_at: Some(next_time(fixed.cron, "UTC", now)?),
+                ..Schedule::of_system(id, plane.name, fixed.name, timing)
+            };
+            estate.store().write(move |tx| Box::pin(async move { put(tx, &schedule, now).await })).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Follows the schedules until stopped.
 pub async fn run(estate: Estate, stop: CancellationToken) {
+    let followers = followers(estate.planes());
     while !stop.is_cancelled() {
-        let pause = match tick(&estate).await {
+        let pause = match tick(&estate, &followers).await {
             Ok(pause) => pause,
             Err(error) => {
-                tracing::warn!(%error, "the schedules could not be looked at");
-                LEASE
+                tracing::warn!(%error, "could not follow the schedules");
+                Duration::from_secs(5)
             }
         };
         tokio::select! {
@@ -106,111 +368,146 @@ pub async fn run(estate: Estate, stop: CancellationToken) {
     }
 }
 
-/// Submits what is due now and says how long there is nothing to do.
-async fn tick(estate: &Estate) -> Result<Duration> {
-    if !lease(estate, "scheduler", LEASE).await? {
+/// Follows what is due now and says how long there is nothing to do.
+async fn tick(estate: &Estate, followers: &Followers) -> Result<Duration> {
+    if !crate::events::lease(estate, "scheduler", LEASE).await? {
         return Ok(LEASE);
     }
-    let now = estate.now();
-    let due = due(estate, now).await?;
-    let mut failed = None;
-    for schedule in due {
-        let name = schedule.name.clone();
-        // One that cannot be submitted does not hold up the others.
-        if let Err(error) = submit(estate, schedule, now).await {
-            tracing::warn!(schedule = name, %error, "a schedule could not be followed");
-            failed = Some(error);
+    loop {
+        let (now, followers) = (estate.now(), Arc::clone(followers));
+        let (stepped, next) = estate
+            .store()
+            .write(move |tx| {
+                Box::pin(async move {
+                    plan_again(tx, &followers, now).await?;
+                    let stepped = follow_due(tx, &followers, now).await?;
+                    Ok((stepped, next_due(tx).await?))
+                })
+            })
+            .await?;
+        if stepped < BATCH {
+            let wait = next.map_or(LEASE, |next| {
+                let micros = next.as_microsecond().saturating_sub(now.as_microsecond());
+                Duration::from_micros(micros.max(1_000).unsigned_abs())
+            });
+            // The lease must be renewed before it ends.
+            return Ok(wait.min(LEASE / 2));
         }
     }
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let next =
-        estate.store().read().await?.one("SELECT min(next_at) FROM schedules", args![]).await?.time_opt(0)?;
-    let wait = next.map_or(LEASE, |next| {
-        Duration::from_micros(
-            next.as_microsecond().saturating_sub(now.as_microsecond()).max(0).unsigned_abs(),
-        )
-    });
-    // The lease must be renewed before it ends.
-    Ok(wait.min(LEASE / 2))
 }
 
-async fn due(estate: &Estate, now: Timestamp) -> Result<Vec<Schedule>> {
-    let rows = estate
-        .store()
-        .read()
-        .await?
+async fn next_due(tx: &mut Tx) -> Result<Option<Timestamp>> {
+    let sql = tx.dialect().pick(
+        "SELECT min(max(next_at, retry_at)) FROM schedules WHERE enabled = 1 AND next_at IS NOT NULL",
+        "SELECT min(greatest(next_at, retry_at)) FROM schedules WHERE enabled = 1 AND next_at IS NOT NULL",
+    );
+    tx.one(sql, args![]).await?.time_opt(0)
+}
+
+/// Times that were found by a clock that has been set back since would be waited for too long.
+async fn plan_again(tx: &mut Tx, followers: &Followers, now: Timestamp) -> Result<()> {
+    let rows = tx
         .all(
-            "SELECT id, name, run_kind, cron, time_zone, input, noun, noun_id, ou_id, next_at FROM schedules \
-             WHERE next_at <= $1 ORDER BY next_at LIMIT 100",
-            args![now],
+            concat!(
+                "SELECT ",
+                schedule_columns!(),
+                " FROM schedules WHERE enabled = 1 AND planned_at > $1 ORDER BY planned_at LIMIT 1000"
+            ),
+            args![clock::from_micros(now.as_microsecond() + MISSED_AFTER)],
         )
         .await?;
-    rows.iter().map(from_row).collect()
-}
-
-fn from_row(row: &Row) -> Result<Schedule> {
-    let noun = row.text_opt(6)?.and_then(|noun| Noun::ALL.into_iter().find(|known| known.as_str() == noun));
-    Ok(Schedule {
-        id: row.id(0)?,
-        name: row.text(1)?,
-        run_kind: row.word(2, RunKind::parse)?,
-        cron: row.text(3)?,
-        time_zone: row.text(4)?,
-        input: row.text(5)?,
-        noun: noun.zip(row.int_opt(7)?),
-        ou: row.id(8)?,
-        next_at: row.time(9)?,
-    })
-}
-
-async fn submit(estate: &Estate, schedule: Schedule, now: Timestamp) -> Result<()> {
-    // Times that passed while no server ran are made up for once, not one by one.
-    let next = next_time(&schedule.cron, &schedule.time_zone, now)?;
-    let ticket = estate.runs().ticket(estate.uuid(), schedule.run_kind).await?;
-    let mut new = NewRun::new(schedule.run_kind, schedule.ou, schedule.input.clone());
-    new.noun = schedule.noun;
-    new.max_attempts = 3;
-    new.idempotency_key = Some(format!("schedule:{}:{}", schedule.id, schedule.next_at.as_microsecond()));
-    new.time_limit = Some(LIMIT);
-    // Two of the same schedule never execute at once, nor two that read the same schema.
-    let lane = match (schedule.run_kind, schedule.noun) {
-        (RunKind::SchemaRefresh, Some((_, id))) => format!("schema:{id}"),
-        _ => format!("schedule:{}", schedule.id),
-    };
-    new.lane = Some(Lane { name: lane, limit: 1 });
-    let engine = estate.runs().clone();
-    let submitter = Submitter { kind: "system", id: None, name: schedule.name.clone() };
-    let (ticket, run) = estate
-        .store()
-        .write(move |tx| {
-            Box::pin(async move {
-                let (run, _) = engine.insert(tx, &ticket, &new, &submitter, now).await?;
-                tx.exec("UPDATE schedules SET next_at = $2 WHERE id = $1", args![schedule.id, next]).await?;
-                Ok((ticket, run))
-            })
-        })
+    for row in &rows {
+        let Some((plane, follower)) = followers.get_key_value(row.text(1)?.as_str()) else { continue };
+        let schedule = from_row(row, plane)?;
+        let next = match &schedule.timing {
+            Timing::Once(_) => schedule.next_at,
+            _ => {
+                let again = Schedule { last_at: None, ..schedule.clone() };
+                next_after(&**follower, &again, now).unwrap_or(schedule.next_at)
+            }
+        };
+        tx.exec(
+            "UPDATE schedules SET next_at = $2, planned_at = $3, retry_at = 0 WHERE id = $1",
+            args![schedule.id, next, now],
+        )
         .await?;
-    estate.runs().launch(ticket, &run);
+    }
     Ok(())
 }
 
-/// The schedule that every estate has.
-pub async fn ensure_purge(estate: &Estate) -> Result<()> {
-    let id = estate.next(ScheduleId::KIND).await?;
-    let schedule = Schedule {
-        id,
-        name: "purge".to_owned(),
-        run_kind: RunKind::Purge,
-        cron: "17 * * * *".to_owned(),
-        time_zone: "UTC".to_owned(),
-        input: r#"{"version":1}"#.to_owned(),
-        noun: None,
-        ou: OuId::ROOT,
-        next_at: next_time("17 * * * *", "UTC", estate.now())?,
+/// Steps on some schedules that are due. Gives how many there were.
+async fn follow_due(tx: &mut Tx, followers: &Followers, now: Timestamp) -> Result<i64> {
+    macro_rules! due {
+        ($tail:literal) => {
+            concat!(
+                "SELECT ",
+                schedule_columns!(),
+                " FROM schedules WHERE enabled = 1 AND next_at <= $1 AND retry_at <= $1 ORDER BY next_at, id LIMIT $2",
+                $tail
+            )
+        };
+    }
+    // Two nodes never step on the same one, whatever the lease says.
+    let sql = tx.dialect().pick(due!(""), due!(" FOR UPDATE SKIP LOCKED"));
+    let rows = tx.all(sql, args![now, BATCH]).await?;
+    for row in &rows {
+        let plane = row.text(1)?;
+        let id: ScheduleId = row.id(0)?;
+        let Some((plane, follower)) = followers.get_key_value(plane.as_str()) else {
+            fail(tx, id, now, &Error::conflict("no_plane", format!("this program has no plane {plane}")))
+                .await?;
+            continue;
+        };
+        let schedule = from_row(row, plane)?;
+        let (follower, copy) = (Arc::clone(follower), schedule.clone());
+        // One that fails does not hold up the others.
+        let stepped =
+            tx.savepoint(move |tx| Box::pin(async move { step(tx, &*follower, copy, now).await })).await?;
+        if let Err(error) = stepped {
+            tracing::warn!(schedule = schedule.name, %error, "could not follow a schedule");
+            fail(tx, id, now, &error).await?;
+        }
+    }
+    Ok(i64::try_from(rows.len()).unwrap_or(BATCH))
+}
+
+async fn step(tx: &mut Tx, follower: &dyn Follower, schedule: Schedule, now: Timestamp) -> Result<()> {
+    let Some(at) = schedule.next_at else { return Ok(()) };
+    let id = schedule.id;
+    let late = now.as_microsecond().saturating_sub(at.as_microsecond());
+    let due = Due { schedule, at, now };
+    let wanted = if due.schedule.missed == Missed::Skip && late > MISSED_AFTER {
+        Next::ByTiming
+    } else {
+        follower.due(tx, &due).await?
     };
-    estate.store().write(move |tx| Box::pin(async move { put(tx, &schedule).await })).await
+    let next = match wanted {
+        // Times that passed while no server ran are made up for once, not one by one.
+        Next::ByTiming => {
+            let stepped = Schedule { last_at: Some(at), ..due.schedule };
+            next_after(follower, &stepped, now)?
+        }
+        Next::At(next) => Some(next),
+        Next::Never => None,
+    };
+    tx.exec(
+        "UPDATE schedules SET next_at = $2, last_at = $3, planned_at = $4, failures = 0, retry_at = 0, \
+         last_error = NULL WHERE id = $1",
+        args![id, next, at, now],
+    )
+    .await
+    .map(drop)
+}
+
+async fn fail(tx: &mut Tx, id: ScheduleId, now: Timestamp, error: &Error) -> Result<()> {
+    let failures = tx.one("SELECT failures FROM schedules WHERE id = $1", args![id]).await?.int(0)?;
+    let pause = (1_000_000_i64 << failures.clamp(0, 9)).min(MAX_PAUSE);
+    tx.exec(
+        "UPDATE schedules SET failures = $2, retry_at = $3, last_error = $4 WHERE id = $1",
+        args![id, failures + 1, clock::from_micros(now.as_microsecond() + pause), &error.message],
+    )
+    .await
+    .map(drop)
 }
 
 #[cfg(test)]
@@ -219,6 +516,14 @@ mod tests {
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
+    }
+
+    struct Idle;
+
+    impl Follower for Idle {
+        fn due<'t>(&'t self, _: &'t mut Tx, _: &'t Due) -> BoxFuture<'t, Result<Next>> {
+            Box::pin(async { Ok(Next::ByTiming) })
+        }
     }
 
     #[test]
@@ -235,8 +540,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schedule_is_refused() {
+    fn rejects_what_is_not_a_schedule() {
         assert!(next_time("61 * * * *", "UTC", at("2024-01-01T00:00:00Z")).is_err());
         assert!(next_time("* * * * *", "Europe/Atlantis", at("2024-01-01T00:00:00Z")).is_err());
+    }
+
+    #[test]
+    fn every_timing_keeps_to_the_active_time() {
+        let from = Some(at("2026-01-01T00:00:00Z"));
+        let to = Some(at("2026-01-02T00:00:00Z"));
+        let hour = Timing::Every(Duration::from_secs(3_600));
+        let cron = Timing::Cron { expression: "0 */6 * * *".into(), zone: "UTC".into() };
+        let once = Timing::Once(at("2026-01-01T05:00:00Z"));
+        for (timing, after, next) in [
+            (&hour, "2025-12-31T12:00:00Z", Some("2026-01-01T01:00:00Z")),
+            (&hour, "2026-01-01T10:30:00Z", Some("2026-01-01T11:00:00Z")),
+            (&hour, "2026-01-01T23:30:00Z", None),
+            (&cron, "2025-12-31T12:00:00Z", Some("2026-01-01T00:00:00Z")),
+            (&cron, "2026-01-01T18:00:00Z", None),
+            (&once, "2025-12-31T12:00:00Z", Some("2026-01-01T05:00:00Z")),
+        ] {
+            let schedule = Schedule {
+                active_from: from,
+                active_to: to,
+                ..Schedule::of_system(ScheduleId(1), "test", "s", timing.clone())
+            };
+            let found = next_after(&Idle, &schedule, at(after)).unwrap();
+            assert_eq!(found, next.map(at), "{timing:?} after {after}");
+        }
+        let done = Schedule {
+            last_at: Some(at("2026-01-01T05:00:00Z")),
+            ..Schedule::of_system(ScheduleId(1), "test", "s", once)
+        };
+        assert_eq!(next_after(&Idle, &done, at("2026-01-01T05:00:01Z")).unwrap(), None);
     }
 }

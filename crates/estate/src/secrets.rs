@@ -20,6 +20,54 @@ const VERSION: u8 = 1;
 const NONCE: usize = 24;
 const KEY: usize = 32;
 
+/// A sealed value, as the store keeps it. It is bound only to columns whose name ends in `_sealed`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed(Vec<u8>);
+
+impl Sealed {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// A column that holds sealed values: what a change of the key must reach. Made by `sealed_column!`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealedColumn {
+    pub table: &'static str,
+    pub column: &'static str,
+    /// What a value is bound to is this word and the row's key: `datasource:7`.
+    pub context: &'static str,
+    /// Key and value of every row that has one.
+    #[doc(hidden)]
+    pub select: &'static str,
+    #[doc(hidden)]
+    pub update: &'static str,
+}
+
+/// `sealed_column!("datasources", "id", "secrets_sealed", "datasource")`: table, key, column, context.
+#[macro_export]
+macro_rules! sealed_column {
+    ($table:literal, $key:literal, $column:literal, $context:literal) => {
+        $crate::secrets::SealedColumn {
+            table: $table,
+            column: $column,
+            context: $context,
+            select: concat!(
+                "SELECT CAST(",
+                $key,
+                " AS TEXT), ",
+                $column,
+                " FROM ",
+                $table,
+                " WHERE ",
+                $column,
+                " IS NOT NULL"
+            ),
+            update: concat!("UPDATE ", $table, " SET ", $column, " = $2 WHERE CAST(", $key, " AS TEXT) = $1"),
+        }
+    };
+}
+
 /// The estate's sealing key.
 #[derive(Clone)]
 pub struct SealKey(Zeroizing<[u8; KEY]>);
@@ -68,7 +116,7 @@ impl SealKey {
         hex(&digest[..12])
     }
 
-    pub fn seal(&self, random: &dyn Random, context: &str, plain: &[u8]) -> Result<Vec<u8>> {
+    pub fn seal(&self, random: &dyn Random, context: &str, plain: &[u8]) -> Result<Sealed> {
         let mut nonce = [0_u8; NONCE];
         random.fill(&mut nonce);
         let payload = Payload { msg: plain, aad: context.as_bytes() };
@@ -80,7 +128,7 @@ impl SealKey {
         bytes.push(VERSION);
         bytes.extend_from_slice(&nonce);
         bytes.extend_from_slice(&sealed);
-        Ok(bytes)
+        Ok(Sealed(bytes))
     }
 
     pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
@@ -127,7 +175,7 @@ mod tests {
     #[test]
     fn a_sealed_secret_opens_in_its_own_context_only() {
         let key = SealKey::generate(&OsRandom);
-        let sealed = key.seal(&OsRandom, "datasource:7", b"hunter2").unwrap();
+        let sealed = key.seal(&OsRandom, "datasource:7", b"hunter2").unwrap().into_bytes();
         assert_eq!(&key.open("datasource:7", &sealed).unwrap()[..], b"hunter2");
         assert!(key.open("datasource:8", &sealed).is_err());
         assert!(SealKey::generate(&OsRandom).open("datasource:7", &sealed).is_err());

@@ -7,8 +7,10 @@ use landreeve_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::Estate;
-use crate::secrets::hex;
-use crate::{args, bootstrap};
+use crate::secrets::{SealedColumn, hex};
+use crate::{args, bootstrap, sealed_column};
+
+pub const SIGNING_KEYS: SealedColumn = sealed_column!("signing_keys", "kid", "secret_sealed", "signing_key");
 
 /// How long a data token opens what it names, in seconds.
 pub const DATA_TOKEN_SECONDS: i64 = 300;

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use landreeve_core::ids::RunId;
 use landreeve_core::{Error, ErrorKind, Result, RunKind};
+use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get, run_list};
 use landreeve_estate::ops::{Estate, RunFilter};
 use landreeve_http::Outcome;
@@ -16,7 +17,7 @@ use crate::wire::link::Link;
 use crate::wire::query::ListQuery;
 
 /// The kinds of run that are executions here.
-const KINDS: [RunKind; 1] = [RunKind::Probe];
+const KINDS: [RunKind; 1] = [PROBE];
 
 /// Executions, newest first
 #[utoipa::path(

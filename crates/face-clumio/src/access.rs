@@ -23,7 +23,7 @@ pub struct Access {
 impl Directory {
     /// `None` for a caller who sees only the own record, without its roles.
     pub async fn open(estate: &Estate, ctx: &OpCtx) -> Result<Option<Directory>> {
-        if !ctx.authority().allows_some(Permission::new(Noun::User, Action::View)) {
+        if !ctx.authority().allows_some(Permission::new(Noun::USER, Action::VIEW)) {
             return Ok(None);
         }
         let roles = users::role_list(estate, ctx).await?.into_iter().map(|role| (role.id, role.uuid));

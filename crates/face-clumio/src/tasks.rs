@@ -4,7 +4,7 @@ use axum::extract::State;
 use http::HeaderMap;
 use landreeve_core::ids::RunId;
 use landreeve_core::{Error, ErrorKind, Result};
-use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get, run_list};
+use landreeve_estate::ops::runs::{RunRef, category, run_cancel, run_get, run_list};
 use landreeve_estate::ops::{Estate, RunFilter};
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Body, Path, Query, decimal};
@@ -52,7 +52,7 @@ pub async fn list(
     let asked = ListQuery::parse(&query, 10)?;
     let filter = RunFilter { states: states(&asked)?, ..RunFilter::default() };
     let runs = run_list(&estate, &ctx, &filter, asked.page).await?;
-    let tasks = runs.items.iter().map(TaskBody::from).collect();
+    let tasks = runs.items.iter().map(|run| TaskBody::new(run, category(&estate, run.kind))).collect();
     Ok(Answer { resource: &TASKS, version, body: asked.body("/tasks", tasks, runs.total) })
 }
 
@@ -87,7 +87,7 @@ pub async fn read(
 ) -> Outcome<Answer<TaskBody>> {
     let version = TASKS.version(&headers)?;
     let run = run_get(&estate, &ctx, which(&id)?, &[]).await.map_err(named)?;
-    Ok(Answer { resource: &TASKS, version, body: TaskBody::from(&run) })
+    Ok(Answer { resource: &TASKS, version, body: TaskBody::new(&run, category(&estate, run.kind)) })
 }
 
 /// Abort a task
@@ -124,7 +124,7 @@ pub async fn update(
     let which = which(&id)?;
     read_abort(&body)?;
     let run = run_cancel(&estate, &ctx, which, &[]).await.map_err(named)?;
-    Ok(Answer { resource: &TASKS, version, body: TaskBody::from(&run) })
+    Ok(Answer { resource: &TASKS, version, body: TaskBody::new(&run, category(&estate, run.kind)) })
 }
 
 fn which(id: &str) -> Result<RunRef> {

@@ -48,7 +48,7 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let change = wire::read(&body, None)?.settle(&app, &ctx, Noun::Datasource, Action::Manage).await?;
+    let change = wire::read(&body, None)?.settle(&app, &ctx, Noun::DATASOURCE, Action::MANAGE).await?;
     let enabled = change.enabled.unwrap_or(true);
     let made = ops::agent_create(app.estate(), &ctx, change.name.unwrap_or_default(), enabled).await;
     let (agent, secret) = made.map_err(|error| wire::NAMES.point(error))?;
@@ -106,7 +106,7 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let read = wire::read(&body, Some(&id))?;
-    let change = read.settle(&app, &ctx, Noun::Datasource, Action::Manage).await?;
+    let change = read.settle(&app, &ctx, Noun::DATASOURCE, Action::MANAGE).await?;
     let after = ops::agent_update(app.estate(), &ctx, &id, change.name, change.enabled).await;
     let agent = after.map_err(|error| wire::NAMES.point(error))?;
     out.ok(&Document::of(wire::render(&agent, app.ids(), None)))

@@ -2,7 +2,9 @@
 
 use axum::extract::State;
 use landreeve_analytics::dashboards::{self as plane, Dashboard as PlaneDashboard, DashboardDetails};
-use landreeve_core::ids::{DashboardId, UserId};
+use landreeve_analytics::ids::DashboardId;
+use landreeve_analytics::nouns;
+use landreeve_core::ids::UserId;
 use landreeve_core::{Action, Error, Noun, OpCtx, Result};
 use landreeve_estate::ops::{EVERYONE, Subject, groups, users};
 use landreeve_http::Outcome;
@@ -70,7 +72,7 @@ async fn user(app: &App, ctx: &OpCtx, id: UserId) -> Result<Included> {
     let user = users::user_get(app.estate(), ctx, id).await?;
     let held = users::assignments(app.estate(), ctx, Subject::User(id)).await?;
     // Without the permission to see groups, those of the user are not shown.
-    let groups = match ctx.require_some(Noun::Group, Action::View) {
+    let groups = match ctx.require_some(Noun::GROUP, Action::VIEW) {
         Ok(()) => groups::group_list(app.estate(), ctx).await?,
         Err(_) => Vec::new(),
     };
@@ -95,7 +97,7 @@ async fn create(
     let mut details = DashboardDetails::default();
     patch.apply(&mut details);
     if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, Noun::Dashboard, faults, details.check(), &wire::NAMES).await);
+        return Err(refuse(&app, &ctx, nouns::DASHBOARD, faults, details.check(), &wire::NAMES).await);
     }
     let made = plane::dashboard_create(app.plane(), &ctx, details).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
@@ -155,7 +157,7 @@ async fn update(
     if !faults.is_empty() {
         let mut details = plane::dashboard_get(app.plane(), &ctx, which).await?.details;
         patch.apply(&mut details);
-        return Err(refuse(&app, &ctx, Noun::Dashboard, faults, details.check(), &wire::NAMES).await);
+        return Err(refuse(&app, &ctx, nouns::DASHBOARD, faults, details.check(), &wire::NAMES).await);
     }
     let after = plane::dashboard_update(app.plane(), &ctx, which, move |details| patch.apply(details)).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;

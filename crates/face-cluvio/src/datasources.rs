@@ -112,7 +112,7 @@ async fn create(
     let mut details = DatasourceDetails::default();
     patch.apply(&mut details);
     if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, Noun::Datasource, faults, details.check(), &wire::NAMES).await);
+        return Err(refuse(&app, &ctx, Noun::DATASOURCE, faults, details.check(), &wire::NAMES).await);
     }
     let made = ops::datasource_create(app.estate(), &ctx, details, linked.unwrap_or_default()).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
@@ -173,7 +173,7 @@ async fn update(
         let seen = ops::datasource_get(app.estate(), &ctx, which).await?;
         let mut details = seen.datasource.details.clone();
         patch.apply(&mut details);
-        return Err(refuse(&app, &ctx, Noun::Datasource, faults, details.check(), &wire::NAMES).await);
+        return Err(refuse(&app, &ctx, Noun::DATASOURCE, faults, details.check(), &wire::NAMES).await);
     }
     let after =
         ops::datasource_update(app.estate(), &ctx, which, |details| patch.apply(details), linked).await;

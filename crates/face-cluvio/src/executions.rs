@@ -73,7 +73,7 @@ async fn find(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str) -> Result<E
     }
     if let Some(datasource) = below {
         let datasource = datasource_id(app, datasource)?.0;
-        if found.run.noun != Some((Noun::Datasource.as_str().to_owned(), datasource)) {
+        if found.run.noun != Some((Noun::DATASOURCE.as_str().to_owned(), datasource)) {
             return Err(not_found());
         }
     }
@@ -107,7 +107,7 @@ async fn run(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let (datasource, most) = (datasource_id(&app, &id)?, wait(&app, &query)?);
-    let request = wire::read(&body)?.settle(&app, &ctx, Noun::Datasource, Action::Use).await?;
+    let request = wire::read(&body)?.settle(&app, &ctx, Noun::DATASOURCE, Action::USE).await?;
     let run = plane::execution_run(app.plane(), &ctx, datasource, &request.sql, &request.inputs).await;
     let run = run.map_err(|error| wire::point(error, &request.inputs))?;
     let execution = waited(&app, &ctx, run, most).await?;

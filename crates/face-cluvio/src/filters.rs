@@ -2,8 +2,9 @@
 
 use axum::extract::State;
 use landreeve_analytics::filters::{self as plane, FilterDetails};
-use landreeve_core::ids::FilterId;
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_analytics::ids::FilterId;
+use landreeve_analytics::nouns;
+use landreeve_core::{Action, Error, OpCtx, Result};
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Path, Query};
 use utoipa_axum::router::OpenApiRouter;
@@ -55,7 +56,7 @@ async fn create(
     faults.extend(change.faults_against(&details));
     change.apply(&mut details);
     if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, Noun::Filter, faults, details.check(), &wire::NAMES).await);
+        return Err(refuse(&app, &ctx, nouns::FILTER, faults, details.check(), &wire::NAMES).await);
     }
     let made = plane::filter_create(app.plane(), &ctx, details).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
@@ -113,7 +114,7 @@ async fn update(
     faults.extend(change.faults_against(&details));
     if !faults.is_empty() {
         change.apply(&mut details);
-        return Err(refuse(&app, &ctx, Noun::Filter, faults, details.check(), &wire::NAMES).await);
+        return Err(refuse(&app, &ctx, nouns::FILTER, faults, details.check(), &wire::NAMES).await);
     }
     let after = plane::filter_update(app.plane(), &ctx, which, move |details| change.apply(details)).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
@@ -132,7 +133,7 @@ async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<Stri
 
 async fn choose(app: &App, ctx: &OpCtx, out: &PlainJson, id: &str, body: &[u8]) -> Outcome {
     let which = filter_id(app, id)?;
-    let inputs = parameters::read_body(body)?.settle(app, ctx, Noun::Filter, Action::View).await?;
+    let inputs = parameters::read_body(body)?.settle(app, ctx, nouns::FILTER, Action::VIEW).await?;
     let found = plane::filter_options(app.plane(), ctx, which, inputs.clone()).await;
     let found = found.map_err(|error| executions::point_options(error, &inputs))?;
     out.ok(&wire::render_options(&found))

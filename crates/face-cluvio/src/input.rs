@@ -53,7 +53,7 @@ pub async fn refuse(
     domain: Result<()>,
     names: &Names,
 ) -> Failure {
-    if let Err(refusal) = app.permitted(ctx, noun, Action::Manage).await {
+    if let Err(refusal) = app.permitted(ctx, noun, Action::MANAGE).await {
         return refusal.into();
     }
     let found = domain.err().map(|error| names.point(error).faults).unwrap_or_default();

@@ -45,6 +45,6 @@ async fn update(
     };
     faults.extend(wire::check(&changes).err().into_iter().flat_map(pointed));
     let read = Checked { value: changes, faults };
-    let changes = read.settle(&app, &ctx, Noun::Setting, Action::Manage).await?;
+    let changes = read.settle(&app, &ctx, Noun::SETTING, Action::MANAGE).await?;
     out.ok(&wire::render(&ops::settings_update(app.estate(), &ctx, changes).await?))
 }

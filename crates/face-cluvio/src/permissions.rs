@@ -4,6 +4,7 @@
 //! dashboards to be managed and for alerts the ids name the datasources that may be queried, as the API's reference
 //! describes that restriction.
 
+use landreeve_analytics::nouns;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::{Action, Noun, Permission};
 use landreeve_estate::ops::keys::NewKeyGrant;
@@ -41,33 +42,34 @@ type Meaning = &'static [(Noun, Action, Ids)];
 
 /// The table: what each name grants.
 fn meaning(name: &str) -> Option<Meaning> {
-    use Action::{Manage, Use, View};
     use Ids::{This, Whole};
     Some(match name {
-        "View Datasources" => &[(Noun::Datasource, View, This)],
+        "View Datasources" => &[(Noun::DATASOURCE, Action::VIEW, This)],
         // Whoever manages every datasource may see and stop everybody's executions.
-        "Manage Datasources" => &[(Noun::Datasource, Manage, This), (Noun::Run, Manage, Whole)],
-        "View Dashboards" => &[(Noun::Dashboard, View, This), (Noun::Report, View, Whole)],
+        "Manage Datasources" => {
+            &[(Noun::DATASOURCE, Action::MANAGE, This), (Noun::RUN, Action::MANAGE, Whole)]
+        }
+        "View Dashboards" => &[(nouns::DASHBOARD, Action::VIEW, This), (nouns::REPORT, Action::VIEW, Whole)],
         "Manage Dashboards" => &[
-            (Noun::Datasource, Use, This),
-            (Noun::Dashboard, Manage, Whole),
-            (Noun::Report, Manage, Whole),
-            (Noun::Filter, View, Whole),
-            (Noun::Snippet, View, Whole),
+            (Noun::DATASOURCE, Action::USE, This),
+            (nouns::DASHBOARD, Action::MANAGE, Whole),
+            (nouns::REPORT, Action::MANAGE, Whole),
+            (nouns::FILTER, Action::VIEW, Whole),
+            (nouns::SNIPPET, Action::VIEW, Whole),
         ],
-        "View Filters" => &[(Noun::Filter, View, This)],
-        "Manage Filters" => &[(Noun::Filter, Manage, This)],
-        "View SQL Snippets" => &[(Noun::Snippet, View, This)],
-        "Manage SQL Snippets" => &[(Noun::Snippet, Manage, This)],
-        "View Users" => &[(Noun::User, View, Whole)],
-        "Manage Users" => &[(Noun::User, Manage, Whole)],
-        "View User Groups" => &[(Noun::Group, View, Whole)],
-        "Manage User Groups" => &[(Noun::Group, Manage, Whole)],
+        "View Filters" => &[(nouns::FILTER, Action::VIEW, This)],
+        "Manage Filters" => &[(nouns::FILTER, Action::MANAGE, This)],
+        "View SQL Snippets" => &[(nouns::SNIPPET, Action::VIEW, This)],
+        "Manage SQL Snippets" => &[(nouns::SNIPPET, Action::MANAGE, This)],
+        "View Users" => &[(Noun::USER, Action::VIEW, Whole)],
+        "Manage Users" => &[(Noun::USER, Action::MANAGE, Whole)],
+        "View User Groups" => &[(Noun::GROUP, Action::VIEW, Whole)],
+        "Manage User Groups" => &[(Noun::GROUP, Action::MANAGE, Whole)],
         // Kept; there are no alerts yet.
         "View Alerts" => &[],
-        "Manage Alerts" => &[(Noun::Datasource, Use, This)],
-        "View Organization" => &[(Noun::Setting, View, Whole)],
-        "Manage Organization" => &[(Noun::Setting, Manage, Whole)],
+        "Manage Alerts" => &[(Noun::DATASOURCE, Action::USE, This)],
+        "View Organization" => &[(Noun::SETTING, Action::VIEW, Whole)],
+        "Manage Organization" => &[(Noun::SETTING, Action::MANAGE, Whole)],
         _ => return None,
     })
 }

@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use landreeve_analytics::executions as runs;
+use landreeve_analytics::ids::{DashboardId, ReportId};
+use landreeve_analytics::nouns;
 use landreeve_analytics::reports::{self as plane, Report as PlaneReport, ReportDetails};
-use landreeve_core::ids::{DashboardId, ReportId};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_core::{Action, Error, OpCtx, Result};
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Path, Query};
 use utoipa_axum::router::OpenApiRouter;
@@ -67,7 +68,7 @@ async fn create(
     let mut details = ReportDetails::default();
     patch.apply(&mut details);
     if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, Noun::Report, faults, details.check(), &wire::NAMES).await);
+        return Err(refuse(&app, &ctx, nouns::REPORT, faults, details.check(), &wire::NAMES).await);
     }
     let made = plane::report_create(app.plane(), &ctx, details).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
@@ -131,7 +132,7 @@ async fn update(
     if !faults.is_empty() {
         let mut details = plane::report_get(app.plane(), &ctx, which).await?.details;
         patch.apply(&mut details);
-        return Err(refuse(&app, &ctx, Noun::Report, faults, details.check(), &wire::NAMES).await);
+        return Err(refuse(&app, &ctx, nouns::REPORT, faults, details.check(), &wire::NAMES).await);
     }
     let after = plane::report_update(app.plane(), &ctx, which, |details| patch.apply(details)).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
@@ -166,7 +167,7 @@ async fn run(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let (report, most) = (report_id(&app, &id)?, wait(&app, &query)?);
-    let inputs = parameters::read_body(&body)?.settle(&app, &ctx, Noun::Report, Action::View).await?;
+    let inputs = parameters::read_body(&body)?.settle(&app, &ctx, nouns::REPORT, Action::VIEW).await?;
     let run = runs::report_run(app.plane(), &ctx, report, &inputs).await;
     let run = run.map_err(|error| executions::point_report(error, &inputs))?;
     let execution = waited(&app, &ctx, run, most).await?;

@@ -1,9 +1,10 @@
 //! SQL snippets: list, create, show, change, remove.
 
 use axum::extract::State;
+use landreeve_analytics::ids::SnippetId;
+use landreeve_analytics::nouns;
 use landreeve_analytics::snippets::{self as plane, Snippet, SnippetDetails};
-use landreeve_core::ids::SnippetId;
-use landreeve_core::{Error, Noun, OpCtx, Result};
+use landreeve_core::{Error, OpCtx, Result};
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Path, Query};
 use utoipa_axum::router::OpenApiRouter;
@@ -60,7 +61,7 @@ async fn create(
     let mut details = SnippetDetails::default();
     patch.apply(&mut details);
     if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, Noun::Snippet, faults, details.check(), &wire::NAMES).await);
+        return Err(refuse(&app, &ctx, nouns::SNIPPET, faults, details.check(), &wire::NAMES).await);
     }
     let made = plane::snippet_create(app.plane(), &ctx, details).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
@@ -117,7 +118,7 @@ async fn update(
     if !faults.is_empty() {
         let mut details = plane::snippet_get(app.plane(), &ctx, which).await?.details;
         patch.apply(&mut details);
-        return Err(refuse(&app, &ctx, Noun::Snippet, faults, details.check(), &wire::NAMES).await);
+        return Err(refuse(&app, &ctx, nouns::SNIPPET, faults, details.check(), &wire::NAMES).await);
     }
     let after = plane::snippet_update(app.plane(), &ctx, which, move |details| patch.apply(details)).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;

@@ -4,6 +4,7 @@ use axum::extract::State;
 use http::StatusCode;
 use landreeve_core::ids::RunId;
 use landreeve_core::{Error, Result, RunKind};
+use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get, run_list};
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Path, Query, decimal};
@@ -16,7 +17,7 @@ use crate::wire::error::ErrorBody;
 use crate::wire::query::{ListQuery, last_update};
 
 /// The kinds of run that are deployments here.
-pub const KINDS: [RunKind; 1] = [RunKind::Probe];
+pub const KINDS: [RunKind; 1] = [PROBE];
 
 /// Deployments, newest first
 #[utoipa::path(

@@ -12,7 +12,7 @@ pub struct Roles {
 
 /// A global administrator has every role.
 pub fn roles(authority: &Authority) -> Roles {
-    let may = |noun| authority.allows_here(Permission::new(noun, Action::Manage));
-    let admin = may(Noun::User) && may(Noun::Setting);
-    Roles { promotion_admin: admin || may(Noun::Run), admin, jmx_admin: admin || may(Noun::Setting) }
+    let may = |noun| authority.allows_here(Permission::new(noun, Action::MANAGE));
+    let admin = may(Noun::USER) && may(Noun::SETTING);
+    Roles { promotion_admin: admin || may(Noun::RUN), admin, jmx_admin: admin || may(Noun::SETTING) }
 }

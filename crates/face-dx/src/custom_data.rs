@@ -3,12 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use landreeve_core::Result;
-use landreeve_core::ids::CustomDataId;
 use landreeve_delivery::Delivery;
 use landreeve_delivery::custom_data::{
     CustomDataRef, NewCustomData, custom_data_delete, custom_data_delete_all, custom_data_get,
     custom_data_list, custom_data_set, custom_data_set_all,
 };
+use landreeve_delivery::ids::CustomDataId;
 use landreeve_http::Outcome;
 use serde_json::Value;
 

@@ -1,6 +1,7 @@
 //! The dialect's scopes and what each opens here.
 
 use landreeve_core::{Action, Noun, Permission};
+use landreeve_delivery::nouns;
 
 /// What a key gets when no scope is named: the Data Cloud's methods and `auth.info`, which needs none.
 pub const DEFAULT_SCOPES: [&str; 1] = ["datacloud:write"];
@@ -11,25 +12,25 @@ const fn may(noun: Noun, action: Action) -> Permission {
 
 /// Scope and permissions. A scope whose methods are not there yet opens nothing, and is kept with the key.
 const SCOPES: [(&str, &[Permission]); 14] = [
-    ("snapshots:read", &[may(Noun::Team, Action::View), may(Noun::Feed, Action::View)]),
-    ("snapshots:admin", &[may(Noun::Team, Action::Manage)]),
+    ("snapshots:read", &[may(nouns::TEAM, Action::VIEW), may(nouns::FEED, Action::VIEW)]),
+    ("snapshots:admin", &[may(nouns::TEAM, Action::MANAGE)]),
     ("catalog:read", &[]),
     ("catalog:write:entities", &[]),
     ("scorecards:read", &[]),
     ("scorecards:write", &[]),
-    ("users:read", &[may(Noun::Person, Action::View)]),
-    ("users:write", &[may(Noun::Person, Action::Manage)]),
+    ("users:read", &[may(nouns::PERSON, Action::VIEW)]),
+    ("users:write", &[may(nouns::PERSON, Action::MANAGE)]),
     ("workflows:read", &[]),
     ("workflowRuns:trigger", &[]),
     ("workflowRuns:writeEvents", &[]),
     (
         "datacloud:query",
-        &[may(Noun::Run, Action::View), may(Noun::Run, Action::Use), may(Noun::Delivery, Action::View)],
+        &[may(Noun::RUN, Action::VIEW), may(Noun::RUN, Action::USE), may(nouns::DELIVERY, Action::VIEW)],
     ),
     // Ours: the Data Cloud's methods, for keys that have other scopes too.
-    ("datacloud:write", &[may(Noun::Delivery, Action::Use)]),
+    ("datacloud:write", &[may(nouns::DELIVERY, Action::USE)]),
     // Ours: also other people's query runs.
-    ("datacloud:manage", &[may(Noun::Run, Action::Manage)]),
+    ("datacloud:manage", &[may(Noun::RUN, Action::MANAGE)]),
 ];
 
 /// The permissions of a scope; `None` when the dialect has no such scope.

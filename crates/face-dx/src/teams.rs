@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use landreeve_core::OpCtx;
-use landreeve_core::ids::{TeamEventId, TeamId};
+use landreeve_delivery::ids::{TeamEventId, TeamId};
 use landreeve_delivery::teams::{
     TeamRef, WantedTeam, hierarchy_get, hierarchy_preview, hierarchy_process, team_events, team_get,
     team_list, team_of_members,

@@ -135,7 +135,17 @@ pub struct Sources {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Runs {
-    pub workers: usize,
+    pub pools: Pools,
+    pub share_percent: u32,
+    pub max_waiting: u32,
+    pub lease_seconds: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pools {
+    pub short: usize,
+    pub long: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -214,7 +224,18 @@ impl Config {
             "[limits] header_bytes must be at least {}",
             Limits::MIN_HEADER_BYTES
         );
-        anyhow::ensure!((1..=10_000).contains(&self.runs.workers), "[runs] workers must be from 1 to 10000");
+        for (name, workers) in [("short", self.runs.pools.short), ("long", self.runs.pools.long)] {
+            anyhow::ensure!((1..=10_000).contains(&workers), "[runs.pools] {name} must be from 1 to 10000");
+        }
+        anyhow::ensure!(
+            (1..=100).contains(&self.runs.share_percent),
+            "[runs] share_percent must be from 1 to 100"
+        );
+        anyhow::ensure!(self.runs.max_waiting > 0, "[runs] max_waiting must be at least 1");
+        anyhow::ensure!(
+            (1..=3_600).contains(&self.runs.lease_seconds),
+            "[runs] lease_seconds must be from 1 to 3600"
+        );
         anyhow::ensure!(self.limits.connections > 0, "[limits] connections must be at least 1");
         anyhow::ensure!(self.analytics.query_seconds > 0, "[analytics] query_seconds must be at least 1");
         anyhow::ensure!(self.delivery.query_seconds > 0, "[delivery] query_seconds must be at least 1");
@@ -299,7 +320,11 @@ mod tests {
             "[listeners.nobody]\nlisten = '127.0.0.1:1'",
             "[outbound]\ndeny = ['nonsense']",
             "[tls]\nkey = 'k.pem'",
-            "[runs]\nworkers = 0",
+            "[runs]\nworkers = 4",
+            "[runs.pools]\nshort = 0",
+            "[runs]\nshare_percent = 101",
+            "[runs]\nmax_waiting = 0",
+            "[runs]\nlease_seconds = 0",
             "[engine]\nmemory_bytes = 1",
             "[engine]\nstatements = 0",
             "[delivery]\nquery_seconds = 0",

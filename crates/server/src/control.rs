@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use landreeve_analytics::executions;
 use landreeve_analytics::lang::InputParameters;
 use landreeve_core::ids::{DatasourceId, RunId};
-use landreeve_core::{Error, ErrorKind};
+use landreeve_core::{Error, ErrorKind, PoolName};
 use landreeve_estate::ops::runs::{self, RunRef};
 use landreeve_estate::ops::{self, Run};
 use landreeve_estate::store::Notice;
@@ -126,7 +126,14 @@ async fn obey(analytics: &landreeve_analytics::Analytics, ask: Ask) -> Result<An
     let ctx = ops::sign_in::operator(estate);
     match ask {
         Ask::Changed => {
-            for notice in [Notice::Authority, Notice::Outbox, Notice::Schedule, Notice::Queue] {
+            for notice in [
+                Notice::Authority,
+                Notice::Outbox,
+                Notice::Schedule,
+                Notice::Held,
+                Notice::Queue(PoolName::SHORT),
+                Notice::Queue(PoolName::LONG),
+            ] {
                 estate.store().notices().tell(notice);
             }
             Ok(Answer::Done)

@@ -1,7 +1,6 @@
 //! Opens the estate: data directory, key file, store, blobs, drivers, executors. The same for the server and for a
 //! command that works on the store itself.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -10,21 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use landreeve_analytics::executions::QueryExecutor;
 use landreeve_analytics::{Analytics, AnalyticsOptions, BuiltinSnippets};
-use landreeve_core::source::Drivers as _;
+use landreeve_core::SystemClock;
 use landreeve_core::table::SqlEngine;
-use landreeve_core::{RunKind, SystemClock};
-use landreeve_delivery::queries::DataQueryExecutor;
-use landreeve_delivery::teams::TeamImport;
-use landreeve_delivery::{Delivery, DeliveryOptions, RetryAttribution};
+use landreeve_delivery::{Delivery, DeliveryOptions};
 use landreeve_drivers::{Codec, DriverOptions, DriverSet};
 use landreeve_engine::{Engine, EngineDriver, EngineOptions};
 use landreeve_estate::blobs::{Blobs, S3};
-use landreeve_estate::inventory::refresh::SchemaRefresh;
 use landreeve_estate::outbound::Outbound;
+use landreeve_estate::plane::{Plane, Slot};
 use landreeve_estate::random::OsRandom;
-use landreeve_estate::runs::{Executor, Probe, Purge, Role};
+use landreeve_estate::runs::RunOptions;
 use landreeve_estate::secrets::SealKey;
 use landreeve_estate::store::{Location, Migrations};
 use landreeve_estate::{Estate, EstateOptions, ops};
@@ -33,7 +28,6 @@ use serde::{Deserialize, Serialize};
 use crate::cli::Place;
 use crate::config::{Config, Environment};
 use crate::output;
-use crate::sample::SampleMaker;
 use crate::sources::Sources;
 
 /// Everything that is open.
@@ -161,18 +155,26 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     }
     let outbound = Outbound::new(config.networks()?, roots, data_dir.clone(), own_files);
     let drivers = Arc::new(Sources::new(drivers(&config)?));
+    let (planes, slots) = planes(&config, &data_dir)?;
     let options = EstateOptions {
         location,
-        migrations: migrations(),
+        planes,
         seal,
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),
         blobs: blobs(&config, &data_dir)?,
         outbound,
         drivers: Arc::clone(&drivers) as Arc<dyn landreeve_core::source::Drivers>,
-        workers: workers.unwrap_or(config.runs.workers),
+        runs: RunOptions {
+            short: config.runs.pools.short,
+            long: config.runs.pools.long,
+            every_pool: workers,
+            share: config.runs.share_percent,
+            max_waiting: config.runs.max_waiting,
+            lease: Duration::from_secs(config.runs.lease_seconds),
+            node_name: config.server.node_name.clone(),
+        },
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        node_name: config.server.node_name.clone(),
     };
     let opened = Estate::open(options).await;
     if let (Err(error), true) = (&opened, fresh)
@@ -197,17 +199,36 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
             key_file.display()
         ));
     }
-    let analytics = analytics(&estate, &config);
-    let delivery = delivery(&estate, &config, &data_dir, &drivers)?;
+    let (analytics, delivery) = (slots.analytics.get()?, slots.delivery.get()?);
+    let driver = EngineDriver { engine: slots.engine, catalog: Arc::new(delivery.catalog()) };
+    // It is opened once; a second driver would be the same.
+    let _ = drivers.delivery.set(Arc::new(driver));
     Ok(Opened { estate, analytics, delivery, drivers, config, data_dir, key_file })
 }
 
-fn analytics(estate: &Estate, config: &Config) -> Analytics {
-    let options = AnalyticsOptions {
+/// Where the handles of the planes appear that faces work through.
+struct Slots {
+    analytics: Slot<Analytics>,
+    delivery: Slot<Delivery>,
+    engine: Arc<dyn SqlEngine>,
+}
+
+/// The one list of planes.
+fn planes(config: &Config, data_dir: &Path) -> anyhow::Result<(Vec<Plane>, Slots)> {
+    let engine = engine(config, data_dir)?;
+    let (analytics_plane, analytics) =
+        landreeve_analytics::plane(Arc::new(Codec), analytics_options(config), builtin_snippets());
+    let (delivery_plane, delivery) =
+        landreeve_delivery::plane(Arc::clone(&engine), Arc::new(Codec), delivery_options(config));
+    let planes = vec![analytics_plane, delivery_plane, crate::sample::plane(data_dir)];
+    Ok((planes, Slots { analytics, delivery, engine }))
+}
+
+fn analytics_options(config: &Config) -> AnalyticsOptions {
+    AnalyticsOptions {
         max_result_bytes: config.analytics.max_result_bytes,
         query_time_limit: Duration::from_secs(config.analytics.query_seconds),
-    };
-    Analytics::new(estate.clone(), Arc::new(Codec), options, builtin_snippets())
+    }
 }
 
 /// Removes what statements of a server that was killed left on disk. The lock on the data directory is held.
@@ -220,37 +241,26 @@ pub fn clear_spill(data_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The plane, the engine that answers SQL over its tables, and the driver that shows them as a datasource.
-fn delivery(
-    estate: &Estate,
-    config: &Config,
-    data_dir: &Path,
-    drivers: &Sources,
-) -> anyhow::Result<Delivery> {
+/// What answers SQL over the tables of planes.
+fn engine(config: &Config, data_dir: &Path) -> anyhow::Result<Arc<dyn SqlEngine>> {
     let spill_dir = data_dir.join("spill");
     make_data_dir(&spill_dir)?;
-    let engine: Arc<dyn SqlEngine> = Arc::new(Engine::new(EngineOptions {
+    Ok(Arc::new(Engine::new(EngineOptions {
         memory_bytes: config.engine.memory_bytes,
         spill_dir,
         spill_bytes: config.engine.spill_bytes,
         statements: config.engine.statements,
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-    }));
-    let options = DeliveryOptions {
+    })))
+}
+
+fn delivery_options(config: &Config) -> DeliveryOptions {
+    DeliveryOptions {
         strict_repositories: config.delivery.strict_repositories,
         max_result_bytes: config.delivery.max_result_bytes,
         max_rows: config.delivery.max_rows,
         query_time_limit: Duration::from_secs(config.delivery.query_seconds),
-    };
-    let plane = Delivery::new(estate.clone(), Arc::clone(&engine), Arc::new(Codec), options);
-    let driver = EngineDriver { engine, catalog: Arc::new(plane.catalog()) };
-    // It is opened once; a second driver would be the same.
-    let _ = drivers.delivery.set(Arc::new(driver));
-    Ok(plane)
-}
-
-fn migrations() -> Migrations {
-    Migrations::with(&[landreeve_analytics::MIGRATIONS, landreeve_delivery::MIGRATIONS])
+    }
 }
 
 /// Puts the metadata of a backup where this place has its own: a file that is not there yet, or an empty PostgreSQL
@@ -275,7 +285,10 @@ pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyho
             let copied =
                 fs::copy(copy, &file).with_context(|| format!("{} cannot be written", file.display()));
             let restored = match copied {
-                Ok(_) => ops::backup::store_restore(&file, &migrations(), url).await.map_err(Into::into),
+                Ok(_) => {
+                    let migrations = Migrations::of(&planes(config, data_dir)?.0);
+                    ops::backup::store_restore(&file, &migrations, url).await.map_err(Into::into)
+                }
                 Err(error) => Err(error),
             };
             fs::remove_dir_all(&working)
@@ -357,35 +370,6 @@ impl Opened {
     pub fn home(&self) -> String {
         let path = fs::canonicalize(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
         format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), path.display())
-    }
-
-    /// Begins to execute runs in this process.
-    pub async fn start_runs(&self, role: Role) -> anyhow::Result<()> {
-        let sample = SampleMaker { data_dir: self.data_dir.clone() };
-        let executors: HashMap<RunKind, Arc<dyn Executor>> = HashMap::from([
-            (RunKind::Probe, Arc::new(Probe) as Arc<dyn Executor>),
-            (RunKind::Purge, Arc::new(Purge(self.estate.clone()))),
-            (RunKind::SchemaRefresh, Arc::new(SchemaRefresh(self.estate.clone()))),
-            (RunKind::Query, Arc::new(QueryExecutor(self.analytics.clone()))),
-            (RunKind::SampleData, Arc::new(sample)),
-            (RunKind::DataQuery, Arc::new(DataQueryExecutor(self.delivery.clone()))),
-            (RunKind::Attribution, Arc::new(RetryAttribution(self.delivery.clone()))),
-            (RunKind::TeamImport, Arc::new(TeamImport(self.delivery.clone()))),
-        ]);
-        Ok(self.estate.runs().start(executors, role).await?)
-    }
-
-    /// Lets go of a datasource's idle connections, whatever its type.
-    pub fn forget(
-        &self,
-    ) -> Arc<dyn Fn(landreeve_core::datasource::DatabaseType, landreeve_core::ids::DatasourceId) + Send + Sync>
-    {
-        let drivers = Arc::clone(&self.drivers);
-        Arc::new(move |database_type, id| {
-            if let Some(driver) = drivers.driver(database_type) {
-                driver.forget(id);
-            }
-        })
     }
 
     pub async fn close(self, grace: Duration) {

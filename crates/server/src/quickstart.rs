@@ -5,7 +5,8 @@ use std::time::Duration;
 use landreeve_analytics::dashboards::{self, DashboardDetails, LayoutBox};
 use landreeve_analytics::reports::{self, ReportDetails};
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::{OpCtx, Page, RunKind, RunState};
+use landreeve_core::{OpCtx, Page, RunState};
+use landreeve_estate::inventory::refresh::SAMPLE_DATA;
 use landreeve_estate::ops::keys::{self, NewKey};
 use landreeve_estate::ops::runs::{self, RunRef};
 use landreeve_estate::ops::{Api, RunFilter, datasources, sign_in, users};
@@ -68,7 +69,7 @@ fn program() -> String {
 
 /// Until the sample's file is there.
 async fn wait_for_sample(opened: &Opened, ctx: &OpCtx) -> anyhow::Result<()> {
-    let filter = RunFilter { kinds: vec![RunKind::SampleData], ..RunFilter::default() };
+    let filter = RunFilter { kinds: vec![SAMPLE_DATA], ..RunFilter::default() };
     let found = runs::run_list(&opened.estate, ctx, &filter, Page::first(1)).await?;
     if let Some(run) = found.items.first()
         && !run.state.is_final()

@@ -1,16 +1,19 @@
 //! The run kind `sample_data`: makes the built-in sample source, TPC-H at scale 0.01 in a SQLite file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
-use landreeve_core::{Error, Noun, Result, RunKind};
+use landreeve_core::{Category, Error, Noun, Result};
 use landreeve_drivers::sample::{self, SampleError};
 use landreeve_estate::Estate;
+use landreeve_estate::inventory::refresh::SAMPLE_DATA;
 use landreeve_estate::ops;
 use landreeve_estate::ops::runs::{RunRef, run_wait};
-use landreeve_estate::runs::{Done, Executor, Failure, Job, NewRun, Outcome, Run};
+use landreeve_estate::plane::{Plane, PlaneParts};
+use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, NewRun, Outcome, Retry, Run};
 use tokio_util::sync::CancellationToken;
 
 /// Where the file is, below the data directory.
@@ -22,8 +25,27 @@ const NAME: &str = "Cluvio Sample Data";
 /// One file at a time in this process: the run's executor and this node's own look may come together.
 static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-pub struct SampleMaker {
-    pub data_dir: PathBuf,
+const MAKE: KindSpec = KindSpec {
+    retry: Retry { attempts: 3, backoff: Duration::from_secs(5) },
+    ..KindSpec::new(SAMPLE_DATA.as_str(), Category::System)
+};
+
+/// The kind of run that makes the file.
+pub fn plane(data_dir: &Path) -> Plane {
+    let data_dir = data_dir.to_path_buf();
+    Plane {
+        kinds: vec![MAKE],
+        open: Box::new(move |_| {
+            let executors: Vec<(_, Arc<dyn Executor>)> =
+                vec![(MAKE.kind, Arc::new(SampleMaker { data_dir }))];
+            Ok(PlaneParts { executors, ..PlaneParts::default() })
+        }),
+        ..Plane::new("sample")
+    }
+}
+
+struct SampleMaker {
+    data_dir: PathBuf,
 }
 
 impl Executor for SampleMaker {
@@ -69,9 +91,8 @@ pub async fn ensure(estate: &Estate, id: DatasourceId, data_dir: &Path) -> Resul
     }
     let ctx = ops::sign_in::system(estate);
     let run = NewRun {
-        noun: Some((Noun::Datasource, id.0)),
-        max_attempts: 3,
-        ..NewRun::new(RunKind::SampleData, landreeve_core::ids::OuId::ROOT, r#"{"version":1}"#)
+        noun: Some((Noun::DATASOURCE, id.0)),
+        ..NewRun::new(&MAKE, landreeve_core::ids::OuId::ROOT, r#"{"version":1}"#)
     };
     ops::runs::submit(estate, &ctx, run).await.map(Some)
 }

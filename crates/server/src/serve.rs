@@ -10,10 +10,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::{Random as _, Secret};
-use landreeve_delivery::events::Hear;
-use landreeve_estate::inventory::refresh::OnChange;
 use landreeve_estate::random::OsRandom;
-use landreeve_estate::runs::{Role, queue};
+use landreeve_estate::runs::{Role, recover};
 use landreeve_estate::secrets::hex;
 use landreeve_estate::store::Dialect;
 use landreeve_estate::{events, ops, schedules};
@@ -67,10 +65,9 @@ impl Server {
         let limits = LiveLimits::new(opened.config.limits());
         // Before anything is claimed: an address that is taken must not cost runs.
         let listeners = bind(args, &opened.config, &limits, &routers).await?;
-        opened.start_runs(Role::Node { home: Some(opened.home()) }).await?;
-        schedules::ensure_purge(&opened.estate).await?;
-        landreeve_delivery::schedule(&opened.delivery).await?;
-        events::register(&opened.estate, &subscribers(&opened)).await?;
+        opened.estate.start_runs(Role::Node { home: Some(opened.home()) }).await?;
+        schedules::ensure(&opened.estate).await?;
+        events::register(&opened.estate, &opened.estate.subscribers()).await?;
         let made = sample::ensure(&opened.estate, sample, &opened.data_dir).await?;
         let server = Server {
             opened,
@@ -101,7 +98,7 @@ impl Server {
     async fn background(&self, metrics: PrometheusHandle) -> anyhow::Result<()> {
         let (estate, stop) = (&self.opened.estate, &self.stop.drain);
         self.tasks.spawn(keep_metrics_small(metrics, stop.clone()));
-        self.tasks.spawn(events::dispatch(estate.clone(), subscribers(&self.opened), stop.clone()));
+        self.tasks.spawn(events::dispatch(estate.clone(), estate.subscribers(), stop.clone()));
         self.tasks.spawn(schedules::run(estate.clone(), stop.clone()));
         let (store, ended) = (estate.store().clone(), stop.clone());
         self.tasks.spawn(async move { store.listen(ended).await });
@@ -137,14 +134,6 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-/// Who hears of what happens.
-fn subscribers(opened: &Opened) -> Vec<Arc<dyn events::Subscriber>> {
-    vec![
-        Arc::new(OnChange { estate: opened.estate.clone(), forget: opened.forget() }),
-        Arc::new(Hear(opened.delivery.clone())),
-    ]
 }
 
 /// The signals that a server listens to.
@@ -276,7 +265,7 @@ async fn refuse_second_node(opened: &Opened) -> anyhow::Result<()> {
         return Ok(());
     }
     let since = landreeve_core::clock::from_micros(estate.now().as_microsecond() - 60_000_000);
-    let others = queue::other_nodes(&mut estate.store().read().await?, &opened.home(), since).await?;
+    let others = recover::other_nodes(&mut estate.store().read().await?, &opened.home(), since).await?;
     anyhow::ensure!(
         others.is_empty(),
         "another node ({}) works on this database, and blobs are in a folder of this machine. Put them at a URL \

@@ -3,14 +3,24 @@
 use std::sync::Arc;
 
 use landreeve_core::RunKind;
-use landreeve_delivery::queries::DataQueryExecutor;
-use landreeve_delivery::teams::TeamImport;
-use landreeve_delivery::{Delivery, DeliveryOptions, RetryAttribution};
+use landreeve_delivery::queries::{DATA_QUERY, DataQueryExecutor};
+use landreeve_delivery::teams::{TEAM_IMPORT, TeamImport};
+use landreeve_delivery::{ATTRIBUTION, Delivery, DeliveryOptions, RetryAttribution};
 use landreeve_drivers::Codec;
 use landreeve_engine::{Engine, EngineOptions};
 use landreeve_estate::runs::Executor;
 
 use crate::Kit;
+
+pub(crate) fn engine(dir: &tempfile::TempDir) -> Arc<Engine> {
+    Arc::new(Engine::new(EngineOptions {
+        memory_bytes: 256 * 1_024 * 1_024,
+        spill_dir: dir.path().join("spill"),
+        spill_bytes: 256 * 1_024 * 1_024,
+        statements: 4,
+        threads: 2,
+    }))
+}
 
 impl Kit {
     /// A handle of its own each time: what it remembers, no other one does.
@@ -23,21 +33,15 @@ impl Kit {
     }
 
     pub fn engine(&self) -> Arc<Engine> {
-        Arc::new(Engine::new(EngineOptions {
-            memory_bytes: 256 * 1_024 * 1_024,
-            spill_dir: self.dir.path().join("spill"),
-            spill_bytes: 256 * 1_024 * 1_024,
-            statements: 4,
-            threads: 2,
-        }))
+        engine(&self.dir)
     }
 
     /// Begins to execute probes and every kind of run that the plane has.
     pub async fn start_delivery(&self, plane: &Delivery) {
         let executors: [(RunKind, Arc<dyn Executor>); 3] = [
-            (RunKind::DataQuery, Arc::new(DataQueryExecutor(plane.clone()))),
-            (RunKind::Attribution, Arc::new(RetryAttribution(plane.clone()))),
-            (RunKind::TeamImport, Arc::new(TeamImport(plane.clone()))),
+            (DATA_QUERY.kind, Arc::new(DataQueryExecutor(plane.clone()))),
+            (ATTRIBUTION.kind, Arc::new(RetryAttribution(plane.clone()))),
+            (TEAM_IMPORT.kind, Arc::new(TeamImport(plane.clone()))),
         ];
         self.start_with(executors).await;
     }

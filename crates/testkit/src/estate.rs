@@ -10,17 +10,21 @@ use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::OuId;
 use landreeve_core::source::{Driver, Drivers};
 use landreeve_core::{Clock, OpCtx, Permission, Random, RunKind, RunState, Secret, clock};
+use landreeve_delivery::DeliveryOptions;
+use landreeve_drivers::Codec;
 use landreeve_estate::blobs::Blobs;
 use landreeve_estate::ops::keys::{NewKey, NewKeyGrant, key_create};
 use landreeve_estate::ops::users::{NewUser, first_user, user_create};
 use landreeve_estate::ops::{Api, GrantTarget, Key, NewGrant, Ou, Run, User, ous, runs, sign_in};
 use landreeve_estate::outbound::Outbound;
 use landreeve_estate::random::{OsRandom, SeededRandom};
-use landreeve_estate::runs::{Executor, NewRun, Probe};
+use landreeve_estate::runs::{Executor, NewRun, PROBE, Probe, RunOptions};
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Location, Migrations};
+use landreeve_estate::store::Location;
 use landreeve_estate::{Estate, EstateOptions, args};
 use sqlx::Connection as _;
+
+use crate::delivery::engine;
 
 /// Of every user that is made here.
 pub const PASSWORD: &str = "correct horse";
@@ -98,18 +102,18 @@ impl Kit {
         std::fs::create_dir_all(&data).unwrap();
         let clock = Arc::new(MockClock(AtomicI64::new(START)));
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
+        let (plane, _) = landreeve_delivery::plane(engine(&dir), Arc::new(Codec), DeliveryOptions::default());
         let options = EstateOptions {
             location,
-            migrations: Migrations::with(&[landreeve_delivery::MIGRATIONS]),
+            planes: vec![plane],
             seal: SealKey::generate(&*random),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random,
             blobs: Blobs::local(&dir.path().join("blobs")).unwrap(),
             outbound: Outbound::new(Vec::new(), Vec::new(), data, Vec::new()),
             drivers: Arc::new(NoDrivers),
-            workers: 2,
+            runs: RunOptions { short: 2, long: 2, ..RunOptions::default() },
             cores: 2,
-            node_name: "test".to_owned(),
         };
         let estate = Estate::open(options).await.unwrap();
         first_user(&estate, "admin", Secret::new(PASSWORD)).await.unwrap().expect("an empty store");
@@ -123,11 +127,11 @@ impl Kit {
 
     /// Begins to execute probes and runs of these kinds.
     pub async fn start_with(&self, others: impl IntoIterator<Item = (RunKind, Arc<dyn Executor>)>) {
-        let probe = (RunKind::Probe, Arc::new(Probe) as Arc<dyn Executor>);
+        let probe = (PROBE.kind, Arc::new(Probe) as Arc<dyn Executor>);
         let executors: HashMap<_, _> = others.into_iter().chain([probe]).collect();
         let store = self.estate.store().clone();
         tokio::spawn(async move { store.listen(Default::default()).await });
-        self.estate.runs().start(executors, role(&self.estate)).await.unwrap();
+        self.estate.start_runs_with(executors, role(&self.estate)).await.unwrap();
     }
 
     /// What a SELECT on the store gives; every column must be a text, and NULL is said so.
@@ -211,8 +215,10 @@ impl Kit {
         runs::probe_submit(&self.estate, &self.operator(), Duration::from_secs(60), false).await.unwrap()
     }
 
+    /// A run of a registered kind.
     pub async fn run_of(&self, kind: RunKind, ou: OuId) -> Run {
-        runs::submit(&self.estate, &self.operator(), NewRun::new(kind, ou, "{}")).await.unwrap()
+        let spec = self.estate.registry().kind(kind).unwrap();
+        runs::submit(&self.estate, &self.operator(), NewRun::new(spec, ou, "{}")).await.unwrap()
     }
 
     /// A probe put into a state, as if a node had brought it there: it started 1 s after its submission and ended

@@ -12,4 +12,4 @@ mod routes;
 
 pub use ask::{Answer, Ask, HOSTILE};
 pub use estate::{Kit, MockClock, PASSWORD};
-pub use routes::{compare, everything, everything_but};
+pub use routes::{compare, everything, everything_but, parse};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use landreeve_core::{Action, Noun, Permission};
+use landreeve_delivery::nouns;
 use serde_json::Value;
 
 /// Fails when the table and the document do not name the same operations. A row is method, path and what it needs:
@@ -20,21 +21,46 @@ pub fn compare(document: &Value, table: &[(&str, &str, &str)]) {
     assert_eq!(listed, documented, "left: the face's table of routes; right: its routes");
     assert_eq!(listed.len(), table.len(), "a route stands twice in the table");
     for (method, path, needs) in table {
-        let known = matches!(*needs, "open" | "credential") || Permission::parse(needs).is_some();
+        let known = matches!(*needs, "open" | "credential") || parse(needs).is_some();
         assert!(known, "{method} {path}: {needs:?} is no need");
     }
 }
 
+/// Every noun that a dialect's routes ask for.
+const NOUNS: [Noun; 17] = [
+    Noun::USER,
+    Noun::GROUP,
+    Noun::OU,
+    Noun::ROLE,
+    Noun::KEY,
+    Noun::SETTING,
+    Noun::AUDIT,
+    Noun::RUN,
+    Noun::DATASOURCE,
+    Noun::new("dashboard"),
+    Noun::new("report"),
+    Noun::new("filter"),
+    Noun::new("snippet"),
+    nouns::DELIVERY,
+    nouns::PERSON,
+    nouns::TEAM,
+    nouns::FEED,
+];
+
+/// The permission that a route's table names.
+pub fn parse(text: &str) -> Option<Permission> {
+    everything().into_iter().find(|permission| permission.as_text() == text)
+}
+
 pub fn everything() -> Vec<Permission> {
-    let nouns = Noun::ALL.into_iter();
-    nouns.flat_map(|noun| Action::ALL.map(|action| Permission::new(noun, action))).collect()
+    NOUNS.into_iter().flat_map(|noun| Action::SHARED.map(|action| Permission::new(noun, action))).collect()
 }
 
 /// Every permission that does not open what `permission` opens.
 pub fn everything_but(permission: Permission) -> Vec<Permission> {
     let mut all = everything();
     all.retain(|held| {
-        held.noun != permission.noun || (held.action != permission.action && held.action != Action::Manage)
+        held.noun != permission.noun || (held.action != permission.action && held.action != Action::MANAGE)
     });
     all
 }

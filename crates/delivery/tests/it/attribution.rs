@@ -1,8 +1,9 @@
 //! Attribution as documented: gaps are filled, changes may come later than their deployment, pull requests may belong to
 //! some services only, and a deployment says what it matched or why nothing.
 
+use landreeve_core::RunState;
 use landreeve_core::ids::OuId;
-use landreeve_core::{RunKind, RunState};
+use landreeve_delivery::ATTRIBUTION;
 use landreeve_delivery::changes::{CommitFacts, PullFacts, PullRef, commits_push, pull_services_set};
 use landreeve_delivery::deployments::{DeploymentFacts, deployment_info, deployment_update};
 use landreeve_delivery::repos::{RepoFacts, repo_upsert};
@@ -133,7 +134,7 @@ async fn a_restart_looks_again(world: &World) {
     world.kit.clock.advance(TWO);
     let restarted = world.kit.delivery();
     world.kit.start_delivery(&restarted).await;
-    let run = world.kit.run_of(RunKind::Attribution, OuId::ROOT).await;
+    let run = world.kit.run_of(ATTRIBUTION.kind, OuId::ROOT).await;
     assert_eq!(world.kit.ended(&run).await.state, RunState::Succeeded);
     assert_eq!(world.brought("whole").await, set(["#1"]));
 }

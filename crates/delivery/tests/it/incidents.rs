@@ -1,8 +1,8 @@
 //! Incidents: of each member, whether it is left, cleared or set.
 
 use landreeve_core::Result;
-use landreeve_core::ids::IncidentId;
 use landreeve_delivery::Metadata;
+use landreeve_delivery::ids::IncidentId;
 use landreeve_delivery::incidents::{IncidentFacts, Patch, incident_upsert};
 use serde_json::json;
 

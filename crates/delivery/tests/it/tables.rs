@@ -15,6 +15,7 @@ use landreeve_delivery::changes::{
 use landreeve_delivery::custom_data::{NewCustomData, custom_data_set};
 use landreeve_delivery::deployments::{DeploymentFacts, deployment_create};
 use landreeve_delivery::incidents::{IncidentFacts, Patch, incident_upsert};
+use landreeve_delivery::nouns;
 use landreeve_delivery::people::{PersonFacts, person_upsert};
 use landreeve_delivery::pipelines::{PipelineFacts, pipeline_upsert};
 use landreeve_delivery::repos::{RepoFacts, repo_upsert};
@@ -313,7 +314,7 @@ async fn a_query_run_keeps_to_the_reach_of_its_caller(world: &World) {
     let ou = world.kit.ou("below").await;
     furnish(world, &sign_in::system_in(&world.kit.estate, ou.id).await.unwrap(), "below").await;
     let permissions =
-        [Permission::new(Noun::Delivery, Action::View), Permission::new(Noun::Run, Action::Use)];
+        [Permission::new(nouns::DELIVERY, Action::VIEW), Permission::new(Noun::RUN, Action::USE)];
     let (_, secret) = world.kit.key_in(Api::Delivery, &permissions, Some(&ou)).await;
     let ctx = sign_in::by_key(&world.kit.estate, Api::Delivery, &secret, None, origin(world)).await.unwrap();
     let sql = "SELECT reference_id FROM deployments WHERE environment = $e".to_owned();
@@ -335,7 +336,7 @@ async fn a_query_run_keeps_to_the_reach_of_its_caller(world: &World) {
     let text = String::from_utf8(text).unwrap();
     assert_eq!((rows, text.contains("rel-1-below"), text.contains("root")), (1, true, false), "{text}");
     // Who may see and cancel runs sees that there is one; its rows are for those who may see delivery data.
-    let permissions = [Permission::new(Noun::Run, Action::View), Permission::new(Noun::Run, Action::Manage)];
+    let permissions = [Permission::new(Noun::RUN, Action::VIEW), Permission::new(Noun::RUN, Action::MANAGE)];
     let (_, secret) = world.kit.key_in(Api::Delivery, &permissions, Some(&ou)).await;
     let ctx = sign_in::by_key(&world.kit.estate, Api::Delivery, &secret, None, origin(world)).await.unwrap();
     let which = || landreeve_estate::ops::runs::RunRef::Id(run.id);
@@ -373,11 +374,11 @@ const VIEWS: [usize; 2] = [0, 2];
 
 fn permission(kind: usize) -> Permission {
     match kind {
-        0 => Permission::new(Noun::Delivery, Action::View),
-        1 => Permission::new(Noun::Delivery, Action::Use),
-        2 => Permission::new(Noun::Delivery, Action::Manage),
-        3 => Permission::new(Noun::Team, Action::Manage),
-        _ => Permission::new(Noun::Run, Action::View),
+        0 => Permission::new(nouns::DELIVERY, Action::VIEW),
+        1 => Permission::new(nouns::DELIVERY, Action::USE),
+        2 => Permission::new(nouns::DELIVERY, Action::MANAGE),
+        3 => Permission::new(nouns::TEAM, Action::MANAGE),
+        _ => Permission::new(Noun::RUN, Action::VIEW),
     }
 }
 
@@ -430,7 +431,7 @@ async fn sees_no_other(world: &World, (parents, grants, home): Forest) -> usize 
         .filter(|unit| inside(home, unit))
         .filter(|unit| grants.iter().any(|(kind, at)| VIEWS.contains(kind) && inside(*at, unit)))
         .collect();
-    let reach = ctx.authority().reach(Permission::new(Noun::Delivery, Action::View), 0);
+    let reach = ctx.authority().reach(Permission::new(nouns::DELIVERY, Action::VIEW), 0);
     let hidden: Vec<String> = units
         .iter()
         .filter(|unit| !visible.iter().any(|seen| seen.id == unit.id))

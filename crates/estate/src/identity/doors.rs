@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
-use landreeve_core::ids::{GroupId, OuId, UserId};
+use landreeve_core::ids::{GroupId, KeyId, OuId, UserId};
 use landreeve_core::{Actor, Authority, Error, Grant, OpCtx, OpKind, Random, Result, Secret};
 use sha2::Sha256;
 use uuid::Uuid;
@@ -19,6 +19,8 @@ use super::password::{self, Gate};
 use super::{groups, ous, users};
 use crate::Estate;
 use crate::audit::Strangers;
+use crate::runs::Run;
+use crate::runs::queue::Submitter;
 use crate::secrets::secret_hash;
 use crate::store::Conn;
 
@@ -86,6 +88,8 @@ impl<K: Hash + Eq, V: Clone> Remembered<K, V> {
 enum Door {
     Key(Api, String),
     User(UserId, Option<Uuid>),
+    /// A key whose run executes in a unit.
+    Run(KeyId, OuId),
 }
 
 pub struct Doors {
@@ -172,36 +176,47 @@ pub async fn by_key(
     if !key.enabled {
         return Err(doors.stranger(origin, "invalid_auth", "the key is disabled"));
     }
-    let caller = if let Some(user) = key.user {
-        let user = users::get(&mut conn, user).await?.filter(|user| user.enabled);
-        let Some(user) = user else {
-            return Err(doors.stranger(origin, "account_inactive", "the user of this key is disabled"));
-        };
-        let actor = Actor::Key { id: key.id, name: key.name, user: Some(user.id) };
-        let unit = match ou {
-            Some(ou) => Some(ou),
-            None => unit_of(&mut conn, key.ou).await?,
-        };
-        let caller = user_caller(&mut conn, &user, actor, unit).await?;
-        // The key's own unit bounds what a request may name.
-        if !caller.authority.ou_path().starts_with(&path_of(&mut conn, key.ou).await?) {
-            return Err(Error::forbidden("the key is not for this organizational unit"));
-        }
-        caller
-    } else {
-        let path = path_of(&mut conn, key.ou).await?;
-        let held = grants::of(&mut conn, Subject::Key(key.id)).await?;
-        let grants = held.into_iter().map(|(grant, _)| grant).collect();
-        Arc::new(Caller {
-            actor: Arc::new(Actor::Key { id: key.id, name: key.name, user: None }),
-            authority: Arc::new(Authority::new(grants, key.ou, path)),
-            groups: Arc::new([]),
-        })
-    };
+    let caller = key_caller(estate, &mut conn, key, ou, origin).await?;
     if ou.is_none() {
         locked(&doors.callers).put(epoch, door, Arc::clone(&caller));
     }
     Ok(caller.ctx(origin))
+}
+
+/// A key's caller: with grants of its own, or as its user.
+async fn key_caller(
+    estate: &Estate,
+    conn: &mut Conn,
+    key: keys::Key,
+    ou: Option<Uuid>,
+    origin: Origin,
+) -> Result<Arc<Caller>> {
+    let doors = estate.doors();
+    let Some(user) = key.user else {
+        let path = path_of(conn, key.ou).await?;
+        let held = grants::of(conn, Subject::Key(key.id)).await?;
+        let grants = held.into_iter().map(|(grant, _)| grant).collect();
+        return Ok(Arc::new(Caller {
+            actor: Arc::new(Actor::Key { id: key.id, name: key.name, user: None }),
+            authority: Arc::new(Authority::new(grants, key.ou, path)),
+            groups: Arc::new([]),
+        }));
+    };
+    let user = users::get(conn, user).await?.filter(|user| user.enabled);
+    let Some(user) = user else {
+        return Err(doors.stranger(origin, "account_inactive", "the user of this key is disabled"));
+    };
+    let actor = Actor::Key { id: key.id, name: key.name, user: Some(user.id) };
+    let unit = match ou {
+        Some(ou) => Some(ou),
+        None => unit_of(conn, key.ou).await?,
+    };
+    let caller = user_caller(conn, &user, actor, unit).await?;
+    // The key's own unit bounds what a request may name.
+    if !caller.authority.ou_path().starts_with(&path_of(conn, key.ou).await?) {
+        return Err(Error::forbidden("the key is not for this organizational unit"));
+    }
+    Ok(caller)
 }
 
 /// A unit other than the root that a user's key was made for; the root means "wherever the user is".
@@ -321,6 +336,52 @@ fn reaches(grants: &[Grant], path: &str) -> bool {
     })
 }
 
+/// The submitter of a run as it is now, in the run's unit: what it works with while it executes.
+pub async fn by_run(estate: &Estate, run: &Run) -> Result<OpCtx> {
+    let origin = Origin { request_id: run.uuid, address: None, kind: OpKind::Background };
+    match (run.actor_kind.as_str(), run.actor_id) {
+        ("user", Some(id)) => {
+            let ctx = by_user(estate, UserId(id), None, origin).await?;
+            if ctx.authority().ou() == run.ou {
+                return Ok(ctx);
+            }
+            by_user(estate, UserId(id), Some(unit(estate, run.ou).await?.uuid), origin).await
+        }
+        ("key", Some(id)) => by_key_of_run(estate, KeyId(id), run.ou, origin).await,
+        ("operator", None) => Ok(operator_in(run.uuid, &unit(estate, run.ou).await?)),
+        ("system", None) => Ok(system_in(run.uuid, &unit(estate, run.ou).await?)),
+        (kind, _) => {
+            Err(Error::internal(format!("a run was submitted by an unknown kind of caller: {kind}")))
+        }
+    }
+}
+
+async fn unit(estate: &Estate, ou: OuId) -> Result<super::Ou> {
+    let found = ous::get(&mut estate.store().read().await?, ou).await?;
+    found.ok_or_else(|| Error::not_found("organizational unit"))
+}
+
+async fn by_key_of_run(estate: &Estate, id: KeyId, ou: OuId, origin: Origin) -> Result<OpCtx> {
+    let doors = estate.doors();
+    let epoch = estate.epoch().await?;
+    let door = Door::Run(id, ou);
+    let known = locked(&doors.callers).get(epoch, &door);
+    if let Some(caller) = known {
+        return Ok(caller.ctx(origin));
+    }
+    let mut conn = estate.store().read().await?;
+    let key = keys::get(&mut conn, id).await?.filter(|key| key.enabled);
+    let key = key.ok_or_else(|| Error::forbidden("the key is disabled or deleted"))?;
+    let mut caller = key_caller(estate, &mut conn, key.clone(), None, origin).await?;
+    if caller.authority.ou() != ou {
+        let unit = ous::get(&mut conn, ou).await?;
+        let unit = unit.ok_or_else(|| Error::not_found("organizational unit"))?;
+        caller = key_caller(estate, &mut conn, key, Some(unit.uuid), origin).await?;
+    }
+    locked(&doors.callers).put(epoch, door, Arc::clone(&caller));
+    Ok(caller.ctx(origin))
+}
+
 /// The operator of the machine: whoever may read the data directory.
 pub fn operator(request_id: Uuid) -> OpCtx {
     fixed(Actor::Operator, request_id, OpKind::CommandLine)
@@ -333,6 +394,20 @@ pub fn system(request_id: Uuid) -> OpCtx {
 
 pub fn system_in(request_id: Uuid, ou: &super::Ou) -> OpCtx {
     fixed_in(Actor::System, request_id, OpKind::Background, ou)
+}
+
+/// Whoever owns a schedule, as the submitter of what it submits. It may do nothing: what a run may do is looked up when
+/// it starts.
+pub fn scheduled(request_id: Uuid, owner: &Submitter, ou: &super::Ou) -> OpCtx {
+    let name = owner.name.clone();
+    let actor = match (owner.kind, owner.id) {
+        ("user", Some(id)) => Actor::User { id: UserId(id), name },
+        ("key", Some(id)) => Actor::Key { id: KeyId(id), name, user: None },
+        ("operator", _) => return operator_in(request_id, ou),
+        _ => return system_in(request_id, ou),
+    };
+    let authority = Authority::new(Vec::new(), ou.id, ou.path.clone());
+    OpCtx::new(Arc::new(actor), Arc::new(authority), Arc::new([]), request_id, OpKind::Background, None)
 }
 
 pub fn operator_in(request_id: Uuid, ou: &super::Ou) -> OpCtx {

@@ -115,8 +115,8 @@ pub async fn of(conn: &mut Conn, subject: Subject) -> Result<Vec<(Grant, Option<
     for row in &rows {
         // A role without permissions gives a row without one.
         let Some(text) = row.text_opt(1)? else { continue };
-        // A permission that a newer program stored opens nothing here.
-        let Some(permission) = Permission::parse(&text) else { continue };
+        // One whose names no plane of this program registers opens nothing here.
+        let Some(permission) = Permission::stored(&text) else { continue };
         let scope = match (row.text_opt(2)?, row.int_opt(3)?) {
             (_, Some(resource)) => Scope::Resources(vec![resource]),
             (Some(path), None) => Scope::Subtree(path),
@@ -189,9 +189,10 @@ pub async fn roles(conn: &mut Conn) -> Result<Vec<Role>> {
         let mut held = Vec::new();
         for permission in &permissions {
             if permission.int(0)? == id.0 {
-                held.extend(Permission::parse(&permission.text(1)?));
+                held.extend(Permission::stored(&permission.text(1)?));
             }
         }
+        held.sort_unstable();
         roles.push(Role {
             id,
             uuid: row.uuid(1)?,
@@ -209,6 +210,21 @@ pub async fn insert_role(tx: &mut Tx, role: &Role) -> Result<()> {
         args![role.id, role.uuid, &role.name, &role.description],
     )
     .await?;
+    insert_permissions(tx, role).await
+}
+
+/// Name, description and permissions become these.
+pub async fn update_role(tx: &mut Tx, role: &Role) -> Result<()> {
+    tx.exec(
+        "UPDATE roles SET name = $2, description = $3 WHERE id = $1",
+        args![role.id, &role.name, &role.description],
+    )
+    .await?;
+    tx.exec("DELETE FROM role_permissions WHERE role_id = $1", args![role.id]).await?;
+    insert_permissions(tx, role).await
+}
+
+async fn insert_permissions(tx: &mut Tx, role: &Role) -> Result<()> {
     for permission in &role.permissions {
         tx.exec(
             "INSERT INTO role_permissions (role_id, permission) VALUES ($1, $2)",

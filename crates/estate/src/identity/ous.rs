@@ -63,6 +63,11 @@ pub fn below(path: &str) -> String {
     format!("{}0", path.trim_end_matches('/'))
 }
 
+/// Is there another unit than the root?
+pub async fn are_many(conn: &mut Conn) -> Result<bool> {
+    Ok(conn.all("SELECT 1 FROM ous LIMIT 2", args![]).await?.len() > 1)
+}
+
 pub async fn insert(tx: &mut Tx, ou: &Ou) -> Result<()> {
     tx.exec(
         "INSERT INTO ous (id, uuid, parent_id, path, name, description, created_at, updated_at) \

@@ -13,7 +13,7 @@ use landreeve_core::{Error, Result, Secret};
 
 use super::stored::{StoredCatalog, StoredConfig, StoredSecrets};
 use crate::args;
-use crate::secrets::SealKey;
+use crate::secrets::{SealKey, Sealed, SealedColumn};
 use crate::store::{Conn, Row, Tx};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +190,8 @@ macro_rules! select {
     };
 }
 
+pub const SECRETS: SealedColumn = crate::sealed_column!("datasources", "id", "secrets_sealed", "datasource");
+
 fn secret_context(id: DatasourceId) -> String {
     format!("datasource:{id}")
 }
@@ -261,16 +263,12 @@ pub async fn list(conn: &mut Conn, seal: &SealKey, path: &str) -> Result<Vec<Dat
 }
 
 /// The sealed secrets of a datasource's details.
-pub fn seal_secrets(
-    estate: &crate::Estate,
-    id: DatasourceId,
-    details: &DatasourceDetails,
-) -> Result<Vec<u8>> {
+pub fn seal_secrets(estate: &crate::Estate, id: DatasourceId, details: &DatasourceDetails) -> Result<Sealed> {
     let plain = serde_json::to_vec(&StoredSecrets::from_details(details)).map_err(Error::internal)?;
     estate.seal(&secret_context(id), &plain)
 }
 
-pub async fn insert(tx: &mut Tx, datasource: &Datasource, sealed: Vec<u8>) -> Result<()> {
+pub async fn insert(tx: &mut Tx, datasource: &Datasource, sealed: Sealed) -> Result<()> {
     let config =
         serde_json::to_string(&StoredConfig::from_details(&datasource.details)).map_err(Error::internal)?;
     tx.exec(
@@ -294,7 +292,7 @@ pub async fn insert(tx: &mut Tx, datasource: &Datasource, sealed: Vec<u8>) -> Re
 }
 
 /// Writes the datasource if it still is as it was at `known`. `false`: somebody else changed it, or it is gone.
-pub async fn update(tx: &mut Tx, datasource: &Datasource, sealed: Vec<u8>, known: Timestamp) -> Result<bool> {
+pub async fn update(tx: &mut Tx, datasource: &Datasource, sealed: Sealed, known: Timestamp) -> Result<bool> {
     let config =
         serde_json::to_string(&StoredConfig::from_details(&datasource.details)).map_err(Error::internal)?;
     let changed = tx
@@ -376,24 +374,4 @@ pub async fn schema(conn: &mut Conn, id: DatasourceId) -> Result<Option<(Catalog
         .opt("SELECT catalog, read_at FROM datasource_schemas WHERE datasource_id = $1", args![id])
         .await?;
     row.map(|row| Ok((Catalog::from(row.json::<StoredCatalog>(0)?), row.time(1)?))).transpose()
-}
-
-/// Every sealed secret, for a change of the key.
-pub async fn reseal_all(
-    tx: &mut Tx,
-    old: &SealKey,
-    reseal: impl Fn(&str, &[u8]) -> Result<Vec<u8>>,
-) -> Result<u64> {
-    let rows = tx.all("SELECT id, secrets_sealed FROM datasources", args![]).await?;
-    for row in &rows {
-        let id: DatasourceId = row.id(0)?;
-        let context = secret_context(id);
-        let plain = old.open(&context, &row.bytes(1)?)?;
-        tx.exec(
-            "UPDATE datasources SET secrets_sealed = $2 WHERE id = $1",
-            args![id, reseal(&context, &plain)?],
-        )
-        .await?;
-    }
-    Ok(rows.len() as u64)
 }

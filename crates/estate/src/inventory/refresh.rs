@@ -5,17 +5,17 @@ use std::time::Duration;
 use landreeve_core::datasource::{DatabaseType, Grade};
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::source::{ConnectSpec, SourceError, SourceErrorKind, Target, TlsMode};
-use landreeve_core::{Error, ErrorKind, Noun, Result, RunKind, RunState, Secret};
-use std::sync::Arc;
+use landreeve_core::{Category, Error, ErrorKind, Noun, Result, RunKind, RunState, Secret};
 
 use super::datasources::{self, ConnectionMode, Datasource};
 use crate::Estate;
 use crate::estate::OwnedAct;
 use crate::events::{DatasourceChange, Delivered, Event, Subscriber};
 use crate::ops;
-use crate::runs::{Done, Executor, Failure, Job, Outcome};
+use crate::runs::{Done, Executor, Failure, Job, KindSpec, Outcome, Retry};
 
 const CONNECT: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// What a driver needs to connect; every address and path in it is checked. `reach` is what is seen through a built-in
 /// source of this server's own tables: subtrees of units.
@@ -85,12 +85,21 @@ pub fn source_failure(error: &SourceError, limit: Option<Duration>) -> Failure {
         _ => "sql_error",
     };
     let mut failure = Failure::new(kind, word, error.message.clone());
-    if error.code.is_some() || error.position.is_some() {
-        let detail = serde_json::json!({ "version": 1, "code": error.code, "position": error.position });
-        failure.error.detail = Some(detail.to_string());
-    }
+    failure.error.source_code = error.code.clone();
+    failure.error.position = error.position;
     failure
 }
+
+/// The kind that makes the file of the built-in sample source. Which one that is comes with the wiring.
+pub const SAMPLE_DATA: RunKind = RunKind::new("sample_data");
+
+pub const SCHEMA_REFRESH: KindSpec = KindSpec {
+    retry: Retry { attempts: 3, backoff: Duration::from_secs(30) },
+    time_limit: Some(Duration::from_secs(600)),
+    keep_record: DAY,
+    keep_data: DAY,
+    ..KindSpec::new("schema_refresh", Category::System)
+};
 
 /// The run kind `schema_refresh`: asks the driver what a datasource holds, and keeps the answer.
 pub struct SchemaRefresh(pub Estate);
@@ -119,7 +128,7 @@ impl Executor for SchemaRefresh {
             let now = estate.now();
             // Whoever asked for it is in the event of the run's submission.
             let ctx = ops::sign_in::system(estate);
-            let act = OwnedAct::new("schema_read", Noun::Datasource, id.0, format!("run {}", job.run.id.0));
+            let act = OwnedAct::new("schema_read", Noun::DATASOURCE, id.0, format!("run {}", job.run.id.0));
             estate
                 .change(&ctx, act, move |tx| {
                     Box::pin(async move {
@@ -136,7 +145,6 @@ impl Executor for SchemaRefresh {
 /// Reads the schema of a datasource that was added or reconnected, and lets go of old connections.
 pub struct OnChange {
     pub estate: Estate,
-    pub forget: Arc<dyn Fn(DatabaseType, DatasourceId) + Send + Sync>,
 }
 
 impl OnChange {
@@ -160,7 +168,7 @@ impl Subscriber for OnChange {
                 Event::DatasourceChanged { datasource, change } => (datasource, change),
                 // The built-in source can be read once its file is there.
                 Event::RunFinished {
-                    kind: RunKind::SampleData,
+                    kind: SAMPLE_DATA,
                     state: RunState::Succeeded,
                     noun_id: Some(id),
                     ..
@@ -169,11 +177,7 @@ impl Subscriber for OnChange {
                 | Event::DeploymentFinished { .. }
                 | Event::MonitorChanged { .. } => return Ok(()),
             };
-            for database_type in DatabaseType::ALL {
-                if database_type.grade() != Grade::NoDriver {
-                    (self.forget)(database_type, datasource);
-                }
-            }
+            self.estate.forget_connections(datasource);
             let fresh = matches!(change, DatasourceChange::Created | DatasourceChange::Reconnected);
             if fresh && !self.awaits_its_file(datasource, change).await? {
                 let key = format!("event:{}", event.id);

@@ -12,16 +12,16 @@ use crate::store::{Migrations, Store};
 
 /// Copies the whole store into a new SQLite file.
 pub async fn store_copy(estate: &Estate, ctx: &OpCtx, target: &Path) -> Result<()> {
-    estate.require_here(ctx, Noun::Setting, Action::Manage).await?;
+    estate.require_here(ctx, Noun::SETTING, Action::MANAGE).await?;
     estate.store().copy(target).await?;
     let detail = target.display().to_string();
-    let act = OwnedAct { action: "backed_up", noun: Noun::Setting, noun_id: None, detail };
+    let act = OwnedAct { action: "backed_up", noun: Noun::SETTING, noun_id: None, detail };
     estate.change(ctx, act, |_| Box::pin(async { Ok(()) })).await
 }
 
 /// Copies every blob. The store is copied first: it names blobs, and one that is gone by now was past its retention.
 pub async fn blobs_copy(estate: &Estate, ctx: &OpCtx, target: &Blobs) -> Result<u64> {
-    estate.require_here(ctx, Noun::Setting, Action::Manage).await?;
+    estate.require_here(ctx, Noun::SETTING, Action::MANAGE).await?;
     estate.blobs().copy_all(target).await
 }
 

@@ -10,19 +10,20 @@ use landreeve_core::error::Faults;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId, ScheduleId};
 use landreeve_core::schema::Catalog;
 use landreeve_core::source::{CancellationToken, ServerInfo, SourceError};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result, RunKind, Secret, clock};
+use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result, Secret, clock};
 
+use super::scheduled;
 use crate::Estate;
 use crate::bootstrap;
+use crate::builtin;
 use crate::estate::OwnedAct;
 use crate::events::{self, DatasourceChange, Event};
 use crate::inventory::{Agent, ConnectionMode, Datasource, DatasourceDetails, agents, datasources, refresh};
 use crate::runs::{Lane, NewRun, Run};
-use crate::schedules::{self, Schedule};
+use crate::schedules::{self, Schedule, Timing};
 use crate::store::Tx;
 
 const TEST_LIMIT: Duration = Duration::from_secs(20);
-const REFRESH_LIMIT: Duration = Duration::from_secs(600);
 /// When the schemas are read anew, in the estate's time zone.
 const NIGHTLY: &str = "23 2 * * *";
 
@@ -37,7 +38,7 @@ pub struct Seen {
 fn sees(ctx: &OpCtx, datasource: &Datasource, action: Action) -> bool {
     // A built-in source is in every unit: it is where the caller is.
     let path = if datasource.builtin.is_some() { ctx.authority().ou_path() } else { &datasource.ou_path };
-    let permission = landreeve_core::Permission::new(Noun::Datasource, action);
+    let permission = landreeve_core::Permission::new(Noun::DATASOURCE, action);
     ctx.authority().allows(permission, path, datasource.id.0)
 }
 
@@ -52,13 +53,13 @@ pub fn reach(ctx: &OpCtx, datasource: &Datasource) -> Vec<String> {
     if !differs_by_caller(datasource) {
         return Vec::new();
     }
-    let permission = landreeve_core::Permission::new(Noun::Datasource, Action::Use);
+    let permission = landreeve_core::Permission::new(Noun::DATASOURCE, Action::USE);
     ctx.authority().reach(permission, datasource.id.0)
 }
 
 async fn require(estate: &Estate, ctx: &OpCtx, datasource: &Datasource, action: Action) -> Result<()> {
     let path = if datasource.builtin.is_some() { ctx.authority().ou_path() } else { &datasource.ou_path };
-    estate.require(ctx, Noun::Datasource, action, path, datasource.id.0).await
+    estate.require(ctx, Noun::DATASOURCE, action, path, datasource.id.0).await
 }
 
 /// The row, from the memory of this epoch or from the store.
@@ -67,12 +68,12 @@ pub async fn load(estate: &Estate, id: DatasourceId) -> Result<std::sync::Arc<Da
 }
 
 pub async fn datasource_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Seen>> {
-    estate.require_some(ctx, Noun::Datasource, Action::View).await?;
+    estate.require_some(ctx, Noun::DATASOURCE, Action::VIEW).await?;
     let seal = estate.seal_key();
     let all = datasources::list(&mut estate.store().read().await?, &seal, ctx.authority().ou_path()).await?;
     let seen =
-        all.into_iter().filter(|datasource| sees(ctx, datasource, Action::View)).map(|datasource| Seen {
-            credentials: sees(ctx, &datasource, Action::Manage),
+        all.into_iter().filter(|datasource| sees(ctx, datasource, Action::VIEW)).map(|datasource| Seen {
+            credentials: sees(ctx, &datasource, Action::MANAGE),
             datasource: std::sync::Arc::new(datasource),
         });
     Ok(seen.collect())
@@ -80,8 +81,8 @@ pub async fn datasource_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Seen>> 
 
 pub async fn datasource_get(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Seen> {
     let datasource = load(estate, id).await?;
-    require(estate, ctx, &datasource, Action::View).await?;
-    Ok(Seen { credentials: sees(ctx, &datasource, Action::Manage), datasource })
+    require(estate, ctx, &datasource, Action::VIEW).await?;
+    Ok(Seen { credentials: sees(ctx, &datasource, Action::MANAGE), datasource })
 }
 
 /// For a query: the caller may use it, and it is switched on.
@@ -91,7 +92,7 @@ pub async fn datasource_for_use(
     id: DatasourceId,
 ) -> Result<std::sync::Arc<Datasource>> {
     let datasource = load(estate, id).await?;
-    require(estate, ctx, &datasource, Action::Use).await?;
+    require(estate, ctx, &datasource, Action::USE).await?;
     if !datasource.details.enabled {
         return Err(Error::fault("datasource", "disabled", "is disabled; enable it to run queries on it"));
     }
@@ -143,7 +144,7 @@ pub async fn datasource_create(
     mut details: DatasourceDetails,
     linked: Vec<AgentId>,
 ) -> Result<Datasource> {
-    estate.require_here(ctx, Noun::Datasource, Action::Manage).await?;
+    estate.require_here(ctx, Noun::DATASOURCE, Action::MANAGE).await?;
     details.operator_file = ctx.authority().is_operator();
     check(estate, ctx, &details, &linked).await?;
     create(estate, ctx, details, linked, None).await
@@ -180,11 +181,11 @@ async fn create(
     };
     let copy = datasource.clone();
     estate
-        .change(ctx, OwnedAct::new("created", Noun::Datasource, id.0, name), move |tx| {
+        .change(ctx, OwnedAct::new("created", Noun::DATASOURCE, id.0, name), move |tx| {
             Box::pin(async move {
                 bootstrap::still_sealed_with(tx, &fingerprint).await?;
                 datasources::insert(tx, &copy, sealed).await?;
-                put_schedule(tx, &copy, schedule).await?;
+                put_schedule(tx, &copy, schedule, now).await?;
                 tell(tx, &copy, DatasourceChange::Created, now).await
             })
         })
@@ -198,8 +199,11 @@ async fn tell(tx: &mut Tx, datasource: &Datasource, change: DatasourceChange, no
     tx.bump_epoch().await
 }
 
+/// What the names of schedules that read schemas begin with.
+pub(super) const SCHEDULES: &str = "schema:";
+
 fn schedule_name(id: DatasourceId) -> String {
-    format!("schema:{id}")
+    format!("{SCHEDULES}{id}")
 }
 
 async fn nightly(
@@ -213,23 +217,27 @@ async fn nightly(
         return Ok(None);
     }
     let zone = estate.settings().await?.time_zone;
+    let next_at = Some(schedules::next_time(NIGHTLY, &zone, estate.now())?);
+    let number = estate.next::<ScheduleId>(ScheduleId::KIND).await?;
+    let timing = Timing::Cron { expression: NIGHTLY.to_owned(), zone };
     Ok(Some(Schedule {
-        id: estate.next::<ScheduleId>(ScheduleId::KIND).await?,
-        name: schedule_name(id),
-        run_kind: RunKind::SchemaRefresh,
-        cron: NIGHTLY.to_owned(),
-        next_at: schedules::next_time(NIGHTLY, &zone, estate.now())?,
-        time_zone: zone,
-        input: r#"{"version":1}"#.to_owned(),
-        noun: Some((Noun::Datasource, id.0)),
         ou,
+        noun: Some((Noun::DATASOURCE, id.0)),
+        body: scheduled::body(&refresh::SCHEMA_REFRESH, r#"{"version":1}"#)?,
+        next_at,
+        ..Schedule::of_system(number, builtin::PLANE, schedule_name(id), timing)
     }))
 }
 
-async fn put_schedule(tx: &mut Tx, datasource: &Datasource, schedule: Option<Schedule>) -> Result<()> {
+async fn put_schedule(
+    tx: &mut Tx,
+    datasource: &Datasource,
+    schedule: Option<Schedule>,
+    now: Timestamp,
+) -> Result<()> {
     match schedule {
-        Some(schedule) => schedules::put(tx, &schedule).await,
-        None => schedules::remove(tx, &schedule_name(datasource.id)).await,
+        Some(schedule) => schedules::put(tx, &schedule, now).await,
+        None => schedules::remove(tx, builtin::PLANE, &schedule_name(datasource.id)).await,
     }
 }
 
@@ -242,7 +250,7 @@ pub async fn datasource_update(
     linked: Option<Vec<AgentId>>,
 ) -> Result<Datasource> {
     let before = load(estate, id).await?;
-    require(estate, ctx, &before, Action::Manage).await?;
+    require(estate, ctx, &before, Action::MANAGE).await?;
     if before.builtin.is_some() {
         return Err(Error::conflict("builtin", "the built-in sample source cannot be changed"));
     }
@@ -270,7 +278,7 @@ pub async fn datasource_update(
     estate
         .change(
             ctx,
-            OwnedAct::new("updated", Noun::Datasource, id.0, after.details.name.clone()),
+            OwnedAct::new("updated", Noun::DATASOURCE, id.0, after.details.name.clone()),
             move |tx| {
                 Box::pin(async move {
                     bootstrap::still_sealed_with(tx, &fingerprint).await?;
@@ -280,7 +288,7 @@ pub async fn datasource_update(
                             "somebody else changed the datasource just now; try again",
                         ));
                     }
-                    put_schedule(tx, &copy, schedule).await?;
+                    put_schedule(tx, &copy, schedule, now).await?;
                     tell(tx, &copy, told, now).await
                 })
             },
@@ -291,7 +299,7 @@ pub async fn datasource_update(
 
 pub async fn datasource_delete(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<()> {
     let datasource = load(estate, id).await?;
-    require(estate, ctx, &datasource, Action::Manage).await?;
+    require(estate, ctx, &datasource, Action::MANAGE).await?;
     if datasource.builtin.is_some() {
         return Err(Error::conflict("builtin", "the built-in sample source cannot be removed"));
     }
@@ -299,10 +307,10 @@ pub async fn datasource_delete(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -
     estate
         .change(
             ctx,
-            OwnedAct::new("deleted", Noun::Datasource, id.0, datasource.details.name.clone()),
+            OwnedAct::new("deleted", Noun::DATASOURCE, id.0, datasource.details.name.clone()),
             move |tx| {
                 Box::pin(async move {
-                    schedules::remove(tx, &schedule_name(id)).await?;
+                    schedules::remove(tx, builtin::PLANE, &schedule_name(id)).await?;
                     datasources::delete(tx, id).await?;
                     tell(tx, &datasource, DatasourceChange::Deleted, now).await
                 })
@@ -318,7 +326,7 @@ pub async fn datasource_test(
     id: DatasourceId,
 ) -> Result<Result<ServerInfo, String>> {
     let datasource = load(estate, id).await?;
-    require(estate, ctx, &datasource, Action::Manage).await?;
+    require(estate, ctx, &datasource, Action::MANAGE).await?;
     test(estate, &datasource).await
 }
 
@@ -342,7 +350,7 @@ async fn test(estate: &Estate, datasource: &Datasource) -> Result<Result<ServerI
 /// Reads the schema anew, as a run.
 pub async fn datasource_refresh(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Run> {
     let datasource = load(estate, id).await?;
-    require(estate, ctx, &datasource, Action::Manage).await?;
+    require(estate, ctx, &datasource, Action::MANAGE).await?;
     super::runs::submit(estate, ctx, refresh_run(&datasource)).await
 }
 
@@ -361,13 +369,9 @@ pub async fn refresh_by_system(estate: &Estate, id: DatasourceId, key: Option<St
 
 fn refresh_run(datasource: &Datasource) -> NewRun {
     NewRun {
-        noun: Some((Noun::Datasource, datasource.id.0)),
+        noun: Some((Noun::DATASOURCE, datasource.id.0)),
         lane: Some(Lane { name: format!("schema:{}", datasource.id), limit: 1 }),
-        max_attempts: 3,
-        time_limit: Some(REFRESH_LIMIT),
-        keep_record: NewRun::DAY,
-        keep_data: NewRun::DAY,
-        ..NewRun::new(RunKind::SchemaRefresh, datasource.ou, r#"{"version":1}"#)
+        ..NewRun::new(&refresh::SCHEMA_REFRESH, datasource.ou, r#"{"version":1}"#)
     }
 }
 
@@ -378,7 +382,7 @@ pub async fn datasource_schema(
     id: DatasourceId,
 ) -> Result<Option<(Catalog, Timestamp)>> {
     let datasource = load(estate, id).await?;
-    require(estate, ctx, &datasource, Action::View).await?;
+    require(estate, ctx, &datasource, Action::VIEW).await?;
     datasources::schema(&mut estate.store().read().await?, id).await
 }
 
@@ -424,9 +428,9 @@ async fn builtin(estate: &Estate, word: &str) -> Result<Option<DatasourceId>> {
 }
 
 pub async fn agent_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Agent>> {
-    estate.require_some(ctx, Noun::Datasource, Action::View).await?;
+    estate.require_some(ctx, Noun::DATASOURCE, Action::VIEW).await?;
     let all = agents::list(&mut estate.store().read().await?, ctx.authority().ou_path()).await?;
-    let view = landreeve_core::Permission::new(Noun::Datasource, Action::View);
+    let view = landreeve_core::Permission::new(Noun::DATASOURCE, Action::VIEW);
     // An agent is seen where its unit is, and with any datasource that uses it; 0 is no datasource.
     let sees = |agent: &Agent| {
         let linked = agent.datasources.iter().map(|id| id.0);
@@ -447,7 +451,7 @@ pub async fn agent_create(
     name: String,
     enabled: bool,
 ) -> Result<(Agent, Secret)> {
-    estate.require_here(ctx, Noun::Datasource, Action::Manage).await?;
+    estate.require_here(ctx, Noun::DATASOURCE, Action::MANAGE).await?;
     check_agent_name(&name)?;
     let mut seed = [0_u8; 32];
     estate.random().fill(&mut seed);
@@ -467,7 +471,7 @@ pub async fn agent_create(
     };
     let copy = agent.clone();
     estate
-        .change(ctx, OwnedAct::new("created", Noun::Datasource, id.0, format!("agent {name}")), move |tx| {
+        .change(ctx, OwnedAct::new("created", Noun::DATASOURCE, id.0, format!("agent {name}")), move |tx| {
             Box::pin(async move { agents::insert(tx, &copy).await })
         })
         .await?;
@@ -490,13 +494,13 @@ pub async fn agent_update(
     enabled: Option<bool>,
 ) -> Result<Agent> {
     let mut agent = agent_get(estate, ctx, public_key).await?;
-    estate.require_some(ctx, Noun::Datasource, Action::Manage).await?;
+    estate.require_some(ctx, Noun::DATASOURCE, Action::MANAGE).await?;
     if agent.datasources.is_empty() {
-        estate.require_here(ctx, Noun::Datasource, Action::Manage).await?;
+        estate.require_here(ctx, Noun::DATASOURCE, Action::MANAGE).await?;
     }
     for id in &agent.datasources {
         let datasource = load(estate, *id).await?;
-        require(estate, ctx, &datasource, Action::Manage).await?;
+        require(estate, ctx, &datasource, Action::MANAGE).await?;
     }
     if let Some(name) = name {
         check_agent_name(&name)?;
@@ -510,7 +514,7 @@ pub async fn agent_update(
     let copy = agent.clone();
     let detail = format!("agent {}", agent.name);
     estate
-        .change(ctx, OwnedAct::new("updated", Noun::Datasource, agent.id.0, detail), move |tx| {
+        .change(ctx, OwnedAct::new("updated", Noun::DATASOURCE, agent.id.0, detail), move |tx| {
             Box::pin(async move { agents::update(tx, &copy, known).await })
         })
         .await?;

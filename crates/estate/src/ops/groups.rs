@@ -12,7 +12,7 @@ use crate::ops::users::{numbered, require_covers, require_covers_group};
 use crate::store::taken;
 
 pub async fn group_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Group>> {
-    estate.require_some(ctx, Noun::Group, Action::View).await?;
+    estate.require_some(ctx, Noun::GROUP, Action::VIEW).await?;
     groups::list(&mut estate.store().read().await?).await
 }
 
@@ -28,7 +28,7 @@ pub async fn group_create(
     description: String,
     given: Vec<NewGrant>,
 ) -> Result<Group> {
-    estate.require_some(ctx, Noun::Group, Action::Manage).await?;
+    estate.require_some(ctx, Noun::GROUP, Action::MANAGE).await?;
     let mut faults = Faults::default();
     if name.trim().is_empty() || name.chars().count() > 128 {
         faults.push("name", "length", "must have 1 to 128 characters");
@@ -47,7 +47,7 @@ pub async fn group_create(
     };
     let (copy, given) = (group.clone(), numbered(estate, given).await?);
     estate
-        .change(ctx, OwnedAct::new("created", Noun::Group, id.0, name), move |tx| {
+        .change(ctx, OwnedAct::new("created", Noun::GROUP, id.0, name), move |tx| {
             Box::pin(async move {
                 groups::insert(tx, &copy).await?;
                 for (grant_id, grant) in &given {
@@ -69,11 +69,11 @@ pub async fn member_set(
     user: UserId,
     member: bool,
 ) -> Result<()> {
-    estate.require_some(ctx, Noun::Group, Action::Manage).await?;
+    estate.require_some(ctx, Noun::GROUP, Action::MANAGE).await?;
     require_covers_group(estate, ctx, group).await?;
     let verb = if member { "added user" } else { "removed user" };
     estate
-        .change(ctx, OwnedAct::new("updated", Noun::Group, group.0, format!("{verb} {user}")), move |tx| {
+        .change(ctx, OwnedAct::new("updated", Noun::GROUP, group.0, format!("{verb} {user}")), move |tx| {
             Box::pin(async move {
                 let found = groups::list(tx).await?.into_iter().find(|known| known.id == group);
                 let found = found.ok_or_else(|| Error::not_found("group"))?;
@@ -93,10 +93,10 @@ pub async fn member_set(
 }
 
 pub async fn group_delete(estate: &Estate, ctx: &OpCtx, id: GroupId) -> Result<()> {
-    estate.require_some(ctx, Noun::Group, Action::Manage).await?;
+    estate.require_some(ctx, Noun::GROUP, Action::MANAGE).await?;
     require_covers_group(estate, ctx, id).await?;
     estate
-        .change(ctx, OwnedAct::new("deleted", Noun::Group, id.0, ""), move |tx| {
+        .change(ctx, OwnedAct::new("deleted", Noun::GROUP, id.0, ""), move |tx| {
             Box::pin(async move {
                 let found = groups::list(tx).await?.into_iter().find(|known| known.id == id);
                 if found.ok_or_else(|| Error::not_found("group"))?.builtin.is_some() {

@@ -33,7 +33,7 @@ pub struct NewKeyGrant {
 }
 
 pub async fn key_create(estate: &Estate, ctx: &OpCtx, new: NewKey) -> Result<(Key, Secret)> {
-    estate.require_here(ctx, Noun::Key, Action::Manage).await?;
+    estate.require_here(ctx, Noun::KEY, Action::MANAGE).await?;
     if new.name.trim().is_empty() || new.name.chars().count() > 255 {
         return Err(Error::fault("name", "length", "must have 1 to 255 characters"));
     }
@@ -69,7 +69,7 @@ pub async fn key_create(estate: &Estate, ctx: &OpCtx, new: NewKey) -> Result<(Ke
     let grants = numbered(estate, spread(&new.grants, ou.id)).await?;
     let (copy, hash) = (key.clone(), secret_hash(&secret));
     estate
-        .change(ctx, OwnedAct::new("created", Noun::Key, id.0, new.name), move |tx| {
+        .change(ctx, OwnedAct::new("created", Noun::KEY, id.0, new.name), move |tx| {
             Box::pin(async move {
                 keys::insert(tx, &copy, hash).await?;
                 for (grant_id, grant) in &grants {
@@ -97,8 +97,8 @@ fn spread(grants: &[NewKeyGrant], ou: OuId) -> Vec<NewGrant> {
 }
 
 pub async fn key_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Key>> {
-    estate.require_some(ctx, Noun::Key, Action::View).await?;
-    let view = Permission::new(Noun::Key, Action::View);
+    estate.require_some(ctx, Noun::KEY, Action::VIEW).await?;
+    let view = Permission::new(Noun::KEY, Action::VIEW);
     let mut conn = estate.store().read().await?;
     let units = ous::subtree(&mut conn, ctx.authority().ou_path()).await?;
     let all = keys::list(&mut conn).await?;
@@ -115,7 +115,7 @@ async fn require_manage(estate: &Estate, ctx: &OpCtx, id: KeyId) -> Result<()> {
     let key = keys::get(&mut conn, id).await?.ok_or_else(|| Error::not_found("key"))?;
     let unit = ous::get(&mut conn, key.ou).await?.ok_or_else(|| Error::internal("a key without a unit"))?;
     drop(conn);
-    estate.require(ctx, Noun::Key, Action::Manage, &unit.path, id.0).await
+    estate.require(ctx, Noun::KEY, Action::MANAGE, &unit.path, id.0).await
 }
 
 /// The key that the caller itself used.
@@ -128,7 +128,7 @@ pub async fn key_set_enabled(estate: &Estate, ctx: &OpCtx, id: KeyId, enabled: b
     require_manage(estate, ctx, id).await?;
     let detail = if enabled { "enabled" } else { "disabled" };
     estate
-        .change(ctx, OwnedAct::new("updated", Noun::Key, id.0, detail), move |tx| {
+        .change(ctx, OwnedAct::new("updated", Noun::KEY, id.0, detail), move |tx| {
             Box::pin(async move {
                 keys::get(tx, id).await?.ok_or_else(|| Error::not_found("key"))?;
                 keys::set_enabled(tx, id, enabled).await?;
@@ -141,7 +141,7 @@ pub async fn key_set_enabled(estate: &Estate, ctx: &OpCtx, id: KeyId, enabled: b
 pub async fn key_delete(estate: &Estate, ctx: &OpCtx, id: KeyId) -> Result<()> {
     require_manage(estate, ctx, id).await?;
     estate
-        .change(ctx, OwnedAct::new("deleted", Noun::Key, id.0, ""), move |tx| {
+        .change(ctx, OwnedAct::new("deleted", Noun::KEY, id.0, ""), move |tx| {
             Box::pin(async move {
                 keys::get(tx, id).await?.ok_or_else(|| Error::not_found("key"))?;
                 keys::delete(tx, id).await?;

@@ -8,6 +8,7 @@ pub mod groups;
 pub mod keys;
 pub mod ous;
 pub mod runs;
+pub mod scheduled;
 pub mod secrets;
 pub mod settings;
 pub mod sign_in;
@@ -22,6 +23,6 @@ pub use crate::identity::{
     Api, GrantTarget, Group, Key, NewGrant, Origin, Ou, Role, Subject, User, UserChange,
 };
 pub use crate::inventory::{Agent, ConnectionMode, Datasource, DatasourceDetails, Ssh};
-pub use crate::runs::queue::RunFilter;
-pub use crate::runs::{Run, RunError};
+pub use crate::runs::list::{FamilyFilter, Range, RunOrder};
+pub use crate::runs::{Run, RunError, RunFilter};
 pub use crate::settings::{CsvSeparator, Settings, WeekStart};

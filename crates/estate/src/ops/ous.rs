@@ -39,7 +39,7 @@ pub async fn ou_create(
         Some(uuid) => ou_get(estate, ctx, uuid).await?,
         None => ou_current(estate, ctx).await?,
     };
-    estate.require(ctx, Noun::Ou, Action::Manage, &parent.path, parent.id.0).await?;
+    estate.require(ctx, Noun::OU, Action::MANAGE, &parent.path, parent.id.0).await?;
     ous::check_name(&name).map_err(|fault| Error::invalid(vec![fault]))?;
     let (id, now) = (estate.next::<OuId>(OuId::KIND).await?, estate.now());
     let ou = Ou {
@@ -54,7 +54,7 @@ pub async fn ou_create(
     };
     let copy = ou.clone();
     estate
-        .change(ctx, OwnedAct::new("created", Noun::Ou, id.0, name), move |tx| {
+        .change(ctx, OwnedAct::new("created", Noun::OU, id.0, name), move |tx| {
             Box::pin(async move {
                 ous::insert(tx, &copy).await?;
                 tx.bump_epoch().await

@@ -3,16 +3,24 @@
 
 use std::time::Duration;
 
-use landreeve_core::ids::RunId;
-use landreeve_core::{Action, Error, Noun, OpCtx, Page, PageOf, Permission, Result, RunKind};
+use jiff::Timestamp;
+use landreeve_core::ids::{AuditId, BoxFuture, RunId};
+use landreeve_core::{Action, Category, Error, Noun, OpCtx, Page, PageOf, Permission, Result, RunKind};
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
 
 use crate::Estate;
+use crate::audit::{self, Act};
 use crate::estate::OwnedAct;
 use crate::identity::Sight;
-use crate::runs::queue::{self, RunFilter, Submitter};
-use crate::runs::{NewRun, ProbeInput, Run};
+use crate::runs::list::{self, After, RunFilter};
+use crate::runs::log::{self, Line};
+use crate::runs::queue::{self, Submission, Submitter};
+use crate::runs::{self, NewRun, ProbeInput, Run};
+use crate::store::{Tx, next_in};
+
+/// The kind that every face shows.
+pub const PROBE: RunKind = runs::PROBE.kind;
 
 /// How a face names a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,20 +29,33 @@ pub enum RunRef {
     Uuid(Uuid),
 }
 
+/// What a plane writes with the run, in its transaction.
+pub type WithRun = Box<dyn for<'t> FnOnce(&'t mut Tx, &'t Run) -> BoxFuture<'t, Result<()>> + Send>;
+
 /// Submits a run for a caller whom the plane has already authorised. What the run does is recorded in its own words.
 pub async fn submit(estate: &Estate, ctx: &OpCtx, new: NewRun) -> Result<Run> {
-    let (now, engine) = (estate.now(), estate.runs().clone());
-    let ticket = engine.ticket(estate.uuid(), new.kind).await?;
-    let submitter = Submitter::from(ctx.actor());
-    let act = OwnedAct::new("submitted", Noun::Run, ticket.id.0, new.kind.as_str());
+    submit_with(estate, ctx, new, Box::new(|_, _| Box::pin(async { Ok(()) }))).await
+}
+
+/// The same with rows of the plane, written in the same transaction. A run that was there already, under its
+/// idempotency key, has its rows.
+pub async fn submit_with(estate: &Estate, ctx: &OpCtx, new: NewRun, rows: WithRun) -> Result<Run> {
+    let engine = estate.runs().clone();
+    let act_detail = new.kind.as_str();
+    let ticket = engine.ticket(estate.uuid(), new, Submitter::from(ctx.actor())).await?;
+    let act = OwnedAct::new("submitted", Noun::RUN, ticket.submission.id.0, act_detail);
     let (estate, ctx) = (estate.clone(), ctx.clone());
     // A task of its own: a caller that goes away must not leave a run that is claimed and never begun.
     let submitted = tokio::spawn(async move {
-        let (ticket, run) = estate
-            .change(&ctx, act, move |tx| {
+        let submission = ticket.submission.clone();
+        let run = estate
+            .change_told(&ctx, move |tx| {
                 Box::pin(async move {
-                    let (run, _) = engine.insert(tx, &ticket, &new, &submitter, now).await?;
-                    Ok((ticket, run))
+                    let (run, new) = engine.insert(tx, &submission).await?;
+                    if new {
+                        rows(tx, &run).await?;
+                    }
+                    Ok((run, new.then_some(act)))
                 })
             })
             .await?;
@@ -44,11 +65,40 @@ pub async fn submit(estate: &Estate, ctx: &OpCtx, new: NewRun) -> Result<Run> {
     submitted.await.map_err(Error::internal)?
 }
 
+/// Submits a run inside a transaction under way, for schedules: it waits in the queue and does not count towards what
+/// its submitter may have waiting.
+pub async fn enqueue(
+    tx: &mut Tx,
+    ctx: &OpCtx,
+    submitter: Submitter,
+    new: NewRun,
+    now: Timestamp,
+) -> Result<Run> {
+    let id = RunId(next_in(tx, RunId::KIND).await?);
+    let (kind, uuid) = (new.kind.as_str(), ctx.request_id());
+    let submission = Submission { id, uuid, new, submitter, most_waiting: None, lease: None };
+    let (run, new) = queue::insert(tx, &submission, now).await?;
+    if new {
+        let act = Act { action: "submitted", noun: Noun::RUN, noun_id: Some(run.id.0), detail: kind };
+        let event = AuditId(next_in(tx, AuditId::KIND).await?);
+        audit::record(tx, event, now, ctx, act).await?;
+    }
+    Ok(run)
+}
+
+/// Lets a held run join the queue. Whether the caller may is for the plane to check.
+pub async fn release(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<()> {
+    if queue::release(tx, id, now).await? {
+        return Ok(());
+    }
+    Err(Error::conflict("not_held", "the run is not waiting for approval"))
+}
+
 /// A run that does nothing but prove that runs work.
 pub async fn probe_submit(estate: &Estate, ctx: &OpCtx, wait: Duration, fail: bool) -> Result<Run> {
-    estate.require_here(ctx, Noun::Run, Action::Use).await?;
+    estate.require_here(ctx, Noun::RUN, Action::USE).await?;
     let input = ProbeInput::new(wait, fail)?.as_json()?;
-    submit(estate, ctx, NewRun::new(RunKind::Probe, ctx.authority().ou(), input)).await
+    submit(estate, ctx, NewRun::new(&runs::PROBE, ctx.authority().ou(), input)).await
 }
 
 /// A run of one of these kinds (empty: of any), which the caller may see. Others are not found.
@@ -66,9 +116,14 @@ pub async fn run_get(estate: &Estate, ctx: &OpCtx, which: RunRef, kinds: &[RunKi
         .ok_or_else(|| Error::not_found("run"))?;
     // Who submitted a run may always see it.
     if !is_own(ctx, &run) {
-        estate.require(ctx, Noun::Run, Action::View, &run.ou_path, run.id.0).await?;
+        estate.require(ctx, Noun::RUN, Action::VIEW, &run.ou_path, run.id.0).await?;
     }
     Ok(run)
+}
+
+/// What runs of this kind do, for a face that shows every kind.
+pub fn category(estate: &Estate, kind: RunKind) -> Category {
+    estate.registry().category(kind)
 }
 
 fn is_own(ctx: &OpCtx, run: &Run) -> bool {
@@ -76,24 +131,53 @@ fn is_own(ctx: &OpCtx, run: &Run) -> bool {
 }
 
 pub async fn run_list(estate: &Estate, ctx: &OpCtx, filter: &RunFilter, page: Page) -> Result<PageOf<Run>> {
-    estate.require_some(ctx, Noun::Run, Action::View).await?;
+    estate.require_some(ctx, Noun::RUN, Action::VIEW).await?;
     let mut conn = estate.store().read().await?;
-    let sight = Sight::of(ctx, Permission::new(Noun::Run, Action::View));
-    queue::list(&mut conn, estate.store().dialect(), &sight, filter, page).await
+    let sight = Sight::of(ctx, Permission::new(Noun::RUN, Action::VIEW));
+    list::list(&mut conn, estate.store().dialect(), &sight, filter, page).await
+}
+
+/// The next runs after one that was shown, without a total.
+pub async fn run_list_after(
+    estate: &Estate,
+    ctx: &OpCtx,
+    filter: &RunFilter,
+    after: Option<After>,
+    limit: u32,
+) -> Result<Vec<Run>> {
+    estate.require_some(ctx, Noun::RUN, Action::VIEW).await?;
+    let mut conn = estate.store().read().await?;
+    let sight = Sight::of(ctx, Permission::new(Noun::RUN, Action::VIEW));
+    list::list_after(&mut conn, estate.store().dialect(), &sight, filter, after, limit).await
+}
+
+/// How many batches of a log are read at once.
+const LOG_BATCHES: u32 = 64;
+
+/// The lines of a run's log after a place in it, and the place after them.
+pub async fn run_log(
+    estate: &Estate,
+    ctx: &OpCtx,
+    which: RunRef,
+    kinds: &[RunKind],
+    after: i64,
+) -> Result<(Vec<Line>, i64)> {
+    let run = run_get(estate, ctx, which, kinds).await?;
+    log::read(&mut estate.store().read().await?, run.id, after, LOG_BATCHES).await
 }
 
 /// Asks a run to stop. A run that has ended cannot be cancelled any more.
 pub async fn run_cancel(estate: &Estate, ctx: &OpCtx, which: RunRef, kinds: &[RunKind]) -> Result<Run> {
     let run = run_get(estate, ctx, which, kinds).await?;
     if !is_own(ctx, &run) {
-        estate.require(ctx, Noun::Run, Action::Manage, &run.ou_path, run.id.0).await?;
+        estate.require(ctx, Noun::RUN, Action::MANAGE, &run.ou_path, run.id.0).await?;
     }
     if run.state.is_final() {
         return Err(queue::ended_already(&run));
     }
     let (id, now) = (run.id, estate.now());
     estate
-        .change(ctx, OwnedAct::new("cancelled", Noun::Run, id.0, run.kind.as_str()), move |tx| {
+        .change(ctx, OwnedAct::new("cancelled", Noun::RUN, id.0, run.kind.as_str()), move |tx| {
             Box::pin(async move { queue::cancel(tx, id, now).await })
         })
         .await

@@ -1,8 +1,10 @@
 //! The estate's settings.
 
-use landreeve_core::{Action, Noun, OpCtx, Result, RunKind};
+use landreeve_core::{Action, Noun, OpCtx, Result};
 
+use super::datasources::SCHEDULES;
 use crate::Estate;
+use crate::builtin;
 use crate::estate::OwnedAct;
 use crate::schedules;
 use crate::settings::{self, Settings};
@@ -10,7 +12,7 @@ use crate::settings::{self, Settings};
 pub use crate::settings::NAMES;
 
 pub async fn settings_get(estate: &Estate, ctx: &OpCtx) -> Result<Settings> {
-    estate.require_some(ctx, Noun::Setting, Action::View).await?;
+    estate.require_some(ctx, Noun::SETTING, Action::VIEW).await?;
     estate.settings().await
 }
 
@@ -20,10 +22,10 @@ pub async fn settings_update(
     ctx: &OpCtx,
     changes: Vec<(String, String)>,
 ) -> Result<Settings> {
-    estate.require_everywhere(ctx, Noun::Setting, Action::Manage).await?;
+    estate.require_everywhere(ctx, Noun::SETTING, Action::MANAGE).await?;
     let detail = changes.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
     let now = estate.now();
-    let act = OwnedAct { action: "updated", noun: Noun::Setting, noun_id: None, detail };
+    let act = OwnedAct { action: "updated", noun: Noun::SETTING, noun_id: None, detail };
     estate
         .change(ctx, act, move |tx| {
             Box::pin(async move {
@@ -35,7 +37,8 @@ pub async fn settings_update(
                 settings::write(tx, &settings).await?;
                 if settings.time_zone != zone {
                     // The nights are those of the new zone.
-                    schedules::move_zone(tx, RunKind::SchemaRefresh, &settings.time_zone, now).await?;
+                    let zone = &settings.time_zone;
+                    schedules::move_zone(tx, builtin::PLANE, SCHEDULES, zone, now).await?;
                 }
                 Ok(settings)
             })

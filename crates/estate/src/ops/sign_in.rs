@@ -52,7 +52,7 @@ pub async fn session_open(estate: &Estate, ctx: &OpCtx, face: &'static str) -> R
     let (hash, id, now) =
         (secret_hash(&secret), estate.next::<SessionId>(SessionId::KIND).await?, estate.now());
     let act =
-        OwnedAct { action: "signed_in", noun: Noun::User, noun_id: Some(user.0), detail: face.to_owned() };
+        OwnedAct { action: "signed_in", noun: Noun::USER, noun_id: Some(user.0), detail: face.to_owned() };
     estate
         .change(ctx, act, move |tx| {
             Box::pin(async move { sessions::insert(tx, id, hash, user, face, now).await })
@@ -81,7 +81,7 @@ pub async fn by_session(estate: &Estate, secret: &str, face: &'static str, origi
 pub async fn session_close(estate: &Estate, ctx: &OpCtx, secret: &str, face: &'static str) -> Result<()> {
     let user = ctx.actor().user().ok_or_else(|| Error::internal("a session without a user"))?;
     let hash = secret_hash(secret);
-    let act = OwnedAct::new("signed_out", Noun::User, user.0, face);
+    let act = OwnedAct::new("signed_out", Noun::USER, user.0, face);
     estate
         .change_told(ctx, move |tx| {
             Box::pin(async move {

@@ -27,26 +27,26 @@ pub async fn me(estate: &Estate, ctx: &OpCtx) -> Result<Option<User>> {
 }
 
 pub async fn user_list(estate: &Estate, ctx: &OpCtx, page: Page) -> Result<PageOf<User>> {
-    estate.require_some(ctx, Noun::User, Action::View).await?;
+    estate.require_some(ctx, Noun::USER, Action::VIEW).await?;
     users::list(&mut estate.store().read().await?, page).await
 }
 
 /// Users belong to the estate as a whole; everybody may see their own record.
 pub async fn user_get(estate: &Estate, ctx: &OpCtx, id: UserId) -> Result<User> {
     if ctx.actor().user() != Some(id) {
-        estate.require_some(ctx, Noun::User, Action::View).await?;
+        estate.require_some(ctx, Noun::USER, Action::VIEW).await?;
     }
     users::get(&mut estate.store().read().await?, id).await?.ok_or_else(|| Error::not_found("user"))
 }
 
 pub async fn user_by_name(estate: &Estate, ctx: &OpCtx, name: &str) -> Result<User> {
-    estate.require_some(ctx, Noun::User, Action::View).await?;
+    estate.require_some(ctx, Noun::USER, Action::VIEW).await?;
     let found = users::for_sign_in(&mut estate.store().read().await?, name).await?;
     found.map(|row| row.user).ok_or_else(|| Error::not_found("user"))
 }
 
 pub async fn user_create(estate: &Estate, ctx: &OpCtx, new: NewUser) -> Result<User> {
-    estate.require_some(ctx, Noun::User, Action::Manage).await?;
+    estate.require_some(ctx, Noun::USER, Action::MANAGE).await?;
     let mut faults = Faults::default();
     faults.take(users::check_name(&new.name));
     if let Some(password) = &new.password {
@@ -77,7 +77,7 @@ pub async fn user_create(estate: &Estate, ctx: &OpCtx, new: NewUser) -> Result<U
     let given = numbered(estate, new.grants).await?;
     let copy = user.clone();
     estate
-        .change(ctx, OwnedAct::new("created", Noun::User, id.0, new.name), move |tx| {
+        .change(ctx, OwnedAct::new("created", Noun::USER, id.0, new.name), move |tx| {
             Box::pin(async move {
                 users::insert(tx, &copy, hash).await?;
                 for (grant_id, grant) in &given {
@@ -119,7 +119,7 @@ pub(crate) async fn require_covers(estate: &Estate, ctx: &OpCtx, given: &[NewGra
     }
     drop(conn);
     faults.finish()?;
-    require_held(estate, ctx, Noun::Role, None, &all).await
+    require_held(estate, ctx, Noun::ROLE, None, &all).await
 }
 
 /// The same for what acts as this user: a password, a key, the end of the account.
@@ -132,14 +132,14 @@ pub(crate) async fn require_covers_user(estate: &Estate, ctx: &OpCtx, user: User
     let held = grants::of_user(&mut conn, user, &groups).await?;
     drop(conn);
     let held: Vec<Grant> = held.into_iter().map(|(grant, _)| grant).collect();
-    require_held(estate, ctx, Noun::User, Some(user.0), &held).await
+    require_held(estate, ctx, Noun::USER, Some(user.0), &held).await
 }
 
 /// The same for what a group's members get.
 pub(crate) async fn require_covers_group(estate: &Estate, ctx: &OpCtx, group: GroupId) -> Result<()> {
     let held = grants::of(&mut estate.store().read().await?, Subject::Group(group)).await?;
     let held: Vec<Grant> = held.into_iter().map(|(grant, _)| grant).collect();
-    require_held(estate, ctx, Noun::Group, Some(group.0), &held).await
+    require_held(estate, ctx, Noun::GROUP, Some(group.0), &held).await
 }
 
 async fn require_held(
@@ -167,7 +167,7 @@ pub(crate) async fn numbered(estate: &Estate, grants: Vec<NewGrant>) -> Result<V
 
 pub async fn user_update(estate: &Estate, ctx: &OpCtx, id: UserId, change: UserChange) -> Result<User> {
     if ctx.actor().user() != Some(id) || change.enabled.is_some() {
-        estate.require_some(ctx, Noun::User, Action::Manage).await?;
+        estate.require_some(ctx, Noun::USER, Action::MANAGE).await?;
     }
     if ctx.actor().user() != Some(id) || change.enabled.is_some() {
         require_covers_user(estate, ctx, id).await?;
@@ -180,7 +180,7 @@ pub async fn user_update(estate: &Estate, ctx: &OpCtx, id: UserId, change: UserC
     }
     let now = estate.now();
     estate
-        .change(ctx, OwnedAct::new("updated", Noun::User, id.0, describe(&change)), move |tx| {
+        .change(ctx, OwnedAct::new("updated", Noun::USER, id.0, describe(&change)), move |tx| {
             Box::pin(async move {
                 // First, because it makes a change at the same moment wait: each is made to what the other left.
                 tx.bump_epoch().await?;
@@ -237,13 +237,13 @@ async fn keep_an_administrator(tx: &mut Tx) -> Result<()> {
 }
 
 pub async fn user_delete(estate: &Estate, ctx: &OpCtx, id: UserId) -> Result<()> {
-    estate.require_some(ctx, Noun::User, Action::Manage).await?;
+    estate.require_some(ctx, Noun::USER, Action::MANAGE).await?;
     if ctx.actor().user() == Some(id) {
         return Err(Error::conflict("own_status", "nobody removes themselves; ask another administrator"));
     }
     require_covers_user(estate, ctx, id).await?;
     estate
-        .change(ctx, OwnedAct::new("deleted", Noun::User, id.0, ""), move |tx| {
+        .change(ctx, OwnedAct::new("deleted", Noun::USER, id.0, ""), move |tx| {
             Box::pin(async move {
                 tx.bump_epoch().await?;
                 users::get(tx, id).await?.ok_or_else(|| Error::not_found("user"))?;
@@ -257,13 +257,13 @@ pub async fn user_delete(estate: &Estate, ctx: &OpCtx, id: UserId) -> Result<()>
 /// Sets a password: one's own, or as somebody who manages users. Ends the user's sessions.
 pub async fn password_set(estate: &Estate, ctx: &OpCtx, id: UserId, new: Secret) -> Result<()> {
     if ctx.actor().user() != Some(id) {
-        estate.require_some(ctx, Noun::User, Action::Manage).await?;
+        estate.require_some(ctx, Noun::USER, Action::MANAGE).await?;
     }
     require_covers_user(estate, ctx, id).await?;
     password::check(&new).map_err(|fault| Error::invalid(vec![fault]))?;
     let (hash, now) = (estate.doors().gate().hash(new, &**estate.random()).await?, estate.now());
     estate
-        .change(ctx, OwnedAct::new("updated", Noun::User, id.0, "password"), move |tx| {
+        .change(ctx, OwnedAct::new("updated", Noun::USER, id.0, "password"), move |tx| {
             Box::pin(async move {
                 tx.bump_epoch().await?;
                 users::get(tx, id).await?.ok_or_else(|| Error::not_found("user"))?;
@@ -281,11 +281,11 @@ pub async fn grant(
     subject: Subject,
     grants_given: Vec<NewGrant>,
 ) -> Result<()> {
-    estate.require_some(ctx, Noun::Role, Action::Manage).await?;
+    estate.require_some(ctx, Noun::ROLE, Action::MANAGE).await?;
     require_covers(estate, ctx, &grants_given).await?;
     let (given, now) = (numbered(estate, grants_given).await?, estate.now());
     let detail = format!("{} {}", subject.kind(), subject.id());
-    let act = OwnedAct { action: "granted", noun: Noun::Role, noun_id: None, detail };
+    let act = OwnedAct { action: "granted", noun: Noun::ROLE, noun_id: None, detail };
     estate
         .change(ctx, act, move |tx| {
             Box::pin(async move {
@@ -300,13 +300,13 @@ pub async fn grant(
 
 pub async fn assignments(estate: &Estate, ctx: &OpCtx, subject: Subject) -> Result<Vec<Assignment>> {
     if ctx.actor().user().map(Subject::User) != Some(subject) {
-        estate.require_some(ctx, Noun::User, Action::View).await?;
+        estate.require_some(ctx, Noun::USER, Action::VIEW).await?;
     }
     grants::assignments(&mut estate.store().read().await?, subject).await
 }
 
 pub async fn role_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Role>> {
-    estate.require_some(ctx, Noun::User, Action::View).await?;
+    estate.require_some(ctx, Noun::USER, Action::VIEW).await?;
     grants::roles(&mut estate.store().read().await?).await
 }
 
@@ -331,7 +331,7 @@ pub async fn first_user(estate: &Estate, name: &str, password: Secret) -> Result
     };
     let copy = user.clone();
     let made = estate
-        .change(&ctx, OwnedAct::new("created", Noun::User, 1, "the first user"), move |tx| {
+        .change(&ctx, OwnedAct::new("created", Noun::USER, 1, "the first user"), move |tx| {
             Box::pin(async move {
                 if tx.one("SELECT count(*) FROM users", args![]).await?.int(0)? > 0 {
                     return Err(Error::conflict("not_first", "there is a user already"));

@@ -1,113 +1,65 @@
-//! The node: claims runs, executes them, reports, cancels and recovers.
+//! The node: claims runs, renews their leases, passes cancels on, and takes back what others lost.
 //!
 //! A submission that finds a free worker claims its run in the transaction that inserts it, so that a short run costs
-//! two commits. Everything else waits in the queue and is claimed when a worker is free; nobody polls.
+//! two commits. Everything else waits in the queue and is claimed when a worker of its pool is free; nobody polls. How one
+//! run is executed is in `execute`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use landreeve_core::ids::{BoxFuture, RunId};
-use landreeve_core::{Clock, Error, ErrorKind, IdKind, Ids, Result, RunKind, RunState, clock};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use landreeve_core::{Clock, Error, IdKind, Ids, OpCtx, PoolName, Result, RunKind, RunState};
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::queue::{self, Lease, Submitter};
-use super::record::{NewRun, Run, RunError};
-use crate::store::Store;
+use super::job::{Executor, Signal, StopReason};
+use super::kind::{KindSpec, OnDrain};
+use super::pools::{Holder, Place, Pool};
+use super::queue::{self, Family, Lease, Submission, Submitter, Wanted};
+use super::record::{NewRun, Run};
+use super::recover::{self, Lost};
+use crate::plane::Registry;
+use crate::store::{Store, Tx};
 
-/// How long a claim holds without a heartbeat, and how often the heart beats.
-const LEASE: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// How soon and how often what a run reports is written.
-const FIRST_REPORT: Duration = Duration::from_millis(100);
-const REPORT: Duration = Duration::from_millis(500);
-
-/// What an executor gives back.
-pub type Outcome = Result<Done, Failure>;
-
-/// The end of a run that did its work.
-#[derive(Debug, Clone, Default)]
-pub struct Done {
-    /// JSON, described in the plane's `stored.rs`.
-    pub output: Option<String>,
-    /// A small result, kept in the run's row.
-    pub result: Option<Vec<u8>>,
-    /// The name of the blob that holds a large one.
-    pub result_blob: Option<String>,
-}
-
+/// How a process executes runs.
 #[derive(Debug, Clone)]
-pub struct Failure {
-    pub state: RunState,
-    pub error: RunError,
+pub struct RunOptions {
+    /// Workers of the pools that all planes share.
+    pub short: usize,
+    pub long: usize,
+    /// The same number of workers for every pool: for a command, which executes what it submits itself. 0: nothing.
+    pub every_pool: Option<usize>,
+    /// How many per cent of a pool one submitter, datasource or unit may have.
+    pub share: u32,
+    /// How many runs one submitter's requests may have waiting.
+    pub max_waiting: u32,
+    /// How long a claim is valid without a heartbeat; a third of it passes between two.
+    pub lease: Duration,
+    pub node_name: String,
 }
 
-impl Failure {
-    pub fn new(kind: ErrorKind, code: impl Into<String>, message: impl Into<String>) -> Failure {
-        let error = RunError { kind, code: code.into(), message: message.into(), detail: None };
-        Failure { state: RunState::Failed, error }
-    }
-
-    pub fn cancelled() -> Failure {
-        Failure { state: RunState::Cancelled, ..Failure::new(ErrorKind::Conflict, "cancelled", "cancelled") }
-    }
-
-    pub fn timed_out(limit: Duration) -> Failure {
-        let message = format!("it took longer than its time limit of {} seconds", limit.as_secs());
-        Failure { state: RunState::TimedOut, ..Failure::new(ErrorKind::Unavailable, "timed_out", message) }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        let message = match error.kind {
-            // The cause of our own fault is for the log.
-            ErrorKind::Internal => "the server failed; its log says why".to_owned(),
-            _ => error.message.clone(),
-        };
-        if error.kind == ErrorKind::Internal {
-            tracing::error!(cause = %error, "a run failed for a reason of ours");
+impl Default for RunOptions {
+    fn default() -> RunOptions {
+        RunOptions {
+            short: 16,
+            long: 4,
+            every_pool: None,
+            share: 75,
+            max_waiting: 1_000,
+            lease: Duration::from_secs(30),
+            node_name: "landreeve".to_owned(),
         }
-        Failure::new(error.kind, error.code, message)
     }
 }
 
-/// Does the work of one kind of run.
-pub trait Executor: Send + Sync + 'static {
-    /// Ends soon after `job.cancelled()`.
-    fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome>;
-}
-
-/// A run in execution, as its executor sees it.
-pub struct Job {
-    pub run: Run,
-    cancel: CancellationToken,
-    progress: Mutex<Option<(u8, String)>>,
-}
-
-impl Job {
-    /// Resolves when somebody asked the run to stop, its time is over, or the server stops.
-    pub async fn cancelled(&self) {
-        self.cancel.cancelled().await;
-    }
-
-    pub fn token(&self) -> CancellationToken {
-        self.cancel.clone()
-    }
-
-    /// Per cent and a few words; written soon, not at once.
-    pub fn report(&self, percent: u8, note: impl Into<String>) {
-        *self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            Some((percent.min(100), note.into()));
-    }
-
-    fn take_report(&self) -> Option<(u8, String)> {
-        self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+impl RunOptions {
+    fn heartbeat(&self) -> Duration {
+        self.lease / 3
     }
 }
 
@@ -117,43 +69,80 @@ pub enum Role {
     /// Executes whatever waits. `home` is a place in which only one process at a time can be a node, such as a locked
     /// data directory.
     Node { home: Option<String> },
-    /// A command: it executes what it submits itself, leaves the rest to the nodes, and is gone soon.
+    /// A command: it executes what it submits itself and the children of that, leaves the rest to the nodes, and is
+    /// gone soon.
     Command,
+}
+
+/// Finds the authority of a run's submitter as it is now.
+pub type AuthorityOf = Arc<dyn for<'r> Fn(&'r Run) -> BoxFuture<'r, Result<OpCtx>> + Send + Sync>;
+
+/// What executes runs, and on whose authority.
+pub struct Executors {
+    pub by_kind: HashMap<RunKind, Arc<dyn Executor>>,
+    pub authority: AuthorityOf,
 }
 
 /// A place for a submission: its ids, and a worker if one is free.
 pub struct Ticket {
-    pub id: RunId,
-    pub uuid: Uuid,
-    permit: Option<OwnedSemaphorePermit>,
+    pub submission: Submission,
+    place: Option<Place>,
+    _expected: Expected,
+}
+
+/// A run that a transaction under way may claim for this process: until it is launched or given up, the store may know
+/// more of it than this process.
+struct Expected {
+    engine: Engine,
+    id: RunId,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.engine.known().expected.remove(&self.id);
+    }
 }
 
 #[derive(Clone)]
-pub struct Engine(Arc<Inner>);
+pub struct Engine(pub(super) Arc<Inner>);
 
-struct Inner {
-    store: Store,
+pub(super) struct Inner {
+    pub store: Store,
     ids: Arc<dyn Ids>,
-    clock: Arc<dyn Clock>,
-    node: Node,
-    workers: Arc<Semaphore>,
-    /// Something in the queue may be able to start: a submission does not overtake it.
-    behind: AtomicBool,
-    executors: OnceLock<HashMap<RunKind, Arc<dyn Executor>>>,
-    live: Mutex<HashMap<RunId, CancellationToken>>,
-    tasks: Tasks,
+    pub clock: Arc<dyn Clock>,
+    pub registry: Arc<Registry>,
+    options: RunOptions,
+    node: OnceLock<i64>,
+    working: OnceLock<Working>,
+    known: Mutex<Known>,
+    /// There is more than one unit, so that each has its share.
+    many_units: AtomicBool,
+    pub tasks: Tasks,
 }
 
-struct Node {
-    name: String,
-    id: OnceLock<i64>,
+/// What there is once the engine was started.
+pub(super) struct Working {
+    pub executors: Executors,
+    pools: HashMap<PoolName, Arc<Pool>>,
+    role: Role,
 }
 
-struct Tasks {
+/// What this process knows to be its own.
+#[derive(Default)]
+pub(super) struct Known {
+    pub live: HashMap<RunId, Arc<Signal>>,
+    expected: HashSet<RunId>,
+    /// Runs that the store has as ours and that were not known at the last heartbeat.
+    suspects: HashSet<RunId>,
+}
+
+pub(super) struct Tasks {
     tracker: TaskTracker,
-    stop: CancellationToken,
+    /// Runs, and what they left running.
+    pub runs: TaskTracker,
+    pub stop: CancellationToken,
     /// Set when draining took too long: what ends now was cut off, nobody asked for it.
-    abandon: CancellationToken,
+    pub abandon: CancellationToken,
 }
 
 impl Engine {
@@ -161,20 +150,22 @@ impl Engine {
         store: Store,
         ids: Arc<dyn Ids>,
         clock: Arc<dyn Clock>,
-        workers: usize,
-        node_name: String,
+        registry: Arc<Registry>,
+        options: RunOptions,
     ) -> Engine {
         Engine(Arc::new(Inner {
             store,
             ids,
             clock,
-            node: Node { name: node_name, id: OnceLock::new() },
-            workers: Arc::new(Semaphore::new(workers)),
-            behind: AtomicBool::new(false),
-            executors: OnceLock::new(),
-            live: Mutex::new(HashMap::new()),
+            registry,
+            options,
+            node: OnceLock::new(),
+            working: OnceLock::new(),
+            known: Mutex::new(Known::default()),
+            many_units: AtomicBool::new(false),
             tasks: Tasks {
                 tracker: TaskTracker::new(),
+                runs: TaskTracker::new(),
                 stop: CancellationToken::new(),
                 abandon: CancellationToken::new(),
             },
@@ -182,307 +173,342 @@ impl Engine {
     }
 
     /// Registers the node, recovers what a crash cut off, and begins to claim. Only what has an executor is claimed.
-    pub async fn start(&self, executors: HashMap<RunKind, Arc<dyn Executor>>, role: Role) -> Result<()> {
-        let (home, claims) = match role {
-            Role::Node { home } => (home, true),
+    pub async fn start(&self, executors: Executors, role: Role) -> Result<()> {
+        let id = self.0.ids.next(IdKind("node")).await?;
+        let (name, now) = (self.0.options.node_name.clone(), self.0.clock.now());
+        let (home, recovers) = match &role {
+            Role::Node { home } => (home.clone(), true),
             Role::Command => (None, false),
         };
-        let id = self.0.ids.next(IdKind("node")).await?;
-        let (name, now) = (self.0.node.name.clone(), self.0.clock.now());
-        let recovered = self
+        let cleaning = self.cleaning();
+        let (recovered, many_units) = self
             .0
             .store
             .write(move |tx| {
                 Box::pin(async move {
-                    queue::register_node(tx, id, &name, home.as_deref(), now).await?;
-                    if claims { queue::recover(tx, now).await } else { Ok(0) }
+                    recover::register_node(tx, id, &name, home.as_deref(), now).await?;
+                    let many_units = crate::identity::ous::are_many(tx).await?;
+                    // Leases that ran out may be those of nodes that had no store for a while, like this one.
+                    let recovered = if recovers {
+                        recover::recover(tx, Lost::OfGoneNodes, &cleaning, now).await?
+                    } else {
+                        0
+                    };
+                    Ok((recovered, many_units))
                 })
             })
             .await?;
+        self.0.many_units.store(many_units, Ordering::SeqCst);
         if recovered > 0 {
             tracing::warn!(runs = recovered, "recovered runs that a stop cut off");
         }
-        if self.0.node.id.set(id).is_err() || self.0.executors.set(executors).is_err() {
+        let pools = self.pools(&executors);
+        let claiming: Vec<_> = pools.values().filter(|pool| pool.workers > 0).cloned().collect();
+        let working = Working { executors, pools, role };
+        if self.0.node.set(id).is_err() || self.0.working.set(working).is_err() {
             return Err(Error::internal("the run engine was started twice"));
         }
-        if claims {
-            self.0.tasks.tracker.spawn(self.clone().claim_loop());
+        for pool in claiming {
+            self.0.tasks.tracker.spawn(self.clone().claim_loop(pool));
         }
         self.0.tasks.tracker.spawn(self.clone().heartbeat_loop());
         self.0.tasks.tracker.spawn(self.clone().cancel_loop());
+        self.0.tasks.tracker.spawn(self.clone().hold_loop());
         Ok(())
+    }
+
+    fn pools(&self, executors: &Executors) -> HashMap<PoolName, Arc<Pool>> {
+        let (registry, options) = (&self.0.registry, &self.0.options);
+        let kinds_of = |pool: PoolName| {
+            let of_pool = registry.kinds().filter(|kind| kind.pool == pool).map(|kind| kind.kind);
+            of_pool.filter(|kind| executors.by_kind.contains_key(kind)).collect::<Vec<_>>()
+        };
+        let made = registry.pools().iter().map(|(name, workers)| {
+            let workers = options.every_pool.unwrap_or(*workers);
+            (*name, Arc::new(Pool::new(*name, workers, options.share, &kinds_of(*name))))
+        });
+        made.collect()
     }
 
     /// Lets executing runs end for as long as `grace`, then cancels them; they are recovered by the next start.
     pub async fn stop(&self, grace: Duration) {
-        self.0.tasks.stop.cancel();
-        self.0.tasks.tracker.close();
-        if tokio::time::timeout(grace, self.0.tasks.tracker.wait()).await.is_err() {
-            self.0.tasks.abandon.cancel();
-            for token in self.live().values() {
-                token.cancel();
+        let tasks = &self.0.tasks;
+        tasks.stop.cancel();
+        tasks.tracker.close();
+        tasks.runs.close();
+        self.drain();
+        if tokio::time::timeout(grace, tasks.runs.wait()).await.is_err() {
+            tasks.abandon.cancel();
+            for signal in self.known().live.values() {
+                signal.stop(StopReason::Draining);
             }
-            let _ = tokio::time::timeout(Duration::from_secs(5), self.0.tasks.tracker.wait()).await;
+            let _ = tokio::time::timeout(Duration::from_secs(5), tasks.runs.wait()).await;
         }
-        if let Some(id) = self.0.node.id.get().copied() {
-            let removed =
-                self.0.store.write(move |tx| Box::pin(async move { queue::remove_node(tx, id).await })).await;
+        let _ = tokio::time::timeout(Duration::from_secs(5), tasks.tracker.wait()).await;
+        if let Some(id) = self.0.node.get().copied() {
+            let removed = self
+                .0
+                .store
+                .write(move |tx| Box::pin(async move { recover::remove_node(tx, id).await }))
+                .await;
             if let Err(error) = removed {
-                tracing::warn!(%error, "this node could not sign off");
+                tracing::warn!(%error, "could not deregister this node");
             }
+        }
+    }
+
+    /// Tells the runs that go back to the queue; the others are left to end.
+    fn drain(&self) {
+        let Some(working) = self.0.working.get() else { return };
+        // A command's runs are its own: they end as they would.
+        if working.role == Role::Command {
+            return;
+        }
+        for signal in self.known().live.values().filter(|live| live.on_drain == OnDrain::Requeue) {
+            signal.stop(StopReason::Draining);
         }
     }
 
     pub fn node(&self) -> Option<i64> {
-        self.0.node.id.get().copied()
+        self.0.node.get().copied()
     }
 
-    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, CancellationToken>> {
-        self.0.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    pub fn options(&self) -> &RunOptions {
+        &self.0.options
     }
 
-    fn lease(&self, node: i64, now: Timestamp) -> Lease {
-        let until = now.as_microsecond() + i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX);
-        Lease { node, until: clock::from_micros(until) }
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn working(&self) -> Option<&Working> {
+        self.0.working.get()
+    }
+
+    fn lease(&self, node: i64) -> Lease {
+        Lease { node, term: self.0.options.lease }
+    }
+
+    /// The kinds that clean up after a crash: `,backup,`.
+    fn cleaning(&self) -> String {
+        let kinds = self.0.registry.kinds().filter(|kind| kind.cleans_up);
+        kinds.fold(String::from(","), |text, kind| text + kind.kind.as_str() + ",")
     }
 
     /// A place for one submission. It holds a free worker, if there is one, until it is launched or dropped.
-    pub async fn ticket(&self, uuid: Uuid, kind: RunKind) -> Result<Ticket> {
+    pub async fn ticket(&self, uuid: Uuid, new: NewRun, submitter: Submitter) -> Result<Ticket> {
         let id = RunId(self.0.ids.next(RunId::KIND).await?);
-        let known = self.0.executors.get().is_some_and(|executors| executors.contains_key(&kind));
-        let open = known && !self.0.tasks.stop.is_cancelled() && !self.0.behind.load(Ordering::SeqCst);
-        let permit = if open { Arc::clone(&self.0.workers).try_acquire_owned().ok() } else { None };
-        Ok(Ticket { id, uuid, permit })
+        self.known().expected.insert(id);
+        let expected = Expected { engine: self.clone(), id };
+        let place = self.free_place(&new, &submitter);
+        let lease = place.as_ref().and(self.node()).map(|node| self.lease(node));
+        let counts = matches!(submitter.kind, "user" | "key") && new.parent.is_none();
+        let most_waiting = counts.then_some(self.0.options.max_waiting);
+        let submission = Submission { id, uuid, new, submitter, most_waiting, lease };
+        Ok(Ticket { submission, place, _expected: expected })
+    }
+
+    fn free_place(&self, new: &NewRun, submitter: &Submitter) -> Option<Place> {
+        let working = self.working()?;
+        let known = working.executors.by_kind.contains_key(&new.kind);
+        let may_start = known && new.not_before.is_none() && new.hold_until.is_none();
+        if !may_start || self.0.tasks.stop.is_cancelled() {
+            return None;
+        }
+        let pool = working.pools.get(&new.pool)?;
+        pool.try_place(Holder::of_new(new, &submitter.key()), self.0.many_units.load(Ordering::SeqCst))
     }
 
     /// Inserts the run inside the caller's transaction.
-    pub async fn insert(
-        &self,
-        tx: &mut crate::store::Tx,
-        ticket: &Ticket,
-        new: &NewRun,
-        submitter: &Submitter,
-        now: Timestamp,
-    ) -> Result<(Run, bool)> {
-        let lease = match (&ticket.permit, self.node()) {
-            (Some(_), Some(node)) => Some(self.lease(node, now)),
-            _ => None,
-        };
-        queue::insert(tx, ticket.id, ticket.uuid, new, submitter, lease, now).await
+    pub async fn insert(&self, tx: &mut Tx, submission: &Submission) -> Result<(Run, bool)> {
+        queue::insert(tx, submission, self.0.clock.now()).await
     }
 
     /// Begins a run that its submission claimed. Call it once the transaction is durable.
     pub fn launch(&self, ticket: Ticket, run: &Run) {
-        if run.state == RunState::Queued {
-            self.0.behind.store(true, Ordering::SeqCst);
+        if run.state == RunState::Queued
+            && let Some(pool) = self.working().and_then(|working| working.pools.get(&run.pool))
+        {
+            pool.behind.store(true, Ordering::SeqCst);
         }
-        if let (Some(permit), RunState::Starting, true) = (ticket.permit, run.state, run.id == ticket.id) {
-            self.spawn(run.clone(), permit);
+        if let (Some(place), RunState::Starting, true) =
+            (ticket.place, run.state, run.id == ticket.submission.id)
+        {
+            self.spawn(run.clone(), place);
         }
     }
 
-    fn spawn(&self, run: Run, permit: OwnedSemaphorePermit) {
+    fn spawn(&self, run: Run, place: Place) {
         let engine = self.clone();
-        let (id, cancel) = (run.id, CancellationToken::new());
+        let on_drain = self.0.registry.kind(run.kind).map_or(OnDrain::Finish, |kind| kind.on_drain);
+        let (id, signal) = (run.id, Arc::new(Signal::new(on_drain)));
         // Known before anybody can ask it to stop.
-        self.live().insert(id, cancel.clone());
-        self.0.tasks.tracker.spawn(async move {
-            engine.execute(run, cancel).await;
-            engine.live().remove(&id);
-            drop(permit);
+        self.known().live.insert(id, Arc::clone(&signal));
+        self.0.tasks.runs.spawn(async move {
+            engine.execute(run, place, Arc::clone(&signal)).await;
+            let mut known = engine.known();
+            // A later attempt may be here already.
+            if known.live.get(&id).is_some_and(|live| Arc::ptr_eq(live, &signal)) {
+                known.live.remove(&id);
+            }
         });
     }
 
-    async fn execute(&self, run: Run, cancel: CancellationToken) {
-        let Some(executor) = self.0.executors.get().and_then(|executors| executors.get(&run.kind)).cloned()
-        else {
-            return;
-        };
-        metrics::counter!("landreeve_runs_started_total", "kind" => run.kind.as_str()).increment(1);
-        let limit = run.time_limit;
-        let job = Arc::new(Job { run, cancel, progress: Mutex::new(None) });
-        // A task of its own, so that a panic in an executor ends the run and not the node.
-        let work = {
-            let job = Arc::clone(&job);
-            tokio::spawn(async move { executor.execute(&job).await })
-        };
-        let outcome = self.watch(&job, work, limit).await;
-        let cut_off = matches!(&outcome, Err(failure) if failure.state == RunState::Cancelled);
-        if cut_off && self.0.tasks.abandon.is_cancelled() {
-            // The next start finds the lease and decides by the kind: again, or ended with a reason.
-            return;
-        }
-        self.finish(&job.run, outcome).await;
-    }
-
-    async fn watch(
-        &self,
-        job: &Job,
-        work: tokio::task::JoinHandle<Outcome>,
-        limit: Option<Duration>,
-    ) -> Outcome {
-        let mut work = work;
-        let mut reports = tokio::time::interval(REPORT);
-        reports.reset_after(FIRST_REPORT);
-        let deadline = tokio::time::sleep(limit.unwrap_or(Duration::MAX / 4));
-        tokio::pin!(deadline);
-        let (mut late, mut first) = (false, true);
-        loop {
-            tokio::select! {
-                ended = &mut work => {
-                    return match ended {
-                        Ok(Err(failure)) if late && failure.state == RunState::Cancelled => {
-                            Err(Failure::timed_out(limit.unwrap_or_default()))
-                        }
-                        Ok(outcome) => outcome,
-                        Err(error) => {
-                            tracing::error!(run = job.run.id.0, %error, "an executor panicked");
-                            Err(Failure::new(ErrorKind::Internal, "internal", "the server failed; its log says why"))
-                        }
-                    };
-                }
-                () = &mut deadline, if limit.is_some() && !late => {
-                    late = true;
-                    job.cancel.cancel();
-                }
-                _ = reports.tick() => {
-                    let report = job.take_report();
-                    if report.is_some() || first {
-                        first = false;
-                        self.report(&job.run, report.unwrap_or_default()).await;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn report(&self, run: &Run, (percent, note): (u8, String)) {
-        let (run, now) = (run.clone(), self.0.clock.now());
-        let id = run.id;
-        let written = self
-            .0
-            .store
-            .write(move |tx| Box::pin(async move { queue::report(tx, &run, percent, &note, now).await }))
-            .await;
-        match written {
-            // Whoever asked it to stop may have done so before it was known here.
-            Ok(Some(RunState::Cancelling)) => self.cancel_live(id),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(run = id.0, %error, "the progress of a run could not be written"),
-        }
-    }
-
-    /// Writes the end. While the store is away (a full disk) it tries again: the lease keeps the run ours.
-    ///
-    /// An end that the store refuses (a text it cannot hold) becomes a failure: no run is left without an end.
-    async fn finish(&self, run: &Run, outcome: Outcome) {
-        let (mut state, mut outcome) = match outcome {
-            Ok(done) => (RunState::Succeeded, Ok(done)),
-            Err(failure) => (failure.state, Err(failure.error)),
-        };
-        metrics::counter!("landreeve_runs_finished_total", "kind" => run.kind.as_str(), "state" => state.as_str())
-            .increment(1);
-        loop {
-            let (copy, end, now) = (run.clone(), outcome.clone(), self.0.clock.now());
-            let written = self
-                .0
-                .store
-                .write(move |tx| Box::pin(async move { queue::finish(tx, &copy, state, &end, now).await }))
-                .await;
-            match written {
-                Ok(true) => return,
-                Ok(false) => {
-                    tracing::warn!(run = run.id.0, "a run ended here after another node had taken it over");
-                    return;
-                }
-                Err(error) if error.kind == ErrorKind::Unavailable && !self.0.tasks.stop.is_cancelled() => {
-                    tracing::warn!(run = run.id.0, %error, "the end of a run could not be written; trying again");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-                Err(error) => {
-                    tracing::error!(run = run.id.0, %error, "the end of a run could not be written");
-                    let failure = Failure::from(Error::internal("its end could not be written"));
-                    if outcome.as_ref().is_err_and(|error| *error == failure.error) {
-                        return;
-                    }
-                    (state, outcome) = (failure.state, Err(failure.error));
-                }
-            }
-        }
-    }
-
     /// Claims whenever a worker is free and something may start.
-    async fn claim_loop(self) {
-        let Some(executors) = self.0.executors.get() else { return };
-        let kinds = executors.keys().fold(String::from(","), |text, kind| text + kind.as_str() + ",");
+    async fn claim_loop(self, pool: Arc<Pool>) {
+        let mut queue = self.0.store.notices().queue(pool.name);
         loop {
             let permit = tokio::select! {
                 () = self.0.tasks.stop.cancelled() => return,
-                permit = Arc::clone(&self.0.workers).acquire_owned() => permit,
+                permit = pool.worker() => permit,
             };
-            let Ok(permit) = permit else { return };
-            self.0.behind.store(false, Ordering::SeqCst);
-            match self.claim(&kinds).await {
+            let Some(permit) = permit else { return };
+            queue.mark_unchanged();
+            pool.behind.store(false, Ordering::SeqCst);
+            match self.claim(&pool).await {
                 Ok(Some(run)) => {
-                    self.0.behind.store(true, Ordering::SeqCst);
-                    self.spawn(run, permit);
+                    pool.behind.store(true, Ordering::SeqCst);
+                    let place = pool.place(permit, Holder::of_run(&run));
+                    self.spawn(run, place);
                     continue;
                 }
                 Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "no run could be claimed"),
+                Err(error) => {
+                    tracing::warn!(pool = pool.name.as_str(), %error, "could not claim a run");
+                    // A store that refuses at once must not be asked without end.
+                    drop(permit);
+                    self.pause(Duration::from_secs(1)).await;
+                    continue;
+                }
             }
             // The worker must be free for submissions while this loop waits.
             drop(permit);
-            tokio::select! {
-                () = self.0.tasks.stop.cancelled() => return,
-                () = self.0.store.notices().queue() => {}
-                // A notice may have been lost with the connection that brings them.
-                () = tokio::time::sleep(LEASE) => {}
-            }
+            self.wait_for_work(&pool, &mut queue).await;
         }
     }
 
-    async fn claim(&self, kinds: &str) -> Result<Option<Run>> {
-        let Some(node) = self.node() else { return Ok(None) };
-        let (kinds, now) = (kinds.to_owned(), self.0.clock.now());
-        let lease = self.lease(node, now);
-        self.0
-            .store
-            .write(move |tx| Box::pin(async move { queue::claim(tx, &kinds, lease, now).await }))
-            .await
+    async fn wait_for_work(&self, pool: &Pool, queue: &mut watch::Receiver<u64>) {
+        tokio::select! {
+            () = self.0.tasks.stop.cancelled() => {}
+            _ = queue.changed() => {}
+            () = pool.changed.notified() => {}
+            // A notice may have been lost with the connection that brings them.
+            () = tokio::time::sleep(self.0.options.lease) => {}
+        }
     }
 
+    async fn pause(&self, pause: Duration) {
+        tokio::select! {
+            () = self.0.tasks.stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+
+    async fn claim(&self, pool: &Pool) -> Result<Option<Run>> {
+        let (Some(node), Some(working)) = (self.node(), self.working()) else { return Ok(None) };
+        let full = pool.full(self.0.many_units.load(Ordering::SeqCst));
+        let family = match &working.role {
+            Role::Command => Family::Of(self.own_runs()),
+            Role::Node { .. } if pool.has_too_many_parked() => Family::Children,
+            Role::Node { .. } => Family::Any,
+        };
+        let wanted = Wanted {
+            pool: pool.name,
+            kinds: pool.kinds.clone(),
+            lease: self.lease(node),
+            full_submitters: full.submitters,
+            full_sources: full.sources,
+            full_units: full.units,
+            family,
+            turns: pool.turns(),
+        };
+        let now = self.0.clock.now();
+        self.0.store.write(move |tx| Box::pin(async move { queue::claim(tx, &wanted, now).await })).await
+    }
+
+    fn own_runs(&self) -> String {
+        self.known().live.keys().fold(String::from(","), |text, id| format!("{text}{id},"))
+    }
+
+    /// Renews leases, and notices what the store and this process know differently.
     async fn heartbeat_loop(self) {
         let Some(node) = self.node() else { return };
+        let (period, lease) = (self.0.options.heartbeat(), self.0.options.lease);
+        let mut last = Instant::now();
+        // Others' leases may have run out because the store was away for them too.
+        let mut recover_from = last + lease;
         loop {
             // Leases are kept until the last run has ended, also while the server drains.
             let draining = self.0.tasks.stop.is_cancelled();
-            if draining && self.live().is_empty() {
+            if draining && self.known().live.is_empty() {
                 return;
             }
-            let wait = if draining { Duration::from_millis(100) } else { HEARTBEAT };
+            let wait = if draining { period.min(Duration::from_millis(100)) } else { period };
             tokio::select! {
                 () = self.0.tasks.stop.cancelled(), if !draining => continue,
                 () = tokio::time::sleep(wait) => {}
             }
-            let now = self.0.clock.now();
-            let lease = self.lease(node, now);
-            let beaten = self
-                .0
-                .store
-                .write(move |tx| {
-                    Box::pin(async move {
-                        let cancelled = queue::heartbeat(tx, lease, now).await?;
-                        queue::recover(tx, now).await?;
-                        Ok(cancelled)
-                    })
-                })
-                .await;
-            match beaten {
-                Ok(cancelled) => cancelled.into_iter().for_each(|id| self.cancel_live(id)),
-                Err(error) => tracing::warn!(%error, "the heartbeat could not be written"),
+            if last.elapsed() > period * 2 {
+                recover_from = Instant::now() + lease;
+            }
+            let recovers = Instant::now() >= recover_from;
+            match self.beat(node, recovers).await {
+                Ok(()) => last = Instant::now(),
+                Err(error) => tracing::warn!(%error, "could not write the heartbeat"),
             }
         }
+    }
+
+    async fn beat(&self, node: i64, recovers: bool) -> Result<()> {
+        let working = self.working().ok_or_else(|| Error::internal("a heartbeat without a start"))?;
+        let recovers = recovers && matches!(working.role, Role::Node { .. });
+        let (lease, now, cleaning) = (self.lease(node), self.0.clock.now(), self.cleaning());
+        // What begins while this is under way is not missing.
+        let (executing, ghosts) = self.before_beat();
+        let renewed = executing.clone();
+        let (beat, many_units) = self
+            .0
+            .store
+            .write(move |tx| {
+                Box::pin(async move {
+                    recover::recover_ghosts(tx, node, &ghosts, &cleaning, now).await?;
+                    let beat = recover::heartbeat(tx, lease, &renewed, now).await?;
+                    if recovers {
+                        recover::recover(tx, Lost::WithExpiredLease, &cleaning, now).await?;
+                    }
+                    Ok((beat, crate::identity::ous::are_many(tx).await?))
+                })
+            })
+            .await?;
+        self.0.many_units.store(many_units, Ordering::SeqCst);
+        let mut known = self.known();
+        for id in &beat.cancelled {
+            if let Some(signal) = known.live.get(id) {
+                signal.stop(StopReason::Cancelled);
+            }
+        }
+        for id in executing.iter().filter(|id| !beat.ours.contains(id)) {
+            // It may have ended by itself since.
+            if let Some(signal) = known.live.get(id).filter(|signal| !signal.has_ended()) {
+                tracing::warn!(run = id.0, "a run was taken over by another node and is stopped here");
+                signal.stop(StopReason::TakenAway);
+            }
+        }
+        let unknown = |id: &RunId| !known.live.contains_key(id) && !known.expected.contains(id);
+        known.suspects = beat.ours.into_iter().filter(unknown).collect();
+        Ok(())
+    }
+
+    /// The runs whose leases are renewed, and those that were unknown at the last heartbeat already.
+    fn before_beat(&self) -> (Vec<RunId>, Vec<RunId>) {
+        let mut known = self.known();
+        let suspects = std::mem::take(&mut known.suspects);
+        let ghosts = suspects
+            .into_iter()
+            .filter(|id| !known.live.contains_key(id) && !known.expected.contains(id))
+            .collect();
+        let executing = known.live.iter().filter(|(_, signal)| !signal.has_ended()).map(|(id, _)| *id);
+        (executing.collect(), ghosts)
     }
 
     /// Passes a cancel on as soon as it is durable, whichever node took the request.
@@ -494,12 +520,12 @@ impl Engine {
                 changed = changes.recv() => changed,
             };
             match changed {
-                Ok(id) if self.live().contains_key(&id) => {
+                Ok(id) if self.known().live.contains_key(&id) => {
                     let found = async { queue::get(&mut self.0.store.read().await?, id).await };
                     if let Ok(Some(run)) = found.await
                         && run.state == RunState::Cancelling
                     {
-                        self.cancel_live(id);
+                        self.stop_live(id, StopReason::Cancelled);
                     }
                 }
                 // The heartbeat finds what was missed.
@@ -509,9 +535,42 @@ impl Engine {
         }
     }
 
-    fn cancel_live(&self, id: RunId) {
-        if let Some(token) = self.live().get(&id) {
-            token.cancel();
+    pub(super) fn stop_live(&self, id: RunId, reason: StopReason) {
+        if let Some(signal) = self.known().live.get(&id) {
+            signal.stop(reason);
         }
+    }
+
+    /// Lets held runs join the queue when their time has come.
+    async fn hold_loop(self) {
+        let mut held = self.0.store.notices().held();
+        loop {
+            held.mark_unchanged();
+            let now = self.0.clock.now();
+            let due = self
+                .0
+                .store
+                .write(move |tx| Box::pin(async move { queue::release_due(tx, now).await }))
+                .await;
+            let pause = match due {
+                Ok(next) => next.map_or(self.0.options.lease, |next| {
+                    let micros = next.as_microsecond().saturating_sub(now.as_microsecond()).max(1_000);
+                    Duration::from_micros(micros.unsigned_abs()).min(self.0.options.lease)
+                }),
+                Err(error) => {
+                    tracing::warn!(%error, "could not look at the held runs");
+                    Duration::from_secs(1)
+                }
+            };
+            tokio::select! {
+                () = self.0.tasks.stop.cancelled() => return,
+                _ = held.changed() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    pub(super) fn kind(&self, kind: RunKind) -> Option<&KindSpec> {
+        self.0.registry.kind(kind)
     }
 }

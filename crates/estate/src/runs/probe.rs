@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use landreeve_core::ids::BoxFuture;
-use landreeve_core::{Error, ErrorKind, Result};
+use landreeve_core::{Category, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
-use super::engine::{Done, Executor, Failure, Job, Outcome};
+use super::job::{Done, Executor, Failure, Job, Outcome};
+use super::kind::KindSpec;
+
+pub const PROBE: KindSpec = KindSpec::new("probe", Category::System);
 
 /// What a probe is asked to do; stored with the run as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

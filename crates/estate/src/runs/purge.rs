@@ -1,14 +1,24 @@
 //! The run kind `purge`: removes what is past its retention. Data goes first, and a row forgets its blob after the blob
 //! is gone, so that a crash leaves at worst a row whose blob the next purge deletes again.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use landreeve_core::ids::{BoxFuture, RunId};
-use landreeve_core::{Result, clock};
+use landreeve_core::{Category, Result, clock};
 
-use super::engine::{Done, Executor, Job, Outcome};
+use super::job::{Done, Executor, Job, Outcome};
+use super::kind::{KindSpec, Retry};
 use crate::identity::sessions;
+use crate::plane::PurgeHook;
 use crate::store::{Conn, Tx};
 use crate::{Estate, args, audit, events};
+
+pub const PURGE: KindSpec = KindSpec {
+    retry: Retry { attempts: 3, backoff: Duration::from_secs(60) },
+    time_limit: Some(Duration::from_secs(3_600)),
+    ..KindSpec::new("purge", Category::System)
+};
 
 pub struct Purge(pub Estate);
 
@@ -37,13 +47,14 @@ impl Executor for Purge {
             job.report(70, "records past their retention");
             let days = self.0.settings().await?.audit_days;
             let before = clock::from_micros(now.as_microsecond() - i64::from(days) * DAY);
+            let names = self.0.known_subscribers();
             let rest = self
                 .0
                 .store()
                 .write(move |tx| {
                     Box::pin(async move {
                         let sessions = sessions::purge(tx, now).await?;
-                        let events = events::purge(tx).await?;
+                        let events = events::purge(tx, &names).await?;
                         let audit = audit::purge(tx, before).await?;
                         tx.exec("DELETE FROM signing_keys WHERE verifies_until < $1", args![now]).await?;
                         Ok(sessions + events + audit)
@@ -102,30 +113,37 @@ impl Purge {
     async fn delete_records(&self, now: Timestamp) -> Result<u64> {
         let mut total = 0;
         loop {
-            let gone = self
-                .0
-                .store()
-                .write(move |tx| {
-                    Box::pin(async move {
-                        tx.exec(
-                            concat!(
-                                past!(),
-                                "DELETE FROM runs WHERE id IN (SELECT r.id FROM past p JOIN runs r ON r.id = p.id \
-                                 WHERE r.result_blob IS NULL AND NOT EXISTS (SELECT 1 FROM runs c \
-                                 WHERE c.parent_id = r.id) LIMIT $2)"
-                            ),
-                            args![now, BATCH],
-                        )
-                        .await
-                    })
-                })
-                .await?;
+            let hooks = self.0.registry().purges().to_vec();
+            let gone = self.0.store().write(move |tx| Box::pin(delete_leaves(tx, hooks, now))).await?;
             total += gone;
             if gone == 0 {
                 return Ok(total);
             }
         }
     }
+}
+
+/// Some records that are past their retention and nobody's parents, with what planes keep of them.
+async fn delete_leaves(tx: &mut Tx, hooks: Vec<PurgeHook>, now: Timestamp) -> Result<u64> {
+    let rows = tx
+        .all(
+            concat!(
+                past!(),
+                "SELECT r.id FROM past p JOIN runs r ON r.id = p.id WHERE r.result_blob IS NULL AND r.occupies = 0 \
+                 AND NOT EXISTS (SELECT 1 FROM runs c WHERE c.parent_id = r.id) LIMIT $2"
+            ),
+            args![now, BATCH],
+        )
+        .await?;
+    let ids: Vec<RunId> = rows.iter().map(|row| row.id(0)).collect::<Result<_>>()?;
+    for hook in hooks {
+        hook(tx, &ids).await?;
+    }
+    for id in &ids {
+        tx.exec("DELETE FROM run_logs WHERE run_id = $1", args![*id]).await?;
+        tx.exec("DELETE FROM runs WHERE id = $1", args![*id]).await?;
+    }
+    Ok(ids.len() as u64)
 }
 
 async fn past_retention(

@@ -1,34 +1,45 @@
 //! The statements that move runs along their states. Each of them names the states it leaves, so that a run that has
 //! moved on is never pulled back.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
-use landreeve_core::ids::{RunId, UserId};
-use landreeve_core::{Actor, Error, Page, PageOf, Result, RunKind, RunState};
+use landreeve_core::ids::RunId;
+use landreeve_core::{Actor, Error, ErrorKind, PoolName, Result, RunState, clock};
 use uuid::Uuid;
 
-use super::engine::Done;
+use super::job::Done;
 use super::record::{self, NewRun, Run, RunError};
 use crate::events::{self, Event};
-use crate::identity::Sight;
-use crate::store::{Arg, Conn, Dialect, Notice, Tx};
+use crate::store::{Conn, Dialect, Notice, Tx, store_now};
 use crate::{args, run_columns};
 
-/// Who holds a run, and until when.
+/// Who holds a run, and for how long from now on the store's clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
     pub node: i64,
-    pub until: Timestamp,
+    pub term: Duration,
 }
 
 /// How many runs may wait in one lane.
-const MOST_WAITING: i64 = 10_000;
+const MAX_WAITING_IN_LANE: i64 = 10_000;
 
 /// Who submits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitter {
     pub kind: &'static str,
     pub id: Option<i64>,
     pub name: String,
+}
+
+impl Submitter {
+    /// `user:3`, `key:7`, `operator`, `system`: what runs of one submitter are found by.
+    pub fn key(&self) -> String {
+        match self.id {
+            Some(id) => format!("{}:{id}", self.kind),
+            None => self.kind.to_owned(),
+        }
+    }
 }
 
 impl From<&Actor> for Submitter {
@@ -37,94 +48,155 @@ impl From<&Actor> for Submitter {
     }
 }
 
-fn micros(duration: std::time::Duration) -> i64 {
+pub(super) fn micros(duration: Duration) -> i64 {
     // Far beyond any clock, and still room to add a time to it.
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).min(i64::MAX / 4)
 }
 
-/// Inserts a run: claimed at once when a worker is free and its lane has room, else queued. A known idempotency key
-/// gives the run that has it, and `false`.
-pub async fn insert(
-    tx: &mut Tx,
-    id: RunId,
-    uuid: Uuid,
-    new: &NewRun,
-    submitter: &Submitter,
-    lease: Option<Lease>,
-    now: Timestamp,
-) -> Result<(Run, bool)> {
-    if let Some(key) = &new.idempotency_key
+/// One submission, as the queue takes it.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    pub id: RunId,
+    pub uuid: Uuid,
+    pub new: NewRun,
+    pub submitter: Submitter,
+    /// The most that the submitter may have waiting; `None`: this submission does not count.
+    pub most_waiting: Option<u32>,
+    /// Where there is a free worker for it.
+    pub lease: Option<Lease>,
+}
+
+impl Submission {
+    /// Keys of different kinds or submitters never meet.
+    fn key(&self) -> Option<String> {
+        let key = self.new.idempotency_key.as_ref()?;
+        Some(format!("{}|{}|{key}", self.new.kind, self.submitter.key()))
+    }
+}
+
+/// Inserts a run: claimed at once when a worker is free and its lane has room, else queued or held. A known
+/// idempotency key gives the run that has it, and `false`.
+pub async fn insert(tx: &mut Tx, submission: &Submission, now: Timestamp) -> Result<(Run, bool)> {
+    let (new, key) = (&submission.new, submission.key());
+    if let Some(key) = &key
         && let Some(run) = by_key(tx, key).await?
     {
-        return Ok((run, false));
+        return same_run(run, new);
     }
     check_parent(tx, new).await?;
-    let lease = match &new.lane {
-        Some(lane) => {
-            lock_lane(tx, &lane.name).await?;
-            let busy = tx
-                .one(
-                    "SELECT count(*) FROM runs WHERE lane = $1 AND state IN ('queued', 'starting', 'running', 'cancelling')",
-                    args![&lane.name],
-                )
-                .await?
-                .int(0)?;
-            if busy >= i64::from(lane.limit) + MOST_WAITING {
-                let message =
-                    format!("{busy} runs wait for the same thing already; try again when some have ended");
-                return Err(Error::rate_limited(message, std::time::Duration::from_secs(10)));
-            }
-            lease.filter(|_| busy < i64::from(lane.limit))
-        }
-        None => lease,
+    check_waiting(tx, submission).await?;
+    let held = new.not_before.is_some_and(|at| at > now) || new.hold_until.is_some();
+    let lease = if held { None } else { lane_place(tx, submission).await? };
+    let state = match (held, lease.is_some()) {
+        (true, _) => RunState::Held,
+        (false, true) => RunState::Starting,
+        (false, false) => RunState::Queued,
     };
-    let state = if lease.is_some() { RunState::Starting } else { RunState::Queued };
-    let inserted = tx.exec(
-        "INSERT INTO runs (id, uuid, kind, state, ou_id, noun, noun_id, lane, lane_limit, input, progress, \
-         progress_note, actor_kind, actor_id, actor_name, parent_id, idempotency_key, attempt, max_attempts, \
-         time_limit, node_id, lease_until, submitted_at, updated_at, started_at, keep_record, keep_data) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-         $21, $21, $22, $23, $24) ON CONFLICT (idempotency_key) DO NOTHING",
-        args![
-            id,
-            uuid,
-            new.kind.as_str(),
-            state.as_str(),
-            new.ou,
-            new.noun.map(|(noun, _)| noun.as_str()),
-            new.noun.map(|(_, id)| id),
-            new.lane.as_ref().map(|lane| lane.name.clone()),
-            new.lane.as_ref().map(|lane| i64::from(lane.limit)),
-            &new.input,
-            submitter.kind,
-            submitter.id,
-            &submitter.name,
-            new.parent,
-            new.idempotency_key.clone(),
-            i64::from(lease.is_some()),
-            new.max_attempts,
-            new.time_limit.map(micros),
-            lease.map(|lease| lease.node),
-            lease.map(|lease| lease.until),
-            now,
-            lease.map(|_| now),
-            micros(new.keep_record),
-            micros(new.keep_data),
-        ],
-    )
-    .await?;
-    if inserted == 0
-        && let Some(key) = &new.idempotency_key
-    {
+    let inserted = insert_row(tx, submission, key.clone(), state, lease, now).await?;
+    let Some(run) = inserted else {
         // Another node inserted it since we looked.
-        let run = by_key(tx, key).await?.ok_or_else(|| Error::not_found("run"))?;
+        let key = key.ok_or_else(|| Error::internal("a run was not inserted"))?;
+        let run = by_key(tx, &key).await?.ok_or_else(|| Error::not_found("run"))?;
+        return same_run(run, new);
+    };
+    match state {
+        RunState::Queued => tx.notice(Notice::Queue(new.pool)).await?,
+        RunState::Held => tx.notice(Notice::Held).await?,
+        _ => {}
+    }
+    tx.run_changed(run.id).await?;
+    Ok((run, true))
+}
+
+/// The second submission of a key must ask for the same.
+fn same_run(run: Run, new: &NewRun) -> Result<(Run, bool)> {
+    if run.input == new.input {
         return Ok((run, false));
     }
-    if lease.is_none() {
-        tx.notice(Notice::Queue).await?;
+    let message = format!("run {} was submitted under the same key with another input", run.id);
+    Err(Error::conflict("idempotency_key", message))
+}
+
+/// The lease of a submission that finds a free worker, if its lane has a place for which nobody waits.
+async fn lane_place(tx: &mut Tx, submission: &Submission) -> Result<Option<Lease>> {
+    let (Some(lane), Some(lease)) = (&submission.new.lane, submission.lease) else {
+        return Ok(submission.lease);
+    };
+    lock_lane(tx, &lane.name).await?;
+    if waiting_in(tx, &lane.name, 1).await? > 0 {
+        return Ok(None);
     }
-    tx.run_changed(id).await?;
-    Ok((need(tx, id).await?, true))
+    let occupied = occupied(tx, &lane.name).await?;
+    Ok((occupied < i64::from(lane.limit)).then_some(lease))
+}
+
+async fn occupied(tx: &mut Tx, lane: &str) -> Result<i64> {
+    tx.one("SELECT count(*) FROM runs WHERE lane = $1 AND occupies = 1", args![lane]).await?.int(0)
+}
+
+async fn insert_row(
+    tx: &mut Tx,
+    submission: &Submission,
+    key: Option<String>,
+    state: RunState,
+    lease: Option<Lease>,
+    now: Timestamp,
+) -> Result<Option<Run>> {
+    let (new, submitter) = (&submission.new, &submission.submitter);
+    macro_rules! statement {
+        ($store:ident) => {
+            concat!(
+                "INSERT INTO runs (id, uuid, kind, state, ou_id, noun, noun_id, lane, lane_limit, input, progress, \
+                 progress_note, actor_kind, actor_id, actor_name, parent_id, idempotency_key, attempt, max_attempts, \
+                 time_limit, node_id, lease_until, submitted_at, updated_at, started_at, keep_record, keep_data, pool, \
+                 submitter, counted, occupies, release_at, expires_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+                 CASE WHEN $16 = 0 THEN NULL ELSE ",
+                store_now!($store "$21"),
+                " + $20 END, $21, $21, CASE WHEN $16 = 0 THEN NULL ELSE $21 END, $22, $23, $24, $25, $26, $16, $27, $28) \
+                 ON CONFLICT (idempotency_key) DO NOTHING RETURNING ",
+                run_columns!()
+            )
+        };
+    }
+    let dialect = tx.dialect();
+    let row = tx
+        .opt(
+            dialect.pick(statement!(sqlite), statement!(postgres)),
+            args![
+                submission.id,
+                submission.uuid,
+                new.kind.as_str(),
+                state.as_str(),
+                new.ou,
+                new.noun.map(|(noun, _)| noun.as_str()),
+                new.noun.map(|(_, id)| id),
+                new.lane.as_ref().map(|lane| lane.name.clone()),
+                new.lane.as_ref().map(|lane| i64::from(lane.limit)),
+                &new.input,
+                submitter.kind,
+                submitter.id,
+                &submitter.name,
+                new.parent,
+                key,
+                i64::from(lease.is_some()),
+                new.max_attempts,
+                new.time_limit.map(micros),
+                lease.map(|lease| lease.node),
+                lease.map_or(0, |lease| micros(lease.term)),
+                now,
+                micros(new.keep_record),
+                micros(new.keep_data),
+                new.pool.as_str(),
+                submitter.key(),
+                i64::from(submission.most_waiting.is_some()),
+                // Held for approval, it is released by a use case; held for its time, by the clock.
+                new.not_before.filter(|at| new.hold_until.is_none() && *at > now),
+                new.hold_until,
+            ],
+        )
+        .await?;
+    row.as_ref().map(record::from_row).transpose()
 }
 
 /// A child needs a parent that goes on, in a unit at or above its own: whoever stops the parent stops the child.
@@ -144,7 +216,7 @@ async fn check_parent(tx: &mut Tx, new: &NewRun) -> Result<()> {
         )
         .await?;
     let Some(found) = found else {
-        return Err(Error::fault("parent", "unknown", "is no run of this organizational unit"));
+        return Err(Error::fault("parent", "unknown", "is not a run of this organizational unit"));
     };
     let state = found.word(0, RunState::parse)?;
     if state.is_final() || state == RunState::Cancelling {
@@ -152,6 +224,44 @@ async fn check_parent(tx: &mut Tx, new: &NewRun) -> Result<()> {
         return Err(Error::conflict("parent_ended", message));
     }
     Ok(())
+}
+
+/// One submitter's requests must not fill the queue, nor one lane's.
+async fn check_waiting(tx: &mut Tx, submission: &Submission) -> Result<()> {
+    let too_many = |message: String| Err(Error::rate_limited(message, Duration::from_secs(10)));
+    if let Some(most) = submission.most_waiting {
+        let waiting = tx
+            .one(
+                "SELECT count(*) FROM (SELECT 1 FROM runs WHERE submitter = $1 AND counted = 1 AND state = 'queued' \
+                 LIMIT $2) w",
+                args![submission.submitter.key(), most],
+            )
+            .await?
+            .int(0)?;
+        if waiting >= i64::from(most) {
+            return too_many(format!(
+                "{waiting} of your runs are waiting already ([runs] max_waiting); try again when some have ended"
+            ));
+        }
+    }
+    if let Some(lane) = &submission.new.lane {
+        let waiting = waiting_in(tx, &lane.name, MAX_WAITING_IN_LANE).await?;
+        if waiting >= MAX_WAITING_IN_LANE {
+            return too_many(format!(
+                "{waiting} runs wait for the same thing already; try again when some have ended"
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn waiting_in(tx: &mut Tx, lane: &str, most: i64) -> Result<i64> {
+    tx.one(
+        "SELECT count(*) FROM (SELECT 1 FROM runs WHERE lane = $1 AND state = 'queued' LIMIT $2) w",
+        args![lane, most],
+    )
+    .await?
+    .int(0)
 }
 
 /// Two nodes must not both find the last place in a lane. SQLite has one writer.
@@ -162,49 +272,165 @@ async fn lock_lane(tx: &mut Tx, lane: &str) -> Result<()> {
     Ok(())
 }
 
+/// What one look into the queue asks for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub pool: PoolName,
+    /// The kinds that this process executes: `,query,probe,`.
+    pub kinds: String,
+    pub lease: Lease,
+    /// Those who have their share of the workers: `,user:3,`, ids of datasources and of units as `,7,9,`.
+    pub full_submitters: String,
+    pub full_sources: String,
+    pub full_units: String,
+    pub family: Family,
+    /// Submitters in the order in which they were served, the latest last: the others come first. `None`: whoever
+    /// waits longest is next.
+    pub turns: Option<String>,
+}
+
+/// Whose children a process takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Family {
+    /// Every run.
+    Any,
+    /// Children only, of anybody: so many parents wait that no more may begin.
+    Children,
+    /// Children of these runs (`,7,9,`): a command executes what it submits itself and what comes of it.
+    Of(String),
+}
+
+/// How many submitters a small pool looks at in one turn.
+const MAX_TURNS: i64 = 64;
+
+/// Who waits in a pool, whoever was not served for the longest time first. Steps from submitter to submitter in the
+/// index, however many runs each has waiting.
+macro_rules! waiting_submitters {
+    ($position:literal) => {
+        concat!(
+            "WITH RECURSIVE s (submitter) AS (SELECT min(submitter) FROM runs WHERE state = 'queued' AND pool = $1 \
+             UNION ALL SELECT (SELECT min(r.submitter) FROM runs r WHERE r.state = 'queued' AND r.pool = $1 \
+             AND r.submitter > s.submitter) FROM s WHERE s.submitter IS NOT NULL) \
+             SELECT submitter FROM s WHERE submitter IS NOT NULL ORDER BY ",
+            $position,
+            "($2, ',' || submitter || ','), submitter LIMIT $3"
+        )
+    };
+}
 /// Claims the oldest run that may start, or nothing.
-pub async fn claim(tx: &mut Tx, kinds: &str, lease: Lease, now: Timestamp) -> Result<Option<Run>> {
+pub async fn claim(tx: &mut Tx, wanted: &Wanted, now: Timestamp) -> Result<Option<Run>> {
+    let Some(turns) = &wanted.turns else { return claim_of(tx, wanted, None, now).await };
     let dialect = tx.dialect();
-    let candidate = tx
-        .opt(
-            dialect.pick(
-                "SELECT r.id, r.lane, r.lane_limit FROM runs r WHERE r.state = 'queued' \
-                 AND instr($1, ',' || r.kind || ',') > 0 AND (r.lane IS NULL OR (SELECT count(*) FROM runs b \
-                 WHERE b.lane = r.lane AND b.state IN ('starting', 'running', 'cancelling')) < r.lane_limit) \
-                 ORDER BY r.id LIMIT 1",
-                "SELECT r.id, r.lane, r.lane_limit FROM runs r WHERE r.state = 'queued' \
-                 AND strpos($1, ',' || r.kind || ',') > 0 AND (r.lane IS NULL OR (SELECT count(*) FROM runs b \
-                 WHERE b.lane = r.lane AND b.state IN ('starting', 'running', 'cancelling')) < r.lane_limit) \
-                 ORDER BY r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED",
-            ),
-            args![kinds],
+    let waiting = tx
+        .all(
+            dialect.pick(waiting_submitters!("instr"), waiting_submitters!("strpos")),
+            args![wanted.pool.as_str(), turns, MAX_TURNS],
         )
         .await?;
-    let Some(candidate) = candidate else { return Ok(None) };
+    for row in &waiting {
+        if let Some(run) = claim_of(tx, wanted, Some(row.text(0)?), now).await? {
+            return Ok(Some(run));
+        }
+    }
+    Ok(None)
+}
+
+macro_rules! candidate {
+    ($position:literal, $tail:literal) => {
+        concat!(
+            "WITH busy (lane, n) AS (SELECT lane, count(*) FROM runs WHERE occupies = 1 AND lane IS NOT NULL \
+             GROUP BY lane) \
+             SELECT r.id, r.lane, r.lane_limit FROM runs r LEFT JOIN busy b ON b.lane = r.lane \
+             WHERE r.state = 'queued' AND r.pool = $1 AND ",
+            $position,
+            "($2, ',' || r.kind || ',') > 0 AND (r.lane IS NULL OR COALESCE(b.n, 0) < r.lane_limit) \
+             AND (r.submitter IN ('system', 'operator') OR (",
+            $position,
+            "($3, ',' || r.submitter || ',') = 0 AND (r.noun IS NULL OR r.noun <> 'datasource' OR ",
+            $position,
+            "($4, ',' || r.noun_id || ',') = 0) AND ",
+            $position,
+            "($5, ',' || r.ou_id || ',') = 0)) AND ($6 = 0 OR r.parent_id IS NOT NULL) AND ($7 = '' OR ",
+            $position,
+            "($7, ',' || COALESCE(r.parent_id, 0) || ',') > 0) ",
+            $tail
+        )
+    };
+}
+
+/// The oldest run that may start, of one submitter or of all.
+async fn claim_of(
+    tx: &mut Tx,
+    wanted: &Wanted,
+    submitter: Option<String>,
+    now: Timestamp,
+) -> Result<Option<Run>> {
+    let (children, parents) = match &wanted.family {
+        Family::Any => (0, ""),
+        Family::Children => (1, ""),
+        Family::Of(parents) => (1, parents.as_str()),
+    };
+    let mut bound = args![
+        wanted.pool.as_str(),
+        &wanted.kinds,
+        &wanted.full_submitters,
+        &wanted.full_sources,
+        &wanted.full_units,
+        i64::from(children),
+        parents,
+    ];
+    let dialect = tx.dialect();
+    let sql = match submitter {
+        None => dialect.pick(
+            candidate!("instr", "ORDER BY r.id LIMIT 1"),
+            candidate!("strpos", "ORDER BY r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED"),
+        ),
+        Some(submitter) => {
+            bound.extend(args![submitter]);
+            dialect.pick(
+                candidate!("instr", "AND r.submitter = $8 ORDER BY r.id LIMIT 1"),
+                candidate!(
+                    "strpos",
+                    "AND r.submitter = $8 ORDER BY r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED"
+                ),
+            )
+        }
+    };
+    let Some(candidate) = tx.opt(sql, bound).await? else { return Ok(None) };
     let id: RunId = candidate.id(0)?;
     if let (Dialect::Postgres, Some(lane)) = (tx.dialect(), candidate.text_opt(1)?) {
         lock_lane(tx, &lane).await?;
-        let busy = tx
-            .one(
-                "SELECT count(*) FROM runs WHERE lane = $1 AND state IN ('starting', 'running', 'cancelling')",
-                args![&lane],
-            )
-            .await?
-            .int(0)?;
-        if busy >= candidate.int(2)? {
+        if occupied(tx, &lane).await? >= candidate.int(2)? {
             // Another node took the lane's last place since we looked. What stands behind may start: look again.
-            tx.notice(Notice::Queue).await?;
+            tx.notice(Notice::Queue(wanted.pool)).await?;
             return Ok(None);
         }
     }
-    tx.exec(
-        "UPDATE runs SET state = 'starting', node_id = $2, lease_until = $3, attempt = attempt + 1, \
-         started_at = COALESCE(started_at, $4), updated_at = $4 WHERE id = $1 AND state = 'queued'",
-        args![id, lease.node, lease.until, now],
-    )
-    .await?;
+    take(tx, id, wanted.lease, now).await
+}
+
+async fn take(tx: &mut Tx, id: RunId, lease: Lease, now: Timestamp) -> Result<Option<Run>> {
+    macro_rules! statement {
+        ($store:ident) => {
+            concat!(
+                "UPDATE runs SET state = CASE WHEN cancel_requested = 1 THEN 'cancelling' ELSE 'starting' END, \
+                 node_id = $2, lease_until = ",
+                store_now!($store "$4"),
+                " + $3, attempt = attempt + 1, occupies = 1, started_at = COALESCE(started_at, $4), updated_at = $4 \
+                 WHERE id = $1 AND state = 'queued' RETURNING ",
+                run_columns!()
+            )
+        };
+    }
+    let dialect = tx.dialect();
+    let row = tx
+        .opt(
+            dialect.pick(statement!(sqlite), statement!(postgres)),
+            args![id, lease.node, micros(lease.term), now],
+        )
+        .await?;
     tx.run_changed(id).await?;
-    need(tx, id).await.map(Some)
+    row.as_ref().map(record::from_row).transpose()
 }
 
 /// Says how far a run is; the first report makes it *running*. Gives the state in which the run then is; `None`: it
@@ -216,79 +442,153 @@ pub async fn report(
     note: &str,
     now: Timestamp,
 ) -> Result<Option<RunState>> {
-    let row = tx.opt(
-        "UPDATE runs SET state = CASE WHEN state = 'starting' THEN 'running' ELSE state END, progress = $3, \
-         progress_note = $4, updated_at = $5 \
-         WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling') RETURNING state",
-        args![run.id, run.attempt, i64::from(progress), note, now],
-    )
-    .await?;
+    let row = tx
+        .opt(
+            "UPDATE runs SET state = CASE WHEN state = 'starting' THEN 'running' ELSE state END, progress = $3, \
+             progress_note = $4, updated_at = $5 \
+             WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling') RETURNING state",
+            args![run.id, run.attempt, i64::from(progress), note, now],
+        )
+        .await?;
     tx.run_changed(run.id).await?;
     row.map(|row| row.word(0, RunState::parse)).transpose()
 }
 
-/// Ends a run. `false`: it was not this attempt's to end any more (its lease was lost).
-pub async fn finish(
-    tx: &mut Tx,
-    run: &Run,
+/// What becomes of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    Succeeded(Done),
+    /// *failed*, *cancelled*, *timed out* or *lost*. `lingers`: a thread of it lives on, so that its lane keeps its
+    /// place.
+    Stopped {
+        state: RunState,
+        error: RunError,
+        lingers: bool,
+    },
+    /// It is tried again after a pause.
+    Again {
+        pause: Duration,
+        note: String,
+    },
+    /// It goes back to the queue for another node; the attempt does not count.
+    Requeued,
+}
+
+/// Ends an attempt. `false`: it was not this attempt's to end any more (its lease was lost).
+pub async fn finish(tx: &mut Tx, run: &Run, end: &End, now: Timestamp) -> Result<bool> {
+    match end {
+        End::Succeeded(done) => {
+            let ended = Ended { state: RunState::Succeeded, done: Some(done), error: None, lingers: false };
+            set_end(tx, run, &ended, now).await
+        }
+        End::Stopped { state, error, lingers } => {
+            let ended = Ended { state: *state, done: None, error: Some(error), lingers: *lingers };
+            set_end(tx, run, &ended, now).await
+        }
+        End::Again { pause, note } => {
+            let release = clock::from_micros(now.as_microsecond().saturating_add(micros(*pause)));
+            put_back(tx, run, Some(release), note, 0, now).await
+        }
+        End::Requeued => put_back(tx, run, None, "its server stopped; it waits for another", 1, now).await,
+    }
+}
+
+struct Ended<'a> {
     state: RunState,
-    outcome: &Result<Done, RunError>,
-    now: Timestamp,
-) -> Result<bool> {
-    let (done, error) = match outcome {
-        Ok(done) => (Some(done), None),
-        Err(error) => (None, Some(error)),
-    };
-    let changed = tx
-        .exec(
+    done: Option<&'a Done>,
+    error: Option<&'a RunError>,
+    lingers: bool,
+}
+
+async fn set_end(tx: &mut Tx, run: &Run, ended: &Ended<'_>, now: Timestamp) -> Result<bool> {
+    let (done, error) = (ended.done, ended.error);
+    let row = tx
+        .opt(
             "UPDATE runs SET state = $3, output = $4, result = $5, result_blob = $6, error_kind = $7, \
-             error_code = $8, error_message = $9, error_detail = $10, \
-             progress = CASE WHEN $3 = 'succeeded' THEN 100 ELSE progress END, updated_at = $11, finished_at = $11, \
-             node_id = NULL, lease_until = NULL \
-             WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling')",
+             error_code = $8, error_message = $9, error_source_code = $10, error_position = $11, \
+             progress = CASE WHEN $3 = 'succeeded' THEN 100 ELSE progress END, updated_at = $12, finished_at = $12, \
+             occupies = $13, node_id = CASE WHEN $13 = 1 THEN node_id ELSE NULL END, lease_until = NULL \
+             WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling') \
+             RETURNING ou_id, EXISTS (SELECT 1 FROM runs q WHERE q.state = 'queued' AND q.pool = runs.pool)",
             args![
                 run.id,
                 run.attempt,
-                state.as_str(),
+                ended.state.as_str(),
                 done.and_then(|done| done.output.clone()),
                 done.and_then(|done| done.result.clone()),
                 done.and_then(|done| done.result_blob.clone()),
                 error.map(|error| error.kind.as_str()),
                 error.map(|error| error.code.clone()),
                 error.map(|error| error.message.clone()),
-                error.and_then(|error| error.detail.clone()),
+                error.and_then(|error| error.source_code.clone()),
+                error.and_then(|error| error.position.map(i64::from)),
                 now,
+                i64::from(ended.lingers),
             ],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(false) };
+    if row.flag(1)? {
+        // A worker and a place in the lane come free.
+        tx.notice(Notice::Queue(run.pool)).await?;
+    }
+    tx.run_changed(run.id).await?;
+    if let Some(parent) = run.parent {
+        // It may be waiting for its children.
+        tx.run_changed(parent).await?;
+    }
+    let event =
+        Event::RunFinished { run: run.id, kind: run.kind, state: ended.state, noun_id: run.noun_id() };
+    events::append(tx, row.id(0)?, &event, now).await?;
+    Ok(true)
+}
+
+/// Back to the queue, or held until a time.
+async fn put_back(
+    tx: &mut Tx,
+    run: &Run,
+    release: Option<Timestamp>,
+    note: &str,
+    more_attempts: i64,
+    now: Timestamp,
+) -> Result<bool> {
+    let changed = tx
+        .exec(
+            "UPDATE runs SET state = CASE WHEN $3 IS NULL THEN 'queued' ELSE 'held' END, release_at = $3, \
+             expires_at = NULL, node_id = NULL, lease_until = NULL, occupies = 0, progress = 0, progress_note = $4, \
+             max_attempts = max_attempts + $5, updated_at = $6 \
+             WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling')",
+            args![run.id, run.attempt, release, note, more_attempts, now],
         )
         .await?;
     if changed == 0 {
         return Ok(false);
     }
-    ended(tx, run.id, run.kind, run.noun.as_ref().map(|(_, id)| *id), state, now).await?;
+    tx.run_changed(run.id).await?;
+    // Its lane has a place again, and it may take it itself.
+    tx.notice(Notice::Queue(run.pool)).await?;
+    if release.is_some() {
+        tx.notice(Notice::Held).await?;
+    }
     Ok(true)
 }
 
-/// What every end of a run brings with it: whoever waits is told, the lane has room, the other planes hear of it.
-async fn ended(
-    tx: &mut Tx,
-    id: RunId,
-    kind: RunKind,
-    noun_id: Option<i64>,
-    state: RunState,
-    now: Timestamp,
-) -> Result<()> {
-    tx.run_changed(id).await?;
-    tx.notice(Notice::Queue).await?;
-    let ou = tx.one("SELECT ou_id FROM runs WHERE id = $1", args![id]).await?.id(0)?;
-    events::append(tx, ou, &Event::RunFinished { run: id, kind, state, noun_id }, now).await
+/// The last thread of an ended run is gone: its lane has its place again.
+pub async fn stop_lingering(tx: &mut Tx, run: &Run) -> Result<()> {
+    tx.exec(
+        "UPDATE runs SET occupies = 0, node_id = NULL WHERE id = $1 AND occupies = 1 AND finished_at IS NOT NULL",
+        args![run.id],
+    )
+    .await?;
+    tx.notice(Notice::Queue(run.pool)).await
 }
 
 pub fn ended_already(run: &Run) -> Error {
     Error::conflict("not_cancellable", format!("the run has ended already: {}", run.state.as_str()))
 }
 
-/// Asks a run to stop, and with it every run below it. A queued one is cancelled here and now; of an executing one the
-/// node is told.
+/// Asks a run to stop, and with it every run below it. One that waits is cancelled here and now; of an executing one
+/// the node is told.
 pub async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
     if !cancel_one(tx, id, now).await? {
         let run = need(tx, id).await?;
@@ -312,22 +612,13 @@ pub async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
 
 /// `false`: it has ended, or was asked already.
 async fn cancel_one(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<bool> {
-    let queued = tx
-        .exec(
-            "UPDATE runs SET state = 'cancelled', finished_at = $2, updated_at = $2, \
-             error_kind = 'conflict', error_code = 'cancelled', error_message = 'cancelled before it started' \
-             WHERE id = $1 AND state = 'queued'",
-            args![id, now],
-        )
-        .await?;
-    if queued > 0 {
-        let run = need(tx, id).await?;
-        ended(tx, id, run.kind, run.noun.as_ref().map(|(_, id)| *id), RunState::Cancelled, now).await?;
+    let error = RunError::new(ErrorKind::Conflict, "cancelled", "cancelled before it started");
+    if end_waiting(tx, id, RunState::Cancelled, &error, now).await? {
         return Ok(true);
     }
     let executing = tx
         .exec(
-            "UPDATE runs SET state = 'cancelling', updated_at = $2 \
+            "UPDATE runs SET state = 'cancelling', cancel_requested = 1, updated_at = $2 \
              WHERE id = $1 AND state IN ('starting', 'running')",
             args![id, now],
         )
@@ -338,192 +629,114 @@ async fn cancel_one(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<bool> {
     Ok(executing > 0)
 }
 
-/// Runs whose node is gone, because its lease ran out or it is not among the nodes any more: queued again when their
-/// kind is retried, else ended with a reason.
-pub async fn recover(tx: &mut Tx, now: Timestamp) -> Result<u64> {
-    // Locked from here on: two nodes that look at once must not both recover a run, the later one from its next node.
-    let dialect = tx.dialect();
-    let rows = tx
-        .all(
-            dialect.pick(
-                "SELECT id FROM runs WHERE state IN ('starting', 'running', 'cancelling') \
-                 AND (lease_until < $1 OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.id = runs.node_id)) \
-                 ORDER BY id LIMIT 1000",
-                "SELECT id FROM runs WHERE state IN ('starting', 'running', 'cancelling') \
-                 AND (lease_until < $1 OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.id = runs.node_id)) \
-                 ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED",
-            ),
-            args![now],
+/// Ends a run that waits: queued, but for one that waits to clean up after a crash, or held.
+async fn end_waiting(
+    tx: &mut Tx,
+    id: RunId,
+    state: RunState,
+    error: &RunError,
+    now: Timestamp,
+) -> Result<bool> {
+    let row = tx
+        .opt(
+            "UPDATE runs SET state = $2, finished_at = $3, updated_at = $3, error_kind = $4, error_code = $5, \
+             error_message = $6, release_at = NULL, expires_at = NULL \
+             WHERE id = $1 AND state IN ('queued', 'held') AND cancel_requested = 0 RETURNING ou_id, kind, noun_id, parent_id",
+            args![id, state.as_str(), now, error.kind.as_str(), &error.code, &error.message],
         )
         .await?;
-    for row in &rows {
-        let run = need(tx, row.id(0)?).await?;
-        if run.state != RunState::Cancelling && run.attempt < run.max_attempts {
-            tx.exec(
-                "UPDATE runs SET state = 'queued', node_id = NULL, lease_until = NULL, progress = 0, \
-                 progress_note = 'its node stopped; it is tried again', updated_at = $2 WHERE id = $1",
-                args![run.id, now],
-            )
-            .await?;
-            tx.run_changed(run.id).await?;
-            tx.notice(Notice::Queue).await?;
-            continue;
-        }
-        let (state, code, message) = if run.state == RunState::Cancelling {
-            (RunState::Cancelled, "cancelled", "cancelled; its node stopped before it could say so")
-        } else {
-            (RunState::Lost, "node_lost", "the server that executed it stopped before it ended")
-        };
-        let error = RunError {
-            kind: landreeve_core::ErrorKind::Unavailable,
-            code: code.to_owned(),
-            message: message.to_owned(),
-            detail: None,
-        };
-        finish(tx, &run, state, &Err(error), now).await?;
+    let Some(row) = row else { return Ok(false) };
+    tx.run_changed(id).await?;
+    if let Some(parent) = row.id_opt(3)? {
+        tx.run_changed(parent).await?;
     }
-    Ok(rows.len() as u64)
+    let kind = landreeve_core::RunKind::stored(&row.text(1)?);
+    let event = Event::RunFinished { run: id, kind, state, noun_id: row.int_opt(2)? };
+    events::append(tx, row.id(0)?, &event, now).await?;
+    Ok(true)
 }
 
-/// Extends this node's leases and gives the runs among them that were asked to stop.
-pub async fn heartbeat(tx: &mut Tx, lease: Lease, now: Timestamp) -> Result<Vec<RunId>> {
-    tx.exec("UPDATE nodes SET seen_at = $2 WHERE id = $1", args![lease.node, now]).await?;
-    tx.exec(
-        "UPDATE runs SET lease_until = $2 WHERE node_id = $1 AND state IN ('starting', 'running', 'cancelling')",
-        args![lease.node, lease.until],
-    )
-    .await?;
-    let rows =
-        tx.all("SELECT id FROM runs WHERE node_id = $1 AND state = 'cancelling'", args![lease.node]).await?;
-    rows.iter().map(|row| row.id(0)).collect()
+/// Lets a held run join the queue. `false`: it is not held any more.
+pub async fn release(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<bool> {
+    let row = tx
+        .opt(
+            "UPDATE runs SET state = 'queued', release_at = NULL, expires_at = NULL, updated_at = $2 \
+             WHERE id = $1 AND state = 'held' RETURNING pool",
+            args![id, now],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(false) };
+    tx.run_changed(id).await?;
+    tx.notice(Notice::Queue(PoolName::stored(&row.text(0)?))).await?;
+    Ok(true)
 }
 
-/// Adds this node. An earlier one of the same home has died: only one process at a time works there.
-pub async fn register_node(
-    tx: &mut Tx,
-    node: i64,
-    name: &str,
-    home: Option<&str>,
-    now: Timestamp,
-) -> Result<()> {
-    tx.exec("DELETE FROM nodes WHERE home = $1", args![home]).await?;
-    tx.exec(
-        "INSERT INTO nodes (id, name, home, started_at, seen_at) VALUES ($1, $2, $3, $4, $4)",
-        args![node, name, home, now],
-    )
-    .await
-    .map(drop)
-}
+/// How many held runs one transaction moves.
+const MAX_DUE: i64 = 500;
 
-/// Other nodes that were seen a short while ago.
-pub async fn other_nodes(conn: &mut Conn, home: &str, since: Timestamp) -> Result<Vec<String>> {
-    let sql = "SELECT name FROM nodes WHERE (home IS NULL OR home <> $1) AND seen_at > $2";
-    let rows = conn.all(sql, args![home, since]).await?;
-    rows.iter().map(|row| row.text(0)).collect()
-}
-
-pub async fn remove_node(tx: &mut Tx, node: i64) -> Result<()> {
-    tx.exec("DELETE FROM nodes WHERE id = $1", args![node]).await.map(drop)
+/// Releases held runs whose time has come, and ends those that waited too long. Gives when the next is due.
+pub async fn release_due(tx: &mut Tx, now: Timestamp) -> Result<Option<Timestamp>> {
+    let due = tx
+        .all(
+            "SELECT id FROM runs WHERE state = 'held' AND release_at <= $1 ORDER BY release_at LIMIT $2",
+            args![now, MAX_DUE],
+        )
+        .await?;
+    for row in &due {
+        release(tx, row.id(0)?, now).await?;
+    }
+    let expired = tx
+        .all(
+            "SELECT id FROM runs WHERE state = 'held' AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
+            args![now, MAX_DUE],
+        )
+        .await?;
+    let error = RunError::new(
+        ErrorKind::Unavailable,
+        "not_released",
+        "it was held for approval and nobody released it in time",
+    );
+    for row in &expired {
+        end_waiting(tx, row.id(0)?, RunState::TimedOut, &error, now).await?;
+    }
+    let next = tx
+        .one(
+            "SELECT (SELECT min(release_at) FROM runs WHERE state = 'held'), \
+             (SELECT min(expires_at) FROM runs WHERE state = 'held')",
+            args![],
+        )
+        .await?;
+    Ok([next.time_opt(0)?, next.time_opt(1)?].into_iter().flatten().min())
 }
 
 pub async fn get(conn: &mut Conn, id: RunId) -> Result<Option<Run>> {
-    let sql = concat!("SELECT ", run_columns!(), " FROM runs r JOIN ous o ON o.id = r.ou_id WHERE r.id = $1");
+    let sql = concat!("SELECT ", run_columns!(), " FROM runs WHERE runs.id = $1");
     conn.opt(sql, args![id]).await?.as_ref().map(record::from_row).transpose()
 }
 
 pub async fn by_uuid(conn: &mut Conn, uuid: Uuid) -> Result<Option<Run>> {
-    let sql =
-        concat!("SELECT ", run_columns!(), " FROM runs r JOIN ous o ON o.id = r.ou_id WHERE r.uuid = $1");
+    let sql = concat!("SELECT ", run_columns!(), " FROM runs WHERE runs.uuid = $1");
     conn.opt(sql, args![uuid]).await?.as_ref().map(record::from_row).transpose()
 }
 
 async fn by_key(conn: &mut Conn, key: &str) -> Result<Option<Run>> {
-    let sql = concat!(
-        "SELECT ",
-        run_columns!(),
-        " FROM runs r JOIN ous o ON o.id = r.ou_id WHERE r.idempotency_key = $1"
-    );
+    let sql = concat!("SELECT ", run_columns!(), " FROM runs WHERE runs.idempotency_key = $1");
     conn.opt(sql, args![key]).await?.as_ref().map(record::from_row).transpose()
 }
 
-async fn need(conn: &mut Conn, id: RunId) -> Result<Run> {
+pub(super) async fn need(conn: &mut Conn, id: RunId) -> Result<Run> {
     get(conn, id).await?.ok_or_else(|| Error::not_found("run"))
+}
+
+/// How many children of a run have not ended.
+pub async fn open_children(conn: &mut Conn, parent: RunId) -> Result<i64> {
+    conn.one("SELECT count(*) FROM runs WHERE parent_id = $1 AND finished_at IS NULL", args![parent])
+        .await?
+        .int(0)
 }
 
 /// The small result of a run, where it lives in the row.
 pub async fn small_result(conn: &mut Conn, id: RunId) -> Result<Option<Vec<u8>>> {
     let row = conn.opt("SELECT result FROM runs WHERE id = $1", args![id]).await?;
     row.map(|row| row.bytes_opt(0)).transpose().map(Option::flatten)
-}
-
-/// What a list of runs is narrowed to. Every field that is `None` leaves things open.
-#[derive(Debug, Clone, Default)]
-pub struct RunFilter {
-    /// Only these kinds; empty means every kind.
-    pub kinds: Vec<RunKind>,
-    /// Only these states; empty means every state.
-    pub states: Vec<RunState>,
-    pub actor_user: Option<UserId>,
-    pub noun: Option<(String, i64)>,
-}
-
-fn words(items: impl Iterator<Item = &'static str>) -> Option<String> {
-    let mut text = String::from(",");
-    for item in items {
-        text.push_str(item);
-        text.push(',');
-    }
-    (text.len() > 1).then_some(text)
-}
-
-/// Newest first, as far as the caller sees.
-pub async fn list(
-    conn: &mut Conn,
-    dialect: Dialect,
-    sight: &Sight,
-    filter: &RunFilter,
-    page: Page,
-) -> Result<PageOf<Run>> {
-    macro_rules! wanted {
-        ($position:literal, $head:expr, $tail:expr) => {
-            concat!(
-                $head,
-                " FROM runs r JOIN ous o ON o.id = r.ou_id WHERE o.path >= $1 AND o.path < $2 \
-                 AND ($3 IS NULL OR ",
-                $position,
-                "($3, ',' || r.kind || ',') > 0) AND ($4 IS NULL OR ",
-                $position,
-                "($4, ',' || r.state || ',') > 0) AND ($5 IS NULL OR r.noun = $5) \
-                 AND ($6 IS NULL OR r.noun_id = $6) AND ($7 IS NULL OR (r.actor_kind = 'user' AND r.actor_id = $7)) \
-                 AND ($8 IS NULL OR ",
-                $position,
-                "($9, ',' || r.id || ',') > 0 OR EXISTS (SELECT 1 FROM ous a WHERE ",
-                $position,
-                "($8, ',' || a.path || ',') > 0 AND substr(o.path, 1, length(a.path)) = a.path)) ",
-                $tail
-            )
-        };
-    }
-    let wanted: Vec<Arg> = args![
-        &sight.path,
-        crate::identity::ous::below(&sight.path),
-        words(filter.kinds.iter().map(|kind| kind.as_str())),
-        words(filter.states.iter().map(|state| state.as_str())),
-        filter.noun.as_ref().map(|(noun, _)| noun.clone()),
-        filter.noun.as_ref().map(|(_, id)| *id),
-        filter.actor_user,
-        sight.roots.clone(),
-        &sight.ids,
-    ];
-    let count =
-        dialect.pick(wanted!("instr", "SELECT count(*)", ""), wanted!("strpos", "SELECT count(*)", ""));
-    let total = conn.one(count, wanted.clone()).await?.int(0)?.unsigned_abs();
-    let rows = dialect.pick(
-        wanted!("instr", concat!("SELECT ", run_columns!()), "ORDER BY r.id DESC LIMIT $10 OFFSET $11"),
-        wanted!("strpos", concat!("SELECT ", run_columns!()), "ORDER BY r.id DESC LIMIT $10 OFFSET $11"),
-    );
-    let mut bound = wanted;
-    bound.extend(args![page.limit, i64::try_from(page.offset).unwrap_or(i64::MAX)]);
-    let items = conn.all(rows, bound).await?.iter().map(record::from_row).collect::<Result<_>>()?;
-    Ok(PageOf { items, offset: page.offset, limit: page.limit, total })
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use landreeve_core::ids::{OuId, RunId};
-use landreeve_core::{Error, ErrorKind, Noun, Result, RunKind, RunState};
+use landreeve_core::{Error, ErrorKind, Noun, PoolName, Result, RunKind, RunState};
 use uuid::Uuid;
 
+use super::kind::KindSpec;
 use crate::store::Row;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub struct Run {
     /// Per cent, 0 to 100.
     pub progress: u8,
     pub progress_note: String,
+    pub pool: PoolName,
     pub actor_kind: String,
     pub actor_id: Option<i64>,
     pub actor_name: String,
@@ -41,6 +43,8 @@ pub struct Run {
     pub finished_at: Option<Timestamp>,
     pub keep_record: Duration,
     pub keep_data: Duration,
+    /// It was asked to stop. One that its kind cleans up after a crash is claimed again all the same.
+    pub cancel_requested: bool,
 }
 
 /// Why a run did not succeed.
@@ -49,14 +53,34 @@ pub struct RunError {
     pub kind: ErrorKind,
     pub code: String,
     pub message: String,
-    /// JSON with more (a position, a database's code), where there is more.
-    pub detail: Option<String>,
+    /// The database's own code, where it gave one.
+    pub source_code: Option<String>,
+    /// Where in the statement, in characters from 1.
+    pub position: Option<u32>,
+}
+
+impl RunError {
+    pub fn new(kind: ErrorKind, code: impl Into<String>, message: impl Into<String>) -> RunError {
+        RunError { kind, code: code.into(), message: message.into(), source_code: None, position: None }
+    }
 }
 
 impl Run {
-    /// A queued or executing run can be cancelled.
+    /// A run that waits or executes can be cancelled.
     pub fn is_cancellable(&self) -> bool {
-        matches!(self.state, RunState::Queued | RunState::Starting | RunState::Running)
+        matches!(self.state, RunState::Held | RunState::Queued | RunState::Starting | RunState::Running)
+    }
+
+    pub fn noun_id(&self) -> Option<i64> {
+        self.noun.as_ref().map(|(_, id)| *id)
+    }
+
+    /// The submitter as the store keeps it: `user:3`, `operator`.
+    pub fn submitter(&self) -> String {
+        match self.actor_id {
+            Some(id) => format!("{}:{id}", self.actor_kind),
+            None => self.actor_kind.clone(),
+        }
     }
 
     pub fn duration(&self, now: Timestamp) -> Option<Duration> {
@@ -95,12 +119,17 @@ pub struct Lane {
 #[derive(Debug, Clone)]
 pub struct NewRun {
     pub kind: RunKind,
+    pub pool: PoolName,
     pub ou: OuId,
     pub noun: Option<(Noun, i64)>,
     pub lane: Option<Lane>,
     pub input: String,
     pub parent: Option<RunId>,
-    /// A second submission with the same key gives the first run.
+    /// It is held until then.
+    pub not_before: Option<Timestamp>,
+    /// It is held until somebody releases it, and ends *timed out* when nobody does by then.
+    pub hold_until: Option<Timestamp>,
+    /// A second submission of the same kind by the same submitter with the same key gives the first run.
     pub idempotency_key: Option<String>,
     /// More than one: it is tried again when its node dies.
     pub max_attempts: u32,
@@ -110,35 +139,38 @@ pub struct NewRun {
 }
 
 impl NewRun {
-    pub const DAY: Duration = Duration::from_secs(86_400);
-
-    /// A run that is kept for thirty days and not retried.
-    pub fn new(kind: RunKind, ou: OuId, input: impl Into<String>) -> NewRun {
+    /// As its kind says: limits, retries, retention.
+    pub fn new(kind: &KindSpec, ou: OuId, input: impl Into<String>) -> NewRun {
         NewRun {
-            kind,
+            kind: kind.kind,
+            pool: kind.pool,
             ou,
             noun: None,
             lane: None,
             input: input.into(),
             parent: None,
+            not_before: None,
+            hold_until: None,
             idempotency_key: None,
-            max_attempts: 1,
-            time_limit: None,
-            keep_record: NewRun::DAY * 30,
-            keep_data: NewRun::DAY * 30,
+            max_attempts: kind.retry.attempts,
+            time_limit: kind.time_limit,
+            keep_record: kind.keep_record,
+            keep_data: kind.keep_data,
         }
     }
 }
 
-/// The columns of a run, for a table `r` joined with its unit `o`.
+/// The columns of a run, for a statement on the table `runs`, also one that returns what it wrote.
 #[macro_export]
 macro_rules! run_columns {
     () => {
-        "r.id, r.uuid, r.kind, r.state, r.ou_id, o.path, r.noun, r.noun_id, r.input, r.output, r.result_blob, \
-         CASE WHEN r.result IS NULL THEN 0 ELSE 1 END, r.error_kind, r.error_code, r.error_message, r.error_detail, \
-         r.progress, r.progress_note, r.actor_kind, r.actor_id, r.actor_name, r.parent_id, r.attempt, \
-         r.max_attempts, r.time_limit, r.submitted_at, r.updated_at, r.started_at, r.finished_at, r.keep_record, \
-         r.keep_data"
+        "runs.id, runs.uuid, runs.kind, runs.state, runs.ou_id, (SELECT o.path FROM ous o WHERE o.id = runs.ou_id), \
+         runs.noun, runs.noun_id, runs.input, runs.output, runs.result_blob, \
+         CASE WHEN runs.result IS NULL THEN 0 ELSE 1 END, runs.error_kind, runs.error_code, runs.error_message, \
+         runs.error_source_code, runs.error_position, runs.progress, runs.progress_note, runs.pool, runs.actor_kind, \
+         runs.actor_id, runs.actor_name, runs.parent_id, runs.attempt, runs.max_attempts, runs.time_limit, \
+         runs.submitted_at, runs.updated_at, runs.started_at, runs.finished_at, runs.keep_record, runs.keep_data, \
+         runs.cancel_requested"
     };
 }
 
@@ -149,12 +181,13 @@ fn micros(value: i64) -> Duration {
 pub(super) fn from_row(row: &Row) -> Result<Run> {
     let error = match row.text_opt(14)? {
         None => None,
-        Some(message) => {
-            let kind =
-                row.text_opt(12)?.and_then(|kind| ErrorKind::parse(&kind)).unwrap_or(ErrorKind::Internal);
-            let code = row.text_opt(13)?.unwrap_or_default();
-            Some(RunError { kind, code, message, detail: row.text_opt(15)? })
-        }
+        Some(message) => Some(RunError {
+            kind: row.text_opt(12)?.and_then(|kind| ErrorKind::parse(&kind)).unwrap_or(ErrorKind::Internal),
+            code: row.text_opt(13)?.unwrap_or_default(),
+            message,
+            source_code: row.text_opt(15)?,
+            position: row.int_opt(16)?.and_then(|position| u32::try_from(position).ok()),
+        }),
     };
     let noun = match (row.text_opt(6)?, row.int_opt(7)?) {
         (Some(noun), Some(id)) => Some((noun, id)),
@@ -163,7 +196,7 @@ pub(super) fn from_row(row: &Row) -> Result<Run> {
     Ok(Run {
         id: row.id(0)?,
         uuid: row.uuid(1)?,
-        kind: row.word(2, RunKind::parse)?,
+        kind: RunKind::stored(&row.text(2)?),
         state: row.word(3, RunState::parse)?,
         ou: row.id(4)?,
         ou_path: row.text(5)?,
@@ -173,20 +206,22 @@ pub(super) fn from_row(row: &Row) -> Result<Run> {
         result_blob: row.text_opt(10)?,
         has_small_result: row.flag(11)?,
         error,
-        progress: u8::try_from(row.int(16)?).map_err(Error::internal)?,
-        progress_note: row.text(17)?,
-        actor_kind: row.text(18)?,
-        actor_id: row.int_opt(19)?,
-        actor_name: row.text(20)?,
-        parent: row.id_opt(21)?,
-        attempt: row.int(22)?,
-        max_attempts: row.int(23)?,
-        time_limit: row.int_opt(24)?.map(micros),
-        submitted_at: row.time(25)?,
-        updated_at: row.time(26)?,
-        started_at: row.time_opt(27)?,
-        finished_at: row.time_opt(28)?,
-        keep_record: micros(row.int(29)?),
-        keep_data: micros(row.int(30)?),
+        progress: u8::try_from(row.int(17)?).map_err(Error::internal)?,
+        progress_note: row.text(18)?,
+        pool: PoolName::stored(&row.text(19)?),
+        actor_kind: row.text(20)?,
+        actor_id: row.int_opt(21)?,
+        actor_name: row.text(22)?,
+        parent: row.id_opt(23)?,
+        attempt: row.int(24)?,
+        max_attempts: row.int(25)?,
+        time_limit: row.int_opt(26)?.map(micros),
+        submitted_at: row.time(27)?,
+        updated_at: row.time(28)?,
+        started_at: row.time_opt(29)?,
+        finished_at: row.time_opt(30)?,
+        keep_record: micros(row.int(31)?),
+        keep_data: micros(row.int(32)?),
+        cancel_requested: row.flag(33)?,
     })
 }

@@ -11,6 +11,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, Postgres, Row as _, Sqlite, SqliteConnection};
 
 use super::direct::{self, Direct};
+use crate::secrets::Sealed;
 
 /// One bound value. The type is kept for NULL too: PostgreSQL wants to know it.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub enum Arg {
     Float(Option<f64>),
     Text(Option<String>),
     Bytes(Option<Vec<u8>>),
+    /// Only for a column named `…_sealed`: `check` looks at the statement.
+    Sealed(Vec<u8>),
 }
 
 macro_rules! arg_from {
@@ -43,23 +46,40 @@ arg_from! {
     Option<&str> => |value| Arg::Text(value.map(str::to_owned));
     Vec<u8> => |value| Arg::Bytes(Some(value));
     Option<Vec<u8>> => |value| Arg::Bytes(value);
+    Sealed => |value| Arg::Sealed(value.into_bytes());
     Timestamp => |value| Arg::Int(Some(value.as_microsecond()));
     Option<Timestamp> => |value| Arg::Int(value.map(Timestamp::as_microsecond));
     uuid::Uuid => |value| Arg::Text(Some(value.to_string()));
 }
 
-macro_rules! arg_from_ids {
-    ($($id:ident),*) => {
-        $(impl From<ids::$id> for Arg {
-            fn from(id: ids::$id) -> Arg { Arg::Int(Some(id.0)) }
-        }
-        impl From<Option<ids::$id>> for Arg {
-            fn from(id: Option<ids::$id>) -> Arg { Arg::Int(id.map(|id| id.0)) }
+/// An id that can be bound to a statement. Planes declare theirs with `ids!`.
+pub trait TypedId: Send + 'static {
+    fn number(self) -> i64;
+}
+
+impl<I: TypedId> From<I> for Arg {
+    fn from(id: I) -> Arg {
+        Arg::Int(Some(id.number()))
+    }
+}
+
+impl<I: TypedId> From<Option<I>> for Arg {
+    fn from(id: Option<I>) -> Arg {
+        Arg::Int(id.map(TypedId::number))
+    }
+}
+
+macro_rules! shared_ids {
+    ($($id:ident),* $(,)?) => {
+        $(impl TypedId for ids::$id {
+            fn number(self) -> i64 {
+                self.0
+            }
         })*
     };
 }
 
-arg_from_ids!(
+shared_ids!(
     UserId,
     GroupId,
     OuId,
@@ -73,24 +93,6 @@ arg_from_ids!(
     AuditId,
     EventId,
     ScheduleId,
-    DashboardId,
-    ReportId,
-    FilterId,
-    SnippetId,
-    RepoId,
-    ServiceId,
-    TargetId,
-    DeploymentId,
-    ChangeId,
-    PullServiceId,
-    IncidentId,
-    PipelineRunId,
-    CustomDataId,
-    PersonId,
-    TeamId,
-    MembershipId,
-    TeamEventId,
-    FeedId
 );
 
 pub struct Conn(Inner);
@@ -140,7 +142,7 @@ impl Conn {
             Inner::Sqlite(conn) => sqlite_all(conn, sql, args).await,
             Inner::SqlitePooled(conn) => sqlite_all(conn, sql, args).await,
             Inner::Postgres(conn) => {
-                let rows = sqlx::query_with(sql, postgres_args(args)?).fetch_all(&mut **conn).await;
+                let rows = sqlx::query_with(sql, postgres_args(sql, args)?).fetch_all(&mut **conn).await;
                 Ok(rows.map_err(store_error)?.into_iter().map(Row::Postgres).collect())
             }
         }
@@ -155,7 +157,8 @@ impl Conn {
             Inner::Sqlite(conn) => sqlite_rows(conn, sql, args)?,
             Inner::SqlitePooled(conn) => sqlite_rows(conn, sql, args)?,
             Inner::Postgres(conn) => {
-                let rows = sqlx::query_with(AssertSqlSafe(sql), postgres_args(args)?).fetch(&mut **conn);
+                let bound = postgres_args(&sql, args)?;
+                let rows = sqlx::query_with(AssertSqlSafe(sql), bound).fetch(&mut **conn);
                 rows.map(|row| row.map(Row::Postgres).map_err(store_error)).boxed()
             }
         })
@@ -177,7 +180,7 @@ impl Conn {
             Inner::Sqlite(conn) => sqlite_exec(conn, sql, args).await,
             Inner::SqlitePooled(conn) => sqlite_exec(conn, sql, args).await,
             Inner::Postgres(conn) => {
-                let done = sqlx::query_with(sql, postgres_args(args)?).execute(&mut **conn).await;
+                let done = sqlx::query_with(sql, postgres_args(sql, args)?).execute(&mut **conn).await;
                 Ok(done.map_err(store_error)?.rows_affected())
             }
         }
@@ -185,7 +188,7 @@ impl Conn {
 }
 
 async fn sqlite_all(conn: &mut SqliteConnection, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>> {
-    let rows = sqlx::query_with(sql, sqlite_args(args)?).fetch_all(conn).await.map_err(store_error)?;
+    let rows = sqlx::query_with(sql, sqlite_args(sql, args)?).fetch_all(conn).await.map_err(store_error)?;
     Ok(rows.into_iter().map(Row::Sqlite).collect())
 }
 
@@ -194,17 +197,22 @@ fn sqlite_rows(
     sql: String,
     args: Vec<Arg>,
 ) -> Result<BoxStream<'_, Result<Row>>> {
-    let rows = sqlx::query_with(AssertSqlSafe(sql), sqlite_args(args)?).fetch(conn);
+    let bound = sqlite_args(&sql, args)?;
+    let rows = sqlx::query_with(AssertSqlSafe(sql), bound).fetch(conn);
     Ok(rows.map(|row| row.map(Row::Sqlite).map_err(store_error)).boxed())
 }
 
 async fn sqlite_exec(conn: &mut SqliteConnection, sql: &'static str, args: Vec<Arg>) -> Result<u64> {
-    let done = sqlx::query_with(sql, sqlite_args(args)?).execute(conn).await.map_err(store_error)?;
+    let done = sqlx::query_with(sql, sqlite_args(sql, args)?).execute(conn).await.map_err(store_error)?;
     Ok(done.rows_affected())
 }
 
-/// PostgreSQL cannot hold the character U+0000, so SQLite does not either.
-pub(super) fn check_texts(args: &[Arg]) -> Result<()> {
+/// PostgreSQL cannot hold the character U+0000, so SQLite does not either. A sealed value goes where a change of the key
+/// finds it.
+pub(super) fn check(sql: &str, args: &[Arg]) -> Result<()> {
+    if args.iter().any(|arg| matches!(arg, Arg::Sealed(_))) && !sql.contains("_sealed") {
+        return Err(Error::internal(format!("a sealed value for a column that is not named so: {sql}")));
+    }
     if args.iter().any(|arg| matches!(arg, Arg::Text(Some(text)) if text.contains('\0'))) {
         return Err(Error::fault("", "character", "a text must not contain the character U+0000"));
     }
@@ -212,8 +220,8 @@ pub(super) fn check_texts(args: &[Arg]) -> Result<()> {
 }
 
 macro_rules! bind_all {
-    ($arguments:ty, $args:expr) => {{
-        check_texts(&$args)?;
+    ($arguments:ty, $sql:expr, $args:expr) => {{
+        check($sql, &$args)?;
         let mut bound = <$arguments>::default();
         for arg in $args {
             match arg {
@@ -221,6 +229,7 @@ macro_rules! bind_all {
                 Arg::Float(value) => bound.add(value),
                 Arg::Text(value) => bound.add(value),
                 Arg::Bytes(value) => bound.add(value),
+                Arg::Sealed(value) => bound.add(value),
             }
             .map_err(Error::internal)?;
         }
@@ -228,12 +237,12 @@ macro_rules! bind_all {
     }};
 }
 
-pub(super) fn sqlite_args(args: Vec<Arg>) -> Result<SqliteArguments> {
-    bind_all!(SqliteArguments, args)
+pub(super) fn sqlite_args(sql: &str, args: Vec<Arg>) -> Result<SqliteArguments> {
+    bind_all!(SqliteArguments, sql, args)
 }
 
-pub(super) fn postgres_args(args: Vec<Arg>) -> Result<PgArguments> {
-    bind_all!(PgArguments, args)
+pub(super) fn postgres_args(sql: &str, args: Vec<Arg>) -> Result<PgArguments> {
+    bind_all!(PgArguments, sql, args)
 }
 
 macro_rules! getters {

@@ -129,7 +129,7 @@ pub(super) async fn from_postgres(pool: &PgPool, migrations: &Migrations, target
         let mut rows = sqlx::query(AssertSqlSafe(table.select())).fetch(&mut *from);
         while let Some(row) = rows.try_next().await.map_err(store_error)? {
             let row: PgRow = row;
-            let values = sqlite_args(table.values(&Row::Postgres(row))?)?;
+            let values = sqlite_args(&insert, table.values(&Row::Postgres(row))?)?;
             let added = sqlx::query_with(AssertSqlSafe(insert.as_str()), values).execute(&mut to).await;
             added.map_err(store_error)?;
         }
@@ -166,7 +166,7 @@ pub(super) async fn into_postgres(source: &Path, migrations: &Migrations, url: &
         let mut rows = sqlx::query(AssertSqlSafe(table.select())).fetch(&mut from);
         while let Some(row) = rows.try_next().await.map_err(store_error)? {
             let row: SqliteRow = row;
-            let values = postgres_args(table.values(&Row::Sqlite(row))?)?;
+            let values = postgres_args(&insert, table.values(&Row::Sqlite(row))?)?;
             let added = sqlx::query_with(AssertSqlSafe(insert.as_str()), values).execute(&mut *to).await;
             added.map_err(store_error)?;
         }

@@ -15,3 +15,15 @@ impl Dialect {
         }
     }
 }
+
+/// The store's clock: on PostgreSQL the database's, which all nodes share.
+macro_rules! store_now {
+    (sqlite $now:literal) => {
+        $now
+    };
+    (postgres $now:literal) => {
+        // The parameter stays, so that both databases take the same ones.
+        concat!("(CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) + 0 * ", $now, ")")
+    };
+}
+pub(crate) use store_now;

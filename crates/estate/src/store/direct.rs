@@ -9,7 +9,7 @@ use rusqlite::ffi;
 use rusqlite::types::{FromSql, Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, Statement};
 
-use super::conn::{Arg, Row, already_there, check_texts, gone, unavailable};
+use super::conn::{Arg, Row, already_there, check, gone, unavailable};
 use super::{BUSY_TIMEOUT, STATEMENTS};
 
 /// Pages of the file that are kept, in KiB.
@@ -34,7 +34,7 @@ impl Direct {
     }
 
     pub fn all(&mut self, sql: &str, args: &[Arg]) -> Result<Vec<Row>> {
-        check_texts(args)?;
+        check(sql, args)?;
         let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
         bind(&mut statement, args)?;
         let columns = statement.column_count();
@@ -49,7 +49,7 @@ impl Direct {
 
     /// How many rows were changed.
     pub fn exec(&mut self, sql: &str, args: &[Arg]) -> Result<u64> {
-        check_texts(args)?;
+        check(sql, args)?;
         let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
         bind(&mut statement, args)?;
         Ok(statement.raw_execute().map_err(failed)? as u64)
@@ -67,6 +67,7 @@ fn bind(statement: &mut Statement<'_>, args: &[Arg]) -> Result<()> {
             Arg::Float(value) => statement.raw_bind_parameter(place, value),
             Arg::Text(value) => statement.raw_bind_parameter(place, value),
             Arg::Bytes(value) => statement.raw_bind_parameter(place, value),
+            Arg::Sealed(value) => statement.raw_bind_parameter(place, value),
         }
         .map_err(failed)?;
     }

@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool};
 
 use super::store_error;
+use crate::plane::Plane;
 
 /// The migrations of one component: `estate`, or a plane.
 #[derive(Debug, Clone, Copy)]
@@ -27,16 +28,26 @@ const ESTATE: MigrationSet = MigrationSet {
     sqlite: &[
         include_str!("../../migrations/sqlite/0001_foundation.sql"),
         include_str!("../../migrations/sqlite/0002_families.sql"),
+        include_str!("../../migrations/sqlite/0003_pools.sql"),
+        include_str!("../../migrations/sqlite/0004_schedules.sql"),
     ],
     postgres: &[
         include_str!("../../migrations/postgres/0001_foundation.sql"),
         include_str!("../../migrations/postgres/0002_families.sql"),
+        include_str!("../../migrations/postgres/0003_pools.sql"),
+        include_str!("../../migrations/postgres/0004_schedules.sql"),
     ],
 };
 
 impl Migrations {
-    pub fn with(planes: &[MigrationSet]) -> Migrations {
-        Migrations(std::iter::once(ESTATE).chain(planes.iter().copied()).collect())
+    /// The estate's own, then those of the planes. A plane without tables has none.
+    pub fn of(planes: &[Plane]) -> Migrations {
+        let sets = planes.iter().map(|plane| plane.migrations).filter(|set| !set.sqlite.is_empty());
+        Migrations::with(&sets.collect::<Vec<_>>())
+    }
+
+    pub fn with(sets: &[MigrationSet]) -> Migrations {
+        Migrations(std::iter::once(ESTATE).chain(sets.iter().copied()).collect())
     }
 }
 

@@ -25,8 +25,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Executor as _, PgConnection, PgPool, Row as _, SqlitePool};
 
-pub use conn::{Arg, Conn, Row, is_taken, store_error, taken};
+pub use conn::{Arg, Conn, Row, TypedId, is_taken, store_error, taken};
 pub use dialect::Dialect;
+pub(crate) use dialect::store_now;
 pub use ids::{StoreIds, next_in};
 pub use migrate::{MigrationSet, Migrations};
 pub use notices::{Notice, Notices};
@@ -39,6 +40,21 @@ use crate::store::writer::Writer;
 #[macro_export]
 macro_rules! args {
     ($($value:expr),* $(,)?) => { vec![$($crate::store::Arg::from($value)),*] };
+}
+
+/// Declares the typed ids of a plane: `ids! { DashboardId = "dashboard"; }`.
+#[macro_export]
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $kind:literal;)*) => {
+        landreeve_core::typed_ids! { $($(#[$doc])* $name = $kind;)* }
+        $(
+            impl $crate::store::TypedId for $name {
+                fn number(self) -> i64 {
+                    self.0
+                }
+            }
+        )*
+    };
 }
 
 /// Where the metadata lives. The address of a PostgreSQL has its password in it, so it is not printed.

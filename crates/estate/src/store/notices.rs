@@ -1,14 +1,16 @@
 //! What changed, told inside the process, and on PostgreSQL between nodes. It wakes waiters up; it never carries
 //! truth: whoever is woken reads the store.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use landreeve_core::PoolName;
 use landreeve_core::ids::RunId;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +19,10 @@ pub enum Notice {
     Authority,
     /// A run changed state or progressed.
     Run(RunId),
-    /// A run is waiting for a worker.
-    Queue,
+    /// A run is waiting for a worker of a pool.
+    Queue(PoolName),
+    /// A run is held until a time.
+    Held,
     /// An event is waiting for the dispatcher.
     Outbox,
     /// A schedule was added or changed.
@@ -30,7 +34,8 @@ impl Notice {
         match self {
             Notice::Authority => "authority".to_owned(),
             Notice::Run(id) => format!("run:{id}"),
-            Notice::Queue => "queue".to_owned(),
+            Notice::Queue(pool) => format!("queue:{pool}"),
+            Notice::Held => "held".to_owned(),
             Notice::Outbox => "outbox".to_owned(),
             Notice::Schedule => "schedule".to_owned(),
         }
@@ -39,10 +44,14 @@ impl Notice {
     pub fn parse(text: &str) -> Option<Notice> {
         match text {
             "authority" => Some(Notice::Authority),
-            "queue" => Some(Notice::Queue),
+            "held" => Some(Notice::Held),
             "outbox" => Some(Notice::Outbox),
             "schedule" => Some(Notice::Schedule),
-            _ => text.strip_prefix("run:")?.parse().ok().map(|id| Notice::Run(RunId(id))),
+            _ => match text.split_once(':')? {
+                ("run", id) => id.parse().ok().map(|id| Notice::Run(RunId(id))),
+                ("queue", pool) => Some(Notice::Queue(PoolName::stored(pool))),
+                _ => None,
+            },
         }
     }
 }
@@ -56,7 +65,9 @@ struct Inner {
     /// Grows with every `Authority` notice: a cache compares it before it answers.
     epoch: AtomicI64,
     runs: broadcast::Sender<RunId>,
-    queue: Notify,
+    /// One for each pool that somebody claims from.
+    queues: Mutex<HashMap<PoolName, watch::Sender<u64>>>,
+    held: watch::Sender<u64>,
     outbox: Notify,
     schedule: Notify,
 }
@@ -67,7 +78,8 @@ impl Notices {
             instance,
             epoch: AtomicI64::new(0),
             runs: broadcast::channel(1_024).0,
-            queue: Notify::new(),
+            queues: Mutex::new(HashMap::new()),
+            held: watch::Sender::new(0),
             outbox: Notify::new(),
             schedule: Notify::new(),
         }))
@@ -82,7 +94,12 @@ impl Notices {
             Notice::Authority => drop(self.0.epoch.fetch_add(1, Ordering::SeqCst)),
             // Nobody waiting is not a failure.
             Notice::Run(id) => drop(self.0.runs.send(id)),
-            Notice::Queue => self.0.queue.notify_one(),
+            Notice::Queue(pool) => {
+                if let Some(queue) = self.queues().get(&pool) {
+                    queue.send_modify(|count| *count += 1);
+                }
+            }
+            Notice::Held => self.0.held.send_modify(|count| *count += 1),
             Notice::Outbox => self.0.outbox.notify_one(),
             Notice::Schedule => self.0.schedule.notify_one(),
         }
@@ -96,8 +113,18 @@ impl Notices {
         self.0.runs.subscribe()
     }
 
-    pub async fn queue(&self) {
-        self.0.queue.notified().await;
+    fn queues(&self) -> MutexGuard<'_, HashMap<PoolName, watch::Sender<u64>>> {
+        self.0.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes whenever a run may be waiting for a worker of the pool.
+    pub fn queue(&self, pool: PoolName) -> watch::Receiver<u64> {
+        self.queues().entry(pool).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+
+    /// Changes whenever a run is held until a time.
+    pub fn held(&self) -> watch::Receiver<u64> {
+        self.0.held.subscribe()
     }
 
     pub async fn outbox(&self) {
@@ -111,7 +138,8 @@ impl Notices {
     /// After a gap in listening anything may have changed.
     fn tell_all(&self) {
         self.tell(Notice::Authority);
-        self.tell(Notice::Queue);
+        self.queues().values().for_each(|queue| queue.send_modify(|count| *count += 1));
+        self.tell(Notice::Held);
         self.tell(Notice::Outbox);
         self.tell(Notice::Schedule);
     }

@@ -55,6 +55,23 @@ impl Tx {
         Ok(())
     }
 
+    /// Work whose error is undone alone: the transaction goes on without what it did. The outer error is of the
+    /// transaction itself.
+    pub async fn savepoint<T, F>(&mut self, work: F) -> Result<Result<T>>
+    where
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send,
+    {
+        self.exec("SAVEPOINT part", args![]).await?;
+        let told = self.notices.len();
+        let answer = work(self).await;
+        if answer.is_err() {
+            self.notices.truncate(told);
+            self.exec("ROLLBACK TO part", args![]).await?;
+        }
+        self.exec("RELEASE part", args![]).await?;
+        Ok(answer)
+    }
+
     /// Sends everything to the other nodes with the commit, in as few statements as their size allows.
     async fn notify(&mut self, instance: &str) -> Result<()> {
         for part in self.notices.clone().chunks(notices::AT_ONCE) {

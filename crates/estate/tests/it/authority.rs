@@ -1,7 +1,7 @@
 //! What a caller sees of random trees under random grants, held against a model that a child could check.
 
 use landreeve_core::ids::{AuditId, DatasourceId, OuId, RunId};
-use landreeve_core::{Action, Authority, Grant, Noun, Page, Permission, RunKind, Scope};
+use landreeve_core::{Action, Authority, Grant, Noun, Page, Permission, Scope};
 use landreeve_estate::Estate;
 use landreeve_estate::ops::audit::audit_list;
 use landreeve_estate::ops::datasources::{
@@ -18,11 +18,12 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::keys::unit;
 use crate::secrets::postgres_details;
+use crate::support::QUERY;
 use crate::support::{Site, caller, origin};
 
 conformance![nothing_of_a_unit_out_of_sight_is_shown];
 
-const NOUNS: [Noun; 3] = [Noun::Datasource, Noun::Run, Noun::Audit];
+const NOUNS: [Noun; 3] = [Noun::DATASOURCE, Noun::RUN, Noun::AUDIT];
 
 /// Units are numbered; each has a parent with a smaller number, and 0 is the top.
 #[derive(Debug, Clone)]
@@ -47,7 +48,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         std::iter::once(0).chain(rest).collect::<Vec<_>>()
     });
     let place = prop_oneof![3 => (0..UNITS).prop_map(Place::Below), 1 => (0..UNITS).prop_map(Place::Thing)];
-    let grants = proptest::collection::vec((0..NOUNS.len(), 0..Action::ALL.len(), place), 0..5);
+    let grants = proptest::collection::vec((0..NOUNS.len(), 0..Action::SHARED.len(), place), 0..5);
     (parents, grants, 0..UNITS).prop_map(|(parents, grants, here)| Plan { parents, grants, here })
 }
 
@@ -65,9 +66,9 @@ impl Plan {
 
     fn may(&self, noun: Noun, action: Action, unit: usize) -> bool {
         let holds = |(given, held, place): &(usize, usize, Place)| {
-            let held = Action::ALL[*held];
+            let held = Action::SHARED[*held];
             NOUNS[*given] == noun
-                && (held == action || held == Action::Manage)
+                && (held == action || held == Action::MANAGE)
                 && match place {
                     Place::Below(top) => self.is_below(unit, *top),
                     Place::Thing(thing) => *thing == unit,
@@ -96,7 +97,7 @@ fn authority_is_what_the_model_says() {
     let checked = runner.run(&plan(), |plan| {
         let paths = plan.paths();
         let grants = plan.grants.iter().map(|(noun, action, place)| Grant {
-            permission: Permission::new(NOUNS[*noun], Action::ALL[*action]),
+            permission: Permission::new(NOUNS[*noun], Action::SHARED[*action]),
             scope: match place {
                 Place::Below(top) => Scope::Subtree(paths[*top].clone()),
                 Place::Thing(unit) => Scope::Resources(vec![*unit as i64]),
@@ -104,7 +105,7 @@ fn authority_is_what_the_model_says() {
         });
         let authority = Authority::new(grants.collect(), OuId(1), paths[plan.here].clone());
         for noun in NOUNS {
-            for action in Action::ALL {
+            for action in Action::SHARED {
                 for (unit, path) in paths.iter().enumerate() {
                     let said = authority.allows(Permission::new(noun, action), path, unit as i64);
                     prop_assert_eq!(said, plan.may(noun, action, unit), "{:?} {:?} {}", noun, action, unit);
@@ -131,13 +132,12 @@ async fn world(estate: &Estate, plan: &Plan) -> World {
         let name = format!("unit {}", estate.uuid());
         let parent = if index == 0 { None } else { Some(&world.units[*parent]) };
         let made = unit(estate, parent, &name).await;
-        let manage = Permission::new(Noun::Datasource, Action::Manage);
+        let manage = Permission::new(Noun::DATASOURCE, Action::MANAGE);
         let ctx = caller(estate, Some(made.uuid), &[manage]).await;
         let (agent, _) = agent_create(estate, &ctx, "agent".into(), true).await.unwrap();
         let source =
             datasource_create(estate, &ctx, postgres_details("source"), vec![agent.id]).await.unwrap();
-        let run =
-            submit(estate, &operator(estate), NewRun::new(RunKind::Query, made.id, "{}")).await.unwrap();
+        let run = submit(estate, &operator(estate), NewRun::new(&QUERY, made.id, "{}")).await.unwrap();
         world.units.push(made);
         world.datasources.push(source.id);
         world.runs.push(run.id);
@@ -175,12 +175,12 @@ async fn check(estate: &Estate, plan: &Plan) {
         let target = match place {
             Place::Below(top) => GrantTarget::Subtree(world.units[*top].id),
             Place::Thing(unit) => GrantTarget::Resource(match NOUNS[*noun] {
-                Noun::Datasource => world.datasources[*unit].0,
-                Noun::Run => world.runs[*unit].0,
+                Noun::DATASOURCE => world.datasources[*unit].0,
+                Noun::RUN => world.runs[*unit].0,
                 _ => -1,
             }),
         };
-        NewGrant::Permission(Permission::new(NOUNS[*noun], Action::ALL[*action]), target)
+        NewGrant::Permission(Permission::new(NOUNS[*noun], Action::SHARED[*action]), target)
     });
     grant(estate, &operator(estate), Subject::Key(key.id), given.collect()).await.unwrap();
     let ctx = by_key(estate, Api::Analytics, secret.reveal(), None, origin()).await.unwrap();
@@ -189,7 +189,7 @@ async fn check(estate: &Estate, plan: &Plan) {
     let may = |noun, action| -> Vec<usize> {
         all.iter().copied().filter(|unit| plan.may(noun, action, *unit)).collect()
     };
-    let shown = may(Noun::Datasource, Action::View);
+    let shown = may(Noun::DATASOURCE, Action::VIEW);
     let listed = datasource_list(estate, &ctx).await.unwrap_or_default();
     let listed: Vec<DatasourceId> = listed.iter().map(|seen| seen.datasource.id).collect();
     let wanted: Vec<DatasourceId> = shown.iter().map(|unit| world.datasources[*unit]).collect();
@@ -201,21 +201,21 @@ async fn check(estate: &Estate, plan: &Plan) {
     for unit in &all {
         let id = world.datasources[*unit];
         let got = datasource_get(estate, &ctx, id).await;
-        assert_eq!(got.is_ok(), plan.may(Noun::Datasource, Action::View, *unit), "{plan:?} {unit}");
+        assert_eq!(got.is_ok(), plan.may(Noun::DATASOURCE, Action::VIEW, *unit), "{plan:?} {unit}");
         if let Ok(seen) = got {
-            assert_eq!(seen.credentials, plan.may(Noun::Datasource, Action::Manage, *unit));
+            assert_eq!(seen.credentials, plan.may(Noun::DATASOURCE, Action::MANAGE, *unit));
         }
         let used = datasource_for_use(estate, &ctx, id).await;
-        assert_eq!(used.is_ok(), plan.may(Noun::Datasource, Action::Use, *unit), "{plan:?} {unit}");
+        assert_eq!(used.is_ok(), plan.may(Noun::DATASOURCE, Action::USE, *unit), "{plan:?} {unit}");
         let got = run_get(estate, &ctx, RunRef::Id(world.runs[*unit]), &[]).await;
-        assert_eq!(got.is_ok(), plan.may(Noun::Run, Action::View, *unit), "{plan:?} {unit}");
+        assert_eq!(got.is_ok(), plan.may(Noun::RUN, Action::VIEW, *unit), "{plan:?} {unit}");
     }
     let page = run_list(estate, &ctx, &RunFilter::default(), Page::first(1_000)).await;
     let (listed, total) = page.map_or((Vec::new(), 0), |page| (page.items, page.total));
     let mut listed: Vec<RunId> = listed.into_iter().map(|run| run.id).collect();
     assert_eq!(listed.len() as u64, total, "the total counts what is shown");
     listed.sort();
-    let wanted: Vec<RunId> = may(Noun::Run, Action::View).iter().map(|unit| world.runs[*unit]).collect();
+    let wanted: Vec<RunId> = may(Noun::RUN, Action::VIEW).iter().map(|unit| world.runs[*unit]).collect();
     assert_eq!(listed, wanted, "runs of {plan:?}");
     trail(estate, plan, &world, &ctx).await;
 }
@@ -230,8 +230,8 @@ async fn trail(estate: &Estate, plan: &Plan, world: &World, ctx: &landreeve_core
         let unit = world.units.iter().position(|unit| unit.id == ou);
         let unit = unit.unwrap_or_else(|| panic!("event {id} of a unit outside the tree"));
         let below = plan.grants.iter().any(|(noun, action, place)| {
-            NOUNS[*noun] == Noun::Audit
-                && Action::ALL[*action] != Action::Use
+            NOUNS[*noun] == Noun::AUDIT
+                && Action::SHARED[*action] != Action::USE
                 && matches!(place, Place::Below(top) if plan.is_below(unit, *top))
         });
         assert!(below && plan.is_below(unit, plan.here), "event {id} of unit {unit} in {plan:?}");

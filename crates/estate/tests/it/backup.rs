@@ -8,9 +8,11 @@ use landreeve_core::ids::OuId;
 use landreeve_estate::blobs::Blobs;
 use landreeve_estate::ops::backup::{blobs_copy, store_copy, store_restore};
 use landreeve_estate::ops::sign_in::operator;
+use landreeve_estate::plane::Plane;
 use landreeve_estate::store::{Location, MigrationSet, Migrations};
 use landreeve_estate::{Estate, EstateOptions, args};
 
+use crate::support::QUERY;
 use crate::support::{Node, Site, exec, number, query, rows};
 
 conformance![
@@ -24,13 +26,17 @@ conformance![
 const PLANE: &str = "CREATE TABLE parts (id BIGINT PRIMARY KEY, weight DOUBLE PRECISION, name TEXT, above BIGINT REFERENCES parts (id))";
 const SET: MigrationSet = MigrationSet { component: "plane", sqlite: &[PLANE], postgres: &[PLANE] };
 
+fn planes() -> Vec<Plane> {
+    vec![Plane { migrations: SET, kinds: vec![QUERY], ..Plane::new("plane") }]
+}
+
 fn migrations() -> Migrations {
     Migrations::with(&[SET])
 }
 
 /// Every kind of row, nulls, bytes, text beyond ASCII, and a row that refers to a later one.
 async fn filled(site: &Site) -> Node {
-    let options = EstateOptions { migrations: migrations(), ..site.options() };
+    let options = EstateOptions { planes: planes(), ..site.options() };
     let node = site.node_with(options).await;
     crate::keys::unit(&node.estate, None, "Süd").await;
     let run = node.submit(query("small")).await;
@@ -94,7 +100,7 @@ async fn tables(copy: &Estate) -> Vec<(String, Vec<String>)> {
 }
 
 async fn opened(site: &Site, location: Location) -> Estate {
-    Estate::open(EstateOptions { location, migrations: migrations(), ..site.options() }).await.unwrap()
+    Estate::open(EstateOptions { location, planes: planes(), ..site.options() }).await.unwrap()
 }
 
 /// A copy of the site's store, and the store as it was then.

@@ -270,7 +270,7 @@ async fn what_somebody_has_not_seen_is_not_purged(site: &Site) {
 }
 
 fn inventory(estate: &Estate) -> OnChange {
-    OnChange { estate: estate.clone(), forget: Arc::new(|_, _| {}) }
+    OnChange { estate: estate.clone() }
 }
 
 async fn the_inventory_takes_the_same_event_twice(site: &Site) {

@@ -70,7 +70,7 @@ async fn the_first_user_is_made_once(site: &Site) {
     assert!(first_user(&estate, "other", secret("other horse")).await.unwrap().is_none());
     assert_eq!(number(&estate, "SELECT count(*) FROM users").await, 1);
     let ctx = sign_in(&estate, "admin", "correct horse").await.unwrap();
-    assert!(ctx.authority().allows_here(Permission::new(Noun::Setting, Action::Manage)));
+    assert!(ctx.authority().allows_here(Permission::new(Noun::SETTING, Action::MANAGE)));
 }
 
 async fn a_password_opens_and_a_wrong_one_does_not(site: &Site) {
@@ -258,7 +258,7 @@ async fn every_fault_of_a_new_user_is_told_at_once(site: &Site) {
 async fn a_group_gives_its_members_rights(site: &Site) {
     let estate = site.open().await;
     let (ctx, user) = (operator(&estate), person(&estate, "ada", Vec::new()).await);
-    let manage = Permission::new(Noun::Datasource, Action::Manage);
+    let manage = Permission::new(Noun::DATASOURCE, Action::MANAGE);
     let given = vec![NewGrant::Permission(manage, GrantTarget::Subtree(OuId::ROOT))];
     let group = group_create(&estate, &ctx, "data".into(), String::new(), given).await.unwrap();
     let may = || async {
@@ -291,11 +291,11 @@ async fn a_group_gives_its_members_rights(site: &Site) {
 async fn nobody_gives_what_they_do_not_have(site: &Site) {
     let estate = site.open().await;
     let boss = admin(&estate).await;
-    let manage = |noun| Permission::new(noun, Action::Manage);
+    let manage = |noun| Permission::new(noun, Action::MANAGE);
     let ctx = caller(
         &estate,
         None,
-        &[manage(Noun::User), manage(Noun::Group), manage(Noun::Role), manage(Noun::Key)],
+        &[manage(Noun::USER), manage(Noun::GROUP), manage(Noun::ROLE), manage(Noun::KEY)],
     )
     .await;
     let user = person(&estate, "ada", Vec::new()).await;
@@ -324,7 +324,7 @@ async fn nobody_gives_what_they_do_not_have(site: &Site) {
     let made = landreeve_estate::ops::keys::key_create(&estate, &ctx, key).await;
     forbidden(made.map(drop), "a key that acts as somebody greater");
     // What one has oneself may be given on.
-    let same = vec![NewGrant::Permission(manage(Noun::User), GrantTarget::Subtree(OuId::ROOT))];
+    let same = vec![NewGrant::Permission(manage(Noun::USER), GrantTarget::Subtree(OuId::ROOT))];
     grant(&estate, &ctx, Subject::User(user.id), same).await.unwrap();
     password_set(&estate, &ctx, user.id, secret("better horse")).await.unwrap();
 }

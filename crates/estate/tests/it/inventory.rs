@@ -28,7 +28,7 @@ conformance![
     agents_are_kept,
 ];
 
-const MANAGE: Permission = Permission::new(Noun::Datasource, Action::Manage);
+const MANAGE: Permission = Permission::new(Noun::DATASOURCE, Action::MANAGE);
 
 fn full() -> DatasourceDetails {
     DatasourceDetails {
@@ -305,7 +305,7 @@ async fn agents_are_kept(site: &Site) {
     let error = agent_create(&estate, &ctx, " ".into(), true).await.unwrap_err();
     assert_eq!((error.kind, error.faults[0].field.as_str()), (ErrorKind::Invalid, "name"));
     assert_eq!(agent_get(&estate, &ctx, "unknown").await.unwrap_err().kind, ErrorKind::NotFound);
-    let view = caller(&estate, None, &[Permission::new(Noun::Datasource, Action::View)]).await;
+    let view = caller(&estate, None, &[Permission::new(Noun::DATASOURCE, Action::VIEW)]).await;
     let refused = agent_update(&estate, &view, &agent.public_key, None, Some(true)).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Forbidden);
 }

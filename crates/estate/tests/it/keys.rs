@@ -26,7 +26,7 @@ conformance![
     units_have_names_of_their_own,
 ];
 
-const VIEW: Permission = Permission::new(Noun::Datasource, Action::View);
+const VIEW: Permission = Permission::new(Noun::DATASOURCE, Action::VIEW);
 
 pub fn new_key(api: Api, user: Option<UserId>) -> NewKey {
     NewKey { api, name: "key".into(), ou: None, user, grants: Vec::new(), labels: Vec::new() }
@@ -179,7 +179,7 @@ async fn keys_of_other_units_are_out_of_reach(site: &Site) {
     let (left, right) = (unit(&estate, None, "left").await, unit(&estate, None, "right").await);
     let (mine, _) = key_with(&estate, Some(left.uuid), &[VIEW]).await;
     let (theirs, _) = key_with(&estate, Some(right.uuid), &[VIEW]).await;
-    let ctx = caller(&estate, Some(left.uuid), &[Permission::new(Noun::Key, Action::Manage)]).await;
+    let ctx = caller(&estate, Some(left.uuid), &[Permission::new(Noun::KEY, Action::MANAGE)]).await;
     let listed: Vec<KeyId> = key_list(&estate, &ctx).await.unwrap().into_iter().map(|key| key.id).collect();
     assert!(listed.contains(&mine.id) && !listed.contains(&theirs.id), "{listed:?}");
     for refused in
@@ -199,10 +199,10 @@ async fn units_have_names_of_their_own(site: &Site) {
     unit(&estate, Some(&left), "left").await;
     let error = ou_create(&estate, &operator(&estate), None, String::new(), String::new()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid);
-    let ctx = caller(&estate, Some(left.uuid), &[Permission::new(Noun::Ou, Action::View)]).await;
+    let ctx = caller(&estate, Some(left.uuid), &[Permission::new(Noun::OU, Action::VIEW)]).await;
     let refused = ou_create(&estate, &ctx, None, "new".into(), String::new()).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Forbidden);
-    let ctx = caller(&estate, Some(left.uuid), &[Permission::new(Noun::Ou, Action::Manage)]).await;
+    let ctx = caller(&estate, Some(left.uuid), &[Permission::new(Noun::OU, Action::MANAGE)]).await;
     let made = ou_create(&estate, &ctx, None, "new".into(), String::new()).await.unwrap();
     assert!(made.path.starts_with(&left.path), "it is made below the caller's own");
     let outside = ou_create(&estate, &ctx, Some(Uuid::nil()), "out".into(), String::new()).await.unwrap_err();

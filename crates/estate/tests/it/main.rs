@@ -28,6 +28,8 @@ mod authority;
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod endings;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod identity;
@@ -36,7 +38,11 @@ mod inventory;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod migrations;
+#[cfg(test)]
+mod pools;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]

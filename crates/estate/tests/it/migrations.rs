@@ -1,6 +1,7 @@
 //! Bringing a store to the program's schema.
 
 use landreeve_core::ErrorKind;
+use landreeve_estate::plane::Plane;
 use landreeve_estate::store::{MigrationSet, Migrations, Store};
 use landreeve_estate::{Estate, EstateOptions, args};
 
@@ -18,7 +19,7 @@ const GROWN: MigrationSet =
 async fn a_fresh_store_has_the_schema_and_opens_again(site: &Site) {
     let first = site.open().await;
     let id = first.store_id();
-    assert_eq!(number(&first, "SELECT version FROM migrations WHERE component = 'estate'").await, 2);
+    assert_eq!(number(&first, "SELECT version FROM migrations WHERE component = 'estate'").await, 4);
     assert_eq!(number(&first, "SELECT count(*) FROM ous").await, 1);
     first.store().close().await;
     let second = site.open().await;
@@ -33,11 +34,12 @@ async fn a_newer_store_is_refused(site: &Site) {
     let error = Estate::open(site.options()).await.err().expect("a newer store is refused");
     assert_eq!((error.kind, error.code), (ErrorKind::PreconditionFailed, "store_too_new"));
     assert!(error.message.contains("version 99"), "{error}");
-    assert!(error.message.contains("knows version 2"), "{error}");
+    assert!(error.message.contains("knows version 4"), "{error}");
 }
 
 async fn a_plane_brings_its_own(site: &Site) {
-    let open = |set| Estate::open(EstateOptions { migrations: Migrations::with(&[set]), ..site.options() });
+    let plane = |migrations| Plane { migrations, ..Plane::new("sprout") };
+    let open = |set| Estate::open(EstateOptions { planes: vec![plane(set)], ..site.options() });
     open(YOUNG).await.unwrap().store().close().await;
     let copies = || {
         let names = std::fs::read_dir(site.data()).unwrap().map(|entry| entry.unwrap().file_name());

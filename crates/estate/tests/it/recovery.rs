@@ -4,12 +4,14 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use landreeve_core::ids::{OuId, RunId};
-use landreeve_core::{RunKind, RunState, clock};
-use landreeve_estate::runs::queue::{self, Lease, Submitter};
+use landreeve_core::{PoolName, RunState};
+use landreeve_estate::runs::queue::{self, End, Family, Lease, Submission, Submitter, Wanted};
+use landreeve_estate::runs::recover::{self, Lost};
 use landreeve_estate::runs::{Done, Lane, NewRun};
-use landreeve_estate::{Estate, EstateOptions, args};
+use landreeve_estate::{Estate, args};
 
 use crate::runs::{check_states, watch_states};
+use crate::support::QUERY;
 use crate::support::{Gate, Site, exec, get_run, number, query};
 
 conformance![
@@ -20,20 +22,25 @@ conformance![
 ];
 
 /// A run in the hands of a node that is not there any more.
-async fn held(estate: &Estate, new: NewRun, lease_seconds: i64) -> RunId {
+async fn held(estate: &Estate, new: NewRun) -> RunId {
     let now = estate.now();
-    let until = clock::from_micros(now.as_microsecond() + lease_seconds * 1_000_000);
     let id: RunId = estate.next(RunId::KIND).await.unwrap();
     let (uuid, submitter) = (estate.uuid(), Submitter { kind: "system", id: None, name: "test".into() });
-    let lease = Lease { node: 999, until };
+    let lease = Some(Lease { node: 999, term: Duration::from_secs(30) });
+    let submission = Submission { id, uuid, new, submitter, most_waiting: None, lease };
     let (run, _) = estate
         .store()
-        .write(move |tx| {
-            Box::pin(async move { queue::insert(tx, id, uuid, &new, &submitter, Some(lease), now).await })
-        })
+        .write(move |tx| Box::pin(async move { queue::insert(tx, &submission, now).await }))
         .await
         .unwrap();
     assert_eq!(run.state, RunState::Starting);
+    id
+}
+
+/// The same, its lease over by whichever clock counts.
+async fn expired(estate: &Estate, new: NewRun) -> RunId {
+    let id = held(estate, new).await;
+    exec(estate, "UPDATE runs SET lease_until = 1 WHERE id = $1", args![id]).await;
     id
 }
 
@@ -43,10 +50,10 @@ fn retried(input: &str) -> NewRun {
 
 async fn runs_of_a_dead_node_are_recovered(site: &Site) {
     let before = site.open().await;
-    let again = held(&before, retried(""), -1).await;
-    let lost = held(&before, query(""), -1).await;
-    let worn = held(&before, retried(""), -1).await;
-    let stopped = held(&before, retried(""), -1).await;
+    let again = expired(&before, retried("")).await;
+    let lost = expired(&before, query("")).await;
+    let worn = expired(&before, retried("")).await;
+    let stopped = expired(&before, retried("")).await;
     exec(&before, "UPDATE runs SET attempt = 3, state = 'running' WHERE id = $1", args![worn]).await;
     exec(&before, "UPDATE runs SET state = 'cancelling' WHERE id = $1", args![stopped]).await;
     before.store().close().await;
@@ -89,19 +96,33 @@ async fn a_run_that_a_stop_cut_off_is_recovered(site: &Site) {
     check_states(&second).await;
 }
 
+async fn recover_expired(estate: &Estate) -> u64 {
+    let now = estate.now();
+    let recovered = estate.store().write(move |tx| {
+        Box::pin(async move { recover::recover(tx, Lost::WithExpiredLease, ",", now).await })
+    });
+    recovered.await.unwrap()
+}
+
 async fn a_node_that_lost_its_run_cannot_end_it(site: &Site) {
     let estate = site.open().await;
-    let id = held(&estate, retried(""), 30).await;
+    let id = expired(&estate, retried("")).await;
     let old = get_run(&estate, id).await;
-    site.clock.seconds(31);
     let now = estate.now();
-    let recovered =
-        estate.store().write(move |tx| Box::pin(async move { queue::recover(tx, now).await })).await;
-    assert_eq!(recovered.unwrap(), 1);
-    let lease = Lease { node: 7, until: clock::from_micros(now.as_microsecond() + 30_000_000) };
+    assert_eq!(recover_expired(&estate).await, 1);
+    let wanted = Wanted {
+        pool: PoolName::SHORT,
+        kinds: ",query,".to_owned(),
+        lease: Lease { node: 7, term: Duration::from_secs(30) },
+        full_submitters: ",".to_owned(),
+        full_sources: ",".to_owned(),
+        full_units: ",".to_owned(),
+        family: Family::Any,
+        turns: None,
+    };
     let next = estate
         .store()
-        .write(move |tx| Box::pin(async move { queue::claim(tx, ",query,", lease, now).await }))
+        .write(move |tx| Box::pin(async move { queue::claim(tx, &wanted, now).await }))
         .await
         .unwrap()
         .expect("it is queued again");
@@ -112,8 +133,8 @@ async fn a_node_that_lost_its_run_cannot_end_it(site: &Site) {
         .write(move |tx| {
             Box::pin(async move {
                 let reported = queue::report(tx, &late, 50, "late", now).await?;
-                let late = queue::finish(tx, &late, RunState::Failed, &Ok(Done::default()), now).await?;
-                let mine = queue::finish(tx, &mine, RunState::Succeeded, &Ok(Done::default()), now).await?;
+                let late = queue::finish(tx, &late, &End::Succeeded(Done::default()), now).await?;
+                let mine = queue::finish(tx, &mine, &End::Succeeded(Done::default()), now).await?;
                 Ok((reported, late, mine))
             })
         })
@@ -127,15 +148,10 @@ async fn a_node_that_lost_its_run_cannot_end_it(site: &Site) {
 async fn two_that_recover_at_once_recover_once(site: &Site) {
     let (one, other) = (site.open().await, site.open().await);
     for _ in 0..40 {
-        held(&one, query(""), -1).await;
+        expired(&one, query("")).await;
     }
-    let now = one.now();
-    let recover = |estate: &Estate| {
-        let store = estate.store().clone();
-        async move { store.write(move |tx| Box::pin(async move { queue::recover(tx, now).await })).await }
-    };
-    let (first, second) = tokio::join!(recover(&one), recover(&other));
-    assert_eq!(first.unwrap() + second.unwrap(), 40);
+    let (first, second) = tokio::join!(recover_expired(&one), recover_expired(&other));
+    assert_eq!(first + second, 40);
     assert_eq!(number(&one, "SELECT count(*) FROM runs WHERE state = 'lost'").await, 40);
     assert_eq!(number(&one, "SELECT count(*) FROM outbox").await, 40);
 }
@@ -144,7 +160,7 @@ async fn two_that_recover_at_once_recover_once(site: &Site) {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_share_one_queue() {
     let site = Site::postgres().await;
-    let options = || EstateOptions { workers: 3, ..site.options() };
+    let options = || site.with_workers(3);
     let (one, other) = (site.node_with(options()).await, site.node_with(options()).await);
     watch_states(&site, &one).await;
     let submissions = (0..200).map(|index| {
@@ -179,7 +195,7 @@ async fn two_nodes_share_one_queue() {
 async fn a_lane_holds_across_nodes() {
     let site = Site::postgres().await;
     let gate = Gate::new();
-    let options = || EstateOptions { workers: 4, ..site.options() };
+    let options = || site.with_workers(4);
     let (one, other) =
         (site.node_at(options(), gate.clone()).await, site.node_at(options(), gate.clone()).await);
     let new = || NewRun { lane: Some(Lane { name: "narrow".into(), limit: 2 }), ..query("yield") };
@@ -203,16 +219,16 @@ async fn a_lease_that_holds_is_respected() {
     before
         .store()
         .write(move |tx| {
-            Box::pin(async move { queue::register_node(tx, 999, "other", Some("there"), now).await })
+            Box::pin(async move { recover::register_node(tx, 999, "other", Some("there"), now).await })
         })
         .await
         .unwrap();
-    let id = held(&before, retried(""), 30).await;
+    let id = held(&before, retried("")).await;
     let node = site.node(2).await;
     let beside = node.submit(query("")).await;
     node.end(beside.id).await;
     assert_eq!(node.get(id).await.state, RunState::Starting);
-    assert_eq!(node.get(id).await.kind, RunKind::Query);
+    assert_eq!(node.get(id).await.kind, QUERY.kind);
     assert_eq!(node.get(id).await.ou, OuId::ROOT);
     site.remove().await;
 }

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use landreeve_core::ids::{OuId, RunId};
-use landreeve_core::{Action, ErrorKind, Noun, Page, Permission, RunKind, RunState};
+use landreeve_core::{Action, ErrorKind, Noun, Page, Permission, RunState};
 use landreeve_estate::args;
 use landreeve_estate::ops::RunFilter;
 use landreeve_estate::ops::runs::{RunRef, probe_submit, run_cancel, run_get, run_list, run_wait, submit};
 use landreeve_estate::runs::{Lane, NewRun, Run};
+use landreeve_estate::runs::{PROBE, PURGE};
 
+use crate::support::QUERY;
 use crate::support::{BOUND, Node, Site, caller, exec, number, query, rows};
 
 conformance![
@@ -54,9 +56,9 @@ async fn a_run_is_claimed_by_its_submission(site: &Site) {
     assert_eq!((end.state, end.progress, &end.error), (RunState::Succeeded, 100, &None));
     assert_eq!(end.duration(node.estate.now()), Some(Duration::from_secs(3)));
     assert_eq!((end.id, end.uuid), (run.id, run.uuid));
-    let same = run_get(&node.estate, &node.ctx, RunRef::Uuid(run.uuid), &[RunKind::Query]).await.unwrap();
+    let same = run_get(&node.estate, &node.ctx, RunRef::Uuid(run.uuid), &[QUERY.kind]).await.unwrap();
     assert_eq!(same, end);
-    let other = run_get(&node.estate, &node.ctx, RunRef::Id(run.id), &[RunKind::Probe]).await;
+    let other = run_get(&node.estate, &node.ctx, RunRef::Id(run.id), &[PROBE.kind]).await;
     assert_eq!(other.unwrap_err().kind, ErrorKind::NotFound, "of another kind");
     assert_eq!(number(&node.estate, "SELECT count(*) FROM outbox WHERE kind = 'run_finished'").await, 1);
     assert_eq!(number(&node.estate, "SELECT count(*) FROM audit_events WHERE action = 'submitted'").await, 1);
@@ -168,7 +170,7 @@ async fn probes_do_as_told(site: &Site) {
     assert_eq!(node.end(run.id).await.state, RunState::Cancelled);
     let error = probe(Duration::from_secs(3_601), false).await.unwrap_err();
     assert_eq!((error.kind, error.faults[0].field.as_str()), (ErrorKind::Invalid, "seconds"));
-    let nobody = caller(&node.estate, None, &[Permission::new(Noun::Run, Action::View)]).await;
+    let nobody = caller(&node.estate, None, &[Permission::new(Noun::RUN, Action::VIEW)]).await;
     let refused = probe_submit(&node.estate, &nobody, Duration::ZERO, false).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Forbidden);
 }
@@ -241,7 +243,7 @@ async fn runs_are_listed_by_what_is_asked(site: &Site) {
     let node = site.node(2).await;
     let mut ids = Vec::new();
     for index in 0..7 {
-        let noun = (index % 2 == 0).then_some((Noun::Datasource, 7));
+        let noun = (index % 2 == 0).then_some((Noun::DATASOURCE, 7));
         let run = node.submit(NewRun { noun, ..query("") }).await;
         ids.push(node.end(run.id).await.id);
     }
@@ -253,15 +255,15 @@ async fn runs_are_listed_by_what_is_asked(site: &Site) {
     };
     let all = list(RunFilter::default(), Page::first(100)).await;
     assert_eq!((all.total, all.items[0].id), (8, failed.id), "newest first");
-    let kinds = RunFilter { kinds: vec![RunKind::Query, RunKind::Purge], ..RunFilter::default() };
+    let kinds = RunFilter { kinds: vec![QUERY.kind, PURGE.kind], ..RunFilter::default() };
     let page = list(kinds.clone(), Page { offset: 2, limit: 3 }).await;
     assert_eq!((page.total, page.has_more()), (7, true));
     assert_eq!(page.items.iter().map(|run| run.id).collect::<Vec<_>>(), [ids[4], ids[3], ids[2]]);
     let states = RunFilter { states: vec![RunState::Failed], ..RunFilter::default() };
     assert_eq!(list(states, Page::first(100)).await.items[0].id, failed.id);
-    let noun = RunFilter { noun: Some(("datasource".into(), 7)), ..kinds };
+    let noun = RunFilter { noun: Some(("datasource".into(), Some(7))), ..kinds };
     assert_eq!(list(noun, Page::first(100)).await.total, 4);
-    let nobody = RunFilter { actor_user: Some(landreeve_core::ids::UserId(7)), ..RunFilter::default() };
+    let nobody = RunFilter { submitter: Some("user:7".to_owned()), ..RunFilter::default() };
     assert_eq!(list(nobody, Page::first(100)).await.total, 0);
 }
 
@@ -481,7 +483,7 @@ async fn a_family_is_purged_from_the_leaves_up(site: &Site) {
     for run in [&parent, &second] {
         exec(
             &node.estate,
-            "UPDATE runs SET state = 'succeeded', finished_at = updated_at, node_id = NULL, lease_until = NULL \
+            "UPDATE runs SET state = 'succeeded', finished_at = updated_at, node_id = NULL, lease_until = NULL, occupies = 0 \
              WHERE id = $1",
             args![run.id],
         )

@@ -1,16 +1,18 @@
 //! Recurring runs.
 
-use landreeve_core::ids::{OuId, ScheduleId};
-use landreeve_core::{Action, Noun, Permission, RunKind};
+use landreeve_core::ids::ScheduleId;
+use landreeve_core::{Action, Noun, Permission};
 use landreeve_estate::ops::DatasourceDetails;
 use landreeve_estate::ops::datasources::{datasource_create, datasource_delete, datasource_update};
-use landreeve_estate::schedules::{self, Schedule, ensure_purge};
+use landreeve_estate::ops::scheduled;
+use landreeve_estate::schedules::{self, Schedule, Timing};
 use landreeve_estate::store::Notice;
 use landreeve_estate::{Estate, args};
 use tokio::task::JoinHandle;
 
 use crate::keys::unit;
 use crate::secrets::postgres_details;
+use crate::support::QUERY;
 use crate::support::{Node, Site, caller, exec, number, rows};
 
 conformance![
@@ -23,20 +25,16 @@ conformance![
 
 async fn put(estate: &Estate, name: &'static str, cron: &'static str) {
     let id: ScheduleId = estate.next(ScheduleId::KIND).await.unwrap();
+    let timing = Timing::Cron { expression: cron.to_owned(), zone: "UTC".to_owned() };
+    let now = estate.now();
     let schedule = Schedule {
-        id,
-        name: name.to_owned(),
-        run_kind: RunKind::Query,
-        cron: cron.to_owned(),
-        time_zone: "UTC".to_owned(),
-        input: name.to_owned(),
-        noun: None,
-        ou: OuId::ROOT,
-        next_at: schedules::next_time(cron, "UTC", estate.now()).unwrap(),
+        body: scheduled::body(&QUERY, &format!("{name:?}")).unwrap(),
+        next_at: Some(schedules::next_time(cron, "UTC", now).unwrap()),
+        ..Schedule::of_system(id, "estate", name, timing)
     };
     estate
         .store()
-        .write(move |tx| Box::pin(async move { schedules::put(tx, &schedule).await }))
+        .write(move |tx| Box::pin(async move { schedules::put(tx, &schedule, now).await }))
         .await
         .unwrap();
 }
@@ -81,7 +79,7 @@ async fn a_due_schedule_submits_one_run(site: &Site) {
             .await;
     assert_eq!(
         (run[0].text(0).unwrap(), run[0].text(1).unwrap()),
-        ("system".to_owned(), "hourly".to_owned())
+        ("system".to_owned(), "\"hourly\"".to_owned())
     );
     node.stop.cancel();
     task.await.unwrap();
@@ -108,10 +106,10 @@ async fn missed_times_make_one_run(site: &Site) {
 
 async fn a_restart_does_not_forget_a_missed_time(site: &Site) {
     let node = site.node(2).await;
-    ensure_purge(&node.estate).await.unwrap();
+    schedules::ensure(&node.estate).await.unwrap();
     assert_eq!(next_at(&node.estate, "purge").await, "2026-01-15T12:17:00Z");
     site.clock.set("2026-01-15T12:20:00Z");
-    ensure_purge(&node.estate).await.unwrap();
+    schedules::ensure(&node.estate).await.unwrap();
     assert_eq!(number(&node.estate, "SELECT count(*) FROM schedules").await, 1);
     let task = scheduler(&node);
     node.until_number("SELECT count(*) FROM runs WHERE kind = 'purge' AND state = 'succeeded'", 1).await;
@@ -137,7 +135,7 @@ async fn the_nightly_schedule_follows_its_datasource(site: &Site) {
     let node = site.node(2).await;
     let estate = &node.estate;
     let left = unit(estate, None, "left").await;
-    let manage = Permission::new(Noun::Datasource, Action::Manage);
+    let manage = Permission::new(Noun::DATASOURCE, Action::MANAGE);
     let ctx = caller(estate, Some(left.uuid), &[manage]).await;
     let off = DatasourceDetails { nightly_schema: false, ..postgres_details("one") };
     let made = datasource_create(estate, &ctx, off, Vec::new()).await.unwrap();

@@ -83,7 +83,7 @@ async fn changes_at_the_same_time_all_stand(site: &Site) {
 
 async fn settings_need_their_permission(site: &Site) {
     let estate = site.open().await;
-    let ctx = caller(&estate, None, &[Permission::new(Noun::Setting, Action::View)]).await;
+    let ctx = caller(&estate, None, &[Permission::new(Noun::SETTING, Action::VIEW)]).await;
     settings_get(&estate, &ctx).await.unwrap();
     let refused = settings_update(&estate, &ctx, changes(&[("week_start", "sunday")])).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Forbidden);

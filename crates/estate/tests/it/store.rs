@@ -283,8 +283,14 @@ async fn a_copy_of_sqlite_is_a_store() {
 
 #[test]
 fn notices_survive_their_text() {
-    for notice in [Notice::Authority, Notice::Run(RunId(7)), Notice::Queue, Notice::Outbox, Notice::Schedule]
-    {
+    for notice in [
+        Notice::Authority,
+        Notice::Run(RunId(7)),
+        Notice::Queue(landreeve_core::PoolName::LONG),
+        Notice::Held,
+        Notice::Outbox,
+        Notice::Schedule,
+    ] {
         assert_eq!(Notice::parse(&notice.as_text()), Some(notice));
     }
     assert_eq!(Notice::parse("run:x"), None);

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,17 +15,25 @@ use landreeve_core::source::{
     CancellationToken, ConnectSpec, Driver, Drivers, Query, QueryStream, ServerInfo, SessionZone,
     SourceError, SourceErrorKind,
 };
-use landreeve_core::{Clock, Error, OpCtx, OpKind, Permission, Result, RunKind, Secret, clock};
+use landreeve_core::{
+    Action, Category, Clock, Error, ErrorKind, Noun, OpCtx, OpKind, Permission, PoolName, Result, RunKind,
+    Secret, clock,
+};
 use landreeve_estate::blobs::Blobs;
-use landreeve_estate::inventory::refresh::SchemaRefresh;
+use landreeve_estate::inventory::refresh::{SCHEMA_REFRESH, SchemaRefresh};
 use landreeve_estate::ops::runs::{RunRef, run_wait};
 use landreeve_estate::ops::sign_in;
 use landreeve_estate::ops::{Api, Key, Origin, Run};
 use landreeve_estate::outbound::{Network, Outbound};
+use landreeve_estate::plane::Plane;
 use landreeve_estate::random::{OsRandom, SeededRandom};
-use landreeve_estate::runs::{Done, Executor, Failure, Job, NewRun, Outcome, Probe, Purge};
+use landreeve_estate::runs::log::Level;
+use landreeve_estate::runs::{
+    Done, Executor, Failure, Job, KindSpec, NewRun, OnDrain, Outcome, PROBE, PURGE, Probe, Purge, Retry,
+    Role, RunOptions,
+};
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Arg, Location, Migrations, Row};
+use landreeve_estate::store::{Arg, Location, Row};
 use landreeve_estate::{Estate, EstateOptions, args};
 use sqlx::Connection as _;
 use tokio::sync::{Semaphore, watch};
@@ -129,7 +137,7 @@ impl Site {
     pub fn options(&self) -> EstateOptions {
         EstateOptions {
             location: self.location.clone(),
-            migrations: Migrations::with(&[]),
+            planes: vec![Plane { kinds: KINDS.to_vec(), ..Plane::new("test") }],
             seal: self.key.clone(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             random: Arc::new(SeededRandom::new(self.seeds.fetch_add(1, Ordering::SeqCst))),
@@ -141,9 +149,8 @@ impl Site {
                 Vec::new(),
             ),
             drivers: Arc::new(FakeDrivers::default()),
-            workers: 4,
+            runs: RunOptions { short: 4, ..RunOptions::default() },
             cores: 2,
-            node_name: "test".to_owned(),
         }
     }
 
@@ -152,9 +159,13 @@ impl Site {
         Estate::open(self.options()).await.unwrap()
     }
 
+    pub fn with_workers(&self, short: usize) -> EstateOptions {
+        EstateOptions { runs: RunOptions { short, ..RunOptions::default() }, ..self.options() }
+    }
+
     /// An estate whose engine executes: `Query` at a gate, `Probe` and `Purge` as they are.
     pub async fn node(&self, workers: usize) -> Node {
-        self.node_with(EstateOptions { workers, ..self.options() }).await
+        self.node_with(self.with_workers(workers)).await
     }
 
     pub async fn node_with(&self, options: EstateOptions) -> Node {
@@ -163,17 +174,33 @@ impl Site {
 
     /// A node whose runs of the kind `Query` go through this gate.
     pub async fn node_at(&self, options: EstateOptions, gate: Gate) -> Node {
+        self.start(options, gate, None).await
+    }
+
+    /// A command that executes what it submits itself.
+    pub async fn command(&self, workers: usize) -> Node {
+        let runs = RunOptions { every_pool: Some(workers), ..RunOptions::default() };
+        let options = EstateOptions { runs, ..self.options() };
+        self.start(options, Gate::new(), Some(Role::Command)).await
+    }
+
+    async fn start(&self, options: EstateOptions, gate: Gate, as_role: Option<Role>) -> Node {
         let estate = Estate::open(options).await.unwrap();
-        let executors: HashMap<RunKind, Arc<dyn Executor>> = HashMap::from([
-            (RunKind::Query, Arc::new(gate.clone()) as Arc<dyn Executor>),
-            (RunKind::Probe, Arc::new(Probe)),
-            (RunKind::Purge, Arc::new(Purge(estate.clone()))),
-            (RunKind::SchemaRefresh, Arc::new(SchemaRefresh(estate.clone()))),
-        ]);
+        let through_gate = KINDS.map(|kind| (kind.kind, Arc::new(gate.clone()) as Arc<dyn Executor>));
+        gate.work_in(&estate);
+        let executors: HashMap<RunKind, Arc<dyn Executor>> = through_gate
+            .into_iter()
+            .chain([
+                (PROBE.kind, Arc::new(Probe) as Arc<dyn Executor>),
+                (PURGE.kind, Arc::new(Purge(estate.clone()))),
+                (SCHEMA_REFRESH.kind, Arc::new(SchemaRefresh(estate.clone()))),
+            ])
+            .collect();
         let stop = CancellationToken::new();
         let (store, listening) = (estate.store().clone(), stop.clone());
         tokio::spawn(async move { store.listen(listening).await });
-        estate.runs().start(executors, role(&estate)).await.unwrap();
+        let role = as_role.unwrap_or_else(|| role(&estate));
+        estate.start_runs_with(executors, role).await.unwrap();
         Node { ctx: sign_in::operator(&estate), estate, gate, stop }
     }
 }
@@ -229,7 +256,7 @@ impl Node {
     }
 
     pub async fn purge(&self) -> Run {
-        let run = self.submit(NewRun::new(RunKind::Purge, landreeve_core::ids::OuId::ROOT, "{}")).await;
+        let run = self.submit(NewRun::new(&PURGE, landreeve_core::ids::OuId::ROOT, "{}")).await;
         self.end(run.id).await
     }
 }
@@ -239,8 +266,32 @@ pub async fn get_run(estate: &Estate, id: RunId) -> Run {
     landreeve_estate::runs::queue::get(&mut conn, id).await.unwrap().expect("the run is there")
 }
 
+/// The kind whose runs go through a gate.
+pub const QUERY: KindSpec = KindSpec::new("query", Category::Query);
+/// The same in the pool for what may take hours.
+pub const LONG: KindSpec = KindSpec { pool: PoolName::LONG, ..KindSpec::new("long", Category::Job) };
+/// The same with a short grace.
+pub const HASTY: KindSpec =
+    KindSpec { grace: Duration::from_millis(200), ..KindSpec::new("hasty", Category::Job) };
+/// One that is claimed again after a crash.
+pub const CLEANER: KindSpec = KindSpec { cleans_up: true, ..KindSpec::new("cleaner", Category::Backup) };
+/// One that goes back to the queue when its server stops.
+pub const REQUEUED: KindSpec =
+    KindSpec { on_drain: OnDrain::Requeue, ..KindSpec::new("requeued", Category::Restore) };
+/// One that is tried three times.
+pub const RETRIED: KindSpec = KindSpec {
+    retry: Retry { attempts: 3, backoff: Duration::from_secs(60) },
+    ..KindSpec::new("retried", Category::Job)
+};
+pub const KINDS: [KindSpec; 6] = [QUERY, LONG, HASTY, CLEANER, REQUEUED, RETRIED];
+
+/// A run of this kind in the root unit.
+pub fn of(kind: &KindSpec, input: &str) -> NewRun {
+    NewRun::new(kind, landreeve_core::ids::OuId::ROOT, input)
+}
+
 pub fn query(input: &str) -> NewRun {
-    NewRun::new(RunKind::Query, landreeve_core::ids::OuId::ROOT, input)
+    NewRun::new(&QUERY, landreeve_core::ids::OuId::ROOT, input)
 }
 
 /// Executes runs of the kind `Query`: what each does is its input.
@@ -250,7 +301,11 @@ pub struct Gate(Arc<Inside>);
 struct Inside {
     /// How often each run was begun, in the order of the beginnings.
     begun: watch::Sender<Vec<RunId>>,
+    ended: watch::Sender<usize>,
     open: Semaphore,
+    /// Lets blocked threads go on.
+    threads: (Mutex<usize>, Condvar),
+    estate: OnceLock<Estate>,
     inside: AtomicUsize,
     most: AtomicUsize,
 }
@@ -259,10 +314,32 @@ impl Gate {
     pub fn new() -> Gate {
         Gate(Arc::new(Inside {
             begun: watch::channel(Vec::new()).0,
+            ended: watch::channel(0).0,
             open: Semaphore::new(0),
+            threads: (Mutex::new(0), Condvar::new()),
+            estate: OnceLock::new(),
             inside: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
         }))
+    }
+
+    /// Where parents submit their children: the first estate that the gate executes for.
+    fn work_in(&self, estate: &Estate) {
+        let _ = self.0.estate.set(estate.clone());
+    }
+
+    /// Lets so many blocked threads end.
+    pub fn release_threads(&self, count: usize) {
+        *self.0.threads.0.lock().unwrap() += count;
+        self.0.threads.1.notify_all();
+    }
+
+    fn block(&self) {
+        let mut allowed = self.0.threads.0.lock().unwrap();
+        while *allowed == 0 {
+            allowed = self.0.threads.1.wait(allowed).unwrap();
+        }
+        *allowed -= 1;
     }
 
     /// Lets so many waiting runs end.
@@ -281,6 +358,13 @@ impl Gate {
         found.expect("the runs were not begun").unwrap().clone()
     }
 
+    /// Waits until so many runs have come out.
+    pub async fn until_ended(&self, count: usize) {
+        let mut ended = self.0.ended.subscribe();
+        let found = tokio::time::timeout(BOUND, ended.wait_for(|ended| *ended >= count)).await;
+        found.expect("the runs did not end").unwrap();
+    }
+
     /// How many runs were inside at once, at most.
     pub fn most(&self) -> usize {
         self.0.most.load(Ordering::SeqCst)
@@ -295,6 +379,7 @@ impl Executor for Gate {
             self.0.begun.send_modify(|begun| begun.push(job.run.id));
             let outcome = self.work(job).await;
             self.0.inside.fetch_sub(1, Ordering::SeqCst);
+            self.0.ended.send_modify(|count| *count += 1);
             outcome
         })
     }
@@ -320,6 +405,56 @@ impl Gate {
                     tokio::task::yield_now().await;
                 }
                 Ok(Done::default())
+            }
+            "ignore" => std::future::pending().await,
+            "thread" => {
+                let gate = self.clone();
+                job.blocking(move |_| gate.block()).await?;
+                Ok(Done::default())
+            }
+            // What no executor should do: the task itself blocks.
+            "block" => {
+                self.block();
+                Ok(Done::default())
+            }
+            "parent" => {
+                let estate = self.0.estate.get().unwrap();
+                for _ in 0..3 {
+                    let child = NewRun { parent: Some(job.run.id), ou: job.run.ou, ..query("yield") };
+                    landreeve_estate::ops::runs::submit(estate, job.ctx(), child).await?;
+                }
+                job.children_ended().await?;
+                if job.token().is_cancelled() { Err(Failure::cancelled()) } else { Ok(Done::default()) }
+            }
+            "log" => {
+                for line in 0..3 {
+                    job.log(Level::Info, format!("line {line}")).await;
+                }
+                Err(Failure::new(ErrorKind::Invalid, "told", "failed after its log"))
+            }
+            "flood" => {
+                for line in 0..600 {
+                    job.log(Level::Debug, format!("{line} {}", "x".repeat(60_000))).await;
+                }
+                Ok(Done::default())
+            }
+            "again" => Err(Failure::new(ErrorKind::Unavailable, "away", "the database is away").again()),
+            "why" => {
+                job.cancelled().await;
+                Ok(Done { output: Some(format!("{:?}", job.stop_reason().unwrap())), ..Done::default() })
+            }
+            "cleanup" if job.is_cleanup() => {
+                let asked = job.run.cancel_requested;
+                Ok(Done { output: Some(format!("{asked}")), ..Done::default() })
+            }
+            "cleanup" => {
+                job.cancelled().await;
+                Err(Failure::cancelled())
+            }
+            "who" => {
+                let authority = job.ctx().authority();
+                let may = authority.allows_here(Permission::new(Noun::DATASOURCE, Action::USE));
+                Ok(Done { output: Some(format!("{} {may}", job.ctx().actor().name())), ..Done::default() })
             }
             "panic" => panic!("told to panic"),
             "nul" => Ok(Done { output: Some("\0".to_owned()), ..Done::default() }),
@@ -436,8 +571,8 @@ pub async fn caller(estate: &Estate, ou: Option<Uuid>, permissions: &[Permission
 }
 
 /// On SQLite a test has one node at a time; on PostgreSQL several.
-fn role(estate: &Estate) -> landreeve_estate::runs::Role {
+fn role(estate: &Estate) -> Role {
     use landreeve_estate::store::Dialect;
     let home = (estate.store().dialect() == Dialect::Sqlite).then(|| "here".to_owned());
-    landreeve_estate::runs::Role::Node { home }
+    Role::Node { home }
 }

@@ -116,7 +116,7 @@ fn words(duration: Duration) -> String {
 
 pub fn status(state: RunState) -> &'static str {
     match state {
-        RunState::Queued => "ENQUEUED",
+        RunState::Held | RunState::Queued => "ENQUEUED",
         RunState::Starting => "READY",
         RunState::Running | RunState::Cancelling => "RUNNING",
         RunState::Succeeded | RunState::Expired => "FINISHED_OK",

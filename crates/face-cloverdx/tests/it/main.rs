@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use axum::Router;
+use landreeve_core::RunState;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Permission, RunKind, RunState};
 use landreeve_estate::ops::UserChange;
+use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
+use landreeve_estate::runs::PURGE;
 use landreeve_face_cloverdx::{BASE, Options, ROUTES, router};
 use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, compare, everything, everything_but};
 use serde_json::{Value, json};
@@ -49,7 +51,7 @@ async fn every_route_refuses_who_may_not() {
             assert_eq!((answer.status, &answer.json()["@type"]), (401, &json!("Error")), "{method} {path}");
             assert_eq!(answer.header("www-authenticate"), "Basic realm=\"CloverDX Server\"");
         }
-        let permission = Permission::parse(needs).unwrap();
+        let permission = landreeve_testkit::parse(needs).unwrap();
         let name = format!("lacking{index}");
         kit.user(&name, &everything_but(permission)).await;
         let answer = ask().basic(&name, PASSWORD).send(&router).await;
@@ -164,7 +166,7 @@ async fn a_collection_is_paged_and_filtered() {
     for (state, _) in STATES {
         kit.probe_in(state).await;
     }
-    kit.run_of(RunKind::Purge, OuId::ROOT).await;
+    kit.run_of(PURGE.kind, OuId::ROOT).await;
     let body = get("/executions?pageSize=4&startIndex=8").header("x-forwarded-proto", "https");
     let body = body.send(&router).await.json();
     let head = ["@self", "@type", "@totalItems", "@startIndex", "@pageItems"].map(|name| body[name].clone());
@@ -217,7 +219,7 @@ async fn other_kinds_other_units_and_nonsense_are_not_found() {
     fails(&ask("GET", &path).basic("ann", PASSWORD).send(&router).await, 404, missing);
     fails(&ask("POST", &format!("{path}/abort")).basic("ann", PASSWORD).send(&router).await, 404, missing);
     assert_eq!(ask("GET", "/executions").basic("ann", PASSWORD).send(&router).await.json()["@totalItems"], 0);
-    for kind in RunKind::ALL.into_iter().filter(|kind| *kind != RunKind::Probe) {
+    for kind in kit.estate.registry().kinds().map(|kind| kind.kind).filter(|kind| *kind != PROBE) {
         let run = kit.run_of(kind, OuId::ROOT).await;
         fails(&get(&format!("/executions/{}", run.id)).send(&router).await, 404, missing);
     }

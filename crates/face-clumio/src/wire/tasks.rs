@@ -1,6 +1,6 @@
 //! A run as a task.
 
-use landreeve_core::{Error, Result, RunKind, RunState};
+use landreeve_core::{Category, Error, Result, RunState};
 use landreeve_estate::ops::Run;
 use landreeve_http::body::{NullIs, Rules, Unknown, json_object, read_object};
 use serde::{Deserialize, Serialize};
@@ -54,10 +54,10 @@ pub struct TaskUpdate {
     status: String,
 }
 
-impl From<&Run> for TaskBody {
-    fn from(run: &Run) -> TaskBody {
+impl TaskBody {
+    pub fn new(run: &Run, category: Category) -> TaskBody {
         let href = format!("/tasks/{}", run.id);
-        let (category, genre) = class(run.kind);
+        let (category, genre) = class(category);
         let update = run.is_cancellable().then(|| Link::new("patch", href.clone()));
         let entity =
             |(kind, id): &(String, i64)| Entity { id: id.to_string(), kind: kind.clone(), value: None };
@@ -80,21 +80,19 @@ impl From<&Run> for TaskBody {
 }
 
 /// Category and genre.
-fn class(kind: RunKind) -> (&'static str, &'static str) {
-    match kind {
-        RunKind::Query | RunKind::DataQuery => ("report_generation", "administrative"),
-        RunKind::Probe
-        | RunKind::SchemaRefresh
-        | RunKind::SampleData
-        | RunKind::Purge
-        | RunKind::Attribution
-        | RunKind::TeamImport => ("system", "administrative"),
+fn class(category: Category) -> (&'static str, &'static str) {
+    match category {
+        Category::Query | Category::Report => ("report_generation", "administrative"),
+        Category::Backup => ("backup", "operational"),
+        Category::Restore => ("restore", "operational"),
+        Category::Job | Category::Deployment => ("management", "administrative"),
+        Category::System => ("system", "administrative"),
     }
 }
 
 fn status(state: RunState) -> &'static str {
     match state {
-        RunState::Queued | RunState::Starting => "queued",
+        RunState::Held | RunState::Queued | RunState::Starting => "queued",
         RunState::Running => "in_progress",
         RunState::Cancelling => "aborting",
         RunState::Succeeded | RunState::Expired => "completed",

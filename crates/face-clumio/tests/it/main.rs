@@ -4,8 +4,9 @@
 
 use axum::Router;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Permission, RunKind, RunState};
+use landreeve_core::{Permission, RunState};
 use landreeve_estate::ops::keys::{key_delete, key_set_enabled};
+use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, User, UserChange};
 use landreeve_face_clumio::{ROUTES, router};
@@ -59,7 +60,7 @@ async fn every_route_refuses_who_may_not() {
         };
         fails(&ask().send(&router).await, 401, 359, "The authentication token is missing");
         fails(&ask().bearer("a.b.c").send(&router).await, 401, 360, "the key is not known");
-        if let Some(permission) = Permission::parse(needs) {
+        if let Some(permission) = landreeve_testkit::parse(needs) {
             let (_, key) = key_of(&kit, &format!("lacking{index}"), &everything_but(permission)).await;
             let answer = ask().bearer(&key).send(&router).await;
             assert_eq!(
@@ -339,7 +340,7 @@ async fn a_run_is_shown_in_this_dialects_words() {
 async fn every_kind_is_a_task() {
     let (kit, router) = face().await;
     let key = admin_key(&kit).await;
-    for kind in RunKind::ALL {
+    for kind in kit.estate.registry().kinds().map(|kind| kind.kind) {
         let run = kit.run_of(kind, OuId::ROOT).await;
         let shown = Ask::get(format!("/tasks/{}", run.id)).bearer(&key).send(&router).await.json();
         assert_eq!(shown["type"], kind.as_str());
@@ -399,7 +400,7 @@ async fn the_header_names_the_unit() {
     let (kit, router) = face().await;
     let key = admin_key(&kit).await;
     let unit = kit.ou("Research").await;
-    let (root, inside) = (kit.probe().await, kit.run_of(RunKind::Probe, unit.id).await);
+    let (root, inside) = (kit.probe().await, kit.run_of(PROBE, unit.id).await);
     let read = |run: &landreeve_estate::ops::Run, ou: &str| {
         let name = "X-Clumio-OrganizationalUnit-Context";
         Ask::get(format!("/tasks/{}", run.id)).bearer(&key).header(name, ou)

@@ -3,6 +3,7 @@
 use landreeve_analytics::executions as plane;
 use landreeve_analytics::lang::InputParameters;
 use landreeve_core::{Error, Fault, Result, RunKind, RunState};
+use landreeve_estate::ops::RunError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -49,22 +50,18 @@ pub struct ExecutionAttributes {
     pub error_position: Option<u64>,
 }
 
-const fn kind_word(kind: RunKind) -> &'static str {
-    match kind {
-        RunKind::Query => "sql_query",
-        RunKind::SchemaRefresh => "schema_update",
-        RunKind::Probe => "probe",
-        RunKind::SampleData => "sample_data",
-        RunKind::Purge => "purge",
-        RunKind::DataQuery => "data_query",
-        RunKind::Attribution => "attribution",
-        RunKind::TeamImport => "team_import",
+/// The dialect's word for a kind that it has a noun for; others are not shown here.
+fn kind_word(kind: RunKind) -> &'static str {
+    match kind.as_str() {
+        "query" => "sql_query",
+        "schema_refresh" => "schema_update",
+        other => other,
     }
 }
 
 const fn status_word(state: RunState) -> &'static str {
     match state {
-        RunState::Queued => "queued",
+        RunState::Held | RunState::Queued => "queued",
         RunState::Starting => "starting",
         RunState::Running | RunState::Cancelling => "running",
         // An expired one is not shown.
@@ -78,11 +75,7 @@ const fn status_word(state: RunState) -> &'static str {
 pub fn render(execution: &plane::Execution) -> Execution {
     let run = &execution.run;
     let error = run.error.as_ref();
-    // `estate` describes the detail of a database's error: version, code, position.
-    let detail = error.and_then(|error| error.detail.as_deref());
-    let detail: Option<serde_json::Value> = detail.and_then(|text| serde_json::from_str(text).ok());
-    let member = |name: &str| detail.as_ref().and_then(|detail| detail.get(name));
-    let database_code = member("code").and_then(serde_json::Value::as_str).map(str::to_owned);
+    let code = |error: &RunError| error.source_code.clone().unwrap_or_else(|| error.code.clone());
     Execution {
         id: run.uuid.to_string(),
         kind: KIND,
@@ -98,8 +91,8 @@ pub fn render(execution: &plane::Execution) -> Execution {
             started_at: run.started_at.map(Time),
             completed_at: run.finished_at.map(Time),
             error_message: error.map(|error| error.message.clone()),
-            error_code: database_code.or_else(|| error.map(|error| error.code.clone())),
-            error_position: member("position").and_then(serde_json::Value::as_u64),
+            error_code: error.map(code),
+            error_position: error.and_then(|error| error.position).map(u64::from),
         },
     }
 }

@@ -1,10 +1,11 @@
 //! Reports on the wire.
 
 use landreeve_analytics::dashboards::Uses;
+use landreeve_analytics::ids::DashboardId;
 use landreeve_analytics::reports::{Report as PlaneReport, ReportDetails};
 use landreeve_core::Result;
 use landreeve_core::hashid::HashIds;
-use landreeve_core::ids::{DashboardId, DatasourceId};
+use landreeve_core::ids::DatasourceId;
 use landreeve_http::body::Fields;
 use serde::Serialize;
 use utoipa::ToSchema;

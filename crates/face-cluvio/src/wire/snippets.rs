@@ -1,9 +1,10 @@
 //! SQL snippets on the wire.
 
+use landreeve_analytics::ids::SnippetId;
 use landreeve_analytics::snippets::{Snippet, SnippetDetails};
 use landreeve_core::Result;
 use landreeve_core::hashid::HashIds;
-use landreeve_core::ids::{DatasourceId, SnippetId};
+use landreeve_core::ids::DatasourceId;
 use landreeve_http::body::Fields;
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -1,6 +1,5 @@
 //! A world to ask: an estate in a temporary folder, both routers, keys, and a driver that does as the statement says.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,8 +11,7 @@ use axum::body::{Body, to_bytes};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Request, StatusCode};
 use jiff::Timestamp;
-use landreeve_analytics::executions::QueryExecutor;
-use landreeve_analytics::{Analytics, AnalyticsOptions, MIGRATIONS};
+use landreeve_analytics::AnalyticsOptions;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId, UserId};
 use landreeve_core::schema::{Catalog, ColumnInfo, LogicalType, SchemaInfo, TableInfo, TableKind, describe};
@@ -21,17 +19,16 @@ use landreeve_core::source::{
     ByteStream, CancellationToken, ConnectSpec, Driver, Drivers, EncodeOptions, Query, QueryStream,
     ResultCodec, ResultWriter, ServerInfo, SessionZone, SourceError, SourceErrorKind,
 };
-use landreeve_core::{Clock, OpCtx, RunKind, Secret, clock};
+use landreeve_core::{Clock, OpCtx, Secret, clock};
 use landreeve_estate::blobs::Blobs;
-use landreeve_estate::inventory::refresh::SchemaRefresh;
 use landreeve_estate::ops::keys::{NewKey, key_create, key_set_enabled};
 use landreeve_estate::ops::users::{NewUser, first_user, user_create};
 use landreeve_estate::ops::{Api, sign_in};
 use landreeve_estate::outbound::Outbound;
 use landreeve_estate::random::SeededRandom;
-use landreeve_estate::runs::{Executor, Probe};
+use landreeve_estate::runs::RunOptions;
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::{Estate, EstateOptions, Location, Migrations};
+use landreeve_estate::{Estate, EstateOptions, Location};
 use landreeve_face_cluvio::{BUILTIN_SNIPPETS, Options, api_router, data_router, permissions};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -83,9 +80,11 @@ impl World {
         std::fs::write(dir.path().join("files/shop.db"), b"").unwrap();
         let random = Arc::new(SeededRandom::new(7));
         let clock = Arc::new(MockClock(AtomicI64::new(START)));
+        let (plane, slot) =
+            landreeve_analytics::plane(Arc::new(FakeCodec), AnalyticsOptions::default(), BUILTIN_SNIPPETS);
         let estate = Estate::open(EstateOptions {
             location: Location::Sqlite(dir.path().join("estate.db")),
-            migrations: Migrations::with(&[MIGRATIONS]),
+            planes: vec![plane],
             seal: SealKey::generate(&*random),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random,
@@ -97,25 +96,14 @@ impl World {
                 Vec::new(),
             ),
             drivers: Arc::new(FakeDrivers),
-            workers: 4,
+            runs: RunOptions { short: 4, ..RunOptions::default() },
             cores: 1,
-            node_name: "test".to_owned(),
         });
         let estate = estate.await.unwrap();
-        let plane = Analytics::new(
-            estate.clone(),
-            Arc::new(FakeCodec),
-            AnalyticsOptions::default(),
-            BUILTIN_SNIPPETS,
-        );
-        let executors: HashMap<RunKind, Arc<dyn Executor>> = HashMap::from([
-            (RunKind::Query, Arc::new(QueryExecutor(plane.clone())) as Arc<dyn Executor>),
-            (RunKind::SchemaRefresh, Arc::new(SchemaRefresh(estate.clone()))),
-            (RunKind::Probe, Arc::new(Probe)),
-        ]);
+        let plane = slot.get().unwrap();
         let store = estate.store().clone();
         tokio::spawn(async move { store.listen(CancellationToken::new()).await });
-        estate.runs().start(executors, landreeve_estate::runs::Role::Node { home: None }).await.unwrap();
+        estate.start_runs(landreeve_estate::runs::Role::Node { home: None }).await.unwrap();
         let operator = sign_in::operator(&estate);
         let api = api_router(plane.clone(), Options::default()).unwrap();
         let data = data_router(plane, Options::default()).unwrap();

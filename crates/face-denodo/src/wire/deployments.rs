@@ -110,26 +110,23 @@ impl Task {
 
 /// The name of a task and its type.
 fn words(kind: RunKind) -> (&'static str, &'static str) {
-    match kind {
-        RunKind::Probe => ("Probe", "PROBE"),
+    match kind.as_str() {
+        "probe" => ("Probe", "PROBE"),
         // Not shown here.
-        RunKind::Query
-        | RunKind::SchemaRefresh
-        | RunKind::SampleData
-        | RunKind::Purge
-        | RunKind::DataQuery
-        | RunKind::Attribution
-        | RunKind::TeamImport => ("", ""),
+        _ => ("", ""),
     }
 }
 
 /// `later`: with the states that only later versions of the dialect have.
 pub fn state(state: RunState, later: bool) -> &'static str {
     match state {
+        RunState::Held if later => "PENDING",
         RunState::Queued if later => "QUEUED",
         RunState::Starting if later => "PENDING",
         RunState::Cancelled if later => "CANCELED",
-        RunState::Queued | RunState::Starting | RunState::Running | RunState::Cancelling => IN_PROGRESS,
+        RunState::Held | RunState::Queued | RunState::Starting | RunState::Running | RunState::Cancelling => {
+            IN_PROGRESS
+        }
         RunState::Succeeded | RunState::Expired => OK,
         RunState::Failed | RunState::Cancelled | RunState::TimedOut | RunState::Lost => ERROR,
     }

@@ -43,7 +43,7 @@ impl ListQuery {
 
     /// The same for the estate.
     pub async fn filter(&self, estate: &Estate, ctx: &OpCtx) -> Result<RunFilter> {
-        let actor_user = match &self.user {
+        let user = match &self.user {
             None => None,
             Some(name) if name == ctx.actor().name() => ctx.actor().user(),
             Some(name) => match user_by_name(estate, ctx, name).await {
@@ -53,7 +53,8 @@ impl ListQuery {
             },
         };
         let (kinds, states) = (KINDS.to_vec(), self.states.clone());
-        Ok(RunFilter { kinds, states, actor_user, ..RunFilter::default() })
+        let submitter = user.map(|id: UserId| format!("user:{id}"));
+        Ok(RunFilter { kinds, states, submitter, ..RunFilter::default() })
     }
 }
 

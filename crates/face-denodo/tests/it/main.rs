@@ -4,9 +4,11 @@
 
 use axum::Router;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Action, Noun, Permission, RunKind, RunState};
+use landreeve_core::{Action, Noun, Permission, RunState};
 use landreeve_estate::ops::UserChange;
+use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
+use landreeve_estate::runs::PURGE;
 use landreeve_face_denodo::{Options, ROUTES, router};
 use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, compare, everything, everything_but};
 use serde_json::json;
@@ -50,7 +52,7 @@ async fn every_route_refuses_who_may_not() {
             assert_eq!((answer.status, &answer.json()["status"]), (401, &json!(401)), "{method} {path}");
             assert!(answer.header("www-authenticate").starts_with("Basic realm="));
         }
-        if let Some(permission) = Permission::parse(needs) {
+        if let Some(permission) = landreeve_testkit::parse(needs) {
             let name = format!("lacking{index}");
             kit.user(&name, &everything_but(permission)).await;
             let answer = ask().basic(&name, PASSWORD).send(&router).await;
@@ -102,7 +104,7 @@ async fn a_session_lives_from_login_to_logout() {
 #[tokio::test]
 async fn roles_follow_what_the_user_may_do() {
     let (kit, router) = face().await;
-    kit.user("ann", &[Permission::new(Noun::Run, Action::Manage)]).await;
+    kit.user("ann", &[Permission::new(Noun::RUN, Action::MANAGE)]).await;
     kit.user("bob", &[]).await;
     let body = Ask::get("/login").basic("ann", PASSWORD).send(&router).await.json();
     assert_eq!(body, json!({"userName": "ann", "promotionAdmin": true, "admin": false, "jmxadmin": false}));
@@ -204,7 +206,7 @@ async fn deployments_are_listed_newest_first_and_filtered() {
     for (state, _, _) in STATES {
         kit.probe_in(state).await;
     }
-    kit.run_of(RunKind::Purge, OuId::ROOT).await;
+    kit.run_of(PURGE.kind, OuId::ROOT).await;
     let list = |query: &str| Ask::get(format!("/deployments{query}")).basic("admin", PASSWORD);
     let body = list("").send(&router).await.json();
     assert_eq!((&body["start"], &body["count"], &body["numElements"]), (&json!(0), &json!(10), &json!(10)));
@@ -255,7 +257,7 @@ async fn other_kinds_other_units_and_nonsense_are_not_found() {
     let elsewhere = kit.probe().await.id.to_string();
     fails(&get(&elsewhere, "ann").send(&router).await, 404, "there is no such deployment");
     assert_eq!(get(&elsewhere, "admin").send(&router).await.status, 200);
-    for kind in RunKind::ALL.into_iter().filter(|kind| *kind != RunKind::Probe) {
+    for kind in kit.estate.registry().kinds().map(|kind| kind.kind).filter(|kind| *kind != PROBE) {
         let id = kit.run_of(kind, OuId::ROOT).await.id.to_string();
         fails(&get(&id, "admin").send(&router).await, 404, "there is no such deployment");
     }

@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use http::header::RETRY_AFTER;
-use landreeve_core::{RunKind, RunState, clock};
+use landreeve_core::{RunState, clock};
+use landreeve_delivery::queries::DATA_QUERY;
 use landreeve_estate::ops::{Estate, Run};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -90,7 +91,7 @@ impl Shown<'_> {
             finished_at: run.finished_at.map(seconds),
             expires_at: expires.map(seconds),
             info_url: self.info_url(),
-            results_url: (run.kind == RunKind::DataQuery)
+            results_url: (run.kind == DATA_QUERY.kind)
                 .then(|| self.link.to(&format!("studio.queryRuns.results?id={id}"))),
             error: failure(run),
             id,
@@ -105,7 +106,7 @@ fn failure(run: &Run) -> Option<QueryRunError> {
 
 fn status(state: RunState) -> &'static str {
     match state {
-        RunState::Queued | RunState::Starting => "queued",
+        RunState::Held | RunState::Queued | RunState::Starting => "queued",
         RunState::Running | RunState::Cancelling => "running",
         RunState::Succeeded => "succeeded",
         RunState::Failed | RunState::Cancelled | RunState::TimedOut | RunState::Lost => "failed",

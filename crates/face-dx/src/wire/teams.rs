@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use landreeve_core::ids::TeamId;
+use landreeve_delivery::ids::TeamId;
 use landreeve_delivery::teams::{HierarchyPlan, Member, Team, TeamEvent, WantedTeam};
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -4,8 +4,10 @@
 
 use axum::Router;
 use landreeve_core::ids::{KeyId, OuId};
-use landreeve_core::{Permission, RunKind, RunState};
+use landreeve_core::{Permission, RunState};
+use landreeve_delivery::queries::DATA_QUERY;
 use landreeve_estate::ops::keys::key_set_enabled;
+use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, UserChange};
 use landreeve_face_dx::{Options, ROUTES, permissions, router};
@@ -95,7 +97,7 @@ async fn every_route_refuses_who_may_not() {
         }
         fails(&ask().send(&router).await, 422, "not_authed");
         fails(&ask().bearer("lrd_wrong").send(&router).await, 422, "invalid_auth");
-        if let Some(permission) = Permission::parse(needs) {
+        if let Some(permission) = landreeve_testkit::parse(needs) {
             let (_, key) = kit.key(Api::Delivery, &everything_but(permission)).await;
             fails(&ask().bearer(&key).send(&router).await, 422, "missing_scope");
         }
@@ -261,8 +263,8 @@ async fn other_kinds_other_units_and_nonsense_are_not_found() {
     let elsewhere = hash_id(&kit, &kit.probe().await);
     fails(&get(&elsewhere, &key).send(&router).await, 422, "query_run_not_found");
     assert_eq!(get(&elsewhere, &root).send(&router).await.status, 200);
-    let shown = [RunKind::Probe, RunKind::DataQuery];
-    for kind in RunKind::ALL.into_iter().filter(|kind| !shown.contains(kind)) {
+    let shown = [PROBE, DATA_QUERY.kind];
+    for kind in kit.estate.registry().kinds().map(|kind| kind.kind).filter(|kind| !shown.contains(kind)) {
         let id = hash_id(&kit, &kit.run_of(kind, OuId::ROOT).await);
         fails(&get(&id, &root).send(&router).await, 422, "query_run_not_found");
     }

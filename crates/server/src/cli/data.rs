@@ -223,7 +223,7 @@ async fn execute(
         }
         None => {
             let _lock = open::lock(&args.place.data_dir, false)?;
-            session.opened.start_runs(Role::Command).await?;
+            session.opened.estate.start_runs(Role::Command).await?;
             let plane = &session.opened.analytics;
             let inputs = InputParameters::default();
             let run =

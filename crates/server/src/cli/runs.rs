@@ -136,7 +136,7 @@ async fn probe(args: Probe) -> anyhow::Result<()> {
     anyhow::ensure!(!args.no_wait, "--no-wait needs a server that runs on this data directory");
     let opened = crate::open::open(&args.place, Some(2)).await?;
     let _lock = crate::open::lock(&args.place.data_dir, false)?;
-    opened.start_runs(Role::Command).await?;
+    opened.estate.start_runs(Role::Command).await?;
     let ctx = landreeve_estate::ops::sign_in::operator(&opened.estate);
     let run = runs::probe_submit(&opened.estate, &ctx, wait, args.fail).await?;
     let ended = watch(&opened.estate, &ctx, run).await;

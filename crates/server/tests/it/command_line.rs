@@ -164,7 +164,7 @@ fn settings_and_configuration() {
     let text = String::from_utf8_lossy(&wrong.stderr).into_owned();
     assert!(["Mars", "monday or sunday", "colour"].iter().all(|needle| text.contains(needle)), "{text}");
     let file = server.data_dir.join("landreeve.toml");
-    std::fs::write(&file, "[runs]\nworkers = 4\n").unwrap();
+    std::fs::write(&file, "[runs.pools]\nshort = 4\n").unwrap();
     let file = file.to_str().unwrap();
     assert_eq!(server.say(&["config", "check", "--config", file]), "the configuration is valid");
     std::fs::write(file, "[runs]\nworker = 4\n").unwrap();

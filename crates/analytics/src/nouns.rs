@@ -1,0 +1,8 @@
+//! What permissions of this plane are about.
+
+use landreeve_core::Noun;
+
+pub const DASHBOARD: Noun = Noun::new("dashboard");
+pub const REPORT: Noun = Noun::new("report");
+pub const FILTER: Noun = Noun::new("filter");
+pub const SNIPPET: Noun = Noun::new("snippet");

@@ -1,0 +1,10 @@
+//! What permissions of this plane are about.
+
+use landreeve_core::Noun;
+
+/// Deployments, changes, incidents, pipeline runs, custom data. To use it is to record them.
+pub const DELIVERY: Noun = Noun::new("delivery");
+pub const PERSON: Noun = Noun::new("person");
+pub const TEAM: Noun = Noun::new("team");
+/// A saved query over delivery data.
+pub const FEED: Noun = Noun::new("feed");

@@ -1,0 +1,97 @@
+//! What the estate itself brings, as a plane like any other: the kinds, nouns, roles and sealed columns that every plane
+//! shares.
+
+use std::sync::Arc;
+
+use landreeve_core::ids::RoleId;
+use landreeve_core::{Action, Noun};
+use uuid::Uuid;
+
+use crate::inventory::refresh::{self, OnChange, SchemaRefresh};
+use crate::ops::scheduled::{self, RunFollower};
+use crate::plane::{NounSpec, Plane, PlaneParts, RolePermissions, RoleSpec};
+use crate::runs::{Lane, PROBE, PURGE, PoolName, Probe, Purge};
+use crate::schedules::{FixedSchedule, Schedule};
+use crate::{inventory, tokens};
+
+/// The plane whose schedules read schemas and purge.
+pub const PLANE: &str = "estate";
+
+/// The role that may do everything; the first user has it at the root.
+pub const ADMINISTRATOR: RoleId = RoleId(1);
+
+/// `short` and `long` are the workers of the pools that all planes share.
+pub fn plane(short: usize, long: usize) -> Plane {
+    Plane {
+        pools: vec![(PoolName::SHORT, short), (PoolName::LONG, long)],
+        kinds: vec![PROBE, PURGE, refresh::SCHEMA_REFRESH],
+        nouns: nouns(),
+        roles: roles(),
+        sealed: vec![inventory::datasources::SECRETS, tokens::SIGNING_KEYS],
+        open: Box::new(|estate| {
+            Ok(PlaneParts {
+                executors: vec![
+                    (PROBE.kind, Arc::new(Probe)),
+                    (PURGE.kind, Arc::new(Purge(estate.clone()))),
+                    (refresh::SCHEMA_REFRESH.kind, Arc::new(SchemaRefresh(estate.clone()))),
+                ],
+                subscribers: vec![Arc::new(OnChange { estate: estate.clone() })],
+                follower: Some(Arc::new(RunFollower { estate: estate.clone(), lane })),
+                schedules: vec![FixedSchedule {
+                    name: "purge",
+                    cron: "17 * * * *",
+                    body: scheduled::body(&PURGE, r#"{"version":1}"#)?,
+                }],
+                ..PlaneParts::default()
+            })
+        }),
+        ..Plane::new(PLANE)
+    }
+}
+
+/// Two that read the same schema never execute at once.
+fn lane(schedule: &Schedule) -> Option<Lane> {
+    let (noun, id) = schedule.noun?;
+    (noun == Noun::DATASOURCE).then(|| Lane { name: format!("schema:{id}"), limit: 1 })
+}
+
+fn nouns() -> Vec<NounSpec> {
+    let administrative =
+        [Noun::USER, Noun::GROUP, Noun::OU, Noun::ROLE, Noun::KEY, Noun::SETTING, Noun::AUDIT];
+    let content = [Noun::RUN, Noun::DATASOURCE];
+    administrative.map(NounSpec::administrative).into_iter().chain(content.map(NounSpec::content)).collect()
+}
+
+fn roles() -> Vec<RoleSpec> {
+    let role = |id: i64, uuid: u128, name, description, permissions| RoleSpec {
+        id: Some(RoleId(id)),
+        uuid: Uuid::from_u128(uuid),
+        name,
+        description,
+        permissions,
+    };
+    vec![
+        role(ADMINISTRATOR.0, 0, "Administrator", "May do everything.", RolePermissions::ManageAllBut(&[])),
+        role(
+            2,
+            0x1000_0000_0000_0000_0000_0000_0000_0000,
+            "Unit administrator",
+            "May do everything in its units except change the settings of the estate.",
+            RolePermissions::ManageAllBut(&[Noun::SETTING]),
+        ),
+        role(
+            3,
+            0x4000_0000_0000_0000_0000_0000_0000_0000,
+            "Analyst",
+            "Manages datasources, dashboards and reports.",
+            RolePermissions::Content(Action::MANAGE),
+        ),
+        role(
+            4,
+            0x5000_0000_0000_0000_0000_0000_0000_0000,
+            "Viewer",
+            "Sees dashboards and reports.",
+            RolePermissions::Content(Action::VIEW),
+        ),
+    ]
+}

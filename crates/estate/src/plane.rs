@@ -1,0 +1,254 @@
+//! A plane as one value: everything that the server, the command line, backup, rotation of secrets and the faces' lists
+//! must know of it. Nothing else in the tree lists planes.
+//!
+//! What must not enter: a plane by name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use landreeve_core::ids::{BoxFuture, RoleId, RunId};
+use landreeve_core::{Action, Category, Error, Noun, Permission, Result, RunKind};
+use uuid::Uuid;
+
+use crate::Estate;
+use crate::events::Subscriber;
+use crate::runs::{Executor, KindSpec, PoolName};
+use crate::schedules::{FixedSchedule, Follower};
+use crate::secrets::SealedColumn;
+use crate::store::{MigrationSet, Tx};
+
+/// Deletes a plane's own rows of runs whose records go, in the transaction that removes them.
+pub type PurgeHook = for<'t> fn(&'t mut Tx, &'t [RunId]) -> BoxFuture<'t, Result<()>>;
+
+/// What a plane does once the estate is open; called once, before anything executes.
+pub type OpenPlane = Box<dyn FnOnce(&Estate) -> Result<PlaneParts> + Send>;
+
+pub struct Plane {
+    /// Also the component of its migrations.
+    pub name: &'static str,
+    pub migrations: MigrationSet,
+    pub kinds: Vec<KindSpec>,
+    /// Pools of its own, with their workers.
+    pub pools: Vec<(PoolName, usize)>,
+    pub nouns: Vec<NounSpec>,
+    /// Roles of its own, or of the dialects that show it.
+    pub roles: Vec<RoleSpec>,
+    /// Every column of its tables that holds a sealed value.
+    pub sealed: Vec<SealedColumn>,
+    pub purge: Option<PurgeHook>,
+    pub open: OpenPlane,
+}
+
+impl Plane {
+    /// A plane that has nothing yet.
+    pub fn new(name: &'static str) -> Plane {
+        Plane {
+            name,
+            migrations: MigrationSet { component: name, sqlite: &[], postgres: &[] },
+            kinds: Vec::new(),
+            pools: Vec::new(),
+            nouns: Vec::new(),
+            roles: Vec::new(),
+            sealed: Vec::new(),
+            purge: None,
+            open: Box::new(|_| Ok(PlaneParts::default())),
+        }
+    }
+}
+
+/// The parts of a plane that need the open estate.
+#[derive(Default)]
+pub struct PlaneParts {
+    /// The plane's name; filled in when it is opened.
+    pub name: &'static str,
+    /// One for each of its kinds.
+    pub executors: Vec<(RunKind, Arc<dyn Executor>)>,
+    pub subscribers: Vec<Arc<dyn Subscriber>>,
+    /// Who acts when a schedule of the plane is due.
+    pub follower: Option<Arc<dyn Follower>>,
+    /// Schedules that every estate has.
+    pub schedules: Vec<FixedSchedule>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct NounSpec {
+    pub noun: Noun,
+    /// People make it and look at it: analysts may manage it and viewers may view it.
+    pub content: bool,
+    /// What may be done to it beyond viewing, using and managing.
+    pub actions: &'static [Action],
+}
+
+impl NounSpec {
+    /// Only administrators meet it.
+    pub const fn administrative(noun: Noun) -> NounSpec {
+        NounSpec { noun, content: false, actions: &[] }
+    }
+
+    pub const fn content(noun: Noun) -> NounSpec {
+        NounSpec { noun, content: true, actions: &[] }
+    }
+}
+
+/// A built-in role: code, brought into every store at each start.
+#[derive(Debug, Clone)]
+pub struct RoleSpec {
+    /// What it is found by, for ever.
+    pub uuid: Uuid,
+    /// The id that it has in a new store; `None`: the next one.
+    pub id: Option<RoleId>,
+    pub name: &'static str,
+    pub description: &'static str,
+    pub permissions: RolePermissions,
+}
+
+#[derive(Debug, Clone)]
+pub enum RolePermissions {
+    /// To manage every noun of every plane but these.
+    ManageAllBut(&'static [Noun]),
+    /// This action on every noun of every plane that is content.
+    Content(Action),
+    These(Vec<Permission>),
+}
+
+/// What the planes of this program registered.
+pub struct Registry {
+    kinds: HashMap<RunKind, KindSpec>,
+    nouns: Vec<NounSpec>,
+    roles: Vec<RoleSpec>,
+    sealed: Vec<SealedColumn>,
+    purges: Vec<PurgeHook>,
+    pools: Vec<(PoolName, usize)>,
+}
+
+impl Registry {
+    /// Two planes that claim one name are a mistake in the program.
+    pub fn new(planes: &[Plane]) -> Result<Registry> {
+        let mut registry = Registry {
+            kinds: HashMap::new(),
+            nouns: Vec::new(),
+            roles: Vec::new(),
+            sealed: Vec::new(),
+            purges: Vec::new(),
+            pools: Vec::new(),
+        };
+        let twice =
+            |what: &str, name: &str| Error::internal(format!("two planes register the {what} {name}"));
+        for plane in planes {
+            for kind in &plane.kinds {
+                if registry.kinds.insert(kind.kind, *kind).is_some() {
+                    return Err(twice("run kind", kind.kind.as_str()));
+                }
+            }
+            for noun in &plane.nouns {
+                if registry.nouns.iter().any(|known| known.noun == noun.noun) {
+                    return Err(twice("noun", noun.noun.as_str()));
+                }
+                registry.nouns.push(*noun);
+            }
+            for role in &plane.roles {
+                if registry.roles.iter().any(|known| known.uuid == role.uuid || known.name == role.name) {
+                    return Err(twice("role", role.name));
+                }
+                registry.roles.push(role.clone());
+            }
+            for (pool, workers) in &plane.pools {
+                if registry.pools.iter().any(|(known, _)| known == pool) {
+                    return Err(twice("pool", pool.as_str()));
+                }
+                registry.pools.push((*pool, *workers));
+            }
+            registry.sealed.extend(&plane.sealed);
+            registry.purges.extend(plane.purge);
+        }
+        for kind in registry.kinds.values() {
+            if !registry.pools.iter().any(|(pool, _)| *pool == kind.pool) {
+                let (kind, pool) = (kind.kind, kind.pool.as_str());
+                return Err(Error::internal(format!(
+                    "the run kind {kind} is of a pool that is not there: {pool}"
+                )));
+            }
+        }
+        Ok(registry)
+    }
+
+    pub fn kind(&self, kind: RunKind) -> Option<&KindSpec> {
+        self.kinds.get(&kind)
+    }
+
+    pub fn kinds(&self) -> impl Iterator<Item = &KindSpec> {
+        self.kinds.values()
+    }
+
+    /// A kind that no plane of this program registers is upkeep of one that was here.
+    pub fn category(&self, kind: RunKind) -> Category {
+        self.kinds.get(&kind).map_or(Category::System, |kind| kind.category)
+    }
+
+    pub fn pools(&self) -> &[(PoolName, usize)] {
+        &self.pools
+    }
+
+    pub fn sealed(&self) -> &[SealedColumn] {
+        &self.sealed
+    }
+
+    pub fn purges(&self) -> &[PurgeHook] {
+        &self.purges
+    }
+
+    /// Every permission there is.
+    pub fn permissions(&self) -> Vec<Permission> {
+        let of = |noun: &NounSpec| {
+            let actions = Action::SHARED.into_iter().chain(noun.actions.iter().copied());
+            actions.map(|action| Permission::new(noun.noun, action)).collect::<Vec<_>>()
+        };
+        self.nouns.iter().flat_map(of).collect()
+    }
+
+    /// The roles with their permissions spelled out.
+    pub fn roles(&self) -> Vec<(RoleSpec, Vec<Permission>)> {
+        let spelled = |role: &RoleSpec| match &role.permissions {
+            RolePermissions::ManageAllBut(left_out) => self
+                .nouns
+                .iter()
+                .filter(|noun| !left_out.contains(&noun.noun))
+                .map(|noun| Permission::new(noun.noun, Action::MANAGE))
+                .collect(),
+            RolePermissions::Content(action) => self
+                .nouns
+                .iter()
+                .filter(|noun| noun.content)
+                .map(|noun| Permission::new(noun.noun, *action))
+                .collect(),
+            RolePermissions::These(permissions) => permissions.clone(),
+        };
+        self.roles.iter().map(|role| (role.clone(), spelled(role))).collect()
+    }
+}
+
+/// Where the handle of a plane appears once the estate is open.
+pub struct Slot<T>(Arc<OnceLock<T>>);
+
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Slot<T> {
+        Slot(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Slot<T> {
+        Slot(Arc::new(OnceLock::new()))
+    }
+}
+
+impl<T: Clone> Slot<T> {
+    /// The first value stays: a plane is opened once.
+    pub fn fill(&self, handle: T) {
+        let _ = self.0.set(handle);
+    }
+
+    pub fn get(&self) -> Result<T> {
+        self.0.get().cloned().ok_or_else(|| Error::internal("a plane is used before the estate is open"))
+    }
+}

@@ -1,0 +1,276 @@
+//! One run from its claim to its end: authority, execution under watch, and an end that is written whatever happens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use landreeve_core::{ErrorKind, RunState};
+use tokio::task::JoinHandle;
+
+use super::engine::Engine;
+use super::job::{Failure, Job, Outcome, Signal, StopReason};
+use super::kind::{KindSpec, OnDrain};
+use super::pools::Place;
+use super::queue::{self, End};
+use super::record::Run;
+
+/// How soon and how often what a run reports is written.
+const FIRST_REPORT: Duration = Duration::from_millis(100);
+const REPORT: Duration = Duration::from_millis(500);
+/// How long an aborted task has to be gone; one that is not blocks its thread.
+const ABORT: Duration = Duration::from_secs(1);
+
+/// How an execution went, and what of it may still be there.
+struct Watched {
+    outcome: Outcome,
+    /// A task that was aborted and has not ended.
+    work: Option<JoinHandle<Outcome>>,
+}
+
+impl Engine {
+    pub(super) async fn execute(&self, run: Run, place: Place, signal: Arc<Signal>) {
+        let Some(spec) = self.kind(run.kind).copied() else { return };
+        metrics::counter!("landreeve_runs_started_total", "kind" => run.kind.as_str()).increment(1);
+        let Some(working) = self.working() else { return };
+        let executor = working.executors.by_kind.get(&run.kind).cloned();
+        let prepared = match executor {
+            // Asked to stop before a crash, and nothing to clean up.
+            _ if run.state == RunState::Cancelling && !spec.cleans_up => Err(Failure::cancelled()),
+            None => Err(Failure::internal()),
+            Some(executor) => match (working.executors.authority)(&run).await {
+                Ok(ctx) => Ok((executor, ctx)),
+                Err(error) => Err(without_authority(error)),
+            },
+        };
+        let (executor, ctx) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                drop(place);
+                return self.finish(&run, &signal, ended(Err(failure), &run, &spec, false)).await;
+            }
+        };
+        let inner = &self.0;
+        let job = Arc::new(Job::new(
+            run,
+            ctx,
+            Arc::clone(&signal),
+            inner.store.clone(),
+            Arc::clone(&inner.clock),
+            place,
+        ));
+        // A task of its own, so that a panic in an executor ends the run and not the node.
+        let work = {
+            let job = Arc::clone(&job);
+            tokio::spawn(async move { executor.execute(&job).await })
+        };
+        let watched = self.watch(&job, work, &spec).await;
+        job.threads.close();
+        self.conclude(&job, watched, &spec, &signal).await;
+    }
+
+    /// Writes the end, frees the worker, and looks after what could not be stopped.
+    async fn conclude(&self, job: &Arc<Job>, watched: Watched, spec: &KindSpec, signal: &Arc<Signal>) {
+        let Watched { outcome, work } = watched;
+        if work.is_none() && !job.threads.is_empty() {
+            let _ = tokio::time::timeout(spec.grace, job.threads.wait()).await;
+        }
+        let lingers = work.is_some() || !job.threads.is_empty();
+        job.log.flush().await;
+        drop(job.take_place());
+        let cut_off = matches!(&outcome, Err(failure) if failure.state == RunState::Cancelled);
+        let reason = job.stop_reason();
+        let drained = cut_off && reason == Some(StopReason::Draining);
+        let end = match spec.on_drain {
+            // Somebody else's to end.
+            _ if reason == Some(StopReason::TakenAway) => return,
+            OnDrain::Requeue if drained => End::Requeued,
+            // It had its time and was cut off: the next start finds the lease and decides by the kind.
+            OnDrain::Finish if drained => return,
+            _ => ended(outcome, &job.run, spec, lingers),
+        };
+        self.finish(&job.run, signal, end).await;
+        if lingers {
+            self.await_threads(Arc::clone(job), work);
+        }
+    }
+
+    /// A thread that cannot be stopped keeps its run's place in the lane until it ends.
+    fn await_threads(&self, job: Arc<Job>, work: Option<JoinHandle<Outcome>>) {
+        let engine = self.clone();
+        metrics::gauge!("landreeve_runs_lingering").increment(1.0);
+        tracing::error!(run = job.run.id.0, kind = %job.run.kind, "a run does not stop: its thread lives on and its lane stays taken");
+        // It ends with its thread, or with the process: nothing waits for it.
+        tokio::spawn(async move {
+            if let Some(work) = work {
+                let _ = work.await;
+            }
+            job.threads.wait().await;
+            metrics::gauge!("landreeve_runs_lingering").decrement(1.0);
+            let run = job.run.clone();
+            let written = engine
+                .0
+                .store
+                .write(move |tx| Box::pin(async move { queue::stop_lingering(tx, &run).await }))
+                .await;
+            if let Err(error) = written {
+                tracing::warn!(run = job.run.id.0, %error, "could not free the lane of a run whose thread has ended");
+            }
+        });
+    }
+
+    async fn watch(&self, job: &Job, work: JoinHandle<Outcome>, spec: &KindSpec) -> Watched {
+        let mut work = work;
+        let limit = job.run.time_limit;
+        let token = job.token();
+        let mut reports = tokio::time::interval(REPORT);
+        reports.reset_after(FIRST_REPORT);
+        let deadline = tokio::time::sleep(limit.unwrap_or(Duration::MAX / 4));
+        let grace = tokio::time::sleep(Duration::MAX / 4);
+        tokio::pin!(deadline, grace);
+        let (mut stopping, mut first) = (false, true);
+        loop {
+            tokio::select! {
+                ended = &mut work => {
+                    let outcome = ended.unwrap_or_else(|error| {
+                        tracing::error!(run = job.run.id.0, %error, "an executor panicked");
+                        Err(Failure::internal())
+                    });
+                    return Watched { outcome: told_by_time(outcome, job), work: None };
+                }
+                () = &mut deadline, if limit.is_some() && !stopping => {
+                    self.stop_live(job.run.id, StopReason::TimedOut);
+                }
+                () = token.cancelled(), if !stopping => {
+                    stopping = true;
+                    grace.as_mut().reset(tokio::time::Instant::now() + spec.grace);
+                }
+                () = &mut grace, if stopping => break,
+                _ = reports.tick() => {
+                    let report = job.take_report();
+                    if report.is_some() || first {
+                        first = false;
+                        self.report(&job.run, report.unwrap_or_default()).await;
+                    }
+                    job.log.flush().await;
+                }
+            }
+        }
+        work.abort();
+        let gone = tokio::time::timeout(ABORT, &mut work).await.is_ok();
+        let message = format!(
+            "it did not stop within {} seconds after it was told to: {}",
+            spec.grace.as_secs(),
+            match job.stop_reason() {
+                Some(StopReason::TimedOut) => "its time limit was over",
+                Some(StopReason::Draining) => "the server was stopping",
+                _ => "it was cancelled",
+            }
+        );
+        Watched { outcome: Err(Failure::lost(&message)), work: (!gone).then_some(work) }
+    }
+
+    async fn report(&self, run: &Run, (percent, note): (u8, String)) {
+        let (run, now) = (run.clone(), self.0.clock.now());
+        let id = run.id;
+        let written = self
+            .0
+            .store
+            .write(move |tx| Box::pin(async move { queue::report(tx, &run, percent, &note, now).await }))
+            .await;
+        match written {
+            // Whoever asked it to stop may have done so before it was known here.
+            Ok(Some(RunState::Cancelling)) => self.stop_live(id, StopReason::Cancelled),
+            Ok(Some(_)) => {}
+            Ok(None) => self.stop_live(id, StopReason::TakenAway),
+            Err(error) => tracing::warn!(run = id.0, %error, "could not write the progress of a run"),
+        }
+    }
+
+    /// Writes the end. While the store is away (a full disk) it tries again: the lease keeps the run ours.
+    ///
+    /// An end that the store refuses (a text it cannot hold) becomes a failure: no run is left without an end.
+    async fn finish(&self, run: &Run, signal: &Signal, end: End) {
+        let mut end = end;
+        let state = match &end {
+            End::Succeeded(_) => "succeeded",
+            End::Stopped { state, .. } => state.as_str(),
+            End::Again { .. } => "again",
+            End::Requeued => "requeued",
+        };
+        metrics::counter!("landreeve_runs_finished_total", "kind" => run.kind.as_str(), "state" => state)
+            .increment(1);
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let (copy, ends, now) = (run.clone(), end.clone(), self.0.clock.now());
+            let written = self
+                .0
+                .store
+                .write(move |tx| Box::pin(async move { queue::finish(tx, &copy, &ends, now).await }))
+                .await;
+            match written {
+                Ok(true) => break,
+                // Also when the answer to an earlier try was lost after its commit.
+                Ok(false) => {
+                    tracing::debug!(run = run.id.0, "a run had its end already");
+                    break;
+                }
+                Err(error) if is_refusal(error.kind) => {
+                    tracing::error!(run = run.id.0, %error, "the store refuses the end of a run");
+                    let failure = Failure::internal();
+                    let failed = End::Stopped { state: failure.state, error: failure.error, lingers: false };
+                    if end == failed {
+                        break;
+                    }
+                    end = failed;
+                }
+                Err(_) if self.0.tasks.abandon.is_cancelled() => break,
+                Err(error) => {
+                    tracing::warn!(run = run.id.0, %error, "could not write the end of a run; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+            }
+        }
+        signal.end();
+    }
+}
+
+/// Does trying the same values again make no sense?
+const fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Invalid | ErrorKind::Internal | ErrorKind::TooLarge | ErrorKind::Conflict)
+}
+
+/// A submitter who is gone or disabled, or a right that was withdrawn.
+fn without_authority(error: landreeve_core::Error) -> Failure {
+    match error.kind {
+        ErrorKind::Internal => error.into(),
+        ErrorKind::Unavailable => Failure::from(error).again(),
+        _ => {
+            let message = format!("its submitter may not do this any more: {}", error.message);
+            Failure::new(ErrorKind::Forbidden, "submitter_refused", message)
+        }
+    }
+}
+
+/// A cancel that the time limit caused is told as such.
+fn told_by_time(outcome: Outcome, job: &Job) -> Outcome {
+    match outcome {
+        Err(failure)
+            if failure.state == RunState::Cancelled && job.stop_reason() == Some(StopReason::TimedOut) =>
+        {
+            Err(Failure::timed_out(job.run.time_limit.unwrap_or_default()))
+        }
+        other => other,
+    }
+}
+
+fn ended(outcome: Outcome, run: &Run, spec: &KindSpec, lingers: bool) -> End {
+    match outcome {
+        Ok(done) => End::Succeeded(done),
+        Err(failure) if failure.again && run.attempt < run.max_attempts && !lingers => {
+            let note =
+                format!("attempt {} failed: {}; it is tried again", run.attempt, failure.error.message);
+            End::Again { pause: spec.retry.pause_after(run.attempt), note }
+        }
+        Err(failure) => End::Stopped { state: failure.state, error: failure.error, lingers },
+    }
+}

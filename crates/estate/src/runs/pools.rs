@@ -1,0 +1,287 @@
+//! Workers in pools, and who has how many of them: no submitter, datasource or unit takes a whole pool.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use landreeve_core::{PoolName, RunKind};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::record::{NewRun, Run};
+
+/// Pools below this size serve the waiting submitters in turn; larger ones limit everybody's share.
+const SMALLEST_SHARED: usize = 4;
+/// How many submitters a small pool remembers having served.
+const MAX_REMEMBERED_TURNS: usize = 256;
+/// Beyond so many parents that wait for their children, a pool begins children only.
+pub(super) const MAX_PARKED: usize = 10_000;
+
+pub(super) struct Pool {
+    pub name: PoolName,
+    pub workers: usize,
+    /// The kinds that this process executes in it: `,query,probe,`.
+    pub kinds: String,
+    free: Arc<Semaphore>,
+    busy: Mutex<Busy>,
+    /// How many workers one submitter, datasource or unit may have; `None`: the pool is too small for shares.
+    share: Option<usize>,
+    /// Something in the queue may be able to start: a submission does not overtake it.
+    pub behind: AtomicBool,
+    parked: AtomicUsize,
+    /// Somebody's share has room again.
+    pub changed: Notify,
+}
+
+#[derive(Default)]
+struct Busy {
+    submitters: HashMap<String, usize>,
+    sources: HashMap<i64, usize>,
+    units: HashMap<i64, usize>,
+    /// In a small pool, submitters in the order in which they were served, the latest last.
+    turns: VecDeque<String>,
+}
+
+/// Whose worker it is. The server itself and the operator have no share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    submitter: Option<String>,
+    source: Option<i64>,
+    unit: i64,
+}
+
+impl Holder {
+    pub fn of_new(new: &NewRun, submitter: &str) -> Holder {
+        let source = new.noun.filter(|(noun, _)| noun.as_str() == "datasource").map(|(_, id)| id);
+        Holder { submitter: shared(submitter), source, unit: new.ou.0 }
+    }
+
+    pub fn of_run(run: &Run) -> Holder {
+        let source = run.noun.as_ref().filter(|(noun, _)| noun == "datasource").map(|(_, id)| *id);
+        Holder { submitter: shared(&run.submitter()), source, unit: run.ou.0 }
+    }
+}
+
+fn shared(submitter: &str) -> Option<String> {
+    (!matches!(submitter, "system" | "operator")).then(|| submitter.to_owned())
+}
+
+/// A worker of a pool; free again when it is dropped.
+pub(super) struct Place {
+    pool: Arc<Pool>,
+    holder: Holder,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pool.busy().remove(&self.holder);
+        self.pool.changed.notify_one();
+    }
+}
+
+impl Place {
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+}
+
+/// Counts a parent that waits without a worker.
+pub(super) struct Parked(Arc<Pool>);
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.0.parked.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Who has a full share, as the queue's statements take it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Full {
+    pub submitters: String,
+    pub sources: String,
+    pub units: String,
+}
+
+impl Pool {
+    /// `share` is in per cent of the workers, rounded up.
+    pub fn new(name: PoolName, workers: usize, share: u32, kinds: &[RunKind]) -> Pool {
+        let share = (workers * share as usize).div_ceil(100).max(1);
+        Pool {
+            name,
+            workers,
+            kinds: kinds.iter().fold(String::from(","), |text, kind| text + kind.as_str() + ","),
+            free: Arc::new(Semaphore::new(workers)),
+            busy: Mutex::new(Busy::default()),
+            share: (workers >= SMALLEST_SHARED).then_some(share),
+            behind: AtomicBool::new(false),
+            parked: AtomicUsize::new(0),
+            changed: Notify::new(),
+        }
+    }
+
+    fn busy(&self) -> MutexGuard<'_, Busy> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker for a submission, if one is free, nobody waits before it, and its shares have room.
+    pub fn try_place(self: &Arc<Pool>, holder: Holder, many_units: bool) -> Option<Place> {
+        // In a small pool whose turn it is shows in the queue only.
+        if self.behind.load(Ordering::SeqCst) || self.parked.load(Ordering::SeqCst) > MAX_PARKED {
+            return None;
+        }
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        let mut busy = self.busy();
+        if self.share.is_some_and(|share| busy.is_full(&holder, share, many_units)) {
+            return None;
+        }
+        busy.add(&holder, self.share.is_none());
+        drop(busy);
+        Some(Place { pool: Arc::clone(self), holder, _permit: permit })
+    }
+
+    /// A free worker, whoever it will be for. `None`: the engine stops.
+    pub async fn worker(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).acquire_owned().await.ok()
+    }
+
+    /// The worker is for this run.
+    pub fn place(self: &Arc<Pool>, permit: OwnedSemaphorePermit, holder: Holder) -> Place {
+        self.busy().add(&holder, self.share.is_none());
+        Place { pool: Arc::clone(self), holder, _permit: permit }
+    }
+
+    pub fn park(self: &Arc<Pool>) -> Parked {
+        self.parked.fetch_add(1, Ordering::SeqCst);
+        Parked(Arc::clone(self))
+    }
+
+    pub fn has_too_many_parked(&self) -> bool {
+        self.parked.load(Ordering::SeqCst) > MAX_PARKED
+    }
+
+    /// Whom the queue passes over just now.
+    pub fn full(&self, many_units: bool) -> Full {
+        let Some(share) = self.share else {
+            return Full { submitters: ",".into(), sources: ",".into(), units: ",".into() };
+        };
+        let busy = self.busy();
+        Full {
+            submitters: at_least(&busy.submitters, share),
+            sources: at_least(&busy.sources, share),
+            units: if many_units { at_least(&busy.units, share) } else { ",".to_owned() },
+        }
+    }
+
+    /// In a small pool: who was served, the latest last.
+    pub fn turns(&self) -> Option<String> {
+        self.share.is_none().then(|| {
+            self.busy().turns.iter().fold(String::from(","), |text, submitter| text + submitter + ",")
+        })
+    }
+}
+
+fn at_least<K: std::fmt::Display>(counts: &HashMap<K, usize>, share: usize) -> String {
+    let full = counts.iter().filter(|(_, count)| **count >= share);
+    full.fold(String::from(","), |text, (key, _)| format!("{text}{key},"))
+}
+
+impl Busy {
+    fn is_full(&self, holder: &Holder, share: usize, many_units: bool) -> bool {
+        let Some(submitter) = &holder.submitter else { return false };
+        let full = |count: Option<&usize>| count.is_some_and(|count| *count >= share);
+        full(self.submitters.get(submitter))
+            || holder.source.is_some_and(|source| full(self.sources.get(&source)))
+            || (many_units && full(self.units.get(&holder.unit)))
+    }
+
+    fn add(&mut self, holder: &Holder, in_turn: bool) {
+        let submitter = holder.submitter.clone();
+        if in_turn {
+            let served = submitter.clone().unwrap_or_else(|| "system".to_owned());
+            self.turns.retain(|known| *known != served);
+            self.turns.push_back(served);
+            if self.turns.len() > MAX_REMEMBERED_TURNS {
+                self.turns.pop_front();
+            }
+        }
+        let Some(submitter) = submitter else { return };
+        *self.submitters.entry(submitter).or_default() += 1;
+        *self.units.entry(holder.unit).or_default() += 1;
+        if let Some(source) = holder.source {
+            *self.sources.entry(source).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, holder: &Holder) {
+        let Some(submitter) = &holder.submitter else { return };
+        less(&mut self.submitters, submitter.clone());
+        less(&mut self.units, holder.unit);
+        if let Some(source) = holder.source {
+            less(&mut self.sources, source);
+        }
+    }
+}
+
+fn less<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
+    if let std::collections::hash_map::Entry::Occupied(mut entry) = counts.entry(key) {
+        *entry.get_mut() -= 1;
+        if *entry.get() == 0 {
+            entry.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(submitter: &str, source: Option<i64>, unit: i64) -> Holder {
+        Holder { submitter: shared(submitter), source, unit }
+    }
+
+    fn pool(workers: usize) -> Arc<Pool> {
+        Arc::new(Pool::new(PoolName::SHORT, workers, 75, &[RunKind::new("query")]))
+    }
+
+    #[test]
+    fn one_submitter_one_source_and_one_unit_get_three_quarters() {
+        for (workers, share) in [(4, 3), (5, 4), (16, 12)] {
+            let pool = pool(workers);
+            let taken: Vec<_> =
+                (0..workers).filter_map(|_| pool.try_place(holder("key:1", None, 1), false)).collect();
+            assert_eq!(taken.len(), share, "of {workers}");
+            assert_eq!(pool.full(false).submitters, ",key:1,");
+            assert!(pool.try_place(holder("key:2", None, 1), true).is_none(), "the unit has its share too");
+            assert!(pool.try_place(holder("key:2", None, 1), false).is_some(), "but alone it has no limit");
+            assert!(pool.try_place(holder("system", Some(7), 1), true).is_some(), "nor has the server");
+            drop(taken);
+            assert_eq!(
+                pool.full(true),
+                Full { submitters: ",".into(), sources: ",".into(), units: ",".into() }
+            );
+            let by_source: Vec<_> = (0..i64::try_from(workers).unwrap())
+                .filter_map(|n| pool.try_place(holder(&format!("key:{n}"), Some(7), n), false))
+                .collect();
+            assert_eq!(by_source.len(), share, "of {workers}, one datasource");
+        }
+    }
+
+    #[test]
+    fn a_small_pool_remembers_whose_turn_it_was() {
+        let pool = pool(2);
+        drop(pool.try_place(holder("key:1", None, 1), false));
+        drop(pool.try_place(holder("key:2", None, 1), false));
+        drop(pool.try_place(holder("key:1", None, 1), false));
+        assert_eq!(pool.turns().unwrap(), ",key:2,key:1,");
+        let all: Vec<_> = (0..2).filter_map(|_| pool.try_place(holder("key:1", None, 1), false)).collect();
+        assert_eq!(all.len(), 2, "without others who wait it may have all of it");
+    }
+
+    #[test]
+    fn a_submission_does_not_overtake_what_waits() {
+        let pool = pool(4);
+        pool.behind.store(true, Ordering::SeqCst);
+        assert!(pool.try_place(holder("key:1", None, 1), false).is_none());
+    }
+}
