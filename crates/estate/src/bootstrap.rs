@@ -16,7 +16,7 @@ use crate::identity::groups::{self, EVERYONE, Group};
 use crate::identity::ous::{self, Ou};
 use crate::plane::RoleSpec;
 use crate::secrets::{SealKey, hex};
-use crate::store::{Conn, Store, Tx, next_in};
+use crate::store::{Conn, Store, Tx};
 
 #[derive(Clone)]
 pub struct Facts {
@@ -163,6 +163,14 @@ pub async fn reconcile_roles(store: &Store, roles: Vec<(RoleSpec, Vec<Permission
         .await
 }
 
+/// Beyond the ids that roles of ours have in every store.
+const FIRST_FREE_ROLE: i64 = 100;
+
+async fn next_role(tx: &mut Tx) -> Result<RoleId> {
+    let last = tx.one("SELECT COALESCE(max(id), 0) FROM roles", args![]).await?.int(0)?;
+    Ok(RoleId((last + 1).max(FIRST_FREE_ROLE)))
+}
+
 async fn reconcile_role(
     tx: &mut Tx,
     known: &[Role],
@@ -175,7 +183,7 @@ async fn reconcile_role(
     let id = match (stored, spec.id) {
         (Some(role), _) => role.id,
         (None, Some(id)) => id,
-        (None, None) => RoleId(next_in(tx, RoleId::KIND).await?),
+        (None, None) => next_role(tx).await?,
     };
     let role = Role {
         id,

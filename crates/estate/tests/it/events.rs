@@ -23,6 +23,8 @@ conformance![
     a_failing_subscriber_waits_longer_and_holds_up_nobody,
     an_event_of_a_newer_program_is_stepped_over,
     what_somebody_has_not_seen_is_not_purged,
+    a_subscriber_that_is_gone_holds_back_nothing,
+    a_cursor_moves_once_for_a_batch,
     the_inventory_takes_the_same_event_twice,
     a_new_datasource_is_read_by_itself,
 ];
@@ -267,6 +269,98 @@ async fn what_somebody_has_not_seen_is_not_purged(site: &Site) {
     dispatcher.stop().await;
     assert_eq!(node.purge().await.state, RunState::Succeeded);
     assert_eq!(number(&node.estate, LEFT).await, 0);
+}
+
+async fn a_subscriber_that_is_gone_holds_back_nothing(site: &Site) {
+    let node = site.node(1).await;
+    // Of a plane that this program does not have any more.
+    exec(
+        &node.estate,
+        "INSERT INTO subscribers (name, cursor_id, failures, retry_at) VALUES ('gone', 0, 0, 0)",
+        args![],
+    )
+    .await;
+    let steady = Recorder::new("steady");
+    let dispatcher = started(&node.estate, &[&steady]).await;
+    turn(&node, &steady).await;
+    dispatcher.stop().await;
+    assert_eq!(node.purge().await.state, RunState::Succeeded);
+    let left = "SELECT count(*) FROM outbox WHERE kind = 'datasource_changed'";
+    assert_eq!(number(&node.estate, left).await, 0);
+}
+
+async fn a_cursor_moves_once_for_a_batch(site: &Site) {
+    let node = site.node(1).await;
+    let steady = Recorder::new("steady");
+    register(&node.estate, &[Arc::clone(&steady) as Arc<dyn Subscriber>]).await.unwrap();
+    for _ in 0..40 {
+        tell(&node.estate).await;
+    }
+    exec(&node.estate, "CREATE TABLE moves (cursor_id BIGINT)", args![]).await;
+    if site.is_sqlite() {
+        let sql = "CREATE TRIGGER moved AFTER UPDATE OF cursor_id ON subscribers BEGIN \
+                   INSERT INTO moves VALUES (NEW.cursor_id); END";
+        exec(&node.estate, sql, args![]).await;
+    } else {
+        let sql = "CREATE FUNCTION moved() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                   INSERT INTO moves VALUES (NEW.cursor_id); RETURN NEW; END $$";
+        exec(&node.estate, sql, args![]).await;
+        let sql = "CREATE TRIGGER moved AFTER UPDATE OF cursor_id ON subscribers FOR EACH ROW \
+                   EXECUTE FUNCTION moved()";
+        exec(&node.estate, sql, args![]).await;
+    }
+    let dispatcher = Dispatcher::start(&node.estate, &[&steady]).await;
+    steady.until(40).await;
+    dispatcher.stop().await;
+    assert_eq!(number(&node.estate, "SELECT count(*) FROM moves").await, 1);
+}
+
+/// Says when two nodes hand out one event at the same time.
+struct Alone {
+    inside: std::sync::Mutex<std::collections::HashSet<i64>>,
+    handled: watch::Sender<usize>,
+}
+
+impl Subscriber for Alone {
+    fn name(&self) -> &'static str {
+        "alone"
+    }
+
+    fn handle<'a>(&'a self, event: &'a Delivered) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            assert!(self.inside.lock().unwrap().insert(event.id.0), "event {} is out twice", event.id.0);
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            self.inside.lock().unwrap().remove(&event.id.0);
+            self.handled.send_modify(|count| *count += 1);
+            Ok(())
+        })
+    }
+}
+
+/// On PostgreSQL only: SQLite has one server.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_never_hand_out_one_event_at_the_same_time() {
+    let site = Site::postgres().await;
+    let (one, other) = (site.node(1).await, site.node(1).await);
+    let alone = Arc::new(Alone { inside: std::sync::Mutex::default(), handled: watch::channel(0).0 });
+    let subscribers = || vec![Arc::clone(&alone) as Arc<dyn Subscriber>];
+    register(&one.estate, &subscribers()).await.unwrap();
+    let stop = CancellationToken::new();
+    let tasks =
+        [&one, &other].map(|node| tokio::spawn(dispatch(node.estate.clone(), subscribers(), stop.clone())));
+    for _ in 0..200 {
+        tell(&one.estate).await;
+    }
+    let mut handled = alone.handled.subscribe();
+    tokio::time::timeout(BOUND, handled.wait_for(|count| *count >= 200)).await.unwrap().unwrap();
+    stop.cancel();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(*alone.handled.borrow(), 200);
+    site.remove().await;
 }
 
 fn inventory(estate: &Estate) -> OnChange {

@@ -42,6 +42,8 @@ mod lists;
 #[cfg(test)]
 mod migrations;
 #[cfg(test)]
+mod planes;
+#[cfg(test)]
 mod pools;
 #[cfg(test)]
 mod recovery;

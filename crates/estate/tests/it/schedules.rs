@@ -5,7 +5,8 @@ use landreeve_core::{Action, Noun, Permission};
 use landreeve_estate::ops::DatasourceDetails;
 use landreeve_estate::ops::datasources::{datasource_create, datasource_delete, datasource_update};
 use landreeve_estate::ops::scheduled;
-use landreeve_estate::schedules::{self, Schedule, Timing};
+use landreeve_estate::runs::queue::Submitter;
+use landreeve_estate::schedules::{self, Missed, Schedule, Timing};
 use landreeve_estate::store::Notice;
 use landreeve_estate::{Estate, args};
 use tokio::task::JoinHandle;
@@ -21,6 +22,12 @@ conformance![
     a_restart_does_not_forget_a_missed_time,
     one_bad_schedule_holds_up_no_other,
     the_nightly_schedule_follows_its_datasource,
+    a_thousand_that_are_due_together_are_submitted_together,
+    a_missed_time_can_be_skipped,
+    a_single_time_comes_once,
+    an_interval_keeps_its_step,
+    a_clock_that_was_set_back_stops_no_schedule,
+    the_owner_of_a_schedule_submits_its_runs,
 ];
 
 async fn put(estate: &Estate, name: &'static str, cron: &'static str) {
@@ -202,6 +209,158 @@ async fn two_schedulers_submit_one_run() {
     left.until_number("SELECT count(*) FROM runs WHERE actor_name = 'hourly' AND state = 'succeeded'", 6)
         .await;
     left.stop.cancel();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    site.remove().await;
+}
+
+async fn put_as(estate: &Estate, schedule: Schedule) {
+    let now = estate.now();
+    estate
+        .store()
+        .write(move |tx| Box::pin(async move { schedules::put(tx, &schedule, now).await }))
+        .await
+        .unwrap();
+}
+
+async fn schedule(estate: &Estate, name: &str, timing: Timing, next: &str) -> Schedule {
+    Schedule {
+        body: scheduled::body(&QUERY, "{}").unwrap(),
+        next_at: Some(next.parse().unwrap()),
+        ..Schedule::of_system(estate.next(ScheduleId::KIND).await.unwrap(), "estate", name, timing)
+    }
+}
+
+fn cron(expression: &str) -> Timing {
+    Timing::Cron { expression: expression.to_owned(), zone: "UTC".to_owned() }
+}
+
+async fn fill(estate: &Estate, count: usize) {
+    for index in 0..count {
+        let made = schedule(estate, &format!("s{index}"), cron("0 * * * *"), "2026-01-15T13:00:00Z").await;
+        put_as(estate, made).await;
+    }
+}
+
+async fn a_thousand_that_are_due_together_are_submitted_together(site: &Site) {
+    let node = site.node(0).await;
+    fill(&node.estate, 1_000).await;
+    site.clock.set("2026-01-15T13:00:00Z");
+    let task = scheduler(&node);
+    node.until_number("SELECT count(*) FROM runs", 1_000).await;
+    let each = "SELECT count(*) FROM (SELECT actor_name FROM runs GROUP BY actor_name) r";
+    assert_eq!(number(&node.estate, each).await, 1_000, "each once");
+    let stepped =
+        "SELECT count(*) FROM schedules WHERE last_at = 1768482000000000 AND next_at = 1768485600000000";
+    assert_eq!(number(&node.estate, stepped).await, 1_000);
+    node.stop.cancel();
+    task.await.unwrap();
+}
+
+async fn a_missed_time_can_be_skipped(site: &Site) {
+    let node = site.node(0).await;
+    for (name, missed) in [("skips", Missed::Skip), ("makes up", Missed::RunOnce)] {
+        let made = schedule(&node.estate, name, cron("0 * * * *"), "2026-01-15T13:00:00Z").await;
+        put_as(&node.estate, Schedule { missed, ..made }).await;
+    }
+    site.clock.set("2026-01-15T15:30:00Z");
+    let task = scheduler(&node);
+    node.until_number("SELECT count(*) FROM runs", 1).await;
+    assert_eq!((runs_of(&node.estate, "skips").await, runs_of(&node.estate, "makes up").await), (0, 1));
+    site.clock.set("2026-01-15T16:00:00Z");
+    wake(&[&node]);
+    node.until_number("SELECT count(*) FROM runs", 3).await;
+    assert_eq!(runs_of(&node.estate, "skips").await, 1, "in time it runs");
+    node.stop.cancel();
+    task.await.unwrap();
+}
+
+async fn a_single_time_comes_once(site: &Site) {
+    let node = site.node(0).await;
+    let at = "2026-01-15T12:30:00Z";
+    put_as(&node.estate, schedule(&node.estate, "once", Timing::Once(at.parse().unwrap()), at).await).await;
+    site.clock.set("2026-01-15T12:30:01Z");
+    let task = scheduler(&node);
+    node.until_number("SELECT count(*) FROM runs", 1).await;
+    assert_eq!(number(&node.estate, "SELECT count(*) FROM schedules WHERE next_at IS NULL").await, 1);
+    node.stop.cancel();
+    task.await.unwrap();
+}
+
+async fn an_interval_keeps_its_step(site: &Site) {
+    let node = site.node(0).await;
+    let every = Timing::Every(std::time::Duration::from_secs(600));
+    put_as(&node.estate, schedule(&node.estate, "every", every, "2026-01-15T12:10:00Z").await).await;
+    let task = scheduler(&node);
+    for (now, runs, next) in [
+        ("2026-01-15T12:10:03Z", 1, "2026-01-15T12:20:00Z"),
+        ("2026-01-15T12:20:00Z", 2, "2026-01-15T12:30:00Z"),
+        ("2026-01-15T14:02:00Z", 3, "2026-01-15T14:10:00Z"),
+    ] {
+        site.clock.set(now);
+        wake(&[&node]);
+        node.until_number("SELECT count(*) FROM runs", runs).await;
+        assert_eq!(next_at(&node.estate, "every").await, next);
+    }
+    node.stop.cancel();
+    task.await.unwrap();
+}
+
+async fn a_clock_that_was_set_back_stops_no_schedule(site: &Site) {
+    let node = site.node(0).await;
+    put_as(&node.estate, schedule(&node.estate, "hourly", cron("0 * * * *"), "2026-01-15T13:00:00Z").await)
+        .await;
+    site.clock.set("2026-01-15T13:00:00Z");
+    let task = scheduler(&node);
+    node.until_number("SELECT count(*) FROM runs", 1).await;
+    // By a day: the next time would come in 25 hours.
+    site.clock.set("2026-01-14T13:30:00Z");
+    wake(&[&node]);
+    site.clock.set("2026-01-14T14:00:00Z");
+    put_as(&node.estate, schedule(&node.estate, "other", cron("0 * * * *"), "2026-01-14T14:00:00Z").await)
+        .await;
+    wake(&[&node]);
+    node.until_number("SELECT count(*) FROM runs WHERE actor_name = 'other'", 1).await;
+    site.clock.set("2026-01-14T15:00:00Z");
+    wake(&[&node]);
+    node.until_number("SELECT count(*) FROM runs WHERE actor_name = 'other'", 2).await;
+    assert!(runs_of(&node.estate, "hourly").await >= 2, "it follows the clock as it is now");
+    node.stop.cancel();
+    task.await.unwrap();
+}
+
+async fn the_owner_of_a_schedule_submits_its_runs(site: &Site) {
+    let node = site.node(1).await;
+    let ctx = caller(&node.estate, None, &[Permission::new(Noun::DATASOURCE, Action::USE)]).await;
+    let made = schedule(&node.estate, "theirs", cron("0 * * * *"), "2026-01-15T13:00:00Z").await;
+    let owner = Submitter::from(ctx.actor());
+    let body = scheduled::body(&QUERY, "\"who\"").unwrap();
+    put_as(&node.estate, Schedule { owner, body, ..made }).await;
+    site.clock.set("2026-01-15T13:00:00Z");
+    let task = scheduler(&node);
+    node.until_number("SELECT count(*) FROM runs WHERE state = 'succeeded'", 1).await;
+    let run = rows(&node.estate, "SELECT submitter, counted FROM runs", args![]).await;
+    assert_eq!(run[0].text(0).unwrap(), format!("key:{}", ctx.actor().id().unwrap()));
+    assert_eq!(run[0].int(1).unwrap(), 0, "what schedules submit does not count");
+    node.stop.cancel();
+    task.await.unwrap();
+}
+
+/// On PostgreSQL only: SQLite has one server.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_submit_a_thousand_once() {
+    let site = Site::postgres().await;
+    let (one, other) = (site.node(0).await, site.node(0).await);
+    fill(&one.estate, 1_000).await;
+    site.clock.set("2026-01-15T13:00:00Z");
+    let tasks = [scheduler(&one), scheduler(&other)];
+    one.until_number("SELECT count(*) FROM schedules WHERE last_at IS NOT NULL", 1_000).await;
+    let each = "SELECT count(*) FROM (SELECT DISTINCT actor_name FROM runs) r";
+    assert_eq!(number(&one.estate, each).await, 1_000);
+    assert_eq!(number(&one.estate, "SELECT count(*) FROM runs").await, 1_000);
+    one.stop.cancel();
+    other.stop.cancel();
     for task in tasks {
         task.await.unwrap();
     }
