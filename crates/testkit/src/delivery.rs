@@ -8,6 +8,7 @@ use landreeve_delivery::teams::{TEAM_IMPORT, TeamImport};
 use landreeve_delivery::{ATTRIBUTION, Delivery, DeliveryOptions, RetryAttribution};
 use landreeve_drivers::Codec;
 use landreeve_engine::{Engine, EngineOptions};
+use landreeve_estate::Plane;
 use landreeve_estate::runs::Executor;
 
 use crate::Kit;
@@ -20,6 +21,15 @@ pub(crate) fn engine(dir: &tempfile::TempDir) -> Arc<Engine> {
         statements: 4,
         threads: 2,
     }))
+}
+
+pub(crate) fn delivery_plane_in(dir: &tempfile::TempDir) -> Plane {
+    landreeve_delivery::plane(engine(dir), Arc::new(Codec), DeliveryOptions::default()).0
+}
+
+/// The plane that every kit has, for its migrations.
+pub fn delivery_plane() -> Plane {
+    delivery_plane_in(&tempfile::tempdir().unwrap())
 }
 
 impl Kit {

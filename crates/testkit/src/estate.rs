@@ -1,6 +1,7 @@
 //! An estate of its own for each test, and what tests need in it.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -10,8 +11,6 @@ use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::OuId;
 use landreeve_core::source::{Driver, Drivers};
 use landreeve_core::{Clock, OpCtx, Permission, Random, RunKind, RunState, Secret, clock};
-use landreeve_delivery::DeliveryOptions;
-use landreeve_drivers::Codec;
 use landreeve_estate::blobs::Blobs;
 use landreeve_estate::ops::keys::{NewKey, NewKeyGrant, key_create};
 use landreeve_estate::ops::users::{NewUser, first_user, user_create};
@@ -20,11 +19,11 @@ use landreeve_estate::outbound::Outbound;
 use landreeve_estate::random::{OsRandom, SeededRandom};
 use landreeve_estate::runs::{Executor, NewRun, PROBE, Probe, RunOptions};
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::Location;
-use landreeve_estate::{Estate, EstateOptions, args};
+use landreeve_estate::store::{Arg, Location};
+use landreeve_estate::{Estate, EstateOptions, Plane, args};
 use sqlx::Connection as _;
 
-use crate::delivery::engine;
+use crate::delivery::delivery_plane_in;
 
 /// Of every user that is made here.
 pub const PASSWORD: &str = "correct horse";
@@ -58,6 +57,8 @@ pub struct Kit {
     pub estate: Estate,
     pub clock: Arc<MockClock>,
     pub(crate) dir: tempfile::TempDir,
+    location: Location,
+    seal: SealKey,
     /// The PostgreSQL database that was made for it.
     database: Option<String>,
 }
@@ -98,26 +99,80 @@ impl Kit {
     }
 
     async fn at(dir: tempfile::TempDir, location: Location, database: Option<String>) -> Kit {
-        let data = dir.path().join("data");
-        std::fs::create_dir_all(&data).unwrap();
+        std::fs::create_dir_all(dir.path().join("data")).unwrap();
         let clock = Arc::new(MockClock(AtomicI64::new(START)));
+        let seal = SealKey::generate(&SeededRandom::new(7));
+        let estate = Kit::open(&dir, location.clone(), &seal, &clock, Vec::new()).await;
+        first_user(&estate, "admin", Secret::new(PASSWORD)).await.unwrap().expect("an empty store");
+        Kit { estate, clock, dir, location, seal, database }
+    }
+
+    /// The same estate, opened by a program that has these planes too.
+    pub async fn reopen(self, planes: Vec<Plane>) -> Kit {
+        self.estate.store().close().await;
+        let estate = Kit::open(&self.dir, self.location.clone(), &self.seal, &self.clock, planes).await;
+        Kit { estate, ..self }
+    }
+
+    async fn open(
+        dir: &tempfile::TempDir,
+        location: Location,
+        seal: &SealKey,
+        clock: &Arc<MockClock>,
+        more: Vec<Plane>,
+    ) -> Estate {
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
-        let (plane, _) = landreeve_delivery::plane(engine(&dir), Arc::new(Codec), DeliveryOptions::default());
+        let mut planes = vec![delivery_plane_in(dir)];
+        planes.extend(more);
         let options = EstateOptions {
             location,
-            planes: vec![plane],
-            seal: SealKey::generate(&*random),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            planes,
+            seal: seal.clone(),
+            clock: Arc::clone(clock) as Arc<dyn Clock>,
             random,
             blobs: Blobs::local(&dir.path().join("blobs")).unwrap(),
-            outbound: Outbound::new(Vec::new(), Vec::new(), data, Vec::new()),
+            outbound: Outbound::new(Vec::new(), Vec::new(), dir.path().join("data"), Vec::new()),
             drivers: Arc::new(NoDrivers),
             runs: RunOptions { short: 2, long: 2, ..RunOptions::default() },
             cores: 2,
         };
-        let estate = Estate::open(options).await.unwrap();
-        first_user(&estate, "admin", Secret::new(PASSWORD)).await.unwrap().expect("an empty store");
-        Kit { estate, clock, dir, database }
+        Estate::open(options).await.unwrap()
+    }
+
+    /// Begins to execute what every plane of the estate has.
+    pub async fn start_planes(&self) {
+        let store = self.estate.store().clone();
+        tokio::spawn(async move { store.listen(Default::default()).await });
+        self.estate.start_runs(role(&self.estate)).await.unwrap();
+    }
+
+    /// A path in the kit's own folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub async fn exec(&self, sql: &'static str, args: Vec<Arg>) -> u64 {
+        self.estate.store().write(move |tx| Box::pin(async move { tx.exec(sql, args).await })).await.unwrap()
+    }
+
+    /// The one number that a query gives.
+    pub async fn number(&self, sql: &'static str) -> i64 {
+        self.estate.store().read().await.unwrap().one(sql, args![]).await.unwrap().int(0).unwrap()
+    }
+
+    /// The number that a query gives once it gives one; looks again whenever a run changed.
+    pub async fn until_run(&self, sql: &'static str) -> i64 {
+        let mut changes = self.estate.store().notices().runs();
+        let found = async {
+            loop {
+                let row = self.estate.store().read().await.unwrap().opt(sql, args![]).await.unwrap();
+                if let Some(row) = row {
+                    return row.int(0).unwrap();
+                }
+                let _ = changes.recv().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), found).await.expect("the run did not come")
     }
 
     /// Begins to execute probes.

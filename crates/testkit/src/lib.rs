@@ -11,5 +11,6 @@ mod estate;
 mod routes;
 
 pub use ask::{Answer, Ask, HOSTILE};
+pub use delivery::delivery_plane;
 pub use estate::{Kit, MockClock, PASSWORD};
 pub use routes::{compare, everything, everything_but, parse};

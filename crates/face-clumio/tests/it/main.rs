@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod plane;
+
 use axum::Router;
 use landreeve_core::ids::OuId;
 use landreeve_core::{Permission, RunState};
