@@ -13,7 +13,7 @@ use landreeve_estate::store::{Conn, Row, Tx, taken};
 
 use crate::Analytics;
 use crate::lang::{self, Snippets};
-use crate::options::{act, check_datasource, lock};
+use crate::rows::{act, check_datasource, lock};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snippet {

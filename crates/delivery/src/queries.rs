@@ -7,7 +7,7 @@ use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::{ByteStream, Query, SourceError, SourceErrorKind};
 use landreeve_core::table::{Catalog as _, EngineQuery, Variable};
 use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Permission, Result, RunKind, RunState};
-use landreeve_estate::inventory::refresh::source_failure;
+use landreeve_estate::inventory::connect::source_failure;
 use landreeve_estate::ops::runs::{RunRef, run_get, submit};
 use landreeve_estate::ops::{self, Run};
 use landreeve_estate::results::{self, BATCH_BYTES, BATCH_ROWS, Keeping, Wanted};
