@@ -16,6 +16,7 @@ pub mod run;
 pub mod schema;
 pub mod secret;
 pub mod source;
+pub mod sql;
 pub mod table;
 
 pub use authority::{Action, Authority, Grant, Noun, Permission, Scope};
