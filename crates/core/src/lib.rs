@@ -10,6 +10,7 @@ pub mod error;
 pub mod hashid;
 pub mod ids;
 pub mod opctx;
+pub mod outbound;
 pub mod page;
 pub mod random;
 pub mod run;

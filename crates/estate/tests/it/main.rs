@@ -38,6 +38,8 @@ mod keys;
 #[cfg(test)]
 mod migrations;
 #[cfg(test)]
+mod outbound_http;
+#[cfg(test)]
 mod recovery;
 #[cfg(test)]
 mod runs;
