@@ -36,5 +36,5 @@ pub use attribution::schedule;
 pub use landreeve_estate::results::Wanted;
 pub use metadata::Metadata;
 pub use names::ServiceName;
-pub use plane::{Delivery, DeliveryOptions, MIGRATIONS, source};
+pub use plane::{CATALOG, Delivery, DeliveryOptions, MIGRATIONS, source};
 pub use tables::DeliveryCatalog;

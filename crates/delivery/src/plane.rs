@@ -28,14 +28,15 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
     ],
 };
 
-/// What the built-in source is called, and its word in the inventory.
+/// What the built-in source is called.
 const SOURCE: &str = "Delivery Data";
-const WORD: &str = "delivery";
+/// Its word in the inventory, and the name of the catalog that answers for it.
+pub const CATALOG: &str = "delivery";
 
 /// The plane's tables as a datasource of every unit; added to an estate that has none.
 pub async fn source(plane: &Delivery) -> Result<DatasourceId> {
     let ctx = ops::sign_in::system(&plane.estate);
-    ops::datasources::ensure_builtin(&plane.estate, &ctx, WORD, SOURCE, DatabaseType::Delivery, None).await
+    ops::datasources::ensure_builtin(&plane.estate, &ctx, CATALOG, SOURCE, DatabaseType::Delivery, None).await
 }
 
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::{ByteStream, Query, SourceError, SourceErrorKind};
-use landreeve_core::table::{Catalog as _, EngineQuery, Variable};
+use landreeve_core::table::{EngineQuery, Variable};
 use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Permission, Result, RunKind, RunState};
 use landreeve_estate::inventory::connect::source_failure;
 use landreeve_estate::ops::runs::{RunRef, run_get, submit};
@@ -180,7 +180,7 @@ impl Executor for DataQueryExecutor {
                 variables: input.variables.into_iter().map(|(name, value)| (name, value.into())).collect(),
                 max_rows: Some(plane.options().max_rows),
             };
-            let tables = plane.catalog().tables(&input.reach);
+            let tables = plane.catalog().seen_by(&input.reach);
             let stream = plane.engine().query(tables, query, job.token()).await;
             let stream = stream.map_err(|error| source_failure(&error, Some(limit)))?;
             let keeping = Keeping {

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use landreeve_analytics::executions::QueryExecutor;
 use landreeve_analytics::{Analytics, AnalyticsOptions, BuiltinSnippets};
 use landreeve_core::source::Drivers as _;
-use landreeve_core::table::SqlEngine;
+use landreeve_core::table::{Catalog, SqlEngine};
 use landreeve_core::{RunKind, SystemClock};
 use landreeve_delivery::queries::DataQueryExecutor;
 use landreeve_delivery::teams::TeamImport;
@@ -243,7 +243,9 @@ fn delivery(
         query_time_limit: Duration::from_secs(config.delivery.query_seconds),
     };
     let plane = Delivery::new(estate.clone(), Arc::clone(&engine), Arc::new(Codec), options);
-    let driver = EngineDriver { engine, catalog: Arc::new(plane.catalog()) };
+    let catalog: Arc<dyn Catalog> = Arc::new(plane.catalog());
+    let catalogs = [(landreeve_delivery::CATALOG.to_owned(), catalog)].into();
+    let driver = EngineDriver { engine, catalogs };
     // It is opened once; a second driver would be the same.
     let _ = drivers.delivery.set(Arc::new(driver));
     Ok(plane)

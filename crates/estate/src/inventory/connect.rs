@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use landreeve_core::datasource::{DatabaseType, Grade};
 use landreeve_core::source::{ConnectSpec, SourceError, SourceErrorKind, Target, TlsMode};
+use landreeve_core::table::Reader;
 use landreeve_core::{Error, ErrorKind, Result, Secret};
 
 use super::datasources::{ConnectionMode, Datasource};
@@ -26,7 +27,12 @@ pub async fn connect_spec(estate: &Estate, datasource: &Datasource, reach: &[Str
         return Err(Error::conflict("no_such_connection_mode", message));
     }
     let target = if details.database_type == DatabaseType::Delivery {
-        Target::Estate { subtrees: reach.to_vec() }
+        // A source that the server made itself is called like the catalog whose tables it shows.
+        let catalog = datasource.builtin.clone().unwrap_or_default();
+        Target::Tables {
+            catalog,
+            reader: Reader { subtrees: reach.to_vec(), database: details.database.clone() },
+        }
     } else if details.database_type == DatabaseType::Sqlite {
         let name = details.database.as_deref().unwrap_or_default();
         let path = match datasource.builtin {
