@@ -118,3 +118,60 @@ fn call(function: &str, left: &Expr, right: &Expr) -> Expr {
         within_group: Vec::new(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use landreeve_core::datasource::SqlDialect;
+    use landreeve_core::sql::{Kind, Scanner, rules};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// How many texts with commas between them core's scanner sees; `None` for anything else.
+    fn listed(sql: &str) -> Option<usize> {
+        let mut count = 0;
+        let mut text_is_next = true;
+        for token in Scanner::new(sql, rules(SqlDialect::Engine)) {
+            match token.kind {
+                kind if kind.is_blank() && token.closed => continue,
+                Kind::Text if text_is_next && token.closed => count += 1,
+                Kind::Symbol if !text_is_next && sql.get(token.start..token.end) == Some(",") => {}
+                _ => return None,
+            }
+            text_is_next = !text_is_next;
+        }
+        (!text_is_next).then_some(count)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        /// The rules for SQL of ours are those of the parser that reads it.
+        #[test]
+        fn literals_end_where_the_parser_says(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "'", "'", "''", "\\", "\\'", "\"", "--", "-- ", "/*", "*/", "#", "\n", "\r", "$$", "$a$", "E'", "a",
+                    " ", "`", ",", ", ", "', '", "',\n'", "/* ' */", "-- '\n", "/* /* */ */",
+                ]),
+                1..12,
+            ),
+        ) {
+            let sql = format!("'{}", pieces.concat());
+            let Some(count) = listed(&sql) else { return Ok(()) };
+            let tokens = Tokenizer::new(POSTGRESQL.dialect, &sql).tokenize();
+            let tokens = tokens.unwrap_or_else(|error| panic!("{error}: {sql:?}"));
+            let code: Vec<_> = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))).collect();
+            let texts = |token: &&&Token| {
+                matches!(
+                    token,
+                    Token::SingleQuotedString(_)
+                        | Token::EscapedStringLiteral(_)
+                        | Token::DollarQuotedString(_)
+                )
+            };
+            prop_assert_eq!(code.iter().filter(texts).count(), count, "{:?}", &sql);
+            prop_assert_eq!(code.len(), 2 * count - 1, "{:?}", &sql);
+        }
+    }
+}

@@ -19,6 +19,7 @@ use landreeve_core::table::{Applies, Comparison, Condition, Scalar, Scan, Table,
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::AbortOnDrop;
 use crate::error::{Carried, stopped};
 
 pub struct Provider {
@@ -117,15 +118,6 @@ struct Part {
 impl fmt::Debug for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.scan)
-    }
-}
-
-/// Ends the reading with whoever reads.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

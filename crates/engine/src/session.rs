@@ -109,6 +109,9 @@ fn context(
         .with_target_partitions(options.threads.max(1))
         .with_batch_size(query.query.batch_rows.max(1));
     config.options_mut().execution.time_zone = Some("+00:00".to_owned());
+    // Each part that is sorted sets this aside, and a table may have many.
+    let aside = config.options().execution.sort_spill_reservation_bytes;
+    config.options_mut().execution.sort_spill_reservation_bytes = aside.min(options.memory_bytes / 64);
     let most = NonZeroUsize::new(3).unwrap_or(NonZeroUsize::MIN);
     let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_bytes), most);
     let disk = DiskManagerBuilder::default()

@@ -100,12 +100,12 @@ impl Table for StoreTable {
             let mut rows = conn.rows(sql, values).map_err(|error| failed(&error))?;
             let mut building = Building::new(&scan, columns, Arc::clone(&schema));
             while let Some(row) = rows.try_next().await.map_err(|error| failed(&error))? {
-                if building.rows == 0 && scan.cancel.is_cancelled() {
-                    Err(SourceError::new(SourceErrorKind::Cancelled, "the statement was cancelled"))?;
-                }
                 building.push(&row).map_err(|error| failed(&error))?;
                 if building.rows >= scan.batch_rows {
                     yield building.finish()?;
+                    if scan.cancel.is_cancelled() {
+                        Err(SourceError::new(SourceErrorKind::Cancelled, "the statement was cancelled"))?;
+                    }
                 }
             }
             if building.rows > 0 {

@@ -20,7 +20,8 @@ use landreeve_core::outbound::{
     AnswerStream, HttpAnswer, HttpCall, HttpClient, HttpError, HttpErrorKind, HttpLimits,
 };
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
+use tokio::time::Sleep;
 
 use super::Outbound;
 use super::upload::{Failed, Upload};

@@ -47,19 +47,23 @@ pub struct Upload {
     bytes: Option<ByteStream>,
     /// What is still to come, where it is known.
     left: Option<u64>,
+    /// The last piece by the length that was said. It waits for the stream to end, because nobody reads on behind it.
+    last: Option<Bytes>,
     failed: Failed,
 }
 
 impl Upload {
     pub fn new(body: HttpBody, failed: Failed) -> Upload {
         match body {
-            HttpBody::Empty => Upload { bytes: None, left: Some(0), failed },
+            HttpBody::Empty => Upload { bytes: None, left: Some(0), last: None, failed },
             HttpBody::Bytes(bytes) => {
                 let left = Some(bytes.len() as u64);
                 let once = futures_util::stream::once(std::future::ready(Ok(bytes)));
-                Upload { bytes: Some(Box::pin(once)), left, failed }
+                Upload { bytes: Some(Box::pin(once)), left, last: None, failed }
             }
-            HttpBody::Stream { length, bytes } => Upload { bytes: Some(bytes), left: length, failed },
+            HttpBody::Stream { length, bytes } => {
+                Upload { bytes: Some(bytes), left: length, last: None, failed }
+            }
         }
     }
 
@@ -87,16 +91,22 @@ impl Body for Upload {
                 Some(Err(error)) => return Poll::Ready(Some(Err(self.fail(error.to_string())))),
                 None => {
                     self.bytes = None;
+                    let last = self.last.take();
                     return Poll::Ready(match self.left {
                         Some(left) if left > 0 => {
                             Some(Err(self.fail(format!("it ended {left} bytes early"))))
                         }
-                        _ => None,
+                        _ => last.map(|last| Ok(Frame::data(last))),
                     });
                 }
             };
             if let Some(left) = self.left {
                 match left.checked_sub(piece.len() as u64) {
+                    Some(0) => {
+                        self.left = Some(0);
+                        self.last = Some(piece);
+                        continue;
+                    }
                     Some(left) => self.left = Some(left),
                     None => {
                         let error = self.fail("it is longer than was said".to_owned());
