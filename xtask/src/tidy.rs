@@ -3,6 +3,7 @@
 //! Every violation is listed, each with its place and what would be right. Two rules know a line that is an
 //! exception; it ends in `// tidy: allow vendor name: REASON` or `// tidy: allow clock: REASON`.
 
+mod circles;
 mod edges;
 mod functions;
 mod layout;
@@ -75,6 +76,7 @@ pub fn command(args: &[String]) -> Result<ExitCode> {
 fn check(root: &Path, files: &[TextFile]) -> Report {
     let mut report = Report::default();
     edges::check(files, &mut report);
+    circles::check(files, &mut report);
     for file in files.iter().filter(|file| file.is_rust()) {
         let source = source::Source::read(file);
         words::check(file, &source, &mut report);

@@ -11,13 +11,15 @@ use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
 use landreeve_estate::store::{Conn, Row, Tx};
 
-use crate::Analytics;
-use crate::ids::{DashboardId, FilterId, ReportId, SnippetId};
+use crate::ids::DashboardId;
 use crate::lang::{Aggregation, InputParameters, Range};
-use crate::nouns;
-use crate::options::{act, lock};
-use crate::reports::{self, Names, Report};
+use crate::rows::{act, lock};
 use crate::stored::{StoredBox, StoredDashboard};
+use crate::usage::{self, Names, ReportSql};
+use crate::{Analytics, nouns};
+
+pub use crate::usage::Uses;
+pub use crate::zones::{ZoneConfig, ZoneRule};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dashboard {
@@ -29,14 +31,6 @@ pub struct Dashboard {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub uses: Uses,
-}
-
-/// Derived: its reports, and the filters and snippets that their SQL names.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Uses {
-    pub reports: Vec<ReportId>,
-    pub filters: Vec<FilterId>,
-    pub snippets: Vec<SnippetId>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -52,42 +46,6 @@ pub struct DashboardDetails {
     pub locked: bool,
     pub floating: bool,
     pub kept: Kept,
-}
-
-/// Which zone the dashboard's times are in.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ZoneConfig {
-    pub rule: ZoneRule,
-    pub fixed: Option<String>,
-    pub allowed: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ZoneRule {
-    /// The data's zone.
-    #[default]
-    Disabled,
-    Organization,
-    Fixed,
-    UserSelectable,
-}
-
-impl ZoneRule {
-    pub const ALL: [ZoneRule; 4] =
-        [ZoneRule::Disabled, ZoneRule::Organization, ZoneRule::Fixed, ZoneRule::UserSelectable];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            ZoneRule::Disabled => "disabled",
-            ZoneRule::Organization => "organization",
-            ZoneRule::Fixed => "fixed",
-            ZoneRule::UserSelectable => "user_selectable",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<ZoneRule> {
-        ZoneRule::ALL.into_iter().find(|rule| rule.as_str() == text)
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -313,20 +271,20 @@ pub(crate) async fn load(conn: &mut Conn, id: DashboardId) -> Result<Option<Dash
 async fn fill_uses(
     conn: &mut Conn,
     dashboards: &mut [Dashboard],
-    reports: &[Report],
+    reports: &[ReportSql],
     path: &str,
 ) -> Result<()> {
-    let names = Names::read(conn, path).await?;
-    let mut on: BTreeMap<DashboardId, Vec<&Report>> = BTreeMap::new();
+    let names = Names::read(conn, path, reports.iter().filter_map(|report| report.datasource)).await?;
+    let mut on: BTreeMap<DashboardId, Vec<&ReportSql>> = BTreeMap::new();
     for report in reports {
-        if let Some(dashboard) = report.details.dashboard {
+        if let Some(dashboard) = report.dashboard {
             on.entry(dashboard).or_default().push(report);
         }
     }
     for dashboard in dashboards {
         for report in on.remove(&dashboard.id).unwrap_or_default() {
-            let used = names.uses(report);
-            dashboard.uses.reports.push(report.id);
+            let used = names.uses(report.ou, report.datasource, &report.sql);
+            dashboard.uses.reports.push(report.report);
             add(&mut dashboard.uses.filters, used.filters);
             add(&mut dashboard.uses.snippets, used.snippets);
         }
@@ -352,7 +310,7 @@ pub async fn dashboard_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Dashbo
         .await?;
     let mut all = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
     all.retain(|found| ctx.require(nouns::DASHBOARD, Action::VIEW, &found.ou_path, found.id.0).is_ok());
-    let reports = reports::rows(&mut conn, path).await?;
+    let reports = usage::on_dashboards(&mut conn, path).await?;
     fill_uses(&mut conn, &mut all, &reports, path).await?;
     Ok(all)
 }
@@ -362,7 +320,7 @@ pub async fn dashboard_get(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -> R
     let mut found = find(&mut conn, id).await?.ok_or_else(|| Error::not_found("dashboard"))?;
     plane.estate().require(ctx, nouns::DASHBOARD, Action::VIEW, &found.ou_path, id.0).await?;
     let path = ctx.authority().ou_path();
-    let reports = reports::rows_on(&mut conn, id, path).await?;
+    let reports = usage::on_dashboard(&mut conn, id, path).await?;
     fill_uses(&mut conn, std::slice::from_mut(&mut found), &reports, path).await?;
     Ok(found)
 }

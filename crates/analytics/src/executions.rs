@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;
 use futures_util::StreamExt as _;
-use landreeve_core::ids::{BoxFuture, DatasourceId, OuId};
+use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::source::{ByteStream, CancellationToken, ConnectSpec, Query, QueryStream};
 use landreeve_core::{Category, Error, ErrorKind, Noun, OpCtx, Result, RunKind, RunState};
-use landreeve_estate::inventory::refresh::{SCHEMA_REFRESH, connect_spec, source_failure};
+use landreeve_estate::inventory::connect::{connect_spec, source_failure};
+use landreeve_estate::inventory::refresh::SCHEMA_REFRESH;
 use landreeve_estate::ops::runs::RunRef;
-use landreeve_estate::ops::{self, Datasource, Run};
+use landreeve_estate::ops::{self, Run};
 use landreeve_estate::results::{self, BATCH_BYTES, BATCH_ROWS, Keeping};
 use landreeve_estate::runs::{Executor, Failure, Job, KindSpec, Lane, NewRun, Outcome, PROBE};
 
@@ -19,14 +19,11 @@ use crate::ids::ReportId;
 
 pub use landreeve_estate::results::{Facts as RowFacts, Wanted};
 
-use crate::Analytics;
-use crate::dashboards;
-use crate::filters::Choice;
-use crate::lang::{InputParameters, Scalar};
-use crate::options::Asking;
-use crate::parameters::{self, Statement};
-use crate::reports;
+use crate::lang::InputParameters;
+use crate::options::{self, Asking};
+use crate::parameters::Statement;
 use crate::stored::StoredQuery;
+use crate::{Analytics, dashboards, reports};
 
 /// The kinds of run that this plane shows as executions.
 pub const KINDS: [RunKind; 3] = [QUERY.kind, SCHEMA_REFRESH.kind, PROBE.kind];
@@ -114,7 +111,7 @@ async fn submit(
         return Err(Error::fault("sql_query", "too_large", format!("must have at most {MOST_SQL} bytes")));
     }
     let datasource = statement.datasource;
-    let expanded = parameters::expand(plane, ctx, statement, &mut Asking::default()).await?;
+    let expanded = options::expand(plane, ctx, statement, &mut Asking::default()).await?;
     let input = StoredQuery {
         version: 2,
         datasource: datasource.id.0,
@@ -308,168 +305,4 @@ async fn start(
     })?;
     let query = Query { sql, time_limit: limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES };
     driver.query(spec, query, cancel).await
-}
-
-/// How many options a drop-down may have, and how large they may be.
-const MOST_CHOICES: usize = 10_000;
-const MOST_CHOICES_BYTES: usize = 4 * 1_024 * 1_024;
-
-/// The first two columns of a query, as options: value and label. Bounded in time, number and size.
-pub(crate) async fn choices(
-    plane: &Analytics,
-    ctx: &OpCtx,
-    datasource: DatasourceId,
-    sql: String,
-    asking: &Asking,
-) -> Result<Vec<Choice>> {
-    let limit = asking.time_left()?;
-    tokio::time::timeout(limit, read_choices(plane, ctx, datasource, sql, limit))
-        .await
-        .unwrap_or_else(|_| Err(Asking::too_late()))
-}
-
-async fn read_choices(
-    plane: &Analytics,
-    ctx: &OpCtx,
-    datasource: DatasourceId,
-    sql: String,
-    limit: Duration,
-) -> Result<Vec<Choice>> {
-    let datasource = ops::datasources::datasource_for_use(plane.estate(), ctx, datasource).await?;
-    let reach = ops::datasources::reach(ctx, &datasource);
-    let spec = connect_spec(plane.estate(), &datasource, &reach).await?;
-    let cancel = CancellationToken::new();
-    let _guard = cancel.clone().drop_guard();
-    let failed = |error: landreeve_core::source::SourceError| {
-        Error::fault("query", "options", format!("the options cannot be read: {}", error.message))
-    };
-    let mut stream = start(plane, &spec, sql, limit, cancel).await.map_err(failed)?;
-    let mut taken = Taken::default();
-    while let Some(batch) = stream.batches.next().await {
-        taken.take(&batch.map_err(failed)?)?;
-    }
-    Ok(taken.found)
-}
-
-/// The options so far, and how many bytes their values and labels have.
-#[derive(Default)]
-struct Taken {
-    found: Vec<Choice>,
-    bytes: usize,
-}
-
-impl Taken {
-    fn push(&mut self, value: Scalar, label: Option<String>) -> Result<()> {
-        self.bytes += size_of_scalar(&value) + label.as_ref().map_or(0, String::len);
-        self.found.push((value, label));
-        let message = if self.found.len() > MOST_CHOICES {
-            format!("gives more than {MOST_CHOICES} options; narrow it down")
-        } else if self.bytes > MOST_CHOICES_BYTES {
-            "gives more than 4 MiB of options; narrow it down".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(Error::fault("query", "options", message))
-    }
-
-    fn take(&mut self, batch: &RecordBatch) -> Result<()> {
-        let columns = batch.columns();
-        let Some(values) = columns.first() else { return Ok(()) };
-        let labels = columns.get(1);
-        for row in 0..batch.num_rows() {
-            if values.is_null(row) {
-                continue;
-            }
-            let value = scalar(values, row)?;
-            let label = match labels {
-                Some(labels) if !labels.is_null(row) => Some(text_of(&scalar(labels, row)?)),
-                _ => None,
-            };
-            self.push(value, label)?;
-        }
-        Ok(())
-    }
-}
-
-const fn size_of_scalar(scalar: &Scalar) -> usize {
-    match scalar {
-        Scalar::Text(text) | Scalar::Number(text) => text.len(),
-        Scalar::Boolean(_) => 1,
-    }
-}
-
-fn text_of(scalar: &Scalar) -> String {
-    match scalar {
-        Scalar::Text(text) | Scalar::Number(text) => text.clone(),
-        Scalar::Boolean(value) => value.to_string(),
-    }
-}
-
-fn scalar(array: &arrow_array::ArrayRef, row: usize) -> Result<Scalar> {
-    use arrow_array::types::{
-        Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, UInt64Type,
-    };
-    use arrow_schema::DataType;
-    Ok(match array.data_type() {
-        DataType::Utf8 => Scalar::Text(array.as_string::<i32>().value(row).to_owned()),
-        DataType::Boolean => Scalar::Boolean(array.as_boolean().value(row)),
-        DataType::Int16 => Scalar::Number(array.as_primitive::<Int16Type>().value(row).to_string()),
-        DataType::Int32 => Scalar::Number(array.as_primitive::<Int32Type>().value(row).to_string()),
-        DataType::Int64 => Scalar::Number(array.as_primitive::<Int64Type>().value(row).to_string()),
-        DataType::UInt64 => Scalar::Number(array.as_primitive::<UInt64Type>().value(row).to_string()),
-        DataType::Float32 => Scalar::Number(array.as_primitive::<Float32Type>().value(row).to_string()),
-        DataType::Float64 => Scalar::Number(array.as_primitive::<Float64Type>().value(row).to_string()),
-        DataType::Date32 => {
-            let days = array.as_primitive::<Date32Type>().value(row);
-            let date = jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(i64::from(days)));
-            Scalar::Text(
-                date.map_err(|_| Error::fault("query", "options", "gives a date out of range"))?.to_string(),
-            )
-        }
-        other => {
-            let message = format!("gives values of type {other}; cast the column to text");
-            return Err(Error::fault("query", "options", message));
-        }
-    })
-}
-
-/// Expands the SQL behind a drop-down with the inputs of the other filters.
-pub(crate) async fn expand_for_options(
-    plane: &Analytics,
-    ctx: &OpCtx,
-    datasource: DatasourceId,
-    sql: &str,
-    ou: OuId,
-    inputs: &InputParameters,
-    asking: &mut Asking,
-) -> Result<String> {
-    let datasource: std::sync::Arc<Datasource> =
-        ops::datasources::datasource_for_use(plane.estate(), ctx, datasource).await?;
-    let statement = Statement { sql, datasource: &datasource, ou, dashboard: None, inputs };
-    parameters::expand(plane, ctx, statement, asking).await.map(|expanded| expanded.sql)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_options_of_a_drop_down_are_bounded_in_bytes() {
-        let mut taken = Taken::default();
-        let half = "x".repeat(MOST_CHOICES_BYTES / 2);
-        taken.push(Scalar::Text(half.clone()), None).unwrap();
-        taken.push(Scalar::Boolean(true), Some(half[1..].to_owned())).unwrap();
-        let error = taken.push(Scalar::Number("1".to_owned()), None).unwrap_err();
-        assert_eq!(error.faults[0].message, "gives more than 4 MiB of options; narrow it down");
-    }
-
-    #[test]
-    fn the_options_of_a_drop_down_are_bounded_in_number() {
-        let mut taken = Taken::default();
-        for _ in 0..MOST_CHOICES {
-            taken.push(Scalar::Boolean(true), None).unwrap();
-        }
-        let error = taken.push(Scalar::Boolean(true), None).unwrap_err();
-        assert_eq!(error.faults[0].message, "gives more than 10000 options; narrow it down");
-    }
 }

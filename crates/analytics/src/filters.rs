@@ -6,16 +6,13 @@ use landreeve_core::ids::{DatasourceId, OuId};
 use landreeve_core::{Action, Error, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
-use landreeve_estate::ops;
 use landreeve_estate::store::{Conn, Row, Tx, taken};
 
-use crate::Analytics;
-use crate::executions;
 use crate::ids::FilterId;
-use crate::lang::{self, Aggregation, Control, FilterDef, InputParameters, Scalar, ValueType};
-use crate::nouns;
-use crate::options::{Asking, act, after, check_datasource, lock};
-use crate::stored::{StoredFilter, StoredOptions};
+use crate::lang::{self, Aggregation, Control, FilterDef, Scalar, ValueType};
+use crate::rows::{act, after, check_datasource, lock};
+use crate::stored::StoredFilter;
+use crate::{Analytics, nouns};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
@@ -306,7 +303,8 @@ pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Filter>> {
     conn.all(select!("WHERE f.ou_id = $1 ORDER BY f.id"), args![ou]).await?.iter().map(from_row).collect()
 }
 
-const LOCK: &str = "SELECT 1 FROM filters WHERE id = $1 FOR UPDATE";
+/// Holds the row of a filter until the transaction ends.
+pub(crate) const LOCK: &str = "SELECT 1 FROM filters WHERE id = $1 FOR UPDATE";
 
 async fn find(conn: &mut Conn, id: FilterId) -> Result<Option<Filter>> {
     conn.opt(select!("WHERE f.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
@@ -422,93 +420,6 @@ pub async fn filter_delete(plane: &Analytics, ctx: &OpCtx, id: FilterId) -> Resu
         .estate()
         .change(ctx, act("deleted", nouns::FILTER, id.0, &found.details.variable), move |tx| {
             Box::pin(async move { tx.exec("DELETE FROM filters WHERE id = $1", args![id]).await.map(drop) })
-        })
-        .await
-}
-
-/// The options of a drop-down, with the values that other filters have been given.
-pub async fn filter_options(
-    plane: &Analytics,
-    ctx: &OpCtx,
-    id: FilterId,
-    inputs: InputParameters,
-) -> Result<Vec<Choice>> {
-    let filter = filter_get(plane, ctx, id).await?;
-    if filter.details.control != ControlKind::Dropdown {
-        return Err(Error::conflict("no_options", "only drop-down filters have options"));
-    }
-    let mut asking = Asking::default();
-    asking.begin(&filter.details.variable)?;
-    options(plane, ctx, &filter, &inputs, &mut asking).await
-}
-
-pub(crate) async fn options(
-    plane: &Analytics,
-    ctx: &OpCtx,
-    filter: &Filter,
-    inputs: &InputParameters,
-    asking: &mut Asking,
-) -> Result<Vec<Choice>> {
-    match &filter.details.source {
-        OptionSource::None => Ok(Vec::new()),
-        OptionSource::Manual(choices) => Ok(choices.clone()),
-        OptionSource::StaticSql(datasource, sql) => {
-            // Options are data: they are for those who may query what they come from.
-            let source = ops::datasources::datasource_for_use(plane.estate(), ctx, *datasource).await?;
-            let own = ops::datasources::differs_by_caller(&source);
-            if !own && let Some(known) = kept_options(plane, filter).await? {
-                return Ok(known);
-            }
-            let found = executions::choices(plane, ctx, *datasource, sql.clone(), asking).await?;
-            if !own {
-                keep_options(plane, ctx, filter, &found).await?;
-            }
-            Ok(found)
-        }
-        OptionSource::DynamicSql(datasource, sql) => {
-            let sql = executions::expand_for_options(plane, ctx, *datasource, sql, filter.ou, inputs, asking)
-                .await?;
-            executions::choices(plane, ctx, *datasource, sql, asking).await
-        }
-    }
-}
-
-/// `None` too where the filter has changed since it was read: what another query gave is no option of this one.
-async fn kept_options(plane: &Analytics, filter: &Filter) -> Result<Option<Vec<Choice>>> {
-    let mut conn = plane.estate().store().read().await?;
-    let row = conn
-        .opt(
-            "SELECT o.options FROM filter_options o JOIN filters f ON f.id = o.filter_id \
-             WHERE f.id = $1 AND f.updated_at = $2",
-            args![filter.id, filter.updated_at],
-        )
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let stored: StoredOptions = row.json(0)?;
-    Ok(Some(stored.options.into_iter().map(|(value, label)| (value.into(), label)).collect()))
-}
-
-/// Keeps what the query of a filter gave, if it is still the filter's query.
-async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[Choice]) -> Result<()> {
-    let options = found.iter().map(|(value, label)| (value.into(), label.clone())).collect();
-    let text = serde_json::to_string(&StoredOptions { version: 1, options }).map_err(Error::internal)?;
-    let (id, known, now) = (filter.id, filter.updated_at, plane.estate().now());
-    let told = act("options_read", nouns::FILTER, id.0, &filter.details.variable);
-    plane
-        .estate()
-        .change_told(ctx, move |tx| {
-            Box::pin(async move {
-                // A change that is under way would not see these options, and so not remove them.
-                lock(tx, LOCK, id.0).await?;
-                let kept = tx.exec(
-                    "INSERT INTO filter_options (filter_id, options, read_at) SELECT $1, $2, $3 \
-                     WHERE EXISTS (SELECT 1 FROM filters WHERE id = $1 AND updated_at = $4) \
-                     ON CONFLICT (filter_id) DO UPDATE SET options = excluded.options, read_at = excluded.read_at",
-                    args![id, text, now, known],
-                )
-                .await?;
-                Ok(((), (kept > 0).then_some(told)))
-            })
         })
         .await
 }

@@ -1,15 +1,26 @@
-//! Small things that several nouns of the plane need: a request for options, the audit line of an act, a datasource
-//! that a noun names, a row that is read to be changed.
+//! The options of drop-downs: given, kept from an earlier query, or asked of a database just now. Drop-downs can depend
+//! on one another, so finding options and expanding a statement call each other here, and nowhere else.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray as _;
+use futures_util::StreamExt as _;
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::{Action, Error, Noun, OpCtx, Permission, Result, clock};
-use landreeve_estate::args;
-use landreeve_estate::ops::OwnedAct;
-use landreeve_estate::store::{Dialect, Tx};
+use landreeve_core::source::{CancellationToken, Query, SourceError};
+use landreeve_core::{Error, OpCtx, Result};
+use landreeve_estate::results::{BATCH_BYTES, BATCH_ROWS};
+use landreeve_estate::{args, ops};
 use tokio::time::Instant;
+
+use crate::filters::{self, Choice, ControlKind, Filter, OptionSource};
+use crate::ids::FilterId;
+use crate::lang::{Expanded, InputParameters, Scalar};
+use crate::parameters::{self, Statement};
+use crate::rows::{act, lock};
+use crate::stored::StoredOptions;
+use crate::{Analytics, nouns};
 
 /// A request for options: the variables whose options are being found just now, and until when. Drop-downs can depend
 /// on one another; one that depends on itself is an error, and all of them together have one deadline.
@@ -55,46 +66,267 @@ impl Asking {
     }
 }
 
-/// What a filter or a snippet names must be there and open to whoever names it.
-pub(crate) async fn check_datasource(tx: &mut Tx, ctx: &OpCtx, id: Option<DatasourceId>) -> Result<()> {
-    let Some(id) = id else { return Ok(()) };
-    let row = tx
+/// Expands a statement, with the options of its drop-downs. `asking` are the variables whose options are being found
+/// just now.
+pub(crate) async fn expand(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    statement: Statement<'_>,
+    asking: &mut Asking,
+) -> Result<Expanded> {
+    let prepared = parameters::prepare(plane, ctx, statement).await?;
+    let mut definitions = BTreeMap::new();
+    for filter in &prepared.filters {
+        let name = filter.details.variable.clone();
+        let from_sql =
+            matches!(filter.details.source, OptionSource::StaticSql(..) | OptionSource::DynamicSql(..));
+        let mut inputs = prepared.inputs().filters.iter();
+        let chosen = inputs.any(|(known, values)| *known == name && !values.is_empty());
+        // Options are asked of a database only where there is a value to check.
+        let found = if filter.details.control == ControlKind::Dropdown && from_sql && chosen {
+            asking.begin(&name)?;
+            let found = Box::pin(options(plane, ctx, filter, prepared.inputs(), asking)).await?;
+            asking.end();
+            Some(found)
+        } else {
+            None
+        };
+        definitions.insert(name, filter.details.definition(found.as_deref()));
+    }
+    prepared.expand(definitions)
+}
+
+/// The options of a drop-down, with the values that other filters have been given.
+pub async fn filter_options(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    id: FilterId,
+    inputs: InputParameters,
+) -> Result<Vec<Choice>> {
+    let filter = filters::filter_get(plane, ctx, id).await?;
+    if filter.details.control != ControlKind::Dropdown {
+        return Err(Error::conflict("no_options", "only drop-down filters have options"));
+    }
+    let mut asking = Asking::default();
+    asking.begin(&filter.details.variable)?;
+    options(plane, ctx, &filter, &inputs, &mut asking).await
+}
+
+async fn options(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    filter: &Filter,
+    inputs: &InputParameters,
+    asking: &mut Asking,
+) -> Result<Vec<Choice>> {
+    match &filter.details.source {
+        OptionSource::None => Ok(Vec::new()),
+        OptionSource::Manual(choices) => Ok(choices.clone()),
+        OptionSource::StaticSql(datasource, sql) => {
+            // Options are data: they are for those who may query what they come from.
+            let source = ops::datasources::datasource_for_use(plane.estate(), ctx, *datasource).await?;
+            let own = ops::datasources::differs_by_caller(&source);
+            if !own && let Some(known) = kept_options(plane, filter).await? {
+                return Ok(known);
+            }
+            let found = choices(plane, ctx, *datasource, sql.clone(), asking).await?;
+            if !own {
+                keep_options(plane, ctx, filter, &found).await?;
+            }
+            Ok(found)
+        }
+        OptionSource::DynamicSql(datasource, sql) => {
+            let source = ops::datasources::datasource_for_use(plane.estate(), ctx, *datasource).await?;
+            let statement = Statement { sql, datasource: &source, ou: filter.ou, dashboard: None, inputs };
+            let expanded = expand(plane, ctx, statement, asking).await?;
+            choices(plane, ctx, *datasource, expanded.sql, asking).await
+        }
+    }
+}
+
+/// `None` too where the filter has changed since it was read: what another query gave is no option of this one.
+async fn kept_options(plane: &Analytics, filter: &Filter) -> Result<Option<Vec<Choice>>> {
+    let mut conn = plane.estate().store().read().await?;
+    let row = conn
         .opt(
-            "SELECT o.path, d.builtin FROM datasources d JOIN ous o ON o.id = d.ou_id WHERE d.id = $1",
-            args![id],
+            "SELECT o.options FROM filter_options o JOIN filters f ON f.id = o.filter_id \
+             WHERE f.id = $1 AND f.updated_at = $2",
+            args![filter.id, filter.updated_at],
         )
         .await?;
-    let open = match row {
-        None => false,
-        Some(row) => {
-            // A built-in source is in every unit: it is where the caller is.
-            let builtin = row.text_opt(1)?.is_some();
-            let path = if builtin { ctx.authority().ou_path().to_owned() } else { row.text(0)? };
-            [Action::VIEW, Action::USE]
-                .into_iter()
-                .any(|action| ctx.authority().allows(Permission::new(Noun::DATASOURCE, action), &path, id.0))
-        }
+    let Some(row) = row else { return Ok(None) };
+    let stored: StoredOptions = row.json(0)?;
+    Ok(Some(stored.options.into_iter().map(|(value, label)| (value.into(), label)).collect()))
+}
+
+/// Keeps what the query of a filter gave, if it is still the filter's query.
+async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[Choice]) -> Result<()> {
+    let options = found.iter().map(|(value, label)| (value.into(), label.clone())).collect();
+    let text = serde_json::to_string(&StoredOptions { version: 1, options }).map_err(Error::internal)?;
+    let (id, known, now) = (filter.id, filter.updated_at, plane.estate().now());
+    let told = act("options_read", nouns::FILTER, id.0, &filter.details.variable);
+    plane
+        .estate()
+        .change_told(ctx, move |tx| {
+            Box::pin(async move {
+                // A change that is under way would not see these options, and so not remove them.
+                lock(tx, filters::LOCK, id.0).await?;
+                let kept = tx.exec(
+                    "INSERT INTO filter_options (filter_id, options, read_at) SELECT $1, $2, $3 \
+                     WHERE EXISTS (SELECT 1 FROM filters WHERE id = $1 AND updated_at = $4) \
+                     ON CONFLICT (filter_id) DO UPDATE SET options = excluded.options, read_at = excluded.read_at",
+                    args![id, text, now, known],
+                )
+                .await?;
+                Ok(((), (kept > 0).then_some(told)))
+            })
+        })
+        .await
+}
+
+/// How many options a drop-down may have, and how large they may be.
+const MOST_CHOICES: usize = 10_000;
+const MOST_CHOICES_BYTES: usize = 4 * 1_024 * 1_024;
+
+/// The first two columns of a query, as options: value and label. Bounded in time, number and size.
+async fn choices(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    datasource: DatasourceId,
+    sql: String,
+    asking: &Asking,
+) -> Result<Vec<Choice>> {
+    let limit = asking.time_left()?;
+    tokio::time::timeout(limit, read_choices(plane, ctx, datasource, sql, limit))
+        .await
+        .unwrap_or_else(|_| Err(Asking::too_late()))
+}
+
+async fn read_choices(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    datasource: DatasourceId,
+    sql: String,
+    limit: Duration,
+) -> Result<Vec<Choice>> {
+    let cancel = CancellationToken::new();
+    let _guard = cancel.clone().drop_guard();
+    let failed = |error: SourceError| {
+        Error::fault("query", "options", format!("the options cannot be read: {}", error.message))
     };
-    if open {
-        return Ok(());
+    let query = Query { sql, time_limit: limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES };
+    let stream = ops::datasources::datasource_query(plane.estate(), ctx, datasource, query, cancel).await?;
+    let mut stream = stream.map_err(failed)?;
+    let mut taken = Taken::default();
+    while let Some(batch) = stream.batches.next().await {
+        taken.take(&batch.map_err(failed)?)?;
     }
-    Err(Error::fault("datasource", "unknown", "is not a datasource that this caller can see"))
+    Ok(taken.found)
 }
 
-/// Holds a row until the transaction ends, so that what is read after this is what is changed. PostgreSQL lets two
-/// transactions read before either writes; SQLite has one writer, so nothing is needed there.
-pub(crate) async fn lock(tx: &mut Tx, postgres: &'static str, id: i64) -> Result<()> {
-    match tx.dialect() {
-        Dialect::Sqlite => Ok(()),
-        Dialect::Postgres => tx.opt(postgres, args![id]).await.map(drop),
+/// The options so far, and how many bytes their values and labels have.
+#[derive(Default)]
+struct Taken {
+    found: Vec<Choice>,
+    bytes: usize,
+}
+
+impl Taken {
+    fn push(&mut self, value: Scalar, label: Option<String>) -> Result<()> {
+        self.bytes += size_of_scalar(&value) + label.as_ref().map_or(0, String::len);
+        self.found.push((value, label));
+        let message = if self.found.len() > MOST_CHOICES {
+            format!("gives more than {MOST_CHOICES} options; narrow it down")
+        } else if self.bytes > MOST_CHOICES_BYTES {
+            "gives more than 4 MiB of options; narrow it down".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::fault("query", "options", message))
+    }
+
+    fn take(&mut self, batch: &RecordBatch) -> Result<()> {
+        let columns = batch.columns();
+        let Some(values) = columns.first() else { return Ok(()) };
+        let labels = columns.get(1);
+        for row in 0..batch.num_rows() {
+            if values.is_null(row) {
+                continue;
+            }
+            let value = scalar(values, row)?;
+            let label = match labels {
+                Some(labels) if !labels.is_null(row) => Some(text_of(&scalar(labels, row)?)),
+                _ => None,
+            };
+            self.push(value, label)?;
+        }
+        Ok(())
     }
 }
 
-/// Each change has a time of its own, however the clock goes: it tells one state from the next.
-pub(crate) fn after(before: Timestamp, now: Timestamp) -> Timestamp {
-    now.max(clock::from_micros(before.as_microsecond() + 1))
+const fn size_of_scalar(scalar: &Scalar) -> usize {
+    match scalar {
+        Scalar::Text(text) | Scalar::Number(text) => text.len(),
+        Scalar::Boolean(_) => 1,
+    }
 }
 
-pub(crate) fn act(action: &'static str, noun: Noun, id: i64, name: &str) -> OwnedAct {
-    OwnedAct::new(action, noun, id, name)
+fn text_of(scalar: &Scalar) -> String {
+    match scalar {
+        Scalar::Text(text) | Scalar::Number(text) => text.clone(),
+        Scalar::Boolean(value) => value.to_string(),
+    }
+}
+
+fn scalar(array: &arrow_array::ArrayRef, row: usize) -> Result<Scalar> {
+    use arrow_array::types::{
+        Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, UInt64Type,
+    };
+    use arrow_schema::DataType;
+    Ok(match array.data_type() {
+        DataType::Utf8 => Scalar::Text(array.as_string::<i32>().value(row).to_owned()),
+        DataType::Boolean => Scalar::Boolean(array.as_boolean().value(row)),
+        DataType::Int16 => Scalar::Number(array.as_primitive::<Int16Type>().value(row).to_string()),
+        DataType::Int32 => Scalar::Number(array.as_primitive::<Int32Type>().value(row).to_string()),
+        DataType::Int64 => Scalar::Number(array.as_primitive::<Int64Type>().value(row).to_string()),
+        DataType::UInt64 => Scalar::Number(array.as_primitive::<UInt64Type>().value(row).to_string()),
+        DataType::Float32 => Scalar::Number(array.as_primitive::<Float32Type>().value(row).to_string()),
+        DataType::Float64 => Scalar::Number(array.as_primitive::<Float64Type>().value(row).to_string()),
+        DataType::Date32 => {
+            let days = array.as_primitive::<Date32Type>().value(row);
+            let date = jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(i64::from(days)));
+            Scalar::Text(
+                date.map_err(|_| Error::fault("query", "options", "gives a date out of range"))?.to_string(),
+            )
+        }
+        other => {
+            let message = format!("gives values of type {other}; cast the column to text");
+            return Err(Error::fault("query", "options", message));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_of_a_drop_down_are_bounded_in_bytes() {
+        let mut taken = Taken::default();
+        let half = "x".repeat(MOST_CHOICES_BYTES / 2);
+        taken.push(Scalar::Text(half.clone()), None).unwrap();
+        taken.push(Scalar::Boolean(true), Some(half[1..].to_owned())).unwrap();
+        let error = taken.push(Scalar::Number("1".to_owned()), None).unwrap_err();
+        assert_eq!(error.faults[0].message, "gives more than 4 MiB of options; narrow it down");
+    }
+
+    #[test]
+    fn the_options_of_a_drop_down_are_bounded_in_number() {
+        let mut taken = Taken::default();
+        for _ in 0..MOST_CHOICES {
+            taken.push(Scalar::Boolean(true), None).unwrap();
+        }
+        let error = taken.push(Scalar::Boolean(true), None).unwrap_err();
+        assert_eq!(error.faults[0].message, "gives more than 10000 options; narrow it down");
+    }
 }

@@ -3,17 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use landreeve_core::datasource::SqlDialect;
 use landreeve_core::ids::OuId;
 use landreeve_core::{Error, OpCtx, Result};
 use landreeve_estate::ops::{self, Datasource, WeekStart};
 
-use crate::Analytics;
-use crate::dashboards::{Dashboard, ZoneRule};
-use crate::filters::{self, ControlKind, OptionSource};
+use crate::dashboards::Dashboard;
+use crate::filters::{self, Filter};
 use crate::lang::{self, Environment, Expanded, FilterDef, InputParameters, Snippets, Zone, ZoneChoice};
-use crate::nouns;
-use crate::options::Asking;
-use crate::snippets;
+use crate::{Analytics, nouns, snippets};
 
 /// A statement with where it comes from.
 pub(crate) struct Statement<'a> {
@@ -25,20 +23,44 @@ pub(crate) struct Statement<'a> {
     pub inputs: &'a InputParameters,
 }
 
-/// Expands a statement. `asking` are the variables whose options are being found just now.
-pub(crate) async fn expand(
+/// A statement with all that it is expanded with, but for what its filters offer.
+pub(crate) struct Prepared<'a> {
+    statement: Statement<'a>,
+    dialect: SqlDialect,
+    env: Environment,
+    /// The filters that it names.
+    pub filters: Vec<Filter>,
+}
+
+/// Reads what a statement needs from the unit that it belongs to.
+pub(crate) async fn prepare<'a>(
     plane: &Analytics,
     ctx: &OpCtx,
-    statement: Statement<'_>,
-    asking: &mut Asking,
-) -> Result<Expanded> {
+    statement: Statement<'a>,
+) -> Result<Prepared<'a>> {
     let dialect = statement.datasource.details.database_type.dialect();
     let dialect =
         dialect.ok_or_else(|| Error::conflict("no_driver", "there is no driver for this datasource"))?;
-    let mut env = environment(plane, ctx, &statement).await?;
+    let env = environment(plane, ctx, &statement).await?;
     let usage = lang::analyse(statement.sql, dialect, &env.snippets)?;
-    env.filters = definitions(plane, ctx, &statement, &usage.variables, asking).await?;
-    lang::expand(statement.sql, dialect, &env)
+    let mut filters = Vec::new();
+    if !usage.variables.is_empty() {
+        filters = filters::of_unit(&mut plane.estate().store().read().await?, statement.ou).await?;
+        filters.retain(|filter| usage.variables.contains(&filter.details.variable));
+    }
+    Ok(Prepared { statement, dialect, env, filters })
+}
+
+impl Prepared<'_> {
+    pub fn inputs(&self) -> &InputParameters {
+        self.statement.inputs
+    }
+
+    /// The SQL of the database, with these definitions of the filters.
+    pub fn expand(mut self, definitions: BTreeMap<String, FilterDef>) -> Result<Expanded> {
+        self.env.filters = definitions;
+        lang::expand(self.statement.sql, self.dialect, &self.env)
+    }
 }
 
 async fn environment(plane: &Analytics, ctx: &OpCtx, statement: &Statement<'_>) -> Result<Environment> {
@@ -50,22 +72,9 @@ async fn environment(plane: &Analytics, ctx: &OpCtx, statement: &Statement<'_>) 
     } else {
         snippets::texts(&snippets::of_unit(&mut estate.store().read().await?, statement.ou).await?).custom
     };
-    let zone = |name: &str| Zone::find(name);
-    let (dashboard_zone, zone_choice) = match statement.dashboard.map(|dashboard| &dashboard.details.zone) {
-        None => (None, ZoneChoice::Any),
-        Some(config) => match config.rule {
-            ZoneRule::Disabled => (None, ZoneChoice::Fixed),
-            ZoneRule::Organization => (zone(&settings.time_zone), ZoneChoice::Fixed),
-            ZoneRule::Fixed => (config.fixed.as_deref().and_then(zone), ZoneChoice::Fixed),
-            ZoneRule::UserSelectable if config.allowed.is_empty() => {
-                (config.fixed.as_deref().and_then(zone), ZoneChoice::Any)
-            }
-            ZoneRule::UserSelectable => {
-                let allowed = config.allowed.iter().filter_map(|name| zone(name)).collect();
-                (config.fixed.as_deref().and_then(zone), ZoneChoice::OneOf(allowed))
-            }
-        },
-    };
+    let dashboard_zone = statement.dashboard.map(|dashboard| &dashboard.details.zone);
+    let (dashboard_zone, zone_choice) =
+        dashboard_zone.map_or((None, ZoneChoice::Any), |config| config.resolve(&settings.time_zone));
     let aggregation_options = statement
         .dashboard
         .map(|dashboard| dashboard.details.filters.aggregations.clone())
@@ -73,7 +82,7 @@ async fn environment(plane: &Analytics, ctx: &OpCtx, statement: &Statement<'_>) 
     Ok(Environment {
         inputs: merged(statement.dashboard, statement.inputs),
         snippets: Snippets { custom, builtin: builtin(plane, ctx, statement.dashboard).await? },
-        data_zone: statement.datasource.details.data_time_zone.as_deref().and_then(zone),
+        data_zone: statement.datasource.details.data_time_zone.as_deref().and_then(Zone::find),
         dashboard_zone,
         zone_choice,
         aggregation_options,
@@ -135,38 +144,4 @@ async fn builtin(
         (names.dashboard_id, id),
     ];
     Ok(values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
-}
-
-/// The definitions of the variables that a statement uses, with the options of drop-downs.
-async fn definitions(
-    plane: &Analytics,
-    ctx: &OpCtx,
-    statement: &Statement<'_>,
-    variables: &[String],
-    asking: &mut Asking,
-) -> Result<BTreeMap<String, FilterDef>> {
-    if variables.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let mut unit = filters::of_unit(&mut plane.estate().store().read().await?, statement.ou).await?;
-    unit.retain(|filter| variables.contains(&filter.details.variable));
-    let mut definitions = BTreeMap::new();
-    for filter in unit {
-        let name = filter.details.variable.clone();
-        let from_sql =
-            matches!(filter.details.source, OptionSource::StaticSql(..) | OptionSource::DynamicSql(..));
-        let chosen =
-            statement.inputs.filters.iter().any(|(known, values)| *known == name && !values.is_empty());
-        // Options are asked of a database only where there is a value to check.
-        let options = if filter.details.control == ControlKind::Dropdown && from_sql && chosen {
-            asking.begin(&name)?;
-            let found = Box::pin(filters::options(plane, ctx, &filter, statement.inputs, asking)).await?;
-            asking.end();
-            Some(found)
-        } else {
-            None
-        };
-        definitions.insert(name, filter.details.definition(options.as_deref()));
-    }
-    Ok(definitions)
 }

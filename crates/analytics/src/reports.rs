@@ -1,27 +1,18 @@
 //! Reports: one SQL query against one datasource, with a chart, on a dashboard or alone.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
-use landreeve_core::datasource::{DatabaseType, SqlDialect};
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{DatasourceId, OuId};
 use landreeve_core::{Action, Error, ErrorKind, OpCtx, Result};
-use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
-use landreeve_estate::ops;
 use landreeve_estate::store::{Conn, Row};
+use landreeve_estate::{args, ops};
 
-use crate::Analytics;
-use crate::dashboards::{self, Uses};
-use crate::filters::Filter;
 use crate::ids::{DashboardId, ReportId};
-use crate::lang::{self, Snippets};
-use crate::nouns;
-use crate::options::{self, act};
-use crate::snippets::Snippet;
+use crate::rows::{act, after};
 use crate::stored::StoredReport;
-use crate::{filters, snippets};
+use crate::usage::{Names, Uses};
+use crate::{Analytics, dashboards, nouns};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -109,8 +100,8 @@ fn from_row(row: &Row) -> Result<Report> {
     })
 }
 
-/// Every report in the subtree, without a permission check: for the plane itself.
-pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Report>> {
+/// Every report in the subtree, without a permission check.
+async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Report>> {
     let rows = conn
         .all(select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY r.id"), args![path, below(path)])
         .await?;
@@ -118,7 +109,7 @@ pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Report>> {
 }
 
 /// The reports on one dashboard, as `rows`.
-pub(crate) async fn rows_on(conn: &mut Conn, dashboard: DashboardId, path: &str) -> Result<Vec<Report>> {
+async fn rows_on(conn: &mut Conn, dashboard: DashboardId, path: &str) -> Result<Vec<Report>> {
     let rows = conn
         .all(
             select!("WHERE r.dashboard_id = $1 AND o.path >= $2 AND o.path < $3 ORDER BY r.id"),
@@ -128,75 +119,13 @@ pub(crate) async fn rows_on(conn: &mut Conn, dashboard: DashboardId, path: &str)
     rows.iter().map(from_row).collect()
 }
 
-/// What the names in the SQL of reports stand for. SQL resolves names in its own unit only.
-#[derive(Default)]
-pub(crate) struct Names {
-    units: BTreeMap<OuId, Unit>,
-    dialects: BTreeMap<DatasourceId, SqlDialect>,
-}
-
-#[derive(Default)]
-struct Unit {
-    filters: Vec<Filter>,
-    snippets: Vec<Snippet>,
-    texts: Snippets,
-}
-
-impl Names {
-    /// Those of every unit in the subtree.
-    pub(crate) async fn read(conn: &mut Conn, path: &str) -> Result<Names> {
-        let mut names = Names::new(filters::rows(conn, path).await?, snippets::rows(conn, path).await?);
-        let rows = conn
-            .all(
-                "SELECT DISTINCT d.id, d.database_type FROM reports r JOIN ous o ON o.id = r.ou_id \
-                 JOIN datasources d ON d.id = r.datasource_id WHERE o.path >= $1 AND o.path < $2",
-                args![path, below(path)],
-            )
-            .await?;
-        for row in &rows {
-            if let Some(dialect) = row.word(1, DatabaseType::parse)?.dialect() {
-                names.dialects.insert(row.id(0)?, dialect);
-            }
-        }
-        Ok(names)
-    }
-
-    fn new(filters: Vec<Filter>, snippets: Vec<Snippet>) -> Names {
-        let mut names = Names::default();
-        for filter in filters {
-            names.units.entry(filter.ou).or_default().filters.push(filter);
-        }
-        for snippet in snippets {
-            names.units.entry(snippet.ou).or_default().snippets.push(snippet);
-        }
-        for unit in names.units.values_mut() {
-            unit.texts = snippets::texts(&unit.snippets);
-        }
-        names
-    }
-
-    /// The filters and snippets that the SQL of a report names. One that cannot be analysed names nothing.
-    pub(crate) fn uses(&self, report: &Report) -> Uses {
-        let Some(unit) = self.units.get(&report.ou) else { return Uses::default() };
-        // The dialect only matters for what is a literal; PostgreSQL's rules serve where the datasource was removed.
-        let dialect = report.details.datasource.and_then(|id| self.dialects.get(&id).copied());
-        let dialect = dialect.unwrap_or(SqlDialect::Postgres);
-        let usage = lang::analyse(&report.details.sql, dialect, &unit.texts).unwrap_or_default();
-        let filters = unit.filters.iter().filter(|filter| usage.variables.contains(&filter.details.variable));
-        let snippets = unit.snippets.iter().filter(|snippet| usage.snippets.contains(&snippet.details.name));
-        Uses {
-            reports: Vec::new(),
-            filters: filters.map(|filter| filter.id).collect(),
-            snippets: snippets.map(|snippet| snippet.id).collect(),
-        }
-    }
-}
-
 /// For each of these, in their order: the filters and snippets that its SQL names.
 pub async fn reports_use(plane: &Analytics, ctx: &OpCtx, reports: &[Report]) -> Result<Vec<Uses>> {
     let mut conn = plane.estate().store().read().await?;
-    let names = Names::read(&mut conn, ctx.authority().ou_path()).await?;
-    Ok(reports.iter().map(|report| names.uses(report)).collect())
+    let datasources = reports.iter().filter_map(|report| report.details.datasource);
+    let names = Names::read(&mut conn, ctx.authority().ou_path(), datasources).await?;
+    let uses = |report: &Report| names.uses(report.ou, report.details.datasource, &report.details.sql);
+    Ok(reports.iter().map(uses).collect())
 }
 
 async fn find(conn: &mut Conn, id: ReportId) -> Result<Option<Report>> {
@@ -299,17 +228,17 @@ pub async fn report_update(
     let estate = plane.estate();
     let before = report_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::REPORT, Action::MANAGE, &before.ou_path, id.0).await?;
-    let mut after = before.clone();
-    change(&mut after.details);
-    after.details.check()?;
-    check_references(plane, ctx, &after.details).await?;
+    let mut changed = before.clone();
+    change(&mut changed.details);
+    changed.details.check()?;
+    check_references(plane, ctx, &changed.details).await?;
     // The guard below tells this state from the next by its time.
-    after.updated_at = options::after(before.updated_at, estate.now());
-    let (copy, known) = (after.clone(), before.updated_at);
+    changed.updated_at = after(before.updated_at, estate.now());
+    let (copy, known) = (changed.clone(), before.updated_at);
     estate
-        .change(ctx, act("updated", nouns::REPORT, id.0, &after.details.name), move |tx| {
+        .change(ctx, act("updated", nouns::REPORT, id.0, &changed.details.name), move |tx| {
             Box::pin(async move {
-                let changed = tx
+                let written = tx
                     .exec(
                         "UPDATE reports SET dashboard_id = $2, datasource_id = $3, name = $4, body = $5, \
                          updated_at = $6 WHERE id = $1 AND updated_at = $7",
@@ -324,7 +253,7 @@ pub async fn report_update(
                         ],
                     )
                     .await?;
-                if changed == 0 {
+                if written == 0 {
                     return Err(Error::conflict(
                         "changed",
                         "somebody else changed the report just now; try again",
@@ -334,7 +263,7 @@ pub async fn report_update(
             })
         })
         .await?;
-    Ok(after)
+    Ok(changed)
 }
 
 pub async fn report_delete(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Result<()> {
@@ -346,59 +275,4 @@ pub async fn report_delete(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Resu
             Box::pin(async move { tx.exec("DELETE FROM reports WHERE id = $1", args![id]).await.map(drop) })
         })
         .await
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::ids::{FilterId, SnippetId};
-
-    use super::*;
-    use crate::filters::FilterDetails;
-    use crate::snippets::SnippetDetails;
-
-    fn report(ou: i64, sql: &str) -> Report {
-        Report {
-            id: ReportId(1),
-            ou: OuId(ou),
-            ou_path: String::new(),
-            details: ReportDetails { sql: sql.to_owned(), ..ReportDetails::default() },
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    fn filter(id: i64, ou: i64, variable: &str) -> Filter {
-        Filter {
-            id: FilterId(id),
-            ou: OuId(ou),
-            ou_path: String::new(),
-            details: FilterDetails { variable: variable.to_owned(), ..FilterDetails::default() },
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    fn snippet(id: i64, ou: i64, name: &str, sql: &str) -> Snippet {
-        let (name, sql) = (name.to_owned(), sql.to_owned());
-        Snippet {
-            id: SnippetId(id),
-            ou: OuId(ou),
-            ou_path: String::new(),
-            details: SnippetDetails { name, sql, ..SnippetDetails::default() },
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    #[test]
-    fn a_report_uses_the_names_of_its_own_unit() {
-        let names = Names::new(
-            vec![filter(1, 1, "a"), filter(2, 1, "b"), filter(3, 2, "a"), filter(4, 2, "b")],
-            vec![snippet(5, 1, "s", "x = {a}"), snippet(6, 2, "s", "x = {b}")],
-        );
-        let used = |ou| names.uses(&report(ou, "SELECT 1 WHERE [s]"));
-        assert_eq!((used(1).filters, used(1).snippets), (vec![FilterId(1)], vec![SnippetId(5)]));
-        assert_eq!((used(2).filters, used(2).snippets), (vec![FilterId(4)], vec![SnippetId(6)]));
-        assert_eq!(used(3), Uses::default());
-    }
 }

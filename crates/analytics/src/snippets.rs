@@ -11,11 +11,10 @@ use landreeve_estate::args;
 use landreeve_estate::identity::ous::below;
 use landreeve_estate::store::{Conn, Row, Tx, taken};
 
-use crate::Analytics;
 use crate::ids::SnippetId;
 use crate::lang::{self, Snippets};
-use crate::nouns;
-use crate::options::{act, check_datasource, lock};
+use crate::rows::{act, check_datasource, lock};
+use crate::{Analytics, nouns};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snippet {

@@ -11,12 +11,14 @@ pub mod hashid;
 pub mod ids;
 pub mod names;
 pub mod opctx;
+pub mod outbound;
 pub mod page;
 pub mod random;
 pub mod run;
 pub mod schema;
 pub mod secret;
 pub mod source;
+pub mod sql;
 pub mod table;
 
 pub use authority::{Action, Authority, Grant, Noun, Permission, Scope};

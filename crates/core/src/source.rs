@@ -10,12 +10,14 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use futures_core::Stream;
 use jiff::tz::TimeZone;
+
 pub use tokio_util::sync::CancellationToken;
 
 use crate::datasource::DatabaseType;
 use crate::ids::{BoxFuture, DatasourceId};
 use crate::schema::Catalog;
 use crate::secret::Secret;
+use crate::table::Reader;
 
 /// Where and how to connect. Everything is already checked: the address against `[outbound]`, a file path against
 /// the configured roots.
@@ -46,8 +48,12 @@ pub enum Target {
     },
     /// A SQLite file, opened read-only.
     File(PathBuf),
-    /// Tables of this server, as one sees them who may read these subtrees of units, given as paths (`/1/7/`).
-    Estate { subtrees: Vec<String> },
+    /// Tables of this server, as a reader sees them.
+    Tables {
+        /// The name under which the server knows the catalog that has them.
+        catalog: String,
+        reader: Reader,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use arrow_schema::SchemaRef;
 use futures_core::Stream;
 
 use crate::ids::BoxFuture;
+use crate::schema::TableKind;
 use crate::source::{CancellationToken, Query, QueryStream, SourceError};
 
 pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch, SourceError>> + Send>>;
@@ -18,24 +19,45 @@ pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch, SourceError
 pub trait Table: Send + Sync + 'static {
     fn schema(&self) -> SchemaRef;
 
-    /// Whether `scan` applies this condition exactly. The engine applies the others itself.
-    fn applies(&self, condition: &Condition) -> bool;
+    /// What `scan` makes of this condition. The engine applies itself what the table does not apply exactly.
+    fn applies(&self, condition: &Condition) -> Applies;
 
-    /// The rows that hold every condition, with the asked columns in the asked order. Dropping the stream ends the
-    /// reading.
+    /// In how many parts, which the engine reads side by side, the rows of this scan come. At least one.
+    fn partitions(&self, _: &Scan) -> usize {
+        1
+    }
+
+    /// The rows of one part that satisfy every condition, with the asked columns in the asked order. Cancelling the
+    /// token of the scan and dropping the stream both end the reading.
     fn scan(&self, scan: Scan) -> BatchStream;
 }
 
+/// Which rows a condition leaves when a table applies it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applies {
+    /// Just those for which it is true: the engine does not look again.
+    Exact,
+    /// Those and perhaps others: the engine applies it once more. A scan with such a condition has no limit.
+    Superset,
+    /// It is not applied, and not part of the scan.
+    No,
+}
+
 /// What the engine wants of a table.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Scan {
     /// By their places in the schema.
     pub columns: Vec<usize>,
-    /// Those for which `Table::applies` said yes.
+    /// Those which the table applies exactly or as a superset.
     pub conditions: Vec<Condition>,
-    /// At least as many rows as this are wanted at most, when there are no other conditions.
+    /// No more rows than these are wanted, of each part. Given only when every condition of the statement is applied
+    /// exactly.
     pub limit: Option<u64>,
     pub batch_rows: usize,
+    /// Which part of the rows, counted from 0.
+    pub partition: usize,
+    /// Cancelled when nobody waits for the rows any more.
+    pub cancel: CancellationToken,
 }
 
 /// One condition on one column.
@@ -82,18 +104,89 @@ pub enum Variable {
     Many(Vec<Scalar>),
 }
 
-/// Everything that a statement may name, bound to one reader.
-#[derive(Clone, Default)]
-pub struct Tables {
-    pub tables: Vec<(&'static str, Arc<dyn Table>)>,
-    /// Name and SELECT; a view may name tables and the views before it.
-    pub views: Vec<(&'static str, &'static str)>,
+/// The name of a table or view.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableName {
+    pub schema: String,
+    pub name: String,
 }
 
-/// A plane that has tables.
+impl TableName {
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> TableName {
+        TableName { schema: schema.into(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for TableName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// What names stand for, bound to one reader.
+#[derive(Clone, Default)]
+pub struct Tables {
+    pub tables: Vec<(TableName, Arc<dyn Table>)>,
+    /// Name and SELECT. Views may name tables and views of the same catalog, but not themselves.
+    pub views: Vec<(TableName, String)>,
+}
+
+/// As whom, and in which database of a catalog, one reads.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reader {
+    /// The subtrees of units that may be read, given as paths (`/1/7/`).
+    pub subtrees: Vec<String>,
+    /// Where a catalog has several.
+    pub database: Option<String>,
+}
+
+/// What has tables: a plane, or what it makes of other sources. It may ask a store or a server for what it is asked.
 pub trait Catalog: Send + Sync + 'static {
-    /// The tables as a reader sees them who may read these subtrees of units, given as paths (`/1/7/`).
-    fn tables(&self, subtrees: &[String]) -> Tables;
+    /// The schema of names that have none.
+    fn default_schema<'a>(&'a self, reader: &'a Reader) -> &'a str;
+
+    /// What those of these names stand for that this reader may read; the others are left out.
+    fn resolve<'a>(
+        &'a self,
+        reader: &'a Reader,
+        names: &'a [TableName],
+    ) -> BoxFuture<'a, Result<Tables, SourceError>>;
+
+    /// Every name that this reader may read.
+    fn list<'a>(
+        &'a self,
+        reader: &'a Reader,
+    ) -> BoxFuture<'a, Result<Vec<(TableName, TableKind)>, SourceError>>;
+}
+
+/// Tables that are known beforehand, the same for every reader.
+impl Catalog for Tables {
+    fn default_schema<'a>(&'a self, _: &'a Reader) -> &'a str {
+        "public"
+    }
+
+    fn resolve<'a>(
+        &'a self,
+        _: &'a Reader,
+        names: &'a [TableName],
+    ) -> BoxFuture<'a, Result<Tables, SourceError>> {
+        let tables = self.tables.iter().filter(|(name, _)| names.contains(name)).cloned().collect();
+        let views = self.views.iter().filter(|(name, _)| names.contains(name)).cloned().collect();
+        Box::pin(std::future::ready(Ok(Tables { tables, views })))
+    }
+
+    fn list<'a>(&'a self, _: &'a Reader) -> BoxFuture<'a, Result<Vec<(TableName, TableKind)>, SourceError>> {
+        let tables = self.tables.iter().map(|(name, _)| (name.clone(), TableKind::Table));
+        let views = self.views.iter().map(|(name, _)| (name.clone(), TableKind::View));
+        Box::pin(std::future::ready(Ok(tables.chain(views).collect())))
+    }
+}
+
+/// A catalog as one reader sees it: all that a statement can name.
+#[derive(Clone)]
+pub struct Readable {
+    pub catalog: Arc<dyn Catalog>,
+    pub reader: Reader,
 }
 
 /// A statement with its variables and bounds.
@@ -105,18 +198,18 @@ pub struct EngineQuery {
     pub max_rows: Option<u64>,
 }
 
-/// Answers SQL over tables of ours: one SELECT, PostgreSQL's flavour, bounded in memory and time.
+/// Answers SQL over the tables of a catalog: one SELECT, bounded in memory and time.
 pub trait SqlEngine: Send + Sync + 'static {
     /// Says what is wrong with a statement without running it.
     fn check<'a>(
         &'a self,
-        tables: &'a Tables,
+        tables: &'a Readable,
         query: &'a EngineQuery,
     ) -> BoxFuture<'a, Result<(), SourceError>>;
 
     fn query(
         &self,
-        tables: Tables,
+        tables: Readable,
         query: EngineQuery,
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<QueryStream, SourceError>>;

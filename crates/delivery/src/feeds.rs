@@ -5,16 +5,15 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::source::CancellationToken;
-use landreeve_core::table::{Catalog as _, EngineQuery, Variable};
+use landreeve_core::table::{EngineQuery, Variable};
 use landreeve_core::{Action, Error, ErrorKind, OpCtx, Result, Secret};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::secrets::{new_secret, secret_hash};
 
 use crate::ids::FeedId;
-use crate::nouns;
 use crate::queries::{query_error, statement};
-use crate::{Delivery, text};
+use crate::{Delivery, nouns, text};
 
 /// How many rows a feed gives, how long it may take, and how much it may hold.
 pub const MOST_ROWS: usize = 1_000;
@@ -84,7 +83,7 @@ pub async fn feed_create(
 async fn check_statement(plane: &Delivery, sql: &str) -> Result<()> {
     let query =
         EngineQuery { query: statement(sql.to_owned(), LIMIT), variables: Vec::new(), max_rows: None };
-    match plane.engine().check(&plane.catalog().tables(&[]), &query).await {
+    match plane.engine().check(&plane.catalog().seen_by(&[]), &query).await {
         Err(error) if error.code.as_deref() != Some("missing_variable") => {
             Err(Error::fault("sql", "sql_error", error.message))
         }
@@ -150,7 +149,7 @@ pub async fn feed_read(
     let query = EngineQuery { query: statement(row.text(0)?, LIMIT), variables, max_rows: None };
     let cancel = CancellationToken::new();
     let _guard = cancel.clone().drop_guard();
-    let stream = plane.engine().query(plane.catalog().tables(&[path]), query, cancel).await;
+    let stream = plane.engine().query(plane.catalog().seen_by(&[path]), query, cancel).await;
     take(stream.map_err(|error| query_error(&error))?, columns).await
 }
 

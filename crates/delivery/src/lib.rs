@@ -37,5 +37,5 @@ pub use attribution::{ATTRIBUTION, RetryAttribution};
 pub use landreeve_estate::results::Wanted;
 pub use metadata::Metadata;
 pub use names::ServiceName;
-pub use plane::{Delivery, DeliveryOptions, MIGRATIONS, plane, source};
+pub use plane::{CATALOG, Delivery, DeliveryOptions, MIGRATIONS, plane, source};
 pub use tables::DeliveryCatalog;

@@ -10,12 +10,11 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use landreeve_core::error::Faults;
 use landreeve_core::source::CancellationToken;
-use landreeve_core::table::{Catalog as _, EngineQuery, Scalar, Variable};
+use landreeve_core::table::{EngineQuery, Scalar, Variable};
 use landreeve_core::{Action, Error, OpCtx, Result};
 
-use crate::Delivery;
-use crate::nouns;
 use crate::queries::{query_error, reach, statement};
+use crate::{Delivery, nouns};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// Each day is told of, so there is a bound.
@@ -221,7 +220,7 @@ impl Asking<'_> {
             variables: self.variables(),
             max_rows: None,
         };
-        let tables = self.plane.catalog().tables(&reach(self.ctx));
+        let tables = self.plane.catalog().seen_by(&reach(self.ctx));
         let cancel = CancellationToken::new();
         let _guard = cancel.clone().drop_guard();
         let stream = self.plane.engine().query(tables, query, cancel).await;

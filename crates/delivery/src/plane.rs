@@ -8,12 +8,11 @@ use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::source::ResultCodec;
 use landreeve_core::table::SqlEngine;
-use landreeve_estate::Estate;
-use landreeve_estate::ops;
 use landreeve_estate::ops::scheduled::{self, RunFollower};
 use landreeve_estate::plane::{NounSpec, Plane, PlaneParts, Slot};
 use landreeve_estate::schedules::FixedSchedule;
 use landreeve_estate::store::MigrationSet;
+use landreeve_estate::{Estate, ops};
 
 use crate::attribution::{ATTRIBUTION, EVERY_QUARTER, RetryAttribution};
 use crate::events::Hear;
@@ -72,14 +71,15 @@ pub fn plane(
     (plane, slot)
 }
 
-/// What the built-in source is called, and its word in the inventory.
+/// What the built-in source is called.
 const SOURCE: &str = "Delivery Data";
-const WORD: &str = "delivery";
+/// Its word in the inventory, and the name of the catalog that answers for it.
+pub const CATALOG: &str = "delivery";
 
 /// The plane's tables as a datasource of every unit; added to an estate that has none.
 pub async fn source(plane: &Delivery) -> Result<DatasourceId> {
     let ctx = ops::sign_in::system(&plane.estate);
-    ops::datasources::ensure_builtin(&plane.estate, &ctx, WORD, SOURCE, DatabaseType::Delivery, None).await
+    ops::datasources::ensure_builtin(&plane.estate, &ctx, CATALOG, SOURCE, DatabaseType::Delivery, None).await
 }
 
 #[derive(Debug, Clone)]

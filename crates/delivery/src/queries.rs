@@ -5,19 +5,18 @@ use std::time::Duration;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::{ByteStream, Query, SourceError, SourceErrorKind};
-use landreeve_core::table::{Catalog as _, EngineQuery, Variable};
+use landreeve_core::table::{EngineQuery, Variable};
 use landreeve_core::{
     Action, Category, Error, ErrorKind, Noun, OpCtx, Permission, Result, RunKind, RunState,
 };
-use landreeve_estate::inventory::refresh::source_failure;
+use landreeve_estate::inventory::connect::source_failure;
 use landreeve_estate::ops::runs::{RunRef, run_get, submit};
 use landreeve_estate::ops::{self, Run};
 use landreeve_estate::results::{self, BATCH_BYTES, BATCH_ROWS, Keeping, Wanted};
 use landreeve_estate::runs::{Executor, Job, KindSpec, Lane, NewRun, Outcome, PROBE};
 
-use crate::nouns;
 use crate::stored::{StoredDataQuery, StoredVariable};
-use crate::{Asked, Delivery};
+use crate::{Asked, Delivery, nouns};
 
 /// The kinds of run that this plane shows as query runs.
 pub const KINDS: [RunKind; 2] = [DATA_QUERY.kind, PROBE.kind];
@@ -183,7 +182,7 @@ impl Executor for DataQueryExecutor {
                 variables: input.variables.into_iter().map(|(name, value)| (name, value.into())).collect(),
                 max_rows: Some(plane.options().max_rows),
             };
-            let tables = plane.catalog().tables(&input.reach);
+            let tables = plane.catalog().seen_by(&input.reach);
             let stream = plane.engine().query(tables, query, job.token()).await;
             let stream = stream.map_err(|error| source_failure(&error, Some(limit)))?;
             let keeping = Keeping {

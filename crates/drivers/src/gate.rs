@@ -1,11 +1,14 @@
-//! The lexer that lets one reading statement through and names what it refuses.
+//! The gate that lets one reading statement through and names what it refuses.
 //!
 //! It is the outer wall only: behind it stand the prepared protocol (one statement), the read-only transaction and the
-//! rights of the database's user. So it is made to fail closed: text it reads otherwise than the database does may be
-//! refused, never let through as something else. What must not enter: a connection, or knowledge of tables.
+//! rights of the database's user. Files that a statement writes on the database's machine are held back by it alone. So
+//! it fails closed: text that it cannot follow is refused. It reads tokens as the database does (`core::sql`) and
+//! follows the grammar only where something that writes can stand: the first keyword, the bodies and the end of a WITH
+//! clause, what EXPLAIN runs, INTO, and locks. What must not enter: a connection, or knowledge of tables.
 
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::source::{SourceError, SourceErrorKind};
+use landreeve_core::sql::{self, Kind, Scanner};
 
 /// A statement that may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,38 +19,65 @@ pub(crate) struct Statement<'a> {
     pub is_query: bool,
 }
 
+/// A token that is not blank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token<'a> {
-    Word(&'a str),
-    /// A string, a quoted identifier or a dollar quote.
-    Quoted,
-    Symbol(u8),
+struct Token<'a> {
+    kind: Kind,
+    text: &'a str,
+    /// Behind a point, or the label behind AS: whatever it says, it is no keyword.
+    is_name: bool,
 }
 
-/// Words that may begin a statement inside `WITH` or after `EXPLAIN ANALYZE` and write.
-const WRITERS: [&str; 5] = ["INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"];
+impl Token<'_> {
+    fn is(&self, symbol: &str) -> bool {
+        self.kind == Kind::Symbol && self.text == symbol
+    }
+
+    fn is_word(&self, word: &str) -> bool {
+        self.kind == Kind::Word && !self.is_name && self.text.eq_ignore_ascii_case(word)
+    }
+
+    fn is_any(&self, words: &[&str]) -> bool {
+        words.iter().any(|word| self.is_word(word))
+    }
+}
+
+/// What begins a statement that gives rows and writes nothing by itself.
+const QUERIES: [&str; 4] = ["SELECT", "VALUES", "TABLE", "WITH"];
 
 pub(crate) fn check(sql: &str, dialect: SqlDialect) -> Result<Statement<'_>, SourceError> {
-    let mut lexer = Lexer { sql, bytes: sql.as_bytes(), at: 0, dialect };
+    if sql.contains('\0') {
+        return Err(refuse("the statement contains a NUL character"));
+    }
     let mut tokens: Vec<Token<'_>> = Vec::new();
     let mut end = sql.len();
     let mut closed = false;
-    while let Some((start, token)) = lexer.next()? {
-        match token {
-            Token::Symbol(b';') if tokens.is_empty() => {
+    for token in Scanner::new(sql, sql::rules(dialect)) {
+        let text = sql.get(token.start..token.end).unwrap_or_default();
+        check_token(token, text)?;
+        if token.kind.is_blank() {
+            continue;
+        }
+        if token.kind == Kind::Symbol && text == ";" {
+            if tokens.is_empty() {
                 return Err(refuse("the statement is empty before its first semicolon"));
             }
-            Token::Symbol(b';') => {
-                if !closed {
-                    end = start;
-                }
-                closed = true;
+            if !closed {
+                end = token.start;
             }
-            _ if closed => return Err(refuse("there are several statements; send one at a time")),
-            token => tokens.push(token),
+            closed = true;
+            continue;
         }
+        if closed {
+            return Err(refuse("there are several statements; send one at a time"));
+        }
+        tokens.push(Token { kind: token.kind, text, is_name: token.is_name });
     }
-    let is_query = check_tokens(&tokens, dialect)?;
+    if labels_can_be_keywords(dialect) {
+        mark_labels(&mut tokens);
+    }
+    let gate = Gate { partners: partners(&tokens)?, tokens: &tokens, dialect };
+    let is_query = gate.statement()?;
     Ok(Statement { text: sql.get(..end).unwrap_or(sql), is_query })
 }
 
@@ -57,322 +87,328 @@ fn refuse(message: impl Into<String>) -> SourceError {
 
 fn refuse_word(word: &str) -> SourceError {
     refuse(format!(
-        "{word} is not allowed here: only statements that read (SELECT, WITH, VALUES, TABLE, SHOW, EXPLAIN, DESCRIBE)"
+        "{} is not allowed here: only statements that read (SELECT, WITH, VALUES, TABLE, SHOW, EXPLAIN, DESCRIBE)",
+        word.to_ascii_uppercase()
     ))
 }
 
-/// `true` when the statement is an expression that gives rows (and not SHOW, EXPLAIN, ...).
-fn check_tokens(tokens: &[Token<'_>], dialect: SqlDialect) -> Result<bool, SourceError> {
-    let first = first_word(tokens)?;
-    let is_query = match first.as_str() {
-        "SELECT" | "VALUES" | "TABLE" => true,
-        "WITH" => {
-            check_with(tokens)?;
-            true
-        }
-        "EXPLAIN" | "DESCRIBE" | "DESC" => {
-            check_explain(tokens)?;
-            false
-        }
-        "SHOW" => false,
-        "PRAGMA" if dialect == SqlDialect::Sqlite => false,
-        other => return Err(refuse_word(other)),
-    };
-    check_into(tokens)?;
-    Ok(is_query)
-}
-
-/// Opening parentheses may stand before a query.
-fn first_word(tokens: &[Token<'_>]) -> Result<String, SourceError> {
-    match tokens.iter().find(|token| **token != Token::Symbol(b'(')) {
-        Some(Token::Word(word)) => Ok(word.to_ascii_uppercase()),
-        Some(_) => Err(refuse("the statement does not begin with a keyword such as SELECT")),
-        None => Err(refuse("the statement is empty")),
+fn check_token(token: sql::Token, text: &str) -> Result<(), SourceError> {
+    if token.kind == Kind::CodeComment {
+        return Err(refuse("a comment /*! … */ is run by the database; write its text without the comment"));
     }
-}
-
-/// Writing inside a common table expression, or as the statement that follows them.
-fn check_with(tokens: &[Token<'_>]) -> Result<(), SourceError> {
-    for (index, window) in tokens.windows(2).enumerate() {
-        let [before, Token::Word(word)] = window else { continue };
-        // A function of that name (MySQL's INSERT and REPLACE) is followed by its arguments.
-        let is_call = tokens.get(index + 2) == Some(&Token::Symbol(b'('));
-        let begins = matches!(before, Token::Symbol(b'(' | b')'));
-        if begins && !is_call && WRITERS.iter().any(|writer| word.eq_ignore_ascii_case(writer)) {
-            return Err(refuse(format!(
-                "{} inside WITH writes, and only reading is allowed",
-                word.to_ascii_uppercase()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// `EXPLAIN ANALYZE` runs what it explains.
-fn check_explain(tokens: &[Token<'_>]) -> Result<(), SourceError> {
-    let word_is =
-        |token: &Token<'_>, name: &str| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(name));
-    if !tokens.iter().any(|token| word_is(token, "ANALYZE") || word_is(token, "ANALYSE")) {
+    if token.closed {
         return Ok(());
     }
-    const OPTIONS: [&str; 20] = [
-        "EXPLAIN",
-        "DESCRIBE",
-        "DESC",
-        "ANALYZE",
-        "ANALYSE",
-        "VERBOSE",
-        "COSTS",
-        "SETTINGS",
-        "BUFFERS",
-        "WAL",
-        "TIMING",
-        "SUMMARY",
-        "FORMAT",
-        "TRUE",
-        "FALSE",
-        "ON",
-        "OFF",
-        "JSON",
-        "TREE",
-        "GENERIC_PLAN",
-    ];
-    const NAMES: [&str; 5] = ["TEXT", "XML", "YAML", "TRADITIONAL", "MEMORY"];
-    let explained = tokens.iter().find_map(|token| match token {
-        Token::Word(word) => {
-            let word = word.to_ascii_uppercase();
-            (!OPTIONS.contains(&word.as_str()) && !NAMES.contains(&word.as_str())).then_some(word)
+    let what = match (token.kind, text.as_bytes().first()) {
+        (Kind::BlockComment, _) => "a comment /*".to_owned(),
+        (Kind::Text, Some(b'$')) => "a dollar-quoted string".to_owned(),
+        (Kind::Text | Kind::Variable, _) => "a string".to_owned(),
+        (_, Some(b'[')) => "a quoted name [".to_owned(),
+        _ => "a quoted name".to_owned(),
+    };
+    Err(refuse(format!("{what} is not closed")))
+}
+
+/// PostgreSQL takes any keyword behind AS for a label: `select 1 as into` gives a column `into`, and
+/// `select 1 as as into t` makes a table. In MySQL reserved words are reserved there too.
+const fn labels_can_be_keywords(dialect: SqlDialect) -> bool {
+    !matches!(dialect, SqlDialect::MySql)
+}
+
+fn mark_labels(tokens: &mut [Token<'_>]) {
+    for at in 1..tokens.len() {
+        if let [before, token] = &mut tokens[at - 1..=at]
+            && before.is_word("AS")
+            && token.kind == Kind::Word
+            // `AS MATERIALIZED (` and `AS NOT MATERIALIZED (` of a WITH clause hold no writing keyword either way.
+            && !token.is_any(&["MATERIALIZED", "NOT"])
+        {
+            token.is_name = true;
         }
-        _ => None,
-    });
-    match explained.as_deref() {
-        Some("SELECT" | "VALUES" | "TABLE") => Ok(()),
-        Some("WITH") => check_with(tokens),
-        Some(other) => {
-            Err(refuse(format!("EXPLAIN ANALYZE runs its statement, and {other} is not one that reads")))
-        }
-        None => Err(refuse("EXPLAIN ANALYZE needs a SELECT")),
     }
 }
 
-/// `SELECT … INTO` writes a table, a file or a variable. The word is reserved in every dialect: it can only be a name
-/// as a column's label or after a dot.
-fn check_into(tokens: &[Token<'_>]) -> Result<(), SourceError> {
-    for (index, token) in tokens.iter().enumerate() {
-        let Token::Word(word) = token else { continue };
-        if !word.eq_ignore_ascii_case("INTO") {
-            continue;
-        }
-        let before = index.checked_sub(1).and_then(|before| tokens.get(before));
-        let is_name = match before {
-            Some(Token::Word(word)) => word.eq_ignore_ascii_case("AS"),
-            Some(Token::Symbol(b'.')) => true,
-            _ => false,
-        };
-        if !is_name {
-            let what = match tokens.get(index + 1) {
-                Some(Token::Word(word)) if word.eq_ignore_ascii_case("OUTFILE") => "INTO OUTFILE",
-                Some(Token::Word(word)) if word.eq_ignore_ascii_case("DUMPFILE") => "INTO DUMPFILE",
-                Some(Token::Symbol(b'@')) => "INTO a variable",
-                _ => "INTO",
-            };
-            return Err(refuse(format!("{what} writes, and only reading is allowed")));
+/// For each opening parenthesis the place of its closing one.
+fn partners(tokens: &[Token<'_>]) -> Result<Vec<usize>, SourceError> {
+    let mut partners = vec![usize::MAX; tokens.len()];
+    let mut open = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        if token.is("(") {
+            open.push(at);
+        } else if token.is(")") {
+            let opened: usize = open.pop().ok_or_else(|| refuse("a parenthesis ) was not opened"))?;
+            partners[opened] = at;
         }
     }
-    Ok(())
+    if open.is_empty() { Ok(partners) } else { Err(refuse("a parenthesis ( is not closed")) }
 }
 
-struct Lexer<'a> {
-    sql: &'a str,
-    bytes: &'a [u8],
-    at: usize,
+struct Gate<'t> {
+    tokens: &'t [Token<'t>],
+    partners: Vec<usize>,
     dialect: SqlDialect,
 }
 
-fn starts_word(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
-}
-
-impl<'a> Lexer<'a> {
-    fn peek(&self, ahead: usize) -> u8 {
-        self.bytes.get(self.at + ahead).copied().unwrap_or(0)
+impl<'t> Gate<'t> {
+    fn token(&self, at: usize) -> Option<&'t Token<'t>> {
+        self.tokens.get(at)
     }
 
-    fn is_mysql(&self) -> bool {
-        self.dialect == SqlDialect::MySql
+    fn is(&self, at: usize, symbol: &str) -> bool {
+        self.token(at).is_some_and(|token| token.is(symbol))
     }
 
-    fn is_postgres(&self) -> bool {
-        matches!(self.dialect, SqlDialect::Postgres | SqlDialect::Redshift | SqlDialect::CrateDb)
+    fn is_word(&self, at: usize, word: &str) -> bool {
+        self.token(at).is_some_and(|token| token.is_word(word))
     }
 
-    fn next(&mut self) -> Result<Option<(usize, Token<'a>)>, SourceError> {
-        self.skip_blank()?;
-        let start = self.at;
-        let Some(&byte) = self.bytes.get(start) else { return Ok(None) };
-        let token = match byte {
-            0 => return Err(refuse("the statement holds a NUL character")),
-            b'\'' => self.quoted(b'\'', self.is_mysql(), "string")?,
-            b'"' => {
-                self.quoted(b'"', self.is_mysql(), if self.is_mysql() { "string" } else { "quoted name" })?
+    fn is_any(&self, at: usize, words: &[&str]) -> bool {
+        self.token(at).is_some_and(|token| token.is_any(words))
+    }
+
+    /// `true` when the statement is an expression that gives rows (and not SHOW, EXPLAIN, ...).
+    fn statement(&self) -> Result<bool, SourceError> {
+        let first = self.first_word(0)?;
+        let bare = !self.is(0, "(");
+        match first.to_ascii_uppercase().as_str() {
+            "SELECT" | "VALUES" | "TABLE" | "WITH" => {
+                self.runs_query(0)?;
+                Ok(true)
             }
-            b'`' if !self.is_postgres() => self.quoted(b'`', false, "quoted name")?,
-            b'[' if self.dialect == SqlDialect::Sqlite => self.bracketed()?,
-            b'$' if self.is_postgres() => self.dollar()?,
-            b'0'..=b'9' => self.number(),
-            _ if starts_word(byte) => self.word()?,
-            _ => {
-                self.at += 1;
-                Token::Symbol(byte)
-            }
-        };
-        Ok(Some((start, token)))
-    }
-
-    /// White space and comments.
-    fn skip_blank(&mut self) -> Result<(), SourceError> {
-        loop {
-            match self.peek(0) {
-                b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => self.at += 1,
-                b'-' if self.peek(1) == b'-' && self.dashes_comment() => self.skip_line(),
-                b'#' if self.is_mysql() => self.skip_line(),
-                b'/' if self.peek(1) == b'*' => self.skip_block()?,
-                _ => return Ok(()),
-            }
+            "EXPLAIN" | "DESCRIBE" | "DESC" if bare => self.explain().map(|()| false),
+            "SHOW" if bare => self.check_into().map(|()| false),
+            "PRAGMA" if bare && self.dialect == SqlDialect::Sqlite => Ok(false),
+            _ => Err(refuse_word(first)),
         }
     }
 
-    /// MySQL takes `--` for a comment only before a blank or at the end: `5--1` is 6 there.
-    fn dashes_comment(&self) -> bool {
-        !self.is_mysql() || self.at + 2 >= self.bytes.len() || self.peek(2) <= b' '
+    /// What is run from here on is a query, and so is all inside it.
+    fn runs_query(&self, from: usize) -> Result<(), SourceError> {
+        self.query(from)?;
+        // A WITH clause can begin a query in any parentheses. SQLite, where WITH can also be a name, lets none of them
+        // write.
+        if self.dialect != SqlDialect::Sqlite {
+            let nested =
+                (from + 1..self.tokens.len()).filter(|at| self.is_word(*at, "WITH") && self.is(at - 1, "("));
+            for at in nested {
+                self.query(at)?;
+            }
+        }
+        self.check_into()?;
+        if self.dialect == SqlDialect::MySql { self.check_locks() } else { Ok(()) }
     }
 
-    fn skip_line(&mut self) {
-        while self.at < self.bytes.len() && self.peek(0) != b'\n' {
-            // PostgreSQL ends the comment at a carriage return too.
-            if self.is_postgres() && self.peek(0) == b'\r' {
+    /// The first word from here on, behind opening parentheses.
+    fn first_word(&self, from: usize) -> Result<&'t str, SourceError> {
+        let mut rest = self.tokens.iter().skip(from).skip_while(|token| token.is("("));
+        match rest.next() {
+            Some(token) if token.kind == Kind::Word && !token.is_name => Ok(token.text),
+            Some(_) => Err(refuse("the statement does not begin with a keyword such as SELECT")),
+            None => Err(refuse("the statement is empty")),
+        }
+    }
+
+    fn begins_query(&self, from: usize) -> Result<(), SourceError> {
+        let first = self.first_word(from)?;
+        if QUERIES.iter().any(|word| first.eq_ignore_ascii_case(word)) {
+            return Ok(());
+        }
+        let word = first.to_ascii_uppercase();
+        Err(refuse(format!("{word} inside WITH or EXPLAIN ANALYZE is run, and only reading is allowed")))
+    }
+
+    /// What begins here is a query; if it has a WITH clause, so are the tables of that and what stands behind it.
+    fn query(&self, from: usize) -> Result<(), SourceError> {
+        self.begins_query(from)?;
+        let mut at = from;
+        while self.is(at, "(") {
+            at += 1;
+        }
+        if !self.is_word(at, "WITH") {
+            return Ok(());
+        }
+        let behind = self.with_clause(at + 1)?;
+        if self.is_word(behind, "WITH") {
+            return Err(unclear());
+        }
+        self.begins_query(behind)
+    }
+
+    /// Follows the tables of a WITH clause and gives the place behind it. `at` is behind the word WITH.
+    fn with_clause(&self, mut at: usize) -> Result<usize, SourceError> {
+        if self.is_word(at, "RECURSIVE") && !self.is_word(at + 1, "AS") {
+            at += 1;
+        }
+        loop {
+            // Its name, and the names of its columns.
+            self.name(at)?;
+            at += 1;
+            if self.is(at, "(") {
+                at = self.behind(at);
+            }
+            if !self.is_word(at, "AS") {
+                return Err(unclear());
+            }
+            at += 1;
+            if self.is_word(at, "NOT") {
+                at += 1;
+            }
+            if self.is_word(at, "MATERIALIZED") {
+                at += 1;
+            }
+            if !self.is(at, "(") {
+                return Err(unclear());
+            }
+            self.begins_query(at)?;
+            at = self.order_of_rows(self.behind(at))?;
+            if !self.is(at, ",") {
+                return Ok(at);
+            }
+            at += 1;
+        }
+    }
+
+    /// The place behind a parenthesis that opens here.
+    fn behind(&self, at: usize) -> usize {
+        self.partners.get(at).map_or(self.tokens.len(), |close| close.saturating_add(1))
+    }
+
+    fn name(&self, at: usize) -> Result<(), SourceError> {
+        let is_name = self
+            .token(at)
+            .is_some_and(|token| matches!(token.kind, Kind::Word | Kind::QuotedName | Kind::Text));
+        if is_name { Ok(()) } else { Err(unclear()) }
+    }
+
+    fn names(&self, mut at: usize) -> Result<usize, SourceError> {
+        loop {
+            self.name(at)?;
+            at += 1;
+            if !self.is(at, ",") {
+                return Ok(at);
+            }
+            at += 1;
+        }
+    }
+
+    /// `SEARCH DEPTH FIRST BY a SET b`, then `CYCLE a SET b [TO x DEFAULT y] USING c`, or MariaDB's `CYCLE a RESTRICT`.
+    /// Gives the place behind them.
+    fn order_of_rows(&self, mut at: usize) -> Result<usize, SourceError> {
+        if self.is_word(at, "SEARCH") {
+            if !(self.is_any(at + 1, &["DEPTH", "BREADTH"])
+                && self.is_word(at + 2, "FIRST")
+                && self.is_word(at + 3, "BY"))
+            {
+                return Err(unclear());
+            }
+            at = self.names(at + 4)?;
+            at = self.word_and_name(at, "SET")?;
+        }
+        if self.is_word(at, "CYCLE") {
+            at = self.names(at + 1)?;
+            if self.is_word(at, "RESTRICT") {
+                return Ok(at + 1);
+            }
+            at = self.word_and_name(at, "SET")?;
+            if self.is_word(at, "TO") {
+                at = self.word_from(at + 2, "DEFAULT")?;
+                at = self.word_from(at + 2, "USING")?;
+            }
+            at = self.word_and_name(at, "USING")?;
+        }
+        Ok(at)
+    }
+
+    fn word_and_name(&self, at: usize, word: &str) -> Result<usize, SourceError> {
+        if !self.is_word(at, word) {
+            return Err(unclear());
+        }
+        self.name(at + 1)?;
+        Ok(at + 2)
+    }
+
+    /// The next place of a word: a constant stands before it.
+    fn word_from(&self, from: usize, word: &str) -> Result<usize, SourceError> {
+        (from..self.tokens.len()).find(|at| self.is_word(*at, word)).ok_or_else(unclear)
+    }
+
+    /// `EXPLAIN ANALYZE` runs what it explains, which then must be a query.
+    fn explain(&self) -> Result<(), SourceError> {
+        const OPTIONS: [&str; 5] = ["ANALYZE", "ANALYSE", "VERBOSE", "EXTENDED", "PARTITIONS"];
+        let runs = |at: usize| self.is_any(at, &["ANALYZE", "ANALYSE"]);
+        let mut at = 1;
+        let mut is_run = false;
+        if self.is(at, "(") && !self.is(at + 1, "(") && !self.is_any(at + 1, &QUERIES) {
+            let end = self.behind(at);
+            // A quoted name can be any option.
+            is_run = (at..end)
+                .any(|at| runs(at) || self.token(at).is_some_and(|token| token.kind == Kind::QuotedName));
+            at = end;
+        }
+        loop {
+            if self.is_any(at, &OPTIONS) {
+                is_run |= runs(at);
+                at += 1;
+            } else if self.is_word(at, "FORMAT") && self.is(at + 1, "=") {
+                at += 3;
+            } else {
                 break;
             }
-            self.at += 1;
         }
+        if is_run {
+            return self.runs_query(at);
+        }
+        // Whatever it explains is only planned. MySQL can put the plan into a variable.
+        if self.is_word(at, "INTO") { self.check_into() } else { Ok(()) }
     }
 
-    fn skip_block(&mut self) -> Result<(), SourceError> {
-        if self.is_mysql() && (self.peek(2) == b'!' || (self.peek(2) == b'M' && self.peek(3) == b'!')) {
-            return Err(refuse(
-                "a comment /*! … */ is run by the database; write its text without the comment",
-            ));
+    /// `SELECT … INTO` writes a table, a file or a variable. The word is reserved in every dialect: it is a name only
+    /// behind a point or as a label.
+    fn check_into(&self) -> Result<(), SourceError> {
+        let Some(at) = (0..self.tokens.len()).find(|at| self.is_word(*at, "INTO")) else { return Ok(()) };
+        let what = match self.token(at + 1) {
+            Some(token) if token.is_word("OUTFILE") => "INTO OUTFILE",
+            Some(token) if token.is_word("DUMPFILE") => "INTO DUMPFILE",
+            Some(token) if token.kind == Kind::Variable => "INTO a variable",
+            _ => "INTO",
+        };
+        Err(refuse(format!("{what} writes, and only reading is allowed")))
+    }
+
+    /// Readers never block writers: a locking read waits for them and holds them up. (PostgreSQL refuses it in a
+    /// read-only transaction.)
+    fn check_locks(&self) -> Result<(), SourceError> {
+        // For each opening parenthesis, whether a query begins behind it: `substring(a from 1 for share)` locks nothing.
+        let mut holds_query = vec![false; self.tokens.len()];
+        for at in (0..self.tokens.len()).rev().filter(|at| self.is(*at, "(")) {
+            let next = at + 1;
+            holds_query[at] = self.is_any(next, &QUERIES) || holds_query.get(next).copied().unwrap_or(false);
         }
-        self.at += 2;
-        let mut depth = 1_u32;
-        while depth > 0 {
-            if self.at >= self.bytes.len() {
-                return Err(refuse("a comment /* is not closed"));
+        let mut around = vec![true];
+        for (at, holds_query) in holds_query.into_iter().enumerate() {
+            if self.is(at, "(") {
+                around.push(holds_query);
+            } else if self.is(at, ")") {
+                around.pop();
             }
-            if self.peek(0) == b'*' && self.peek(1) == b'/' {
-                depth -= 1;
-                self.at += 2;
-            } else if self.is_postgres() && self.peek(0) == b'/' && self.peek(1) == b'*' {
-                depth += 1;
-                self.at += 2;
-            } else {
-                self.at += 1;
+            let locks = self.is_word(at, "FOR")
+                && self.is_any(at + 1, &["UPDATE", "SHARE"])
+                && around.last().copied().unwrap_or(true);
+            if locks || (self.is_word(at, "LOCK") && self.is_word(at + 1, "IN")) {
+                return Err(refuse(
+                    "FOR UPDATE, FOR SHARE and LOCK IN SHARE MODE hold up those who write; leave them out",
+                ));
             }
         }
         Ok(())
     }
-
-    fn quoted(&mut self, quote: u8, backslash: bool, what: &str) -> Result<Token<'a>, SourceError> {
-        self.at += 1;
-        loop {
-            if self.at >= self.bytes.len() {
-                return Err(refuse(format!("a {what} is not closed")));
-            }
-            let byte = self.peek(0);
-            if byte == quote {
-                if self.peek(1) == quote {
-                    self.at += 2;
-                    continue;
-                }
-                self.at += 1;
-                return Ok(Token::Quoted);
-            }
-            self.at += if backslash && byte == b'\\' { 2 } else { 1 };
-        }
-    }
-
-    fn bracketed(&mut self) -> Result<Token<'a>, SourceError> {
-        while self.at < self.bytes.len() {
-            self.at += 1;
-            if self.bytes.get(self.at - 1) == Some(&b']') {
-                return Ok(Token::Quoted);
-            }
-        }
-        Err(refuse("a quoted name [ is not closed"))
-    }
-
-    fn dollar(&mut self) -> Result<Token<'a>, SourceError> {
-        let mut end = self.at + 1;
-        while let Some(&byte) = self.bytes.get(end) {
-            let fits = starts_word(byte) || (byte.is_ascii_digit() && end > self.at + 1);
-            if !fits {
-                break;
-            }
-            end += 1;
-        }
-        if self.bytes.get(end) != Some(&b'$') {
-            // A parameter ($1) or a stray sign.
-            self.at += 1;
-            return Ok(Token::Symbol(b'$'));
-        }
-        let tag = self.bytes.get(self.at..=end).unwrap_or_default();
-        let mut at = end + 1;
-        while at < self.bytes.len() {
-            if self.bytes.get(at..).is_some_and(|rest| rest.starts_with(tag)) {
-                self.at = at + tag.len();
-                return Ok(Token::Quoted);
-            }
-            at += 1;
-        }
-        Err(refuse("a dollar-quoted string is not closed"))
-    }
-
-    fn number(&mut self) -> Token<'a> {
-        let start = self.at;
-        while matches!(self.peek(0), b'0'..=b'9' | b'.') {
-            self.at += 1;
-        }
-        // In MySQL a name may begin with digits; `1into` is one name there, and refusing it costs nothing.
-        Token::Symbol(self.bytes.get(start).copied().unwrap_or(b'0'))
-    }
-
-    fn word(&mut self) -> Result<Token<'a>, SourceError> {
-        let start = self.at;
-        while starts_word(self.peek(0)) || self.peek(0).is_ascii_digit() || self.peek(0) == b'$' {
-            self.at += 1;
-        }
-        let word = self.sql.get(start..self.at).unwrap_or_default();
-        if self.is_postgres() && word.eq_ignore_ascii_case("e") && self.peek(0) == b'\'' {
-            self.escape_string()?;
-            return Ok(Token::Quoted);
-        }
-        Ok(Token::Word(word))
-    }
-
-    /// `E'…'`, and its continuations on later lines, which take backslashes too.
-    fn escape_string(&mut self) -> Result<(), SourceError> {
-        loop {
-            self.quoted(b'\'', true, "string")?;
-            let closed = self.at;
-            self.skip_blank()?;
-            let between = self.bytes.get(closed..self.at).unwrap_or_default();
-            if self.peek(0) != b'\'' || !between.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
-                self.at = closed;
-                return Ok(());
-            }
-        }
-    }
 }
 
+fn unclear() -> SourceError {
+    refuse("the WITH clause cannot be followed: write WITH name AS (SELECT …) and a SELECT behind it")
+}
+
+#[cfg(test)]
+mod live;
 #[cfg(test)]
 mod tests;

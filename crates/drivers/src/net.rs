@@ -131,7 +131,7 @@ impl Network {
             Target::Network { host, port, addresses, username, password, database } => {
                 Ok(Network { host, port, addresses, username, password, database })
             }
-            Target::File(_) | Target::Estate { .. } => Err(errors::wrong_target()),
+            Target::File(_) | Target::Tables { .. } => Err(errors::wrong_target()),
         }
     }
 

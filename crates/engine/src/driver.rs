@@ -1,44 +1,49 @@
-//! A plane's tables as a datasource: the same port behind which the users' databases stand.
+//! The tables of catalogs as datasources: the same port behind which the users' databases stand.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
-use landreeve_core::schema::{
-    Catalog as Described, ColumnInfo, SchemaInfo, TableInfo, TableKind, native_type,
-};
+use landreeve_core::schema::{Catalog as Described, ColumnInfo, SchemaInfo, TableInfo, native_type};
 use landreeve_core::source::{
     CancellationToken, ConnectSpec, Driver, Query, QueryStream, ServerInfo, SessionZone, SourceError,
     SourceErrorKind, Target,
 };
-use landreeve_core::table::{Catalog, EngineQuery, SqlEngine, Tables};
+use landreeve_core::table::{Catalog, EngineQuery, Readable, SqlEngine, TableName};
 
 const BATCH: usize = 1_024;
 
 pub struct EngineDriver {
     pub engine: Arc<dyn SqlEngine>,
-    pub catalog: Arc<dyn Catalog>,
+    /// By the names that a target gives.
+    pub catalogs: BTreeMap<String, Arc<dyn Catalog>>,
 }
 
 impl EngineDriver {
-    fn tables(&self, spec: &ConnectSpec) -> Result<Tables, SourceError> {
+    fn tables(&self, spec: &ConnectSpec) -> Result<Readable, SourceError> {
+        let wrong = |message: String| SourceError::new(SourceErrorKind::Connect, message);
         match &spec.target {
-            Target::Estate { subtrees } => Ok(self.catalog.tables(subtrees)),
-            Target::Network { .. } | Target::File(_) => Err(SourceError::new(
-                SourceErrorKind::Connect,
-                "this source is part of the server and has no address",
-            )),
+            Target::Tables { catalog, reader } => {
+                let known = self.catalogs.get(catalog);
+                let catalog =
+                    known.ok_or_else(|| wrong(format!("this server has no catalog {catalog:?}")))?;
+                Ok(Readable { catalog: Arc::clone(catalog), reader: reader.clone() })
+            }
+            Target::Network { .. } | Target::File(_) => {
+                Err(wrong("this source is part of the server and has no address".to_owned()))
+            }
         }
     }
 
     async fn columns(
         &self,
         spec: &ConnectSpec,
-        name: &str,
+        name: &TableName,
         cancel: &CancellationToken,
     ) -> Result<Vec<ColumnInfo>, SourceError> {
         let query = Query {
-            sql: format!("SELECT * FROM {name} LIMIT 0"),
+            sql: format!("SELECT * FROM {}.{} LIMIT 0", quoted(&name.schema), quoted(&name.name)),
             time_limit: spec.connect_timeout,
             batch_rows: BATCH,
             batch_bytes: BATCH * BATCH,
@@ -80,24 +85,31 @@ impl Driver for EngineDriver {
     ) -> BoxFuture<'a, Result<Described, SourceError>> {
         Box::pin(async move {
             let known = self.tables(spec)?;
-            let tables = known.tables.iter().map(|(name, _)| (*name, TableKind::Table));
-            let views = known.views.iter().map(|(name, _)| (*name, TableKind::View));
-            let mut described = Vec::new();
-            for (name, kind) in tables.chain(views) {
-                let columns = self.columns(spec, name, &cancel).await?;
-                let row_count = None;
-                described.push(TableInfo {
-                    name: name.to_owned(),
-                    kind,
-                    row_count,
-                    row_count_exact: false,
-                    columns,
-                });
+            let default = known.catalog.default_schema(&known.reader).to_owned();
+            let listed = tokio::select! {
+                listed = known.catalog.list(&known.reader) => listed?,
+                () = cancel.cancelled() => return Err(crate::error::cancelled()),
+            };
+            // The default schema is there even when it is empty.
+            let names: BTreeSet<&String> =
+                listed.iter().map(|(name, _)| &name.schema).chain([&default]).collect();
+            let mut schemas = Vec::new();
+            for schema in names {
+                let mut tables = Vec::new();
+                for (name, kind) in listed.iter().filter(|(name, _)| name.schema == *schema) {
+                    tables.push(TableInfo {
+                        name: name.name.clone(),
+                        kind: *kind,
+                        row_count: None,
+                        row_count_exact: false,
+                        columns: self.columns(spec, name, &cancel).await?,
+                    });
+                }
+                tables.sort_by(|left, right| left.name.cmp(&right.name));
+                schemas.push(SchemaInfo { name: schema.clone(), tables });
             }
-            described.sort_by(|left, right| left.name.cmp(&right.name));
             let server_version = self.test(spec, cancel).await?.version;
-            let schema = SchemaInfo { name: "public".to_owned(), tables: described };
-            Ok(Described { server_version, default_schema: Some("public".to_owned()), schemas: vec![schema] })
+            Ok(Described { server_version, default_schema: Some(default.clone()), schemas })
         })
     }
 
@@ -115,4 +127,8 @@ impl Driver for EngineDriver {
 
     /// There are no connections.
     fn forget(&self, _: DatasourceId) {}
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,16 +1,20 @@
-//! SQL over tables of ours, by DataFusion: one SELECT in PostgreSQL's flavour, bounded in memory and time.
+//! SQL over the tables of catalogs, by DataFusion: one SELECT, bounded in memory and time.
 //!
-//! `statement` decides what may be asked, `provider` lets DataFusion read a table of a plane, `output` gives results the
+//! `statement` reads what is asked: `flavour` is how it is written, `reading` what may be asked, `variables` its values.
+//! `provider` lets DataFusion read a table of a plane, `output` gives results the
 //! types that the rest of the server knows, `driver` shows a plane's tables as a datasource. What must not enter: the
 //! meaning of any table, or a function that reaches a file or the network.
 
 mod driver;
 mod error;
+mod flavour;
 mod functions;
 mod output;
 mod provider;
+mod reading;
 mod session;
 mod statement;
+mod variables;
 mod yielding;
 
 use std::path::PathBuf;
@@ -21,7 +25,8 @@ use arrow_array::RecordBatch;
 use futures_util::StreamExt as _;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::{CancellationToken, QueryStream, SourceError, SourceErrorKind};
-use landreeve_core::table::{EngineQuery, SqlEngine, Tables};
+use landreeve_core::table::{EngineQuery, Readable, SqlEngine};
+use session::Sources;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -90,28 +95,29 @@ impl Drop for Engine {
 impl SqlEngine for Engine {
     fn check<'a>(
         &'a self,
-        tables: &'a Tables,
+        tables: &'a Readable,
         query: &'a EngineQuery,
     ) -> BoxFuture<'a, Result<(), SourceError>> {
         Box::pin(async move {
-            let (options, tables, query) = (self.options.clone(), tables.clone(), query.clone());
-            let sources = Handle::current();
+            let (options, query) = (self.options.clone(), query.clone());
+            let sources = Sources::new(tables.clone(), CancellationToken::new());
             let planned = self
                 .handle()?
-                .spawn(async move { session::plan(&options, &tables, &query, sources).await.map(drop) });
-            planned.await.map_err(|_| error::stopped())?
+                .spawn(async move { session::plan(&options, &sources, &query).await.map(drop) });
+            let mut guard = AbortOnDrop(planned);
+            (&mut guard.0).await.map_err(|_| error::stopped())?
         })
     }
 
     fn query(
         &self,
-        tables: Tables,
+        tables: Readable,
         query: EngineQuery,
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<QueryStream, SourceError>> {
         Box::pin(async move {
             let options = self.options.clone();
-            let sources = Handle::current();
+            let sources = Sources::new(tables, cancel.clone());
             let limit = query.query.time_limit;
             let mut over = Box::pin(tokio::time::sleep(limit));
             let place = tokio::select! {
@@ -124,7 +130,7 @@ impl SqlEngine for Engine {
             let work = async move {
                 // Whoever reads may be gone while this still computes: the place is free when it has ended.
                 let _place = place;
-                match session::start(&options, &tables, &query, sources).await {
+                match session::start(&options, &sources, &query).await {
                     Ok(stream) => {
                         if begun.send(Ok(stream.schema.clone())).is_ok() {
                             forward(stream, &query, &batches).await;
@@ -147,9 +153,9 @@ impl SqlEngine for Engine {
 }
 
 /// Ends the work of a statement that nobody reads any more.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
-impl Drop for AbortOnDrop {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -161,7 +167,7 @@ struct Reading {
     over: std::pin::Pin<Box<tokio::time::Sleep>>,
     limit: Duration,
     ended: bool,
-    _guard: AbortOnDrop,
+    _guard: AbortOnDrop<()>,
 }
 
 /// A batch, or `None` at the end: without it the work broke off.

@@ -14,11 +14,12 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures_util::StreamExt as _;
-use landreeve_core::source::SourceError;
-use landreeve_core::table::{Comparison, Condition, Scalar, Scan, Table, Test};
+use landreeve_core::source::{CancellationToken, SourceError};
+use landreeve_core::table::{Applies, Comparison, Condition, Scalar, Scan, Table, Test};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::AbortOnDrop;
 use crate::error::{Carried, stopped};
 
 pub struct Provider {
@@ -26,6 +27,16 @@ pub struct Provider {
     /// Where the table's own reading runs: the threads that its connections belong to.
     pub sources: Handle,
     pub batch_rows: usize,
+    /// The statement's.
+    pub cancel: CancellationToken,
+}
+
+impl Provider {
+    /// A filter as a condition, with what the table makes of it.
+    fn applied(&self, schema: &SchemaRef, filter: &Expr) -> (Applies, Option<Condition>) {
+        let condition = condition(schema, filter);
+        (condition.as_ref().map_or(Applies::No, |condition| self.table.applies(condition)), condition)
+    }
 }
 
 impl fmt::Debug for Provider {
@@ -46,9 +57,10 @@ impl TableProvider for Provider {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let schema = self.table.schema();
-        let applied = filters.iter().map(|filter| {
-            let exact = condition(&schema, filter).is_some_and(|condition| self.table.applies(&condition));
-            if exact { TableProviderFilterPushDown::Exact } else { TableProviderFilterPushDown::Unsupported }
+        let applied = filters.iter().map(|filter| match self.applied(&schema, filter).0 {
+            Applies::Exact => TableProviderFilterPushDown::Exact,
+            Applies::Superset => TableProviderFilterPushDown::Inexact,
+            Applies::No => TableProviderFilterPushDown::Unsupported,
         });
         Ok(applied.collect())
     }
@@ -62,20 +74,34 @@ impl TableProvider for Provider {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = self.table.schema();
         let columns = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let mut conditions = Vec::with_capacity(filters.len());
+        // Rows that a filter above drops must not count towards a limit down here.
+        let mut exact = true;
+        for filter in filters {
+            let (applies, condition) = self.applied(&schema, filter);
+            exact &= applies == Applies::Exact;
+            conditions.extend(condition.filter(|_| applies != Applies::No));
+        }
+        let limit = limit.filter(|_| exact);
         let scan = Scan {
-            conditions: filters.iter().filter_map(|filter| condition(&schema, filter)).collect(),
+            conditions,
             limit: limit.map(|limit| limit as u64),
             batch_rows: self.batch_rows,
             columns,
+            partition: 0,
+            cancel: self.cancel.clone(),
         };
         let schema = Arc::new(schema.project(&scan.columns)?);
-        let part = Part {
-            table: Arc::clone(&self.table),
-            sources: self.sources.clone(),
-            schema: Arc::clone(&schema),
-            scan,
+        let part = |partition| -> Arc<dyn PartitionStream> {
+            Arc::new(Part {
+                table: Arc::clone(&self.table),
+                sources: self.sources.clone(),
+                schema: Arc::clone(&schema),
+                scan: Scan { partition, ..scan.clone() },
+            })
         };
-        let parts: Vec<Arc<dyn PartitionStream>> = vec![Arc::new(part)];
+        let parts: Vec<_> = (0..self.table.partitions(&scan).max(1)).map(part).collect();
+        let schema = Arc::clone(&schema);
         let plan = StreamingTableExec::try_new(schema, parts, None, None, false, limit)?;
         Ok(Arc::new(plan))
     }
@@ -95,15 +121,6 @@ impl fmt::Debug for Part {
     }
 }
 
-/// Ends the reading with whoever reads.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl PartitionStream for Part {
     fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -112,7 +129,10 @@ impl PartitionStream for Part {
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         // `None` is the end: without it the reading broke off.
         let (sender, receiver) = mpsc::channel::<Result<Option<RecordBatch>, SourceError>>(2);
-        let (table, scan) = (Arc::clone(&self.table), self.scan.clone());
+        let (table, mut scan) = (Arc::clone(&self.table), self.scan.clone());
+        // Whoever reads may stop before the statement ends.
+        scan.cancel = scan.cancel.child_token();
+        let cancel = scan.cancel.clone().drop_guard();
         let task = self.sources.spawn(async move {
             let mut batches = table.scan(scan);
             while let Some(batch) = batches.next().await {
@@ -123,11 +143,11 @@ impl PartitionStream for Part {
             // Nobody may be listening any more.
             let _ = sender.send(Ok(None)).await;
         });
-        let state = (receiver, AbortOnDrop(task));
-        let stream = futures_util::stream::unfold(state, |(mut receiver, task)| async move {
+        let state = (receiver, (AbortOnDrop(task), cancel));
+        let stream = futures_util::stream::unfold(state, |(mut receiver, guards)| async move {
             let next = receiver.recv().await.unwrap_or_else(|| Err(stopped()));
             let next = next.transpose()?.map_err(|error| DataFusionError::External(Box::new(Carried(error))));
-            Some((next, (receiver, task)))
+            Some((next, (receiver, guards)))
         });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream))
     }

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
+use datafusion::catalog::MemorySchemaProvider;
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::ViewTable;
@@ -17,20 +18,44 @@ use datafusion::execution::{SendableRecordBatchStream, SessionStateDefaults};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
-use landreeve_core::source::SourceError;
-use landreeve_core::table::{EngineQuery, Tables};
+use landreeve_core::source::{CancellationToken, SourceError};
+use landreeve_core::table::{EngineQuery, Readable, TableName, Tables};
 use tokio::runtime::Handle;
 
-use crate::EngineOptions;
-use crate::error::{query as fault, translate};
-use crate::functions;
+use crate::error::{query as fault, stopped, translate};
+use crate::flavour::POSTGRESQL;
 use crate::output::Columns;
 use crate::provider::Provider;
-use crate::statement;
 use crate::yielding::make_yielding;
+use crate::{AbortOnDrop, EngineOptions, functions, statement};
 
 const CATALOG: &str = "landreeve";
-const SCHEMA: &str = "public";
+
+/// What a statement may name, and where that is read.
+pub struct Sources {
+    tables: Readable,
+    /// The threads that connections of catalogs and tables belong to.
+    handle: Handle,
+    cancel: CancellationToken,
+}
+
+impl Sources {
+    /// Made on those threads.
+    pub fn new(tables: Readable, cancel: CancellationToken) -> Sources {
+        Sources { tables, handle: Handle::current(), cancel }
+    }
+
+    fn default_schema(&self) -> &str {
+        self.tables.catalog.default_schema(&self.tables.reader)
+    }
+
+    async fn resolve(&self, names: Vec<TableName>) -> Result<Tables, SourceError> {
+        let Readable { catalog, reader } = self.tables.clone();
+        let resolving = self.handle.spawn(async move { catalog.resolve(&reader, &names).await });
+        let mut guard = AbortOnDrop(resolving);
+        (&mut guard.0).await.map_err(|_| stopped())?
+    }
+}
 
 /// A statement under way.
 pub struct Started {
@@ -41,11 +66,10 @@ pub struct Started {
 
 pub async fn start(
     options: &EngineOptions,
-    tables: &Tables,
+    sources: &Sources,
     query: &EngineQuery,
-    sources: Handle,
 ) -> Result<Started, SourceError> {
-    let frame = plan(options, tables, query, sources).await?;
+    let frame = plan(options, sources, query).await?;
     let columns = Columns::of(frame.schema().as_arrow())?;
     let failed = |error: DataFusionError| translate(&error);
     let context = Arc::new(frame.task_ctx());
@@ -56,14 +80,14 @@ pub async fn start(
 
 pub async fn plan(
     options: &EngineOptions,
-    tables: &Tables,
+    sources: &Sources,
     query: &EngineQuery,
-    sources: Handle,
 ) -> Result<DataFrame, SourceError> {
-    let statement = statement::prepare(&query.query.sql, &query.variables)?;
-    let context = context(options, query).map_err(|error| translate(&error))?;
-    let catalog = CatalogOf { context: &context, tables, sources, batch_rows: query.query.batch_rows };
-    catalog.register(&statement, &mut HashSet::new()).await?;
+    let statement = statement::prepare(&query.query.sql, &POSTGRESQL, &query.variables)?;
+    let schema = sources.default_schema();
+    let context = context(options, query, schema).map_err(|error| translate(&error))?;
+    let catalog = CatalogOf { context: &context, sources, batch_rows: query.query.batch_rows };
+    catalog.register(&statement, &mut HashSet::new(), 0).await?;
     let state = context.state();
     let plan = state.statement_to_plan(statement).await.map_err(|error| translate(&error))?;
     let only_reading =
@@ -72,13 +96,20 @@ pub async fn plan(
     Ok(DataFrame::new(state, plan))
 }
 
-fn context(options: &EngineOptions, query: &EngineQuery) -> Result<SessionContext, DataFusionError> {
+fn context(
+    options: &EngineOptions,
+    query: &EngineQuery,
+    schema: &str,
+) -> Result<SessionContext, DataFusionError> {
     let mut config = SessionConfig::new()
-        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_default_catalog_and_schema(CATALOG, schema)
         .with_information_schema(false)
         .with_target_partitions(options.threads.max(1))
         .with_batch_size(query.query.batch_rows.max(1));
     config.options_mut().execution.time_zone = Some("+00:00".to_owned());
+    // Each part that is sorted sets this aside, and a table may have many.
+    let aside = config.options().execution.sort_spill_reservation_bytes;
+    config.options_mut().execution.sort_spill_reservation_bytes = aside.min(options.memory_bytes / 64);
     let most = NonZeroUsize::new(3).unwrap_or(NonZeroUsize::MIN);
     let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_bytes), most);
     let disk = DiskManagerBuilder::default()
@@ -105,53 +136,100 @@ fn context(options: &EngineOptions, query: &EngineQuery) -> Result<SessionContex
     Ok(context)
 }
 
+/// How many views may stand behind one another. A view that names itself has no end.
+const DEEPEST_VIEW: usize = 16;
+
 /// Puts what a statement names into the session, views with what they name first.
 struct CatalogOf<'a> {
     context: &'a SessionContext,
-    tables: &'a Tables,
-    sources: Handle,
+    sources: &'a Sources,
     batch_rows: usize,
 }
 
 impl CatalogOf<'_> {
-    async fn register(&self, statement: &Statement, known: &mut HashSet<String>) -> Result<(), SourceError> {
-        let state = self.context.state();
-        let names = state.resolve_table_references(statement).map_err(|error| translate(&error))?;
-        for name in names {
-            let outside = name.catalog().is_some_and(|catalog| catalog != CATALOG)
-                || name.schema().is_some_and(|schema| schema != SCHEMA);
-            if outside {
-                return Err(fault(
-                    "unknown_table",
-                    format!("there is no table {name}: only those of the schema {SCHEMA}"),
-                ));
+    async fn register(
+        &self,
+        statement: &Statement,
+        known: &mut HashSet<TableName>,
+        depth: usize,
+    ) -> Result<(), SourceError> {
+        let failed = |error: DataFusionError| translate(&error);
+        let named = self.context.state().resolve_table_references(statement).map_err(failed)?;
+        let mut names = Vec::new();
+        for name in named {
+            if name.catalog().is_some_and(|catalog| catalog != CATALOG) {
+                return Err(self.unknown(&name));
             }
-            if !known.insert(name.table().to_owned()) {
-                continue;
+            let schema = name.schema().unwrap_or(self.sources.default_schema());
+            let full = TableName::new(schema, name.table());
+            if known.insert(full.clone()) {
+                names.push((full, name.schema().is_some(), name));
             }
-            self.add(name.table(), known).await?;
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        let found = self.sources.resolve(names.iter().map(|(full, ..)| full.clone()).collect()).await?;
+        for (full, qualified, name) in &names {
+            self.add(full, &found, known, depth).await?;
+            // What has no schema may be a table function or a name of the statement itself; the planner says if not.
+            let is_found = found.tables.iter().any(|(found, _)| found == full)
+                || found.views.iter().any(|(found, _)| found == full);
+            if *qualified && !is_found && full.schema != self.sources.default_schema() {
+                return Err(self.unknown(name));
+            }
         }
         Ok(())
     }
 
-    async fn add(&self, name: &str, known: &mut HashSet<String>) -> Result<(), SourceError> {
+    fn unknown(&self, name: &TableReference) -> SourceError {
+        let message = format!(
+            "there is no table {name}: only those of the schema {} and of schemas that the source has",
+            self.sources.default_schema()
+        );
+        fault("unknown_table", message)
+    }
+
+    async fn add(
+        &self,
+        name: &TableName,
+        found: &Tables,
+        known: &mut HashSet<TableName>,
+        depth: usize,
+    ) -> Result<(), SourceError> {
         let failed = |error: DataFusionError| translate(&error);
-        let place = TableReference::full(CATALOG, SCHEMA, name);
-        if let Some((_, table)) = self.tables.tables.iter().find(|(known, _)| *known == name) {
+        let place = || TableReference::full(CATALOG, name.schema.as_str(), name.name.as_str());
+        if let Some((_, table)) = found.tables.iter().find(|(known, _)| known == name) {
+            self.make_schema(&name.schema).map_err(failed)?;
             let provider = Provider {
                 table: Arc::clone(table),
-                sources: self.sources.clone(),
+                sources: self.sources.handle.clone(),
                 batch_rows: self.batch_rows,
+                cancel: self.sources.cancel.clone(),
             };
-            self.context.register_table(place, Arc::new(provider)).map_err(failed)?;
-        } else if let Some((_, sql)) = self.tables.views.iter().find(|(known, _)| *known == name) {
-            let statement = statement::prepare(sql, &[])?;
-            Box::pin(self.register(&statement, known)).await?;
+            self.context.register_table(place(), Arc::new(provider)).map_err(failed)?;
+        } else if let Some((_, sql)) = found.views.iter().find(|(known, _)| known == name) {
+            if depth == DEEPEST_VIEW {
+                let message =
+                    format!("the view {name} stands on more than {DEEPEST_VIEW} views, or on itself");
+                return Err(fault("too_deep", message));
+            }
+            self.make_schema(&name.schema).map_err(failed)?;
+            let statement = statement::prepare(sql, &POSTGRESQL, &[])?;
+            Box::pin(self.register(&statement, known, depth + 1)).await?;
             let plan = self.context.state().statement_to_plan(statement).await.map_err(failed)?;
-            let view = ViewTable::new(plan, Some((*sql).to_owned()));
-            self.context.register_table(place, Arc::new(view)).map_err(failed)?;
+            let view = ViewTable::new(plan, Some(sql.clone()));
+            self.context.register_table(place(), Arc::new(view)).map_err(failed)?;
         }
-        // What is neither may be a table function or a name of the statement itself; the planner says if not.
+        Ok(())
+    }
+
+    fn make_schema(&self, name: &str) -> Result<(), DataFusionError> {
+        let catalog = self.context.catalog(CATALOG);
+        let catalog = catalog.ok_or_else(|| DataFusionError::Internal("no catalog".to_owned()))?;
+        if catalog.schema(name).is_none() {
+            catalog.register_schema(name, Arc::new(MemorySchemaProvider::new()))?;
+        }
         Ok(())
     }
 }

@@ -1,5 +1,9 @@
 //! The one place that checks addresses and paths a user can give: what the server may connect to, and which files it
-//! may open. What must not enter: connecting, reading.
+//! may open. `http` is how anything of the server speaks HTTP to others. What must not enter here: connecting, reading.
+
+pub mod http;
+mod upload;
+mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};

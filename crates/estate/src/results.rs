@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::Estate;
 use crate::blobs::BlobWriter;
-use crate::inventory::refresh::source_failure;
+use crate::inventory::connect::source_failure;
 use crate::runs::{Done, Failure, Job, Outcome, Run, queue};
 
 /// Up to this size a result lives in its run's row.

@@ -134,7 +134,7 @@ async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<Stri
 async fn choose(app: &App, ctx: &OpCtx, out: &PlainJson, id: &str, body: &[u8]) -> Outcome {
     let which = filter_id(app, id)?;
     let inputs = parameters::read_body(body)?.settle(app, ctx, nouns::FILTER, Action::VIEW).await?;
-    let found = plane::filter_options(app.plane(), ctx, which, inputs.clone()).await;
+    let found = landreeve_analytics::options::filter_options(app.plane(), ctx, which, inputs.clone()).await;
     let found = found.map_err(|error| executions::point_options(error, &inputs))?;
     out.ok(&wire::render_options(&found))
 }

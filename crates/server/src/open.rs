@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use landreeve_analytics::{Analytics, AnalyticsOptions, BuiltinSnippets};
 use landreeve_core::SystemClock;
-use landreeve_core::table::SqlEngine;
+use landreeve_core::table::{Catalog, SqlEngine};
 use landreeve_delivery::{Delivery, DeliveryOptions};
 use landreeve_drivers::{Codec, DriverOptions, DriverSet};
 use landreeve_engine::{Engine, EngineDriver, EngineOptions};
@@ -200,7 +200,9 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
         ));
     }
     let (analytics, delivery) = (slots.analytics.get()?, slots.delivery.get()?);
-    let driver = EngineDriver { engine: slots.engine, catalog: Arc::new(delivery.catalog()) };
+    let catalog: Arc<dyn Catalog> = Arc::new(delivery.catalog());
+    let catalogs = [(landreeve_delivery::CATALOG.to_owned(), catalog)].into();
+    let driver = EngineDriver { engine: slots.engine, catalogs };
     // It is opened once; a second driver would be the same.
     let _ = drivers.delivery.set(Arc::new(driver));
     Ok(Opened { estate, analytics, delivery, drivers, config, data_dir, key_file })

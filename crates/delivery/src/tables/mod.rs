@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 use landreeve_core::Result;
-use landreeve_core::table::{Catalog, Table, Tables};
+use landreeve_core::ids::BoxFuture;
+use landreeve_core::schema::TableKind;
+use landreeve_core::source::SourceError;
+use landreeve_core::table::{Catalog, Readable, Reader, Table, TableName, Tables};
 use landreeve_estate::identity::ous::below;
 use landreeve_estate::store::{Arg, Conn, Row, Store};
 
@@ -27,14 +30,50 @@ impl DeliveryCatalog {
     }
 }
 
-impl Catalog for DeliveryCatalog {
-    fn tables(&self, subtrees: &[String]) -> Tables {
-        let subtrees: Arc<[String]> = subtrees.into();
+/// All that the plane has is in one schema.
+const SCHEMA: &str = "public";
+
+impl DeliveryCatalog {
+    /// The catalog as one sees it who may read these subtrees of units.
+    pub fn seen_by(&self, subtrees: &[String]) -> Readable {
+        let reader = Reader { subtrees: subtrees.to_vec(), database: None };
+        Readable { catalog: Arc::new(self.clone()), reader }
+    }
+
+    fn tables(&self, reader: &Reader, wanted: impl Fn(&str) -> bool) -> Tables {
+        let subtrees: Arc<[String]> = reader.subtrees.as_slice().into();
         let table = |definition: &'static define::Definition| {
             let table = read::StoreTable::new(self.store.clone(), definition, Arc::clone(&subtrees));
-            (definition.name, Arc::new(table) as Arc<dyn Table>)
+            (TableName::new(SCHEMA, definition.name), Arc::new(table) as Arc<dyn Table>)
         };
-        Tables { tables: define::TABLES.iter().map(table).collect(), views: VIEWS.to_vec() }
+        let tables = define::TABLES.iter().filter(|definition| wanted(definition.name)).map(table);
+        let views = VIEWS.iter().filter(|(name, _)| wanted(name));
+        Tables {
+            tables: tables.collect(),
+            views: views.map(|(name, sql)| (TableName::new(SCHEMA, *name), (*sql).to_owned())).collect(),
+        }
+    }
+}
+
+impl Catalog for DeliveryCatalog {
+    fn default_schema<'a>(&'a self, _: &'a Reader) -> &'a str {
+        SCHEMA
+    }
+
+    fn resolve<'a>(
+        &'a self,
+        reader: &'a Reader,
+        names: &'a [TableName],
+    ) -> BoxFuture<'a, Result<Tables, SourceError>> {
+        let wanted = |name: &str| names.iter().any(|known| known.schema == SCHEMA && known.name == name);
+        Box::pin(std::future::ready(Ok(self.tables(reader, wanted))))
+    }
+
+    fn list<'a>(&'a self, _: &'a Reader) -> BoxFuture<'a, Result<Vec<(TableName, TableKind)>, SourceError>> {
+        let tables = define::TABLES.iter().map(|definition| (definition.name, TableKind::Table));
+        let views = VIEWS.iter().map(|(name, _)| (*name, TableKind::View));
+        let all = tables.chain(views).map(|(name, kind)| (TableName::new(SCHEMA, name), kind)).collect();
+        Box::pin(std::future::ready(Ok(all)))
     }
 }
 

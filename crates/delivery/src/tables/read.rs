@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use futures_util::TryStreamExt as _;
 use landreeve_core::schema::{LogicalType, describe};
 use landreeve_core::source::{SourceError, SourceErrorKind};
-use landreeve_core::table::{BatchStream, Comparison, Condition, Scalar, Scan, Table, Test};
+use landreeve_core::table::{Applies, BatchStream, Comparison, Condition, Scalar, Scan, Table, Test};
 use landreeve_core::{Error, Result};
 use landreeve_estate::store::{Arg, Row, Store};
 
@@ -68,8 +68,8 @@ impl Table for StoreTable {
 
     /// Exactly where the two databases and the engine agree on the meaning: texts are compared for equality only,
     /// because their order depends on the collation.
-    fn applies(&self, condition: &Condition) -> bool {
-        let Some(column) = self.definition.columns.get(condition.column) else { return false };
+    fn applies(&self, condition: &Condition) -> Applies {
+        let Some(column) = self.definition.columns.get(condition.column) else { return Applies::No };
         let fits = |scalar: &Scalar| {
             matches!(
                 (column.kind, scalar),
@@ -78,14 +78,15 @@ impl Table for StoreTable {
                     | (Kind::Bool, Scalar::Boolean(_))
             ) || matches!((column.kind, scalar), (Kind::Text, Scalar::Text(text)) if !text.contains('\0'))
         };
-        match &condition.test {
+        let exact = match &condition.test {
             Test::IsNull | Test::IsNotNull => true,
             Test::OneOf(values) => values.len() <= 100 && values.iter().all(fits),
             Test::Compare(comparison, value) => {
                 let equality = matches!(comparison, Comparison::Equal | Comparison::NotEqual);
                 fits(value) && (equality || matches!(column.kind, Kind::Int | Kind::Instant))
             }
-        }
+        };
+        if exact { Applies::Exact } else { Applies::No }
     }
 
     fn scan(&self, scan: Scan) -> BatchStream {
@@ -102,6 +103,9 @@ impl Table for StoreTable {
                 building.push(&row).map_err(|error| failed(&error))?;
                 if building.rows >= scan.batch_rows {
                     yield building.finish()?;
+                    if scan.cancel.is_cancelled() {
+                        Err(SourceError::new(SourceErrorKind::Cancelled, "the statement was cancelled"))?;
+                    }
                 }
             }
             if building.rows > 0 {

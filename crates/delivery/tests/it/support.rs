@@ -8,7 +8,7 @@ use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use landreeve_core::source::{CancellationToken, Query};
-use landreeve_core::table::{Catalog as _, EngineQuery, SqlEngine};
+use landreeve_core::table::{EngineQuery, SqlEngine};
 use landreeve_core::{OpCtx, Page, Result};
 use landreeve_delivery::changes::{CommitFacts, PullFacts, commits_push, pull_upsert};
 use landreeve_delivery::deployments::{DeploymentFacts, deployment_create, deployment_info};
@@ -151,7 +151,7 @@ impl World {
             batch_bytes: 1_024 * 1_024,
         };
         let query = EngineQuery { query, variables: Vec::new(), max_rows: None };
-        let tables = self.plane.catalog().tables(reach);
+        let tables = self.plane.catalog().seen_by(reach);
         let stream = self.engine.query(tables, query, CancellationToken::new()).await;
         let mut stream = stream.map_err(|error| error.message)?;
         let names = stream.schema.fields().iter().map(|field| field.name().clone()).collect();

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use landreeve_core::ids::OuId;
 use landreeve_core::source::{CancellationToken, Query};
-use landreeve_core::table::{BatchStream, Catalog as _, Condition, EngineQuery, Scan, Table, Tables};
+use landreeve_core::table::{
+    Applies, BatchStream, Condition, EngineQuery, Readable, Scan, Table, TableName, Tables,
+};
 use landreeve_core::{Action, Noun, OpCtx, OpKind, Permission};
 use landreeve_delivery::changes::{
     CommitFacts, PullFacts, PullRef, commits_push, pull_services_set, pull_upsert,
@@ -15,12 +17,11 @@ use landreeve_delivery::changes::{
 use landreeve_delivery::custom_data::{NewCustomData, custom_data_set};
 use landreeve_delivery::deployments::{DeploymentFacts, deployment_create};
 use landreeve_delivery::incidents::{IncidentFacts, Patch, incident_upsert};
-use landreeve_delivery::nouns;
 use landreeve_delivery::people::{PersonFacts, person_upsert};
 use landreeve_delivery::pipelines::{PipelineFacts, pipeline_upsert};
 use landreeve_delivery::repos::{RepoFacts, repo_upsert};
 use landreeve_delivery::teams::{WantedTeam, hierarchy_process};
-use landreeve_delivery::{Metadata, ServiceName};
+use landreeve_delivery::{Metadata, ServiceName, nouns};
 use landreeve_estate::ops::users::{NewUser, user_create};
 use landreeve_estate::ops::{Api, GrantTarget, NewGrant, Origin, Ou, ous, sign_in};
 use proptest::prelude::*;
@@ -62,9 +63,17 @@ const NAMES: [&str; 22] = [
     "repos",
 ];
 
-fn all_names(tables: &Tables) -> BTreeSet<&'static str> {
-    let names = tables.tables.iter().map(|(name, _)| *name);
-    names.chain(tables.views.iter().map(|(name, _)| *name)).collect()
+/// All that the catalog has for a reader of these subtrees.
+async fn everything(world: &World, subtrees: &[String]) -> Tables {
+    let Readable { catalog, reader } = world.plane.catalog().seen_by(subtrees);
+    let names = catalog.list(&reader).await.unwrap();
+    let names: Vec<TableName> = names.into_iter().map(|(name, _)| name).collect();
+    catalog.resolve(&reader, &names).await.unwrap()
+}
+
+fn all_names(tables: &Tables) -> BTreeSet<&str> {
+    let names = tables.tables.iter().map(|(name, _)| name.name.as_str());
+    names.chain(tables.views.iter().map(|(name, _)| name.name.as_str())).collect()
 }
 
 /// Rows in every table; every text that may be chosen holds the mark.
@@ -172,12 +181,12 @@ async fn every_table_and_column_can_be_asked(world: &World) {
     world.kit.start_delivery(&world.plane).await;
     furnish(world, &world.ctx, "m").await;
     let root = ["/1/".to_owned()];
-    let tables = world.plane.catalog().tables(&root);
+    let tables = everything(world, &root).await;
     assert_eq!(all_names(&tables), NAMES.into_iter().collect());
     for name in NAMES {
         let (columns, rows) = world.ask(&root, &format!("SELECT * FROM {name}")).await.unwrap();
         assert!(!rows.is_empty(), "{name} has no row here");
-        if let Some((_, table)) = tables.tables.iter().find(|(known, _)| *known == name) {
+        if let Some((_, table)) = tables.tables.iter().find(|(known, _)| known.name == name) {
             let schema = table.schema();
             let declared: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
             assert_eq!(columns.iter().collect::<Vec<_>>(), declared, "{name}");
@@ -208,12 +217,12 @@ impl Table for Leaving {
         self.0.schema()
     }
 
-    fn applies(&self, _: &Condition) -> bool {
-        false
+    fn applies(&self, _: &Condition) -> Applies {
+        Applies::No
     }
 
     fn scan(&self, scan: Scan) -> BatchStream {
-        assert_eq!(scan.conditions, [], "it applies none");
+        assert!(scan.conditions.is_empty(), "it applies none");
         self.0.scan(scan)
     }
 }
@@ -227,6 +236,7 @@ async fn counted(world: &World, tables: Tables, sql: &str) -> Vec<Vec<String>> {
         batch_bytes: 1_024 * 1_024,
     };
     let query = EngineQuery { query, variables: Vec::new(), max_rows: None };
+    let tables = Readable { catalog: Arc::new(tables), reader: Default::default() };
     let stream = world.engine.query(tables, query, CancellationToken::new()).await;
     let stream = stream.unwrap_or_else(|error| panic!("{}\n{sql}", error.message));
     let batches: Vec<_> = stream.batches.try_collect().await.unwrap();
@@ -276,12 +286,12 @@ async fn the_store_and_the_engine_apply_conditions_alike(world: &World) {
         let ctx = sign_in::system_in(&world.kit.estate, ou.id).await.unwrap();
         furnish(world, &ctx, mark).await;
     }
-    let tables = world.plane.catalog().tables(&["/1/".to_owned()]);
+    let tables = everything(world, &["/1/".to_owned()]).await;
     let leaving = Tables {
         tables: tables
             .tables
             .iter()
-            .map(|(name, table)| (*name, Arc::new(Leaving(Arc::clone(table))) as Arc<dyn Table>))
+            .map(|(name, table)| (name.clone(), Arc::new(Leaving(Arc::clone(table))) as Arc<dyn Table>))
             .collect(),
         views: tables.views.clone(),
     };

@@ -22,19 +22,46 @@ fn reading_statements_pass() {
         passes(dialect, "with x as (select 1) select * from x;;");
         passes(dialect, "values (1)");
         passes(dialect, "explain delete from t");
-        passes(dialect, "select 1 as into");
+        passes(dialect, "explain insert into t values (1)");
+        passes(dialect, "with x as (select 5 as merge) select (merge) + 1, (merge), merge from x");
+        passes(
+            dialect,
+            "with recursive x(a, b) as (select 1, 2 union all select a, b from x), y as (values (1)) table x",
+        );
         passes(dialect, "select t.into from t");
     }
     passes(Postgres, "select $$;$$, $a$ $$ ; $a$, E'\\';', U&'d', 'a\\' from t");
     passes(Postgres, "select E'a'\n'\\';' ");
+    passes(Postgres, "select 1 as into, 2 as as, 3 as with");
+    passes(Postgres, "select t. into from t");
+    passes(Postgres, "select (insert) from (select 1 as insert) delete");
+    passes(Postgres, "with x as not materialized (select 1), y as materialized (table x) (select * from y)");
+    passes(
+        Postgres,
+        "with a as (with b as (select 1) select * from b) select (with c as (select 2) select * from c)",
+    );
+    passes(
+        Postgres,
+        "with recursive x(a) as (select 1) search depth first by a, b set c cycle a set d to true default false using e, \
+         z as (select 1) cycle delete set update using insert select 1",
+    );
+    passes(Postgres, "select cast('2024-01-01' as timestamp with time zone) from f() with ordinality");
+    passes(Postgres, "explain (verbose, analyze false) select 1");
+    passes(Postgres, "explain (select 1)");
+    passes(Postgres, "select $1.into, 1 as \"into\"");
     passes(Postgres, "select 1 /* a /* b */ ; */");
     passes(Postgres, "explain (analyze, format json) select 1");
     passes(MySql, "select 'a\\';', \"b\\\";\", `c;` # ;\n");
     passes(MySql, "select 5--1");
+    passes(MySql, "select substring(a from 1 for share) from t");
+    passes(MySql, "select 1into, t.5into, `into` from t");
+    passes(MySql, "explain format=json select 1");
+    passes(MySql, "with recursive x(a) as (select 1) cycle a restrict select * from x");
     passes(MySql, "select insert('abc',1,1,'x') from (select 1) x");
     passes(MySql, "with x as (select 1) select replace('a','b','c') from x");
     passes(Sqlite, "select [a;b], `c;`, \"d;\" from t");
     passes(Sqlite, "pragma table_info(t)");
+    passes(Sqlite, "select (with) from (select 1 as with)");
 }
 
 #[test]
@@ -69,18 +96,70 @@ fn what_writes_is_named() {
         refused(dialect, "with x as (select 1) delete from t", "DELETE");
         refused(dialect, "explain analyze delete from t", "DELETE");
         refused(dialect, "select 1 \0", "NUL");
+        refused(dialect, "select '\0'", "NUL");
+        refused(dialect, "select (1", "not closed");
+        refused(dialect, "select 1)", "not opened");
+        refused(dialect, "with x as (select 1) (delete from t)", "DELETE");
+        refused(dialect, "with x as ((delete from t)) select 1", "DELETE");
+        refused(dialect, "with x (a) as (select 1), y as (update t set a = 1) select 1", "UPDATE");
+        refused(dialect, "with x as (select 1) replace into t values (1)", "REPLACE");
+        refused(dialect, "with x as select 1", "cannot be followed");
+        refused(dialect, "select 1. into t", "INTO");
+        refused(dialect, "select t.as into t", "INTO");
     }
     refused(
         Postgres,
         "do $$ begin perform set_config('transaction_read_only','off',false); commit; end $$",
         "DO",
     );
+    refused(Postgres, "select 1 as as into t", "INTO");
+    refused(Postgres, "select 1into t", "INTO");
+    refused(Postgres, "select .5into t", "INTO");
+    refused(MySql, "select .5into outfile '/tmp/x'", "OUTFILE");
+    refused(Postgres, "explain (\"analyze\") delete from t", "DELETE");
+    refused(Postgres, "explain analyze verbose delete from t", "DELETE");
+    refused(Postgres, "explain (costs, analyze) with x as (delete from t) select 1", "DELETE");
+    refused(Postgres, "select (with x as (delete from t returning 1) select * from x)", "DELETE");
+    refused(
+        Postgres,
+        "with a as (with b as (insert into t values (1) returning 1) select 1) select 1",
+        "INSERT",
+    );
+    for clause in [
+        "cycle a set b using c",
+        "cycle a set b to 1 default 2 using c",
+        "search depth first by a set b",
+        "search breadth first by a, c set b cycle a set d using e",
+    ] {
+        let before = "with recursive x(a) as (select 1 union all select a from x)";
+        refused(Postgres, &format!("{before} {clause} delete from t"), "DELETE");
+        refused(
+            Postgres,
+            &format!("{before} {clause}, y as (merge into t using x on true) select 1"),
+            "MERGE",
+        );
+    }
     refused(Postgres, "select E'a' '\\'; drop table t --'", "several");
     refused(Postgres, "select 'a\\'; drop table t --'", "several");
     refused(Postgres, "select 1$$;$$; select 2", "several");
     refused(MySql, "select 1 into outfile '/tmp/x'", "OUTFILE");
     refused(MySql, "select 1 into dumpfile '/tmp/x'", "DUMPFILE");
     refused(MySql, "select 1 into @a", "variable");
+    refused(MySql, "select @as into outfile '/tmp/x'", "OUTFILE");
+    refused(MySql, "select @a. into outfile '/tmp/x'", "OUTFILE");
+    refused(MySql, "select t.as into outfile '/tmp/x' from t", "OUTFILE");
+    refused(MySql, "select 1 --\u{7f}'\n into outfile '/tmp/x' -- '", "OUTFILE");
+    refused(MySql, "select 1e0into outfile '/tmp/x'", "OUTFILE");
+    refused(MySql, "select 1.into outfile '/tmp/x'", "OUTFILE");
+    refused(MySql, "select \\Ninto outfile '/tmp/x'", "OUTFILE");
+    refused(MySql, "select `t`.5into outfile '/tmp/x'", "OUTFILE");
+    refused(MySql, "select 1 as into", "INTO");
+    refused(MySql, "table t into dumpfile '/tmp/x'", "DUMPFILE");
+    refused(MySql, "explain format=json into @a select 1", "variable");
+    for lock in ["for update", "for share", "lock in share mode", "for update skip locked"] {
+        refused(MySql, &format!("select * from t {lock}"), "hold up");
+        refused(MySql, &format!("select * from (select * from t {lock}) x"), "hold up");
+    }
     refused(MySql, "select 1 /*! into outfile 'x' */", "run by the database");
     refused(MySql, "select 1 /*M! into outfile 'x' */", "run by the database");
     refused(MySql, "select 1 --x\n; select 2", "several");

@@ -119,7 +119,8 @@ fn make_tls(
 }
 
 impl Session {
-    /// `standard_conforming_strings` is what the gate's lexer relies on.
+    /// `standard_conforming_strings` is what the scanner's rules rely on. Redshift's texts have escapes in them, as its
+    /// rules say.
     async fn set_up(&mut self, zone: &TimeZone) -> Result<(), SourceError> {
         const COMMON: [&str; 4] = [
             "SET standard_conforming_strings = on",
@@ -132,7 +133,8 @@ impl Session {
             self.client.batch_execute(&self.setup).await.map_err(|error| query_error(&error, 0))?;
         } else {
             // Each of these systems lacks some of them; what it lacks it does not need.
-            for statement in COMMON {
+            let skipped = usize::from(self.dialect == SqlDialect::Redshift);
+            for statement in COMMON.iter().skip(skipped) {
                 let _ = self.client.batch_execute(statement).await;
             }
         }

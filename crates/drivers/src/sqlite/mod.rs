@@ -86,7 +86,7 @@ impl Sqlite {
 fn path_of(spec: &ConnectSpec) -> Result<PathBuf, SourceError> {
     match &spec.target {
         Target::File(path) => Ok(path.clone()),
-        Target::Network { .. } | Target::Estate { .. } => Err(errors::wrong_target()),
+        Target::Network { .. } | Target::Tables { .. } => Err(errors::wrong_target()),
     }
 }
 

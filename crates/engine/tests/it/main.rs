@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod catalogs;
 mod support;
 
 use std::sync::Arc;
@@ -9,9 +10,11 @@ use std::time::Duration;
 
 use landreeve_core::schema::{LogicalType, logical_type};
 use landreeve_core::source::{CancellationToken, SourceErrorKind};
-use landreeve_core::table::{Comparison, Condition, Scalar, Table, Tables, Test, Variable};
+use landreeve_core::table::{
+    Applies, Comparison, Condition, Scalar, Table, TableName, Tables, Test, Variable,
+};
 use proptest::prelude::*;
-use support::{Bench, Endless, Fact, Facts, texts};
+use support::{Bench, Endless, Fact, Facts, Waiting, texts};
 
 /// 2026-01-15 12:00 UTC.
 const NOON: i64 = 1_768_478_400_000_000;
@@ -33,17 +36,22 @@ fn some_facts() -> Vec<Fact> {
 }
 
 fn tables(table: impl Table) -> Tables {
+    let view = |name: &str, sql: &str| (TableName::new("public", name), sql.to_owned());
     Tables {
-        tables: vec![("facts", Arc::new(table))],
+        tables: vec![(TableName::new("public", "facts"), Arc::new(table))],
         views: vec![
-            ("named", "SELECT id, name, at FROM facts WHERE name IS NOT NULL"),
-            ("daily", "SELECT date_trunc('day', at) AS day, count(*) AS facts FROM named GROUP BY 1"),
+            view("named", "SELECT id, name, at FROM facts WHERE name IS NOT NULL"),
+            view("daily", "SELECT date_trunc('day', at) AS day, count(*) AS facts FROM named GROUP BY 1"),
         ],
     }
 }
 
+fn only(name: &str, table: impl Table) -> Tables {
+    Tables { tables: vec![(TableName::new("public", name), Arc::new(table))], views: Vec::new() }
+}
+
 fn bench() -> Bench {
-    Bench::new(tables(Facts::new(some_facts(), true)))
+    Bench::new(tables(Facts::new(some_facts(), Applies::Exact)))
 }
 
 #[tokio::test]
@@ -109,7 +117,7 @@ async fn columns_say_what_they_are() {
 
 #[tokio::test]
 async fn what_a_table_can_do_itself_goes_down_to_it() {
-    let facts = Facts::new(some_facts(), true);
+    let facts = Facts::new(some_facts(), Applies::Exact);
     let asked = Arc::clone(&facts.asked);
     let bench = Bench::new(tables(facts));
     let sql =
@@ -169,7 +177,7 @@ async fn errors_are_short_and_say_what() {
 
 #[tokio::test]
 async fn memory_time_and_rows_are_bounded() {
-    let mut bench = Bench::new(Tables { tables: vec![("endless", Arc::new(Endless))], views: Vec::new() });
+    let mut bench = Bench::new(only("endless", Endless));
     let error = bench.ask("select count(distinct id) from endless", &[]).await.unwrap_err();
     assert_eq!(error.code.as_deref(), Some("out_of_memory"), "{error:?}");
     bench.limit = Duration::from_millis(300);
@@ -197,7 +205,7 @@ async fn memory_time_and_rows_are_bounded() {
 
 #[tokio::test]
 async fn a_cancelled_statement_ends() {
-    let bench = Bench::new(Tables { tables: vec![("endless", Arc::new(Endless))], views: Vec::new() });
+    let bench = Bench::new(only("endless", Endless));
     let cancel = CancellationToken::new();
     let stop = cancel.clone();
     let asked = bench.ask_until("select sum(id) from endless", &[], cancel);
@@ -208,9 +216,27 @@ async fn a_cancelled_statement_ends() {
     assert_eq!(answer.unwrap_err().kind, SourceErrorKind::Cancelled);
 }
 
+/// Whether a statement is cancelled or nobody reads on, each part that was being read hears of it.
+#[tokio::test]
+async fn a_table_hears_that_nobody_waits() {
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let bench = Bench::new(only("waiting", Waiting { told }));
+    assert_eq!(bench.rows("select id from waiting limit 1").await, ["1"]);
+    heard.recv().await.unwrap();
+    heard.recv().await.unwrap();
+    let cancel = CancellationToken::new();
+    let stop = cancel.clone();
+    let (answer, ()) =
+        tokio::join!(bench.ask_until("select sum(id) from waiting", &[], cancel), async move {
+            tokio::task::yield_now().await;
+            stop.cancel();
+        });
+    assert_eq!(answer.unwrap_err().kind, SourceErrorKind::Cancelled);
+}
+
 #[tokio::test]
 async fn statements_wait_for_one_another_and_their_time_runs() {
-    let mut bench = Bench::new(Tables { tables: vec![("endless", Arc::new(Endless))], views: Vec::new() });
+    let mut bench = Bench::new(only("endless", Endless));
     bench.limit = Duration::from_millis(300);
     let (first, second) = tokio::join!(
         bench.ask("select sum(id) from endless", &[]),
@@ -300,17 +326,26 @@ proptest! {
     fn answers_are_the_same_whoever_applies_the_conditions(
         facts in prop::collection::vec(fact(), 0..12),
         conditions in prop::collection::vec(condition(), 1..4),
+        limit in 0..6_u64,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let sql = format!(
-            "select id, name, at, score, flag from facts where {} order by 1, 2, 3, 4, 5",
-            conditions.join(" and ")
-        );
-        let (pushed, kept) = runtime.block_on(async {
-            let pushed = Bench::new(tables(Facts::new(facts.clone(), true)));
-            let kept = Bench::new(tables(Facts::new(facts, false)));
-            (pushed.rows(&sql).await, kept.rows(&sql).await)
-        });
-        prop_assert_eq!(pushed, kept, "{}", sql);
+        let conditions = conditions.join(" and ");
+        let statements = [
+            format!("select id, name, at, score, flag from facts where {conditions} order by 1, 2, 3, 4, 5"),
+            format!("select count(*) from (select id from facts where {conditions} limit {limit}) x"),
+            format!("select count(*) from (select id from facts limit {limit}) x"),
+        ];
+        for sql in statements {
+            let mut answers = Vec::new();
+            for applies in [Applies::No, Applies::Exact, Applies::Superset] {
+                for partitions in [1, 3] {
+                    let table = Facts { partitions, ..Facts::new(facts.clone(), applies) };
+                    answers.push(runtime.block_on(Bench::new(tables(table)).rows(&sql)));
+                }
+            }
+            for answer in &answers {
+                prop_assert_eq!(answer, &answers[0], "{}", &sql);
+            }
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! A datasource: how to reach a database, and what was learned of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use landreeve_core::datasource::{DatabaseType, Grade};
@@ -14,7 +15,7 @@ use landreeve_core::{Error, Result, Secret};
 use super::stored::{StoredCatalog, StoredConfig, StoredSecrets};
 use crate::args;
 use crate::secrets::{SealKey, Sealed, SealedColumn};
-use crate::store::{Conn, Row, Tx};
+use crate::store::{Arg, Conn, Row, Tx};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datasource {
@@ -240,6 +241,34 @@ pub async fn get(conn: &mut Conn, seal: &SealKey, id: DatasourceId) -> Result<Op
         .await?;
     datasource.agents = agents.iter().map(|row| row.id(0)).collect::<Result<_>>()?;
     Ok(Some(datasource))
+}
+
+/// The path of its unit, and whether the server made it itself.
+pub async fn place(conn: &mut Conn, id: DatasourceId) -> Result<Option<(String, bool)>> {
+    let sql = "SELECT o.path, d.builtin FROM datasources d JOIN ous o ON o.id = d.ou_id WHERE d.id = $1";
+    let row = conn.opt(sql, args![id]).await?;
+    row.map(|row| Ok((row.text(0)?, row.text_opt(1)?.is_some()))).transpose()
+}
+
+/// How many ids one statement of `types` names.
+const IDS_AT_A_TIME: usize = 256;
+
+/// The types of those of these that exist.
+pub async fn types(
+    conn: &mut Conn,
+    ids: &BTreeSet<DatasourceId>,
+) -> Result<BTreeMap<DatasourceId, DatabaseType>> {
+    let ids: Vec<DatasourceId> = ids.iter().copied().collect();
+    let mut known = BTreeMap::new();
+    for part in ids.chunks(IDS_AT_A_TIME) {
+        let places: Vec<String> = (1..=part.len()).map(|at| format!("${at}")).collect();
+        let sql = format!("SELECT id, database_type FROM datasources WHERE id IN ({})", places.join(", "));
+        let mut rows = conn.rows(sql, part.iter().map(|id| Arg::from(id.0)).collect())?;
+        while let Some(row) = rows.try_next().await? {
+            known.insert(row.id(0)?, row.word(1, DatabaseType::parse)?);
+        }
+    }
+    Ok(known)
 }
 
 /// Those in or below the unit at `path`, and the built-in ones, which every unit sees.

@@ -2,6 +2,7 @@
 //! a dialect's attribute names, or connecting.
 
 pub mod agents;
+pub mod connect;
 pub mod datasources;
 pub mod refresh;
 pub mod stored;

@@ -1,94 +1,19 @@
-//! Reaching a datasource through its driver: the checked connection, and the run that reads its schema.
+//! Reading the schema of a datasource: the run that does it, and the subscriber that asks for it.
 
 use std::time::Duration;
 
-use landreeve_core::datasource::{DatabaseType, Grade};
+use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
-use landreeve_core::source::{ConnectSpec, SourceError, SourceErrorKind, Target, TlsMode};
 use landreeve_core::{Category, Error, ErrorKind, Noun, Result, RunKind, RunState, Secret};
 
-use super::datasources::{self, ConnectionMode, Datasource};
-use crate::Estate;
+use super::connect::{connect_spec, source_failure};
+use super::datasources;
 use crate::estate::OwnedAct;
 use crate::events::{DatasourceChange, Delivered, Event, Subscriber};
-use crate::ops;
 use crate::runs::{Done, Executor, Failure, Job, KindSpec, Outcome, Retry};
+use crate::{Estate, ops};
 
-const CONNECT: Duration = Duration::from_secs(10);
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// What a driver needs to connect; every address and path in it is checked. `reach` is what is seen through a built-in
-/// source of this server's own tables: subtrees of units.
-pub async fn connect_spec(estate: &Estate, datasource: &Datasource, reach: &[String]) -> Result<ConnectSpec> {
-    let details = &datasource.details;
-    if details.database_type.grade() == Grade::NoDriver {
-        let message = format!("there is no driver for {} yet", details.database_type.as_str());
-        return Err(Error::conflict("no_driver", message));
-    }
-    if details.mode != ConnectionMode::Direct {
-        let message = format!("connecting by {} is not possible yet; use direct", details.mode.as_str());
-        return Err(Error::conflict("no_such_connection_mode", message));
-    }
-    let target = if details.database_type == DatabaseType::Delivery {
-        Target::Estate { subtrees: reach.to_vec() }
-    } else if details.database_type == DatabaseType::Sqlite {
-        let name = details.database.as_deref().unwrap_or_default();
-        let path = match datasource.builtin {
-            Some(_) => estate.outbound().own_file(name),
-            None => estate.outbound().sqlite_file(name, details.operator_file)?,
-        };
-        Target::File(path)
-    } else {
-        let host = details.host.clone().unwrap_or_default();
-        let port = details.port.or(details.database_type.default_port()).unwrap_or_default();
-        Target::Network {
-            addresses: estate.outbound().resolve(&host, port).await?,
-            host,
-            port,
-            username: details.username.clone().unwrap_or_default(),
-            password: details.password.clone().unwrap_or_else(|| Secret::new("")),
-            database: details.database.clone().unwrap_or_default(),
-        }
-    };
-    let zone = details.data_time_zone.as_deref().unwrap_or("UTC");
-    Ok(ConnectSpec {
-        datasource: datasource.id,
-        version: datasource.version,
-        database_type: details.database_type,
-        target,
-        tls: match (details.require_tls, details.verify_tls) {
-            (_, true) => TlsMode::Verify,
-            (true, false) => TlsMode::Require,
-            (false, false) => TlsMode::Prefer,
-        },
-        time_zone: jiff::tz::TimeZone::get(zone).unwrap_or(jiff::tz::TimeZone::UTC),
-        max_connections: usize::try_from(details.max_concurrent).unwrap_or(1),
-        connect_timeout: CONNECT,
-    })
-}
-
-/// What went wrong in a database, as the end of a run.
-pub fn source_failure(error: &SourceError, limit: Option<Duration>) -> Failure {
-    let kind = match error.kind {
-        SourceErrorKind::Cancelled => return Failure::cancelled(),
-        SourceErrorKind::TimedOut => return Failure::timed_out(limit.unwrap_or_default()),
-        SourceErrorKind::Connect | SourceErrorKind::Lost => ErrorKind::Unavailable,
-        SourceErrorKind::Query | SourceErrorKind::NotReadOnly | SourceErrorKind::Unsupported => {
-            ErrorKind::Invalid
-        }
-    };
-    let word = match error.kind {
-        SourceErrorKind::Connect => "connect",
-        SourceErrorKind::Lost => "connection_lost",
-        SourceErrorKind::NotReadOnly => "not_read_only",
-        SourceErrorKind::Unsupported => "unsupported",
-        _ => "sql_error",
-    };
-    let mut failure = Failure::new(kind, word, error.message.clone());
-    failure.error.source_code = error.code.clone();
-    failure.error.position = error.position;
-    failure
-}
 
 /// The kind that makes the file of the built-in sample source. Which one that is comes with the wiring.
 pub const SAMPLE_DATA: RunKind = RunKind::new("sample_data");

@@ -1,5 +1,6 @@
 //! The datasource inventory: declare, list, change, remove, test, refresh; and the agents beside it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -9,19 +10,18 @@ use landreeve_core::datasource::{DatabaseType, Grade};
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId, ScheduleId};
 use landreeve_core::schema::Catalog;
-use landreeve_core::source::{CancellationToken, ServerInfo, SourceError};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result, Secret, clock};
+use landreeve_core::source::{CancellationToken, Query, QueryStream, ServerInfo, SourceError};
+use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result, RunKind, Secret, clock};
 
 use super::scheduled;
-use crate::Estate;
-use crate::bootstrap;
-use crate::builtin;
 use crate::estate::OwnedAct;
 use crate::events::{self, DatasourceChange, Event};
+use crate::inventory::connect::connect_spec;
 use crate::inventory::{Agent, ConnectionMode, Datasource, DatasourceDetails, agents, datasources, refresh};
 use crate::runs::{Lane, NewRun, Run};
 use crate::schedules::{self, Schedule, Timing};
-use crate::store::Tx;
+use crate::store::{Conn, Tx};
+use crate::{Estate, bootstrap, builtin};
 
 const TEST_LIMIT: Duration = Duration::from_secs(20);
 /// When the schemas are read anew, in the estate's time zone.
@@ -104,6 +104,40 @@ pub async fn datasource_for_use(
         return Err(Error::fault("datasource", "no_driver", message));
     }
     Ok(datasource)
+}
+
+/// Whether the caller sees this datasource or can use it, for a row of a plane that names it. Asked inside the
+/// transaction that writes the row.
+pub async fn datasource_visible(tx: &mut Tx, ctx: &OpCtx, id: DatasourceId) -> Result<bool> {
+    let Some((path, builtin)) = datasources::place(tx, id).await? else { return Ok(false) };
+    // A built-in source is in every unit: it is where the caller is.
+    let path = if builtin { ctx.authority().ou_path() } else { &path };
+    let allows = |action| {
+        ctx.authority().allows(landreeve_core::Permission::new(Noun::DATASOURCE, action), path, id.0)
+    };
+    Ok(allows(Action::VIEW) || allows(Action::USE))
+}
+
+/// The types of those that still exist, whoever sees them: for a plane that reads SQL which names them.
+pub async fn database_types(
+    conn: &mut Conn,
+    ids: &BTreeSet<DatasourceId>,
+) -> Result<BTreeMap<DatasourceId, DatabaseType>> {
+    datasources::types(conn, ids).await
+}
+
+/// Runs a statement as the caller outside of any run, for what the request that asks for it reads to its end. The
+/// outer error is ours, the inner one is the database's.
+pub async fn datasource_query(
+    estate: &Estate,
+    ctx: &OpCtx,
+    id: DatasourceId,
+    query: Query,
+    cancel: CancellationToken,
+) -> Result<Result<QueryStream, SourceError>> {
+    let datasource = datasource_for_use(estate, ctx, id).await?;
+    let spec = connect_spec(estate, &datasource, &reach(ctx, &datasource)).await?;
+    Ok(estate.driver(spec.database_type)?.query(&spec, query, cancel).await)
 }
 
 /// Checks what only the server can know: agents that are there, files that may be opened.
@@ -331,7 +365,7 @@ pub async fn datasource_test(
 }
 
 async fn test(estate: &Estate, datasource: &Datasource) -> Result<Result<ServerInfo, String>> {
-    let spec = match refresh::connect_spec(estate, datasource, &[]).await {
+    let spec = match connect_spec(estate, datasource, &[]).await {
         Ok(spec) => spec,
         // An address that cannot be reached is what a test is for.
         Err(error) if error.kind == ErrorKind::Internal => return Err(error),

@@ -41,6 +41,7 @@ mod keys;
 mod lists;
 #[cfg(test)]
 mod migrations;
+mod outbound_http;
 #[cfg(test)]
 mod planes;
 #[cfg(test)]

@@ -1,0 +1,33 @@
+//! SQL as tokens, the way each database's own lexer reads it. Whatever looks into SQL without a parser of that dialect
+//! uses this scanner: the gate of the drivers, the parameter language, scripts of several statements.
+//!
+//! `rules` has one row per dialect; a new dialect is a new row. `scanner` knows no dialect, only rules. What must not
+//! enter: the grammar of any statement, or what its words mean.
+
+mod rules;
+mod scanner;
+
+use std::ops::Range;
+
+pub use rules::{Dashes, Dollar, EscapeStrings, Numbers, Rules, Variables, rules};
+pub use scanner::{Kind, Scanner, Token};
+
+/// The statements of a script, without their semicolons and the blanks around them. A piece that is only blanks and
+/// comments is not a statement. Every semicolon outside of literals, quoted names and comments ends a statement, so a
+/// body with semicolons of its own must be quoted.
+pub fn statements(sql: &str, rules: Rules) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut current: Option<Range<usize>> = None;
+    for token in Scanner::new(sql, rules) {
+        if token.kind == Kind::Symbol && sql.get(token.start..token.end) == Some(";") {
+            found.extend(current.take());
+        } else if !token.kind.is_blank() {
+            current = Some(current.map_or(token.start, |current| current.start)..token.end);
+        }
+    }
+    found.extend(current);
+    found
+}
+
+#[cfg(test)]
+mod tests;

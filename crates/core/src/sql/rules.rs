@@ -1,0 +1,153 @@
+//! The table: how each dialect writes texts, names, comments, numbers and parameters.
+
+use crate::datasource::SqlDialect;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// In a plain text a backslash takes the next character with it.
+    pub backslash: bool,
+    pub escape_strings: EscapeStrings,
+    /// `\N` is a NULL, a word of two characters whatever follows.
+    pub backslash_null: bool,
+    /// `"…"` is a text; elsewhere it is a name.
+    pub double_quoted_texts: bool,
+    /// `` `…` `` is a name.
+    pub backtick_names: bool,
+    /// `[…]` is a name.
+    pub bracket_names: bool,
+    /// `$tag$…$tag$` is a text.
+    pub dollar_quotes: bool,
+    pub dashes: Dashes,
+    /// `#` begins a comment.
+    pub hash_comments: bool,
+    pub nested_comments: bool,
+    /// `/*! … */` and `/*M! … */` are code, not comments.
+    pub code_comments: bool,
+    /// A carriage return ends a line comment too.
+    pub return_ends_line: bool,
+    pub numbers: Numbers,
+    pub dollar: Dollar,
+    pub variables: Variables,
+    /// Only a word that touches the point before it is a name for certain; a keyword after `. ` stays a keyword.
+    pub names_touch_point: bool,
+    /// U+FEFF between tokens is a blank.
+    pub mark_is_blank: bool,
+}
+
+/// `E'…'`, in which a backslash is an escape whatever `Rules::backslash` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EscapeStrings {
+    None,
+    /// Each stands alone.
+    Single,
+    /// A quote after a line break continues it, still with its backslashes.
+    Continued,
+}
+
+/// When `--` begins a comment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dashes {
+    Always,
+    /// Only before a blank, a control character (U+0000 to U+001F, U+007F) or the end: `5--1` is 6.
+    BeforeBlank,
+}
+
+/// What letters right behind a number are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbers {
+    /// A word of their own: `1into` is a number and a keyword.
+    EndBeforeWord,
+    /// `1into` is a name, because names can begin with digits; `1e0into` and `1.into` are a number and a keyword.
+    CanBeginNames,
+    /// An error of the number, whose part they are.
+    TakeWord,
+}
+
+/// What `$` begins where it is not a dollar quote. Inside of words it belongs to the word everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dollar {
+    /// `$1`
+    Number,
+    /// `$1`, `$name`
+    NumberOrName,
+    /// A word
+    Word,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variables {
+    None,
+    /// `@name`, `@'any name'`, `@@setting`, and `?` as a parameter
+    Session,
+    /// `?1`, `:name`, `@name`, `$name`, `#name`, with `::name` and `(text)` behind the name
+    Bound,
+}
+
+const POSTGRES: Rules = Rules {
+    backslash: false,
+    escape_strings: EscapeStrings::Continued,
+    backslash_null: false,
+    double_quoted_texts: false,
+    backtick_names: false,
+    bracket_names: false,
+    dollar_quotes: true,
+    dashes: Dashes::Always,
+    hash_comments: false,
+    nested_comments: true,
+    code_comments: false,
+    return_ends_line: true,
+    numbers: Numbers::EndBeforeWord,
+    dollar: Dollar::Number,
+    variables: Variables::None,
+    names_touch_point: false,
+    mark_is_blank: false,
+};
+
+/// How a dialect is read. For PostgreSQL with `standard_conforming_strings` on, for MySQL without `ANSI_QUOTES` and
+/// `NO_BACKSLASH_ESCAPES`: the drivers set their sessions up so.
+pub const fn rules(dialect: SqlDialect) -> Rules {
+    match dialect {
+        SqlDialect::Postgres => POSTGRES,
+        // Amazon's documentation of LIKE doubles the backslash in literals ('%start\\_%'): it is an escape in plain
+        // texts, as it was in the PostgreSQL 8.0 that Redshift descends from.
+        SqlDialect::Redshift => Rules { backslash: true, ..POSTGRES },
+        // Its grammar ends a comment at the first `*/`, and does not join literals.
+        SqlDialect::CrateDb => {
+            Rules { nested_comments: false, escape_strings: EscapeStrings::Single, ..POSTGRES }
+        }
+        // The tokenizer of sqlparser with its PostgreSQL dialect.
+        SqlDialect::Engine => {
+            Rules { escape_strings: EscapeStrings::Single, dollar: Dollar::NumberOrName, ..POSTGRES }
+        }
+        SqlDialect::MySql => Rules {
+            backslash: true,
+            escape_strings: EscapeStrings::None,
+            backslash_null: true,
+            double_quoted_texts: true,
+            backtick_names: true,
+            dollar_quotes: false,
+            dashes: Dashes::BeforeBlank,
+            hash_comments: true,
+            nested_comments: false,
+            code_comments: true,
+            return_ends_line: false,
+            numbers: Numbers::CanBeginNames,
+            dollar: Dollar::Word,
+            variables: Variables::Session,
+            names_touch_point: true,
+            ..POSTGRES
+        },
+        SqlDialect::Sqlite => Rules {
+            escape_strings: EscapeStrings::None,
+            backtick_names: true,
+            bracket_names: true,
+            dollar_quotes: false,
+            nested_comments: false,
+            return_ends_line: false,
+            numbers: Numbers::TakeWord,
+            variables: Variables::Bound,
+            mark_is_blank: true,
+            ..POSTGRES
+        },
+    }
+}

@@ -1,0 +1,177 @@
+//! The flavour a statement is written in: how its text becomes a syntax tree, and what in the tree means something else
+//! here than it does there. Whether the statement only reads is not its concern: see `reading`.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    Ident, ObjectName, Statement, VisitMut, VisitorMut,
+};
+use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect};
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use landreeve_core::source::SourceError;
+
+use crate::error::{not_read_only, query, translate};
+
+/// One row per flavour.
+pub struct Flavour {
+    dialect: &'static (dyn Dialect + Send + Sync),
+    /// Gives an expression, whose parts are done, the meaning that it has in this flavour.
+    rewrite: fn(&mut Expr),
+}
+
+/// What the delivery data is asked in, and what views are written in.
+pub const POSTGRESQL: Flavour = Flavour { dialect: &PostgreSqlDialect {}, rewrite: as_in_postgresql };
+
+/// How deep a statement may be nested: its parser calls itself.
+const DEPTH: usize = 64;
+
+/// How many words and signs a statement may have, values and names in lists not counted: what it is made into is walked
+/// by functions that call themselves.
+const LONGEST: usize = 5_000;
+
+fn check_length(sql: &str, dialect: &dyn Dialect) -> Result<(), SourceError> {
+    // What cannot be read as words is the parser's to tell.
+    let Ok(tokens) = Tokenizer::new(dialect, sql).tokenize() else { return Ok(()) };
+    let counts = |token: &&Token| {
+        !matches!(
+            token,
+            Token::Whitespace(_)
+                | Token::Comma
+                | Token::Period
+                | Token::Number(..)
+                | Token::SingleQuotedString(_)
+                | Token::LParen
+                | Token::RParen
+        )
+    };
+    if tokens.iter().filter(counts).count() > LONGEST {
+        let message = format!("the statement has more than {LONGEST} words and signs; make it shorter");
+        return Err(query("too_long", message));
+    }
+    Ok(())
+}
+
+impl Flavour {
+    /// Exactly one statement of SQL.
+    pub fn parse(&self, sql: &str) -> Result<Statement, SourceError> {
+        check_length(sql, self.dialect)?;
+        let parsed = DFParserBuilder::new(sql)
+            .with_dialect(self.dialect)
+            .with_recursion_limit(DEPTH)
+            .build()
+            .and_then(|mut parser| parser.parse_statements());
+        let mut statements = parsed.map_err(|error| translate(&error))?;
+        match (statements.pop_front(), statements.is_empty()) {
+            (Some(DfStatement::Statement(statement)), true) => Ok(*statement),
+            (Some(_), true) => Err(not_read_only("only SELECT may be asked")),
+            _ => Err(not_read_only("one statement is wanted, and it must be a SELECT")),
+        }
+    }
+
+    /// Writes out in the engine's terms what the flavour means by it.
+    pub fn translate(&self, statement: &mut Statement) {
+        let _ = VisitMut::visit(statement, &mut Rewriting(self.rewrite));
+    }
+}
+
+struct Rewriting(fn(&mut Expr));
+
+impl VisitorMut for Rewriting {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        (self.0)(expr);
+        ControlFlow::Continue(())
+    }
+}
+
+fn as_in_postgresql(expr: &mut Expr) {
+    match expr {
+        // In PostgreSQL `AT TIME ZONE` leaves the zone behind; the engine's own does not.
+        Expr::AtTimeZone { timestamp, time_zone } => {
+            *expr = call(crate::functions::AT_TIME_ZONE, timestamp, time_zone);
+        }
+        // Its own form is a union of types, which nothing compares with.
+        Expr::BinaryOp { left, op: BinaryOperator::Arrow, right } => {
+            *expr = call("json_get_json", left, right);
+        }
+        _ => {}
+    }
+}
+
+fn call(function: &str, left: &Expr, right: &Expr) -> Expr {
+    let argument = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(function)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument(left), argument(right)],
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use landreeve_core::datasource::SqlDialect;
+    use landreeve_core::sql::{Kind, Scanner, rules};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// How many texts with commas between them core's scanner sees; `None` for anything else.
+    fn listed(sql: &str) -> Option<usize> {
+        let mut count = 0;
+        let mut text_is_next = true;
+        for token in Scanner::new(sql, rules(SqlDialect::Engine)) {
+            match token.kind {
+                kind if kind.is_blank() && token.closed => continue,
+                Kind::Text if text_is_next && token.closed => count += 1,
+                Kind::Symbol if !text_is_next && sql.get(token.start..token.end) == Some(",") => {}
+                _ => return None,
+            }
+            text_is_next = !text_is_next;
+        }
+        (!text_is_next).then_some(count)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        /// The rules for SQL of ours are those of the parser that reads it.
+        #[test]
+        fn literals_end_where_the_parser_says(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "'", "'", "''", "\\", "\\'", "\"", "--", "-- ", "/*", "*/", "#", "\n", "\r", "$$", "$a$", "E'", "a",
+                    " ", "`", ",", ", ", "', '", "',\n'", "/* ' */", "-- '\n", "/* /* */ */",
+                ]),
+                1..12,
+            ),
+        ) {
+            let sql = format!("'{}", pieces.concat());
+            let Some(count) = listed(&sql) else { return Ok(()) };
+            let tokens = Tokenizer::new(POSTGRESQL.dialect, &sql).tokenize();
+            let tokens = tokens.unwrap_or_else(|error| panic!("{error}: {sql:?}"));
+            let code: Vec<_> = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))).collect();
+            let texts = |token: &&&Token| {
+                matches!(
+                    token,
+                    Token::SingleQuotedString(_)
+                        | Token::EscapedStringLiteral(_)
+                        | Token::DollarQuotedString(_)
+                )
+            };
+            prop_assert_eq!(code.iter().filter(texts).count(), count, "{:?}", &sql);
+            prop_assert_eq!(code.len(), 2 * count - 1, "{:?}", &sql);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What may be asked, in whatever flavour it was written: one SELECT that writes nothing, locks nothing, and is small
+//! enough to be planned.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, ObjectName, Query, SetExpr, Statement, TableFactor, Visit, Visitor,
+};
+use landreeve_core::source::SourceError;
+
+use crate::error::{not_read_only, query};
+
+/// How deep an expression with its chains of operators may be nested: planning takes time that grows with the square
+/// of that.
+const DEEPEST: usize = 300;
+
+/// What a query is made of when each name in it is replaced by what it stands for, which is how it is planned.
+#[derive(Default)]
+struct Scope {
+    /// Names of the WITH clause whose queries are still to come.
+    coming: VecDeque<String>,
+    named: HashMap<String, u64>,
+    size: u64,
+}
+
+/// How many tables a statement may name once every name of a WITH clause is replaced by its query.
+const MOST_TABLES: u64 = 1_000;
+
+/// Refuses what does more than read, and what is too large to be planned.
+pub fn check(statement: &Statement) -> Result<(), SourceError> {
+    if !matches!(statement, Statement::Query(_)) {
+        return Err(not_read_only("only SELECT may be asked"));
+    }
+    let mut check = Check::default();
+    match Visit::visit(statement, &mut check) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(fault) => Err(fault),
+    }
+}
+
+#[derive(Default)]
+struct Check {
+    /// How many expressions are open around the present one.
+    depth: usize,
+    /// The queries around the present place.
+    queries: Vec<Scope>,
+}
+
+impl Visitor for Check {
+    type Break = SourceError;
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<SourceError> {
+        let name = relation.to_string().to_lowercase();
+        let known = self.queries.iter().rev().find_map(|query| query.named.get(&name)).copied();
+        if let Some(query) = self.queries.last_mut() {
+            query.size = query.size.saturating_add(known.unwrap_or(1));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<SourceError> {
+        match factor {
+            TableFactor::Table { sample: Some(_), .. } => ControlFlow::Break(query(
+                "not_supported",
+                "TABLESAMPLE is not there; use a condition or LIMIT",
+            )),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<SourceError> {
+        let Some(ended) = self.queries.pop() else { return ControlFlow::Continue(()) };
+        if ended.size > MOST_TABLES {
+            let message = format!(
+                "the statement names more than {MOST_TABLES} tables once its WITH clause is filled in"
+            );
+            return ControlFlow::Break(query("too_long", message));
+        }
+        if let Some(around) = self.queries.last_mut() {
+            match around.coming.pop_front() {
+                Some(name) => drop(around.named.insert(name, ended.size.max(1))),
+                None => around.size = around.size.saturating_add(ended.size),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, asked: &Query) -> ControlFlow<SourceError> {
+        let with = asked.with.iter().flat_map(|with| &with.cte_tables);
+        let coming = with.map(|table| table.alias.name.to_string().to_lowercase()).collect();
+        self.queries.push(Scope { coming, ..Scope::default() });
+        if !asked.locks.is_empty() {
+            return ControlFlow::Break(not_read_only(
+                "FOR UPDATE and FOR SHARE are not taken: nothing here is locked",
+            ));
+        }
+        match body_fault(&asked.body) {
+            Some(fault) => ControlFlow::Break(fault),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<SourceError> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            let message = format!(
+                "an expression of the statement is nested more than {DEEPEST} deep, or as long a chain of operators; \
+                 use IN, CASE or a subquery"
+            );
+            return ControlFlow::Break(query("too_deep", message));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<SourceError> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+}
+
+/// What a query's body must not be or hold.
+fn body_fault(body: &SetExpr) -> Option<SourceError> {
+    match body {
+        SetExpr::Select(select) if select.into.is_some() => {
+            Some(not_read_only("SELECT INTO writes; only reading is allowed"))
+        }
+        SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => None,
+        SetExpr::SetOperation { left, right, .. } => body_fault(left).or_else(|| body_fault(right)),
+        SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+            Some(not_read_only("only SELECT may be asked"))
+        }
+    }
+}
