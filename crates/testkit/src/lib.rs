@@ -8,8 +8,10 @@
 mod ask;
 mod delivery;
 mod estate;
+mod relay;
 mod routes;
 
 pub use ask::{Answer, Ask, HOSTILE};
 pub use estate::{Kit, MockClock, PASSWORD};
+pub use relay::Relay;
 pub use routes::{compare, everything, everything_but};
