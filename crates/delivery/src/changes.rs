@@ -361,7 +361,7 @@ pub async fn commits_push(
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     let (count, found) = plane
         .estate()
-        .change_told(ctx, move |tx| {
+        .change_told_alone(ctx, move |tx| {
             Box::pin(async move {
                 let mut names = Names::new(&inner, ou);
                 let repo = names.repo(tx, &repository).await?;
@@ -391,6 +391,7 @@ pub async fn commits_push(
     Ok(count)
 }
 
+#[derive(Clone)]
 struct Checked {
     sha: Sha,
     facts: CommitFacts,

@@ -165,6 +165,7 @@ fn require_new(facts: &DeploymentFacts, faults: &mut Faults) {
     }
 }
 
+#[derive(Clone)]
 struct Write {
     reference: String,
     checked: Checked,

@@ -11,6 +11,8 @@ mod estate;
 pub mod events;
 pub mod identity;
 pub mod inventory;
+mod manifest;
+pub mod memory;
 pub mod ops;
 pub mod outbound;
 pub mod random;
@@ -24,4 +26,4 @@ mod tokens;
 
 pub use estate::{Estate, EstateOptions};
 // What `EstateOptions` is made of, for those who only open an estate.
-pub use store::{Location, Migrations};
+pub use store::{Location, Migrations, StoreOptions};

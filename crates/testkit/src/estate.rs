@@ -18,7 +18,7 @@ use landreeve_estate::outbound::Outbound;
 use landreeve_estate::random::{OsRandom, SeededRandom};
 use landreeve_estate::runs::{Executor, NewRun, Probe};
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Location, Migrations};
+use landreeve_estate::store::{Location, Migrations, StoreOptions};
 use landreeve_estate::{Estate, EstateOptions, args};
 use sqlx::Connection as _;
 
@@ -110,6 +110,7 @@ impl Kit {
             workers: 2,
             cores: 2,
             node_name: "test".to_owned(),
+            store: StoreOptions::default(),
         };
         let estate = Estate::open(options).await.unwrap();
         first_user(&estate, "admin", Secret::new(PASSWORD)).await.unwrap().expect("an empty store");

@@ -142,7 +142,7 @@ pub struct OnChange {
 impl OnChange {
     /// A built-in source that was only just added: the run that makes its file comes first.
     async fn awaits_its_file(&self, id: DatasourceId, change: DatasourceChange) -> Result<bool> {
-        let file = self.estate.datasource(id).await?.is_some_and(|found| {
+        let file = self.estate.datasource(id, None).await?.is_some_and(|found| {
             found.builtin.is_some() && found.details.database_type == DatabaseType::Sqlite
         });
         Ok(file && change == DatasourceChange::Created)

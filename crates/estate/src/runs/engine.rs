@@ -122,10 +122,11 @@ pub enum Role {
 }
 
 /// A place for a submission: its ids, and a worker if one is free.
+#[derive(Clone)]
 pub struct Ticket {
     pub id: RunId,
     pub uuid: Uuid,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 #[derive(Clone)]
@@ -251,7 +252,8 @@ impl Engine {
         let id = RunId(self.0.ids.next(RunId::KIND).await?);
         let known = self.0.executors.get().is_some_and(|executors| executors.contains_key(&kind));
         let open = known && !self.0.tasks.stop.is_cancelled() && !self.0.behind.load(Ordering::SeqCst);
-        let permit = if open { Arc::clone(&self.0.workers).try_acquire_owned().ok() } else { None };
+        let permit =
+            if open { Arc::clone(&self.0.workers).try_acquire_owned().ok().map(Arc::new) } else { None };
         Ok(Ticket { id, uuid, permit })
     }
 
@@ -281,7 +283,7 @@ impl Engine {
         }
     }
 
-    fn spawn(&self, run: Run, permit: OwnedSemaphorePermit) {
+    fn spawn(&self, run: Run, permit: Arc<OwnedSemaphorePermit>) {
         let engine = self.clone();
         let (id, cancel) = (run.id, CancellationToken::new());
         // Known before anybody can ask it to stop.
@@ -425,7 +427,7 @@ impl Engine {
             match self.claim(&kinds).await {
                 Ok(Some(run)) => {
                     self.0.behind.store(true, Ordering::SeqCst);
-                    self.spawn(run, permit);
+                    self.spawn(run, Arc::new(permit));
                     continue;
                 }
                 Ok(None) => {}

@@ -84,7 +84,7 @@ async fn contents(estate: &Estate, tables: &[(String, Vec<String>)]) -> Vec<Stri
 
 async fn tables(copy: &Estate) -> Vec<(String, Vec<String>)> {
     let sql = "SELECT m.name, group_concat(c.name) FROM sqlite_schema m, pragma_table_info(m.name) c WHERE m.type = 'table' \
-               AND m.name NOT IN ('nodes', 'leases') GROUP BY m.name ORDER BY m.name";
+               AND m.name NOT IN ('nodes', 'leases', 'migration_checksums') GROUP BY m.name ORDER BY m.name";
     let found = rows(copy, sql, args![]).await;
     let found = found.iter().map(|row| {
         let columns = row.text(1).unwrap().split(',').map(str::to_owned).collect();

@@ -23,6 +23,12 @@ macro_rules! conformance {
     };
 }
 
+/// The testkit's: a tests' dependency on it would bring the SQL engine into every build of the estate.
+#[cfg(test)]
+#[path = "../../../testkit/src/relay.rs"]
+#[expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+mod relay;
+
 #[cfg(test)]
 mod authority;
 #[cfg(test)]
@@ -40,6 +46,8 @@ mod migrations;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod results;
+#[cfg(test)]
 mod runs;
 #[cfg(test)]
 mod schedules;
@@ -51,3 +59,5 @@ mod settings;
 mod store;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod wire;

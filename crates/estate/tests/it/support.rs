@@ -25,7 +25,7 @@ use landreeve_estate::outbound::{Network, Outbound};
 use landreeve_estate::random::{OsRandom, SeededRandom};
 use landreeve_estate::runs::{Done, Executor, Failure, Job, NewRun, Outcome, Probe, Purge};
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Arg, Location, Migrations, Row};
+use landreeve_estate::store::{Arg, Location, Migrations, Row, StoreOptions};
 use landreeve_estate::{Estate, EstateOptions, args};
 use sqlx::Connection as _;
 use tokio::sync::{Semaphore, watch};
@@ -70,7 +70,7 @@ pub struct Site {
 }
 
 #[expect(clippy::disallowed_methods, reason = "where the test databases are is told by the environment")]
-fn postgres_url() -> String {
+pub fn postgres_url() -> String {
     std::env::var("LANDREEVE_TEST_POSTGRES").expect("no LANDREEVE_TEST_POSTGRES: run `cargo xtask test`")
 }
 
@@ -144,6 +144,7 @@ impl Site {
             workers: 4,
             cores: 2,
             node_name: "test".to_owned(),
+            store: StoreOptions::default(),
         }
     }
 

@@ -100,6 +100,7 @@ impl World {
             workers: 4,
             cores: 1,
             node_name: "test".to_owned(),
+            store: landreeve_estate::StoreOptions::default(),
         });
         let estate = estate.await.unwrap();
         let plane = Analytics::new(
