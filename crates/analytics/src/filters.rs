@@ -12,7 +12,7 @@ use landreeve_estate::store::{Conn, Row, Tx, taken};
 use crate::Analytics;
 use crate::executions;
 use crate::lang::{self, Aggregation, Control, FilterDef, InputParameters, Scalar, ValueType};
-use crate::options::{Asking, act, after, check_datasource, lock};
+use crate::options::{Asking, act, check_datasource};
 use crate::stored::{StoredFilter, StoredOptions};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,7 @@ pub struct Filter {
     pub details: FilterDetails,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    pub row_version: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,8 +271,8 @@ impl FilterDetails {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT f.id, f.ou_id, o.path, f.variable_name, f.datasource_id, f.body, f.created_at, f.updated_at \
-             FROM filters f JOIN ous o ON o.id = f.ou_id ",
+            "SELECT f.id, f.ou_id, o.path, f.variable_name, f.datasource_id, f.body, f.created_at, f.updated_at, \
+             f.row_version FROM filters f JOIN ous o ON o.id = f.ou_id ",
             $rest
         )
     };
@@ -285,6 +286,7 @@ fn from_row(row: &Row) -> Result<Filter> {
         details: FilterDetails::from_stored(row.text(3)?, row.id_opt(4)?, row.json(5)?),
         created_at: row.time(6)?,
         updated_at: row.time(7)?,
+        row_version: row.int(8)?,
     })
 }
 
@@ -303,8 +305,6 @@ pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Filter>> {
 pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Filter>> {
     conn.all(select!("WHERE f.ou_id = $1 ORDER BY f.id"), args![ou]).await?.iter().map(from_row).collect()
 }
-
-const LOCK: &str = "SELECT 1 FROM filters WHERE id = $1 FOR UPDATE";
 
 async fn find(conn: &mut Conn, id: FilterId) -> Result<Option<Filter>> {
     conn.opt(select!("WHERE f.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
@@ -336,9 +336,10 @@ pub async fn filter_create(plane: &Analytics, ctx: &OpCtx, details: FilterDetail
         details,
         created_at: now,
         updated_at: now,
+        row_version: 1,
     };
     let (copy, caller) = (filter.clone(), ctx.clone());
-    estate
+    plane
         .change(ctx, act("created", Noun::Filter, id.0, &filter.details.variable), move |tx| {
             Box::pin(async move {
                 check_datasource(tx, &caller, copy.details.source.datasource()).await?;
@@ -371,41 +372,43 @@ pub async fn filter_update(
     plane: &Analytics,
     ctx: &OpCtx,
     id: FilterId,
-    change: impl FnOnce(&mut FilterDetails) + Send + 'static,
+    change: impl FnOnce(&mut FilterDetails),
 ) -> Result<Filter> {
     let estate = plane.estate();
     let before = filter_get(plane, ctx, id).await?;
     estate.require(ctx, Noun::Filter, Action::Manage, &before.ou_path, id.0).await?;
-    let (caller, now) = (ctx.clone(), estate.now());
-    estate
+    let mut after = before.clone();
+    change(&mut after.details);
+    after.details.check()?;
+    after.updated_at = estate.now();
+    let (caller, copy, known) = (ctx.clone(), after.clone(), before.details.source.datasource());
+    plane
         .change(ctx, act("updated", Noun::Filter, id.0, &before.details.variable), move |tx| {
             Box::pin(async move {
-                lock(tx, LOCK, id.0).await?;
-                let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("filter"))?;
-                let known = found.details.source.datasource();
-                change(&mut found.details);
-                found.details.check()?;
-                if found.details.source.datasource() != known {
-                    check_datasource(tx, &caller, found.details.source.datasource()).await?;
+                if copy.details.source.datasource() != known {
+                    check_datasource(tx, &caller, copy.details.source.datasource()).await?;
                 }
-                found.updated_at = after(found.updated_at, now);
-                update(tx, &found).await?;
-                Ok(found)
+                update(tx, &copy).await
             })
         })
         .await
-        .map_err(|error| taken(error, "variable_name"))
+        .map_err(|error| taken(error, "variable_name"))?;
+    after.row_version += 1;
+    Ok(after)
 }
 
 async fn update(tx: &mut Tx, filter: &Filter) -> Result<()> {
-    tx.exec(
-        "UPDATE filters SET variable_name = $2, datasource_id = $3, body = $4, updated_at = $5 WHERE id = $1",
+    tx.update_row(
+        "filter",
+        "UPDATE filters SET variable_name = $2, datasource_id = $3, body = $4, updated_at = $5, \
+         row_version = row_version + 1 WHERE id = $1 AND row_version = $6",
         args![
             filter.id,
             &filter.details.variable,
             filter.details.source.datasource(),
             body(&filter.details)?,
             filter.updated_at,
+            filter.row_version,
         ],
     )
     .await?;
@@ -417,7 +420,6 @@ pub async fn filter_delete(plane: &Analytics, ctx: &OpCtx, id: FilterId) -> Resu
     let found = filter_get(plane, ctx, id).await?;
     plane.estate().require(ctx, Noun::Filter, Action::Manage, &found.ou_path, id.0).await?;
     plane
-        .estate()
         .change(ctx, act("deleted", Noun::Filter, id.0, &found.details.variable), move |tx| {
             Box::pin(async move { tx.exec("DELETE FROM filters WHERE id = $1", args![id]).await.map(drop) })
         })
@@ -477,8 +479,8 @@ async fn kept_options(plane: &Analytics, filter: &Filter) -> Result<Option<Vec<C
     let row = conn
         .opt(
             "SELECT o.options FROM filter_options o JOIN filters f ON f.id = o.filter_id \
-             WHERE f.id = $1 AND f.updated_at = $2",
-            args![filter.id, filter.updated_at],
+             WHERE f.id = $1 AND f.row_version = $2 AND o.filter_version = $2",
+            args![filter.id, filter.row_version],
         )
         .await?;
     let Some(row) = row else { return Ok(None) };
@@ -490,18 +492,19 @@ async fn kept_options(plane: &Analytics, filter: &Filter) -> Result<Option<Vec<C
 async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[Choice]) -> Result<()> {
     let options = found.iter().map(|(value, label)| (value.into(), label.clone())).collect();
     let text = serde_json::to_string(&StoredOptions { version: 1, options }).map_err(Error::internal)?;
-    let (id, known, now) = (filter.id, filter.updated_at, plane.estate().now());
+    let (id, known, now) = (filter.id, filter.row_version, plane.estate().now());
     let told = act("options_read", Noun::Filter, id.0, &filter.details.variable);
     plane
         .estate()
         .change_told(ctx, move |tx| {
             Box::pin(async move {
-                // A change that is under way would not see these options, and so not remove them.
-                lock(tx, LOCK, id.0).await?;
+                // A change that is under way would not see these options, and so not remove them: they have the state
+                // of the filter that they belong to.
                 let kept = tx.exec(
-                    "INSERT INTO filter_options (filter_id, options, read_at) SELECT $1, $2, $3 \
-                     WHERE EXISTS (SELECT 1 FROM filters WHERE id = $1 AND updated_at = $4) \
-                     ON CONFLICT (filter_id) DO UPDATE SET options = excluded.options, read_at = excluded.read_at",
+                    "INSERT INTO filter_options (filter_id, options, read_at, filter_version) SELECT $1, $2, $3, $4 \
+                     WHERE EXISTS (SELECT 1 FROM filters WHERE id = $1 AND row_version = $4) \
+                     ON CONFLICT (filter_id) DO UPDATE SET options = excluded.options, read_at = excluded.read_at, \
+                     filter_version = excluded.filter_version",
                     args![id, text, now, known],
                 )
                 .await?;

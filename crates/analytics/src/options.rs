@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::{Action, Error, Noun, OpCtx, Permission, Result, clock};
+use landreeve_core::{Action, Error, Noun, OpCtx, Permission, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Dialect, Tx};
@@ -88,11 +87,6 @@ pub(crate) async fn lock(tx: &mut Tx, postgres: &'static str, id: i64) -> Result
         Dialect::Sqlite => Ok(()),
         Dialect::Postgres => tx.opt(postgres, args![id]).await.map(drop),
     }
-}
-
-/// Each change has a time of its own, however the clock goes: it tells one state from the next.
-pub(crate) fn after(before: Timestamp, now: Timestamp) -> Timestamp {
-    now.max(clock::from_micros(before.as_microsecond() + 1))
 }
 
 pub(crate) fn act(action: &'static str, noun: Noun, id: i64, name: &str) -> OwnedAct {

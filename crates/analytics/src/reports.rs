@@ -16,7 +16,7 @@ use crate::Analytics;
 use crate::dashboards::{self, Uses};
 use crate::filters::Filter;
 use crate::lang::{self, Snippets};
-use crate::options::{self, act};
+use crate::options::act;
 use crate::snippets::Snippet;
 use crate::stored::StoredReport;
 use crate::{filters, snippets};
@@ -29,6 +29,7 @@ pub struct Report {
     pub details: ReportDetails,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    pub row_version: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -81,7 +82,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT r.id, r.ou_id, o.path, r.name, r.body, r.dashboard_id, r.datasource_id, r.created_at, \
-             r.updated_at FROM reports r JOIN ous o ON o.id = r.ou_id ",
+             r.updated_at, r.row_version FROM reports r JOIN ous o ON o.id = r.ou_id ",
             $rest
         )
     };
@@ -104,6 +105,7 @@ fn from_row(row: &Row) -> Result<Report> {
         },
         created_at: row.time(7)?,
         updated_at: row.time(8)?,
+        row_version: row.int(9)?,
     })
 }
 
@@ -262,9 +264,10 @@ pub async fn report_create(plane: &Analytics, ctx: &OpCtx, details: ReportDetail
         details,
         created_at: now,
         updated_at: now,
+        row_version: 1,
     };
     let copy = report.clone();
-    estate
+    plane
         .change(ctx, act("created", Noun::Report, id.0, &report.details.name), move |tx| {
             Box::pin(async move {
                 tx.exec(
@@ -301,37 +304,30 @@ pub async fn report_update(
     change(&mut after.details);
     after.details.check()?;
     check_references(plane, ctx, &after.details).await?;
-    // The guard below tells this state from the next by its time.
-    after.updated_at = options::after(before.updated_at, estate.now());
-    let (copy, known) = (after.clone(), before.updated_at);
-    estate
+    after.updated_at = estate.now();
+    let copy = after.clone();
+    plane
         .change(ctx, act("updated", Noun::Report, id.0, &after.details.name), move |tx| {
             Box::pin(async move {
-                let changed = tx
-                    .exec(
-                        "UPDATE reports SET dashboard_id = $2, datasource_id = $3, name = $4, body = $5, \
-                         updated_at = $6 WHERE id = $1 AND updated_at = $7",
-                        args![
-                            id,
-                            copy.details.dashboard,
-                            copy.details.datasource,
-                            &copy.details.name,
-                            copy.details.body()?,
-                            copy.updated_at,
-                            known,
-                        ],
-                    )
-                    .await?;
-                if changed == 0 {
-                    return Err(Error::conflict(
-                        "changed",
-                        "somebody else changed the report just now; try again",
-                    ));
-                }
-                Ok(())
+                tx.update_row(
+                    "report",
+                    "UPDATE reports SET dashboard_id = $2, datasource_id = $3, name = $4, body = $5, updated_at = $6, \
+                     row_version = row_version + 1 WHERE id = $1 AND row_version = $7",
+                    args![
+                        id,
+                        copy.details.dashboard,
+                        copy.details.datasource,
+                        &copy.details.name,
+                        copy.details.body()?,
+                        copy.updated_at,
+                        copy.row_version,
+                    ],
+                )
+                .await
             })
         })
         .await?;
+    after.row_version += 1;
     Ok(after)
 }
 
@@ -339,7 +335,6 @@ pub async fn report_delete(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Resu
     let found = report_get(plane, ctx, id).await?;
     plane.estate().require(ctx, Noun::Report, Action::Manage, &found.ou_path, id.0).await?;
     plane
-        .estate()
         .change(ctx, act("deleted", Noun::Report, id.0, &found.details.name), move |tx| {
             Box::pin(async move { tx.exec("DELETE FROM reports WHERE id = $1", args![id]).await.map(drop) })
         })
@@ -362,6 +357,7 @@ mod tests {
             details: ReportDetails { sql: sql.to_owned(), ..ReportDetails::default() },
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
+            row_version: 1,
         }
     }
 
@@ -373,6 +369,7 @@ mod tests {
             details: FilterDetails { variable: variable.to_owned(), ..FilterDetails::default() },
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
+            row_version: 1,
         }
     }
 
@@ -385,6 +382,7 @@ mod tests {
             details: SnippetDetails { name, sql, ..SnippetDetails::default() },
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
+            row_version: 1,
         }
     }
 

@@ -63,7 +63,12 @@ async fn require(estate: &Estate, ctx: &OpCtx, datasource: &Datasource, action: 
 
 /// The row, from the memory of this epoch or from the store.
 pub async fn load(estate: &Estate, id: DatasourceId) -> Result<std::sync::Arc<Datasource>> {
-    estate.datasource(id).await?.ok_or_else(|| Error::not_found("datasource"))
+    estate.datasource(id, None).await?.ok_or_else(|| Error::not_found("datasource"))
+}
+
+/// The same within a request, which asked already where things stand.
+async fn load_for(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<std::sync::Arc<Datasource>> {
+    estate.datasource(id, ctx.moment()).await?.ok_or_else(|| Error::not_found("datasource"))
 }
 
 pub async fn datasource_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Seen>> {
@@ -79,7 +84,7 @@ pub async fn datasource_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Seen>> 
 }
 
 pub async fn datasource_get(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Seen> {
-    let datasource = load(estate, id).await?;
+    let datasource = load_for(estate, ctx, id).await?;
     require(estate, ctx, &datasource, Action::View).await?;
     Ok(Seen { credentials: sees(ctx, &datasource, Action::Manage), datasource })
 }
@@ -90,7 +95,7 @@ pub async fn datasource_for_use(
     ctx: &OpCtx,
     id: DatasourceId,
 ) -> Result<std::sync::Arc<Datasource>> {
-    let datasource = load(estate, id).await?;
+    let datasource = load_for(estate, ctx, id).await?;
     require(estate, ctx, &datasource, Action::Use).await?;
     if !datasource.details.enabled {
         return Err(Error::fault("datasource", "disabled", "is disabled; enable it to run queries on it"));
@@ -177,6 +182,7 @@ async fn create(
         schema_updated_at: None,
         created_at: now,
         updated_at: now,
+        row_version: 1,
     };
     let copy = datasource.clone();
     estate
@@ -258,15 +264,14 @@ pub async fn datasource_update(
     }
     check(estate, ctx, &after.details, &after.agents).await?;
     let now = estate.now();
-    // Each change has a time of its own, however the clock goes: it tells one state from the next.
-    after.updated_at = now.max(clock::from_micros(before.updated_at.as_microsecond() + 1));
+    after.updated_at = now;
     let same = after.details.connects_like(&before.details);
     after.version = before.version + i64::from(!same);
     let told = if same { DatasourceChange::Updated } else { DatasourceChange::Reconnected };
     let fingerprint = estate.seal_key().fingerprint();
     let sealed = datasources::seal_secrets(estate, id, &after.details)?;
     let schedule = nightly(estate, after.ou, id, &after.details).await?;
-    let (copy, known) = (after.clone(), before.updated_at);
+    let copy = after.clone();
     estate
         .change(
             ctx,
@@ -274,18 +279,14 @@ pub async fn datasource_update(
             move |tx| {
                 Box::pin(async move {
                     bootstrap::still_sealed_with(tx, &fingerprint).await?;
-                    if !datasources::update(tx, &copy, sealed, known).await? {
-                        return Err(Error::conflict(
-                            "changed",
-                            "somebody else changed the datasource just now; try again",
-                        ));
-                    }
+                    datasources::update(tx, &copy, sealed).await?;
                     put_schedule(tx, &copy, schedule).await?;
                     tell(tx, &copy, told, now).await
                 })
             },
         )
         .await?;
+    after.row_version += 1;
     Ok(after)
 }
 
