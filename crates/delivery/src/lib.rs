@@ -17,6 +17,7 @@ pub mod feeds;
 pub mod incidents;
 mod metadata;
 pub mod metrics;
+mod moving;
 mod names;
 pub mod people;
 pub mod pipelines;
