@@ -72,6 +72,7 @@ pub struct Server {
 #[serde(deny_unknown_fields)]
 pub struct StoreSection {
     pub database: String,
+    pub statement_seconds: u64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -214,6 +215,10 @@ impl Config {
             "[limits] header_bytes must be at least {}",
             Limits::MIN_HEADER_BYTES
         );
+        anyhow::ensure!(
+            (1..=3_600).contains(&self.store.statement_seconds),
+            "[store] statement_seconds must be from 1 to 3600"
+        );
         anyhow::ensure!((1..=10_000).contains(&self.runs.workers), "[runs] workers must be from 1 to 10000");
         anyhow::ensure!(self.limits.connections > 0, "[limits] connections must be at least 1");
         anyhow::ensure!(self.analytics.query_seconds > 0, "[analytics] query_seconds must be at least 1");
@@ -302,6 +307,7 @@ mod tests {
             "[runs]\nworkers = 0",
             "[engine]\nmemory_bytes = 1",
             "[engine]\nstatements = 0",
+            "[store]\nstatement_seconds = 0",
             "[delivery]\nquery_seconds = 0",
             "[server]\npublic_url = 'ftp://data.example.com'",
             "[server]\npublic_url = 'data.example.com'",
