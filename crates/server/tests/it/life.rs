@@ -162,13 +162,13 @@ fn it_stops_when_its_files_were_replaced_or_deleted() {
 /// The database is there and says nothing: requests are answered all the same, and the server ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_database_holds_up_neither_requests_nor_the_end() {
-    let (_, address) = postgres_database().await;
-    let relay = Relay::to(&address.url).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("landreeve.toml");
-    let text = format!("[store]\ndatabase = '{}'\nstatement_seconds = 2\n", relay.url(&address.url));
-    std::fs::write(&file, text).unwrap();
     for signals in [1, 2] {
+        let (_, address) = postgres_database().await;
+        let relay = Relay::to(&address.url).await;
+        let text = format!("[store]\ndatabase = '{}'\nstatement_seconds = 2\n", relay.url(&address.url));
+        std::fs::write(&file, text).unwrap();
         let mut server = Server::start_with(&["--config", file.to_str().unwrap()]);
         let key = server.say(&[
             "key",
