@@ -104,7 +104,7 @@ enum Inner {
     Link(Box<Link>),
     Sqlite(SqliteConnection),
     SqlitePooled(PoolConnection<Sqlite>),
-    Pooled(Pooled),
+    Pooled(Box<Pooled>),
 }
 
 /// A row; columns are read by position, in the order of the SELECT.
@@ -134,7 +134,7 @@ impl Conn {
     }
 
     pub(super) fn pooled(conn: Pooled) -> Conn {
-        Conn(Inner::Pooled(conn))
+        Conn(Inner::Pooled(Box::new(conn)))
     }
 
     /// The connection to PostgreSQL, for the writer.

@@ -30,7 +30,7 @@ conformance![
 
 const MANAGE: Permission = Permission::new(Noun::Datasource, Action::Manage);
 
-fn full() -> DatasourceDetails {
+pub fn full() -> DatasourceDetails {
     DatasourceDetails {
         database_type: DatabaseType::MySql,
         port: Some(3307),

@@ -26,7 +26,6 @@ macro_rules! conformance {
 /// The testkit's: a tests' dependency on it would bring the SQL engine into every build of the estate.
 #[cfg(test)]
 #[path = "../../../testkit/src/relay.rs"]
-#[expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 mod relay;
 
 #[cfg(test)]

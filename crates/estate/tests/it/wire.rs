@@ -7,8 +7,9 @@ use landreeve_estate::store::{Location, StoreOptions};
 use landreeve_estate::{Estate, EstateOptions, args};
 use sqlx::{Connection as _, PgConnection};
 
+use crate::inventory::full;
 use crate::relay::Relay;
-use crate::support::{BOUND, Site, number, postgres_url};
+use crate::support::{BOUND, Site, caller, number, postgres_url};
 
 #[tokio::test]
 async fn a_commit_can_lose_its_answer() {
@@ -234,5 +235,27 @@ async fn a_statement_that_takes_too_long_is_unavailable() {
     for (what, outcome) in through.outcomes().await {
         assert!(outcome.is_ok(), "{what}: {outcome:?}");
     }
+    through.remove().await;
+}
+
+/// What is remembered is as of the beginning of the request: the store is not asked again.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_read_of_the_epoch_serves_a_request() {
+    use landreeve_core::{Action, Noun, Permission};
+    use landreeve_estate::ops::datasources::{datasource_create, datasource_get};
+    let through = Through::open(LIMIT).await;
+    let manage = Permission::new(Noun::Datasource, Action::Manage);
+    let view = Permission::new(Noun::Datasource, Action::View);
+    let ctx = caller(&through.estate, None, &[manage, view]).await;
+    let made = datasource_create(&through.estate, &ctx, full(), Vec::new()).await.unwrap();
+    // This process has heard of its own change, so that the next request begins after it.
+    let ctx = caller(&through.estate, None, &[manage, view]).await;
+    datasource_get(&through.estate, &ctx, made.id).await.unwrap();
+    through.relay.hold();
+    datasource_get(&through.estate, &ctx, made.id).await.unwrap();
+    // Something changed that this process knows of: the store is asked, and says nothing.
+    through.estate.store().notices().tell(landreeve_estate::store::Notice::Authority);
+    assert_unavailable("a read", datasource_get(&through.estate, &ctx, made.id).await.map(drop));
+    through.relay.pass();
     through.remove().await;
 }
