@@ -1,10 +1,10 @@
 //! The writer on PostgreSQL: closures that wait run one after another in one transaction, each but the first in a
 //! savepoint, and are committed together. Its control statements travel with the statements beside them.
 //!
-//! A closure that would wait for a lock while the transaction has those of others would invite a deadlock between two
-//! nodes. All but the first therefore give up after a moment and are first in the next transaction, where nothing of
-//! anybody else is held. Of two transactions that waited for each other all the same, the one that PostgreSQL ends is
-//! run again.
+//! A closure that waits for a lock keeps the others waiting, and while the transaction has locks of others it invites a
+//! deadlock between two nodes. It therefore gives up after a moment and runs again aside, in a transaction of its own on
+//! another connection, as what is known to take long does from the beginning. Of two transactions that waited for each
+//! other all the same, the one that PostgreSQL ends is run again.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -22,14 +22,16 @@ use super::notices::{self, Notice};
 use super::writer::{Answer, CLOSING, Job, Tx, WAITING, refuse};
 
 /// How many closures share one commit at most. Beyond 64 savepoints that wrote, PostgreSQL keeps them less cheaply.
-pub const GROUP: usize = 48;
+const GROUP: usize = 48;
 /// For how long others are gathered, so that what is done is soon acknowledged and its locks are soon free.
 const GATHERING: Duration = Duration::from_millis(20);
 /// How often a closure is run at most.
 const ATTEMPTS: u32 = 5;
 
-const BEGIN: &str = "BEGIN";
-/// In front of the second closure: from here on nobody waits long for a lock.
+/// Nobody waits long for a lock where others wait behind.
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = 100";
+const BEGIN_ALONE: &str = "BEGIN";
+/// In front of the second closure: from here on there are locks of others.
 const SAVE_FIRST: &str = "SET LOCAL lock_timeout = 20; SAVEPOINT job";
 const SAVE: &str = "RELEASE job; SAVEPOINT job";
 const UNDO: &str = "ROLLBACK TO job";
@@ -40,9 +42,11 @@ pub struct GroupWriter {
 }
 
 impl GroupWriter {
-    pub fn start(connector: Connector, limit: Option<Duration>, size: usize) -> GroupWriter {
+    /// `aside`: where closures run that have to wait for a lock; without one each has a transaction of its own.
+    pub fn start(connector: Connector, limit: Option<Duration>, aside: Option<&GroupWriter>) -> GroupWriter {
         let (sender, jobs) = mpsc::channel(WAITING);
-        let writer = Loop { connector, limit, size, jobs, again: VecDeque::new() };
+        let aside = aside.and_then(GroupWriter::sender);
+        let writer = Loop { connector, limit, aside, jobs, again: VecDeque::new() };
         let task = tokio::spawn(writer.run());
         GroupWriter { sender: Mutex::new(Some(sender)), task: Mutex::new(Some(task)) }
     }
@@ -67,7 +71,7 @@ impl GroupWriter {
 struct Loop {
     connector: Connector,
     limit: Option<Duration>,
-    size: usize,
+    aside: Option<mpsc::Sender<Job>>,
     jobs: mpsc::Receiver<Job>,
     /// To be run again, before all others.
     again: VecDeque<Job>,
@@ -117,7 +121,8 @@ impl Loop {
 
     async fn group(&mut self, tx: &mut Tx, first: Job) {
         let begun = Instant::now();
-        let mut group = Group { done: Vec::new(), place: Place::Outside };
+        let size = if self.aside.is_some() { GROUP } else { 1 };
+        let mut group = Group { done: Vec::new(), place: Place::Outside, alone: self.aside.is_none() };
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
             let (answer, sent) = group.run(tx, &mut job).await;
@@ -128,15 +133,19 @@ impl Loop {
                     if sent {
                         group.undo(tx).await;
                     }
-                    let again = link_of(tx).is_some_and(|link| link.take_clash() || link.is_cut());
-                    self.again_or_refuse(again, job, &error);
+                    let clash = link_of(tx).is_some_and(Link::take_clash);
+                    let cut = link_of(tx).is_some_and(|link| link.is_cut());
+                    match self.aside.as_ref().filter(|_| clash) {
+                        Some(aside) => run_aside(aside, job, &error),
+                        None => self.again_or_refuse(clash || cut, job, &error),
+                    }
                 }
             }
             let Some(link) = link_of(tx) else { return };
             if link.is_broken() {
                 break;
             }
-            if group.done.len() < self.size && self.again.is_empty() && begun.elapsed() < GATHERING {
+            if group.done.len() < size && self.again.is_empty() && begun.elapsed() < GATHERING {
                 next = self.jobs.try_recv().ok();
             }
         }
@@ -186,6 +195,14 @@ impl Loop {
     }
 }
 
+fn run_aside(aside: &mpsc::Sender<Job>, job: Job, error: &Error) {
+    metrics::counter!("landreeve_store_retries_total").increment(1);
+    // Too many wait there already.
+    if let Err(full) = aside.try_send(job) {
+        refuse(full.into_inner(), error);
+    }
+}
+
 fn link_of(tx: &mut Tx) -> Option<&mut Link> {
     tx.link()
 }
@@ -227,12 +244,14 @@ enum Place {
 struct Group {
     done: Vec<Done>,
     place: Place,
+    alone: bool,
 }
 
 impl Group {
     /// The answer, and whether anything was sent to the database.
     async fn run(&mut self, tx: &mut Tx, job: &mut Job) -> (Answer, bool) {
         let (control, after) = match self.place {
+            Place::Outside if self.alone => (BEGIN_ALONE, Place::First),
             Place::Outside => (BEGIN, Place::First),
             Place::First => (SAVE_FIRST, Place::Saved),
             Place::Saved => (SAVE, Place::Saved),

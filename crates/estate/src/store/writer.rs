@@ -166,8 +166,8 @@ impl Writer {
     }
 
     pub fn postgres(connector: &Connector, limit: Option<Duration>) -> Writer {
-        let grouped = GroupWriter::start(connector.clone(), limit, super::group::GROUP);
-        let alone = GroupWriter::start(connector.clone(), limit, 1);
+        let alone = GroupWriter::start(connector.clone(), limit, None);
+        let grouped = GroupWriter::start(connector.clone(), limit, Some(&alone));
         Writer { kind: Kind::Postgres { grouped, alone } }
     }
 

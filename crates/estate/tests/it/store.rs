@@ -21,6 +21,7 @@ conformance![
     a_write_that_goes_on_after_a_failed_statement_fails,
     a_statement_sent_ahead_fails_its_write_only,
     writes_in_each_others_way_all_commit,
+    a_write_that_waits_for_a_lock_holds_up_no_other,
     a_name_that_is_taken_is_a_conflict,
     values_come_back_as_they_went,
     a_text_the_databases_cannot_both_hold_is_refused,
@@ -297,6 +298,46 @@ async fn writes_in_each_others_way_all_commit(site: &Site) {
     }
     let sum = "SELECT sum(CAST(value AS BIGINT))::bigint FROM facts WHERE name IN ('a', 'b')";
     assert_eq!(number(&both[0], sum).await, 400, "each write counted once in each row");
+}
+
+/// A long write has a row; whoever wants the row waits aside, and nobody else waits.
+async fn a_write_that_waits_for_a_lock_holds_up_no_other(site: &Site) {
+    if site.is_sqlite() {
+        return;
+    }
+    const TOUCH: &str = "UPDATE facts SET value = value || 'x' WHERE name = 'hot'";
+    let estate = site.open().await;
+    insert(&estate, "hot".into(), "x").await.unwrap();
+    let (inside, entered) = tokio::sync::oneshot::channel();
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let both = Arc::new(std::sync::Mutex::new((Some(inside), gate)));
+    let store = estate.store().clone();
+    let long = tokio::spawn(async move {
+        let write = store.write_alone(move |tx| {
+            Box::pin(async move {
+                tx.exec(TOUCH, args![]).await?;
+                let mut both = both.lock().unwrap();
+                both.0.take().unwrap().send(()).unwrap();
+                both.1.recv_timeout(BOUND).unwrap();
+                Ok(())
+            })
+        });
+        write.await
+    });
+    entered.await.unwrap();
+    let mut waiting =
+        Box::pin(estate.store().write(|tx| Box::pin(async move { tx.exec(TOUCH, args![]).await })));
+    // The first poll puts it in front of the others.
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    for index in 0..10 {
+        insert(&estate, format!("beside {index}"), "x").await.unwrap();
+    }
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    go.send(()).unwrap();
+    long.await.unwrap().unwrap();
+    assert_eq!(waiting.await.unwrap(), 1);
+    let kept = rows(&estate, "SELECT value FROM facts WHERE name = 'hot'", args![]).await;
+    assert_eq!(kept[0].text(0).unwrap(), "xxx");
 }
 
 async fn a_name_that_is_taken_is_a_conflict(site: &Site) {
