@@ -1,6 +1,7 @@
 //! Dashboards: settings, layout, and what their reports' SQL says they use.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -13,7 +14,7 @@ use landreeve_estate::store::{Conn, Row, Tx};
 
 use crate::ids::DashboardId;
 use crate::lang::{Aggregation, InputParameters, Range};
-use crate::rows::{act, lock};
+use crate::rows::act;
 use crate::stored::{StoredBox, StoredDashboard};
 use crate::usage::{self, Names, ReportSql};
 use crate::{Analytics, nouns};
@@ -30,6 +31,7 @@ pub struct Dashboard {
     pub creator: Option<UserId>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    pub row_version: i64,
     pub uses: Uses,
 }
 
@@ -238,8 +240,8 @@ impl DashboardDetails {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT d.id, d.ou_id, o.path, d.name, d.body, d.creator_id, d.created_at, d.updated_at \
-             FROM dashboards d JOIN ous o ON o.id = d.ou_id ",
+            "SELECT d.id, d.ou_id, o.path, d.name, d.body, d.creator_id, d.created_at, d.updated_at, \
+             d.row_version FROM dashboards d JOIN ous o ON o.id = d.ou_id ",
             $rest
         )
     };
@@ -254,6 +256,7 @@ fn from_row(row: &Row) -> Result<Dashboard> {
         creator: row.id_opt(5)?,
         created_at: row.time(6)?,
         updated_at: row.time(7)?,
+        row_version: row.int(8)?,
         uses: Uses::default(),
     })
 }
@@ -315,7 +318,24 @@ pub async fn dashboard_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Dashbo
     Ok(all)
 }
 
+/// The longest dashboard that is remembered, as it is kept.
+const REMEMBERED: usize = 64 * 1_024;
+
 pub async fn dashboard_get(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -> Result<Dashboard> {
+    let epoch = plane.estate().epoch_for(ctx).await?;
+    let seen_from = (id, ctx.authority().ou_path().to_owned());
+    if let Some(known) = plane.dashboards().get(epoch, &seen_from) {
+        plane.estate().require(ctx, nouns::DASHBOARD, Action::VIEW, &known.ou_path, id.0).await?;
+        return Ok(Dashboard::clone(&known));
+    }
+    let found = read(plane, ctx, id).await?;
+    if body(&found.details)?.len() <= REMEMBERED {
+        plane.dashboards().put(epoch, seen_from, Arc::new(found.clone()));
+    }
+    Ok(found)
+}
+
+async fn read(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -> Result<Dashboard> {
     let mut conn = plane.estate().store().read().await?;
     let mut found = find(&mut conn, id).await?.ok_or_else(|| Error::not_found("dashboard"))?;
     plane.estate().require(ctx, nouns::DASHBOARD, Action::VIEW, &found.ou_path, id.0).await?;
@@ -342,10 +362,11 @@ pub async fn dashboard_create(
         creator: ctx.actor().user(),
         created_at: now,
         updated_at: now,
+        row_version: 1,
         uses: Uses::default(),
     };
     let copy = dashboard.clone();
-    estate
+    plane
         .change(ctx, act("created", nouns::DASHBOARD, id.0, &dashboard.details.name), move |tx| {
             Box::pin(async move { insert(tx, &copy).await })
         })
@@ -374,35 +395,35 @@ fn body(details: &DashboardDetails) -> Result<String> {
     serde_json::to_string(&details.to_stored()).map_err(Error::internal)
 }
 
-/// Changes a dashboard; the change works on the details as they are inside the transaction.
+/// Changes a dashboard, unless somebody else has changed it since it was read.
 pub async fn dashboard_update(
     plane: &Analytics,
     ctx: &OpCtx,
     id: DashboardId,
-    change: impl FnOnce(&mut DashboardDetails) + Send + 'static,
+    change: impl FnOnce(&mut DashboardDetails),
 ) -> Result<Dashboard> {
     let estate = plane.estate();
     let before = dashboard_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::DASHBOARD, Action::MANAGE, &before.ou_path, id.0).await?;
-    let now = estate.now();
-    let mut after = estate
+    let mut after = before.clone();
+    change(&mut after.details);
+    after.details.check()?;
+    after.updated_at = estate.now();
+    let copy = after.clone();
+    plane
         .change(ctx, act("updated", nouns::DASHBOARD, id.0, &before.details.name), move |tx| {
             Box::pin(async move {
-                lock(tx, "SELECT 1 FROM dashboards WHERE id = $1 FOR UPDATE", id.0).await?;
-                let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("dashboard"))?;
-                change(&mut found.details);
-                found.details.check()?;
-                found.updated_at = now;
-                tx.exec(
-                    "UPDATE dashboards SET name = $2, body = $3, updated_at = $4 WHERE id = $1",
-                    args![id, &found.details.name, body(&found.details)?, now],
+                tx.update_row(
+                    "dashboard",
+                    "UPDATE dashboards SET name = $2, body = $3, updated_at = $4, row_version = row_version + 1 \
+                     WHERE id = $1 AND row_version = $5",
+                    args![id, &copy.details.name, body(&copy.details)?, copy.updated_at, copy.row_version],
                 )
-                .await?;
-                Ok(found)
+                .await
             })
         })
         .await?;
-    after.uses = before.uses;
+    after.row_version += 1;
     Ok(after)
 }
 
@@ -411,7 +432,6 @@ pub async fn dashboard_delete(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -
     let found = dashboard_get(plane, ctx, id).await?;
     plane.estate().require(ctx, nouns::DASHBOARD, Action::MANAGE, &found.ou_path, id.0).await?;
     plane
-        .estate()
         .change(ctx, act("deleted", nouns::DASHBOARD, id.0, &found.details.name), move |tx| {
             Box::pin(
                 async move { tx.exec("DELETE FROM dashboards WHERE id = $1", args![id]).await.map(drop) },

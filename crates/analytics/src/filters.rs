@@ -10,7 +10,7 @@ use landreeve_estate::store::{Conn, Row, Tx, taken};
 
 use crate::ids::FilterId;
 use crate::lang::{self, Aggregation, Control, FilterDef, Scalar, ValueType};
-use crate::rows::{act, after, check_datasource, lock};
+use crate::rows::{act, check_datasource};
 use crate::stored::StoredFilter;
 use crate::{Analytics, nouns};
 
@@ -22,6 +22,7 @@ pub struct Filter {
     pub details: FilterDetails,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    pub row_version: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,8 +270,8 @@ impl FilterDetails {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT f.id, f.ou_id, o.path, f.variable_name, f.datasource_id, f.body, f.created_at, f.updated_at \
-             FROM filters f JOIN ous o ON o.id = f.ou_id ",
+            "SELECT f.id, f.ou_id, o.path, f.variable_name, f.datasource_id, f.body, f.created_at, f.updated_at, \
+             f.row_version FROM filters f JOIN ous o ON o.id = f.ou_id ",
             $rest
         )
     };
@@ -284,6 +285,7 @@ fn from_row(row: &Row) -> Result<Filter> {
         details: FilterDetails::from_stored(row.text(3)?, row.id_opt(4)?, row.json(5)?),
         created_at: row.time(6)?,
         updated_at: row.time(7)?,
+        row_version: row.int(8)?,
     })
 }
 
@@ -302,9 +304,6 @@ pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Filter>> {
 pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Filter>> {
     conn.all(select!("WHERE f.ou_id = $1 ORDER BY f.id"), args![ou]).await?.iter().map(from_row).collect()
 }
-
-/// Holds the row of a filter until the transaction ends.
-pub(crate) const LOCK: &str = "SELECT 1 FROM filters WHERE id = $1 FOR UPDATE";
 
 async fn find(conn: &mut Conn, id: FilterId) -> Result<Option<Filter>> {
     conn.opt(select!("WHERE f.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
@@ -336,9 +335,10 @@ pub async fn filter_create(plane: &Analytics, ctx: &OpCtx, details: FilterDetail
         details,
         created_at: now,
         updated_at: now,
+        row_version: 1,
     };
     let (copy, caller) = (filter.clone(), ctx.clone());
-    estate
+    plane
         .change(ctx, act("created", nouns::FILTER, id.0, &filter.details.variable), move |tx| {
             Box::pin(async move {
                 check_datasource(tx, &caller, copy.details.source.datasource()).await?;
@@ -371,41 +371,43 @@ pub async fn filter_update(
     plane: &Analytics,
     ctx: &OpCtx,
     id: FilterId,
-    change: impl FnOnce(&mut FilterDetails) + Send + 'static,
+    change: impl FnOnce(&mut FilterDetails),
 ) -> Result<Filter> {
     let estate = plane.estate();
     let before = filter_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::FILTER, Action::MANAGE, &before.ou_path, id.0).await?;
-    let (caller, now) = (ctx.clone(), estate.now());
-    estate
+    let mut after = before.clone();
+    change(&mut after.details);
+    after.details.check()?;
+    after.updated_at = estate.now();
+    let (caller, copy, known) = (ctx.clone(), after.clone(), before.details.source.datasource());
+    plane
         .change(ctx, act("updated", nouns::FILTER, id.0, &before.details.variable), move |tx| {
             Box::pin(async move {
-                lock(tx, LOCK, id.0).await?;
-                let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("filter"))?;
-                let known = found.details.source.datasource();
-                change(&mut found.details);
-                found.details.check()?;
-                if found.details.source.datasource() != known {
-                    check_datasource(tx, &caller, found.details.source.datasource()).await?;
+                if copy.details.source.datasource() != known {
+                    check_datasource(tx, &caller, copy.details.source.datasource()).await?;
                 }
-                found.updated_at = after(found.updated_at, now);
-                update(tx, &found).await?;
-                Ok(found)
+                update(tx, &copy).await
             })
         })
         .await
-        .map_err(|error| taken(error, "variable_name"))
+        .map_err(|error| taken(error, "variable_name"))?;
+    after.row_version += 1;
+    Ok(after)
 }
 
 async fn update(tx: &mut Tx, filter: &Filter) -> Result<()> {
-    tx.exec(
-        "UPDATE filters SET variable_name = $2, datasource_id = $3, body = $4, updated_at = $5 WHERE id = $1",
+    tx.update_row(
+        "filter",
+        "UPDATE filters SET variable_name = $2, datasource_id = $3, body = $4, updated_at = $5, \
+         row_version = row_version + 1 WHERE id = $1 AND row_version = $6",
         args![
             filter.id,
             &filter.details.variable,
             filter.details.source.datasource(),
             body(&filter.details)?,
             filter.updated_at,
+            filter.row_version,
         ],
     )
     .await?;
@@ -417,7 +419,6 @@ pub async fn filter_delete(plane: &Analytics, ctx: &OpCtx, id: FilterId) -> Resu
     let found = filter_get(plane, ctx, id).await?;
     plane.estate().require(ctx, nouns::FILTER, Action::MANAGE, &found.ou_path, id.0).await?;
     plane
-        .estate()
         .change(ctx, act("deleted", nouns::FILTER, id.0, &found.details.variable), move |tx| {
             Box::pin(async move { tx.exec("DELETE FROM filters WHERE id = $1", args![id]).await.map(drop) })
         })

@@ -18,7 +18,7 @@ use crate::filters::{self, Choice, ControlKind, Filter, OptionSource};
 use crate::ids::FilterId;
 use crate::lang::{Expanded, InputParameters, Scalar};
 use crate::parameters::{self, Statement};
-use crate::rows::{act, lock};
+use crate::rows::act;
 use crate::stored::StoredOptions;
 use crate::{Analytics, nouns};
 
@@ -150,8 +150,8 @@ async fn kept_options(plane: &Analytics, filter: &Filter) -> Result<Option<Vec<C
     let row = conn
         .opt(
             "SELECT o.options FROM filter_options o JOIN filters f ON f.id = o.filter_id \
-             WHERE f.id = $1 AND f.updated_at = $2",
-            args![filter.id, filter.updated_at],
+             WHERE f.id = $1 AND f.row_version = $2 AND o.filter_version = $2",
+            args![filter.id, filter.row_version],
         )
         .await?;
     let Some(row) = row else { return Ok(None) };
@@ -163,18 +163,19 @@ async fn kept_options(plane: &Analytics, filter: &Filter) -> Result<Option<Vec<C
 async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[Choice]) -> Result<()> {
     let options = found.iter().map(|(value, label)| (value.into(), label.clone())).collect();
     let text = serde_json::to_string(&StoredOptions { version: 1, options }).map_err(Error::internal)?;
-    let (id, known, now) = (filter.id, filter.updated_at, plane.estate().now());
+    let (id, known, now) = (filter.id, filter.row_version, plane.estate().now());
     let told = act("options_read", nouns::FILTER, id.0, &filter.details.variable);
     plane
         .estate()
         .change_told(ctx, move |tx| {
             Box::pin(async move {
-                // A change that is under way would not see these options, and so not remove them.
-                lock(tx, filters::LOCK, id.0).await?;
+                // A change that is under way would not see these options, and so not remove them: they have the state
+                // of the filter that they belong to.
                 let kept = tx.exec(
-                    "INSERT INTO filter_options (filter_id, options, read_at) SELECT $1, $2, $3 \
-                     WHERE EXISTS (SELECT 1 FROM filters WHERE id = $1 AND updated_at = $4) \
-                     ON CONFLICT (filter_id) DO UPDATE SET options = excluded.options, read_at = excluded.read_at",
+                    "INSERT INTO filter_options (filter_id, options, read_at, filter_version) SELECT $1, $2, $3, $4 \
+                     WHERE EXISTS (SELECT 1 FROM filters WHERE id = $1 AND row_version = $4) \
+                     ON CONFLICT (filter_id) DO UPDATE SET options = excluded.options, read_at = excluded.read_at, \
+                     filter_version = excluded.filter_version",
                     args![id, text, now, known],
                 )
                 .await?;

@@ -3,20 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::ResultCodec;
+use landreeve_core::{OpCtx, Result};
 use landreeve_estate::Estate;
+use landreeve_estate::memory::PerEpoch;
+use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::plane::{NounSpec, Plane, PlaneParts, Slot};
 use landreeve_estate::runs::Executor;
-use landreeve_estate::store::MigrationSet;
+use landreeve_estate::store::{MigrationSet, Tx};
 
+use crate::dashboards::Dashboard;
 use crate::executions::{QUERY, QueryExecutor};
+use crate::ids::DashboardId;
 use crate::nouns;
 
 /// The plane's tables.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     component: "analytics",
-    sqlite: &[include_str!("../migrations/sqlite/0001_analytics.sql")],
-    postgres: &[include_str!("../migrations/postgres/0001_analytics.sql")],
+    sqlite: &[
+        include_str!("../migrations/sqlite/0001_analytics.sql"),
+        include_str!("../migrations/sqlite/0002_row_versions.sql"),
+    ],
+    postgres: &[
+        include_str!("../migrations/postgres/0001_analytics.sql"),
+        include_str!("../migrations/postgres/0002_row_versions.sql"),
+    ],
 };
 
 /// The plane, and where its handle appears once the estate is open.
@@ -67,7 +79,12 @@ pub struct Analytics {
     options: AnalyticsOptions,
     /// Names of the built-in snippets, which the dialect that introduced them chose.
     builtin: BuiltinSnippets,
+    /// Dashboards as they are seen from a unit.
+    dashboards: Arc<PerEpoch<(DashboardId, String), Arc<Dashboard>>>,
 }
+
+/// How many dashboards are remembered.
+const DASHBOARDS: usize = 1_024;
 
 /// What the built-in snippets are called. Their meaning is the plane's, their names come with the wiring.
 #[derive(Debug, Clone, Copy)]
@@ -87,11 +104,31 @@ impl Analytics {
         options: AnalyticsOptions,
         builtin: BuiltinSnippets,
     ) -> Analytics {
-        Analytics { estate, codec, options, builtin }
+        Analytics { estate, codec, options, builtin, dashboards: Arc::new(PerEpoch::new(DASHBOARDS)) }
     }
 
     pub fn estate(&self) -> &Estate {
         &self.estate
+    }
+
+    /// A write with its audit event that changes what dashboards and what is on them look like.
+    pub(crate) async fn change<T, F>(&self, ctx: &OpCtx, act: OwnedAct, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
+        let changed = self.estate.change(ctx, act, |tx| {
+            Box::pin(async move {
+                let value = work(tx).await?;
+                tx.bump_epoch().await?;
+                Ok(value)
+            })
+        });
+        changed.await
+    }
+
+    pub(crate) fn dashboards(&self) -> &PerEpoch<(DashboardId, String), Arc<Dashboard>> {
+        &self.dashboards
     }
 
     pub fn codec(&self) -> &dyn ResultCodec {

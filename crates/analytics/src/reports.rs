@@ -9,7 +9,7 @@ use landreeve_estate::store::{Conn, Row};
 use landreeve_estate::{args, ops};
 
 use crate::ids::{DashboardId, ReportId};
-use crate::rows::{act, after};
+use crate::rows::act;
 use crate::stored::StoredReport;
 use crate::usage::{Names, Uses};
 use crate::{Analytics, dashboards, nouns};
@@ -22,6 +22,7 @@ pub struct Report {
     pub details: ReportDetails,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    pub row_version: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,7 +75,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT r.id, r.ou_id, o.path, r.name, r.body, r.dashboard_id, r.datasource_id, r.created_at, \
-             r.updated_at FROM reports r JOIN ous o ON o.id = r.ou_id ",
+             r.updated_at, r.row_version FROM reports r JOIN ous o ON o.id = r.ou_id ",
             $rest
         )
     };
@@ -97,6 +98,7 @@ fn from_row(row: &Row) -> Result<Report> {
         },
         created_at: row.time(7)?,
         updated_at: row.time(8)?,
+        row_version: row.int(9)?,
     })
 }
 
@@ -193,9 +195,10 @@ pub async fn report_create(plane: &Analytics, ctx: &OpCtx, details: ReportDetail
         details,
         created_at: now,
         updated_at: now,
+        row_version: 1,
     };
     let copy = report.clone();
-    estate
+    plane
         .change(ctx, act("created", nouns::REPORT, id.0, &report.details.name), move |tx| {
             Box::pin(async move {
                 tx.exec(
@@ -228,49 +231,41 @@ pub async fn report_update(
     let estate = plane.estate();
     let before = report_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::REPORT, Action::MANAGE, &before.ou_path, id.0).await?;
-    let mut changed = before.clone();
-    change(&mut changed.details);
-    changed.details.check()?;
-    check_references(plane, ctx, &changed.details).await?;
-    // The guard below tells this state from the next by its time.
-    changed.updated_at = after(before.updated_at, estate.now());
-    let (copy, known) = (changed.clone(), before.updated_at);
-    estate
-        .change(ctx, act("updated", nouns::REPORT, id.0, &changed.details.name), move |tx| {
+    let mut after = before.clone();
+    change(&mut after.details);
+    after.details.check()?;
+    check_references(plane, ctx, &after.details).await?;
+    after.updated_at = estate.now();
+    let copy = after.clone();
+    plane
+        .change(ctx, act("updated", nouns::REPORT, id.0, &after.details.name), move |tx| {
             Box::pin(async move {
-                let written = tx
-                    .exec(
-                        "UPDATE reports SET dashboard_id = $2, datasource_id = $3, name = $4, body = $5, \
-                         updated_at = $6 WHERE id = $1 AND updated_at = $7",
-                        args![
-                            id,
-                            copy.details.dashboard,
-                            copy.details.datasource,
-                            &copy.details.name,
-                            copy.details.body()?,
-                            copy.updated_at,
-                            known,
-                        ],
-                    )
-                    .await?;
-                if written == 0 {
-                    return Err(Error::conflict(
-                        "changed",
-                        "somebody else changed the report just now; try again",
-                    ));
-                }
-                Ok(())
+                tx.update_row(
+                    "report",
+                    "UPDATE reports SET dashboard_id = $2, datasource_id = $3, name = $4, body = $5, updated_at = $6, \
+                     row_version = row_version + 1 WHERE id = $1 AND row_version = $7",
+                    args![
+                        id,
+                        copy.details.dashboard,
+                        copy.details.datasource,
+                        &copy.details.name,
+                        copy.details.body()?,
+                        copy.updated_at,
+                        copy.row_version,
+                    ],
+                )
+                .await
             })
         })
         .await?;
-    Ok(changed)
+    after.row_version += 1;
+    Ok(after)
 }
 
 pub async fn report_delete(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Result<()> {
     let found = report_get(plane, ctx, id).await?;
     plane.estate().require(ctx, nouns::REPORT, Action::MANAGE, &found.ou_path, id.0).await?;
     plane
-        .estate()
         .change(ctx, act("deleted", nouns::REPORT, id.0, &found.details.name), move |tx| {
             Box::pin(async move { tx.exec("DELETE FROM reports WHERE id = $1", args![id]).await.map(drop) })
         })

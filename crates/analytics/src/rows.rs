@@ -1,9 +1,8 @@
 //! What the rows of every noun need: the audit line of an act, a datasource that a row names, a row that is read to be
 //! changed. What must not enter: any one noun.
 
-use jiff::Timestamp;
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::{Error, Noun, OpCtx, Result, clock};
+use landreeve_core::{Error, Noun, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::{self, OwnedAct};
 use landreeve_estate::store::{Dialect, Tx};
@@ -24,11 +23,6 @@ pub(crate) async fn lock(tx: &mut Tx, postgres: &'static str, id: i64) -> Result
         Dialect::Sqlite => Ok(()),
         Dialect::Postgres => tx.opt(postgres, args![id]).await.map(drop),
     }
-}
-
-/// Each change has a time of its own, however the clock goes: it tells one state from the next.
-pub(crate) fn after(before: Timestamp, now: Timestamp) -> Timestamp {
-    now.max(clock::from_micros(before.as_microsecond() + 1))
 }
 
 pub(crate) fn act(action: &'static str, noun: Noun, id: i64, name: &str) -> OwnedAct {

@@ -24,6 +24,7 @@ pub struct Snippet {
     pub details: SnippetDetails,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    pub row_version: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,7 +80,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT s.id, s.ou_id, o.path, s.name, s.description, s.body, s.datasource_id, s.created_at, \
-             s.updated_at FROM snippets s JOIN ous o ON o.id = s.ou_id ",
+             s.updated_at, s.row_version FROM snippets s JOIN ous o ON o.id = s.ou_id ",
             $rest
         )
     };
@@ -98,6 +99,7 @@ fn from_row(row: &Row) -> Result<Snippet> {
         },
         created_at: row.time(7)?,
         updated_at: row.time(8)?,
+        row_version: row.int(9)?,
     })
 }
 
@@ -173,9 +175,10 @@ pub async fn snippet_create(plane: &Analytics, ctx: &OpCtx, details: SnippetDeta
         details,
         created_at: now,
         updated_at: now,
+        row_version: 1,
     };
     let (copy, caller) = (snippet.clone(), ctx.clone());
-    estate
+    plane
         .change(ctx, act("created", nouns::SNIPPET, id.0, &snippet.details.name), move |tx| {
             Box::pin(async move {
                 lock(tx, LOCK_UNIT, copy.ou.0).await?;
@@ -211,45 +214,53 @@ pub async fn snippet_update(
     plane: &Analytics,
     ctx: &OpCtx,
     id: SnippetId,
-    change: impl FnOnce(&mut SnippetDetails) + Send + 'static,
+    change: impl FnOnce(&mut SnippetDetails),
 ) -> Result<Snippet> {
     let estate = plane.estate();
     let before = snippet_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::SNIPPET, Action::MANAGE, &before.ou_path, id.0).await?;
-    let (caller, ou, now) = (ctx.clone(), before.ou, estate.now());
-    estate
+    let mut after = before.clone();
+    change(&mut after.details);
+    after.updated_at = estate.now();
+    let (caller, copy, known) = (ctx.clone(), after.clone(), before.details.datasource);
+    plane
         .change(ctx, act("updated", nouns::SNIPPET, id.0, &before.details.name), move |tx| {
             Box::pin(async move {
-                lock(tx, LOCK_UNIT, ou.0).await?;
-                let mut found = find(tx, id).await?.ok_or_else(|| Error::not_found("snippet"))?;
-                let known = found.details.datasource;
-                change(&mut found.details);
-                let mut others = of_unit(tx, found.ou).await?;
+                lock(tx, LOCK_UNIT, copy.ou.0).await?;
+                let mut others = of_unit(tx, copy.ou).await?;
                 others.retain(|other| other.id != id);
-                found.details.check_among(&others)?;
-                if found.details.datasource != known {
-                    check_datasource(tx, &caller, found.details.datasource).await?;
+                let details = &copy.details;
+                details.check_among(&others)?;
+                if details.datasource != known {
+                    check_datasource(tx, &caller, details.datasource).await?;
                 }
-                found.updated_at = now;
-                let details = &found.details;
-                tx.exec(
+                tx.update_row(
+                    "snippet",
                     "UPDATE snippets SET name = $2, description = $3, body = $4, datasource_id = $5, \
-                     updated_at = $6 WHERE id = $1",
-                    args![id, &details.name, &details.description, &details.sql, details.datasource, now],
+                     updated_at = $6, row_version = row_version + 1 WHERE id = $1 AND row_version = $7",
+                    args![
+                        id,
+                        &details.name,
+                        &details.description,
+                        &details.sql,
+                        details.datasource,
+                        copy.updated_at,
+                        copy.row_version,
+                    ],
                 )
-                .await?;
-                Ok(found)
+                .await
             })
         })
         .await
-        .map_err(|error| taken(error, "name"))
+        .map_err(|error| taken(error, "name"))?;
+    after.row_version += 1;
+    Ok(after)
 }
 
 pub async fn snippet_delete(plane: &Analytics, ctx: &OpCtx, id: SnippetId) -> Result<()> {
     let found = snippet_get(plane, ctx, id).await?;
     plane.estate().require(ctx, nouns::SNIPPET, Action::MANAGE, &found.ou_path, id.0).await?;
     plane
-        .estate()
         .change(ctx, act("deleted", nouns::SNIPPET, id.0, &found.details.name), move |tx| {
             Box::pin(async move { tx.exec("DELETE FROM snippets WHERE id = $1", args![id]).await.map(drop) })
         })

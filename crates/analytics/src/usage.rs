@@ -140,6 +140,7 @@ mod tests {
             details: FilterDetails { variable: variable.to_owned(), ..FilterDetails::default() },
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
+            row_version: 1,
         }
     }
 
@@ -152,6 +153,7 @@ mod tests {
             details: SnippetDetails { name, sql, ..SnippetDetails::default() },
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
+            row_version: 1,
         }
     }
 

@@ -25,7 +25,7 @@ pub use authority::{Action, Authority, Grant, Noun, Permission, Scope};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Fault, Result};
 pub use ids::{IdKind, Ids};
-pub use opctx::{Actor, OpCtx, OpKind};
+pub use opctx::{Actor, Moment, OpCtx, OpKind};
 pub use page::{Page, PageOf};
 pub use random::Random;
 pub use run::{Category, PoolName, RunKind, RunState};

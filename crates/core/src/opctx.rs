@@ -101,6 +101,15 @@ pub struct OpCtx {
     request_id: Uuid,
     kind: OpKind,
     address: Option<IpAddr>,
+    moment: Option<Moment>,
+}
+
+/// When the store was asked where authority and datasources stand, so that one request need not ask twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    pub epoch: i64,
+    /// What this process had heard of by then.
+    pub heard: i64,
 }
 
 impl OpCtx {
@@ -112,7 +121,23 @@ impl OpCtx {
         kind: OpKind,
         address: Option<IpAddr>,
     ) -> OpCtx {
-        OpCtx { actor, authority, groups, request_id, kind, address }
+        OpCtx { actor, authority, groups, request_id, kind, address, moment: None }
+    }
+
+    /// The same, for a request whose credential was checked at that moment.
+    #[must_use]
+    pub fn at(self, moment: Moment) -> OpCtx {
+        OpCtx { moment: Some(moment), ..self }
+    }
+
+    /// The same for work that outlives the request: what it asks later is asked anew.
+    #[must_use]
+    pub fn without_moment(self) -> OpCtx {
+        OpCtx { moment: None, ..self }
+    }
+
+    pub fn moment(&self) -> Option<Moment> {
+        self.moment
     }
 
     pub fn actor(&self) -> &Actor {

@@ -18,9 +18,9 @@ use landreeve_estate::args;
 use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, Outcome, Retry};
 use landreeve_estate::store::{Conn, Dialect, Row, Tx, next_in};
 
-use crate::Delivery;
 use crate::ids::{ChangeId, DeploymentId, RepoId, ServiceId, TargetId};
 use crate::sha::{Sha, like};
+use crate::{Delivery, moving};
 
 macro_rules! subject {
     ($rest:literal) => {
@@ -679,52 +679,33 @@ pub fn subject_of(row: &Row, now: Timestamp) -> Result<Subject> {
     })
 }
 
-/// The default branch is another one: lines are named anew, and everything of the repository is attributed anew.
-pub async fn move_lines(tx: &mut Tx, repo: RepoId, now: Timestamp) -> Result<()> {
-    let sql = "SELECT default_branch FROM delivery_repos WHERE id = $1";
-    let default = tx.one(sql, args![repo]).await?.text_opt(0)?;
-    let sql = "SELECT DISTINCT branch FROM delivery_changes WHERE repo_id = $1";
-    for row in &tx.all(sql, args![repo]).await? {
-        let branch = row.text(0)?;
-        // Commits that came without a branch are on the default branch, whichever it is.
-        let moved = if branch.is_empty() { branch.clone() } else { line(&branch, default.as_deref()) };
-        let sql = "UPDATE delivery_changes SET line = $3 WHERE repo_id = $1 AND branch = $2";
-        tx.exec(sql, args![repo, branch, moved]).await?;
-    }
-    tx.exec(
-        "DELETE FROM delivery_change_deployments WHERE target_id IN \
-         (SELECT id FROM delivery_targets WHERE repo_id = $1)",
-        args![repo],
-    )
-    .await?;
-    // A commit that was told of with and without the name of the branch is on one line twice now.
-    tx.exec(
-        "DELETE FROM delivery_changes WHERE repo_id = $1 AND kind = 'commit' AND line = '' AND EXISTS \
-         (SELECT 1 FROM delivery_changes o WHERE o.repo_id = $1 AND o.kind = 'commit' AND o.line = '' \
-         AND o.sha = delivery_changes.sha AND o.id < delivery_changes.id)",
-        args![repo],
-    )
-    .await?;
-    tx.exec(
-        "UPDATE delivery_deployments SET line = NULL, position = NULL, team_id = NULL WHERE repo_id = $1",
-        args![repo],
-    )
-    .await?;
+/// Attributes some deployments of a repository, after one in the order of their time. Gives the last of them.
+pub async fn attribute_some(
+    tx: &mut Tx,
+    repo: RepoId,
+    (time, id): (Timestamp, DeploymentId),
+    count: i64,
+    now: Timestamp,
+) -> Result<Option<(Timestamp, DeploymentId)>> {
     // Those that list commits of this repository without naming it, too.
     let rows = tx
         .all(
             subject!(
                 "WHERE (d.repo_id = $1 OR (d.repo_id IS NULL AND d.merge_commit_shas IS NOT NULL \
                  AND d.ou_id = (SELECT ou_id FROM delivery_repos WHERE id = $1))) \
-                 AND (d.attributed_at IS NOT NULL OR d.attribute_until > $2) ORDER BY d.deployed_at, d.id"
+                 AND (d.attributed_at IS NOT NULL OR d.attribute_until > $2) \
+                 AND (d.deployed_at > $3 OR (d.deployed_at = $3 AND d.id > $4)) ORDER BY d.deployed_at, d.id LIMIT $5"
             ),
-            args![repo, now],
+            args![repo, now, time, id, count],
         )
         .await?;
+    let mut last = None;
     for row in &rows {
-        retry(tx, subject_of(row, now)?, now).await?;
+        let subject = subject_of(row, now)?;
+        last = Some((subject.deployed_at, subject.id));
+        retry(tx, subject, now).await?;
     }
-    Ok(())
+    Ok(last)
 }
 
 pub fn patience_from(now: Timestamp) -> Timestamp {
@@ -750,6 +731,7 @@ impl Executor for RetryAttribution {
     fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             let estate = self.0.estate();
+            moving::move_all(&self.0).await?;
             let mut after = 0_i64;
             loop {
                 if job.token().is_cancelled() {

@@ -13,10 +13,9 @@ use landreeve_estate::store::{Tx, next_in};
 use crate::attribution::{self, Touched, settle};
 use crate::ids::{ChangeId, PullServiceId, RepoId, ServiceId};
 use crate::names::{Names, ServiceName};
-use crate::nouns;
 use crate::people::{Author, whose};
 use crate::sha::{Sha, same};
-use crate::{Asked, Delivery, text};
+use crate::{Asked, Delivery, nouns, text};
 
 /// How many commits may come in one request, and belong to one pull request.
 pub const MOST_COMMITS: usize = 5_000;
@@ -363,7 +362,7 @@ pub async fn commits_push(
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
     let (count, found) = plane
         .estate()
-        .change_told(ctx, move |tx| {
+        .change_told_alone(ctx, move |tx| {
             Box::pin(async move {
                 let mut names = Names::new(&inner, ou);
                 let repo = names.repo(tx, &repository).await?;
@@ -393,6 +392,7 @@ pub async fn commits_push(
     Ok(count)
 }
 
+#[derive(Clone)]
 struct Checked {
     sha: Sha,
     facts: CommitFacts,

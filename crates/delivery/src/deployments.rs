@@ -9,13 +9,11 @@ use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Conn, Row, Tx};
 
 use crate::attribution::{self, Subject};
-use crate::explain;
 use crate::ids::{ChangeId, DeploymentId, RepoId, ServiceId};
 use crate::metadata::Metadata;
 use crate::names::{Names, ServiceName};
-use crate::nouns;
 use crate::sha::Sha;
-use crate::{Asked, Delivery, text};
+use crate::{Asked, Delivery, explain, nouns, text};
 
 /// Where a deployment without an environment went.
 pub const PRODUCTION: &str = "production";
@@ -167,6 +165,7 @@ fn require_new(facts: &DeploymentFacts, faults: &mut Faults) {
     }
 }
 
+#[derive(Clone)]
 struct Write {
     reference: String,
     checked: Checked,

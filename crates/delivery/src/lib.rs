@@ -18,6 +18,7 @@ pub mod ids;
 pub mod incidents;
 mod metadata;
 pub mod metrics;
+mod moving;
 mod names;
 pub mod nouns;
 pub mod people;

@@ -1,5 +1,5 @@
-//! Repositories, services and targets by their names: found, or added when they are new. They are never removed, so
-//! what was found once need not be asked for again.
+//! Repositories, services and targets by what identifies them: found, or added when they are new. They are never removed,
+//! so what was found once need not be asked for again. What may change about them, on any node, is not remembered.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -44,8 +44,8 @@ impl ServiceName {
     }
 }
 
-/// The unit, the identifier, and the name that came with it.
-type ServiceKey = (OuId, String, Option<String>);
+/// The unit and the identifier.
+type ServiceKey = (OuId, String);
 
 #[derive(Default)]
 pub struct Known {
@@ -138,23 +138,22 @@ impl<'a> Names<'a> {
     }
 
     pub async fn service(&mut self, tx: &mut Tx, named: &ServiceName) -> Result<ServiceId> {
-        let key = (self.ou, named.identifier.clone(), named.name.clone());
-        if let Some(id) = self.plane.known().services.get(&key) {
-            return Ok(id);
+        let key = (self.ou, named.identifier.clone());
+        let id = match self.plane.known().services.get(&key) {
+            Some(id) => id,
+            None => self.find_service(tx, key, named).await?,
+        };
+        if let Some(name) = &named.name {
+            let sql = "UPDATE delivery_services SET name = $2 WHERE id = $1 AND name <> $2";
+            tx.exec_later(sql, args![id, name]).await?;
         }
-        let sql = "SELECT id, name FROM delivery_services WHERE ou_id = $1 AND identifier = $2";
+        Ok(id)
+    }
+
+    async fn find_service(&mut self, tx: &mut Tx, key: ServiceKey, named: &ServiceName) -> Result<ServiceId> {
+        let sql = "SELECT id FROM delivery_services WHERE ou_id = $1 AND identifier = $2";
         let id = match tx.opt(sql, args![self.ou, &named.identifier]).await? {
-            Some(row) => {
-                let id: ServiceId = row.id(0)?;
-                if let Some(name) =
-                    named.name.as_ref().filter(|name| row.text(1).is_ok_and(|old| old != **name))
-                {
-                    tx.exec("UPDATE delivery_services SET name = $2 WHERE id = $1", args![id, name]).await?;
-                    // Another name for it may be remembered, which must not stand in the way of its return.
-                    self.plane.known().services.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                }
-                id
-            }
+            Some(row) => row.id(0)?,
             None => {
                 let id = next_in(tx, ServiceId::KIND).await?;
                 let name = named.name.as_ref().unwrap_or(&named.identifier);

@@ -28,10 +28,12 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
     sqlite: &[
         include_str!("../migrations/sqlite/0001_delivery.sql"),
         include_str!("../migrations/sqlite/0002_last_deployment.sql"),
+        include_str!("../migrations/sqlite/0003_moving.sql"),
     ],
     postgres: &[
         include_str!("../migrations/postgres/0001_delivery.sql"),
         include_str!("../migrations/postgres/0002_last_deployment.sql"),
+        include_str!("../migrations/postgres/0003_moving.sql"),
     ],
 };
 

@@ -6,11 +6,9 @@ use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::Tx;
 
-use crate::attribution;
 use crate::ids::RepoId;
 use crate::names::Names;
-use crate::nouns;
-use crate::{Asked, Delivery, text};
+use crate::{Asked, Delivery, attribution, moving, nouns, text};
 
 #[derive(Debug, Clone, Default)]
 pub struct RepoFacts {
@@ -36,7 +34,7 @@ pub async fn repo_upsert(
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let facts = facts.checked(|facts, faults| check(&name, facts, faults))?;
     let (ou, inner) = (ctx.authority().ou(), plane.clone());
-    let (id, found) = plane
+    let (id, moved, found) = plane
         .estate()
         .change_told(ctx, move |tx| {
             Box::pin(async move {
@@ -45,14 +43,17 @@ pub async fn repo_upsert(
                 attribution::alone(tx, ou, id).await?;
                 let moved = put(tx, id, &facts).await?;
                 if moved {
-                    attribution::move_lines(tx, id, inner.estate().now()).await?;
+                    moving::mark(tx, id).await?;
                 }
                 let act = OwnedAct::new("recorded", nouns::DELIVERY, id.0, format!("repository {name}"));
-                Ok(((id, names.found), Some(act)))
+                Ok(((id, moved, names.found), Some(act)))
             })
         })
         .await?;
     plane.known().remember(found);
+    if moved {
+        moving::move_lines(plane, ou, id).await?;
+    }
     Ok(id)
 }
 

@@ -45,7 +45,7 @@ pub struct Act<'a> {
 /// Writes the event in the caller's transaction. `id` comes from the `Ids` port before the transaction begins.
 pub async fn record(tx: &mut Tx, id: AuditId, now: Timestamp, ctx: &OpCtx, act: Act<'_>) -> Result<()> {
     let outcome = if act.action == "refused" { "refused" } else { "done" };
-    tx.exec(
+    tx.exec_later(
         "INSERT INTO audit_events (id, at, actor_kind, actor_id, actor_name, face, address, request_id, ou_id, \
          action, noun, noun_id, outcome, detail) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
@@ -67,7 +67,6 @@ pub async fn record(tx: &mut Tx, id: AuditId, now: Timestamp, ctx: &OpCtx, act: 
         ],
     )
     .await
-    .map(drop)
 }
 
 /// Newest first, as far as the caller sees.

@@ -1,6 +1,6 @@
 //! Large things: results, and later backups. A local folder, or an S3-compatible service by URL.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +14,11 @@ use object_store::path::Path as BlobPath;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutPayload, WriteMultipart};
 
 #[derive(Clone)]
-pub struct Blobs(Arc<dyn ObjectStore>);
+pub struct Blobs {
+    store: Arc<dyn ObjectStore>,
+    /// Of a local one: what is written there is flushed before it counts.
+    folder: Option<Arc<PathBuf>>,
+}
 
 /// An S3-compatible place.
 #[derive(Debug, Clone)]
@@ -34,7 +38,7 @@ impl Blobs {
         })?;
         let store =
             LocalFileSystem::new_with_prefix(folder).map_err(blob_error)?.with_automatic_cleanup(true);
-        Ok(Blobs(Arc::new(store)))
+        Ok(Blobs { store: Arc::new(store), folder: Some(Arc::new(folder.to_owned())) })
     }
 
     pub fn s3(place: &S3) -> Result<Blobs> {
@@ -48,29 +52,48 @@ impl Blobs {
         if let (Some(id), Some(secret)) = (&place.access_key_id, &place.secret_access_key) {
             builder = builder.with_access_key_id(id).with_secret_access_key(secret.reveal());
         }
-        Ok(Blobs(Arc::new(builder.build().map_err(blob_error)?)))
+        Ok(Blobs { store: Arc::new(builder.build().map_err(blob_error)?), folder: None })
     }
 
     /// A writer for a new blob. Nothing is there under its name until `finish`.
     pub async fn create(&self, name: &str) -> Result<BlobWriter> {
         let path = BlobPath::from(name);
-        let upload = self.0.put_multipart(&path).await.map_err(blob_error)?;
-        Ok(BlobWriter { upload: WriteMultipart::new_with_chunk_size(upload, CHUNK), written: 0 })
+        let upload = self.store.put_multipart(&path).await.map_err(blob_error)?;
+        let upload = WriteMultipart::new_with_chunk_size(upload, CHUNK);
+        Ok(BlobWriter { upload, written: 0, place: self.place(name) })
     }
 
     pub async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
-        self.0.put(&BlobPath::from(name), PutPayload::from(bytes)).await.map(drop).map_err(blob_error)
+        self.store.put(&BlobPath::from(name), PutPayload::from(bytes)).await.map_err(blob_error)?;
+        flush(self.place(name)).await
     }
 
-    pub async fn read(&self, name: &str) -> Result<ByteStream> {
-        let found = self.0.get(&BlobPath::from(name)).await.map_err(blob_error)?;
-        Ok(Box::pin(found.into_stream().map_err(std::io::Error::other)))
+    /// The blob's length and what is in it.
+    pub async fn read(&self, name: &str) -> Result<(u64, ByteStream)> {
+        let found = self.store.get(&BlobPath::from(name)).await.map_err(blob_error)?;
+        Ok((found.meta.size, Box::pin(found.into_stream().map_err(std::io::Error::other))))
+    }
+
+    /// Where a blob lies in a local folder.
+    fn place(&self, name: &str) -> Option<Place> {
+        let folder = self.folder.as_ref()?;
+        Some(Place { folder: folder.as_ref().clone(), file: folder.join(name) })
+    }
+
+    /// Removes what uploads left that a kill cut off, as far as they were last written before a moment: other nodes may
+    /// be writing there. A service that is not a folder has its own rule for them.
+    pub async fn remove_interrupted(&self, before: Timestamp) -> Result<u64> {
+        let Some(folder) = self.folder.clone() else { return Ok(0) };
+        let removed = tokio::task::spawn_blocking(move || remove_interrupted(&folder, before));
+        removed.await.map_err(Error::internal)?.map_err(|error| {
+            Error::unavailable("blobs", format!("interrupted uploads cannot be removed: {error}"))
+        })
     }
 
     /// Copies every blob to another place, one after another and never more than two chunks of one in memory. What is
     /// removed meanwhile is left out. Gives how many there were.
     pub async fn copy_all(&self, target: &Blobs) -> Result<u64> {
-        let mut all = self.0.list(None);
+        let mut all = self.store.list(None);
         let mut copied = 0;
         while let Some(found) = all.try_next().await.map_err(blob_error)? {
             match self.copy_one(&found, target).await {
@@ -85,15 +108,10 @@ impl Blobs {
     }
 
     async fn copy_one(&self, found: &ObjectMeta, target: &Blobs) -> Result<()> {
-        let source = self.0.get(&found.location).await.map_err(blob_error)?;
+        let source = self.store.get(&found.location).await.map_err(blob_error)?;
         if found.size <= CHUNK as u64 {
             let bytes = source.bytes().await.map_err(blob_error)?;
-            return target
-                .0
-                .put(&found.location, PutPayload::from(bytes))
-                .await
-                .map(drop)
-                .map_err(blob_error);
+            return target.put(found.location.as_ref(), bytes).await;
         }
         let mut writer = target.create(found.location.as_ref()).await?;
         let mut chunks = source.into_stream();
@@ -113,7 +131,7 @@ impl Blobs {
     /// The names below a prefix that were last written before a moment, a part of them if there are many.
     pub async fn older_than(&self, prefix: &str, before: Timestamp, most: usize) -> Result<Vec<String>> {
         let prefix = BlobPath::from(prefix);
-        let old = self.0.list(Some(&prefix)).try_filter(|found| {
+        let old = self.store.list(Some(&prefix)).try_filter(|found| {
             std::future::ready(found.last_modified.timestamp_micros() < before.as_microsecond())
         });
         old.map_ok(|found| found.location.to_string()).take(most).try_collect().await.map_err(blob_error)
@@ -121,7 +139,7 @@ impl Blobs {
 
     /// Deleting what is not there is no failure: a purge may come twice.
     pub async fn delete(&self, name: &str) -> Result<()> {
-        match self.0.delete(&BlobPath::from(name)).await {
+        match self.store.delete(&BlobPath::from(name)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(blob_error(error)),
         }
@@ -135,6 +153,52 @@ const UNDER_WAY: usize = 2;
 pub struct BlobWriter {
     upload: WriteMultipart,
     written: u64,
+    place: Option<Place>,
+}
+
+struct Place {
+    folder: PathBuf,
+    file: PathBuf,
+}
+
+/// What is written survives a power cut: the file, and the folders that name it.
+async fn flush(place: Option<Place>) -> Result<()> {
+    let Some(Place { folder, file }) = place else { return Ok(()) };
+    let flushed = tokio::task::spawn_blocking(move || {
+        std::fs::File::open(&file)?.sync_all()?;
+        let within = file.ancestors().skip(1).take_while(|above| above.starts_with(&folder));
+        for above in within {
+            std::fs::File::open(above)?.sync_all()?;
+        }
+        Ok::<_, std::io::Error>(())
+    });
+    flushed.await.map_err(Error::internal)?.map_err(|error| {
+        Error::unavailable("blobs", format!("what was written cannot be flushed to the disk: {error}"))
+    })
+}
+
+/// An upload has the name of its blob, `#` and a number until it is complete.
+fn is_interrupted(name: &str) -> bool {
+    name.rsplit_once('#')
+        .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
+}
+
+fn remove_interrupted(folder: &Path, before: Timestamp) -> std::io::Result<u64> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let found = entry.metadata()?;
+        if found.is_dir() {
+            removed += remove_interrupted(&entry.path(), before)?;
+        } else if found.is_file() && is_interrupted(&entry.file_name().to_string_lossy()) {
+            let written = Timestamp::try_from(found.modified()?).map_err(std::io::Error::other)?;
+            if written < before {
+                std::fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
 }
 
 impl BlobWriter {
@@ -149,8 +213,10 @@ impl BlobWriter {
         self.written
     }
 
+    /// The blob is there, and stays there whatever happens to the machine.
     pub async fn finish(self) -> Result<()> {
-        self.upload.finish().await.map(drop).map_err(blob_error)
+        self.upload.finish().await.map_err(blob_error)?;
+        flush(self.place).await
     }
 
     pub async fn abort(self) -> Result<()> {

@@ -8,22 +8,25 @@ use landreeve_core::datasource::DatabaseType;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::source::{Driver, Drivers};
-use landreeve_core::{Action, Clock, Error, IdKind, Ids, Noun, OpCtx, Random, Result, RunKind};
+use landreeve_core::{Action, Clock, Error, IdKind, Ids, Moment, Noun, OpCtx, Random, Result, RunKind};
 use uuid::Uuid;
 
 use crate::audit::{self, Act};
 use crate::blobs::Blobs;
 use crate::bootstrap::{self, Facts};
-use crate::builtin;
 use crate::events::Subscriber;
 use crate::identity::doors::{self, Doors};
 use crate::inventory::{Datasource, datasources};
+use crate::memory::PerEpoch;
 use crate::outbound::Outbound;
 use crate::plane::{Plane, PlaneParts, Registry};
 use crate::runs::{AuthorityOf, Engine, Executor, Executors, Role, RunOptions};
 use crate::secrets::{SealKey, Sealed};
-use crate::settings;
-use crate::store::{Location, Migrations, Store, StoreIds, Tx};
+use crate::store::{Location, Migrations, Store, StoreIds, StoreOptions, Tx};
+use crate::{builtin, settings};
+
+/// How many datasources are remembered.
+const DATASOURCES: usize = 4_096;
 
 #[derive(Clone)]
 pub struct Estate {
@@ -48,7 +51,7 @@ struct Parts {
     outbound: Outbound,
     drivers: Arc<dyn Drivers>,
     /// Datasources of the current epoch.
-    datasources: Mutex<(i64, HashMap<DatasourceId, Arc<Datasource>>)>,
+    datasources: PerEpoch<DatasourceId, Arc<Datasource>>,
     registry: Arc<Registry>,
     planes: OnceLock<Vec<PlaneParts>>,
     subscribers: Mutex<BTreeSet<&'static str>>,
@@ -64,6 +67,7 @@ pub struct EstateOptions {
     pub blobs: Blobs,
     pub outbound: Outbound,
     pub drivers: Arc<dyn Drivers>,
+    pub store: StoreOptions,
     pub runs: RunOptions,
     /// How many passwords may be verified at once.
     pub cores: usize,
@@ -75,7 +79,7 @@ impl Estate {
         let mut planes = options.planes;
         planes.insert(0, builtin::plane(options.runs.short, options.runs.long));
         let registry = Arc::new(Registry::new(&planes)?);
-        let store = Store::open(&options.location, &Migrations::of(&planes)).await?;
+        let store = Store::open_with(&options.location, &Migrations::of(&planes), &options.store).await?;
         let facts =
             bootstrap::facts(&store, &options.seal, &*options.clock, Arc::clone(&options.random)).await?;
         bootstrap::reconcile_roles(&store, registry.roles()).await?;
@@ -93,7 +97,7 @@ impl Estate {
             blobs: options.blobs,
             outbound: options.outbound,
             drivers: options.drivers,
-            datasources: Mutex::new((0, HashMap::new())),
+            datasources: PerEpoch::new(DATASOURCES),
             registry,
             planes: OnceLock::new(),
             subscribers: Mutex::new(BTreeSet::new()),
@@ -239,31 +243,42 @@ impl Estate {
         self.store().epoch().await
     }
 
+    /// The same, with what this process had heard of before it asked.
+    pub(crate) async fn moment(&self) -> Result<Moment> {
+        let heard = self.store().notices().epoch();
+        Ok(Moment { epoch: self.epoch().await?, heard })
+    }
+
+    /// Where things stand for a request: as of its beginning, unless something has changed that this process knows of.
+    pub async fn epoch_for(&self, ctx: &OpCtx) -> Result<i64> {
+        self.epoch_at(ctx.moment()).await
+    }
+
+    async fn epoch_at(&self, moment: Option<Moment>) -> Result<i64> {
+        match moment {
+            Some(moment) if moment.heard == self.store().notices().epoch() => Ok(moment.epoch),
+            _ => self.epoch().await,
+        }
+    }
+
     /// A datasource, from the memory of this epoch or from the store. Whether the caller may see it is for the use
     /// case to check.
-    pub(crate) async fn datasource(&self, id: DatasourceId) -> Result<Option<Arc<Datasource>>> {
-        let epoch = self.epoch().await?;
-        let known = {
-            let mut memory = self.memory();
-            if memory.0 != epoch {
-                *memory = (epoch, HashMap::new());
-            }
-            memory.1.get(&id).cloned()
-        };
-        if known.is_some() {
-            return Ok(known);
+    pub(crate) async fn datasource(
+        &self,
+        id: DatasourceId,
+        moment: Option<Moment>,
+    ) -> Result<Option<Arc<Datasource>>> {
+        let epoch = self.epoch_at(moment).await?;
+        let memory = &self.inner.parts.datasources;
+        if let Some(known) = memory.get(epoch, &id) {
+            return Ok(Some(known));
         }
         let found =
             datasources::get(&mut self.store().read().await?, &self.seal_key(), id).await?.map(Arc::new);
-        let mut memory = self.memory();
-        if let (Some(found), true) = (&found, memory.0 == epoch && memory.1.len() < 4_096) {
-            memory.1.insert(id, Arc::clone(found));
+        if let Some(found) = &found {
+            memory.put(epoch, id, Arc::clone(found));
         }
         Ok(found)
-    }
-
-    fn memory(&self) -> std::sync::MutexGuard<'_, (i64, HashMap<DatasourceId, Arc<Datasource>>)> {
-        self.inner.parts.datasources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn driver(&self, database_type: DatabaseType) -> Result<Arc<dyn Driver>> {
@@ -289,9 +304,11 @@ impl Estate {
     pub async fn change<T, F>(&self, ctx: &OpCtx, act: OwnedAct, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
-        self.change_told(ctx, |tx| Box::pin(async move { Ok((work(tx).await?, Some(act))) })).await
+        let closure = std::any::type_name::<F>();
+        self.change_as(closure, false, ctx, |tx| Box::pin(async move { Ok((work(tx).await?, Some(act))) }))
+            .await
     }
 
     /// The same for a write that knows only at its end what it did; `None`: nothing was changed, and there is nothing
@@ -299,12 +316,38 @@ impl Estate {
     pub async fn change_told<T, F>(&self, ctx: &OpCtx, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<(T, Option<OwnedAct>)>> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<(T, Option<OwnedAct>)>>
+            + Clone
+            + Send
+            + 'static,
+    {
+        self.change_as(std::any::type_name::<F>(), false, ctx, work).await
+    }
+
+    /// The same for a write that takes long: see `Store::write_alone`.
+    pub async fn change_told_alone<T, F>(&self, ctx: &OpCtx, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<(T, Option<OwnedAct>)>>
+            + Clone
+            + Send
+            + 'static,
+    {
+        self.change_as(std::any::type_name::<F>(), true, ctx, work).await
+    }
+
+    async fn change_as<T, F>(&self, closure: &'static str, alone: bool, ctx: &OpCtx, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<(T, Option<OwnedAct>)>>
+            + Clone
+            + Send
+            + 'static,
     {
         let id = audit::next_id(&**self.ids()).await?;
         let (ctx, now) = (ctx.clone(), self.now());
         self.store()
-            .write(move |tx| {
+            .write_as(closure, alone, move |tx| {
                 Box::pin(async move {
                     let (value, act) = work(tx).await?;
                     if let Some(act) = act {

@@ -12,6 +12,8 @@ mod estate;
 pub mod events;
 pub mod identity;
 pub mod inventory;
+mod manifest;
+pub mod memory;
 pub mod ops;
 pub mod outbound;
 pub mod plane;
@@ -27,4 +29,4 @@ mod tokens;
 pub use estate::{Estate, EstateOptions};
 pub use plane::{Plane, PlaneParts};
 // What `EstateOptions` is made of, for those who only open an estate.
-pub use store::{Location, Migrations};
+pub use store::{Location, Migrations, StoreOptions};

@@ -32,6 +32,9 @@ struct StoredResult {
     rows: u64,
     bytes: u64,
     zone: String,
+    /// CRC-32 of all bytes as kept; version 1 had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crc32: Option<u32>,
 }
 
 /// The size of a result, and the zone in which its instants are shown.
@@ -46,9 +49,12 @@ pub struct Summary {
 
 /// `None`: the run gave no rows.
 pub fn summary(run: &Run) -> Option<Summary> {
-    let stored: StoredResult = serde_json::from_str(run.output.as_deref()?).ok()?;
-    let StoredResult { columns, rows, bytes, zone, .. } = stored;
+    let StoredResult { columns, rows, bytes, zone, .. } = stored(run)?;
     Some(Summary { columns, rows, bytes, zone })
+}
+
+fn stored(run: &Run) -> Option<StoredResult> {
+    serde_json::from_str(run.output.as_deref()?).ok()
 }
 
 /// How a result is taken in.
@@ -73,6 +79,7 @@ impl Keeping<'_> {
             name: format!("results/{}.arrows", job.run.uuid),
             rows: 0,
             bytes: 0,
+            checksum: crc32fast::Hasher::new(),
             keeping: self,
         };
         match sink.take(&mut stream, job).await {
@@ -91,6 +98,7 @@ struct Sink<'a> {
     name: String,
     rows: u64,
     bytes: u64,
+    checksum: crc32fast::Hasher,
 }
 
 impl Sink<'_> {
@@ -108,6 +116,7 @@ impl Sink<'_> {
 
     async fn put(&mut self, bytes: Bytes) -> Result<(), Failure> {
         self.bytes += bytes.len() as u64;
+        self.checksum.update(&bytes);
         let most = self.keeping.max_bytes;
         if self.bytes > most {
             let message = format!(
@@ -168,7 +177,8 @@ impl Sink<'_> {
         let end = self.writer.finish().map_err(Error::internal)?;
         self.put(end).await?;
         let zone = self.keeping.zone.clone();
-        let output = StoredResult { version: 1, columns, rows: self.rows, bytes: self.bytes, zone };
+        let crc32 = Some(self.checksum.clone().finalize());
+        let output = StoredResult { version: 2, columns, rows: self.rows, bytes: self.bytes, zone, crc32 };
         Ok(serde_json::to_string(&output).map_err(Error::internal)?)
     }
 }
@@ -194,19 +204,60 @@ pub async fn open(estate: &Estate, uuid: Uuid) -> Result<Option<Opened>> {
     if run.state != RunState::Succeeded || run.data_expired(estate.now()) {
         return Ok(None);
     }
-    let Some(summary) = summary(&run) else { return Ok(None) };
-    let kept: ByteStream = match &run.result_blob {
+    let Some(stored) = stored(&run) else { return Ok(None) };
+    let (length, kept): (u64, ByteStream) = match &run.result_blob {
         Some(blob) => {
             drop(conn);
-            estate.blobs().read(blob).await?
+            match estate.blobs().read(blob).await {
+                // The run has its result, so that it should be there.
+                Err(error) if error.kind == ErrorKind::NotFound => return Err(damaged(&run, "it is gone")),
+                found => found?,
+            }
         }
         None => {
             let Some(bytes) = queue::small_result(&mut conn, run.id).await? else { return Ok(None) };
-            Box::pin(futures_util::stream::once(async move { Ok(Bytes::from(bytes)) }))
+            if stored.crc32.is_some_and(|crc32| crc32 != crc32fast::hash(&bytes)) {
+                return Err(damaged(&run, "its checksum is another one"));
+            }
+            let length = bytes.len() as u64;
+            (length, Box::pin(futures_util::stream::once(async move { Ok(Bytes::from(bytes)) })))
         }
     };
+    if length != stored.bytes {
+        return Err(damaged(&run, &format!("it has {length} bytes and should have {}", stored.bytes)));
+    }
+    let kept = match stored.crc32 {
+        Some(crc32) if run.result_blob.is_some() => verified(run.uuid, stored.bytes, crc32, kept),
+        _ => kept,
+    };
     let timestamp = run.started_at.unwrap_or(run.submitted_at).as_second();
-    Ok(Some(Opened { kept, facts: Facts { zone: summary.zone, rows: summary.rows, timestamp } }))
+    Ok(Some(Opened { kept, facts: Facts { zone: stored.zone, rows: stored.rows, timestamp } }))
+}
+
+fn damaged(run: &Run, why: &str) -> Error {
+    tracing::error!(run = %run.uuid, why, "the kept result of a run is damaged");
+    Error::unavailable("result_damaged", format!("the kept result of run {} is damaged: {why}", run.uuid))
+}
+
+/// Compares the checksum before the last bytes leave, so that nobody takes a damaged result for a whole one.
+fn verified(uuid: Uuid, length: u64, crc32: u32, kept: ByteStream) -> ByteStream {
+    let state = (kept, crc32fast::Hasher::new(), 0_u64);
+    let damaged = move || {
+        tracing::error!(run = %uuid, "the kept result of a run is damaged: its bytes are not those that were written");
+        let message = format!("the kept result of run {uuid} is damaged");
+        std::io::Error::new(std::io::ErrorKind::InvalidData, message)
+    };
+    Box::pin(futures_util::stream::try_unfold(state, move |(mut kept, mut hasher, mut passed)| async move {
+        let Some(bytes) = kept.next().await.transpose()? else {
+            return if passed == length { Ok(None) } else { Err(damaged()) };
+        };
+        hasher.update(&bytes);
+        passed += bytes.len() as u64;
+        if passed >= length && (passed > length || hasher.clone().finalize() != crc32) {
+            return Err(damaged());
+        }
+        Ok(Some((bytes, (kept, hasher, passed))))
+    }))
 }
 
 /// How a client wants the rows.
@@ -246,9 +297,15 @@ mod tests {
     /// Version 1, as it was written first. Never change it.
     const RESULT_V1: &str = r#"{"version":1,"columns":1,"rows":1,"bytes":400,"zone":"Europe/Berlin"}"#;
 
+    /// Version 2 has a checksum. Never change it.
+    const RESULT_V2: &str =
+        r#"{"version":2,"columns":1,"rows":1,"bytes":400,"zone":"Europe/Berlin","crc32":3735928559}"#;
+
     #[test]
     fn what_was_kept_can_still_be_read() {
-        let stored: StoredResult = serde_json::from_str(RESULT_V1).unwrap();
-        assert_eq!(serde_json::to_string(&stored).unwrap(), RESULT_V1);
+        for fixture in [RESULT_V1, RESULT_V2] {
+            let stored: StoredResult = serde_json::from_str(fixture).unwrap();
+            assert_eq!(serde_json::to_string(&stored).unwrap(), fixture);
+        }
     }
 }

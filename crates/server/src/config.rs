@@ -72,6 +72,7 @@ pub struct Server {
 #[serde(deny_unknown_fields)]
 pub struct StoreSection {
     pub database: String,
+    pub statement_seconds: u64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -236,6 +237,10 @@ impl Config {
             (1..=3_600).contains(&self.runs.lease_seconds),
             "[runs] lease_seconds must be from 1 to 3600"
         );
+        anyhow::ensure!(
+            (1..=3_600).contains(&self.store.statement_seconds),
+            "[store] statement_seconds must be from 1 to 3600"
+        );
         anyhow::ensure!(self.limits.connections > 0, "[limits] connections must be at least 1");
         anyhow::ensure!(self.analytics.query_seconds > 0, "[analytics] query_seconds must be at least 1");
         anyhow::ensure!(self.delivery.query_seconds > 0, "[delivery] query_seconds must be at least 1");
@@ -327,6 +332,7 @@ mod tests {
             "[runs]\nlease_seconds = 0",
             "[engine]\nmemory_bytes = 1",
             "[engine]\nstatements = 0",
+            "[store]\nstatement_seconds = 0",
             "[delivery]\nquery_seconds = 0",
             "[server]\npublic_url = 'ftp://data.example.com'",
             "[server]\npublic_url = 'data.example.com'",

@@ -11,6 +11,7 @@ mod quickstart;
 mod sample;
 mod serve;
 mod sources;
+mod watch;
 mod web;
 
 use std::process::ExitCode;

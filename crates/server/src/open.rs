@@ -21,7 +21,7 @@ use landreeve_estate::plane::{Plane, Slot};
 use landreeve_estate::random::OsRandom;
 use landreeve_estate::runs::RunOptions;
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Location, Migrations};
+use landreeve_estate::store::{Location, Migrations, StoreOptions};
 use landreeve_estate::{Estate, EstateOptions, ops};
 use serde::{Deserialize, Serialize};
 
@@ -53,9 +53,13 @@ struct Recorded {
 /// go of it however the process ends.
 pub struct DataLock(#[expect(dead_code, reason = "held, never read")] fs::File);
 
+pub fn lock_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("lock")
+}
+
 pub fn lock(data_dir: &Path, exclusive: bool) -> anyhow::Result<DataLock> {
     use rustix::fs::FlockOperation::{NonBlockingLockExclusive, NonBlockingLockShared};
-    let path = data_dir.join("lock");
+    let path = lock_file(data_dir);
     let file = fs::File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
     let operation = if exclusive { NonBlockingLockExclusive } else { NonBlockingLockShared };
     rustix::fs::flock(&file, operation).map_err(|_| {
@@ -175,6 +179,7 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
             node_name: config.server.node_name.clone(),
         },
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        store: StoreOptions { statement_limit: Duration::from_secs(config.store.statement_seconds) },
     };
     let opened = Estate::open(options).await;
     if let (Err(error), true) = (&opened, fresh)
@@ -243,6 +248,20 @@ pub fn clear_spill(data_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Removes the uploads that a kill cut off. A folder that several nodes see may have some of today.
+pub async fn clear_uploads(opened: &Opened) -> anyhow::Result<()> {
+    const DAY: i64 = 86_400_000_000;
+    let now = opened.estate.now().as_microsecond();
+    // Files may have the time of another machine's clock, a little ahead of ours.
+    let before = if opened.config.blobs.shared { now - DAY } else { now + DAY };
+    let removed =
+        opened.estate.blobs().remove_interrupted(landreeve_core::clock::from_micros(before)).await?;
+    if removed > 0 {
+        tracing::info!(removed, "removed interrupted uploads");
+    }
+    Ok(())
+}
+
 /// What answers SQL over the tables of planes.
 fn engine(config: &Config, data_dir: &Path) -> anyhow::Result<Arc<dyn SqlEngine>> {
     let spill_dir = data_dir.join("spill");
@@ -278,6 +297,15 @@ pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyho
                 path.display()
             );
             fs::copy(copy, path).with_context(|| format!("{} cannot be written", path.display()))?;
+            let flushed = fs::File::open(path).and_then(|file| file.sync_all());
+            flushed.with_context(|| format!("{} cannot be flushed", path.display()))?;
+            let problems = ops::backup::file_check(path).await?;
+            anyhow::ensure!(
+                problems.is_empty(),
+                "the restored store {} is damaged: {}",
+                path.display(),
+                problems.join("; ")
+            );
         }
         Location::Postgres(url) => {
             // It may be brought to this program's schema on the way, and the backup stays as it is.

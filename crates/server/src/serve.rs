@@ -4,7 +4,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,10 +25,15 @@ use tokio_util::task::TaskTracker;
 use crate::cli::{Place, ServeArgs};
 use crate::config::{Config, Environment};
 use crate::open::{self, DataLock, Opened};
+use crate::watch::Watch;
 use crate::{control, logs, output, sample, web};
 
 /// How long executing runs have once the listeners have drained.
 const RUN_GRACE: Duration = Duration::from_secs(5);
+/// How long everything behind the listeners has to end, whatever it waits for.
+const CLOSING: Duration = Duration::from_secs(40);
+/// After the second signal the process ends, whatever hangs.
+const ABORTING: Duration = Duration::from_secs(4);
 const STRANGERS: Duration = Duration::from_secs(60);
 
 /// A server that has opened everything and listens; requests are answered once `run` is called.
@@ -42,6 +47,8 @@ pub struct Server {
     place: Place,
     stop: Stop,
     tasks: TaskTracker,
+    /// Why the server has to stop by itself.
+    reason: Arc<OnceLock<String>>,
     _lock: DataLock,
 }
 
@@ -57,6 +64,8 @@ impl Server {
         let opened = open::open(&args.place, None).await?;
         let location = open::location(&args.place, &opened.config, &opened.data_dir)?;
         open::record_location(&location, &opened.data_dir)?;
+        let watch = Watch::begin(&open::lock_file(&opened.data_dir), &location)?;
+        open::clear_uploads(&opened).await?;
         first_user(&opened).await?;
         refuse_second_node(&opened).await?;
         let sample = sample::source(&opened.estate).await?;
@@ -78,8 +87,10 @@ impl Server {
             place: args.place.clone(),
             stop: Stop::default(),
             tasks: TaskTracker::new(),
+            reason: Arc::clone(&watch.reason),
             _lock: lock,
         };
+        server.tasks.spawn(watch.run(server.stop.drain.clone()));
         server.background(upkeep).await?;
         if let Some(run) = made {
             let (estate, data_dir) = (server.opened.estate.clone(), server.opened.data_dir.clone());
@@ -110,7 +121,7 @@ impl Server {
     /// Answers requests until told to stop. `ready` is called once they are accepted.
     pub async fn run(self, ready: impl AsyncFnOnce(&Opened, &str, DatasourceId)) -> anyhow::Result<()> {
         let address = self.address();
-        let Server { opened, sample, listeners, limits, level, place, stop, tasks, _lock } = self;
+        let Server { opened, sample, listeners, limits, level, place, stop, tasks, reason, _lock } = self;
         let tls: Vec<_> = listeners.iter().filter_map(|(listener, _)| listener.tls()).collect();
         // Before the line that says we are here: whoever reads it may send a signal at once.
         let streams = Streams::new()?;
@@ -125,15 +136,30 @@ impl Server {
         streams.wait(&stop, reload).await;
         serving.wait().await;
         tasks.close();
-        let _ = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
-        if let Err(error) = ops::audit::write_strangers(&opened.estate).await {
-            tracing::warn!(%error, "refused requests could not be written to the audit trail");
+        let closing = async {
+            let _ = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
+            if let Err(error) = ops::audit::write_strangers(&opened.estate).await {
+                tracing::warn!(%error, "refused requests could not be written to the audit trail");
+            }
+            let grace = if stop.abort.is_cancelled() { Duration::ZERO } else { RUN_GRACE };
+            opened.close(grace).await;
+        };
+        tokio::select! {
+            () = closing => tracing::info!("stopped"),
+            () = tokio::time::sleep(CLOSING) => tracing::error!("stopped without a proper end: something hangs"),
+            () = aborted(&stop) => tracing::warn!("stopped at the second signal"),
         }
-        let grace = if stop.abort.is_cancelled() { Duration::ZERO } else { RUN_GRACE };
-        opened.close(grace).await;
-        tracing::info!("stopped");
-        Ok(())
+        match reason.get() {
+            Some(reason) => anyhow::bail!("{reason}"),
+            None => Ok(()),
+        }
     }
+}
+
+/// A second signal leaves a moment for what ends by itself.
+async fn aborted(stop: &Stop) {
+    stop.abort.cancelled().await;
+    tokio::time::sleep(ABORTING / 2).await;
 }
 
 /// The signals that a server listens to.
@@ -159,6 +185,7 @@ impl Streams {
                 _ = self.term.recv() => break,
                 _ = self.int.recv() => break,
                 _ = self.hup.recv() => reload(),
+                () = stop.drain.cancelled() => break,
             }
         }
         tracing::info!("draining; a second signal stops at once");
@@ -171,6 +198,13 @@ impl Streams {
                 _ = self.int.recv() => {}
             }
             abort.cancel();
+            // On a thread: a runtime whose workers are all blocked ends as well.
+            let ending = std::thread::Builder::new().name("abort".to_owned());
+            let _ = ending.spawn(|| {
+                let (_held, never) = std::sync::mpsc::channel::<()>();
+                let _ = never.recv_timeout(ABORTING);
+                std::process::exit(1);
+            });
         });
     }
 }

@@ -19,7 +19,7 @@ use landreeve_estate::outbound::Outbound;
 use landreeve_estate::random::{OsRandom, SeededRandom};
 use landreeve_estate::runs::{Executor, NewRun, PROBE, Probe, RunOptions};
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Arg, Location};
+use landreeve_estate::store::{Arg, Location, StoreOptions};
 use landreeve_estate::{Estate, EstateOptions, Plane, args};
 use sqlx::Connection as _;
 
@@ -135,6 +135,7 @@ impl Kit {
             drivers: Arc::new(NoDrivers),
             runs: RunOptions { short: 2, long: 2, ..RunOptions::default() },
             cores: 2,
+            store: StoreOptions::default(),
         };
         Estate::open(options).await.unwrap()
     }

@@ -8,9 +8,11 @@
 mod ask;
 mod delivery;
 mod estate;
+mod relay;
 mod routes;
 
 pub use ask::{Answer, Ask, HOSTILE};
 pub use delivery::delivery_plane;
 pub use estate::{Kit, MockClock, PASSWORD};
+pub use relay::Relay;
 pub use routes::{compare, everything, everything_but, parse};

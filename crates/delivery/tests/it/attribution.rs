@@ -29,6 +29,7 @@ conformance![
     services_and_environments_do_not_share_changes,
     integration_branches_are_lines_of_their_own,
     another_default_branch_attributes_anew,
+    a_large_repository_is_moved_in_parts_and_a_cut_off_move_goes_on,
     a_deployment_takes_from_a_later_one_and_gives_back,
     what_a_deployment_leaves_behind_as_it_moves_is_the_next_ones,
 ];
@@ -415,6 +416,48 @@ async fn another_default_branch_attributes_anew(world: &World) {
     let trunk = RepoFacts { default_branch: own("trunk"), ..RepoFacts::default() };
     repo_upsert(&world.plane, &world.ctx, SHOP.to_owned(), trunk.into()).await.unwrap();
     assert_eq!(world.brought("whole").await, set(["#2"]));
+}
+
+/// More changes than one transaction takes. What a crash cut off is taken up by the run that looks again.
+async fn a_large_repository_is_moved_in_parts_and_a_cut_off_move_goes_on(world: &World) {
+    let count = 600_u32;
+    for branch in ["main", "trunk"] {
+        let first = if branch == "main" { 1 } else { 10_001 };
+        let commits: Vec<_> =
+            (first..first + count).map(|number| (number, minute(i64::from(number - first) / 60))).collect();
+        world.push(SHOP, Some(branch), &commits).await.unwrap();
+    }
+    world.deploy("whole", whole()).await.unwrap();
+    assert_eq!((brought_of_main(world).await, brought_of_trunk(world).await), (600, 0));
+    let trunk = RepoFacts { default_branch: own("trunk"), ..RepoFacts::default() };
+    repo_upsert(&world.plane, &world.ctx, SHOP.to_owned(), trunk.into()).await.unwrap();
+    assert_eq!((brought_of_main(world).await, brought_of_trunk(world).await), (0, 600));
+    assert_eq!(world.number("SELECT moving FROM delivery_repos").await, 0);
+    // As a crash leaves it: the default branch is another one, and nothing was moved.
+    let cut = world.kit.estate.store().write(|tx| {
+        Box::pin(async move {
+            tx.exec("UPDATE delivery_repos SET default_branch = 'main', moving = 1", args![]).await.map(drop)
+        })
+    });
+    cut.await.unwrap();
+    let restarted = world.kit.delivery();
+    world.kit.start_delivery(&restarted).await;
+    let run = world.kit.run_of(ATTRIBUTION.kind, OuId::ROOT).await;
+    assert_eq!(world.kit.ended(&run).await.state, RunState::Succeeded);
+    assert_eq!((brought_of_main(world).await, brought_of_trunk(world).await), (600, 0));
+    assert_eq!(world.number("SELECT moving FROM delivery_repos").await, 0);
+}
+
+async fn brought_of_main(world: &World) -> i64 {
+    let sql = "SELECT count(*) FROM delivery_change_deployments d JOIN delivery_changes c ON c.id = d.change_id \
+               WHERE c.branch = 'main'";
+    world.number(sql).await
+}
+
+async fn brought_of_trunk(world: &World) -> i64 {
+    let sql = "SELECT count(*) FROM delivery_change_deployments d JOIN delivery_changes c ON c.id = d.change_id \
+               WHERE c.branch = 'trunk'";
+    world.number(sql).await
 }
 
 async fn a_deployment_takes_from_a_later_one_and_gives_back(world: &World) {

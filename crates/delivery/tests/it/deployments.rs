@@ -21,6 +21,7 @@ conformance![
     what_became_ambiguous_is_no_reason_to_refuse,
     strict_repositories_add_none,
     what_an_update_leaves_out_stays,
+    a_name_that_another_node_changed_can_be_changed_back,
 ];
 
 async fn one_row(world: &World) -> Vec<String> {
@@ -348,4 +349,16 @@ async fn strict_repositories_add_none(world: &World) {
     world.pull("Acme/Shop", 1, minute(0), merged(1, minute(0))).await.unwrap();
     deployment_create(&strict, &world.ctx, own("rel-1"), facts().into()).await.unwrap();
     assert_eq!(world.brought("rel-1").await, set(["#1"]));
+}
+
+async fn a_name_that_another_node_changed_can_be_changed_back(world: &World) {
+    // Each node has its own memory.
+    let nodes = [world.kit.delivery(), world.kit.delivery()];
+    for (at, node, name) in [(1, 0, "One"), (2, 1, "Two"), (3, 0, "One"), (4, 0, "One"), (5, 1, "Two")] {
+        let named = ServiceName { identifier: "web".to_owned(), name: own(name) };
+        let facts = DeploymentFacts { service: Some(named), ..deployed("web", minute(at)) };
+        deployment_create(&nodes[node], &world.ctx, own(&format!("rel-{at}")), facts.into()).await.unwrap();
+        let rows = world.rows("SELECT name FROM delivery_services", landreeve_estate::args![]).await;
+        assert_eq!(rows[0].text(0).unwrap(), name, "deployment {at}");
+    }
 }

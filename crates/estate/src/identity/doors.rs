@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
 use landreeve_core::ids::{GroupId, KeyId, OuId, UserId};
-use landreeve_core::{Actor, Authority, Error, Grant, OpCtx, OpKind, Random, Result, Secret};
+use landreeve_core::{Actor, Authority, Error, Grant, Moment, OpCtx, OpKind, Random, Result, Secret};
 use sha2::Sha256;
 use uuid::Uuid;
 
@@ -40,15 +40,16 @@ struct Caller {
 }
 
 impl Caller {
-    fn ctx(&self, origin: Origin) -> OpCtx {
-        OpCtx::new(
+    fn ctx(&self, origin: Origin, moment: Moment) -> OpCtx {
+        let ctx = OpCtx::new(
             Arc::clone(&self.actor),
             Arc::clone(&self.authority),
             Arc::clone(&self.groups),
             origin.request_id,
             origin.kind,
             origin.address,
-        )
+        );
+        ctx.at(moment)
     }
 }
 
@@ -65,8 +66,9 @@ impl<K: Hash + Eq, V: Clone> Remembered<K, V> {
         Remembered { epoch: 0, entries: HashMap::new() }
     }
 
+    /// What is remembered may be newer than the epoch that was asked for.
     fn get(&mut self, epoch: i64, key: &K) -> Option<V> {
-        if self.epoch != epoch {
+        if self.epoch < epoch {
             self.entries.clear();
             self.epoch = epoch;
         }
@@ -162,12 +164,13 @@ pub async fn by_key(
     origin: Origin,
 ) -> Result<OpCtx> {
     let doors = estate.doors();
-    let epoch = estate.epoch().await?;
+    let moment = estate.moment().await?;
+    let epoch = moment.epoch;
     let hash = secret_hash(secret);
     let door = Door::Key(api, hash);
     let known = locked(&doors.callers).get(epoch, &door);
     if let (Some(caller), None) = (&known, ou) {
-        return Ok(caller.ctx(origin));
+        return Ok(caller.ctx(origin, moment));
     }
     let Door::Key(_, hash) = &door else { return Err(Error::internal("a key door without a key")) };
     let mut conn = estate.store().read().await?;
@@ -180,7 +183,7 @@ pub async fn by_key(
     if ou.is_none() {
         locked(&doors.callers).put(epoch, door, Arc::clone(&caller));
     }
-    Ok(caller.ctx(origin))
+    Ok(caller.ctx(origin, moment))
 }
 
 /// A key's caller: with grants of its own, or as its user.
@@ -244,14 +247,15 @@ pub async fn by_password(
     // The same for an unknown name, a wrong password and a locked user: nobody learns which names there are.
     const WRONG: &str = "The user name or password is incorrect";
     let doors = estate.doors();
-    let epoch = estate.epoch().await?;
+    let moment = estate.moment().await?;
+    let epoch = moment.epoch;
     let now = estate.now();
     let digest = doors.password_digest(name, &password);
     let remembered = locked(&doors.passwords).get(epoch, &digest);
     if let Some((user, until)) = remembered
         && now < until
     {
-        return by_user(estate, user, ou, origin).await;
+        return user_at(estate, user, ou, origin, moment).await;
     }
     let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
     let Some(row) = row.filter(|row| row.user.enabled) else {
@@ -291,12 +295,22 @@ pub async fn by_password(
 
 /// For a user who has shown who they are: by password, session or token.
 pub async fn by_user(estate: &Estate, id: UserId, ou: Option<Uuid>, origin: Origin) -> Result<OpCtx> {
+    user_at(estate, id, ou, origin, estate.moment().await?).await
+}
+
+async fn user_at(
+    estate: &Estate,
+    id: UserId,
+    ou: Option<Uuid>,
+    origin: Origin,
+    moment: Moment,
+) -> Result<OpCtx> {
     let doors = estate.doors();
-    let epoch = estate.epoch().await?;
+    let epoch = moment.epoch;
     let door = Door::User(id, ou);
     let known = locked(&doors.callers).get(epoch, &door);
     if let Some(caller) = known {
-        return Ok(caller.ctx(origin));
+        return Ok(caller.ctx(origin, moment));
     }
     let mut conn = estate.store().read().await?;
     let user = users::get(&mut conn, id).await?.filter(|user| user.enabled);
@@ -306,7 +320,7 @@ pub async fn by_user(estate: &Estate, id: UserId, ou: Option<Uuid>, origin: Orig
     let actor = Actor::User { id, name: user.name.clone() };
     let caller = user_caller(&mut conn, &user, actor, ou).await?;
     locked(&doors.callers).put(epoch, door, Arc::clone(&caller));
-    Ok(caller.ctx(origin))
+    Ok(caller.ctx(origin, moment))
 }
 
 async fn user_caller(
@@ -338,6 +352,10 @@ fn reaches(grants: &[Grant], path: &str) -> bool {
 
 /// The submitter of a run as it is now, in the run's unit: what it works with while it executes.
 pub async fn by_run(estate: &Estate, run: &Run) -> Result<OpCtx> {
+    Ok(submitter_of(estate, run).await?.without_moment())
+}
+
+async fn submitter_of(estate: &Estate, run: &Run) -> Result<OpCtx> {
     let origin = Origin { request_id: run.uuid, address: None, kind: OpKind::Background };
     match (run.actor_kind.as_str(), run.actor_id) {
         ("user", Some(id)) => {
@@ -363,11 +381,12 @@ async fn unit(estate: &Estate, ou: OuId) -> Result<super::Ou> {
 
 async fn by_key_of_run(estate: &Estate, id: KeyId, ou: OuId, origin: Origin) -> Result<OpCtx> {
     let doors = estate.doors();
-    let epoch = estate.epoch().await?;
+    let moment = estate.moment().await?;
+    let epoch = moment.epoch;
     let door = Door::Run(id, ou);
     let known = locked(&doors.callers).get(epoch, &door);
     if let Some(caller) = known {
-        return Ok(caller.ctx(origin));
+        return Ok(caller.ctx(origin, moment));
     }
     let mut conn = estate.store().read().await?;
     let key = keys::get(&mut conn, id).await?.filter(|key| key.enabled);
@@ -379,7 +398,7 @@ async fn by_key_of_run(estate: &Estate, id: KeyId, ou: OuId, origin: Origin) -> 
         caller = key_caller(estate, &mut conn, key, Some(unit.uuid), origin).await?;
     }
     locked(&doors.callers).put(epoch, door, Arc::clone(&caller));
-    Ok(caller.ctx(origin))
+    Ok(caller.ctx(origin, moment))
 }
 
 /// The operator of the machine: whoever may read the data directory.

@@ -23,6 +23,7 @@ pub struct User {
     pub password_changed_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    pub row_version: i64,
 }
 
 impl User {
@@ -55,7 +56,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, name, email, first_name, last_name, enabled, confirmed, inviter_id, last_activity_at, \
-             password_changed_at, created_at, updated_at, password_hash, locked_until FROM users ",
+             password_changed_at, created_at, updated_at, password_hash, locked_until, row_version FROM users ",
             $rest
         )
     };
@@ -75,6 +76,7 @@ fn from_row(row: &Row) -> Result<User> {
         password_changed_at: row.time_opt(9)?,
         created_at: row.time(10)?,
         updated_at: row.time(11)?,
+        row_version: row.int(14)?,
     })
 }
 
@@ -133,14 +135,24 @@ pub fn split_name(full: &str) -> (String, String) {
     (first.to_owned(), last.trim_start().to_owned())
 }
 
+/// Writes the user if it still is as it was read.
 pub async fn update(tx: &mut Tx, user: &User, now: Timestamp) -> Result<()> {
-    tx.exec(
+    tx.update_row(
+        "user",
         "UPDATE users SET email = $2, first_name = $3, last_name = $4, enabled = $5, confirmed = $6, \
-         updated_at = $7 WHERE id = $1",
-        args![user.id, &user.email, &user.first_name, &user.last_name, user.enabled, user.confirmed, now],
+         updated_at = $7, row_version = row_version + 1 WHERE id = $1 AND row_version = $8",
+        args![
+            user.id,
+            &user.email,
+            &user.first_name,
+            &user.last_name,
+            user.enabled,
+            user.confirmed,
+            now,
+            user.row_version,
+        ],
     )
     .await
-    .map(drop)
 }
 
 pub async fn set_password(tx: &mut Tx, id: UserId, hash: String, now: Timestamp) -> Result<()> {

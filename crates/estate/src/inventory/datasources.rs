@@ -36,6 +36,8 @@ pub struct Datasource {
     pub schema_updated_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// Grows with every change of what a person says of it.
+    pub row_version: i64,
 }
 
 /// What a person says of a datasource.
@@ -184,7 +186,7 @@ macro_rules! select {
         concat!(
             "SELECT d.id, d.ou_id, o.path, d.name, d.database_type, d.enabled, d.builtin, d.config, \
              d.secrets_sealed, d.version, d.server_version, d.default_schema, d.session_zone, d.total_rows, \
-             d.total_rows_exact, d.schema_updated_at, d.created_at, d.updated_at \
+             d.total_rows_exact, d.schema_updated_at, d.created_at, d.updated_at, d.row_version \
              FROM datasources d JOIN ous o ON o.id = d.ou_id ",
             $rest
         )
@@ -230,6 +232,7 @@ fn from_row(row: &Row, seal: &SealKey) -> Result<Datasource> {
         schema_updated_at: row.time_opt(15)?,
         created_at: row.time(16)?,
         updated_at: row.time(17)?,
+        row_version: row.int(18)?,
     })
 }
 
@@ -320,14 +323,14 @@ pub async fn insert(tx: &mut Tx, datasource: &Datasource, sealed: Sealed) -> Res
     link_agents(tx, datasource.id, &datasource.agents).await
 }
 
-/// Writes the datasource if it still is as it was at `known`. `false`: somebody else changed it, or it is gone.
-pub async fn update(tx: &mut Tx, datasource: &Datasource, sealed: Sealed, known: Timestamp) -> Result<bool> {
+/// Writes the datasource if it still is as it was read.
+pub async fn update(tx: &mut Tx, datasource: &Datasource, sealed: Sealed) -> Result<()> {
     let config =
         serde_json::to_string(&StoredConfig::from_details(&datasource.details)).map_err(Error::internal)?;
-    let changed = tx
-        .exec(
+    tx.update_row(
+        "datasource",
         "UPDATE datasources SET name = $2, database_type = $3, enabled = $4, config = $5, secrets_sealed = $6, \
-         version = $7, updated_at = $8 WHERE id = $1 AND updated_at = $9",
+         version = $7, updated_at = $8, row_version = row_version + 1 WHERE id = $1 AND row_version = $9",
         args![
             datasource.id,
             &datasource.details.name,
@@ -337,15 +340,11 @@ pub async fn update(tx: &mut Tx, datasource: &Datasource, sealed: Sealed, known:
             sealed,
             datasource.version,
             datasource.updated_at,
-            known,
+            datasource.row_version,
         ],
     )
     .await?;
-    if changed == 0 {
-        return Ok(false);
-    }
-    link_agents(tx, datasource.id, &datasource.agents).await?;
-    Ok(true)
+    link_agents(tx, datasource.id, &datasource.agents).await
 }
 
 async fn link_agents(tx: &mut Tx, id: DatasourceId, agents: &[AgentId]) -> Result<()> {

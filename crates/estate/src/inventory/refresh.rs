@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
-use landreeve_core::{Category, Error, ErrorKind, Noun, Result, RunKind, RunState, Secret};
+use landreeve_core::{Category, Error, ErrorKind, Noun, Result, RunKind, RunState};
 
 use super::connect::{connect_spec, source_failure};
 use super::datasources;
@@ -75,7 +75,7 @@ pub struct OnChange {
 impl OnChange {
     /// A built-in source that was only just added: the run that makes its file comes first.
     async fn awaits_its_file(&self, id: DatasourceId, change: DatasourceChange) -> Result<bool> {
-        let file = self.estate.datasource(id).await?.is_some_and(|found| {
+        let file = self.estate.datasource(id, None).await?.is_some_and(|found| {
             found.builtin.is_some() && found.details.database_type == DatabaseType::Sqlite
         });
         Ok(file && change == DatasourceChange::Created)

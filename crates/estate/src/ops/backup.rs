@@ -4,10 +4,15 @@
 use std::path::Path;
 
 use landreeve_core::{Action, Noun, OpCtx, Result};
+use tokio_util::sync::CancellationToken;
 
 use crate::Estate;
 use crate::blobs::Blobs;
 use crate::estate::OwnedAct;
+
+pub use crate::manifest::{
+    check as manifest_check, check_blobs as manifest_check_blobs, write as manifest_write,
+};
 use crate::store::{Migrations, Store};
 
 /// Copies the whole store into a new SQLite file.
@@ -30,4 +35,15 @@ pub async fn blobs_copy(estate: &Estate, ctx: &OpCtx, target: &Blobs) -> Result<
 /// schema on the way.
 pub async fn store_restore(source: &Path, migrations: &Migrations, url: &str) -> Result<()> {
     Store::restore_postgres(source, migrations, url).await
+}
+
+/// What is damaged in the store, nothing when it is whole.
+pub async fn store_check(estate: &Estate, ctx: &OpCtx) -> Result<Vec<String>> {
+    estate.require_here(ctx, Noun::SETTING, Action::MANAGE).await?;
+    estate.store().check(CancellationToken::new()).await
+}
+
+/// The same for the file of a backup, for whoever can read it.
+pub async fn file_check(path: &Path) -> Result<Vec<String>> {
+    Store::check_file(path).await
 }

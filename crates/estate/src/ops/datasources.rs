@@ -11,7 +11,7 @@ use landreeve_core::error::Faults;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId, ScheduleId};
 use landreeve_core::schema::Catalog;
 use landreeve_core::source::{CancellationToken, Query, QueryStream, ServerInfo, SourceError};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result, RunKind, Secret, clock};
+use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result, Secret, clock};
 
 use super::scheduled;
 use crate::estate::OwnedAct;
@@ -64,7 +64,12 @@ async fn require(estate: &Estate, ctx: &OpCtx, datasource: &Datasource, action: 
 
 /// The row, from the memory of this epoch or from the store.
 pub async fn load(estate: &Estate, id: DatasourceId) -> Result<std::sync::Arc<Datasource>> {
-    estate.datasource(id).await?.ok_or_else(|| Error::not_found("datasource"))
+    estate.datasource(id, None).await?.ok_or_else(|| Error::not_found("datasource"))
+}
+
+/// The same within a request, which asked already where things stand.
+async fn load_for(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<std::sync::Arc<Datasource>> {
+    estate.datasource(id, ctx.moment()).await?.ok_or_else(|| Error::not_found("datasource"))
 }
 
 pub async fn datasource_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Seen>> {
@@ -80,7 +85,7 @@ pub async fn datasource_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Seen>> 
 }
 
 pub async fn datasource_get(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Seen> {
-    let datasource = load(estate, id).await?;
+    let datasource = load_for(estate, ctx, id).await?;
     require(estate, ctx, &datasource, Action::VIEW).await?;
     Ok(Seen { credentials: sees(ctx, &datasource, Action::MANAGE), datasource })
 }
@@ -91,7 +96,7 @@ pub async fn datasource_for_use(
     ctx: &OpCtx,
     id: DatasourceId,
 ) -> Result<std::sync::Arc<Datasource>> {
-    let datasource = load(estate, id).await?;
+    let datasource = load_for(estate, ctx, id).await?;
     require(estate, ctx, &datasource, Action::USE).await?;
     if !datasource.details.enabled {
         return Err(Error::fault("datasource", "disabled", "is disabled; enable it to run queries on it"));
@@ -212,6 +217,7 @@ async fn create(
         schema_updated_at: None,
         created_at: now,
         updated_at: now,
+        row_version: 1,
     };
     let copy = datasource.clone();
     estate
@@ -300,15 +306,14 @@ pub async fn datasource_update(
     }
     check(estate, ctx, &after.details, &after.agents).await?;
     let now = estate.now();
-    // Each change has a time of its own, however the clock goes: it tells one state from the next.
-    after.updated_at = now.max(clock::from_micros(before.updated_at.as_microsecond() + 1));
+    after.updated_at = now;
     let same = after.details.connects_like(&before.details);
     after.version = before.version + i64::from(!same);
     let told = if same { DatasourceChange::Updated } else { DatasourceChange::Reconnected };
     let fingerprint = estate.seal_key().fingerprint();
     let sealed = datasources::seal_secrets(estate, id, &after.details)?;
     let schedule = nightly(estate, after.ou, id, &after.details).await?;
-    let (copy, known) = (after.clone(), before.updated_at);
+    let copy = after.clone();
     estate
         .change(
             ctx,
@@ -316,18 +321,14 @@ pub async fn datasource_update(
             move |tx| {
                 Box::pin(async move {
                     bootstrap::still_sealed_with(tx, &fingerprint).await?;
-                    if !datasources::update(tx, &copy, sealed, known).await? {
-                        return Err(Error::conflict(
-                            "changed",
-                            "somebody else changed the datasource just now; try again",
-                        ));
-                    }
+                    datasources::update(tx, &copy, sealed).await?;
                     put_schedule(tx, &copy, schedule, now).await?;
                     tell(tx, &copy, told, now).await
                 })
             },
         )
         .await?;
+    after.row_version += 1;
     Ok(after)
 }
 

@@ -1,6 +1,7 @@
 //! Runs: submit, list, show, cancel, wait. Every plane submits through `submit`; every face shows what it has a noun
 //! for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -30,11 +31,11 @@ pub enum RunRef {
 }
 
 /// What a plane writes with the run, in its transaction.
-pub type WithRun = Box<dyn for<'t> FnOnce(&'t mut Tx, &'t Run) -> BoxFuture<'t, Result<()>> + Send>;
+pub type WithRun = Arc<dyn for<'t> Fn(&'t mut Tx, &'t Run) -> BoxFuture<'t, Result<()>> + Send + Sync>;
 
 /// Submits a run for a caller whom the plane has already authorised. What the run does is recorded in its own words.
 pub async fn submit(estate: &Estate, ctx: &OpCtx, new: NewRun) -> Result<Run> {
-    submit_with(estate, ctx, new, Box::new(|_, _| Box::pin(async { Ok(()) }))).await
+    submit_with(estate, ctx, new, Arc::new(|_, _| Box::pin(async { Ok(()) }))).await
 }
 
 /// The same with rows of the plane, written in the same transaction. A run that was there already, under its

@@ -72,6 +72,7 @@ pub async fn user_create(estate: &Estate, ctx: &OpCtx, new: NewUser) -> Result<U
         password_changed_at: hash.is_some().then_some(now),
         created_at: now,
         updated_at: now,
+        row_version: 1,
     };
     require_covers(estate, ctx, &new.grants).await?;
     let given = numbered(estate, new.grants).await?;
@@ -182,8 +183,6 @@ pub async fn user_update(estate: &Estate, ctx: &OpCtx, id: UserId, change: UserC
     estate
         .change(ctx, OwnedAct::new("updated", Noun::USER, id.0, describe(&change)), move |tx| {
             Box::pin(async move {
-                // First, because it makes a change at the same moment wait: each is made to what the other left.
-                tx.bump_epoch().await?;
                 let mut user = users::get(tx, id).await?.ok_or_else(|| Error::not_found("user"))?;
                 if let Some(full) = &change.full_name {
                     (user.first_name, user.last_name) = users::split_name(full);
@@ -196,6 +195,8 @@ pub async fn user_update(estate: &Estate, ctx: &OpCtx, id: UserId, change: UserC
                 }
                 user.updated_at = now;
                 users::update(tx, &user, now).await?;
+                user.row_version += 1;
+                tx.bump_epoch().await?;
                 if !user.enabled {
                     keep_an_administrator(tx).await?;
                     sessions::delete_of(tx, id).await?;
@@ -328,6 +329,7 @@ pub async fn first_user(estate: &Estate, name: &str, password: Secret) -> Result
         password_changed_at: Some(now),
         created_at: now,
         updated_at: now,
+        row_version: 1,
     };
     let copy = user.clone();
     let made = estate

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use landreeve_core::ids::{BoxFuture, RunId};
-use landreeve_core::{Category, Result, clock};
+use landreeve_core::{Category, ErrorKind, Result, clock};
 
-use super::job::{Done, Executor, Job, Outcome};
+use super::job::{Done, Executor, Failure, Job, Outcome};
 use super::kind::{KindSpec, Retry};
 use crate::identity::sessions;
 use crate::plane::PurgeHook;
@@ -51,7 +51,7 @@ impl Executor for Purge {
             let rest = self
                 .0
                 .store()
-                .write(move |tx| {
+                .write_alone(move |tx| {
                     Box::pin(async move {
                         let sessions = sessions::purge(tx, now).await?;
                         let events = events::purge(tx, &names).await?;
@@ -61,6 +61,8 @@ impl Executor for Purge {
                     })
                 })
                 .await?;
+            job.report(80, "rows past their retention");
+            self.check_store(job, now).await?;
             let output = format!(r#"{{"version":1,"blobs":{blobs},"runs":{records},"rows":{rest}}}"#);
             Ok(Done { output: Some(output), ..Done::default() })
         })
@@ -68,6 +70,36 @@ impl Executor for Purge {
 }
 
 impl Purge {
+    /// Once a day: is the store whole? Damage is told by the log, and ends the run *failed*.
+    async fn check_store(&self, job: &Job, now: Timestamp) -> Result<(), Failure> {
+        let store = self.0.store();
+        let sql = "SELECT value FROM facts WHERE name = 'store_checked_at'";
+        let last = store.read().await?.opt(sql, args![]).await?;
+        let last: Option<i64> = last.map(|row| row.text(0)).transpose()?.and_then(|text| text.parse().ok());
+        // A time to come is of a clock that was set back.
+        if last.is_some_and(|last| (last..last + DAY).contains(&now.as_microsecond())) {
+            return Ok(());
+        }
+        let problems = store.check(job.token().clone()).await?;
+        if !problems.is_empty() {
+            let problems = problems.join("; ");
+            tracing::error!(problems, "the metadata store is damaged; restore a backup");
+            let message = format!("the metadata store is damaged: {problems}. Restore a backup.");
+            return Err(Failure::new(ErrorKind::Unavailable, "store_damaged", message));
+        }
+        let told = now.as_microsecond().to_string();
+        store
+            .write(move |tx| {
+                Box::pin(async move {
+                    let sql = "INSERT INTO facts (name, value) VALUES ('store_checked_at', $1) \
+                               ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+                    tx.exec(sql, args![told]).await.map(drop)
+                })
+            })
+            .await?;
+        Ok(())
+    }
+
     async fn expire_data(&self, now: Timestamp) -> Result<u64> {
         let (mut total, mut after) = (0, RunId(0));
         loop {
@@ -88,7 +120,10 @@ impl Purge {
                     },
                 }
             }
-            self.0.store().write(move |tx| Box::pin(async move { forget(tx, &gone, now).await })).await?;
+            self.0
+                .store()
+                .write_alone(move |tx| Box::pin(async move { forget(tx, &gone, now).await }))
+                .await?;
         }
     }
 
@@ -114,7 +149,7 @@ impl Purge {
         let mut total = 0;
         loop {
             let hooks = self.0.registry().purges().to_vec();
-            let gone = self.0.store().write(move |tx| Box::pin(delete_leaves(tx, hooks, now))).await?;
+            let gone = self.0.store().write_alone(move |tx| Box::pin(delete_leaves(tx, hooks, now))).await?;
             total += gone;
             if gone == 0 {
                 return Ok(total);

@@ -8,9 +8,11 @@ use landreeve_core::{Error, ErrorKind, Fault, Result, clock, ids};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, AssertSqlSafe, Postgres, Row as _, Sqlite, SqliteConnection};
+use sqlx::{Arguments, AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 
 use super::direct::{self, Direct};
+use super::link::{self, Link};
+use super::pool::Pooled;
 use crate::secrets::Sealed;
 
 /// One bound value. The type is kept for NULL too: PostgreSQL wants to know it.
@@ -98,23 +100,31 @@ shared_ids!(
 pub struct Conn(Inner);
 
 enum Inner {
-    /// The writer's.
+    /// The writer's, on SQLite.
     Direct(Direct),
+    /// The writer's, on PostgreSQL.
+    Link(Box<Link>),
     Sqlite(SqliteConnection),
     SqlitePooled(PoolConnection<Sqlite>),
-    Postgres(PoolConnection<Postgres>),
+    Pooled(Box<Pooled>),
 }
 
 /// A row; columns are read by position, in the order of the SELECT.
 pub enum Row {
     Direct(direct::Values),
     Sqlite(SqliteRow),
-    Postgres(PgRow),
+    Postgres(tokio_postgres::Row),
+    /// Of a copy, which sqlx makes.
+    Copied(PgRow),
 }
 
 impl Conn {
     pub(super) fn direct(conn: Direct) -> Conn {
         Conn(Inner::Direct(conn))
+    }
+
+    pub(super) fn of_link(link: Link) -> Conn {
+        Conn(Inner::Link(Box::new(link)))
     }
 
     pub(super) fn sqlite(conn: SqliteConnection) -> Conn {
@@ -125,26 +135,34 @@ impl Conn {
         Conn(Inner::SqlitePooled(conn))
     }
 
-    pub(super) fn postgres(conn: PoolConnection<Postgres>) -> Conn {
-        Conn(Inner::Postgres(conn))
+    pub(super) fn pooled(conn: Pooled) -> Conn {
+        Conn(Inner::Pooled(Box::new(conn)))
     }
 
-    /// Takes the connection out of its pool, so that it is closed instead of used again.
-    pub(super) fn discard(self) {
-        if let Inner::Postgres(conn) = self.0 {
-            drop(conn.detach());
+    /// The connection to PostgreSQL, for the writer.
+    pub(super) fn link(&mut self) -> Option<&mut Link> {
+        match &mut self.0 {
+            Inner::Link(link) => Some(link),
+            _ => None,
+        }
+    }
+
+    /// Did a statement of the writer fail since the last time this was asked?
+    pub(super) fn take_spoiled(&mut self) -> bool {
+        match &mut self.0 {
+            Inner::Direct(conn) => conn.take_spoiled(),
+            Inner::Link(conn) => conn.take_spoiled(),
+            _ => false,
         }
     }
 
     pub async fn all(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>> {
         match &mut self.0 {
             Inner::Direct(conn) => conn.all(sql, &args),
+            Inner::Link(conn) => conn.all(sql, args).await,
             Inner::Sqlite(conn) => sqlite_all(conn, sql, args).await,
             Inner::SqlitePooled(conn) => sqlite_all(conn, sql, args).await,
-            Inner::Postgres(conn) => {
-                let rows = sqlx::query_with(sql, postgres_args(sql, args)?).fetch_all(&mut **conn).await;
-                Ok(rows.map_err(store_error)?.into_iter().map(Row::Postgres).collect())
-            }
+            Inner::Pooled(conn) => conn.link()?.all(sql, args).await,
         }
     }
 
@@ -154,13 +172,10 @@ impl Conn {
             Inner::Direct(conn) => {
                 futures_util::stream::iter(conn.all(&sql, &args)?.into_iter().map(Ok)).boxed()
             }
+            Inner::Link(conn) => conn.rows(sql, args),
             Inner::Sqlite(conn) => sqlite_rows(conn, sql, args)?,
             Inner::SqlitePooled(conn) => sqlite_rows(conn, sql, args)?,
-            Inner::Postgres(conn) => {
-                let bound = postgres_args(&sql, args)?;
-                let rows = sqlx::query_with(AssertSqlSafe(sql), bound).fetch(&mut **conn);
-                rows.map(|row| row.map(Row::Postgres).map_err(store_error)).boxed()
-            }
+            Inner::Pooled(conn) => conn.link()?.rows(sql, args),
         })
     }
 
@@ -177,12 +192,19 @@ impl Conn {
     pub async fn exec(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64> {
         match &mut self.0 {
             Inner::Direct(conn) => conn.exec(sql, &args),
+            Inner::Link(conn) => conn.exec(sql, args).await,
             Inner::Sqlite(conn) => sqlite_exec(conn, sql, args).await,
             Inner::SqlitePooled(conn) => sqlite_exec(conn, sql, args).await,
-            Inner::Postgres(conn) => {
-                let done = sqlx::query_with(sql, postgres_args(sql, args)?).execute(&mut **conn).await;
-                Ok(done.map_err(store_error)?.rows_affected())
-            }
+            Inner::Pooled(conn) => conn.link()?.exec(sql, args).await,
+        }
+    }
+
+    /// Runs a statement whose outcome the rest of the transaction does not need. On PostgreSQL it goes out with the next
+    /// statement, and its error comes from there, or from the end of the transaction.
+    pub async fn exec_later(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<()> {
+        match &mut self.0 {
+            Inner::Link(conn) => conn.exec_later(sql, args).await,
+            _ => self.exec(sql, args).await.map(drop),
         }
     }
 }
@@ -246,7 +268,7 @@ pub(super) fn postgres_args(sql: &str, args: Vec<Arg>) -> Result<PgArguments> {
 }
 
 macro_rules! getters {
-    ($($(#[$doc:meta])* $name:ident / $optional:ident -> $type:ty;)*) => {
+    ($($(#[$doc:meta])* $name:ident / $optional:ident -> $type:ty, $postgres:ty, |$value:ident| $plain:expr;)*) => {
         $(
             $(#[$doc])*
             pub fn $name(&self, at: usize) -> Result<$type> {
@@ -258,19 +280,30 @@ macro_rules! getters {
                 match self {
                     Row::Direct(values) => direct::get(values, at),
                     Row::Sqlite(row) => row.try_get_unchecked(at).map_err(store_error),
-                    Row::Postgres(row) => row.try_get_unchecked(at).map_err(store_error),
+                    Row::Copied(row) => row.try_get_unchecked(at).map_err(store_error),
+                    Row::Postgres(row) => {
+                        let found: Option<$postgres> = row.try_get(at).map_err(unreadable)?;
+                        Ok(found.map(|$value| $plain))
+                    }
                 }
             }
         )*
     };
 }
 
+/// The driver says what it was; the cause says why.
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+fn unreadable(error: link::WireError) -> Error {
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Error::internal(format!("{error}{cause}"))
+}
+
 impl Row {
     getters! {
-        int / int_opt -> i64;
-        float / float_opt -> f64;
-        text / text_opt -> String;
-        bytes / bytes_opt -> Vec<u8>;
+        int / int_opt -> i64, link::Int, |value| value.0;
+        float / float_opt -> f64, link::Float, |value| value.0;
+        text / text_opt -> String, link::Text<'_>, |value| value.0.to_owned();
+        bytes / bytes_opt -> Vec<u8>, Vec<u8>, |value| value;
     }
 
     /// A text where it lies.
@@ -278,7 +311,11 @@ impl Row {
         match self {
             Row::Direct(values) => direct::text(values, at),
             Row::Sqlite(row) => row.try_get_unchecked(at).map_err(store_error),
-            Row::Postgres(row) => row.try_get_unchecked(at).map_err(store_error),
+            Row::Copied(row) => row.try_get_unchecked(at).map_err(store_error),
+            Row::Postgres(row) => {
+                let found: Option<link::Text<'_>> = row.try_get(at).map_err(unreadable)?;
+                Ok(found.map(|value| value.0))
+            }
         }
     }
 
@@ -323,28 +360,33 @@ impl Row {
 }
 
 /// What a failed statement means to a use case.
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 pub fn store_error(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Database(database) => {
+            let code = database.code().unwrap_or_default();
+            // PostgreSQL's codes have five characters, some of them digits only.
+            if code.len() == 5 {
+                return link::database_error(&code, database.message(), &error);
+            }
             if database.is_foreign_key_violation() {
                 return gone();
             }
             if database.is_unique_violation() {
                 return already_there();
             }
-            let code = database.code().unwrap_or_default();
-            // PostgreSQL's codes have five characters, some of them digits only. Its classes 53, 57, 08, and 40: of two
-            // transactions that stood in each other's way, one may be tried again.
-            let sqlite_down = code.len() < 5 && code.parse().is_ok_and(direct::is_down);
-            let postgres_down =
-                ["53", "57", "08", "40", "28"].iter().any(|class| code.len() == 5 && code.starts_with(class));
-            if sqlite_down || postgres_down {
+            if code.parse().is_ok_and(direct::is_down) {
                 return unavailable(database);
             }
             Error::internal(&error)
         }
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
+        // What the wire brings is the state of the world, and no fault of ours.
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::Configuration(_)
+        | sqlx::Error::WorkerCrashed => {
             Error::unavailable("store", format!("the metadata store does not answer: {error}"))
         }
         _ => Error::internal(&error),

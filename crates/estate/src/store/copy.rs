@@ -6,19 +6,20 @@
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::str::FromStr as _;
 
 use futures_util::TryStreamExt as _;
 use landreeve_core::{Error, Result};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgPool, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
 use super::conn::{Arg, Row, postgres_args, sqlite_args};
 use super::{Migrations, migrate, store_error};
 
 /// What holds only while a node lives: nobody works on a copy.
 const OF_NODES: [&str; 2] = ["nodes", "leases"];
+/// What is of the database and not of what it holds: its migrations have texts of their own.
+const OF_DATABASE: &str = "migration_checksums";
 
 struct Table {
     name: String,
@@ -87,6 +88,7 @@ async fn tables(conn: &mut SqliteConnection) -> Result<Vec<Table>> {
             }
         };
         match found.last_mut().filter(|last| last.name == table) {
+            _ if table == OF_DATABASE => {}
             Some(last) => last.columns.push((column, kind)),
             None => found.push(Table { name: table, columns: vec![(column, kind)] }),
         }
@@ -111,14 +113,18 @@ fn new_file(path: &Path) -> Result<()> {
 }
 
 /// Writes what the PostgreSQL store holds at one moment into a new SQLite file.
-pub(super) async fn from_postgres(pool: &PgPool, migrations: &Migrations, target: &Path) -> Result<()> {
+pub(super) async fn from_postgres(
+    conn: &mut PgConnection,
+    migrations: &Migrations,
+    target: &Path,
+) -> Result<()> {
     new_file(target)?;
     let options = options(target);
     migrate::sqlite(&options, target, migrations).await?;
     let mut to = options.connect().await.map_err(store_error)?;
     let tables = tables(&mut to).await?;
     let mut from =
-        pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(store_error)?;
+        conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(store_error)?;
     run(&mut to, "BEGIN IMMEDIATE".to_owned()).await?;
     for table in &tables {
         // What a migration put there comes from the other store.
@@ -129,7 +135,7 @@ pub(super) async fn from_postgres(pool: &PgPool, migrations: &Migrations, target
         let mut rows = sqlx::query(AssertSqlSafe(table.select())).fetch(&mut *from);
         while let Some(row) = rows.try_next().await.map_err(store_error)? {
             let row: PgRow = row;
-            let values = sqlite_args(&insert, table.values(&Row::Postgres(row))?)?;
+            let values = sqlite_args(&insert, table.values(&Row::Copied(row))?)?;
             let added = sqlx::query_with(AssertSqlSafe(insert.as_str()), values).execute(&mut to).await;
             added.map_err(store_error)?;
         }
@@ -151,8 +157,7 @@ pub(super) async fn into_postgres(source: &Path, migrations: &Migrations, url: &
     migrate::sqlite(&options, source, migrations).await?;
     let mut from = options.connect().await.map_err(store_error)?;
     let tables = tables(&mut from).await?;
-    let address = PgConnectOptions::from_str(url).map_err(super::not_an_address)?;
-    let mut conn = address.application_name("landreeve").connect().await.map_err(store_error)?;
+    let mut conn = super::connect(&super::address::parse(url)?).await?;
     let mut to = conn.begin().await.map_err(store_error)?;
     migrate::lock(&mut to).await?;
     refuse_if_used(&mut to).await?;
@@ -162,6 +167,7 @@ pub(super) async fn into_postgres(source: &Path, migrations: &Migrations, url: &
         run_postgres(&mut to, table.delete()).await?;
     }
     for table in tables.iter().filter(|table| !OF_NODES.contains(&table.name.as_str())) {
+        let mut copied = 0_i64;
         let insert = table.insert();
         let mut rows = sqlx::query(AssertSqlSafe(table.select())).fetch(&mut from);
         while let Some(row) = rows.try_next().await.map_err(store_error)? {
@@ -169,6 +175,18 @@ pub(super) async fn into_postgres(source: &Path, migrations: &Migrations, url: &
             let values = postgres_args(&insert, table.values(&Row::Sqlite(row))?)?;
             let added = sqlx::query_with(AssertSqlSafe(insert.as_str()), values).execute(&mut *to).await;
             added.map_err(store_error)?;
+            copied += 1;
+        }
+        drop(rows);
+        let sql = format!("SELECT count(*) FROM \"{}\"", table.name);
+        let there: i64 = sqlx::query(AssertSqlSafe(sql))
+            .fetch_one(&mut *to)
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(store_error)?;
+        if there != copied {
+            let message = format!("{} has {there} rows and should have {copied}", table.name);
+            return Err(Error::internal(message));
         }
     }
     for check in checks {

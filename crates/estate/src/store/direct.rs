@@ -5,9 +5,8 @@
 use std::path::Path;
 
 use landreeve_core::{Error, Result};
-use rusqlite::ffi;
 use rusqlite::types::{FromSql, Value, ValueRef};
-use rusqlite::{Connection, OpenFlags, Statement};
+use rusqlite::{Connection, OpenFlags, Statement, ffi};
 
 use super::conn::{Arg, Row, already_there, check, gone, unavailable};
 use super::{BUSY_TIMEOUT, STATEMENTS};
@@ -18,7 +17,11 @@ const PAGES_KIB: i64 = 16 * 1_024;
 /// What a row of this connection holds.
 pub type Values = Box<[Value]>;
 
-pub struct Direct(Connection);
+pub struct Direct {
+    conn: Connection,
+    /// A statement failed since it was asked last.
+    spoiled: bool,
+}
 
 impl Direct {
     /// Opens a file that is there, in WAL mode, and keeps its promises: what is committed is on the disk.
@@ -30,12 +33,23 @@ impl Direct {
         conn.pragma_update(None, "foreign_keys", true).map_err(failed)?;
         conn.pragma_update(None, "cache_size", -PAGES_KIB).map_err(failed)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS);
-        Ok(Direct(conn))
+        Ok(Direct { conn, spoiled: false })
+    }
+
+    /// Did a statement fail since the last time this was asked?
+    pub fn take_spoiled(&mut self) -> bool {
+        std::mem::take(&mut self.spoiled)
     }
 
     pub fn all(&mut self, sql: &str, args: &[Arg]) -> Result<Vec<Row>> {
         check(sql, args)?;
-        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        let found = self.select(sql, args);
+        self.spoiled |= found.is_err();
+        found
+    }
+
+    fn select(&self, sql: &str, args: &[Arg]) -> Result<Vec<Row>> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(failed)?;
         bind(&mut statement, args)?;
         let columns = statement.column_count();
         let mut rows = statement.raw_query();
@@ -50,7 +64,13 @@ impl Direct {
     /// How many rows were changed.
     pub fn exec(&mut self, sql: &str, args: &[Arg]) -> Result<u64> {
         check(sql, args)?;
-        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        let done = self.change(sql, args);
+        self.spoiled |= done.is_err();
+        done
+    }
+
+    fn change(&self, sql: &str, args: &[Arg]) -> Result<u64> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(failed)?;
         bind(&mut statement, args)?;
         Ok(statement.raw_execute().map_err(failed)? as u64)
     }

@@ -1,41 +1,85 @@
 //! Where the authority's epoch stands on PostgreSQL, where other nodes write it too. Requests that wait share the next
 //! read: it begins after each of them asked, so none gets an answer from before its question.
 
-use landreeve_core::{Error, Result};
-use sqlx::{PgPool, Row as _};
+use std::time::Duration;
+
+use landreeve_core::Result;
 use tokio::sync::{mpsc, oneshot};
 
-use super::store_error;
+use super::closed;
+use super::link::{Connector, Link, carry};
+use crate::args;
 
 /// How many may wait before one is asked to wait outside.
 const WAITING: usize = 1_024;
 
+type Asked = Vec<oneshot::Sender<Result<i64>>>;
+
 pub struct EpochReader(mpsc::Sender<oneshot::Sender<Result<i64>>>);
 
 impl EpochReader {
-    pub fn start(pool: PgPool) -> EpochReader {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        // It ends when the store, which holds the only sender, is gone.
-        tokio::spawn(read(pool, receiver));
+    /// `limit`: of a statement. A read has a quarter of it, so that there is time for another on a new connection.
+    pub fn start(connector: Connector, limit: Option<Duration>) -> EpochReader {
+        let (sender, waiting) = mpsc::channel(WAITING);
+        // It ends when the store, which has the only sender, is gone.
+        tokio::spawn(read(connector, limit.map(|limit| limit / 4), waiting));
         EpochReader(sender)
     }
 
     pub async fn epoch(&self) -> Result<i64> {
-        let gone = || Error::unavailable("store", "the metadata store is closed: the server is stopping");
         let (answer, answered) = oneshot::channel();
-        self.0.send(answer).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        self.0.send(answer).await.map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
     }
 }
 
-async fn read(pool: PgPool, mut waiting: mpsc::Receiver<oneshot::Sender<Result<i64>>>) {
+async fn read(
+    connector: Connector,
+    limit: Option<Duration>,
+    mut waiting: mpsc::Receiver<oneshot::Sender<Result<i64>>>,
+) {
     let mut asked = Vec::new();
-    while waiting.recv_many(&mut asked, WAITING).await > 0 {
-        let row = sqlx::query("SELECT value FROM epochs WHERE name = 'authority'").fetch_one(&pool).await;
-        let epoch = row.and_then(|row| row.try_get::<i64, _>(0)).map_err(store_error);
-        for answer in asked.drain(..) {
-            // Whoever asked may have gone.
-            let _ = answer.send(epoch.clone());
+    while !asked.is_empty() || waiting.recv_many(&mut asked, WAITING).await > 0 {
+        match connector.carried(limit).await {
+            Ok((link, mut carrier)) => carry(&mut carrier, session(link, &mut waiting, &mut asked)).await,
+            Err(error) => {
+                // Those that came meanwhile have waited as well.
+                while let Ok(late) = waiting.try_recv() {
+                    asked.push(late);
+                }
+                answer(&mut asked, &Err(error));
+            }
+        }
+    }
+}
+
+fn answer(asked: &mut Asked, epoch: &Result<i64>) {
+    for answer in asked.drain(..) {
+        // Whoever asked may have gone.
+        let _ = answer.send(epoch.clone());
+    }
+}
+
+/// Reads on one connection until it fails. What it leaves in `asked` is for the next one.
+async fn session(
+    mut link: Link,
+    waiting: &mut mpsc::Receiver<oneshot::Sender<Result<i64>>>,
+    asked: &mut Asked,
+) {
+    let mut fresh = true;
+    loop {
+        let rows = link.all("SELECT value FROM epochs WHERE name = 'authority'", args![]).await;
+        let epoch = rows.and_then(|rows| {
+            let row = rows.first().ok_or_else(|| landreeve_core::Error::internal("there is no epoch"))?;
+            row.int(0)
+        });
+        if epoch.is_err() && !fresh && !link.is_sound() {
+            return;
+        }
+        answer(asked, &epoch);
+        fresh = false;
+        if !link.is_sound() || waiting.recv_many(asked, WAITING).await == 0 || !link.is_sound() {
+            return;
         }
     }
 }

@@ -34,6 +34,7 @@ impl StoreIds {
     }
 
     async fn take(&self, kind: IdKind) -> Result<i64> {
+        super::mark::outside("a new id")?;
         // An async lock: whoever finds the block empty reserves the next one while the others wait for it.
         let mut blocks = self.blocks.lock().await;
         let block = blocks.entry(kind.0).or_insert(Block { ids: 0..0, next: SMALLEST });

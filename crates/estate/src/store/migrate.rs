@@ -1,11 +1,13 @@
 //! Brings a store to the schema of this program: forward only, under a lock, SQLite copied first, and a store that is
-//! newer than the program refused with both versions named.
+//! newer than the program refused with both versions named. A migration never changes once it has run somewhere: each
+//! store has the checksums of those that it ran.
 
 use std::path::Path;
 
 use landreeve_core::{Error, Result};
+use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 
 use super::store_error;
 use crate::plane::Plane;
@@ -30,12 +32,14 @@ const ESTATE: MigrationSet = MigrationSet {
         include_str!("../../migrations/sqlite/0002_families.sql"),
         include_str!("../../migrations/sqlite/0003_pools.sql"),
         include_str!("../../migrations/sqlite/0004_schedules.sql"),
+        include_str!("../../migrations/sqlite/0005_row_versions.sql"),
     ],
     postgres: &[
         include_str!("../../migrations/postgres/0001_foundation.sql"),
         include_str!("../../migrations/postgres/0002_families.sql"),
         include_str!("../../migrations/postgres/0003_pools.sql"),
         include_str!("../../migrations/postgres/0004_schedules.sql"),
+        include_str!("../../migrations/postgres/0005_row_versions.sql"),
     ],
 };
 
@@ -56,16 +60,44 @@ const TABLE: &str =
 const READ: &str = "SELECT component, version FROM migrations";
 const MARK: &str = "INSERT INTO migrations (component, version) VALUES ($1, $2) \
                     ON CONFLICT (component) DO UPDATE SET version = excluded.version";
+const CHECKSUMS: &str = "CREATE TABLE IF NOT EXISTS migration_checksums \
+                         (component TEXT NOT NULL, number BIGINT NOT NULL, sha256 TEXT NOT NULL, \
+                         PRIMARY KEY (component, number))";
+const READ_CHECKSUMS: &str = "SELECT component, number, sha256 FROM migration_checksums";
+const NOTE: &str = "INSERT INTO migration_checksums (component, number, sha256) VALUES ($1, $2, $3)";
 
-/// What is to be run: (component, number, text).
-type Pending = Vec<(&'static str, i64, &'static str)>;
+/// What is to be run, and what ran before checksums were recorded.
+#[derive(Default)]
+struct Todo {
+    run: Vec<Step>,
+    note: Vec<Step>,
+}
+
+#[derive(Clone, Copy)]
+struct Step {
+    component: &'static str,
+    number: i64,
+    text: &'static str,
+}
+
+impl Step {
+    fn checksum(self) -> String {
+        Sha256::digest(self.text).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// What a store says about itself.
+struct Applied {
+    versions: Vec<(String, i64)>,
+    checksums: Vec<(String, i64, String)>,
+}
 
 fn pending(
     migrations: &Migrations,
-    applied: &[(String, i64)],
+    applied: &Applied,
     texts: impl Fn(&MigrationSet) -> &'static [&'static str],
-) -> Result<Pending> {
-    let mut pending = Vec::new();
+) -> Result<Todo> {
+    let mut todo = Todo::default();
     let too_new = |component: &str, version: i64, known: &str| {
         let message = format!(
             "the metadata store is newer than this program: its {component} schema is version {version}, this program \
@@ -74,7 +106,7 @@ fn pending(
         );
         Error::new(landreeve_core::ErrorKind::PreconditionFailed, "store_too_new", message)
     };
-    for (component, version) in applied {
+    for (component, version) in &applied.versions {
         if !migrations.0.iter().any(|set| set.component == component) {
             return Err(too_new(component, *version, "no such schema"));
         }
@@ -82,28 +114,57 @@ fn pending(
     for set in &migrations.0 {
         let texts = texts(set);
         let newest = texts.len() as i64;
-        let version =
-            applied.iter().find(|(name, _)| name == set.component).map_or(0, |(_, version)| *version);
+        let version = applied
+            .versions
+            .iter()
+            .find(|(name, _)| name == set.component)
+            .map_or(0, |(_, version)| *version);
         if version > newest {
             return Err(too_new(set.component, version, &format!("version {newest}")));
         }
-        let from = usize::try_from(version).unwrap_or(0);
-        let rest = texts.iter().enumerate().skip(from);
-        pending.extend(rest.map(|(index, text)| (set.component, index as i64 + 1, *text)));
+        for (index, text) in texts.iter().enumerate() {
+            let step = Step { component: set.component, number: index as i64 + 1, text };
+            if step.number > version {
+                todo.run.push(step);
+                continue;
+            }
+            let noted = applied
+                .checksums
+                .iter()
+                .find(|(component, number, _)| component == step.component && *number == step.number);
+            match noted {
+                None => todo.note.push(step),
+                Some((_, _, checksum)) if *checksum == step.checksum() => {}
+                Some(_) => return Err(changed(step)),
+            }
+        }
     }
-    Ok(pending)
+    Ok(todo)
 }
 
-fn applied<R: sqlx::Row>(rows: &[R]) -> Result<Vec<(String, i64)>>
-where
-    usize: sqlx::ColumnIndex<R>,
-    for<'r> String: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
-    for<'r> i64: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
-{
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect::<Result<_, sqlx::Error>>()
-        .map_err(store_error)
+fn changed(step: Step) -> Error {
+    let message = format!(
+        "migration {} of {} is not the one that this store ran: its text was changed afterwards. Start a program whose \
+         migrations are those of the store.",
+        step.number, step.component,
+    );
+    Error::new(landreeve_core::ErrorKind::PreconditionFailed, "migration_changed", message)
+}
+
+macro_rules! applied {
+    ($conn:expr) => {{
+        let versions = sqlx::query_as(READ).fetch_all(&mut *$conn).await.map_err(store_error)?;
+        let checksums = sqlx::query_as(READ_CHECKSUMS).fetch_all(&mut *$conn).await.map_err(store_error)?;
+        Applied { versions, checksums }
+    }};
+}
+
+/// Records what ran.
+macro_rules! note {
+    ($conn:expr, $step:expr) => {{
+        let noted = sqlx::query(NOTE).bind($step.component).bind($step.number).bind($step.checksum());
+        noted.execute(&mut *$conn).await.map_err(store_error)?;
+    }};
 }
 
 pub(super) async fn sqlite(
@@ -114,9 +175,10 @@ pub(super) async fn sqlite(
     let mut conn = options.connect().await.map_err(store_error)?;
     conn.execute("BEGIN IMMEDIATE").await.map_err(store_error)?;
     conn.execute(TABLE).await.map_err(store_error)?;
-    let have = applied(&sqlx::query(READ).fetch_all(&mut conn).await.map_err(store_error)?)?;
-    let todo = pending(migrations, &have, |set| set.sqlite)?;
-    if !todo.is_empty() && !have.is_empty() {
+    conn.execute(CHECKSUMS).await.map_err(store_error)?;
+    let applied = applied!(&mut conn);
+    let todo = pending(migrations, &applied, |set| set.sqlite)?;
+    if !todo.run.is_empty() && !applied.versions.is_empty() {
         // VACUUM INTO cannot run inside the transaction; the lock on the data directory keeps other servers away.
         conn.execute("COMMIT").await.map_err(store_error)?;
         let copy = path.with_extension(format!("before-{}.db", env!("CARGO_PKG_VERSION")));
@@ -138,16 +200,21 @@ pub(super) async fn sqlite(
         tracing::info!(copy = %copy.display(), "copied the metadata store before changing its schema");
         conn.execute("BEGIN IMMEDIATE").await.map_err(store_error)?;
     }
-    for (component, number, text) in todo {
-        conn.execute(text).await.map_err(store_error)?;
-        sqlx::query(MARK).bind(component).bind(number).execute(&mut conn).await.map_err(store_error)?;
+    for step in todo.note {
+        note!(&mut conn, step);
+    }
+    for step in todo.run {
+        conn.execute(step.text).await.map_err(store_error)?;
+        let marked = sqlx::query(MARK).bind(step.component).bind(step.number).execute(&mut conn).await;
+        marked.map_err(store_error)?;
+        note!(&mut conn, step);
     }
     conn.execute("COMMIT").await.map_err(store_error)?;
     conn.close().await.map_err(store_error)
 }
 
-pub(super) async fn postgres(pool: &PgPool, migrations: &Migrations) -> Result<()> {
-    let mut tx = pool.begin().await.map_err(store_error)?;
+pub(super) async fn postgres(conn: &mut PgConnection, migrations: &Migrations) -> Result<()> {
+    let mut tx = conn.begin().await.map_err(store_error)?;
     lock(&mut tx).await?;
     apply(&mut tx, migrations).await?;
     tx.commit().await.map_err(store_error)
@@ -162,10 +229,17 @@ pub(super) async fn lock(tx: &mut PgConnection) -> Result<()> {
 /// Brings the database to this program's schema inside the caller's transaction.
 pub(super) async fn apply(tx: &mut PgConnection, migrations: &Migrations) -> Result<()> {
     tx.execute(TABLE).await.map_err(store_error)?;
-    let have = applied(&sqlx::query(READ).fetch_all(&mut *tx).await.map_err(store_error)?)?;
-    for (component, number, text) in pending(migrations, &have, |set| set.postgres)? {
-        tx.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(store_error)?;
-        sqlx::query(MARK).bind(component).bind(number).execute(&mut *tx).await.map_err(store_error)?;
+    tx.execute(CHECKSUMS).await.map_err(store_error)?;
+    let applied = applied!(tx);
+    let todo = pending(migrations, &applied, |set| set.postgres)?;
+    for step in todo.note {
+        note!(tx, step);
+    }
+    for step in todo.run {
+        tx.execute(sqlx::raw_sql(AssertSqlSafe(step.text))).await.map_err(store_error)?;
+        let marked = sqlx::query(MARK).bind(step.component).bind(step.number).execute(&mut *tx).await;
+        marked.map_err(store_error)?;
+        note!(tx, step);
     }
     Ok(())
 }

@@ -1,29 +1,34 @@
 //! The metadata store: one code path over SQLite and PostgreSQL.
 //!
-//! Reads take a connection from a pool. Writes are closures over a transaction: on SQLite one writer gathers the
-//! closures that wait, runs each in a savepoint, commits once and then answers all (group commit); on PostgreSQL
-//! each has a transaction of its own. What must not enter: the meaning of any table.
+//! Reads take a connection from a pool. Writes are closures over a transaction: one writer gathers the closures that
+//! wait, runs each in a savepoint, commits once and then answers all (group commit). A closure may wait for its own
+//! statements only. What must not enter: the meaning of any table.
 
+mod address;
+mod check;
 mod conn;
 mod copy;
 mod dialect;
 mod direct;
 mod epoch;
+mod group;
 mod ids;
+mod link;
+mod mark;
 mod migrate;
 mod notices;
+mod pool;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::{Error, Result};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Executor as _, PgConnection, PgPool, Row as _, SqlitePool};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _, SqlitePool};
 
 pub use conn::{Arg, Conn, Row, TypedId, is_taken, store_error, taken};
 pub use dialect::Dialect;
@@ -34,7 +39,9 @@ pub use notices::{Notice, Notices};
 pub use writer::Tx;
 
 use crate::store::epoch::EpochReader;
-use crate::store::writer::Writer;
+use crate::store::link::Connector;
+use crate::store::pool::Pool;
+use crate::store::writer::{CLOSING, Writer};
 
 /// Gives `Vec<Arg>`: `args![id, name]`.
 #[macro_export]
@@ -90,22 +97,41 @@ struct Inner {
 
 enum Pools {
     Sqlite(SqlitePool),
-    Postgres { pool: PgPool, scans: PgPool, epochs: EpochReader },
+    Postgres(Box<Postgres>),
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
-fn not_an_address(error: sqlx::Error) -> Error {
-    Error::fault("database", "format", format!("is not a PostgreSQL address: {error}"))
+struct Postgres {
+    /// For what is seldom done and takes its time: migrations, copies, checks.
+    options: PgConnectOptions,
+    connector: Connector,
+    readers: Pool,
+    scans: Pool,
+    epochs: EpochReader,
+    limit: Duration,
 }
 
-/// Compiling a statement of ours takes longer than it saves.
-async fn without_jit(conn: &mut PgConnection) -> sqlx::Result<()> {
-    conn.execute("SET jit = off").await.map(drop)
+/// What can be set about a store.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// How long a statement on PostgreSQL may take. Scans have their query's limit instead; migrations, copies and
+    /// checks have none.
+    pub statement_limit: Duration,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions { statement_limit: Duration::from_secs(15) }
+    }
+}
+
+fn closed() -> Error {
+    Error::unavailable("store", "the metadata store is closed: the server is stopping")
 }
 
 const READERS: u32 = 4;
-/// How many long reads at once PostgreSQL is asked for.
-const SCANS: u32 = 32;
+/// How many reads at once PostgreSQL is asked for, and how many long ones.
+const POSTGRES_READERS: usize = 16;
+const SCANS: usize = 32;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Prepared statements that a connection to SQLite keeps.
 const STATEMENTS: usize = 256;
@@ -114,9 +140,17 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 impl Store {
     /// Opens the store and brings it to the schema of this program.
     pub async fn open(location: &Location, migrations: &Migrations) -> Result<Store> {
+        Store::open_with(location, migrations, &StoreOptions::default()).await
+    }
+
+    pub async fn open_with(
+        location: &Location,
+        migrations: &Migrations,
+        options: &StoreOptions,
+    ) -> Result<Store> {
         match location {
             Location::Sqlite(path) => Store::open_sqlite(path, migrations).await,
-            Location::Postgres(url) => Store::open_postgres(url, migrations).await,
+            Location::Postgres(url) => Store::open_postgres(url, migrations, options).await,
         }
     }
 
@@ -141,29 +175,28 @@ impl Store {
         Ok(Store::assemble(Pools::Sqlite(readers), writer, Notices::new(String::new()), migrations))
     }
 
-    async fn open_postgres(url: &str, migrations: &Migrations) -> Result<Store> {
-        let options = PgConnectOptions::from_str(url).map_err(not_an_address)?.application_name("landreeve");
-        let pool = PgPoolOptions::new()
-            .max_connections(16)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await
-            .map_err(store_error)?;
-        migrate::postgres(&pool, migrations).await?;
-        let scans = PgPoolOptions::new()
-            .max_connections(SCANS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .after_connect(|conn, _| Box::pin(without_jit(conn)))
-            .connect_lazy_with(pool.connect_options().as_ref().clone());
+    async fn open_postgres(url: &str, migrations: &Migrations, options: &StoreOptions) -> Result<Store> {
+        let address = address::parse(url)?;
+        let connector = address::connector(&address)?;
+        let mut conn = connect(&address).await?;
+        migrate::postgres(&mut conn, migrations).await?;
         let instance =
             sqlx::query("SELECT md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text)");
-        let instance = instance.fetch_one(&pool).await.and_then(|row| row.try_get(0)).map_err(store_error)?;
+        let instance =
+            instance.fetch_one(&mut conn).await.and_then(|row| row.try_get(0)).map_err(store_error)?;
+        conn.close().await.map_err(store_error)?;
+        let limit = options.statement_limit;
         let notices = Notices::new(instance);
-        let writer = Writer::postgres(pool.clone());
-        let epochs = EpochReader::start(pool.clone());
-        Ok(Store::assemble(Pools::Postgres { pool, scans, epochs }, writer, notices, migrations))
+        let writer = Writer::postgres(&connector, Some(limit));
+        let pools = Postgres {
+            options: address,
+            readers: Pool::new(connector.clone(), POSTGRES_READERS, Some(limit)),
+            scans: Pool::new(connector.clone(), SCANS, None),
+            epochs: EpochReader::start(connector.clone(), Some(limit)),
+            connector,
+            limit,
+        };
+        Ok(Store::assemble(Pools::Postgres(Box::new(pools)), writer, notices, migrations))
     }
 
     fn assemble(pools: Pools, writer: Writer, notices: Notices, migrations: &Migrations) -> Store {
@@ -173,7 +206,7 @@ impl Store {
     pub fn dialect(&self) -> Dialect {
         match self.inner.pools {
             Pools::Sqlite(_) => Dialect::Sqlite,
-            Pools::Postgres { .. } => Dialect::Postgres,
+            Pools::Postgres(_) => Dialect::Postgres,
         }
     }
 
@@ -182,9 +215,10 @@ impl Store {
     /// On SQLite this process is the only server, and the command line tells it of its changes before it answers; on
     /// PostgreSQL other nodes write too, so the store is asked.
     pub async fn epoch(&self) -> Result<i64> {
+        mark::outside("the epoch")?;
         match &self.inner.pools {
             Pools::Sqlite(_) => Ok(self.notices().epoch()),
-            Pools::Postgres { epochs, .. } => epochs.epoch().await,
+            Pools::Postgres(postgres) => postgres.epochs.epoch().await,
         }
     }
 
@@ -195,46 +229,73 @@ impl Store {
 
     /// A connection for reading.
     pub async fn read(&self) -> Result<Conn> {
+        mark::outside("a connection for reading")?;
         match &self.inner.pools {
             Pools::Sqlite(pool) => Ok(Conn::sqlite_pooled(pool.acquire().await.map_err(store_error)?)),
-            Pools::Postgres { pool, .. } => Ok(Conn::postgres(pool.acquire().await.map_err(store_error)?)),
+            Pools::Postgres(postgres) => Ok(Conn::pooled(postgres.readers.acquire().await?)),
         }
     }
 
     /// A connection for a long read, which keeps no short one waiting.
     pub async fn scan(&self) -> Result<Conn> {
+        mark::outside("a connection for scanning")?;
         match &self.inner.pools {
             Pools::Sqlite(pool) => {
                 let options = pool.connect_options().as_ref().clone();
                 Ok(Conn::sqlite(options.connect().await.map_err(store_error)?))
             }
-            Pools::Postgres { scans, .. } => Ok(Conn::postgres(scans.acquire().await.map_err(store_error)?)),
+            Pools::Postgres(postgres) => Ok(Conn::pooled(postgres.scans.acquire().await?)),
         }
     }
 
     /// Runs the closure in a transaction and answers when it is durable. An error rolls back what the closure did
     /// and nothing else. Dropping the returned future does not undo the write.
+    ///
+    /// The closure may wait for its own statements only; one that asks the store for anything else, or waits for
+    /// anything else, fails. It may run more than once, but only one run is committed.
     pub async fn write<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
-        self.inner.writer.submit(self.inner.notices.clone(), work).await
+        self.write_as(std::any::type_name::<F>(), false, work).await
+    }
+
+    /// The same for what holds its locks for long: on PostgreSQL it shares no transaction, and no connection with short
+    /// writes.
+    pub async fn write_alone<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
+        self.write_as(std::any::type_name::<F>(), true, work).await
+    }
+
+    /// The same for a closure around the one that has this name.
+    pub(crate) async fn write_as<T, F>(&self, closure: &'static str, alone: bool, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
+        self.inner.writer.submit(self.inner.notices.clone(), closure, alone, work).await
     }
 
     /// Turns other nodes' notifications into local notices until the token is cancelled. Nothing to do on SQLite.
     pub async fn listen(&self, stop: tokio_util::sync::CancellationToken) {
-        if let Pools::Postgres { pool, .. } = &self.inner.pools {
-            notices::listen(pool, &self.inner.notices, stop).await;
+        if let Pools::Postgres(postgres) = &self.inner.pools {
+            notices::listen(&postgres.connector, &self.inner.notices, postgres.limit, stop).await;
         }
     }
 
     /// Copies the whole store into a new SQLite file, as it is at one moment, while it is in use.
     pub async fn copy(&self, target: &Path) -> Result<()> {
+        mark::outside("a copy of the store")?;
         let pool = match &self.inner.pools {
             Pools::Sqlite(pool) => pool,
-            Pools::Postgres { pool, .. } => {
-                return copy::from_postgres(pool, &self.inner.migrations, target).await;
+            Pools::Postgres(postgres) => {
+                let mut conn = connect(&postgres.options).await?;
+                copy::from_postgres(&mut conn, &self.inner.migrations, target).await?;
+                return conn.close().await.map_err(store_error);
             }
         };
         // The readers' connections may write nothing, not even a copy.
@@ -249,15 +310,49 @@ impl Store {
         copy::into_postgres(source, migrations, url).await
     }
 
+    /// What is damaged in the store, nothing when it is whole. It takes as long as the store is large, or until it is
+    /// cancelled.
+    pub async fn check(&self, cancel: tokio_util::sync::CancellationToken) -> Result<Vec<String>> {
+        mark::outside("a check of the store")?;
+        match &self.inner.pools {
+            Pools::Sqlite(pool) => {
+                let path = pool.connect_options().get_filename().to_owned();
+                check::sqlite(&path, cancel).await
+            }
+            Pools::Postgres(postgres) => {
+                let mut conn = connect(&postgres.options).await?;
+                check::postgres(&mut conn, cancel).await
+            }
+        }
+    }
+
+    /// The same for a SQLite file that no server works on.
+    pub async fn check_file(path: &Path) -> Result<Vec<String>> {
+        check::sqlite(path, tokio_util::sync::CancellationToken::new()).await
+    }
+
     /// Waits for writes under way and closes every connection.
     pub async fn close(&self) {
         self.inner.writer.close().await;
         match &self.inner.pools {
-            Pools::Sqlite(pool) => pool.close().await,
-            Pools::Postgres { pool, scans, .. } => {
-                scans.close().await;
-                pool.close().await;
+            Pools::Sqlite(pool) => {
+                // Who reads now is not waited for any longer than that.
+                let _ = tokio::time::timeout(CLOSING, pool.close()).await;
+            }
+            Pools::Postgres(postgres) => {
+                postgres.scans.close();
+                postgres.readers.close();
             }
         }
+    }
+}
+
+/// How long a server may take to begin a session.
+const CONNECT: Duration = Duration::from_secs(10);
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
+    match tokio::time::timeout(CONNECT, options.connect()).await {
+        Ok(connected) => connected.map_err(store_error),
+        Err(_) => Err(Error::unavailable("store", "the metadata store does not answer")),
     }
 }

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use landreeve_core::PoolName;
 use landreeve_core::ids::RunId;
-use sqlx::PgPool;
-use sqlx::postgres::PgListener;
+use landreeve_core::{PoolName, Result};
 use tokio::sync::{Notify, broadcast, watch};
+use tokio_postgres::AsyncMessage;
 use tokio_util::sync::CancellationToken;
+
+use super::link::{Connector, wire_error};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
@@ -145,12 +146,20 @@ impl Notices {
     }
 }
 
-pub(super) async fn listen(pool: &PgPool, notices: &Notices, stop: CancellationToken) {
+/// How often a connection that has nothing to say is asked whether it is there.
+const ASK: Duration = Duration::from_secs(30);
+
+pub(super) async fn listen(
+    connector: &Connector,
+    notices: &Notices,
+    limit: Duration,
+    stop: CancellationToken,
+) {
     const PAUSE: Duration = Duration::from_secs(1);
     while !stop.is_cancelled() {
         let heard = tokio::select! {
             () = stop.cancelled() => return,
-            heard = hear(pool, notices) => heard,
+            heard = hear(connector, notices, limit) => heard,
         };
         if let Err(error) = heard {
             tracing::warn!(%error, "lost the notifications of the metadata store; trying again");
@@ -162,18 +171,40 @@ pub(super) async fn listen(pool: &PgPool, notices: &Notices, stop: CancellationT
     }
 }
 
-async fn hear(pool: &PgPool, notices: &Notices) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen("landreeve").await?;
-    notices.tell_all();
-    while let Some(notification) = listener.try_recv().await? {
-        let Some((instance, list)) = notification.payload().split_once('|') else { continue };
-        // Our own were told when they were committed.
-        if instance != notices.instance() {
-            list.split(',').filter_map(Notice::parse).for_each(|notice| notices.tell(notice));
+async fn hear(connector: &Connector, notices: &Notices, limit: Duration) -> Result<()> {
+    let (client, mut connection) = connector.raw().await?;
+    let ask = async |sql: &str| match tokio::time::timeout(limit, client.batch_execute(sql)).await {
+        Ok(done) => done.map_err(|error| wire_error(&error)),
+        Err(_) => Err(super::conn::unavailable("the database did not answer in time")),
+    };
+    let keep = async {
+        ask("LISTEN landreeve").await?;
+        notices.tell_all();
+        loop {
+            tokio::time::sleep(ASK).await;
+            ask("SELECT 1").await?;
         }
+    };
+    let listen = async {
+        while let Some(message) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notification(notification) = message.map_err(|error| wire_error(&error))? {
+                tell_others(notices, notification.payload());
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = keep => ended,
+        ended = listen => ended,
     }
-    Ok(())
+}
+
+/// Our own were told when they were committed.
+fn tell_others(notices: &Notices, payload: &str) {
+    let Some((instance, list)) = payload.split_once('|') else { return };
+    if instance != notices.instance() {
+        list.split(',').filter_map(Notice::parse).for_each(|notice| notices.tell(notice));
+    }
 }
 
 /// How many notices fit into one notification, which PostgreSQL limits to 8,000 bytes.

@@ -1,28 +1,34 @@
-//! The one writer of SQLite with group commit, on a thread of its own, and its counterpart on PostgreSQL.
+//! Writes as closures over a transaction, and the one writer of SQLite with group commit, on a thread of its own. Its
+//! counterpart on PostgreSQL is in `group.rs`.
 
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use landreeve_core::ids::{BoxFuture, RunId};
 use landreeve_core::{Error, Result};
-use sqlx::PgPool;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::conn::{Conn, unavailable};
+use super::conn::{Arg, Conn, unavailable};
 use super::direct::Direct;
-use super::notices::{self, Notice, Notices};
-use super::{Dialect, store_error};
+use super::group::GroupWriter;
+use super::link::Connector;
+use super::mark::{self, Marked};
+use super::notices::{Notice, Notices};
+use super::{Dialect, closed};
 use crate::args;
 
 /// How many closures share one commit at most, so that the first of them does not wait for ever.
 const GROUP: usize = 128;
 /// How many may wait before a writer is asked to wait too.
-const WAITING: usize = 1_024;
+pub(super) const WAITING: usize = 1_024;
+/// How long the end of a writer is waited for.
+pub(super) const CLOSING: Duration = Duration::from_secs(20);
 
 /// A transaction, and what to tell the process once it is durable.
 pub struct Tx {
@@ -36,9 +42,9 @@ impl Tx {
         self.dialect
     }
 
-    /// Every cached authority and datasource is stale once this transaction commits.
+    /// Whatever is remembered per epoch (authority, datasources, dashboards) is stale once this transaction commits.
     pub async fn bump_epoch(&mut self) -> Result<()> {
-        self.exec("UPDATE epochs SET value = value + 1 WHERE name = 'authority'", args![]).await?;
+        self.exec_later("UPDATE epochs SET value = value + 1 WHERE name = 'authority'", args![]).await?;
         self.notice(Notice::Authority).await
     }
 
@@ -55,6 +61,17 @@ impl Tx {
         Ok(())
     }
 
+    /// Writes a row as it was changed since it was read. The statement counts its `row_version` up and asks for the one
+    /// that was read: a row that somebody else has changed or removed meanwhile is a conflict.
+    pub async fn update_row(&mut self, what: &str, sql: &'static str, args: Vec<Arg>) -> Result<()> {
+        debug_assert!(sql.contains("row_version = row_version + 1") && sql.contains("AND row_version = $"));
+        if self.exec(sql, args).await? == 0 {
+            let message = format!("somebody else changed the {what} just now; try again");
+            return Err(Error::conflict("changed", message));
+        }
+        Ok(())
+    }
+
     /// Work whose error is undone alone: the transaction goes on without what it did. The outer error is of the
     /// transaction itself.
     pub async fn savepoint<T, F>(&mut self, work: F) -> Result<Result<T>>
@@ -67,18 +84,36 @@ impl Tx {
         if answer.is_err() {
             self.notices.truncate(told);
             self.exec("ROLLBACK TO part", args![]).await?;
+            self.conn.take_spoiled();
         }
         self.exec("RELEASE part", args![]).await?;
         Ok(answer)
     }
 
-    /// Sends everything to the other nodes with the commit, in as few statements as their size allows.
-    async fn notify(&mut self, instance: &str) -> Result<()> {
-        for part in self.notices.clone().chunks(notices::AT_ONCE) {
-            let payload = notices::payload(instance, part);
-            self.exec("SELECT pg_notify('landreeve', $1)", args![payload]).await?;
+    pub(super) fn new(conn: Conn, dialect: Dialect) -> Tx {
+        Tx { conn, dialect, notices: Vec::new() }
+    }
+
+    pub(super) fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Runs a closure. A panic in it is an error of that closure: the writer, and an open transaction, must not die of
+    /// it.
+    pub(super) async fn run(&mut self, job: &mut Job) -> Answer {
+        self.conn.take_spoiled();
+        let closure = job.closure;
+        let guarded = AssertUnwindSafe(async {
+            let work = (job.work)(self);
+            Marked { closure, work }.await
+        });
+        let answer = guarded.catch_unwind().await;
+        let answer = answer.unwrap_or_else(|_| Err(Error::internal("a write panicked; the log says where")));
+        // PostgreSQL would roll the transaction back at its COMMIT, without a word.
+        if answer.is_ok() && self.conn.take_spoiled() {
+            return Err(Error::internal(format!("the write {closure} went on after a statement had failed")));
         }
-        Ok(())
+        answer
     }
 }
 
@@ -96,13 +131,18 @@ impl DerefMut for Tx {
     }
 }
 
-type Answer = Result<Box<dyn Any + Send>>;
-type Work = Box<dyn for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Answer> + Send>;
+pub(super) type Answer = Result<Box<dyn Any + Send>>;
+type Work = Box<dyn for<'t> FnMut(&'t mut Tx) -> BoxFuture<'t, Answer> + Send>;
 
-struct Job {
-    work: Work,
-    answer: oneshot::Sender<Answer>,
-    notices: Notices,
+/// A closure that waits for the writer. It can run more than once: PostgreSQL ends one of two transactions that wait
+/// for each other.
+pub(super) struct Job {
+    pub work: Work,
+    /// The name of its type, which says whose it is.
+    pub closure: &'static str,
+    pub answer: oneshot::Sender<Answer>,
+    pub notices: Notices,
+    pub attempts: u32,
 }
 
 pub struct Writer {
@@ -115,7 +155,11 @@ enum Kind {
         sender: mpsc::WeakSender<Job>,
         thread: Mutex<Option<JoinHandle<()>>>,
     },
-    Postgres(PgPool),
+    Postgres {
+        grouped: GroupWriter,
+        /// For what holds its locks for long.
+        alone: GroupWriter,
+    },
 }
 
 impl Writer {
@@ -123,7 +167,7 @@ impl Writer {
     pub fn sqlite(path: &Path) -> Result<Writer> {
         let conn = Conn::direct(Direct::open(path)?);
         let (sender, receiver) = mpsc::channel(WAITING);
-        let tx = Tx { conn, dialect: Dialect::Sqlite, notices: Vec::new() };
+        let tx = Tx::new(conn, Dialect::Sqlite);
         let runtime = Handle::current();
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -139,27 +183,38 @@ impl Writer {
         })
     }
 
-    pub fn postgres(pool: PgPool) -> Writer {
-        Writer { kind: Kind::Postgres(pool) }
+    pub fn postgres(connector: &Connector, limit: Option<Duration>) -> Writer {
+        let alone = GroupWriter::start(connector.clone(), limit, None);
+        let grouped = GroupWriter::start(connector.clone(), limit, Some(&alone));
+        Writer { kind: Kind::Postgres { grouped, alone } }
     }
 
-    pub async fn submit<T, F>(&self, notices: Notices, work: F) -> Result<T>
+    /// `alone`: in a transaction of its own, which others do not wait for where the database can do that.
+    pub async fn submit<T, F>(
+        &self,
+        notices: Notices,
+        closure: &'static str,
+        alone: bool,
+        work: F,
+    ) -> Result<T>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
-        let work: Work =
-            Box::new(move |tx| Box::pin(async move { Ok(Box::new(work(tx).await?) as Box<dyn Any + Send>) }));
+        mark::outside("another write")?;
+        let work: Work = Box::new(move |tx| {
+            let work = work.clone();
+            Box::pin(async move { Ok(Box::new(work(tx).await?) as Box<dyn Any + Send>) })
+        });
         let (answer, answered) = oneshot::channel();
-        let job = Job { work, answer, notices };
-        match &self.kind {
-            Kind::Sqlite { sender, .. } => {
-                let sender = sender.upgrade().ok_or_else(closed)?;
-                sender.send(job).await.map_err(|_| closed())?;
-            }
-            // A task of its own: a caller that goes away does not leave a transaction half-way.
-            Kind::Postgres(pool) => drop(tokio::spawn(write_postgres(pool.clone(), job))),
-        }
+        let job = Job { work, closure, answer, notices, attempts: 0 };
+        let sender = match &self.kind {
+            Kind::Sqlite { sender, .. } => sender.upgrade(),
+            Kind::Postgres { alone: writer, .. } if alone => writer.sender(),
+            Kind::Postgres { grouped, .. } => grouped.sender(),
+        };
+        // The writer goes on without its caller: one that goes away does not leave a transaction half-way.
+        sender.ok_or_else(closed)?.send(job).await.map_err(|_| closed())?;
         let value = answered.await.map_err(|_| closed())??;
         value
             .downcast()
@@ -168,21 +223,20 @@ impl Writer {
     }
 
     pub async fn close(&self) {
-        if let Kind::Sqlite { queue, thread, .. } = &self.kind {
-            queue.lock().await.take();
-            if let Some(thread) = thread.lock().await.take() {
-                // The loop ends when the last sender is gone; it has answered every job by then.
-                let ended = tokio::task::spawn_blocking(move || thread.join()).await;
-                if !matches!(ended, Ok(Ok(()))) {
-                    tracing::error!("the metadata writer ended badly");
+        match &self.kind {
+            Kind::Sqlite { queue, thread, .. } => {
+                queue.lock().await.take();
+                if let Some(thread) = thread.lock().await.take() {
+                    // The loop ends when the last sender is gone; it has answered every job by then.
+                    let ended = tokio::task::spawn_blocking(move || thread.join());
+                    if !matches!(tokio::time::timeout(CLOSING, ended).await, Ok(Ok(Ok(())))) {
+                        tracing::error!("the metadata writer ended badly");
+                    }
                 }
             }
+            Kind::Postgres { grouped, alone } => drop(tokio::join!(grouped.close(), alone.close())),
         }
     }
-}
-
-fn closed() -> Error {
-    Error::unavailable("store", "the metadata store is closed: the server is stopping")
 }
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
@@ -201,9 +255,9 @@ async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
         let mut done = Vec::new();
         let mut next = Some(first);
         let mut broken = None;
-        while let Some(job) = next.take() {
-            let (answer, intact) = in_savepoint(&mut tx, job.work).await;
-            done.push((job.answer, answer, job.notices, std::mem::take(&mut tx.notices)));
+        while let Some(mut job) = next.take() {
+            let (answer, intact) = in_savepoint(&mut tx, &mut job).await;
+            done.push((job.answer, answer, job.notices, tx.take_notices()));
             match intact {
                 Ok(()) if done.len() < GROUP => next = jobs.try_recv().ok(),
                 Ok(()) => {}
@@ -233,18 +287,12 @@ async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
     }
 }
 
-/// A panic in a closure is an error of that closure: the writer, and an open transaction, must not die of it.
-async fn run(tx: &mut Tx, work: Work) -> Answer {
-    let guarded = AssertUnwindSafe(async { work(tx).await }).catch_unwind().await;
-    guarded.unwrap_or_else(|_| Err(Error::internal("a write panicked; the log says where")))
-}
-
 /// The closure's answer, and whether the transaction around it still stands, without what a failed closure did.
-async fn in_savepoint(tx: &mut Tx, work: Work) -> (Answer, Result<()>) {
+async fn in_savepoint(tx: &mut Tx, job: &mut Job) -> (Answer, Result<()>) {
     if let Err(error) = tx.exec(SAVE, args![]).await {
         return (Err(error.clone()), Err(error));
     }
-    let answer = run(tx, work).await;
+    let answer = tx.run(job).await;
     let mut intact = Ok(0);
     if let Err(error) = &answer {
         tx.notices.clear();
@@ -257,33 +305,7 @@ async fn in_savepoint(tx: &mut Tx, work: Work) -> (Answer, Result<()>) {
     (answer, intact.map(drop))
 }
 
-fn refuse(job: Job, error: &Error) {
+pub(super) fn refuse(job: Job, error: &Error) {
+    // Whoever asked may be gone.
     let _ = job.answer.send(Err(error.clone()));
-}
-
-async fn write_postgres(pool: PgPool, job: Job) {
-    let conn = match pool.acquire().await {
-        Ok(conn) => Conn::postgres(conn),
-        Err(error) => return refuse(job, &store_error(error)),
-    };
-    let mut tx = Tx { conn, dialect: Dialect::Postgres, notices: Vec::new() };
-    let answer = in_transaction(&mut tx, job.work, job.notices.instance()).await;
-    let told = std::mem::take(&mut tx.notices);
-    if answer.is_ok() {
-        told.into_iter().for_each(|notice| job.notices.tell(notice));
-    } else {
-        // The rollback may have failed with the connection: do not let another request find a transaction open.
-        if tx.exec("ROLLBACK", args![]).await.is_err() {
-            tx.conn.discard();
-        }
-    }
-    let _ = job.answer.send(answer);
-}
-
-async fn in_transaction(tx: &mut Tx, work: Work, instance: &str) -> Answer {
-    tx.exec("BEGIN", args![]).await?;
-    let value = run(tx, work).await?;
-    tx.notify(instance).await?;
-    tx.exec("COMMIT", args![]).await?;
-    Ok(value)
 }

@@ -1,5 +1,6 @@
 //! How runs end that do not end by themselves, and what waits before it begins.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::ids::RunId;
@@ -272,7 +273,7 @@ async fn rows_of_a_plane_stand_or_fall_with_the_run(site: &Site) {
             &node.estate,
             &node.ctx,
             NewRun { idempotency_key: Some("once".into()), ..query("") },
-            Box::new(move |tx, run| {
+            Arc::new(move |tx, run| {
                 Box::pin(async move {
                     tx.exec("INSERT INTO parts (run) VALUES ($1)", args![run.id]).await?;
                     if fails {

@@ -30,7 +30,7 @@ conformance![
 
 const MANAGE: Permission = Permission::new(Noun::DATASOURCE, Action::MANAGE);
 
-fn full() -> DatasourceDetails {
+pub fn full() -> DatasourceDetails {
     DatasourceDetails {
         database_type: DatabaseType::MySql,
         port: Some(3307),
@@ -173,7 +173,7 @@ async fn a_stale_change_is_a_conflict(site: &Site) {
     let late = datasource_update(&estate, &ctx, made.id, change, None).await.unwrap_err();
     assert_eq!((late.kind, late.code), (ErrorKind::Conflict, "changed"));
     let first = inner.unwrap().unwrap();
-    assert!(first.updated_at > before.updated_at);
+    assert_eq!(first.row_version, before.row_version + 1);
     assert_eq!(datasource_get(&estate, &ctx, made.id).await.unwrap().datasource.details.name, "first");
 }
 

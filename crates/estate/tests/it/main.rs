@@ -23,6 +23,11 @@ macro_rules! conformance {
     };
 }
 
+/// The testkit's: a tests' dependency on it would bring the SQL engine into every build of the estate.
+#[cfg(test)]
+#[path = "../../../testkit/src/relay.rs"]
+mod relay;
+
 #[cfg(test)]
 mod authority;
 #[cfg(test)]
@@ -49,6 +54,8 @@ mod pools;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod results;
+#[cfg(test)]
 mod runs;
 #[cfg(test)]
 mod schedules;
@@ -60,3 +67,5 @@ mod settings;
 mod store;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod wire;

@@ -7,7 +7,12 @@ use landreeve_estate::{Estate, EstateOptions, args};
 
 use crate::support::{Site, exec, number};
 
-conformance![a_fresh_store_has_the_schema_and_opens_again, a_newer_store_is_refused, a_plane_brings_its_own];
+conformance![
+    a_fresh_store_has_the_schema_and_opens_again,
+    a_newer_store_is_refused,
+    a_plane_brings_its_own,
+    a_changed_migration_is_refused_by_name,
+];
 
 const SPROUT_1: &str = "CREATE TABLE sprouts (id BIGINT PRIMARY KEY)";
 const SPROUT_2: &str = "CREATE TABLE leaves (id BIGINT PRIMARY KEY); INSERT INTO leaves (id) VALUES (7)";
@@ -19,7 +24,7 @@ const GROWN: MigrationSet =
 async fn a_fresh_store_has_the_schema_and_opens_again(site: &Site) {
     let first = site.open().await;
     let id = first.store_id();
-    assert_eq!(number(&first, "SELECT version FROM migrations WHERE component = 'estate'").await, 4);
+    assert_eq!(number(&first, "SELECT version FROM migrations WHERE component = 'estate'").await, 5);
     assert_eq!(number(&first, "SELECT count(*) FROM ous").await, 1);
     first.store().close().await;
     let second = site.open().await;
@@ -34,7 +39,7 @@ async fn a_newer_store_is_refused(site: &Site) {
     let error = Estate::open(site.options()).await.err().expect("a newer store is refused");
     assert_eq!((error.kind, error.code), (ErrorKind::PreconditionFailed, "store_too_new"));
     assert!(error.message.contains("version 99"), "{error}");
-    assert!(error.message.contains("knows version 4"), "{error}");
+    assert!(error.message.contains("knows version 5"), "{error}");
 }
 
 async fn a_plane_brings_its_own(site: &Site) {
@@ -60,4 +65,32 @@ async fn a_plane_brings_its_own(site: &Site) {
     }
     let error = open(YOUNG).await.err().expect("the older program is refused");
     assert!(error.message.contains("sprout") && error.message.contains("version 2"), "{error}");
+}
+
+async fn a_changed_migration_is_refused_by_name(site: &Site) {
+    const OTHER: &str = "CREATE TABLE sprouts (id BIGINT PRIMARY KEY, colour TEXT)";
+    const REGROWN: MigrationSet =
+        MigrationSet { component: "sprout", sqlite: &[OTHER, SPROUT_2], postgres: &[OTHER, SPROUT_2] };
+    let plane = |migrations| Plane { migrations, ..Plane::new("sprout") };
+    let open = |set| Estate::open(EstateOptions { planes: vec![plane(set)], ..site.options() });
+    let estate = open(GROWN).await.unwrap();
+    assert_eq!(
+        number(&estate, "SELECT count(*) FROM migration_checksums WHERE component = 'sprout'").await,
+        2
+    );
+    estate.store().close().await;
+    let error = open(REGROWN).await.err().expect("a changed migration is refused");
+    assert_eq!((error.kind, error.code), (ErrorKind::PreconditionFailed, "migration_changed"));
+    assert!(error.message.contains("migration 1 of sprout"), "{error}");
+    // A store from before checksums gets them at its next start.
+    let estate = open(GROWN).await.unwrap();
+    exec(&estate, "DELETE FROM migration_checksums", args![]).await;
+    estate.store().close().await;
+    let estate = open(GROWN).await.unwrap();
+    assert_eq!(
+        number(&estate, "SELECT count(*) FROM migration_checksums WHERE component = 'sprout'").await,
+        2
+    );
+    estate.store().close().await;
+    assert_eq!(open(REGROWN).await.err().unwrap().code, "migration_changed");
 }

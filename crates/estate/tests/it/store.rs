@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use landreeve_core::ids::RunId;
 use landreeve_core::{Error, ErrorKind, IdKind};
-use landreeve_estate::Estate;
-use landreeve_estate::args;
 use landreeve_estate::store::{Arg, Notice, is_taken};
+use landreeve_estate::{Estate, args};
 
 use crate::support::{BOUND, Site, exec, number, rows};
 
@@ -17,11 +16,17 @@ conformance![
     a_failed_write_leaves_nothing_and_tells_nobody,
     a_write_that_panics_harms_no_other,
     a_dropped_write_still_commits,
+    a_write_that_waits_for_anything_else_fails,
+    a_write_that_goes_on_after_a_failed_statement_fails,
+    a_statement_sent_ahead_fails_its_write_only,
+    writes_in_each_others_way_all_commit,
+    a_write_that_waits_for_a_lock_holds_up_no_other,
     a_name_that_is_taken_is_a_conflict,
     values_come_back_as_they_went,
     a_text_the_databases_cannot_both_hold_is_refused,
     ids_are_never_given_twice,
     a_closed_store_says_so,
+    a_whole_store_has_no_damage,
 ];
 
 async fn insert(estate: &Estate, name: String, value: &'static str) -> landreeve_core::Result<()> {
@@ -91,22 +96,32 @@ async fn a_failed_write_leaves_nothing_and_tells_nobody(site: &Site) {
     assert_eq!(estate.store().notices().epoch(), epoch);
     assert_eq!(number(&estate, "SELECT count(*) FROM ous").await, 1);
     assert_eq!(number(&estate, "SELECT value FROM epochs").await, 1);
-    let reader = estate.clone();
-    estate
-        .store()
-        .write(|tx| {
-            Box::pin(async move {
-                tx.run_changed(RunId(8)).await?;
-                tx.bump_epoch().await?;
-                // Whoever reads beside the transaction sees nothing of it, and nobody has been told.
-                assert_eq!(number(&reader, "SELECT value FROM epochs").await, 1);
-                assert!(reader.store().notices().runs().is_empty());
-                assert_eq!(reader.store().notices().epoch(), 0);
-                Ok(())
+    // The writer's thread stops in the middle of the transaction: a write may not wait for anything else.
+    let (inside, entered) = tokio::sync::oneshot::channel();
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let both = Arc::new(std::sync::Mutex::new((Some(inside), gate)));
+    let store = estate.store().clone();
+    let writing = tokio::spawn(async move {
+        store
+            .write(move |tx| {
+                Box::pin(async move {
+                    tx.run_changed(RunId(8)).await?;
+                    tx.bump_epoch().await?;
+                    let mut both = both.lock().unwrap();
+                    both.0.take().unwrap().send(()).unwrap();
+                    both.1.recv_timeout(BOUND).unwrap();
+                    Ok(())
+                })
             })
-        })
-        .await
-        .unwrap();
+            .await
+    });
+    entered.await.unwrap();
+    // Whoever reads beside the transaction sees nothing of it, and nobody has been told.
+    assert_eq!(number(&estate, "SELECT value FROM epochs").await, 1);
+    assert!(told.is_empty());
+    assert_eq!(estate.store().notices().epoch(), epoch);
+    go.send(()).unwrap();
+    writing.await.unwrap().unwrap();
     assert_eq!(told.recv().await.unwrap(), RunId(8), "the first notice is of the write that stands");
     assert_eq!(estate.store().notices().epoch(), epoch + 1);
     assert_eq!(number(&estate, "SELECT value FROM epochs").await, 2);
@@ -134,29 +149,194 @@ async fn a_write_that_panics_harms_no_other(site: &Site) {
 
 async fn a_dropped_write_still_commits(site: &Site) {
     let estate = site.open().await;
-    let (reached, mut entered) = tokio::sync::watch::channel(false);
-    let go = Arc::new(tokio::sync::Notify::new());
     let mut changes = estate.store().notices().runs();
-    let (gate, store) = (Arc::clone(&go), estate.store().clone());
-    let asking = tokio::spawn(async move {
-        store
-            .write(move |tx| {
-                Box::pin(async move {
-                    reached.send_replace(true);
-                    gate.notified().await;
-                    tx.exec("INSERT INTO facts (name, value) VALUES ('late', 'x')", args![]).await?;
-                    tx.run_changed(RunId(9)).await
-                })
-            })
-            .await
-    });
-    entered.wait_for(|entered| *entered).await.unwrap();
-    asking.abort();
-    assert!(asking.await.unwrap_err().is_cancelled());
-    go.notify_one();
+    let mut asking = Box::pin(estate.store().write(move |tx| {
+        Box::pin(async move {
+            tx.exec("INSERT INTO facts (name, value) VALUES ('late', 'x')", args![]).await?;
+            tx.run_changed(RunId(9)).await
+        })
+    }));
+    // The first poll hands the write over.
+    assert!(futures_util::poll!(&mut asking).is_pending());
+    drop(asking);
     let told = tokio::time::timeout(BOUND, changes.recv()).await.unwrap();
     assert_eq!(told.unwrap(), RunId(9));
     assert_eq!(number(&estate, "SELECT count(*) FROM facts WHERE name = 'late'").await, 1);
+}
+
+/// What a closure must not wait for, and how the error names it.
+async fn a_write_that_waits_for_anything_else_fails(site: &Site) {
+    let estate = site.open().await;
+    let (other, ctx) = (estate.clone(), landreeve_estate::ops::sign_in::operator(&estate));
+    let cases: [(&str, Waits); 7] = [
+        ("another write", |estate, _| Box::pin(async move { insert(&estate, "inner".into(), "x").await })),
+        ("a connection for reading", |estate, _| {
+            Box::pin(async move { estate.store().read().await.map(drop) })
+        }),
+        ("a connection for scanning", |estate, _| {
+            Box::pin(async move { estate.store().scan().await.map(drop) })
+        }),
+        ("a new id", |estate, _| {
+            Box::pin(async move { estate.next::<RunId>(IdKind("conformance")).await.map(drop) })
+        }),
+        ("the epoch", |estate, _| Box::pin(async move { estate.epoch().await.map(drop) })),
+        ("waits for something else", |_, _| Box::pin(std::future::pending())),
+        ("waits for something else", |_, tx| {
+            Box::pin(async move {
+                tx.exec("DELETE FROM ous", args![]).await?;
+                tokio::task::yield_now().await;
+                Ok(())
+            })
+        }),
+    ];
+    for (what, waits) in cases {
+        let (plain, audited) = (other.clone(), other.clone());
+        let written =
+            estate.store().write::<(), _>(move |tx| Box::pin(async move { waits(plain, tx).await }));
+        let act = landreeve_estate::ops::OwnedAct::new("tested", landreeve_core::Noun::RUN, 1, "");
+        let changed =
+            estate.change::<(), _>(&ctx, act, move |tx| Box::pin(async move { waits(audited, tx).await }));
+        for outcome in [written.await, changed.await] {
+            let error = outcome.expect_err(what);
+            assert_eq!(error.kind, ErrorKind::Internal, "{what}: {error}");
+            assert!(error.message.contains(what), "{what}: {error}");
+            // The use case is in the name of its closure.
+            assert!(error.message.contains("a_write_that_waits_for_anything_else_fails"), "{error}");
+        }
+    }
+    assert_eq!(number(&estate, "SELECT count(*) FROM ous").await, 1, "what such a write did is undone");
+    insert(&estate, "after".into(), "x").await.unwrap();
+    assert_eq!(number(&estate, "SELECT count(*) FROM facts WHERE name IN ('inner', 'after')").await, 1);
+}
+
+type Waits = for<'t> fn(
+    Estate,
+    &'t mut landreeve_estate::store::Tx,
+) -> landreeve_core::ids::BoxFuture<'t, landreeve_core::Result<()>>;
+
+/// PostgreSQL would answer its COMMIT with a rollback, without a word; SQLite would keep the rest.
+async fn a_write_that_goes_on_after_a_failed_statement_fails(site: &Site) {
+    let estate = site.open().await;
+    let outcome = estate.store().write(|tx| {
+        Box::pin(async move {
+            tx.exec("INSERT INTO facts (name, value) VALUES ('kept?', 'x')", args![]).await?;
+            let _ = tx.exec("INSERT INTO facts (name, value) VALUES ('store_id', 'x')", args![]).await;
+            Ok(())
+        })
+    });
+    let error = outcome.await.unwrap_err();
+    assert!(error.message.contains("went on after a statement had failed"), "{error}");
+    assert_eq!(number(&estate, "SELECT count(*) FROM facts WHERE name = 'kept?'").await, 0);
+}
+
+/// An error of a statement that nobody waited for comes with the next one, or at the end.
+async fn a_statement_sent_ahead_fails_its_write_only(site: &Site) {
+    let estate = site.open().await;
+    let mut tasks = Vec::new();
+    for index in 0..60 {
+        let estate = estate.clone();
+        tasks.push(tokio::spawn(async move {
+            let write = estate.store().write(move |tx| {
+                Box::pin(async move {
+                    let name = if index % 3 == 0 { "store_id".to_owned() } else { format!("sent {index}") };
+                    tx.exec_later("INSERT INTO facts (name, value) VALUES ($1, 'x')", args![name]).await?;
+                    if index % 2 == 0 {
+                        tx.exec(
+                            "UPDATE facts SET value = 'y' WHERE name = $1",
+                            args![format!("sent {index}")],
+                        )
+                        .await?;
+                    }
+                    Ok(())
+                })
+            });
+            (index, write.await)
+        }));
+    }
+    for task in tasks {
+        let (index, outcome) = task.await.unwrap();
+        match outcome {
+            Ok(()) => assert_ne!(index % 3, 0),
+            Err(error) => assert!(is_taken(&error) && index % 3 == 0, "{index}: {error}"),
+        }
+    }
+    assert_eq!(number(&estate, "SELECT count(*) FROM facts WHERE name LIKE 'sent %'").await, 40);
+    assert_eq!(
+        number(&estate, "SELECT count(*) FROM facts WHERE name LIKE 'sent %' AND value = 'y'").await,
+        20
+    );
+}
+
+/// Two programs whose writes take the same two rows in opposite order, many at once: PostgreSQL ends one of two that
+/// wait for each other, and the store runs it again.
+async fn writes_in_each_others_way_all_commit(site: &Site) {
+    if site.is_sqlite() {
+        return;
+    }
+    let both = [site.open().await, site.open().await];
+    exec(&both[0], "INSERT INTO facts (name, value) VALUES ('a', '0'), ('b', '0')", args![]).await;
+    let mut tasks = Vec::new();
+    for index in 0..200_usize {
+        let estate = both[index % 2].clone();
+        tasks.push(tokio::spawn(async move {
+            let order = if index % 2 == 0 { ["a", "b"] } else { ["b", "a"] };
+            let write = estate.store().write(move |tx| {
+                Box::pin(async move {
+                    for name in order {
+                        let sql = "UPDATE facts SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE name = $1";
+                        tx.exec(sql, args![name]).await?;
+                    }
+                    Ok(())
+                })
+            });
+            write.await
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let sum = "SELECT sum(CAST(value AS BIGINT))::bigint FROM facts WHERE name IN ('a', 'b')";
+    assert_eq!(number(&both[0], sum).await, 400, "each write counted once in each row");
+}
+
+/// A long write has a row; whoever wants the row waits aside, and nobody else waits.
+async fn a_write_that_waits_for_a_lock_holds_up_no_other(site: &Site) {
+    if site.is_sqlite() {
+        return;
+    }
+    const TOUCH: &str = "UPDATE facts SET value = value || 'x' WHERE name = 'hot'";
+    let estate = site.open().await;
+    insert(&estate, "hot".into(), "x").await.unwrap();
+    let (inside, entered) = tokio::sync::oneshot::channel();
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let both = Arc::new(std::sync::Mutex::new((Some(inside), gate)));
+    let store = estate.store().clone();
+    let long = tokio::spawn(async move {
+        let write = store.write_alone(move |tx| {
+            Box::pin(async move {
+                tx.exec(TOUCH, args![]).await?;
+                let mut both = both.lock().unwrap();
+                both.0.take().unwrap().send(()).unwrap();
+                both.1.recv_timeout(BOUND).unwrap();
+                Ok(())
+            })
+        });
+        write.await
+    });
+    entered.await.unwrap();
+    let mut waiting =
+        Box::pin(estate.store().write(|tx| Box::pin(async move { tx.exec(TOUCH, args![]).await })));
+    // The first poll puts it in front of the others.
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    for index in 0..10 {
+        insert(&estate, format!("beside {index}"), "x").await.unwrap();
+    }
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    go.send(()).unwrap();
+    long.await.unwrap().unwrap();
+    assert_eq!(waiting.await.unwrap(), 1);
+    let kept = rows(&estate, "SELECT value FROM facts WHERE name = 'hot'", args![]).await;
+    assert_eq!(kept[0].text(0).unwrap(), "xxx");
 }
 
 async fn a_name_that_is_taken_is_a_conflict(site: &Site) {
@@ -279,6 +459,37 @@ async fn a_copy_of_sqlite_is_a_store() {
     assert_eq!(copy.store_id(), estate.store_id());
     let names = "SELECT count(*) FROM facts WHERE name IN ('kept', 'later')";
     assert_eq!((number(&copy, names).await, number(&estate, names).await), (1, 2));
+}
+
+async fn a_whole_store_has_no_damage(site: &Site) {
+    let estate = site.open().await;
+    let token = tokio_util::sync::CancellationToken::new();
+    assert_eq!(estate.store().check(token.clone()).await.unwrap(), Vec::<String>::new());
+    if !site.is_sqlite() {
+        exec(&estate, "CREATE EXTENSION IF NOT EXISTS amcheck", args![]).await;
+        assert_eq!(estate.store().check(token).await.unwrap(), Vec::<String>::new());
+    }
+}
+
+/// Bytes in the middle of the file are not what they were.
+#[tokio::test]
+async fn damage_to_a_store_file_is_found() {
+    let site = Site::sqlite();
+    let estate = site.open().await;
+    for index in 0..2_000 {
+        insert(&estate, format!("fact {index}"), "x").await.unwrap();
+    }
+    estate.store().close().await;
+    let landreeve_estate::store::Location::Sqlite(path) = &site.location else { panic!("a file") };
+    assert!(landreeve_estate::ops::backup::file_check(path).await.unwrap().is_empty());
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8_192].fill(0xa5);
+    std::fs::write(path, &bytes).unwrap();
+    assert!(!landreeve_estate::ops::backup::file_check(path).await.unwrap().is_empty());
+    bytes[..100].fill(0);
+    std::fs::write(path, &bytes).unwrap();
+    assert!(!landreeve_estate::ops::backup::file_check(path).await.unwrap().is_empty());
 }
 
 #[test]

@@ -22,8 +22,7 @@ use landreeve_core::{
 use landreeve_estate::blobs::Blobs;
 use landreeve_estate::inventory::refresh::{SCHEMA_REFRESH, SchemaRefresh};
 use landreeve_estate::ops::runs::{RunRef, run_wait};
-use landreeve_estate::ops::sign_in;
-use landreeve_estate::ops::{Api, Key, Origin, Run};
+use landreeve_estate::ops::{Api, Key, Origin, Run, sign_in};
 use landreeve_estate::outbound::{Network, Outbound};
 use landreeve_estate::plane::Plane;
 use landreeve_estate::random::{OsRandom, SeededRandom};
@@ -33,7 +32,7 @@ use landreeve_estate::runs::{
     Role, RunOptions,
 };
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Arg, Location, Row};
+use landreeve_estate::store::{Arg, Location, Row, StoreOptions};
 use landreeve_estate::{Estate, EstateOptions, args};
 use sqlx::Connection as _;
 use tokio::sync::{Semaphore, watch};
@@ -78,7 +77,7 @@ pub struct Site {
 }
 
 #[expect(clippy::disallowed_methods, reason = "where the test databases are is told by the environment")]
-fn postgres_url() -> String {
+pub fn postgres_url() -> String {
     std::env::var("LANDREEVE_TEST_POSTGRES").expect("no LANDREEVE_TEST_POSTGRES: run `cargo xtask test`")
 }
 
@@ -151,6 +150,7 @@ impl Site {
             drivers: Arc::new(FakeDrivers::default()),
             runs: RunOptions { short: 4, ..RunOptions::default() },
             cores: 2,
+            store: StoreOptions::default(),
         }
     }
 

@@ -98,6 +98,7 @@ impl World {
             drivers: Arc::new(FakeDrivers),
             runs: RunOptions { short: 4, ..RunOptions::default() },
             cores: 1,
+            store: landreeve_estate::StoreOptions::default(),
         });
         let estate = estate.await.unwrap();
         let plane = slot.get().unwrap();

@@ -1,4 +1,4 @@
-//! `landreeve estate backup|restore`. A backup has one form, whichever store it came from, and goes back into either:
+//! `landreeve estate backup|restore|verify`. A backup has one form, whichever store it came from, and goes back into either:
 //! the metadata as a SQLite file, the blobs and the files of the data directory as folders.
 
 use std::fs;
@@ -30,12 +30,23 @@ pub enum EstateCommand {
         place: Place,
         source: PathBuf,
     },
+    /// Say whether a backup is whole: every file is there, byte for byte, and the store in it is sound.
+    Verify {
+        #[command(flatten)]
+        place: super::PlaceArgs,
+        source: PathBuf,
+    },
 }
 
 pub async fn run(command: EstateCommand) -> anyhow::Result<()> {
     match command {
         EstateCommand::Backup { place, target, with_key } => backup(&place, &target, with_key).await,
         EstateCommand::Restore { place, source } => restore(&place, &source).await,
+        EstateCommand::Verify { source, .. } => {
+            let files = verify(&source).await?;
+            output::say(&format!("{} is whole: {files} files", source.display()));
+            Ok(())
+        }
     }
 }
 
@@ -59,6 +70,7 @@ async fn backup(place: &Place, target: &Path, with_key: bool) -> anyhow::Result<
         if with_key {
             copy_file(&opened.key_file, &target.join(KEY))?;
         }
+        ops::backup::manifest_write(target).await?;
         anyhow::Ok(())
     }
     .await;
@@ -98,8 +110,24 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Fails with what is wrong with the backup; gives how many files it has.
+async fn verify(source: &Path) -> anyhow::Result<usize> {
+    let (files, mut problems) = ops::backup::manifest_check(source, source, &[]).await?;
+    if problems.is_empty() {
+        problems = ops::backup::file_check(&source.join(STORE)).await?;
+    }
+    whole(&format!("the backup {}", source.display()), &problems)?;
+    Ok(files)
+}
+
+fn whole(what: &str, problems: &[String]) -> anyhow::Result<()> {
+    anyhow::ensure!(problems.is_empty(), "{what} is damaged:\n  {}", problems.join("\n  "));
+    Ok(())
+}
+
 async fn restore(place: &Place, source: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(source.join(STORE).is_file(), "{} holds no backup of an estate", source.display());
+    verify(source).await?;
     let config = Config::load(place.config.as_deref())?;
     let target = &place.data_dir;
     let empty = !target.exists() || fs::read_dir(target)?.next().is_none();
@@ -128,5 +156,9 @@ async fn fill(place: &Place, config: &Config, source: &Path) -> anyhow::Result<(
     if key.exists() {
         copy_file(&key, &target.join(KEY))?;
     }
+    // What was written is read again, before anything names it.
+    let (_, mut problems) = ops::backup::manifest_check(source, target, &[FILES, KEY]).await?;
+    problems.extend(ops::backup::manifest_check_blobs(source, BLOBS, &blobs).await?);
+    whole("what was restored", &problems)?;
     open::restore_store(place, config, &source.join(STORE)).await
 }

@@ -187,6 +187,14 @@ pub async fn doctor(place: Place) -> anyhow::Result<()> {
         Ok(session) => {
             let opened = &session.opened;
             check("store", Ok(format!("{}, estate {}", opened.store_name(), opened.estate.store_id())));
+            check(
+                "store file",
+                match ops::backup::store_check(&opened.estate, &session.ctx).await {
+                    Ok(problems) if problems.is_empty() => Ok("whole".to_owned()),
+                    Ok(problems) => Err(format!("damaged: {}; restore a backup", problems.join("; "))),
+                    Err(error) => Err(error.message),
+                },
+            );
             check("key file", Ok(format!("{} opens the store", opened.key_file.display())));
             let probe = opened.estate.blobs().put("doctor/probe", "probe".into()).await;
             let cleared = opened.estate.blobs().delete("doctor/probe").await;

@@ -210,6 +210,34 @@ async fn a_backup_can_be_restored_and_secrets_rotated() {
     assert!(String::from_utf8_lossy(&full.stderr).contains("not empty"), "{full:?}");
 }
 
+/// A backup that was damaged is told, and not restored.
+#[test]
+fn a_damaged_backup_is_found_and_not_restored() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    server.say(&["estate", "backup", copy.to_str().unwrap(), "--with-key"]);
+    assert!(server.say(&["estate", "verify", copy.to_str().unwrap()]).contains("is whole"));
+    let whole = std::fs::read(copy.join("estate.db")).unwrap();
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    std::fs::write(copy.join("estate.db"), damaged).unwrap();
+    for command in ["verify", "restore"] {
+        let place = folder.path().join(command);
+        let refused = run(&place, &["estate", command, copy.to_str().unwrap()], None);
+        assert_eq!(refused.status.code(), Some(1), "{command}");
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(told.contains("is damaged") && told.contains("estate.db"), "{command}: {told}");
+        assert!(!place.exists(), "nothing is made from it");
+    }
+    std::fs::write(copy.join("estate.db"), whole).unwrap();
+    std::fs::remove_file(copy.join("seal.key")).unwrap();
+    let refused = run(&folder.path().join("other"), &["estate", "verify", copy.to_str().unwrap()], None);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("seal.key"), "{refused:?}");
+    assert!(server.say(&["doctor"]).contains("ok     store file: whole"));
+}
+
 /// From each store into each: keys, datasources and results are there, and work.
 #[tokio::test]
 async fn a_backup_goes_from_either_store_into_either() {

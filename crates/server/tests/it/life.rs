@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use landreeve_testkit::Relay;
+
 use crate::support::{PASSWORD, PROGRAM, Server, pause, postgres_database, reply, run};
 
 #[tokio::test]
@@ -139,6 +141,62 @@ async fn it_works_on_postgres_and_finds_it_again() {
         200,
         "the key outlives the crash"
     );
+}
+
+/// A lock or store file that is another one now: the writer would go on with the old one.
+#[test]
+fn it_stops_when_its_files_were_replaced_or_deleted() {
+    for (name, replaced) in [("lock", false), ("lock", true), ("estate.db", false), ("estate.db", true)] {
+        let mut server = Server::start();
+        let path = server.data_dir.join(name);
+        if replaced {
+            std::fs::copy(&path, path.with_extension("other")).unwrap();
+            std::fs::rename(path.with_extension("other"), &path).unwrap();
+        } else {
+            std::fs::remove_file(&path).unwrap();
+        }
+        assert_eq!(server.wait().code(), Some(1), "{name}, replaced: {replaced}");
+    }
+}
+
+/// The database is there and says nothing: requests are answered all the same, and the server ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_database_holds_up_neither_requests_nor_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("landreeve.toml");
+    for signals in [1, 2] {
+        let (_, address) = postgres_database().await;
+        let relay = Relay::to(&address.url).await;
+        let text = format!("[store]\ndatabase = '{}'\nstatement_seconds = 2\n", relay.url(&address.url));
+        std::fs::write(&file, text).unwrap();
+        let mut server = Server::start_with(&["--config", file.to_str().unwrap()]);
+        let key = server.say(&[
+            "key",
+            "create",
+            "--api",
+            "cluvio",
+            "--name",
+            "k",
+            "--permission",
+            "View Datasources",
+            "--config",
+            file.to_str().unwrap(),
+        ]);
+        let client = server.client(&key);
+        assert_eq!(client.get("/cluvio/datasources").await.status, 200);
+        relay.hold();
+        let asked = tokio::time::timeout(Duration::from_secs(20), client.get("/cluvio/datasources"));
+        assert_eq!(asked.await.expect("a request is answered").status, 503);
+        for _ in 0..signals {
+            server.signal("-TERM");
+            // Two signals of one kind at once are one.
+            pause(Duration::from_millis(200));
+        }
+        // It waits for 30 seconds at most; the second signal ends it whatever hangs.
+        let ended = tokio::task::spawn_blocking(move || server.wait());
+        ended.await.unwrap();
+        relay.pass();
+    }
 }
 
 #[test]

@@ -1,0 +1,89 @@
+//! Connections to PostgreSQL for reading. One whose last statement was not read to its end, or that comes from before a
+//! time when the server was silent, is not used again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use landreeve_core::{Error, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::link::{Connector, Link};
+
+/// How long a reader waits for a connection.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub struct Pool {
+    connector: Connector,
+    permits: Arc<Semaphore>,
+    idle: Arc<Idle>,
+    /// Of each statement.
+    limit: Option<Duration>,
+}
+
+#[derive(Default)]
+struct Idle(Mutex<Vec<Link>>);
+
+impl Idle {
+    fn links(&self) -> std::sync::MutexGuard<'_, Vec<Link>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that goes back to its pool.
+pub struct Pooled {
+    /// `None` while it is dropped only.
+    link: Option<Link>,
+    idle: Arc<Idle>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Pooled {
+    pub fn link(&mut self) -> Result<&mut Link> {
+        self.link.as_mut().ok_or_else(|| Error::internal("a connection that was given back is used"))
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        let open = !self.permit.semaphore().is_closed();
+        if let Some(link) = self.link.take().filter(|link| open && link.is_sound()) {
+            self.idle.links().push(link);
+        }
+    }
+}
+
+impl Pool {
+    pub fn new(connector: Connector, size: usize, limit: Option<Duration>) -> Pool {
+        Pool { connector, permits: Arc::new(Semaphore::new(size)), idle: Arc::default(), limit }
+    }
+
+    pub async fn acquire(&self) -> Result<Pooled> {
+        let Ok(permit) = tokio::time::timeout(PATIENCE, Arc::clone(&self.permits).acquire_owned()).await
+        else {
+            let message = "the metadata store does not answer: every connection to it is busy";
+            return Err(Error::unavailable("store", message));
+        };
+        let permit = permit.map_err(|_| super::closed())?;
+        // Those that are not sound any more end here.
+        let known = {
+            let mut links = self.idle.links();
+            loop {
+                match links.pop() {
+                    Some(link) if !link.is_sound() => {}
+                    other => break other,
+                }
+            }
+        };
+        let link = match known {
+            Some(link) => link,
+            None => self.connector.connect(self.limit).await?,
+        };
+        Ok(Pooled { link: Some(link), idle: Arc::clone(&self.idle), permit })
+    }
+
+    /// Takes no more readers. Who reads now ends by the limit of their statement.
+    pub fn close(&self) {
+        self.permits.close();
+        self.idle.links().clear();
+    }
+}

@@ -1,0 +1,261 @@
+//! A wire to PostgreSQL that breaks: the relay of the tests, and what the store makes of it.
+
+use std::time::Duration;
+
+use landreeve_core::{Error, ErrorKind};
+use landreeve_estate::store::{Location, StoreOptions};
+use landreeve_estate::{Estate, EstateOptions, args};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::inventory::full;
+use crate::relay::Relay;
+use crate::support::{BOUND, Site, caller, number, postgres_url};
+
+#[tokio::test]
+async fn a_commit_can_lose_its_answer() {
+    let relay = Relay::to(&postgres_url()).await;
+    let mut conn = PgConnection::connect(&relay.url(&postgres_url())).await.unwrap();
+    // Nothing but a COMMIT is cut.
+    relay.cut_commits(1);
+    sqlx::query("SELECT 1").execute(&mut conn).await.unwrap();
+    sqlx::query("BEGIN").execute(&mut conn).await.unwrap();
+    let (id,): (String,) =
+        sqlx::query_as("SELECT pg_current_xact_id()::text").fetch_one(&mut conn).await.unwrap();
+    assert!(sqlx::query("COMMIT").execute(&mut conn).await.is_err());
+    assert_eq!(*relay.commits_cut().borrow(), 1);
+    let mut conn = PgConnection::connect(&relay.url(&postgres_url())).await.unwrap();
+    let (status,): (String,) =
+        sqlx::query_as("SELECT pg_xact_status($1::xid8)").bind(id).fetch_one(&mut conn).await.unwrap();
+    assert_eq!(status, "committed");
+}
+
+#[tokio::test]
+async fn what_was_held_arrives_later() {
+    let relay = Relay::to(&postgres_url()).await;
+    let mut conn = PgConnection::connect(&relay.url(&postgres_url())).await.unwrap();
+    relay.hold();
+    let mut asking = tokio::spawn(async move { sqlx::query("SELECT 1").execute(&mut conn).await.map(drop) });
+    tokio::select! {
+        biased;
+        _ = &mut asking => panic!("answered while everything is held"),
+        () = tokio::task::yield_now() => relay.pass(),
+    }
+    asking.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn connections_are_stranded_cut_and_refused() {
+    let relay = Relay::to(&postgres_url()).await;
+    let through = relay.url(&postgres_url());
+    let mut old = PgConnection::connect(&through).await.unwrap();
+    relay.strand();
+    let mut new = PgConnection::connect(&through).await.unwrap();
+    tokio::select! {
+        _ = sqlx::query("SELECT 1").execute(&mut old) => panic!("a stranded connection answered"),
+        done = sqlx::query("SELECT pg_sleep(0.05)").execute(&mut new) => drop(done.unwrap()),
+    }
+    relay.cut();
+    assert!(sqlx::query("SELECT 1").execute(&mut new).await.is_err());
+    relay.refuse();
+    assert!(PgConnection::connect(&through).await.is_err());
+    relay.pass();
+    PgConnection::connect(&through).await.unwrap().close().await.unwrap();
+}
+
+/// An estate whose metadata is reached through a relay, with a short limit of time.
+struct Through {
+    site: Site,
+    relay: Relay,
+    estate: Estate,
+}
+
+impl Through {
+    async fn open(limit: Duration) -> Through {
+        let site = Site::postgres().await;
+        let Location::Postgres(url) = &site.location else { panic!("the site is on PostgreSQL") };
+        let relay = Relay::to(url).await;
+        let options = EstateOptions {
+            location: Location::Postgres(relay.url(url)),
+            store: StoreOptions { statement_limit: limit },
+            ..site.options()
+        };
+        let estate = Estate::open(options).await.unwrap();
+        Through { site, relay, estate }
+    }
+
+    /// What every kind of access says now.
+    async fn outcomes(&self) -> [(&'static str, Result<(), Error>); 3] {
+        [
+            ("a write", write(&self.estate, "outcome").await),
+            ("a read", read(&self.estate).await),
+            ("the epoch", self.estate.epoch().await.map(drop)),
+        ]
+    }
+
+    async fn remove(self) {
+        self.estate.store().close().await;
+        self.site.remove().await;
+    }
+}
+
+async fn write(estate: &Estate, name: &str) -> Result<(), Error> {
+    let name = name.to_owned();
+    let written = estate.store().write(move |tx| {
+        Box::pin(async move {
+            let sql = "INSERT INTO facts (name, value) VALUES ($1, 'x') ON CONFLICT (name) DO NOTHING";
+            tx.exec(sql, args![name]).await.map(drop)
+        })
+    });
+    written.await
+}
+
+async fn read(estate: &Estate) -> Result<(), Error> {
+    estate.store().read().await?.one("SELECT count(*) FROM facts", args![]).await.map(drop)
+}
+
+fn assert_unavailable(what: &str, outcome: Result<(), Error>) {
+    let error = outcome.expect_err(what);
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{what}: {error}");
+}
+
+const LIMIT: Duration = Duration::from_secs(1);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_database_is_unavailable_and_connected_to_again() {
+    let through = Through::open(LIMIT).await;
+    for (what, outcome) in through.outcomes().await {
+        assert!(outcome.is_ok(), "{what}: {outcome:?}");
+    }
+    through.relay.hold();
+    let asking = tokio::time::timeout(BOUND, async {
+        tokio::join!(write(&through.estate, "held"), read(&through.estate), through.estate.epoch(),)
+    });
+    let (written, found, epoch) = asking.await.expect("nothing waits for a silent database for long");
+    assert_unavailable("a write", written);
+    assert_unavailable("a read", found);
+    assert_unavailable("the epoch", epoch.map(drop));
+    through.relay.pass();
+    for (what, outcome) in through.outcomes().await {
+        assert!(outcome.is_ok(), "{what}: {outcome:?}");
+    }
+    // A write that was held may have arrived after all, but whole or not at all.
+    through.remove().await;
+}
+
+/// After a failover the old connections say nothing any more, and new ones reach the new machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn stranded_connections_are_given_up_for_fresh_ones() {
+    let through = Through::open(LIMIT).await;
+    // Several readers at once, so that the pool has connections that go stale.
+    let readers = (0..8).map(|_| read(&through.estate));
+    futures_util::future::try_join_all(readers).await.unwrap();
+    for (what, outcome) in through.outcomes().await {
+        assert!(outcome.is_ok(), "{what}: {outcome:?}");
+    }
+    through.relay.strand();
+    // The reader of the epoch tries another connection by itself.
+    tokio::time::timeout(BOUND, through.estate.epoch()).await.unwrap().unwrap();
+    // It was silent, so that no other connection from before is trusted.
+    tokio::time::timeout(BOUND, read(&through.estate)).await.unwrap().unwrap();
+    tokio::time::timeout(BOUND, write(&through.estate, "after")).await.unwrap().unwrap();
+    through.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_connections_are_replaced_without_an_error() {
+    let through = Through::open(LIMIT).await;
+    for (what, outcome) in through.outcomes().await {
+        assert!(outcome.is_ok(), "{what}: {outcome:?}");
+    }
+    through.relay.cut();
+    assert!(write(&through.estate, "after a cut").await.is_ok());
+    through.estate.epoch().await.unwrap();
+    through.remove().await;
+}
+
+/// A proxy whose database is away accepts and closes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_accepts_and_closes_is_unavailable() {
+    let through = Through::open(LIMIT).await;
+    through.relay.refuse();
+    for (what, outcome) in through.outcomes().await {
+        assert_unavailable(what, outcome);
+    }
+    through.relay.pass();
+    for (what, outcome) in through.outcomes().await {
+        assert!(outcome.is_ok(), "{what}: {outcome:?}");
+    }
+    let error = Estate::open(EstateOptions {
+        location: Location::parse("postgres://nobody@127.0.0.1:1/none"),
+        ..through.site.options()
+    });
+    assert_eq!(error.await.err().unwrap().kind, ErrorKind::Unavailable);
+    through.remove().await;
+}
+
+/// Whoever waits for a COMMIT whose answer is lost learns that the outcome is not known; the write is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_to_commit_is_unavailable_and_the_write_is_there() {
+    let through = Through::open(LIMIT).await;
+    write(&through.estate, "warm").await.unwrap();
+    through.relay.cut_commits(1);
+    assert_unavailable("a write", write(&through.estate, "lost answer").await);
+    assert_eq!(*through.relay.commits_cut().borrow(), 1);
+    let sql = "SELECT count(*) FROM facts WHERE name = 'lost answer'";
+    assert_eq!(number(&through.estate, sql).await, 1);
+    through.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_closes_while_its_database_is_silent() {
+    let through = Through::open(LIMIT).await;
+    write(&through.estate, "before").await.unwrap();
+    through.relay.hold();
+    let estate = through.estate.clone();
+    let writing = tokio::spawn(async move { write(&estate, "held").await });
+    let closed = tokio::time::timeout(BOUND, through.estate.store().close()).await;
+    assert!(closed.is_ok(), "closing waits for a silent database");
+    assert_unavailable("a write", writing.await.unwrap());
+    through.relay.pass();
+    through.site.remove().await;
+}
+
+/// The server ends a statement that takes too long, and the connection goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_takes_too_long_is_unavailable() {
+    let through = Through::open(LIMIT).await;
+    let slept = through
+        .estate
+        .store()
+        .write(|tx| Box::pin(async move { tx.exec("SELECT pg_sleep(60)", args![]).await.map(drop) }));
+    assert_unavailable("a write", slept.await);
+    let mut conn = through.estate.store().read().await.unwrap();
+    assert_unavailable("a read", conn.all("SELECT pg_sleep(60)", args![]).await.map(drop));
+    drop(conn);
+    for (what, outcome) in through.outcomes().await {
+        assert!(outcome.is_ok(), "{what}: {outcome:?}");
+    }
+    through.remove().await;
+}
+
+/// What is remembered is as of the beginning of the request: the store is not asked again.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_read_of_the_epoch_serves_a_request() {
+    use landreeve_core::{Action, Noun, Permission};
+    use landreeve_estate::ops::datasources::{datasource_create, datasource_get};
+    let through = Through::open(LIMIT).await;
+    let manage = Permission::new(Noun::DATASOURCE, Action::MANAGE);
+    let view = Permission::new(Noun::DATASOURCE, Action::VIEW);
+    let ctx = caller(&through.estate, None, &[manage, view]).await;
+    let made = datasource_create(&through.estate, &ctx, full(), Vec::new()).await.unwrap();
+    // This process has heard of its own change, so that the next request begins after it.
+    let ctx = caller(&through.estate, None, &[manage, view]).await;
+    datasource_get(&through.estate, &ctx, made.id).await.unwrap();
+    through.relay.hold();
+    datasource_get(&through.estate, &ctx, made.id).await.unwrap();
+    // Something changed that this process knows of: the store is asked, and says nothing.
+    through.estate.store().notices().tell(landreeve_estate::store::Notice::Authority);
+    assert_unavailable("a read", datasource_get(&through.estate, &ctx, made.id).await.map(drop));
+    through.relay.pass();
+    through.remove().await;
+}
