@@ -26,6 +26,8 @@ Usage: cargo xtask COMMAND
   databases --stop FILE     stop what `--detach FILE` started
   test [-- ARGS…]           run every test with such databases (or with those that LANDREEVE_TEST_* name);
                             ARGS go to `cargo nextest run`
+  faults [KILLS]            kill a server under mixed load, 200 times on each store unless KILLS says how often:
+                            nothing that was acknowledged may be lost, and every run must have an end
   bench [PART…] [OPTIONS]   measure speed and size against their limits; PART is transfer, latency, reads,
                             size or delivery, none means all five
       --quick               smaller and fewer: to try the benchmark itself
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         "bench" => bench::command(rest),
         "databases" => databases::command(rest),
         "test" => test::command(rest),
+        "faults" => test::faults(rest),
         "tidy" => tidy::command(rest),
         databases::GUARD => databases::guard(),
         "help" | "--help" | "-h" => {

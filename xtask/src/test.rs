@@ -12,13 +12,26 @@ const GIVEN: [&str; 3] =
 
 pub fn command(args: &[String]) -> Result<ExitCode> {
     let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
+    with_databases(args, &[])
+}
+
+/// The campaign of kills: the same test as in every run, with many more of them.
+pub fn faults(args: &[String]) -> Result<ExitCode> {
+    let kills = args.first().map_or("200", String::as_str);
+    kills.parse::<u32>().with_context(|| format!("{kills:?} is not a number of kills"))?;
+    let only = ["--profile", "faults", "--package", "landreeve-server", "-E", "test(faults::)"];
+    with_databases(&only.map(str::to_owned), &[("LANDREEVE_TEST_KILLS", kills.to_owned())])
+}
+
+fn with_databases(args: &[String], more: &[(&'static str, String)]) -> Result<ExitCode> {
     if GIVEN.iter().all(|name| std::env::var_os(name).is_some()) {
         eprintln!("xtask: using the databases named by the environment (LANDREEVE_TEST_*)");
-        return run(args, &[]);
+        return run(args, more);
     }
     eprintln!("xtask: starting databases for the tests");
     let databases = Databases::start(false)?;
-    let outcome = run(args, databases.exports());
+    let variables = [databases.exports(), more].concat();
+    let outcome = run(args, &variables);
     // Dropped on any earlier way out, the databases are stopped by their guard as well.
     databases.stop()?;
     outcome

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use arrow_array::cast::AsArray as _;
-use futures_util::StreamExt as _;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::source::{ByteStream, CancellationToken, ConnectSpec, Query, QueryStream};
-use landreeve_core::{Category, Error, ErrorKind, Noun, OpCtx, Result, RunKind, RunState};
+use landreeve_core::{
+    Action, Category, Error, ErrorKind, Noun, OpCtx, Permission, Result, RunKind, RunState,
+};
 use landreeve_estate::inventory::connect::{connect_spec, source_failure};
 use landreeve_estate::inventory::refresh::SCHEMA_REFRESH;
 use landreeve_estate::ops::runs::RunRef;
@@ -113,12 +113,11 @@ async fn submit(
     let datasource = statement.datasource;
     let expanded = options::expand(plane, ctx, statement, &mut Asking::default()).await?;
     let input = StoredQuery {
-        version: 2,
+        version: 3,
         datasource: datasource.id.0,
         report: report.map(|id| id.0),
         sql: expanded.sql,
         zone: expanded.shown_zone.name().to_owned(),
-        reach: ops::datasources::reach(ctx, datasource),
     };
     let new = NewRun {
         noun: Some((Noun::DATASOURCE, datasource.id.0)),
@@ -167,6 +166,8 @@ pub async fn execution_data(plane: &Analytics, ctx: &OpCtx, which: RunRef) -> Re
     if run.data_expired(plane.estate().now()) {
         return Err(gone());
     }
+    let permission = Permission::new(Noun::DATASOURCE, Action::USE);
+    results::require_readable(ctx, &run, permission, run.noun_id().unwrap_or_default())?;
     let key = format!("r-{}", run.uuid);
     let token = ops::sign_in::data_token(plane.estate(), &key).await?;
     let timestamp = run.started_at.unwrap_or(run.submitted_at).as_second();
@@ -275,7 +276,10 @@ impl QueryExecutor {
         if !datasource.details.enabled {
             return Err(Failure::new(ErrorKind::Conflict, "disabled", "the datasource was disabled"));
         }
-        let spec = connect_spec(estate, &datasource, &input.reach).await?;
+        // With the rights that the submitter has now.
+        let datasource = ops::datasources::datasource_for_use(estate, job.ctx(), datasource.id).await?;
+        let reach = ops::datasources::reach(job.ctx(), &datasource);
+        let spec = connect_spec(estate, &datasource, &reach).await?;
         let limit = job.run.time_limit.unwrap_or(self.0.options().query_time_limit);
         let stream = start(&self.0, &spec, input.sql.clone(), limit, job.token()).await;
         let stream = stream.map_err(|error| source_failure(&error, Some(limit)))?;
@@ -285,6 +289,7 @@ impl QueryExecutor {
             max_bytes: self.0.options().max_result_bytes,
             setting: "[analytics] max_result_bytes",
             zone: input.zone,
+            reach,
         };
         keeping.keep(stream, job).await
     }

@@ -41,13 +41,12 @@ pub async fn query_run(
     plane.estate().require_some(ctx, nouns::DELIVERY, Action::VIEW).await?;
     let variables = variables.checked(|variables, faults| check(&sql, variables, faults))?;
     let input = StoredDataQuery {
-        version: 1,
+        version: 2,
         sql,
         variables: variables
             .iter()
             .map(|(name, value)| (name.clone(), StoredVariable::from(value)))
             .collect(),
-        reach: reach(ctx),
     };
     let input = serde_json::to_string(&input).map_err(Error::internal)?;
     let new = NewRun {
@@ -129,7 +128,9 @@ pub async fn result_open(
 
 async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
     let run = query_run_get(plane, ctx, which).await?;
-    require_reach(ctx, &run)?;
+    if run.kind == DATA_QUERY.kind {
+        results::require_readable(ctx, &run, Permission::new(nouns::DELIVERY, Action::VIEW), 0)?;
+    }
     if !run.state.is_final() {
         let error =
             Error::conflict("execution_not_complete", "the query run has not ended yet; ask again soon");
@@ -145,19 +146,6 @@ async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
         return Err(Error::conflict("query_run_failed", message));
     }
     Ok(run)
-}
-
-/// To see that there is a run is one thing, to read what it read another: that is for those who could have asked it.
-fn require_reach(ctx: &OpCtx, run: &Run) -> Result<()> {
-    if run.kind != DATA_QUERY.kind {
-        return Ok(());
-    }
-    let input: StoredDataQuery = serde_json::from_str(&run.input).map_err(Error::internal)?;
-    let own = reach(ctx);
-    if input.reach.iter().all(|path| own.iter().any(|own| path.starts_with(own.as_str()))) {
-        return Ok(());
-    }
-    Err(Error::forbidden("the result holds delivery data that this key or user may not see"))
 }
 
 fn gone() -> Error {
@@ -182,7 +170,10 @@ impl Executor for DataQueryExecutor {
                 variables: input.variables.into_iter().map(|(name, value)| (name, value.into())).collect(),
                 max_rows: Some(plane.options().max_rows),
             };
-            let tables = plane.catalog().seen_by(&input.reach);
+            // With the rights that the submitter has now.
+            plane.estate().require_some(job.ctx(), nouns::DELIVERY, Action::VIEW).await?;
+            let reach = reach(job.ctx());
+            let tables = plane.catalog().seen_by(&reach);
             let stream = plane.engine().query(tables, query, job.token()).await;
             let stream = stream.map_err(|error| source_failure(&error, Some(limit)))?;
             let keeping = Keeping {
@@ -191,6 +182,7 @@ impl Executor for DataQueryExecutor {
                 max_bytes: plane.options().max_result_bytes,
                 setting: "[delivery] max_result_bytes",
                 zone: "UTC".to_owned(),
+                reach,
             };
             keeping.keep(stream, job).await
         })

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use landreeve_core::source::{
     ByteStream, EncodeOptions, QueryStream, ResultCodec, ResultFormat, ResultWriter,
 };
-use landreeve_core::{Error, ErrorKind, Result, RunState};
+use landreeve_core::{Error, ErrorKind, OpCtx, Permission, Result, RunState};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -35,6 +35,17 @@ struct StoredResult {
     /// CRC-32 of all bytes as kept; version 1 had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     crc32: Option<u32>,
+    /// The subtrees of units whose rows are in it, of a source that shows each reader other rows. Since version 3; before,
+    /// it was in the run's input.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    reach: Vec<String>,
+}
+
+/// What the inputs of runs had in common before version 3 of the result.
+#[derive(Debug, Deserialize)]
+struct InputWithReach {
+    #[serde(default)]
+    reach: Vec<String>,
 }
 
 /// The size of a result, and the zone in which its instants are shown.
@@ -57,6 +68,22 @@ fn stored(run: &Run) -> Option<StoredResult> {
     serde_json::from_str(run.output.as_deref()?).ok()
 }
 
+/// May the caller read a run's rows? To see that there is a run is one thing, to read what it read another: that is for
+/// those who could have asked it. `permission` is what reading needs, on `id` where it is about one thing.
+pub fn require_readable(ctx: &OpCtx, run: &Run, permission: Permission, id: i64) -> Result<()> {
+    let stored = stored(run).map(|stored| stored.reach).unwrap_or_default();
+    let reach = if stored.is_empty() {
+        serde_json::from_str::<InputWithReach>(&run.input).map(|input| input.reach).unwrap_or_default()
+    } else {
+        stored
+    };
+    let own = ctx.authority().reach(permission, id);
+    if reach.iter().all(|path| own.iter().any(|own| path.starts_with(own.as_str()))) {
+        return Ok(());
+    }
+    Err(Error::forbidden("the result holds rows of units that this key or user may not see"))
+}
+
 /// How a result is taken in.
 pub struct Keeping<'a> {
     pub estate: &'a Estate,
@@ -67,6 +94,8 @@ pub struct Keeping<'a> {
     pub setting: &'static str,
     /// The zone in which instants are shown.
     pub zone: String,
+    /// The subtrees of units whose rows are read, of a source that shows each reader other rows.
+    pub reach: Vec<String>,
 }
 
 impl Keeping<'_> {
@@ -178,7 +207,9 @@ impl Sink<'_> {
         self.put(end).await?;
         let zone = self.keeping.zone.clone();
         let crc32 = Some(self.checksum.clone().finalize());
-        let output = StoredResult { version: 2, columns, rows: self.rows, bytes: self.bytes, zone, crc32 };
+        let reach = self.keeping.reach.clone();
+        let output =
+            StoredResult { version: 3, columns, rows: self.rows, bytes: self.bytes, zone, crc32, reach };
         Ok(serde_json::to_string(&output).map_err(Error::internal)?)
     }
 }
@@ -301,9 +332,13 @@ mod tests {
     const RESULT_V2: &str =
         r#"{"version":2,"columns":1,"rows":1,"bytes":400,"zone":"Europe/Berlin","crc32":3735928559}"#;
 
+    /// Version 3 says whose rows are in it. Never change it.
+    const RESULT_V3: &str =
+        r#"{"version":3,"columns":1,"rows":1,"bytes":400,"zone":"UTC","crc32":7,"reach":["/1/7/"]}"#;
+
     #[test]
     fn what_was_kept_can_still_be_read() {
-        for fixture in [RESULT_V1, RESULT_V2] {
+        for fixture in [RESULT_V1, RESULT_V2, RESULT_V3] {
             let stored: StoredResult = serde_json::from_str(fixture).unwrap();
             assert_eq!(serde_json::to_string(&stored).unwrap(), fixture);
         }

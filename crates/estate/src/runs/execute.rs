@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use landreeve_core::{ErrorKind, RunState};
+use landreeve_core::{Error, ErrorKind, OpCtx, Result, RunState};
 use tokio::task::JoinHandle;
 
 use super::engine::Engine;
@@ -18,6 +18,10 @@ const FIRST_REPORT: Duration = Duration::from_millis(100);
 const REPORT: Duration = Duration::from_millis(500);
 /// How long an aborted task has to be gone; one that is not blocks its thread.
 const ABORT: Duration = Duration::from_secs(1);
+
+/// A store that is away is asked again after so long, and twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// How an execution went, and what of it may still be there.
 struct Watched {
@@ -36,7 +40,7 @@ impl Engine {
             // Asked to stop before a crash, and nothing to clean up.
             _ if run.state == RunState::Cancelling && !spec.cleans_up => Err(Failure::cancelled()),
             None => Err(Failure::internal()),
-            Some(executor) => match (working.executors.authority)(&run).await {
+            Some(executor) => match self.authority(&run, &signal).await {
                 Ok(ctx) => Ok((executor, ctx)),
                 Err(error) => Err(without_authority(error)),
             },
@@ -65,6 +69,26 @@ impl Engine {
         let watched = self.watch(&job, work, &spec).await;
         job.threads.close();
         self.conclude(&job, watched, &spec, &signal).await;
+    }
+
+    /// The submitter's authority as it is now. A store that is away is waited for: it is no reason to fail a run.
+    async fn authority(&self, run: &Run, signal: &Signal) -> Result<OpCtx> {
+        let working = self.working().ok_or_else(|| Error::internal("a run without a start"))?;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match (working.executors.authority)(run).await {
+                Err(error) if error.kind == ErrorKind::Unavailable && !self.0.tasks.stop.is_cancelled() => {
+                    tracing::warn!(run = run.id.0, %error, "could not look up the rights of a run; trying again");
+                    tokio::select! {
+                        () = signal.token().cancelled() => return Err(error),
+                        () = self.0.tasks.stop.cancelled() => return Err(error),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(MAX_PAUSE);
+                }
+                found => return found,
+            }
+        }
     }
 
     /// Writes the end, frees the worker, and looks after what could not be stopped.
@@ -198,7 +222,7 @@ impl Engine {
         };
         metrics::counter!("landreeve_runs_finished_total", "kind" => run.kind.as_str(), "state" => state)
             .increment(1);
-        let mut pause = Duration::from_millis(100);
+        let mut pause = FIRST_PAUSE;
         loop {
             let (copy, ends, now) = (run.clone(), end.clone(), self.0.clock.now());
             let written = self
@@ -226,7 +250,7 @@ impl Engine {
                 Err(error) => {
                     tracing::warn!(run = run.id.0, %error, "could not write the end of a run; trying again");
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(5));
+                    pause = (pause * 2).min(MAX_PAUSE);
                 }
             }
         }
@@ -240,7 +264,7 @@ const fn is_refusal(kind: ErrorKind) -> bool {
 }
 
 /// A submitter who is gone or disabled, or a right that was withdrawn.
-fn without_authority(error: landreeve_core::Error) -> Failure {
+fn without_authority(error: Error) -> Failure {
     match error.kind {
         ErrorKind::Internal => error.into(),
         ErrorKind::Unavailable => Failure::from(error).again(),

@@ -26,7 +26,12 @@ const GROUP: usize = 48;
 /// For how long others are gathered, so that what is done is soon acknowledged and its locks are soon free.
 const GATHERING: Duration = Duration::from_millis(20);
 /// How often a closure is run at most.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 10;
+/// How long one that was ended for another's sake waits before it runs again, the first time: the other goes on
+/// meanwhile, so that the two do not meet again and again.
+const STEP_ASIDE: Duration = Duration::from_millis(10);
+/// At most so long.
+const MAX_STEP_ASIDE: Duration = Duration::from_millis(640);
 
 /// Nobody waits long for a lock where others wait behind.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = 100";
@@ -79,10 +84,12 @@ struct Loop {
 
 impl Loop {
     async fn next(&mut self) -> Option<Job> {
-        match self.again.pop_front() {
-            Some(job) => Some(job),
-            None => self.jobs.recv().await,
+        let Some(job) = self.again.pop_front() else { return self.jobs.recv().await };
+        if self.aside.is_none() && job.attempts > 0 {
+            let pause = STEP_ASIDE.saturating_mul(1 << job.attempts.min(6));
+            tokio::time::sleep(pause.min(MAX_STEP_ASIDE)).await;
         }
+        Some(job)
     }
 
     async fn run(mut self) {

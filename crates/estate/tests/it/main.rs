@@ -45,6 +45,8 @@ mod keys;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
+mod lost_answers;
+#[cfg(test)]
 mod migrations;
 mod outbound_http;
 #[cfg(test)]

@@ -47,6 +47,13 @@ const START: i64 = 1_768_478_400_000_000;
 pub struct MockClock(AtomicI64);
 
 impl MockClock {
+    /// A clock that is so much behind another one now.
+    pub fn behind(other: &MockClock, by: Duration) -> MockClock {
+        let clock = MockClock(AtomicI64::new(other.0.load(Ordering::SeqCst)));
+        clock.0.fetch_sub(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
+        clock
+    }
+
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
     }

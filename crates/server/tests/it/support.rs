@@ -252,6 +252,20 @@ impl Client {
         self.send(Method::POST, path, Some(body)).await
     }
 
+    /// Status and body; `None`: the server is gone.
+    pub async fn try_post(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
+        let request = self
+            .http
+            .post(format!("{}{path}", self.address))
+            .header("Authorization", format!("Api {}", self.key))
+            .header("Content-Type", "application/json")
+            .body(body.to_string());
+        let answer = request.send().await.ok()?;
+        let status = answer.status().as_u16();
+        let body = answer.bytes().await.ok()?;
+        Some((status, serde_json::from_slice(&body).ok()?))
+    }
+
     pub async fn delete(&self, path: &str) -> Reply {
         self.send(Method::DELETE, path, None).await
     }
