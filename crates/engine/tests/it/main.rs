@@ -6,6 +6,7 @@ mod catalogs;
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use landreeve_core::schema::{LogicalType, logical_type};
@@ -220,17 +221,26 @@ async fn a_cancelled_statement_ends() {
 #[tokio::test]
 async fn a_table_hears_that_nobody_waits() {
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let bench = Bench::new(only("waiting", Waiting { told }));
+    let begun = Arc::new(AtomicUsize::new(0));
+    let bench = Bench::new(only("waiting", Waiting { begun: Arc::clone(&begun), told }));
     assert_eq!(bench.rows("select id from waiting limit 1").await, ["1"]);
-    heard.recv().await.unwrap();
-    heard.recv().await.unwrap();
+    // The other part may not have been begun when the row was there.
+    let parts = begun.load(Ordering::SeqCst);
+    assert!(parts > 0);
+    for _ in 0..parts {
+        heard.recv().await.unwrap();
+    }
     let cancel = CancellationToken::new();
     let stop = cancel.clone();
-    let (answer, ()) =
-        tokio::join!(bench.ask_until("select sum(id) from waiting", &[], cancel), async move {
+    let answer = bench.ask_until("select sum(id) from waiting", &[], cancel);
+    let (answer, ()) = tokio::join!(answer, async {
+        while begun.load(Ordering::SeqCst) < parts + 2 {
             tokio::task::yield_now().await;
-            stop.cancel();
-        });
+        }
+        stop.cancel();
+        heard.recv().await.unwrap();
+        heard.recv().await.unwrap();
+    });
     assert_eq!(answer.unwrap_err().kind, SourceErrorKind::Cancelled);
 }
 

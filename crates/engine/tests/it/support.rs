@@ -1,5 +1,6 @@
 //! A table in memory, which says what it was asked.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -159,6 +160,7 @@ impl Table for Endless {
 
 /// A row, then none until nobody waits any more, which it tells.
 pub struct Waiting {
+    pub begun: Arc<AtomicUsize>,
     pub told: tokio::sync::mpsc::UnboundedSender<()>,
 }
 
@@ -177,6 +179,7 @@ impl Table for Waiting {
 
     fn scan(&self, scan: Scan) -> BatchStream {
         let told = self.told.clone();
+        self.begun.fetch_add(1, Ordering::SeqCst);
         tokio::spawn(async move {
             scan.cancel.cancelled().await;
             told.send(()).unwrap();
