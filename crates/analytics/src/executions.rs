@@ -186,7 +186,7 @@ pub async fn schema_grant(
     name: Option<&str>,
 ) -> Result<DataGrant> {
     let seen = ops::datasources::datasource_get(plane.estate(), ctx, datasource).await?;
-    let id = plane.estate().hash_ids().encode_plain(seen.datasource.id.0);
+    let id = plane.estate().hash_ids().encode_plain(seen.datasource.id);
     let key = match name {
         Some(name) => format!("s-{id}-{}", hex(name)),
         None => format!("s-{id}"),
@@ -232,7 +232,7 @@ pub async fn data_open(plane: &Analytics, key: &str) -> Result<Data> {
         Some((id, name)) => (id, Some(unhex(name).ok_or_else(gone)?)),
         None => (rest, None),
     };
-    let id = plane.estate().hash_ids().decode_plain(id).map(DatasourceId).ok_or_else(gone)?;
+    let id = plane.estate().hash_ids().decode_plain::<DatasourceId>(id).ok_or_else(gone)?;
     let found = ops::datasources::schema_by_token(plane.estate(), id).await?;
     let (catalog, read_at) =
         found.ok_or_else(|| Error::not_found("schema yet: refresh the datasource first"))?;

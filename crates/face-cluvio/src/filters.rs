@@ -26,7 +26,7 @@ pub fn routes() -> OpenApiRouter<App> {
 }
 
 fn filter_id(app: &App, id: &str) -> Result<FilterId> {
-    app.ids().decode_grouped(id).map(FilterId).ok_or_else(|| Error::not_found("filter"))
+    app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("filter"))
 }
 
 /// Filters as included objects.

@@ -6,6 +6,7 @@ mod bad_input;
 mod catalog;
 mod data;
 mod executions;
+mod ids;
 mod includes;
 mod merge;
 mod permissions;

@@ -118,7 +118,7 @@ async fn add(args: Add) -> anyhow::Result<()> {
     let session = Session::open(&args.place).await?;
     let made =
         datasources::datasource_create(&session.opened.estate, &session.ctx, details, Vec::new()).await;
-    let shown = made.map(|made| session.opened.estate.hash_ids().encode_grouped(made.id.0));
+    let shown = made.map(|made| session.opened.estate.hash_ids().encode_grouped(made.id));
     session.changed().await?;
     output::say(&shown?);
     Ok(())
@@ -132,7 +132,7 @@ async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
     let rows = all.into_iter().map(|seen| {
         let datasource = &seen.datasource;
         vec![
-            json!(ids.encode_grouped(datasource.id.0)),
+            json!(ids.encode_grouped(datasource.id)),
             json!(datasource.details.name),
             json!(datasource.details.database_type.as_str()),
             json!(datasource.details.host),
@@ -152,7 +152,7 @@ async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
 /// By name, or by the id that listings and the API show.
 async fn find(session: &Session, wanted: &str) -> anyhow::Result<Datasource> {
     let all = datasources::datasource_list(&session.opened.estate, &session.ctx).await?;
-    let id = session.opened.estate.hash_ids().decode_grouped(wanted).map(DatasourceId);
+    let id = session.opened.estate.hash_ids().decode_grouped::<DatasourceId>(wanted);
     let found: Vec<_> = all
         .iter()
         .filter(|seen| Some(seen.datasource.id) == id || seen.datasource.details.name == wanted)
