@@ -10,6 +10,7 @@ mod output;
 mod quickstart;
 mod sample;
 mod serve;
+mod signals;
 mod sources;
 mod watch;
 mod web;

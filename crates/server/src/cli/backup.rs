@@ -15,19 +15,27 @@ use crate::{open, output};
 
 #[derive(Debug, Subcommand)]
 pub enum EstateCommand {
-    /// Copy the store and the blobs into a folder, consistently, while the server may be running.
+    /// Copy the store and the blobs into a new folder, consistently, while the server may be running
+    #[command(after_help = "Example:\n  landreeve estate backup /backups/monday")]
     Backup {
         #[command(flatten)]
         place: Place,
+        /// Write the backup to this folder, which must not exist
+        #[arg(value_name = "FOLDER")]
         target: PathBuf,
-        /// Copy the key too. Whoever has that backup can read every password in it.
+        /// Copy the key too; every password in such a backup can be read with it
         #[arg(long)]
         with_key: bool,
     },
-    /// Make an estate from a backup: in a new data directory, and with --database in an empty PostgreSQL database.
+    /// Create an estate from a backup: in a new data directory, and with --store in an empty PostgreSQL database
+    #[command(
+        after_help = "Example:\n  landreeve estate restore /backups/monday --data-dir /var/lib/landreeve"
+    )]
     Restore {
         #[command(flatten)]
         place: Place,
+        /// Read the backup from this folder
+        #[arg(value_name = "FOLDER")]
         source: PathBuf,
     },
     /// Say whether a backup is whole: every file is there, byte for byte, and the store in it is sound.

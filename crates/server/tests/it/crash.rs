@@ -22,7 +22,7 @@ macro_rules! on_both_stores {
             $(#[tokio::test]
             async fn $name() {
                 let (_, address) = super::postgres_database().await;
-                super::$name(&mut super::Server::start_with(&["--database", &address.url])).await;
+                super::$name(&mut super::Server::start_with(&["--store", &address.url])).await;
             })*
         }
     };

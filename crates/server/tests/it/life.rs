@@ -114,12 +114,12 @@ pub const SLOW: &str =
 #[tokio::test]
 async fn two_nodes_need_a_place_for_blobs_that_both_reach() {
     let (_, address) = postgres_database().await;
-    let first = Server::start_with(&["--database", &address.url]);
+    let first = Server::start_with(&["--store", &address.url]);
     let folder = tempfile::tempdir().unwrap();
     // The second node has the estate's key.
     std::fs::copy(first.data_dir.join("seal.key"), folder.path().join("seal.key")).unwrap();
     let second = std::process::Command::new(PROGRAM)
-        .args(["serve", "--listen", "127.0.0.1:0", "--database", &address.url, "--data-dir"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--store", &address.url, "--data-dir"])
         .arg(folder.path())
         .output()
         .unwrap();
@@ -129,7 +129,7 @@ async fn two_nodes_need_a_place_for_blobs_that_both_reach() {
 #[tokio::test]
 async fn it_works_on_postgres_and_finds_it_again() {
     let (_, address) = postgres_database().await;
-    let mut server = Server::start_with(&["--database", &address.url]);
+    let mut server = Server::start_with(&["--store", &address.url]);
     let key = server.key();
     assert_eq!(server.client(&key).get("/cluvio/datasources").await.status, 200);
     let recorded = std::fs::read_to_string(server.data_dir.join("estate.toml")).unwrap();
@@ -326,7 +326,7 @@ async fn every_node_has_the_sample() {
     let file = folder.path().join("landreeve.toml");
     std::fs::write(&file, "[blobs]\nshared = true\n").unwrap();
     let (_, database) = postgres_database().await;
-    let extra = ["--config", file.to_str().unwrap(), "--database", &database.url].map(str::to_owned);
+    let extra = ["--config", file.to_str().unwrap(), "--store", &database.url].map(str::to_owned);
     let mut first = Server::on(folder.path().join("first"), extra.to_vec());
     first.wait_for_sample();
     let key = first.key();

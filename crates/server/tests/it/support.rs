@@ -34,6 +34,14 @@ impl Server {
         server
     }
 
+    /// An estate that no server runs on any more.
+    pub fn stopped() -> Server {
+        let mut server = Server::start();
+        server.signal("-TERM");
+        server.wait();
+        server
+    }
+
     pub fn on(data_dir: PathBuf, extra: Vec<String>) -> Server {
         let (child, address) = spawn(&data_dir, &extra);
         Server { child, address, data_dir, extra, _folder: None }
