@@ -15,7 +15,7 @@ const VERSION: &str = "2024-06-01";
 
 /// What the API server refuses with.
 const API: [Refusal; 11] = [
-    Refusal(400, When::Input, "The body is no JSON, or `include` names what is not there."),
+    Refusal(400, When::Always, "The body is no JSON, or `include` names what is not there."),
     Refusal(401, When::Caller, "No credential, or one that does not hold."),
     Refusal(403, When::Caller, "Not permitted."),
     Refusal(404, When::Named, "There is no such thing."),

@@ -5,6 +5,8 @@
 mod bad_input;
 mod catalog;
 mod data;
+#[path = "../../../testkit/src/documented.rs"]
+mod documented;
 mod executions;
 mod ids;
 mod includes;
