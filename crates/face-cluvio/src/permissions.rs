@@ -4,8 +4,8 @@
 //! dashboards to be managed and for alerts the ids name the datasources that may be queried, as the API's reference
 //! describes that restriction.
 
-use landreeve_analytics::nouns;
 use landreeve_analytics::ids::{DashboardId, FilterId, SnippetId};
+use landreeve_analytics::nouns;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::{Action, IdKind, Noun, Permission};
