@@ -78,13 +78,13 @@ fn meaning(name: &str) -> Option<Meaning> {
 
 /// Whose ids may stand behind a name.
 fn kind(noun: Noun) -> Option<IdKind> {
-    match noun {
-        Noun::Datasource => Some(DatasourceId::KIND),
-        Noun::Dashboard => Some(DashboardId::KIND),
-        Noun::Filter => Some(FilterId::KIND),
-        Noun::Snippet => Some(SnippetId::KIND),
-        _ => None,
-    }
+    let kinds = [
+        (Noun::DATASOURCE, DatasourceId::KIND),
+        (nouns::DASHBOARD, DashboardId::KIND),
+        (nouns::FILTER, FilterId::KIND),
+        (nouns::SNIPPET, SnippetId::KIND),
+    ];
+    kinds.into_iter().find(|(known, _)| *known == noun).map(|(_, kind)| kind)
 }
 
 /// Names whose other grants stay whole when ids restrict one of them; elsewhere they fall away.
