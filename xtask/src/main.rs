@@ -8,6 +8,7 @@
 
 mod bench;
 mod databases;
+mod documents;
 mod test;
 mod tidy;
 
@@ -24,8 +25,8 @@ Usage: cargo xtask COMMAND
                             --keep leaves their directories (data and logs) behind
   databases --detach FILE   start them, write the `export` lines to FILE (`source` it) and return
   databases --stop FILE     stop what `--detach FILE` started
-  test [-- ARGS…]           run every test with such databases (or with those that LANDREEVE_TEST_* name);
-                            ARGS go to `cargo nextest run`
+  test [-- ARGS…]           check the OpenAPI documents, then run every test with such databases (or with those
+                            that LANDREEVE_TEST_* name); ARGS go to `cargo nextest run`
   faults [KILLS]            kill a server under mixed load, 200 times on each store unless KILLS says how often:
                             nothing that was acknowledged may be lost, and every run must have an end
   bench [PART…] [OPTIONS]   measure speed and size against their limits; PART is transfer, latency, reads,

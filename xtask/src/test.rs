@@ -1,10 +1,12 @@
 //! `cargo xtask test`: the workspace's tests, with database servers of their own.
 
-use std::process::{Command, ExitCode, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result};
 
 use crate::databases::Databases;
+use crate::documents;
 
 /// Set by whoever keeps servers running (`databases --detach`): then none are started.
 const GIVEN: [&str; 3] =
@@ -38,6 +40,29 @@ fn with_databases(args: &[String], more: &[(&'static str, String)]) -> Result<Ex
 }
 
 fn run(args: &[String], variables: &[(&'static str, String)]) -> Result<ExitCode> {
+    // The tests' own build has the program; another one would be of other features.
+    let built = tests(&["--no-run"], args)?.status().context("cargo")?;
+    if !built.success() {
+        return Ok(exit_code(built));
+    }
+    let own = std::env::current_exe()?;
+    let skipped = documents::check(&own.with_file_name("landreeve"))?;
+    let mut tests = tests(&[], args)?;
+    tests.envs(variables.iter().map(|(name, value)| (name, value)));
+    if skipped.is_empty() {
+        return Ok(exit_code(tests.status().context("cargo")?));
+    }
+    closing_with(&mut tests, &skipped)
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    if status.success() {
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+fn tests(first: &[&str], args: &[String]) -> Result<Command> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let has_nextest = Command::new(&cargo)
         .args(["nextest", "--version"])
@@ -59,11 +84,31 @@ fn run(args: &[String], variables: &[(&'static str, String)]) -> Result<ExitCode
             tests.env_remove(name);
         }
     }
-    tests.args(args).envs(variables.iter().map(|(name, value)| (name, value)));
-    let status = tests.status().context("cargo")?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
-    })
+    tests.args(first).args(args);
+    Ok(tests)
+}
+
+/// Runs the tests and says what was skipped before their summary, which stays last.
+fn closing_with(tests: &mut Command, skipped: &[String]) -> Result<ExitCode> {
+    let mut child = tests.stderr(Stdio::piped()).spawn().context("cargo")?;
+    let lines = BufReader::new(child.stderr.take().context("the tests have no output")?).lines();
+    let mut told = false;
+    for line in lines {
+        let line = line?;
+        if !told && line.trim_start().starts_with("Summary [") {
+            told = true;
+            tell(skipped);
+        }
+        eprintln!("{line}");
+    }
+    if !told {
+        tell(skipped);
+    }
+    Ok(exit_code(child.wait()?))
+}
+
+fn tell(skipped: &[String]) {
+    for tool in skipped {
+        eprintln!("xtask: SKIPPED a check of the OpenAPI documents: {tool}");
+    }
 }

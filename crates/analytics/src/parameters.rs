@@ -134,7 +134,7 @@ async fn builtin(
         }
         Some(_) => Some("viewer"),
     };
-    let id = dashboard.map(|dashboard| plane.estate().hash_ids().encode_grouped(dashboard.id.0));
+    let id = dashboard.map(|dashboard| plane.estate().hash_ids().encode_grouped(dashboard.id));
     let values = [
         (names.user_email, user.as_ref().map(|user| user.email.clone())),
         (names.user_first_name, user.as_ref().map(|user| user.first_name.clone())),

@@ -41,6 +41,7 @@ pub fn plane(
     let filled = slot.clone();
     let plane = Plane {
         migrations: MIGRATIONS,
+        ids: crate::ids::KINDS,
         kinds: vec![QUERY],
         nouns: [nouns::DASHBOARD, nouns::REPORT, nouns::FILTER, nouns::SNIPPET]
             .map(NounSpec::content)

@@ -1,8 +1,12 @@
-//! A keyed bijection between small integers and ids that say nothing of their order.
+//! A keyed bijection between small integers and ids that reveal neither their order nor their kind.
 //!
 //! A Feistel network over [0, s²) with s² ≥ the domain, walked until it lands inside the domain
-//! (cycle walking), so that every integer of the domain has exactly one image in it. The key is made once
-//! when the store is created and never changes: ids live in clients' files.
+//! (cycle walking), so that every integer of the domain has exactly one image in it. What goes in is the number
+//! with a tag of its kind above it: kinds with different tags share no image, so an id of one kind is never an id of
+//! another, and 65,535 of 65,536 invented ids are refused. The key is created once, with the store, and never
+//! changes: ids live in clients' files.
+
+use crate::ids::{ID_BOUND, IdKind, KindedId};
 
 /// 27 symbols, as the ids of the Cluvio dialect look: groups of 4-4-4.
 const ALPHABET_27: &[u8; 27] = b"0123456789degjklmnopqrvwxyz";
@@ -11,6 +15,22 @@ const ALPHABET_36: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 const ROUNDS: u64 = 6;
 const LENGTH: usize = 12;
+/// How many numbers a kind has. With the tag above them they fill 57 bits, which is less than 27^12.
+const NUMBERS: u64 = ID_BOUND as u64;
+
+/// What tells the ids of one kind from those of another: FNV-1a of its name, folded to 16 bits. It depends on the name
+/// alone, because ids outlive the program that gave them out. Two kinds whose tags are equal would share their ids: the
+/// registry of planes refuses them.
+pub const fn tag(kind: IdKind) -> u16 {
+    let bytes = kind.0.as_bytes();
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    ((hash >> 16) ^ (hash & 0xffff)) as u16
+}
 
 #[derive(Clone)]
 pub struct HashIds {
@@ -25,12 +45,17 @@ impl HashIds {
     }
 
     /// `8qxn-y9ex-65vd`
-    pub fn encode_grouped(&self, id: i64) -> String {
+    pub fn encode_grouped<I: KindedId>(&self, id: I) -> String {
         let digits = self.encode(id, ALPHABET_27);
         format!("{}-{}-{}", &digits[..4], &digits[4..8], &digits[8..])
     }
 
-    pub fn decode_grouped(&self, text: &str) -> Option<i64> {
+    pub fn decode_grouped<I: KindedId>(&self, text: &str) -> Option<I> {
+        self.decode_grouped_as(I::KIND, text).map(I::from)
+    }
+
+    /// For a kind that is known at run time only.
+    pub fn decode_grouped_as(&self, kind: IdKind, text: &str) -> Option<i64> {
         let (mut digits, mut groups) = (String::with_capacity(LENGTH), 0);
         for group in text.split('-') {
             if group.len() != 4 {
@@ -39,20 +64,21 @@ impl HashIds {
             groups += 1;
             digits.push_str(group);
         }
-        if groups == 3 { self.decode(&digits, ALPHABET_27) } else { None }
+        if groups == 3 { self.decode(kind, &digits, ALPHABET_27) } else { None }
     }
 
     /// Twelve lower-case letters and digits.
-    pub fn encode_plain(&self, id: i64) -> String {
+    pub fn encode_plain<I: KindedId>(&self, id: I) -> String {
         self.encode(id, ALPHABET_36)
     }
 
-    pub fn decode_plain(&self, text: &str) -> Option<i64> {
-        self.decode(text, ALPHABET_36)
+    pub fn decode_plain<I: KindedId>(&self, text: &str) -> Option<I> {
+        self.decode(I::KIND, text, ALPHABET_36).map(I::from)
     }
 
-    fn encode(&self, id: i64, alphabet: &[u8]) -> String {
-        let mut value = self.walk(id.unsigned_abs(), domain(alphabet), true);
+    fn encode<I: KindedId>(&self, id: I, alphabet: &[u8]) -> String {
+        let tagged = u64::from(tag(I::KIND)) * NUMBERS + id.value().unsigned_abs() % NUMBERS;
+        let mut value = self.walk(tagged, domain(alphabet), true);
         let radix = alphabet.len() as u64;
         let mut digits = [0_u8; LENGTH];
         for digit in digits.iter_mut().rev() {
@@ -62,7 +88,7 @@ impl HashIds {
         digits.iter().map(|byte| char::from(*byte)).collect()
     }
 
-    fn decode(&self, text: &str, alphabet: &[u8]) -> Option<i64> {
+    fn decode(&self, kind: IdKind, text: &str, alphabet: &[u8]) -> Option<i64> {
         if text.len() != LENGTH {
             return None;
         }
@@ -71,7 +97,11 @@ impl HashIds {
             let digit = alphabet.iter().position(|symbol| *symbol == byte)?;
             value = value * alphabet.len() as u64 + digit as u64;
         }
-        i64::try_from(self.walk(value, domain(alphabet), false)).ok()
+        let tagged = self.walk(value, domain(alphabet), false);
+        if tagged / NUMBERS != u64::from(tag(kind)) {
+            return None;
+        }
+        i64::try_from(tagged % NUMBERS).ok()
     }
 
     fn walk(&self, start: u64, domain: u64, forward: bool) -> u64 {
@@ -124,26 +154,68 @@ fn side(domain: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::ids::{AgentId, DatasourceId, KINDS, RunId};
 
     #[test]
     fn ids_come_back_and_look_as_documented() {
         let ids = HashIds::new(*b"0123456789abcdef");
-        for id in [0, 1, 2, 40, 117_228, crate::ids::ID_BOUND - 1] {
+        for id in [0, 1, 2, 40, 117_228, ID_BOUND - 1].map(DatasourceId) {
             let grouped = ids.encode_grouped(id);
             assert_eq!(grouped.len(), 14);
             assert_eq!(ids.decode_grouped(&grouped), Some(id), "{grouped}");
             assert_eq!(ids.decode_plain(&ids.encode_plain(id)), Some(id));
         }
-        assert_ne!(ids.encode_grouped(1), HashIds::new(*b"fedcba9876543210").encode_grouped(1));
+        let other = HashIds::new(*b"fedcba9876543210");
+        assert_ne!(ids.encode_grouped(RunId(1)), other.encode_grouped(RunId(1)));
+    }
+
+    /// Ids live in clients' files and in backups, so they never change for a key.
+    #[test]
+    fn ids_stay_what_they_are() {
+        let ids = HashIds::new(*b"0123456789abcdef");
+        assert_eq!(ids.encode_grouped(DatasourceId(2)), "g198-7jpv-enr8");
+        assert_eq!(ids.encode_plain(RunId(2)), "x06h581f4fm0");
     }
 
     #[test]
-    fn what_is_no_id_is_refused() {
+    fn malformed_ids_are_refused() {
         let ids = HashIds::new([7; 16]);
         for text in ["", "8qxn", "8qxn-y9ex-65v", "8qxn-y9ex-65va", "8qxny9ex65vd", "8QXN-Y9EX-65VD", "é-é-é"]
         {
-            assert_eq!(ids.decode_grouped(text), None, "{text}");
+            assert_eq!(ids.decode_grouped::<DatasourceId>(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_two_kinds_share_a_tag() {
+        let mut tags = HashMap::new();
+        for kind in KINDS {
+            assert_eq!(tags.insert(tag(*kind), kind.0), None, "{} needs another name", kind.0);
+        }
+    }
+
+    #[test]
+    fn tagged_numbers_fit_into_the_domain() {
+        let largest = u64::from(u16::MAX) * NUMBERS + (NUMBERS - 1);
+        assert!(largest < domain(ALPHABET_27) && largest < domain(ALPHABET_36));
+    }
+
+    proptest! {
+        /// Every other kind says None, whatever the key and the number: not another number that might exist.
+        #[test]
+        fn an_id_of_one_kind_is_no_id_of_any_other(key: [u8; 16], number in 0..ID_BOUND) {
+            let ids = HashIds::new(key);
+            let (grouped, plain) = (ids.encode_grouped(AgentId(number)), ids.encode_plain(AgentId(number)));
+            for kind in KINDS {
+                let expected = (*kind == AgentId::KIND).then_some(number);
+                prop_assert_eq!(ids.decode_grouped_as(*kind, &grouped), expected);
+                prop_assert_eq!(ids.decode(*kind, &plain, ALPHABET_36), expected);
+            }
         }
     }
 }

@@ -5,17 +5,27 @@ use std::pin::Pin;
 
 use crate::Result;
 
-/// Ids stay below this bound, so that every one of them has a hash-id of twelve symbols (see `hashid`).
-pub const ID_BOUND: i64 = 150_094_635_296_999_121; // 27^12
+/// Ids stay below this bound: a hash-id has room for 16 bits that name the kind and 41 bits of number (see `hashid`).
+pub const ID_BOUND: i64 = 1 << 41;
 
 /// The sequences: one for each kind of noun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdKind(pub &'static str);
 
-/// Declares typed ids, each with its kind.
+/// An integer that knows which noun it numbers.
+pub trait KindedId: From<i64> {
+    const KIND: IdKind;
+
+    fn value(self) -> i64;
+}
+
+/// Declares typed ids, each with its kind, and the list of these kinds.
 #[macro_export]
 macro_rules! typed_ids {
     ($($(#[$doc:meta])* $name:ident = $kind:literal;)*) => {
+        /// Every kind that is declared here.
+        pub const KINDS: &[$crate::ids::IdKind] = &[$($crate::ids::IdKind($kind)),*];
+
         $(
             $(#[$doc])*
             #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,6 +38,14 @@ macro_rules! typed_ids {
             impl std::fmt::Display for $name {
                 fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                     self.0.fmt(f)
+                }
+            }
+
+            impl $crate::ids::KindedId for $name {
+                const KIND: $crate::ids::IdKind = $name::KIND;
+
+                fn value(self) -> i64 {
+                    self.0
                 }
             }
 

@@ -24,7 +24,7 @@ pub mod table;
 pub use authority::{Action, Authority, Grant, Noun, Permission, Scope};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Fault, Result};
-pub use ids::{IdKind, Ids};
+pub use ids::{IdKind, Ids, KindedId};
 pub use opctx::{Actor, Moment, OpCtx, OpKind};
 pub use page::{Page, PageOf};
 pub use random::Random;

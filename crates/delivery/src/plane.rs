@@ -47,6 +47,7 @@ pub fn plane(
     let filled = slot.clone();
     let plane = Plane {
         migrations: MIGRATIONS,
+        ids: crate::ids::KINDS,
         kinds: vec![DATA_QUERY, ATTRIBUTION, TEAM_IMPORT],
         nouns: [nouns::DELIVERY, nouns::PERSON, nouns::TEAM, nouns::FEED].map(NounSpec::content).to_vec(),
         open: Box::new(move |estate| {

@@ -393,6 +393,7 @@ impl Estate {
 
     pub(crate) async fn refused(&self, ctx: &OpCtx, noun: Noun, noun_id: Option<i64>, error: Error) -> Error {
         let act = OwnedAct { action: "refused", noun, noun_id, detail: error.message.clone() };
+        let Some(act) = self.doors().refusals().note(ctx, act, self.now()) else { return error };
         let written = self.change(ctx, act, |_| Box::pin(async { Ok(()) })).await;
         if let Err(cause) = written {
             // The refusal stands whether or not it could be written down.
@@ -416,7 +417,7 @@ impl OwnedAct {
         OwnedAct { action, noun, noun_id: Some(noun_id), detail: detail.into() }
     }
 
-    fn as_act(&self) -> Act<'_> {
+    pub(crate) fn as_act(&self) -> Act<'_> {
         Act { action: self.action, noun: self.noun, noun_id: self.noun_id, detail: &self.detail }
     }
 }

@@ -18,6 +18,7 @@ pub mod ops;
 pub mod outbound;
 pub mod plane;
 pub mod random;
+mod refusals;
 pub mod results;
 pub mod runs;
 pub mod schedules;

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use landreeve_core::ids::{BoxFuture, RoleId, RunId};
-use landreeve_core::{Action, Category, Error, Noun, Permission, Result, RunKind};
+use landreeve_core::ids::{self, BoxFuture, RoleId, RunId};
+use landreeve_core::{Action, Category, Error, IdKind, Noun, Permission, Result, RunKind, hashid};
 use uuid::Uuid;
 
 use crate::Estate;
@@ -27,6 +27,8 @@ pub struct Plane {
     /// Also the component of its migrations.
     pub name: &'static str,
     pub migrations: MigrationSet,
+    /// The kinds of its typed ids: `KINDS`, where they are declared.
+    pub ids: &'static [IdKind],
     pub kinds: Vec<KindSpec>,
     /// Pools of its own, with their workers.
     pub pools: Vec<(PoolName, usize)>,
@@ -45,6 +47,7 @@ impl Plane {
         Plane {
             name,
             migrations: MigrationSet { component: name, sqlite: &[], postgres: &[] },
+            ids: &[],
             kinds: Vec::new(),
             pools: Vec::new(),
             nouns: Vec::new(),
@@ -121,6 +124,20 @@ pub struct Registry {
     pools: Vec<(PoolName, usize)>,
 }
 
+/// Hash-ids of kinds with one tag would be each other's.
+fn distinct_ids(planes: &[Plane]) -> Result<()> {
+    let mut tags = HashMap::new();
+    for kind in planes.iter().map(|plane| plane.ids).chain([ids::KINDS]).flatten() {
+        if let Some(other) = tags.insert(hashid::tag(*kind), kind.0) {
+            return Err(Error::internal(format!(
+                "the ids of {} and {other} would look alike; one of them needs another name",
+                kind.0
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl Registry {
     /// Two planes that claim one name are a mistake in the program.
     pub fn new(planes: &[Plane]) -> Result<Registry> {
@@ -134,6 +151,7 @@ impl Registry {
         };
         let twice =
             |what: &str, name: &str| Error::internal(format!("two planes register the {what} {name}"));
+        distinct_ids(planes)?;
         for plane in planes {
             for kind in &plane.kinds {
                 if registry.kinds.insert(kind.kind, *kind).is_some() {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::caller::Caller;
 use crate::version::{ALL, Resource};
 use crate::wire::error::ErrorBody;
-use crate::wire::link::Link;
+use crate::wire::link::Base;
 use crate::{ROUTES, Route};
 
 /// Every operation, by resource and version
@@ -27,29 +27,29 @@ use crate::{ROUTES, Route};
         })),
     )
 )]
-pub async fn discover(_: Caller) -> Response {
+pub async fn discover(_: Caller, base: Base) -> Response {
     let mut body = Map::new();
     for resource in ALL {
-        body.insert(resource.name.to_owned(), describe(resource));
+        body.insert(resource.name.to_owned(), describe(&base, resource));
     }
     let media_type = "application/api.clumio.*=v1+json";
     ([(CONTENT_TYPE, media_type)], Value::Object(body).to_string()).into_response()
 }
 
-fn describe(resource: &Resource) -> Value {
+fn describe(base: &Base, resource: &Resource) -> Value {
     let mut described = Map::new();
     let versions = resource.versions.iter().map(|version| Value::String(format!("v{version}"))).collect();
     described.insert("supported_versions".to_owned(), versions);
     for version in resource.versions.iter().rev() {
-        described.insert(format!("v{version}"), operations(resource));
+        described.insert(format!("v{version}"), operations(base, resource));
     }
     Value::Object(described)
 }
 
-fn operations(resource: &Resource) -> Value {
+fn operations(base: &Base, resource: &Resource) -> Value {
     let own = |path: &str| path.split('/').nth(1) == Some(resource.name);
     let operations = ROUTES.iter().filter(|(_, path, _)| own(path));
-    operations.map(|route| (operation(resource, route), Link::new(route.0, route.1).to_value())).collect()
+    operations.map(|route| (operation(resource, route), base.link(route.0, route.1).to_value())).collect()
 }
 
 /// `list-users`, `read-user`, `update-user`, …

@@ -13,6 +13,7 @@ use crate::caller::Caller;
 use crate::version::ROLES;
 use crate::wire::Answer;
 use crate::wire::error::ErrorBody;
+use crate::wire::link::Base;
 use crate::wire::list::{ListBody, ListQuery};
 use crate::wire::roles::RoleBody;
 
@@ -32,7 +33,11 @@ use crate::wire::roles::RoleBody;
                         "href": "/roles/00000000-0000-0000-0000-000000000000", "type": "get", "templated": false
                     } }
                 }] },
-                "_links": { "_self": { "href": "/roles", "type": "get", "templated": false } },
+                "_links": {
+                    "_self": { "href": "/roles", "type": "get", "templated": false },
+                    "_first": { "href": "/roles", "type": "get", "templated": false },
+                    "_last": { "href": "/roles", "type": "get", "templated": false }
+                },
                 "current_count": 1, "filter_applied": "{}", "limit": 1, "start": "1",
                 "total_count": 1, "total_pages_count": 1
             })),
@@ -42,13 +47,15 @@ use crate::wire::roles::RoleBody;
 pub async fn list(
     State(estate): State<Estate>,
     Caller(ctx): Caller,
+    base: Base,
     headers: HeaderMap,
     query: Query,
 ) -> Outcome<Answer<ListBody<RoleBody>>> {
     let version = ROLES.version(&headers)?;
     ListQuery::parse_filter_only(&query)?.no_filter()?;
-    let roles: Vec<_> = role_list(&estate, &ctx).await?.into_iter().map(RoleBody::from).collect();
-    Ok(Answer { resource: &ROLES, version, body: ListBody::whole("/roles", roles) })
+    let roles: Vec<_> =
+        role_list(&estate, &ctx).await?.into_iter().map(|role| RoleBody::new(&base, role)).collect();
+    Ok(Answer { resource: &ROLES, version, body: ListBody::whole(&base, "/roles", roles) })
 }
 
 /// One role
@@ -74,6 +81,7 @@ pub async fn list(
 pub async fn read(
     State(estate): State<Estate>,
     Caller(ctx): Caller,
+    base: Base,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Outcome<Answer<RoleBody>> {
@@ -81,6 +89,6 @@ pub async fn read(
     let roles = role_list(&estate, &ctx).await?;
     let id: Option<Uuid> = id.parse().ok();
     let role = roles.into_iter().find(|role| Some(role.uuid) == id);
-    let body = RoleBody::from(role.ok_or_else(|| Error::not_found("role"))?);
+    let body = RoleBody::new(&base, role.ok_or_else(|| Error::not_found("role"))?);
     Ok(Answer { resource: &ROLES, version, body })
 }

@@ -13,6 +13,7 @@ use crate::caller::Caller;
 use crate::version::TASKS;
 use crate::wire::Answer;
 use crate::wire::error::ErrorBody;
+use crate::wire::link::Base;
 use crate::wire::list::{ListBody, ListQuery};
 use crate::wire::tasks::{TaskBody, read_abort, states};
 
@@ -33,7 +34,11 @@ use crate::wire::tasks::{TaskBody, read_abort, states};
         (status = 200, body = ListBody<TaskBody>, content_type = "application/api.clumio.tasks=v1+json",
             example = json!({
                 "_embedded": { "items": [] },
-                "_links": { "_self": { "href": "/tasks?start=1", "type": "get", "templated": false } },
+                "_links": {
+                    "_self": { "href": "/tasks?start=1", "type": "get", "templated": false },
+                    "_first": { "href": "/tasks?start=1", "type": "get", "templated": false },
+                    "_last": { "href": "/tasks?start=1", "type": "get", "templated": false }
+                },
                 "current_count": 0, "filter_applied": "{}", "limit": 10, "start": "1",
                 "total_count": 0, "total_pages_count": 0
             })),
@@ -45,6 +50,7 @@ use crate::wire::tasks::{TaskBody, read_abort, states};
 pub async fn list(
     State(estate): State<Estate>,
     Caller(ctx): Caller,
+    base: Base,
     headers: HeaderMap,
     query: Query,
 ) -> Outcome<Answer<ListBody<TaskBody>>> {
@@ -52,8 +58,8 @@ pub async fn list(
     let asked = ListQuery::parse(&query, 10)?;
     let filter = RunFilter { states: states(&asked)?, ..RunFilter::default() };
     let runs = run_list(&estate, &ctx, &filter, asked.page).await?;
-    let tasks = runs.items.iter().map(|run| TaskBody::new(run, category(&estate, run.kind))).collect();
-    Ok(Answer { resource: &TASKS, version, body: asked.body("/tasks", tasks, runs.total) })
+    let tasks = runs.items.iter().map(|run| TaskBody::new(&base, run, category(&estate, run.kind))).collect();
+    Ok(Answer { resource: &TASKS, version, body: asked.body(&base, "/tasks", tasks, runs.total) })
 }
 
 /// One task
@@ -82,12 +88,13 @@ pub async fn list(
 pub async fn read(
     State(estate): State<Estate>,
     Caller(ctx): Caller,
+    base: Base,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Outcome<Answer<TaskBody>> {
     let version = TASKS.version(&headers)?;
     let run = run_get(&estate, &ctx, which(&id)?, &[]).await.map_err(named)?;
-    Ok(Answer { resource: &TASKS, version, body: TaskBody::new(&run, category(&estate, run.kind)) })
+    Ok(Answer { resource: &TASKS, version, body: TaskBody::new(&base, &run, category(&estate, run.kind)) })
 }
 
 /// Abort a task
@@ -116,6 +123,7 @@ pub async fn read(
 pub async fn update(
     State(estate): State<Estate>,
     Caller(ctx): Caller,
+    base: Base,
     headers: HeaderMap,
     Path(id): Path<String>,
     Body(body): Body,
@@ -124,7 +132,7 @@ pub async fn update(
     let which = which(&id)?;
     read_abort(&body)?;
     let run = run_cancel(&estate, &ctx, which, &[]).await.map_err(named)?;
-    Ok(Answer { resource: &TASKS, version, body: TaskBody::new(&run, category(&estate, run.kind)) })
+    Ok(Answer { resource: &TASKS, version, body: TaskBody::new(&base, &run, category(&estate, run.kind)) })
 }
 
 fn which(id: &str) -> Result<RunRef> {

@@ -14,6 +14,7 @@ use crate::caller::Caller;
 use crate::version::USERS;
 use crate::wire::Answer;
 use crate::wire::error::ErrorBody;
+use crate::wire::link::Base;
 use crate::wire::list::{ListBody, ListQuery};
 use crate::wire::users::{Shape, UserBody, read_change};
 
@@ -32,7 +33,11 @@ use crate::wire::users::{Shape, UserBody, read_change};
         (status = 200, body = ListBody<UserBody>, content_type = "application/api.clumio.users=v2+json",
             example = json!({
                 "_embedded": { "items": [] },
-                "_links": { "_self": { "href": "/users?start=1", "type": "get", "templated": false } },
+                "_links": {
+                    "_self": { "href": "/users?start=1", "type": "get", "templated": false },
+                    "_first": { "href": "/users?start=1", "type": "get", "templated": false },
+                    "_last": { "href": "/users?start=1", "type": "get", "templated": false }
+                },
                 "current_count": 0, "filter_applied": "{}", "limit": 20, "start": "1",
                 "total_count": 0, "total_pages_count": 0
             })),
@@ -42,6 +47,7 @@ use crate::wire::users::{Shape, UserBody, read_change};
 pub async fn list(
     State(estate): State<Estate>,
     Caller(ctx): Caller,
+    base: Base,
     headers: HeaderMap,
     query: Query,
 ) -> Outcome<Answer<ListBody<UserBody>>> {
@@ -52,9 +58,9 @@ pub async fn list(
     let directory = Directory::open(&estate, &ctx).await?;
     let mut bodies = Vec::with_capacity(users.items.len());
     for user in &users.items {
-        bodies.push(shown(&estate, &ctx, directory.as_ref(), user, Shape::item(version)).await?);
+        bodies.push(shown(&base, &estate, &ctx, directory.as_ref(), user, Shape::item(version)).await?);
     }
-    let list = asked.body("/users", bodies, users.total);
+    let list = asked.body(&base, "/users", bodies, users.total);
     Ok(Answer { resource: &USERS, version, body: list })
 }
 
@@ -74,7 +80,11 @@ pub async fn list(
                 "role_id": "00000000-0000-0000-0000-000000000000",
                 "organizational_unit_ids": ["00000000-0000-0000-0000-000000000000"]
             }],
-            "_links": { "_self": { "href": "/users/1", "type": "get", "templated": false } }
+            "_links": {
+                "_self": { "href": "/users/1", "type": "get", "templated": false },
+                "update-user": { "href": "/users/1", "type": "patch", "templated": false },
+                "delete-user": { "href": "/users/1", "type": "delete", "templated": false }
+            }
         })),
         (status = 404, body = ErrorBody, example = json!({
             "errors": [{ "error_code": 104, "error_message": "there is no such user" }]
@@ -84,13 +94,14 @@ pub async fn list(
 pub async fn read(
     State(estate): State<Estate>,
     Caller(ctx): Caller,
+    base: Base,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Outcome<Answer<UserBody>> {
     let version = USERS.version(&headers)?;
     let user = user_get(&estate, &ctx, user_id(&id)?).await?;
     let directory = Directory::open(&estate, &ctx).await?;
-    let body = shown(&estate, &ctx, directory.as_ref(), &user, Shape::single(version)).await?;
+    let body = shown(&base, &estate, &ctx, directory.as_ref(), &user, Shape::single(version)).await?;
     Ok(Answer { resource: &USERS, version, body })
 }
 
@@ -122,6 +133,7 @@ pub async fn read(
 pub async fn update(
     State(estate): State<Estate>,
     Caller(ctx): Caller,
+    base: Base,
     headers: HeaderMap,
     Path(id): Path<String>,
     Body(body): Body,
@@ -130,7 +142,7 @@ pub async fn update(
     let id = user_id(&id)?;
     let user = user_update(&estate, &ctx, id, read_change(&body)?).await?;
     let directory = Directory::open(&estate, &ctx).await?;
-    let body = shown(&estate, &ctx, directory.as_ref(), &user, Shape::changed(version)).await?;
+    let body = shown(&base, &estate, &ctx, directory.as_ref(), &user, Shape::changed(version)).await?;
     Ok(Answer { resource: &USERS, version, body })
 }
 
@@ -159,6 +171,7 @@ pub async fn delete(
 }
 
 async fn shown(
+    base: &Base,
     estate: &Estate,
     ctx: &OpCtx,
     directory: Option<&Directory>,
@@ -169,7 +182,7 @@ async fn shown(
         Some(directory) if shape.has_access() => Some(directory.of(estate, ctx, user.id).await?),
         _ => None,
     };
-    Ok(UserBody::new(user, access, shape))
+    Ok(UserBody::new(base, user, access, shape))
 }
 
 fn user_id(id: &str) -> Result<UserId> {

@@ -1,7 +1,9 @@
 //! The reference of both servers: what the annotations of the handlers cannot say once for all.
 
+pub mod requests;
+
 use landreeve_http::openapi::{Reference, Refusal, When, example, fill, follow, refuse};
-use utoipa::openapi::path::{HttpMethod, PathItem};
+use utoipa::openapi::path::HttpMethod;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, Info, OpenApi};
 use utoipa::{PartialSchema as _, ToSchema as _};
@@ -13,7 +15,7 @@ const VERSION: &str = "2024-06-01";
 
 /// What the API server refuses with.
 const API: [Refusal; 11] = [
-    Refusal(400, When::Input, "The body is no JSON, or `include` names what is not there."),
+    Refusal(400, When::Always, "The body is no JSON, or `include` names what is not there."),
     Refusal(401, When::Caller, "No credential, or one that does not hold."),
     Refusal(403, When::Caller, "Not permitted."),
     Refusal(404, When::Named, "There is no such thing."),
@@ -96,9 +98,6 @@ fn finish(
     Errors::schemas(&mut schemas);
     components.schemas.extend(schemas);
     document.security = Some(vec![SecurityRequirement::new(scheme, Vec::<String>::new())]);
-    for item in document.paths.paths.values_mut() {
-        distinguish(item);
-    }
     refuse(&mut document, JSON_API, &Errors::name(), refusals);
     Reference {
         title: title.to_owned(),
@@ -106,14 +105,5 @@ fn finish(
         document: "openapi.json",
         assets: "docs-assets",
         openapi: document,
-    }
-}
-
-/// One handler for PUT and PATCH would be two operations of one name.
-fn distinguish(item: &mut PathItem) {
-    if let (Some(_), Some(patch)) = (&item.put, &mut item.patch)
-        && let Some(id) = &mut patch.operation_id
-    {
-        id.push_str("ByPatch");
     }
 }

@@ -35,7 +35,7 @@ pub fn routes() -> OpenApiRouter<App> {
 }
 
 fn dashboard_id(app: &App, id: &str) -> Result<DashboardId> {
-    app.ids().decode_grouped(id).map(DashboardId).ok_or_else(|| Error::not_found("dashboard"))
+    app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("dashboard"))
 }
 
 /// What is asked for beside a dashboard; each needs the permission to see it.

@@ -31,7 +31,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// The id in an address.
 pub fn datasource_id(app: &App, id: &str) -> Result<DatasourceId> {
-    app.ids().decode_grouped(id).map(DatasourceId).ok_or_else(|| Error::not_found("datasource"))
+    app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("datasource"))
 }
 
 /// The agents that these datasources name.

@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 
 use crate::App;
 use crate::caller::Caller;
+use crate::error::Errors;
 use crate::include::Include;
 use crate::input::{Checked, refuse};
 use crate::media::{JsonApi, JsonBody, PlainJson, no_content};
@@ -26,7 +27,7 @@ pub fn routes() -> OpenApiRouter<App> {
 }
 
 fn filter_id(app: &App, id: &str) -> Result<FilterId> {
-    app.ids().decode_grouped(id).map(FilterId).ok_or_else(|| Error::not_found("filter"))
+    app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("filter"))
 }
 
 /// Filters as included objects.
@@ -143,7 +144,9 @@ async fn choose(app: &App, ctx: &OpCtx, out: &PlainJson, id: &str, body: &[u8]) 
 ///
 /// Needs *View Filters* or *Manage Filters*, and for options from SQL the right to query their datasource.
 #[utoipa::path(get, path = "/filters/{id}/options", tag = "Filters", operation_id = "getFilterOptions",
-    params(("id" = String, Path)), responses((status = 200, body = FilterOptions)))]
+    params(("id" = String, Path)), responses((status = 200, body = FilterOptions),
+    (status = 422, body = Errors, content_type = "application/vnd.api+json",
+        description = "The statement that gives the options fails.")))]
 async fn options(
     State(app): State<App>,
     Caller(ctx): Caller,

@@ -97,9 +97,11 @@ impl App {
 /// The API server, to be mounted at `/cluvio` or on a listener of its own.
 pub fn api_router(plane: Analytics, options: Options) -> Result<Router> {
     let face = Face::new("cluvio", Arc::clone(plane.estate().random()), error::render_api);
-    let sample = options.sample.map(|id| plane.estate().hash_ids().encode_grouped(id.0));
+    let sample = options.sample.map(|id| plane.estate().hash_ids().encode_grouped(id));
     let (routes, document) = api_routes().with_state(App::new(plane, options)).split_for_parts();
-    Ok(face.wrap(routes.merge(catalog::api(document, sample.as_deref()).routes()?)))
+    Ok(face.wrap(
+        routes.merge(catalog::api(document, sample.as_deref()).routes_with(catalog::requests::separate)?),
+    ))
 }
 
 /// The data server, to be mounted at `/cluvio-data` or on a listener of its own.

@@ -11,7 +11,7 @@ use crate::App;
 use crate::caller::Caller;
 use crate::input::Checked;
 use crate::media::{JsonBody, PlainJson};
-use crate::wire::organization::{self as wire, Organization};
+use crate::wire::organization::{self as wire, Organization, OrganizationUpdate};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(get, update))
@@ -30,7 +30,7 @@ async fn get(State(app): State<App>, Caller(ctx): Caller, out: PlainJson) -> Out
 ///
 /// Needs *Manage Organization*. Members that are left out stay as they are; null gives back the default.
 #[utoipa::path(patch, path = "/organization", tag = "Organization", operation_id = "updateOrganization",
-    request_body(content = Organization, content_type = "application/json",
+    request_body(content = OrganizationUpdate, content_type = "application/json",
         example = json!({"time_zone": "Europe/Berlin"})),
     responses((status = 200, body = Organization)))]
 async fn update(

@@ -4,9 +4,11 @@
 //! dashboards to be managed and for alerts the ids name the datasources that may be queried, as the API's reference
 //! describes that restriction.
 
+use landreeve_analytics::ids::{DashboardId, FilterId, SnippetId};
 use landreeve_analytics::nouns;
 use landreeve_core::hashid::HashIds;
-use landreeve_core::{Action, Noun, Permission};
+use landreeve_core::ids::DatasourceId;
+use landreeve_core::{Action, IdKind, Noun, Permission};
 use landreeve_estate::ops::keys::NewKeyGrant;
 
 /// Every name, for help texts.
@@ -74,6 +76,17 @@ fn meaning(name: &str) -> Option<Meaning> {
     })
 }
 
+/// Whose ids may stand behind a name.
+fn kind(noun: Noun) -> Option<IdKind> {
+    let kinds = [
+        (Noun::DATASOURCE, DatasourceId::KIND),
+        (nouns::DASHBOARD, DashboardId::KIND),
+        (nouns::FILTER, FilterId::KIND),
+        (nouns::SNIPPET, SnippetId::KIND),
+    ];
+    kinds.into_iter().find(|(known, _)| *known == noun).map(|(_, kind)| kind)
+}
+
 /// Names whose other grants stay whole when ids restrict one of them; elsewhere they fall away.
 const KEEPS_THE_REST: &str = "Manage Dashboards";
 
@@ -92,12 +105,14 @@ pub fn parse(ids: &HashIds, text: &str) -> Result<Vec<NewKeyGrant>, String> {
     let Some(list) = list else {
         return Ok(meaning.iter().map(|(noun, action, _)| grant(*noun, *action, Vec::new())).collect());
     };
-    if !meaning.iter().any(|(_, _, restricted)| *restricted == Ids::This) {
+    let restricted = meaning.iter().find(|(_, _, part)| *part == Ids::This);
+    let Some(kind) = restricted.and_then(|(noun, _, _)| kind(*noun)) else {
         return Err(format!("{name} cannot be restricted to single resources"));
-    }
+    };
     let decode = |text: &str| {
         let text = text.trim();
-        ids.decode_grouped(text).ok_or_else(|| format!("{text:?} is not an id such as 8qxn-y9ex-65vd"))
+        let id = ids.decode_grouped_as(kind, text);
+        id.ok_or_else(|| format!("{text:?} is not the id of a {}, such as 8qxn-y9ex-65vd", kind.0))
     };
     let resources = list.split(',').map(decode).collect::<Result<Vec<i64>, String>>()?;
     let kept = meaning.iter().filter(|(_, _, part)| *part == Ids::This || name == KEEPS_THE_REST);
@@ -129,7 +144,7 @@ mod tests {
     #[test]
     fn ids_restrict() {
         let ids = HashIds::new([7; 16]);
-        let (one, two) = (ids.encode_grouped(1), ids.encode_grouped(2));
+        let (one, two) = (ids.encode_grouped(DatasourceId(1)), ids.encode_grouped(DatasourceId(2)));
         let found = parsed(&format!("View Datasources={one}, {two}")).unwrap();
         assert_eq!(found, [("datasource:view".to_owned(), vec![1, 2])]);
         let found = parsed(&format!("Manage Datasources={one}")).unwrap();
@@ -139,5 +154,7 @@ mod tests {
         assert_eq!(found[1], ("dashboard:manage".to_owned(), vec![]));
         assert!(parsed(&format!("Manage Users={one}")).is_err());
         assert!(parsed("View Datasources=").is_err() && parsed("View Datasources=7").is_err());
+        let other = parsed(&format!("View Dashboards={one}")).unwrap_err();
+        assert!(other.contains("is not the id of a dashboard"), "{other}");
     }
 }

@@ -28,7 +28,7 @@ pub fn routes() -> OpenApiRouter<App> {
 }
 
 fn report_id(app: &App, id: &str) -> Result<ReportId> {
-    app.ids().decode_grouped(id).map(ReportId).ok_or_else(|| Error::not_found("report"))
+    app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("report"))
 }
 
 async fn rendered(app: &App, ctx: &OpCtx, reports: &[PlaneReport]) -> Result<Vec<Report>> {
@@ -86,7 +86,7 @@ async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: 
     let dashboard = match query.text("dashboard").filter(|id| !id.is_empty()) {
         None => None,
         Some(id) => {
-            let id = app.ids().decode_grouped(id).map(DashboardId);
+            let id = app.ids().decode_grouped::<DashboardId>(id);
             Some(id.ok_or_else(|| Error::fault("?dashboard", "unknown", "is not an id of dashboards"))?)
         }
     };

@@ -23,7 +23,7 @@ pub fn routes() -> OpenApiRouter<App> {
 }
 
 fn snippet_id(app: &App, id: &str) -> Result<SnippetId> {
-    app.ids().decode_grouped(id).map(SnippetId).ok_or_else(|| Error::not_found("snippet"))
+    app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("snippet"))
 }
 
 async fn rendered(app: &App, snippets: &[Snippet]) -> Result<Vec<SqlSnippet>> {

@@ -115,6 +115,7 @@ pub fn router(plane: Delivery, options: &Options) -> Result<Router> {
         .merge(data_cloud())
         .merge(web())
         .split_for_parts();
+    name_operations(&mut openapi);
     refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {
         title: TITLE.to_owned(),
@@ -175,6 +176,16 @@ fn web() -> OpenApiRouter<App> {
         .routes(routes!(query_runs::results))
         .routes(routes!(query_runs::download))
         .routes(routes!(query_runs::cancel))
+}
+
+/// An operation is called as its method is: `deployments.create`.
+fn name_operations(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let name = path.trim_start_matches("/api").trim_start_matches('/');
+        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            operation.operation_id = Some(name.to_owned());
+        }
+    }
 }
 
 /// What this dialect refuses with: nearly everything is 422, and the word in `error` says what it is.

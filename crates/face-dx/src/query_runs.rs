@@ -276,8 +276,9 @@ pub async fn cancel(
 
 /// The run of an id. What cannot be an id names none.
 fn which(estate: &Estate, id: &str) -> Result<RunRef> {
-    let id = estate.hash_ids().decode_plain(id).ok_or_else(|| named(Error::not_found("query run")))?;
-    Ok(RunRef::Id(RunId(id)))
+    let id: Option<RunId> = estate.hash_ids().decode_plain(id);
+    let id = id.ok_or_else(|| named(Error::not_found("query run")))?;
+    Ok(RunRef::Id(id))
 }
 
 fn named(error: Error) -> Error {

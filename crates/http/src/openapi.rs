@@ -3,6 +3,7 @@
 //!
 //! What must not enter: descriptions of operations. They stand beside the handlers, in the faces.
 
+mod complete;
 mod operations;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use http::header::{
 };
 use http::{HeaderName, StatusCode};
 use landreeve_core::{Error, Result};
+use serde_json::Value;
 use utoipa::openapi::{OpenApi, Server};
 use utoipa_swagger_ui::Config;
 
@@ -50,11 +52,19 @@ pub struct Reference {
 impl Reference {
     /// Routes for the page, its assets and the document. Merge them into the face's router, or mount them beside it.
     pub fn routes(self) -> Result<Router> {
+        self.routes_with(|_| {})
+    }
+
+    /// With what the annotations cannot say: `change` sees the document as it will be served.
+    pub fn routes_with(self, change: impl FnOnce(&mut Value)) -> Result<Router> {
         let mut openapi = self.openapi;
         if openapi.servers.as_ref().is_none_or(Vec::is_empty) {
-            openapi.servers = Some(vec![Server::new("./")]);
+            openapi.servers = Some(vec![Server::new(".")]);
         }
-        let document = Bytes::from(openapi.to_json().map_err(Error::internal)?);
+        let mut document = serde_json::to_value(&openapi).map_err(Error::internal)?;
+        change(&mut document);
+        complete::complete(&mut document);
+        let document = Bytes::from(document.to_string());
         let page = Bytes::from(page(&self.title, self.assets, self.document));
         let start = Bytes::from(start(self.document)?);
         let config = Arc::new(Config::default());
@@ -236,7 +246,7 @@ mod tests {
         let (_, headers, document) = fetch("/x/openapi.json").await;
         assert_eq!(headers[CONTENT_TYPE], "application/json");
         let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
-        assert_eq!(document["servers"][0]["url"], "./");
+        assert_eq!(document["servers"][0]["url"], ".");
     }
 
     #[tokio::test]

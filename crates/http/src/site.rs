@@ -13,6 +13,12 @@ pub fn inbound_uri(parts: &Parts) -> &Uri {
     parts.extensions.get::<Inbound>().map_or(&parts.uri, |inbound| &inbound.uri)
 }
 
+/// The prefix under which the router is mounted, such as `/clumio`; empty at the root of a listener.
+pub fn prefix(parts: &Parts) -> String {
+    let whole = inbound_uri(parts).path();
+    whole.strip_suffix(parts.uri.path()).unwrap_or(whole).trim_end_matches('/').to_owned()
+}
+
 /// `https://host[:port]`: how clients reach a listener, as its configuration says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use landreeve_analytics::executions;
 use landreeve_analytics::lang::InputParameters;
 use landreeve_core::ids::{DatasourceId, RunId};
-use landreeve_core::{Error, ErrorKind, PoolName};
+use landreeve_core::{Error, ErrorKind, PoolName, RunState};
 use landreeve_estate::ops::runs::{self, RunRef};
 use landreeve_estate::ops::{self, Run};
 use landreeve_estate::store::Notice;
@@ -26,9 +26,11 @@ use crate::open::Opened;
 pub enum Ask {
     /// Identity, grants or datasources were changed by a command.
     Changed,
+    /// `detached`: the run goes on when the client goes away.
     Probe {
         millis: u64,
         fail: bool,
+        detached: bool,
     },
     Query {
         datasource: i64,
@@ -105,19 +107,48 @@ pub async fn serve(opened: &Opened, tasks: &TaskTracker, stop: CancellationToken
 async fn converse(stream: UnixStream, analytics: landreeve_analytics::Analytics) {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read.take(LONGEST_LINE)).lines();
+    let mut followed = None;
     while let Ok(Some(line)) = lines.next_line().await {
-        let answer = match serde_json::from_str(&line) {
-            Ok(ask) => obey(&analytics, ask).await.unwrap_or_else(|error| Answer::Failed {
-                kind: error.kind.as_str().to_owned(),
-                message: error.message,
-            }),
+        let answer = match serde_json::from_str::<Ask>(&line) {
+            Ok(ask) => {
+                let follows = matches!(ask, Ask::Query { .. } | Ask::Probe { detached: false, .. });
+                let answer = obey(&analytics, ask).await.unwrap_or_else(|error| Answer::Failed {
+                    kind: error.kind.as_str().to_owned(),
+                    message: error.message,
+                });
+                if let (true, Answer::Run { id, .. }) = (follows, &answer) {
+                    followed = Some(*id);
+                }
+                answer
+            }
             Err(error) => Answer::Failed { kind: "invalid".to_owned(), message: error.to_string() },
         };
-        let Ok(mut text) = serde_json::to_string(&answer) else { return };
+        if let Answer::Run { id, state, .. } = &answer
+            && followed == Some(*id)
+            && RunState::parse(state).is_some_and(RunState::is_final)
+        {
+            followed = None;
+        }
+        let Ok(mut text) = serde_json::to_string(&answer) else { break };
         text.push('\n');
         if write.write_all(text.as_bytes()).await.is_err() {
-            return;
+            break;
         }
+    }
+    if let Some(run) = followed {
+        abandon(&analytics, run).await;
+    }
+}
+
+/// The client that waited for a run was killed: what Ctrl-C would have cancelled is cancelled.
+async fn abandon(analytics: &landreeve_analytics::Analytics, run: i64) {
+    let estate = analytics.estate();
+    let ctx = ops::sign_in::operator(estate);
+    match runs::run_cancel(estate, &ctx, RunRef::Id(RunId(run)), &[]).await {
+        Ok(_) => tracing::info!(run, "cancelled a run whose command went away"),
+        // It ended in the meantime.
+        Err(error) if error.kind == ErrorKind::Conflict => {}
+        Err(error) => tracing::warn!(run, %error, "could not cancel a run whose command went away"),
     }
 }
 
@@ -138,7 +169,7 @@ async fn obey(analytics: &landreeve_analytics::Analytics, ask: Ask) -> Result<An
             }
             Ok(Answer::Done)
         }
-        Ask::Probe { millis, fail } => {
+        Ask::Probe { millis, fail, .. } => {
             let run = runs::probe_submit(estate, &ctx, Duration::from_millis(millis), fail).await?;
             Ok(Answer::run(&run))
         }

@@ -85,9 +85,17 @@ pub fn make_data_dir(path: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("the data directory {} cannot be made", path.display()))
 }
 
+/// A copy that is its owner's alone, whatever the original's mode is.
+pub fn copy_private(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut from = fs::File::open(from)?;
+    let mut to = fs::File::options().create_new(true).write(true).mode(0o600).open(to)?;
+    std::io::copy(&mut from, &mut to)?;
+    to.sync_all()
+}
+
 /// Where the metadata lives: the command line, the configuration, what the server recorded, else a file.
 pub fn location(place: &Place, config: &Config, data_dir: &Path) -> anyhow::Result<Location> {
-    if let Some(database) = &place.database {
+    if let Some(database) = &place.store {
         return Ok(Location::parse(database));
     }
     if !config.store.database.is_empty() {
@@ -100,12 +108,21 @@ pub fn location(place: &Place, config: &Config, data_dir: &Path) -> anyhow::Resu
     Ok(Location::Sqlite(data_dir.join("estate.db")))
 }
 
-/// Is there an estate already? One in PostgreSQL is asked by opening it.
-pub fn exists(place: &Place, config: &Config) -> anyhow::Result<bool> {
-    Ok(match location(place, config, &place.data_dir)? {
-        Location::Sqlite(path) => path.exists(),
-        Location::Postgres(_) => true,
-    })
+/// Fails where there is no estate. Only `serve`, `quickstart` and `estate restore` create one.
+pub async fn require(place: &Place, config: &Config) -> anyhow::Result<()> {
+    let location = location(place, config, &place.data_dir)?;
+    if landreeve_estate::store::exists(&location).await? {
+        return Ok(());
+    }
+    let store = match &location {
+        Location::Sqlite(path) => path.display().to_string(),
+        Location::Postgres(url) => without_password(url),
+    };
+    anyhow::bail!(
+        "there is no estate in {} (no store at {store}); name its place with --data-dir (or LANDREEVE_DATA_DIR) and \
+         --store, or create an estate with `landreeve serve`",
+        place.data_dir.display()
+    )
 }
 
 /// Records the database's address, without its password.
@@ -137,21 +154,27 @@ fn without_password(url: &str) -> String {
     format!("{scheme}://{authority}/{path}{query}")
 }
 
-/// Opens everything. `workers` is for a command, which does not mean to make an estate: 0 where it executes nothing
-/// itself.
+/// Opens everything. `workers` is for a command, which never creates an estate: 0 where it executes nothing itself.
 pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opened> {
     let config = Config::load(place.config.as_deref())?;
     let environment = Environment::read();
     let data_dir = place.data_dir.clone();
-    make_data_dir(&data_dir)?;
     let location = location(place, &config, &data_dir)?;
+    let create = workers.is_none();
+    if !create {
+        require(place, &config).await?;
+        // Found before the data directory is made: a slip in its name leaves nothing behind.
+        let key_file = key_path(&config, &environment, &data_dir);
+        anyhow::ensure!(
+            key_file.exists(),
+            "the key file {} is missing, and secrets in the store are encrypted with it; name the data directory \
+             with --data-dir, or the key file with LANDREEVE_KEY_FILE",
+            key_file.display()
+        );
+    }
+    make_data_dir(&data_dir)?;
     let making = opening(&data_dir).await?;
     let (seal, key_file, fresh) = seal_key(&config, &environment, &location, &data_dir)?;
-    // PostgreSQL is asked by opening it; a key that was made just now fits an empty one only.
-    let (new, place_of_store) = match &location {
-        Location::Sqlite(path) => (!path.exists(), path.display().to_string()),
-        Location::Postgres(url) => (fresh, without_password(url)),
-    };
     let roots = sqlite_roots(&config, &data_dir)?;
     let mut own_files = vec![key_file.clone()];
     if let Location::Sqlite(path) = &location {
@@ -190,13 +213,6 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     }
     drop(making);
     let estate = opened?;
-    if new && workers.is_some() {
-        output::tell(&format!(
-            "There was no estate here, so a new one was made: the store {place_of_store}, the data directory {}. If \
-             that was a slip, remove what was made and name the right place with --data-dir.",
-            data_dir.display()
-        ));
-    }
     if fresh {
         output::tell(&format!(
             "Made the key {}. It seals the passwords that Landreeve keeps. Copy it to a safe place: without it \
@@ -296,9 +312,7 @@ pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyho
                 "{} is there already; a restore replaces no store",
                 path.display()
             );
-            fs::copy(copy, path).with_context(|| format!("{} cannot be written", path.display()))?;
-            let flushed = fs::File::open(path).and_then(|file| file.sync_all());
-            flushed.with_context(|| format!("{} cannot be flushed", path.display()))?;
+            copy_private(copy, path).with_context(|| format!("{} cannot be written", path.display()))?;
             let problems = ops::backup::file_check(path).await?;
             anyhow::ensure!(
                 problems.is_empty(),
@@ -313,9 +327,9 @@ pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyho
             make_data_dir(&working)?;
             let file = working.join("estate.db");
             let copied =
-                fs::copy(copy, &file).with_context(|| format!("{} cannot be written", file.display()));
+                copy_private(copy, &file).with_context(|| format!("{} cannot be written", file.display()));
             let restored = match copied {
-                Ok(_) => {
+                Ok(()) => {
                     let migrations = Migrations::of(&planes(config, data_dir)?.0);
                     ops::backup::store_restore(&file, &migrations, url).await.map_err(Into::into)
                 }
@@ -333,6 +347,11 @@ fn builtin_snippets() -> BuiltinSnippets {
     landreeve_face_cluvio::BUILTIN_SNIPPETS
 }
 
+fn key_path(config: &Config, environment: &Environment, data_dir: &Path) -> PathBuf {
+    let configured = (!config.secrets.key_file.is_empty()).then(|| PathBuf::from(&config.secrets.key_file));
+    environment.key_file.clone().or(configured).unwrap_or_else(|| data_dir.join("seal.key"))
+}
+
 /// The key that seals secrets. It is made when the store is new as well; a store without its key is an error.
 fn seal_key(
     config: &Config,
@@ -340,8 +359,7 @@ fn seal_key(
     location: &Location,
     data_dir: &Path,
 ) -> anyhow::Result<(SealKey, PathBuf, bool)> {
-    let configured = (!config.secrets.key_file.is_empty()).then(|| PathBuf::from(&config.secrets.key_file));
-    let path = environment.key_file.clone().or(configured).unwrap_or_else(|| data_dir.join("seal.key"));
+    let path = key_path(config, environment, data_dir);
     if path.exists() {
         return Ok((SealKey::read(&path)?, path, false));
     }

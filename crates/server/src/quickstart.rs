@@ -33,7 +33,7 @@ pub async fn quickstart(args: ServeArgs) -> anyhow::Result<()> {
 async fn introduce(opened: &Opened, address: &str, sample: DatasourceId) -> anyhow::Result<()> {
     let ctx = sign_in::operator(&opened.estate);
     wait_for_sample(opened, &ctx).await?;
-    let shown = opened.estate.hash_ids().encode_grouped(sample.0);
+    let shown = opened.estate.hash_ids().encode_grouped(sample);
     content(opened, &ctx, sample).await?;
     let (cluvio, dx, clumio) = fresh_keys(opened, &ctx).await?;
     let password = match std::fs::read_to_string(initial_password_file(&opened.data_dir)) {
@@ -146,7 +146,7 @@ async fn content(opened: &Opened, ctx: &OpCtx, sample: DatasourceId) -> anyhow::
         ..ReportDetails::default()
     };
     let report = reports::report_create(plane, ctx, report).await?;
-    let id = opened.estate.hash_ids().encode_grouped(report.id.0);
+    let id = opened.estate.hash_ids().encode_grouped(report.id);
     dashboards::dashboard_update(plane, ctx, dashboard.id, move |details| {
         details.layout =
             vec![LayoutBox { kind: "report".to_owned(), id, row: 0, column: 0, width: 12, height: 8 }];

@@ -10,6 +10,8 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
+use crate::documented::{self, Received};
+
 #[derive(Debug, Clone)]
 pub struct Ask {
     method: Method,
@@ -67,7 +69,7 @@ impl Ask {
     }
 
     pub async fn send(self, router: &Router) -> Answer {
-        let mut request = Request::builder().method(self.method).uri(&self.path);
+        let mut request = Request::builder().method(self.method.clone()).uri(&self.path);
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
@@ -75,7 +77,16 @@ impl Ask {
         let (parts, body) = router.clone().oneshot(request).await.expect("a router cannot fail").into_parts();
         let body = body.collect().await.expect("the body comes whole").to_bytes();
         let body = String::from_utf8(body.to_vec()).expect("text");
-        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+        let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, body };
+        let received = Received {
+            method: self.method.as_str(),
+            path: &self.path,
+            status: answer.status,
+            content_type: answer.header(CONTENT_TYPE.as_str()),
+            body: &answer.body,
+        };
+        documented::check(router, received).await;
+        answer
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod ask;
 mod delivery;
+mod documented;
 mod estate;
 mod relay;
 mod routes;

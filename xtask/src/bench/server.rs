@@ -153,7 +153,7 @@ impl Server {
     fn place(&self, command: &mut Command) {
         command.arg("--data-dir").arg(&self.data);
         if let Some(database) = &self.database {
-            command.args(["--database", database]);
+            command.args(["--store", database]);
         }
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);

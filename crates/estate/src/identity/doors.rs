@@ -19,6 +19,7 @@ use super::password::{self, Gate};
 use super::{groups, ous, users};
 use crate::Estate;
 use crate::audit::Strangers;
+use crate::refusals::Refusals;
 use crate::runs::Run;
 use crate::runs::queue::Submitter;
 use crate::secrets::secret_hash;
@@ -101,6 +102,7 @@ pub struct Doors {
     passwords: Mutex<Remembered<[u8; 32], (UserId, Timestamp)>>,
     password_key: [u8; 32],
     strangers: Strangers,
+    refusals: Refusals,
 }
 
 /// How long a verified password is remembered, in microseconds.
@@ -120,6 +122,7 @@ impl Doors {
             passwords: Mutex::new(Remembered::new()),
             password_key,
             strangers: Strangers::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -129,6 +132,10 @@ impl Doors {
 
     pub fn strangers(&self) -> &Strangers {
         &self.strangers
+    }
+
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     fn stranger(&self, origin: Origin, code: &'static str, message: &str) -> Error {

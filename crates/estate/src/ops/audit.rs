@@ -1,4 +1,4 @@
-//! Reading the audit trail, and writing down what strangers tried.
+//! Reading the audit trail, and writing down the refusals that were only counted.
 
 use landreeve_core::ids::AuditId;
 use landreeve_core::{OpCtx, Page, PageOf, Permission, Result};
@@ -14,20 +14,27 @@ pub async fn audit_list(estate: &Estate, ctx: &OpCtx, page: Page) -> Result<Page
     audit::list(&mut estate.store().read().await?, estate.store().dialect(), &sight, page).await
 }
 
-/// Turns the counted requests without a valid credential into events, one per address and reason. The server calls
-/// this once a minute and when it stops.
-pub async fn write_strangers(estate: &Estate) -> Result<()> {
+/// Turns what was counted into events: requests without a valid credential, one per address and reason, and repeated
+/// refusals of known callers. The server calls this once a minute, and with `all` when it stops.
+pub async fn write_counted(estate: &Estate, all: bool) -> Result<()> {
+    let now = estate.now();
     let counts = estate.doors().strangers().take();
-    if counts.is_empty() {
+    let refusals = estate.doors().refusals().take(now, all);
+    if counts.is_empty() && refusals.is_empty() {
         return Ok(());
     }
-    let mut ids = Vec::with_capacity(counts.len());
-    for _ in &counts {
+    let mut ids = Vec::with_capacity(counts.len() + refusals.len());
+    for _ in 0..counts.len() + refusals.len() {
         ids.push(estate.next::<AuditId>(AuditId::KIND).await?);
     }
-    let now = estate.now();
-    estate
-        .store()
-        .write(move |tx| Box::pin(async move { audit::record_strangers(tx, &ids, now, &counts).await }))
-        .await
+    let of_refusals = ids.split_off(counts.len());
+    let write = estate.store().write(move |tx| {
+        Box::pin(async move {
+            for (id, (ctx, act)) in of_refusals.into_iter().zip(&refusals) {
+                audit::record(tx, id, now, ctx, act.as_act()).await?;
+            }
+            audit::record_strangers(tx, &ids, now, &counts).await
+        })
+    });
+    write.await
 }

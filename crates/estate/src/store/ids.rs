@@ -72,7 +72,11 @@ pub async fn next_in(tx: &mut Tx, kind: IdKind) -> Result<i64> {
             args![kind.0, FIRST + 1],
         )
         .await?;
-    Ok(row.int(0)? - 1)
+    let id = row.int(0)? - 1;
+    if id >= ID_BOUND {
+        return Err(Error::internal(format!("the ids of kind {} are used up", kind.0)));
+    }
+    Ok(id)
 }
 
 impl Ids for StoreIds {

@@ -11,6 +11,7 @@ mod copy;
 mod dialect;
 mod direct;
 mod epoch;
+mod exists;
 mod group;
 mod ids;
 mod link;
@@ -33,6 +34,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _, SqliteP
 pub use conn::{Arg, Conn, Row, TypedId, is_taken, store_error, taken};
 pub use dialect::Dialect;
 pub(crate) use dialect::store_now;
+pub use exists::exists;
 pub use ids::{StoreIds, next_in};
 pub use migrate::{MigrationSet, Migrations};
 pub use notices::{Notice, Notices};

@@ -2,7 +2,7 @@
 
 use landreeve_core::ids::{OuId, UserId};
 use landreeve_core::{Action, ErrorKind, Noun, OpCtx, Page, Permission, Result, Secret};
-use landreeve_estate::ops::audit::{audit_list, write_strangers};
+use landreeve_estate::ops::audit::{audit_list, write_counted};
 use landreeve_estate::ops::groups::{group_create, group_delete, member_set};
 use landreeve_estate::ops::sign_in::{
     bad_credential, by_password, by_session, no_credential, operator, session_close, session_open,
@@ -30,6 +30,7 @@ conformance![
     nobody_gives_what_they_do_not_have,
     every_write_and_refusal_leaves_one_event,
     strangers_are_counted_into_one_event,
+    a_refusal_is_one_event_a_minute,
 ];
 
 const ROLE_ADMINISTRATOR: landreeve_core::ids::RoleId = landreeve_core::ids::RoleId(1);
@@ -386,8 +387,8 @@ async fn strangers_are_counted_into_one_event(site: &Site) {
         drop(no_credential(&estate, from(2)));
     }
     assert!(trail(&estate).await.is_empty(), "they are counted first");
-    write_strangers(&estate).await.unwrap();
-    write_strangers(&estate).await.unwrap();
+    write_counted(&estate, false).await.unwrap();
+    write_counted(&estate, false).await.unwrap();
     let mut told: Vec<(Option<String>, String)> =
         trail(&estate).await.into_iter().map(|event| (event.address, event.detail)).collect();
     told.sort();
@@ -404,6 +405,50 @@ async fn strangers_are_counted_into_one_event(site: &Site) {
             Origin { address: Some(std::net::Ipv4Addr::from(index).into()), ..origin() },
         ));
     }
-    write_strangers(&estate).await.unwrap();
+    write_counted(&estate, false).await.unwrap();
     assert!(number(&estate, "SELECT count(*) FROM audit_events").await < 1_100);
+}
+
+async fn a_refusal_is_one_event_a_minute(site: &Site) {
+    let estate = site.open().await;
+    let weak = caller(&estate, None, &[]).await;
+    let before = trail(&estate).await.len();
+    let path = weak.authority().ou_path();
+    let refused = |noun: Noun, id: i64| estate.require(&weak, noun, Action::MANAGE, path, id);
+    let details = || async {
+        let events = trail(&estate).await;
+        let new = events.len() - before;
+        events.into_iter().take(new).map(|event| event.detail).collect::<Vec<_>>()
+    };
+    for _ in 0..1_000 {
+        refused(Noun::DATASOURCE, 1).await.unwrap_err();
+    }
+    assert_eq!(details().await.len(), 1, "a thousand times the same");
+    refused(Noun::DATASOURCE, 2).await.unwrap_err();
+    refused(Noun::RUN, 1).await.unwrap_err();
+    estate.require(&weak, Noun::DATASOURCE, Action::VIEW, path, 1).await.unwrap_err();
+    assert_eq!(details().await.len(), 4, "another object, another noun, another reason");
+    write_counted(&estate, false).await.unwrap();
+    assert_eq!(details().await.len(), 4, "the minute is not over");
+
+    site.clock.seconds(61);
+    refused(Noun::DATASOURCE, 1).await.unwrap_err();
+    let told = details().await;
+    assert!(told.len() == 5 && told[0].ends_with("; 999 more before"), "{told:?}");
+    for _ in 0..5 {
+        refused(Noun::DATASOURCE, 1).await.unwrap_err();
+    }
+    site.clock.seconds(61);
+    write_counted(&estate, false).await.unwrap();
+    let told = details().await;
+    assert!(told.len() == 6 && told[0].ends_with("; 5 more"), "{told:?}");
+
+    // However many objects there are to ask for.
+    for id in 0..5_000 {
+        refused(Noun::DATASOURCE, id).await.unwrap_err();
+    }
+    assert!(details().await.len() < 6 + 40, "{}", details().await.len());
+    write_counted(&estate, true).await.unwrap();
+    let told = details().await;
+    assert!(told.iter().any(|detail| detail == "of several kinds; 4967 more"), "{told:?}");
 }

@@ -1,6 +1,7 @@
 //! Bringing a store to the program's schema.
 
 use landreeve_core::ErrorKind;
+use landreeve_core::ids::RunId;
 use landreeve_estate::plane::Plane;
 use landreeve_estate::store::{MigrationSet, Migrations, Store};
 use landreeve_estate::{Estate, EstateOptions, args};
@@ -29,7 +30,7 @@ async fn a_fresh_store_has_the_schema_and_opens_again(site: &Site) {
     first.store().close().await;
     let second = site.open().await;
     assert_eq!(second.store_id(), id, "the facts of a store never change");
-    assert_eq!(second.hash_ids().encode_plain(7), first.hash_ids().encode_plain(7));
+    assert_eq!(second.hash_ids().encode_plain(RunId(7)), first.hash_ids().encode_plain(RunId(7)));
 }
 
 async fn a_newer_store_is_refused(site: &Site) {

@@ -1,8 +1,35 @@
-//! Links as the dialect documents them: a path without host and prefix.
+//! Links as the dialect documents them: a path without a host, below the prefix under which the face is mounted.
 
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
+
+/// Where the face is mounted: `/clumio`, or nothing at the root of a listener.
+pub struct Base(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Base {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Base, Infallible> {
+        Ok(Base(landreeve_http::site::prefix(parts)))
+    }
+}
+
+impl Base {
+    /// `path` begins with a slash.
+    pub fn link(&self, method: &str, path: &str) -> Link {
+        let href = format!("{}{path}", self.0);
+        Link { method: method.to_ascii_lowercase(), templated: path.contains('{'), href }
+    }
+
+    pub fn get(&self, path: &str) -> Link {
+        self.link("get", path)
+    }
+}
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Link {
@@ -15,15 +42,6 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(method: &str, href: impl Into<String>) -> Link {
-        let href = href.into();
-        Link { method: method.to_ascii_lowercase(), templated: href.contains('{'), href }
-    }
-
-    pub fn get(href: impl Into<String>) -> Link {
-        Link::new("get", href)
-    }
-
     pub fn to_value(&self) -> Value {
         json!({ "href": self.href, "type": self.method, "templated": self.templated })
     }
@@ -37,7 +55,7 @@ pub struct SelfLink {
 }
 
 impl SelfLink {
-    pub fn new(href: impl Into<String>) -> SelfLink {
-        SelfLink { own: Link::get(href) }
+    pub fn new(own: Link) -> SelfLink {
+        SelfLink { own }
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::link::Link;
+use super::link::{Base, Link};
 
 pub struct ListQuery {
     pub page: Page,
@@ -91,10 +91,10 @@ impl ListQuery {
         self.filters(&[]).map(drop)
     }
 
-    pub fn body<T>(&self, path: &str, items: Vec<T>, total: u64) -> ListBody<T> {
+    pub fn body<T>(&self, base: &Base, path: &str, items: Vec<T>, total: u64) -> ListBody<T> {
         let pages = total.div_ceil(u64::from(self.page.limit));
         let number = self.number;
-        let link = |page: u64| Link::get(self.href(path, page));
+        let link = |page: u64| base.get(&self.href(path, page));
         ListBody {
             current_count: items.len(),
             embedded: Items { items },
@@ -128,15 +128,15 @@ impl ListQuery {
 
 impl<T> ListBody<T> {
     /// A list without pages.
-    pub fn whole(path: &str, items: Vec<T>) -> ListBody<T> {
+    pub fn whole(base: &Base, path: &str, items: Vec<T>) -> ListBody<T> {
         let count = items.len();
         ListBody {
             current_count: count,
             embedded: Items { items },
             links: PageLinks {
-                own: Link::get(path),
-                first: Link::get(path),
-                last: Link::get(path),
+                own: base.get(path),
+                first: base.get(path),
+                last: base.get(path),
                 next: None,
                 previous: None,
             },

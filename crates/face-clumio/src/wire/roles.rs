@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::link::SelfLink;
+use super::link::{Base, SelfLink};
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RoleBody {
@@ -31,8 +31,8 @@ struct PermissionBody {
 const NAMES: [(Uuid, &str); 2] =
     [(Uuid::nil(), "Super Admin"), (Uuid::from_u128(0x1000_0000_0000_0000_0000_0000_0000_0000), "OU Admin")];
 
-impl From<Role> for RoleBody {
-    fn from(role: Role) -> RoleBody {
+impl RoleBody {
+    pub fn new(base: &Base, role: Role) -> RoleBody {
         let name = NAMES.iter().find(|(id, _)| *id == role.uuid).map(|(_, name)| (*name).to_owned());
         RoleBody {
             id: role.uuid.to_string(),
@@ -40,7 +40,7 @@ impl From<Role> for RoleBody {
             description: role.description,
             user_count: None,
             permissions: role.permissions.into_iter().map(PermissionBody::from).collect(),
-            links: SelfLink::new(format!("/roles/{}", role.uuid)),
+            links: SelfLink::new(base.get(&format!("/roles/{}", role.uuid))),
         }
     }
 }

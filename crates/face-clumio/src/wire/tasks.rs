@@ -6,7 +6,7 @@ use landreeve_http::body::{NullIs, Rules, Unknown, json_object, read_object};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::link::Link;
+use super::link::{Base, Link};
 use super::list::{ListQuery, words};
 use super::time;
 
@@ -49,16 +49,17 @@ struct TaskLinks {
 /// What may be changed of a task.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct TaskUpdate {
-    /// `aborting`.
+    /// The only change.
+    #[schema(pattern = "^aborting$")]
     #[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
     status: String,
 }
 
 impl TaskBody {
-    pub fn new(run: &Run, category: Category) -> TaskBody {
+    pub fn new(base: &Base, run: &Run, category: Category) -> TaskBody {
         let href = format!("/tasks/{}", run.id);
         let (category, genre) = class(category);
-        let update = run.is_cancellable().then(|| Link::new("patch", href.clone()));
+        let update = run.is_cancellable().then(|| base.link("patch", &href));
         let entity =
             |(kind, id): &(String, i64)| Entity { id: id.to_string(), kind: kind.clone(), value: None };
         TaskBody {
@@ -74,7 +75,7 @@ impl TaskBody {
             created_timestamp: time(run.submitted_at),
             start_timestamp: run.started_at.map(time),
             end_timestamp: run.finished_at.map(time),
-            links: TaskLinks { own: Link::get(href), update },
+            links: TaskLinks { own: base.get(&href), update },
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::link::Link;
+use super::link::{Base, Link};
 use super::time;
 use crate::access::Access;
 
@@ -85,7 +85,7 @@ impl Shape {
 }
 
 impl UserBody {
-    pub fn new(user: &User, access: Option<Vec<Access>>, shape: Shape) -> UserBody {
+    pub fn new(base: &Base, user: &User, access: Option<Vec<Access>>, shape: Shape) -> UserBody {
         let href = format!("/users/{}", user.id);
         let first = matches!(shape, Shape::First | Shape::FirstItem);
         let access = access.as_deref();
@@ -106,9 +106,9 @@ impl UserBody {
             assigned_role: access.filter(|_| first).and_then(|access| Some(access.first()?.role.to_string())),
             assigned_organizational_unit_ids: access.filter(|_| shape == Shape::First).map(units),
             links: UserLinks {
-                own: Link::get(href.clone()),
-                update: Link::new("patch", href.clone()),
-                delete: Link::new("delete", href),
+                own: base.get(&href),
+                update: base.link("patch", &href),
+                delete: base.link("delete", &href),
             },
         }
     }

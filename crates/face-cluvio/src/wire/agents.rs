@@ -85,7 +85,7 @@ pub fn render(agent: &Agent, ids: &HashIds, secret: Option<&Secret>) -> Datasour
             secret_key: secret.map(|secret| secret.reveal().to_owned()),
         },
         relationships: AgentRelationships {
-            datasources: ToMany::to(ids, datasources::KIND, agent.datasources.iter().map(|id| id.0)),
+            datasources: ToMany::to(ids, datasources::KIND, agent.datasources.iter().copied()),
         },
     }
 }

@@ -108,18 +108,18 @@ pub struct DashboardRelationships {
 pub fn render(dashboard: &PlaneDashboard, ids: &HashIds) -> Dashboard {
     let uses = &dashboard.uses;
     Dashboard {
-        id: ids.encode_grouped(dashboard.id.0),
+        id: ids.encode_grouped(dashboard.id),
         kind: KIND,
         attributes: attributes(dashboard),
         relationships: DashboardRelationships {
-            reports: ToMany::to(ids, reports::KIND, uses.reports.iter().map(|id| id.0)),
-            filters: ToMany::to(ids, filters::KIND, uses.filters.iter().map(|id| id.0)),
-            sql_snippets: ToMany::to(ids, snippets::KIND, uses.snippets.iter().map(|id| id.0)),
+            reports: ToMany::to(ids, reports::KIND, uses.reports.iter().copied()),
+            filters: ToMany::to(ids, filters::KIND, uses.filters.iter().copied()),
+            sql_snippets: ToMany::to(ids, snippets::KIND, uses.snippets.iter().copied()),
             dashboard_groups: ToMany::default(),
             dashboard_sharing_links: ToMany::default(),
-            user: ToOne::to(ids, users::KIND, dashboard.creator.map(|id| id.0)),
+            user: ToOne::to(ids, users::KIND, dashboard.creator),
             // Open to everybody who may see dashboards: there are no drafts.
-            user_groups: ToMany::to(ids, users::GROUPS, [EVERYONE.0]),
+            user_groups: ToMany::to(ids, users::GROUPS, [EVERYONE]),
         },
     }
 }

@@ -110,7 +110,7 @@ pub fn render(seen: &Seen, ids: &HashIds, agents: &[(i64, String)]) -> Datasourc
         Some(Link { id: key.clone(), kind: AGENTS })
     });
     Datasource {
-        id: ids.encode_grouped(datasource.id.0),
+        id: ids.encode_grouped(datasource.id),
         kind: KIND,
         attributes: DatasourceAttributes {
             name: details.name.clone(),

@@ -78,7 +78,7 @@ pub fn render(filter: &PlaneFilter, ids: &HashIds) -> Filter {
         OptionSource::None | OptionSource::Manual(_) => None,
     };
     Filter {
-        id: ids.encode_grouped(filter.id.0),
+        id: ids.encode_grouped(filter.id),
         kind: KIND,
         attributes: FilterAttributes {
             name: details.name.clone(),
@@ -100,7 +100,7 @@ pub fn render(filter: &PlaneFilter, ids: &HashIds) -> Filter {
             updated_at: Time(filter.updated_at),
         },
         relationships: FilterRelationships {
-            datasource: ToOne::to(ids, datasources::KIND, details.source.datasource().map(|id| id.0)),
+            datasource: ToOne::to(ids, datasources::KIND, details.source.datasource()),
         },
     }
 }
@@ -224,7 +224,7 @@ impl SourceChange {
 /// `id` is that of the path; none when the filter is being made.
 pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Checked<Change>> {
     let digits = Digits::of(body);
-    let decode = |text: &str| ids.decode_grouped(text).map(DatasourceId);
+    let decode = |text: &str| ids.decode_grouped::<DatasourceId>(text);
     let read = document(
         body,
         KIND,

@@ -17,6 +17,7 @@ pub mod users;
 
 pub use document::Document;
 use jiff::Timestamp;
+use landreeve_core::KindedId;
 use landreeve_core::hashid::HashIds;
 use serde::{Serialize, Serializer};
 use utoipa::openapi::RefOr;
@@ -57,13 +58,13 @@ pub struct ToOne {
 }
 
 impl ToOne {
-    pub fn to(ids: &HashIds, kind: &'static str, id: Option<i64>) -> ToOne {
+    pub fn to(ids: &HashIds, kind: &'static str, id: Option<impl KindedId>) -> ToOne {
         ToOne { data: id.map(|id| Link { id: ids.encode_grouped(id), kind }) }
     }
 }
 
 impl ToMany {
-    pub fn to(ids: &HashIds, kind: &'static str, list: impl IntoIterator<Item = i64>) -> ToMany {
+    pub fn to(ids: &HashIds, kind: &'static str, list: impl IntoIterator<Item = impl KindedId>) -> ToMany {
         ToMany { data: list.into_iter().map(|id| Link { id: ids.encode_grouped(id), kind }).collect() }
     }
 }

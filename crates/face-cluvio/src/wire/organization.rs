@@ -23,6 +23,17 @@ pub struct Organization {
     pub csv_separator: &'static str,
 }
 
+/// What may be changed, for the catalog.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrganizationUpdate {
+    #[schema(example = "Europe/Berlin")]
+    time_zone: Option<String>,
+    #[schema(example = "monday", pattern = "^(monday|sunday)$")]
+    week_start: Option<String>,
+    #[schema(example = "comma", pattern = "^(comma|semicolon|tab)$")]
+    csv_separator: Option<String>,
+}
+
 pub fn render(settings: &Settings) -> Organization {
     Organization {
         time_zone: settings.time_zone.clone(),

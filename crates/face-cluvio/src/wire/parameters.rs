@@ -21,6 +21,7 @@ pub struct InputParametersBody {
     pub aggregation: Option<String>,
     #[schema(example = "Europe/Berlin")]
     pub tz: Option<String>,
+    #[schema(required = false)]
     pub filters: Vec<FilterInput>,
 }
 

@@ -64,7 +64,7 @@ pub fn render(report: &PlaneReport, uses: &Uses, ids: &HashIds) -> Report {
     let details = &report.details;
     let chart = if details.chart.is_empty() { "{}" } else { &details.chart };
     Report {
-        id: ids.encode_grouped(report.id.0),
+        id: ids.encode_grouped(report.id),
         kind: KIND,
         attributes: ReportAttributes {
             name: details.name.clone(),
@@ -77,10 +77,10 @@ pub fn render(report: &PlaneReport, uses: &Uses, ids: &HashIds) -> Report {
             updated_at: Time(report.updated_at),
         },
         relationships: ReportRelationships {
-            dashboard: ToOne::to(ids, dashboards::KIND, details.dashboard.map(|id| id.0)),
-            datasource: ToOne::to(ids, datasources::KIND, details.datasource.map(|id| id.0)),
-            filters: ToMany::to(ids, filters::KIND, uses.filters.iter().map(|id| id.0)),
-            sql_snippets: ToMany::to(ids, snippets::KIND, uses.snippets.iter().map(|id| id.0)),
+            dashboard: ToOne::to(ids, dashboards::KIND, details.dashboard),
+            datasource: ToOne::to(ids, datasources::KIND, details.datasource),
+            filters: ToMany::to(ids, filters::KIND, uses.filters.iter().copied()),
+            sql_snippets: ToMany::to(ids, snippets::KIND, uses.snippets.iter().copied()),
         },
     }
 }
@@ -90,10 +90,11 @@ pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Checked<Patc
     let read = document(body, KIND, id, attributes, |fields| {
         fields.ignore(&["filters", "sql_snippets"]);
         let mut patch: Patch<ReportDetails> = Patch::new();
-        let id = |text: &str| ids.decode_grouped(text);
-        let dashboard = to_one(fields, "dashboard", dashboards::KIND, |text| id(text).map(DashboardId));
+        let dashboard =
+            to_one(fields, "dashboard", dashboards::KIND, |text| ids.decode_grouped::<DashboardId>(text));
         patch.take(dashboard, |details, id| details.dashboard = id);
-        let datasource = to_one(fields, "datasource", datasources::KIND, |text| id(text).map(DatasourceId));
+        let datasource =
+            to_one(fields, "datasource", datasources::KIND, |text| ids.decode_grouped::<DatasourceId>(text));
         patch.take(datasource, |details, id| details.datasource = id);
         patch
     })?;

@@ -53,7 +53,7 @@ pub struct SnippetRelationships {
 pub fn render(snippet: &Snippet, uses: &[SnippetId], ids: &HashIds) -> SqlSnippet {
     let details = &snippet.details;
     SqlSnippet {
-        id: ids.encode_grouped(snippet.id.0),
+        id: ids.encode_grouped(snippet.id),
         kind: KIND,
         attributes: SnippetAttributes {
             name: details.name.clone(),
@@ -63,8 +63,8 @@ pub fn render(snippet: &Snippet, uses: &[SnippetId], ids: &HashIds) -> SqlSnippe
             updated_at: Time(snippet.updated_at),
         },
         relationships: SnippetRelationships {
-            datasource: ToOne::to(ids, datasources::KIND, details.datasource.map(|id| id.0)),
-            sql_snippets: ToMany::to(ids, KIND, uses.iter().map(|id| id.0)),
+            datasource: ToOne::to(ids, datasources::KIND, details.datasource),
+            sql_snippets: ToMany::to(ids, KIND, uses.iter().copied()),
         },
     }
 }
@@ -74,7 +74,7 @@ pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Checked<Patc
     let read = document(body, KIND, id, attributes, |fields| {
         fields.ignore(&["sql_snippets"]);
         let mut patch: Patch<SnippetDetails> = Patch::new();
-        let decode = |text: &str| ids.decode_grouped(text).map(DatasourceId);
+        let decode = |text: &str| ids.decode_grouped::<DatasourceId>(text);
         patch.take(to_one(fields, "datasource", datasources::KIND, decode), |details, id| {
             details.datasource = id;
         });

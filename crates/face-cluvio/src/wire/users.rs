@@ -45,9 +45,9 @@ pub struct UserRelationships {
 
 /// `groups` are those that the caller may see.
 pub fn render(user: &EstateUser, assignments: &[Assignment], groups: &[Group], ids: &HashIds) -> User {
-    let member = groups.iter().filter(|group| group.members.contains(&user.id)).map(|group| group.id.0);
+    let member = groups.iter().filter(|group| group.members.contains(&user.id)).map(|group| group.id);
     User {
-        id: ids.encode_grouped(user.id.0),
+        id: ids.encode_grouped(user.id),
         kind: KIND,
         attributes: UserAttributes {
             firstname: user.first_name.clone(),
@@ -62,8 +62,8 @@ pub fn render(user: &EstateUser, assignments: &[Assignment], groups: &[Group], i
             invitation_accepted_at: None,
         },
         relationships: UserRelationships {
-            user_groups: ToMany::to(ids, GROUPS, std::iter::once(EVERYONE.0).chain(member)),
-            invited_by_user: ToOne::to(ids, KIND, user.inviter.map(|id| id.0)),
+            user_groups: ToMany::to(ids, GROUPS, std::iter::once(EVERYONE).chain(member)),
+            invited_by_user: ToOne::to(ids, KIND, user.inviter),
         },
     }
 }
@@ -109,7 +109,7 @@ pub struct UserGroupRelationships {
 
 pub fn render_group(group: &Group, ids: &HashIds) -> UserGroup {
     UserGroup {
-        id: ids.encode_grouped(group.id.0),
+        id: ids.encode_grouped(group.id),
         kind: GROUPS,
         attributes: UserGroupAttributes {
             name: group.name.clone(),
@@ -117,8 +117,6 @@ pub fn render_group(group: &Group, ids: &HashIds) -> UserGroup {
             created_at: Time(group.created_at),
             updated_at: Time(group.updated_at),
         },
-        relationships: UserGroupRelationships {
-            users: ToMany::to(ids, KIND, group.members.iter().map(|id| id.0)),
-        },
+        relationships: UserGroupRelationships { users: ToMany::to(ids, KIND, group.members.iter().copied()) },
     }
 }

@@ -1,6 +1,8 @@
 //! Bad input gets the dialect's error body, with every fault listed and a JSON pointer, and changes nothing.
 
 use http::StatusCode;
+use landreeve_analytics::ids::DashboardId;
+use landreeve_core::ids::DatasourceId;
 use serde_json::{Value, json};
 
 use crate::support::{World, related};
@@ -190,9 +192,10 @@ async fn faults_of_reports_filters_and_snippets() {
         "/data/relationships/datasource/data/id",
     ];
     refused(&world, "/reports", body, &pointers).await;
-    let gone = world.estate.hash_ids().encode_grouped(4_711);
+    let gone = world.estate.hash_ids().encode_grouped(DatasourceId(4_711));
+    let dashboard = world.estate.hash_ids().encode_grouped(DashboardId(4_711));
     let relationships =
-        json!({"datasource": related("datasources", &gone), "dashboard": related("dashboards", &gone)});
+        json!({"datasource": related("datasources", &gone), "dashboard": related("dashboards", &dashboard)});
     let body = json!({"data": {"attributes": {"name": "a"}, "relationships": relationships}});
     refused(&world, "/reports", body, &["/data/relationships/dashboard", "/data/relationships/datasource"])
         .await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use http::StatusCode;
+use serde_json::json;
 
 use crate::support::{Ask, World};
 
@@ -28,6 +29,40 @@ async fn both_servers_describe_themselves() {
         for reference in text.split("#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();
             assert!(document["components"]["schemas"][name].is_object(), "no schema {name}");
+        }
+    }
+}
+
+/// What a schema requires of a new resource is what the server refuses to do without.
+#[tokio::test]
+async fn required_members_are_those_that_the_server_requires() {
+    let world = World::new().await;
+    let document = Ask::of(&world.api, "GET", "/openapi.json").send().await.json;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let content = &item["post"]["requestBody"]["content"]["application/vnd.api+json"]["schema"]["$ref"];
+        let Some(name) = content.as_str().and_then(|reference| reference.rsplit('/').next()) else {
+            continue;
+        };
+        let data = &document["components"]["schemas"][name]["properties"]["data"];
+        assert!(data["properties"].get("id").is_none(), "{name} has an id");
+        let attributes = &data["properties"]["attributes"];
+        let wanted: Vec<String> = attributes["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|name| format!("/data/attributes/{}", name.as_str().unwrap()))
+            .collect();
+        let answer = world.post(path, json!({"data": {"attributes": {}}})).await;
+        if wanted.is_empty() {
+            assert_eq!(answer.status, StatusCode::CREATED, "{path}: {}", answer.text);
+            continue;
+        }
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}: {}", answer.text);
+        // What else is missing depends on what was given.
+        let refused = answer.pointers();
+        assert!(wanted.iter().all(|pointer| refused.contains(pointer)), "{path}: {refused:?}");
+        for read_only in ["created_at", "updated_at"] {
+            assert!(attributes["properties"].get(read_only).is_none(), "{name}.{read_only}");
         }
     }
 }

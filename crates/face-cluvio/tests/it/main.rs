@@ -5,7 +5,10 @@
 mod bad_input;
 mod catalog;
 mod data;
+#[path = "../../../testkit/src/documented.rs"]
+mod documented;
 mod executions;
+mod ids;
 mod includes;
 mod merge;
 mod permissions;

@@ -69,7 +69,7 @@ impl Shown<'_> {
     }
 
     fn id(&self) -> String {
-        self.estate.hash_ids().encode_plain(self.run.id.0)
+        self.estate.hash_ids().encode_plain(self.run.id)
     }
 
     /// Where to ask how it stands.

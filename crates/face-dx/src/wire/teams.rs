@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use landreeve_delivery::ids::TeamId;
+use landreeve_delivery::ids::{TeamEventId, TeamId};
 use landreeve_delivery::teams::{HierarchyPlan, Member, Team, TeamEvent, WantedTeam};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -189,10 +189,10 @@ impl AuditTrailBody {
     pub fn new(
         events: Vec<TeamEvent>,
         next_cursor: Option<String>,
-        shown: impl Fn(i64) -> String,
+        shown: impl Fn(TeamEventId) -> String,
     ) -> AuditTrailBody {
         let events = events.into_iter().map(|event| EventShown {
-            id: shown(event.id.0),
+            id: shown(event.id),
             actor: event.actor,
             team: id::encode(event.team.0),
             metadata: json!({ "from": named(&event.action, event.from), "to": named(&event.action, event.to) }),

@@ -80,7 +80,7 @@ pub fn faults(answer: &Answer) -> Vec<[String; 2]> {
 }
 
 pub fn hash_id(kit: &Kit, run: &landreeve_estate::ops::Run) -> String {
-    kit.estate.hash_ids().encode_plain(run.id.0)
+    kit.estate.hash_ids().encode_plain(run.id)
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn executed(client: &Client<'_>, body: &Value) -> String {
     let id = answer.json()["query_run"]["id"].as_str().unwrap().to_owned();
     assert!(answer.header("location").ends_with(&format!("/studio.queryRuns.info?id={id}")));
     let run = client.kit.estate.hash_ids().decode_plain(&id).unwrap();
-    let which = RunRef::Id(landreeve_core::ids::RunId(run));
+    let which = RunRef::Id(run);
     let bound = std::time::Duration::from_secs(30);
     let ended = run_wait(&client.kit.estate, &client.kit.operator(), which, &[], bound).await.unwrap();
     assert!(ended.state.is_final());

@@ -1,6 +1,8 @@
 //! What is said of many operations at once, and not by hand on each: the errors that they can answer with, and examples
 //! that hold what the running estate has.
 
+use std::collections::btree_map::Entry;
+
 use serde_json::Value;
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{HttpMethod, Operation, ParameterBuilder, ParameterIn, PathItem};
@@ -41,7 +43,16 @@ pub fn refuse(document: &mut OpenApi, media_type: &str, schema: &str, refusals: 
                 let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name(schema))));
                 let response =
                     ResponseBuilder::new().description(*meaning).content(media_type, content).build();
-                operation.responses.responses.entry(status.to_string()).or_insert(RefOr::T(response));
+                match operation.responses.responses.entry(status.to_string()) {
+                    Entry::Vacant(vacant) => drop(vacant.insert(RefOr::T(response))),
+                    Entry::Occupied(mut own) => {
+                        if let RefOr::T(own) = own.get_mut()
+                            && own.description.is_empty()
+                        {
+                            (*meaning).clone_into(&mut own.description);
+                        }
+                    }
+                }
             }
         }
     }

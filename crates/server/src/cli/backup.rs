@@ -15,19 +15,27 @@ use crate::{open, output};
 
 #[derive(Debug, Subcommand)]
 pub enum EstateCommand {
-    /// Copy the store and the blobs into a folder, consistently, while the server may be running.
+    /// Copy the store and the blobs into a new folder, consistently, while the server may be running
+    #[command(after_help = "Example:\n  landreeve estate backup /backups/monday")]
     Backup {
         #[command(flatten)]
         place: Place,
+        /// Write the backup to this folder, which must not exist
+        #[arg(value_name = "FOLDER")]
         target: PathBuf,
-        /// Copy the key too. Whoever has that backup can read every password in it.
+        /// Copy the key too; every password in such a backup can be read with it
         #[arg(long)]
         with_key: bool,
     },
-    /// Make an estate from a backup: in a new data directory, and with --database in an empty PostgreSQL database.
+    /// Create an estate from a backup: in a new data directory, and with --store in an empty PostgreSQL database
+    #[command(
+        after_help = "Example:\n  landreeve estate restore /backups/monday --data-dir /var/lib/landreeve"
+    )]
     Restore {
         #[command(flatten)]
         place: Place,
+        /// Read the backup from this folder
+        #[arg(value_name = "FOLDER")]
         source: PathBuf,
     },
     /// Say whether a backup is whole: every file is there, byte for byte, and the store in it is sound.
@@ -85,8 +93,7 @@ async fn backup(place: &Place, target: &Path, with_key: bool) -> anyhow::Result<
 }
 
 fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::copy(from, to).with_context(|| format!("{} cannot be copied", from.display()))?;
-    Ok(())
+    open::copy_private(from, to).with_context(|| format!("{} cannot be copied", from.display()))
 }
 
 fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
@@ -100,10 +107,10 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
         if kind.is_dir() {
             copy_tree(&entry.path(), &next)?;
         } else if kind.is_file() {
-            match fs::copy(entry.path(), &next) {
+            match open::copy_private(&entry.path(), &next) {
                 // Removed while we were copying.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                other => drop(other?),
+                other => other?,
             }
         }
     }

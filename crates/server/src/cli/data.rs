@@ -21,22 +21,31 @@ use serde_json::{Value, json};
 use super::{Place, Session, read_password, runs};
 use crate::control::{self, Ask};
 use crate::output::{self, Format};
+use crate::signals::Interrupts;
 use crate::{Usage, open};
 
 #[derive(Debug, Subcommand)]
 pub enum DatasourceCommand {
+    /// Add a datasource and print its id
+    #[command(
+        after_help = "Examples:\n  landreeve datasource add Shop --type postgres --host db.example.com --username reader --database shop --password-stdin\n  landreeve datasource add Ledger --type sqlite --database ledger.db"
+    )]
     Add(Add),
+    /// List the datasources
+    #[command(after_help = "Example:\n  landreeve datasource list")]
     List {
         #[command(flatten)]
         place: Place,
+        /// Print in this format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
-    /// Connect and say what is wrong, if anything is.
+    /// Connect to a datasource and say what is wrong, if anything is
+    #[command(after_help = "Example:\n  landreeve datasource test Shop")]
     Test {
         #[command(flatten)]
         place: Place,
-        /// Its name or id.
+        /// Name the datasource, by name or id
         datasource: String,
     },
 }
@@ -45,27 +54,33 @@ pub enum DatasourceCommand {
 pub struct Add {
     #[command(flatten)]
     place: Place,
+    /// Call the datasource this
     name: String,
-    /// postgres, mysql, mariadb, sqlite, redshift, cratedb.
+    /// Connect to this type of database: postgres, mysql, mariadb, sqlite, redshift or cratedb
     #[arg(long = "type", value_name = "TYPE")]
     database_type: String,
+    /// Connect to this host [default: none]
     #[arg(long)]
     host: Option<String>,
+    /// Connect to this port [default: the usual one of the type]
     #[arg(long)]
     port: Option<u16>,
+    /// Sign in to the database with this name [default: none]
     #[arg(long)]
     username: Option<String>,
-    /// Read the password from standard input.
+    /// Read the password from standard input
     #[arg(long)]
     password_stdin: bool,
-    /// The database's name, or the path of a SQLite file.
-    #[arg(long = "db", value_name = "NAME")]
+    /// Use the database of this name, or the SQLite file at this path [default: none]
+    #[arg(long = "database", value_name = "NAME")]
     name_of_database: Option<String>,
-    /// The zone of times without one.
+    /// Read times without a zone in this one
     #[arg(long, default_value = "UTC")]
     time_zone: String,
+    /// Refuse to connect without TLS
     #[arg(long)]
     require_ssl: bool,
+    /// Check the certificate of the database
     #[arg(long)]
     verify_ssl: bool,
 }
@@ -93,6 +108,7 @@ pub async fn datasource(command: DatasourceCommand) -> anyhow::Result<()> {
 async fn add(args: Add) -> anyhow::Result<()> {
     let database_type = DatabaseType::parse(&args.database_type)
         .ok_or_else(|| Usage(format!("--type: {:?} is no type of database", args.database_type)))?;
+    let session = Session::open(&args.place).await?;
     let password = if args.password_stdin { Some(read_password()?) } else { None };
     let database = match (&args.name_of_database, database_type) {
         // Relative to where the command runs, not to the server's folders.
@@ -115,10 +131,9 @@ async fn add(args: Add) -> anyhow::Result<()> {
         verify_tls: args.verify_ssl,
         ..DatasourceDetails::default()
     };
-    let session = Session::open(&args.place).await?;
     let made =
         datasources::datasource_create(&session.opened.estate, &session.ctx, details, Vec::new()).await;
-    let shown = made.map(|made| session.opened.estate.hash_ids().encode_grouped(made.id.0));
+    let shown = made.map(|made| session.opened.estate.hash_ids().encode_grouped(made.id));
     session.changed().await?;
     output::say(&shown?);
     Ok(())
@@ -132,7 +147,7 @@ async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
     let rows = all.into_iter().map(|seen| {
         let datasource = &seen.datasource;
         vec![
-            json!(ids.encode_grouped(datasource.id.0)),
+            json!(ids.encode_grouped(datasource.id)),
             json!(datasource.details.name),
             json!(datasource.details.database_type.as_str()),
             json!(datasource.details.host),
@@ -152,7 +167,7 @@ async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
 /// By name, or by the id that listings and the API show.
 async fn find(session: &Session, wanted: &str) -> anyhow::Result<Datasource> {
     let all = datasources::datasource_list(&session.opened.estate, &session.ctx).await?;
-    let id = session.opened.estate.hash_ids().decode_grouped(wanted).map(DatasourceId);
+    let id = session.opened.estate.hash_ids().decode_grouped::<DatasourceId>(wanted);
     let found: Vec<_> = all
         .iter()
         .filter(|seen| Some(seen.datasource.id) == id || seen.datasource.details.name == wanted)
@@ -176,14 +191,15 @@ pub enum QueryFormat {
 pub struct QueryArgs {
     #[command(flatten)]
     place: Place,
-    /// One statement that reads.
+    /// Run this statement, which must only read
     sql: String,
-    /// The datasource's name or id; the sample when it is not given.
+    /// Run it on this datasource, by name or id
     #[arg(long, short, default_value = "Cluvio Sample Data")]
     datasource: String,
+    /// Print in this format
     #[arg(long, value_enum, default_value = "table")]
     format: QueryFormat,
-    /// Write to a file instead of standard output.
+    /// Write to this file [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -201,11 +217,12 @@ pub async fn query(args: QueryArgs) -> anyhow::Result<()> {
     {
         return Err(Usage("Parquet is no text: write it to a file with --output".to_owned()).into());
     }
+    let mut interrupts = Interrupts::new()?;
     let control = control::connect(&args.place.data_dir).await;
     let workers = if control.is_some() { 0 } else { 2 };
     let opened = open::open(&args.place, Some(workers)).await?;
     let session = Session { ctx: landreeve_estate::ops::sign_in::operator(&opened.estate), opened };
-    let done = execute(&session, control, &args).await;
+    let done = execute(&session, control, &args, &mut interrupts).await;
     session.opened.close(Duration::from_secs(1)).await;
     done
 }
@@ -214,12 +231,13 @@ async fn execute(
     session: &Session,
     control: Option<control::Control>,
     args: &QueryArgs,
+    interrupts: &mut Interrupts,
 ) -> anyhow::Result<()> {
     let datasource = find(session, &args.datasource).await?;
     let ended = match control {
         Some(control) => {
             let ask = Ask::Query { datasource: datasource.id.0, sql: args.sql.clone() };
-            runs::follow(control, &ask, false).await?.context("the server gave no run")?
+            runs::follow(control, &ask, false, interrupts).await?.context("the server gave no run")?
         }
         None => {
             let _lock = open::lock(&args.place.data_dir, false)?;
@@ -228,13 +246,16 @@ async fn execute(
             let inputs = InputParameters::default();
             let run =
                 executions::execution_run(plane, &session.ctx, datasource.id, &args.sql, &inputs).await?;
-            runs::watch(&session.opened.estate, &session.ctx, run.run).await?
+            runs::watch(&session.opened.estate, &session.ctx, run.run, interrupts).await?
         }
     };
     if ended.state != RunState::Succeeded {
         anyhow::bail!(ended.error.unwrap_or_else(|| format!("the query ended {}", ended.state.as_str())));
     }
-    print(session, RunRef::Id(RunId(ended.id)), args).await
+    tokio::select! {
+        printed = print(session, RunRef::Id(RunId(ended.id)), args) => printed,
+        () = interrupts.next() => anyhow::bail!("interrupted"),
+    }
 }
 
 /// How many rows a table is made of: it must be aligned as a whole.

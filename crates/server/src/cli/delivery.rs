@@ -22,27 +22,28 @@ use crate::output::{self, Format};
 pub struct DoraArgs {
     #[command(flatten)]
     place: Place,
-    /// From here on: a date, or a point in time. Thirty days before the end unless told.
+    /// Start of the period, a date or a point in time [default: 30 days before its end]
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
-    /// Up to here, not included. Now unless told.
+    /// End of the period, exclusive [default: now]
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
-    /// Where days begin: an IANA time zone.
+    /// Begin days in this IANA time zone
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     tz: String,
-    /// Only this service, by its identifier.
+    /// Count only this service, by its identifier [default: all]
     #[arg(long)]
     service: Option<String>,
-    /// Only this team and those below it, by name or reference.
+    /// Count only this team and those below it, by name or reference [default: all]
     #[arg(long)]
     team: Option<String>,
-    /// Only this repository.
+    /// Count only this repository [default: all]
     #[arg(long)]
     repository: Option<String>,
-    /// Only this organizational unit and those below it.
+    /// Count only this organizational unit and those below it [default: all]
     #[arg(long, value_name = "UUID")]
     ou: Option<Uuid>,
+    /// Print in this format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -175,15 +176,19 @@ fn sparkline(days: &[Day], metric: &str) -> String {
 
 #[derive(Debug, Subcommand)]
 pub enum DeploysCommand {
-    /// Record a deployment, as a pipeline would.
+    /// Record a deployment, as a pipeline would, and print its reference
+    #[command(
+        after_help = "Example:\n  landreeve deploys record --service checkout --repository acme/checkout --commit 5d41402abc4b2a76b9719d911017c592deadbeef"
+    )]
     Record(Box<Record>),
-    /// What a deployment brought, or why nothing.
+    /// Show which changes a deployment brought, or why none
+    #[command(after_help = "Example:\n  landreeve deploys show 2026-01-15.1")]
     Show {
         #[command(flatten)]
         place: Place,
-        /// Its reference.
+        /// Name the deployment by its reference
         reference: String,
-        /// The organizational unit that it was recorded in.
+        /// Look in this organizational unit [default: the root]
         #[arg(long, value_name = "UUID")]
         ou: Option<Uuid>,
     },
@@ -193,40 +198,40 @@ pub enum DeploysCommand {
 pub struct Record {
     #[command(flatten)]
     place: Place,
-    /// What was deployed: the service's identifier.
+    /// Record a deployment of this service, by its identifier
     #[arg(long)]
     service: String,
-    /// org/name.
+    /// Name the repository, such as org/name [default: none]
     #[arg(long)]
     repository: Option<String>,
-    /// The commit that was deployed.
+    /// Name the commit that was deployed [default: none]
     #[arg(long, value_name = "SHA")]
     commit: Option<String>,
-    /// A merge commit that was deployed, in place of --commit; may be given several times.
+    /// Name a merge commit that was deployed, instead of --commit; repeatable
     #[arg(long = "merge-commit", value_name = "SHA")]
     merge_commits: Vec<String>,
-    /// Only what was merged into this branch.
+    /// Count only what was merged into this branch [default: the default branch]
     #[arg(long, value_name = "BRANCH")]
     integration_branch: Option<String>,
-    /// production unless told.
+    /// Record it for this environment [default: production]
     #[arg(long)]
     environment: Option<String>,
-    /// When: a date or a point in time. Now unless told.
+    /// Say when it was deployed, a date or a point in time [default: now]
     #[arg(long, value_name = "TIME")]
     deployed_at: Option<String>,
-    /// Unique; the same deployment again under it is recorded once. A retry must say the same time.
+    /// Record it once under this id; a retry must say the same time [default: a new UUID]
     #[arg(long, value_name = "ID", requires = "deployed_at")]
     reference_id: Option<String>,
-    /// It did not succeed.
+    /// Record that it did not succeed
     #[arg(long)]
     failed: bool,
-    /// Where to look at it.
+    /// Say where to look at it [default: none]
     #[arg(long, value_name = "URL")]
     source_url: Option<String>,
-    /// KEY=VALUE; may be given several times.
+    /// Add this metadata; repeatable
     #[arg(long = "metadata", value_name = "KEY=VALUE")]
     metadata: Vec<String>,
-    /// The organizational unit to record it in.
+    /// Record it in this organizational unit [default: the root]
     #[arg(long, value_name = "UUID")]
     ou: Option<Uuid>,
 }
@@ -302,29 +307,42 @@ async fn record(args: Record) -> anyhow::Result<()> {
 
 #[derive(Debug, Subcommand)]
 pub enum FeedCommand {
-    /// Save a query and print its token, which is shown this once.
+    /// Save a query and print its token (shown only once)
+    #[command(
+        after_help = "Example:\n  landreeve feed create deployments --sql 'select service, deployed_at from deployments'"
+    )]
     Create {
         #[command(flatten)]
         place: Place,
+        /// Name the saved query
         name: String,
-        /// One SELECT; $NAME stands for a variable.
+        /// Save this SELECT; $NAME is a variable
         #[arg(long)]
         sql: String,
+        /// Work in this organizational unit [default: the root]
         #[arg(long, value_name = "UUID")]
         ou: Option<Uuid>,
     },
+    /// List the saved queries
+    #[command(after_help = "Example:\n  landreeve feed list")]
     List {
         #[command(flatten)]
         place: Place,
+        /// Work in this organizational unit [default: the root]
         #[arg(long, value_name = "UUID")]
         ou: Option<Uuid>,
+        /// Print in this format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
+    /// Delete a saved query; its token opens nothing from then on
+    #[command(after_help = "Example:\n  landreeve feed delete deployments")]
     Delete {
         #[command(flatten)]
         place: Place,
+        /// Name the saved query
         name: String,
+        /// Work in this organizational unit [default: the root]
         #[arg(long, value_name = "UUID")]
         ou: Option<Uuid>,
     },

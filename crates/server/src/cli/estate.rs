@@ -16,16 +16,21 @@ use crate::{Usage, control, open, sample};
 
 #[derive(Debug, Subcommand)]
 pub enum SettingsCommand {
+    /// List the settings with their values
+    #[command(after_help = "Example:\n  landreeve settings list")]
     List {
         #[command(flatten)]
         place: Place,
+        /// Print in this format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
-    /// Set one or more: NAME=VALUE …
+    /// Set one or more settings
+    #[command(after_help = "Example:\n  landreeve settings set week_start=sunday time_zone=Europe/Berlin")]
     Set {
         #[command(flatten)]
         place: Place,
+        /// Give this setting this value
         #[arg(required = true, value_name = "NAME=VALUE")]
         changes: Vec<String>,
     },
@@ -57,13 +62,15 @@ pub async fn settings(command: SettingsCommand) -> anyhow::Result<()> {
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// The newest events.
+    /// List the newest events
+    #[command(after_help = "Example:\n  landreeve audit list --limit 200 --format csv")]
     List {
         #[command(flatten)]
         place: Place,
+        /// Print in this format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
-        /// How many, newest first; 1,000 at most.
+        /// List this many, newest first, 1,000 at most
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
@@ -95,7 +102,8 @@ pub async fn audit(command: AuditCommand) -> anyhow::Result<()> {
 
 #[derive(Debug, Subcommand)]
 pub enum SecretsCommand {
-    /// Seal everything under a new key. The server must not be running.
+    /// Encrypt all secrets again, under a new key, while no server is running
+    #[command(after_help = "Example:\n  landreeve secrets rotate")]
     Rotate {
         #[command(flatten)]
         place: Place,
@@ -104,6 +112,7 @@ pub enum SecretsCommand {
 
 pub async fn secrets(command: SecretsCommand) -> anyhow::Result<()> {
     let SecretsCommand::Rotate { place } = command;
+    open::require(&place, &Config::load(place.config.as_deref())?).await?;
     anyhow::ensure!(
         control::connect(&place.data_dir).await.is_none(),
         "stop the server on this data directory first: it holds the old key"
@@ -135,12 +144,14 @@ pub async fn secrets(command: SecretsCommand) -> anyhow::Result<()> {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Read the configuration and say whether it is valid.
+    /// Read the configuration and say whether it is valid
+    #[command(after_help = "Example:\n  landreeve config check --config landreeve.toml")]
     Check {
         #[command(flatten)]
         place: Place,
     },
-    /// Print the defaults, with comments.
+    /// Print the defaults, with comments
+    #[command(after_help = "Example:\n  landreeve config default")]
     Default(super::PlaceArgs),
 }
 
@@ -173,11 +184,8 @@ pub async fn doctor(place: Place) -> anyhow::Result<()> {
         "configuration",
         Ok(place.config.as_ref().map_or("defaults".to_owned(), |path| path.display().to_string())),
     );
-    if !open::exists(&place, &config)? {
-        check(
-            "store",
-            Err(format!("there is no estate in {}; `landreeve serve` makes one", place.data_dir.display())),
-        );
+    if let Err(absent) = open::require(&place, &config).await {
+        check("store", Err(format!("{absent:#}")));
         anyhow::bail!("{wrong} of the checks failed");
     }
     let running = control::connect(&place.data_dir).await.is_some();

@@ -17,6 +17,7 @@ use crate::serve::initial_password_file;
 pub struct Listing {
     #[command(flatten)]
     place: Place,
+    /// Print in this format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -25,21 +26,37 @@ pub struct Listing {
 pub struct Named {
     #[command(flatten)]
     place: Place,
+    /// Name it as listings do
     name: String,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
+    /// Create a user
+    #[command(
+        after_help = "Example:\n  landreeve user create ada --full-name \"Ada Lovelace\" --role Analyst --password-stdin"
+    )]
     Create(CreateUser),
+    /// List the users
+    #[command(after_help = "Example:\n  landreeve user list")]
     List(Listing),
+    /// Enable a user again
+    #[command(after_help = "Example:\n  landreeve user enable ada")]
     Enable(Named),
+    /// Disable a user, who can no longer sign in
+    #[command(after_help = "Example:\n  landreeve user disable ada")]
     Disable(Named),
+    /// Delete a user
+    #[command(after_help = "Example:\n  landreeve user delete ada")]
     Delete(Named),
-    /// Set a password, read from standard input.
+    /// Set a user's password, read from standard input
+    #[command(after_help = "Example:\n  landreeve user password ada")]
     Password(Named),
-    /// Give a user a role, in a unit and everything below it.
+    /// Give a user a role, in a unit and everything below it
+    #[command(after_help = "Example:\n  landreeve user grant ada --role Viewer")]
     Grant(GrantRole),
-    /// The roles there are.
+    /// List the roles
+    #[command(after_help = "Example:\n  landreeve user roles")]
     Roles(Listing),
 }
 
@@ -47,19 +64,21 @@ pub enum UserCommand {
 pub struct CreateUser {
     #[command(flatten)]
     place: Place,
-    /// The name to sign in with.
+    /// Sign in with this name
     name: String,
-    /// Read the password from standard input; without it the user cannot sign in yet.
+    /// Read the password from standard input; without one the user cannot sign in yet
     #[arg(long)]
     password_stdin: bool,
-    #[arg(long, default_value = "")]
+    /// Set the mail address [default: none]
+    #[arg(long, default_value = "", hide_default_value = true)]
     email: String,
-    #[arg(long, default_value = "")]
+    /// Set the full name [default: none]
+    #[arg(long, default_value = "", hide_default_value = true)]
     full_name: String,
-    /// A role, by name (`user roles` lists them).
+    /// Give the user this role; `user roles` lists them [default: none]
     #[arg(long)]
     role: Option<String>,
-    /// The unit in which the role holds; the root when it is not given.
+    /// Give the role in this unit and everything below it [default: the root]
     #[arg(long, value_name = "UUID")]
     ou: Option<Uuid>,
 }
@@ -68,9 +87,12 @@ pub struct CreateUser {
 pub struct GrantRole {
     #[command(flatten)]
     place: Place,
+    /// Give the role to this user
     name: String,
+    /// Give this role; `user roles` lists them
     #[arg(long)]
     role: String,
+    /// Give the role in this unit and everything below it [default: the root]
     #[arg(long, value_name = "UUID")]
     ou: Option<Uuid>,
 }
@@ -103,8 +125,8 @@ pub async fn user(command: UserCommand) -> anyhow::Result<()> {
             session.changed().await
         }
         UserCommand::Password(named) => {
-            let password = read_password()?;
             let session = Session::open(&named.place).await?;
+            let password = read_password()?;
             let id = find(&session, &named.name).await?;
             users::password_set(&session.opened.estate, &session.ctx, id, password).await?;
             if named.name == "admin" {
@@ -137,8 +159,8 @@ async fn find(session: &Session, name: &str) -> anyhow::Result<UserId> {
 }
 
 async fn create_user(args: CreateUser) -> anyhow::Result<()> {
-    let password = if args.password_stdin { Some(read_password()?) } else { None };
     let session = Session::open(&args.place).await?;
+    let password = if args.password_stdin { Some(read_password()?) } else { None };
     let grants = match &args.role {
         Some(role) => vec![role_grant(&session, role, args.ou).await?],
         None => Vec::new(),
@@ -187,21 +209,31 @@ async fn list_users(listing: &Listing) -> anyhow::Result<()> {
 
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
+    /// Create a group
+    #[command(after_help = "Example:\n  landreeve group create Editors --role Analyst")]
     Create {
         #[command(flatten)]
         place: Place,
+        /// Call the group this
         name: String,
-        #[arg(long, default_value = "")]
+        /// Describe it [default: none]
+        #[arg(long, default_value = "", hide_default_value = true)]
         description: String,
-        /// A role that its members have at the root.
+        /// Give its members this role, at the root [default: none]
         #[arg(long)]
         role: Option<String>,
     },
+    /// List the groups
+    #[command(after_help = "Example:\n  landreeve group list")]
     List(Listing),
-    /// Add a user to a group.
+    /// Add a user to a group
+    #[command(after_help = "Example:\n  landreeve group add Editors ada")]
     Add(Member),
-    /// Take a user out of a group.
+    /// Remove a user from a group
+    #[command(after_help = "Example:\n  landreeve group remove Editors ada")]
     Remove(Member),
+    /// Delete a group
+    #[command(after_help = "Example:\n  landreeve group delete Editors")]
     Delete(Named),
 }
 
@@ -209,7 +241,9 @@ pub enum GroupCommand {
 pub struct Member {
     #[command(flatten)]
     place: Place,
+    /// Name the group
     group: String,
+    /// Name the user
     user: String,
 }
 
@@ -269,16 +303,22 @@ async fn set_member(member: &Member, inside: bool) -> anyhow::Result<()> {
 
 #[derive(Debug, Subcommand)]
 pub enum OuCommand {
+    /// Create an organizational unit
+    #[command(after_help = "Example:\n  landreeve ou create Sales --description \"The sales team\"")]
     Create {
         #[command(flatten)]
         place: Place,
+        /// Call the unit this
         name: String,
-        #[arg(long, default_value = "")]
+        /// Describe it [default: none]
+        #[arg(long, default_value = "", hide_default_value = true)]
         description: String,
-        /// The unit above; the root when it is not given.
+        /// Create it below this unit [default: the root]
         #[arg(long, value_name = "UUID")]
         parent: Option<Uuid>,
     },
+    /// List the organizational units
+    #[command(after_help = "Example:\n  landreeve ou list")]
     List(Listing),
 }
 

@@ -14,16 +14,28 @@ use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Make a key and print its secret, which is shown this once.
+    /// Create a key and print its secret (shown only once)
+    #[command(
+        after_help = "Examples:\n  landreeve key create --api cluvio --name dashboards --permission \"Manage Datasources\"\n  landreeve key create --api dx --name pipeline\n  landreeve key create --api clumio --user admin"
+    )]
     Create(Create),
+    /// List the keys
+    #[command(after_help = "Example:\n  landreeve key list")]
     List {
         #[command(flatten)]
         place: Place,
+        /// Print in this format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
+    /// Disable a key
+    #[command(after_help = "Example:\n  landreeve key disable 3")]
     Disable(One),
+    /// Enable a key again
+    #[command(after_help = "Example:\n  landreeve key enable 3")]
     Enable(One),
+    /// Delete a key
+    #[command(after_help = "Example:\n  landreeve key delete 3")]
     Delete(One),
 }
 
@@ -31,7 +43,7 @@ pub enum KeyCommand {
 pub struct One {
     #[command(flatten)]
     place: Place,
-    /// The number that `key list` shows.
+    /// Name the key by the number that `key list` shows
     id: i64,
 }
 
@@ -39,22 +51,22 @@ pub struct One {
 pub struct Create {
     #[command(flatten)]
     place: Place,
-    /// cluvio, dx or clumio.
+    /// Create it for this API: cluvio, dx or clumio
     #[arg(long)]
     api: String,
-    /// What the key is called in listings.
+    /// Call the key this in listings [default for clumio: the user's name]
     #[arg(long)]
     name: Option<String>,
-    /// cluvio: "Manage Datasources", "View Datasources=ID,ID", …; may be given several times.
+    /// Give it this permission, for cluvio: "Manage Datasources", "View Datasources=ID,ID", …; repeatable
     #[arg(long = "permission", value_name = "PERMISSION")]
     permissions: Vec<String>,
-    /// dx: a scope such as datacloud:query; may be given several times.
+    /// Give it this scope, for dx, such as datacloud:query; repeatable [default: the Data Cloud methods and auth.info]
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// clumio: the user as whom the token acts.
+    /// Act as this user, for clumio
     #[arg(long)]
     user: Option<String>,
-    /// The organizational unit in which the key reads and writes.
+    /// Read and write in this organizational unit [default: the root]
     #[arg(long, value_name = "UUID")]
     ou: Option<Uuid>,
 }

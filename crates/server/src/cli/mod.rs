@@ -7,6 +7,8 @@ mod estate;
 mod identity;
 mod keys;
 mod runs;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
@@ -20,7 +22,7 @@ use crate::open::{self, Opened};
 use crate::{control, quickstart, serve};
 
 #[derive(Debug, Parser)]
-#[command(name = "landreeve", version, about = "Keeps a company's data estate: one server, five APIs.")]
+#[command(name = "landreeve", version, about = "Keep a company's data estate: one server, five APIs")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -29,78 +31,107 @@ pub struct Cli {
 // Where the estate is. Every command takes these. (Not a doc comment: it would be every command's help.)
 #[derive(Debug, Clone, Args)]
 pub struct Place {
-    /// Configuration file (TOML).
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Read the configuration from this TOML file [default: built-in defaults]
+    #[arg(long, global = true, value_name = "FILE", env = "LANDREEVE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Data directory.
-    #[arg(long, global = true, value_name = "DIR", default_value = "landreeve-data")]
+    /// Use this data directory
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "landreeve-data",
+        env = "LANDREEVE_DATA_DIR"
+    )]
     pub data_dir: PathBuf,
-    /// Metadata database: a path, sqlite://PATH or postgres://…
+    /// Use this metadata store: a path, sqlite://PATH or postgres://… [default: what `serve` recorded in the data
+    /// directory, or estate.db in it]
     #[arg(long, global = true, value_name = "URL")]
-    pub database: Option<String>,
+    pub store: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     #[command(flatten)]
     pub place: Place,
-    /// Address to listen on; port 0 takes a free one.
+    /// Listen on this address; port 0 takes a free one [default: 127.0.0.1:8700]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
-    /// Allow an address other than loopback without TLS.
+    /// Allow an address other than loopback without TLS
     #[arg(long)]
     pub plain_http: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start everything on embedded parts with a sample estate, print addresses, keys and commands, and keep serving.
+    /// Start a server with a sample estate, print addresses, keys and commands to copy, and keep serving
+    #[command(after_help = "Example:\n  landreeve quickstart")]
     Quickstart(ServeArgs),
-    /// Start the server.
+    /// Start the server
+    #[command(
+        after_help = "Examples:\n  landreeve serve --data-dir /var/lib/landreeve\n  landreeve serve --store postgres://landreeve@db.example.com/estate"
+    )]
     Serve(ServeArgs),
-    /// Keys of the APIs.
+    /// Manage the keys of the APIs
+    #[command(after_help = "Example:\n  landreeve key list")]
     #[command(subcommand)]
     Key(keys::KeyCommand),
-    /// Users.
+    /// Manage users
+    #[command(after_help = "Example:\n  landreeve user list")]
     #[command(subcommand)]
     User(identity::UserCommand),
-    /// Groups of users.
+    /// Manage groups of users
+    #[command(after_help = "Example:\n  landreeve group list")]
     #[command(subcommand)]
     Group(identity::GroupCommand),
-    /// Organizational units.
+    /// Manage organizational units
+    #[command(after_help = "Example:\n  landreeve ou list")]
     #[command(subcommand)]
     Ou(identity::OuCommand),
-    /// Datasources.
+    /// Manage datasources
+    #[command(after_help = "Example:\n  landreeve datasource list")]
     #[command(subcommand)]
     Datasource(data::DatasourceCommand),
-    /// Run a query on a datasource and print its rows.
+    /// Run a query on a datasource and print its rows
+    #[command(
+        after_help = "Examples:\n  landreeve query 'select count(*) from orders'\n  landreeve query --datasource Shop --format csv --output orders.csv 'select * from orders'"
+    )]
     Query(data::QueryArgs),
-    /// Runs: everything that takes time.
+    /// Show and cancel runs: everything that takes time
+    #[command(after_help = "Example:\n  landreeve run list")]
     #[command(subcommand)]
     Run(runs::RunCommand),
-    /// DORA metrics of the delivery data.
+    /// Show the DORA metrics of the delivery data
+    #[command(after_help = "Example:\n  landreeve dora --from 2026-01-01 --to 2026-02-01 --service checkout")]
     Dora(delivery::DoraArgs),
-    /// Deployments.
+    /// Record and show deployments
+    #[command(after_help = "Example:\n  landreeve deploys show 2026-01-15.1")]
     #[command(subcommand)]
     Deploys(delivery::DeploysCommand),
-    /// Saved queries over delivery data, to be read with a token.
+    /// Manage saved queries over delivery data that are read with a token
+    #[command(after_help = "Example:\n  landreeve feed list")]
     #[command(subcommand)]
     Feed(delivery::FeedCommand),
-    /// Settings of the estate.
+    /// Show and change the settings of the estate
+    #[command(after_help = "Example:\n  landreeve settings list")]
     #[command(subcommand)]
     Settings(estate::SettingsCommand),
-    /// The key that seals secrets.
+    /// Manage the key that encrypts secrets
+    #[command(after_help = "Example:\n  landreeve secrets rotate")]
     #[command(subcommand)]
     Secrets(estate::SecretsCommand),
-    /// Back the estate up, or restore it.
+    /// Back the estate up, or restore it
+    #[command(after_help = "Example:\n  landreeve estate backup /backups/monday")]
     #[command(subcommand)]
     Estate(backup::EstateCommand),
-    /// What was done, by whom, from where; and what was refused.
+    /// Show what was done, by whom and from where, and what was refused
+    #[command(after_help = "Example:\n  landreeve audit list")]
     #[command(subcommand)]
     Audit(estate::AuditCommand),
-    /// Look for what is wrong, and say what to do.
+    /// Look for what is wrong and say what to do
+    #[command(after_help = "Example:\n  landreeve doctor")]
     Doctor(PlaceArgs),
-    /// The configuration.
+    /// Check the configuration, or print the defaults
+    #[command(after_help = "Example:\n  landreeve config check --config landreeve.toml")]
     #[command(subcommand)]
     Config(estate::ConfigCommand),
 }

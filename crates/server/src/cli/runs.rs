@@ -1,9 +1,10 @@
 //! `landreeve run …`. A command that submits or cancels goes to the server on this data directory, if there is one;
-//! else this process is a node of its own, and Ctrl-C cancels the run.
+//! else this process is a node of its own. Ctrl-C, SIGTERM and a terminal that closes cancel the run.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use futures_util::FutureExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use landreeve_core::ids::RunId;
 use landreeve_core::{Page, RunState};
@@ -16,33 +17,43 @@ use uuid::Uuid;
 use super::{Place, Session};
 use crate::control::{self, Answer, Ask, Control};
 use crate::output::{self, Format};
+use crate::signals::Interrupts;
 
 #[derive(Debug, Subcommand)]
 pub enum RunCommand {
+    /// List the newest runs
+    #[command(after_help = "Example:\n  landreeve run list --limit 10")]
     List {
         #[command(flatten)]
         place: Place,
+        /// Print in this format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
-        /// How many, newest first.
+        /// List this many, newest first
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
+    /// Show one run
+    #[command(after_help = "Example:\n  landreeve run show 28")]
     Show {
         #[command(flatten)]
         place: Place,
-        /// The run's number or UUID.
+        /// Name the run by its number or UUID
         run: String,
+        /// Print in this format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
+    /// Cancel a run and everything below it
+    #[command(after_help = "Example:\n  landreeve run cancel 28")]
     Cancel {
         #[command(flatten)]
         place: Place,
-        /// The run's number or UUID.
+        /// Name the run by its number or UUID
         run: String,
     },
-    /// A run that waits and reports progress: proves that runs work.
+    /// Run something that only waits and reports progress, to see that runs work
+    #[command(after_help = "Example:\n  landreeve run probe --seconds 5")]
     Probe(Probe),
 }
 
@@ -50,13 +61,13 @@ pub enum RunCommand {
 pub struct Probe {
     #[command(flatten)]
     place: Place,
-    /// How long it waits, 0 to 3600.
+    /// Wait this long, 0 to 3600
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Have it fail at the end.
+    /// Fail at the end
     #[arg(long)]
     fail: bool,
-    /// Print the run's number and do not wait. Needs a running server.
+    /// Print the run's number and do not wait; needs a running server
     #[arg(long)]
     no_wait: bool,
 }
@@ -129,9 +140,11 @@ async fn cancel(place: &Place, run: &str) -> anyhow::Result<()> {
 async fn probe(args: Probe) -> anyhow::Result<()> {
     let wait = Duration::try_from_secs_f64(args.seconds)
         .map_err(|_| crate::Usage("--seconds must be from 0 to 3600".to_owned()))?;
+    let mut interrupts = Interrupts::new()?;
     if let Some(control) = control::connect(&args.place.data_dir).await {
         let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        return follow(control, &Ask::Probe { millis, fail: args.fail }, args.no_wait).await.map(drop);
+        let ask = Ask::Probe { millis, fail: args.fail, detached: args.no_wait };
+        return follow(control, &ask, args.no_wait, &mut interrupts).await.map(drop);
     }
     anyhow::ensure!(!args.no_wait, "--no-wait needs a server that runs on this data directory");
     let opened = crate::open::open(&args.place, Some(2)).await?;
@@ -139,7 +152,7 @@ async fn probe(args: Probe) -> anyhow::Result<()> {
     opened.estate.start_runs(Role::Command).await?;
     let ctx = landreeve_estate::ops::sign_in::operator(&opened.estate);
     let run = runs::probe_submit(&opened.estate, &ctx, wait, args.fail).await?;
-    let ended = watch(&opened.estate, &ctx, run).await;
+    let ended = watch(&opened.estate, &ctx, run, &mut interrupts).await;
     opened.close(Duration::from_secs(1)).await;
     report(&ended?)
 }
@@ -170,11 +183,12 @@ fn bar() -> ProgressBar {
     bar
 }
 
-/// Waits for a run of this process; Ctrl-C cancels it.
+/// Waits for a run of this process; an interrupt cancels it, and a second one does not wait for its end.
 pub(super) async fn watch(
     estate: &landreeve_estate::Estate,
     ctx: &landreeve_core::OpCtx,
     run: Run,
+    interrupts: &mut Interrupts,
 ) -> anyhow::Result<Ended> {
     let (bar, which) = (bar(), RunRef::Id(run.id));
     if run.state == RunState::Queued {
@@ -193,7 +207,8 @@ pub(super) async fn watch(
                 bar.set_position(u64::from(run.progress));
                 bar.set_message(run.progress_note.clone());
             }
-            _ = tokio::signal::ctrl_c(), if !asked => {
+            () = interrupts.next() => {
+                anyhow::ensure!(!asked, "interrupted");
                 asked = true;
                 runs::run_cancel(estate, ctx, which, &[]).await?;
             }
@@ -203,8 +218,13 @@ pub(super) async fn watch(
     Ok(Ended { id: run.id.0, state: run.state, error: run.error.map(|error| error.message) })
 }
 
-/// Submits through the server and waits there; Ctrl-C cancels it.
-pub(super) async fn follow(mut control: Control, ask: &Ask, no_wait: bool) -> anyhow::Result<Option<Ended>> {
+/// Submits through the server and waits there; an interrupt cancels it, and a second one does not wait for its end.
+pub(super) async fn follow(
+    mut control: Control,
+    ask: &Ask,
+    no_wait: bool,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<Option<Ended>> {
     let Answer::Run { id, mut state, mut error, .. } = control.ask(ask).await? else {
         anyhow::bail!("the server answered something else than a run");
     };
@@ -213,7 +233,6 @@ pub(super) async fn follow(mut control: Control, ask: &Ask, no_wait: bool) -> an
         return Ok(None);
     }
     let bar = bar();
-    let mut interrupted = Box::pin(tokio::signal::ctrl_c());
     let mut asked = false;
     loop {
         let parsed = RunState::parse(&state).unwrap_or(RunState::Lost);
@@ -225,7 +244,8 @@ pub(super) async fn follow(mut control: Control, ask: &Ask, no_wait: bool) -> an
             }
             return Ok(Some(ended));
         }
-        if !asked && futures_util::poll!(&mut interrupted).is_ready() {
+        if interrupts.next().now_or_never().is_some() {
+            anyhow::ensure!(!asked, "interrupted");
             asked = true;
             control.ask(&Ask::Cancel { run: id }).await?;
         }

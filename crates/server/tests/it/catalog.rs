@@ -152,5 +152,7 @@ async fn the_examples_of_users_run_as_they_stand() {
         };
         let user = reply(request).await.expect(200);
         assert_eq!(user["id"], "1", "{user}");
+        // Below the prefix of the main listener, so that a client can follow it.
+        assert_eq!(user["_links"]["_self"]["href"], "/clumio/users/1", "{user}");
     }
 }

@@ -10,7 +10,7 @@ fn json(text: &str) -> Value {
 
 #[test]
 fn usage_is_status_two_and_failure_is_status_one() {
-    let folder = tempfile::tempdir().unwrap();
+    let estate = Server::stopped();
     for (arguments, status) in [
         (vec!["key", "create", "--api", "nobody", "--name", "x"], 2),
         (vec!["key", "create", "--api", "cluvio", "--name", "x"], 2),
@@ -23,7 +23,7 @@ fn usage_is_status_two_and_failure_is_status_one() {
         (vec!["key", "delete", "99"], 1),
         (vec!["user", "disable", "nobody"], 1),
     ] {
-        let ended = run(folder.path(), &arguments, None);
+        let ended = estate.cli(&arguments);
         assert_eq!(ended.status.code(), Some(status), "{arguments:?} {ended:?}");
         assert!(ended.stdout.is_empty() && !ended.stderr.is_empty(), "{arguments:?}");
     }
@@ -81,9 +81,10 @@ async fn a_disabled_key_is_refused_as_soon_as_the_command_has_answered() {
 
 #[test]
 fn runs_with_and_without_a_server() {
-    let folder = tempfile::tempdir().unwrap();
-    assert_eq!(said(&run(folder.path(), &["run", "probe", "--seconds", "0.1"], None)), "run 2 succeeded");
-    let failed = run(folder.path(), &["run", "probe", "--seconds", "0", "--fail"], None);
+    let estate = Server::stopped();
+    let probed = estate.say(&["run", "probe", "--seconds", "0.1"]);
+    assert!(probed.starts_with("run ") && probed.ends_with(" succeeded"), "{probed}");
+    let failed = estate.cli(&["run", "probe", "--seconds", "0", "--fail"]);
     assert_eq!(failed.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&failed.stderr).contains("told to fail"), "{failed:?}");
 
@@ -106,27 +107,57 @@ fn runs_with_and_without_a_server() {
     assert!(server.say(&["run", "list", "--format", "csv"]).contains("probe,cancelled"));
 }
 
-#[test]
-fn interrupting_a_command_cancels_its_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut child = std::process::Command::new(PROGRAM)
+/// A command that waits for a run of 600 seconds, once the store shows that run.
+fn probing(estate: &Server) -> std::process::Child {
+    let child = std::process::Command::new(PROGRAM)
         .args(["run", "probe", "--seconds", "600", "--data-dir"])
-        .arg(folder.path())
+        .arg(&estate.data_dir)
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // The run is there once the store shows it.
     for _ in 0..400 {
-        let listed = run(folder.path(), &["run", "list", "--format", "csv"], None);
-        if String::from_utf8_lossy(&listed.stdout).contains("probe,") {
+        if newest_probe(estate).contains(",probe,running") {
             break;
         }
     }
-    std::process::Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
-    let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(1));
-    let listed = run(folder.path(), &["run", "list", "--format", "csv"], None);
-    assert!(String::from_utf8_lossy(&listed.stdout).contains("probe,cancelled"), "{listed:?}");
+    child
+}
+
+fn newest_probe(estate: &Server) -> String {
+    let listed = estate.say(&["run", "list", "--format", "csv"]);
+    listed.lines().find(|line| line.contains(",probe,")).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_command_that_is_interrupted_cancels_its_run() {
+    let stopped = Server::stopped();
+    for estate in [stopped, Server::start()] {
+        for signal in ["-INT", "-TERM", "-HUP"] {
+            let mut child = probing(&estate);
+            std::process::Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(1), "{signal}");
+            assert!(
+                newest_probe(&estate).contains(",probe,cancelled"),
+                "{signal}: {}",
+                newest_probe(&estate)
+            );
+        }
+    }
+}
+
+/// It has nobody left who waits for it.
+#[test]
+fn the_run_of_a_command_that_was_killed_is_cancelled() {
+    let server = Server::start();
+    let mut child = probing(&server);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for _ in 0..400 {
+        if newest_probe(&server).contains(",probe,cancelled") {
+            return;
+        }
+    }
+    panic!("it goes on: {}", newest_probe(&server));
 }
 
 #[test]
@@ -243,7 +274,7 @@ fn a_damaged_backup_is_found_and_not_restored() {
 async fn a_backup_goes_from_either_store_into_either() {
     let folder = tempfile::tempdir().unwrap();
     let (_, first) = postgres_database().await;
-    for (from, extra) in [("sqlite", vec![]), ("postgres", vec!["--database", &first.url])] {
+    for (from, extra) in [("sqlite", vec![]), ("postgres", vec!["--store", &first.url])] {
         let server = Server::start_with(&extra);
         server.wait_for_sample();
         let key = server.key();
@@ -257,7 +288,7 @@ async fn a_backup_goes_from_either_store_into_either() {
         let copy = folder.path().join(from);
         server.say(&["estate", "backup", copy.to_str().unwrap(), "--with-key"]);
         let (_, second) = postgres_database().await;
-        for (to, extra) in [("sqlite", vec![]), ("postgres", vec!["--database", &second.url])] {
+        for (to, extra) in [("sqlite", vec![]), ("postgres", vec!["--store", &second.url])] {
             let data_dir = folder.path().join(format!("{from}-{to}"));
             let mut restore = vec!["estate", "restore", copy.to_str().unwrap()];
             restore.extend(&extra);
@@ -272,7 +303,7 @@ async fn a_backup_goes_from_either_store_into_either() {
             let stored = std::fs::read_to_string(data_dir.join("estate.toml")).unwrap();
             assert_eq!(stored.contains("postgres://"), to == "postgres");
         }
-        let mut again = vec!["estate", "restore", copy.to_str().unwrap(), "--database", &second.url];
+        let mut again = vec!["estate", "restore", copy.to_str().unwrap(), "--store", &second.url];
         let refused = run(&folder.path().join("again"), &again, None);
         assert!(
             String::from_utf8_lossy(&refused.stderr).contains("restore into an empty one"),
@@ -289,37 +320,57 @@ fn json_of(sql: &str) -> Value {
     serde_json::json!({ "sql_query": sql })
 }
 
-#[test]
-fn a_command_that_makes_an_estate_says_so() {
+#[tokio::test]
+async fn a_command_creates_no_estate_in_postgres_either() {
+    let (_, database) = postgres_database().await;
     let folder = tempfile::tempdir().unwrap();
-    let slip = folder.path().join("landreev-data");
-    let first = run(&slip, &["user", "list"], None);
-    let told = String::from_utf8_lossy(&first.stderr);
-    assert!(first.status.success() && told.contains("a new one was made"), "{told}");
-    assert!(told.contains(slip.to_str().unwrap()) && told.contains("--data-dir"), "{told}");
-    let again = run(&slip, &["user", "list"], None);
-    assert!(!String::from_utf8_lossy(&again.stderr).contains("new one"), "{again:?}");
-    let server = Server::start();
-    let beside = server.cli(&["user", "list"]);
-    assert_eq!(String::from_utf8_lossy(&beside.stderr), "");
+    let slip = folder.path().join("data");
+    let ended = run(&slip, &["user", "list", "--store", &database.url], None);
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && told.contains("there is no estate in"), "{told}");
+    assert!(!told.contains(&database.password), "{told}");
+    assert!(!slip.exists());
+    // It would fail if there were a table.
+    crate::support::postgres(&database.url, "DROP SCHEMA public RESTRICT").await;
+}
+
+#[test]
+fn the_environment_names_the_place_and_the_configuration() {
+    let estate = Server::stopped();
+    let command = |arguments: &[&str], variable: &str, value: &std::path::Path| {
+        std::process::Command::new(PROGRAM).args(arguments).env(variable, value).output().unwrap()
+    };
+    let listed = said(&command(&["user", "list", "--format", "csv"], "LANDREEVE_DATA_DIR", &estate.data_dir));
+    assert!(listed.contains(",admin,"), "{listed}");
+    let file = estate.data_dir.join("landreeve.toml");
+    std::fs::write(&file, "[runs]\nworker = 4\n").unwrap();
+    let wrong = command(&["config", "check"], "LANDREEVE_CONFIG", &file);
+    assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
 }
 
 /// Each would make a key of its own, and one of them would find the other's.
 #[test]
-fn commands_that_begin_together_make_one_estate() {
+fn servers_that_begin_together_make_one_estate() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
     let start = || {
         let mut command = std::process::Command::new(PROGRAM);
-        command.args(["user", "list", "--data-dir"]).arg(&data_dir);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data_dir);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap()
     };
-    let started: Vec<_> = (0..6).map(|_| start()).collect();
-    let mut made = 0;
-    for child in started {
-        let output = child.wait_with_output().unwrap();
-        said(&output);
-        made += usize::from(String::from_utf8_lossy(&output.stderr).contains("a new one was made"));
+    let mut started: Vec<_> = (0..6).map(|_| start()).collect();
+    let mut listening = 0;
+    for child in &mut started {
+        use std::io::BufRead as _;
+        let mut line = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        listening += usize::from(line.starts_with("listening on "));
     }
-    assert_eq!(made, 1);
+    for child in &mut started {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert_eq!(listening, 1);
+    let said = said(&run(&data_dir, &["doctor"], None));
+    assert!(said.contains("seal.key opens the store"), "{said}");
 }

@@ -22,7 +22,7 @@ macro_rules! on_both_stores {
             $(#[tokio::test]
             async fn $name() {
                 let (_, address) = super::postgres_database().await;
-                super::$name(&mut super::Server::start_with(&["--database", &address.url])).await;
+                super::$name(&mut super::Server::start_with(&["--store", &address.url])).await;
             })*
         }
     };
@@ -156,7 +156,7 @@ async fn events_are_delivered_after_a_crash(server: &mut Server) {
             if !read.is_null() {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            crate::support::pause(std::time::Duration::from_millis(50));
         }
         assert!(!read.is_null(), "the schema of {id} was never read");
     }

@@ -287,7 +287,7 @@ async fn a_month_of_history_gives_the_metrics_that_were_known_on_sqlite() {
 #[tokio::test]
 async fn a_month_of_history_gives_the_metrics_that_were_known_on_postgresql() {
     let (_, address) = postgres_database().await;
-    month(Server::start_with(&["--database", &address.url]), &["--database", &address.url]).await;
+    month(Server::start_with(&["--store", &address.url]), &["--store", &address.url]).await;
 }
 
 #[tokio::test]

@@ -34,6 +34,14 @@ impl Server {
         server
     }
 
+    /// An estate that no server runs on any more.
+    pub fn stopped() -> Server {
+        let mut server = Server::start();
+        server.signal("-TERM");
+        server.wait();
+        server
+    }
+
     pub fn on(data_dir: PathBuf, extra: Vec<String>) -> Server {
         let (child, address) = spawn(&data_dir, &extra);
         Server { child, address, data_dir, extra, _folder: None }
@@ -46,6 +54,14 @@ impl Server {
         );
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]).arg(data_dir).arg(PROGRAM);
+        let (child, address) = listening(command);
+        Server { child, address, data_dir: data_dir.to_path_buf(), extra: Vec::new(), _folder: None }
+    }
+
+    /// Started from a shell that takes nothing away from the modes of new files.
+    pub fn with_umask_zero(data_dir: &Path) -> Server {
+        let mut command = umask_zero();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
         let (child, address) = listening(command);
         Server { child, address, data_dir: data_dir.to_path_buf(), extra: Vec::new(), _folder: None }
     }
@@ -156,7 +172,14 @@ pub fn said(output: &Output) -> String {
     reason = "a process that ends is waited for here, nothing is timed by it"
 )]
 pub fn pause(time: Duration) {
-    std::thread::sleep(time);
+    std::thread::sleep(time); // tidy: allow sleep: it is another process
+}
+
+/// The program, with its arguments to come.
+pub fn umask_zero() -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0 && exec \"$@\"", "sh", PROGRAM]);
+    command
 }
 
 fn spawn(data_dir: &Path, extra: &[String]) -> (Child, String) {

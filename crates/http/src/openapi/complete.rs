@@ -1,0 +1,135 @@
+//! What every valid OpenAPI document has, and what utoipa leaves to each annotation: a description of each response and
+//! operation, the list of tags, operation ids that are unique, and no component that nothing uses.
+
+use std::collections::BTreeSet;
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+const METHODS: [&str; 5] = ["get", "put", "post", "patch", "delete"];
+
+pub fn complete(document: &mut Value) {
+    let mut tags = BTreeSet::new();
+    let items = document.get_mut("paths").and_then(Value::as_object_mut);
+    for item in items.into_iter().flat_map(|items| items.values_mut()) {
+        let Some(item) = item.as_object_mut() else { continue };
+        distinguish(item);
+        for method in METHODS {
+            if let Some(Value::Object(operation)) = item.get_mut(method) {
+                describe(operation);
+                let names = operation.get("tags").and_then(Value::as_array).into_iter().flatten();
+                tags.extend(names.filter_map(Value::as_str).map(str::to_owned));
+            }
+        }
+    }
+    if !tags.is_empty() {
+        document["tags"] = tags.iter().map(|name| json!({ "name": name })).collect();
+    }
+    drop_unused(document);
+}
+
+/// One handler for two methods of a path would be two operations of one name.
+fn distinguish(item: &mut Map<String, Value>) {
+    let mut taken = BTreeSet::new();
+    for method in METHODS {
+        let Some(id) = item.get_mut(method).and_then(|operation| operation.get_mut("operationId")) else {
+            continue;
+        };
+        let Value::String(text) = id else { continue };
+        if !taken.insert(text.clone()) {
+            let (first, rest) = method.split_at(1);
+            *id = format!("{text}By{}{rest}", first.to_uppercase()).into();
+        }
+    }
+}
+
+fn describe(operation: &mut Map<String, Value>) {
+    if let (None, Some(summary)) = (operation.get("description"), operation.get("summary").cloned()) {
+        operation.insert("description".to_owned(), summary);
+    }
+    let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
+    for (status, response) in responses.into_iter().flatten() {
+        let Some(response) = response.as_object_mut() else { continue };
+        let described =
+            response.get("description").and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+        if !described && !response.contains_key("$ref") {
+            response.insert("description".to_owned(), meaning(status).into());
+        }
+    }
+}
+
+fn meaning(status: &str) -> String {
+    match status {
+        "200" => "The request succeeded.".to_owned(),
+        "201" => "Created.".to_owned(),
+        "202" => "Accepted; the work goes on in the background.".to_owned(),
+        "204" => "The request succeeded; there is no body.".to_owned(),
+        other => {
+            let known = other.parse::<StatusCode>().ok().and_then(|status| status.canonical_reason());
+            format!("{}.", known.unwrap_or(other))
+        }
+    }
+}
+
+/// Removes schemas that nothing refers to; those that only they referred to go with them.
+fn drop_unused(document: &mut Value) {
+    loop {
+        let mut used = BTreeSet::new();
+        references(document, &mut used);
+        let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else {
+            return;
+        };
+        let before = schemas.len();
+        schemas.retain(|name, _| used.contains(&format!("#/components/schemas/{name}")));
+        if schemas.len() == before {
+            return;
+        }
+    }
+}
+
+fn references(value: &Value, used: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::String(target)) = members.get("$ref") {
+                used.insert(target.clone());
+            }
+            members.values().for_each(|value| references(value, used));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, used)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_document_needs_is_filled_in() {
+        let mut document = json!({
+            "paths": { "/things": {
+                "get": { "operationId": "things", "summary": "List things", "tags": ["things"],
+                    "responses": { "200": { "content": {} }, "404": {}, "409": { "description": "its own words" } } },
+                "post": { "operationId": "things", "description": "own", "responses": {
+                    "201": { "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Thing" } } } } } }
+            } },
+            "components": { "schemas": {
+                "Thing": { "properties": { "part": { "$ref": "#/components/schemas/Part" } } },
+                "Part": {}, "Unused": { "$ref": "#/components/schemas/OnlyThere" }, "OnlyThere": {}
+            } }
+        });
+        complete(&mut document);
+        let operations = &document["paths"]["/things"];
+        assert_eq!(operations["get"]["operationId"], "things");
+        assert_eq!(operations["post"]["operationId"], "thingsByPost");
+        assert_eq!(operations["get"]["description"], "List things");
+        assert_eq!(operations["post"]["description"], "own");
+        let responses = &operations["get"]["responses"];
+        assert_eq!(responses["200"]["description"], "The request succeeded.");
+        assert_eq!(responses["404"]["description"], "Not Found.");
+        assert_eq!(responses["409"]["description"], "its own words");
+        assert_eq!(document["tags"], json!([{ "name": "things" }]));
+        let schemas: Vec<_> = document["components"]["schemas"].as_object().unwrap().keys().collect();
+        assert_eq!(schemas, ["Thing", "Part"]);
+    }
+}
