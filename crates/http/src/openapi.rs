@@ -245,7 +245,7 @@ mod tests {
     async fn the_document_names_its_own_place_as_server() {
         let (_, headers, document) = fetch("/x/openapi.json").await;
         assert_eq!(headers[CONTENT_TYPE], "application/json");
-        let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+        let document: Value = serde_json::from_slice(&document).unwrap();
         assert_eq!(document["servers"][0]["url"], ".");
     }
 
