@@ -8,7 +8,7 @@
 #![expect(clippy::expect_used, reason = "a measurement ends where something is not as it should be")]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{OuId, RunId};
@@ -23,6 +23,7 @@ use landreeve_estate::runs::RunOptions;
 use landreeve_estate::secrets::SealKey;
 use landreeve_estate::store::{Location, StoreOptions};
 use landreeve_estate::{Estate, EstateOptions, args};
+use tokio::time::Instant;
 
 struct NoDrivers;
 

@@ -30,4 +30,4 @@ mod tokens;
 pub use estate::{Estate, EstateOptions};
 pub use plane::{Plane, PlaneParts};
 // What `EstateOptions` is made of, for those who only open an estate.
-pub use store::{Location, Migrations, StoreOptions};
+pub use store::{Location, MigrationSet, Migrations, StoreOptions};

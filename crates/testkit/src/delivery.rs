@@ -1,5 +1,6 @@
 //! The delivery plane on a kit's estate, with the real engine under it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use landreeve_core::RunKind;
@@ -8,8 +9,9 @@ use landreeve_delivery::teams::{TEAM_IMPORT, TeamImport};
 use landreeve_delivery::{ATTRIBUTION, Delivery, DeliveryOptions, RetryAttribution};
 use landreeve_drivers::Codec;
 use landreeve_engine::{Engine, EngineOptions};
-use landreeve_estate::Plane;
 use landreeve_estate::runs::Executor;
+use landreeve_estate::store::{Location, Migrations, Store};
+use landreeve_estate::{Plane, args};
 
 use crate::Kit;
 
@@ -27,9 +29,14 @@ pub(crate) fn delivery_plane_in(dir: &tempfile::TempDir) -> Plane {
     landreeve_delivery::plane(engine(dir), Arc::new(Codec), DeliveryOptions::default()).0
 }
 
-/// The plane that every kit has, for its migrations.
-pub fn delivery_plane() -> Plane {
-    delivery_plane_in(&tempfile::tempdir().unwrap())
+/// The one number that a query gives on a copy of a kit's store, made by a program that has these planes too.
+pub async fn number_in_copy(copy: PathBuf, more: Vec<Plane>, sql: &'static str) -> i64 {
+    let mut planes = vec![delivery_plane_in(&tempfile::tempdir().unwrap())];
+    planes.extend(more);
+    let store = Store::open(&Location::Sqlite(copy), &Migrations::of(&planes)).await.unwrap();
+    let number = store.read().await.unwrap().one(sql, args![]).await.unwrap().int(0).unwrap();
+    store.close().await;
+    number
 }
 
 impl Kit {

@@ -19,7 +19,7 @@ use landreeve_estate::outbound::Outbound;
 use landreeve_estate::random::{OsRandom, SeededRandom};
 use landreeve_estate::runs::{Executor, NewRun, PROBE, Probe, RunOptions};
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Arg, Location, StoreOptions};
+use landreeve_estate::store::{Arg, Location, Notice, StoreOptions};
 use landreeve_estate::{Estate, EstateOptions, Plane, args};
 use sqlx::Connection as _;
 
@@ -145,6 +145,11 @@ impl Kit {
         let store = self.estate.store().clone();
         tokio::spawn(async move { store.listen(Default::default()).await });
         self.estate.start_runs(role(&self.estate)).await.unwrap();
+    }
+
+    /// Lets whoever follows the schedules look at the clock again.
+    pub fn wake_schedules(&self) {
+        self.estate.store().notices().tell(Notice::Schedule);
     }
 
     /// A path in the kit's own folder.

@@ -13,7 +13,7 @@ mod relay;
 mod routes;
 
 pub use ask::{Answer, Ask, HOSTILE};
-pub use delivery::delivery_plane;
+pub use delivery::number_in_copy;
 pub use estate::{Kit, MockClock, PASSWORD};
 pub use relay::Relay;
 pub use routes::{compare, everything, everything_but, parse};

@@ -62,7 +62,9 @@ impl Search<'_> {
             return;
         }
         // The runtime's own clock only measures spans and deadlines, and tests can stop it.
-        let spans = self.source.code.contains("use tokio::time::Instant;");
+        let spans = ["use tokio::time::Instant;", "use tokio::time::{Instant"]
+            .iter()
+            .any(|line| self.source.code.contains(line));
         for word in ["SystemTime::now", "Instant::now"] {
             if spans && word == "Instant::now" {
                 continue;
@@ -84,7 +86,7 @@ impl Search<'_> {
             let line = line_of(&self.source.code, at);
             if self.source.is_test_line(line) && !self.is_allowed(line, "sleep") {
                 let message = "`sleep` in a test: wait for what is to happen, or move the clock by hand";
-                self.report.add_at(&self.file.path, line, message.to_owned());
+                self.report.add_at(&self.file.path, line, message);
             }
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use landreeve_core::{Error, ErrorKind, OpCtx, Result, RunState};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::engine::Engine;
 use super::job::{Failure, Job, Outcome, Signal, StopReason};
@@ -165,7 +166,7 @@ impl Engine {
                 }
                 () = token.cancelled(), if !stopping => {
                     stopping = true;
-                    grace.as_mut().reset(tokio::time::Instant::now() + spec.grace);
+                    grace.as_mut().reset(Instant::now() + spec.grace);
                 }
                 () = &mut grace, if stopping => break,
                 _ = reports.tick() => {

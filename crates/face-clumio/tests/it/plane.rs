@@ -14,10 +14,9 @@ use landreeve_estate::random::SeededRandom;
 use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, Outcome, PURGE};
 use landreeve_estate::schedules::{self, FixedSchedule};
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Location, MigrationSet, Migrations, Notice, Store};
-use landreeve_estate::{args, sealed_column};
+use landreeve_estate::{MigrationSet, args, sealed_column};
 use landreeve_face_clumio::router;
-use landreeve_testkit::{Ask, Kit};
+use landreeve_testkit::{Ask, Kit, number_in_copy};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -118,7 +117,7 @@ async fn a_plane_is_one_value(kit: Kit) {
     let stop = tokio_util::sync::CancellationToken::new();
     let following = tokio::spawn(schedules::run(estate.clone(), stop.clone()));
     kit.clock.advance(Duration::from_secs(3_600));
-    estate.store().notices().tell(Notice::Schedule);
+    kit.wake_schedules();
     let run = kit.until_run("SELECT id FROM runs WHERE kind = 'watering' AND state = 'running'").await;
     let router = router(estate.clone()).unwrap();
     let admin = landreeve_estate::ops::users::user_by_name(estate, &kit.operator(), "admin").await.unwrap();
@@ -137,12 +136,7 @@ async fn a_plane_is_one_value(kit: Kit) {
     // In a backup, whatever the store.
     let copy = kit.path("copy.db");
     backup::store_copy(estate, &kit.operator(), &copy).await.unwrap();
-    let (at, migrations) =
-        (Location::Sqlite(copy), Migrations::of(&[landreeve_testkit::delivery_plane(), greenhouse()]));
-    let copied = Store::open(&at, &migrations).await.unwrap();
-    let row = copied.read().await.unwrap().one("SELECT watered_by FROM orchids", args![]).await.unwrap();
-    assert_eq!(row.int(0).unwrap(), run);
-    copied.close().await;
+    assert_eq!(number_in_copy(copy, vec![greenhouse()], "SELECT watered_by FROM orchids").await, run);
 
     kit.clock.advance(Duration::from_secs(60));
     let purge = kit.run_of(PURGE.kind, OuId::ROOT).await;

@@ -80,7 +80,8 @@ async fn kills_lose_nothing(server: &mut Server) {
         }
         server.restart();
         let client = server.client(&key);
-        for id in done.snippets.lock().unwrap().drain(..) {
+        let created: Vec<String> = done.snippets.lock().unwrap().drain(..).collect();
+        for id in created {
             client.get(&format!("/cluvio/sql_snippets/{id}")).await.expect(200);
             snippets += 1;
         }
