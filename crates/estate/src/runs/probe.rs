@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Done, Executor, Failure, Job, Outcome};
 use super::kind::KindSpec;
+use super::log::Level;
 
 pub const PROBE: KindSpec = KindSpec::new("probe", Category::System);
 
@@ -56,6 +57,7 @@ impl Executor for Probe {
                 job.report(u8::try_from(percent).unwrap_or(100), "waiting, as it was told");
             }
             if input.fail {
+                job.log(Level::Error, "told to fail").await;
                 return Err(Failure::new(ErrorKind::Invalid, "told_to_fail", "the probe was told to fail"));
             }
             Ok(Done::default())

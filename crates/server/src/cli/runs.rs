@@ -52,6 +52,17 @@ pub enum RunCommand {
         /// Name the run by its number or UUID
         run: String,
     },
+    /// Print what a run has written to its log
+    #[command(after_help = "Example:\n  landreeve run log 28 --follow")]
+    Log {
+        #[command(flatten)]
+        place: Place,
+        /// Name the run by its number or UUID
+        run: String,
+        /// Keep printing until the run has ended
+        #[arg(long, short)]
+        follow: bool,
+    },
     /// Run something that only waits and reports progress, to see that runs work
     #[command(after_help = "Example:\n  landreeve run probe --seconds 5")]
     Probe(Probe),
@@ -91,8 +102,43 @@ pub async fn run(command: RunCommand) -> anyhow::Result<()> {
             Ok(())
         }
         RunCommand::Cancel { place, run } => cancel(&place, &run).await,
+        RunCommand::Log { place, run, follow } => print_log(&place, &run, follow).await,
         RunCommand::Probe(args) => probe(args).await,
     }
+}
+
+/// How often a log that is followed is looked at.
+const FOLLOWING: Duration = Duration::from_millis(500);
+
+async fn print_log(place: &Place, run: &str, follow: bool) -> anyhow::Result<()> {
+    let which = reference(run)?;
+    let session = Session::open(place).await?;
+    let mut interrupts = Interrupts::new()?;
+    let (estate, ctx) = (&session.opened.estate, &session.ctx);
+    let printed = async {
+        let mut after = 0;
+        loop {
+            // Looked at before the lines: what comes until a run has ended is printed.
+            let ended = runs::run_get(estate, ctx, which, &[]).await?.state.is_final();
+            let (lines, last) = runs::run_log(estate, ctx, which, &[], after).await?;
+            for line in &lines {
+                output::say(&format!("{} {:<5} {}", line.at, line.level.as_str(), line.text));
+            }
+            if last == after && (ended || !follow) {
+                return Ok(());
+            }
+            if last == after {
+                runs::run_wait(estate, ctx, which, &[], FOLLOWING).await?;
+            }
+            after = last;
+        }
+    };
+    let printed: anyhow::Result<()> = tokio::select! {
+        printed = printed => printed,
+        () = interrupts.next() => Ok(()),
+    };
+    session.close().await;
+    printed
 }
 
 const COLUMNS: [&str; 11] =
