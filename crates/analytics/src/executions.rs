@@ -188,7 +188,7 @@ pub async fn schema_grant(
     let seen = ops::datasources::datasource_get(plane.estate(), ctx, datasource).await?;
     let id = plane.estate().hash_ids().encode_plain(seen.datasource.id);
     let key = match name {
-        Some(name) => format!("s-{id}-{}", hex(name)),
+        Some(name) => format!("s-{id}-{}", hex::encode(name)),
         None => format!("s-{id}"),
     };
     let token = ops::sign_in::data_token(plane.estate(), &key).await?;
@@ -196,21 +196,8 @@ pub async fn schema_grant(
     Ok(DataGrant { key, token, timestamp })
 }
 
-fn hex(text: &str) -> String {
-    use std::fmt::Write as _;
-    text.bytes().fold(String::new(), |mut all, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(all, "{byte:02x}");
-        all
-    })
-}
-
 fn unhex(text: &str) -> Option<String> {
-    let bytes = text.as_bytes().chunks(2).map(|pair| {
-        let pair = std::str::from_utf8(pair).ok()?;
-        u8::from_str_radix(pair, 16).ok()
-    });
-    String::from_utf8(bytes.collect::<Option<Vec<u8>>>()?).ok()
+    String::from_utf8(hex::decode(text).ok()?).ok()
 }
 
 /// What a data key names, for whoever holds the token for it.

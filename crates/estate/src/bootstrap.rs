@@ -15,7 +15,7 @@ use crate::identity::grants::{self, NewGrant, Role, Subject};
 use crate::identity::groups::{self, EVERYONE, Group};
 use crate::identity::ous::{self, Ou};
 use crate::plane::RoleSpec;
-use crate::secrets::{SealKey, hex};
+use crate::secrets::SealKey;
 use crate::store::{Conn, Store, Tx};
 
 #[derive(Clone)]
@@ -36,7 +36,7 @@ pub async fn facts(
     let (store_id, key) = (random::uuid(&*random), {
         let mut key = [0_u8; 16];
         random.fill(&mut key);
-        hex(&key)
+        hex::encode(key)
     });
     let stored = {
         let fingerprint = fingerprint.clone();
@@ -66,19 +66,10 @@ pub async fn facts(
             ),
         ));
     }
-    let key = parse_hex(&key).ok_or_else(|| Error::internal("the stored hash-id key is damaged"))?;
-    Ok(Facts { store_id: store_id.parse().map_err(Error::internal)?, hash_ids: HashIds::new(key) })
-}
-
-fn parse_hex(text: &str) -> Option<[u8; 16]> {
     let mut bytes = [0_u8; 16];
-    if text.len() != 32 || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).ok()?;
-    }
-    Some(bytes)
+    hex::decode_to_slice(&key, &mut bytes)
+        .map_err(|_| Error::internal("the stored hash-id key is damaged"))?;
+    Ok(Facts { store_id: store_id.parse().map_err(Error::internal)?, hash_ids: HashIds::new(bytes) })
 }
 
 async fn fact(conn: &mut Conn, name: &'static str) -> Result<Option<String>> {

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::blobs::Blobs;
-use crate::secrets::hex;
 
 /// Its name in the folder of the backup.
 pub const MANIFEST: &str = "manifest.json";
@@ -42,7 +41,7 @@ fn sum(path: &Path) -> std::io::Result<(u64, String)> {
     let (mut hasher, mut bytes, mut piece) = (Sha256::new(), 0, vec![0; PIECE]);
     loop {
         match file.read(&mut piece)? {
-            0 => return Ok((bytes, hex(&hasher.finalize()))),
+            0 => return Ok((bytes, hex::encode(hasher.finalize()))),
             read => {
                 hasher.update(&piece[..read]);
                 bytes += read as u64;
@@ -158,7 +157,7 @@ async fn sum_blob(blobs: &Blobs, name: &str) -> Result<(u64, String)> {
         hasher.update(&piece);
         bytes += piece.len() as u64;
     }
-    Ok((bytes, hex(&hasher.finalize())))
+    Ok((bytes, hex::encode(hasher.finalize())))
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl SealKey {
     /// What the store keeps of the key: enough to tell another key, useless to find this one.
     pub fn fingerprint(&self) -> String {
         let digest = Sha256::new().chain_update(b"landreeve seal key").chain_update(&self.0[..]).finalize();
-        hex(&digest[..12])
+        hex::encode(&digest[..12])
     }
 
     pub fn seal(&self, random: &dyn Random, context: &str, plain: &[u8]) -> Result<Sealed> {
@@ -146,18 +146,9 @@ impl SealKey {
     }
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// How a key or session secret is kept: it has 256 random bits, so a plain hash is enough.
 pub fn secret_hash(secret: &str) -> String {
-    hex(&Sha256::digest(secret.as_bytes()))
+    hex::encode(Sha256::digest(secret.as_bytes()))
 }
 
 /// 256 random bits behind a prefix that tells a person, and a secret scanner, what they are.

@@ -7,7 +7,7 @@ use landreeve_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::Estate;
-use crate::secrets::{SealedColumn, hex};
+use crate::secrets::SealedColumn;
 use crate::{args, bootstrap, sealed_column};
 
 pub const SIGNING_KEYS: SealedColumn = sealed_column!("signing_keys", "kid", "secret_sealed", "signing_key");
@@ -65,7 +65,7 @@ pub async fn rotate(estate: &Estate, purpose: &'static str, now: Timestamp) -> R
     estate.random().fill(&mut secret);
     let mut name = [0_u8; 6];
     estate.random().fill(&mut name);
-    let kid = hex(&name);
+    let kid = hex::encode(name);
     let fingerprint = estate.seal_key().fingerprint();
     let sealed = estate.seal(&context(&kid), &secret)?;
     let until = now.as_microsecond() + DATA_TOKEN_SECONDS * 1_000_000;

@@ -4,8 +4,8 @@
 //! dashboards to be managed and for alerts the ids name the datasources that may be queried, as the API's reference
 //! describes that restriction.
 
-use landreeve_analytics::nouns;
 use landreeve_analytics::ids::{DashboardId, FilterId, SnippetId};
+use landreeve_analytics::nouns;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::{Action, IdKind, Noun, Permission};
@@ -78,13 +78,13 @@ fn meaning(name: &str) -> Option<Meaning> {
 
 /// Whose ids may stand behind a name.
 fn kind(noun: Noun) -> Option<IdKind> {
-    match noun {
-        Noun::Datasource => Some(DatasourceId::KIND),
-        Noun::Dashboard => Some(DashboardId::KIND),
-        Noun::Filter => Some(FilterId::KIND),
-        Noun::Snippet => Some(SnippetId::KIND),
-        _ => None,
-    }
+    let kinds = [
+        (Noun::DATASOURCE, DatasourceId::KIND),
+        (nouns::DASHBOARD, DashboardId::KIND),
+        (nouns::FILTER, FilterId::KIND),
+        (nouns::SNIPPET, SnippetId::KIND),
+    ];
+    kinds.into_iter().find(|(known, _)| *known == noun).map(|(_, kind)| kind)
 }
 
 /// Names whose other grants stay whole when ids restrict one of them; elsewhere they fall away.

@@ -85,6 +85,14 @@ pub fn make_data_dir(path: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("the data directory {} cannot be made", path.display()))
 }
 
+/// A copy that is its owner's alone, whatever the original's mode is.
+pub fn copy_private(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut from = fs::File::open(from)?;
+    let mut to = fs::File::options().create_new(true).write(true).mode(0o600).open(to)?;
+    std::io::copy(&mut from, &mut to)?;
+    to.sync_all()
+}
+
 /// Where the metadata lives: the command line, the configuration, what the server recorded, else a file.
 pub fn location(place: &Place, config: &Config, data_dir: &Path) -> anyhow::Result<Location> {
     if let Some(database) = &place.store {
@@ -304,9 +312,7 @@ pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyho
                 "{} is there already; a restore replaces no store",
                 path.display()
             );
-            fs::copy(copy, path).with_context(|| format!("{} cannot be written", path.display()))?;
-            let flushed = fs::File::open(path).and_then(|file| file.sync_all());
-            flushed.with_context(|| format!("{} cannot be flushed", path.display()))?;
+            copy_private(copy, path).with_context(|| format!("{} cannot be written", path.display()))?;
             let problems = ops::backup::file_check(path).await?;
             anyhow::ensure!(
                 problems.is_empty(),
@@ -321,9 +327,9 @@ pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyho
             make_data_dir(&working)?;
             let file = working.join("estate.db");
             let copied =
-                fs::copy(copy, &file).with_context(|| format!("{} cannot be written", file.display()));
+                copy_private(copy, &file).with_context(|| format!("{} cannot be written", file.display()));
             let restored = match copied {
-                Ok(_) => {
+                Ok(()) => {
                     let migrations = Migrations::of(&planes(config, data_dir)?.0);
                     ops::backup::store_restore(&file, &migrations, url).await.map_err(Into::into)
                 }

@@ -12,7 +12,6 @@ use landreeve_core::ids::DatasourceId;
 use landreeve_core::{Random as _, Secret};
 use landreeve_estate::random::OsRandom;
 use landreeve_estate::runs::{Role, recover};
-use landreeve_estate::secrets::hex;
 use landreeve_estate::store::Dialect;
 use landreeve_estate::{events, ops, schedules};
 use landreeve_http::site::PublicUrl;
@@ -138,7 +137,7 @@ impl Server {
         tasks.close();
         let closing = async {
             let _ = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
-            if let Err(error) = ops::audit::write_strangers(&opened.estate).await {
+            if let Err(error) = ops::audit::write_counted(&opened.estate, true).await {
                 tracing::warn!(%error, "refused requests could not be written to the audit trail");
             }
             let grace = if stop.abort.is_cancelled() { Duration::ZERO } else { RUN_GRACE };
@@ -250,7 +249,7 @@ async fn count_strangers(estate: landreeve_estate::Estate, stop: CancellationTok
             () = stop.cancelled() => return,
             () = tokio::time::sleep(STRANGERS) => {}
         }
-        if let Err(error) = ops::audit::write_strangers(&estate).await {
+        if let Err(error) = ops::audit::write_counted(&estate, false).await {
             tracing::warn!(%error, "refused requests could not be written to the audit trail");
         }
     }
@@ -266,7 +265,7 @@ async fn first_user(opened: &Opened) -> anyhow::Result<()> {
         None => {
             let mut bytes = [0_u8; 12];
             OsRandom.fill(&mut bytes);
-            (Secret::new(hex(&bytes)), Some(initial_password_file(&opened.data_dir)))
+            (Secret::new(hex::encode(bytes)), Some(initial_password_file(&opened.data_dir)))
         }
     };
     if let Some(path) = &file {

@@ -57,6 +57,7 @@ impl Search<'_> {
         for word in ["todo!", "unimplemented!"] {
             self.refuse(word, true, "finish it, or return an error that says what is not there yet");
         }
+        self.sleeps();
         if CLOCK_FILES.iter().any(|allowed| self.file.path.starts_with(allowed)) {
             return;
         }
@@ -72,6 +73,18 @@ impl Search<'_> {
                     let message = format!("`{word}`: take the time from the Clock port");
                     self.report.add_at(&self.file.path, line, message);
                 }
+            }
+        }
+    }
+
+    /// A test that sleeps is slow on one machine and wrong on another. Where nothing tells of what is waited for, such as
+    /// in another process, the line says `// tidy: allow sleep: REASON`.
+    fn sleeps(&mut self) {
+        for at in find_word(&self.source.code, "sleep") {
+            let line = line_of(&self.source.code, at);
+            if self.source.is_test_line(line) && !self.is_allowed(line, "sleep") {
+                let message = "`sleep` in a test: wait for what is to happen, or move the clock by hand";
+                self.report.add_at(&self.file.path, line, message);
             }
         }
     }

@@ -146,7 +146,7 @@ async fn time_limits_hold() {
             let outcome = match live.driver().query(&live.spec, query, CancellationToken::new()).await {
                 Ok(mut stream) => {
                     // A reader that stops reading must not keep the statement alive.
-                    tokio::time::sleep(Duration::from_millis(700)).await;
+                    eventually("the limit ends it", || async { running(&live, &mark).await == 0 }).await;
                     let mut last = None;
                     while let Some(item) = stream.batches.next().await {
                         last = item.err();
@@ -179,7 +179,7 @@ async fn sqlite_stops_too() {
     let cancel = CancellationToken::new();
     let (driver, spec, token) = (live.driver(), live.spec.clone(), cancel.clone());
     let task = tokio::spawn(async move { driver.query(&spec, read(&silent), token).await.map(|_| ()) });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await; // tidy: allow sleep: no sign that it began
     cancel.cancel();
     assert_eq!(task.await.expect("ends").expect_err("cancelled").kind, SourceErrorKind::Cancelled);
 
@@ -203,8 +203,7 @@ async fn streams_wait_for_their_reader() {
         text.split(' ').nth(1).expect("resident").parse::<usize>().expect("pages") * 4096
     };
     let before = memory();
-    // Time in which two million rows would arrive if nothing held them back.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await; // tidy: allow sleep: two million rows would arrive
     let grown = memory().saturating_sub(before);
     assert!(grown < 32 << 20, "grew by {grown} bytes while nobody read");
     let mut rows = first.num_rows();

@@ -184,7 +184,7 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMu
         if ask().await {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await; // tidy: allow sleep: a database tells nobody
     }
     panic!("it never came to pass: {what}");
 }

@@ -48,7 +48,7 @@ pub async fn session_open(estate: &Estate, ctx: &OpCtx, face: &'static str) -> R
     let user = ctx.actor().user().ok_or_else(|| Error::internal("a session without a user"))?;
     let mut bytes = [0_u8; 16];
     estate.random().fill(&mut bytes);
-    let secret = crate::secrets::hex(&bytes).to_uppercase();
+    let secret = hex::encode(bytes).to_uppercase();
     let (hash, id, now) =
         (secret_hash(&secret), estate.next::<SessionId>(SessionId::KIND).await?, estate.now());
     let act =

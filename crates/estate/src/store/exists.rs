@@ -1,12 +1,9 @@
 //! Whether there is a store at a place. Looking creates nothing.
 
-use std::str::FromStr as _;
-
 use landreeve_core::{Error, Result};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{Connection as _, Row as _};
 
-use super::{ACQUIRE_TIMEOUT, Location, not_an_address, store_error};
+use super::{ACQUIRE_TIMEOUT, Location, address, connect, store_error};
 
 /// A SQLite store is its file; one in PostgreSQL has a schema of ours.
 pub async fn exists(location: &Location) -> Result<bool> {
@@ -14,15 +11,16 @@ pub async fn exists(location: &Location) -> Result<bool> {
         Location::Sqlite(path) => return Ok(path.exists()),
         Location::Postgres(url) => url,
     };
-    let options = PgConnectOptions::from_str(url).map_err(not_an_address)?.application_name("landreeve");
+    let options = address::parse(url)?;
     let look = async {
-        let mut conn = options.connect().await?;
-        let row = sqlx::query("SELECT to_regclass('migrations') IS NOT NULL").fetch_one(&mut conn).await?;
-        conn.close().await?;
-        row.try_get(0)
+        let mut conn = connect(&options).await?;
+        let row = sqlx::query("SELECT to_regclass('migrations') IS NOT NULL").fetch_one(&mut conn).await;
+        let found = row.and_then(|row| row.try_get(0)).map_err(store_error)?;
+        conn.close().await.map_err(store_error)?;
+        Ok(found)
     };
     match tokio::time::timeout(ACQUIRE_TIMEOUT, look).await {
-        Ok(found) => found.map_err(store_error),
+        Ok(found) => found,
         Err(_) => Err(Error::unavailable("store", "the PostgreSQL database does not answer")),
     }
 }

@@ -414,29 +414,29 @@ async fn a_refusal_is_one_event_a_minute(site: &Site) {
     let weak = caller(&estate, None, &[]).await;
     let before = trail(&estate).await.len();
     let path = weak.authority().ou_path();
-    let refused = |noun: Noun, id: i64| estate.require(&weak, noun, Action::Manage, path, id);
+    let refused = |noun: Noun, id: i64| estate.require(&weak, noun, Action::MANAGE, path, id);
     let details = || async {
         let events = trail(&estate).await;
         let new = events.len() - before;
         events.into_iter().take(new).map(|event| event.detail).collect::<Vec<_>>()
     };
     for _ in 0..1_000 {
-        refused(Noun::Datasource, 1).await.unwrap_err();
+        refused(Noun::DATASOURCE, 1).await.unwrap_err();
     }
     assert_eq!(details().await.len(), 1, "a thousand times the same");
-    refused(Noun::Datasource, 2).await.unwrap_err();
-    refused(Noun::Dashboard, 1).await.unwrap_err();
-    estate.require(&weak, Noun::Datasource, Action::View, path, 1).await.unwrap_err();
+    refused(Noun::DATASOURCE, 2).await.unwrap_err();
+    refused(Noun::RUN, 1).await.unwrap_err();
+    estate.require(&weak, Noun::DATASOURCE, Action::VIEW, path, 1).await.unwrap_err();
     assert_eq!(details().await.len(), 4, "another object, another noun, another reason");
     write_counted(&estate, false).await.unwrap();
     assert_eq!(details().await.len(), 4, "the minute is not over");
 
     site.clock.seconds(61);
-    refused(Noun::Datasource, 1).await.unwrap_err();
+    refused(Noun::DATASOURCE, 1).await.unwrap_err();
     let told = details().await;
     assert!(told.len() == 5 && told[0].ends_with("; 999 more before"), "{told:?}");
     for _ in 0..5 {
-        refused(Noun::Datasource, 1).await.unwrap_err();
+        refused(Noun::DATASOURCE, 1).await.unwrap_err();
     }
     site.clock.seconds(61);
     write_counted(&estate, false).await.unwrap();
@@ -445,7 +445,7 @@ async fn a_refusal_is_one_event_a_minute(site: &Site) {
 
     // However many objects there are to ask for.
     for id in 0..5_000 {
-        refused(Noun::Datasource, id).await.unwrap_err();
+        refused(Noun::DATASOURCE, id).await.unwrap_err();
     }
     assert!(details().await.len() < 6 + 40, "{}", details().await.len());
     write_counted(&estate, true).await.unwrap();

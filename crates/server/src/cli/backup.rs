@@ -38,10 +38,13 @@ pub enum EstateCommand {
         #[arg(value_name = "FOLDER")]
         source: PathBuf,
     },
-    /// Say whether a backup is whole: every file is there, byte for byte, and the store in it is sound.
+    /// Say whether a backup is whole: every file is there, byte for byte, and the store in it is sound
+    #[command(after_help = "Example:\n  landreeve estate verify /backups/monday")]
     Verify {
         #[command(flatten)]
         place: super::PlaceArgs,
+        /// Read the backup from this folder
+        #[arg(value_name = "FOLDER")]
         source: PathBuf,
     },
 }
@@ -93,8 +96,7 @@ async fn backup(place: &Place, target: &Path, with_key: bool) -> anyhow::Result<
 }
 
 fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::copy(from, to).with_context(|| format!("{} cannot be copied", from.display()))?;
-    Ok(())
+    open::copy_private(from, to).with_context(|| format!("{} cannot be copied", from.display()))
 }
 
 fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
@@ -108,10 +110,10 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
         if kind.is_dir() {
             copy_tree(&entry.path(), &next)?;
         } else if kind.is_file() {
-            match fs::copy(entry.path(), &next) {
+            match open::copy_private(&entry.path(), &next) {
                 // Removed while we were copying.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                other => drop(other?),
+                other => other?,
             }
         }
     }

@@ -156,7 +156,7 @@ async fn events_are_delivered_after_a_crash(server: &mut Server) {
             if !read.is_null() {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            crate::support::pause(std::time::Duration::from_millis(50));
         }
         assert!(!read.is_null(), "the schema of {id} was never read");
     }

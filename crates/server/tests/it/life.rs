@@ -313,7 +313,7 @@ async fn it_serves_tls_and_reloads_certificate_limits_and_log_level() {
             reloaded = true;
             break;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        pause(Duration::from_millis(20));
     }
     assert!(reloaded, "the new certificate is not served");
     assert!(send(trusting("one")).await.is_err(), "the old one is");
@@ -370,4 +370,52 @@ async fn behind_a_proxy_cookies_are_secure_and_addresses_public() {
     let runs =
         reply(runs.basic_auth("admin", Some(PASSWORD)).header("X-Requested-By", "t")).await.expect(200);
     assert_eq!(runs["@self"], "https://data.example.com/clover/api/rest/v1/executions");
+}
+
+/// Whatever the data directory's mode was, and whatever the shell's umask is.
+#[tokio::test]
+async fn what_is_created_is_for_its_user_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (data_dir, copy) = (folder.path().join("data"), folder.path().join("copy"));
+    std::fs::create_dir(&data_dir).unwrap();
+    std::fs::set_permissions(&data_dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = Server::with_umask_zero(&data_dir);
+    server.wait_for_sample();
+    let client = server.client(&server.key());
+    let sample = client.get("/cluvio/datasources").await.expect(200)["data"][0]["id"].clone();
+    let body = serde_json::json!({ "sql_query": "select l_orderkey, l_comment from lineitem" });
+    client.execute(sample.as_str().unwrap(), &body).await;
+    let backup = |target: &std::path::Path| {
+        let mut command = crate::support::umask_zero();
+        command.args(["estate", "backup", "--with-key", "--data-dir"]).arg(&data_dir).arg(target);
+        command.output().unwrap()
+    };
+    crate::support::said(&backup(&copy));
+    let restored = folder.path().join("restored");
+    // As a backup looks that went through a tool that knows no modes.
+    std::fs::set_permissions(copy.join("estate.db"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    let mut command = crate::support::umask_zero();
+    command.args(["estate", "restore", "--data-dir"]).arg(&restored).arg(&copy);
+    crate::support::said(&command.output().unwrap());
+    std::fs::remove_file(copy.join("estate.db")).unwrap();
+    let (mut open, mut seen) = (Vec::new(), Vec::new());
+    let mut left = vec![copy, restored];
+    left.extend(std::fs::read_dir(&data_dir).unwrap().map(|entry| entry.unwrap().path()));
+    while let Some(path) = left.pop() {
+        let metadata = std::fs::symlink_metadata(&path).unwrap();
+        if metadata.is_dir() {
+            left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        seen.push(path.file_name().unwrap().to_string_lossy().into_owned());
+        if metadata.permissions().mode() & 0o077 != 0 {
+            open.push(path);
+        }
+    }
+    for name in
+        ["estate.db", "estate.db-wal", "estate.db-shm", "seal.key", "control.sock", "blobs", "spill", "lock"]
+    {
+        assert!(seen.iter().any(|found| found == name), "there is no {name} in {seen:?}");
+    }
+    assert!(open.is_empty(), "open to others: {open:?}");
 }

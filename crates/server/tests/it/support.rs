@@ -58,6 +58,14 @@ impl Server {
         Server { child, address, data_dir: data_dir.to_path_buf(), extra: Vec::new(), _folder: None }
     }
 
+    /// Started from a shell that takes nothing away from the modes of new files.
+    pub fn with_umask_zero(data_dir: &Path) -> Server {
+        let mut command = umask_zero();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
+        let (child, address) = listening(command);
+        Server { child, address, data_dir: data_dir.to_path_buf(), extra: Vec::new(), _folder: None }
+    }
+
     /// A command in the server's own mount namespace.
     pub fn say_inside(&self, arguments: &[&str]) -> String {
         let pid = self.pid().to_string();
@@ -164,7 +172,14 @@ pub fn said(output: &Output) -> String {
     reason = "a process that ends is waited for here, nothing is timed by it"
 )]
 pub fn pause(time: Duration) {
-    std::thread::sleep(time);
+    std::thread::sleep(time); // tidy: allow sleep: it is another process
+}
+
+/// The program, with its arguments to come.
+pub fn umask_zero() -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0 && exec \"$@\"", "sh", PROGRAM]);
+    command
 }
 
 fn spawn(data_dir: &Path, extra: &[String]) -> (Child, String) {
