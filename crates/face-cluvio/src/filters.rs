@@ -145,6 +145,8 @@ async fn choose(app: &App, ctx: &OpCtx, out: &PlainJson, id: &str, body: &[u8]) 
 /// Needs *View Filters* or *Manage Filters*, and for options from SQL the right to query their datasource.
 #[utoipa::path(get, path = "/filters/{id}/options", tag = "Filters", operation_id = "getFilterOptions",
     params(("id" = String, Path)), responses((status = 200, body = FilterOptions),
+    (status = 409, body = Errors, content_type = "application/vnd.api+json",
+        description = "It is not a drop-down filter."),
     (status = 422, body = Errors, content_type = "application/vnd.api+json",
         description = "The statement that gives the options fails.")))]
 async fn options(

@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 /// Where faces have their documents; paths in them are relative to the folder.
 const PLACES: [(&str, &str); 2] = [("", "/openapi.json"), ("/api/rest/v1", "/api/rest/v1/openapi.json")];
 /// Answers of the layers around every operation, which none of them lists.
-const EVERYWHERE: [u16; 3] = [405, 413, 500];
+const EVERYWHERE: [u16; 4] = [304, 405, 413, 500];
 
 /// What a router answered.
 pub struct Received<'a> {

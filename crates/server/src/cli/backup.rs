@@ -38,10 +38,13 @@ pub enum EstateCommand {
         #[arg(value_name = "FOLDER")]
         source: PathBuf,
     },
-    /// Say whether a backup is whole: every file is there, byte for byte, and the store in it is sound.
+    /// Say whether a backup is whole: every file is there, byte for byte, and the store in it is sound
+    #[command(after_help = "Example:\n  landreeve estate verify /backups/monday")]
     Verify {
         #[command(flatten)]
         place: super::PlaceArgs,
+        /// Read the backup from this folder
+        #[arg(value_name = "FOLDER")]
         source: PathBuf,
     },
 }

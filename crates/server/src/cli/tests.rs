@@ -77,7 +77,8 @@ fn every_command_and_option_has_help_and_examples_that_parse() {
 #[tokio::test]
 async fn only_three_commands_create_an_estate() {
     const CREATE: [&str; 3] = ["landreeve quickstart", "landreeve serve", "landreeve estate restore"];
-    const NEED_NONE: [&str; 2] = ["landreeve config check", "landreeve config default"];
+    const NEED_NONE: [&str; 3] =
+        ["landreeve config check", "landreeve config default", "landreeve estate verify"];
     let folder = tempfile::tempdir().unwrap();
     let slip = folder.path().join("landreev-data");
     let mut tried = 0;
