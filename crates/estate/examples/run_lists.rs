@@ -4,7 +4,6 @@
 //! `cargo run --release --package landreeve-estate --example run_lists -- PLACE [RUNS]`, where PLACE is an empty folder or
 //! the address of an empty PostgreSQL database.
 #![expect(clippy::print_stdout, reason = "a measurement speaks on standard output")]
-#![expect(clippy::disallowed_methods, reason = "it measures real time, on real stores")]
 #![expect(clippy::expect_used, reason = "a measurement ends where something is not as it should be")]
 
 use std::sync::Arc;

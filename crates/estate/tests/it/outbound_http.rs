@@ -1,4 +1,5 @@
 //! HTTP that leaves the server, against real servers on this machine.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail like tests")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
