@@ -535,7 +535,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn stop_live(&self, id: RunId, reason: StopReason) {
+    fn stop_live(&self, id: RunId, reason: StopReason) {
         if let Some(signal) = self.known().live.get(&id) {
             signal.stop(reason);
         }

@@ -67,7 +67,7 @@ impl Engine {
             let job = Arc::clone(&job);
             tokio::spawn(async move { executor.execute(&job).await })
         };
-        let watched = self.watch(&job, work, &spec).await;
+        let watched = self.watch(&job, work, &spec, &signal).await;
         job.threads.close();
         self.conclude(&job, watched, &spec, &signal).await;
     }
@@ -142,7 +142,7 @@ impl Engine {
         });
     }
 
-    async fn watch(&self, job: &Job, work: JoinHandle<Outcome>, spec: &KindSpec) -> Watched {
+    async fn watch(&self, job: &Job, work: JoinHandle<Outcome>, spec: &KindSpec, signal: &Signal) -> Watched {
         let mut work = work;
         let limit = job.run.time_limit;
         let token = job.token();
@@ -162,7 +162,7 @@ impl Engine {
                     return Watched { outcome: told_by_time(outcome, job), work: None };
                 }
                 () = &mut deadline, if limit.is_some() && !stopping => {
-                    self.stop_live(job.run.id, StopReason::TimedOut);
+                    signal.stop(StopReason::TimedOut);
                 }
                 () = token.cancelled(), if !stopping => {
                     stopping = true;
@@ -173,7 +173,7 @@ impl Engine {
                     let report = job.take_report();
                     if report.is_some() || first {
                         first = false;
-                        self.report(&job.run, report.unwrap_or_default()).await;
+                        self.report(&job.run, signal, report.unwrap_or_default()).await;
                     }
                     job.log.flush().await;
                 }
@@ -193,7 +193,8 @@ impl Engine {
         Watched { outcome: Err(Failure::lost(&message)), work: (!gone).then_some(work) }
     }
 
-    async fn report(&self, run: &Run, (percent, note): (u8, String)) {
+    /// The signal is this attempt's own: by the run's id it could be that of a later attempt on this node.
+    async fn report(&self, run: &Run, signal: &Signal, (percent, note): (u8, String)) {
         let (run, now) = (run.clone(), self.0.clock.now());
         let id = run.id;
         let written = self
@@ -203,9 +204,9 @@ impl Engine {
             .await;
         match written {
             // Whoever asked it to stop may have done so before it was known here.
-            Ok(Some(RunState::Cancelling)) => self.stop_live(id, StopReason::Cancelled),
+            Ok(Some(RunState::Cancelling)) => signal.stop(StopReason::Cancelled),
             Ok(Some(_)) => {}
-            Ok(None) => self.stop_live(id, StopReason::TakenAway),
+            Ok(None) => signal.stop(StopReason::TakenAway),
             Err(error) => tracing::warn!(run = id.0, %error, "could not write the progress of a run"),
         }
     }
