@@ -108,7 +108,7 @@ impl Default for DashboardDetails {
     }
 }
 
-const MOST_BOXES: usize = 1_000;
+const MAX_BOXES: usize = 1_000;
 
 impl DashboardDetails {
     /// Every fault that shows without looking elsewhere.
@@ -137,8 +137,8 @@ impl DashboardDetails {
         if !(200..=10_000).contains(&self.page_width) {
             faults.push("default_page_width", "range", "must be from 200 to 10000");
         }
-        if self.layout.len() > MOST_BOXES {
-            faults.push("layout", "length", format!("must have at most {MOST_BOXES} boxes"));
+        if self.layout.len() > MAX_BOXES {
+            faults.push("layout", "length", format!("must have at most {MAX_BOXES} boxes"));
         }
         for (at, area) in self.layout.iter().enumerate() {
             let sides =

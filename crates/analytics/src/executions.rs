@@ -33,7 +33,7 @@ pub const QUERY: KindSpec =
     KindSpec { keep_record: DAY, keep_data: DAY, ..KindSpec::new("query", Category::Query) };
 
 /// The longest statement that is taken.
-const MOST_SQL: usize = 1_024 * 1_024;
+const MAX_SQL: usize = 1_024 * 1_024;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// An execution, with what is known of its result.
@@ -107,8 +107,8 @@ async fn submit(
     if statement.sql.trim().is_empty() {
         return Err(Error::fault("sql_query", "required", "is required"));
     }
-    if statement.sql.len() > MOST_SQL {
-        return Err(Error::fault("sql_query", "too_large", format!("must have at most {MOST_SQL} bytes")));
+    if statement.sql.len() > MAX_SQL {
+        return Err(Error::fault("sql_query", "too_large", format!("must have at most {MAX_SQL} bytes")));
     }
     let datasource = statement.datasource;
     let expanded = options::expand(plane, ctx, statement, &mut Asking::default()).await?;

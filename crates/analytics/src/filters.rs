@@ -152,7 +152,7 @@ impl Default for FilterDetails {
     }
 }
 
-const MOST_OPTIONS: usize = 10_000;
+const MAX_OPTIONS: usize = 10_000;
 
 impl FilterDetails {
     /// Every fault that shows without looking elsewhere.
@@ -173,9 +173,9 @@ impl FilterDetails {
             faults.push("variable_name", "reserved", "means something in the parameter language already");
         }
         if let OptionSource::Manual(options) = &self.source
-            && options.len() > MOST_OPTIONS
+            && options.len() > MAX_OPTIONS
         {
-            faults.push("values", "length", format!("must have at most {MOST_OPTIONS} values"));
+            faults.push("values", "length", format!("must have at most {MAX_OPTIONS} values"));
         }
         if let Some(sql) = self.source.sql() {
             if sql.trim().is_empty() {

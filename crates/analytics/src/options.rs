@@ -186,8 +186,8 @@ async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[
 }
 
 /// How many options a drop-down may have, and how large they may be.
-const MOST_CHOICES: usize = 10_000;
-const MOST_CHOICES_BYTES: usize = 4 * 1_024 * 1_024;
+const MAX_CHOICES: usize = 10_000;
+const MAX_CHOICES_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// The first two columns of a query, as options: value and label. Bounded in time, number and size.
 async fn choices(
@@ -236,9 +236,9 @@ impl Taken {
     fn push(&mut self, value: Scalar, label: Option<String>) -> Result<()> {
         self.bytes += size_of_scalar(&value) + label.as_ref().map_or(0, String::len);
         self.found.push((value, label));
-        let message = if self.found.len() > MOST_CHOICES {
-            format!("gives more than {MOST_CHOICES} options; narrow it down")
-        } else if self.bytes > MOST_CHOICES_BYTES {
+        let message = if self.found.len() > MAX_CHOICES {
+            format!("gives more than {MAX_CHOICES} options; narrow it down")
+        } else if self.bytes > MAX_CHOICES_BYTES {
             "gives more than 4 MiB of options; narrow it down".to_owned()
         } else {
             return Ok(());
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn the_options_of_a_drop_down_are_bounded_in_bytes() {
         let mut taken = Taken::default();
-        let half = "x".repeat(MOST_CHOICES_BYTES / 2);
+        let half = "x".repeat(MAX_CHOICES_BYTES / 2);
         taken.push(Scalar::Text(half.clone()), None).unwrap();
         taken.push(Scalar::Boolean(true), Some(half[1..].to_owned())).unwrap();
         let error = taken.push(Scalar::Number("1".to_owned()), None).unwrap_err();
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn the_options_of_a_drop_down_are_bounded_in_number() {
         let mut taken = Taken::default();
-        for _ in 0..MOST_CHOICES {
+        for _ in 0..MAX_CHOICES {
             taken.push(Scalar::Boolean(true), None).unwrap();
         }
         let error = taken.push(Scalar::Boolean(true), None).unwrap_err();

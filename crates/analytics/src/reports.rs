@@ -38,7 +38,7 @@ pub struct ReportDetails {
     pub datasource: Option<DatasourceId>,
 }
 
-const MOST: usize = 1_024 * 1_024;
+const MAX_BYTES: usize = 1_024 * 1_024;
 
 impl ReportDetails {
     /// Every fault that shows without looking elsewhere.
@@ -49,8 +49,8 @@ impl ReportDetails {
         } else if self.name.chars().count() > 255 {
             faults.push("name", "length", "must have at most 255 characters");
         }
-        if self.sql.len() > MOST {
-            faults.push("query", "too_large", format!("must have at most {MOST} bytes"));
+        if self.sql.len() > MAX_BYTES {
+            faults.push("query", "too_large", format!("must have at most {MAX_BYTES} bytes"));
         }
         if self.datasource.is_none() {
             faults.push("datasource", "required", "is required");

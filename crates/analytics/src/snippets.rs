@@ -37,7 +37,7 @@ pub struct SnippetDetails {
     pub datasource: Option<DatasourceId>,
 }
 
-const MOST: usize = 256 * 1_024;
+const MAX_BYTES: usize = 256 * 1_024;
 
 impl SnippetDetails {
     /// Every fault that shows without looking elsewhere.
@@ -48,8 +48,8 @@ impl SnippetDetails {
         } else if !lang::is_name(&self.name) || self.name.len() > 128 {
             faults.push("name", "format", "must be letters, digits and _, and not begin with a digit");
         }
-        if self.sql.len() > MOST {
-            faults.push("sql", "too_large", format!("must have at most {MOST} bytes"));
+        if self.sql.len() > MAX_BYTES {
+            faults.push("sql", "too_large", format!("must have at most {MAX_BYTES} bytes"));
         }
         if self.sql.contains('\0') {
             faults.push("sql", "format", "must not contain U+0000");

@@ -173,7 +173,7 @@ impl std::error::Error for Error {}
 pub struct Faults(Vec<Fault>);
 
 /// An answer must not be many times as large as its request.
-const MOST_FAULTS: usize = 100;
+const MAX_FAULTS: usize = 100;
 
 impl Faults {
     pub fn push(&mut self, field: impl Into<String>, code: &'static str, message: impl Into<String>) {
@@ -181,7 +181,7 @@ impl Faults {
     }
 
     pub fn add(&mut self, fault: Fault) {
-        if self.0.len() < MOST_FAULTS {
+        if self.0.len() < MAX_FAULTS {
             self.0.push(fault);
         }
     }
@@ -202,7 +202,7 @@ impl Faults {
     /// Adds what was found later in the same request, but for fields that are covered already: what stands in for a
     /// value that could not be read is nothing to complain of.
     pub fn absorb(&mut self, later: Faults) {
-        if self.0.len() >= MOST_FAULTS {
+        if self.0.len() >= MAX_FAULTS {
             return;
         }
         let new: Vec<Fault> = later.0.into_iter().filter(|fault| !self.covers(&fault.field)).collect();

@@ -3,9 +3,9 @@
 //! Within a target (a service deployed from a repository into an environment) a change belongs to the first successful
 //! deployment, by the time it was deployed, that covers it. A deployment covers either the changes of one line of
 //! development that landed up to its position, or just the commits that it lists. That is a function of the facts
-//! alone, whatever the order in which they arrive: `bring` applies it for a deployment, `settle` for a change, `redo`
+//! alone, whatever the order in which they arrive: `bring` applies it for a deployment, `attribute_change` for a change, `reattribute`
 //! for the deployments whose commits a change answers to. Only a deployment that has matched nothing for as long as
-//! `PATIENCE` is left alone from then on.
+//! `RETRY_WINDOW` is left alone from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -33,7 +33,7 @@ macro_rules! subject {
 }
 
 /// How long an attribution is tried again: changes may be told of later than their deployment.
-pub const PATIENCE: Duration = Duration::from_secs(3 * 86_400);
+pub const RETRY_WINDOW: Duration = Duration::from_secs(3 * 86_400);
 /// Clocks differ: so much later than its deployment a change may have landed, in microseconds.
 const SKEW: i64 = 86_400_000_000;
 
@@ -210,17 +210,17 @@ macro_rules! attribute {
 
 /// Attributes to a deployment, which has its row already, everything that it covers. A listed hash that may be several
 /// commits is an error.
-pub async fn bring(tx: &mut Tx, subject: &Subject, now: Timestamp) -> Result<()> {
+pub async fn attribute_deployment(tx: &mut Tx, subject: &Subject, now: Timestamp) -> Result<()> {
     if !subject.success {
         return Ok(());
     }
     let mut matched = subject.commit_sha.is_some() && subject.place.is_some();
     if let (Some(place), Some(target)) = (&subject.place, subject.target) {
-        matched |= bring_up_to(tx, subject, target, place).await? > 0;
+        matched |= attribute_up_to(tx, subject, target, place).await? > 0;
     }
     for sha in &subject.listed {
         for (change, repo) in listed_changes(tx, subject, sha).await? {
-            matched |= bring_one(tx, change, repo, subject).await?;
+            matched |= attribute_listed(tx, change, repo, subject).await?;
         }
     }
     if matched {
@@ -235,9 +235,9 @@ async fn set_attributed(tx: &mut Tx, deployment: DeploymentId, now: Timestamp) -
     tx.exec(sql, args![deployment, now]).await.map(drop)
 }
 
-async fn bring_up_to(tx: &mut Tx, subject: &Subject, target: TargetId, place: &Place) -> Result<u64> {
+async fn attribute_up_to(tx: &mut Tx, subject: &Subject, target: TargetId, place: &Place) -> Result<u64> {
     let low = covered_before(tx, subject, target, place).await?;
-    let losers = losers(tx, subject, target, place, low).await?;
+    let superseded = superseded(tx, subject, target, place, low).await?;
     let brought = tx
         .exec(
             attribute!("c.repo_id = $5 AND c.line = $6 AND c.landed_at > $7 AND c.landed_at <= $8"),
@@ -253,8 +253,8 @@ async fn bring_up_to(tx: &mut Tx, subject: &Subject, target: TargetId, place: &P
             ],
         )
         .await?;
-    for loser in losers {
-        set_team(tx, loser).await?;
+    for older in superseded {
+        set_team(tx, older).await?;
     }
     Ok(brought)
 }
@@ -278,7 +278,7 @@ pub async fn covered_before(
 }
 
 /// Later deployments that have what this one is about to take. There are none when it is the latest.
-async fn losers(
+async fn superseded(
     tx: &mut Tx,
     subject: &Subject,
     target: TargetId,
@@ -332,14 +332,14 @@ async fn listed_changes(conn: &mut Conn, subject: &Subject, sha: &Sha) -> Result
 }
 
 /// Attributes a change to a deployment that lists it, unless an earlier one has it.
-async fn bring_one(tx: &mut Tx, change: ChangeId, repo: RepoId, subject: &Subject) -> Result<bool> {
+async fn attribute_listed(tx: &mut Tx, change: ChangeId, repo: RepoId, subject: &Subject) -> Result<bool> {
     let target = target_in(tx, repo, subject.service, &subject.environment).await?;
     let sql = "SELECT deployment_id FROM delivery_change_deployments WHERE change_id = $1 AND target_id = $2";
-    let loser: Option<DeploymentId> =
+    let older: Option<DeploymentId> =
         tx.opt(sql, args![change, target]).await?.map(|row| row.id(0)).transpose()?;
     let brought = attribute_one(tx, change, target, subject).await? > 0;
-    if let Some(loser) = loser.filter(|_| brought) {
-        set_team(tx, loser).await?;
+    if let Some(older) = older.filter(|_| brought) {
+        set_team(tx, older).await?;
     }
     Ok(brought)
 }
@@ -374,19 +374,19 @@ async fn set_team(tx: &mut Tx, deployment: DeploymentId) -> Result<()> {
 }
 
 /// Takes everything from a deployment that changed, and gives it to whoever is next.
-pub async fn release(tx: &mut Tx, deployment: DeploymentId, now: Timestamp) -> Result<()> {
+pub async fn unassign(tx: &mut Tx, deployment: DeploymentId, now: Timestamp) -> Result<()> {
     let sql = "SELECT change_id FROM delivery_change_deployments WHERE deployment_id = $1";
     let held = tx.all(sql, args![deployment]).await?;
     tx.exec("DELETE FROM delivery_change_deployments WHERE deployment_id = $1", args![deployment]).await?;
     tx.exec("UPDATE delivery_deployments SET team_id = NULL WHERE id = $1", args![deployment]).await?;
     for row in &held {
-        settle(tx, row.id(0)?, now).await?;
+        attribute_change(tx, row.id(0)?, now).await?;
     }
     Ok(())
 }
 
 /// Gives a change to the deployments that cover it, after the change or what it belongs to has changed.
-pub async fn settle(tx: &mut Tx, change: ChangeId, now: Timestamp) -> Result<()> {
+pub async fn attribute_change(tx: &mut Tx, change: ChangeId, now: Timestamp) -> Result<()> {
     let sql = "SELECT repo_id, ou_id, line, landed_at, part_of FROM delivery_changes WHERE id = $1";
     let row = tx.one(sql, args![change]).await?;
     let (repo, ou, line): (RepoId, OuId, String) = (row.id(0)?, row.id(1)?, row.text(2)?);
@@ -511,7 +511,7 @@ async fn hashes(conn: &mut Conn, change: ChangeId) -> Result<Hashes> {
 }
 
 /// What follows from the hashes of a change: deployments of their commits, and listed hashes that may be they. To be
-/// noted before a change is written, if it was there, and after; then `redo`.
+/// noted before a change is written, if it was there, and after; then `reattribute`.
 #[derive(Debug, Default)]
 pub struct Touched {
     deployments: BTreeSet<DeploymentId>,
@@ -557,7 +557,13 @@ impl Touched {
 }
 
 /// Finds anew where deployments of these commits stand, and whose the listed ones are.
-pub async fn redo(tx: &mut Tx, ou: OuId, repo: RepoId, touched: Touched, now: Timestamp) -> Result<()> {
+pub async fn reattribute(
+    tx: &mut Tx,
+    ou: OuId,
+    repo: RepoId,
+    touched: Touched,
+    now: Timestamp,
+) -> Result<()> {
     for id in touched.deployments {
         let row = tx
             .opt(
@@ -572,8 +578,8 @@ pub async fn redo(tx: &mut Tx, ou: OuId, repo: RepoId, touched: Touched, now: Ti
         if place != subject.place {
             subject.place = place;
             set_place(tx, &subject).await?;
-            release(tx, id, now).await?;
-            bring_clear(tx, subject, now).await?;
+            unassign(tx, id, now).await?;
+            attribute_if_clear(tx, subject, now).await?;
         }
     }
     let mut changes: BTreeSet<ChangeId> = BTreeSet::new();
@@ -587,7 +593,7 @@ pub async fn redo(tx: &mut Tx, ou: OuId, repo: RepoId, touched: Touched, now: Ti
         }
     }
     for change in changes {
-        settle(tx, change, now).await?;
+        attribute_change(tx, change, now).await?;
     }
     Ok(())
 }
@@ -609,11 +615,11 @@ async fn retry(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> 
             set_place(tx, &subject).await?;
         }
     }
-    bring_clear(tx, subject, now).await
+    attribute_if_clear(tx, subject, now).await
 }
 
 /// Brings what is clear of a deployment; listed hashes that may be several commits wait.
-pub async fn bring_clear(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> {
+pub async fn attribute_if_clear(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> {
     let mut clear = Vec::new();
     for sha in std::mem::take(&mut subject.listed) {
         if !unclear_is_none(listed_changes(tx, &subject, &sha).await)?.is_empty() {
@@ -621,22 +627,22 @@ pub async fn bring_clear(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> R
         }
     }
     subject.listed = clear;
-    bring(tx, &subject, now).await
+    attribute_deployment(tx, &subject, now).await
 }
 
 /// On PostgreSQL, waits for whoever else is attributing what this transaction may attribute: two that do not see each
 /// other's rows would each leave to the other what neither does. SQLite has one writer.
-pub async fn alone(tx: &mut Tx, ou: OuId, repo: RepoId) -> Result<()> {
-    alone_with(tx, ou, &[Some(repo)]).await
+pub async fn lock_repository(tx: &mut Tx, ou: OuId, repo: RepoId) -> Result<()> {
+    lock_repositories(tx, ou, &[Some(repo)]).await
 }
 
 /// The same for a deployment of these repositories: without one it may take changes of any.
-pub async fn alone_with(tx: &mut Tx, ou: OuId, repos: &[Option<RepoId>]) -> Result<()> {
+pub async fn lock_repositories(tx: &mut Tx, ou: OuId, repos: &[Option<RepoId>]) -> Result<()> {
     if tx.dialect() != Dialect::Postgres {
         return Ok(());
     }
     if repos.contains(&None) {
-        alone_in(tx, ou).await?;
+        lock_unit(tx, ou).await?;
     } else {
         tx.all("SELECT id FROM ous WHERE id = $1 FOR SHARE", args![ou]).await?;
     }
@@ -649,7 +655,7 @@ pub async fn alone_with(tx: &mut Tx, ou: OuId, repos: &[Option<RepoId>]) -> Resu
 }
 
 /// The same for what touches changes of every repository of the unit, such as whose they are.
-pub async fn alone_in(tx: &mut Tx, ou: OuId) -> Result<()> {
+pub async fn lock_unit(tx: &mut Tx, ou: OuId) -> Result<()> {
     if tx.dialect() == Dialect::Postgres {
         tx.all("SELECT id FROM ous WHERE id = $1 FOR NO KEY UPDATE", args![ou]).await?;
     }
@@ -708,8 +714,8 @@ pub async fn attribute_some(
     Ok(last)
 }
 
-pub fn patience_from(now: Timestamp) -> Timestamp {
-    clock::from_micros(now.as_microsecond() + i64::try_from(PATIENCE.as_micros()).unwrap_or(i64::MAX))
+pub fn retry_window_start(now: Timestamp) -> Timestamp {
+    clock::from_micros(now.as_microsecond() + i64::try_from(RETRY_WINDOW.as_micros()).unwrap_or(i64::MAX))
 }
 
 pub const ATTRIBUTION: KindSpec = KindSpec {
@@ -721,11 +727,11 @@ pub const ATTRIBUTION: KindSpec = KindSpec {
 /// Executes runs of kind `attribution`: looks again for what deployments of the last days brought.
 pub struct RetryAttribution(pub Delivery);
 
-/// Looks again for as long as `PATIENCE` lasts.
+/// Looks again for as long as `RETRY_WINDOW` lasts.
 pub const EVERY_QUARTER: &str = "*/15 * * * *";
 
 /// How many deployments are looked at at once.
-const AT_ONCE: i64 = 50;
+const MAX_PER_RUN: i64 = 50;
 
 impl Executor for RetryAttribution {
     fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
@@ -759,14 +765,14 @@ async fn waiting(conn: &mut Conn, after: i64, now: Timestamp) -> Result<Vec<Subj
                 "WHERE d.attributed_at IS NULL AND d.attribute_until > $1 AND d.id > $2 AND d.success = 1 \
                  AND (d.repo_id IS NOT NULL OR d.merge_commit_shas IS NOT NULL) ORDER BY d.id LIMIT $3"
             ),
-            args![now, after, AT_ONCE],
+            args![now, after, MAX_PER_RUN],
         )
         .await?;
     rows.iter().map(|row| subject_of(row, now)).collect()
 }
 
 async fn retry_one(tx: &mut Tx, waits: Subject, now: Timestamp) -> Result<()> {
-    alone_with(tx, waits.ou, &[waits.repo]).await?;
+    lock_repositories(tx, waits.ou, &[waits.repo]).await?;
     // It may have changed since it was found.
     let row = tx.opt(subject!("WHERE d.id = $1 AND d.attributed_at IS NULL"), args![waits.id]).await?;
     match row {

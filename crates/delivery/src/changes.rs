@@ -10,15 +10,15 @@ use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Tx, next_in};
 
-use crate::attribution::{self, Touched, settle};
+use crate::attribution::{self, Touched, attribute_change};
 use crate::ids::{ChangeId, PullServiceId, RepoId, ServiceId};
 use crate::names::{Names, ServiceName};
 use crate::people::{Author, whose};
 use crate::sha::{Sha, same};
-use crate::{Asked, Delivery, nouns, text};
+use crate::{Delivery, Input, nouns, text};
 
 /// How many commits may come in one request, and belong to one pull request.
-pub const MOST_COMMITS: usize = 5_000;
+pub const MAX_COMMITS: usize = 5_000;
 
 /// What somebody says of a pull request. `None` leaves what is known.
 #[derive(Debug, Clone, Default)]
@@ -81,7 +81,7 @@ pub async fn pull_upsert(
     repository: String,
     number: i64,
     opened_at: Timestamp,
-    facts: Asked<PullFacts>,
+    facts: Input<PullFacts>,
 ) -> Result<ChangeId> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let (facts, sha, members) = facts.parsed(|facts, faults| {
@@ -96,7 +96,7 @@ pub async fn pull_upsert(
             Box::pin(async move {
                 let mut names = Names::new(&inner, ou);
                 let repo = names.repo(tx, &repository).await?;
-                attribution::alone(tx, ou, repo).await?;
+                attribution::lock_repository(tx, ou, repo).await?;
                 let now = inner.estate().now();
                 let mut pull = load_pull(tx, repo, number, opened_at).await?;
                 let mut touched = Touched::default();
@@ -114,9 +114,9 @@ pub async fn pull_upsert(
                 join_commits(tx, repo, &pull, held, now).await?;
                 link_services(tx, ou, repo, number, &pull).await?;
                 first_commit(tx, pull.id).await?;
-                settle(tx, pull.id, now).await?;
+                attribute_change(tx, pull.id, now).await?;
                 touched.note(tx, pull.id).await?;
-                attribution::redo(tx, ou, repo, touched, now).await?;
+                attribution::reattribute(tx, ou, repo, touched, now).await?;
                 let act =
                     OwnedAct::new("recorded", nouns::DELIVERY, pull.id.0, format!("pull request {number}"));
                 Ok(((pull.id, names.found), Some(act)))
@@ -163,7 +163,7 @@ fn check_pull(
     let sha = facts.merge_commit_sha.as_deref();
     let sha = sha.and_then(|sha| faults.take(Sha::parse("merge_commit_sha", sha)));
     let members = facts.commit_shas.as_ref();
-    let members = members.map(|all| Sha::parse_list("commit_shas", all, MOST_COMMITS, faults));
+    let members = members.map(|all| Sha::parse_list("commit_shas", all, MAX_COMMITS, faults));
     (sha, members)
 }
 
@@ -323,7 +323,7 @@ async fn join_commits(tx: &mut Tx, repo: RepoId, pull: &Pull, held: Vec<Sha>, no
             let part_of = part_of(&pulls_of(tx, repo, &commit).await?);
             if part_of != old {
                 tx.exec("UPDATE delivery_changes SET part_of = $2 WHERE id = $1", args![id, part_of]).await?;
-                settle(tx, id, now).await?;
+                attribute_change(tx, id, now).await?;
             }
         }
     }
@@ -351,7 +351,7 @@ pub async fn commits_push(
     ctx: &OpCtx,
     repository: String,
     branch: Option<String>,
-    commits: Asked<Vec<CommitFacts>>,
+    commits: Input<Vec<CommitFacts>>,
 ) -> Result<u64> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let commits = commits.parsed(|commits, faults| {
@@ -366,7 +366,7 @@ pub async fn commits_push(
             Box::pin(async move {
                 let mut names = Names::new(&inner, ou);
                 let repo = names.repo(tx, &repository).await?;
-                attribution::alone(tx, ou, repo).await?;
+                attribution::lock_repository(tx, ou, repo).await?;
                 let now = inner.estate().now();
                 let line = match branch.as_deref() {
                     None => String::new(),
@@ -380,7 +380,7 @@ pub async fn commits_push(
                 // Once for all of their commits, of which there may be thousands.
                 for pull in pulls {
                     first_commit(tx, pull).await?;
-                    settle(tx, pull, now).await?;
+                    attribute_change(tx, pull, now).await?;
                 }
                 let count = commits.len() as u64;
                 let act = OwnedAct::new("recorded", nouns::DELIVERY, repo.0, format!("{count} commits"));
@@ -399,10 +399,10 @@ struct Checked {
 }
 
 fn check_commits(commits: Vec<CommitFacts>, now: Timestamp, faults: &mut Faults) -> Vec<Checked> {
-    if commits.is_empty() || commits.len() > MOST_COMMITS {
-        faults.push("commits", "range", format!("must have 1 to {MOST_COMMITS} commits"));
+    if commits.is_empty() || commits.len() > MAX_COMMITS {
+        faults.push("commits", "range", format!("must have 1 to {MAX_COMMITS} commits"));
     }
-    let checked = commits.into_iter().take(MOST_COMMITS).enumerate().filter_map(|(at, facts)| {
+    let checked = commits.into_iter().take(MAX_COMMITS).enumerate().filter_map(|(at, facts)| {
         let place = format!("commits.{at}");
         text::check_past(faults, &format!("{place}.committed_at"), Some(facts.committed_at), now);
         text::check_opt(faults, &format!("{place}.author_email"), facts.author_email.as_deref(), text::NAME);
@@ -469,10 +469,10 @@ async fn push(tx: &mut Tx, branch: &Branch, commit: &Checked, now: Timestamp) ->
         )
         .await?;
     let id: ChangeId = row.id(0)?;
-    settle(tx, id, now).await?;
+    attribute_change(tx, id, now).await?;
     let mut touched = Touched::default();
     touched.note(tx, id).await?;
-    attribution::redo(tx, branch.ou, branch.repo, touched, now).await?;
+    attribution::reattribute(tx, branch.ou, branch.repo, touched, now).await?;
     Ok(pulls.into_iter().map(|pull| pull.id).collect())
 }
 
@@ -518,7 +518,7 @@ pub async fn pull_services_set(
     plane: &Delivery,
     ctx: &OpCtx,
     pull: PullRef,
-    services: Asked<Vec<ServiceName>>,
+    services: Input<Vec<ServiceName>>,
     replace: bool,
 ) -> Result<()> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
@@ -547,7 +547,7 @@ pub async fn pull_services_set(
                 let change = alone_with_bound(tx, ou, binding).await?;
                 bind(tx, ou, binding, change, &ids, replace).await?;
                 if let Some(change) = change {
-                    settle(tx, change, inner.estate().now()).await?;
+                    attribute_change(tx, change, inner.estate().now()).await?;
                 }
                 let act = OwnedAct {
                     action: "updated",
@@ -604,15 +604,15 @@ async fn bind(
 /// The pull request that is bound, if it is known, once nobody else can attribute it or make it known.
 async fn alone_with_bound(tx: &mut Tx, ou: OuId, to: Binding) -> Result<Option<ChangeId>> {
     if let Binding::Number(repo, _) = to {
-        attribution::alone(tx, ou, repo).await?;
+        attribution::lock_repository(tx, ou, repo).await?;
         return Ok(bound_change(tx, ou, to).await?.map(|(change, _)| change));
     }
     // Which repository it is in is told by the pull request itself, which may be told of while this waits.
     let mut bound = bound_change(tx, ou, to).await?;
     loop {
         match bound {
-            Some((_, repo)) => attribution::alone(tx, ou, repo).await?,
-            None => attribution::alone_with(tx, ou, &[None]).await?,
+            Some((_, repo)) => attribution::lock_repository(tx, ou, repo).await?,
+            None => attribution::lock_repositories(tx, ou, &[None]).await?,
         }
         let again = bound_change(tx, ou, to).await?;
         if again == bound {

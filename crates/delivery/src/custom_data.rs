@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use crate::ids::CustomDataId;
 use crate::nouns;
-use crate::{Asked, Delivery, text};
+use crate::{Delivery, Input, text};
 
-const MOST_AT_ONCE: usize = 10_000;
+const MAX_VALUES_PER_CALL: usize = 10_000;
 /// How many records of one reference are given at once.
-const MOST_SHOWN: i64 = 10_000;
+const MAX_SHOWN: i64 = 10_000;
 
 #[derive(Debug, Clone)]
 pub struct NewCustomData {
@@ -52,7 +52,7 @@ fn check(new: &NewCustomData, place: &str, faults: &mut Faults) {
     }
 }
 
-pub async fn custom_data_set(plane: &Delivery, ctx: &OpCtx, new: Asked<NewCustomData>) -> Result<CustomData> {
+pub async fn custom_data_set(plane: &Delivery, ctx: &OpCtx, new: Input<NewCustomData>) -> Result<CustomData> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let new = new.checked(|new, faults| check(new, "", faults))?;
     let (ou, now) = (ctx.authority().ou(), plane.estate().now());
@@ -64,14 +64,14 @@ pub async fn custom_data_set(plane: &Delivery, ctx: &OpCtx, new: Asked<NewCustom
 pub async fn custom_data_set_all(
     plane: &Delivery,
     ctx: &OpCtx,
-    all: Asked<Vec<NewCustomData>>,
+    all: Input<Vec<NewCustomData>>,
 ) -> Result<Vec<CustomData>> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let all = all.checked(|all, faults| {
-        if all.len() > MOST_AT_ONCE {
-            faults.push("data", "range", format!("must have at most {MOST_AT_ONCE} records"));
+        if all.len() > MAX_VALUES_PER_CALL {
+            faults.push("data", "range", format!("must have at most {MAX_VALUES_PER_CALL} records"));
         }
-        for (at, new) in all.iter().take(MOST_AT_ONCE).enumerate() {
+        for (at, new) in all.iter().take(MAX_VALUES_PER_CALL).enumerate() {
             check(new, &format!("data.{at}."), faults);
         }
     })?;
@@ -149,11 +149,11 @@ pub async fn custom_data_list(plane: &Delivery, ctx: &OpCtx, reference: &str) ->
         .all(
             "SELECT id, reference, key, value, at FROM delivery_custom_data WHERE ou_id = $1 AND reference = $2 \
              ORDER BY key LIMIT $3",
-            args![ctx.authority().ou(), reference, MOST_SHOWN + 1],
+            args![ctx.authority().ou(), reference, MAX_SHOWN + 1],
         )
         .await?;
-    if rows.len() as i64 > MOST_SHOWN {
-        let message = format!("has more than {MOST_SHOWN} records; read them with SQL");
+    if rows.len() as i64 > MAX_SHOWN {
+        let message = format!("has more than {MAX_SHOWN} records; read them with SQL");
         return Err(Error::fault("reference", "range", message));
     }
     rows.iter().map(from_row).collect()

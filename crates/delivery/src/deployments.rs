@@ -13,12 +13,12 @@ use crate::ids::{ChangeId, DeploymentId, RepoId, ServiceId};
 use crate::metadata::Metadata;
 use crate::names::{Names, ServiceName};
 use crate::sha::Sha;
-use crate::{Asked, Delivery, explain, nouns, text};
+use crate::{Delivery, Input, explain, nouns, text};
 
 /// Where a deployment without an environment went.
 pub const PRODUCTION: &str = "production";
 /// How many hashes a deployment may list.
-const MOST_SHAS: usize = 10_000;
+const MAX_SHAS: usize = 10_000;
 
 /// What somebody says of a deployment. `None` is what was left out.
 #[derive(Debug, Clone, Default)]
@@ -77,7 +77,7 @@ fn check(facts: DeploymentFacts, now: Timestamp, faults: &mut Faults) -> Checked
     text::check_opt(faults, "source_name", facts.source_name.as_deref(), text::NAME);
     let commit_sha = facts.commit_sha.as_deref().and_then(|sha| faults.take(Sha::parse("commit_sha", sha)));
     let listed = facts.merge_commit_shas.as_ref();
-    let listed = listed.map(|all| Sha::parse_list("merge_commit_shas", all, MOST_SHAS, faults));
+    let listed = listed.map(|all| Sha::parse_list("merge_commit_shas", all, MAX_SHAS, faults));
     if facts.commit_sha.is_some() && listed.as_ref().is_some_and(|listed| !listed.is_empty()) {
         let message =
             "and merge_commit_shas exclude each other: send the commit that was deployed, or the list";
@@ -92,7 +92,7 @@ pub async fn deployment_create(
     plane: &Delivery,
     ctx: &OpCtx,
     reference: Option<String>,
-    facts: Asked<DeploymentFacts>,
+    facts: Input<DeploymentFacts>,
 ) -> Result<DeploymentId> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let checked = facts.parsed(|facts, faults| {
@@ -109,7 +109,7 @@ pub async fn deployment_update(
     plane: &Delivery,
     ctx: &OpCtx,
     reference: String,
-    facts: Asked<DeploymentFacts>,
+    facts: Input<DeploymentFacts>,
 ) -> Result<DeploymentId> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let checked = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
@@ -121,7 +121,7 @@ pub async fn deployment_upsert(
     plane: &Delivery,
     ctx: &OpCtx,
     reference: String,
-    facts: Asked<DeploymentFacts>,
+    facts: Input<DeploymentFacts>,
 ) -> Result<DeploymentId> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let facts = facts.noted(|faults| text::refuse_own(faults, &reference));
@@ -136,7 +136,7 @@ pub(crate) async fn deployment_by_event(
     reference: String,
     facts: DeploymentFacts,
 ) -> Result<DeploymentId> {
-    let facts = Asked::from(facts);
+    let facts = Input::from(facts);
     let checked = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
     write(plane, ctx, Write { reference, checked, create: true, update: false, origin: EVENT }).await
 }
@@ -215,7 +215,7 @@ async fn write_in(
     faults.finish()?;
     let kept = new_one(tx, names, &write.checked).await?;
     if kept.repo.is_some() || !kept.listed.is_empty() {
-        attribution::alone_with(tx, ou, &[kept.repo]).await?;
+        attribution::lock_repositories(tx, ou, &[kept.repo]).await?;
     }
     let mut subject = subject(names, tx, id, ou, &kept, now).await?;
     let unclear = match attribution::place(tx, &subject).await {
@@ -229,7 +229,7 @@ async fn write_in(
     };
     if unclear.is_none() && insert(tx, &subject, &kept, &write, now).await? {
         if subject.repo.is_some() || !subject.listed.is_empty() {
-            attribution::bring(tx, &subject, now).await?;
+            attribution::attribute_deployment(tx, &subject, now).await?;
         }
         let act = OwnedAct::new("recorded", nouns::DELIVERY, id.0, format!("deployment {}", write.reference));
         return Ok((id, Some(act)));
@@ -351,7 +351,7 @@ async fn insert(tx: &mut Tx, subject: &Subject, kept: &Kept, write: &Write, now:
                 kept.metadata.as_ref().map(Metadata::as_json),
                 subject.place.as_ref().map(|place| place.line.clone()),
                 subject.place.as_ref().map(|place| place.position),
-                attribution::patience_from(now),
+                attribution::retry_window_start(now),
                 now,
             ],
         )
@@ -399,7 +399,7 @@ async fn update(
             return Ok((old.id, None));
         }
         // It gives back changes of the old repository and takes some of the new one.
-        attribution::alone_with(tx, old.ou, &[old.kept.repo, kept.repo]).await?;
+        attribution::lock_repositories(tx, old.ou, &[old.kept.repo, kept.repo]).await?;
         let again = load(tx, old.ou, &write.reference).await?;
         let again = again.ok_or_else(|| Error::internal("a reference came and went"))?;
         if again.kept == old.kept {
@@ -428,11 +428,11 @@ async fn update(
     if !same || !old.attributed {
         let sql = "UPDATE delivery_deployments SET attributed_at = NULL WHERE id = $1";
         tx.exec(sql, args![old.id]).await?;
-        attribution::release(tx, old.id, now).await?;
+        attribution::unassign(tx, old.id, now).await?;
         if brings {
-            attribution::bring(tx, &subject, now).await?;
+            attribution::attribute_deployment(tx, &subject, now).await?;
         } else {
-            attribution::bring_clear(tx, subject, now).await?;
+            attribution::attribute_if_clear(tx, subject, now).await?;
         }
     }
     let act = OwnedAct::new("updated", nouns::DELIVERY, old.id.0, format!("deployment {}", write.reference));
@@ -500,7 +500,7 @@ async fn set(tx: &mut Tx, subject: &Subject, kept: &Kept, now: Timestamp) -> Res
             kept.metadata.as_ref().map(Metadata::as_json),
             subject.place.as_ref().map(|place| place.line.clone()),
             subject.place.as_ref().map(|place| place.position),
-            attribution::patience_from(now),
+            attribution::retry_window_start(now),
             now,
         ],
     )

@@ -10,7 +10,7 @@ use crate::Delivery;
 use crate::deployments::{DeploymentFacts, deployment_by_event};
 use crate::incidents::{IncidentFacts, Patch, upsert};
 use crate::names::ServiceName;
-use crate::text::OWN;
+use crate::text::RESERVED_PREFIX;
 
 /// Hears events and records what they mean here. The same event twice records nothing twice.
 pub struct Hear(pub Delivery);
@@ -32,7 +32,7 @@ impl Subscriber for Hear {
                         source_name: Some("Landreeve".to_owned()),
                         ..DeploymentFacts::default()
                     };
-                    self.deployment(event, format!("{OWN}promotion:{deployment}"), facts).await
+                    self.deployment(event, format!("{RESERVED_PREFIX}promotion:{deployment}"), facts).await
                 }
                 Event::MonitorChanged { monitor, name, service, failing, at } => {
                     self.monitor(event, *monitor, name, service.as_deref(), *failing, *at).await
@@ -85,9 +85,14 @@ impl Hear {
                     ..IncidentFacts::default()
                 };
                 // The event's own number: the same one again finds its incident.
-                upsert(&self.0, &ctx, format!("{OWN}monitor:{monitor}:{}", event.id), facts.into())
-                    .await
-                    .map(drop)
+                upsert(
+                    &self.0,
+                    &ctx,
+                    format!("{RESERVED_PREFIX}monitor:{monitor}:{}", event.id),
+                    facts.into(),
+                )
+                .await
+                .map(drop)
             }
             (false, Some((reference, started_at))) => {
                 let facts =

@@ -16,10 +16,10 @@ use crate::queries::{query_error, statement};
 use crate::{Delivery, nouns, text};
 
 /// How many rows a feed gives, how long it may take, and how much it may hold.
-pub const MOST_ROWS: usize = 1_000;
+pub const MAX_ROWS: usize = 1_000;
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
-const MOST_BYTES: usize = 8 * 1_024 * 1_024;
-const MOST_SQL: usize = 64 * 1_024;
+const MAX_BYTES: usize = 8 * 1_024 * 1_024;
+const MAX_SQL: usize = 64 * 1_024;
 const PREFIX: &str = "lrf_";
 
 #[derive(Debug, Clone)]
@@ -50,8 +50,8 @@ pub async fn feed_create(
     estate.require_here(ctx, nouns::FEED, Action::MANAGE).await?;
     let mut faults = Faults::default();
     text::check(&mut faults, "name", &name, text::NAME);
-    if sql.trim().is_empty() || sql.len() > MOST_SQL {
-        faults.push("sql", "length", format!("must have 1 to {MOST_SQL} bytes"));
+    if sql.trim().is_empty() || sql.len() > MAX_SQL {
+        faults.push("sql", "length", format!("must have 1 to {MAX_SQL} bytes"));
     }
     faults.finish()?;
     check_statement(plane, &sql).await?;
@@ -165,7 +165,7 @@ async fn take(mut stream: landreeve_core::source::QueryStream, columns: &[String
         let formatters = picked.iter().map(|at| ArrayFormatter::try_new(batch.column(*at), &options));
         let formatters = formatters.collect::<Result<Vec<_>, _>>().map_err(Error::internal)?;
         for row in 0..batch.num_rows() {
-            if taken.rows.len() == MOST_ROWS {
+            if taken.rows.len() == MAX_ROWS {
                 return Ok(FeedRows { truncated: true, ..taken });
             }
             let cell = |(at, formatter): (&usize, &ArrayFormatter<'_>)| {
@@ -173,7 +173,7 @@ async fn take(mut stream: landreeve_core::source::QueryStream, columns: &[String
             };
             let cells: Vec<Option<String>> = picked.iter().zip(&formatters).map(cell).collect();
             bytes += cells.iter().flatten().map(String::len).sum::<usize>();
-            if bytes > MOST_BYTES {
+            if bytes > MAX_BYTES {
                 return Err(Error::fault("sql", "too_large", "gives more than 8 MiB; select fewer columns"));
             }
             taken.rows.push(cells);

@@ -12,7 +12,7 @@ use crate::ids::{IncidentId, ServiceId};
 use crate::metadata::Metadata;
 use crate::names::{Names, ServiceName};
 use crate::nouns;
-use crate::{Asked, Delivery, text};
+use crate::{Delivery, Input, text};
 
 /// What happens to a member of what is kept.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -75,7 +75,7 @@ pub async fn incident_upsert(
     plane: &Delivery,
     ctx: &OpCtx,
     reference: String,
-    facts: Asked<IncidentFacts>,
+    facts: Input<IncidentFacts>,
 ) -> Result<IncidentId> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let facts = facts.noted(|faults| text::refuse_own(faults, &reference));
@@ -87,7 +87,7 @@ pub(crate) async fn upsert(
     plane: &Delivery,
     ctx: &OpCtx,
     reference: String,
-    facts: Asked<IncidentFacts>,
+    facts: Input<IncidentFacts>,
 ) -> Result<IncidentId> {
     let now = plane.estate().now();
     let facts = facts.checked(|facts, faults| check(&reference, facts, now, faults))?;
@@ -251,7 +251,7 @@ pub(crate) async fn open_of_monitor(
         .opt(
             "SELECT reference_id, started_at FROM delivery_incidents WHERE ou_id = $1 AND reference_id LIKE $2 \
              AND resolved_at IS NULL ORDER BY started_at DESC LIMIT 1",
-            args![ou, format!("{}monitor:{monitor}:%", text::OWN)],
+            args![ou, format!("{}monitor:{monitor}:%", text::RESERVED_PREFIX)],
         )
         .await?;
     row.map(|row| Ok((row.text(0)?, row.time(1)?))).transpose()

@@ -6,7 +6,6 @@
 //! run that SQL, `metrics` asks the questions everybody asks. What must not enter: HTTP, the shape of any wire, a
 //! vendor's name.
 
-mod asked;
 mod attribution;
 pub mod changes;
 pub mod custom_data;
@@ -16,6 +15,7 @@ mod explain;
 pub mod feeds;
 pub mod ids;
 pub mod incidents;
+mod input;
 mod metadata;
 pub mod metrics;
 mod moving;
@@ -33,8 +33,8 @@ mod tables;
 pub mod teams;
 mod text;
 
-pub use asked::Asked;
 pub use attribution::{ATTRIBUTION, RetryAttribution};
+pub use input::Input;
 pub use landreeve_estate::results::Wanted;
 pub use metadata::Metadata;
 pub use names::ServiceName;

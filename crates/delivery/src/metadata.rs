@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 /// What the member is called in every request that has one.
 const FIELD: &str = "metadata";
-const MOST_KEYS: usize = 1_000;
+const MAX_KEYS: usize = 1_000;
 const DEEPEST: usize = 16;
-const LONGEST_KEY: usize = 255;
+const MAX_KEY_CHARS: usize = 255;
 
 /// An object whose keys are letters, digits, dashes and underscores.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,8 +32,8 @@ impl Metadata {
         let before = faults.len();
         check(FIELD, &object, 1, faults);
         let metadata = Metadata(object);
-        if faults.len() == before && metadata.flat().len() > MOST_KEYS {
-            faults.push(FIELD, "range", format!("must have at most {MOST_KEYS} keys"));
+        if faults.len() == before && metadata.flat().len() > MAX_KEYS {
+            faults.push(FIELD, "range", format!("must have at most {MAX_KEYS} keys"));
         }
         metadata
     }
@@ -74,7 +74,7 @@ fn check(path: &str, object: &Map<String, Value>, depth: usize, faults: &mut Fau
     for (key, value) in object {
         let place = format!("{path}.{key}");
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if key.is_empty() || key.len() > LONGEST_KEY || !key.chars().all(plain) {
+        if key.is_empty() || key.len() > MAX_KEY_CHARS || !key.chars().all(plain) {
             let message = "is no key: use letters, digits, dashes and underscores, at most 255 of them";
             faults.push(&place, "key", message);
         }

@@ -18,7 +18,7 @@ use crate::{Delivery, nouns};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// Each day is told of, so there is a bound.
-const MOST_DAYS: i64 = 4_000;
+const MAX_DAYS: i64 = 4_000;
 
 /// Which deployments, changes and incidents: those of [from, to), narrowed down.
 #[derive(Debug, Clone)]
@@ -89,8 +89,8 @@ pub async fn dora(plane: &Delivery, ctx: &OpCtx, query: &DoraQuery) -> Result<Do
     if query.from >= query.to {
         return Err(Error::fault("to", "range", "must lie after from"));
     }
-    if query.to.as_second().saturating_sub(query.from.as_second()) > MOST_DAYS * 86_400 {
-        return Err(Error::fault("to", "range", format!("must lie at most {MOST_DAYS} days after from")));
+    if query.to.as_second().saturating_sub(query.from.as_second()) > MAX_DAYS * 86_400 {
+        return Err(Error::fault("to", "range", format!("must lie at most {MAX_DAYS} days after from")));
     }
     let asking = Asking { plane, ctx, query };
     asking.require_names().await?;

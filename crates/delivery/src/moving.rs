@@ -11,7 +11,7 @@ use landreeve_estate::args;
 use landreeve_estate::store::Tx;
 
 use crate::Delivery;
-use crate::attribution::{alone, attribute_some, line};
+use crate::attribution::{attribute_some, line, lock_repository};
 use crate::ids::{DeploymentId, RepoId};
 
 /// How many rows one transaction takes, so that other writes do not wait long.
@@ -70,7 +70,7 @@ async fn rename(plane: &Delivery, place: Place) -> Result<()> {
 
 /// Gives the number of the last change of this batch.
 async fn rename_some(tx: &mut Tx, Place { ou, repo }: Place, after: i64) -> Result<Option<i64>> {
-    alone(tx, ou, repo).await?;
+    lock_repository(tx, ou, repo).await?;
     let default = tx.one("SELECT default_branch FROM delivery_repos WHERE id = $1", args![repo]).await?;
     let default = default.text_opt(0)?;
     let rows = tx
@@ -119,7 +119,7 @@ async fn reset(plane: &Delivery, place: Place) -> Result<()> {
 }
 
 async fn reset_some(tx: &mut Tx, Place { ou, repo }: Place, after: i64) -> Result<Option<i64>> {
-    alone(tx, ou, repo).await?;
+    lock_repository(tx, ou, repo).await?;
     let sql = "SELECT max(id) FROM (SELECT id FROM delivery_deployments WHERE repo_id = $1 AND id > $2 \
                ORDER BY id LIMIT $3) AS batch";
     let Some(last) = tx.one(sql, args![repo, after, BATCH]).await?.int_opt(0)? else { return Ok(None) };
@@ -138,7 +138,7 @@ async fn attribute(plane: &Delivery, place: Place) -> Result<()> {
         let next = store
             .write_alone(move |tx| {
                 Box::pin(async move {
-                    alone(tx, place.ou, place.repo).await?;
+                    lock_repository(tx, place.ou, place.repo).await?;
                     attribute_some(tx, place.repo, after, BATCH / 5, now).await
                 })
             })

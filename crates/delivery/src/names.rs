@@ -19,7 +19,7 @@ use crate::{Delivery, text};
 const REMEMBERED: usize = 16_384;
 
 /// How many services one request may name.
-const MOST_SERVICES: usize = 1_000;
+const MAX_SERVICES: usize = 1_000;
 
 /// A service as it is named: a name of its own may come with the identifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +35,8 @@ impl ServiceName {
     }
 
     pub fn check_list(field: &str, all: &[ServiceName], faults: &mut Faults) {
-        if all.len() > MOST_SERVICES {
-            faults.push(field, "range", format!("must have at most {MOST_SERVICES} services"));
+        if all.len() > MAX_SERVICES {
+            faults.push(field, "range", format!("must have at most {MAX_SERVICES} services"));
         }
         for (at, service) in all.iter().enumerate() {
             service.check(&format!("{field}.{at}"), faults);

@@ -9,11 +9,11 @@ use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Arg, Conn, Row, Tx, next_in};
 
-use crate::attribution::alone_in;
+use crate::attribution::lock_unit;
 use crate::ids::{PersonId, TeamId};
 use crate::nouns;
 use crate::tables::scope;
-use crate::{Asked, Delivery, text};
+use crate::{Delivery, Input, text};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
@@ -147,7 +147,7 @@ pub async fn person_update(
     plane: &Delivery,
     ctx: &OpCtx,
     email: &str,
-    facts: Asked<PersonFacts>,
+    facts: Input<PersonFacts>,
 ) -> Result<Person> {
     put(plane, ctx, email, facts, false).await
 }
@@ -157,7 +157,7 @@ pub async fn person_upsert(
     plane: &Delivery,
     ctx: &OpCtx,
     email: &str,
-    facts: Asked<PersonFacts>,
+    facts: Input<PersonFacts>,
 ) -> Result<Person> {
     put(plane, ctx, email, facts, true).await
 }
@@ -166,7 +166,7 @@ async fn put(
     plane: &Delivery,
     ctx: &OpCtx,
     email: &str,
-    facts: Asked<PersonFacts>,
+    facts: Input<PersonFacts>,
     create: bool,
 ) -> Result<Person> {
     plane.estate().require_here(ctx, nouns::PERSON, Action::MANAGE).await?;
@@ -178,7 +178,7 @@ async fn put(
         .change_told(ctx, move |tx| {
             Box::pin(async move {
                 let now = inner.estate().now();
-                alone_in(tx, ou).await?;
+                lock_unit(tx, ou).await?;
                 let old = find_in(tx, ou, &email, create).await?.ok_or_else(not_found)?;
                 let person = patched(old, facts);
                 write(tx, &person, now).await?;

@@ -12,7 +12,7 @@ use crate::ids::{PipelineRunId, RepoId};
 use crate::names::Names;
 use crate::nouns;
 use crate::sha::Sha;
-use crate::{Asked, Delivery, text};
+use crate::{Delivery, Input, text};
 
 /// One notification.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ fn check(facts: PipelineFacts, faults: &mut Faults) -> (PipelineFacts, Option<Sh
 pub async fn pipeline_upsert(
     plane: &Delivery,
     ctx: &OpCtx,
-    facts: Asked<PipelineFacts>,
+    facts: Input<PipelineFacts>,
 ) -> Result<PipelineRunId> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let (facts, sha) = facts.parsed(check)?;

@@ -16,7 +16,7 @@ use landreeve_estate::results::{self, BATCH_BYTES, BATCH_ROWS, Keeping, Wanted};
 use landreeve_estate::runs::{Executor, Job, KindSpec, Lane, NewRun, Outcome, PROBE};
 
 use crate::stored::{StoredDataQuery, StoredVariable};
-use crate::{Asked, Delivery, nouns};
+use crate::{Delivery, Input, nouns};
 
 /// The kinds of run that this plane shows as query runs.
 pub const KINDS: [RunKind; 2] = [DATA_QUERY.kind, PROBE.kind];
@@ -24,18 +24,18 @@ pub const KINDS: [RunKind; 2] = [DATA_QUERY.kind, PROBE.kind];
 /// A SQL query over the server's own delivery data.
 pub const DATA_QUERY: KindSpec = KindSpec::new("data_query", Category::Query);
 
-const MOST_SQL: usize = 64 * 1_024;
-const MOST_VARIABLES: usize = 1_000;
-const MOST_VALUES: usize = 10_000;
+const MAX_SQL: usize = 64 * 1_024;
+const MAX_VARIABLES: usize = 1_000;
+const MAX_VALUES: usize = 10_000;
 /// How many statements of one unit execute at once: others must have their turn.
-const AT_ONCE: u32 = 2;
+const MAX_CONCURRENT: u32 = 2;
 
 /// Submits a statement. What is wrong with it is told by the run, but for what cannot be a statement at all.
 pub async fn query_run(
     plane: &Delivery,
     ctx: &OpCtx,
     sql: String,
-    variables: Asked<Vec<(String, Variable)>>,
+    variables: Input<Vec<(String, Variable)>>,
 ) -> Result<Run> {
     plane.estate().require_here(ctx, Noun::RUN, Action::USE).await?;
     plane.estate().require_some(ctx, nouns::DELIVERY, Action::VIEW).await?;
@@ -50,7 +50,7 @@ pub async fn query_run(
     };
     let input = serde_json::to_string(&input).map_err(Error::internal)?;
     let new = NewRun {
-        lane: Some(Lane { name: format!("data_query:{}", ctx.authority().ou()), limit: AT_ONCE }),
+        lane: Some(Lane { name: format!("data_query:{}", ctx.authority().ou()), limit: MAX_CONCURRENT }),
         time_limit: Some(plane.options().query_time_limit),
         ..NewRun::new(&DATA_QUERY, ctx.authority().ou(), input)
     };
@@ -60,8 +60,8 @@ pub async fn query_run(
 fn check(sql: &str, variables: &[(String, Variable)], faults: &mut Faults) {
     if sql.trim().is_empty() {
         faults.push("sql", "required", "is required");
-    } else if sql.len() > MOST_SQL {
-        faults.push("sql", "too_large", format!("must have at most {MOST_SQL} bytes"));
+    } else if sql.len() > MAX_SQL {
+        faults.push("sql", "too_large", format!("must have at most {MAX_SQL} bytes"));
     } else if sql.contains('\0') {
         faults.push("sql", "character", "must not contain the character U+0000");
     }
@@ -72,8 +72,8 @@ fn check(sql: &str, variables: &[(String, Variable)], faults: &mut Faults) {
             Variable::Null | Variable::One(_) => 1,
         })
         .sum();
-    if variables.len() > MOST_VARIABLES || values > MOST_VALUES {
-        let message = format!("must have at most {MOST_VARIABLES} names and {MOST_VALUES} values");
+    if variables.len() > MAX_VARIABLES || values > MAX_VALUES {
+        let message = format!("must have at most {MAX_VARIABLES} names and {MAX_VALUES} values");
         faults.push("variables", "range", message);
     }
 }

@@ -8,7 +8,7 @@ use landreeve_estate::store::Tx;
 
 use crate::ids::RepoId;
 use crate::names::Names;
-use crate::{Asked, Delivery, attribution, moving, nouns, text};
+use crate::{Delivery, Input, attribution, moving, nouns, text};
 
 #[derive(Debug, Clone, Default)]
 pub struct RepoFacts {
@@ -29,7 +29,7 @@ pub async fn repo_upsert(
     plane: &Delivery,
     ctx: &OpCtx,
     name: String,
-    facts: Asked<RepoFacts>,
+    facts: Input<RepoFacts>,
 ) -> Result<RepoId> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let facts = facts.checked(|facts, faults| check(&name, facts, faults))?;
@@ -40,7 +40,7 @@ pub async fn repo_upsert(
             Box::pin(async move {
                 let mut names = Names::new(&inner, ou);
                 let id = names.repo_always(tx, &name).await?;
-                attribution::alone(tx, ou, id).await?;
+                attribution::lock_repository(tx, ou, id).await?;
                 let moved = put(tx, id, &facts).await?;
                 if moved {
                     moving::mark(tx, id).await?;

@@ -5,7 +5,7 @@ use landreeve_core::Fault;
 use landreeve_core::error::Faults;
 
 const SHORTEST: usize = 7;
-const LONGEST: usize = 40;
+const MAX_DIGITS: usize = 40;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sha(String);
@@ -13,7 +13,8 @@ pub struct Sha(String);
 impl Sha {
     pub fn parse(field: &str, text: &str) -> Result<Sha, Fault> {
         let text = text.trim().to_ascii_lowercase();
-        if (SHORTEST..=LONGEST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if (SHORTEST..=MAX_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
             return Ok(Sha(text));
         }
         Err(Fault::new(field, "sha", "must be 7 to 40 hexadecimal digits"))

@@ -14,16 +14,16 @@ use landreeve_estate::ops::{OwnedAct, Run, runs};
 use landreeve_estate::runs::{Done, Executor, Job, KindSpec, Lane, NewRun, Outcome, Retry};
 use landreeve_estate::store::{Arg, Conn, Row, Tx, next_in};
 
-use crate::attribution::alone_in;
+use crate::attribution::lock_unit;
 use crate::ids::{MembershipId, PersonId, TeamEventId, TeamId};
 use crate::nouns;
 use crate::people::{self, Person};
 use crate::stored::{StoredHierarchy, StoredTeam};
 use crate::tables::{all, scope};
-use crate::{Asked, Delivery, text};
+use crate::{Delivery, Input, text};
 
-const MOST_TEAMS: usize = 5_000;
-const MOST_MEMBERS: usize = 20_000;
+const MAX_TEAMS: usize = 5_000;
+const MAX_MEMBERS: usize = 20_000;
 
 /// A team as somebody wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +88,8 @@ fn check(teams: &[WantedTeam], faults: &mut Faults) {
         let message = "must have a team: those that are not in the request are archived";
         faults.push("teams", "range", message);
     }
-    if teams.len() > MOST_TEAMS {
-        faults.push("teams", "range", format!("must have at most {MOST_TEAMS} teams"));
+    if teams.len() > MAX_TEAMS {
+        faults.push("teams", "range", format!("must have at most {MAX_TEAMS} teams"));
     }
     let names: BTreeMap<&str, &str> =
         teams.iter().map(|team| (team.reference.as_str(), team.name.as_str())).collect();
@@ -105,8 +105,8 @@ fn check(teams: &[WantedTeam], faults: &mut Faults) {
                 "is given to another team of the request too",
             );
         }
-        if team.members.len() > MOST_MEMBERS {
-            faults.push(format!("{place}.contributors"), "range", format!("must be at most {MOST_MEMBERS}"));
+        if team.members.len() > MAX_MEMBERS {
+            faults.push(format!("{place}.contributors"), "range", format!("must be at most {MAX_MEMBERS}"));
         }
         match (&team.parent, &team.parent_name) {
             (Some(parent), Some(name)) => match names.get(parent.as_str()) {
@@ -332,7 +332,7 @@ pub async fn hierarchy_get(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<WantedTe
 pub async fn hierarchy_preview(
     plane: &Delivery,
     ctx: &OpCtx,
-    teams: Asked<Vec<WantedTeam>>,
+    teams: Input<Vec<WantedTeam>>,
 ) -> Result<HierarchyPlan> {
     plane.estate().require_here(ctx, nouns::TEAM, Action::MANAGE).await?;
     let teams = teams.checked(|teams, faults| check(teams, faults))?;
@@ -394,7 +394,7 @@ fn plan(current: &[Team], wanted: &[StoredTeam], known: &BTreeSet<String>) -> Hi
 }
 
 /// Submits the run that takes the hierarchy in: teams that are new are made, those that are not in it are archived.
-pub async fn hierarchy_process(plane: &Delivery, ctx: &OpCtx, teams: Asked<Vec<WantedTeam>>) -> Result<Run> {
+pub async fn hierarchy_process(plane: &Delivery, ctx: &OpCtx, teams: Input<Vec<WantedTeam>>) -> Result<Run> {
     plane.estate().require_here(ctx, nouns::TEAM, Action::MANAGE).await?;
     let teams = teams.checked(|teams, faults| check(teams, faults))?;
     let input = StoredHierarchy { version: 1, actor: ctx.actor().name().to_owned(), teams: stored(&teams) };
@@ -426,7 +426,7 @@ impl Executor for TeamImport {
             estate
                 .change_told(&ctx, move |tx| {
                     Box::pin(async move {
-                        alone_in(tx, ou).await?;
+                        lock_unit(tx, ou).await?;
                         let teams = input.teams.len();
                         take_in(tx, ou, &input, now).await?;
                         let detail = format!("{teams} teams, for {}", input.actor);

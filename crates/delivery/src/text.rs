@@ -8,7 +8,7 @@ pub const NAME: usize = 255;
 /// Titles, messages, addresses.
 pub const LONG: usize = 4_096;
 /// The references that the server gives begin so, and no others do: nobody can take one before it is given.
-pub const OWN: &str = "landreeve:";
+pub const RESERVED_PREFIX: &str = "landreeve:";
 
 /// Notes a fault unless the text has 1 to `most` characters and none that cannot be seen.
 pub fn check(faults: &mut Faults, field: &str, text: &str, most: usize) {
@@ -22,11 +22,11 @@ pub fn check(faults: &mut Faults, field: &str, text: &str, most: usize) {
 
 /// What a client records has a reference of the client's.
 pub fn refuse_own(faults: &mut Faults, reference: &str) {
-    if reference.starts_with(OWN) {
+    if reference.starts_with(RESERVED_PREFIX) {
         faults.push(
             "reference_id",
             "reserved",
-            format!("must not begin with {OWN:?}: the server gives those"),
+            format!("must not begin with {RESERVED_PREFIX:?}: the server gives those"),
         );
     }
 }

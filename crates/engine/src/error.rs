@@ -47,10 +47,10 @@ pub fn translate(error: &DataFusionError) -> SourceError {
 
 /// The engine's own advice goes on for many lines.
 fn short(message: &str) -> String {
-    const MOST: usize = 600;
+    const MAX_CHARS: usize = 600;
     let message = message.strip_prefix("External error: ").unwrap_or(message);
     let words: Vec<&str> = message.split_whitespace().collect();
-    words.join(" ").replace("landreeve.public.", "").chars().take(MOST).collect()
+    words.join(" ").replace("landreeve.public.", "").chars().take(MAX_CHARS).collect()
 }
 
 pub fn query(code: &str, message: impl Into<String>) -> SourceError {

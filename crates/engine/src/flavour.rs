@@ -29,7 +29,7 @@ const DEPTH: usize = 64;
 
 /// How many words and signs a statement may have, values and names in lists not counted: what it is made into is walked
 /// by functions that call themselves.
-const LONGEST: usize = 5_000;
+const MAX_TOKENS: usize = 5_000;
 
 fn check_length(sql: &str, dialect: &dyn Dialect) -> Result<(), SourceError> {
     // What cannot be read as words is the parser's to tell.
@@ -46,8 +46,8 @@ fn check_length(sql: &str, dialect: &dyn Dialect) -> Result<(), SourceError> {
                 | Token::RParen
         )
     };
-    if tokens.iter().filter(counts).count() > LONGEST {
-        let message = format!("the statement has more than {LONGEST} words and signs; make it shorter");
+    if tokens.iter().filter(counts).count() > MAX_TOKENS {
+        let message = format!("the statement has more than {MAX_TOKENS} words and signs; make it shorter");
         return Err(query("too_long", message));
     }
     Ok(())

@@ -54,7 +54,7 @@ pub fn harmless(all: Vec<Arc<ScalarUDF>>) -> Vec<Arc<ScalarUDF>> {
 }
 
 /// What the texts of one batch may take.
-const MOST_BYTES: i128 = 16 * 1_024 * 1_024;
+const MAX_BYTES: i128 = 16 * 1_024 * 1_024;
 
 /// `repeat`, `lpad` or `rpad`, refused where the texts would be too long.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -91,7 +91,7 @@ impl ScalarUDFImpl for LongText {
                 // A padded text has characters of up to four bytes.
                 if repeats { number * text.unwrap_or_default().len() as i128 } else { number * 4 }
             });
-            if bytes.sum::<i128>() > MOST_BYTES {
+            if bytes.sum::<i128>() > MAX_BYTES {
                 return Err(DataFusionError::ResourcesExhausted(format!(
                     "{} makes too much text",
                     self.name()

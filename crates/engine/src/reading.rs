@@ -25,7 +25,7 @@ struct Scope {
 }
 
 /// How many tables a statement may name once every name of a WITH clause is replaced by its query.
-const MOST_TABLES: u64 = 1_000;
+const MAX_TABLES: u64 = 1_000;
 
 /// Refuses what does more than read, and what is too large to be planned.
 pub fn check(statement: &Statement) -> Result<(), SourceError> {
@@ -71,9 +71,9 @@ impl Visitor for Check {
 
     fn post_visit_query(&mut self, _: &Query) -> ControlFlow<SourceError> {
         let Some(ended) = self.queries.pop() else { return ControlFlow::Continue(()) };
-        if ended.size > MOST_TABLES {
+        if ended.size > MAX_TABLES {
             let message = format!(
-                "the statement names more than {MOST_TABLES} tables once its WITH clause is filled in"
+                "the statement names more than {MAX_TABLES} tables once its WITH clause is filled in"
             );
             return ControlFlow::Break(query("too_long", message));
         }

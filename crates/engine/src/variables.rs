@@ -12,7 +12,7 @@ use landreeve_core::table::{Scalar, Variable};
 use crate::error::query;
 
 /// How many bytes may be put in place of variables.
-const MOST_BYTES: usize = 2 * 1_024 * 1_024;
+const MAX_BYTES: usize = 2 * 1_024 * 1_024;
 
 /// Puts the values in place of the variables.
 pub fn fill(statement: &mut Statement, variables: &[(String, Variable)]) -> Result<(), SourceError> {
@@ -119,7 +119,7 @@ fn count(bytes: &mut usize, value: &Scalar) -> Result<(), SourceError> {
         Scalar::Text(text) => text.len() + 16,
         Scalar::Boolean(_) | Scalar::Integer(_) | Scalar::Float(_) | Scalar::Instant(_) => 64,
     };
-    if *bytes > MOST_BYTES {
+    if *bytes > MAX_BYTES {
         return Err(query("too_long", "the variables take more than 2 MiB where they are used"));
     }
     Ok(())

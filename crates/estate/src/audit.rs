@@ -11,7 +11,7 @@ use landreeve_core::{Action, Ids, Noun, OpCtx, Page, PageOf, Result};
 use uuid::Uuid;
 
 use crate::args;
-use crate::identity::{Sight, ous};
+use crate::identity::{Visibility, ous};
 use crate::store::{Arg, Conn, Dialect, Row, Tx};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub async fn record(tx: &mut Tx, id: AuditId, now: Timestamp, ctx: &OpCtx, act: 
 pub async fn list(
     conn: &mut Conn,
     dialect: Dialect,
-    sight: &Sight,
+    visibility: &Visibility,
     page: Page,
 ) -> Result<PageOf<AuditEvent>> {
     macro_rules! seen {
@@ -98,7 +98,7 @@ pub async fn list(
             )
         };
     }
-    let mut bound: Vec<Arg> = args![&sight.path, ous::below(&sight.path), sight.roots.clone()];
+    let mut bound: Vec<Arg> = args![&visibility.path, ous::below(&visibility.path), visibility.roots.clone()];
     let count = dialect.pick(seen!("instr", "SELECT count(*)", ""), seen!("strpos", "SELECT count(*)", ""));
     let total = conn.one(count, bound.clone()).await?.int(0)?;
     bound.extend(args![page.limit, i64::try_from(page.offset).unwrap_or(i64::MAX)]);

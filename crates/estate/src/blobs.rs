@@ -148,7 +148,7 @@ impl Blobs {
 
 const CHUNK: usize = 5 * 1_024 * 1_024;
 /// How many chunks may be under way before a writer waits.
-const UNDER_WAY: usize = 2;
+const MAX_IN_FLIGHT: usize = 2;
 
 pub struct BlobWriter {
     upload: WriteMultipart,
@@ -203,7 +203,7 @@ fn remove_interrupted(folder: &Path, before: Timestamp) -> std::io::Result<u64> 
 
 impl BlobWriter {
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        self.upload.wait_for_capacity(UNDER_WAY).await.map_err(blob_error)?;
+        self.upload.wait_for_capacity(MAX_IN_FLIGHT).await.map_err(blob_error)?;
         self.written += bytes.len() as u64;
         self.upload.put(bytes);
         Ok(())

@@ -15,7 +15,7 @@ use crate::audit::{self, Act};
 use crate::blobs::Blobs;
 use crate::bootstrap::{self, Facts};
 use crate::events::Subscriber;
-use crate::identity::doors::{self, Doors};
+use crate::identity::authentication::{self, Authentication};
 use crate::inventory::{Datasource, datasources};
 use crate::memory::PerEpoch;
 use crate::outbound::Outbound;
@@ -40,7 +40,7 @@ struct Inner {
     random: Arc<dyn Random>,
     seal: RwLock<SealKey>,
     facts: Facts,
-    doors: Doors,
+    authentication: Authentication,
     parts: Parts,
 }
 
@@ -91,7 +91,7 @@ impl Estate {
             Arc::clone(&registry),
             options.runs,
         );
-        let doors = Doors::new(options.cores, &*options.random);
+        let authentication = Authentication::new(options.cores, &*options.random);
         let parts = Parts {
             runs,
             blobs: options.blobs,
@@ -109,7 +109,7 @@ impl Estate {
             random: options.random,
             seal: RwLock::new(options.seal),
             facts,
-            doors,
+            authentication,
             parts,
         };
         let estate = Estate { inner: Arc::new(inner) };
@@ -164,7 +164,7 @@ impl Estate {
         let estate = self.clone();
         let authority: AuthorityOf = Arc::new(move |run| {
             let estate = estate.clone();
-            Box::pin(async move { doors::by_run(&estate, run).await })
+            Box::pin(async move { authentication::by_run(&estate, run).await })
         });
         self.runs().start(Executors { by_kind, authority }, role).await
     }
@@ -210,8 +210,8 @@ impl Estate {
         self.inner.facts.store_id
     }
 
-    pub(crate) fn doors(&self) -> &Doors {
-        &self.inner.doors
+    pub(crate) fn authentication(&self) -> &Authentication {
+        &self.inner.authentication
     }
 
     pub fn ids(&self) -> &Arc<dyn Ids> {
@@ -393,7 +393,7 @@ impl Estate {
 
     pub(crate) async fn refused(&self, ctx: &OpCtx, noun: Noun, noun_id: Option<i64>, error: Error) -> Error {
         let act = OwnedAct { action: "refused", noun, noun_id, detail: error.message.clone() };
-        let Some(act) = self.doors().refusals().note(ctx, act, self.now()) else { return error };
+        let Some(act) = self.authentication().refusals().note(ctx, act, self.now()) else { return error };
         let written = self.change(ctx, act, |_| Box::pin(async { Ok(()) })).await;
         if let Err(cause) = written {
             // The refusal stands whether or not it could be written down.

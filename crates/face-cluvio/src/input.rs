@@ -235,11 +235,11 @@ pub fn to_many<T>(
     kind: &'static str,
     decode: impl Fn(&str) -> Option<T>,
 ) -> Given<Vec<T>> {
-    const MOST: usize = 1_000;
+    const MAX_ITEMS: usize = 1_000;
     let given = fields.optional(name, |field| {
         field.object(|relationship| {
             relationship.ignore(&["links", "meta"]);
-            relationship.required("data", |data| data.list(MOST, |item| linked(item, kind, &decode)))
+            relationship.required("data", |data| data.list(MAX_ITEMS, |item| linked(item, kind, &decode)))
         })
     });
     match given {

@@ -6,7 +6,7 @@ use axum::extract::{FromRequest, Request};
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::{Fault, Result};
-use landreeve_delivery::{Asked, Metadata, ServiceName};
+use landreeve_delivery::{Input, Metadata, ServiceName};
 use landreeve_http::Failure;
 use landreeve_http::body::json_object;
 use landreeve_http::extract::{Body, Query};
@@ -117,8 +117,8 @@ impl Reader<'_> {
     }
 
     /// What was read, for a plane that looks for faults of its own and tells of all together.
-    pub fn asked<T>(self, value: T) -> Asked<T> {
-        Asked::new(value, self.faults)
+    pub fn asked<T>(self, value: T) -> Input<T> {
+        Input::new(value, self.faults)
     }
 
     pub fn faults(&mut self) -> &mut Faults {

@@ -8,7 +8,7 @@ use landreeve_delivery::teams::{
     TeamRef, WantedTeam, hierarchy_get, hierarchy_preview, hierarchy_process, team_events, team_get,
     team_list, team_of_members,
 };
-use landreeve_delivery::{Asked, Delivery};
+use landreeve_delivery::{Delivery, Input};
 use landreeve_http::Outcome;
 use landreeve_http::cursor::Cursor;
 
@@ -232,7 +232,7 @@ pub async fn get(
     Ok(Json(teams.into_iter().map(HierarchyTeam::from).collect()))
 }
 
-fn hierarchy(arguments: &Arguments) -> Asked<Vec<WantedTeam>> {
+fn hierarchy(arguments: &Arguments) -> Input<Vec<WantedTeam>> {
     let mut reader = arguments.reader();
     let teams = reader.objects("teams", |team| WantedTeam {
         reference: team.required_text("reference_id"),

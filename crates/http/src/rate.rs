@@ -10,7 +10,7 @@ use landreeve_core::{Error, Result};
 /// Into how many parts a window is divided: so exact is the limit.
 const SLICES: usize = 60;
 /// Keys that were counted within the last window, at most; beyond that the oldest knowledge goes.
-const MOST: usize = 10_000;
+const MAX_CALLERS: usize = 10_000;
 
 /// At most so many requests within any window of this length, told apart by a number: an account's, a run's.
 pub struct RateLimit {
@@ -39,9 +39,9 @@ impl RateLimit {
         let length = self.window / SLICES as u32;
         let slice = now.as_microsecond() / i64::try_from(length.as_micros()).unwrap_or(i64::MAX).max(1);
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        if windows.len() >= MOST && !windows.contains_key(&key) {
+        if windows.len() >= MAX_CALLERS && !windows.contains_key(&key) {
             windows.retain(|_, window| slice - window.slice < SLICES as i64);
-            if windows.len() >= MOST {
+            if windows.len() >= MAX_CALLERS {
                 windows.clear();
             }
         }

@@ -65,7 +65,7 @@ impl Answer {
     }
 }
 
-const LONGEST_LINE: u64 = 4 * 1_024 * 1_024;
+const MAX_LINE_BYTES: u64 = 4 * 1_024 * 1_024;
 const ANSWER_TIME: Duration = Duration::from_secs(120);
 
 pub fn path(data_dir: &Path) -> PathBuf {
@@ -106,7 +106,7 @@ pub async fn serve(opened: &Opened, tasks: &TaskTracker, stop: CancellationToken
 
 async fn converse(stream: UnixStream, analytics: landreeve_analytics::Analytics) {
     let (read, mut write) = stream.into_split();
-    let mut lines = BufReader::new(read.take(LONGEST_LINE)).lines();
+    let mut lines = BufReader::new(read.take(MAX_LINE_BYTES)).lines();
     let mut followed = None;
     while let Ok(Some(line)) = lines.next_line().await {
         let answer = match serde_json::from_str::<Ask>(&line) {

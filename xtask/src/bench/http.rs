@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 /// Longer than the longest `wait=`.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 const BUFFER: usize = 256 * 1024;
 /// What is kept of a body that is read only for its length.
 const HEAD: usize = 4 * 1024;
@@ -52,7 +52,7 @@ impl Client {
         let place = address.strip_prefix("http://").context("not an http:// address")?;
         let stream = TcpStream::connect(place).with_context(|| place.to_owned())?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         Ok(Self {
             address: place.to_owned(),
             authorization: authorization.to_owned(),

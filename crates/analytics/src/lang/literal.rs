@@ -58,7 +58,7 @@ pub fn text(value: &str, dialect: SqlDialect) -> String {
 /// A number as SQL: digits without an exponent, as many as were written. `None` when the text is no number, or one
 /// of more than a thousand digits.
 pub fn plain_number(text: &str) -> Option<String> {
-    const MOST: usize = 1000;
+    const MAX_DIGITS: usize = 1000;
     let (negative, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -69,7 +69,7 @@ pub fn plain_number(text: &str) -> Option<String> {
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
-    if whole.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) || digits.len() > MOST {
+    if whole.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) || digits.len() > MAX_DIGITS {
         return None;
     }
     if mantissa.contains('.') && fraction.is_empty() {
@@ -77,7 +77,7 @@ pub fn plain_number(text: &str) -> Option<String> {
     }
     // Where the point stands in the digits.
     let point = i64::try_from(whole.len()).ok()? + i64::from(exponent);
-    if point.unsigned_abs() > MOST as u64 {
+    if point.unsigned_abs() > MAX_DIGITS as u64 {
         return None;
     }
     let (whole, fraction) = match usize::try_from(point) {

@@ -154,7 +154,7 @@ struct Stretch {
 }
 
 /// More stretches than a zone's table has; years far away would add two each.
-const MOST_STRETCHES: usize = 4096;
+const MAX_STRETCHES: usize = 4096;
 
 impl ZoneClock {
     pub fn new(zone: TimeZone) -> ZoneClock {
@@ -177,7 +177,7 @@ impl ZoneClock {
             return stretch.offset;
         }
         let stretch = self.look_up(seconds);
-        if self.stretches.len() >= MOST_STRETCHES {
+        if self.stretches.len() >= MAX_STRETCHES {
             self.stretches.clear();
         }
         let at = self.stretches.partition_point(|known| known.until <= stretch.from);

@@ -16,7 +16,7 @@ use crate::{errors, sqlite::functions};
 /// The largest value and row; SQLite's own limit is a gigabyte, which one `zeroblob` would take.
 const LARGEST_VALUE: i32 = 32 * 1024 * 1024;
 /// Matching a pattern takes stack for each of its wildcards; SQLite's own limit is 50,000 bytes.
-const LONGEST_PATTERN: i32 = 1_000;
+const MAX_PATTERN_BYTES: i32 = 1_000;
 /// Nested expressions take stack too.
 const DEEPEST_EXPRESSION: i32 = 500;
 
@@ -102,7 +102,7 @@ fn harden(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LARGEST_VALUE)?;
-    connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LONGEST_PATTERN)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)?;
     connection.set_limit(Limit::SQLITE_LIMIT_EXPR_DEPTH, DEEPEST_EXPRESSION)?;
     connection.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
     connection.pragma_update(None, "query_only", true)?;

@@ -2,20 +2,20 @@
 //! `OpCtx`. The use cases over them, with their permissions and audit, are in `ops`. What must not enter: a dialect's
 //! names for roles or permissions.
 
-pub mod doors;
+pub mod authentication;
 pub mod grants;
 pub mod groups;
 pub mod keys;
 pub mod ous;
 pub mod password;
 pub mod sessions;
-pub mod sight;
 pub mod users;
+pub mod visibility;
 
-pub use doors::Origin;
+pub use authentication::Origin;
 pub use grants::{GrantTarget, NewGrant, Role, Subject};
 pub use groups::Group;
 pub use keys::{Api, Key};
 pub use ous::Ou;
-pub use sight::Sight;
 pub use users::{User, UserChange};
+pub use visibility::Visibility;

@@ -5,21 +5,21 @@ use landreeve_core::{OpCtx, Page, PageOf, Permission, Result};
 
 use crate::Estate;
 use crate::audit::{self, AuditEvent};
-use crate::identity::Sight;
+use crate::identity::Visibility;
 
 pub async fn audit_list(estate: &Estate, ctx: &OpCtx, page: Page) -> Result<PageOf<AuditEvent>> {
     let (noun, action) = audit::READ;
     estate.require_some(ctx, noun, action).await?;
-    let sight = Sight::of(ctx, Permission::new(noun, action));
-    audit::list(&mut estate.store().read().await?, estate.store().dialect(), &sight, page).await
+    let visibility = Visibility::of(ctx, Permission::new(noun, action));
+    audit::list(&mut estate.store().read().await?, estate.store().dialect(), &visibility, page).await
 }
 
 /// Turns what was counted into events: requests without a valid credential, one per address and reason, and repeated
 /// refusals of known callers. The server calls this once a minute, and with `all` when it stops.
 pub async fn write_counted(estate: &Estate, all: bool) -> Result<()> {
     let now = estate.now();
-    let counts = estate.doors().strangers().take();
-    let refusals = estate.doors().refusals().take(now, all);
+    let counts = estate.authentication().strangers().take();
+    let refusals = estate.authentication().refusals().take(now, all);
     if counts.is_empty() && refusals.is_empty() {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::Estate;
 use crate::audit::{self, Act};
 use crate::estate::OwnedAct;
-use crate::identity::Sight;
+use crate::identity::Visibility;
 use crate::runs::list::{self, After, RunFilter};
 use crate::runs::log::{self, Line};
 use crate::runs::queue::{self, Submission, Submitter};
@@ -134,8 +134,8 @@ fn is_own(ctx: &OpCtx, run: &Run) -> bool {
 pub async fn run_list(estate: &Estate, ctx: &OpCtx, filter: &RunFilter, page: Page) -> Result<PageOf<Run>> {
     estate.require_some(ctx, Noun::RUN, Action::VIEW).await?;
     let mut conn = estate.store().read().await?;
-    let sight = Sight::of(ctx, Permission::new(Noun::RUN, Action::VIEW));
-    list::list(&mut conn, estate.store().dialect(), &sight, filter, page).await
+    let visibility = Visibility::of(ctx, Permission::new(Noun::RUN, Action::VIEW));
+    list::list(&mut conn, estate.store().dialect(), &visibility, filter, page).await
 }
 
 /// The next runs after one that was shown, without a total.
@@ -148,8 +148,8 @@ pub async fn run_list_after(
 ) -> Result<Vec<Run>> {
     estate.require_some(ctx, Noun::RUN, Action::VIEW).await?;
     let mut conn = estate.store().read().await?;
-    let sight = Sight::of(ctx, Permission::new(Noun::RUN, Action::VIEW));
-    list::list_after(&mut conn, estate.store().dialect(), &sight, filter, after, limit).await
+    let visibility = Visibility::of(ctx, Permission::new(Noun::RUN, Action::VIEW));
+    list::list_after(&mut conn, estate.store().dialect(), &visibility, filter, after, limit).await
 }
 
 /// How many batches of a log are read at once.

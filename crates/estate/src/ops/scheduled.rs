@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::runs::enqueue;
 use crate::Estate;
-use crate::identity::{doors, ous};
+use crate::identity::{authentication, ous};
 use crate::runs::queue::Submitter;
 use crate::runs::{KindSpec, Lane, NewRun};
 use crate::schedules::{Due, Follower, Next, Schedule};
@@ -54,7 +54,7 @@ impl Follower for RunFollower {
             let uuid = self.estate.uuid();
             let ou =
                 ous::get(tx, schedule.ou).await?.ok_or_else(|| Error::not_found("organizational unit"))?;
-            let ctx = doors::scheduled(uuid, &schedule.owner, &ou);
+            let ctx = authentication::scheduled(uuid, &schedule.owner, &ou);
             // Runs of the server itself say which schedule they are of.
             let name = if schedule.owner.id.is_none() { &schedule.name } else { &schedule.owner.name };
             let submitter = Submitter { name: name.clone(), ..schedule.owner.clone() };

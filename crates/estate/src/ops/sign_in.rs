@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use crate::Estate;
 use crate::estate::OwnedAct;
-use crate::identity::doors;
+use crate::identity::authentication;
 use crate::identity::{Api, Origin, ous, sessions};
 use crate::secrets::secret_hash;
 
-pub use crate::identity::doors::{bad_credential, no_credential};
+pub use crate::identity::authentication::{bad_credential, no_credential};
 
 /// A request whose credential is not what the dialect takes: for a reason, or because there is none.
 pub fn refused(estate: &Estate, origin: Origin, reason: Option<&str>) -> Error {
@@ -28,7 +28,7 @@ pub async fn by_key(
     ou: Option<Uuid>,
     origin: Origin,
 ) -> Result<OpCtx> {
-    doors::by_key(estate, api, secret, ou, origin).await
+    authentication::by_key(estate, api, secret, ou, origin).await
 }
 
 pub async fn by_password(
@@ -38,7 +38,7 @@ pub async fn by_password(
     ou: Option<Uuid>,
     origin: Origin,
 ) -> Result<OpCtx> {
-    doors::by_password(estate, name, password, ou, origin).await
+    authentication::by_password(estate, name, password, ou, origin).await
 }
 
 /// Opens a session for a caller who signed in with a password. Gives the secret, which is shown once.
@@ -74,7 +74,7 @@ pub async fn by_session(estate: &Estate, secret: &str, face: &'static str, origi
             .write(move |tx| Box::pin(async move { sessions::touch(tx, session.id, now).await }))
             .await?;
     }
-    doors::by_user(estate, session.user, None, origin).await
+    authentication::by_user(estate, session.user, None, origin).await
 }
 
 /// Ends a session of the caller's. Ending one that is not there is fine.
@@ -94,26 +94,26 @@ pub async fn session_close(estate: &Estate, ctx: &OpCtx, secret: &str, face: &'s
 
 /// The operator of the machine, for the command line.
 pub fn operator(estate: &Estate) -> OpCtx {
-    doors::operator(estate.uuid())
+    authentication::operator(estate.uuid())
 }
 
 /// The server's own work.
 pub fn system(estate: &Estate) -> OpCtx {
-    doors::system(estate.uuid())
+    authentication::system(estate.uuid())
 }
 
 /// Somebody who can read the data directory, in one unit.
 pub async fn operator_in(estate: &Estate, ou: Uuid) -> Result<OpCtx> {
     let found = ous::by_uuid(&mut estate.store().read().await?, ou).await?;
     let found = found.ok_or_else(|| Error::not_found("organizational unit"))?;
-    Ok(doors::operator_in(estate.uuid(), &found))
+    Ok(authentication::operator_in(estate.uuid(), &found))
 }
 
 /// The server's own work in one unit.
 pub async fn system_in(estate: &Estate, ou: OuId) -> Result<OpCtx> {
     let found = ous::get(&mut estate.store().read().await?, ou).await?;
     let found = found.ok_or_else(|| Error::not_found("organizational unit"))?;
-    Ok(doors::system_in(estate.uuid(), &found))
+    Ok(authentication::system_in(estate.uuid(), &found))
 }
 
 /// Signs a token that opens one piece of data for five minutes.

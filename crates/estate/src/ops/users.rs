@@ -54,7 +54,7 @@ pub async fn user_create(estate: &Estate, ctx: &OpCtx, new: NewUser) -> Result<U
     }
     faults.finish()?;
     let hash = match new.password.clone() {
-        Some(password) => Some(estate.doors().gate().hash(password, &**estate.random()).await?),
+        Some(password) => Some(estate.authentication().gate().hash(password, &**estate.random()).await?),
         None => None,
     };
     let (id, now) = (estate.next::<UserId>(UserId::KIND).await?, estate.now());
@@ -262,7 +262,7 @@ pub async fn password_set(estate: &Estate, ctx: &OpCtx, id: UserId, new: Secret)
     }
     require_covers_user(estate, ctx, id).await?;
     password::check(&new).map_err(|fault| Error::invalid(vec![fault]))?;
-    let (hash, now) = (estate.doors().gate().hash(new, &**estate.random()).await?, estate.now());
+    let (hash, now) = (estate.authentication().gate().hash(new, &**estate.random()).await?, estate.now());
     estate
         .change(ctx, OwnedAct::new("updated", Noun::USER, id.0, "password"), move |tx| {
             Box::pin(async move {
@@ -314,7 +314,7 @@ pub async fn role_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Role>> {
 /// Makes the first user, who may do everything. `None`: there is a user already.
 pub async fn first_user(estate: &Estate, name: &str, password: Secret) -> Result<Option<User>> {
     let ctx = super::sign_in::operator(estate);
-    let hash = estate.doors().gate().hash(password, &**estate.random()).await?;
+    let hash = estate.authentication().gate().hash(password, &**estate.random()).await?;
     let (grant, now) = (estate.next::<GrantId>(GrantId::KIND).await?, estate.now());
     let user = User {
         id: UserId(1),

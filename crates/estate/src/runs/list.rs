@@ -9,7 +9,7 @@ use landreeve_core::ids::{OuId, RunId};
 use landreeve_core::{Page, PageOf, Result, RunKind, RunState};
 
 use super::record::{self, Run};
-use crate::identity::Sight;
+use crate::identity::Visibility;
 use crate::identity::ous;
 use crate::run_columns;
 use crate::store::{Arg, Conn, Dialect};
@@ -175,12 +175,12 @@ fn direction(filter: &RunFilter) -> &'static str {
 }
 
 /// What the caller sees of units other than by the subtree alone is checked row by row.
-fn and_seen(wanted: &mut Where, sight: &Sight, dialect: Dialect) {
-    let Some(roots) = &sight.roots else { return };
+fn and_seen(wanted: &mut Where, visibility: &Visibility, dialect: Dialect) {
+    let Some(roots) = &visibility.roots else { return };
     let position = dialect.pick("instr", "strpos");
     wanted.args.push(Arg::from(roots));
     let roots = wanted.args.len();
-    wanted.args.push(Arg::from(&sight.ids));
+    wanted.args.push(Arg::from(&visibility.ids));
     let ids = wanted.args.len();
     wanted.sql.push_str(&format!(
         " AND ({position}(${ids}, ',' || runs.id || ',') > 0 OR EXISTS (SELECT 1 FROM ous o JOIN ous a ON \
@@ -189,13 +189,15 @@ fn and_seen(wanted: &mut Where, sight: &Sight, dialect: Dialect) {
     ));
 }
 
-async fn units(conn: &mut Conn, sight: &Sight, filter: &RunFilter) -> Result<Units> {
-    let root = sight.path == "/1/";
+async fn units(conn: &mut Conn, visibility: &Visibility, filter: &RunFilter) -> Result<Units> {
+    let root = visibility.path == "/1/";
     match filter.ou {
         None if root => Ok(Units::All),
-        None => Ok(Units::These(ous::subtree(conn, &sight.path).await?.iter().map(|ou| ou.id).collect())),
+        None => {
+            Ok(Units::These(ous::subtree(conn, &visibility.path).await?.iter().map(|ou| ou.id).collect()))
+        }
         Some(ou) => {
-            let found = ous::get(conn, ou).await?.filter(|found| found.path.starts_with(&sight.path));
+            let found = ous::get(conn, ou).await?.filter(|found| found.path.starts_with(&visibility.path));
             Ok(Units::These(found.iter().map(|ou| ou.id).collect()))
         }
     }
@@ -205,13 +207,13 @@ async fn units(conn: &mut Conn, sight: &Sight, filter: &RunFilter) -> Result<Uni
 pub async fn list(
     conn: &mut Conn,
     dialect: Dialect,
-    sight: &Sight,
+    visibility: &Visibility,
     filter: &RunFilter,
     page: Page,
 ) -> Result<PageOf<Run>> {
-    let units = units(conn, sight, filter).await?;
+    let units = units(conn, visibility, filter).await?;
     let mut wanted = conditions(filter);
-    and_seen(&mut wanted, sight, dialect);
+    and_seen(&mut wanted, visibility, dialect);
     let total = count(conn, &wanted, &units).await?;
     let offset = i64::try_from(page.offset).unwrap_or(i64::MAX);
     let items = select(conn, filter, wanted, &units, i64::from(page.limit), offset).await?;
@@ -222,14 +224,14 @@ pub async fn list(
 pub async fn list_after(
     conn: &mut Conn,
     dialect: Dialect,
-    sight: &Sight,
+    visibility: &Visibility,
     filter: &RunFilter,
     after: Option<After>,
     limit: u32,
 ) -> Result<Vec<Run>> {
-    let units = units(conn, sight, filter).await?;
+    let units = units(conn, visibility, filter).await?;
     let mut wanted = conditions(filter);
-    and_seen(&mut wanted, sight, dialect);
+    and_seen(&mut wanted, visibility, dialect);
     if let Some(after) = after {
         let compare = if filter.order == RunOrder::Oldest { ">" } else { "<" };
         match ordered_by(filter) {

@@ -223,7 +223,7 @@ fn notify(done: &[Done]) -> String {
         }
     }
     let Some(instance) = done.first().map(|done| done.job.notices.instance()) else { return String::new() };
-    let statements = all.chunks(notices::AT_ONCE).map(|part| {
+    let statements = all.chunks(notices::MAX_PER_NOTICE).map(|part| {
         let payload = notices::payload(instance, part).replace('\'', "''");
         format!("SELECT pg_notify('landreeve', '{payload}'); ")
     });

@@ -208,7 +208,7 @@ fn tell_others(notices: &Notices, payload: &str) {
 }
 
 /// How many notices fit into one notification, which PostgreSQL limits to 8,000 bytes.
-pub(super) const AT_ONCE: usize = 200;
+pub(super) const MAX_PER_NOTICE: usize = 200;
 
 /// `INSTANCE|run:7,queue`
 pub(super) fn payload(instance: &str, notices: &[Notice]) -> String {

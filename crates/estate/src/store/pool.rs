@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::link::{Connector, Link};
 
 /// How long a reader waits for a connection.
-const PATIENCE: Duration = Duration::from_secs(3);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub struct Pool {
     connector: Connector,
@@ -58,7 +58,8 @@ impl Pool {
     }
 
     pub async fn acquire(&self) -> Result<Pooled> {
-        let Ok(permit) = tokio::time::timeout(PATIENCE, Arc::clone(&self.permits).acquire_owned()).await
+        let Ok(permit) =
+            tokio::time::timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.permits).acquire_owned()).await
         else {
             let message = "the metadata store does not answer: every connection to it is busy";
             return Err(Error::unavailable("store", message));

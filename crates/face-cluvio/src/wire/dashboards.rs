@@ -177,7 +177,7 @@ const DERIVED: [&str; 7] = [
     "user",
     "user_groups",
 ];
-const MOST: usize = 10_000;
+const MAX_ITEMS: usize = 10_000;
 
 /// `id` is that of the path; none when the dashboard is being made.
 pub fn read(body: &[u8], id: Option<&str>) -> Result<Checked<Patch<DashboardDetails>>> {
@@ -219,7 +219,7 @@ fn patch(fields: &Fields<'_>, digits: &Digits<'_>) -> Patch<DashboardDetails> {
     patch.take(count("default_page_width"), |details, width| {
         details.page_width = width.unwrap_or(DashboardDetails::default().page_width);
     });
-    let layout = fields.optional("layout", |field| field.list(MOST, layout_item));
+    let layout = fields.optional("layout", |field| field.list(MAX_ITEMS, layout_item));
     patch.take(layout, |details, layout| details.layout = layout.unwrap_or_default());
     let scheme = fields.optional("color_scheme", |field| field.parse(scheme));
     patch.take(scheme, |details, scheme| {
@@ -258,7 +258,9 @@ fn filters_configuration(fields: &Fields<'_>, patch: &mut Patch<DashboardDetails
         field.object(|config| {
             (
                 config.optional("apply_immediately", |field| field.bool()),
-                config.optional("aggregation_options", |field| field.list(MOST, |item| item.choice(&words))),
+                config.optional("aggregation_options", |field| {
+                    field.list(MAX_ITEMS, |item| item.choice(&words))
+                }),
                 config.optional("filter_sorting", texts),
                 config.optional("hidden_parameters", texts),
             )
@@ -281,7 +283,7 @@ fn filters_configuration(fields: &Fields<'_>, patch: &mut Patch<DashboardDetails
 }
 
 fn texts(field: Field<'_>) -> Option<Vec<String>> {
-    field.list(MOST, |item| item.text(0..=1_024))
+    field.list(MAX_ITEMS, |item| item.text(0..=1_024))
 }
 
 fn layout_item(field: Field<'_>) -> Option<LayoutBox> {

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::Verbatim;
 use crate::input::{Checked, Digits, plain};
 
-const MOST: usize = 10_000;
+const MAX_PARAMETERS: usize = 10_000;
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct InputParametersBody {
@@ -67,7 +67,7 @@ pub fn read_scalar(field: Field<'_>, digits: &Digits<'_>, path: &str) -> Option<
 /// A list of scalars; `path` is that of the list.
 pub fn read_scalars(field: Field<'_>, digits: &Digits<'_>, path: &str) -> Option<Vec<Scalar>> {
     let mut at = 0;
-    field.list(MOST, |item| {
+    field.list(MAX_PARAMETERS, |item| {
         let path = format!("{path}.{at}");
         at += 1;
         read_scalar(item, digits, &path)
@@ -85,7 +85,7 @@ pub fn read(fields: &Fields<'_>, digits: &Digits<'_>, path: &str) -> InputParame
     let tz = text("tz");
     let mut at = 0;
     let filters = fields.optional("filters", |field| {
-        field.list(MOST, |item| {
+        field.list(MAX_PARAMETERS, |item| {
             let path = format!("{path}.filters.{at}.selected_values");
             at += 1;
             item.object(|filter| {

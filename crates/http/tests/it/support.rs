@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Far beyond anything that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 struct Counting(AtomicU8);
@@ -84,7 +84,7 @@ impl Server {
     }
 
     pub async fn ended(self) -> Drained {
-        timeout(PATIENCE, self.task).await.expect("must end").unwrap()
+        timeout(TIMEOUT, self.task).await.expect("must end").unwrap()
     }
 }
 
@@ -99,7 +99,7 @@ impl Client {
     pub async fn rest(&mut self) -> String {
         let mut bytes = Vec::new();
         // A reset after the answer is an end like another.
-        let _ = timeout(PATIENCE, self.0.read_to_end(&mut bytes)).await.expect("must be closed");
+        let _ = timeout(TIMEOUT, self.0.read_to_end(&mut bytes)).await.expect("must be closed");
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -107,7 +107,7 @@ impl Client {
     pub async fn until(&mut self, end: &str) -> String {
         let mut bytes = Vec::new();
         while !String::from_utf8_lossy(&bytes).contains(end) {
-            let read = timeout(PATIENCE, self.0.read_buf(&mut bytes)).await.expect("must come").unwrap();
+            let read = timeout(TIMEOUT, self.0.read_buf(&mut bytes)).await.expect("must come").unwrap();
             assert!(read > 0, "closed before {end}: {}", String::from_utf8_lossy(&bytes));
         }
         String::from_utf8(bytes).unwrap()

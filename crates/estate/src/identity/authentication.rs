@@ -88,16 +88,16 @@ impl<K: Hash + Eq, V: Clone> Remembered<K, V> {
 }
 
 #[derive(PartialEq, Eq, Hash)]
-enum Door {
+enum RememberedCaller {
     Key(Api, String),
     User(UserId, Option<Uuid>),
     /// A key whose run executes in a unit.
     Run(KeyId, OuId),
 }
 
-pub struct Doors {
+pub struct Authentication {
     gate: Gate,
-    callers: Mutex<Remembered<Door, Arc<Caller>>>,
+    callers: Mutex<Remembered<RememberedCaller, Arc<Caller>>>,
     /// Passwords verified a moment ago, under a hash keyed for this process only.
     passwords: Mutex<Remembered<[u8; 32], (UserId, Timestamp)>>,
     password_key: [u8; 32],
@@ -112,11 +112,11 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-impl Doors {
-    pub fn new(cores: usize, random: &dyn Random) -> Doors {
+impl Authentication {
+    pub fn new(cores: usize, random: &dyn Random) -> Authentication {
         let mut password_key = [0_u8; 32];
         random.fill(&mut password_key);
-        Doors {
+        Authentication {
             gate: Gate::new(cores),
             callers: Mutex::new(Remembered::new()),
             passwords: Mutex::new(Remembered::new()),
@@ -155,12 +155,12 @@ impl Doors {
 
 /// A request without any credential, counted and refused.
 pub fn no_credential(estate: &Estate, origin: Origin) -> Error {
-    estate.doors().stranger(origin, "not_authed", "a credential is required")
+    estate.authentication().stranger(origin, "not_authed", "a credential is required")
 }
 
 /// A credential of the wrong scheme or shape, counted and refused.
 pub fn bad_credential(estate: &Estate, origin: Origin, message: &str) -> Error {
-    estate.doors().stranger(origin, "invalid_auth", message)
+    estate.authentication().stranger(origin, "invalid_auth", message)
 }
 
 pub async fn by_key(
@@ -170,25 +170,29 @@ pub async fn by_key(
     ou: Option<Uuid>,
     origin: Origin,
 ) -> Result<OpCtx> {
-    let doors = estate.doors();
+    let authentication = estate.authentication();
     let moment = estate.moment().await?;
     let epoch = moment.epoch;
     let hash = secret_hash(secret);
-    let door = Door::Key(api, hash);
-    let known = locked(&doors.callers).get(epoch, &door);
+    let remembered = RememberedCaller::Key(api, hash);
+    let known = locked(&authentication.callers).get(epoch, &remembered);
     if let (Some(caller), None) = (&known, ou) {
         return Ok(caller.ctx(origin, moment));
     }
-    let Door::Key(_, hash) = &door else { return Err(Error::internal("a key door without a key")) };
+    let RememberedCaller::Key(_, hash) = &remembered else {
+        return Err(Error::internal("a key remembered without a key"));
+    };
     let mut conn = estate.store().read().await?;
     let key = keys::by_secret_hash(&mut conn, hash).await?.filter(|key| key.api == api);
-    let Some(key) = key else { return Err(doors.stranger(origin, "invalid_auth", "the key is not known")) };
+    let Some(key) = key else {
+        return Err(authentication.stranger(origin, "invalid_auth", "the key is not known"));
+    };
     if !key.enabled {
-        return Err(doors.stranger(origin, "invalid_auth", "the key is disabled"));
+        return Err(authentication.stranger(origin, "invalid_auth", "the key is disabled"));
     }
     let caller = key_caller(estate, &mut conn, key, ou, origin).await?;
     if ou.is_none() {
-        locked(&doors.callers).put(epoch, door, Arc::clone(&caller));
+        locked(&authentication.callers).put(epoch, remembered, Arc::clone(&caller));
     }
     Ok(caller.ctx(origin, moment))
 }
@@ -201,7 +205,7 @@ async fn key_caller(
     ou: Option<Uuid>,
     origin: Origin,
 ) -> Result<Arc<Caller>> {
-    let doors = estate.doors();
+    let authentication = estate.authentication();
     let Some(user) = key.user else {
         let path = path_of(conn, key.ou).await?;
         let held = grants::of(conn, Subject::Key(key.id)).await?;
@@ -214,7 +218,7 @@ async fn key_caller(
     };
     let user = users::get(conn, user).await?.filter(|user| user.enabled);
     let Some(user) = user else {
-        return Err(doors.stranger(origin, "account_inactive", "the user of this key is disabled"));
+        return Err(authentication.stranger(origin, "account_inactive", "the user of this key is disabled"));
     };
     let actor = Actor::Key { id: key.id, name: key.name, user: Some(user.id) };
     let unit = match ou {
@@ -253,12 +257,12 @@ pub async fn by_password(
 ) -> Result<OpCtx> {
     // The same for an unknown name, a wrong password and a locked user: nobody learns which names there are.
     const WRONG: &str = "The user name or password is incorrect";
-    let doors = estate.doors();
+    let authentication = estate.authentication();
     let moment = estate.moment().await?;
     let epoch = moment.epoch;
     let now = estate.now();
-    let digest = doors.password_digest(name, &password);
-    let remembered = locked(&doors.passwords).get(epoch, &digest);
+    let digest = authentication.password_digest(name, &password);
+    let remembered = locked(&authentication.passwords).get(epoch, &digest);
     if let Some((user, until)) = remembered
         && now < until
     {
@@ -267,36 +271,36 @@ pub async fn by_password(
     let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
     let Some(row) = row.filter(|row| row.user.enabled) else {
         // The same work as for a known name, so that time does not tell names.
-        doors.gate.verify(password, password::NOBODY.to_owned()).await?;
-        return Err(doors.stranger(origin, "invalid_auth", WRONG));
+        authentication.gate.verify(password, password::NOBODY.to_owned()).await?;
+        return Err(authentication.stranger(origin, "invalid_auth", WRONG));
     };
     if row.locked_until.is_some_and(|until| until > now) {
-        return Err(doors.stranger(origin, "locked", WRONG));
+        return Err(authentication.stranger(origin, "locked", WRONG));
     }
     let id = row.user.id;
     let right = match row.password_hash {
-        Some(hash) => doors.gate.verify(password, hash).await?,
+        Some(hash) => authentication.gate.verify(password, hash).await?,
         // The same work as for a user who has one.
         None => {
-            doors.gate.verify(password, password::NOBODY.to_owned()).await?;
+            authentication.gate.verify(password, password::NOBODY.to_owned()).await?;
             false
         }
     };
     // Others may have locked the user while this one waited at the gate.
     let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
     if row.is_none_or(|row| row.locked_until.is_some_and(|until| until > now)) {
-        return Err(doors.stranger(origin, "locked", WRONG));
+        return Err(authentication.stranger(origin, "locked", WRONG));
     }
     if !right {
         estate
             .store()
             .write(move |tx| Box::pin(async move { users::failed(tx, id, now, &users::LOCK).await }))
             .await?;
-        return Err(doors.stranger(origin, "invalid_auth", WRONG));
+        return Err(authentication.stranger(origin, "invalid_auth", WRONG));
     }
     estate.store().write(move |tx| Box::pin(async move { users::signed_in(tx, id, now).await })).await?;
     let until = landreeve_core::clock::from_micros(now.as_microsecond() + PASSWORD_REMEMBERED);
-    locked(&doors.passwords).put(epoch, digest, (id, until));
+    locked(&authentication.passwords).put(epoch, digest, (id, until));
     by_user(estate, id, ou, origin).await
 }
 
@@ -312,21 +316,21 @@ async fn user_at(
     origin: Origin,
     moment: Moment,
 ) -> Result<OpCtx> {
-    let doors = estate.doors();
+    let authentication = estate.authentication();
     let epoch = moment.epoch;
-    let door = Door::User(id, ou);
-    let known = locked(&doors.callers).get(epoch, &door);
+    let remembered = RememberedCaller::User(id, ou);
+    let known = locked(&authentication.callers).get(epoch, &remembered);
     if let Some(caller) = known {
         return Ok(caller.ctx(origin, moment));
     }
     let mut conn = estate.store().read().await?;
     let user = users::get(&mut conn, id).await?.filter(|user| user.enabled);
     let Some(user) = user else {
-        return Err(doors.stranger(origin, "account_inactive", "the user is disabled"));
+        return Err(authentication.stranger(origin, "account_inactive", "the user is disabled"));
     };
     let actor = Actor::User { id, name: user.name.clone() };
     let caller = user_caller(&mut conn, &user, actor, ou).await?;
-    locked(&doors.callers).put(epoch, door, Arc::clone(&caller));
+    locked(&authentication.callers).put(epoch, remembered, Arc::clone(&caller));
     Ok(caller.ctx(origin, moment))
 }
 
@@ -387,11 +391,11 @@ async fn unit(estate: &Estate, ou: OuId) -> Result<super::Ou> {
 }
 
 async fn by_key_of_run(estate: &Estate, id: KeyId, ou: OuId, origin: Origin) -> Result<OpCtx> {
-    let doors = estate.doors();
+    let authentication = estate.authentication();
     let moment = estate.moment().await?;
     let epoch = moment.epoch;
-    let door = Door::Run(id, ou);
-    let known = locked(&doors.callers).get(epoch, &door);
+    let remembered = RememberedCaller::Run(id, ou);
+    let known = locked(&authentication.callers).get(epoch, &remembered);
     if let Some(caller) = known {
         return Ok(caller.ctx(origin, moment));
     }
@@ -404,7 +408,7 @@ async fn by_key_of_run(estate: &Estate, id: KeyId, ou: OuId, origin: Origin) -> 
         let unit = unit.ok_or_else(|| Error::not_found("organizational unit"))?;
         caller = key_caller(estate, &mut conn, key, Some(unit.uuid), origin).await?;
     }
-    locked(&doors.callers).put(epoch, door, Arc::clone(&caller));
+    locked(&authentication.callers).put(epoch, remembered, Arc::clone(&caller));
     Ok(caller.ctx(origin, moment))
 }
 

@@ -6,7 +6,7 @@ use super::grants;
 
 /// For a query over rows that have a unit at `path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sight {
+pub struct Visibility {
     /// Nothing outside this subtree.
     pub path: String,
     /// Nothing outside these paths (`,/1/7/,/1/9/,`) either, but for the ids; `None`: all of the subtree.
@@ -15,12 +15,12 @@ pub struct Sight {
     pub ids: String,
 }
 
-impl Sight {
-    pub fn of(ctx: &OpCtx, permission: Permission) -> Sight {
-        Sight::of_authority(ctx.authority(), permission)
+impl Visibility {
+    pub fn of(ctx: &OpCtx, permission: Permission) -> Visibility {
+        Visibility::of_authority(ctx.authority(), permission)
     }
 
-    fn of_authority(authority: &Authority, permission: Permission) -> Sight {
+    fn of_authority(authority: &Authority, permission: Permission) -> Visibility {
         let (mut roots, mut ids) = (String::from(","), String::from(","));
         for grant in authority.grants().iter().filter(|grant| grants::matches(grant, permission)) {
             match &grant.scope {
@@ -29,6 +29,6 @@ impl Sight {
             }
         }
         let all = authority.allows_here(permission);
-        Sight { path: authority.ou_path().to_owned(), roots: (!all).then_some(roots), ids }
+        Visibility { path: authority.ou_path().to_owned(), roots: (!all).then_some(roots), ids }
     }
 }

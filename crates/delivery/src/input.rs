@@ -7,18 +7,18 @@ use landreeve_core::error::Faults;
 /// What somebody asks for. Where a member could not be read something stands in for it, and `faults` says so: the plane
 /// checks it with the rest, and never gets to use it.
 #[derive(Debug, Clone)]
-pub struct Asked<T> {
+pub struct Input<T> {
     value: T,
     faults: Faults,
 }
 
-impl<T> Asked<T> {
-    pub fn new(value: T, faults: Faults) -> Asked<T> {
-        Asked { value, faults }
+impl<T> Input<T> {
+    pub fn new(value: T, faults: Faults) -> Input<T> {
+        Input { value, faults }
     }
 
     /// Notes what is wrong beside the value.
-    pub(crate) fn noted(mut self, note: impl FnOnce(&mut Faults)) -> Asked<T> {
+    pub(crate) fn noted(mut self, note: impl FnOnce(&mut Faults)) -> Input<T> {
         note(&mut self.faults);
         self
     }
@@ -43,8 +43,8 @@ impl<T> Asked<T> {
 }
 
 /// Whoever makes a value of its own has read nothing wrong.
-impl<T> From<T> for Asked<T> {
-    fn from(value: T) -> Asked<T> {
-        Asked::new(value, Faults::default())
+impl<T> From<T> for Input<T> {
+    fn from(value: T) -> Input<T> {
+        Input::new(value, Faults::default())
     }
 }
