@@ -123,7 +123,7 @@ impl Estate {
     }
 
     /// What the planes of this program registered.
-    pub fn registry(&self) -> &Registry {
+    pub fn registry(&self) -> &Arc<Registry> {
         &self.inner.parts.registry
     }
 

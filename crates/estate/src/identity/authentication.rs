@@ -91,8 +91,9 @@ impl<K: Hash + Eq, V: Clone> Remembered<K, V> {
 enum RememberedCaller {
     Key(Api, String),
     User(UserId, Option<Uuid>),
-    /// A key whose run executes in a unit.
-    Run(KeyId, OuId),
+    /// A user or a key whose run executes in a unit.
+    UserRun(UserId, OuId),
+    KeyRun(KeyId, OuId),
 }
 
 pub struct Authentication {
@@ -340,18 +341,40 @@ async fn user_caller(
     actor: Actor,
     ou: Option<Uuid>,
 ) -> Result<Arc<Caller>> {
-    let groups = groups::of_user(conn, user.id).await?;
-    let held = grants::of_user(conn, user.id, &groups).await?;
-    let first = held.iter().find_map(|(_, ou)| *ou).unwrap_or(OuId::ROOT);
-    let grants: Vec<Grant> = held.into_iter().map(|(grant, _)| grant).collect();
+    let held = Held::of(conn, user).await?;
     let unit = match ou {
-        Some(uuid) => ous::by_uuid(conn, uuid).await?.filter(|unit| reaches(&grants, &unit.path)),
-        None => ous::get(conn, first).await?,
+        Some(uuid) => ous::by_uuid(conn, uuid).await?.filter(|unit| reaches(&held.grants, &unit.path)),
+        None => ous::get(conn, held.first).await?,
     };
     let unit =
         unit.ok_or_else(|| Error::forbidden("the user is not assigned to this organizational unit"))?;
-    let authority = Authority::new(grants, unit.id, unit.path);
-    Ok(Arc::new(Caller { actor: Arc::new(actor), authority: Arc::new(authority), groups: groups.into() }))
+    Ok(held.caller(actor, unit))
+}
+
+/// What a user has been granted, alone and in groups.
+struct Held {
+    groups: Vec<GroupId>,
+    grants: Vec<Grant>,
+    /// The unit of the first grant.
+    first: OuId,
+}
+
+impl Held {
+    async fn of(conn: &mut Conn, user: &users::User) -> Result<Held> {
+        let groups = groups::of_user(conn, user.id).await?;
+        let held = grants::of_user(conn, user.id, &groups).await?;
+        let first = held.iter().find_map(|(_, ou)| *ou).unwrap_or(OuId::ROOT);
+        Ok(Held { groups, grants: held.into_iter().map(|(grant, _)| grant).collect(), first })
+    }
+
+    fn caller(self, actor: Actor, unit: super::Ou) -> Arc<Caller> {
+        let authority = Authority::new(self.grants, unit.id, unit.path);
+        Arc::new(Caller {
+            actor: Arc::new(actor),
+            authority: Arc::new(authority),
+            groups: self.groups.into(),
+        })
+    }
 }
 
 fn reaches(grants: &[Grant], path: &str) -> bool {
@@ -370,13 +393,9 @@ async fn submitter_of(estate: &Estate, run: &Run) -> Result<OpCtx> {
     let origin = Origin { request_id: run.uuid, address: None, kind: OpKind::Background };
     match (run.actor_kind.as_str(), run.actor_id) {
         ("user", Some(id)) => {
-            let ctx = by_user(estate, UserId(id), None, origin).await?;
-            if ctx.authority().ou() == run.ou {
-                return Ok(ctx);
-            }
-            by_user(estate, UserId(id), Some(unit(estate, run.ou).await?.uuid), origin).await
+            by_submitter(estate, RememberedCaller::UserRun(UserId(id), run.ou), origin).await
         }
-        ("key", Some(id)) => by_key_of_run(estate, KeyId(id), run.ou, origin).await,
+        ("key", Some(id)) => by_submitter(estate, RememberedCaller::KeyRun(KeyId(id), run.ou), origin).await,
         ("operator", None) => Ok(operator_in(run.uuid, &unit(estate, run.ou).await?)),
         ("system", None) => Ok(system_in(run.uuid, &unit(estate, run.ou).await?)),
         (kind, _) => {
@@ -386,30 +405,62 @@ async fn submitter_of(estate: &Estate, run: &Run) -> Result<OpCtx> {
 }
 
 async fn unit(estate: &Estate, ou: OuId) -> Result<super::Ou> {
-    let found = ous::get(&mut estate.store().read().await?, ou).await?;
-    found.ok_or_else(|| Error::not_found("organizational unit"))
+    unit_at(&mut estate.store().read().await?, ou).await
 }
 
-async fn by_key_of_run(estate: &Estate, id: KeyId, ou: OuId, origin: Origin) -> Result<OpCtx> {
+async fn by_submitter(estate: &Estate, who: RememberedCaller, origin: Origin) -> Result<OpCtx> {
     let authentication = estate.authentication();
     let moment = estate.moment().await?;
-    let epoch = moment.epoch;
-    let remembered = RememberedCaller::Run(id, ou);
-    let known = locked(&authentication.callers).get(epoch, &remembered);
+    let known = locked(&authentication.callers).get(moment.epoch, &who);
     if let Some(caller) = known {
         return Ok(caller.ctx(origin, moment));
     }
     let mut conn = estate.store().read().await?;
-    let key = keys::get(&mut conn, id).await?.filter(|key| key.enabled);
-    let key = key.ok_or_else(|| Error::forbidden("the key is disabled or deleted"))?;
-    let mut caller = key_caller(estate, &mut conn, key.clone(), None, origin).await?;
-    if caller.authority.ou() != ou {
-        let unit = ous::get(&mut conn, ou).await?;
-        let unit = unit.ok_or_else(|| Error::not_found("organizational unit"))?;
-        caller = key_caller(estate, &mut conn, key, Some(unit.uuid), origin).await?;
-    }
-    locked(&authentication.callers).put(epoch, remembered, Arc::clone(&caller));
+    let caller = match &who {
+        RememberedCaller::UserRun(id, ou) => user_in(&mut conn, *id, None, *ou).await?,
+        RememberedCaller::KeyRun(id, ou) => key_in(&mut conn, *id, *ou).await?,
+        RememberedCaller::Key(..) | RememberedCaller::User(..) => {
+            return Err(Error::internal("not the submitter of a run"));
+        }
+    };
+    locked(&authentication.callers).put(moment.epoch, who, Arc::clone(&caller));
     Ok(caller.ctx(origin, moment))
+}
+
+/// A user in a unit, with whatever is granted to them: also a right on one resource, or none in this unit.
+async fn user_in(conn: &mut Conn, id: UserId, key: Option<keys::Key>, ou: OuId) -> Result<Arc<Caller>> {
+    let user = users::get(conn, id).await?.filter(|user| user.enabled);
+    let user = user.ok_or_else(|| Error::forbidden("the user is disabled or deleted"))?;
+    let actor = match key {
+        Some(key) => Actor::Key { id: key.id, name: key.name, user: Some(user.id) },
+        None => Actor::User { id, name: user.name.clone() },
+    };
+    let held = Held::of(conn, &user).await?;
+    Ok(held.caller(actor, unit_at(conn, ou).await?))
+}
+
+async fn key_in(conn: &mut Conn, id: KeyId, ou: OuId) -> Result<Arc<Caller>> {
+    let key = keys::get(conn, id).await?.filter(|key| key.enabled);
+    let key = key.ok_or_else(|| Error::forbidden("the key is disabled or deleted"))?;
+    let unit = unit_at(conn, ou).await?;
+    // The key's own unit bounds what it may be used for.
+    if !unit.path.starts_with(&path_of(conn, key.ou).await?) {
+        return Err(Error::forbidden("the key is not for this organizational unit"));
+    }
+    if let Some(user) = key.user {
+        return user_in(conn, user, Some(key), ou).await;
+    }
+    let held = grants::of(conn, Subject::Key(key.id)).await?;
+    let grants = held.into_iter().map(|(grant, _)| grant).collect();
+    Ok(Arc::new(Caller {
+        actor: Arc::new(Actor::Key { id: key.id, name: key.name, user: None }),
+        authority: Arc::new(Authority::new(grants, unit.id, unit.path)),
+        groups: Arc::new([]),
+    }))
+}
+
+async fn unit_at(conn: &mut Conn, ou: OuId) -> Result<super::Ou> {
+    ous::get(conn, ou).await?.ok_or_else(|| Error::not_found("organizational unit"))
 }
 
 /// The operator of the machine: whoever may read the data directory.

@@ -57,6 +57,9 @@ impl Default for RunOptions {
     }
 }
 
+/// How long what is cut off at the end of a stop has to be gone.
+const CUT_OFF: Duration = Duration::from_secs(5);
+
 impl RunOptions {
     fn heartbeat(&self) -> Duration {
         self.lease / 3
@@ -130,16 +133,39 @@ pub(super) struct Working {
 /// What this process knows to be its own.
 #[derive(Default)]
 pub(super) struct Known {
-    pub live: HashMap<RunId, Arc<Signal>>,
+    live: HashMap<RunId, Live>,
     expected: HashSet<RunId>,
-    /// Runs that the store has as ours and that were not known at the last heartbeat.
-    suspects: HashSet<RunId>,
+    /// Attempts that the store has as ours and that were not known at the last heartbeat.
+    suspects: HashSet<Attempt>,
+}
+
+/// A run and the number of its attempt.
+type Attempt = (RunId, i64);
+
+/// One attempt that executes here. A later one of the same run may follow it on the same node.
+#[derive(Clone)]
+struct Live {
+    attempt: i64,
+    signal: Arc<Signal>,
+}
+
+impl Known {
+    fn attempt(&self, id: RunId, attempt: i64) -> Option<&Arc<Signal>> {
+        self.live.get(&id).filter(|live| live.attempt == attempt).map(|live| &live.signal)
+    }
+
+    fn knows(&self, id: RunId, attempt: i64) -> bool {
+        self.attempt(id, attempt).is_some() || self.expected.contains(&id)
+    }
 }
 
 pub(super) struct Tasks {
     tracker: TaskTracker,
-    /// Runs, and what they left running.
+    /// Claims: they end before the last run begins.
+    claims: TaskTracker,
     pub runs: TaskTracker,
+    /// Threads that outlive their runs. Nothing waits for them.
+    pub lingering: TaskTracker,
     pub stop: CancellationToken,
     /// Set when draining took too long: what ends now was cut off, nobody asked for it.
     pub abandon: CancellationToken,
@@ -165,7 +191,9 @@ impl Engine {
             many_units: AtomicBool::new(false),
             tasks: Tasks {
                 tracker: TaskTracker::new(),
+                claims: TaskTracker::new(),
                 runs: TaskTracker::new(),
+                lingering: TaskTracker::new(),
                 stop: CancellationToken::new(),
                 abandon: CancellationToken::new(),
             },
@@ -180,17 +208,18 @@ impl Engine {
             Role::Node { home } => (home.clone(), true),
             Role::Command => (None, false),
         };
-        let cleaning = self.cleaning();
+        let (registry, lease) = (Arc::clone(&self.0.registry), self.0.options.lease);
         let (recovered, many_units) = self
             .0
             .store
             .write(move |tx| {
                 Box::pin(async move {
                     recover::register_node(tx, id, &name, home.as_deref(), now).await?;
+                    recover::forget_silent_nodes(tx, lease, now).await?;
                     let many_units = crate::identity::ous::are_many(tx).await?;
                     // Leases that ran out may be those of nodes that had no store for a while, like this one.
                     let recovered = if recovers {
-                        recover::recover(tx, Lost::OfGoneNodes, &cleaning, now).await?
+                        recover::recover(tx, Lost::OfGoneNodes, &registry, now).await?
                     } else {
                         0
                     };
@@ -209,7 +238,7 @@ impl Engine {
             return Err(Error::internal("the run engine was started twice"));
         }
         for pool in claiming {
-            self.0.tasks.tracker.spawn(self.clone().claim_loop(pool));
+            self.0.tasks.claims.spawn(self.clone().claim_loop(pool));
         }
         self.0.tasks.tracker.spawn(self.clone().heartbeat_loop());
         self.0.tasks.tracker.spawn(self.clone().cancel_loop());
@@ -234,37 +263,56 @@ impl Engine {
     pub async fn stop(&self, grace: Duration) {
         let tasks = &self.0.tasks;
         tasks.stop.cancel();
-        tasks.tracker.close();
-        tasks.runs.close();
-        self.drain();
-        if tokio::time::timeout(grace, tasks.runs.wait()).await.is_err() {
-            tasks.abandon.cancel();
-            for signal in self.known().live.values() {
-                signal.stop(StopReason::Draining);
-            }
-            let _ = tokio::time::timeout(Duration::from_secs(5), tasks.runs.wait()).await;
+        for tracker in [&tasks.tracker, &tasks.claims, &tasks.runs, &tasks.lingering] {
+            tracker.close();
         }
-        let _ = tokio::time::timeout(Duration::from_secs(5), tasks.tracker.wait()).await;
-        if let Some(id) = self.0.node.get().copied() {
-            let removed = self
-                .0
-                .store
-                .write(move |tx| Box::pin(async move { recover::remove_node(tx, id).await }))
-                .await;
-            if let Err(error) = removed {
-                tracing::warn!(%error, "could not deregister this node");
-            }
+        self.drain();
+        // A claim under way may still bring a run.
+        let ended = async {
+            tasks.claims.wait().await;
+            tasks.runs.wait().await;
+        };
+        if tokio::time::timeout(grace, ended).await.is_err() {
+            tasks.abandon.cancel();
+            self.drain();
+            let cut_off = async {
+                tasks.claims.wait().await;
+                tasks.runs.wait().await;
+            };
+            let _ = tokio::time::timeout(CUT_OFF, cut_off).await;
+        }
+        let _ = tokio::time::timeout(CUT_OFF, tasks.tracker.wait()).await;
+        self.deregister().await;
+    }
+
+    /// Says that this node is gone, so that what it had is recovered without waiting for its leases. While anything of
+    /// it still writes, the leases must keep others away.
+    async fn deregister(&self) {
+        let tasks = &self.0.tasks;
+        let Some(id) = self.node() else { return };
+        if !(tasks.claims.is_empty() && tasks.runs.is_empty() && tasks.lingering.is_empty()) {
+            tracing::warn!("this node stops with work that did not end; its leases have to run out");
+            return;
+        }
+        let removed =
+            self.0.store.write(move |tx| Box::pin(async move { recover::remove_node(tx, id).await })).await;
+        if let Err(error) = removed {
+            tracing::warn!(%error, "could not deregister this node");
         }
     }
 
-    /// Tells the runs that go back to the queue; the others are left to end.
+    /// Stops the runs that go back to the queue and lets the others end; once draining has taken too long, stops all.
     fn drain(&self) {
-        let Some(working) = self.0.working.get() else { return };
-        // A command's runs are its own: they end as they would.
-        if working.role == Role::Command {
-            return;
+        for live in self.known().live.values() {
+            self.drain_one(&live.signal);
         }
-        for signal in self.known().live.values().filter(|live| live.on_drain == OnDrain::Requeue) {
+    }
+
+    fn drain_one(&self, signal: &Signal) {
+        // A command's runs are its own: they end as they would.
+        let is_node = self.working().is_some_and(|working| working.role != Role::Command);
+        let abandoned = self.0.tasks.abandon.is_cancelled();
+        if abandoned || (is_node && signal.on_drain == OnDrain::Requeue) {
             signal.stop(StopReason::Draining);
         }
     }
@@ -287,12 +335,6 @@ impl Engine {
 
     fn lease(&self, node: i64) -> Lease {
         Lease { node, term: self.0.options.lease }
-    }
-
-    /// The kinds that clean up after a crash: `,backup,`.
-    fn cleaning(&self) -> String {
-        let kinds = self.0.registry.kinds().filter(|kind| kind.cleans_up);
-        kinds.fold(String::from(","), |text, kind| text + kind.kind.as_str() + ",")
     }
 
     /// A place for one submission. It holds a free worker, if there is one, until it is launched or dropped.
@@ -340,15 +382,24 @@ impl Engine {
 
     fn spawn(&self, run: Run, place: Place) {
         let engine = self.clone();
-        let on_drain = self.0.registry.kind(run.kind).map_or(OnDrain::Finish, |kind| kind.on_drain);
-        let (id, signal) = (run.id, Arc::new(Signal::new(on_drain)));
+        let spec = self.0.registry.kind(run.kind);
+        let on_drain = spec.map_or(OnDrain::Finish, |spec| spec.on_drain);
+        let after_cancel = run.cancel_requested && spec.is_some_and(|spec| spec.cleans_up);
+        let signal = Arc::new(Signal::new(on_drain, after_cancel));
+        let (id, attempt) = (run.id, run.attempt);
         // Known before anybody can ask it to stop.
-        self.known().live.insert(id, Arc::clone(&signal));
+        let live = Live { attempt, signal: Arc::clone(&signal) };
+        if let Some(earlier) = self.known().live.insert(id, live) {
+            // Its lease was lost and the run came back to this node.
+            earlier.signal.stop(StopReason::TakenAway);
+        }
+        if self.0.tasks.stop.is_cancelled() {
+            self.drain_one(&signal);
+        }
         self.0.tasks.runs.spawn(async move {
-            engine.execute(run, place, Arc::clone(&signal)).await;
+            engine.execute(run, place, signal).await;
             let mut known = engine.known();
-            // A later attempt may be here already.
-            if known.live.get(&id).is_some_and(|live| Arc::ptr_eq(live, &signal)) {
+            if known.attempt(id, attempt).is_some() {
                 known.live.remove(&id);
             }
         });
@@ -462,53 +513,52 @@ impl Engine {
     async fn beat(&self, node: i64, recovers: bool) -> Result<()> {
         let working = self.working().ok_or_else(|| Error::internal("a heartbeat without a start"))?;
         let recovers = recovers && matches!(working.role, Role::Node { .. });
-        let (lease, now, cleaning) = (self.lease(node), self.0.clock.now(), self.cleaning());
+        let (lease, now, registry) = (self.lease(node), self.0.clock.now(), Arc::clone(&self.0.registry));
+        let name = self.0.options.node_name.clone();
         // What begins while this is under way is not missing.
         let (executing, ghosts) = self.before_beat();
-        let renewed = executing.clone();
-        let (beat, many_units) = self
+        let renewed: Vec<RunId> = executing.iter().map(|(id, _)| *id).collect();
+        let (ours, many_units) = self
             .0
             .store
             .write(move |tx| {
                 Box::pin(async move {
-                    recover::recover_ghosts(tx, node, &ghosts, &cleaning, now).await?;
-                    let beat = recover::heartbeat(tx, lease, &renewed, now).await?;
+                    recover::recover_ghosts(tx, node, &ghosts, &registry, now).await?;
+                    let ours = recover::heartbeat(tx, lease, &name, &renewed, now).await?;
                     if recovers {
-                        recover::recover(tx, Lost::WithExpiredLease, &cleaning, now).await?;
+                        recover::forget_silent_nodes(tx, lease.term, now).await?;
+                        recover::recover(tx, Lost::WithExpiredLease, &registry, now).await?;
                     }
-                    Ok((beat, crate::identity::ous::are_many(tx).await?))
+                    Ok((ours, crate::identity::ous::are_many(tx).await?))
                 })
             })
             .await?;
         self.0.many_units.store(many_units, Ordering::SeqCst);
         let mut known = self.known();
-        for id in &beat.cancelled {
-            if let Some(signal) = known.live.get(id) {
+        for run in ours.iter().filter(|run| run.cancelling) {
+            if let Some(signal) = known.attempt(run.id, run.attempt) {
                 signal.stop(StopReason::Cancelled);
             }
         }
-        for id in executing.iter().filter(|id| !beat.ours.contains(id)) {
+        let ours: HashSet<Attempt> = ours.iter().map(|run| (run.id, run.attempt)).collect();
+        for (id, Live { attempt, signal }) in &executing {
             // It may have ended by itself since.
-            if let Some(signal) = known.live.get(id).filter(|signal| !signal.has_ended()) {
-                tracing::warn!(run = id.0, "a run was taken over by another node and is stopped here");
+            if !ours.contains(&(*id, *attempt)) && !signal.has_ended() {
+                tracing::warn!(run = id.0, attempt, "a run was taken over and is stopped here");
                 signal.stop(StopReason::TakenAway);
             }
         }
-        let unknown = |id: &RunId| !known.live.contains_key(id) && !known.expected.contains(id);
-        known.suspects = beat.ours.into_iter().filter(unknown).collect();
+        known.suspects = ours.into_iter().filter(|(id, attempt)| !known.knows(*id, *attempt)).collect();
         Ok(())
     }
 
-    /// The runs whose leases are renewed, and those that were unknown at the last heartbeat already.
-    fn before_beat(&self) -> (Vec<RunId>, Vec<RunId>) {
+    /// The attempts whose leases are renewed, and those that were unknown at the last heartbeat already.
+    fn before_beat(&self) -> (Vec<(RunId, Live)>, Vec<Attempt>) {
         let mut known = self.known();
         let suspects = std::mem::take(&mut known.suspects);
-        let ghosts = suspects
-            .into_iter()
-            .filter(|id| !known.live.contains_key(id) && !known.expected.contains(id))
-            .collect();
-        let executing = known.live.iter().filter(|(_, signal)| !signal.has_ended()).map(|(id, _)| *id);
-        (executing.collect(), ghosts)
+        let ghosts = suspects.into_iter().filter(|(id, attempt)| !known.knows(*id, *attempt)).collect();
+        let executing = known.live.iter().filter(|(_, live)| !live.signal.has_ended());
+        (executing.map(|(id, live)| (*id, live.clone())).collect(), ghosts)
     }
 
     /// Passes a cancel on as soon as it is durable, whichever node took the request.
@@ -524,20 +574,15 @@ impl Engine {
                     let found = async { queue::get(&mut self.0.store.read().await?, id).await };
                     if let Ok(Some(run)) = found.await
                         && run.state == RunState::Cancelling
+                        && let Some(signal) = self.known().attempt(id, run.attempt)
                     {
-                        self.stop_live(id, StopReason::Cancelled);
+                        signal.stop(StopReason::Cancelled);
                     }
                 }
                 // The heartbeat finds what was missed.
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
             }
-        }
-    }
-
-    fn stop_live(&self, id: RunId, reason: StopReason) {
-        if let Some(signal) = self.known().live.get(&id) {
-            signal.stop(reason);
         }
     }
 

@@ -11,7 +11,7 @@ use super::engine::Engine;
 use super::job::{Failure, Job, Outcome, Signal, StopReason};
 use super::kind::{KindSpec, OnDrain};
 use super::pools::Place;
-use super::queue::{self, End};
+use super::queue::{self, End, Threads};
 use super::record::Run;
 
 /// How soon and how often what a run reports is written.
@@ -27,7 +27,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How an execution went, and what of it may still be there.
 struct Watched {
     outcome: Outcome,
-    /// A task that was aborted and has not ended.
+    /// It was told to stop and did not: the task was aborted.
+    aborted: bool,
+    /// An aborted task that has not ended.
     work: Option<JoinHandle<Outcome>>,
 }
 
@@ -50,7 +52,8 @@ impl Engine {
             Ok(prepared) => prepared,
             Err(failure) => {
                 drop(place);
-                return self.finish(&run, &signal, ended(Err(failure), &run, &spec, false)).await;
+                let end = self.not_begun(failure, &run, &spec, &signal);
+                return self.finish(&run, &signal, end, Threads::Gone).await;
             }
         };
         let inner = &self.0;
@@ -94,27 +97,46 @@ impl Engine {
 
     /// Writes the end, frees the worker, and looks after what could not be stopped.
     async fn conclude(&self, job: &Arc<Job>, watched: Watched, spec: &KindSpec, signal: &Arc<Signal>) {
-        let Watched { outcome, work } = watched;
+        let Watched { outcome, aborted, work } = watched;
         if work.is_none() && !job.threads.is_empty() {
             let _ = tokio::time::timeout(spec.grace, job.threads.wait()).await;
         }
         let lingers = work.is_some() || !job.threads.is_empty();
         job.log.flush().await;
         drop(job.take_place());
-        let cut_off = matches!(&outcome, Err(failure) if failure.state == RunState::Cancelled);
+        let cut_off = aborted || matches!(&outcome, Err(failure) if failure.state == RunState::Cancelled);
         let reason = job.stop_reason();
         let drained = cut_off && reason == Some(StopReason::Draining);
         let end = match spec.on_drain {
             // Somebody else's to end.
-            _ if reason == Some(StopReason::TakenAway) => return,
-            OnDrain::Requeue if drained => End::Requeued,
+            _ if reason == Some(StopReason::TakenAway) => None,
+            // What its thread still writes must not be begun elsewhere.
+            _ if drained && lingers => {
+                let failure = Failure::lost("its thread did not stop when the server stopped");
+                Some(End::Stopped { state: failure.state, error: failure.error })
+            }
+            OnDrain::Requeue if drained => Some(End::Requeued { cleans_up: spec.cleans_up }),
             // It had its time and was cut off: the next start finds the lease and decides by the kind.
-            OnDrain::Finish if drained => return,
-            _ => ended(outcome, &job.run, spec, lingers),
+            OnDrain::Finish if drained => None,
+            _ => Some(ended(outcome, &job.run, spec, lingers)),
         };
-        self.finish(&job.run, signal, end).await;
+        let threads = if lingers { Threads::Linger } else { Threads::Gone };
+        if let Some(end) = end {
+            self.finish(&job.run, signal, end, threads).await;
+        }
         if lingers {
             self.await_threads(Arc::clone(job), work);
+        }
+    }
+
+    /// The end of an attempt that was not begun.
+    fn not_begun(&self, failure: Failure, run: &Run, spec: &KindSpec, signal: &Signal) -> End {
+        let away = failure.error.kind == ErrorKind::Unavailable;
+        match signal.reason() {
+            Some(StopReason::Cancelled) => ended(Err(Failure::cancelled()), run, spec, false),
+            // A server that stops has no rights to look up; the next one has.
+            _ if away && self.0.tasks.stop.is_cancelled() => End::Requeued { cleans_up: spec.cleans_up },
+            _ => ended(Err(failure), run, spec, false),
         }
     }
 
@@ -124,22 +146,34 @@ impl Engine {
         metrics::gauge!("landreeve_runs_lingering").increment(1.0);
         tracing::error!(run = job.run.id.0, kind = %job.run.kind, "a run does not stop: its thread lives on and its lane stays taken");
         // It ends with its thread, or with the process: nothing waits for it.
-        tokio::spawn(async move {
+        self.0.tasks.lingering.spawn(async move {
             if let Some(work) = work {
                 let _ = work.await;
             }
             job.threads.wait().await;
             metrics::gauge!("landreeve_runs_lingering").decrement(1.0);
-            let run = job.run.clone();
-            let written = engine
+            engine.free_lane(&job.run).await;
+        });
+    }
+
+    /// Writes that the last thread of a run is gone. While the store is away it tries again, as `finish` does.
+    async fn free_lane(&self, run: &Run) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let copy = run.clone();
+            let written = self
                 .0
                 .store
-                .write(move |tx| Box::pin(async move { queue::stop_lingering(tx, &run).await }))
+                .write(move |tx| Box::pin(async move { queue::stop_lingering(tx, &copy).await }))
                 .await;
-            if let Err(error) = written {
-                tracing::warn!(run = job.run.id.0, %error, "could not free the lane of a run whose thread has ended");
+            let Err(error) = written else { return };
+            tracing::warn!(run = run.id.0, %error, "could not free the lane of a run whose thread has ended");
+            if is_refusal(error.kind) || self.0.tasks.abandon.is_cancelled() {
+                return;
             }
-        });
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
     }
 
     async fn watch(&self, job: &Job, work: JoinHandle<Outcome>, spec: &KindSpec, signal: &Signal) -> Watched {
@@ -159,7 +193,8 @@ impl Engine {
                         tracing::error!(run = job.run.id.0, %error, "an executor panicked");
                         Err(Failure::internal())
                     });
-                    return Watched { outcome: told_by_time(outcome, job), work: None };
+                    let outcome = told_by_time(outcome, job);
+                    return Watched { outcome, aborted: false, work: None };
                 }
                 () = &mut deadline, if limit.is_some() && !stopping => {
                     signal.stop(StopReason::TimedOut);
@@ -190,7 +225,7 @@ impl Engine {
                 _ => "it was cancelled",
             }
         );
-        Watched { outcome: Err(Failure::lost(&message)), work: (!gone).then_some(work) }
+        Watched { outcome: Err(Failure::lost(&message)), aborted: true, work: (!gone).then_some(work) }
     }
 
     /// The signal is this attempt's own: by the run's id it could be that of a later attempt on this node.
@@ -214,13 +249,13 @@ impl Engine {
     /// Writes the end. While the store is away (a full disk) it tries again: the lease keeps the run ours.
     ///
     /// An end that the store refuses (a text it cannot hold) becomes a failure: no run is left without an end.
-    async fn finish(&self, run: &Run, signal: &Signal, end: End) {
+    async fn finish(&self, run: &Run, signal: &Signal, end: End, threads: Threads) {
         let mut end = end;
         let state = match &end {
             End::Succeeded(_) => "succeeded",
             End::Stopped { state, .. } => state.as_str(),
             End::Again { .. } => "again",
-            End::Requeued => "requeued",
+            End::Requeued { .. } => "requeued",
         };
         metrics::counter!("landreeve_runs_finished_total", "kind" => run.kind.as_str(), "state" => state)
             .increment(1);
@@ -230,7 +265,7 @@ impl Engine {
             let written = self
                 .0
                 .store
-                .write(move |tx| Box::pin(async move { queue::finish(tx, &copy, &ends, now).await }))
+                .write(move |tx| Box::pin(async move { queue::finish(tx, &copy, &ends, threads, now).await }))
                 .await;
             match written {
                 Ok(true) => break,
@@ -242,7 +277,7 @@ impl Engine {
                 Err(error) if is_refusal(error.kind) => {
                     tracing::error!(run = run.id.0, %error, "the store refuses the end of a run");
                     let failure = Failure::internal();
-                    let failed = End::Stopped { state: failure.state, error: failure.error, lingers: false };
+                    let failed = End::Stopped { state: failure.state, error: failure.error };
                     if end == failed {
                         break;
                     }
@@ -292,11 +327,16 @@ fn told_by_time(outcome: Outcome, job: &Job) -> Outcome {
 fn ended(outcome: Outcome, run: &Run, spec: &KindSpec, lingers: bool) -> End {
     match outcome {
         Ok(done) => End::Succeeded(done),
-        Err(failure) if failure.again && run.attempt < run.max_attempts && !lingers => {
+        Err(failure) if worth_another_attempt(&failure, run) && !lingers => {
             let note =
                 format!("attempt {} failed: {}; it is tried again", run.attempt, failure.error.message);
-            End::Again { pause: spec.retry.pause_after(run.attempt), note }
+            End::Again { pause: spec.retry.pause_after(run.attempt), note, cleans_up: spec.cleans_up }
         }
-        Err(failure) => End::Stopped { state: failure.state, error: failure.error, lingers },
+        Err(failure) => End::Stopped { state: failure.state, error: failure.error },
     }
+}
+
+/// What was cancelled or took too long is not tried again.
+fn worth_another_attempt(failure: &Failure, run: &Run) -> bool {
+    failure.again && failure.state == RunState::Failed && run.attempt < run.max_attempts
 }

@@ -104,18 +104,21 @@ pub enum StopReason {
 pub(super) struct Signal {
     token: CancellationToken,
     reason: AtomicU8,
-    /// Its end is written: the store has it as nobody's.
+    /// Its end has been written.
     ended: AtomicBool,
     pub on_drain: OnDrain,
+    /// It cleans up after an attempt that was cancelled: the same cancel must not stop it.
+    after_cancel: bool,
 }
 
 impl Signal {
-    pub fn new(on_drain: OnDrain) -> Signal {
+    pub fn new(on_drain: OnDrain, after_cancel: bool) -> Signal {
         Signal {
             token: CancellationToken::new(),
             reason: AtomicU8::new(0),
             ended: AtomicBool::new(false),
             on_drain,
+            after_cancel,
         }
     }
 
@@ -129,6 +132,9 @@ impl Signal {
 
     /// The first reason stays, but for a cancel, which outranks a drain.
     pub fn stop(&self, reason: StopReason) {
+        if self.after_cancel && reason == StopReason::Cancelled {
+            return;
+        }
         let code = reason as u8 + 1;
         let outranked = [0, StopReason::Draining as u8 + 1];
         let _ = self.reason.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |known| {
@@ -267,25 +273,43 @@ impl Job {
     async fn await_children(&self) -> Result<()> {
         // Listening begins before the first look, so that an end between the two is not missed.
         let mut changes = self.store.notices().runs();
+        let mut retry = FIRST_RETRY;
         loop {
-            let open = queue::open_children(&mut self.store.read().await?, self.run.id).await?;
-            if open == 0 {
-                return Ok(());
-            }
+            let wait = match self.open_children().await {
+                Ok(0) => return Ok(()),
+                Ok(_) => {
+                    retry = FIRST_RETRY;
+                    LOOK_AGAIN
+                }
+                // A store that is away for a moment is no reason to fail hours of work.
+                Err(error) if error.kind == ErrorKind::Unavailable => {
+                    tracing::warn!(run = self.run.id.0, %error, "could not look for the children of a run; trying again");
+                    let pause = retry;
+                    retry = (retry * 2).min(LOOK_AGAIN);
+                    pause
+                }
+                Err(error) => return Err(error),
+            };
             // The end of a child is a change of its parent.
             let own = async { while changes.recv().await.is_ok_and(|changed| changed != self.run.id) {} };
             tokio::select! {
                 () = self.cancelled() => return Ok(()),
                 // Also when some notices were missed.
                 () = own => {}
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    async fn open_children(&self) -> Result<i64> {
+        queue::open_children(&mut self.store.read().await?, self.run.id).await
     }
 }
 
 /// A notice may have been lost with the connection that brings them.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// The first pause after a look that failed.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -301,12 +325,21 @@ mod tests {
             (Draining, TimedOut, Draining),
             (TakenAway, Cancelled, TakenAway),
         ] {
-            let signal = Signal::new(OnDrain::Finish);
+            let signal = Signal::new(OnDrain::Finish, false);
             assert_eq!(signal.reason(), None);
             signal.stop(first);
             signal.stop(second);
             assert_eq!(signal.reason(), Some(told), "{first:?}, then {second:?}");
             assert!(signal.token().is_cancelled());
         }
+    }
+
+    #[test]
+    fn the_cancel_that_a_cleanup_follows_does_not_stop_it() {
+        let signal = Signal::new(OnDrain::Requeue, true);
+        signal.stop(StopReason::Cancelled);
+        assert!(signal.reason().is_none() && !signal.token().is_cancelled());
+        signal.stop(StopReason::Draining);
+        assert_eq!(signal.reason(), Some(StopReason::Draining));
     }
 }

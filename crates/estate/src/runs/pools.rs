@@ -45,7 +45,7 @@ struct Busy {
 /// Whose worker it is. The server itself and the operator have no share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Holder {
-    submitter: Option<String>,
+    submitter: String,
     source: Option<i64>,
     unit: i64,
 }
@@ -53,17 +53,17 @@ pub(super) struct Holder {
 impl Holder {
     pub fn of_new(new: &NewRun, submitter: &str) -> Holder {
         let source = new.noun.filter(|(noun, _)| noun.as_str() == "datasource").map(|(_, id)| id);
-        Holder { submitter: shared(submitter), source, unit: new.ou.0 }
+        Holder { submitter: submitter.to_owned(), source, unit: new.ou.0 }
     }
 
     pub fn of_run(run: &Run) -> Holder {
         let source = run.noun.as_ref().filter(|(noun, _)| noun == "datasource").map(|(_, id)| *id);
-        Holder { submitter: shared(&run.submitter()), source, unit: run.ou.0 }
+        Holder { submitter: run.submitter(), source, unit: run.ou.0 }
     }
-}
 
-fn shared(submitter: &str) -> Option<String> {
-    (!matches!(submitter, "system" | "operator")).then(|| submitter.to_owned())
+    fn has_share(&self) -> bool {
+        !matches!(self.submitter.as_str(), "system" | "operator")
+    }
 }
 
 /// A worker of a pool; free again when it is dropped.
@@ -188,25 +188,25 @@ fn at_least<K: std::fmt::Display>(counts: &HashMap<K, usize>, share: usize) -> S
 
 impl Busy {
     fn is_full(&self, holder: &Holder, share: usize, many_units: bool) -> bool {
-        let Some(submitter) = &holder.submitter else { return false };
         let full = |count: Option<&usize>| count.is_some_and(|count| *count >= share);
-        full(self.submitters.get(submitter))
-            || holder.source.is_some_and(|source| full(self.sources.get(&source)))
-            || (many_units && full(self.units.get(&holder.unit)))
+        holder.has_share()
+            && (full(self.submitters.get(&holder.submitter))
+                || holder.source.is_some_and(|source| full(self.sources.get(&source)))
+                || (many_units && full(self.units.get(&holder.unit))))
     }
 
     fn add(&mut self, holder: &Holder, in_turn: bool) {
-        let submitter = holder.submitter.clone();
         if in_turn {
-            let served = submitter.clone().unwrap_or_else(|| "system".to_owned());
-            self.turns.retain(|known| *known != served);
-            self.turns.push_back(served);
+            self.turns.retain(|known| *known != holder.submitter);
+            self.turns.push_back(holder.submitter.clone());
             if self.turns.len() > MAX_REMEMBERED_TURNS {
                 self.turns.pop_front();
             }
         }
-        let Some(submitter) = submitter else { return };
-        *self.submitters.entry(submitter).or_default() += 1;
+        if !holder.has_share() {
+            return;
+        }
+        *self.submitters.entry(holder.submitter.clone()).or_default() += 1;
         *self.units.entry(holder.unit).or_default() += 1;
         if let Some(source) = holder.source {
             *self.sources.entry(source).or_default() += 1;
@@ -214,8 +214,10 @@ impl Busy {
     }
 
     fn remove(&mut self, holder: &Holder) {
-        let Some(submitter) = &holder.submitter else { return };
-        less(&mut self.submitters, submitter.clone());
+        if !holder.has_share() {
+            return;
+        }
+        less(&mut self.submitters, holder.submitter.clone());
         less(&mut self.units, holder.unit);
         if let Some(source) = holder.source {
             less(&mut self.sources, source);
@@ -237,7 +239,7 @@ mod tests {
     use super::*;
 
     fn holder(submitter: &str, source: Option<i64>, unit: i64) -> Holder {
-        Holder { submitter: shared(submitter), source, unit }
+        Holder { submitter: submitter.to_owned(), source, unit }
     }
 
     fn pool(workers: usize) -> Arc<Pool> {
@@ -274,6 +276,8 @@ mod tests {
         drop(pool.try_place(holder("key:2", None, 1), false));
         drop(pool.try_place(holder("key:1", None, 1), false));
         assert_eq!(pool.turns().unwrap(), ",key:2,key:1,");
+        drop(pool.try_place(holder("operator", None, 1), false));
+        assert_eq!(pool.turns().unwrap(), ",key:2,key:1,operator,", "as the rows name it");
         let all: Vec<_> = (0..2).filter_map(|_| pool.try_place(holder("key:1", None, 1), false)).collect();
         assert_eq!(all.len(), 2, "without others who wait it may have all of it");
     }

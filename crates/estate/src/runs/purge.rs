@@ -28,13 +28,28 @@ const BATCH: i64 = 500;
 const ORPHANS: usize = 10_000;
 const DAY: i64 = 86_400_000_000;
 
-/// The runs whose record is past its retention at `$1`, or whose parent's is.
-macro_rules! past {
-    () => {
-        "WITH RECURSIVE past (id) AS (SELECT id FROM runs WHERE finished_at IS NOT NULL \
-         AND finished_at + keep_record <= $1 UNION SELECT c.id FROM past JOIN runs c ON c.parent_id = past.id \
-         WHERE c.finished_at IS NOT NULL) "
+/// The list of ids in `$1` (`7,9`) as rows.
+macro_rules! listed {
+    (sqlite) => {
+        "SELECT value FROM json_each('[' || $1 || ']')"
     };
+    (postgres) => {
+        "SELECT unnest(string_to_array($1, ','))::bigint"
+    };
+}
+
+/// Runs with the blobs that hold their results; a small result is in the row.
+type Expired = Vec<(RunId, Option<String>)>;
+
+/// Where a look at what is past its retention goes on.
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    until: i64,
+    id: RunId,
+}
+
+impl Position {
+    const START: Position = Position { until: i64::MIN, id: RunId(i64::MIN) };
 }
 
 impl Executor for Purge {
@@ -101,30 +116,33 @@ impl Purge {
     }
 
     async fn expire_data(&self, now: Timestamp) -> Result<u64> {
-        let (mut total, mut after) = (0, RunId(0));
+        let (mut total, mut after) = (0, Position::START);
         loop {
-            let expired = past_retention(&mut self.0.store().read().await?, after, now).await?;
-            let Some((last, _)) = expired.last() else { return Ok(total) };
-            after = *last;
-            let mut gone = Vec::with_capacity(expired.len());
-            for (id, blob) in expired {
-                match &blob {
-                    None => gone.push(id),
-                    Some(blob) => match self.0.blobs().delete(blob).await {
-                        Ok(()) => {
-                            total += 1;
-                            gone.push(id);
-                        }
-                        // The others go; this one is tried again by the next purge.
-                        Err(error) => tracing::warn!(run = id.0, %error, "a blob could not be deleted"),
-                    },
-                }
-            }
-            self.0
-                .store()
-                .write_alone(move |tx| Box::pin(async move { forget(tx, &gone, now).await }))
-                .await?;
+            let (expired, last) = data_past(&mut self.0.store().read().await?, after, now).await?;
+            let Some(last) = last else { return Ok(total) };
+            after = last;
+            total += self.delete_data(expired, now).await?;
         }
+    }
+
+    /// Deletes what these runs left, then says so in their rows. Gives the number of blobs.
+    async fn delete_data(&self, runs: Expired, now: Timestamp) -> Result<u64> {
+        let (mut blobs, mut gone) = (0, Vec::with_capacity(runs.len()));
+        for (id, blob) in runs {
+            match &blob {
+                None => gone.push(id),
+                Some(blob) => match self.0.blobs().delete(blob).await {
+                    Ok(()) => {
+                        blobs += 1;
+                        gone.push(id);
+                    }
+                    // The others go; this one is tried again by the next purge.
+                    Err(error) => tracing::warn!(run = id.0, %error, "a blob could not be deleted"),
+                },
+            }
+        }
+        self.0.store().write_alone(move |tx| Box::pin(async move { forget(tx, &gone, now).await })).await?;
+        Ok(blobs)
     }
 
     /// Blobs that no run names: their run was cut off between the blob and its row.
@@ -144,32 +162,45 @@ impl Purge {
         Ok(total)
     }
 
-    /// From the leaves up, as often as there are levels.
+    /// Families whose eldest is past its retention, from the leaves up. What is to go is looked for outside the write.
     async fn delete_records(&self, now: Timestamp) -> Result<u64> {
-        let mut total = 0;
+        let (mut total, mut after) = (0, Position::START);
         loop {
-            let hooks = self.0.registry().purges().to_vec();
-            let gone = self.0.store().write_alone(move |tx| Box::pin(delete_leaves(tx, hooks, now))).await?;
-            total += gone;
-            if gone == 0 {
-                return Ok(total);
+            let (roots, last) = records_past(&mut self.0.store().read().await?, after, now).await?;
+            let Some(last) = last else { return Ok(total) };
+            after = last;
+            let mut gone = 1;
+            while gone > 0 {
+                let family = family_of(&mut self.0.store().read().await?, &roots).await?;
+                let data = with_data(&mut self.0.store().read().await?, &family).await?;
+                self.delete_data(data, now).await?;
+                let hooks = self.0.registry().purges().to_vec();
+                gone =
+                    self.0.store().write_alone(move |tx| Box::pin(delete_leaves(tx, hooks, family))).await?;
+                total += gone;
             }
         }
     }
 }
 
-/// Some records that are past their retention and nobody's parents, with what planes keep of them.
-async fn delete_leaves(tx: &mut Tx, hooks: Vec<PurgeHook>, now: Timestamp) -> Result<u64> {
-    let rows = tx
-        .all(
+fn list(ids: &[RunId]) -> String {
+    ids.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// Records of this list that nothing hangs on any more, with what planes keep of them.
+async fn delete_leaves(tx: &mut Tx, hooks: Vec<PurgeHook>, family: Vec<RunId>) -> Result<u64> {
+    macro_rules! statement {
+        ($store:ident) => {
             concat!(
-                past!(),
-                "SELECT r.id FROM past p JOIN runs r ON r.id = p.id WHERE r.result_blob IS NULL AND r.occupies = 0 \
-                 AND NOT EXISTS (SELECT 1 FROM runs c WHERE c.parent_id = r.id) LIMIT $2"
-            ),
-            args![now, BATCH],
-        )
-        .await?;
+                "SELECT r.id FROM runs r WHERE r.id IN (",
+                listed!($store),
+                ") AND r.finished_at IS NOT NULL AND r.result_blob IS NULL AND r.occupies = 0 \
+                 AND NOT EXISTS (SELECT 1 FROM runs c WHERE c.parent_id = r.id)"
+            )
+        };
+    }
+    let dialect = tx.dialect();
+    let rows = tx.all(dialect.pick(statement!(sqlite), statement!(postgres)), args![list(&family)]).await?;
     let ids: Vec<RunId> = rows.iter().map(|row| row.id(0)).collect::<Result<_>>()?;
     for hook in hooks {
         hook(tx, &ids).await?;
@@ -181,23 +212,73 @@ async fn delete_leaves(tx: &mut Tx, hooks: Vec<PurgeHook>, now: Timestamp) -> Re
     Ok(ids.len() as u64)
 }
 
-async fn past_retention(
+/// The next runs whose records are past their retention, and where the look goes on.
+async fn records_past(
     conn: &mut Conn,
-    after: RunId,
+    after: Position,
     now: Timestamp,
-) -> Result<Vec<(RunId, Option<String>)>> {
+) -> Result<(Vec<RunId>, Option<Position>)> {
     let rows = conn
         .all(
-            concat!(
-                past!(),
-                "SELECT id, result_blob FROM runs WHERE finished_at IS NOT NULL \
-                 AND (finished_at + keep_data <= $1 OR id IN (SELECT id FROM past)) \
-                 AND (result_blob IS NOT NULL OR result IS NOT NULL) AND id > $3 ORDER BY id LIMIT $2"
-            ),
-            args![now, BATCH, after],
+            "SELECT id, finished_at + keep_record FROM runs WHERE finished_at IS NOT NULL \
+             AND finished_at + keep_record <= $1 AND finished_at + keep_record >= $2 \
+             AND NOT (finished_at + keep_record = $2 AND id <= $3) ORDER BY finished_at + keep_record, id LIMIT $4",
+            args![now, after.until, after.id, BATCH],
         )
         .await?;
+    let ids = rows.iter().map(|row| row.id(0)).collect::<Result<_>>()?;
+    let last = rows.last().map(|row| Ok(Position { until: row.int(1)?, id: row.id(0)? }));
+    Ok((ids, last.transpose()?))
+}
+
+/// These runs and what has ended below them: a parent takes its children with it.
+async fn family_of(conn: &mut Conn, roots: &[RunId]) -> Result<Vec<RunId>> {
+    macro_rules! statement {
+        ($store:ident) => {
+            concat!(
+                "WITH RECURSIVE past (id) AS (SELECT id FROM runs WHERE id IN (",
+                listed!($store),
+                ") UNION SELECT c.id FROM past JOIN runs c ON c.parent_id = past.id WHERE c.finished_at IS NOT NULL) \
+                 SELECT p.id FROM past p WHERE NOT EXISTS (SELECT 1 FROM runs c WHERE c.parent_id = p.id) LIMIT $2"
+            )
+        };
+    }
+    let dialect = conn.dialect();
+    let rows =
+        conn.all(dialect.pick(statement!(sqlite), statement!(postgres)), args![list(roots), BATCH]).await?;
+    rows.iter().map(|row| row.id(0)).collect()
+}
+
+/// Those of these runs that have data.
+async fn with_data(conn: &mut Conn, runs: &[RunId]) -> Result<Expired> {
+    macro_rules! statement {
+        ($store:ident) => {
+            concat!(
+                "SELECT id, result_blob FROM runs WHERE id IN (",
+                listed!($store),
+                ") AND (result_blob IS NOT NULL OR result IS NOT NULL)"
+            )
+        };
+    }
+    let dialect = conn.dialect();
+    let rows = conn.all(dialect.pick(statement!(sqlite), statement!(postgres)), args![list(runs)]).await?;
     rows.iter().map(|row| Ok((row.id(0)?, row.text_opt(1)?))).collect()
+}
+
+/// The next runs whose data are past their retention, and where the look goes on.
+async fn data_past(conn: &mut Conn, after: Position, now: Timestamp) -> Result<(Expired, Option<Position>)> {
+    let rows = conn
+        .all(
+            "SELECT id, result_blob, finished_at + keep_data FROM runs \
+             WHERE (result_blob IS NOT NULL OR result IS NOT NULL) \
+             AND finished_at + keep_data <= $1 AND finished_at + keep_data >= $2 \
+             AND NOT (finished_at + keep_data = $2 AND id <= $3) ORDER BY finished_at + keep_data, id LIMIT $4",
+            args![now, after.until, after.id, BATCH],
+        )
+        .await?;
+    let expired = rows.iter().map(|row| Ok((row.id(0)?, row.text_opt(1)?))).collect::<Result<_>>()?;
+    let last = rows.last().map(|row| Ok(Position { until: row.int(2)?, id: row.id(0)? }));
+    Ok((expired, last.transpose()?))
 }
 
 async fn forget(tx: &mut Tx, gone: &[RunId], now: Timestamp) -> Result<()> {

@@ -332,7 +332,11 @@ pub async fn claim(tx: &mut Tx, wanted: &Wanted, now: Timestamp) -> Result<Optio
             return Ok(Some(run));
         }
     }
-    Ok(None)
+    if i64::try_from(waiting.len()).unwrap_or(i64::MAX) < MAX_TURNS {
+        return Ok(None);
+    }
+    // All of these wait for their lanes: whoever else waits is next, whatever the turn.
+    claim_of(tx, wanted, None, now).await
 }
 
 macro_rules! candidate {
@@ -458,39 +462,59 @@ pub async fn report(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     Succeeded(Done),
-    /// *failed*, *cancelled*, *timed out* or *lost*. `lingers`: a thread of it lives on, so that its lane keeps its
-    /// place.
+    /// *failed*, *cancelled*, *timed out* or *lost*.
     Stopped {
         state: RunState,
         error: RunError,
-        lingers: bool,
     },
-    /// It is tried again after a pause.
+    /// It is tried again after a pause. One that was cancelled meanwhile ends, or cleans up without the pause.
     Again {
         pause: Duration,
         note: String,
+        cleans_up: bool,
     },
     /// It goes back to the queue for another node; the attempt does not count.
-    Requeued,
+    Requeued {
+        cleans_up: bool,
+    },
+}
+
+/// What an attempt that has ended left running here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    Gone,
+    /// A thread of it lives on, so that its place in the lane stays taken.
+    Linger,
 }
 
 /// Ends an attempt. `false`: it was not this attempt's to end any more (its lease was lost).
-pub async fn finish(tx: &mut Tx, run: &Run, end: &End, now: Timestamp) -> Result<bool> {
-    match end {
+pub async fn finish(tx: &mut Tx, run: &Run, end: &End, threads: Threads, now: Timestamp) -> Result<bool> {
+    let lingers = threads == Threads::Linger;
+    let back = match end {
         End::Succeeded(done) => {
-            let ended = Ended { state: RunState::Succeeded, done: Some(done), error: None, lingers: false };
-            set_end(tx, run, &ended, now).await
+            let ended = Ended { state: RunState::Succeeded, done: Some(done), error: None, lingers };
+            return set_end(tx, run, &ended, now).await;
         }
-        End::Stopped { state, error, lingers } => {
-            let ended = Ended { state: *state, done: None, error: Some(error), lingers: *lingers };
-            set_end(tx, run, &ended, now).await
+        End::Stopped { state, error } => {
+            let ended = Ended { state: *state, done: None, error: Some(error), lingers };
+            return set_end(tx, run, &ended, now).await;
         }
-        End::Again { pause, note } => {
+        End::Again { pause, note, cleans_up } => {
             let release = clock::from_micros(now.as_microsecond().saturating_add(micros(*pause)));
-            put_back(tx, run, Some(release), note, 0, now).await
+            Back { release: Some(release), note, more_attempts: 0, cleans_up: *cleans_up }
         }
-        End::Requeued => put_back(tx, run, None, "its server stopped; it waits for another", 1, now).await,
+        End::Requeued { cleans_up } => {
+            let note = "its server stopped; it is waiting for another";
+            Back { release: None, note, more_attempts: 1, cleans_up: *cleans_up }
+        }
+    };
+    if put_back(tx, run, &back, now).await? {
+        return Ok(true);
     }
+    // Somebody cancelled it meanwhile, or it is not this attempt's any more.
+    let error = RunError::new(ErrorKind::Conflict, "cancelled", "cancelled");
+    let ended = Ended { state: RunState::Cancelled, done: None, error: Some(&error), lingers };
+    set_end(tx, run, &ended, now).await
 }
 
 struct Ended<'a> {
@@ -509,7 +533,9 @@ async fn set_end(tx: &mut Tx, run: &Run, ended: &Ended<'_>, now: Timestamp) -> R
              progress = CASE WHEN $3 = 'succeeded' THEN 100 ELSE progress END, updated_at = $12, finished_at = $12, \
              occupies = $13, node_id = CASE WHEN $13 = 1 THEN node_id ELSE NULL END, lease_until = NULL \
              WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling') \
-             RETURNING ou_id, EXISTS (SELECT 1 FROM runs q WHERE q.state = 'queued' AND q.pool = runs.pool)",
+             RETURNING ou_id, EXISTS (SELECT 1 FROM runs q WHERE q.state = 'queued' AND q.pool = runs.pool) \
+             OR (lane IS NOT NULL AND lane_limit <= \
+             (SELECT count(*) FROM runs o WHERE o.lane = runs.lane AND o.occupies = 1))",
             args![
                 run.id,
                 run.attempt,
@@ -529,7 +555,8 @@ async fn set_end(tx: &mut Tx, run: &Run, ended: &Ended<'_>, now: Timestamp) -> R
         .await?;
     let Some(row) = row else { return Ok(false) };
     if row.flag(1)? {
-        // A worker and a place in the lane come free.
+        // A worker and a place in the lane come free. Of a lane that was full another transaction may have found so
+        // and queued its run since this one looked.
         tx.notice(Notice::Queue(run.pool)).await?;
     }
     tx.run_changed(run.id).await?;
@@ -543,22 +570,35 @@ async fn set_end(tx: &mut Tx, run: &Run, ended: &Ended<'_>, now: Timestamp) -> R
     Ok(true)
 }
 
-/// Back to the queue, or held until a time.
-async fn put_back(
-    tx: &mut Tx,
-    run: &Run,
+/// How an attempt that did not end its run goes back.
+struct Back<'a> {
+    /// Held until then; `None`: queued.
     release: Option<Timestamp>,
-    note: &str,
+    note: &'a str,
     more_attempts: i64,
-    now: Timestamp,
-) -> Result<bool> {
+    /// Its kind cleans up, also when it was cancelled.
+    cleans_up: bool,
+}
+
+/// Back to the queue, or held until a time. `false`: it was cancelled, or is not this attempt's any more.
+async fn put_back(tx: &mut Tx, run: &Run, back: &Back<'_>, now: Timestamp) -> Result<bool> {
     let changed = tx
         .exec(
-            "UPDATE runs SET state = CASE WHEN $3 IS NULL THEN 'queued' ELSE 'held' END, release_at = $3, \
-             expires_at = NULL, node_id = NULL, lease_until = NULL, occupies = 0, progress = 0, progress_note = $4, \
+            "UPDATE runs SET state = CASE WHEN $3 IS NULL OR cancel_requested = 1 THEN 'queued' ELSE 'held' END, \
+             release_at = CASE WHEN cancel_requested = 1 THEN NULL ELSE $3 END, expires_at = NULL, node_id = NULL, \
+             lease_until = NULL, occupies = 0, progress = 0, progress_note = $4, \
              max_attempts = max_attempts + $5, updated_at = $6 \
-             WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling')",
-            args![run.id, run.attempt, release, note, more_attempts, now],
+             WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling') \
+             AND (cancel_requested = 0 OR $7 = 1)",
+            args![
+                run.id,
+                run.attempt,
+                back.release,
+                back.note,
+                back.more_attempts,
+                now,
+                i64::from(back.cleans_up)
+            ],
         )
         .await?;
     if changed == 0 {
@@ -567,7 +607,7 @@ async fn put_back(
     tx.run_changed(run.id).await?;
     // Its lane has a place again, and it may take it itself.
     tx.notice(Notice::Queue(run.pool)).await?;
-    if release.is_some() {
+    if back.release.is_some() {
         tx.notice(Notice::Held).await?;
     }
     Ok(true)
@@ -576,8 +616,9 @@ async fn put_back(
 /// The last thread of an ended run is gone: its lane has its place again.
 pub async fn stop_lingering(tx: &mut Tx, run: &Run) -> Result<()> {
     tx.exec(
-        "UPDATE runs SET occupies = 0, node_id = NULL WHERE id = $1 AND occupies = 1 AND finished_at IS NOT NULL",
-        args![run.id],
+        "UPDATE runs SET occupies = 0, node_id = NULL \
+         WHERE id = $1 AND attempt = $2 AND occupies = 1 AND finished_at IS NOT NULL",
+        args![run.id, run.attempt],
     )
     .await?;
     tx.notice(Notice::Queue(run.pool)).await

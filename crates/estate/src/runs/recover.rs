@@ -1,16 +1,22 @@
 //! Nodes, the leases by which they hold runs, and what becomes of the runs of one that is gone.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use landreeve_core::ids::RunId;
 use landreeve_core::{ErrorKind, Result, RunState};
 
-use super::queue::{self, End, Lease, micros};
+use super::queue::{self, End, Lease, Threads, micros};
 use super::record::{Run, RunError};
 use crate::args;
+use crate::plane::Registry;
 use crate::store::{Conn, Notice, Tx, store_now};
 
-/// How often a run may be claimed again to clean up: one that brings its server down each time must end.
+/// How many attempts of a run may be cut off before it is not claimed again to clean up: one that brings its server down
+/// each time must end.
 const MAX_CLEANUPS: i64 = 10;
+/// A node that has not been seen for so many leases is gone for good.
+const SILENT_LEASES: u32 = 10;
 
 /// Whose runs are taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +28,8 @@ pub enum Lost {
 }
 
 /// Takes back the runs of nodes that are gone: queued again when their kind is retried or cleans up, else ended with a
-/// reason. `cleaning` are the kinds that clean up (`,backup,`).
-pub async fn recover(tx: &mut Tx, lost: Lost, cleaning: &str, now: Timestamp) -> Result<u64> {
+/// reason.
+pub async fn recover(tx: &mut Tx, lost: Lost, registry: &Registry, now: Timestamp) -> Result<u64> {
     macro_rules! statement {
         ($store:ident, $tail:literal) => {
             concat!(
@@ -46,7 +52,7 @@ pub async fn recover(tx: &mut Tx, lost: Lost, cleaning: &str, now: Timestamp) ->
         .await?;
     for row in &rows {
         let run = queue::need(tx, row.id(0)?).await?;
-        take_back(tx, &run, cleaning, now).await?;
+        take_back(tx, &run, registry, now).await?;
     }
     Ok(rows.len() as u64)
 }
@@ -56,20 +62,21 @@ pub async fn recover(tx: &mut Tx, lost: Lost, cleaning: &str, now: Timestamp) ->
 pub async fn recover_ghosts(
     tx: &mut Tx,
     node: i64,
-    ghosts: &[RunId],
-    cleaning: &str,
+    ghosts: &[(RunId, i64)],
+    registry: &Registry,
     now: Timestamp,
 ) -> Result<()> {
-    for id in ghosts {
+    for (id, attempt) in ghosts {
         let held = tx
             .opt(
-                "SELECT 1 FROM runs WHERE id = $1 AND node_id = $2 AND occupies = 1 AND finished_at IS NULL",
-                args![*id, node],
+                "SELECT 1 FROM runs WHERE id = $1 AND attempt = $2 AND node_id = $3 AND occupies = 1 \
+                 AND finished_at IS NULL",
+                args![*id, *attempt, node],
             )
             .await?;
         if held.is_some() {
             let run = queue::need(tx, *id).await?;
-            take_back(tx, &run, cleaning, now).await?;
+            take_back(tx, &run, registry, now).await?;
         }
     }
     Ok(())
@@ -86,8 +93,29 @@ async fn forget_threads_of_gone_nodes(tx: &mut Tx) -> Result<()> {
     .map(drop)
 }
 
-async fn take_back(tx: &mut Tx, run: &Run, cleaning: &str, now: Timestamp) -> Result<()> {
-    let cleans_up = cleaning.contains(&format!(",{},", run.kind)) && run.attempt < MAX_CLEANUPS;
+/// Removes nodes that died and never came back, so that the places which their threads had in lanes are free again.
+pub async fn forget_silent_nodes(tx: &mut Tx, lease: Duration, now: Timestamp) -> Result<()> {
+    macro_rules! statement {
+        ($store:ident) => {
+            concat!("DELETE FROM nodes WHERE seen_at < ", store_now!($store "$1"), " - $2")
+        };
+    }
+    let dialect = tx.dialect();
+    tx.exec(
+        dialect.pick(statement!(sqlite), statement!(postgres)),
+        args![now, micros(lease.saturating_mul(SILENT_LEASES))],
+    )
+    .await
+    .map(drop)
+}
+
+async fn take_back(tx: &mut Tx, run: &Run, registry: &Registry, now: Timestamp) -> Result<()> {
+    let spec = registry.kind(run.kind).filter(|spec| spec.cleans_up);
+    let cleans_up = spec.is_some_and(|spec| {
+        // A drain gives one attempt more; what is left are attempts that were cut off.
+        let drains = run.max_attempts - i64::from(spec.retry.attempts);
+        run.attempt - drains < MAX_CLEANUPS
+    });
     let tried_again = run.state != RunState::Cancelling && run.attempt < run.max_attempts;
     if cleans_up || tried_again {
         tx.exec(
@@ -105,20 +133,26 @@ async fn take_back(tx: &mut Tx, run: &Run, cleaning: &str, now: Timestamp) -> Re
         (RunState::Lost, "node_lost", "the server that executed it stopped before it ended")
     };
     let error = RunError::new(ErrorKind::Unavailable, code, message);
-    queue::finish(tx, run, &End::Stopped { state, error, lingers: false }, now).await.map(drop)
+    queue::finish(tx, run, &End::Stopped { state, error }, Threads::Gone, now).await.map(drop)
 }
 
-/// What a heartbeat found.
-#[derive(Debug, Default)]
-pub struct Beat {
-    /// Runs of ours that were asked to stop.
-    pub cancelled: Vec<RunId>,
-    /// Runs that the store has as ours, executing.
-    pub ours: Vec<RunId>,
+/// An attempt that the store has as this node's, executing.
+#[derive(Debug, Clone, Copy)]
+pub struct Ours {
+    pub id: RunId,
+    pub attempt: i64,
+    /// It was asked to stop.
+    pub cancelling: bool,
 }
 
-/// Extends the leases of the runs that this process executes (`,7,9,`), and of no others.
-pub async fn heartbeat(tx: &mut Tx, lease: Lease, executing: &[RunId], now: Timestamp) -> Result<Beat> {
+/// Extends the leases of the runs that this process executes, and of no others.
+pub async fn heartbeat(
+    tx: &mut Tx,
+    lease: Lease,
+    name: &str,
+    executing: &[RunId],
+    now: Timestamp,
+) -> Result<Vec<Ours>> {
     macro_rules! statement {
         ($store:ident, $list:literal) => {
             concat!(
@@ -130,7 +164,7 @@ pub async fn heartbeat(tx: &mut Tx, lease: Lease, executing: &[RunId], now: Time
             )
         };
     }
-    tx.exec("UPDATE nodes SET seen_at = $2 WHERE id = $1", args![lease.node, now]).await?;
+    seen(tx, lease.node, name, None, now).await?;
     let ids = executing.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(",");
     let dialect = tx.dialect();
     tx.exec(
@@ -143,19 +177,32 @@ pub async fn heartbeat(tx: &mut Tx, lease: Lease, executing: &[RunId], now: Time
     .await?;
     let rows = tx
         .all(
-            "SELECT id, state FROM runs WHERE node_id = $1 AND occupies = 1 AND finished_at IS NULL",
+            "SELECT id, attempt, state FROM runs WHERE node_id = $1 AND occupies = 1 AND finished_at IS NULL",
             args![lease.node],
         )
         .await?;
-    let mut beat = Beat::default();
-    for row in &rows {
-        let id = row.id(0)?;
-        if row.word(1, RunState::parse)? == RunState::Cancelling {
-            beat.cancelled.push(id);
-        }
-        beat.ours.push(id);
+    let ours = rows.iter().map(|row| {
+        let cancelling = row.word(2, RunState::parse)? == RunState::Cancelling;
+        Ok(Ours { id: row.id(0)?, attempt: row.int(1)?, cancelling })
+    });
+    ours.collect()
+}
+
+/// Notes that the node is alive. One whose row was removed while it had no store is registered again.
+async fn seen(tx: &mut Tx, node: i64, name: &str, home: Option<&str>, now: Timestamp) -> Result<()> {
+    macro_rules! statement {
+        ($store:ident) => {
+            concat!(
+                "INSERT INTO nodes (id, name, home, started_at, seen_at) VALUES ($1, $2, $3, $4, ",
+                store_now!($store "$4"),
+                ") ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at"
+            )
+        };
     }
-    Ok(beat)
+    let dialect = tx.dialect();
+    tx.exec(dialect.pick(statement!(sqlite), statement!(postgres)), args![node, name, home, now])
+        .await
+        .map(drop)
 }
 
 /// Adds this node. An earlier one of the same home has died: only one process at a time works there.
@@ -167,12 +214,7 @@ pub async fn register_node(
     now: Timestamp,
 ) -> Result<()> {
     tx.exec("DELETE FROM nodes WHERE home = $1", args![home]).await?;
-    tx.exec(
-        "INSERT INTO nodes (id, name, home, started_at, seen_at) VALUES ($1, $2, $3, $4, $4)",
-        args![node, name, home, now],
-    )
-    .await
-    .map(drop)
+    seen(tx, node, name, home, now).await
 }
 
 /// Other nodes that were seen a short while ago.

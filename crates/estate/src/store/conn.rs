@@ -10,6 +10,7 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 
+use super::Dialect;
 use super::direct::{self, Direct};
 use super::link::{self, Link};
 use super::pool::Pooled;
@@ -137,6 +138,13 @@ impl Conn {
 
     pub(super) fn pooled(conn: Pooled) -> Conn {
         Conn(Inner::Pooled(Box::new(conn)))
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        match &self.0 {
+            Inner::Direct(_) | Inner::Sqlite(_) | Inner::SqlitePooled(_) => Dialect::Sqlite,
+            Inner::Link(_) | Inner::Pooled(_) => Dialect::Postgres,
+        }
     }
 
     /// The connection to PostgreSQL, for the writer.

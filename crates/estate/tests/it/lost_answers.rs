@@ -174,6 +174,27 @@ async fn a_store_that_was_away_longer_than_a_lease_loses_no_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_parent_goes_on_when_its_store_was_away_while_it_waited() {
+    let world = Behind::new().await;
+    let parent = world.node.submit(query("patient parent")).await;
+    world.node.gate.until_begun(4).await;
+    world.relay.refuse();
+    // Each of these makes it look for its children.
+    let notices = world.node.estate.store().notices();
+    for _ in 0..3 {
+        notices.tell(Notice::Run(parent.id));
+        let away = world.node.estate.store().read().await.err();
+        assert_eq!(away.map(|error| error.kind), Some(ErrorKind::Unavailable));
+    }
+    world.relay.pass();
+    world.node.gate.open(3);
+    let end = world.node.end(parent.id).await;
+    assert_eq!(end.state, RunState::Succeeded, "{:?}", end.error);
+    world.all_end(4).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_accepts_and_closes_leaves_every_run_an_end() {
     let world = Behind::new().await;
     let mut accepted: Vec<RunId> = Vec::new();

@@ -29,6 +29,8 @@ macro_rules! conformance {
 mod relay;
 
 #[cfg(test)]
+mod attempts;
+#[cfg(test)]
 mod authority;
 #[cfg(test)]
 mod backup;

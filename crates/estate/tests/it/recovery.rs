@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use landreeve_core::ids::{OuId, RunId};
 use landreeve_core::{PoolName, RunState};
-use landreeve_estate::runs::queue::{self, End, Family, Lease, Submission, Submitter, Wanted};
+use landreeve_estate::runs::queue::{self, End, Family, Lease, Submission, Submitter, Threads, Wanted};
 use landreeve_estate::runs::recover::{self, Lost};
 use landreeve_estate::runs::{Done, Lane, NewRun};
 use landreeve_estate::{Estate, args};
@@ -98,8 +98,9 @@ async fn a_run_that_a_stop_cut_off_is_recovered(site: &Site) {
 
 async fn recover_expired(estate: &Estate) -> u64 {
     let now = estate.now();
+    let registry = std::sync::Arc::clone(estate.registry());
     let recovered = estate.store().write(move |tx| {
-        Box::pin(async move { recover::recover(tx, Lost::WithExpiredLease, ",", now).await })
+        Box::pin(async move { recover::recover(tx, Lost::WithExpiredLease, &registry, now).await })
     });
     recovered.await.unwrap()
 }
@@ -133,8 +134,9 @@ async fn a_node_that_lost_its_run_cannot_end_it(site: &Site) {
         .write(move |tx| {
             Box::pin(async move {
                 let reported = queue::report(tx, &late, 50, "late", now).await?;
-                let late = queue::finish(tx, &late, &End::Succeeded(Done::default()), now).await?;
-                let mine = queue::finish(tx, &mine, &End::Succeeded(Done::default()), now).await?;
+                let done = End::Succeeded(Done::default());
+                let late = queue::finish(tx, &late, &done, Threads::Gone, now).await?;
+                let mine = queue::finish(tx, &mine, &done, Threads::Gone, now).await?;
                 Ok((reported, late, mine))
             })
         })

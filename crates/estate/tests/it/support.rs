@@ -290,7 +290,13 @@ pub const RETRIED: KindSpec = KindSpec {
     retry: Retry { attempts: 3, backoff: Duration::from_secs(60) },
     ..KindSpec::new("retried", Category::Job)
 };
-pub const KINDS: [KindSpec; 6] = [QUERY, LONG, HASTY, CLEANER, REQUEUED, RETRIED];
+/// One that goes back to the queue, with a short grace.
+pub const STUBBORN: KindSpec = KindSpec {
+    on_drain: OnDrain::Requeue,
+    grace: Duration::from_millis(200),
+    ..KindSpec::new("stubborn", Category::Job)
+};
+pub const KINDS: [KindSpec; 7] = [QUERY, LONG, HASTY, CLEANER, REQUEUED, RETRIED, STUBBORN];
 
 /// A run of this kind in the root unit.
 pub fn of(kind: &KindSpec, input: &str) -> NewRun {
@@ -419,15 +425,26 @@ impl Gate {
                 job.blocking(move |_| gate.block()).await?;
                 Ok(Done::default())
             }
+            // It ends, and its thread does not.
+            "leave" => {
+                let gate = self.clone();
+                tokio::select! {
+                    biased;
+                    ended = job.blocking(move |_| gate.block()) => ended?,
+                    () = std::future::ready(()) => {}
+                }
+                Ok(Done::default())
+            }
             // What no executor should do: the task itself blocks.
             "block" => {
                 self.block();
                 Ok(Done::default())
             }
-            "parent" => {
+            "parent" | "patient parent" => {
                 let estate = self.0.estate.get().unwrap();
+                let work = if job.run.input == "parent" { "yield" } else { "wait" };
                 for _ in 0..3 {
-                    let child = NewRun { parent: Some(job.run.id), ou: job.run.ou, ..query("yield") };
+                    let child = NewRun { parent: Some(job.run.id), ou: job.run.ou, ..query(work) };
                     landreeve_estate::ops::runs::submit(estate, job.ctx(), child).await?;
                 }
                 job.children_ended().await?;
@@ -446,17 +463,26 @@ impl Gate {
                 Ok(Done::default())
             }
             "again" => Err(Failure::new(ErrorKind::Unavailable, "away", "the database is away").again()),
+            "again when cancelled" | "cleanup" | "slow cleanup" if job.is_cleanup() => {
+                // Long enough for a report and for a heartbeat to see that it was cancelled before.
+                let slow = job.run.input == "slow cleanup";
+                let stopped =
+                    slow && tokio::time::timeout(Duration::from_secs(1), job.cancelled()).await.is_ok();
+                let asked = job.run.cancel_requested;
+                let done = Done { output: Some(format!("{asked}")), ..Done::default() };
+                if stopped { Err(Failure::cancelled()) } else { Ok(done) }
+            }
+            "again when cancelled" => {
+                job.cancelled().await;
+                Err(Failure::new(ErrorKind::Unavailable, "away", "the database is away").again())
+            }
+            "cleanup" | "slow cleanup" => {
+                job.cancelled().await;
+                Err(Failure::cancelled())
+            }
             "why" => {
                 job.cancelled().await;
                 Ok(Done { output: Some(format!("{:?}", job.stop_reason().unwrap())), ..Done::default() })
-            }
-            "cleanup" if job.is_cleanup() => {
-                let asked = job.run.cancel_requested;
-                Ok(Done { output: Some(format!("{asked}")), ..Done::default() })
-            }
-            "cleanup" => {
-                job.cancelled().await;
-                Err(Failure::cancelled())
             }
             "who" => {
                 let authority = job.ctx().authority();
