@@ -179,11 +179,12 @@ async fn a_parent_goes_on_when_its_store_was_away_while_it_waited() {
     let parent = world.node.submit(query("patient parent")).await;
     world.node.gate.until_begun(4).await;
     world.relay.refuse();
+    world.relay.cut();
     // Each of these makes it look for its children.
     let notices = world.node.estate.store().notices();
     for _ in 0..3 {
         notices.tell(Notice::Run(parent.id));
-        let away = world.node.estate.store().read().await.err();
+        let away = world.node.estate.store().epoch().await.err();
         assert_eq!(away.map(|error| error.kind), Some(ErrorKind::Unavailable));
     }
     world.relay.pass();
