@@ -185,7 +185,7 @@ async fn a_collection_is_paged_and_filtered() {
         assert_eq!(body["@pageItems"], count, "{query}");
     }
     let answer = get("/executions?pageSize=0&startIndex=x&status=DONE&jobFile=a&size=1").send(&router).await;
-    let details = fails(&answer, 400, "5 things in the request are not valid");
+    let details = fails(&answer, 400, "the request has 5 errors");
     let fields: Vec<_> = details.as_array().unwrap().iter().map(|detail| detail["field"].clone()).collect();
     assert_eq!(fields, ["size", "jobFile", "startIndex", "pageSize", "status"]);
 }
