@@ -147,8 +147,8 @@ impl Authority {
         self.all || self.matching(permission).next().is_some()
     }
 
-    /// The subtrees, as paths, in which the caller may do this to the resource `id` of a kind that exists in every unit:
-    /// what the caller sees through a built-in source. No subtree contains another.
+    /// The subtrees, as paths, in which the caller may do this to the resource `id` of a kind that exists in every
+    /// unit: what the caller sees through a built-in source. No subtree contains another.
     pub fn reach(&self, permission: Permission, id: i64) -> Vec<String> {
         let whole = self.all
             || self.allows_here(permission)
