@@ -104,7 +104,7 @@ fn change(live: &mut Live, change: impl FnOnce(&mut String, &mut u16, &mut Secre
 #[tokio::test]
 async fn certificates_are_checked_against_the_configured_ca() {
     let path = address("LANDREEVE_TEST_TLS_CA");
-    let ca_pem = Some(std::fs::read(path).expect("the authority"));
+    let ca_pem = Some(std::fs::read(path).expect("the CA certificate"));
     let trusting = DriverSet::new(DriverOptions { ca_pem, ..DriverOptions::default() }).expect("drivers");
     for new in [postgres, mariadb] {
         let mut live = new();

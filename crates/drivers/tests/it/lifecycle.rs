@@ -205,7 +205,7 @@ async fn streams_wait_for_the_reader() {
     let before = memory();
     tokio::time::sleep(Duration::from_secs(2)).await; // tidy: allow sleep: two million rows would arrive
     let grown = memory().saturating_sub(before);
-    assert!(grown < 32 << 20, "grew by {grown} bytes while the reader waited");
+    assert!(grown < 32 << 20, "grew by {grown} bytes while nothing was read");
     let mut rows = first.num_rows();
     while let Some(batch) = stream.batches.next().await {
         let batch = batch.expect("a batch");
@@ -240,7 +240,7 @@ async fn an_error_after_rows_is_the_last_item() {
             }
         }
         assert!((4000..5000).contains(&rows), "{rows}");
-        assert_eq!(last.expect("told").code.as_deref(), Some(code));
+        assert_eq!(last.expect("reported").code.as_deref(), Some(code));
         assert_eq!(live.one("select 1").await, "1");
     }
 }
@@ -258,7 +258,7 @@ async fn a_lost_connection_is_reported() {
     while let Some(item) = stream.batches.next().await {
         last = item.err();
     }
-    assert_eq!(last.expect("told").kind, SourceErrorKind::Lost);
+    assert_eq!(last.expect("reported").kind, SourceErrorKind::Lost);
 
     let live = mariadb();
     let mut stream = live.stream(&SLOW[1].2.replace("MARK", &mark)).await.expect("starts");
@@ -273,7 +273,7 @@ async fn a_lost_connection_is_reported() {
     while let Some(item) = stream.batches.next().await {
         last = item.err();
     }
-    assert_eq!(last.expect("told").kind, SourceErrorKind::Lost);
+    assert_eq!(last.expect("reported").kind, SourceErrorKind::Lost);
 }
 
 #[tokio::test]

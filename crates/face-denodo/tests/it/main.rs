@@ -92,7 +92,7 @@ async fn a_session_is_valid_from_login_to_logout() {
     let answer = Ask::get("/logout").header("cookie", value).send(&router).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
     fails(&list().send(&router).await, 401, "the session has ended; sign in again");
-    // An expired cookie does not prevent signing in with a password.
+    // An invalid cookie does not prevent signing in with a password.
     assert_eq!(list().basic("admin", PASSWORD).send(&router).await.status, 200);
 
     let cookie = sign_in(&router, "admin").await;
