@@ -1,10 +1,10 @@
-//! What a caller may do: the value that every use case asks.
+//! What a caller is allowed to do. Every use case checks this value.
 
 use crate::ids::OuId;
 use crate::names::registered_name;
 
 registered_name! {
-    /// What a permission is about. The nouns that every plane shares are here; a plane registers its own.
+    /// What a permission is about. The nouns shared by all planes are here; each plane registers its own.
     Noun
 }
 
@@ -21,23 +21,23 @@ impl Noun {
 }
 
 registered_name! {
-    /// What may be done to a noun. A plane may bring an action of its own for its nouns.
+    /// What a permission allows on a noun. A plane can add actions for its nouns.
     Action
 }
 
 impl Action {
-    /// See that it is there and what it says, without its secrets.
+    /// See that it exists and read it, without its secrets.
     pub const VIEW: Action = Action::new("view");
-    /// Put it to work: query a datasource, start a run.
+    /// Use it: query a datasource, start a run.
     pub const USE: Action = Action::new("use");
     /// Create, change and delete it, and see its secrets where a dialect shows them.
     pub const MANAGE: Action = Action::new("manage");
 
-    /// What every noun knows.
+    /// The actions that every noun has.
     pub const SHARED: [Action; 3] = [Action::VIEW, Action::USE, Action::MANAGE];
 
-    /// Whoever may manage a thing may do everything else to it. Any other action gives itself alone: a key that runs
-    /// queries need not see how the database is reached.
+    /// `MANAGE` includes every other action; any other action includes only itself. A key that runs queries does not
+    /// need to see how the database is reached.
     fn covers(self, asked: Action) -> bool {
         self == Action::MANAGE || self == asked
     }
@@ -54,24 +54,24 @@ impl Permission {
         Permission { noun, action }
     }
 
-    /// `datasource:manage`, as the store keeps it.
+    /// `datasource:manage`, as it is stored.
     pub fn as_text(self) -> String {
         format!("{}:{}", self.noun.as_str(), self.action.as_str())
     }
 
-    /// A permission as a row holds it. One whose names no plane registers opens nothing.
+    /// A permission as read from a row. One whose names no plane registers grants nothing.
     pub fn stored(text: &str) -> Option<Permission> {
         let (noun, action) = text.split_once(':')?;
         Some(Permission { noun: Noun::stored(noun), action: Action::stored(action) })
     }
 }
 
-/// Where a grant holds.
+/// Where a grant applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// In this organizational unit and everything below it, given as the path of its ids (`/1/7/`).
     Subtree(String),
-    /// For these resources of the permission's noun only.
+    /// Only for these resources of the permission's noun.
     Resources(Vec<i64>),
 }
 
@@ -81,14 +81,14 @@ pub struct Grant {
     pub scope: Scope,
 }
 
-/// Everything granted to one caller, and the organizational unit the caller works in.
+/// Everything granted to a caller, and the organizational unit the caller works in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
     grants: Vec<Grant>,
     ou: OuId,
-    /// The path of that unit: what is read lies in or below it, what is written goes into it.
+    /// The path of that unit: the caller reads what is in or below it, and writes into it.
     ou_path: String,
-    /// The operator of the machine, who may read the data directory anyway.
+    /// The machine's operator, who can read the data directory anyway.
     all: bool,
 }
 
@@ -115,7 +115,7 @@ impl Authority {
         &self.ou_path
     }
 
-    /// May the caller do this to the thing `id`, which lives in the unit at `path`?
+    /// Whether the caller may do this to the resource `id`, which is in the unit at `path`.
     pub fn allows(&self, permission: Permission, path: &str, id: i64) -> bool {
         path.starts_with(&self.ou_path)
             && (self.all
@@ -125,7 +125,7 @@ impl Authority {
                 }))
     }
 
-    /// May the caller do this in the caller's own unit, to things that need not exist yet?
+    /// Whether the caller may do this in their own unit, to resources that may not exist yet.
     pub fn allows_here(&self, permission: Permission) -> bool {
         self.all
             || self.matching(permission).any(|grant| match &grant.scope {
@@ -134,7 +134,7 @@ impl Authority {
             })
     }
 
-    /// May the caller do this to what belongs to the estate as a whole, wherever the caller works just now?
+    /// Whether the caller may do this to what belongs to the whole estate, whichever unit they work in.
     pub fn allows_everywhere(&self, permission: Permission) -> bool {
         self.all
             || self
@@ -142,13 +142,13 @@ impl Authority {
                 .any(|grant| matches!(&grant.scope, Scope::Subtree(root) if root == "/1/"))
     }
 
-    /// May the caller do this to anything at all? Lists ask this, then filter.
+    /// Whether the caller may do this to anything at all. Lists check this, then filter.
     pub fn allows_some(&self, permission: Permission) -> bool {
         self.all || self.matching(permission).next().is_some()
     }
 
-    /// The subtrees, as paths, in which the caller may do this to the thing `id` of a kind that is in every unit: what
-    /// the caller sees through a built-in source. None lies in another.
+    /// The subtrees, as paths, in which the caller may do this to the resource `id` of a kind that exists in every
+    /// unit: what the caller sees through a built-in source. No subtree contains another.
     pub fn reach(&self, permission: Permission, id: i64) -> Vec<String> {
         let whole = self.all
             || self.allows_here(permission)
@@ -199,21 +199,21 @@ mod tests {
     }
 
     #[test]
-    fn a_subtree_covers_what_lies_below_and_nothing_beside() {
+    fn a_subtree_covers_only_its_descendants() {
         let caller = authority(Scope::Subtree("/1/2/".into()), MANAGE, "/1/2/");
         assert!(caller.allows(VIEW, "/1/2/", 9) && caller.allows(MANAGE, "/1/2/5/", 9));
         assert!(!caller.allows(VIEW, "/1/", 9) && !caller.allows(VIEW, "/1/20/", 9));
     }
 
     #[test]
-    fn named_resources_open_nothing_else() {
+    fn named_resources_grant_nothing_else() {
         let caller = authority(Scope::Resources(vec![4]), VIEW, "/1/");
         assert!(caller.allows(VIEW, "/1/", 4) && !caller.allows(VIEW, "/1/", 5));
         assert!(!caller.allows(MANAGE, "/1/", 4) && !caller.allows_here(VIEW) && caller.allows_some(VIEW));
     }
 
     #[test]
-    fn permissions_have_a_text_and_it_comes_back() {
+    fn permissions_round_trip_through_text() {
         for noun in [Noun::USER, Noun::RUN, Noun::new("a_noun_of_a_plane")] {
             for action in Action::SHARED.into_iter().chain([Action::new("approve")]) {
                 let permission = Permission::new(noun, action);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_of_a_plane_is_covered_by_managing_alone() {
+    fn only_manage_covers_the_action_of_a_plane() {
         const APPROVE: Action = Action::new("approve");
         let approve = Permission::new(Noun::RUN, APPROVE);
         for (held, allowed) in

@@ -1,9 +1,9 @@
-//! The one clock. Every use case takes its time from here, so that tests can move it by hand.
+//! The only clock. Every use case takes the time from here, so that tests can set it.
 
 use jiff::Timestamp;
 
 pub trait Clock: Send + Sync + 'static {
-    /// The present, in whole microseconds: what is stored is what was read.
+    /// The current time in whole microseconds, so that it is the same after being stored.
     fn now(&self) -> Timestamp;
 }
 
@@ -11,13 +11,13 @@ pub trait Clock: Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the port's one real implementation")]
+    #[expect(clippy::disallowed_methods, reason = "this is the port's only real implementation")]
     fn now(&self) -> Timestamp {
         from_micros(Timestamp::now().as_microsecond())
     }
 }
 
-/// A time as the store keeps it. Values outside what a timestamp can hold become its ends.
+/// A stored time. Values outside the range of a timestamp are clamped to it.
 pub fn from_micros(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(if micros < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }

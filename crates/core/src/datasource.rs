@@ -1,6 +1,6 @@
-//! Kinds of database a datasource can be, and how well each is looked after.
+//! The kinds of database a datasource can be, and how well each is supported.
 
-/// Every database type a dialect may name. Types without a driver can be stored, not used.
+/// Every database type a dialect can name. Types without a driver can be stored but not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DatabaseType {
     Postgres,
@@ -20,22 +20,22 @@ pub enum DatabaseType {
     MongoDb,
     Vertica,
     ClickHouse,
-    /// The delivery data of this server. Nobody declares one: it is built in.
+    /// This server's delivery data. It is built in; users do not declare it.
     Delivery,
 }
 
-/// How far a driver is proved.
+/// How well a driver is tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grade {
-    /// Tested on a live server in every run of the test suite.
+    /// Tested against a live server in every run of the test suite.
     Stable,
-    /// Speaks a protocol we test, on a server we do not.
+    /// Speaks a protocol we test, to a server we do not test.
     Untested,
-    /// There is no driver: the datasource can be stored and nothing else.
+    /// There is no driver: the datasource can only be stored.
     NoDriver,
 }
 
-/// Which SQL a datasource speaks, where that changes what we write.
+/// The SQL a datasource speaks, where that changes what we write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SqlDialect {
     Postgres,
@@ -127,7 +127,7 @@ impl DatabaseType {
         }
     }
 
-    /// The port a client would try first; `None` for files and services without one.
+    /// The usual port; `None` for files and services without one.
     pub const fn default_port(self) -> Option<u16> {
         match self {
             DatabaseType::Postgres | DatabaseType::CrateDb => Some(5432),

@@ -1,32 +1,32 @@
-//! The one small list of error kinds. Below the faces nobody knows a status code: a face maps each kind once.
+//! The short list of error kinds. Only the faces know status codes: each face maps every kind once.
 
 use std::fmt;
 use std::time::Duration;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, as far as a caller needs to tell cases apart.
+/// What went wrong, in as much detail as a caller needs to tell the cases apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// No credential, or one that does not hold.
+    /// No credential, or an invalid one.
     Unauthenticated,
-    /// A known caller who may not do this.
+    /// A known caller who is not allowed to do this.
     Forbidden,
-    /// No such thing, or none that this caller may know of.
+    /// It does not exist, or this caller is not allowed to know that it does.
     NotFound,
     /// The request itself is wrong; `Error::faults` says where.
     Invalid,
-    /// The request contradicts what is there (a name taken, a run that has ended).
+    /// The request conflicts with the current state (a name is taken, a run has ended).
     Conflict,
-    /// A condition the caller set does not hold.
+    /// A condition that the caller set is not met.
     PreconditionFailed,
     /// More than a limit allows.
     TooLarge,
-    /// Too many requests, or too many of a costly kind at once.
+    /// Too many requests, or too many expensive ones at the same time.
     RateLimited,
-    /// A database, node, disk or repository does not answer; trying again may help.
+    /// A database, node, disk or repository does not respond; retrying may help.
     Unavailable,
-    /// Our own fault. The cause is logged under the request id and never shown.
+    /// A bug or failure of ours. The cause is logged under the request id and never shown.
     Internal,
 }
 
@@ -64,12 +64,12 @@ impl ErrorKind {
     }
 }
 
-/// One thing that is wrong with a request: where, what, and what would be right.
+/// One thing that is wrong with a request: where, what, and what would be valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The domain's name of the field, dotted for nested ones (`layout.0.width`). Empty: the request as a whole.
     pub field: String,
-    /// A stable word for the fault: `required`, `type`, `range`, `enum`, `unknown`, `taken`, …
+    /// A stable code for the fault: `required`, `type`, `range`, `enum`, `unknown`, `taken`, …
     pub code: &'static str,
     /// A sentence without the field's name in front.
     pub message: String,
@@ -89,12 +89,12 @@ impl Fault {
 #[derive(Debug, Clone)]
 pub struct Error {
     pub kind: ErrorKind,
-    /// A stable word inside the kind, for dialects that name cases (`account_inactive`, `execution_not_complete`).
+    /// A stable code within the kind, for dialects that name cases (`account_inactive`, `execution_not_complete`).
     pub code: &'static str,
-    /// Short, specific, and without anything secret. For `Internal` it is for the log only.
+    /// Short, specific, and free of secrets. For `Internal`, only for the log.
     pub message: String,
     pub faults: Vec<Fault>,
-    /// When trying again makes sense.
+    /// When it makes sense to retry.
     pub retry_after: Option<Duration>,
 }
 
@@ -111,17 +111,17 @@ impl Error {
         Error::new(ErrorKind::Forbidden, "forbidden", message)
     }
 
-    /// `what` is the noun as a person calls it: "datasource", "run".
+    /// `what` is the noun as users know it: "datasource", "run".
     pub fn not_found(what: &str) -> Error {
         Error::new(ErrorKind::NotFound, "not_found", format!("there is no such {what}"))
     }
 
     pub fn invalid(faults: Vec<Fault>) -> Error {
         let message = match faults.as_slice() {
-            [] => "the request is not valid".to_owned(),
+            [] => "the request is invalid".to_owned(),
             [one] if one.field.is_empty() => one.message.clone(),
             [one] => format!("{} {}", one.field, one.message),
-            many => format!("{} things in the request are not valid", many.len()),
+            many => format!("the request has {} errors", many.len()),
         };
         Error { faults, ..Error::new(ErrorKind::Invalid, "invalid", message) }
     }
@@ -168,11 +168,11 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Collects faults so that a request is refused with all of them at once; of very many, with the first.
+/// Collects faults, so that a rejected request reports all of them (only the first 100, if there are more).
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Vec<Fault>);
 
-/// An answer must not be many times as large as its request.
+/// A response must not be many times larger than its request.
 const MAX_FAULTS: usize = 100;
 
 impl Faults {
@@ -186,12 +186,12 @@ impl Faults {
         }
     }
 
-    /// Keeps the value, or notes the fault and gives `None`.
+    /// Returns the value, or records the fault and returns `None`.
     pub fn take<T>(&mut self, result: Result<T, Fault>) -> Option<T> {
         result.map_err(|fault| self.add(fault)).ok()
     }
 
-    /// Is the field at fault already, or what it lies in?
+    /// Whether the field or one that contains it already has a fault.
     pub fn covers(&self, field: &str) -> bool {
         let holds = |outer: &str| {
             field.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -199,8 +199,8 @@ impl Faults {
         self.0.iter().any(|fault| holds(&fault.field))
     }
 
-    /// Adds what was found later in the same request, but for fields that are covered already: what stands in for a
-    /// value that could not be read is nothing to complain of.
+    /// Adds faults found later in the same request, except for fields that already have one: the placeholder for an
+    /// unreadable value is not a second fault.
     pub fn absorb(&mut self, later: Faults) {
         if self.0.len() >= MAX_FAULTS {
             return;
@@ -217,7 +217,7 @@ impl Faults {
         self.0.len()
     }
 
-    /// `Err` when anything was collected.
+    /// `Err` if there are any faults.
     pub fn finish(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::invalid(self.0)) }
     }
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_at_fault_already_is_told_once() {
+    fn each_faulty_field_is_reported_once() {
         let mut faults = Faults::default();
         faults.push("started_at", "time", "must be a time");
         faults.push("commits.1", "type", "must be an object");
@@ -239,7 +239,7 @@ mod tests {
         }
         faults.absorb(later);
         let told: Vec<_> = faults.finish().unwrap_err().faults.into_iter().map(|fault| fault.field).collect();
-        // Two faults of one field that were found together both stay.
+        // Two faults of one field are both kept if they were found together.
         assert_eq!(told, ["started_at", "commits.1", "commits.10.sha", "commits", "name", "name"]);
     }
 }

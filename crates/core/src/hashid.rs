@@ -1,16 +1,16 @@
 //! A keyed bijection between small integers and ids that reveal neither their order nor their kind.
 //!
 //! A Feistel network over [0, s²) with s² ≥ the domain, walked until it lands inside the domain
-//! (cycle walking), so that every integer of the domain has exactly one image in it. What goes in is the number
-//! with a tag of its kind above it: kinds with different tags share no image, so an id of one kind is never an id of
-//! another, and 65,535 of 65,536 invented ids are refused. The key is created once, with the store, and never
-//! changes: ids live in clients' files.
+//! (cycle walking), so that every integer of the domain has exactly one image in it. The input is the number with a
+//! tag of its kind above it. Kinds with different tags have no image in common, so an id of one kind is never an id of
+//! another, and 65,535 of 65,536 invented ids are rejected. The key is created once, with the store, and never
+//! changes, because clients keep ids in their files.
 
 use crate::ids::{ID_BOUND, IdKind, KindedId};
 
-/// 27 symbols, as the ids of the Cluvio dialect look: groups of 4-4-4.
+/// 27 symbols, for ids in the form of the Cluvio dialect: groups of 4-4-4.
 const ALPHABET_27: &[u8; 27] = b"0123456789degjklmnopqrvwxyz";
-/// 36 symbols, as the ids of the DX dialect look: twelve in a row.
+/// 36 symbols, for ids in the form of the DX dialect: twelve in a row.
 const ALPHABET_36: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 const ROUNDS: u64 = 6;
@@ -18,9 +18,9 @@ const LENGTH: usize = 12;
 /// How many numbers a kind has. With the tag above them they fill 57 bits, which is less than 27^12.
 const NUMBERS: u64 = ID_BOUND as u64;
 
-/// What tells the ids of one kind from those of another: FNV-1a of its name, folded to 16 bits. It depends on the name
-/// alone, because ids outlive the program that gave them out. Two kinds whose tags are equal would share their ids: the
-/// registry of planes refuses them.
+/// Distinguishes the ids of one kind from those of another: FNV-1a of its name, folded to 16 bits. It depends only on
+/// the name, because ids outlive the program that issued them. Two kinds with the same tag would share ids, so the
+/// registry of planes rejects them.
 pub const fn tag(kind: IdKind) -> u16 {
     let bytes = kind.0.as_bytes();
     let mut hash: u32 = 0x811c_9dc5;
@@ -54,7 +54,7 @@ impl HashIds {
         self.decode_grouped_as(I::KIND, text).map(I::from)
     }
 
-    /// For a kind that is known at run time only.
+    /// For a kind that is only known at run time.
     pub fn decode_grouped_as(&self, kind: IdKind, text: &str) -> Option<i64> {
         let (mut digits, mut groups) = (String::with_capacity(LENGTH), 0);
         for group in text.split('-') {
@@ -67,7 +67,7 @@ impl HashIds {
         if groups == 3 { self.decode(kind, &digits, ALPHABET_27) } else { None }
     }
 
-    /// Twelve lower-case letters and digits.
+    /// Twelve lowercase letters and digits.
     pub fn encode_plain<I: KindedId>(&self, id: I) -> String {
         self.encode(id, ALPHABET_36)
     }
@@ -129,7 +129,7 @@ impl HashIds {
         left * side + right
     }
 
-    /// The finaliser of SplitMix64, keyed: enough to hide order, which is all that is asked of it.
+    /// The finaliser of SplitMix64, keyed. It only has to hide the order, and it does.
     fn round(&self, round: u64, value: u64) -> u64 {
         let mut x =
             value ^ self.key[(round & 1) as usize].wrapping_add(round.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -162,7 +162,7 @@ mod tests {
     use crate::ids::{AgentId, DatasourceId, KINDS, RunId};
 
     #[test]
-    fn ids_come_back_and_look_as_documented() {
+    fn ids_round_trip_in_the_documented_form() {
         let ids = HashIds::new(*b"0123456789abcdef");
         for id in [0, 1, 2, 40, 117_228, ID_BOUND - 1].map(DatasourceId) {
             let grouped = ids.encode_grouped(id);
@@ -174,16 +174,16 @@ mod tests {
         assert_ne!(ids.encode_grouped(RunId(1)), other.encode_grouped(RunId(1)));
     }
 
-    /// Ids live in clients' files and in backups, so they never change for a key.
+    /// Clients' files and backups contain ids, so they never change for a given key.
     #[test]
-    fn ids_stay_what_they_are() {
+    fn ids_never_change_for_a_key() {
         let ids = HashIds::new(*b"0123456789abcdef");
         assert_eq!(ids.encode_grouped(DatasourceId(2)), "g198-7jpv-enr8");
         assert_eq!(ids.encode_plain(RunId(2)), "x06h581f4fm0");
     }
 
     #[test]
-    fn malformed_ids_are_refused() {
+    fn rejects_malformed_ids() {
         let ids = HashIds::new([7; 16]);
         for text in ["", "8qxn", "8qxn-y9ex-65v", "8qxn-y9ex-65va", "8qxny9ex65vd", "8QXN-Y9EX-65VD", "é-é-é"]
         {
@@ -206,9 +206,9 @@ mod tests {
     }
 
     proptest! {
-        /// Every other kind says None, whatever the key and the number: not another number that might exist.
+        /// Decoding as any other kind gives `None` for every key and number, never another number that might exist.
         #[test]
-        fn an_id_of_one_kind_is_no_id_of_any_other(key: [u8; 16], number in 0..ID_BOUND) {
+        fn an_id_of_one_kind_is_never_an_id_of_another(key: [u8; 16], number in 0..ID_BOUND) {
             let ids = HashIds::new(key);
             let (grouped, plain) = (ids.encode_grouped(AgentId(number)), ids.encode_plain(AgentId(number)));
             for kind in KINDS {

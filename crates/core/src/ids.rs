@@ -1,11 +1,11 @@
-//! Typed ids. Every noun has an integer of its own kind; organizational units and runs have a UUID as well.
+//! Typed ids. Every noun has an integer id type; organizational units and runs also have a UUID.
 
 use std::future::Future;
 use std::pin::Pin;
 
 use crate::Result;
 
-/// Ids stay below this bound: a hash-id has room for 16 bits that name the kind and 41 bits of number (see `hashid`).
+/// Ids stay below this bound: a hash-id has room for a 16-bit tag of the kind and a 41-bit number (see `hashid`).
 pub const ID_BOUND: i64 = 1 << 41;
 
 /// The sequences: one for each kind of noun.
@@ -19,11 +19,11 @@ pub trait KindedId: From<i64> {
     fn value(self) -> i64;
 }
 
-/// Declares typed ids, each with its kind, and the list of these kinds.
+/// Declares typed ids, each with its kind, and a list of the kinds.
 #[macro_export]
 macro_rules! typed_ids {
     ($($(#[$doc:meta])* $name:ident = $kind:literal;)*) => {
-        /// Every kind that is declared here.
+        /// Every kind declared here.
         pub const KINDS: &[$crate::ids::IdKind] = &[$($crate::ids::IdKind($kind)),*];
 
         $(
@@ -65,7 +65,7 @@ typed_ids! {
     OuId = "ou";
     RoleId = "role";
     GrantId = "grant";
-    /// A key of any API; a Clumio token too.
+    /// A key of any API, including a Clumio token.
     KeyId = "key";
     SessionId = "session";
     DatasourceId = "datasource";

@@ -1,7 +1,7 @@
-//! The vocabulary every other crate speaks: ids, time, errors, authority, paging and the ports.
+//! The vocabulary that all other crates share: ids, time, errors, authority, paging and the ports.
 //!
-//! What belongs here is small and still: values and traits without input or output. What must not enter:
-//! an async runtime, serde, a database client, a status code, or the name of a vendor.
+//! Belongs here: small, stable values and traits without I/O. Does not belong here: an async runtime, serde, a database
+//! client, a status code, or the name of a vendor.
 
 pub mod authority;
 pub mod clock;

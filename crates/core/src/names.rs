@@ -1,19 +1,19 @@
-//! Names that the planes register: kinds of run, nouns, actions. They are values, not a list: a plane adds its own
-//! without a change here, and a name in a row that no plane of this program registers keeps its text.
+//! Names that the planes register: kinds of run, nouns, actions. They are values rather than an enum: a plane adds its
+//! own without a change here, and a name in a row that no plane of this program registers keeps its text.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-/// How many names can come from rows before a further one is shown as `UNKNOWN`. Rows are written by programs of ours,
-/// so only a damaged store comes near it.
+/// How many names can come from rows before any more are shown as `UNKNOWN`. Only our programs write rows, so only
+/// a damaged store comes close.
 const MAX_INTERNED: usize = 4_096;
 
-/// What a name from a row is called once there are too many of them.
+/// Replaces a name from a row once there are too many of them.
 pub const UNKNOWN: &str = "unknown";
 
 static INTERNED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
-/// The same text for as long as the process lives. Only for names that rows hold, never for what a request says.
+/// The same text, kept until the process ends. Only for names from rows, never for text from a request.
 pub(crate) fn intern(text: &str) -> &'static str {
     let mut interned = INTERNED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = interned.get(text) {
@@ -27,7 +27,7 @@ pub(crate) fn intern(text: &str) -> &'static str {
     text
 }
 
-/// Declares a type of registered names. Constants of it can stand in patterns.
+/// Declares a type of registered names. Its constants can be used in patterns.
 macro_rules! registered_name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -35,12 +35,12 @@ macro_rules! registered_name {
         pub struct $name(&'static str);
 
         impl $name {
-            /// For the constant that a plane registers.
+            /// For constants that a plane registers.
             pub const fn new(name: &'static str) -> $name {
                 $name(name)
             }
 
-            /// A name that a row holds, registered or not.
+            /// A name from a row, registered or not.
             pub fn stored(text: &str) -> $name {
                 $name($crate::names::intern(text))
             }

@@ -1,4 +1,4 @@
-//! Who asks, and on whose authority: the value that every use case takes first.
+//! Who makes the request, and with which authority. Every use case takes it as its first argument.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::authority::{Action, Authority, Noun, Permission};
 use crate::ids::{GroupId, KeyId, UserId};
 use crate::{Error, Result};
 
-/// Who acts. Stored with runs and audit events as a kind, an id and a name.
+/// Who is acting. Stored with runs and audit events as a kind, an id and a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
     User {
@@ -21,7 +21,7 @@ pub enum Actor {
         name: String,
         user: Option<UserId>,
     },
-    /// Somebody who can read the data directory, through the command line.
+    /// A person who can read the data directory and uses the command line.
     Operator,
     /// The server itself: schedules, purges, the sample source.
     System,
@@ -53,7 +53,7 @@ impl Actor {
         }
     }
 
-    /// The user behind the act, where there is one.
+    /// The user behind the action, if there is one.
     pub fn user(&self) -> Option<UserId> {
         match self {
             Actor::User { id, .. } => Some(*id),
@@ -91,8 +91,8 @@ impl OpKind {
     }
 }
 
-/// The caller's authority as a value. Only `estate` makes one (by checking a credential); `cargo xtask tidy`
-/// refuses `OpCtx::new` anywhere else.
+/// The caller and the caller's authority. Only `estate` creates one (by checking a credential); `cargo xtask tidy`
+/// rejects `OpCtx::new` anywhere else.
 #[derive(Debug, Clone)]
 pub struct OpCtx {
     actor: Arc<Actor>,
@@ -104,11 +104,11 @@ pub struct OpCtx {
     moment: Option<Moment>,
 }
 
-/// When the store was asked where authority and datasources stand, so that one request need not ask twice.
+/// When authority and datasources were last checked against the store, so that a request checks only once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     pub epoch: i64,
-    /// What this process had heard of by then.
+    /// What this process had been notified of by then.
     pub heard: i64,
 }
 
@@ -124,13 +124,13 @@ impl OpCtx {
         OpCtx { actor, authority, groups, request_id, kind, address, moment: None }
     }
 
-    /// The same, for a request whose credential was checked at that moment.
+    /// The same context, for a request whose credential was checked at that moment.
     #[must_use]
     pub fn at(self, moment: Moment) -> OpCtx {
         OpCtx { moment: Some(moment), ..self }
     }
 
-    /// The same for work that outlives the request: what it asks later is asked anew.
+    /// The same context, for work that outlives the request and has to check the store again later.
     #[must_use]
     pub fn without_moment(self) -> OpCtx {
         OpCtx { moment: None, ..self }
@@ -175,7 +175,7 @@ impl OpCtx {
         Err(self.refusal(noun, action))
     }
 
-    /// For what a use case creates, or does to the estate as a whole.
+    /// For what a use case creates or does in the caller's unit.
     pub fn require_here(&self, noun: Noun, action: Action) -> Result<()> {
         if self.authority.allows_here(Permission::new(noun, action)) {
             Ok(())
@@ -184,7 +184,7 @@ impl OpCtx {
         }
     }
 
-    /// For what belongs to the estate as a whole, such as its settings.
+    /// For what belongs to the whole estate, such as its settings.
     pub fn require_everywhere(&self, noun: Noun, action: Action) -> Result<()> {
         if self.authority.allows_everywhere(Permission::new(noun, action)) {
             Ok(())
@@ -193,7 +193,7 @@ impl OpCtx {
         }
     }
 
-    /// For lists: something of this noun must be open to the caller.
+    /// For lists: the caller needs the permission on at least one resource of this noun.
     pub fn require_some(&self, noun: Noun, action: Action) -> Result<()> {
         if self.authority.allows_some(Permission::new(noun, action)) {
             Ok(())
@@ -204,7 +204,7 @@ impl OpCtx {
 
     fn refusal(&self, noun: Noun, action: Action) -> Error {
         Error::forbidden(format!(
-            "the {} lacks the permission to {} this {}",
+            "the {} does not have permission to {} this {}",
             self.actor.kind(),
             action.as_str(),
             noun.as_str()

@@ -1,5 +1,5 @@
-//! The port for HTTP that leaves the server: webhooks, repositories, other servers of the estate. What a call may do and
-//! take is in the call; where it may go is the implementation's to check, at every connection.
+//! The port for outgoing HTTP: webhooks, repositories, other servers of the estate. Each call carries its own limits;
+//! the implementation checks at every connection where it is allowed to go.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -10,28 +10,28 @@ use futures_core::Stream;
 use crate::ids::BoxFuture;
 use crate::source::{ByteStream, CancellationToken};
 
-/// One request with its bounds.
+/// One request with its limits.
 pub struct HttpCall {
     pub method: String,
     /// `https://host[:port]/path?query`, or `http://…` where the call allows it. Without user and password.
     pub url: String,
-    /// Those of the message. Its framing, `Host` and `Connection` are the implementation's.
+    /// Headers of the message. The implementation sets framing, `Host` and `Connection`.
     pub headers: Vec<(String, Vec<u8>)>,
     pub body: HttpBody,
     pub limits: HttpLimits,
-    /// Certificates of authorities in PEM, trusted in addition to the built-in ones.
+    /// CA certificates in PEM, trusted in addition to the built-in ones.
     pub authorities: Vec<String>,
-    /// Without it an `http://` URL is refused.
+    /// If not set, an `http://` URL is rejected.
     pub allow_plain: bool,
     pub cancel: CancellationToken,
 }
 
-/// What is sent. A stream is read as fast as the other side takes it.
+/// The request body. A stream is read as fast as the other side accepts it.
 pub enum HttpBody {
     Empty,
     Bytes(Bytes),
     Stream {
-        /// Where it is known; a body that turns out longer or shorter is an error.
+        /// If known; a body that turns out longer or shorter is an error.
         length: Option<u64>,
         bytes: ByteStream,
     },
@@ -39,20 +39,20 @@ pub enum HttpBody {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// To resolve the name, connect and agree on TLS.
+    /// For resolving the name, connecting and the TLS handshake.
     pub connect: Duration,
-    /// From the beginning to the last byte of the answer.
+    /// From the start to the last byte of the response.
     pub whole: Duration,
-    /// Without a byte in either direction.
+    /// How long no byte may pass in either direction.
     pub idle: Duration,
-    /// The body of the answer, in bytes.
+    /// The size of the response body, in bytes.
     pub max_answer_bytes: u64,
 }
 
-/// An answer whose body is still arriving. Dropping the body ends the connection.
+/// A response whose body is still arriving. Dropping the body closes the connection.
 pub struct HttpAnswer {
     pub status: u16,
-    /// Names in lower case.
+    /// With lowercase names.
     pub headers: Vec<(String, Vec<u8>)>,
     pub body: AnswerStream,
 }
@@ -63,29 +63,29 @@ pub type AnswerStream = Pin<Box<dyn Stream<Item = Result<Bytes, HttpError>> + Se
 #[error("{message}")]
 pub struct HttpError {
     pub kind: HttpErrorKind,
-    /// For a person: what failed, where, and what to do.
+    /// For the user: what failed, where, and what to do.
     pub message: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpErrorKind {
-    /// The call itself: its URL, a header, a certificate. Nothing was sent.
+    /// The call itself is invalid: its URL, a header, a certificate. Nothing was sent.
     Invalid,
-    /// The host is an address that the server is not allowed to connect to.
+    /// The server is not allowed to connect to the host's address.
     Denied,
     /// The name has no address.
     Unresolved,
-    /// Nothing answers there, or the connection broke.
+    /// Nothing responded, or the connection broke.
     Unreachable,
-    /// TLS could not be agreed on, or the certificate is not trusted.
+    /// The TLS handshake failed, or the certificate is not trusted.
     Tls,
-    /// One of the limits of time.
+    /// A time limit was exceeded.
     TimedOut,
-    /// The answer is larger than the call takes.
+    /// The response is larger than the call allows.
     TooLarge,
-    /// What came is not HTTP.
+    /// The response is not HTTP.
     Protocol,
-    /// The stream that was to be sent failed, or has another length than was said.
+    /// The request body's stream failed, or its length is not the declared one.
     Body,
     Cancelled,
 }
@@ -96,8 +96,8 @@ impl HttpError {
     }
 }
 
-/// Sends requests. A redirect is an answer like any other, and no proxy is used, whatever the environment says.
+/// Sends requests. It does not follow redirects or use a proxy, whatever the environment says.
 pub trait HttpClient: Send + Sync + 'static {
-    /// Ends with the head of the answer. The upload goes on while the answer is read.
+    /// Returns when the response headers have arrived. The upload continues while the response is read.
     fn send(&self, call: HttpCall) -> BoxFuture<'_, Result<HttpAnswer, HttpError>>;
 }

@@ -1,6 +1,6 @@
-//! The one way to ask for a part of a list and to get it.
+//! How to request part of a list, and what is returned.
 
-/// A window over an ordered list. Faces turn their cursors and page numbers into it.
+/// A window over an ordered list. Faces convert their cursors and page numbers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
     pub offset: u64,
@@ -15,7 +15,7 @@ impl Page {
     }
 }
 
-/// A part of a list, with what a dialect needs to describe the whole.
+/// Part of a list, with what a dialect needs to describe the whole list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageOf<T> {
     pub items: Vec<T>,

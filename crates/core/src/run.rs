@@ -1,29 +1,29 @@
-//! What a run is called and in which states it can be. The engine itself is `estate::runs`.
+//! Kinds and states of runs. The engine itself is `estate::runs`.
 
 use crate::names::registered_name;
 
 registered_name! {
-    /// Everything that takes time is a run of some kind. Kinds are registered by the planes that execute them.
+    /// Everything that takes time is a run of some kind. The planes that execute the kinds register them.
     RunKind
 }
 
 registered_name! {
-    /// Workers of their own: a run of one pool never waits for those of another.
+    /// A pool has its own workers: a run in one pool never waits for runs in another.
     PoolName
 }
 
 impl PoolName {
-    /// Queries and refreshes: what somebody waits for.
+    /// Queries and refreshes: a user is waiting for them.
     pub const SHORT: PoolName = PoolName::new("short");
-    /// What may take hours.
+    /// Runs that can take hours.
     pub const LONG: PoolName = PoolName::new("long");
 }
 
-/// What a run of some kind does, in words that every face knows: one that shows all kinds derives its own from this, so
-/// that a new kind appears there without a change.
+/// What a kind of run does, in terms that every face knows. A face that shows all kinds derives its own terms from
+/// this, so that a new kind appears there without a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Category {
-    /// Asks a database and keeps what it answers.
+    /// Queries a database and stores the result.
     Query,
     /// Executes a pipeline.
     Job,
@@ -31,21 +31,21 @@ pub enum Category {
     Deployment,
     Backup,
     Restore,
-    /// Gathers what a person reads: metrics, compliance.
+    /// Collects data for people to read: metrics, compliance.
     Report,
-    /// Upkeep of the estate.
+    /// Maintenance of the estate.
     System,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RunState {
-    /// Not to be claimed yet: it waits for its time, or for somebody to release it.
+    /// Cannot be claimed yet: it waits for its start time, or for a user to release it.
     Held,
     Queued,
     /// Claimed by a node; the executor has not reported yet.
     Starting,
     Running,
-    /// Asked to stop; the executor has not answered yet.
+    /// Cancel was requested; the executor has not confirmed it yet.
     Cancelling,
     Succeeded,
     Failed,
@@ -53,7 +53,7 @@ pub enum RunState {
     TimedOut,
     /// Its node died and its kind is not retried.
     Lost,
-    /// It succeeded, and its data has passed its retention.
+    /// It succeeded, and its data is past its retention.
     Expired,
 }
 
@@ -99,16 +99,16 @@ impl RunState {
         )
     }
 
-    /// The edges of the state machine. A run moves along these and no others.
+    /// The transitions of the state machine. There are no others.
     pub const fn may_become(self, next: RunState) -> bool {
         use RunState::{
             Cancelled, Cancelling, Expired, Failed, Held, Lost, Queued, Running, Starting, Succeeded,
             TimedOut,
         };
         match self {
-            // timed out: nobody released it before it expired
+            // timed out: it expired before a user released it
             Held => matches!(next, Queued | Cancelled | TimedOut),
-            // cancelling: it was asked to stop before a crash, and is claimed again to clean up
+            // cancelling: cancel was requested before a crash, and the run is claimed again to clean up
             Queued => matches!(next, Starting | Cancelling | Cancelled | Failed),
             // back to queued: the node died or drained, and the kind is retried; held: it is retried later
             Starting | Running => matches!(

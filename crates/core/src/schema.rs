@@ -1,10 +1,10 @@
-//! What a result's columns are, and what a datasource holds.
+//! The columns of a result, and the schema of a datasource.
 
 use std::collections::HashMap;
 
 use arrow_schema::Field;
 
-/// What a column means to a client, whatever database it came from. A value's encoding follows this, never the value.
+/// What a column means to a client, whatever database it comes from. This alone decides how its values are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LogicalType {
     Text,
@@ -13,7 +13,7 @@ pub enum LogicalType {
     UnsignedBig,
     /// IEEE floating point.
     Number,
-    /// Exact; Arrow decimal where the precision is known and always fits, else text with every digit.
+    /// Exact: an Arrow decimal if the precision is known and always fits, otherwise text with every digit.
     Decimal,
     Boolean,
     Date,
@@ -27,7 +27,7 @@ pub enum LogicalType {
     Json,
     Binary,
     Uuid,
-    /// Anything Arrow has no type for, as the database's own text.
+    /// Anything Arrow has no type for, as text from the database.
     Other,
 }
 
@@ -71,11 +71,11 @@ impl LogicalType {
     }
 }
 
-/// Keys of the Arrow field metadata that carry what Arrow's own type does not say.
+/// Keys of the Arrow field metadata for what Arrow's own type does not express.
 pub const META_LOGICAL: &str = "landreeve.type";
 pub const META_NATIVE: &str = "landreeve.native";
 
-/// Values that a date or timestamp column can hold and no calendar can: kept at the ends of the integer range.
+/// Values that a date or timestamp column can have and a calendar cannot: represented by the ends of the integer range.
 pub const POSITIVE_INFINITY: i64 = i64::MAX;
 pub const NEGATIVE_INFINITY: i64 = i64::MIN;
 /// MySQL's `0000-00-00`.
@@ -85,7 +85,7 @@ pub const POSITIVE_INFINITY_DAY: i32 = i32::MAX;
 pub const NEGATIVE_INFINITY_DAY: i32 = i32::MIN;
 pub const ZERO_DAY: i32 = i32::MIN + 1;
 
-/// Marks an Arrow field with what it means and what its database called it.
+/// Marks an Arrow field with its meaning and the database's name of its type.
 pub fn describe(field: Field, logical: LogicalType, native: &str) -> Field {
     field.with_metadata(HashMap::from([
         (META_LOGICAL.to_owned(), logical.as_str().to_owned()),
@@ -104,7 +104,7 @@ pub fn native_type(field: &Field) -> &str {
     field.metadata().get(META_NATIVE).map_or("", String::as_str)
 }
 
-/// What a datasource holds, as its driver read it.
+/// The schema of a datasource, as its driver read it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Catalog {
     pub server_version: String,
@@ -136,15 +136,15 @@ pub enum TableKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnInfo {
     pub name: String,
-    /// The database's own name of the type (`character varying(20)`).
+    /// The database's name for the type (`character varying(20)`).
     pub data_type: String,
     pub nullable: bool,
-    /// From 1.
+    /// Starting at 1.
     pub position: u32,
 }
 
 impl Catalog {
-    /// All rows of all tables that have a count, and whether every one of those counts is exact.
+    /// The rows of all tables that have a count, and whether all those counts are exact.
     pub fn total_rows(&self) -> Option<(u64, bool)> {
         let mut tables =
             self.schemas.iter().flat_map(|schema| &schema.tables).filter(|table| table.row_count.is_some());

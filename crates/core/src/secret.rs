@@ -1,4 +1,4 @@
-//! Text that must not appear in a log, an error or a debug print.
+//! Text that must not appear in logs, errors or debug output.
 
 use std::fmt;
 use zeroize::Zeroizing;
@@ -11,7 +11,7 @@ impl Secret {
         Secret(Zeroizing::new(text.into()))
     }
 
-    /// The text itself. Call it where the secret is used, not where it is passed on.
+    /// The secret text. Call this where the secret is used, not where it is passed on.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! The ports to the users' databases and to the formats in which results leave: `drivers` implements both.
+//! The ports to the users' databases and to the result formats. `drivers` implements both.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -19,17 +19,17 @@ use crate::schema::Catalog;
 use crate::secret::Secret;
 use crate::table::Reader;
 
-/// Where and how to connect. Everything is already checked: the address against `[outbound]`, a file path against
-/// the configured roots.
+/// Where and how to connect. Everything has been checked: the address against `[outbound]`, a file path against the
+/// configured roots.
 #[derive(Debug, Clone)]
 pub struct ConnectSpec {
-    /// Connections are pooled per datasource and version: an update makes new ones and lets the old ones drain.
+    /// Connections are pooled per datasource and version: an update opens new ones and lets the old ones drain.
     pub datasource: DatasourceId,
     pub version: i64,
     pub database_type: DatabaseType,
     pub target: Target,
     pub tls: TlsMode,
-    /// The session's time zone. A zone the server cannot take makes the driver run at UTC and say so in `Session`.
+    /// The session's time zone. If the server does not support it, the driver uses UTC and says so in `SessionZone`.
     pub time_zone: TimeZone,
     pub max_connections: usize,
     pub connect_timeout: Duration,
@@ -48,9 +48,9 @@ pub enum Target {
     },
     /// A SQLite file, opened read-only.
     File(PathBuf),
-    /// Tables of this server, as a reader sees them.
+    /// Tables of this server, as one reader sees them.
     Tables {
-        /// The name under which the server knows the catalog that has them.
+        /// The server's name for the catalog that contains them.
         catalog: String,
         reader: Reader,
     },
@@ -58,40 +58,40 @@ pub enum Target {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {
-    /// Encrypted when the server can, without checking its certificate.
+    /// Encrypted if the server supports it; the certificate is not checked.
     Prefer,
-    /// Encrypted or refused; the certificate is not checked.
+    /// Always encrypted; the certificate is not checked.
     Require,
-    /// Encrypted, certificate and host name checked against the built-in roots and `[sources] ca_file`.
+    /// Always encrypted; certificate and host name are checked against the built-in roots and `[sources] ca_file`.
     Verify,
 }
 
-/// What a driver says went wrong.
+/// An error from a driver.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct SourceError {
     pub kind: SourceErrorKind,
-    /// For a person: the database's own message where it has one, else what failed and what to do.
+    /// For the user: the database's own message if there is one, otherwise what failed and what to do.
     pub message: String,
     /// The database's own error code (`42P01`, `1146`, `SQLITE_ERROR`).
     pub code: Option<String>,
-    /// Where in the SQL, in characters from 1.
+    /// Position in the SQL, in characters, starting at 1.
     pub position: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceErrorKind {
-    /// The host, port, TLS or credentials are wrong, or nobody answers.
+    /// The host, port, TLS or credentials are wrong, or the server does not respond.
     Connect,
     /// The database refused the statement.
     Query,
-    /// The statement is of a kind that may write or change the session; nothing was sent.
+    /// The statement could write or change the session; it was not sent.
     NotReadOnly,
-    /// The connection broke midway.
+    /// The connection broke during the query.
     Lost,
     TimedOut,
     Cancelled,
-    /// A value or an option that this driver cannot carry; the message says what to write instead.
+    /// A value or an option that this driver does not support; the message says what to write instead.
     Unsupported,
 }
 
@@ -101,29 +101,28 @@ impl SourceError {
     }
 }
 
-/// What a connection test or a first query learned.
+/// What a connection test found out about the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerInfo {
     pub version: String,
     pub zone: SessionZone,
 }
 
-/// Which zone the session really runs in.
+/// The time zone the session actually uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionZone {
-    /// As asked.
+    /// The requested one.
     AsAsked,
-    /// The server has no zone tables (a usual MySQL): the session runs at UTC and the parameter language must write
-    /// offsets out.
+    /// UTC, because the server has no zone tables (common for MySQL). The parameter language must write out offsets.
     UtcForLackOfZoneTables,
 }
 
 #[derive(Debug, Clone)]
 pub struct Query {
-    /// One statement that reads.
+    /// A single read-only statement.
     pub sql: String,
     pub time_limit: Duration,
-    /// Largest size of one batch, in rows and about in bytes: this bounds the memory of a stream.
+    /// Maximum size of a batch, in rows and approximately in bytes: this bounds the memory of a stream.
     pub batch_rows: usize,
     pub batch_bytes: usize,
 }
@@ -134,7 +133,7 @@ pub struct QueryStream {
     pub batches: Pin<Box<dyn Stream<Item = Result<RecordBatch, SourceError>> + Send>>,
 }
 
-/// One database, behind one port. Every call ends when the token is cancelled, and the cancel reaches the database.
+/// A kind of database. Every call ends when the token is cancelled, and the cancel is passed on to the database.
 pub trait Driver: Send + Sync + 'static {
     fn test<'a>(
         &'a self,
@@ -149,7 +148,7 @@ pub trait Driver: Send + Sync + 'static {
         cancel: CancellationToken,
     ) -> BoxFuture<'a, Result<Catalog, SourceError>>;
 
-    /// Runs one statement in a read-only transaction that is rolled back.
+    /// Runs one statement in a read-only transaction and rolls it back.
     fn query<'a>(
         &'a self,
         spec: &'a ConnectSpec,
@@ -157,7 +156,7 @@ pub trait Driver: Send + Sync + 'static {
         cancel: CancellationToken,
     ) -> BoxFuture<'a, Result<QueryStream, SourceError>>;
 
-    /// Closes idle connections of a datasource that was changed or deleted.
+    /// Closes the idle connections of a datasource that was changed or deleted.
     fn forget(&self, datasource: DatasourceId);
 }
 
@@ -166,7 +165,7 @@ pub trait Drivers: Send + Sync + 'static {
     fn driver(&self, database_type: DatabaseType) -> Option<Arc<dyn Driver>>;
 }
 
-/// In which form a result leaves.
+/// The format in which a result is returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ResultFormat {
     Json,
@@ -178,13 +177,13 @@ pub enum ResultFormat {
 #[derive(Debug, Clone)]
 pub struct EncodeOptions {
     pub format: ResultFormat,
-    /// Instants are shown in this zone; `time_zone_name` is what the JSON says.
+    /// Instants are shown in this zone; `time_zone_name` is its name in the JSON.
     pub time_zone: TimeZone,
     pub time_zone_name: String,
-    /// Seconds since 1970, of the data.
+    /// The time of the data, in seconds since 1970.
     pub timestamp: i64,
     pub row_count: u64,
-    /// No more rows than these leave, and JSON says so.
+    /// Returns no more rows than this; JSON says if rows were left out.
     pub most_rows: Option<u64>,
     pub csv_separator: u8,
     /// 64-bit integers as JSON strings, for clients whose numbers are doubles.
@@ -193,19 +192,19 @@ pub struct EncodeOptions {
 
 pub type ByteStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
 
-/// Writes a result into the form in which it is kept (compressed Arrow IPC), batch by batch.
+/// Writes a result in the form in which it is stored (compressed Arrow IPC), batch by batch.
 pub trait ResultWriter: Send {
-    /// Appends the batch and gives the bytes that are ready to be stored.
+    /// Appends the batch and returns the bytes that are ready to be stored.
     fn write(&mut self, batch: &RecordBatch) -> std::io::Result<Bytes>;
 
-    /// The bytes that close the stream.
+    /// The bytes that end the stream.
     fn finish(&mut self) -> std::io::Result<Bytes>;
 }
 
-/// The encoders of `drivers`, as planes and faces see them.
+/// The result encoders, as planes and faces see them.
 pub trait ResultCodec: Send + Sync + 'static {
     fn writer(&self, schema: &SchemaRef) -> std::io::Result<Box<dyn ResultWriter>>;
 
-    /// From the kept form to a format, streaming, with bounded memory.
+    /// Converts the stored form to a format, streaming, with bounded memory.
     fn encode(&self, kept: ByteStream, options: EncodeOptions) -> ByteStream;
 }

@@ -1,4 +1,4 @@
-//! The ports between tables that a plane offers to SQL and the engine that answers it. Neither knows the other.
+//! The ports between the tables that a plane offers to SQL and the engine that runs it. Neither knows the other.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,50 +13,49 @@ use crate::source::{CancellationToken, Query, QueryStream, SourceError};
 
 pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch, SourceError>> + Send>>;
 
-/// One table of a plane, with whatever its reader may see already bound.
+/// A table of a plane, already restricted to what its reader may see.
 ///
 /// Instants are `Timestamp(Microsecond, "UTC")`, lists are `List`, everything else is a plain Arrow type.
 pub trait Table: Send + Sync + 'static {
     fn schema(&self) -> SchemaRef;
 
-    /// What `scan` makes of this condition. The engine applies itself what the table does not apply exactly.
+    /// How `scan` applies this condition. The engine applies whatever the table does not apply exactly.
     fn applies(&self, condition: &Condition) -> Applies;
 
-    /// In how many parts, which the engine reads side by side, the rows of this scan come. At least one.
+    /// How many parts the rows of this scan come in; the engine reads them in parallel. At least one.
     fn partitions(&self, _: &Scan) -> usize {
         1
     }
 
-    /// The rows of one part that satisfy every condition, with the asked columns in the asked order. Cancelling the
-    /// token of the scan and dropping the stream both end the reading.
+    /// The rows of one part that satisfy every condition, with the requested columns in the requested order. Cancelling
+    /// the scan's token or dropping the stream stops the read.
     fn scan(&self, scan: Scan) -> BatchStream;
 }
 
-/// Which rows a condition leaves when a table applies it.
+/// Which rows remain when a table applies a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applies {
-    /// Just those for which it is true: the engine does not look again.
+    /// Only those for which it is true: the engine does not check again.
     Exact,
-    /// Those and perhaps others: the engine applies it once more. A scan with such a condition has no limit.
+    /// Those and perhaps others: the engine applies it again. A scan with such a condition has no limit.
     Superset,
-    /// It is not applied, and not part of the scan.
+    /// The condition is not applied and not part of the scan.
     No,
 }
 
-/// What the engine wants of a table.
+/// What the engine wants from a table.
 #[derive(Debug, Clone)]
 pub struct Scan {
-    /// By their places in the schema.
+    /// By position in the schema.
     pub columns: Vec<usize>,
-    /// Those which the table applies exactly or as a superset.
+    /// The conditions that the table applies exactly or as a superset.
     pub conditions: Vec<Condition>,
-    /// No more rows than these are wanted, of each part. Given only when every condition of the statement is applied
-    /// exactly.
+    /// The most rows wanted from each part. Only set when every condition of the statement is applied exactly.
     pub limit: Option<u64>,
     pub batch_rows: usize,
-    /// Which part of the rows, counted from 0.
+    /// Which part of the rows, starting at 0.
     pub partition: usize,
-    /// Cancelled when nobody waits for the rows any more.
+    /// Cancelled when the rows are no longer needed.
     pub cancel: CancellationToken,
 }
 
@@ -85,7 +84,7 @@ pub enum Comparison {
     GreaterOrEqual,
 }
 
-/// A value in a condition or of a variable. Instants are microseconds since 1970.
+/// A value of a condition or a variable. Instants are microseconds since 1970.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scalar {
     Boolean(bool),
@@ -95,7 +94,7 @@ pub enum Scalar {
     Instant(i64),
 }
 
-/// What a variable of a statement (`$name`) stands for.
+/// The value of a variable in a statement (`$name`).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Variable {
     Null,
@@ -123,43 +122,43 @@ impl std::fmt::Display for TableName {
     }
 }
 
-/// What names stand for, bound to one reader.
+/// The tables and views behind names, bound to one reader.
 #[derive(Clone, Default)]
 pub struct Tables {
     pub tables: Vec<(TableName, Arc<dyn Table>)>,
-    /// Name and SELECT. Views may name tables and views of the same catalog, but not themselves.
+    /// Name and SELECT. Views can refer to tables and views of the same catalog, but not to themselves.
     pub views: Vec<(TableName, String)>,
 }
 
-/// As whom, and in which database of a catalog, one reads.
+/// Who reads, and from which database of a catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reader {
-    /// The subtrees of units that may be read, given as paths (`/1/7/`).
+    /// The subtrees of units the reader may read, as paths (`/1/7/`).
     pub subtrees: Vec<String>,
-    /// Where a catalog has several.
+    /// If the catalog has several.
     pub database: Option<String>,
 }
 
-/// What has tables: a plane, or what it makes of other sources. It may ask a store or a server for what it is asked.
+/// A source of tables: a plane, or what it derives from other sources. It may query a store or a server.
 pub trait Catalog: Send + Sync + 'static {
-    /// The schema of names that have none.
+    /// The schema of unqualified names.
     fn default_schema<'a>(&'a self, reader: &'a Reader) -> &'a str;
 
-    /// What those of these names stand for that this reader may read; the others are left out.
+    /// The tables and views behind these names; names this reader is not allowed to read are left out.
     fn resolve<'a>(
         &'a self,
         reader: &'a Reader,
         names: &'a [TableName],
     ) -> BoxFuture<'a, Result<Tables, SourceError>>;
 
-    /// Every name that this reader may read.
+    /// Every name this reader may read.
     fn list<'a>(
         &'a self,
         reader: &'a Reader,
     ) -> BoxFuture<'a, Result<Vec<(TableName, TableKind)>, SourceError>>;
 }
 
-/// Tables that are known beforehand, the same for every reader.
+/// Tables known in advance, the same for every reader.
 impl Catalog for Tables {
     fn default_schema<'a>(&'a self, _: &'a Reader) -> &'a str {
         "public"
@@ -182,25 +181,25 @@ impl Catalog for Tables {
     }
 }
 
-/// A catalog as one reader sees it: all that a statement can name.
+/// A catalog as one reader sees it: everything a statement can refer to.
 #[derive(Clone)]
 pub struct Readable {
     pub catalog: Arc<dyn Catalog>,
     pub reader: Reader,
 }
 
-/// A statement with its variables and bounds.
+/// A statement with its variables and limits.
 #[derive(Debug, Clone)]
 pub struct EngineQuery {
     pub query: Query,
     pub variables: Vec<(String, Variable)>,
-    /// More rows than this are an error that says so. `None`: no bound.
+    /// More rows than this are an error. `None`: no limit.
     pub max_rows: Option<u64>,
 }
 
-/// Answers SQL over the tables of a catalog: one SELECT, bounded in memory and time.
+/// Runs SQL over the tables of a catalog: one SELECT, bounded in memory and time.
 pub trait SqlEngine: Send + Sync + 'static {
-    /// Says what is wrong with a statement without running it.
+    /// Reports what is wrong with a statement without running it.
     fn check<'a>(
         &'a self,
         tables: &'a Readable,

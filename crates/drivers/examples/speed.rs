@@ -1,7 +1,7 @@
-//! What a million rows cost in CPU time, step by step: `speed postgres://user:password@host:port/database [ROWS]`.
-//! `speed postgres://… round-trips [COUNT]` prints what each `select 1` took, in microseconds.
+//! Measures what a million rows cost in CPU time, step by step: `speed postgres://user:password@host:port/database
+//! [ROWS]`. `speed postgres://… round-trips [COUNT]` prints the time of each `select 1` in microseconds.
 #![expect(clippy::print_stdout, reason = "a tool that reports to its terminal")]
-#![expect(clippy::expect_used, reason = "a tool that may end at the first surprise")]
+#![expect(clippy::expect_used, reason = "a tool that may stop at the first error")]
 
 use std::net::ToSocketAddrs;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use landreeve_core::source::{
 };
 use landreeve_drivers::{Codec, DriverOptions, DriverSet};
 
-/// Seconds of this process's CPU, and the most memory it had, in MiB.
+/// CPU seconds of this process, and its peak memory in MiB.
 fn used() -> (f64, u64) {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -65,7 +65,7 @@ fn spec(url: &str) -> ConnectSpec {
     }
 }
 
-/// `select 1` again and again, from the call of the driver to the end of its stream.
+/// Times `select 1` repeatedly, from the call to the driver to the end of its stream.
 async fn round_trips(spec: &ConnectSpec, count: usize) {
     let set = DriverSet::new(DriverOptions::default()).expect("drivers");
     let driver = set.driver(DatabaseType::Postgres).expect("a driver");

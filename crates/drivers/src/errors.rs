@@ -1,5 +1,5 @@
-//! Making `SourceError`s that a person can act on. What belongs here is what all drivers word alike; a database's own
-//! codes are read in its driver.
+//! Builds `SourceError`s that users can act on. Belongs here: messages that all drivers share. Each driver interprets
+//! its database's own codes.
 
 use std::time::Duration;
 
@@ -22,17 +22,17 @@ pub(crate) fn cancelled() -> SourceError {
 }
 
 pub(crate) fn timed_out(limit: Duration) -> SourceError {
-    SourceError::new(SourceErrorKind::TimedOut, format!("the query did not end within {}", seconds(limit)))
+    SourceError::new(SourceErrorKind::TimedOut, format!("the query did not finish within {}", seconds(limit)))
 }
 
-/// A task that must answer did not: it panicked or the program is closing.
+/// A task ended without a result: it panicked, or the program is shutting down.
 pub(crate) fn no_answer() -> SourceError {
-    lost("the driver ended before it answered")
+    lost("the driver stopped before it returned a result")
 }
 
 pub(crate) fn wrong_target() -> SourceError {
     unsupported(
-        "this kind of database needs another kind of address (a file path for SQLite, else host and port)",
+        "wrong kind of address for this database (SQLite needs a file path, the others a host and port)",
     )
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn seconds(duration: Duration) -> String {
     }
 }
 
-/// Joins an error with its causes; clients hide the useful part in the last one.
+/// Joins an error with its causes; in client libraries the useful part is often the last one.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,5 +1,5 @@
-//! How a running statement hands its batches over, and how it learns that it must stop: cancelled, over its time, or
-//! nobody listens any more. No database is named here.
+//! How a running statement delivers its batches, and how it learns that it must stop: it was cancelled, it exceeded its
+//! time limit, or its reader is gone. Nothing here depends on a database.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,12 +15,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Owner, errors};
 
-/// Why a statement must stop before its end.
+/// Why a statement must stop early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
     Cancelled,
     TimedOut(Duration),
-    /// The stream, or the future that should give it, was dropped.
+    /// The stream, or the future that would return it, was dropped.
     Abandoned,
 }
 
@@ -33,7 +33,7 @@ impl Stop {
     }
 }
 
-/// Everything that can end a statement from outside.
+/// Everything that can stop a statement from outside.
 #[derive(Debug, Clone)]
 pub(crate) struct Watch {
     cancel: CancellationToken,
@@ -54,7 +54,7 @@ impl Watch {
         }
     }
 
-    /// Why to stop, when that is already so.
+    /// The reason to stop, if there already is one.
     pub fn reason(&self) -> Option<Stop> {
         if self.cancel.is_cancelled() || self.closing.is_cancelled() {
             Some(Stop::Cancelled)
@@ -65,7 +65,7 @@ impl Watch {
         }
     }
 
-    /// Runs a future that needs no cleaning up when it is dropped.
+    /// Runs a future that needs no cleanup when it is dropped.
     pub async fn or_stop<T>(
         &self,
         work: impl Future<Output = Result<T, SourceError>>,
@@ -82,8 +82,8 @@ impl Watch {
     }
 }
 
-/// What travels from the statement to its reader. Without an explicit end, a producer that died would look like a
-/// result that is complete.
+/// What the statement sends to its reader. Without an explicit end, a producer that died would look like a complete
+/// result.
 enum Part {
     Batch(RecordBatch),
     End,
@@ -94,7 +94,7 @@ enum Part {
 pub(crate) struct Feed {
     head: Option<oneshot::Sender<Result<SchemaRef, SourceError>>>,
     batches: mpsc::Sender<Part>,
-    /// The place in the channel that is kept for the end, so that ending never waits for the reader.
+    /// A slot in the channel reserved for the end, so that ending never waits for the reader.
     last: mpsc::OwnedPermit<Part>,
 }
 
@@ -106,19 +106,19 @@ impl Feed {
         }
     }
 
-    /// Waits until there is room. Nobody listening is not an error here: the watch reports it as abandoned.
+    /// Waits until there is room. A missing reader is not an error here: the watch reports it as abandoned.
     pub async fn batch(&self, batch: RecordBatch) {
         if self.batches.send(Part::Batch(batch)).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// The result is whole.
+    /// Marks the result as complete.
     pub fn end(self) {
         self.last.send(Part::End);
     }
 
-    /// Ends the stream with an error, as its head or as its last item.
+    /// Ends the stream with an error, instead of the schema or as the last item.
     pub fn fail(mut self, error: SourceError) {
         if let Some(head) = self.head.take() {
             let _ = head.send(Err(error));
@@ -128,7 +128,7 @@ impl Feed {
     }
 }
 
-/// What `query` waits for and gives out.
+/// What `query` waits for and returns.
 pub(crate) struct Outlet {
     head: oneshot::Receiver<Result<SchemaRef, SourceError>>,
     batches: mpsc::Receiver<Part>,
@@ -165,7 +165,7 @@ impl Stream for Batches {
     }
 }
 
-/// One batch at most waits between the database and the reader.
+/// At most one batch is buffered between the database and the reader.
 pub(crate) fn open(
     owner: &Owner,
     cancel: CancellationToken,
@@ -191,7 +191,7 @@ fn deadline(limit: Duration) -> Instant {
     Instant::now() + limit.min(Duration::from_secs(365 * 86_400))
 }
 
-/// Runs a job in a task of its own, so that its cleaning up happens even when the caller goes away.
+/// Runs a job in a separate task, so that its cleanup happens even if the caller goes away.
 pub(crate) async fn run<T, F, W>(
     owner: &Owner,
     cancel: CancellationToken,

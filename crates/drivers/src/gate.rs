@@ -1,10 +1,10 @@
-//! The gate that lets one reading statement through and names what it refuses.
+//! The gate: lets a single read-only statement through, and names what it rejects.
 //!
-//! It is the outer wall only: behind it stand the prepared protocol (one statement), the read-only transaction and the
-//! rights of the database's user. Files that a statement writes on the database's machine are held back by it alone. So
-//! it fails closed: text that it cannot follow is refused. It reads tokens as the database does (`core::sql`) and
-//! follows the grammar only where something that writes can stand: the first keyword, the bodies and the end of a WITH
-//! clause, what EXPLAIN runs, INTO, and locks. What must not enter: a connection, or knowledge of tables.
+//! It is only the first line of defence, before the prepared protocol (one statement), the read-only transaction and
+//! the rights of the database user. But it alone prevents a statement from writing files on the database's machine. So
+//! it fails closed: it rejects any text that it cannot parse. It reads tokens as the database does (`core::sql`) and
+//! follows the grammar only where a statement can write: the first keyword, the bodies and the end of a WITH clause,
+//! what EXPLAIN runs, INTO, and locks. Does not belong here: a connection, or knowledge of tables.
 
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::source::{SourceError, SourceErrorKind};
@@ -13,18 +13,18 @@ use landreeve_core::sql::{self, Kind, Scanner};
 /// A statement that may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Statement<'a> {
-    /// Without the semicolon at its end.
+    /// Without the trailing semicolon.
     pub text: &'a str,
-    /// Its first word gives rows of an expression the server can wrap in a subquery.
+    /// It is an expression that returns rows, which the server can wrap in a subquery.
     pub is_query: bool,
 }
 
-/// A token that is not blank.
+/// A token that is not whitespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Token<'a> {
     kind: Kind,
     text: &'a str,
-    /// Behind a point, or the label behind AS: whatever it says, it is no keyword.
+    /// After a dot, or the label after AS: never a keyword.
     is_name: bool,
 }
 
@@ -42,7 +42,7 @@ impl Token<'_> {
     }
 }
 
-/// What begins a statement that gives rows and writes nothing by itself.
+/// The first words of statements that return rows and write nothing themselves.
 const QUERIES: [&str; 4] = ["SELECT", "VALUES", "TABLE", "WITH"];
 
 pub(crate) fn check(sql: &str, dialect: SqlDialect) -> Result<Statement<'_>, SourceError> {
@@ -69,7 +69,7 @@ pub(crate) fn check(sql: &str, dialect: SqlDialect) -> Result<Statement<'_>, Sou
             continue;
         }
         if closed {
-            return Err(refuse("there are several statements; send one at a time"));
+            return Err(refuse("several statements are not allowed; send one at a time"));
         }
         tokens.push(Token { kind: token.kind, text, is_name: token.is_name });
     }
@@ -87,14 +87,16 @@ fn refuse(message: impl Into<String>) -> SourceError {
 
 fn refuse_word(word: &str) -> SourceError {
     refuse(format!(
-        "{} is not allowed here: only statements that read (SELECT, WITH, VALUES, TABLE, SHOW, EXPLAIN, DESCRIBE)",
+        "{} is not allowed: use a read-only statement (SELECT, WITH, VALUES, TABLE, SHOW, EXPLAIN, DESCRIBE)",
         word.to_ascii_uppercase()
     ))
 }
 
 fn check_token(token: sql::Token, text: &str) -> Result<(), SourceError> {
     if token.kind == Kind::CodeComment {
-        return Err(refuse("a comment /*! … */ is run by the database; write its text without the comment"));
+        return Err(refuse(
+            "the text in a comment /*! … */ is run by the database; write it without the comment",
+        ));
     }
     if token.closed {
         return Ok(());
@@ -109,8 +111,8 @@ fn check_token(token: sql::Token, text: &str) -> Result<(), SourceError> {
     Err(refuse(format!("{what} is not closed")))
 }
 
-/// PostgreSQL takes any keyword behind AS for a label: `select 1 as into` gives a column `into`, and
-/// `select 1 as as into t` makes a table. In MySQL reserved words are reserved there too.
+/// PostgreSQL accepts any keyword after AS as a label: `select 1 as into` returns a column `into`, and
+/// `select 1 as as into t` creates a table. MySQL does not accept reserved words there.
 const fn labels_can_be_keywords(dialect: SqlDialect) -> bool {
     !matches!(dialect, SqlDialect::MySql)
 }
@@ -120,7 +122,8 @@ fn mark_labels(tokens: &mut [Token<'_>]) {
         if let [before, token] = &mut tokens[at - 1..=at]
             && before.is_word("AS")
             && token.kind == Kind::Word
-            // `AS MATERIALIZED (` and `AS NOT MATERIALIZED (` of a WITH clause hold no writing keyword either way.
+            // `AS MATERIALIZED (` and `AS NOT MATERIALIZED (` of a WITH clause contain no keyword that writes either
+            // way.
             && !token.is_any(&["MATERIALIZED", "NOT"])
         {
             token.is_name = true;
@@ -128,7 +131,7 @@ fn mark_labels(tokens: &mut [Token<'_>]) {
     }
 }
 
-/// For each opening parenthesis the place of its closing one.
+/// For each opening parenthesis, the position of its closing one.
 fn partners(tokens: &[Token<'_>]) -> Result<Vec<usize>, SourceError> {
     let mut partners = vec![usize::MAX; tokens.len()];
     let mut open = Vec::new();
@@ -136,11 +139,11 @@ fn partners(tokens: &[Token<'_>]) -> Result<Vec<usize>, SourceError> {
         if token.is("(") {
             open.push(at);
         } else if token.is(")") {
-            let opened: usize = open.pop().ok_or_else(|| refuse("a parenthesis ) was not opened"))?;
+            let opened: usize = open.pop().ok_or_else(|| refuse("unmatched )"))?;
             partners[opened] = at;
         }
     }
-    if open.is_empty() { Ok(partners) } else { Err(refuse("a parenthesis ( is not closed")) }
+    if open.is_empty() { Ok(partners) } else { Err(refuse("unmatched (")) }
 }
 
 struct Gate<'t> {
@@ -166,7 +169,7 @@ impl<'t> Gate<'t> {
         self.token(at).is_some_and(|token| token.is_any(words))
     }
 
-    /// `true` when the statement is an expression that gives rows (and not SHOW, EXPLAIN, ...).
+    /// `true` if the statement is an expression that returns rows (and not SHOW, EXPLAIN, ...).
     fn statement(&self) -> Result<bool, SourceError> {
         let first = self.first_word(0)?;
         let bare = !self.is(0, "(");
@@ -182,10 +185,10 @@ impl<'t> Gate<'t> {
         }
     }
 
-    /// What is run from here on is a query, and so is all inside it.
+    /// Checks that what is run from here on is a query, and so is everything inside it.
     fn runs_query(&self, from: usize) -> Result<(), SourceError> {
         self.query(from)?;
-        // A WITH clause can begin a query in any parentheses. SQLite, where WITH can also be a name, lets none of them
+        // A WITH clause can start a query in any parentheses. In SQLite, WITH can also be a name, but no such query can
         // write.
         if self.dialect != SqlDialect::Sqlite {
             let nested =
@@ -198,12 +201,12 @@ impl<'t> Gate<'t> {
         if self.dialect == SqlDialect::MySql { self.check_locks() } else { Ok(()) }
     }
 
-    /// The first word from here on, behind opening parentheses.
+    /// The first word from here on, after any opening parentheses.
     fn first_word(&self, from: usize) -> Result<&'t str, SourceError> {
         let mut rest = self.tokens.iter().skip(from).skip_while(|token| token.is("("));
         match rest.next() {
             Some(token) if token.kind == Kind::Word && !token.is_name => Ok(token.text),
-            Some(_) => Err(refuse("the statement does not begin with a keyword such as SELECT")),
+            Some(_) => Err(refuse("the statement does not start with a keyword such as SELECT")),
             None => Err(refuse("the statement is empty")),
         }
     }
@@ -214,10 +217,12 @@ impl<'t> Gate<'t> {
             return Ok(());
         }
         let word = first.to_ascii_uppercase();
-        Err(refuse(format!("{word} inside WITH or EXPLAIN ANALYZE is run, and only reading is allowed")))
+        Err(refuse(format!(
+            "{word} inside WITH or EXPLAIN ANALYZE would be run; only queries are allowed there"
+        )))
     }
 
-    /// What begins here is a query; if it has a WITH clause, so are the tables of that and what stands behind it.
+    /// Checks that a query starts here; if it has a WITH clause, that its tables and what follows it are queries too.
     fn query(&self, from: usize) -> Result<(), SourceError> {
         self.begins_query(from)?;
         let mut at = from;
@@ -234,7 +239,7 @@ impl<'t> Gate<'t> {
         self.begins_query(behind)
     }
 
-    /// Follows the tables of a WITH clause and gives the place behind it. `at` is behind the word WITH.
+    /// Parses the tables of a WITH clause and returns the position after it. `at` is after the word WITH.
     fn with_clause(&self, mut at: usize) -> Result<usize, SourceError> {
         if self.is_word(at, "RECURSIVE") && !self.is_word(at + 1, "AS") {
             at += 1;
@@ -268,7 +273,7 @@ impl<'t> Gate<'t> {
         }
     }
 
-    /// The place behind a parenthesis that opens here.
+    /// The position after the parenthesis that opens here.
     fn behind(&self, at: usize) -> usize {
         self.partners.get(at).map_or(self.tokens.len(), |close| close.saturating_add(1))
     }
@@ -292,7 +297,7 @@ impl<'t> Gate<'t> {
     }
 
     /// `SEARCH DEPTH FIRST BY a SET b`, then `CYCLE a SET b [TO x DEFAULT y] USING c`, or MariaDB's `CYCLE a RESTRICT`.
-    /// Gives the place behind them.
+    /// Returns the position after them.
     fn order_of_rows(&self, mut at: usize) -> Result<usize, SourceError> {
         if self.is_word(at, "SEARCH") {
             if !(self.is_any(at + 1, &["DEPTH", "BREADTH"])
@@ -327,12 +332,12 @@ impl<'t> Gate<'t> {
         Ok(at + 2)
     }
 
-    /// The next place of a word: a constant stands before it.
+    /// The next position of a word, which follows a constant.
     fn word_from(&self, from: usize, word: &str) -> Result<usize, SourceError> {
         (from..self.tokens.len()).find(|at| self.is_word(*at, word)).ok_or_else(unclear)
     }
 
-    /// `EXPLAIN ANALYZE` runs what it explains, which then must be a query.
+    /// `EXPLAIN ANALYZE` runs what it explains, so that must be a query.
     fn explain(&self) -> Result<(), SourceError> {
         const OPTIONS: [&str; 5] = ["ANALYZE", "ANALYSE", "VERBOSE", "EXTENDED", "PARTITIONS"];
         let runs = |at: usize| self.is_any(at, &["ANALYZE", "ANALYSE"]);
@@ -340,7 +345,7 @@ impl<'t> Gate<'t> {
         let mut is_run = false;
         if self.is(at, "(") && !self.is(at + 1, "(") && !self.is_any(at + 1, &QUERIES) {
             let end = self.behind(at);
-            // A quoted name can be any option.
+            // A quoted name could be any option.
             is_run = (at..end)
                 .any(|at| runs(at) || self.token(at).is_some_and(|token| token.kind == Kind::QuotedName));
             at = end;
@@ -358,12 +363,12 @@ impl<'t> Gate<'t> {
         if is_run {
             return self.runs_query(at);
         }
-        // Whatever it explains is only planned. MySQL can put the plan into a variable.
+        // The statement is only planned. MySQL can write the plan to a variable.
         if self.is_word(at, "INTO") { self.check_into() } else { Ok(()) }
     }
 
-    /// `SELECT … INTO` writes a table, a file or a variable. The word is reserved in every dialect: it is a name only
-    /// behind a point or as a label.
+    /// `SELECT … INTO` writes a table, a file or a variable. INTO is reserved in every dialect: it is a name only after
+    /// a dot or as a label.
     fn check_into(&self) -> Result<(), SourceError> {
         let Some(at) = (0..self.tokens.len()).find(|at| self.is_word(*at, "INTO")) else { return Ok(()) };
         let what = match self.token(at + 1) {
@@ -372,13 +377,12 @@ impl<'t> Gate<'t> {
             Some(token) if token.kind == Kind::Variable => "INTO a variable",
             _ => "INTO",
         };
-        Err(refuse(format!("{what} writes, and only reading is allowed")))
+        Err(refuse(format!("{what} writes; only reading is allowed")))
     }
 
-    /// Readers never block writers: a locking read waits for them and holds them up. (PostgreSQL refuses it in a
-    /// read-only transaction.)
+    /// Readers must never block writers, and a locking read does. (PostgreSQL rejects it in a read-only transaction.)
     fn check_locks(&self) -> Result<(), SourceError> {
-        // For each opening parenthesis, whether a query begins behind it: `substring(a from 1 for share)` locks nothing.
+        // For each opening parenthesis, whether a query starts after it: `substring(a from 1 for share)` locks nothing.
         let mut holds_query = vec![false; self.tokens.len()];
         for at in (0..self.tokens.len()).rev().filter(|at| self.is(*at, "(")) {
             let next = at + 1;
@@ -396,7 +400,7 @@ impl<'t> Gate<'t> {
                 && around.last().copied().unwrap_or(true);
             if locks || (self.is_word(at, "LOCK") && self.is_word(at + 1, "IN")) {
                 return Err(refuse(
-                    "FOR UPDATE, FOR SHARE and LOCK IN SHARE MODE hold up those who write; leave them out",
+                    "FOR UPDATE, FOR SHARE and LOCK IN SHARE MODE block writers; leave them out",
                 ));
             }
         }
@@ -405,7 +409,7 @@ impl<'t> Gate<'t> {
 }
 
 fn unclear() -> SourceError {
-    refuse("the WITH clause cannot be followed: write WITH name AS (SELECT …) and a SELECT behind it")
+    refuse("cannot parse the WITH clause: write WITH name AS (SELECT …), then a SELECT")
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! One user database each behind core's `Driver` port: connect, test, introspect, read to Arrow streams, cancel; and
-//! the encoders in which results are kept and leave.
+//! A driver for each kind of user database behind core's `Driver` port: connect, test, introspect, read as Arrow
+//! streams, cancel. And the encoders for storing and returning results.
 //!
-//! What belongs here is everything that names a database client or an Arrow file format. What must not enter: the
-//! metadata store, HTTP, settings, the clock of day, permissions; whoever calls has decided that the caller may read
-//! and that the address may be reached.
+//! Belongs here: everything that depends on a database client or an Arrow file format. Does not belong here: the
+//! metadata store, HTTP, settings, the wall clock, permissions. Callers have already checked that the user may read and
+//! that the address is allowed.
 
 mod encode;
 mod errors;
@@ -27,14 +27,14 @@ use tokio_util::task::TaskTracker;
 pub use crate::encode::Codec;
 pub use crate::net::RootsError;
 
-/// What the drivers share and a configuration may change.
+/// Configurable options that all drivers share.
 #[derive(Debug, Clone)]
 pub struct DriverOptions {
-    /// Certificates in PEM that are trusted beside the built-in roots (`[sources] ca_file`), already read.
+    /// PEM certificates trusted in addition to the built-in roots (the contents of `[sources] ca_file`).
     pub ca_pem: Option<Vec<u8>>,
-    /// How the sessions call themselves in the database's list of connections.
+    /// The name of our sessions in the database's list of connections.
     pub application_name: String,
-    /// A connection nobody used for so long is closed.
+    /// A connection that has been idle for this long is closed.
     pub idle_timeout: Duration,
 }
 
@@ -48,7 +48,7 @@ impl Default for DriverOptions {
     }
 }
 
-/// Every task the drivers spawn is counted here and ends when `closing` is cancelled.
+/// Counts every task the drivers spawn; they end when `closing` is cancelled.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Owner {
     pub tasks: TaskTracker,
@@ -67,8 +67,8 @@ pub struct DriverSet {
 impl DriverSet {
     pub fn new(options: DriverOptions) -> Result<DriverSet, RootsError> {
         let owner = Owner::default();
-        // The MySQL client builds its own TLS configuration from the process's default provider; a second call is
-        // refused and changes nothing.
+        // The MySQL client builds its TLS configuration from the process's default provider; a second call fails and
+        // changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = net::Tls::new(options.ca_pem.as_deref())?;
         Ok(DriverSet {
@@ -80,7 +80,7 @@ impl DriverSet {
         })
     }
 
-    /// Cancels every statement that still runs, closes the pools and waits for the last task.
+    /// Cancels every running statement, closes the pools and waits for the last task.
     pub async fn close(&self) {
         self.owner.closing.cancel();
         self.owner.tasks.close();

@@ -1,4 +1,4 @@
-//! Reaching a server: TCP to the addresses that were checked and no others, and TLS with one explicit provider.
+//! Connects to a server: TCP only to the addresses that were checked, and TLS with one explicit provider.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use tokio::net::TcpStream;
 
 use crate::errors;
 
-/// The certificates given in the configuration cannot be used.
+/// The configured certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RootsError {
     #[error("the file of trusted certificates is not PEM: {0}")]
     Pem(String),
-    #[error("the file of trusted certificates holds none")]
+    #[error("the file of trusted certificates contains no certificates")]
     Empty,
     #[error("a trusted certificate cannot be used: {0}")]
     Certificate(String),
@@ -26,7 +26,7 @@ pub enum RootsError {
     Tls(String),
 }
 
-/// The two ways to speak TLS, and the extra roots as they were given.
+/// The two TLS configurations, and the extra roots as configured.
 #[derive(Clone)]
 pub(crate) struct Tls {
     verified: Arc<ClientConfig>,
@@ -74,8 +74,8 @@ impl Tls {
     }
 }
 
-/// Encryption without identity, which is what `Prefer` and `Require` promise. Signatures of the handshake are still
-/// checked.
+/// Encryption without checking the server's identity, for `Prefer` and `Require`. The signatures of the handshake are
+/// still checked.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -114,7 +114,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// A server's address and the account on it.
+/// A server's address and account.
 #[derive(Clone)]
 pub(crate) struct Network {
     pub host: String,
@@ -143,7 +143,7 @@ impl Network {
         }
     }
 
-    /// Tries the addresses in turn; each has its share of the time.
+    /// Tries the addresses in turn; each gets a share of the time.
     pub async fn connect(&self, timeout: Duration) -> Result<TcpStream, SourceError> {
         if self.addresses.is_empty() {
             return Err(errors::connect(format!("the host {} was not found", self.host)));
@@ -154,7 +154,7 @@ impl Network {
             match tokio::time::timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     let _ = stream.set_nodelay(true);
-                    // Finds a dead peer in the middle of a long silence, when no time limit would.
+                    // Detects a dead peer during a long silence, when no time limit would.
                     let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
                     let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, Duration::from_secs(60));
                     return Ok(stream);
@@ -171,39 +171,39 @@ impl Network {
         errors::connect(match error.kind() {
             std::io::ErrorKind::ConnectionRefused => {
                 format!(
-                    "nobody listens on {place}; check the port, and that the database accepts connections from here"
+                    "connection refused: nothing is listening on {place}; check the port, and that the database accepts connections from here"
                 )
             }
             std::io::ErrorKind::TimedOut => {
-                format!("{place} did not answer; check the host and any firewall between")
+                format!("{place} did not respond; check the host and any firewall in between")
             }
             std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
-                format!("{place} cannot be reached from here: {error}")
+                format!("cannot reach {place} from here: {error}")
             }
-            _ => format!("connecting to {place} failed: {error}"),
+            _ => format!("could not connect to {place}: {error}"),
         })
     }
 
     pub fn silent(&self, timeout: Duration) -> SourceError {
         errors::connect(format!(
-            "{} did not answer within {}; check the host, the port and any firewall between",
+            "{} did not respond within {}; check the host, the port and any firewall in between",
             self.place(),
             errors::seconds(timeout)
         ))
     }
 }
 
-/// Why a certificate was not trusted, with what to do; `None` when the failure is not about TLS.
+/// Why TLS failed, and what to do; `None` if the error is not about TLS.
 pub(crate) fn tls_failure(place: &str, error: &(dyn std::error::Error + 'static)) -> Option<SourceError> {
     let tls = find_rustls(error)?;
     let why = match tls {
         rustls::Error::InvalidCertificate(reason) => {
             format!(
-                "the certificate of {place} is not trusted: {reason}; add its authority to `[sources] ca_file`, \
-                 correct the host name, or turn off the check of the certificate"
+                "the certificate of {place} is not trusted: {reason}; add its CA to `[sources] ca_file`, \
+                 correct the host name, or turn off the certificate check"
             )
         }
-        other => format!("TLS with {place} failed: {other}"),
+        other => format!("the TLS handshake with {place} failed: {other}"),
     };
     Some(errors::connect(why))
 }

@@ -1,5 +1,5 @@
-//! A small bounded pool of idle connections per datasource and version. It knows no database: what a connection is,
-//! how it is made and whether it is clean is its driver's business.
+//! A small bounded pool of idle connections per datasource and version. It does not depend on a database: drivers
+//! create connections and decide whether they are clean.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,8 +33,8 @@ struct Slot<C> {
     idle: Vec<(C, Instant)>,
 }
 
-/// The right to hold one connection of a datasource. Giving the connection back through it pools it; dropping it
-/// without doing so frees the place.
+/// Permission to use one connection of a datasource. Returning the connection through it pools the connection; dropping
+/// it only frees the slot.
 pub(crate) struct Lease<C> {
     inner: Arc<Inner<C>>,
     owner: Owner,
@@ -49,12 +49,12 @@ impl<C: Send + 'static> Pool<C> {
         Pool { inner: Arc::new(Inner { state, idle_timeout }), owner }
     }
 
-    /// Waits for a place, then gives an idle connection if there is one. The caller bounds the wait.
+    /// Waits for a free slot, then returns an idle connection if there is one. The caller limits the wait.
     pub async fn checkout(&self, spec: &ConnectSpec) -> Result<(Lease<C>, Option<C>), SourceError> {
         let key = (spec.datasource, spec.version);
         let (generation, permits) = {
             let mut state = self.inner.lock();
-            // A newer version was declared: what is idle under older ones must not be used again.
+            // There is a newer version: idle connections of older ones must not be reused.
             state.slots.retain(|(datasource, version), _| *datasource != key.0 || *version >= key.1);
             let slot = state.slots.entry(key).or_insert_with(|| Slot {
                 generation: Arc::new(()),
@@ -78,14 +78,14 @@ impl<C: Send + 'static> Pool<C> {
 }
 
 impl<C: Send + 'static> Lease<C> {
-    /// Keeps a clean connection for the next user.
+    /// Keeps a clean connection for reuse.
     pub fn put(self, connection: C) {
         if self.owner.closing.is_cancelled() {
             return;
         }
         let mut state = self.inner.lock();
         let Some(slot) = state.slots.get_mut(&self.key) else { return };
-        // The datasource was forgotten meanwhile and began anew.
+        // The datasource was forgotten meanwhile, and its pool recreated.
         if !Arc::ptr_eq(&slot.generation, &self.generation) {
             return;
         }
@@ -100,13 +100,13 @@ impl<C: Send + 'static> Lease<C> {
 }
 
 impl<C> Inner<C> {
-    /// Nothing here panics while it holds the lock, so a poisoned one is still whole.
+    /// Nothing here panics while holding the lock, so the state is intact even if the lock is poisoned.
     fn lock(&self) -> MutexGuard<'_, State<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs while anything is idle, then ends.
+/// Runs while there are idle connections, then ends.
 async fn sweep<C>(inner: Arc<Inner<C>>, owner: Owner) {
     let step = (inner.idle_timeout / 4).max(Duration::from_millis(50));
     loop {

@@ -1,7 +1,7 @@
-//! The sample data every estate has: TPC-H at scale 0.01 in a SQLite file.
+//! The sample data of every estate: TPC-H at scale 0.01 in a SQLite file.
 //!
-//! Keys, dates and amounts are those of the TPC-H generator. The comments are drawn from a text pool of 4 MB instead of
-//! its 300 MB, which a small server would hold in memory for ever; so they differ from `dbgen`'s.
+//! Keys, dates and amounts are those of the TPC-H generator. The comments differ from `dbgen`'s: they come from a text
+//! pool of 4 MB instead of 300 MB, which would stay in the memory of a small server forever.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -17,7 +17,7 @@ use tpchgen::text::TextPool;
 
 const SCALE: f64 = 0.01;
 const TEXT_POOL: i32 = 4 * 1024 * 1024;
-/// About how many rows all tables have together, for the progress.
+/// Approximate total number of rows, for the progress.
 const ROWS: f32 = 86_800.0;
 const STEP: u32 = 2000;
 
@@ -27,7 +27,7 @@ pub enum SampleError {
     Io(#[from] std::io::Error),
     #[error("the sample database cannot be written: {0}")]
     Database(#[from] rusqlite::Error),
-    #[error("making the sample was stopped")]
+    #[error("creating the sample was cancelled")]
     Stopped,
 }
 
@@ -64,8 +64,8 @@ CREATE INDEX orders_by_customer ON orders (o_custkey);
 ANALYZE;
 ";
 
-/// Writes the file under a temporary name beside `path`, then puts it in place; a file that is there is replaced.
-/// `progress` hears how far it is, from 0 to 1; when it answers `false` nothing is left behind.
+/// Writes the file under a temporary name next to `path`, then renames it; an existing file is replaced. `progress` is
+/// called with values from 0 to 1; if it returns `false`, the work stops and nothing is left behind.
 pub fn write_sample(path: &Path, progress: &mut dyn FnMut(f32) -> bool) -> Result<(), SampleError> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".new");
@@ -93,7 +93,7 @@ fn remove(path: &Path) -> std::io::Result<()> {
 
 fn write(path: &Path, progress: &mut dyn FnMut(f32) -> bool) -> Result<(), SampleError> {
     let connection = Connection::open(path)?;
-    // The file is nobody's until it is whole, so a crash midway costs nothing.
+    // The file is not in use until it is complete, so a crash before that costs nothing.
     connection.pragma_update(None, "journal_mode", "OFF")?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     connection.execute_batch("BEGIN")?;
@@ -137,8 +137,8 @@ struct Fill<'a> {
 }
 
 impl Fill<'_> {
-    /// A row prints itself as TPC-H's own text: values with a bar behind each. The columns' affinities make numbers of
-    /// them again.
+    /// A row formats itself as TPC-H text: each value followed by a bar. The columns' affinities turn them back into
+    /// numbers.
     fn table(&mut self, name: &str, rows: impl Iterator<Item = impl Display>) -> Result<(), SampleError> {
         let mut insert = None;
         for row in rows {
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sample_is_whole() {
+    fn the_sample_is_complete() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("sample.db");
         let mut last = 0.0;
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn stopping_leaves_nothing() {
+    fn cancelling_leaves_no_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("sample.db");
         assert!(matches!(write_sample(&path, &mut |_| false), Err(SampleError::Stopped)));

@@ -1,4 +1,4 @@
-//! The tables of catalogs as datasources: the same port behind which the users' databases stand.
+//! Catalogs as datasources, behind the same port as the users' databases.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const BATCH: usize = 1_024;
 
 pub struct EngineDriver {
     pub engine: Arc<dyn SqlEngine>,
-    /// By the names that a target gives.
+    /// By the name in `Target::Tables`.
     pub catalogs: BTreeMap<String, Arc<dyn Catalog>>,
 }
 
@@ -26,12 +26,11 @@ impl EngineDriver {
         match &spec.target {
             Target::Tables { catalog, reader } => {
                 let known = self.catalogs.get(catalog);
-                let catalog =
-                    known.ok_or_else(|| wrong(format!("this server has no catalog {catalog:?}")))?;
+                let catalog = known.ok_or_else(|| wrong(format!("unknown catalog {catalog:?}")))?;
                 Ok(Readable { catalog: Arc::clone(catalog), reader: reader.clone() })
             }
             Target::Network { .. } | Target::File(_) => {
-                Err(wrong("this source is part of the server and has no address".to_owned()))
+                Err(wrong("this datasource is built into the server and has no address".to_owned()))
             }
         }
     }
@@ -57,7 +56,7 @@ impl EngineDriver {
             position,
         });
         let described = described.collect();
-        // Read to its end, so that it does not count as cancelled.
+        // Read to the end, so that it does not count as cancelled.
         stream.batches.for_each(|_| async {}).await;
         Ok(described)
     }
@@ -76,7 +75,7 @@ impl Driver for EngineDriver {
         })
     }
 
-    /// Row counts differ from reader to reader, so there are none.
+    /// Returns no row counts, because they differ from reader to reader.
     fn introspect<'a>(
         &'a self,
         spec: &'a ConnectSpec,
@@ -90,7 +89,7 @@ impl Driver for EngineDriver {
                 listed = known.catalog.list(&known.reader) => listed?,
                 () = cancel.cancelled() => return Err(crate::error::cancelled()),
             };
-            // The default schema is there even when it is empty.
+            // The default schema is listed even if it is empty.
             let names: BTreeSet<&String> =
                 listed.iter().map(|(name, _)| &name.schema).chain([&default]).collect();
             let mut schemas = Vec::new();

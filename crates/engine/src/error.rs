@@ -1,11 +1,11 @@
-//! What DataFusion says went wrong, in the words of the port.
+//! Translates DataFusion's errors to `SourceError`s.
 
 use std::time::Duration;
 
 use datafusion::common::DataFusionError;
 use landreeve_core::source::{SourceError, SourceErrorKind};
 
-/// An error of a table on its way through DataFusion.
+/// A table's error, passed through DataFusion.
 #[derive(Debug)]
 pub struct Carried(pub SourceError);
 
@@ -17,7 +17,7 @@ impl std::fmt::Display for Carried {
 
 impl std::error::Error for Carried {}
 
-const OUT_OF_MEMORY: &str = "the statement needs more memory than it may have ([engine] memory_bytes, spill_bytes); \
+const OUT_OF_MEMORY: &str = "the statement needs more memory than it is allowed ([engine] memory_bytes, spill_bytes); \
      select fewer rows or columns, or group more coarsely";
 
 pub fn translate(error: &DataFusionError) -> SourceError {
@@ -35,9 +35,12 @@ pub fn translate(error: &DataFusionError) -> SourceError {
         DataFusionError::SchemaError(..) => ("invalid", root.strip_backtrace()),
         DataFusionError::Internal(what) => {
             tracing::error!(cause = %what, "the SQL engine failed");
-            ("internal", "the SQL engine cannot execute this statement; the server's log says why".to_owned())
+            (
+                "internal",
+                "the SQL engine cannot execute this statement; see the server log for the reason".to_owned(),
+            )
         }
-        // The disk, too, has its bound; the engine gives it no kind of its own.
+        // Disk space is limited too, but the engine has no separate kind of error for it.
         other if other.to_string().contains("spilling") => ("out_of_memory", OUT_OF_MEMORY.to_owned()),
         other => ("execution", other.strip_backtrace()),
     };
@@ -45,7 +48,7 @@ pub fn translate(error: &DataFusionError) -> SourceError {
     SourceError { code: Some(code.to_owned()), ..SourceError::new(SourceErrorKind::Query, message) }
 }
 
-/// The engine's own advice goes on for many lines.
+/// Shortens a message, because the engine's advice can be many lines long.
 fn short(message: &str) -> String {
     const MAX_CHARS: usize = 600;
     let message = message.strip_prefix("External error: ").unwrap_or(message);
@@ -62,7 +65,7 @@ pub fn not_read_only(message: &str) -> SourceError {
 }
 
 pub fn stopped() -> SourceError {
-    SourceError::new(SourceErrorKind::Lost, "the SQL engine stopped before the statement ended")
+    SourceError::new(SourceErrorKind::Lost, "the SQL engine stopped before the statement finished")
 }
 
 pub fn cancelled() -> SourceError {
@@ -75,11 +78,11 @@ pub fn timed_out(limit: Duration) -> SourceError {
 }
 
 pub fn busy() -> SourceError {
-    let message = "other statements were executing all the time that this one had; try again later";
-    // The code tells whoever asks that the statement itself was not too slow.
+    let message = "timed out while waiting for other statements; try again later";
+    // The code tells the caller that the statement itself was not too slow.
     SourceError { code: Some("busy".to_owned()), ..SourceError::new(SourceErrorKind::TimedOut, message) }
 }
 
 pub fn too_many_rows(most: u64) -> SourceError {
-    query("too_many_rows", format!("the result has more than {most} rows; add conditions, group, or LIMIT"))
+    query("too_many_rows", format!("the result has more than {most} rows; add conditions, GROUP BY or LIMIT"))
 }

@@ -1,5 +1,5 @@
-//! The flavour a statement is written in: how its text becomes a syntax tree, and what in the tree means something else
-//! here than it does there. Whether the statement only reads is not its concern: see `reading`.
+//! The SQL flavour of a statement: how it is parsed, and which parts of the syntax tree have a different meaning than
+//! in the engine. `reading` checks that the statement only reads.
 
 use std::ops::ControlFlow;
 
@@ -14,25 +14,25 @@ use landreeve_core::source::SourceError;
 
 use crate::error::{not_read_only, query, translate};
 
-/// One row per flavour.
+/// One value per flavour.
 pub struct Flavour {
     dialect: &'static (dyn Dialect + Send + Sync),
-    /// Gives an expression, whose parts are done, the meaning that it has in this flavour.
+    /// Gives an expression the meaning it has in this flavour. Its parts have already been rewritten.
     rewrite: fn(&mut Expr),
 }
 
-/// What the delivery data is asked in, and what views are written in.
+/// The flavour of queries on the delivery data, and of views.
 pub const POSTGRESQL: Flavour = Flavour { dialect: &PostgreSqlDialect {}, rewrite: as_in_postgresql };
 
-/// How deep a statement may be nested: its parser calls itself.
+/// Maximum nesting of a statement: its parser is recursive.
 const DEPTH: usize = 64;
 
-/// How many words and signs a statement may have, values and names in lists not counted: what it is made into is walked
-/// by functions that call themselves.
+/// Maximum number of tokens in a statement, not counting values and the names in lists: recursive functions walk the
+/// plan that is built from it.
 const MAX_TOKENS: usize = 5_000;
 
 fn check_length(sql: &str, dialect: &dyn Dialect) -> Result<(), SourceError> {
-    // What cannot be read as words is the parser's to tell.
+    // If it cannot be tokenized, the parser reports that.
     let Ok(tokens) = Tokenizer::new(dialect, sql).tokenize() else { return Ok(()) };
     let counts = |token: &&Token| {
         !matches!(
@@ -47,14 +47,14 @@ fn check_length(sql: &str, dialect: &dyn Dialect) -> Result<(), SourceError> {
         )
     };
     if tokens.iter().filter(counts).count() > MAX_TOKENS {
-        let message = format!("the statement has more than {MAX_TOKENS} words and signs; make it shorter");
+        let message = format!("the statement has more than {MAX_TOKENS} tokens; make it shorter");
         return Err(query("too_long", message));
     }
     Ok(())
 }
 
 impl Flavour {
-    /// Exactly one statement of SQL.
+    /// Parses exactly one statement.
     pub fn parse(&self, sql: &str) -> Result<Statement, SourceError> {
         check_length(sql, self.dialect)?;
         let parsed = DFParserBuilder::new(sql)
@@ -65,12 +65,12 @@ impl Flavour {
         let mut statements = parsed.map_err(|error| translate(&error))?;
         match (statements.pop_front(), statements.is_empty()) {
             (Some(DfStatement::Statement(statement)), true) => Ok(*statement),
-            (Some(_), true) => Err(not_read_only("only SELECT may be asked")),
-            _ => Err(not_read_only("one statement is wanted, and it must be a SELECT")),
+            (Some(_), true) => Err(not_read_only("only SELECT statements are allowed")),
+            _ => Err(not_read_only("write exactly one SELECT statement")),
         }
     }
 
-    /// Writes out in the engine's terms what the flavour means by it.
+    /// Rewrites the statement so that it means the same in the engine.
     pub fn translate(&self, statement: &mut Statement) {
         let _ = VisitMut::visit(statement, &mut Rewriting(self.rewrite));
     }
@@ -89,11 +89,11 @@ impl VisitorMut for Rewriting {
 
 fn as_in_postgresql(expr: &mut Expr) {
     match expr {
-        // In PostgreSQL `AT TIME ZONE` leaves the zone behind; the engine's own does not.
+        // In PostgreSQL `AT TIME ZONE` drops the zone; the engine's own does not.
         Expr::AtTimeZone { timestamp, time_zone } => {
             *expr = call(crate::functions::AT_TIME_ZONE, timestamp, time_zone);
         }
-        // Its own form is a union of types, which nothing compares with.
+        // The engine's own operator returns a union type, which cannot be compared with anything.
         Expr::BinaryOp { left, op: BinaryOperator::Arrow, right } => {
             *expr = call("json_get_json", left, right);
         }
@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// How many texts with commas between them core's scanner sees; `None` for anything else.
+    /// How many comma-separated strings core's scanner sees; `None` if it sees anything else.
     fn listed(sql: &str) -> Option<usize> {
         let mut count = 0;
         let mut text_is_next = true;
@@ -146,7 +146,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4_000))]
 
-        /// The rules for SQL of ours are those of the parser that reads it.
+        /// The scanner's rules for our own SQL match the parser that reads it.
         #[test]
         fn literals_end_where_the_parser_says(
             pieces in prop::collection::vec(

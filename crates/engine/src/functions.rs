@@ -1,4 +1,4 @@
-//! Functions that PostgreSQL has and DataFusion has not, or has with another meaning.
+//! Functions that DataFusion lacks or that have a different meaning in PostgreSQL.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use datafusion::logical_expr::{
 use jiff::Timestamp;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
-/// What `x AT TIME ZONE zone` becomes: a point in time loses its zone and becomes the wall clock of that zone; a wall
-/// clock becomes the point in time at which it stood there.
+/// What `x AT TIME ZONE zone` becomes: an instant becomes the local time in that zone, without a zone; a local time
+/// becomes its instant in that zone.
 pub const AT_TIME_ZONE: &str = "at_time_zone";
 /// PostgreSQL's `date_trunc` with three arguments, for units below a day.
 const DATE_TRUNC_IN: &str = "date_trunc_in";
@@ -28,7 +28,7 @@ pub fn all() -> Vec<ScalarUDF> {
     ]
 }
 
-/// Functions whose work or memory grows with a number in the statement and not with the data.
+/// Functions whose time or memory grows with a number in the statement rather than with the data.
 const BOUNDLESS: [&str; 8] = [
     "levenshtein",
     "array_repeat",
@@ -40,7 +40,7 @@ const BOUNDLESS: [&str; 8] = [
     "cross_product",
 ];
 
-/// What is built in, without what is boundless; what makes long texts checks how long they would be.
+/// The built-in functions without the unbounded ones; those that can produce long strings check the length first.
 pub fn harmless(all: Vec<Arc<ScalarUDF>>) -> Vec<Arc<ScalarUDF>> {
     let named = |function: &ScalarUDF, name: &str| {
         function.name() == name || function.aliases().iter().any(|alias| alias == name)
@@ -53,10 +53,10 @@ pub fn harmless(all: Vec<Arc<ScalarUDF>>) -> Vec<Arc<ScalarUDF>> {
     .collect()
 }
 
-/// What the texts of one batch may take.
+/// Maximum total size of the strings in a batch.
 const MAX_BYTES: i128 = 16 * 1_024 * 1_024;
 
-/// `repeat`, `lpad` or `rpad`, refused where the texts would be too long.
+/// `repeat`, `lpad` or `rpad`, with an error if the strings would be too long.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct LongText {
     inner: Arc<ScalarUDF>,
@@ -88,12 +88,12 @@ impl ScalarUDFImpl for LongText {
             let repeats = self.inner.name() == "repeat";
             let bytes = texts.iter().zip(numbers).map(|(text, number)| {
                 let number = i128::from(number.unwrap_or(0).max(0));
-                // A padded text has characters of up to four bytes.
+                // The characters of a padded string have up to four bytes.
                 if repeats { number * text.unwrap_or_default().len() as i128 } else { number * 4 }
             });
             if bytes.sum::<i128>() > MAX_BYTES {
                 return Err(DataFusionError::ResourcesExhausted(format!(
-                    "{} makes too much text",
+                    "{} would produce too much text",
                     self.name()
                 )));
             }
@@ -114,15 +114,15 @@ fn zone_named(name: &str) -> Result<TimeZone> {
     TimeZone::get(name).map_err(|_| exec_datafusion_err!("{name:?} is not a time zone"))
 }
 
-/// The offset of the zone at a point in time, in microseconds.
+/// The offset of the zone at an instant, in microseconds.
 fn offset_at(zone: &TimeZone, micros: i64) -> Result<i64> {
     let at =
         Timestamp::from_microsecond(micros).map_err(|_| exec_datafusion_err!("a time is out of range"))?;
     Ok(i64::from(zone.to_offset(at).seconds()) * 1_000_000)
 }
 
-/// The point in time at which the wall clock of the zone stood at `micros`: of two the first, of none the one that the
-/// clock would have shown without the change.
+/// The instant of the local time `micros` in the zone. If there are two, the first; if there is none, the one without
+/// the clock change.
 fn from_wall(zone: &TimeZone, micros: i64) -> Result<i64> {
     let out_of_range = || exec_datafusion_err!("a time is out of range");
     let at = Timestamp::from_microsecond(micros).map_err(|_| out_of_range())?;
@@ -134,7 +134,7 @@ fn from_wall(zone: &TimeZone, micros: i64) -> Result<i64> {
     Ok(micros - i64::from(offset.seconds()) * 1_000_000)
 }
 
-/// Applies a function to each row of a time and the zone beside it.
+/// Applies a function to the time and zone of each row.
 fn by_row(
     times: &ArrayRef,
     zones: &ArrayRef,
@@ -180,7 +180,7 @@ impl ScalarUDFImpl for AtTimeZone {
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         match types.first() {
             Some(DataType::Timestamp(_, Some(_))) => Ok(wall()),
-            // A text is read as PostgreSQL reads it: as a point in time.
+            // Text is read as an instant, as in PostgreSQL.
             Some(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => Ok(wall()),
             Some(DataType::Timestamp(_, None) | DataType::Date32 | DataType::Null) => Ok(instant()),
             _ => plan_err!("AT TIME ZONE needs a timestamp"),

@@ -1,9 +1,9 @@
-//! SQL over the tables of catalogs, by DataFusion: one SELECT, bounded in memory and time.
+//! SQL over the tables of catalogs with DataFusion: one SELECT, bounded in memory and time.
 //!
-//! `statement` reads what is asked: `flavour` is how it is written, `reading` what may be asked, `variables` its values.
-//! `provider` lets DataFusion read a table of a plane, `output` gives results the
-//! types that the rest of the server knows, `driver` shows a plane's tables as a datasource. What must not enter: the
-//! meaning of any table, or a function that reaches a file or the network.
+//! `statement` prepares a statement: `flavour` parses it, `reading` checks that it only reads, `variables` fills in its
+//! values. `provider` lets DataFusion read a table of a plane, `output` converts results to the types that the rest of
+//! the server knows, `driver` offers a plane's tables as a datasource. Does not belong here: the meaning of any table,
+//! or a function that can access a file or the network.
 
 mod driver;
 mod error;
@@ -34,20 +34,20 @@ pub use driver::EngineDriver;
 
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
-    /// What one statement may hold in memory, in bytes.
+    /// Maximum memory of one statement, in bytes.
     pub memory_bytes: usize,
-    /// Where sorting and grouping put what does not fit, and how much of it, in bytes.
+    /// Where sorting and grouping spill data that does not fit into memory, and the limit in bytes.
     pub spill_dir: PathBuf,
     pub spill_bytes: u64,
-    /// How many statements execute at once; others wait, and their time runs.
+    /// How many statements run at the same time; others wait, which counts towards their time limit.
     pub statements: usize,
     pub threads: usize,
 }
 
-/// Plans are walked by functions that call themselves; memory is taken only as far as they go.
+/// Recursive functions walk the plans; only the part of the stack that they use takes memory.
 const STACK: usize = 64 * 1_024 * 1_024;
 
-/// Plans and executes on threads of its own, so that a statement that computes does not keep requests waiting.
+/// Plans and executes on separate threads, so that a CPU-bound statement does not delay requests.
 pub struct Engine {
     options: EngineOptions,
     runtime: OnceLock<Runtime>,
@@ -60,20 +60,20 @@ impl Engine {
         Engine { options, runtime: OnceLock::new(), places }
     }
 
-    /// The threads are made with the first statement.
+    /// The threads are started with the first statement.
     fn handle(&self) -> Result<Handle, SourceError> {
         if let Some(runtime) = self.runtime.get() {
             return Ok(runtime.handle().clone());
         }
         let made = Builder::new_multi_thread()
-            // A function that computes for long keeps its thread: the others have theirs.
+            // A long computation keeps its thread, so other statements need their own.
             .worker_threads(self.options.threads.max(1) * self.options.statements.max(1))
             .thread_name("landreeve-sql")
             .thread_stack_size(STACK)
             .enable_time()
             .build()
             .map_err(|cause| {
-                let message = format!("the SQL engine has no threads: {cause}");
+                let message = format!("the SQL engine could not start its threads: {cause}");
                 SourceError::new(SourceErrorKind::Lost, message)
             })?;
         if let Err(spare) = self.runtime.set(made) {
@@ -85,7 +85,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // A runtime must not be dropped where it could wait, and nothing here is worth waiting for.
+        // A runtime must not be dropped in async code, where it could block; nothing here is worth waiting for.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -128,7 +128,7 @@ impl SqlEngine for Engine {
             let (batches, received) = mpsc::channel::<Sent>(2);
             let (begun, schema) = tokio::sync::oneshot::channel();
             let work = async move {
-                // Whoever reads may be gone while this still computes: the place is free when it has ended.
+                // The reader may be gone while this still computes; the slot becomes free when the computation ends.
                 let _place = place;
                 match session::start(&options, &sources, &query).await {
                     Ok(stream) => {
@@ -152,7 +152,7 @@ impl SqlEngine for Engine {
     }
 }
 
-/// Ends the work of a statement that nobody reads any more.
+/// Aborts a statement whose reader is gone.
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
@@ -170,7 +170,7 @@ struct Reading {
     _guard: AbortOnDrop<()>,
 }
 
-/// A batch, or `None` at the end: without it the work broke off.
+/// A batch, or `None` at the end; if the `None` is missing, the work was interrupted.
 type Sent = Result<Option<RecordBatch>, SourceError>;
 
 async fn read(mut state: Reading) -> Option<(Result<RecordBatch, SourceError>, Reading)> {
@@ -186,7 +186,7 @@ async fn read(mut state: Reading) -> Option<(Result<RecordBatch, SourceError>, R
     next.transpose().map(|next| (next, state))
 }
 
-/// Sends what the statement gives, within its bounds, ending with how it ended.
+/// Sends the statement's batches within its limits, and finally how it ended.
 async fn forward(mut stream: session::Started, query: &EngineQuery, batches: &mpsc::Sender<Sent>) {
     let mut rows = 0_u64;
     while let Some(next) = stream.batches.next().await {
@@ -200,11 +200,11 @@ async fn forward(mut stream: session::Started, query: &EngineQuery, batches: &mp
             }
         });
         let failed = next.is_err();
-        // Nobody listens when the reader has gone.
+        // An error here means that the reader is gone.
         if batches.send(next.map(Some)).await.is_err() || failed {
             return;
         }
     }
-    // Nobody may be listening any more.
+    // The reader may be gone.
     let _ = batches.send(Ok(None)).await;
 }

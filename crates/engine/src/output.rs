@@ -1,4 +1,4 @@
-//! Results in the types that the rest of the server knows, each column marked with what it means.
+//! Converts results to the types that the rest of the server knows, and marks each column with its meaning.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ enum Way {
     Interval,
     /// A list or a structure, as JSON.
     Json,
-    /// Anything else, as the engine writes it.
+    /// Anything else, as the engine formats it.
     Text,
 }
 
@@ -39,7 +39,7 @@ impl Columns {
         let mut ways = Vec::new();
         for field in schema.fields() {
             let (way, shown, logical) = way(field.data_type());
-            // A column that comes straight from a table keeps what the table said of it.
+            // A column that comes straight from a table keeps the table's metadata.
             let logical = match logical_type(field) {
                 LogicalType::Other => logical,
                 told => told,
@@ -125,7 +125,7 @@ fn way(from: &DataType) -> (Way, DataType, LogicalType) {
     }
 }
 
-/// What PostgreSQL would call the type.
+/// PostgreSQL's name for the type.
 fn native_name(from: &DataType) -> String {
     match from {
         DataType::Boolean => "boolean",
@@ -144,7 +144,7 @@ fn native_name(from: &DataType) -> String {
     .to_owned()
 }
 
-/// ISO 8601, as intervals of every source leave.
+/// ISO 8601, as for intervals from every source.
 fn intervals(array: &ArrayRef) -> Result<ArrayRef, SourceError> {
     let failed = |error: arrow_schema::ArrowError| fault("value", error.to_string());
     let mut texts = StringBuilder::new();

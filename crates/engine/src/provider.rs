@@ -1,4 +1,4 @@
-//! A plane's table as DataFusion reads it: columns, conditions and limits go down to the table.
+//! Lets DataFusion read a plane's table: columns, conditions and limits are pushed down to it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::error::{Carried, stopped};
 
 pub struct Provider {
     pub table: Arc<dyn Table>,
-    /// Where the table's own reading runs: the threads that its connections belong to.
+    /// Where the table's reads run: the threads that own its connections.
     pub sources: Handle,
     pub batch_rows: usize,
-    /// The statement's.
+    /// The statement's token.
     pub cancel: CancellationToken,
 }
 
 impl Provider {
-    /// A filter as a condition, with what the table makes of it.
+    /// A filter as a condition, and how the table applies it.
     fn applied(&self, schema: &SchemaRef, filter: &Expr) -> (Applies, Option<Condition>) {
         let condition = condition(schema, filter);
         (condition.as_ref().map_or(Applies::No, |condition| self.table.applies(condition)), condition)
@@ -75,7 +75,7 @@ impl TableProvider for Provider {
         let schema = self.table.schema();
         let columns = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
         let mut conditions = Vec::with_capacity(filters.len());
-        // Rows that a filter above drops must not count towards a limit down here.
+        // Rows that a later filter drops must not count towards a limit here.
         let mut exact = true;
         for filter in filters {
             let (applies, condition) = self.applied(&schema, filter);
@@ -107,7 +107,7 @@ impl TableProvider for Provider {
     }
 }
 
-/// One reading of a table.
+/// One read of a table.
 struct Part {
     table: Arc<dyn Table>,
     sources: Handle,
@@ -127,10 +127,10 @@ impl PartitionStream for Part {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        // `None` is the end: without it the reading broke off.
+        // `None` is the end; if it is missing, the read was interrupted.
         let (sender, receiver) = mpsc::channel::<Result<Option<RecordBatch>, SourceError>>(2);
         let (table, mut scan) = (Arc::clone(&self.table), self.scan.clone());
-        // Whoever reads may stop before the statement ends.
+        // The reader may stop before the statement ends.
         scan.cancel = scan.cancel.child_token();
         let cancel = scan.cancel.clone().drop_guard();
         let task = self.sources.spawn(async move {
@@ -140,7 +140,7 @@ impl PartitionStream for Part {
                     return;
                 }
             }
-            // Nobody may be listening any more.
+            // The reader may be gone.
             let _ = sender.send(Ok(None)).await;
         });
         let state = (receiver, (AbortOnDrop(task), cancel));
@@ -153,7 +153,7 @@ impl PartitionStream for Part {
     }
 }
 
-/// A condition that the port can say; `None` for all others.
+/// A condition that the port can express; `None` for all others.
 fn condition(schema: &SchemaRef, expr: &Expr) -> Option<Condition> {
     let place = |expr: &Expr| match expr {
         Expr::Column(column) => schema.index_of(&column.name).ok(),
@@ -193,7 +193,7 @@ const fn comparison(op: Operator) -> Option<Comparison> {
     })
 }
 
-/// The same comparison with its sides exchanged.
+/// The same comparison with its sides swapped.
 const fn turned(comparison: Comparison) -> Comparison {
     match comparison {
         Comparison::Less => Comparison::Greater,

@@ -1,5 +1,5 @@
-//! What may be asked, in whatever flavour it was written: one SELECT that writes nothing, locks nothing, and is small
-//! enough to be planned.
+//! Checks that a statement, in any flavour, is a single SELECT that writes nothing, locks nothing and is small enough
+//! to be planned.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -11,26 +11,25 @@ use landreeve_core::source::SourceError;
 
 use crate::error::{not_read_only, query};
 
-/// How deep an expression with its chains of operators may be nested: planning takes time that grows with the square
-/// of that.
+/// Maximum nesting of an expression, including chains of operators: planning time grows with its square.
 const DEEPEST: usize = 300;
 
-/// What a query is made of when each name in it is replaced by what it stands for, which is how it is planned.
+/// The size of a query once each name in it is replaced by its query, which is how it is planned.
 #[derive(Default)]
 struct Scope {
-    /// Names of the WITH clause whose queries are still to come.
+    /// Names of the WITH clause whose queries have not been visited yet.
     coming: VecDeque<String>,
     named: HashMap<String, u64>,
     size: u64,
 }
 
-/// How many tables a statement may name once every name of a WITH clause is replaced by its query.
+/// Maximum number of tables in a statement once every name of a WITH clause is replaced by its query.
 const MAX_TABLES: u64 = 1_000;
 
-/// Refuses what does more than read, and what is too large to be planned.
+/// Rejects a statement that does more than read, or that is too large to be planned.
 pub fn check(statement: &Statement) -> Result<(), SourceError> {
     if !matches!(statement, Statement::Query(_)) {
-        return Err(not_read_only("only SELECT may be asked"));
+        return Err(not_read_only("only SELECT statements are allowed"));
     }
     let mut check = Check::default();
     match Visit::visit(statement, &mut check) {
@@ -41,9 +40,9 @@ pub fn check(statement: &Statement) -> Result<(), SourceError> {
 
 #[derive(Default)]
 struct Check {
-    /// How many expressions are open around the present one.
+    /// How many expressions contain the current one.
     depth: usize,
-    /// The queries around the present place.
+    /// The queries that contain the current position.
     queries: Vec<Scope>,
 }
 
@@ -63,7 +62,7 @@ impl Visitor for Check {
         match factor {
             TableFactor::Table { sample: Some(_), .. } => ControlFlow::Break(query(
                 "not_supported",
-                "TABLESAMPLE is not there; use a condition or LIMIT",
+                "TABLESAMPLE is not supported; use a condition or LIMIT",
             )),
             _ => ControlFlow::Continue(()),
         }
@@ -72,9 +71,8 @@ impl Visitor for Check {
     fn post_visit_query(&mut self, _: &Query) -> ControlFlow<SourceError> {
         let Some(ended) = self.queries.pop() else { return ControlFlow::Continue(()) };
         if ended.size > MAX_TABLES {
-            let message = format!(
-                "the statement names more than {MAX_TABLES} tables once its WITH clause is filled in"
-            );
+            let message =
+                format!("the statement uses more than {MAX_TABLES} tables once its WITH clause is expanded");
             return ControlFlow::Break(query("too_long", message));
         }
         if let Some(around) = self.queries.last_mut() {
@@ -92,7 +90,7 @@ impl Visitor for Check {
         self.queries.push(Scope { coming, ..Scope::default() });
         if !asked.locks.is_empty() {
             return ControlFlow::Break(not_read_only(
-                "FOR UPDATE and FOR SHARE are not taken: nothing here is locked",
+                "FOR UPDATE and FOR SHARE are not allowed; leave them out",
             ));
         }
         match body_fault(&asked.body) {
@@ -105,7 +103,7 @@ impl Visitor for Check {
         self.depth += 1;
         if self.depth > DEEPEST {
             let message = format!(
-                "an expression of the statement is nested more than {DEEPEST} deep, or as long a chain of operators; \
+                "an expression has more than {DEEPEST} levels, or a chain of operators is longer than that; \
                  use IN, CASE or a subquery"
             );
             return ControlFlow::Break(query("too_deep", message));
@@ -119,7 +117,7 @@ impl Visitor for Check {
     }
 }
 
-/// What a query's body must not be or hold.
+/// Why a query's body is not allowed; `None` if it is.
 fn body_fault(body: &SetExpr) -> Option<SourceError> {
     match body {
         SetExpr::Select(select) if select.into.is_some() => {
@@ -128,7 +126,7 @@ fn body_fault(body: &SetExpr) -> Option<SourceError> {
         SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => None,
         SetExpr::SetOperation { left, right, .. } => body_fault(left).or_else(|| body_fault(right)),
         SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
-            Some(not_read_only("only SELECT may be asked"))
+            Some(not_read_only("only SELECT statements are allowed"))
         }
     }
 }

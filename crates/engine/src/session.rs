@@ -1,4 +1,4 @@
-//! One statement's session: its memory, its catalog with just what the statement names, its plan.
+//! The session of one statement: its memory, a catalog with only what the statement names, its plan.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -31,16 +31,16 @@ use crate::{AbortOnDrop, EngineOptions, functions, statement};
 
 const CATALOG: &str = "landreeve";
 
-/// What a statement may name, and where that is read.
+/// What a statement can name, and where that is read.
 pub struct Sources {
     tables: Readable,
-    /// The threads that connections of catalogs and tables belong to.
+    /// The threads that own the connections of catalogs and tables.
     handle: Handle,
     cancel: CancellationToken,
 }
 
 impl Sources {
-    /// Made on those threads.
+    /// Must be called on those threads.
     pub fn new(tables: Readable, cancel: CancellationToken) -> Sources {
         Sources { tables, handle: Handle::current(), cancel }
     }
@@ -57,7 +57,7 @@ impl Sources {
     }
 }
 
-/// A statement under way.
+/// A running statement.
 pub struct Started {
     pub schema: SchemaRef,
     pub columns: Columns,
@@ -107,7 +107,7 @@ fn context(
         .with_target_partitions(options.threads.max(1))
         .with_batch_size(query.query.batch_rows.max(1));
     config.options_mut().execution.time_zone = Some("+00:00".to_owned());
-    // Each part that is sorted sets this aside, and a table may have many.
+    // Each sorted part reserves this much, and a table may have many parts.
     let aside = config.options().execution.sort_spill_reservation_bytes;
     config.options_mut().execution.sort_spill_reservation_bytes = aside.min(options.memory_bytes / 64);
     let most = NonZeroUsize::new(3).unwrap_or(NonZeroUsize::MIN);
@@ -119,7 +119,7 @@ fn context(
         .with_memory_pool(Arc::new(pool))
         .with_disk_manager_builder(disk)
         .build_arc()?;
-    // By hand, so that neither file formats nor table factories are there.
+    // Built by hand, so that there are no file formats or table factories.
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
@@ -136,10 +136,10 @@ fn context(
     Ok(context)
 }
 
-/// How many views may stand behind one another. A view that names itself has no end.
+/// Maximum nesting of views. A view that refers to itself would never end.
 const DEEPEST_VIEW: usize = 16;
 
-/// Puts what a statement names into the session, views with what they name first.
+/// Registers everything a statement names in the session; for views, what they name comes first.
 struct CatalogOf<'a> {
     context: &'a SessionContext,
     sources: &'a Sources,
@@ -172,7 +172,7 @@ impl CatalogOf<'_> {
         let found = self.sources.resolve(names.iter().map(|(full, ..)| full.clone()).collect()).await?;
         for (full, qualified, name) in &names {
             self.add(full, &found, known, depth).await?;
-            // What has no schema may be a table function or a name of the statement itself; the planner says if not.
+            // An unqualified name may be a table function or defined in the statement; if not, the planner reports it.
             let is_found = found.tables.iter().any(|(found, _)| found == full)
                 || found.views.iter().any(|(found, _)| found == full);
             if *qualified && !is_found && full.schema != self.sources.default_schema() {
@@ -184,7 +184,7 @@ impl CatalogOf<'_> {
 
     fn unknown(&self, name: &TableReference) -> SourceError {
         let message = format!(
-            "there is no table {name}: only those of the schema {} and of schemas that the source has",
+            "unknown table {name}: use a table of the schema {} or of another schema of this datasource",
             self.sources.default_schema()
         );
         fault("unknown_table", message)
@@ -210,8 +210,9 @@ impl CatalogOf<'_> {
             self.context.register_table(place(), Arc::new(provider)).map_err(failed)?;
         } else if let Some((_, sql)) = found.views.iter().find(|(known, _)| known == name) {
             if depth == DEEPEST_VIEW {
-                let message =
-                    format!("the view {name} stands on more than {DEEPEST_VIEW} views, or on itself");
+                let message = format!(
+                    "the view {name} is built on more than {DEEPEST_VIEW} nested views, or on itself"
+                );
                 return Err(fault("too_deep", message));
             }
             self.make_schema(&name.schema).map_err(failed)?;

@@ -1,5 +1,5 @@
-//! One statement on its way to the planner: its text in a flavour, checked to be a single SELECT that only reads, with
-//! every variable given its value.
+//! Prepares a statement for the planner: parses it, checks that it is a single SELECT that only reads, and fills in the
+//! variables.
 
 use datafusion::sql::parser::Statement as DfStatement;
 use landreeve_core::source::SourceError;
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_but_one_select_is_refused() {
+    fn rejects_everything_but_a_single_select() {
         for sql in [
             "",
             ";",
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_has_a_bound() {
+    fn rejects_deep_nesting() {
         let deep = format!("select {}1{}", "(".repeat(10_000), ")".repeat(10_000));
         assert!(prepared(&deep, &[]).is_err());
     }

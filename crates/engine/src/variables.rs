@@ -1,4 +1,4 @@
-//! The variables of a statement: each use of one becomes its value, and never SQL.
+//! The variables of a statement: each use is replaced by the value, never by SQL.
 
 use std::ops::ControlFlow;
 
@@ -11,10 +11,10 @@ use landreeve_core::table::{Scalar, Variable};
 
 use crate::error::query;
 
-/// How many bytes may be put in place of variables.
+/// Maximum total size of the values that replace variables, in bytes.
 const MAX_BYTES: usize = 2 * 1_024 * 1_024;
 
-/// Puts the values in place of the variables.
+/// Replaces the variables with their values.
 pub fn fill(statement: &mut Statement, variables: &[(String, Variable)]) -> Result<(), SourceError> {
     let mut filling = Filling { variables, bytes: 0 };
     match VisitMut::visit(statement, &mut filling) {
@@ -25,7 +25,7 @@ pub fn fill(statement: &mut Statement, variables: &[(String, Variable)]) -> Resu
 
 struct Filling<'a> {
     variables: &'a [(String, Variable)],
-    /// What was put in place of variables, in bytes.
+    /// Total size of the values so far, in bytes.
     bytes: usize,
 }
 
@@ -37,7 +37,7 @@ impl Filling<'_> {
         Some(known.ok_or_else(|| query("missing_variable", format!("the variable {name} has no value"))))
     }
 
-    /// `IN ($ids)`: each array in the list becomes its values.
+    /// `IN ($ids)`: each array in the list is replaced by its values.
     fn spread(&mut self, list: &mut Vec<Expr>) -> Result<(), SourceError> {
         let mut bytes = self.bytes;
         let mut spread = Vec::with_capacity(list.len());
@@ -62,14 +62,14 @@ impl Filling<'_> {
         Ok(())
     }
 
-    /// Puts values in place of variables.
+    /// Replaces variables with values.
     fn replace(&mut self, expr: &mut Expr) -> ControlFlow<SourceError> {
         if let Expr::InList { list, negated, .. } = expr {
             if let Err(fault) = self.spread(list) {
                 return ControlFlow::Break(fault);
             }
             if list.is_empty() {
-                // Nothing is among no values.
+                // Nothing is in an empty list.
                 *expr = Expr::Value(Value::Boolean(*negated).with_span(Span::empty()));
             }
             return ControlFlow::Continue(());
@@ -98,7 +98,7 @@ impl Filling<'_> {
                 ControlFlow::Continue(())
             }
             Some(Ok(Variable::Many(_))) => {
-                let message = format!("{expr} is an array: write IN ({expr})");
+                let message = format!("{expr} is an array; write IN ({expr})");
                 ControlFlow::Break(query("array_variable", message))
             }
         }
@@ -113,14 +113,17 @@ impl VisitorMut for Filling<'_> {
     }
 }
 
-/// Each use of a variable takes the place of its value.
+/// Each use of a variable counts with the size of its value.
 fn count(bytes: &mut usize, value: &Scalar) -> Result<(), SourceError> {
     *bytes += match value {
         Scalar::Text(text) => text.len() + 16,
         Scalar::Boolean(_) | Scalar::Integer(_) | Scalar::Float(_) | Scalar::Instant(_) => 64,
     };
     if *bytes > MAX_BYTES {
-        return Err(query("too_long", "the variables take more than 2 MiB where they are used"));
+        return Err(query(
+            "too_long",
+            "the values of the variables take up more than 2 MiB, counting every use",
+        ));
     }
     Ok(())
 }
@@ -144,7 +147,7 @@ fn literal(scalar: &Scalar) -> Expr {
     match scalar {
         Scalar::Boolean(value) => Expr::Value(Value::Boolean(*value).with_span(Span::empty())),
         Scalar::Integer(value) => number(value.to_string()),
-        // A finite number has digits; the others are refused where variables are read.
+        // Only finite numbers get here; others are rejected where variables are read.
         Scalar::Float(value) => number(format!("{value:?}")),
         Scalar::Text(value) => Expr::Value(Value::SingleQuotedString(value.clone()).with_span(Span::empty())),
         Scalar::Instant(micros) => {

@@ -1,8 +1,8 @@
-//! Plans that let go of their thread: a join of everything with everything must end when nobody wants it any more.
+//! Makes plans yield their thread, so that even a cross join stops when it is cancelled.
 //!
-//! Joins give batch after batch without ever waiting, and between two batches compare one batch of one side with all of
-//! the other. So what a join gives counts against the task's turn, and what it is given comes in small pieces, with a
-//! pause before each.
+//! Joins return batch after batch without ever waiting, and between two batches compare one batch of one side with all
+//! of the other. So a join's output counts against the task's budget, and its input comes in small pieces, with a yield
+//! before each.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use datafusion::physical_plan::{
 };
 use futures_util::StreamExt as _;
 
-/// How many rows of one side are compared with the whole other side at once.
+/// How many rows of one side are compared with the whole other side between two yields.
 const ROWS: usize = 128;
 
 pub fn make_yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -43,7 +43,7 @@ pub fn make_yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
     .data()
 }
 
-/// Gives its input's rows a few at a time, and its thread back before each piece.
+/// Returns its input's rows a few at a time, and yields its thread before each piece.
 #[derive(Debug)]
 struct Piecemeal {
     input: Arc<dyn ExecutionPlan>,
@@ -93,7 +93,7 @@ impl ExecutionPlan for Piecemeal {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match children.into_iter().next() {
             Some(child) => Ok(Piecemeal::over(child)),
-            None => internal_err!("a plan without its input"),
+            None => internal_err!("the plan has no input"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Basic credential to `OpCtx`.
+//! From a Basic credential to an `OpCtx`.
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -6,7 +6,7 @@ use landreeve_core::{OpCtx, OpKind, Result};
 use landreeve_estate::ops::{Estate, Origin, sign_in};
 use landreeve_http::{Credential, Failure};
 
-/// Who calls; a handler that takes it is reached by nobody else.
+/// The authenticated caller. A handler that takes it rejects all other requests.
 pub struct Caller(pub OpCtx);
 
 impl FromRequestParts<Estate> for Caller {

@@ -1,4 +1,4 @@
-//! The one table from error kinds to this dialect's statuses and body.
+//! Maps error kinds to this dialect's statuses and body.
 
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
@@ -23,7 +23,7 @@ fn table(kind: ErrorKind) -> StatusCode {
     }
 }
 
-/// Exceptions by code, before the table by kind.
+/// Exceptions by code, checked before the table by kind.
 fn exception(error: &Error) -> Option<StatusCode> {
     match error.code {
         code::CSRF => Some(StatusCode::BAD_REQUEST),
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_body_is_the_dialects_own() {
+    async fn errors_have_the_body_of_the_dialect() {
         for kind in ErrorKind::ALL.into_iter().filter(|kind| *kind != ErrorKind::Invalid) {
             let expected =
                 format!(r#"{{"@type":"Error","status":{},"message":"words"}}"#, table(kind).as_u16());

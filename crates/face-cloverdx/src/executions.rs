@@ -16,19 +16,19 @@ use crate::wire::executions::{Execution, ExecutionCollection};
 use crate::wire::link::Link;
 use crate::wire::query::ListQuery;
 
-/// The kinds of run that are executions here.
+/// The kinds of run that this dialect shows as executions.
 const KINDS: [RunKind; 1] = [PROBE];
 
-/// Executions, newest first
+/// List executions, newest first
 #[utoipa::path(
     get,
     path = "/executions",
     tag = "Executions",
     params(
         ("X-Requested-By" = String, Header, description = "Any value.", example = "catalog"),
-        ("pageSize" = Option<u32>, Query, description = "At most 1000; 50 unless said.", example = 50),
-        ("startIndex" = Option<u64>, Query, description = "How many to skip.", example = 0),
-        ("status" = Option<String>, Query, description = "One status.", example = "FINISHED_OK"),
+        ("pageSize" = Option<u32>, Query, description = "At most 1000 [default: 50].", example = 50),
+        ("startIndex" = Option<u64>, Query, description = "Number of executions to skip.", example = 0),
+        ("status" = Option<String>, Query, description = "Only executions with this status.", example = "FINISHED_OK"),
     ),
     responses(
         (status = 200, body = ExecutionCollection, example = json!({
@@ -72,13 +72,13 @@ pub async fn list(
     Ok(Json(ExecutionCollection::new(runs, &link, estate.now())))
 }
 
-/// One execution
+/// Get an execution
 #[utoipa::path(
     get,
     path = "/executions/{runId}",
     tag = "Executions",
     params(
-        ("runId" = i64, Path, description = "The run.", example = 28),
+        ("runId" = i64, Path, description = "Number of the run.", example = 28),
         ("X-Requested-By" = String, Header, description = "Any value.", example = "catalog"),
     ),
     responses(
@@ -112,15 +112,15 @@ pub async fn get(
     Ok(Json(Execution::new(run, &link, estate.now())))
 }
 
-/// Ask an execution to stop
+/// Abort an execution
 ///
-/// One that has ended is shown as it is.
+/// An execution that has already ended is returned unchanged.
 #[utoipa::path(
     post,
     path = "/executions/{runId}/abort",
     tag = "Executions",
     params(
-        ("runId" = i64, Path, description = "The run.", example = 28),
+        ("runId" = i64, Path, description = "Number of the run.", example = 28),
         ("X-Requested-By" = String, Header, description = "Any value.", example = "catalog"),
     ),
     responses(
@@ -157,7 +157,7 @@ fn which(id: &str) -> Result<RunRef> {
     Ok(RunRef::Id(RunId(decimal(id, "execution")?)))
 }
 
-/// In this dialect's word for a run.
+/// Uses this dialect's word for a run.
 fn named(error: Error) -> Error {
     if error.kind == ErrorKind::NotFound { Error::not_found("execution") } else { error }
 }

@@ -1,6 +1,6 @@
-//! The CloverDX dialect: version 1 of the REST API, with its header against foreign pages and its catalog.
+//! The CloverDX dialect: version 1 of the REST API, with its anti-CSRF header and its catalog.
 //!
-//! What must not enter: a rule of what may be done; those are in `estate::ops` and the planes.
+//! Does not belong here: rules about what is allowed. Those are in `estate::ops` and the planes.
 
 mod caller;
 mod error;
@@ -24,16 +24,16 @@ use crate::wire::error::ErrorBody;
 
 pub const NAME: &str = "cloverdx";
 pub const TITLE: &str = "CloverDX Server REST API";
-/// Where the API lies below the prefix.
+/// The path of the API below the prefix.
 pub const BASE: &str = "/api/rest/v1";
-/// Its value is not looked at.
+/// Its value is ignored.
 pub const REQUESTED_BY: HeaderName = HeaderName::from_static("x-requested-by");
 
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Requires the header `X-Requested-By` at all (`security.csrf.protection.enabled` of the dialect).
+    /// Requires the header `X-Requested-By` (`security.csrf.protection.enabled` of the dialect).
     pub csrf: bool,
-    /// On GET and HEAD too, as the dialect's manual has it.
+    /// Also requires it on GET and HEAD, as the dialect's manual says.
     pub csrf_on_get: bool,
 }
 
@@ -43,10 +43,10 @@ impl Default for Options {
     }
 }
 
-/// Method, path below [`BASE`], and what it needs: `open`, `credential`, or a permission.
+/// Method, path below [`BASE`], and the required access: `open`, `credential`, or a permission.
 pub type Route = (&'static str, &'static str, &'static str);
 
-/// Every operation of this face; a test holds it against the OpenAPI document.
+/// Every operation of this face; a test compares it with the OpenAPI document.
 pub const ROUTES: &[Route] = &[
     ("GET", "/executions", "run:view"),
     ("GET", "/executions/{runId}", "run:view"),
@@ -57,7 +57,7 @@ pub fn routes() -> &'static [Route] {
     ROUTES
 }
 
-/// The whole dialect, to be mounted at its prefix or at the root of a listener.
+/// The router of the dialect, to be mounted at its prefix or at the root of a listener.
 pub fn router(estate: Estate, options: Options) -> Result<Router> {
     let face = Face::new(NAME, estate.random().clone(), error::render);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
@@ -77,7 +77,7 @@ pub fn router(estate: Estate, options: Options) -> Result<Router> {
     Ok(face.wrap(Router::new().nest(BASE, guarded.merge(reference.routes()?))))
 }
 
-/// The catalog stays outside of the rule.
+/// Adds the CSRF check. The catalog is exempt.
 fn guard(router: Router, options: &Options) -> Router {
     let rule = Csrf::new(REQUESTED_BY);
     match options {
@@ -87,14 +87,14 @@ fn guard(router: Router, options: &Options) -> Router {
     }
 }
 
-/// What this dialect refuses with.
+/// The error responses of this dialect.
 const REFUSALS: [Refusal; 6] = [
-    Refusal(400, When::Always, "What is wrong with the request, or that `X-Requested-By` is missing."),
-    Refusal(401, When::Caller, "No credential, or one that does not hold."),
-    Refusal(403, When::Caller, "Not permitted."),
-    Refusal(404, When::Named, "There is no such thing."),
-    Refusal(429, When::Caller, "Too many passwords are being checked; try again."),
-    Refusal(503, When::Caller, "The store does not answer now."),
+    Refusal(400, When::Always, "The request is invalid, or `X-Requested-By` is missing."),
+    Refusal(401, When::Caller, "The credential is missing or invalid."),
+    Refusal(403, When::Caller, "You do not have permission."),
+    Refusal(404, When::Named, "Not found."),
+    Refusal(429, When::Caller, "Too many password checks are in progress; try again."),
+    Refusal(503, When::Caller, "The store is unavailable."),
 ];
 
 fn document() -> OpenApi {
@@ -107,6 +107,6 @@ fn document() -> OpenApi {
         .build()
 }
 
-const ABOUT: &str = "Every request carries name and password (HTTP Basic) and the header `X-Requested-By` with \
-     any value. Collections are objects with `members` and the members `@self`, `@type`, `@totalItems`, \
+const ABOUT: &str = "Send a user name and password (HTTP Basic) and the header `X-Requested-By` with any \
+     value with every request. Collections are objects with `members` and the members `@self`, `@type`, `@totalItems`, \
      `@startIndex` and `@pageItems`.";

@@ -1,4 +1,4 @@
-//! What users may do, as this dialect shows it: pairs of a role and units.
+//! What users are allowed to do, in this dialect's form: pairs of a role and units.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use landreeve_core::{Action, Noun, OpCtx, Permission, Result};
 use landreeve_estate::ops::{Estate, Subject, ous, users};
 use uuid::Uuid;
 
-/// Roles and units by the ids that grants name them with.
+/// Roles and units by the ids that grants refer to.
 pub struct Directory {
     roles: HashMap<RoleId, Uuid>,
     units: HashMap<OuId, Uuid>,
@@ -21,7 +21,7 @@ pub struct Access {
 }
 
 impl Directory {
-    /// `None` for a caller who sees only the own record, without its roles.
+    /// `None` for a caller who can only see their own record, without its roles.
     pub async fn open(estate: &Estate, ctx: &OpCtx) -> Result<Option<Directory>> {
         if !ctx.authority().allows_some(Permission::new(Noun::USER, Action::VIEW)) {
             return Ok(None);
@@ -31,7 +31,7 @@ impl Directory {
         Ok(Some(Directory { roles: roles.collect(), units: units.collect() }))
     }
 
-    /// Grants in units that the caller does not see are left out.
+    /// Leaves out grants in units that the caller cannot see.
     pub async fn of(&self, estate: &Estate, ctx: &OpCtx, user: UserId) -> Result<Vec<Access>> {
         let mut found: Vec<Access> = Vec::new();
         for held in users::assignments(estate, ctx, Subject::User(user)).await? {

@@ -1,4 +1,4 @@
-//! Bearer token and organizational unit to `OpCtx`.
+//! From a bearer token and an organizational unit to an `OpCtx`.
 
 use axum::extract::FromRequestParts;
 use http::HeaderMap;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 const UNIT: &str = "x-clumio-organizationalunit-context";
 
-/// Who calls; a handler that takes it is reached by nobody else.
+/// The authenticated caller. A handler that takes it rejects all other requests.
 pub struct Caller(pub OpCtx);
 
 impl FromRequestParts<Estate> for Caller {
@@ -30,12 +30,12 @@ async fn sign_in(estate: &Estate, headers: &HeaderMap, origin: Origin) -> Result
     }
 }
 
-/// The unit to work in. Clients send the header empty when they have none.
+/// The unit to work in. Clients without one send an empty header.
 fn unit(headers: &HeaderMap) -> Result<Option<Uuid>> {
     let Some(value) = headers.get(UNIT) else { return Ok(None) };
     let wrong = || {
         let field = "X-Clumio-OrganizationalUnit-Context";
-        Error::fault(field, "format", "must be the id of an organizational unit, a UUID")
+        Error::fault(field, "format", "must be the UUID of an organizational unit")
     };
     let text = value.to_str().map_err(|_| wrong())?.trim();
     if text.is_empty() {

@@ -1,4 +1,4 @@
-//! `GET /`: every operation with its address, made from the table of routes.
+//! `GET /`: every operation with its URL, built from the table of routes.
 
 use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
@@ -10,7 +10,7 @@ use crate::wire::error::ErrorBody;
 use crate::wire::link::Base;
 use crate::{ROUTES, Route};
 
-/// Every operation, by resource and version
+/// List all operations, by resource and version
 #[utoipa::path(
     get,
     path = "/",

@@ -1,4 +1,4 @@
-//! The one table from error kinds to this dialect's statuses, numbers and body.
+//! Maps error kinds to this dialect's statuses, error codes and body.
 
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
@@ -25,7 +25,7 @@ fn table(kind: ErrorKind) -> (StatusCode, u32) {
     }
 }
 
-/// Exceptions by code, before the table by kind: status, number, and the dialect's own words.
+/// Exceptions by code, checked before the table by kind: status, error code, and the dialect's own message.
 fn exception(error: &Error) -> Option<(StatusCode, u32, &'static str)> {
     match error.code {
         "not_authed" => Some((StatusCode::UNAUTHORIZED, 359, "The authentication token is missing")),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_body_is_the_dialects_own() {
+    async fn errors_have_the_body_of_the_dialect() {
         for kind in ErrorKind::ALL.into_iter().filter(|kind| *kind != ErrorKind::Invalid) {
             let number = table(kind).1;
             let expected = format!(r#"{{"errors":[{{"error_code":{number},"error_message":"words"}}]}}"#);

@@ -1,6 +1,6 @@
 //! The Clumio dialect: versions by `Accept`, organizational units by a header, HAL links, runs as tasks.
 //!
-//! What must not enter: a rule of what may be done; those are in `estate::ops` and the planes.
+//! Does not belong here: rules about what is allowed. Those are in `estate::ops` and the planes.
 
 mod access;
 mod caller;
@@ -28,10 +28,10 @@ use crate::wire::error::ErrorBody;
 pub const NAME: &str = "clumio";
 pub const TITLE: &str = "Clumio REST API";
 
-/// Method, path and what it needs: `open`, `credential`, or a permission.
+/// Method, path and the required access: `open`, `credential`, or a permission.
 pub type Route = (&'static str, &'static str, &'static str);
 
-/// Every operation of this face; a test holds it against the OpenAPI document.
+/// Every operation of this face; a test compares it with the OpenAPI document.
 pub const ROUTES: &[Route] = &[
     ("GET", "/", "credential"),
     ("GET", "/users", "user:view"),
@@ -49,7 +49,7 @@ pub fn routes() -> &'static [Route] {
     ROUTES
 }
 
-/// The whole dialect, to be mounted at its prefix or at the root of a listener.
+/// The router of the dialect, to be mounted at its prefix or at the root of a listener.
 pub fn router(estate: Estate) -> Result<Router> {
     let face = Face::new(NAME, estate.random().clone(), error::render);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
@@ -72,25 +72,21 @@ pub fn router(estate: Estate) -> Result<Router> {
     Ok(face.wrap(router.with_state(estate).merge(reference.routes()?)))
 }
 
-/// What this dialect refuses with. A body that is too long is 400 here.
+/// The error responses of this dialect. A body that is too large is 400 here.
 const REFUSALS: [Refusal; 6] = [
-    Refusal(
-        400,
-        When::Always,
-        "What is wrong with the request, or that `Accept` names no version that there is.",
-    ),
-    Refusal(401, When::Caller, "No token, or one that does not hold."),
-    Refusal(403, When::Caller, "Not permitted."),
-    Refusal(404, When::Named, "There is no such thing."),
-    Refusal(409, When::Change, "How it stands does not allow it."),
-    Refusal(503, When::Caller, "The store does not answer now."),
+    Refusal(400, When::Always, "The request is invalid, or `Accept` names an unknown version."),
+    Refusal(401, When::Caller, "The token is missing or invalid."),
+    Refusal(403, When::Caller, "You do not have permission."),
+    Refusal(404, When::Named, "Not found."),
+    Refusal(409, When::Change, "The current state does not allow it."),
+    Refusal(503, When::Caller, "The store is unavailable."),
 ];
 
 fn document() -> OpenApi {
     let token = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        .description(Some("A token made with `landreeve key create --api clumio --user NAME`."))
+        .description(Some("A token created with `landreeve key create --api clumio --user NAME`."))
         .build();
     let components = ComponentsBuilder::new().security_scheme("token", SecurityScheme::Http(token));
     OpenApiBuilder::new()
@@ -101,6 +97,6 @@ fn document() -> OpenApi {
 }
 
 const ABOUT: &str = "The header `Accept` names the version of a resource (`application/api.clumio.users=v2+json`, \
-     `application/api.clumio.*=v1+json`, or both joined with `&`); without it the newest answers. The header \
+     `application/api.clumio.*=v1+json`, or both joined with `&`) [default: the newest version]. The header \
      `X-Clumio-OrganizationalUnit-Context` names the organizational unit to work in. An error is \
-     `{\"errors\": [{\"error_code\": …, \"error_message\": …}]}` with one entry for each fault.";
+     `{\"errors\": [{\"error_code\": …, \"error_message\": …}]}` with one entry per fault.";

@@ -17,7 +17,7 @@ use crate::wire::link::Base;
 use crate::wire::list::{ListBody, ListQuery};
 use crate::wire::roles::RoleBody;
 
-/// Roles
+/// List roles
 #[utoipa::path(
     get,
     path = "/roles",
@@ -58,19 +58,19 @@ pub async fn list(
     Ok(Answer { resource: &ROLES, version, body: ListBody::whole(&base, "/roles", roles) })
 }
 
-/// One role
+/// Get a role
 #[utoipa::path(
     get,
     path = "/roles/{role_id}",
     operation_id = "read-role",
     tag = "roles",
-    params(("role_id" = String, Path, description = "The role.",
+    params(("role_id" = String, Path, description = "Id of the role.",
         example = "00000000-0000-0000-0000-000000000000")),
     responses(
         (status = 200, body = RoleBody, content_type = "application/api.clumio.roles=v1+json", example = json!({
             "id": "00000000-0000-0000-0000-000000000000", "name": "Super Admin",
             "description": "May do everything.", "user_count": null,
-            "permissions": [{ "id": "run:manage", "name": "run:manage", "description": "May manage every run." }],
+            "permissions": [{ "id": "run:manage", "name": "run:manage", "description": "Can manage every run." }],
             "_links": { "_self": {
                 "href": "/roles/00000000-0000-0000-0000-000000000000", "type": "get", "templated": false
             } }

@@ -1,4 +1,4 @@
-//! Runs as tasks: every kind is shown.
+//! Runs of every kind, as tasks.
 
 use axum::extract::State;
 use http::HeaderMap;
@@ -17,18 +17,19 @@ use crate::wire::link::Base;
 use crate::wire::list::{ListBody, ListQuery};
 use crate::wire::tasks::{TaskBody, read_abort, states};
 
-/// Tasks, newest first
+/// List tasks, newest first
 #[utoipa::path(
     get,
     path = "/tasks",
     operation_id = "list-tasks",
     tag = "tasks",
     params(
-        ("limit" = Option<u32>, Query, description = "At most 1000; 10 unless said.", example = 10),
-        ("start" = Option<String>, Query, description = "The page, from 1.", example = "1"),
+        ("limit" = Option<u32>, Query, description = "At most 1000 [default: 10].", example = 10),
+        ("start" = Option<String>, Query, description = "Page number, starting at 1.", example = "1"),
         ("filter" = Option<String>, Query, description = "`status` with `$eq` or `$in`.",
             example = r#"{"status":{"$in":["queued","in_progress"]}}"#),
-        ("X-Clumio-OrganizationalUnit-Context" = Option<String>, Header, description = "The unit to work in."),
+        ("X-Clumio-OrganizationalUnit-Context" = Option<String>, Header,
+            description = "Organizational unit to work in."),
     ),
     responses(
         (status = 200, body = ListBody<TaskBody>, content_type = "application/api.clumio.tasks=v1+json",
@@ -43,7 +44,7 @@ use crate::wire::tasks::{TaskBody, read_abort, states};
                 "total_count": 0, "total_pages_count": 0
             })),
         (status = 400, body = ErrorBody, example = json!({
-            "errors": [{ "error_code": 101, "error_message": "filter.type cannot be used on this server yet" }]
+            "errors": [{ "error_code": 101, "error_message": "filter.type is not supported on this server yet" }]
         })),
     )
 )]
@@ -62,13 +63,13 @@ pub async fn list(
     Ok(Answer { resource: &TASKS, version, body: asked.body(&base, "/tasks", tasks, runs.total) })
 }
 
-/// One task
+/// Get a task
 #[utoipa::path(
     get,
     path = "/tasks/{task_id}",
     operation_id = "read-task",
     tag = "tasks",
-    params(("task_id" = String, Path, description = "The task.", example = "28")),
+    params(("task_id" = String, Path, description = "Id of the task.", example = "28")),
     responses(
         (status = 200, body = TaskBody, content_type = "application/api.clumio.tasks=v1+json", example = json!({
             "id": "28", "type": "probe", "category": "system", "genre": "administrative",
@@ -99,13 +100,13 @@ pub async fn read(
 
 /// Abort a task
 ///
-/// The only change there is. A task that has ended cannot be aborted any more.
+/// This is the only supported change. A task that has ended cannot be aborted.
 #[utoipa::path(
     patch,
     path = "/tasks/{task_id}",
     operation_id = "update-task",
     tag = "tasks",
-    params(("task_id" = String, Path, description = "The task.", example = "28")),
+    params(("task_id" = String, Path, description = "Id of the task.", example = "28")),
     request_body(content = inline(crate::wire::tasks::TaskUpdate), example = json!({ "status": "aborting" })),
     responses(
         (status = 200, body = TaskBody, content_type = "application/api.clumio.tasks=v1+json", example = json!({
@@ -139,7 +140,7 @@ fn which(id: &str) -> Result<RunRef> {
     Ok(RunRef::Id(RunId(decimal(id, "task")?)))
 }
 
-/// In this dialect's word for a run.
+/// Uses this dialect's word for a run.
 fn named(error: Error) -> Error {
     if error.kind == ErrorKind::NotFound { Error::not_found("task") } else { error }
 }

@@ -18,16 +18,17 @@ use crate::wire::link::Base;
 use crate::wire::list::{ListBody, ListQuery};
 use crate::wire::users::{Shape, UserBody, read_change};
 
-/// Users, in the order in which they were made
+/// List users, in order of creation
 #[utoipa::path(
     get,
     path = "/users",
     operation_id = "list-users",
     tag = "users",
     params(
-        ("limit" = Option<u32>, Query, description = "At most 1000; 20 unless said.", example = 20),
-        ("start" = Option<String>, Query, description = "The page, from 1.", example = "1"),
-        ("X-Clumio-OrganizationalUnit-Context" = Option<String>, Header, description = "The unit to work in."),
+        ("limit" = Option<u32>, Query, description = "At most 1000 [default: 20].", example = 20),
+        ("start" = Option<String>, Query, description = "Page number, starting at 1.", example = "1"),
+        ("X-Clumio-OrganizationalUnit-Context" = Option<String>, Header,
+            description = "Organizational unit to work in."),
     ),
     responses(
         (status = 200, body = ListBody<UserBody>, content_type = "application/api.clumio.users=v2+json",
@@ -64,13 +65,13 @@ pub async fn list(
     Ok(Answer { resource: &USERS, version, body: list })
 }
 
-/// One user
+/// Get a user
 #[utoipa::path(
     get,
     path = "/users/{user_id}",
     operation_id = "read-user",
     tag = "users",
-    params(("user_id" = String, Path, description = "The user.", example = "1")),
+    params(("user_id" = String, Path, description = "Id of the user.", example = "1")),
     responses(
         (status = 200, body = UserBody, content_type = "application/api.clumio.users=v2+json", example = json!({
             "full_name": "Administrator", "email": "", "is_confirmed": true, "id": "1", "is_enabled": true,
@@ -105,15 +106,15 @@ pub async fn read(
     Ok(Answer { resource: &USERS, version, body })
 }
 
-/// Change a user
+/// Update a user
 ///
-/// What is `null` or not there stays as it is.
+/// Members that are `null` or missing are not changed.
 #[utoipa::path(
     patch,
     path = "/users/{user_id}",
     operation_id = "update-user",
     tag = "users",
-    params(("user_id" = String, Path, description = "The user.", example = "1")),
+    params(("user_id" = String, Path, description = "Id of the user.", example = "1")),
     request_body(content = inline(crate::wire::users::UserUpdate), example = json!({ "full_name": "Ada Lovelace" })),
     responses(
         (status = 200, body = UserBody, content_type = "application/api.clumio.users=v1+json", example = json!({
@@ -146,13 +147,13 @@ pub async fn update(
     Ok(Answer { resource: &USERS, version, body })
 }
 
-/// Remove a user
+/// Delete a user
 #[utoipa::path(
     delete,
     path = "/users/{user_id}",
     operation_id = "delete-user",
     tag = "users",
-    params(("user_id" = String, Path, description = "The user.", example = "40")),
+    params(("user_id" = String, Path, description = "Id of the user.", example = "40")),
     responses(
         (status = 200, body = Object, content_type = "application/api.clumio.users=v2+json", example = json!({})),
         (status = 404, body = ErrorBody),

@@ -1,4 +1,4 @@
-//! Which version of a resource a request asks for, by its `Accept` header.
+//! Reads the requested version of a resource from the `Accept` header.
 
 use http::HeaderMap;
 use http::header::ACCEPT;
@@ -19,7 +19,7 @@ pub const ALL: [&Resource; 3] = [&ROLES, &TASKS, &USERS];
 
 const PREFIX: &str = "application/api.clumio.";
 const SUFFIX: &str = "+json";
-/// What takes any version.
+/// Media types that accept any version.
 const ANY: [&str; 3] = ["*/*", "application/*", "application/json"];
 
 impl Resource {
@@ -27,22 +27,22 @@ impl Resource {
         self.versions.first().copied().unwrap_or(1)
     }
 
-    /// The media type of this version's answers.
+    /// The media type of responses in this version.
     pub fn media_type(&self, version: u32) -> String {
         format!("{PREFIX}{}=v{version}{SUFFIX}", self.name)
     }
 
-    /// The version asked for: the resource's own entry, else the one for all, else the newest.
+    /// The requested version: the resource's own entry, otherwise the wildcard, otherwise the newest.
     pub fn version(&self, headers: &HeaderMap) -> Result<u32> {
         let ranges = accepted(headers);
         if let Some(range) = ranges.iter().find(|range| range.essence.starts_with(PREFIX)) {
-            return self.named(&range.essence).ok_or_else(|| self.unknown(&range.essence));
+            return self.named(&range.essence).ok_or_else(|| self.unknown(Some(range.essence.as_str())));
         }
         let empty = headers.get_all(ACCEPT).iter().all(|value| value.as_bytes().trim_ascii().is_empty());
         if empty || ranges.iter().any(|range| ANY.contains(&range.essence.as_str())) {
             return Ok(self.newest());
         }
-        Err(self.unknown("what it says"))
+        Err(self.unknown(None))
     }
 
     /// `application/api.clumio.*=v2&users=v1+json`
@@ -60,7 +60,7 @@ impl Resource {
         }
         match (own, wildcard) {
             (Some(version), _) => self.versions.contains(&version).then_some(version),
-            // The newest one that is not newer, of the versions that there are at all.
+            // The resource's newest version up to this one, if any resource has this version.
             (None, Some(version)) => {
                 let known = ALL.iter().any(|resource| resource.versions.contains(&version));
                 self.versions.iter().copied().find(|own| known && *own <= version)
@@ -69,10 +69,11 @@ impl Resource {
         }
     }
 
-    fn unknown(&self, asked: &str) -> Error {
+    fn unknown(&self, asked: Option<&str>) -> Error {
+        let asked = asked.map(|asked| format!(": {asked}")).unwrap_or_default();
         let offered: Vec<_> = self.versions.iter().map(|version| self.media_type(*version)).collect();
         let message =
-            format!("names no version of {} in {asked}; there is {}", self.name, offered.join(", "));
+            format!("does not match any version of {}{asked}; use {}", self.name, offered.join(" or "));
         Error::fault("Accept", "version", message)
     }
 }
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_read_as_documented() {
+    fn reads_versions_as_documented() {
         assert_eq!(USERS.version(&HeaderMap::new()).unwrap(), 2);
         for (accept, users, tasks) in [
             ("", Some(2), Some(1)),

@@ -1,4 +1,4 @@
-//! Cookie, then Basic, to `OpCtx`. Kerberos is known and refused with a word.
+//! From a session cookie or a Basic credential to an `OpCtx`. Kerberos is rejected with an explanation.
 
 use axum::extract::FromRequestParts;
 use http::HeaderMap;
@@ -13,9 +13,9 @@ use crate::{App, NAME};
 pub const COOKIE: &str = "JSESSIONID";
 
 const NO_KERBEROS: &str =
-    "sign-on with Kerberos is not available on this server yet; use GET /login with a user name and password";
+    "Kerberos sign-on is not available on this server yet; use GET /login with a user name and password";
 
-/// Who calls; a handler that takes it is reached by nobody else.
+/// The authenticated caller. A handler that takes it rejects all other requests.
 pub struct Caller(pub OpCtx);
 
 impl FromRequestParts<App> for Caller {
@@ -36,7 +36,7 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-/// Who signs in: a session that is there already counts for nothing.
+/// A caller who is signing in: an existing session is ignored.
 pub struct Newcomer(pub OpCtx);
 
 impl FromRequestParts<App> for Newcomer {
@@ -49,7 +49,7 @@ impl FromRequestParts<App> for Newcomer {
     }
 }
 
-/// Nobody comes in by this door yet: the reason for the caller, and the attempt for the audit trail.
+/// Kerberos sign-on, not supported yet: returns the reason to the caller and audits the attempt.
 pub struct Kerberos;
 
 impl FromRequestParts<App> for Kerberos {

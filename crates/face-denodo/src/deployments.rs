@@ -16,19 +16,19 @@ use crate::wire::deployments::{DeploymentList, Progress};
 use crate::wire::error::ErrorBody;
 use crate::wire::query::{ListQuery, last_update};
 
-/// The kinds of run that are deployments here.
+/// The kinds of run that this dialect shows as deployments.
 pub const KINDS: [RunKind; 1] = [PROBE];
 
-/// Deployments, newest first
+/// List deployments, newest first
 #[utoipa::path(
     get,
     path = "/deployments",
     tag = "Deployments",
     params(
-        ("start" = Option<u64>, Query, description = "How many to skip.", example = 0),
-        ("count" = Option<u32>, Query, description = "At most 1000; 10 unless said.", example = 10),
+        ("start" = Option<u64>, Query, description = "Number of deployments to skip.", example = 0),
+        ("count" = Option<u32>, Query, description = "At most 1000 [default: 10].", example = 10),
         ("status" = Option<String>, Query, description = "`OK`, `ERROR` or `IN_PROGRESS`.", example = "OK"),
-        ("user" = Option<String>, Query, description = "Who deployed.", example = "admin"),
+        ("user" = Option<String>, Query, description = "Only deployments by this user.", example = "admin"),
     ),
     responses(
         (status = 200, body = DeploymentList, example = json!({
@@ -55,14 +55,14 @@ pub async fn list(
     Ok(Answer(StatusCode::OK, DeploymentList::new(runs, &app.options)))
 }
 
-/// How far a deployment is, with its tasks
+/// Get the progress of a deployment and its tasks
 #[utoipa::path(
     get,
     path = "/deployments/{id}/progress",
     tag = "Deployments",
     params(
-        ("id" = i64, Path, description = "The deployment.", example = 28),
-        ("lastUpdate" = Option<String>, Query, description = "Only tasks that changed since.",
+        ("id" = i64, Path, description = "Id of the deployment.", example = 28),
+        ("lastUpdate" = Option<String>, Query, description = "Only tasks that changed since this time.",
             example = "2026-01-15T12:00:00+0000"),
     ),
     responses(
@@ -89,14 +89,15 @@ pub async fn progress(
     Ok(Answer(StatusCode::OK, Progress::new(&run, since, &app.options)))
 }
 
-/// Ask a deployment to stop
+/// Cancel a deployment
 ///
-/// An addition of this server. The answer shows the deployment as it is then; it has ended once its state is `ERROR`.
+/// An extension of this server. The response shows the deployment at that moment; it has ended once its state is
+/// `ERROR`.
 #[utoipa::path(
     post,
     path = "/deployments/{id}/cancel",
     tag = "Deployments",
-    params(("id" = i64, Path, description = "The deployment.", example = 28)),
+    params(("id" = i64, Path, description = "Id of the deployment.", example = 28)),
     responses(
         (status = 200, body = Progress, example = json!({
             "deploymentId": 28, "state": "IN_PROGRESS", "progress": 40, "tasks": []
@@ -119,7 +120,7 @@ fn which(id: &str) -> Result<RunRef> {
     Ok(RunRef::Id(RunId(decimal(id, "deployment")?)))
 }
 
-/// In this dialect's word for a run.
+/// Uses this dialect's word for a run.
 fn named(error: Error) -> Error {
     if error.kind == landreeve_core::ErrorKind::NotFound { Error::not_found("deployment") } else { error }
 }

@@ -1,6 +1,6 @@
 //! The Denodo Solution Manager dialect: a session by cookie or a password on every request, deployments as runs.
 //!
-//! What must not enter: a rule of what may be done; those are in `estate::ops` and the planes.
+//! Does not belong here: rules about what is allowed. Those are in `estate::ops` and the planes.
 
 mod caller;
 mod deployments;
@@ -31,17 +31,17 @@ pub struct Options {
     pub later_states: bool,
 }
 
-/// What handlers work with.
+/// The state of the handlers.
 #[derive(Clone)]
 struct App {
     estate: Estate,
     options: Options,
 }
 
-/// Method, path and what it needs: `open`, `credential`, or a permission.
+/// Method, path and the required access: `open`, `credential`, or a permission.
 pub type Route = (&'static str, &'static str, &'static str);
 
-/// Every operation of this face; a test holds it against the OpenAPI document.
+/// Every operation of this face; a test compares it with the OpenAPI document.
 pub const ROUTES: &[Route] = &[
     ("GET", "/login", "credential"),
     ("GET", "/loginSingleSignOn", "credential"),
@@ -56,7 +56,7 @@ pub fn routes() -> &'static [Route] {
     ROUTES
 }
 
-/// The whole dialect, to be mounted at its prefix or at the root of a listener.
+/// The router of the dialect, to be mounted at its prefix or at the root of a listener.
 pub fn router(estate: Estate, options: Options) -> Result<Router> {
     let face = Face::new(NAME, estate.random().clone(), error::render);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
@@ -79,15 +79,15 @@ pub fn router(estate: Estate, options: Options) -> Result<Router> {
     Ok(face.wrap(router.with_state(App { estate, options }).merge(reference.routes()?)))
 }
 
-/// What this dialect refuses with.
+/// The error responses of this dialect.
 const REFUSALS: [Refusal; 7] = [
-    Refusal(400, When::Input, "What is wrong with the request."),
-    Refusal(401, When::Caller, "No credential, or one that does not hold."),
-    Refusal(403, When::Caller, "Not permitted."),
-    Refusal(404, When::Named, "There is no such thing."),
-    Refusal(409, When::Change, "How it stands does not allow it."),
-    Refusal(429, When::Caller, "Too many passwords are being checked; try again."),
-    Refusal(503, When::Caller, "The store does not answer now."),
+    Refusal(400, When::Input, "The request is invalid."),
+    Refusal(401, When::Caller, "The credential is missing or invalid."),
+    Refusal(403, When::Caller, "You do not have permission."),
+    Refusal(404, When::Named, "Not found."),
+    Refusal(409, When::Change, "The current state does not allow it."),
+    Refusal(429, When::Caller, "Too many password checks are in progress; try again."),
+    Refusal(503, When::Caller, "The store is unavailable."),
 ];
 
 fn document() -> OpenApi {
@@ -103,5 +103,5 @@ fn document() -> OpenApi {
         .build()
 }
 
-const ABOUT: &str = "Sign in with `GET /login` and send the cookie `JSESSIONID` with what follows, or send \
-     name and password with every request. An error is `{\"status\": …, \"message\": …}` under the same status.";
+const ABOUT: &str = "Sign in with `GET /login` and send the cookie `JSESSIONID` with later requests, or send \
+     a user name and password with every request. An error is `{\"status\": …, \"message\": …}` with the same status.";

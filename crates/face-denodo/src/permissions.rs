@@ -1,8 +1,8 @@
-//! The dialect's role flags, from what the caller may do here.
+//! Derives the dialect's role flags from the caller's permissions.
 
 use landreeve_core::{Action, Authority, Noun, Permission};
 
-/// The roles that an answer to a sign-in names.
+/// The roles in the response to a sign-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roles {
     pub promotion_admin: bool,

@@ -1,4 +1,4 @@
-//! Signing in and out, and the answer that says the server is there.
+//! Sign-in, sign-out, and the health check.
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -13,9 +13,9 @@ use crate::wire::error::ErrorBody;
 use crate::wire::session::LoginBody;
 use crate::{App, NAME};
 
-/// Open a session with a user name and password
+/// Sign in with a user name and password
 ///
-/// The answer's cookie `JSESSIONID` opens what follows, until 30 minutes pass without a request.
+/// Send the cookie `JSESSIONID` from the response with later requests. The session ends after 30 minutes without one.
 #[utoipa::path(
     get,
     path = "/login",
@@ -32,35 +32,34 @@ use crate::{App, NAME};
 )]
 pub async fn login(State(app): State<App>, origin: Origin, Newcomer(ctx): Newcomer) -> Outcome {
     let secret = sign_in::session_open(&app.estate, &ctx, NAME).await?;
-    // As the dialect writes it, and never sent along by a form of another site; over TLS the browser is told to keep
-    // it there.
+    // In the dialect's form. `SameSite` keeps other sites' forms from sending it; over TLS, `Secure` keeps it on TLS.
     let secure = if origin.secure { ";Secure" } else { "" };
     let cookie = format!("{COOKIE}={secret};path=/;HttpOnly;SameSite=Lax{secure}");
     Ok(([(SET_COOKIE, cookie)], Answer(StatusCode::OK, LoginBody::from(&ctx))).into_response())
 }
 
-/// Open a session with a Kerberos ticket
+/// Sign in with a Kerberos ticket
 ///
-/// Not available yet: the answer says so.
+/// Not available yet: the request is rejected.
 #[utoipa::path(
     get,
     path = "/loginSingleSignOn",
     tag = "Session",
     responses((status = 401, body = ErrorBody, example = json!({
         "status": 401,
-        "message": "sign-on with Kerberos is not available on this server yet; use GET /login with a user name and password"
+        "message": "Kerberos sign-on is not available on this server yet; use GET /login with a user name and password"
     })))
 )]
 pub async fn login_single_sign_on(_: Kerberos) -> StatusCode {
     StatusCode::UNAUTHORIZED
 }
 
-/// End the session
+/// Sign out
 #[utoipa::path(
     get,
     path = "/logout",
     tag = "Session",
-    responses((status = 200, description = "The session is over."), (status = 401, body = ErrorBody))
+    responses((status = 200, description = "The session has ended."), (status = 401, body = ErrorBody))
 )]
 pub async fn logout(State(app): State<App>, Caller(ctx): Caller, headers: HeaderMap) -> Outcome {
     if let Some(secret) = session(&headers) {
@@ -69,7 +68,7 @@ pub async fn logout(State(app): State<App>, Caller(ctx): Caller, headers: Header
     Ok(StatusCode::OK.into_response())
 }
 
-/// Say that the server is there
+/// Check that the server is running
 #[utoipa::path(
     get,
     path = "/pingSolutionManager",

@@ -1,4 +1,4 @@
-//! A request to a router, and what came back.
+//! A request to a router, and its response.
 
 use axum::Router;
 use axum::body::Body;
@@ -56,7 +56,7 @@ impl Ask {
         self.header(AUTHORIZATION.as_str(), format!("Basic {token}"))
     }
 
-    /// The bytes as they are, without a content type.
+    /// Sends these bytes without a content type.
     #[must_use]
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Ask {
         self.body = body.as_ref().to_vec();
@@ -75,7 +75,7 @@ impl Ask {
         }
         let request = request.body(Body::from(self.body)).expect("a request");
         let (parts, body) = router.clone().oneshot(request).await.expect("a router cannot fail").into_parts();
-        let body = body.collect().await.expect("the body comes whole").to_bytes();
+        let body = body.collect().await.expect("the body is complete").to_bytes();
         let body = String::from_utf8(body.to_vec()).expect("text");
         let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, body };
         let received = Received {
@@ -104,13 +104,13 @@ impl Answer {
             .unwrap_or_else(|error| panic!("{error} in {} {:?}", self.status, self.body))
     }
 
-    /// Empty when it is not there.
+    /// Empty if the header is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("a text"))
     }
 }
 
-/// Parts of addresses that no client should send, escaped as far as a request line demands.
+/// Hostile path segments, escaped as far as a request line requires.
 pub const HOSTILE: [&str; 16] = [
     "%00",
     "%ff%fe",

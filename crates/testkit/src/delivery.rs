@@ -1,4 +1,4 @@
-//! The delivery plane on a kit's estate, with the real engine under it.
+//! The delivery plane on a kit's estate, with the real engine.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) fn delivery_plane_in(dir: &tempfile::TempDir) -> Plane {
     landreeve_delivery::plane(engine(dir), Arc::new(Codec), DeliveryOptions::default()).0
 }
 
-/// The one number that a query gives on a copy of a kit's store, made by a program that has these planes too.
+/// The number that a query returns from a copy of a kit's store, opened by a program that also has these planes.
 pub async fn number_in_copy(copy: PathBuf, more: Vec<Plane>, sql: &'static str) -> i64 {
     let mut planes = vec![delivery_plane_in(&tempfile::tempdir().unwrap())];
     planes.extend(more);
@@ -40,7 +40,7 @@ pub async fn number_in_copy(copy: PathBuf, more: Vec<Plane>, sql: &'static str) 
 }
 
 impl Kit {
-    /// A handle of its own each time: what it remembers, no other one does.
+    /// A new handle each time, which shares no cached state with the others.
     pub fn delivery(&self) -> Delivery {
         self.delivery_with(DeliveryOptions::default())
     }
@@ -53,7 +53,7 @@ impl Kit {
         engine(&self.dir)
     }
 
-    /// Begins to execute probes and every kind of run that the plane has.
+    /// Starts executing probes and every kind of run of the plane.
     pub async fn start_delivery(&self, plane: &Delivery) {
         let executors: [(RunKind, Arc<dyn Executor>); 3] = [
             (DATA_QUERY.kind, Arc::new(DataQueryExecutor(plane.clone()))),

@@ -1,4 +1,4 @@
-//! Answers held against the OpenAPI document of the face that gave them: what a test receives is what the document says.
+//! Checks every response that a test receives against the face's OpenAPI document.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -10,15 +10,15 @@ use http::{Request, StatusCode};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-/// Where faces have their documents; paths in them are relative to the folder.
+/// Where faces serve their documents; paths in a document are relative to its folder.
 const PLACES: [(&str, &str); 2] = [("", "/openapi.json"), ("/api/rest/v1", "/api/rest/v1/openapi.json")];
-/// Answers of the layers around every operation, which none of them lists.
+/// Statuses from the layers around the operations, which no operation lists.
 const EVERYWHERE: [u16; 4] = [304, 405, 413, 500];
 
-/// What a router answered.
+/// A router's response.
 pub struct Received<'a> {
     pub method: &'a str,
-    /// With its query, as it was asked.
+    /// As requested, with the query.
     pub path: &'a str,
     pub status: u16,
     pub content_type: &'a str,
@@ -29,7 +29,7 @@ struct Documented(Value);
 
 static KNOWN: Mutex<Option<HashMap<u64, Arc<Documented>>>> = Mutex::new(None);
 
-/// Panics when the answer is not one that the document of the router has for the operation.
+/// Panics if the router's document does not have this response for the operation.
 pub async fn check(router: &Router, received: Received<'_>) {
     for (base, place) in PLACES {
         let Some(documented) = load(router, place).await else { continue };
@@ -83,10 +83,10 @@ impl Documented {
         let value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{place}: {error}: {body}"));
         let mut faults = Vec::new();
         self.compare(schema, &value, "", &mut faults);
-        assert!(faults.is_empty(), "{place} is not as the document says: {faults:?}\n{body}");
+        assert!(faults.is_empty(), "{place} does not match the document: {faults:?}\n{body}");
     }
 
-    /// The keywords of JSON Schema that these documents have; another one is a fault of this comparison.
+    /// Supports only the JSON Schema keywords that these documents use; any other is reported as a fault.
     fn compare(&self, schema: &Value, value: &Value, at: &str, faults: &mut Vec<String>) {
         let Some(keywords) = schema.as_object() else { return };
         let mut wrong = |what: String| faults.push(format!("{at}: {what}"));
@@ -99,10 +99,10 @@ impl Documented {
                     return;
                 }
                 "type" if !types(wanted).any(|name| is(name, value)) => {
-                    wrong(format!("{value} is no {wanted}"))
+                    wrong(format!("{value} is not of type {wanted}"))
                 }
                 "enum" if !wanted.as_array().is_some_and(|all| all.contains(value)) => {
-                    wrong(format!("{value} is none of {wanted}"));
+                    wrong(format!("{value} is not one of {wanted}"));
                 }
                 "minimum" if value.as_f64() < wanted.as_f64() && value.is_number() => {
                     wrong(format!("{value} < {wanted}"))
@@ -138,7 +138,7 @@ impl Documented {
                 | "maxLength"
                 | "minItems"
                 | "maxItems" => {}
-                other => wrong(format!("the document uses {other}, which is not compared")),
+                other => wrong(format!("the document uses {other}, which this check does not support")),
             }
         }
         for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
@@ -162,7 +162,7 @@ impl Documented {
                 faults.is_empty()
             };
             if choices.iter().find(fits).is_none() {
-                faults.push(format!("{at}: {value} is none of {keyword}"));
+                faults.push(format!("{at}: {value} does not match any schema of {keyword}"));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! An estate of its own for each test, and what tests need in it.
+//! A separate estate for each test, and what tests need in it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use sqlx::Connection as _;
 
 use crate::delivery::delivery_plane_in;
 
-/// Of every user that is made here.
+/// The password of every user created here.
 pub const PASSWORD: &str = "correct horse";
 
 /// 2026-01-15 12:00:00.500 UTC.
@@ -59,13 +59,17 @@ pub struct Kit {
     pub(crate) dir: tempfile::TempDir,
     location: Location,
     seal: SealKey,
-    /// The PostgreSQL database that was made for it.
+    /// The PostgreSQL database that was created for it.
     database: Option<String>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "where the test databases are is told by the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test runner passes the databases' addresses in the environment"
+)]
 fn postgres_url() -> String {
-    std::env::var("LANDREEVE_TEST_POSTGRES").expect("no LANDREEVE_TEST_POSTGRES: run `cargo xtask test`")
+    std::env::var("LANDREEVE_TEST_POSTGRES")
+        .expect("LANDREEVE_TEST_POSTGRES is not set: run `cargo xtask test`")
 }
 
 async fn admin(sql: String) {
@@ -75,14 +79,14 @@ async fn admin(sql: String) {
 }
 
 impl Kit {
-    /// On SQLite. Nothing executes: runs stay as they are put.
+    /// On SQLite. Nothing is executed: runs stay in the state they are given.
     pub async fn new() -> Kit {
         let dir = tempfile::tempdir().unwrap();
         let location = Location::Sqlite(dir.path().join("data/estate.db"));
         Kit::at(dir, location, None).await
     }
 
-    /// The same on PostgreSQL, in a database of its own; `remove` drops it.
+    /// On PostgreSQL, in a new database; `remove` drops it.
     pub async fn postgres() -> Kit {
         let name = format!("lr_{}", landreeve_core::random::uuid(&OsRandom).simple());
         admin(format!("CREATE DATABASE {name}")).await;
@@ -107,7 +111,7 @@ impl Kit {
         Kit { estate, clock, dir, location, seal, database }
     }
 
-    /// The same estate, opened by a program that has these planes too.
+    /// The same estate, opened by a program that also has these planes.
     pub async fn reopen(self, planes: Vec<Plane>) -> Kit {
         self.estate.store().close().await;
         let estate = Kit::open(&self.dir, self.location.clone(), &self.seal, &self.clock, planes).await;
@@ -140,19 +144,19 @@ impl Kit {
         Estate::open(options).await.unwrap()
     }
 
-    /// Begins to execute what every plane of the estate has.
+    /// Starts executing the runs of every plane of the estate.
     pub async fn start_planes(&self) {
         let store = self.estate.store().clone();
         tokio::spawn(async move { store.listen(Default::default()).await });
         self.estate.start_runs(role(&self.estate)).await.unwrap();
     }
 
-    /// Lets whoever follows the schedules look at the clock again.
+    /// Makes the scheduler check the clock again.
     pub fn wake_schedules(&self) {
         self.estate.store().notices().tell(Notice::Schedule);
     }
 
-    /// A path in the kit's own folder.
+    /// A path in the kit's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -161,12 +165,12 @@ impl Kit {
         self.estate.store().write(move |tx| Box::pin(async move { tx.exec(sql, args).await })).await.unwrap()
     }
 
-    /// The one number that a query gives.
+    /// The number that a query returns.
     pub async fn number(&self, sql: &'static str) -> i64 {
         self.estate.store().read().await.unwrap().one(sql, args![]).await.unwrap().int(0).unwrap()
     }
 
-    /// The number that a query gives once it gives one; looks again whenever a run changed.
+    /// The number that a query returns, once it returns one; repeats the query whenever a run changes.
     pub async fn until_run(&self, sql: &'static str) -> i64 {
         let mut changes = self.estate.store().notices().runs();
         let found = async {
@@ -181,12 +185,12 @@ impl Kit {
         tokio::time::timeout(Duration::from_secs(30), found).await.expect("the run did not come")
     }
 
-    /// Begins to execute probes.
+    /// Starts executing probes.
     pub async fn start(&self) {
         self.start_with([]).await;
     }
 
-    /// Begins to execute probes and runs of these kinds.
+    /// Starts executing probes and runs of these kinds.
     pub async fn start_with(&self, others: impl IntoIterator<Item = (RunKind, Arc<dyn Executor>)>) {
         let probe = (PROBE.kind, Arc::new(Probe) as Arc<dyn Executor>);
         let executors: HashMap<_, _> = others.into_iter().chain([probe]).collect();
@@ -195,7 +199,7 @@ impl Kit {
         self.estate.start_runs_with(executors, role(&self.estate)).await.unwrap();
     }
 
-    /// What a SELECT on the store gives; every column must be a text, and NULL is said so.
+    /// The rows of a SELECT on the store; every column must be text, and NULL is returned as such.
     pub async fn rows(&self, sql: &str) -> Vec<Vec<String>> {
         use futures_util::TryStreamExt as _;
         let width = sql[..sql.to_lowercase().find(" from ").unwrap()].matches(',').count() + 1;
@@ -228,7 +232,7 @@ impl Kit {
         user_create(&self.estate, &self.operator(), new).await.unwrap()
     }
 
-    /// A key with these permissions of its own, in the root unit.
+    /// A key with these permissions, in the root unit.
     pub async fn key(&self, api: Api, permissions: &[Permission]) -> (Key, String) {
         self.key_in(api, permissions, None).await
     }
@@ -282,8 +286,8 @@ impl Kit {
         runs::submit(&self.estate, &self.operator(), NewRun::new(spec, ou, "{}")).await.unwrap()
     }
 
-    /// A probe put into a state, as if a node had brought it there: it started 1 s after its submission and ended
-    /// 191.362 s later.
+    /// A probe in a given state, as if a node had executed it: it started 1 s after its submission and ended 191.362 s
+    /// later.
     pub async fn probe_in(&self, state: RunState) -> Run {
         let run = self.probe().await;
         self.put(&run, state).await;
@@ -327,7 +331,7 @@ impl Kit {
         runs::run_get(&self.estate, &self.operator(), runs::RunRef::Id(run.id), &[]).await.unwrap()
     }
 
-    /// The run once it has ended.
+    /// Waits until the run has ended and returns it.
     pub async fn ended(&self, run: &Run) -> Run {
         let which = runs::RunRef::Id(run.id);
         let bound = Duration::from_secs(30);
@@ -337,7 +341,7 @@ impl Kit {
     }
 }
 
-/// On SQLite a test has one node at a time; on PostgreSQL several.
+/// On SQLite a test has one node at a time; on PostgreSQL, several.
 fn role(estate: &Estate) -> landreeve_estate::runs::Role {
     use landreeve_estate::store::Dialect;
     let home = (estate.store().dialect() == Dialect::Sqlite).then(|| "here".to_owned());

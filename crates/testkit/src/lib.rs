@@ -1,9 +1,9 @@
-//! What tests of faces stand on: an estate in a temporary directory (or on PostgreSQL), a clock moved by hand, makers of users,
-//! keys and runs in any state, and a client that asks a router without a network.
+//! The basis of the faces' tests: an estate in a temporary directory (or on PostgreSQL), a clock that tests set,
+//! functions that create users, keys and runs in any state, and a client that calls a router without a network.
 //!
-//! A dependency of tests only.
+//! Only a dependency of tests.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail like tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "test helpers fail like tests")]
 
 mod ask;
 mod delivery;

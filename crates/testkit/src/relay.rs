@@ -1,7 +1,7 @@
-//! A relay between a program and its PostgreSQL, which misbehaves when a test says so: it falls silent, cuts
-//! connections, cuts the answer to a COMMIT, or accepts and closes. It listens on 127.0.0.1 and ends with its value.
+//! A relay between a program and its PostgreSQL that misbehaves on request: it stops responding, cuts connections, cuts
+//! the response to a COMMIT, or accepts and closes. It listens on 127.0.0.1 and stops when it is dropped.
 //!
-//! It speaks to servers without TLS only, because it reads the messages that pass.
+//! It only supports servers without TLS, because it reads the messages that pass through.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// What happens to what arrives.
+/// What happens to incoming data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Pass,
-    /// Nothing is read and nothing is sent; what waits arrives after `pass`.
+    /// Nothing is read or sent; pending data arrives after `pass`.
     Hold,
-    /// Connections are closed, new ones as soon as they are accepted.
+    /// Connections are closed; new ones as soon as they are accepted.
     Refuse,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct State {
     mode: Mode,
-    /// Connections accepted before this one are silent for ever.
+    /// Connections accepted before this one never respond again.
     stranded: usize,
     /// Connections accepted before this one are closed.
     cut: usize,
@@ -37,7 +37,7 @@ struct Shared {
     target: SocketAddr,
     state: watch::Sender<State>,
     accepted: AtomicUsize,
-    /// How many answers to COMMIT are still to be cut.
+    /// How many more responses to COMMIT to cut.
     commits: AtomicUsize,
     commits_cut: watch::Sender<usize>,
 }
@@ -55,7 +55,7 @@ impl Drop for Relay {
 }
 
 impl Relay {
-    /// In front of the server that this `postgres://` address names, by name or number.
+    /// Starts a relay in front of the server at this `postgres://` URL (host name or IP address).
     pub async fn to(url: &str) -> Relay {
         let target = tokio::net::lookup_host(authority(url).1).await.unwrap().next().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -74,14 +74,14 @@ impl Relay {
         relay
     }
 
-    /// The same address, but through the relay.
+    /// The same URL, but through the relay.
     pub fn url(&self, url: &str) -> String {
         let (before, host, after) = authority_parts(url);
-        debug_assert!(!host.is_empty(), "{url} names no server");
+        debug_assert!(!host.is_empty(), "{url} has no host");
         format!("{before}{}{after}", self.address)
     }
 
-    /// Everything passes again. Connections that `strand` or `cut` took stay as they are.
+    /// Everything passes again. Connections stranded or cut before stay that way.
     pub fn pass(&self) {
         self.shared.state.send_modify(|state| state.mode = Mode::Pass);
     }
@@ -91,8 +91,8 @@ impl Relay {
         self.shared.state.send_modify(|state| state.mode = Mode::Hold);
     }
 
-    /// Connections that are open now stay open and say nothing any more; new ones pass. This is what a failover looks
-    /// like whose old machine is gone without a word.
+    /// Connections that are open now stay open but never respond again; new ones pass. A failover looks like this when
+    /// the old machine disappears without closing its connections.
     pub fn strand(&self) {
         let now = self.shared.accepted.load(Ordering::SeqCst);
         self.shared.state.send_modify(|state| state.stranded = now);
@@ -104,18 +104,18 @@ impl Relay {
         self.shared.state.send_modify(|state| state.cut = now);
     }
 
-    /// Closes every connection, and new ones as soon as they are accepted, until `pass`.
+    /// Closes all connections, and new ones as soon as they are accepted, until `pass`.
     pub fn refuse(&self) {
         self.cut();
         self.shared.state.send_modify(|state| state.mode = Mode::Refuse);
     }
 
-    /// The next `count` transactions commit, and the connection is cut before the program hears of it.
+    /// The next `count` transactions commit, but the connection is cut before the program gets the response.
     pub fn cut_commits(&self, count: usize) {
         self.shared.commits.store(count, Ordering::SeqCst);
     }
 
-    /// How many answers to COMMIT were cut so far.
+    /// How many responses to COMMIT have been cut so far.
     pub fn commits_cut(&self) -> watch::Receiver<usize> {
         self.shared.commits_cut.subscribe()
     }
@@ -161,7 +161,7 @@ async fn connection(number: usize, mut client: TcpStream, shared: Arc<Shared>) {
         }
     }
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    // How many COMMITs were forwarded whose answer is to be cut.
+    // How many COMMITs were forwarded whose response is to be cut.
     let (committing, commits) = mpsc::unbounded_channel();
     let down = Direction { number, state: shared.state.subscribe(), shared: &shared };
     tokio::select! {
@@ -171,7 +171,7 @@ async fn connection(number: usize, mut client: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Ends when the connection is to be closed.
+/// Returns when the connection should be closed.
 async fn cut(number: usize, mut state: watch::Receiver<State>) {
     let _ = state.wait_for(|state| number < state.cut || state.mode == Mode::Refuse).await;
 }
@@ -190,7 +190,7 @@ impl Direction<'_> {
         let _ = self.state.wait_for(open).await;
     }
 
-    /// Forwards what begins a session. It says no to TLS, so that what follows can be read.
+    /// Forwards the start of a session. It declines TLS, so that it can read the rest.
     async fn begin(&mut self, client: &mut TcpStream, server: &mut TcpStream) -> Option<()> {
         loop {
             let length = client.read_u32().await.ok()?;
@@ -254,11 +254,11 @@ fn take_one(count: &AtomicUsize) -> bool {
     count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok()
 }
 
-/// The codes of the requests that a client may make before it begins a session.
+/// The codes of the requests that a client can make before it starts a session.
 const TLS: &[u8] = &80_877_103_u32.to_be_bytes();
 const GSS: &[u8] = &80_877_104_u32.to_be_bytes();
 
-/// Puts the messages of one direction together.
+/// Assembles the messages of one direction.
 #[derive(Default)]
 struct Messages {
     buffer: BytesMut,
@@ -267,7 +267,7 @@ struct Messages {
 }
 
 impl Messages {
-    /// `false`: the other side is gone.
+    /// `false` if the other side is gone.
     async fn read(&mut self, from: &mut OwnedReadHalf) -> bool {
         from.read_buf(&mut self.buffer).await.is_ok_and(|read| read > 0)
     }

@@ -1,4 +1,4 @@
-//! A face's table of routes, held against its OpenAPI document, and callers who may do everything but one thing.
+//! Compares a face's table of routes with its OpenAPI document, and lists all permissions except one.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use landreeve_core::{Action, Noun, Permission};
 use landreeve_delivery::nouns;
 use serde_json::Value;
 
-/// Fails when the table and the document do not name the same operations. A row is method, path and what it needs:
+/// Fails if the table and the document do not have the same operations. A row is method, path and the required access:
 /// `open`, `credential`, or a permission (`run:view`).
 #[track_caller]
 pub fn compare(document: &Value, table: &[(&str, &str, &str)]) {
@@ -19,14 +19,14 @@ pub fn compare(document: &Value, table: &[(&str, &str, &str)]) {
     let listed: BTreeSet<(String, String)> =
         table.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
     assert_eq!(listed, documented, "left: the face's table of routes; right: its routes");
-    assert_eq!(listed.len(), table.len(), "a route stands twice in the table");
+    assert_eq!(listed.len(), table.len(), "a route is listed twice in the table");
     for (method, path, needs) in table {
         let known = matches!(*needs, "open" | "credential") || parse(needs).is_some();
-        assert!(known, "{method} {path}: {needs:?} is no need");
+        assert!(known, "{method} {path}: {needs:?} is not a kind of access");
     }
 }
 
-/// Every noun that a dialect's routes ask for.
+/// Every noun that a dialect's routes require permissions on.
 const NOUNS: [Noun; 17] = [
     Noun::USER,
     Noun::GROUP,
@@ -47,7 +47,7 @@ const NOUNS: [Noun; 17] = [
     nouns::FEED,
 ];
 
-/// The permission that a route's table names.
+/// Parses a permission from a route table.
 pub fn parse(text: &str) -> Option<Permission> {
     everything().into_iter().find(|permission| permission.as_text() == text)
 }
@@ -56,7 +56,7 @@ pub fn everything() -> Vec<Permission> {
     NOUNS.into_iter().flat_map(|noun| Action::SHARED.map(|action| Permission::new(noun, action))).collect()
 }
 
-/// Every permission that does not open what `permission` opens.
+/// Every permission that does not include `permission`.
 pub fn everything_but(permission: Permission) -> Vec<Permission> {
     let mut all = everything();
     all.retain(|held| {

@@ -1,10 +1,11 @@
-//! Transformations: how each dialect groups times, and how it shows them in another zone.
+//! Transformations: how each dialect groups times and converts them to another zone.
 //!
-//! A bucket of a day or more is a DATE on the wall of the shown zone, and nobody converts dates afterwards. A finer
-//! bucket is a time that the result's conversion still turns into the shown zone, so it must not be turned here:
-//! - PostgreSQL gives an instant (`DATE_TRUNC` with a zone), which keeps apart the two hours of a change of clocks.
-//! - MySQL takes off the minutes that the wall of the *shown* zone shows, which leaves a DATETIME of the data zone.
-//! - SQLite's expressions have no type, so nothing converts them, and the bucket is text on the shown wall.
+//! A bucket of a day or more is a DATE in the shown zone's local time, and dates are not converted afterwards. A finer
+//! bucket is a time that the result's conversion will still convert to the shown zone, so it must not be converted
+//! here:
+//! - PostgreSQL returns an instant (`DATE_TRUNC` with a zone), which distinguishes the two hours of a clock change.
+//! - MySQL subtracts the minutes of the *shown* zone's local time, which leaves a DATETIME in the data zone.
+//! - SQLite's expressions have no type, so they are not converted, and the bucket is text in the shown zone.
 
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::source::SessionZone;
@@ -14,11 +15,11 @@ use super::literal;
 use super::values::Zones;
 use super::zone::{Shifts, Zone};
 
-/// An expression ready to be put into other SQL.
+/// An expression that is ready to be inserted into other SQL.
 #[derive(Debug, Clone)]
 pub struct Operand {
     pub sql: String,
-    /// A column name, which needs no parentheses.
+    /// Whether it is a column name, which needs no parentheses.
     pub column: bool,
 }
 
@@ -33,11 +34,11 @@ pub struct Transform<'a> {
     pub zones: &'a Zones,
     pub session_zone: SessionZone,
     pub operand: &'a Operand,
-    /// For a server without zone tables: how far the shown zone is ahead, where that had to be written out.
+    /// For a server without zone tables: the shown zone's offset from the data zone, if it has to be written out.
     pub shifts: Option<Shifts>,
 }
 
-/// Expressions whose value is the present as an instant, or at UTC where there are none.
+/// Expressions whose value is the current instant, or the current UTC time if the database has no instants.
 fn is_present(sql: &str) -> bool {
     let word: String =
         sql.chars().filter(|char| !char.is_whitespace()).collect::<String>().to_ascii_lowercase();
@@ -56,7 +57,7 @@ impl Transform<'_> {
         self.quoted(&self.zones.shown)
     }
 
-    /// The zone on whose wall the expression is. What the server calls now is at UTC where the session is.
+    /// The zone of the expression's local time. The server's current time is in UTC if the session is.
     pub fn origin(operand: &Operand, dialect: SqlDialect, session_zone: SessionZone, zones: &Zones) -> Zone {
         let session_is_utc = dialect == SqlDialect::Sqlite
             || (dialect == SqlDialect::MySql && session_zone == SessionZone::UtcForLackOfZoneTables);
@@ -67,7 +68,7 @@ impl Transform<'_> {
         Transform::origin(self.operand, self.dialect, self.session_zone, self.zones)
     }
 
-    /// Whether MySQL would need a conversion that it has no tables for.
+    /// Whether MySQL would need a conversion but has no tables for it.
     pub fn needs_shifts(
         aggregation: Option<Aggregation>,
         operand: &Operand,
@@ -81,7 +82,7 @@ impl Transform<'_> {
             && Transform::origin(operand, dialect, session_zone, zones) != zones.shown
     }
 
-    /// `{[expr]:tz}`: what the wall of the shown zone shows.
+    /// `{[expr]:tz}`: the local time in the shown zone.
     pub fn in_zone(&self) -> String {
         let x = &self.operand.sql;
         match self.dialect {
@@ -102,7 +103,7 @@ impl Transform<'_> {
         format!("landreeve_tz({}, {}, {})", self.operand.sql, self.quoted(&self.from()), self.shown())
     }
 
-    /// The expression on the wall of the shown zone, without parentheses around it.
+    /// The expression as local time in the shown zone, without parentheses around it.
     fn local(&self) -> String {
         let x = &self.operand.sql;
         let same = self.from() == self.zones.shown;
@@ -125,7 +126,7 @@ impl Transform<'_> {
 
     fn shifted(&self, shifts: &Shifts) -> String {
         let x = self.operand.wrapped();
-        // Each change counts up to the next one.
+        // Each offset applies until the next change.
         let mut seconds = shifts.first.to_string();
         if !shifts.changes.is_empty() {
             let mut cases = String::new();
@@ -160,7 +161,7 @@ impl Transform<'_> {
             Aggregation::Second | Aggregation::Minute | Aggregation::Hour => {
                 let x = &self.operand.sql;
                 if self.zones.dashboard {
-                    // The engine's function of that name has no third argument.
+                    // The engine's function with that name has no third argument.
                     let function =
                         if self.dialect == SqlDialect::Engine { "DATE_TRUNC_IN" } else { "DATE_TRUNC" };
                     format!("{function}('{unit}', ({x})::timestamptz, {})", self.shown())
@@ -173,7 +174,7 @@ impl Transform<'_> {
         }
     }
 
-    /// A week from Sunday is one from Monday, a day earlier.
+    /// A week that starts on Sunday starts a day before one that starts on Monday.
     fn sunday(&self, local: &str) -> String {
         format!("DATE_TRUNC('week', {local} + INTERVAL '1 day') - INTERVAL '1 day'")
     }
@@ -199,7 +200,7 @@ impl Transform<'_> {
         }
     }
 
-    /// Here a bucket is always an instant, and the function takes the zone in the middle.
+    /// In CrateDB a bucket is always an instant, and the zone is the middle argument.
     fn cratedb(&self, aggregation: Aggregation) -> String {
         let zone = if self.zones.differ() { format!("{}, ", self.shown()) } else { String::new() };
         match aggregation {
@@ -218,7 +219,7 @@ impl Transform<'_> {
         let local = || self.local();
         match aggregation {
             Aggregation::AllTime => "CAST(NULL AS DATE)".to_owned(),
-            // Seconds and minutes are the same in every zone of the last hundred years.
+            // In the last hundred years, seconds and minutes are the same in every zone.
             Aggregation::Second => fine(x, "%Y-%m-%d %H:%i:%s"),
             Aggregation::Minute => fine(x, "%Y-%m-%d %H:%i:00"),
             Aggregation::Hour if self.from() == self.zones.shown => fine(x, "%Y-%m-%d %H:00:00"),

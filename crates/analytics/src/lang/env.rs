@@ -1,6 +1,6 @@
-//! What the language is given: definitions of filters, inputs, snippets, zones and the time. All of it values.
+//! The input of the language: filter definitions, inputs, snippets, zones and the time. All of them are values.
 //!
-//! The names of the built-in variables are here; those of built-in snippets are the caller's.
+//! The names of the built-in variables are defined here; the caller defines those of built-in snippets.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use landreeve_core::source::SessionZone;
 use super::span::WeekStart;
 use super::zone::Zone;
 
-/// Variables that need no definition.
+/// Variables that do not need a definition.
 pub const TIMERANGE: &str = "timerange";
-/// The older way to write `timerange.previous`.
+/// The older form of `timerange.previous`.
 pub const TIMERANGE_PREVIOUS: &str = "timerange_previous";
 pub const AGGREGATION: &str = "aggregation";
 pub const TIME_ZONE: &str = "tz";
 
-/// Whether a filter cannot have this variable name, because it means something already.
+/// Whether a filter cannot have this variable name, because it is already in use.
 pub fn is_reserved(name: &str) -> bool {
     [TIMERANGE, TIMERANGE_PREVIOUS, AGGREGATION, TIME_ZONE].contains(&name)
         || Aggregation::parse(name).is_some()
@@ -29,12 +29,12 @@ pub struct Environment {
     pub filters: BTreeMap<String, FilterDef>,
     pub inputs: InputParameters,
     pub snippets: Snippets,
-    /// The zone of values that have none, and of the session.
+    /// The zone of values without a zone, and of the session.
     pub data_zone: Option<Zone>,
     pub dashboard_zone: Option<Zone>,
-    /// Which zones an input may put in place of the dashboard's.
+    /// Which zones an input can choose instead of the dashboard's.
     pub zone_choice: ZoneChoice,
-    /// What the built-in aggregation may be; `None` is everything but `all_time`.
+    /// Allowed values of the built-in aggregation; `None` means all except `all_time`.
     pub aggregation_options: Option<Vec<Aggregation>>,
     pub week_start: WeekStart,
     pub session_zone: SessionZone,
@@ -61,7 +61,7 @@ impl Environment {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ZoneChoice {
-    /// Only the zone that is set already.
+    /// Only the zone that is already set.
     Fixed,
     Any,
     OneOf(Vec<Zone>),
@@ -70,25 +70,25 @@ pub enum ZoneChoice {
 #[derive(Debug, Clone, Default)]
 pub struct Snippets {
     pub custom: BTreeMap<String, String>,
-    /// Each becomes its value as a literal, or NULL. They win over custom ones of the same name.
+    /// Each is replaced by its value as a literal, or NULL. They take precedence over custom ones with the same name.
     pub builtin: BTreeMap<String, Option<String>>,
 }
 
-/// The values a client chose, as it sent them.
+/// The values that a client selected, as it sent them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct InputParameters {
     /// See `range`.
     pub timerange: Option<String>,
     pub aggregation: Option<String>,
     pub tz: Option<String>,
-    /// Variable and selected values. None selected is a choice too, and no restriction.
+    /// Variables and their selected values. Selecting no value is also a choice, and restricts nothing.
     pub filters: Vec<(String, Vec<Scalar>)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scalar {
     Text(String),
-    /// As its digits were sent, so that none is lost.
+    /// The digits as sent, so that none are lost.
     Number(String),
     Boolean(bool),
 }
@@ -96,19 +96,19 @@ pub enum Scalar {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterDef {
     pub control: Control,
-    /// Used when there is no input; empty is no default.
+    /// Used if there is no input; empty means no default.
     pub default: Vec<Scalar>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
-    /// `options`: `None` when the allowed values are not enforced.
+    /// `options`: `None` if the allowed values are not enforced.
     Dropdown {
         value_type: ValueType,
         multiple: bool,
         options: Option<Vec<Scalar>>,
     },
-    /// What a person types: text, a number, a date.
+    /// A value that a user types: text, a number, a date.
     Input {
         value_type: ValueType,
         multiple: bool,
@@ -116,7 +116,7 @@ pub enum Control {
     DateTimeRange,
     DateRange,
     TimeRange,
-    /// `options`: `None` is everything but `all_time`.
+    /// `options`: `None` means all except `all_time`.
     Aggregation {
         options: Option<Vec<Aggregation>>,
     },
@@ -133,20 +133,20 @@ pub enum ValueType {
     Time,
 }
 
-/// What a transformation groups times by.
+/// The unit by which a transformation groups times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aggregation {
     Second,
     Minute,
     Hour,
     Day,
-    /// From Monday.
+    /// Starts on Monday.
     Week,
     WeekSunday,
     Month,
     Quarter,
     Year,
-    /// One group of everything.
+    /// A single group of everything.
     AllTime,
 }
 

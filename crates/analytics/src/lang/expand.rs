@@ -1,6 +1,6 @@
-//! Step three: parameters become SQL of the dialect, with what was selected.
+//! Step three: converts parameters and their selected values to SQL of the dialect.
 //!
-//! Each problem is a fault at the parameter it belongs to, and expansion goes on to find the others.
+//! Each problem is a fault at its parameter, and expansion continues in order to find the others.
 
 use jiff::Timestamp;
 use landreeve_core::Fault;
@@ -62,7 +62,7 @@ impl<'e> Expander<'e> {
         }
         for (name, _) in &env.inputs.filters {
             if [TIMERANGE, TIMERANGE_PREVIOUS, AGGREGATION, TIME_ZONE].contains(&name.as_str()) {
-                let message = "is built in and has a field of its own in the parameters";
+                let message = "is built in; use its own field in the parameters instead";
                 expander.fault(format!("parameters.filters.{name}"), Bad::new("reserved", message));
             }
         }
@@ -73,20 +73,19 @@ impl<'e> Expander<'e> {
         let Some(name) = self.env.inputs.tz.as_deref().map(str::trim).filter(|name| !name.is_empty()) else {
             return Ok(None);
         };
-        let zone = Zone::find(name).ok_or_else(|| {
-            Bad::new("time_zone", format!("is not a time zone of the IANA database: {name:?}"))
-        })?;
+        let zone = Zone::find(name)
+            .ok_or_else(|| Bad::new("time_zone", format!("is not an IANA time zone: {name:?}")))?;
         let refused = |words: String| Err(Bad::new("not_allowed", words));
         match &self.env.zone_choice {
             ZoneChoice::Any => Ok(Some(zone)),
             ZoneChoice::OneOf(list) if list.contains(&zone) => Ok(Some(zone)),
             ZoneChoice::OneOf(list) => {
                 let names = list.iter().map(Zone::name).collect::<Vec<_>>().join(", ");
-                refused(format!("may be one of {names}, not {}", zone.name()))
+                refused(format!("must be one of {names}, not {}", zone.name()))
             }
             ZoneChoice::Fixed if zone == self.zones.shown => Ok(None),
             ZoneChoice::Fixed => {
-                refused(format!("cannot be chosen here; times are shown in {}", self.zones.shown.name()))
+                refused(format!("cannot be changed here; times are shown in {}", self.zones.shown.name()))
             }
         }
     }
@@ -135,18 +134,21 @@ impl<'e> Expander<'e> {
 
     fn refuse_size(&mut self) {
         self.too_large = true;
-        let message = format!("comes to more than {MAX_BYTES} bytes with its parameters");
+        let message = format!("expands to more than {MAX_BYTES} bytes");
         self.fault("sql".to_owned(), Bad::new("too_large", message));
     }
 
     fn builtin(&self, name: &str, args: bool) -> Outcome<String> {
         if args {
-            return Err(Bad::new("arguments", format!("[{name}] is built in and takes no arguments")));
+            return Err(Bad::new("arguments", format!("[{name}] is built in and does not take arguments")));
         }
         let value = match self.env.snippets.builtin.get(name).and_then(Option::as_ref) {
             None => Literal::Null,
             Some(value) if value.contains('\0') => {
-                return Err(Bad::new("nul", format!("[{name}] has the character U+0000 in its value")));
+                return Err(Bad::new(
+                    "nul",
+                    format!("uses [{name}], whose value contains the character U+0000"),
+                ));
             }
             Some(value) => Literal::Text(value.clone()),
         };
@@ -170,10 +172,10 @@ impl<'e> Expander<'e> {
             Form::Legacy { variable } => (*variable, self.legacy(variable)),
         };
         outcome.unwrap_or_else(|bad| {
-            // What is wrong with the text of the statement is told with the text.
+            // Problems in the statement's text are reported on the text.
             if matches!(bad.code, "selector" | "unknown" | "zone_tables" | "too_large") {
                 let source: String = param.source.chars().take(120).collect();
-                let message = format!("has {source}: {}", bad.message);
+                let message = format!("contains {source}: {}", bad.message);
                 self.fault("sql".to_owned(), Bad::new(bad.code, message));
             } else {
                 self.fault(field(name), bad);
@@ -212,14 +214,14 @@ impl<'e> Expander<'e> {
                 let mut given = inputs.filters.iter().filter(|(name, _)| name == variable);
                 let input = given.next().map(|(_, values)| values.as_slice());
                 if given.next().is_some() {
-                    return Err(Bad::new("duplicate", "is given twice"));
+                    return Err(Bad::new("duplicate", "is listed twice"));
                 }
                 select(self.env.filters.get(variable), input, &self.zones)
             }
         }
     }
 
-    /// The span of a range, or of the one next to it; `None` where nothing is.
+    /// The span of a range, or of the range before or after it; `None` if there is none.
     fn span(&self, range: &Range, grain: Grain, direction: Option<Direction>) -> Outcome<Option<Span>> {
         let present = self.present();
         let span = Span::resolve(range, grain, present).and_then(|span| match direction {
@@ -246,12 +248,12 @@ impl<'e> Expander<'e> {
             None if variable == TIMERANGE_PREVIOUS => Some(Direction::Previous),
             None => None,
             Some(selector) if !is_range || variable == TIMERANGE_PREVIOUS => {
-                return Err(bad_selector(variable, selector, "takes no selector in a condition"));
+                return Err(bad_selector(variable, selector, "it has no selectors in a condition"));
             }
             Some(Selector::Next) => Some(Direction::Next),
             Some(Selector::Previous) => Some(Direction::Previous),
             Some(selector) => {
-                return Err(bad_selector(variable, selector, "takes .next or .previous in a condition"));
+                return Err(bad_selector(variable, selector, "in a condition, use .next or .previous"));
             }
         };
         Ok(match selected {
@@ -293,7 +295,7 @@ impl<'e> Expander<'e> {
         })
     }
 
-    /// What is compared: in SQLite the text that its own functions make of it, elsewhere the expression itself.
+    /// The left side of a comparison: in SQLite, text formatted by its own functions; otherwise the expression itself.
     fn subject(&self, operand: &Operand, function: &str) -> String {
         if self.dialect == SqlDialect::Sqlite {
             format!("{function}({})", operand.sql)
@@ -306,7 +308,7 @@ impl<'e> Expander<'e> {
         Literal::DateTime(self.zones.data.wall(at))
     }
 
-    /// Compared with plain text, so that it also fits a column of ISO 8601 text.
+    /// Compared with plain text, so that it also works for a column of ISO 8601 text.
     fn builtin_range(&self, operand: &Operand, span: &Span) -> [Option<String>; 2] {
         if self.dialect == SqlDialect::Sqlite {
             return self.date_times(operand, span);
@@ -351,7 +353,7 @@ impl<'e> Expander<'e> {
         Some(if start > end {
             format!("({from} OR {until})")
         } else if end == LAST_SECOND {
-            // A second more would be midnight, which comes before everything.
+            // One second more would be midnight, which comes before everything.
             from
         } else {
             format!("{from} AND {until}")
@@ -378,10 +380,10 @@ impl<'e> Expander<'e> {
         values.iter().map(|value| value.sql(self.dialect)).collect::<Vec<_>>().join(", ")
     }
 
-    /// `{variable.start}`, `{variable.end}`; the end is the last second or day inside.
+    /// `{variable.start}`, `{variable.end}`; the end is the last second or day of the range.
     fn value(&self, variable: &str, selector: Selector<'_>) -> Outcome<String> {
         let selected = self.selected(variable)?;
-        let words = "takes .start or .end as a value";
+        let words = "as a value, use .start or .end";
         let start = match selector {
             Selector::Start => true,
             Selector::End => false,
@@ -407,7 +409,7 @@ impl<'e> Expander<'e> {
                 (Some(Literal::Time(if start { from } else { until })), "TIME")
             }
             Selected::Values { .. } | Selected::Aggregation(_) | Selected::ZoneName(_) => {
-                return Err(bad_selector(variable, selector, "is no range and takes no selector"));
+                return Err(bad_selector(variable, selector, "it is not a range and has no selectors"));
             }
         };
         Ok(match (value, self.dialect) {
@@ -418,7 +420,7 @@ impl<'e> Expander<'e> {
         })
     }
 
-    /// `{variable}`: the values with commas between, for `IN ({variable})`; NULL when none is selected.
+    /// `{variable}`: the values separated by commas, for `IN ({variable})`; NULL if none is selected.
     fn legacy(&self, variable: &str) -> Outcome<String> {
         Ok(match self.selected(variable)? {
             Selected::Values { values, .. } if values.is_empty() => Literal::Null.sql(self.dialect),
@@ -427,7 +429,7 @@ impl<'e> Expander<'e> {
             Selected::ZoneName(name) => literal::text(&name, self.dialect),
             Selected::DateTimes { .. } | Selected::Dates(_) | Selected::Times(_) => {
                 let message =
-                    format!("{variable} is a range: write {{{variable}.start}} or {{{variable}.end}}");
+                    format!("{variable} is a range; write {{{variable}.start}} or {{{variable}.end}}");
                 return Err(Bad::new("selector", message));
             }
         })
@@ -435,7 +437,7 @@ impl<'e> Expander<'e> {
 
     fn transformation(&self, operand: &Operand, name: &str, selector: Option<&str>) -> Outcome<String> {
         if let Some(selector) = selector {
-            return Err(bad_selector(name, Selector::Unknown(selector), "takes no selector"));
+            return Err(bad_selector(name, Selector::Unknown(selector), "a transformation has no selectors"));
         }
         let aggregation = match Aggregation::parse(name) {
             Some(fixed) => Some(fixed),
@@ -446,7 +448,7 @@ impl<'e> Expander<'e> {
                     _ => {
                         return Err(Bad::new(
                             "unknown",
-                            format!("{name} is a filter, but not one of aggregations"),
+                            format!("{name} is a filter, but not an aggregation filter"),
                         ));
                     }
                 }
@@ -456,7 +458,7 @@ impl<'e> Expander<'e> {
                 return Err(Bad::new(
                     "unknown",
                     format!(
-                        "there is no transformation {name}; there are {fixed}, aggregation, tz and filters of aggregations"
+                        "unknown transformation {name}; use {fixed}, aggregation, tz or an aggregation filter"
                     ),
                 ));
             }
@@ -469,12 +471,12 @@ impl<'e> Expander<'e> {
             let written = shifts(&from, &zones.shown, begin, end).ok_or_else(|| {
                 Bad::new(
                     "zone_tables",
-                    format!("the range is too long to write every change of clocks out; {REMEDY}"),
+                    format!("the range is too long to write out every clock change; choose a shorter range, {REMEDY}"),
                 )
             })?;
-            // The expression stands once before every change, and some buckets name the whole twice.
+            // The expression is repeated for every change, and some buckets repeat the whole again.
             if operand.sql.len().saturating_mul(2 * (written.changes.len() + 1)) > MAX_BYTES {
-                return Err(Bad::new("too_large", format!("comes to more than {MAX_BYTES} bytes")));
+                return Err(Bad::new("too_large", format!("expands to more than {MAX_BYTES} bytes")));
             }
             transform.shifts = Some(written);
         }
@@ -484,8 +486,8 @@ impl<'e> Expander<'e> {
         })
     }
 
-    /// From when to when values of an expression are looked at: the ranges with which the same expression is
-    /// compared, else all ranges of the statement. The present is always inside.
+    /// The time in which an expression's values can be: the ranges with which the same expression is compared,
+    /// otherwise all ranges of the statement. It always includes the present.
     fn hull(&self, operand: &Operand, from: &Zone) -> Outcome<(Timestamp, Timestamp)> {
         let now = self.env.now;
         let fixed = is_fixed(from) && is_fixed(&self.zones.shown);
@@ -504,8 +506,8 @@ impl<'e> Expander<'e> {
             Bad::new(
                 "zone_tables",
                 format!(
-                    "the server has no time zone tables, so times can be shown in {} only where a range with a start \
-                     and an end says which changes of clocks there are; {REMEDY}",
+                    "the server has no time zone tables, so times can be shown in {} only within a range that has a \
+                     start and an end; choose such a range, {REMEDY}",
                     self.zones.shown.name()
                 ),
             )
@@ -551,7 +553,7 @@ impl<'e> Expander<'e> {
     }
 }
 
-const REMEDY: &str = "choose such a range, or load the tables on the server once: \
+const REMEDY: &str = "or load the time zone tables on the server once: \
                       `mysql_tzinfo_to_sql /usr/share/zoneinfo | mysql -u root mysql`";
 
 fn text_value(value: &str) -> Compared {
@@ -568,7 +570,7 @@ fn field(variable: &str) -> String {
 }
 
 fn bad_selector(variable: &str, selector: Selector<'_>, words: &str) -> Bad {
-    Bad::new("selector", format!("{variable} {words}, not .{}", selector.as_str()))
+    Bad::new("selector", format!(".{} cannot be used with {variable}; {words}", selector.as_str()))
 }
 
 fn both([start, end]: &[Option<String>; 2]) -> Option<String> {
@@ -579,7 +581,7 @@ fn both([start, end]: &[Option<String>; 2]) -> Option<String> {
     }
 }
 
-/// An expression without the blanks that do not matter.
+/// An expression without insignificant whitespace.
 fn normalised(sql: &str, dialect: SqlDialect) -> String {
     let code = lex(sql, dialect).into_iter().filter(|token| !token.kind.is_blank());
     let words = code.map(|token| match token.kind {
@@ -589,9 +591,9 @@ fn normalised(sql: &str, dialect: SqlDialect) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Puts an expansion behind what is there, with a blank where both could be read as one: `E` and `'…'`, `-` and `-1`.
-/// To MySQL two dashes and a blank begin a comment, so there it is parentheses that set it off.
-/// PostgreSQL reads a literal on the next line, behind comments too, as the rest of one that ends here: likewise.
+/// Appends an expansion, with a space if it could otherwise merge with the text before it: `E` and `'…'`, `-` and `-1`.
+/// In MySQL two dashes and a space start a comment, so there it gets parentheses instead.
+/// PostgreSQL joins a literal with one on the next line, even after comments, so it also gets parentheses there.
 fn join(sql: &mut String, piece: &str, rest: &str) {
     let next = rest.chars().next();
     let after = rest.trim_start();
@@ -612,7 +614,7 @@ fn join(sql: &mut String, piece: &str, rest: &str) {
     }
 }
 
-/// Whether a literal put behind this could be the rest of one that ended on an earlier line.
+/// Whether a literal appended here could continue one that ended on an earlier line.
 fn may_continue(sql: &str) -> bool {
     let code = sql.trim_end();
     let line_break = sql[code.len()..].contains(['\n', '\r']);
@@ -620,8 +622,8 @@ fn may_continue(sql: &str) -> bool {
     line_break && (code.ends_with('\'') || code.ends_with("*/") || last_line.contains("--"))
 }
 
-/// Whether a condition may stand where the parameter stood without parentheses of its own, which is how the
-/// documented expansions look: after a word that begins a condition, before one that ends it.
+/// Whether a condition can replace the parameter without added parentheses, as in the documented expansions: after a
+/// word that starts a condition and before one that ends it.
 fn stands_alone(param: &Param<'_>) -> bool {
     const BEFORE: [&str; 9] = ["(", "[", "WHERE", "AND", "OR", "ON", "HAVING", "WHEN", "FILTER"];
     const AFTER: [&str; 22] = [

@@ -1,8 +1,8 @@
-//! Step one of the parameter language: the tokens of core's SQL scanner, seen by a language that gives braces, brackets
-//! and colons meanings of its own.
+//! Step one of the parameter language: adapts the tokens of core's SQL scanner to a language in which braces, brackets
+//! and colons have additional meanings.
 //!
-//! The tokens of a text, put side by side, are that text, byte for byte. String literals, quoted identifiers,
-//! comments and dollar quotes are one token each and are never looked into. No grammar of parameters enters here.
+//! The concatenated tokens are the text, byte for byte. A string literal, quoted identifier, comment or dollar quote is
+//! a single token whose content is never inspected. The grammar of parameters does not belong here.
 
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::sql::{self, Scanner};
@@ -13,11 +13,11 @@ pub enum Kind {
     /// An identifier or a keyword.
     Word,
     Number,
-    /// `$1`: the place of an argument in a snippet's text.
+    /// `$1`: a placeholder for an argument in a snippet's text.
     Placeholder,
-    /// One character of code, or `/*!`, which opens code that only MySQL reads.
+    /// One character of code, or `/*!`, which starts code that only MySQL reads.
     Punct,
-    /// A string literal with its quotes and, where it changes how the text is read, its prefix.
+    /// A string literal with its quotes, and with its prefix if that changes how it is read.
     Text,
     QuotedName,
     LineComment,
@@ -25,7 +25,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether a database reads over it.
+    /// Whether a database ignores it.
     pub const fn is_blank(self) -> bool {
         matches!(self, Kind::Space | Kind::LineComment | Kind::BlockComment)
     }
@@ -35,7 +35,7 @@ impl Kind {
 pub struct Token<'a> {
     pub kind: Kind,
     pub text: &'a str,
-    /// Where it begins, in bytes.
+    /// Where it starts, in bytes.
     pub at: usize,
 }
 
@@ -45,7 +45,7 @@ impl Token<'_> {
     }
 }
 
-/// Whether a text can be a variable, selector, transformation or snippet.
+/// Whether the text can be the name of a variable, selector, transformation or snippet.
 pub fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
@@ -57,7 +57,7 @@ pub fn lex(text: &str, dialect: SqlDialect) -> Vec<Token<'_>> {
     let mut scanner = Scanner::new(text, rules);
     let brackets = Brackets { sql: text, last_close: text.rfind(']') };
     let mut tokens = Vec::new();
-    // The last token that is not blank was `{`: what follows may be a parameter's bracket.
+    // The last token that is not whitespace was `{`: a parameter's bracket may follow.
     let mut after_brace = false;
     loop {
         let at = scanner.position();
@@ -79,7 +79,7 @@ pub fn lex(text: &str, dialect: SqlDialect) -> Vec<Token<'_>> {
     tokens
 }
 
-/// What a token of the scanner is here, and where it ends: earlier where it is several.
+/// The kind of a scanner token here, and where it ends: earlier if it becomes several tokens.
 fn read(text: &str, token: sql::Token) -> (Kind, usize) {
     let kind = match token.kind {
         sql::Kind::Space => Kind::Space,
@@ -95,10 +95,10 @@ fn read(text: &str, token: sql::Token) -> (Kind, usize) {
                 .strip_prefix('$')
                 .map_or(0, |rest| rest.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len()));
             return match token.kind {
-                // The place of a snippet's argument, whatever a database makes of it.
+                // A placeholder for a snippet's argument, whatever it means to a database.
                 _ if digits > 0 => (Kind::Placeholder, token.start + 1 + digits),
                 sql::Kind::Word => (Kind::Word, token.end),
-                // Braces and what is in them are read sign by sign: `{column:day}` is no parameter `:day`.
+                // Braces and their content are read character by character: `{column:day}` has no parameter `:day`.
                 _ => (Kind::Punct, token.start + 1),
             };
         }
@@ -106,8 +106,8 @@ fn read(text: &str, token: sql::Token) -> (Kind, usize) {
     (kind, token.end)
 }
 
-/// SQLite also quotes identifiers in square brackets, and in those a quote means nothing. What looks like a snippet, and
-/// the bracket of a parameter, are left to the parser.
+/// SQLite also quotes identifiers in square brackets, inside which quotes have no meaning. Anything that looks like a
+/// snippet, and the bracket of a parameter, is left to the parser.
 struct Brackets<'a> {
     sql: &'a str,
     /// The last `]` of the text.
@@ -122,7 +122,7 @@ impl Brackets<'_> {
         let name = name.unwrap_or(rest.len());
         let is_snippet = is_name(rest.get(..name).unwrap_or_default())
             && matches!(rest.as_bytes().get(name), Some(b']' | b'('));
-        // Looking to the end for each of many brackets that nothing closes would take the square of the text's length.
+        // Searching to the end for each of many unclosed brackets would take quadratic time.
         if after_brace || is_snippet || self.last_close.is_none_or(|last| last < at) {
             return open;
         }

@@ -1,4 +1,5 @@
-//! Values as SQL that no value can get out of. Everything that a client sent enters a statement through this file.
+//! Values as SQL literals that no value can break out of. Everything a client sends enters a statement through this
+//! file.
 
 use jiff::civil;
 use landreeve_core::datasource::SqlDialect;
@@ -7,11 +8,11 @@ use landreeve_core::datasource::SqlDialect;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Literal {
     Text(String),
-    /// Plain digits, with a sign and a point at most; see `plain_number`.
+    /// Plain digits, optionally with a sign and a point; see `plain_number`.
     Number(String),
     Boolean(bool),
     Date(civil::Date),
-    /// On the wall of the data's zone.
+    /// Local time in the data zone.
     DateTime(civil::DateTime),
     Time(civil::Time),
     Null,
@@ -35,12 +36,12 @@ impl Literal {
     }
 }
 
-/// SQLite has no types of time: there they are text, as its own functions write it.
+/// SQLite has no time types: there times are text, in the format of its own functions.
 fn typed(name: &str, value: &str, dialect: SqlDialect) -> String {
     if dialect == SqlDialect::Sqlite { format!("'{value}'") } else { format!("{name} '{value}'") }
 }
 
-/// The caller has refused U+0000, which no database takes.
+/// The caller has already rejected U+0000, which no database accepts.
 pub fn text(value: &str, dialect: SqlDialect) -> String {
     let doubled = value.replace('\'', "''");
     match dialect {
@@ -48,15 +49,15 @@ pub fn text(value: &str, dialect: SqlDialect) -> String {
         // Doubled quotes, because `\'` would end the literal under NO_BACKSLASH_ESCAPES.
         SqlDialect::MySql => format!("'{}'", doubled.replace('\\', "\\\\")),
         _ if !value.contains('\\') => format!("'{doubled}'"),
-        // Says by itself that backslashes escape, whatever the session or a literal before it says.
+        // Backslashes are always escapes in it, whatever the session or a literal before it says.
         SqlDialect::Postgres | SqlDialect::CrateDb => format!("E'{}'", doubled.replace('\\', "\\\\")),
-        // Here a plain literal may or may not read backslashes, so it gets none.
+        // In Redshift a plain literal may or may not treat backslashes as escapes, so it contains none.
         SqlDialect::Redshift => format!("('{}')", doubled.replace('\\', "' || CHR(92) || '")),
     }
 }
 
-/// A number as SQL: digits without an exponent, as many as were written. `None` when the text is no number, or one
-/// of more than a thousand digits.
+/// A number as SQL: all its digits, without an exponent. `None` if the text is not a number, or has more than a
+/// thousand digits.
 pub fn plain_number(text: &str) -> Option<String> {
     const MAX_DIGITS: usize = 1000;
     let (negative, unsigned) = match text.strip_prefix('-') {
@@ -75,7 +76,7 @@ pub fn plain_number(text: &str) -> Option<String> {
     if mantissa.contains('.') && fraction.is_empty() {
         return None;
     }
-    // Where the point stands in the digits.
+    // The position of the point in the digits.
     let point = i64::try_from(whole.len()).ok()? + i64::from(exponent);
     if point.unsigned_abs() > MAX_DIGITS as u64 {
         return None;
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_would_get_out() {
+    fn escapes_texts_that_would_break_out() {
         for value in
             ["", "'", "''", "\\", "\\'", "'\\", "' OR 1=1 --", "\\' OR 1=1 #", "a\\\\'b", "$$", "*/", "ü'é"]
         {
@@ -175,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_gets_out(value in "[a'\\\\ \"`$\\-#/*\n;{}\\[\\]é]{0,24}") {
+        fn a_text_cannot_break_out(value in "[a'\\\\ \"`$\\-#/*\n;{}\\[\\]é]{0,24}") {
             check_text(&value, "x = ");
         }
 

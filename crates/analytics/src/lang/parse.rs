@@ -1,13 +1,13 @@
-//! Step two: where the parameters and snippets stand in a text, as typed values that borrow from it.
+//! Step two: finds the parameters and snippets in a text, as typed values that borrow from it.
 //!
-//! What does not match the grammar is text and stays as it was. Nothing is looked up here but whether a name is a
-//! snippet's, because only that makes `[name]` one.
+//! Anything that does not match the grammar is text and is left unchanged. The only lookup here is whether a snippet
+//! has a name, because that decides whether `[name]` is a snippet.
 
 use landreeve_core::datasource::SqlDialect;
 
 use super::lexer::{Kind, Token, is_name, lex};
 
-/// Parameters inside a parameter's expression are parameters down to this depth and text below it.
+/// Parameters inside a parameter's expression are recognized down to this depth; below it they are text.
 const MAX_NESTING: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +20,10 @@ pub enum Node<'a> {
 /// `{…}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Param<'a> {
-    /// As it was written, for messages.
+    /// The source text, for messages.
     pub source: &'a str,
     pub form: Form<'a>,
-    /// The code before and after it, `None` at the ends: they decide whether parentheses are needed.
+    /// The tokens before and after it (`None` at the ends), which decide whether parentheses are needed.
     pub before: Option<&'a str>,
     pub after: Option<&'a str>,
 }
@@ -36,7 +36,7 @@ pub enum Form<'a> {
     Transformation { expr: Expr<'a>, transform: &'a str, selector: Option<&'a str> },
     /// `{variable.selector}`
     Value { variable: &'a str, selector: Selector<'a> },
-    /// `{variable}`, the older way to write a plain value.
+    /// `{variable}`, the older form of a plain value.
     Legacy { variable: &'a str },
 }
 
@@ -71,11 +71,11 @@ impl<'a> Selector<'a> {
     }
 }
 
-/// SQL inside a parameter, which may hold parameters again.
+/// SQL inside a parameter, which can contain more parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expr<'a> {
     pub nodes: Vec<Node<'a>>,
-    /// A column name, maybe qualified: it needs no parentheses anywhere.
+    /// Whether it is a column name, possibly qualified, which never needs parentheses.
     pub column: bool,
 }
 
@@ -84,7 +84,7 @@ pub struct Expr<'a> {
 pub struct Call<'a> {
     pub source: &'a str,
     pub name: &'a str,
-    /// `None` without parentheses. Each argument is SQL.
+    /// `None` if there are no parentheses. Each argument is SQL.
     pub args: Option<Vec<&'a str>>,
 }
 
@@ -95,12 +95,13 @@ pub fn parse<'a>(sql: &'a str, dialect: SqlDialect, is_snippet: &dyn Fn(&str) ->
     parser.nodes(0, tokens.len(), 0)
 }
 
-/// For each opening bracket the place of its closing one, in one pass; none where what is between is not balanced.
+/// For each opening bracket, the position of its closing one, in one pass; `None` if the text in between is not
+/// balanced.
 fn partners(tokens: &[Token<'_>]) -> Vec<Option<usize>> {
     let mut partners = vec![None; tokens.len()];
     let mut open: Vec<(usize, usize)> = Vec::new();
     let mut count = [0_usize; 3];
-    // What opens before this closing bracket, which nothing opened, holds it and is not balanced.
+    // Brackets opened before this stray closing bracket contain it, so they are not balanced.
     let mut stray = None;
     for (place, token) in tokens.iter().enumerate().filter(|(_, token)| token.kind == Kind::Punct) {
         if let Some(kind) = ["(", "[", "{"].iter().position(|&text| text == token.text) {
@@ -162,7 +163,7 @@ impl<'a> Parser<'a, '_> {
         nodes
     }
 
-    /// The text of the tokens from one to before another.
+    /// The text of the tokens from `from` up to, but not including, `to`.
     fn source(&self, from: usize, to: usize) -> &'a str {
         let begin = self.tokens.get(from).map_or(self.sql.len(), |token| token.at);
         let end = self.tokens.get(to).map_or(self.sql.len(), |token| token.at);
@@ -188,7 +189,7 @@ impl<'a> Parser<'a, '_> {
         (token.kind == Kind::Word && is_name(token.text)).then_some(token.text)
     }
 
-    /// The parameter that begins at `{`, and the place after it.
+    /// The parameter that starts at `{`, and the position after it.
     fn param(&self, open: usize, to: usize, depth: usize) -> Option<(Param<'a>, usize)> {
         let begin = self.skip_space(open + 1);
         let (form, close) = if self.is(begin, "[") {
@@ -235,7 +236,7 @@ impl<'a> Parser<'a, '_> {
         }
     }
 
-    /// `= name.selector }` or `: name.selector }`: the name, the selector and the place of the brace.
+    /// `= name.selector }` or `: name.selector }`: the name, the selector and the position of the brace.
     fn operation(&self, operator: usize) -> Option<(&'a str, Option<&'a str>, usize)> {
         if !self.is(operator, "=") && !self.is(operator, ":") {
             return None;
@@ -248,7 +249,7 @@ impl<'a> Parser<'a, '_> {
         self.is(close, "}").then_some((name, selector, close))
     }
 
-    /// The place after a column name, each part of which may be quoted.
+    /// The position after a column name, each part of which can be quoted.
     fn path(&self, mut at: usize) -> Option<usize> {
         loop {
             if !matches!(self.tokens.get(at)?.kind, Kind::Word | Kind::QuotedName) {
@@ -261,7 +262,7 @@ impl<'a> Parser<'a, '_> {
         }
     }
 
-    /// `name` or `name.selector`; a longer path is not ours.
+    /// `name` or `name.selector`; a longer path is not a parameter.
     fn plain(&self, from: usize, to: usize) -> Option<Form<'a>> {
         let variable = self.name(from)?;
         match to - from {
@@ -271,7 +272,7 @@ impl<'a> Parser<'a, '_> {
         }
     }
 
-    /// The expression in a parameter's own brackets. When all of it is a snippet's name, it is that snippet.
+    /// The expression in a parameter's brackets. If all of it is a snippet's name, it is that snippet.
     fn bracket(&self, open: usize, close: usize, depth: usize) -> Option<Expr<'a>> {
         if let Some((call, end)) = self.call(open, close + 1)
             && end == close + 1
@@ -292,7 +293,7 @@ impl<'a> Parser<'a, '_> {
         Some(Expr { nodes: self.nodes(from, to, depth + 1), column })
     }
 
-    /// The snippet that begins at `[`, and the place after it.
+    /// The snippet that starts at `[`, and the position after it.
     fn call(&self, open: usize, to: usize) -> Option<(Call<'a>, usize)> {
         let name = self.name(open + 1).filter(|name| (self.is_snippet)(name))?;
         let (args, close) = if self.is(open + 2, "(") {
@@ -307,7 +308,7 @@ impl<'a> Parser<'a, '_> {
         Some((Call { source: self.source(open, close + 1), name, args }, close + 1))
     }
 
-    /// What stands between the commas that are in no further bracket.
+    /// The text between commas that are not inside nested brackets.
     fn args(&self, from: usize, to: usize) -> Vec<&'a str> {
         let mut args = Vec::new();
         let mut begin = from;

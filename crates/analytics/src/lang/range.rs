@@ -1,18 +1,17 @@
-//! Ranges of time as they are written down: two ends, either of which may be open, or a range that moves with the
-//! clock.
+//! The text format of time ranges: two ends, either of which can be open, or a range relative to the current time.
 //!
 //! | text | meaning |
 //! | --- | --- |
-//! | `1712233090~1712237090` | both instants in seconds since 1970, the second included to its last microsecond |
+//! | `1712233090~1712237090` | two instants in seconds since 1970; the end includes its last microsecond |
 //! | `1712233090~`, `~1712237090` | open to one side |
-//! | nothing, `~` | all time |
-//! | `2023-04-12~2023-04-14`, `2023-04-12T08:00:00~…`, `13:00:00~13:59:59` | on the wall of the range's zone |
-//! | `last_7_days` | six days and the present one to its end |
-//! | `last_24_hours_now` | until now; hours, days and weeks of fixed length |
-//! | `this_month`, `this_month_now` | the present one whole, or until now |
-//! | `previous_week` | the one before the present one |
+//! | empty, `~` | all time |
+//! | `2023-04-12~2023-04-14`, `2023-04-12T08:00:00~…`, `13:00:00~13:59:59` | local time in the range's zone |
+//! | `last_7_days` | the last six days and today until its end |
+//! | `last_24_hours_now` | until now; hours, days and weeks have a fixed length |
+//! | `this_month`, `this_month_now` | the whole current month, or until now |
+//! | `previous_week` | the week before the current one |
 //!
-//! Here they are only read and written; `span` finds out what they mean at a given time.
+//! This module only parses and formats them; `span` resolves them at a given time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,7 +24,7 @@ pub enum Range {
     Relative(Relative),
 }
 
-/// One end of a range. An end includes what it names: a second, or a day.
+/// One end of a range. It includes the second or day that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
     Instant(Timestamp),
@@ -86,7 +85,7 @@ impl Unit {
 impl Range {
     pub const ALL_TIME: Range = Range::Absolute { start: None, end: None };
 
-    /// Ready from the start and end that a client sent apart; an empty one is open.
+    /// Builds a range from a separate start and end; an empty one is open.
     pub fn from_ends(start: &str, end: &str) -> Result<Range, String> {
         let range = Range::Absolute { start: Endpoint::parse(start)?, end: Endpoint::parse(end)? };
         if let Range::Absolute { start: Some(start), end: Some(end) } = &range {
@@ -96,7 +95,7 @@ impl Range {
     }
 }
 
-/// Ends of one kind are compared at once, others when it is known where they are. Times of day may pass midnight.
+/// Ends of the same kind are compared here, others once their instants are known. Times of day can pass midnight.
 fn check_order(start: Endpoint, end: Endpoint) -> Result<(), String> {
     let wrong = match (start, end) {
         (Endpoint::Instant(start), Endpoint::Instant(end)) => start > end,
@@ -104,7 +103,7 @@ fn check_order(start: Endpoint, end: Endpoint) -> Result<(), String> {
         (Endpoint::Date(start), Endpoint::Date(end)) => start > end,
         _ => false,
     };
-    if wrong { Err(format!("begins after it ends: {start}~{end}")) } else { Ok(()) }
+    if wrong { Err(format!("starts after it ends: {start}~{end}")) } else { Ok(()) }
 }
 
 impl FromStr for Range {
@@ -139,7 +138,7 @@ impl fmt::Display for Range {
 }
 
 impl Endpoint {
-    /// `None` for an empty text.
+    /// `None` for an empty string.
     pub fn parse(text: &str) -> Result<Option<Endpoint>, String> {
         let text = text.trim();
         if text.is_empty() {
@@ -147,8 +146,8 @@ impl Endpoint {
         }
         Endpoint::read(text).map(Some).ok_or_else(|| {
             format!(
-                "{text:?} is neither seconds since 1970 nor a date (2024-04-12), a date and time (2024-04-12T08:00:00) \
-                 or a time of day (08:00:00), between the years 1 and 9999 and to the second"
+                "{text:?} is not seconds since 1970, a date (2024-04-12), a date and time (2024-04-12T08:00:00) or a \
+                 time of day (08:00:00), in the years 1 to 9999 and without fractions of a second"
             )
         })
     }
@@ -218,9 +217,9 @@ impl FromStr for Relative {
         };
         read.ok_or_else(|| {
             format!(
-                "{text:?} is not a range: write start~end (either may be left out), or last_N_UNITs, this_UNIT (both \
-                 also with _now at the end) or previous_UNIT, where UNIT is second, minute, hour, day, week, month, \
-                 quarter or year and N at most 65535"
+                "{text:?} is not a range: use start~end (either can be omitted), last_N_UNITs or this_UNIT (optionally \
+                 followed by _now), or previous_UNIT, where UNIT is second, minute, hour, day, week, month, quarter or \
+                 year and N is at most 65535"
             )
         })
     }
@@ -247,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn canonical_text() {
+    fn formats_ranges_canonically() {
         for (text, canonical) in [
             ("1712233090~1712237090", "1712233090~1712237090"),
             ("1712233090~", "1712233090~"),
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range() {
+    fn rejects_malformed_ranges() {
         for text in [
             "x",
             "5",
@@ -297,7 +296,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_and_back(start in proptest::option::of(-60_000_000_000_i64..120_000_000_000), length in 0_i64..100_000_000_000,
+        fn ranges_round_trip(start in proptest::option::of(-60_000_000_000_i64..120_000_000_000), length in 0_i64..100_000_000_000,
                          open in any::<bool>(), count in 1_u16.., unit in 0_usize..8, form in 0..5) {
             let unit = Unit::ALL[unit];
             let at = |second| Endpoint::Instant(Timestamp::from_second(second).unwrap());

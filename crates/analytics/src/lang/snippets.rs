@@ -1,8 +1,8 @@
-//! Snippets become their text before anything else, so that they may hold parameters and other snippets.
+//! Snippets are replaced by their text before anything else, so that they can contain parameters and other snippets.
 //!
-//! `[name]` is the text verbatim. `[name(a, b)]` puts the arguments, which are SQL, where the text's code says `$1` and
-//! `$2`. A line comment at the end of a text or argument is closed with a line break, because otherwise it would
-//! swallow what follows. Built-in snippets are values, not text, and are not replaced here.
+//! `[name]` is replaced by the text verbatim. `[name(a, b)]` replaces `$1` and `$2` in the text's code with the
+//! arguments, which are SQL. A line comment at the end of a text or argument is closed with a line break, because
+//! otherwise it would swallow what follows. Built-in snippets are values, not text, and are not replaced here.
 
 use landreeve_core::Fault;
 use landreeve_core::datasource::SqlDialect;
@@ -11,20 +11,20 @@ use super::env::Snippets;
 use super::lexer::{Kind, lex};
 use super::parse::{Call, Form, Node, parse};
 
-/// How deep snippets may hold snippets.
+/// Maximum nesting of snippets.
 pub const MAX_DEPTH: usize = 10;
-/// How many snippets one statement may come to, and how many bytes: ten levels of ten are ten thousand million.
+/// Maximum snippets and bytes of an expanded statement: ten levels of ten snippets would be ten billion.
 const MAX_CALLS: usize = 10_000;
 pub const MAX_BYTES: usize = 4 << 20;
-/// More are no help to anybody.
+/// More would not help the user.
 pub const MAX_FAULTS: usize = 100;
 
 #[derive(Debug, Default)]
 pub struct Spliced {
     pub sql: String,
-    /// In the order of their first use.
+    /// In order of first use.
     pub used: Vec<String>,
-    /// Those that the statement itself names.
+    /// The snippets that the statement itself names.
     pub direct: Vec<String>,
     pub faults: Vec<Fault>,
 }
@@ -56,7 +56,7 @@ impl Splicer<'_> {
         let mut text = String::with_capacity(sql.len());
         let mut from = 0;
         for call in calls {
-            // The call borrows from `sql`, so the distance is its place.
+            // The call borrows from `sql`, so the distance is its position.
             let at = call.source.as_ptr() as usize - sql.as_ptr() as usize;
             text.push_str(sql.get(from..at).unwrap_or_default());
             from = at + call.source.len();
@@ -84,20 +84,19 @@ impl Splicer<'_> {
         }
         let steps = || [self.path.as_slice(), std::slice::from_ref(&name)].concat().join("] → [");
         if self.path.contains(&name) {
-            let message = format!("uses a snippet that uses itself: [{}]", steps());
+            let message = format!("uses a snippet that includes itself: [{}]", steps());
             return self.fault("cycle", message);
         }
         if self.path.len() >= MAX_DEPTH {
-            let message = format!("nests snippets deeper than {MAX_DEPTH}: [{}]", steps());
+            let message = format!("nests snippets more than {MAX_DEPTH} levels deep: [{}]", steps());
             return self.fault("depth", message);
         }
         self.calls += 1;
         if self.calls > MAX_CALLS || self.bytes > MAX_BYTES {
-            let message =
-                format!("comes to more than {MAX_CALLS} snippets or {MAX_BYTES} bytes with its snippets");
+            let message = format!("expands to more than {MAX_CALLS} snippets or {MAX_BYTES} bytes");
             return self.fault("too_large", message);
         }
-        // Arguments belong to the caller and are ready before they enter.
+        // Arguments belong to the caller and are expanded before they are inserted.
         let mut args = Vec::new();
         for arg in call.args.iter().flatten() {
             let mut arg = self.text(arg);
@@ -136,7 +135,7 @@ fn collect<'n, 'a>(nodes: &'n [Node<'a>], calls: &mut Vec<&'n Call<'a>>) {
     }
 }
 
-/// The text with its arguments in place, or how many it takes.
+/// The text with its arguments inserted, or the number of arguments it takes.
 fn fill(text: &str, args: &[String], dialect: SqlDialect) -> Result<String, usize> {
     let tokens = lex(text, dialect);
     let place = |text: &str| text.strip_prefix('$').and_then(|digits| digits.parse::<usize>().ok());
@@ -160,14 +159,14 @@ fn fill(text: &str, args: &[String], dialect: SqlDialect) -> Result<String, usiz
             None => filled.push_str(token.text),
         }
         if filled.len() > MAX_BYTES {
-            // What is longer than this is refused when it is whole; until then it only must not grow.
+            // The finished text is rejected if it is too long; until then it only must not grow further.
             break;
         }
     }
     Ok(filled)
 }
 
-/// Ends a line comment that the text leaves open.
+/// Closes a line comment that the text leaves open.
 pub fn close_comment(text: &mut String, dialect: SqlDialect) {
     if lex(text, dialect).last().is_some_and(|token| token.kind == Kind::LineComment) {
         text.push('\n');

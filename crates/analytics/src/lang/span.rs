@@ -1,7 +1,7 @@
-//! What a range means at a given time: two instants, or two times of day, and the ranges next to them.
+//! Resolves a range at a given time to two instants or two times of day, and finds its neighbours.
 //!
-//! A span keeps its end exclusive, so that neighbours meet without a gap. Days, weeks and months are those of the
-//! range's zone and may have 23 or 25 hours. Nothing here knows a database.
+//! The end of a span is exclusive, so that neighbours meet without a gap. Days, weeks and months are those of the
+//! range's zone, and a day can have 23 or 25 hours. Nothing here depends on a database.
 
 use jiff::tz::Disambiguation;
 use jiff::{SignedDuration, Timestamp, ToSpan, civil};
@@ -16,7 +16,7 @@ pub enum WeekStart {
     Sunday,
 }
 
-/// The time that relative ranges are relative to, and whose calendar they follow.
+/// The time that relative ranges refer to, and the calendar they follow.
 #[derive(Debug, Clone, Copy)]
 pub struct Present<'a> {
     pub now: Timestamp,
@@ -24,7 +24,7 @@ pub struct Present<'a> {
     pub week_start: WeekStart,
 }
 
-/// To what a range is rounded.
+/// The precision to which a range is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grain {
     Second,
@@ -40,13 +40,13 @@ pub enum Direction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     pub start: Option<Timestamp>,
-    /// The first instant that is no longer inside.
+    /// The first instant after the span.
     pub end: Option<Timestamp>,
-    /// The range ends now, by which its neighbours are found in another way.
+    /// Set if the range ends now, in which case its neighbours are found differently.
     sliding: Option<Relative>,
 }
 
-/// Part of every day; it passes midnight when it begins after it ends. The end is included.
+/// Part of every day; it passes midnight if it starts after it ends. The end is inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DayPart {
     All,
@@ -56,7 +56,7 @@ pub enum DayPart {
 type Outcome<T> = Result<T, String>;
 
 fn beyond<E>(_: E) -> String {
-    "reaches beyond the years 1 to 9999".to_owned()
+    "extends outside the years 1 to 9999".to_owned()
 }
 
 impl Present<'_> {
@@ -94,7 +94,7 @@ impl Present<'_> {
         }
     }
 
-    /// The present unit, moved by so many: its first instant.
+    /// The first instant of the current unit, shifted by `moved` units.
     fn unit_begin(&self, unit: Unit, moved: i64) -> Outcome<Timestamp> {
         if let Some(length) = clock_length(unit) {
             let now = self.second()?;
@@ -109,7 +109,7 @@ impl Present<'_> {
         self.begin(add_units(self.first_day(unit, self.date(self.now))?, unit, moved)?)
     }
 
-    /// The same time on the wall, so many units of the calendar on.
+    /// The same local time, `count` calendar units later.
     fn on_calendar(&self, at: Timestamp, unit: Unit, count: i64) -> Outcome<Timestamp> {
         if let Some(length) = clock_length(unit) {
             return add_seconds(at, count.saturating_mul(length));
@@ -123,7 +123,7 @@ impl Present<'_> {
     }
 }
 
-/// In seconds, where every one has the same.
+/// The length in seconds, if it is fixed.
 const fn clock_length(unit: Unit) -> Option<i64> {
     match unit {
         Unit::Second => Some(1),
@@ -171,13 +171,13 @@ impl Span {
                 if let (Some(start), Some(end)) = (start, end)
                     && start >= end
                 {
-                    return Err("begins after it ends".to_owned());
+                    return Err("starts after it ends".to_owned());
                 }
                 Span { start, end, sliding: None }
             }
             Range::Relative(relative) => {
                 if grain == Grain::Day && relative.unit() < Unit::Day {
-                    return Err("is a range of dates, whose smallest unit is the day".to_owned());
+                    return Err("is a date range; its smallest unit is the day".to_owned());
                 }
                 relative_span(*relative, grain, present)?
             }
@@ -185,7 +185,7 @@ impl Span {
         span.checked()
     }
 
-    /// Every database can write the years 1 to 9999, and a day is left for other zones.
+    /// Every database can represent the years 1 to 9999; a day is left for other zones.
     fn checked(self) -> Outcome<Span> {
         let first = civil::date(1, 1, 2).in_tz("UTC").map_err(beyond)?.timestamp();
         let last = civil::date(9999, 12, 30).in_tz("UTC").map_err(beyond)?.timestamp();
@@ -193,12 +193,12 @@ impl Span {
         if inside(self.start) && inside(self.end) { Ok(self) } else { Err(beyond(())) }
     }
 
-    /// The last second inside.
+    /// The last second of the span.
     pub fn last_second(&self) -> Option<Timestamp> {
         self.end.and_then(|end| add_seconds(end, -1).ok())
     }
 
-    /// The span next to this one; `None` where there is none, because it is open to that side.
+    /// The neighbouring span; `None` if this one is open to that side.
     pub fn neighbour(&self, direction: Direction, present: Present<'_>) -> Outcome<Option<Span>> {
         let span = match (self.start, self.end) {
             (Some(start), Some(end)) => self.bounded_neighbour(start, end, direction, present)?,
@@ -257,7 +257,7 @@ impl Span {
     }
 }
 
-/// Days and weeks have a fixed length in a range that ends now; months do not.
+/// In a range that ends now, days and weeks have a fixed length; months do not.
 fn slide(at: Timestamp, unit: Unit, count: i64, present: Present<'_>) -> Outcome<Timestamp> {
     match unit {
         Unit::Day => add_seconds(at, count.saturating_mul(86_400)),
@@ -302,7 +302,7 @@ fn absolute_start(at: Endpoint, grain: Grain, present: Present<'_>) -> Outcome<T
         (Endpoint::Instant(at), Grain::Day) => present.date(at),
         (Endpoint::Local(at), Grain::Day) => at.date(),
         (Endpoint::Date(date), _) => date,
-        (Endpoint::Time(_), _) => return Err("needs dates, not times of day".to_owned()),
+        (Endpoint::Time(_), _) => return Err("must use dates, not times of day".to_owned()),
     };
     present.begin(date)
 }
@@ -310,14 +310,14 @@ fn absolute_start(at: Endpoint, grain: Grain, present: Present<'_>) -> Outcome<T
 fn absolute_end(at: Endpoint, grain: Grain, present: Present<'_>) -> Outcome<Timestamp> {
     let date = match (at, grain) {
         (Endpoint::Instant(at), Grain::Second) => return add_seconds(at, 1),
-        // Of an hour that comes twice, an end includes both.
+        // In a repeated hour, an end includes both.
         (Endpoint::Local(at), Grain::Second) => {
             return add_seconds(local(at, Disambiguation::Later, present)?, 1);
         }
         (Endpoint::Instant(at), Grain::Day) => present.date(at),
         (Endpoint::Local(at), Grain::Day) => at.date(),
         (Endpoint::Date(date), _) => date,
-        (Endpoint::Time(_), _) => return Err("needs dates, not times of day".to_owned()),
+        (Endpoint::Time(_), _) => return Err("must use dates, not times of day".to_owned()),
     };
     present.begin(date.checked_add(1.day()).map_err(beyond)?)
 }
@@ -335,7 +335,7 @@ impl DayPart {
                     Some(Endpoint::Time(time)) => Ok(time),
                     Some(Endpoint::Instant(at)) => Ok(present.zone.wall(at).time()),
                     Some(Endpoint::Local(_) | Endpoint::Date(_)) => {
-                        Err("needs times of day, like 13:00:00~13:59:59".to_owned())
+                        Err("must use times of day, like 13:00:00~13:59:59".to_owned())
                     }
                 };
                 let start = time(*start, civil::Time::midnight())?;
@@ -343,7 +343,7 @@ impl DayPart {
             }
             Range::Relative(relative) => {
                 if relative.unit() > Unit::Hour {
-                    return Err("is a range of times of day, whose largest unit is the hour".to_owned());
+                    return Err("is a time range; its largest unit is the hour".to_owned());
                 }
                 Ok(DayPart::of(&relative_span(*relative, Grain::Second, present)?, present))
             }
@@ -366,12 +366,12 @@ impl DayPart {
         if length >= 86_400 {
             return DayPart::All;
         }
-        // An empty one, at the first second of an hour that has just begun, is that second.
+        // An empty range, in the first second of an hour, is that second.
         let last = if length == 0 { start } else { span.last_second().unwrap_or(start) };
         DayPart::Between { start: present.zone.wall(start).time(), end: present.zone.wall(last).time() }
     }
 
-    /// The part next to that of a range. The next one of a range that ends now begins with the next full unit.
+    /// The neighbour of a range's part of the day. After a range that ends now, it starts with the next full unit.
     pub fn neighbour(range: &Range, direction: Direction, present: Present<'_>) -> Outcome<DayPart> {
         if let Range::Relative(relative) = range {
             let part = DayPart::resolve(range, present)?;

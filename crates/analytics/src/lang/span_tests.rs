@@ -8,7 +8,7 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// `start .. last second`, on the wall of the zone.
+/// `start .. last second`, in the zone's local time.
 fn show(span: &Span, zone: &Zone) -> String {
     let text = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| zone.wall(at).to_string());
     format!("{} .. {}", text(span.start), text(span.last_second()))
@@ -128,7 +128,7 @@ fn relative_ranges() {
 #[test]
 fn absolute_ranges_and_their_neighbours() {
     let utc = |range, expected| check(range, Grain::Second, "2024-04-17T00:00:00Z", "UTC", expected);
-    // The documented example of full months: January 2024, next is February whatever its length.
+    // The documented example of full months: after January 2024 comes February, whatever its length.
     utc(
         "2024-01-01~2024-01-31",
         [
@@ -169,7 +169,7 @@ fn ranges_of_dates() {
             "2023-04-15T00:00:00 .. 2023-04-17T23:59:59",
         ],
     );
-    // Seconds become the whole days they are in.
+    // Seconds are rounded to the days that contain them.
     utc(
         "1712233090~1712237090",
         [
@@ -196,9 +196,9 @@ fn ranges_of_dates() {
     );
 }
 
-/// Summer time in Berlin: 2024-03-31 has 23 hours, 2024-10-27 has 25.
+/// Daylight saving time in Berlin: 2024-03-31 has 23 hours, 2024-10-27 has 25.
 #[test]
-fn days_follow_the_clocks_of_the_zone() {
+fn days_follow_the_clock_changes_of_the_zone() {
     let berlin = zone("Europe/Berlin");
     for (now, begin, end) in [
         ("2024-03-31T12:00:00Z", "2024-03-30T23:00:00Z", "2024-03-31T22:00:00Z"),
@@ -230,7 +230,7 @@ fn days_follow_the_clocks_of_the_zone() {
             "2024-11-01T00:00:00 .. 2024-11-30T23:59:59",
         ],
     );
-    // Seven days that end now are 168 hours, over the change too.
+    // Seven days that end now are 168 hours, even across the change.
     check(
         "last_7_days_now",
         Grain::Second,
@@ -242,7 +242,7 @@ fn days_follow_the_clocks_of_the_zone() {
             "2024-10-28T13:00:00 .. 2024-11-04T12:59:59",
         ],
     );
-    // The second of the two hours that are both called two o'clock.
+    // The second of the two hours at two o'clock.
     check(
         "this_hour",
         Grain::Second,
@@ -254,14 +254,14 @@ fn days_follow_the_clocks_of_the_zone() {
             "2024-10-27T03:00:00 .. 2024-10-27T03:59:59",
         ],
     );
-    // An end in the hour that comes twice includes both.
+    // An end in the repeated hour includes both.
     let present = Present { now: at("2024-10-27T12:00:00Z"), zone: &berlin, week_start: WeekStart::Monday };
     let range = "2024-10-27T02:00:00~2024-10-27T02:59:59".parse().unwrap();
     let span = Span::resolve(&range, Grain::Second, present).unwrap();
     assert_eq!((span.start, span.end), (Some(at("2024-10-27T00:00:00Z")), Some(at("2024-10-27T02:00:00Z"))));
 }
 
-/// In Beirut and Santiago summer time begins at midnight, so that a day begins at one.
+/// In Beirut and Santiago daylight saving time starts at midnight, so that a day starts at one.
 #[test]
 fn days_without_a_midnight() {
     check(
@@ -278,7 +278,7 @@ fn days_without_a_midnight() {
 }
 
 #[test]
-fn weeks_begin_as_the_organisation_says() {
+fn weeks_start_on_the_configured_day() {
     let utc = Zone::utc();
     let present = Present { now: at("2024-04-17T13:24:10Z"), zone: &utc, week_start: WeekStart::Sunday };
     let span = Span::resolve(&"previous_week".parse().unwrap(), Grain::Second, present).unwrap();
@@ -303,7 +303,7 @@ fn times_of_day() {
         ("last_3_hours", ["08:00:00~10:59:59", "11:00:00~13:59:59", "14:00:00~16:59:59"]),
         ("last_24_hours", ["all", "all", "all"]),
         ("this_hour", ["12:00:00~12:59:59", "13:00:00~13:59:59", "14:00:00~14:59:59"]),
-        // Ending now: the next one begins at the next full hour or minute.
+        // Ending now: the next one starts at the next full hour or minute.
         ("this_hour_now", ["12:00:00~12:24:09", "13:00:00~13:24:09", "14:00:00~14:59:59"]),
         ("last_10_minutes_now", ["13:04:10~13:14:09", "13:14:10~13:24:09", "13:25:00~13:34:59"]),
     ] {
@@ -321,7 +321,7 @@ fn times_of_day() {
 }
 
 #[test]
-fn what_has_no_meaning() {
+fn rejects_ranges_of_the_wrong_kind() {
     let utc = Zone::utc();
     let present = Present { now: at("2024-04-17T13:24:10Z"), zone: &utc, week_start: WeekStart::Monday };
     for (range, grain) in [

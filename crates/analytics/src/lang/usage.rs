@@ -1,4 +1,4 @@
-//! Which variables and snippets a statement uses, without any values: from this dashboards know their filters.
+//! Finds the variables and snippets that a statement uses, without any values. Dashboards find their filters this way.
 
 use landreeve_core::Error;
 use landreeve_core::datasource::SqlDialect;
@@ -7,19 +7,19 @@ use super::env::{Aggregation, Snippets, TIMERANGE, TIMERANGE_PREVIOUS};
 use super::parse::{Form, Node, parse};
 use super::snippets::splice;
 
-/// Each list in the order of first use.
+/// Each list is in order of first use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Also those inside snippets. Built-in ones are named as such: `timerange`, `aggregation`, `tz`.
+    /// Includes those inside snippets and the built-in ones: `timerange`, `aggregation`, `tz`.
     pub variables: Vec<String>,
-    /// Custom snippets, also those inside snippets.
+    /// Custom snippets, including those inside snippets.
     pub snippets: Vec<String>,
     /// Custom snippets that the text itself names.
     pub direct_snippets: Vec<String>,
     pub builtin_snippets: Vec<String>,
 }
 
-/// Fails where the snippets cannot be expanded: a cycle, too deep, wrong arguments.
+/// Fails if the snippets cannot be expanded: a cycle, too deep, wrong arguments.
 pub fn analyse(sql: &str, dialect: SqlDialect, snippets: &Snippets) -> Result<Usage, Error> {
     let spliced = splice(sql, dialect, snippets);
     if !spliced.faults.is_empty() {

@@ -1,6 +1,6 @@
-//! What a client selected, checked against what the filter's definition allows, as typed values.
+//! Checks what a client selected against the filter's definition and converts it to typed values.
 //!
-//! No SQL is written here.
+//! Does not write SQL.
 
 use jiff::civil;
 
@@ -9,7 +9,7 @@ use super::literal::{Literal, plain_number};
 use super::range::{Endpoint, Range};
 use super::zone::Zone;
 
-/// A fault before the field is known.
+/// A fault whose field is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bad {
     pub code: &'static str,
@@ -22,14 +22,14 @@ impl Bad {
     }
 }
 
-/// What a variable stands for in this run.
+/// What is selected for a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selected {
     Values {
         value_type: ValueType,
         values: Vec<Literal>,
     },
-    /// The built-in range is written in its own way.
+    /// The built-in range is written differently.
     DateTimes {
         range: Range,
         builtin: bool,
@@ -40,12 +40,12 @@ pub enum Selected {
     ZoneName(String),
 }
 
-/// In which zone a client's times are meant and in which the database reads them.
+/// The zone of a client's times, and the zone in which the database reads them.
 #[derive(Debug, Clone)]
 pub struct Zones {
     pub data: Zone,
     pub shown: Zone,
-    /// A dashboard zone is set, be it the same as the data's.
+    /// Whether a dashboard zone is set, even if it is the same as the data's.
     pub dashboard: bool,
 }
 
@@ -64,7 +64,7 @@ pub fn select(def: Option<&FilterDef>, input: Option<&[Scalar]>, zones: &Zones) 
     match &def.control {
         Control::Dropdown { value_type, multiple, options } => {
             let values = values(chosen, *value_type, *multiple, zones)?;
-            // A default may be older than its options; only a client is held to them.
+            // A default may be older than the options; only the client's values must be among them.
             if let (Some(options), Some(_)) = (options, input) {
                 let options: Vec<Literal> =
                     options.iter().filter_map(|option| literal(option, *value_type, zones).ok()).collect();
@@ -72,7 +72,7 @@ pub fn select(def: Option<&FilterDef>, input: Option<&[Scalar]>, zones: &Zones) 
                     values.iter().position(|value| !options.iter().any(|option| same(option, value)))
                 {
                     let shown = chosen.get(at).map(show).unwrap_or_default();
-                    return Err(Bad::new("enum", format!("does not have the option {shown}")));
+                    return Err(Bad::new("enum", format!("has no option {shown}")));
                 }
             }
             Ok(Selected::Values { value_type: *value_type, values })
@@ -88,21 +88,21 @@ pub fn select(def: Option<&FilterDef>, input: Option<&[Scalar]>, zones: &Zones) 
             [] => Ok(Selected::Aggregation(Aggregation::Day)),
             [Scalar::Text(name)] => aggregation(name, options.as_deref()).map(Selected::Aggregation),
             [other] => {
-                Err(Bad::new("type", format!("takes the name of an aggregation, not {}", show(other))))
+                Err(Bad::new("type", format!("must be the name of an aggregation, not {}", show(other))))
             }
-            _ => Err(Bad::new("too_many", "takes one aggregation")),
+            _ => Err(Bad::new("too_many", "must be a single aggregation")),
         },
     }
 }
 
-/// `options`: `None` is everything but `all_time`.
+/// `options`: `None` means all except `all_time`.
 pub fn aggregation(name: &str, options: Option<&[Aggregation]>) -> Result<Aggregation, Bad> {
     let names = |list: &[Aggregation]| list.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(", ");
     let Some(aggregation) = Aggregation::parse(name) else {
-        return Err(Bad::new("enum", format!("takes one of {}, not {name:?}", names(&Aggregation::ALL))));
+        return Err(Bad::new("enum", format!("must be one of {}, not {name:?}", names(&Aggregation::ALL))));
     };
     let (allowed, words) = match options {
-        Some(options) => (options.contains(&aggregation), format!("; it allows {}", names(options))),
+        Some(options) => (options.contains(&aggregation), format!("; allowed: {}", names(options))),
         None => (aggregation != Aggregation::AllTime, String::new()),
     };
     if allowed {
@@ -119,8 +119,8 @@ fn range(values: &[Scalar]) -> Result<Range, Bad> {
         [start @ (Scalar::Text(_) | Scalar::Number(_)), end @ (Scalar::Text(_) | Scalar::Number(_))] => {
             Range::from_ends(plain_text(start), plain_text(end))
         }
-        [_] | [_, _] => return Err(Bad::new("type", "takes a range as text, or a start and an end")),
-        _ => return Err(Bad::new("too_many", "takes one range: a text, or a start and an end")),
+        [_] | [_, _] => return Err(Bad::new("type", "must be a range as text, or a start and an end")),
+        _ => return Err(Bad::new("too_many", "must be a single range: text, or a start and an end")),
     };
     read.map_err(|message| Bad::new("range", message))
 }
@@ -133,7 +133,7 @@ fn plain_text(scalar: &Scalar) -> &str {
     }
 }
 
-/// For messages: cut, because a value may be long.
+/// For messages: truncated, because a value can be long.
 fn show(scalar: &Scalar) -> String {
     let text: String = plain_text(scalar).chars().take(60).collect();
     if matches!(scalar, Scalar::Text(_)) { format!("{text:?}") } else { text }
@@ -141,12 +141,12 @@ fn show(scalar: &Scalar) -> String {
 
 fn no_nul(text: &str) -> Result<Literal, Bad> {
     if text.contains('\0') {
-        return Err(Bad::new("nul", "has a value with the character U+0000, which databases do not take"));
+        return Err(Bad::new("nul", "must not contain the character U+0000"));
     }
     Ok(Literal::Text(text.to_owned()))
 }
 
-/// A variable that nobody defined is text, whatever a client sent.
+/// A variable without a definition is text, whatever the client sent.
 fn ad_hoc(scalar: &Scalar) -> Result<Literal, Bad> {
     no_nul(plain_text(scalar))
 }
@@ -158,13 +158,13 @@ fn values(
     zones: &Zones,
 ) -> Result<Vec<Literal>, Bad> {
     if !multiple && chosen.len() > 1 {
-        return Err(Bad::new("too_many", format!("takes one value, not {}", chosen.len())));
+        return Err(Bad::new("too_many", format!("must be a single value, not {}", chosen.len())));
     }
     chosen.iter().map(|value| literal(value, value_type, zones)).collect()
 }
 
 fn literal(scalar: &Scalar, value_type: ValueType, zones: &Zones) -> Result<Literal, Bad> {
-    let wrong = |wanted: &str| Bad::new("type", format!("takes {wanted}, not {}", show(scalar)));
+    let wrong = |wanted: &str| Bad::new("type", format!("must be {wanted}, not {}", show(scalar)));
     match value_type {
         ValueType::Text => match scalar {
             Scalar::Text(text) => no_nul(text),
@@ -222,7 +222,7 @@ fn date_time(scalar: &Scalar, zones: &Zones) -> Option<Literal> {
         Endpoint::Date(date) => date.to_datetime(civil::Time::midnight()),
         Endpoint::Time(_) => return None,
     };
-    // A time that one of the zones leaves out stays as it is when both are the same.
+    // If both zones are the same, a time that the zone skips is left unchanged.
     if !zones.differ() {
         return Some(Literal::DateTime(local));
     }

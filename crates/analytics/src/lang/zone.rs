@@ -1,4 +1,4 @@
-//! Time zones by name, from the database that is compiled in, and what a server without one needs to be told.
+//! Time zones by name, from the compiled-in database, and the clock changes that a server without one needs.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp, civil};
 
 static DATABASE: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
-/// A zone that has a name every database knows.
+/// A zone with a name that every database knows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Zone {
     name: String,
@@ -20,7 +20,7 @@ impl Zone {
         Zone { name: "UTC".to_owned(), rules: TimeZone::UTC }
     }
 
-    /// A zone of the IANA database. Its name comes back as the database spells it.
+    /// Finds a zone of the IANA database. Its name gets the database's spelling.
     pub fn find(name: &str) -> Option<Zone> {
         let rules = DATABASE.get(name).ok().filter(|zone| !zone.is_unknown())?;
         Some(Zone { name: rules.iana_name()?.to_owned(), rules })
@@ -34,7 +34,7 @@ impl Zone {
         &self.rules
     }
 
-    /// What a clock on the wall shows.
+    /// The local time in the zone.
     pub fn wall(&self, instant: Timestamp) -> civil::DateTime {
         self.rules.to_datetime(instant)
     }
@@ -46,22 +46,22 @@ impl fmt::Debug for Zone {
     }
 }
 
-/// How far the clocks of one zone are ahead of another's, as a list of times on the wall of the first.
+/// How far one zone is ahead of another, as a list of changes in local time of the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shifts {
     /// Before the first change.
     pub first: i64,
-    /// From this time on the wall, this many seconds.
+    /// From this local time on, this many seconds.
     pub changes: Vec<(civil::DateTime, i64)>,
 }
 
-/// More changes than this make a statement nobody can read or run; two hundred years of summer time have fewer.
+/// More changes than this would make an unusable statement; two hundred years of daylight saving time have fewer.
 const MAX_CHANGES: usize = 512;
 
-/// Between both times, which may be the same, every change of either zone. `None`: there are too many.
+/// Every change of either zone between the two times, which may be the same. `None`: there are too many.
 pub fn shifts(from: &Zone, to: &Zone, begin: Timestamp, end: Timestamp) -> Option<Shifts> {
     let day = SignedDuration::from_hours(24);
-    // A day more on each side: neighbours in the other zone and values a little off the range.
+    // One more day on each side, for neighbours in the other zone and values slightly outside the range.
     let begin = begin.checked_sub(day).unwrap_or(Timestamp::MIN);
     let end = end.checked_add(day).unwrap_or(Timestamp::MAX);
     let mut instants = Vec::new();
@@ -88,7 +88,7 @@ pub fn shifts(from: &Zone, to: &Zone, begin: Timestamp, end: Timestamp) -> Optio
     Some(Shifts { first, changes })
 }
 
-/// Whether a zone's clocks never change at all.
+/// Whether a zone's clocks never change.
 pub fn is_fixed(zone: &Zone) -> bool {
     zone.rules.following(Timestamp::MIN).next().is_none()
 }
@@ -97,8 +97,8 @@ fn seconds(offset: Offset) -> i64 {
     i64::from(offset.seconds())
 }
 
-/// From which time on the wall a change counts. Of an hour that comes twice the first is meant, and an hour that is
-/// left out is read with the old offset: both make the later of the two walls the border.
+/// The local time from which a change applies. A repeated hour means the first one, and a skipped hour is read with the
+/// old offset: in both cases the border is the later of the two local times.
 fn wall_of_change(zone: &Zone, at: Timestamp) -> civil::DateTime {
     let before = at.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(at);
     let old = zone.rules.to_offset(before);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_as_the_database_spells_them() {
+    fn names_have_the_spelling_of_the_database() {
         assert_eq!(zone("europe/berlin").name(), "Europe/Berlin");
         assert_eq!(zone("UTC").name(), "UTC");
         assert!(Zone::find("Europe/Atlantis").is_none());
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn both_changes_of_berlin_in_2024() {
+    fn finds_both_changes_of_berlin_in_2024() {
         let year = |from: &str, to: &str| {
             let at = |text: &str| text.parse::<Timestamp>().unwrap();
             shifts(&zone(from), &zone(to), at("2024-01-01T00:00:00Z"), at("2024-12-31T00:00:00Z")).unwrap()
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_changes_are_refused() {
+    fn rejects_too_many_changes() {
         let far = "9000-01-01T00:00:00Z".parse().unwrap();
         assert!(shifts(&Zone::utc(), &zone("Europe/Berlin"), Timestamp::UNIX_EPOCH, far).is_none());
     }

@@ -1,8 +1,8 @@
-//! SQL as tokens, the way each database's own lexer reads it. Whatever looks into SQL without a parser of that dialect
-//! uses this scanner: the gate of the drivers, the parameter language, scripts of several statements.
+//! SQL as tokens, the way each database's own lexer reads it. Code that inspects SQL without a parser for its dialect
+//! uses this scanner: the drivers' gate, the parameter language, scripts of several statements.
 //!
-//! `rules` has one row per dialect; a new dialect is a new row. `scanner` knows no dialect, only rules. What must not
-//! enter: the grammar of any statement, or what its words mean.
+//! `rules` has one entry per dialect; a new dialect is a new entry. `scanner` knows only rules, not dialects. Does not
+//! belong here: the grammar of any statement, or what its words mean.
 
 mod rules;
 mod scanner;
@@ -12,9 +12,9 @@ use std::ops::Range;
 pub use rules::{Dashes, Dollar, EscapeStrings, Numbers, Rules, Variables, rules};
 pub use scanner::{Kind, Scanner, Token};
 
-/// The statements of a script, without their semicolons and the blanks around them. A piece that is only blanks and
-/// comments is not a statement. Every semicolon outside of literals, quoted names and comments ends a statement, so a
-/// body with semicolons of its own must be quoted.
+/// The statements of a script, without their semicolons and surrounding whitespace. A piece that is only whitespace and
+/// comments is not a statement. Every semicolon outside literals, quoted names and comments ends a statement, so a body
+/// that contains semicolons must be quoted.
 pub fn statements(sql: &str, rules: Rules) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut current: Option<Range<usize>> = None;

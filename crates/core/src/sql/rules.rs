@@ -1,36 +1,36 @@
-//! The table: how each dialect writes texts, names, comments, numbers and parameters.
+//! How each dialect writes strings, names, comments, numbers and parameters.
 
 use crate::datasource::SqlDialect;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// In a plain text a backslash takes the next character with it.
+    /// In a plain string a backslash escapes the next character.
     pub backslash: bool,
     pub escape_strings: EscapeStrings,
-    /// `\N` is a NULL, a word of two characters whatever follows.
+    /// `\N` is NULL: a word of two characters, whatever follows.
     pub backslash_null: bool,
-    /// `"…"` is a text; elsewhere it is a name.
+    /// `"…"` is a string; otherwise it is a name.
     pub double_quoted_texts: bool,
     /// `` `…` `` is a name.
     pub backtick_names: bool,
     /// `[…]` is a name.
     pub bracket_names: bool,
-    /// `$tag$…$tag$` is a text.
+    /// `$tag$…$tag$` is a string.
     pub dollar_quotes: bool,
     pub dashes: Dashes,
-    /// `#` begins a comment.
+    /// `#` starts a comment.
     pub hash_comments: bool,
     pub nested_comments: bool,
     /// `/*! … */` and `/*M! … */` are code, not comments.
     pub code_comments: bool,
-    /// A carriage return ends a line comment too.
+    /// A carriage return also ends a line comment.
     pub return_ends_line: bool,
     pub numbers: Numbers,
     pub dollar: Dollar,
     pub variables: Variables,
-    /// Only a word that touches the point before it is a name for certain; a keyword after `. ` stays a keyword.
+    /// A word is certain to be a name only right after a dot; a keyword after `. ` is still a keyword.
     pub names_touch_point: bool,
-    /// U+FEFF between tokens is a blank.
+    /// U+FEFF between tokens is whitespace.
     pub mark_is_blank: bool,
 }
 
@@ -38,32 +38,32 @@ pub struct Rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EscapeStrings {
     None,
-    /// Each stands alone.
+    /// Each is a string by itself.
     Single,
-    /// A quote after a line break continues it, still with its backslashes.
+    /// A quote after a line break continues it, and backslashes are still escapes.
     Continued,
 }
 
-/// When `--` begins a comment.
+/// When `--` starts a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dashes {
     Always,
-    /// Only before a blank, a control character (U+0000 to U+001F, U+007F) or the end: `5--1` is 6.
+    /// Only before whitespace, a control character (U+0000 to U+001F, U+007F) or the end: `5--1` is 6.
     BeforeBlank,
 }
 
-/// What letters right behind a number are.
+/// How letters right after a number are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Numbers {
-    /// A word of their own: `1into` is a number and a keyword.
+    /// As a separate word: `1into` is a number and a keyword.
     EndBeforeWord,
-    /// `1into` is a name, because names can begin with digits; `1e0into` and `1.into` are a number and a keyword.
+    /// `1into` is a name, because names can start with digits; `1e0into` and `1.into` are a number and a keyword.
     CanBeginNames,
-    /// An error of the number, whose part they are.
+    /// As part of the number, which is an error.
     TakeWord,
 }
 
-/// What `$` begins where it is not a dollar quote. Inside of words it belongs to the word everywhere.
+/// What `$` starts where it is not a dollar quote. Inside a word it is always part of the word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dollar {
     /// `$1`
@@ -79,7 +79,7 @@ pub enum Variables {
     None,
     /// `@name`, `@'any name'`, `@@setting`, and `?` as a parameter
     Session,
-    /// `?1`, `:name`, `@name`, `$name`, `#name`, with `::name` and `(text)` behind the name
+    /// `?1`, `:name`, `@name`, `$name`, `#name`, with `::name` and `(text)` after the name
     Bound,
 }
 
@@ -103,15 +103,15 @@ const POSTGRES: Rules = Rules {
     mark_is_blank: false,
 };
 
-/// How a dialect is read. For PostgreSQL with `standard_conforming_strings` on, for MySQL without `ANSI_QUOTES` and
-/// `NO_BACKSLASH_ESCAPES`: the drivers set their sessions up so.
+/// The rules of a dialect. They assume `standard_conforming_strings` on for PostgreSQL, and neither `ANSI_QUOTES` nor
+/// `NO_BACKSLASH_ESCAPES` for MySQL: the drivers set up their sessions that way.
 pub const fn rules(dialect: SqlDialect) -> Rules {
     match dialect {
         SqlDialect::Postgres => POSTGRES,
         // Amazon's documentation of LIKE doubles the backslash in literals ('%start\\_%'): it is an escape in plain
-        // texts, as it was in the PostgreSQL 8.0 that Redshift descends from.
+        // strings, as in PostgreSQL 8.0, from which Redshift is derived.
         SqlDialect::Redshift => Rules { backslash: true, ..POSTGRES },
-        // Its grammar ends a comment at the first `*/`, and does not join literals.
+        // Its grammar ends a comment at the first `*/` and does not join literals.
         SqlDialect::CrateDb => {
             Rules { nested_comments: false, escape_strings: EscapeStrings::Single, ..POSTGRES }
         }

@@ -1,4 +1,4 @@
-//! The scanner: from text and rules to tokens whose spans cover the text exactly.
+//! The scanner: splits text by the rules into tokens whose spans cover it exactly.
 
 use super::rules::{Dashes, Dollar, EscapeStrings, Numbers, Rules, Variables};
 
@@ -7,15 +7,15 @@ pub enum Kind {
     Space,
     LineComment,
     BlockComment,
-    /// `/*!` or `/*M!`, which opens code that the database may run. Its `*/` is two symbols.
+    /// `/*!` or `/*M!`, which starts code that the database may run. Its `*/` is two symbols.
     CodeComment,
     /// A keyword or a plain name.
     Word,
     QuotedName,
-    /// A text with its quotes, and with its prefix where that changes how it is read (`E'…'`).
+    /// A string with its quotes, and with its prefix if that changes how it is read (`E'…'`).
     Text,
     Number,
-    /// A place for a value: `$1`, `?`, `:name`.
+    /// A placeholder: `$1`, `?`, `:name`.
     Parameter,
     /// `@name`, `@@setting`.
     Variable,
@@ -24,7 +24,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether a database reads over it.
+    /// Whether a database ignores it.
     pub const fn is_blank(self) -> bool {
         matches!(self, Kind::Space | Kind::LineComment | Kind::BlockComment)
     }
@@ -36,25 +36,25 @@ pub struct Token {
     /// In bytes, at character boundaries.
     pub start: usize,
     pub end: usize,
-    /// `false` for a text, quoted name or block comment that reaches the end of the SQL without its closing mark.
+    /// `false` for a string, quoted name or block comment that is still open at the end of the SQL.
     pub closed: bool,
-    /// A word behind a point, which names something whatever it says.
+    /// A word after a dot: always a name, even if it is a keyword elsewhere.
     pub is_name: bool,
 }
 
-/// What stands before the present place.
+/// What comes before the current position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Other,
-    /// A plain word or a setting ends right here.
+    /// A plain word or a setting ends here.
     Word,
-    /// A point ends right here.
+    /// A dot ends here.
     Point,
-    /// A point, then blanks.
+    /// A dot, then whitespace.
     PointAndBlank,
 }
 
-/// Never fails, and takes time in proportion to the text.
+/// Never fails; takes time proportional to the length of the text.
 #[derive(Debug, Clone)]
 pub struct Scanner<'a> {
     bytes: &'a [u8],
@@ -80,12 +80,12 @@ impl<'a> Scanner<'a> {
         Scanner { bytes: sql.as_bytes(), rules, at: 0, before: Before::Other }
     }
 
-    /// Where the next token begins.
+    /// Where the next token starts.
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// Goes on at another place, which must be a character boundary.
+    /// Continues at another position, which must be a character boundary.
     pub fn resume(&mut self, at: usize) {
         self.at = at;
         self.before = Before::Other;
@@ -95,7 +95,7 @@ impl<'a> Scanner<'a> {
         self.bytes.get(at).copied().unwrap_or(0)
     }
 
-    /// The first place from `from` on whose byte does not satisfy `keep`.
+    /// The first position at or after `from` whose byte does not satisfy `keep`.
     fn run(&self, from: usize, keep: impl Fn(u8) -> bool) -> usize {
         let rest = self.bytes.get(from..).unwrap_or_default();
         rest.iter().position(|&byte| !keep(byte)).map_or(self.bytes.len(), |length| from + length)
@@ -147,12 +147,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// `t.5x` is a qualified name where names can begin with digits.
+    /// `t.5x` is a qualified name where names can start with digits.
     fn point_of_name(&self) -> bool {
         self.rules.names_touch_point && self.before == Before::Word
     }
 
-    /// Where a quoted text that opens at `at` ends.
+    /// Where the string that starts at `at` ends.
     fn quoted(&self, at: usize, backslash: bool) -> (usize, bool) {
         let quote = self.byte(at);
         let mut at = at + 1;
@@ -167,7 +167,7 @@ impl<'a> Scanner<'a> {
                 return (at + 1, true);
             }
         }
-        // A backslash may be the last byte.
+        // The last byte may be a backslash.
         (self.bytes.len(), false)
     }
 
@@ -284,7 +284,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// `@name` with points in it, `@'…'`, or `@@name`.
+    /// `@name` with dots in it, `@'…'`, or `@@name`.
     fn session_variable(&self, at: usize) -> (Kind, usize, bool) {
         match self.byte(at + 1) {
             b'@' => (Kind::Variable, self.run(at + 2, in_word), true),
@@ -300,7 +300,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The end of a name with its parts (`::b`) and the text in parentheses that may follow it; `at + 1` without one.
+    /// The end of a name with its parts (`::b`) and any text in parentheses after it; `at + 1` if there is no name.
     fn bound_name(&self, at: usize) -> usize {
         let mut end = at + 1;
         let mut named = false;
@@ -362,7 +362,7 @@ impl<'a> Scanner<'a> {
         end
     }
 
-    /// The end of `e5`, `E-5` at this place.
+    /// The end of `e5`, `E-5` at this position.
     fn exponent(&self, at: usize) -> Option<usize> {
         if !matches!(self.byte(at), b'e' | b'E') {
             return None;
@@ -372,7 +372,7 @@ impl<'a> Scanner<'a> {
         (end > digits).then_some(end)
     }
 
-    /// Where names can begin with digits: the end of a number, or of the name that it turns out to be.
+    /// Where names can start with digits: the end of the number, or of the name that it turns out to be.
     fn number_or_name(&self, at: usize) -> Result<usize, usize> {
         let name = || Err(self.run(at, in_word));
         if self.byte(at) == b'0' && matches!(self.byte(at + 1), b'x' | b'b') {
@@ -393,8 +393,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The place of a needle in a haystack. A delimiter begins and ends with a sign that is not in between, so this looks at
-/// each byte a bounded number of times.
+/// The position of a needle in a haystack. A delimiter starts and ends with a character that is not inside it, so this
+/// looks at each byte a bounded number of times.
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     let mut from = 0;
     while let Some(found) = haystack.get(from..)?.iter().position(|byte| *byte == b'$') {

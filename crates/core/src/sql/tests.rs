@@ -8,7 +8,7 @@ use crate::datasource::SqlDialect::{self, CrateDb, Engine, MySql, Postgres, Reds
 
 const ALL: [SqlDialect; 6] = [Postgres, Redshift, CrateDb, MySql, Sqlite, Engine];
 
-/// A text and its tokens without blanks.
+/// SQL and its tokens without whitespace.
 type Case<'a> = (SqlDialect, &'a str, &'a [(Kind, &'a str)]);
 
 fn tokens(sql: &str, dialect: SqlDialect) -> Vec<(Kind, &str)> {
@@ -17,7 +17,7 @@ fn tokens(sql: &str, dialect: SqlDialect) -> Vec<(Kind, &str)> {
 }
 
 #[test]
-fn each_dialect_reads_tokens_its_own_way() {
+fn each_dialect_has_its_own_tokens() {
     let cases: [Case<'_>; 39] = [
         (Postgres, r"'a\' b'", &[(Text, r"'a\'"), (Word, "b"), (Text, "'")]),
         (Redshift, r"'a\' b'", &[(Text, r"'a\' b'")]),
@@ -166,7 +166,7 @@ fn each_dialect_reads_tokens_its_own_way() {
 }
 
 #[test]
-fn words_behind_a_point_are_names() {
+fn words_after_a_dot_are_names() {
     let named = |sql: &'static str, dialect| -> Vec<&'static str> {
         let names = Scanner::new(sql, rules(dialect)).filter(|token| token.is_name);
         names.map(|token| &sql[token.start..token.end]).collect()
@@ -176,7 +176,7 @@ fn words_behind_a_point_are_names() {
 }
 
 #[test]
-fn what_is_not_closed_says_so() {
+fn unclosed_tokens_are_marked() {
     for dialect in ALL {
         for sql in ["'a", "\"a", "/* a", "'a''"] {
             let last = Scanner::new(sql, rules(dialect)).last().unwrap();
@@ -208,7 +208,7 @@ fn scripts_are_split_at_semicolons_in_code() {
 }
 
 #[test]
-fn hostile_texts_take_time_in_proportion() {
+fn hostile_input_takes_linear_time() {
     for piece in ["$a", "$a$", "$", "[", "'", "/*", "--", "@", "1e", "E'a'\n", ":a(", "\\", "`", "$$a"] {
         for dialect in ALL {
             let sql = piece.repeat(100_000);

@@ -1,4 +1,4 @@
-//! One column of a batch as something that writes its values as text, whatever the format around it.
+//! Writes the values of one column of a batch as text, for any text format.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -18,14 +18,14 @@ use landreeve_core::schema::{LogicalType, logical_type};
 
 use super::time::{self, Unit, ZoneClock};
 
-/// What the text of a value needs around it.
+/// What the text of a value needs in quoting and escaping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// Digits, `true`: nothing.
     Bare,
-    /// Text without a character that any format must escape.
+    /// Text without characters that any format must escape.
     Plain,
-    /// Anything.
+    /// Any text.
     Free,
     /// A JSON document, probably.
     Json,
@@ -77,7 +77,7 @@ fn micros(array: &ArrayRef, unit: TimeUnit) -> (ScalarBuffer<i64>, Unit) {
 }
 
 impl<'a> Cells<'a> {
-    /// Columns of a type that no driver makes are refused rather than guessed.
+    /// A column of a type that no driver produces is an error; its text is never guessed.
     pub fn of(field: &Field, array: &'a ArrayRef) -> std::io::Result<Cells<'a>> {
         let values = match array.data_type() {
             DataType::Boolean => Values::Bool(array.as_boolean()),
@@ -132,7 +132,7 @@ impl<'a> Cells<'a> {
         matches!(self.values, Values::Null) || self.nulls.is_some_and(|nulls| nulls.is_null(row))
     }
 
-    /// The text of a value that needs copying and escaping; `None` when `write` makes it.
+    /// The text of a value that has to be copied and escaped; `None` if `write` produces it.
     pub fn borrowed(&self, row: usize) -> Option<(&'a str, Shape)> {
         match &self.values {
             Values::Text(array) => {
@@ -142,7 +142,7 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// How the values of this column look, without those `borrowed` gives.
+    /// The shape of this column's values, except those that `borrowed` returns.
     pub fn shape(&self, row: usize) -> Shape {
         match &self.values {
             Values::Bool(_)
@@ -212,7 +212,7 @@ fn float<F: zmij::Float + PartialOrd + Default + Copy>(
     }
 }
 
-/// Puts the point into an integer's digits.
+/// Inserts the decimal point into an integer's digits.
 fn decimal(negative: bool, digits: &str, scale: i8, out: &mut Vec<u8>) {
     if negative {
         out.push(b'-');
@@ -241,7 +241,7 @@ fn decimal(negative: bool, digits: &str, scale: i8, out: &mut Vec<u8>) {
 fn base64(value: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + value.len().div_ceil(3) * 4, 0);
-    // The length above is exactly what padded base64 takes.
+    // The length above is exactly the length of padded base64.
     let written =
         base64::engine::general_purpose::STANDARD.encode_slice(value, &mut out[start..]).unwrap_or(0);
     out.truncate(start + written);

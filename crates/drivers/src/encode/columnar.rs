@@ -14,7 +14,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::Sink;
 
-/// What a row group may take in memory and how many rows it has at most.
+/// Maximum size of a row group, in memory and in rows.
 const GROUP_BYTES: usize = 16 * 1024 * 1024;
 const GROUP_ROWS: usize = 256 * 1024;
 
@@ -23,7 +23,7 @@ pub(super) struct Parquet {
     writer: ArrowWriter<Vec<u8>>,
 }
 
-/// Parquet has no seconds: they become milliseconds there, and other readers understand them.
+/// Parquet has no unit of seconds, so they become milliseconds, which all readers understand.
 fn stored_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Timestamp(TimeUnit::Second, zone) => {
@@ -60,7 +60,7 @@ impl Parquet {
 }
 
 fn stored(array: &ArrayRef) -> ArrayRef {
-    // The ends of the range mean infinity and the zero date, and stay where they are.
+    // The ends of the range mean infinity and the zero date, and are not scaled.
     let scaled = |value: i64| match value {
         schema::POSITIVE_INFINITY | schema::NEGATIVE_INFINITY | schema::ZERO_DATE => value,
         seconds => seconds.saturating_mul(1000),

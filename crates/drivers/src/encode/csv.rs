@@ -1,4 +1,4 @@
-//! The CSV form (RFC 4180): a header, CRLF, quotes where needed. NULL is empty and an empty text is `""`.
+//! CSV (RFC 4180): a header, CRLF, quotes where needed. NULL is empty and an empty string is `""`.
 
 use std::io;
 
@@ -45,7 +45,7 @@ impl Sink for Csv {
                 if let Some((value, _)) = cells.borrowed(row) {
                     text(value.as_bytes(), self.separator, out);
                 } else {
-                    // Numbers and dates hold separators only when someone chose a strange one.
+                    // Numbers and dates contain the separator only if it is an unusual one.
                     self.scratch.clear();
                     cells.write(row, &mut self.zone, &mut self.scratch);
                     text(&self.scratch, self.separator, out);

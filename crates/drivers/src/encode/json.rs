@@ -1,5 +1,5 @@
-//! The JSON form: an object with `columns`, `row_count`, `truncated`, `timestamp`, `time_zone`, `rows`, in this order;
-//! rows are arrays. A value's encoding follows its column's type, never the value.
+//! JSON: an object with `columns`, `row_count`, `truncated`, `timestamp`, `time_zone`, `rows`, in this order;
+//! rows are arrays. A value's encoding depends on its column's type, never on the value.
 
 use std::io;
 
@@ -15,12 +15,12 @@ use super::{CHUNK, Sink};
 
 pub(super) struct Json {
     zone: ZoneClock,
-    /// Which columns hold integers that go out as strings.
+    /// Which columns contain integers that are written as strings.
     quoted: Vec<bool>,
     any_row: bool,
 }
 
-/// The word in `type`, and whether numbers of this column are strings.
+/// The value of `type`, and whether numbers in this column are written as strings.
 fn column_type(field: &Field, integers_as_strings: bool) -> (&'static str, bool) {
     match logical_type(field) {
         LogicalType::Text | LogicalType::Uuid => ("text", false),
@@ -39,7 +39,7 @@ fn column_type(field: &Field, integers_as_strings: bool) -> (&'static str, bool)
     }
 }
 
-/// Smaller ones fit a double.
+/// Smaller integers fit into a double.
 fn is_64_bits(field: &Field) -> bool {
     matches!(field.data_type(), DataType::Int64 | DataType::UInt64)
 }
@@ -133,7 +133,7 @@ fn value(cells: &Cells<'_>, row: usize, quoted: bool, zone: &mut ZoneClock, out:
     }
 }
 
-/// What must be written after a backslash; 0 for bytes that stand for themselves, `u` for six-character escapes.
+/// The character after the backslash; 0 for bytes that need no escape, `u` for six-character escapes.
 const ESCAPES: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;

@@ -1,7 +1,7 @@
-//! The form in which a result is kept (Arrow IPC stream, LZ4) and the forms in which it leaves.
+//! The format in which results are stored (Arrow IPC stream, LZ4) and the formats in which they are returned.
 //!
-//! What belongs here is a pure function of kept bytes and options. What must not enter: a database client, HTTP, a
-//! decision about who may read. Everything streams: memory is bounded by one kept batch and one chunk, for Parquet by
+//! Belongs here: pure functions of the stored bytes and options. Does not belong here: a database client, HTTP, a
+//! decision about who may read. Everything streams: memory is bounded by one stored batch and one chunk, for Parquet by
 //! one row group.
 
 mod cells;
@@ -25,7 +25,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use landreeve_core::source::{ByteStream, EncodeOptions, ResultCodec, ResultFormat, ResultWriter};
 
-/// About how much leaves at once.
+/// Approximate size of an output chunk.
 const CHUNK: usize = 128 * 1024;
 
 /// The encoders.
@@ -33,7 +33,7 @@ const CHUNK: usize = 128 * 1024;
 pub struct Codec;
 
 fn broken(error: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the kept result cannot be read: {error}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("cannot read the stored result: {error}"))
 }
 
 struct KeptWriter(StreamWriter<Vec<u8>>);
@@ -67,7 +67,7 @@ impl ResultCodec for Codec {
     }
 
     fn encode(&self, kept: ByteStream, options: EncodeOptions) -> ByteStream {
-        // The kept form is already what an Arrow client reads.
+        // The stored form is already what an Arrow client reads.
         if options.format == ResultFormat::ArrowStream {
             return kept;
         }
@@ -85,7 +85,7 @@ impl ResultCodec for Codec {
         };
         Box::pin(stream::try_unfold(encoding, |mut encoding| async move {
             let chunk = encoding.next_chunk().await?;
-            // A whole result may be at hand; other work on this thread must have its turn.
+            // The whole result may be available; give other work on this thread a turn.
             tokio::task::yield_now().await;
             Ok(chunk.map(|chunk| (chunk, encoding)))
         }))
@@ -94,7 +94,7 @@ impl ResultCodec for Codec {
 
 /// One way to write rows.
 trait Sink: Send {
-    /// Writes rows from `from` on until the chunk is full enough; gives the row to go on with.
+    /// Writes rows, starting at `from`, until the chunk is full enough; returns the row to continue with.
     fn rows(&mut self, batch: &RecordBatch, from: usize, out: &mut Vec<u8>) -> io::Result<usize>;
 
     fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()>;
@@ -113,7 +113,7 @@ struct Encoding {
     decoder: StreamDecoder,
     current: Option<(RecordBatch, usize)>,
     rows: u64,
-    /// How many rows may still leave; `None`: all.
+    /// How many more rows to return; `None`: all.
     left: Option<u64>,
     sink: Option<Box<dyn Sink>>,
     out: Vec<u8>,
@@ -151,7 +151,7 @@ impl Encoding {
         Ok(Some(Bytes::from(full)))
     }
 
-    /// Decodes what waits, or writes the end.
+    /// Decodes pending input, or writes the end.
     fn step(&mut self) -> io::Result<()> {
         if let Some(mut buffer) = self.waiting.pop_front() {
             let batch = self.decoder.decode(&mut buffer).map_err(broken)?;
@@ -167,9 +167,9 @@ impl Encoding {
         }
         self.decoder.finish().map_err(broken)?;
         self.open()?;
-        // A kept stream that was cut off between two batches looks whole.
+        // A stored stream that was cut off between two batches looks complete.
         if self.rows != self.options.row_count {
-            return Err(broken(format!("{} rows of {}", self.rows, self.options.row_count)));
+            return Err(broken(format!("{} of {} rows", self.rows, self.options.row_count)));
         }
         self.end()
     }
@@ -181,7 +181,7 @@ impl Encoding {
         Ok(())
     }
 
-    /// As many of the rows as may still leave.
+    /// The rows of the batch that are still within the limit.
     fn cut(&mut self, batch: RecordBatch) -> RecordBatch {
         let Some(left) = &mut self.left else { return batch };
         let rows = batch.num_rows().min(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -198,7 +198,7 @@ impl Encoding {
             ResultFormat::Json => Box::new(json::Json::new(&schema, &self.options, &mut self.out)),
             ResultFormat::Csv => Box::new(csv::Csv::new(&schema, &self.options, &mut self.out)),
             ResultFormat::Parquet => Box::new(columnar::Parquet::new(&schema)?),
-            ResultFormat::ArrowStream => return Err(broken("the kept form is passed on as it is")),
+            ResultFormat::ArrowStream => return Err(broken("the stored form needs no encoder")),
         });
         Ok(())
     }

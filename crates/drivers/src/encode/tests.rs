@@ -132,7 +132,7 @@ fn csv_is_quoted() {
 }
 
 #[test]
-fn no_rows_still_have_columns() {
+fn an_empty_result_still_has_columns() {
     let empty = sample().slice(0, 0);
     let schema = empty.schema();
     let kept = Codec.writer(&schema).expect("opens").finish().expect("ends");
@@ -204,7 +204,7 @@ proptest! {
     }
 
     #[test]
-    fn floats_come_back(value in any::<f64>().prop_filter("finite", |value| value.is_finite())) {
+    fn floats_round_trip(value in any::<f64>().prop_filter("finite", |value| value.is_finite())) {
         let batch = batch(vec![("f", LogicalType::Number, Arc::new(Float64Array::from(vec![value])))]);
         let shown = text(&batch, options(ResultFormat::Csv, 1));
         let back: f64 = shown.lines().nth(1).expect("a row").parse().expect("a number");

@@ -1,4 +1,4 @@
-//! Dates and times as text, from Arrow's integers: any year an integer can say, before Christ and beyond 9999, and
+//! Dates and times as text, from Arrow's integers: any year an integer can express, including BC and after 9999, and
 //! instants in a zone. Pure.
 
 use jiff::Timestamp;
@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use landreeve_core::schema;
 
 const DAY: i64 = 86_400;
-/// The Gregorian calendar repeats after 400 years, weekdays included.
+/// The Gregorian calendar repeats every 400 years, including the weekdays.
 const CYCLE_SECONDS: i64 = 146_097 * DAY;
 
 fn two(out: &mut Vec<u8>, value: u32) {
@@ -31,7 +31,7 @@ pub(super) fn civil(days: i64) -> (i64, u32, u32) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
-/// Gives whether the year is before Christ, which is told behind the whole value.
+/// Returns whether the year is BC, which is written after the whole value.
 fn date_part(out: &mut Vec<u8>, days: i64) -> bool {
     let (year, month, day) = civil(days);
     let shown = if year <= 0 { 1 - year } else { year };
@@ -61,7 +61,7 @@ pub(super) fn date(out: &mut Vec<u8>, days: i32) {
     }
 }
 
-/// How finely a column counts.
+/// The unit of a column's integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     Seconds,
@@ -99,7 +99,7 @@ impl Unit {
     }
 }
 
-/// `true` when the value was one that no calendar holds.
+/// `true` if the value is not a date in the calendar (infinity, the zero date).
 fn sentinel(out: &mut Vec<u8>, value: i64) -> bool {
     out.extend_from_slice(match value {
         schema::POSITIVE_INFINITY => b"infinity".as_slice(),
@@ -132,13 +132,13 @@ pub(super) fn date_time(out: &mut Vec<u8>, value: i64, unit: Unit) {
     }
 }
 
-/// A time of day; 24:00:00 is one in PostgreSQL.
+/// A time of day; PostgreSQL also has 24:00:00.
 pub(super) fn time_of_day(out: &mut Vec<u8>, value: i64, unit: Unit) {
     clock(out, value.div_euclid(unit.per_second()));
     unit.fraction(out, value.rem_euclid(unit.per_second()));
 }
 
-/// A zone with the stretches of one offset that were already asked for, so that a million instants cost a search each.
+/// A zone with a cache of periods of constant offset, so that each of a million instants costs only a search.
 pub(super) struct ZoneClock {
     zone: TimeZone,
     stretches: Vec<Stretch>,
@@ -149,11 +149,11 @@ pub(super) struct ZoneClock {
 struct Stretch {
     from: i64,
     until: i64,
-    /// Whole minutes: what RFC 3339 can say.
+    /// Whole minutes, because RFC 3339 has nothing finer.
     offset: i64,
 }
 
-/// More stretches than a zone's table has; years far away would add two each.
+/// More periods than a zone's table has; each distant year would add two.
 const MAX_STRETCHES: usize = 4096;
 
 impl ZoneClock {
@@ -161,8 +161,8 @@ impl ZoneClock {
         ZoneClock { zone, stretches: Vec::new(), last: 0 }
     }
 
-    /// An offset of odd seconds (local mean time) is rounded to a minute; the instant stays exact because the shown
-    /// local time uses the rounded one too.
+    /// An offset with seconds (local mean time) is rounded to a minute. The instant stays exact, because the local time
+    /// shown uses the rounded offset too.
     fn offset(&mut self, seconds: i64) -> i64 {
         if let Some(stretch) = self.stretches.get(self.last)
             && (stretch.from..stretch.until).contains(&seconds)
@@ -188,7 +188,7 @@ impl ZoneClock {
 
     fn look_up(&self, seconds: i64) -> Stretch {
         let (lowest, highest) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
-        // Before the table begins there is one offset for ever; after it, the rules repeat with the calendar.
+        // Before the table starts, the offset never changes; after it, the rules repeat with the calendar.
         let shift = if seconds > highest { (seconds - highest).div_euclid(CYCLE_SECONDS) + 1 } else { 0 }
             * CYCLE_SECONDS;
         let at =
@@ -199,7 +199,7 @@ impl ZoneClock {
             .and_then(|next| self.zone.preceding(next).next())
             .map(|change| change.timestamp().as_second());
         let until = self.zone.following(at).next().map(|change| change.timestamp().as_second());
-        // Without a change before or behind it, a stretch ends where jiff's time does.
+        // Without a transition before or after it, a period extends to the limit of jiff's time.
         let from = from.map_or(if shift == 0 { i64::MIN } else { seconds }, |from| from + shift);
         let until = until.map_or(if shift == 0 { highest } else { seconds }, |until| until + shift);
         let minutes = (offset + 30).div_euclid(60);
@@ -213,7 +213,7 @@ impl ZoneClock {
         }
         let seconds = value.div_euclid(unit.per_second());
         let offset = self.offset(seconds);
-        // The ends of 64 bits as seconds are far outside of any database's calendar.
+        // The ends of 64 bits as seconds are far outside any database's calendar.
         let local = seconds.saturating_add(offset);
         let before_christ = date_part(out, local.div_euclid(DAY));
         out.push(b'T');

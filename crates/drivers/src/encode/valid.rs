@@ -1,7 +1,7 @@
-//! Whether a text is one JSON value (RFC 8259), to any depth and without recursion, so that how a column is written does
-//! not depend on how deep its documents are. Pure.
+//! Whether a string is a single JSON value (RFC 8259), at any depth and without recursion, so that how a column is
+//! written does not depend on how deep its documents are. Pure.
 
-/// What is open around the cursor: 64 levels a word, objects as 1 and arrays as 0.
+/// The open containers around the cursor: 64 levels per word, 1 for an object and 0 for an array.
 struct Nesting {
     bits: Vec<u64>,
     depth: usize,
@@ -55,7 +55,7 @@ impl Cursor<'_> {
     fn document(&mut self) -> Option<()> {
         let mut open = Nesting { bits: Vec::new(), depth: 0 };
         loop {
-            // A value begins here.
+            // A value starts here.
             self.blank();
             let entered = match self.peek() {
                 b'{' => self.enter(b'}', true, &mut open)?,
@@ -69,7 +69,7 @@ impl Cursor<'_> {
             if entered {
                 continue;
             }
-            // A value ended here: another follows it, or what holds it ends too.
+            // A value ended here: either another follows, or its container ends too.
             loop {
                 if open.depth == 0 {
                     return Some(());
@@ -89,7 +89,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// `true` when a value must follow; `false` for an empty array or object.
+    /// `true` if a value must follow; `false` for an empty array or object.
     fn enter(&mut self, close: u8, object: bool, open: &mut Nesting) -> Option<bool> {
         self.at += 1;
         self.blank();

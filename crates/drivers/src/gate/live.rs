@@ -1,5 +1,6 @@
-//! The gate and the scanner against live servers: where texts and comments end, and whether what the gate passes writes.
-//! Each server is asked directly, past the gate and past read-only transactions, by a user who is allowed to write.
+//! The gate and the scanner against live servers: where strings and comments end, and whether a statement that passes
+//! the gate can write. Each test queries the server directly, without the gate and read-only transactions, as a user
+//! with write access.
 
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::sql::{Kind, Scanner, rules};
@@ -11,19 +12,22 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::check;
 
-#[expect(clippy::disallowed_methods, reason = "the test runner says by environment where its servers are")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test runner passes the servers' addresses in the environment"
+)]
 fn address(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"))
 }
 
-/// A server that is asked directly.
+/// A server that is queried directly.
 enum Server {
     Postgres(tokio_postgres::Client),
     MariaDb(Box<mysql_async::Conn>),
     Sqlite(rusqlite::Connection),
 }
 
-/// The first row as texts; `None` for an error.
+/// The first row as strings; `None` for an error.
 type Answer = Option<Vec<Option<String>>>;
 
 impl Server {
@@ -85,7 +89,7 @@ impl Server {
     }
 }
 
-/// The value of a text token, as its dialect writes it.
+/// The value of a string token of the dialect.
 fn value(token: &str, dialect: SqlDialect) -> String {
     if let Some(rest) = token.strip_prefix('$') {
         let tag = rest.find('$').expect("a tag") + 2;
@@ -102,7 +106,7 @@ fn value(token: &str, dialect: SqlDialect) -> String {
         match char {
             _ if !inside => {
                 if char == '-' && chars.peek() == Some(&'-') {
-                    // A comment between the parts of a continued text.
+                    // A comment between the parts of a continued string.
                     while chars.next_if(|char| *char != '\n').is_some() {}
                 }
                 inside = char == quote;
@@ -124,7 +128,7 @@ fn texts() -> impl Strategy<Value = Vec<&'static str>> {
     prop::collection::vec(piece, 1..12)
 }
 
-/// Texts with commas between them, as the scanner sees it; `None` when it sees anything else.
+/// The strings, if the scanner sees a comma-separated list of them; `None` if it sees anything else.
 fn listed(sql: &str, dialect: SqlDialect) -> Option<Vec<String>> {
     let mut values = Vec::new();
     let mut text_is_next = true;
@@ -140,8 +144,8 @@ fn listed(sql: &str, dialect: SqlDialect) -> Option<Vec<String>> {
     (!text_is_next).then_some(values)
 }
 
-/// Generated texts: where the scanner sees a list of literals, the server gives those values; where it sees something
-/// unclosed, the server gives an error.
+/// Generated strings: where the scanner sees a list of literals, the server returns those values; where it sees
+/// something unclosed, the server returns an error.
 async fn literals_end_where_the_server_says(dialect: SqlDialect) {
     let mut server = Server::open(dialect).await;
     let mut runner = TestRunner::deterministic();
@@ -165,7 +169,7 @@ async fn literals_end_where_the_server_says(dialect: SqlDialect) {
             }
         }
     }
-    assert!(lists > 300 && open > 300, "{lists} lists and {open} open texts say little");
+    assert!(lists > 300 && open > 300, "{lists} lists and {open} open strings are too few");
 }
 
 #[tokio::test]
@@ -191,7 +195,7 @@ fn comments() -> impl Strategy<Value = Vec<&'static str>> {
     prop::collection::vec(piece, 1..10)
 }
 
-/// Generated comments: without them, as the scanner sees them, a sum stays the same.
+/// Generated comments: a sum stays the same without what the scanner sees as comments.
 async fn comments_end_where_the_server_says(dialect: SqlDialect) {
     let mut server = Server::open(dialect).await;
     let mut runner = TestRunner::deterministic();
@@ -206,7 +210,7 @@ async fn comments_end_where_the_server_says(dialect: SqlDialect) {
             let comment = matches!(token.kind, Kind::LineComment | Kind::BlockComment);
             bare.push_str(if comment { " " } else { &sql[token.start..token.end] });
         }
-        // In MySQL a blank in place of a comment could begin another.
+        // In MySQL, whitespace instead of a comment could start another.
         if !closed || (dialect == SqlDialect::MySql && bare.contains("-- ")) {
             continue;
         }
@@ -214,7 +218,7 @@ async fn comments_end_where_the_server_says(dialect: SqlDialect) {
         assert_eq!(whole, bare, "{dialect:?}: {sql:?}");
         sums += usize::from(whole.is_some());
     }
-    assert!(sums > 300, "{sums} sums say little");
+    assert!(sums > 300, "{sums} sums are too few");
 }
 
 #[tokio::test]
@@ -232,7 +236,7 @@ async fn comments_end_where_sqlite_says() {
     comments_end_where_the_server_says(SqlDialect::Sqlite).await;
 }
 
-/// Two dashes before every ASCII character.
+/// `--` before every ASCII character.
 #[tokio::test]
 async fn dashes_are_a_comment_where_the_server_says() {
     for dialect in [SqlDialect::Postgres, SqlDialect::MySql, SqlDialect::Sqlite] {
@@ -250,7 +254,7 @@ async fn dashes_are_a_comment_where_the_server_says() {
     }
 }
 
-/// `~` stands for what separates tokens, `%` for a name.
+/// Replaces `~` with token separators and `%` with a name.
 fn separated(template: &str, runner: &mut TestRunner, dialect: SqlDialect, names: &[&'static str]) -> String {
     let mut blanks =
         vec![" ", "\n", "\t", "/**/", " /* ' */ ", "-- '\n", "--\u{1}'\n", "--\u{7f}'\n", "\u{b}"];
@@ -273,7 +277,7 @@ fn separated(template: &str, runner: &mut TestRunner, dialect: SqlDialect, names
     sql
 }
 
-/// Whether a table has other rows, or what else a writer makes is there.
+/// The answers that change when a statement writes: a table's rows, objects that it creates.
 async fn traces(server: &mut Server, probes: &[&str]) -> Vec<Answer> {
     let mut found = Vec::new();
     for probe in probes {
@@ -292,8 +296,8 @@ struct Case<'a> {
     rounds: usize,
 }
 
-/// Generated statements, some of which write: what the gate passes leaves no trace, and what it refuses although it
-/// leaves none is an error of the server.
+/// Generated statements, some of which write: those that pass the gate leave no trace, and those that the gate rejects
+/// either leave a trace or fail on the server.
 async fn what_passes_never_writes(server: &mut Server, case: Case<'_>) {
     let mut runner = TestRunner::deterministic();
     let (mut wrote, mut read) = (0, 0);
@@ -305,13 +309,13 @@ async fn what_passes_never_writes(server: &mut Server, case: Case<'_>) {
             }
             let clean = traces(server, case.probes).await;
             let answer = server.ask(&sql).await;
-            // A failed statement wrote nothing; in PostgreSQL its transaction is over too.
+            // A failed statement wrote nothing; in PostgreSQL its transaction has also ended.
             let writes = answer.is_some() && traces(server, case.probes).await != clean;
             let passes = check(&sql, case.dialect);
             match (&passes, writes) {
                 (Ok(_), true) => panic!("{:?} passes and writes: {sql:?}", case.dialect),
                 (Err(error), false) if answer.is_some() => {
-                    panic!("{:?} is refused and only reads: {sql:?}: {error}", case.dialect)
+                    panic!("{:?} is rejected but only reads: {sql:?}: {error}", case.dialect)
                 }
                 (_, true) => wrote += 1,
                 (Ok(_), false) if answer.is_some() => read += 1,
@@ -322,7 +326,7 @@ async fn what_passes_never_writes(server: &mut Server, case: Case<'_>) {
             }
         }
     }
-    assert!(wrote > 200 && read > 200, "{wrote} writers and {read} readers say little");
+    assert!(wrote > 200 && read > 200, "{wrote} writers and {read} readers are too few");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! One session: how it is made, set up, stopped, and what its errors mean to a person.
+//! A session: connecting, setting it up, stopping it, and error messages for users.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{errors, net};
 
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Modes that change how quotes and backslashes are read, alone or among others. The gate's lexer and the escaping of
+/// Modes that change (among other things) how quotes and backslashes are read. The gate's lexer and the escaping of
 /// values rely on their absence.
 const UNWANTED_MODES: [&str; 8] =
     ["NO_BACKSLASH_ESCAPES", "ANSI_QUOTES", "ANSI", "ORACLE", "MSSQL", "DB2", "MAXDB", "POSTGRESQL"];
@@ -28,7 +28,7 @@ pub(crate) struct Session {
     pub version: String,
     pub is_mariadb: bool,
     pub zone: SessionZone,
-    /// On whose clock TIMESTAMP values arrive.
+    /// The zone in which TIMESTAMP values arrive.
     pub clock: TimeZone,
     setup: String,
 }
@@ -61,7 +61,7 @@ impl Connector {
             .pass(Some(network.password.reveal().to_owned()))
             .db_name(Some(network.database.clone()).filter(|name| !name.is_empty()))
             .ssl_opts(ssl)
-            // A local server would otherwise be reached by its socket file, whatever address was checked.
+            // Otherwise the client uses a local server's socket file instead of the address that was checked.
             .prefer_socket(false)
             .tcp_nodelay(true)
             .tcp_keepalive(Some(Duration::from_secs(60)))
@@ -105,8 +105,8 @@ impl Connector {
         Ok(session)
     }
 
-    /// Ends a session's statement and the session, from a connection of its own. Killing both at once leaves no moment
-    /// in which the kill comes before the statement.
+    /// Ends a session and its statement, over a separate connection. Killing the session too means that a kill cannot
+    /// arrive too early, before the statement.
     pub async fn kill(&self, spec: &ConnectSpec, session: Session) {
         let id = session.conn.id();
         let kill = async {
@@ -117,7 +117,7 @@ impl Connector {
             killed
         };
         match tokio::time::timeout(spec.connect_timeout, kill).await {
-            // 1094: it had ended by itself.
+            // 1094: it had already ended.
             Ok(Err(error)) if error.code.as_deref() != Some("1094") => {
                 tracing::warn!(%error, "the cancel request did not reach the database");
             }
@@ -133,7 +133,7 @@ impl Session {
     }
 
     async fn set_zone(&mut self, zone: &TimeZone) -> Result<(), SourceError> {
-        // The session may run at UTC without them, but converting needs the tables whatever the session's zone is.
+        // The session can use UTC without zone tables, but conversions need them whatever the session's zone is.
         let converts: Option<Option<String>> = self
             .conn
             .query_first("SELECT CAST(CONVERT_TZ('2024-01-01', 'UTC', 'Europe/Berlin') AS CHAR)")
@@ -163,7 +163,7 @@ impl Session {
         Ok(())
     }
 
-    /// Rolls back and makes the session like new; `false` when it must be dropped.
+    /// Rolls back and resets the session; `false` if it must be dropped.
     pub async fn reset(&mut self) -> bool {
         let setup = self.setup.clone();
         self.conn.query_drop("ROLLBACK").await.is_ok()
@@ -192,20 +192,23 @@ fn connect_error(error: &Error, network: &Network) -> SourceError {
         Error::Server(server) => server,
         Error::Driver(DriverError::NoClientSslFlagFromServer) => {
             return errors::connect(format!(
-                "TLS is required and {place} does not offer it; turn it on in the server or do not require it"
+                "TLS is required, but {place} does not support it; enable it on the server or do not require it"
             ));
         }
         Error::Io(mysql_async::IoError::Io(io)) => return network.refused(io),
-        other => return errors::connect(format!("connecting to {place} failed: {}", errors::chain(other))),
+        other => return errors::connect(format!("could not connect to {place}: {}", errors::chain(other))),
     };
     let message = match server.code {
         1045 | 1698 => format!(
-            "{place} refused the password of {}; check the user name and the password",
+            "{place} rejected the password of {}; check the user name and the password",
             network.username
         ),
-        1044 => format!("{} may not use the database {} on {place}", network.username, network.database),
+        1044 => format!(
+            "the user {} is not allowed to use the database {} on {place}",
+            network.username, network.database
+        ),
         1049 => format!("the database {} does not exist on {place}", network.database),
-        1040 | 1203 => format!("{place} has no connection left: {}", server.message),
+        1040 | 1203 => format!("{place} has no free connections: {}", server.message),
         _ => format!("{place} refused the connection: {}", server.message),
     };
     SourceError { code: Some(server.code.to_string()), ..errors::connect(message) }
@@ -213,7 +216,7 @@ fn connect_error(error: &Error, network: &Network) -> SourceError {
 
 pub(crate) fn query_error(error: &Error) -> SourceError {
     let Error::Server(server) = error else {
-        return errors::lost(format!("the connection to the database broke: {}", errors::chain(error)));
+        return errors::lost(format!("lost the connection to the database: {}", errors::chain(error)));
     };
     let kind = match server.code {
         1317 => SourceErrorKind::Cancelled,

@@ -1,4 +1,4 @@
-//! From MySQL's binary values into Arrow builders.
+//! Decodes MySQL's binary values into Arrow builders.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use mysql_async::{Column, Row, Value};
 
 use crate::errors;
 
-/// The character set that means bytes.
+/// The character set of binary columns.
 const BINARY: u16 = 63;
 
 enum Builder {
@@ -36,7 +36,7 @@ enum Builder {
     Text(StringBuilder),
     Binary(BinaryBuilder),
     Date(Date32Builder),
-    /// The flag says that the value is an instant on the session's clock.
+    /// The flag means that the value is an instant in the session's zone.
     Timestamp(Int64Builder, TimeUnit, bool),
 }
 
@@ -56,7 +56,7 @@ fn unit_of(decimals: u8) -> TimeUnit {
     }
 }
 
-/// How a column is read, what it means, and what MySQL calls it.
+/// How a column is read, its logical type, and MySQL's name for its type.
 fn plan(column: &Column) -> (Builder, LogicalType, String) {
     use ColumnType as T;
     use LogicalType as L;
@@ -127,7 +127,7 @@ fn text() -> Builder {
     Builder::Text(StringBuilder::new())
 }
 
-/// The precision is hidden in the display length: digits, a point, a sign.
+/// The precision follows from the display length: digits, a point, a sign.
 fn decimal(column: &Column, unsigned: bool) -> (Builder, LogicalType, String) {
     let scale = column.decimals();
     let extra = u32::from(scale > 0) + u32::from(!unsigned);
@@ -187,7 +187,7 @@ impl Columns {
         self.rows
     }
 
-    /// Gives about how many bytes the row took.
+    /// Returns the approximate size of the row in bytes.
     pub fn append(&mut self, row: &Row) -> Result<usize, SourceError> {
         let mut bytes = 0;
         for (index, builder) in self.builders.iter_mut().enumerate() {
@@ -206,7 +206,7 @@ impl Columns {
         let arrays = self.builders.iter_mut().map(finish).collect();
         let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(schema.clone(), arrays, &options)
-            .map_err(|error| errors::lost(format!("a batch could not be put together: {error}")))
+            .map_err(|error| errors::lost(format!("could not build a batch: {error}")))
     }
 }
 
@@ -214,12 +214,12 @@ fn unfit(field: Option<&Field>, value: &Value) -> SourceError {
     let name = field.map_or("?", |field| field.name().as_str());
     let native = field.map_or("?", native_type);
     errors::unsupported(format!(
-        "the column `{name}` ({native}) holds {}, which a result cannot; write CAST(`{name}` AS CHAR)",
+        "the column `{name}` ({native}) contains {}, which a result cannot represent; write CAST(`{name}` AS CHAR)",
         value.as_sql(false)
     ))
 }
 
-/// `None` when the value does not fit.
+/// `None` if the value does not fit.
 fn append(builder: &mut Builder, value: &Value, clock: &TimeZone, scratch: &mut String) -> Option<()> {
     if *value == Value::NULL {
         append_null(builder);
@@ -308,7 +308,7 @@ fn integer(value: &Value) -> Option<i64> {
     }
 }
 
-/// The decimal's digits without its point, as many behind it as the column says.
+/// The decimal's digits without the point, padded to the column's scale.
 fn unscaled<'a>(value: &Value, scale: i8, scratch: &'a mut String) -> Option<&'a str> {
     let Value::Bytes(bytes) = value else { return None };
     let text = std::str::from_utf8(bytes).ok()?;
@@ -331,7 +331,7 @@ fn days_since_1970(year: u16, month: u8, day: u8) -> Option<i32> {
 fn timestamp(value: &Value, unit: TimeUnit, zoned: bool, clock: &TimeZone) -> Option<i64> {
     let Value::Date(year, month, day, hour, minute, second, micros) = value else { return None };
     if (*year, *month, *day) == (0, 0, 0) {
-        // A zero date with a time of day is as partial as one with a month.
+        // A zero date with a time of day is as incomplete as one with a month.
         return (*hour == 0 && *minute == 0 && *second == 0 && *micros == 0).then_some(schema::ZERO_DATE);
     }
     let days = i64::from(days_since_1970(*year, *month, *day)?);

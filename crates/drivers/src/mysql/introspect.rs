@@ -1,4 +1,4 @@
-//! What a MySQL server holds, from its information schema. A schema is what MySQL calls a database.
+//! Reads the catalog of a MySQL server from its information schema. Our schema is what MySQL calls a database.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::connect::{Session, query_error};
 
 const OWN: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
 
-/// Tables the engine counts exactly at no cost; the others give an estimate.
+/// Engines that keep an exact row count; the others return an estimate.
 const EXACT_ENGINES: [&str; 3] = ["MyISAM", "Aria", "MEMORY"];
 
 /// Schema, name, type, engine, rows.
@@ -35,7 +35,7 @@ pub(super) async fn catalog(session: &mut Session, row_counts: bool) -> Result<C
         ))
         .await
         .map_err(|error| query_error(&error))?;
-    // Counting makes some servers open every table, so it is asked for only when wanted.
+    // Some servers open every table to count rows, so we ask for counts only if they are wanted.
     let count = if row_counts { "TABLE_ROWS" } else { "NULL" };
     let tables: Vec<ListedTable> = conn
         .query(format!(

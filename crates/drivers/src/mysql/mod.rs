@@ -1,11 +1,11 @@
 //! MySQL and MariaDB.
 //!
-//! A statement runs prepared (that protocol takes one statement and no more), inside `START TRANSACTION READ ONLY`,
-//! which is rolled back; then the connection is reset and set up again before another user gets it. LOCAL INFILE has
-//! no handler, so a server that asks for a file gets none.
+//! A statement is prepared (that protocol accepts only one statement) and runs inside `START TRANSACTION READ ONLY`,
+//! which is rolled back. Then the connection is reset and set up again before it is reused. LOCAL INFILE has no
+//! handler, so a server that asks for a file gets none.
 //!
-//! A TIMESTAMP arrives on the session zone's clock. In the hour that a zone repeats in autumn the clock does not say
-//! which of the two is meant; the first is taken. Whoever must tell them apart writes `UNIX_TIMESTAMP(col)`.
+//! A TIMESTAMP arrives in the session's time zone. In the hour that a zone repeats in autumn it is ambiguous, and we
+//! take the first. Use `UNIX_TIMESTAMP(col)` to distinguish the two.
 
 mod connect;
 mod decode;
@@ -42,7 +42,7 @@ impl MySql {
     }
 }
 
-/// A pooled session that still answers, else a new one.
+/// A pooled session that still responds, or a new one.
 async fn acquire(
     pool: &Pool<Session>,
     connector: &Connector,
@@ -63,7 +63,7 @@ impl Driver for MySql {
         cancel: CancellationToken,
     ) -> BoxFuture<'a, Result<ServerInfo, SourceError>> {
         let (connector, spec) = (self.connector.clone(), spec.clone());
-        // Connecting has its own limit and knows better what to say; this one bounds what follows.
+        // Connecting has its own limit and a better error message; this one bounds what follows.
         let limit = spec.connect_timeout * 2;
         Box::pin(feed::run(&self.owner, cancel, limit, move |watch| async move {
             let work = async {

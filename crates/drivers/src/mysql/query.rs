@@ -1,4 +1,4 @@
-//! Running one statement: read-only transaction, batches, cleaning up.
+//! Runs one statement: read-only transaction, batches, cleanup.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Pools the session when it can be proved clean, else drops it.
+/// Returns the session to the pool if it can be reset, otherwise drops it.
 pub(crate) async fn give_back(lease: Lease<Session>, mut session: Session) {
     if session.reset().await {
         lease.put(session);
@@ -65,8 +65,8 @@ pub(crate) async fn give_back(lease: Lease<Session>, mut session: Session) {
     }
 }
 
-/// A session inside its read-only transaction. A pooled session may have died since; nothing ran on it yet, so a new
-/// one takes its place.
+/// A session inside its read-only transaction. A pooled session may have died meanwhile; since nothing has run on it
+/// yet, a new one replaces it.
 async fn begin(
     connector: &Connector,
     pool: &Pool<Session>,
@@ -87,7 +87,7 @@ async fn begin(
 }
 
 async fn begin_transaction(session: &mut Session, watch: &Watch) -> Result<(), SourceError> {
-    // Somewhat later than our own timer, which knows the reason; this one stops the server when we cannot.
+    // Slightly later than our own timer, which knows the reason; this one stops the server if we cannot.
     let millis = watch.remaining().as_millis().saturating_add(1000).min(31_536_000_000);
     let limit = if session.is_mariadb {
         format!("SET SESSION max_statement_time = {}", millis as f64 / 1000.0)
@@ -104,7 +104,7 @@ async fn pump(session: &mut Session, query: &Query, feed: &mut Feed) -> Result<(
     if prepared.num_params() > 0 {
         return Err(SourceError::new(
             SourceErrorKind::Query,
-            "the statement has placeholders such as ?, and there are no values for them",
+            "the statement has placeholders such as ?, but no values were given for them",
         ));
     }
     let mut rows =

@@ -1,4 +1,4 @@
-//! One session: how it is made, set up, asked to stop, and what its errors mean to a person.
+//! A session: connecting, setting it up, cancelling it, and error messages for users.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::net::{Network, Tls};
 use crate::{Owner, errors, net};
 
-/// How long a discarded connection may take to say goodbye.
+/// How long a discarded connection may take to close.
 const GOODBYE: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub(crate) struct Session {
     pub version: String,
     pub zone: SessionZone,
     pub dialect: SqlDialect,
-    /// What makes a discarded session like a new one.
+    /// Sets up a session again after `DISCARD ALL`.
     setup: String,
     canceller: Canceller,
     connection: JoinHandle<()>,
@@ -48,7 +48,7 @@ struct Canceller {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Ends the socket at once. Whoever wants the polite end calls `discard`.
+        // Closes the socket immediately. Call `discard` to close it properly.
         self.connection.abort();
     }
 }
@@ -60,7 +60,7 @@ impl Connector {
         match tokio::time::timeout(spec.connect_timeout, self.connect_now(spec, network)).await {
             Ok(done) => done,
             Err(_) => Err(errors::connect(format!(
-                "{place} took the connection and did not answer as PostgreSQL within {}; check the port",
+                "{place} accepted the connection but did not respond as PostgreSQL within {}; check the port",
                 errors::seconds(spec.connect_timeout)
             ))),
         }
@@ -80,7 +80,7 @@ impl Connector {
         let version = connection.parameter("server_version").unwrap_or("unknown").to_owned();
         let closing = self.owner.closing.clone();
         let connection = self.owner.tasks.spawn(async move {
-            // Its errors reach the client as "closed"; closing the program must not wait for a silent server.
+            // The client sees its errors as "closed"; shutdown must not wait for a server that does not respond.
             tokio::select! {
                 _ = connection => (),
                 () = async { closing.cancelled().await; tokio::time::sleep(GOODBYE).await } => (),
@@ -119,8 +119,7 @@ fn make_tls(
 }
 
 impl Session {
-    /// `standard_conforming_strings` is what the scanner's rules rely on. Redshift's texts have escapes in them, as its
-    /// rules say.
+    /// The scanner's rules rely on `standard_conforming_strings`. Redshift's strings have escapes, as its rules say.
     async fn set_up(&mut self, zone: &TimeZone) -> Result<(), SourceError> {
         const COMMON: [&str; 4] = [
             "SET standard_conforming_strings = on",
@@ -132,7 +131,7 @@ impl Session {
             self.setup = COMMON.join("; ");
             self.client.batch_execute(&self.setup).await.map_err(|error| query_error(&error, 0))?;
         } else {
-            // Each of these systems lacks some of them; what it lacks it does not need.
+            // Each of these systems lacks some of these settings, and does not need those it lacks.
             let skipped = usize::from(self.dialect == SqlDialect::Redshift);
             for statement in COMMON.iter().skip(skipped) {
                 let _ = self.client.batch_execute(statement).await;
@@ -154,12 +153,12 @@ impl Session {
         Ok(())
     }
 
-    /// Rolls back and makes the session like new; `false` when it must be dropped.
+    /// Rolls back and resets the session; `false` if it must be dropped.
     pub async fn reset(&self) -> bool {
         if self.dialect != SqlDialect::Postgres {
             return false;
         }
-        // Sent together, answered in order: one round trip.
+        // Sent together and answered in order: one round trip.
         let (rolled_back, discarded, set_up) = tokio::join!(
             self.client.batch_execute("ROLLBACK"),
             self.client.batch_execute("DISCARD ALL"),
@@ -168,7 +167,7 @@ impl Session {
         rolled_back.is_ok() && discarded.is_ok() && set_up.is_ok()
     }
 
-    /// Asks the server, over a connection of its own, to stop what this session runs.
+    /// Cancels what this session is running, over a separate connection.
     pub async fn cancel(&self) {
         let Canceller { token, network, mode, tls, timeout } = self.canceller.clone();
         let ask = async {
@@ -181,14 +180,14 @@ impl Session {
         }
     }
 
-    /// Closes the session politely, so that the server sees its end and the cancel before it takes effect.
+    /// Closes the session properly, so that the server sees its end and the cancel takes effect before that.
     pub async fn discard(self) {
-        // A ROLLBACK behind the cancelled statement is answered when the server has really stopped.
+        // The server answers a ROLLBACK after the cancelled statement only when it has really stopped.
         let _ = tokio::time::timeout(GOODBYE, self.client.batch_execute("ROLLBACK")).await;
     }
 }
 
-/// A named zone as a string literal; a fixed offset as the interval PostgreSQL wants.
+/// A named zone as a string literal; a fixed offset as the interval that PostgreSQL expects.
 fn zone_literal(zone: &TimeZone) -> String {
     match zone.iana_name() {
         Some(name) => format!("'{}'", name.replace('\'', "''")),
@@ -210,40 +209,40 @@ fn connect_error(error: &tokio_postgres::Error, network: &Network) -> SourceErro
         let text = errors::chain(error);
         if text.contains("server does not support TLS") {
             return errors::connect(format!(
-                "TLS is required and {place} does not offer it; turn it on in the server (ssl = on) or do not require it"
+                "TLS is required, but {place} does not support it; enable it on the server (ssl = on) or do not require it"
             ));
         }
         if text.contains("password missing") {
             return errors::connect(format!(
-                "{place} asks for a password for {}, and none is set",
+                "{place} requires a password for {}, but none is set",
                 network.username
             ));
         }
-        return errors::connect(format!("connecting to {place} failed: {text}"));
+        return errors::connect(format!("could not connect to {place}: {text}"));
     };
     let message = match *db.code() {
         SqlState::INVALID_PASSWORD => {
             format!(
-                "{place} refused the password of {}; check the user name and the password",
+                "{place} rejected the password of {}; check the user name and the password",
                 network.username
             )
         }
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-            format!("{place} refused {}: {}", network.username, db.message())
+            format!("{place} rejected {}: {}", network.username, db.message())
         }
         SqlState::INVALID_CATALOG_NAME => {
             format!("the database {} does not exist on {place}", network.database)
         }
-        SqlState::TOO_MANY_CONNECTIONS => format!("{place} has no connection left: {}", db.message()),
+        SqlState::TOO_MANY_CONNECTIONS => format!("{place} has no free connections: {}", db.message()),
         _ => format!("{place} refused the connection: {}", db.message()),
     };
     SourceError { code: Some(db.code().code().to_owned()), ..errors::connect(message) }
 }
 
-/// `shift` characters stood before the user's own SQL in what was sent.
+/// The SQL that was sent had `shift` characters before the user's own.
 pub(crate) fn query_error(error: &tokio_postgres::Error, shift: u32) -> SourceError {
     let Some(db) = error.as_db_error() else {
-        return errors::lost(format!("the connection to the database broke: {}", errors::chain(error)));
+        return errors::lost(format!("lost the connection to the database: {}", errors::chain(error)));
     };
     let kind = match *db.code() {
         SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => {

@@ -1,6 +1,6 @@
-//! From PostgreSQL's binary values straight into Arrow builders, without an allocation per value.
+//! Decodes PostgreSQL's binary values straight into Arrow builders, without an allocation per value.
 //!
-//! A type that is not decoded here is printed by the server (see `Plan::as_text`); a value is never guessed.
+//! For a type that is not decoded here, the server returns text (see `Plan::as_text`); values are never guessed.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::errors;
 const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// The bytes as they came.
+/// The bytes as received.
 struct Raw<'a>(&'a [u8]);
 
 impl<'a> FromSql<'a> for Raw<'a> {
@@ -47,7 +47,7 @@ enum Reader {
     Int2,
     Int4,
     Int8,
-    /// Unsigned 32 bits: oid and its like.
+    /// Unsigned 32 bits: oid and similar types.
     Oid,
     Float4,
     Float8,
@@ -64,14 +64,14 @@ enum Reader {
 
 pub(super) struct Plan {
     pub fields: Vec<Field>,
-    /// Columns that the server must print.
+    /// Columns that the server must return as text.
     pub as_text: Vec<bool>,
-    /// The client looked types up in the catalog.
+    /// Whether the client looked up types in the catalog.
     pub has_custom_types: bool,
     readers: Vec<Reader>,
 }
 
-/// Fraction digits a column can have, from its type modifier.
+/// The unit that fits a column's fraction digits, from its type modifier.
 fn unit_of(precision: i32) -> TimeUnit {
     match precision {
         0 => TimeUnit::Second,
@@ -142,7 +142,7 @@ fn data_type(reader: Reader) -> DataType {
     }
 }
 
-/// The type's name as `format_type` writes it, as far as a result's description says.
+/// The type's name as `format_type` writes it, as far as a result's description contains it.
 fn native_name(ty: &Type, modifier: i32) -> String {
     let with = |name: &str, modifier: i32| {
         if modifier < 0 { name.to_owned() } else { format!("{name}({modifier})") }
@@ -211,19 +211,19 @@ fn builder_of(reader: Reader, rows: usize) -> Builder {
     }
 }
 
-/// The rows of one batch as they gather.
+/// The rows of a batch while it is being built.
 pub(super) struct Columns<'a> {
     plan: &'a Plan,
     builders: Vec<Builder>,
     scratch: Vec<u8>,
     rows: usize,
-    /// How many rows the next batch will probably have.
+    /// The expected number of rows in the next batch.
     capacity: usize,
 }
 
 impl<'a> Columns<'a> {
     pub fn new(plan: &'a Plan, batch_rows: usize) -> Columns<'a> {
-        // Most results are small; the first batch grows as it needs.
+        // Most results are small; the first batch grows as needed.
         let builders = plan.readers.iter().map(|reader| builder_of(*reader, batch_rows.min(64))).collect();
         Columns { plan, builders, scratch: Vec::new(), rows: 0, capacity: batch_rows }
     }
@@ -254,13 +254,13 @@ impl<'a> Columns<'a> {
         let name = field.map_or("?", |field| field.name().as_str());
         let native = field.map_or("?", schema::native_type);
         errors::unsupported(format!(
-            "a value of the column \"{name}\" ({native}) does not fit what a result can hold; write CAST(\"{name}\" AS text)"
+            "a value of the column \"{name}\" ({native}) cannot be represented in a result; write CAST(\"{name}\" AS text)"
         ))
     }
 
     pub fn finish(&mut self, schema: &SchemaRef) -> Result<RecordBatch, SourceError> {
         let rows = std::mem::take(&mut self.rows);
-        // An estimate by the batch that just ended avoids growing step by step, and waste when batches are short.
+        // Estimating from the previous batch avoids growing step by step, and waste when batches are short.
         let capacity = self.capacity.min(rows);
         let mut arrays = Vec::with_capacity(self.builders.len());
         for (builder, reader) in self.builders.iter_mut().zip(&self.plan.readers) {
@@ -268,7 +268,7 @@ impl<'a> Columns<'a> {
         }
         let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(schema.clone(), arrays, &options)
-            .map_err(|error| errors::lost(format!("a batch could not be put together: {error}")))
+            .map_err(|error| errors::lost(format!("could not build a batch: {error}")))
     }
 }
 
@@ -286,7 +286,7 @@ fn append_null(builder: &mut Builder) {
     }
 }
 
-/// `None` when the bytes are not what the type promises, or the value has no place in the column.
+/// `None` if the bytes are not valid for the type, or the value does not fit the column.
 fn append_value(builder: &mut Builder, reader: Reader, raw: &[u8], scratch: &mut Vec<u8>) -> Option<()> {
     match builder {
         Builder::Bool(builder) => builder.append_value(*raw.first()? != 0),
@@ -339,7 +339,7 @@ fn timestamp(micros: i64, unit: TimeUnit) -> Option<i64> {
         i64::MIN => return Some(schema::NEGATIVE_INFINITY),
         _ => (),
     }
-    // Dividing first keeps the last years PostgreSQL has, which overflow as microseconds since 1970.
+    // Divides first, because PostgreSQL's last years overflow as microseconds since 1970.
     let divisor = match unit {
         TimeUnit::Second => 1_000_000,
         TimeUnit::Millisecond => 1_000,

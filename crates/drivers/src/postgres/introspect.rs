@@ -1,4 +1,4 @@
-//! What a PostgreSQL database holds, from its catalog.
+//! Reads the catalog of a PostgreSQL database.
 
 use std::collections::HashMap;
 
@@ -10,8 +10,9 @@ use tokio_postgres::Row;
 use super::connect::{Session, query_error};
 use crate::errors;
 
-/// Tables, partitioned and foreign ones, views and materialized views the user may read. Partitions are left out: their
-/// parent holds their rows. The planner's estimate is -1 before the first ANALYZE; a partitioned table's is its parts'.
+/// Tables (including partitioned and foreign ones), views and materialized views that the user may read. Partitions are
+/// left out: their parent contains their rows. The planner's estimate is -1 before the first ANALYZE; for a partitioned
+/// table it is the sum of its partitions.
 const TABLES: &str = "
     SELECT n.nspname::text, c.relname::text, c.relkind::text,
            CASE WHEN c.relkind = 'p'
@@ -40,7 +41,7 @@ const SCHEMAS: &str = "
      WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_t%'
        AND pg_catalog.has_schema_privilege(oid, 'USAGE') ORDER BY 1";
 
-/// What Redshift and CrateDB have too.
+/// The query that Redshift and CrateDB support too.
 const PLAIN_TABLES: &str = "
     SELECT table_schema::text, table_name::text, CASE WHEN table_type = 'VIEW' THEN 'v' ELSE 'r' END, NULL::float8
       FROM information_schema.tables
@@ -100,6 +101,7 @@ async fn rows(session: &Session, sql: &str) -> Result<Vec<Row>, SourceError> {
 }
 
 fn get<'a, T: postgres_types::FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, SourceError> {
-    row.try_get(index)
-        .map_err(|error| errors::lost(format!("the catalog is not as expected: {}", errors::chain(&error))))
+    row.try_get(index).map_err(|error| {
+        errors::lost(format!("unexpected response from the catalog: {}", errors::chain(&error)))
+    })
 }

@@ -1,8 +1,8 @@
-//! PostgreSQL, and what speaks its protocol (Redshift and CrateDB, untested).
+//! PostgreSQL, and databases that speak its protocol (Redshift and CrateDB, untested).
 //!
-//! A statement runs prepared, inside `BEGIN READ ONLY`, which is rolled back; then the session is discarded and its
-//! set-up applied again before another user gets it. On CrateDB, which has no transactions, the gate alone stands
-//! before the user's rights.
+//! A statement is prepared and runs inside `BEGIN READ ONLY`, which is rolled back. Then the session is reset with
+//! `DISCARD ALL` and set up again before it is reused. On CrateDB, which has no transactions, only the gate and the
+//! user's rights prevent writes.
 
 mod connect;
 mod decode;
@@ -24,7 +24,7 @@ use crate::pool::{Lease, Pool};
 use crate::{DriverOptions, Owner, feed, gate};
 use connect::{Connector, Session};
 
-/// Reading a catalog may take long on a big database, but not for ever.
+/// Reading a catalog may take long on a big database, but not forever.
 const INTROSPECT_LIMIT: Duration = Duration::from_secs(300);
 
 pub(crate) struct Postgres {
@@ -41,7 +41,7 @@ impl Postgres {
     }
 }
 
-/// A pooled session if there is one, else a new one. `fresh` asks for a new one, after a pooled one proved dead.
+/// A pooled session if there is one, otherwise a new one. `fresh` always opens a new one, after a pooled one was dead.
 async fn acquire(
     pool: &Pool<Session>,
     connector: &Connector,
@@ -62,10 +62,10 @@ impl Driver for Postgres {
         cancel: CancellationToken,
     ) -> BoxFuture<'a, Result<ServerInfo, SourceError>> {
         let (connector, spec) = (self.connector.clone(), spec.clone());
-        // Connecting has its own limit and knows better what to say; this one bounds what follows.
+        // Connecting has its own limit and a better error message; this one bounds what follows.
         let limit = spec.connect_timeout * 2;
         Box::pin(feed::run(&self.owner, cancel, limit, move |watch| async move {
-            // A new connection on purpose: a pooled one would hide that the password was changed.
+            // Always a new connection: a pooled one would hide that the password was changed.
             let work = async {
                 let session = connector.connect(&spec).await?;
                 session

@@ -1,4 +1,4 @@
-//! PostgreSQL's binary numerics and intervals, as text with every digit. Pure.
+//! Converts PostgreSQL's binary numerics and intervals to text with every digit. Pure.
 
 use std::io::Write;
 
@@ -57,7 +57,7 @@ pub(super) fn numeric(raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// ISO 8601: years and months, days, and time are independent in PostgreSQL, and each part carries its own sign.
+/// ISO 8601: years and months, days, and time are independent in PostgreSQL, and each part has its own sign.
 pub(super) fn interval(raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let micros = i64::from_be_bytes(raw.get(0..8)?.try_into().ok()?);
     let days = i32::from_be_bytes(raw.get(8..12)?.try_into().ok()?);

@@ -1,4 +1,4 @@
-//! Running one statement: read-only transaction, columns the server must print itself, batches, cleaning up.
+//! Runs one statement: read-only transaction, columns the server must return as text, batches, cleanup.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub(crate) async fn run(
             }
         }
         Ok(Err(error)) => {
-            // The server may still be producing rows for a value that we could not carry.
+            // After a value that we could not represent, the server may still be producing rows.
             if error.code.is_none() && !session.client.is_closed() {
                 feed.fail(error);
                 session.cancel().await;
@@ -56,7 +56,7 @@ pub(crate) async fn run(
             }
         }
         Err(stop) => {
-            // The answer first: reaching a server that hangs may take as long as connecting may.
+            // Report the error first: reaching a server that hangs may take as long as the connect timeout.
             feed.fail(stop.error());
             session.cancel().await;
             session.discard().await;
@@ -64,15 +64,15 @@ pub(crate) async fn run(
     }
 }
 
-/// Pools the session when it can be proved clean, else drops it.
+/// Returns the session to the pool if it can be reset, otherwise drops it.
 pub(crate) async fn give_back(lease: Lease<Session>, session: Session) {
     if !session.client.is_closed() && session.reset().await {
         lease.put(session);
     }
 }
 
-/// A session inside its read-only transaction. A pooled session may have died since; nothing ran on it yet, so a new
-/// one takes its place.
+/// A session inside its read-only transaction. A pooled session may have died meanwhile; since nothing has run on it
+/// yet, a new one replaces it.
 async fn begin(
     connector: &Connector,
     pool: &Pool<Session>,
@@ -92,7 +92,7 @@ async fn begin(
 }
 
 async fn begin_transaction(session: &Session, watch: &Watch) -> Result<(), tokio_postgres::Error> {
-    // Somewhat later than our own timer, which knows the reason; this one stops the server when we cannot.
+    // Slightly later than our own timer, which knows the reason; this one stops the server if we cannot.
     let limit = watch.remaining().as_millis().saturating_add(1000).min(i32::MAX as u128);
     let begin = match session.dialect {
         SqlDialect::CrateDb => "BEGIN".to_owned(),
@@ -102,7 +102,7 @@ async fn begin_transaction(session: &Session, watch: &Watch) -> Result<(), tokio
     session.client.batch_execute(&begin).await
 }
 
-/// Gives whether the session may serve another user.
+/// Returns whether the session can be reused.
 async fn pump(session: &Session, query: &Query, feed: &mut Feed) -> Result<bool, SourceError> {
     let statement = gate::check(&query.sql, session.dialect)?;
     let client = &session.client;
@@ -111,7 +111,7 @@ async fn pump(session: &Session, query: &Query, feed: &mut Feed) -> Result<bool,
         return Err(SourceError {
             code: Some("08P01".to_owned()),
             ..errors::unsupported(
-                "the statement has placeholders such as $1, and there are no values for them",
+                "the statement has placeholders such as $1, but no values were given for them",
             )
         });
     }
@@ -127,9 +127,9 @@ async fn pump(session: &Session, query: &Query, feed: &mut Feed) -> Result<bool,
         .query_raw(&to_run, std::iter::empty::<i32>())
         .await
         .map_err(|error| query_error(&error, shift))?;
-    // The head goes out when the server has begun to answer or the first batch is full, whichever is first.
+    // The schema is sent when the server has started to answer or the first batch is full, whichever is first.
     stream_rows(rows, &plan, schema, query, feed, shift).await?;
-    // The client keeps statements of its own for types it had to look up; DISCARD ALL would take them away from it.
+    // The client keeps prepared statements for types it had to look up; DISCARD ALL would drop them.
     Ok(!plan.has_custom_types)
 }
 
@@ -157,7 +157,7 @@ async fn stream_rows(
             bytes = 0;
         }
     }
-    // An error of the first rows is the answer to the query itself; that is why the head waited.
+    // An error in the first rows is the result of the query itself; that is why the schema was held back.
     if !sent {
         feed.schema(schema.clone());
     }
@@ -167,8 +167,8 @@ async fn stream_rows(
     Ok(())
 }
 
-/// Lets the server print, in its own text, the columns whose binary form nobody here reads. Gives how many characters
-/// stand before the user's SQL.
+/// Makes the server return text for the columns whose binary form we do not decode. Also returns the number of
+/// characters before the user's SQL.
 fn with_text_columns(sql: &str, as_text: &[bool]) -> (String, u32) {
     let mut head = "SELECT ".to_owned();
     let mut names = String::new();
@@ -186,6 +186,6 @@ fn with_text_columns(sql: &str, as_text: &[bool]) -> (String, u32) {
     }
     head.push_str(" FROM (\n");
     let shift = u32::try_from(head.chars().count()).unwrap_or(0);
-    // The line breaks keep a comment at the end of the user's text from swallowing the parenthesis.
+    // The line breaks keep a comment at the end of the user's SQL from swallowing the parenthesis.
     (format!("{head}{sql}\n) AS _lr ({names})"), shift)
 }

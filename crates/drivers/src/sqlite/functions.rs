@@ -1,8 +1,8 @@
-//! What SQLite lacks and the parameter language writes: time zones and truncation to calendar units.
+//! Functions that the parameter language uses and SQLite lacks: time zones and truncation to calendar units.
 //!
-//! `landreeve_tz(ts, from_zone, to_zone)` moves a time from one zone's clock to another's; `landreeve_trunc(unit, ts)`
-//! gives the beginning of the unit. Both take ISO text or seconds since 1970 and give text; NULL gives NULL; a time
-//! that cannot be read is an error.
+//! `landreeve_tz(ts, from_zone, to_zone)` converts a local time from one zone to another; `landreeve_trunc(unit, ts)`
+//! returns the start of the unit. Both take ISO text or seconds since 1970 and return text; NULL gives NULL; a time
+//! that cannot be parsed is an error.
 
 use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::TimeZone;
@@ -47,7 +47,7 @@ fn failure(message: String) -> Error {
 
 fn zone(context: &Context<'_>, index: usize) -> Result<TimeZone> {
     let name = context.get_raw(index).as_str().map_err(|_| failure("a time zone must be text".to_owned()))?;
-    TimeZone::get(name).map_err(|_| failure(format!("the time zone {name} is not known")))
+    TimeZone::get(name).map_err(|_| failure(format!("unknown time zone {name}")))
 }
 
 enum Moment {
@@ -63,7 +63,7 @@ fn read(value: ValueRef<'_>) -> Result<Moment> {
         }
         ValueRef::Real(seconds) => {
             let micros = (seconds * 1e6).round();
-            // Beyond what the cast keeps there is no time either.
+            // Values that the cast clamps are not valid times anyway.
             Timestamp::from_microsecond(micros as i64)
                 .map(Moment::Instant)
                 .map_err(|_| unreadable(&seconds.to_string()))

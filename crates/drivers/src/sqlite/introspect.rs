@@ -1,4 +1,4 @@
-//! What a SQLite file holds.
+//! Reads the catalog of a SQLite file.
 
 use landreeve_core::schema::{Catalog, ColumnInfo, SchemaInfo, TableInfo, TableKind};
 use landreeve_core::source::SourceError;
@@ -26,7 +26,7 @@ fn tables(connection: &Connection, row_counts: bool) -> rusqlite::Result<Vec<Tab
     let mut tables = Vec::with_capacity(names.len());
     for (name, is_view) in names {
         let columns = columns(connection, &name);
-        // A view may name what is gone, and still is there; it has no columns then.
+        // A view may refer to a table that is gone; it is still listed, without columns.
         let columns = if is_view { columns.unwrap_or_default() } else { columns? };
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));
         let row_count = if row_counts && !is_view {

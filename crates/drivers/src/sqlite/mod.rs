@@ -1,10 +1,10 @@
 //! SQLite files, opened read-only, one thread per statement.
 //!
-//! SQLite's types belong to values, not to columns; a result's belong to columns. The rule: a column declared with a
-//! type we know is read as that type; a column without one (an expression) is read as what its values in the first
-//! batch are. A value that does not fit is an error that names the column and the CAST that reads it; nothing is
-//! converted silently. Declared DATE is a calendar date in ISO text, DATETIME and TIMESTAMP an ISO date and time
-//! without a zone; NUMERIC and DECIMAL are what SQLite stores, a 64-bit float or an integer that one holds exactly.
+//! In SQLite values have types; in a result columns have them. The rule: a column declared with a type we know is read
+//! as that type; any other column (an expression) gets the type of its values in the first batch. A value that does not
+//! fit is an error that names the column and the CAST that reads it; nothing is converted silently. Declared DATE is a
+//! calendar date in ISO text, DATETIME and TIMESTAMP an ISO date and time without a zone; NUMERIC and DECIMAL are what
+//! SQLite stores: a 64-bit float, or an integer that fits one exactly.
 //!
 //! The path must be canonical: it is opened without following symbolic links.
 
@@ -32,7 +32,7 @@ use crate::feed::{Stop, Watch};
 use crate::{Owner, errors, feed, gate};
 
 const INTROSPECT_LIMIT: Duration = Duration::from_secs(300);
-/// A statement may be between two steps when the interrupt comes; so it comes again.
+/// The interrupt may arrive between two steps of a statement, so it is repeated.
 const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
 
 pub(crate) struct Sqlite {
@@ -52,7 +52,7 @@ impl Sqlite {
         places.entry((spec.datasource, spec.version)).or_insert_with(new).clone()
     }
 
-    /// Runs work on a thread of its own with an open file; interrupts it when the watch says so.
+    /// Runs work on a separate thread with an open file; interrupts it when the watch says so.
     fn run<T, F>(
         &self,
         spec: &ConnectSpec,
@@ -94,7 +94,7 @@ async fn place(places: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, SourceErr
     places.acquire_owned().await.map_err(|_| errors::no_answer())
 }
 
-/// Waits for a blocking thread, interrupting SQLite again and again once the watch says stop.
+/// Waits for a blocking thread, interrupting SQLite repeatedly once the watch says stop.
 async fn on_thread<T, F>(
     owner: &Owner,
     watch: &Watch,
@@ -134,7 +134,7 @@ impl Driver for Sqlite {
         cancel: CancellationToken,
     ) -> BoxFuture<'a, Result<ServerInfo, SourceError>> {
         self.run(spec, cancel, spec.connect_timeout, |connection| {
-            // The first read is what tells a database from another file.
+            // Only the first read shows whether the file is a database.
             connection
                 .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
                 .map_err(|error| open::error(&error, None))?;
@@ -172,7 +172,7 @@ impl Driver for Sqlite {
                 };
                 let inner = watch.clone();
                 let runtime = tokio::runtime::Handle::current();
-                // The thread ends the feed itself: only it knows how far it came.
+                // The thread ends the feed itself: only it knows how far it got.
                 let _ = on_thread(&owner, &watch, place, move |handles| {
                     let mut feed = feed;
                     let done = open::open(&path).and_then(|connection| {

@@ -1,4 +1,4 @@
-//! Opening a file so that nothing can be written, attached or loaded, and what its errors mean.
+//! Opens a file so that nothing can be written, attached or loaded, and translates errors.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,14 +13,14 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::{errors, sqlite::functions};
 
-/// The largest value and row; SQLite's own limit is a gigabyte, which one `zeroblob` would take.
+/// Maximum size of a value or row; SQLite's own limit is a gigabyte, which a single `zeroblob` could use.
 const LARGEST_VALUE: i32 = 32 * 1024 * 1024;
-/// Matching a pattern takes stack for each of its wildcards; SQLite's own limit is 50,000 bytes.
+/// Matching a pattern uses stack for each wildcard; SQLite's own limit is 50,000 bytes.
 const MAX_PATTERN_BYTES: i32 = 1_000;
-/// Nested expressions take stack too.
+/// Nested expressions use stack too.
 const DEEPEST_EXPRESSION: i32 = 500;
 
-/// Those that only tell, and take at most a name.
+/// Pragmas that only read, and take at most a name.
 const HARMLESS_PRAGMAS: [&str; 16] = [
     "table_info",
     "table_xinfo",
@@ -39,7 +39,7 @@ const HARMLESS_PRAGMAS: [&str; 16] = [
     "user_version",
     "encoding",
 ];
-/// Of these, the ones whose argument is a name and not a value to set.
+/// Those of them whose argument is a name and not a value to set.
 const PRAGMAS_WITH_NAME: [&str; 7] = [
     "table_info",
     "table_xinfo",
@@ -50,7 +50,7 @@ const PRAGMAS_WITH_NAME: [&str; 7] = [
     "foreign_key_list",
 ];
 
-/// Functions that reach out of the database or into the process.
+/// Functions with access to the file system or the process.
 const BARRED_FUNCTIONS: [&str; 5] = ["load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"];
 
 pub(super) fn open(path: &Path) -> Result<Connection, SourceError> {
@@ -59,7 +59,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, SourceError> {
     let connection = unexchanged(path, || {
         Connection::open_with_flags(path, flags).map_err(|failure| {
             errors::connect(format!(
-                "the file {} cannot be opened: {}",
+                "could not open the file {}: {}",
                 path.display(),
                 error(&failure, None).message
             ))
@@ -67,7 +67,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, SourceError> {
     })?;
     harden(&connection).map_err(|failure| {
         errors::connect(format!(
-            "the file {} cannot be used: {}",
+            "could not use the file {}: {}",
             path.display(),
             error(&failure, None).message
         ))
@@ -75,22 +75,22 @@ pub(super) fn open(path: &Path) -> Result<Connection, SourceError> {
     Ok(connection)
 }
 
-/// Which file a path names when no part of it is a symbolic link: device and number. `None`: it names none.
+/// The file (device and inode) of a path without symbolic links. `None`: there is no such file.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let found = path.symlink_metadata().ok().filter(Metadata::is_file)?;
     let direct = path.canonicalize().is_ok_and(|resolved| resolved == path);
     direct.then(|| (found.dev(), found.ino()))
 }
 
-/// SQLite opens by name: it looks at every part of the path for symbolic links, and then opens the whole. What the path
-/// names must be the same file before and after, so that a folder that was exchanged in between is found out.
+/// SQLite opens by name: it checks every part of the path for symbolic links, and then opens the whole path. The path
+/// must name the same file before and after, so that we notice if a folder was replaced in between.
 fn unexchanged<T>(path: &Path, open: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
     let before = identity(path).ok_or_else(|| {
         errors::connect(format!("the file {} does not exist or is not a file", path.display()))
     })?;
     let opened = open()?;
     if identity(path) != Some(before) {
-        let message = format!("the file {} was exchanged while it was opened", path.display());
+        let message = format!("the file {} was replaced while it was being opened", path.display());
         return Err(errors::connect(message));
     }
     Ok(opened)
@@ -126,7 +126,7 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
     if allowed { Authorization::Allow } else { Authorization::Deny }
 }
 
-/// `sql` is what the position counts in.
+/// The position refers to `sql`.
 pub(super) fn error(error: &rusqlite::Error, sql: Option<&str>) -> SourceError {
     match error {
         rusqlite::Error::SqlInputError { error, msg, sql: input, offset } => {
@@ -138,9 +138,10 @@ pub(super) fn error(error: &rusqlite::Error, sql: Option<&str>) -> SourceError {
             let text = message.clone().unwrap_or_else(|| error.to_string());
             failure(error, &text)
         }
-        rusqlite::Error::MultipleStatement => {
-            SourceError::new(SourceErrorKind::NotReadOnly, "there are several statements; send one at a time")
-        }
+        rusqlite::Error::MultipleStatement => SourceError::new(
+            SourceErrorKind::NotReadOnly,
+            "several statements are not allowed; send one at a time",
+        ),
         other => SourceError::new(SourceErrorKind::Query, other.to_string()),
     }
 }
@@ -158,7 +159,7 @@ fn failure(error: &rusqlite::ffi::Error, message: &str) -> SourceError {
         ErrorCode::DatabaseCorrupt => (SourceErrorKind::Query, "SQLITE_CORRUPT"),
         ErrorCode::SystemIoFailure => (SourceErrorKind::Lost, "SQLITE_IOERR"),
         ErrorCode::TooBig => (SourceErrorKind::Query, "SQLITE_TOOBIG"),
-        // A function the authorizer denies is a plain error to SQLite.
+        // SQLite reports a function that the authorizer denied as a plain error.
         _ if message.starts_with("not authorized") => (SourceErrorKind::NotReadOnly, "SQLITE_AUTH"),
         _ => (SourceErrorKind::Query, "SQLITE_ERROR"),
     };
@@ -172,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_in_any_part_of_the_path_is_refused() {
+    fn rejects_a_symbolic_link_in_any_part_of_the_path() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         std::fs::create_dir(root.join("real")).unwrap();
@@ -184,14 +185,14 @@ mod tests {
         for link in ["link.db", "folder/one.db", "real/../real/one.db"] {
             assert!(open(&root.join(link)).is_err(), "{link}");
         }
-        // SQLite by itself refuses a link in the middle too.
+        // SQLite itself also rejects a link in the middle.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         assert!(Connection::open_with_flags(root.join("folder/one.db"), flags).is_err());
         assert!(Connection::open_with_flags(&file, flags).is_ok());
     }
 
     #[test]
-    fn a_folder_that_is_exchanged_meanwhile_is_found_out() {
+    fn detects_a_folder_replaced_while_opening() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         for name in ["mine", "theirs"] {
@@ -205,13 +206,13 @@ mod tests {
             std::os::unix::fs::symlink(root.join("theirs"), root.join("mine")).unwrap();
             Ok(())
         });
-        assert!(exchanged.unwrap_err().message.contains("exchanged"));
+        assert!(exchanged.unwrap_err().message.contains("replaced"));
         std::fs::remove_file(root.join("mine")).unwrap();
         std::fs::rename(root.join("away"), root.join("mine")).unwrap();
         let replaced = unexchanged(&path, || {
             std::fs::rename(root.join("theirs/one.db"), &path).unwrap();
             Ok(())
         });
-        assert!(replaced.unwrap_err().message.contains("exchanged"), "another file by the same name");
+        assert!(replaced.unwrap_err().message.contains("replaced"), "another file with the same name");
     }
 }

@@ -1,4 +1,4 @@
-//! Running one statement on a blocking thread.
+//! Runs one statement on a blocking thread.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::values::Columns;
 use crate::feed::Feed;
 use crate::gate;
 
-/// One row is in memory whole, whatever the size of a batch.
+/// A whole row is in memory, whatever the size of a batch.
 const LARGEST_ROW: usize = 64 * 1024 * 1024;
 
 fn size_of(value: ValueRef<'_>) -> usize {
@@ -34,12 +34,12 @@ pub(super) fn pump(
     if !statement.readonly() {
         return Err(SourceError::new(
             SourceErrorKind::NotReadOnly,
-            "the statement writes, and only reading is allowed",
+            "the statement writes; only reading is allowed",
         ));
     }
     if statement.parameter_count() > 0 {
         return Err(crate::errors::unsupported(
-            "the statement has placeholders such as ?, and there are no values for them",
+            "the statement has placeholders such as ?, but no values were given for them",
         ));
     }
     let mut columns = Columns::new(&statement);
@@ -56,7 +56,7 @@ pub(super) fn pump(
                 bytes += size_of(value);
                 if bytes - before > LARGEST_ROW {
                     let message =
-                        format!("a row has more than {LARGEST_ROW} bytes; select fewer or shorter columns");
+                        format!("a row is larger than {LARGEST_ROW} bytes; select fewer or shorter columns");
                     return Err(crate::errors::unsupported(message));
                 }
                 columns.append(index, value)?;
@@ -66,7 +66,7 @@ pub(super) fn pump(
                 continue;
             }
         }
-        // What the columns without a declared type are is known now.
+        // The types of columns without a declared type are known now.
         let arrays = columns.finish()?;
         let known = match &schema {
             Some(known) => Arc::clone(known),
@@ -89,7 +89,7 @@ pub(super) fn pump(
     }
 }
 
-/// `Rows` forgets its statement when it has given its last row.
+/// `Rows` releases its statement after the last row.
 fn row_ended(rows: &rusqlite::Rows<'_>) -> bool {
     rows.as_ref().is_none()
 }

@@ -1,4 +1,4 @@
-//! SQLite's values into columns of one type each.
+//! Converts SQLite's values to columns with one type each.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use rusqlite::types::{Value, ValueRef};
 
 use crate::errors;
 
-/// What a column is read as.
+/// The type a column is read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Integer,
@@ -32,7 +32,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// By the declared type's words, after SQLite's own rules of affinity; `None` where they say nothing.
+    /// From the declared type, then SQLite's own affinity rules; `None` if neither applies.
     fn declared(declared: &str) -> Option<Kind> {
         let upper = declared.to_ascii_uppercase();
         let word = upper.split(['(', ' ']).next().unwrap_or_default();
@@ -114,7 +114,7 @@ struct Column {
 
 pub(super) struct Columns(Vec<Column>);
 
-/// Integers up to here are the same as a double.
+/// A double represents integers up to this exactly.
 const EXACT: u64 = 1 << 53;
 
 impl Columns {
@@ -150,7 +150,7 @@ impl Columns {
         Ok(())
     }
 
-    /// The arrays of a batch. Decides what was undecided.
+    /// Returns the arrays of a batch. Decides the types that were still undecided.
     pub fn finish(&mut self) -> Result<Vec<ArrayRef>, SourceError> {
         let mut arrays = Vec::with_capacity(self.0.len());
         for column in &mut self.0 {
@@ -170,7 +170,7 @@ impl Columns {
         Ok(arrays)
     }
 
-    /// Only after the first `finish` are all types known.
+    /// All types are known only after the first `finish`.
     pub fn schema(&self) -> SchemaRef {
         let fields = self.0.iter().map(|column| {
             let kind = column.kind.unwrap_or(Kind::Text);
@@ -222,12 +222,12 @@ fn unfit(column: &Column, value: ValueRef<'_>) -> SourceError {
         "TEXT"
     };
     errors::unsupported(format!(
-        "the column \"{0}\" is read as {read_as} and holds {what}; write CAST(\"{0}\" AS {cast})",
+        "the column \"{0}\" is read as {read_as} but contains {what}; write CAST(\"{0}\" AS {cast})",
         column.name
     ))
 }
 
-/// `None` when the value does not fit.
+/// `None` if the value does not fit.
 fn append(builder: &mut Builder, value: ValueRef<'_>) -> Option<()> {
     match builder {
         Builder::Undecided(values) => values.push(Value::try_from(value).ok()?),
@@ -285,11 +285,11 @@ fn read_date(bytes: &[u8]) -> Option<civil::Date> {
 
 fn day_number(date: civil::Date) -> i32 {
     let since = date.duration_since(civil::date(1970, 1, 1)).as_hours() / 24;
-    // Four digits of year stay far within 32 bits.
+    // Four-digit years are far within 32 bits.
     i32::try_from(since).unwrap_or(i32::MAX)
 }
 
-/// A date, or a date and `HH:MM`, `HH:MM:SS` or up to six digits more; no zone. Microseconds since 1970.
+/// A date, optionally with `HH:MM`, `HH:MM:SS` or up to six more digits; no zone. Microseconds since 1970.
 fn read_date_time(bytes: &[u8]) -> Option<i64> {
     let (day, rest) = bytes.split_at_checked(10)?;
     let days = i64::from(day_number(read_date(day)?));
@@ -339,7 +339,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_strictly() {
+    fn times_are_parsed_strictly() {
         assert_eq!(read_date(b"1970-01-02").map(day_number), Some(1));
         assert_eq!(read_date(b"0001-01-01").map(day_number), Some(-719_162));
         assert_eq!(read_date(b"2023-02-29"), None);

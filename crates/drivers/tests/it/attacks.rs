@@ -1,4 +1,4 @@
-//! Each known way round read-only: refused, and the database unchanged.
+//! Every known way around read-only access is rejected, and the database is unchanged.
 
 use landreeve_core::source::SourceErrorKind;
 use mysql_async::prelude::Queryable;
@@ -47,7 +47,7 @@ async fn postgres_attacks() {
         assert_eq!(error.kind, SourceErrorKind::Query, "{sql}: {error}");
         assert!(error.code.is_some(), "{sql}: {error}");
     }
-    // PostgreSQL before 16 lets these through, and the rollback undoes them.
+    // PostgreSQL before 16 allows these, and the rollback undoes them.
     let objects = "select count(*) from pg_largeobject_metadata";
     let count = live.one(objects).await;
     live.one("select lo_create(0)::text").await;

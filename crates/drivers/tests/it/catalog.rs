@@ -1,4 +1,4 @@
-//! Introspection and the connection test's messages.
+//! Introspection, and the messages of the connection test.
 
 use std::time::Duration;
 
@@ -100,11 +100,11 @@ fn change(live: &mut Live, change: impl FnOnce(&mut String, &mut u16, &mut Secre
     }
 }
 
-/// The test servers have a certificate of a private authority.
+/// The test servers have a certificate from a private CA.
 #[tokio::test]
-async fn certificates_are_checked_against_the_configured_authority() {
+async fn certificates_are_checked_against_the_configured_ca() {
     let path = address("LANDREEVE_TEST_TLS_CA");
-    let ca_pem = Some(std::fs::read(path).expect("the authority"));
+    let ca_pem = Some(std::fs::read(path).expect("the CA certificate"));
     let trusting = DriverSet::new(DriverOptions { ca_pem, ..DriverOptions::default() }).expect("drivers");
     for new in [postgres, mariadb] {
         let mut live = new();
@@ -127,7 +127,7 @@ async fn a_failed_test_says_what_to_do() {
 
         let mut live = new();
         change(&mut live, |_, _, password, _| *password = Secret::new("wrong-secret"));
-        assert!(message(&live).await.contains("refused the password of"));
+        assert!(message(&live).await.contains("rejected the password of"));
 
         let mut live = new();
         change(&mut live, |_, _, _, database| *database = "lr_nowhere".to_owned());
@@ -138,12 +138,12 @@ async fn a_failed_test_says_what_to_do() {
         let mut live = new();
         live.spec.connect_timeout = Duration::from_millis(300);
         change(&mut live, |_, port, _, _| *port = port_of);
-        // It accepts in the kernel and never speaks.
+        // The kernel accepts the connection, but nothing is ever sent.
         let silent = message(&live).await;
         assert!(silent.contains("within 0.3 s"), "{silent}");
         drop(listener);
         let refused = message(&live).await;
-        assert!(refused.contains("nobody listens on 127.0.0.1:"), "{refused}");
+        assert!(refused.contains("nothing is listening on 127.0.0.1:"), "{refused}");
 
         let mut live = new();
         live.spec.tls = TlsMode::Verify;

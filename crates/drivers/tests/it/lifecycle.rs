@@ -1,4 +1,4 @@
-//! Sessions that leave nothing behind, cancels that arrive, streams that stay small, connections that break.
+//! Sessions that leave nothing behind, cancels that reach the database, streams with bounded memory, lost connections.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::support::{
     Live, eventually, mariadb, mariadb_admin, postgres, postgres_admin, postgres_client, read, sqlite,
 };
 
-/// How many statements with this mark run on the server.
+/// The number of statements with this mark running on the server.
 async fn running(live: &Live, mark: &str) -> i64 {
     if live.spec.database_type == DatabaseType::Postgres {
         let sql = "select count(*) from pg_stat_activity where state <> 'idle' and query like $1 and pid <> pg_backend_pid()";
@@ -47,7 +47,7 @@ async fn postgres_sessions_leave_nothing() {
     );
     assert_eq!(live.one("select count(*) from pg_prepared_statements where from_sql").await, "0");
     assert_eq!(live.one("select current_setting('statement_timeout') <> '0'").await, "true");
-    // After an error the same connection serves on.
+    // After an error the same connection is still used.
     live.error("select 1/0").await;
     assert_eq!(live.one("select pg_backend_pid()").await, pid);
     live.driver().forget(live.spec.datasource);
@@ -55,7 +55,7 @@ async fn postgres_sessions_leave_nothing() {
     let old = live.one("select pg_backend_pid()").await;
     live.spec.version = 2;
     assert_ne!(live.one("select pg_backend_pid()").await, old);
-    // A pooled connection that died is replaced unnoticed.
+    // A pooled connection that died is replaced without an error.
     let dead = live.one("select pg_backend_pid()").await;
     postgres_admin(&format!("select pg_terminate_backend({dead})")).await;
     assert_ne!(live.one("select pg_backend_pid()").await, dead);
@@ -82,10 +82,10 @@ async fn mariadb_sessions_leave_nothing() {
     live.set.close().await;
 }
 
-/// Where, what gives nothing for long, what gives rows without end.
+/// The server, a statement that returns nothing for a long time, and one that returns endless rows.
 type Slow = (fn() -> Live, &'static str, &'static str);
 
-/// Statements that take long and give nothing, or rows without end.
+/// Statements that return nothing for a long time, or endless rows.
 const SLOW: [Slow; 2] = [
     (postgres, "select pg_sleep(60) as MARK", "select i as MARK from generate_series(1, 100000000) i"),
     (mariadb, "select sleep(60) as MARK", "select seq as MARK from test.seq_1_to_100000000"),
@@ -113,11 +113,11 @@ async fn a_cancel_reaches_the_database() {
 }
 
 #[tokio::test]
-async fn dropping_cancels() {
+async fn dropping_the_stream_cancels_the_statement() {
     for (new, slow, endless) in SLOW {
         let live = new();
         let mark = format!("lr_drop_{}", std::process::id());
-        let mut stream = live.stream(&endless.replace("MARK", &mark)).await.expect("begins");
+        let mut stream = live.stream(&endless.replace("MARK", &mark)).await.expect("starts");
         stream.batches.next().await.expect("a batch").expect("a batch");
         assert_eq!(running(&live, &mark).await, 1);
         drop(stream);
@@ -137,7 +137,7 @@ async fn dropping_cancels() {
 }
 
 #[tokio::test]
-async fn time_limits_hold() {
+async fn time_limits_are_enforced() {
     for (new, slow, endless) in SLOW {
         let live = new();
         let mark = format!("lr_limit_{}", std::process::id());
@@ -155,7 +155,7 @@ async fn time_limits_hold() {
                 }
                 Err(error) => Some(error),
             };
-            let error = outcome.expect("the limit is told");
+            let error = outcome.expect("the limit is reported");
             assert_eq!(error.kind, SourceErrorKind::TimedOut, "{sql}: {error}");
             eventually("the statement is gone", || async { running(&live, &mark).await == 0 }).await;
         }
@@ -163,7 +163,7 @@ async fn time_limits_hold() {
 }
 
 #[tokio::test]
-async fn sqlite_stops_too() {
+async fn sqlite_statements_stop_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("s.db");
     rusqlite::Connection::open(&path).expect("opens").execute_batch("create table t (v)").expect("creates");
@@ -183,19 +183,19 @@ async fn sqlite_stops_too() {
     cancel.cancel();
     assert_eq!(task.await.expect("ends").expect_err("cancelled").kind, SourceErrorKind::Cancelled);
 
-    let mut stream = live.stream(&talkative).await.expect("begins");
+    let mut stream = live.stream(&talkative).await.expect("starts");
     stream.batches.next().await.expect("a batch").expect("a batch");
     drop(stream);
-    // Every thread has ended, or this never would.
+    // This returns only when every thread has ended.
     tokio::time::timeout(Duration::from_secs(5), live.set.close()).await.expect("all threads ended");
 }
 
 #[tokio::test]
-async fn streams_wait_for_their_reader() {
+async fn streams_wait_for_the_reader() {
     let live = postgres();
     let query =
         Query { batch_rows: 1000, ..read("select i, repeat('x', 100) from generate_series(1, 2000000) i") };
-    let mut stream = live.driver().query(&live.spec, query, CancellationToken::new()).await.expect("begins");
+    let mut stream = live.driver().query(&live.spec, query, CancellationToken::new()).await.expect("starts");
     let first = stream.batches.next().await.expect("a batch").expect("a batch");
     assert_eq!(first.num_rows(), 1000);
     let memory = || {
@@ -205,7 +205,7 @@ async fn streams_wait_for_their_reader() {
     let before = memory();
     tokio::time::sleep(Duration::from_secs(2)).await; // tidy: allow sleep: two million rows would arrive
     let grown = memory().saturating_sub(before);
-    assert!(grown < 32 << 20, "grew by {grown} bytes while nobody read");
+    assert!(grown < 32 << 20, "grew by {grown} bytes while nothing was read");
     let mut rows = first.num_rows();
     while let Some(batch) = stream.batches.next().await {
         let batch = batch.expect("a batch");
@@ -231,7 +231,7 @@ async fn an_error_after_rows_is_the_last_item() {
         live.spec.max_connections = 1;
         let query = Query { batch_rows: 500, ..read(sql) };
         let mut stream =
-            live.driver().query(&live.spec, query, CancellationToken::new()).await.expect("begins");
+            live.driver().query(&live.spec, query, CancellationToken::new()).await.expect("starts");
         let (mut rows, mut last) = (0, None);
         while let Some(item) = stream.batches.next().await {
             match item {
@@ -240,16 +240,16 @@ async fn an_error_after_rows_is_the_last_item() {
             }
         }
         assert!((4000..5000).contains(&rows), "{rows}");
-        assert_eq!(last.expect("told").code.as_deref(), Some(code));
+        assert_eq!(last.expect("reported").code.as_deref(), Some(code));
         assert_eq!(live.one("select 1").await, "1");
     }
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_told() {
+async fn a_lost_connection_is_reported() {
     let live = postgres();
     let mark = format!("lr_broken_{}", std::process::id());
-    let mut stream = live.stream(&SLOW[0].2.replace("MARK", &mark)).await.expect("begins");
+    let mut stream = live.stream(&SLOW[0].2.replace("MARK", &mark)).await.expect("starts");
     postgres_admin(&format!(
         "select pg_terminate_backend(pid) from pg_stat_activity where query like '%{mark}%' and pid <> pg_backend_pid()"
     ))
@@ -258,10 +258,10 @@ async fn a_broken_connection_is_told() {
     while let Some(item) = stream.batches.next().await {
         last = item.err();
     }
-    assert_eq!(last.expect("told").kind, SourceErrorKind::Lost);
+    assert_eq!(last.expect("reported").kind, SourceErrorKind::Lost);
 
     let live = mariadb();
-    let mut stream = live.stream(&SLOW[1].2.replace("MARK", &mark)).await.expect("begins");
+    let mut stream = live.stream(&SLOW[1].2.replace("MARK", &mark)).await.expect("starts");
     let mut admin = mariadb_admin("LANDREEVE_TEST_MARIADB").await;
     let sql = format!(
         "select id from information_schema.processlist where info like '%{mark}%' and id <> connection_id()"
@@ -273,7 +273,7 @@ async fn a_broken_connection_is_told() {
     while let Some(item) = stream.batches.next().await {
         last = item.err();
     }
-    assert_eq!(last.expect("told").kind, SourceErrorKind::Lost);
+    assert_eq!(last.expect("reported").kind, SourceErrorKind::Lost);
 }
 
 #[tokio::test]
@@ -302,9 +302,9 @@ async fn idle_connections_are_closed() {
     }
 }
 
-/// No such server is at hand; at least the protocol's path is walked.
+/// There is no such test server; this at least exercises the protocol's code path.
 #[tokio::test]
-async fn names_of_postgres_kin_are_served() {
+async fn databases_with_the_postgres_protocol_have_a_driver() {
     for kin in [DatabaseType::Redshift, DatabaseType::CrateDb] {
         let mut live = postgres();
         live.spec.database_type = kin;
@@ -319,13 +319,13 @@ async fn names_of_postgres_kin_are_served() {
 }
 
 #[tokio::test]
-async fn places_are_bounded_and_waited_for() {
+async fn connections_are_limited_and_waited_for() {
     let mut live = postgres();
     live.spec.max_connections = 1;
-    let held = live.stream("select i from generate_series(1, 100000000) i").await.expect("begins");
+    let held = live.stream("select i from generate_series(1, 100000000) i").await.expect("starts");
     let query = Query { time_limit: Duration::from_millis(300), ..read("select 1") };
     let waited = live.driver().query(&live.spec, query, CancellationToken::new()).await;
-    assert_eq!(waited.map(|_| ()).expect_err("no place").kind, SourceErrorKind::TimedOut);
+    assert_eq!(waited.map(|_| ()).expect_err("no free connection").kind, SourceErrorKind::TimedOut);
     drop(held);
     assert_eq!(live.one("select 1").await, "1");
 }

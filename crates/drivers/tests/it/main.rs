@@ -1,5 +1,5 @@
-//! The drivers against live servers. `cargo xtask test` starts them and says where they are.
-#![expect(clippy::expect_used, reason = "a test ends at the first surprise")]
+//! The drivers against live servers. `cargo xtask test` starts them and passes their addresses.
+#![expect(clippy::expect_used, reason = "a test stops at the first error")]
 
 mod attacks;
 mod catalog;

@@ -1,4 +1,4 @@
-//! What every live test needs: where the servers are, a driver, and a query's rows as JSON.
+//! What every live test needs: the servers' addresses, a driver, and a query's rows as JSON.
 
 use std::net::ToSocketAddrs;
 use std::path::Path;
@@ -20,10 +20,13 @@ use landreeve_core::source::{
 use landreeve_drivers::{Codec, DriverOptions, DriverSet};
 use serde_json::Value;
 
-/// Each test has datasources of its own, so that pools are not shared by accident.
+/// Each test has its own datasources, so that pools are not shared by accident.
 static NEXT: AtomicI64 = AtomicI64::new(1);
 
-#[expect(clippy::disallowed_methods, reason = "the test runner says by environment where its servers are")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test runner passes the servers' addresses in the environment"
+)]
 pub fn address(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"))
 }
@@ -106,7 +109,7 @@ impl Live {
         Ok((schema, stream.batches.try_collect().await?))
     }
 
-    /// What a client of the JSON form sees.
+    /// The result as a JSON client sees it.
     pub async fn json(&self, sql: &str) -> Result<Value, SourceError> {
         let (schema, batches) = self.batches(sql).await?;
         let mut writer = Codec.writer(&schema).expect("opens");
@@ -149,13 +152,13 @@ impl Live {
 
     pub async fn error(&self, sql: &str) -> SourceError {
         match self.batches(sql).await {
-            Ok(_) => panic!("{sql} was let through"),
+            Ok(_) => panic!("{sql} was allowed"),
             Err(error) => error,
         }
     }
 }
 
-/// Writes, as the drivers never do.
+/// Runs a statement that writes, which the drivers never do.
 pub async fn postgres_admin(sql: &str) {
     let client = postgres_client().await;
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
@@ -178,13 +181,13 @@ pub async fn mariadb_admin(variable: &str) -> mysql_async::Conn {
     conn
 }
 
-/// Asks again until the answer is yes; the test fails after ten seconds.
+/// Repeats the check until it succeeds; the test fails after ten seconds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
     for _ in 0..500 {
         if ask().await {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await; // tidy: allow sleep: a database tells nobody
+        tokio::time::sleep(Duration::from_millis(20)).await; // tidy: allow sleep: a database sends no notification
     }
-    panic!("it never came to pass: {what}");
+    panic!("timed out waiting for: {what}");
 }

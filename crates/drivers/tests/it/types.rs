@@ -69,7 +69,7 @@ async fn postgres_times() {
     assert_eq!(live.one("select current_setting('TimeZone')").await, "Europe/Berlin");
 }
 
-/// The server's own text beside ours, for values nobody thought of.
+/// Compares the server's own text with ours, for unusual values.
 #[tokio::test]
 async fn postgres_agrees_with_its_own_text() {
     let live = postgres();
@@ -124,7 +124,7 @@ async fn postgres_other_types() {
     assert_eq!(column(2, "native_type"), "character varying(3)");
     assert_eq!((column(7, "type"), column(7, "native_type")), (json!("unknown"), json!("integer[]")));
     assert_eq!((column(9, "type"), column(9, "native_type")), (json!("text"), json!("lr_mood")));
-    // The enum made the client look types up; the session after it must be as good.
+    // The enum made the client look up types; the next session must still work.
     assert_eq!(live.json(sql).await.expect("runs again")["rows"][0], expected);
     assert_eq!(live.one("select count(*) from (values (1), (2)) x").await, "2");
 }
@@ -227,7 +227,7 @@ async fn mariadb_types() {
 }
 
 #[tokio::test]
-async fn mariadb_without_zone_tables_runs_at_utc() {
+async fn mariadb_without_zone_tables_uses_utc() {
     use landreeve_core::source::{CancellationToken, SessionZone};
     let live = mariadb_without_zones();
     let info = live.driver().test(&live.spec, CancellationToken::new()).await.expect("answers");

@@ -1,4 +1,4 @@
-//! Names and what they stand for: schemas, catalogs that fail or take long, views, and the driver that picks a catalog.
+//! Name resolution: schemas, catalogs that fail or are slow, views, and the driver that selects a catalog.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -65,7 +65,7 @@ async fn names_have_schemas() {
     }
 }
 
-/// Says what it was asked for, and fails or never answers.
+/// Records the names it is asked for, and fails or never answers.
 struct Troubled {
     fails: bool,
     asked: Arc<Mutex<Vec<TableName>>>,
@@ -105,7 +105,7 @@ async fn a_catalog_can_fail_and_be_slow() {
     let mut names = asked.lock().unwrap().clone();
     names.sort();
     assert_eq!(names, [TableName::new("b", "c"), TableName::new("sales", "a")], "each name once");
-    // A statement that names nothing asks nothing.
+    // A statement without names does not query the catalog.
     assert_eq!(bench.rows("select 1").await, ["1"]);
     let mut bench = Bench::new(Troubled { fails: false, asked: Arc::default() });
     bench.limit = Duration::from_millis(200);
@@ -135,7 +135,7 @@ fn spec(catalog: &str) -> ConnectSpec {
 }
 
 #[tokio::test]
-async fn the_target_says_which_catalog_answers() {
+async fn the_target_selects_the_catalog() {
     let bench = Bench::new(schemas());
     let one: Arc<dyn Catalog> = Arc::new(super::tables(Facts::new(super::some_facts(), Applies::Exact)));
     let mut other = schemas();

@@ -56,7 +56,7 @@ fn bench() -> Bench {
 }
 
 #[tokio::test]
-async fn the_flavour_is_postgresqls() {
+async fn accepts_postgresql_syntax() {
     let bench = bench();
     let cases = [
         ("select count(*), count(*) filter (where flag) from facts", vec!["4|2"]),
@@ -107,7 +107,7 @@ async fn the_flavour_is_postgresqls() {
 }
 
 #[tokio::test]
-async fn columns_say_what_they_are() {
+async fn columns_have_types() {
     let bench = bench();
     let sql = "select id, name, at, score, flag, at::date d, max(at) over () - at w, array_agg(id) over () l from facts limit 1";
     let batches = bench.ask(sql, &[]).await.unwrap();
@@ -117,7 +117,7 @@ async fn columns_say_what_they_are() {
 }
 
 #[tokio::test]
-async fn what_a_table_can_do_itself_goes_down_to_it() {
+async fn conditions_and_limits_are_pushed_down() {
     let facts = Facts::new(some_facts(), Applies::Exact);
     let asked = Arc::clone(&facts.asked);
     let bench = Bench::new(tables(facts));
@@ -137,13 +137,13 @@ async fn what_a_table_can_do_itself_goes_down_to_it() {
     }
     assert_eq!(bench.rows("select id from facts limit 2").await.len(), 2);
     assert_eq!(asked.lock().unwrap().pop().unwrap().limit, Some(2));
-    // Through a view, too.
+    // Also through a view.
     assert_eq!(bench.rows("select id from named where id = 4").await, ["4"]);
     assert_eq!(asked.lock().unwrap().pop().unwrap().conditions.len(), 2);
 }
 
 #[tokio::test]
-async fn nothing_outside_the_catalog_can_be_named() {
+async fn rejects_names_outside_the_catalog() {
     let bench = bench();
     for sql in [
         "select * from '/etc/passwd'",
@@ -166,7 +166,7 @@ async fn nothing_outside_the_catalog_can_be_named() {
 }
 
 #[tokio::test]
-async fn errors_are_short_and_say_what() {
+async fn errors_are_short_and_specific() {
     let bench = bench();
     let code = async |sql: &str| bench.ask(sql, &[]).await.unwrap_err();
     assert_eq!(code("select 1 fro m x y").await.code.unwrap(), "syntax_error");
@@ -217,12 +217,12 @@ async fn a_cancelled_statement_ends() {
     assert_eq!(answer.unwrap_err().kind, SourceErrorKind::Cancelled);
 }
 
-/// Whether a statement is cancelled or nobody reads on, each part that was being read hears of it.
+/// If a statement is cancelled or its reader stops, each part that was being read is notified.
 #[tokio::test]
-async fn a_table_hears_that_nobody_waits() {
+async fn a_table_is_notified_when_its_reader_is_gone() {
     let (begun, told) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
     let bench = Bench::new(only("waiting", Waiting { begun: Arc::clone(&begun), told: Arc::clone(&told) }));
-    // A part may begin after the row is there: what counts is that every part that began has heard in the end.
+    // A part may start after the row has arrived; what counts is that every part that started is notified in the end.
     let all_heard = async || {
         while told.load(Ordering::SeqCst) < begun.load(Ordering::SeqCst) {
             tokio::task::yield_now().await;
@@ -246,7 +246,7 @@ async fn a_table_hears_that_nobody_waits() {
 }
 
 #[tokio::test]
-async fn statements_wait_for_one_another_and_their_time_runs() {
+async fn waiting_for_other_statements_counts_towards_the_time_limit() {
     let mut bench = Bench::new(only("endless", Endless));
     bench.limit = Duration::from_millis(300);
     let (first, second) = tokio::join!(
@@ -259,9 +259,9 @@ async fn statements_wait_for_one_another_and_their_time_runs() {
     assert_eq!(bench.rows("select 1").await, ["1"]);
 }
 
-/// As the parameter language writes a text for the engine: quotes doubled, nothing else.
+/// The parameter language escapes strings for the engine this way: it only doubles quotes.
 #[tokio::test]
-async fn no_text_gets_out_of_its_literal() {
+async fn a_string_cannot_break_out_of_its_literal() {
     let bench = bench();
     for value in
         ["", "'", "\\", "\\'", "'\\", "' or 1=1 --", "\\' or 1=1 --", "$$", "*/", "$name", "a\nb", "ü'é"]
@@ -273,7 +273,7 @@ async fn no_text_gets_out_of_its_literal() {
 }
 
 #[tokio::test]
-async fn a_long_chain_of_operators_is_no_danger() {
+async fn a_long_chain_of_operators_does_not_crash() {
     let bench = bench();
     for (operator, times) in [("+", 4_900), ("or true", 2_400), ("||'a'", 4_900), ("+", 100_000)] {
         let (left, step) = match operator {
@@ -281,14 +281,14 @@ async fn a_long_chain_of_operators_is_no_danger() {
             "||'a'" => ("'a'", "||'a'"),
             _ => ("true", " or true"),
         };
-        // An answer or an error, but an end.
+        // A result or an error; either way it ends.
         let _ = bench.ask(&format!("select {left}{}", step.repeat(times)), &[]).await;
     }
     assert_eq!(bench.rows("select 1").await, ["1"]);
 }
 
 #[tokio::test]
-async fn variables_stand_for_values() {
+async fn variables_are_replaced_by_values() {
     let bench = bench();
     let one = |value: &str| Variable::One(Scalar::Text(value.to_owned()));
     let ids = Variable::Many(vec![Scalar::Integer(1), Scalar::Integer(3)]);
@@ -334,7 +334,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn answers_are_the_same_whoever_applies_the_conditions(
+    fn results_do_not_depend_on_who_applies_the_conditions(
         facts in prop::collection::vec(fact(), 0..12),
         conditions in prop::collection::vec(condition(), 1..4),
         limit in 0..6_u64,

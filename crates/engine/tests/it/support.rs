@@ -1,4 +1,4 @@
-//! A table in memory, which says what it was asked.
+//! A table in memory that records its scans.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,7 @@ pub struct Fact {
     pub flag: Option<bool>,
 }
 
-/// The facts as a table that applies conditions itself, exactly or not quite, or leaves them to the engine.
+/// The facts as a table that applies conditions exactly, as a superset, or not at all.
 pub struct Facts {
     pub rows: Vec<Fact>,
     pub applies: Applies,
@@ -117,11 +117,11 @@ impl Table for Facts {
     fn scan(&self, scan: Scan) -> BatchStream {
         self.asked.lock().unwrap().push(scan.clone());
         let inexact = self.applies == Applies::Superset && !scan.conditions.is_empty();
-        assert!(!inexact || scan.limit.is_none(), "a limit over rows that the engine looks at again");
+        assert!(!inexact || scan.limit.is_none(), "a limit on rows that the engine filters again");
         let whole = RecordBatch::try_new(self.schema(), self.columns()).unwrap();
         let kept: BooleanArray = (0..whole.num_rows())
             .map(|row| {
-                // Every other row comes whatever the conditions say.
+                // Every other row is returned whatever the conditions say.
                 let comes = (inexact && row % 2 == 0)
                     || scan.conditions.iter().all(|condition| holds(&whole, row, condition));
                 Some(row % self.partitions == scan.partition && comes)
@@ -133,7 +133,7 @@ impl Table for Facts {
     }
 }
 
-/// Rows without end.
+/// Endless rows.
 pub struct Endless;
 
 impl Table for Endless {
@@ -158,7 +158,7 @@ impl Table for Endless {
     }
 }
 
-/// A row, then none until nobody waits any more, which it tells.
+/// Returns one row, then waits until its reader is gone, and reports that.
 pub struct Waiting {
     pub begun: Arc<AtomicUsize>,
     pub told: Arc<AtomicUsize>,
@@ -246,14 +246,14 @@ impl Bench {
         while let Some(batch) = stream.batches.next().await {
             batches.push(batch?);
         }
-        // The schema holds also when there are no rows.
+        // The schema is valid even without rows.
         if batches.is_empty() {
             batches.push(RecordBatch::new_empty(stream.schema));
         }
         Ok(batches)
     }
 
-    /// Every row as text, columns with `|` between them.
+    /// Every row as text, with `|` between columns.
     pub async fn rows(&self, sql: &str) -> Vec<String> {
         let batches = self.ask(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         batches.iter().flat_map(texts).collect()

@@ -18,7 +18,7 @@ pub struct ErrorBody {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct Detail {
-    /// Empty for the request as a whole.
+    /// Empty if it is about the whole request.
     field: String,
     message: String,
 }

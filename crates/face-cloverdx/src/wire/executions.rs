@@ -20,7 +20,7 @@ pub struct ExecutionCollection {
     total_items: u64,
     #[serde(rename = "@startIndex")]
     start_index: u64,
-    /// How many are in this answer.
+    /// Number of executions in this response.
     #[serde(rename = "@pageItems")]
     page_items: usize,
     members: Vec<Execution>,
@@ -98,7 +98,7 @@ impl Execution {
     }
 }
 
-/// ISO 8601 with milliseconds and the offset of UTC.
+/// ISO 8601 with milliseconds and the UTC offset.
 fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.3f+00:00").to_string()
 }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_well() {
+    fn durations_are_readable() {
         let shown = [0, 362, 2_000, 191_362, 7_205_000].map(|millis| words(Duration::from_millis(millis)));
         assert_eq!(shown, ["0ms", "362ms", "2s", "3m 11s", "2h 0m 5s"]);
     }

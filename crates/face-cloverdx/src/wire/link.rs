@@ -1,4 +1,4 @@
-//! Absolute addresses of resources, as the client would write them.
+//! Absolute URLs of resources, as the client would write them.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ use landreeve_http::site;
 
 use crate::BASE;
 
-/// `http://host:port/prefix/api/rest/v1`, or just the path when the client named no host.
+/// `http://host:port/prefix/api/rest/v1`, or only the path if the client did not send a host.
 pub struct Link(String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Link {

@@ -1,4 +1,4 @@
-//! The parameters of the list of executions.
+//! The parameters for listing executions.
 
 use landreeve_core::error::Faults;
 use landreeve_core::{Fault, Page, Result, RunState};
@@ -6,7 +6,7 @@ use landreeve_http::extract::Query;
 
 use super::executions::status;
 
-/// Documented, and nothing to filter by yet.
+/// Documented, but not supported as filters yet.
 const LATER: [&str; 2] = ["sandboxCode", "jobFile"];
 const PAGE_SIZE: u32 = 50;
 
@@ -21,7 +21,7 @@ impl ListQuery {
         let known: Vec<&str> = ["pageSize", "startIndex", "status"].into_iter().chain(LATER).collect();
         query.unknown(&known).into_iter().for_each(|fault| faults.add(fault));
         for name in LATER.into_iter().filter(|name| query.text(name).is_some_and(|text| !text.is_empty())) {
-            faults.push(name, "not_available", "cannot be used on this server yet");
+            faults.push(name, "not_available", "is not supported on this server yet");
         }
         let offset = faults.take(query.int("startIndex", 0..=i64::MAX)).flatten().unwrap_or(0);
         let limit = faults.take(query.int("pageSize", 1..=i64::from(Page::MAX_LIMIT))).flatten();

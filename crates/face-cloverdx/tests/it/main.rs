@@ -1,6 +1,6 @@
-//! The dialect over an estate in this process.
+//! Tests of the dialect with an estate in the same process.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![expect(clippy::unwrap_used, reason = "test helpers fail like tests")]
 
 use axum::Router;
 use landreeve_core::RunState;
@@ -39,7 +39,7 @@ fn fails(answer: &Answer, status: u16, message: &str) -> Value {
 const WRONG: &str = "The user name or password is incorrect";
 
 #[tokio::test]
-async fn every_route_refuses_who_may_not() {
+async fn every_route_rejects_callers_without_permission() {
     let (kit, router) = face().await;
     compare(&Ask::get(format!("{BASE}/openapi.json")).send(&router).await.json(), ROUTES);
     let id = kit.probe().await.id.to_string();
@@ -62,7 +62,7 @@ async fn every_route_refuses_who_may_not() {
 }
 
 #[tokio::test]
-async fn the_catalog_needs_neither_login_nor_header() {
+async fn the_catalog_does_not_need_a_login_or_the_header() {
     let (_kit, router) = face().await;
     for path in ["/docs.html", "/openapi.json", "/docs-assets/swagger-ui.css"] {
         assert_eq!(Ask::get(format!("{BASE}{path}")).send(&router).await.status, 200, "{path}");
@@ -70,7 +70,7 @@ async fn the_catalog_needs_neither_login_nor_header() {
 }
 
 #[tokio::test]
-async fn a_request_without_the_header_is_refused_before_anything_else() {
+async fn the_header_is_checked_before_anything_else() {
     let (kit, router) = face().await;
     let run = kit.probe().await;
     let bare = |method: &str, path: &str| Ask::new(method, format!("{BASE}{path}")).basic("admin", PASSWORD);
@@ -92,7 +92,7 @@ async fn a_request_without_the_header_is_refused_before_anything_else() {
 }
 
 #[tokio::test]
-async fn every_bad_sign_in_is_told_apart() {
+async fn each_failed_sign_in_has_its_own_reason() {
     let (kit, router) = face().await;
     let ann = kit.user("ann", &everything()).await;
     let list = || ask("GET", "/executions");
@@ -131,7 +131,7 @@ const STATES: [(RunState, &str); 10] = [
 ];
 
 #[tokio::test]
-async fn a_run_is_shown_in_this_dialects_words() {
+async fn a_run_is_shown_as_an_execution() {
     let (kit, router) = face().await;
     for (state, word) in STATES {
         let run = kit.probe_in(state).await;
@@ -185,7 +185,7 @@ async fn a_collection_is_paged_and_filtered() {
         assert_eq!(body["@pageItems"], count, "{query}");
     }
     let answer = get("/executions?pageSize=0&startIndex=x&status=DONE&jobFile=a&size=1").send(&router).await;
-    let details = fails(&answer, 400, "5 things in the request are not valid");
+    let details = fails(&answer, 400, "the request has 5 errors");
     let fields: Vec<_> = details.as_array().unwrap().iter().map(|detail| detail["field"].clone()).collect();
     assert_eq!(fields, ["size", "jobFile", "startIndex", "pageSize", "status"]);
 }
@@ -209,7 +209,7 @@ async fn an_abort_is_idempotent() {
 }
 
 #[tokio::test]
-async fn other_kinds_other_units_and_nonsense_are_not_found() {
+async fn other_kinds_other_units_and_unknown_ids_are_404() {
     let (kit, router) = face().await;
     let unit = kit.ou("Research").await;
     kit.user_in(unit.id, "ann", &everything()).await;
@@ -235,7 +235,7 @@ async fn other_kinds_other_units_and_nonsense_are_not_found() {
 }
 
 #[tokio::test]
-async fn below_a_prefix_everything_is_where_it_was() {
+async fn everything_works_below_a_prefix() {
     let (_kit, router) = face().await;
     let mounted = Router::new().nest_service("/clover", router);
     assert_eq!(Ask::get(format!("/clover{BASE}/docs.html")).send(&mounted).await.status, 200);
@@ -246,7 +246,7 @@ async fn below_a_prefix_everything_is_where_it_was() {
 }
 
 #[tokio::test]
-async fn no_input_makes_the_server_fail() {
+async fn hostile_input_is_never_a_500() {
     let (_kit, router) = face().await;
     for (method, path, _) in ROUTES {
         for bad in HOSTILE {

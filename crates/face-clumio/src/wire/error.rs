@@ -16,7 +16,7 @@ struct OneError {
 }
 
 impl ErrorBody {
-    /// One entry for each fault, or one for the error as a whole.
+    /// One entry per fault, or one for the whole error.
     pub fn new(number: u32, error: &Error) -> ErrorBody {
         if error.faults.is_empty() {
             return ErrorBody::one(number, &error.message);

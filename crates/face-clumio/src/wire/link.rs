@@ -1,4 +1,4 @@
-//! Links as the dialect documents them: a path without a host, below the prefix under which the face is mounted.
+//! Links as the dialect documents them: a path without a host, under the prefix where the face is mounted.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-/// Where the face is mounted: `/clumio`, or nothing at the root of a listener.
+/// Where the face is mounted: `/clumio`, or empty at the root of a listener.
 pub struct Base(String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Base {
@@ -20,7 +20,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Base {
 }
 
 impl Base {
-    /// `path` begins with a slash.
+    /// `path` starts with a slash.
     pub fn link(&self, method: &str, path: &str) -> Link {
         let href = format!("{}{path}", self.0);
         Link { method: method.to_ascii_lowercase(), templated: path.contains('{'), href }
@@ -34,10 +34,10 @@ impl Base {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Link {
     href: String,
-    /// The HTTP method in lower case.
+    /// The HTTP method in lowercase.
     #[serde(rename = "type")]
     method: String,
-    /// Whether `href` holds names in braces.
+    /// Whether `href` contains names in braces.
     templated: bool,
 }
 
@@ -47,7 +47,7 @@ impl Link {
     }
 }
 
-/// For things that can only be read.
+/// For resources that can only be read.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SelfLink {
     #[serde(rename = "_self")]

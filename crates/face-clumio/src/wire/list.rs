@@ -1,4 +1,4 @@
-//! Numbered pages: what is asked for, and the envelope around the items.
+//! Numbered pages: the request's parameters, and the envelope around the items.
 
 use landreeve_core::error::Faults;
 use landreeve_core::{Error, Fault, Page, Result};
@@ -13,7 +13,7 @@ use super::link::{Base, Link};
 pub struct ListQuery {
     pub page: Page,
     number: u64,
-    /// As it was given, for the links to the other pages.
+    /// As requested, for the links to the other pages.
     limit: Option<u32>,
     filter: Map<String, Value>,
 }
@@ -28,7 +28,7 @@ pub struct ListBody<T> {
     /// JSON as a string.
     filter_applied: String,
     limit: u64,
-    /// The page, from "1".
+    /// The page number, starting at "1".
     start: String,
     total_count: u64,
     total_pages_count: u64,
@@ -58,7 +58,7 @@ impl ListQuery {
         ListQuery::read(query, &["limit", "start", "filter"], limit)
     }
 
-    /// For lists that come whole.
+    /// For lists without pages.
     pub fn parse_filter_only(query: &Query) -> Result<ListQuery> {
         ListQuery::read(query, &["filter"], Page::MAX_LIMIT)
     }
@@ -78,11 +78,11 @@ impl ListQuery {
         Ok(ListQuery { page, number, limit, filter })
     }
 
-    /// Refuses every filter that is not among these.
+    /// Rejects every filter that is not one of these.
     pub fn filters(&self, known: &[&str]) -> Result<&Map<String, Value>> {
         let mut faults = Faults::default();
         for name in self.filter.keys().filter(|name| !known.contains(&name.as_str())) {
-            faults.push(format!("filter.{name}"), "not_available", "cannot be used on this server yet");
+            faults.push(format!("filter.{name}"), "not_available", "is not supported on this server yet");
         }
         faults.finish().map(|()| &self.filter)
     }
@@ -156,7 +156,7 @@ fn filter(text: Option<&str>) -> Result<Map<String, Value>, Fault> {
     serde_json::from_str(text).map_err(wrong)
 }
 
-/// The words that a filter of one field lists: `{"$eq": "a"}`, `{"$in": ["a", "b"]}`.
+/// The values that a filter on one field lists: `{"$eq": "a"}`, `{"$in": ["a", "b"]}`.
 pub fn words(field: &str, condition: &Value) -> Result<Vec<String>> {
     let wrong = || {
         let message = "must be an object with $eq and a string, or with $in and a list of strings";

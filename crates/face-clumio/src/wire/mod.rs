@@ -1,4 +1,4 @@
-//! What goes over the wire, with the conversions from the estate's types.
+//! The wire format, with conversions from the estate's types.
 
 pub mod error;
 pub mod link;
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::version::Resource;
 
-/// A JSON body under the media type of its resource and version.
+/// A JSON body with the media type of its resource and version.
 pub struct Answer<T> {
     pub resource: &'static Resource,
     pub version: u32,

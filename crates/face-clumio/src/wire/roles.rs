@@ -27,7 +27,7 @@ struct PermissionBody {
     description: String,
 }
 
-/// Ids under which clients of this dialect know roles by other names than the estate's.
+/// Roles that have a different name in this dialect than in the estate, by id.
 const NAMES: [(Uuid, &str); 2] =
     [(Uuid::nil(), "Super Admin"), (Uuid::from_u128(0x1000_0000_0000_0000_0000_0000_0000_0000), "OU Admin")];
 
@@ -48,7 +48,7 @@ impl RoleBody {
 impl From<Permission> for PermissionBody {
     fn from(permission: Permission) -> PermissionBody {
         let text = permission.as_text();
-        let description = format!("May {} every {}.", permission.action.as_str(), permission.noun.as_str());
+        let description = format!("Can {} every {}.", permission.action.as_str(), permission.noun.as_str());
         PermissionBody { id: text.clone(), name: text, description }
     }
 }

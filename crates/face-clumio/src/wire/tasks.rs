@@ -46,12 +46,12 @@ struct TaskLinks {
     update: Option<Link>,
 }
 
-/// What may be changed of a task.
+/// What can be changed on a task.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct TaskUpdate {
-    /// The only change.
+    /// The only supported change.
     #[schema(pattern = "^aborting$")]
-    #[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+    #[expect(dead_code, reason = "only documents the body; `read_abort` parses it and collects all faults")]
     status: String,
 }
 
@@ -102,7 +102,7 @@ fn status(state: RunState) -> &'static str {
     }
 }
 
-/// The states that a filter of the list asks for; empty for every state.
+/// The states that the list's filter selects; empty for all states.
 pub fn states(asked: &ListQuery) -> Result<Vec<RunState>> {
     let Some(condition) = asked.filters(&["status"])?.get("status") else { return Ok(Vec::new()) };
     let wanted = words("status", condition)?;
@@ -110,14 +110,14 @@ pub fn states(asked: &ListQuery) -> Result<Vec<RunState>> {
         wanted.iter().find(|word| !RunState::ALL.iter().any(|state| status(*state) == **word))
     {
         let message = format!(
-            "cannot be {unknown:?}; it is one of queued, in_progress, aborting, completed, failed, aborted"
+            "cannot be {unknown:?}; it must be one of queued, in_progress, aborting, completed, failed, aborted"
         );
         return Err(Error::fault("filter.status", "enum", message));
     }
     Ok(RunState::ALL.into_iter().filter(|state| wanted.iter().any(|word| word == status(*state))).collect())
 }
 
-/// Checks that a change asks for the one thing there is.
+/// Checks that an update requests the only supported change.
 pub fn read_abort(body: &[u8]) -> Result<()> {
     let rules = Rules { null: NullIs::Absent, unknown: Unknown::Report };
     read_object(&json_object(body)?, "", rules, |body| {

@@ -130,26 +130,26 @@ fn units(access: &[Access]) -> Vec<String> {
     units
 }
 
-/// What may be changed of a user.
+/// What can be changed on a user.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct UserUpdate {
-    #[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+    #[expect(dead_code, reason = "only documents the body; `read_change` parses it and collects all faults")]
     full_name: Option<String>,
-    #[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+    #[expect(dead_code, reason = "only documents the body; `read_change` parses it and collects all faults")]
     is_enabled: Option<bool>,
 }
 
-/// Documented, and not to be changed by this API yet.
+/// Documented, but not supported by this API yet.
 const ROLES: [&str; 3] =
     ["access_control_configuration_updates", "assigned_role", "organizational_unit_assignment_updates"];
 
-/// Clients send every member, those that they do not mean as `null` or with nothing in it.
+/// Clients send every member; those they do not want to change are `null` or empty.
 pub fn read_change(body: &[u8]) -> Result<UserChange> {
     let rules = Rules { null: NullIs::Absent, unknown: Unknown::Report };
     read_object(&json_object(body)?, "", rules, |body| {
         for name in ROLES {
             if body.raw(name).is_some_and(|value| !is_nothing(value)) {
-                let message = "cannot be changed by this API yet; the command line can";
+                let message = "cannot be changed through this API yet; use the command line";
                 body.fault(name, "not_available", message);
             }
         }

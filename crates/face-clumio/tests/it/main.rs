@@ -1,6 +1,6 @@
-//! The dialect over an estate in this process.
+//! Tests of the dialect with an estate in the same process.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![expect(clippy::unwrap_used, reason = "test helpers fail like tests")]
 
 mod plane;
 
@@ -46,7 +46,7 @@ fn messages(answer: &Answer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_route_refuses_who_may_not() {
+async fn every_route_rejects_callers_without_permission() {
     let (kit, router) = face().await;
     compare(&Ask::get("/openapi.json").send(&router).await.json(), ROUTES);
     let (_, all) = key_of(&kit, "all", &everything()).await;
@@ -80,7 +80,7 @@ async fn every_route_refuses_who_may_not() {
 }
 
 #[tokio::test]
-async fn the_reference_needs_no_token() {
+async fn the_reference_does_not_need_a_token() {
     let (_kit, router) = face().await;
     for path in ["/docs", "/openapi.json", "/docs-assets/swagger-ui.css"] {
         assert_eq!(Ask::get(path).send(&router).await.status, 200, "{path}");
@@ -88,7 +88,7 @@ async fn the_reference_needs_no_token() {
 }
 
 #[tokio::test]
-async fn discovery_lists_what_there_is() {
+async fn discovery_lists_all_operations() {
     let (kit, router) = face().await;
     let answer = Ask::get("/").bearer(&admin_key(&kit).await).send(&router).await;
     assert_eq!(answer.header("content-type"), "application/api.clumio.*=v1+json");
@@ -120,11 +120,11 @@ async fn discovery_lists_what_there_is() {
 }
 
 #[tokio::test]
-async fn the_documented_change_of_a_user_works_word_for_word() {
+async fn the_documented_user_update_works_verbatim() {
     let (kit, router) = face().await;
     let key = admin_key(&kit).await;
     let test = kit.user("test", &[]).await;
-    // As curl sends it with `-d` and no content type of its own.
+    // As curl sends it with `-d` and its default content type.
     let ask = || {
         Ask::patch(format!("/users/{}", test.id))
             .bearer(&key)
@@ -155,7 +155,7 @@ async fn the_documented_change_of_a_user_works_word_for_word() {
 }
 
 #[tokio::test]
-async fn a_change_takes_what_clients_send_and_names_every_fault() {
+async fn an_update_accepts_what_clients_send_and_reports_every_fault() {
     let (kit, router) = face().await;
     let key = admin_key(&kit).await;
     let test = kit.user("test", &[]).await;
@@ -170,7 +170,7 @@ async fn a_change_takes_what_clients_send_and_names_every_fault() {
     let answer = patch(wrong).send(&router).await;
     assert_eq!(answer.status, 400);
     let expected = [
-        "assigned_role cannot be changed by this API yet; the command line can",
+        "assigned_role cannot be changed through this API yet; use the command line",
         "full_name must not be empty",
         "is_enabled must be true or false, not a number",
         "is_enable is not a member of this object",
@@ -194,7 +194,7 @@ async fn a_change_takes_what_clients_send_and_names_every_fault() {
 }
 
 #[tokio::test]
-async fn users_have_the_shape_of_the_version_asked_for() {
+async fn users_have_the_shape_of_the_requested_version() {
     let (kit, router) = face().await;
     let key = admin_key(&kit).await;
     let get = |path: &str, accept: &str| Ask::get(path).bearer(&key).header("accept", accept);
@@ -212,17 +212,17 @@ async fn users_have_the_shape_of_the_version_asked_for() {
     assert_eq!(item["assigned_role"], global);
     assert!(item.get("assigned_organizational_unit_ids").is_none());
     let answer = get("/users", "application/api.clumio.users=v7+json").send(&router).await;
-    let message = "Accept names no version of users in application/api.clumio.users=v7+json; \
-                   there is application/api.clumio.users=v2+json, application/api.clumio.users=v1+json";
+    let message = "Accept does not match any version of users: application/api.clumio.users=v7+json; \
+                   use application/api.clumio.users=v2+json or application/api.clumio.users=v1+json";
     fails(&answer, 400, 101, message);
-    // Somebody without the permission sees the own record, without roles.
+    // A user without the permission sees only their own record, without roles.
     let (bob, key) = key_of(&kit, "bob", &[]).await;
     let own = Ask::get(format!("/users/{}", bob.id)).bearer(&key).send(&router).await.json();
     assert!(own["email"] == "bob@example.com" && own.get("access_control_configuration").is_none());
 }
 
 #[tokio::test]
-async fn lists_come_in_numbered_pages() {
+async fn lists_have_numbered_pages() {
     let (kit, router) = face().await;
     let key = admin_key(&kit).await;
     for number in 0..4 {
@@ -287,7 +287,7 @@ const STATES: [(RunState, &str); 10] = [
 ];
 
 #[tokio::test]
-async fn a_run_is_shown_in_this_dialects_words() {
+async fn a_run_is_shown_as_a_task() {
     let (kit, router) = face().await;
     let key = admin_key(&kit).await;
     let get = |path: String| Ask::get(path).bearer(&key);
@@ -350,7 +350,7 @@ async fn every_kind_is_a_task() {
 }
 
 #[tokio::test]
-async fn a_task_is_aborted_once() {
+async fn a_task_can_be_aborted_only_once() {
     let (kit, router) = face().await;
     kit.start().await;
     let key = admin_key(&kit).await;
@@ -367,7 +367,7 @@ async fn a_task_is_aborted_once() {
 }
 
 #[tokio::test]
-async fn only_a_live_token_of_a_live_user_opens() {
+async fn rejects_invalid_tokens_and_tokens_of_disabled_users() {
     let (kit, router) = face().await;
     let tasks = || Ask::get("/tasks");
     fails(&tasks().basic("admin", PASSWORD).send(&router).await, 401, 360, "the scheme must be Bearer");
@@ -381,7 +381,7 @@ async fn only_a_live_token_of_a_live_user_opens() {
     let (key, token) = kit.user_key(Api::Protection, &ann).await;
     assert_eq!(token.split('.').count(), 3, "a JWT");
     assert_eq!(tasks().bearer(&token).send(&router).await.status, 200);
-    // A claim that was tampered with is another text, and no row has its hash.
+    // A token with a modified claim is a different string, so its hash is not stored.
     let (head, signature) = token.rsplit_once('.').unwrap();
     let answer = tasks().bearer(&format!("{head}.{}x", signature)).send(&router).await;
     fails(&answer, 401, 360, "the key is not known");
@@ -398,7 +398,7 @@ async fn only_a_live_token_of_a_live_user_opens() {
 }
 
 #[tokio::test]
-async fn the_header_names_the_unit() {
+async fn the_header_selects_the_unit() {
     let (kit, router) = face().await;
     let key = admin_key(&kit).await;
     let unit = kit.ou("Research").await;
@@ -412,7 +412,7 @@ async fn the_header_names_the_unit() {
     assert_eq!(read(&inside, &uuid::Uuid::nil().to_string()).send(&router).await.status, 200);
     assert_eq!(read(&inside, &research).send(&router).await.status, 200);
     fails(&read(&root, &research).send(&router).await, 404, 104, "there is no such task");
-    let malformed = "X-Clumio-OrganizationalUnit-Context must be the id of an organizational unit, a UUID";
+    let malformed = "X-Clumio-OrganizationalUnit-Context must be the UUID of an organizational unit";
     for ou in ["a12345bc-67d8-912a=345b-c67891234567", "1", "\u{e4}"] {
         fails(&read(&root, ou).send(&router).await, 400, 101, malformed);
     }
@@ -425,7 +425,7 @@ async fn the_header_names_the_unit() {
 }
 
 #[tokio::test]
-async fn nonsense_is_not_found() {
+async fn unknown_ids_and_paths_are_404() {
     let (kit, router) = face().await;
     let key = admin_key(&kit).await;
     for id in ["0", "99999", "-1", "+1", "1.0", "99999999999999999999", "%00", "a", "%F0%9F%A6%80", "%ff"] {
@@ -443,7 +443,7 @@ async fn nonsense_is_not_found() {
 }
 
 #[tokio::test]
-async fn below_a_prefix_everything_is_where_it_was() {
+async fn everything_works_below_a_prefix() {
     let (kit, router) = face().await;
     let key = admin_key(&kit).await;
     let mounted = Router::new().nest_service("/clumio", router);
@@ -456,7 +456,7 @@ async fn below_a_prefix_everything_is_where_it_was() {
 }
 
 #[tokio::test]
-async fn no_input_makes_the_server_fail() {
+async fn hostile_input_is_never_a_500() {
     let (kit, router) = face().await;
     let key = admin_key(&kit).await;
     for (method, path, _) in ROUTES {

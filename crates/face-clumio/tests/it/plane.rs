@@ -1,4 +1,4 @@
-//! `docs/adding-a-plane.md`, followed for a small plane: nothing but this file knows it.
+//! A small plane built by following `docs/adding-a-plane.md`: only this file knows about it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +101,7 @@ async fn a_plane_is_one_value(kit: Kit) {
     assert!(roles(&kit, "Viewer").await.unwrap().contains(&VIEW));
     let estate = &kit.estate;
 
-    // A row with a sealed column, and a change of the key.
+    // A row with an encrypted column, and a key rotation.
     let id: OrchidId = estate.next(OrchidId::KIND).await.unwrap();
     let sealed = estate.seal(&format!("orchid:{id}"), b"1234").unwrap();
     kit.exec("INSERT INTO orchids (id, pin_sealed) VALUES ($1, $2)", args![id, sealed]).await;
@@ -111,7 +111,7 @@ async fn a_plane_is_one_value(kit: Kit) {
     let plain = estate.unseal(&format!("orchid:{id}"), &row.bytes(0).unwrap()).unwrap();
     assert_eq!(&plain[..], b"1234");
 
-    // Its schedule submits a run, which is a task of the dialect that shows every kind.
+    // Its schedule submits a run, which appears as a task because this dialect shows every kind.
     kit.start_planes().await;
     schedules::ensure(estate).await.unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
@@ -127,13 +127,13 @@ async fn a_plane_is_one_value(kit: Kit) {
     let listed = Ask::get("/tasks").bearer(&key).send(&router).await.json();
     assert_eq!(listed["_embedded"]["items"][0]["id"], json!(run.to_string()));
 
-    // Cancelled through the dialect, then purged with the rows of the plane.
+    // Cancelled through the dialect, then purged together with the plane's rows.
     kit.exec("UPDATE orchids SET watered_by = $1", args![run]).await;
     let patch = Ask::patch(format!("/tasks/{run}")).bearer(&key).json(&json!({ "status": "aborting" }));
     assert_eq!(patch.send(&router).await.status, 200);
     kit.until_run("SELECT id FROM runs WHERE kind = 'watering' AND state = 'cancelled'").await;
 
-    // In a backup, whatever the store.
+    // It is in a backup, on every store.
     let copy = kit.path("copy.db");
     backup::store_copy(estate, &kit.operator(), &copy).await.unwrap();
     assert_eq!(number_in_copy(copy, vec![greenhouse()], "SELECT watered_by FROM orchids").await, run);

@@ -18,7 +18,7 @@ pub const IN_PROGRESS: &str = "IN_PROGRESS";
 pub struct DeploymentList {
     start: u64,
     count: u32,
-    /// How many are in this answer.
+    /// Number of deployments in this response.
     num_elements: usize,
     deployments: Vec<Deployment>,
 }
@@ -40,7 +40,7 @@ struct Deployment {
 pub struct Progress {
     deployment_id: i64,
     state: &'static str,
-    /// Per cent.
+    /// Percent.
     progress: u8,
     tasks: Vec<Task>,
 }
@@ -112,7 +112,7 @@ impl Task {
 fn words(kind: RunKind) -> (&'static str, &'static str) {
     match kind.as_str() {
         "probe" => ("Probe", "PROBE"),
-        // Not shown here.
+        // Not shown in this dialect.
         _ => ("", ""),
     }
 }

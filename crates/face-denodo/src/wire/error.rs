@@ -12,7 +12,7 @@ pub struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// The body has room for one message, so every fault goes into it.
+    /// The body has only one message, so it lists every fault.
     pub fn new(status: StatusCode, error: &Error) -> ErrorBody {
         let message = match error.faults.as_slice() {
             [] | [_] => error.message.clone(),

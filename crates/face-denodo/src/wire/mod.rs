@@ -1,4 +1,4 @@
-//! What goes over the wire, with the conversions from the estate's types.
+//! The wire format, with conversions from the estate's types.
 
 pub mod deployments;
 pub mod error;
@@ -13,7 +13,7 @@ use landreeve_core::Error;
 use landreeve_http::Failure;
 use serde::Serialize;
 
-/// A JSON body under the content type that clients of this dialect expect.
+/// A JSON body with the content type that clients of this dialect expect.
 pub struct Answer<T>(pub StatusCode, pub T);
 
 impl<T: Serialize> IntoResponse for Answer<T> {

@@ -1,4 +1,4 @@
-//! The parameters of the list of deployments, and of their progress.
+//! The parameters for listing deployments and for their progress.
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
@@ -12,10 +12,10 @@ use super::deployments::{ERROR, IN_PROGRESS, OK, state};
 use super::time;
 use crate::deployments::KINDS;
 
-/// Documented, and nothing to filter by yet.
+/// Documented, but not supported as filters yet.
 const LATER: [&str; 4] = ["environmentId", "description", "startDeploymentTime", "endDeploymentTime"];
 
-/// No user has this id: a name that is not known has submitted nothing.
+/// An id that no user has. An unknown user name gets it, so that the list is empty.
 const NOBODY: UserId = UserId(0);
 
 pub struct ListQuery {
@@ -30,7 +30,7 @@ impl ListQuery {
         let known: Vec<&str> = ["start", "count", "status", "user"].into_iter().chain(LATER).collect();
         query.unknown(&known).into_iter().for_each(|fault| faults.add(fault));
         for name in LATER.into_iter().filter(|name| query.text(name).is_some_and(|text| !text.is_empty())) {
-            faults.push(name, "not_available", "cannot be used on this server yet");
+            faults.push(name, "not_available", "is not supported on this server yet");
         }
         let start = faults.take(query.int("start", 0..=i64::MAX)).flatten().unwrap_or(0);
         let count = faults.take(query.int("count", 1..=i64::from(Page::MAX_LIMIT))).flatten().unwrap_or(10);
@@ -41,7 +41,7 @@ impl ListQuery {
         Ok(ListQuery { page, states, user })
     }
 
-    /// The same for the estate.
+    /// Converts it to the estate's filter.
     pub async fn filter(&self, estate: &Estate, ctx: &OpCtx) -> Result<RunFilter> {
         let user = match &self.user {
             None => None,
@@ -66,7 +66,7 @@ fn states(status: Option<&str>) -> Result<Vec<RunState>, Fault> {
     Ok(RunState::ALL.into_iter().filter(|known| state(*known, false) == status).collect())
 }
 
-/// Since when tasks must have changed to be shown.
+/// Only tasks that have changed since this time are shown.
 pub fn last_update(query: &Query) -> Result<Option<Timestamp>> {
     let Some(text) = query.text("lastUpdate").filter(|text| !text.is_empty()) else { return Ok(None) };
     let wrong = || Error::fault("lastUpdate", "format", "must be a date such as 2017-11-07T16:50:32+0100");

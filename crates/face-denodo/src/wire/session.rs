@@ -1,4 +1,4 @@
-//! The body of an answer to a sign-in.
+//! The body of the response to a sign-in.
 
 use landreeve_core::OpCtx;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Times as this dialect writes and reads them.
+//! Formats and parses times in this dialect's formats.
 
 use jiff::Timestamp;
 use jiff::fmt::strtime::BrokenDownTime;
@@ -8,7 +8,7 @@ pub fn millis(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.3f+0000").to_string()
 }
 
-/// What requests carry: `2017-11-07T16:50:32+0100`, the form of the answers, or milliseconds since 1970. A plus
+/// Parses times in requests: `2017-11-07T16:50:32+0100`, the format of responses, or milliseconds since 1970. A plus
 /// sign that was not escaped arrives as a space.
 pub fn parse(text: &str) -> Option<Timestamp> {
     if let Ok(millis) = text.parse::<i64>() {

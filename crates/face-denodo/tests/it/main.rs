@@ -1,6 +1,6 @@
-//! The dialect over an estate in this process.
+//! Tests of the dialect with an estate in the same process.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![expect(clippy::unwrap_used, reason = "test helpers fail like tests")]
 
 use axum::Router;
 use landreeve_core::ids::OuId;
@@ -35,7 +35,7 @@ async fn sign_in(router: &Router, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_route_refuses_who_may_not() {
+async fn every_route_rejects_callers_without_permission() {
     let (kit, router) = face().await;
     compare(&Ask::get("/openapi.json").send(&router).await.json(), ROUTES);
     let id = kit.probe().await.id.to_string();
@@ -65,7 +65,7 @@ async fn every_route_refuses_who_may_not() {
 }
 
 #[tokio::test]
-async fn the_reference_needs_no_login() {
+async fn the_reference_does_not_need_a_login() {
     let (_kit, router) = face().await;
     for path in ["/docs", "/openapi.json", "/docs-assets/swagger-ui.css"] {
         assert_eq!(Ask::get(path).send(&router).await.status, 200, "{path}");
@@ -73,7 +73,7 @@ async fn the_reference_needs_no_login() {
 }
 
 #[tokio::test]
-async fn a_session_lives_from_login_to_logout() {
+async fn a_session_is_valid_from_login_to_logout() {
     let (kit, router) = face().await;
     let answer = Ask::get("/login").basic("admin", PASSWORD).header("accept", "application/json");
     let answer = answer.send(&router).await;
@@ -87,12 +87,12 @@ async fn a_session_lives_from_login_to_logout() {
 
     let list = || Ask::get("/deployments").header("cookie", format!("theme=dark; {value}"));
     assert_eq!(list().send(&router).await.status, 200);
-    // A cookie comes before the header, which is then not looked at.
+    // The cookie takes precedence, and the header is ignored.
     assert_eq!(list().basic("admin", "wrong").send(&router).await.status, 200);
     let answer = Ask::get("/logout").header("cookie", value).send(&router).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
     fails(&list().send(&router).await, 401, "the session has ended; sign in again");
-    // A dead cookie does not stand in the way of a password.
+    // An invalid cookie does not prevent signing in with a password.
     assert_eq!(list().basic("admin", PASSWORD).send(&router).await.status, 200);
 
     let cookie = sign_in(&router, "admin").await;
@@ -102,7 +102,7 @@ async fn a_session_lives_from_login_to_logout() {
 }
 
 #[tokio::test]
-async fn roles_follow_what_the_user_may_do() {
+async fn roles_follow_the_permissions_of_the_user() {
     let (kit, router) = face().await;
     kit.user("ann", &[Permission::new(Noun::RUN, Action::MANAGE)]).await;
     kit.user("bob", &[]).await;
@@ -113,7 +113,7 @@ async fn roles_follow_what_the_user_may_do() {
 }
 
 #[tokio::test]
-async fn every_bad_sign_in_is_told_apart() {
+async fn each_failed_sign_in_has_its_own_reason() {
     let (kit, router) = face().await;
     let ann = kit.user("ann", &everything()).await;
     let login = || Ask::get("/login");
@@ -125,7 +125,8 @@ async fn every_bad_sign_in_is_told_apart() {
         let answer = login().header("authorization", value).send(&router).await;
         fails(&answer, 401, "the Authorization header cannot be read");
     }
-    let no_kerberos = "sign-on with Kerberos is not available on this server yet; use GET /login with a user name and password";
+    let no_kerberos =
+        "Kerberos sign-on is not available on this server yet; use GET /login with a user name and password";
     let negotiate = || Ask::get("/deployments").header("authorization", "Negotiate YII=");
     fails(&negotiate().send(&router).await, 401, no_kerberos);
     fails(
@@ -165,7 +166,7 @@ const STATES: [(RunState, &str, &str); 10] = [
 ];
 
 #[tokio::test]
-async fn a_run_is_shown_in_this_dialects_words() {
+async fn a_run_is_shown_as_a_deployment() {
     let (kit, router) = face().await;
     let options = Options { later_states: true };
     let later = landreeve_face_denodo::router(kit.estate.clone(), options).unwrap();
@@ -188,7 +189,7 @@ async fn a_run_is_shown_in_this_dialects_words() {
         }],
     });
     assert_eq!(ask().send(&router).await.json(), expected);
-    // What is not there is not a member.
+    // Missing values are left out.
     let queued = kit.probe().await;
     let ask = Ask::get(format!("/deployments/{}/progress", queued.id)).basic("admin", PASSWORD);
     let task = &ask.send(&router).await.json()["tasks"][0];
@@ -231,13 +232,13 @@ async fn deployments_are_listed_newest_first_and_filtered() {
     }
     fails(&list("?status=DONE").send(&router).await, 400, "status must be one of OK, ERROR, IN_PROGRESS");
     let answer = list("?start=-1&count=0&environmentId=3&page=2").send(&router).await;
-    let message = "page is not a parameter of this request; environmentId cannot be used on this server yet; \
+    let message = "page is not a parameter of this request; environmentId is not supported on this server yet; \
                    start must be between 0 and 9223372036854775807; count must be between 1 and 1000";
     fails(&answer, 400, message);
 }
 
 #[tokio::test]
-async fn a_deployment_is_cancelled_once() {
+async fn a_deployment_can_be_cancelled_only_once() {
     let (kit, router) = face().await;
     kit.start().await;
     let run = kit.long_probe().await;
@@ -249,7 +250,7 @@ async fn a_deployment_is_cancelled_once() {
 }
 
 #[tokio::test]
-async fn other_kinds_other_units_and_nonsense_are_not_found() {
+async fn other_kinds_other_units_and_unknown_ids_are_404() {
     let (kit, router) = face().await;
     let unit = kit.ou("Research").await;
     kit.user_in(unit.id, "ann", &everything()).await;
@@ -273,7 +274,7 @@ async fn other_kinds_other_units_and_nonsense_are_not_found() {
 }
 
 #[tokio::test]
-async fn no_input_makes_the_server_fail() {
+async fn hostile_input_is_never_a_500() {
     let (_kit, router) = face().await;
     for (method, path, _) in ROUTES {
         for bad in HOSTILE {

@@ -61,7 +61,7 @@ fn neighbours_of_ranges() {
     check(PG, &env, "{x=timerange.previous}", previous);
     check(PG, &env, "{x=timerange_previous}", previous);
     check(PG, &env, "{ [x] = timerange . previous }", "{ [x] = timerange . previous }");
-    // Nothing lies before or after all time.
+    // There is nothing before or after all time.
     check(PG, &super::env(), "{x=timerange.previous}", "(1=0)");
     check(PG, &super::env(), "{x=timerange_previous} OR {x=timerange.next}", "(1=0) OR (1=0)");
     let dates = ranged("d", Control::DateRange, "last_7_days");
@@ -98,7 +98,7 @@ fn custom_ranges_in_every_dialect() {
     check(LITE, &dates, "{x=p}", "date(x) <= '2023-04-14'");
     let times = |range| ranged("p", Control::TimeRange, range);
     check(LITE, &times("13:00~13:59:59"), "{x=p}", "time(x) >= '13:00:00' AND time(x) <= '13:59:59'");
-    // A second after the last of the day is midnight, which would exclude everything.
+    // One second after the last second of the day is midnight, which would exclude everything.
     check(PG, &times("13:00~23:59:59"), "{x=p}", "x >= TIME '13:00:00'");
     check(PG, &times("13:00~"), "{x=p}", "x >= TIME '13:00:00'");
     check(
@@ -108,14 +108,14 @@ fn custom_ranges_in_every_dialect() {
         "(x >= TIME '22:00:00' OR x < TIME '05:59:59' + INTERVAL '1' SECOND)",
     );
     check(PG, &times(""), "{x=p}", "(1=1)");
-    // Two values instead of a text, numbers too.
+    // Two values instead of text; numbers also work.
     let two = filter(env(), "p", Control::DateTimeRange);
     let two = input(two, "p", vec![number("1681257600"), Scalar::Text("".to_owned())]);
     check(PG, &two, "{x=p}", "x >= TIMESTAMP '2023-04-12T00:00:00'");
     check(PG, &filter(env(), "p", Control::DateRange), "{x=p}", "(1=1)");
 }
 
-/// Where a condition of two parts would be read in another way than it stands, it gets parentheses.
+/// A condition of two parts gets parentheses where its meaning would otherwise change.
 #[test]
 fn parentheses() {
     let env = ranged("p", Control::DateRange, "2023-04-12~");
@@ -187,7 +187,7 @@ fn options_and_defaults() {
     env.filters.get_mut("v").unwrap().default = text(&["old"]);
     check(PG, &env, "{c=v}", "c = 'old'");
     check(PG, &input(env.clone(), "v", text(&["b"])), "{c=v}", "c = 'b'");
-    // None selected is a choice, not the default.
+    // Selecting none is a choice, not the default.
     check(PG, &input(env, "v", vec![]), "{c=v}", "(1=1)");
     let numbers = Control::Dropdown {
         value_type: ValueType::Number,
@@ -218,9 +218,9 @@ fn values_in_the_text() {
     check(PG, &env, "SELECT {aggregation}, {tz}", "SELECT 'week', 'Europe/Berlin'");
 }
 
-/// What stands next to a value must not become part of it, nor it part of what stands there.
+/// A value must not merge with the text next to it.
 #[test]
-fn values_keep_their_distance() {
+fn values_do_not_merge_with_adjacent_text() {
     let attack = input(env(), "v", text(&["\\' OR 1=1 --"]));
     check(PG, &attack, "E{v}", "E E'\\\\'' OR 1=1 --'");
     check(RS, &attack, "E{v}", "E ('' || CHR(92) || ''' OR 1=1 --')");
@@ -232,7 +232,7 @@ fn values_keep_their_distance() {
 }
 
 #[test]
-fn ranges_are_meant_in_the_dashboard_zone_and_written_in_the_data_zone() {
+fn ranges_are_read_in_the_dashboard_zone_and_written_in_the_data_zone() {
     let env = |range: &str| with_timerange(zoned("UTC", "Europe/Berlin"), range);
     check(
         PG,
@@ -246,14 +246,14 @@ fn ranges_are_meant_in_the_dashboard_zone_and_written_in_the_data_zone() {
         "{x=timerange}",
         "((x) >= '2024-10-26T22:00:00' AND (x) <= '2024-10-27T22:59:59.999999')",
     );
-    // True instants do not move.
+    // True instants are not converted.
     check(
         PG,
         &env("1712233090~1712237090"),
         "{x=timerange}",
         "((x) >= '2024-04-04T12:18:10' AND (x) <= '2024-04-04T13:24:50.999999')",
     );
-    // Without a dashboard zone both are the data's.
+    // Without a dashboard zone, both are the data zone.
     let mut data = env("1712233090~1712237090");
     data.data_zone = zone("Europe/Berlin");
     data.dashboard_zone = None;
@@ -263,17 +263,17 @@ fn ranges_are_meant_in_the_dashboard_zone_and_written_in_the_data_zone() {
         "{x=timerange}",
         "((x) >= '2024-04-04T14:18:10' AND (x) <= '2024-04-04T15:24:50.999999')",
     );
-    // The 31 October before the month in which the clocks change is one too.
+    // The previous range is all of October, in which the clocks change.
     check(
         MY,
         &env("2024-11-01~2024-11-30"),
         "{x=timerange.previous}",
         "((x) >= '2024-09-30T22:00:00' AND (x) <= '2024-10-31T22:59:59.999999')",
     );
-    // Dates and times of day are not moved: a column of them has no zone.
+    // Dates and times of day are not converted: such a column has no zone.
     let dates = filter(zoned("UTC", "Asia/Tokyo"), "d", Control::DateRange);
     check(PG, &input(dates, "d", text(&["2024-03-31~"])), "{x=d}", "x >= DATE '2024-03-31'");
-    // A choice of zone changes what a day is.
+    // Choosing a zone changes what a day is.
     let mut chosen = env("2024-03-31~2024-03-31");
     chosen.inputs.tz = Some("asia/tokyo".to_owned());
     let expanded = expand("{x=timerange}", PG, &chosen).unwrap();

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn each_problem_is_a_fault_of_its_own() {
+fn each_problem_is_a_separate_fault() {
     let mut env = with_timerange(zoned("UTC", "Europe/Berlin"), "yesterday");
     env.inputs.aggregation = Some("fortnight".to_owned());
     env.inputs.tz = Some("Europe/Atlantis".to_owned());
@@ -29,7 +29,7 @@ fn each_problem_is_a_fault_of_its_own() {
 }
 
 #[test]
-fn wrong_values() {
+fn rejects_wrong_values() {
     use ValueType::*;
     for (value_type, values) in [
         (Text, vec![number("1")]),
@@ -63,7 +63,7 @@ fn wrong_values() {
 }
 
 #[test]
-fn wrong_ranges() {
+fn rejects_wrong_ranges() {
     for (control, range) in [
         (Control::DateRange, "last_3_hours"),
         (Control::TimeRange, "last_3_days"),
@@ -83,7 +83,7 @@ fn wrong_ranges() {
 }
 
 #[test]
-fn aggregations_and_zones_that_are_not_allowed() {
+fn rejects_aggregations_and_zones_that_are_not_allowed() {
     let mut env = env();
     env.inputs.aggregation = Some("all_time".to_owned());
     check_faults(PG, &env, "{x:aggregation}", &["parameters.aggregation not_allowed"]);
@@ -96,7 +96,7 @@ fn aggregations_and_zones_that_are_not_allowed() {
     check_faults(PG, &custom(None, "all_time"), "{x:by}", &["parameters.filters.by not_allowed"]);
     check_faults(PG, &custom(None, "x"), "{x:by}", &["parameters.filters.by enum"]);
     check(PG, &custom(Some(vec![Aggregation::AllTime]), "all_time"), "{x:by}", "NULL::date");
-    // An author may write what a viewer may not choose.
+    // An author can write what a viewer is not allowed to choose.
     check(PG, &super::env(), "{x:all_time}", "NULL::date");
 
     let mut env = zoned("UTC", "Europe/Berlin");
@@ -113,7 +113,7 @@ fn aggregations_and_zones_that_are_not_allowed() {
 }
 
 #[test]
-fn wrong_statements() {
+fn rejects_wrong_statements() {
     let env = ranged("r", Control::DateRange, "2024-01-01~");
     for sql in [
         "{x=r.start}",
@@ -135,7 +135,7 @@ fn wrong_statements() {
     }
     let error = expand("SELECT {x:fortnight}", PG, &env).unwrap_err();
     assert!(
-        error.message.starts_with("sql has {x:fortnight}: there is no transformation fortnight"),
+        error.message.starts_with("sql contains {x:fortnight}: unknown transformation fortnight"),
         "{error}"
     );
     for name in ["timerange", "tz", "day", "all_time"] {

@@ -1,4 +1,4 @@
-//! The language as its users see it: a statement and inputs in, SQL or faults out.
+//! Tests the language from the outside: a statement and inputs in, SQL or faults out.
 
 mod conditions;
 mod faults;
@@ -68,7 +68,7 @@ pub fn filter(mut env: Environment, variable: &str, control: Control) -> Environ
     env
 }
 
-/// A filter with an input of one text.
+/// A filter whose input is a single text.
 pub fn ranged(variable: &str, control: Control, range: &str) -> Environment {
     input(filter(env(), variable, control), variable, text(&[range]))
 }

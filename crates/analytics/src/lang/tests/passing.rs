@@ -16,7 +16,7 @@ fn passes(dialect: SqlDialect, sql: &str) {
 }
 
 #[test]
-fn what_is_no_parameter_stays() {
+fn text_that_is_not_a_parameter_is_unchanged() {
     for sql in [
         "",
         "SELECT arr[1], ARRAY[1,2], ARRAY[[1],[2]], a[1:2], a[i], m[name(1)]",
@@ -96,7 +96,7 @@ fn literals_of_each_dialect() {
 }
 
 #[test]
-fn columns_may_be_quoted() {
+fn columns_can_be_quoted() {
     let env = input(busy(), "c", text(&["a"]));
     check(PG, &env, "{\"my col\"=c}", "\"my col\" = 'a'");
     check(PG, &env, "{s.\"my col\".x=c}", "s.\"my col\".x = 'a'");
@@ -107,7 +107,7 @@ fn columns_may_be_quoted() {
     check(PG, &env, "{[a[1]]=c} {[(a)]=c}", "((a[1]) = 'a') (((a)) = 'a')");
 }
 
-/// SQL-like pieces, with all that opens and closes something, but neither a parameter nor a known snippet.
+/// SQL-like pieces with all kinds of delimiters, but neither a parameter nor a known snippet.
 fn soup() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "'",
@@ -158,7 +158,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn tokens_put_together_are_the_text(sql in prop_oneof![soup(), any::<String>()], dialect in 0_usize..5) {
+    fn concatenated_tokens_are_the_text(sql in prop_oneof![soup(), any::<String>()], dialect in 0_usize..5) {
         let tokens = lex(&sql, DIALECTS[dialect]);
         prop_assert_eq!(tokens.iter().map(|token| token.text).collect::<String>(), sql.as_str());
         let mut at = 0;
@@ -174,7 +174,7 @@ proptest! {
         prop_assert_eq!(expanded.sql, sql);
     }
 
-    /// Whatever stands in a literal, a quoted name or a comment is there afterwards, in the same order.
+    /// The content of literals, quoted names and comments is still there afterwards, in the same order.
     #[test]
     fn nothing_inside_a_literal_changes(
         pieces in prop::collection::vec(

@@ -45,7 +45,7 @@ fn documented_expansions() {
 }
 
 #[test]
-fn text_is_spliced_before_parameters() {
+fn snippets_are_inserted_before_parameters_are_parsed() {
     let env = with(&[
         ("flight_filters", "{carrier=carrier} AND [recent]"),
         ("recent", "{dep_time=timerange}"),
@@ -61,7 +61,7 @@ fn text_is_spliced_before_parameters() {
         "WHERE [flight_filters]",
         "WHERE carrier = 'UA' AND ((dep_time) >= '2024-01-01T00:00:00')",
     );
-    // Inside a parameter's brackets a snippet's name is the snippet.
+    // Inside a parameter's brackets, a snippet's name is the snippet.
     check(PG, &env, "{[col]:day}", "DATE_TRUNC('day', (created_at)::timestamp)::date");
     check(PG, &env, "{[[col]]:day}", "DATE_TRUNC('day', (created_at)::timestamp)::date");
     check(PG, &env, "{[f([col])]:day}", "DATE_TRUNC('day', (f(created_at))::timestamp)::date");
@@ -87,7 +87,7 @@ fn usage_without_values() {
 }
 
 #[test]
-fn builtin_values_are_literals_wherever_they_land() {
+fn builtin_values_are_always_literals() {
     let env =
         builtin(with(&[("who", "email = [ME]"), ("quoted", "'[ME]'")]), &[("ME", Some("a'b")), ("NO", None)]);
     check(PG, &env, "[who] OR [NO] IS NULL", "email = 'a''b' OR NULL IS NULL");
@@ -140,7 +140,7 @@ fn cycles_and_depth() {
 }
 
 #[test]
-fn snippets_that_multiply_are_stopped() {
+fn rejects_snippets_that_multiply() {
     for leaf in ["", "some text"] {
         let mut bomb = env();
         for level in 1..10 {

@@ -101,7 +101,7 @@ fn nested_parameters() {
     );
 }
 
-/// Without zone tables MySQL is told of each change of clocks inside the range.
+/// Without zone tables, MySQL gets each clock change in the range.
 #[test]
 fn mysql_without_zone_tables() {
     let env = |range: &str| without_tables(with_timerange(zoned("UTC", "Europe/Berlin"), range));
@@ -125,14 +125,14 @@ fn mysql_without_zone_tables() {
              WHERE {range}"
         ),
     );
-    // The present alone needs no range, and is at UTC where the session is.
+    // The current time alone does not need a range, and is in UTC if the session is.
     let mut berlin = without_tables(zoned("Europe/Berlin", "Asia/Tokyo"));
     check(MY, &berlin, "SELECT {[NOW()]:tz}", "SELECT ((NOW()) + INTERVAL 32400 SECOND)");
-    // Neither do zones without changes, or the same zone twice.
+    // Nor do zones without changes, or the same zone twice.
     check(MY, &without_tables(zoned("UTC", "Etc/GMT+5")), "{x:day}", "DATE((x + INTERVAL -18000 SECOND))");
     berlin.dashboard_zone = zone("Europe/Berlin");
     check(MY, &berlin, "{x:day}", "DATE(x)");
-    // The data's wall, over both changes of both zones.
+    // The data zone's local time, across both changes of both zones.
     let mut berlin = without_tables(with_timerange(zoned("Europe/Berlin", "UTC"), "2023-03-01~2023-11-30"));
     berlin.now = at("2023-03-22T15:30:00Z");
     check(
@@ -164,7 +164,7 @@ fn mysql_without_zone_tables_needs_a_range() {
             }
         }
     }
-    // A range on the same expression is the one that counts.
+    // A range on the same expression takes precedence.
     let custom = filter(env("2024-06-01~2024-06-02"), "p", Control::DateTimeRange);
     assert!(expand("SELECT {x:day} FROM t WHERE {x=timerange} AND {y=p}", MY, &custom).is_ok());
     assert!(expand("SELECT {t.x:day} FROM t WHERE {x=timerange} AND {y=p}", MY, &custom).is_err());
