@@ -125,7 +125,7 @@ async fn submit(
             name: format!("query:{}", datasource.id),
             limit: datasource.details.max_concurrent,
         }),
-        time_limit: Some(plane.options().query_time_limit),
+        time_limit: Some(plane.options().query_time_limit()),
         ..NewRun::new(&QUERY, ctx.authority().ou(), serde_json::to_string(&input).map_err(Error::internal)?)
     };
     ops::runs::submit(plane.estate(), ctx, new).await.map(Execution::from)
@@ -267,7 +267,7 @@ impl QueryExecutor {
         let datasource = ops::datasources::datasource_for_use(estate, job.ctx(), datasource.id).await?;
         let reach = ops::datasources::reach(job.ctx(), &datasource);
         let spec = connect_spec(estate, &datasource, &reach).await?;
-        let limit = job.run.time_limit.unwrap_or(self.0.options().query_time_limit);
+        let limit = job.run.time_limit.unwrap_or(self.0.options().query_time_limit());
         let stream = start(&self.0, &spec, input.sql.clone(), limit, job.token()).await;
         let stream = stream.map_err(|error| source_failure(&error, Some(limit)))?;
         let keeping = Keeping {

@@ -21,4 +21,4 @@ mod stored;
 mod usage;
 mod zones;
 
-pub use plane::{Analytics, AnalyticsOptions, BuiltinSnippets, MIGRATIONS, plane};
+pub use plane::{Analytics, AnalyticsOptions, BuiltinSnippets, MIGRATIONS, SETTINGS, plane};

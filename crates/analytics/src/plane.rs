@@ -1,5 +1,6 @@
 //! The handle that the plane's use cases work through.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use landreeve_core::{OpCtx, Result};
 use landreeve_estate::Estate;
 use landreeve_estate::memory::PerEpoch;
 use landreeve_estate::ops::OwnedAct;
-use landreeve_estate::plane::{NounSpec, Plane, PlaneParts, Slot};
+use landreeve_estate::plane::{NounSpec, Plane, PlaneParts, SettingsSection, Slot};
 use landreeve_estate::runs::Executor;
 use landreeve_estate::store::{MigrationSet, Tx};
+use serde::Deserialize;
 
 use crate::dashboards::Dashboard;
 use crate::executions::{QUERY, QueryExecutor};
@@ -43,6 +45,7 @@ pub fn plane(
         migrations: MIGRATIONS,
         ids: crate::ids::KINDS,
         kinds: vec![QUERY],
+        settings: Some(SETTINGS),
         nouns: [nouns::DASHBOARD, nouns::REPORT, nouns::FILTER, nouns::SNIPPET]
             .map(NounSpec::content)
             .to_vec(),
@@ -57,18 +60,29 @@ pub fn plane(
     (plane, slot)
 }
 
-#[derive(Debug, Clone)]
+pub const SETTINGS: SettingsSection =
+    SettingsSection { name: "analytics", defaults: include_str!("../settings.default.toml") };
+
+/// The plane's section of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct AnalyticsOptions {
-    /// A result that grows beyond this, as it is kept, ends its execution *failed*.
+    /// A result larger than this, in bytes as stored, ends its execution *failed*.
     pub max_result_bytes: u64,
-    pub query_time_limit: Duration,
+    pub query_seconds: NonZeroU64,
+}
+
+impl AnalyticsOptions {
+    pub fn query_time_limit(&self) -> Duration {
+        Duration::from_secs(self.query_seconds.get())
+    }
 }
 
 impl Default for AnalyticsOptions {
     fn default() -> AnalyticsOptions {
         AnalyticsOptions {
             max_result_bytes: 10 * 1_024 * 1_024 * 1_024,
-            query_time_limit: Duration::from_secs(1_800),
+            query_seconds: const { NonZeroU64::new(1_800).unwrap() },
         }
     }
 }

@@ -20,8 +20,13 @@ pub enum DatabaseType {
     MongoDb,
     Vertica,
     ClickHouse,
-    /// This server's delivery data. It is built in; users do not declare it.
-    Delivery,
+    /// Tables that a plane offers: our own engine runs the statements.
+    Catalog(CatalogType),
+}
+
+crate::names::registered_name! {
+    /// A type of database that a plane brings with its tables.
+    CatalogType
 }
 
 /// How well a driver is tested.
@@ -49,7 +54,8 @@ pub enum SqlDialect {
 }
 
 impl DatabaseType {
-    pub const ALL: [DatabaseType; 18] = [
+    /// All but those that planes bring.
+    pub const ALL: [DatabaseType; 17] = [
         DatabaseType::Postgres,
         DatabaseType::Redshift,
         DatabaseType::CrateDb,
@@ -67,7 +73,6 @@ impl DatabaseType {
         DatabaseType::MongoDb,
         DatabaseType::Vertica,
         DatabaseType::ClickHouse,
-        DatabaseType::Delivery,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -89,17 +94,24 @@ impl DatabaseType {
             DatabaseType::MongoDb => "mongodb",
             DatabaseType::Vertica => "vertica",
             DatabaseType::ClickHouse => "clickhouse",
-            DatabaseType::Delivery => "landreeve_delivery",
+            DatabaseType::Catalog(name) => name.as_str(),
         }
     }
 
-    /// The canonical name or a usual alias.
-    pub fn parse(text: &str) -> Option<DatabaseType> {
-        match text {
-            "postgresql" => Some(DatabaseType::Postgres),
-            "mssql" => Some(DatabaseType::SqlServer),
-            _ => DatabaseType::ALL.into_iter().find(|known| known.as_str() == text),
-        }
+    /// The one of these types with this name or a common alias.
+    pub fn find(types: &[DatabaseType], text: &str) -> Option<DatabaseType> {
+        let name = match text {
+            "postgresql" => "postgres",
+            "mssql" => "sqlserver",
+            other => other,
+        };
+        types.iter().copied().find(|known| known.as_str() == name)
+    }
+
+    /// A name that a row holds. One that is neither a database nor a type that a plane registers has no tables.
+    pub fn stored(text: &str) -> DatabaseType {
+        DatabaseType::find(&DatabaseType::ALL, text)
+            .unwrap_or_else(|| DatabaseType::Catalog(CatalogType::stored(text)))
     }
 
     pub const fn grade(self) -> Grade {
@@ -108,7 +120,7 @@ impl DatabaseType {
             | DatabaseType::MySql
             | DatabaseType::MariaDb
             | DatabaseType::Sqlite
-            | DatabaseType::Delivery => Grade::Stable,
+            | DatabaseType::Catalog(_) => Grade::Stable,
             DatabaseType::Redshift | DatabaseType::CrateDb => Grade::Untested,
             _ => Grade::NoDriver,
         }
@@ -122,7 +134,7 @@ impl DatabaseType {
             DatabaseType::CrateDb => Some(SqlDialect::CrateDb),
             DatabaseType::MySql | DatabaseType::MariaDb => Some(SqlDialect::MySql),
             DatabaseType::Sqlite => Some(SqlDialect::Sqlite),
-            DatabaseType::Delivery => Some(SqlDialect::Engine),
+            DatabaseType::Catalog(_) => Some(SqlDialect::Engine),
             _ => None,
         }
     }

@@ -38,5 +38,5 @@ pub use input::Input;
 pub use landreeve_estate::results::Wanted;
 pub use metadata::Metadata;
 pub use names::ServiceName;
-pub use plane::{CATALOG, Delivery, DeliveryOptions, MIGRATIONS, plane, source};
+pub use plane::{DATABASE_TYPE, Delivery, DeliveryOptions, MIGRATIONS, SETTINGS, plane, source};
 pub use tables::DeliveryCatalog;

@@ -1,18 +1,20 @@
 //! The handle that the plane's use cases work through.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::Result;
-use landreeve_core::datasource::DatabaseType;
+use landreeve_core::datasource::{CatalogType, DatabaseType};
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::source::ResultCodec;
 use landreeve_core::table::SqlEngine;
 use landreeve_estate::ops::scheduled::{self, RunFollower};
-use landreeve_estate::plane::{NounSpec, Plane, PlaneParts, Slot};
+use landreeve_estate::plane::{CatalogSpec, NounSpec, Plane, PlaneParts, SettingsSection, Slot};
 use landreeve_estate::schedules::FixedSchedule;
 use landreeve_estate::store::MigrationSet;
 use landreeve_estate::{Estate, ops};
+use serde::Deserialize;
 
 use crate::attribution::{ATTRIBUTION, EVERY_QUARTER, RetryAttribution};
 use crate::events::Hear;
@@ -50,6 +52,8 @@ pub fn plane(
         ids: crate::ids::KINDS,
         kinds: vec![DATA_QUERY, ATTRIBUTION, TEAM_IMPORT],
         nouns: [nouns::DELIVERY, nouns::PERSON, nouns::TEAM, nouns::FEED].map(NounSpec::content).to_vec(),
+        catalogs: vec![CatalogSpec { database_type: DATABASE_TYPE, builtin: true }],
+        settings: Some(SETTINGS),
         open: Box::new(move |estate| {
             let plane = Delivery::new(estate.clone(), engine, codec, options);
             filled.fill(plane.clone());
@@ -59,6 +63,7 @@ pub fn plane(
                     (ATTRIBUTION.kind, Arc::new(RetryAttribution(plane.clone()))),
                     (TEAM_IMPORT.kind, Arc::new(TeamImport(plane.clone()))),
                 ],
+                catalogs: vec![(DATABASE_TYPE, Arc::new(plane.catalog()))],
                 subscribers: vec![Arc::new(Hear(plane))],
                 follower: Some(Arc::new(RunFollower { estate: estate.clone(), lane: |_| None })),
                 schedules: vec![FixedSchedule {
@@ -74,26 +79,40 @@ pub fn plane(
     (plane, slot)
 }
 
+/// The type of the built-in source.
+pub const DATABASE_TYPE: CatalogType = CatalogType::new("landreeve_delivery");
 /// What the built-in source is called.
 const SOURCE: &str = "Delivery Data";
-/// Its word in the inventory, and the name of the catalog that answers for it.
-pub const CATALOG: &str = "delivery";
+/// Its word in the inventory.
+const BUILTIN: &str = "delivery";
 
 /// The plane's tables as a datasource of every unit; added to an estate that has none.
 pub async fn source(plane: &Delivery) -> Result<DatasourceId> {
     let ctx = ops::sign_in::system(&plane.estate);
-    ops::datasources::ensure_builtin(&plane.estate, &ctx, CATALOG, SOURCE, DatabaseType::Delivery, None).await
+    let database_type = DatabaseType::Catalog(DATABASE_TYPE);
+    ops::datasources::ensure_builtin(&plane.estate, &ctx, BUILTIN, SOURCE, database_type, None).await
 }
 
-#[derive(Debug, Clone)]
+pub const SETTINGS: SettingsSection =
+    SettingsSection { name: "delivery", defaults: include_str!("../settings.default.toml") };
+
+/// The plane's section of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct DeliveryOptions {
-    /// Refuse a repository that is not known yet, in place of adding it.
+    /// Reject a repository that does not exist yet instead of adding it.
     pub strict_repositories: bool,
-    /// A result that grows beyond this, as it is kept, ends its query run *failed*.
+    /// A result larger than this, in bytes as stored, ends its query run *failed*.
     pub max_result_bytes: u64,
     /// More rows than this end a query run *failed*.
-    pub max_rows: u64,
-    pub query_time_limit: Duration,
+    pub max_rows: NonZeroU64,
+    pub query_seconds: NonZeroU64,
+}
+
+impl DeliveryOptions {
+    pub fn query_time_limit(&self) -> Duration {
+        Duration::from_secs(self.query_seconds.get())
+    }
 }
 
 impl Default for DeliveryOptions {
@@ -101,8 +120,8 @@ impl Default for DeliveryOptions {
         DeliveryOptions {
             strict_repositories: false,
             max_result_bytes: 1_024 * 1_024 * 1_024,
-            max_rows: 1_000_000,
-            query_time_limit: Duration::from_secs(120),
+            max_rows: const { NonZeroU64::new(1_000_000).unwrap() },
+            query_seconds: const { NonZeroU64::new(120).unwrap() },
         }
     }
 }

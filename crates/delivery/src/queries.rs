@@ -51,7 +51,7 @@ pub async fn query_run(
     let input = serde_json::to_string(&input).map_err(Error::internal)?;
     let new = NewRun {
         lane: Some(Lane { name: format!("data_query:{}", ctx.authority().ou()), limit: MAX_CONCURRENT }),
-        time_limit: Some(plane.options().query_time_limit),
+        time_limit: Some(plane.options().query_time_limit()),
         ..NewRun::new(&DATA_QUERY, ctx.authority().ou(), input)
     };
     submit(plane.estate(), ctx, new).await
@@ -164,11 +164,11 @@ impl Executor for DataQueryExecutor {
         Box::pin(async move {
             let plane = &self.0;
             let input: StoredDataQuery = serde_json::from_str(&job.run.input).map_err(Error::internal)?;
-            let limit = job.run.time_limit.unwrap_or(plane.options().query_time_limit);
+            let limit = job.run.time_limit.unwrap_or(plane.options().query_time_limit());
             let query = EngineQuery {
                 query: statement(input.sql, limit),
                 variables: input.variables.into_iter().map(|(name, value)| (name, value.into())).collect(),
-                max_rows: Some(plane.options().max_rows),
+                max_rows: Some(plane.options().max_rows.get()),
             };
             // With the rights that the submitter has now.
             plane.estate().require_some(job.ctx(), nouns::DELIVERY, Action::VIEW).await?;

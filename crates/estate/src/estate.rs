@@ -289,7 +289,7 @@ impl Estate {
 
     /// Lets go of a datasource's idle connections, whatever its type is or was.
     pub fn forget_connections(&self, datasource: DatasourceId) {
-        for database_type in DatabaseType::ALL {
+        for database_type in self.registry().database_types() {
             if let Some(driver) = self.inner.parts.drivers.driver(database_type) {
                 driver.forget(datasource);
             }

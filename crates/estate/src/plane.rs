@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use landreeve_core::datasource::{CatalogType, DatabaseType};
 use landreeve_core::ids::{self, BoxFuture, RoleId, RunId};
+use landreeve_core::table::Catalog;
 use landreeve_core::{Action, Category, Error, IdKind, Noun, Permission, Result, RunKind, hashid};
 use uuid::Uuid;
 
@@ -16,6 +18,22 @@ use crate::runs::{Executor, KindSpec, PoolName};
 use crate::schedules::{FixedSchedule, Follower};
 use crate::secrets::SealedColumn;
 use crate::store::{MigrationSet, Tx};
+
+/// A type of database that a plane brings.
+#[derive(Debug, Clone, Copy)]
+pub struct CatalogSpec {
+    pub database_type: CatalogType,
+    /// Every unit has one from the start, and users do not add others.
+    pub builtin: bool,
+}
+
+/// A plane's section of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct SettingsSection {
+    pub name: &'static str,
+    /// The whole section as TOML, with a comment and the default of every setting.
+    pub defaults: &'static str,
+}
 
 /// Deletes a plane's own rows of runs whose records go, in the transaction that removes them.
 pub type PurgeHook = for<'t> fn(&'t mut Tx, &'t [RunId]) -> BoxFuture<'t, Result<()>>;
@@ -37,6 +55,9 @@ pub struct Plane {
     pub roles: Vec<RoleSpec>,
     /// Every column of its tables that holds a sealed value.
     pub sealed: Vec<SealedColumn>,
+    /// Types of database that its tables appear as; `PlaneParts::catalogs` has the tables.
+    pub catalogs: Vec<CatalogSpec>,
+    pub settings: Option<SettingsSection>,
     pub purge: Option<PurgeHook>,
     pub open: OpenPlane,
 }
@@ -53,6 +74,8 @@ impl Plane {
             nouns: Vec::new(),
             roles: Vec::new(),
             sealed: Vec::new(),
+            catalogs: Vec::new(),
+            settings: None,
             purge: None,
             open: Box::new(|_| Ok(PlaneParts::default())),
         }
@@ -71,6 +94,8 @@ pub struct PlaneParts {
     pub follower: Option<Arc<dyn Follower>>,
     /// Schedules that every estate has.
     pub schedules: Vec<FixedSchedule>,
+    /// Its tables for SQL, one catalog for each type of database that it brings.
+    pub catalogs: Vec<(CatalogType, Arc<dyn Catalog>)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +145,7 @@ pub struct Registry {
     nouns: Vec<NounSpec>,
     roles: Vec<RoleSpec>,
     sealed: Vec<SealedColumn>,
+    catalogs: Vec<CatalogSpec>,
     purges: Vec<PurgeHook>,
     pools: Vec<(PoolName, usize)>,
 }
@@ -146,6 +172,7 @@ impl Registry {
             nouns: Vec::new(),
             roles: Vec::new(),
             sealed: Vec::new(),
+            catalogs: Vec::new(),
             purges: Vec::new(),
             pools: Vec::new(),
         };
@@ -175,6 +202,14 @@ impl Registry {
                     return Err(twice("pool", pool.as_str()));
                 }
                 registry.pools.push((*pool, *workers));
+            }
+            for catalog in &plane.catalogs {
+                let name = catalog.database_type.as_str();
+                let known = DatabaseType::find(&DatabaseType::ALL, name).is_some();
+                if known || registry.catalog(catalog.database_type).is_some() {
+                    return Err(twice("database type", name));
+                }
+                registry.catalogs.push(*catalog);
             }
             registry.sealed.extend(&plane.sealed);
             registry.purges.extend(plane.purge);
@@ -209,6 +244,16 @@ impl Registry {
 
     pub fn sealed(&self) -> &[SealedColumn] {
         &self.sealed
+    }
+
+    pub fn catalog(&self, database_type: CatalogType) -> Option<&CatalogSpec> {
+        self.catalogs.iter().find(|catalog| catalog.database_type == database_type)
+    }
+
+    /// Every database type that a datasource can have here.
+    pub fn database_types(&self) -> Vec<DatabaseType> {
+        let brought = self.catalogs.iter().map(|catalog| DatabaseType::Catalog(catalog.database_type));
+        DatabaseType::ALL.into_iter().chain(brought).collect()
     }
 
     pub fn purges(&self) -> &[PurgeHook] {

@@ -77,7 +77,8 @@ type Change = (Patch<DatasourceDetails>, Option<Vec<AgentId>>);
 
 /// Reads a request and finds the agents it names.
 async fn read(app: &App, ctx: &OpCtx, body: &[u8], id: Option<&str>) -> Result<Checked<Change>> {
-    let Checked { value: (patch, keys), mut faults } = wire::read(body, id)?;
+    let Checked { value: (patch, keys), mut faults } =
+        wire::read(body, id, &app.estate().registry().database_types())?;
     let Some(keys) = keys else { return Ok(Checked { value: (patch, None), faults }) };
     let known = if keys.is_empty() { Vec::new() } else { ops::agent_list(app.estate(), ctx).await? };
     let mut linked = Vec::new();

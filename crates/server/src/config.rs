@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use figment::Figment;
-use figment::providers::{Format as _, Toml};
+use figment::providers::{Format as _, Serialized, Toml};
+use figment::value::Value;
 use landreeve_core::Secret;
 use landreeve_estate::outbound::Network;
+use landreeve_estate::plane::SettingsSection;
 use landreeve_http::Limits;
 use landreeve_http::site::PublicUrl;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
     pub store: StoreSection,
@@ -31,11 +33,12 @@ pub struct Config {
     pub outbound: OutboundSection,
     pub sources: Sources,
     pub runs: Runs,
-    pub analytics: AnalyticsSection,
     pub engine: EngineSection,
-    pub delivery: DeliverySection,
     pub faces: Faces,
     pub log: Log,
+    /// The sections of planes; `planes::check` rejects those of no plane.
+    #[serde(flatten)]
+    pub planes: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -151,26 +154,10 @@ pub struct Pools {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AnalyticsSection {
-    pub max_result_bytes: u64,
-    pub query_seconds: u64,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct EngineSection {
     pub memory_bytes: usize,
     pub spill_bytes: u64,
     pub statements: usize,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeliverySection {
-    pub strict_repositories: bool,
-    pub query_seconds: u64,
-    pub max_rows: u64,
-    pub max_result_bytes: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -242,9 +229,6 @@ impl Config {
             "[store] statement_seconds must be from 1 to 3600"
         );
         anyhow::ensure!(self.limits.connections > 0, "[limits] connections must be at least 1");
-        anyhow::ensure!(self.analytics.query_seconds > 0, "[analytics] query_seconds must be at least 1");
-        anyhow::ensure!(self.delivery.query_seconds > 0, "[delivery] query_seconds must be at least 1");
-        anyhow::ensure!(self.delivery.max_rows > 0, "[delivery] max_rows must be at least 1");
         anyhow::ensure!(
             self.engine.memory_bytes >= 1_048_576,
             "[engine] memory_bytes must be at least 1048576"
@@ -268,6 +252,15 @@ impl Config {
             "[blobs] url must be s3://BUCKET, without a path"
         );
         self.networks().map(drop)
+    }
+
+    /// A plane's section over its defaults.
+    pub fn section<T: DeserializeOwned>(&self, section: &SettingsSection) -> anyhow::Result<T> {
+        let mut figment = Figment::from(Toml::string(section.defaults));
+        if let Some(own) = self.planes.get(section.name) {
+            figment = figment.merge(Serialized::default(section.name, own));
+        }
+        figment.extract_inner(section.name).context("the configuration is invalid")
     }
 
     pub fn networks(&self) -> anyhow::Result<Vec<Network>> {
@@ -333,7 +326,6 @@ mod tests {
             "[engine]\nmemory_bytes = 1",
             "[engine]\nstatements = 0",
             "[store]\nstatement_seconds = 0",
-            "[delivery]\nquery_seconds = 0",
             "[server]\npublic_url = 'ftp://data.example.com'",
             "[server]\npublic_url = 'data.example.com'",
             "[listeners.clover]\nlisten = '127.0.0.1:1'\npublic_url = 'https://h/path'",

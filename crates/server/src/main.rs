@@ -7,6 +7,7 @@ mod control;
 mod logs;
 mod open;
 mod output;
+mod planes;
 mod quickstart;
 mod sample;
 mod serve;

@@ -9,15 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use landreeve_analytics::{Analytics, AnalyticsOptions, BuiltinSnippets};
+use landreeve_analytics::Analytics;
 use landreeve_core::SystemClock;
-use landreeve_core::table::{Catalog, SqlEngine};
-use landreeve_delivery::{Delivery, DeliveryOptions};
-use landreeve_drivers::{Codec, DriverOptions, DriverSet};
-use landreeve_engine::{Engine, EngineDriver, EngineOptions};
+use landreeve_delivery::Delivery;
+use landreeve_drivers::{DriverOptions, DriverSet};
 use landreeve_estate::blobs::{Blobs, S3};
 use landreeve_estate::outbound::Outbound;
-use landreeve_estate::plane::{Plane, Slot};
 use landreeve_estate::random::OsRandom;
 use landreeve_estate::runs::RunOptions;
 use landreeve_estate::secrets::SealKey;
@@ -28,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::Place;
 use crate::config::{Config, Environment};
 use crate::output;
+use crate::planes;
 use crate::sources::Sources;
 
 /// Everything that is open.
@@ -182,7 +180,8 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     }
     let outbound = Outbound::new(config.networks()?, roots, data_dir.clone(), own_files);
     let drivers = Arc::new(Sources::new(drivers(&config)?));
-    let (planes, slots) = planes(&config, &data_dir)?;
+    make_data_dir(&planes::spill_dir(&data_dir))?;
+    let (planes, slots) = planes::planes(&config, &data_dir)?;
     let options = EstateOptions {
         location,
         planes,
@@ -221,42 +220,14 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
         ));
     }
     let (analytics, delivery) = (slots.analytics.get()?, slots.delivery.get()?);
-    let catalog: Arc<dyn Catalog> = Arc::new(delivery.catalog());
-    let catalogs = [(landreeve_delivery::CATALOG.to_owned(), catalog)].into();
-    let driver = EngineDriver { engine: slots.engine, catalogs };
-    // It is opened once; a second driver would be the same.
-    let _ = drivers.delivery.set(Arc::new(driver));
+    // They are opened once; a second driver would be the same.
+    let _ = drivers.catalogs.set(Arc::new(planes::driver(&estate, slots.engine)));
     Ok(Opened { estate, analytics, delivery, drivers, config, data_dir, key_file })
-}
-
-/// Where the handles of the planes appear that faces work through.
-struct Slots {
-    analytics: Slot<Analytics>,
-    delivery: Slot<Delivery>,
-    engine: Arc<dyn SqlEngine>,
-}
-
-/// The one list of planes.
-fn planes(config: &Config, data_dir: &Path) -> anyhow::Result<(Vec<Plane>, Slots)> {
-    let engine = engine(config, data_dir)?;
-    let (analytics_plane, analytics) =
-        landreeve_analytics::plane(Arc::new(Codec), analytics_options(config), builtin_snippets());
-    let (delivery_plane, delivery) =
-        landreeve_delivery::plane(Arc::clone(&engine), Arc::new(Codec), delivery_options(config));
-    let planes = vec![analytics_plane, delivery_plane, crate::sample::plane(data_dir)];
-    Ok((planes, Slots { analytics, delivery, engine }))
-}
-
-fn analytics_options(config: &Config) -> AnalyticsOptions {
-    AnalyticsOptions {
-        max_result_bytes: config.analytics.max_result_bytes,
-        query_time_limit: Duration::from_secs(config.analytics.query_seconds),
-    }
 }
 
 /// Removes what statements of a server that was killed left on disk. The lock on the data directory is held.
 pub fn clear_spill(data_dir: &Path) -> anyhow::Result<()> {
-    let spill_dir = data_dir.join("spill");
+    let spill_dir = planes::spill_dir(data_dir);
     if spill_dir.exists() {
         fs::remove_dir_all(&spill_dir)
             .with_context(|| format!("{} cannot be emptied", spill_dir.display()))?;
@@ -276,28 +247,6 @@ pub async fn clear_uploads(opened: &Opened) -> anyhow::Result<()> {
         tracing::info!(removed, "removed interrupted uploads");
     }
     Ok(())
-}
-
-/// What answers SQL over the tables of planes.
-fn engine(config: &Config, data_dir: &Path) -> anyhow::Result<Arc<dyn SqlEngine>> {
-    let spill_dir = data_dir.join("spill");
-    make_data_dir(&spill_dir)?;
-    Ok(Arc::new(Engine::new(EngineOptions {
-        memory_bytes: config.engine.memory_bytes,
-        spill_dir,
-        spill_bytes: config.engine.spill_bytes,
-        statements: config.engine.statements,
-        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-    })))
-}
-
-fn delivery_options(config: &Config) -> DeliveryOptions {
-    DeliveryOptions {
-        strict_repositories: config.delivery.strict_repositories,
-        max_result_bytes: config.delivery.max_result_bytes,
-        max_rows: config.delivery.max_rows,
-        query_time_limit: Duration::from_secs(config.delivery.query_seconds),
-    }
 }
 
 /// Puts the metadata of a backup where this place has its own: a file that is not there yet, or an empty PostgreSQL
@@ -330,7 +279,7 @@ pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyho
                 copy_private(copy, &file).with_context(|| format!("{} cannot be written", file.display()));
             let restored = match copied {
                 Ok(()) => {
-                    let migrations = Migrations::of(&planes(config, data_dir)?.0);
+                    let migrations = Migrations::of(&planes::planes(config, data_dir)?.0);
                     ops::backup::store_restore(&file, &migrations, url).await.map_err(Into::into)
                 }
                 Err(error) => Err(error),
@@ -341,10 +290,6 @@ pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyho
         }
     }
     record_location(&location, data_dir)
-}
-
-fn builtin_snippets() -> BuiltinSnippets {
-    landreeve_face_cluvio::BUILTIN_SNIPPETS
 }
 
 fn key_path(config: &Config, environment: &Environment, data_dir: &Path) -> PathBuf {

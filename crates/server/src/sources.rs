@@ -8,20 +8,20 @@ use landreeve_drivers::DriverSet;
 
 pub struct Sources {
     pub set: DriverSet,
-    /// Set once the plane whose tables it reads is there: the plane needs the estate, and the estate needs drivers.
-    pub delivery: OnceLock<Arc<dyn Driver>>,
+    /// For the tables of planes. Set once the planes are open: they need the estate, and the estate needs drivers.
+    pub catalogs: OnceLock<Arc<dyn Driver>>,
 }
 
 impl Sources {
     pub fn new(set: DriverSet) -> Sources {
-        Sources { set, delivery: OnceLock::new() }
+        Sources { set, catalogs: OnceLock::new() }
     }
 }
 
 impl Drivers for Sources {
     fn driver(&self, database_type: DatabaseType) -> Option<Arc<dyn Driver>> {
         match database_type {
-            DatabaseType::Delivery => self.delivery.get().cloned(),
+            DatabaseType::Catalog(_) => self.catalogs.get().cloned(),
             other => self.set.driver(other),
         }
     }

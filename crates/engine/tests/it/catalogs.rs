@@ -125,7 +125,7 @@ fn spec(catalog: &str) -> ConnectSpec {
     ConnectSpec {
         datasource: DatasourceId(1),
         version: 1,
-        database_type: DatabaseType::Delivery,
+        database_type: DatabaseType::stored(catalog),
         target: Target::Tables { catalog: catalog.to_owned(), reader: Reader::default() },
         tls: TlsMode::Prefer,
         time_zone: TimeZone::UTC,

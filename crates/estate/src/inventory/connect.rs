@@ -26,11 +26,9 @@ pub async fn connect_spec(estate: &Estate, datasource: &Datasource, reach: &[Str
         let message = format!("connecting by {} is not possible yet; use direct", details.mode.as_str());
         return Err(Error::conflict("no_such_connection_mode", message));
     }
-    let target = if details.database_type == DatabaseType::Delivery {
-        // A source that the server made itself is called like the catalog whose tables it shows.
-        let catalog = datasource.builtin.clone().unwrap_or_default();
+    let target = if let DatabaseType::Catalog(catalog) = details.database_type {
         Target::Tables {
-            catalog,
+            catalog: catalog.as_str().to_owned(),
             reader: Reader { subtrees: reach.to_vec(), database: details.database.clone() },
         }
     } else if details.database_type == DatabaseType::Sqlite {

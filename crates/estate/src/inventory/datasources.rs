@@ -151,9 +151,6 @@ impl DatasourceDetails {
                 faults.push(field, "range", "must be from 1 to 65535");
             }
         }
-        if self.database_type == DatabaseType::Delivery {
-            faults.push("database_type", "enum", "is built in; there is one in every unit already");
-        }
         let network = self.mode == ConnectionMode::Direct
             && self.database_type.grade() != Grade::NoDriver
             && self.database_type != DatabaseType::Sqlite;
@@ -205,7 +202,7 @@ fn from_row(row: &Row, seal: &SealKey) -> Result<Datasource> {
     let id: DatasourceId = row.id(0)?;
     let mut details = DatasourceDetails {
         name: row.text(3)?,
-        database_type: row.word(4, DatabaseType::parse)?,
+        database_type: DatabaseType::stored(&row.text(4)?),
         enabled: row.flag(5)?,
         ..DatasourceDetails::default()
     };
@@ -268,7 +265,7 @@ pub async fn types(
         let sql = format!("SELECT id, database_type FROM datasources WHERE id IN ({})", places.join(", "));
         let mut rows = conn.rows(sql, part.iter().map(|id| Arg::from(id.0)).collect())?;
         while let Some(row) = rows.try_next().await? {
-            known.insert(row.id(0)?, row.word(1, DatabaseType::parse)?);
+            known.insert(row.id(0)?, DatabaseType::stored(&row.text(1)?));
         }
     }
     Ok(known)

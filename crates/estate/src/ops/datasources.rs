@@ -45,7 +45,7 @@ fn sees(ctx: &OpCtx, datasource: &Datasource, action: Action) -> bool {
 /// The source of this server's own tables shows each caller the rows of their own units: what one has read there is
 /// nothing to be kept for others.
 pub fn differs_by_caller(datasource: &Datasource) -> bool {
-    datasource.details.database_type == DatabaseType::Delivery
+    matches!(datasource.details.database_type, DatabaseType::Catalog(_))
 }
 
 /// What the caller sees through a source that differs by caller. Empty for other sources.
@@ -149,6 +149,11 @@ pub async fn datasource_query(
 async fn check(estate: &Estate, ctx: &OpCtx, details: &DatasourceDetails, linked: &[AgentId]) -> Result<()> {
     let mut faults = Faults::default();
     collect(&mut faults, details.check())?;
+    if let DatabaseType::Catalog(catalog) = details.database_type
+        && estate.registry().catalog(catalog).is_none_or(|known| known.builtin)
+    {
+        faults.push("database_type", "enum", "is built in; there is one in every unit already");
+    }
     let file = details.database.as_deref().filter(|name| !name.is_empty());
     if let (DatabaseType::Sqlite, ConnectionMode::Direct, Some(name)) =
         (details.database_type, details.mode, file)

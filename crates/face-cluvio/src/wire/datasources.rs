@@ -154,19 +154,19 @@ pub fn render(seen: &Seen, ids: &HashIds, agents: &[(i64, String)]) -> Datasourc
 pub type Change = (Patch<DatasourceDetails>, Option<Vec<String>>);
 
 /// `id` is that of the path; without one the datasource is being made, and what must be there is asked for.
-pub fn read(body: &[u8], id: Option<&str>) -> Result<Checked<Change>> {
+pub fn read(body: &[u8], id: Option<&str>, types: &[DatabaseType]) -> Result<Checked<Change>> {
     let creating = id.is_none();
     let read = document(
         body,
         KIND,
         id,
-        |fields| attributes(fields, creating),
+        |fields| attributes(fields, creating, types),
         |fields| to_many(fields, "agents", AGENTS, |text| Some(text.to_owned())).value(),
     )?;
     Ok(read)
 }
 
-fn attributes(fields: &Fields<'_>, creating: bool) -> Patch<DatasourceDetails> {
+fn attributes(fields: &Fields<'_>, creating: bool, types: &[DatabaseType]) -> Patch<DatasourceDetails> {
     let mut patch: Patch<DatasourceDetails> = Patch::new();
     fields.ignore(&READ_ONLY);
     let text = |name: &str| fields.optional(name, |field| field.text(TEXT));
@@ -175,9 +175,11 @@ fn attributes(fields: &Fields<'_>, creating: bool) -> Patch<DatasourceDetails> {
     };
     let flag = |name: &str| fields.optional(name, |field| field.bool());
     patch.take(text("name"), |details, name| details.name = name.unwrap_or_default());
-    let types = DatabaseType::ALL.map(|known| known.as_str()).join(", ");
     let kind = fields.optional("database_type", |field| {
-        field.parse(|text| DatabaseType::parse(text).ok_or_else(|| format!("must be one of {types}")))
+        field.parse(|text| {
+            let names = || types.iter().map(|known| known.as_str()).collect::<Vec<_>>().join(", ");
+            DatabaseType::find(types, text).ok_or_else(|| format!("must be one of {}", names()))
+        })
     });
     let missing = fields.raw("database_type").map_or(creating, serde_json::Value::is_null);
     if missing {

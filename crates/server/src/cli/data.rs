@@ -106,9 +106,14 @@ pub async fn datasource(command: DatasourceCommand) -> anyhow::Result<()> {
 }
 
 async fn add(args: Add) -> anyhow::Result<()> {
-    let database_type = DatabaseType::parse(&args.database_type)
-        .ok_or_else(|| Usage(format!("--type: {:?} is no type of database", args.database_type)))?;
     let session = Session::open(&args.place).await?;
+    let types = session.opened.estate.registry().database_types();
+    let Some(database_type) = DatabaseType::find(&types, &args.database_type) else {
+        session.close().await;
+        let names = types.iter().map(|known| known.as_str()).collect::<Vec<_>>().join(", ");
+        let message = format!("--type: unknown database type {:?}; use one of {names}", args.database_type);
+        return Err(Usage(message).into());
+    };
     let password = if args.password_stdin { Some(read_password()?) } else { None };
     let database = match (&args.name_of_database, database_type) {
         // Relative to where the command runs, not to the server's folders.

@@ -158,12 +158,13 @@ pub enum ConfigCommand {
 pub async fn config(command: ConfigCommand) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check { place } => {
-            Config::load(place.config.as_deref())?;
+            let config = Config::load(place.config.as_deref())?;
+            crate::planes::planes(&config, &place.data_dir)?;
             output::say("the configuration is valid");
             Ok(())
         }
-        ConfigCommand::Default(_) => {
-            output::say(crate::config::DEFAULTS.trim_end());
+        ConfigCommand::Default(place) => {
+            output::say(&crate::planes::default_settings(&place.place.data_dir)?);
             Ok(())
         }
     }

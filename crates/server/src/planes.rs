@@ -1,0 +1,124 @@
+//! The planes of this program: the one list of them, their settings, and the engine that runs SQL over their tables.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use landreeve_analytics::Analytics;
+use landreeve_core::table::SqlEngine;
+use landreeve_delivery::Delivery;
+use landreeve_drivers::Codec;
+use landreeve_engine::{Engine, EngineDriver, EngineOptions};
+use landreeve_estate::Estate;
+use landreeve_estate::plane::{Plane, Slot};
+
+use crate::config::{self, Config};
+
+/// Where the handles of the planes appear that faces work through.
+pub struct Slots {
+    pub analytics: Slot<Analytics>,
+    pub delivery: Slot<Delivery>,
+    pub engine: Arc<dyn SqlEngine>,
+}
+
+/// The one list of planes, each with its section of the configuration. Nothing is created yet.
+pub fn planes(config: &Config, data_dir: &Path) -> anyhow::Result<(Vec<Plane>, Slots)> {
+    let engine = engine(config, data_dir);
+    let (analytics_plane, analytics) = landreeve_analytics::plane(
+        Arc::new(Codec),
+        config.section(&landreeve_analytics::SETTINGS)?,
+        landreeve_face_cluvio::BUILTIN_SNIPPETS,
+    );
+    let (delivery_plane, delivery) = landreeve_delivery::plane(
+        Arc::clone(&engine),
+        Arc::new(Codec),
+        config.section(&landreeve_delivery::SETTINGS)?,
+    );
+    let planes = vec![analytics_plane, delivery_plane, crate::sample::plane(data_dir)];
+    check(config, &planes)?;
+    Ok((planes, Slots { analytics, delivery, engine }))
+}
+
+/// A section that no plane reads is a mistake.
+fn check(config: &Config, planes: &[Plane]) -> anyhow::Result<()> {
+    let known = |name: &str| planes.iter().filter_map(|plane| plane.settings).any(|own| own.name == name);
+    for name in config.planes.keys() {
+        anyhow::ensure!(known(name), "the configuration is invalid: unknown section [{name}]");
+    }
+    Ok(())
+}
+
+/// Every setting with its default, as a commented file.
+pub fn default_settings(data_dir: &Path) -> anyhow::Result<String> {
+    let (planes, _) = planes(&Config::load(None)?, data_dir)?;
+    let sections =
+        planes.iter().filter_map(|plane| plane.settings).map(|section| section.defaults.trim_end());
+    let all: Vec<&str> = [config::DEFAULTS.trim_end()].into_iter().chain(sections).collect();
+    Ok(all.join("\n\n"))
+}
+
+/// The driver of the tables that planes offer.
+pub fn driver(estate: &Estate, engine: Arc<dyn SqlEngine>) -> EngineDriver {
+    let catalogs = estate.planes().iter().flat_map(|plane| plane.catalogs.iter());
+    let catalogs = catalogs.map(|(name, catalog)| (name.as_str().to_owned(), Arc::clone(catalog))).collect();
+    EngineDriver { engine, catalogs }
+}
+
+/// Where statements put what does not fit into memory.
+pub fn spill_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("spill")
+}
+
+fn engine(config: &Config, data_dir: &Path) -> Arc<dyn SqlEngine> {
+    Arc::new(Engine::new(EngineOptions {
+        memory_bytes: config.engine.memory_bytes,
+        spill_dir: spill_dir(data_dir),
+        spill_bytes: config.engine.spill_bytes,
+        statements: config.engine.statements,
+        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejects_unknown_sections_and_bad_values_of_planes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("landreeve.toml");
+        for (text, part) in [
+            ("[nonsense]\nx = 1", "nonsense"),
+            ("[delivery]\nquery_seconds = 0", "query_seconds"),
+            ("[delivery]\nmax_rows = -1", "max_rows"),
+            ("[delivery]\nmost_rows = 7", "most_rows"),
+            ("[analytics]\nquery_seconds = 'soon'", "query_seconds"),
+            ("analytics = 3", "analytics"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let config = Config::load(Some(&file)).unwrap();
+            let error = planes(&config, folder.path()).err().unwrap_or_else(|| panic!("{text} is accepted"));
+            assert!(format!("{error:#}").contains(part), "{text}: {error:#}");
+        }
+    }
+
+    #[test]
+    fn a_section_overrides_single_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("landreeve.toml");
+        std::fs::write(&file, "[delivery]\nmax_rows = 7").unwrap();
+        let config = Config::load(Some(&file)).unwrap();
+        let options: landreeve_delivery::DeliveryOptions =
+            config.section(&landreeve_delivery::SETTINGS).unwrap();
+        assert_eq!((options.max_rows.get(), options.query_seconds.get()), (7, 120));
+    }
+
+    #[test]
+    fn the_printed_defaults_are_a_valid_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = default_settings(folder.path()).unwrap();
+        let file = folder.path().join("landreeve.toml");
+        std::fs::write(&file, &text).unwrap();
+        planes(&Config::load(Some(&file)).unwrap(), folder.path()).unwrap();
+        assert!(text.contains("[delivery]") && text.contains("[server]"));
+    }
+}
