@@ -1,4 +1,4 @@
-//! All drivers behind one port: those of the users' databases, and the engine over the server's own tables.
+//! All drivers behind one port: drivers for the users' databases, and the engine over the server's own tables.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +8,7 @@ use landreeve_drivers::DriverSet;
 
 pub struct Sources {
     pub set: DriverSet,
-    /// Set once the plane whose tables it reads is there: the plane needs the estate, and the estate needs drivers.
+    /// Set once the plane whose tables it reads is open: the plane needs the estate, and the estate needs drivers.
     pub delivery: OnceLock<Arc<dyn Driver>>,
 }
 

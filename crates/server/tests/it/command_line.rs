@@ -229,7 +229,7 @@ async fn a_backup_can_be_restored_and_secrets_rotated() {
     assert!(String::from_utf8_lossy(&running.stderr).contains("stop the server"), "{running:?}");
     server.signal("-TERM");
     server.wait();
-    assert!(server.say(&["secrets", "rotate"]).starts_with("re-sealed"));
+    assert!(server.say(&["secrets", "rotate"]).starts_with("re-encrypted"));
     server.restart();
     let path = format!("/cluvio/datasources/{id}");
     let again = server.client(&key).get(&path).await.expect(200);
@@ -251,7 +251,7 @@ fn a_damaged_backup_is_found_and_not_restored() {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("copy");
     server.say(&["estate", "backup", copy.to_str().unwrap(), "--with-key"]);
-    assert!(server.say(&["estate", "verify", copy.to_str().unwrap()]).contains("is whole"));
+    assert!(server.say(&["estate", "verify", copy.to_str().unwrap()]).contains("is intact"));
     let whole = std::fs::read(copy.join("estate.db")).unwrap();
     let mut damaged = whole.clone();
     let middle = damaged.len() / 2;
@@ -269,7 +269,7 @@ fn a_damaged_backup_is_found_and_not_restored() {
     std::fs::remove_file(copy.join("seal.key")).unwrap();
     let refused = run(&folder.path().join("other"), &["estate", "verify", copy.to_str().unwrap()], None);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("seal.key"), "{refused:?}");
-    assert!(server.say(&["doctor"]).contains("ok     store file: whole"));
+    assert!(server.say(&["doctor"]).contains("ok     store file: intact"));
 }
 
 /// From each store into each: keys, datasources and results are there, and work.
@@ -375,5 +375,5 @@ fn servers_that_begin_together_make_one_estate() {
     }
     assert_eq!(listening, 1);
     let said = said(&run(&data_dir, &["doctor"], None));
-    assert!(said.contains("seal.key opens the store"), "{said}");
+    assert!(said.contains("seal.key decrypts the store"), "{said}");
 }
