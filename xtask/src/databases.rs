@@ -176,7 +176,7 @@ fn stop(file: &Path) -> Result<()> {
 }
 
 fn export_lines(exports: &[(&'static str, String)]) -> String {
-    // The values hold no quote: paths of ours, hexadecimal passwords and numbers.
+    // The values contain no quotes: they are our own paths, hexadecimal passwords and numbers.
     exports.iter().map(|(name, value)| format!("export {name}='{value}'\n")).collect()
 }
 

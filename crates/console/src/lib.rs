@@ -1,5 +1,5 @@
 //! The web console: a sign-in page and a link to the API catalog. Plain pages that work without JavaScript. The console
-//! calls the same use cases as the faces and contains no rules of its own.
+//! calls the same use cases as the faces and contains no business rules.
 
 mod page;
 

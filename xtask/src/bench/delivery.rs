@@ -79,7 +79,7 @@ fn recording(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()
     let (rate, bare) = (median(&ours), median(&bares));
     report.judge(
         format!("deployments.create, durable, {CONNECTIONS} connections, metadata in SQLite"),
-        format!("{:.2} of a bare loop of 16 to a commit ({rate:.0}/s / {bare:.0}/s)", rate / bare),
+        format!("{:.2} of a bare loop with 16 per commit ({rate:.0}/s / {bare:.0}/s)", rate / bare),
         format!("at least {SHARE}"),
         rate / bare >= SHARE,
     );
@@ -222,11 +222,11 @@ fn attribution(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     let mut each = bench.programs.milliseconds("history", &["attribute", &waiting, "100"])?;
     let all = each.pop().context("the last deployment")?;
     report.judge(
-        format!("recording and attributing a deployment of ten changes among {waiting} that wait"),
+        format!("recording and attributing a deployment of ten changes among {waiting} waiting ones"),
         spread(&each),
         "at most 50 ms",
         percentile(&each, 99.0) <= 50.0,
     );
-    report.note(format!("one that brings all of the {waiting}"), format!("{all:.0} ms"));
+    report.note(format!("one that ships all of the {waiting}"), format!("{all:.0} ms"));
     Ok(())
 }

@@ -118,5 +118,5 @@ fn tell(store: &str, starts: &Starts, whole: &Whole, floor: (&[f64], f64), repor
         format!("median at most {most:.2} ms (3 commits + 4 ms + round trip)"),
         all <= most,
     );
-    report.note(format!("metadata in {store}: of it POST with wait"), spread(&whole.post));
+    report.note(format!("metadata in {store}: of which POST with wait"), spread(&whole.post));
 }

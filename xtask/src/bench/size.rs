@@ -27,7 +27,7 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     }
     let (ready, slowest) = (median(&times), times.iter().copied().fold(0.0, f64::max));
     report.judge(
-        format!("ready on a store that exists, median of {}", sizes.starts),
+        format!("ready on an existing store, median of {}", sizes.starts),
         format!("{ready:.0} ms, slowest {slowest:.0} ms"),
         format!("at most {READY} ms"),
         ready <= READY,

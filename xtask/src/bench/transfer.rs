@@ -28,7 +28,7 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
         eprintln!("bench: creating a table of {rows} rows");
         bench.postgres.make_table(table, rows)?;
         let query = format!("SELECT * FROM {table}");
-        bench.postgres.time_copy(&query)?; // brings the table into memory
+        bench.postgres.time_copy(&query)?; // loads the table into memory
         let mut taken = Taken::default();
         for _ in 0..pairs {
             taken.psql.push(bench.postgres.time_copy(&query)?);
@@ -100,7 +100,7 @@ impl Taken {
         );
         let (wall, cpu) = (median(&self.executing), median(&self.cpu_executing));
         report.note(
-            format!("{what}: of it until the execution is completed"),
+            format!("{what}: of which until the execution is completed"),
             format!("{wall:.2} s, {cpu:.2} s CPU"),
         );
         report.note(format!("{what}: JSON"), format!("{:.1} MB", self.bytes as f64 / 1e6));

@@ -43,7 +43,7 @@ pub fn make_data(site: &Site, binaries: &MariadbBinaries) -> Result<PathBuf> {
     process::run(
         account
             .command(&binaries.install_db, &home)
-            // Nobody can sign in as root but over the socket; our own user comes with the first start.
+            // root can sign in over the socket only; our own user is created at the first start.
             .args(["--no-defaults", "--auth-root-authentication-method=socket", "--skip-test-db"])
             .args(["--skip-name-resolve", "--innodb-log-file-size=32M", "--innodb-doublewrite=0"])
             .arg(format!("--datadir={}", home.join("data").display())),

@@ -192,7 +192,7 @@ async fn silent_database_blocks_neither_requests_nor_shutdown() {
             // Two identical signals in quick succession arrive as one.
             pause(Duration::from_millis(200));
         }
-        // `wait` takes at most 30 seconds; the second signal ends the server whatever hangs.
+        // `wait` takes at most 30 seconds; the second signal ends the server even if something hangs.
         let ended = tokio::task::spawn_blocking(move || server.wait());
         ended.await.unwrap();
         relay.pass();
