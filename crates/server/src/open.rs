@@ -30,7 +30,7 @@ use crate::config::{Config, Environment};
 use crate::output;
 use crate::sources::Sources;
 
-/// Everything that is open.
+/// The opened estate and everything around it.
 pub struct Opened {
     pub estate: Estate,
     pub analytics: Analytics,
@@ -237,7 +237,7 @@ struct Slots {
     engine: Arc<dyn SqlEngine>,
 }
 
-/// The one list of planes.
+/// The only list of planes.
 fn planes(config: &Config, data_dir: &Path) -> anyhow::Result<(Vec<Plane>, Slots)> {
     let engine = engine(config, data_dir)?;
     let (analytics_plane, analytics) =

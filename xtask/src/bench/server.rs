@@ -213,7 +213,7 @@ impl Server {
     }
 }
 
-/// What a client needs to know.
+/// What a client needs.
 pub struct Access {
     pub authorization: String,
     pub datasource: String,

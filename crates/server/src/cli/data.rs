@@ -36,7 +36,7 @@ pub enum DatasourceCommand {
     List {
         #[command(flatten)]
         place: Place,
-        /// Print in this format
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
@@ -59,10 +59,10 @@ pub struct Add {
     /// Type of the database: postgres, mysql, mariadb, sqlite, redshift or cratedb
     #[arg(long = "type", value_name = "TYPE")]
     database_type: String,
-    /// Connect to this host [default: none]
+    /// Host of the database [default: none]
     #[arg(long)]
     host: Option<String>,
-    /// Connect to this port [default: the usual port of the database type]
+    /// Port of the database [default: the usual port of its type]
     #[arg(long)]
     port: Option<u16>,
     /// Connect as this database user [default: none]
@@ -197,10 +197,10 @@ pub struct QueryArgs {
     /// Name or id of the datasource to query
     #[arg(long, short, default_value = "Cluvio Sample Data")]
     datasource: String,
-    /// Print in this format
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: QueryFormat,
-    /// Write to this file [default: standard output]
+    /// Write the output to this file [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }

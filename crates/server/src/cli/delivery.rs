@@ -43,7 +43,7 @@ pub struct DoraArgs {
     /// Count only this organizational unit and those below it [default: all]
     #[arg(long, value_name = "UUID")]
     ou: Option<Uuid>,
-    /// Print in this format
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -331,7 +331,7 @@ pub enum FeedCommand {
         /// List the queries of this organizational unit [default: the root]
         #[arg(long, value_name = "UUID")]
         ou: Option<Uuid>,
-        /// Print in this format
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },

@@ -17,7 +17,7 @@ use crate::serve::initial_password_file;
 pub struct Listing {
     #[command(flatten)]
     place: Place,
-    /// Print in this format
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -313,7 +313,7 @@ pub enum OuCommand {
         /// Description of the unit [default: none]
         #[arg(long, default_value = "", hide_default_value = true)]
         description: String,
-        /// Create it below this unit [default: the root]
+        /// Parent unit [default: the root]
         #[arg(long, value_name = "UUID")]
         parent: Option<Uuid>,
     },

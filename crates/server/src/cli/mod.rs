@@ -34,7 +34,7 @@ pub struct Place {
     /// Read the configuration from this TOML file [default: built-in defaults]
     #[arg(long, global = true, value_name = "FILE", env = "LANDREEVE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Use this data directory
+    /// Data directory
     #[arg(
         long,
         global = true,
@@ -43,7 +43,7 @@ pub struct Place {
         env = "LANDREEVE_DATA_DIR"
     )]
     pub data_dir: PathBuf,
-    /// Use this metadata store: a path, sqlite://PATH or postgres://… [default: the one that `serve` recorded in the data
+    /// Metadata store: a path, sqlite://PATH or postgres://… [default: the one that `serve` recorded in the data
     /// directory, otherwise estate.db in it]
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,

@@ -26,7 +26,7 @@ pub enum RunCommand {
     List {
         #[command(flatten)]
         place: Place,
-        /// Print in this format
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
         /// Number of runs to list, newest first
@@ -40,7 +40,7 @@ pub enum RunCommand {
         place: Place,
         /// Number or UUID of the run
         run: String,
-        /// Print in this format
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
@@ -75,7 +75,7 @@ pub struct Probe {
     /// Seconds to wait, 0 to 3600
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Fail at the end
+    /// Make the run fail at the end
     #[arg(long)]
     fail: bool,
     /// Print the run's number without waiting for its end; needs a running server
