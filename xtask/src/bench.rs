@@ -47,7 +47,8 @@ struct Sizes {
     read_pairs: usize,
     read_time: Duration,
     starts: usize,
-    /// Deployments written by the bare loop, deployments of the generated history, and changes waiting for a deployment.
+    /// Deployments written by the bare loop, deployments of the generated history, and changes waiting for a
+    /// deployment.
     bare_rows: usize,
     deployments: usize,
     waiting: usize,

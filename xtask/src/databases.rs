@@ -1,8 +1,8 @@
-//! Database servers for the tests: one PostgreSQL and two MariaDB instances (with and without time zone tables), on free
-//! ports of 127.0.0.1, in a temporary directory, with random passwords.
+//! Database servers for the tests: one PostgreSQL and two MariaDB instances (with and without time zone tables), on
+//! free ports of 127.0.0.1, in a temporary directory, with random passwords.
 //!
-//! A *guard* (this program again, in its own process group) learns over a pipe what was started. When the pipe closes, for
-//! whatever reason (exit, Ctrl-C, SIGTERM, SIGKILL), it stops those processes and removes the directory. So nothing
+//! A *guard* (this program again, in its own process group) learns over a pipe what was started. When the pipe closes,
+//! for whatever reason (exit, Ctrl-C, SIGTERM, SIGKILL), it stops those processes and removes the directory. So nothing
 //! outlives the command that started it.
 
 mod guard;

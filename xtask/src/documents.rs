@@ -1,6 +1,6 @@
-//! Checks the OpenAPI documents of a running server with third-party tools: a validator, a linter and a client generator.
-//! The tools are installed once, with pinned versions, in a folder outside the repository. Tools that cannot be installed
-//! are skipped and listed at the end of the run.
+//! Checks the OpenAPI documents of a running server with third-party tools: a validator, a linter and a client
+//! generator. The tools are installed once, with pinned versions, in a folder outside the repository. Tools that cannot
+//! be installed are skipped and listed at the end of the run.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,7 +1,7 @@
 //! Development tasks: test databases, test runs, benchmarks and architecture checks.
 //!
-//! Run `cargo xtask` to list them. This program is never shipped. So, unlike the product's crates, it can print, read the
-//! environment and wait on the wall clock.
+//! Run `cargo xtask` to list them. This program is never shipped. So, unlike the product's crates, it can print, read
+//! the environment and wait on the wall clock.
 #![expect(clippy::print_stdout, reason = "a command line tool prints to standard output")]
 #![expect(clippy::print_stderr, reason = "progress and errors go to standard error")]
 #![expect(clippy::disallowed_methods, reason = "no clock port here: it waits for real servers to start")]

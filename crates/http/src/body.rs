@@ -83,8 +83,8 @@ fn not_json(message: String) -> Error {
     Error { faults, ..Error::new(ErrorKind::Invalid, code::INVALID_JSON, message) }
 }
 
-/// Reads an object with `read`, and fails with all the faults found. The value that `read` returns is discarded then. `at` is
-/// the prefix of field names; empty for the object itself.
+/// Reads an object with `read`, and fails with all the faults found. The value that `read` returns is discarded then.
+/// `at` is the prefix of field names; empty for the object itself.
 pub fn read_object<T>(
     object: &Map<String, Value>,
     at: &str,

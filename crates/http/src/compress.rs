@@ -26,8 +26,8 @@ const NOT_WORTH_IT: [&str; 11] = [
 
 type Worth = fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool;
 
-/// Add it outside of [`crate::Face::wrap`]. It uses the fastest levels: a result is sent once, to one client, and CPU time
-/// costs more than the last 10 % of the size.
+/// Add it outside of [`crate::Face::wrap`]. It uses the fastest levels: a result is sent once, to one client, and CPU
+/// time costs more than the last 10 % of the size.
 pub fn layer() -> CompressionLayer<And<SizeAbove, Worth>> {
     let worth: Worth = |_, _, headers, _| worth_it(headers);
     CompressionLayer::new()

@@ -1,5 +1,5 @@
-//! Protection against cross-site request forgery: a request must have a header that a plain form or link on another site
-//! cannot send.
+//! Protection against cross-site request forgery: a request must have a header that a plain form or link on another
+//! site cannot send.
 
 use std::sync::Arc;
 

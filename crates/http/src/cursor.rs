@@ -23,8 +23,8 @@ pub enum Cursor {
 }
 
 impl Cursor {
-    /// `list` identifies the list, including everything in the request that positions depend on (order, filter). It is not
-    /// part of the text, but the cursor is refused for any other list.
+    /// `list` identifies the list, including everything in the request that positions depend on (order, filter). It is
+    /// not part of the text, but the cursor is refused for any other list.
     pub fn encode(&self, list: &str) -> String {
         let mut bytes = vec![VERSION];
         match self {

@@ -1,5 +1,5 @@
-//! The layer around every face's routes: request id, access log, metrics, panic guard, and the only place where an error
-//! becomes a response.
+//! The layer around every face's routes: request id, access log, metrics, panic guard, and the only place where an
+//! error becomes a response.
 
 use std::any::Any;
 use std::convert::Infallible;

@@ -19,8 +19,8 @@ pub type Outcome<T = Response> = Result<T, Failure>;
 pub mod code {
     /// Kind *not found*: no route has this path.
     pub const ROUTE_NOT_FOUND: &str = "route_not_found";
-    /// Kind *not found*: a route has the path but not the method. The status becomes 405, whatever the renderer chose, and
-    /// the response has the header `Allow`.
+    /// Kind *not found*: a route has the path but not the method. The status becomes 405, whatever the renderer chose,
+    /// and the response has the header `Allow`.
     pub const METHOD_NOT_ALLOWED: &str = "method_not_allowed";
     /// Kind *invalid*: the body is not JSON, or not an object.
     pub const INVALID_JSON: &str = "invalid_json";

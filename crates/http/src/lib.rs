@@ -2,9 +2,9 @@
 //! request bodies with all their errors, cursors, API references, health.
 //!
 //! A face uses it like this:
-//! - Handlers return [`Outcome`]. `?` converts any `core::Result` to a [`Failure`], and the face's [`Render`] function, its
-//!   only table from error kinds to statuses and bodies, is called in one place, with the parts of the request that it
-//!   needs ([`FaceRequest`]).
+//! - Handlers return [`Outcome`]. `?` converts any `core::Result` to a [`Failure`], and the face's [`Render`] function,
+//!   its only table from error kinds to statuses and bodies, is called in one place, with the parts of the request that
+//!   it needs ([`FaceRequest`]).
 //! - The extractors of [`extract`] fail the same way, and so do unknown paths and methods, panics, and [`csrf`].
 //! - [`Origin`] (peer address, request id) is an extractor, for the call that checks the credential.
 //! - Finally the face wraps its router with [`Face::wrap`]. The server mounts the result under the face's prefix or on a

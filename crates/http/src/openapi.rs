@@ -1,5 +1,5 @@
-//! The API reference of a dialect, as an OpenAPI document and as an interactive page, and the catalog of all references.
-//! Everything is built into the program: no login, no other server.
+//! The API reference of a dialect, as an OpenAPI document and as an interactive page, and the catalog of all
+//! references. Everything is built into the program: no login, no other server.
 //!
 //! Descriptions of operations belong next to the handlers, in the faces, not here.
 

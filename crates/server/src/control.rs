@@ -1,5 +1,5 @@
-//! The control socket, through which a command on this machine reaches the server that uses its data directory. Requests
-//! and responses are one JSON line each. Access to the socket (0600) makes the caller the operator.
+//! The control socket, through which a command on this machine reaches the server that uses its data directory.
+//! Requests and responses are one JSON line each. Access to the socket (0600) makes the caller the operator.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -68,8 +68,8 @@ pub fn lock(data_dir: &Path, exclusive: bool) -> anyhow::Result<DataLock> {
     Ok(DataLock(file))
 }
 
-/// Only one process at a time creates the key and the store, or migrates the store: two that start in an empty directory
-/// would each create a key. Others wait as long as that takes.
+/// Only one process at a time creates the key and the store, or migrates the store: two that start in an empty
+/// directory would each create a key. Others wait as long as that takes.
 async fn opening(data_dir: &Path) -> anyhow::Result<fs::File> {
     let path = data_dir.to_path_buf();
     let locked = tokio::task::spawn_blocking(move || {
@@ -264,7 +264,8 @@ pub fn clear_spill(data_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes uploads that a kill interrupted. In a folder shared by several nodes, uploads of the last day may be running.
+/// Removes uploads that a kill interrupted. In a folder shared by several nodes, uploads of the last day may be
+/// running.
 pub async fn clear_uploads(opened: &Opened) -> anyhow::Result<()> {
     const DAY: i64 = 86_400_000_000;
     let now = opened.estate.now().as_microsecond();

@@ -97,8 +97,8 @@ pub async fn ensure(estate: &Estate, id: DatasourceId, data_dir: &Path) -> Resul
     ops::runs::submit(estate, &ctx, run).await.map(Some)
 }
 
-/// Each node has its own data directory, and another node may have executed the run. So once the run has ended, this node
-/// creates its own file if it has none.
+/// Each node has its own data directory, and another node may have executed the run. So once the run has ended, this
+/// node creates its own file if it has none.
 pub async fn ensure_here(estate: Estate, data_dir: PathBuf, run: Run, stop: CancellationToken) {
     let ctx = ops::sign_in::system(&estate);
     let mut ended = run.state.is_final();

@@ -1,5 +1,5 @@
-//! The delivery plane: durable recording against a bare loop that writes the same rows, the metrics of one quarter of two
-//! years, and attribution in a repository with many waiting changes.
+//! The delivery plane: durable recording against a bare loop that writes the same rows, the metrics of one quarter of
+//! two years, and attribution in a repository with many waiting changes.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -46,8 +46,8 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     Ok(())
 }
 
-/// Milliseconds from the acknowledgement (the client has read the response to its POST) to the moment at which the source
-/// executes the statement. Negative: the source started before the client had its response.
+/// Milliseconds from the acknowledgement (the client has read the response to its POST) to the moment at which the
+/// source executes the statement. Negative: the source started before the client had its response.
 struct Starts {
     after_answer: Vec<f64>,
     after_request: Vec<f64>,

@@ -1,5 +1,5 @@
-//! Generates load over keep-alive connections with `wrk`, which uses one thread for all of them. If it is not installed,
-//! the parts of the benchmark use our own clients.
+//! Generates load over keep-alive connections with `wrk`, which uses one thread for all of them. If it is not
+//! installed, the parts of the benchmark use our own clients.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result, bail};
 /// How long a server can take from its start to its first response.
 const START: Duration = Duration::from_secs(90);
 
-/// Starts a program without the file descriptors that we inherited: a server left running must not keep, say, the lock of
-/// the `flock` that started us. (The shell replaces itself, so that the process number is the program's.)
+/// Starts a program without the file descriptors that we inherited: a server left running must not keep, say, the lock
+/// of the `flock` that started us. (The shell replaces itself, so that the process number is the program's.)
 const CLOSE_AND_EXEC: &str = r#"exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec "$0" "$@""#;
 
 /// The arguments before the program's name in such a command.
@@ -45,8 +45,8 @@ impl Account {
         bail!("running as root, but none of these accounts exists to run a server: {}", names.join(", "))
     }
 
-    /// A command that runs under this account, with a minimal environment and in its own process group, so that Ctrl-C at
-    /// the terminal does not reach it.
+    /// A command that runs under this account, with a minimal environment and in its own process group, so that Ctrl-C
+    /// at the terminal does not reach it.
     pub fn command(&self, program: &Path, home: &Path) -> Command {
         let mut command = Command::new(SHELL[0]);
         command.args(&SHELL[1..]).arg(program);

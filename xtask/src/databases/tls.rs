@@ -1,7 +1,7 @@
 //! A certificate authority for one run and one server certificate for `localhost` and 127.0.0.1.
 //!
-//! A single self-signed certificate is not enough: rustls refuses a CA certificate as a server certificate, so a test of a
-//! verified connection needs two.
+//! A single self-signed certificate is not enough: rustls refuses a CA certificate as a server certificate, so a test
+//! of a verified connection needs two.
 
 use std::fs;
 use std::path::{Path, PathBuf};

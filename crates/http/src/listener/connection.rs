@@ -138,7 +138,8 @@ impl Connection {
                     }
                     let started = activity.started.load(Ordering::Relaxed);
                     if draining && quiet_since == Some(started) {
-                        // It was asked to close a whole idle time ago and sent no request since: it will not close itself.
+                        // It was asked to close a whole idle time ago and sent no request since: it will not close
+                        // itself.
                         return;
                     }
                     if quiet_since == Some(started) {

@@ -1,5 +1,5 @@
-//! Completes an OpenAPI document with what utoipa leaves to each annotation: a description of every response and operation,
-//! the list of tags, unique operation ids. It also removes unused components.
+//! Completes an OpenAPI document with what utoipa leaves to each annotation: a description of every response and
+//! operation, the list of tags, unique operation ids. It also removes unused components.
 
 use std::collections::BTreeSet;
 

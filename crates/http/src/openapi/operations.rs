@@ -1,5 +1,5 @@
-//! Adds to many operations what would be tedious to write on each: the errors that they can return, and examples with ids
-//! from the running estate.
+//! Adds to many operations what would be tedious to write on each: the errors that they can return, and examples with
+//! ids from the running estate.
 
 use std::collections::btree_map::Entry;
 
@@ -31,8 +31,8 @@ pub enum When {
 #[derive(Debug, Clone, Copy)]
 pub struct Refusal(pub u16, pub When, pub &'static str);
 
-/// Adds the errors of a dialect to its operations. `schema` is the component that describes the body of all of them. If an
-/// operation already describes a status, its description stays.
+/// Adds the errors of a dialect to its operations. `schema` is the component that describes the body of all of them. If
+/// an operation already describes a status, its description stays.
 pub fn refuse(document: &mut OpenApi, media_type: &str, schema: &str, refusals: &[Refusal]) {
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {

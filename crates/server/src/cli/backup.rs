@@ -1,5 +1,5 @@
-//! `landreeve estate backup|restore|verify`. Backups have the same format for both stores and can be restored into either:
-//! the metadata as a SQLite file, the blobs and the files of the data directory as folders.
+//! `landreeve estate backup|restore|verify`. Backups have the same format for both stores and can be restored into
+//! either: the metadata as a SQLite file, the blobs and the files of the data directory as folders.
 
 use std::fs;
 use std::path::{Path, PathBuf};

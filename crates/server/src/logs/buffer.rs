@@ -1,5 +1,5 @@
-//! Buffers lines and writes them together, because a system call costs more than formatting the line. Warnings and errors
-//! are written immediately, with everything buffered before them; other lines follow a moment later.
+//! Buffers lines and writes them together, because a system call costs more than formatting the line. Warnings and
+//! errors are written immediately, with everything buffered before them; other lines follow a moment later.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

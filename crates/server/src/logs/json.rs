@@ -1,5 +1,5 @@
-//! Formats a log line as JSON: the time, the level, the event's fields, its target, and the span around it. The library's
-//! formatter parses each span's fields again for every line, which costs more than everything else.
+//! Formats a log line as JSON: the time, the level, the event's fields, its target, and the span around it. The
+//! library's formatter parses each span's fields again for every line, which costs more than everything else.
 
 use std::fmt::{self, Write as _};
 

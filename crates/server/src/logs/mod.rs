@@ -1,5 +1,5 @@
-//! Logs go to standard error: as text on a terminal, otherwise as JSON. `json` formats a line, `buffer` collects lines and
-//! writes them. What to log is decided where it happens, through `tracing`, not here.
+//! Logs go to standard error: as text on a terminal, otherwise as JSON. `json` formats a line, `buffer` collects lines
+//! and writes them. What to log is decided where it happens, through `tracing`, not here.
 
 mod buffer;
 mod json;

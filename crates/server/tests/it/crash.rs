@@ -129,8 +129,8 @@ async fn interrupted_executions_fail_with_a_reason_and_queued_ones_continue(serv
     assert_eq!(rows["rows"], json!([[2]]), "the result from before the crash is available");
 }
 
-/// The schema of every acknowledged datasource is read eventually: its creation event is delivered even though the server
-/// died between the change and the delivery.
+/// The schema of every acknowledged datasource is read eventually: its creation event is delivered even though the
+/// server died between the change and the delivery.
 async fn events_are_delivered_after_a_crash(server: &mut Server) {
     server.wait_for_sample();
     std::fs::copy(server.data_dir.join("sample/tpch.db"), server.data_dir.join("files/one.db")).unwrap();

@@ -1,5 +1,5 @@
-//! Posts a month of generated history with curl, as a pipeline would, and compares the metrics from the command line, from
-//! query runs and from an execution on the built-in source with those worked out by hand, on both stores.
+//! Posts a month of generated history with curl, as a pipeline would, and compares the metrics from the command line,
+//! from query runs and from an execution on the built-in source with those worked out by hand, on both stores.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -1,5 +1,5 @@
-//! Kills the server under mixed load: no acknowledged write is lost, and every run ends. `cargo xtask faults` runs it with
-//! many kills, the tests with ten on each store.
+//! Kills the server under mixed load: no acknowledged write is lost, and every run ends. `cargo xtask faults` runs it
+//! with many kills, the tests with ten on each store.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
