@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: speed and size of a release build against the limits the project sets itself, described in
-//! docs/benchmarks.md. Two things that are compared are measured in turn, within one run, on the same machine.
+//! `cargo xtask bench`: measures speed and size of a release build against the project's limits, as described in
+//! docs/benchmarks.md. Things that are compared are measured alternately, within one run, on the same machine.
 
 mod build;
 mod delivery;
@@ -26,7 +26,7 @@ use postgres::Postgres;
 use report::Report;
 use server::Programs;
 
-/// What every part needs.
+/// The context of every part.
 struct Bench {
     programs: Programs,
     databases: Databases,
@@ -35,19 +35,20 @@ struct Bench {
     directory: PathBuf,
 }
 
-/// How much is measured.
+/// How much to measure.
 struct Sizes {
     rows: u64,
     pairs: usize,
     many_rows: u64,
     many_pairs: usize,
-    /// What a server is given to come to rest after its start.
+    /// How long a server gets to become idle after its start.
     settle: Duration,
     executions: usize,
     read_pairs: usize,
     read_time: Duration,
     starts: usize,
-    /// Deployments that the bare loop writes, those of the made history, and changes that wait for a deployment.
+    /// Deployments written by the bare loop, deployments of the generated history, and changes waiting for a
+    /// deployment.
     bare_rows: usize,
     deployments: usize,
     waiting: usize,
@@ -117,12 +118,12 @@ impl Options {
                 "build" => options.build = true,
                 part if PARTS.iter().any(|(name, _)| *name == part) => options.parts.push(part.to_owned()),
                 other => bail!(
-                    "bench does not know `{other}`; its parts are transfer, latency, reads, size, delivery, build"
+                    "unknown argument `{other}`; the parts are transfer, latency, reads, size, delivery, build"
                 ),
             }
         }
         if options.build && (!options.parts.is_empty() || options.quick || options.programs.is_some()) {
-            bail!("`bench build` stands alone and takes only --target-dir and --markdown");
+            bail!("`bench build` takes no other part, and only --target-dir and --markdown");
         }
         if !options.build && options.target_dir.is_some() {
             bail!("--target-dir is for `bench build`");
@@ -164,7 +165,7 @@ fn measure(options: &Options, root: &Path, report: &mut Report) -> Result<()> {
     if let Some(kind) = filesystem(&directory) {
         if kind == "tmpfs" {
             eprintln!(
-                "bench: {} is in memory: durable writes cost nothing there; set TMPDIR",
+                "bench: {} is in memory, where durable writes cost nothing; set TMPDIR",
                 directory.display()
             );
         }
@@ -173,7 +174,7 @@ fn measure(options: &Options, root: &Path, report: &mut Report) -> Result<()> {
     let mut bench = Bench { programs, databases, postgres, directory };
     let sizes = if options.quick { QUICK } else { FULL };
     if options.quick {
-        report.facts.push(("sizes", "--quick: not to be quoted".to_owned()));
+        report.facts.push(("sizes", "--quick: do not quote".to_owned()));
     }
     for (name, part) in PARTS {
         if options.parts.is_empty() || options.parts.iter().any(|wanted| wanted == name) {
@@ -184,7 +185,7 @@ fn measure(options: &Options, root: &Path, report: &mut Report) -> Result<()> {
     bench.databases.stop()
 }
 
-/// What the figures depend on.
+/// The facts that the figures depend on.
 fn machine(root: &Path) -> Vec<(&'static str, String)> {
     let said = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).current_dir(root).output().ok()?;
@@ -212,7 +213,7 @@ fn machine(root: &Path) -> Vec<(&'static str, String)> {
     facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-/// The kind of the file system that holds a directory.
+/// The type of the file system of a directory.
 fn filesystem(directory: &Path) -> Option<String> {
     let mounts = fs::read_to_string("/proc/mounts").ok()?;
     let mounts = mounts.lines().filter_map(|line| {
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_understood_or_refused() {
+    fn parses_and_refuses_options() {
         let options = parse(&["reads", "--quick", "size", "--markdown", "a.md"]).unwrap();
         assert_eq!(options.parts, ["reads", "size"]);
         assert!(options.quick && options.markdown == Some("a.md".into()));
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn this_directory_is_in_a_file_system() {
+    fn finds_the_file_system() {
         assert!(filesystem(Path::new("/proc/self")).is_some());
     }
 }

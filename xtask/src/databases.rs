@@ -1,9 +1,9 @@
-//! Database servers for the tests: our own PostgreSQL and two MariaDB instances (with and without time zone
-//! tables), on free ports of 127.0.0.1, in a temporary directory, with random passwords.
+//! Database servers for the tests: one PostgreSQL and two MariaDB instances (with and without time zone tables), on
+//! free ports of 127.0.0.1, in a temporary directory, with random passwords.
 //!
-//! A *guard* (this program again, in a process group of its own) is told over a pipe of everything that was
-//! started. When the pipe closes, for whatever reason (end, Ctrl-C, SIGTERM, SIGKILL), it stops those
-//! processes and removes the directory. So nothing survives the command that started it.
+//! A *guard* (this program again, in its own process group) learns over a pipe what was started. When the pipe closes,
+//! for whatever reason (exit, Ctrl-C, SIGTERM, SIGKILL), it stops those processes and removes the directory. So nothing
+//! outlives the command that started it.
 
 mod guard;
 mod install;
@@ -29,15 +29,15 @@ use process::Account;
 /// The hidden command under which this program starts itself as the guard.
 pub const GUARD: &str = "databases-guard";
 
-/// What every server's module needs to know to start one.
+/// What the modules need to start a server.
 struct Site {
-    /// The temporary directory that holds everything of this run.
+    /// The temporary directory for everything in this run.
     base: PathBuf,
-    /// Absent when the `openssl` command is: the servers then speak without TLS.
+    /// `None` if there is no `openssl` command; then the servers run without TLS.
     certificate: Option<tls::Certificate>,
 }
 
-/// Servers that run until this value is dropped or told to stay.
+/// Servers that run until this value is dropped or released.
 pub struct Databases {
     exports: Vec<(&'static str, String)>,
     base: PathBuf,
@@ -45,7 +45,7 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// Finds or installs the servers and starts them all; on an error nothing stays behind.
+    /// Finds or installs the servers and starts them all; on an error nothing is left behind.
     pub fn start(keep: bool) -> Result<Self> {
         let binaries = install::find_or_install()?;
         let mut guard = Guard::start()?;
@@ -57,7 +57,7 @@ impl Databases {
         Ok(Self { exports, base, guard })
     }
 
-    /// PostgreSQL alone, without TLS, for the benchmark: nothing else takes memory or time.
+    /// Starts PostgreSQL alone, without TLS, so that nothing else affects the benchmark.
     pub fn start_postgres() -> Result<Self> {
         let binaries = install::find_or_install()?;
         let mut guard = Guard::start()?;
@@ -75,12 +75,12 @@ impl Databases {
         &self.base
     }
 
-    /// Has the guard stop another process too, should this one end before it could.
+    /// Makes the guard stop another process too, in case this one ends before it can.
     pub fn watch(&mut self, process: &std::process::Child) -> Result<()> {
         self.guard.tell(Started::server(process, "TERM")?)
     }
 
-    /// Names and values of the environment variables that lead the tests to the servers.
+    /// Environment variables with which the tests find the servers.
     pub fn exports(&self) -> &[(&'static str, String)] {
         &self.exports
     }
@@ -97,14 +97,14 @@ fn start_all(base: PathBuf, binaries: &Binaries, guard: &mut Guard) -> Result<Ve
         eprintln!("xtask: no `openssl` command: the servers start without TLS");
     }
     let site = Site { base, certificate };
-    // PostgreSQL starts while the (slower) MariaDB directories are being made.
+    // PostgreSQL starts while the (slower) MariaDB directories are being created.
     let (postgres, template) = std::thread::scope(|scope| {
         let making = scope.spawn(|| mariadb::make_data(&site, &binaries.mariadb));
         let postgres = postgres::start(&site, &binaries.postgres, guard);
         (postgres, making.join())
     });
     let postgres = postgres.context("PostgreSQL")?;
-    let template = template.ok().context("MariaDB: the setting up broke off")?.context("MariaDB")?;
+    let template = template.ok().context("MariaDB: the setup thread panicked")?.context("MariaDB")?;
     let without = mariadb::start(&site, &binaries.mariadb, &template, "mariadb-no-zones", guard);
     let without = without.context("MariaDB without time zone tables")?;
     let with = mariadb::start(&site, &binaries.mariadb, &template, "mariadb", guard).context("MariaDB")?;
@@ -131,7 +131,7 @@ pub fn command(args: &[String]) -> Result<ExitCode> {
         ["--keep"] => foreground(true)?,
         ["--detach", file] => detach(Path::new(file))?,
         ["--stop", file] => stop(Path::new(file))?,
-        _ => bail!("databases takes nothing, --keep, --detach FILE or --stop FILE"),
+        _ => bail!("usage: databases [--keep | --detach FILE | --stop FILE]"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -147,10 +147,10 @@ fn foreground(keep: bool) -> Result<()> {
 }
 
 fn detach(file: &Path) -> Result<()> {
-    // Opened first: a file that cannot be written must not cost servers that nobody can stop.
+    // Opened first: if the file could not be written, the servers could not be stopped later.
     let mut out =
         fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).with_context(|| {
-            format!("{}: cannot be made (--stop it first if it is there)", file.display())
+            format!("could not create {} (run --stop first if it exists)", file.display())
         })?;
     let written = Databases::start(false).and_then(|databases| {
         let mut text = export_lines(databases.exports());
@@ -176,11 +176,11 @@ fn stop(file: &Path) -> Result<()> {
 }
 
 fn export_lines(exports: &[(&'static str, String)]) -> String {
-    // The values hold no quote: paths of ours, hexadecimal passwords and numbers.
+    // The values contain no quotes: they are our own paths, hexadecimal passwords and numbers.
     exports.iter().map(|(name, value)| format!("export {name}='{value}'\n")).collect()
 }
 
-/// A fresh directory which the servers' accounts can reach.
+/// Creates a directory that the servers' accounts can access.
 fn make_base() -> Result<PathBuf> {
     let wanted = std::env::temp_dir();
     let reachable = !process::is_root()
@@ -191,7 +191,7 @@ fn make_base() -> Result<PathBuf> {
     Ok(base)
 }
 
-/// A directory in `base` for one server, owned by its account.
+/// Creates a directory in `base` for one server, owned by its account.
 fn make_home(base: &Path, name: &str, account: &Account) -> Result<PathBuf> {
     let home = base.join(name);
     fs::DirBuilder::new().mode(0o700).create(&home).with_context(|| format!("{}", home.display()))?;

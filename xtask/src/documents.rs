@@ -1,6 +1,6 @@
-//! The OpenAPI documents, as a running server gives them out, under the eyes of tools that others wrote: a validator, a
-//! linter and a generator of clients. The tools are installed once, pinned, into a folder outside the repository; what
-//! cannot be had is skipped, and the end of the run says so.
+//! Checks the OpenAPI documents of a running server with third-party tools: a validator, a linter and a client
+//! generator. The tools are installed once, with pinned versions, in a folder outside the repository. Tools that cannot
+//! be installed are skipped and listed at the end of the run.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -12,10 +12,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 const PYTHON: [&str; 2] = ["openapi-spec-validator==0.9.0", "openapi-python-client==0.29.1"];
 const NODE: &str = "@stoplight/spectral-cli@6.16.3";
-/// Rules that are off, each with its reason.
+/// Disabled rules, each with its reason.
 const RULES: &str = "xtask/spectral.yaml";
 
-/// The name of each document's file, and where the main listener has it.
+/// The file name of each document, and its path on the main listener.
 const DOCUMENTS: [(&str, &str); 6] = [
     ("cluvio", "/cluvio/openapi.json"),
     ("cluvio-data", "/cluvio-data/openapi.json"),
@@ -25,7 +25,7 @@ const DOCUMENTS: [(&str, &str); 6] = [
     ("clumio", "/clumio/openapi.json"),
 ];
 
-/// Checks all documents of the program. Gives the tools that could not be had.
+/// Checks all documents of the program. Returns the tools that could not be installed.
 pub fn check(program: &Path) -> Result<Vec<String>> {
     eprintln!("xtask: checking the OpenAPI documents");
     let mut skipped = Vec::new();
@@ -34,7 +34,7 @@ pub fn check(program: &Path) -> Result<Vec<String>> {
     let node = available(node(&cache), "spectral", &mut skipped);
     let folder = Folder::new()?;
     write_documents(program, &folder.0)?;
-    // Beside the documents, because its exceptions name files relative to itself.
+    // Next to the documents, because its exceptions use paths relative to itself.
     let rules = folder.0.join("spectral.yaml");
     fs::copy(crate::root()?.join(RULES), &rules)?;
     let mut complaints = Vec::new();
@@ -48,7 +48,7 @@ pub fn check(program: &Path) -> Result<Vec<String>> {
             )?);
             let client = folder.0.join(name);
             let mut generate = Command::new(bin.join("openapi-python-client"));
-            // It looks for tools of its environment in the PATH.
+            // It looks up tools of its environment in the PATH.
             generate.env("PATH", with_path(bin)?);
             generate.args(["generate", "--meta", "none", "--fail-on-warning", "--path"]);
             complaints.extend(complaint(name, generate.arg(&file).arg("--output-path").arg(client), true)?);
@@ -72,7 +72,7 @@ fn cache() -> Result<PathBuf> {
     Ok(PathBuf::from(home).join(".cache/landreeve-tools/openapi"))
 }
 
-/// A folder per set of versions, complete once it has its marker.
+/// Installs into one folder per set of versions; the folder is complete once it has its marker.
 fn install(folder: &Path, steps: &mut [Command]) -> Result<()> {
     let marker = folder.join("complete");
     if marker.exists() {
@@ -83,9 +83,9 @@ fn install(folder: &Path, steps: &mut [Command]) -> Result<()> {
     }
     fs::create_dir_all(folder)?;
     for step in steps {
-        let output = step.stdin(Stdio::null()).output().context("cannot be installed")?;
+        let output = step.stdin(Stdio::null()).output().context("could not install it")?;
         if !output.status.success() {
-            bail!("cannot be installed: {}", last_line(&output));
+            bail!("could not install it: {}", last_line(&output));
         }
     }
     fs::write(marker, "")?;
@@ -118,10 +118,10 @@ fn with_path(bin: &Path) -> Result<std::ffi::OsString> {
 
 fn last_line(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it gives no reason").trim().to_owned()
+    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given").trim().to_owned()
 }
 
-/// What the tool says, if it is not content. Some tools warn and still succeed.
+/// The tool's output if it found problems. Some tools warn and still succeed.
 fn complaint(name: &str, command: &mut Command, silent: bool) -> Result<Option<String>> {
     let tool =
         Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -138,7 +138,7 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> Result<Folder> {
         let path = std::env::temp_dir().join(format!("landreeve-documents-{}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("{} cannot be created", path.display()))?;
+        fs::create_dir(&path).with_context(|| format!("could not create {}", path.display()))?;
         Ok(Folder(path))
     }
 }
@@ -163,10 +163,11 @@ fn write_documents(program: &Path, folder: &Path) -> Result<()> {
     let mut serve = Command::new(program);
     serve.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.join("data"));
     let child = serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-    let mut server = Server(child.with_context(|| format!("{} cannot be started", program.display()))?);
+    let mut server = Server(child.with_context(|| format!("could not start {}", program.display()))?);
     let mut line = String::new();
     BufReader::new(server.0.stdout.take().context("no output")?).read_line(&mut line)?;
-    let address = line.trim().strip_prefix("listening on http://").context("the server does not listen")?;
+    let address =
+        line.trim().strip_prefix("listening on http://").context("the server did not start listening")?;
     for (name, path) in DOCUMENTS {
         fs::write(folder.join(format!("{name}.json")), get(address, path).with_context(|| path.to_owned())?)?;
     }

@@ -1,9 +1,9 @@
-//! Chores of the repository: the test databases, the test run, the benchmark and the checks of its architecture.
+//! Development tasks: test databases, test runs, benchmarks and architecture checks.
 //!
-//! `cargo xtask` alone lists them. This program is never shipped, so it may print, read the environment and
-//! wait on the wall clock, which the product's crates may not.
-#![expect(clippy::print_stdout, reason = "a command line tool speaks on standard output")]
-#![expect(clippy::print_stderr, reason = "progress and faults go to standard error")]
+//! Run `cargo xtask` to list them. This program is never shipped. So, unlike the product's crates, it can print, read
+//! the environment and wait on the wall clock.
+#![expect(clippy::print_stdout, reason = "a command line tool prints to standard output")]
+#![expect(clippy::print_stderr, reason = "progress and errors go to standard error")]
 #![expect(clippy::disallowed_methods, reason = "no clock port here: it waits for real servers to start")]
 
 mod bench;
@@ -20,23 +20,23 @@ use anyhow::Context as _;
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
-  databases [--keep]        start PostgreSQL and two MariaDB servers of our own, print `export` lines for the
-                            tests, and keep them until Ctrl-C, SIGTERM or the end of standard input;
-                            --keep leaves their directories (data and logs) behind
-  databases --detach FILE   start them, write the `export` lines to FILE (`source` it) and return
-  databases --stop FILE     stop what `--detach FILE` started
+  databases [--keep]        start PostgreSQL and two MariaDB servers, print `export` lines for the tests, and
+                            run until Ctrl-C, SIGTERM or the end of standard input; with --keep their
+                            directories (data and logs) are not removed
+  databases --detach FILE   start the servers, write the `export` lines to FILE (`source` it) and return
+  databases --stop FILE     stop the servers that `--detach FILE` started
   test [-- ARGS…]           check the OpenAPI documents, then run every test with such databases (or with those
-                            that LANDREEVE_TEST_* name); ARGS go to `cargo nextest run`
-  faults [KILLS]            kill a server under mixed load, 200 times on each store unless KILLS says how often:
-                            nothing that was acknowledged may be lost, and every run must have an end
+                            set in LANDREEVE_TEST_*); ARGS are passed to `cargo nextest run`
+  faults [KILLS]            kill a server under mixed load and check that no acknowledged write is lost and that
+                            every run ends; KILLS is the number of kills on each store [default: 200]
   bench [PART…] [OPTIONS]   measure speed and size against their limits; PART is transfer, latency, reads,
-                            size or delivery, none means all five
-      --quick               smaller and fewer: to try the benchmark itself
+                            size or delivery [default: all]
+      --quick               use small sizes, to try the benchmark itself
       --markdown FILE       write the table as Markdown too
-      --programs DIR        use the programs in DIR (a `release` folder) and build nothing
+      --programs DIR        use the programs in DIR (a `release` folder) instead of building them
   bench build [--target-dir DIR]
                             time a clean release build of the server, into DIR (which must not exist yet)
-  tidy                      check the rules of the architecture and list every violation
+  tidy                      check the architecture rules and list every violation
 ";
 
 fn main() -> ExitCode {
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         other => {
-            eprintln!("xtask: there is no command `{other}`\n\n{USAGE}");
+            eprintln!("xtask: unknown command `{other}`\n\n{USAGE}");
             return ExitCode::from(2);
         }
     };
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 
 /// The root of the repository.
 fn root() -> anyhow::Result<PathBuf> {
-    // Set by `cargo run`; the place where this was built may be another clone.
+    // Set by `cargo run`; this program may have been built in another clone.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let manifest = manifest.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     Ok(manifest.parent().context("xtask/ has no parent folder")?.to_owned())

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the workspace's tests, with database servers of their own.
+//! `cargo xtask test`: runs the workspace's tests on database servers that it starts.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::databases::Databases;
 use crate::documents;
 
-/// Set by whoever keeps servers running (`databases --detach`): then none are started.
+/// If these are set (by `databases --detach`), no servers are started.
 const GIVEN: [&str; 3] =
     ["LANDREEVE_TEST_POSTGRES", "LANDREEVE_TEST_MARIADB", "LANDREEVE_TEST_MARIADB_NO_ZONES"];
 
@@ -17,7 +17,7 @@ pub fn command(args: &[String]) -> Result<ExitCode> {
     with_databases(args, &[])
 }
 
-/// The campaign of kills: the same test as in every run, with many more of them.
+/// The kill campaign: the same test as in every run, with many more kills.
 pub fn faults(args: &[String]) -> Result<ExitCode> {
     let kills = args.first().map_or("200", String::as_str);
     kills.parse::<u32>().with_context(|| format!("{kills:?} is not a number of kills"))?;
@@ -27,20 +27,20 @@ pub fn faults(args: &[String]) -> Result<ExitCode> {
 
 fn with_databases(args: &[String], more: &[(&'static str, String)]) -> Result<ExitCode> {
     if GIVEN.iter().all(|name| std::env::var_os(name).is_some()) {
-        eprintln!("xtask: using the databases named by the environment (LANDREEVE_TEST_*)");
+        eprintln!("xtask: using the databases set in the environment (LANDREEVE_TEST_*)");
         return run(args, more);
     }
     eprintln!("xtask: starting databases for the tests");
     let databases = Databases::start(false)?;
     let variables = [databases.exports(), more].concat();
     let outcome = run(args, &variables);
-    // Dropped on any earlier way out, the databases are stopped by their guard as well.
+    // On any earlier return the databases are dropped, and their guard stops them too.
     databases.stop()?;
     outcome
 }
 
 fn run(args: &[String], variables: &[(&'static str, String)]) -> Result<ExitCode> {
-    // The tests' own build has the program; another one would be of other features.
+    // Use the program from the tests' build; a separate build would have other features.
     let built = tests(&["--no-run"], args)?.status().context("cargo")?;
     if !built.success() {
         return Ok(exit_code(built));
@@ -77,7 +77,7 @@ fn tests(first: &[&str], args: &[String]) -> Result<Command> {
         eprintln!("xtask: cargo-nextest is not installed: falling back to `cargo test`");
         tests.args(["test", "--workspace", "--lib", "--bins", "--tests"]);
     }
-    // `cargo run`, which started us, describes xtask in these; the tests' build must not see it.
+    // `cargo run`, which started us, sets these for xtask; the tests' build must not see them.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| text.starts_with(prefix)) {
@@ -88,10 +88,10 @@ fn tests(first: &[&str], args: &[String]) -> Result<Command> {
     Ok(tests)
 }
 
-/// Runs the tests and says what was skipped before their summary, which stays last.
+/// Runs the tests and prints the skipped checks before their summary, which stays last.
 fn closing_with(tests: &mut Command, skipped: &[String]) -> Result<ExitCode> {
     let mut child = tests.stderr(Stdio::piped()).spawn().context("cargo")?;
-    let lines = BufReader::new(child.stderr.take().context("the tests have no output")?).lines();
+    let lines = BufReader::new(child.stderr.take().context("could not read the tests' output")?).lines();
     let mut told = false;
     for line in lines {
         let line = line?;

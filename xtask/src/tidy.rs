@@ -1,7 +1,7 @@
-//! `cargo xtask tidy`: the rules of the architecture, as far as a machine can hold them.
+//! `cargo xtask tidy`: the architecture rules that a machine can check.
 //!
-//! Every violation is listed, each with its place and what would be right. Three rules know a line that is an
-//! exception; it ends in `// tidy: allow RULE: REASON`, where the rule is `vendor name`, `clock` or `sleep`.
+//! It lists every violation with its place and the remedy. Three rules allow exceptions: a line that ends in
+//! `// tidy: allow RULE: REASON`, where the rule is `vendor name`, `clock` or `sleep`.
 
 mod circles;
 mod edges;
@@ -35,7 +35,7 @@ impl TextFile {
         self.path.strip_prefix("crates/")?.split_once('/').map(|(name, _)| name)
     }
 
-    /// Whether the whole file is test code: integration tests, benches and `tests.rs` beside a module.
+    /// Whether the whole file is test code: integration tests, benches and `tests.rs` next to a module.
     fn is_test(&self) -> bool {
         let (folders, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
         folders.split('/').any(|folder| folder == "tests" || folder == "benches")
@@ -67,10 +67,10 @@ pub fn command(args: &[String]) -> Result<ExitCode> {
         println!("{violation}");
     }
     if report.0.is_empty() {
-        println!("tidy: {} files, nothing to say", files.len());
+        println!("tidy: {} files, no violations", files.len());
         return Ok(ExitCode::SUCCESS);
     }
-    println!("tidy: {} violations in {} files looked at", report.0.len(), files.len());
+    println!("tidy: {} violations in {} files", report.0.len(), files.len());
     Ok(ExitCode::FAILURE)
 }
 
@@ -94,7 +94,7 @@ fn read_tree(root: &Path) -> Result<Vec<TextFile>> {
     let mut paths = match git_listing(root) {
         Some(paths) => paths,
         None => {
-            eprintln!("tidy: no git, or not a clone: looking at every file outside of target/");
+            eprintln!("tidy: no git, or not a clone: checking every file outside of target/");
             let mut paths = Vec::new();
             walk(root, "", &mut paths)?;
             paths
@@ -104,7 +104,7 @@ fn read_tree(root: &Path) -> Result<Vec<TextFile>> {
     paths.dedup();
     let mut files = Vec::new();
     for path in paths {
-        // Listed but not there: removed and not yet staged, or a link to a folder.
+        // Listed but unreadable: removed and not yet staged, or a link to a folder.
         let Ok(bytes) = fs::read(root.join(&path)) else { continue };
         if let Ok(text) = String::from_utf8(bytes)
             && !text.contains('\0')

@@ -1,5 +1,5 @@
-//! The web console: a sign-in page and the way to the API catalog. Plain pages that work without JavaScript. It is a
-//! client of the same use cases as the faces; what must not enter: a rule, or a call that no face could make.
+//! The web console: a sign-in page and a link to the API catalog. Plain pages that work without JavaScript. The console
+//! calls the same use cases as the faces and contains no business rules.
 
 mod page;
 
@@ -18,7 +18,7 @@ use landreeve_http::extract::{Body, Query};
 use landreeve_http::{Face, FaceRequest, Outcome};
 
 const NAME: &str = "console";
-/// `__Host-` would demand TLS, which a loopback server does not have.
+/// The prefix `__Host-` would require TLS, which a loopback server does not have.
 const COOKIE: &str = "landreeve_session";
 
 pub fn router(estate: Estate) -> Result<Router> {
@@ -31,7 +31,7 @@ pub fn router(estate: Estate) -> Result<Router> {
     Ok(Face::new(NAME, random, render).wrap(routes))
 }
 
-/// Errors as a page: the same list of kinds as everywhere, told to a person.
+/// Renders an error as a page.
 fn render(error: &Error, _: &FaceRequest) -> Response {
     let status = match error.kind {
         ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -63,7 +63,7 @@ fn origin(request: landreeve_http::Origin) -> Origin {
     Origin { request_id: request.request_id, address: request.address, kind: OpKind::Console }
 }
 
-/// Who is signed in, if anybody is.
+/// The signed-in user, if any.
 async fn caller(estate: &Estate, headers: &HeaderMap, request: landreeve_http::Origin) -> Option<OpCtx> {
     let secret = cookie(headers, COOKIE)?;
     sign_in::by_session(estate, secret, NAME, origin(request)).await.ok()
@@ -109,8 +109,7 @@ async fn leave(State(estate): State<Estate>, headers: HeaderMap, request: landre
     Ok(([(SET_COOKIE, cookie)], Redirect::to("/")).into_response())
 }
 
-/// A form of another site must not sign anybody in or out. Browsers say where a form comes from; a client that says
-/// nothing is no browser.
+/// Refuses forms submitted from other sites. Browsers send `Sec-Fetch-Site`; a client without it is not a browser.
 fn same_origin(headers: &HeaderMap) -> Result<()> {
     let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
     match site {

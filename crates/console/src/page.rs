@@ -1,4 +1,4 @@
-//! The pages themselves. Every text that is not ours is escaped here.
+//! The HTML pages. All text from outside is escaped here.
 
 use landreeve_http::openapi::escape;
 
@@ -49,5 +49,5 @@ pub fn signed_in(name: &str) -> String {
 }
 
 pub fn problem(message: &str) -> String {
-    frame(&format!("<h1>That did not work</h1><p>{}</p><p><a href=\"/\">Back</a></p>", escape(message)))
+    frame(&format!("<h1>Something went wrong</h1><p>{}</p><p><a href=\"/\">Back</a></p>", escape(message)))
 }

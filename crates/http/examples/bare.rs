@@ -1,7 +1,7 @@
-//! The floor for a read: axum alone, answering every request with the bytes of a file.
+//! The baseline for reads: axum alone, answering every request with the bytes of a file.
 //! `bare FILE CONTENT-TYPE` prints `listening on http://…`.
 #![expect(clippy::print_stdout, reason = "a tool that reports to its terminal")]
-#![expect(clippy::expect_used, reason = "a tool that may end at the first surprise")]
+#![expect(clippy::expect_used, reason = "a tool that can simply fail")]
 
 use axum::Router;
 use axum::routing::get;

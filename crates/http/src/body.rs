@@ -1,7 +1,6 @@
-//! Reads JSON bodies so that every fault is found and named by its field, where a derived deserializer would stop at
-//! the first.
+//! Reads JSON bodies and reports every fault with its field; a derived deserializer would stop at the first.
 //!
-//! What must not enter: the members of any dialect, and rules that a plane checks again.
+//! Members of a dialect, and rules that a plane checks again, do not belong here.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -12,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::code;
 
-/// How a body is to be read.
+/// How to read a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     pub null: NullIs,
@@ -22,13 +21,13 @@ pub struct Rules {
 /// What an explicit `null` of an optional member means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NullIs {
-    /// As if the member were not there.
+    /// As if the member were absent.
     Absent,
-    /// The value is to be cleared.
+    /// Clear the value.
     Clear,
 }
 
-/// What becomes of members that nobody reads.
+/// How unknown members are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
     Report,
@@ -52,7 +51,7 @@ impl<T> Given<T> {
         }
     }
 
-    /// For changes: nothing to do, clear, or set.
+    /// For updates: leave unchanged, clear, or set.
     pub fn change(self) -> Option<Option<T>> {
         match self {
             Given::Absent => None,
@@ -62,7 +61,7 @@ impl<T> Given<T> {
     }
 }
 
-/// The JSON object that a body must be. A byte order mark is let pass; nesting beyond 128 levels is not.
+/// Parses a body that must be a JSON object. A byte order mark is accepted; nesting beyond 128 levels is not.
 pub fn json_object(bytes: &[u8]) -> Result<Map<String, Value>> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.trim_ascii().is_empty() {
@@ -74,7 +73,7 @@ pub fn json_object(bytes: &[u8]) -> Result<Map<String, Value>> {
             let message = format!("the request body must be a JSON object, not {}", type_name(&other));
             Err(not_json(message))
         }
-        // The library's message ends with line and column, and never holds a value.
+        // The library's message ends with line and column, and never contains a value.
         Err(error) => Err(not_json(format!("the request body is not valid JSON: {error}"))),
     }
 }
@@ -84,8 +83,8 @@ fn not_json(message: String) -> Error {
     Error { faults, ..Error::new(ErrorKind::Invalid, code::INVALID_JSON, message) }
 }
 
-/// Reads an object with `read`, and fails with every fault that came up. What `read` made of faulty members never
-/// gets out. `at` is put before the names of fields; empty for the object itself.
+/// Reads an object with `read`, and fails with all the faults found. The value that `read` returns is discarded then.
+/// `at` is the prefix of field names; empty for the object itself.
 pub fn read_object<T>(
     object: &Map<String, Value>,
     at: &str,
@@ -130,12 +129,12 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// A member that must be there. The default stands in for one that is missing or faulty, and is thrown away.
+    /// A required member. If it is missing or faulty, returns the default, which is discarded later.
     pub fn required<T: Default>(&self, name: &str, read: impl FnOnce(Field<'a>) -> Option<T>) -> T {
         self.required_or(name, T::default(), read)
     }
 
-    /// As `required`, for types without a default: any value does as `stand_in`.
+    /// Like `required`, for types without a default: pass any value as `stand_in`.
     pub fn required_or<T>(&self, name: &str, stand_in: T, read: impl FnOnce(Field<'a>) -> Option<T>) -> T {
         match self.member(name) {
             None | Some(Value::Null) => {
@@ -154,19 +153,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The member as it stands, `null` included.
+    /// The raw member, including `null`.
     pub fn raw(&self, name: &str) -> Option<&'a Value> {
         self.member(name)
     }
 
-    /// Lets members pass that are documented but not read (what only the server may set).
+    /// Accepts members that are documented but not read (such as read-only ones).
     pub fn ignore(&self, names: &[&str]) {
         for name in names {
             self.member(name);
         }
     }
 
-    /// Notes a fault of one's own.
+    /// Reports a fault of a member.
     pub fn fault(&self, name: &str, code: &'static str, message: impl Into<String>) {
         self.report.faults.borrow_mut().push(self.path_of(name), code, message);
     }
@@ -190,7 +189,7 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// One value, to be read as one type. Each reader notes a fault and gives `None` when it is not that.
+/// One value, to be read as one type. If it has another type, each reader reports a fault and returns `None`.
 pub struct Field<'a> {
     value: &'a Value,
     path: String,
@@ -198,7 +197,7 @@ pub struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// A string with so many characters.
+    /// A string with a number of characters in this range.
     pub fn text(self, length: RangeInclusive<usize>) -> Option<String> {
         let Value::String(text) = self.value else { return self.wrong_type("a string") };
         let count = text.chars().count();
@@ -218,7 +217,7 @@ impl<'a> Field<'a> {
     /// A whole number; `5.0` is one.
     pub fn int(self, range: RangeInclusive<i64>) -> Option<i64> {
         let Value::Number(number) = self.value else { return self.wrong_type("a whole number") };
-        // Beyond 2^53 a float no longer says which whole number was meant.
+        // Beyond 2^53 a float is ambiguous.
         let whole = |float: &f64| float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0;
         let value = number.as_i64().or_else(|| number.as_f64().filter(whole).map(|float| float as i64));
         match value {
@@ -243,7 +242,7 @@ impl<'a> Field<'a> {
         Some(*value)
     }
 
-    /// One of some words, compared as they are.
+    /// One of several words, case-sensitive.
     pub fn choice<T: Clone>(self, choices: &[(&str, T)]) -> Option<T> {
         let Value::String(text) = self.value else { return self.wrong_type("a string") };
         if let Some((_, value)) = choices.iter().find(|(word, _)| word == text) {
@@ -258,7 +257,7 @@ impl<'a> Field<'a> {
         Some(read_fields(object, self.path, self.report, read))
     }
 
-    /// An array of at most `max` items. One faulty item does not keep the others from being read.
+    /// An array of at most `max` items. All items are read, even after a faulty one.
     pub fn list<T>(self, max: usize, mut read: impl FnMut(Field<'a>) -> Option<T>) -> Option<Vec<T>> {
         let Value::Array(items) = self.value else { return self.wrong_type("an array") };
         if items.len() > max {
@@ -272,12 +271,12 @@ impl<'a> Field<'a> {
         (values.len() == items.len()).then_some(values)
     }
 
-    /// Whatever it is.
+    /// Any JSON value.
     pub fn any(self) -> Option<Value> {
         Some(self.value.clone())
     }
 
-    /// For types with a parser of their own: the message completes a sentence that begins with the field's name.
+    /// For types with their own parser. The error message completes a sentence that starts with the field's name.
     pub fn parse<T>(self, parse: impl FnOnce(&str) -> std::result::Result<T, String>) -> Option<T> {
         let Value::String(text) = self.value else { return self.wrong_type("a string") };
         match parse(text) {
@@ -290,7 +289,7 @@ impl<'a> Field<'a> {
         self.value
     }
 
-    /// Notes a fault of this field.
+    /// Reports a fault of this field.
     pub fn fault<T>(self, code: &'static str, message: impl Into<String>) -> Option<T> {
         self.report.faults.borrow_mut().push(self.path, code, message);
         None
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn says_where_json_is_broken() {
+    fn json_errors_say_where() {
         let error = json_object(b"{\"a\":\n  1,,}").unwrap_err();
         assert_eq!(error.code, "invalid_json");
         assert!(error.message.contains("line 2 column 5"), "{}", error.message);
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_every_fault_with_its_field() {
+    fn reports_every_fault_with_its_field() {
         let json = r#"{"name": "", "port": 70000, "mode": "x", "on": 1, "extra": 1,
             "layout": {"width": "wide", "y": null}, "tags": ["a", 2, ""], "ratio": 1.5}"#;
         let found = faults(json, STRICT, |body| {
@@ -377,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn null_means_what_the_rules_say() {
+    fn null_follows_the_rules() {
         let object = json_object(br#"{"a": null, "b": 5.0}"#).unwrap();
         let read = |null| {
             let rules = Rules { null, unknown: Unknown::Ignore };
@@ -391,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn names_begin_where_the_caller_says() {
+    fn field_names_have_the_callers_prefix() {
         let object = json_object(b"{}").unwrap();
         let error =
             read_object(&object, "data.attributes", STRICT, |body| body.required("name", |f| f.text(1..=10)))

@@ -1,4 +1,4 @@
-//! Compression of responses by what the client accepts: zstd or gzip, streamed.
+//! Compresses responses with zstd or gzip, whichever the client accepts, streamed.
 
 use http::header::CONTENT_TYPE;
 use http::{Extensions, HeaderMap, StatusCode, Version};
@@ -6,10 +6,10 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{And, Predicate as _, SizeAbove};
 
-/// Below this the frame costs more than it saves.
+/// Smaller responses are not worth the overhead.
 const MIN_BYTES: u64 = 1_024;
 
-/// Types that are compressed inside, and event streams, whose events must not wait in a buffer.
+/// Types that are already compressed, and event streams, whose events must not wait in a buffer.
 const NOT_WORTH_IT: [&str; 11] = [
     "application/gzip",
     "application/octet-stream",
@@ -26,8 +26,8 @@ const NOT_WORTH_IT: [&str; 11] = [
 
 type Worth = fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool;
 
-/// Add it outside of [`crate::Face::wrap`]. The fastest levels: a result is sent once, to one client, and the server's
-/// processor is dearer than the last tenth of the size.
+/// Add it outside of [`crate::Face::wrap`]. It uses the fastest levels: a result is sent once, to one client, and CPU
+/// time costs more than the last 10 % of the size.
 pub fn layer() -> CompressionLayer<And<SizeAbove, Worth>> {
     let worth: Worth = |_, _, headers, _| worth_it(headers);
     CompressionLayer::new()
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn compresses_what_is_worth_it() {
+    async fn compresses_only_large_uncompressed_types() {
         assert_eq!(encoding("/json", "gzip, deflate").await.as_deref(), Some("gzip"));
         assert_eq!(encoding("/json", "gzip, deflate, br, zstd").await.as_deref(), Some("zstd"));
         assert_eq!(encoding("/json", "zstd;q=0, gzip;q=0.1").await.as_deref(), Some("gzip"));

@@ -1,6 +1,6 @@
-//! Reads what a request presents as a credential. Whether it holds is for others to say.
+//! Parses the credential of a request. Whether it is valid is checked elsewhere.
 //!
-//! What must not enter: knowledge of a dialect's scheme names, and anything that logs or prints a secret.
+//! This module knows no dialect's scheme names, and must never log or print a secret.
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -8,15 +8,15 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
 use landreeve_core::Secret;
 
-/// Bounds, so that what is hashed and compared later has one too.
+/// Limits, so that later hashing and comparing is limited too.
 pub const MAX_SCHEME: usize = 32;
 pub const MAX_NAME: usize = 256;
 pub const MAX_PASSWORD: usize = 1_024;
-/// A Kerberos ticket with many groups is the longest that comes.
+/// The longest real token is a Kerberos ticket with many groups.
 pub const MAX_TOKEN: usize = 24 * 1_024;
 pub const MAX_COOKIE: usize = 4 * 1_024;
 
-/// Clients leave the padding out, or get the last bits wrong.
+/// Some clients leave out the padding, or get the last bits wrong.
 const BASIC: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -38,7 +38,7 @@ pub enum Credential {
         scheme: String,
         token: Secret,
     },
-    /// Something that cannot be a credential: several headers, no token, bad base64, too long.
+    /// Not a valid credential: several headers, no token, invalid base64, too long.
     Malformed,
 }
 
@@ -61,19 +61,19 @@ impl Credential {
     }
 }
 
-/// Why a credential is not the one that is wanted.
+/// Why a credential does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unwanted {
-    /// There is none.
+    /// There is no credential.
     Missing,
-    /// It is of another scheme, or cannot be read; in words for the caller.
+    /// It has another scheme or is malformed; with a message for the caller.
     Wrong(&'static str),
 }
 
 const UNREADABLE: Unwanted = Unwanted::Wrong("the Authorization header cannot be read");
 
 impl Credential {
-    /// Name and password, where the dialect takes Basic.
+    /// Name and password, for dialects that use Basic.
     pub fn basic(self) -> Result<(String, Secret), Unwanted> {
         match self {
             Credential::Basic { name, password } => Ok((name, password)),
@@ -83,7 +83,7 @@ impl Credential {
         }
     }
 
-    /// The token, where the dialect takes Bearer.
+    /// The token, for dialects that use Bearer.
     pub fn bearer(self) -> Result<Secret, Unwanted> {
         match self {
             Credential::Scheme { scheme, token } if scheme == "bearer" => Ok(token),
@@ -97,7 +97,7 @@ impl Credential {
 }
 
 impl Unwanted {
-    /// `None` where there was no credential at all.
+    /// `None` if there was no credential.
     pub fn reason(self) -> Option<&'static str> {
         match self {
             Unwanted::Missing => None,
@@ -131,7 +131,7 @@ fn basic(token: &[u8]) -> Option<Credential> {
     if name.len() > MAX_NAME || password.len() > MAX_PASSWORD {
         return None;
     }
-    // One decision for both halves: a client uses one character set.
+    // Decode both halves the same way, because a client uses one character set.
     let (name, password) = match (std::str::from_utf8(name), std::str::from_utf8(password)) {
         (Ok(name), Ok(password)) => (name.to_owned(), password.to_owned()),
         _ => (latin1(name), latin1(password)),
@@ -147,7 +147,7 @@ fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// A cookie's value. Of several with the name the first counts, as the more specific path comes first.
+/// A cookie's value. If several have the name, the first counts, because the more specific path comes first.
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|line| line.split(';')).find_map(|pair| {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_every_form_that_clients_send() {
+    fn parses_every_form_that_clients_send() {
         let cases: [(&[u8], Credential); 15] = [
             (b"", Credential::None),
             (b"   ", Credential::None),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_says_why() {
+    fn unwanted_credentials_have_a_reason() {
         let parse = |text: &str| Credential::parse(text.as_bytes());
         assert_eq!(parse("Basic YTpi").basic(), Ok(("a".to_owned(), Secret::new("b"))));
         assert_eq!(parse("Bearer t").bearer(), Ok(Secret::new("t")));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debug_print_shows_no_secret() {
+    fn debug_output_contains_no_secret() {
         let printed = format!("{:?}", Credential::parse(b"Basic YWRtaW46aHVudGVyMg=="));
         assert!(printed.contains("admin") && !printed.contains("hunter2"));
     }
@@ -255,7 +255,7 @@ mod tests {
         }
 
         #[test]
-        fn what_a_client_encodes_is_read_back(name in "[^:\\p{Cc}]{0,40}", password in "\\PC{0,60}") {
+        fn parse_reverses_encoding(name in "[^:\\p{Cc}]{0,40}", password in "\\PC{0,60}") {
             let token = BASIC.encode(format!("{name}:{password}"));
             let read = Credential::parse(format!("Basic {token}").as_bytes());
             prop_assert_eq!(read, basic_of(&name, &password));

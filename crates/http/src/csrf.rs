@@ -1,5 +1,5 @@
-//! The rule that keeps a foreign web page from using a browser's stored credentials: a request must carry a header
-//! that a plain form or link cannot send.
+//! Protection against cross-site request forgery: a request must have a header that a plain form or link on another
+//! site cannot send.
 
 use std::sync::Arc;
 
@@ -20,19 +20,19 @@ pub struct Csrf {
 }
 
 impl Csrf {
-    /// Any value of the header will do, an empty one too: what counts is that it could be sent.
+    /// Any value of the header will do, even an empty one; what matters is that the client could send it.
     pub fn new(header: HeaderName) -> Csrf {
         Csrf { header, safe_methods_too: false, exempt: Vec::new() }
     }
 
-    /// Requires the header on GET and HEAD as well. OPTIONS never needs it: a browser asks with it before it may send one.
+    /// Requires the header on GET and HEAD too. OPTIONS never needs it: it is the browser's preflight request.
     #[must_use]
     pub fn on_safe_methods_too(mut self) -> Csrf {
         self.safe_methods_too = true;
         self
     }
 
-    /// Lets a path go without, and everything below it when it ends in a slash. The path is as the router sees it.
+    /// Exempts a path, and everything below it if it ends in a slash. The path is relative to the router.
     #[must_use]
     pub fn exempt(mut self, path: impl Into<String>) -> Csrf {
         self.exempt.push(path.into());
@@ -52,7 +52,7 @@ impl Csrf {
         Err(Error::forbidden(message).with_code(code::CSRF))
     }
 
-    /// The rule as a layer. Add it before [`crate::Face::wrap`].
+    /// Adds the rule to a router. Call it before [`crate::Face::wrap`].
     pub fn guard(self, router: Router) -> Router {
         router.layer(from_fn_with_state(Arc::new(self), guard))
     }
@@ -72,7 +72,7 @@ mod tests {
     use landreeve_core::ErrorKind;
 
     #[test]
-    fn asks_for_the_header_where_it_should() {
+    fn requires_the_header_except_on_exempt_paths() {
         let name = HeaderName::from_static("x-requested-by");
         let rule = Csrf::new(name.clone()).exempt("/docs/").exempt("/login");
         let none = HeaderMap::new();

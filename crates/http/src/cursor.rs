@@ -1,6 +1,6 @@
-//! Opaque places in a list, as text that needs no escaping in an address.
+//! Opaque positions in a list, as text that needs no escaping in a URL.
 //!
-//! A cursor proves nothing: it is a hint where to go on, checked only against being garbled or from another list.
+//! A cursor grants nothing. It only says where to continue, and is checked for damage and for belonging to the list.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,13 +8,13 @@ use landreeve_core::Fault;
 
 const VERSION: u8 = 1;
 const CHECK_BYTES: usize = 4;
-/// Longer than any cursor made here.
+/// Longer than any cursor that we create.
 const MAX_TEXT: usize = 2_048;
 
 /// Where a page ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cursor {
-    /// So many items have been seen.
+    /// This many items have been seen.
     Offset(u64),
     /// The last item seen has this id.
     AfterId(i64),
@@ -23,8 +23,8 @@ pub enum Cursor {
 }
 
 impl Cursor {
-    /// `list` names the list, with whatever of the request the place depends on (its order, its filter). It is not
-    /// in the text, but a cursor is refused for any other.
+    /// `list` identifies the list, including everything in the request that positions depend on (order, filter). It is
+    /// not part of the text, but the cursor is refused for any other list.
     pub fn encode(&self, list: &str) -> String {
         let mut bytes = vec![VERSION];
         match self {
@@ -46,15 +46,11 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// `field` is the name of the parameter, for the fault.
+    /// `field` is the name of the parameter, for the error.
     pub fn decode(list: &str, field: &str, text: &str) -> Result<Cursor, Fault> {
         let cursor = (text.len() <= MAX_TEXT).then(|| decode(list, text)).flatten();
         cursor.ok_or_else(|| {
-            Fault::new(
-                field,
-                "cursor",
-                "is not a cursor that this list has given out; begin with the first page",
-            )
+            Fault::new(field, "cursor", "is not a valid cursor for this list; start with the first page")
         })
     }
 }
@@ -78,10 +74,10 @@ fn split_first(bytes: &[u8]) -> Option<(u8, &[u8])> {
     bytes.split_first().map(|(first, rest)| (*first, rest))
 }
 
-/// FNV-1a, folded. Against accidents only.
+/// FNV-1a, folded. Protects against accidents only.
 fn check(list: &str, content: &[u8]) -> [u8; CHECK_BYTES] {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    // 0xff cannot be in the list's name, so the two parts cannot run into each other.
+    // 0xff cannot occur in the list's name, so it separates the two parts unambiguously.
     for byte in list.as_bytes().iter().chain(&[0xff]).chain(content) {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
@@ -95,7 +91,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_cursor_of_another_list_is_refused() {
+    fn rejects_cursors_of_other_lists() {
         let text = Cursor::Offset(100).encode("runs");
         assert_eq!(Cursor::decode("runs", "start", &text), Ok(Cursor::Offset(100)));
         let fault = Cursor::decode("users", "start", &text).unwrap_err();
@@ -103,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn one_changed_letter_is_noticed() {
+    fn rejects_cursors_with_one_changed_character() {
         let text = Cursor::AfterId(4_711).encode("runs");
         for index in 0..text.len() {
             let other = if &text[index..=index] == "A" { "B" } else { "A" };
@@ -122,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn come_back_as_they_went(cursor in cursors(), list in "\\PC{0,20}") {
+        fn decode_reverses_encode(cursor in cursors(), list in "\\PC{0,20}") {
             let text = cursor.encode(&list);
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
             prop_assert!(text.chars().all(plain));

@@ -1,5 +1,5 @@
-//! Extractors whose rejections are core errors, so that the face renders them: the body under its limits, path
-//! parameters, and the query as it came.
+//! Extractors whose rejections are core errors, so that the face renders them: the body within its limits, path
+//! parameters, and the query.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::{Bytes, BytesMut};
@@ -17,13 +17,13 @@ use crate::failure::{Failure, code};
 use crate::limits::BodyLimits;
 use crate::listener::Inbound;
 
-/// How long an oversized body is read and thrown away, so that a client that writes before it reads sees the answer
-/// instead of a reset connection.
+/// How long an oversized body is read and discarded, so that a client that writes before it reads gets the response
+/// instead of a connection reset.
 const DISCARD_TIME: Duration = Duration::from_secs(5);
-/// At most this many times the limit is thrown away.
+/// At most this many times the body limit is discarded.
 const DISCARD_FACTOR: usize = 8;
 
-/// The whole request body under the listener's limits.
+/// The whole request body, within the listener's limits.
 #[derive(Debug, Clone)]
 pub struct Body(pub Bytes);
 
@@ -36,17 +36,17 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
-/// The limits in force for this request's body.
+/// The limits for this request's body.
 pub fn body_limits(extensions: &Extensions) -> BodyLimits {
     extensions.get::<Inbound>().map(|inbound| inbound.limits.body).unwrap_or_default()
 }
 
-/// Reads a body whole, or says why not: too large, too slow, broken off.
+/// Reads a whole body; fails if it is too large, too slow or incomplete.
 pub async fn read_body(request: Request, limits: &BodyLimits) -> Result<Bytes> {
     let (parts, mut body) = request.into_parts();
     let declared = content_length(&parts.headers);
     if declared.is_some_and(|length| length > limits.bytes) {
-        // A client that waits for leave to send is not given it.
+        // A client that sent `Expect: 100-continue` has not sent its body yet.
         if !parts.headers.contains_key(EXPECT) {
             discard(&mut body, declared, limits).await;
         }
@@ -57,9 +57,9 @@ pub async fn read_body(request: Request, limits: &BodyLimits) -> Result<Bytes> {
     loop {
         let deadline = (started + limits.total).min(Instant::now() + limits.stall);
         let frame = match timeout_at(deadline, body.frame()).await {
-            Err(_) => return Err(broken(code::BODY_TIMEOUT, "the request body did not come in time")),
+            Err(_) => return Err(broken(code::BODY_TIMEOUT, "the request body did not arrive in time")),
             Ok(None) => return Ok(whole.freeze()),
-            Ok(Some(Err(_))) => return Err(broken(code::BODY_BROKEN, "the request body broke off")),
+            Ok(Some(Err(_))) => return Err(broken(code::BODY_BROKEN, "the request body is incomplete")),
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
@@ -68,7 +68,7 @@ pub async fn read_body(request: Request, limits: &BodyLimits) -> Result<Bytes> {
             return Err(too_large(limits));
         }
         if whole.is_empty() && body.is_end_stream() {
-            // The usual small body is one piece, and is not copied.
+            // A typical small body arrives in one piece and is not copied.
             return Ok(data);
         }
         if whole.capacity() == 0 {
@@ -79,7 +79,7 @@ pub async fn read_body(request: Request, limits: &BodyLimits) -> Result<Bytes> {
 }
 
 fn content_length(headers: &HeaderMap) -> Option<usize> {
-    // A length beyond what a machine can count is over every limit.
+    // A length that overflows exceeds every limit.
     let text = headers.get(CONTENT_LENGTH)?.to_str().ok()?;
     Some(text.parse().unwrap_or(usize::MAX))
 }
@@ -105,7 +105,7 @@ fn broken(code: &'static str, message: &str) -> Error {
     Error::fault("", code, message).with_code(code)
 }
 
-/// Path parameters. A path whose parameter cannot be read names nothing, hence *not found*.
+/// Path parameters. An invalid parameter is *not found*, because it cannot refer to anything.
 #[derive(Debug, Clone)]
 pub struct Path<T>(pub T);
 
@@ -124,13 +124,13 @@ where
     }
 }
 
-/// The integer that a path names a thing by. What is not digits alone names nothing; `noun` is the dialect's word.
+/// Parses a numeric id from a path. Anything but digits is *not found*; `noun` is the dialect's word for the thing.
 pub fn decimal(text: &str, noun: &str) -> Result<i64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or_else(|| Error::not_found(noun))
 }
 
-/// The query's parameters in their order, decoded; a name may come several times.
+/// The decoded parameters of the query in order; a name can occur several times.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
     pairs: Vec<(String, String)>,
@@ -150,7 +150,7 @@ impl Query {
         Query::form(query.as_bytes())
     }
 
-    /// The same of a body that is a form: its bytes need not be text.
+    /// Parses a form body, whose bytes may be invalid UTF-8.
     pub fn form(bytes: &[u8]) -> Query {
         let mut query = Query::default();
         for pair in bytes.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
@@ -168,7 +168,7 @@ impl Query {
         self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The names of those parameters whose name or value is not UTF-8.
+    /// The names of parameters whose name or value is not valid UTF-8.
     pub fn garbled(&self) -> impl Iterator<Item = &str> {
         self.garbled.iter().map(String::as_str)
     }
@@ -177,12 +177,12 @@ impl Query {
         self.pairs().filter(move |(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// The last one wins, as in most servers.
+    /// The value of a parameter; the last one wins, as in most servers.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.pairs().filter(|(key, _)| *key == name).last().map(|(_, value)| value)
     }
 
-    /// A whole number in a range; absent and empty are the same.
+    /// A whole number in a range; an empty value counts as absent.
     pub fn int(&self, name: &str, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>, Fault> {
         let Some(text) = self.text(name).map(str::trim).filter(|text| !text.is_empty()) else {
             return Ok(None);
@@ -206,7 +206,7 @@ impl Query {
         }
     }
 
-    /// One fault per name that is not among the known ones.
+    /// One fault per unknown name.
     pub fn unknown(&self, known: &[&str]) -> Vec<Fault> {
         let mut faults: Vec<Fault> = Vec::new();
         for (name, _) in self.pairs() {
@@ -218,8 +218,8 @@ impl Query {
     }
 }
 
-/// Bytes that are not UTF-8 become the replacement character, in `Err`: such a value then matches nothing, which is
-/// right for most.
+/// If the bytes are not valid UTF-8, returns `Err` with replacement characters; such a value matches nothing, which is
+/// right for most callers.
 fn decode(bytes: &[u8]) -> Result<String, String> {
     let spaced: Vec<u8> = bytes.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     let decoded: Vec<u8> = percent_decode(&spaced).collect();
@@ -236,7 +236,7 @@ mod tests {
     use landreeve_core::ErrorKind;
 
     #[test]
-    fn reads_queries_as_they_come() {
+    fn parses_queries() {
         let query = Query::parse("a=1&b=x+y%20z&&a=+2&c&d=%ff&e=maybe");
         assert_eq!(query.all("a").collect::<Vec<_>>(), ["1", " 2"]);
         assert_eq!(query.text("b"), Some("x y z"));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_parameters_are_no_text() {
+    fn lists_parameters_that_are_not_utf8() {
         let query = Query::form(b"a=%ff&%EF%BF%BD=\xef\xbf\xbd&b=x&c\xc3=1&d=%C3%A9=");
         assert_eq!(query.garbled().collect::<Vec<_>>(), ["a", "c\u{fffd}"]);
         assert_eq!((query.text("\u{fffd}"), query.text("d")), (Some("\u{fffd}"), Some("\u{e9}=")));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bodies_are_read_up_to_the_limit() {
+    async fn reads_bodies_up_to_the_limit() {
         let limits = BodyLimits { bytes: 5, ..BodyLimits::default() };
         let stream = |pieces: &'static [&'static str]| {
             let items =
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_stands_still_is_an_error() {
+    async fn stalled_bodies_are_errors() {
         let limits = BodyLimits { stall: Duration::from_millis(20), ..BodyLimits::default() };
         let body = axum::body::Body::from_stream(futures_util::stream::pending::<std::io::Result<Bytes>>());
         let error = read_body(request(body), &limits).await.unwrap_err();

@@ -1,5 +1,5 @@
-//! The layer that every face's routes run in: request id, access log, metrics, panic guard, and the one place where
-//! an error becomes a response.
+//! The layer around every face's routes: request id, access log, metrics, panic guard, and the only place where an
+//! error becomes a response.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -31,30 +31,30 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Where a request comes from. An extension of every request, and an extractor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// Absent only when no listener stands in front, as in a unit test.
+    /// `None` only without a listener, as in unit tests.
     pub address: Option<IpAddr>,
     pub request_id: Uuid,
-    /// It came over TLS of our own: cookies may be kept to that.
+    /// Whether the request came over TLS, so that cookies can be marked `Secure`.
     pub secure: bool,
 }
 
-/// What a renderer may know of the request that failed.
+/// What a renderer gets to see of the failed request.
 #[derive(Debug, Clone)]
 pub struct FaceRequest {
     pub method: Method,
-    /// The address as it came in, prefix included.
+    /// The URI as received, including the prefix.
     pub uri: Uri,
     pub accept: Option<HeaderValue>,
     pub origin: Origin,
 }
 
-/// Turns an error into the dialect's own body. The cause of an internal error has been taken out before.
+/// Turns an error into the dialect's response. The cause of an internal error has already been removed.
 pub type Render = fn(&Error, &FaceRequest) -> Response;
 
-/// One dialect's outside. `wrap` its finished router and mount the result.
+/// The outer layer of one dialect. Call `wrap` on its finished router and mount the result.
 #[derive(Clone)]
 pub struct Face {
-    /// In logs and metrics.
+    /// Name in logs and metrics.
     name: &'static str,
     render: Render,
     random: Arc<dyn Random>,
@@ -65,8 +65,8 @@ impl Face {
         Face { name, render, random }
     }
 
-    /// Adds the fallbacks for unknown paths and methods, and the layer. Layers that the router has already, such as
-    /// [`crate::csrf::Csrf`], run inside and may fail with a [`Failure`].
+    /// Adds the fallbacks for unknown paths and methods, and the layer. Layers that the router already has, such as
+    /// [`crate::csrf::Csrf`], run inside and can fail with a [`Failure`].
     pub fn wrap(&self, router: Router) -> Router {
         router.fallback(no_route).method_not_allowed_fallback(no_method).layer(EdgeLayer(self.clone()))
     }
@@ -78,10 +78,8 @@ impl Face {
             _ => {}
         }
         let mut response = if failed.kind == ErrorKind::Internal {
-            let message = format!(
-                "an internal error; the server's log has its cause under request {}",
-                facts.origin.request_id
-            );
+            let message =
+                format!("internal error; see request {} in the server's log", facts.origin.request_id);
             (self.render)(&Error::new(ErrorKind::Internal, failed.code, message), facts)
         } else {
             (self.render)(failed, facts)
@@ -90,7 +88,7 @@ impl Face {
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         }
         if let Some(wait) = failed.retry_after {
-            // Whole seconds, and never zero: "at once" is not what was meant.
+            // Whole seconds, and never zero, which would mean an immediate retry.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().entry(RETRY_AFTER).or_insert_with(|| HeaderValue::from(seconds.max(1)));
         }
@@ -144,7 +142,7 @@ where
         request.extensions_mut().insert(facts.origin);
         let access = Access { face: face.name, facts, client_id, started: Instant::now(), done: false };
         let span = info_span!("request", id = %access.facts.origin.request_id, face = face.name);
-        // `call` itself may panic too, so it happens under the guard.
+        // `call` itself can panic too, so it is guarded.
         let answer =
             span.in_scope(|| std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request))));
         Box::pin(async move { Ok(finish(&face, access, answer).await) }.instrument(span))
@@ -186,7 +184,7 @@ where
     response
 }
 
-/// What was put on the placeholder on its way (`Allow`, a cookie to clear) stays.
+/// Keeps headers that layers added to the placeholder (`Allow`, a cookie to clear).
 fn keep_headers(placeholder: &Response, rendered: &mut Response) {
     for (name, value) in placeholder.headers() {
         let of_the_body = name == CONTENT_LENGTH || name == CONTENT_TYPE;
@@ -198,10 +196,10 @@ fn keep_headers(placeholder: &Response, rendered: &mut Response) {
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&'static str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-/// The client's own request id: written to the log to find a request by, and used for nothing.
+/// The client's own request id. It is only logged, so that a request can be found by it.
 fn client_id(request: &Request<Body>) -> Option<HeaderValue> {
     let id = request.headers().get(X_REQUEST_ID)?;
     let text = id.to_str().ok()?;
@@ -225,7 +223,7 @@ impl Face {
     }
 }
 
-/// Writes the access line and the metrics, also for a request whose client went away before the answer.
+/// Writes the access log line and the metrics, even if the client disconnects before the response.
 struct Access {
     face: &'static str,
     facts: FaceRequest,
@@ -241,7 +239,7 @@ impl Access {
         info!(
             target: "access",
             method = %self.facts.method,
-            // The query may hold values that are nobody's business.
+            // The query is left out, because it may contain confidential values.
             path = self.facts.uri.path(),
             status = status.as_u16(),
             ms = self.started.elapsed().as_secs_f64() * 1_000.0,
@@ -279,12 +277,12 @@ impl Drop for Access {
             path = self.facts.uri.path(),
             ms = self.started.elapsed().as_secs_f64() * 1_000.0,
             client_id = self.client_id(),
-            "the client went away"
+            "client disconnected before the response"
         );
     }
 }
 
-/// A client may invent methods; a metric's labels must stay few.
+/// Clients can invent methods, but a metric must have few labels.
 fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

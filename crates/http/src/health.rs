@@ -1,4 +1,4 @@
-//! Three addresses for machines that look after the server: alive, ready, and its numbers.
+//! Three endpoints for monitoring: liveness, readiness and metrics.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ const PROBE_TIME: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     pub name: &'static str,
-    /// The message is public: no address, no credential.
+    /// The message is public, so it must not contain addresses or credentials.
     pub result: Result<(), String>,
 }
 
-/// Looks at everything that readiness needs. Called for each request; keep it cheap.
+/// Checks everything that readiness needs. Called for each request, so keep it cheap.
 pub type Probe = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Check>> + Send>> + Send + Sync>;
 
-/// The numbers in Prometheus' text format.
+/// Renders the metrics in Prometheus' text format.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// `/healthz`, `/readyz` and `/metrics`.
@@ -41,7 +41,7 @@ pub fn routes(probe: Probe, metrics: RenderMetrics) -> Router {
 
 async fn ready(probe: Probe) -> Response {
     let checks = timeout(PROBE_TIME, probe()).await.unwrap_or_else(|_| {
-        let result = Err(format!("no answer within {} seconds", PROBE_TIME.as_secs()));
+        let result = Err(format!("no response within {} seconds", PROBE_TIME.as_secs()));
         vec![Check { name: "probe", result }]
     });
     let ready = checks.iter().all(|check| check.result.is_ok());
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tells_alive_from_ready() {
+    async fn liveness_does_not_depend_on_readiness() {
         assert_eq!(answer("/healthz", Err("down".into())).await, (StatusCode::OK, "ok\n".into()));
         assert_eq!(answer("/metrics", Ok(())).await, (StatusCode::OK, "up 1\n".into()));
         let (status, body) = answer("/readyz", Ok(())).await;

@@ -1,14 +1,14 @@
-//! What every face and the server share of HTTP: listeners and their limits, the layer around a face, credentials,
-//! bodies read with all their faults, cursors, references, health.
+//! The HTTP code that all faces and the server share: listeners and their limits, the layer around a face, credentials,
+//! request bodies with all their errors, cursors, API references, health.
 //!
-//! A face is written against it like this:
-//! - handlers return [`Outcome`]; `?` on any `core::Result` makes a [`Failure`], and the face's [`Render`] function,
-//!   its one table from error kinds to statuses and bodies, is called in one place, with what it may know of the
-//!   request ([`FaceRequest`]);
-//! - the extractors of [`extract`] fail the same way, and so do unknown paths and methods, a panic, and [`csrf`];
-//! - [`Origin`] (peer address, request id) is an extractor, for the call that checks the credential;
-//! - the face's last act is [`Face::wrap`] around its router. The server mounts the result under the face's prefix
-//!   or on a listener of its own, and adds [`compress::layer`] outside.
+//! A face uses it like this:
+//! - Handlers return [`Outcome`]. `?` converts any `core::Result` to a [`Failure`], and the face's [`Render`] function,
+//!   its only table from error kinds to statuses and bodies, is called in one place, with the parts of the request that
+//!   it needs ([`FaceRequest`]).
+//! - The extractors of [`extract`] fail the same way, and so do unknown paths and methods, panics, and [`csrf`].
+//! - [`Origin`] (peer address, request id) is an extractor, for the call that checks the credential.
+//! - Finally the face wraps its router with [`Face::wrap`]. The server mounts the result under the face's prefix or on a
+//!   separate listener, and adds [`compress::layer`] outside.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -19,7 +19,7 @@
 //! use landreeve_http::extract::{Body, Path};
 //! use landreeve_http::{Credential, Face, FaceRequest, Origin, Outcome, code};
 //!
-//! // error.rs: the one table, exhaustive, exceptions by code first
+//! // error.rs: the only table, exhaustive, exceptions by code first
 //! fn render(error: &Error, _request: &FaceRequest) -> Response {
 //!     let status = match (error.kind, error.code) {
 //!         (_, code::INVALID_JSON) => StatusCode::BAD_REQUEST,
@@ -32,7 +32,7 @@
 //!
 //! // thing.rs
 //! async fn create(headers: HeaderMap, origin: Origin, Path(_id): Path<String>, Body(body): Body) -> Outcome {
-//!     let _credential = Credential::from_headers(&headers); // caller.rs makes an `OpCtx` of it and of `origin`
+//!     let _credential = Credential::from_headers(&headers); // caller.rs checks it and returns an `OpCtx`
 //!     let rules = Rules { null: NullIs::Absent, unknown: Unknown::Ignore };
 //!     let (name, port) = read_object(&json_object(&body)?, "", rules, |body| {
 //!         let name = body.required("name", |f| f.text(1..=255));
@@ -47,7 +47,7 @@
 //! }
 //! ```
 //!
-//! What must not enter: the name of a dialect, an error kind's status, a store, a use case.
+//! This crate knows no dialect, no status for an error kind, no store and no use case.
 
 pub mod body;
 pub mod compress;

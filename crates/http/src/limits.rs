@@ -1,29 +1,29 @@
-//! What one client may take: connections, header, body and time. Changeable while the server runs.
+//! Limits for clients: connections, header, body and time. They can change while the server runs.
 //!
-//! What must not enter: limits of a dialect or a use case (rows, `wait=`), which belong to the face or the plane.
+//! Limits of a dialect or a use case (rows, `wait=`) belong to the face or the plane, not here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// A change reaches new connections and new requests; what is under way keeps the limits it began with.
+/// A change applies to new connections and new requests; those in progress keep their limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections of one listener; more wait in the accept queue.
     pub connections: usize,
-    /// Requests at once on one HTTP/2 connection.
+    /// Concurrent requests on one HTTP/2 connection.
     pub streams: u32,
     /// Bytes of a request head.
     pub header_bytes: usize,
-    /// To send a request head. On HTTP/1 it also ends a connection that is idle between requests.
+    /// Time to send a request head. On HTTP/1 it also closes a connection that is idle between requests.
     pub header_time: Duration,
     pub handshake_time: Duration,
-    /// An HTTP/2 connection without a request is closed after one to two times this.
+    /// An HTTP/2 connection without a request is closed after one to two times this period.
     pub idle_time: Duration,
-    /// A client that takes no byte of its response for this long is cut off.
+    /// A client that reads nothing of its response for this long is disconnected.
     pub write_stall: Duration,
-    /// For requests under way when the server is told to stop.
+    /// Time that requests in progress get to finish when the server is stopped.
     pub drain_time: Duration,
     pub body: BodyLimits,
 }
@@ -31,9 +31,9 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyLimits {
     pub bytes: usize,
-    /// Longest time without a byte.
+    /// Maximum time without a byte.
     pub stall: Duration,
-    /// Longest time for the whole body, so that a drip does not hold memory for hours.
+    /// Maximum time for the whole body, so that a slow client cannot occupy memory for hours.
     pub total: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Default for BodyLimits {
 }
 
 impl Limits {
-    /// Below this the HTTP/1 parser cannot work.
+    /// The HTTP/1 parser needs at least this.
     pub const MIN_HEADER_BYTES: usize = 8 * 1024;
 }
 
@@ -64,7 +64,7 @@ impl Default for Limits {
     }
 }
 
-/// The limits in force, shared by every listener and changed by a reload.
+/// The current limits, shared by all listeners and changed by a reload.
 #[derive(Debug, Clone)]
 pub struct LiveLimits(Arc<watch::Sender<Arc<Limits>>>);
 

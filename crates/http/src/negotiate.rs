@@ -1,30 +1,30 @@
-//! Which of the media types on offer a client wants, by its `Accept` header.
+//! Content negotiation by the `Accept` header.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 
-/// More ranges than any client sends; the rest is not read.
+/// More ranges than any client sends; further ones are ignored.
 const MAX_RANGES: usize = 64;
 
 /// One entry of an `Accept` header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
-    /// `type/subtype` in lower case, either of which may be `*`.
+    /// `type/subtype` in lower case; either can be `*`.
     pub essence: String,
-    /// In lower case names, without `q`.
+    /// Names are in lower case; `q` is left out.
     pub parameters: Vec<(String, String)>,
     /// In thousandths.
     pub quality: u16,
 }
 
-/// The ranges of a request in their order. Empty: no header, or none that can be read.
+/// The ranges of a request in order. Empty: no header, or no valid range.
 pub fn accepted(headers: &HeaderMap) -> Vec<Range> {
     let lines = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| split_outside_quotes(line, ',')).filter_map(range).take(MAX_RANGES).collect()
 }
 
-/// The place of the best of `offered` (essences in lower case, the server's favourite first), or `None` when the
-/// client takes none of them. Without an `Accept` header everything is taken.
+/// The index of the best of `offered` (essences in lower case, in the server's order of preference), or `None` if the
+/// client accepts none of them. Without an `Accept` header everything is accepted.
 pub fn choose(headers: &HeaderMap, offered: &[&str]) -> Option<usize> {
     let ranges = accepted(headers);
     if ranges.is_empty() {
@@ -40,7 +40,7 @@ pub fn choose(headers: &HeaderMap, offered: &[&str]) -> Option<usize> {
     best.map(|(index, _)| index)
 }
 
-/// The quality that the most specific range gives to a type.
+/// The quality of a type, from the most specific range that matches it.
 fn quality(ranges: &[Range], offer: &str) -> u16 {
     let main = offer.split_once('/').map_or(offer, |(main, _)| main);
     let specificity = |range: &Range| match range.essence.split_once('/') {
@@ -56,7 +56,7 @@ fn quality(ranges: &[Range], offer: &str) -> u16 {
 fn range(text: &str) -> Option<Range> {
     let mut parts = split_outside_quotes(text, ';');
     let essence = parts.next()?.trim().to_ascii_lowercase();
-    // Java's old client sends a lone star.
+    // Java's old client sends a single `*`.
     let essence = if essence == "*" { "*/*".to_owned() } else { essence };
     if !essence.contains('/') {
         return None;
@@ -89,7 +89,7 @@ pub fn essence(media_type: &str) -> String {
     essence.trim().to_ascii_lowercase()
 }
 
-/// The essence of the request's `Content-Type`; `None` when there is none or it is empty.
+/// The essence of the request's `Content-Type`; `None` if it is missing or empty.
 pub fn content_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     Some(essence(value)).filter(|essence| !essence.is_empty())
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn chooses_by_quality_then_by_the_servers_order() {
+    fn prefers_quality_over_the_servers_order() {
         let offered = ["application/json", "text/csv", "application/vnd.apache.parquet"];
         assert_eq!(choose(&HeaderMap::new(), &offered), Some(0));
         assert_eq!(chosen("", &offered), Some(0));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_parameters_and_odd_names() {
+    fn keeps_parameters_and_unusual_names() {
         let headers = HeaderMap::from_iter([(
             ACCEPT,
             HeaderValue::from_static("application/api.x=v1+json;a=\"1,2;3\";q=0.25, text/plain"),

@@ -1,7 +1,7 @@
-//! The reference of a dialect, for machines (OpenAPI) and for people (an interactive page), and the catalog of all of
-//! them. Everything comes out of the program: no login, no other server.
+//! The API reference of a dialect, as an OpenAPI document and as an interactive page, and the catalog of all
+//! references. Everything is built into the program: no login, no other server.
 //!
-//! What must not enter: descriptions of operations. They stand beside the handlers, in the faces.
+//! Descriptions of operations belong next to the handlers, in the faces, not here.
 
 mod complete;
 mod operations;
@@ -24,19 +24,18 @@ use utoipa_swagger_ui::Config;
 
 pub use operations::{Refusal, When, example, fill, follow, refuse};
 
-/// Scripts and data from this server only. The interactive page sets styles on its elements, and draws icons from
-/// data addresses.
+/// Allows scripts and data from this server only. The interactive page uses inline styles and icons from data URLs.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; \
      frame-ancestors 'none'";
 const INDEX_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The assets the page needs, of all those that are bundled.
+/// The bundled assets that the page needs.
 const ASSETS: [&str; 3] = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"];
 const START: &str = "start.js";
 
-/// One dialect's reference. The three names are single path segments beside each other, so that the page finds its
-/// parts by relative addresses wherever the router is mounted.
+/// One dialect's API reference. The three names are path segments next to each other, so that the page can use relative
+/// URLs wherever the router is mounted.
 pub struct Reference {
     pub title: String,
     /// Such as `docs` or `docs.html`.
@@ -45,17 +44,17 @@ pub struct Reference {
     pub document: &'static str,
     /// Such as `docs-assets`.
     pub assets: &'static str,
-    /// Without servers of its own it gets one, relative to the document: the directory it lies in.
+    /// If it lists no servers, it gets one: the directory of the document.
     pub openapi: OpenApi,
 }
 
 impl Reference {
-    /// Routes for the page, its assets and the document. Merge them into the face's router, or mount them beside it.
+    /// Routes for the page, its assets and the document. Merge them into the face's router, or mount them next to it.
     pub fn routes(self) -> Result<Router> {
         self.routes_with(|_| {})
     }
 
-    /// With what the annotations cannot say: `change` sees the document as it will be served.
+    /// Like `routes`, with changes that annotations cannot express: `change` gets the document before it is served.
     pub fn routes_with(self, change: impl FnOnce(&mut Value)) -> Result<Router> {
         let mut openapi = self.openapi;
         if openapi.servers.as_ref().is_none_or(Vec::is_empty) {
@@ -88,7 +87,7 @@ fn asset(name: &str, start: Bytes, config: Arc<Config<'_>>) -> Response {
     }
     let known = ASSETS.contains(&name).then(|| utoipa_swagger_ui::serve(name, config).ok().flatten());
     match known.flatten() {
-        // The name does not change with the version, hence a day only.
+        // Only for a day, because the name does not change with the version.
         Some(found) => {
             file(Bytes::from(found.bytes.into_owned()), &found.content_type, "public, max-age=86400")
         }
@@ -103,14 +102,14 @@ fn page(title: &str, assets: &str, document: &str) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
          <link rel=\"icon\" type=\"image/png\" href=\"./{assets}/favicon-32x32.png\">\n\
          <link rel=\"stylesheet\" href=\"./{assets}/swagger-ui.css\">\n</head>\n<body>\n\
-         <noscript><p>{title}. This page needs JavaScript; the same as a file: \
+         <noscript><p>{title}. This page needs JavaScript; you can also read the document itself: \
          <a href=\"./{document}\">{document}</a>.</p></noscript>\n<div id=\"swagger-ui\"></div>\n\
          <script src=\"./{assets}/swagger-ui-bundle.js\"></script>\n\
          <script src=\"./{assets}/{START}\"></script>\n</body>\n</html>\n"
     )
 }
 
-/// `validatorUrl: null` keeps the page from showing documents to a service elsewhere.
+/// `validatorUrl: null` keeps the page from sending documents to an external service.
 fn start(document: &str) -> Result<String> {
     let url = serde_json::to_string(&format!("./{document}")).map_err(Error::internal)?;
     Ok(format!(
@@ -120,14 +119,14 @@ fn start(document: &str) -> Result<String> {
     ))
 }
 
-/// A line of the catalog.
+/// An entry of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogEntry {
     pub title: String,
     pub description: String,
-    /// Address of the interactive page.
+    /// URL of the interactive page.
     pub page: String,
-    /// Address of the OpenAPI document.
+    /// URL of the OpenAPI document.
     pub document: String,
 }
 
@@ -176,7 +175,7 @@ fn file(bytes: Bytes, content_type: &str, cache: &'static str) -> Response {
     (headers, bytes).into_response()
 }
 
-/// For text between tags and inside double quotes.
+/// Escapes text between tags and inside double quotes.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_and_all_it_needs_come_from_here() {
+    async fn serves_the_page_and_all_its_assets() {
         let (status, headers, page) = fetch("/x/docs.html").await;
         assert_eq!(status, StatusCode::OK);
         assert!(headers[CONTENT_SECURITY_POLICY].to_str().unwrap().contains("frame-ancestors 'none'"));
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_document_names_its_own_place_as_server() {
+    async fn document_lists_its_own_directory_as_server() {
         let (_, headers, document) = fetch("/x/openapi.json").await;
         assert_eq!(headers[CONTENT_TYPE], "application/json");
         let document: Value = serde_json::from_slice(&document).unwrap();
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_catalog_lists_every_reference() {
+    async fn catalog_lists_every_reference() {
         let (_, _, page) = fetch("/docs").await;
         let page = String::from_utf8(page.to_vec()).unwrap();
         assert!(page.contains("href=\"/x/docs.html\"") && page.contains("href=\"/x/openapi.json\""));

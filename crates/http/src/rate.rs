@@ -1,4 +1,4 @@
-//! How often an account may ask: a limit over a window that moves with the clock.
+//! Rate limits over a sliding window.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,12 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use landreeve_core::{Error, Result};
 
-/// Into how many parts a window is divided: so exact is the limit.
+/// Number of slices in a window, which determines the precision of the limit.
 const SLICES: usize = 60;
-/// Keys that were counted within the last window, at most; beyond that the oldest knowledge goes.
+/// Maximum number of keys to track; beyond that, old counts are dropped.
 const MAX_CALLERS: usize = 10_000;
 
-/// At most so many requests within any window of this length, told apart by a number: an account's, a run's.
+/// Allows at most `most` requests per key (an account or a run) in any window of this length.
 pub struct RateLimit {
     most: u32,
     window: Duration,
@@ -26,12 +26,12 @@ struct Window {
 }
 
 impl RateLimit {
-    /// `most`: 0 sets no limit. `window`: at least 60 microseconds.
+    /// `most`: 0 means no limit. `window`: at least 60 microseconds.
     pub fn new(most: u32, window: Duration) -> RateLimit {
         RateLimit { most, window, windows: Mutex::default() }
     }
 
-    /// Counts a request, or says when there is room for it.
+    /// Counts a request, or returns an error that says when to retry.
     pub fn take(&self, key: i64, now: Timestamp) -> Result<()> {
         if self.most == 0 {
             return Ok(());
@@ -69,7 +69,7 @@ impl Window {
         self.slice = self.slice.max(slice);
     }
 
-    /// After how many slices the first of those that were counted leaves the window.
+    /// Number of slices until the oldest counted request leaves the window.
     fn room(&self, slice: i64) -> u32 {
         let oldest = (1..=SLICES as u32).find(|ahead| self.counts[slot(slice + i64::from(*ahead))] > 0);
         oldest.unwrap_or(1)
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn no_sixty_seconds_hold_more_than_the_limit() {
+    fn no_window_exceeds_the_limit() {
         let limit = RateLimit::new(3, MINUTE);
         for second in [0, 10, 59] {
             limit.take(1, at(second)).unwrap();
@@ -98,14 +98,14 @@ mod tests {
         limit.take(1, at(60)).unwrap();
         assert!(limit.take(1, at(60)).is_err());
         limit.take(1, at(70)).unwrap();
-        // A clock that goes back opens nothing.
+        // A clock that goes back makes no room.
         assert!(limit.take(1, at(0)).is_err());
         limit.take(1, at(1_000)).unwrap();
         RateLimit::new(0, MINUTE).take(1, at(0)).unwrap();
     }
 
     #[test]
-    fn a_short_window_moves_in_parts_of_a_second() {
+    fn short_windows_slide_in_fractions_of_a_second() {
         let limit = RateLimit::new(2, Duration::from_secs(5));
         let after = |millis| at(0) + Duration::from_millis(millis);
         limit.take(1, after(0)).unwrap();

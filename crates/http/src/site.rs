@@ -1,4 +1,4 @@
-//! Scheme and host as the client wrote them, for faces that answer with absolute addresses.
+//! Scheme and host as the client wrote them, for faces that return absolute URLs.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use http::{Uri, header::HOST};
 
 use crate::listener::Inbound;
 
-/// The address as it came in, before any prefix was taken off.
+/// The URI as received, before any prefix was removed.
 pub fn inbound_uri(parts: &Parts) -> &Uri {
     parts.extensions.get::<Inbound>().map_or(&parts.uri, |inbound| &inbound.uri)
 }
@@ -19,7 +19,7 @@ pub fn prefix(parts: &Parts) -> String {
     whole.strip_suffix(parts.uri.path()).unwrap_or(whole).trim_end_matches('/').to_owned()
 }
 
-/// `https://host[:port]`: how clients reach a listener, as its configuration says.
+/// `https://host[:port]`: the URL at which clients reach a listener, from its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {
     origin: Arc<str>,
@@ -27,7 +27,7 @@ pub struct PublicUrl {
 }
 
 impl PublicUrl {
-    /// `None`: it is not `http://` or `https://` with a host, or has more than that.
+    /// `None` unless the text is `http://` or `https://` with a host and nothing else.
     pub fn parse(text: &str) -> Option<PublicUrl> {
         let uri: Uri = text.parse().ok()?;
         let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"))?;
@@ -43,8 +43,8 @@ impl PublicUrl {
     }
 }
 
-/// `https://host:port`, or nothing when the client named no host. Where the configuration says how clients reach the
-/// listener, it is that; else a proxy in front says which scheme the client used.
+/// `https://host:port`, or empty if the client sent no host. The configured public URL takes precedence; without one, a
+/// proxy in front of the server says which scheme the client used.
 pub fn origin(parts: &Parts) -> String {
     let inbound = parts.extensions.get::<Inbound>();
     if let Some(public) = inbound.and_then(|inbound| inbound.public_url.as_ref()) {
@@ -73,15 +73,16 @@ mod tests {
     }
 
     #[test]
-    fn the_client_names_the_host_and_a_proxy_the_scheme() {
+    fn host_comes_from_the_client_and_scheme_from_the_proxy() {
         assert_eq!(origin_of("/a", &[("host", "h:1")]), "http://h:1");
         assert_eq!(origin_of("/a", &[("host", "h:1"), ("x-forwarded-proto", "https")]), "https://h:1");
         assert_eq!(origin_of("https://h/a", &[]), "https://h");
         assert_eq!(origin_of("/a", &[("host", "h"), ("x-forwarded-proto", "gopher")]), "http://h");
         assert_eq!(origin_of("/a", &[]), "");
     }
+
     #[test]
-    fn a_public_url_is_a_scheme_and_a_host() {
+    fn public_urls_are_a_scheme_and_a_host() {
         let read = |text: &str| PublicUrl::parse(text).map(|url| (url.origin.to_string(), url.is_secure()));
         assert_eq!(read("https://data.example.com"), Some(("https://data.example.com".into(), true)));
         assert_eq!(read("https://h:8443/"), Some(("https://h:8443".into(), true)));

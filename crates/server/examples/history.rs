@@ -1,10 +1,10 @@
-//! What the benchmark of the delivery plane needs beside the server:
-//! - `history fill PLACE DEPLOYMENTS` makes that many deployments with three changes each, over the two years before
-//!   2026-06-01, in the metadata store of an estate, without going through the use cases;
-//! - `history bare PLACE COUNT` writes the rows of COUNT deployments as the server does, sixteen to a commit and nothing
+//! Tools for the benchmark of the delivery plane:
+//! - `history fill PLACE DEPLOYMENTS` creates that many deployments with three changes each, over the two years before
+//!   2026-06-01, directly in the metadata store of an estate, bypassing the use cases;
+//! - `history bare PLACE COUNT` writes the rows of COUNT deployments as the server does, sixteen per commit and nothing
 //!   else, and prints the microseconds of each commit;
-//! - `history attribute CHANGES COUNT` prints the microseconds that recording a deployment takes in a repository in which
-//!   so many changes wait, for COUNT deployments that each bring ten of them, and for a last one that brings the rest.
+//! - `history attribute CHANGES COUNT` prints the microseconds that it takes to record a deployment in a repository with
+//!   CHANGES waiting changes, for COUNT deployments that each ship ten of them, and for a last one that ships the rest.
 #![expect(clippy::print_stdout, reason = "a tool that reports to its terminal")]
 #![expect(clippy::expect_used, reason = "a tool that may end at the first surprise")]
 
@@ -21,7 +21,7 @@ const SERVICES: i64 = 40;
 /// 2024-06-01 and 2026-06-01, in microseconds.
 const BEGIN: i64 = 1_717_200_000_000_000;
 const END: i64 = 1_780_272_000_000_000;
-/// How many deployments are made in one transaction.
+/// Deployments per transaction.
 const PART: i64 = 50_000;
 const WARM_UP: i64 = 20;
 
@@ -56,7 +56,7 @@ async fn fill(place: &str, count: i64) {
     store.close().await;
 }
 
-/// A repository, a service and a target for each number from 1.
+/// Creates a repository, a service and a target for each number from 1.
 async fn names(tx: &mut Tx) -> landreeve_core::Result<()> {
     for id in 1..=SERVICES {
         let name = format!("acme/service-{id}");
@@ -79,7 +79,7 @@ async fn names(tx: &mut Tx) -> landreeve_core::Result<()> {
     Ok(())
 }
 
-/// Deployments `first` up to `last`, each with three changes of the ten hours before it.
+/// Creates the deployments `first` up to `last`, each with three changes from the ten hours before it.
 async fn part(tx: &mut Tx, first: i64, last: i64, step: i64) -> landreeve_core::Result<()> {
     tx.exec(
         "INSERT INTO delivery_deployments (id, ou_id, reference_id, origin, service_id, repo_id, target_id, environment, \
@@ -113,7 +113,7 @@ async fn part(tx: &mut Tx, first: i64, last: i64, step: i64) -> landreeve_core::
     .map(drop)
 }
 
-/// One incident for every fifty deployments, an hour after one and resolved two hours later.
+/// Creates one incident per fifty deployments, an hour after a deployment and resolved two hours later.
 async fn incidents(tx: &mut Tx, step: i64, count: i64) -> landreeve_core::Result<()> {
     tx.exec(
         "INSERT INTO delivery_incidents (id, ou_id, reference_id, started_at, resolved_at, created_at, updated_at) \
@@ -206,7 +206,7 @@ async fn attribute(waiting: i64, count: i64) {
     println!("{}", deploy(&kit, &plane, begin, waiting - 1).await);
 }
 
-/// Records the deployment of one commit; how long that took.
+/// Records the deployment of one commit; returns how long that took.
 async fn deploy(kit: &Kit, plane: &landreeve_delivery::Delivery, begin: i64, commit: i64) -> u128 {
     let at: Timestamp = clock::from_micros(begin + commit * 1_000_000 + 1);
     let facts = DeploymentFacts {

@@ -1,5 +1,5 @@
-//! Configuration: defaults from `config.default.toml`, then the file, then the command line. This is the only place
-//! that reads the environment.
+//! Configuration: defaults from `config.default.toml`, then the file, then the command line. No other module reads the
+//! environment.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -177,16 +177,16 @@ fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Secret>, D
     Ok(Option::<String>::deserialize(from)?.map(Secret::new))
 }
 
-/// The dialects that can have a listener of their own, by the last part of their base path.
+/// The dialects that can have a separate listener, by the last part of their base path.
 pub const OWN_LISTENERS: [&str; 6] = ["cluvio", "cluvio-data", "dx", "solution-manager", "clover", "clumio"];
 
 impl Config {
     pub fn load(file: Option<&Path>) -> anyhow::Result<Config> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         if let Some(file) = file {
-            // figment takes a file that is not there for an empty one.
+            // figment treats a missing file as an empty one.
             let text = std::fs::read_to_string(file)
-                .with_context(|| format!("the configuration {} cannot be read", file.display()))?;
+                .with_context(|| format!("could not read the configuration {}", file.display()))?;
             figment = figment.merge(Toml::string(&text));
         }
         let config: Config = figment.extract().context("the configuration is not valid")?;
@@ -199,7 +199,7 @@ impl Config {
             let known = OWN_LISTENERS.contains(&name.as_str());
             anyhow::ensure!(
                 known,
-                "[listeners.{name}]: there is no such dialect; there are {}",
+                "[listeners.{name}]: unknown dialect; use one of {}",
                 OWN_LISTENERS.join(", ")
             );
         }
@@ -238,10 +238,10 @@ impl Config {
         for (section, url) in own.chain([("server".to_owned(), &self.server.public_url)]) {
             anyhow::ensure!(
                 url.is_empty() || PublicUrl::parse(url).is_some(),
-                "[{section}] public_url must be http:// or https:// with a host, and without a path: {url:?}"
+                "[{section}] public_url must be http:// or https:// with a host and without a path, not {url:?}"
             );
         }
-        // A setting that would have no effect is a mistake somewhere.
+        // A setting without an effect is probably a mistake.
         let blobs = &self.blobs;
         let parts = [blobs.endpoint.is_some(), blobs.region.is_some(), blobs.access_key_id.is_some()];
         let named = parts.contains(&true) || blobs.secret_access_key.is_some();
@@ -280,7 +280,7 @@ impl Config {
     }
 }
 
-/// What the environment says. Read once, here.
+/// The environment variables that the server reads, all in one place.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     pub admin_password: Option<Secret>,
@@ -303,19 +303,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commented_defaults_are_the_defaults() {
+    fn default_file_matches_the_defaults_in_code() {
         let config = Config::load(None).unwrap();
         assert_eq!(config.limits(), Limits::default());
         assert_eq!(config.server.listen, "127.0.0.1:8700");
     }
 
     #[test]
-    fn unknown_names_and_bad_values_are_refused() {
+    fn rejects_unknown_names_and_bad_values() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("landreeve.toml");
         for wrong in [
             "[server]\nlisten_on = 'x'",
-            "[listeners.nobody]\nlisten = '127.0.0.1:1'",
+            "[listeners.nosuch]\nlisten = '127.0.0.1:1'",
             "[outbound]\ndeny = ['nonsense']",
             "[tls]\nkey = 'k.pem'",
             "[runs]\nworkers = 4",

@@ -1,5 +1,5 @@
-//! The control socket: how a command on this machine reaches the server that runs on its data directory. One JSON
-//! line asks, one JSON line answers. Whoever can open the socket (0600) is the operator.
+//! The control socket, through which a command on this machine reaches the server that uses its data directory.
+//! Requests and responses are one JSON line each. Access to the socket (0600) makes the caller the operator.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -24,9 +24,9 @@ use crate::open::Opened;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
-    /// Identity, grants or datasources were changed by a command.
+    /// A command changed identity, grants or datasources.
     Changed,
-    /// `detached`: the run goes on when the client goes away.
+    /// `detached`: the run continues if the client goes away.
     Probe {
         millis: u64,
         fail: bool,
@@ -72,12 +72,12 @@ pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
 }
 
-/// Listens until stopped. The data directory's lock is held, so a socket that is there belongs to nobody.
+/// Listens until stopped. The caller has locked the data directory, so an existing socket is stale.
 pub async fn serve(opened: &Opened, tasks: &TaskTracker, stop: CancellationToken) -> anyhow::Result<()> {
     let path = path(&opened.data_dir);
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path)
-        .with_context(|| format!("the control socket {} cannot be opened", path.display()))?;
+        .with_context(|| format!("could not open the control socket {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     let (analytics, children) = (opened.analytics.clone(), tasks.clone());
     tasks.spawn(async move {
@@ -87,7 +87,7 @@ pub async fn serve(opened: &Opened, tasks: &TaskTracker, stop: CancellationToken
                 accepted = listener.accept() => accepted,
             };
             let Ok((stream, _)) = accepted else {
-                // Out of descriptors, most likely: trying again at once would only spin.
+                // Most likely out of descriptors: an immediate retry would only spin.
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             };
@@ -140,7 +140,7 @@ async fn converse(stream: UnixStream, analytics: landreeve_analytics::Analytics)
     }
 }
 
-/// The client that waited for a run was killed: what Ctrl-C would have cancelled is cancelled.
+/// The client that waited for a run was killed: cancel the run, as Ctrl-C would have.
 async fn abandon(analytics: &landreeve_analytics::Analytics, run: i64) {
     let estate = analytics.estate();
     let ctx = ops::sign_in::operator(estate);
@@ -189,10 +189,10 @@ async fn obey(analytics: &landreeve_analytics::Analytics, ask: Ask) -> Result<An
     }
 }
 
-/// A connection to the server on this data directory.
+/// A connection to the server that uses this data directory.
 pub struct Control(BufReader<UnixStream>);
 
-/// `None`: no server listens.
+/// `None`: no server is running.
 pub async fn connect(data_dir: &Path) -> Option<Control> {
     UnixStream::connect(path(data_dir)).await.ok().map(|stream| Control(BufReader::new(stream)))
 }
@@ -208,8 +208,8 @@ impl Control {
             anyhow::Ok(line)
         };
         let line =
-            tokio::time::timeout(ANSWER_TIME, exchange).await.context("the server did not answer")??;
-        let answer: Answer = serde_json::from_str(&line).context("the server's answer cannot be read")?;
+            tokio::time::timeout(ANSWER_TIME, exchange).await.context("the server did not respond")??;
+        let answer: Answer = serde_json::from_str(&line).context("could not parse the server's response")?;
         match answer {
             Answer::Failed { kind, message } => {
                 let kind = ErrorKind::parse(&kind).unwrap_or(ErrorKind::Internal);

@@ -1,5 +1,5 @@
-//! The binary `landreeve`: command line, configuration, wiring and life cycle. What must not enter: a business rule;
-//! every command calls the use case that the faces call.
+//! The binary `landreeve`: command line, configuration, wiring and life cycle. It contains no business rules: every
+//! command calls the same use case as the faces.
 
 mod cli;
 mod config;
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// A failure that is the caller's own, such as a flag that makes no sense: exit status 2.
+/// An error in how the command was called, such as a flag that makes no sense: exit status 2.
 #[derive(Debug)]
 pub struct Usage(pub String);
 
@@ -33,19 +33,19 @@ impl std::fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 fn main() -> ExitCode {
-    // What this process creates is its user's alone, whatever the folder and the shell say: the store with what SQLite
-    // puts beside it, the key, blobs, spilled rows, backups, sockets.
+    // Whatever the folder's mode and the umask are, only our user can access what this process creates: the store and
+    // SQLite's files next to it, the key, blobs, spilled rows, backups, sockets.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            output::complain(&format!("the runtime cannot start: {error}"));
+            output::complain(&format!("could not start the runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let ended = runtime.block_on(cli::run(cli));
-    // Blocking tasks (a SQLite statement that does not listen) must not keep the process.
+    // Blocking tasks (such as a SQLite statement that ignores its cancel) must not keep the process alive.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match ended {
         Ok(()) if output::all_written() => ExitCode::SUCCESS,
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The message, and every fault of the request on a line of its own.
+/// The message, and every error in the request on a separate line.
 fn describe(error: &anyhow::Error) -> String {
     let Some(known) = error.downcast_ref::<landreeve_core::Error>() else { return format!("{error:#}") };
     match known.faults.as_slice() {

@@ -1,5 +1,5 @@
-//! Opens the estate: data directory, key file, store, blobs, drivers, executors. The same for the server and for a
-//! command that works on the store itself.
+//! Opens the estate: data directory, key file, store, blobs, drivers, executors. The server and commands that work on
+//! the store directly share this code.
 
 use std::fs;
 use std::io::Write as _;
@@ -28,7 +28,7 @@ use crate::output;
 use crate::planes;
 use crate::sources::Sources;
 
-/// Everything that is open.
+/// The opened estate and everything around it.
 pub struct Opened {
     pub estate: Estate,
     pub analytics: Analytics,
@@ -39,7 +39,7 @@ pub struct Opened {
     pub key_file: PathBuf,
 }
 
-/// What `serve` leaves in the data directory, so that a command finds the store by `--data-dir` alone.
+/// What `serve` records in the data directory, so that a command can find the store with `--data-dir` alone.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Recorded {
@@ -47,8 +47,8 @@ struct Recorded {
     database: String,
 }
 
-/// The lock on the data directory: the server's is exclusive, a command that executes runs shares it. The system lets
-/// go of it however the process ends.
+/// The lock on the data directory: exclusive for the server, shared for commands that execute runs. The system releases
+/// it however the process ends.
 pub struct DataLock(#[expect(dead_code, reason = "held, never read")] fs::File);
 
 pub fn lock_file(data_dir: &Path) -> PathBuf {
@@ -66,8 +66,8 @@ pub fn lock(data_dir: &Path, exclusive: bool) -> anyhow::Result<DataLock> {
     Ok(DataLock(file))
 }
 
-/// One program at a time makes key and store, or changes the store's schema: two that begin in an empty directory would
-/// each make a key. Others wait, for as long as that takes.
+/// Only one process at a time creates the key and the store, or migrates the store: two that start in an empty
+/// directory would each create a key. Others wait as long as that takes.
 async fn opening(data_dir: &Path) -> anyhow::Result<fs::File> {
     let path = data_dir.to_path_buf();
     let locked = tokio::task::spawn_blocking(move || {
@@ -75,15 +75,15 @@ async fn opening(data_dir: &Path) -> anyhow::Result<fs::File> {
         rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
         Ok::<_, std::io::Error>(folder)
     });
-    locked.await?.with_context(|| format!("the data directory {} cannot be locked", data_dir.display()))
+    locked.await?.with_context(|| format!("could not lock the data directory {}", data_dir.display()))
 }
 
 pub fn make_data_dir(path: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.with_context(|| format!("the data directory {} cannot be made", path.display()))
+    made.with_context(|| format!("could not create the data directory {}", path.display()))
 }
 
-/// A copy that is its owner's alone, whatever the original's mode is.
+/// Copies a file with mode 0600, whatever the mode of the original.
 pub fn copy_private(from: &Path, to: &Path) -> std::io::Result<()> {
     let mut from = fs::File::open(from)?;
     let mut to = fs::File::options().create_new(true).write(true).mode(0o600).open(to)?;
@@ -91,7 +91,8 @@ pub fn copy_private(from: &Path, to: &Path) -> std::io::Result<()> {
     to.sync_all()
 }
 
-/// Where the metadata lives: the command line, the configuration, what the server recorded, else a file.
+/// Where the metadata is: the command line, the configuration and the server's record are tried in this order; the
+/// default is a file in the data directory.
 pub fn location(place: &Place, config: &Config, data_dir: &Path) -> anyhow::Result<Location> {
     if let Some(database) = &place.store {
         return Ok(Location::parse(database));
@@ -106,7 +107,7 @@ pub fn location(place: &Place, config: &Config, data_dir: &Path) -> anyhow::Resu
     Ok(Location::Sqlite(data_dir.join("estate.db")))
 }
 
-/// Fails where there is no estate. Only `serve`, `quickstart` and `estate restore` create one.
+/// Fails if there is no estate. Only `serve`, `quickstart` and `estate restore` create one.
 pub async fn require(place: &Place, config: &Config) -> anyhow::Result<()> {
     let location = location(place, config, &place.data_dir)?;
     if landreeve_estate::store::exists(&location).await? {
@@ -117,8 +118,8 @@ pub async fn require(place: &Place, config: &Config) -> anyhow::Result<()> {
         Location::Postgres(url) => without_password(url),
     };
     anyhow::bail!(
-        "there is no estate in {} (no store at {store}); name its place with --data-dir (or LANDREEVE_DATA_DIR) and \
-         --store, or create an estate with `landreeve serve`",
+        "there is no estate in {} (no store at {store}); set --data-dir (or LANDREEVE_DATA_DIR) and --store, or create \
+         an estate with `landreeve serve`",
         place.data_dir.display()
     )
 }
@@ -135,7 +136,7 @@ pub fn record_location(location: &Location, data_dir: &Path) -> anyhow::Result<(
     let (next, path) = (data_dir.join("estate.toml.next"), data_dir.join("estate.toml"));
     let mut file = fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).context("DATA-DIR/estate.toml.next")?;
-    fs::rename(next, path).context("DATA-DIR/estate.toml cannot be written")
+    fs::rename(next, path).context("could not write DATA-DIR/estate.toml")
 }
 
 fn without_password(url: &str) -> String {
@@ -152,7 +153,7 @@ fn without_password(url: &str) -> String {
     format!("{scheme}://{authority}/{path}{query}")
 }
 
-/// Opens everything. `workers` is for a command, which never creates an estate: 0 where it executes nothing itself.
+/// Opens everything. Commands pass `workers` (0 if they execute no runs themselves) and never create an estate.
 pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opened> {
     let config = Config::load(place.config.as_deref())?;
     let environment = Environment::read();
@@ -161,12 +162,12 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     let create = workers.is_none();
     if !create {
         require(place, &config).await?;
-        // Found before the data directory is made: a slip in its name leaves nothing behind.
+        // Checked before the data directory is created, so that a mistyped name leaves nothing behind.
         let key_file = key_path(&config, &environment, &data_dir);
         anyhow::ensure!(
             key_file.exists(),
-            "the key file {} is missing, and secrets in the store are encrypted with it; name the data directory \
-             with --data-dir, or the key file with LANDREEVE_KEY_FILE",
+            "the key file {} is missing; it is needed to decrypt secrets in the store. Set the data directory with \
+             --data-dir, or the key file with LANDREEVE_KEY_FILE",
             key_file.display()
         );
     }
@@ -207,15 +208,15 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     if let (Err(error), true) = (&opened, fresh)
         && error.code == "wrong_key"
     {
-        // The store is older than the key that was made a moment ago.
+        // The store already existed, so the key that was just created is not its key.
         let _ = fs::remove_file(&key_file);
     }
     drop(making);
     let estate = opened?;
     if fresh {
         output::tell(&format!(
-            "Made the key {}. It seals the passwords that Landreeve keeps. Copy it to a safe place: without it \
-             they cannot be read again, not from a backup either.",
+            "Created the encryption key {}. It encrypts the passwords that Landreeve stores. Copy it to a safe place: \
+             without it they cannot be decrypted, not even from a backup.",
             key_file.display()
         ));
     }
@@ -225,21 +226,21 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     Ok(Opened { estate, analytics, delivery, drivers, config, data_dir, key_file })
 }
 
-/// Removes what statements of a server that was killed left on disk. The lock on the data directory is held.
+/// Removes temporary data that a killed server's statements left on disk. The caller has locked the data directory.
 pub fn clear_spill(data_dir: &Path) -> anyhow::Result<()> {
     let spill_dir = planes::spill_dir(data_dir);
     if spill_dir.exists() {
-        fs::remove_dir_all(&spill_dir)
-            .with_context(|| format!("{} cannot be emptied", spill_dir.display()))?;
+        fs::remove_dir_all(&spill_dir).with_context(|| format!("could not empty {}", spill_dir.display()))?;
     }
     Ok(())
 }
 
-/// Removes the uploads that a kill cut off. A folder that several nodes see may have some of today.
+/// Removes uploads that a kill interrupted. In a folder shared by several nodes, uploads of the last day may be
+/// running.
 pub async fn clear_uploads(opened: &Opened) -> anyhow::Result<()> {
     const DAY: i64 = 86_400_000_000;
     let now = opened.estate.now().as_microsecond();
-    // Files may have the time of another machine's clock, a little ahead of ours.
+    // File times may come from another machine's clock, slightly ahead of ours.
     let before = if opened.config.blobs.shared { now - DAY } else { now + DAY };
     let removed =
         opened.estate.blobs().remove_interrupted(landreeve_core::clock::from_micros(before)).await?;
@@ -249,8 +250,7 @@ pub async fn clear_uploads(opened: &Opened) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts the metadata of a backup where this place has its own: a file that is not there yet, or an empty PostgreSQL
-/// database.
+/// Restores a backup's metadata to this place's store: a file that does not exist yet, or an empty PostgreSQL database.
 pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyhow::Result<()> {
     let data_dir = &place.data_dir;
     let location = location(place, config, data_dir)?;
@@ -258,10 +258,10 @@ pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyho
         Location::Sqlite(path) => {
             anyhow::ensure!(
                 !path.exists(),
-                "{} is there already; a restore replaces no store",
+                "{} already exists; a restore does not replace a store",
                 path.display()
             );
-            copy_private(copy, path).with_context(|| format!("{} cannot be written", path.display()))?;
+            copy_private(copy, path).with_context(|| format!("could not write {}", path.display()))?;
             let problems = ops::backup::file_check(path).await?;
             anyhow::ensure!(
                 problems.is_empty(),
@@ -271,12 +271,12 @@ pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyho
             );
         }
         Location::Postgres(url) => {
-            // It may be brought to this program's schema on the way, and the backup stays as it is.
+            // The copy may be migrated to this program's schema on the way; the backup is not changed.
             let working = data_dir.join("restore");
             make_data_dir(&working)?;
             let file = working.join("estate.db");
             let copied =
-                copy_private(copy, &file).with_context(|| format!("{} cannot be written", file.display()));
+                copy_private(copy, &file).with_context(|| format!("could not write {}", file.display()));
             let restored = match copied {
                 Ok(()) => {
                     let migrations = Migrations::of(&planes::planes(config, data_dir)?.0);
@@ -285,7 +285,7 @@ pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyho
                 Err(error) => Err(error),
             };
             fs::remove_dir_all(&working)
-                .with_context(|| format!("{} cannot be removed", working.display()))?;
+                .with_context(|| format!("could not remove {}", working.display()))?;
             restored?;
         }
     }
@@ -297,7 +297,7 @@ fn key_path(config: &Config, environment: &Environment, data_dir: &Path) -> Path
     environment.key_file.clone().or(configured).unwrap_or_else(|| data_dir.join("seal.key"))
 }
 
-/// The key that seals secrets. It is made when the store is new as well; a store without its key is an error.
+/// The key that encrypts secrets. It is created only with a new store; a store without its key is an error.
 fn seal_key(
     config: &Config,
     environment: &Environment,
@@ -311,8 +311,8 @@ fn seal_key(
     if let Location::Sqlite(database) = location {
         anyhow::ensure!(
             !database.exists(),
-            "the key file {} is missing, and the store {} is sealed with it. Put the key back; without it the \
-             passwords in the store cannot be read.",
+            "the key file {} is missing; it is needed to decrypt the store {}. Put the key file back, or set \
+             LANDREEVE_KEY_FILE",
             path.display(),
             database.display()
         );
@@ -334,7 +334,7 @@ fn sqlite_roots(config: &Config, data_dir: &Path) -> anyhow::Result<Vec<PathBuf>
 fn drivers(config: &Config) -> anyhow::Result<DriverSet> {
     let ca_pem = match config.sources.ca_file.as_str() {
         "" => None,
-        path => Some(fs::read(path).with_context(|| format!("[sources] ca_file {path} cannot be read"))?),
+        path => Some(fs::read(path).with_context(|| format!("could not read [sources] ca_file {path}"))?),
     };
     DriverSet::new(DriverOptions { ca_pem, ..DriverOptions::default() }).context("[sources] ca_file")
 }
@@ -344,7 +344,7 @@ pub fn blobs(config: &Config, data_dir: &Path) -> anyhow::Result<Blobs> {
     if section.url.is_empty() {
         return Ok(Blobs::local(&data_dir.join("blobs"))?);
     }
-    let bucket = section.url.strip_prefix("s3://").context("[blobs] url must begin with s3://")?;
+    let bucket = section.url.strip_prefix("s3://").context("[blobs] url must start with s3://")?;
     Ok(Blobs::s3(&S3 {
         bucket: bucket.trim_end_matches('/').to_owned(),
         endpoint: section.endpoint.clone(),
@@ -359,7 +359,7 @@ impl Opened {
         self.estate.store().dialect().pick("SQLite", "PostgreSQL")
     }
 
-    /// What only one server at a time can be in: this machine's data directory.
+    /// This machine's data directory, which only one server at a time can use.
     pub fn home(&self) -> String {
         let path = fs::canonicalize(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
         format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), path.display())

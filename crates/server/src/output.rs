@@ -1,5 +1,5 @@
-//! The only place that writes to standard output and standard error. Listings go out as an aligned table, JSON or CSV;
-//! machine formats are alone on standard output.
+//! All output to standard output and standard error. Listings are printed as an aligned table, JSON or CSV; with the
+//! machine formats, nothing else goes to standard output.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,24 +14,24 @@ pub enum Format {
     Csv,
 }
 
-/// Set when something could not be written to standard output: the command has not done all of its work.
+/// Set if writing to standard output failed, so that the command does not report success.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
-/// A line on standard output. A reader that has gone away ends nothing else; any other failure is the command's own.
+/// Prints a line on standard output. A closed pipe is ignored; any other failure fails the command.
 pub fn say(line: &str) {
     let written = writeln!(std::io::stdout().lock(), "{line}").and_then(|()| std::io::stdout().flush());
     if let Err(error) = quiet_pipe(written) {
         FAILED.store(true, Ordering::Relaxed);
-        complain(&format!("standard output cannot be written: {error}"));
+        complain(&format!("could not write to standard output: {error}"));
     }
 }
 
-/// Could everything be written?
+/// Whether everything has been written.
 pub fn all_written() -> bool {
     !FAILED.load(Ordering::Relaxed)
 }
 
-/// Whoever reads may have seen enough.
+/// A closed pipe is not an error: the reader may have seen enough.
 fn quiet_pipe(written: std::io::Result<()>) -> std::io::Result<()> {
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -39,12 +39,12 @@ fn quiet_pipe(written: std::io::Result<()>) -> std::io::Result<()> {
     }
 }
 
-/// A line on standard error.
+/// Prints an error on standard error.
 pub fn complain(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "landreeve: {line}");
 }
 
-/// A line on standard error that is no complaint.
+/// Prints a notice on standard error.
 pub fn tell(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
@@ -57,7 +57,7 @@ pub fn is_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// Rows of one listing: column names, then a value for each.
+/// Prints a listing: column names, and rows with one value per column.
 pub fn listing(format: Format, columns: &[&str], rows: Vec<Vec<Value>>) {
     match format {
         Format::Table => {
@@ -98,7 +98,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// What a table shows is not obeyed by the terminal.
+/// Escapes control characters, so that a value in a table cannot control the terminal.
 fn printable(text: &str) -> String {
     if !text.contains(|c: char| c.is_control()) {
         return text.to_owned();

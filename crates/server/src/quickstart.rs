@@ -1,4 +1,4 @@
-//! `landreeve quickstart`: a server with a sample estate, fresh keys, and three commands to copy.
+//! `landreeve quickstart`: a server with a sample estate, new keys, and three commands to copy.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub async fn quickstart(args: ServeArgs) -> anyhow::Result<()> {
     server
         .run(async |opened, address, sample| {
             if let Err(error) = introduce(opened, address, sample).await {
-                output::complain(&format!("the introduction could not be made: {error:#}"));
+                output::complain(&format!("could not prepare the quickstart: {error:#}"));
             }
         })
         .await
@@ -38,7 +38,7 @@ async fn introduce(opened: &Opened, address: &str, sample: DatasourceId) -> anyh
     let (cluvio, dx, clumio) = fresh_keys(opened, &ctx).await?;
     let password = match std::fs::read_to_string(initial_password_file(&opened.data_dir)) {
         Ok(text) => format!("password {}", text.trim()),
-        Err(_) => "with the password that you have set".to_owned(),
+        Err(_) => "with the password that you set".to_owned(),
     };
     output::say(&format!(
         "\nLandreeve is ready.\n\n  \
@@ -67,7 +67,7 @@ fn program() -> String {
     std::env::args().next().unwrap_or_else(|| "landreeve".to_owned())
 }
 
-/// Until the sample's file is there.
+/// Waits until the sample's file exists.
 async fn wait_for_sample(opened: &Opened, ctx: &OpCtx) -> anyhow::Result<()> {
     let filter = RunFilter { kinds: vec![SAMPLE_DATA], ..RunFilter::default() };
     let found = runs::run_list(&opened.estate, ctx, &filter, Page::first(1)).await?;
@@ -77,13 +77,13 @@ async fn wait_for_sample(opened: &Opened, ctx: &OpCtx) -> anyhow::Result<()> {
         let run = runs::run_wait(&opened.estate, ctx, RunRef::Id(run.id), &[], SAMPLE_WAIT).await?;
         anyhow::ensure!(
             run.state == RunState::Succeeded,
-            "the sample data is not there yet; it is being made"
+            "the sample data is not ready yet; it is being created"
         );
     }
     Ok(())
 }
 
-/// Keys of an earlier quickstart are replaced: their secrets cannot be shown again.
+/// Replaces the keys of an earlier quickstart, because their secrets cannot be shown again.
 async fn fresh_keys(opened: &Opened, ctx: &OpCtx) -> anyhow::Result<(String, String, String)> {
     let estate = &opened.estate;
     for key in keys::key_list(estate, ctx).await?.into_iter().filter(|key| key.name == NAME) {
@@ -129,7 +129,7 @@ async fn content(opened: &Opened, ctx: &OpCtx, sample: DatasourceId) -> anyhow::
     if !dashboards::dashboard_list(plane, ctx).await?.is_empty() {
         return Ok(());
     }
-    // The sample must be there for the report to name it.
+    // The sample must exist, because the report refers to it.
     datasources::datasource_get(&opened.estate, ctx, sample).await?;
     let details = DashboardDetails {
         name: "Orders".to_owned(),

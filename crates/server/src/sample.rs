@@ -1,4 +1,4 @@
-//! The run kind `sample_data`: makes the built-in sample source, TPC-H at scale 0.01 in a SQLite file.
+//! The run kind `sample_data`: creates the built-in sample source, TPC-H at scale 0.01 in a SQLite file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use landreeve_estate::plane::{Plane, PlaneParts};
 use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, NewRun, Outcome, Retry, Run};
 use tokio_util::sync::CancellationToken;
 
-/// Where the file is, below the data directory.
+/// Path of the file, relative to the data directory.
 pub const FILE: &str = "sample/tpch.db";
 const WORD: &str = "sample";
 const WAIT: Duration = Duration::from_secs(60);
 const NAME: &str = "Cluvio Sample Data";
 
-/// One file at a time in this process: the run's executor and this node's own look may come together.
+/// Only one task at a time in this process: the run's executor and this node's own check can coincide.
 static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 const MAKE: KindSpec = KindSpec {
@@ -30,7 +30,7 @@ const MAKE: KindSpec = KindSpec {
     ..KindSpec::new(SAMPLE_DATA.as_str(), Category::System)
 };
 
-/// The kind of run that makes the file.
+/// The plane with the kind of run that creates the file.
 pub fn plane(data_dir: &Path) -> Plane {
     let data_dir = data_dir.to_path_buf();
     Plane {
@@ -59,7 +59,7 @@ impl Executor for SampleMaker {
     }
 }
 
-/// Makes the file if it is not there. `false`: it was stopped before it had.
+/// Creates the file if it does not exist. `false`: stopped before it was complete.
 async fn make(data_dir: &Path, stop: CancellationToken) -> Result<bool> {
     let _one = MAKING.lock().await;
     let path = data_dir.join(FILE);
@@ -74,17 +74,17 @@ async fn make(data_dir: &Path, stop: CancellationToken) -> Result<bool> {
     match work.await.map_err(Error::internal)? {
         Ok(()) => Ok(true),
         Err(SampleError::Stopped) => Ok(false),
-        Err(why) => Err(Error::unavailable("sample", format!("the sample source cannot be made: {why}"))),
+        Err(why) => Err(Error::unavailable("sample", format!("could not create the sample source: {why}"))),
     }
 }
 
-/// The sample source, added to an estate that has none.
+/// The sample source; added if the estate has none.
 pub async fn source(estate: &Estate) -> Result<DatasourceId> {
     let ctx = ops::sign_in::system(estate);
     ops::datasources::ensure_builtin(estate, &ctx, WORD, NAME, DatabaseType::Sqlite, Some(FILE)).await
 }
 
-/// Makes the source's file in the background when it is not there yet.
+/// Creates the source's file in the background if it does not exist yet.
 pub async fn ensure(estate: &Estate, id: DatasourceId, data_dir: &Path) -> Result<Option<Run>> {
     if data_dir.join(FILE).exists() {
         return Ok(None);
@@ -97,8 +97,8 @@ pub async fn ensure(estate: &Estate, id: DatasourceId, data_dir: &Path) -> Resul
     ops::runs::submit(estate, &ctx, run).await.map(Some)
 }
 
-/// Each node has a data directory of its own, and the run may have been another node's: once it has ended, this node
-/// looks whether it has the file, and makes its own.
+/// Each node has its own data directory, and another node may have executed the run. So once the run has ended, this
+/// node creates its own file if it has none.
 pub async fn ensure_here(estate: Estate, data_dir: PathBuf, run: Run, stop: CancellationToken) {
     let ctx = ops::sign_in::system(&estate);
     let mut ended = run.state.is_final();
@@ -110,12 +110,12 @@ pub async fn ensure_here(estate: Estate, data_dir: PathBuf, run: Run, stop: Canc
         match waited {
             Ok(run) => ended = run.state.is_final(),
             Err(error) => {
-                tracing::warn!(%error, "whether the sample source is made could not be seen");
+                tracing::warn!(%error, "could not check whether the sample source exists");
                 return;
             }
         }
     }
     if let Err(error) = make(&data_dir, stop).await {
-        tracing::warn!(%error, "this node has no sample source");
+        tracing::warn!(%error, "could not create the sample source on this node");
     }
 }

@@ -1,4 +1,4 @@
-//! The server's life: lock, open, listen, say so, work, drain, stop.
+//! The life cycle of the server: lock, open, listen, announce, work, drain, stop.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -27,15 +27,15 @@ use crate::open::{self, DataLock, Opened};
 use crate::watch::Watch;
 use crate::{control, logs, output, sample, web};
 
-/// How long executing runs have once the listeners have drained.
+/// How long running runs get to finish once the listeners have drained.
 const RUN_GRACE: Duration = Duration::from_secs(5);
-/// How long everything behind the listeners has to end, whatever it waits for.
+/// How long everything behind the listeners gets to stop, whatever it is waiting for.
 const CLOSING: Duration = Duration::from_secs(40);
-/// After the second signal the process ends, whatever hangs.
+/// How long after the second signal the process exits, whatever is still running.
 const ABORTING: Duration = Duration::from_secs(4);
 const STRANGERS: Duration = Duration::from_secs(60);
 
-/// A server that has opened everything and listens; requests are answered once `run` is called.
+/// A server that has opened everything and listens; it answers requests once `run` is called.
 pub struct Server {
     pub opened: Opened,
     /// The built-in sample source.
@@ -46,7 +46,7 @@ pub struct Server {
     place: Place,
     stop: Stop,
     tasks: TaskTracker,
-    /// Why the server has to stop by itself.
+    /// Why the server had to stop by itself.
     reason: Arc<OnceLock<String>>,
     _lock: DataLock,
 }
@@ -71,7 +71,7 @@ impl Server {
         landreeve_delivery::source(&opened.delivery).await?;
         let routers = web::routers(&opened, sample, metrics)?;
         let limits = LiveLimits::new(opened.config.limits());
-        // Before anything is claimed: an address that is taken must not cost runs.
+        // Bind before claiming runs, so that an address in use does not fail any.
         let listeners = bind(args, &opened.config, &limits, &routers).await?;
         opened.estate.start_runs(Role::Node { home: Some(opened.home()) }).await?;
         schedules::ensure(&opened.estate).await?;
@@ -104,7 +104,7 @@ impl Server {
         main.map(|listener| format!("{}://{}", listener.scheme(), listener.local_addr())).unwrap_or_default()
     }
 
-    /// Everything that works without being asked. Each task ends when the server drains.
+    /// Starts the background tasks. Each ends when the server drains.
     async fn background(&self, metrics: PrometheusHandle) -> anyhow::Result<()> {
         let (estate, stop) = (&self.opened.estate, &self.stop.drain);
         self.tasks.spawn(keep_metrics_small(metrics, stop.clone()));
@@ -117,12 +117,12 @@ impl Server {
         Ok(())
     }
 
-    /// Answers requests until told to stop. `ready` is called once they are accepted.
+    /// Answers requests until the server is stopped. Calls `ready` once requests are accepted.
     pub async fn run(self, ready: impl AsyncFnOnce(&Opened, &str, DatasourceId)) -> anyhow::Result<()> {
         let address = self.address();
         let Server { opened, sample, listeners, limits, level, place, stop, tasks, reason, _lock } = self;
         let tls: Vec<_> = listeners.iter().filter_map(|(listener, _)| listener.tls()).collect();
-        // Before the line that says we are here: whoever reads it may send a signal at once.
+        // Before we print `listening on`: the reader may send a signal right after it.
         let streams = Streams::new()?;
         let serving = TaskTracker::new();
         for (listener, router) in listeners {
@@ -138,15 +138,15 @@ impl Server {
         let closing = async {
             let _ = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
             if let Err(error) = ops::audit::write_counted(&opened.estate, true).await {
-                tracing::warn!(%error, "refused requests could not be written to the audit trail");
+                tracing::warn!(%error, "could not write refused requests to the audit trail");
             }
             let grace = if stop.abort.is_cancelled() { Duration::ZERO } else { RUN_GRACE };
             opened.close(grace).await;
         };
         tokio::select! {
             () = closing => tracing::info!("stopped"),
-            () = tokio::time::sleep(CLOSING) => tracing::error!("stopped without a proper end: something hangs"),
-            () = aborted(&stop) => tracing::warn!("stopped at the second signal"),
+            () = tokio::time::sleep(CLOSING) => tracing::error!("shutdown timed out"),
+            () = aborted(&stop) => tracing::warn!("shutdown aborted by a second signal"),
         }
         match reason.get() {
             Some(reason) => anyhow::bail!("{reason}"),
@@ -155,13 +155,13 @@ impl Server {
     }
 }
 
-/// A second signal leaves a moment for what ends by itself.
+/// After a second signal, tasks still get a moment to end by themselves.
 async fn aborted(stop: &Stop) {
     stop.abort.cancelled().await;
     tokio::time::sleep(ABORTING / 2).await;
 }
 
-/// The signals that a server listens to.
+/// The signals that the server handles.
 struct Streams {
     term: Signal,
     int: Signal,
@@ -177,7 +177,7 @@ impl Streams {
         })
     }
 
-    /// SIGTERM or SIGINT drains, a second one stops at once, SIGHUP reloads.
+    /// SIGTERM or SIGINT drains, a second one stops immediately, SIGHUP reloads.
     async fn wait(mut self, stop: &Stop, reload: impl Fn()) {
         loop {
             tokio::select! {
@@ -187,17 +187,17 @@ impl Streams {
                 () = stop.drain.cancelled() => break,
             }
         }
-        tracing::info!("draining; a second signal stops at once");
+        tracing::info!("draining; send a second signal to stop immediately");
         stop.drain.cancel();
         let abort = stop.abort.clone();
-        // It ends with the process at the latest; nobody waits for it.
+        // Not awaited: it ends with the process at the latest.
         tokio::spawn(async move {
             tokio::select! {
                 _ = self.term.recv() => {}
                 _ = self.int.recv() => {}
             }
             abort.cancel();
-            // On a thread: a runtime whose workers are all blocked ends as well.
+            // On a thread, so that the process exits even if all workers of the runtime are blocked.
             let ending = std::thread::Builder::new().name("abort".to_owned());
             let _ = ending.spawn(|| {
                 let (_held, never) = std::sync::mpsc::channel::<()>();
@@ -217,23 +217,23 @@ fn reload(
     let config = match Config::load(place.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
-            tracing::error!(%error, "the configuration cannot be read again; everything stays as it was");
+            tracing::error!(%error, "could not reload the configuration; keeping the old one");
             return;
         }
     };
     limits.set(config.limits());
     if let Err(error) = level.set(&config.log.level) {
-        tracing::error!(%error, "the log level stays as it was");
+        tracing::error!(%error, "could not change the log level; keeping the old one");
     }
     for files in tls {
         if let Err(error) = files.reload() {
-            tracing::error!(%error, "the certificate stays as it was");
+            tracing::error!(%error, "could not reload the certificate; keeping the old one");
         }
     }
-    tracing::info!("reloaded");
+    tracing::info!("reloaded the configuration");
 }
 
-/// Histograms gather samples until somebody folds them, whether or not anybody asks for the numbers.
+/// Histograms accumulate samples until upkeep folds them, whether or not the metrics are scraped.
 async fn keep_metrics_small(metrics: PrometheusHandle, stop: CancellationToken) {
     loop {
         tokio::select! {
@@ -250,12 +250,12 @@ async fn count_strangers(estate: landreeve_estate::Estate, stop: CancellationTok
             () = tokio::time::sleep(STRANGERS) => {}
         }
         if let Err(error) = ops::audit::write_counted(&estate, false).await {
-            tracing::warn!(%error, "refused requests could not be written to the audit trail");
+            tracing::warn!(%error, "could not write refused requests to the audit trail");
         }
     }
 }
 
-/// In an empty store: the user `admin`, with the password of the environment or one of our own in a file.
+/// Creates the user `admin` in an empty store, with the password from the environment or a random one in a file.
 async fn first_user(opened: &Opened) -> anyhow::Result<()> {
     if !ops::users::is_new(&opened.estate).await? {
         return Ok(());
@@ -273,7 +273,7 @@ async fn first_user(opened: &Opened) -> anyhow::Result<()> {
     }
     ops::users::first_user(&opened.estate, "admin", password).await?;
     if let Some(path) = file {
-        output::tell(&format!("The password of the first user, admin, is in {}.", path.display()));
+        output::tell(&format!("Created the user admin. Its password is in {}.", path.display()));
     }
     Ok(())
 }
@@ -290,7 +290,7 @@ fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two nodes need one place for blobs that both can reach.
+/// Several nodes need a shared place for blobs.
 async fn refuse_second_node(opened: &Opened) -> anyhow::Result<()> {
     let estate = &opened.estate;
     let shared = opened.config.blobs.shared || !opened.config.blobs.url.is_empty();
@@ -301,8 +301,8 @@ async fn refuse_second_node(opened: &Opened) -> anyhow::Result<()> {
     let others = recover::other_nodes(&mut estate.store().read().await?, &opened.home(), since).await?;
     anyhow::ensure!(
         others.is_empty(),
-        "another node ({}) works on this database, and blobs are in a folder of this machine. Put them at a URL \
-         ([blobs] url), or set [blobs] shared = true when every node sees the folder.",
+        "another node ({}) uses this database, but blobs are in a local folder. Put them at a URL ([blobs] url), or \
+         set [blobs] shared = true if every node can see the folder",
         others.join(", ")
     );
     Ok(())
@@ -320,8 +320,7 @@ async fn bind(
     let public = PublicUrl::parse(&config.server.public_url);
     let mut bound = vec![(one(&listen, tls.clone(), plain, limits, public).await?, routers.main.clone())];
     for (name, own) in &config.listeners {
-        let router =
-            routers.own(name).with_context(|| format!("[listeners.{name}]: there is no such dialect"))?;
+        let router = routers.own(name).with_context(|| format!("[listeners.{name}]: unknown dialect"))?;
         let files = files(own.certificate.as_ref(), own.key.as_ref()).or_else(|| tls.clone());
         let public = PublicUrl::parse(&own.public_url);
         bound.push((one(&own.listen, files, plain, limits, public).await?, router));
@@ -344,12 +343,13 @@ async fn one(
 ) -> anyhow::Result<Listener> {
     let mut found = tokio::net::lookup_host(listen)
         .await
-        .with_context(|| format!("{listen:?} is not an address to listen on; write HOST:PORT"))?;
-    let address: SocketAddr = found.next().with_context(|| format!("{listen:?} has no address"))?;
+        .with_context(|| format!("invalid listen address {listen:?}; use HOST:PORT"))?;
+    let address: SocketAddr =
+        found.next().with_context(|| format!("listen address {listen:?} resolves to nothing"))?;
     anyhow::ensure!(
         address.ip().is_loopback() || tls.is_some() || plain,
-        "{listen} can be reached from other machines. Configure [tls], or pass --plain-http when a proxy in front \
-         speaks TLS."
+        "{listen} is reachable from other machines. Configure [tls], or pass --plain-http if a proxy in front of the \
+         server terminates TLS"
     );
     Ok(Listener::bind(ListenOptions { address, tls, limits: limits.clone(), public_url }).await?)
 }

@@ -1,4 +1,4 @@
-//! What ends a command early: Ctrl-C, SIGTERM, and a terminal that closes.
+//! The signals that interrupt a command: Ctrl-C, SIGTERM, and closing the terminal.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -9,7 +9,7 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// From here on none of these ends the process by itself.
+    /// From now on, none of these signals kills the process.
     pub fn new() -> std::io::Result<Interrupts> {
         Ok(Interrupts {
             int: signal(SignalKind::interrupt())?,
@@ -18,7 +18,7 @@ impl Interrupts {
         })
     }
 
-    /// Waits for the next one. What arrives meanwhile is not lost.
+    /// Waits for the next signal. Signals that arrived since the last call are not lost.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.int.recv() => {}

@@ -1,4 +1,4 @@
-//! All drivers behind one port: those of the users' databases, and the engine over the server's own tables.
+//! All drivers behind one port: drivers for the users' databases, and the engine over the server's own tables.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,5 +1,5 @@
-//! Is the data directory still ours? A lock or store file that was replaced or deleted under the server would leave the
-//! writer on the old file while readers open the new one: the server stops instead, and says why.
+//! Checks that the data directory is still ours. If the lock or store file were replaced or deleted, the writer would
+//! keep using the old file while readers open the new one. So the server stops and says why.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use anyhow::Context as _;
 use landreeve_estate::store::Location;
 use tokio_util::sync::CancellationToken;
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// A file as it was when the server began to use it.
+/// A file as it was when the server started to use it.
 #[derive(Debug)]
 struct Ours {
     path: PathBuf,
@@ -27,7 +27,7 @@ impl Ours {
         Ok(Ours { path: path.to_owned(), device: found.dev(), inode: found.ino() })
     }
 
-    /// Why it is not ours any more. What cannot be told now is looked at again later.
+    /// Why the file is no longer ours. If that cannot be determined now, the next check will.
     fn lost(&self) -> Option<String> {
         match std::fs::metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => None,
@@ -40,7 +40,7 @@ impl Ours {
     }
 }
 
-/// The files that make the data directory ours.
+/// The files that must stay ours.
 pub struct Watch {
     files: Vec<Ours>,
     /// Why the server has to stop.
@@ -48,7 +48,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Once the directory is locked and the store is open.
+    /// Call it once the directory is locked and the store is open.
     pub fn begin(lock: &Path, location: &Location) -> anyhow::Result<Watch> {
         let mut files = vec![Ours::at(lock)?];
         if let Location::Sqlite(path) = location {
@@ -57,7 +57,7 @@ impl Watch {
         Ok(Watch { files, reason: Arc::default() })
     }
 
-    /// Looks until the server drains, or makes it drain.
+    /// Checks until the server drains. Drains it if a file is lost.
     pub async fn run(self, drain: CancellationToken) {
         loop {
             tokio::select! {
@@ -65,7 +65,7 @@ impl Watch {
                 () = tokio::time::sleep(EVERY) => {}
             }
             if let Some(reason) = self.files.iter().find_map(Ours::lost) {
-                tracing::error!(reason, "the data directory is not ours any more; stopping");
+                tracing::error!(reason, "a file in the data directory was replaced or deleted; stopping");
                 let _ = self.reason.set(reason);
                 drain.cancel();
                 return;
@@ -79,13 +79,13 @@ mod tests {
     use super::Ours;
 
     #[test]
-    fn a_file_that_was_replaced_or_deleted_is_lost() {
+    fn replaced_or_deleted_files_are_lost() {
         let folder = tempfile::tempdir().unwrap();
         let (path, other) = (folder.path().join("lock"), folder.path().join("other"));
         std::fs::write(&path, "one").unwrap();
         let ours = Ours::at(&path).unwrap();
         std::fs::write(&path, "two").unwrap();
-        assert_eq!(ours.lost(), None, "what is in it may change");
+        assert_eq!(ours.lost(), None, "its content can change");
         std::fs::write(&other, "three").unwrap();
         std::fs::rename(&other, &path).unwrap();
         assert!(ours.lost().unwrap().contains("was replaced"));

@@ -1,4 +1,4 @@
-//! Puts the faces under their base paths, and beside them the console, the catalog, health and metrics.
+//! Mounts the faces under their base paths, together with the console, the catalog, health and metrics.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::open::Opened;
 
-/// A dialect as it is mounted.
+/// A dialect and where it is mounted.
 struct Mounted {
-    /// The base path without its slash, and the name of its own listener.
+    /// The base path without its slash, which is also the name of its separate listener.
     name: &'static str,
     title: &'static str,
     description: &'static str,
@@ -26,7 +26,7 @@ struct Mounted {
     router: Router,
 }
 
-/// The main router, and the routers of dialects that have a listener of their own.
+/// The main router, and the routers of dialects that have a separate listener.
 pub struct Routers {
     pub main: Router,
     own: Vec<(&'static str, Router)>,
@@ -48,7 +48,7 @@ fn faces(opened: &Opened, sample: DatasourceId) -> Result<Vec<Mounted>> {
         Mounted {
             name: "cluvio",
             title: "Analytics: Cluvio API",
-            description: "Query datasources, keep results, dashboards, reports, filters. Version 2024-06-01.",
+            description: "Query datasources, store results, dashboards, reports, filters. Version 2024-06-01.",
             page: "docs",
             document: "openapi.json",
             router: landreeve_face_cluvio::api_router(
@@ -138,7 +138,7 @@ pub fn routers(opened: &Opened, sample: DatasourceId, metrics: PrometheusHandle)
     Ok(Routers { main: main.layer(compress::layer()), own })
 }
 
-/// The store must answer.
+/// Ready means that the store responds.
 fn readiness(estate: Estate) -> health::Probe {
     Arc::new(move || {
         let estate = estate.clone();
@@ -147,7 +147,7 @@ fn readiness(estate: Estate) -> health::Probe {
                 .settings()
                 .await
                 .map(drop)
-                .map_err(|_| "the metadata store does not answer".to_owned());
+                .map_err(|_| "the metadata store does not respond".to_owned());
             vec![Check { name: "store", result }]
         };
         Box::pin(probe) as Pin<Box<dyn Future<Output = Vec<Check>> + Send>>

@@ -12,7 +12,7 @@ use super::server::Programs;
 
 const LIMIT_MINUTES: f64 = 20.0;
 
-/// A cargo that knows nothing of the `cargo run` which started us.
+/// Runs cargo without the variables of the `cargo run` that started us.
 fn cargo(root: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
@@ -36,7 +36,7 @@ fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |given| root.join(given))
 }
 
-/// Builds everything in release mode. The server by itself, so that what examples need does not get into it.
+/// Builds everything in release mode. The server is built separately, so that it does not get the examples' features.
 pub fn programs(root: &Path) -> Result<Programs> {
     eprintln!("bench: building the server and the examples in release mode");
     run(cargo(root, &["build", "--release", "--locked", "-p", "landreeve-server", "--bin", "landreeve"]))?;
@@ -51,7 +51,7 @@ pub fn programs(root: &Path) -> Result<Programs> {
     Ok(Programs(target(root).join("release")))
 }
 
-/// Times a build of the server from nothing, downloads excepted.
+/// Times a clean build of the server, without downloads.
 pub fn clean(root: &Path, given: Option<&Path>, report: &mut Report) -> Result<()> {
     let folder = match given {
         Some(given) => {

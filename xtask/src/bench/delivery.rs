@@ -1,5 +1,5 @@
-//! The delivery plane: durable recording against a bare loop that writes the same rows, the metrics of a quarter out of
-//! two years, and attribution in a repository in which much waits.
+//! The delivery plane: durable recording against a bare loop that writes the same rows, the metrics of one quarter of
+//! two years, and attribution in a repository with many waiting changes.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,11 +14,11 @@ use super::report::{Report, median, percentile, spread};
 use super::server::Server;
 use super::{Bench, Sizes};
 
-/// Of the rate of the bare loop.
+/// Share of the bare loop's rate.
 const SHARE: f64 = 0.5;
 const SLOWEST: f64 = 50.0;
 const COMMITS: f64 = 6.0;
-/// One quarter of the made history, by service: what the command line asks, in one statement.
+/// The metrics of one quarter of the generated history by service, in one statement.
 const QUARTER: &str = "with d as (select service, count(*) as n, count(*) filter (where failed) as failed \
      from dora_deployments where environment = 'production' and success and deployed_at >= '2026-01-01T00:00:00Z' \
      and deployed_at < '2026-04-01T00:00:00Z' group by service), \
@@ -54,7 +54,7 @@ fn recording(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()
     server.start(&mut bench.databases)?;
     let authorization = key(&server)?;
     let place = server.store_file();
-    // A service must be there for the bare loop's rows.
+    // The bare loop's rows need an existing service.
     post(server.address()?, &authorization, "first")?;
     let wrk = Wrk::find();
     report.note("load of the recordings", load::name(wrk.as_ref()));
@@ -67,7 +67,7 @@ fn recording(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()
             bench.programs.milliseconds("history", &["bare", &place, &sizes.bare_rows.to_string()])?;
         bares.push(16_000.0 * each.len() as f64 / each.iter().sum::<f64>());
         commits.append(&mut each);
-        // Its rows must not be there when it runs again.
+        // Its rows must be gone before it runs again.
         server.launch()?;
         let begun = Instant::now();
         let answered = load.run(server.address()?, &authorization, sizes.read_time)?;
@@ -79,7 +79,7 @@ fn recording(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()
     let (rate, bare) = (median(&ours), median(&bares));
     report.judge(
         format!("deployments.create, durable, {CONNECTIONS} connections, metadata in SQLite"),
-        format!("{:.2} of a bare loop of 16 to a commit ({rate:.0}/s / {bare:.0}/s)", rate / bare),
+        format!("{:.2} of a bare loop with 16 per commit ({rate:.0}/s / {bare:.0}/s)", rate / bare),
         format!("at least {SHARE}"),
         rate / bare >= SHARE,
     );
@@ -105,7 +105,7 @@ fn post(address: &str, authorization: &str, reference: &str) -> Result<()> {
     client.post("/dx/api/deployments.create", &body(reference))?.expect(200).map(drop)
 }
 
-/// What `wrk` posts: `body`, with numbers that no other load of this run has.
+/// The script for `wrk`: it posts `body` with numbers that are unique in this run.
 const SCRIPT: &str = r#"
 local number = 0
 function init(arguments)
@@ -148,8 +148,7 @@ impl Load {
         };
         let times = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(one)).collect();
-            let joined =
-                threads.into_iter().map(|thread| thread.join().ok().context("a client broke off")?);
+            let joined = threads.into_iter().map(|thread| thread.join().ok().context("a client panicked")?);
             joined.collect::<Result<Vec<_>>>()
         })?;
         let times = times.concat();
@@ -167,7 +166,7 @@ fn quarter(
 ) -> Result<()> {
     let url = database.map(|name| bench.postgres.url(name));
     let mut server = Server::new(&bench.programs, &bench.directory, &format!("quarter-{store}"), url.clone());
-    // The end of a query is to be seen at once.
+    // No rate limit, so that the end of a query is seen immediately.
     server.configure("[faces.dx]\npolls_per_run = 0\nrequests_per_minute = 0\n")?;
     server.start(&mut bench.databases)?;
     let authorization = key(&server)?;
@@ -210,7 +209,7 @@ fn ask(client: &mut Client, sql: &str) -> Result<f64> {
         match shown.field("status")? {
             "queued" | "running" => std::thread::sleep(Duration::from_millis(5)),
             "succeeded" => break,
-            _ => bail!("the query run ended otherwise: {}", shown.body),
+            _ => bail!("the query run did not succeed: {}", shown.body),
         }
     }
     let rows = client.get(&format!("/dx/studio.queryRuns.results?id={id}"))?.expect(200)?;
@@ -223,11 +222,11 @@ fn attribution(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     let mut each = bench.programs.milliseconds("history", &["attribute", &waiting, "100"])?;
     let all = each.pop().context("the last deployment")?;
     report.judge(
-        format!("recording and attributing a deployment of ten changes among {waiting} that wait"),
+        format!("recording and attributing a deployment of ten changes among {waiting} waiting ones"),
         spread(&each),
         "at most 50 ms",
         percentile(&each, 99.0) <= 50.0,
     );
-    report.note(format!("one that brings all of the {waiting}"), format!("{all:.0} ms"));
+    report.note(format!("one that ships all of the {waiting}"), format!("{all:.0} ms"));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A blocking HTTP/1.1 client over one kept connection: enough to measure with, and cheap itself.
+//! A minimal, cheap blocking HTTP/1.1 client over one keep-alive connection.
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Longer than the longest `wait=`.
+/// Longer than the maximum of `wait=`.
 const TIMEOUT: Duration = Duration::from_secs(120);
 const BUFFER: usize = 256 * 1024;
-/// What is kept of a body that is read only for its length.
+/// How many bytes to keep of a body that is read only for its length.
 const HEAD: usize = 4 * 1024;
 
 pub struct Client {
@@ -23,23 +23,23 @@ pub struct Reply {
     pub content_type: String,
     /// The body, or its first few kilobytes.
     pub body: String,
-    /// Of the whole body, in bytes.
+    /// Length of the whole body in bytes.
     pub length: u64,
 }
 
 impl Reply {
     pub fn expect(self, status: u16) -> Result<Self> {
-        ensure!(self.status == status, "{} in place of {status}: {}", self.status, self.body);
+        ensure!(self.status == status, "{} instead of {status}: {}", self.status, self.body);
         Ok(self)
     }
 
-    /// The first text, number or word of this name in the JSON of the body.
+    /// The first scalar member with this name in the JSON body.
     pub fn field(&self, name: &str) -> Result<&str> {
         field(&self.body, name).with_context(|| format!("no `{name}` in {}", self.body))
     }
 }
 
-/// How much of a body is kept.
+/// How much of a body to keep.
 #[derive(Clone, Copy, PartialEq)]
 enum Keep {
     All,
@@ -47,7 +47,7 @@ enum Keep {
 }
 
 impl Client {
-    /// `address` is `http://HOST:PORT`; `authorization` goes with each request unless it is empty.
+    /// `address` is `http://HOST:PORT`; `authorization` is sent with each request if it is not empty.
     pub fn connect(address: &str, authorization: &str) -> Result<Self> {
         let place = address.strip_prefix("http://").context("not an http:// address")?;
         let stream = TcpStream::connect(place).with_context(|| place.to_owned())?;
@@ -68,7 +68,7 @@ impl Client {
         self.send("POST", path, Some(body), Keep::All)
     }
 
-    /// Reads to the last byte, keeping only the beginning of the body; with other credentials than usual.
+    /// Reads to the last byte but keeps only the start of the body; uses different credentials.
     pub fn drain(&mut self, path: &str, authorization: &str) -> Result<Reply> {
         let usual = std::mem::replace(&mut self.authorization, authorization.to_owned());
         let reply = self.send("GET", path, None, Keep::Head);
@@ -121,12 +121,12 @@ fn read_reply(input: &mut impl BufRead, keep: Keep) -> Result<Reply> {
     Ok(Reply { status, content_type, body: String::from_utf8_lossy(&bytes).into_owned(), length })
 }
 
-/// A line without its end.
+/// Reads a line without the newline.
 fn line(input: &mut impl BufRead) -> Result<String> {
     let mut text = String::new();
     input.read_line(&mut text)?;
     if !text.ends_with('\n') {
-        bail!("the connection ended amid a reply");
+        bail!("the connection closed in the middle of a response");
     }
     text.truncate(text.trim_end().len());
     Ok(text)
@@ -149,7 +149,7 @@ impl Body {
                 return Ok(());
             }
             self.take(input, size)?;
-            ensure!(line(input)?.is_empty(), "a chunk is longer than it said");
+            ensure!(line(input)?.is_empty(), "a chunk is longer than announced");
         }
     }
 
@@ -157,13 +157,13 @@ impl Body {
         self.length += size;
         if self.keep == Keep::All {
             let read = input.by_ref().take(size).read_to_end(&mut self.bytes)?;
-            ensure!(read as u64 == size, "the connection ended amid a body");
+            ensure!(read as u64 == size, "the connection closed in the middle of a body");
             return Ok(());
         }
         let mut left = usize::try_from(size)?;
         while left > 0 {
             let available = input.fill_buf()?;
-            ensure!(!available.is_empty(), "the connection ended amid a body");
+            ensure!(!available.is_empty(), "the connection closed in the middle of a body");
             let used = available.len().min(left);
             let wanted = used.min(HEAD.saturating_sub(self.bytes.len()));
             self.bytes.extend_from_slice(&available[..wanted]);
@@ -174,7 +174,7 @@ impl Body {
     }
 }
 
-/// The first value of this name in a JSON text, without its quotes. Values here hold no escapes.
+/// The first value with this name in a JSON text, without quotes. Values here contain no escapes.
 fn field<'t>(json: &'t str, name: &str) -> Option<&'t str> {
     let (_, rest) = json.split_once(&format!("\"{name}\""))?;
     let value = rest.trim_start().strip_prefix(':')?.trim_start();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_read_to_their_end() {
+    fn reads_whole_bodies() {
         let counted = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\nContent-Type: a/b\r\n\r\nabcHTTP";
         let read = reply(counted, Keep::All).unwrap();
         assert_eq!((read.status, read.body.as_str(), read.content_type.as_str()), (200, "abc", "a/b"));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_breaks_off_is_an_error() {
+    fn incomplete_bodies_are_errors() {
         assert!(reply("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Keep::All).is_err());
         assert!(reply("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Keep::Head).is_err());
         let cut = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_body_the_beginning_is_kept() {
+    fn keeps_the_start_of_long_bodies() {
         let body = "begin".to_owned() + &"x".repeat(3 * HEAD);
         let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let read = reply(&text, Keep::Head).unwrap();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_found() {
+    fn finds_fields() {
         let json = r#"{"data":{"id":"a-b","type":"x","attributes":{"n": 12,"t":true,"e":null}}}"#;
         assert_eq!(field(json, "id"), Some("a-b"));
         assert_eq!(field(json, "n"), Some("12"));

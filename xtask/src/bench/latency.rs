@@ -1,4 +1,4 @@
-//! Small executions: how soon a run begins, and what `SELECT 1` takes from the request to the data.
+//! Small executions: how soon a run starts, and how long `SELECT 1` takes from the request to the data.
 
 use std::time::{Instant, SystemTime};
 
@@ -11,10 +11,10 @@ use super::{Bench, Sizes};
 const FIRST_STEP: f64 = 5.0;
 const COMMITS: f64 = 3.0;
 const ALLOWANCE: f64 = 4.0;
-/// Not measured: connections are opened, statements are prepared.
+/// Warm-up that is not measured: opens connections, prepares statements.
 const WARM_UP: usize = 20;
 
-/// Microseconds since 1970 by the clock of the database server, which is this machine's, when it works on the query.
+/// Microseconds since 1970 on the database server's clock, which is this machine's, when it executes the query.
 const CLOCK: &str = "SELECT (extract(epoch from clock_timestamp()) * 1000000)::int8 AS micros";
 
 pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
@@ -39,15 +39,15 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
         let starts = starts(&server, &access, sizes.executions)?;
         let whole = whole(&server, &access, sizes.executions)?;
         server.stop()?;
-        // Before and after, so that a disk that changes its mood does so for both sides.
+        // Before and after, so that a change in disk speed affects both sides.
         commit.extend(bench.programs.milliseconds("commit", &[&commits, &half])?);
         tell(store, &starts, &whole, (&commit, median(&trips)), report);
     }
     Ok(())
 }
 
-/// Milliseconds from the acknowledgement (the client has read the answer to its POST) to the moment at which the
-/// source works on the statement. Below zero: it was at work before the client had its answer.
+/// Milliseconds from the acknowledgement (the client has read the response to its POST) to the moment at which the
+/// source executes the statement. Negative: the source started before the client had its response.
 struct Starts {
     after_answer: Vec<f64>,
     after_request: Vec<f64>,
@@ -77,7 +77,7 @@ fn now() -> Result<f64> {
     Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_micros() as f64)
 }
 
-/// Milliseconds of `SELECT 1`: all of it, and until the POST (which waits for the end) was answered.
+/// Milliseconds of `SELECT 1`: in total, and until the response to the POST (which waits for the end).
 struct Whole {
     all: Vec<f64>,
     post: Vec<f64>,
@@ -118,5 +118,5 @@ fn tell(store: &str, starts: &Starts, whole: &Whole, floor: (&[f64], f64), repor
         format!("median at most {most:.2} ms (3 commits + 4 ms + round trip)"),
         all <= most,
     );
-    report.note(format!("metadata in {store}: of it POST with wait"), spread(&whole.post));
+    report.note(format!("metadata in {store}: of which POST with wait"), spread(&whole.post));
 }

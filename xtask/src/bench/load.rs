@@ -1,5 +1,5 @@
-//! Load over kept connections by `wrk`, which takes one thread for all of them; where it is not installed, the parts of
-//! the benchmark use clients of our own.
+//! Generates load over keep-alive connections with `wrk`, which uses one thread for all of them. If it is not
+//! installed, the parts of the benchmark use our own clients.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ pub const CONNECTIONS: usize = 16;
 
 pub struct Wrk(PathBuf);
 
-/// What a load gave: how many requests were answered, and what they took in milliseconds.
+/// The result of a load: the number of answered requests, and their latency in milliseconds.
 #[derive(Debug, PartialEq)]
 pub struct Answered {
     pub requests: f64,
@@ -28,7 +28,7 @@ impl Wrk {
         self.run(time, &["-H", &format!("Authorization: {authorization}"), url])
     }
 
-    /// Requests as the script makes them; `arguments` are for its `init`.
+    /// Sends the requests that the script generates; `arguments` are for its `init`.
     pub fn script(&self, script: &Path, url: &str, arguments: &[&str], time: Duration) -> Result<Answered> {
         let script = script.to_string_lossy();
         self.run(time, &[&["-s", &*script, url, "--"], arguments].concat())
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_wrk_says_is_read() {
+    fn parses_wrk_output() {
         let text = "  Latency Distribution\n     50%  963.00us\n     75%    1.40ms\n     90%    1.91ms\n\
                     \x20    99%    3.22ms\n  59495 requests in 5.00s, 9.59MB read\nRequests/sec:  11898.00\n";
         assert_eq!(read(text), Some(Answered { requests: 59_495.0, median: 0.963, p99: 3.22 }));

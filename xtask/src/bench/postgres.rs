@@ -10,13 +10,13 @@ use crate::databases::Databases;
 
 pub struct Postgres {
     psql: PathBuf,
-    /// The parts of its address.
+    /// Parses the parts of its address.
     pub password: String,
     pub port: u16,
 }
 
 impl Postgres {
-    /// Makes the server durable again: the one of the tests is not.
+    /// Makes the server durable again; the tests run it without durability.
     pub fn prepare(databases: &Databases) -> Result<Self> {
         let export = |wanted: &str| {
             let found = databases.exports().iter().find(|(name, _)| *name == wanted);
@@ -57,7 +57,7 @@ impl Postgres {
         self.run("postgres", &format!("CREATE DATABASE {name}")).map(drop)
     }
 
-    /// What `psql` prints, without headings.
+    /// Runs a statement; returns the output of `psql`, without headings.
     pub fn run(&self, database: &str, sql: &str) -> Result<String> {
         let output = self.psql(database, sql).output().context("psql")?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -65,7 +65,7 @@ impl Postgres {
         Ok(out.trim().to_owned())
     }
 
-    /// Seconds that `psql` takes to copy a query's rows out as CSV, all of it thrown away.
+    /// Seconds that `psql` takes to copy a query's rows out as CSV, which is discarded.
     pub fn time_copy(&self, query: &str) -> Result<f64> {
         let mut copy = self.psql("postgres", &format!("COPY ({query}) TO STDOUT (FORMAT csv)"));
         copy.stdout(Stdio::null());
@@ -108,7 +108,7 @@ impl Postgres {
                  i % 3 = 0 AS flag FROM generate_series(1, {rows}) AS i"
             ),
         )?;
-        // So that neither side pays for the first look at the rows.
+        // So that neither side pays for the first read of the rows.
         self.run("postgres", &format!("VACUUM (FREEZE, ANALYZE) {name}"))?;
         self.run("postgres", "CHECKPOINT").map(drop)
     }

@@ -1,4 +1,4 @@
-//! What the kernel says of a process: CPU time and memory.
+//! CPU time and memory of a process, from the kernel.
 
 use std::fs;
 
@@ -11,23 +11,23 @@ const TICKS: f64 = 100.0;
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     pub resident: f64,
-    /// Like `resident`, with pages shared by several processes counted in part.
+    /// Like `resident`, with shared pages counted in part.
     pub proportional: f64,
 }
 
-/// Seconds of CPU that a process has used, itself and in the kernel.
+/// CPU seconds that a process has used, in user mode and in the kernel.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
     sum_of_ticks(&stat, [11, 12])
 }
 
-/// Seconds of CPU of all our children that have ended and were waited for, and of theirs.
+/// CPU seconds of all our children that have ended and were waited for, and of their children.
 pub fn cpu_seconds_of_children() -> Result<f64> {
     sum_of_ticks(&fs::read_to_string("/proc/self/stat")?, [13, 14])
 }
 
 fn sum_of_ticks(stat: &str, places: [usize; 2]) -> Result<f64> {
-    // The second field is the program's name in brackets, which may itself hold brackets and blanks.
+    // The second field is the program's name in brackets, which may itself contain brackets and spaces.
     let (_, rest) = stat.rsplit_once(')').context("/proc/…/stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let mut ticks = 0;
@@ -42,7 +42,7 @@ pub fn memory(pid: u32) -> Result<Memory> {
     Ok(Memory { resident: mebibytes(&text, "Rss:")?, proportional: mebibytes(&text, "Pss:")? })
 }
 
-/// The most resident memory since the start or the last `forget_peak`, in MiB.
+/// Peak resident memory since the start or the last `forget_peak`, in MiB.
 pub fn peak(pid: u32) -> Result<f64> {
     mebibytes(&fs::read_to_string(format!("/proc/{pid}/status"))?, "VmHWM:")
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_found_behind_any_name() {
+    fn finds_ticks_after_any_program_name() {
         let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 250 50 30 20 0 0";
         assert!((sum_of_ticks(stat, [11, 12]).unwrap() - 3.0).abs() < 1e-9);
         assert!((sum_of_ticks(stat, [13, 14]).unwrap() - 0.5).abs() < 1e-9);
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn we_have_memory() {
+    fn reads_memory() {
         let pid = std::process::id();
         let memory = memory(pid).unwrap();
         assert!(memory.resident > 0.5 && memory.proportional <= memory.resident);

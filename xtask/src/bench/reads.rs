@@ -1,4 +1,4 @@
-//! Small reads: one datasource with a key, against axum alone with the same bytes, in turn.
+//! Small reads: one datasource with a key, compared with axum alone returning the same bytes, alternately.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     Ok(())
 }
 
-/// The reply once the schema of the new datasource was read, which changes it.
+/// Fetches the datasource once its schema has been read, because that changes the response.
 fn settled(client: &mut Client, path: &str) -> Result<super::http::Reply> {
     for _ in 0..200 {
         let reply = client.get(path)?.expect(200)?;
@@ -81,7 +81,7 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Requests per second, and per CPU-second of the process that answers.
+    /// Requests per second, and per CPU-second of the server process.
     fn run(&self, address: &str, pid: u32, time: Duration) -> Result<(f64, f64)> {
         let (cpu, begun) = (process::cpu_seconds(pid)?, Instant::now());
         let requests = match self.wrk {
@@ -109,7 +109,7 @@ impl Load<'_> {
             over.store(true, Ordering::Relaxed);
             let mut total = 0.0;
             for thread in threads {
-                let count = thread.join().ok().context("a client broke off")??;
+                let count = thread.join().ok().context("a client panicked")??;
                 total += f64::from(count);
             }
             Ok(total)

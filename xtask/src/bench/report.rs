@@ -1,4 +1,4 @@
-//! Figures: medians, the table on the terminal and the same in Markdown.
+//! Figures: medians, and the table for the terminal and in Markdown.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A figure to know, without a limit.
+    /// Adds a figure without a limit.
     pub fn note(&mut self, measure: impl Into<String>, result: impl Into<String>) {
         let row = Row { measure: measure.into(), result: result.into(), limit: String::new(), met: None };
         self.add(row);
@@ -35,7 +35,7 @@ impl Report {
     }
 
     fn add(&mut self, row: Row) {
-        // Told at once: a run takes minutes, and what was measured before a fault is still worth knowing.
+        // Printed immediately: a run takes minutes, and figures measured before an error are still worth knowing.
         let verdict = row.verdict();
         let limit =
             if row.limit.is_empty() { String::new() } else { format!(" (limit {}: {verdict})", row.limit) };
@@ -91,12 +91,12 @@ impl Row {
     }
 }
 
-/// The value below which half of them lie; 0 for none.
+/// The value below which half of the values lie; 0 if there are none.
 pub fn median(values: &[f64]) -> f64 {
     percentile(values, 50.0)
 }
 
-/// Between two values, the one in proportion.
+/// Interpolates between two values.
 pub fn percentile(values: &[f64], percent: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_what_falls_short() {
+    fn table_marks_missed_limits() {
         let mut report = Report::default();
         report.note("a", "1");
         assert!(report.all_met());

@@ -1,4 +1,4 @@
-//! The programs that are measured: the server with a data directory of its own, and the bare handler.
+//! The programs that are measured: the server with its own data directory, and the bare handler.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -24,7 +24,7 @@ impl Programs {
         self.0.join("examples").join(name)
     }
 
-    /// Runs an example that prints microseconds, one number a line, and gives milliseconds.
+    /// Runs an example that prints microseconds, one number per line; returns milliseconds.
     pub fn milliseconds(&self, example: &str, args: &[&str]) -> Result<Vec<f64>> {
         let output =
             Command::new(self.example(example)).args(args).output().with_context(|| example.to_owned())?;
@@ -35,14 +35,14 @@ impl Programs {
     }
 }
 
-/// A program that says where it listens; killed when dropped.
+/// A program that prints its address; killed when dropped.
 pub struct Listening {
     child: Child,
     /// `http://HOST:PORT`
     pub address: String,
-    /// From its start to that line.
+    /// Time from its start to that line.
     pub ready: Duration,
-    /// Kept open: a program must be able to speak.
+    /// Kept open so that the program can keep printing.
     _said: BufReader<ChildStdout>,
 }
 
@@ -63,13 +63,16 @@ impl Listening {
         let Some(address) = line.trim().strip_prefix("listening on ").filter(|_| read.is_ok()) else {
             let _ = child.kill();
             let _ = child.wait();
-            bail!("{program} said {line:?}; its log: {}", std::fs::read_to_string(log).unwrap_or_default());
+            bail!(
+                "{program} printed {line:?}; its log: {}",
+                std::fs::read_to_string(log).unwrap_or_default()
+            );
         };
         let address = address.to_owned();
         Ok(Self { child, address, ready, _said: said })
     }
 
-    /// The bare handler, answering with these bytes.
+    /// Starts the bare handler, which returns these bytes.
     pub fn bare(programs: &Programs, directory: &Path, reply: &Reply) -> Result<Self> {
         let file = directory.join("bare-body");
         std::fs::write(&file, &reply.body)?;
@@ -85,7 +88,7 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        // It has ended already, or ends now; there is nobody left to tell.
+        // It has already ended or ends now, so errors do not matter.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -103,13 +106,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// `name` is that of a folder to be made in `directory`.
+    /// `name` is a folder to create in `directory`.
     pub fn new(programs: &Programs, directory: &Path, name: &str, database: Option<String>) -> Self {
         let (data, log) = (directory.join(name), directory.join(format!("{name}.log")));
         Self { program: programs.server(), data, database, config: None, log, running: None }
     }
 
-    /// The configuration of its starts from now on, as TOML.
+    /// Sets the configuration for all later starts, as TOML.
     pub fn configure(&mut self, toml: &str) -> Result<()> {
         let file = self.data.with_extension("toml");
         std::fs::write(&file, toml).context("the configuration")?;
@@ -117,7 +120,7 @@ impl Server {
         Ok(())
     }
 
-    /// Starts it, and waits for the sample that a new server makes, so that it is idle.
+    /// Starts it and waits until it has created the sample, so that it is idle.
     pub fn start(&mut self, databases: &mut Databases) -> Result<()> {
         self.launch()?;
         databases.watch(&self.running()?.child)?;
@@ -127,7 +130,7 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        bail!("the server's sample was not made within a minute")
+        bail!("the server did not create its sample within a minute")
     }
 
     /// Starts it and returns as soon as it listens.
@@ -141,7 +144,7 @@ impl Server {
         Ok(ready)
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Stops it and waits until it has ended.
     pub fn stop(&mut self) -> Result<()> {
         let Some(mut listening) = self.running.take() else { return Ok(()) };
         Command::new("sh").args(["-c", &format!("kill -s TERM {}", listening.pid())]).status()?;
@@ -161,7 +164,7 @@ impl Server {
     }
 
     fn running(&self) -> Result<&Listening> {
-        self.running.as_ref().context("the server does not run")
+        self.running.as_ref().context("the server is not running")
     }
 
     pub fn pid(&self) -> Result<u32> {
@@ -172,7 +175,7 @@ impl Server {
         Ok(&self.running()?.address)
     }
 
-    /// The metadata store, where it is a file.
+    /// The metadata store, if it is a file.
     pub fn store_file(&self) -> String {
         self.data.join("estate.db").to_string_lossy().into_owned()
     }
@@ -187,7 +190,7 @@ impl Server {
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    /// A key of the Cluvio API and a datasource on this PostgreSQL.
+    /// Creates a Cluvio API key and a datasource on this PostgreSQL.
     pub fn set_up(&self, postgres: &Postgres) -> Result<Access> {
         let key = self.command(&[
             "key",
@@ -210,7 +213,7 @@ impl Server {
     }
 }
 
-/// What a client needs to know.
+/// What a client needs.
 pub struct Access {
     pub authorization: String,
     pub datasource: String,
@@ -221,7 +224,7 @@ impl Access {
         Client::connect(server.address()?, &self.authorization)
     }
 
-    /// Submits a query and gives the execution as the server first shows it.
+    /// Submits a query; returns the execution as in the first response.
     pub fn submit(&self, client: &mut Client, sql: &str, wait: bool) -> Result<Reply> {
         let path = format!(
             "/cluvio/datasources/{}/executions{}",
@@ -238,13 +241,13 @@ impl Access {
             match shown.field("execution_status")? {
                 "completed" => return Ok(id),
                 "queued" | "starting" | "running" => {}
-                _ => bail!("the execution ended otherwise: {}", shown.body),
+                _ => bail!("the execution did not complete: {}", shown.body),
             }
             shown = client.get(&format!("/cluvio/executions/{id}?wait=60"))?.expect(200)?;
         }
     }
 
-    /// The result as JSON, read to its end: how it begins, and its whole length.
+    /// Reads the whole result as JSON; returns its start and its length.
     pub fn data(&self, client: &mut Client, id: &str) -> Result<Reply> {
         let grant = client.get(&format!("/cluvio/executions/{id}/data"))?.expect(200)?;
         let (key, token) = (grant.field("data_key")?, grant.field("data_access_token")?);

@@ -1,4 +1,4 @@
-//! What the server weighs: memory when idle, time until it is ready, the program's size.
+//! The server's footprint: idle memory, time until it is ready, size of the program.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{Bench, Sizes};
 
 const IDLE: f64 = 60.0;
 const READY: f64 = 500.0;
-/// When memory is looked at, after the start.
+/// How long after the start to measure memory.
 const AFTER: Duration = Duration::from_secs(10);
 
 pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
@@ -21,13 +21,13 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     let mut times = Vec::new();
     for _ in 0..sizes.starts {
         times.push(server.launch()?.as_secs_f64() * 1000.0);
-        // It has said that it listens; let it come to where it listens for signals too.
+        // It has printed its address; give it time to start listening for signals too.
         std::thread::sleep(Duration::from_millis(200));
         server.stop()?;
     }
     let (ready, slowest) = (median(&times), times.iter().copied().fold(0.0, f64::max));
     report.judge(
-        format!("ready on a store that exists, median of {}", sizes.starts),
+        format!("ready on an existing store, median of {}", sizes.starts),
         format!("{ready:.0} ms, slowest {slowest:.0} ms"),
         format!("at most {READY} ms"),
         ready <= READY,

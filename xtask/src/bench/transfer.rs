@@ -1,4 +1,4 @@
-//! Many rows from PostgreSQL: the server's JSON against `psql`'s CSV, in turn.
+//! Many rows from PostgreSQL: the server's JSON against `psql`'s CSV, alternately.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ const MEMORY: f64 = 150.0;
 pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
     let mut server = Server::new(&bench.programs, &bench.directory, "transfer", None);
     server.start(&mut bench.databases)?;
-    // Where "above idle" begins: nothing was asked of this process yet.
+    // The baseline for "above idle": this process has had no request yet.
     server.stop()?;
     server.launch()?;
     std::thread::sleep(sizes.settle);
@@ -25,10 +25,10 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     for (table, rows, pairs) in
         [("bench", sizes.rows, sizes.pairs), ("bench_large", sizes.many_rows, sizes.many_pairs)]
     {
-        eprintln!("bench: making a table of {rows} rows");
+        eprintln!("bench: creating a table of {rows} rows");
         bench.postgres.make_table(table, rows)?;
         let query = format!("SELECT * FROM {table}");
-        bench.postgres.time_copy(&query)?; // brings the table into memory
+        bench.postgres.time_copy(&query)?; // loads the table into memory
         let mut taken = Taken::default();
         for _ in 0..pairs {
             taken.psql.push(bench.postgres.time_copy(&query)?);
@@ -44,7 +44,7 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
 struct Taken {
     psql: Vec<f64>,
     server: Vec<f64>,
-    /// From the POST to the execution's end; the rest is reading the data.
+    /// From the POST to the end of the execution; the rest is reading the data.
     executing: Vec<f64>,
     cpu: Vec<f64>,
     cpu_executing: Vec<f64>,
@@ -70,7 +70,7 @@ impl Taken {
         self.memory.push(process::peak(pid)? - idle);
         self.bytes = data.length;
         let count = format!("\"row_count\":{rows},");
-        ensure!(data.body.contains(&count), "the result does not say {count} {}", data.body);
+        ensure!(data.body.contains(&count), "the result does not contain {count}: {}", data.body);
         Ok(())
     }
 
@@ -100,7 +100,7 @@ impl Taken {
         );
         let (wall, cpu) = (median(&self.executing), median(&self.cpu_executing));
         report.note(
-            format!("{what}: of it until the execution is completed"),
+            format!("{what}: of which until the execution is completed"),
             format!("{wall:.2} s, {cpu:.2} s CPU"),
         );
         report.note(format!("{what}: JSON"), format!("{:.1} MB", self.bytes as f64 / 1e6));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Every directory that the guard may remove has a name that begins so.
+/// The guard removes only directories whose name has this prefix.
 pub const DIRECTORY_PREFIX: &str = "landreeve-db-";
 
 /// How long a server may take to stop before it is killed.
@@ -20,38 +20,38 @@ const STOP: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Started {
     Directory(PathBuf),
-    /// A process is its number *and* the time it began: the number alone may mean another one later.
+    /// A process is identified by its number *and* start time, because numbers are reused.
     Server {
         pid: u32,
         began: u64,
-        /// The signal that asks it to stop at once but in good order.
+        /// The signal for a fast but clean shutdown.
         signal: String,
     },
 }
 
 impl Started {
-    /// Describes a server just started.
+    /// Describes a server that has just been started.
     pub fn server(child: &Child, signal: &str) -> Result<Self> {
         let pid = child.id();
-        let (_, began) = look_up(pid).with_context(|| format!("process {pid} ended at once"))?;
+        let (_, began) = look_up(pid).with_context(|| format!("process {pid} ended immediately"))?;
         Ok(Self::Server { pid, began, signal: signal.to_owned() })
     }
 
-    /// Reads back what `Display` writes.
+    /// Parses the output of `Display`.
     pub fn parse(line: &str) -> Result<Self> {
         let words: Vec<&str> = line.splitn(2, ' ').collect();
         match words[..] {
             ["directory", path] => Ok(Self::Directory(PathBuf::from(path))),
             ["server", rest] => {
                 let [pid, began, signal] = rest.split(' ').collect::<Vec<_>>()[..] else {
-                    bail!("not understood: {line}");
+                    bail!("invalid line: {line}");
                 };
                 if !["INT", "TERM"].contains(&signal) {
-                    bail!("not a signal that stops a server: {line}");
+                    bail!("invalid signal: {line}");
                 }
                 Ok(Self::Server { pid: pid.parse()?, began: began.parse()?, signal: signal.to_owned() })
             }
-            _ => bail!("not understood: {line}"),
+            _ => bail!("invalid line: {line}"),
         }
     }
 
@@ -84,15 +84,15 @@ impl fmt::Display for Started {
     }
 }
 
-/// State and start time (in clock ticks since boot) of a process, if there is one with this number.
+/// State and start time (in clock ticks since boot) of the process with this number, if there is one.
 fn look_up(pid: u32) -> Option<(char, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in brackets, which may itself hold brackets and blanks.
+    // The second field is the program's name in brackets, which may itself contain brackets and spaces.
     let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
     Some((fields.first()?.chars().next()?, fields.get(19)?.parse().ok()?))
 }
 
-/// Stops servers and removes directories; servers that will not stop are killed.
+/// Stops servers and removes directories; servers that do not stop are killed.
 pub fn stop_all(started: &[Started]) -> Result<()> {
     for server in started {
         server.send(None)?;
@@ -105,7 +105,7 @@ pub fn stop_all(started: &[Started]) -> Result<()> {
             }
         }
         if begun.elapsed() > STOP * 2 {
-            bail!("a server would not even be killed: {started:?}");
+            bail!("could not kill a server: {started:?}");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -113,15 +113,15 @@ pub fn stop_all(started: &[Started]) -> Result<()> {
         let Started::Directory(path) = item else { continue };
         let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(DIRECTORY_PREFIX));
         if !ours {
-            bail!("{} is no directory of ours and stays", path.display());
+            bail!("{} is not one of our directories; it is not removed", path.display());
         }
         remove(path)?;
     }
     Ok(())
 }
 
-/// Removes a directory, after killing the set-up programs (`initdb`, `mariadb-install-db`, `cp`) that were cut
-/// off and would go on writing there.
+/// Removes a directory, after killing interrupted setup programs (`initdb`, `mariadb-install-db`, `cp`) that would keep
+/// writing to it.
 fn remove(base: &Path) -> Result<()> {
     let begun = Instant::now();
     while base.exists() {
@@ -138,7 +138,7 @@ fn remove(base: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Processes whose home is below `base`: `Account::command` gives ours such a home, and nobody else has one.
+/// Processes whose home is inside `base`. Only processes started by `Account::command` have such a home.
 fn living_in(base: &Path) -> Result<Vec<u32>> {
     let mark = format!("HOME={}/", base.display());
     let mut found = Vec::new();
@@ -153,7 +153,7 @@ fn living_in(base: &Path) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-/// The body of the guard process: it learns what was started from standard input, and acts at its end.
+/// The guard process: it reads from standard input what was started, and cleans up when the input ends.
 pub fn run() -> Result<ExitCode> {
     let mut started = Vec::new();
     for line in std::io::stdin().lock().lines() {
@@ -166,7 +166,7 @@ pub fn run() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// This side's hold on the guard process. Dropped, it closes the pipe, and the guard goes to work.
+/// A handle to the guard process. Dropping it closes the pipe, which makes the guard clean up.
 pub struct Guard {
     process: Child,
     pipe: ChildStdin,
@@ -197,13 +197,13 @@ impl Guard {
         &self.started
     }
 
-    /// Lets everything run on; from now on only `--stop` ends it.
+    /// Leaves everything running; from now on only `--stop` stops it.
     pub fn release(mut self) -> Result<()> {
         writeln!(self.pipe, "release")?;
         self.finish()
     }
 
-    /// Has everything stopped and waits for it.
+    /// Stops everything and waits until it is gone.
     pub fn stop(self) -> Result<()> {
         self.finish()
     }
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_started_survives_being_written() {
+    fn parse_reverses_display() {
         let items = [
             Started::Directory(PathBuf::from("/tmp/landreeve-db-0 1")),
             Started::Server { pid: 12, began: 345, signal: "INT".to_owned() },
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_known_by_its_number_and_its_beginning() {
+    fn processes_are_identified_by_number_and_start_time() {
         let pid = std::process::id();
         let (_, began) = look_up(pid).unwrap();
         let signal = "TERM".to_owned();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_with_another_name_is_never_removed() {
+    fn never_removes_directories_without_the_prefix() {
         assert!(stop_all(&[Started::Directory(PathBuf::from("/tmp"))]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Finds the database servers' programs, or installs them from Debian's packages.
+//! Finds the programs of the database servers, or installs them from Debian's packages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::process::is_root;
 
-/// curl is what a test posts with, as a pipeline would.
+/// A test uses curl to post requests, as a pipeline would.
 const PACKAGES: [&str; 3] = ["postgresql", "mariadb-server", "curl"];
 
 /// Where the programs are.
@@ -31,9 +31,7 @@ pub fn find_or_install() -> Result<Binaries> {
     };
     let wanted = PACKAGES.join(" ");
     let Some(apt) = in_path(&["apt-get"]) else {
-        bail!(
-            "not found: {missing}; install PostgreSQL and MariaDB servers and curl (Debian calls them {wanted})"
-        );
+        bail!("not found: {missing}; install PostgreSQL and MariaDB servers and curl (on Debian: {wanted})");
     };
     if !is_root() {
         bail!("not found: {missing}; run `apt-get install --no-install-recommends {wanted}` as root");
@@ -54,9 +52,9 @@ fn install(apt: &Path) -> Result<()> {
 
 fn apt_get(apt: &Path, args: &[&str]) -> Result<()> {
     let mut command = Command::new(apt);
-    // RUNLEVEL=1 keeps the packages from starting servers of their own.
+    // RUNLEVEL=1 keeps the packages from starting their servers.
     command.args(args).envs([("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")]);
-    // Its chatter does not belong among the `export` lines on standard output.
+    // Its output must not mix with the `export` lines on standard output.
     let output = command.output().context("apt-get")?;
     if !output.status.success() {
         bail!("apt-get {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
@@ -78,7 +76,7 @@ fn find() -> Result<Binaries, &'static str> {
     })
 }
 
-/// Debian keeps each version in a directory of its own, out of `PATH`; the newest wins.
+/// Debian installs each version in a separate directory outside `PATH`; the newest wins.
 fn find_postgres() -> Option<PathBuf> {
     let mut homes: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -92,7 +90,7 @@ fn find_postgres() -> Option<PathBuf> {
     debian.chain(in_path(&["postgres"]).and_then(|found| Some(found.parent()?.to_owned()))).find(complete)
 }
 
-/// The first of `names` in `PATH` or where system programs live, which an ordinary user's `PATH` may lack.
+/// The first of `names` in `PATH` or in the system directories, which a normal user's `PATH` may lack.
 pub fn in_path(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/usr/local/sbin", "/usr/libexec"].map(PathBuf::from);

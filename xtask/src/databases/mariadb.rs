@@ -26,7 +26,7 @@ const SETTINGS: [&str; 9] = [
     "--innodb-doublewrite=0",
 ];
 
-/// One server that answers.
+/// A running server.
 pub struct Server {
     port: u16,
     password: String,
@@ -36,14 +36,14 @@ fn account() -> Result<Account> {
     Account::first_of(&["mysql", "nobody"])
 }
 
-/// Makes an empty data directory, from which each server gets a copy (making one takes seconds).
+/// Creates an empty data directory, of which each server gets a copy (creating one takes seconds).
 pub fn make_data(site: &Site, binaries: &MariadbBinaries) -> Result<PathBuf> {
     let account = account()?;
     let home = make_home(&site.base, "mariadb-template", &account)?;
     process::run(
         account
             .command(&binaries.install_db, &home)
-            // Nobody can sign in as root but over the socket; our own user comes with the first start.
+            // root can sign in over the socket only; our own user is created at the first start.
             .args(["--no-defaults", "--auth-root-authentication-method=socket", "--skip-test-db"])
             .args(["--skip-name-resolve", "--innodb-log-file-size=32M", "--innodb-doublewrite=0"])
             .arg(format!("--datadir={}", home.join("data").display())),
@@ -64,7 +64,7 @@ pub fn start(
     let (data, log) = (home.join("data"), home.join("log"));
     process::run(account.command(Path::new("cp"), &home).arg("-a").arg(template.join("data")).arg(&data))?;
     let password = process::random_hex()?;
-    // Read by the server before it answers anybody, so there is no moment without a password.
+    // The server reads this before it accepts connections, so that it is never without a password.
     let first = home.join("first.sql");
     fs::write(
         &first,
@@ -122,13 +122,13 @@ impl Server {
     /// Fills the tables that `CONVERT_TZ` and `SET time_zone = 'Europe/Berlin'` need.
     pub fn load_zones(&self, binaries: &MariadbBinaries) -> Result<()> {
         if !Path::new(ZONES).is_dir() {
-            bail!("{ZONES} is not there: install tzdata");
+            bail!("{ZONES} does not exist; install tzdata");
         }
         let mut dump = Command::new(&binaries.tzinfo_to_sql)
             .arg(ZONES)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null()) // it complains of every file there that is no zone
+            .stderr(Stdio::null()) // it warns about every file that is not a time zone
             .spawn()?;
         let sql = dump.stdout.take().context("no output")?;
         process::run(self.client(binaries).arg("mysql").stdin(sql))?;

@@ -12,8 +12,8 @@ use super::guard::{Guard, Started};
 use super::process::{self, Account};
 use super::{Site, make_home};
 
-/// In the configuration file and not on the command line, so that a test or a benchmark may change them with
-/// `ALTER SYSTEM`. Durability is off: the tests' data is thrown away.
+/// In the configuration file and not on the command line, so that a test or a benchmark can change them with
+/// `ALTER SYSTEM`. Durability is off, because the tests' data is discarded.
 const SETTINGS: &str = "
 fsync = off
 synchronous_commit = off
@@ -27,7 +27,7 @@ timezone = 'UTC'
 log_timezone = 'UTC'
 ";
 
-/// Starts the server and gives the URL of its first database.
+/// Starts the server and returns the URL of its first database.
 pub fn start(site: &Site, bin: &Path, guard: &mut Guard) -> Result<String> {
     let account = Account::first_of(&["postgres", "nobody"])?;
     let home = make_home(&site.base, "postgres", &account)?;

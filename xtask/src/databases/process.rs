@@ -1,4 +1,4 @@
-//! Small things about processes: accounts, waiting, ports and random words.
+//! Helpers for processes: accounts, waiting, ports and random words.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -11,22 +11,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// How long a server may take from its start to its first answer.
+/// How long a server can take from its start to its first response.
 const START: Duration = Duration::from_secs(90);
 
-/// Starts a program without the files that we inherited: a server left running must not hold, say, the lock of
-/// the `flock` that started us. (The shell replaces itself, so that the process number is the program's.)
+/// Starts a program without the file descriptors that we inherited: a server left running must not keep, say, the lock
+/// of the `flock` that started us. (The shell replaces itself, so that the process number is the program's.)
 const CLOSE_AND_EXEC: &str = r#"exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec "$0" "$@""#;
 
-/// The words before the program's name in such a command.
+/// The arguments before the program's name in such a command.
 const SHELL: [&str; 3] = ["sh", "-c", CLOSE_AND_EXEC];
 
-/// Who runs a server: ourselves, or, because database servers refuse root, an account without rights.
+/// The account that runs a server: our own, or an unprivileged one, because database servers refuse root.
 #[derive(Clone, Debug)]
 pub struct Account(Option<(u32, u32)>);
 
 impl Account {
-    /// The first of `names` that exists when we are root; otherwise ourselves.
+    /// The first of `names` that exists if we are root; otherwise our own account.
     pub fn first_of(names: &[&str]) -> Result<Self> {
         if !is_root() {
             return Ok(Self(None));
@@ -42,11 +42,11 @@ impl Account {
                 }
             }
         }
-        bail!("run by root, and none of these accounts exists to run a server under: {}", names.join(", "))
+        bail!("running as root, but none of these accounts exists to run a server: {}", names.join(", "))
     }
 
-    /// A command that will run under this account, with a small environment and in a group of its own, so
-    /// that a Ctrl-C at the terminal does not reach it.
+    /// A command that runs under this account, with a minimal environment and in its own process group, so that Ctrl-C
+    /// at the terminal does not reach it.
     pub fn command(&self, program: &Path, home: &Path) -> Command {
         let mut command = Command::new(SHELL[0]);
         command.args(&SHELL[1..]).arg(program);
@@ -69,7 +69,7 @@ impl Account {
 }
 
 pub fn is_root() -> bool {
-    // The owner of one's own /proc entry is the effective user.
+    // The owner of our /proc entry is the effective user.
     fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0)
 }
 
@@ -80,13 +80,12 @@ pub fn random_hex() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A port of 127.0.0.1 that nobody listens on. Another program may take it before the server does; whoever
-/// starts a server therefore tries again with another.
+/// A free port of 127.0.0.1. Another program can take it before the server does, so callers retry with another port.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Runs a command to its end; an error holds what it printed.
+/// Runs a command to its end; an error includes its output.
 pub fn run(command: &mut Command) -> Result<()> {
     let words = [command.get_program()].into_iter().chain(command.get_args());
     let program = words.map(|word| word.to_string_lossy()).find(|word| !SHELL.contains(&word.as_ref()));
@@ -99,7 +98,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Waits until `probe` (a query against the server) succeeds; gives up when the server ends or takes too long.
+/// Waits until `probe` (a query on the server) succeeds; gives up if the server ends or takes too long.
 pub fn await_answer(server: &mut Child, log: &Path, mut probe: impl FnMut() -> Command) -> Result<()> {
     let begun = Instant::now();
     loop {
@@ -108,7 +107,7 @@ pub fn await_answer(server: &mut Child, log: &Path, mut probe: impl FnMut() -> C
         }
         let why = match server.try_wait()? {
             Some(status) => format!("the server ended ({status})"),
-            None if begun.elapsed() > START => format!("no answer within {} s", START.as_secs()),
+            None if begun.elapsed() > START => format!("no response within {} s", START.as_secs()),
             None => {
                 std::thread::sleep(Duration::from_millis(50));
                 continue;
@@ -120,7 +119,7 @@ pub fn await_answer(server: &mut Child, log: &Path, mut probe: impl FnMut() -> C
     }
 }
 
-/// Tries a start up to three times, because its port may have been taken in between.
+/// Tries to start a server up to three times, because its port may have been taken in between.
 pub fn with_retries<T>(mut start: impl FnMut(u16) -> Result<T>) -> Result<T> {
     let mut last = None;
     for _ in 0..3 {

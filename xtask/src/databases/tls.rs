@@ -1,6 +1,6 @@
-//! A certificate authority of one run and one server certificate for `localhost` and 127.0.0.1.
+//! A certificate authority for one run and one server certificate for `localhost` and 127.0.0.1.
 //!
-//! Not a single self-signed certificate: rustls refuses an authority's certificate as a server's, so a test
+//! A single self-signed certificate is not enough: rustls refuses a CA certificate as a server certificate, so a test
 //! of a verified connection needs two.
 
 use std::fs;
@@ -14,18 +14,18 @@ use super::process::{Account, run};
 
 /// Files of the certificate.
 pub struct Certificate {
-    /// The certificate that a client has to trust.
+    /// The certificate that clients have to trust.
     pub authority: PathBuf,
     server: PathBuf,
     key: PathBuf,
 }
 
 impl Certificate {
-    /// Copies certificate and key into a server's home, for its account alone; gives their paths there.
+    /// Copies certificate and key to a server's home, readable by its account only; returns their paths there.
     pub fn install(&self, home: &Path, account: &Account) -> Result<(PathBuf, PathBuf)> {
         let (certificate, key) = (home.join("server.pem"), home.join("server-key.pem"));
         for (from, to) in [(&self.server, &certificate), (&self.key, &key)] {
-            // A copy takes the mode along: openssl makes keys 0600, which PostgreSQL insists on.
+            // A copy keeps the mode: openssl creates keys with 0600, which PostgreSQL requires.
             fs::copy(from, to)?;
             account.own(to)?;
         }
@@ -33,7 +33,7 @@ impl Certificate {
     }
 }
 
-/// Makes the files in `base/tls`, or nothing when there is no `openssl` command.
+/// Creates the files in `base/tls`, or nothing if there is no `openssl` command.
 pub fn generate(base: &Path) -> Result<Option<Certificate>> {
     let Some(openssl) = in_path(&["openssl"]) else { return Ok(None) };
     let folder = base.join("tls");

@@ -1,11 +1,11 @@
-//! The top-level modules of these crates build on one another without circles.
+//! The top-level modules of these crates must not use one another in circles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::Source;
 use super::{Report, TextFile};
 
-/// By their folders in `crates/`. A crate joins when its circles are gone, and stays.
+/// Their folders in `crates/`. Add a crate once its circles are gone, and never remove one.
 const CRATES: [&str; 1] = ["analytics"];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;
@@ -47,7 +47,7 @@ fn module(path: &str) -> &str {
     first.strip_suffix(".rs").unwrap_or(first)
 }
 
-/// What follows `crate::` in paths, also in braces.
+/// The names after `crate::` in paths, also inside braces.
 fn named(code: &str) -> BTreeSet<String> {
     let word = |text: &str| -> String {
         text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
@@ -80,7 +80,7 @@ fn named(code: &str) -> BTreeSet<String> {
     found
 }
 
-/// Groups of modules each of which reaches every other.
+/// Groups of modules in which each reaches every other.
 fn circles(graph: &Graph) -> Vec<BTreeSet<String>> {
     let reach = |from: &str| {
         let mut seen = BTreeSet::new();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_are_reported_and_chains_are_not() {
+    fn reports_circles_but_not_chains() {
         let chain = [
             file("lib.rs", "mod a; mod b; mod c; use crate::a::X;"),
             file("a.rs", "use crate::{b::{Y, Z}, c};\n"),

@@ -1,8 +1,8 @@
-//! Which of our crates may depend on which; dependencies point one way.
+//! Which of our crates can depend on which; dependencies point one way.
 
 use super::{Report, TextFile};
 
-/// Faces and the one plane whose words each translates.
+/// Faces, each with the plane that it translates.
 const FACES: [(&str, &str); 5] = [
     ("face-cluvio", "analytics"),
     ("face-dx", "delivery"),
@@ -10,7 +10,7 @@ const FACES: [(&str, &str); 5] = [
     ("face-cloverdx", "jobs"),
     ("face-clumio", "protection"),
 ];
-/// What a face must not even list among its dependencies.
+/// Crates that a face must not even list as dependencies.
 const CLIENTS: [&str; 5] = ["sqlx", "tokio-postgres", "mysql_async", "rusqlite", "datafusion"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Layer {
     Top,
 }
 
-/// The layer of a crate, by the name of its folder; none if the table does not know it.
+/// The layer of a crate, by the name of its folder; `None` if the table does not list it.
 pub fn layer(name: &str) -> Option<Layer> {
     Some(match name {
         "core" => Layer::Core,
@@ -42,7 +42,7 @@ pub fn layer(name: &str) -> Option<Layer> {
     })
 }
 
-/// Whether crate `from` may depend on crate `to`.
+/// Whether crate `from` can depend on crate `to`.
 fn is_allowed(from: &str, to: &str) -> bool {
     let Some(layer) = layer(from) else { return false };
     match layer {
@@ -66,7 +66,7 @@ pub fn check(files: &[TextFile], report: &mut Report) {
         }
         if !is_xtask && layer(name).is_none() {
             let message =
-                format!("`{name}` has no row in xtask/src/tidy/edges.rs: say there what it may depend on");
+                format!("`{name}` is missing in xtask/src/tidy/edges.rs: add what it can depend on");
             report.add(&file.path, message);
             continue;
         }
@@ -100,7 +100,7 @@ fn check_one(file: &TextFile, from: &str, dependency: &Dependency, report: &mut 
 struct Dependency {
     line: usize,
     package: String,
-    /// Listed under another name, with `package = "…"`.
+    /// Whether it is listed under another name, with `package = "…"`.
     renamed: bool,
     dev: bool,
 }
@@ -128,7 +128,7 @@ impl Manifest {
     fn parse(text: &str) -> Self {
         let mut manifest = Self::default();
         let mut table = Table::Other;
-        let mut depth = 0; // of brackets in a value that goes on over several lines
+        let mut depth = 0; // of brackets in a value that continues over several lines
         for (index, line) in text.lines().enumerate() {
             let line = without_comment(line).trim();
             let continues = depth > 0;
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_every_way_to_write_a_dependency() {
+    fn parses_every_form_of_dependency() {
         let text = "\
 [package]
 name = \"x\" # landreeve-vault = 1

@@ -1,9 +1,9 @@
-//! Functions are short enough to be read at once.
+//! Functions must be short enough to read in one go.
 
 use super::source::{Source, body_start, closing_brace, find_word, line_of};
 use super::{Report, TextFile};
 
-/// As clippy counts: lines of the body that hold code.
+/// Counted like clippy: lines of the body that contain code.
 const LIMIT: usize = 120;
 
 struct Function<'a> {
@@ -27,7 +27,7 @@ pub fn check(file: &TextFile, source: &Source, report: &mut Report) {
 
 fn functions(source: &Source) -> Vec<Function<'_>> {
     let code = &source.code;
-    // Counted on the text with its strings, since a line of a long string is a line too.
+    // Counted on the text with strings, because a line of a long string is a line too.
     let offsets_agree = code.lines().count() == source.uncommented.lines().count();
     debug_assert!(offsets_agree, "blanking must keep the lines");
     let lines: Vec<&str> = source.uncommented.lines().collect();
@@ -58,13 +58,13 @@ mod tests {
     }
 
     #[test]
-    fn counts_the_lines_of_code_of_a_body() {
+    fn counts_lines_of_code() {
         let text = "fn one() {\n    a();\n\n    // {\n    b(\"}\", '{');\n}\n\npub async fn two(x: [u8; 4]) -> u8\nwhere\n    A: B,\n{\n    1\n}\n";
         assert_eq!(lengths(text), [("one".to_owned(), 1, 2), ("two".to_owned(), 8, 1)]);
     }
 
     #[test]
-    fn a_declaration_and_a_pointer_have_no_body() {
+    fn declarations_and_pointers_have_no_body() {
         let text =
             "trait T {\n    fn a(&self);\n    fn b(&self, f: fn(u8) -> u8) {\n        f(1);\n    }\n}\n";
         assert_eq!(lengths(text), [("b".to_owned(), 3, 1)]);
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn only_long_functions_outside_tests_are_reported() {
+    fn reports_only_long_functions_outside_tests() {
         let long = format!("fn long() {{\n{}}}\n", "    x();\n".repeat(LIMIT + 1));
         let text = format!("{long}#[cfg(test)]\nmod tests {{\n{long}}}\n");
         let file = TextFile { path: "crates/core/src/a.rs".to_owned(), text };

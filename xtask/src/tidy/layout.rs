@@ -1,4 +1,4 @@
-//! File sizes, module docs, the files every face has, and migrations in pairs.
+//! Checks file sizes, module docs, the files of every face, and that migrations come in pairs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ pub fn check_file(file: &TextFile, source: &Source, report: &mut Report) {
     let is_module = file.path.starts_with("xtask/src/")
         || file.in_crate().is_some_and(|name| file.path.starts_with(&format!("crates/{name}/src/")));
     if is_module && !file.is_test() && !file.text.trim_start().starts_with("//!") {
-        report.add(&file.path, "begins without `//!`: say in a line or two what the module is for");
+        report.add(&file.path, "starts without `//!`: say in a line or two what the module is for");
     }
 }
 
@@ -28,14 +28,14 @@ pub fn check_tree(files: &[TextFile], report: &mut Report) {
         for name in FACE_FILES {
             let path = format!("crates/{face}/src/{name}");
             if !paths.contains(path.as_str()) {
-                report.add(&path, "is missing: all faces are built alike (router, caller, error body)");
+                report.add(&path, "is missing: all faces have the same files (router, caller, error body)");
             }
         }
     }
     check_migrations(&paths, report);
 }
 
-/// The same file names below `…/sqlite/` and `…/postgres/`.
+/// Checks that `…/sqlite/` and `…/postgres/` have the same file names.
 fn check_migrations(paths: &BTreeSet<&str>, report: &mut Report) {
     let mut folders: BTreeMap<&str, [BTreeSet<&str>; 2]> = BTreeMap::new();
     for path in paths.iter().filter(|path| path.ends_with(".sql")) {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_face_lacks_nothing() {
+    fn faces_have_all_files() {
         let files = [TextFile { path: "crates/face-dx/src/lib.rs".to_owned(), text: String::new() }];
         let mut report = Report::default();
         check_tree(&files, &mut report);

@@ -1,10 +1,10 @@
-//! Names in documents exist, and no file names a place of one developer's machine.
+//! Checks that paths in documents exist, and that no file contains a path of one developer's machine.
 
 use std::path::Path;
 
 use super::{Report, TextFile};
 
-/// What a name in backticks begins with when it means a path of this repository.
+/// Prefixes of names in backticks that are paths in this repository.
 const ROOTS: [&str; 4] = ["crates/", "docs/", "xtask/", ".ci/"];
 
 /// Folders at the top of a developer's machine. (Written without their slashes, since this file is checked too.)
@@ -20,8 +20,9 @@ pub fn check(root: &Path, files: &[TextFile], report: &mut Report) {
             }
         }
         for (line, folder) in machine_paths(&file.text) {
-            let message =
-                format!("names /{folder} of one machine; use a relative path or a temporary directory");
+            let message = format!(
+                "contains a path in /{folder} of one machine; use a relative path or a temporary directory"
+            );
             report.add_at(&file.path, line, message);
         }
     }
@@ -76,14 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_in_backticks_are_found() {
+    fn finds_paths_in_backticks() {
         let text = "See `crates/core` and `docs/a.md:3`, `.ci/run --x`, `crates/face-*`, `ls`.\n```\n`crates/no`\n```\n`xtask/src/main.rs`";
         let expected = [(1, "crates/core"), (1, "docs/a.md"), (1, ".ci/run"), (5, "xtask/src/main.rs")];
         assert_eq!(paths_named(text), expected);
     }
 
     #[test]
-    fn absolute_paths_of_a_machine_are_found() {
+    fn finds_absolute_paths_of_a_machine() {
         let text = "a /w/ b\n\"/w/x\"\nhome/w/x\n/w/".replace('w', MACHINE_FOLDERS[0]);
         let lines: Vec<usize> = machine_paths(&text).into_iter().map(|(line, _)| line).collect();
         assert_eq!(lines, [1, 2, 4]);

@@ -1,4 +1,4 @@
-//! Snapshots that no test refers to any more, and those that were never accepted.
+//! Reports snapshots that no test uses any more, and those that were never accepted.
 
 use super::{Report, TextFile};
 
@@ -9,7 +9,7 @@ pub fn check(files: &[TextFile], report: &mut Report) {
         }
         let Some(stem) = file.path.strip_suffix(".snap") else { continue };
         let Some((folder, stem)) = stem.rsplit_once("/snapshots/") else {
-            report.add(&file.path, "snapshots are in a folder `snapshots` beside their test");
+            report.add(&file.path, "snapshots belong in a folder `snapshots` next to their test");
             continue;
         };
         // `crate__module__test`, or the name that the assertion gives; a second one of a test ends in `-2`.
@@ -18,7 +18,7 @@ pub fn check(files: &[TextFile], report: &mut Report) {
         let words = [format!("fn {test}("), format!("\"{name}\"")];
         let beside = files.iter().filter(|file| file.is_rust() && file.path.starts_with(folder));
         if !beside.into_iter().any(|file| words.iter().any(|word| file.text.contains(word))) {
-            report.add(&file.path, format!("no test of the name {test} refers to this snapshot: remove it"));
+            report.add(&file.path, format!("no test named {test} uses this snapshot: remove it"));
         }
     }
 }
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_snapshot_needs_its_test() {
+    fn reports_snapshots_without_a_test() {
         let file = |path: &str, text: &str| TextFile { path: path.to_owned(), text: text.to_owned() };
         let files = [
             file(

@@ -1,10 +1,10 @@
-//! A rough reading of Rust source: where its comments, its literals and its unit tests are.
+//! A rough parser for Rust source: it finds comments, literals and unit tests.
 
 use super::TextFile;
 
-/// A source file with parts of it blanked out; every form has the lines of the original.
+/// A source file with parts blanked out; all versions have the same lines as the original.
 pub struct Source {
-    /// Without comments and without what stands inside string and character literals.
+    /// Without comments and without the content of string and character literals.
     pub code: String,
     /// Without comments.
     pub uncommented: String,
@@ -29,7 +29,7 @@ impl Source {
     }
 }
 
-/// Gives the text without comments and literals, and the text without comments.
+/// Returns the text without comments and literals, and the text without comments.
 pub fn blank(text: &str) -> (String, String) {
     let chars: Vec<char> = text.chars().collect();
     let (mut code, mut uncommented) = (String::new(), String::new());
@@ -43,7 +43,7 @@ pub fn blank(text: &str) -> (String, String) {
         } else if let Some(literal) = (!after_word).then(|| literal_end(&chars, at)).flatten() {
             (end, hide_in_code) = (literal, true);
         } else if chars[at] == '\'' || chars[at] == '"' {
-            // The opening quote of a literal is not preceded by a word, except a prefix seen already.
+            // No word precedes the opening quote of a literal, except a prefix that we have already seen.
             (end, hide_in_code) = match literal_end(&chars, at) {
                 Some(literal) => (literal, true),
                 None => (at + 1, false),
@@ -86,7 +86,7 @@ fn comment_end(chars: &[char], start: usize) -> Option<usize> {
     }
 }
 
-/// The end of the string or character literal that begins at `start`, prefix (`r#`, `b`, `br`, `c`) included.
+/// The end of the string or character literal that starts at `start`, including a prefix (`r#`, `b`, `br`, `c`).
 fn literal_end(chars: &[char], start: usize) -> Option<usize> {
     let mut at = start;
     while at < start + 2 && matches!(chars.get(at), Some('b' | 'c' | 'r')) {
@@ -105,7 +105,7 @@ fn literal_end(chars: &[char], start: usize) -> Option<usize> {
             Some(close + 1 + hashes)
         }
         '"' => escaped_end(chars, at + 1, '"'),
-        // A character, or else the tick of a lifetime or label.
+        // A character; otherwise it is the tick of a lifetime or label.
         '\'' if !raw && (chars.get(at + 1) == Some(&'\\') || chars.get(at + 2) == Some(&'\'')) => {
             escaped_end(chars, at + 1, '\'')
         }
@@ -141,7 +141,7 @@ fn test_lines(code: &str) -> Vec<bool> {
     marked
 }
 
-/// The end of the item that begins at `start`: its closing brace or its semicolon.
+/// The end of the item that starts at `start`: its closing brace or its semicolon.
 fn item_end(code: &str, start: usize) -> usize {
     match body_start(code, start) {
         Some(open) => closing_brace(code, open),
@@ -185,7 +185,7 @@ pub fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// The positions where `word` stands in `text` with no letter, digit or underscore beside it.
+/// The positions at which `word` occurs in `text` with no letter, digit or underscore next to it.
 pub fn find_word<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word).map(|(at, _)| at).filter(move |at| {
@@ -200,7 +200,7 @@ pub fn find_word<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize
 mod tests {
     use super::*;
 
-    /// The code with each run of blanks made one.
+    /// The code with runs of spaces collapsed.
     fn squeezed(text: &str) -> String {
         let (code, uncommented) = blank(text);
         assert_eq!(code.chars().count(), text.chars().count());
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_literals_are_blanked() {
+    fn blanks_comments_and_literals() {
         assert_eq!(squeezed("a // b\nc"), "a\nc");
         assert_eq!(squeezed("a /* { /* } */ \n { */ b"), "a\nb");
         assert_eq!(squeezed(r#"f("{ \" }", 'x')"#), "f( , )");
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_has_no_neighbours() {
+    fn finds_whole_words_only() {
         assert_eq!(find_word("sqlx my_sqlx sqlx_core x.sqlx", "sqlx").collect::<Vec<_>>(), [0, 25]);
         assert_eq!(find_word("landreeve_http::a http::b", "http::").collect::<Vec<_>>(), [18]);
     }

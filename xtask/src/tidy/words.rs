@@ -1,4 +1,4 @@
-//! Names that may be used in some places only: the store, the database clients, the clock, a vendor.
+//! Names that are allowed in some places only: the store, the database clients, the clock, vendors.
 
 use super::edges::{Layer, layer};
 use super::source::{Source, closing_brace, find_word, line_of};
@@ -7,7 +7,7 @@ use super::{Report, TextFile};
 const VENDORS: [&str; 4] = ["cluvio", "denodo", "cloverdx", "clumio"];
 const CLIENTS: [&str; 5] = ["tokio_postgres", "mysql_async", "rusqlite", "datafusion", "rustic_core"];
 
-/// Whole files that may read the machine's clock. A single line says `// tidy: allow clock: REASON` instead.
+/// Whole files that can read the machine's clock. To allow a single line, write `// tidy: allow clock: REASON`.
 const CLOCK_FILES: [&str; 4] =
     ["crates/core/src/clock.rs", "crates/drivers/examples/", "crates/testkit/", "xtask/"];
 
@@ -20,15 +20,15 @@ pub fn check(file: &TextFile, source: &Source, report: &mut Report) {
         search.store();
     }
     if !matches!(name, "estate" | "core") {
-        search.refuse("OpCtx::new", true, "only `estate` makes an OpCtx, by checking a credential");
+        search.refuse("OpCtx::new", true, "only `estate` creates an OpCtx, by checking a credential");
     }
-    // testkit makes and drops the databases that its estates stand on; it reads none.
+    // testkit creates and drops the databases of its estates; it reads none.
     if !matches!(name, "estate" | "testkit") {
-        search.refuse("sqlx", true, "the metadata database is reached through `estate` only");
+        search.refuse("sqlx", true, "use the metadata database through `estate` only");
     }
     if matches!(layer, Some(Layer::Core | Layer::Http | Layer::Console | Layer::Plane | Layer::Face)) {
         for client in CLIENTS {
-            search.refuse(client, layer == Some(Layer::Face), "reached through a port in `core` only");
+            search.refuse(client, layer == Some(Layer::Face), "use it through a port in `core` only");
         }
     }
     if layer == Some(Layer::Plane) {
@@ -43,7 +43,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Reports `word` wherever it stands in code; in unit tests only if they are meant too.
+    /// Reports every occurrence of `word` in code; in unit tests only with `in_tests`.
     fn refuse(&mut self, word: &str, in_tests: bool, why: &str) {
         for at in find_word(&self.source.code, word) {
             let line = line_of(&self.source.code, at);
@@ -55,13 +55,13 @@ impl Search<'_> {
 
     fn everywhere(&mut self) {
         for word in ["todo!", "unimplemented!"] {
-            self.refuse(word, true, "finish it, or return an error that says what is not there yet");
+            self.refuse(word, true, "finish it, or return an error that says what is not available yet");
         }
         self.sleeps();
         if CLOCK_FILES.iter().any(|allowed| self.file.path.starts_with(allowed)) {
             return;
         }
-        // The runtime's own clock only measures spans and deadlines, and tests can stop it.
+        // Tokio's clock only measures spans and deadlines, and tests can stop it.
         let spans = ["use tokio::time::Instant;", "use tokio::time::{Instant"]
             .iter()
             .any(|line| self.source.code.contains(line));
@@ -79,19 +79,19 @@ impl Search<'_> {
         }
     }
 
-    /// A test that sleeps is slow on one machine and wrong on another. Where nothing tells of what is waited for, such as
-    /// in another process, the line says `// tidy: allow sleep: REASON`.
+    /// A test that sleeps is slow on one machine and wrong on another. If there is nothing to wait for, as with another
+    /// process, the line says `// tidy: allow sleep: REASON`.
     fn sleeps(&mut self) {
         for at in find_word(&self.source.code, "sleep") {
             let line = line_of(&self.source.code, at);
             if self.source.is_test_line(line) && !self.is_allowed(line, "sleep") {
-                let message = "`sleep` in a test: wait for what is to happen, or move the clock by hand";
+                let message = "`sleep` in a test: wait for the event, or move the clock by hand";
                 self.report.add_at(&self.file.path, line, message);
             }
         }
     }
 
-    /// `estate::store`, on its own or in a group of imports.
+    /// Reports `estate::store`, as a path or in a group of imports.
     fn store(&mut self) {
         const WHY: &str = "faces, console and command line call `estate::ops` and planes, never the store";
         let code = &self.source.code;
@@ -116,21 +116,18 @@ impl Search<'_> {
     }
 
     fn plane(&mut self) {
-        self.refuse("axum", true, "a plane knows no HTTP");
-        self.refuse("http::", true, "a plane knows no HTTP");
+        self.refuse("axum", true, "a plane must not use HTTP");
+        self.refuse("http::", true, "a plane must not use HTTP");
         for word in ["json!", "serde_json::json"] {
-            self.refuse(
-                word,
-                false,
-                "a plane knows no JSON of the wire; what it stores has types in stored.rs",
-            );
+            self.refuse(word, false, "a plane must not use wire JSON; stored JSON has types in stored.rs");
         }
         for (index, text) in self.source.uncommented.lines().enumerate() {
             let text = text.to_lowercase();
             let Some(vendor) = VENDORS.iter().find(|vendor| text.contains(**vendor)) else { continue };
             if !self.is_allowed(index + 1, "vendor name") {
-                let message =
-                    format!("names `{vendor}`: a plane knows no vendor; its words belong in the face");
+                let message = format!(
+                    "names `{vendor}`: a plane must not name vendors; their words belong in the face"
+                );
                 self.report.add_at(&self.file.path, index + 1, message);
             }
         }
@@ -149,7 +146,7 @@ fn first_word(text: &str) -> &str {
     &text[..end]
 }
 
-/// First words, with their positions, of what stands between the braces at `open` (nested groups left out).
+/// The first words inside the braces at `open`, with their positions (nested groups left out).
 fn group_members(code: &str, open: usize) -> impl Iterator<Item = (usize, &str)> {
     let inside = &code[open + 1..closing_brace(code, open)];
     let mut depth = 0;
@@ -185,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_store_is_refused_in_faces_console_and_command_line() {
+    fn refuses_the_store_in_faces_console_and_command_line() {
         for path in ["crates/face-dx/src/a.rs", "crates/console/src/a.rs", "crates/server/src/cli/key.rs"] {
             assert_eq!(count(path, "use landreeve_estate::store::Tx;"), 1);
             assert_eq!(count(path, "use landreeve_estate::{\n    ops::{a, store},\n    store::Tx,\n};"), 1);
@@ -203,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn authority_is_made_in_one_place() {
+    fn only_estate_creates_an_op_ctx() {
         assert_eq!(count("crates/server/src/a.rs", "let c = OpCtx::new(a);"), 1);
         assert_eq!(count("crates/estate/src/a.rs", "let c = OpCtx::new(a);"), 0);
     }
@@ -217,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plane_knows_no_wire_and_no_vendor() {
+    fn planes_use_no_wire_and_no_vendor_names() {
         let path = "crates/analytics/src/a.rs";
         assert_eq!(count(path, "use axum::Router;\nuse http::StatusCode;\nlet a = json!({});"), 3);
         assert_eq!(count(path, "let a = \"Cluvio\"; // and denodo"), 1);
@@ -242,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_for_later() {
+    fn refuses_unfinished_code() {
         assert_eq!(count("crates/http/src/a.rs", "fn a() { todo!() }\nfn b() { unimplemented!(\"x\") }"), 2);
     }
 }

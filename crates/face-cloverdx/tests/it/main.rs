@@ -229,7 +229,7 @@ async fn other_kinds_other_units_and_unknown_ids_are_404() {
     }
     fails(&get("/dashboards").send(&router).await, 404, "there is nothing at this path");
     let answer = ask("DELETE", "/executions").basic("admin", PASSWORD).send(&router).await;
-    fails(&answer, 405, "DELETE is not a method of this path");
+    fails(&answer, 405, "DELETE is not allowed on this path");
     let odd = Ask::get(format!("{BASE}/executions")).header("x-requested-by", "1").header("host", "a b\"<");
     assert_eq!(odd.basic("admin", PASSWORD).send(&router).await.status, 200);
 }

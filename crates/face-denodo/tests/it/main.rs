@@ -270,7 +270,7 @@ async fn other_kinds_other_units_and_unknown_ids_are_404() {
     let message = "lastUpdate must be a date such as 2017-11-07T16:50:32+0100";
     fails(&Ask::get(path).basic("admin", PASSWORD).send(&router).await, 400, message);
     fails(&Ask::get("/nothing").send(&router).await, 404, "there is nothing at this path");
-    fails(&Ask::post("/deployments").send(&router).await, 405, "POST is not a method of this path");
+    fails(&Ask::post("/deployments").send(&router).await, 405, "POST is not allowed on this path");
 }
 
 #[tokio::test]

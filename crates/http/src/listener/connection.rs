@@ -1,4 +1,4 @@
-//! One connection: its handshake, its requests, its end.
+//! One connection: handshake, requests, shutdown.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -25,13 +25,13 @@ use super::stream::{Stream, Transport};
 use crate::limits::{Limits, LiveLimits};
 use crate::site::PublicUrl;
 
-/// What the listener knows of a request; an extension of every request it passes on.
+/// What the listener knows about a request; an extension of every request that it passes on.
 #[derive(Debug, Clone)]
 pub struct Inbound {
     pub peer: SocketAddr,
-    /// The address as it came in, before any prefix was taken off.
+    /// The URI as received, before any prefix was removed.
     pub uri: Uri,
-    /// It came over TLS: ours, or that of the proxy by which clients reach us.
+    /// Whether it came over TLS, ours or that of the proxy in front of us.
     pub secure: bool,
     pub public_url: Option<PublicUrl>,
     pub limits: Arc<Limits>,
@@ -74,7 +74,7 @@ impl Connection {
         let drain = self.drain.clone();
         let transport = tokio::select! {
             transport = self.handshake(socket) => transport,
-            // Nobody has asked anything yet.
+            // There is no request yet.
             () = drain.cancelled() => None,
         };
         if let Some(transport) = transport {
@@ -89,7 +89,7 @@ impl Connection {
         match accepted {
             Ok(Ok(stream)) => return Some(Transport::Tls(Box::new(stream))),
             Ok(Err(error)) => debug!(peer = %self.peer, %error, "TLS handshake failed"),
-            Err(_) => debug!(peer = %self.peer, "TLS handshake took too long"),
+            Err(_) => debug!(peer = %self.peer, "TLS handshake timed out"),
         }
         None
     }
@@ -123,7 +123,7 @@ impl Connection {
             tokio::select! {
                 result = connection.as_mut() => {
                     if let Err(error) = result {
-                        debug!(peer = %self.peer, %error, "connection ended");
+                        debug!(peer = %self.peer, %error, "connection failed");
                     }
                     return;
                 }
@@ -138,7 +138,8 @@ impl Connection {
                     }
                     let started = activity.started.load(Ordering::Relaxed);
                     if draining && quiet_since == Some(started) {
-                        // Told to go away a whole idle time ago, without a request since: it will not go by itself.
+                        // It was asked to close a whole idle time ago and sent no request since: it will not close
+                        // itself.
                         return;
                     }
                     if quiet_since == Some(started) {
@@ -152,7 +153,7 @@ impl Connection {
     }
 }
 
-/// A request runs until the last byte of its response has been taken.
+/// Counts a request as running until the last byte of its response has been read.
 fn held(response: Response, running: Running) -> Response {
     response.map(|body| Body::new(HeldBody { body, _running: running }))
 }

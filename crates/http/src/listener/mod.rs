@@ -1,6 +1,6 @@
-//! Accepts connections and serves a router on them, within limits, until it is told to stop.
+//! Accepts connections and serves a router on them, within limits, until it is stopped.
 //!
-//! What must not enter: routes, and anything that looks into a request's path or body.
+//! Routes, and anything that looks at a request's path or body, do not belong here.
 
 mod connection;
 mod stream;
@@ -28,14 +28,14 @@ use crate::site::PublicUrl;
 #[derive(Debug, Clone)]
 pub struct ListenOptions {
     pub address: SocketAddr,
-    /// Without it the listener speaks plain HTTP.
+    /// `None`: plain HTTP.
     pub tls: Option<TlsFiles>,
     pub limits: LiveLimits,
-    /// How clients reach it, where a proxy stands in front.
+    /// The URL at which clients reach it through a proxy.
     pub public_url: Option<PublicUrl>,
 }
 
-/// When to stop. `drain` ends accepting and lets requests finish; `abort` ends those too.
+/// Tells a listener to stop. `drain` stops accepting connections and lets requests finish; `abort` cancels those too.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
     pub drain: CancellationToken,
@@ -45,11 +45,11 @@ pub struct Stop {
 /// How serving ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
-    /// Connections that had to be cut because their requests did not end in time.
+    /// Connections that were aborted because their requests did not finish in time.
     pub cut_off: usize,
 }
 
-/// A bound socket. Requests are queued by the system from here on and answered once `serve` runs.
+/// A bound socket. From now on the system queues connections; they are served once `serve` runs.
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
@@ -69,7 +69,7 @@ impl Listener {
         Ok(Listener { socket, address, tls, limits: options.limits, public_url: options.public_url })
     }
 
-    /// The real address, with the port the system chose when 0 was asked for.
+    /// The actual address, with the port that the system chose if it was 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
@@ -84,11 +84,11 @@ impl Listener {
         self.tls.clone()
     }
 
-    /// Runs until `stop` and until the last connection has ended.
+    /// Runs until `stop` is signalled and the last connection has ended.
     pub async fn serve(self, router: Router, stop: Stop) -> Drained {
         let connections = TaskTracker::new();
         let slots = Arc::new(Slots::default());
-        // Cut by the second signal or by the end of the drain, whichever comes first.
+        // Cancelled by the second signal or at the end of the drain, whichever comes first.
         let cut = stop.abort.child_token();
         let served = async {
             loop {
@@ -118,7 +118,7 @@ impl Listener {
             () = stop.abort.cancelled() => {}
             () = served => {}
         }
-        // Closing the socket here refuses newcomers at once, so that a balancer moves on.
+        // Closing the socket now refuses new connections immediately, so that a load balancer moves on.
         drop(self.socket);
         connections.close();
         let cut_off = finish(&connections, &slots, &stop, &cut, &self.limits.get()).await;
@@ -141,14 +141,14 @@ async fn finish(
     }
     let cut_off = slots.open.load(Ordering::Acquire);
     if cut_off > 0 {
-        warn!(connections = cut_off, "requests did not end in time and were cut off");
+        warn!(connections = cut_off, "aborted connections whose requests did not finish in time");
     }
     cut.cancel();
     connections.wait().await;
     cut_off
 }
 
-/// Counts open connections against the limit in force.
+/// Counts open connections against the current limit.
 #[derive(Debug, Default)]
 struct Slots {
     open: AtomicUsize,
@@ -158,7 +158,7 @@ struct Slots {
 struct Slot(Arc<Slots>);
 
 impl Slots {
-    /// Waits until there is room. Only the accept loop calls this, and it takes the room before it asks again.
+    /// Waits until a slot is free. Only the accept loop calls this, and it takes the slot before it calls again.
     async fn free(&self, live: &LiveLimits) -> Arc<Limits> {
         let mut changes = live.watch();
         loop {
@@ -189,7 +189,7 @@ impl Drop for Slot {
     }
 }
 
-/// One connection, or nothing when the system refuses for now.
+/// Accepts one connection; `None` if that failed for now.
 async fn accept(socket: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     match socket.accept().await {
         Ok((socket, peer)) => {
@@ -199,8 +199,8 @@ async fn accept(socket: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
         }
         Err(error) if is_of_connection(&error) => None,
         Err(error) => {
-            // Out of file descriptors or memory: it stays so for a while, and a busy loop would make it worse.
-            warn!(%error, "cannot accept a connection");
+            // Out of file descriptors or memory: this will last a while, and a busy loop would make it worse.
+            warn!(%error, "could not accept a connection");
             tokio::time::sleep(Duration::from_millis(250)).await;
             None
         }

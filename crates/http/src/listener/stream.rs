@@ -1,5 +1,5 @@
-//! A connection's bytes, plain or encrypted, with the two time limits that the HTTP library does not have: for the
-//! first bytes, by which it tells HTTP/1 from HTTP/2, and for a client that does not take its response.
+//! A plain or encrypted byte stream with two timeouts that the HTTP library lacks: for the first bytes, with which it
+//! distinguishes HTTP/1 from HTTP/2, and for clients that do not read their response.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// One type for both, so that the HTTP machinery is compiled once.
+/// One type for both, so that the HTTP code is compiled only once.
 pub(super) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
@@ -28,7 +28,7 @@ pub(super) struct Stream {
 
 struct Opening {
     deadline: Pin<Box<Sleep>>,
-    /// Bytes so far, all of them the beginning of HTTP/2's preface.
+    /// Bytes read so far, all of them a prefix of the HTTP/2 preface.
     seen: usize,
 }
 
@@ -38,7 +38,7 @@ impl Stream {
         Stream { transport, opening, write_stall, stalled: None }
     }
 
-    /// Passes on what a write came to, and counts the time in which it came to nothing.
+    /// Passes on the result of a write, and fails it if writes have been pending for too long.
     fn watch_write<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.stalled = None;
@@ -47,14 +47,14 @@ impl Stream {
         let limit = self.write_stall;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
         match stalled.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(timed_out("the client does not take its response"))),
+            Poll::Ready(()) => Poll::Ready(Err(timed_out("the client does not read its response"))),
             Poll::Pending => Poll::Pending,
         }
     }
 }
 
 impl Opening {
-    /// Whether the version is still open after these bytes.
+    /// Whether the protocol is still undecided after these bytes.
     fn goes_on(&mut self, bytes: &[u8]) -> bool {
         let end = self.seen + bytes.len();
         let same = HTTP2_PREFACE.get(self.seen..end).is_some_and(|part| part == bytes);
@@ -67,7 +67,7 @@ fn timed_out(message: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
-/// Calls the same method on whichever transport it is.
+/// Calls the same method on either transport.
 macro_rules! on_transport {
     ($self:ident, $inner:ident => $call:expr) => {
         match &mut $self.transport {
@@ -95,7 +95,7 @@ impl AsyncRead for Stream {
         let Some(opening) = &mut this.opening else { return result };
         match result {
             Poll::Pending => match opening.deadline.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(Err(timed_out("no request came"))),
+                Poll::Ready(()) => Poll::Ready(Err(timed_out("no request arrived"))),
                 Poll::Pending => Poll::Pending,
             },
             Poll::Ready(result) => {

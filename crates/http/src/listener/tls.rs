@@ -1,4 +1,4 @@
-//! The certificate of a listener, read from PEM files and replaceable while it serves.
+//! The certificate of a listener, read from PEM files; it can be replaced while the listener runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,7 +15,7 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// The TLS configuration in force. Connections that are open keep the one they began with.
+/// The current TLS configuration. Open connections keep the one they started with.
 pub struct Tls {
     files: TlsFiles,
     current: RwLock<Arc<ServerConfig>>,
@@ -27,7 +27,7 @@ impl Tls {
         Ok(Tls { files, current: RwLock::new(Arc::new(config)) })
     }
 
-    /// Reads the files again. When they are not good the old certificate stays in force.
+    /// Reads the files again. If they are invalid, the old certificate stays in use.
     pub fn reload(&self) -> Result<()> {
         let config = Arc::new(read(&self.files)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
@@ -68,10 +68,10 @@ fn read(files: &TlsFiles) -> Result<ServerConfig> {
 fn bad_file(what: &str, path: &Path, error: &pem::Error) -> Error {
     let path = path.display();
     tls_error(match error {
-        pem::Error::NoItemsFound => format!("{path} holds no {what} in PEM form"),
-        pem::Error::Io(error) => format!("the {what} {path} cannot be read: {error}"),
-        // The other cases name what is wrong with the armour, never the content.
-        _ => format!("the {what} {path} is not good PEM"),
+        pem::Error::NoItemsFound => format!("{path} contains no {what} in PEM format"),
+        pem::Error::Io(error) => format!("could not read the {what} {path}: {error}"),
+        // The other errors describe the PEM armour only.
+        _ => format!("the {what} {path} is not valid PEM"),
     })
 }
 
@@ -93,16 +93,16 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_with_the_files() {
+    fn errors_name_the_file_and_the_problem() {
         let (pem, key) = (fixture("one.pem"), fixture("one.key"));
-        assert!(message(&fixture("none.pem"), &key).contains("none.pem cannot be read"));
-        assert!(message(&key, &key).contains("holds no certificate"));
-        assert!(message(&pem, &pem).contains("holds no private key"));
+        assert!(message(&fixture("none.pem"), &key).contains("could not read the certificate"));
+        assert!(message(&key, &key).contains("contains no certificate"));
+        assert!(message(&pem, &pem).contains("contains no private key"));
         assert!(message(&pem, &fixture("two.key")).contains("cannot be used together"));
     }
 
     #[test]
-    fn a_failed_reload_keeps_the_old_certificate() {
+    fn failed_reloads_keep_the_old_certificate() {
         let dir = tempfile::tempdir().unwrap();
         let files = TlsFiles { certificate: dir.path().join("c"), key: dir.path().join("k") };
         std::fs::copy(fixture("one.pem"), &files.certificate).unwrap();

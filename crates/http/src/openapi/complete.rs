@@ -1,5 +1,5 @@
-//! What every valid OpenAPI document has, and what utoipa leaves to each annotation: a description of each response and
-//! operation, the list of tags, operation ids that are unique, and no component that nothing uses.
+//! Completes an OpenAPI document with what utoipa leaves to each annotation: a description of every response and
+//! operation, the list of tags, unique operation ids. It also removes unused components.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ pub fn complete(document: &mut Value) {
     drop_unused(document);
 }
 
-/// One handler for two methods of a path would be two operations of one name.
+/// Renames operations if one handler serves two methods of a path, because their ids would be the same.
 fn distinguish(item: &mut Map<String, Value>) {
     let mut taken = BTreeSet::new();
     for method in METHODS {
@@ -62,7 +62,7 @@ fn meaning(status: &str) -> String {
     match status {
         "200" => "The request succeeded.".to_owned(),
         "201" => "Created.".to_owned(),
-        "202" => "Accepted; the work goes on in the background.".to_owned(),
+        "202" => "Accepted; the work continues in the background.".to_owned(),
         "204" => "The request succeeded; there is no body.".to_owned(),
         other => {
             let known = other.parse::<StatusCode>().ok().and_then(|status| status.canonical_reason());
@@ -71,7 +71,7 @@ fn meaning(status: &str) -> String {
     }
 }
 
-/// Removes schemas that nothing refers to; those that only they referred to go with them.
+/// Removes schemas that nothing refers to, and those referred to only by them.
 fn drop_unused(document: &mut Value) {
     loop {
         let mut used = BTreeSet::new();
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_every_document_needs_is_filled_in() {
+    fn fills_in_missing_parts() {
         let mut document = json!({
             "paths": { "/things": {
                 "get": { "operationId": "things", "summary": "List things", "tags": ["things"],

@@ -1,5 +1,5 @@
-//! What is said of many operations at once, and not by hand on each: the errors that they can answer with, and examples
-//! that hold what the running estate has.
+//! Adds to many operations what would be tedious to write on each: the errors that they can return, and examples with
+//! ids from the running estate.
 
 use std::collections::btree_map::Entry;
 
@@ -8,31 +8,31 @@ use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{HttpMethod, Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, ResponseBuilder};
 
-/// Which operations can answer with an error.
+/// Which operations can return an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// Every one.
+    /// All operations.
     Always,
-    /// Those that ask who calls.
+    /// Operations that authenticate the caller.
     Caller,
-    /// Those whose path names a thing.
+    /// Operations with an id in the path.
     Named,
-    /// Those that read something of the caller's: a query or a body.
+    /// Operations with input: a query or a body.
     Input,
-    /// Those that take a body.
+    /// Operations with a request body.
     Body,
-    /// Those that change something.
+    /// Operations that change something.
     Change,
-    /// Those that answer with more than a status.
+    /// Operations with a response body.
     Answer,
 }
 
-/// A status of a dialect, and what it means there.
+/// An error status of a dialect, and what it means there.
 #[derive(Debug, Clone, Copy)]
 pub struct Refusal(pub u16, pub When, pub &'static str);
 
-/// Adds the errors of a dialect to its operations. `schema` is the component that is the body of all of them. What an
-/// operation says of a status itself stays.
+/// Adds the errors of a dialect to its operations. `schema` is the component that describes the body of all of them. If
+/// an operation already describes a status, its description stays.
 pub fn refuse(document: &mut OpenApi, media_type: &str, schema: &str, refusals: &[Refusal]) {
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
@@ -83,14 +83,14 @@ fn applies(when: When, method: &HttpMethod, path: &str, operation: &Operation) -
     }
 }
 
-/// It says itself that it needs no credential.
+/// Whether the operation is marked as needing no credential.
 fn is_open(operation: &Operation) -> bool {
     let empty =
         |requirement| serde_json::to_value(requirement).is_ok_and(|value| value == serde_json::json!({}));
     operation.security.as_ref().is_some_and(|all| all.iter().all(empty))
 }
 
-/// Gives a path parameter the value of something that is there, in the operations that are concerned.
+/// Sets the example of a path parameter to an existing id, in the operations that `concerned` selects.
 pub fn example(
     document: &mut OpenApi,
     parameter: &str,
@@ -115,7 +115,7 @@ pub fn example(
     }
 }
 
-/// Puts the value of something that is there into the bodies' examples, where they hold the placeholder.
+/// Replaces a placeholder in the examples of request bodies with an existing id.
 pub fn fill(document: &mut OpenApi, placeholder: &str, value: &str) {
     let bodies = document.paths.paths.values_mut().flat_map(operations);
     for body in bodies.filter_map(|(_, operation)| operation.request_body.as_mut()) {
@@ -141,7 +141,7 @@ fn replace(example: &mut Value, placeholder: &str, value: &str) {
     }
 }
 
-/// Says how an operation is followed by others: what its answer holds at `pointer` is their parameter.
+/// Links an operation to those that follow it: the value at `pointer` in its response is their parameter.
 pub fn follow(document: &mut OpenApi, operation_id: &str, parameter: &str, pointer: &str, next: &[&str]) {
     let items = document.paths.paths.values_mut();
     let found = items.flat_map(operations).map(|(_, operation)| operation);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn each_operation_lists_what_it_can_answer() {
+    fn operations_list_the_errors_they_can_return() {
         const ALL: [Refusal; 7] = [
             Refusal(406, When::Answer, "form"),
             Refusal(503, When::Always, "down"),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn examples_and_links_are_put_where_they_belong() {
+    fn fills_in_examples_and_links() {
         let mut document = document();
         example(&mut document, "id", "a-1", |method, _| *method != HttpMethod::Delete);
         fill(&mut document, "its-id", "a-1");

@@ -50,7 +50,7 @@ fn body(answer: &str) -> &str {
 }
 
 #[tokio::test]
-async fn an_error_is_rendered_once_with_what_the_request_was() {
+async fn errors_are_rendered_with_the_request() {
     let answer = server().await.get("/prefix/refused?x=1").await;
     assert!(answer.starts_with("HTTP/1.1 429"));
     assert_eq!(header(&answer, "retry-after"), Some("2"));
@@ -58,7 +58,7 @@ async fn an_error_is_rendered_once_with_what_the_request_was() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_speak_the_dialect() {
+async fn unknown_paths_and_methods_are_rendered_by_the_face() {
     let server = server().await;
     let answer = server.get("/prefix/none").await;
     assert!(answer.starts_with("HTTP/1.1 404"));
@@ -74,7 +74,7 @@ async fn unknown_paths_and_methods_speak_the_dialect() {
 }
 
 #[tokio::test]
-async fn a_panic_is_an_internal_error_and_ends_nothing_else() {
+async fn panics_are_internal_errors_and_the_connection_survives() {
     let server = server().await;
     let mut client = server.connect().await;
     let request = |path| format!("GET /prefix/{path} HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -91,7 +91,7 @@ async fn a_panic_is_an_internal_error_and_ends_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_request_id_is_ours_and_the_address_the_peers() {
+async fn request_id_is_ours_and_address_is_the_peers() {
     let server = server().await;
     let theirs = "01234567-89ab-4def-8123-456789abcdef";
     let answer = server
@@ -107,7 +107,7 @@ async fn the_request_id_is_ours_and_the_address_the_peers() {
 }
 
 #[tokio::test]
-async fn a_missing_header_is_refused_in_the_dialect() {
+async fn missing_csrf_header_is_refused_by_the_face() {
     let server = server().await;
     let post = |more: &str| {
         format!(

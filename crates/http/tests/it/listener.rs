@@ -1,4 +1,4 @@
-//! Limits and the end of serving.
+//! Limits and shutdown.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn hello() -> Router {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_send_a_head_is_cut_off() {
+async fn clients_that_send_no_head_are_disconnected() {
     let limits = Limits { header_time: SHORT, ..Limits::default() };
     let server = Server::start(limits, hello()).await;
     for beginning in ["", "G", "GET /hello HTTP/1.1\r\nHos", "PRI * HTTP/2", "GET / HTTP/1.0\r\n"] {
@@ -39,7 +39,7 @@ async fn a_client_that_does_not_send_a_head_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_head_has_a_limit() {
+async fn request_heads_have_a_limit() {
     let server = Server::start(Limits::default(), hello()).await;
     let request = |size| {
         let header = "x".repeat(size);
@@ -50,7 +50,7 @@ async fn a_head_has_a_limit() {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_wait_their_turn() {
+async fn connections_over_the_limit_wait() {
     let server = Server::start(Limits { connections: 1, ..Limits::default() }, hello()).await;
     let mut first = server.connect().await;
     first.send(GET).await;
@@ -69,7 +69,7 @@ async fn connections_over_the_limit_wait_their_turn() {
 }
 
 #[tokio::test]
-async fn an_oversized_body_is_refused_in_the_faces_words() {
+async fn oversized_bodies_are_refused_by_the_face() {
     let body = BodyLimits { bytes: 10, ..BodyLimits::default() };
     let server = Server::start(Limits { body, ..Limits::default() }, hello()).await;
     let head = "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
@@ -93,7 +93,7 @@ async fn an_oversized_body_is_refused_in_the_faces_words() {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_is_an_error_of_the_client() {
+async fn stalled_bodies_are_client_errors() {
     let body = BodyLimits { stall: SHORT, ..BodyLimits::default() };
     let server = Server::start(Limits { body, ..Limits::default() }, hello()).await;
     let answer = server.ask("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab").await;
@@ -112,12 +112,12 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(bodies, [Some("one"), Some("hello"), Some("three")]);
 }
 
-/// A router whose `/slow` tells that it has begun and ends when told to.
+/// A router whose `/slow` signals when it starts, and ends on a signal.
 fn slow() -> (Router, Arc<Notify>, Arc<Notify>) {
     let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (told, waits) = (begun.clone(), go.clone());
+    let (started, waits) = (begun.clone(), go.clone());
     let handler = move || async move {
-        told.notify_one();
+        started.notify_one();
         waits.notified().await;
         "done"
     };
@@ -127,7 +127,7 @@ fn slow() -> (Router, Arc<Notify>, Arc<Notify>) {
 const SLOW: &str = "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
-async fn draining_finishes_what_has_begun() {
+async fn draining_finishes_running_requests() {
     let (router, begun, go) = slow();
     let server = Server::start(Limits::default(), router).await;
     let mut idle = server.connect().await;
@@ -145,7 +145,7 @@ async fn draining_finishes_what_has_begun() {
 }
 
 #[tokio::test]
-async fn draining_ends_in_time_or_at_the_second_signal() {
+async fn draining_ends_at_its_limit_or_at_the_second_signal() {
     for second_signal in [false, true] {
         let (router, begun, _go) = slow();
         let drain_time = if second_signal { Duration::from_secs(600) } else { SHORT };
@@ -177,7 +177,7 @@ impl futures_util::Stream for Endless {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut_off() {
+async fn clients_that_read_nothing_are_disconnected() {
     let (dropped, gone) = oneshot::channel();
     let body = Arc::new(Mutex::new(Some(Endless(Some(dropped)))));
     let handler = move || async move {
@@ -192,7 +192,7 @@ async fn a_client_that_takes_nothing_is_cut_off() {
 }
 
 #[tokio::test]
-async fn an_http2_connection_without_requests_is_closed() {
+async fn idle_http2_connections_are_closed() {
     let server = Server::start(Limits { idle_time: SHORT, ..Limits::default() }, hello()).await;
     let mut client = server.connect().await;
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
@@ -202,7 +202,7 @@ async fn an_http2_connection_without_requests_is_closed() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_said() {
+async fn errors_name_an_address_in_use() {
     let server = Server::start(Limits::default(), hello()).await;
     let address = server.address;
     let options = ListenOptions { address, tls: None, limits: LiveLimits::default(), public_url: None };

@@ -1,6 +1,6 @@
-//! A listener on a free port, driven by raw bytes, since what is tested is what good clients never send.
+//! A listener on a free port, driven with raw bytes, because the tests send what good clients never send.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail like tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "test helpers fail like tests")]
 
 mod face;
 mod listener;

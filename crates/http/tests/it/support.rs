@@ -1,4 +1,4 @@
-//! A server under test and a client that writes bytes.
+//! A server under test and a client that sends raw bytes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// Far beyond anything that a test waits for.
+/// Much longer than any test waits.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl Random for Counting {
     }
 }
 
-/// `kind|code|message|uri`, with just the statuses that the tests look at.
+/// Renders `kind|code|message|uri`, with just the statuses that the tests check.
 fn render(error: &Error, request: &FaceRequest) -> Response {
     let status = match error.kind {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
@@ -72,7 +72,7 @@ impl Server {
         Client(TcpStream::connect(self.address).await.unwrap())
     }
 
-    /// One request on a connection of its own; the whole answer.
+    /// Sends one request on a new connection; returns the whole response.
     pub async fn ask(&self, request: &str) -> String {
         let mut client = self.connect().await;
         client.send(request).await;
@@ -95,15 +95,15 @@ impl Client {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Until the server closes.
+    /// Reads until the server closes the connection.
     pub async fn rest(&mut self) -> String {
         let mut bytes = Vec::new();
-        // A reset after the answer is an end like another.
+        // A reset after the response counts as an end too.
         let _ = timeout(TIMEOUT, self.0.read_to_end(&mut bytes)).await.expect("must be closed");
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Until the text has come.
+    /// Reads until the text arrives.
     pub async fn until(&mut self, end: &str) -> String {
         let mut bytes = Vec::new();
         while !String::from_utf8_lossy(&bytes).contains(end) {

@@ -1,4 +1,4 @@
-//! Encrypted listeners. The certificates are fixtures, valid for a hundred years, so that no tool is needed.
+//! TLS listeners. The certificates are fixtures, valid for a hundred years, so that the tests need no tool.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// What a client that trusts only `certificate` gets, and the protocol agreed on.
+/// Sends a request as a client that trusts only `certificate`; returns the response and the negotiated protocol.
 async fn ask(
     server: &Server,
     certificate: &str,
@@ -48,7 +48,7 @@ async fn ask(
 }
 
 #[tokio::test]
-async fn serves_encrypted_and_takes_a_new_certificate() {
+async fn serves_tls_and_reloads_the_certificate() {
     let dir = tempfile::tempdir().unwrap();
     let files = TlsFiles { certificate: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
     let install = |name: &str| {

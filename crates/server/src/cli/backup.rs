@@ -1,5 +1,5 @@
-//! `landreeve estate backup|restore|verify`. A backup has one form, whichever store it came from, and goes back into either:
-//! the metadata as a SQLite file, the blobs and the files of the data directory as folders.
+//! `landreeve estate backup|restore|verify`. Backups have the same format for both stores and can be restored into
+//! either: the metadata as a SQLite file, the blobs and the files of the data directory as folders.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,35 +15,35 @@ use crate::{open, output};
 
 #[derive(Debug, Subcommand)]
 pub enum EstateCommand {
-    /// Copy the store and the blobs into a new folder, consistently, while the server may be running
+    /// Back up the store, blobs and files to a new folder; the server can keep running
     #[command(after_help = "Example:\n  landreeve estate backup /backups/monday")]
     Backup {
         #[command(flatten)]
         place: Place,
-        /// Write the backup to this folder, which must not exist
+        /// Folder to write the backup to; it must not exist
         #[arg(value_name = "FOLDER")]
         target: PathBuf,
-        /// Copy the key too; every password in such a backup can be read with it
+        /// Include the encryption key; anyone with such a backup can decrypt every password in it
         #[arg(long)]
         with_key: bool,
     },
-    /// Create an estate from a backup: in a new data directory, and with --store in an empty PostgreSQL database
+    /// Restore a backup into a new data directory and, with --store, into an empty PostgreSQL database
     #[command(
         after_help = "Example:\n  landreeve estate restore /backups/monday --data-dir /var/lib/landreeve"
     )]
     Restore {
         #[command(flatten)]
         place: Place,
-        /// Read the backup from this folder
+        /// Folder of the backup
         #[arg(value_name = "FOLDER")]
         source: PathBuf,
     },
-    /// Say whether a backup is whole: every file is there, byte for byte, and the store in it is sound
+    /// Verify a backup: check that no file is missing or changed and that the store in it is intact
     #[command(after_help = "Example:\n  landreeve estate verify /backups/monday")]
     Verify {
         #[command(flatten)]
         place: super::PlaceArgs,
-        /// Read the backup from this folder
+        /// Folder of the backup
         #[arg(value_name = "FOLDER")]
         source: PathBuf,
     },
@@ -55,25 +55,25 @@ pub async fn run(command: EstateCommand) -> anyhow::Result<()> {
         EstateCommand::Restore { place, source } => restore(&place, &source).await,
         EstateCommand::Verify { source, .. } => {
             let files = verify(&source).await?;
-            output::say(&format!("{} is whole: {files} files", source.display()));
+            output::say(&format!("{} is intact: {files} files", source.display()));
             Ok(())
         }
     }
 }
 
-/// What a backup holds, below its folder.
+/// The contents of a backup's folder.
 const STORE: &str = "estate.db";
 const BLOBS: &str = "blobs";
 const FILES: &str = "files";
 const KEY: &str = "seal.key";
 
 async fn backup(place: &Place, target: &Path, with_key: bool) -> anyhow::Result<()> {
-    anyhow::ensure!(!target.exists(), "{} is there already; name a new folder", target.display());
+    anyhow::ensure!(!target.exists(), "{} already exists; choose a new folder", target.display());
     let session = Session::open(place).await?;
     let opened = &session.opened;
     open::make_data_dir(target)?;
     let copied = async {
-        // The store first: it names blobs, and a blob that is gone by then was past its retention.
+        // The store first: a blob that it names and that is gone by the time we copy was past its retention.
         ops::backup::store_copy(&opened.estate, &session.ctx, &target.join(STORE)).await?;
         let blobs = Blobs::local(&target.join(BLOBS))?;
         ops::backup::blobs_copy(&opened.estate, &session.ctx, &blobs).await?;
@@ -87,16 +87,19 @@ async fn backup(place: &Place, target: &Path, with_key: bool) -> anyhow::Result<
     .await;
     let key_file = session.opened.key_file.clone();
     session.close().await;
-    copied.with_context(|| format!("the backup {} is not complete; remove it", target.display()))?;
+    copied.with_context(|| format!("the backup {} is incomplete; remove it", target.display()))?;
     output::say(&format!("backed up to {}", target.display()));
     if !with_key {
-        output::tell(&format!("The key {} is not in it. Keep a copy of it elsewhere.", key_file.display()));
+        output::tell(&format!(
+            "The backup does not include the key {}. Keep a copy of it elsewhere.",
+            key_file.display()
+        ));
     }
     Ok(())
 }
 
 fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
-    open::copy_private(from, to).with_context(|| format!("{} cannot be copied", from.display()))
+    open::copy_private(from, to).with_context(|| format!("could not copy {}", from.display()))
 }
 
 fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
@@ -120,7 +123,7 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails with what is wrong with the backup; gives how many files it has.
+/// Returns the number of files in the backup, or an error that says what is wrong with it.
 async fn verify(source: &Path) -> anyhow::Result<usize> {
     let (files, mut problems) = ops::backup::manifest_check(source, source, &[]).await?;
     if problems.is_empty() {
@@ -136,7 +139,11 @@ fn whole(what: &str, problems: &[String]) -> anyhow::Result<()> {
 }
 
 async fn restore(place: &Place, source: &Path) -> anyhow::Result<()> {
-    anyhow::ensure!(source.join(STORE).is_file(), "{} holds no backup of an estate", source.display());
+    anyhow::ensure!(
+        source.join(STORE).is_file(),
+        "{} does not contain a backup of an estate",
+        source.display()
+    );
     verify(source).await?;
     let config = Config::load(place.config.as_deref())?;
     let target = &place.data_dir;
@@ -144,17 +151,17 @@ async fn restore(place: &Place, source: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(empty, "{} is not empty; restore into a new data directory", target.display());
     open::make_data_dir(target)?;
     let restored = fill(place, &config, source).await;
-    restored.with_context(|| format!("the restore is not complete; remove {}", target.display()))?;
+    restored.with_context(|| format!("the restore is incomplete; remove {}", target.display()))?;
     if !source.join(KEY).exists() {
         output::tell(
-            "The backup has no key. Put the estate's key file into the data directory as seal.key (mode 600).",
+            "The backup does not include the key. Copy the estate's key file into the data directory as seal.key (mode 600).",
         );
     }
     output::say(&format!("restored to {}", target.display()));
     Ok(())
 }
 
-/// The store last: until it is there, nothing names what came before it.
+/// Restores the store last: until it exists, nothing refers to the rest.
 async fn fill(place: &Place, config: &Config, source: &Path) -> anyhow::Result<()> {
     let target = &place.data_dir;
     let blobs = open::blobs(config, target)?;
@@ -166,9 +173,9 @@ async fn fill(place: &Place, config: &Config, source: &Path) -> anyhow::Result<(
     if key.exists() {
         copy_file(&key, &target.join(KEY))?;
     }
-    // What was written is read again, before anything names it.
+    // Reads back what was written, before anything refers to it.
     let (_, mut problems) = ops::backup::manifest_check(source, target, &[FILES, KEY]).await?;
     problems.extend(ops::backup::manifest_check_blobs(source, BLOBS, &blobs).await?);
-    whole("what was restored", &problems)?;
+    whole("the restored data", &problems)?;
     open::restore_store(place, config, &source.join(STORE)).await
 }

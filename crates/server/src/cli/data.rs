@@ -36,16 +36,16 @@ pub enum DatasourceCommand {
     List {
         #[command(flatten)]
         place: Place,
-        /// Print in this format
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
-    /// Connect to a datasource and say what is wrong, if anything is
+    /// Test the connection to a datasource
     #[command(after_help = "Example:\n  landreeve datasource test Shop")]
     Test {
         #[command(flatten)]
         place: Place,
-        /// Name the datasource, by name or id
+        /// Name or id of the datasource
         datasource: String,
     },
 }
@@ -54,33 +54,33 @@ pub enum DatasourceCommand {
 pub struct Add {
     #[command(flatten)]
     place: Place,
-    /// Call the datasource this
+    /// Name of the datasource
     name: String,
-    /// Connect to this type of database: postgres, mysql, mariadb, sqlite, redshift or cratedb
+    /// Type of the database: postgres, mysql, mariadb, sqlite, redshift or cratedb
     #[arg(long = "type", value_name = "TYPE")]
     database_type: String,
-    /// Connect to this host [default: none]
+    /// Host of the database [default: none]
     #[arg(long)]
     host: Option<String>,
-    /// Connect to this port [default: the usual one of the type]
+    /// Port of the database [default: the usual port of its type]
     #[arg(long)]
     port: Option<u16>,
-    /// Sign in to the database with this name [default: none]
+    /// Connect as this database user [default: none]
     #[arg(long)]
     username: Option<String>,
     /// Read the password from standard input
     #[arg(long)]
     password_stdin: bool,
-    /// Use the database of this name, or the SQLite file at this path [default: none]
+    /// Name of the database, or path of the SQLite file [default: none]
     #[arg(long = "database", value_name = "NAME")]
     name_of_database: Option<String>,
-    /// Read times without a zone in this one
+    /// Interpret times without a zone in this time zone
     #[arg(long, default_value = "UTC")]
     time_zone: String,
     /// Refuse to connect without TLS
     #[arg(long)]
     require_ssl: bool,
-    /// Check the certificate of the database
+    /// Verify the certificate of the database server
     #[arg(long)]
     verify_ssl: bool,
 }
@@ -116,9 +116,10 @@ async fn add(args: Add) -> anyhow::Result<()> {
     };
     let password = if args.password_stdin { Some(read_password()?) } else { None };
     let database = match (&args.name_of_database, database_type) {
-        // Relative to where the command runs, not to the server's folders.
+        // Relative to the command's working directory, not to the server's folders.
         (Some(path), DatabaseType::Sqlite) => {
-            let found = std::fs::canonicalize(path).with_context(|| format!("the SQLite file {path:?}"))?;
+            let found = std::fs::canonicalize(path)
+                .with_context(|| format!("could not find the SQLite file {path:?}"))?;
             Some(found.to_string_lossy().into_owned())
         }
         (name, _) => name.clone(),
@@ -169,7 +170,7 @@ async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// By name, or by the id that listings and the API show.
+/// Finds a datasource by name, or by the id that listings and the API show.
 async fn find(session: &Session, wanted: &str) -> anyhow::Result<Datasource> {
     let all = datasources::datasource_list(&session.opened.estate, &session.ctx).await?;
     let id = session.opened.estate.hash_ids().decode_grouped::<DatasourceId>(wanted);
@@ -179,8 +180,8 @@ async fn find(session: &Session, wanted: &str) -> anyhow::Result<Datasource> {
         .collect();
     match found.as_slice() {
         [one] => Ok(Datasource::clone(&one.datasource)),
-        [] => anyhow::bail!("there is no datasource {wanted:?}; `landreeve datasource list` shows them"),
-        many => anyhow::bail!("{} datasources are called {wanted:?}; use the id", many.len()),
+        [] => anyhow::bail!("no datasource {wanted:?}; list them with `landreeve datasource list`"),
+        many => anyhow::bail!("{} datasources are named {wanted:?}; use the id", many.len()),
     }
 }
 
@@ -196,31 +197,28 @@ pub enum QueryFormat {
 pub struct QueryArgs {
     #[command(flatten)]
     place: Place,
-    /// Run this statement, which must only read
+    /// SQL statement to run; it must be read-only
     sql: String,
-    /// Run it on this datasource, by name or id
+    /// Name or id of the datasource to query
     #[arg(long, short, default_value = "Cluvio Sample Data")]
     datasource: String,
-    /// Print in this format
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: QueryFormat,
-    /// Write to this file [default: standard output]
+    /// Write the output to this file [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 pub async fn query(args: QueryArgs) -> anyhow::Result<()> {
     if args.format == QueryFormat::Table && args.output.is_some() {
-        return Err(Usage(
-            "a table is for reading: use --format csv, json or parquet with --output".to_owned(),
-        )
-        .into());
+        return Err(Usage("--output needs --format csv, json or parquet".to_owned()).into());
     }
     if args.format == QueryFormat::Parquet
         && args.output.is_none()
         && std::io::IsTerminal::is_terminal(&std::io::stdout())
     {
-        return Err(Usage("Parquet is no text: write it to a file with --output".to_owned()).into());
+        return Err(Usage("Parquet is binary; write it to a file with --output".to_owned()).into());
     }
     let mut interrupts = Interrupts::new()?;
     let control = control::connect(&args.place.data_dir).await;
@@ -242,7 +240,9 @@ async fn execute(
     let ended = match control {
         Some(control) => {
             let ask = Ask::Query { datasource: datasource.id.0, sql: args.sql.clone() };
-            runs::follow(control, &ask, false, interrupts).await?.context("the server gave no run")?
+            runs::follow(control, &ask, false, interrupts)
+                .await?
+                .context("the server did not return a run")?
         }
         None => {
             let _lock = open::lock(&args.place.data_dir, false)?;
@@ -263,15 +263,16 @@ async fn execute(
     }
 }
 
-/// How many rows a table is made of: it must be aligned as a whole.
+/// A table can have this many rows, because it is held in memory to align its columns.
 const TABLE_ROWS: usize = 1_000;
 
 async fn print(session: &Session, which: RunRef, args: &QueryArgs) -> anyhow::Result<()> {
     let plane = &session.opened.analytics;
-    let grant =
-        executions::execution_data(plane, &session.ctx, which).await?.context("the query has no data")?;
+    let grant = executions::execution_data(plane, &session.ctx, which)
+        .await?
+        .context("the query returned no data")?;
     let Data::Rows { kept, facts } = executions::data_open(plane, &grant.key).await? else {
-        anyhow::bail!("the query gave something else than rows");
+        anyhow::bail!("the query did not return rows");
     };
     let format = match args.format {
         QueryFormat::Table | QueryFormat::Json => ResultFormat::Json,

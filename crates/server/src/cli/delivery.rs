@@ -22,13 +22,13 @@ use crate::output::{self, Format};
 pub struct DoraArgs {
     #[command(flatten)]
     place: Place,
-    /// Start of the period, a date or a point in time [default: 30 days before its end]
+    /// Start of the period, a date or a timestamp [default: 30 days before its end]
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
     /// End of the period, exclusive [default: now]
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
-    /// Begin days in this IANA time zone
+    /// Time zone of the days, an IANA name
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     tz: String,
     /// Count only this service, by its identifier [default: all]
@@ -43,7 +43,7 @@ pub struct DoraArgs {
     /// Count only this organizational unit and those below it [default: all]
     #[arg(long, value_name = "UUID")]
     ou: Option<Uuid>,
-    /// Print in this format
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -55,13 +55,13 @@ async fn context(session: &Session, ou: Option<Uuid>) -> anyhow::Result<OpCtx> {
     }
 }
 
-/// A date is its first moment in the zone.
+/// Parses a time; a date is its first moment in the zone.
 fn moment(flag: &str, text: &str, zone: &TimeZone) -> Result<Timestamp, Usage> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
     let wrong =
-        || Usage(format!("{flag}: {text:?} is neither a date such as 2026-01-31 nor a point in time"));
+        || Usage(format!("{flag}: {text:?} is not a date (2026-01-31) or timestamp (2026-01-31T12:00:00Z)"));
     let date: Date = text.parse().map_err(|_| wrong())?;
     let start = date.to_datetime(Time::midnight()).to_zoned(zone.clone()).map_err(|_| wrong())?;
     Ok(start.timestamp())
@@ -148,10 +148,10 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// The longest line of days that fits beside the rest.
+/// How many days fit on a line next to the other columns.
 const WIDEST: usize = 60;
 
-/// A mark for each day, the latest at the end; a dot where there is nothing to show.
+/// One mark per day, the latest at the end; a dot if there is no value.
 fn sparkline(days: &[Day], metric: &str) -> String {
     const MARKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let value = |day: &Day| match metric {
@@ -181,14 +181,14 @@ pub enum DeploysCommand {
         after_help = "Example:\n  landreeve deploys record --service checkout --repository acme/checkout --commit 5d41402abc4b2a76b9719d911017c592deadbeef"
     )]
     Record(Box<Record>),
-    /// Show which changes a deployment brought, or why none
+    /// Show which changes a deployment shipped, or why none
     #[command(after_help = "Example:\n  landreeve deploys show 2026-01-15.1")]
     Show {
         #[command(flatten)]
         place: Place,
-        /// Name the deployment by its reference
+        /// Reference of the deployment
         reference: String,
-        /// Look in this organizational unit [default: the root]
+        /// Search this organizational unit [default: the root]
         #[arg(long, value_name = "UUID")]
         ou: Option<Uuid>,
     },
@@ -198,40 +198,40 @@ pub enum DeploysCommand {
 pub struct Record {
     #[command(flatten)]
     place: Place,
-    /// Record a deployment of this service, by its identifier
+    /// Identifier of the deployed service
     #[arg(long)]
     service: String,
-    /// Name the repository, such as org/name [default: none]
+    /// Repository, such as org/name [default: none]
     #[arg(long)]
     repository: Option<String>,
-    /// Name the commit that was deployed [default: none]
+    /// Deployed commit [default: none]
     #[arg(long, value_name = "SHA")]
     commit: Option<String>,
-    /// Name a merge commit that was deployed, instead of --commit; repeatable
+    /// Deployed merge commit, instead of --commit; repeatable
     #[arg(long = "merge-commit", value_name = "SHA")]
     merge_commits: Vec<String>,
-    /// Count only what was merged into this branch [default: the default branch]
+    /// Count only changes merged into this branch [default: the default branch]
     #[arg(long, value_name = "BRANCH")]
     integration_branch: Option<String>,
-    /// Record it for this environment [default: production]
+    /// Environment that was deployed to [default: production]
     #[arg(long)]
     environment: Option<String>,
-    /// Say when it was deployed, a date or a point in time [default: now]
+    /// Time of the deployment, a date or a timestamp [default: now]
     #[arg(long, value_name = "TIME")]
     deployed_at: Option<String>,
-    /// Record it once under this id; a retry must say the same time [default: a new UUID]
+    /// Record the deployment once under this id; a retry must send the same time [default: a new UUID]
     #[arg(long, value_name = "ID", requires = "deployed_at")]
     reference_id: Option<String>,
-    /// Record that it did not succeed
+    /// Record the deployment as failed
     #[arg(long)]
     failed: bool,
-    /// Say where to look at it [default: none]
+    /// Link to the deployment [default: none]
     #[arg(long, value_name = "URL")]
     source_url: Option<String>,
-    /// Add this metadata; repeatable
+    /// Add metadata; repeatable
     #[arg(long = "metadata", value_name = "KEY=VALUE")]
     metadata: Vec<String>,
-    /// Record it in this organizational unit [default: the root]
+    /// Record the deployment in this organizational unit [default: the root]
     #[arg(long, value_name = "UUID")]
     ou: Option<Uuid>,
 }
@@ -300,7 +300,7 @@ async fn record(args: Record) -> anyhow::Result<()> {
     let reference = args.reference_id.unwrap_or_else(|| session.opened.estate.uuid().to_string());
     let made = deployment_create(&session.opened.delivery, &ctx, Some(reference.clone()), facts.into()).await;
     session.changed().await?;
-    made.context("the deployment was not recorded")?;
+    made.context("could not record the deployment")?;
     output::say(&reference);
     Ok(())
 }
@@ -314,12 +314,12 @@ pub enum FeedCommand {
     Create {
         #[command(flatten)]
         place: Place,
-        /// Name the saved query
+        /// Name of the saved query
         name: String,
-        /// Save this SELECT; $NAME is a variable
+        /// SELECT statement to save; $NAME is a variable
         #[arg(long)]
         sql: String,
-        /// Work in this organizational unit [default: the root]
+        /// Save the query in this organizational unit [default: the root]
         #[arg(long, value_name = "UUID")]
         ou: Option<Uuid>,
     },
@@ -328,21 +328,21 @@ pub enum FeedCommand {
     List {
         #[command(flatten)]
         place: Place,
-        /// Work in this organizational unit [default: the root]
+        /// List the queries of this organizational unit [default: the root]
         #[arg(long, value_name = "UUID")]
         ou: Option<Uuid>,
-        /// Print in this format
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
-    /// Delete a saved query; its token opens nothing from then on
+    /// Delete a saved query and revoke its token
     #[command(after_help = "Example:\n  landreeve feed delete deployments")]
     Delete {
         #[command(flatten)]
         place: Place,
-        /// Name the saved query
+        /// Name of the saved query
         name: String,
-        /// Work in this organizational unit [default: the root]
+        /// Delete the query of this organizational unit [default: the root]
         #[arg(long, value_name = "UUID")]
         ou: Option<Uuid>,
     },

@@ -21,7 +21,7 @@ pub enum SettingsCommand {
     List {
         #[command(flatten)]
         place: Place,
-        /// Print in this format
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
@@ -30,7 +30,7 @@ pub enum SettingsCommand {
     Set {
         #[command(flatten)]
         place: Place,
-        /// Give this setting this value
+        /// Set NAME to VALUE
         #[arg(required = true, value_name = "NAME=VALUE")]
         changes: Vec<String>,
     },
@@ -67,10 +67,10 @@ pub enum AuditCommand {
     List {
         #[command(flatten)]
         place: Place,
-        /// Print in this format
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
-        /// List this many, newest first, 1,000 at most
+        /// Number of events to list, newest first, at most 1,000
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
@@ -102,7 +102,7 @@ pub async fn audit(command: AuditCommand) -> anyhow::Result<()> {
 
 #[derive(Debug, Subcommand)]
 pub enum SecretsCommand {
-    /// Encrypt all secrets again, under a new key, while no server is running
+    /// Re-encrypt all secrets with a new key; stop the server first
     #[command(after_help = "Example:\n  landreeve secrets rotate")]
     Rotate {
         #[command(flatten)]
@@ -115,17 +115,17 @@ pub async fn secrets(command: SecretsCommand) -> anyhow::Result<()> {
     open::require(&place, &Config::load(place.config.as_deref())?).await?;
     anyhow::ensure!(
         control::connect(&place.data_dir).await.is_none(),
-        "stop the server on this data directory first: it holds the old key"
+        "stop the server on this data directory first; it is still using the old key"
     );
-    // No server may start while the key changes.
+    // Prevents a server from starting while the key changes.
     let _lock = open::lock(&place.data_dir, true)?;
     let session = Session::open(&place).await?;
     let key_file = session.opened.key_file.clone();
     let next = key_file.with_extension("key.next");
-    // Named by its fingerprint: backups of several keys must not lose theirs.
+    // Named after its fingerprint, so that old keys do not overwrite each other.
     let old = key_file.with_extension(format!("key.{}", SealKey::read(&key_file)?.fingerprint()));
     let key = SealKey::generate(&OsRandom);
-    // On disk before the store needs it: after a crash one of the two files has the key.
+    // Written before the store needs it: after a crash, one of the two files contains the right key.
     let _ = fs::remove_file(&next);
     key.write_new(&next)?;
     let rotated = ops::secrets::rotate(&session.opened.estate, &session.ctx, key).await;
@@ -133,9 +133,9 @@ pub async fn secrets(command: SecretsCommand) -> anyhow::Result<()> {
     let count = rotated?;
     fs::rename(&key_file, &old)?;
     fs::rename(&next, &key_file)?;
-    output::say(&format!("re-sealed {count} secrets"));
+    output::say(&format!("re-encrypted {count} secrets"));
     output::tell(&format!(
-        "The new key is {}. The old one is {}: keep it as long as you keep backups that need it.",
+        "The new key is {}. The old key is {}: keep it as long as you have backups that need it.",
         key_file.display(),
         old.display()
     ));
@@ -144,13 +144,13 @@ pub async fn secrets(command: SecretsCommand) -> anyhow::Result<()> {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Read the configuration and say whether it is valid
+    /// Check that the configuration is valid
     #[command(after_help = "Example:\n  landreeve config check --config landreeve.toml")]
     Check {
         #[command(flatten)]
         place: Place,
     },
-    /// Print the defaults, with comments
+    /// Print the default configuration, with comments
     #[command(after_help = "Example:\n  landreeve config default")]
     Default(super::PlaceArgs),
 }
@@ -170,7 +170,7 @@ pub async fn config(command: ConfigCommand) -> anyhow::Result<()> {
     }
 }
 
-/// Looks at everything a server needs, and says of each whether it is fine.
+/// Checks everything a server needs and prints one line for each check.
 pub async fn doctor(place: Place) -> anyhow::Result<()> {
     let config = Config::load(place.config.as_deref())?;
     let mut wrong = 0;
@@ -199,20 +199,20 @@ pub async fn doctor(place: Place) -> anyhow::Result<()> {
             check(
                 "store file",
                 match ops::backup::store_check(&opened.estate, &session.ctx).await {
-                    Ok(problems) if problems.is_empty() => Ok("whole".to_owned()),
+                    Ok(problems) if problems.is_empty() => Ok("intact".to_owned()),
                     Ok(problems) => Err(format!("damaged: {}; restore a backup", problems.join("; "))),
                     Err(error) => Err(error.message),
                 },
             );
-            check("key file", Ok(format!("{} opens the store", opened.key_file.display())));
+            check("key file", Ok(format!("{} decrypts the store", opened.key_file.display())));
             let probe = opened.estate.blobs().put("doctor/probe", "probe".into()).await;
             let cleared = opened.estate.blobs().delete("doctor/probe").await;
-            check(
-                "blobs",
-                probe.and(cleared).map(|()| "can be written".to_owned()).map_err(|error| error.message),
-            );
+            check("blobs", probe.and(cleared).map(|()| "writable".to_owned()).map_err(|error| error.message));
             let made = opened.data_dir.join(sample::FILE).exists();
-            check("sample", Ok(if made { "made" } else { "made by the next start" }.to_owned()));
+            check(
+                "sample",
+                Ok(if made { "created" } else { "will be created at the next start" }.to_owned()),
+            );
             session.close().await;
         }
     }

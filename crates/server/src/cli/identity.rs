@@ -17,7 +17,7 @@ use crate::serve::initial_password_file;
 pub struct Listing {
     #[command(flatten)]
     place: Place,
-    /// Print in this format
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -26,7 +26,7 @@ pub struct Listing {
 pub struct Named {
     #[command(flatten)]
     place: Place,
-    /// Name it as listings do
+    /// Name, as listings show it
     name: String,
 }
 
@@ -43,7 +43,7 @@ pub enum UserCommand {
     /// Enable a user again
     #[command(after_help = "Example:\n  landreeve user enable ada")]
     Enable(Named),
-    /// Disable a user, who can no longer sign in
+    /// Disable a user, so that they can no longer sign in
     #[command(after_help = "Example:\n  landreeve user disable ada")]
     Disable(Named),
     /// Delete a user
@@ -52,7 +52,7 @@ pub enum UserCommand {
     /// Set a user's password, read from standard input
     #[command(after_help = "Example:\n  landreeve user password ada")]
     Password(Named),
-    /// Give a user a role, in a unit and everything below it
+    /// Grant a role to a user, in a unit and everything below it
     #[command(after_help = "Example:\n  landreeve user grant ada --role Viewer")]
     Grant(GrantRole),
     /// List the roles
@@ -64,21 +64,21 @@ pub enum UserCommand {
 pub struct CreateUser {
     #[command(flatten)]
     place: Place,
-    /// Sign in with this name
+    /// Name to sign in with
     name: String,
-    /// Read the password from standard input; without one the user cannot sign in yet
+    /// Read the password from standard input; without a password the user cannot sign in
     #[arg(long)]
     password_stdin: bool,
-    /// Set the mail address [default: none]
+    /// Email address [default: none]
     #[arg(long, default_value = "", hide_default_value = true)]
     email: String,
-    /// Set the full name [default: none]
+    /// Full name [default: none]
     #[arg(long, default_value = "", hide_default_value = true)]
     full_name: String,
-    /// Give the user this role; `user roles` lists them [default: none]
+    /// Grant this role; list roles with `user roles` [default: none]
     #[arg(long)]
     role: Option<String>,
-    /// Give the role in this unit and everything below it [default: the root]
+    /// Grant the role in this unit and everything below it [default: the root]
     #[arg(long, value_name = "UUID")]
     ou: Option<Uuid>,
 }
@@ -87,12 +87,12 @@ pub struct CreateUser {
 pub struct GrantRole {
     #[command(flatten)]
     place: Place,
-    /// Give the role to this user
+    /// Name of the user
     name: String,
-    /// Give this role; `user roles` lists them
+    /// Grant this role; list roles with `user roles`
     #[arg(long)]
     role: String,
-    /// Give the role in this unit and everything below it [default: the root]
+    /// Grant the role in this unit and everything below it [default: the root]
     #[arg(long, value_name = "UUID")]
     ou: Option<Uuid>,
 }
@@ -104,7 +104,7 @@ async fn role_grant(session: &Session, role: &str, ou: Option<Uuid>) -> anyhow::
     let found = roles
         .iter()
         .find(|known| known.name.eq_ignore_ascii_case(role))
-        .ok_or_else(|| Usage(format!("there is no role {role:?}; there are {}", names.join(", "))))?;
+        .ok_or_else(|| Usage(format!("unknown role {role:?}; use one of {}", names.join(", "))))?;
     let ou = match ou {
         Some(uuid) => ous::ou_get(estate, &session.ctx, uuid).await?.id,
         None => OuId::ROOT,
@@ -214,12 +214,12 @@ pub enum GroupCommand {
     Create {
         #[command(flatten)]
         place: Place,
-        /// Call the group this
+        /// Name of the group
         name: String,
-        /// Describe it [default: none]
+        /// Description of the group [default: none]
         #[arg(long, default_value = "", hide_default_value = true)]
         description: String,
-        /// Give its members this role, at the root [default: none]
+        /// Grant this role to its members, at the root [default: none]
         #[arg(long)]
         role: Option<String>,
     },
@@ -241,9 +241,9 @@ pub enum GroupCommand {
 pub struct Member {
     #[command(flatten)]
     place: Place,
-    /// Name the group
+    /// Name of the group
     group: String,
-    /// Name the user
+    /// Name of the user
     user: String,
 }
 
@@ -308,12 +308,12 @@ pub enum OuCommand {
     Create {
         #[command(flatten)]
         place: Place,
-        /// Call the unit this
+        /// Name of the unit
         name: String,
-        /// Describe it [default: none]
+        /// Description of the unit [default: none]
         #[arg(long, default_value = "", hide_default_value = true)]
         description: String,
-        /// Create it below this unit [default: the root]
+        /// Parent unit [default: the root]
         #[arg(long, value_name = "UUID")]
         parent: Option<Uuid>,
     },

@@ -24,7 +24,7 @@ pub enum KeyCommand {
     List {
         #[command(flatten)]
         place: Place,
-        /// Print in this format
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
@@ -43,7 +43,7 @@ pub enum KeyCommand {
 pub struct One {
     #[command(flatten)]
     place: Place,
-    /// Name the key by the number that `key list` shows
+    /// Number of the key, as shown by `key list`
     id: i64,
 }
 
@@ -51,22 +51,22 @@ pub struct One {
 pub struct Create {
     #[command(flatten)]
     place: Place,
-    /// Create it for this API: cluvio, dx or clumio
+    /// Create the key for this API: cluvio, dx or clumio
     #[arg(long)]
     api: String,
-    /// Call the key this in listings [default for clumio: the user's name]
+    /// Name of the key in listings [default for clumio: the user's name]
     #[arg(long)]
     name: Option<String>,
-    /// Give it this permission, for cluvio: "Manage Datasources", "View Datasources=ID,ID", …; repeatable
+    /// Grant this permission (cluvio only): "Manage Datasources", "View Datasources=ID,ID", …; repeatable
     #[arg(long = "permission", value_name = "PERMISSION")]
     permissions: Vec<String>,
-    /// Give it this scope, for dx, such as datacloud:query; repeatable [default: the Data Cloud methods and auth.info]
+    /// Grant this scope (dx only), such as datacloud:query; repeatable [default: the Data Cloud methods and auth.info]
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// Act as this user, for clumio
+    /// Act as this user (clumio only)
     #[arg(long)]
     user: Option<String>,
-    /// Read and write in this organizational unit [default: the root]
+    /// Limit the key to this organizational unit [default: the root]
     #[arg(long, value_name = "UUID")]
     ou: Option<Uuid>,
 }
@@ -150,13 +150,13 @@ async fn make(session: &Session, api: Api, args: &Create) -> anyhow::Result<land
     Ok(keys::key_create(estate, &session.ctx, new).await?.1)
 }
 
-/// What scopes open; without one, the dialect's default.
+/// The grants of these scopes.
 pub(crate) fn scope_grants(scopes: &[String]) -> Result<Vec<NewKeyGrant>, Usage> {
     let mut grants = Vec::new();
     for scope in scopes {
         let permissions = landreeve_face_dx::permissions::parse_scope(scope).ok_or_else(|| {
             let known: Vec<&str> = landreeve_face_dx::permissions::scopes().collect();
-            Usage(format!("there is no scope {scope:?}; there are {}", known.join(", ")))
+            Usage(format!("unknown scope {scope:?}; use one of {}", known.join(", ")))
         })?;
         let grant = |permission| NewKeyGrant { permission, resources: Vec::new() };
         grants.extend(permissions.into_iter().map(grant));

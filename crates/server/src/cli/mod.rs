@@ -1,4 +1,4 @@
-//! The command line. An arm only parses and calls; what it calls is a use case or a part of this crate.
+//! The command line. Commands only parse their arguments and call a use case or another module of this crate.
 
 mod backup;
 mod data;
@@ -22,19 +22,19 @@ use crate::open::{self, Opened};
 use crate::{control, quickstart, serve};
 
 #[derive(Debug, Parser)]
-#[command(name = "landreeve", version, about = "Keep a company's data estate: one server, five APIs")]
+#[command(name = "landreeve", version, about = "Manage a company's data estate: one server, five APIs")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-// Where the estate is. Every command takes these. (Not a doc comment: it would be every command's help.)
+// Where the estate is. Every command takes these options. (Not a doc comment, which would become every command's help.)
 #[derive(Debug, Clone, Args)]
 pub struct Place {
     /// Read the configuration from this TOML file [default: built-in defaults]
     #[arg(long, global = true, value_name = "FILE", env = "LANDREEVE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Use this data directory
+    /// Data directory
     #[arg(
         long,
         global = true,
@@ -43,8 +43,8 @@ pub struct Place {
         env = "LANDREEVE_DATA_DIR"
     )]
     pub data_dir: PathBuf,
-    /// Use this metadata store: a path, sqlite://PATH or postgres://… [default: what `serve` recorded in the data
-    /// directory, or estate.db in it]
+    /// Metadata store: a path, sqlite://PATH or postgres://… [default: the one that `serve` recorded in the data
+    /// directory, otherwise estate.db in it]
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,
 }
@@ -53,17 +53,17 @@ pub struct Place {
 pub struct ServeArgs {
     #[command(flatten)]
     pub place: Place,
-    /// Listen on this address; port 0 takes a free one [default: 127.0.0.1:8700]
+    /// Listen on this address; port 0 picks a free port [default: 127.0.0.1:8700]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
-    /// Allow an address other than loopback without TLS
+    /// Allow addresses other than loopback without TLS
     #[arg(long)]
     pub plain_http: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a server with a sample estate, print addresses, keys and commands to copy, and keep serving
+    /// Start a server with a sample estate and print its address, keys and commands to copy
     #[command(after_help = "Example:\n  landreeve quickstart")]
     Quickstart(ServeArgs),
     /// Start the server
@@ -71,7 +71,7 @@ enum Command {
         after_help = "Examples:\n  landreeve serve --data-dir /var/lib/landreeve\n  landreeve serve --store postgres://landreeve@db.example.com/estate"
     )]
     Serve(ServeArgs),
-    /// Manage the keys of the APIs
+    /// Manage API keys
     #[command(after_help = "Example:\n  landreeve key list")]
     #[command(subcommand)]
     Key(keys::KeyCommand),
@@ -96,7 +96,7 @@ enum Command {
         after_help = "Examples:\n  landreeve query 'select count(*) from orders'\n  landreeve query --datasource Shop --format csv --output orders.csv 'select * from orders'"
     )]
     Query(data::QueryArgs),
-    /// Show and cancel runs: everything that takes time
+    /// Show and cancel runs, such as queries and schema refreshes
     #[command(after_help = "Example:\n  landreeve run list")]
     #[command(subcommand)]
     Run(runs::RunCommand),
@@ -119,15 +119,15 @@ enum Command {
     #[command(after_help = "Example:\n  landreeve secrets rotate")]
     #[command(subcommand)]
     Secrets(estate::SecretsCommand),
-    /// Back the estate up, or restore it
+    /// Back up the estate, or restore a backup
     #[command(after_help = "Example:\n  landreeve estate backup /backups/monday")]
     #[command(subcommand)]
     Estate(backup::EstateCommand),
-    /// Show what was done, by whom and from where, and what was refused
+    /// Show the audit trail: who did what, from where, and what was refused
     #[command(after_help = "Example:\n  landreeve audit list")]
     #[command(subcommand)]
     Audit(estate::AuditCommand),
-    /// Look for what is wrong and say what to do
+    /// Check the configuration, store, key and blobs, and report problems
     #[command(after_help = "Example:\n  landreeve doctor")]
     Doctor(PlaceArgs),
     /// Check the configuration, or print the defaults
@@ -165,22 +165,22 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// The store, opened for one command, with the operator's authority.
+/// The store, opened for one command with the operator's permissions.
 pub(crate) struct Session {
     pub opened: Opened,
     pub ctx: OpCtx,
 }
 
 impl Session {
-    /// For a command that executes no run itself.
+    /// For commands that execute no runs themselves.
     pub async fn open(place: &Place) -> anyhow::Result<Session> {
         let opened = open::open(place, Some(0)).await?;
         let ctx = ops::sign_in::operator(&opened.estate);
         Ok(Session { opened, ctx })
     }
 
-    /// Closes the store. A server on this data directory hears of the change before the command answers, so that
-    /// nothing it remembers outlives the acknowledgement.
+    /// Closes the store. A server on this data directory is notified before the command returns, so that its caches are
+    /// never older than the acknowledgement.
     pub async fn changed(self) -> anyhow::Result<()> {
         let data_dir = self.opened.data_dir.clone();
         self.close().await;
@@ -195,11 +195,11 @@ impl Session {
     }
 }
 
-/// Reads a password from standard input: one line, without its end.
+/// Reads a password from standard input: one line, without the newline.
 pub(crate) fn read_password() -> anyhow::Result<landreeve_core::Secret> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     let text = line.trim_end_matches(['\r', '\n']);
-    anyhow::ensure!(!text.is_empty(), "standard input holds no password");
+    anyhow::ensure!(!text.is_empty(), "no password on standard input");
     Ok(landreeve_core::Secret::new(text))
 }

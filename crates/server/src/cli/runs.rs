@@ -1,5 +1,5 @@
-//! `landreeve run …`. A command that submits or cancels goes to the server on this data directory, if there is one;
-//! else this process is a node of its own. Ctrl-C, SIGTERM and a terminal that closes cancel the run.
+//! `landreeve run …`. Commands that submit or cancel go through the server on this data directory, if one is running;
+//! otherwise this process executes the run itself. Ctrl-C, SIGTERM and closing the terminal cancel the run.
 
 use std::time::Duration;
 
@@ -26,10 +26,10 @@ pub enum RunCommand {
     List {
         #[command(flatten)]
         place: Place,
-        /// Print in this format
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
-        /// List this many, newest first
+        /// Number of runs to list, newest first
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
@@ -38,32 +38,32 @@ pub enum RunCommand {
     Show {
         #[command(flatten)]
         place: Place,
-        /// Name the run by its number or UUID
+        /// Number or UUID of the run
         run: String,
-        /// Print in this format
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
-    /// Cancel a run and everything below it
+    /// Cancel a run and its children
     #[command(after_help = "Example:\n  landreeve run cancel 28")]
     Cancel {
         #[command(flatten)]
         place: Place,
-        /// Name the run by its number or UUID
+        /// Number or UUID of the run
         run: String,
     },
-    /// Print what a run has written to its log
+    /// Print the log of a run
     #[command(after_help = "Example:\n  landreeve run log 28 --follow")]
     Log {
         #[command(flatten)]
         place: Place,
-        /// Name the run by its number or UUID
+        /// Number or UUID of the run
         run: String,
         /// Keep printing until the run has ended
         #[arg(long, short)]
         follow: bool,
     },
-    /// Run something that only waits and reports progress, to see that runs work
+    /// Test that runs work, with one that only waits and reports progress
     #[command(after_help = "Example:\n  landreeve run probe --seconds 5")]
     Probe(Probe),
 }
@@ -72,13 +72,13 @@ pub enum RunCommand {
 pub struct Probe {
     #[command(flatten)]
     place: Place,
-    /// Wait this long, 0 to 3600
+    /// Seconds to wait, 0 to 3600
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Fail at the end
+    /// Make the run fail at the end
     #[arg(long)]
     fail: bool,
-    /// Print the run's number and do not wait; needs a running server
+    /// Print the run's number without waiting for its end; needs a running server
     #[arg(long)]
     no_wait: bool,
 }
@@ -107,7 +107,7 @@ pub async fn run(command: RunCommand) -> anyhow::Result<()> {
     }
 }
 
-/// How often a log that is followed is looked at.
+/// How often `--follow` polls the log.
 const FOLLOWING: Duration = Duration::from_millis(500);
 
 async fn print_log(place: &Place, run: &str, follow: bool) -> anyhow::Result<()> {
@@ -118,7 +118,7 @@ async fn print_log(place: &Place, run: &str, follow: bool) -> anyhow::Result<()>
     let printed = async {
         let mut after = 0;
         loop {
-            // Looked at before the lines: what comes until a run has ended is printed.
+            // Read before the lines, so that everything a run logs until its end is printed.
             let ended = runs::run_get(estate, ctx, which, &[]).await?.state.is_final();
             let (lines, last) = runs::run_log(estate, ctx, which, &[], after).await?;
             for line in &lines {
@@ -167,7 +167,7 @@ fn reference(text: &str) -> Result<RunRef, crate::Usage> {
     }
     text.parse::<Uuid>()
         .map(RunRef::Uuid)
-        .map_err(|_| crate::Usage(format!("{text:?} is no run's number or UUID")))
+        .map_err(|_| crate::Usage(format!("{text:?} is not a run number or UUID")))
 }
 
 async fn cancel(place: &Place, run: &str) -> anyhow::Result<()> {
@@ -192,7 +192,7 @@ async fn probe(args: Probe) -> anyhow::Result<()> {
         let ask = Ask::Probe { millis, fail: args.fail, detached: args.no_wait };
         return follow(control, &ask, args.no_wait, &mut interrupts).await.map(drop);
     }
-    anyhow::ensure!(!args.no_wait, "--no-wait needs a server that runs on this data directory");
+    anyhow::ensure!(!args.no_wait, "--no-wait needs a running server on this data directory");
     let opened = crate::open::open(&args.place, Some(2)).await?;
     let _lock = crate::open::lock(&args.place.data_dir, false)?;
     opened.estate.start_runs(Role::Command).await?;
@@ -203,7 +203,7 @@ async fn probe(args: Probe) -> anyhow::Result<()> {
     report(&ended?)
 }
 
-/// What a run came to, in a word and a sentence.
+/// How a run ended.
 pub(super) struct Ended {
     pub id: i64,
     pub state: RunState,
@@ -215,7 +215,7 @@ fn report(ended: &Ended) -> anyhow::Result<()> {
         output::say(&format!("run {} succeeded", ended.id));
         return Ok(());
     }
-    let why = ended.error.as_deref().unwrap_or("no reason was given");
+    let why = ended.error.as_deref().unwrap_or("no reason given");
     anyhow::bail!("run {} ended {}: {why}", ended.id, ended.state.as_str())
 }
 
@@ -229,7 +229,7 @@ fn bar() -> ProgressBar {
     bar
 }
 
-/// Waits for a run of this process; an interrupt cancels it, and a second one does not wait for its end.
+/// Waits for a run in this process. An interrupt cancels it; a second one stops waiting.
 pub(super) async fn watch(
     estate: &landreeve_estate::Estate,
     ctx: &landreeve_core::OpCtx,
@@ -238,10 +238,10 @@ pub(super) async fn watch(
 ) -> anyhow::Result<Ended> {
     let (bar, which) = (bar(), RunRef::Id(run.id));
     if run.state == RunState::Queued {
-        // Nobody in this process will ever claim it.
+        // This process would never claim it.
         runs::run_cancel(estate, ctx, which, &[]).await?;
         anyhow::bail!(
-            "other runs are waiting for the same thing; start the server, which executes them in their order"
+            "other runs are queued before this one; start the server, which executes them in order"
         );
     }
     let mut asked = false;
@@ -264,7 +264,7 @@ pub(super) async fn watch(
     Ok(Ended { id: run.id.0, state: run.state, error: run.error.map(|error| error.message) })
 }
 
-/// Submits through the server and waits there; an interrupt cancels it, and a second one does not wait for its end.
+/// Submits a run through the server and waits for it. An interrupt cancels it; a second one stops waiting.
 pub(super) async fn follow(
     mut control: Control,
     ask: &Ask,
@@ -272,7 +272,7 @@ pub(super) async fn follow(
     interrupts: &mut Interrupts,
 ) -> anyhow::Result<Option<Ended>> {
     let Answer::Run { id, mut state, mut error, .. } = control.ask(ask).await? else {
-        anyhow::bail!("the server answered something else than a run");
+        anyhow::bail!("the server did not return a run");
     };
     if no_wait {
         output::say(&id.to_string());

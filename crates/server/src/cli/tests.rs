@@ -1,4 +1,4 @@
-//! Every command explains itself, its examples are commands, and no command creates an estate by a slip.
+//! Checks that every command has help, that its examples parse, and that a mistyped data directory creates no estate.
 
 use clap::{CommandFactory as _, Parser as _};
 
@@ -21,13 +21,13 @@ fn commands() -> Vec<(String, clap::Command)> {
     found
 }
 
-/// The lines of a command's help that are examples, as words.
+/// The example lines in a command's help, split into words.
 fn examples(command: &clap::Command) -> Vec<Vec<String>> {
     let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     help.lines().map(str::trim).filter(|line| line.starts_with("landreeve ")).map(words).collect()
 }
 
-/// As a shell splits a line that has no escapes.
+/// Splits a line without escapes the way a shell does.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
     for c in line.chars() {
@@ -52,7 +52,7 @@ fn is_a_sentence(what: &str, text: Option<String>) {
 }
 
 #[test]
-fn every_command_and_option_has_help_and_examples_that_parse() {
+fn every_command_and_option_has_help_and_valid_examples() {
     for (path, command) in commands() {
         is_a_sentence(&path, command.get_about().map(ToString::to_string));
         for argument in
@@ -73,7 +73,7 @@ fn every_command_and_option_has_help_and_examples_that_parse() {
     }
 }
 
-/// All others fail where there is no estate, and leave nothing behind.
+/// All other commands fail if there is no estate, and leave nothing behind.
 #[tokio::test]
 async fn only_three_commands_create_an_estate() {
     const CREATE: [&str; 3] = ["landreeve quickstart", "landreeve serve", "landreeve estate restore"];
@@ -102,9 +102,9 @@ async fn only_three_commands_create_an_estate() {
     assert!(tried > 35, "{tried}");
 }
 
-/// It was the store of every command once, and made a stray estate with a password in it.
+/// `--database` used to be the store option of every command, and a mistake created a stray estate with a password.
 #[test]
-fn the_store_is_not_called_database() {
+fn the_store_option_is_not_named_database() {
     for (path, command) in commands() {
         let names = command.get_arguments().filter_map(clap::Arg::get_long);
         let has = names.into_iter().any(|name| name == "database");

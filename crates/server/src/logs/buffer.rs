@@ -1,5 +1,5 @@
-//! Gathers lines and writes them together, because a system call for each costs more than the line. Warnings and errors
-//! are written at once, with all that came before them; other lines a moment later.
+//! Buffers lines and writes them together, because a system call costs more than formatting the line. Warnings and
+//! errors are written immediately, with everything buffered before them; other lines follow a moment later.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,9 +8,9 @@ use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How long a line may wait: what a process that is killed may lose.
+/// How long a line can stay in the buffer; a killed process loses at most that.
 const WAIT: Duration = Duration::from_millis(20);
-/// Whoever finds so much waiting writes it.
+/// Bytes in the buffer that trigger an immediate write.
 const FULL: usize = 64 * 1_024;
 
 #[derive(Clone)]
@@ -24,7 +24,7 @@ struct Shared {
 struct State {
     lines: Vec<u8>,
     out: Box<dyn Write + Send>,
-    /// Nobody writes later any more.
+    /// The writer thread has stopped, so every line is written immediately.
     ended: bool,
 }
 
@@ -33,14 +33,14 @@ impl State {
         if self.lines.is_empty() {
             return;
         }
-        // Where the log cannot be written there is nobody left to tell.
+        // If the log cannot be written, there is no other place to report it.
         let _ = self.out.write_all(&self.lines).and_then(|()| self.out.flush());
         self.lines.clear();
     }
 }
 
 impl Buffer {
-    /// With a thread that writes what waits, until `end`.
+    /// Starts a thread that writes the buffered lines, until `end`.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<Buffer> {
         let state = State { lines: Vec::new(), out: Box::new(out), ended: false };
         let buffer = Buffer(Arc::new(Shared { state: Mutex::new(state), filled: Condvar::new() }));
@@ -68,7 +68,7 @@ impl Buffer {
         }
     }
 
-    /// Writes what waits, and from now on each line at once.
+    /// Writes the buffered lines. From now on each line is written immediately.
     pub fn end(&self) {
         let mut state = self.state();
         state.ended = true;
@@ -88,7 +88,7 @@ impl Buffer {
     }
 }
 
-/// Takes one line.
+/// Receives one line.
 pub struct Taker {
     buffer: Buffer,
     at_once: bool,
@@ -123,9 +123,10 @@ mod tests {
 
     use super::*;
 
-    struct Told(mpsc::Sender<String>);
+    /// Sends each write to the test.
+    struct Writes(mpsc::Sender<String>);
 
-    impl Write for Told {
+    impl Write for Writes {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
             self.0.send(String::from_utf8(text.to_vec()).unwrap()).unwrap();
             Ok(text.len())
@@ -138,24 +139,24 @@ mod tests {
 
     #[test]
     fn lines_keep_their_order_and_none_is_lost() {
-        let (sender, told) = mpsc::channel();
-        let buffer = Buffer::start(Told(sender)).unwrap();
-        let written = || told.recv_timeout(Duration::from_secs(10)).unwrap();
+        let (sender, writes) = mpsc::channel();
+        let buffer = Buffer::start(Writes(sender)).unwrap();
+        let written = || writes.recv_timeout(Duration::from_secs(10)).unwrap();
         buffer.add(b"one\n", false);
-        assert_eq!(written(), "one\n", "written by itself");
+        assert_eq!(written(), "one\n", "written by the thread");
         buffer.add(b"two\n", false);
         buffer.add(b"three\n", true);
         let mut all = written();
-        // The second may have been written by itself before.
+        // The second line may have been written on its own before.
         if !all.ends_with("three\n") {
             all += &written();
         }
-        assert_eq!(all, "two\nthree\n", "a warning takes with it what waited");
+        assert_eq!(all, "two\nthree\n", "a warning flushes the lines before it");
         let long = "x".repeat(FULL);
         buffer.add(long.as_bytes(), false);
         assert_eq!(written(), long);
         buffer.end();
         buffer.add(b"last\n", false);
-        assert!((0..2).any(|_| written() == "last\n"), "each at once, now that nobody writes later");
+        assert!((0..2).any(|_| written() == "last\n"), "written immediately after `end`");
     }
 }

@@ -1,5 +1,5 @@
-//! A line of the log as JSON: the moment, the level, the event's fields, its target, and the span around it. The
-//! library's own formatter reads each span's fields back into values for every line, which costs more than all else.
+//! Formats a log line as JSON: the time, the level, the event's fields, its target, and the span around it. The
+//! library's formatter parses each span's fields again for every line, which costs more than everything else.
 
 use std::fmt::{self, Write as _};
 
@@ -36,7 +36,7 @@ where
             text(&mut writer, span.name())?;
             let kept = span.extensions();
             let fields = kept.get::<FormattedFields<JsonFields>>();
-            // An object, as it was written when the span began.
+            // An object, formatted when the span was created.
             let inner = fields.and_then(|fields| fields.fields.strip_prefix('{')?.strip_suffix('}'));
             if let Some(inner) = inner.filter(|inner| !inner.is_empty()) {
                 write!(writer, ",{inner}")?;
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// Writes each field as a member.
+/// Writes each field as a JSON member.
 struct Fields<'a> {
     writer: Writer<'a>,
     result: fmt::Result,
@@ -55,7 +55,7 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     fn add(&mut self, field: &Field, write: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        // A raw identifier is a name all the same.
+        // `r#type` is logged as `type`.
         let name = field.name().trim_start_matches("r#");
         self.result = self.result.and_then(|()| {
             self.writer.write_char(',')?;
@@ -107,7 +107,7 @@ fn text(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
     writer.write_char('"')
 }
 
-/// Writes the inside of a JSON string.
+/// Escapes text for the inside of a JSON string.
 struct Escaping<'a, 'b>(&'a mut Writer<'b>);
 
 impl fmt::Write for Escaping<'_, '_> {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_json_whatever_is_in_it() {
+    fn lines_are_valid_json_whatever_they_contain() {
         let kept = Kept::default();
         let lines = tracing_subscriber::fmt::layer().fmt_fields(JsonFields::new()).event_format(Lines);
         let subscriber = tracing_subscriber::registry().with(lines.with_writer(kept.clone()));

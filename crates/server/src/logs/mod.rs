@@ -1,5 +1,5 @@
-//! Logs go to standard error: for people on a terminal, as JSON otherwise. `json` puts a line together, `buffer` gathers
-//! lines and writes them. What must not enter: what is worth a line; whoever it happens to says it by `tracing`.
+//! Logs go to standard error: as text on a terminal, otherwise as JSON. `json` formats a line, `buffer` collects lines
+//! and writes them. What to log is decided where it happens, through `tracing`, not here.
 
 mod buffer;
 mod json;
@@ -14,7 +14,7 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use buffer::Buffer;
 
-/// Changes the level while the server runs, and writes what is left when it ends.
+/// Changes the level while the server runs, and flushes the buffer when it is dropped.
 pub struct Level {
     handle: reload::Handle<EnvFilter, Registry>,
     buffer: Option<Buffer>,
@@ -22,7 +22,7 @@ pub struct Level {
 
 impl Level {
     pub fn set(&self, level: &str) -> anyhow::Result<()> {
-        self.handle.reload(filter(level)?).context("the log level cannot be changed")
+        self.handle.reload(filter(level)?).context("could not change the log level")
     }
 }
 
@@ -43,11 +43,11 @@ pub fn start(level: &str) -> anyhow::Result<Level> {
     let registry = tracing_subscriber::registry().with(filter);
     if std::io::stderr().is_terminal() {
         let lines = fmt::layer().with_writer(std::io::stderr);
-        registry.with(lines).try_init().context("logging was started twice")?;
+        registry.with(lines).try_init().context("logging is already started")?;
         return Ok(Level { handle, buffer: None });
     }
-    let buffer = Buffer::start(std::io::stderr()).context("the writer of the log")?;
+    let buffer = Buffer::start(std::io::stderr()).context("could not start the log writer")?;
     let lines = fmt::layer().fmt_fields(JsonFields::new()).event_format(json::Lines);
-    registry.with(lines.with_writer(buffer.clone())).try_init().context("logging was started twice")?;
+    registry.with(lines.with_writer(buffer.clone())).try_init().context("logging is already started")?;
     Ok(Level { handle, buffer: Some(buffer) })
 }

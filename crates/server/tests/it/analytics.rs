@@ -1,4 +1,4 @@
-//! A stranger queries real databases through the Cluvio dialect: types, parameters, time zones, limits, faults.
+//! Queries on real databases through the Cluvio dialect: types, parameters, time zones, limits, errors.
 
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ impl Source {
         self.client.query_with(&self.id, &body).await
     }
 
-    /// An execution that ends *failed*: its message.
+    /// Runs an execution that must end *failed*; returns its message.
     async fn fails(&self, sql: &str) -> String {
         let execution = self.client.execute(&self.id, &json!({ "sql_query": sql })).await;
         let attributes = &execution["data"]["attributes"];
@@ -68,7 +68,7 @@ impl Source {
 }
 
 #[tokio::test]
-async fn postgres_values_come_with_all_their_digits() {
+async fn postgres_values_keep_all_digits() {
     let (source, _) = on_postgres().await;
     let found = source
         .client
@@ -107,7 +107,7 @@ async fn postgres_values_come_with_all_their_digits() {
 }
 
 #[tokio::test]
-async fn writing_is_refused_and_nothing_changes() {
+async fn writes_are_refused_and_change_nothing() {
     let (source, address) = on_postgres().await;
     postgres(&address.url, "create table t (n int); insert into t values (1)").await;
     for sql in [
@@ -145,7 +145,7 @@ async fn writing_is_refused_and_nothing_changes() {
 }
 
 #[tokio::test]
-async fn the_databases_own_words_are_kept() {
+async fn database_error_messages_are_passed_on() {
     let (source, _) = on_postgres().await;
     let execution =
         source.client.execute(&source.id, &json!({ "sql_query": "select nothing from nowhere" })).await;
@@ -159,7 +159,7 @@ async fn the_databases_own_words_are_kept() {
     assert_eq!(source.client.get(&format!("/cluvio/executions/{id}/data")).await.status, 204);
 }
 
-/// Both changes of clocks of Berlin in 2024, on each database: how many of the instants fall on each day there.
+/// Both daylight saving changes in Berlin in 2024, on each database: counts the instants on each local day.
 async fn days_in_berlin(source: &Source, times: &str) {
     let sql = format!(
         "select {{ts:day}} as day, count(*) as n from ({times}) t where {{ts=timerange}} group by 1 order by 1"
@@ -175,14 +175,14 @@ async fn days_in_berlin(source: &Source, times: &str) {
 }
 
 #[tokio::test]
-async fn days_are_those_of_the_zone_on_postgres() {
+async fn days_follow_the_time_zone_on_postgres() {
     let (source, _) = on_postgres().await;
     let hours = "select timestamptz '2024-01-01 00:00:00+00' + n * interval '1 hour' as ts from generate_series(0, 8783) n";
     days_in_berlin(&source, hours).await;
 }
 
 #[tokio::test]
-async fn days_are_those_of_the_zone_in_the_built_in_engine() {
+async fn days_follow_the_time_zone_in_the_built_in_engine() {
     let server = Server::start();
     let client = server.client(&server.key());
     let all = client.get("/cluvio/datasources").await.expect(200);
@@ -193,7 +193,7 @@ async fn days_are_those_of_the_zone_in_the_built_in_engine() {
     let hours = "select n.value::timestamptz as ts from generate_series(timestamp '2024-01-01 00:00:00', \
                  timestamp '2024-12-31 23:00:00', interval '1 hour') n";
     days_in_berlin(&source, hours).await;
-    // Hours of a zone whose hours begin elsewhere.
+    // A zone with a half-hour offset.
     let sql = format!(
         "select {{ts:hour}} as hour, count(*) as n from ({hours}) t where {{ts=timerange}} group by 1 order by 1 limit 1"
     );
@@ -205,14 +205,14 @@ async fn days_are_those_of_the_zone_in_the_built_in_engine() {
 const MARIADB_HOURS: &str = "select timestamp('2024-01-01') + interval seq hour as ts from seq_0_to_8783";
 
 #[tokio::test]
-async fn days_are_those_of_the_zone_on_mariadb() {
+async fn days_follow_the_time_zone_on_mariadb() {
     days_in_berlin(&on_mariadb("LANDREEVE_TEST_MARIADB").await, MARIADB_HOURS).await;
 }
 
 #[tokio::test]
-async fn days_are_those_of_the_zone_on_mariadb_without_zone_tables() {
+async fn days_follow_the_time_zone_on_mariadb_without_zone_tables() {
     let source = on_mariadb("LANDREEVE_TEST_MARIADB_NO_ZONES").await;
-    // The schema refresh finds out that the server has no zone tables.
+    // The schema refresh detects that the server has no time zone tables.
     let refresh = source
         .client
         .post(&format!("/cluvio/datasources/{}/refresh", source.id), &json!({}))
@@ -231,14 +231,14 @@ async fn days_are_those_of_the_zone_on_mariadb_without_zone_tables() {
 }
 
 #[tokio::test]
-async fn days_are_those_of_the_zone_on_sqlite() {
+async fn days_follow_the_time_zone_on_sqlite() {
     let hours = "with recursive h(n) as (select 0 union all select n + 1 from h where n < 8783) \
                  select datetime('2024-01-01', n || ' hours') as ts from h";
     days_in_berlin(&on_sqlite().await, hours).await;
 }
 
 #[tokio::test]
-async fn filters_snippets_and_their_faults() {
+async fn filters_snippets_and_their_errors() {
     let source = on_sqlite().await;
     let client = &source.client;
     let document = |attributes: Value| json!({ "data": { "attributes": attributes } });
@@ -266,7 +266,7 @@ async fn filters_snippets_and_their_faults() {
         assert_eq!(options["values"], json!(["AFRICA", "AMERICA"]));
     }
     let trail = source.server.say(&["audit", "list", "--format", "csv", "--limit", "500"]);
-    assert_eq!(trail.matches(",options_read,filter,").count(), 1, "once kept, not once asked: {trail}");
+    assert_eq!(trail.matches(",options_read,filter,").count(), 1, "the second read is cached: {trail}");
     let sql = "select n_name from nation where [europe] and {n_name=nation} order by 1";
     let chosen =
         |value: &str| json!({ "filters": [{ "variable_name": "nation", "selected_values": [value] }] });
@@ -295,7 +295,7 @@ async fn filters_snippets_and_their_faults() {
 }
 
 #[tokio::test]
-async fn a_result_over_the_limit_fails_and_leaves_nothing() {
+async fn results_over_the_limit_fail_and_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("landreeve.toml");
     std::fs::write(&file, "[analytics]\nmax_result_bytes = 1000000\n").unwrap();
@@ -305,16 +305,16 @@ async fn a_result_over_the_limit_fails_and_leaves_nothing() {
     let message = source.fails("select md5(n::text) from generate_series(1, 200000) n").await;
     assert!(message.contains("1000000") && message.contains("max_result_bytes"), "{message}");
     let left = std::fs::read_dir(source.server.data_dir.join("blobs/results"));
-    assert!(left.map_or(0, Iterator::count) == 0, "a part of the result was kept");
+    assert!(left.map_or(0, Iterator::count) == 0, "part of the result was left behind");
 }
 
 #[tokio::test]
-async fn a_database_that_is_down_slow_or_breaks_off() {
+async fn databases_that_are_down_slow_or_disconnect() {
     let (source, address) = on_postgres().await;
     let path = format!("/cluvio/datasources/{}/executions", source.id);
     let slow = source.client.post(&path, &json!({ "sql_query": "select pg_sleep(600)" })).await.expect(200);
     let id = slow["data"]["id"].as_str().unwrap().to_owned();
-    // How many statements sleep in the database. It takes a moment to begin one, and to end one that was cancelled.
+    // Counts the statements sleeping in the database. Starting one and ending a cancelled one take a moment.
     let sleepers = "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and state = 'active' \
                    and datname = current_database() and pid <> pg_backend_pid()";
     let until = async |wanted: i64| {

@@ -1,4 +1,4 @@
-//! The references as they are served: what an operation lists, and examples that run as they stand.
+//! The API references as served: operations list their errors, and examples run unchanged.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn operation<'a>(document: &'a Value, id: &str) -> (&'a str, &'a str, &'a Value)
 }
 
 #[tokio::test]
-async fn each_operation_lists_the_errors_that_it_can_answer() {
+async fn operations_list_the_errors_they_can_return() {
     let server = Server::start();
     for (path, input, named) in [
         ("/cluvio/openapi.json", "422", "404"),
@@ -68,7 +68,7 @@ async fn each_operation_lists_the_errors_that_it_can_answer() {
     }
 }
 
-/// Sends an operation as its document has it: each parameter's example, and this body.
+/// Sends a request for an operation, with the documented example of each parameter and this body.
 async fn send(client: &Client, prefix: &str, found: (&str, &str, &Value), body: Option<&Value>) -> Reply {
     let (path, method, operation) = found;
     let mut path = path.to_owned();
@@ -83,7 +83,7 @@ async fn send(client: &Client, prefix: &str, found: (&str, &str, &Value), body: 
     client.send(method, &format!("{prefix}{path}"), body).await
 }
 
-/// The examples of a body: one, or several by name.
+/// The examples of a request body: a single one, or several by name.
 fn bodies(operation: &Value) -> Vec<Value> {
     let Some(content) = operation["requestBody"]["content"].as_object() else { return Vec::new() };
     let content = content.values().next().unwrap();
@@ -94,7 +94,7 @@ fn bodies(operation: &Value) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_examples_run_as_they_stand() {
+async fn documented_examples_run() {
     let server = Server::start();
     server.wait_for_sample();
     let client = server.client(&server.key());
@@ -116,7 +116,7 @@ async fn the_examples_run_as_they_stand() {
             send(&client, "/cluvio", found, Some(&body)).await.expect(status);
         }
     }
-    // What an execution is followed by takes its id from the answer.
+    // Linked operations take the execution's id from the response.
     let (path, _, run) = operation(&document, "runExecution");
     let sample = run["parameters"][0]["example"].as_str().unwrap();
     for body in bodies(run) {
@@ -136,7 +136,7 @@ async fn the_examples_run_as_they_stand() {
 }
 
 #[tokio::test]
-async fn the_examples_of_users_run_as_they_stand() {
+async fn documented_user_examples_run() {
     let server = Server::start();
     let token = server.say(&["key", "create", "--api", "clumio", "--user", "admin"]);
     let document = document(&server, "/clumio/openapi.json").await;
@@ -152,7 +152,7 @@ async fn the_examples_of_users_run_as_they_stand() {
         };
         let user = reply(request).await.expect(200);
         assert_eq!(user["id"], "1", "{user}");
-        // Below the prefix of the main listener, so that a client can follow it.
+        // With the main listener's prefix, so that a client can follow it.
         assert_eq!(user["_links"]["_self"]["href"], "/clumio/users/1", "{user}");
     }
 }

@@ -1,4 +1,4 @@
-//! The command line: every command as a person types it, with and without a server beside it.
+//! The command line: every command as users type it, with and without a running server.
 
 use serde_json::Value;
 
@@ -9,10 +9,10 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
-fn usage_is_status_two_and_failure_is_status_one() {
+fn usage_errors_exit_with_2_and_failures_with_1() {
     let estate = Server::stopped();
     for (arguments, status) in [
-        (vec!["key", "create", "--api", "nobody", "--name", "x"], 2),
+        (vec!["key", "create", "--api", "nosuch", "--name", "x"], 2),
         (vec!["key", "create", "--api", "cluvio", "--name", "x"], 2),
         (vec!["key", "create", "--api", "clumio"], 2),
         (vec!["key", "create", "--api", "dx", "--name", "x", "--permission", "Manage Datasources"], 2),
@@ -21,7 +21,7 @@ fn usage_is_status_two_and_failure_is_status_one() {
         (vec!["settings", "set", "week_start"], 2),
         (vec!["run", "show", "99"], 1),
         (vec!["key", "delete", "99"], 1),
-        (vec!["user", "disable", "nobody"], 1),
+        (vec!["user", "disable", "nosuch"], 1),
     ] {
         let ended = estate.cli(&arguments);
         assert_eq!(ended.status.code(), Some(status), "{arguments:?} {ended:?}");
@@ -30,7 +30,7 @@ fn usage_is_status_two_and_failure_is_status_one() {
 }
 
 #[test]
-fn people_groups_units_and_roles() {
+fn manages_users_groups_units_and_roles() {
     let server = Server::start();
     let unit = server.say(&["ou", "create", "Sales", "--description", "The sales team"]);
     let with_password =
@@ -64,7 +64,7 @@ fn people_groups_units_and_roles() {
 }
 
 #[tokio::test]
-async fn a_disabled_key_is_refused_as_soon_as_the_command_has_answered() {
+async fn disabled_keys_are_refused_once_the_command_returns() {
     let server = Server::start();
     let client = server.client(&server.key());
     assert_eq!(client.get("/cluvio/datasources").await.status, 200);
@@ -80,7 +80,7 @@ async fn a_disabled_key_is_refused_as_soon_as_the_command_has_answered() {
 }
 
 #[test]
-fn runs_with_and_without_a_server() {
+fn runs_work_with_and_without_a_server() {
     let estate = Server::stopped();
     let probed = estate.say(&["run", "probe", "--seconds", "0.1"]);
     assert!(probed.starts_with("run ") && probed.ends_with(" succeeded"), "{probed}");
@@ -110,7 +110,7 @@ fn runs_with_and_without_a_server() {
     assert!(server.say(&["run", "list", "--format", "csv"]).contains("probe,cancelled"));
 }
 
-/// A command that waits for a run of 600 seconds, once the store shows that run.
+/// Starts a command that waits for a run of 600 seconds; returns once the store shows the run.
 fn probing(estate: &Server) -> std::process::Child {
     let child = std::process::Command::new(PROGRAM)
         .args(["run", "probe", "--seconds", "600", "--data-dir"])
@@ -132,7 +132,7 @@ fn newest_probe(estate: &Server) -> String {
 }
 
 #[test]
-fn a_command_that_is_interrupted_cancels_its_run() {
+fn interrupted_commands_cancel_their_run() {
     let stopped = Server::stopped();
     for estate in [stopped, Server::start()] {
         for signal in ["-INT", "-TERM", "-HUP"] {
@@ -148,9 +148,9 @@ fn a_command_that_is_interrupted_cancels_its_run() {
     }
 }
 
-/// It has nobody left who waits for it.
+/// Nothing waits for such a run any more.
 #[test]
-fn the_run_of_a_command_that_was_killed_is_cancelled() {
+fn killed_commands_cancel_their_run() {
     let server = Server::start();
     let mut child = probing(&server);
     child.kill().unwrap();
@@ -186,7 +186,7 @@ fn queries_print_tables_csv_json_and_parquet() {
 }
 
 #[test]
-fn settings_and_configuration() {
+fn sets_settings_and_checks_the_configuration() {
     let server = Server::start();
     server.say(&["settings", "set", "time_zone=Europe/Berlin", "csv_separator=semicolon"]);
     let found = server.say(&["settings", "list", "--format", "csv"]);
@@ -208,7 +208,7 @@ fn settings_and_configuration() {
 }
 
 #[tokio::test]
-async fn a_backup_can_be_restored_and_secrets_rotated() {
+async fn restores_backups_and_rotates_secrets() {
     let mut server = Server::start();
     let key = server.key();
     let client = server.client(&key);
@@ -229,7 +229,7 @@ async fn a_backup_can_be_restored_and_secrets_rotated() {
     assert!(String::from_utf8_lossy(&running.stderr).contains("stop the server"), "{running:?}");
     server.signal("-TERM");
     server.wait();
-    assert!(server.say(&["secrets", "rotate"]).starts_with("re-sealed"));
+    assert!(server.say(&["secrets", "rotate"]).starts_with("re-encrypted"));
     server.restart();
     let path = format!("/cluvio/datasources/{id}");
     let again = server.client(&key).get(&path).await.expect(200);
@@ -244,14 +244,13 @@ async fn a_backup_can_be_restored_and_secrets_rotated() {
     assert!(String::from_utf8_lossy(&full.stderr).contains("not empty"), "{full:?}");
 }
 
-/// A backup that was damaged is told, and not restored.
 #[test]
-fn a_damaged_backup_is_found_and_not_restored() {
+fn damaged_backups_are_detected_and_not_restored() {
     let server = Server::start();
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("copy");
     server.say(&["estate", "backup", copy.to_str().unwrap(), "--with-key"]);
-    assert!(server.say(&["estate", "verify", copy.to_str().unwrap()]).contains("is whole"));
+    assert!(server.say(&["estate", "verify", copy.to_str().unwrap()]).contains("is intact"));
     let whole = std::fs::read(copy.join("estate.db")).unwrap();
     let mut damaged = whole.clone();
     let middle = damaged.len() / 2;
@@ -261,20 +260,20 @@ fn a_damaged_backup_is_found_and_not_restored() {
         let place = folder.path().join(command);
         let refused = run(&place, &["estate", command, copy.to_str().unwrap()], None);
         assert_eq!(refused.status.code(), Some(1), "{command}");
-        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(told.contains("is damaged") && told.contains("estate.db"), "{command}: {told}");
-        assert!(!place.exists(), "nothing is made from it");
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(error.contains("is damaged") && error.contains("estate.db"), "{command}: {error}");
+        assert!(!place.exists(), "nothing is created from it");
     }
     std::fs::write(copy.join("estate.db"), whole).unwrap();
     std::fs::remove_file(copy.join("seal.key")).unwrap();
     let refused = run(&folder.path().join("other"), &["estate", "verify", copy.to_str().unwrap()], None);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("seal.key"), "{refused:?}");
-    assert!(server.say(&["doctor"]).contains("ok     store file: whole"));
+    assert!(server.say(&["doctor"]).contains("ok     store file: intact"));
 }
 
-/// From each store into each: keys, datasources and results are there, and work.
+/// From each store into each: keys, datasources and results survive and work.
 #[tokio::test]
-async fn a_backup_goes_from_either_store_into_either() {
+async fn backups_move_between_sqlite_and_postgres() {
     let folder = tempfile::tempdir().unwrap();
     let (_, first) = postgres_database().await;
     for (from, extra) in [("sqlite", vec![]), ("postgres", vec!["--store", &first.url])] {
@@ -287,7 +286,7 @@ async fn a_backup_goes_from_either_store_into_either() {
         let done = client.execute(sample.as_str().unwrap(), &sql).await;
         let id = done["data"]["id"].as_str().unwrap();
         let blobs = std::fs::read_dir(server.data_dir.join("blobs/results")).unwrap().count();
-        assert_eq!(blobs, 1, "the result is one that a blob holds");
+        assert_eq!(blobs, 1, "the result is stored in a blob");
         let copy = folder.path().join(from);
         server.say(&["estate", "backup", copy.to_str().unwrap(), "--with-key"]);
         let (_, second) = postgres_database().await;
@@ -324,21 +323,21 @@ fn json_of(sql: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_command_creates_no_estate_in_postgres_either() {
+async fn commands_create_no_estate_in_postgres() {
     let (_, database) = postgres_database().await;
     let folder = tempfile::tempdir().unwrap();
     let slip = folder.path().join("data");
     let ended = run(&slip, &["user", "list", "--store", &database.url], None);
-    let told = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.code() == Some(1) && told.contains("there is no estate in"), "{told}");
-    assert!(!told.contains(&database.password), "{told}");
+    let error = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && error.contains("there is no estate in"), "{error}");
+    assert!(!error.contains(&database.password), "{error}");
     assert!(!slip.exists());
-    // It would fail if there were a table.
+    // RESTRICT fails if the schema contains a table.
     crate::support::postgres(&database.url, "DROP SCHEMA public RESTRICT").await;
 }
 
 #[test]
-fn the_environment_names_the_place_and_the_configuration() {
+fn environment_sets_data_dir_and_configuration() {
     let estate = Server::stopped();
     let command = |arguments: &[&str], variable: &str, value: &std::path::Path| {
         std::process::Command::new(PROGRAM).args(arguments).env(variable, value).output().unwrap()
@@ -351,9 +350,9 @@ fn the_environment_names_the_place_and_the_configuration() {
     assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
 }
 
-/// Each would make a key of its own, and one of them would find the other's.
+/// Without the lock each would create its own key, and one of them would find the other's.
 #[test]
-fn servers_that_begin_together_make_one_estate() {
+fn servers_that_start_together_create_one_estate() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
     let start = || {
@@ -375,5 +374,5 @@ fn servers_that_begin_together_make_one_estate() {
     }
     assert_eq!(listening, 1);
     let said = said(&run(&data_dir, &["doctor"], None));
-    assert!(said.contains("seal.key opens the store"), "{said}");
+    assert!(said.contains("seal.key decrypts the store"), "{said}");
 }

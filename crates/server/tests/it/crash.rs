@@ -1,4 +1,4 @@
-//! SIGKILL amid work: what was acknowledged is there afterwards, and nothing is silently lost.
+//! SIGKILL during work: acknowledged writes survive, and nothing is silently lost.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::life::SLOW;
 use crate::support::{Server, postgres_database};
 
-/// Each case with its metadata in a file, and in PostgreSQL.
+/// Runs each case with the metadata in SQLite and in PostgreSQL.
 macro_rules! on_both_stores {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
@@ -30,7 +30,7 @@ macro_rules! on_both_stores {
 
 on_both_stores![
     acknowledged_writes_survive,
-    executions_that_a_crash_cut_off_end_with_a_reason_and_queued_ones_go_on,
+    interrupted_executions_fail_with_a_reason_and_queued_ones_continue,
     events_are_delivered_after_a_crash,
 ];
 
@@ -39,7 +39,7 @@ async fn sample(client: &crate::support::Client) -> String {
     all["data"][0]["id"].as_str().unwrap().to_owned()
 }
 
-/// Writes from several connections until the server dies; gives the names that were acknowledged.
+/// Writes from several connections until the server dies; returns the names that were acknowledged.
 async fn write_until_killed(server: &mut Server, key: &str) -> HashSet<String> {
     let acknowledged = Arc::new(Mutex::new(HashSet::new()));
     let mut writers = Vec::new();
@@ -64,7 +64,7 @@ async fn write_until_killed(server: &mut Server, key: &str) -> HashSet<String> {
             }
         }));
     }
-    // Enough that group commits are under way.
+    // By then, group commits are in progress.
     while acknowledged.lock().unwrap().len() < 200 {
         tokio::task::yield_now().await;
     }
@@ -91,7 +91,7 @@ async fn acknowledged_writes_survive(server: &mut Server) {
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
 }
 
-async fn executions_that_a_crash_cut_off_end_with_a_reason_and_queued_ones_go_on(server: &mut Server) {
+async fn interrupted_executions_fail_with_a_reason_and_queued_ones_continue(server: &mut Server) {
     server.wait_for_sample();
     let key = server.key();
     let client = server.client(&key);
@@ -126,11 +126,11 @@ async fn executions_that_a_crash_cut_off_end_with_a_reason_and_queued_ones_go_on
     let grant = client.get(&format!("/cluvio/executions/{id}/data")).await.expect(200);
     let (key, token) = (grant["data_key"].as_str().unwrap(), grant["data_access_token"].as_str().unwrap());
     let rows = client.data(key, token, "application/json").await.expect(200);
-    assert_eq!(rows["rows"], json!([[2]]), "the result of before the crash is there");
+    assert_eq!(rows["rows"], json!([[2]]), "the result from before the crash is available");
 }
 
-/// Every datasource that was acknowledged is introspected in the end: the event of its creation is delivered although
-/// the server died between the change and the delivery.
+/// The schema of every acknowledged datasource is read eventually: its creation event is delivered even though the
+/// server died between the change and the delivery.
 async fn events_are_delivered_after_a_crash(server: &mut Server) {
     server.wait_for_sample();
     std::fs::copy(server.data_dir.join("sample/tpch.db"), server.data_dir.join("files/one.db")).unwrap();
@@ -144,7 +144,7 @@ async fn events_are_delivered_after_a_crash(server: &mut Server) {
         });
         ids.push(client.datasource(source).await);
     }
-    // The last answers have just come; their events cannot all have been handled.
+    // The last responses have just arrived, so not all their events can have been handled.
     server.kill();
     server.restart();
     let client = server.client(&key);

@@ -1,5 +1,5 @@
-//! A month of made history is posted by curl, as a pipeline would post it, and the metrics that were known beforehand
-//! come out of the command line, of query runs and of an execution on the built-in source, on both stores.
+//! Posts a month of generated history with curl, as a pipeline would, and compares the metrics from the command line,
+//! from query runs and from an execution on the built-in source with those worked out by hand, on both stores.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use crate::support::{Server, postgres_database};
 
 const DAYS: u32 = 30;
 
-/// What the history below must give, worked out by hand.
+/// The metrics of the history below, worked out by hand.
 ///
 /// *checkout* is deployed daily at 12:00 with one pull request: opened at 02:00, merged at 11:00, on odd days with a
 /// known first commit at 01:00, so it leads by 11 or 10 hours. *search* is deployed on even days at 18:00 with two
@@ -42,7 +42,7 @@ fn expected(service: Option<&str>) -> Value {
     }
 }
 
-/// The same questions as anybody would write them in SQL.
+/// The same metrics, written in SQL as a user would.
 const METRICS: &str = "\
 with d as (select * from dora_deployments where environment = 'production' and success \
            and deployed_at >= $from and deployed_at < $to), \
@@ -78,14 +78,14 @@ impl Posts<'_> {
         let _ = writeln!(self.config, "write-out = \"%{{http_code}} \"");
     }
 
-    /// A JSON body, under whatever type curl gives it.
+    /// Sends a JSON body with curl's default content type.
     fn json(&mut self, method: &str, body: &Value) {
         self.separate();
         let text = body.to_string().replace('\\', "\\\\").replace('"', "\\\"");
         let _ = writeln!(self.config, "url = \"{}/dx/api/{method}\"\ndata = \"{text}\"", self.base);
     }
 
-    /// Everything in the query, and no body.
+    /// Sends all arguments in the query, without a body.
     fn query(&mut self, method: &str, query: &str) {
         self.separate();
         let _ = writeln!(self.config, "url = \"{}/dx/api/{method}?{query}\"", self.base);
@@ -125,7 +125,7 @@ fn pull_request(posts: &mut Posts<'_>, day: u32) {
 }
 
 fn one_day(posts: &mut Posts<'_>, day: u32) {
-    // The pull requests of every third day are told of after their deployment.
+    // On every third day the pull request is reported after its deployment.
     if !day.is_multiple_of(3) {
         pull_request(posts, day);
     }
@@ -138,7 +138,7 @@ fn one_day(posts: &mut Posts<'_>, day: u32) {
     if day.is_multiple_of(3) {
         pull_request(posts, day);
     }
-    // Told twice, to staging too, and once more without success: none of it counts.
+    // Sent twice, then to staging, then as failed: none of these count.
     posts.query("deployments.create", &query);
     let staging = json!({ "reference_id": format!("staging-{day}"), "deployed_at": at(day, 11), "service": "checkout",
         "repository": "acme/shop", "environment": "staging" });
@@ -181,7 +181,7 @@ fn post_history(server: &Server, key: &str) {
         one_day(&mut posts, day);
     }
     incidents(&mut posts);
-    // At the end of the interval, which does not belong to it.
+    // At the end of the interval, which is exclusive.
     let late = json!({ "reference_id": "july", "deployed_at": TO, "service": "checkout" });
     posts.json("deployments.create", &late);
     posts.send();
@@ -221,7 +221,7 @@ async fn check_query_run(server: &Server, key: &str) {
         if !matches!(shown["query_run"]["status"].as_str(), Some("queued" | "running")) {
             break shown;
         }
-        // As often as one may ask.
+        // Polls as often as the rate limit allows.
         crate::support::pause(std::time::Duration::from_millis(500));
     };
     assert_eq!(run["query_run"]["status"], "succeeded", "{run}");
@@ -280,18 +280,18 @@ async fn month(server: Server, extra: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_month_of_history_gives_the_metrics_that_were_known_on_sqlite() {
+async fn a_month_of_history_gives_the_expected_metrics_on_sqlite() {
     month(Server::start(), &[]).await;
 }
 
 #[tokio::test]
-async fn a_month_of_history_gives_the_metrics_that_were_known_on_postgresql() {
+async fn a_month_of_history_gives_the_expected_metrics_on_postgresql() {
     let (_, address) = postgres_database().await;
     month(Server::start_with(&["--store", &address.url]), &["--store", &address.url]).await;
 }
 
 #[tokio::test]
-async fn a_shell_records_a_deployment_and_sees_what_it_brought() {
+async fn command_line_records_and_shows_a_deployment() {
     let server = Server::start();
     let arguments = [
         "deploys",
@@ -306,7 +306,7 @@ async fn a_shell_records_a_deployment_and_sees_what_it_brought() {
         "region=eu",
     ];
     assert_eq!(server.say(&arguments), "r1");
-    // The same again is the same.
+    // An identical deployment is accepted again.
     assert_eq!(server.say(&arguments), "r1");
     let shown = server.say(&["deploys", "show", "r1"]);
     assert!(shown.contains("checkout to production") && shown.contains("neither a repository"), "{shown}");
@@ -333,9 +333,9 @@ async fn a_shell_records_a_deployment_and_sees_what_it_brought() {
     assert_eq!(server.cli(&["feed", "delete", "services"]).status.code(), Some(1));
 }
 
-/// What one unit sees in a drop-down over delivery data is not kept for another.
+/// Options of a drop-down over delivery data are not cached across units.
 #[tokio::test]
-async fn options_over_delivery_data_are_the_callers_own() {
+async fn options_over_delivery_data_are_per_caller() {
     let server = Server::start();
     let unit = server.say(&["ou", "create", "Sales"]);
     server.say(&["deploys", "record", "--service", "of-the-root", "--deployed-at", "2026-06-01"]);

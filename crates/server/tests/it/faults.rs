@@ -1,5 +1,5 @@
-//! Kills under mixed load: nothing that was acknowledged is lost, and no run is left without an end. `cargo xtask faults`
-//! runs it with many kills, the tests with ten on each store.
+//! Kills the server under mixed load: no acknowledged write is lost, and every run ends. `cargo xtask faults` runs it
+//! with many kills, the tests with ten on each store.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Server, postgres_database};
 
-/// How many kills.
+/// Number of kills.
 #[expect(clippy::disallowed_methods, reason = "the campaign is a longer run of the same test")]
 fn kills() -> usize {
     std::env::var("LANDREEVE_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
 }
 
-/// What clients were told that the server had done, since the last kill.
+/// What the server has acknowledged since the last kill.
 #[derive(Default)]
 struct Acknowledged {
     snippets: Mutex<Vec<String>>,
@@ -22,10 +22,10 @@ struct Acknowledged {
     answers: AtomicUsize,
 }
 
-/// So many answers come before a kill: group commits, executions and events are under way by then.
+/// Responses to wait for before a kill; by then group commits, executions and events are in progress.
 const ANSWERS: usize = 60;
 
-/// Creates a snippet, or runs a query, until the server is gone.
+/// Creates snippets and runs queries until the server is gone.
 async fn load(client: Arc<Client>, source: Arc<String>, worker: usize, done: Arc<Acknowledged>) {
     for number in 0_usize.. {
         let answer = if (worker + number).is_multiple_of(3) {
@@ -39,7 +39,7 @@ async fn load(client: Arc<Client>, source: Arc<String>, worker: usize, done: Arc
         match answer {
             Some((200, body)) => done.executions.lock().unwrap().push(id(&body)),
             Some((201, body)) => done.snippets.lock().unwrap().push(id(&body)),
-            // More than this submitter may have waiting.
+            // Too many waiting runs for this submitter.
             Some((429, _)) => {}
             Some((status, body)) => panic!("{status}: {body}"),
             None => return,

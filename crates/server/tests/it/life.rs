@@ -1,4 +1,4 @@
-//! The life of a server: start, lock, readiness, drain, reload, refusals.
+//! The life cycle of a server: start, lock, readiness, drain, reload, refusals.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use landreeve_testkit::Relay;
 use crate::support::{PASSWORD, PROGRAM, Server, pause, postgres_database, reply, run};
 
 #[tokio::test]
-async fn it_is_alive_ready_measured_and_documented() {
+async fn serves_health_metrics_and_documents() {
     let server = Server::start();
     let http = reqwest::Client::new();
     for (path, needle) in [
@@ -32,7 +32,7 @@ async fn it_is_alive_ready_measured_and_documented() {
 }
 
 #[tokio::test]
-async fn a_person_signs_in_and_out() {
+async fn signs_in_and_out() {
     let server = Server::start();
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let form = |password: &str| format!("name=admin&password={}", password.replace(' ', "+"));
@@ -60,7 +60,7 @@ fn one_server_per_data_directory() {
 }
 
 #[test]
-fn other_machines_need_tls() {
+fn refuses_other_machines_without_tls() {
     let folder = tempfile::tempdir().unwrap();
     let refused = run(folder.path(), &["serve", "--listen", "0.0.0.0:0"], None);
     assert_eq!(refused.status.code(), Some(1));
@@ -68,7 +68,7 @@ fn other_machines_need_tls() {
 }
 
 #[test]
-fn a_store_without_its_key_is_refused() {
+fn refuses_a_store_without_its_key() {
     let mut server = Server::start();
     server.kill();
     let key = server.data_dir.join("seal.key");
@@ -76,14 +76,14 @@ fn a_store_without_its_key_is_refused() {
     std::fs::remove_file(&key).unwrap();
     let refused = run(&server.data_dir, &["serve", "--listen", "127.0.0.1:0"], None);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("seal.key is missing"), "{refused:?}");
-    assert!(!key.exists(), "no new key beside an old store");
+    assert!(!key.exists(), "no new key for an existing store");
     std::fs::write(&key, kept).unwrap();
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     server.restart();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_drains_and_says_goodbye() {
+async fn drains_and_exits_cleanly() {
     let mut server = Server::start();
     let client = server.client(&server.key());
     let source = server.say(&["datasource", "list", "--format", "json"]);
@@ -93,7 +93,7 @@ async fn it_drains_and_says_goodbye() {
     let waiting = tokio::spawn(async move {
         client.post(&format!("/cluvio/datasources/{id}/executions?wait=3"), &body).await
     });
-    // The request is under way once its run is there.
+    // The request is in progress once its run exists.
     for _ in 0..500 {
         if server.say(&["run", "list", "--format", "csv"]).contains(",query,") {
             break;
@@ -101,18 +101,18 @@ async fn it_drains_and_says_goodbye() {
     }
     server.signal("-TERM");
     let answered = waiting.await.unwrap();
-    assert_eq!(answered.status, 200, "a request under way is answered");
+    assert_eq!(answered.status, 200, "requests in progress are answered");
     assert!(server.wait().success());
     let path = server.data_dir.join("control.sock");
     assert!(!path.exists(), "the control socket is gone");
 }
 
-/// Keeps SQLite busy for long.
+/// Keeps SQLite busy for a long time.
 pub const SLOW: &str =
     "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n";
 
 #[tokio::test]
-async fn two_nodes_need_a_place_for_blobs_that_both_reach() {
+async fn second_node_needs_shared_blobs() {
     let (_, address) = postgres_database().await;
     let first = Server::start_with(&["--store", &address.url]);
     let folder = tempfile::tempdir().unwrap();
@@ -127,7 +127,7 @@ async fn two_nodes_need_a_place_for_blobs_that_both_reach() {
 }
 
 #[tokio::test]
-async fn it_works_on_postgres_and_finds_it_again() {
+async fn works_on_postgres_after_a_restart() {
     let (_, address) = postgres_database().await;
     let mut server = Server::start_with(&["--store", &address.url]);
     let key = server.key();
@@ -143,9 +143,9 @@ async fn it_works_on_postgres_and_finds_it_again() {
     );
 }
 
-/// A lock or store file that is another one now: the writer would go on with the old one.
+/// Otherwise the writer would keep using the old file.
 #[test]
-fn it_stops_when_its_files_were_replaced_or_deleted() {
+fn stops_if_its_files_are_replaced_or_deleted() {
     for (name, replaced) in [("lock", false), ("lock", true), ("estate.db", false), ("estate.db", true)] {
         let mut server = Server::start();
         let path = server.data_dir.join(name);
@@ -159,9 +159,9 @@ fn it_stops_when_its_files_were_replaced_or_deleted() {
     }
 }
 
-/// The database is there and says nothing: requests are answered all the same, and the server ends.
+/// The database accepts connections but never responds: requests are still answered, and the server can stop.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_database_holds_up_neither_requests_nor_the_end() {
+async fn silent_database_blocks_neither_requests_nor_shutdown() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("landreeve.toml");
     for signals in [1, 2] {
@@ -189,10 +189,10 @@ async fn a_silent_database_holds_up_neither_requests_nor_the_end() {
         assert_eq!(asked.await.expect("a request is answered").status, 503);
         for _ in 0..signals {
             server.signal("-TERM");
-            // Two signals of one kind at once are one.
+            // Two identical signals in quick succession arrive as one.
             pause(Duration::from_millis(200));
         }
-        // It waits for 30 seconds at most; the second signal ends it whatever hangs.
+        // `wait` takes at most 30 seconds; the second signal ends the server even if something hangs.
         let ended = tokio::task::spawn_blocking(move || server.wait());
         ended.await.unwrap();
         relay.pass();
@@ -200,9 +200,9 @@ async fn a_silent_database_holds_up_neither_requests_nor_the_end() {
 }
 
 #[test]
-fn it_comes_up_again_on_a_store_that_exists() {
+fn restarts_on_an_existing_store() {
     let mut server = Server::start();
-    // The sample is made in the background; a restart must not find it half-way.
+    // The sample is created in the background; a restart must not find it half-finished.
     for _ in 0..600 {
         if server.data_dir.join("sample/tpch.db").exists() {
             break;
@@ -212,13 +212,13 @@ fn it_comes_up_again_on_a_store_that_exists() {
     server.signal("-TERM");
     server.wait();
     server.restart();
-    // Measured by `cargo xtask bench`; here it only has to come up at all.
+    // `cargo xtask bench` measures the time; here it only has to start.
     assert!(server.address.starts_with("http://127.0.0.1:"));
 }
 
-/// The data directory on a file system of forty megabytes of its own, filled to the brim.
+/// The data directory is on a separate file system of 40 MB, which the test fills.
 #[tokio::test]
-async fn on_a_full_disk_writes_fail_and_reads_go_on() {
+async fn writes_fail_and_reads_work_on_a_full_disk() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
     std::fs::create_dir(&data_dir).unwrap();
@@ -252,16 +252,16 @@ async fn on_a_full_disk_writes_fail_and_reads_go_on() {
     let refused = refused.expect("the disk is never full").expect(503);
     assert!(refused["errors"][0]["detail"].as_str().unwrap().contains("store"), "{refused}");
     let found = client.get("/cluvio/sql_snippets").await.expect(200);
-    assert_eq!(found["data"].as_array().unwrap().len(), kept, "what was acknowledged can be read");
+    assert_eq!(found["data"].as_array().unwrap().len(), kept, "acknowledged writes can be read");
 }
 
-/// The fixtures are certificates that nobody trusts; what counts is which one is served.
+/// The fixtures are untrusted certificates; what matters is which one is served.
 fn certificate(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../http/tests/fixtures").join(name)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_serves_tls_and_reloads_certificate_limits_and_log_level() {
+async fn serves_tls_and_reloads_certificate_limits_and_log_level() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key, file) =
         (folder.path().join("c.pem"), folder.path().join("k.pem"), folder.path().join("l.toml"));
@@ -294,7 +294,7 @@ async fn it_serves_tls_and_reloads_certificate_limits_and_log_level() {
         let request = client.post(&url).header("Authorization", format!("Api {key}"));
         request.header("Content-Type", "application/json").body(large()).send()
     };
-    assert_eq!(send(trusting("one")).await.unwrap().status(), 400, "too long is it not; JSON neither");
+    assert_eq!(send(trusting("one")).await.unwrap().status(), 400, "not too large, but not JSON");
     let form = format!("name=admin&password={}", PASSWORD.replace(' ', "+"));
     let entered = trusting("one").post(url.replace("/cluvio/sql_snippets", "/sign-in")).body(form);
     let entered = reply(entered).await;
@@ -309,17 +309,17 @@ async fn it_serves_tls_and_reloads_certificate_limits_and_log_level() {
     let mut reloaded = false;
     for _ in 0..200 {
         if let Ok(answer) = send(trusting("two")).await {
-            assert_eq!(answer.status(), 413, "the new limit came with the new certificate");
+            assert_eq!(answer.status(), 413, "the new limit applies together with the new certificate");
             reloaded = true;
             break;
         }
         pause(Duration::from_millis(20));
     }
     assert!(reloaded, "the new certificate is not served");
-    assert!(send(trusting("one")).await.is_err(), "the old one is");
+    assert!(send(trusting("one")).await.is_err(), "the old certificate is still served");
 }
 
-/// The run that makes the sample is one node's; each has a data directory, and a file, of its own.
+/// One node executes the run that creates the sample; every node needs the file in its own data directory.
 #[tokio::test]
 async fn every_node_has_the_sample() {
     let folder = tempfile::tempdir().unwrap();
@@ -351,7 +351,7 @@ async fn every_node_has_the_sample() {
 }
 
 #[tokio::test]
-async fn behind_a_proxy_cookies_are_secure_and_addresses_public() {
+async fn public_url_makes_cookies_secure_and_urls_public() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("landreeve.toml");
     let text = "[server]\npublic_url = \"https://data.example.com\"\n";
@@ -372,9 +372,9 @@ async fn behind_a_proxy_cookies_are_secure_and_addresses_public() {
     assert_eq!(runs["@self"], "https://data.example.com/clover/api/rest/v1/executions");
 }
 
-/// Whatever the data directory's mode was, and whatever the shell's umask is.
+/// Whatever the mode of the data directory and the umask are.
 #[tokio::test]
-async fn what_is_created_is_for_its_user_alone() {
+async fn created_files_are_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let (data_dir, copy) = (folder.path().join("data"), folder.path().join("copy"));
@@ -393,7 +393,7 @@ async fn what_is_created_is_for_its_user_alone() {
     };
     crate::support::said(&backup(&copy));
     let restored = folder.path().join("restored");
-    // As a backup looks that went through a tool that knows no modes.
+    // Like a backup copied by a tool that does not preserve modes.
     std::fs::set_permissions(copy.join("estate.db"), std::fs::Permissions::from_mode(0o666)).unwrap();
     let mut command = crate::support::umask_zero();
     command.args(["estate", "restore", "--data-dir"]).arg(&restored).arg(&copy);

@@ -1,6 +1,6 @@
-//! The one end-to-end test binary: a real server process, spoken to over HTTP and by the command line, on real
-//! databases. `cargo xtask test` starts those.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+//! End-to-end tests: a real server process, used over HTTP and through the command line, on real databases that
+//! `cargo xtask test` starts.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod analytics;
 mod catalog;

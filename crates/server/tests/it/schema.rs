@@ -1,4 +1,4 @@
-//! The schema that the migrations of all planes make together.
+//! The schema that the migrations of all planes create together.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ async fn rows(location: Location, sql: &'static str) -> Vec<Row> {
     rows
 }
 
-/// A folder's columns: (table, column) to (type as rule 8 names it, may be null).
+/// One folder's columns: (table, column) to (type in the words of rule 8, nullable).
 type Columns = BTreeMap<(String, String), (String, bool)>;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_folders_give_the_same_columns() {
+async fn sqlite_and_postgres_have_the_same_columns() {
     let folder = tempfile::tempdir().unwrap();
     let (_, address) = postgres_database().await;
     let mut sqlite = Columns::new();

@@ -1,4 +1,4 @@
-//! A server process with a data directory of its own, a client for it, and databases to point it at.
+//! A server process with its own data directory, a client for it, and databases to point it at.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ impl Server {
         server
     }
 
-    /// An estate that no server runs on any more.
+    /// An estate whose server has stopped.
     pub fn stopped() -> Server {
         let mut server = Server::start();
         server.signal("-TERM");
@@ -47,7 +47,7 @@ impl Server {
         Server { child, address, data_dir, extra, _folder: None }
     }
 
-    /// In a mount namespace of its own, where the data directory is a small disk in memory.
+    /// Runs in a separate mount namespace, in which the data directory is a small disk in memory.
     pub fn on_small_disk(data_dir: &Path, size: &str) -> Server {
         let script = format!(
             "mount -t tmpfs -o size={size} none \"$1\" && exec \"$2\" serve --listen 127.0.0.1:0 --data-dir \"$1\""
@@ -58,7 +58,7 @@ impl Server {
         Server { child, address, data_dir: data_dir.to_path_buf(), extra: Vec::new(), _folder: None }
     }
 
-    /// Started from a shell that takes nothing away from the modes of new files.
+    /// Starts from a shell with umask 0.
     pub fn with_umask_zero(data_dir: &Path) -> Server {
         let mut command = umask_zero();
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
@@ -66,7 +66,7 @@ impl Server {
         Server { child, address, data_dir: data_dir.to_path_buf(), extra: Vec::new(), _folder: None }
     }
 
-    /// A command in the server's own mount namespace.
+    /// Runs a command in the server's mount namespace.
     pub fn say_inside(&self, arguments: &[&str]) -> String {
         let pid = self.pid().to_string();
         let output = Command::new("nsenter")
@@ -83,7 +83,7 @@ impl Server {
         self.child.id()
     }
 
-    /// SIGKILL, as a power cut would.
+    /// SIGKILL, to simulate a power cut.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -94,7 +94,7 @@ impl Server {
         assert!(done.success());
     }
 
-    /// Waits for the process to end, for 30 seconds at most, and gives its exit status.
+    /// Waits at most 30 seconds for the process to end and returns its exit status.
     pub fn wait(&mut self) -> std::process::ExitStatus {
         for _ in 0..3_000 {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -105,13 +105,13 @@ impl Server {
         panic!("the server did not stop");
     }
 
-    /// The same data directory again, in a new process.
+    /// Starts a new process on the same data directory.
     pub fn restart(&mut self) {
         let (child, address) = spawn(&self.data_dir, &self.extra);
         (self.child, self.address) = (child, address);
     }
 
-    /// The sample is made in the background.
+    /// Waits until the sample exists; it is created in the background.
     pub fn wait_for_sample(&self) {
         for _ in 0..600 {
             let listed = self.say(&["run", "list", "--format", "csv"]);
@@ -120,7 +120,7 @@ impl Server {
             }
             pause(Duration::from_millis(50));
         }
-        panic!("the sample was not made");
+        panic!("the sample was not created");
     }
 
     pub fn cli(&self, arguments: &[&str]) -> Output {
@@ -131,12 +131,12 @@ impl Server {
         run(&self.data_dir, arguments, Some(input))
     }
 
-    /// A command that must succeed; what it printed, without the line's end.
+    /// Runs a command that must succeed; returns its output without the trailing newline.
     pub fn say(&self, arguments: &[&str]) -> String {
         said(&self.cli(arguments))
     }
 
-    /// A key that may do everything the dialect has a name for.
+    /// Creates a key with every permission that the dialect has.
     pub fn key(&self) -> String {
         self.key_with(&["Manage Datasources", "Manage Dashboards", "Manage Filters", "Manage SQL Snippets"])
     }
@@ -167,15 +167,12 @@ pub fn said(output: &Output) -> String {
     out.trim_end().to_owned()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a process that ends is waited for here, nothing is timed by it"
-)]
+#[expect(clippy::disallowed_methods, reason = "polls another process; nothing is timed by it")]
 pub fn pause(time: Duration) {
     std::thread::sleep(time); // tidy: allow sleep: it is another process
 }
 
-/// The program, with its arguments to come.
+/// The program under umask 0; the caller adds the arguments.
 pub fn umask_zero() -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "umask 0 && exec \"$@\"", "sh", PROGRAM]);
@@ -188,7 +185,7 @@ fn spawn(data_dir: &Path, extra: &[String]) -> (Child, String) {
     listening(command)
 }
 
-/// Starts a server and waits until it says where it listens.
+/// Starts a server and waits until it prints its address.
 fn listening(mut command: Command) -> (Child, String) {
     let mut child = command
         .env("LANDREEVE_ADMIN_PASSWORD", PASSWORD)
@@ -205,7 +202,7 @@ fn listening(mut command: Command) -> (Child, String) {
 pub fn run(data_dir: &Path, arguments: &[&str], input: Option<&str>) -> Output {
     use std::io::Write as _;
     let mut command = Command::new(PROGRAM);
-    // The data directory says where the metadata is, but not the password.
+    // The data directory records where the metadata is, but not the password.
     if std::fs::read_to_string(data_dir.join("estate.toml")).is_ok_and(|text| text.contains("postgres://")) {
         command.env("PGPASSWORD", address("LANDREEVE_TEST_POSTGRES").password);
     }
@@ -243,7 +240,7 @@ impl Reply {
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    /// The body of a reply with this status.
+    /// Checks the status and returns the body.
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
         if self.body.is_empty() { Value::Null } else { self.json() }
@@ -275,7 +272,7 @@ impl Client {
         self.send(Method::POST, path, Some(body)).await
     }
 
-    /// Status and body; `None`: the server is gone.
+    /// Returns status and body; `None`: the server is gone.
     pub async fn try_post(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
         let request = self
             .http
@@ -293,7 +290,7 @@ impl Client {
         self.send(Method::DELETE, path, None).await
     }
 
-    /// From the data server, with a token.
+    /// Fetches from the data server, with a token.
     pub async fn data(&self, key: &str, token: &str, accept: &str) -> Reply {
         let request = self
             .http
@@ -303,20 +300,20 @@ impl Client {
         reply(request).await
     }
 
-    /// Creates a datasource and gives its id.
+    /// Creates a datasource and returns its id.
     pub async fn datasource(&self, attributes: Value) -> String {
         let body = serde_json::json!({ "data": { "attributes": attributes } });
         let made = self.post("/cluvio/datasources", &body).await.expect(201);
         made["data"]["id"].as_str().unwrap().to_owned()
     }
 
-    /// Runs a statement to its end and gives the execution.
+    /// Runs a statement to its end and returns the execution.
     pub async fn execute(&self, datasource: &str, body: &Value) -> Value {
         let path = format!("/cluvio/datasources/{datasource}/executions?wait=60");
         self.post(&path, body).await.expect(200)
     }
 
-    /// Runs a statement and gives its result as JSON.
+    /// Runs a statement and returns its result as JSON.
     pub async fn query(&self, datasource: &str, sql: &str) -> Value {
         self.query_with(datasource, &serde_json::json!({ "sql_query": sql })).await
     }
@@ -371,7 +368,7 @@ pub fn address(variable: &str) -> Address {
 
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
-/// A new, empty PostgreSQL database; its name and its address.
+/// Creates an empty PostgreSQL database; returns its name and address.
 pub async fn postgres_database() -> (String, Address) {
     let mut address = address("LANDREEVE_TEST_POSTGRES");
     let name = format!("it_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
