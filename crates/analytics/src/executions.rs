@@ -9,11 +9,11 @@ use landreeve_core::{
     Action, Category, Error, ErrorKind, Noun, OpCtx, Permission, Result, RunKind, RunState,
 };
 use landreeve_estate::inventory::connect::{connect_spec, source_failure};
-use landreeve_estate::inventory::refresh::SCHEMA_REFRESH;
 use landreeve_estate::ops::runs::RunRef;
 use landreeve_estate::ops::{self, Run};
 use landreeve_estate::results::{self, BATCH_BYTES, BATCH_ROWS, Keeping};
 use landreeve_estate::runs::{Executor, Failure, Job, KindSpec, Lane, NewRun, Outcome, PROBE};
+use landreeve_estate::upkeep::SCHEMA_REFRESH;
 
 use crate::ids::ReportId;
 
@@ -266,7 +266,7 @@ impl QueryExecutor {
         // With the rights that the submitter has now.
         let datasource = ops::datasources::datasource_for_use(estate, job.ctx(), datasource.id).await?;
         let reach = ops::datasources::reach(job.ctx(), &datasource);
-        let spec = connect_spec(estate, &datasource, &reach).await?;
+        let spec = connect_spec(estate.outbound(), &datasource, &reach).await?;
         let limit = job.run.time_limit.unwrap_or(self.0.options().query_time_limit());
         let stream = start(&self.0, &spec, input.sql.clone(), limit, job.token()).await;
         let stream = stream.map_err(|error| source_failure(&error, Some(limit)))?;

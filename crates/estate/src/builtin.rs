@@ -7,11 +7,11 @@ use landreeve_core::ids::RoleId;
 use landreeve_core::{Action, Noun};
 use uuid::Uuid;
 
-use crate::inventory::refresh::{self, OnChange, SchemaRefresh};
 use crate::ops::scheduled::{self, RunFollower};
 use crate::plane::{NounSpec, Plane, PlaneParts, RolePermissions, RoleSpec};
-use crate::runs::{Lane, PROBE, PURGE, PoolName, Probe, Purge};
+use crate::runs::{Lane, PROBE, PoolName, Probe};
 use crate::schedules::{FixedSchedule, Schedule};
+use crate::upkeep::{OnChange, PURGE, Purge, SCHEMA_REFRESH, SchemaRefresh};
 use crate::{inventory, tokens};
 
 /// The plane whose schedules read schemas and purge.
@@ -24,7 +24,7 @@ pub const ADMINISTRATOR: RoleId = RoleId(1);
 pub fn plane(short: usize, long: usize) -> Plane {
     Plane {
         pools: vec![(PoolName::SHORT, short), (PoolName::LONG, long)],
-        kinds: vec![PROBE, PURGE, refresh::SCHEMA_REFRESH],
+        kinds: vec![PROBE, PURGE, SCHEMA_REFRESH],
         nouns: nouns(),
         roles: roles(),
         sealed: vec![inventory::datasources::SECRETS, tokens::SIGNING_KEYS],
@@ -33,7 +33,7 @@ pub fn plane(short: usize, long: usize) -> Plane {
                 executors: vec![
                     (PROBE.kind, Arc::new(Probe)),
                     (PURGE.kind, Arc::new(Purge(estate.clone()))),
-                    (refresh::SCHEMA_REFRESH.kind, Arc::new(SchemaRefresh(estate.clone()))),
+                    (SCHEMA_REFRESH.kind, Arc::new(SchemaRefresh(estate.clone()))),
                 ],
                 subscribers: vec![Arc::new(OnChange { estate: estate.clone() })],
                 follower: Some(Arc::new(RunFollower { estate: estate.clone(), lane })),

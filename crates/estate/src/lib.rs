@@ -26,6 +26,7 @@ pub mod secrets;
 pub mod settings;
 pub mod store;
 mod tokens;
+pub mod upkeep;
 
 pub use estate::{Estate, EstateOptions};
 pub use plane::{Plane, PlaneParts};

@@ -9,11 +9,11 @@ use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::{Category, Error, Noun, Result};
 use landreeve_drivers::sample::{self, SampleError};
 use landreeve_estate::Estate;
-use landreeve_estate::inventory::refresh::SAMPLE_DATA;
 use landreeve_estate::ops;
 use landreeve_estate::ops::runs::{RunRef, run_wait};
 use landreeve_estate::plane::{Plane, PlaneParts};
 use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, NewRun, Outcome, Retry, Run};
+use landreeve_estate::upkeep::SAMPLE_DATA;
 use tokio_util::sync::CancellationToken;
 
 /// Path of the file, relative to the data directory.

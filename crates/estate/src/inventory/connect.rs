@@ -9,14 +9,18 @@ use landreeve_core::table::Reader;
 use landreeve_core::{Error, ErrorKind, Result, Secret};
 
 use super::datasources::{ConnectionMode, Datasource};
-use crate::Estate;
+use crate::outbound::Outbound;
 use crate::runs::Failure;
 
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// What a driver needs to connect; every address and path in it is checked. `reach` is what is seen through a built-in
 /// source of this server's own tables: subtrees of units.
-pub async fn connect_spec(estate: &Estate, datasource: &Datasource, reach: &[String]) -> Result<ConnectSpec> {
+pub async fn connect_spec(
+    outbound: &Outbound,
+    datasource: &Datasource,
+    reach: &[String],
+) -> Result<ConnectSpec> {
     let details = &datasource.details;
     if details.database_type.grade() == Grade::NoDriver {
         let message = format!("there is no driver for {} yet", details.database_type.as_str());
@@ -34,15 +38,15 @@ pub async fn connect_spec(estate: &Estate, datasource: &Datasource, reach: &[Str
     } else if details.database_type == DatabaseType::Sqlite {
         let name = details.database.as_deref().unwrap_or_default();
         let path = match datasource.builtin {
-            Some(_) => estate.outbound().own_file(name),
-            None => estate.outbound().sqlite_file(name, details.operator_file)?,
+            Some(_) => outbound.own_file(name),
+            None => outbound.sqlite_file(name, details.operator_file)?,
         };
         Target::File(path)
     } else {
         let host = details.host.clone().unwrap_or_default();
         let port = details.port.or(details.database_type.default_port()).unwrap_or_default();
         Target::Network {
-            addresses: estate.outbound().resolve(&host, port).await?,
+            addresses: outbound.resolve(&host, port).await?,
             host,
             port,
             username: details.username.clone().unwrap_or_default(),

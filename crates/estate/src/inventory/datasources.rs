@@ -10,7 +10,7 @@ use landreeve_core::error::Faults;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId};
 use landreeve_core::schema::Catalog;
 use landreeve_core::source::SessionZone;
-use landreeve_core::{Error, Result, Secret};
+use landreeve_core::{Error, Random, Result, Secret};
 
 use super::stored::{StoredCatalog, StoredConfig, StoredSecrets};
 use crate::args;
@@ -292,9 +292,14 @@ pub async fn list(conn: &mut Conn, seal: &SealKey, path: &str) -> Result<Vec<Dat
 }
 
 /// The sealed secrets of a datasource's details.
-pub fn seal_secrets(estate: &crate::Estate, id: DatasourceId, details: &DatasourceDetails) -> Result<Sealed> {
+pub fn seal_secrets(
+    key: &SealKey,
+    random: &dyn Random,
+    id: DatasourceId,
+    details: &DatasourceDetails,
+) -> Result<Sealed> {
     let plain = serde_json::to_vec(&StoredSecrets::from_details(details)).map_err(Error::internal)?;
-    estate.seal(&secret_context(id), &plain)
+    key.seal(random, &secret_context(id), &plain)
 }
 
 pub async fn insert(tx: &mut Tx, datasource: &Datasource, sealed: Sealed) -> Result<()> {

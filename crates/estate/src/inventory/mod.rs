@@ -4,7 +4,6 @@
 pub mod agents;
 pub mod connect;
 pub mod datasources;
-pub mod refresh;
 pub mod stored;
 
 pub use agents::Agent;

@@ -17,10 +17,11 @@ use super::scheduled;
 use crate::estate::OwnedAct;
 use crate::events::{self, DatasourceChange, Event};
 use crate::inventory::connect::connect_spec;
-use crate::inventory::{Agent, ConnectionMode, Datasource, DatasourceDetails, agents, datasources, refresh};
+use crate::inventory::{Agent, ConnectionMode, Datasource, DatasourceDetails, agents, datasources};
 use crate::runs::{Lane, NewRun, Run};
 use crate::schedules::{self, Schedule, Timing};
 use crate::store::{Conn, Tx};
+use crate::upkeep::SCHEMA_REFRESH;
 use crate::{Estate, bootstrap, builtin};
 
 const TEST_LIMIT: Duration = Duration::from_secs(20);
@@ -141,7 +142,7 @@ pub async fn datasource_query(
     cancel: CancellationToken,
 ) -> Result<Result<QueryStream, SourceError>> {
     let datasource = datasource_for_use(estate, ctx, id).await?;
-    let spec = connect_spec(estate, &datasource, &reach(ctx, &datasource)).await?;
+    let spec = connect_spec(estate.outbound(), &datasource, &reach(ctx, &datasource)).await?;
     Ok(estate.driver(spec.database_type)?.query(&spec, query, cancel).await)
 }
 
@@ -203,7 +204,7 @@ async fn create(
 ) -> Result<Datasource> {
     let (id, now) = (estate.next::<DatasourceId>(DatasourceId::KIND).await?, estate.now());
     let fingerprint = estate.seal_key().fingerprint();
-    let sealed = datasources::seal_secrets(estate, id, &details)?;
+    let sealed = datasources::seal_secrets(&estate.seal_key(), &**estate.random(), id, &details)?;
     let schedule = nightly(estate, ctx.authority().ou(), id, &details).await?;
     let name = details.name.clone();
     let datasource = Datasource {
@@ -268,7 +269,7 @@ async fn nightly(
     Ok(Some(Schedule {
         ou,
         noun: Some((Noun::DATASOURCE, id.0)),
-        body: scheduled::body(&refresh::SCHEMA_REFRESH, r#"{"version":1}"#)?,
+        body: scheduled::body(&SCHEMA_REFRESH, r#"{"version":1}"#)?,
         next_at,
         ..Schedule::of_system(number, builtin::PLANE, schedule_name(id), timing)
     }))
@@ -316,7 +317,7 @@ pub async fn datasource_update(
     after.version = before.version + i64::from(!same);
     let told = if same { DatasourceChange::Updated } else { DatasourceChange::Reconnected };
     let fingerprint = estate.seal_key().fingerprint();
-    let sealed = datasources::seal_secrets(estate, id, &after.details)?;
+    let sealed = datasources::seal_secrets(&estate.seal_key(), &**estate.random(), id, &after.details)?;
     let schedule = nightly(estate, after.ou, id, &after.details).await?;
     let copy = after.clone();
     estate
@@ -371,7 +372,7 @@ pub async fn datasource_test(
 }
 
 async fn test(estate: &Estate, datasource: &Datasource) -> Result<Result<ServerInfo, String>> {
-    let spec = match connect_spec(estate, datasource, &[]).await {
+    let spec = match connect_spec(estate.outbound(), datasource, &[]).await {
         Ok(spec) => spec,
         // An address that cannot be reached is what a test is for.
         Err(error) if error.kind == ErrorKind::Internal => return Err(error),
@@ -411,7 +412,7 @@ fn refresh_run(datasource: &Datasource) -> NewRun {
     NewRun {
         noun: Some((Noun::DATASOURCE, datasource.id.0)),
         lane: Some(Lane { name: format!("schema:{}", datasource.id), limit: 1 }),
-        ..NewRun::new(&refresh::SCHEMA_REFRESH, datasource.ou, r#"{"version":1}"#)
+        ..NewRun::new(&SCHEMA_REFRESH, datasource.ou, r#"{"version":1}"#)
     }
 }
 

@@ -8,8 +8,9 @@ use landreeve_core::{Action, ErrorKind, Noun, Page, Permission, RunState};
 use landreeve_estate::args;
 use landreeve_estate::ops::RunFilter;
 use landreeve_estate::ops::runs::{RunRef, probe_submit, run_cancel, run_get, run_list, run_wait, submit};
+use landreeve_estate::runs::PROBE;
 use landreeve_estate::runs::{Lane, NewRun, Run};
-use landreeve_estate::runs::{PROBE, PURGE};
+use landreeve_estate::upkeep::PURGE;
 
 use crate::support::QUERY;
 use crate::support::{BOUND, Node, Site, caller, exec, number, query, rows};

@@ -20,7 +20,6 @@ use landreeve_core::{
     Secret, clock,
 };
 use landreeve_estate::blobs::Blobs;
-use landreeve_estate::inventory::refresh::{SCHEMA_REFRESH, SchemaRefresh};
 use landreeve_estate::ops::runs::{RunRef, run_wait};
 use landreeve_estate::ops::{Api, Key, Origin, Run, sign_in};
 use landreeve_estate::outbound::{Network, Outbound};
@@ -28,11 +27,11 @@ use landreeve_estate::plane::Plane;
 use landreeve_estate::random::{OsRandom, SeededRandom};
 use landreeve_estate::runs::log::Level;
 use landreeve_estate::runs::{
-    Done, Executor, Failure, Job, KindSpec, NewRun, OnDrain, Outcome, PROBE, PURGE, Probe, Purge, Retry,
-    Role, RunOptions,
+    Done, Executor, Failure, Job, KindSpec, NewRun, OnDrain, Outcome, PROBE, Probe, Retry, Role, RunOptions,
 };
 use landreeve_estate::secrets::SealKey;
 use landreeve_estate::store::{Arg, Location, Row, StoreOptions};
+use landreeve_estate::upkeep::{PURGE, Purge, SCHEMA_REFRESH, SchemaRefresh};
 use landreeve_estate::{Estate, EstateOptions, args};
 use sqlx::Connection as _;
 use tokio::sync::{Semaphore, watch};

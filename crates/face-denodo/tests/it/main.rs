@@ -8,7 +8,7 @@ use landreeve_core::{Action, Noun, Permission, RunState};
 use landreeve_estate::ops::UserChange;
 use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
-use landreeve_estate::runs::PURGE;
+use landreeve_estate::upkeep::PURGE;
 use landreeve_face_denodo::{Options, ROUTES, router};
 use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, compare, everything, everything_but};
 use serde_json::json;

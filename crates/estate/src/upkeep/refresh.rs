@@ -6,10 +6,10 @@ use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::{Category, Error, ErrorKind, Noun, Result, RunKind, RunState};
 
-use super::connect::{connect_spec, source_failure};
-use super::datasources;
 use crate::estate::OwnedAct;
 use crate::events::{DatasourceChange, Delivered, Event, Subscriber};
+use crate::inventory::connect::{connect_spec, source_failure};
+use crate::inventory::datasources;
 use crate::runs::{Done, Executor, Failure, Job, KindSpec, Outcome, Retry};
 use crate::{Estate, ops};
 
@@ -41,7 +41,7 @@ impl Executor for SchemaRefresh {
                 return Err(Failure::new(ErrorKind::Conflict, "disabled", "the datasource is disabled"));
             }
             // What a source of ours holds is the same for every reader, but for its rows.
-            let spec = connect_spec(estate, &datasource, &[]).await?;
+            let spec = connect_spec(estate.outbound(), &datasource, &[]).await?;
             let driver = estate.driver(spec.database_type)?;
             job.report(10, "connecting");
             let info = driver.test(&spec, job.token()).await.map_err(|error| source_failure(&error, None))?;

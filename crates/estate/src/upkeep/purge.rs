@@ -7,10 +7,9 @@ use jiff::Timestamp;
 use landreeve_core::ids::{BoxFuture, RunId};
 use landreeve_core::{Category, ErrorKind, Result, clock};
 
-use super::job::{Done, Executor, Failure, Job, Outcome};
-use super::kind::{KindSpec, Retry};
 use crate::identity::sessions;
 use crate::plane::PurgeHook;
+use crate::runs::{Done, Executor, Failure, Job, KindSpec, Outcome, Retry};
 use crate::store::{Conn, Tx};
 use crate::{Estate, args, audit, events};
 
