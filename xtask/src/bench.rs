@@ -12,6 +12,7 @@ mod reads;
 mod report;
 mod server;
 mod size;
+mod stores;
 mod transfer;
 
 use std::fs;
@@ -86,10 +87,11 @@ const QUICK: Sizes = Sizes {
 
 type Part = fn(&mut Bench, &Sizes, &mut Report) -> Result<()>;
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("transfer", transfer::measure),
     ("latency", latency::measure),
     ("reads", reads::measure),
+    ("stores", stores::measure),
     ("size", size::measure),
     ("delivery", delivery::measure),
 ];
@@ -118,7 +120,7 @@ impl Options {
                 "build" => options.build = true,
                 part if PARTS.iter().any(|(name, _)| *name == part) => options.parts.push(part.to_owned()),
                 other => bail!(
-                    "unknown argument `{other}`; the parts are transfer, latency, reads, size, delivery, build"
+                    "unknown argument `{other}`; the parts are transfer, latency, reads, stores, size, delivery, build"
                 ),
             }
         }

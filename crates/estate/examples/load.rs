@@ -1,59 +1,70 @@
-//! What the store bears: `load FOLDER|postgres://… [SECONDS]` prints how many probes a second are submitted, executed and
-//! waited for by 32 clients, how many plain writes, and how often 16 clients find out who calls.
+//! What the store and the run engine can do: `load FOLDER|postgres://… [SECONDS]` prints, as `NAME: FIGURE…`,
+//! - `executions`: how many runs per second 32 clients submit, execute and wait for;
+//! - `writes`: how many plain writes per second they commit;
+//! - `callers`: how often per second 16 clients are authenticated;
+//! - `beside long runs`: the median milliseconds of a short run, alone and while every long worker is busy.
 #![expect(clippy::print_stdout, reason = "a tool that reports to its terminal")]
 #![expect(clippy::expect_used, reason = "a tool that may end at the first surprise")]
+
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use landreeve_core::datasource::DatabaseType;
-use landreeve_core::source::{Driver, Drivers};
-use landreeve_core::{OpKind, SystemClock};
-use landreeve_estate::blobs::Blobs;
+use landreeve_core::ids::{BoxFuture, OuId};
+use landreeve_core::{Category, OpCtx, OpKind};
 use landreeve_estate::ops::keys::{NewKey, key_create};
-use landreeve_estate::ops::runs::{RunRef, probe_submit, run_wait};
+use landreeve_estate::ops::runs::{RunRef, probe_submit, run_wait, submit};
 use landreeve_estate::ops::{Api, Origin, sign_in};
-use landreeve_estate::outbound::Outbound;
-use landreeve_estate::random::OsRandom;
-use landreeve_estate::runs::{Role, RunOptions};
-use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Location, StoreOptions};
-use landreeve_estate::{Estate, EstateOptions, args};
+use landreeve_estate::plane::{Plane, PlaneParts};
+use landreeve_estate::runs::{
+    Done, Executor, Failure, Job, KindSpec, NewRun, Outcome, PoolName, Role, RunOptions,
+};
+use landreeve_estate::store::StoreOptions;
+use landreeve_estate::{Estate, args};
 use tokio::time::Instant;
 
-struct NoDrivers;
+/// Occupies a long worker until it is cancelled.
+const OCCUPY: KindSpec = KindSpec { pool: PoolName::LONG, ..KindSpec::new("occupy", Category::Job) };
 
-impl Drivers for NoDrivers {
-    fn driver(&self, _: DatabaseType) -> Option<Arc<dyn Driver>> {
-        None
+struct Occupy;
+
+impl Executor for Occupy {
+    fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            job.cancelled().await;
+            Err::<Done, Failure>(Failure::cancelled())
+        })
     }
 }
 
-async fn open(place: &str) -> Estate {
-    let folder = std::env::temp_dir().join(format!("landreeve-load-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let location = match Location::parse(place) {
-        Location::Sqlite(path) => {
-            std::fs::create_dir_all(&path).expect("a folder");
-            Location::Sqlite(path.join("estate.db"))
-        }
-        postgres => postgres,
-    };
-    let options = EstateOptions {
-        location,
-        planes: Vec::new(),
-        seal: SealKey::generate(&OsRandom),
-        clock: Arc::new(SystemClock),
-        random: Arc::new(OsRandom),
-        blobs: Blobs::local(&folder.join("blobs")).expect("a folder"),
-        outbound: Outbound::new(Vec::new(), Vec::new(), folder, Vec::new()),
-        drivers: Arc::new(NoDrivers),
-        store: StoreOptions::default(),
-        runs: RunOptions::default(),
-        cores: 2,
-    };
-    Estate::open(options).await.expect("opens")
+fn plane() -> Plane {
+    Plane {
+        kinds: vec![OCCUPY],
+        open: Box::new(|_| {
+            let executors: Vec<(_, Arc<dyn Executor>)> = vec![(OCCUPY.kind, Arc::new(Occupy))];
+            Ok(PlaneParts { executors, ..PlaneParts::default() })
+        }),
+        ..Plane::new("load")
+    }
+}
+
+/// The median milliseconds of a run that does nothing, from its submission until its end is known.
+async fn latency(estate: &Estate, ctx: &OpCtx) -> f64 {
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        let begun = Instant::now();
+        probe(estate, ctx).await;
+        times.push(begun.elapsed().as_secs_f64() * 1_000.0);
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+async fn probe(estate: &Estate, ctx: &OpCtx) {
+    let run = probe_submit(estate, ctx, Duration::ZERO, false).await.expect("submits");
+    run_wait(estate, ctx, RunRef::Id(run.id), &[], Duration::from_secs(60)).await.expect("ends");
 }
 
 /// So many clients do the work for so long; gives how often a second.
@@ -82,20 +93,17 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let place = arguments.next().expect("a folder, or the address of an empty PostgreSQL database");
     let time = Duration::from_secs(arguments.next().map_or(5, |text| text.parse().expect("a number")));
-    let estate = open(&place).await;
+    let limit = StoreOptions::default().statement_limit;
+    let estate = support::open(&place, vec![plane()], limit).await;
     estate.start_runs(Role::Node { home: Some("load".to_owned()) }).await.expect("starts");
     let ctx = sign_in::operator(&estate);
 
     let (own, by) = (estate.clone(), ctx.clone());
     let probes = move |_| {
         let (estate, ctx) = (own.clone(), by.clone());
-        async move {
-            let run = probe_submit(&estate, &ctx, Duration::ZERO, false).await.expect("submits");
-            let bound = Duration::from_secs(60);
-            run_wait(&estate, &ctx, RunRef::Id(run.id), &[], bound).await.expect("ends");
-        }
+        async move { probe(&estate, &ctx).await }
     };
-    println!("executions   {:>9.0}/s", rate(32, time, probes).await);
+    println!("executions: {:.0}", rate(32, time, probes).await);
 
     let own = estate.clone();
     let writes = move |number| {
@@ -112,7 +120,7 @@ async fn main() {
             written.await.expect("a write");
         }
     };
-    println!("writes       {:>9.0}/s", rate(32, time, writes).await);
+    println!("writes: {:.0}", rate(32, time, writes).await);
 
     let new = NewKey {
         api: Api::Analytics,
@@ -131,7 +139,14 @@ async fn main() {
             sign_in::by_key(&estate, Api::Analytics, &secret, None, origin).await.expect("a caller");
         }
     };
-    println!("callers      {:>9.0}/s", rate(16, time, callers).await);
+    println!("callers: {:.0}", rate(16, time, callers).await);
+
+    let alone = latency(&estate, &ctx).await;
+    // One of them more than there are workers: another one waits.
+    for _ in 0..=RunOptions::default().long {
+        submit(&estate, &ctx, NewRun::new(&OCCUPY, OuId::ROOT, "{}")).await.expect("submits");
+    }
+    println!("beside long runs: {alone:.3} {:.3}", latency(&estate, &ctx).await);
     estate.runs().stop(Duration::ZERO).await;
     estate.store().close().await;
 }

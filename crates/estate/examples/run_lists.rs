@@ -1,62 +1,21 @@
-//! Lists of runs among a million: the newest fifty by any one filter, with and without the total. Prints the median of
-//! each in milliseconds.
+//! Lists of runs among a million: the newest fifty by any one filter, with and without the total. Prints for each filter
+//! `NAME: MILLISECONDS MILLISECONDS TOTAL`: the medians without and with the total.
 //!
 //! `cargo run --release --package landreeve-estate --example run_lists -- PLACE [RUNS]`, where PLACE is an empty folder or
 //! the address of an empty PostgreSQL database.
 #![expect(clippy::print_stdout, reason = "a measurement speaks on standard output")]
 #![expect(clippy::expect_used, reason = "a measurement ends where something is not as it should be")]
 
-use std::sync::Arc;
+mod support;
+
 use std::time::Duration;
 
-use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{OuId, RunId};
-use landreeve_core::source::{Driver, Drivers};
-use landreeve_core::{Page, RunKind, RunState, SystemClock, clock};
-use landreeve_estate::blobs::Blobs;
+use landreeve_core::{Page, RunKind, RunState, clock};
 use landreeve_estate::ops::runs::{run_list, run_list_after};
 use landreeve_estate::ops::{FamilyFilter, Range, RunFilter, sign_in};
-use landreeve_estate::outbound::Outbound;
-use landreeve_estate::random::OsRandom;
-use landreeve_estate::runs::RunOptions;
-use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Location, StoreOptions};
-use landreeve_estate::{Estate, EstateOptions, args};
+use landreeve_estate::{Estate, args};
 use tokio::time::Instant;
-
-struct NoDrivers;
-
-impl Drivers for NoDrivers {
-    fn driver(&self, _: DatabaseType) -> Option<Arc<dyn Driver>> {
-        None
-    }
-}
-
-async fn open(place: &str) -> Estate {
-    let folder = std::env::temp_dir().join(format!("landreeve-lists-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let location = match Location::parse(place) {
-        Location::Sqlite(path) => {
-            std::fs::create_dir_all(&path).expect("a folder");
-            Location::Sqlite(path.join("estate.db"))
-        }
-        postgres => postgres,
-    };
-    let options = EstateOptions {
-        location,
-        planes: Vec::new(),
-        seal: SealKey::generate(&OsRandom),
-        clock: Arc::new(SystemClock),
-        random: Arc::new(OsRandom),
-        blobs: Blobs::local(&folder.join("blobs")).expect("a folder"),
-        outbound: Outbound::new(Vec::new(), Vec::new(), folder, Vec::new()),
-        drivers: Arc::new(NoDrivers),
-        store: StoreOptions { statement_limit: Duration::from_secs(600) },
-        runs: RunOptions::default(),
-        cores: 2,
-    };
-    Estate::open(options).await.expect("opens")
-}
 
 /// Runs of several kinds, states, submitters, nouns and units, ten seconds apart. None executes.
 macro_rules! fill {
@@ -136,10 +95,9 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let place = arguments.next().expect("a folder, or the address of an empty PostgreSQL database");
     let runs: i64 = arguments.next().map_or(1_000_000, |text| text.parse().expect("a number"));
-    let estate = open(&place).await;
+    let estate = support::open(&place, Vec::new(), Duration::from_secs(600)).await;
     fill(&estate, runs).await;
     let ctx = sign_in::operator(&estate);
-    println!("{:<22} {:>12} {:>12} {:>10}", "filter", "newest 50", "with total", "total");
     for (name, filter) in filters(runs) {
         let (mut pages, mut totals, mut total) = (Vec::new(), Vec::new(), 0);
         for _ in 0..11 {
@@ -150,6 +108,6 @@ async fn main() {
             total = run_list(&estate, &ctx, &filter, Page::first(50)).await.expect("a page").total;
             totals.push(began.elapsed());
         }
-        println!("{name:<22} {:>9.2} ms {:>9.2} ms {total:>10}", median(pages), median(totals));
+        println!("{name}: {:.2} {:.2} {total}", median(pages), median(totals));
     }
 }

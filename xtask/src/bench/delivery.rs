@@ -42,7 +42,7 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     attribution(bench, sizes, report)
 }
 
-fn key(server: &Server) -> Result<String> {
+pub fn key(server: &Server) -> Result<String> {
     let scopes = ["--scope", "datacloud:write", "--scope", "datacloud:query"];
     let mut arguments = vec!["key", "create", "--api", "dx", "--name", "bench"];
     arguments.extend(scopes);
@@ -94,7 +94,7 @@ fn recording(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()
     Ok(())
 }
 
-fn body(reference: &str) -> String {
+pub fn body(reference: &str) -> String {
     format!(
         r#"{{"reference_id":"{reference}","deployed_at":1780272000,"service":"checkout","commit_sha":"4f2c9be01d7a6f3b8e5c2d9a0b1c2d3e4f5a6b7c"}}"#
     )

@@ -35,6 +35,22 @@ impl Programs {
     }
 }
 
+impl Programs {
+    /// Runs an example that prints `NAME: FIGURE FIGURE …` on each line.
+    pub fn figures(&self, example: &str, args: &[&str]) -> Result<Vec<(String, Vec<f64>)>> {
+        let output =
+            Command::new(self.example(example)).args(args).output().with_context(|| example.to_owned())?;
+        ensure!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout)?;
+        let line = |line: &str| {
+            let (name, figures) = line.split_once(": ").context("no name")?;
+            let figures = figures.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+            Ok((name.to_owned(), figures))
+        };
+        text.lines().map(line).collect::<Result<_>>().with_context(|| format!("{example}: {text}"))
+    }
+}
+
 /// A program that prints its address; killed when dropped.
 pub struct Listening {
     child: Child,
@@ -201,6 +217,8 @@ impl Server {
             "bench",
             "--permission",
             "Manage Datasources",
+            "--permission",
+            "Manage Dashboards",
         ])?;
         let authorization = format!("Api {key}");
         let mut client = Client::connect(self.address()?, &authorization)?;

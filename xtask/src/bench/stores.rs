@@ -1,0 +1,168 @@
+//! PostgreSQL as the metadata store against SQLite, in turn: whole executions and recorded deployments over HTTP; and
+//! the run engine on each: short runs beside long ones, lists of a million runs.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use super::delivery;
+use super::load::{CONNECTIONS, Wrk};
+use super::report::{Report, median};
+use super::server::{Access, Server};
+use super::{Bench, Sizes};
+
+/// Of the rate with SQLite.
+const EXECUTIONS: f64 = 0.6;
+const DEPLOYMENTS: f64 = 0.5;
+/// A short run beside long ones may take so many times what it takes alone, or this many milliseconds.
+const BESIDE: f64 = 1.5;
+const BESIDE_MILLISECONDS: f64 = 5.0;
+/// Milliseconds.
+const PAGE: f64 = 20.0;
+const TOTAL: f64 = 250.0;
+
+pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
+    match Wrk::find() {
+        Some(wrk) => over_http(bench, sizes, report, &wrk)?,
+        None => {
+            report.note("executions and deployments on both stores", "not measured: wrk is not installed")
+        }
+    }
+    engine(bench, sizes, report)
+}
+
+struct Side {
+    server: Server,
+    executions: Vec<f64>,
+    deployments: Vec<f64>,
+    access: Access,
+    key: String,
+}
+
+impl Side {
+    fn new(bench: &mut Bench, name: &str, database: Option<String>) -> Result<Side> {
+        let mut server = Server::new(&bench.programs, &bench.directory, name, database);
+        server.start(&mut bench.databases)?;
+        let access = server.set_up(&bench.postgres)?;
+        let key = delivery::key(&server)?;
+        Ok(Side { server, executions: Vec::new(), deployments: Vec::new(), access, key })
+    }
+}
+
+fn over_http(bench: &mut Bench, sizes: &Sizes, report: &mut Report, wrk: &Wrk) -> Result<()> {
+    bench.postgres.create_database("stores")?;
+    let database = Some(bench.postgres.url("stores"));
+    let mut sides =
+        [Side::new(bench, "stores-sqlite", None)?, Side::new(bench, "stores-postgres", database)?];
+    let script = Script { file: bench.directory.join("stores.lua") };
+    for round in 0..sizes.read_pairs {
+        for side in &mut sides {
+            let path = format!("/cluvio/datasources/{}/executions?wait=60", side.access.datasource);
+            let rate = script.run(
+                wrk,
+                side,
+                &path,
+                &side.access.authorization,
+                r#"{"sql_query":"SELECT 1"}"#,
+                sizes,
+            )?;
+            side.executions.push(rate);
+            let body = delivery::body(&format!("round-{round}-NUMBER"));
+            let rate = script.run(wrk, side, "/dx/api/deployments.create", &side.key, &body, sizes)?;
+            side.deployments.push(rate);
+        }
+    }
+    let [sqlite, postgres] = &mut sides;
+    sqlite.server.stop()?;
+    postgres.server.stop()?;
+    let mut judge = |what: &str, ours: &[f64], theirs: &[f64], limit: f64| {
+        let (ours, theirs) = (median(ours), median(theirs));
+        report.judge(
+            format!("{what}, {CONNECTIONS} connections: metadata in PostgreSQL against SQLite"),
+            format!("{:.2} ({ours:.0}/s / {theirs:.0}/s)", ours / theirs),
+            format!("at least {limit}"),
+            ours / theirs >= limit,
+        );
+    };
+    judge("executions of `SELECT 1`, each waited for", &postgres.executions, &sqlite.executions, EXECUTIONS);
+    judge("deployments.create", &postgres.deployments, &sqlite.deployments, DEPLOYMENTS);
+    Ok(())
+}
+
+/// Posts one body; `NUMBER` in it becomes another number in each request.
+struct Script {
+    file: PathBuf,
+}
+
+const SCRIPT: &str = r#"
+local number = 0
+function request()
+  number = number + 1
+  local headers = { ["Authorization"] = "AUTHORIZATION", ["Content-Type"] = "application/json" }
+  local body = 'BODY'
+  return wrk.format("POST", "PATH", headers, (body:gsub("NUMBER", tostring(number))))
+end
+"#;
+
+impl Script {
+    /// Requests per second.
+    fn run(
+        &self,
+        wrk: &Wrk,
+        side: &Side,
+        path: &str,
+        authorization: &str,
+        body: &str,
+        sizes: &Sizes,
+    ) -> Result<f64> {
+        let text = SCRIPT.replace("AUTHORIZATION", authorization).replace("PATH", path).replace("BODY", body);
+        std::fs::write(&self.file, text)?;
+        let begun = Instant::now();
+        let answered =
+            wrk.script(&self.file, &format!("{}/", side.server.address()?), &[], sizes.read_time)?;
+        Ok(answered.requests / begun.elapsed().as_secs_f64())
+    }
+}
+
+fn engine(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
+    for database in ["engine", "lists"] {
+        bench.postgres.create_database(database)?;
+    }
+    let place = |store: &str, name: &str| match store {
+        "SQLite" => bench.directory.join(name).to_string_lossy().into_owned(),
+        _ => bench.postgres.url(name),
+    };
+    for store in ["SQLite", "PostgreSQL"] {
+        let seconds = sizes.read_time.as_secs().max(1).to_string();
+        let figures = bench.programs.figures("load", &[&place(store, "engine"), &seconds])?;
+        let beside = figures.iter().find(|(name, _)| name == "beside long runs").context("no latency")?;
+        let [alone, busy] = beside.1[..] else { anyhow::bail!("two latencies were expected: {beside:?}") };
+        let limit = (alone * BESIDE).max(BESIDE_MILLISECONDS);
+        report.judge(
+            format!("metadata in {store}: a short run while every long worker is busy, median"),
+            format!("{busy:.2} ms (alone {alone:.2} ms)"),
+            format!("at most {limit:.1} ms"),
+            busy <= limit,
+        );
+        let runs = sizes.deployments.to_string();
+        let figures = bench.programs.figures("run_lists", &[&place(store, "lists"), &runs])?;
+        let worst = |at: usize| {
+            let worst = figures.iter().max_by(|a, b| a.1[at].total_cmp(&b.1[at]));
+            worst.map(|(name, figures)| (name.clone(), figures[at])).context("no lists")
+        };
+        for (at, what, limit) in [(0, "the newest 50", PAGE), (1, "the same with the total", TOTAL)] {
+            let (name, time) = worst(at)?;
+            report.judge(
+                format!(
+                    "metadata in {store}: {what} of {runs} runs, the slowest of {} filters",
+                    figures.len()
+                ),
+                format!("{time:.2} ms ({name})"),
+                format!("at most {limit} ms"),
+                time <= limit,
+            );
+        }
+    }
+    Ok(())
+}
