@@ -13,7 +13,7 @@ use http::header::{
 use http::{HeaderMap, StatusCode};
 use landreeve_core::{Error, ErrorKind, OpCtx, OpKind, Result, Secret};
 use landreeve_estate::ops::{Estate, Origin, sign_in};
-use landreeve_http::credentials::cookie;
+use landreeve_http::credentials::{cookie, session_cookie};
 use landreeve_http::extract::{Body, Query};
 use landreeve_http::{Face, FaceRequest, Outcome};
 
@@ -66,7 +66,7 @@ fn origin(request: landreeve_http::Origin) -> Origin {
 /// The signed-in user, if any.
 async fn caller(estate: &Estate, headers: &HeaderMap, request: landreeve_http::Origin) -> Option<OpCtx> {
     let secret = cookie(headers, COOKIE)?;
-    sign_in::by_session(estate, secret, NAME, origin(request)).await.ok()
+    sign_in::by_session(estate, &secret, NAME, origin(request)).await.ok()
 }
 
 async fn home(State(estate): State<Estate>, headers: HeaderMap, request: landreeve_http::Origin) -> Outcome {
@@ -89,8 +89,7 @@ async fn enter(
     match sign_in::by_password(&estate, name, Secret::new(password), None, origin(request)).await {
         Ok(ctx) => {
             let secret = sign_in::session_open(&estate, &ctx, NAME).await?;
-            let secure = if request.secure { "; Secure" } else { "" };
-            let cookie = format!("{COOKIE}={secret}; Path=/; HttpOnly; SameSite=Strict{secure}");
+            let cookie = session_cookie(COOKIE, Some(secret), request.secure);
             Ok(([(SET_COOKIE, cookie)], Redirect::to("/")).into_response())
         }
         Err(error) if error.kind == ErrorKind::Unauthenticated => {
@@ -103,9 +102,9 @@ async fn enter(
 async fn leave(State(estate): State<Estate>, headers: HeaderMap, request: landreeve_http::Origin) -> Outcome {
     same_origin(&headers)?;
     if let (Some(secret), Some(ctx)) = (cookie(&headers, COOKIE), caller(&estate, &headers, request).await) {
-        sign_in::session_close(&estate, &ctx, secret, NAME).await?;
+        sign_in::session_close(&estate, &ctx, &secret, NAME).await?;
     }
-    let cookie = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
+    let cookie = session_cookie(COOKIE, None, request.secure);
     Ok(([(SET_COOKIE, cookie)], Redirect::to("/")).into_response())
 }
 

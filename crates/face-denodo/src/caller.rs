@@ -27,7 +27,7 @@ impl FromRequestParts<App> for Caller {
         let Some(session) = session(&parts.headers) else {
             return Ok(Caller(by_header(&app.estate, credential, origin).await?));
         };
-        match sign_in::by_session(&app.estate, session, NAME, origin).await {
+        match sign_in::by_session(&app.estate, &session, NAME, origin).await {
             Err(error) if error.kind == ErrorKind::Unauthenticated && credential != Credential::None => {
                 Ok(Caller(by_header(&app.estate, credential, origin).await?))
             }
@@ -61,7 +61,7 @@ impl FromRequestParts<App> for Kerberos {
     }
 }
 
-pub fn session(headers: &HeaderMap) -> Option<&str> {
+pub fn session(headers: &HeaderMap) -> Option<String> {
     cookie(headers, COOKIE).filter(|value| !value.is_empty())
 }
 

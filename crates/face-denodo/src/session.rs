@@ -63,7 +63,7 @@ pub async fn login_single_sign_on(_: Kerberos) -> StatusCode {
 )]
 pub async fn logout(State(app): State<App>, Caller(ctx): Caller, headers: HeaderMap) -> Outcome {
     if let Some(secret) = session(&headers) {
-        sign_in::session_close(&app.estate, &ctx, secret, NAME).await?;
+        sign_in::session_close(&app.estate, &ctx, &secret, NAME).await?;
     }
     Ok(StatusCode::OK.into_response())
 }

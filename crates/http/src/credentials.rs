@@ -2,6 +2,7 @@
 //!
 //! This module knows no dialect's scheme names, and must never log or print a secret.
 
+use ::cookie::{Cookie, SameSite};
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::HeaderMap;
@@ -148,14 +149,27 @@ fn latin1(bytes: &[u8]) -> String {
 }
 
 /// A cookie's value. If several have the name, the first counts, because the more specific path comes first.
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|line| line.split(';')).find_map(|pair| {
-        let (key, value) = pair.split_once('=')?;
-        let value = value.trim();
-        let value = value.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')).unwrap_or(value);
-        (key.trim() == name && value.len() <= MAX_COOKIE).then_some(value)
-    })
+pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let lines = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut cookies = lines.flat_map(Cookie::split_parse).flatten();
+    let found = cookies.find(|cookie| cookie.name() == name && cookie.value().len() <= MAX_COOKIE)?;
+    Some(found.value_trimmed().to_owned())
+}
+
+/// A `Set-Cookie` header that opens a session which scripts and other sites cannot use. Without a secret it ends it.
+pub fn session_cookie(name: &'static str, secret: Option<String>, secure: bool) -> String {
+    let ends = secret.is_none();
+    let mut cookie = Cookie::new(name, secret.unwrap_or_default());
+    cookie.set_path("/");
+    cookie.set_http_only(true);
+    cookie.set_same_site(SameSite::Strict);
+    if secure {
+        cookie.set_secure(true);
+    }
+    if ends {
+        cookie.make_removal();
+    }
+    cookie.to_string()
 }
 
 #[cfg(test)]
@@ -240,8 +254,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(COOKIE, HeaderValue::from_static("a=1; JSESSIONID=\"abc\";b"));
         headers.append(COOKIE, HeaderValue::from_static("c=3=4; JSESSIONID=later"));
-        assert_eq!(cookie(&headers, "JSESSIONID"), Some("abc"));
-        assert_eq!(cookie(&headers, "c"), Some("3=4"));
+        assert_eq!(cookie(&headers, "JSESSIONID").as_deref(), Some("abc"));
+        assert_eq!(cookie(&headers, "c").as_deref(), Some("3=4"));
         assert_eq!(cookie(&headers, "b"), None);
         assert_eq!(cookie(&headers, "ESSIONID"), None);
     }

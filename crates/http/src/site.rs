@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Uri, header::HOST};
+use url::Url;
 
 use crate::listener::Inbound;
 
@@ -29,13 +30,16 @@ pub struct PublicUrl {
 impl PublicUrl {
     /// `None` unless the text is `http://` or `https://` with a host and nothing else.
     pub fn parse(text: &str) -> Option<PublicUrl> {
-        let uri: Uri = text.parse().ok()?;
-        let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"))?;
-        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
-        let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
-        let origin = format!("{scheme}://{authority}");
-        (bare && !authority.host().is_empty())
-            .then(|| PublicUrl { origin: origin.into(), secure: scheme == "https" })
+        let url = Url::parse(text).ok()?;
+        let nothing_else = url.username().is_empty()
+            && url.password().is_none()
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none();
+        (matches!(url.scheme(), "http" | "https") && nothing_else).then(|| PublicUrl {
+            origin: url.origin().ascii_serialization().into(),
+            secure: url.scheme() == "https",
+        })
     }
 
     pub fn is_secure(&self) -> bool {

@@ -21,6 +21,7 @@ use landreeve_estate::secrets::SealKey;
 use landreeve_estate::store::{Location, Migrations, StoreOptions};
 use landreeve_estate::{Estate, EstateOptions, ops};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::cli::Place;
 use crate::config::{Config, Environment};
@@ -139,18 +140,19 @@ pub fn record_location(location: &Location, data_dir: &Path) -> anyhow::Result<(
     fs::rename(next, path).context("could not write DATA-DIR/estate.toml")
 }
 
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
-    let (path, query) = path.split_once('?').map_or((path, ""), |(path, query)| (path, query));
-    let kept: Vec<&str> =
-        query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("password=")).collect();
-    let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
-    let authority = match authority.rsplit_once('@') {
-        Some((credentials, host)) => format!("{}@{host}", credentials.split(':').next().unwrap_or_default()),
-        None => authority.to_owned(),
-    };
-    format!("{scheme}://{authority}/{path}{query}")
+fn without_password(text: &str) -> String {
+    let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
+    // Fails for an address without a host, which has no password there.
+    let _ = url.set_password(None);
+    if url.query().is_some() {
+        let kept: Vec<(String, String)> =
+            url.query_pairs().into_owned().filter(|(name, _)| name != "password").collect();
+        url.set_query(None);
+        if !kept.is_empty() {
+            url.query_pairs_mut().extend_pairs(kept);
+        }
+    }
+    url.to_string()
 }
 
 /// Opens everything. Commands pass `workers` (0 if they execute no runs themselves) and never create an estate.
@@ -382,7 +384,7 @@ mod tests {
         assert_eq!(without_password("postgres://h/db"), "postgres://h/db");
         assert_eq!(
             without_password("postgres:///db?user=u&password=p&host=/run"),
-            "postgres:///db?user=u&host=/run"
+            "postgres:///db?user=u&host=%2Frun"
         );
         assert_eq!(without_password("postgres://u:a@b@h/db"), "postgres://u@h/db");
     }

@@ -242,4 +242,15 @@ mod tests {
     fn refuses_unfinished_code() {
         assert_eq!(count("crates/http/src/a.rs", "fn a() { todo!() }\nfn b() { unimplemented!(\"x\") }"), 2);
     }
+    #[test]
+    fn refuses_sleeps_in_tests() {
+        for call in ["std::thread::sleep(t)", "tokio::time::sleep(t).await"] {
+            assert_eq!(count("crates/http/tests/it/a.rs", &format!("fn a() {{ {call}; }}")), 1, "{call}");
+            let inside = format!("#[cfg(test)]\nmod tests {{\n    fn a() {{ {call}; }}\n}}");
+            assert_eq!(count("crates/http/src/a.rs", &inside), 1, "{call}");
+            let allowed = format!("fn a() {{ {call}; }} // tidy: allow sleep: another process");
+            assert_eq!(count("crates/http/tests/it/a.rs", &allowed), 0, "{call}");
+            assert_eq!(count("crates/http/src/a.rs", &format!("fn a() {{ {call}; }}")), 0, "{call}");
+        }
+    }
 }

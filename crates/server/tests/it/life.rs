@@ -319,6 +319,31 @@ async fn serves_tls_and_reloads_certificate_limits_and_log_level() {
     assert!(send(trusting("one")).await.is_err(), "the old certificate is still served");
 }
 
+/// HAL links carry the prefix under which the dialect is mounted; on its own listener that is the root.
+#[tokio::test(flavor = "multi_thread")]
+async fn links_carry_the_prefix_of_their_listener() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let file = folder.path().join("landreeve.toml");
+    std::fs::write(&file, format!("[listeners.clumio]\nlisten = \"{free}\"\n")).unwrap();
+    let server = Server::start_with(&["--config", file.to_str().unwrap()]);
+    server.wait_for_sample();
+    let key = server.say(&["key", "create", "--api", "clumio", "--name", "links", "--user", "admin"]);
+    let http = reqwest::Client::new();
+    for (base, prefix) in [(format!("{}/clumio", server.address), "/clumio"), (format!("http://{free}"), "")]
+    {
+        let get = |path: &str| reply(http.get(format!("{base}{path}")).bearer_auth(&key));
+        let list = get("/tasks?limit=1").await.expect(200);
+        let own = list["_links"]["_self"]["href"].as_str().unwrap().to_owned();
+        assert!(own.starts_with(&format!("{prefix}/tasks")), "{own}");
+        let task = list["_embedded"]["items"][0]["_links"]["_self"]["href"].as_str().unwrap().to_owned();
+        assert!(task.starts_with(&format!("{prefix}/tasks/")), "{task}");
+        let followed = format!("{}{task}", base.strip_suffix(prefix).unwrap());
+        let found = reply(http.get(followed).bearer_auth(&key)).await.expect(200);
+        assert_eq!(found["_links"]["_self"]["href"], task.as_str(), "the link can be followed");
+    }
+}
+
 /// One node executes the run that creates the sample; every node needs the file in its own data directory.
 #[tokio::test]
 async fn every_node_has_the_sample() {
