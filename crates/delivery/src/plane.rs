@@ -1,4 +1,4 @@
-//! The handle that the plane's use cases work through.
+//! The handle that the plane's use cases use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
     ],
 };
 
-/// The plane, and where its handle appears once the estate is open.
+/// The plane, and where to find its handle once the estate is open.
 pub fn plane(
     engine: Arc<dyn SqlEngine>,
     codec: Arc<dyn ResultCodec>,
@@ -74,12 +74,12 @@ pub fn plane(
     (plane, slot)
 }
 
-/// What the built-in source is called.
+/// The name of the built-in source.
 const SOURCE: &str = "Delivery Data";
-/// Its word in the inventory, and the name of the catalog that answers for it.
+/// Its address in the inventory, which is also the catalog's name.
 pub const CATALOG: &str = "delivery";
 
-/// The plane's tables as a datasource of every unit; added to an estate that has none.
+/// The plane's tables as a datasource of every unit; added to an estate that does not have it.
 pub async fn source(plane: &Delivery) -> Result<DatasourceId> {
     let ctx = ops::sign_in::system(&plane.estate);
     ops::datasources::ensure_builtin(&plane.estate, &ctx, CATALOG, SOURCE, DatabaseType::Delivery, None).await
@@ -87,11 +87,11 @@ pub async fn source(plane: &Delivery) -> Result<DatasourceId> {
 
 #[derive(Debug, Clone)]
 pub struct DeliveryOptions {
-    /// Refuse a repository that is not known yet, in place of adding it.
+    /// Reject unknown repositories instead of adding them.
     pub strict_repositories: bool,
-    /// A result that grows beyond this, as it is kept, ends its query run *failed*.
+    /// A stored result larger than this fails its query run.
     pub max_result_bytes: u64,
-    /// More rows than this end a query run *failed*.
+    /// A result with more rows than this fails its query run.
     pub max_rows: u64,
     pub query_time_limit: Duration,
 }
@@ -138,7 +138,7 @@ impl Delivery {
         &self.options
     }
 
-    /// The plane's tables, for whoever lets others ask them.
+    /// The plane's tables, for other planes that query them.
     pub fn catalog(&self) -> DeliveryCatalog {
         DeliveryCatalog::new(self.estate.store().clone())
     }

@@ -59,9 +59,9 @@ pub async fn create(
         (status = 422, body = ErrorBody, example = json!({
             "ok": false,
             "error": "deployment_not_found",
-            "message": "there is no deployment with the reference \"rel-41\"",
+            "message": "no deployment has the reference \"rel-41\"",
             "error_details": {
-                "message": "there is no deployment with the reference \"rel-41\"",
+                "message": "no deployment has the reference \"rel-41\"",
                 "arguments": []
             }
         })),
@@ -130,8 +130,8 @@ pub async fn upsert(
             "source_name": null,
             "metadata": null,
             "attributed_at": null,
-            "attribution": "No merged pull request and no pushed commit 4f2c9be of the repository is known yet. \
-                 It is looked for again for three days after the deployment was recorded.",
+            "attribution": "No merged pull request or pushed commit 4f2c9be in the repository is known yet. \
+                 The server keeps looking for three days after the deployment was recorded.",
             "change_count": 0,
             "changes": []
         }

@@ -301,7 +301,7 @@ async fn a_deployment_can_be_patched() {
     Client::done(&client.post("api/deployments.update", &body).await);
     let now = shown().await;
     assert_eq!((&now["commit_sha"], &now["merge_commit_shas"]), (&json!("bbbbbbb"), &json!([])));
-    assert_eq!(now["attribution"], "It did not succeed, so it brought no changes.");
+    assert_eq!(now["attribution"], "The deployment failed, so it has no changes.");
     // As PHP writes an object without keys.
     let patch = async |metadata: Value| {
         let body = json!({ "reference_id": "u", "metadata": metadata });
