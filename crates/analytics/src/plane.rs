@@ -1,4 +1,4 @@
-//! The handle that the plane's use cases work through.
+//! The handle that the plane's use cases use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
     ],
 };
 
-/// The plane, and where its handle appears once the estate is open.
+/// The plane, and where to find its handle once the estate is open.
 pub fn plane(
     codec: Arc<dyn ResultCodec>,
     options: AnalyticsOptions,
@@ -59,7 +59,7 @@ pub fn plane(
 
 #[derive(Debug, Clone)]
 pub struct AnalyticsOptions {
-    /// A result that grows beyond this, as it is kept, ends its execution *failed*.
+    /// A stored result larger than this fails its execution.
     pub max_result_bytes: u64,
     pub query_time_limit: Duration,
 }
@@ -78,16 +78,16 @@ pub struct Analytics {
     estate: Estate,
     codec: Arc<dyn ResultCodec>,
     options: AnalyticsOptions,
-    /// Names of the built-in snippets, which the dialect that introduced them chose.
+    /// Names of the built-in snippets, chosen by the dialect that introduced them.
     builtin: BuiltinSnippets,
-    /// Dashboards as they are seen from a unit.
+    /// Dashboards as seen from a unit.
     dashboards: Arc<PerEpoch<(DashboardId, String), Arc<Dashboard>>>,
 }
 
-/// How many dashboards are remembered.
+/// How many dashboards are cached.
 const DASHBOARDS: usize = 1_024;
 
-/// What the built-in snippets are called. Their meaning is the plane's, their names come with the wiring.
+/// Names of the built-in snippets. The plane defines their meaning; the wiring sets the names.
 #[derive(Debug, Clone, Copy)]
 pub struct BuiltinSnippets {
     pub user_email: &'static str,
@@ -112,7 +112,7 @@ impl Analytics {
         &self.estate
     }
 
-    /// A write with its audit event that changes what dashboards and what is on them look like.
+    /// A write with its audit event that changes how dashboards or their contents look.
     pub(crate) async fn change<T, F>(&self, ctx: &OpCtx, act: OwnedAct, work: F) -> Result<T>
     where
         T: Send + 'static,

@@ -119,7 +119,7 @@ fn from_row(row: &Row) -> Result<CustomData> {
 }
 
 fn not_found() -> Error {
-    Error::new(ErrorKind::NotFound, "not_found", "custom data not found")
+    Error::new(ErrorKind::NotFound, "not_found", "there is no such custom data")
 }
 
 pub async fn custom_data_get(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRef) -> Result<CustomData> {

@@ -111,7 +111,7 @@ fn from_row(row: &Row) -> Result<Person> {
 }
 
 fn not_found() -> Error {
-    Error::new(ErrorKind::NotFound, "user_not_found", "person not found")
+    Error::new(ErrorKind::NotFound, "user_not_found", "there is no such person")
 }
 
 fn check(email: &str, facts: &PersonFacts, faults: &mut Faults) {

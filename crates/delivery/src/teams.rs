@@ -244,7 +244,7 @@ pub enum TeamRef {
 }
 
 fn not_found() -> Error {
-    Error::new(ErrorKind::NotFound, "team_not_found", "team not found")
+    Error::new(ErrorKind::NotFound, "team_not_found", "there is no such team")
 }
 
 /// By reference: the team of the caller's unit, or else the oldest one below it.
