@@ -1,4 +1,4 @@
-//! The options of drop-downs: given, stored from an earlier query, or queried now. Drop-downs can depend on one another,
+//! The options of drop-downs: given, stored by an earlier query, or queried now. Drop-downs can depend on one another,
 //! so finding options and expanding a statement call each other here, and only here.
 
 use std::collections::BTreeMap;
@@ -168,7 +168,7 @@ async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[
         .estate()
         .change_told(ctx, move |tx| {
             Box::pin(async move {
-                // A concurrent change of the filter would not see these options and therefore not delete them, so they carry the
+                // A concurrent change of the filter would not see these options and so not delete them: they carry the
                 // version of the filter that they belong to.
                 let kept = tx.exec(
                     "INSERT INTO filter_options (filter_id, options, read_at, filter_version) SELECT $1, $2, $3, $4 \

@@ -29,8 +29,8 @@ impl From<&Scalar> for StoredScalar {
         match scalar {
             Scalar::Text(text) => StoredScalar::Text(text.clone()),
             Scalar::Boolean(value) => StoredScalar::Boolean(*value),
-            // Numbers with more digits than our JSON numbers can represent are stored as text, which the language also accepts
-            // as numbers.
+            // Numbers with more digits than our JSON numbers can represent are stored as text, which the language also
+            // accepts as numbers.
             Scalar::Number(digits) => match serde_json::from_str::<serde_json::Number>(digits) {
                 Ok(number) if number.to_string() == *digits => StoredScalar::Number(number),
                 _ => StoredScalar::Text(digits.clone()),

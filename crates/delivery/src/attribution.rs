@@ -3,9 +3,9 @@
 //! Within a target (a service deployed from a repository into an environment), a change belongs to the first successful
 //! deployment, by deployment time, that covers it. A deployment covers either the changes on one line of development
 //! that landed up to its position, or only the commits that it lists. The result depends only on the facts, whatever
-//! the order in which they arrive: `attribute_deployment` computes it for a deployment, `attribute_change` for a change,
-//! `reattribute` for the deployments whose hashes match a change's commits. A deployment that has matched nothing within
-//! `RETRY_WINDOW` is no longer considered.
+//! the order in which they arrive: `attribute_deployment` computes it for a deployment, `attribute_change` for a
+//! change, `reattribute` for the deployments whose hashes match a change's commits. A deployment that has matched
+//! nothing within `RETRY_WINDOW` is no longer considered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -315,7 +315,7 @@ async fn listed_changes(conn: &mut Conn, subject: &Subject, sha: &Sha) -> Result
         return Ok(named.into_iter().map(|named| (named.id, repo)).collect());
     }
     let (from, until) = sha.range();
-    // The plus keeps SQLite from reading the whole unit: SQLite assumes that an equality is more selective than a range.
+    // The plus keeps SQLite from reading the whole unit: it assumes that an equality is more selective than a range.
     let sql = "SELECT id, repo_id, sha FROM delivery_changes \
                WHERE kind = 'pull' AND sha >= $1 AND sha < $2 AND +ou_id = $3";
     let rows = conn.all(sql, args![from, until, subject.ou]).await?;

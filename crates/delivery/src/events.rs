@@ -44,7 +44,7 @@ impl Subscriber for Hear {
     }
 }
 
-// An event that can never be recorded must not block the ones after it.
+/// An event that can never be recorded must not block the ones after it.
 fn step_over(event: &Delivered, error: Error) -> Result<()> {
     match error.kind {
         ErrorKind::Invalid | ErrorKind::Conflict | ErrorKind::NotFound => {

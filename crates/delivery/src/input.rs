@@ -1,4 +1,4 @@
-//! Carries a request's parsed value together with its faults, so that one response reports all of them: those found while
+//! Carries a request's parsed value together with its faults, so that one response reports all of them: those found in
 //! parsing and those found by the plane.
 
 use landreeve_core::Result;
@@ -23,8 +23,7 @@ impl<T> Input<T> {
         self
     }
 
-    /// The value, or all faults: those found before and those that `check` finds. A placeholder is not reported a second
-    /// time.
+    /// The value, or all faults: those found before and those that `check` finds. A placeholder is not reported again.
     pub(crate) fn checked(self, check: impl FnOnce(&T, &mut Faults)) -> Result<T> {
         self.parsed(|value, faults| {
             check(&value, faults);

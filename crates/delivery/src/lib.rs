@@ -2,9 +2,9 @@
 //! that follow.
 //!
 //! `deployments`, `changes`, `incidents`, `pipelines`, `custom_data` record facts; `attribution` finds the changes of a
-//! deployment, `explain` says how it found them or why there are none; `people` and `teams` say whose they are; `tables`
-//! offers it all to SQL, `queries` and `feeds` run that SQL, `metrics` computes the common metrics. Does not belong here:
-//! HTTP, wire formats, the name of a vendor.
+//! deployment, `explain` says how they were found or why there are none; `people` and `teams` say whose they are;
+//! `tables` offers it all to SQL, `queries` and `feeds` run that SQL, `metrics` computes the common metrics. Does not
+//! belong here: HTTP, wire formats, the name of a vendor.
 
 mod attribution;
 pub mod changes;

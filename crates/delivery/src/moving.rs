@@ -1,4 +1,4 @@
-//! After a change of the default branch, the repository's lines have new names and all its changes are attributed again.
+//! When the default branch changes, the repository's lines have new names and all its changes are attributed again.
 //! That takes longer the larger the repository is, so it is done in small transactions. The repository stays marked
 //! until the last one; the attribution run resumes after a crash. Each step can be repeated.
 

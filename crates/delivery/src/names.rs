@@ -1,5 +1,5 @@
-//! Repositories, services and targets by name: found, or added if they are new. They are never removed, so a name that was
-//! found once is cached. Attributes that can change, on any node, are not cached.
+//! Repositories, services and targets by name: found, or added if they are new. They are never removed, so a name that
+//! was found once is cached. Attributes that can change, on any node, are not cached.
 
 use std::collections::HashMap;
 use std::hash::Hash;

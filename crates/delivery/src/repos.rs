@@ -24,7 +24,7 @@ fn check(name: &str, facts: &RepoFacts, faults: &mut Faults) {
     text::check_opt(faults, "external_id", facts.external_id.as_deref(), text::NAME);
 }
 
-/// Adds a repository or updates the given values. A new default branch causes all its deployments to be attributed again.
+/// Adds a repository or updates the given values. A new default branch means attributing all its deployments again.
 pub async fn repo_upsert(
     plane: &Delivery,
     ctx: &OpCtx,

@@ -1,5 +1,4 @@
-//! Commit hashes: at least seven hexadecimal digits in lowercase. A short hash matches every longer hash that starts with
-//! it.
+//! Commit hashes: at least seven lowercase hexadecimal digits. A short hash matches longer ones that start with it.
 
 use landreeve_core::Fault;
 use landreeve_core::error::Faults;
@@ -50,7 +49,7 @@ impl Sha {
         self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
     }
 
-    /// A range of strings, with `from` inclusive and `until` exclusive, that contains every hash that may match this one.
+    /// A range of strings, `from` inclusive and `until` exclusive, that contains every hash that may match this one.
     pub fn range(&self) -> (String, String) {
         let from = &self.0[..SHORTEST.min(self.0.len())];
         (from.to_owned(), format!("{from}g"))

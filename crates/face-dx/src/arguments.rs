@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::wire::time;
 
-/// By name, with surrounding spaces removed. The body takes precedence over the query; of duplicates, the last one does.
+/// By name, with surrounding spaces removed. The body takes precedence over the query, the last duplicate over others.
 #[derive(Debug, Clone, Default)]
 pub struct Arguments {
     given: Map<String, Value>,
@@ -75,7 +75,7 @@ impl Arguments {
         }
     }
 
-    /// Reads a method's arguments; all faults are reported together, by the plane (`Reader::asked`) or `Reader::finish`.
+    /// Reads a method's arguments. The plane (`Reader::asked`) or `Reader::finish` reports all faults together.
     pub fn reader(&self) -> Reader<'_> {
         Reader { object: &self.given, place: String::new(), faults: self.faults.clone() }
     }

@@ -1,4 +1,4 @@
-//! `pullRequests.upsert`, `commits.push` and `repos.upsert`: clients push code changes, because no importer fetches them.
+//! `pullRequests.upsert`, `commits.push` and `repos.upsert`: clients push code changes, because there is no importer.
 //! All three are extensions of this server.
 
 use axum::Json;

@@ -1,4 +1,4 @@
-//! The DX dialect: HTTP calls of the form `FAMILY.method`, with the Data Cloud's under `/api/` and the Web API's at the top.
+//! The DX dialect: HTTP calls of the form `FAMILY.method`, the Data Cloud's under `/api/`, the Web API's beside them.
 //!
 //! Every response is a JSON object with `ok`; errors are 422 with a word in `error`. Does not belong here: rules about
 //! what is allowed. Those are in `estate::ops` and the planes.

@@ -1,5 +1,5 @@
-//! The tables and their columns. They have the names of the Data Cloud's documented schema where the plane has the facts;
-//! times are `timestamptz`, durations are in seconds.
+//! The tables and their columns. They have the names of the Data Cloud's documented schema, as far as the plane has the
+//! facts; times are `timestamptz`, durations are in seconds.
 
 use crate::sha::same;
 

@@ -1,5 +1,5 @@
-//! Attribution is a function of the facts: small sets of facts, in any order and some of them twice, are compared with a
-//! naive model that sees all facts together.
+//! Attribution is a function of the facts: small sets of facts, in any order and some of them twice, are compared with
+//! a naive model that sees all facts together.
 
 use std::collections::{BTreeMap, BTreeSet};
 

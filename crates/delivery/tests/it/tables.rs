@@ -345,7 +345,7 @@ async fn a_query_run_is_limited_to_what_its_caller_can_see(world: &World) {
     let text: Vec<u8> = bytes.map_ok(|part| part.to_vec()).try_concat().await.unwrap();
     let text = String::from_utf8(text).unwrap();
     assert_eq!((rows, text.contains("rel-1-below"), text.contains("root")), (1, true, false), "{text}");
-    // A caller who can see and cancel runs sees that it exists; its rows are only for callers who can see delivery data.
+    // A caller who can see and cancel runs sees the run; its rows are only for callers who can see delivery data.
     let permissions = [Permission::new(Noun::RUN, Action::VIEW), Permission::new(Noun::RUN, Action::MANAGE)];
     let (_, secret) = world.kit.key_in(Api::Delivery, &permissions, Some(&ou)).await;
     let ctx = sign_in::by_key(&world.kit.estate, Api::Delivery, &secret, None, origin(world)).await.unwrap();
