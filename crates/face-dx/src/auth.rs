@@ -32,8 +32,8 @@ use crate::wire::error::ErrorBody;
         (status = 422, body = ErrorBody, example = json!({
             "ok": false,
             "error": "invalid_auth",
-            "message": "the key is not known",
-            "error_details": { "message": "the key is not known", "arguments": [] }
+            "message": "unknown key",
+            "error_details": { "message": "unknown key", "arguments": [] }
         })),
     )
 )]

@@ -1,5 +1,5 @@
-//! How a datasource is reached: the checked connection that a driver takes, and what its errors mean for a run. What
-//! must not enter: connecting, or a run of any kind.
+//! How a datasource is reached: the checked connection that a driver takes, and what its errors mean for a run. Does
+//! not belong here: connecting, or runs of any kind.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::runs::Failure;
 
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// What a driver needs to connect; every address and path in it is checked. `reach` is what is seen through a built-in
-/// source of this server's own tables: subtrees of units.
+/// What a driver needs to connect; every address and path in it has been checked. `reach` is what the caller sees
+/// through a built-in source of this server's tables: subtrees of units.
 pub async fn connect_spec(estate: &Estate, datasource: &Datasource, reach: &[String]) -> Result<ConnectSpec> {
     let details = &datasource.details;
     if details.database_type.grade() == Grade::NoDriver {
@@ -23,11 +23,12 @@ pub async fn connect_spec(estate: &Estate, datasource: &Datasource, reach: &[Str
         return Err(Error::conflict("no_driver", message));
     }
     if details.mode != ConnectionMode::Direct {
-        let message = format!("connecting by {} is not possible yet; use direct", details.mode.as_str());
+        let message =
+            format!("the connection mode {} is not supported yet; use direct", details.mode.as_str());
         return Err(Error::conflict("no_such_connection_mode", message));
     }
     let target = if details.database_type == DatabaseType::Delivery {
-        // A source that the server made itself is called like the catalog whose tables it shows.
+        // A source created by the server has the same name as the catalog whose tables it shows.
         let catalog = datasource.builtin.clone().unwrap_or_default();
         Target::Tables {
             catalog,
@@ -69,7 +70,7 @@ pub async fn connect_spec(estate: &Estate, datasource: &Datasource, reach: &[Str
     })
 }
 
-/// What went wrong in a database, as the end of a run.
+/// A run's failure for a database error.
 pub fn source_failure(error: &SourceError, limit: Option<Duration>) -> Failure {
     let kind = match error.kind {
         SourceErrorKind::Cancelled => return Failure::cancelled(),

@@ -150,7 +150,7 @@ async fn an_event_stands_or_falls_with_its_change(site: &Site) {
     tell(&estate).await;
     let ids = crate::support::rows(&estate, "SELECT id FROM outbox ORDER BY id", args![]).await;
     let ids: Vec<i64> = ids.iter().map(|row| row.int(0).unwrap()).collect();
-    assert_eq!(ids, [1, 2], "numbers without a gap: a cursor never steps over one that commits late");
+    assert_eq!(ids, [1, 2], "numbers without a gap: a cursor never skips one that commits late");
 }
 
 async fn events_come_in_order_and_once(site: &Site) {
@@ -188,7 +188,7 @@ async fn each_subscriber_keeps_its_place(site: &Site) {
     assert_eq!(old.until(3).await, [1, 2, 3]);
     tell(&node.estate).await;
     assert_eq!(old.until(4).await, [1, 2, 3, 4]);
-    assert_eq!(new.until(1).await, [4], "what happened before it existed is not its business");
+    assert_eq!(new.until(1).await, [4], "it does not receive earlier events");
     dispatcher.stop().await;
 }
 
