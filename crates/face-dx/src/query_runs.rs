@@ -256,8 +256,8 @@ pub async fn info(
         (status = 422, body = ErrorBody, example = json!({
             "ok": false,
             "error": "not_cancellable",
-            "message": "the run has ended already: succeeded",
-            "error_details": { "message": "the run has ended already: succeeded", "arguments": [] }
+            "message": "the run has already ended: succeeded",
+            "error_details": { "message": "the run has already ended: succeeded", "arguments": [] }
         })),
     )
 )]

@@ -62,7 +62,7 @@ async fn a_run_that_ignores_its_cancel_is_lost_after_its_grace(site: &Site) {
     let run = node.submit(limited).await;
     let end = node.end(run.id).await;
     assert_eq!(end.state, RunState::Lost);
-    assert!(end.error.unwrap().message.contains("its time limit was over"));
+    assert!(end.error.unwrap().message.contains("its time limit was exceeded"));
 }
 
 /// The run ends, its worker is free, and what would write where it still writes does not start.

@@ -65,7 +65,7 @@ async fn runs_of_a_dead_node_are_recovered(site: &Site) {
         let end = node.end(id).await;
         let error = end.error.unwrap();
         assert_eq!((end.state, error.code.as_str()), (RunState::Lost, "node_lost"));
-        assert!(error.message.contains("stopped before it ended"), "{}", error.message);
+        assert!(error.message.contains("stopped before it finished"), "{}", error.message);
     }
     let end = node.end(stopped).await;
     assert_eq!((end.state, end.error.unwrap().code.as_str()), (RunState::Cancelled, "cancelled"));

@@ -363,7 +363,7 @@ async fn a_task_can_be_aborted_only_once() {
     assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("aborting")));
     assert_eq!(kit.ended(&run).await.state, RunState::Cancelled);
     let answer = patch(r#"{"status": "aborting"}"#).send(&router).await;
-    fails(&answer, 409, 109, "the run has ended already: cancelled");
+    fails(&answer, 409, 109, "the run has already ended: cancelled");
 }
 
 #[tokio::test]

@@ -192,7 +192,7 @@ async fn a_run_is_shown_as_a_query_run() {
         "expires_at": "2026-02-14T12:03:12Z",
         "info_url": format!("https://estate.example/studio.queryRuns.info?id={id}"),
         "results_url": null,
-        "error": { "code": "told_to_fail", "message": "the probe was told to fail" },
+        "error": { "code": "told_to_fail", "message": "the probe failed as requested" },
     }});
     assert_eq!(ask.bearer(&key).send(&router).await.json(), expected);
 }

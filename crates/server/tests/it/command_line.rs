@@ -86,10 +86,10 @@ fn runs_with_and_without_a_server() {
     assert!(probed.starts_with("run ") && probed.ends_with(" succeeded"), "{probed}");
     let failed = estate.cli(&["run", "probe", "--seconds", "0", "--fail"]);
     assert_eq!(failed.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&failed.stderr).contains("told to fail"), "{failed:?}");
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("failed as requested"), "{failed:?}");
     let newest = json(&estate.say(&["run", "list", "--limit", "1", "--format", "json"]))[0]["id"].to_string();
     let log = estate.say(&["run", "log", &newest, "--follow"]);
-    assert!(log.contains("error told to fail"), "{log:?}");
+    assert!(log.contains("error failing as requested"), "{log:?}");
 
     let server = Server::start();
     let id = server.say(&["run", "probe", "--seconds", "3000", "--no-wait"]);
