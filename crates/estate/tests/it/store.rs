@@ -225,7 +225,7 @@ async fn a_write_that_goes_on_after_a_failed_statement_fails(site: &Site) {
         })
     });
     let error = outcome.await.unwrap_err();
-    assert!(error.message.contains("went on after a statement had failed"), "{error}");
+    assert!(error.message.contains("continued after a statement had failed"), "{error}");
     assert_eq!(number(&estate, "SELECT count(*) FROM facts WHERE name = 'kept?'").await, 0);
 }
 

@@ -309,7 +309,7 @@ async fn a_backup_goes_from_either_store_into_either() {
         let mut again = vec!["estate", "restore", copy.to_str().unwrap(), "--store", &second.url];
         let refused = run(&folder.path().join("again"), &again, None);
         assert!(
-            String::from_utf8_lossy(&refused.stderr).contains("restore into an empty one"),
+            String::from_utf8_lossy(&refused.stderr).contains("restore into an empty database"),
             "{refused:?}"
         );
         again.truncate(3);
