@@ -1,7 +1,7 @@
-//! What the store bears: `load FOLDER|postgres://… [SECONDS]` prints how many probes a second are submitted, executed and
-//! waited for by 32 clients, how many plain writes, and how often 16 clients find out who calls.
+//! The store's throughput: `load FOLDER|postgres://… [SECONDS]` prints how many probes per second 32 clients submit,
+//! execute and wait for, how many plain writes, and how often 16 clients authenticate.
 #![expect(clippy::print_stdout, reason = "a tool that reports to its terminal")]
-#![expect(clippy::expect_used, reason = "a tool that may end at the first surprise")]
+#![expect(clippy::expect_used, reason = "a tool that may stop at the first error")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,7 +56,7 @@ async fn open(place: &str) -> Estate {
     Estate::open(options).await.expect("opens")
 }
 
-/// So many clients do the work for so long; gives how often a second.
+/// This many clients do the work for this long; returns the rate per second.
 async fn rate<W: Future<Output = ()> + Send + 'static>(
     clients: usize,
     time: Duration,

@@ -1,10 +1,10 @@
-//! Lists of runs among a million: the newest fifty by any one filter, with and without the total. Prints the median of
-//! each in milliseconds.
+//! Lists of runs among a million: the newest 50 for each single filter, with and without the total. Prints the median
+//! of each in milliseconds.
 //!
-//! `cargo run --release --package landreeve-estate --example run_lists -- PLACE [RUNS]`, where PLACE is an empty folder or
-//! the address of an empty PostgreSQL database.
-#![expect(clippy::print_stdout, reason = "a measurement speaks on standard output")]
-#![expect(clippy::expect_used, reason = "a measurement ends where something is not as it should be")]
+//! `cargo run --release --package landreeve-estate --example run_lists -- PLACE [RUNS]`, where PLACE is an empty folder
+//! or the address of an empty PostgreSQL database.
+#![expect(clippy::print_stdout, reason = "a measurement reports on standard output")]
+#![expect(clippy::expect_used, reason = "a measurement may stop at the first error")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +58,7 @@ async fn open(place: &str) -> Estate {
     Estate::open(options).await.expect("opens")
 }
 
-/// Runs of several kinds, states, submitters, nouns and units, ten seconds apart. None executes.
+/// Runs of several kinds, states, submitters, nouns and units, ten seconds apart. None is executed.
 macro_rules! fill {
     ($numbers:literal) => {
         concat!(
