@@ -490,7 +490,7 @@ async fn listing(
     Ok(found)
 }
 
-/// The range prefixes of the hashes of a change and of the commits in it.
+/// The hashes of a change and of the commits in it, by their range prefix.
 struct Hashes(BTreeMap<String, Vec<Sha>>);
 
 impl Hashes {

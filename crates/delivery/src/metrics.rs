@@ -114,7 +114,7 @@ pub async fn dora(plane: &Delivery, ctx: &OpCtx, query: &DoraQuery) -> Result<Do
             changes.float(1),
             changes.int(0),
             "median of deployed_at minus the first commit, or minus the opening of the pull request when no commit \
-             is known, over the changes that production deployments brought",
+             is known, over the changes in production deployments",
         ),
         metric(
             "change_failure_rate",

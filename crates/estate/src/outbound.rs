@@ -79,13 +79,13 @@ impl Outbound {
                 ));
             }
             Err(_) => {
-                return Err(Error::unavailable("dns", format!("resolving the name {host:?} timed out")));
+                return Err(Error::unavailable("dns", format!("{host:?} could not be resolved in time")));
             }
         };
         let allowed: Vec<SocketAddr> =
             found.iter().copied().filter(|address| self.allows(address.ip())).collect();
         if allowed.is_empty() {
-            let why = format!("[outbound] deny does not allow the address {host:?}");
+            let why = format!("{host:?} is an address that [outbound] deny does not allow");
             return Err(Error::fault("host", "denied", why));
         }
         Ok(allowed)

@@ -66,7 +66,7 @@ pub struct Schedule {
     pub owner: Submitter,
     pub enabled: bool,
     pub timing: Timing,
-    /// It is due only at times from the first on, and before the second.
+    /// It is due only from this time on, and before the next.
     pub active_from: Option<Timestamp>,
     pub active_to: Option<Timestamp>,
     pub missed: Missed,

@@ -3,7 +3,7 @@
 use landreeve_core::{Action, Noun, Permission};
 use landreeve_delivery::nouns;
 
-/// The permission of a key without scopes: the Data Cloud's methods. `auth.info` needs none.
+/// The default scope of a key: the Data Cloud's methods. `auth.info` needs none.
 pub const DEFAULT_SCOPES: [&str; 1] = ["datacloud:write"];
 
 const fn may(noun: Noun, action: Action) -> Permission {

@@ -83,7 +83,8 @@ fn pem(given: &str) -> Result<Vec<u8>> {
     if given.trim_start().starts_with("-----BEGIN") {
         return Ok(given.as_bytes().to_vec());
     }
-    std::fs::read(Path::new(given)).map_err(|error| fault(format!("names {given}: cannot read it: {error}")))
+    std::fs::read(Path::new(given))
+        .map_err(|error| fault(format!("names {given}, which cannot be read: {error}")))
 }
 
 fn tls(mode: PgSslMode, roots_in: Option<String>, client: Option<(String, String)>) -> Result<ClientConfig> {
