@@ -106,7 +106,7 @@ fn runs_with_and_without_a_server() {
     }
     assert_eq!(state, "cancelled");
     let again = server.cli(&["run", "cancel", &id]);
-    assert!(String::from_utf8_lossy(&again.stderr).contains("has ended"), "{again:?}");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("has already ended"), "{again:?}");
     assert!(server.say(&["run", "list", "--format", "csv"]).contains("probe,cancelled"));
 }
 
