@@ -176,7 +176,7 @@ impl Reader<'_> {
             Some(_) => None,
         };
         if found.is_none() {
-            self.fault(name, "type", "must be an integer");
+            self.fault(name, "type", "must be a whole number");
         }
         found
     }
