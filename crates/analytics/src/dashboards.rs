@@ -1,4 +1,4 @@
-//! Dashboards: settings, layout, and what their reports' SQL says they use.
+//! Dashboards: settings, layout, and what the SQL of their reports uses.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ pub struct FiltersConfig {
     pub hidden: Vec<String>,
 }
 
-/// Kept, no effect yet: refreshing and pictures come later.
+/// Stored without effect: refreshing and images are not implemented yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     pub automatic_update: bool,
@@ -111,7 +111,7 @@ impl Default for DashboardDetails {
 const MAX_BOXES: usize = 1_000;
 
 impl DashboardDetails {
-    /// Every fault that shows without looking elsewhere.
+    /// Every fault that can be found without a lookup.
     pub fn check(&self) -> Result<()> {
         let mut faults = Faults::default();
         if self.name.trim().is_empty() {
@@ -265,12 +265,12 @@ async fn find(conn: &mut Conn, id: DashboardId) -> Result<Option<Dashboard>> {
     conn.opt(select!("WHERE d.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
 }
 
-/// Without a permission check, for the plane itself.
+/// Without a permission check, for internal use by the plane.
 pub(crate) async fn load(conn: &mut Conn, id: DashboardId) -> Result<Option<Dashboard>> {
     find(conn, id).await
 }
 
-/// Fills what the SQL of these reports says.
+/// Fills in what the SQL of these reports uses.
 async fn fill_uses(
     conn: &mut Conn,
     dashboards: &mut [Dashboard],
@@ -295,7 +295,7 @@ async fn fill_uses(
     Ok(())
 }
 
-/// Adds those that are not there yet.
+/// Adds those that are missing.
 fn add<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
     for one in more {
         if !all.contains(&one) {
@@ -318,7 +318,7 @@ pub async fn dashboard_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Dashbo
     Ok(all)
 }
 
-/// The longest dashboard that is remembered, as it is kept.
+/// Maximum stored size of a dashboard in the cache.
 const REMEMBERED: usize = 64 * 1_024;
 
 pub async fn dashboard_get(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -> Result<Dashboard> {
@@ -395,7 +395,7 @@ fn body(details: &DashboardDetails) -> Result<String> {
     serde_json::to_string(&details.to_stored()).map_err(Error::internal)
 }
 
-/// Changes a dashboard, unless somebody else has changed it since it was read.
+/// Updates a dashboard, unless it has changed since it was read.
 pub async fn dashboard_update(
     plane: &Analytics,
     ctx: &OpCtx,
@@ -427,7 +427,7 @@ pub async fn dashboard_update(
     Ok(after)
 }
 
-/// Removes a dashboard and the reports on it.
+/// Deletes a dashboard and its reports.
 pub async fn dashboard_delete(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -> Result<()> {
     let found = dashboard_get(plane, ctx, id).await?;
     plane.estate().require(ctx, nouns::DASHBOARD, Action::MANAGE, &found.ou_path, id.0).await?;

@@ -1,5 +1,5 @@
-//! Executions: a query as a run. Submitting expands the parameters, so that every fault of them is told at once;
-//! executing streams the result into the form in which it is kept, with bounded memory.
+//! Executions: a query as a run. Submitting expands the parameters, so that it reports all their faults immediately;
+//! executing streams the result into its stored form, with bounded memory.
 
 use std::time::Duration;
 
@@ -32,11 +32,11 @@ pub const KINDS: [RunKind; 3] = [QUERY.kind, SCHEMA_REFRESH.kind, PROBE.kind];
 pub const QUERY: KindSpec =
     KindSpec { keep_record: DAY, keep_data: DAY, ..KindSpec::new("query", Category::Query) };
 
-/// The longest statement that is taken.
+/// Maximum length of a statement.
 const MAX_SQL: usize = 1_024 * 1_024;
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// An execution, with what is known of its result.
+/// An execution, with what is known about its result.
 #[derive(Debug, Clone)]
 pub struct Execution {
     pub run: Run,
@@ -57,7 +57,7 @@ impl From<Run> for Execution {
     }
 }
 
-/// Runs a statement that a person wrote.
+/// Runs a statement that a user wrote.
 pub async fn execution_run(
     plane: &Analytics,
     ctx: &OpCtx,
@@ -71,7 +71,7 @@ pub async fn execution_run(
     submit(plane, ctx, statement, None).await
 }
 
-/// Runs the statement of a report, with its dashboard's defaults under the inputs.
+/// Runs the statement of a report; its dashboard's defaults apply where there are no inputs.
 pub async fn report_run(
     plane: &Analytics,
     ctx: &OpCtx,
@@ -81,7 +81,7 @@ pub async fn report_run(
     let report = reports::report_get(plane, ctx, report).await?;
     let id = report.details.datasource;
     let id = id.ok_or_else(|| {
-        Error::conflict("no_datasource", "the report's datasource was removed; set another")
+        Error::conflict("no_datasource", "the report's datasource was deleted; choose another")
     })?;
     let datasource = ops::datasources::datasource_for_use(plane.estate(), ctx, id).await?;
     let dashboard = match report.details.dashboard {
@@ -148,16 +148,16 @@ pub async fn execution_cancel(plane: &Analytics, ctx: &OpCtx, which: RunRef) -> 
     ops::runs::run_cancel(plane.estate(), ctx, which, &KINDS).await.map(Execution::from)
 }
 
-/// What opens an execution's data on the data server.
+/// The key and token for an execution's data on the data server.
 #[derive(Debug, Clone)]
 pub struct DataGrant {
     pub key: String,
     pub token: String,
-    /// Seconds since 1970, of the data.
+    /// Time of the data, in seconds since 1970.
     pub timestamp: i64,
 }
 
-/// `None`: the execution has no data, because it is still running or did not succeed.
+/// `None` if the execution has no data, because it is still running or did not succeed.
 pub async fn execution_data(plane: &Analytics, ctx: &OpCtx, which: RunRef) -> Result<Option<DataGrant>> {
     let run = ops::runs::run_get(plane.estate(), ctx, which, &KINDS).await?;
     if run.kind != QUERY.kind || run.state != RunState::Succeeded {
@@ -200,11 +200,11 @@ fn unhex(text: &str) -> Option<String> {
     String::from_utf8(hex::decode(text).ok()?).ok()
 }
 
-/// What a data key names, for whoever holds the token for it.
+/// What a data key refers to, for the bearer of its token.
 pub enum Data {
-    /// Rows, as they are kept, with what the encoder must know.
+    /// Rows as stored, with what the encoder must know.
     Rows { kept: ByteStream, facts: RowFacts },
-    /// A schema. `one` is the only schema that was asked for.
+    /// A schema. `one` is the only schema requested.
     Schema { catalog: landreeve_core::schema::Catalog, one: Option<String>, timestamp: i64 },
 }
 
@@ -261,9 +261,9 @@ impl QueryExecutor {
         let input: StoredQuery = serde_json::from_str(&job.run.input).map_err(Error::internal)?;
         let datasource = ops::datasources::load(estate, DatasourceId(input.datasource)).await?;
         if !datasource.details.enabled {
-            return Err(Failure::new(ErrorKind::Conflict, "disabled", "the datasource was disabled"));
+            return Err(Failure::new(ErrorKind::Conflict, "disabled", "the datasource is disabled"));
         }
-        // With the rights that the submitter has now.
+        // With the submitter's current permissions.
         let datasource = ops::datasources::datasource_for_use(estate, job.ctx(), datasource.id).await?;
         let reach = ops::datasources::reach(job.ctx(), &datasource);
         let spec = connect_spec(estate.outbound(), &datasource, &reach).await?;

@@ -1,4 +1,4 @@
-//! Filters: what a variable of the parameter language means, and the options of drop-downs.
+//! Filters: the meaning of variables in the parameter language, and the options of drop-downs.
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
@@ -27,18 +27,18 @@ pub struct Filter {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterDetails {
-    /// What a person reads.
+    /// For display.
     pub name: String,
     pub description: Option<String>,
-    /// What SQL says; unique in its unit.
+    /// The name in SQL; unique within its unit.
     pub variable: String,
     pub control: ControlKind,
     pub value_type: ValueType,
     pub multiple: bool,
-    /// Where a drop-down takes its options from.
+    /// Where a drop-down gets its options.
     pub source: OptionSource,
     pub default: Vec<Scalar>,
-    /// Which aggregations an aggregation filter offers; `None` is everything but `all_time`.
+    /// The aggregations that an aggregation filter offers; `None` means all except `all_time`.
     pub aggregations: Option<Vec<Aggregation>>,
 }
 
@@ -78,7 +78,7 @@ impl ControlKind {
     }
 }
 
-/// The words for value types, in the order in which they are offered.
+/// The words for value types, in display order.
 pub const VALUE_TYPES: [(&str, ValueType); 7] = [
     ("text", ValueType::Text),
     ("integer", ValueType::Integer),
@@ -97,7 +97,7 @@ pub fn parse_value_type(text: &str) -> Option<ValueType> {
     VALUE_TYPES.into_iter().find(|(word, _)| *word == text).map(|(_, known)| known)
 }
 
-/// A value and what a person reads for it.
+/// A value and its label.
 pub type Choice = (Scalar, Option<String>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,7 @@ pub enum OptionSource {
     /// Not a drop-down.
     None,
     Manual(Vec<Choice>),
-    /// Plain SQL; what it gave is kept and read anew when the filter changes.
+    /// Plain SQL; its options are stored, and read again when the filter changes.
     StaticSql(DatasourceId, String),
     /// SQL of the parameter language, run for each use: drop-downs can depend on one another.
     DynamicSql(DatasourceId, String),
@@ -155,7 +155,7 @@ impl Default for FilterDetails {
 const MAX_OPTIONS: usize = 10_000;
 
 impl FilterDetails {
-    /// Every fault that shows without looking elsewhere.
+    /// Every fault that can be found without a lookup.
     pub fn check(&self) -> Result<()> {
         let mut faults = Faults::default();
         if self.name.trim().is_empty() {
@@ -167,10 +167,10 @@ impl FilterDetails {
             faults.push(
                 "variable_name",
                 "format",
-                "must be letters, digits and _, and not begin with a digit",
+                "must consist of letters, digits and _, and not start with a digit",
             );
         } else if lang::is_reserved(&self.variable) {
-            faults.push("variable_name", "reserved", "means something in the parameter language already");
+            faults.push("variable_name", "reserved", "is reserved by the parameter language");
         }
         if let OptionSource::Manual(options) = &self.source
             && options.len() > MAX_OPTIONS
@@ -225,7 +225,7 @@ impl FilterDetails {
             ),
             (Some("static_sql"), Some(id)) => OptionSource::StaticSql(id, sql),
             (Some("dynamic_sql"), Some(id)) => OptionSource::DynamicSql(id, sql),
-            // Its datasource was removed: nothing can be chosen any more.
+            // Its datasource was deleted, so there are no options any more.
             (Some(_), _) => OptionSource::Manual(Vec::new()),
             (None, _) => OptionSource::None,
         };
@@ -244,7 +244,7 @@ impl FilterDetails {
         }
     }
 
-    /// As the language wants it. `options` are those of a drop-down that takes them from SQL.
+    /// In the form the language needs. `options` are those of a drop-down with options from SQL.
     pub(crate) fn definition(&self, options: Option<&[Choice]>) -> FilterDef {
         let values = |choices: &[Choice]| choices.iter().map(|(value, _)| value.clone()).collect();
         let control = match self.control {
@@ -289,7 +289,7 @@ fn from_row(row: &Row) -> Result<Filter> {
     })
 }
 
-/// Every filter in the subtree, without a permission check: for the plane itself.
+/// Every filter in the subtree, without a permission check, for internal use by the plane.
 pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Filter>> {
     let rows = conn
         .all(
@@ -300,7 +300,7 @@ pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Filter>> {
     rows.iter().map(from_row).collect()
 }
 
-/// The filters of one unit: SQL resolves names in its own unit only.
+/// The filters of one unit: SQL resolves names only within its own unit.
 pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Filter>> {
     conn.all(select!("WHERE f.ou_id = $1 ORDER BY f.id"), args![ou]).await?.iter().map(from_row).collect()
 }
@@ -411,7 +411,7 @@ async fn update(tx: &mut Tx, filter: &Filter) -> Result<()> {
         ],
     )
     .await?;
-    // What another query gave is no option of this one.
+    // Options from an earlier query are no longer valid.
     tx.exec("DELETE FROM filter_options WHERE filter_id = $1", args![filter.id]).await.map(drop)
 }
 

@@ -1,4 +1,4 @@
-//! The typed ids of what people make here.
+//! The typed ids of this plane's resources.
 
 landreeve_estate::ids! {
     DashboardId = "dashboard";

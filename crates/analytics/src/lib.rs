@@ -1,9 +1,9 @@
-//! The analytics plane: query any datasource with parameters, keep results, arrange reports on dashboards.
+//! The analytics plane: query any datasource with parameters, store results, arrange reports on dashboards.
 //!
 //! `lang` is the SQL parameter language, `executions` runs queries, `dashboards`, `reports`, `filters` and `snippets`
-//! are what people make. Modules build on one another in one direction: `rows`, then `filters` and `snippets`, `usage`
-//! (what SQL names), `dashboards` and `reports`, `parameters` (what a statement is expanded with), `options` (what
-//! drop-downs offer), `executions`. What must not enter: HTTP, the shape of any wire, a vendor's name.
+//! are what users create. Modules build on one another in one direction: `rows`, then `filters` and `snippets`, `usage`
+//! (the names in SQL), `dashboards` and `reports`, `parameters` (the inputs of expansion), `options` (the options of
+//! drop-downs), `executions`. Does not belong here: HTTP, wire formats, the name of a vendor.
 
 pub mod dashboards;
 pub mod executions;

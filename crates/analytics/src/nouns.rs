@@ -1,4 +1,4 @@
-//! What permissions of this plane are about.
+//! The nouns of this plane's permissions.
 
 use landreeve_core::Noun;
 

@@ -1,5 +1,5 @@
-//! The options of drop-downs: given, kept from an earlier query, or asked of a database just now. Drop-downs can depend
-//! on one another, so finding options and expanding a statement call each other here, and nowhere else.
+//! The options of drop-downs: given, stored by an earlier query, or queried now. Drop-downs can depend on one another,
+//! so finding options and expanding a statement call each other here, and only here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,8 +22,8 @@ use crate::rows::act;
 use crate::stored::StoredOptions;
 use crate::{Analytics, nouns};
 
-/// A request for options: the variables whose options are being found just now, and until when. Drop-downs can depend
-/// on one another; one that depends on itself is an error, and all of them together have one deadline.
+/// A request for options: the variables whose options are being found, and a deadline. Drop-downs can depend on one
+/// another; one that depends on itself is an error, and all of them share the deadline.
 pub(crate) struct Asking {
     variables: Vec<String>,
     until: Instant,
@@ -51,7 +51,7 @@ impl Asking {
         self.variables.pop();
     }
 
-    /// What the next query may take.
+    /// Time limit of the next query.
     pub fn time_left(&self) -> Result<Duration> {
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(Asking::too_late()) } else { Ok(left) }
@@ -59,15 +59,14 @@ impl Asking {
 
     pub fn too_late() -> Error {
         let message = format!(
-            "the options cannot be read: they, and those that they depend on, took more than {} seconds together",
+            "cannot read the options: together with the options they depend on, they took more than {} seconds",
             TOGETHER.as_secs()
         );
         Error::fault("query", "options", message)
     }
 }
 
-/// Expands a statement, with the options of its drop-downs. `asking` are the variables whose options are being found
-/// just now.
+/// Expands a statement with the options of its drop-downs. `asking` are the variables whose options are being found.
 pub(crate) async fn expand(
     plane: &Analytics,
     ctx: &OpCtx,
@@ -82,7 +81,7 @@ pub(crate) async fn expand(
             matches!(filter.details.source, OptionSource::StaticSql(..) | OptionSource::DynamicSql(..));
         let mut inputs = prepared.inputs().filters.iter();
         let chosen = inputs.any(|(known, values)| *known == name && !values.is_empty());
-        // Options are asked of a database only where there is a value to check.
+        // Query the database for options only if there is a value to check.
         let found = if filter.details.control == ControlKind::Dropdown && from_sql && chosen {
             asking.begin(&name)?;
             let found = Box::pin(options(plane, ctx, filter, prepared.inputs(), asking)).await?;
@@ -96,7 +95,7 @@ pub(crate) async fn expand(
     prepared.expand(definitions)
 }
 
-/// The options of a drop-down, with the values that other filters have been given.
+/// The options of a drop-down, given the values of other filters.
 pub async fn filter_options(
     plane: &Analytics,
     ctx: &OpCtx,
@@ -123,7 +122,7 @@ async fn options(
         OptionSource::None => Ok(Vec::new()),
         OptionSource::Manual(choices) => Ok(choices.clone()),
         OptionSource::StaticSql(datasource, sql) => {
-            // Options are data: they are for those who may query what they come from.
+            // Options are data: they require the permission to query their datasource.
             let source = ops::datasources::datasource_for_use(plane.estate(), ctx, *datasource).await?;
             let own = ops::datasources::differs_by_caller(&source);
             if !own && let Some(known) = kept_options(plane, filter).await? {
@@ -144,7 +143,7 @@ async fn options(
     }
 }
 
-/// `None` too where the filter has changed since it was read: what another query gave is no option of this one.
+/// Also `None` if the filter has changed since it was read: options of another query are not valid.
 async fn kept_options(plane: &Analytics, filter: &Filter) -> Result<Option<Vec<Choice>>> {
     let mut conn = plane.estate().store().read().await?;
     let row = conn
@@ -159,7 +158,7 @@ async fn kept_options(plane: &Analytics, filter: &Filter) -> Result<Option<Vec<C
     Ok(Some(stored.options.into_iter().map(|(value, label)| (value.into(), label)).collect()))
 }
 
-/// Keeps what the query of a filter gave, if it is still the filter's query.
+/// Stores the options from a filter's query, if that is still the filter's query.
 async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[Choice]) -> Result<()> {
     let options = found.iter().map(|(value, label)| (value.into(), label.clone())).collect();
     let text = serde_json::to_string(&StoredOptions { version: 1, options }).map_err(Error::internal)?;
@@ -169,8 +168,8 @@ async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[
         .estate()
         .change_told(ctx, move |tx| {
             Box::pin(async move {
-                // A change that is under way would not see these options, and so not remove them: they have the state
-                // of the filter that they belong to.
+                // A concurrent change of the filter would not see these options and so not delete them: they carry the
+                // version of the filter that they belong to.
                 let kept = tx.exec(
                     "INSERT INTO filter_options (filter_id, options, read_at, filter_version) SELECT $1, $2, $3, $4 \
                      WHERE EXISTS (SELECT 1 FROM filters WHERE id = $1 AND row_version = $4) \
@@ -185,11 +184,11 @@ async fn keep_options(plane: &Analytics, ctx: &OpCtx, filter: &Filter, found: &[
         .await
 }
 
-/// How many options a drop-down may have, and how large they may be.
+/// Maximum number and total size of a drop-down's options.
 const MAX_CHOICES: usize = 10_000;
 const MAX_CHOICES_BYTES: usize = 4 * 1_024 * 1_024;
 
-/// The first two columns of a query, as options: value and label. Bounded in time, number and size.
+/// The first two columns of a query as options: value and label. Limited in time, number and size.
 async fn choices(
     plane: &Analytics,
     ctx: &OpCtx,
@@ -213,7 +212,7 @@ async fn read_choices(
     let cancel = CancellationToken::new();
     let _guard = cancel.clone().drop_guard();
     let failed = |error: SourceError| {
-        Error::fault("query", "options", format!("the options cannot be read: {}", error.message))
+        Error::fault("query", "options", format!("cannot read the options: {}", error.message))
     };
     let query = Query { sql, time_limit: limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES };
     let stream = ops::datasources::datasource_query(plane.estate(), ctx, datasource, query, cancel).await?;
@@ -225,7 +224,7 @@ async fn read_choices(
     Ok(taken.found)
 }
 
-/// The options so far, and how many bytes their values and labels have.
+/// The options so far, and the size of their values and labels in bytes.
 #[derive(Default)]
 struct Taken {
     found: Vec<Choice>,
@@ -237,9 +236,9 @@ impl Taken {
         self.bytes += size_of_scalar(&value) + label.as_ref().map_or(0, String::len);
         self.found.push((value, label));
         let message = if self.found.len() > MAX_CHOICES {
-            format!("gives more than {MAX_CHOICES} options; narrow it down")
+            format!("returns more than {MAX_CHOICES} options; narrow it down")
         } else if self.bytes > MAX_CHOICES_BYTES {
-            "gives more than 4 MiB of options; narrow it down".to_owned()
+            "returns more than 4 MiB of options; narrow it down".to_owned()
         } else {
             return Ok(());
         };
@@ -297,11 +296,12 @@ fn scalar(array: &arrow_array::ArrayRef, row: usize) -> Result<Scalar> {
             let days = array.as_primitive::<Date32Type>().value(row);
             let date = jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(i64::from(days)));
             Scalar::Text(
-                date.map_err(|_| Error::fault("query", "options", "gives a date out of range"))?.to_string(),
+                date.map_err(|_| Error::fault("query", "options", "returns a date out of range"))?
+                    .to_string(),
             )
         }
         other => {
-            let message = format!("gives values of type {other}; cast the column to text");
+            let message = format!("returns values of type {other}; cast the column to text");
             return Err(Error::fault("query", "options", message));
         }
     })
@@ -312,22 +312,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_options_of_a_drop_down_are_bounded_in_bytes() {
+    fn options_are_limited_in_bytes() {
         let mut taken = Taken::default();
         let half = "x".repeat(MAX_CHOICES_BYTES / 2);
         taken.push(Scalar::Text(half.clone()), None).unwrap();
         taken.push(Scalar::Boolean(true), Some(half[1..].to_owned())).unwrap();
         let error = taken.push(Scalar::Number("1".to_owned()), None).unwrap_err();
-        assert_eq!(error.faults[0].message, "gives more than 4 MiB of options; narrow it down");
+        assert_eq!(error.faults[0].message, "returns more than 4 MiB of options; narrow it down");
     }
 
     #[test]
-    fn the_options_of_a_drop_down_are_bounded_in_number() {
+    fn options_are_limited_in_number() {
         let mut taken = Taken::default();
         for _ in 0..MAX_CHOICES {
             taken.push(Scalar::Boolean(true), None).unwrap();
         }
         let error = taken.push(Scalar::Boolean(true), None).unwrap_err();
-        assert_eq!(error.faults[0].message, "gives more than 10000 options; narrow it down");
+        assert_eq!(error.faults[0].message, "returns more than 10000 options; narrow it down");
     }
 }

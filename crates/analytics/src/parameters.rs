@@ -1,5 +1,5 @@
-//! From a caller, a statement and its inputs to the SQL of the database: gathers what the language needs (filters,
-//! snippets, zones) from the unit that the statement belongs to.
+//! Prepares a statement for expansion: collects what the language needs (filters, snippets, zones) from the statement's
+//! unit.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +13,26 @@ use crate::filters::{self, Filter};
 use crate::lang::{self, Environment, Expanded, FilterDef, InputParameters, Snippets, Zone, ZoneChoice};
 use crate::{Analytics, nouns, snippets};
 
-/// A statement with where it comes from.
+/// A statement and its context.
 pub(crate) struct Statement<'a> {
     pub sql: &'a str,
     pub datasource: &'a Datasource,
-    /// The unit in which its names are looked up.
+    /// The unit in which its names are resolved.
     pub ou: OuId,
     pub dashboard: Option<&'a Dashboard>,
     pub inputs: &'a InputParameters,
 }
 
-/// A statement with all that it is expanded with, but for what its filters offer.
+/// A statement with everything needed to expand it, except the options of its filters.
 pub(crate) struct Prepared<'a> {
     statement: Statement<'a>,
     dialect: SqlDialect,
     env: Environment,
-    /// The filters that it names.
+    /// The filters that it uses.
     pub filters: Vec<Filter>,
 }
 
-/// Reads what a statement needs from the unit that it belongs to.
+/// Reads what a statement needs from its unit.
 pub(crate) async fn prepare<'a>(
     plane: &Analytics,
     ctx: &OpCtx,
@@ -56,7 +56,7 @@ impl Prepared<'_> {
         self.statement.inputs
     }
 
-    /// The SQL of the database, with these definitions of the filters.
+    /// The SQL for the database, given the definitions of the filters.
     pub fn expand(mut self, definitions: BTreeMap<String, FilterDef>) -> Result<Expanded> {
         self.env.filters = definitions;
         lang::expand(self.statement.sql, self.dialect, &self.env)
@@ -66,7 +66,7 @@ impl Prepared<'_> {
 async fn environment(plane: &Analytics, ctx: &OpCtx, statement: &Statement<'_>) -> Result<Environment> {
     let estate = plane.estate();
     let settings = estate.settings().await?;
-    // A statement without a bracket names no snippet, and the store need not be asked.
+    // A statement without a bracket names no snippet, so the store need not be queried.
     let custom = if !statement.sql.contains('[') {
         BTreeMap::new()
     } else {
@@ -95,7 +95,7 @@ async fn environment(plane: &Analytics, ctx: &OpCtx, statement: &Statement<'_>) 
     })
 }
 
-/// A client's inputs over the dashboard's defaults.
+/// A client's inputs; the dashboard's defaults apply where there are none.
 fn merged(dashboard: Option<&Dashboard>, inputs: &InputParameters) -> InputParameters {
     let Some(defaults) = dashboard.map(|dashboard| &dashboard.details.parameters) else {
         return inputs.clone();
@@ -114,7 +114,7 @@ fn merged(dashboard: Option<&Dashboard>, inputs: &InputParameters) -> InputParam
     }
 }
 
-/// The built-in snippets: who asks (NULL for a key without a user), and from which dashboard.
+/// The built-in snippets: the caller (NULL for a key without a user) and the dashboard.
 async fn builtin(
     plane: &Analytics,
     ctx: &OpCtx,

@@ -1,4 +1,4 @@
-//! The handle that the plane's use cases work through.
+//! The handle that the plane's use cases use.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
     ],
 };
 
-/// The plane, and where its handle appears once the estate is open.
+/// The plane, and where to find its handle once the estate is open.
 pub fn plane(
     codec: Arc<dyn ResultCodec>,
     options: AnalyticsOptions,
@@ -67,7 +67,7 @@ pub const SETTINGS: SettingsSection =
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AnalyticsOptions {
-    /// A result larger than this, in bytes as stored, ends its execution *failed*.
+    /// A stored result larger than this fails its execution.
     pub max_result_bytes: u64,
     pub query_seconds: NonZeroU64,
 }
@@ -92,16 +92,16 @@ pub struct Analytics {
     estate: Estate,
     codec: Arc<dyn ResultCodec>,
     options: AnalyticsOptions,
-    /// Names of the built-in snippets, which the dialect that introduced them chose.
+    /// Names of the built-in snippets, chosen by the dialect that introduced them.
     builtin: BuiltinSnippets,
-    /// Dashboards as they are seen from a unit.
+    /// Dashboards as seen from a unit.
     dashboards: Arc<PerEpoch<(DashboardId, String), Arc<Dashboard>>>,
 }
 
-/// How many dashboards are remembered.
+/// How many dashboards are cached.
 const DASHBOARDS: usize = 1_024;
 
-/// What the built-in snippets are called. Their meaning is the plane's, their names come with the wiring.
+/// Names of the built-in snippets. The plane defines their meaning; the wiring sets the names.
 #[derive(Debug, Clone, Copy)]
 pub struct BuiltinSnippets {
     pub user_email: &'static str,
@@ -126,7 +126,7 @@ impl Analytics {
         &self.estate
     }
 
-    /// A write with its audit event that changes what dashboards and what is on them look like.
+    /// A write with its audit event that changes how dashboards or their contents look.
     pub(crate) async fn change<T, F>(&self, ctx: &OpCtx, act: OwnedAct, work: F) -> Result<T>
     where
         T: Send + 'static,

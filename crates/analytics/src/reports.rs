@@ -1,4 +1,4 @@
-//! Reports: one SQL query against one datasource, with a chart, on a dashboard or alone.
+//! Reports: one SQL query on one datasource, with a chart, on a dashboard or standalone.
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
@@ -31,17 +31,17 @@ pub struct ReportDetails {
     pub description: Option<String>,
     pub sql: String,
     pub chart_type: Option<String>,
-    /// JSON of an object, kept as it came.
+    /// A JSON object, stored as received.
     pub chart: String,
     pub dashboard: Option<DashboardId>,
-    /// `None` only after its datasource was removed.
+    /// `None` only after its datasource was deleted.
     pub datasource: Option<DatasourceId>,
 }
 
 const MAX_BYTES: usize = 1_024 * 1_024;
 
 impl ReportDetails {
-    /// Every fault that shows without looking elsewhere.
+    /// Every fault that can be found without a lookup.
     pub fn check(&self) -> Result<()> {
         let mut faults = Faults::default();
         if self.name.trim().is_empty() {
@@ -110,7 +110,7 @@ async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Report>> {
     rows.iter().map(from_row).collect()
 }
 
-/// The reports on one dashboard, as `rows`.
+/// The reports on one dashboard, as rows.
 async fn rows_on(conn: &mut Conn, dashboard: DashboardId, path: &str) -> Result<Vec<Report>> {
     let rows = conn
         .all(
@@ -121,7 +121,7 @@ async fn rows_on(conn: &mut Conn, dashboard: DashboardId, path: &str) -> Result<
     rows.iter().map(from_row).collect()
 }
 
-/// For each of these, in their order: the filters and snippets that its SQL names.
+/// For each of these, in order: the filters and snippets that its SQL uses.
 pub async fn reports_use(plane: &Analytics, ctx: &OpCtx, reports: &[Report]) -> Result<Vec<Uses>> {
     let mut conn = plane.estate().store().read().await?;
     let datasources = reports.iter().filter_map(|report| report.details.datasource);
@@ -157,21 +157,21 @@ pub async fn report_get(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Result<
     Ok(found)
 }
 
-/// What a report names must be there and open to whoever names it.
+/// What a report refers to must exist and be accessible to the caller.
 async fn check_references(plane: &Analytics, ctx: &OpCtx, details: &ReportDetails) -> Result<()> {
     let mut faults = Faults::default();
     if let Some(id) = details.dashboard {
         let found = dashboards::dashboard_get(plane, ctx, id).await;
-        note(&mut faults, found, "dashboard", "is not a dashboard that this caller can see")?;
+        note(&mut faults, found, "dashboard", "is not a dashboard that you can see")?;
     }
     if let Some(id) = details.datasource {
         let found = ops::datasources::datasource_for_use(plane.estate(), ctx, id).await;
-        note(&mut faults, found, "datasource", "is not a datasource that this caller can query")?;
+        note(&mut faults, found, "datasource", "is not a datasource that you can query")?;
     }
     faults.finish()
 }
 
-/// Keeps what a lookup says about the request, and passes on what it does not: a store that is away.
+/// Records lookup errors that are faults of the request, and returns others, such as an unavailable store.
 fn note<T>(faults: &mut Faults, found: Result<T>, field: &str, unknown: &str) -> Result<()> {
     let Err(error) = found else { return Ok(()) };
     match error.kind {

@@ -1,4 +1,4 @@
-//! SQL snippets: a name and the text that takes its place. A change that would make a cycle is refused.
+//! SQL snippets: a name and the text that replaces it. A change that would create a cycle is rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,24 +29,28 @@ pub struct Snippet {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SnippetDetails {
-    /// Unique in its unit.
+    /// Unique within its unit.
     pub name: String,
     pub description: String,
     pub sql: String,
-    /// Only says whose names an editor should offer.
+    /// Only tells editors whose names to offer.
     pub datasource: Option<DatasourceId>,
 }
 
 const MAX_BYTES: usize = 256 * 1_024;
 
 impl SnippetDetails {
-    /// Every fault that shows without looking elsewhere.
+    /// Every fault that can be found without a lookup.
     pub fn check(&self) -> Result<()> {
         let mut faults = Faults::default();
         if self.name.is_empty() {
             faults.push("name", "required", "is required");
         } else if !lang::is_name(&self.name) || self.name.len() > 128 {
-            faults.push("name", "format", "must be letters, digits and _, and not begin with a digit");
+            faults.push(
+                "name",
+                "format",
+                "must consist of letters, digits and _, and not start with a digit",
+            );
         }
         if self.sql.len() > MAX_BYTES {
             faults.push("sql", "too_large", format!("must have at most {MAX_BYTES} bytes"));
@@ -103,7 +107,7 @@ fn from_row(row: &Row) -> Result<Snippet> {
     })
 }
 
-/// Every snippet in the subtree, without a permission check: for the plane itself.
+/// Every snippet in the subtree, without a permission check, for internal use by the plane.
 pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Snippet>> {
     let rows = conn
         .all(select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY s.name, s.id"), args![path, below(path)])
@@ -111,7 +115,7 @@ pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Snippet>> {
     rows.iter().map(from_row).collect()
 }
 
-/// The snippets of one unit: SQL resolves names in its own unit only.
+/// The snippets of one unit: SQL resolves names only within its own unit.
 pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Snippet>> {
     conn.all(select!("WHERE s.ou_id = $1 ORDER BY s.name"), args![ou]).await?.iter().map(from_row).collect()
 }
@@ -140,7 +144,7 @@ async fn find(conn: &mut Conn, id: SnippetId) -> Result<Option<Snippet>> {
     conn.opt(select!("WHERE s.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
 }
 
-/// For each of these, in their order: the snippets that its text names itself.
+/// For each of these, in order: the snippets that its text uses directly.
 pub async fn snippets_use(plane: &Analytics, snippets: &[Snippet]) -> Result<Vec<Vec<SnippetId>>> {
     let mut conn = plane.estate().store().read().await?;
     let mut units: BTreeMap<OuId, (Vec<Snippet>, Snippets)> = BTreeMap::new();
@@ -161,7 +165,7 @@ pub async fn snippets_use(plane: &Analytics, snippets: &[Snippet]) -> Result<Vec
     Ok(all)
 }
 
-/// The snippets of a unit change one after the other: two changes that are right alone could make a cycle together.
+/// Changes to a unit's snippets are serialized: two changes that are valid separately could create a cycle together.
 const LOCK_UNIT: &str = "SELECT 1 FROM ous WHERE id = $1 FOR UPDATE";
 
 pub async fn snippet_create(plane: &Analytics, ctx: &OpCtx, details: SnippetDetails) -> Result<Snippet> {

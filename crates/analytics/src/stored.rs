@@ -1,5 +1,5 @@
-//! What the plane keeps as JSON: the input and output of an execution, the settings of dashboards, reports and
-//! filters. Every shape has a version and one fixture per version for ever. None of these types reaches a face.
+//! The JSON that the plane stores: the input and output of an execution, the settings of dashboards, reports and
+//! filters. Every shape has a version and one permanent fixture per version. No face uses these types.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,9 @@ pub struct StoredQuery {
     pub version: u32,
     pub datasource: i64,
     pub report: Option<i64>,
-    /// Expanded already: parameters are literals.
+    /// Already expanded: parameters are literals.
     pub sql: String,
-    /// The zone in which instants are shown.
+    /// The zone for displaying instants.
     pub zone: String,
 }
 
@@ -29,8 +29,8 @@ impl From<&Scalar> for StoredScalar {
         match scalar {
             Scalar::Text(text) => StoredScalar::Text(text.clone()),
             Scalar::Boolean(value) => StoredScalar::Boolean(*value),
-            // Digits that a JSON number of ours cannot hold stay text, which the language reads as a number all the
-            // same.
+            // Numbers with more digits than our JSON numbers can represent are stored as text, which the language also
+            // accepts as numbers.
             Scalar::Number(digits) => match serde_json::from_str::<serde_json::Number>(digits) {
                 Ok(number) if number.to_string() == *digits => StoredScalar::Number(number),
                 _ => StoredScalar::Text(digits.clone()),
@@ -125,7 +125,7 @@ pub struct StoredReport {
     pub description: Option<String>,
     pub sql: String,
     pub chart_type: Option<String>,
-    /// Any JSON object, kept as it came.
+    /// Any JSON object, stored as received.
     pub chart: serde_json::Value,
 }
 
@@ -142,11 +142,11 @@ pub struct StoredFilter {
     /// (value, label)
     pub options: Vec<(StoredScalar, Option<String>)>,
     pub default: Vec<StoredScalar>,
-    /// `None`: every aggregation but `all_time`.
+    /// `None`: all aggregations except `all_time`.
     pub aggregations: Option<Vec<String>>,
 }
 
-/// What a drop-down's static SQL last gave.
+/// The last result of a drop-down's static SQL.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredOptions {
     pub version: u32,
@@ -157,7 +157,7 @@ pub struct StoredOptions {
 mod tests {
     use super::*;
 
-    /// Version 1 of each, as it was written first. Never change a line; add new ones.
+    /// Version 1 of each type, as first written. Never change a line; add new ones.
     const QUERY_V1: &str = r#"{"version":1,"datasource":3,"report":null,"sql":"select 1","zone":"UTC"}"#;
     const QUERY_V2: &str =
         r#"{"version":2,"datasource":3,"report":null,"sql":"select 1","zone":"UTC","reach":["/1/7/"]}"#;
@@ -173,9 +173,9 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_can_still_be_read() {
+    fn old_versions_can_still_be_read() {
         comes_back::<StoredQuery>(QUERY_V1);
-        // What version 2 said of the caller's reach is read where results are (`estate::results`).
+        // `estate::results` reads the caller's reach in version 2.
         assert!(serde_json::from_str::<StoredQuery>(QUERY_V2).is_ok());
         comes_back::<StoredQuery>(QUERY_V3);
         comes_back::<StoredFilter>(FILTER_V1);

@@ -23,7 +23,7 @@ pub struct Uses {
     pub snippets: Vec<SnippetId>,
 }
 
-/// A report as far as its SQL says what it uses.
+/// The parts of a report needed to find what its SQL uses.
 pub(crate) struct ReportSql {
     pub report: ReportId,
     pub ou: OuId,
@@ -53,19 +53,19 @@ fn from_row(row: &Row) -> Result<ReportSql> {
     })
 }
 
-/// Those of every report on a dashboard in the subtree.
+/// The reports on all dashboards in the subtree.
 pub(crate) async fn on_dashboards(conn: &mut Conn, path: &str) -> Result<Vec<ReportSql>> {
     let sql = select!("WHERE r.dashboard_id IS NOT NULL AND o.path >= $1 AND o.path < $2 ORDER BY r.id");
     conn.all(sql, args![path, below(path)]).await?.iter().map(from_row).collect()
 }
 
-/// Those of the reports on one dashboard that lie in the subtree.
+/// The reports on one dashboard that are in the subtree.
 pub(crate) async fn on_dashboard(conn: &mut Conn, id: DashboardId, path: &str) -> Result<Vec<ReportSql>> {
     let sql = select!("WHERE r.dashboard_id = $1 AND o.path >= $2 AND o.path < $3 ORDER BY r.id");
     conn.all(sql, args![id, path, below(path)]).await?.iter().map(from_row).collect()
 }
 
-/// What the names in the SQL of reports stand for. SQL resolves names in its own unit only.
+/// The names that the SQL of reports can use. SQL resolves names only within its own unit.
 #[derive(Default)]
 pub(crate) struct Names {
     units: BTreeMap<OuId, Unit>,
@@ -80,7 +80,7 @@ struct Unit {
 }
 
 impl Names {
-    /// Those of every unit in the subtree, and the dialects of these datasources.
+    /// The names in every unit of the subtree, and the dialects of these datasources.
     pub(crate) async fn read(
         conn: &mut Conn,
         path: &str,
@@ -107,10 +107,10 @@ impl Names {
         names
     }
 
-    /// The filters and snippets that SQL of this unit names. What cannot be analysed names nothing.
+    /// The filters and snippets that SQL in this unit names; none if it cannot be analysed.
     pub(crate) fn uses(&self, ou: OuId, datasource: Option<DatasourceId>, sql: &str) -> Uses {
         let Some(unit) = self.units.get(&ou) else { return Uses::default() };
-        // The dialect only matters for what is a literal; PostgreSQL's rules serve where the datasource was removed.
+        // The dialect only matters for recognizing literals; without a datasource, use PostgreSQL's rules.
         let dialect = datasource.and_then(|id| self.dialects.get(&id).copied());
         let dialect = dialect.unwrap_or(SqlDialect::Postgres);
         let usage = lang::analyse(sql, dialect, &unit.texts).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! In which zone the times of a dashboard are: the rule that it carries, and what the parameter language is given for it.
+//! The time zone of a dashboard: its rule, and what the parameter language gets from it.
 
 use crate::lang::{Zone, ZoneChoice};
 
-/// Which zone the dashboard's times are in.
+/// The zone of the dashboard's times.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ZoneConfig {
     pub rule: ZoneRule,
@@ -39,7 +39,7 @@ impl ZoneRule {
 }
 
 impl ZoneConfig {
-    /// The zone of the dashboard, and which others a viewer can choose.
+    /// The zone of the dashboard, and the zones that a viewer can choose instead.
     pub(crate) fn resolve(&self, organization: &str) -> (Option<Zone>, ZoneChoice) {
         let fixed = || self.fixed.as_deref().and_then(Zone::find);
         match self.rule {

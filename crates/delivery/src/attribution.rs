@@ -1,11 +1,11 @@
-//! Which deployment a change went out with.
+//! Attributes each change to the deployment that delivered it.
 //!
-//! Within a target (a service deployed from a repository into an environment) a change belongs to the first successful
-//! deployment, by the time it was deployed, that covers it. A deployment covers either the changes of one line of
-//! development that landed up to its position, or just the commits that it lists. That is a function of the facts
-//! alone, whatever the order in which they arrive: `bring` applies it for a deployment, `attribute_change` for a change, `reattribute`
-//! for the deployments whose commits a change answers to. Only a deployment that has matched nothing for as long as
-//! `RETRY_WINDOW` is left alone from then on.
+//! Within a target (a service deployed from a repository into an environment), a change belongs to the first successful
+//! deployment, by deployment time, that covers it. A deployment covers either the changes on one line of development
+//! that landed up to its position, or only the commits that it lists. The result depends only on the facts, whatever
+//! the order in which they arrive: `attribute_deployment` computes it for a deployment, `attribute_change` for a
+//! change, `reattribute` for the deployments whose hashes match a change's commits. A deployment that has matched
+//! nothing within `RETRY_WINDOW` is no longer considered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -32,12 +32,12 @@ macro_rules! subject {
     };
 }
 
-/// How long an attribution is tried again: changes may be told of later than their deployment.
+/// How long attribution is retried: changes may be reported later than their deployment.
 pub const RETRY_WINDOW: Duration = Duration::from_secs(3 * 86_400);
-/// Clocks differ: so much later than its deployment a change may have landed, in microseconds.
+/// Clocks differ: how long after its deployment a change may have landed, in microseconds.
 const SKEW: i64 = 86_400_000_000;
 
-/// What attribution needs to know of a deployment.
+/// What attribution needs to know about a deployment.
 #[derive(Debug, Clone)]
 pub struct Subject {
     pub id: DeploymentId,
@@ -52,7 +52,7 @@ pub struct Subject {
     pub listed: Vec<Sha>,
     pub integration_branch: Option<String>,
     pub place: Option<Place>,
-    /// The present, as of the transaction.
+    /// The current time, read in the transaction.
     pub now: Timestamp,
 }
 
@@ -64,7 +64,7 @@ pub struct Place {
     pub position: i64,
 }
 
-/// The line of a branch: the default branch is the empty one, however it is called.
+/// The line of a branch. The default branch is always the empty one, whatever its name.
 pub fn line(branch: &str, default_branch: Option<&str>) -> String {
     let default = match default_branch {
         Some(default) => branch == default,
@@ -78,8 +78,8 @@ pub async fn line_in(conn: &mut Conn, repo: RepoId, branch: &str) -> Result<Stri
     Ok(line(branch, row.text_opt(0)?.as_deref()))
 }
 
-/// Finds where a deployment stands. `None`: not yet, because the commit is not known or there is no repository. A short
-/// hash that may be several commits is an error.
+/// Finds a deployment's place. `None`: not yet, because the commit is unknown or there is no repository. An ambiguous
+/// short hash is an error.
 pub async fn place(conn: &mut Conn, subject: &Subject) -> Result<Option<Place>> {
     let Some(repo) = subject.repo.filter(|_| subject.listed.is_empty()) else { return Ok(None) };
     let line = match &subject.integration_branch {
@@ -93,12 +93,12 @@ pub async fn place(conn: &mut Conn, subject: &Subject) -> Result<Option<Place>> 
     let found = by_sha(conn, repo, ("commit_sha", sha), line.as_deref()).await?;
     Ok(found.and_then(|found| {
         let landed = found.landed_at?;
-        // A change that landed long after the deployment cannot be in it, whatever its hash says.
+        // A change that landed long after the deployment cannot be in it, whatever the hash says.
         Some(Place { line: line.unwrap_or(found.line), position: landed.min(deployed.saturating_add(SKEW)) })
     }))
 }
 
-/// A hash that may be several commits names nothing until more is known; on the way in it is an error.
+/// An ambiguous hash matches nothing until more is known; in a request it is an error.
 pub fn unclear_is_none<T: Default>(result: Result<T>) -> Result<T> {
     result.or_else(|error| match error.kind {
         ErrorKind::Invalid => Ok(T::default()),
@@ -106,17 +106,17 @@ pub fn unclear_is_none<T: Default>(result: Result<T>) -> Result<T> {
     })
 }
 
-/// A change that a hash names.
+/// A change that a hash matches.
 #[derive(Debug, Clone)]
 struct Named {
     id: ChangeId,
     line: String,
     landed_at: Option<i64>,
-    /// The hash is its own, not that of a commit in it.
+    /// The hash is the change's own, not that of a commit in it.
     own: bool,
 }
 
-/// Every change that a hash may name, and the commits that they are.
+/// Every change that a hash may match, and the commits it may be.
 async fn all_by_sha(conn: &mut Conn, repo: RepoId, sha: &Sha) -> Result<(Vec<Named>, Vec<Sha>)> {
     let (from, until) = sha.range();
     let rows = conn
@@ -141,12 +141,12 @@ async fn all_by_sha(conn: &mut Conn, repo: RepoId, sha: &Sha) -> Result<(Vec<Nam
     Ok((found, known))
 }
 
-/// Two of the commits that a hash may be, when it is not the beginning of one commit only.
+/// Two of the commits that a hash may be, if it is ambiguous.
 pub async fn unclear(conn: &mut Conn, repo: RepoId, sha: &Sha) -> Result<Option<(Sha, Sha)>> {
     Ok(several(all_by_sha(conn, repo, sha).await?.1))
 }
 
-/// Two of these that are not the same commit.
+/// Two of these hashes that are different commits.
 pub fn several(mut known: Vec<Sha>) -> Option<(Sha, Sha)> {
     known.sort();
     let mut commits: Vec<Sha> = Vec::new();
@@ -161,15 +161,16 @@ pub fn several(mut known: Vec<Sha>) -> Option<(Sha, Sha)> {
     commits.next().zip(commits.next())
 }
 
-/// Refuses a hash that is not the beginning of one commit only.
+/// Rejects an ambiguous hash.
 fn only_one(field: &str, known: Vec<Sha>) -> Result<()> {
     let Some((first, second)) = several(known) else { return Ok(()) };
-    let message = format!("may be {} or {}: send more digits", first.as_str(), second.as_str());
+    let message =
+        format!("is ambiguous: it matches {} and {}; send more digits", first.as_str(), second.as_str());
     Err(Error::fault(field, "ambiguous", message))
 }
 
-/// The change that a commit is, or is in. Of several: what has landed, on the wanted line, before others; then the
-/// commit itself before a change that holds it, the default branch before others, the one that landed first.
+/// The change that a commit is, or is in. In order of preference: landed changes, changes on the wanted line, the
+/// commit itself rather than a change that contains it, the default branch, the change that landed first.
 async fn by_sha(
     conn: &mut Conn,
     repo: RepoId,
@@ -187,7 +188,7 @@ fn rank<'a>(named: &'a Named, wanted: Option<&str>) -> impl Ord + use<'a> {
     (named.landed_at.is_none(), elsewhere, !named.own, line, named.id)
 }
 
-/// Inserts attributions. Of those deployments that may have a change, the first by its time has it.
+/// Inserts attributions. If several deployments cover a change, the earliest one gets it.
 macro_rules! attribute {
     ($rest:literal) => {
         concat!(
@@ -208,8 +209,7 @@ macro_rules! attribute {
     };
 }
 
-/// Attributes to a deployment, which has its row already, everything that it covers. A listed hash that may be several
-/// commits is an error.
+/// Attributes everything that a stored deployment covers to it. An ambiguous listed hash is an error.
 pub async fn attribute_deployment(tx: &mut Tx, subject: &Subject, now: Timestamp) -> Result<()> {
     if !subject.success {
         return Ok(());
@@ -259,7 +259,7 @@ async fn attribute_up_to(tx: &mut Tx, subject: &Subject, target: TargetId, place
     Ok(brought)
 }
 
-/// How far on the line deployments before this one go: what landed up to there belongs to one of them.
+/// How far earlier deployments reach on the line: what landed up to there belongs to one of them.
 pub async fn covered_before(
     conn: &mut Conn,
     subject: &Subject,
@@ -277,7 +277,7 @@ pub async fn covered_before(
     before.map_or(Ok(i64::MIN), |row| row.int(0))
 }
 
-/// Later deployments that have what this one is about to take. There are none when it is the latest.
+/// Later deployments that have changes this one is about to take. Empty if this is the latest deployment.
 async fn superseded(
     tx: &mut Tx,
     subject: &Subject,
@@ -306,8 +306,8 @@ async fn superseded(
     rows.iter().map(|row| row.id(0)).collect()
 }
 
-/// The changes that a listed hash names: the one in its repository; without a repository, the pull requests of the unit
-/// whose merge commit it is.
+/// The changes that a listed hash matches: the one in the deployment's repository or, without a repository, the pull
+/// requests of the unit with that merge commit.
 async fn listed_changes(conn: &mut Conn, subject: &Subject, sha: &Sha) -> Result<Vec<(ChangeId, RepoId)>> {
     const FIELD: &str = "merge_commit_shas";
     if let Some(repo) = subject.repo {
@@ -315,7 +315,7 @@ async fn listed_changes(conn: &mut Conn, subject: &Subject, sha: &Sha) -> Result
         return Ok(named.into_iter().map(|named| (named.id, repo)).collect());
     }
     let (from, until) = sha.range();
-    // The plus keeps SQLite from reading the whole unit: it takes an equal value to be rarer than a range.
+    // The plus keeps SQLite from reading the whole unit: it assumes that an equality is more selective than a range.
     let sql = "SELECT id, repo_id, sha FROM delivery_changes \
                WHERE kind = 'pull' AND sha >= $1 AND sha < $2 AND +ou_id = $3";
     let rows = conn.all(sql, args![from, until, subject.ou]).await?;
@@ -331,7 +331,7 @@ async fn listed_changes(conn: &mut Conn, subject: &Subject, sha: &Sha) -> Result
     Ok(found)
 }
 
-/// Attributes a change to a deployment that lists it, unless an earlier one has it.
+/// Attributes a change to a deployment that lists it, unless an earlier deployment has it.
 async fn attribute_listed(tx: &mut Tx, change: ChangeId, repo: RepoId, subject: &Subject) -> Result<bool> {
     let target = target_in(tx, repo, subject.service, &subject.environment).await?;
     let sql = "SELECT deployment_id FROM delivery_change_deployments WHERE change_id = $1 AND target_id = $2";
@@ -361,7 +361,7 @@ async fn target_in(tx: &mut Tx, repo: RepoId, service: ServiceId, environment: &
     tx.one(sql, args![id, repo, service, environment]).await?.id(0)
 }
 
-/// A deployment is its newest change's team's.
+/// A deployment belongs to the team of its newest change.
 async fn set_team(tx: &mut Tx, deployment: DeploymentId) -> Result<()> {
     tx.exec(
         "UPDATE delivery_deployments SET team_id = (SELECT c.team_id FROM delivery_change_deployments c \
@@ -373,7 +373,7 @@ async fn set_team(tx: &mut Tx, deployment: DeploymentId) -> Result<()> {
     .map(drop)
 }
 
-/// Takes everything from a deployment that changed, and gives it to whoever is next.
+/// Takes all changes from a modified deployment and attributes each to the next deployment that covers it.
 pub async fn unassign(tx: &mut Tx, deployment: DeploymentId, now: Timestamp) -> Result<()> {
     let sql = "SELECT change_id FROM delivery_change_deployments WHERE deployment_id = $1";
     let held = tx.all(sql, args![deployment]).await?;
@@ -385,7 +385,7 @@ pub async fn unassign(tx: &mut Tx, deployment: DeploymentId, now: Timestamp) -> 
     Ok(())
 }
 
-/// Gives a change to the deployments that cover it, after the change or what it belongs to has changed.
+/// Attributes a change to the deployments that cover it, after the change or its services have changed.
 pub async fn attribute_change(tx: &mut Tx, change: ChangeId, now: Timestamp) -> Result<()> {
     let sql = "SELECT repo_id, ou_id, line, landed_at, part_of FROM delivery_changes WHERE id = $1";
     let row = tx.one(sql, args![change]).await?;
@@ -415,13 +415,13 @@ pub async fn attribute_change(tx: &mut Tx, change: ChangeId, now: Timestamp) -> 
     Ok(())
 }
 
-/// The deployments that a change went out with, one for each target.
+/// The deployments of a change, one for each target.
 async fn holders(tx: &mut Tx, change: ChangeId) -> Result<BTreeSet<DeploymentId>> {
     let sql = "SELECT deployment_id FROM delivery_change_deployments WHERE change_id = $1";
     tx.all(sql, args![change]).await?.iter().map(|row| row.id(0)).collect()
 }
 
-/// Of each target of the repository, the first deployment that covers the line up to there.
+/// For each target of the repository, the first deployment that covers the line up to there.
 async fn covering(
     tx: &mut Tx,
     repo: RepoId,
@@ -447,7 +447,7 @@ async fn covering(
     Ok(found)
 }
 
-/// Every deployment that lists the change: by its own hash, or by that of a commit in it.
+/// Every deployment that lists the change, by its own hash or by that of a commit in it.
 async fn listing(
     tx: &mut Tx,
     ou: OuId,
@@ -490,7 +490,7 @@ async fn listing(
     Ok(found)
 }
 
-/// The hash of a change and those of the commits in it, by how they begin.
+/// The hashes of a change and of the commits in it, by their range prefix.
 struct Hashes(BTreeMap<String, Vec<Sha>>);
 
 impl Hashes {
@@ -510,8 +510,8 @@ async fn hashes(conn: &mut Conn, change: ChangeId) -> Result<Hashes> {
     Ok(Hashes(hashes))
 }
 
-/// What follows from the hashes of a change: deployments of their commits, and listed hashes that may be they. To be
-/// noted before a change is written, if it was there, and after; then `reattribute`.
+/// The deployments that depend on the hashes of a change: those of its commits, and those with listed hashes that may
+/// match. Call `note` before a change is written, if it exists, and after; then call `reattribute`.
 #[derive(Debug, Default)]
 pub struct Touched {
     deployments: BTreeSet<DeploymentId>,
@@ -556,7 +556,7 @@ impl Touched {
     }
 }
 
-/// Finds anew where deployments of these commits stand, and whose the listed ones are.
+/// Recomputes the places of deployments of these commits, and whose the listed hashes are.
 pub async fn reattribute(
     tx: &mut Tx,
     ou: OuId,
@@ -607,7 +607,7 @@ async fn set_place(tx: &mut Tx, subject: &Subject) -> Result<()> {
     tx.exec(sql, args![subject.id, line, position]).await.map(drop)
 }
 
-/// Looks again for what a deployment covers.
+/// Attributes again what a deployment covers.
 async fn retry(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> {
     if subject.place.is_none() {
         subject.place = unclear_is_none(place(tx, &subject).await)?;
@@ -618,7 +618,7 @@ async fn retry(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> 
     attribute_if_clear(tx, subject, now).await
 }
 
-/// Brings what is clear of a deployment; listed hashes that may be several commits wait.
+/// Attributes what is unambiguous; ambiguous listed hashes have to wait.
 pub async fn attribute_if_clear(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> {
     let mut clear = Vec::new();
     for sha in std::mem::take(&mut subject.listed) {
@@ -630,13 +630,13 @@ pub async fn attribute_if_clear(tx: &mut Tx, mut subject: Subject, now: Timestam
     attribute_deployment(tx, &subject, now).await
 }
 
-/// On PostgreSQL, waits for whoever else is attributing what this transaction may attribute: two that do not see each
-/// other's rows would each leave to the other what neither does. SQLite has one writer.
+/// On PostgreSQL, waits for other transactions that attribute in the same repository: two that do not see each other's
+/// rows would each leave work to the other. SQLite has only one writer.
 pub async fn lock_repository(tx: &mut Tx, ou: OuId, repo: RepoId) -> Result<()> {
     lock_repositories(tx, ou, &[Some(repo)]).await
 }
 
-/// The same for a deployment of these repositories: without one it may take changes of any.
+/// The same, for a deployment of these repositories; without one, it may cover changes in any repository.
 pub async fn lock_repositories(tx: &mut Tx, ou: OuId, repos: &[Option<RepoId>]) -> Result<()> {
     if tx.dialect() != Dialect::Postgres {
         return Ok(());
@@ -646,7 +646,7 @@ pub async fn lock_repositories(tx: &mut Tx, ou: OuId, repos: &[Option<RepoId>]) 
     } else {
         tx.all("SELECT id FROM ous WHERE id = $1 FOR SHARE", args![ou]).await?;
     }
-    // In the order of their numbers, so that no two wait for each other.
+    // In numerical order, to avoid deadlocks.
     let repos: BTreeSet<RepoId> = repos.iter().copied().flatten().collect();
     for repo in repos {
         tx.all("SELECT id FROM delivery_repos WHERE id = $1 FOR NO KEY UPDATE", args![repo]).await?;
@@ -654,7 +654,7 @@ pub async fn lock_repositories(tx: &mut Tx, ou: OuId, repos: &[Option<RepoId>]) 
     Ok(())
 }
 
-/// The same for what touches changes of every repository of the unit, such as whose they are.
+/// The same, for work on changes in every repository of the unit, such as updating their authors.
 pub async fn lock_unit(tx: &mut Tx, ou: OuId) -> Result<()> {
     if tx.dialect() == Dialect::Postgres {
         tx.all("SELECT id FROM ous WHERE id = $1 FOR NO KEY UPDATE", args![ou]).await?;
@@ -685,7 +685,7 @@ pub fn subject_of(row: &Row, now: Timestamp) -> Result<Subject> {
     })
 }
 
-/// Attributes some deployments of a repository, after one in the order of their time. Gives the last of them.
+/// Attributes a batch of a repository's deployments, after one in order of their time. Returns the last of them.
 pub async fn attribute_some(
     tx: &mut Tx,
     repo: RepoId,
@@ -693,7 +693,7 @@ pub async fn attribute_some(
     count: i64,
     now: Timestamp,
 ) -> Result<Option<(Timestamp, DeploymentId)>> {
-    // Those that list commits of this repository without naming it, too.
+    // Includes those that list commits of this repository without naming it.
     let rows = tx
         .all(
             subject!(
@@ -724,13 +724,13 @@ pub const ATTRIBUTION: KindSpec = KindSpec {
     ..KindSpec::new("attribution", Category::System)
 };
 
-/// Executes runs of kind `attribution`: looks again for what deployments of the last days brought.
+/// Executes runs of kind `attribution`: attributes the deployments of the last days again.
 pub struct RetryAttribution(pub Delivery);
 
-/// Looks again for as long as `RETRY_WINDOW` lasts.
+/// Retries for the whole `RETRY_WINDOW`.
 pub const EVERY_QUARTER: &str = "*/15 * * * *";
 
-/// How many deployments are looked at at once.
+/// How many deployments are processed at the same time.
 const MAX_PER_RUN: i64 = 50;
 
 impl Executor for RetryAttribution {
@@ -747,7 +747,7 @@ impl Executor for RetryAttribution {
                 let waiting = waiting(&mut estate.store().read().await?, after, now).await?;
                 let Some(last) = waiting.last() else { return Ok(Done::default()) };
                 after = last.id.0;
-                // Each in a transaction of its own: on PostgreSQL each waits for its own repository only.
+                // Each in a separate transaction: on PostgreSQL each waits only for its own repository.
                 let retries = waiting
                     .into_iter()
                     .map(|waits| estate.store().write(move |tx| Box::pin(retry_one(tx, waits, now))));
@@ -757,7 +757,7 @@ impl Executor for RetryAttribution {
     }
 }
 
-/// Some deployments that have matched nothing yet, after a number.
+/// Some deployments that have not matched anything yet, after a given id.
 async fn waiting(conn: &mut Conn, after: i64, now: Timestamp) -> Result<Vec<Subject>> {
     let rows = conn
         .all(
@@ -773,7 +773,7 @@ async fn waiting(conn: &mut Conn, after: i64, now: Timestamp) -> Result<Vec<Subj
 
 async fn retry_one(tx: &mut Tx, waits: Subject, now: Timestamp) -> Result<()> {
     lock_repositories(tx, waits.ou, &[waits.repo]).await?;
-    // It may have changed since it was found.
+    // It may have changed since it was selected.
     let row = tx.opt(subject!("WHERE d.id = $1 AND d.attributed_at IS NULL"), args![waits.id]).await?;
     match row {
         Some(row) => retry(tx, subject_of(&row, now)?, now).await,

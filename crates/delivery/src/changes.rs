@@ -1,4 +1,4 @@
-//! Changes: pull requests and commits as somebody pushes them here, and which services a pull request belongs to.
+//! Changes: pull requests and commits that clients push, and which services a pull request belongs to.
 
 use std::collections::BTreeSet;
 
@@ -17,10 +17,10 @@ use crate::people::{Author, whose};
 use crate::sha::{Sha, same};
 use crate::{Delivery, Input, nouns, text};
 
-/// How many commits may come in one request, and belong to one pull request.
+/// Maximum number of commits in one request, and in one pull request.
 pub const MAX_COMMITS: usize = 5_000;
 
-/// What somebody says of a pull request. `None` leaves what is known.
+/// What a client says about a pull request. `None` keeps the stored value.
 #[derive(Debug, Clone, Default)]
 pub struct PullFacts {
     pub title: Option<String>,
@@ -46,18 +46,18 @@ pub struct CommitFacts {
     pub parents: Vec<String>,
 }
 
-/// How somebody names a pull request.
+/// How a request identifies a pull request.
 #[derive(Debug, Clone)]
 pub enum PullRef {
     Number {
         repository: String,
         number: i64,
     },
-    /// GitHub's own id of it, which a pull request has as its reference.
+    /// GitHub's id, which a pull request has as its reference.
     GitHub(i64),
 }
 
-/// A pull request as it is kept.
+/// A pull request as stored.
 struct Pull {
     id: ChangeId,
     reference: Option<String>,
@@ -127,7 +127,7 @@ pub async fn pull_upsert(
     Ok(id)
 }
 
-/// A pull request's repository, and its number there.
+/// Checks a pull request's repository and number.
 fn check_number(repository: &str, field: &str, number: i64, faults: &mut Faults) {
     text::check(faults, "repository", repository, text::NAME);
     if number < 1 {
@@ -157,7 +157,7 @@ fn check_pull(
     }
     for (field, at) in [("merged_at", facts.merged_at), ("closed_at", facts.closed_at)] {
         if at.is_some_and(|at| at < opened_at) {
-            faults.push(field, "range", "must not lie before created_at");
+            faults.push(field, "range", "must not be before created_at");
         }
     }
     let sha = facts.merge_commit_sha.as_deref();
@@ -212,7 +212,7 @@ async fn load_pull(tx: &mut Tx, repo: RepoId, number: i64, opened_at: Timestamp)
     })
 }
 
-/// What is given takes the place of what was known.
+/// Replaces what is stored with what is given.
 fn apply(pull: &mut Pull, facts: PullFacts, sha: Option<Sha>, opened_at: Timestamp) {
     fn replace<T>(place: &mut Option<T>, given: Option<T>) {
         if given.is_some() {
@@ -303,8 +303,8 @@ async fn listed_shas(tx: &mut Tx, pull: &Pull) -> Result<Vec<Sha>> {
     Ok(shas)
 }
 
-/// Commits that are known already and belong to the pull request are no changes of their own, once it is merged; those
-/// that no longer belong to it are again, unless another one has them. `held` is what belonged to it before.
+/// Known commits of a merged pull request are not separate changes. Those that no longer belong to it become separate
+/// changes again, unless they belong to another one. `held` is what belonged to it before.
 async fn join_commits(tx: &mut Tx, repo: RepoId, pull: &Pull, held: Vec<Sha>, now: Timestamp) -> Result<()> {
     let mut shas = listed_shas(tx, pull).await?;
     shas.extend(held);
@@ -330,7 +330,7 @@ async fn join_commits(tx: &mut Tx, repo: RepoId, pull: &Pull, held: Vec<Sha>, no
     Ok(())
 }
 
-/// Unless somebody told it, the first commit of a pull request is the first of its commits that is known.
+/// If no client reported it, the first commit of a pull request is the earliest of its known commits.
 async fn first_commit(tx: &mut Tx, pull: ChangeId) -> Result<()> {
     tx.exec(
         concat!(
@@ -345,7 +345,7 @@ async fn first_commit(tx: &mut Tx, pull: ChangeId) -> Result<()> {
     .map(drop)
 }
 
-/// Records commits of a branch; without one, of the default branch. The same commits again change nothing.
+/// Records commits on a branch [default: the default branch]. Pushing the same commits again changes nothing.
 pub async fn commits_push(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -377,7 +377,7 @@ pub async fn commits_push(
                 for commit in &commits {
                     pulls.extend(push(tx, &branch, commit, now).await?);
                 }
-                // Once for all of their commits, of which there may be thousands.
+                // Once for all the commits, because there may be thousands.
                 for pull in pulls {
                     first_commit(tx, pull).await?;
                     attribute_change(tx, pull, now).await?;
@@ -422,18 +422,18 @@ struct Branch {
     line: String,
 }
 
-/// Gives the pull requests that the commit belongs to, which are still to be settled.
+/// Returns the pull requests that the commit belongs to, which the caller still has to attribute.
 async fn push(tx: &mut Tx, branch: &Branch, commit: &Checked, now: Timestamp) -> Result<Vec<ChangeId>> {
     let facts = &commit.facts;
     let author = Author { email: facts.author_email.clone(), username: None };
     let whose = whose(tx, branch.ou, &author, facts.committed_at).await?;
     let pulls = pulls_of(tx, branch.repo, &commit.sha).await?;
-    // It may have come under another name of the same line: without one, and by that of the default branch.
+    // It may already be stored under another name of the same line: with no branch, or with that of the default branch.
     let sql = "SELECT branch FROM delivery_changes \
                WHERE repo_id = $1 AND sha = $2 AND kind = 'commit' AND line = $3 LIMIT 1";
     let known = tx.opt(sql, args![branch.repo, commit.sha.as_str(), &branch.line]).await?;
     let name = known.map_or_else(|| Ok(branch.name.clone()), |row| row.text(0))?;
-    // The first line of a message is its title.
+    // The first line of the message is the title.
     let title = facts.message.as_ref().map(|message| {
         message.lines().next().unwrap_or_default().chars().take(text::LONG).collect::<String>()
     });
@@ -483,7 +483,7 @@ struct Holder {
     merged_at: Option<i64>,
 }
 
-/// The pull requests that a commit belongs to, those that were merged first before others.
+/// The pull requests that a commit belongs to, in the order in which they were merged.
 async fn pulls_of(tx: &mut Tx, repo: RepoId, sha: &Sha) -> Result<Vec<Holder>> {
     let (from, until) = sha.range();
     let rows = tx
@@ -507,13 +507,13 @@ async fn pulls_of(tx: &mut Tx, repo: RepoId, sha: &Sha) -> Result<Vec<Holder>> {
     Ok(found)
 }
 
-/// A commit of a merged pull request is no change of its own.
+/// A commit of a merged pull request is not a separate change.
 fn part_of(pulls: &[Holder]) -> Option<ChangeId> {
     pulls.first().filter(|pull| pull.merged_at.is_some()).map(|pull| pull.id)
 }
 
-/// Says which services a pull request belongs to. `replace` takes the place of what was said; with no service it
-/// belongs to all of them again.
+/// Sets which services a pull request belongs to. `replace` removes the earlier ones; without any services it belongs
+/// to all of them again.
 pub async fn pull_services_set(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -601,13 +601,13 @@ async fn bind(
     Ok(())
 }
 
-/// The pull request that is bound, if it is known, once nobody else can attribute it or make it known.
+/// The bound pull request, if it is known, once no other transaction can attribute or create it.
 async fn alone_with_bound(tx: &mut Tx, ou: OuId, to: Binding) -> Result<Option<ChangeId>> {
     if let Binding::Number(repo, _) = to {
         attribution::lock_repository(tx, ou, repo).await?;
         return Ok(bound_change(tx, ou, to).await?.map(|(change, _)| change));
     }
-    // Which repository it is in is told by the pull request itself, which may be told of while this waits.
+    // Only the pull request itself says which repository it is in, and it may be recorded while this waits.
     let mut bound = bound_change(tx, ou, to).await?;
     loop {
         match bound {
@@ -637,7 +637,7 @@ async fn bound_change(tx: &mut Tx, ou: OuId, to: Binding) -> Result<Option<(Chan
     row.map(|row| Ok((row.id(0)?, row.id(1)?))).transpose()
 }
 
-/// Services that were said of a pull request before it was known.
+/// Links services that were reported for a pull request before it was known.
 async fn link_services(tx: &mut Tx, ou: OuId, repo: RepoId, number: i64, pull: &Pull) -> Result<()> {
     let github = pull.reference.as_deref().and_then(|reference| reference.parse::<i64>().ok());
     tx.exec(

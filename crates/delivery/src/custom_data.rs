@@ -1,4 +1,4 @@
-//! Custom data: JSON objects under a reference and a key.
+//! Custom data: JSON objects with a reference and a key.
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
@@ -14,7 +14,7 @@ use crate::nouns;
 use crate::{Delivery, Input, text};
 
 const MAX_VALUES_PER_CALL: usize = 10_000;
-/// How many records of one reference are given at once.
+/// Maximum number of records of one reference in a response.
 const MAX_SHOWN: i64 = 10_000;
 
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub struct NewCustomData {
     pub key: String,
     /// An object.
     pub value: Value,
-    /// The present when it is not given.
+    /// Defaults to the current time.
     pub at: Option<Timestamp>,
 }
 
@@ -36,14 +36,14 @@ pub struct CustomData {
     pub at: Timestamp,
 }
 
-/// How a record is named.
+/// How a request identifies a record.
 #[derive(Debug, Clone)]
 pub enum CustomDataRef {
     Key { reference: String, key: String },
     Id(CustomDataId),
 }
 
-/// `place` is where in the request the record stands (`data.0.`).
+/// `place` is the prefix of the record's fields in the request (`data.0.`).
 fn check(new: &NewCustomData, place: &str, faults: &mut Faults) {
     text::check(faults, &format!("{place}reference"), &new.reference, text::NAME);
     text::check(faults, &format!("{place}key"), &new.key, text::NAME);
@@ -60,7 +60,7 @@ pub async fn custom_data_set(plane: &Delivery, ctx: &OpCtx, new: Input<NewCustom
     plane.estate().change(ctx, act, move |tx| Box::pin(set_one(tx, ou, new, now))).await
 }
 
-/// Sets all of the records or none.
+/// Sets all the records or none.
 pub async fn custom_data_set_all(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -159,7 +159,7 @@ pub async fn custom_data_list(plane: &Delivery, ctx: &OpCtx, reference: &str) ->
     rows.iter().map(from_row).collect()
 }
 
-/// What is not there is not found.
+/// Deleting a record that does not exist is an error.
 pub async fn custom_data_delete(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRef) -> Result<()> {
     let found = custom_data_get(plane, ctx, which).await?;
     let act =
@@ -174,7 +174,7 @@ pub async fn custom_data_delete(plane: &Delivery, ctx: &OpCtx, which: &CustomDat
         .await
 }
 
-/// Deletes every record of a reference; there may be none.
+/// Deletes every record of a reference, if there are any.
 pub async fn custom_data_delete_all(plane: &Delivery, ctx: &OpCtx, reference: String) -> Result<u64> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let ou = ctx.authority().ou();

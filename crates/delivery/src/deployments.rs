@@ -1,4 +1,4 @@
-//! Deployments: record, change, say what one brought.
+//! Deployments: recording and updating them, and explaining their changes.
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
@@ -15,12 +15,12 @@ use crate::names::{Names, ServiceName};
 use crate::sha::Sha;
 use crate::{Delivery, Input, explain, nouns, text};
 
-/// Where a deployment without an environment went.
+/// The environment of a deployment that does not name one.
 pub const PRODUCTION: &str = "production";
-/// How many hashes a deployment may list.
+/// Maximum number of hashes that a deployment can list.
 const MAX_SHAS: usize = 10_000;
 
-/// What somebody says of a deployment. `None` is what was left out.
+/// What a client says about a deployment. `None` means left out.
 #[derive(Debug, Clone, Default)]
 pub struct DeploymentFacts {
     pub deployed_at: Option<Timestamp>,
@@ -36,7 +36,7 @@ pub struct DeploymentFacts {
     pub metadata: Option<Metadata>,
 }
 
-/// The same, checked.
+/// The same, validated.
 #[derive(Debug, Clone)]
 struct Checked {
     facts: DeploymentFacts,
@@ -44,7 +44,7 @@ struct Checked {
     listed: Option<Vec<Sha>>,
 }
 
-/// A deployment as it is kept.
+/// A deployment as stored.
 #[derive(Debug, Clone, PartialEq)]
 struct Kept {
     service: ServiceId,
@@ -64,7 +64,7 @@ fn check(facts: DeploymentFacts, now: Timestamp, faults: &mut Faults) -> Checked
     if let Some(at) = facts.deployed_at {
         text::check_past(faults, "deployed_at", Some(at), now);
         if at.as_microsecond() < 0 {
-            faults.push("deployed_at", "range", "must not lie before 1970");
+            faults.push("deployed_at", "range", "must not be before 1970");
         }
     }
     if let Some(service) = &facts.service {
@@ -86,8 +86,8 @@ fn check(facts: DeploymentFacts, now: Timestamp, faults: &mut Faults) -> Checked
     Checked { facts, commit_sha, listed }
 }
 
-/// Records a deployment. The same one again is fine; another one under its reference is an error with the code
-/// `reference_id_taken`.
+/// Records a deployment. Sending the same one again succeeds; a different one with its reference is an error with the
+/// code `reference_id_taken`.
 pub async fn deployment_create(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -104,7 +104,7 @@ pub async fn deployment_create(
     write(plane, ctx, Write { reference, checked, create: true, update: false, origin: API }).await
 }
 
-/// Changes what is given of a deployment that was recorded through this function's siblings.
+/// Updates a deployment that a client recorded.
 pub async fn deployment_update(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -116,7 +116,7 @@ pub async fn deployment_update(
     write(plane, ctx, Write { reference, checked, create: false, update: true, origin: API }).await
 }
 
-/// Changes a deployment, or records it when its reference is new.
+/// Updates a deployment, or records it if its reference is new.
 pub async fn deployment_upsert(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -129,7 +129,7 @@ pub async fn deployment_upsert(
     write(plane, ctx, Write { reference, checked, create: true, update: true, origin: API }).await
 }
 
-/// Records what an event told of.
+/// Records a deployment from an event.
 pub(crate) async fn deployment_by_event(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -200,14 +200,14 @@ async fn write_in(
     write: Write,
 ) -> Result<(DeploymentId, Option<OwnedAct>)> {
     let now = plane.estate().now();
-    // A creation looks for an old one only when its row is refused.
+    // Look for an existing deployment only if the insert is rejected.
     if write.update
         && let Some(old) = load(tx, ou, &write.reference).await?
     {
         return update(tx, names, old, write, now).await;
     }
     if !write.create {
-        let message = format!("there is no deployment with the reference {:?}", write.reference);
+        let message = format!("no deployment has the reference {:?}", write.reference);
         return Err(Error::new(ErrorKind::NotFound, "deployment_not_found", message));
     }
     let mut faults = Faults::default();
@@ -223,7 +223,7 @@ async fn write_in(
             subject.place = place;
             None
         }
-        // What is there already may be sent again, whatever its hash has come to mean since.
+        // A deployment can be sent again even if its hash has become ambiguous since.
         Err(error) if error.kind == ErrorKind::Invalid => Some(error),
         Err(error) => return Err(error),
     };
@@ -235,10 +235,10 @@ async fn write_in(
         return Ok((id, Some(act)));
     }
     let Some(old) = load(tx, ou, &write.reference).await? else {
-        return Err(unclear.unwrap_or_else(|| Error::internal("a reference came and went")));
+        return Err(unclear.unwrap_or_else(|| Error::internal("a reference appeared and then disappeared")));
     };
     if write.update {
-        // Another node recorded it just now.
+        // Another node has just recorded it.
         return update(tx, names, old, write, now).await;
     }
     if old.kept == kept {
@@ -253,7 +253,7 @@ async fn write_in(
     Err(Error { faults: vec![fault], ..error })
 }
 
-/// Which values are not the same, by the names that clients know.
+/// The names of the values that differ, as clients know them.
 fn differences(old: &Kept, new: &Kept) -> Vec<&'static str> {
     let pairs = [
         ("service", old.service == new.service),
@@ -274,7 +274,7 @@ fn differences(old: &Kept, new: &Kept) -> Vec<&'static str> {
 async fn new_one(tx: &mut Tx, names: &mut Names<'_>, checked: &Checked) -> Result<Kept> {
     let facts = &checked.facts;
     let (Some(deployed_at), Some(service)) = (facts.deployed_at, &facts.service) else {
-        return Err(Error::internal("a deployment without what is required"));
+        return Err(Error::internal("a deployment without required values"));
     };
     Ok(Kept {
         service: names.service(tx, service).await?,
@@ -323,7 +323,7 @@ async fn subject(
     })
 }
 
-/// `false`: there is one of this reference already.
+/// Returns `false` if the reference already exists.
 async fn insert(tx: &mut Tx, subject: &Subject, kept: &Kept, write: &Write, now: Timestamp) -> Result<bool> {
     let inserted = tx
         .exec(
@@ -368,7 +368,7 @@ fn listed_json(listed: &[Sha]) -> Option<String> {
     (!listed.is_empty()).then(|| serde_json::Value::from(listed).to_string())
 }
 
-/// The rows beside a deployment's own.
+/// The deployment's rows in other tables.
 async fn put_parts(tx: &mut Tx, subject: &Subject, kept: &Kept) -> Result<()> {
     for sha in &kept.listed {
         let sql = "INSERT INTO delivery_deployment_shas (deployment_id, sha) VALUES ($1, $2)";
@@ -390,7 +390,7 @@ async fn update(
     now: Timestamp,
 ) -> Result<(DeploymentId, Option<OwnedAct>)> {
     if old.origin != API {
-        let message = "was recorded by the server itself and is not changed from outside";
+        let message = "was recorded by the server and cannot be changed";
         return Err(Error::conflict("deployment_not_editable", format!("the deployment {message}")));
     }
     let (old, kept) = loop {
@@ -398,17 +398,17 @@ async fn update(
         if kept == old.kept {
             return Ok((old.id, None));
         }
-        // It gives back changes of the old repository and takes some of the new one.
+        // The update returns changes of the old repository and takes changes of the new one.
         attribution::lock_repositories(tx, old.ou, &[old.kept.repo, kept.repo]).await?;
         let again = load(tx, old.ou, &write.reference).await?;
-        let again = again.ok_or_else(|| Error::internal("a reference came and went"))?;
+        let again = again.ok_or_else(|| Error::internal("a reference appeared and then disappeared"))?;
         if again.kept == old.kept {
             break (again, kept);
         }
-        // Somebody changed it while this waited.
+        // Another request changed it while this one waited.
         old = again;
     };
-    // What was accepted before is not refused now, only because its hash may be several commits since.
+    // Accept values that were accepted before, even if their hash has become ambiguous since.
     let brings = (kept.repo, &kept.commit_sha, &kept.listed)
         != (old.kept.repo, &old.kept.commit_sha, &old.kept.listed);
     let mut subject = subject(names, tx, old.id, old.ou, &kept, now).await?;
@@ -422,7 +422,7 @@ async fn update(
     }
     set(tx, &subject, &kept, now).await?;
     put_parts(tx, &subject, &kept).await?;
-    // What it brought is looked for anew, unless nothing that matters for it has changed.
+    // Attribute it again, unless nothing that affects attribution has changed.
     let same = Kept { source_url: None, source_name: None, metadata: None, ..kept.clone() }
         == Kept { source_url: None, source_name: None, metadata: None, ..old.kept.clone() };
     if !same || !old.attributed {
@@ -439,7 +439,7 @@ async fn update(
     Ok((old.id, Some(act)))
 }
 
-/// What was given takes the place of what was there. A commit and a list of commits exclude each other.
+/// Replaces the stored values with the given ones. A commit and a list of commits exclude each other.
 async fn patched(tx: &mut Tx, names: &mut Names<'_>, old: &Kept, checked: &Checked) -> Result<Kept> {
     let facts = &checked.facts;
     let mut kept = old.clone();
@@ -548,7 +548,7 @@ fn loaded(row: &Row) -> Result<Loaded> {
     Ok(Loaded { id: subject.id, ou: subject.ou, origin: row.text(13)?, attributed, kept })
 }
 
-/// What a deployment matched, or why nothing.
+/// The changes of a deployment, or why there are none.
 #[derive(Debug, Clone)]
 pub struct DeploymentInfo {
     pub id: DeploymentId,
@@ -568,7 +568,7 @@ pub struct DeploymentInfo {
     pub attributed_at: Option<Timestamp>,
     /// A sentence: how the changes were found, or what is missing.
     pub attribution: String,
-    /// The newest first, at most a hundred of them.
+    /// Newest first, at most 100.
     pub changes: Vec<BroughtChange>,
     pub change_count: u64,
 }
@@ -597,7 +597,7 @@ pub async fn deployment_info(plane: &Delivery, ctx: &OpCtx, reference: &str) -> 
         )
         .await?;
     let row = row.ok_or_else(|| {
-        let message = format!("there is no deployment with the reference {reference:?}");
+        let message = format!("no deployment has the reference {reference:?}");
         Error::new(ErrorKind::NotFound, "deployment_not_found", message)
     })?;
     let subject = attribution::subject_of(&row, plane.estate().now())?;
@@ -626,7 +626,7 @@ pub async fn deployment_info(plane: &Delivery, ctx: &OpCtx, reference: &str) -> 
     })
 }
 
-/// How many changes are shown.
+/// Maximum number of changes shown.
 const SHOWN: i64 = 100;
 
 async fn brought(conn: &mut Conn, id: DeploymentId) -> Result<(Vec<BroughtChange>, u64)> {

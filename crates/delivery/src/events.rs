@@ -1,4 +1,4 @@
-//! What the plane hears of: a promotion that finished is a deployment, a monitor that fails is an incident.
+//! Turns events into delivery data: a finished promotion is a deployment, a failing monitor is an incident.
 
 use jiff::Timestamp;
 use landreeve_core::ids::BoxFuture;
@@ -12,7 +12,7 @@ use crate::incidents::{IncidentFacts, Patch, upsert};
 use crate::names::ServiceName;
 use crate::text::RESERVED_PREFIX;
 
-/// Hears events and records what they mean here. The same event twice records nothing twice.
+/// Receives events and records them as delivery data. Recording an event twice changes nothing.
 pub struct Hear(pub Delivery);
 
 impl Subscriber for Hear {
@@ -44,11 +44,11 @@ impl Subscriber for Hear {
     }
 }
 
-/// What can never be recorded must not hold up what comes after it.
+/// An event that can never be recorded must not block the ones after it.
 fn step_over(event: &Delivered, error: Error) -> Result<()> {
     match error.kind {
         ErrorKind::Invalid | ErrorKind::Conflict | ErrorKind::NotFound => {
-            tracing::warn!(event = event.id.0, %error, "an event could not be recorded as delivery data");
+            tracing::warn!(event = event.id.0, %error, "could not record an event as delivery data");
             Ok(())
         }
         _ => Err(error),
@@ -61,7 +61,7 @@ impl Hear {
         deployment_by_event(&self.0, &ctx, reference, facts).await.map(drop)
     }
 
-    /// A monitor that starts to fail opens an incident; its recovery resolves the one that is open.
+    /// A failing monitor opens an incident; its recovery resolves the open one.
     async fn monitor(
         &self,
         event: &Delivered,
@@ -84,7 +84,7 @@ impl Hear {
                     services: services.map_or(Patch::Leave, Patch::Set),
                     ..IncidentFacts::default()
                 };
-                // The event's own number: the same one again finds its incident.
+                // The reference contains the event's number, so that the same event finds its incident again.
                 upsert(
                     &self.0,
                     &ctx,

@@ -1,4 +1,4 @@
-//! Says in a sentence how the changes of a deployment were found, or why there are none.
+//! Explains in a sentence how the changes of a deployment were found, or why there are none.
 
 use std::collections::BTreeMap;
 
@@ -10,25 +10,26 @@ use crate::attribution::{self, Place, Subject};
 use crate::ids::{RepoId, TargetId};
 use crate::sha::{Sha, same};
 
-/// What else is known of the deployment.
+/// What else is known about the deployment.
 #[derive(Debug, Clone, Copy)]
 pub struct Found {
-    /// How many changes it brought.
+    /// Number of changes attributed to it.
     pub count: u64,
     pub attributed: bool,
-    /// It is still looked for.
+    /// The search for changes has not ended.
     pub waits: bool,
 }
 
 pub async fn sentence(conn: &mut Conn, subject: &Subject, found: Found) -> Result<String> {
     if !subject.success {
-        return Ok("It did not succeed, so it brought no changes.".to_owned());
+        return Ok("The deployment failed, so it has no changes.".to_owned());
     }
     if !subject.listed.is_empty() {
         return listed(conn, subject, found).await;
     }
     let Some(repo) = subject.repo else {
-        return Ok("It names neither a repository nor merge commits, so no changes can be found.".to_owned());
+        return Ok("The deployment has neither a repository nor merge commits, so no changes can be found."
+            .to_owned());
     };
     match &subject.place {
         Some(place) => placed(conn, subject, place, found).await,
@@ -36,7 +37,7 @@ pub async fn sentence(conn: &mut Conn, subject: &Subject, found: Found) -> Resul
     }
 }
 
-/// Why what is not there is not there, with what becomes of it.
+/// What was not found, and whether the search goes on.
 fn unknown(what: &str, waits: bool) -> String {
     if waits {
         format!("{what} is known yet. {}", until(waits))
@@ -47,17 +48,15 @@ fn unknown(what: &str, waits: bool) -> String {
 
 fn until(waits: bool) -> &'static str {
     if waits {
-        "It is looked for again for three days after the deployment was recorded."
+        "The server keeps looking for three days after the deployment was recorded."
     } else {
-        "Three days have passed, so it is not looked for any more; update the deployment to look again."
+        "Three days have passed, so the server has stopped looking; update the deployment to search again."
     }
 }
 
 fn more_digits(sha: &Sha, (one, other): &(Sha, Sha)) -> String {
     let (sha, one, other) = (sha.as_str(), one.as_str(), other.as_str());
-    format!(
-        "{sha} may be several commits, such as {one} and {other}: update the deployment with more digits of it."
-    )
+    format!("{sha} is ambiguous: it matches {one} and {other}. Update the deployment with more digits.")
 }
 
 async fn unplaced(conn: &mut Conn, subject: &Subject, repo: RepoId, found: Found) -> Result<String> {
@@ -67,7 +66,7 @@ async fn unplaced(conn: &mut Conn, subject: &Subject, repo: RepoId, found: Found
         return Ok(more_digits(sha, &two));
     }
     let sha = subject.commit_sha.as_ref().map_or("", Sha::as_str);
-    let what = format!("No merged pull request and no pushed commit {sha} of the repository");
+    let what = format!("No merged pull request or pushed commit {sha} in the repository");
     Ok(unknown(&what, found.waits))
 }
 
@@ -88,17 +87,17 @@ async fn placed(conn: &mut Conn, subject: &Subject, place: &Place, found: Found)
         None => 0,
     };
     let why = match elsewhere {
-        0 if found.attributed => format!("Everything on {line} {up_to} was deployed before."),
-        0 => format!("Nothing on {line} {up_to} was left to deploy."),
-        1 => format!("What was left to deploy on {line} {up_to}, 1 change, is bound to other services."),
+        0 if found.attributed => format!("Everything on {line} {up_to} had already been deployed."),
+        0 => format!("There was nothing left to deploy on {line} {up_to}."),
+        1 => format!("The only change left to deploy on {line} {up_to} belongs to other services."),
         many => {
-            format!("What was left to deploy on {line} {up_to}, {many} changes, is bound to other services.")
+            format!("The {many} changes left to deploy on {line} {up_to} belong to other services.")
         }
     };
     Ok(if found.attributed { why } else { format!("{why} {}", until(found.waits)) })
 }
 
-/// The change `c` belongs to other services than $3.
+/// Whether the change `c` belongs to services other than $3.
 macro_rules! elsewhere {
     () => {
         "EXISTS (SELECT 1 FROM delivery_pull_services s WHERE s.change_id = c.id) AND NOT EXISTS \
@@ -106,7 +105,7 @@ macro_rules! elsewhere {
     };
 }
 
-/// How many changes the deployment would have brought if they were not bound to other services.
+/// How many changes the deployment would have if they did not belong to other services.
 async fn bound_elsewhere(conn: &mut Conn, subject: &Subject, target: TargetId, place: &Place) -> Result<i64> {
     let low = attribution::covered_before(conn, subject, target, place).await?;
     let row = conn
@@ -122,8 +121,8 @@ async fn bound_elsewhere(conn: &mut Conn, subject: &Subject, target: TargetId, p
     row.int(0)
 }
 
-/// Selects, for each hash of a deployment's list and each commit that it may be: whether its change belongs to other
-/// services, and whether a deployment of the same service into the same environment has it.
+/// Selects, for each hash in a deployment's list and each commit that it may be: whether its change belongs to other
+/// services, and whether it is attributed to a deployment of the same service to the same environment.
 macro_rules! listed {
     ($commit:literal, $from:expr) => {
         concat!(
@@ -184,13 +183,16 @@ async fn listed(conn: &mut Conn, subject: &Subject, found: Found) -> Result<Stri
         }
     }
     let why = match (found.count, before, elsewhere) {
-        (1.., _, _) => format!("{} changes, those whose commits it lists.", found.count),
-        (0, true, false) => "What it lists was deployed before.".to_owned(),
-        (0, false, true) => "What it lists is bound to other services.".to_owned(),
-        (0, true, true) => "What it lists was deployed before or is bound to other services.".to_owned(),
-        // It lists nothing that is clear.
+        (1.., _, _) => format!("{} changes whose commits the deployment lists.", found.count),
+        (0, true, false) => "The commits that the deployment lists had already been deployed.".to_owned(),
+        (0, false, true) => "The commits that the deployment lists belong to other services.".to_owned(),
+        (0, true, true) => {
+            "The commits that the deployment lists had already been deployed or belong to other services."
+                .to_owned()
+        }
+        // Every listed hash is ambiguous.
         (0, false, false) if unclear.is_some() => String::new(),
-        (0, false, false) => unknown("None of the commits it lists", found.waits),
+        (0, false, false) => unknown("None of the commits that the deployment lists", found.waits),
     };
     Ok([why].into_iter().filter(|why| !why.is_empty()).chain(unclear).collect::<Vec<_>>().join(" "))
 }

@@ -1,4 +1,4 @@
-//! Feeds: queries that somebody saved, to be read with a token of their own.
+//! Feeds: saved queries, each read with its own token.
 
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use futures_util::StreamExt as _;
@@ -15,7 +15,7 @@ use crate::ids::FeedId;
 use crate::queries::{query_error, statement};
 use crate::{Delivery, nouns, text};
 
-/// How many rows a feed gives, how long it may take, and how much it may hold.
+/// Limits of a feed: rows, time and bytes.
 pub const MAX_ROWS: usize = 1_000;
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 const MAX_BYTES: usize = 8 * 1_024 * 1_024;
@@ -35,11 +35,11 @@ pub struct Feed {
 pub struct FeedRows {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Option<String>>>,
-    /// Are there more than these?
+    /// Whether there are more rows.
     pub truncated: bool,
 }
 
-/// Saves a query and gives its token, which is shown this once.
+/// Saves a query and returns its token, which is shown only once.
 pub async fn feed_create(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -73,13 +73,13 @@ pub async fn feed_create(
         })
         .await
         .map_err(|error| match landreeve_estate::store::is_taken(&error) {
-            true => Error::fault("name", "taken", "is taken by another feed of this unit"),
+            true => Error::fault("name", "taken", "is already the name of another feed in this unit"),
             false => error,
         })?;
     Ok((id, Secret::new(secret)))
 }
 
-/// A statement that could never be read is not saved. Its variables get their values later.
+/// Rejects a statement that could never run. Its variables get their values later.
 async fn check_statement(plane: &Delivery, sql: &str) -> Result<()> {
     let query =
         EngineQuery { query: statement(sql.to_owned(), LIMIT), variables: Vec::new(), max_rows: None };
@@ -120,7 +120,7 @@ pub async fn feed_delete(plane: &Delivery, ctx: &OpCtx, name: String) -> Result<
         .await
 }
 
-/// Runs a saved query over its own unit's data. `columns` picks some of its columns, by name.
+/// Runs a saved query over the data of its unit. `columns` selects columns by name.
 pub async fn feed_read(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -142,7 +142,7 @@ pub async fn feed_read(
     let unknown = || Error::new(ErrorKind::NotFound, "feed_not_found", "no feed has this token");
     let row = row.ok_or_else(unknown)?;
     let path = row.text(1)?;
-    // Whoever works elsewhere does not read it, with the token or without.
+    // Callers from other units cannot read it, even with the token.
     if !path.starts_with(ctx.authority().ou_path()) {
         return Err(unknown());
     }
@@ -174,7 +174,11 @@ async fn take(mut stream: landreeve_core::source::QueryStream, columns: &[String
             let cells: Vec<Option<String>> = picked.iter().zip(&formatters).map(cell).collect();
             bytes += cells.iter().flatten().map(String::len).sum::<usize>();
             if bytes > MAX_BYTES {
-                return Err(Error::fault("sql", "too_large", "gives more than 8 MiB; select fewer columns"));
+                return Err(Error::fault(
+                    "sql",
+                    "too_large",
+                    "returns more than 8 MiB; select fewer columns",
+                ));
             }
             taken.rows.push(cells);
         }
@@ -190,7 +194,7 @@ fn pick(names: &[String], columns: &[String]) -> Result<Vec<usize>> {
     let picked = columns.iter().filter_map(|column| {
         let at = names.iter().position(|name| name == column);
         if at.is_none() {
-            faults.push("columns", "unknown", format!("{column:?} is no column of the feed"));
+            faults.push("columns", "unknown", format!("{column:?} is not a column of the feed"));
         }
         at
     });

@@ -6,7 +6,7 @@ landreeve_estate::ids! {
     /// A service deployed from a repository into an environment.
     TargetId = "target";
     DeploymentId = "deployment";
-    /// A pull request, or a commit that came without one.
+    /// A pull request, or a commit pushed without one.
     ChangeId = "change";
     PullServiceId = "pull_service";
     IncidentId = "incident";

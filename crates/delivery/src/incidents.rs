@@ -1,4 +1,4 @@
-//! Incidents: recorded by their reference, each member left, cleared or replaced.
+//! Incidents: identified by reference; each member is left, cleared or replaced.
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
@@ -14,7 +14,7 @@ use crate::names::{Names, ServiceName};
 use crate::nouns;
 use crate::{Delivery, Input, text};
 
-/// What happens to a member of what is kept.
+/// What to do with a stored member.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Patch<T> {
     #[default]
@@ -42,7 +42,7 @@ impl<T: Clone> Patch<T> {
 
 #[derive(Debug, Clone, Default)]
 pub struct IncidentFacts {
-    /// Required of a new incident.
+    /// Required for a new incident.
     pub started_at: Option<Timestamp>,
     pub name: Patch<String>,
     pub priority: Patch<String>,
@@ -67,10 +67,10 @@ fn check(reference: &str, facts: &IncidentFacts, now: Timestamp, faults: &mut Fa
 }
 
 fn resolved_too_early() -> Fault {
-    Fault::new("resolved_at", "range", "must not lie before started_at")
+    Fault::new("resolved_at", "range", "must not be before started_at")
 }
 
-/// Records an incident or changes what is given of it.
+/// Records an incident, or updates the given members.
 pub async fn incident_upsert(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -82,7 +82,7 @@ pub async fn incident_upsert(
     upsert(plane, ctx, reference, facts).await
 }
 
-/// The same for what an event told of.
+/// The same, for an event.
 pub(crate) async fn upsert(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -101,7 +101,7 @@ pub(crate) async fn upsert(
                 let old = load(tx, ou, &reference).await?;
                 let mut incident = patched(tx, old, &facts).await?;
                 if !put(tx, ou, &reference, &incident, now).await? {
-                    // Another node recorded it just now.
+                    // Another node has just recorded it.
                     let old = load(tx, ou, &reference).await?;
                     incident = patched(tx, old, &facts).await?;
                     put(tx, ou, &reference, &incident, now).await?;
@@ -132,7 +132,7 @@ struct Incident {
 }
 
 async fn load(tx: &mut Tx, ou: OuId, reference: &str) -> Result<Option<Incident>> {
-    // Of two who change an incident the second sees what the first has left.
+    // If two clients change an incident, the second sees what the first wrote.
     let sql = tx.dialect().pick(
         "SELECT id, started_at, name, priority, source_url, resolved_at, metadata FROM delivery_incidents \
          WHERE ou_id = $1 AND reference_id = $2",
@@ -185,7 +185,7 @@ async fn patched(tx: &mut Tx, old: Option<Incident>, facts: &IncidentFacts) -> R
     Ok(incident)
 }
 
-/// False, and nothing is changed, when the reference names another incident than the one that was looked at.
+/// Returns false, and changes nothing, if the reference names a different incident from the one that was loaded.
 async fn put(tx: &mut Tx, ou: OuId, reference: &str, incident: &Incident, now: Timestamp) -> Result<bool> {
     let changed = tx.exec(
         "INSERT INTO delivery_incidents (id, ou_id, reference_id, name, priority, source_url, started_at, \
@@ -210,7 +210,7 @@ async fn put(tx: &mut Tx, ou: OuId, reference: &str, incident: &Incident, now: T
     Ok(changed.await? > 0)
 }
 
-/// The rows beside an incident's own: given ones take the place of all that was there.
+/// The incident's rows in other tables: given lists replace all existing rows.
 async fn put_parts(
     tx: &mut Tx,
     names: &mut Names<'_>,
@@ -238,7 +238,7 @@ async fn put_parts(
     Ok(())
 }
 
-/// The incident that a monitor opened and that is not resolved: its reference and its start.
+/// The unresolved incident that a monitor opened: its reference and start.
 pub(crate) async fn open_of_monitor(
     estate: &Estate,
     ou: OuId,

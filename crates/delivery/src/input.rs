@@ -1,11 +1,11 @@
-//! What was read of a request and what is wrong with it travel together, so that one answer names every fault: those of
-//! the reading and those that the plane finds.
+//! Carries a request's parsed value together with its faults, so that one response reports all of them: those found in
+//! parsing and those found by the plane.
 
 use landreeve_core::Result;
 use landreeve_core::error::Faults;
 
-/// What somebody asks for. Where a member could not be read something stands in for it, and `faults` says so: the plane
-/// checks it with the rest, and never gets to use it.
+/// A parsed request. A member that could not be read has a placeholder, and `faults` says so: the plane checks it with
+/// the rest but never uses it.
 #[derive(Debug, Clone)]
 pub struct Input<T> {
     value: T,
@@ -17,14 +17,13 @@ impl<T> Input<T> {
         Input { value, faults }
     }
 
-    /// Notes what is wrong beside the value.
+    /// Adds faults found outside the value.
     pub(crate) fn noted(mut self, note: impl FnOnce(&mut Faults)) -> Input<T> {
         note(&mut self.faults);
         self
     }
 
-    /// The value, unless something is wrong with it or was wrong before. What stands in for a member at fault is not
-    /// told of again.
+    /// The value, or all faults: those found before and those that `check` finds. A placeholder is not reported again.
     pub(crate) fn checked(self, check: impl FnOnce(&T, &mut Faults)) -> Result<T> {
         self.parsed(|value, faults| {
             check(&value, faults);
@@ -32,7 +31,7 @@ impl<T> Input<T> {
         })
     }
 
-    /// The same, of what `parse` makes of the value.
+    /// The same, for the result of `parse`.
     pub(crate) fn parsed<P>(mut self, parse: impl FnOnce(T, &mut Faults) -> P) -> Result<P> {
         let mut found = Faults::default();
         let parsed = parse(self.value, &mut found);
@@ -42,7 +41,7 @@ impl<T> Input<T> {
     }
 }
 
-/// Whoever makes a value of its own has read nothing wrong.
+/// A value that was not parsed has no faults.
 impl<T> From<T> for Input<T> {
     fn from(value: T) -> Input<T> {
         Input::new(value, Faults::default())

@@ -1,10 +1,10 @@
 //! The delivery plane: what was deployed, which changes were in it, what broke, and who did it; and the DORA metrics
 //! that follow.
 //!
-//! `deployments`, `changes`, `incidents`, `pipelines`, `custom_data` record facts; `attribution` finds which changes a
-//! deployment brought, `explain` says how or why none; `people` and `teams` say whose they were; `tables` offers it all to SQL, `queries` and `feeds`
-//! run that SQL, `metrics` asks the questions everybody asks. What must not enter: HTTP, the shape of any wire, a
-//! vendor's name.
+//! `deployments`, `changes`, `incidents`, `pipelines`, `custom_data` record facts; `attribution` finds the changes of a
+//! deployment, `explain` says how they were found or why there are none; `people` and `teams` say whose they are;
+//! `tables` offers it all to SQL, `queries` and `feeds` run that SQL, `metrics` computes the common metrics. Does not
+//! belong here: HTTP, wire formats, the name of a vendor.
 
 mod attribution;
 pub mod changes;

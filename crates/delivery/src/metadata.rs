@@ -1,21 +1,21 @@
-//! Metadata of deployments and incidents: a JSON object, kept as it came and as flat keys for SQL.
+//! Metadata of deployments and incidents: a JSON object, stored as received and as flat keys for SQL.
 
 use landreeve_core::Result;
 use landreeve_core::error::Faults;
 use serde_json::{Map, Value};
 
-/// What the member is called in every request that has one.
+/// The member's name in every request that has one.
 const FIELD: &str = "metadata";
 const MAX_KEYS: usize = 1_000;
 const DEEPEST: usize = 16;
 const MAX_KEY_CHARS: usize = 255;
 
-/// An object whose keys are letters, digits, dashes and underscores.
+/// An object whose keys consist of letters, digits, dashes and underscores.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata(Map<String, Value>);
 
 impl Metadata {
-    /// Every key that is wrong is told at once.
+    /// All invalid keys are reported together.
     pub fn new(value: Value) -> Result<Metadata> {
         let mut faults = Faults::default();
         let metadata = Metadata::read(value, &mut faults);
@@ -23,7 +23,7 @@ impl Metadata {
         Ok(metadata)
     }
 
-    /// The same for whoever collects faults of a whole request; what it gives then is never used.
+    /// The same, adding to the faults of a whole request; if there are any, the returned value is never used.
     pub fn read(value: Value, faults: &mut Faults) -> Metadata {
         let Value::Object(object) = value else {
             faults.push(FIELD, "type", "must be an object");
@@ -46,7 +46,7 @@ impl Metadata {
         Value::Object(self.0.clone()).to_string()
     }
 
-    /// As the store kept it.
+    /// Metadata as stored.
     pub fn kept(text: &str) -> Option<Metadata> {
         match serde_json::from_str(text) {
             Ok(Value::Object(object)) => Some(Metadata(object)),
@@ -58,7 +58,7 @@ impl Metadata {
         Value::Object(self.0.clone())
     }
 
-    /// Nested keys joined with a dot; lists as JSON.
+    /// Nested keys joined with dots; lists as JSON.
     pub fn flat(&self) -> Vec<(String, Option<String>)> {
         let mut flat = Vec::new();
         flatten("", &self.0, &mut flat);
@@ -75,7 +75,7 @@ fn check(path: &str, object: &Map<String, Value>, depth: usize, faults: &mut Fau
         let place = format!("{path}.{key}");
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if key.is_empty() || key.len() > MAX_KEY_CHARS || !key.chars().all(plain) {
-            let message = "is no key: use letters, digits, dashes and underscores, at most 255 of them";
+            let message = "is not a valid key: use at most 255 letters, digits, dashes and underscores";
             faults.push(&place, "key", message);
         }
         if let Value::Object(inner) = value {
@@ -102,7 +102,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn nested_keys_become_flat_ones() {
+    fn nested_keys_are_flattened() {
         let metadata = Metadata::new(json!({"a": {"b-c": 1, "d": [1, "x"]}, "e_1": null, "f": "g"})).unwrap();
         let flat: Vec<_> = metadata.flat();
         let expected = [("a.b-c", Some("1")), ("a.d", Some("[1,\"x\"]")), ("e_1", None), ("f", Some("g"))];
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_key_is_named() {
+    fn every_invalid_key_is_reported() {
         let error = Metadata::new(json!({"a.b": 1, "c": {"d e": 2}, "": 3})).unwrap_err();
         let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["metadata.a.b", "metadata.c.d e", "metadata."]);

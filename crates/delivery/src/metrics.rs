@@ -1,4 +1,4 @@
-//! DORA metrics, asked of the same views that anybody else asks.
+//! DORA metrics, computed from the same views that users can query.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::queries::{query_error, reach, statement};
 use crate::{Delivery, nouns};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// Each day is told of, so there is a bound.
+/// Each day is listed, so there is a limit.
 const MAX_DAYS: i64 = 4_000;
 
-/// Which deployments, changes and incidents: those of [from, to), narrowed down.
+/// Which deployments, changes and incidents to count: those in [from, to), with optional filters.
 #[derive(Debug, Clone)]
 pub struct DoraQuery {
     pub from: Timestamp,
@@ -29,16 +29,16 @@ pub struct DoraQuery {
     pub zone: TimeZone,
     pub service: Option<String>,
     pub repository: Option<String>,
-    /// A team by its name or reference, with all teams below it.
+    /// A team by name or reference, including all teams below it.
     pub team: Option<String>,
 }
 
-/// One metric. `value` is none where there is nothing to compute it from.
+/// One metric. `value` is `None` if there is nothing to compute it from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metric {
     pub name: &'static str,
     pub value: Option<f64>,
-    /// From how many facts.
+    /// Number of facts it is computed from.
     pub n: u64,
     pub definition: &'static str,
 }
@@ -49,7 +49,7 @@ pub struct Dora {
     pub days: Vec<Day>,
 }
 
-/// What happened on one day of the zone.
+/// What happened on one day in the zone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Day {
     pub date: jiff::civil::Date,
@@ -70,7 +70,7 @@ const CHANGES: &str = "\
 SELECT count(*) AS n, percentile_cont(0.5) WITHIN GROUP (ORDER BY lead_time_seconds) AS p50 \
 FROM dora_changes WHERE environment = 'production' AND deployed_at >= $from AND deployed_at < $to";
 
-/// An incident on several services is one, and recovers from the latest deployment among them.
+/// An incident on several services counts once, and recovery is measured from the latest deployment among them.
 const INCIDENTS: &str = "\
 SELECT count(*) AS n, \
        count(recovery) AS recovered, percentile_cont(0.5) WITHIN GROUP (ORDER BY recovery) AS recovery, \
@@ -83,14 +83,14 @@ const SERVICE: &str = "SELECT 1 FROM deployment_services WHERE identifier = $ser
 const REPOSITORY: &str = "SELECT 1 FROM repos WHERE lower(name) = lower($repository) LIMIT 1";
 const TEAM: &str = "SELECT 1 FROM dx_teams WHERE name = $team OR reference_id = $team LIMIT 1";
 
-/// The metrics of an interval. A service, repository or team that nobody knows is an error.
+/// The metrics for an interval. An unknown service, repository or team is an error.
 pub async fn dora(plane: &Delivery, ctx: &OpCtx, query: &DoraQuery) -> Result<Dora> {
     plane.estate().require_some(ctx, nouns::DELIVERY, Action::VIEW).await?;
     if query.from >= query.to {
-        return Err(Error::fault("to", "range", "must lie after from"));
+        return Err(Error::fault("to", "range", "must be after from"));
     }
     if query.to.as_second().saturating_sub(query.from.as_second()) > MAX_DAYS * 86_400 {
-        return Err(Error::fault("to", "range", format!("must lie at most {MAX_DAYS} days after from")));
+        return Err(Error::fault("to", "range", format!("must be at most {MAX_DAYS} days after from")));
     }
     let asking = Asking { plane, ctx, query };
     asking.require_names().await?;
@@ -107,14 +107,14 @@ pub async fn dora(plane: &Delivery, ctx: &OpCtx, query: &DoraQuery) -> Result<Do
             "deployment_frequency",
             Some(deployed as f64 / days),
             deployed,
-            "successful deployments to production a day",
+            "successful deployments to production per day",
         ),
         metric(
             "lead_time_seconds",
             changes.float(1),
             changes.int(0),
             "median of deployed_at minus the first commit, or minus the opening of the pull request when no commit \
-             is known, over the changes that production deployments brought",
+             is known, over the changes in production deployments",
         ),
         metric(
             "change_failure_rate",
@@ -145,7 +145,7 @@ pub async fn dora(plane: &Delivery, ctx: &OpCtx, query: &DoraQuery) -> Result<Do
     Ok(Dora { metrics, days: asking.days().await? })
 }
 
-/// The first row of an answer.
+/// The first row of a result.
 struct First(Option<RecordBatch>);
 
 impl First {
@@ -232,7 +232,7 @@ impl Asking<'_> {
         Ok(batches)
     }
 
-    /// A mistyped name is an error: zeros would look like an answer.
+    /// A mistyped name is an error, because zeros would look like a result.
     async fn require_names(&self) -> Result<()> {
         let mut faults = Faults::default();
         for (field, name, sql) in [
@@ -243,7 +243,7 @@ impl Asking<'_> {
             if let Some(name) = name
                 && self.row(sql).await?.0.is_none()
             {
-                faults.push(field, "unknown", format!("{name:?} is none that is known here"));
+                faults.push(field, "unknown", format!("{name:?} is unknown"));
             }
         }
         faults.finish()
@@ -253,7 +253,7 @@ impl Asking<'_> {
         Ok(First(self.all(sql).await?.into_iter().find(|batch| batch.num_rows() > 0)))
     }
 
-    /// Every day of the interval, those without a fact too.
+    /// Every day of the interval, including days without facts.
     async fn days(&self) -> Result<Vec<Day>> {
         let first = self.query.from.to_zoned(self.query.zone.clone()).date();
         let last =

@@ -1,6 +1,6 @@
-//! Another default branch: lines have other names, and everything of the repository is attributed again. That takes as
-//! long as the repository is large, so it is done in small transactions. The repository is marked until the last of
-//! them; the run that looks again at deployments takes up what a crash cut off. Each step may be done twice.
+//! When the default branch changes, the repository's lines have new names and all its changes are attributed again.
+//! That takes longer the larger the repository is, so it is done in small transactions. The repository stays marked
+//! until the last one; the attribution run resumes after a crash. Each step can be repeated.
 
 use std::collections::BTreeSet;
 
@@ -14,15 +14,15 @@ use crate::Delivery;
 use crate::attribution::{attribute_some, line, lock_repository};
 use crate::ids::{DeploymentId, RepoId};
 
-/// How many rows one transaction takes, so that other writes do not wait long.
+/// Maximum number of rows per transaction, so that other writes do not wait long.
 const BATCH: i64 = 500;
 
-/// Marks a repository whose default branch is another one now, in the transaction that changes it.
+/// Marks a repository whose default branch has changed, in the transaction that changes it.
 pub async fn mark(tx: &mut Tx, repo: RepoId) -> Result<()> {
     tx.exec("UPDATE delivery_repos SET moving = moving + 1 WHERE id = $1", args![repo]).await.map(drop)
 }
 
-/// Moves every repository that is marked. What a crash cut off is among them.
+/// Moves every marked repository, including those interrupted by a crash.
 pub async fn move_all(plane: &Delivery) -> Result<()> {
     loop {
         let sql = "SELECT id, ou_id FROM delivery_repos WHERE moving > 0 ORDER BY id LIMIT 1";
@@ -44,7 +44,7 @@ pub async fn move_lines(plane: &Delivery, ou: OuId, repo: RepoId) -> Result<()> 
         rename(plane, place).await?;
         reset(plane, place).await?;
         attribute(plane, place).await?;
-        // It may have been moved again meanwhile: then everything begins again.
+        // If the default branch changed again in the meantime, start over.
         let store = plane.estate().store();
         let sql = "UPDATE delivery_repos SET moving = 0 WHERE id = $1 AND moving = $2";
         store.write(move |tx| Box::pin(async move { tx.exec(sql, args![repo, mark]).await })).await?;
@@ -57,7 +57,7 @@ struct Place {
     repo: RepoId,
 }
 
-/// Gives changes their lines, and takes them from their deployments.
+/// Sets the line of each change and detaches the changes from their deployments.
 async fn rename(plane: &Delivery, place: Place) -> Result<()> {
     let mut after = 0;
     loop {
@@ -68,7 +68,7 @@ async fn rename(plane: &Delivery, place: Place) -> Result<()> {
     }
 }
 
-/// Gives the number of the last change of this batch.
+/// Returns the number of the last change in this batch.
 async fn rename_some(tx: &mut Tx, Place { ou, repo }: Place, after: i64) -> Result<Option<i64>> {
     lock_repository(tx, ou, repo).await?;
     let default = tx.one("SELECT default_branch FROM delivery_repos WHERE id = $1", args![repo]).await?;
@@ -83,7 +83,7 @@ async fn rename_some(tx: &mut Tx, Place { ou, repo }: Place, after: i64) -> Resu
     let last = last.int(0)?;
     let branches: BTreeSet<String> = rows.iter().map(|row| row.text(1)).collect::<Result<_>>()?;
     for branch in branches {
-        // Commits that came without a branch are on the default branch, whichever it is.
+        // Commits pushed without a branch are on the default branch, whatever its name.
         let moved = if branch.is_empty() { branch.clone() } else { line(&branch, default.as_deref()) };
         let sql = "UPDATE delivery_changes SET line = $5 WHERE repo_id = $1 AND id > $2 AND id <= $3 \
                    AND branch = $4 AND line <> $5";
@@ -96,7 +96,7 @@ async fn rename_some(tx: &mut Tx, Place { ou, repo }: Place, after: i64) -> Resu
         args![repo, after, last],
     )
     .await?;
-    // A commit that was told of with and without the name of the branch is on one line twice now.
+    // A commit that was pushed both with and without the branch's name is now twice on one line.
     tx.exec(
         "DELETE FROM delivery_changes WHERE repo_id = $1 AND id > $2 AND id <= $3 AND kind = 'commit' \
          AND line = '' AND EXISTS (SELECT 1 FROM delivery_changes o WHERE o.repo_id = $1 AND o.kind = 'commit' \
@@ -107,7 +107,7 @@ async fn rename_some(tx: &mut Tx, Place { ou, repo }: Place, after: i64) -> Resu
     Ok(Some(last))
 }
 
-/// Takes from deployments the place that they had on a line.
+/// Clears the deployments' places on a line.
 async fn reset(plane: &Delivery, place: Place) -> Result<()> {
     let mut after = 0;
     loop {
@@ -129,7 +129,7 @@ async fn reset_some(tx: &mut Tx, Place { ou, repo }: Place, after: i64) -> Resul
     Ok(Some(last))
 }
 
-/// Attributes the deployments, in the order of their time.
+/// Attributes the deployments in order of their time.
 async fn attribute(plane: &Delivery, place: Place) -> Result<()> {
     let now = plane.estate().now();
     let mut after = (Timestamp::MIN, DeploymentId(0));

@@ -1,5 +1,5 @@
-//! Repositories, services and targets by what identifies them: found, or added when they are new. They are never removed,
-//! so what was found once need not be asked for again. What may change about them, on any node, is not remembered.
+//! Repositories, services and targets by name: found, or added if they are new. They are never removed, so a name that
+//! was found once is cached. Attributes that can change, on any node, are not cached.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,13 +15,13 @@ use landreeve_estate::store::{Tx, next_in};
 use crate::ids::{RepoId, ServiceId, TargetId};
 use crate::{Delivery, text};
 
-/// Some names of each kind are remembered, as many as this.
+/// How many names of each kind are cached.
 const REMEMBERED: usize = 16_384;
 
-/// How many services one request may name.
+/// Maximum number of services in one request.
 const MAX_SERVICES: usize = 1_000;
 
-/// A service as it is named: a name of its own may come with the identifier.
+/// A service in a request: an identifier, optionally with a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceName {
     pub identifier: String,
@@ -44,7 +44,7 @@ impl ServiceName {
     }
 }
 
-/// The unit and the identifier.
+/// Unit and identifier.
 type ServiceKey = (OuId, String);
 
 #[derive(Default)]
@@ -76,7 +76,7 @@ impl<K: Eq + Hash, V: Copy> Memory<K, V> {
     }
 }
 
-/// What a transaction found or added; remembered once it is durable.
+/// Names that a transaction found or added; cached after the commit.
 #[derive(Default)]
 pub struct Found {
     repos: Vec<((OuId, String), RepoId)>,
@@ -92,7 +92,7 @@ impl Known {
     }
 }
 
-/// Names within one transaction.
+/// Names used in one transaction.
 pub struct Names<'a> {
     plane: &'a Delivery,
     ou: OuId,
@@ -105,12 +105,12 @@ impl<'a> Names<'a> {
         Names { plane, ou, now: plane.estate().now(), found: Found::default() }
     }
 
-    /// The repository of that name. With strict repositories one that is not known is an error.
+    /// The repository of that name. With strict repositories, an unknown one is an error.
     pub async fn repo(&mut self, tx: &mut Tx, name: &str) -> Result<RepoId> {
         self.find_repo(tx, name, self.plane.options().strict_repositories).await
     }
 
-    /// The same for whoever tells of a repository itself.
+    /// The same, for requests about the repository itself.
     pub async fn repo_always(&mut self, tx: &mut Tx, name: &str) -> Result<RepoId> {
         self.find_repo(tx, name, false).await
     }
@@ -126,7 +126,7 @@ impl<'a> Names<'a> {
             None if strict => return Err(unknown_repo(name)),
             None => {
                 let id = next_in(tx, RepoId::KIND).await?;
-                // Another node may be adding it just now.
+                // Another node may have just added it.
                 let sql = "INSERT INTO delivery_repos (id, ou_id, name, match_name, created_at) \
                            VALUES ($1, $2, $3, $4, $5) ON CONFLICT (ou_id, match_name) \
                            DO UPDATE SET match_name = excluded.match_name RETURNING id";
@@ -196,9 +196,9 @@ impl<'a> Names<'a> {
 }
 
 pub fn unknown_repo(name: &str) -> Error {
-    let fault = landreeve_core::Fault::new("repository", "unknown", format!("{name:?} is not known here"));
+    let fault = landreeve_core::Fault::new("repository", "unknown", format!("{name:?} is unknown"));
     let message = format!(
-        "the repository {name:?} is not known, and unknown ones are not added ([delivery] strict_repositories)"
+        "unknown repository {name:?}; unknown repositories are not added ([delivery] strict_repositories)"
     );
     Error { faults: vec![fault], ..Error::new(ErrorKind::NotFound, "repo_not_found", message) }
 }

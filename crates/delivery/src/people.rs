@@ -1,5 +1,5 @@
-//! People: those who write code here. A person is nobody who can sign in; where an estate user has the same e-mail
-//! address, the two are linked.
+//! People: the authors of code. A person cannot sign in; a person and an estate user with the same email address are
+//! linked.
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
@@ -32,7 +32,7 @@ pub struct Person {
     pub deleted_at: Option<Timestamp>,
 }
 
-/// What somebody says of a person. `None` leaves what is known; an empty text clears it.
+/// What a client says about a person. `None` keeps the stored value; an empty string clears it.
 #[derive(Debug, Clone, Default)]
 pub struct PersonFacts {
     pub name: Option<String>,
@@ -46,14 +46,14 @@ pub struct PersonFacts {
     pub ai_heavy_adoption_date: Option<String>,
 }
 
-/// Who wrote a change, as its source names them.
+/// The author of a change, as its source names them.
 #[derive(Debug, Clone, Default)]
 pub struct Author {
     pub email: Option<String>,
     pub username: Option<String>,
 }
 
-/// Whose a change is: the person, and the team that the person was in at that time.
+/// Whose a change is: the author, and the author's team at that time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Whose {
     pub person: Option<PersonId>,
@@ -116,7 +116,7 @@ fn not_found() -> Error {
 
 fn check(email: &str, facts: &PersonFacts, faults: &mut Faults) {
     if !email.contains('@') || email.chars().count() > text::NAME || email.chars().any(char::is_whitespace) {
-        faults.push("email", "format", "must be an e-mail address");
+        faults.push("email", "format", "must be an email address");
     }
     text::check_opt(faults, "name", facts.name.as_deref(), text::NAME);
     for (field, name) in [
@@ -142,7 +142,7 @@ fn check(email: &str, facts: &PersonFacts, faults: &mut Faults) {
     }
 }
 
-/// Changes what is given of a person who is known.
+/// Updates the given values of a known person.
 pub async fn person_update(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -152,7 +152,7 @@ pub async fn person_update(
     put(plane, ctx, email, facts, false).await
 }
 
-/// Adds a person, or changes what is given. It makes no login.
+/// Adds a person or updates the given values. Does not create a login.
 pub async fn person_upsert(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -190,13 +190,12 @@ async fn put(
         .await
 }
 
-/// The person with that address. One who is not known yet is made where `create` says so, or where an estate user has
-/// the address.
+/// The person with that address. An unknown person is created if `create` is set or an estate user has the address.
 pub(crate) async fn find_in(tx: &mut Tx, ou: OuId, email: &str, create: bool) -> Result<Option<Person>> {
     let sql = "SELECT id, first_name, last_name FROM users WHERE lower(email) = $1 ORDER BY id LIMIT 1";
     let user = tx.opt(sql, args![email]).await?;
     if let Some(row) = tx.opt(person!("WHERE p.ou_id = $1 AND p.email = $2"), args![ou, email]).await? {
-        // The user may have come, or gone, since.
+        // The user may have been added or removed since.
         let user = user.map(|user| user.id(0)).transpose()?;
         return Ok(Some(Person { user, ..from_row(&row)? }));
     }
@@ -241,7 +240,7 @@ fn patched(mut person: Person, facts: PersonFacts) -> Person {
     person
 }
 
-/// `true`: nobody had recorded the person before.
+/// `true` if the person is new.
 pub(crate) async fn write(tx: &mut Tx, person: &Person, now: Timestamp) -> Result<bool> {
     tx.exec(
         "INSERT INTO delivery_people (id, ou_id, name, email, user_id, github_username, additional_github_username, \
@@ -271,7 +270,7 @@ pub(crate) async fn write(tx: &mut Tx, person: &Person, now: Timestamp) -> Resul
         ],
     )
     .await?;
-    // A person has one at least: the address.
+    // A person has at least one identifier, the address.
     let new = tx.exec("DELETE FROM delivery_identifiers WHERE person_id = $1", args![person.id]).await? == 0;
     let known = [
         ("email", Some(&person.email)),
@@ -287,13 +286,13 @@ pub(crate) async fn write(tx: &mut Tx, person: &Person, now: Timestamp) -> Resul
         let sql = "SELECT person_id FROM delivery_identifiers WHERE ou_id = $1 AND kind = $2 AND value = $3";
         let owner: PersonId = tx.one(sql, args![person.ou, kind, &value]).await?.id(0)?;
         if owner != person.id {
-            return Err(Error::fault(kind, "taken", format!("{value:?} belongs to another person already")));
+            return Err(Error::fault(kind, "taken", format!("{value:?} already belongs to another person")));
         }
     }
     Ok(new)
 }
 
-/// The changes that are, or were until now, those of the person $1.
+/// The changes that are, or were until now, authored by person $1.
 macro_rules! theirs {
     () => {
         "(SELECT w.id FROM delivery_changes w WHERE w.person_id = $1 \
@@ -304,7 +303,7 @@ macro_rules! theirs {
     };
 }
 
-/// Whose a row of delivery_changes is: the same as `whose` finds.
+/// Whose a row of delivery_changes is, consistent with `whose`.
 macro_rules! owner {
     () => {
         "COALESCE((SELECT i.person_id FROM delivery_identifiers i WHERE i.ou_id = delivery_changes.ou_id \
@@ -314,10 +313,10 @@ macro_rules! owner {
     };
 }
 
-/// What a person wrote is the person's, and the team's that the person was in then; what no name of the person is on
-/// any more is so no longer.
+/// Changes written by a person belong to the person and to the person's team at the time; changes that none of the
+/// person's names match any more no longer do.
 pub(crate) async fn rewrite_ownership(tx: &mut Tx, person: PersonId) -> Result<()> {
-    // The person is written last: until then the changes that the person loses are found by it.
+    // Update the person last: until then it identifies the changes that the person loses.
     for sql in [
         concat!(
             "UPDATE delivery_changes SET team_id = (SELECT m.team_id FROM delivery_memberships m WHERE m.person_id = ",
@@ -347,7 +346,7 @@ pub(crate) async fn rewrite_ownership(tx: &mut Tx, person: PersonId) -> Result<(
     Ok(())
 }
 
-/// By e-mail address.
+/// By email address.
 pub async fn person_list(plane: &Delivery, ctx: &OpCtx, page: Page) -> Result<PageOf<Person>> {
     let permission = Permission::new(nouns::PERSON, Action::VIEW);
     plane.estate().require_some(ctx, nouns::PERSON, Action::VIEW).await?;
@@ -371,7 +370,7 @@ pub async fn person_list(plane: &Delivery, ctx: &OpCtx, page: Page) -> Result<Pa
     Ok(PageOf { items, offset: page.offset, limit: page.limit, total: total.unsigned_abs() })
 }
 
-/// The one of the caller's unit, or else the oldest below it.
+/// The person in the caller's unit, or else the oldest one below it.
 pub async fn person_by_github(plane: &Delivery, ctx: &OpCtx, username: &str) -> Result<Person> {
     plane.estate().require_some(ctx, nouns::TEAM, Action::VIEW).await?;
     let reach = ctx.authority().reach(Permission::new(nouns::TEAM, Action::VIEW), 0);

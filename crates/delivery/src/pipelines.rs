@@ -1,4 +1,4 @@
-//! Pipeline runs: many notifications fold into one record, whatever the order in which they arrive.
+//! Pipeline runs: many notifications are merged into one record, in whatever order they arrive.
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
@@ -35,8 +35,8 @@ pub struct PipelineFacts {
 
 const UNKNOWN: &str = "unknown";
 
-/// Which of two statuses holds: the higher one. Words that are not among the five are kept as they came: those that
-/// name an end count as the end they resemble.
+/// Rank of a status: the higher one wins. Words other than the five statuses are stored as received; those that mean
+/// an end count as the end they resemble.
 pub(crate) fn rank(status: &str) -> i64 {
     match status {
         "failure" | "failed" | "error" | "unstable" | "timed_out" => 5,
@@ -70,7 +70,7 @@ fn check(facts: PipelineFacts, faults: &mut Faults) -> (PipelineFacts, Option<Sh
         faults.push("pr_number", "range", "must be 1 or more");
     }
     if facts.finished_at.is_some_and(|finished| finished < facts.started_at) {
-        faults.push("finished_at", "range", "must not lie before started_at");
+        faults.push("finished_at", "range", "must not be before started_at");
     }
     let sha = facts.commit_sha.as_deref().and_then(|sha| faults.take(Sha::parse("commit_sha", sha)));
     (facts, sha)
@@ -108,8 +108,8 @@ pub async fn pipeline_upsert(
     Ok(id)
 }
 
-/// The earliest start, an end once there is one, the status of the highest rank (of two the one that started first);
-/// everything else as it was last told.
+/// The earliest start, an end once there is one, the status of the highest rank (between equals, the one that started
+/// first); everything else as last reported.
 async fn fold(
     tx: &mut Tx,
     ou: OuId,

@@ -1,4 +1,4 @@
-//! The handle that the plane's use cases work through.
+//! The handle that the plane's use cases use.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
     ],
 };
 
-/// The plane, and where its handle appears once the estate is open.
+/// The plane, and where to find its handle once the estate is open.
 pub fn plane(
     engine: Arc<dyn SqlEngine>,
     codec: Arc<dyn ResultCodec>,
@@ -81,12 +81,12 @@ pub fn plane(
 
 /// The type of the built-in source.
 pub const DATABASE_TYPE: CatalogType = CatalogType::new("landreeve_delivery");
-/// What the built-in source is called.
+/// The name of the built-in source.
 const SOURCE: &str = "Delivery Data";
 /// Its word in the inventory.
 const BUILTIN: &str = "delivery";
 
-/// The plane's tables as a datasource of every unit; added to an estate that has none.
+/// The plane's tables as a datasource of every unit; added to an estate that does not have it.
 pub async fn source(plane: &Delivery) -> Result<DatasourceId> {
     let ctx = ops::sign_in::system(&plane.estate);
     let database_type = DatabaseType::Catalog(DATABASE_TYPE);
@@ -100,11 +100,11 @@ pub const SETTINGS: SettingsSection =
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliveryOptions {
-    /// Reject a repository that does not exist yet instead of adding it.
+    /// Reject unknown repositories instead of adding them.
     pub strict_repositories: bool,
-    /// A result larger than this, in bytes as stored, ends its query run *failed*.
+    /// A stored result larger than this fails its query run.
     pub max_result_bytes: u64,
-    /// More rows than this end a query run *failed*.
+    /// A result with more rows than this fails its query run.
     pub max_rows: NonZeroU64,
     pub query_seconds: NonZeroU64,
 }
@@ -157,7 +157,7 @@ impl Delivery {
         &self.options
     }
 
-    /// The plane's tables, for whoever lets others ask them.
+    /// The plane's tables, for other planes that query them.
     pub fn catalog(&self) -> DeliveryCatalog {
         DeliveryCatalog::new(self.estate.store().clone())
     }

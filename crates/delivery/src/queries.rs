@@ -1,4 +1,4 @@
-//! Query runs: SQL over delivery data as a run, its result kept like that of any other query.
+//! Query runs: SQL over delivery data as a run, with its result stored like that of any other query.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ use crate::{Delivery, Input, nouns};
 /// The kinds of run that this plane shows as query runs.
 pub const KINDS: [RunKind; 2] = [DATA_QUERY.kind, PROBE.kind];
 
-/// A SQL query over the server's own delivery data.
+/// A SQL query over this server's delivery data.
 pub const DATA_QUERY: KindSpec = KindSpec::new("data_query", Category::Query);
 
 const MAX_SQL: usize = 64 * 1_024;
 const MAX_VARIABLES: usize = 1_000;
 const MAX_VALUES: usize = 10_000;
-/// How many statements of one unit execute at once: others must have their turn.
+/// Maximum number of concurrent statements per unit, so that other units get their turn.
 const MAX_CONCURRENT: u32 = 2;
 
-/// Submits a statement. What is wrong with it is told by the run, but for what cannot be a statement at all.
+/// Submits a statement. The run reports errors in it, except for input that cannot be a statement at all.
 pub async fn query_run(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -78,33 +78,33 @@ fn check(sql: &str, variables: &[(String, Variable)], faults: &mut Faults) {
     }
 }
 
-/// The subtrees whose delivery data the caller may see.
+/// The subtrees whose delivery data the caller can see.
 pub(crate) fn reach(ctx: &OpCtx) -> Vec<String> {
     ctx.authority().reach(Permission::new(nouns::DELIVERY, Action::VIEW), 0)
 }
 
-/// A query run that the caller may see, and whether its result is still there.
+/// A query run that the caller can see, and whether its result is still stored.
 pub async fn query_run_get(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
     run_get(plane.estate(), ctx, which, &KINDS).await
 }
 
-/// What opens the whole result for whoever holds it, until it expires.
+/// A token for the whole result, valid for any bearer until it expires.
 #[derive(Debug, Clone)]
 pub struct ResultGrant {
     pub token: String,
 }
 
-/// What the tokens of this plane's results are for.
+/// The purpose of the tokens for this plane's results.
 const KEY: &str = "q-";
 
-/// A pass for the whole result. An error with the code `execution_not_complete` until the run has ended.
+/// Issues a token for the whole result. The error has the code `execution_not_complete` until the run has ended.
 pub async fn result_grant(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<ResultGrant> {
     let run = complete(plane, ctx, which).await?;
     let token = ops::sign_in::data_token(plane.estate(), &format!("{KEY}{}", run.uuid)).await?;
     Ok(ResultGrant { token })
 }
 
-/// The result's rows in a format, for whoever holds the token.
+/// The result's rows in a format, for the bearer of the token.
 pub async fn result_by_token(plane: &Delivery, token: &str, wanted: Wanted) -> Result<ByteStream> {
     let key = ops::sign_in::open_data_token(plane.estate(), token).await?;
     let uuid = key.strip_prefix(KEY).and_then(|uuid| uuid.parse().ok()).ok_or_else(gone)?;
@@ -133,7 +133,7 @@ async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
     }
     if !run.state.is_final() {
         let error =
-            Error::conflict("execution_not_complete", "the query run has not ended yet; ask again soon");
+            Error::conflict("execution_not_complete", "the query run has not ended yet; try again soon");
         return Err(Error { retry_after: Some(Duration::from_secs(1)), ..error });
     }
     if run.data_expired(plane.estate().now()) {
@@ -152,7 +152,7 @@ fn gone() -> Error {
     Error::new(
         ErrorKind::NotFound,
         "query_run_not_found",
-        "the result is not there, or no longer: it is kept for 30 days",
+        "the result does not exist or has expired: results are kept for 30 days",
     )
 }
 
@@ -170,7 +170,7 @@ impl Executor for DataQueryExecutor {
                 variables: input.variables.into_iter().map(|(name, value)| (name, value.into())).collect(),
                 max_rows: Some(plane.options().max_rows.get()),
             };
-            // With the rights that the submitter has now.
+            // With the submitter's current permissions.
             plane.estate().require_some(job.ctx(), nouns::DELIVERY, Action::VIEW).await?;
             let reach = reach(job.ctx());
             let tables = plane.catalog().seen_by(&reach);
@@ -193,14 +193,13 @@ pub(crate) fn statement(sql: String, time_limit: Duration) -> Query {
     Query { sql, time_limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES }
 }
 
-/// What went wrong with a statement that is asked outside a run. That it takes too long has the code
-/// `query_timed_out`.
+/// The error of a statement that runs outside a run. A timeout has the code `query_timed_out`.
 pub(crate) fn query_error(error: &SourceError) -> Error {
     match error.kind {
         SourceErrorKind::Query | SourceErrorKind::NotReadOnly | SourceErrorKind::Unsupported => {
             Error::fault("", "sql_error", error.message.clone())
         }
-        // Whoever had to wait for others may try again; a statement that takes too long does so every time.
+        // A statement that had to wait for others can be retried; one that takes too long would time out every time.
         SourceErrorKind::TimedOut if error.code.as_deref() != Some("busy") => {
             Error::too_large(error.message.clone()).with_code("query_timed_out")
         }
@@ -216,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_statement_did_not_cause_may_be_tried_again() {
+    fn only_errors_not_caused_by_the_statement_are_retryable() {
         let slow = SourceError::new(SourceErrorKind::TimedOut, "the statement took longer than 30 seconds");
         let error = query_error(&slow);
         assert_eq!((error.kind, error.code), (ErrorKind::TooLarge, "query_timed_out"));

@@ -1,4 +1,4 @@
-//! What is known of repositories beyond their names.
+//! What is known about repositories besides their names.
 
 use landreeve_core::error::Faults;
 use landreeve_core::{Action, OpCtx, Result};
@@ -24,7 +24,7 @@ fn check(name: &str, facts: &RepoFacts, faults: &mut Faults) {
     text::check_opt(faults, "external_id", facts.external_id.as_deref(), text::NAME);
 }
 
-/// Adds a repository, or changes what is given of it. Another default branch attributes all of its deployments anew.
+/// Adds a repository or updates the given values. A new default branch means attributing all its deployments again.
 pub async fn repo_upsert(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -57,7 +57,7 @@ pub async fn repo_upsert(
     Ok(id)
 }
 
-/// `true`: the default branch is another one now.
+/// `true` if the default branch has changed.
 async fn put(tx: &mut Tx, id: RepoId, facts: &RepoFacts) -> Result<bool> {
     let old =
         tx.one("SELECT default_branch FROM delivery_repos WHERE id = $1", args![id]).await?.text_opt(0)?;

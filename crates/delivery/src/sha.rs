@@ -1,5 +1,4 @@
-//! Commit hashes: hexadecimal, seven characters or more, in lower case. A shorter one names every longer one that it
-//! begins.
+//! Commit hashes: at least seven lowercase hexadecimal digits. A short hash matches longer ones that start with it.
 
 use landreeve_core::Fault;
 use landreeve_core::error::Faults;
@@ -20,7 +19,7 @@ impl Sha {
         Err(Fault::new(field, "sha", "must be 7 to 40 hexadecimal digits"))
     }
 
-    /// A list of at most `most` hashes, in order and each once; what is wrong is told by its place in the list.
+    /// Parses a list of at most `most` hashes, sorted and without duplicates; faults name the position in the list.
     pub fn parse_list(field: &str, all: &[String], most: usize, faults: &mut Faults) -> Vec<Sha> {
         if all.len() > most {
             faults.push(field, "range", format!("must have at most {most} hashes"));
@@ -36,7 +35,7 @@ impl Sha {
         list
     }
 
-    /// As the store kept it.
+    /// A hash as stored.
     pub fn kept(text: String) -> Sha {
         Sha(text)
     }
@@ -45,26 +44,26 @@ impl Sha {
         &self.0
     }
 
-    /// The two may be the same commit: one begins with the other.
+    /// Whether the two may be the same commit: one starts with the other.
     pub fn matches(&self, other: &Sha) -> bool {
         self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
     }
 
-    /// A range of texts, `from` included and `until` not, that holds every hash that may match this one.
+    /// A range of strings, `from` inclusive and `until` exclusive, that contains every hash that may match this one.
     pub fn range(&self) -> (String, String) {
         let from = &self.0[..SHORTEST.min(self.0.len())];
         (from.to_owned(), format!("{from}g"))
     }
 }
 
-/// `Sha::range` in SQL: the hash in the column `theirs` may match the one in `ours`. An index over `theirs` serves.
+/// `Sha::range` in SQL: the hash in column `theirs` may match the one in `ours`. Uses an index on `theirs`.
 macro_rules! like {
     ($ours:literal, $theirs:literal) => {
         concat!($theirs, " >= substr(", $ours, ", 1, 7) AND ", $theirs, " < substr(", $ours, ", 1, 7) || 'g'")
     };
 }
 
-/// `Sha::matches` in SQL, with the range.
+/// `Sha::matches` in SQL, including the range.
 macro_rules! same {
     ($ours:literal, $theirs:literal) => {
         concat!(
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_one_names_the_long_ones_that_it_begins() {
+    fn a_short_hash_matches_longer_ones_with_the_same_start() {
         assert!(sha("D1A34F0").matches(&sha("d1a34f0aaaa")) && sha("d1a34f0aaaa").matches(&sha("d1a34f0")));
         assert!(!sha("d1a34f0b").matches(&sha("d1a34f0a")));
         let (from, until) = sha("d1a34f0aaaa").range();
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_is_refused() {
+    fn rejects_malformed_hashes() {
         for text in ["", "d1a34f", "xyzxyzx", "d1a34f0 d1a34f0", &"a".repeat(41)] {
             assert!(Sha::parse("sha", text).is_err(), "{text}");
         }

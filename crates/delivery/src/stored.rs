@@ -1,5 +1,5 @@
-//! What the plane keeps as JSON: the inputs of its runs. Every shape has a version and one fixture per version for
-//! ever. None of these types reaches a face.
+//! The JSON that the plane stores: the inputs of its runs. Every shape has a version and one permanent fixture per
+//! version. No face uses these types.
 
 use landreeve_core::table::{Scalar, Variable};
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ impl From<StoredVariable> for Variable {
     }
 }
 
-/// A hierarchy of teams to be taken in.
+/// A hierarchy of teams to import.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredHierarchy {
     pub version: u32,
@@ -94,7 +94,7 @@ pub struct StoredTeam {
 mod tests {
     use super::*;
 
-    /// Version 1 of each, as it was written first. Never change a line; add new ones.
+    /// Version 1 of each type, as first written. Never change a line; add new ones.
     const QUERY_V1: &str = r#"{"version":1,"sql":"select $a","variables":[["a",1],["b",["x",true]],["c",null],["d",1.5]],"reach":["/1/7/"]}"#;
     const QUERY_V2: &str = r#"{"version":2,"sql":"select $a","variables":[["a",1]]}"#;
     const HIERARCHY_V1: &str = r#"{"version":1,"actor":"ci","teams":[{"reference":"t","name":"Team","lead":null,"parent":null,"members":["a@example.com"]}]}"#;
@@ -105,8 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_can_still_be_read() {
-        // What version 1 said of the caller's reach is read where results are (`estate::results`).
+    fn old_versions_can_still_be_read() {
+        // `estate::results` reads the caller's reach in version 1.
         assert!(serde_json::from_str::<StoredDataQuery>(QUERY_V1).is_ok());
         comes_back::<StoredDataQuery>(QUERY_V2);
         comes_back::<StoredHierarchy>(HIERARCHY_V1);

@@ -1,6 +1,6 @@
-//! Teams: a hierarchy that is taken in as a whole, who is in which team and since when, and what was changed.
+//! Teams: importing a whole hierarchy, membership over time, and the history of changes.
 //!
-//! Taking in a hierarchy is planned first: the plan is what `hierarchy_preview` shows and what a run carries out.
+//! An import is planned first: `hierarchy_preview` shows the plan and a run carries it out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::{Delivery, Input, text};
 const MAX_TEAMS: usize = 5_000;
 const MAX_MEMBERS: usize = 20_000;
 
-/// A team as somebody wants it.
+/// A team as requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedTeam {
     pub reference: String,
@@ -33,11 +33,11 @@ pub struct WantedTeam {
     pub lead: Option<String>,
     pub parent: Option<String>,
     pub parent_name: Option<String>,
-    /// E-mail addresses.
+    /// Email addresses.
     pub members: Vec<String>,
 }
 
-/// A team as it is.
+/// A team as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Team {
     pub id: TeamId,
@@ -49,7 +49,7 @@ pub struct Team {
     pub lead_member: Option<Member>,
     pub updated_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
-    /// Who is in it now, by e-mail address.
+    /// Its current members, by email address.
     pub members: Vec<Member>,
 }
 
@@ -61,14 +61,14 @@ pub struct Member {
     pub github_username: Option<String>,
 }
 
-/// What taking in a hierarchy would do.
+/// What importing a hierarchy would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HierarchyPlan {
     /// References of teams.
     pub create: Vec<String>,
     pub update: Vec<String>,
     pub archive: Vec<String>,
-    /// Addresses that nobody here has, which are left out.
+    /// Addresses that belong to no known person; they are left out.
     pub unknown_members: Vec<String>,
 }
 
@@ -85,7 +85,7 @@ pub struct TeamEvent {
 
 fn check(teams: &[WantedTeam], faults: &mut Faults) {
     if teams.is_empty() {
-        let message = "must have a team: those that are not in the request are archived";
+        let message = "must have at least one team: teams that are not in the request are archived";
         faults.push("teams", "range", message);
     }
     if teams.len() > MAX_TEAMS {
@@ -102,7 +102,7 @@ fn check(teams: &[WantedTeam], faults: &mut Faults) {
             faults.push(
                 format!("{place}.reference_id"),
                 "taken",
-                "is given to another team of the request too",
+                "is also used by another team in the request",
             );
         }
         if team.members.len() > MAX_MEMBERS {
@@ -111,7 +111,7 @@ fn check(teams: &[WantedTeam], faults: &mut Faults) {
         match (&team.parent, &team.parent_name) {
             (Some(parent), Some(name)) => match names.get(parent.as_str()) {
                 None => {
-                    let message = format!("names {parent:?}, which is no team of the request");
+                    let message = format!("names {parent:?}, which is not a team in the request");
                     faults.push(format!("{place}.parent_team_reference_id"), "unknown", message);
                 }
                 Some(known) if known != name => {
@@ -201,7 +201,7 @@ macro_rules! members {
     };
 }
 
-/// The teams of one unit, archived ones too, with who is in them.
+/// The teams of one unit and their members, including archived teams.
 async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Team>> {
     let rows = conn.all(team!("WHERE t.ou_id = $1 ORDER BY t.id"), args![ou]).await?;
     let mut teams = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
@@ -220,7 +220,7 @@ fn fill(teams: &mut [Team], rows: &[Row]) -> Result<()> {
     Ok(())
 }
 
-/// Everything that the caller may see, archived teams too.
+/// Every team that the caller can see, including archived ones.
 pub async fn team_list(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<Team>> {
     plane.estate().require_some(ctx, nouns::TEAM, Action::VIEW).await?;
     let reach = ctx.authority().reach(Permission::new(nouns::TEAM, Action::VIEW), 0);
@@ -236,7 +236,7 @@ pub async fn team_list(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<Team>> {
     Ok(teams)
 }
 
-/// How a team is named.
+/// How a request identifies a team.
 #[derive(Debug, Clone)]
 pub enum TeamRef {
     Id(TeamId),
@@ -247,19 +247,19 @@ fn not_found() -> Error {
     Error::new(ErrorKind::NotFound, "team_not_found", "there is no such team")
 }
 
-/// By its reference, the one of the caller's unit, or else the oldest below it.
+/// By reference: the team of the caller's unit, or else the oldest one below it.
 pub async fn team_get(plane: &Delivery, ctx: &OpCtx, which: &TeamRef) -> Result<Team> {
     let teams = team_list(plane, ctx).await?;
     let found = teams.into_iter().filter(|team| match which {
         TeamRef::Id(id) => team.id == *id,
         TeamRef::Reference(reference) => team.reference == *reference,
     });
-    // A reference is unique in its unit only.
+    // A reference is unique only within its unit.
     let own = ctx.authority().ou();
     found.min_by_key(|team| (team.ou != own, team.id)).ok_or_else(not_found)
 }
 
-/// The team in which most of these people are; of several the one with the fewest others, then the older one.
+/// The team that most of these people are in; between equals, the one with the fewest members, then the oldest.
 pub async fn team_of_members(plane: &Delivery, ctx: &OpCtx, emails: &[String]) -> Result<Team> {
     let teams = team_list(plane, ctx).await?;
     let wanted: BTreeSet<String> = emails.iter().map(|email| email.trim().to_lowercase()).collect();
@@ -272,7 +272,7 @@ pub async fn team_of_members(plane: &Delivery, ctx: &OpCtx, emails: &[String]) -
     })
 }
 
-/// What was changed in the teams, the newest first, before an event.
+/// What changed in the teams before an event, newest first.
 pub async fn team_events(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -303,7 +303,7 @@ pub async fn team_events(
     rows.iter().map(event).collect()
 }
 
-/// The hierarchy as it could be taken in again: the teams of the caller's unit that are not archived.
+/// The hierarchy in the form of an import: the teams of the caller's unit that are not archived.
 pub async fn hierarchy_get(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<WantedTeam>> {
     plane.estate().require_here(ctx, nouns::TEAM, Action::MANAGE).await?;
     let mut conn = plane.estate().store().read().await?;
@@ -328,7 +328,7 @@ pub async fn hierarchy_get(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<WantedTe
     Ok(wanted.collect())
 }
 
-/// What taking in the hierarchy would do, without doing it.
+/// What importing the hierarchy would do, without doing it.
 pub async fn hierarchy_preview(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -393,21 +393,21 @@ fn plan(current: &[Team], wanted: &[StoredTeam], known: &BTreeSet<String>) -> Hi
     plan
 }
 
-/// Submits the run that takes the hierarchy in: teams that are new are made, those that are not in it are archived.
+/// Submits the run that imports the hierarchy: new teams are created, teams that are not in it are archived.
 pub async fn hierarchy_process(plane: &Delivery, ctx: &OpCtx, teams: Input<Vec<WantedTeam>>) -> Result<Run> {
     plane.estate().require_here(ctx, nouns::TEAM, Action::MANAGE).await?;
     let teams = teams.checked(|teams, faults| check(teams, faults))?;
     let input = StoredHierarchy { version: 1, actor: ctx.actor().name().to_owned(), teams: stored(&teams) };
     let ou = ctx.authority().ou();
     let new = NewRun {
-        // Two hierarchies of one unit must not be taken in at once.
+        // Two hierarchies of one unit must not be imported at the same time.
         lane: Some(Lane { name: format!("teams:{ou}"), limit: 1 }),
         ..NewRun::new(&TEAM_IMPORT, ou, serde_json::to_string(&input).map_err(Error::internal)?)
     };
     runs::submit(plane.estate(), ctx, new).await
 }
 
-/// Takes in a hierarchy of teams.
+/// Imports a hierarchy of teams.
 pub const TEAM_IMPORT: KindSpec = KindSpec {
     retry: Retry { attempts: 3, backoff: Duration::from_secs(10) },
     ..KindSpec::new("team_import", Category::System)
@@ -440,7 +440,7 @@ impl Executor for TeamImport {
     }
 }
 
-/// Notes what changed in a team.
+/// Records what changed in a team.
 struct Trail<'a> {
     ou: OuId,
     actor: &'a str,
@@ -516,7 +516,7 @@ async fn take_in(tx: &mut Tx, ou: OuId, input: &StoredHierarchy, now: Timestamp)
     Ok(())
 }
 
-/// Somebody who is known here, or whom the estate knows; who is new here may have written something before.
+/// Finds a person, or creates one from an estate user. A new person may have authored earlier changes.
 async fn known(
     tx: &mut Tx,
     ou: OuId,
@@ -595,7 +595,7 @@ async fn set_members(
     for person in wanted.into_iter().filter(|person| !old.iter().any(|member| member.id == person.id)) {
         let sql = "SELECT count(*) FROM delivery_memberships WHERE person_id = $1";
         let first = tx.one(sql, args![person.id]).await?.int(0)? == 0;
-        // Nobody knows of an earlier team, so what somebody wrote before is this team's.
+        // No earlier team is known, so what the person wrote before counts for this one.
         let from = if first { 0 } else { trail.now.as_microsecond() };
         let id = MembershipId(next_in(tx, MembershipId::KIND).await?);
         tx.exec(

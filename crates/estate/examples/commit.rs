@@ -1,13 +1,13 @@
-//! How long the store takes for a durable commit of one row, one after the other:
+//! How long the store takes to commit single rows durably, one after another:
 //! `commit FILE|postgres://… [COUNT]` prints a line for each, in microseconds.
 #![expect(clippy::print_stdout, reason = "a tool that reports to its terminal")]
-#![expect(clippy::expect_used, reason = "a tool that may end at the first surprise")]
+#![expect(clippy::expect_used, reason = "a tool that may stop at the first error")]
 
 use landreeve_estate::args;
 use landreeve_estate::store::{Location, Migrations, Store};
 use tokio::time::Instant;
 
-/// Not measured: connections are opened, statements are prepared, files grow to their size.
+/// Not measured: opening connections, preparing statements, growing files.
 const WARM_UP: i64 = 20;
 
 #[tokio::main]

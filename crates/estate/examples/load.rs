@@ -4,7 +4,7 @@
 //! - `callers`: how often per second 16 clients are authenticated;
 //! - `beside long runs`: the median milliseconds of a short run, alone and while every long worker is busy.
 #![expect(clippy::print_stdout, reason = "a tool that reports to its terminal")]
-#![expect(clippy::expect_used, reason = "a tool that may end at the first surprise")]
+#![expect(clippy::expect_used, reason = "a tool that may stop at the first error")]
 
 mod support;
 
@@ -67,7 +67,7 @@ async fn probe(estate: &Estate, ctx: &OpCtx) {
     run_wait(estate, ctx, RunRef::Id(run.id), &[], Duration::from_secs(60)).await.expect("ends");
 }
 
-/// So many clients do the work for so long; gives how often a second.
+/// This many clients do the work for this long; returns the rate per second.
 async fn rate<W: Future<Output = ()> + Send + 'static>(
     clients: usize,
     time: Duration,

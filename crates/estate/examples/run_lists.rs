@@ -1,10 +1,10 @@
-//! Lists of runs among a million: the newest fifty by any one filter, with and without the total. Prints for each filter
+//! Lists of runs among a million: the newest 50 for each single filter, with and without the total. Prints for each filter
 //! `NAME: MILLISECONDS MILLISECONDS TOTAL`: the medians without and with the total.
 //!
-//! `cargo run --release --package landreeve-estate --example run_lists -- PLACE [RUNS]`, where PLACE is an empty folder or
-//! the address of an empty PostgreSQL database.
-#![expect(clippy::print_stdout, reason = "a measurement speaks on standard output")]
-#![expect(clippy::expect_used, reason = "a measurement ends where something is not as it should be")]
+//! `cargo run --release --package landreeve-estate --example run_lists -- PLACE [RUNS]`, where PLACE is an empty folder
+//! or the address of an empty PostgreSQL database.
+#![expect(clippy::print_stdout, reason = "a measurement reports on standard output")]
+#![expect(clippy::expect_used, reason = "a measurement may stop at the first error")]
 
 mod support;
 
@@ -17,7 +17,7 @@ use landreeve_estate::ops::{FamilyFilter, Range, RunFilter, sign_in};
 use landreeve_estate::{Estate, args};
 use tokio::time::Instant;
 
-/// Runs of several kinds, states, submitters, nouns and units, ten seconds apart. None executes.
+/// Runs of several kinds, states, submitters, nouns and units, ten seconds apart. None is executed.
 macro_rules! fill {
     ($numbers:literal) => {
         concat!(

@@ -1,5 +1,5 @@
-//! The audit trail: one event per write and per refused request of a known caller, in the transaction of the act.
-//! Requests without a valid credential are counted per address and reason and become one event a minute.
+//! The audit trail: one event per write and per denied request of a known caller, in the transaction of the action.
+//! Requests without a valid credential are counted per address and reason and become one event per minute.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -32,10 +32,10 @@ pub struct AuditEvent {
     pub detail: String,
 }
 
-/// What was done, without who and when: the context knows that.
+/// What was done. The context has who and when.
 #[derive(Debug, Clone)]
 pub struct Act<'a> {
-    /// A verb in the past: `created`, `updated`, `cancelled`, `signed_in`, `refused`.
+    /// A verb in the past tense: `created`, `updated`, `cancelled`, `signed_in`, `refused`.
     pub action: &'static str,
     pub noun: Noun,
     pub noun_id: Option<i64>,
@@ -69,7 +69,7 @@ pub async fn record(tx: &mut Tx, id: AuditId, now: Timestamp, ctx: &OpCtx, act: 
     .await
 }
 
-/// Newest first, as far as the caller sees.
+/// Newest first, limited to what the caller can see.
 pub async fn list(
     conn: &mut Conn,
     dialect: Dialect,
@@ -130,7 +130,7 @@ pub async fn purge(tx: &mut Tx, before: Timestamp) -> Result<u64> {
     tx.exec("DELETE FROM audit_events WHERE at < $1", args![before]).await
 }
 
-/// Counts strangers' requests in memory. Bounded: beyond the bound they share one line without an address.
+/// Counts requests of unknown callers in memory. Bounded: addresses beyond the limit share an entry without an address.
 #[derive(Debug, Default)]
 pub struct Strangers(Mutex<HashMap<(Option<IpAddr>, &'static str), u64>>);
 
@@ -147,7 +147,7 @@ impl Strangers {
         *counts.entry(key).or_insert(0) += 1;
     }
 
-    /// What was counted since the last call.
+    /// The counts since the last call.
     pub fn take(&self) -> Vec<(Option<IpAddr>, &'static str, u64)> {
         let counts = std::mem::take(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         counts.into_iter().map(|((address, reason), count)| (address, reason, count)).collect()
@@ -183,5 +183,5 @@ pub async fn next_id(ids: &dyn Ids) -> Result<AuditId> {
     ids.next(AuditId::KIND).await.map(AuditId)
 }
 
-/// The permission that reading the trail needs.
+/// The permission for reading the trail.
 pub const READ: (Noun, Action) = (Noun::AUDIT, Action::VIEW);

@@ -1,4 +1,4 @@
-//! Large things: results, and later backups. A local folder, or an S3-compatible service by URL.
+//! Large data: results and backups. A local folder, or an S3-compatible service by URL.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutPayload, Wri
 #[derive(Clone)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
-    /// Of a local one: what is written there is flushed before it counts.
+    /// The folder of a local store: what is written there is flushed before it counts.
     folder: Option<Arc<PathBuf>>,
 }
 
-/// An S3-compatible place.
+/// An S3-compatible location.
 #[derive(Debug, Clone)]
 pub struct S3 {
-    /// `s3://bucket/prefix` is not enough to reach a service of one's own, so the parts are named.
+    /// `s3://bucket/prefix` is not enough for a self-hosted service, so the parts are separate.
     pub bucket: String,
     pub endpoint: Option<String>,
     pub region: Option<String>,
@@ -34,7 +34,7 @@ pub struct S3 {
 impl Blobs {
     pub fn local(folder: &Path) -> Result<Blobs> {
         std::fs::create_dir_all(folder).map_err(|error| {
-            Error::unavailable("blobs", format!("the folder {} cannot be made: {error}", folder.display()))
+            Error::unavailable("blobs", format!("cannot create the folder {}: {error}", folder.display()))
         })?;
         let store =
             LocalFileSystem::new_with_prefix(folder).map_err(blob_error)?.with_automatic_cleanup(true);
@@ -55,7 +55,7 @@ impl Blobs {
         Ok(Blobs { store: Arc::new(builder.build().map_err(blob_error)?), folder: None })
     }
 
-    /// A writer for a new blob. Nothing is there under its name until `finish`.
+    /// A writer for a new blob. The blob does not exist under its name until `finish`.
     pub async fn create(&self, name: &str) -> Result<BlobWriter> {
         let path = BlobPath::from(name);
         let upload = self.store.put_multipart(&path).await.map_err(blob_error)?;
@@ -68,30 +68,30 @@ impl Blobs {
         flush(self.place(name)).await
     }
 
-    /// The blob's length and what is in it.
+    /// The blob's length and content.
     pub async fn read(&self, name: &str) -> Result<(u64, ByteStream)> {
         let found = self.store.get(&BlobPath::from(name)).await.map_err(blob_error)?;
         Ok((found.meta.size, Box::pin(found.into_stream().map_err(std::io::Error::other))))
     }
 
-    /// Where a blob lies in a local folder.
+    /// Where a blob is in a local folder.
     fn place(&self, name: &str) -> Option<Place> {
         let folder = self.folder.as_ref()?;
         Some(Place { folder: folder.as_ref().clone(), file: folder.join(name) })
     }
 
-    /// Removes what uploads left that a kill cut off, as far as they were last written before a moment: other nodes may
-    /// be writing there. A service that is not a folder has its own rule for them.
+    /// Removes interrupted uploads last written before a given time; newer ones may be in progress on other nodes.
+    /// Services other than a folder have their own rules for this.
     pub async fn remove_interrupted(&self, before: Timestamp) -> Result<u64> {
         let Some(folder) = self.folder.clone() else { return Ok(0) };
         let removed = tokio::task::spawn_blocking(move || remove_interrupted(&folder, before));
         removed.await.map_err(Error::internal)?.map_err(|error| {
-            Error::unavailable("blobs", format!("interrupted uploads cannot be removed: {error}"))
+            Error::unavailable("blobs", format!("cannot remove interrupted uploads: {error}"))
         })
     }
 
-    /// Copies every blob to another place, one after another and never more than two chunks of one in memory. What is
-    /// removed meanwhile is left out. Gives how many there were.
+    /// Copies every blob to another location, one after another, with at most two chunks in memory. Skips blobs that
+    /// are deleted in the meantime. Returns the number of blobs.
     pub async fn copy_all(&self, target: &Blobs) -> Result<u64> {
         let mut all = self.store.list(None);
         let mut copied = 0;
@@ -128,7 +128,7 @@ impl Blobs {
         }
     }
 
-    /// The names below a prefix that were last written before a moment, a part of them if there are many.
+    /// Names below a prefix that were last written before a given time, at most `most` of them.
     pub async fn older_than(&self, prefix: &str, before: Timestamp, most: usize) -> Result<Vec<String>> {
         let prefix = BlobPath::from(prefix);
         let old = self.store.list(Some(&prefix)).try_filter(|found| {
@@ -137,7 +137,7 @@ impl Blobs {
         old.map_ok(|found| found.location.to_string()).take(most).try_collect().await.map_err(blob_error)
     }
 
-    /// Deleting what is not there is no failure: a purge may come twice.
+    /// Deleting a blob that does not exist succeeds, because a purge may be repeated.
     pub async fn delete(&self, name: &str) -> Result<()> {
         match self.store.delete(&BlobPath::from(name)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -147,7 +147,7 @@ impl Blobs {
 }
 
 const CHUNK: usize = 5 * 1_024 * 1_024;
-/// How many chunks may be under way before a writer waits.
+/// How many chunks may be in flight before a writer waits.
 const MAX_IN_FLIGHT: usize = 2;
 
 pub struct BlobWriter {
@@ -161,7 +161,7 @@ struct Place {
     file: PathBuf,
 }
 
-/// What is written survives a power cut: the file, and the folders that name it.
+/// Makes written data survive a power failure: the file, and the folders above it.
 async fn flush(place: Option<Place>) -> Result<()> {
     let Some(Place { folder, file }) = place else { return Ok(()) };
     let flushed = tokio::task::spawn_blocking(move || {
@@ -172,12 +172,13 @@ async fn flush(place: Option<Place>) -> Result<()> {
         }
         Ok::<_, std::io::Error>(())
     });
-    flushed.await.map_err(Error::internal)?.map_err(|error| {
-        Error::unavailable("blobs", format!("what was written cannot be flushed to the disk: {error}"))
-    })
+    flushed
+        .await
+        .map_err(Error::internal)?
+        .map_err(|error| Error::unavailable("blobs", format!("cannot flush the data to the disk: {error}")))
 }
 
-/// An upload has the name of its blob, `#` and a number until it is complete.
+/// Until it is complete, an upload has the name of its blob plus `#` and a number.
 fn is_interrupted(name: &str) -> bool {
     name.rsplit_once('#')
         .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
@@ -213,7 +214,7 @@ impl BlobWriter {
         self.written
     }
 
-    /// The blob is there, and stays there whatever happens to the machine.
+    /// Completes the blob, so that it survives a crash of the machine.
     pub async fn finish(self) -> Result<()> {
         self.upload.finish().await.map_err(blob_error)?;
         flush(self.place).await
@@ -227,6 +228,6 @@ impl BlobWriter {
 fn blob_error(error: object_store::Error) -> Error {
     match error {
         object_store::Error::NotFound { .. } => Error::not_found("data"),
-        other => Error::unavailable("blobs", format!("the blob store cannot do this now: {other}")),
+        other => Error::unavailable("blobs", format!("the blob store is unavailable: {other}")),
     }
 }

@@ -1,5 +1,5 @@
-//! What a store holds from its first moment: facts that never change, the root unit, the built-in group; and the built-in
-//! roles, which each start brings up to date.
+//! The initial content of a store: facts that never change, the root unit, the built-in group; and the built-in roles,
+//! which every start updates.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub struct Facts {
     pub hash_ids: HashIds,
 }
 
-/// Reads the facts of a store, writing them first when it is new. A store sealed with another key is refused.
+/// Reads the facts of a store, after writing them if it is new. Rejects a store that was encrypted with another key.
 pub async fn facts(
     store: &Store,
     seal: &SealKey,
@@ -61,8 +61,8 @@ pub async fn facts(
             ErrorKind::PreconditionFailed,
             "wrong_key",
             format!(
-                "the secrets in this store are sealed with another key (fingerprint {sealed_with}, the key file has \
-                 {fingerprint}). Point [secrets] key_file or LANDREEVE_KEY_FILE at the right key file."
+                "the secrets in this store are encrypted with another key (fingerprint {sealed_with}; the key file has \
+                 {fingerprint}); point [secrets] key_file or LANDREEVE_KEY_FILE at the right key file"
             ),
         ));
     }
@@ -77,7 +77,9 @@ async fn fact(conn: &mut Conn, name: &'static str) -> Result<Option<String>> {
 }
 
 async fn need(conn: &mut Conn, name: &'static str) -> Result<String> {
-    fact(conn, name).await?.ok_or_else(|| Error::internal(format!("the store lacks the fact {name}")))
+    fact(conn, name)
+        .await?
+        .ok_or_else(|| Error::internal(format!("the fact {name} is missing from the store")))
 }
 
 pub async fn set_fact(tx: &mut Tx, name: &'static str, value: String) -> Result<()> {
@@ -89,9 +91,9 @@ pub async fn set_fact(tx: &mut Tx, name: &'static str, value: String) -> Result<
     .map(drop)
 }
 
-/// Refuses to store what was sealed with a key that another request or node has replaced meanwhile.
+/// Fails if the key that encrypted a value has since been replaced by another request or node.
 pub async fn still_sealed_with(tx: &mut Tx, fingerprint: &str) -> Result<()> {
-    // The shared lock makes a rotation wait for this transaction, and this transaction for a rotation.
+    // The shared lock makes a rotation and this transaction wait for each other.
     let sql = tx.dialect().pick(
         "SELECT value FROM facts WHERE name = 'seal_fingerprint'",
         "SELECT value FROM facts WHERE name = 'seal_fingerprint' FOR SHARE",
@@ -102,7 +104,7 @@ pub async fn still_sealed_with(tx: &mut Tx, fingerprint: &str) -> Result<()> {
     Err(Error::new(
         ErrorKind::PreconditionFailed,
         "wrong_key",
-        "the key that seals secrets was changed meanwhile; try again, or restart this server with the new key file",
+        "the key for encrypting secrets has been changed; try again, or restart this server with the new key file",
     ))
 }
 
@@ -134,7 +136,7 @@ async fn fill(tx: &mut Tx, store_id: Uuid, key: &str, fingerprint: &str, now: Ti
     Ok(())
 }
 
-/// Brings the built-in roles of every plane into the store, which may be older than some of them.
+/// Updates the built-in roles of all planes in the store, which may be older than some of them.
 pub async fn reconcile_roles(store: &Store, roles: Vec<(RoleSpec, Vec<Permission>)>) -> Result<()> {
     store
         .write(move |tx| {
@@ -144,7 +146,7 @@ pub async fn reconcile_roles(store: &Store, roles: Vec<(RoleSpec, Vec<Permission
                 for (spec, permissions) in roles {
                     changed |= reconcile_role(tx, &known, &spec, permissions).await?;
                 }
-                // In a new store nothing can have been remembered yet.
+                // For a new store nothing can be cached yet.
                 if changed && !known.is_empty() {
                     tx.bump_epoch().await?;
                 }
@@ -154,7 +156,7 @@ pub async fn reconcile_roles(store: &Store, roles: Vec<(RoleSpec, Vec<Permission
         .await
 }
 
-/// Beyond the ids that roles of ours have in every store.
+/// Above the fixed ids of our own roles.
 const FIRST_FREE_ROLE: i64 = 100;
 
 async fn next_role(tx: &mut Tx) -> Result<RoleId> {

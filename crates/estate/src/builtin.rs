@@ -1,5 +1,4 @@
-//! What the estate itself brings, as a plane like any other: the kinds, nouns, roles and sealed columns that every plane
-//! shares.
+//! The estate's own parts, as a plane like any other: the kinds, nouns, roles and sealed columns that all planes share.
 
 use std::sync::Arc;
 
@@ -14,13 +13,13 @@ use crate::schedules::{FixedSchedule, Schedule};
 use crate::upkeep::{OnChange, PURGE, Purge, SCHEMA_REFRESH, SchemaRefresh};
 use crate::{inventory, tokens};
 
-/// The plane whose schedules read schemas and purge.
+/// The plane of the schedules that read schemas and purge.
 pub const PLANE: &str = "estate";
 
-/// The role that may do everything; the first user has it at the root.
+/// The role with all permissions; the first user has it at the root.
 pub const ADMINISTRATOR: RoleId = RoleId(1);
 
-/// `short` and `long` are the workers of the pools that all planes share.
+/// `short` and `long` are the numbers of workers in the shared pools.
 pub fn plane(short: usize, long: usize) -> Plane {
     Plane {
         pools: vec![(PoolName::SHORT, short), (PoolName::LONG, long)],
@@ -49,7 +48,7 @@ pub fn plane(short: usize, long: usize) -> Plane {
     }
 }
 
-/// Two that read the same schema never execute at once.
+/// Two refreshes of the same schema never run at the same time.
 fn lane(schedule: &Schedule) -> Option<Lane> {
     let (noun, id) = schedule.noun?;
     (noun == Noun::DATASOURCE).then(|| Lane { name: format!("schema:{id}"), limit: 1 })

@@ -1,4 +1,4 @@
-//! The handle that use cases work through. It only holds the parts together; each part has its own module.
+//! The handle that use cases use. It only holds the parts together; each part has its own module.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -25,7 +25,7 @@ use crate::secrets::{SealKey, Sealed};
 use crate::store::{Location, Migrations, Store, StoreIds, StoreOptions, Tx};
 use crate::{builtin, settings};
 
-/// How many datasources are remembered.
+/// How many datasources are cached.
 const DATASOURCES: usize = 4_096;
 
 #[derive(Clone)]
@@ -44,7 +44,7 @@ struct Inner {
     parts: Parts,
 }
 
-/// What only some use cases need.
+/// Needed by only some use cases.
 struct Parts {
     runs: Engine,
     blobs: Blobs,
@@ -59,7 +59,7 @@ struct Parts {
 
 pub struct EstateOptions {
     pub location: Location,
-    /// Every plane of this program; the estate adds itself.
+    /// The planes of this program; the estate adds its own.
     pub planes: Vec<Plane>,
     pub seal: SealKey,
     pub clock: Arc<dyn Clock>,
@@ -69,12 +69,12 @@ pub struct EstateOptions {
     pub drivers: Arc<dyn Drivers>,
     pub store: StoreOptions,
     pub runs: RunOptions,
-    /// How many passwords may be verified at once.
+    /// Maximum number of concurrent password verifications.
     pub cores: usize,
 }
 
 impl Estate {
-    /// Opens the store, brings it to this program's schema, and fills it when it is new.
+    /// Opens the store, migrates it to this program's schema, and initializes it if it is new.
     pub async fn open(options: EstateOptions) -> Result<Estate> {
         let mut planes = options.planes;
         planes.insert(0, builtin::plane(options.runs.short, options.runs.long));
@@ -117,7 +117,7 @@ impl Estate {
             .into_iter()
             .map(|plane| (plane.open)(&estate).map(|parts| PlaneParts { name: plane.name, ..parts }));
         let opened = opened.collect::<Result<Vec<_>>>()?;
-        // The first and only time: the cell was made above.
+        // The first and only time: the cell was created above.
         let _ = estate.inner.parts.planes.set(opened);
         Ok(estate)
     }
@@ -127,17 +127,17 @@ impl Estate {
         &self.inner.parts.registry
     }
 
-    /// The parts of the planes, in the order in which they were listed, the estate's own first.
+    /// The parts of the planes in their listed order, the estate's own first.
     pub fn planes(&self) -> &[PlaneParts] {
         self.inner.parts.planes.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Everybody who hears of events.
+    /// All subscribers to events.
     pub fn subscribers(&self) -> Vec<Arc<dyn Subscriber>> {
         self.planes().iter().flat_map(|plane| plane.subscribers.iter().cloned()).collect()
     }
 
-    /// Those whom this program delivers events to: what they have all consumed may go.
+    /// The subscribers that this program delivers events to: events that they all consumed can be deleted.
     pub(crate) fn note_subscribers(&self, names: &[&'static str]) {
         let mut known = self.inner.parts.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(names);
@@ -149,13 +149,13 @@ impl Estate {
         known.iter().fold(String::from(","), |text, name| text + name + ",")
     }
 
-    /// Begins to execute runs in this process.
+    /// Starts to execute runs in this process.
     pub async fn start_runs(&self, role: Role) -> Result<()> {
         let executors = self.planes().iter().flat_map(|plane| plane.executors.iter().cloned()).collect();
         self.start_runs_with(executors, role).await
     }
 
-    /// The same with executors of one's choice: for tests.
+    /// The same with the given executors, for tests.
     pub async fn start_runs_with(
         &self,
         by_kind: HashMap<RunKind, Arc<dyn Executor>>,
@@ -201,7 +201,7 @@ impl Estate {
         &self.inner.parts.outbound
     }
 
-    /// The keyed bijection with which faces show integers.
+    /// The keyed bijection that faces use to show integers.
     pub fn hash_ids(&self) -> &HashIds {
         &self.inner.facts.hash_ids
     }
@@ -238,18 +238,18 @@ impl Estate {
         *self.inner.seal.write().unwrap_or_else(PoisonError::into_inner) = key;
     }
 
-    /// Where identity, grants and datasources stand. What was remembered under another value is not used.
+    /// The current version of identity, grants and datasources. Values cached under another version are not used.
     pub async fn epoch(&self) -> Result<i64> {
         self.store().epoch().await
     }
 
-    /// The same, with what this process had heard of before it asked.
+    /// The same, with what this process had been notified of before the read.
     pub(crate) async fn moment(&self) -> Result<Moment> {
         let heard = self.store().notices().epoch();
         Ok(Moment { epoch: self.epoch().await?, heard })
     }
 
-    /// Where things stand for a request: as of its beginning, unless something has changed that this process knows of.
+    /// The version for a request: as of its start, unless this process knows of a later change.
     pub async fn epoch_for(&self, ctx: &OpCtx) -> Result<i64> {
         self.epoch_at(ctx.moment()).await
     }
@@ -261,8 +261,7 @@ impl Estate {
         }
     }
 
-    /// A datasource, from the memory of this epoch or from the store. Whether the caller may see it is for the use
-    /// case to check.
+    /// A datasource, from this epoch's cache or from the store. The use case checks whether the caller may see it.
     pub(crate) async fn datasource(
         &self,
         id: DatasourceId,
@@ -287,7 +286,7 @@ impl Estate {
         })
     }
 
-    /// Lets go of a datasource's idle connections, whatever its type is or was.
+    /// Closes a datasource's idle connections, whatever its current or former type.
     pub fn forget_connections(&self, datasource: DatasourceId) {
         for database_type in self.registry().database_types() {
             if let Some(driver) = self.inner.parts.drivers.driver(database_type) {
@@ -311,8 +310,8 @@ impl Estate {
             .await
     }
 
-    /// The same for a write that knows only at its end what it did; `None`: nothing was changed, and there is nothing
-    /// to audit.
+    /// The same for a write that only knows at its end what it did; `None` means that nothing changed and nothing is
+    /// audited.
     pub async fn change_told<T, F>(&self, ctx: &OpCtx, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -324,7 +323,7 @@ impl Estate {
         self.change_as(std::any::type_name::<F>(), false, ctx, work).await
     }
 
-    /// The same for a write that takes long: see `Store::write_alone`.
+    /// The same for a write that takes a long time: see `Store::write_alone`.
     pub async fn change_told_alone<T, F>(&self, ctx: &OpCtx, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -359,7 +358,7 @@ impl Estate {
             .await
     }
 
-    /// The one way to check a permission on a thing that exists. A refusal becomes an audit event.
+    /// The only way to check a permission on an existing resource. A denial becomes an audit event.
     pub async fn require(&self, ctx: &OpCtx, noun: Noun, action: Action, path: &str, id: i64) -> Result<()> {
         match ctx.require(noun, action, path, id) {
             Ok(()) => Ok(()),
@@ -367,7 +366,7 @@ impl Estate {
         }
     }
 
-    /// The same for what does not exist yet, or for the estate as a whole.
+    /// The same, for what does not exist yet or belongs to the caller's unit.
     pub async fn require_here(&self, ctx: &OpCtx, noun: Noun, action: Action) -> Result<()> {
         match ctx.require_here(noun, action) {
             Ok(()) => Ok(()),
@@ -375,7 +374,7 @@ impl Estate {
         }
     }
 
-    /// The same for what belongs to the estate as a whole.
+    /// The same, for what belongs to the whole estate.
     pub async fn require_everywhere(&self, ctx: &OpCtx, noun: Noun, action: Action) -> Result<()> {
         match ctx.require_everywhere(noun, action) {
             Ok(()) => Ok(()),
@@ -383,7 +382,7 @@ impl Estate {
         }
     }
 
-    /// The same for lists, which then show what is open to the caller.
+    /// The same for lists, which then show what the caller can see.
     pub async fn require_some(&self, ctx: &OpCtx, noun: Noun, action: Action) -> Result<()> {
         match ctx.require_some(noun, action) {
             Ok(()) => Ok(()),
@@ -396,14 +395,14 @@ impl Estate {
         let Some(act) = self.authentication().refusals().note(ctx, act, self.now()) else { return error };
         let written = self.change(ctx, act, |_| Box::pin(async { Ok(()) })).await;
         if let Err(cause) = written {
-            // The refusal stands whether or not it could be written down.
-            tracing::warn!(%cause, "a refusal could not be written to the audit trail");
+            // The request is denied whether or not that could be recorded.
+            tracing::warn!(%cause, "could not write a denied request to the audit trail");
         }
         error
     }
 }
 
-/// `audit::Act` with its text, to be moved into a write.
+/// An owned `audit::Act`, to be moved into a write.
 #[derive(Debug, Clone)]
 pub struct OwnedAct {
     pub action: &'static str,

@@ -1,7 +1,7 @@
-//! Events: how planes tell each other things. An event is written in the transaction of the change it tells of,
-//! delivered at least once and in order, and consumed by subscribers that keep their own cursor.
+//! Events: how planes notify each other. An event is written in the transaction of the change that it reports,
+//! delivered at least once and in order, and consumed by subscribers that each have a cursor.
 //!
-//! The list is short and typed. What must not enter: a subscriber, or what one does.
+//! The list is short and typed. Does not belong here: subscribers, or what they do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub enum Event {
         datasource: DatasourceId,
         change: DatasourceChange,
     },
-    /// A promotion of ours reached its end.
+    /// One of our promotions finished.
     DeploymentFinished {
         deployment: i64,
         service: String,
@@ -37,7 +37,7 @@ pub enum Event {
         success: bool,
         finished_at: Timestamp,
     },
-    /// A monitor of ours began to fail, or recovered.
+    /// One of our monitors started to fail, or recovered.
     MonitorChanged {
         monitor: i64,
         name: String,
@@ -50,14 +50,14 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatasourceChange {
     Created,
-    /// How to connect changed.
+    /// The connection settings changed.
     Reconnected,
     /// Something else changed.
     Updated,
     Deleted,
 }
 
-/// The kept form. One fixture per version stays in the tests for ever.
+/// The stored form. One fixture per version stays in the tests forever.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Stored {
@@ -186,7 +186,7 @@ impl Event {
     }
 }
 
-/// An event with its place in the order.
+/// An event with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
     pub id: EventId,
@@ -195,7 +195,7 @@ pub struct Delivered {
     pub event: Event,
 }
 
-/// Consumes events; the same one may come twice, so what it does must be idempotent.
+/// Consumes events. An event may be delivered twice, so handling must be idempotent.
 pub trait Subscriber: Send + Sync + 'static {
     fn name(&self) -> &'static str;
     fn handle<'a>(&'a self, event: &'a Delivered) -> BoxFuture<'a, Result<()>>;
@@ -203,8 +203,8 @@ pub trait Subscriber: Send + Sync + 'static {
 
 /// Appends an event in the transaction of its change.
 ///
-/// The number is taken in the transaction itself, so that numbers become visible in their order on PostgreSQL too:
-/// a cursor never steps over one that commits late.
+/// The number is assigned in the transaction itself, so that numbers become visible in order on PostgreSQL too: a
+/// cursor never skips one that commits late.
 pub async fn append(tx: &mut Tx, ou: OuId, event: &Event, now: Timestamp) -> Result<()> {
     let row = tx
         .one(
@@ -224,7 +224,7 @@ pub async fn append(tx: &mut Tx, ou: OuId, event: &Event, now: Timestamp) -> Res
     tx.notice(Notice::Outbox).await
 }
 
-/// Deletes what every subscriber of this program (`,inventory,`) has consumed; one that is gone holds back nothing.
+/// Deletes what every subscriber of this program (`,inventory,`) has consumed; former subscribers hold nothing back.
 pub async fn purge(tx: &mut Tx, subscribers: &str) -> Result<u64> {
     let sql = tx.dialect().pick(
         "DELETE FROM outbox WHERE id <= (SELECT COALESCE(min(cursor_id), 0) FROM subscribers \
@@ -236,15 +236,15 @@ pub async fn purge(tx: &mut Tx, subscribers: &str) -> Result<u64> {
 }
 
 const LEASE: Duration = Duration::from_secs(30);
-/// How long one event may take. With `RENEW` it is not longer than the lease, so that two nodes never hand out the same
-/// event at the same time.
+/// Time limit for handling one event. Together with `RENEW` it is not longer than the lease, so that two nodes never
+/// deliver the same event at the same time.
 const HANDLING: Duration = Duration::from_secs(20);
-/// A lease is renewed before an event is handed out once it is this old.
+/// A lease of this age is renewed before the next event is delivered.
 const RENEW: Duration = Duration::from_secs(10);
 const BATCH: i64 = 100;
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Delivers events to the subscribers until stopped. One node at a time holds the lease.
+/// Delivers events to the subscribers until stopped. Only the node with the lease does so.
 pub async fn dispatch(estate: Estate, subscribers: Vec<Arc<dyn Subscriber>>, stop: CancellationToken) {
     let mut dispatcher = Dispatcher { estate, renewed: None };
     while !stop.is_cancelled() {
@@ -252,7 +252,7 @@ pub async fn dispatch(estate: Estate, subscribers: Vec<Arc<dyn Subscriber>>, sto
             Ok(true) => dispatcher.round(&subscribers, &stop).await,
             Ok(false) => false,
             Err(error) => {
-                tracing::warn!(%error, "could not take the lease of the dispatcher");
+                tracing::warn!(%error, "could not acquire the dispatcher's lease");
                 false
             }
         };
@@ -272,8 +272,8 @@ struct Dispatcher {
     renewed: Option<Instant>,
 }
 
-/// Makes cursors for subscribers that are new; call it before anything that they must hear of. A new subscriber
-/// starts at the present: what happened before it existed is not its business.
+/// Creates cursors for new subscribers; call it before the first event that they must receive. A new subscriber starts
+/// at the present and does not receive earlier events.
 pub async fn register(estate: &Estate, subscribers: &[Arc<dyn Subscriber>]) -> Result<()> {
     let names: Vec<&'static str> = subscribers.iter().map(|subscriber| subscriber.name()).collect();
     estate.note_subscribers(&names);
@@ -296,7 +296,7 @@ pub async fn register(estate: &Estate, subscribers: &[Arc<dyn Subscriber>]) -> R
         .await
 }
 
-/// Takes or keeps a lease. `false`: another node holds it.
+/// Acquires or keeps a lease. `false` if another node has it.
 pub async fn lease(estate: &Estate, name: &'static str, term: Duration) -> Result<bool> {
     macro_rules! statement {
         ($store:ident) => {
@@ -312,7 +312,7 @@ pub async fn lease(estate: &Estate, name: &'static str, term: Duration) -> Resul
     }
     let Some(node) = estate.runs().node() else { return Ok(false) };
     let (now, term) = (estate.now(), i64::try_from(term.as_micros()).unwrap_or(i64::MAX / 4));
-    // A lease of a node that has signed off is free at once.
+    // The lease of a node that has deregistered is immediately free.
     estate
         .store()
         .write(move |tx| {
@@ -325,7 +325,7 @@ pub async fn lease(estate: &Estate, name: &'static str, term: Duration) -> Resul
 }
 
 impl Dispatcher {
-    /// Renews the lease when it is old. `false`: another node has it, and nothing may be handed out here.
+    /// Renews the lease if it is old. `false` if another node has it, and this one must not deliver events.
     async fn holds_lease(&mut self) -> Result<bool> {
         if self.renewed.is_some_and(|at| at.elapsed() < RENEW) {
             return Ok(true);
@@ -336,7 +336,7 @@ impl Dispatcher {
         Ok(holds)
     }
 
-    /// One batch for each subscriber. `true`: there may be more.
+    /// Delivers one batch to each subscriber. `true` if there may be more.
     async fn round(&mut self, subscribers: &[Arc<dyn Subscriber>], stop: &CancellationToken) -> bool {
         let mut busy = false;
         for subscriber in subscribers {
@@ -350,7 +350,7 @@ impl Dispatcher {
         busy
     }
 
-    /// One batch for one subscriber. Its cursor moves once; after a crash the batch comes again.
+    /// Delivers one batch to a subscriber. Its cursor moves once; after a crash the batch is delivered again.
     async fn deliver(&mut self, subscriber: &dyn Subscriber, stop: &CancellationToken) -> Result<bool> {
         let name = subscriber.name();
         let mut conn = self.estate.store().read().await?;
@@ -373,7 +373,7 @@ impl Dispatcher {
             if stop.is_cancelled() || !self.holds_lease().await? {
                 break;
             }
-            // An event that only a newer program knows is stepped over by this one.
+            // Skip events that only a newer program knows.
             if let Some(event) = delivered(row)?
                 && let Err(error) = handle(subscriber, &event).await
             {
@@ -393,7 +393,7 @@ impl Dispatcher {
     }
 }
 
-/// One that hangs must not hold up the others.
+/// Handles an event with a time limit, so that a hanging subscriber does not block the others.
 async fn handle(subscriber: &dyn Subscriber, event: &Delivered) -> Result<()> {
     tokio::time::timeout(HANDLING, subscriber.handle(event)).await.unwrap_or_else(|_| {
         Err(Error::unavailable("subscriber", format!("it took longer than {} seconds", HANDLING.as_secs())))
@@ -423,7 +423,7 @@ async fn advance(estate: &Estate, name: &'static str, id: i64) -> Result<()> {
         .await
 }
 
-/// Waits longer after each failure: one second, doubled, five minutes at most.
+/// Waits longer after each failure: one second, doubled each time, at most five minutes.
 async fn postpone(estate: &Estate, name: &'static str, error: &Error) -> Result<()> {
     let (now, message) = (estate.now(), error.message.clone());
     estate
@@ -448,7 +448,7 @@ async fn postpone(estate: &Estate, name: &'static str, error: &Error) -> Result<
 mod tests {
     use super::*;
 
-    /// Version 1 as it was written first. Never change these lines; add new ones.
+    /// Version 1 as first written. Never change these lines; add new ones.
     fn fixtures() -> [(&'static str, Event); 4] {
         [
             (
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_events_can_still_be_read() {
+    fn stored_events_can_still_be_read() {
         for (text, event) in fixtures() {
             let stored: Stored = serde_json::from_str(text).unwrap();
             assert_eq!(Event::load(stored), Some(event.clone()));

@@ -1,8 +1,8 @@
-//! What every plane shares, with input and output: the metadata store, identity, secrets, audit, runs, events, the
-//! datasource inventory and blobs.
+//! What all planes share that needs I/O: the metadata store, identity, secrets, audit, runs, events, the datasource
+//! inventory and blobs.
 //!
-//! Use cases are in `ops`, one function each; faces and the command line call those and nothing else here. What must
-//! not enter: a plane's nouns, HTTP, a dialect's names.
+//! Use cases are in `ops`, one function each; faces and the command line call only those. Does not belong here: a
+//! plane's nouns, HTTP, a dialect's names.
 
 pub mod audit;
 pub mod blobs;
@@ -30,5 +30,5 @@ pub mod upkeep;
 
 pub use estate::{Estate, EstateOptions};
 pub use plane::{Plane, PlaneParts};
-// What `EstateOptions` is made of, for those who only open an estate.
+// The types in `EstateOptions`, for callers that only open an estate.
 pub use store::{Location, MigrationSet, Migrations, StoreOptions};

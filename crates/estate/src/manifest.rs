@@ -1,5 +1,5 @@
-//! What is in a backup: every file with its length and checksum, so that a backup can be verified without an estate, and
-//! a restore against it.
+//! The content of a backup: every file with its length and checksum, so that a backup can be verified without an
+//! estate, and a restore against it.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -12,9 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::blobs::Blobs;
 
-/// Its name in the folder of the backup.
+/// The name of the manifest in the backup's folder.
 pub const MANIFEST: &str = "manifest.json";
-/// What is read at once.
+/// Read buffer size.
 const PIECE: usize = 256 * 1_024;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,14 +25,14 @@ pub struct StoredManifest {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct StoredFile {
-    /// Below the folder, with `/`.
+    /// Relative to the folder, with `/`.
     path: String,
     bytes: u64,
     sha256: String,
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {
-    Error::unavailable("backup", format!("{} cannot be read or written: {error}", path.display()))
+    Error::unavailable("backup", format!("cannot read or write {}: {error}", path.display()))
 }
 
 /// The length and the checksum of a file.
@@ -70,7 +70,7 @@ fn walk(root: &Path, folder: &Path, files: &mut Vec<StoredFile>) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(folder, &error))
 }
 
-/// Writes the manifest of a backup that is complete. Gives how many files it has.
+/// Writes the manifest of a complete backup. Returns the number of files.
 pub async fn write(folder: &Path) -> Result<usize> {
     let folder = folder.to_owned();
     let written = tokio::task::spawn_blocking(move || {
@@ -91,8 +91,10 @@ pub async fn write(folder: &Path) -> Result<usize> {
 fn read(folder: &Path) -> Result<StoredManifest> {
     let path = folder.join(MANIFEST);
     let text = std::fs::read(&path).map_err(|error| {
-        let message =
-            format!("{} has no manifest ({error}): it is no backup, or an incomplete one", folder.display());
+        let message = format!(
+            "{} has no manifest ({error}): it is not a backup, or it is incomplete",
+            folder.display()
+        );
         Error::conflict("no_manifest", message)
     })?;
     serde_json::from_slice(&text).map_err(|error| {
@@ -100,8 +102,8 @@ fn read(folder: &Path) -> Result<StoredManifest> {
     })
 }
 
-/// What is wrong with a folder that should have the files of a backup, all of them or those below some names. Nothing:
-/// each is there, byte for byte.
+/// The problems of a folder that should contain the files of a backup, all or those below certain names. Empty if every
+/// file is there, byte for byte.
 pub async fn check(
     backup: &Path,
     folder: &Path,
@@ -114,7 +116,7 @@ pub async fn check(
         let problems = files.iter().filter_map(|file| {
             let path = folder.join(&file.path);
             match sum(&path) {
-                Err(error) => Some(format!("{} cannot be read: {error}", path.display())),
+                Err(error) => Some(format!("cannot read {}: {error}", path.display())),
                 Ok(found) => differs(&path.display().to_string(), file, found),
             }
         });
@@ -131,10 +133,10 @@ fn differs(name: &str, file: &StoredFile, (bytes, sha256): (u64, String)) -> Opt
     if bytes != file.bytes {
         return Some(format!("{name} has {bytes} bytes and should have {}", file.bytes));
     }
-    (sha256 != file.sha256).then(|| format!("{name} has other bytes than those that were backed up"))
+    (sha256 != file.sha256).then(|| format!("{name} has a different checksum than in the backup"))
 }
 
-/// The same for blobs wherever they are.
+/// The same for blobs, wherever they are.
 pub async fn check_blobs(backup: &Path, folder: &str, blobs: &Blobs) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for file in read(backup)?.files {
@@ -142,7 +144,7 @@ pub async fn check_blobs(backup: &Path, folder: &str, blobs: &Blobs) -> Result<V
             continue;
         };
         match sum_blob(blobs, name).await {
-            Err(error) => problems.push(format!("the blob {name} cannot be read: {error}")),
+            Err(error) => problems.push(format!("cannot read the blob {name}: {error}")),
             Ok(found) => problems.extend(differs(&format!("the blob {name}"), &file, found)),
         }
     }
@@ -152,7 +154,7 @@ pub async fn check_blobs(backup: &Path, folder: &str, blobs: &Blobs) -> Result<V
 async fn sum_blob(blobs: &Blobs, name: &str) -> Result<(u64, String)> {
     let (_, mut stream) = blobs.read(name).await?;
     let (mut hasher, mut bytes) = (Sha256::new(), 0);
-    let failed = |error| Error::unavailable("blobs", format!("the blob store cannot do this now: {error}"));
+    let failed = |error| Error::unavailable("blobs", format!("the blob store is unavailable: {error}"));
     while let Some(piece) = stream.try_next().await.map_err(failed)? {
         hasher.update(&piece);
         bytes += piece.len() as u64;
@@ -164,12 +166,12 @@ async fn sum_blob(blobs: &Blobs, name: &str) -> Result<(u64, String)> {
 mod tests {
     use super::*;
 
-    /// Version 1, as it was written first. Never change it.
+    /// Version 1, as first written. Never change it.
     const MANIFEST_V1: &str =
         r#"{"version":1,"files":[{"path":"blobs/results/a.arrows","bytes":3,"sha256":"ba7816bf"}]}"#;
 
     #[test]
-    fn written_manifests_can_still_be_read() {
+    fn old_manifests_can_still_be_read() {
         let stored: StoredManifest = serde_json::from_str(MANIFEST_V1).unwrap();
         assert_eq!(serde_json::to_string(&stored).unwrap(), MANIFEST_V1);
     }
@@ -178,9 +180,9 @@ mod tests {
     async fn every_kind_of_damage_is_found() {
         type Damage = fn(&Path);
         let cases: [(&str, Damage); 4] = [
-            ("other bytes", |folder| std::fs::write(folder.join("a/one"), "abd").unwrap()),
+            ("different checksum", |folder| std::fs::write(folder.join("a/one"), "abd").unwrap()),
             ("has 2 bytes and should have 3", |folder| std::fs::write(folder.join("a/one"), "ab").unwrap()),
-            ("cannot be read", |folder| std::fs::remove_file(folder.join("a/one")).unwrap()),
+            ("cannot read", |folder| std::fs::remove_file(folder.join("a/one")).unwrap()),
             ("has 0 bytes", |folder| std::fs::write(folder.join("two"), "").unwrap()),
         ];
         for (told, damage) in cases {

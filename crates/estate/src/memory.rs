@@ -1,5 +1,5 @@
-//! What may be remembered until something changes: values of one epoch, and no others. A change is acknowledged after its
-//! epoch is there, so that nobody who asks afterwards gets what was before.
+//! Caches of values that are valid for one epoch only. A change is acknowledged after its epoch is visible, so that
+//! later requests never get older values.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,7 +16,7 @@ struct Known<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> PerEpoch<K, V> {
-    /// Remembers so many values at most.
+    /// Caches at most this many values.
     pub fn new(most: usize) -> PerEpoch<K, V> {
         PerEpoch { most, known: Mutex::new(Known { epoch: 0, values: HashMap::new() }) }
     }
@@ -25,7 +25,7 @@ impl<K: Eq + Hash, V: Clone> PerEpoch<K, V> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is remembered may be of a later epoch than a request began with, which is as good.
+    /// The cached value may be of a later epoch than the request's, which is just as good.
     pub fn get(&self, epoch: i64, key: &K) -> Option<V> {
         let mut known = self.known();
         if known.epoch < epoch {
@@ -34,7 +34,7 @@ impl<K: Eq + Hash, V: Clone> PerEpoch<K, V> {
         known.values.get(key).cloned()
     }
 
-    /// What was read while `epoch` was current; what was read before a change is not kept.
+    /// Caches a value that was read while `epoch` was current; drops values read before a change.
     pub fn put(&self, epoch: i64, key: K, value: V) {
         let mut known = self.known();
         if known.epoch == epoch && known.values.len() < self.most {
@@ -53,9 +53,9 @@ mod tests {
         assert_eq!(memory.get(5, &"a"), None);
         memory.put(5, "a", 1);
         assert_eq!(memory.get(5, &"a"), Some(1));
-        assert_eq!(memory.get(4, &"a"), Some(1), "a request that began earlier may see what is newer");
+        assert_eq!(memory.get(4, &"a"), Some(1), "a request that began earlier may see a newer value");
         memory.put(4, "b", 2);
-        assert_eq!(memory.get(5, &"b"), None, "what was read before the change is not kept");
+        assert_eq!(memory.get(5, &"b"), None, "a value read before the change is not cached");
         assert_eq!(memory.get(6, &"a"), None);
         for key in ["x", "y", "z"] {
             memory.put(6, key, 0);

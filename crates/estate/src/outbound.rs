@@ -1,5 +1,5 @@
-//! The one place that checks addresses and paths a user can give: what the server may connect to, and which files it
-//! may open. `http` is how anything of the server speaks HTTP to others. What must not enter here: connecting, reading.
+//! The only place that checks addresses and paths from users: what the server may connect to, and which files it may
+//! open. `http` is the server's client for outgoing HTTP. Does not belong here: connecting, reading.
 
 pub mod http;
 mod upload;
@@ -15,15 +15,15 @@ use landreeve_core::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct Outbound {
     deny: Vec<Network>,
-    /// Folders below which SQLite files may be opened by way of HTTP.
+    /// Folders whose SQLite files can be opened over HTTP.
     sqlite_roots: Vec<PathBuf>,
-    /// Never opened, whoever asks, except for roots inside it.
+    /// Never opened for anyone, except for roots inside it.
     data_dir: PathBuf,
-    /// The store and the key file, which may lie elsewhere.
+    /// The store and the key file, which may be elsewhere.
     own_files: Vec<PathBuf>,
 }
 
-/// The file itself, or one that SQLite keeps beside it.
+/// The file itself, or one that SQLite stores beside it.
 fn same_file(own: &Path, found: &Path) -> bool {
     let Ok(own) = own.canonicalize() else { return false };
     let beside = |end: &str| {
@@ -43,7 +43,7 @@ pub struct Network(IpNet);
 impl Network {
     pub fn parse(text: &str) -> Result<Network> {
         let wrong =
-            || Error::fault("outbound.deny", "format", format!("{text:?} is not an address or network"));
+            || Error::fault("outbound.deny", "format", format!("{text:?} is not an IP address or network"));
         let text = text.trim();
         let found =
             if text.contains('/') { text.parse().ok() } else { text.parse::<IpAddr>().ok().map(IpNet::from) };
@@ -51,7 +51,7 @@ impl Network {
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {
-        // An IPv4 address in IPv6 clothes is the IPv4 address.
+        // An IPv4-mapped IPv6 address counts as the IPv4 address.
         self.0.contains(&address.to_canonical())
     }
 }
@@ -66,7 +66,7 @@ impl Outbound {
         Outbound { deny, sqlite_roots, data_dir, own_files }
     }
 
-    /// Resolves a host and checks every address; connect to what is returned, not to the name.
+    /// Resolves a host and checks every address; connect to the returned addresses, not to the name.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>> {
         let found = tokio::time::timeout(RESOLVE, tokio::net::lookup_host((host, port))).await;
         let found = match found {
@@ -75,20 +75,17 @@ impl Outbound {
                 return Err(Error::fault(
                     "host",
                     "unresolved",
-                    format!("{host:?} has no address; check its name"),
+                    format!("{host:?} has no address; check the name"),
                 ));
             }
             Err(_) => {
-                return Err(Error::unavailable(
-                    "dns",
-                    format!("the name {host:?} could not be resolved in time"),
-                ));
+                return Err(Error::unavailable("dns", format!("{host:?} could not be resolved in time")));
             }
         };
         let allowed: Vec<SocketAddr> =
             found.iter().copied().filter(|address| self.allows(address.ip())).collect();
         if allowed.is_empty() {
-            let why = format!("{host:?} is an address that [outbound] deny forbids");
+            let why = format!("{host:?} is an address that [outbound] deny does not allow");
             return Err(Error::fault("host", "denied", why));
         }
         Ok(allowed)
@@ -98,14 +95,14 @@ impl Outbound {
         !self.deny.iter().any(|network| network.contains(address))
     }
 
-    /// A file that the server made itself, by its name in the data directory.
+    /// A file created by the server, by its name in the data directory.
     pub fn own_file(&self, name: &str) -> PathBuf {
-        // Drivers take a resolved path; the data directory may be reached by a link.
+        // Drivers need a resolved path, and the data directory may be reached through a link.
         self.data_dir.canonicalize().unwrap_or_else(|_| self.data_dir.clone()).join(name)
     }
 
-    /// A SQLite file, resolved. Over HTTP it must lie below a root; the operator may name any other. The data
-    /// directory's own files are refused always.
+    /// A SQLite file, resolved. Over HTTP it must be below a root; the operator can choose any other. The data
+    /// directory's own files are always rejected.
     pub fn sqlite_file(&self, name: &str, operator: bool) -> Result<PathBuf> {
         let fault = |code, message: String| Error::fault("database", code, message);
         let given = Path::new(name);
@@ -116,16 +113,16 @@ impl Outbound {
         if given.is_relative() {
             candidates.extend(self.sqlite_roots.iter().map(|root| root.join(given)));
         }
-        // One answer for what is not there and what may not be named: nobody learns which files a machine has.
+        // The same error for missing and forbidden files, so as not to reveal which files a machine has.
         let refused =
-            || fault("not_found", format!("{name:?} is no file below a folder of [sources] sqlite_roots"));
+            || fault("not_found", format!("{name:?} is not a file below a folder in [sources] sqlite_roots"));
         let found = candidates.iter().find_map(|candidate| candidate.canonicalize().ok());
         let found = found.filter(|found| found.is_file()).ok_or_else(refused)?;
         let data_dir = self.data_dir.canonicalize().ok();
         let roots: Vec<PathBuf> =
             self.sqlite_roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
         let below = |root: &PathBuf| found.starts_with(root);
-        // A root above the data directory opens nothing in it; one inside it does.
+        // A root above the data directory does not open files in it; one inside it does.
         let inside =
             |root: &&PathBuf| data_dir.as_ref().is_some_and(|data| *root != data && root.starts_with(data));
         let in_data_dir = data_dir.as_ref().is_some_and(|data| found.starts_with(data));
@@ -145,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_hold_what_they_should() {
+    fn networks_contain_their_addresses() {
         let link_local = Network::parse("169.254.0.0/16").unwrap();
         assert!(link_local.contains("169.254.169.254".parse().unwrap()));
         assert!(link_local.contains("::ffff:169.254.169.254".parse().unwrap()));
@@ -158,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_our_own_has_a_resolved_path() {
+    fn the_servers_files_have_a_resolved_path() {
         let folder = tempfile::tempdir().unwrap();
         let real = folder.path().canonicalize().unwrap().join("real");
         std::fs::create_dir(&real).unwrap();
@@ -169,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn files_outside_the_roots_are_refused() {
+    fn rejects_files_outside_the_roots() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let root = data.join("files");
@@ -189,11 +186,14 @@ mod tests {
         assert!(outbound.sqlite_file(other.to_str().unwrap(), false).is_err());
         let above = vec![folder.path().to_path_buf()];
         let wide = Outbound::new(Vec::new(), above, data.clone(), vec![folder.path().join("other.db")]);
-        assert!(wide.sqlite_file("data/estate.db", false).is_err(), "a root above opens nothing of ours");
-        assert!(wide.sqlite_file("other.db", true).is_err(), "nor a store that lies elsewhere");
+        assert!(
+            wide.sqlite_file("data/estate.db", false).is_err(),
+            "a root above does not open the server's files"
+        );
+        assert!(wide.sqlite_file("other.db", true).is_err(), "nor a store that is elsewhere");
         assert!(
             outbound.sqlite_file(data.join("estate.db").to_str().unwrap(), true).is_err(),
-            "never our own"
+            "never the server's own"
         );
     }
 }

@@ -1,7 +1,7 @@
-//! A plane as one value: everything that the server, the command line, backup, rotation of secrets and the faces' lists
-//! must know of it. Nothing else in the tree lists planes.
+//! A plane as one value: everything that the server, the command line, backup, key rotation and the faces' lists must
+//! know about it. Planes are not listed anywhere else.
 //!
-//! What must not enter: a plane by name.
+//! Does not belong here: the name of a plane.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -35,25 +35,25 @@ pub struct SettingsSection {
     pub defaults: &'static str,
 }
 
-/// Deletes a plane's own rows of runs whose records go, in the transaction that removes them.
+/// Deletes a plane's rows about deleted runs, in the transaction that deletes them.
 pub type PurgeHook = for<'t> fn(&'t mut Tx, &'t [RunId]) -> BoxFuture<'t, Result<()>>;
 
-/// What a plane does once the estate is open; called once, before anything executes.
+/// Called once the estate is open, before anything executes.
 pub type OpenPlane = Box<dyn FnOnce(&Estate) -> Result<PlaneParts> + Send>;
 
 pub struct Plane {
     /// Also the component of its migrations.
     pub name: &'static str,
     pub migrations: MigrationSet,
-    /// The kinds of its typed ids: `KINDS`, where they are declared.
+    /// The kinds of its typed ids, where they are declared: `KINDS`.
     pub ids: &'static [IdKind],
     pub kinds: Vec<KindSpec>,
-    /// Pools of its own, with their workers.
+    /// Its own pools, with their workers.
     pub pools: Vec<(PoolName, usize)>,
     pub nouns: Vec<NounSpec>,
-    /// Roles of its own, or of the dialects that show it.
+    /// Its own roles, or those of the dialects that show it.
     pub roles: Vec<RoleSpec>,
-    /// Every column of its tables that holds a sealed value.
+    /// Every column in its tables that holds encrypted values.
     pub sealed: Vec<SealedColumn>,
     /// Types of database that its tables appear as; `PlaneParts::catalogs` has the tables.
     pub catalogs: Vec<CatalogSpec>,
@@ -63,7 +63,7 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// A plane that has nothing yet.
+    /// A plane that is still empty.
     pub fn new(name: &'static str) -> Plane {
         Plane {
             name,
@@ -90,7 +90,7 @@ pub struct PlaneParts {
     /// One for each of its kinds.
     pub executors: Vec<(RunKind, Arc<dyn Executor>)>,
     pub subscribers: Vec<Arc<dyn Subscriber>>,
-    /// Who acts when a schedule of the plane is due.
+    /// The follower for due schedules of the plane.
     pub follower: Option<Arc<dyn Follower>>,
     /// Schedules that every estate has.
     pub schedules: Vec<FixedSchedule>,
@@ -101,14 +101,14 @@ pub struct PlaneParts {
 #[derive(Debug, Clone, Copy)]
 pub struct NounSpec {
     pub noun: Noun,
-    /// People make it and look at it: analysts may manage it and viewers may view it.
+    /// Created and viewed by users: analysts can manage it and viewers can view it.
     pub content: bool,
-    /// What may be done to it beyond viewing, using and managing.
+    /// Its actions besides viewing, using and managing.
     pub actions: &'static [Action],
 }
 
 impl NounSpec {
-    /// Only administrators meet it.
+    /// Only for administrators.
     pub const fn administrative(noun: Noun) -> NounSpec {
         NounSpec { noun, content: false, actions: &[] }
     }
@@ -118,12 +118,12 @@ impl NounSpec {
     }
 }
 
-/// A built-in role: code, brought into every store at each start.
+/// A built-in role: defined in code and written to every store at each start.
 #[derive(Debug, Clone)]
 pub struct RoleSpec {
-    /// What it is found by, for ever.
+    /// Identifies the role forever.
     pub uuid: Uuid,
-    /// The id that it has in a new store; `None`: the next one.
+    /// Its id in a new store; `None` means the next free one.
     pub id: Option<RoleId>,
     pub name: &'static str,
     pub description: &'static str,
@@ -132,9 +132,9 @@ pub struct RoleSpec {
 
 #[derive(Debug, Clone)]
 pub enum RolePermissions {
-    /// To manage every noun of every plane but these.
+    /// Managing every noun of every plane except these.
     ManageAllBut(&'static [Noun]),
-    /// This action on every noun of every plane that is content.
+    /// This action on every content noun of every plane.
     Content(Action),
     These(Vec<Permission>),
 }
@@ -150,13 +150,13 @@ pub struct Registry {
     pools: Vec<(PoolName, usize)>,
 }
 
-/// Hash-ids of kinds with one tag would be each other's.
+/// Kinds with the same tag would have the same hash-ids.
 fn distinct_ids(planes: &[Plane]) -> Result<()> {
     let mut tags = HashMap::new();
     for kind in planes.iter().map(|plane| plane.ids).chain([ids::KINDS]).flatten() {
         if let Some(other) = tags.insert(hashid::tag(*kind), kind.0) {
             return Err(Error::internal(format!(
-                "the ids of {} and {other} would look alike; one of them needs another name",
+                "the ids of {} and {other} would be the same; rename one of them",
                 kind.0
             )));
         }
@@ -165,7 +165,7 @@ fn distinct_ids(planes: &[Plane]) -> Result<()> {
 }
 
 impl Registry {
-    /// Two planes that claim one name are a mistake in the program.
+    /// Two planes that register the same name are a bug in the program.
     pub fn new(planes: &[Plane]) -> Result<Registry> {
         let mut registry = Registry {
             kinds: HashMap::new(),
@@ -217,9 +217,7 @@ impl Registry {
         for kind in registry.kinds.values() {
             if !registry.pools.iter().any(|(pool, _)| *pool == kind.pool) {
                 let (kind, pool) = (kind.kind, kind.pool.as_str());
-                return Err(Error::internal(format!(
-                    "the run kind {kind} is of a pool that is not there: {pool}"
-                )));
+                return Err(Error::internal(format!("the run kind {kind} uses an unknown pool: {pool}")));
             }
         }
         Ok(registry)
@@ -233,7 +231,7 @@ impl Registry {
         self.kinds.values()
     }
 
-    /// A kind that no plane of this program registers is upkeep of one that was here.
+    /// A kind that no plane of this program registers counts as maintenance of a former plane.
     pub fn category(&self, kind: RunKind) -> Category {
         self.kinds.get(&kind).map_or(Category::System, |kind| kind.category)
     }
@@ -260,7 +258,7 @@ impl Registry {
         &self.purges
     }
 
-    /// Every permission there is.
+    /// Every permission.
     pub fn permissions(&self) -> Vec<Permission> {
         let of = |noun: &NounSpec| {
             let actions = Action::SHARED.into_iter().chain(noun.actions.iter().copied());
@@ -269,7 +267,7 @@ impl Registry {
         self.nouns.iter().flat_map(of).collect()
     }
 
-    /// The roles with their permissions spelled out.
+    /// The roles with their permissions expanded.
     pub fn roles(&self) -> Vec<(RoleSpec, Vec<Permission>)> {
         let spelled = |role: &RoleSpec| match &role.permissions {
             RolePermissions::ManageAllBut(left_out) => self
@@ -290,7 +288,7 @@ impl Registry {
     }
 }
 
-/// Where the handle of a plane appears once the estate is open.
+/// Where to find the handle of a plane once the estate is open.
 pub struct Slot<T>(Arc<OnceLock<T>>);
 
 impl<T> Clone for Slot<T> {
@@ -306,12 +304,12 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T: Clone> Slot<T> {
-    /// The first value stays: a plane is opened once.
+    /// The first value is kept: a plane is opened once.
     pub fn fill(&self, handle: T) {
         let _ = self.0.set(handle);
     }
 
     pub fn get(&self) -> Result<T> {
-        self.0.get().cloned().ok_or_else(|| Error::internal("a plane is used before the estate is open"))
+        self.0.get().cloned().ok_or_else(|| Error::internal("a plane was used before the estate was open"))
     }
 }

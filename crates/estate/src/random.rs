@@ -9,17 +9,17 @@ use sha2::{Digest as _, Sha256};
 pub struct OsRandom;
 
 impl Random for OsRandom {
-    #[expect(clippy::disallowed_methods, reason = "this is the port's one real implementation")]
+    #[expect(clippy::disallowed_methods, reason = "this is the port's only real implementation")]
     fn fill(&self, bytes: &mut [u8]) {
         if let Err(error) = getrandom::fill(bytes) {
-            // Without randomness no id and no secret is safe; there is nothing sensible to go on with.
-            tracing::error!(%error, "the operating system gives no randomness");
+            // Without randomness no id or secret is safe, so the process cannot continue.
+            tracing::error!(%error, "the operating system provides no randomness");
             std::process::abort();
         }
     }
 }
 
-/// The same bytes for the same seed. For tests: what it makes can be guessed.
+/// The same bytes for the same seed. For tests: its output is predictable.
 pub struct SeededRandom(Mutex<(u64, u64)>);
 
 impl SeededRandom {

@@ -1,6 +1,6 @@
-//! Refusals of known callers on their way to the audit trail: the first is an event immediately, the same again within a
-//! minute is only counted. A caller with many different refusals shares one line for those beyond a bound, so that nobody
-//! fills the trail, or this memory, by asking for what they are not allowed to have.
+//! Denied requests of known callers on their way to the audit trail: the first is an event immediately, repetitions
+//! within a minute are only counted. A caller with many different denials shares one line for those beyond a limit, so
+//! that a caller cannot fill the trail, or this memory, by requesting what they are not allowed to have.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -10,9 +10,9 @@ use landreeve_core::OpCtx;
 
 use crate::estate::OwnedAct;
 
-/// For how long the same refusal is only counted, in microseconds.
+/// How long repetitions are only counted, in microseconds.
 const WINDOW: i64 = 60_000_000;
-/// How many different refusals of a caller are events of their own within that time.
+/// How many different denials of a caller get their own event within that time.
 const MAX_PER_CALLER: usize = 32;
 const MAX_REMEMBERED: usize = 1_024;
 
@@ -23,7 +23,7 @@ pub struct Refusals(Mutex<HashMap<Refusal, Seen>>);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Refusal {
     caller: Caller,
-    /// `None`: whatever else that caller is refused.
+    /// `None`: all other denials of that caller.
     what: Option<(String, Option<i64>, String)>,
 }
 
@@ -41,13 +41,13 @@ struct Seen {
 
 impl Seen {
     fn is_over(&self, now: Timestamp) -> bool {
-        // A clock that was set back ends the minute too.
+        // A clock that was set back also ends the minute.
         !(0..WINDOW).contains(&(now.as_microsecond() - self.since.as_microsecond()))
     }
 }
 
 impl Refusals {
-    /// The event to write now, if this refusal is not one to be counted only.
+    /// The event to write now, unless this denial is only counted.
     pub fn note(&self, ctx: &OpCtx, act: OwnedAct, now: Timestamp) -> Option<OwnedAct> {
         let mut seen = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let key = key(&seen, ctx, &act);
@@ -66,7 +66,7 @@ impl Refusals {
         Some(OwnedAct { detail, ..act })
     }
 
-    /// What was counted and is not written yet: of minutes that are over, or all of it.
+    /// The counts that have not been written: those of past minutes, or all of them.
     pub fn take(&self, now: Timestamp, all: bool) -> Vec<(OpCtx, OwnedAct)> {
         let mut seen = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let over = seen.extract_if(|_, seen| all || seen.is_over(now));
@@ -92,7 +92,7 @@ fn key(seen: &HashMap<Refusal, Seen>, ctx: &OpCtx, act: &OwnedAct) -> Refusal {
         return own;
     }
     let rest = Refusal { caller, what: None };
-    // Every caller has one line for the rest; a number of callers beyond all bounds shares one.
+    // Every caller has one line for the rest; callers beyond the limit share one.
     if seen.contains_key(&rest) || seen.len() < 2 * MAX_REMEMBERED {
         return rest;
     }

@@ -1,7 +1,7 @@
-//! Results of queries: taken in from a stream with bounded memory, kept in the run's row while they are small and in a
-//! blob when they grow, and opened again. The same for every plane whose runs give rows.
+//! Results of queries: read from a stream with bounded memory, stored in the run's row if small and in a blob if large,
+//! and opened again. The same for every plane whose runs return rows.
 //!
-//! What must not enter: what was asked, or the format in which a result leaves.
+//! Does not belong here: what was queried, or the output formats.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -18,13 +18,13 @@ use crate::blobs::BlobWriter;
 use crate::inventory::connect::source_failure;
 use crate::runs::{Done, Failure, Job, Outcome, Run, queue};
 
-/// Up to this size a result lives in its run's row.
+/// Results up to this size are stored in the run's row.
 const SMALL: usize = 64 * 1_024;
-/// How a query is to be streamed into a result: the largest batch in rows and in bytes.
+/// How a query is streamed into a result: maximum rows and bytes of a batch.
 pub const BATCH_ROWS: usize = 8_192;
 pub const BATCH_BYTES: usize = 4 * 1_024 * 1_024;
 
-/// What is kept about a result, as the output of its run.
+/// What is stored about a result, as the output of its run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct StoredResult {
     version: u32,
@@ -32,11 +32,11 @@ struct StoredResult {
     rows: u64,
     bytes: u64,
     zone: String,
-    /// CRC-32 of all bytes as kept; version 1 had none.
+    /// CRC-32 of all stored bytes; version 1 had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     crc32: Option<u32>,
-    /// The subtrees of units whose rows are in it, of a source that shows each reader other rows. Since version 3; before,
-    /// it was in the run's input.
+    /// The subtrees of units whose rows the result contains, for a source whose rows depend on the reader. Since
+    /// version 3; earlier, it was in the run's input.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     reach: Vec<String>,
 }
@@ -48,7 +48,7 @@ struct InputWithReach {
     reach: Vec<String>,
 }
 
-/// The size of a result, and the zone in which its instants are shown.
+/// The size of a result, and the zone for displaying its instants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     pub columns: u64,
@@ -58,7 +58,7 @@ pub struct Summary {
     pub zone: String,
 }
 
-/// `None`: the run gave no rows.
+/// `None` if the run returned no rows.
 pub fn summary(run: &Run) -> Option<Summary> {
     let StoredResult { columns, rows, bytes, zone, .. } = stored(run)?;
     Some(Summary { columns, rows, bytes, zone })
@@ -68,8 +68,8 @@ fn stored(run: &Run) -> Option<StoredResult> {
     serde_json::from_str(run.output.as_deref()?).ok()
 }
 
-/// May the caller read a run's rows? To see that there is a run is one thing, to read what it read another: that is for
-/// those who could have asked it. `permission` is what reading needs, on `id` where it is about one thing.
+/// Whether the caller may read a run's rows. Seeing that a run exists is not enough: reading its rows requires the
+/// permission to run the query. `permission` is what reading needs, on `id` if it is about one resource.
 pub fn require_readable(ctx: &OpCtx, run: &Run, permission: Permission, id: i64) -> Result<()> {
     let stored = stored(run).map(|stored| stored.reach).unwrap_or_default();
     let reach = if stored.is_empty() {
@@ -81,25 +81,25 @@ pub fn require_readable(ctx: &OpCtx, run: &Run, permission: Permission, id: i64)
     if reach.iter().all(|path| own.iter().any(|own| path.starts_with(own.as_str()))) {
         return Ok(());
     }
-    Err(Error::forbidden("the result holds rows of units that this key or user may not see"))
+    Err(Error::forbidden("the result contains rows of organizational units that you cannot see"))
 }
 
-/// How a result is taken in.
+/// How a result is stored.
 pub struct Keeping<'a> {
     pub estate: &'a Estate,
     pub codec: &'a dyn ResultCodec,
-    /// A result that grows beyond this, as it is kept, ends its run *failed*.
+    /// A stored result larger than this fails its run.
     pub max_bytes: u64,
-    /// The setting that the limit comes from, for the message.
+    /// The setting for the limit, for the message.
     pub setting: &'static str,
-    /// The zone in which instants are shown.
+    /// The zone for displaying instants.
     pub zone: String,
-    /// The subtrees of units whose rows are read, of a source that shows each reader other rows.
+    /// The subtrees of units whose rows are read, for a source whose rows depend on the reader.
     pub reach: Vec<String>,
 }
 
 impl Keeping<'_> {
-    /// Reads the stream to its end and keeps it as the result of the job's run, or keeps nothing.
+    /// Reads the stream to the end and stores it as the result of the job's run, or stores nothing.
     pub async fn keep(&self, mut stream: QueryStream, job: &Job) -> Outcome {
         let mut sink = Sink {
             writer: self.codec.writer(&stream.schema).map_err(Error::internal)?,
@@ -118,7 +118,7 @@ impl Keeping<'_> {
     }
 }
 
-/// Takes a result in: into memory while it is small, into a blob when it grows.
+/// Stores a result: in memory while it is small, in a blob when it grows.
 struct Sink<'a> {
     keeping: &'a Keeping<'a>,
     writer: Box<dyn ResultWriter>,
@@ -149,8 +149,8 @@ impl Sink<'_> {
         let most = self.keeping.max_bytes;
         if self.bytes > most {
             let message = format!(
-                "the result is larger than the limit of {most} bytes ({}); nothing of it was kept. Select fewer rows \
-                 or columns, or raise the limit.",
+                "the result is larger than the limit of {most} bytes ({}); it was not stored; select fewer rows \
+                 or columns, or raise the limit",
                 self.keeping.setting
             );
             return Err(Failure::new(ErrorKind::TooLarge, "result_too_large", message));
@@ -161,7 +161,7 @@ impl Sink<'_> {
         }
         let writer = match &mut self.blob {
             Some(writer) => writer,
-            // It is the sink's before anything is written, so that a failure of the first write finds it.
+            // Set before anything is written, so that a failed first write can be cleaned up.
             None => {
                 let writer = self.blob.insert(self.keeping.estate.blobs().create(&self.name).await?);
                 writer.write(self.small.split().freeze()).await?;
@@ -171,12 +171,12 @@ impl Sink<'_> {
         Ok(writer.write(bytes).await?)
     }
 
-    /// The one end of a sink that failed: nothing of what was uploaded stays.
+    /// Cleans up after a failure: no uploaded data remains.
     async fn abandon(self, failure: Failure) -> Failure {
         if let Some(writer) = self.blob
             && let Err(error) = writer.abort().await
         {
-            tracing::warn!(blob = self.name, %error, "what was written of a failed result could not be removed");
+            tracing::warn!(blob = self.name, %error, "could not remove the partial data of a failed result");
         }
         failure
     }
@@ -192,16 +192,16 @@ impl Sink<'_> {
         match writer.finish().await {
             Ok(()) => Ok(Done { output, result: None, result_blob: Some(self.name) }),
             Err(error) => {
-                // The writer went with its last call. Where only the answer to it was lost, the blob is there.
+                // The last call consumed the writer. If only its response was lost, the blob exists.
                 if let Err(error) = self.keeping.estate.blobs().delete(&self.name).await {
-                    tracing::warn!(blob = self.name, %error, "what was written of a failed result could not be removed");
+                    tracing::warn!(blob = self.name, %error, "could not remove the partial data of a failed result");
                 }
                 Err(self.abandon(error.into()).await)
             }
         }
     }
 
-    /// The last bytes of the result, and what is kept about it.
+    /// The last bytes of the result, and what is stored about it.
     async fn end(&mut self, columns: u64) -> Result<String, Failure> {
         let end = self.writer.finish().map_err(Error::internal)?;
         self.put(end).await?;
@@ -214,7 +214,7 @@ impl Sink<'_> {
     }
 }
 
-/// A result that was opened: its kept form, and what an encoder must know of it.
+/// An opened result: its stored form, and what an encoder must know about it.
 pub struct Opened {
     pub kept: ByteStream,
     pub facts: Facts,
@@ -224,11 +224,11 @@ pub struct Opened {
 pub struct Facts {
     pub zone: String,
     pub rows: u64,
-    /// Seconds since 1970, of the data.
+    /// Time of the data, in seconds since 1970.
     pub timestamp: i64,
 }
 
-/// Opens the result of a run, whoever asks: the caller has checked that. `None`: there is none, or no longer.
+/// Opens the result of a run; the caller's permission has already been checked. `None` if there is none, or no longer.
 pub async fn open(estate: &Estate, uuid: Uuid) -> Result<Option<Opened>> {
     let mut conn = estate.store().read().await?;
     let Some(run) = queue::by_uuid(&mut conn, uuid).await? else { return Ok(None) };
@@ -240,15 +240,17 @@ pub async fn open(estate: &Estate, uuid: Uuid) -> Result<Option<Opened>> {
         Some(blob) => {
             drop(conn);
             match estate.blobs().read(blob).await {
-                // The run has its result, so that it should be there.
-                Err(error) if error.kind == ErrorKind::NotFound => return Err(damaged(&run, "it is gone")),
+                // The run has a result, so the blob should exist.
+                Err(error) if error.kind == ErrorKind::NotFound => {
+                    return Err(damaged(&run, "its blob is missing"));
+                }
                 found => found?,
             }
         }
         None => {
             let Some(bytes) = queue::small_result(&mut conn, run.id).await? else { return Ok(None) };
             if stored.crc32.is_some_and(|crc32| crc32 != crc32fast::hash(&bytes)) {
-                return Err(damaged(&run, "its checksum is another one"));
+                return Err(damaged(&run, "its checksum does not match"));
             }
             let length = bytes.len() as u64;
             (length, Box::pin(futures_util::stream::once(async move { Ok(Bytes::from(bytes)) })))
@@ -266,16 +268,16 @@ pub async fn open(estate: &Estate, uuid: Uuid) -> Result<Option<Opened>> {
 }
 
 fn damaged(run: &Run, why: &str) -> Error {
-    tracing::error!(run = %run.uuid, why, "the kept result of a run is damaged");
-    Error::unavailable("result_damaged", format!("the kept result of run {} is damaged: {why}", run.uuid))
+    tracing::error!(run = %run.uuid, why, "the stored result of a run is damaged");
+    Error::unavailable("result_damaged", format!("the stored result of run {} is damaged: {why}", run.uuid))
 }
 
-/// Compares the checksum before the last bytes leave, so that nobody takes a damaged result for a whole one.
+/// Checks the checksum before the last bytes are returned, so that a damaged result never looks complete.
 fn verified(uuid: Uuid, length: u64, crc32: u32, kept: ByteStream) -> ByteStream {
     let state = (kept, crc32fast::Hasher::new(), 0_u64);
     let damaged = move || {
-        tracing::error!(run = %uuid, "the kept result of a run is damaged: its bytes are not those that were written");
-        let message = format!("the kept result of run {uuid} is damaged");
+        tracing::error!(run = %uuid, "the stored result of a run is damaged: its checksum does not match");
+        let message = format!("the stored result of run {uuid} is damaged");
         std::io::Error::new(std::io::ErrorKind::InvalidData, message)
     };
     Box::pin(futures_util::stream::try_unfold(state, move |(mut kept, mut hasher, mut passed)| async move {
@@ -291,12 +293,12 @@ fn verified(uuid: Uuid, length: u64, crc32: u32, kept: ByteStream) -> ByteStream
     }))
 }
 
-/// How a client wants the rows.
+/// The format in which a client wants the rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
     pub format: ResultFormat,
     pub integers_as_strings: bool,
-    /// No more rows than these.
+    /// Maximum number of rows.
     pub most_rows: Option<u64>,
 }
 
@@ -325,7 +327,7 @@ pub async fn encode(
 mod tests {
     use super::StoredResult;
 
-    /// Version 1, as it was written first. Never change it.
+    /// Version 1, as first written. Never change it.
     const RESULT_V1: &str = r#"{"version":1,"columns":1,"rows":1,"bytes":400,"zone":"Europe/Berlin"}"#;
 
     /// Version 2 has a checksum. Never change it.
@@ -337,7 +339,7 @@ mod tests {
         r#"{"version":3,"columns":1,"rows":1,"bytes":400,"zone":"UTC","crc32":7,"reach":["/1/7/"]}"#;
 
     #[test]
-    fn what_was_kept_can_still_be_read() {
+    fn old_versions_can_still_be_read() {
         for fixture in [RESULT_V1, RESULT_V2, RESULT_V3] {
             let stored: StoredResult = serde_json::from_str(fixture).unwrap();
             assert_eq!(serde_json::to_string(&stored).unwrap(), fixture);

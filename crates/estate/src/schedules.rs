@@ -1,7 +1,7 @@
-//! Schedules of every plane: when one is due, its plane's follower does its work in the transaction that steps to the next
-//! time, so that none is lost and none is doubled.
+//! Schedules of all planes. When one is due, its plane's follower works in the transaction that moves the schedule to
+//! its next time, so that no time is lost or handled twice.
 //!
-//! What must not enter: what a follower does; how a plane writes its cron expressions, but for the five fields of our own.
+//! Does not belong here: what followers do, or cron syntax other than our five fields.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,20 +23,20 @@ use crate::{Estate, args};
 /// When a schedule is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Timing {
-    /// On the wall clocks of a zone. The syntax is the follower's.
+    /// In the local time of a zone. The follower defines the syntax.
     Cron {
         expression: String,
         zone: String,
     },
-    /// Again and again, counted from the last time.
+    /// Repeatedly, counted from the last time.
     Every(Duration),
     Once(Timestamp),
 }
 
-/// What to do about a time that passed while no server ran.
+/// What to do about times missed while no server was running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missed {
-    /// However many there were, it is made up for once.
+    /// Make up for them with one run, however many there were.
     RunOnce,
     Skip,
 }
@@ -59,19 +59,19 @@ pub struct Schedule {
     pub id: ScheduleId,
     /// The plane whose follower acts.
     pub plane: &'static str,
-    /// Unique in the plane, which finds the schedule again by this.
+    /// Unique in the plane, which identifies the schedule by it.
     pub name: String,
     pub ou: OuId,
-    /// Whose authority what it submits works with.
+    /// Whose permissions the submitted runs have.
     pub owner: Submitter,
     pub enabled: bool,
     pub timing: Timing,
-    /// It is due at times from here, and before there, only.
+    /// It is due only from this time on, and before the next.
     pub active_from: Option<Timestamp>,
     pub active_to: Option<Timestamp>,
     pub missed: Missed,
     pub noun: Option<(Noun, i64)>,
-    /// JSON of the plane, described in its `stored.rs`.
+    /// JSON of the plane, defined in its `stored.rs`.
     pub body: String,
     /// `None`: never again.
     pub next_at: Option<Timestamp>,
@@ -79,7 +79,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// An enabled schedule of the server itself.
+    /// An enabled schedule of the server.
     pub fn of_system(
         id: ScheduleId,
         plane: &'static str,
@@ -105,7 +105,7 @@ impl Schedule {
     }
 }
 
-/// A schedule that every estate has, on the clocks of UTC.
+/// A schedule that every estate has, in UTC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FixedSchedule {
     pub name: &'static str,
@@ -114,11 +114,11 @@ pub struct FixedSchedule {
     pub body: String,
 }
 
-/// A schedule whose time has come.
+/// A schedule that is due.
 #[derive(Debug, Clone)]
 pub struct Due {
     pub schedule: Schedule,
-    /// The time for which it is due.
+    /// The time at which it is due.
     pub at: Timestamp,
     pub now: Timestamp,
 }
@@ -126,32 +126,32 @@ pub struct Due {
 /// When a schedule is due again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// As its timing says.
+    /// According to its timing.
     ByTiming,
     At(Timestamp),
     Never,
 }
 
-/// Acts for the schedules of one plane.
+/// Handles the schedules of one plane.
 pub trait Follower: Send + Sync + 'static {
-    /// Does what is due in the transaction that steps on. It must await nothing but statements of that transaction.
+    /// Handles a due schedule in the transaction that moves it on. Must await only statements of that transaction.
     fn due<'t>(&'t self, tx: &'t mut Tx, due: &'t Due) -> BoxFuture<'t, Result<Next>>;
 
-    /// The next time of a cron expression after a moment; a plane with a syntax of its own brings its own reading.
+    /// The next time of a cron expression after a given time; a plane with its own syntax overrides this.
     fn next_cron(&self, expression: &str, zone: &str, after: Timestamp) -> Result<Option<Timestamp>> {
         next_time(expression, zone, after).map(Some)
     }
 }
 
 const LEASE: Duration = Duration::from_secs(30);
-/// How many schedules one transaction steps on.
+/// Maximum number of schedules per transaction.
 const BATCH: i64 = 100;
-/// A time that passed longer ago than this was missed.
+/// A time that passed longer ago than this counts as missed.
 const MISSED_AFTER: i64 = 60_000_000;
-/// A schedule that fails waits, twice as long each time, up to five minutes.
+/// A failing schedule waits, twice as long each time, at most five minutes.
 const MAX_PAUSE: i64 = 300_000_000;
 
-/// The next time after `after` at which the expression of five fields is due on the wall clocks of the zone.
+/// The next time after `after` of a five-field expression in the local time of the zone.
 pub fn next_time(cron: &str, time_zone: &str, after: Timestamp) -> Result<Timestamp> {
     let parsed: Cron = CronParser::new().parse(cron).map_err(|error| {
         Error::fault("cron", "format", format!("{cron:?} is not a cron expression: {error}"))
@@ -164,14 +164,14 @@ pub fn next_time(cron: &str, time_zone: &str, after: Timestamp) -> Result<Timest
         .map_err(|error| Error::fault("cron", "format", format!("{cron:?} is never due: {error}")))
 }
 
-/// The first time after a moment at which a schedule is due, within its active time.
+/// The first time after a given time at which a schedule is due, within its active period.
 pub fn next_after(
     follower: &dyn Follower,
     schedule: &Schedule,
     after: Timestamp,
 ) -> Result<Option<Timestamp>> {
     let after = match schedule.active_from {
-        // Due at the very start of its active time, too.
+        // It can also be due at the very start of its active period.
         Some(from) if from > after => clock::from_micros(from.as_microsecond() - 1),
         _ => after,
     };
@@ -183,7 +183,7 @@ pub fn next_after(
     Ok(next.filter(|next| schedule.active_to.is_none_or(|to| *next < to)))
 }
 
-/// In step with the last time, or with the start of the active time.
+/// Aligned with the last time, or with the start of the active period.
 fn every(schedule: &Schedule, interval: Duration, after: Timestamp) -> Timestamp {
     let step = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX).max(1_000_000);
     let after = after.as_microsecond();
@@ -192,7 +192,7 @@ fn every(schedule: &Schedule, interval: Duration, after: Timestamp) -> Timestamp
     clock::from_micros(anchor.saturating_add(step.saturating_mul(passed + 1)))
 }
 
-/// Adds a schedule or changes the one of that name. A time that was missed stays due, unless the timing changed.
+/// Adds a schedule or updates the one with that name. A missed time stays due, unless the timing changed.
 pub async fn put(tx: &mut Tx, schedule: &Schedule, now: Timestamp) -> Result<()> {
     let (timing, cron, zone, every) = columns(&schedule.timing);
     tx.exec(
@@ -251,7 +251,7 @@ fn columns(timing: &Timing) -> TimingColumns {
     }
 }
 
-/// Schedules of a plane whose names begin so follow the wall clocks of another zone from now on.
+/// Moves the schedules of a plane whose names have this prefix to another zone.
 pub async fn move_zone(
     tx: &mut Tx,
     plane: &'static str,
@@ -297,7 +297,7 @@ fn from_row(row: &Row, plane: &'static str) -> Result<Schedule> {
         "cron" => Timing::Cron { expression: row.text(9)?, zone: row.text(10)? },
         "every" => Timing::Every(Duration::from_micros(row.int(11)?.unsigned_abs())),
         "once" => Timing::Once(row.time(11)?),
-        other => return Err(Error::internal(format!("a schedule of an unknown timing: {other}"))),
+        other => return Err(Error::internal(format!("a schedule with an unknown timing: {other}"))),
     };
     let owner = match row.text(4)?.as_str() {
         "user" => "user",
@@ -331,7 +331,7 @@ fn followers(planes: &[PlaneParts]) -> Followers {
     Arc::new(all.collect())
 }
 
-/// Puts the schedules that every estate has.
+/// Adds the schedules that every estate has.
 pub async fn ensure(estate: &Estate) -> Result<()> {
     let now = estate.now();
     for plane in estate.planes() {
@@ -349,14 +349,14 @@ pub async fn ensure(estate: &Estate) -> Result<()> {
     Ok(())
 }
 
-/// Follows the schedules until stopped.
+/// Handles due schedules until stopped.
 pub async fn run(estate: Estate, stop: CancellationToken) {
     let followers = followers(estate.planes());
     while !stop.is_cancelled() {
         let pause = match tick(&estate, &followers).await {
             Ok(pause) => pause,
             Err(error) => {
-                tracing::warn!(%error, "could not follow the schedules");
+                tracing::warn!(%error, "could not handle the schedules");
                 Duration::from_secs(5)
             }
         };
@@ -368,7 +368,7 @@ pub async fn run(estate: Estate, stop: CancellationToken) {
     }
 }
 
-/// Follows what is due now and says how long there is nothing to do.
+/// Handles what is due now and returns how long there is nothing to do.
 async fn tick(estate: &Estate, followers: &Followers) -> Result<Duration> {
     if !crate::events::lease(estate, "scheduler", LEASE).await? {
         return Ok(LEASE);
@@ -390,7 +390,7 @@ async fn tick(estate: &Estate, followers: &Followers) -> Result<Duration> {
                 let micros = next.as_microsecond().saturating_sub(now.as_microsecond());
                 Duration::from_micros(micros.max(1_000).unsigned_abs())
             });
-            // The lease must be renewed before it ends.
+            // The lease must be renewed before it expires.
             return Ok(wait.min(LEASE / 2));
         }
     }
@@ -404,7 +404,7 @@ async fn next_due(tx: &mut Tx) -> Result<Option<Timestamp>> {
     tx.one(sql, args![]).await?.time_opt(0)
 }
 
-/// Times that were found by a clock that has been set back since would be waited for too long.
+/// Limits the wait for times that were computed before the clock was set back.
 async fn plan_again(tx: &mut Tx, followers: &Followers, now: Timestamp) -> Result<()> {
     let rows = tx
         .all(
@@ -435,7 +435,7 @@ async fn plan_again(tx: &mut Tx, followers: &Followers, now: Timestamp) -> Resul
     Ok(())
 }
 
-/// Steps on some schedules that are due. Gives how many there were.
+/// Moves some due schedules on. Returns their number.
 async fn follow_due(tx: &mut Tx, followers: &Followers, now: Timestamp) -> Result<i64> {
     macro_rules! due {
         ($tail:literal) => {
@@ -447,24 +447,29 @@ async fn follow_due(tx: &mut Tx, followers: &Followers, now: Timestamp) -> Resul
             )
         };
     }
-    // Two nodes never step on the same one, whatever the lease says.
+    // Two nodes never handle the same one, whatever the lease.
     let sql = tx.dialect().pick(due!(""), due!(" FOR UPDATE SKIP LOCKED"));
     let rows = tx.all(sql, args![now, BATCH]).await?;
     for row in &rows {
         let plane = row.text(1)?;
         let id: ScheduleId = row.id(0)?;
         let Some((plane, follower)) = followers.get_key_value(plane.as_str()) else {
-            fail(tx, id, now, &Error::conflict("no_plane", format!("this program has no plane {plane}")))
-                .await?;
+            fail(
+                tx,
+                id,
+                now,
+                &Error::conflict("no_plane", format!("this program does not have the plane {plane}")),
+            )
+            .await?;
             continue;
         };
         let schedule = from_row(row, plane)?;
         let (follower, copy) = (Arc::clone(follower), schedule.clone());
-        // One that fails does not hold up the others.
+        // A failing schedule does not block the others.
         let stepped =
             tx.savepoint(move |tx| Box::pin(async move { step(tx, &*follower, copy, now).await })).await?;
         if let Err(error) = stepped {
-            tracing::warn!(schedule = schedule.name, %error, "could not follow a schedule");
+            tracing::warn!(schedule = schedule.name, %error, "could not handle a schedule");
             fail(tx, id, now, &error).await?;
         }
     }
@@ -482,7 +487,7 @@ async fn step(tx: &mut Tx, follower: &dyn Follower, schedule: Schedule, now: Tim
         follower.due(tx, &due).await?
     };
     let next = match wanted {
-        // Times that passed while no server ran are made up for once, not one by one.
+        // Make up for missed times once, not one by one.
         Next::ByTiming => {
             let stepped = Schedule { last_at: Some(at), ..due.schedule };
             next_after(follower, &stepped, now)?
@@ -527,26 +532,26 @@ mod tests {
     }
 
     #[test]
-    fn schedules_follow_the_wall_clock_over_both_changes() {
+    fn schedules_follow_local_time_across_clock_changes() {
         let berlin = |after| next_time("30 2 * * *", "Europe/Berlin", at(after)).unwrap();
         assert_eq!(berlin("2024-01-10T12:00:00Z"), at("2024-01-11T01:30:00Z"));
-        // 2024-03-31 has no 02:30; it comes at the first moment after the gap.
+        // 2024-03-31 has no 02:30; it is due at the first moment after the gap.
         let spring = berlin("2024-03-30T12:00:00Z");
         assert!(spring >= at("2024-03-31T01:00:00Z") && spring <= at("2024-03-31T01:30:00Z"), "{spring}");
-        // 2024-10-27 has 02:30 twice; it comes once.
+        // 2024-10-27 has 02:30 twice; it is due once.
         let autumn = berlin("2024-10-26T12:00:00Z");
         let after = next_time("30 2 * * *", "Europe/Berlin", autumn).unwrap();
         assert_eq!(after, at("2024-10-28T01:30:00Z"));
     }
 
     #[test]
-    fn rejects_what_is_not_a_schedule() {
+    fn rejects_invalid_schedules() {
         assert!(next_time("61 * * * *", "UTC", at("2024-01-01T00:00:00Z")).is_err());
         assert!(next_time("* * * * *", "Europe/Atlantis", at("2024-01-01T00:00:00Z")).is_err());
     }
 
     #[test]
-    fn every_timing_keeps_to_the_active_time() {
+    fn every_timing_respects_the_active_period() {
         let from = Some(at("2026-01-01T00:00:00Z"));
         let to = Some(at("2026-01-02T00:00:00Z"));
         let hour = Timing::Every(Duration::from_secs(3_600));

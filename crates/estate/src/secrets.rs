@@ -1,7 +1,7 @@
-//! Secrets at rest: sealed with a key that is not in the database. Also the keys that sign what the server hands out.
+//! Secrets at rest: encrypted with a key that is not in the database. Also the keys for signing tokens.
 //!
-//! What must not enter: what a secret is for. A sealed value is bound to a context (`datasource:7`), so that a row
-//! copied over another one does not open.
+//! Does not belong here: what a secret is for. A sealed value is bound to a context (`datasource:7`), so that a row
+//! copied over another one cannot be opened.
 
 use std::fs;
 use std::io::Write as _;
@@ -20,7 +20,7 @@ const VERSION: u8 = 1;
 const NONCE: usize = 24;
 const KEY: usize = 32;
 
-/// A sealed value, as the store keeps it. It is bound only to columns whose name ends in `_sealed`.
+/// A sealed value, as stored. It can be bound only to columns whose name ends in `_sealed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed(Vec<u8>);
 
@@ -30,14 +30,14 @@ impl Sealed {
     }
 }
 
-/// A column that holds sealed values: what a change of the key must reach. Made by `sealed_column!`.
+/// A column with sealed values, for key rotation. Created by `sealed_column!`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SealedColumn {
     pub table: &'static str,
     pub column: &'static str,
-    /// What a value is bound to is this word and the row's key: `datasource:7`.
+    /// A value is bound to this word and the row's key: `datasource:7`.
     pub context: &'static str,
-    /// Key and value of every row that has one.
+    /// Key and value of every row that has a value.
     #[doc(hidden)]
     pub select: &'static str,
     #[doc(hidden)]
@@ -79,10 +79,10 @@ impl SealKey {
         SealKey(key)
     }
 
-    /// Reads a key file: 32 bytes in base64, readable by its owner only.
+    /// Reads a key file: 32 bytes in base64, readable only by its owner.
     pub fn read(path: &Path) -> Result<SealKey> {
         let unreadable = |why: &dyn std::fmt::Display| {
-            Error::unavailable("key_file", format!("the key file {} cannot be used: {why}", path.display()))
+            Error::unavailable("key_file", format!("cannot use the key file {}: {why}", path.display()))
         };
         let mode = fs::metadata(path).map_err(|error| unreadable(&error))?.permissions().mode();
         if mode & 0o077 != 0 {
@@ -91,17 +91,14 @@ impl SealKey {
         let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| unreadable(&error))?);
         let bytes = Zeroizing::new(BASE64.decode(text.trim()).map_err(|_| unreadable(&"it is not base64"))?);
         let key: [u8; KEY] =
-            bytes.as_slice().try_into().map_err(|_| unreadable(&"it does not hold 32 bytes"))?;
+            bytes.as_slice().try_into().map_err(|_| unreadable(&"it does not contain 32 bytes"))?;
         Ok(SealKey(Zeroizing::new(key)))
     }
 
-    /// Writes the key to a new file (0600) and makes sure that it is on disk.
+    /// Writes the key to a new file (0600) and flushes it to disk.
     pub fn write_new(&self, path: &Path) -> Result<()> {
         let failed = |error: std::io::Error| {
-            Error::unavailable(
-                "key_file",
-                format!("the key file {} cannot be written: {error}", path.display()),
-            )
+            Error::unavailable("key_file", format!("cannot write the key file {}: {error}", path.display()))
         };
         let mut file =
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
@@ -110,7 +107,7 @@ impl SealKey {
         fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
     }
 
-    /// What the store keeps of the key: enough to tell another key, useless to find this one.
+    /// Stored to recognize a different key; the key cannot be derived from it.
     pub fn fingerprint(&self) -> String {
         let digest = Sha256::new().chain_update(b"landreeve seal key").chain_update(&self.0[..]).finalize();
         hex::encode(&digest[..12])
@@ -123,7 +120,7 @@ impl SealKey {
         let sealed = self
             .cipher()
             .encrypt(XNonce::from_slice(&nonce), payload)
-            .map_err(|_| Error::internal("sealing a secret failed"))?;
+            .map_err(|_| Error::internal("could not encrypt a secret"))?;
         let mut bytes = Vec::with_capacity(1 + NONCE + sealed.len());
         bytes.push(VERSION);
         bytes.extend_from_slice(&nonce);
@@ -133,7 +130,7 @@ impl SealKey {
 
     pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         let damaged =
-            || Error::internal(format!("the sealed secret of {context} does not open with this key"));
+            || Error::internal(format!("the secret of {context} cannot be decrypted with this key"));
         let [VERSION, rest @ ..] = sealed else { return Err(damaged()) };
         let (nonce, body) = rest.split_at_checked(NONCE).ok_or_else(damaged)?;
         let payload = Payload { msg: body, aad: context.as_bytes() };
@@ -146,12 +143,12 @@ impl SealKey {
     }
 }
 
-/// How a key or session secret is kept: it has 256 random bits, so a plain hash is enough.
+/// How a key or session secret is stored: it has 256 random bits, so a plain hash is enough.
 pub fn secret_hash(secret: &str) -> String {
     hex::encode(Sha256::digest(secret.as_bytes()))
 }
 
-/// 256 random bits behind a prefix that tells a person, and a secret scanner, what they are.
+/// 256 random bits with a prefix that identifies them to people and secret scanners.
 pub fn new_secret(random: &dyn Random, prefix: &str) -> String {
     let mut bytes = Zeroizing::new([0_u8; 32]);
     random.fill(&mut bytes[..]);
@@ -164,7 +161,7 @@ mod tests {
     use crate::random::OsRandom;
 
     #[test]
-    fn a_sealed_secret_opens_in_its_own_context_only() {
+    fn a_sealed_secret_opens_only_in_its_context() {
         let key = SealKey::generate(&OsRandom);
         let sealed = key.seal(&OsRandom, "datasource:7", b"hunter2").unwrap().into_bytes();
         assert_eq!(&key.open("datasource:7", &sealed).unwrap()[..], b"hunter2");
@@ -176,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_comes_back_and_must_be_private() {
+    fn a_key_file_can_be_read_back_and_must_be_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("seal.key");
         let key = SealKey::generate(&OsRandom);

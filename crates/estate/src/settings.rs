@@ -1,4 +1,4 @@
-//! The estate's settings: few, typed, each with an effect. What must not enter: a plane's own configuration.
+//! The estate's settings: few, typed, each with an effect. Does not belong here: a plane's configuration.
 
 use jiff::tz::TimeZone;
 use landreeve_core::error::Faults;
@@ -9,11 +9,11 @@ use crate::store::{Conn, Tx};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// For schedules, and for data where no nearer zone is set.
+    /// For schedules, and for data without a more specific zone.
     pub time_zone: String,
     pub week_start: WeekStart,
     pub csv_separator: CsvSeparator,
-    /// How long audit events are kept, in days.
+    /// How long audit events are stored, in days.
     pub audit_days: u32,
 }
 
@@ -68,7 +68,7 @@ impl Default for Settings {
     }
 }
 
-/// The names of all settings, in the order in which they are shown.
+/// The names of all settings, in display order.
 pub const NAMES: [&str; 4] = ["time_zone", "week_start", "csv_separator", "audit_days"];
 
 impl Settings {
@@ -86,7 +86,7 @@ impl Settings {
         }
     }
 
-    /// Applies named values, all or none; every fault is reported.
+    /// Applies values by name, all or none; every fault is reported.
     pub fn change(&mut self, changes: &[(String, String)]) -> Result<()> {
         let mut next = self.clone();
         let mut faults = Faults::default();
@@ -133,7 +133,7 @@ impl Settings {
                     .filter(|days| (1..=36_500).contains(days))
                     .ok_or(("range", "must be a number of days from 1 to 36500".to_owned()))?;
             }
-            _ => return Err(("unknown", format!("is not a setting; there are {}", NAMES.join(", ")))),
+            _ => return Err(("unknown", format!("is not a setting; choose one of: {}", NAMES.join(", ")))),
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Signed tokens: the short-lived ones that open one piece of data, and the long-lived ones that name a key's row.
+//! Signed tokens: short-lived ones for one piece of data, and long-lived ones that identify a key's row.
 //! Signing keys carry a `kid`; after a rotation the old one verifies until its last token has expired.
 
 use jiff::Timestamp;
@@ -12,12 +12,12 @@ use crate::{args, bootstrap, sealed_column};
 
 pub const SIGNING_KEYS: SealedColumn = sealed_column!("signing_keys", "kid", "secret_sealed", "signing_key");
 
-/// How long a data token opens what it names, in seconds.
+/// How long a data token is valid, in seconds.
 pub const DATA_TOKEN_SECONDS: i64 = 300;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct DataClaims {
-    /// The one data key it opens.
+    /// The data key that it gives access to.
     key: String,
     exp: i64,
 }
@@ -29,13 +29,13 @@ struct UserClaims {
     iat: i64,
 }
 
-/// The newest signing key of a purpose, made on first use.
+/// The newest signing key for a purpose, created on first use.
 async fn signing_key(estate: &Estate, purpose: &'static str) -> Result<(String, Vec<u8>)> {
     if let Some(found) = newest(estate, purpose).await? {
         return Ok(found);
     }
     rotate(estate, purpose, estate.now()).await?;
-    newest(estate, purpose).await?.ok_or_else(|| Error::internal("a signing key vanished"))
+    newest(estate, purpose).await?.ok_or_else(|| Error::internal("a signing key disappeared"))
 }
 
 async fn newest(estate: &Estate, purpose: &'static str) -> Result<Option<(String, Vec<u8>)>> {
@@ -59,7 +59,7 @@ fn context(kid: &str) -> String {
     format!("signing_key:{kid}")
 }
 
-/// Makes a new key; older ones verify for as long as their last token can live.
+/// Creates a new key; older ones verify for as long as their last token is valid.
 pub async fn rotate(estate: &Estate, purpose: &'static str, now: Timestamp) -> Result<()> {
     let mut secret = [0_u8; 32];
     estate.random().fill(&mut secret);
@@ -97,10 +97,10 @@ pub async fn issue_data(estate: &Estate, data_key: &str) -> Result<String> {
     jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&secret)).map_err(Error::internal)
 }
 
-/// The data key that a token opens. The reason it does not is for the log, not for the caller.
+/// The data key of a token. The reason for a failure is not for the caller.
 pub async fn open_data(estate: &Estate, token: &str) -> Result<String> {
     let refused =
-        || Error::unauthenticated("invalid_auth", "the data access token is not valid or has expired");
+        || Error::unauthenticated("invalid_auth", "the data access token is invalid or has expired");
     let header = jsonwebtoken::decode_header(token).map_err(|_| refused())?;
     let kid = header.kid.ok_or_else(refused)?;
     let row = estate
@@ -115,7 +115,7 @@ pub async fn open_data(estate: &Estate, token: &str) -> Result<String> {
         .await?;
     let secret = estate.unseal(&context(&kid), &row.ok_or_else(refused)?.bytes(0)?)?;
     let mut validation = Validation::new(Algorithm::HS256);
-    // The library reads the wall clock; the estate has its own.
+    // The library uses the system clock; the estate has its own.
     validation.validate_exp = false;
     let data = jsonwebtoken::decode::<DataClaims>(token, &DecodingKey::from_secret(&secret), &validation)
         .map_err(|_| refused())?;
@@ -125,7 +125,7 @@ pub async fn open_data(estate: &Estate, token: &str) -> Result<String> {
     Ok(data.claims.key)
 }
 
-/// A token that names a key's row and its user. It is valid while the row is there: the row keeps its hash.
+/// A token that identifies a key's row and its user. It is valid while the row exists: the row stores its hash.
 pub async fn issue_user(estate: &Estate, key: i64, user: i64) -> Result<String> {
     let (kid, secret) = signing_key(estate, "user").await?;
     let claims = UserClaims { jti: key.to_string(), sub: user.to_string(), iat: estate.now().as_second() };

@@ -95,7 +95,7 @@ pub async fn list(
             "duration": 191362,
             "durationString": "3m 11s",
             "username": "admin",
-            "jobError": { "componentId": "probe", "message": "the probe was told to fail" }
+            "jobError": { "componentId": "probe", "message": "the probe failed as requested" }
         })),
         (status = 404, body = ErrorBody, example = json!({
             "@type": "Error", "status": 404, "message": "there is no such execution"

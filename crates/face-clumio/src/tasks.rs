@@ -117,7 +117,7 @@ pub async fn read(
             "_links": { "_self": { "href": "/tasks/28", "type": "get", "templated": false } }
         })),
         (status = 409, body = ErrorBody, example = json!({
-            "errors": [{ "error_code": 109, "error_message": "the run has ended already: succeeded" }]
+            "errors": [{ "error_code": 109, "error_message": "the run has already ended: succeeded" }]
         })),
     )
 )]

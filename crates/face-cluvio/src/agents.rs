@@ -1,4 +1,4 @@
-//! Datasource agents: create, list, show, change. None can connect yet.
+//! Datasource agents: list, create, get, update. None can connect yet.
 
 use axum::extract::State;
 use landreeve_core::{Action, Noun, OpCtx, Result};
@@ -36,7 +36,7 @@ async fn included(
 
 /// Create Datasource Agent
 ///
-/// Needs *Manage Datasources*. The secret key is in this answer only.
+/// Needs *Manage Datasources*. Only this response contains the secret key.
 #[utoipa::path(post, path = "/datasource_agents", tag = "Datasource agents",
     operation_id = "createDatasourceAgent",
     request_body(content = Document<DatasourceAgent>, content_type = "application/vnd.api+json",

@@ -9,7 +9,7 @@ use landreeve_http::{Credential, Failure, Origin};
 
 use crate::App;
 
-/// Whoever presents a key of the API server.
+/// The bearer of a key for the API server.
 pub struct Caller(pub OpCtx);
 
 impl FromRequestParts<App> for Caller {
@@ -24,7 +24,7 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-/// The data key that a token opens.
+/// The data key that the token gives access to.
 pub struct Opened(pub String);
 
 impl FromRequestParts<App> for Opened {
@@ -49,13 +49,13 @@ async fn origin(parts: &mut Parts, app: &App) -> Result<ops::Origin, Failure> {
     Ok(ops::Origin { request_id, address, kind: OpKind::Cluvio })
 }
 
-/// The text after the one scheme that counts here.
+/// The text after the accepted scheme.
 fn secret(parts: &Parts, app: &App, origin: ops::Origin, wanted: &str, form: &str) -> Result<Secret> {
     match Credential::from_headers(&parts.headers) {
         Credential::None => Err(sign_in::no_credential(app.estate(), origin)),
         Credential::Scheme { scheme, token } if scheme == wanted => Ok(token),
         Credential::Scheme { .. } | Credential::Basic { .. } | Credential::Malformed => {
-            Err(sign_in::bad_credential(app.estate(), origin, &format!("this server takes {form}")))
+            Err(sign_in::bad_credential(app.estate(), origin, &format!("this server requires {form}")))
         }
     }
 }

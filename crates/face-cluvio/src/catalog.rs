@@ -1,4 +1,4 @@
-//! The reference of both servers: what the annotations of the handlers cannot say once for all.
+//! The reference of both servers: what applies to many operations and so cannot be in the handlers' annotations.
 
 pub mod requests;
 
@@ -13,38 +13,38 @@ use crate::media::JSON_API;
 
 const VERSION: &str = "2024-06-01";
 
-/// What the API server refuses with.
+/// The error responses of the API server.
 const API: [Refusal; 11] = [
-    Refusal(400, When::Always, "The body is no JSON, or `include` names what is not there."),
-    Refusal(401, When::Caller, "No credential, or one that does not hold."),
-    Refusal(403, When::Caller, "Not permitted."),
-    Refusal(404, When::Named, "There is no such thing."),
-    Refusal(406, When::Answer, "`Accept` allows none of the forms of the answer."),
-    Refusal(409, When::Change, "What is there already, or was changed just now, stands in the way."),
-    Refusal(413, When::Body, "The body is too long."),
-    Refusal(415, When::Body, "The body is of another media type."),
-    Refusal(422, When::Input, "What is wrong, with a pointer to each place."),
-    Refusal(429, When::Change, "Too much waits already; `Retry-After` says when to try again."),
-    Refusal(503, When::Caller, "The store, a database or a node does not answer now."),
+    Refusal(400, When::Always, "The body is not JSON, or `include` names an unknown relationship."),
+    Refusal(401, When::Caller, "The credential is missing or invalid."),
+    Refusal(403, When::Caller, "You do not have permission."),
+    Refusal(404, When::Named, "Not found."),
+    Refusal(406, When::Answer, "`Accept` allows none of the response's formats."),
+    Refusal(409, When::Change, "The resource already exists, or was changed at the same time."),
+    Refusal(413, When::Body, "The body is too large."),
+    Refusal(415, When::Body, "The media type of the body is not supported."),
+    Refusal(422, When::Input, "The request is invalid; each error has a pointer to its place."),
+    Refusal(429, When::Change, "Too many requests are waiting; try again after `Retry-After` seconds."),
+    Refusal(503, When::Caller, "The store, a database or a node is unavailable."),
 ];
 
-/// What the data server refuses with.
+/// The error responses of the data server.
 const DATA: [Refusal; 6] = [
-    Refusal(401, When::Caller, "No token, or one that does not hold."),
+    Refusal(401, When::Caller, "The token is missing or invalid."),
     Refusal(403, When::Caller, "The token is for another data key."),
-    Refusal(404, When::Named, "There is no such data any more."),
-    Refusal(406, When::Answer, "`Accept` allows none of the forms of the data."),
-    Refusal(422, When::Input, "What is wrong with the query."),
-    Refusal(503, When::Caller, "The store, or where results are kept, does not answer now."),
+    Refusal(404, When::Named, "The data does not exist or has been deleted."),
+    Refusal(406, When::Answer, "`Accept` allows none of the data's formats."),
+    Refusal(422, When::Input, "The query parameters are invalid."),
+    Refusal(503, When::Caller, "The store, or the storage for results, is unavailable."),
 ];
 
-/// What stands in the annotations for the id of a datasource that is there.
+/// Stands for the id of an existing datasource in the annotations.
 const PLACEHOLDER: &str = "8qxn-y9ex-65vd";
 
-/// `sample` is the id of the built-in sample source, as this dialect writes it.
+/// `sample` is the id of the built-in sample source in this dialect's form.
 pub fn api(mut document: OpenApi, sample: Option<&str>) -> Reference {
     if let Some(sample) = sample {
-        // The built-in source cannot be changed or removed: those are for a datasource of one's own.
+        // The built-in source cannot be updated or deleted, so those examples are for the user's own datasources.
         let concerned = |method: &HttpMethod, path: &str| {
             path.starts_with("/datasources/{id}") && matches!(method, HttpMethod::Get | HttpMethod::Post)
         };
@@ -55,7 +55,7 @@ pub fn api(mut document: OpenApi, sample: Option<&str>) -> Reference {
     follow(&mut document, "runExecution", "execution_id", "/data/id", &then);
 
     let description = "Datasources, executions, dashboards, reports, filters and SQL snippets. \
-        Make a key with `landreeve key create --api cluvio` and send it as `Authorization: Api SECRET`. \
+        Create a key with `landreeve key create --api cluvio` and send it as `Authorization: Api SECRET`. \
         The statements in the examples run on the built-in sample source.";
     finish(
         "Cluvio API: API server",
@@ -68,7 +68,7 @@ pub fn api(mut document: OpenApi, sample: Option<&str>) -> Reference {
 }
 
 pub fn data(document: OpenApi) -> Reference {
-    let description = "The data of executions and the schemas of datasources. The API server gives out data key and \
+    let description = "The data of executions and the schemas of datasources. The API server issues the data key and \
         token; send the token as `Authorization: Data TOKEN` within five minutes.";
     finish(
         "Cluvio API: data server",

@@ -1,4 +1,4 @@
-//! Dashboards: list, create, show, change, remove.
+//! Dashboards: list, create, get, update, delete.
 
 use axum::extract::State;
 use landreeve_analytics::dashboards::{self as plane, Dashboard as PlaneDashboard, DashboardDetails};
@@ -38,7 +38,7 @@ fn dashboard_id(app: &App, id: &str) -> Result<DashboardId> {
     app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("dashboard"))
 }
 
-/// What is asked for beside a dashboard; each needs the permission to see it.
+/// Relationships to include with a dashboard; each needs the permission to see it.
 async fn included(
     app: &App,
     ctx: &OpCtx,
@@ -71,7 +71,7 @@ async fn included(
 async fn user(app: &App, ctx: &OpCtx, id: UserId) -> Result<Included> {
     let user = users::user_get(app.estate(), ctx, id).await?;
     let held = users::assignments(app.estate(), ctx, Subject::User(id)).await?;
-    // Without the permission to see groups, those of the user are not shown.
+    // Without the permission to see groups, the user's groups are not shown.
     let groups = match ctx.require_some(Noun::GROUP, Action::VIEW) {
         Ok(()) => groups::group_list(app.estate(), ctx).await?,
         Err(_) => Vec::new(),
@@ -118,7 +118,7 @@ async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: 
 
 /// Get Dashboard
 ///
-/// Needs *View Dashboards* or *Manage Dashboards*, and for what is included the permission to view that.
+/// Needs *View Dashboards* or *Manage Dashboards*, and for included resources the permission to view them.
 #[utoipa::path(get, path = "/dashboards/{id}", tag = "Dashboards", operation_id = "getDashboard",
     params(("id" = String, Path), ("include" = Option<String>, Query, description =
         "Some of `reports`, `filters`, `sql_snippets`, `dashboard_groups`, `dashboard_sharing_links`, `user`, `user_groups`")),
@@ -138,7 +138,7 @@ async fn get(
 
 /// Update Dashboard
 ///
-/// Needs *Manage Dashboards*. Attributes that are left out stay as they are; null clears.
+/// Needs *Manage Dashboards*. Omitted attributes are kept; null clears.
 #[utoipa::path(method(put, patch), path = "/dashboards/{id}", tag = "Dashboards",
     operation_id = "updateDashboard",
     params(("id" = String, Path)),
@@ -166,7 +166,7 @@ async fn update(
 
 /// Delete Dashboard
 ///
-/// Needs *Manage Dashboards*. Removes the reports on it too.
+/// Needs *Manage Dashboards*. Also deletes the reports on it.
 #[utoipa::path(delete, path = "/dashboards/{id}", tag = "Dashboards", operation_id = "deleteDashboard",
     params(("id" = String, Path)), responses((status = 204)))]
 async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<String>) -> Outcome {

@@ -1,4 +1,4 @@
-//! The data server: what a data access token opens, in the form that the client wants.
+//! The data server: the data that a token gives access to, in the format that the client wants.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -19,7 +19,7 @@ use crate::caller::Opened;
 use crate::media::{JSON, not_acceptable};
 use crate::wire::schema;
 
-/// On offer for rows, the usual one first.
+/// Formats offered for rows, the default first.
 const FORMATS: [(&str, &str, ResultFormat); 4] = [
     (JSON, "json", ResultFormat::Json),
     ("text/csv", "csv", ResultFormat::Csv),
@@ -37,7 +37,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// Get Execution Data
 ///
-/// The rows of an execution, streamed, in the form that `Accept` names. A schema's key gives the schema.
+/// The rows of an execution, streamed in the format of `Accept`. For a schema's key, the schema.
 #[utoipa::path(get, path = "/data/{key}", tag = "Data", operation_id = "getData",
     params(("key" = String, Path), ("integers" = Option<String>, Query,
         description = "`string` writes 64-bit integers as strings, for clients whose numbers are doubles.")),
@@ -72,7 +72,7 @@ async fn get_execution(
 
 /// Get Schema Data
 ///
-/// What a datasource holds: schemas, tables, columns, row counts. One schema when the key was given out for one.
+/// The schema of a datasource: schemas, tables, columns, row counts. A single schema if the key was issued for one.
 #[utoipa::path(get, path = "/schema/{key}", tag = "Data", operation_id = "getSchemaData",
     params(("key" = String, Path)),
     responses((status = 200, body = schema::FullSchema<'_>)))]
@@ -148,7 +148,7 @@ fn chosen(headers: &HeaderMap, formats: &[Format]) -> Result<Format> {
     found.ok_or_else(|| not_acceptable(&offered))
 }
 
-/// What a cache is told of the data.
+/// Caching headers for the data.
 struct Known {
     tag: HeaderValue,
     modified: HeaderValue,
@@ -158,7 +158,7 @@ impl Known {
     fn of(timestamp: i64, word: &str) -> Result<Known> {
         let time = Timestamp::from_second(timestamp).map_err(Error::internal)?;
         let modified = time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        // Weak: a compression on the way changes the bytes.
+        // Weak, because compression on the way changes the bytes.
         let tag = format!("W/\"{timestamp}-{word}\"");
         Ok(Known {
             tag: HeaderValue::try_from(tag).map_err(Error::internal)?,
@@ -166,7 +166,7 @@ impl Known {
         })
     }
 
-    /// Does the client have this already?
+    /// Whether the client already has this version.
     fn is_with(&self, headers: &HeaderMap) -> bool {
         let tag = self.tag.to_str().unwrap_or_default().trim_start_matches("W/");
         let given = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());

@@ -1,4 +1,4 @@
-//! Datasources: list, create, show, change, remove, test, refresh, schema.
+//! Datasources: list, create, get, update, delete, test, refresh, schema.
 
 use std::sync::Arc;
 
@@ -29,12 +29,12 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(schema))
 }
 
-/// The id in an address.
+/// The id in a path.
 pub fn datasource_id(app: &App, id: &str) -> Result<DatasourceId> {
     app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("datasource"))
 }
 
-/// The agents that these datasources name.
+/// The agents of these datasources.
 async fn agents_of(app: &App, ctx: &OpCtx, seen: &[Seen]) -> Result<Vec<Agent>> {
     if seen.iter().all(|seen| seen.datasource.agents.is_empty()) {
         return Ok(Vec::new());
@@ -44,7 +44,7 @@ async fn agents_of(app: &App, ctx: &OpCtx, seen: &[Seen]) -> Result<Vec<Agent>> 
     Ok(all)
 }
 
-/// Renders datasources, with their agents beside them where asked.
+/// Renders datasources, with their agents if included.
 async fn rendered(
     app: &App,
     ctx: &OpCtx,
@@ -75,7 +75,7 @@ async fn one(app: &App, ctx: &OpCtx, seen: Seen, include: &Include) -> Result<Do
 
 type Change = (Patch<DatasourceDetails>, Option<Vec<AgentId>>);
 
-/// Reads a request and finds the agents it names.
+/// Reads a request and looks up its agents.
 async fn read(app: &App, ctx: &OpCtx, body: &[u8], id: Option<&str>) -> Result<Checked<Change>> {
     let Checked { value: (patch, keys), mut faults } =
         wire::read(body, id, &app.estate().registry().database_types())?;
@@ -96,7 +96,7 @@ async fn read(app: &App, ctx: &OpCtx, body: &[u8], id: Option<&str>) -> Result<C
 
 /// Create Datasource
 ///
-/// Needs *Manage Datasources*. Secrets are sealed at rest.
+/// Needs *Manage Datasources*. Secrets are stored encrypted.
 #[utoipa::path(post, path = "/datasources", tag = "Datasources", operation_id = "createDatasource",
     request_body(content = Document<Datasource>, content_type = "application/vnd.api+json",
         example = json!({"data": {"attributes": {"name": "Shop", "database_type": "postgres", "host": "localhost",
@@ -123,7 +123,7 @@ async fn create(
 
 /// List Datasources
 ///
-/// Needs *View Datasources* or *Manage Datasources*. Credentials show only to keys that may manage the datasource.
+/// Needs *View Datasources* or *Manage Datasources*. Credentials are shown only to keys that can manage the datasource.
 #[utoipa::path(get, path = "/datasources", tag = "Datasources", operation_id = "listDatasources",
     params(("include" = Option<String>, Query, description = "`agents`")),
     responses((status = 200, body = Document<Vec<Datasource>>, content_type = "application/vnd.api+json")))]
@@ -136,7 +136,7 @@ async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: 
 
 /// Get Datasource
 ///
-/// Needs *View Datasources* or *Manage Datasources*. Credentials show only to keys that may manage the datasource.
+/// Needs *View Datasources* or *Manage Datasources*. Credentials are shown only to keys that can manage the datasource.
 #[utoipa::path(get, path = "/datasources/{id}", tag = "Datasources", operation_id = "getDatasource",
     params(("id" = String, Path), ("include" = Option<String>, Query, description = "`agents`")),
     responses((status = 200, body = Document<Datasource>, content_type = "application/vnd.api+json")))]
@@ -154,7 +154,7 @@ async fn get(
 
 /// Update Datasource
 ///
-/// Needs *Manage Datasources*. Attributes that are left out stay as they are; null clears.
+/// Needs *Manage Datasources*. Omitted attributes are kept; null clears.
 #[utoipa::path(method(put, patch), path = "/datasources/{id}", tag = "Datasources",
     operation_id = "updateDatasource",
     params(("id" = String, Path)),
@@ -185,7 +185,7 @@ async fn update(
 
 /// Delete Datasource
 ///
-/// Needs *Manage Datasources*. Reports, filters and snippets that named it stay, without one.
+/// Needs *Manage Datasources*. Reports, filters and snippets that use it are kept, without a datasource.
 #[utoipa::path(delete, path = "/datasources/{id}", tag = "Datasources", operation_id = "deleteDatasource",
     params(("id" = String, Path)), responses((status = 204)))]
 async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<String>) -> Outcome {
@@ -195,7 +195,7 @@ async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<Stri
 
 /// Test Datasource Connection
 ///
-/// Needs *Manage Datasources*. Connects and asks something small; what the database answers is in the result.
+/// Needs *Manage Datasources*. Connects and runs a minimal query; an error from the database is in the result.
 #[utoipa::path(post, path = "/datasources/{id}/test", tag = "Datasources",
     operation_id = "testDatasourceConnection",
     params(("id" = String, Path)), responses((status = 200, body = TestResult)))]
@@ -214,7 +214,7 @@ async fn test(
 
 /// Refresh Datasource
 ///
-/// Needs *Manage Datasources*. Reads the schema anew; the execution tells how far it is.
+/// Needs *Manage Datasources*. Reads the schema again; poll the execution for progress.
 #[utoipa::path(post, path = "/datasources/{id}/refresh", tag = "Datasources",
     operation_id = "refreshDatasource",
     params(("id" = String, Path)), responses((status = 200, body = Refresh)))]
@@ -233,7 +233,7 @@ async fn refresh(
 /// Needs *View Datasources* or *Manage Datasources*. Fetch the schema itself from the data server with key and token.
 #[utoipa::path(get, path = "/datasources/{id}/schema", tag = "Datasources",
     operation_id = "getDatasourceSchema",
-    params(("id" = String, Path), ("name" = Option<String>, Query, description = "Only the schema of this name.")),
+    params(("id" = String, Path), ("name" = Option<String>, Query, description = "Only the schema with this name.")),
     responses((status = 200, body = SchemaAccess)))]
 async fn schema(
     State(app): State<App>,

@@ -1,4 +1,4 @@
-//! The one table from error kinds to statuses, and the error body: one JSON:API error object per fault.
+//! Maps error kinds to statuses and renders the error body: one JSON:API error object per fault.
 
 use axum::response::{IntoResponse as _, Response};
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
@@ -15,9 +15,9 @@ pub mod code {
     pub const UNKNOWN_INCLUDE: &str = "unknown_include";
 }
 
-/// Codes whose status is not that of their kind, with who demands it.
+/// Codes whose status differs from that of their kind, with the specification that requires it.
 const EXCEPTIONS: [(&str, StatusCode); 6] = [
-    // HTTP: the path is there, the method is not
+    // HTTP: the path exists, the method does not
     (landreeve_http::code::METHOD_NOT_ALLOWED, StatusCode::METHOD_NOT_ALLOWED),
     // JSON:API: a document that cannot be read
     (landreeve_http::code::INVALID_JSON, StatusCode::BAD_REQUEST),
@@ -53,7 +53,7 @@ pub fn render_data(error: &Error, _: &FaceRequest) -> Response {
     respond(error, "Data")
 }
 
-/// The body of every failure; in the catalog too.
+/// The body of every error; also in the reference.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Errors {
     errors: Vec<ErrorObject>,
@@ -75,11 +75,11 @@ struct ErrorObject {
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Source {
-    /// JSON pointer into the request's body.
+    /// JSON pointer into the request body.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "/data/attributes/name")]
     pointer: Option<String>,
-    /// Name of a parameter of the query.
+    /// Name of a query parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<String>,
 }
@@ -110,7 +110,7 @@ fn respond(error: &Error, scheme: &'static str) -> Response {
     response
 }
 
-/// `input` has turned the fields into pointers (`/data/attributes/name`) and parameters (`?include`) by now.
+/// `input` has already turned the fields into pointers (`/data/attributes/name`) and parameters (`?include`).
 fn source(field: &str) -> Option<Source> {
     if let Some(name) = field.strip_prefix('?') {
         return Some(Source { pointer: None, parameter: Some(name.to_owned()) });
@@ -123,7 +123,7 @@ fn source(field: &str) -> Option<Source> {
     Some(Source { pointer: Some(pointer), parameter: None })
 }
 
-/// A fault's message goes on where the field's name ends.
+/// A fault's message continues after the field's name.
 fn detail(field: &str, message: &str) -> String {
     let path = field.trim_start_matches('?');
     let path = path.strip_prefix("/data/attributes/").unwrap_or(path);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_detail_begins_with_the_name() {
+    fn a_detail_starts_with_the_name() {
         assert_eq!(
             detail("/data/attributes/layout/0/width", "must be a number"),
             "layout.0.width must be a number"

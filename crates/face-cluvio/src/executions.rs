@@ -1,5 +1,5 @@
-//! Executions: run a statement, follow it, fetch where its data is, cancel it. Each by two addresses: below its
-//! datasource and on its own.
+//! Executions: run a statement, follow it, get the address of its data, cancel it. Each has two paths: under its
+//! datasource and standalone.
 
 use std::time::Duration;
 
@@ -36,12 +36,12 @@ fn not_found() -> Error {
 }
 
 fn run_ref(id: &str) -> Result<RunRef> {
-    // As it is written, not in one of the other forms that a UUID can be read from.
+    // Only the canonical form, not the other notations of a UUID.
     let uuid = Uuid::try_parse(id).ok().filter(|uuid| uuid.to_string().eq_ignore_ascii_case(id));
     uuid.map(RunRef::Uuid).ok_or_else(not_found)
 }
 
-/// How long a client wants to wait for the end.
+/// How long the client wants to wait for the end.
 pub fn wait(app: &App, query: &Query) -> Result<Option<Duration>> {
     let most = i64::try_from(app.options().longest_wait.as_secs()).unwrap_or(i64::MAX);
     let seconds = query.int("wait", 0..=most).map_err(|mut fault| {
@@ -51,7 +51,7 @@ pub fn wait(app: &App, query: &Query) -> Result<Option<Duration>> {
     Ok(seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.unsigned_abs())))
 }
 
-/// Waits for the end of what was just submitted, if asked to.
+/// Waits for the end of the submitted execution, if requested.
 pub async fn waited(
     app: &App,
     ctx: &OpCtx,
@@ -64,10 +64,10 @@ pub async fn waited(
     }
 }
 
-/// The execution, or not found where it is not one of that datasource.
+/// The execution, or not found if it belongs to another datasource.
 async fn find(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str) -> Result<Execution> {
     let found = plane::execution_get(app.plane(), ctx, run_ref(id)?).await.map_err(named)?;
-    // Its data is gone, and with it the execution.
+    // Its data is deleted, and with it the execution.
     if found.run.state == RunState::Expired {
         return Err(not_found());
     }
@@ -80,15 +80,15 @@ async fn find(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str) -> Result<E
     Ok(found)
 }
 
-/// What is not there is called what the dialect calls it.
+/// Names what was not found in the dialect's terms.
 fn named(error: Error) -> Error {
     if error.kind == landreeve_core::ErrorKind::NotFound { not_found() } else { error }
 }
 
 /// Run Execution
 ///
-/// Needs *Manage Datasources*, *Manage Dashboards* or *Manage Alerts*, for this datasource. `wait` keeps the answer
-/// until the execution has ended, but no longer than so many seconds.
+/// Needs *Manage Datasources*, *Manage Dashboards* or *Manage Alerts*, for this datasource. `wait` delays the response
+/// until the execution has ended, but at most for this number of seconds.
 #[utoipa::path(post, path = "/datasources/{id}/executions", tag = "Executions", operation_id = "runExecution",
     params(("id" = String, Path), ("wait" = Option<u32>, Query, minimum = 0, maximum = 60)),
     request_body(content = RunExecution, content_type = "application/json", examples(
@@ -122,7 +122,7 @@ async fn show(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str, query: &Que
 
 /// Get Execution
 ///
-/// For whoever ran it, and for keys with *Manage Datasources*. An execution is kept for 24 hours.
+/// For the key or user that ran it, and for keys with *Manage Datasources*. An execution is kept for 24 hours.
 #[utoipa::path(get, path = "/datasources/{id}/executions/{execution_id}", tag = "Executions",
     operation_id = "getDatasourceExecution",
     params(("id" = String, Path), ("execution_id" = String, Path),
@@ -140,7 +140,7 @@ async fn get_below(
 
 /// Get Execution
 ///
-/// For whoever ran it, and for keys with *Manage Datasources*. An execution is kept for 24 hours.
+/// For the key or user that ran it, and for keys with *Manage Datasources*. An execution is kept for 24 hours.
 #[utoipa::path(get, path = "/executions/{execution_id}", tag = "Executions", operation_id = "getExecution",
     params(("execution_id" = String, Path), ("wait" = Option<u32>, Query, minimum = 0, maximum = 60)),
     responses((status = 200, body = Document<wire::Execution>, content_type = "application/vnd.api+json")))]
@@ -167,7 +167,7 @@ async fn access(app: &App, ctx: &OpCtx, out: &PlainJson, below: Option<&str>, id
 
 /// Get Execution Data
 ///
-/// Key and token for the data server. 204 while the execution runs, and when it did not complete.
+/// Key and token for the data server. 204 while the execution is running, and if it did not complete.
 #[utoipa::path(get, path = "/datasources/{id}/executions/{execution_id}/data", tag = "Executions",
     operation_id = "getDatasourceExecutionData",
     params(("id" = String, Path), ("execution_id" = String, Path)),
@@ -183,7 +183,7 @@ async fn data_below(
 
 /// Get Execution Data
 ///
-/// Key and token for the data server. 204 while the execution runs, and when it did not complete.
+/// Key and token for the data server. 204 while the execution is running, and if it did not complete.
 #[utoipa::path(get, path = "/executions/{execution_id}/data", tag = "Executions",
     operation_id = "getExecutionData",
     params(("execution_id" = String, Path)),
@@ -205,7 +205,7 @@ async fn stop(app: &App, ctx: &OpCtx, out: &JsonApi, below: Option<&str>, id: &s
 
 /// Cancel Execution
 ///
-/// Stops the statement in the database. 409 when the execution has ended already.
+/// Stops the statement in the database. 409 if the execution has already ended.
 #[utoipa::path(post, path = "/datasources/{id}/executions/{execution_id}/cancel", tag = "Executions",
     operation_id = "cancelDatasourceExecution",
     params(("id" = String, Path), ("execution_id" = String, Path)),
@@ -221,7 +221,7 @@ async fn cancel_below(
 
 /// Cancel Execution
 ///
-/// Stops the statement in the database. 409 when the execution has ended already.
+/// Stops the statement in the database. 409 if the execution has already ended.
 #[utoipa::path(post, path = "/executions/{execution_id}/cancel", tag = "Executions",
     operation_id = "cancelExecution",
     params(("execution_id" = String, Path)),

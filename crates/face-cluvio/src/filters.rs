@@ -1,4 +1,4 @@
-//! Filters: list, create, show, change, remove; the options of drop-downs.
+//! Filters: list, create, get, update, delete; the options of drop-downs.
 
 use axum::extract::State;
 use landreeve_analytics::filters::{self as plane, FilterDetails};
@@ -96,7 +96,7 @@ async fn get(
 
 /// Update Filter
 ///
-/// Needs *Manage Filters*. Attributes that are left out stay as they are; null clears.
+/// Needs *Manage Filters*. Omitted attributes are kept; null clears.
 #[utoipa::path(method(put, patch), path = "/filters/{id}", tag = "Filters", operation_id = "updateFilter",
     params(("id" = String, Path)),
     request_body(content = Document<Filter>, content_type = "application/vnd.api+json",
@@ -124,7 +124,7 @@ async fn update(
 
 /// Delete Filter
 ///
-/// Needs *Manage Filters*. SQL that names its variable gets a text input in its place.
+/// Needs *Manage Filters*. SQL that uses its variable gets a text input instead.
 #[utoipa::path(delete, path = "/filters/{id}", tag = "Filters", operation_id = "deleteFilter",
     params(("id" = String, Path)), responses((status = 204)))]
 async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<String>) -> Outcome {
@@ -142,13 +142,13 @@ async fn choose(app: &App, ctx: &OpCtx, out: &PlainJson, id: &str, body: &[u8]) 
 
 /// Get Drop-Down Filter Options
 ///
-/// Needs *View Filters* or *Manage Filters*, and for options from SQL the right to query their datasource.
+/// Needs *View Filters* or *Manage Filters*, and for options from SQL the permission to query their datasource.
 #[utoipa::path(get, path = "/filters/{id}/options", tag = "Filters", operation_id = "getFilterOptions",
     params(("id" = String, Path)), responses((status = 200, body = FilterOptions),
     (status = 409, body = Errors, content_type = "application/vnd.api+json",
-        description = "It is not a drop-down filter."),
+        description = "The filter is not a drop-down."),
     (status = 422, body = Errors, content_type = "application/vnd.api+json",
-        description = "The statement that gives the options fails.")))]
+        description = "The statement that returns the options failed.")))]
 async fn options(
     State(app): State<App>,
     Caller(ctx): Caller,
@@ -160,7 +160,7 @@ async fn options(
 
 /// Get Drop-Down Filter Options
 ///
-/// The same with the values of other filters, on which the options of dynamic SQL may depend.
+/// The same, with the values of other filters, which the options of dynamic SQL can depend on.
 #[utoipa::path(post, path = "/filters/{id}/options", tag = "Filters", operation_id = "getFilterOptionsFor",
     params(("id" = String, Path)),
     request_body(content = executions::Parameters, content_type = "application/json",

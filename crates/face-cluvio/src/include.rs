@@ -1,11 +1,11 @@
-//! The parameter `include`: a list of relationships, by commas or by coming several times.
+//! The parameter `include`: a list of relationships, comma-separated or repeated.
 
 use landreeve_core::{Error, ErrorKind, Fault, Result};
 use landreeve_http::extract::Query;
 
 use crate::error::code;
 
-/// Which of the known relationships are asked for.
+/// The requested relationships.
 #[derive(Debug, Default)]
 pub struct Include(Option<Vec<&'static str>>);
 
@@ -23,11 +23,11 @@ impl Include {
                     faults.push(Fault::new(
                         "?include",
                         code::UNKNOWN_INCLUDE,
-                        "is not taken by this operation",
+                        "is not supported by this operation",
                     ));
                 }
                 None => {
-                    let message = format!("takes {}, not {name:?}", known.join(", "));
+                    let message = format!("must be one of {}, not {name:?}", known.join(", "));
                     faults.push(Fault::new("?include", code::UNKNOWN_INCLUDE, message));
                 }
             }
@@ -35,16 +35,16 @@ impl Include {
         if faults.is_empty() {
             return Ok(Include(wanted));
         }
-        let message = "include names a relationship that is not there";
+        let message = "include names an unknown relationship";
         Err(Error { faults, ..Error::new(ErrorKind::Invalid, code::UNKNOWN_INCLUDE, message) })
     }
 
-    /// For operations that take none.
+    /// For operations without `include`.
     pub fn none(query: &Query) -> Result<()> {
         Include::read(query, &[]).map(drop)
     }
 
-    /// Is there to be a member `included`?
+    /// Whether the response has a member `included`.
     pub fn any(&self) -> bool {
         self.0.is_some()
     }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_lists_and_repetitions_and_nothing_unknown() {
+    fn accepts_lists_and_repetition_and_rejects_unknown_names() {
         let read = |query: &str| Include::read(&Query::parse(query), &["reports", "user"]);
         let both = read("include=reports,user").unwrap();
         assert!(both.has("reports") && both.has("user"));

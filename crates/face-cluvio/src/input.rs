@@ -1,8 +1,8 @@
-//! Bodies of requests: JSON:API documents and plain objects, read with all their faults, and the way from the names of
-//! the plane's fields to JSON pointers.
+//! Request bodies: JSON:API documents and plain objects, parsed with all their faults, and the mapping from the plane's
+//! field names to JSON pointers.
 //!
-//! A document's faults are joined by those that the plane finds in what could be read, so that a client learns of all
-//! of them at once.
+//! A document's faults are combined with those that the plane finds in what could be read, so that a client learns of
+//! all of them together.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -15,16 +15,16 @@ use serde_json::{Map, Number, Value};
 
 use crate::App;
 
-/// Attributes and relationships: a name that nobody knows would have no effect, so it is a fault.
+/// Attributes and relationships: an unknown name would have no effect, so it is a fault.
 const STRICT: Rules = Rules { null: NullIs::Clear, unknown: Unknown::Report };
-/// Around them: `links`, `meta`, `jsonapi` and what else JSON:API allows.
+/// Around them: `links`, `meta`, `jsonapi` and anything else that JSON:API allows.
 const AROUND: Rules = Rules { null: NullIs::Absent, unknown: Unknown::Ignore };
-/// Bodies that are plain JSON.
+/// Plain JSON bodies.
 const PLAIN: Rules = Rules { null: NullIs::Absent, unknown: Unknown::Report };
 /// Plain bodies in which null clears.
 const PLAIN_CHANGE: Rules = Rules { null: NullIs::Clear, unknown: Unknown::Report };
 
-/// What was read, with the faults found on the way. What stands in for a faulty member is never used.
+/// A parsed value, with its faults. The placeholder for a faulty member is never used.
 #[derive(Debug)]
 pub struct Checked<T> {
     pub value: T,
@@ -33,7 +33,7 @@ pub struct Checked<T> {
 }
 
 impl<T> Checked<T> {
-    /// The value, or every fault; a caller who may not do it at all is refused first.
+    /// The value, or every fault; a caller without the permission gets that error instead.
     pub async fn settle(self, app: &App, ctx: &OpCtx, noun: Noun, action: Action) -> Result<T, Failure> {
         if self.faults.is_empty() {
             return Ok(self.value);
@@ -43,8 +43,8 @@ impl<T> Checked<T> {
     }
 }
 
-/// The error of a request whose body has faults: a refusal if the caller may not manage such things at all, else the
-/// faults together with those that the plane finds in the rest.
+/// The error for a request whose body has faults: forbidden if the caller cannot manage such resources at all, or else
+/// the faults together with those that the plane finds in the rest.
 pub async fn refuse(
     app: &App,
     ctx: &OpCtx,
@@ -58,7 +58,7 @@ pub async fn refuse(
     }
     let found = domain.err().map(|error| names.point(error).faults).unwrap_or_default();
     for fault in found {
-        // Of a member that could not be read the plane knows less than is known already.
+        // For a member that could not be read, the earlier fault says more than the plane's.
         let known = faults
             .iter()
             .any(|known| within(&known.field, &fault.field) || within(&fault.field, &known.field));
@@ -69,12 +69,12 @@ pub async fn refuse(
     Error::invalid(faults).into()
 }
 
-/// Is the pointer the other one, or does it lead into what that one names?
+/// Whether the pointer is the other one or below it.
 fn within(pointer: &str, other: &str) -> bool {
     pointer.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A character that no database keeps in a text.
+/// A character that no database can store in text.
 fn nuls(value: &Value, path: &mut String, faults: &mut Vec<Fault>) {
     let mut member = |name: &str, value: &Value| {
         let length = path.len();
@@ -96,14 +96,14 @@ fn pointer_step(name: &str) -> String {
     format!("/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
-/// The object of a body, with the first faults of it.
+/// The object in a body, with its first faults.
 fn object(body: &[u8]) -> Result<(Map<String, Value>, Vec<Fault>)> {
     let whole = Value::Object(json_object(body)?);
     let mut faults = Vec::new();
     nuls(&whole, &mut String::new(), &mut faults);
     match whole {
         Value::Object(object) => Ok((object, faults)),
-        _ => Err(Error::internal("an object that is none")),
+        _ => Err(Error::internal("an object that is not one")),
     }
 }
 
@@ -121,7 +121,7 @@ fn collect<T>(
     slot.ok_or_else(|| Error::internal("a body that was not read"))
 }
 
-/// `data.attributes.name` as `/data/attributes/name`.
+/// Turns `data.attributes.name` into `/data/attributes/name`.
 fn pointer(dotted: &str) -> String {
     if dotted.is_empty() {
         return String::new();
@@ -129,7 +129,7 @@ fn pointer(dotted: &str) -> String {
     format!("/{}", dotted.replace('~', "~0").replace('/', "~1").replace('.', "/"))
 }
 
-/// A JSON:API document about one resource. `id` is that of the path; none when the resource is being made.
+/// A JSON:API document about one resource. `id` is the one in the path; `None` if the resource is being created.
 pub fn document<A, R>(
     body: &[u8],
     kind: &str,
@@ -163,7 +163,7 @@ pub fn document<A, R>(
         &mut faults,
         relationships,
     )?;
-    // Without an object every required member of it is missing, and saying so of each would hide the one reason.
+    // Without an object every required member is missing; reporting each would hide the actual reason.
     for frame in ["/data", "/data/attributes", "/data/relationships"] {
         if faults.iter().any(|fault| fault.field == frame) {
             faults.retain(|fault| fault.field == frame || !within(&fault.field, frame));
@@ -172,18 +172,18 @@ pub fn document<A, R>(
     Ok(Checked { value: (attributes, relationships), faults })
 }
 
-/// JSON:API: a document about another resource than the address is a conflict.
+/// JSON:API: a document about a resource other than that of the path is a conflict.
 fn identity(name: &'static str, stated: Option<&str>, expected: Option<&str>) -> Result<()> {
     let (Some(stated), true) = (stated, stated != expected) else { return Ok(()) };
     let message = match expected {
-        Some(expected) => format!("is {stated:?}, where {expected:?} is meant"),
-        None => "is given by the server; leave it out".to_owned(),
+        Some(expected) => format!("must be {expected:?}, not {stated:?}"),
+        None => "is assigned by the server; leave it out".to_owned(),
     };
     let faults = vec![Fault::new(format!("/data/{name}"), "mismatch", message.clone())];
     Err(Error { faults, ..Error::conflict("mismatch", format!("{name} {message}")) })
 }
 
-/// A plain JSON body. Without any bytes it is an empty object where `optional` says so.
+/// A plain JSON body. If `optional`, an empty body is an empty object.
 pub fn plain<T>(body: &[u8], optional: bool, read: impl FnOnce(&Fields<'_>) -> T) -> Result<Checked<T>> {
     plain_with(body, optional, PLAIN, read)
 }
@@ -205,7 +205,7 @@ fn plain_with<T>(
     Ok(Checked { value, faults })
 }
 
-/// A relationship to one resource: absent, cleared, or its id. `decode` says whether the text can be an id at all.
+/// A relationship to one resource: absent, cleared, or its id. `decode` checks whether the text can be an id.
 pub fn to_one<T>(
     fields: &Fields<'_>,
     name: &str,
@@ -216,7 +216,7 @@ pub fn to_one<T>(
         field.object(|relationship| {
             relationship.ignore(&["links", "meta"]);
             if relationship.raw("data").is_none() {
-                relationship.fault("data", "required", "is required; null for none");
+                relationship.fault("data", "required", "is required; use null for none");
             }
             relationship.optional("data", |data| linked(data, kind, &decode))
         })
@@ -228,7 +228,7 @@ pub fn to_one<T>(
     }
 }
 
-/// A relationship to several resources. Null and an empty list are the same.
+/// A relationship to several resources. Null means an empty list.
 pub fn to_many<T>(
     fields: &Fields<'_>,
     name: &str,
@@ -264,11 +264,11 @@ fn linked<T>(field: Field<'_>, kind: &'static str, decode: impl Fn(&str) -> Opti
         .flatten()
 }
 
-/// Which of the plane's field names are relationships in a document; all others are attributes.
+/// The plane's field names that are relationships in a document; all others are attributes.
 pub struct Names(pub &'static [&'static str]);
 
 impl Names {
-    /// Turns the plane's names (`layout.0.width`, `agents.0`) into pointers.
+    /// Turns the plane's field names (`layout.0.width`, `agents.0`) into pointers.
     pub fn point(&self, error: Error) -> Error {
         let faults =
             error.faults.into_iter().map(|fault| Fault { field: self.pointer(&fault.field), ..fault });
@@ -290,7 +290,7 @@ impl Names {
 
 type Step<D> = Box<dyn FnOnce(&mut D) + Send>;
 
-/// Changes to be made to a value: absent members are none.
+/// Changes to a value; absent members are not changed.
 pub struct Patch<D>(Vec<Step<D>>);
 
 impl<D> std::fmt::Debug for Patch<D> {
@@ -304,7 +304,7 @@ impl<D: 'static> Patch<D> {
         Patch(Vec::new())
     }
 
-    /// `apply` gets the value, or `None` to clear.
+    /// `apply` gets the value, or `None` to clear it.
     pub fn take<T: Send + 'static>(&mut self, given: Given<T>, apply: fn(&mut D, Option<T>)) {
         if let Some(value) = given.change() {
             self.0.push(Box::new(move |target| apply(target, value)));
@@ -323,7 +323,7 @@ impl<D: 'static> Patch<D> {
     }
 }
 
-/// The numbers of a body with all their digits, where a double would lose some.
+/// The numbers in a body with all their digits, where a double would lose some.
 pub struct Digits<'a> {
     body: &'a [u8],
     tree: OnceCell<Tree>,
@@ -338,7 +338,7 @@ enum Tree {
     Other,
 }
 
-/// Deeper than any number that is asked for.
+/// Deeper than any number that is looked up.
 const DEPTH: usize = 10;
 
 impl<'a> Digits<'a> {
@@ -396,7 +396,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_planes_names_become_pointers() {
+    fn field_names_become_pointers() {
         let names = Names(&["agents"]);
         assert_eq!(names.pointer("layout.0.width"), "/data/attributes/layout/0/width");
         assert_eq!(names.pointer("agents.1"), "/data/relationships/agents/data/1");
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_tells_all_its_faults() {
+    fn a_document_reports_all_its_faults() {
         let body = br#"{"data":{"type":7,"attributes":{"name":1,"odd":2},"relationships":{"x":{"data":{"id":"?"}}}}}"#;
         let read = document(
             body,

@@ -1,8 +1,8 @@
-//! The analytics plane in the words of the Cluvio API v2024-06-01: the API server's routes and the data server's.
+//! The Cluvio API v2024-06-01 for the analytics plane: the routes of the API server and of the data server.
 //!
-//! Inside: `caller` makes an `OpCtx` of a credential, `error` a response of an error kind, `permissions` grants of the
-//! dialect's permission names; one module per noun has the handlers, the module of the same name in `wire` converts.
-//! What must not enter: a rule of the business. Handlers parse, call one use case, and render.
+//! Inside: `caller` turns a credential into an `OpCtx`, `error` an error kind into a response, `permissions` the
+//! dialect's permission names into grants; each noun has a module with its handlers, and a module of the same name in
+//! `wire` with its conversions. Does not belong here: business rules. Handlers parse, call one use case, and render.
 
 mod agents;
 mod caller;
@@ -34,7 +34,7 @@ use landreeve_estate::ops::Estate;
 use landreeve_http::Face;
 use utoipa_axum::router::OpenApiRouter;
 
-/// What the dialect calls the built-in snippets, for `Analytics::new`.
+/// The dialect's names for the built-in snippets, for `Analytics::new`.
 pub const BUILTIN_SNIPPETS: BuiltinSnippets = BuiltinSnippets {
     user_email: "CLUVIO_USER_EMAIL",
     user_first_name: "CLUVIO_USER_FIRSTNAME",
@@ -46,9 +46,9 @@ pub const BUILTIN_SNIPPETS: BuiltinSnippets = BuiltinSnippets {
 
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The most that `wait=` may ask for.
+    /// Maximum value of `wait=`.
     pub longest_wait: Duration,
-    /// The built-in source that the examples of the reference use.
+    /// The built-in source that the reference's examples use.
     pub sample: Option<DatasourceId>,
 }
 
@@ -58,7 +58,7 @@ impl Default for Options {
     }
 }
 
-/// What every handler has at hand.
+/// The state of the handlers.
 #[derive(Clone)]
 pub(crate) struct App(Arc<Shared>);
 
@@ -88,13 +88,13 @@ impl App {
         &self.0.options
     }
 
-    /// A caller who may not do it at all is told that, and not what is wrong with the request.
+    /// Callers without the permission get that error first, not the faults of the request.
     pub(crate) async fn permitted(&self, ctx: &OpCtx, noun: Noun, action: Action) -> Result<()> {
         self.estate().require_some(ctx, noun, action).await
     }
 }
 
-/// The API server, to be mounted at `/cluvio` or on a listener of its own.
+/// The router of the API server, to be mounted at `/cluvio` or at the root of a listener.
 pub fn api_router(plane: Analytics, options: Options) -> Result<Router> {
     let face = Face::new("cluvio", Arc::clone(plane.estate().random()), error::render_api);
     let sample = options.sample.map(|id| plane.estate().hash_ids().encode_grouped(id));
@@ -104,7 +104,7 @@ pub fn api_router(plane: Analytics, options: Options) -> Result<Router> {
     ))
 }
 
-/// The data server, to be mounted at `/cluvio-data` or on a listener of its own.
+/// The router of the data server, to be mounted at `/cluvio-data` or at the root of a listener.
 pub fn data_router(plane: Analytics, options: Options) -> Result<Router> {
     let face = Face::new("cluvio-data", Arc::clone(plane.estate().random()), error::render_data);
     let (routes, document) = data::routes().with_state(App::new(plane, options)).split_for_parts();

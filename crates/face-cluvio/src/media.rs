@@ -1,4 +1,4 @@
-//! Media types: what a request's body may be, what its `Accept` must allow, and responses of the two types.
+//! Media types: those of a request's body, those that `Accept` must allow, and responses in the two types.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse as _, Response};
@@ -16,10 +16,10 @@ use crate::error::code;
 pub const JSON_API: &str = "application/vnd.api+json";
 pub const JSON: &str = "application/json";
 
-/// The client takes JSON:API. The other name for JSON counts as well, as clients send it.
+/// The client accepts JSON:API. Plain JSON also counts, because clients send that.
 pub struct JsonApi;
 
-/// The client takes plain JSON.
+/// The client accepts plain JSON.
 pub struct PlainJson;
 
 impl<S: Send + Sync> FromRequestParts<S> for JsonApi {
@@ -48,7 +48,7 @@ fn acceptable(headers: &HeaderMap, answer: &str) -> Result<()> {
 }
 
 pub fn not_acceptable(offered: &[&str]) -> Error {
-    let message = format!("this operation answers with {}, which Accept does not allow", offered.join(", "));
+    let message = format!("this operation responds with {}, which Accept does not allow", offered.join(", "));
     Error::new(ErrorKind::Invalid, code::NOT_ACCEPTABLE, message)
 }
 
@@ -77,7 +77,7 @@ fn answer(status: StatusCode, media_type: &'static str, body: &impl Serialize) -
     Ok((status, [(CONTENT_TYPE, media_type)], bytes).into_response())
 }
 
-/// A body that says it is JSON of either name, or says nothing.
+/// A body that is declared as either kind of JSON, or not declared.
 pub struct JsonBody(pub Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for JsonBody {
@@ -88,7 +88,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         let Body(bytes) = Body::from_request(request, state).await?;
         match given {
             Some(other) if !bytes.is_empty() && other != JSON && other != JSON_API => {
-                let message = format!("the body is {other}; this operation takes {JSON_API} and {JSON}");
+                let message = format!("the body is {other}; this operation accepts {JSON_API} and {JSON}");
                 Err(Error::new(ErrorKind::Invalid, code::UNSUPPORTED_MEDIA_TYPE, message).into())
             }
             _ => Ok(JsonBody(bytes)),

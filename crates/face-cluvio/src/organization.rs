@@ -1,4 +1,4 @@
-//! The organization's settings: show and change.
+//! The organization's settings: get and update.
 
 use axum::extract::State;
 use landreeve_core::{Action, Error, Fault, Noun};
@@ -19,7 +19,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// Get Organization
 ///
-/// Needs *View Organization* or *Manage Organization*. An addition to the documented API.
+/// Needs *View Organization* or *Manage Organization*. An extension of the documented API.
 #[utoipa::path(get, path = "/organization", tag = "Organization", operation_id = "getOrganization",
     responses((status = 200, body = Organization)))]
 async fn get(State(app): State<App>, Caller(ctx): Caller, out: PlainJson) -> Outcome {
@@ -28,7 +28,7 @@ async fn get(State(app): State<App>, Caller(ctx): Caller, out: PlainJson) -> Out
 
 /// Update Organization
 ///
-/// Needs *Manage Organization*. Members that are left out stay as they are; null gives back the default.
+/// Needs *Manage Organization*. Omitted members are kept; null restores the default.
 #[utoipa::path(patch, path = "/organization", tag = "Organization", operation_id = "updateOrganization",
     request_body(content = OrganizationUpdate, content_type = "application/json",
         example = json!({"time_zone": "Europe/Berlin"})),

@@ -1,8 +1,8 @@
-//! The dialect's permission names and the grants they stand for.
+//! The dialect's permission names and the grants they mean.
 //!
-//! `View X` and `Manage X`, all or for named resources: `View Datasources=8qxn-y9ex-65vd,qw1x-7w2l-7rd5`. For
-//! dashboards to be managed and for alerts the ids name the datasources that may be queried, as the API's reference
-//! describes that restriction.
+//! `View X` and `Manage X`, for all resources or named ones: `View Datasources=8qxn-y9ex-65vd,qw1x-7w2l-7rd5`. For
+//! `Manage Dashboards` and for alerts, the ids are those of the datasources that can be queried, as the API's reference
+//! describes.
 
 use landreeve_analytics::ids::{DashboardId, FilterId, SnippetId};
 use landreeve_analytics::nouns;
@@ -31,12 +31,12 @@ pub const NAMES: [&str; 16] = [
     "Manage Organization",
 ];
 
-/// What ids behind a name restrict.
+/// What the ids after a name restrict.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ids {
     /// This permission.
     This,
-    /// Never given: the permission is about the estate as a whole, or follows from another.
+    /// Nothing: the permission is about the whole estate, or follows from another.
     Whole,
 }
 
@@ -47,7 +47,7 @@ fn meaning(name: &str) -> Option<Meaning> {
     use Ids::{This, Whole};
     Some(match name {
         "View Datasources" => &[(Noun::DATASOURCE, Action::VIEW, This)],
-        // Whoever manages every datasource may see and stop everybody's executions.
+        // Keys that manage every datasource can see and stop all executions.
         "Manage Datasources" => {
             &[(Noun::DATASOURCE, Action::MANAGE, This), (Noun::RUN, Action::MANAGE, Whole)]
         }
@@ -67,7 +67,7 @@ fn meaning(name: &str) -> Option<Meaning> {
         "Manage Users" => &[(Noun::USER, Action::MANAGE, Whole)],
         "View User Groups" => &[(Noun::GROUP, Action::VIEW, Whole)],
         "Manage User Groups" => &[(Noun::GROUP, Action::MANAGE, Whole)],
-        // Kept; there are no alerts yet.
+        // Stored; there are no alerts yet.
         "View Alerts" => &[],
         "Manage Alerts" => &[(Noun::DATASOURCE, Action::USE, This)],
         "View Organization" => &[(Noun::SETTING, Action::VIEW, Whole)],
@@ -76,7 +76,7 @@ fn meaning(name: &str) -> Option<Meaning> {
     })
 }
 
-/// Whose ids may stand behind a name.
+/// The noun of the ids after a name.
 fn kind(noun: Noun) -> Option<IdKind> {
     let kinds = [
         (Noun::DATASOURCE, DatasourceId::KIND),
@@ -87,10 +87,10 @@ fn kind(noun: Noun) -> Option<IdKind> {
     kinds.into_iter().find(|(known, _)| *known == noun).map(|(_, kind)| kind)
 }
 
-/// Names whose other grants stay whole when ids restrict one of them; elsewhere they fall away.
+/// The name whose other grants stay unrestricted when ids restrict one of them; for other names they are dropped.
 const KEEPS_THE_REST: &str = "Manage Dashboards";
 
-/// Reads `Manage Datasources` or `View Datasources=ID,ID`. The message says what would be right.
+/// Parses `Manage Datasources` or `View Datasources=ID,ID`. The error message says what would be valid.
 pub fn parse(ids: &HashIds, text: &str) -> Result<Vec<NewKeyGrant>, String> {
     let (given, list) = match text.split_once('=') {
         Some((name, list)) => (name.trim(), Some(list)),
@@ -99,7 +99,7 @@ pub fn parse(ids: &HashIds, text: &str) -> Result<Vec<NewKeyGrant>, String> {
     let known = NAMES.into_iter().find(|name| name.eq_ignore_ascii_case(given));
     let (name, meaning) = known
         .and_then(|name| meaning(name).map(|meaning| (name, meaning)))
-        .ok_or_else(|| format!("{given:?} is not a permission; there are: {}", NAMES.join(", ")))?;
+        .ok_or_else(|| format!("{given:?} is not a permission; choose one of: {}", NAMES.join(", ")))?;
     let grant =
         |noun, action, resources| NewKeyGrant { permission: Permission::new(noun, action), resources };
     let Some(list) = list else {

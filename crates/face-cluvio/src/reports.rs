@@ -1,4 +1,4 @@
-//! Reports: list, create, show, change, remove, run.
+//! Reports: list, create, get, update, delete, run.
 
 use axum::extract::State;
 use landreeve_analytics::executions as runs;
@@ -50,7 +50,7 @@ pub async fn included(app: &App, ctx: &OpCtx, dashboard: DashboardId) -> Result<
 
 /// Create Report
 ///
-/// Needs *Manage Dashboards*, for a datasource that the key may query.
+/// Needs *Manage Dashboards*, for a datasource that the key can query.
 #[utoipa::path(post, path = "/reports", tag = "Reports", operation_id = "createReport",
     request_body(content = Document<Report>, content_type = "application/vnd.api+json",
         example = json!({"data": {"attributes": {"name": "Orders per month",
@@ -114,7 +114,7 @@ async fn get(
 
 /// Update Report
 ///
-/// Needs *Manage Dashboards*. Attributes that are left out stay as they are; null clears.
+/// Needs *Manage Dashboards*. Omitted attributes are kept; null clears.
 #[utoipa::path(method(put, patch), path = "/reports/{id}", tag = "Reports", operation_id = "updateReport",
     params(("id" = String, Path)),
     request_body(content = Document<Report>, content_type = "application/vnd.api+json",
@@ -151,8 +151,8 @@ async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<Stri
 
 /// Run Report
 ///
-/// Needs *View Dashboards* or *Manage Dashboards*, and the right to query the report's datasource. Its dashboard's
-/// default parameters stand in for those that are left out.
+/// Needs *View Dashboards* or *Manage Dashboards*, and the permission to query the report's datasource. Omitted
+/// parameters get the defaults of its dashboard.
 #[utoipa::path(post, path = "/reports/{id}/run", tag = "Reports", operation_id = "runReport",
     params(("id" = String, Path), ("wait" = Option<u32>, Query, minimum = 0, maximum = 60)),
     request_body(content = executions::Parameters, content_type = "application/json",

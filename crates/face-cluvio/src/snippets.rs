@@ -1,4 +1,4 @@
-//! SQL snippets: list, create, show, change, remove.
+//! SQL snippets: list, create, get, update, delete.
 
 use axum::extract::State;
 use landreeve_analytics::ids::SnippetId;
@@ -99,7 +99,7 @@ async fn get(
 
 /// Update SQL Snippet
 ///
-/// Needs *Manage SQL Snippets*. A change that would make a cycle is refused.
+/// Needs *Manage SQL Snippets*. A change that would create a cycle is rejected.
 #[utoipa::path(method(put, patch), path = "/sql_snippets/{id}", tag = "SQL snippets",
     operation_id = "updateSqlSnippet",
     params(("id" = String, Path)),

@@ -70,7 +70,7 @@ pub async fn list(
             "deploymentId": 28, "state": "IN_PROGRESS", "progress": 40,
             "tasks": [{
                 "id": 28, "name": "Probe", "state": "IN_PROGRESS", "startDate": "2026-01-15T12:00:00.500+0000",
-                "deploymentExecutionType": "PROBE", "output": "waiting, as it was told"
+                "deploymentExecutionType": "PROBE", "output": "waiting as requested"
             }]
         })),
         (status = 404, body = ErrorBody, example = json!({
@@ -103,7 +103,7 @@ pub async fn progress(
             "deploymentId": 28, "state": "IN_PROGRESS", "progress": 40, "tasks": []
         })),
         (status = 409, body = ErrorBody, example = json!({
-            "status": 409, "message": "the run has ended already: succeeded"
+            "status": 409, "message": "the run has already ended: succeeded"
         })),
     )
 )]

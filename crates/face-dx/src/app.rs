@@ -1,4 +1,4 @@
-//! What the handlers of this face share.
+//! State shared by the handlers of this face.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use landreeve_delivery::Delivery;
 use landreeve_estate::ops::Estate;
 use landreeve_http::rate::RateLimit;
 
-/// The plane, how often an account may ask the Web API, and how often one may ask after a query run.
+/// The plane, and the rate limits: Web API requests per account, and status requests per query run.
 #[derive(Clone)]
 pub struct App {
     pub plane: Delivery,

@@ -1,4 +1,4 @@
-//! Arguments as this dialect takes them: JSON, a form and the query merged, whatever the content type says.
+//! Arguments in this dialect: JSON, a form and the query are merged, whatever the content type.
 
 use std::collections::HashSet;
 
@@ -15,11 +15,11 @@ use serde_json::{Map, Value};
 
 use crate::wire::time;
 
-/// By name, spaces around it cut off. The body wins over the query, the last of several over the first.
+/// By name, with surrounding spaces removed. The body takes precedence over the query, the last duplicate over others.
 #[derive(Debug, Clone, Default)]
 pub struct Arguments {
     given: Map<String, Value>,
-    /// What was no text at all: whoever reads the arguments tells of it with the rest.
+    /// Names of values that are not text; the reader reports them with the other faults.
     faults: Faults,
 }
 
@@ -49,18 +49,18 @@ impl Arguments {
         Ok(merged)
     }
 
-    /// What comes later takes the place of what is there, a list as a whole.
+    /// A later value replaces an earlier one; a list is replaced as a whole.
     fn add_pairs(&mut self, query: &Query) {
         for name in query.garbled().map(str::trim) {
             let name = name.strip_suffix("[]").unwrap_or(name);
             if !self.faults.covers(name) {
-                self.faults.push(name, "character", "must be text in UTF-8");
+                self.faults.push(name, "character", "must be UTF-8 text");
             }
         }
         let mut begun = HashSet::new();
         for (name, value) in query.pairs() {
             let (name, value) = (name.trim(), Value::String(value.to_owned()));
-            // As forms write lists: `name[]=a&name[]=b`.
+            // Lists in the form notation: `name[]=a&name[]=b`.
             let Some(list) = name.strip_suffix("[]") else {
                 self.given.insert(name.to_owned(), value);
                 continue;
@@ -75,12 +75,12 @@ impl Arguments {
         }
     }
 
-    /// Reads what a method takes; every fault is told at once, by the plane (`Reader::asked`) or by `Reader::finish`.
+    /// Reads a method's arguments. The plane (`Reader::asked`) or `Reader::finish` reports all faults together.
     pub fn reader(&self) -> Reader<'_> {
         Reader { object: &self.given, place: String::new(), faults: self.faults.clone() }
     }
 
-    /// The one argument of a method that takes one.
+    /// The argument of a method with only one.
     pub fn only(&self, name: &str) -> Result<String> {
         let mut reader = self.reader();
         let text = reader.required_text(name);
@@ -88,13 +88,13 @@ impl Arguments {
         Ok(text)
     }
 
-    /// Every argument by name, for methods that take names of somebody's own.
+    /// Every argument by name, for methods whose argument names are up to the user.
     pub fn all(&self) -> &Map<String, Value> {
         &self.given
     }
 }
 
-/// What a method may find at a name.
+/// What a method can find under a name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Given<T> {
     Absent,
@@ -102,11 +102,11 @@ pub enum Given<T> {
     Value(T),
 }
 
-/// Reads an object member by member and collects what is wrong. What it gives for a member with a fault only stands in
-/// for it, an item of a list in its place: it is never used, because `finish` fails then, and so does the plane.
+/// Reads an object member by member and collects faults. The value returned for a faulty member or list item is a
+/// placeholder and is never used, because `finish` and the plane then fail.
 pub struct Reader<'a> {
     object: &'a Map<String, Value>,
-    /// Put before the names of members (`services.0.`).
+    /// Prefix for member names (`services.0.`).
     place: String,
     faults: Faults,
 }
@@ -116,7 +116,7 @@ impl Reader<'_> {
         self.faults.finish()
     }
 
-    /// What was read, for a plane that looks for faults of its own and tells of all together.
+    /// The arguments for a plane that adds its own faults and reports all of them together.
     pub fn asked<T>(self, value: T) -> Input<T> {
         Input::new(value, self.faults)
     }
@@ -129,7 +129,7 @@ impl Reader<'_> {
         self.faults.push(format!("{}{name}", self.place), code, message);
     }
 
-    /// Says that a member is missing, unless it is there and could not be read.
+    /// Reports a missing member, unless it exists and could not be read.
     pub fn require(&mut self, name: &str) {
         let field = format!("{}{name}", self.place);
         if !self.faults.covers(&field) {
@@ -137,7 +137,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A text, number or truth value as text: forms know no others.
+    /// A string, number or boolean as text: forms have only text.
     pub fn given_text(&mut self, name: &str) -> Given<String> {
         match self.object.get(name) {
             None => Given::Absent,
@@ -151,7 +151,7 @@ impl Reader<'_> {
         }
     }
 
-    /// An empty text is none.
+    /// An empty string counts as missing.
     pub fn text(&mut self, name: &str) -> Option<String> {
         match self.given_text(name) {
             Given::Value(text) if !text.is_empty() => Some(text),
@@ -209,7 +209,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A point in time in every form that clients send.
+    /// A time in any format that clients send.
     pub fn given_instant(&mut self, name: &str) -> Given<Timestamp> {
         let parsed = match self.object.get(name) {
             None => return Given::Absent,
@@ -245,7 +245,7 @@ impl Reader<'_> {
         found.unwrap_or_default()
     }
 
-    /// A value of any kind; a text that holds a JSON object or list is read as such, because forms have nothing else.
+    /// A value of any type; a string that contains a JSON object or list is parsed, because forms have only strings.
     pub fn value(&mut self, name: &str) -> Given<Value> {
         match self.object.get(name) {
             None => Given::Absent,
@@ -260,7 +260,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A list; a lone value is a list of one, a text with commas is none.
+    /// A list; a single value is a list of one, but a string with commas is rejected.
     pub fn list(&mut self, name: &str) -> Given<Vec<Value>> {
         match self.value(name) {
             Given::Absent => Given::Absent,
@@ -275,7 +275,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A list of texts.
+    /// A list of strings.
     pub fn texts(&mut self, name: &str) -> Option<Vec<String>> {
         let Given::Value(all) = self.list(name) else { return None };
         let mut texts = Vec::with_capacity(all.len());
@@ -292,7 +292,7 @@ impl Reader<'_> {
         Some(texts)
     }
 
-    /// Texts as the query has them: with commas between them, or a list.
+    /// Strings in the query's notation: separated by commas, or a list.
     pub fn comma_list(&mut self, name: &str) -> Vec<String> {
         let texts = self.texts(name).unwrap_or_default();
         let parts = texts.iter().flat_map(|text| text.split(','));
@@ -319,7 +319,7 @@ impl Reader<'_> {
         Some(read_all)
     }
 
-    /// Metadata: an object with plain keys. Clients in PHP write one without keys as an empty list.
+    /// Metadata: an object with plain keys. PHP clients send an object without keys as an empty list.
     pub fn metadata(&mut self) -> Given<Metadata> {
         match self.value("metadata") {
             Given::Absent => Given::Absent,
@@ -330,7 +330,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A service: a text, or an object with `identifier`, `name` or both.
+    /// A service: a string, or an object with `identifier`, `name` or both.
     pub fn service(&mut self, name: &str) -> Option<ServiceName> {
         match self.value(name) {
             Given::Absent | Given::Null => None,
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_send_an_argument_is_one() {
+    fn arguments_are_the_same_in_every_notation() {
         let id = |arguments: Result<Arguments>| arguments.unwrap().only("id").unwrap();
         assert_eq!(id(merged("id=a", "", true)), "a");
         assert_eq!(id(merged("%20id=a", "", false)), "a");
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn faults_name_their_argument() {
         assert_eq!(merged("", "{", false).unwrap_err().code, "invalid_json");
         assert_eq!(merged("", "[1]", false).unwrap_err().code, "invalid_json");
         assert_eq!(merged("", "id=1", true).unwrap_err().code, "invalid_json");

@@ -1,4 +1,4 @@
-//! `auth.info`: what the key is that the caller used.
+//! `auth.info`: describes the caller's key.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,9 +10,9 @@ use crate::caller::Caller;
 use crate::wire::auth::AuthInfo;
 use crate::wire::error::ErrorBody;
 
-/// What the key is
+/// Describe the key
 ///
-/// Needs no scope. The name of the account is that of the organizational unit that the key works in.
+/// Needs no scope. The name of the account is that of the key's organizational unit.
 #[utoipa::path(
     method(get, post),
     path = "/auth.info",
@@ -32,8 +32,8 @@ use crate::wire::error::ErrorBody;
         (status = 422, body = ErrorBody, example = json!({
             "ok": false,
             "error": "invalid_auth",
-            "message": "the key is not known",
-            "error_details": { "message": "the key is not known", "arguments": [] }
+            "message": "unknown key",
+            "error_details": { "message": "unknown key", "arguments": [] }
         })),
     )
 )]

@@ -1,4 +1,4 @@
-//! Bearer key to `OpCtx`.
+//! From a bearer key to an `OpCtx`.
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -8,7 +8,7 @@ use landreeve_http::{Credential, Failure};
 
 use crate::app::App;
 
-/// Who calls; a handler that takes it is reached by nobody else.
+/// The authenticated caller. A handler that takes it rejects all other requests.
 pub struct Caller(pub OpCtx);
 
 impl FromRequestParts<App> for Caller {
@@ -19,7 +19,7 @@ impl FromRequestParts<App> for Caller {
         let origin = landreeve_http::Origin::from_request_parts(parts, estate).await?;
         let origin = Origin { request_id: origin.request_id, address: origin.address, kind: OpKind::Dx };
         let ctx = sign_in(estate, Credential::from_headers(&parts.headers), origin).await?;
-        // The Data Cloud's methods have no limit of their own: a pipeline posts as often as it runs.
+        // The Data Cloud's methods have no rate limit: pipelines post as often as they run.
         if !parts.uri.path().starts_with("/api/") {
             app.limit.take(ctx.authority().ou().0, estate.now())?;
         }

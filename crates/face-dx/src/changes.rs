@@ -1,5 +1,5 @@
-//! `pullRequests.upsert`, `commits.push` and `repos.upsert`: code changes, pushed here because no importer brings them.
-//! All three are additions of this server.
+//! `pullRequests.upsert`, `commits.push` and `repos.upsert`: clients push code changes, because there is no importer.
+//! All three are extensions of this server.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,9 +14,9 @@ use crate::caller::Caller;
 use crate::wire::changes::{CommitsArguments, PullArguments, RepoArguments};
 use crate::wire::done::Done;
 
-/// Record a pull request, or change it
+/// Create or update a pull request
 ///
-/// An addition of this server. By repository and number; what is left out stays.
+/// An extension of this server. Identified by repository and number; omitted values are kept.
 #[utoipa::path(
     post,
     path = "/api/pullRequests.upsert",
@@ -82,10 +82,10 @@ fn author(reader: &mut Reader<'_>) -> (Option<String>, Option<String>) {
     (present(text("email")), present(text("github_username")))
 }
 
-/// Record commits of a branch
+/// Record commits on a branch
 ///
-/// An addition of this server, for work on the trunk that has no pull requests. Without a branch they are on the
-/// default branch. The same commits again change nothing.
+/// An extension of this server, for trunk-based work without pull requests. `branch` defaults to the default branch.
+/// Pushing the same commits again changes nothing.
 #[utoipa::path(
     post,
     path = "/api/commits.push",
@@ -124,9 +124,9 @@ pub async fn push(
     Ok(Json(Done::ok()))
 }
 
-/// Record a repository, or say more of it
+/// Create or update a repository
 ///
-/// An addition of this server. Another default branch attributes all of its deployments anew.
+/// An extension of this server. Changing the default branch attributes all the repository's deployments again.
 #[utoipa::path(
     post,
     path = "/api/repos.upsert",

@@ -1,4 +1,4 @@
-//! `customData.*`: JSON objects under a reference and a key.
+//! `customData.*`: JSON objects with a reference and a key.
 
 use axum::Json;
 use axum::extract::State;
@@ -52,9 +52,9 @@ pub async fn set(
     Ok(Json(CustomDataBody::from(set)))
 }
 
-/// Set many records, or none
+/// Set many records
 ///
-/// One record that is not right refuses the whole request.
+/// If one record is invalid, none are set.
 #[utoipa::path(
     post,
     path = "/api/customData.setAll",
@@ -81,7 +81,7 @@ pub async fn set_all(
     Ok(Json(Done::ok()))
 }
 
-/// One record
+/// Get a record
 #[utoipa::path(
     get,
     path = "/api/customData.get",
@@ -89,7 +89,7 @@ pub async fn set_all(
     params(
         ("reference" = Option<String>, Query, description = "With `key`.", example = "acme/shop"),
         ("key" = Option<String>, Query, description = "With `reference`.", example = "coverage"),
-        ("id" = Option<i64>, Query, description = "In place of both."),
+        ("id" = Option<i64>, Query, description = "Instead of both."),
     ),
     responses((status = 200, body = CustomDataBody))
 )]
@@ -103,7 +103,7 @@ pub async fn get(
     Ok(Json(CustomDataBody::from(found)))
 }
 
-/// Every record of a reference
+/// List the records of a reference
 #[utoipa::path(
     get,
     path = "/api/customData.getAllByReference",
@@ -141,7 +141,7 @@ pub async fn delete(
     Ok(Json(Done::ok()))
 }
 
-/// Delete every record of a reference
+/// Delete all records of a reference
 #[utoipa::path(
     post,
     path = "/api/customData.deleteAllByReference",

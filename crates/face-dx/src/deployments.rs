@@ -1,4 +1,4 @@
-//! `deployments.*`: what was deployed.
+//! `deployments.*`: deployments and the changes they contain.
 
 use axum::Json;
 use axum::extract::State;
@@ -17,8 +17,8 @@ use crate::wire::error::ErrorBody;
 
 /// Record a deployment
 ///
-/// Arguments come as JSON, as a form or in the query. The same deployment again is fine; another one under the same
-/// `reference_id` is an error. With a repository the changes that it brought are found, now or within three days.
+/// Send arguments as JSON, as a form or in the query. Sending the same deployment again succeeds; a different one with
+/// the same `reference_id` is an error. With a repository, the server finds the changes, now or within three days.
 #[utoipa::path(
     post,
     path = "/api/deployments.create",
@@ -44,9 +44,9 @@ pub async fn create(
     Ok(Json(Done::ok()))
 }
 
-/// Change a deployment
+/// Update a deployment
 ///
-/// What is left out stays. A `commit_sha` clears `merge_commit_shas`, and a list that is not empty clears `commit_sha`.
+/// Omitted values are kept. A `commit_sha` clears `merge_commit_shas`, and a non-empty list clears `commit_sha`.
 #[utoipa::path(
     post,
     path = "/api/deployments.update",
@@ -59,9 +59,9 @@ pub async fn create(
         (status = 422, body = ErrorBody, example = json!({
             "ok": false,
             "error": "deployment_not_found",
-            "message": "there is no deployment with the reference \"rel-41\"",
+            "message": "no deployment has the reference \"rel-41\"",
             "error_details": {
-                "message": "there is no deployment with the reference \"rel-41\"",
+                "message": "no deployment has the reference \"rel-41\"",
                 "arguments": []
             }
         })),
@@ -79,9 +79,9 @@ pub async fn update(
     Ok(Json(Done::ok()))
 }
 
-/// Record a deployment, or change it
+/// Create or update a deployment
 ///
-/// Creates when the reference is new, and changes what is given otherwise.
+/// Creates the deployment if the reference is new; otherwise updates the given values.
 #[utoipa::path(
     post,
     path = "/api/deployments.upsert",
@@ -106,14 +106,14 @@ pub async fn upsert(
     Ok(Json(Done::ok()))
 }
 
-/// What a deployment brought, or why nothing
+/// Get a deployment and its changes
 ///
-/// An addition of this server. `attribution` says in a sentence how the changes were found, or what is missing.
+/// An extension of this server. `attribution` explains in a sentence how the changes were found, or what is missing.
 #[utoipa::path(
     method(get, post),
     path = "/api/deployments.info",
     tag = "deployments",
-    params(("reference_id" = String, Query, description = "The deployment.", example = "rel-41")),
+    params(("reference_id" = String, Query, description = "Reference of the deployment.", example = "rel-41")),
     responses((status = 200, body = DeploymentBody, example = json!({
         "ok": true,
         "deployment": {
@@ -130,8 +130,8 @@ pub async fn upsert(
             "source_name": null,
             "metadata": null,
             "attributed_at": null,
-            "attribution": "No merged pull request and no pushed commit 4f2c9be of the repository is known yet. \
-                 It is looked for again for three days after the deployment was recorded.",
+            "attribution": "No merged pull request or pushed commit 4f2c9be in the repository is known yet. \
+                 The server keeps looking for three days after the deployment was recorded.",
             "change_count": 0,
             "changes": []
         }
@@ -147,10 +147,10 @@ pub async fn info(
     Ok(Json(DeploymentBody::from(info)))
 }
 
-/// Bind a pull request to services
+/// Set the services of a pull request
 ///
-/// For repositories with several services: only deployments of these services bring the pull request. With
-/// `replace: true` and no service it belongs to every service again.
+/// For repositories with several services: only deployments of these services contain the pull request. With
+/// `replace: true` and no services, it belongs to every service again.
 #[utoipa::path(
     post,
     path = "/api/deployments.setPullServices",

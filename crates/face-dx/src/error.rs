@@ -1,4 +1,4 @@
-//! The one table from error kinds to this dialect's statuses, words and body.
+//! Maps error kinds to this dialect's statuses, error words and body.
 
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
@@ -8,7 +8,7 @@ use landreeve_http::{FaceRequest, Failure, code};
 
 use crate::wire::error::ErrorBody;
 
-/// Words that leave as they are: the dialect's own for cases that the kinds do not tell apart.
+/// Codes passed on unchanged: the dialect's words for cases that share an error kind.
 const WORDS: [&str; 13] = [
     "not_authed",
     "invalid_auth",
@@ -30,7 +30,7 @@ const EXECUTION_NOT_COMPLETE: &str = "execution_not_complete";
 
 pub const UNKNOWN_METHOD: &str = "unknown_method";
 
-/// Exceptions by code, before the table by kind.
+/// Exceptions by code, checked before the table by kind.
 fn exception(error: &Error) -> Option<&'static str> {
     match error.code {
         code::ROUTE_NOT_FOUND | code::METHOD_NOT_ALLOWED => Some(UNKNOWN_METHOD),
@@ -53,8 +53,8 @@ fn table(error: &Error, method: &str) -> (StatusCode, &'static str) {
     }
 }
 
-/// Two sorts of faults have words of their own, as long as there are no others: what is missing, which `deployments.*`
-/// alone tells from the rest, and what is wrong with metadata.
+/// Two sorts of faults have their own word if there are no others: missing arguments, which only `deployments.*`
+/// distinguishes, and invalid metadata.
 fn invalid(faults: &[Fault], method: &str) -> &'static str {
     let all = |sort: fn(&Fault) -> bool| !faults.is_empty() && faults.iter().all(sort);
     if method.starts_with("deployments.") && all(|fault| fault.code == "required") {
@@ -67,11 +67,11 @@ fn invalid(faults: &[Fault], method: &str) -> &'static str {
 }
 
 pub fn render(error: &Error, request: &FaceRequest) -> Response {
-    // `FAMILY.method` is the last segment of the path, wherever the dialect is mounted.
+    // The last segment of the path is `FAMILY.method`, wherever the dialect is mounted.
     let method = request.uri.path().rsplit('/').next().unwrap_or_default();
     let (status, word) = table(error, method);
     let word = exception(error).unwrap_or(word);
-    // The two statuses that known clients expect beside 422.
+    // The two other statuses that existing clients expect.
     let status = match word {
         NO_USERS_FOUND => StatusCode::BAD_REQUEST,
         EXECUTION_NOT_COMPLETE => StatusCode::CONFLICT,
@@ -80,10 +80,10 @@ pub fn render(error: &Error, request: &FaceRequest) -> Response {
     (status, Json(ErrorBody::new(word, error))).into_response()
 }
 
-/// For a known path with an HTTP method that it does not have. The status stays 422, so the error is not the one
-/// that `landreeve_http` would answer with 405.
+/// For a known path with an unsupported HTTP method. The status stays 422, so this is not the error that
+/// `landreeve_http` would answer with 405.
 pub async fn unknown_method(method: http::Method) -> Failure {
-    let message = format!("{method} is not how this method is called");
+    let message = format!("this method does not support {method} requests");
     Failure(Error::new(ErrorKind::NotFound, code::ROUTE_NOT_FOUND, message))
 }
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_its_word() {
+    fn every_kind_has_a_word() {
         let error = |kind| Error::new(kind, "some_code", "words");
         let shown = ErrorKind::ALL.map(|kind| {
             let (status, word) = table(&error(kind), "deployments.create");
@@ -114,9 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn the_word_is_that_of_the_only_sort_of_fault() {
+    fn faults_of_one_sort_have_a_specific_word() {
         let missing = Fault::required("service");
-        let metadata = Fault::new("metadata.a.b", "key", "is no key");
+        let metadata = Fault::new("metadata.a.b", "key", "is not a valid key");
         for (faults, of_deployments, of_others) in [
             (vec![missing.clone()], "required_params_missing", "invalid_arguments"),
             (vec![metadata.clone()], "metadata_invalid", "metadata_invalid"),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_body_is_the_dialects_own() {
+    async fn errors_have_the_body_of_the_dialect() {
         let bare = |word: &str| {
             format!(
                 r#"{{"ok":false,"error":"{word}","message":"words","error_details":{{"message":"words","arguments":[]}}}}"#

@@ -1,4 +1,4 @@
-//! `incidents.*`: what broke.
+//! `incidents.*`: incidents.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,16 +11,16 @@ use crate::caller::Caller;
 use crate::wire::done::Done;
 use crate::wire::incidents::IncidentArguments;
 
-/// Record an incident, or change it
+/// Create or update an incident
 ///
-/// By `reference_id`. A member that is left out stays, null clears it; `services` and `metadata` are replaced whole.
+/// Identified by `reference_id`. Omitted members are kept, null clears; `services` and `metadata` are replaced whole.
 #[utoipa::path(
     post,
     path = "/api/incidents.upsert",
     tag = "incidents",
     request_body(content = inline(IncidentArguments), example = json!({
         "reference_id": "inc-7",
-        "name": "Checkout answers slowly",
+        "name": "Checkout is slow",
         "priority": "p1",
         "started_at": "2026-01-02T09:20:00Z",
         "services": [{ "identifier": "checkout" }]
@@ -38,9 +38,9 @@ pub async fn upsert(
     Ok(Json(Done::ok()))
 }
 
-/// Record an incident, or change it (the older name)
+/// Create or update an incident (older name)
 ///
-/// Here `services` must be given.
+/// `services` is required.
 #[utoipa::path(
     post,
     path = "/api/incidents.sync",
@@ -72,7 +72,7 @@ fn patch<T>(given: Given<T>) -> Patch<T> {
     }
 }
 
-/// A form has no null: an empty text clears.
+/// A form has no null: an empty string clears.
 fn text(reader: &mut Reader<'_>, name: &str) -> Patch<String> {
     match patch(reader.given_text(name)) {
         Patch::Set(text) if text.is_empty() => Patch::Clear,
@@ -80,7 +80,7 @@ fn text(reader: &mut Reader<'_>, name: &str) -> Patch<String> {
     }
 }
 
-/// An object without a key says that there is no metadata, like null.
+/// An object without keys clears the metadata, like null.
 fn metadata(reader: &mut Reader<'_>) -> Patch<Metadata> {
     match patch(reader.metadata()) {
         Patch::Set(metadata) if metadata.is_empty() => Patch::Clear,

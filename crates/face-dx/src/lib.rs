@@ -1,7 +1,7 @@
-//! The DX dialect: HTTP calls of the form `FAMILY.method`, the Data Cloud's below `/api/`, the Web API's beside them.
+//! The DX dialect: HTTP calls of the form `FAMILY.method`, the Data Cloud's under `/api/`, the Web API's beside them.
 //!
-//! Every answer is a JSON object with `ok`; what goes wrong is 422 with a word in `error`. What must not enter: a rule
-//! of what may be done; those are in `estate::ops` and the planes.
+//! Every response is a JSON object with `ok`; errors are 422 with a word in `error`. Does not belong here: rules about
+//! what is allowed. Those are in `estate::ops` and the planes.
 
 mod app;
 mod arguments;
@@ -41,10 +41,10 @@ use crate::wire::error::ErrorBody;
 pub const NAME: &str = "dx";
 pub const TITLE: &str = "DX Data Cloud API and Web API";
 
-/// Method, path and what it needs: `open`, `credential`, or a permission.
+/// Method, path and the required access: `open`, `credential`, or a permission.
 pub type Route = (&'static str, &'static str, &'static str);
 
-/// Every operation of this face; a test holds it against the OpenAPI document.
+/// Every operation of this face; a test compares it with the OpenAPI document.
 pub const ROUTES: &[Route] = &[
     ("GET", "/auth.info", "credential"),
     ("POST", "/auth.info", "credential"),
@@ -92,12 +92,12 @@ pub fn routes() -> &'static [Route] {
     ROUTES
 }
 
-/// What the server's configuration says of this dialect.
+/// This dialect's part of the server's configuration.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How often an account may ask the Web API within a minute; 0: without a limit.
+    /// Web API requests per account and minute; 0 for no limit.
     pub requests_per_minute: u32,
-    /// How often within five seconds one may ask how one query run stands; 0: without a limit.
+    /// Status requests for one query run within five seconds; 0 for no limit.
     pub polls_per_run: u32,
 }
 
@@ -107,7 +107,7 @@ impl Default for Options {
     }
 }
 
-/// The whole dialect, to be mounted at its prefix or at the root of a listener.
+/// The router of the dialect, to be mounted at its prefix or at the root of a listener.
 pub fn router(plane: Delivery, options: &Options) -> Result<Router> {
     let face = Face::new(NAME, plane.estate().random().clone(), error::render);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
@@ -127,11 +127,11 @@ pub fn router(plane: Delivery, options: &Options) -> Result<Router> {
     let limit = Arc::new(RateLimit::new(options.requests_per_minute, Duration::from_secs(60)));
     let polls = Arc::new(RateLimit::new(options.polls_per_run, Duration::from_secs(5)));
     let router = router.with_state(App { plane, limit, polls }).merge(reference.routes()?);
-    // A known path with another HTTP method is no method of this API either.
+    // A known path with another HTTP method is not a method of this API either.
     Ok(face.wrap(router.method_not_allowed_fallback(error::unknown_method)))
 }
 
-/// The Data Cloud's methods, below `/api/`.
+/// The Data Cloud's methods, under `/api/`.
 fn data_cloud() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(deployments::create))
@@ -178,7 +178,7 @@ fn web() -> OpenApiRouter<App> {
         .routes(routes!(query_runs::cancel))
 }
 
-/// An operation is called as its method is: `deployments.create`.
+/// Operation ids are the method names: `deployments.create`.
 fn name_operations(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         let name = path.trim_start_matches("/api").trim_start_matches('/');
@@ -188,17 +188,17 @@ fn name_operations(document: &mut OpenApi) {
     }
 }
 
-/// What this dialect refuses with: nearly everything is 422, and the word in `error` says what it is.
+/// The error responses of this dialect: nearly all are 422, and the word in `error` tells them apart.
 const REFUSALS: [Refusal; 3] = [
-    Refusal(422, When::Always, "`error` says what is wrong, `error_details` where."),
-    Refusal(429, When::Caller, "Too many requests; `Retry-After` says when to ask again."),
-    Refusal(503, When::Caller, "The store does not answer now."),
+    Refusal(422, When::Always, "The request failed: see `error` and `error_details`."),
+    Refusal(429, When::Caller, "Too many requests; try again after `Retry-After` seconds."),
+    Refusal(503, When::Caller, "The store is unavailable."),
 ];
 
 fn document() -> OpenApi {
     let key = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("A key made with `landreeve key create --api dx`."))
+        .description(Some("A key created with `landreeve key create --api dx`."))
         .build();
     let components = ComponentsBuilder::new().security_scheme("key", SecurityScheme::Http(key));
     OpenApiBuilder::new()
@@ -208,6 +208,6 @@ fn document() -> OpenApi {
         .build()
 }
 
-const ABOUT: &str = "Calls of the form `FAMILY.method`. Arguments come as JSON, as a form or in the query, \
-     in any mixture. Success is 200 with `ok: true`; an error is 422 with `ok: false`, a word in `error` and \
-     every faulty argument in `error_details`.";
+const ABOUT: &str = "Calls of the form `FAMILY.method`. Send arguments as JSON, as a form or in the query, \
+     in any combination. Success is 200 with `ok: true`; an error is 422 with `ok: false`, a word in `error` and \
+     every invalid argument in `error_details`.";

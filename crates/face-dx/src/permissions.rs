@@ -1,16 +1,16 @@
-//! The dialect's scopes and what each opens here.
+//! The dialect's scopes and the permissions that each grants.
 
 use landreeve_core::{Action, Noun, Permission};
 use landreeve_delivery::nouns;
 
-/// What a key gets when no scope is named: the Data Cloud's methods and `auth.info`, which needs none.
+/// The default scope of a key: the Data Cloud's methods. `auth.info` needs none.
 pub const DEFAULT_SCOPES: [&str; 1] = ["datacloud:write"];
 
 const fn may(noun: Noun, action: Action) -> Permission {
     Permission::new(noun, action)
 }
 
-/// Scope and permissions. A scope whose methods are not there yet opens nothing, and is kept with the key.
+/// Scopes and their permissions. A scope whose methods do not exist yet grants nothing, but is stored with the key.
 const SCOPES: [(&str, &[Permission]); 14] = [
     ("snapshots:read", &[may(nouns::TEAM, Action::VIEW), may(nouns::FEED, Action::VIEW)]),
     ("snapshots:admin", &[may(nouns::TEAM, Action::MANAGE)]),
@@ -27,13 +27,13 @@ const SCOPES: [(&str, &[Permission]); 14] = [
         "datacloud:query",
         &[may(Noun::RUN, Action::VIEW), may(Noun::RUN, Action::USE), may(nouns::DELIVERY, Action::VIEW)],
     ),
-    // Ours: the Data Cloud's methods, for keys that have other scopes too.
+    // Our extension: the Data Cloud's methods, for keys that have other scopes too.
     ("datacloud:write", &[may(nouns::DELIVERY, Action::USE)]),
-    // Ours: also other people's query runs.
+    // Our extension: also other users' query runs.
     ("datacloud:manage", &[may(Noun::RUN, Action::MANAGE)]),
 ];
 
-/// The permissions of a scope; `None` when the dialect has no such scope.
+/// The permissions of a scope; `None` if the dialect does not have it.
 pub fn parse_scope(scope: &str) -> Option<Vec<Permission>> {
     SCOPES.iter().find(|(name, _)| *name == scope.trim()).map(|(_, permissions)| permissions.to_vec())
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_are_found_by_their_names() {
+    fn scopes_are_found_by_name() {
         for scope in scopes() {
             assert!(parse_scope(scope).is_some(), "{scope}");
         }

@@ -1,4 +1,4 @@
-//! `pipelineRuns.*`: what the build systems did.
+//! `pipelineRuns.*`: runs of the build systems.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,10 +11,10 @@ use crate::caller::Caller;
 use crate::wire::done::Done;
 use crate::wire::pipelines::PipelineArguments;
 
-/// Record a notification of a pipeline run
+/// Record a notification about a pipeline run
 ///
-/// Many notifications fold into one record, in whatever order they come: the earliest start, and the status with the
-/// highest rank of failure, cancelled, success, running, unknown.
+/// All notifications are merged into one record, in whatever order they arrive: it has the earliest start, and the
+/// status with the highest rank of failure, cancelled, success, running, unknown.
 #[utoipa::path(
     post,
     path = "/api/pipelineRuns.upsert",
@@ -39,7 +39,7 @@ pub async fn upsert(
     record(&plane, &ctx, &arguments).await
 }
 
-/// Record a notification of a pipeline run (the older name)
+/// Record a notification about a pipeline run (older name)
 #[utoipa::path(
     post,
     path = "/api/pipelineRuns.sync",

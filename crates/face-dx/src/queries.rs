@@ -1,4 +1,4 @@
-//! `queries.datafeed`: the rows of a saved query, by its token.
+//! `queries.datafeed`: the rows of a saved query, identified by its token.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,18 +15,18 @@ use crate::wire::queries::FeedBody;
 
 const VARIABLE: &str = "var-";
 
-/// The rows of a saved query
+/// Get the rows of a saved query
 ///
-/// Scope `snapshots:read`. `var-NAME` gives a value to `$NAME` of the query. At most 1,000 rows, and `truncated` says
-/// whether there are more; every value is text. A query that takes longer than 30 seconds is the error
-/// `query_timed_out`. Feeds are made with `landreeve feed create`.
+/// Scope `snapshots:read`. `var-NAME` sets the query's variable `$NAME`. At most 1,000 rows, and `truncated` says
+/// whether there are more; every value is text. A query that takes longer than 30 seconds fails with
+/// `query_timed_out`. Create feeds with `landreeve feed create`.
 #[utoipa::path(
     get,
     path = "/queries.datafeed",
     tag = "queries",
     params(
         ("feed_token" = String, Query, description = "The feed's token."),
-        ("columns" = Option<String>, Query, description = "Some of its columns, with commas between them."),
+        ("columns" = Option<String>, Query, description = "Columns to return, separated by commas [default: all]."),
     ),
     responses((status = 200, body = FeedBody, example = json!({
         "ok": true,
@@ -41,7 +41,7 @@ pub async fn datafeed(
     read(&plane, &ctx, &arguments).await
 }
 
-/// The rows of a saved query (the older name)
+/// Get the rows of a saved query (older name)
 #[utoipa::path(
     get,
     path = "/datacloud.queries.datafeed",
@@ -78,7 +78,7 @@ async fn read(
     Ok(Json(FeedBody::from(rows)))
 }
 
-/// What a JSON value stands for in a statement.
+/// The variable for a JSON value.
 pub fn variable(name: &str, value: &Value, faults: &mut Faults) -> Option<Variable> {
     let Value::Array(all) = value else {
         if value.is_null() {
@@ -104,7 +104,7 @@ fn scalar(name: &str, value: &Value, faults: &mut Faults) -> Option<Scalar> {
         _ => None,
     };
     if found.is_none() {
-        faults.push(name, "type", "must be a text, a number, true, false, or a list of them");
+        faults.push(name, "type", "must be a string, a number, true, false, or a list of them");
     }
     found
 }

@@ -1,4 +1,4 @@
-//! `studio.queryRuns.*`: runs as query runs.
+//! `studio.queryRuns.*`: runs, shown as query runs.
 
 use axum::Json;
 use axum::body::Body;
@@ -31,14 +31,14 @@ use crate::wire::link::Link;
 use crate::wire::queries::{ExecuteArguments, Results, ResultsBody};
 use crate::wire::query_runs::{QueryRunBody, Shown};
 
-/// How many rows stand in a JSON answer, and how large it may be.
+/// Maximum number of rows in a JSON response, and its maximum size.
 const SHOWN_ROWS: u64 = 1_000;
 const SHOWN_BYTES: usize = 8 * 1_024 * 1_024;
 
-/// Run a statement over the delivery data
+/// Run a statement on the delivery data
 ///
-/// Scope `datacloud:query`. One SELECT in PostgreSQL's flavour; `$name` stands for a variable. The answer comes at once
-/// and says where to ask how it stands.
+/// Scope `datacloud:query`. One SELECT in PostgreSQL's flavour; `$name` is a variable. The response is immediate and
+/// says where to check the status.
 #[utoipa::path(
     post,
     path = "/studio.queryRuns.execute",
@@ -47,7 +47,7 @@ const SHOWN_BYTES: usize = 8 * 1_024 * 1_024;
         "sql": "select service, count(*) as deployments from deployments where success = $success group by service",
         "variables": { "success": true }
     })),
-    responses((status = 202, body = QueryRunBody, description = "Submitted; `Location` says where to ask.",
+    responses((status = 202, body = QueryRunBody, description = "Submitted; `Location` is the address of its status.",
         headers(("Location" = String), ("Retry-After" = u32))))
 )]
 pub async fn execute(
@@ -81,18 +81,18 @@ fn variables(value: &Value, faults: &mut Faults) -> Vec<(String, Variable)> {
     read.collect()
 }
 
-/// The rows of a query run
+/// Get the rows of a query run
 ///
-/// Scope `datacloud:query`. As JSON at most 1,000 rows; `format=csv` answers 303 with the address of the whole result,
-/// which needs no key and holds for five minutes. Before the run has ended the answer is 409 with
+/// Scope `datacloud:query`. JSON has at most 1,000 rows; `format=csv` answers 303 with the address of the whole result,
+/// which needs no key and is valid for five minutes. Until the run has ended, the response is 409 with
 /// `execution_not_complete`.
 #[utoipa::path(
     get,
     path = "/studio.queryRuns.results",
     tag = "studio.queryRuns",
     params(
-        ("id" = String, Query, description = "The query run.", example = "k3f09a7bq2xm"),
-        ("format" = Option<String>, Query, description = "`json` (unless told) or `csv`."),
+        ("id" = String, Query, description = "Id of the query run.", example = "k3f09a7bq2xm"),
+        ("format" = Option<String>, Query, description = "`json` or `csv` [default: json]."),
     ),
     responses(
         (status = 200, body = ResultsBody, example = json!({
@@ -104,8 +104,8 @@ fn variables(value: &Value, faults: &mut Faults) -> Vec<(String, Variable)> {
                 "truncated": false
             }
         })),
-        (status = 303, description = "`Location` has the rows as CSV."),
-        (status = 409, body = ErrorBody, description = "It has not ended yet; `Retry-After` says when to ask again."),
+        (status = 303, description = "`Location` is the address of the rows as CSV."),
+        (status = 409, body = ErrorBody, description = "The run has not ended yet; try again after `Retry-After` seconds."),
     )
 )]
 pub async fn results(
@@ -136,7 +136,7 @@ pub async fn results(
         .into_response())
 }
 
-/// The encoder's document, as far as this answer shows it.
+/// The encoder's output, as far as this response shows it.
 #[derive(Deserialize)]
 struct Document {
     columns: Vec<Column>,
@@ -153,23 +153,21 @@ async fn read_rows(mut bytes: ByteStream) -> Result<(Vec<String>, Box<serde_json
     while let Some(chunk) = bytes.next().await {
         whole.extend_from_slice(&chunk.map_err(Error::internal)?);
         if whole.len() > SHOWN_BYTES {
-            return Err(Error::too_large(
-                "the rows are larger than 8 MiB as JSON; ask for them with format=csv",
-            ));
+            return Err(Error::too_large("the rows are larger than 8 MiB as JSON; use format=csv"));
         }
     }
     let document: Document = serde_json::from_slice(&whole).map_err(Error::internal)?;
     Ok((document.columns.into_iter().map(|column| column.name).collect(), document.rows))
 }
 
-/// The whole result as CSV
+/// Download the whole result as CSV
 ///
-/// The address comes from `studio.queryRuns.results`; the token in it is all that is needed, for five minutes.
+/// The address comes from `studio.queryRuns.results`. Its token replaces the key and is valid for five minutes.
 #[utoipa::path(
     get,
     path = "/studio.queryRuns.download",
     tag = "studio.queryRuns",
-    params(("token" = String, Query, description = "What `results` gave.")),
+    params(("token" = String, Query, description = "Token from `studio.queryRuns.results`.")),
     responses((status = 200, content_type = "text/csv", body = String, example = "service,deployments\ncheckout,41\n")),
     security(())
 )]
@@ -185,15 +183,15 @@ pub async fn download(State(plane): State<Delivery>, arguments: Arguments) -> Ou
     Ok(response)
 }
 
-/// A query run and how it stands
+/// Get the status of a query run
 ///
-/// Scope `datacloud:query`. As long as it has not ended the answer carries `Retry-After`. One may ask ten times within
-/// five seconds after one run.
+/// Scope `datacloud:query`. Until the run has ended, the response has `Retry-After`. At most ten requests within five
+/// seconds per run.
 #[utoipa::path(
     get,
     path = "/studio.queryRuns.info",
     tag = "studio.queryRuns",
-    params(("id" = String, Query, description = "The query run.", example = "k3f09a7bq2xm")),
+    params(("id" = String, Query, description = "Id of the query run.", example = "k3f09a7bq2xm")),
     responses(
         (status = 200, body = QueryRunBody, example = json!({
             "ok": true,
@@ -226,20 +224,20 @@ pub async fn info(
 ) -> Outcome {
     let which = which(plane.estate(), &arguments.only("id")?)?;
     let run = query_run_get(&plane, &ctx, which).await.map_err(named)?;
-    // Counted for those only who may see the run: nobody uses up what belongs to others.
+    // Count only requests from callers who can see the run, so that others cannot use up its limit.
     polls.take(run.id.0, plane.estate().now())?;
     Ok(Shown { estate: plane.estate(), link: &link, run: &run }.response())
 }
 
-/// Ask a query run to stop
+/// Cancel a query run
 ///
-/// An addition of this server. The key that submitted the run may always cancel it; others need the scope
+/// An extension of this server. The key that submitted the run can always cancel it; other keys need the scope
 /// `datacloud:manage`.
 #[utoipa::path(
     post,
     path = "/studio.queryRuns.cancel",
     tag = "studio.queryRuns",
-    params(("id" = Option<String>, Query, description = "The query run; may stand in the body too.",
+    params(("id" = Option<String>, Query, description = "Id of the query run; can also be in the body.",
         example = "k3f09a7bq2xm")),
     request_body(content = inline(crate::wire::query_runs::Which), example = json!({ "id": "k3f09a7bq2xm" })),
     responses(
@@ -258,8 +256,8 @@ pub async fn info(
         (status = 422, body = ErrorBody, example = json!({
             "ok": false,
             "error": "not_cancellable",
-            "message": "the run has ended already: succeeded",
-            "error_details": { "message": "the run has ended already: succeeded", "arguments": [] }
+            "message": "the run has already ended: succeeded",
+            "error_details": { "message": "the run has already ended: succeeded", "arguments": [] }
         })),
     )
 )]
@@ -274,7 +272,7 @@ pub async fn cancel(
     Ok(Shown { estate: &estate, link: &link, run: &run }.response())
 }
 
-/// The run of an id. What cannot be an id names none.
+/// The id of a run. A malformed id is not found.
 fn which(estate: &Estate, id: &str) -> Result<RunRef> {
     let id: Option<RunId> = estate.hash_ids().decode_plain(id);
     let id = id.ok_or_else(|| named(Error::not_found("query run")))?;

@@ -1,4 +1,4 @@
-//! `teams.*` and `orgfiles.teamHierarchy.*`: who is in which team.
+//! `teams.*` and `orgfiles.teamHierarchy.*`: teams and their members.
 
 use axum::Json;
 use axum::extract::State;
@@ -23,7 +23,7 @@ use crate::wire::teams::{
 
 const TRAIL: &str = "teams.auditTrail";
 
-/// Every team
+/// List teams
 ///
 /// Scope `snapshots:read`.
 #[utoipa::path(get, path = "/teams.list", tag = "teams", responses((status = 200, body = TeamsBody)))]
@@ -36,7 +36,7 @@ pub async fn list(
     Ok(Json(TeamsBody::new(&teams)))
 }
 
-/// One team, with who is in it
+/// Get a team and its members
 ///
 /// Scope `snapshots:read`.
 #[utoipa::path(
@@ -44,8 +44,8 @@ pub async fn list(
     path = "/teams.info",
     tag = "teams",
     params(
-        ("team_id" = Option<String>, Query, description = "Its id."),
-        ("reference_id" = Option<String>, Query, description = "In place of the id.", example = "payments"),
+        ("team_id" = Option<String>, Query, description = "Id of the team."),
+        ("reference_id" = Option<String>, Query, description = "Instead of the id.", example = "payments"),
     ),
     responses((status = 200, body = TeamBody))
 )]
@@ -57,7 +57,7 @@ pub async fn info(
     one(&plane, &ctx, &arguments).await
 }
 
-/// One team, with who is in it (the older name)
+/// Get a team and its members (older name)
 ///
 /// Scope `snapshots:read`.
 #[utoipa::path(
@@ -65,8 +65,8 @@ pub async fn info(
     path = "/teams.get",
     tag = "teams",
     params(
-        ("team_id" = Option<String>, Query, description = "Its id."),
-        ("reference_id" = Option<String>, Query, description = "In place of the id.", example = "payments"),
+        ("team_id" = Option<String>, Query, description = "Id of the team."),
+        ("reference_id" = Option<String>, Query, description = "Instead of the id.", example = "payments"),
     ),
     responses((status = 200, body = TeamBody))
 )]
@@ -81,7 +81,7 @@ pub async fn older_info(
 async fn one(plane: &Delivery, ctx: &OpCtx, arguments: &Arguments) -> Outcome<Json<TeamBody>> {
     let mut reader = arguments.reader();
     let which = match reader.text("team_id") {
-        // What cannot be an id names no team.
+        // A malformed id is not found.
         Some(text) => TeamRef::Id(TeamId(id::decode(&text).unwrap_or_default())),
         None => TeamRef::Reference(reader.required_text("reference_id")),
     };
@@ -90,14 +90,14 @@ async fn one(plane: &Delivery, ctx: &OpCtx, arguments: &Arguments) -> Outcome<Js
     Ok(Json(TeamBody::from(&team)))
 }
 
-/// The team in which most of these people are
+/// Find the team that most of these people are in
 ///
-/// Scope `snapshots:read`. When none of them is in a team the answer is 400 with `no_users_found`.
+/// Scope `snapshots:read`. If none of them is in a team, the response is 400 with `no_users_found`.
 #[utoipa::path(
     get,
     path = "/teams.findByMembers",
     tag = "teams",
-    params(("team_emails" = String, Query, description = "E-mail addresses with commas between them.",
+    params(("team_emails" = String, Query, description = "Email addresses, separated by commas.",
         example = "ann@example.com,bob@example.com")),
     responses(
         (status = 200, body = TeamOfMembersBody),
@@ -119,7 +119,7 @@ pub async fn find_by_members(
     Ok(Json(TeamOfMembersBody::from(&team)))
 }
 
-/// What was changed in the teams, the newest first
+/// List changes to the teams, newest first
 ///
 /// Scope `snapshots:read`.
 #[utoipa::path(
@@ -127,8 +127,8 @@ pub async fn find_by_members(
     path = "/teams.auditTrail",
     tag = "teams",
     params(
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before."),
-        ("limit" = Option<i64>, Query, description = "1 to 100; 50 unless told."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("limit" = Option<i64>, Query, description = "1 to 100 [default: 50]."),
     ),
     responses((status = 200, body = AuditTrailBody))
 )]
@@ -152,7 +152,7 @@ pub async fn audit_trail(
         _ => None,
     };
     let limit = u32::try_from(limit).unwrap_or(50);
-    // One more than is shown says whether there is another page.
+    // One more than is shown, to know whether there is another page.
     let mut events = team_events(&plane, &ctx, before, limit + 1).await?;
     let more = events.len() > limit as usize;
     events.truncate(limit as usize);
@@ -162,10 +162,10 @@ pub async fn audit_trail(
     Ok(Json(AuditTrailBody::new(events, next, |id| ids.encode_plain(id))))
 }
 
-/// Take in a hierarchy of teams
+/// Import a hierarchy of teams
 ///
-/// Scope `snapshots:admin`. Teams that are new are made, others are changed by their reference, and **those that are
-/// not in the request are archived**. It is done in the background, in a run; people who are not known are left out.
+/// Scope `snapshots:admin`. Creates new teams, updates others by reference, and **archives teams that are not in the
+/// request**. The import is a background run; unknown people are left out.
 #[utoipa::path(
     post,
     path = "/orgfiles.teamHierarchy.process",
@@ -193,9 +193,9 @@ pub async fn process(
     Ok(Json(Done::ok()))
 }
 
-/// What taking in a hierarchy would do
+/// Preview the import of a hierarchy
 ///
-/// Scope `snapshots:admin`. Nothing is changed.
+/// Scope `snapshots:admin`. Changes nothing.
 #[utoipa::path(
     post,
     path = "/orgfiles.teamHierarchy.preview",
@@ -214,7 +214,7 @@ pub async fn preview(
     Ok(Json(PreviewBody::from(plan)))
 }
 
-/// The hierarchy as it is
+/// Get the hierarchy
 ///
 /// Scope `snapshots:admin`. A bare list, without `ok`.
 #[utoipa::path(
@@ -245,7 +245,7 @@ fn hierarchy(arguments: &Arguments) -> Input<Vec<WantedTeam>> {
     if teams.is_none() {
         reader.require("teams");
     }
-    // Who wants a mail when it is done. None is sent here.
+    // Who wants an email when the import is done. This server sends none.
     reader.text("email");
     reader.asked(teams.unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! `users.*`: people. None of them can sign in by being one.
+//! `users.*`: people. A person is not a login.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,16 +11,16 @@ use crate::arguments::{Arguments, Given, Reader};
 use crate::caller::Caller;
 use crate::wire::users::{FoundUserBody, UserArguments, UserBody, UsersBody};
 
-/// Everybody
+/// List people
 ///
-/// Scope `users:read`. Pages are numbered from 1.
+/// Scope `users:read`. Page numbers start at 1.
 #[utoipa::path(
     get,
     path = "/users.list",
     tag = "users",
     params(
-        ("page" = Option<i64>, Query, description = "From 1."),
-        ("page_size" = Option<i64>, Query, description = "1 to 100; 100 unless told."),
+        ("page" = Option<i64>, Query, description = "Page number, starting at 1."),
+        ("page_size" = Option<i64>, Query, description = "1 to 100 [default: 100]."),
     ),
     responses((status = 200, body = UsersBody))
 )]
@@ -44,7 +44,7 @@ pub async fn list(
     Ok(Json(UsersBody::new(people, number)))
 }
 
-/// Who has a name on GitHub
+/// Find a person by GitHub username
 ///
 /// Scope `snapshots:read`.
 #[utoipa::path(
@@ -64,9 +64,9 @@ pub async fn find_by_github(
     Ok(Json(FoundUserBody::from(person)))
 }
 
-/// Change a person
+/// Update a person
 ///
-/// Scope `users:write`. By e-mail address; what is left out stays, an empty text clears.
+/// Scope `users:write`. Identified by email address; omitted values are kept, an empty string clears.
 #[utoipa::path(
     post,
     path = "/users.update",
@@ -88,9 +88,9 @@ pub async fn update(
     Ok(Json(UserBody::from(person)))
 }
 
-/// Add a person, or change one
+/// Create or update a person
 ///
-/// An addition of this server: nothing else brings people here. Scope `users:write`. It makes no login.
+/// An extension of this server, because it has no importer for people. Scope `users:write`. Does not create a login.
 #[utoipa::path(
     post,
     path = "/users.upsert",
@@ -113,7 +113,7 @@ pub async fn upsert(
 }
 
 fn facts(reader: &mut Reader<'_>) -> PersonFacts {
-    // An explicit null clears like an empty text.
+    // An explicit null clears, like an empty string.
     let clearable = |reader: &mut Reader<'_>, name: &str| match reader.given_text(name) {
         Given::Absent => None,
         Given::Null => Some(String::new()),

@@ -300,7 +300,7 @@ impl Kit {
         let finished = state.is_final().then_some(submitted + 192_362_000);
         let failed =
             matches!(state, RunState::Failed | RunState::TimedOut | RunState::Lost | RunState::Cancelled);
-        let message = failed.then_some("the probe was told to fail");
+        let message = failed.then_some("the probe failed as requested");
         let progress = if state == RunState::Succeeded { 100 } else { 40_i64 };
         let values = args![
             id,

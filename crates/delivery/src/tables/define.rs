@@ -1,5 +1,5 @@
-//! The tables and their columns. Names are those of the Data Cloud's documented schema, as far as the plane has the
-//! facts; times are `timestamptz`, durations seconds.
+//! The tables and their columns. They have the names of the Data Cloud's documented schema, as far as the plane has the
+//! facts; times are `timestamptz`, durations are in seconds.
 
 use crate::sha::same;
 
@@ -16,7 +16,7 @@ pub enum Kind {
     SourceId,
     /// A JSON document.
     Json,
-    /// A JSON array of texts, shown as a list.
+    /// A JSON array of strings, shown as a list.
     Texts,
 }
 
@@ -69,7 +69,7 @@ const fn texts(name: &'static str, sql: &'static str) -> Column {
     Column { name, sql, kind: Kind::Texts }
 }
 
-/// The deployment that an incident `i` on a service `x` is held against: the last one of the service before it.
+/// The deployment that an incident `i` on a service `x` counts against: the last one of the service before it.
 macro_rules! deployment_before {
     () => {
         "(SELECT p.id FROM delivery_deployments p WHERE p.service_id = x.service_id \
@@ -78,8 +78,8 @@ macro_rules! deployment_before {
     };
 }
 
-/// What a row always has is joined from the left all the same: where no column of it is asked for, both databases leave
-/// such a join out.
+/// Left joins, even for rows that always exist: if none of their columns is selected, both databases can skip such a
+/// join.
 pub const TABLES: &[Definition] = &[
     Definition {
         name: "deployments",

@@ -1,4 +1,4 @@
-//! What SQL sees of the plane: documented tables over the store's rows, bound to one reader's units, and our views on
+//! The plane's tables in SQL: documented tables over the store's rows, limited to the reader's units, and our views on
 //! them. `define` names the columns, `read` turns a scan into one statement on the store and its rows into batches.
 
 mod define;
@@ -18,7 +18,7 @@ use landreeve_estate::store::{Arg, Conn, Row, Store};
 
 pub use views::VIEWS;
 
-/// The plane's tables as a port.
+/// The plane's tables behind the port `Catalog`.
 #[derive(Clone)]
 pub struct DeliveryCatalog {
     store: Store,
@@ -30,11 +30,11 @@ impl DeliveryCatalog {
     }
 }
 
-/// All that the plane has is in one schema.
+/// The schema of all the plane's tables.
 const SCHEMA: &str = "public";
 
 impl DeliveryCatalog {
-    /// The catalog as one sees it who may read these subtrees of units.
+    /// The tables as seen by a reader of these subtrees of units.
     pub fn seen_by(&self, subtrees: &[String]) -> Readable {
         let reader = Reader { subtrees: subtrees.to_vec(), database: None };
         Readable { catalog: Arc::new(self.clone()), reader }
@@ -77,7 +77,7 @@ impl Catalog for DeliveryCatalog {
     }
 }
 
-/// A condition that holds for rows of these subtrees, its values bound from `$first` on.
+/// A condition that selects the rows of these subtrees, with values bound from `$first` on.
 pub fn scope(column: &str, subtrees: &[String], first: usize) -> (String, Vec<Arg>) {
     if subtrees.iter().any(|path| path == "/1/") {
         return ("1 = 1".to_owned(), Vec::new());
@@ -95,7 +95,7 @@ pub fn scope(column: &str, subtrees: &[String], first: usize) -> (String, Vec<Ar
     (format!("{column} IN (SELECT o.id FROM ous o WHERE {})", parts.join(" OR ")), bound)
 }
 
-/// Every row of a statement that is put together here, of which there are few.
+/// All rows of a dynamically built statement with few rows.
 pub async fn all(conn: &mut Conn, sql: String, values: Vec<Arg>) -> Result<Vec<Row>> {
     conn.rows(sql, values)?.try_collect().await
 }

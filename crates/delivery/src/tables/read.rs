@@ -1,4 +1,4 @@
-//! One table as the engine reads it: a scan becomes one statement on the store, its rows become batches.
+//! A table as the engine reads it: a scan becomes one statement on the store, and its rows become batches.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl StoreTable {
         let float = self.store.dialect().pick("", "::float8");
         let expression = |at: &usize| {
             let column = &columns[*at];
-            // PostgreSQL divides to numeric.
+            // PostgreSQL would divide to numeric.
             if column.kind == Kind::Float {
                 format!("({}){float}", column.sql)
             } else {
@@ -44,7 +44,7 @@ impl StoreTable {
         };
         let mut selected: Vec<String> = scan.columns.iter().map(expression).collect();
         if selected.is_empty() {
-            // The rows are counted.
+            // Only the rows are counted.
             selected.push("1".to_owned());
         }
         let (mut conditions, mut values) = scope(self.definition.ou, &self.subtrees, 1);
@@ -66,8 +66,8 @@ impl Table for StoreTable {
         Arc::new(Schema::new(self.definition.columns.iter().map(field).collect::<Vec<_>>()))
     }
 
-    /// Exactly where the two databases and the engine agree on the meaning: texts are compared for equality only,
-    /// because their order depends on the collation.
+    /// Exact where both databases and the engine agree on the meaning: text is compared only for equality, because its
+    /// order depends on the collation.
     fn applies(&self, condition: &Condition) -> Applies {
         let Some(column) = self.definition.columns.get(condition.column) else { return Applies::No };
         let fits = |scalar: &Scalar| {
@@ -117,8 +117,11 @@ impl Table for StoreTable {
 
 fn failed(error: &Error) -> SourceError {
     if error.kind == landreeve_core::ErrorKind::Internal {
-        tracing::error!(cause = %error, "a table of delivery data could not be read");
-        return SourceError::new(SourceErrorKind::Lost, "the data cannot be read; the server's log says why");
+        tracing::error!(cause = %error, "could not read a table of delivery data");
+        return SourceError::new(
+            SourceErrorKind::Lost,
+            "the data cannot be read; see the server log for the reason",
+        );
     }
     SourceError::new(SourceErrorKind::Lost, error.message.clone())
 }
@@ -178,7 +181,7 @@ fn write_condition(sql: &mut String, column: &Column, test: &Test, values: &mut 
     }
 }
 
-/// The columns of a batch in the making.
+/// The columns of a batch being built.
 struct Building {
     schema: SchemaRef,
     columns: Vec<Builder>,

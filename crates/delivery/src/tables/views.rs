@@ -3,7 +3,7 @@
 /// Name and SELECT.
 pub const VIEWS: &[(&str, &str)] = &[("dora_daily", DORA_DAILY)];
 
-/// A row for each day (UTC), service and repository on which something happened in production.
+/// A row for each day (UTC), service and repository with activity in production.
 const DORA_DAILY: &str = "\
 SELECT day, service, repository, \
        sum(deployments) AS deployments, sum(failed_deployments) AS failed_deployments, \

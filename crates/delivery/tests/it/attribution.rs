@@ -1,5 +1,5 @@
-//! Attribution as documented: gaps are filled, changes may come later than their deployment, pull requests may belong to
-//! some services only, and a deployment says what it matched or why nothing.
+//! Attribution as documented: gaps are filled, changes may arrive after their deployment, pull requests may belong to
+//! some services only, and a deployment explains what it matched or why nothing.
 
 use landreeve_core::RunState;
 use landreeve_core::ids::OuId;
@@ -13,25 +13,25 @@ use crate::support::{DAY, World, commit, deployed, deployed_at, merged, minute, 
 
 conformance![
     gaps_are_filled,
-    gaps_are_filled_by_deployments_that_come_in_another_order,
-    a_pull_request_may_come_within_three_days,
+    gaps_are_filled_whatever_the_order_of_deployments,
+    a_pull_request_counts_within_three_days,
     a_pull_request_that_comes_after_three_days_is_too_late,
-    a_restart_looks_again,
-    an_update_begins_three_days_anew,
-    a_deployment_says_why_it_brought_nothing,
-    a_hash_that_became_unclear_says_so,
-    changes_of_other_services_are_told,
-    services_of_a_pull_request_may_be_told_at_any_time,
+    a_restart_attributes_again,
+    an_update_restarts_the_three_days,
+    a_deployment_explains_why_it_has_no_changes,
+    a_hash_that_became_ambiguous_is_explained,
+    changes_of_other_services_are_explained,
+    services_of_a_pull_request_can_be_set_at_any_time,
     services_are_added_and_replaced,
-    services_and_their_pull_request_may_come_at_once,
-    a_squash_merge_swallows_its_commits,
-    short_hashes_give_the_first_commit,
+    services_and_their_pull_request_can_arrive_concurrently,
+    a_squash_merge_includes_its_commits,
+    short_hashes_set_the_first_commit,
     services_and_environments_do_not_share_changes,
-    integration_branches_are_lines_of_their_own,
-    another_default_branch_attributes_anew,
-    a_large_repository_is_moved_in_parts_and_a_cut_off_move_goes_on,
-    a_deployment_takes_from_a_later_one_and_gives_back,
-    what_a_deployment_leaves_behind_as_it_moves_is_the_next_ones,
+    integration_branches_are_separate_lines,
+    a_new_default_branch_attributes_again,
+    a_large_repository_is_moved_in_parts_and_resumes_after_a_crash,
+    a_deployment_takes_from_a_later_one_and_returns_it,
+    changes_of_a_moved_deployment_go_to_the_next_one,
 ];
 
 const SHOP: &str = "acme/shop";
@@ -62,13 +62,13 @@ async fn gaps_are_filled(world: &World) {
             &sha(5)[..7]
         )
     );
-    // Once more the same commit: nothing is left.
+    // The same commit again: nothing is left.
     world.deploy("at E again", deployed_at("web", minute(30), &sha(5))).await.unwrap();
     assert_eq!(world.brought("at E again").await, set([]));
-    assert!(world.explained("at E again").await.ends_with("was deployed before."));
+    assert!(world.explained("at E again").await.ends_with("had already been deployed."));
 }
 
-async fn gaps_are_filled_by_deployments_that_come_in_another_order(world: &World) {
+async fn gaps_are_filled_whatever_the_order_of_deployments(world: &World) {
     world.deploy("at E", deployed_at("web", minute(20), &sha(5))).await.unwrap();
     five(world).await;
     assert_eq!(world.brought("at E").await, set(["#1", "#2", "#3", "#4", "#5"]));
@@ -77,7 +77,7 @@ async fn gaps_are_filled_by_deployments_that_come_in_another_order(world: &World
     assert_eq!(world.brought("at E").await, set(["#3", "#4", "#5"]));
 }
 
-async fn a_pull_request_may_come_within_three_days(world: &World) {
+async fn a_pull_request_counts_within_three_days(world: &World) {
     world.deploy("by commit", deployed_at("web", minute(10), &sha(1))).await.unwrap();
     world.deploy("by list", list(&[&sha(2)])).await.unwrap();
     world.deploy("whole", DeploymentFacts { service: Some(service("job")), ..whole() }).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_pull_request_may_come_within_three_days(world: &World) {
         assert_eq!((info.attributed_at, info.change_count), (None, 0), "{reference}");
         assert!(
             info.attribution
-                .ends_with("It is looked for again for three days after the deployment was recorded.")
+                .ends_with("The server keeps looking for three days after the deployment was recorded.")
         );
     }
     world.kit.clock.advance(TWO);
@@ -99,7 +99,7 @@ async fn a_pull_request_may_come_within_three_days(world: &World) {
     assert_eq!(info.attributed_at, Some(world.kit.estate.now()));
 }
 
-/// A deployment of these commits, whose repository nobody tells.
+/// A deployment of these commits that names no repository.
 fn list(shas: &[&str]) -> DeploymentFacts {
     let listed = shas.iter().map(|sha| (*sha).to_owned()).collect();
     DeploymentFacts { merge_commit_shas: Some(listed), ..deployed("lists", minute(10)) }
@@ -116,12 +116,12 @@ async fn a_pull_request_that_comes_after_three_days_is_too_late(world: &World) {
         let why = world.explained(reference).await;
         assert!(why.contains("Three days have passed"), "{reference}: {why}");
     }
-    // What is deployed from now on is not held up by those.
+    // Later deployments are not held up by those.
     world.deploy("next", deployed_at("web", minute(300), &sha(1))).await.unwrap();
     assert_eq!(world.brought("next").await, set(["#1"]));
 }
 
-async fn a_restart_looks_again(world: &World) {
+async fn a_restart_attributes_again(world: &World) {
     world.deploy("whole", whole()).await.unwrap();
     // As if another node had written the pull request without seeing the deployment.
     world.pull(SHOP, 1, minute(0), merged(1, minute(1))).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_restart_looks_again(world: &World) {
     assert_eq!(world.brought("whole").await, set(["#1"]));
 }
 
-async fn an_update_begins_three_days_anew(world: &World) {
+async fn an_update_restarts_the_three_days(world: &World) {
     world.deploy("late", deployed_at("web", minute(10), &sha(1))).await.unwrap();
     world.kit.clock.advance(3 * DAY);
     world.pull(SHOP, 1, minute(0), merged(1, minute(1))).await.unwrap();
@@ -150,30 +150,31 @@ async fn an_update_begins_three_days_anew(world: &World) {
     assert_eq!(world.brought("late").await, set(["#1"]));
 }
 
-async fn a_deployment_says_why_it_brought_nothing(world: &World) {
+async fn a_deployment_explains_why_it_has_no_changes(world: &World) {
     world.deploy("failed", DeploymentFacts { success: Some(false), ..whole() }).await.unwrap();
     world.deploy("nameless", deployed("web", minute(1))).await.unwrap();
     world.deploy("unknown", deployed_at("web", minute(1), "abcdef1")).await.unwrap();
     world.deploy("list", list(&["abcdef1"])).await.unwrap();
     world.deploy("empty", whole()).await.unwrap();
-    let again = "It is looked for again for three days after the deployment was recorded.";
+    let again = "The server keeps looking for three days after the deployment was recorded.";
     for (reference, why) in [
-        ("failed", "It did not succeed, so it brought no changes.".to_owned()),
+        ("failed", "The deployment failed, so it has no changes.".to_owned()),
         (
             "nameless",
-            "It names neither a repository nor merge commits, so no changes can be found.".to_owned(),
+            "The deployment has neither a repository nor merge commits, so no changes can be found."
+                .to_owned(),
         ),
         (
             "unknown",
             format!(
-                "No merged pull request and no pushed commit abcdef1 of the repository is known yet. {again}"
+                "No merged pull request or pushed commit abcdef1 in the repository is known yet. {again}"
             ),
         ),
-        ("list", format!("None of the commits it lists is known yet. {again}")),
+        ("list", format!("None of the commits that the deployment lists is known yet. {again}")),
         (
             "empty",
             format!(
-                "Nothing on the default branch up to the time of the deployment was left to deploy. {again}"
+                "There was nothing left to deploy on the default branch up to the time of the deployment. {again}"
             ),
         ),
     ] {
@@ -183,7 +184,7 @@ async fn a_deployment_says_why_it_brought_nothing(world: &World) {
     assert_eq!(error.code, "deployment_not_found");
 }
 
-async fn a_hash_that_became_unclear_says_so(world: &World) {
+async fn a_hash_that_became_ambiguous_is_explained(world: &World) {
     world.deploy("by commit", deployed_at("web", minute(10), "0123456")).await.unwrap();
     world.deploy("by list", list(&["0123456"])).await.unwrap();
     let both = DeploymentFacts { service: Some(service("job")), ..list(&["0123456", &sha(3)]) };
@@ -193,18 +194,18 @@ async fn a_hash_that_became_unclear_says_so(world: &World) {
         let facts = PullFacts { merge_commit_sha: own(hash), ..merged(1, minute(number)) };
         world.pull(SHOP, number, minute(0), facts).await.unwrap();
     }
-    let unclear = "0123456 may be several commits, such as 0123456a and 0123456b: update the deployment with \
-                   more digits of it.";
+    let unclear = "0123456 is ambiguous: it matches 0123456a and 0123456b. Update the deployment with more \
+                   digits.";
     assert_eq!(world.explained("by commit").await, unclear);
     assert_eq!(world.explained("by list").await, unclear);
-    let some = format!("1 changes, those whose commits it lists. {unclear}");
+    let some = format!("1 changes whose commits the deployment lists. {unclear}");
     assert_eq!(world.explained("one of two").await, some);
     let clear = DeploymentFacts { commit_sha: own("0123456a"), ..DeploymentFacts::default() };
     deployment_update(&world.plane, &world.ctx, "by commit".to_owned(), clear.into()).await.unwrap();
     assert_eq!(world.brought("by commit").await, set(["#1"]));
 }
 
-async fn changes_of_other_services_are_told(world: &World) {
+async fn changes_of_other_services_are_explained(world: &World) {
     world.pull(SHOP, 1, minute(0), merged(1, minute(1))).await.unwrap();
     bind(world, 1, &["api"], false).await;
     world.deploy("commit", deployed_at("web", minute(10), &sha(1))).await.unwrap();
@@ -212,26 +213,30 @@ async fn changes_of_other_services_are_told(world: &World) {
     world.deploy("whole", DeploymentFacts { service: Some(service("job")), ..whole() }).await.unwrap();
     let up_to = format!("up to the commit {}", sha(1));
     let bound = |up_to: &str| {
-        format!(
-            "What was left to deploy on the default branch {up_to}, 1 change, is bound to other services."
-        )
+        format!("The only change left to deploy on the default branch {up_to} belongs to other services.")
     };
     assert_eq!(world.explained("commit").await, bound(&up_to));
-    assert_eq!(world.explained("list").await, "What it lists is bound to other services.");
+    assert_eq!(
+        world.explained("list").await,
+        "The commits that the deployment lists belong to other services."
+    );
     let whole = world.explained("whole").await;
     assert!(whole.starts_with(&bound("up to the time of the deployment")), "{whole}");
-    // It belongs to all of them again, and goes out once with each.
+    // It belongs to all services again, and is deployed once with each.
     bind(world, 1, &[], true).await;
     for reference in ["commit", "list", "whole"] {
         assert_eq!(world.brought(reference).await, set(["#1"]), "{reference}");
     }
     world.deploy("commit again", deployed_at("web", minute(20), &sha(1))).await.unwrap();
-    let before = format!("Everything on the default branch {up_to} was deployed before.");
+    let before = format!("Everything on the default branch {up_to} had already been deployed.");
     assert_eq!(world.explained("commit again").await, before);
     let again = DeploymentFacts { deployed_at: Some(minute(20)), ..list(&[&sha(1)]) };
     world.deploy("list again", again).await.unwrap();
-    assert_eq!(world.explained("list again").await, "What it lists was deployed before.");
-    // Whatever it is bound to, it is nothing that the second one could have brought.
+    assert_eq!(
+        world.explained("list again").await,
+        "The commits that the deployment lists had already been deployed."
+    );
+    // Whatever services it belongs to, the second deployment could not have delivered it.
     bind(world, 1, &["api"], false).await;
     assert_eq!(world.explained("commit again").await, before);
 }
@@ -242,7 +247,7 @@ async fn bind(world: &World, number: i64, services: &[&str], replace: bool) {
     pull_services_set(&world.plane, &world.ctx, pull, services.into(), replace).await.unwrap();
 }
 
-async fn services_of_a_pull_request_may_be_told_at_any_time(world: &World) {
+async fn services_of_a_pull_request_can_be_set_at_any_time(world: &World) {
     let api = || DeploymentFacts { service: Some(service("api")), ..whole() };
     // Before the pull request, before the deployments.
     bind(world, 1, &["api"], false).await;
@@ -296,7 +301,7 @@ async fn services_are_added_and_replaced(world: &World) {
     assert_eq!(having().await, ["job"]);
     bind(world, 1, &[], false).await;
     assert_eq!(having().await, ["job"]);
-    // What was said by GitHub's id is replaced by what is said by number.
+    // Services set by GitHub's id are replaced by those set by number.
     pull_services_set(&world.plane, &world.ctx, PullRef::GitHub(9), vec![service("web")].into(), false)
         .await
         .unwrap();
@@ -308,7 +313,7 @@ async fn services_are_added_and_replaced(world: &World) {
     assert_eq!(world.number("SELECT count(*) FROM delivery_pull_services").await, 0);
 }
 
-async fn services_and_their_pull_request_may_come_at_once(world: &World) {
+async fn services_and_their_pull_request_can_arrive_concurrently(world: &World) {
     world.deploy("web", whole()).await.unwrap();
     world.deploy("api", DeploymentFacts { service: Some(service("api")), ..whole() }).await.unwrap();
     for number in 1..=10_u32 {
@@ -325,7 +330,7 @@ async fn services_and_their_pull_request_may_come_at_once(world: &World) {
     assert_eq!(world.brought("api").await.len(), 10);
 }
 
-async fn a_squash_merge_swallows_its_commits(world: &World) {
+async fn a_squash_merge_includes_its_commits(world: &World) {
     world.push(SHOP, Some("feature"), &[(11, minute(1)), (12, minute(2))]).await.unwrap();
     world.push(SHOP, None, &[(20, minute(3))]).await.unwrap();
     let facts = PullFacts {
@@ -334,9 +339,9 @@ async fn a_squash_merge_swallows_its_commits(world: &World) {
         ..merged(13, minute(4))
     };
     world.pull(SHOP, 1, minute(2), facts).await.unwrap();
-    // The squashed commit itself arrives by the default branch's name.
+    // The squashed commit itself is pushed with the default branch's name.
     world.push(SHOP, Some("main"), &[(13, minute(4)), (20, minute(3))]).await.unwrap();
-    // A commit that never was on the default branch still names its pull request.
+    // A commit that never was on the default branch still identifies its pull request.
     world.deploy("at a member", deployed_at("web", minute(10), &sha(12))).await.unwrap();
     assert_eq!(world.brought("at a member").await, set(["#1", "20"]));
     let first = world.sql("SELECT first_commit_at, merge_commit_sha FROM pull_requests").await;
@@ -344,8 +349,8 @@ async fn a_squash_merge_swallows_its_commits(world: &World) {
     assert_eq!(world.sql("SELECT count(*) FROM commits").await, [["4"]]);
 }
 
-/// Whichever of the two is the short one, and whichever comes first.
-async fn short_hashes_give_the_first_commit(world: &World) {
+/// Whichever of the two is short, and whichever arrives first.
+async fn short_hashes_set_the_first_commit(world: &World) {
     let holding = |number: u32, shas: &[&str], at| PullFacts {
         commit_shas: Some(shas.iter().map(|sha| (*sha).to_owned()).collect()),
         ..merged(number, at)
@@ -388,7 +393,7 @@ async fn services_and_environments_do_not_share_changes(world: &World) {
     );
 }
 
-async fn integration_branches_are_lines_of_their_own(world: &World) {
+async fn integration_branches_are_separate_lines(world: &World) {
     let to = |branch: &str, number: u32| PullFacts {
         base_ref: own(branch),
         ..merged(number, minute(i64::from(number)))
@@ -406,7 +411,7 @@ async fn integration_branches_are_lines_of_their_own(world: &World) {
     assert_eq!(world.brought("by its commit").await, set(["#2"]));
 }
 
-async fn another_default_branch_attributes_anew(world: &World) {
+async fn a_new_default_branch_attributes_again(world: &World) {
     for (number, branch) in [(1, "main"), (2, "trunk")] {
         let facts = PullFacts { base_ref: own(branch), ..merged(number, minute(i64::from(number))) };
         world.pull(SHOP, i64::from(number), minute(0), facts).await.unwrap();
@@ -418,8 +423,8 @@ async fn another_default_branch_attributes_anew(world: &World) {
     assert_eq!(world.brought("whole").await, set(["#2"]));
 }
 
-/// More changes than one transaction takes. What a crash cut off is taken up by the run that looks again.
-async fn a_large_repository_is_moved_in_parts_and_a_cut_off_move_goes_on(world: &World) {
+/// More changes than one transaction handles. The attribution run resumes a move that a crash interrupted.
+async fn a_large_repository_is_moved_in_parts_and_resumes_after_a_crash(world: &World) {
     let count = 600_u32;
     for branch in ["main", "trunk"] {
         let first = if branch == "main" { 1 } else { 10_001 };
@@ -433,7 +438,7 @@ async fn a_large_repository_is_moved_in_parts_and_a_cut_off_move_goes_on(world: 
     repo_upsert(&world.plane, &world.ctx, SHOP.to_owned(), trunk.into()).await.unwrap();
     assert_eq!((brought_of_main(world).await, brought_of_trunk(world).await), (0, 600));
     assert_eq!(world.number("SELECT moving FROM delivery_repos").await, 0);
-    // As a crash leaves it: the default branch is another one, and nothing was moved.
+    // The state after a crash: the default branch has changed, and nothing has been moved.
     let cut = world.kit.estate.store().write(|tx| {
         Box::pin(async move {
             tx.exec("UPDATE delivery_repos SET default_branch = 'main', moving = 1", args![]).await.map(drop)
@@ -460,7 +465,7 @@ async fn brought_of_trunk(world: &World) -> i64 {
     world.number(sql).await
 }
 
-async fn a_deployment_takes_from_a_later_one_and_gives_back(world: &World) {
+async fn a_deployment_takes_from_a_later_one_and_returns_it(world: &World) {
     five(world).await;
     world.deploy("late", deployed_at("web", minute(50), &sha(5))).await.unwrap();
     world.deploy("early", deployed_at("web", minute(40), &sha(3))).await.unwrap();
@@ -476,8 +481,8 @@ async fn a_deployment_takes_from_a_later_one_and_gives_back(world: &World) {
     assert_eq!(world.brought("late").await.len(), 5);
 }
 
-/// It moves just as another one is recorded that would have them, and two may change places.
-async fn what_a_deployment_leaves_behind_as_it_moves_is_the_next_ones(world: &World) {
+/// It moves just as another deployment that would get its changes is recorded; two may also swap places.
+async fn changes_of_a_moved_deployment_go_to_the_next_one(world: &World) {
     let moved = |reference: String, repository: String| {
         let facts = DeploymentFacts { repository: Some(repository), ..DeploymentFacts::default() };
         deployment_update(&world.plane, &world.ctx, reference, facts.into())

@@ -1,5 +1,5 @@
-//! Attribution is a function of the facts: small worlds of facts, in any order and some of them twice, against a naive
-//! model that sees all facts at once.
+//! Attribution is a function of the facts: small sets of facts, in any order and some of them twice, are compared with
+//! a naive model that sees all facts together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +39,7 @@ struct Pull {
     base: Option<&'static str>,
     sha: Option<String>,
     members: Vec<u32>,
-    /// It is told of first as open, with another hash and other commits.
+    /// It is first reported as open, with another hash and other commits.
     early: Option<(u32, Vec<u32>)>,
 }
 
@@ -80,7 +80,7 @@ enum Fact {
     Default { repo: usize, branch: &'static str },
 }
 
-/// The facts, each once, and the order in which they arrive, in which some are twice.
+/// The facts, each once, and the order in which they arrive, some of them twice.
 #[derive(Debug, Clone)]
 struct Case {
     facts: Vec<Fact>,
@@ -94,7 +94,7 @@ fn slot(slots: &mut std::vec::IntoIter<i64>) -> i64 {
 type PullSeed = (usize, bool, usize, Option<(u32, usize)>, Vec<u32>, Option<(u32, Vec<u32>)>);
 type DeploySeed = (usize, usize, usize, usize, (u32, usize), Vec<(u32, usize)>, usize, bool);
 
-/// Facts that meet one another are the ones that matter.
+/// Facts that interact are the ones that matter.
 fn mostly_first(count: usize) -> impl Strategy<Value = usize> {
     prop_oneof![3 => Just(0), 1 => 0..count]
 }
@@ -150,7 +150,7 @@ fn cases() -> impl Strategy<Value = Case> {
             let at = slot(&mut slots);
             let renamed = default.is_some_and(|(renamed, _)| renamed == repo);
             for branch in branches {
-                // What came without a branch, and by name too, cannot be told apart once the default branch moves.
+                // A commit pushed both with and without the branch's name is ambiguous once the default branch moves.
                 if branch > 0 || !renamed {
                     facts.push(Fact::Commit(Commit { repo, branch: BRANCHES[branch], sha, at }));
                 }
@@ -178,7 +178,7 @@ fn cases() -> impl Strategy<Value = Case> {
     })
 }
 
-/// The merge commit of pull requests differs from one to another; commits in them may be shared.
+/// Merge commits are unique to a pull request; commits in them may be shared.
 fn pull_facts(number: i64, seed: PullSeed, slots: &mut std::vec::IntoIter<i64>) -> Vec<Fact> {
     let (repo, merged, base, hash, members, early) = seed;
     let merged = merged.then(|| slot(slots));
@@ -197,14 +197,14 @@ fn deployment(at: usize, seed: DeploySeed, slots: &mut std::vec::IntoIter<i64>) 
         1..=3 => Names::Commit(sha(one)[..length].to_owned()),
         _ => Names::List(list.iter().map(short).collect()),
     };
-    // A list needs no repository.
+    // A list does not need a repository.
     let repo = (length % 3 > 0 || !matches!(names, Names::List(_))).then_some(repo);
     Fact::Deployment(Deployment {
         reference: format!("d{at}"),
         service,
         environment,
         repo,
-        // Most come after most changes.
+        // Most are later than most changes.
         at: slot(slots) + 16 * STEP + STEP / 2,
         success,
         names,
@@ -212,12 +212,12 @@ fn deployment(at: usize, seed: DeploySeed, slots: &mut std::vec::IntoIter<i64>) 
     })
 }
 
-/// A pull request is told of as open before it is told of as it ended.
+/// A pull request is reported as open before its final state is reported.
 fn earlier_first(facts: &[Fact], mut order: Vec<usize>) -> Vec<usize> {
     for (early, fact) in facts.iter().enumerate() {
         if matches!(fact, Fact::Early(_)) {
             let last = early + 1;
-            let first = order.iter().position(|at| *at == early || *at == last).expect("it is there");
+            let first = order.iter().position(|at| *at == early || *at == last).expect("it exists");
             order[first] = early;
             order = order
                 .iter()
@@ -322,7 +322,7 @@ struct Change {
     pull: bool,
 }
 
-/// Everything that is known, without an order.
+/// All the facts, without an order.
 struct Model {
     changes: Vec<Change>,
     deployments: Vec<Deployment>,
@@ -410,7 +410,7 @@ impl Model {
         })
     }
 
-    /// The line and how far on it.
+    /// The line, and the position on it.
     fn place(&self, deployment: &Deployment) -> Option<(String, i64)> {
         let repo = deployment.repo?;
         let line = deployment.branch.map(|branch| self.line(repo, branch));
@@ -496,7 +496,7 @@ async fn kept(world: &World, ctx: &OpCtx) -> Attributed {
         )
     });
     let all: Attributed = attributed.collect();
-    assert_eq!(all.len(), rows.len(), "an attribution is there twice");
+    assert_eq!(all.len(), rows.len(), "an attribution is duplicated");
     all
 }
 
@@ -531,7 +531,7 @@ fn any_order_gives_the_same(world: &World, cases_wanted: u32) {
     outcome.unwrap();
     assert!(
         found_any.get() > cases_wanted as usize / 4,
-        "the worlds are too poor to say anything: {}",
+        "the generated facts are too sparse to prove anything: {}",
         found_any.get()
     );
 }

@@ -1,4 +1,4 @@
-//! Custom data: set one or all or none, got by either name.
+//! Custom data: all records or none are set; they are found by either name.
 
 use landreeve_delivery::custom_data::{
     CustomDataRef, NewCustomData, custom_data_delete, custom_data_delete_all, custom_data_get,
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{World, minute};
 
-conformance![a_record_has_two_names, one_bad_record_sets_none, units_do_not_share_records];
+conformance![a_record_has_two_names, one_invalid_record_rejects_them_all, units_do_not_share_records];
 
 fn new(reference: &str, key: &str, value: Value) -> NewCustomData {
     NewCustomData { reference: reference.to_owned(), key: key.to_owned(), value, at: None }
@@ -25,7 +25,7 @@ async fn a_record_has_two_names(world: &World) {
     assert_eq!(set.at, world.kit.estate.now());
     assert_eq!(custom_data_get(plane, ctx, &by_key("o/r", "k")).await.unwrap(), set);
     assert_eq!(custom_data_get(plane, ctx, &CustomDataRef::Id(set.id)).await.unwrap(), set);
-    // Set again: the same record.
+    // Setting it again changes the same record.
     let again = NewCustomData { at: Some(minute(3)), ..new("o/r", "k", json!({"b": 2})) };
     let again = vec![again, new("o/r", "j", json!({}))];
     let again = custom_data_set_all(plane, ctx, again.into()).await.unwrap();
@@ -48,7 +48,7 @@ async fn a_record_has_two_names(world: &World) {
     assert_eq!(world.sql("SELECT reference FROM custom_data").await, [["y"]]);
 }
 
-async fn one_bad_record_sets_none(world: &World) {
+async fn one_invalid_record_rejects_them_all(world: &World) {
     for (bad, field) in [
         (new("", "k", json!({})), "reference"),
         (new("r", "k\0", json!({})), "key"),

@@ -1,4 +1,4 @@
-//! Recording deployments: once for a reference, changed by what is given, refused with everything that is wrong.
+//! Recording deployments: once per reference, updated by the given values, rejected with every fault.
 
 use jiff::Timestamp;
 use landreeve_core::{Error, ErrorKind};
@@ -11,16 +11,16 @@ use serde_json::json;
 use crate::support::{World, deployed, deployed_at, merged, minute, own, service, set, sha};
 
 conformance![
-    the_same_one_twice_is_one,
-    another_one_under_its_reference_is_refused_with_what_differs,
-    an_update_changes_what_is_given,
+    recording_the_same_one_twice_changes_nothing,
+    rejects_a_taken_reference_and_names_the_differences,
+    an_update_changes_the_given_values,
     an_upsert_creates_or_changes,
     a_commit_and_a_list_exclude_each_other,
-    what_is_wrong_is_refused_with_its_field,
+    faults_name_their_field,
     an_ambiguous_hash_stores_nothing,
-    what_became_ambiguous_is_no_reason_to_refuse,
+    a_hash_that_became_ambiguous_is_not_rejected,
     strict_repositories_add_none,
-    what_an_update_leaves_out_stays,
+    an_update_keeps_omitted_values,
     a_name_that_another_node_changed_can_be_changed_back,
 ];
 
@@ -44,18 +44,18 @@ fn full() -> DeploymentFacts {
     }
 }
 
-async fn the_same_one_twice_is_one(world: &World) {
+async fn recording_the_same_one_twice_changes_nothing(world: &World) {
     let first = world.deploy("rel-1", full()).await.unwrap();
     let audited = world.audited().await;
     let (row, updated) =
         (one_row(world).await, world.number("SELECT updated_at FROM delivery_deployments").await);
     world.kit.clock.advance(crate::support::DAY);
-    // The hash in capitals is the same hash.
+    // The hash in uppercase is the same hash.
     let capitals = DeploymentFacts { commit_sha: Some(sha(1).to_uppercase()), ..full() };
     for facts in [full(), capitals] {
         assert_eq!(world.deploy("rel-1", facts).await.unwrap(), first);
     }
-    assert_eq!(world.audited().await, audited, "nothing was changed, so nothing is audited");
+    assert_eq!(world.audited().await, audited, "nothing changed, so nothing is audited");
     assert_eq!(one_row(world).await, row);
     assert_eq!(world.number("SELECT updated_at FROM delivery_deployments").await, updated);
     assert_eq!(count(world).await, 1);
@@ -63,7 +63,7 @@ async fn the_same_one_twice_is_one(world: &World) {
     assert_eq!(metadata, [["a.b", "1"], ["c", "x"]]);
 }
 
-async fn another_one_under_its_reference_is_refused_with_what_differs(world: &World) {
+async fn rejects_a_taken_reference_and_names_the_differences(world: &World) {
     world.deploy("rel-1", full()).await.unwrap();
     let before = (one_row(world).await, world.audited().await);
     let every = "service, repository, environment, deployed_at, success, commit_sha, merge_commit_shas, \
@@ -84,14 +84,14 @@ async fn another_one_under_its_reference_is_refused_with_what_differs(world: &Wo
         assert_eq!(error.faults[0].field, "reference_id");
     }
     assert_eq!((one_row(world).await, world.audited().await), before);
-    // A service and repository that the refused ones named are not left behind.
+    // A service and repository named by rejected requests are not left behind.
     assert_eq!(world.sql("SELECT identifier FROM deployment_services").await, [["web"]]);
-    // References are a unit's own.
+    // References are unique within a unit.
     let ou = world.kit.ou("other").await;
     let ctx = landreeve_estate::ops::sign_in::system_in(&world.kit.estate, ou.id).await.unwrap();
     deployment_create(&world.plane, &ctx, own("rel-1"), deployed("api", minute(2)).into()).await.unwrap();
     assert_eq!(count(world).await, 2);
-    // Without a reference each is one of its own.
+    // Without a reference each is separate.
     for _ in 0..2 {
         deployment_create(&world.plane, &world.ctx, None, deployed("api", minute(2)).into()).await.unwrap();
     }
@@ -102,7 +102,7 @@ async fn update(world: &World, reference: &str, facts: DeploymentFacts) -> Resul
     deployment_update(&world.plane, &world.ctx, reference.to_owned(), facts.into()).await.map(drop)
 }
 
-async fn an_update_changes_what_is_given(world: &World) {
+async fn an_update_changes_the_given_values(world: &World) {
     let error = update(world, "none", full()).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::NotFound, "deployment_not_found"));
     assert_eq!(count(world).await, 0);
@@ -135,7 +135,7 @@ async fn an_update_changes_what_is_given(world: &World) {
     assert_eq!(world.sql("SELECT key, value FROM deployment_metadata").await, [["d", "true"]]);
 }
 
-async fn what_an_update_leaves_out_stays(world: &World) {
+async fn an_update_keeps_omitted_values(world: &World) {
     world.deploy("rel-1", full()).await.unwrap();
     let (before, audited) = (one_row(world).await, world.audited().await);
     update(world, "rel-1", DeploymentFacts::default()).await.unwrap();
@@ -197,7 +197,7 @@ async fn a_commit_and_a_list_exclude_each_other(world: &World) {
     assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), ("commit_sha", "exclusive"));
 }
 
-async fn what_is_wrong_is_refused_with_its_field(world: &World) {
+async fn faults_name_their_field(world: &World) {
     let now = world.kit.estate.now();
     let later = |seconds| Some(Timestamp::from_second(now.as_second() + seconds).unwrap());
     let long = own(&"x".repeat(256));
@@ -260,10 +260,10 @@ async fn an_ambiguous_hash_stores_nothing(world: &World) {
     assert_eq!(count(world).await, 0);
     assert_eq!(world.number("SELECT count(*) FROM delivery_services").await, 0);
     assert_eq!(world.audited().await, audited);
-    // One digit more, and it is clear.
+    // With one more digit it is unambiguous.
     world.deploy("rel-1", deployed_at("web", minute(9), "abcdef10")).await.unwrap();
     assert_eq!(world.brought("rel-1").await, set(["#1"]));
-    // What becomes ambiguous later waits, and refuses nobody else.
+    // What becomes ambiguous later waits, and does not cause rejections.
     world.deploy("rel-2", deployed_at("api", minute(9), "0123456")).await.unwrap();
     let listed =
         DeploymentFacts { merge_commit_shas: Some(vec!["0123456".to_owned()]), ..deployed("job", minute(9)) };
@@ -279,7 +279,7 @@ async fn an_ambiguous_hash_stores_nothing(world: &World) {
     }
 }
 
-async fn what_became_ambiguous_is_no_reason_to_refuse(world: &World) {
+async fn a_hash_that_became_ambiguous_is_not_rejected(world: &World) {
     let short = "0123456";
     let by_commit = || deployed_at("web", minute(9), short);
     let by_list = || DeploymentFacts {
@@ -297,7 +297,7 @@ async fn what_became_ambiguous_is_no_reason_to_refuse(world: &World) {
         };
         world.pull("acme/shop", number, minute(0), facts).await.unwrap();
     }
-    // The same again is the same; another one under its reference is told as ever.
+    // Sending the same values again succeeds; other values for its reference are an error as usual.
     for _ in 0..2 {
         assert_eq!(world.deploy("commit", by_commit()).await.unwrap(), ids[0]);
         assert_eq!(world.deploy("list", by_list()).await.unwrap(), ids[1]);
@@ -308,7 +308,7 @@ async fn what_became_ambiguous_is_no_reason_to_refuse(world: &World) {
         assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "reference_id_taken"));
         assert!(error.message.contains("with other values: success. Send"), "{}", error.message);
     }
-    // Something else of it may change, also when everything is sent once more.
+    // Other values can still be changed, even if everything is sent again.
     let named = |name: &str| DeploymentFacts { source_name: own(name), ..DeploymentFacts::default() };
     for (reference, facts) in [("commit", by_commit()), ("list", by_list())] {
         update(world, reference, named("ci")).await.unwrap();
@@ -321,7 +321,7 @@ async fn what_became_ambiguous_is_no_reason_to_refuse(world: &World) {
         assert_eq!((info.source_name.as_deref(), info.deployed_at), (Some("cd"), minute(9)));
         assert_eq!(info.change_count, 0, "{reference}");
     }
-    // What is new is refused.
+    // New values are rejected.
     let listed = || Some(vec![short.to_owned()]);
     for (facts, field) in [
         (DeploymentFacts { commit_sha: own(short), ..DeploymentFacts::default() }, "commit_sha"),
@@ -345,14 +345,14 @@ async fn strict_repositories_add_none(world: &World) {
     assert_eq!((error.kind, error.code), (ErrorKind::NotFound, "repo_not_found"));
     assert_eq!(error.faults[0].field, "repository");
     assert_eq!(count(world).await, 0);
-    // A repository that is known, however it is spelt.
+    // A known repository, in any spelling.
     world.pull("Acme/Shop", 1, minute(0), merged(1, minute(0))).await.unwrap();
     deployment_create(&strict, &world.ctx, own("rel-1"), facts().into()).await.unwrap();
     assert_eq!(world.brought("rel-1").await, set(["#1"]));
 }
 
 async fn a_name_that_another_node_changed_can_be_changed_back(world: &World) {
-    // Each node has its own memory.
+    // Each node has its own cache.
     let nodes = [world.kit.delivery(), world.kit.delivery()];
     for (at, node, name) in [(1, 0, "One"), (2, 1, "Two"), (3, 0, "One"), (4, 0, "One"), (5, 1, "Two")] {
         let named = ServiceName { identifier: "web".to_owned(), name: own(name) };

@@ -1,4 +1,4 @@
-//! What the plane hears: each event twice, from hand to hand and through the outbox.
+//! Events that the plane handles: each event twice, directly and through the outbox.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::support::{World, minute, service};
 
 conformance![
     a_promotion_is_a_deployment,
-    nothing_stands_in_the_way_of_events,
+    bad_events_and_taken_references_do_not_block_others,
     a_monitor_opens_and_resolves_one_incident,
     the_outbox_delivers_to_the_plane
 ];
@@ -42,7 +42,7 @@ fn monitor(monitor: i64, failing: bool, at: i64) -> Event {
     }
 }
 
-/// As the outbox does: at least once.
+/// Delivers at least once, like the outbox.
 async fn twice(world: &World, id: i64, event: Event) {
     let delivered = Delivered { id: EventId(id), ou: OuId::ROOT, event, at: minute(0) };
     for _ in 0..2 {
@@ -59,7 +59,7 @@ async fn a_promotion_is_a_deployment(world: &World) {
     let row =
         |reference, success| [reference, "sales", "production", success, "2026-01-01T00:05:00Z", "Landreeve"];
     assert_eq!(rows, [row("landreeve:promotion:41", "true"), row("landreeve:promotion:42", "false")]);
-    // It is the server's own word.
+    // The server recorded it itself.
     let facts = DeploymentFacts { success: Some(true), ..DeploymentFacts::default() };
     let error =
         deployment_update(&world.plane, &world.ctx, "landreeve:promotion:42".to_owned(), facts.into())
@@ -73,8 +73,8 @@ async fn incidents(world: &World) -> Vec<Vec<String>> {
     world.sql("SELECT reference_id, name, started_at, resolved_at FROM incidents ORDER BY 1").await
 }
 
-/// An event that nothing can be made of, and a reference that somebody would take before the server gives it.
-async fn nothing_stands_in_the_way_of_events(world: &World) {
+/// An event that cannot be recorded, and a client's attempt to take a reference before the server assigns it.
+async fn bad_events_and_taken_references_do_not_block_others(world: &World) {
     let unheard = Event::DeploymentFinished {
         deployment: 1,
         service: "s".repeat(300),
@@ -111,10 +111,10 @@ async fn nothing_stands_in_the_way_of_events(world: &World) {
 
 async fn a_monitor_opens_and_resolves_one_incident(world: &World) {
     twice(world, 1, monitor(7, false, 1)).await;
-    assert_eq!(incidents(world).await.len(), 0, "a recovery of what never failed opens nothing");
+    assert_eq!(incidents(world).await.len(), 0, "a recovery without a failure opens nothing");
     twice(world, 2, monitor(7, true, 2)).await;
     twice(world, 3, monitor(7, true, 3)).await;
-    // A monitor whose number only begins with the same digit.
+    // A monitor whose number starts with the same digit.
     twice(world, 4, monitor(70, true, 4)).await;
     let open = |reference, at| [reference, "Orders arrive is failing", at, "NULL"];
     let other = open("landreeve:monitor:70:4", "2026-01-01T00:04:00Z");
@@ -123,7 +123,7 @@ async fn a_monitor_opens_and_resolves_one_incident(world: &World) {
     let resolved =
         ["landreeve:monitor:7:2", "Orders arrive is failing", "2026-01-01T00:02:00Z", "2026-01-01T00:09:00Z"];
     assert_eq!(incidents(world).await, [other, resolved]);
-    // The first event again, after all of it: that incident is over.
+    // The first event again, after all the others: that incident has ended.
     twice(world, 2, monitor(7, true, 2)).await;
     assert_eq!(incidents(world).await, [other, resolved]);
     twice(world, 6, monitor(7, true, 10)).await;
@@ -132,7 +132,7 @@ async fn a_monitor_opens_and_resolves_one_incident(world: &World) {
     assert_eq!(rows, [["3"]]);
 }
 
-/// Counts what the plane was told.
+/// Counts the events that the plane received.
 struct Counting(Hear, watch::Sender<usize>);
 
 impl Subscriber for Counting {
@@ -169,10 +169,10 @@ async fn the_outbox_delivers_to_the_plane(world: &World) {
     });
     appended.await.unwrap();
     let all = tokio::time::timeout(std::time::Duration::from_secs(30), count.wait_for(|count| *count >= 4));
-    all.await.expect("the events did not come").unwrap();
+    all.await.expect("the events did not arrive").unwrap();
     stop.cancel();
     dispatching.await.unwrap();
-    // In the unit of the event, as SQL sees it there.
+    // In the event's unit, as seen in SQL there.
     let path = format!("/1/{ou}/");
     let rows = world.sql_as(std::slice::from_ref(&path), "SELECT service, success FROM deployments").await;
     assert_eq!(rows, [["sales", "true"]]);

@@ -1,4 +1,4 @@
-//! Incidents: of each member, whether it is left, cleared or set.
+//! Incidents: each member is left, cleared or set.
 
 use landreeve_core::Result;
 use landreeve_delivery::Metadata;
@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::support::{World, minute, service};
 
 conformance![
-    what_is_left_out_stays,
-    what_is_wrong_is_refused,
-    the_same_service_twice_is_one,
-    those_who_record_one_at_once_all_count
+    omitted_members_are_kept,
+    rejects_invalid_incidents,
+    a_repeated_service_counts_once,
+    concurrent_updates_of_an_incident_all_count
 ];
 
 async fn upsert(world: &World, facts: IncidentFacts) -> Result<IncidentId> {
@@ -24,7 +24,7 @@ async fn services(world: &World) -> Vec<String> {
     rows.into_iter().map(|mut row| row.remove(0)).collect()
 }
 
-async fn what_is_left_out_stays(world: &World) {
+async fn omitted_members_are_kept(world: &World) {
     let full = IncidentFacts {
         started_at: Some(minute(1)),
         name: Patch::Set("Down".to_owned()),
@@ -78,7 +78,7 @@ async fn what_is_left_out_stays(world: &World) {
     assert_eq!(shown().await[0][4], "2026-01-01T00:06:00Z");
 }
 
-async fn what_is_wrong_is_refused(world: &World) {
+async fn rejects_invalid_incidents(world: &World) {
     let error = upsert(world, IncidentFacts::default()).await.unwrap_err();
     assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), ("started_at", "required"));
     let started = |minutes| IncidentFacts { started_at: Some(minute(minutes)), ..IncidentFacts::default() };
@@ -101,13 +101,13 @@ async fn what_is_wrong_is_refused(world: &World) {
     assert_eq!(world.number("SELECT count(*) FROM delivery_services").await, 0);
 }
 
-async fn the_same_service_twice_is_one(world: &World) {
+async fn a_repeated_service_counts_once(world: &World) {
     world.incident("inc-1", &["web", "web"], minute(1), None).await;
     assert_eq!(services(world).await, ["web"]);
 }
 
-/// Each tells of another member: none of them may be refused, and none may undo what another said.
-async fn those_who_record_one_at_once_all_count(world: &World) {
+/// Each sets a different member: none may be rejected, and none may undo what another has set.
+async fn concurrent_updates_of_an_incident_all_count(world: &World) {
     for round in 0..10 {
         let said = |facts: IncidentFacts| {
             let facts = IncidentFacts { started_at: Some(minute(1)), ..facts };

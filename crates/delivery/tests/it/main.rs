@@ -1,7 +1,7 @@
-//! The plane's behaviour, every case on both metadata stores, with the real SQL engine over them. Time is a clock that
-//! the test moves; nothing here sleeps or tries again.
+//! The plane's behaviour: every case on both metadata stores, with the real SQL engine. The test sets the clock;
+//! nothing here sleeps or retries.
 
-/// Instantiates each case on SQLite and on PostgreSQL, each on a database of its own.
+/// Instantiates each case on SQLite and on PostgreSQL, each with its own database.
 macro_rules! conformance {
     ($($name:ident),* $(,)?) => {
         mod sqlite {

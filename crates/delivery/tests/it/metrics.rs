@@ -1,4 +1,4 @@
-//! A month of made history with an answer computed by hand.
+//! A month of made-up history with metrics computed by hand.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -11,12 +11,12 @@ use landreeve_delivery::teams::{WantedTeam, hierarchy_process};
 use crate::support::{DAY, World, commit, deployed, own, service, sha, time};
 
 conformance![
-    the_month_has_its_known_answer,
-    a_slice_counts_its_own,
-    an_interval_has_its_beginning_and_not_its_end,
-    nothing_gives_no_values,
-    what_nobody_knows_is_no_zero,
-    days_begin_where_the_zone_says,
+    the_month_has_the_expected_metrics,
+    filters_narrow_the_metrics,
+    an_interval_includes_its_start_and_not_its_end,
+    no_facts_give_no_values,
+    unknown_names_are_errors,
+    days_start_at_midnight_in_the_zone,
     the_daily_view_agrees,
 ];
 
@@ -67,9 +67,9 @@ async fn changes(world: &World) {
     let first =
         PullFacts { first_commit_at: Some(january("01T10:00:00")), ..pull("ann", 1, "2026-01-02T08:00:00Z") };
     world.pull(SHOP, 1, january("01T12:00:00"), first).await.unwrap();
-    // No commit of it is known.
+    // None of its commits are known.
     world.pull(SHOP, 2, january("03T10:00:00"), pull("ann", 2, "2026-01-04T10:00:00Z")).await.unwrap();
-    // Its first commit is one that was pushed.
+    // Its first commit was pushed.
     world
         .push(SHOP, Some("feature"), &[(31, january("04T22:00:00")), (32, january("04T23:00:00"))])
         .await
@@ -183,7 +183,7 @@ fn assert_metrics(dora: &Dora, wanted: [(Option<f64>, u64); 6]) {
     assert_eq!(found, wanted);
 }
 
-async fn the_month_has_its_known_answer(world: &World) {
+async fn the_month_has_the_expected_metrics(world: &World) {
     history(world).await;
     let dora = ask(world, month()).await;
     // Lead times 1800, 7200, 43200, 86400, 172800, 266400; recoveries 7200, 93600, 347340; resolutions 3600, 14400,
@@ -207,7 +207,7 @@ async fn the_month_has_its_known_answer(world: &World) {
     assert_eq!(world.brought("S1").await.len(), 1);
 }
 
-async fn a_slice_counts_its_own(world: &World) {
+async fn filters_narrow_the_metrics(world: &World) {
     history(world).await;
     let web = ask(world, DoraQuery { service: own("web"), ..month() }).await;
     assert_metrics(
@@ -226,7 +226,7 @@ async fn a_slice_counts_its_own(world: &World) {
         &till,
         [(Some(1.0 / 31.0), 1), (Some(7_200.0), 1), (Some(0.0), 1), (Some(0.0), 1), (None, 0), (None, 0)],
     );
-    // W1, W3 and A1 are ann's team's; its parent is asked by reference and by name.
+    // W1, W3 and A1 belong to ann's team; its parent is given by reference and by name.
     let product = [
         (Some(3.0 / 31.0), 3),
         (Some(129_600.0), 4),
@@ -255,7 +255,7 @@ async fn a_slice_counts_its_own(world: &World) {
     assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), ("service", "unknown"));
 }
 
-async fn an_interval_has_its_beginning_and_not_its_end(world: &World) {
+async fn an_interval_includes_its_start_and_not_its_end(world: &World) {
     history(world).await;
     let w1 = january("02T10:00:00");
     let micro = |at: Timestamp, by: i64| Timestamp::from_microsecond(at.as_microsecond() + by).unwrap();
@@ -278,7 +278,7 @@ async fn an_interval_has_its_beginning_and_not_its_end(world: &World) {
     }
 }
 
-async fn what_nobody_knows_is_no_zero(world: &World) {
+async fn unknown_names_are_errors(world: &World) {
     history(world).await;
     let some = |name: &str| Some(name.to_owned());
     let query = DoraQuery {
@@ -290,14 +290,14 @@ async fn what_nobody_knows_is_no_zero(world: &World) {
     let error = dora(&world.plane, &world.ctx, &query).await.unwrap_err();
     let fields: Vec<_> = error.faults.iter().map(|fault| (fault.field.as_str(), fault.code)).collect();
     assert_eq!(fields, [("service", "unknown"), ("repository", "unknown"), ("team", "unknown")]);
-    // A repository is the same in whatever case.
+    // Repository names are case-insensitive.
     let of = |repository: &str| DoraQuery { repository: some(repository), ..month() };
     let (written, shouted) = (ask(world, of(SHOP)).await, ask(world, of(&SHOP.to_uppercase())).await);
     assert!(written.metrics[0].n > 0);
     assert_eq!(written, shouted);
 }
 
-async fn nothing_gives_no_values(world: &World) {
+async fn no_facts_give_no_values(world: &World) {
     history(world).await;
     let (from, to) = (time("2025-06-01T00:00:00Z"), time("2025-06-04T00:00:00Z"));
     let empty = ask(world, DoraQuery { from, to, ..month() }).await;
@@ -326,7 +326,7 @@ fn assert_days(dora: &Dora, wanted: &[Day]) {
     assert!(wanted.iter().all(|wanted| dora.days.iter().any(|day| day.date == wanted.date)));
 }
 
-async fn days_begin_where_the_zone_says(world: &World) {
+async fn days_start_at_midnight_in_the_zone(world: &World) {
     history(world).await;
     let brought = |date: &str, failed: u64, lead: f64| Day {
         deployments: 1,
@@ -354,7 +354,7 @@ async fn days_begin_where_the_zone_says(world: &World) {
     wanted.push(broken(no_day("2026-01-07"), 1, Some(93_600.0)));
     wanted.push(broken(no_day("2026-01-08"), 1, None));
     assert_days(&utc, &wanted);
-    // Five hours behind: midnight is the evening before, and the month touches 32 days.
+    // Five hours behind UTC: midnight is the evening before, and the month touches 32 days.
     let zone = TimeZone::get("America/New_York").unwrap();
     let new_york = ask(world, DoraQuery { zone, ..month() }).await;
     assert_eq!(new_york.days.len(), 32);

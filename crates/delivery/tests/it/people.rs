@@ -1,4 +1,4 @@
-//! People and teams: a hierarchy taken in as a whole, who was where when, and nobody who could sign in.
+//! People and teams: importing a hierarchy, membership over time, and people who cannot sign in.
 
 use landreeve_core::ids::OuId;
 use landreeve_core::{OpCtx, Page, RunState};
@@ -13,17 +13,17 @@ use landreeve_delivery::teams::{
 use crate::support::{DAY, World, deployed, merged, minute, own, sha};
 
 conformance![
-    a_hierarchy_is_previewed_and_taken_in,
+    a_hierarchy_is_previewed_and_imported,
     teams_are_archived_and_restored,
-    what_is_wrong_with_a_hierarchy_is_told,
-    every_change_is_in_the_trail,
+    rejects_invalid_hierarchies,
+    every_change_is_recorded,
     a_change_stays_with_the_team_of_its_time,
-    a_person_is_no_user,
+    a_person_is_not_a_user,
     a_name_belongs_to_one_person,
     a_name_that_is_taken_back_takes_its_changes,
     a_lead_that_changes_is_an_update,
-    a_lead_has_what_was_written_before,
-    references_are_those_of_the_unit_first,
+    a_lead_gets_earlier_changes,
+    references_prefer_the_callers_unit,
 ];
 
 fn team(reference: &str, parent: Option<&str>, members: &[&str]) -> WantedTeam {
@@ -69,11 +69,11 @@ async fn get(world: &World, reference: &str) -> landreeve_delivery::teams::Team 
     team_get(&world.plane, &world.ctx, &TeamRef::Reference(reference.to_owned())).await.unwrap()
 }
 
-async fn a_hierarchy_is_previewed_and_taken_in(world: &World) {
+async fn a_hierarchy_is_previewed_and_imported(world: &World) {
     start(world).await;
     people(world, &["ann", "bob", "cy"]).await;
     let lead = |team: WantedTeam, name: &str| WantedTeam { lead: Some(mail(name)), ..team };
-    // A child may stand before its parent; addresses are matched whatever their case.
+    // A child may come before its parent; addresses are matched in any case.
     let child = WantedTeam {
         members: vec!["BOB@Example.com".to_owned(), mail("nobody"), mail("bob")],
         ..lead(team("b", Some("a"), &[]), "cy")
@@ -92,7 +92,7 @@ async fn a_hierarchy_is_previewed_and_taken_in(world: &World) {
     assert_eq!((a.parent, b.parent), (None, Some(a.id)));
     assert_eq!((a.lead, b.lead_member.map(|lead| lead.email)), (None, Some(mail("cy"))));
     assert_eq!(b.members.iter().map(|member| member.email.clone()).collect::<Vec<_>>(), [mail("bob")]);
-    // The same again changes nothing, and says so.
+    // Importing the same hierarchy again changes nothing, and the preview says so.
     let known = [
         WantedTeam { members: vec![mail("bob")], ..wanted[0].clone() },
         WantedTeam { lead: None, ..wanted[1].clone() },
@@ -112,7 +112,7 @@ async fn a_hierarchy_is_previewed_and_taken_in(world: &World) {
     assert_eq!(rows, [["0", "2"], ["1", "1"]]);
     let found =
         team_of_members(&world.plane, &world.ctx, &[mail("bob"), mail("ann"), mail("cy")]).await.unwrap();
-    assert_eq!(found.reference, "b", "the older of two as good");
+    assert_eq!(found.reference, "b", "the older of two equals");
     let error = team_of_members(&world.plane, &world.ctx, &[mail("cy")]).await.unwrap_err();
     assert_eq!(error.code, "no_users_found");
 }
@@ -136,7 +136,7 @@ async fn teams_are_archived_and_restored(world: &World) {
     assert_eq!((back.id, back.deleted_at, back.members.len()), (gone.id, None, 1));
 }
 
-async fn what_is_wrong_with_a_hierarchy_is_told(world: &World) {
+async fn rejects_invalid_hierarchies(world: &World) {
     let teams = vec![
         team("a", Some("b"), &[]),
         team("b", Some("c"), &[]),
@@ -180,7 +180,7 @@ async fn what_is_wrong_with_a_hierarchy_is_told(world: &World) {
     assert_eq!(world.number("SELECT count(*) FROM delivery_teams").await, 0);
 }
 
-async fn every_change_is_in_the_trail(world: &World) {
+async fn every_change_is_recorded(world: &World) {
     start(world).await;
     people(world, &["ann", "bob"]).await;
     process(world, &[team("a", None, &["ann"]), team("b", None, &[])]).await;
@@ -223,17 +223,17 @@ async fn a_change_stays_with_the_team_of_its_time(world: &World) {
     let now = world.kit.estate.now();
     let by_ann = |number: u32, at| PullFacts { author_email: own("Ann@Example.com"), ..merged(number, at) };
     world.pull("acme/shop", 1, now, by_ann(1, now)).await.unwrap();
-    // One from before anybody knew of a team is the first team's.
+    // One from before any team was known belongs to the first team.
     world.pull("acme/shop", 2, minute(0), by_ann(2, minute(0))).await.unwrap();
     world.kit.clock.advance(DAY);
     process(world, &[team("a", None, &[]), team("b", None, &["ann"])]).await;
     let later = world.kit.estate.now();
     world.pull("acme/shop", 3, later, by_ann(3, later)).await.unwrap();
-    // Told of late, opened while she was in the old team.
+    // Reported late, opened while she was in the old team.
     world.pull("acme/shop", 4, now, by_ann(4, later)).await.unwrap();
     let rows = world.sql("SELECT number, dx_team_id FROM pull_requests ORDER BY 1").await;
     assert_eq!(rows, [["1", a.as_str()], ["2", &a], ["3", &b], ["4", &a]]);
-    // A person who becomes known by a name takes what was written under it; deployments follow.
+    // When a person gets a name, the changes written under it become theirs; deployments follow.
     let by_name = PullFacts { author_username: own("CySpy"), ..merged(5, minute(5)) };
     world.pull("acme/shop", 5, minute(5), by_name).await.unwrap();
     let facts = DeploymentFacts { merge_commit_shas: Some(vec![sha(5)]), ..deployed("web", minute(9)) };
@@ -249,7 +249,7 @@ async fn a_change_stays_with_the_team_of_its_time(world: &World) {
     assert_eq!(person_by_github(&world.plane, &world.ctx, "CYSPY").await.unwrap().id, cy.id);
 }
 
-async fn a_person_is_no_user(world: &World) {
+async fn a_person_is_not_a_user(world: &World) {
     start(world).await;
     let users = world.number("SELECT count(*) FROM users").await;
     let user = world.kit.user("dee", &[]).await;
@@ -259,7 +259,7 @@ async fn a_person_is_no_user(world: &World) {
     let shown: Vec<_> = listed.items.iter().map(|person| (person.email.as_str(), person.user)).collect();
     assert_eq!(shown, [("ann@example.com", None), ("dee@example.com", Some(user.id))]);
     assert_eq!(listed.items[1].name, "dee person");
-    // An estate user becomes a person by being named as a member; nobody else does.
+    // An estate user becomes a person only by being named as a member.
     world.kit.user("eve", &[]).await;
     process(world, &[team("a", None, &["eve", "zoe"])]).await;
     assert_eq!(person_list(&world.plane, &world.ctx, Page::first(10)).await.unwrap().total, 3);
@@ -281,13 +281,13 @@ async fn a_name_belongs_to_one_person(world: &World) {
     let error = person_upsert(&world.plane, &world.ctx, "nobody", bad.into()).await.unwrap_err();
     let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
     assert_eq!(fields, ["email", "start_date"]);
-    // An empty text clears; then the name is free.
+    // An empty string clears the name, which is then free.
     let cleared = person_upsert(&world.plane, &world.ctx, &mail("ann"), named("").into()).await.unwrap();
     assert_eq!(cleared.github_username, None);
     person_upsert(&world.plane, &world.ctx, &mail("bob"), named("ann").into()).await.unwrap();
 }
 
-/// Whose a change is follows from who has which names now, whatever the order in which that was told.
+/// Whose a change is depends only on who has which names now, not on the order in which they were reported.
 async fn a_name_that_is_taken_back_takes_its_changes(world: &World) {
     start(world).await;
     people(world, &["ann", "bob"]).await;
@@ -310,7 +310,7 @@ async fn a_name_that_is_taken_back_takes_its_changes(world: &World) {
         (of_changes.concat(), world.sql("SELECT team_id FROM dora_deployments").await.concat())
     };
     let (a, b) = (get(world, "a").await.id.to_string(), get(world, "b").await.id.to_string());
-    // An address that is known counts more than a name.
+    // A known address takes precedence over a name.
     pull(1, None).await;
     let ann = name("ann", "spy").await;
     let bob = name("bob", "").await;
@@ -323,7 +323,7 @@ async fn a_name_that_is_taken_back_takes_its_changes(world: &World) {
     assert_eq!(owners().await, [anns.clone(), bobs.clone(), anns.clone()]);
     let told = teams().await;
     assert_eq!(told, (vec![a.clone(), b.clone(), a.clone()], vec![a.clone()]));
-    // Of changes that landed together the last one has the deployment, also as it is found anew.
+    // Of changes that landed together the last one decides the deployment's team, also when it is attributed again.
     name("ann", "spy").await;
     name("bob", "").await;
     assert_eq!(teams().await, told);
@@ -335,7 +335,7 @@ async fn a_name_that_is_taken_back_takes_its_changes(world: &World) {
     name("bob", "spy").await;
     assert_eq!(owners().await, [bobs.clone(), bobs.clone(), bobs.clone(), bobs.clone()]);
     assert_eq!(teams().await, (vec![b.clone(); 4], vec![b.clone()]));
-    // Somebody without a team turns out to be who has the address.
+    // A change without a team turns out to be by the person with the address.
     people(world, &["cy"]).await;
     let cys = owners().await[2].clone();
     assert!(cys[0] != bob && cys[0] != "NULL" && cys[1] == "NULL", "{cys:?}");
@@ -357,7 +357,7 @@ async fn a_lead_that_changes_is_an_update(world: &World) {
     assert_eq!(plan, HierarchyPlan { update: texts(&["a"]), ..HierarchyPlan::default() });
 }
 
-async fn a_lead_has_what_was_written_before(world: &World) {
+async fn a_lead_gets_earlier_changes(world: &World) {
     start(world).await;
     world.kit.user("dee", &[]).await;
     let facts = PullFacts { author_email: Some(mail("dee")), ..merged(1, minute(1)) };
@@ -368,7 +368,7 @@ async fn a_lead_has_what_was_written_before(world: &World) {
     assert_eq!(rows, [[dee.to_string().as_str(), "NULL"]]);
 }
 
-async fn references_are_those_of_the_unit_first(world: &World) {
+async fn references_prefer_the_callers_unit(world: &World) {
     start(world).await;
     let ou = world.kit.ou("below").await;
     let below = landreeve_estate::ops::sign_in::system_in(&world.kit.estate, ou.id).await.unwrap();
@@ -378,7 +378,7 @@ async fn references_are_those_of_the_unit_first(world: &World) {
     assert_eq!(world.kit.ended(&run).await.state, RunState::Succeeded);
     person_upsert(&world.plane, &below, &mail("ann"), spy().into()).await.unwrap();
     let github = async |ctx: &OpCtx| person_by_github(&world.plane, ctx, "Spy").await.unwrap().ou;
-    // Above, where there is no other one, they are found too.
+    // From a unit above, they are found too if there is no other.
     assert_eq!((get(world, "a").await.ou, github(&world.ctx).await), (ou.id, ou.id));
     process(world, &[team("a", None, &[])]).await;
     person_upsert(&world.plane, &world.ctx, &mail("bob"), spy().into()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Pipeline runs: five notifications fold into the same record in each of their 120 orders.
+//! Pipeline runs: five notifications are merged into the same record in each of their 120 orders.
 
 use jiff::Timestamp;
 use landreeve_delivery::pipelines::{PipelineFacts, pipeline_upsert};
@@ -6,9 +6,9 @@ use landreeve_delivery::pipelines::{PipelineFacts, pipeline_upsert};
 use crate::support::{World, own, sha, time};
 
 conformance![
-    every_order_folds_into_the_same,
-    words_that_nobody_knows_are_kept,
-    what_belongs_together_is_demanded
+    every_order_gives_the_same_record,
+    unknown_statuses_are_kept,
+    dependent_fields_require_each_other
 ];
 
 fn told(reference: &str, at: Timestamp, status: Option<&str>) -> PipelineFacts {
@@ -41,7 +41,7 @@ fn permutations(items: &[usize]) -> Vec<Vec<usize>> {
     (0..items.len()).flat_map(with_first).collect()
 }
 
-async fn every_order_folds_into_the_same(world: &World) {
+async fn every_order_gives_the_same_record(world: &World) {
     let at = |clock: &str| time(&format!("2026-01-02T{clock}Z"));
     let five = [
         ("11:25:18", "running", None),
@@ -65,7 +65,7 @@ async fn every_order_folds_into_the_same(world: &World) {
     assert_eq!(folded, [["failure", "2026-01-02T11:24:40Z", "2026-01-02T11:26:30Z", "110", "120"]]);
 }
 
-async fn words_that_nobody_knows_are_kept(world: &World) {
+async fn unknown_statuses_are_kept(world: &World) {
     let at = time("2026-01-02T00:00:00Z");
     let fold = async |reference: &str, words: &[Option<&str>]| {
         for word in words {
@@ -79,7 +79,7 @@ async fn words_that_nobody_knows_are_kept(world: &World) {
     assert_eq!(fold("jenkins", &[Some("success"), Some("UNSTABLE"), Some("success")]).await, "unstable");
     assert_eq!(fold("aborted", &[Some("aborted"), Some("success")]).await, "aborted");
     assert_eq!(fold("known", &[Some("running"), None, Some("unknown")]).await, "running");
-    // The same reference of another source is another run.
+    // The same reference from another source is another run.
     let other = PipelineFacts { source: "Tekton".to_owned(), ..told("odd", at, Some("success")) };
     pipeline_upsert(&world.plane, &world.ctx, other.into()).await.unwrap();
     let rows = world
@@ -88,7 +88,7 @@ async fn words_that_nobody_knows_are_kept(world: &World) {
     assert_eq!(rows, [["Jenkins", "half_baked"], ["Tekton", "success"]]);
 }
 
-async fn what_belongs_together_is_demanded(world: &World) {
+async fn dependent_fields_require_each_other(world: &World) {
     let at = time("2026-01-02T00:00:00Z");
     let facts = PipelineFacts { commit_sha: own(&sha(1)), pr_number: Some(0), ..told("r", at, None) };
     let error = pipeline_upsert(&world.plane, &world.ctx, facts.into()).await.unwrap_err();
@@ -104,7 +104,7 @@ async fn what_belongs_together_is_demanded(world: &World) {
             ..told(reference, at, None)
         };
         pipeline_upsert(&world.plane, &world.ctx, facts.into()).await.unwrap();
-        // What a later notification leaves out stays.
+        // What a later notification leaves out is kept.
         pipeline_upsert(&world.plane, &world.ctx, told(reference, at, Some("success")).into()).await.unwrap();
     }
     let rows = world.sql("SELECT pull_id, repository FROM pipeline_runs").await;

@@ -1,4 +1,4 @@
-//! What the cases stand on: a plane on a store of its own, makers of facts, and SQL answers as text.
+//! Shared by the cases: a plane with its own store, functions that create facts, and SQL results as text.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// So many minutes after the beginning of 2026, within the clock's past.
+/// This many minutes after the start of 2026, within the clock's past.
 pub fn minute(minutes: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + minutes * 60).unwrap()
 }
@@ -42,7 +42,7 @@ pub fn service(identifier: &str) -> ServiceName {
     ServiceName { identifier: identifier.to_owned(), name: None }
 }
 
-/// A hash of 40 digits whose first seven no other number shares.
+/// A hash of 40 digits whose first seven are unique to the number.
 pub fn sha(number: u32) -> String {
     format!("{:07x}{number:033x}", number * 7_919 + 3)
 }
@@ -105,7 +105,7 @@ impl World {
         incident_upsert(&self.plane, &self.ctx, reference.to_owned(), facts.into()).await.unwrap()
     }
 
-    /// What a deployment brought: `#7` for a pull request, a commit's number for a commit.
+    /// The changes of a deployment: `#7` for a pull request, the number for a commit.
     pub async fn brought(&self, reference: &str) -> BTreeSet<String> {
         let info = deployment_info(&self.plane, &self.ctx, reference).await.unwrap();
         assert_eq!(info.change_count, info.changes.len() as u64);
@@ -120,7 +120,7 @@ impl World {
         deployment_info(&self.plane, &self.ctx, reference).await.unwrap().attribution
     }
 
-    /// Rows of the metadata store itself.
+    /// Rows from the metadata store itself.
     pub async fn rows(&self, sql: &'static str, values: Vec<Arg>) -> Vec<Row> {
         self.kit.estate.store().read().await.unwrap().all(sql, values).await.unwrap()
     }
@@ -133,7 +133,7 @@ impl World {
         audit_list(&self.kit.estate, &self.ctx, Page::first(1)).await.unwrap().total
     }
 
-    /// The answer to a statement over everything, every value as text.
+    /// The result of a statement over everything, with every value as text.
     pub async fn sql(&self, sql: &str) -> Vec<Vec<String>> {
         self.sql_as(&["/1/".to_owned()], sql).await
     }
@@ -142,7 +142,7 @@ impl World {
         self.ask(reach, sql).await.unwrap_or_else(|error| panic!("{error}\n{sql}")).1
     }
 
-    /// Names of the columns, and the rows.
+    /// The column names and the rows.
     pub async fn ask(&self, reach: &[String], sql: &str) -> Result<(Vec<String>, Vec<Vec<String>>), String> {
         let query = Query {
             sql: sql.to_owned(),
@@ -182,7 +182,7 @@ pub fn commit(number: u32, at: Timestamp) -> CommitFacts {
     }
 }
 
-/// A merged pull request of the default branch.
+/// A merged pull request to the default branch.
 pub fn merged(number: u32, at: Timestamp) -> PullFacts {
     PullFacts { merged_at: Some(at), merge_commit_sha: Some(sha(number)), ..PullFacts::default() }
 }
@@ -191,7 +191,7 @@ pub fn deployed(name: &str, at: Timestamp) -> DeploymentFacts {
     DeploymentFacts { deployed_at: Some(at), service: Some(service(name)), ..DeploymentFacts::default() }
 }
 
-/// At a commit of the repository `acme/shop`.
+/// At a commit in the repository `acme/shop`.
 pub fn deployed_at(name: &str, at: Timestamp, commit: &str) -> DeploymentFacts {
     DeploymentFacts { repository: own("acme/shop"), commit_sha: own(commit), ..deployed(name, at) }
 }

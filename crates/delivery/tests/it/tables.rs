@@ -1,5 +1,5 @@
-//! What SQL sees: every table and column, nothing of a unit that the caller may not see, and the same answer whether
-//! the store or the engine applies a condition.
+//! The tables in SQL: every table and column, nothing from a unit that the caller cannot see, and the same result
+//! whether the store or the engine applies a condition.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,12 +32,12 @@ use tokio::runtime::Handle;
 use crate::support::{World, minute, own, sha};
 
 conformance![
-    every_table_and_column_can_be_asked,
-    the_store_and_the_engine_apply_conditions_alike,
-    a_query_run_keeps_to_the_reach_of_its_caller,
+    every_table_and_column_can_be_queried,
+    the_store_and_the_engine_agree_on_conditions,
+    a_query_run_is_limited_to_what_its_caller_can_see,
 ];
 
-/// What the documents name, and our views.
+/// The documented tables, and our views.
 const NAMES: [&str; 22] = [
     "commits",
     "custom_data",
@@ -63,7 +63,7 @@ const NAMES: [&str; 22] = [
     "repos",
 ];
 
-/// All that the catalog has for a reader of these subtrees.
+/// Everything in the catalog for a reader of these subtrees.
 async fn everything(world: &World, subtrees: &[String]) -> Tables {
     let Readable { catalog, reader } = world.plane.catalog().seen_by(subtrees);
     let names = catalog.list(&reader).await.unwrap();
@@ -76,7 +76,7 @@ fn all_names(tables: &Tables) -> BTreeSet<&str> {
     names.chain(tables.views.iter().map(|(name, _)| name.name.as_str())).collect()
 }
 
-/// Rows in every table; every text that may be chosen holds the mark.
+/// Rows in every table; every freely chosen text contains the mark.
 async fn furnish(world: &World, ctx: &OpCtx, mark: &str) {
     let plane = &world.plane;
     let marked = |text: &str| format!("{text}-{mark}");
@@ -177,7 +177,7 @@ fn pipeline(mark: &str, repository: &str, email: &str) -> PipelineFacts {
     }
 }
 
-async fn every_table_and_column_can_be_asked(world: &World) {
+async fn every_table_and_column_can_be_queried(world: &World) {
     world.kit.start_delivery(&world.plane).await;
     furnish(world, &world.ctx, "m").await;
     let root = ["/1/".to_owned()];
@@ -191,7 +191,7 @@ async fn every_table_and_column_can_be_asked(world: &World) {
             let declared: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
             assert_eq!(columns.iter().collect::<Vec<_>>(), declared, "{name}");
         }
-        // Each alone, and the rows that have it counted by the store.
+        // Each alone, and the rows where it is not null counted by the store.
         for (at, column) in columns.iter().enumerate() {
             let mut alone = world.sql(&format!("SELECT \"{column}\" FROM {name}")).await.concat();
             let mut together: Vec<String> = rows.iter().map(|row| row[at].clone()).collect();
@@ -256,7 +256,7 @@ async fn counted(world: &World, tables: Tables, sql: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// Conditions on a column that may be pushed down, around a value that is there.
+/// Conditions on a column that can be pushed down, using a value that exists.
 fn conditions(column: &str, kind: &arrow_schema::DataType, value: &str) -> Vec<String> {
     use arrow_schema::DataType;
     let literal = match kind {
@@ -268,7 +268,7 @@ fn conditions(column: &str, kind: &arrow_schema::DataType, value: &str) -> Vec<S
     let mut all = vec![format!("{column} IS NULL"), format!("{column} IS NOT NULL")];
     let operators: &[&str] = match kind {
         DataType::Boolean => &["="],
-        // Their order is the engine's.
+        // The engine decides their order.
         DataType::Utf8 => &["=", "<>", "<"],
         _ => &["=", "<>", "<", "<=", ">", ">="],
     };
@@ -278,7 +278,7 @@ fn conditions(column: &str, kind: &arrow_schema::DataType, value: &str) -> Vec<S
     all
 }
 
-async fn the_store_and_the_engine_apply_conditions_alike(world: &World) {
+async fn the_store_and_the_engine_agree_on_conditions(world: &World) {
     world.kit.start_delivery(&world.plane).await;
     for mark in ["a", "É"] {
         furnish(world, &world.ctx, mark).await;
@@ -318,7 +318,7 @@ async fn the_store_and_the_engine_apply_conditions_alike(world: &World) {
     assert_eq!(world.sql(&format!("SELECT reference_id FROM deployments WHERE id + 0 = {id}")).await, plain);
 }
 
-async fn a_query_run_keeps_to_the_reach_of_its_caller(world: &World) {
+async fn a_query_run_is_limited_to_what_its_caller_can_see(world: &World) {
     world.kit.start_delivery(&world.plane).await;
     furnish(world, &world.ctx, "root").await;
     let ou = world.kit.ou("below").await;
@@ -345,7 +345,7 @@ async fn a_query_run_keeps_to_the_reach_of_its_caller(world: &World) {
     let text: Vec<u8> = bytes.map_ok(|part| part.to_vec()).try_concat().await.unwrap();
     let text = String::from_utf8(text).unwrap();
     assert_eq!((rows, text.contains("rel-1-below"), text.contains("root")), (1, true, false), "{text}");
-    // Who may see and cancel runs sees that there is one; its rows are for those who may see delivery data.
+    // A caller who can see and cancel runs sees the run; its rows are only for callers who can see delivery data.
     let permissions = [Permission::new(Noun::RUN, Action::VIEW), Permission::new(Noun::RUN, Action::MANAGE)];
     let (_, secret) = world.kit.key_in(Api::Delivery, &permissions, Some(&ou)).await;
     let ctx = sign_in::by_key(&world.kit.estate, Api::Delivery, &secret, None, origin(world)).await.unwrap();
@@ -361,7 +361,7 @@ fn origin(world: &World) -> Origin {
     Origin { request_id: world.kit.estate.uuid(), address: None, kind: OpKind::Dx }
 }
 
-/// A tree of units below the root (each under one of those before it), what is granted where, and where the caller works.
+/// A tree of units below the root (each under an earlier one), what is granted where, and where the caller works.
 type Forest = (Vec<usize>, Vec<(usize, usize)>, usize);
 
 fn forests() -> impl Strategy<Value = Forest> {
@@ -379,7 +379,7 @@ fn forests() -> impl Strategy<Value = Forest> {
     })
 }
 
-/// Those that let somebody see delivery data: to record it does not.
+/// Permissions that make delivery data visible: recording it does not.
 const VIEWS: [usize; 2] = [0, 2];
 
 fn permission(kind: usize) -> Permission {
@@ -392,7 +392,7 @@ fn permission(kind: usize) -> Permission {
     }
 }
 
-/// The tree of one case, each unit with its rows.
+/// The tree of one case, with rows in each unit.
 async fn grow(world: &World, parents: &[usize]) -> Vec<Ou> {
     let estate = &world.kit.estate;
     let name = format!("tree {}", estate.uuid());
@@ -431,7 +431,7 @@ async fn sees_no_other(world: &World, (parents, grants, home): Forest) -> usize 
     let (_, secret) = world.kit.user_key(Api::Delivery, &user).await;
     let wanted = Some(units[home].uuid);
     let estate = &world.kit.estate;
-    // A user may not work in a unit where nothing is granted.
+    // A user cannot work in a unit where nothing is granted.
     let Ok(ctx) = sign_in::by_key(estate, Api::Delivery, &secret, wanted, origin(world)).await else {
         return 0;
     };
@@ -447,7 +447,7 @@ async fn sees_no_other(world: &World, (parents, grants, home): Forest) -> usize 
         .filter(|unit| !visible.iter().any(|seen| seen.id == unit.id))
         .map(|unit| mark(unit.id))
         .collect();
-    // The last unit of a tree has none below it.
+    // The last unit of a tree has no unit below it.
     let alone = units.last().unwrap();
     for name in NAMES {
         let of_one = world.sql_as(std::slice::from_ref(&alone.path), &format!("SELECT * FROM {name}")).await;
@@ -462,7 +462,7 @@ async fn sees_no_other(world: &World, (parents, grants, home): Forest) -> usize 
     visible.len()
 }
 
-fn nobody_sees_another_unit(world: &World, cases: u32) {
+fn callers_never_see_other_units(world: &World, cases: u32) {
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let seen = std::cell::Cell::new(0);
     let outcome = tokio::task::block_in_place(|| {
@@ -472,20 +472,20 @@ fn nobody_sees_another_unit(world: &World, cases: u32) {
         })
     });
     outcome.unwrap();
-    assert!(seen.get() > 0, "nothing was seen, so nothing is said");
+    assert!(seen.get() > 0, "nothing was visible, so the test proves nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_sees_another_unit_on_sqlite() {
+async fn callers_never_see_other_units_on_sqlite() {
     let world = World::sqlite().await;
     world.kit.start_delivery(&world.plane).await;
-    nobody_sees_another_unit(&world, 12);
+    callers_never_see_other_units(&world, 12);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_sees_another_unit_on_postgres() {
+async fn callers_never_see_other_units_on_postgres() {
     let world = World::postgres().await;
     world.kit.start_delivery(&world.plane).await;
-    nobody_sees_another_unit(&world, 8);
+    callers_never_see_other_units(&world, 8);
     world.kit.remove().await;
 }

@@ -1,5 +1,5 @@
-//! How a credential becomes an `OpCtx`. What is remembered here is dropped with the epoch, so that no answer rests on
-//! authority that was changed before.
+//! How a credential becomes an `OpCtx`. The caches here are dropped with the epoch, so that no response relies on
+//! outdated authority.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -33,7 +33,7 @@ pub struct Origin {
     pub kind: OpKind,
 }
 
-/// A caller without the request: what is worth remembering.
+/// A caller without the request: the part worth caching.
 struct Caller {
     actor: Arc<Actor>,
     authority: Arc<Authority>,
@@ -54,7 +54,7 @@ impl Caller {
     }
 }
 
-/// Bounded memory of one epoch.
+/// A bounded cache for one epoch.
 struct Remembered<K, V> {
     epoch: i64,
     entries: HashMap<K, V>,
@@ -67,7 +67,7 @@ impl<K: Hash + Eq, V: Clone> Remembered<K, V> {
         Remembered { epoch: 0, entries: HashMap::new() }
     }
 
-    /// What is remembered may be newer than the epoch that was asked for.
+    /// The cached value may be newer than the requested epoch.
     fn get(&mut self, epoch: i64, key: &K) -> Option<V> {
         if self.epoch < epoch {
             self.entries.clear();
@@ -76,7 +76,7 @@ impl<K: Hash + Eq, V: Clone> Remembered<K, V> {
         self.entries.get(key).cloned()
     }
 
-    /// Keeps what was loaded while `epoch` was current; what was loaded before a change is not kept.
+    /// Caches a value that was loaded while `epoch` was current; drops values loaded before a change.
     fn put(&mut self, epoch: i64, key: K, value: V) {
         if self.epoch == epoch {
             if self.entries.len() >= REMEMBERED {
@@ -91,7 +91,7 @@ impl<K: Hash + Eq, V: Clone> Remembered<K, V> {
 enum RememberedCaller {
     Key(Api, String),
     User(UserId, Option<Uuid>),
-    /// A user or a key whose run executes in a unit.
+    /// A user or key whose run executes in a unit.
     UserRun(UserId, OuId),
     KeyRun(KeyId, OuId),
 }
@@ -99,14 +99,14 @@ enum RememberedCaller {
 pub struct Authentication {
     gate: Gate,
     callers: Mutex<Remembered<RememberedCaller, Arc<Caller>>>,
-    /// Passwords verified a moment ago, under a hash keyed for this process only.
+    /// Recently verified passwords, under a hash keyed for this process.
     passwords: Mutex<Remembered<[u8; 32], (UserId, Timestamp)>>,
     password_key: [u8; 32],
     strangers: Strangers,
     refusals: Refusals,
 }
 
-/// How long a verified password is remembered, in microseconds.
+/// How long a verified password is cached, in microseconds.
 const PASSWORD_REMEMBERED: i64 = 60_000_000;
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -154,12 +154,12 @@ impl Authentication {
     }
 }
 
-/// A request without any credential, counted and refused.
+/// Counts and rejects a request without a credential.
 pub fn no_credential(estate: &Estate, origin: Origin) -> Error {
     estate.authentication().stranger(origin, "not_authed", "a credential is required")
 }
 
-/// A credential of the wrong scheme or shape, counted and refused.
+/// Counts and rejects a credential of the wrong scheme or form.
 pub fn bad_credential(estate: &Estate, origin: Origin, message: &str) -> Error {
     estate.authentication().stranger(origin, "invalid_auth", message)
 }
@@ -181,12 +181,12 @@ pub async fn by_key(
         return Ok(caller.ctx(origin, moment));
     }
     let RememberedCaller::Key(_, hash) = &remembered else {
-        return Err(Error::internal("a key remembered without a key"));
+        return Err(Error::internal("the cache entry of a key is not a key"));
     };
     let mut conn = estate.store().read().await?;
     let key = keys::by_secret_hash(&mut conn, hash).await?.filter(|key| key.api == api);
     let Some(key) = key else {
-        return Err(authentication.stranger(origin, "invalid_auth", "the key is not known"));
+        return Err(authentication.stranger(origin, "invalid_auth", "unknown key"));
     };
     if !key.enabled {
         return Err(authentication.stranger(origin, "invalid_auth", "the key is disabled"));
@@ -198,7 +198,7 @@ pub async fn by_key(
     Ok(caller.ctx(origin, moment))
 }
 
-/// A key's caller: with grants of its own, or as its user.
+/// A key's caller: with the key's own grants, or as its user.
 async fn key_caller(
     estate: &Estate,
     conn: &mut Conn,
@@ -227,14 +227,14 @@ async fn key_caller(
         None => unit_of(conn, key.ou).await?,
     };
     let caller = user_caller(conn, &user, actor, unit).await?;
-    // The key's own unit bounds what a request may name.
+    // The key's unit limits which unit a request can name.
     if !caller.authority.ou_path().starts_with(&path_of(conn, key.ou).await?) {
-        return Err(Error::forbidden("the key is not for this organizational unit"));
+        return Err(Error::forbidden("the key is not valid in this organizational unit"));
     }
     Ok(caller)
 }
 
-/// A unit other than the root that a user's key was made for; the root means "wherever the user is".
+/// The unit that a user's key was created for, unless it is the root, which means "wherever the user is".
 async fn unit_of(conn: &mut Conn, ou: OuId) -> Result<Option<Uuid>> {
     if ou == OuId::ROOT {
         return Ok(None);
@@ -243,8 +243,9 @@ async fn unit_of(conn: &mut Conn, ou: OuId) -> Result<Option<Uuid>> {
 }
 
 async fn path_of(conn: &mut Conn, ou: OuId) -> Result<String> {
-    let ou =
-        ous::get(conn, ou).await?.ok_or_else(|| Error::internal("a key names a unit that is not there"))?;
+    let ou = ous::get(conn, ou)
+        .await?
+        .ok_or_else(|| Error::internal("a key refers to a unit that does not exist"))?;
     Ok(ou.path)
 }
 
@@ -256,7 +257,7 @@ pub async fn by_password(
     ou: Option<Uuid>,
     origin: Origin,
 ) -> Result<OpCtx> {
-    // The same for an unknown name, a wrong password and a locked user: nobody learns which names there are.
+    // The same for an unknown name, a wrong password and a locked user, so as not to reveal which names exist.
     const WRONG: &str = "The user name or password is incorrect";
     let authentication = estate.authentication();
     let moment = estate.moment().await?;
@@ -271,7 +272,7 @@ pub async fn by_password(
     }
     let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
     let Some(row) = row.filter(|row| row.user.enabled) else {
-        // The same work as for a known name, so that time does not tell names.
+        // Do the same work as for a known name, so that the time does not reveal names.
         authentication.gate.verify(password, password::NOBODY.to_owned()).await?;
         return Err(authentication.stranger(origin, "invalid_auth", WRONG));
     };
@@ -281,13 +282,13 @@ pub async fn by_password(
     let id = row.user.id;
     let right = match row.password_hash {
         Some(hash) => authentication.gate.verify(password, hash).await?,
-        // The same work as for a user who has one.
+        // Do the same work as for a user with a password.
         None => {
             authentication.gate.verify(password, password::NOBODY.to_owned()).await?;
             false
         }
     };
-    // Others may have locked the user while this one waited at the gate.
+    // Other requests may have locked the user while this one waited at the gate.
     let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
     if row.is_none_or(|row| row.locked_until.is_some_and(|until| until > now)) {
         return Err(authentication.stranger(origin, "locked", WRONG));
@@ -305,7 +306,7 @@ pub async fn by_password(
     by_user(estate, id, ou, origin).await
 }
 
-/// For a user who has shown who they are: by password, session or token.
+/// For a user who has already been authenticated by password, session or token.
 pub async fn by_user(estate: &Estate, id: UserId, ou: Option<Uuid>, origin: Origin) -> Result<OpCtx> {
     user_at(estate, id, ou, origin, estate.moment().await?).await
 }
@@ -351,7 +352,7 @@ async fn user_caller(
     Ok(held.caller(actor, unit))
 }
 
-/// What a user has been granted, alone and in groups.
+/// A user's grants, direct and through groups.
 struct Held {
     groups: Vec<GroupId>,
     grants: Vec<Grant>,
@@ -384,7 +385,7 @@ fn reaches(grants: &[Grant], path: &str) -> bool {
     })
 }
 
-/// The submitter of a run as it is now, in the run's unit: what it works with while it executes.
+/// The current authority of a run's submitter in the run's unit, with which the run executes.
 pub async fn by_run(estate: &Estate, run: &Run) -> Result<OpCtx> {
     Ok(submitter_of(estate, run).await?.without_moment())
 }
@@ -427,7 +428,7 @@ async fn by_submitter(estate: &Estate, who: RememberedCaller, origin: Origin) ->
     Ok(caller.ctx(origin, moment))
 }
 
-/// A user in a unit, with whatever is granted to them: also a right on one resource, or none in this unit.
+/// A user in a unit, with whatever grants they have: including one on a single resource, or none in this unit.
 async fn user_in(conn: &mut Conn, id: UserId, key: Option<keys::Key>, ou: OuId) -> Result<Arc<Caller>> {
     let user = users::get(conn, id).await?.filter(|user| user.enabled);
     let user = user.ok_or_else(|| Error::forbidden("the user is disabled or deleted"))?;
@@ -443,9 +444,9 @@ async fn key_in(conn: &mut Conn, id: KeyId, ou: OuId) -> Result<Arc<Caller>> {
     let key = keys::get(conn, id).await?.filter(|key| key.enabled);
     let key = key.ok_or_else(|| Error::forbidden("the key is disabled or deleted"))?;
     let unit = unit_at(conn, ou).await?;
-    // The key's own unit bounds what it may be used for.
+    // The key's unit limits where it can be used.
     if !unit.path.starts_with(&path_of(conn, key.ou).await?) {
-        return Err(Error::forbidden("the key is not for this organizational unit"));
+        return Err(Error::forbidden("the key is not valid in this organizational unit"));
     }
     if let Some(user) = key.user {
         return user_in(conn, user, Some(key), ou).await;
@@ -463,7 +464,7 @@ async fn unit_at(conn: &mut Conn, ou: OuId) -> Result<super::Ou> {
     ous::get(conn, ou).await?.ok_or_else(|| Error::not_found("organizational unit"))
 }
 
-/// The operator of the machine: whoever may read the data directory.
+/// The machine's operator: anyone who can read the data directory.
 pub fn operator(request_id: Uuid) -> OpCtx {
     fixed(Actor::Operator, request_id, OpKind::CommandLine)
 }
@@ -477,8 +478,8 @@ pub fn system_in(request_id: Uuid, ou: &super::Ou) -> OpCtx {
     fixed_in(Actor::System, request_id, OpKind::Background, ou)
 }
 
-/// Whoever owns a schedule, as the submitter of what it submits. It may do nothing: what a run may do is looked up when
-/// it starts.
+/// The owner of a schedule, as the submitter of its runs. It has no permissions; those of a run are looked up when it
+/// starts.
 pub fn scheduled(request_id: Uuid, owner: &Submitter, ou: &super::Ou) -> OpCtx {
     let name = owner.name.clone();
     let actor = match (owner.kind, owner.id) {

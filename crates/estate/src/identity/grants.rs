@@ -1,4 +1,4 @@
-//! Grants: the one permission table. A subject has a role or a single permission, in a subtree or for one resource.
+//! Grants: the only permission table. A subject has a role or a single permission, in a subtree or for one resource.
 
 use jiff::Timestamp;
 use landreeve_core::ids::{GrantId, GroupId, KeyId, OuId, RoleId, UserId};
@@ -54,7 +54,7 @@ pub struct Role {
     pub permissions: Vec<Permission>,
 }
 
-/// A grant as a listing shows it: where it holds, by role or permission.
+/// A grant in a listing: where it applies, by role or permission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
     pub id: GrantId,
@@ -100,7 +100,7 @@ pub async fn delete_of(tx: &mut Tx, subject: Subject) -> Result<()> {
     .map(drop)
 }
 
-/// What a subject holds, roles spelled out, with the unit each part hangs on (for a default unit).
+/// What a subject has been granted, with roles expanded, and the unit of each grant (for the default unit).
 pub async fn of(conn: &mut Conn, subject: Subject) -> Result<Vec<(Grant, Option<OuId>)>> {
     let rows = conn
         .all(
@@ -113,9 +113,9 @@ pub async fn of(conn: &mut Conn, subject: Subject) -> Result<Vec<(Grant, Option<
         .await?;
     let mut grants = Vec::with_capacity(rows.len());
     for row in &rows {
-        // A role without permissions gives a row without one.
+        // A role without permissions has a row without one.
         let Some(text) = row.text_opt(1)? else { continue };
-        // One whose names no plane of this program registers opens nothing here.
+        // A permission with names that no plane of this program registers grants nothing.
         let Some(permission) = Permission::stored(&text) else { continue };
         let scope = match (row.text_opt(2)?, row.int_opt(3)?) {
             (_, Some(resource)) => Scope::Resources(vec![resource]),
@@ -127,7 +127,7 @@ pub async fn of(conn: &mut Conn, subject: Subject) -> Result<Vec<(Grant, Option<
     Ok(grants)
 }
 
-/// What a user holds, by name and by group, in the order in which default units are looked for.
+/// What a user has been granted, directly and through groups, in the order in which default units are chosen.
 pub async fn of_user(
     conn: &mut Conn,
     user: UserId,
@@ -140,17 +140,17 @@ pub async fn of_user(
     Ok(held)
 }
 
-/// Does the grant give this permission, wherever it holds?
+/// Whether the grant includes this permission, wherever it applies.
 pub fn matches(grant: &Grant, permission: Permission) -> bool {
     Authority::new(vec![grant.clone()], OuId::ROOT, "/1/").allows_some(permission)
 }
 
-/// Does the authority hold all of these grants itself? Its present unit does not matter.
+/// Whether the authority includes all of these grants, regardless of its current unit.
 pub fn covers(authority: &Authority, given: &[Grant]) -> bool {
     let whole = Authority::new(authority.grants().to_vec(), OuId::ROOT, "/1/");
     authority.is_operator()
         || given.iter().all(|grant| match &grant.scope {
-            // 0 is the id of nothing, so no named resource answers for a subtree.
+            // 0 is not the id of any resource, so a grant on named resources does not cover a subtree.
             Scope::Subtree(path) => whole.allows(grant.permission, path, 0),
             Scope::Resources(ids) => ids.iter().all(|id| whole.allows(grant.permission, "/1/", *id)),
         })
@@ -213,7 +213,7 @@ pub async fn insert_role(tx: &mut Tx, role: &Role) -> Result<()> {
     insert_permissions(tx, role).await
 }
 
-/// Name, description and permissions become these.
+/// Replaces name, description and permissions.
 pub async fn update_role(tx: &mut Tx, role: &Role) -> Result<()> {
     tx.exec(
         "UPDATE roles SET name = $2, description = $3 WHERE id = $1",

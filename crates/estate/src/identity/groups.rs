@@ -1,4 +1,4 @@
-//! Groups of users. The built-in group `everyone` has all users in it without a row for each.
+//! Groups of users. The built-in group `everyone` contains all users without a row for each.
 
 use jiff::Timestamp;
 use landreeve_core::Result;
@@ -7,7 +7,7 @@ use landreeve_core::ids::{GroupId, UserId};
 use crate::args;
 use crate::store::{Conn, Row, Tx};
 
-/// The built-in group that every user is in.
+/// The built-in group that contains every user.
 pub const EVERYONE: GroupId = GroupId(1);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub async fn delete(tx: &mut Tx, group: GroupId) -> Result<()> {
     tx.exec("DELETE FROM groups WHERE id = $1", args![group]).await.map(drop)
 }
 
-/// The groups of a user, `everyone` among them.
+/// The groups of a user, including `everyone`.
 pub async fn of_user(conn: &mut Conn, user: UserId) -> Result<Vec<GroupId>> {
     let rows = conn.all("SELECT group_id FROM group_members WHERE user_id = $1", args![user]).await?;
     let mut groups = rows.iter().map(|row| row.id(0)).collect::<Result<Vec<_>>>()?;

@@ -1,4 +1,4 @@
-//! Keys of the APIs. The secret is 256 random bits behind a prefix per API and is kept as its SHA-256.
+//! API keys. The secret is 256 random bits with a prefix per API; only its SHA-256 is stored.
 
 use jiff::Timestamp;
 use landreeve_core::Result;
@@ -7,7 +7,7 @@ use landreeve_core::ids::{KeyId, OuId, UserId};
 use crate::args;
 use crate::store::{Conn, Row, Tx};
 
-/// Which door a key opens.
+/// Which API a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Api {
     Analytics,
@@ -45,7 +45,7 @@ pub struct Key {
     pub api: Api,
     pub name: String,
     pub hint: String,
-    /// The dialect's own names of what the key was given, for listings: one a line.
+    /// The dialect's names for the key's grants, for listings: one per line.
     pub labels: Vec<String>,
     pub ou: OuId,
     /// Set for a key that acts as a user.

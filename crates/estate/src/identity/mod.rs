@@ -1,6 +1,6 @@
 //! Users, groups, organizational units, roles, keys, sessions and grants: the rows, and how a credential becomes an
-//! `OpCtx`. The use cases over them, with their permissions and audit, are in `ops`. What must not enter: a dialect's
-//! names for roles or permissions.
+//! `OpCtx`. The use cases, with permissions and audit, are in `ops`. Does not belong here: a dialect's names for roles
+//! or permissions.
 
 pub mod authentication;
 pub mod grants;

@@ -58,12 +58,12 @@ pub async fn subtree(conn: &mut Conn, path: &str) -> Result<Vec<Ou>> {
     rows.iter().map(from_row).collect()
 }
 
-/// The end of the range of paths below `path`: `/` is followed by `0`.
+/// The upper bound of the paths below `path`: `/` is followed by `0`.
 pub fn below(path: &str) -> String {
     format!("{}0", path.trim_end_matches('/'))
 }
 
-/// Is there another unit than the root?
+/// Whether there is a unit other than the root.
 pub async fn are_many(conn: &mut Conn) -> Result<bool> {
     Ok(conn.all("SELECT 1 FROM ous LIMIT 2", args![]).await?.len() > 1)
 }

@@ -1,4 +1,4 @@
-//! Passwords: argon2id, at most one verification per core at a time, a bounded wait, and what a password must be.
+//! Passwords: argon2id, at most one verification per core at a time, a bounded wait, and the rules for new passwords.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ const WAIT: Duration = Duration::from_secs(5);
 pub const MIN_LENGTH: usize = 8;
 pub const MAX_LENGTH: usize = 256;
 
-/// Lets few in at a time: a hash is made to be slow, and strangers can ask for one.
+/// Limits concurrency: hashing is slow on purpose, and unauthenticated requests can trigger it.
 #[derive(Clone)]
 pub struct Gate(Arc<Semaphore>);
 
@@ -22,7 +22,7 @@ impl Gate {
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let busy = || Error::rate_limited("too many sign-ins at once; try again in a moment", WAIT);
+        let busy = || Error::rate_limited("too many sign-ins are in progress; try again in a moment", WAIT);
         let permit = tokio::time::timeout(WAIT, Arc::clone(&self.0).acquire_owned()).await;
         let permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
         tokio::task::spawn_blocking(move || {
@@ -54,7 +54,7 @@ impl Gate {
     }
 }
 
-/// A hash that no password has, to spend the same time on unknown names as on known ones.
+/// A hash that matches no password, to spend the same time on unknown names as on known ones.
 pub const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm90aGluZ25vdGhpbmc$nW1hVdJ0S1mQ8bPqyJ0zE0G0d5Xn3k1pT5b0H1m8b2c";
 

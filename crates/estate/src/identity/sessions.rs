@@ -1,4 +1,4 @@
-//! Sessions: what a sign-in with a password leaves behind. They end after 30 minutes without a request.
+//! Sessions, created by signing in with a password. They end after 30 minutes without a request.
 
 use jiff::Timestamp;
 use landreeve_core::Result;
@@ -7,9 +7,9 @@ use landreeve_core::ids::{SessionId, UserId};
 use crate::args;
 use crate::store::{Conn, Tx};
 
-/// Microseconds without a request after which a session is over.
+/// Microseconds without a request after which a session ends.
 pub const IDLE: i64 = 30 * 60 * 1_000_000;
-/// How much older `seen_at` may be than the last request: a session is not written on every request.
+/// How far `seen_at` may lag behind the last request, so that not every request writes the session.
 pub const TOUCH: i64 = 60 * 1_000_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

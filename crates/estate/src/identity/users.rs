@@ -10,13 +10,13 @@ use crate::store::{Conn, Row, Tx};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     pub id: UserId,
-    /// The name to sign in with; unique.
+    /// The unique name for signing in.
     pub name: String,
     pub email: String,
     pub first_name: String,
     pub last_name: String,
     pub enabled: bool,
-    /// An invited user is confirmed by the first sign-in.
+    /// The first sign-in confirms an invited user.
     pub confirmed: bool,
     pub inviter: Option<UserId>,
     pub last_activity_at: Option<Timestamp>,
@@ -36,7 +36,7 @@ impl User {
     }
 }
 
-/// What a sign-in needs beyond the user.
+/// What a sign-in needs in addition to the user.
 #[derive(Debug, Clone)]
 pub struct SignInRow {
     pub user: User,
@@ -44,7 +44,7 @@ pub struct SignInRow {
     pub locked_until: Option<Timestamp>,
 }
 
-/// `None` leaves a field as it is.
+/// `None` keeps a field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserChange {
     pub full_name: Option<String>,
@@ -135,7 +135,7 @@ pub fn split_name(full: &str) -> (String, String) {
     (first.to_owned(), last.trim_start().to_owned())
 }
 
-/// Writes the user if it still is as it was read.
+/// Writes the user if it has not changed since it was read.
 pub async fn update(tx: &mut Tx, user: &User, now: Timestamp) -> Result<()> {
     tx.update_row(
         "user",
@@ -170,7 +170,7 @@ pub async fn delete(tx: &mut Tx, id: UserId) -> Result<()> {
     tx.exec("DELETE FROM users WHERE id = $1", args![id]).await.map(drop)
 }
 
-/// Counts a wrong password; the fifth within the window locks.
+/// Counts a wrong password; the fifth within the window locks the user.
 pub async fn failed(tx: &mut Tx, id: UserId, now: Timestamp, policy: &LockPolicy) -> Result<()> {
     let row = tx.one("SELECT failures, first_failure_at FROM users WHERE id = $1", args![id]).await?;
     let (failures, first) = (row.int(0)?, row.int_opt(1)?);
@@ -196,7 +196,7 @@ pub async fn signed_in(tx: &mut Tx, id: UserId, now: Timestamp) -> Result<()> {
     .map(drop)
 }
 
-/// When wrong passwords lock a user out. Times in microseconds.
+/// When wrong passwords lock a user. Times in microseconds.
 pub struct LockPolicy {
     pub attempts: i64,
     pub window: i64,

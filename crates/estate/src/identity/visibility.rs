@@ -1,4 +1,4 @@
-//! What of a noun a list may show: what lies in or below the caller's unit, narrowed to the caller's grants.
+//! What a list shows of a noun: what is in or below the caller's unit, limited to the caller's grants.
 
 use landreeve_core::{Authority, OpCtx, Permission, Scope};
 
@@ -7,11 +7,11 @@ use super::grants;
 /// For a query over rows that have a unit at `path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visibility {
-    /// Nothing outside this subtree.
+    /// Only this subtree.
     pub path: String,
-    /// Nothing outside these paths (`,/1/7/,/1/9/,`) either, but for the ids; `None`: all of the subtree.
+    /// Also only these paths (`,/1/7/,/1/9/,`), except for the ids; `None` means the whole subtree.
     pub roots: Option<String>,
-    /// The ids of rows that are open by name (`,7,9,`).
+    /// The ids of rows that are visible individually (`,7,9,`).
     pub ids: String,
 }
 

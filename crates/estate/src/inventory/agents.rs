@@ -1,4 +1,4 @@
-//! Agents: the outbound connectors of a dialect. They are kept and listed; none can connect yet.
+//! Agents: a dialect's outbound connectors. They are stored and listed; none can connect yet.
 
 use jiff::Timestamp;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId};
@@ -12,7 +12,7 @@ pub struct Agent {
     pub id: AgentId,
     pub ou: OuId,
     pub ou_path: String,
-    /// Base64url of an X25519 public key; this is how a face names the agent.
+    /// Base64url of an X25519 public key; faces identify the agent by it.
     pub public_key: String,
     pub name: String,
     pub enabled: bool,
@@ -75,7 +75,7 @@ pub async fn insert(tx: &mut Tx, agent: &Agent) -> Result<()> {
     .map(drop)
 }
 
-/// `known` is when it was last changed, as the caller saw it.
+/// `known` is when it was last changed, as far as the caller knows.
 pub async fn update(tx: &mut Tx, agent: &Agent, known: Timestamp) -> Result<()> {
     let changed = tx
         .exec(
@@ -84,7 +84,7 @@ pub async fn update(tx: &mut Tx, agent: &Agent, known: Timestamp) -> Result<()> 
         )
         .await?;
     if changed == 0 {
-        return Err(Error::conflict("changed", "somebody else changed the agent just now; try again"));
+        return Err(Error::conflict("changed", "the agent was changed at the same time; try again"));
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! How a datasource is reached: the checked connection that a driver takes, and what its errors mean for a run. What
-//! must not enter: connecting, or a run of any kind.
+//! How a datasource is reached: the checked connection that a driver takes, and what its errors mean for a run. Does
+//! not belong here: connecting, or runs of any kind.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::runs::Failure;
 
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// What a driver needs to connect; every address and path in it is checked. `reach` is what is seen through a built-in
-/// source of this server's own tables: subtrees of units.
+/// What a driver needs to connect; every address and path in it has been checked. `reach` is what the caller sees
+/// through a built-in source of this server's tables: subtrees of units.
 pub async fn connect_spec(
     outbound: &Outbound,
     datasource: &Datasource,
@@ -27,7 +27,8 @@ pub async fn connect_spec(
         return Err(Error::conflict("no_driver", message));
     }
     if details.mode != ConnectionMode::Direct {
-        let message = format!("connecting by {} is not possible yet; use direct", details.mode.as_str());
+        let message =
+            format!("the connection mode {} is not supported yet; use direct", details.mode.as_str());
         return Err(Error::conflict("no_such_connection_mode", message));
     }
     let target = if let DatabaseType::Catalog(catalog) = details.database_type {
@@ -71,7 +72,7 @@ pub async fn connect_spec(
     })
 }
 
-/// What went wrong in a database, as the end of a run.
+/// A run's failure for a database error.
 pub fn source_failure(error: &SourceError, limit: Option<Duration>) -> Failure {
     let kind = match error.kind {
         SourceErrorKind::Cancelled => return Failure::cancelled(),

@@ -1,4 +1,4 @@
-//! A datasource: how to reach a database, and what was learned of it.
+//! A datasource: how to reach a database, and what is known about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,9 +23,9 @@ pub struct Datasource {
     pub ou: OuId,
     pub ou_path: String,
     pub details: DatasourceDetails,
-    /// Set for a source that the server made itself.
+    /// Set for a source created by the server.
     pub builtin: Option<String>,
-    /// Grows with every change of how to connect.
+    /// Incremented by every change of the connection settings.
     pub version: i64,
     pub agents: Vec<AgentId>,
     pub server_version: Option<String>,
@@ -36,11 +36,11 @@ pub struct Datasource {
     pub schema_updated_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    /// Grows with every change of what a person says of it.
+    /// Incremented by every change a user makes.
     pub row_version: i64,
 }
 
-/// What a person says of a datasource.
+/// The settings of a datasource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatasourceDetails {
     pub name: String,
@@ -52,7 +52,7 @@ pub struct DatasourceDetails {
     pub password: Option<Secret>,
     pub database: Option<String>,
     pub ssh: Ssh,
-    /// The zone of values without one; also the session's zone.
+    /// The zone of values without one, and of the session.
     pub data_time_zone: Option<String>,
     pub require_tls: bool,
     pub verify_tls: bool,
@@ -60,14 +60,14 @@ pub struct DatasourceDetails {
     pub max_concurrent: u32,
     pub nightly_schema: bool,
     pub row_counts: bool,
-    /// A SQLite file that the operator of the machine named: it may lie anywhere.
+    /// A SQLite file chosen by the machine's operator: it can be anywhere.
     pub operator_file: bool,
     pub service_key: Option<Secret>,
-    /// Attributes of database types without a driver: kept, no effect yet.
+    /// Attributes of database types without a driver: stored without effect.
     pub extras: BTreeMap<String, String>,
 }
 
-/// Kept, no effect yet: connecting through SSH is refused where it is tried.
+/// Stored without effect: connecting through SSH is not supported yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ssh {
     pub host: Option<String>,
@@ -128,7 +128,7 @@ impl Default for DatasourceDetails {
 const NAME_MAX: usize = 255;
 
 impl DatasourceDetails {
-    /// Every fault at once, by the domain's field names.
+    /// Every fault, by the domain's field names.
     pub fn check(&self) -> Result<()> {
         let mut faults = Faults::default();
         let length = self.name.chars().count();
@@ -164,7 +164,7 @@ impl DatasourceDetails {
         faults.finish()
     }
 
-    /// Would a connection made with `other` reach something else, or reach it otherwise?
+    /// Whether a connection with `other` would reach something else, or in another way.
     pub fn connects_like(&self, other: &DatasourceDetails) -> bool {
         let parts = |details: &DatasourceDetails| {
             (
@@ -243,17 +243,17 @@ pub async fn get(conn: &mut Conn, seal: &SealKey, id: DatasourceId) -> Result<Op
     Ok(Some(datasource))
 }
 
-/// The path of its unit, and whether the server made it itself.
+/// The path of its unit, and whether the server created it.
 pub async fn place(conn: &mut Conn, id: DatasourceId) -> Result<Option<(String, bool)>> {
     let sql = "SELECT o.path, d.builtin FROM datasources d JOIN ous o ON o.id = d.ou_id WHERE d.id = $1";
     let row = conn.opt(sql, args![id]).await?;
     row.map(|row| Ok((row.text(0)?, row.text_opt(1)?.is_some()))).transpose()
 }
 
-/// How many ids one statement of `types` names.
+/// Maximum number of ids in one statement of `types`.
 const IDS_AT_A_TIME: usize = 256;
 
-/// The types of those of these that exist.
+/// The types of those that exist.
 pub async fn types(
     conn: &mut Conn,
     ids: &BTreeSet<DatasourceId>,
@@ -271,7 +271,7 @@ pub async fn types(
     Ok(known)
 }
 
-/// Those in or below the unit at `path`, and the built-in ones, which every unit sees.
+/// Those in or below the unit at `path`, and the built-in ones, which are visible in every unit.
 pub async fn list(conn: &mut Conn, seal: &SealKey, path: &str) -> Result<Vec<Datasource>> {
     let rows = conn
         .all(
@@ -325,7 +325,7 @@ pub async fn insert(tx: &mut Tx, datasource: &Datasource, sealed: Sealed) -> Res
     link_agents(tx, datasource.id, &datasource.agents).await
 }
 
-/// Writes the datasource if it still is as it was read.
+/// Writes the datasource if it has not changed since it was read.
 pub async fn update(tx: &mut Tx, datasource: &Datasource, sealed: Sealed) -> Result<()> {
     let config =
         serde_json::to_string(&StoredConfig::from_details(&datasource.details)).map_err(Error::internal)?;
@@ -362,7 +362,7 @@ pub async fn delete(tx: &mut Tx, id: DatasourceId) -> Result<()> {
     tx.exec("DELETE FROM datasources WHERE id = $1", args![id]).await.map(drop)
 }
 
-/// Keeps what a refresh read.
+/// Stores the result of a refresh.
 pub async fn set_schema(
     tx: &mut Tx,
     id: DatasourceId,

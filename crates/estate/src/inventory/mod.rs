@@ -1,5 +1,5 @@
-//! The datasource inventory: a datasource is declared once, and every plane uses the same row. What must not enter:
-//! a dialect's attribute names, or connecting.
+//! The datasource inventory: a datasource is declared once, and every plane uses the same row. Does not belong here: a
+//! dialect's attribute names, or connecting.
 
 pub mod agents;
 pub mod connect;

@@ -1,4 +1,4 @@
-//! How a datasource's settings and a schema are kept as JSON. One fixture per version stays for ever.
+//! How a datasource's settings and schema are stored as JSON. One fixture per version stays forever.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ impl StoredConfig {
         }
     }
 
-    /// Fills everything but what has columns of its own.
+    /// Fills in everything that does not have its own column.
     pub fn into_details(self, details: &mut DatasourceDetails) {
         details.mode = ConnectionMode::parse(&self.mode).unwrap_or(ConnectionMode::Direct);
         details.host = self.host;
@@ -114,7 +114,7 @@ struct StoredTable {
     view: bool,
     rows: Option<u64>,
     exact: bool,
-    /// (name, type, nullable), in their order.
+    /// (name, type, nullable), in order.
     columns: Vec<(String, String, bool)>,
 }
 
@@ -178,12 +178,12 @@ impl From<StoredCatalog> for Catalog {
 mod tests {
     use super::*;
 
-    /// Version 1 as it was written first. Never change it; add a line for a new version.
+    /// Version 1 as first written. Never change it; add a line for a new version.
     const CONFIG_V1: &str = r#"{"version":1,"mode":"direct","host":"db","port":5432,"username":"u","database":"d","ssh_host":null,"ssh_port":null,"ssh_user":null,"data_time_zone":"Europe/Berlin","require_tls":true,"verify_tls":false,"max_concurrent":20,"nightly_schema":true,"row_counts":true,"operator_file":false,"extras":{"athena_region":"eu"}}"#;
     const CATALOG_V1: &str = r#"{"version":1,"server_version":"15.1","default_schema":"public","schemas":[{"name":"public","tables":[{"name":"t","view":false,"rows":3,"exact":true,"columns":[["id","bigint",false]]}]}]}"#;
 
     #[test]
-    fn kept_settings_can_still_be_read() {
+    fn stored_settings_can_still_be_read() {
         let stored: StoredConfig = serde_json::from_str(CONFIG_V1).unwrap();
         assert_eq!(serde_json::to_string(&stored).unwrap(), CONFIG_V1);
         let mut details = DatasourceDetails::default();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_schemas_can_still_be_read() {
+    fn stored_schemas_can_still_be_read() {
         let stored: StoredCatalog = serde_json::from_str(CATALOG_V1).unwrap();
         let catalog = Catalog::from(stored);
         assert_eq!(catalog.schemas[0].tables[0].columns[0].position, 1);

@@ -1,4 +1,4 @@
-//! Reading the audit trail, and writing down the refusals that were only counted.
+//! Reading the audit trail, and recording the denied requests that were only counted.
 
 use landreeve_core::ids::AuditId;
 use landreeve_core::{OpCtx, Page, PageOf, Permission, Result};
@@ -14,8 +14,8 @@ pub async fn audit_list(estate: &Estate, ctx: &OpCtx, page: Page) -> Result<Page
     audit::list(&mut estate.store().read().await?, estate.store().dialect(), &visibility, page).await
 }
 
-/// Turns what was counted into events: requests without a valid credential, one per address and reason, and repeated
-/// refusals of known callers. The server calls this once a minute, and with `all` when it stops.
+/// Turns counts into events: requests without a valid credential, one per address and reason, and repeated denials of
+/// known callers. The server calls this once a minute, and with `all` when it stops.
 pub async fn write_counted(estate: &Estate, all: bool) -> Result<()> {
     let now = estate.now();
     let counts = estate.authentication().strangers().take();

@@ -1,5 +1,5 @@
-//! A consistent copy of the estate, made while it is in use, and the way back. A backup has one form, whichever store it
-//! came from: the metadata as one SQLite file, the blobs as a folder.
+//! A consistent copy of the estate while it is in use, and its restore. A backup has the same form for either store:
+//! the metadata as one SQLite file, the blobs as a folder.
 
 use std::path::Path;
 
@@ -24,26 +24,26 @@ pub async fn store_copy(estate: &Estate, ctx: &OpCtx, target: &Path) -> Result<(
     estate.change(ctx, act, |_| Box::pin(async { Ok(()) })).await
 }
 
-/// Copies every blob. The store is copied first: it names blobs, and one that is gone by now was past its retention.
+/// Copies every blob. The store is copied first: a blob it refers to that is already gone was past its retention.
 pub async fn blobs_copy(estate: &Estate, ctx: &OpCtx, target: &Blobs) -> Result<u64> {
     estate.require_here(ctx, Noun::SETTING, Action::MANAGE).await?;
     estate.blobs().copy_all(target).await
 }
 
-/// Fills an empty PostgreSQL database from the file that `store_copy` wrote. There is no estate yet whose authority
-/// could be asked: whoever can read the backup and write the database may do it. `source` is brought to this program's
-/// schema on the way.
+/// Fills an empty PostgreSQL database from the file that `store_copy` wrote. There is no estate to check a permission
+/// against: anyone who can read the backup and write the database can do this. Migrates `source` to this program's
+/// schema.
 pub async fn store_restore(source: &Path, migrations: &Migrations, url: &str) -> Result<()> {
     Store::restore_postgres(source, migrations, url).await
 }
 
-/// What is damaged in the store, nothing when it is whole.
+/// The problems found in the store; empty if there are none.
 pub async fn store_check(estate: &Estate, ctx: &OpCtx) -> Result<Vec<String>> {
     estate.require_here(ctx, Noun::SETTING, Action::MANAGE).await?;
     estate.store().check(CancellationToken::new()).await
 }
 
-/// The same for the file of a backup, for whoever can read it.
+/// The same for the file of a backup, for anyone who can read it.
 pub async fn file_check(path: &Path) -> Result<Vec<String>> {
     Store::check_file(path).await
 }

@@ -1,4 +1,4 @@
-//! The datasource inventory: declare, list, change, remove, test, refresh; and the agents beside it.
+//! The datasource inventory: declare, list, update, delete, test, refresh; and agents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,26 +25,26 @@ use crate::upkeep::SCHEMA_REFRESH;
 use crate::{Estate, bootstrap, builtin};
 
 const TEST_LIMIT: Duration = Duration::from_secs(20);
-/// When the schemas are read anew, in the estate's time zone.
+/// When schemas are read every night, in the estate's time zone.
 const NIGHTLY: &str = "23 2 * * *";
 
-/// A datasource as the caller may see it.
+/// A datasource as visible to the caller.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub datasource: std::sync::Arc<Datasource>,
-    /// May its credentials be shown to this caller?
+    /// Whether its credentials may be shown to this caller.
     pub credentials: bool,
 }
 
 fn sees(ctx: &OpCtx, datasource: &Datasource, action: Action) -> bool {
-    // A built-in source is in every unit: it is where the caller is.
+    // A built-in source is in every unit, including the caller's.
     let path = if datasource.builtin.is_some() { ctx.authority().ou_path() } else { &datasource.ou_path };
     let permission = landreeve_core::Permission::new(Noun::DATASOURCE, action);
     ctx.authority().allows(permission, path, datasource.id.0)
 }
 
-/// The source of this server's own tables shows each caller the rows of their own units: what one has read there is
-/// nothing to be kept for others.
+/// The source of this server's own tables shows each caller only the rows of their units, so a result must not be
+/// cached for others.
 pub fn differs_by_caller(datasource: &Datasource) -> bool {
     matches!(datasource.details.database_type, DatabaseType::Catalog(_))
 }
@@ -63,12 +63,12 @@ async fn require(estate: &Estate, ctx: &OpCtx, datasource: &Datasource, action: 
     estate.require(ctx, Noun::DATASOURCE, action, path, datasource.id.0).await
 }
 
-/// The row, from the memory of this epoch or from the store.
+/// The row, from this epoch's cache or from the store.
 pub async fn load(estate: &Estate, id: DatasourceId) -> Result<std::sync::Arc<Datasource>> {
     estate.datasource(id, None).await?.ok_or_else(|| Error::not_found("datasource"))
 }
 
-/// The same within a request, which asked already where things stand.
+/// The same, for a request that has already checked the epoch.
 async fn load_for(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<std::sync::Arc<Datasource>> {
     estate.datasource(id, ctx.moment()).await?.ok_or_else(|| Error::not_found("datasource"))
 }
@@ -91,7 +91,7 @@ pub async fn datasource_get(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> R
     Ok(Seen { credentials: sees(ctx, &datasource, Action::MANAGE), datasource })
 }
 
-/// For a query: the caller may use it, and it is switched on.
+/// For a query: the caller has permission to use it, and it is enabled.
 pub async fn datasource_for_use(
     estate: &Estate,
     ctx: &OpCtx,
@@ -112,11 +112,11 @@ pub async fn datasource_for_use(
     Ok(datasource)
 }
 
-/// Whether the caller sees this datasource or can use it, for a row of a plane that names it. Asked inside the
+/// Whether the caller sees this datasource or can use it, for a row of a plane that refers to it. Checked in the
 /// transaction that writes the row.
 pub async fn datasource_visible(tx: &mut Tx, ctx: &OpCtx, id: DatasourceId) -> Result<bool> {
     let Some((path, builtin)) = datasources::place(tx, id).await? else { return Ok(false) };
-    // A built-in source is in every unit: it is where the caller is.
+    // A built-in source is in every unit, including the caller's.
     let path = if builtin { ctx.authority().ou_path() } else { &path };
     let allows = |action| {
         ctx.authority().allows(landreeve_core::Permission::new(Noun::DATASOURCE, action), path, id.0)
@@ -124,7 +124,7 @@ pub async fn datasource_visible(tx: &mut Tx, ctx: &OpCtx, id: DatasourceId) -> R
     Ok(allows(Action::VIEW) || allows(Action::USE))
 }
 
-/// The types of those that still exist, whoever sees them: for a plane that reads SQL which names them.
+/// The types of those that still exist, visible or not, for a plane that analyses SQL for them.
 pub async fn database_types(
     conn: &mut Conn,
     ids: &BTreeSet<DatasourceId>,
@@ -132,8 +132,8 @@ pub async fn database_types(
     datasources::types(conn, ids).await
 }
 
-/// Runs a statement as the caller outside of any run, for what the request that asks for it reads to its end. The
-/// outer error is ours, the inner one is the database's.
+/// Runs a statement as the caller without a run, for a request that reads it to the end. The outer error is ours, the
+/// inner one is the database's.
 pub async fn datasource_query(
     estate: &Estate,
     ctx: &OpCtx,
@@ -146,14 +146,14 @@ pub async fn datasource_query(
     Ok(estate.driver(spec.database_type)?.query(&spec, query, cancel).await)
 }
 
-/// Checks what only the server can know: agents that are there, files that may be opened.
+/// Checks what only the server can know: which agents exist, which files may be opened.
 async fn check(estate: &Estate, ctx: &OpCtx, details: &DatasourceDetails, linked: &[AgentId]) -> Result<()> {
     let mut faults = Faults::default();
     collect(&mut faults, details.check())?;
     if let DatabaseType::Catalog(catalog) = details.database_type
         && estate.registry().catalog(catalog).is_none_or(|known| known.builtin)
     {
-        faults.push("database_type", "enum", "is built in; there is one in every unit already");
+        faults.push("database_type", "enum", "is built in and already exists in every unit");
     }
     let file = details.database.as_deref().filter(|name| !name.is_empty());
     if let (DatabaseType::Sqlite, ConnectionMode::Direct, Some(name)) =
@@ -172,7 +172,7 @@ async fn check(estate: &Estate, ctx: &OpCtx, details: &DatasourceDetails, linked
     faults.finish()
 }
 
-/// Keeps the faults of a check for later, and passes on what is not a fault of the request.
+/// Collects faults of a check, and returns other errors.
 fn collect(faults: &mut Faults, checked: Result<()>) -> Result<()> {
     match checked {
         Err(error) if error.kind == ErrorKind::Invalid => {
@@ -245,7 +245,7 @@ async fn tell(tx: &mut Tx, datasource: &Datasource, change: DatasourceChange, no
     tx.bump_epoch().await
 }
 
-/// What the names of schedules that read schemas begin with.
+/// Prefix of the names of schedules that read schemas.
 pub(super) const SCHEDULES: &str = "schema:";
 
 fn schedule_name(id: DatasourceId) -> String {
@@ -287,7 +287,7 @@ async fn put_schedule(
     }
 }
 
-/// Changes a datasource. The change works on the details as they are; what it gives is checked as a whole.
+/// Updates a datasource. The function changes the existing details; the result is validated as a whole.
 pub async fn datasource_update(
     estate: &Estate,
     ctx: &OpCtx,
@@ -298,7 +298,7 @@ pub async fn datasource_update(
     let before = load(estate, id).await?;
     require(estate, ctx, &before, Action::MANAGE).await?;
     if before.builtin.is_some() {
-        return Err(Error::conflict("builtin", "the built-in sample source cannot be changed"));
+        return Err(Error::conflict("builtin", "the built-in source cannot be changed"));
     }
     let mut after = Datasource::clone(&before);
     change(&mut after.details);
@@ -342,7 +342,7 @@ pub async fn datasource_delete(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -
     let datasource = load(estate, id).await?;
     require(estate, ctx, &datasource, Action::MANAGE).await?;
     if datasource.builtin.is_some() {
-        return Err(Error::conflict("builtin", "the built-in sample source cannot be removed"));
+        return Err(Error::conflict("builtin", "the built-in source cannot be deleted"));
     }
     let now = estate.now();
     estate
@@ -360,7 +360,7 @@ pub async fn datasource_delete(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -
         .await
 }
 
-/// Connects and asks something small. The outer error is ours, the inner one is the database's.
+/// Connects and runs a minimal query. The outer error is ours, the inner one is the database's.
 pub async fn datasource_test(
     estate: &Estate,
     ctx: &OpCtx,
@@ -374,7 +374,7 @@ pub async fn datasource_test(
 async fn test(estate: &Estate, datasource: &Datasource) -> Result<Result<ServerInfo, String>> {
     let spec = match connect_spec(estate.outbound(), datasource, &[]).await {
         Ok(spec) => spec,
-        // An address that cannot be reached is what a test is for.
+        // An unreachable address is a result of the test.
         Err(error) if error.kind == ErrorKind::Internal => return Err(error),
         Err(error) => return Ok(Err(error.message)),
     };
@@ -384,22 +384,22 @@ async fn test(estate: &Estate, datasource: &Datasource) -> Result<Result<ServerI
     let tested = tokio::time::timeout(TEST_LIMIT, driver.test(&spec, cancel)).await;
     Ok(match tested {
         Ok(result) => result.map_err(|error: SourceError| error.message),
-        Err(_) => Err(format!("the database did not answer within {} seconds", TEST_LIMIT.as_secs())),
+        Err(_) => Err(format!("the database did not respond within {} seconds", TEST_LIMIT.as_secs())),
     })
 }
 
-/// Reads the schema anew, as a run.
+/// Reads the schema again, as a run.
 pub async fn datasource_refresh(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Run> {
     let datasource = load(estate, id).await?;
     require(estate, ctx, &datasource, Action::MANAGE).await?;
     super::runs::submit(estate, ctx, refresh_run(&datasource)).await
 }
 
-/// The same for the server itself. With a key, a second call gives the first run.
+/// The same, for the server itself. With a key, a second call returns the first run.
 pub async fn refresh_by_system(estate: &Estate, id: DatasourceId, key: Option<String>) -> Result<Run> {
     let datasource = load(estate, id).await?;
     if !datasource.details.enabled || datasource.details.mode != ConnectionMode::Direct {
-        return Err(Error::conflict("disabled", "the datasource cannot be connected to now"));
+        return Err(Error::conflict("disabled", "the datasource is disabled or does not connect directly"));
     }
     if datasource.details.database_type.grade() == Grade::NoDriver {
         return Err(Error::conflict("no_driver", "there is no driver for this datasource"));
@@ -416,7 +416,7 @@ fn refresh_run(datasource: &Datasource) -> NewRun {
     }
 }
 
-/// What the last refresh read, and when. `None`: it was never read.
+/// The schema from the last refresh, and its time. `None` if it was never read.
 pub async fn datasource_schema(
     estate: &Estate,
     ctx: &OpCtx,
@@ -427,14 +427,12 @@ pub async fn datasource_schema(
     datasources::schema(&mut estate.store().read().await?, id).await
 }
 
-/// The same for whoever holds a signed token for it.
+/// The same, for the bearer of a signed token.
 pub async fn schema_by_token(estate: &Estate, id: DatasourceId) -> Result<Option<(Catalog, Timestamp)>> {
     datasources::schema(&mut estate.store().read().await?, id).await
 }
 
-/// The source that the server makes itself: a SQLite file in its data directory. Adding it twice changes nothing.
-/// A source that the server makes itself, unless it is there. `file` is the path of a SQLite file in the data
-/// directory.
+/// Creates a source of the server, unless it exists. `file` is the path of a SQLite file in the data directory.
 pub async fn ensure_builtin(
     estate: &Estate,
     ctx: &OpCtx,
@@ -456,7 +454,7 @@ pub async fn ensure_builtin(
     };
     match create(estate, ctx, details, Vec::new(), Some(word)).await {
         Ok(made) => Ok(made.id),
-        // Another node was quicker.
+        // Another node was faster.
         Err(error) if crate::store::is_taken(&error) => builtin(estate, word).await?.ok_or(error),
         Err(error) => Err(error),
     }
@@ -472,7 +470,7 @@ pub async fn agent_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Agent>> {
     estate.require_some(ctx, Noun::DATASOURCE, Action::VIEW).await?;
     let all = agents::list(&mut estate.store().read().await?, ctx.authority().ou_path()).await?;
     let view = landreeve_core::Permission::new(Noun::DATASOURCE, Action::VIEW);
-    // An agent is seen where its unit is, and with any datasource that uses it; 0 is no datasource.
+    // An agent is visible in its unit, and with any datasource that uses it; 0 is not a datasource.
     let sees = |agent: &Agent| {
         let linked = agent.datasources.iter().map(|id| id.0);
         linked.chain([0]).any(|id| ctx.authority().allows(view, &agent.ou_path, id))
@@ -485,7 +483,7 @@ pub async fn agent_get(estate: &Estate, ctx: &OpCtx, public_key: &str) -> Result
     all.into_iter().find(|agent| agent.public_key == public_key).ok_or_else(|| Error::not_found("agent"))
 }
 
-/// Makes an agent and its key pair. The secret half is shown once and not kept.
+/// Creates an agent and its key pair. The private key is shown once and not stored.
 pub async fn agent_create(
     estate: &Estate,
     ctx: &OpCtx,
@@ -526,7 +524,7 @@ fn check_agent_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Needs the right to manage every datasource that uses the agent.
+/// Needs the permission to manage every datasource that uses the agent.
 pub async fn agent_update(
     estate: &Estate,
     ctx: &OpCtx,
@@ -549,7 +547,7 @@ pub async fn agent_update(
     }
     agent.enabled = enabled.unwrap_or(agent.enabled);
     let known = agent.updated_at;
-    // Later than before, whatever the clock says: a change at the same moment is told apart by it.
+    // Later than before, whatever the clock says, so that simultaneous changes can be told apart.
     let next = clock::from_micros(known.as_microsecond() + 1);
     agent.updated_at = estate.now().max(next);
     let copy = agent.clone();

@@ -61,7 +61,7 @@ pub async fn group_create(
     Ok(group)
 }
 
-/// Adds a user to a group, or takes one out.
+/// Adds a user to a group, or removes one.
 pub async fn member_set(
     estate: &Estate,
     ctx: &OpCtx,
@@ -78,7 +78,10 @@ pub async fn member_set(
                 let found = groups::list(tx).await?.into_iter().find(|known| known.id == group);
                 let found = found.ok_or_else(|| Error::not_found("group"))?;
                 if found.builtin.is_some() {
-                    return Err(Error::conflict("builtin", "every user is in this group; it is not edited"));
+                    return Err(Error::conflict(
+                        "builtin",
+                        "this group contains every user and cannot be changed",
+                    ));
                 }
                 users::get(tx, user).await?.ok_or_else(|| Error::not_found("user"))?;
                 if member {
@@ -100,7 +103,7 @@ pub async fn group_delete(estate: &Estate, ctx: &OpCtx, id: GroupId) -> Result<(
             Box::pin(async move {
                 let found = groups::list(tx).await?.into_iter().find(|known| known.id == id);
                 if found.ok_or_else(|| Error::not_found("group"))?.builtin.is_some() {
-                    return Err(Error::conflict("builtin", "a built-in group cannot be removed"));
+                    return Err(Error::conflict("builtin", "a built-in group cannot be deleted"));
                 }
                 groups::delete(tx, id).await?;
                 tx.bump_epoch().await

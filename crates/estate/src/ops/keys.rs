@@ -1,4 +1,4 @@
-//! Keys of the APIs: make, list, disable, remove. A secret is shown once, when it is made.
+//! API keys: create, list, disable, delete. The secret is shown once, at creation.
 
 use landreeve_core::ids::{KeyId, OuId, UserId};
 use landreeve_core::{Action, Error, Noun, OpCtx, Permission, Result, Secret};
@@ -16,16 +16,16 @@ use crate::secrets::{new_secret, secret_hash};
 pub struct NewKey {
     pub api: Api,
     pub name: String,
-    /// The unit in which the key reads and writes; the caller's own when `None`.
+    /// The unit in which the key reads and writes; `None` means the caller's.
     pub ou: Option<Uuid>,
-    /// Acts as this user, with the user's rights.
+    /// Acts as this user, with the user's permissions.
     pub user: Option<UserId>,
     pub grants: Vec<NewKeyGrant>,
-    /// The dialect's own names of those grants, for listings.
+    /// The dialect's names for those grants, for listings.
     pub labels: Vec<String>,
 }
 
-/// A permission in the key's own unit, or for named resources of its noun.
+/// A permission in the key's unit, or for named resources of its noun.
 #[derive(Debug, Clone)]
 pub struct NewKeyGrant {
     pub permission: Permission,
@@ -46,7 +46,7 @@ pub async fn key_create(estate: &Estate, ctx: &OpCtx, new: NewKey) -> Result<(Ke
         found.ok_or_else(|| Error::not_found("user"))?;
         require_covers_user(estate, ctx, user).await?;
     }
-    // Whoever holds a permission in the unit may give it for anything that is named there: the key stays inside.
+    // With a permission in the unit, the caller can grant it for any named resource: the key is limited to the unit.
     let asked = new.grants.iter().filter(|grant| !ctx.authority().allows(grant.permission, &ou.path, 0));
     let asked: Vec<NewKeyGrant> = asked.cloned().collect();
     require_covers(estate, ctx, &spread(&asked, ou.id)).await?;
@@ -109,7 +109,7 @@ pub async fn key_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Key>> {
     Ok(all.into_iter().filter(sees).collect())
 }
 
-/// A key that the caller may manage; one of a unit out of sight is not found.
+/// A key that the caller can manage; one in an invisible unit is not found.
 async fn require_manage(estate: &Estate, ctx: &OpCtx, id: KeyId) -> Result<()> {
     let mut conn = estate.store().read().await?;
     let key = keys::get(&mut conn, id).await?.ok_or_else(|| Error::not_found("key"))?;
@@ -118,7 +118,7 @@ async fn require_manage(estate: &Estate, ctx: &OpCtx, id: KeyId) -> Result<()> {
     estate.require(ctx, Noun::KEY, Action::MANAGE, &unit.path, id.0).await
 }
 
-/// The key that the caller itself used.
+/// The key that the caller used.
 pub async fn key_own(estate: &Estate, ctx: &OpCtx) -> Result<Option<Key>> {
     let landreeve_core::Actor::Key { id, .. } = ctx.actor() else { return Ok(None) };
     keys::get(&mut estate.store().read().await?, *id).await

@@ -1,5 +1,5 @@
-//! The use cases every plane shares: one function each, which takes the caller's authority, checks it, acts and audits
-//! in one transaction. Faces, the console and the command line call these and touch nothing else of the estate.
+//! The use cases shared by all planes: each is one function that checks the caller's authority, acts and audits in one
+//! transaction. Faces, the console and the command line call these and use nothing else of the estate.
 
 pub mod audit;
 pub mod backup;

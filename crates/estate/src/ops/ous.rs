@@ -1,4 +1,4 @@
-//! Organizational units: the tree as a caller sees it.
+//! Organizational units: the part of the tree that a caller sees.
 
 use landreeve_core::ids::OuId;
 use landreeve_core::{Action, Error, Noun, OpCtx, Result};
@@ -27,7 +27,7 @@ pub async fn ou_current(estate: &Estate, ctx: &OpCtx) -> Result<Ou> {
     found.ok_or_else(|| Error::not_found("organizational unit"))
 }
 
-/// Makes a unit below `parent`, or below the caller's own.
+/// Creates a unit below `parent`, or below the caller's unit.
 pub async fn ou_create(
     estate: &Estate,
     ctx: &OpCtx,

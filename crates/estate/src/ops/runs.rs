@@ -1,5 +1,5 @@
-//! Runs: submit, list, show, cancel, wait. Every plane submits through `submit`; every face shows what it has a noun
-//! for.
+//! Runs: submit, list, show, cancel, wait. Every plane submits through `submit`; every face shows the kinds that it has
+//! a noun for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,30 +23,30 @@ use crate::store::{Tx, next_in};
 /// The kind that every face shows.
 pub const PROBE: RunKind = runs::PROBE.kind;
 
-/// How a face names a run.
+/// How a face identifies a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunRef {
     Id(RunId),
     Uuid(Uuid),
 }
 
-/// What a plane writes with the run, in its transaction.
+/// Rows that a plane writes in the run's transaction.
 pub type WithRun = Arc<dyn for<'t> Fn(&'t mut Tx, &'t Run) -> BoxFuture<'t, Result<()>> + Send + Sync>;
 
-/// Submits a run for a caller whom the plane has already authorised. What the run does is recorded in its own words.
+/// Submits a run for a caller whom the plane has already authorised. The audit event names the kind.
 pub async fn submit(estate: &Estate, ctx: &OpCtx, new: NewRun) -> Result<Run> {
     submit_with(estate, ctx, new, Arc::new(|_, _| Box::pin(async { Ok(()) }))).await
 }
 
-/// The same with rows of the plane, written in the same transaction. A run that was there already, under its
-/// idempotency key, has its rows.
+/// The same, with the plane's rows in the same transaction. A run that already exists with the idempotency key has its
+/// rows.
 pub async fn submit_with(estate: &Estate, ctx: &OpCtx, new: NewRun, rows: WithRun) -> Result<Run> {
     let engine = estate.runs().clone();
     let act_detail = new.kind.as_str();
     let ticket = engine.ticket(estate.uuid(), new, Submitter::from(ctx.actor())).await?;
     let act = OwnedAct::new("submitted", Noun::RUN, ticket.submission.id.0, act_detail);
     let (estate, ctx) = (estate.clone(), ctx.clone());
-    // A task of its own: a caller that goes away must not leave a run that is claimed and never begun.
+    // A separate task: if the caller goes away, the claimed run must still be started.
     let submitted = tokio::spawn(async move {
         let submission = ticket.submission.clone();
         let run = estate
@@ -66,8 +66,8 @@ pub async fn submit_with(estate: &Estate, ctx: &OpCtx, new: NewRun, rows: WithRu
     submitted.await.map_err(Error::internal)?
 }
 
-/// Submits a run inside a transaction under way, for schedules: it waits in the queue and does not count towards what
-/// its submitter may have waiting.
+/// Submits a run in an existing transaction, for schedules: it waits in the queue and does not count towards its
+/// submitter's limit of waiting runs.
 pub async fn enqueue(
     tx: &mut Tx,
     ctx: &OpCtx,
@@ -87,7 +87,7 @@ pub async fn enqueue(
     Ok(run)
 }
 
-/// Lets a held run join the queue. Whether the caller may is for the plane to check.
+/// Moves a held run to the queue. The plane has to check whether the caller may do so.
 pub async fn release(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<()> {
     if queue::release(tx, id, now).await? {
         return Ok(());
@@ -102,7 +102,7 @@ pub async fn probe_submit(estate: &Estate, ctx: &OpCtx, wait: Duration, fail: bo
     submit(estate, ctx, NewRun::new(&runs::PROBE, ctx.authority().ou(), input)).await
 }
 
-/// A run of one of these kinds (empty: of any), which the caller may see. Others are not found.
+/// A run of one of these kinds (empty: any kind) that the caller may see; otherwise not found.
 pub async fn run_get(estate: &Estate, ctx: &OpCtx, which: RunRef, kinds: &[RunKind]) -> Result<Run> {
     let mut conn = estate.store().read().await?;
     let found = match which {
@@ -115,14 +115,14 @@ pub async fn run_get(estate: &Estate, ctx: &OpCtx, which: RunRef, kinds: &[RunKi
         .filter(|run| kinds.is_empty() || kinds.contains(&run.kind))
         .filter(|run| run.ou_path.starts_with(ctx.authority().ou_path()) && !run.record_expired(now))
         .ok_or_else(|| Error::not_found("run"))?;
-    // Who submitted a run may always see it.
+    // The submitter of a run can always see it.
     if !is_own(ctx, &run) {
         estate.require(ctx, Noun::RUN, Action::VIEW, &run.ou_path, run.id.0).await?;
     }
     Ok(run)
 }
 
-/// What runs of this kind do, for a face that shows every kind.
+/// Descriptions of this kind of run, for a face that shows every kind.
 pub fn category(estate: &Estate, kind: RunKind) -> Category {
     estate.registry().category(kind)
 }
@@ -138,7 +138,7 @@ pub async fn run_list(estate: &Estate, ctx: &OpCtx, filter: &RunFilter, page: Pa
     list::list(&mut conn, estate.store().dialect(), &visibility, filter, page).await
 }
 
-/// The next runs after one that was shown, without a total.
+/// The runs after a given one, without a total.
 pub async fn run_list_after(
     estate: &Estate,
     ctx: &OpCtx,
@@ -152,10 +152,10 @@ pub async fn run_list_after(
     list::list_after(&mut conn, estate.store().dialect(), &visibility, filter, after, limit).await
 }
 
-/// How many batches of a log are read at once.
+/// Maximum number of log batches per read.
 const LOG_BATCHES: u32 = 64;
 
-/// The lines of a run's log after a place in it, and the place after them.
+/// The lines of a run's log from a position on, and the next position.
 pub async fn run_log(
     estate: &Estate,
     ctx: &OpCtx,
@@ -167,7 +167,7 @@ pub async fn run_log(
     log::read(&mut estate.store().read().await?, run.id, after, LOG_BATCHES).await
 }
 
-/// Asks a run to stop. A run that has ended cannot be cancelled any more.
+/// Cancels a run. A run that has ended cannot be cancelled.
 pub async fn run_cancel(estate: &Estate, ctx: &OpCtx, which: RunRef, kinds: &[RunKind]) -> Result<Run> {
     let run = run_get(estate, ctx, which, kinds).await?;
     if !is_own(ctx, &run) {
@@ -184,7 +184,7 @@ pub async fn run_cancel(estate: &Estate, ctx: &OpCtx, which: RunRef, kinds: &[Ru
         .await
 }
 
-/// Waits until the run has ended, or for as long as `most`; gives the run as it then is.
+/// Waits until the run has ended, or at most for `most`; returns the run as it is then.
 pub async fn run_wait(
     estate: &Estate,
     ctx: &OpCtx,
@@ -192,7 +192,7 @@ pub async fn run_wait(
     kinds: &[RunKind],
     most: Duration,
 ) -> Result<Run> {
-    // Listening begins before the first look, so that an end between the two is not missed.
+    // Subscribe before the first check, so that an end in between is not missed.
     let mut changes = estate.store().notices().runs();
     let mut run = run_get(estate, ctx, which, kinds).await?;
     if run.state.is_final() {
@@ -210,10 +210,10 @@ pub async fn run_wait(
             }
         }
     };
-    // Out of time is no error: the run is shown as it is.
+    // A timeout is not an error: the run is returned as it is.
     match tokio::time::timeout(most, ended).await {
         Ok(ended) => ended.map(|()| run),
-        // A notice may have been lost with the connection that brings them.
+        // Notices may have been lost with the connection that delivers them.
         Err(_) => run_get(estate, ctx, which, kinds).await,
     }
 }

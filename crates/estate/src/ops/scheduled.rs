@@ -1,4 +1,4 @@
-//! The usual follower: each time a schedule is due it submits one run, of the kind that the schedule's body names.
+//! The default follower: each time a schedule is due, it submits one run of the kind in the schedule's body.
 
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::{Error, Result, RunKind};
@@ -17,7 +17,7 @@ use crate::store::Tx;
 struct StoredScheduledRun {
     version: u32,
     kind: String,
-    /// What the run is asked to do: JSON of the plane that executes it.
+    /// The input of the run: JSON of the plane that executes it.
     input: serde_json::Value,
 }
 
@@ -30,7 +30,7 @@ pub fn body(kind: &KindSpec, input: &str) -> Result<String> {
 
 pub struct RunFollower {
     pub estate: Estate,
-    /// Runs of one lane wait for one another; without one, those of the same schedule do.
+    /// Runs in one lane wait for one another; without a lane, runs of the same schedule do.
     pub lane: fn(&Schedule) -> Option<Lane>,
 }
 
@@ -55,7 +55,7 @@ impl Follower for RunFollower {
             let ou =
                 ous::get(tx, schedule.ou).await?.ok_or_else(|| Error::not_found("organizational unit"))?;
             let ctx = authentication::scheduled(uuid, &schedule.owner, &ou);
-            // Runs of the server itself say which schedule they are of.
+            // Runs of the server itself name their schedule.
             let name = if schedule.owner.id.is_none() { &schedule.name } else { &schedule.owner.name };
             let submitter = Submitter { name: name.clone(), ..schedule.owner.clone() };
             enqueue(tx, &ctx, submitter, new, due.now).await?;
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kept_bodies_can_still_be_read() {
+    fn stored_bodies_can_still_be_read() {
         let text = r#"{"version":1,"kind":"purge","input":{"version":1}}"#;
         let stored: StoredScheduledRun = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&stored).unwrap(), text);

@@ -1,4 +1,4 @@
-//! The sealing key: changing it re-seals everything in one transaction.
+//! The encryption key: changing it encrypts everything again in one transaction.
 
 use landreeve_core::{Action, Noun, OpCtx, Random, Result};
 
@@ -9,8 +9,8 @@ use crate::store::Tx;
 use crate::tokens;
 use crate::{args, bootstrap};
 
-/// Re-seals every secret under `new`, which must be on disk already: a crash right after the commit needs it.
-/// The signing keys of data tokens are renewed too; the old ones verify until their last token has expired.
+/// Encrypts every secret again with `new`, which must already be on disk: a crash right after the commit needs it.
+/// Also renews the signing keys for data tokens; the old ones verify until their last token has expired.
 pub async fn rotate(estate: &Estate, ctx: &OpCtx, new: SealKey) -> Result<u64> {
     estate.require_here(ctx, Noun::SETTING, Action::MANAGE).await?;
     let (old, next, random) = (estate.seal_key(), new.clone(), std::sync::Arc::clone(estate.random()));
@@ -20,7 +20,7 @@ pub async fn rotate(estate: &Estate, ctx: &OpCtx, new: SealKey) -> Result<u64> {
         .change(ctx, act, move |tx| {
             Box::pin(async move {
                 bootstrap::still_sealed_with(tx, &old.fingerprint()).await?;
-                // First, so that what is being sealed with the old key waits, and then finds the new one.
+                // First, so that concurrent writes with the old key wait and then find the new one.
                 bootstrap::set_fact(tx, "seal_fingerprint", next.fingerprint()).await?;
                 let mut count = 0;
                 for column in columns {
@@ -32,14 +32,14 @@ pub async fn rotate(estate: &Estate, ctx: &OpCtx, new: SealKey) -> Result<u64> {
         })
         .await?;
     estate.set_seal_key(new);
-    // Everything is sealed anew by now; an old signing key that goes on for a while is no reason to say otherwise.
+    // Everything has been encrypted again; a signing key that was not renewed does not make the change fail.
     if let Err(error) = tokens::rotate(estate, "data", estate.now()).await {
-        tracing::warn!(%error, "the key that signs data tokens was not renewed");
+        tracing::warn!(%error, "could not renew the key that signs data tokens");
     }
     Ok(count)
 }
 
-/// Every value of one column under the new key.
+/// Encrypts every value of one column with the new key.
 async fn reseal(
     tx: &mut Tx,
     column: &SealedColumn,

@@ -16,7 +16,7 @@ pub async fn settings_get(estate: &Estate, ctx: &OpCtx) -> Result<Settings> {
     estate.settings().await
 }
 
-/// Changes named settings, all or none.
+/// Changes settings by name, all or none.
 pub async fn settings_update(
     estate: &Estate,
     ctx: &OpCtx,
@@ -29,14 +29,14 @@ pub async fn settings_update(
     estate
         .change(ctx, act, move |tx| {
             Box::pin(async move {
-                // First, because it makes a change at the same moment wait: each is made to what the other left.
+                // First, so that a concurrent change waits, and each builds on the other.
                 tx.bump_epoch().await?;
                 let mut settings = settings::read(tx).await?;
                 let zone = settings.time_zone.clone();
                 settings.change(&changes)?;
                 settings::write(tx, &settings).await?;
                 if settings.time_zone != zone {
-                    // The nights are those of the new zone.
+                    // Nightly schedules follow the new zone.
                     let zone = &settings.time_zone;
                     schedules::move_zone(tx, builtin::PLANE, SCHEDULES, zone, now).await?;
                 }

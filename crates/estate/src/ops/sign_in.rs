@@ -1,4 +1,4 @@
-//! Signing in: by key, by password, by session, by token. Every door gives an `OpCtx` or says why not.
+//! Authentication by key, password, session or token. Each function returns an `OpCtx` or the reason why not.
 
 use landreeve_core::ids::{OuId, SessionId};
 use landreeve_core::{Error, Noun, OpCtx, Result, Secret};
@@ -12,7 +12,7 @@ use crate::secrets::secret_hash;
 
 pub use crate::identity::authentication::{bad_credential, no_credential};
 
-/// A request whose credential is not what the dialect takes: for a reason, or because there is none.
+/// The error for a request whose credential is missing or not supported by the dialect.
 pub fn refused(estate: &Estate, origin: Origin, reason: Option<&str>) -> Error {
     match reason {
         None => no_credential(estate, origin),
@@ -41,9 +41,9 @@ pub async fn by_password(
     authentication::by_password(estate, name, password, ou, origin).await
 }
 
-/// Opens a session for a caller who signed in with a password. Gives the secret, which is shown once.
+/// Creates a session for a caller who signed in with a password. Returns the secret, which is shown only once.
 ///
-/// The secret is 128 random bits in upper-case hexadecimal, as the cookies of the dialects look.
+/// The secret is 128 random bits in uppercase hexadecimal, like the dialects' cookies.
 pub async fn session_open(estate: &Estate, ctx: &OpCtx, face: &'static str) -> Result<String> {
     let user = ctx.actor().user().ok_or_else(|| Error::internal("a session without a user"))?;
     let mut bytes = [0_u8; 16];
@@ -61,7 +61,7 @@ pub async fn session_open(estate: &Estate, ctx: &OpCtx, face: &'static str) -> R
     Ok(secret)
 }
 
-/// By a session's secret; using it keeps it open.
+/// By a session's secret; using it extends the session.
 pub async fn by_session(estate: &Estate, secret: &str, face: &'static str, origin: Origin) -> Result<OpCtx> {
     let now = estate.now();
     let found = sessions::find(&mut estate.store().read().await?, &secret_hash(secret), face, now).await?;
@@ -77,7 +77,7 @@ pub async fn by_session(estate: &Estate, secret: &str, face: &'static str, origi
     authentication::by_user(estate, session.user, None, origin).await
 }
 
-/// Ends a session of the caller's. Ending one that is not there is fine.
+/// Ends one of the caller's sessions. Ending one that does not exist succeeds.
 pub async fn session_close(estate: &Estate, ctx: &OpCtx, secret: &str, face: &'static str) -> Result<()> {
     let user = ctx.actor().user().ok_or_else(|| Error::internal("a session without a user"))?;
     let hash = secret_hash(secret);
@@ -92,7 +92,7 @@ pub async fn session_close(estate: &Estate, ctx: &OpCtx, secret: &str, face: &'s
         .await
 }
 
-/// The operator of the machine, for the command line.
+/// The machine's operator, for the command line.
 pub fn operator(estate: &Estate) -> OpCtx {
     authentication::operator(estate.uuid())
 }
@@ -102,7 +102,7 @@ pub fn system(estate: &Estate) -> OpCtx {
     authentication::system(estate.uuid())
 }
 
-/// Somebody who can read the data directory, in one unit.
+/// The operator in one unit.
 pub async fn operator_in(estate: &Estate, ou: Uuid) -> Result<OpCtx> {
     let found = ous::by_uuid(&mut estate.store().read().await?, ou).await?;
     let found = found.ok_or_else(|| Error::not_found("organizational unit"))?;
@@ -116,12 +116,12 @@ pub async fn system_in(estate: &Estate, ou: OuId) -> Result<OpCtx> {
     Ok(authentication::system_in(estate.uuid(), &found))
 }
 
-/// Signs a token that opens one piece of data for five minutes.
+/// Signs a token that gives access to one piece of data for five minutes.
 pub async fn data_token(estate: &Estate, data_key: &str) -> Result<String> {
     crate::tokens::issue_data(estate, data_key).await
 }
 
-/// The data key that a token opens.
+/// The data key that a token gives access to.
 pub async fn open_data_token(estate: &Estate, token: &str) -> Result<String> {
     crate::tokens::open_data(estate, token).await
 }

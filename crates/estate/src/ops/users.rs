@@ -1,4 +1,4 @@
-//! Users: list, show, add, change, remove, and their passwords.
+//! Users: list, show, create, update, delete, and their passwords.
 
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{GrantId, GroupId, UserId};
@@ -31,7 +31,7 @@ pub async fn user_list(estate: &Estate, ctx: &OpCtx, page: Page) -> Result<PageO
     users::list(&mut estate.store().read().await?, page).await
 }
 
-/// Users belong to the estate as a whole; everybody may see their own record.
+/// Users belong to the whole estate; everyone can see their own record.
 pub async fn user_get(estate: &Estate, ctx: &OpCtx, id: UserId) -> Result<User> {
     if ctx.actor().user() != Some(id) {
         estate.require_some(ctx, Noun::USER, Action::VIEW).await?;
@@ -92,7 +92,8 @@ pub async fn user_create(estate: &Estate, ctx: &OpCtx, new: NewUser) -> Result<U
     Ok(user)
 }
 
-/// Nobody gives what they do not have: else whoever manages users or keys of one unit could become anything.
+/// Callers cannot grant permissions they do not have: otherwise managing users or keys in one unit would give access to
+/// everything.
 pub(crate) async fn require_covers(estate: &Estate, ctx: &OpCtx, given: &[NewGrant]) -> Result<()> {
     let mut conn = estate.store().read().await?;
     let (mut all, mut faults) = (Vec::new(), Faults::default());
@@ -102,7 +103,7 @@ pub(crate) async fn require_covers(estate: &Estate, ctx: &OpCtx, given: &[NewGra
             NewGrant::Role(role, ou) => {
                 let role = roles.iter().find(|known| known.id == *role);
                 if role.is_none() {
-                    faults.push(format!("grants.{index}"), "unknown", "names a role that is not there");
+                    faults.push(format!("grants.{index}"), "unknown", "names an unknown role");
                 }
                 (role.map(|role| role.permissions.clone()).unwrap_or_default(), GrantTarget::Subtree(*ou))
             }
@@ -115,7 +116,7 @@ pub(crate) async fn require_covers(estate: &Estate, ctx: &OpCtx, given: &[NewGra
         match scope {
             Some(scope) => all
                 .extend(permissions.into_iter().map(|permission| Grant { permission, scope: scope.clone() })),
-            None => faults.push(format!("grants.{index}"), "unknown", "names a unit that is not there"),
+            None => faults.push(format!("grants.{index}"), "unknown", "names an unknown organizational unit"),
         }
     }
     drop(conn);
@@ -123,7 +124,7 @@ pub(crate) async fn require_covers(estate: &Estate, ctx: &OpCtx, given: &[NewGra
     require_held(estate, ctx, Noun::ROLE, None, &all).await
 }
 
-/// The same for what acts as this user: a password, a key, the end of the account.
+/// The same, for acting on a user: setting the password, creating a key, deleting the account.
 pub(crate) async fn require_covers_user(estate: &Estate, ctx: &OpCtx, user: UserId) -> Result<()> {
     if ctx.actor().user() == Some(user) {
         return Ok(());
@@ -136,7 +137,7 @@ pub(crate) async fn require_covers_user(estate: &Estate, ctx: &OpCtx, user: User
     require_held(estate, ctx, Noun::USER, Some(user.0), &held).await
 }
 
-/// The same for what a group's members get.
+/// The same, for the grants that a group's members get.
 pub(crate) async fn require_covers_group(estate: &Estate, ctx: &OpCtx, group: GroupId) -> Result<()> {
     let held = grants::of(&mut estate.store().read().await?, Subject::Group(group)).await?;
     let held: Vec<Grant> = held.into_iter().map(|(grant, _)| grant).collect();
@@ -153,11 +154,11 @@ async fn require_held(
     if grants::covers(ctx.authority(), grants_given) {
         return Ok(());
     }
-    let error = Error::forbidden("nobody passes on permissions that they do not have themselves");
+    let error = Error::forbidden("you cannot grant permissions you do not hold");
     Err(estate.refused(ctx, noun, id, error).await)
 }
 
-/// Gives each grant its id before the transaction that inserts them.
+/// Assigns ids to the grants before the transaction that inserts them.
 pub(crate) async fn numbered(estate: &Estate, grants: Vec<NewGrant>) -> Result<Vec<(GrantId, NewGrant)>> {
     let mut numbered = Vec::with_capacity(grants.len());
     for grant in grants {
@@ -176,7 +177,7 @@ pub async fn user_update(estate: &Estate, ctx: &OpCtx, id: UserId, change: UserC
     if ctx.actor().user() == Some(id) && change.enabled.is_some() {
         return Err(Error::conflict(
             "own_status",
-            "nobody changes their own status; ask another administrator",
+            "you cannot change your own status; ask another administrator",
         ));
     }
     let now = estate.now();
@@ -221,7 +222,7 @@ fn describe(change: &UserChange) -> String {
     parts.join(", ")
 }
 
-/// Without one enabled administrator at the root nobody could let anybody in again.
+/// Without an enabled administrator at the root, no one could be given access again.
 async fn keep_an_administrator(tx: &mut Tx) -> Result<()> {
     let left = tx
         .one(
@@ -232,7 +233,7 @@ async fn keep_an_administrator(tx: &mut Tx) -> Result<()> {
         .await?
         .int(0)?;
     if left == 0 {
-        return Err(Error::conflict("last_administrator", "at least one administrator must stay enabled"));
+        return Err(Error::conflict("last_administrator", "at least one administrator must remain enabled"));
     }
     Ok(())
 }
@@ -240,7 +241,10 @@ async fn keep_an_administrator(tx: &mut Tx) -> Result<()> {
 pub async fn user_delete(estate: &Estate, ctx: &OpCtx, id: UserId) -> Result<()> {
     estate.require_some(ctx, Noun::USER, Action::MANAGE).await?;
     if ctx.actor().user() == Some(id) {
-        return Err(Error::conflict("own_status", "nobody removes themselves; ask another administrator"));
+        return Err(Error::conflict(
+            "own_status",
+            "you cannot delete your own account; ask another administrator",
+        ));
     }
     require_covers_user(estate, ctx, id).await?;
     estate
@@ -255,7 +259,7 @@ pub async fn user_delete(estate: &Estate, ctx: &OpCtx, id: UserId) -> Result<()>
         .await
 }
 
-/// Sets a password: one's own, or as somebody who manages users. Ends the user's sessions.
+/// Sets a password: the caller's own, or a user's that the caller manages. Ends the user's sessions.
 pub async fn password_set(estate: &Estate, ctx: &OpCtx, id: UserId, new: Secret) -> Result<()> {
     if ctx.actor().user() != Some(id) {
         estate.require_some(ctx, Noun::USER, Action::MANAGE).await?;
@@ -275,7 +279,7 @@ pub async fn password_set(estate: &Estate, ctx: &OpCtx, id: UserId, new: Secret)
         .await
 }
 
-/// Gives a user, group or key more rights.
+/// Grants more permissions to a user, group or key.
 pub async fn grant(
     estate: &Estate,
     ctx: &OpCtx,
@@ -311,7 +315,7 @@ pub async fn role_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Role>> {
     grants::roles(&mut estate.store().read().await?).await
 }
 
-/// Makes the first user, who may do everything. `None`: there is a user already.
+/// Creates the first user, with all permissions. `None` if there is already a user.
 pub async fn first_user(estate: &Estate, name: &str, password: Secret) -> Result<Option<User>> {
     let ctx = super::sign_in::operator(estate);
     let hash = estate.authentication().gate().hash(password, &**estate.random()).await?;
@@ -336,7 +340,7 @@ pub async fn first_user(estate: &Estate, name: &str, password: Secret) -> Result
         .change(&ctx, OwnedAct::new("created", Noun::USER, 1, "the first user"), move |tx| {
             Box::pin(async move {
                 if tx.one("SELECT count(*) FROM users", args![]).await?.int(0)? > 0 {
-                    return Err(Error::conflict("not_first", "there is a user already"));
+                    return Err(Error::conflict("not_first", "there is already a user"));
                 }
                 users::insert(tx, &copy, Some(hash)).await?;
                 crate::bootstrap::grant_everything(tx, grant, Subject::User(copy.id), now).await?;
@@ -351,7 +355,7 @@ pub async fn first_user(estate: &Estate, name: &str, password: Secret) -> Result
     }
 }
 
-/// Is there any user yet?
+/// Whether there is any user yet.
 pub async fn is_new(estate: &Estate) -> Result<bool> {
     let mut conn = estate.store().read().await?;
     Ok(conn.one("SELECT count(*) FROM users", args![]).await?.int(0)? == 0)

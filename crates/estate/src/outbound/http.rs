@@ -1,5 +1,5 @@
-//! HTTP that leaves the server: each call makes one connection of its own, to an address that `Outbound` has just
-//! allowed, within the limits of the call. It knows no proxy, follows no redirect, keeps no cookie and no connection.
+//! Outgoing HTTP: each call makes its own connection, to an address that `Outbound` has just allowed, within the limits
+//! of the call. It does not use proxies, follow redirects, or keep cookies or connections.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,13 +26,13 @@ use super::Outbound;
 use super::upload::{Failed, Upload};
 use super::wire::{self, Idle};
 
-/// The head of an answer: bytes and fields.
+/// Limits for the response headers: bytes and fields.
 const MAX_HEAD_BYTES: usize = 64 * 1_024;
 const MAX_HEADERS: usize = 100;
-/// How many addresses of one name are tried.
+/// Maximum number of addresses tried per name.
 const MAX_ADDRESSES: usize = 8;
 
-/// What a call must not set: it frames the message or speaks of the connection.
+/// Headers that a call must not set: they control framing or the connection.
 const RESERVED: [&str; 11] = [
     "connection",
     "content-length",
@@ -47,7 +47,7 @@ const RESERVED: [&str; 11] = [
     "upgrade",
 ];
 
-/// The one client of the server.
+/// The server's only HTTP client.
 #[derive(Debug, Clone)]
 pub struct OutboundHttp {
     outbound: Outbound,
@@ -97,7 +97,7 @@ impl OutboundHttp {
         builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
         let (mut sender, connection) =
             builder.handshake::<_, Upload>(stream).await.map_err(|error| explain(&error))?;
-        // The task ends with the answer's body, with the deadline, or with the connection.
+        // The task ends with the response body, at the deadline, or with the connection.
         let task = tokio::spawn(async move {
             let _ = tokio::time::timeout_at(deadline, connection).await;
         });
@@ -122,7 +122,7 @@ impl OutboundHttp {
         Ok(HttpAnswer { status: head.status.as_u16(), headers, body: body.checked()? })
     }
 
-    /// To the first allowed address that answers.
+    /// Connects to the first allowed address that responds.
     async fn connect(
         &self,
         target: &Target,
@@ -196,7 +196,7 @@ impl Target {
             return Err(invalid("the URL has no host"));
         }
         let port = match authority.as_str().rsplit_once(':') {
-            // A port that is not a number from 1 to 65535 does not parse, and must not become the default.
+            // A port that is not a number from 1 to 65535 does not parse, and must not be replaced by the default.
             Some((_, port)) if !port.ends_with(']') => port
                 .parse()
                 .ok()
@@ -227,7 +227,7 @@ fn request(
     let verb = Method::from_bytes(method.as_bytes())
         .ok()
         .filter(|verb| *verb != Method::CONNECT)
-        .ok_or_else(|| invalid(format!("{method:?} is not a method that can be sent")))?;
+        .ok_or_else(|| invalid(format!("{method:?} is not a supported method")))?;
     let mut request = Request::builder()
         .method(verb)
         .uri(&target.path)
@@ -237,15 +237,15 @@ fn request(
         .map_err(|error| invalid(error.to_string()))?;
     for (name, value) in headers {
         let known = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| invalid(format!("the header {name:?} cannot be sent")))?;
+            .map_err(|_| invalid(format!("the header name {name:?} is invalid")))?;
         if RESERVED.contains(&known.as_str()) {
-            return Err(invalid(format!("the header {known} is set by the server itself")));
+            return Err(invalid(format!("the header {known} is set by the server")));
         }
         let value = HeaderValue::from_bytes(&value)
-            .map_err(|_| invalid(format!("the value of the header {known} cannot be sent")))?;
+            .map_err(|_| invalid(format!("the value of the header {known} is invalid")))?;
         request.headers_mut().append(known, value);
     }
-    // Said outright, because hyper would leave a body of unknown length out of a GET.
+    // Set explicitly, because hyper would not send a body of unknown length with a GET.
     match request.body().size_hint().exact() {
         Some(0) => {}
         Some(length) => drop(request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length))),
@@ -265,7 +265,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// The body of an answer within its limits.
+/// The response body, within its limits.
 struct Answer {
     body: Incoming,
     failed: Failed,
@@ -279,7 +279,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// A length that is announced is looked at before anything is read.
+    /// Checks an announced length before anything is read.
     fn checked(self) -> Result<AnswerStream, HttpError> {
         match self.body.size_hint().lower() {
             lower if lower > self.left => Err(self.too_large()),
@@ -289,7 +289,7 @@ impl Answer {
 
     fn too_large(&self) -> HttpError {
         let message =
-            format!("the answer of {} is larger than {} bytes", self.place, self.limits.max_answer_bytes);
+            format!("the response from {} is larger than {} bytes", self.place, self.limits.max_answer_bytes);
         HttpError::new(HttpErrorKind::TooLarge, message)
     }
 
@@ -303,7 +303,7 @@ impl Answer {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             };
-            // Trailers are read over.
+            // Trailers are skipped.
             let Ok(bytes) = frame.into_data() else { continue };
             return Poll::Ready(Some(match self.left.checked_sub(bytes.len() as u64) {
                 Some(left) => {

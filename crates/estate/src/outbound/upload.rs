@@ -1,4 +1,4 @@
-//! What a call sends, as hyper takes it: piece by piece, as fast as the other side reads.
+//! The body of a call in the form that hyper needs: piece by piece, as fast as the other side reads.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -11,15 +11,15 @@ use landreeve_core::source::ByteStream;
 
 use super::wire::IdleError;
 
-/// Why the upload failed: hyper only says that it did.
+/// Why the upload failed; hyper only says that it did.
 #[derive(Debug, Clone, Default)]
 pub struct Failed(Arc<OnceLock<String>>);
 
 impl Failed {
-    /// What an error of hyper means for the caller.
+    /// Translates an error of hyper for the caller.
     pub fn explain(&self, error: &hyper::Error, place: &str) -> HttpError {
         if let Some(why) = self.0.get() {
-            return HttpError::new(HttpErrorKind::Body, format!("the body could not be sent: {why}"));
+            return HttpError::new(HttpErrorKind::Body, format!("cannot send the body: {why}"));
         }
         let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
         while let Some(inner) = cause {
@@ -31,9 +31,9 @@ impl Failed {
             cause = inner.source();
         }
         let (kind, what) = if error.is_parse_too_large() {
-            (HttpErrorKind::TooLarge, "the head of the answer is too large".to_owned())
+            (HttpErrorKind::TooLarge, "the response headers are too large".to_owned())
         } else if error.is_parse() || error.is_parse_status() {
-            (HttpErrorKind::Protocol, "what answered does not speak HTTP".to_owned())
+            (HttpErrorKind::Protocol, "the response is not HTTP".to_owned())
         } else {
             let cause = std::error::Error::source(error).map(|cause| format!(" ({cause})"));
             (HttpErrorKind::Unreachable, format!("the connection broke{}", cause.unwrap_or_default()))
@@ -45,9 +45,9 @@ impl Failed {
 /// The body of a request.
 pub struct Upload {
     bytes: Option<ByteStream>,
-    /// What is still to come, where it is known.
+    /// Bytes still to come, if known.
     left: Option<u64>,
-    /// The last piece by the length that was said. It waits for the stream to end, because nobody reads on behind it.
+    /// The last piece by the declared length. Held back until the stream ends, because hyper reads no further.
     last: Option<Bytes>,
     failed: Failed,
 }
@@ -109,7 +109,7 @@ impl Body for Upload {
                     }
                     Some(left) => self.left = Some(left),
                     None => {
-                        let error = self.fail("it is longer than was said".to_owned());
+                        let error = self.fail("it is longer than declared".to_owned());
                         return Poll::Ready(Some(Err(error)));
                     }
                 }

@@ -1,4 +1,4 @@
-//! A connection: plain or TLS, and ended when nothing moves on it for too long.
+//! A connection: plain or TLS, closed when no byte has moved for too long.
 
 use std::io;
 use std::pin::Pin;
@@ -21,21 +21,21 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// The built-in authorities and those of the call.
+/// The built-in CA certificates and those of the call.
 pub fn tls(authorities: &[String]) -> Result<Arc<ClientConfig>, HttpError> {
     let invalid = |message: String| HttpError::new(HttpErrorKind::Invalid, message);
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for pem in authorities {
         let before = roots.len();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate =
-                certificate.map_err(|error| invalid(format!("a trusted authority is not PEM: {error}")))?;
+            let certificate = certificate
+                .map_err(|error| invalid(format!("a trusted CA certificate is not PEM: {error}")))?;
             roots
                 .add(certificate)
-                .map_err(|error| invalid(format!("a trusted authority cannot be used: {error}")))?;
+                .map_err(|error| invalid(format!("a trusted CA certificate is invalid: {error}")))?;
         }
         if roots.len() == before {
-            return Err(invalid("a trusted authority contains no certificate in PEM".to_owned()));
+            return Err(invalid("a trusted CA file contains no PEM certificate".to_owned()));
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -57,17 +57,17 @@ pub async fn encrypt(
     stream.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| failed(error.to_string()))
 }
 
-/// Nothing moved on the connection for as long as the call allows.
+/// No byte moved on the connection for as long as the call allows.
 #[derive(Debug, thiserror::Error)]
 #[error("no byte for {:.1} seconds", .0.as_secs_f64())]
 pub struct IdleError(Duration);
 
-/// Ends a connection on which nothing moves while somebody waits for it. A reader that pauses is not waiting.
+/// Closes a connection on which nothing moves while something waits for it. A paused reader is not waiting.
 pub struct Idle {
     stream: Stream,
     limit: Duration,
     timer: Pin<Box<Sleep>>,
-    /// The timer runs: something waits since the last byte.
+    /// The timer is running: something has been waiting since the last byte.
     waits: bool,
 }
 
@@ -76,7 +76,7 @@ impl Idle {
         Idle { stream, limit, timer: Box::pin(tokio::time::sleep(limit)), waits: false }
     }
 
-    /// Passes on what an attempt gave, unless it has been waiting for too long.
+    /// Returns the result of an attempt, unless it has been waiting too long.
     fn judge<T>(&mut self, cx: &mut Context<'_>, attempt: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if attempt.is_ready() {
             self.waits = false;

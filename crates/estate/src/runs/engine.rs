@@ -229,7 +229,7 @@ impl Engine {
             .await?;
         self.0.many_units.store(many_units, Ordering::SeqCst);
         if recovered > 0 {
-            tracing::warn!(runs = recovered, "recovered runs that a stop cut off");
+            tracing::warn!(runs = recovered, "recovered runs that were interrupted by a stop");
         }
         let pools = self.pools(&executors);
         let claiming: Vec<_> = pools.values().filter(|pool| pool.workers > 0).cloned().collect();
@@ -291,7 +291,7 @@ impl Engine {
         let tasks = &self.0.tasks;
         let Some(id) = self.node() else { return };
         if !(tasks.claims.is_empty() && tasks.runs.is_empty() && tasks.lingering.is_empty()) {
-            tracing::warn!("this node stops with work that did not end; its leases have to run out");
+            tracing::warn!("this node stops with unfinished work; its leases have to expire first");
             return;
         }
         let removed =
@@ -544,7 +544,11 @@ impl Engine {
         for (id, Live { attempt, signal }) in &executing {
             // It may have ended by itself since.
             if !ours.contains(&(*id, *attempt)) && !signal.has_ended() {
-                tracing::warn!(run = id.0, attempt, "a run was taken over and is stopped here");
+                tracing::warn!(
+                    run = id.0,
+                    attempt,
+                    "a run was taken over by another node and is being stopped here"
+                );
                 signal.stop(StopReason::TakenAway);
             }
         }
@@ -603,7 +607,7 @@ impl Engine {
                     Duration::from_micros(micros.unsigned_abs()).min(self.0.options.lease)
                 }),
                 Err(error) => {
-                    tracing::warn!(%error, "could not look at the held runs");
+                    tracing::warn!(%error, "could not read the held runs");
                     Duration::from_secs(1)
                 }
             };

@@ -82,7 +82,7 @@ impl Engine {
         loop {
             match (working.executors.authority)(run).await {
                 Err(error) if error.kind == ErrorKind::Unavailable && !self.0.tasks.stop.is_cancelled() => {
-                    tracing::warn!(run = run.id.0, %error, "could not look up the rights of a run; trying again");
+                    tracing::warn!(run = run.id.0, %error, "could not look up the permissions of a run; trying again");
                     tokio::select! {
                         () = signal.token().cancelled() => return Err(error),
                         () = self.0.tasks.stop.cancelled() => return Err(error),
@@ -144,7 +144,7 @@ impl Engine {
     fn await_threads(&self, job: Arc<Job>, work: Option<JoinHandle<Outcome>>) {
         let engine = self.clone();
         metrics::gauge!("landreeve_runs_lingering").increment(1.0);
-        tracing::error!(run = job.run.id.0, kind = %job.run.kind, "a run does not stop: its thread lives on and its lane stays taken");
+        tracing::error!(run = job.run.id.0, kind = %job.run.kind, "a run does not stop: its thread is still running and its lane stays occupied");
         // It ends with its thread, or with the process: nothing waits for it.
         self.0.tasks.lingering.spawn(async move {
             if let Some(work) = work {
@@ -217,10 +217,10 @@ impl Engine {
         work.abort();
         let gone = tokio::time::timeout(ABORT, &mut work).await.is_ok();
         let message = format!(
-            "it did not stop within {} seconds after it was told to: {}",
+            "it did not stop within {} seconds of being stopped: {}",
             spec.grace.as_secs(),
             match job.stop_reason() {
-                Some(StopReason::TimedOut) => "its time limit was over",
+                Some(StopReason::TimedOut) => "its time limit was exceeded",
                 Some(StopReason::Draining) => "the server was stopping",
                 _ => "it was cancelled",
             }
@@ -271,11 +271,11 @@ impl Engine {
                 Ok(true) => break,
                 // Also when the answer to an earlier try was lost after its commit.
                 Ok(false) => {
-                    tracing::debug!(run = run.id.0, "a run had its end already");
+                    tracing::debug!(run = run.id.0, "a run had already ended");
                     break;
                 }
                 Err(error) if is_refusal(error.kind) => {
-                    tracing::error!(run = run.id.0, %error, "the store refuses the end of a run");
+                    tracing::error!(run = run.id.0, %error, "the store rejected the end of a run");
                     let failure = Failure::internal();
                     let failed = End::Stopped { state: failure.state, error: failure.error };
                     if end == failed {
@@ -306,7 +306,7 @@ fn without_authority(error: Error) -> Failure {
         ErrorKind::Internal => error.into(),
         ErrorKind::Unavailable => Failure::from(error).again(),
         _ => {
-            let message = format!("its submitter may not do this any more: {}", error.message);
+            let message = format!("its submitter is no longer allowed to do this: {}", error.message);
             Failure::new(ErrorKind::Forbidden, "submitter_refused", message)
         }
     }
@@ -329,7 +329,7 @@ fn ended(outcome: Outcome, run: &Run, spec: &KindSpec, lingers: bool) -> End {
         Ok(done) => End::Succeeded(done),
         Err(failure) if worth_another_attempt(&failure, run) && !lingers => {
             let note =
-                format!("attempt {} failed: {}; it is tried again", run.attempt, failure.error.message);
+                format!("attempt {} failed: {}; it will be retried", run.attempt, failure.error.message);
             End::Again { pause: spec.retry.pause_after(run.attempt), note, cleans_up: spec.cleans_up }
         }
         Err(failure) => End::Stopped { state: failure.state, error: failure.error },

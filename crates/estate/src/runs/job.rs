@@ -49,7 +49,7 @@ impl Failure {
     }
 
     pub fn timed_out(limit: Duration) -> Failure {
-        let message = format!("it took longer than its time limit of {} seconds", limit.as_secs());
+        let message = format!("it exceeded its time limit of {} seconds", limit.as_secs());
         Failure { state: RunState::TimedOut, ..Failure::new(ErrorKind::Unavailable, "timed_out", message) }
     }
 
@@ -58,7 +58,7 @@ impl Failure {
     }
 
     pub(super) fn internal() -> Failure {
-        Failure::new(ErrorKind::Internal, "internal", "the server failed; its log says why")
+        Failure::new(ErrorKind::Internal, "internal", "internal error; see the server log for the reason")
     }
 
     /// Worth another attempt.
@@ -73,7 +73,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         if error.kind == ErrorKind::Internal {
             // The cause of our own fault is for the log.
-            tracing::error!(cause = %error, "a run failed with an internal error");
+            tracing::error!(cause = %error, "run failed with an internal error");
             return Failure::internal();
         }
         Failure::new(error.kind, error.code, error.message)
@@ -283,7 +283,7 @@ impl Job {
                 }
                 // A store that is away for a moment is no reason to fail hours of work.
                 Err(error) if error.kind == ErrorKind::Unavailable => {
-                    tracing::warn!(run = self.run.id.0, %error, "could not look for the children of a run; trying again");
+                    tracing::warn!(run = self.run.id.0, %error, "could not read the children of a run; trying again");
                     let pause = retry;
                     retry = (retry * 2).min(LOOK_AGAIN);
                     pause

@@ -98,7 +98,7 @@ impl Log {
         let size = text.len() + 32;
         let line = if buffer.total + size > MAX_BYTES {
             buffer.full = true;
-            let message = format!("the log is full at {MAX_BYTES} bytes; what came after it was not kept");
+            let message = format!("the log is full at {MAX_BYTES} bytes; later lines were not stored");
             StoredLine(now, Level::Warn, message)
         } else {
             StoredLine(now, level, text)
@@ -122,7 +122,7 @@ impl Log {
         };
         let count = lines.len();
         if let Err(error) = self.write(lines, bytes).await {
-            tracing::warn!(run = self.run.0, lines = count, %error, "lines of a run's log could not be kept");
+            tracing::warn!(run = self.run.0, lines = count, %error, "could not store lines of a run's log");
         }
     }
 

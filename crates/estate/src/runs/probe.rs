@@ -54,11 +54,15 @@ impl Executor for Probe {
                 }
                 waited += step;
                 let percent = (waited.as_millis() * 100 / total.as_millis().max(1)).min(100);
-                job.report(u8::try_from(percent).unwrap_or(100), "waiting, as it was told");
+                job.report(u8::try_from(percent).unwrap_or(100), "waiting as requested");
             }
             if input.fail {
-                job.log(Level::Error, "told to fail").await;
-                return Err(Failure::new(ErrorKind::Invalid, "told_to_fail", "the probe was told to fail"));
+                job.log(Level::Error, "failing as requested").await;
+                return Err(Failure::new(
+                    ErrorKind::Invalid,
+                    "told_to_fail",
+                    "the probe failed as requested",
+                ));
             }
             Ok(Done::default())
         })

@@ -113,7 +113,7 @@ fn same_run(run: Run, new: &NewRun) -> Result<(Run, bool)> {
     if run.input == new.input {
         return Ok((run, false));
     }
-    let message = format!("run {} was submitted under the same key with another input", run.id);
+    let message = format!("run {} was submitted with the same key and a different input", run.id);
     Err(Error::conflict("idempotency_key", message))
 }
 
@@ -216,11 +216,11 @@ async fn check_parent(tx: &mut Tx, new: &NewRun) -> Result<()> {
         )
         .await?;
     let Some(found) = found else {
-        return Err(Error::fault("parent", "unknown", "is not a run of this organizational unit"));
+        return Err(Error::fault("parent", "unknown", "is not a run in this organizational unit"));
     };
     let state = found.word(0, RunState::parse)?;
     if state.is_final() || state == RunState::Cancelling {
-        let message = format!("the run's parent takes no more children: it is {}", state.as_str());
+        let message = format!("the run's parent cannot have more children: it is {}", state.as_str());
         return Err(Error::conflict("parent_ended", message));
     }
     Ok(())
@@ -240,7 +240,7 @@ async fn check_waiting(tx: &mut Tx, submission: &Submission) -> Result<()> {
             .int(0)?;
         if waiting >= i64::from(most) {
             return too_many(format!(
-                "{waiting} of your runs are waiting already ([runs] max_waiting); try again when some have ended"
+                "{waiting} of your runs are already waiting ([runs] max_waiting); try again when some have ended"
             ));
         }
     }
@@ -248,7 +248,7 @@ async fn check_waiting(tx: &mut Tx, submission: &Submission) -> Result<()> {
         let waiting = waiting_in(tx, &lane.name, MAX_WAITING_IN_LANE).await?;
         if waiting >= MAX_WAITING_IN_LANE {
             return too_many(format!(
-                "{waiting} runs wait for the same thing already; try again when some have ended"
+                "{waiting} runs are already waiting for the same resource; try again when some have ended"
             ));
         }
     }
@@ -504,7 +504,7 @@ pub async fn finish(tx: &mut Tx, run: &Run, end: &End, threads: Threads, now: Ti
             Back { release: Some(release), note, more_attempts: 0, cleans_up: *cleans_up }
         }
         End::Requeued { cleans_up } => {
-            let note = "its server stopped; it is waiting for another";
+            let note = "its server stopped; waiting for another one";
             Back { release: None, note, more_attempts: 1, cleans_up: *cleans_up }
         }
     };
@@ -625,7 +625,7 @@ pub async fn stop_lingering(tx: &mut Tx, run: &Run) -> Result<()> {
 }
 
 pub fn ended_already(run: &Run) -> Error {
-    Error::conflict("not_cancellable", format!("the run has ended already: {}", run.state.as_str()))
+    Error::conflict("not_cancellable", format!("the run has already ended: {}", run.state.as_str()))
 }
 
 /// Asks a run to stop, and with it every run below it. One that waits is cancelled here and now; of an executing one
@@ -735,7 +735,7 @@ pub async fn release_due(tx: &mut Tx, now: Timestamp) -> Result<Option<Timestamp
     let error = RunError::new(
         ErrorKind::Unavailable,
         "not_released",
-        "it was held for approval and nobody released it in time",
+        "it was held for approval and was not released in time",
     );
     for row in &expired {
         end_waiting(tx, row.id(0)?, RunState::TimedOut, &error, now).await?;

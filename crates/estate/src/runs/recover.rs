@@ -128,9 +128,9 @@ async fn take_back(tx: &mut Tx, run: &Run, registry: &Registry, now: Timestamp) 
         return tx.notice(Notice::Queue(run.pool)).await;
     }
     let (state, code, message) = if run.state == RunState::Cancelling {
-        (RunState::Cancelled, "cancelled", "cancelled; its node stopped before it could say so")
+        (RunState::Cancelled, "cancelled", "cancelled; its node stopped before confirming it")
     } else {
-        (RunState::Lost, "node_lost", "the server that executed it stopped before it ended")
+        (RunState::Lost, "node_lost", "the server that executed it stopped before it finished")
     };
     let error = RunError::new(ErrorKind::Unavailable, code, message);
     queue::finish(tx, run, &End::Stopped { state, error }, Threads::Gone, now).await.map(drop)

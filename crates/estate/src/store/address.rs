@@ -1,5 +1,5 @@
-//! The address of a PostgreSQL as sqlx reads it (with the environment and the password file, as libpq does), in the
-//! terms of the driver that the store's own connections use.
+//! Converts the address of a PostgreSQL as sqlx parses it (with the environment and the password file, like libpq) for
+//! the driver of the store's own connections.
 
 use std::path::Path;
 use std::str::FromStr as _;
@@ -19,11 +19,11 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::link::Connector;
 
-/// When the other side is gone without a word, a connection that waits for it learns of it within half a minute.
+/// If the other side disappears silently, a waiting connection notices within half a minute.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// How long what we sent may stay unacknowledged.
+/// How long sent data may stay unacknowledged.
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub fn parse(url: &str) -> Result<PgConnectOptions> {
@@ -52,7 +52,7 @@ pub fn connector(options: &PgConnectOptions) -> Result<Connector> {
     if let Some(settings) = options.get_options() {
         config.options(settings);
     }
-    // Only its address shows what sqlx knows beside: under a name and a host that fit into one.
+    // Only sqlx's address shows these settings: use a name and host that are safe in one.
     let shown = options.clone().username("user").host("host").to_url_lossy();
     if let Some(password) = shown.password() {
         let plain: Vec<u8> = percent_encoding::percent_decode_str(password).collect();
@@ -78,7 +78,7 @@ pub fn connector(options: &PgConnectOptions) -> Result<Connector> {
     Ok(Connector::new(config, MakeRustlsConnect::new(tls)))
 }
 
-/// A certificate or key as it stands, or the file that it is in.
+/// A certificate or key given directly, or the path of its file.
 fn pem(given: &str) -> Result<Vec<u8>> {
     if given.trim_start().starts_with("-----BEGIN") {
         return Ok(given.as_bytes().to_vec());
@@ -88,8 +88,7 @@ fn pem(given: &str) -> Result<Vec<u8>> {
 }
 
 fn tls(mode: PgSslMode, roots_in: Option<String>, client: Option<(String, String)>) -> Result<ClientConfig> {
-    let failed =
-        |error: &dyn std::fmt::Display| fault(format!("has TLS settings that cannot be used: {error}"));
+    let failed = |error: &dyn std::fmt::Display| fault(format!("has invalid TLS settings: {error}"));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -118,8 +117,8 @@ fn tls(mode: PgSslMode, roots_in: Option<String>, client: Option<(String, String
     builder.with_client_auth_cert(chain.map_err(|error| failed(&error))?, key).map_err(|error| failed(&error))
 }
 
-/// Encryption without the server's name (`verify-ca`), or without its identity (`prefer`, `require`). Signatures of the
-/// handshake are checked all the same.
+/// Encryption without checking the server's name (`verify-ca`), or its identity (`prefer`, `require`). Handshake
+/// signatures are still checked.
 #[derive(Debug)]
 struct Lenient {
     verifier: Arc<WebPkiServerVerifier>,

@@ -1,5 +1,5 @@
-//! Is the store whole? SQLite is asked for its quick check and its foreign keys; PostgreSQL for what it has found out
-//! itself, and, where the extension `amcheck` is installed, for its indexes.
+//! Checks the store for damage. SQLite runs its quick check and foreign key check; PostgreSQL reports what it has found
+//! itself and, if the extension `amcheck` is installed, checks its indexes.
 
 use std::path::Path;
 
@@ -10,15 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::store_error;
 
-/// How many problems are told at most: one is enough to act.
+/// Maximum number of problems reported: one is enough to act.
 const TOLD: usize = 20;
 
-/// The problems of a SQLite file, none when it is whole.
+/// The problems of a SQLite file; empty if there are none.
 pub async fn sqlite(path: &Path, cancel: CancellationToken) -> Result<Vec<String>> {
     let path = path.to_owned();
-    let damaged = |error: &rusqlite::Error| {
-        Error::unavailable("store", format!("the store cannot be checked: {error}"))
-    };
+    let damaged =
+        |error: &rusqlite::Error| Error::unavailable("store", format!("cannot check the store: {error}"));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(&path, flags).map_err(|error| damaged(&error))?;
     let interrupt = conn.get_interrupt_handle();
@@ -32,7 +31,7 @@ pub async fn sqlite(path: &Path, cancel: CancellationToken) -> Result<Vec<String
     };
     match checked.map_err(Error::internal)? {
         Ok(problems) => Ok(problems),
-        // A file whose first page is damaged is no database to SQLite.
+        // If the first page of a file is damaged, SQLite does not recognize it as a database.
         Err(error) if is_damage(&error) => Ok(vec![error.to_string()]),
         Err(error) => Err(damaged(&error)),
     }
@@ -54,14 +53,14 @@ fn quick_check(conn: &Connection) -> rusqlite::Result<Vec<String>> {
         let mut statement = conn.prepare("PRAGMA foreign_key_check")?;
         let told = statement.query_map([], |row| {
             let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
-            Ok(format!("a row of {table} refers to a row of {parent} that is not there"))
+            Ok(format!("a row of {table} refers to a missing row of {parent}"))
         })?;
         problems = told.take(TOLD).collect::<rusqlite::Result<_>>()?;
     }
     Ok(problems)
 }
 
-/// The problems of a PostgreSQL database, as far as it can be asked.
+/// The problems of a PostgreSQL database, as far as it can report them.
 pub async fn postgres(conn: &mut PgConnection, cancel: CancellationToken) -> Result<Vec<String>> {
     let checking = ask_postgres(conn);
     // The connection is closed with the check, which ends the statement.
@@ -99,7 +98,7 @@ async fn ask_postgres(conn: &mut PgConnection) -> Result<Vec<String>> {
     for check in checks {
         match sqlx::query(AssertSqlSafe(check)).execute(&mut *conn).await {
             Ok(_) => {}
-            // Class XX is damage; whoever may not call the function learns nothing from it.
+            // Class XX is damage; without permission to call the function, there is nothing to learn.
             Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("XX")) => {
                 problems.push(error.message().to_owned());
             }

@@ -1,5 +1,5 @@
-//! One connection of either database, with plain arguments and rows. Only what rule 8 of the design allows as a
-//! column type exists here.
+//! One connection to either database, with plain arguments and rows. It has only the column types that rule 8 of the
+//! design allows.
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -16,14 +16,14 @@ use super::link::{self, Link};
 use super::pool::Pooled;
 use crate::secrets::Sealed;
 
-/// One bound value. The type is kept for NULL too: PostgreSQL wants to know it.
+/// A bound value. NULL has a type too, because PostgreSQL requires it.
 #[derive(Debug, Clone)]
 pub enum Arg {
     Int(Option<i64>),
     Float(Option<f64>),
     Text(Option<String>),
     Bytes(Option<Vec<u8>>),
-    /// Only for a column named `…_sealed`: `check` looks at the statement.
+    /// Only for a column named `…_sealed`: `check` verifies the statement.
     Sealed(Vec<u8>),
 }
 
@@ -101,9 +101,9 @@ shared_ids!(
 pub struct Conn(Inner);
 
 enum Inner {
-    /// The writer's, on SQLite.
+    /// The writer's connection to SQLite.
     Direct(Direct),
-    /// The writer's, on PostgreSQL.
+    /// The writer's connection to PostgreSQL.
     Link(Box<Link>),
     Sqlite(SqliteConnection),
     SqlitePooled(PoolConnection<Sqlite>),
@@ -115,7 +115,7 @@ pub enum Row {
     Direct(direct::Values),
     Sqlite(SqliteRow),
     Postgres(tokio_postgres::Row),
-    /// Of a copy, which sqlx makes.
+    /// A row of a copy, which uses sqlx.
     Copied(PgRow),
 }
 
@@ -147,7 +147,7 @@ impl Conn {
         }
     }
 
-    /// The connection to PostgreSQL, for the writer.
+    /// The writer's connection to PostgreSQL.
     pub(super) fn link(&mut self) -> Option<&mut Link> {
         match &mut self.0 {
             Inner::Link(link) => Some(link),
@@ -155,7 +155,7 @@ impl Conn {
         }
     }
 
-    /// Did a statement of the writer fail since the last time this was asked?
+    /// Whether a statement of the writer has failed since the last call.
     pub(super) fn take_spoiled(&mut self) -> bool {
         match &mut self.0 {
             Inner::Direct(conn) => conn.take_spoiled(),
@@ -174,7 +174,7 @@ impl Conn {
         }
     }
 
-    /// Rows as they arrive. The statement is put together from texts of ours; values are bound.
+    /// Streams rows. The statement is composed of our own text; values are bound.
     pub fn rows(&mut self, sql: String, args: Vec<Arg>) -> Result<BoxStream<'_, Result<Row>>> {
         Ok(match &mut self.0 {
             Inner::Direct(conn) => {
@@ -191,12 +191,12 @@ impl Conn {
         Ok(self.all(sql, args).await?.into_iter().next())
     }
 
-    /// For queries that always give a row, such as counts.
+    /// For queries that always return a row, such as counts.
     pub async fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Row> {
         self.opt(sql, args).await?.ok_or_else(|| Error::internal(format!("no row from: {sql}")))
     }
 
-    /// Runs a statement and gives the number of rows it changed.
+    /// Runs a statement and returns the number of changed rows.
     pub async fn exec(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64> {
         match &mut self.0 {
             Inner::Direct(conn) => conn.exec(sql, &args),
@@ -207,8 +207,8 @@ impl Conn {
         }
     }
 
-    /// Runs a statement whose outcome the rest of the transaction does not need. On PostgreSQL it goes out with the next
-    /// statement, and its error comes from there, or from the end of the transaction.
+    /// Runs a statement whose outcome the rest of the transaction does not need. On PostgreSQL it is sent with the next
+    /// statement, and its error is reported by that one or at the end of the transaction.
     pub async fn exec_later(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<()> {
         match &mut self.0 {
             Inner::Link(conn) => conn.exec_later(sql, args).await,
@@ -237,14 +237,14 @@ async fn sqlite_exec(conn: &mut SqliteConnection, sql: &'static str, args: Vec<A
     Ok(done.rows_affected())
 }
 
-/// PostgreSQL cannot hold the character U+0000, so SQLite does not either. A sealed value goes where a change of the key
-/// finds it.
+/// PostgreSQL cannot store the character U+0000, so SQLite does not either. A sealed value must be in a column that key
+/// rotation knows.
 pub(super) fn check(sql: &str, args: &[Arg]) -> Result<()> {
     if args.iter().any(|arg| matches!(arg, Arg::Sealed(_))) && !sql.contains("_sealed") {
-        return Err(Error::internal(format!("a sealed value for a column that is not named so: {sql}")));
+        return Err(Error::internal(format!("a sealed value for a column not named `…_sealed`: {sql}")));
     }
     if args.iter().any(|arg| matches!(arg, Arg::Text(Some(text)) if text.contains('\0'))) {
-        return Err(Error::fault("", "character", "a text must not contain the character U+0000"));
+        return Err(Error::fault("", "character", "text must not contain the character U+0000"));
     }
     Ok(())
 }
@@ -280,7 +280,7 @@ macro_rules! getters {
         $(
             $(#[$doc])*
             pub fn $name(&self, at: usize) -> Result<$type> {
-                // SQLite's driver would read a NULL as zero or as nothing.
+                // SQLite's driver would read NULL as zero or empty.
                 self.$optional(at)?.ok_or_else(|| Error::internal(format!("column {at} is NULL")))
             }
 
@@ -299,8 +299,8 @@ macro_rules! getters {
     };
 }
 
-/// The driver says what it was; the cause says why.
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+/// The driver's error says what failed, its cause says why.
+#[expect(clippy::needless_pass_by_value, reason = "used in map_err")]
 fn unreadable(error: link::WireError) -> Error {
     let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
     Error::internal(format!("{error}{cause}"))
@@ -314,7 +314,7 @@ impl Row {
         bytes / bytes_opt -> Vec<u8>, Vec<u8>, |value| value;
     }
 
-    /// A text where it lies.
+    /// Borrowed text.
     pub fn str_opt(&self, at: usize) -> Result<Option<&str>> {
         match self {
             Row::Direct(values) => direct::text(values, at),
@@ -355,24 +355,24 @@ impl Row {
         self.text(at)?.parse().map_err(Error::internal)
     }
 
-    /// A word of ours that the store holds as text.
+    /// One of our words, stored as text.
     pub fn word<T>(&self, at: usize, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
         let text = self.text(at)?;
-        parse(&text).ok_or_else(|| Error::internal(format!("the store holds an unknown word: {text}")))
+        parse(&text).ok_or_else(|| Error::internal(format!("the store contains an unknown word: {text}")))
     }
 
-    /// JSON that `stored.rs` of a plane describes.
+    /// JSON defined in a plane's `stored.rs`.
     pub fn json<T: serde::de::DeserializeOwned>(&self, at: usize) -> Result<T> {
         serde_json::from_str(&self.text(at)?).map_err(Error::internal)
     }
 }
 
-/// What a failed statement means to a use case.
+/// Translates the error of a statement for use cases.
 pub fn store_error(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default();
-            // PostgreSQL's codes have five characters, some of them digits only.
+            // PostgreSQL's codes have five characters, possibly all digits.
             if code.len() == 5 {
                 return link::database_error(&code, database.message(), &error);
             }
@@ -387,7 +387,7 @@ pub fn store_error(error: sqlx::Error) -> Error {
             }
             Error::internal(&error)
         }
-        // What the wire brings is the state of the world, and no fault of ours.
+        // Errors of the connection are caused by the environment, not by a bug of ours.
         sqlx::Error::Io(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
@@ -395,34 +395,34 @@ pub fn store_error(error: sqlx::Error) -> Error {
         | sqlx::Error::Protocol(_)
         | sqlx::Error::Configuration(_)
         | sqlx::Error::WorkerCrashed => {
-            Error::unavailable("store", format!("the metadata store does not answer: {error}"))
+            Error::unavailable("store", format!("the metadata store does not respond: {error}"))
         }
         _ => Error::internal(&error),
     }
 }
 
 pub(super) fn gone() -> Error {
-    Error::conflict("gone", "something that the request names was removed just now")
+    Error::conflict("gone", "something that the request refers to has just been deleted")
 }
 
 pub(super) fn already_there() -> Error {
-    Error::conflict("taken", "something with this name or key is already there")
+    Error::conflict("taken", "something with this name or key already exists")
 }
 
 pub(super) fn unavailable(cause: impl std::fmt::Display) -> Error {
-    Error::unavailable("store", format!("the metadata store cannot do this now: {cause}"))
+    Error::unavailable("store", format!("the metadata store is unavailable: {cause}"))
 }
 
-/// A unique name or key was there already.
+/// Whether a unique name or key already exists.
 pub fn is_taken(error: &Error) -> bool {
     error.kind == ErrorKind::Conflict && error.code == "taken"
 }
 
-/// A name that is taken is a fault of the field that holds it.
+/// A taken name is a fault of its field.
 pub fn taken(error: Error, field: &'static str) -> Error {
     if is_taken(&error) {
-        let fault = Fault::new(field, "taken", "is taken already");
-        return Error { faults: vec![fault], message: format!("{field} is taken already"), ..error };
+        let fault = Fault::new(field, "taken", "is already taken");
+        return Error { faults: vec![fault], message: format!("{field} is already taken"), ..error };
     }
     error
 }

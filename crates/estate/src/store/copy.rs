@@ -1,7 +1,7 @@
-//! A whole store as one SQLite file, whichever database it is in, and back into either.
+//! Copies a whole store to a SQLite file, whichever database it is in, and back into either.
 //!
-//! Which tables and columns there are is read from the SQLite side, whose schema the migrations of all planes make;
-//! rule 8 of the design gives PostgreSQL the same ones. Rows pass one by one, so that no table needs memory.
+//! The tables and columns are read from the SQLite side, whose schema comes from all planes' migrations; rule 8 of the
+//! design gives PostgreSQL the same ones. Rows are copied one by one, so that no table has to fit into memory.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -16,9 +16,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, R
 use super::conn::{Arg, Row, postgres_args, sqlite_args};
 use super::{Migrations, migrate, store_error};
 
-/// What holds only while a node lives: nobody works on a copy.
+/// Valid only while a node lives: no node works on a copy.
 const OF_NODES: [&str; 2] = ["nodes", "leases"];
-/// What is of the database and not of what it holds: its migrations have texts of their own.
+/// Belongs to the database rather than its content: its migrations have their own text.
 const OF_DATABASE: &str = "migration_checksums";
 
 struct Table {
@@ -67,7 +67,7 @@ impl Table {
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
-    // Rows come in the order of the tables' names; what they refer to is checked once all of them are there.
+    // Rows are copied in the order of the table names; references are checked once all rows are there.
     SqliteConnectOptions::new().filename(path).create_if_missing(true).foreign_keys(false)
 }
 
@@ -84,7 +84,9 @@ async fn tables(conn: &mut SqliteConnection) -> Result<Vec<Table>> {
             "TEXT" => Kind::Text,
             "BLOB" => Kind::Bytes,
             other => {
-                return Err(Error::internal(format!("{table}.{column} is {other}: no type of the store's")));
+                return Err(Error::internal(format!(
+                    "{table}.{column} is {other}, which is not a type of the store"
+                )));
             }
         };
         match found.last_mut().filter(|last| last.name == table) {
@@ -104,15 +106,15 @@ async fn run_postgres(conn: &mut PgConnection, sql: String) -> Result<()> {
     conn.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop).map_err(store_error)
 }
 
-/// A copy replaces nothing, and is for its owner only.
+/// A copy never overwrites a file, and only its owner can read it.
 fn new_file(path: &Path) -> Result<()> {
     let made = File::options().write(true).create_new(true).mode(0o600).open(path);
     made.map(drop).map_err(|error| {
-        Error::conflict("no_file", format!("the file {} cannot be made: {error}", path.display()))
+        Error::conflict("no_file", format!("cannot create the file {}: {error}", path.display()))
     })
 }
 
-/// Writes what the PostgreSQL store holds at one moment into a new SQLite file.
+/// Writes a snapshot of the PostgreSQL store to a new SQLite file.
 pub(super) async fn from_postgres(
     conn: &mut PgConnection,
     migrations: &Migrations,
@@ -127,7 +129,7 @@ pub(super) async fn from_postgres(
         conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(store_error)?;
     run(&mut to, "BEGIN IMMEDIATE".to_owned()).await?;
     for table in &tables {
-        // What a migration put there comes from the other store.
+        // Rows added by migrations come from the other store.
         run(&mut to, table.delete()).await?;
     }
     for table in tables.iter().filter(|table| !OF_NODES.contains(&table.name.as_str())) {
@@ -144,14 +146,14 @@ pub(super) async fn from_postgres(
     let dangling =
         sqlx::query("PRAGMA foreign_key_check").fetch_optional(&mut to).await.map_err(store_error)?;
     if dangling.is_some() {
-        return Err(Error::internal("the copy refers to rows that are not in it"));
+        return Err(Error::internal("the copy refers to missing rows"));
     }
     run(&mut to, "COMMIT".to_owned()).await?;
     to.close().await.map_err(store_error)
 }
 
-/// Fills an empty PostgreSQL database from the SQLite file of a backup, in one transaction. The file is brought to
-/// this program's schema on the way, so it must be one that nobody else needs.
+/// Fills an empty PostgreSQL database from the SQLite file of a backup, in one transaction. The file is migrated to
+/// this program's schema first, so it must not be needed by anyone else.
 pub(super) async fn into_postgres(source: &Path, migrations: &Migrations, url: &str) -> Result<()> {
     let options = options(source);
     migrate::sqlite(&options, source, migrations).await?;
@@ -185,7 +187,7 @@ pub(super) async fn into_postgres(source: &Path, migrations: &Migrations, url: &
             .and_then(|row| row.try_get(0))
             .map_err(store_error)?;
         if there != copied {
-            let message = format!("{} has {there} rows and should have {copied}", table.name);
+            let message = format!("{} has {there} rows instead of {copied}", table.name);
             return Err(Error::internal(message));
         }
     }
@@ -205,14 +207,14 @@ async fn refuse_if_used(conn: &mut PgConnection) -> Result<()> {
     if found > 0 {
         return Err(Error::conflict(
             "not_empty",
-            format!("the database holds {found} tables already; restore into an empty one"),
+            format!("the database already has {found} tables; restore into an empty database"),
         ));
     }
     Ok(())
 }
 
-/// Takes the foreign keys off, and gives the statements that put them back: rows come in the order of the tables'
-/// names, and a unit may have a smaller number than the one above it.
+/// Drops the foreign keys and returns the statements that restore them: rows are copied in the order of the table
+/// names, and a unit may have a smaller number than its parent.
 async fn drop_checks(conn: &mut PgConnection) -> Result<Vec<String>> {
     let sql = "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', c.conrelid::regclass, c.conname), \
                format('ALTER TABLE %s ADD CONSTRAINT %I %s', c.conrelid::regclass, c.conname, \

@@ -1,4 +1,4 @@
-//! The few places where the two databases want different words.
+//! The few places where the two databases need different SQL.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -7,7 +7,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// Ends a SELECT whose row this transaction is going to change. SQLite has one writer, so nothing is needed.
+    /// Ends a SELECT whose row this transaction is about to change. SQLite has only one writer and needs nothing.
     pub const fn pick(self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self {
             Dialect::Sqlite => sqlite,
@@ -16,13 +16,13 @@ impl Dialect {
     }
 }
 
-/// The store's clock: on PostgreSQL the database's, which all nodes share.
+/// The store's clock: on PostgreSQL that of the database, which all nodes share.
 macro_rules! store_now {
     (sqlite $now:literal) => {
         $now
     };
     (postgres $now:literal) => {
-        // The parameter stays, so that both databases take the same ones.
+        // The parameter stays, so that both databases have the same parameters.
         concat!("(CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) + 0 * ", $now, ")")
     };
 }

@@ -1,6 +1,6 @@
-//! The writer's connection to SQLite. A statement runs at once, on the thread of whoever asks, which is the writer's own:
-//! the way to another thread and back costs more than most statements. What must not enter: a use outside the writer,
-//! which would hold up a thread that serves requests.
+//! The writer's connection to SQLite. A statement runs immediately on the calling thread, which is the writer's:
+//! switching to another thread and back costs more than most statements. Does not belong here: use outside the writer,
+//! which would block a thread that serves requests.
 
 use std::path::Path;
 
@@ -11,20 +11,20 @@ use rusqlite::{Connection, OpenFlags, Statement, ffi};
 use super::conn::{Arg, Row, already_there, check, gone, unavailable};
 use super::{BUSY_TIMEOUT, STATEMENTS};
 
-/// Pages of the file that are kept, in KiB.
+/// Size of the page cache, in KiB.
 const PAGES_KIB: i64 = 16 * 1_024;
 
-/// What a row of this connection holds.
+/// The values of a row on this connection.
 pub type Values = Box<[Value]>;
 
 pub struct Direct {
     conn: Connection,
-    /// A statement failed since it was asked last.
+    /// A statement has failed since the last check.
     spoiled: bool,
 }
 
 impl Direct {
-    /// Opens a file that is there, in WAL mode, and keeps its promises: what is committed is on the disk.
+    /// Opens an existing file in WAL mode, with durable commits: what is committed is on disk.
     pub fn open(path: &Path) -> Result<Direct> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
@@ -36,7 +36,7 @@ impl Direct {
         Ok(Direct { conn, spoiled: false })
     }
 
-    /// Did a statement fail since the last time this was asked?
+    /// Whether a statement has failed since the last call.
     pub fn take_spoiled(&mut self) -> bool {
         std::mem::take(&mut self.spoiled)
     }
@@ -61,7 +61,7 @@ impl Direct {
         Ok(found)
     }
 
-    /// How many rows were changed.
+    /// Number of changed rows.
     pub fn exec(&mut self, sql: &str, args: &[Arg]) -> Result<u64> {
         check(sql, args)?;
         let done = self.change(sql, args);
@@ -76,13 +76,15 @@ impl Direct {
     }
 }
 
-/// `$1` is the first of the values, wherever and however often it stands.
+/// `$1` is the first value, wherever and however often it occurs.
 fn bind(statement: &mut Statement<'_>, args: &[Arg]) -> Result<()> {
     for place in 1..=statement.parameter_count() {
         let name = statement.parameter_name(place).and_then(|name| name.strip_prefix('$'));
         let number = name.and_then(|digits| digits.parse::<usize>().ok());
         let arg = number.and_then(|number| args.get(number.checked_sub(1)?));
-        match arg.ok_or_else(|| Error::internal(format!("parameter {place} of a statement has no value")))? {
+        match arg.ok_or_else(|| {
+            Error::internal(format!("parameter {place} of a statement does not have a value"))
+        })? {
             Arg::Int(value) => statement.raw_bind_parameter(place, value),
             Arg::Float(value) => statement.raw_bind_parameter(place, value),
             Arg::Text(value) => statement.raw_bind_parameter(place, value),
@@ -107,7 +109,7 @@ pub fn text(values: &[Value], at: usize) -> Result<Option<&str>> {
     value(values, at)?.as_str_or_null().map_err(Error::internal)
 }
 
-/// SQLITE_BUSY, SQLITE_LOCKED, SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL, with what else an extended code tells.
+/// SQLITE_BUSY, SQLITE_LOCKED, SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL, including their extended codes.
 pub fn is_down(code: i32) -> bool {
     let primary = code & 0xff;
     [ffi::SQLITE_BUSY, ffi::SQLITE_LOCKED, ffi::SQLITE_READONLY, ffi::SQLITE_IOERR, ffi::SQLITE_FULL]

@@ -1,5 +1,5 @@
-//! Where the authority's epoch stands on PostgreSQL, where other nodes write it too. Requests that wait share the next
-//! read: it begins after each of them asked, so none gets an answer from before its question.
+//! The current authority epoch on PostgreSQL, where other nodes change it too. Waiting requests share the next read: it
+//! starts after each of them asked, so that none gets an outdated result.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::closed;
 use super::link::{Connector, Link, carry};
 use crate::args;
 
-/// How many may wait before one is asked to wait outside.
+/// How many requests can wait in the channel before senders have to wait.
 const WAITING: usize = 1_024;
 
 type Asked = Vec<oneshot::Sender<Result<i64>>>;
@@ -18,10 +18,10 @@ type Asked = Vec<oneshot::Sender<Result<i64>>>;
 pub struct EpochReader(mpsc::Sender<oneshot::Sender<Result<i64>>>);
 
 impl EpochReader {
-    /// `limit`: of a statement. A read has a quarter of it, so that there is time for another on a new connection.
+    /// `limit`: of a statement. A read gets a quarter of it, which leaves time for another on a new connection.
     pub fn start(connector: Connector, limit: Option<Duration>) -> EpochReader {
         let (sender, waiting) = mpsc::channel(WAITING);
-        // It ends when the store, which has the only sender, is gone.
+        // It ends when the store, which has the only sender, is dropped.
         tokio::spawn(read(connector, limit.map(|limit| limit / 4), waiting));
         EpochReader(sender)
     }
@@ -43,7 +43,7 @@ async fn read(
         match connector.carried(limit).await {
             Ok((link, mut carrier)) => carry(&mut carrier, session(link, &mut waiting, &mut asked)).await,
             Err(error) => {
-                // Those that came meanwhile have waited as well.
+                // Requests that arrived in the meantime have waited as well.
                 while let Ok(late) = waiting.try_recv() {
                     asked.push(late);
                 }
@@ -55,12 +55,12 @@ async fn read(
 
 fn answer(asked: &mut Asked, epoch: &Result<i64>) {
     for answer in asked.drain(..) {
-        // Whoever asked may have gone.
+        // The requester may be gone.
         let _ = answer.send(epoch.clone());
     }
 }
 
-/// Reads on one connection until it fails. What it leaves in `asked` is for the next one.
+/// Reads on one connection until it fails. Requests left in `asked` are for the next one.
 async fn session(
     mut link: Link,
     waiting: &mut mpsc::Receiver<oneshot::Sender<Result<i64>>>,

@@ -1,11 +1,11 @@
-//! Whether there is a store at a place. Looking creates nothing.
+//! Whether there is a store at a location. Checking creates nothing.
 
 use landreeve_core::{Error, Result};
 use sqlx::{Connection as _, Row as _};
 
 use super::{ACQUIRE_TIMEOUT, Location, address, connect, store_error};
 
-/// A SQLite store is its file; one in PostgreSQL has a schema of ours.
+/// A SQLite store is its file; a PostgreSQL store has our schema.
 pub async fn exists(location: &Location) -> Result<bool> {
     let url = match location {
         Location::Sqlite(path) => return Ok(path.exists()),
@@ -21,6 +21,6 @@ pub async fn exists(location: &Location) -> Result<bool> {
     };
     match tokio::time::timeout(ACQUIRE_TIMEOUT, look).await {
         Ok(found) => found,
-        Err(_) => Err(Error::unavailable("store", "the PostgreSQL database does not answer")),
+        Err(_) => Err(Error::unavailable("store", "the PostgreSQL database does not respond")),
     }
 }

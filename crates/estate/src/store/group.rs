@@ -1,10 +1,10 @@
-//! The writer on PostgreSQL: closures that wait run one after another in one transaction, each but the first in a
-//! savepoint, and are committed together. Its control statements travel with the statements beside them.
+//! The writer on PostgreSQL: waiting closures run one after another in one transaction, each but the first in a
+//! savepoint, and are committed together. Its control statements are sent together with the adjacent statements.
 //!
-//! A closure that waits for a lock keeps the others waiting, and while the transaction has locks of others it invites a
-//! deadlock between two nodes. It therefore gives up after a moment and runs again aside, in a transaction of its own on
-//! another connection, as what is known to take long does from the beginning. Of two transactions that waited for each
-//! other all the same, the one that PostgreSQL ends is run again.
+//! A closure that waits for a lock delays the others, and while the transaction holds other locks it risks a deadlock
+//! between two nodes. So it gives up after a moment and runs again separately, in its own transaction on another
+//! connection, as slow writes do from the start. If two transactions still wait for each other, the one that PostgreSQL
+//! aborts is run again.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -21,22 +21,22 @@ use super::link::{Connector, Link, carry};
 use super::notices::{self, Notice};
 use super::writer::{Answer, CLOSING, Job, Tx, WAITING, refuse};
 
-/// How many closures share one commit at most. Beyond 64 savepoints that wrote, PostgreSQL keeps them less cheaply.
+/// Maximum number of closures per commit. With more than 64 savepoints that wrote, PostgreSQL tracks them less cheaply.
 const GROUP: usize = 48;
-/// For how long others are gathered, so that what is done is soon acknowledged and its locks are soon free.
+/// How long closures are collected, so that writes are acknowledged and locks released soon.
 const GATHERING: Duration = Duration::from_millis(20);
-/// How often a closure is run at most.
+/// Maximum number of attempts per closure.
 const ATTEMPTS: u32 = 10;
-/// How long one that was ended for another's sake waits before it runs again, the first time: the other goes on
-/// meanwhile, so that the two do not meet again and again.
+/// How long an aborted closure waits before its first retry: the other continues in the meantime, so that the two do
+/// not collide again and again.
 const STEP_ASIDE: Duration = Duration::from_millis(10);
-/// At most so long.
+/// Maximum wait before a retry.
 const MAX_STEP_ASIDE: Duration = Duration::from_millis(640);
 
-/// Nobody waits long for a lock where others wait behind.
+/// Keep lock waits short, because other closures wait behind.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = 100";
 const BEGIN_ALONE: &str = "BEGIN";
-/// In front of the second closure: from here on there are locks of others.
+/// Before the second closure: from here on, other closures' locks are held.
 const SAVE_FIRST: &str = "SET LOCAL lock_timeout = 20; SAVEPOINT job";
 const SAVE: &str = "RELEASE job; SAVEPOINT job";
 const UNDO: &str = "ROLLBACK TO job";
@@ -47,7 +47,7 @@ pub struct GroupWriter {
 }
 
 impl GroupWriter {
-    /// `aside`: where closures run that have to wait for a lock; without one each has a transaction of its own.
+    /// `aside`: where closures run that have to wait for a lock; without it each has its own transaction.
     pub fn start(connector: Connector, limit: Option<Duration>, aside: Option<&GroupWriter>) -> GroupWriter {
         let (sender, jobs) = mpsc::channel(WAITING);
         let aside = aside.and_then(GroupWriter::sender);
@@ -60,7 +60,7 @@ impl GroupWriter {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The loop ends when the last sender is gone; it has answered every job by then.
+    /// The loop ends when the last sender is dropped; by then it has answered every job.
     pub async fn close(&self) {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -97,7 +97,7 @@ impl Loop {
             match self.connector.carried(self.limit).await {
                 Ok((link, mut carrier)) => carry(&mut carrier, self.session(link, first)).await,
                 Err(error) => {
-                    // Those that came meanwhile have waited as well.
+                    // Closures that arrived in the meantime have waited as well.
                     refuse(first, &error);
                     self.again.drain(..).for_each(|job| refuse(job, &error));
                     while let Ok(job) = self.jobs.try_recv() {
@@ -119,7 +119,7 @@ impl Loop {
             }
             next = self.next().await;
             if link_of(&mut tx).is_none_or(|link| !link.is_sound()) {
-                // It was lost while nobody needed it.
+                // It was lost while it was not in use.
                 self.again.extend(next.take());
                 return;
             }
@@ -173,10 +173,10 @@ impl Loop {
     async fn commit(&mut self, tx: &mut Tx, group: Group) {
         let Some(link) = link_of(tx) else { return };
         let committed = match group.place {
-            // No closure had a statement.
+            // No closure executed a statement.
             Place::Outside => Ok(()),
             _ if link.is_broken() => {
-                // Nothing of it was committed: it may run again, unless everybody has waited long enough.
+                // Nothing was committed, so the closures can run again, unless they have waited too long.
                 let again = link.is_cut();
                 let error = super::conn::unavailable("the connection to the database was lost");
                 group.done.into_iter().for_each(|done| self.again_or_refuse(again, done.job, &error));
@@ -193,7 +193,7 @@ impl Loop {
             match &committed {
                 Ok(()) => {
                     told.into_iter().for_each(|notice| job.notices.tell(notice));
-                    // Whoever asked may be gone; the write stands all the same.
+                    // The requester may be gone; the write is done all the same.
                     let _ = job.answer.send(Ok(value));
                 }
                 Err(error) => self.again_or_refuse(clash, job, error),
@@ -204,7 +204,7 @@ impl Loop {
 
 fn run_aside(aside: &mpsc::Sender<Job>, job: Job, error: &Error) {
     metrics::counter!("landreeve_store_retries_total").increment(1);
-    // Too many wait there already.
+    // Too many are already waiting there.
     if let Err(full) = aside.try_send(job) {
         refuse(full.into_inner(), error);
     }
@@ -214,7 +214,7 @@ fn link_of(tx: &mut Tx) -> Option<&mut Link> {
     tx.link()
 }
 
-/// Sends everything to the other nodes with the commit, in as few statements as their size allows.
+/// Sends all notices to the other nodes with the commit, in as few statements as their size allows.
 fn notify(done: &[Done]) -> String {
     let mut all: Vec<Notice> = Vec::new();
     for notice in done.iter().flat_map(|done| &done.told) {
@@ -236,15 +236,15 @@ struct Done {
     told: Vec<Notice>,
 }
 
-/// Where the transaction stands between two closures.
+/// The state of the transaction between two closures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Outside,
-    /// The first closure stands, without a savepoint.
+    /// The first closure's work is kept, without a savepoint.
     First,
-    /// A savepoint is set, and what came behind it stands.
+    /// A savepoint is set, and the work after it is kept.
     Saved,
-    /// A savepoint is set, and what came behind it must go.
+    /// A savepoint is set, and the work after it must be rolled back.
     Failed,
 }
 
@@ -255,7 +255,7 @@ struct Group {
 }
 
 impl Group {
-    /// The answer, and whether anything was sent to the database.
+    /// The closure's result, and whether anything was sent to the database.
     async fn run(&mut self, tx: &mut Tx, job: &mut Job) -> (Answer, bool) {
         let (control, after) = match self.place {
             Place::Outside if self.alone => (BEGIN_ALONE, Place::First),
@@ -279,13 +279,13 @@ impl Group {
         }
     }
 
-    /// Undoes what the last closure did, and nothing else.
+    /// Rolls back the last closure and nothing else.
     async fn undo(&mut self, tx: &mut Tx) {
         if self.place != Place::First {
             self.place = Place::Failed;
             return;
         }
-        // It began the transaction. What cannot be rolled back ends with its connection.
+        // The closure began the transaction. If it cannot be rolled back, drop the connection.
         self.place = Place::Outside;
         if let Some(link) = link_of(tx).filter(|link| !link.is_broken()) {
             let clash = link.take_clash();

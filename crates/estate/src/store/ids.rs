@@ -1,4 +1,4 @@
-//! New integers, taken in blocks from the table `sequences`. A block that a crash loses leaves a gap, which is fine.
+//! New integers, reserved in blocks in the table `sequences`. A block lost in a crash leaves a gap, which is fine.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,11 +10,11 @@ use tokio::sync::Mutex;
 use super::{Store, Tx};
 use crate::args;
 
-/// How many ids the first block of a process has. Each block has twice as many as the one before it: while one is
-/// reserved everybody waits for a commit.
+/// The size of the first block in a process. Each block is twice as large as the previous one, because everyone waits
+/// for a commit while a block is reserved.
 const SMALLEST: i64 = 64;
 const LARGEST: i64 = 4_096;
-/// The first id of every sequence: 1 is left to rows that a migration or the first start makes (the root, `admin`).
+/// The first id of every sequence: 1 is for rows created by a migration or the first start (the root, `admin`).
 const FIRST: i64 = 2;
 
 pub struct StoreIds {
@@ -24,7 +24,7 @@ pub struct StoreIds {
 
 struct Block {
     ids: Range<i64>,
-    /// Of the block after this one.
+    /// Size of the next block.
     next: i64,
 }
 
@@ -35,7 +35,7 @@ impl StoreIds {
 
     async fn take(&self, kind: IdKind) -> Result<i64> {
         super::mark::outside("a new id")?;
-        // An async lock: whoever finds the block empty reserves the next one while the others wait for it.
+        // An async lock: the first to find the block empty reserves the next one while the others wait.
         let mut blocks = self.blocks.lock().await;
         let block = blocks.entry(kind.0).or_insert(Block { ids: 0..0, next: SMALLEST });
         if let Some(id) = block.ids.next() {
@@ -63,7 +63,7 @@ async fn reserve(tx: &mut Tx, kind: &'static str, count: i64) -> Result<Range<i6
     Ok(end - count..end)
 }
 
-/// One id in the transaction itself: for what a transaction finds missing, where no block can be asked for.
+/// One id within the transaction itself, for rows that a transaction finds missing, where no block can be reserved.
 pub async fn next_in(tx: &mut Tx, kind: IdKind) -> Result<i64> {
     let row = tx
         .one(

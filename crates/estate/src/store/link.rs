@@ -1,5 +1,5 @@
-//! One connection to PostgreSQL. Statements are prepared once, sent together where nothing waits for their answers, and
-//! given a limit of time; one that is not answered in time is the last of its connection.
+//! One connection to PostgreSQL. Statements are prepared once, sent together if no result is needed in between, and
+//! have a time limit; after a timeout the connection is not used again.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -22,29 +22,30 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::conn::{Arg, Row, already_there, check, gone, unavailable};
 use super::mark;
 
-/// What PostgreSQL answers with. The text of an error never has a value in it.
+/// PostgreSQL's error. Its text never contains a value.
 pub type WireError = tokio_postgres::Error;
 
-/// How long a server may take to begin a session.
+/// How long a server may take to start a session.
 const CONNECT: Duration = Duration::from_secs(4);
-/// How much longer than the server we wait for what the server ends by itself.
+/// How much longer than the server we wait for statements that the server itself cancels.
 const GRACE: Duration = Duration::from_secs(1);
-/// Compiling a statement of ours takes longer than it saves. What a dead node left open must not be locked for hours.
+/// Compiling our statements takes longer than it saves. Transactions left open by a dead node must not hold locks for
+/// hours.
 const SET_UP: &str = "SET jit = off; SET idle_in_transaction_session_timeout = 60000";
 
-/// Knows where the store is, and what has been heard from there.
+/// The store's location, and what is known about its health.
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<Config>,
     tls: MakeRustlsConnect,
-    /// How often a server was silent. Connections from before the last time are not used again.
+    /// How often a server did not respond. Connections from before the last time are not used again.
     silences: Arc<AtomicU64>,
 }
 
-/// The half of a connection that moves bytes, as the driver has it.
+/// The driver's half of a connection that moves bytes.
 pub type Raw = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
-/// The same where nobody asks for notifications; it must be polled.
+/// The same without notifications; it must be polled.
 pub type Carrier = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Connector {
@@ -56,7 +57,7 @@ impl Connector {
         self.silences.load(Ordering::SeqCst)
     }
 
-    /// A connection as the driver has it, for listening.
+    /// A connection of the driver, for listening.
     pub async fn raw(&self) -> Result<(Client, Raw)> {
         match tokio::time::timeout(CONNECT, self.config.connect(self.tls.clone())).await {
             Ok(connected) => connected.map_err(|error| wire_error(&error)),
@@ -64,7 +65,7 @@ impl Connector {
         }
     }
 
-    /// A connection whose carrier is the caller's to poll. `limit`: of each statement.
+    /// A connection whose carrier the caller polls. `limit`: of each statement.
     pub async fn carried(&self, limit: Option<Duration>) -> Result<(Link, Carrier)> {
         let connecting = self.connecting(limit);
         tokio::time::timeout(CONNECT, connecting).await.map_err(|_| silent(CONNECT))?
@@ -73,7 +74,7 @@ impl Connector {
     async fn connecting(&self, limit: Option<Duration>) -> Result<(Link, Carrier)> {
         let silences = self.silences();
         let (client, connection) = self.raw().await?;
-        // Its errors reach the client as well.
+        // The client gets its errors as well.
         let mut carrier: Carrier = Box::pin(async move { drop(connection.await) });
         let set_up = match limit {
             Some(limit) => format!("{SET_UP}; SET statement_timeout = {}", limit.as_millis()),
@@ -97,7 +98,7 @@ impl Connector {
         Ok((link, carrier))
     }
 
-    /// A connection that has a task of its own.
+    /// A connection with its own task.
     pub async fn connect(&self, limit: Option<Duration>) -> Result<Link> {
         let (mut link, carrier) = self.carried(limit).await?;
         link.carrier = Some(tokio::spawn(carrier));
@@ -105,7 +106,7 @@ impl Connector {
     }
 }
 
-/// Polls the carrier beside the work, in the same task.
+/// Polls the carrier together with the work, in the same task.
 pub async fn carry<W: Future>(carrier: &mut Carrier, work: W) -> W::Output {
     let mut work = std::pin::pin!(work);
     let mut ended = false;
@@ -113,7 +114,7 @@ pub async fn carry<W: Future>(carrier: &mut Carrier, work: W) -> W::Output {
         if let Poll::Ready(output) = work.as_mut().poll(context) {
             return Poll::Ready(output);
         }
-        // What the work sent goes out, and what has arrived comes in.
+        // Sends what the work has queued, and receives what has arrived.
         if !ended && carrier.as_mut().poll(context).is_ready() {
             ended = true;
         }
@@ -125,7 +126,7 @@ pub async fn carry<W: Future>(carrier: &mut Carrier, work: W) -> W::Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Idle,
-    /// A statement was sent whose answer has not been read; of a future that was dropped it never is.
+    /// A statement was sent whose result has not been read; if its future was dropped, it never is.
     Busy,
     Broken,
 }
@@ -136,15 +137,15 @@ pub struct Link {
     client: Arc<Client>,
     carrier: Option<JoinHandle<()>>,
     statements: HashMap<&'static str, Statement>,
-    /// Goes out in front of the next statement, in the same packet.
+    /// Sent before the next statement, in the same packet.
     ahead: Option<String>,
-    /// What is under way whose answers nobody waits for yet.
+    /// Sent statements whose results have not been awaited yet.
     sent: Vec<Sent>,
     limit: Option<Duration>,
     connector: Connector,
     silences: u64,
     state: State,
-    /// The last error is of two transactions that stood in each other's way.
+    /// The last error was a conflict between two transactions.
     clash: bool,
     spoiled: bool,
 }
@@ -154,14 +155,14 @@ impl Drop for Link {
         if let Some(carrier) = &self.carrier
             && self.state != State::Idle
         {
-            // A server that runs a statement for nobody, or says nothing, is not waited for.
+            // Do not wait for a server that runs an abandoned statement or does not respond.
             carrier.abort();
         }
     }
 }
 
 impl Link {
-    /// Can it be used again?
+    /// Whether it can be used again.
     pub fn is_sound(&self) -> bool {
         self.state == State::Idle
             && self.sent.is_empty()
@@ -169,7 +170,7 @@ impl Link {
             && self.silences == self.connector.silences()
     }
 
-    /// The connection was lost, but nobody was kept waiting: another may be tried.
+    /// The connection was lost without a wait, so another can be tried.
     pub fn is_cut(&self) -> bool {
         self.client.is_closed() && self.state != State::Broken
     }
@@ -178,12 +179,12 @@ impl Link {
         self.state == State::Broken || self.client.is_closed()
     }
 
-    /// Puts a control statement in front of the next statement.
+    /// Puts a control statement before the next statement.
     pub fn put_ahead(&mut self, text: String) {
         self.ahead = Some(text);
     }
 
-    /// The control statement that nothing was sent behind.
+    /// The control statement that no statement has followed.
     pub fn take_ahead(&mut self) -> Option<String> {
         self.ahead.take()
     }
@@ -196,14 +197,14 @@ impl Link {
         self.clash = clash;
     }
 
-    /// Did a statement fail since the last time this was asked?
+    /// Whether a statement has failed since the last call.
     pub fn take_spoiled(&mut self) -> bool {
         std::mem::take(&mut self.spoiled)
     }
 
     fn send(&mut self, statement: BoxFuture<'static, Result<u64, WireError>>) {
         let mut sent = maybe_done(statement);
-        // The first poll hands it to the carrier; the answer is for whoever polls it again.
+        // The first poll passes it to the carrier; a later poll gets the result.
         let _ = Pin::new(&mut sent).poll(&mut Context::from_waker(Waker::noop()));
         self.sent.push(sent);
     }
@@ -215,7 +216,7 @@ impl Link {
         }
     }
 
-    /// Waits for what was sent before, then for the work; the first error counts.
+    /// Waits for what was sent before, then for the work; the first error is returned.
     async fn wait<W, T>(&mut self, work: W) -> Result<T>
     where
         W: Future<Output = Result<T, WireError>>,
@@ -238,7 +239,7 @@ impl Link {
         match self.limit {
             None => all.await,
             Some(limit) => {
-                // The timer of tokio gives way now and then; that is no wait of the closure's.
+                // Tokio's timer yields now and then; that is not a wait of the closure.
                 let mut all = std::pin::pin!(tokio::time::timeout(limit, all));
                 let ended = std::future::poll_fn(|context| {
                     let polled = all.as_mut().poll(context);
@@ -268,7 +269,7 @@ impl Link {
     }
 
     fn failed(&mut self, error: &WireError) -> Error {
-        // Of two transactions that waited for each other or read what the other wrote, one may run again; one that
+        // Of two transactions that waited for each other or read what the other wrote, one can run again; one that
         // waited too long for a lock runs later.
         self.spoiled = true;
         self.clash = error.code().is_some_and(|code| ["40001", "40P01", "55P03"].contains(&code.code()));
@@ -321,7 +322,7 @@ impl Link {
         self.wait(async move { client.execute_raw(&statement, args).await }).await
     }
 
-    /// Sends a statement without waiting for its answer: the next one that is waited for brings its error.
+    /// Sends a statement without waiting for its result: the next awaited one reports its error.
     pub async fn exec_later(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<()> {
         let statement = self.prepared(sql, &args).await?;
         self.send_ahead();
@@ -330,7 +331,7 @@ impl Link {
         Ok(())
     }
 
-    /// Rows as they arrive. Each has the limit of a statement.
+    /// Streams rows. Each row has the time limit of a statement.
     pub fn rows(&mut self, sql: String, args: Vec<Arg>) -> futures_util::stream::BoxStream<'_, Result<Row>> {
         let begin = async move {
             check(&sql, &args)?;
@@ -338,7 +339,7 @@ impl Link {
             let typed: Vec<(Arg, Type)> =
                 args.into_iter().map(|arg| (arg.clone(), arg.postgres_type())).collect();
             let rows = self.wait(async move { client.query_typed_raw(&sql, typed).await }).await?;
-            // Until its end has been read it is not to be used for anything else.
+            // It cannot be used for anything else until the end has been read.
             self.state = State::Busy;
             let rows =
                 futures_util::stream::try_unfold((self, Box::pin(rows)), |(link, mut rows)| async move {
@@ -372,33 +373,33 @@ impl Link {
 }
 
 fn silent(limit: Duration) -> Error {
-    unavailable(format!("the database did not answer within {} s", limit.as_secs_f32().ceil()))
+    unavailable(format!("the database did not respond within {} s", limit.as_secs_f32().ceil()))
 }
 
-/// What a failed statement means to a use case.
+/// Translates the error of a statement for use cases.
 pub fn wire_error(error: &WireError) -> Error {
     let Some(database) = error.as_db_error() else {
-        // Too many or too few values are a fault of ours; everything else is of the wire: TLS, the protocol, a
-        // connection that is gone, an address that leads nowhere.
+        // A wrong number of values is a bug of ours; everything else is a connection error: TLS, the protocol, a lost
+        // connection, a wrong address.
         let text = error.to_string();
         if text.starts_with("expected ") || text.starts_with("error serializing") {
             return Error::internal(error);
         }
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        let message = format!("the metadata store does not answer: {text}{cause}");
+        let message = format!("the metadata store does not respond: {text}{cause}");
         return Error::unavailable("store", message);
     };
     database_error(database.code().code(), database.message(), &error)
 }
 
-/// By the code that PostgreSQL gives.
+/// By PostgreSQL's error code.
 pub fn database_error(code: &str, message: &str, cause: &dyn std::fmt::Display) -> Error {
     match code {
         "23503" => gone(),
         "23505" => already_there(),
-        // A database that was made a standby, and a lock that somebody holds on to.
+        // A database that has become a standby, and a lock that is not released.
         "25006" | "55P03" => unavailable(message),
-        // Classes: connection, authorisation, transactions in each other's way, resources, an operator's doing.
+        // Classes: connection, authorization, transaction conflicts, resources, operator intervention.
         _ if ["08", "28", "40", "53", "57"].iter().any(|class| code.starts_with(class)) => {
             unavailable(message)
         }
@@ -430,7 +431,7 @@ impl ToSql for Arg {
         }
     }
 
-    // The types are ours: the statement was prepared with them.
+    // We know the types: the statement was prepared with them.
     fn accepts(_: &Type) -> bool {
         true
     }
@@ -440,7 +441,7 @@ impl ToSql for Arg {
     }
 }
 
-/// A value whose type is known by its length: PostgreSQL gives small numbers for constants.
+/// A value whose length determines its type: PostgreSQL returns small types for constants.
 macro_rules! by_length {
     ($name:ident($value:ty) { $($length:literal => $read:ty),* }) => {
         pub struct $name(pub $value);

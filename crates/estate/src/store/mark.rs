@@ -1,6 +1,6 @@
-//! Who is inside a write. A closure that waited for anything but its own statements would hold up every other write,
-//! so that it fails at once: what the store is asked for from inside one is refused, and a closure that waits while no
-//! statement of its own is under way is ended.
+//! Detects what happens inside a write. A closure that waits for anything but its own statements would delay every
+//! other write, so it fails immediately: requests to the store from inside a closure are rejected, and a closure that
+//! waits while none of its statements is running is aborted.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -12,11 +12,11 @@ use landreeve_core::{Error, Result};
 thread_local! {
     /// The closure that this thread is inside, by the name of its type.
     static INSIDE: Cell<Option<&'static str>> = const { Cell::new(None) };
-    /// A statement of it waits for the database.
+    /// One of its statements is waiting for the database.
     static WAITING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Refuses what must not be asked for inside a write.
+/// Rejects what must not be called inside a write.
 pub fn outside(what: &str) -> Result<()> {
     match INSIDE.get() {
         None => Ok(()),
@@ -24,13 +24,13 @@ pub fn outside(what: &str) -> Result<()> {
     }
 }
 
-/// A statement of this closure did not have its answer yet.
+/// A statement of this closure is still waiting for its result.
 pub fn statement_waits() {
     WAITING.set(true);
 }
 
 fn refused(closure: &'static str, what: &str) -> Error {
-    Error::internal(format!("the write {closure} {what}: a write may wait for its own statements only"))
+    Error::internal(format!("the write {closure} {what}: a write may wait only for its own statements"))
 }
 
 /// The future of a closure.
@@ -39,7 +39,7 @@ pub struct Marked<'t, T> {
     pub work: BoxFuture<'t, Result<T>>,
 }
 
-/// Puts back what was there, however the closure ends.
+/// Restores the previous value, however the closure ends.
 struct Entered(Option<&'static str>);
 
 impl Drop for Entered {

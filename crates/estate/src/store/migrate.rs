@@ -1,5 +1,5 @@
-//! Brings a store to the schema of this program: forward only, under a lock, SQLite copied first, and a store that is
-//! newer than the program refused with both versions named. A migration never changes once it has run somewhere: each
+//! Migrates a store to this program's schema: forward only, under a lock, copying SQLite first, and rejecting a store
+//! that is newer than the program with both versions named. A migration never changes once it has run somewhere: each
 //! store has the checksums of those that it ran.
 
 use std::path::Path;
@@ -16,12 +16,12 @@ use crate::plane::Plane;
 #[derive(Debug, Clone, Copy)]
 pub struct MigrationSet {
     pub component: &'static str,
-    /// In order; the number of a migration is its place, from 1.
+    /// In order; the number of a migration is its position, starting at 1.
     pub sqlite: &'static [&'static str],
     pub postgres: &'static [&'static str],
 }
 
-/// All components that this program has, `estate` first.
+/// All components of this program, `estate` first.
 #[derive(Debug, Clone)]
 pub struct Migrations(Vec<MigrationSet>);
 
@@ -66,7 +66,7 @@ const CHECKSUMS: &str = "CREATE TABLE IF NOT EXISTS migration_checksums \
 const READ_CHECKSUMS: &str = "SELECT component, number, sha256 FROM migration_checksums";
 const NOTE: &str = "INSERT INTO migration_checksums (component, number, sha256) VALUES ($1, $2, $3)";
 
-/// What is to be run, and what ran before checksums were recorded.
+/// What has to run, and what ran before checksums were recorded.
 #[derive(Default)]
 struct Todo {
     run: Vec<Step>,
@@ -86,7 +86,7 @@ impl Step {
     }
 }
 
-/// What a store says about itself.
+/// What a store has applied.
 struct Applied {
     versions: Vec<(String, i64)>,
     checksums: Vec<(String, i64, String)>,
@@ -101,7 +101,7 @@ fn pending(
     let too_new = |component: &str, version: i64, known: &str| {
         let message = format!(
             "the metadata store is newer than this program: its {component} schema is version {version}, this program \
-             ({}) knows {known}. Start the newer program.",
+             ({}) knows {known}; start the newer program",
             env!("CARGO_PKG_VERSION"),
         );
         Error::new(landreeve_core::ErrorKind::PreconditionFailed, "store_too_new", message)
@@ -144,8 +144,8 @@ fn pending(
 
 fn changed(step: Step) -> Error {
     let message = format!(
-        "migration {} of {} is not the one that this store ran: its text was changed afterwards. Start a program whose \
-         migrations are those of the store.",
+        "migration {} of {} differs from the one that this store ran: its text has changed; start a program whose \
+         migrations match those of the store",
         step.number, step.component,
     );
     Error::new(landreeve_core::ErrorKind::PreconditionFailed, "migration_changed", message)
@@ -179,13 +179,13 @@ pub(super) async fn sqlite(
     let applied = applied!(&mut conn);
     let todo = pending(migrations, &applied, |set| set.sqlite)?;
     if !todo.run.is_empty() && !applied.versions.is_empty() {
-        // VACUUM INTO cannot run inside the transaction; the lock on the data directory keeps other servers away.
+        // VACUUM INTO cannot run inside the transaction; the lock on the data directory keeps other servers out.
         conn.execute("COMMIT").await.map_err(store_error)?;
         let copy = path.with_extension(format!("before-{}.db", env!("CARGO_PKG_VERSION")));
-        // A copy that a crash cut off has another name, and an older one is of an older state.
+        // A copy interrupted by a crash has another name, and an older copy is of an older state.
         let partial = copy.with_extension("partial");
         let failed = |error| {
-            Error::unavailable("store", format!("the copy {} cannot be made: {error}", copy.display()))
+            Error::unavailable("store", format!("cannot create the copy {}: {error}", copy.display()))
         };
         if partial.exists() {
             std::fs::remove_file(&partial).map_err(failed)?;
@@ -220,13 +220,13 @@ pub(super) async fn postgres(conn: &mut PgConnection, migrations: &Migrations) -
     tx.commit().await.map_err(store_error)
 }
 
-/// One program at a time changes the schema; held until the transaction ends.
+/// Only one program at a time changes the schema; locked until the transaction ends.
 pub(super) async fn lock(tx: &mut PgConnection) -> Result<()> {
     // Any constant will do; it only has to be the same on every node.
     tx.execute("SELECT pg_advisory_xact_lock(6021023)").await.map(drop).map_err(store_error)
 }
 
-/// Brings the database to this program's schema inside the caller's transaction.
+/// Migrates the database to this program's schema inside the caller's transaction.
 pub(super) async fn apply(tx: &mut PgConnection, migrations: &Migrations) -> Result<()> {
     tx.execute(TABLE).await.map_err(store_error)?;
     tx.execute(CHECKSUMS).await.map_err(store_error)?;

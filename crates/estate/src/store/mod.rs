@@ -1,8 +1,8 @@
 //! The metadata store: one code path over SQLite and PostgreSQL.
 //!
-//! Reads take a connection from a pool. Writes are closures over a transaction: one writer gathers the closures that
-//! wait, runs each in a savepoint, commits once and then answers all (group commit). A closure may wait for its own
-//! statements only. What must not enter: the meaning of any table.
+//! Reads use a connection from a pool. Writes are closures over a transaction: one writer collects the waiting
+//! closures, runs each in a savepoint, commits once and then answers all of them (group commit). A closure may wait
+//! only for its own statements. Does not belong here: the meaning of any table.
 
 mod address;
 mod check;
@@ -45,7 +45,7 @@ use crate::store::link::Connector;
 use crate::store::pool::Pool;
 use crate::store::writer::{CLOSING, Writer};
 
-/// Gives `Vec<Arg>`: `args![id, name]`.
+/// Builds a `Vec<Arg>`: `args![id, name]`.
 #[macro_export]
 macro_rules! args {
     ($($value:expr),* $(,)?) => { vec![$($crate::store::Arg::from($value)),*] };
@@ -66,10 +66,10 @@ macro_rules! ids {
     };
 }
 
-/// Where the metadata lives. The address of a PostgreSQL has its password in it, so it is not printed.
+/// Where the metadata is. The address of a PostgreSQL contains its password, so it is not printed.
 #[derive(Clone)]
 pub enum Location {
-    /// A file, made when it is not there.
+    /// A file, created if it does not exist.
     Sqlite(PathBuf),
     /// `postgres://…`
     Postgres(String),
@@ -103,7 +103,7 @@ enum Pools {
 }
 
 struct Postgres {
-    /// For what is seldom done and takes its time: migrations, copies, checks.
+    /// For rare and slow work: migrations, copies, checks.
     options: PgConnectOptions,
     connector: Connector,
     readers: Pool,
@@ -112,11 +112,11 @@ struct Postgres {
     limit: Duration,
 }
 
-/// What can be set about a store.
+/// Settings of a store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// How long a statement on PostgreSQL may take. Scans have their query's limit instead; migrations, copies and
-    /// checks have none.
+    /// Time limit of a statement on PostgreSQL. Scans have their query's limit instead; migrations, copies and checks
+    /// have none.
     pub statement_limit: Duration,
 }
 
@@ -131,16 +131,16 @@ fn closed() -> Error {
 }
 
 const READERS: u32 = 4;
-/// How many reads at once PostgreSQL is asked for, and how many long ones.
+/// Maximum number of concurrent short and long reads on PostgreSQL.
 const POSTGRES_READERS: usize = 16;
 const SCANS: usize = 32;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Prepared statements that a connection to SQLite keeps.
+/// Number of prepared statements cached per connection to SQLite.
 const STATEMENTS: usize = 256;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// Opens the store and brings it to the schema of this program.
+    /// Opens the store and migrates it to this program's schema.
     pub async fn open(location: &Location, migrations: &Migrations) -> Result<Store> {
         Store::open_with(location, migrations, &StoreOptions::default()).await
     }
@@ -212,10 +212,10 @@ impl Store {
         }
     }
 
-    /// Where identity, grants and datasources stand, as of a moment after the call.
+    /// The epoch of identity, grants and datasources, at some time after the call.
     ///
-    /// On SQLite this process is the only server, and the command line tells it of its changes before it answers; on
-    /// PostgreSQL other nodes write too, so the store is asked.
+    /// On SQLite this process is the only server, and the command line notifies it of changes before it answers; on
+    /// PostgreSQL other nodes write too, so the store is queried.
     pub async fn epoch(&self) -> Result<i64> {
         mark::outside("the epoch")?;
         match &self.inner.pools {
@@ -224,7 +224,7 @@ impl Store {
         }
     }
 
-    /// What this process has seen change. On PostgreSQL other nodes' changes arrive here too, once `listen` runs.
+    /// The epoch that this process has seen. On PostgreSQL, changes from other nodes are included once `listen` runs.
     pub fn notices(&self) -> &Notices {
         &self.inner.notices
     }
@@ -238,7 +238,7 @@ impl Store {
         }
     }
 
-    /// A connection for a long read, which keeps no short one waiting.
+    /// A connection for a long read, which does not delay short reads.
     pub async fn scan(&self) -> Result<Conn> {
         mark::outside("a connection for scanning")?;
         match &self.inner.pools {
@@ -250,11 +250,11 @@ impl Store {
         }
     }
 
-    /// Runs the closure in a transaction and answers when it is durable. An error rolls back what the closure did
-    /// and nothing else. Dropping the returned future does not undo the write.
+    /// Runs the closure in a transaction and returns when it is durable. An error rolls back what the closure did and
+    /// nothing else. Dropping the returned future does not undo the write.
     ///
-    /// The closure may wait for its own statements only; one that asks the store for anything else, or waits for
-    /// anything else, fails. It may run more than once, but only one run is committed.
+    /// The closure may wait only for its own statements; if it uses the store otherwise, or waits for anything else, it
+    /// fails. It may run more than once, but only one run is committed.
     pub async fn write<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -263,8 +263,8 @@ impl Store {
         self.write_as(std::any::type_name::<F>(), false, work).await
     }
 
-    /// The same for what holds its locks for long: on PostgreSQL it shares no transaction, and no connection with short
-    /// writes.
+    /// The same for writes that hold locks for a long time: on PostgreSQL they do not share a transaction or connection
+    /// with short writes.
     pub async fn write_alone<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -273,7 +273,7 @@ impl Store {
         self.write_as(std::any::type_name::<F>(), true, work).await
     }
 
-    /// The same for a closure around the one that has this name.
+    /// The same for a wrapper around the closure with this name.
     pub(crate) async fn write_as<T, F>(&self, closure: &'static str, alone: bool, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -282,14 +282,14 @@ impl Store {
         self.inner.writer.submit(self.inner.notices.clone(), closure, alone, work).await
     }
 
-    /// Turns other nodes' notifications into local notices until the token is cancelled. Nothing to do on SQLite.
+    /// Turns other nodes' notifications into local notices until the token is cancelled. Does nothing on SQLite.
     pub async fn listen(&self, stop: tokio_util::sync::CancellationToken) {
         if let Pools::Postgres(postgres) = &self.inner.pools {
             notices::listen(&postgres.connector, &self.inner.notices, postgres.limit, stop).await;
         }
     }
 
-    /// Copies the whole store into a new SQLite file, as it is at one moment, while it is in use.
+    /// Copies a snapshot of the whole store to a new SQLite file, while it is in use.
     pub async fn copy(&self, target: &Path) -> Result<()> {
         mark::outside("a copy of the store")?;
         let pool = match &self.inner.pools {
@@ -300,20 +300,19 @@ impl Store {
                 return conn.close().await.map_err(store_error);
             }
         };
-        // The readers' connections may write nothing, not even a copy.
+        // The readers' connections are read-only, even for a copy.
         let options = pool.connect_options().as_ref().clone().pragma("query_only", "OFF");
         let mut conn = Conn::sqlite(options.connect().await.map_err(store_error)?);
         conn.exec("VACUUM INTO $1", args![target.to_string_lossy().into_owned()]).await.map(drop)
     }
 
-    /// Fills an empty PostgreSQL database with what `copy` wrote. The file is brought to this program's schema on the
-    /// way.
+    /// Fills an empty PostgreSQL database with what `copy` wrote. The file is migrated to this program's schema first.
     pub async fn restore_postgres(source: &Path, migrations: &Migrations, url: &str) -> Result<()> {
         copy::into_postgres(source, migrations, url).await
     }
 
-    /// What is damaged in the store, nothing when it is whole. It takes as long as the store is large, or until it is
-    /// cancelled.
+    /// The problems found in the store; empty if there are none. Takes time in proportion to the store's size, unless
+    /// it is cancelled.
     pub async fn check(&self, cancel: tokio_util::sync::CancellationToken) -> Result<Vec<String>> {
         mark::outside("a check of the store")?;
         match &self.inner.pools {
@@ -328,17 +327,17 @@ impl Store {
         }
     }
 
-    /// The same for a SQLite file that no server works on.
+    /// The same for a SQLite file that is not in use by a server.
     pub async fn check_file(path: &Path) -> Result<Vec<String>> {
         check::sqlite(path, tokio_util::sync::CancellationToken::new()).await
     }
 
-    /// Waits for writes under way and closes every connection.
+    /// Waits for pending writes and closes every connection.
     pub async fn close(&self) {
         self.inner.writer.close().await;
         match &self.inner.pools {
             Pools::Sqlite(pool) => {
-                // Who reads now is not waited for any longer than that.
+                // Readers get only this much time to finish.
                 let _ = tokio::time::timeout(CLOSING, pool.close()).await;
             }
             Pools::Postgres(postgres) => {
@@ -349,12 +348,12 @@ impl Store {
     }
 }
 
-/// How long a server may take to begin a session.
+/// How long a server may take to start a session.
 const CONNECT: Duration = Duration::from_secs(10);
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
     match tokio::time::timeout(CONNECT, options.connect()).await {
         Ok(connected) => connected.map_err(store_error),
-        Err(_) => Err(Error::unavailable("store", "the metadata store does not answer")),
+        Err(_) => Err(Error::unavailable("store", "the metadata store does not respond")),
     }
 }

@@ -1,5 +1,5 @@
-//! What changed, told inside the process, and on PostgreSQL between nodes. It wakes waiters up; it never carries
-//! truth: whoever is woken reads the store.
+//! Notifications of changes, inside the process and, on PostgreSQL, between nodes. They only wake up waiters, who then
+//! read the store: they never carry data.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -61,12 +61,12 @@ impl Notice {
 pub struct Notices(Arc<Inner>);
 
 struct Inner {
-    /// Tells this process's own notifications from those of other nodes.
+    /// Distinguishes this process's own notifications from those of other nodes.
     instance: String,
-    /// Grows with every `Authority` notice: a cache compares it before it answers.
+    /// Incremented by every `Authority` notice: a cache compares it before it answers.
     epoch: AtomicI64,
     runs: broadcast::Sender<RunId>,
-    /// One for each pool that somebody claims from.
+    /// One for each pool that runs are claimed from.
     queues: Mutex<HashMap<PoolName, watch::Sender<u64>>>,
     held: watch::Sender<u64>,
     outbox: Notify,
@@ -93,7 +93,7 @@ impl Notices {
     pub fn tell(&self, notice: Notice) {
         match notice {
             Notice::Authority => drop(self.0.epoch.fetch_add(1, Ordering::SeqCst)),
-            // Nobody waiting is not a failure.
+            // It is not an error if nothing is waiting.
             Notice::Run(id) => drop(self.0.runs.send(id)),
             Notice::Queue(pool) => {
                 if let Some(queue) = self.queues().get(&pool) {
@@ -136,7 +136,7 @@ impl Notices {
         self.0.schedule.notified().await;
     }
 
-    /// After a gap in listening anything may have changed.
+    /// After a gap in listening, anything may have changed.
     fn tell_all(&self) {
         self.tell(Notice::Authority);
         self.queues().values().for_each(|queue| queue.send_modify(|count| *count += 1));
@@ -146,7 +146,7 @@ impl Notices {
     }
 }
 
-/// How often a connection that has nothing to say is asked whether it is there.
+/// How often an idle connection is checked.
 const ASK: Duration = Duration::from_secs(30);
 
 pub(super) async fn listen(
@@ -162,7 +162,7 @@ pub(super) async fn listen(
             heard = hear(connector, notices, limit) => heard,
         };
         if let Err(error) = heard {
-            tracing::warn!(%error, "lost the notifications of the metadata store; trying again");
+            tracing::warn!(%error, "lost the connection for notifications from the metadata store; trying again");
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -175,7 +175,7 @@ async fn hear(connector: &Connector, notices: &Notices, limit: Duration) -> Resu
     let (client, mut connection) = connector.raw().await?;
     let ask = async |sql: &str| match tokio::time::timeout(limit, client.batch_execute(sql)).await {
         Ok(done) => done.map_err(|error| wire_error(&error)),
-        Err(_) => Err(super::conn::unavailable("the database did not answer in time")),
+        Err(_) => Err(super::conn::unavailable("the database did not respond in time")),
     };
     let keep = async {
         ask("LISTEN landreeve").await?;
@@ -199,7 +199,7 @@ async fn hear(connector: &Connector, notices: &Notices, limit: Duration) -> Resu
     }
 }
 
-/// Our own were told when they were committed.
+/// Our own notices were delivered at the commit.
 fn tell_others(notices: &Notices, payload: &str) {
     let Some((instance, list)) = payload.split_once('|') else { return };
     if instance != notices.instance() {
@@ -207,7 +207,7 @@ fn tell_others(notices: &Notices, payload: &str) {
     }
 }
 
-/// How many notices fit into one notification, which PostgreSQL limits to 8,000 bytes.
+/// How many notices fit into one notification; PostgreSQL limits it to 8,000 bytes.
 pub(super) const MAX_PER_NOTICE: usize = 200;
 
 /// `INSTANCE|run:7,queue`

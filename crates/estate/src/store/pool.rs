@@ -1,5 +1,5 @@
-//! Connections to PostgreSQL for reading. One whose last statement was not read to its end, or that comes from before a
-//! time when the server was silent, is not used again.
+//! Connections to PostgreSQL for reading. A connection is not reused if its last statement was not read to the end, or
+//! if it is older than the last time the server did not respond.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub struct Pool {
     connector: Connector,
     permits: Arc<Semaphore>,
     idle: Arc<Idle>,
-    /// Of each statement.
+    /// Time limit of each statement.
     limit: Option<Duration>,
 }
 
@@ -29,9 +29,9 @@ impl Idle {
     }
 }
 
-/// A connection that goes back to its pool.
+/// A connection that returns to its pool.
 pub struct Pooled {
-    /// `None` while it is dropped only.
+    /// `None` only while it is being dropped.
     link: Option<Link>,
     idle: Arc<Idle>,
     permit: OwnedSemaphorePermit,
@@ -39,7 +39,9 @@ pub struct Pooled {
 
 impl Pooled {
     pub fn link(&mut self) -> Result<&mut Link> {
-        self.link.as_mut().ok_or_else(|| Error::internal("a connection that was given back is used"))
+        self.link
+            .as_mut()
+            .ok_or_else(|| Error::internal("a connection was used after it was returned to the pool"))
     }
 }
 
@@ -61,11 +63,11 @@ impl Pool {
         let Ok(permit) =
             tokio::time::timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.permits).acquire_owned()).await
         else {
-            let message = "the metadata store does not answer: every connection to it is busy";
+            let message = "the metadata store does not respond: every connection is busy";
             return Err(Error::unavailable("store", message));
         };
         let permit = permit.map_err(|_| super::closed())?;
-        // Those that are not sound any more end here.
+        // Connections that are no longer usable are closed here.
         let known = {
             let mut links = self.idle.links();
             loop {
@@ -82,7 +84,7 @@ impl Pool {
         Ok(Pooled { link: Some(link), idle: Arc::clone(&self.idle), permit })
     }
 
-    /// Takes no more readers. Who reads now ends by the limit of their statement.
+    /// Accepts no more readers. Current readers end by the time limit of their statement.
     pub fn close(&self) {
         self.permits.close();
         self.idle.links().clear();

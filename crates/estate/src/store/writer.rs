@@ -1,4 +1,4 @@
-//! Writes as closures over a transaction, and the one writer of SQLite with group commit, on a thread of its own. Its
+//! Writes as closures over a transaction, and the single writer of SQLite with group commit, on its own thread. Its
 //! counterpart on PostgreSQL is in `group.rs`.
 
 use std::any::Any;
@@ -23,14 +23,14 @@ use super::notices::{Notice, Notices};
 use super::{Dialect, closed};
 use crate::args;
 
-/// How many closures share one commit at most, so that the first of them does not wait for ever.
+/// Maximum number of closures per commit, so that the first does not wait forever.
 const GROUP: usize = 128;
-/// How many may wait before a writer is asked to wait too.
+/// How many writes can be queued before callers have to wait.
 pub(super) const WAITING: usize = 1_024;
-/// How long the end of a writer is waited for.
+/// How long closing waits for the writer to end.
 pub(super) const CLOSING: Duration = Duration::from_secs(20);
 
-/// A transaction, and what to tell the process once it is durable.
+/// A transaction, and the notices to send once it is durable.
 pub struct Tx {
     conn: Conn,
     dialect: Dialect,
@@ -42,7 +42,7 @@ impl Tx {
         self.dialect
     }
 
-    /// Whatever is remembered per epoch (authority, datasources, dashboards) is stale once this transaction commits.
+    /// Invalidates everything cached per epoch (authority, datasources, dashboards) once this transaction commits.
     pub async fn bump_epoch(&mut self) -> Result<()> {
         self.exec_later("UPDATE epochs SET value = value + 1 WHERE name = 'authority'", args![]).await?;
         self.notice(Notice::Authority).await
@@ -52,7 +52,7 @@ impl Tx {
         self.notice(Notice::Run(run)).await
     }
 
-    /// Tells this process after the commit, and on PostgreSQL the other nodes with it.
+    /// Notifies this process after the commit and, on PostgreSQL, the other nodes with the commit.
     pub async fn notice(&mut self, notice: Notice) -> Result<()> {
         if self.notices.contains(&notice) {
             return Ok(());
@@ -61,18 +61,18 @@ impl Tx {
         Ok(())
     }
 
-    /// Writes a row as it was changed since it was read. The statement counts its `row_version` up and asks for the one
-    /// that was read: a row that somebody else has changed or removed meanwhile is a conflict.
+    /// Writes a row that was read earlier. The statement increments its `row_version` and matches the one that was
+    /// read: if the row was changed or deleted in the meantime, that is a conflict.
     pub async fn update_row(&mut self, what: &str, sql: &'static str, args: Vec<Arg>) -> Result<()> {
         debug_assert!(sql.contains("row_version = row_version + 1") && sql.contains("AND row_version = $"));
         if self.exec(sql, args).await? == 0 {
-            let message = format!("somebody else changed the {what} just now; try again");
+            let message = format!("the {what} was changed at the same time; try again");
             return Err(Error::conflict("changed", message));
         }
         Ok(())
     }
 
-    /// Work whose error is undone alone: the transaction goes on without what it did. The outer error is of the
+    /// Runs work whose error is rolled back alone, so that the transaction can continue. The outer error is of the
     /// transaction itself.
     pub async fn savepoint<T, F>(&mut self, work: F) -> Result<Result<T>>
     where
@@ -98,7 +98,7 @@ impl Tx {
         std::mem::take(&mut self.notices)
     }
 
-    /// Runs a closure. A panic in it is an error of that closure: the writer, and an open transaction, must not die of
+    /// Runs a closure. A panic in it becomes an error of that closure: the writer and an open transaction must survive
     /// it.
     pub(super) async fn run(&mut self, job: &mut Job) -> Answer {
         self.conn.take_spoiled();
@@ -108,10 +108,13 @@ impl Tx {
             Marked { closure, work }.await
         });
         let answer = guarded.catch_unwind().await;
-        let answer = answer.unwrap_or_else(|_| Err(Error::internal("a write panicked; the log says where")));
-        // PostgreSQL would roll the transaction back at its COMMIT, without a word.
+        let answer =
+            answer.unwrap_or_else(|_| Err(Error::internal("a write panicked; see the log for the place")));
+        // PostgreSQL would silently roll the transaction back at its COMMIT.
         if answer.is_ok() && self.conn.take_spoiled() {
-            return Err(Error::internal(format!("the write {closure} went on after a statement had failed")));
+            return Err(Error::internal(format!(
+                "the write {closure} continued after a statement had failed"
+            )));
         }
         answer
     }
@@ -134,11 +137,11 @@ impl DerefMut for Tx {
 pub(super) type Answer = Result<Box<dyn Any + Send>>;
 type Work = Box<dyn for<'t> FnMut(&'t mut Tx) -> BoxFuture<'t, Answer> + Send>;
 
-/// A closure that waits for the writer. It can run more than once: PostgreSQL ends one of two transactions that wait
+/// A closure that waits for the writer. It can run more than once: PostgreSQL aborts one of two transactions that wait
 /// for each other.
 pub(super) struct Job {
     pub work: Work,
-    /// The name of its type, which says whose it is.
+    /// The name of its type, which shows where it comes from.
     pub closure: &'static str,
     pub answer: oneshot::Sender<Answer>,
     pub notices: Notices,
@@ -157,13 +160,13 @@ enum Kind {
     },
     Postgres {
         grouped: GroupWriter,
-        /// For what holds its locks for long.
+        /// For writes that hold locks for a long time.
         alone: GroupWriter,
     },
 }
 
 impl Writer {
-    /// On a file that has its schema.
+    /// For a file that already has its schema.
     pub fn sqlite(path: &Path) -> Result<Writer> {
         let conn = Conn::direct(Direct::open(path)?);
         let (sender, receiver) = mpsc::channel(WAITING);
@@ -172,7 +175,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || runtime.block_on(write_loop(tx, receiver)))
-            .map_err(|error| Error::unavailable("store", format!("the writer cannot start: {error}")))?;
+            .map_err(|error| Error::unavailable("store", format!("cannot start the writer: {error}")))?;
         let weak = sender.downgrade();
         Ok(Writer {
             kind: Kind::Sqlite {
@@ -189,7 +192,7 @@ impl Writer {
         Writer { kind: Kind::Postgres { grouped, alone } }
     }
 
-    /// `alone`: in a transaction of its own, which others do not wait for where the database can do that.
+    /// `alone`: in a separate transaction, which others do not wait for if the database supports that.
     pub async fn submit<T, F>(
         &self,
         notices: Notices,
@@ -213,13 +216,10 @@ impl Writer {
             Kind::Postgres { alone: writer, .. } if alone => writer.sender(),
             Kind::Postgres { grouped, .. } => grouped.sender(),
         };
-        // The writer goes on without its caller: one that goes away does not leave a transaction half-way.
+        // The writer continues without its caller, so that a caller that goes away does not leave half a transaction.
         sender.ok_or_else(closed)?.send(job).await.map_err(|_| closed())?;
         let value = answered.await.map_err(|_| closed())??;
-        value
-            .downcast()
-            .map(|value| *value)
-            .map_err(|_| Error::internal("a write answered with another type"))
+        value.downcast().map(|value| *value).map_err(|_| Error::internal("a write returned another type"))
     }
 
     pub async fn close(&self) {
@@ -227,10 +227,10 @@ impl Writer {
             Kind::Sqlite { queue, thread, .. } => {
                 queue.lock().await.take();
                 if let Some(thread) = thread.lock().await.take() {
-                    // The loop ends when the last sender is gone; it has answered every job by then.
+                    // The loop ends when the last sender is dropped; by then it has answered every job.
                     let ended = tokio::task::spawn_blocking(move || thread.join());
                     if !matches!(tokio::time::timeout(CLOSING, ended).await, Ok(Ok(Ok(())))) {
-                        tracing::error!("the metadata writer ended badly");
+                        tracing::error!("the metadata writer did not end properly");
                     }
                 }
             }
@@ -270,7 +270,7 @@ async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
             Some(error) => Err(error),
         };
         if committed.is_err() {
-            // What failed to commit is gone; a transaction that is still open must not take the next ones with it.
+            // The failed commit is lost; a transaction that is still open must not absorb the next ones.
             let _ = tx.exec("ROLLBACK", args![]).await;
         }
         for (sender, answer, notices, told) in done {
@@ -281,13 +281,13 @@ async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
             if answer.is_ok() {
                 told.into_iter().for_each(|notice| notices.tell(notice));
             }
-            // Whoever asked may be gone; the write stands all the same.
+            // The requester may be gone; the write is done all the same.
             let _ = sender.send(answer);
         }
     }
 }
 
-/// The closure's answer, and whether the transaction around it still stands, without what a failed closure did.
+/// The closure's result, and whether the surrounding transaction is still open, without what a failed closure did.
 async fn in_savepoint(tx: &mut Tx, job: &mut Job) -> (Answer, Result<()>) {
     if let Err(error) = tx.exec(SAVE, args![]).await {
         return (Err(error.clone()), Err(error));
@@ -296,7 +296,8 @@ async fn in_savepoint(tx: &mut Tx, job: &mut Job) -> (Answer, Result<()>) {
     let mut intact = Ok(0);
     if let Err(error) = &answer {
         tx.notices.clear();
-        // SQLite may have rolled everything back by itself (a full disk): what came now would commit on its own.
+        // SQLite may have rolled everything back by itself (a full disk): later statements would be committed
+        // separately.
         intact = tx.exec(UNDO, args![]).await.map_err(|_| unavailable(error));
     }
     if intact.is_ok() {
@@ -306,6 +307,6 @@ async fn in_savepoint(tx: &mut Tx, job: &mut Job) -> (Answer, Result<()>) {
 }
 
 pub(super) fn refuse(job: Job, error: &Error) {
-    // Whoever asked may be gone.
+    // The requester may be gone.
     let _ = job.answer.send(Err(error.clone()));
 }

@@ -98,7 +98,7 @@ impl Purge {
         if !problems.is_empty() {
             let problems = problems.join("; ");
             tracing::error!(problems, "the metadata store is damaged; restore a backup");
-            let message = format!("the metadata store is damaged: {problems}. Restore a backup.");
+            let message = format!("the metadata store is damaged: {problems}; restore a backup");
             return Err(Failure::new(ErrorKind::Unavailable, "store_damaged", message));
         }
         let told = now.as_microsecond().to_string();
@@ -136,7 +136,7 @@ impl Purge {
                         gone.push(id);
                     }
                     // The others go; this one is tried again by the next purge.
-                    Err(error) => tracing::warn!(run = id.0, %error, "a blob could not be deleted"),
+                    Err(error) => tracing::warn!(run = id.0, %error, "could not delete a blob"),
                 },
             }
         }

@@ -1,4 +1,4 @@
-//! Reading the schema of a datasource: the run that does it, and the subscriber that asks for it.
+//! Reading the schema of a datasource: the run that does it, and the subscriber that submits it.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{Estate, ops};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The kind that makes the file of the built-in sample source. Which one that is comes with the wiring.
+/// The kind that creates the file of the built-in sample source. The wiring sets it.
 pub const SAMPLE_DATA: RunKind = RunKind::new("sample_data");
 
 pub const SCHEMA_REFRESH: KindSpec = KindSpec {
@@ -26,7 +26,7 @@ pub const SCHEMA_REFRESH: KindSpec = KindSpec {
     ..KindSpec::new("schema_refresh", Category::System)
 };
 
-/// The run kind `schema_refresh`: asks the driver what a datasource holds, and keeps the answer.
+/// The run kind `schema_refresh`: reads the schema through the driver and stores it.
 pub struct SchemaRefresh(pub Estate);
 
 impl Executor for SchemaRefresh {
@@ -40,7 +40,7 @@ impl Executor for SchemaRefresh {
             if !datasource.details.enabled {
                 return Err(Failure::new(ErrorKind::Conflict, "disabled", "the datasource is disabled"));
             }
-            // What a source of ours holds is the same for every reader, but for its rows.
+            // The schema of our own sources is the same for every reader; only the rows differ.
             let spec = connect_spec(estate.outbound(), &datasource, &[]).await?;
             let driver = estate.driver(spec.database_type)?;
             job.report(10, "connecting");
@@ -51,7 +51,7 @@ impl Executor for SchemaRefresh {
                 .await
                 .map_err(|error| source_failure(&error, None))?;
             let now = estate.now();
-            // Whoever asked for it is in the event of the run's submission.
+            // The event of the run's submission says who requested it.
             let ctx = ops::sign_in::system(estate);
             let act = OwnedAct::new("schema_read", Noun::DATASOURCE, id.0, format!("run {}", job.run.id.0));
             estate
@@ -67,13 +67,13 @@ impl Executor for SchemaRefresh {
     }
 }
 
-/// Reads the schema of a datasource that was added or reconnected, and lets go of old connections.
+/// Reads the schema of a datasource that was added or reconnected, and closes old connections.
 pub struct OnChange {
     pub estate: Estate,
 }
 
 impl OnChange {
-    /// A built-in source that was only just added: the run that makes its file comes first.
+    /// A built-in source that was just added: the run that creates its file comes first.
     async fn awaits_its_file(&self, id: DatasourceId, change: DatasourceChange) -> Result<bool> {
         let file = self.estate.datasource(id, None).await?.is_some_and(|found| {
             found.builtin.is_some() && found.details.database_type == DatabaseType::Sqlite
@@ -91,7 +91,7 @@ impl Subscriber for OnChange {
         Box::pin(async move {
             let (datasource, change) = match event.event {
                 Event::DatasourceChanged { datasource, change } => (datasource, change),
-                // The built-in source can be read once its file is there.
+                // The built-in source can be read once its file exists.
                 Event::RunFinished {
                     kind: SAMPLE_DATA,
                     state: RunState::Succeeded,

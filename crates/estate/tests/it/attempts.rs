@@ -1,4 +1,4 @@
-//! Attempts that follow one another, and what a node that stops or dies leaves to the next.
+//! Successive attempts, and what a node that stops or dies leaves to the next one.
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use crate::support::{
 
 conformance![
     an_earlier_attempt_on_the_same_node_is_stopped,
-    a_stop_puts_back_what_is_being_claimed,
-    a_node_whose_thread_lives_on_does_not_sign_off,
+    a_stop_puts_back_runs_that_are_being_claimed,
+    a_node_with_a_running_thread_does_not_deregister,
     a_success_with_a_thread_left_keeps_its_lane,
-    a_cancelled_run_is_not_tried_again,
-    a_cancelled_run_that_cleans_up_does_so_without_a_pause,
+    a_cancelled_run_is_not_retried,
+    a_cancelled_run_cleans_up_without_a_pause,
     a_cleanup_is_not_cancelled_again,
     drains_do_not_count_as_crashes,
     a_requeued_run_that_misses_its_grace_goes_back,
     a_node_that_never_returns_is_forgotten,
     a_live_node_that_was_forgotten_registers_again,
     the_end_of_a_run_in_a_full_lane_wakes_the_queue,
-    a_right_on_one_resource_is_enough_to_run,
-    many_who_wait_for_one_lane_do_not_hide_the_next,
+    a_grant_on_one_resource_is_enough_to_run,
+    many_runs_waiting_for_a_lane_do_not_hide_the_next_run,
 ];
 
 fn quick(workers: usize) -> RunOptions {
@@ -49,7 +49,7 @@ async fn cancel(node: &Node, id: RunId) {
     run_cancel(&node.estate, &node.ctx, RunRef::Id(id), &[]).await.unwrap();
 }
 
-/// What another node does that takes the run back.
+/// What another node does when it takes the run back.
 async fn take_back(node: &Node, id: RunId) {
     exec(
         &node.estate,
@@ -68,25 +68,25 @@ async fn an_earlier_attempt_on_the_same_node_is_stopped(site: &Site) {
     node.gate.until_begun(2).await;
     node.gate.until_ended(1).await;
     let goes_on = node.get(run.id).await;
-    assert_eq!((goes_on.attempt, goes_on.state.is_final()), (2, false), "the later attempt goes on");
+    assert_eq!((goes_on.attempt, goes_on.state.is_final()), (2, false), "the later attempt continues");
     cancel(&node, run.id).await;
     assert_eq!(node.end(run.id).await.output.as_deref(), Some("Cancelled"));
 }
 
-async fn a_stop_puts_back_what_is_being_claimed(site: &Site) {
+async fn a_stop_puts_back_runs_that_are_being_claimed(site: &Site) {
     let node = site.node(8).await;
     let submissions = (0..60).map(|_| node.submit(of(&REQUEUED, "wait")));
     let runs = futures_util::future::join_all(submissions).await;
     node.gate.until_begun(1).await;
     let stopped = node.estate.runs().stop(Duration::from_secs(20));
-    tokio::time::timeout(Duration::from_secs(10), stopped).await.expect("every run is told that it drains");
+    tokio::time::timeout(Duration::from_secs(10), stopped).await.expect("every run is notified of the drain");
     let waiting =
         number(&node.estate, "SELECT count(*) FROM runs WHERE state = 'queued' AND occupies = 0").await;
     assert_eq!(waiting, i64::try_from(runs.len()).unwrap());
     assert_eq!(number(&node.estate, "SELECT count(*) FROM nodes").await, 0);
 }
 
-async fn a_node_whose_thread_lives_on_does_not_sign_off(site: &Site) {
+async fn a_node_with_a_running_thread_does_not_deregister(site: &Site) {
     let node = site.node(2).await;
     let run = node.submit(in_lane(of(&HASTY, "thread"))).await;
     node.gate.until_begun(1).await;
@@ -95,7 +95,7 @@ async fn a_node_whose_thread_lives_on_does_not_sign_off(site: &Site) {
     let other = site.open().await;
     let waits = submit(&other, &node.ctx, in_lane(query(""))).await.unwrap();
     node.estate.runs().stop(Duration::from_secs(5)).await;
-    assert_eq!(number(&node.estate, "SELECT count(*) FROM nodes").await, 1, "its leases have to run out");
+    assert_eq!(number(&node.estate, "SELECT count(*) FROM nodes").await, 1, "its leases have to expire");
     assert_eq!(get_run(&other, waits.id).await.state, RunState::Queued);
     assert_eq!(number(&other, "SELECT count(*) FROM runs WHERE occupies = 1").await, 1);
     node.gate.release_threads(1);
@@ -108,12 +108,12 @@ async fn a_success_with_a_thread_left_keeps_its_lane(site: &Site) {
     let next = node.submit(in_lane(query(""))).await;
     let beside = node.submit(query("")).await;
     assert_eq!(node.end(beside.id).await.state, RunState::Succeeded);
-    assert_eq!(node.get(next.id).await.state, RunState::Queued, "its thread still writes");
+    assert_eq!(node.get(next.id).await.state, RunState::Queued, "its thread is still running");
     node.gate.release_threads(1);
     assert_eq!(node.end(next.id).await.state, RunState::Succeeded);
 }
 
-async fn a_cancelled_run_is_not_tried_again(site: &Site) {
+async fn a_cancelled_run_is_not_retried(site: &Site) {
     let node = site.node(2).await;
     let run = node.submit(of(&RETRIED, "again when cancelled")).await;
     node.gate.until_begun(1).await;
@@ -122,7 +122,7 @@ async fn a_cancelled_run_is_not_tried_again(site: &Site) {
     assert_eq!((end.state, end.attempt), (RunState::Cancelled, 1));
 }
 
-async fn a_cancelled_run_that_cleans_up_does_so_without_a_pause(site: &Site) {
+async fn a_cancelled_run_cleans_up_without_a_pause(site: &Site) {
     let node = site.node(2).await;
     let run = node.submit(NewRun { max_attempts: 3, ..of(&CLEANER, "again when cancelled") }).await;
     node.gate.until_begun(1).await;
@@ -131,7 +131,7 @@ async fn a_cancelled_run_that_cleans_up_does_so_without_a_pause(site: &Site) {
     assert_eq!((end.state, end.attempt, end.output.as_deref()), (RunState::Succeeded, 2, Some("true")));
 }
 
-/// A run as a crash leaves it that came after a cancel.
+/// A run as left by a crash after a cancel.
 async fn cancelled_before_a_crash(node: &Node, kind: &KindSpec, input: &str) -> RunId {
     let run = node.submit(of(kind, input)).await;
     node.gate.until_begun(1).await;
@@ -167,7 +167,7 @@ async fn drains_do_not_count_as_crashes(site: &Site) {
     first.estate.store().close().await;
     let second = site.node(2).await;
     assert_eq!(second.end(drained.id).await.state, RunState::Succeeded);
-    assert_eq!(second.end(crashed.id).await.state, RunState::Lost, "it ended its server each time");
+    assert_eq!(second.end(crashed.id).await.state, RunState::Lost, "it crashed its server each time");
 }
 
 async fn a_requeued_run_that_misses_its_grace_goes_back(site: &Site) {
@@ -186,7 +186,7 @@ async fn a_node_that_never_returns_is_forgotten(site: &Site) {
     let sql =
         "INSERT INTO nodes (id, name, home, started_at, seen_at) VALUES (999, 'gone', 'elsewhere', 1, 1)";
     exec(&before, sql, args![]).await;
-    // It ended, and a thread of it lived on until its machine died.
+    // It ended, but one of its threads ran until its machine died.
     exec(
         &before,
         "UPDATE runs SET state = 'lost', occupies = 1, node_id = 999, finished_at = 1 WHERE id = $1",
@@ -209,7 +209,7 @@ async fn a_live_node_that_was_forgotten_registers_again(site: &Site) {
             node.end(run.id).await;
         }
     };
-    tokio::time::timeout(crate::support::BOUND, back).await.expect("its heartbeat registers it");
+    tokio::time::timeout(crate::support::BOUND, back).await.expect("its heartbeat should register it");
 }
 
 async fn insert(estate: &Estate, new: NewRun, key: i64, lease: Option<Lease>) -> landreeve_estate::ops::Run {
@@ -223,7 +223,7 @@ async fn insert(estate: &Estate, new: NewRun, key: i64, lease: Option<Lease>) ->
 
 const LEASE: Lease = Lease { node: 999, term: Duration::from_secs(30) };
 
-/// Another node may have found the lane full and queued its run in a transaction that this one does not see.
+/// Another node may have found the lane full and queued its run in a transaction that is invisible to this one.
 async fn the_end_of_a_run_in_a_full_lane_wakes_the_queue(site: &Site) {
     let estate = site.open().await;
     for (limit, wakes) in [(1, true), (2, false)] {
@@ -238,13 +238,13 @@ async fn the_end_of_a_run_in_a_full_lane_wakes_the_queue(site: &Site) {
             Box::pin(async move { queue::finish(tx, &run, &done, Threads::Gone, now).await })
         });
         assert!(ended.await.unwrap());
-        // SQLite has one writer, which sees every run that waits.
+        // SQLite has only one writer, which sees every waiting run.
         let wakes = wakes && !site.is_sqlite();
         assert_eq!(queue.has_changed().unwrap(), wakes, "a lane of {limit}");
     }
 }
 
-async fn a_right_on_one_resource_is_enough_to_run(site: &Site) {
+async fn a_grant_on_one_resource_is_enough_to_run(site: &Site) {
     const USE: Permission = Permission::new(Noun::DATASOURCE, Action::USE);
     let node = site.node(2).await;
     let user = NewUser {
@@ -288,7 +288,7 @@ async fn insert_for(estate: &Estate, submitter: Submitter) -> RunId {
     inserted.await.unwrap().0.id
 }
 
-async fn many_who_wait_for_one_lane_do_not_hide_the_next(site: &Site) {
+async fn many_runs_waiting_for_a_lane_do_not_hide_the_next_run(site: &Site) {
     let estate = site.open().await;
     insert(&estate, in_lane(query("")), 1, Some(LEASE)).await;
     for key in 100..180 {

@@ -1,4 +1,4 @@
-//! What a caller sees of random trees under random grants, held against a model that a child could check.
+//! What a caller sees of random trees with random grants, compared with a very simple model.
 
 use landreeve_core::ids::{AuditId, DatasourceId, OuId, RunId};
 use landreeve_core::{Action, Authority, Grant, Noun, Page, Permission, Scope};
@@ -21,7 +21,7 @@ use crate::secrets::postgres_details;
 use crate::support::QUERY;
 use crate::support::{Site, caller, origin};
 
-conformance![nothing_of_a_unit_out_of_sight_is_shown];
+conformance![nothing_from_invisible_units_is_shown];
 
 const NOUNS: [Noun; 3] = [Noun::DATASOURCE, Noun::RUN, Noun::AUDIT];
 
@@ -36,7 +36,7 @@ struct Plan {
 #[derive(Debug, Clone, Copy)]
 enum Place {
     Below(usize),
-    /// The one thing of the noun that lives in this unit.
+    /// The resource in this unit.
     Thing(usize),
 }
 
@@ -77,7 +77,7 @@ impl Plan {
         self.is_below(unit, self.here) && self.grants.iter().any(holds)
     }
 
-    /// The paths of the units, as the store would make them.
+    /// The paths of the units, as the store would create them.
     fn paths(&self) -> Vec<String> {
         let mut paths = vec!["/1/".to_owned()];
         for unit in 1..self.parents.len() {
@@ -92,7 +92,7 @@ fn config(cases: u32) -> Config {
 }
 
 #[test]
-fn authority_is_what_the_model_says() {
+fn authority_agrees_with_the_model() {
     let mut runner = TestRunner::new(config(2_000));
     let checked = runner.run(&plan(), |plan| {
         let paths = plan.paths();
@@ -117,7 +117,7 @@ fn authority_is_what_the_model_says() {
     checked.unwrap();
 }
 
-/// One tree in the store, with a datasource, an agent, a run and an audit event in each unit.
+/// A tree in the store, with a datasource, an agent, a run and an audit event in each unit.
 struct World {
     units: Vec<Ou>,
     datasources: Vec<DatasourceId>,
@@ -146,7 +146,7 @@ async fn world(estate: &Estate, plan: &Plan) -> World {
     world
 }
 
-async fn nothing_of_a_unit_out_of_sight_is_shown(site: &Site) {
+async fn nothing_from_invisible_units_is_shown(site: &Site) {
     let estate = site.open().await;
     let runtime = tokio::runtime::Handle::current();
     tokio::task::block_in_place(|| {
@@ -170,7 +170,7 @@ async fn check(estate: &Estate, plan: &Plan) {
         labels: Vec::new(),
     };
     let (key, secret) = key_create(estate, &operator(estate), new).await.unwrap();
-    // Events of each unit, in their order, for what has no other handle.
+    // Events of each unit in order, because nothing else identifies them.
     let given = plan.grants.iter().map(|(noun, action, place)| {
         let target = match place {
             Place::Below(top) => GrantTarget::Subtree(world.units[*top].id),

@@ -1,4 +1,4 @@
-//! A copy of a store is one file, whichever database it came from, and goes back into either.
+//! A copy of a store is one file, whichever database it came from, and can be restored to either.
 
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,9 @@ use landreeve_estate::{Estate, EstateOptions, args};
 use crate::support::{Node, QUERY, Site, exec, number, query, rows};
 
 conformance![
-    a_copy_holds_everything_and_goes_into_sqlite,
-    a_copy_holds_everything_and_goes_into_postgres,
-    a_copy_is_of_one_moment,
+    a_copy_is_complete_and_restores_to_sqlite,
+    a_copy_is_complete_and_restores_to_postgres,
+    a_copy_is_a_snapshot,
     blobs_of_any_size_are_copied,
 ];
 
@@ -33,7 +33,7 @@ fn migrations() -> Migrations {
     Migrations::with(&[SET])
 }
 
-/// Every kind of row, nulls, bytes, text beyond ASCII, and a row that refers to a later one.
+/// Every kind of row, NULLs, bytes, text beyond ASCII, and a row that refers to a later one.
 async fn filled(site: &Site) -> Node {
     let options = EstateOptions { planes: planes(), ..site.options() };
     let node = site.node_with(options).await;
@@ -58,7 +58,7 @@ fn leaked(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
 }
 
-/// Every row of every table as text, but what belongs to nodes. The tables are those of the SQLite side.
+/// Every row of every table as text, except the nodes' own. The tables are those of the SQLite side.
 async fn contents(estate: &Estate, tables: &[(String, Vec<String>)]) -> Vec<String> {
     let is_sqlite = estate.store().dialect() == landreeve_estate::store::Dialect::Sqlite;
     let mut all = Vec::new();
@@ -102,7 +102,7 @@ async fn opened(site: &Site, location: Location) -> Estate {
     Estate::open(EstateOptions { location, planes: planes(), ..site.options() }).await.unwrap()
 }
 
-/// A copy of the site's store, and the store as it was then.
+/// A copy of the site's store, and the content of the store at that time.
 async fn copied(site: &Site) -> (Node, PathBuf) {
     let node = filled(site).await;
     node.stop.cancel();
@@ -116,25 +116,25 @@ fn check(before: &[String], after: &[String]) {
     for table in ["runs", "parts", "sequences", "facts", "migrations", "epochs", "ous", "audit_events"] {
         assert!(before.iter().any(|row| row.starts_with(&format!("{table}: "))), "no row of {table}");
     }
-    // Not the whole of both: nobody would find the row.
+    // Print only the differences: the full content of both would hide the row.
     let differ = before.iter().zip(after).find(|(before, after)| before != after);
     assert_eq!((differ, before.len()), (None, after.len()));
 }
 
-async fn a_copy_holds_everything_and_goes_into_sqlite(site: &Site) {
+async fn a_copy_is_complete_and_restores_to_sqlite(site: &Site) {
     let (node, copy) = copied(site).await;
     let restored = opened(site, Location::Sqlite(copy.clone())).await;
     let tables = tables(&restored).await;
     check(&contents(&node.estate, &tables).await, &contents(&restored, &tables).await);
     assert_eq!(restored.store_id(), node.estate.store_id());
     let ctx = operator(&node.estate);
-    store_copy(&node.estate, &ctx, &copy).await.expect_err("a copy replaces no file");
+    store_copy(&node.estate, &ctx, &copy).await.expect_err("a copy never overwrites a file");
     store_copy(&node.estate, &ctx, &site.dir.path().join("other.db")).await.unwrap();
     let told = "SELECT count(*) FROM audit_events WHERE action = 'backed_up'";
     assert_eq!(number(&node.estate, told).await, 1);
 }
 
-async fn a_copy_holds_everything_and_goes_into_postgres(site: &Site) {
+async fn a_copy_is_complete_and_restores_to_postgres(site: &Site) {
     let (node, copy) = copied(site).await;
     let target = Site::postgres().await;
     let Location::Postgres(url) = &target.location else { panic!("a PostgreSQL site") };
@@ -145,15 +145,15 @@ async fn a_copy_holds_everything_and_goes_into_postgres(site: &Site) {
     let tables = tables(&plain).await;
     check(&contents(&node.estate, &tables).await, &contents(&restored, &tables).await);
     assert_eq!(restored.store_id(), node.estate.store_id());
-    assert_eq!(number(&restored, "SELECT count(*) FROM nodes").await, 0, "nobody works on a copy");
-    // The checks are back: a row that refers to nothing is refused.
+    assert_eq!(number(&restored, "SELECT count(*) FROM nodes").await, 0, "a copy has no nodes");
+    // The foreign keys are back: a row that refers to nothing is rejected.
     let dangling = restored.store().write(|tx| {
         Box::pin(async move { tx.exec("INSERT INTO parts (id, above) VALUES (3, 77)", args![]).await })
     });
     assert_eq!(dangling.await.unwrap_err().code, "gone");
     let next: OuId = restored.next(OuId::KIND).await.unwrap();
     let taken = number(&node.estate, "SELECT max(id) FROM ous").await;
-    assert!(next.0 > taken, "numbers go on where they were");
+    assert!(next.0 > taken, "ids continue where they were");
     let error = store_restore(&source, &migrations(), url).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "not_empty"));
     restored.store().close().await;
@@ -166,8 +166,8 @@ fn working_copy(copy: &Path, folder: &Path) -> PathBuf {
     path
 }
 
-/// Pairs that are always written together are together in every copy.
-async fn a_copy_is_of_one_moment(site: &Site) {
+/// Pairs that are always written together are both in every copy.
+async fn a_copy_is_a_snapshot(site: &Site) {
     let node = filled(site).await;
     let (estate, stop) = (node.estate.clone(), node.stop.clone());
     let writing = tokio::spawn(async move {
@@ -178,7 +178,7 @@ async fn a_copy_is_of_one_moment(site: &Site) {
                 .store()
                 .write(move |tx| {
                     Box::pin(async move {
-                        // Tables far from one another in the order of the names.
+                        // Tables that are far apart in the order of the names.
                         tx.exec(
                             "INSERT INTO facts (name, value) VALUES ($1, 'x')",
                             args![format!("pair{number}")],
@@ -206,7 +206,7 @@ async fn a_copy_is_of_one_moment(site: &Site) {
         copy.store().close().await;
     }
     node.stop.cancel();
-    assert!(writing.await.unwrap() >= seen && seen > 0, "nothing was written meanwhile");
+    assert!(writing.await.unwrap() >= seen && seen > 0, "nothing was written in the meantime");
 }
 
 async fn blobs_of_any_size_are_copied(site: &Site) {

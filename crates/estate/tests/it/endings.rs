@@ -1,4 +1,4 @@
-//! How runs end that do not end by themselves, and what waits before it begins.
+//! Runs that do not end by themselves, and runs that wait before they start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,19 +20,19 @@ conformance![
     a_run_that_ignores_its_cancel_is_lost_after_its_grace,
     a_thread_that_does_not_stop_keeps_its_lane,
     a_task_that_blocks_keeps_its_lane,
-    a_run_knows_why_it_is_told_to_stop,
+    a_run_knows_why_it_has_to_stop,
     a_drained_run_goes_back_to_the_queue,
     a_kind_that_cleans_up_is_claimed_again,
-    a_ghost_is_taken_back,
+    a_run_unknown_to_its_node_is_taken_back,
     a_run_that_was_taken_away_is_stopped,
     a_held_run_waits_for_its_release,
-    a_held_run_that_nobody_releases_times_out,
-    a_delayed_run_joins_the_queue_in_time,
-    what_may_come_back_is_tried_again,
-    an_idempotency_key_is_of_its_kind_and_submitter,
-    rows_of_a_plane_stand_or_fall_with_the_run,
-    a_run_works_with_the_rights_that_are_left,
-    a_log_is_followed_and_outlives_a_failure,
+    a_held_run_times_out_if_it_is_not_released,
+    a_delayed_run_joins_the_queue_on_time,
+    temporary_failures_are_retried,
+    an_idempotency_key_belongs_to_a_kind_and_submitter,
+    rows_of_a_plane_are_committed_with_the_run,
+    a_run_executes_with_the_submitters_current_permissions,
+    a_log_can_be_followed_and_survives_a_failure,
     a_log_ends_at_its_limit,
 ];
 
@@ -55,17 +55,17 @@ async fn a_run_that_ignores_its_cancel_is_lost_after_its_grace(site: &Site) {
     let error = end.error.unwrap();
     assert_eq!((end.state, error.code.as_str()), (RunState::Lost, "did_not_stop"));
     assert!(error.message.contains("it was cancelled"), "{}", error.message);
-    // The one worker is free.
+    // The only worker is free.
     let next = node.submit(query("")).await;
     assert_eq!(node.end(next.id).await.state, RunState::Succeeded);
     let limited = NewRun { time_limit: Some(Duration::from_millis(20)), ..of(&HASTY, "ignore") };
     let run = node.submit(limited).await;
     let end = node.end(run.id).await;
     assert_eq!(end.state, RunState::Lost);
-    assert!(end.error.unwrap().message.contains("its time limit was over"));
+    assert!(end.error.unwrap().message.contains("its time limit was exceeded"));
 }
 
-/// The run ends, its worker is free, and what would write where it still writes does not start.
+/// The run ends and its worker is free, but runs that would write to the same place do not start.
 async fn keeps_its_lane(site: &Site, input: &str) {
     let node = site.node(1).await;
     let run = node.submit(in_lane(of(&HASTY, input))).await;
@@ -90,7 +90,7 @@ async fn a_task_that_blocks_keeps_its_lane(site: &Site) {
     keeps_its_lane(site, "block").await;
 }
 
-async fn a_run_knows_why_it_is_told_to_stop(site: &Site) {
+async fn a_run_knows_why_it_has_to_stop(site: &Site) {
     let node = site.node(3).await;
     let cancelled = node.submit(query("why")).await;
     let limit = Some(Duration::from_millis(20));
@@ -117,7 +117,7 @@ async fn a_drained_run_goes_back_to_the_queue(site: &Site) {
     };
     let back = first.until(requeued.id, |run| run.state == RunState::Queued).await;
     assert_eq!((back.attempt, back.max_attempts), (1, 2), "the attempt does not count");
-    assert!(!first.get(finished.id).await.state.is_final(), "the other kind is left to end");
+    assert!(!first.get(finished.id).await.state.is_final(), "the other kind is allowed to finish");
     first.gate.open(1);
     stopping.await.unwrap();
     assert_eq!(first.get(finished.id).await.state, RunState::Succeeded);
@@ -135,7 +135,7 @@ async fn a_kind_that_cleans_up_is_claimed_again(site: &Site) {
     let asked = first.submit(of(&CLEANER, "cleanup")).await;
     let plain = first.submit(query("wait")).await;
     first.gate.until_begun(3).await;
-    // A crash leaves the rows as they are, and the node's row goes with the next start.
+    // A crash leaves the rows unchanged; the next start removes the node's row.
     exec(
         &first.estate,
         "UPDATE runs SET state = 'cancelling', cancel_requested = 1 WHERE id = $1",
@@ -149,7 +149,7 @@ async fn a_kind_that_cleans_up_is_claimed_again(site: &Site) {
     for (run, asked) in [(cut_off, "false"), (asked, "true")] {
         let end = second.end(run.id).await;
         assert_eq!((end.state, end.attempt), (RunState::Succeeded, 2), "its executor decides");
-        assert_eq!(end.output.as_deref(), Some(asked), "and knows whether it was asked to stop");
+        assert_eq!(end.output.as_deref(), Some(asked), "and knows whether it was cancelled");
     }
     assert_eq!(second.end(plain.id).await.state, RunState::Lost);
 }
@@ -158,9 +158,9 @@ fn quick() -> RunOptions {
     RunOptions { short: 2, lease: Duration::from_millis(600), ..RunOptions::default() }
 }
 
-async fn a_ghost_is_taken_back(site: &Site) {
+async fn a_run_unknown_to_its_node_is_taken_back(site: &Site) {
     let node = site.node_with(EstateOptions { runs: quick(), ..site.options() }).await;
-    // What an answer to COMMIT leaves that was lost: ours in the store, unknown in the process.
+    // The state after a lost answer to COMMIT: ours in the store, unknown in the process.
     let other = site.open().await;
     let operator = landreeve_estate::ops::sign_in::operator(&other);
     let lane = |new: NewRun| NewRun { lane: Some(Lane { name: "ghost".into(), limit: 1 }), ..new };
@@ -172,7 +172,7 @@ async fn a_ghost_is_taken_back(site: &Site) {
     )
     .await;
     let blocked = node.submit(lane(query(""))).await;
-    assert_eq!(node.end(ghost.id).await.state, RunState::Succeeded, "it is tried again");
+    assert_eq!(node.end(ghost.id).await.state, RunState::Succeeded, "it is retried");
     assert_eq!(node.end(blocked.id).await.state, RunState::Succeeded, "and its lane is free");
 }
 
@@ -181,7 +181,7 @@ async fn a_run_that_was_taken_away_is_stopped(site: &Site) {
     let run = node.submit(query("why")).await;
     node.gate.until_begun(1).await;
     exec(&node.estate, "UPDATE runs SET node_id = 999, attempt = 2 WHERE id = $1", args![run.id]).await;
-    // It ends here without a word: the run is another node's now.
+    // It ends here silently, because another node has the run now.
     node.gate.until_ended(1).await;
     node.estate.runs().stop(Duration::from_secs(10)).await;
     let row = rows(&node.estate, "SELECT state, output FROM runs WHERE id = $1", args![run.id]).await;
@@ -197,7 +197,7 @@ async fn a_held_run_waits_for_its_release(site: &Site) {
     let stopped = node.submit(hold(query(""))).await;
     assert_eq!(held.state, RunState::Held);
     let beside = node.submit(in_lane(query(""))).await;
-    assert_eq!(node.end(beside.id).await.state, RunState::Succeeded, "it takes no place in its lane");
+    assert_eq!(node.end(beside.id).await.state, RunState::Succeeded, "it does not occupy its lane");
     assert_eq!(cancel(&node, stopped.id).await.state, RunState::Cancelled);
     let (id, now) = (held.id, node.estate.now());
     let approve = || node.estate.store().write(move |tx| Box::pin(async move { release(tx, id, now).await }));
@@ -207,7 +207,7 @@ async fn a_held_run_waits_for_its_release(site: &Site) {
     assert_eq!((again.kind, again.code), (ErrorKind::Conflict, "not_held"));
 }
 
-async fn a_held_run_that_nobody_releases_times_out(site: &Site) {
+async fn a_held_run_times_out_if_it_is_not_released(site: &Site) {
     let node = site.node(2).await;
     let until = landreeve_core::clock::from_micros(node.estate.now().as_microsecond() + 60_000_000);
     let held = node.submit(NewRun { hold_until: Some(until), ..query("") }).await;
@@ -219,7 +219,7 @@ async fn a_held_run_that_nobody_releases_times_out(site: &Site) {
     assert_eq!(node.gate.begun(), []);
 }
 
-async fn a_delayed_run_joins_the_queue_in_time(site: &Site) {
+async fn a_delayed_run_joins_the_queue_on_time(site: &Site) {
     let node = site.node(2).await;
     let at = landreeve_core::clock::from_micros(node.estate.now().as_microsecond() + 60_000_000);
     let later = node.submit(NewRun { not_before: Some(at), ..query("") }).await;
@@ -231,7 +231,7 @@ async fn a_delayed_run_joins_the_queue_in_time(site: &Site) {
     assert_eq!(node.end(later.id).await.state, RunState::Succeeded);
 }
 
-async fn what_may_come_back_is_tried_again(site: &Site) {
+async fn temporary_failures_are_retried(site: &Site) {
     let node = site.node(2).await;
     let run = node.submit(of(&RETRIED, "again")).await;
     for (attempt, pause) in [(1, 60), (2, 120)] {
@@ -250,7 +250,7 @@ async fn what_may_come_back_is_tried_again(site: &Site) {
     assert_eq!(end.error.unwrap().message, "the database is away");
 }
 
-async fn an_idempotency_key_is_of_its_kind_and_submitter(site: &Site) {
+async fn an_idempotency_key_belongs_to_a_kind_and_submitter(site: &Site) {
     let node = site.node(2).await;
     let keyed = |new: NewRun| NewRun { idempotency_key: Some("key".into()), ..new };
     let first = node.submit(keyed(query(""))).await;
@@ -265,7 +265,7 @@ async fn an_idempotency_key_is_of_its_kind_and_submitter(site: &Site) {
     assert_eq!(number(&node.estate, events).await, 3, "one for each that was inserted");
 }
 
-async fn rows_of_a_plane_stand_or_fall_with_the_run(site: &Site) {
+async fn rows_of_a_plane_are_committed_with_the_run(site: &Site) {
     let node = site.node(2).await;
     exec(&node.estate, "CREATE TABLE parts (run BIGINT)", args![]).await;
     let with = |fails: bool| {
@@ -296,7 +296,7 @@ async fn rows_of_a_plane_stand_or_fall_with_the_run(site: &Site) {
     assert_eq!(node.end(run.id).await.state, RunState::Succeeded);
 }
 
-async fn a_run_works_with_the_rights_that_are_left(site: &Site) {
+async fn a_run_executes_with_the_submitters_current_permissions(site: &Site) {
     let node = site.node(1).await;
     let ctx = caller(&node.estate, None, &[USE]).await;
     let who = submit(&node.estate, &ctx, query("who")).await.unwrap();
@@ -350,10 +350,10 @@ async fn a_run_works_with_the_rights_that_are_left(site: &Site) {
     let refused = submit(&node.estate, &ctx, query("who")).await.unwrap();
     let error = node.end(refused.id).await.error.unwrap();
     assert_eq!(error.code, "submitter_refused");
-    assert_eq!(node.gate.begun().len(), begun + 1, "nothing began without authority");
+    assert_eq!(node.gate.begun().len(), begun + 1, "nothing started without authority");
 }
 
-async fn a_log_is_followed_and_outlives_a_failure(site: &Site) {
+async fn a_log_can_be_followed_and_survives_a_failure(site: &Site) {
     let node = site.node(2).await;
     let silent = node.submit(query("")).await;
     node.end(silent.id).await;
@@ -372,7 +372,7 @@ async fn a_log_is_followed_and_outlives_a_failure(site: &Site) {
     drop(conn);
     site.clock.seconds(60);
     node.purge().await;
-    assert_eq!(number(&node.estate, "SELECT count(*) FROM run_logs").await, 0, "it goes with its run");
+    assert_eq!(number(&node.estate, "SELECT count(*) FROM run_logs").await, 0, "it is deleted with its run");
 }
 
 async fn a_log_ends_at_its_limit(site: &Site) {

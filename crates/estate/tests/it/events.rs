@@ -1,4 +1,4 @@
-//! The outbox: events with their change, in order, at least once, to subscribers that do not hold one another up.
+//! The outbox: events with their change, in order, at least once, to subscribers that do not block one another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,16 +17,16 @@ use crate::secrets::postgres_details;
 use crate::support::{BOUND, Node, Site, catalog, exec, number};
 
 conformance![
-    an_event_stands_or_falls_with_its_change,
-    events_come_in_order_and_once,
-    each_subscriber_keeps_its_place,
-    a_failing_subscriber_waits_longer_and_holds_up_nobody,
-    an_event_of_a_newer_program_is_stepped_over,
-    what_somebody_has_not_seen_is_not_purged,
-    a_subscriber_that_is_gone_holds_back_nothing,
+    an_event_is_committed_with_its_change,
+    events_arrive_in_order_and_once,
+    each_subscriber_keeps_its_position,
+    a_failing_subscriber_backs_off_and_blocks_no_other,
+    an_event_of_a_newer_program_is_skipped,
+    unseen_events_are_not_purged,
+    a_removed_subscriber_holds_nothing_back,
     a_cursor_moves_once_for_a_batch,
-    the_inventory_takes_the_same_event_twice,
-    a_new_datasource_is_read_by_itself,
+    the_inventory_handles_an_event_twice,
+    a_new_datasource_is_read_automatically,
 ];
 
 struct Recorder {
@@ -49,14 +49,14 @@ impl Recorder {
     async fn until(&self, count: usize) -> Vec<i64> {
         let mut seen = self.seen.subscribe();
         let found = tokio::time::timeout(BOUND, seen.wait_for(|seen| seen.len() >= count)).await;
-        found.expect("the events did not come").unwrap().clone()
+        found.expect("the events did not arrive").unwrap().clone()
     }
 
-    /// Waits for this event; other events may come between.
+    /// Waits for this event; others may arrive in between.
     async fn until_event(&self, id: i64) {
         let mut seen = self.seen.subscribe();
         let found = tokio::time::timeout(BOUND, seen.wait_for(|seen| seen.contains(&id))).await;
-        found.expect("the event did not come").unwrap();
+        found.expect("the event did not arrive").unwrap();
     }
 
     fn seen(&self) -> Vec<i64> {
@@ -110,7 +110,7 @@ impl Dispatcher {
     }
 }
 
-/// A dispatcher whose subscribers have seen one event.
+/// A dispatcher whose subscribers have received one event.
 async fn started(estate: &Estate, recorders: &[&Arc<Recorder>]) -> Dispatcher {
     let dispatcher = Dispatcher::start(estate, recorders).await;
     tell(estate).await;
@@ -133,7 +133,7 @@ async fn tell(estate: &Estate) {
         .unwrap();
 }
 
-async fn an_event_stands_or_falls_with_its_change(site: &Site) {
+async fn an_event_is_committed_with_its_change(site: &Site) {
     let estate = site.open().await;
     let now = estate.now();
     tell(&estate).await;
@@ -150,10 +150,10 @@ async fn an_event_stands_or_falls_with_its_change(site: &Site) {
     tell(&estate).await;
     let ids = crate::support::rows(&estate, "SELECT id FROM outbox ORDER BY id", args![]).await;
     let ids: Vec<i64> = ids.iter().map(|row| row.int(0).unwrap()).collect();
-    assert_eq!(ids, [1, 2], "numbers without a gap: a cursor never steps over one that commits late");
+    assert_eq!(ids, [1, 2], "numbers without a gap: a cursor never skips one that commits late");
 }
 
-async fn events_come_in_order_and_once(site: &Site) {
+async fn events_arrive_in_order_and_once(site: &Site) {
     let node = site.node(1).await;
     let (one, other) = (Recorder::new("one"), Recorder::new("other"));
     let dispatcher = started(&node.estate, &[&one, &other]).await;
@@ -176,11 +176,11 @@ async fn events_come_in_order_and_once(site: &Site) {
     dispatcher.stop().await;
 }
 
-async fn each_subscriber_keeps_its_place(site: &Site) {
+async fn each_subscriber_keeps_its_position(site: &Site) {
     let node = site.node(1).await;
     let old = Recorder::new("old");
     started(&node.estate, &[&old]).await.stop().await;
-    // Nobody delivers now, as when the server was killed between the change and the delivery.
+    // Nothing is delivered now, as if the server had been killed between the change and the delivery.
     tell(&node.estate).await;
     tell(&node.estate).await;
     let new = Recorder::new("new");
@@ -188,12 +188,12 @@ async fn each_subscriber_keeps_its_place(site: &Site) {
     assert_eq!(old.until(3).await, [1, 2, 3]);
     tell(&node.estate).await;
     assert_eq!(old.until(4).await, [1, 2, 3, 4]);
-    assert_eq!(new.until(1).await, [4], "what happened before it existed is not its business");
+    assert_eq!(new.until(1).await, [4], "it does not receive earlier events");
     dispatcher.stop().await;
 }
 
-/// Two more events, which the steady subscriber takes, the second once it has the first: by then the other one has had
-/// a turn in which it could see the first. Gives the last one's number.
+/// Two more events for the steady subscriber, the second once it has the first: by then the other one has had a turn in
+/// which it could see the first. Returns the last one's number.
 async fn turn(node: &Node, steady: &Recorder) -> i64 {
     let mut id = 0;
     for _ in 0..2 {
@@ -204,13 +204,13 @@ async fn turn(node: &Node, steady: &Recorder) -> i64 {
     id
 }
 
-async fn a_failing_subscriber_waits_longer_and_holds_up_nobody(site: &Site) {
+async fn a_failing_subscriber_backs_off_and_blocks_no_other(site: &Site) {
     let node = site.node(1).await;
     let (weak, steady) = (Recorder::new("weak"), Recorder::new("steady"));
     let dispatcher = started(&node.estate, &[&weak, &steady]).await;
     weak.fail(true);
     turn(&node, &steady).await;
-    assert_eq!(weak.tried(), 2, "once well, once not");
+    assert_eq!(weak.tried(), 2, "one success, one failure");
     turn(&node, &steady).await;
     assert_eq!(weak.tried(), 2, "not before a second has passed");
     for pause in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
@@ -222,7 +222,7 @@ async fn a_failing_subscriber_waits_longer_and_holds_up_nobody(site: &Site) {
         turn(&node, &steady).await;
         assert_eq!(weak.tried(), before + 1, "after {pause} s");
     }
-    assert_eq!(weak.seen(), [1], "the others went on without it");
+    assert_eq!(weak.seen(), [1], "the others continued without it");
     weak.fail(false);
     site.clock.seconds(300);
     let last = turn(&node, &steady).await;
@@ -233,7 +233,7 @@ async fn a_failing_subscriber_waits_longer_and_holds_up_nobody(site: &Site) {
     assert_eq!(number(&node.estate, error).await, 0);
 }
 
-async fn an_event_of_a_newer_program_is_stepped_over(site: &Site) {
+async fn an_event_of_a_newer_program_is_skipped(site: &Site) {
     let node = site.node(1).await;
     let recorder = Recorder::new("one");
     started(&node.estate, &[&recorder]).await.stop().await;
@@ -251,7 +251,7 @@ async fn an_event_of_a_newer_program_is_stepped_over(site: &Site) {
     dispatcher.stop().await;
 }
 
-async fn what_somebody_has_not_seen_is_not_purged(site: &Site) {
+async fn unseen_events_are_not_purged(site: &Site) {
     const LEFT: &str = "SELECT count(*) FROM outbox WHERE kind = 'datasource_changed'";
     let node = site.node(1).await;
     let (weak, steady) = (Recorder::new("weak"), Recorder::new("steady"));
@@ -271,9 +271,9 @@ async fn what_somebody_has_not_seen_is_not_purged(site: &Site) {
     assert_eq!(number(&node.estate, LEFT).await, 0);
 }
 
-async fn a_subscriber_that_is_gone_holds_back_nothing(site: &Site) {
+async fn a_removed_subscriber_holds_nothing_back(site: &Site) {
     let node = site.node(1).await;
-    // Of a plane that this program does not have any more.
+    // From a plane that this program no longer has.
     exec(
         &node.estate,
         "INSERT INTO subscribers (name, cursor_id, failures, retry_at) VALUES ('gone', 0, 0, 0)",
@@ -315,7 +315,7 @@ async fn a_cursor_moves_once_for_a_batch(site: &Site) {
     assert_eq!(number(&node.estate, "SELECT count(*) FROM moves").await, 1);
 }
 
-/// Says when two nodes hand out one event at the same time.
+/// Fails when two nodes deliver an event at the same time.
 struct Alone {
     inside: std::sync::Mutex<std::collections::HashSet<i64>>,
     handled: watch::Sender<usize>,
@@ -328,7 +328,11 @@ impl Subscriber for Alone {
 
     fn handle<'a>(&'a self, event: &'a Delivered) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            assert!(self.inside.lock().unwrap().insert(event.id.0), "event {} is out twice", event.id.0);
+            assert!(
+                self.inside.lock().unwrap().insert(event.id.0),
+                "event {} is being delivered twice",
+                event.id.0
+            );
             for _ in 0..20 {
                 tokio::task::yield_now().await;
             }
@@ -339,9 +343,9 @@ impl Subscriber for Alone {
     }
 }
 
-/// On PostgreSQL only: SQLite has one server.
+/// Only on PostgreSQL: SQLite has one server.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_never_hand_out_one_event_at_the_same_time() {
+async fn two_nodes_never_deliver_an_event_at_the_same_time() {
     let site = Site::postgres().await;
     let (one, other) = (site.node(1).await, site.node(1).await);
     let alone = Arc::new(Alone { inside: std::sync::Mutex::default(), handled: watch::channel(0).0 });
@@ -367,7 +371,7 @@ fn inventory(estate: &Estate) -> OnChange {
     OnChange { estate: estate.clone() }
 }
 
-async fn the_inventory_takes_the_same_event_twice(site: &Site) {
+async fn the_inventory_handles_an_event_twice(site: &Site) {
     let estate = site.open().await;
     let ctx = landreeve_estate::ops::sign_in::operator(&estate);
     let made = datasource_create(&estate, &ctx, postgres_details("one"), Vec::new()).await.unwrap();
@@ -401,7 +405,7 @@ async fn the_inventory_takes_the_same_event_twice(site: &Site) {
     subscriber.handle(&delivered(11, DatasourceChange::Deleted)).await.unwrap();
 }
 
-async fn a_new_datasource_is_read_by_itself(site: &Site) {
+async fn a_new_datasource_is_read_automatically(site: &Site) {
     let node = site.node(2).await;
     let stop = CancellationToken::new();
     let subscribers: Vec<Arc<dyn Subscriber>> = vec![Arc::new(inventory(&node.estate))];

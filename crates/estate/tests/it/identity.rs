@@ -1,4 +1,4 @@
-//! People: signing in, being locked out, sessions, and what an administrator may do to them.
+//! Users: sign-in, lockout, sessions, and what an administrator can do to them.
 
 use landreeve_core::ids::{OuId, UserId};
 use landreeve_core::{Action, ErrorKind, Noun, OpCtx, Page, Permission, Result, Secret};
@@ -16,21 +16,21 @@ use landreeve_estate::{Estate, args};
 use crate::support::{Site, caller, exec, number, origin, rows};
 
 conformance![
-    the_first_user_is_made_once,
-    a_password_opens_and_a_wrong_one_does_not,
+    the_first_user_is_created_once,
+    accepts_the_password_and_rejects_a_wrong_one,
     five_failures_lock_for_five_minutes,
     failures_long_apart_do_not_lock,
-    a_remembered_password_ends_with_any_change,
-    a_disabled_user_is_refused_at_every_door,
+    any_change_drops_a_cached_password,
+    a_disabled_user_cannot_authenticate_in_any_way,
     sessions_end_when_idle,
-    sessions_are_for_one_face_and_end_with_the_password,
-    the_last_administrator_stays,
-    every_fault_of_a_new_user_is_told_at_once,
-    a_group_gives_its_members_rights,
-    nobody_gives_what_they_do_not_have,
-    every_write_and_refusal_leaves_one_event,
-    strangers_are_counted_into_one_event,
-    a_refusal_is_one_event_a_minute,
+    sessions_are_for_one_face_and_end_with_a_password_change,
+    the_last_administrator_cannot_be_removed,
+    all_faults_of_a_new_user_are_reported_together,
+    members_get_the_grants_of_their_group,
+    callers_cannot_grant_permissions_they_do_not_hold,
+    every_write_and_denial_leaves_one_event,
+    unauthenticated_requests_become_one_event,
+    a_repeated_denial_is_one_event_per_minute,
 ];
 
 const ROLE_ADMINISTRATOR: landreeve_core::ids::RoleId = landreeve_core::ids::RoleId(1);
@@ -62,7 +62,7 @@ fn administrator() -> NewGrant {
     NewGrant::Role(ROLE_ADMINISTRATOR, OuId::ROOT)
 }
 
-async fn the_first_user_is_made_once(site: &Site) {
+async fn the_first_user_is_created_once(site: &Site) {
     let estate = site.open().await;
     assert!(is_new(&estate).await.unwrap());
     let user = admin(&estate).await;
@@ -74,7 +74,7 @@ async fn the_first_user_is_made_once(site: &Site) {
     assert!(ctx.authority().allows_here(Permission::new(Noun::SETTING, Action::MANAGE)));
 }
 
-async fn a_password_opens_and_a_wrong_one_does_not(site: &Site) {
+async fn accepts_the_password_and_rejects_a_wrong_one(site: &Site) {
     let estate = site.open().await;
     let user = person(&estate, "ada", vec![administrator()]).await;
     assert_eq!((user.first_name.as_str(), user.last_name.as_str()), ("Ada", "King Lovelace"));
@@ -83,15 +83,20 @@ async fn a_password_opens_and_a_wrong_one_does_not(site: &Site) {
     let wrong = sign_in(&estate, "ada", "wrong horse").await.unwrap_err();
     let unknown = sign_in(&estate, "nobody", "wrong horse").await.unwrap_err();
     assert_eq!(wrong.kind, ErrorKind::Unauthenticated);
-    assert_eq!((wrong.code, &wrong.message), (unknown.code, &unknown.message), "names are not told apart");
+    assert_eq!(
+        (wrong.code, &wrong.message),
+        (unknown.code, &unknown.message),
+        "known and unknown names look the same"
+    );
     let seen = user_get(&estate, &operator(&estate), user.id).await.unwrap();
     assert!(seen.confirmed && seen.last_activity_at.is_some());
 }
 
 #[test]
-fn unknown_names_cost_what_known_ones_do() {
+fn unknown_names_cost_as_much_as_known_ones() {
     use landreeve_estate::identity::password::NOBODY;
-    let hash = argon2::password_hash::PasswordHash::new(NOBODY).expect("it is a hash, so it is worked on");
+    let hash = argon2::password_hash::PasswordHash::new(NOBODY)
+        .expect("it is a hash, so verification does the work");
     assert_eq!(hash.hash.unwrap().len(), 32);
 }
 
@@ -102,8 +107,8 @@ async fn five_failures_lock_for_five_minutes(site: &Site) {
         assert_eq!(sign_in(&estate, "ada", "wrong horse").await.unwrap_err().code, "invalid_auth");
         site.clock.seconds(10);
     }
-    sign_in(&estate, "ada", "correct horse").await.expect("four do not lock, and the count begins anew");
-    // A remembered password is no attempt: what is remembered ends first.
+    sign_in(&estate, "ada", "correct horse").await.expect("four do not lock, and the count is reset");
+    // A cached password is not an attempt, so let the cache expire first.
     site.clock.seconds(61);
     for _ in 0..5 {
         assert_eq!(sign_in(&estate, "ada", "wrong horse").await.unwrap_err().code, "invalid_auth");
@@ -124,27 +129,27 @@ async fn failures_long_apart_do_not_lock(site: &Site) {
     sign_in(&estate, "ada", "correct horse").await.unwrap();
 }
 
-async fn a_remembered_password_ends_with_any_change(site: &Site) {
+async fn any_change_drops_a_cached_password(site: &Site) {
     let estate = site.open().await;
     let user = person(&estate, "ada", vec![administrator()]).await;
     sign_in(&estate, "ada", "correct horse").await.unwrap();
-    // Whether it is remembered shows when the hash behind it is gone.
+    // Removing the stored hash shows whether the password is cached.
     let forget_hash = "UPDATE users SET password_hash = NULL";
     exec(&estate, forget_hash, args![]).await;
-    sign_in(&estate, "ada", "correct horse").await.expect("it is remembered");
+    sign_in(&estate, "ada", "correct horse").await.expect("it is cached");
     site.clock.seconds(60);
     sign_in(&estate, "ada", "correct horse").await.expect_err("for sixty seconds and no longer");
     let ctx = operator(&estate);
     password_set(&estate, &ctx, user.id, secret("better horse")).await.unwrap();
     sign_in(&estate, "ada", "better horse").await.unwrap();
     exec(&estate, forget_hash, args![]).await;
-    sign_in(&estate, "ada", "better horse").await.expect("it is remembered");
+    sign_in(&estate, "ada", "better horse").await.expect("it is cached");
     let change = UserChange { email: Some("new@example.com".into()), ..UserChange::default() };
     user_update(&estate, &ctx, user.id, change).await.unwrap();
-    sign_in(&estate, "ada", "better horse").await.expect_err("any change of the user ends it");
+    sign_in(&estate, "ada", "better horse").await.expect_err("any change of the user drops it");
 }
 
-async fn a_disabled_user_is_refused_at_every_door(site: &Site) {
+async fn a_disabled_user_cannot_authenticate_in_any_way(site: &Site) {
     let estate = site.open().await;
     admin(&estate).await;
     let user = person(&estate, "ada", vec![administrator()]).await;
@@ -181,29 +186,29 @@ async fn sessions_end_when_idle(site: &Site) {
     let session = session_open(&estate, &ctx, "denodo").await.unwrap();
     for _ in 0..4 {
         site.clock.seconds(29 * 60);
-        by_session(&estate, &session, "denodo", origin()).await.expect("each use keeps it open");
+        by_session(&estate, &session, "denodo", origin()).await.expect("each use extends it");
     }
     site.clock.seconds(30 * 60);
     let error = by_session(&estate, &session, "denodo", origin()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unauthenticated);
 }
 
-async fn sessions_are_for_one_face_and_end_with_the_password(site: &Site) {
+async fn sessions_are_for_one_face_and_end_with_a_password_change(site: &Site) {
     let estate = site.open().await;
     let user = person(&estate, "ada", vec![administrator()]).await;
     let ctx = sign_in(&estate, "ada", "correct horse").await.unwrap();
     let session = session_open(&estate, &ctx, "denodo").await.unwrap();
-    by_session(&estate, &session, "cloverdx", origin()).await.expect_err("it was opened at another face");
+    by_session(&estate, &session, "cloverdx", origin()).await.expect_err("it belongs to another face");
     person(&estate, "eve", vec![administrator()]).await;
     let stranger = sign_in(&estate, "eve", "correct horse").await.unwrap();
     session_close(&estate, &stranger, &session, "denodo").await.unwrap();
     by_session(&estate, &session, "denodo", origin()).await.expect("it is not theirs to end");
     session_close(&estate, &ctx, &session, "denodo").await.unwrap();
-    session_close(&estate, &ctx, &session, "denodo").await.expect("ending what has ended is fine");
+    session_close(&estate, &ctx, &session, "denodo").await.expect("ending a session twice succeeds");
     by_session(&estate, &session, "denodo", origin()).await.expect_err("it was ended");
     let out = "SELECT actor_name, noun, noun_id, detail FROM audit_events WHERE action = 'signed_out'";
     let out = rows(&estate, out, args![]).await;
-    assert_eq!(out.len(), 1, "what ended nothing is no event");
+    assert_eq!(out.len(), 1, "ending no session is not an event");
     assert_eq!((out[0].text(0).unwrap().as_str(), out[0].int(2).unwrap()), ("ada", user.id.0));
     assert_eq!((out[0].text(1).unwrap().as_str(), out[0].text(3).unwrap().as_str()), ("user", "denodo"));
     let session = session_open(&estate, &ctx, "denodo").await.unwrap();
@@ -213,18 +218,18 @@ async fn sessions_are_for_one_face_and_end_with_the_password(site: &Site) {
     assert_eq!((error.kind, error.faults[0].field.as_str()), (ErrorKind::Invalid, "password"));
 }
 
-async fn the_last_administrator_stays(site: &Site) {
+async fn the_last_administrator_cannot_be_removed(site: &Site) {
     let estate = site.open().await;
     let (first, ctx) = (admin(&estate).await, operator(&estate));
     let off = UserChange { enabled: Some(false), ..UserChange::default() };
     let refused = user_update(&estate, &ctx, first.id, off.clone()).await.unwrap_err();
     assert_eq!((refused.kind, refused.code), (ErrorKind::Conflict, "last_administrator"));
     assert_eq!(user_delete(&estate, &ctx, first.id).await.unwrap_err().code, "last_administrator");
-    assert!(user_get(&estate, &ctx, first.id).await.unwrap().enabled, "a refused change changes nothing");
+    assert!(user_get(&estate, &ctx, first.id).await.unwrap().enabled, "a rejected change changes nothing");
     let own = sign_in(&estate, "admin", "correct horse").await.unwrap();
     assert_eq!(user_update(&estate, &own, first.id, off.clone()).await.unwrap_err().code, "own_status");
     assert_eq!(user_delete(&estate, &own, first.id).await.unwrap_err().code, "own_status");
-    // Two administrators who disable one another at the same moment: one of them stays.
+    // Two administrators disable each other at the same time: one of them remains.
     let second = person(&estate, "second", vec![administrator()]).await;
     let (a, b) = tokio::join!(
         user_update(&estate, &ctx, first.id, off.clone()),
@@ -234,7 +239,7 @@ async fn the_last_administrator_stays(site: &Site) {
     assert_eq!(number(&estate, "SELECT count(*) FROM users WHERE enabled = 1").await, 1);
 }
 
-async fn every_fault_of_a_new_user_is_told_at_once(site: &Site) {
+async fn all_faults_of_a_new_user_are_reported_together(site: &Site) {
     let estate = site.open().await;
     person(&estate, "ada", Vec::new()).await;
     let new = |name: &str, password: &str| NewUser {
@@ -256,7 +261,7 @@ async fn every_fault_of_a_new_user_is_told_at_once(site: &Site) {
     assert_eq!(number(&estate, "SELECT count(*) FROM users").await, 1);
 }
 
-async fn a_group_gives_its_members_rights(site: &Site) {
+async fn members_get_the_grants_of_their_group(site: &Site) {
     let estate = site.open().await;
     let (ctx, user) = (operator(&estate), person(&estate, "ada", Vec::new()).await);
     let manage = Permission::new(Noun::DATASOURCE, Action::MANAGE);
@@ -285,11 +290,11 @@ async fn a_group_gives_its_members_rights(site: &Site) {
     )
     .await
     .unwrap();
-    assert!(may().await, "every user is in it");
+    assert!(may().await, "it contains every user");
 }
 
-/// Whoever manages users, groups or roles of a part cannot become more than they are by it.
-async fn nobody_gives_what_they_do_not_have(site: &Site) {
+/// Managing users, groups or roles in one part of the tree does not give access to anything more.
+async fn callers_cannot_grant_permissions_they_do_not_hold(site: &Site) {
     let estate = site.open().await;
     let boss = admin(&estate).await;
     let manage = |noun| Permission::new(noun, Action::MANAGE);
@@ -315,16 +320,16 @@ async fn nobody_gives_what_they_do_not_have(site: &Site) {
     let made = group_create(&estate, &ctx, "all".into(), String::new(), vec![administrator()]).await;
     forbidden(made.map(drop), "a group with a role");
     forbidden(password_set(&estate, &ctx, boss.id, secret("better horse")).await, "another's password");
-    forbidden(user_delete(&estate, &ctx, boss.id).await, "removing somebody greater");
+    forbidden(user_delete(&estate, &ctx, boss.id).await, "deleting a more powerful user");
     let group =
         group_create(&estate, &operator(&estate), "bosses".into(), String::new(), vec![administrator()])
             .await
             .unwrap();
-    forbidden(member_set(&estate, &ctx, group.id, user.id, true).await, "joining a greater group");
+    forbidden(member_set(&estate, &ctx, group.id, user.id, true).await, "joining a more powerful group");
     let key = crate::keys::new_key(landreeve_estate::ops::Api::Protection, Some(boss.id));
     let made = landreeve_estate::ops::keys::key_create(&estate, &ctx, key).await;
-    forbidden(made.map(drop), "a key that acts as somebody greater");
-    // What one has oneself may be given on.
+    forbidden(made.map(drop), "a key that acts as a more powerful user");
+    // Permissions that the caller has can be granted.
     let same = vec![NewGrant::Permission(manage(Noun::USER), GrantTarget::Subtree(OuId::ROOT))];
     grant(&estate, &ctx, Subject::User(user.id), same).await.unwrap();
     password_set(&estate, &ctx, user.id, secret("better horse")).await.unwrap();
@@ -336,7 +341,7 @@ async fn trail(estate: &Estate) -> Vec<AuditEvent> {
     page.items
 }
 
-async fn every_write_and_refusal_leaves_one_event(site: &Site) {
+async fn every_write_and_denial_leaves_one_event(site: &Site) {
     let estate = site.open().await;
     let user = person(&estate, "ada", Vec::new()).await;
     let ctx = sign_in(&estate, "ada", "correct horse").await.unwrap();
@@ -370,13 +375,13 @@ async fn every_write_and_refusal_leaves_one_event(site: &Site) {
     assert_eq!(events.len(), before + 2);
     assert_eq!((events[0].action.as_str(), events[0].noun_id), ("updated", Some(user.id.0)));
     assert!(!events.iter().any(|event| event.detail.contains("horse")), "no secret is in the trail");
-    // A change that fails leaves no event of it.
+    // A failed change leaves no event.
     let nobody = UserId(999);
     user_update(&estate, &operator(&estate), nobody, UserChange::default()).await.unwrap_err();
     assert_eq!(trail(&estate).await.len(), before + 2);
 }
 
-async fn strangers_are_counted_into_one_event(site: &Site) {
+async fn unauthenticated_requests_become_one_event(site: &Site) {
     let estate = site.open().await;
     let from = |last: u8| Origin { address: Some([192, 0, 2, last].into()), ..origin() };
     for _ in 0..7 {
@@ -398,7 +403,7 @@ async fn strangers_are_counted_into_one_event(site: &Site) {
         ("192.0.2.2", "not_authed: 3 requests"),
     ];
     assert_eq!(told, expected.map(|(address, detail)| (Some(address.to_owned()), detail.to_owned())));
-    // Their memory is bounded, whatever they send.
+    // The memory for them is bounded, whatever they send.
     for index in 0..5_000_u32 {
         drop(no_credential(
             &estate,
@@ -409,7 +414,7 @@ async fn strangers_are_counted_into_one_event(site: &Site) {
     assert!(number(&estate, "SELECT count(*) FROM audit_events").await < 1_100);
 }
 
-async fn a_refusal_is_one_event_a_minute(site: &Site) {
+async fn a_repeated_denial_is_one_event_per_minute(site: &Site) {
     let estate = site.open().await;
     let weak = caller(&estate, None, &[]).await;
     let before = trail(&estate).await.len();
@@ -443,7 +448,7 @@ async fn a_refusal_is_one_event_a_minute(site: &Site) {
     let told = details().await;
     assert!(told.len() == 6 && told[0].ends_with("; 5 more"), "{told:?}");
 
-    // However many objects there are to ask for.
+    // However many objects are requested.
     for id in 0..5_000 {
         refused(Noun::DATASOURCE, id).await.unwrap_err();
     }

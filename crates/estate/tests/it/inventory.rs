@@ -17,15 +17,15 @@ use crate::secrets::postgres_details;
 use crate::support::{Site, caller, number};
 
 conformance![
-    a_datasource_comes_back_as_it_was_declared,
-    every_fault_is_told_at_once,
-    a_new_version_is_a_new_way_to_connect,
+    a_datasource_is_read_back_as_declared,
+    all_faults_are_reported_together,
+    a_connection_change_increments_the_version,
     a_stale_change_is_a_conflict,
     what_a_datasource_needs_to_be_used,
-    the_builtin_source_is_everywhere_and_stays,
+    the_builtin_source_is_in_every_unit_and_cannot_be_changed,
     sqlite_files_are_checked,
-    a_test_says_what_it_found,
-    agents_are_kept,
+    a_connection_test_reports_its_result,
+    agents_are_stored,
 ];
 
 const MANAGE: Permission = Permission::new(Noun::DATASOURCE, Action::MANAGE);
@@ -45,7 +45,7 @@ pub fn full() -> DatasourceDetails {
     }
 }
 
-async fn a_datasource_comes_back_as_it_was_declared(site: &Site) {
+async fn a_datasource_is_read_back_as_declared(site: &Site) {
     let estate = site.open().await;
     let ctx = caller(&estate, None, &[MANAGE]).await;
     let made = datasource_create(&estate, &ctx, full(), Vec::new()).await.unwrap();
@@ -55,7 +55,7 @@ async fn a_datasource_comes_back_as_it_was_declared(site: &Site) {
     assert_eq!((made.version, made.total_rows, made.session_zone), (1, None, SessionZone::AsAsked));
     assert_eq!(datasource_list(&estate, &ctx).await.unwrap().len(), 1);
     assert!(datasource_schema(&estate, &ctx, made.id).await.unwrap().is_none());
-    // Secrets are neither in a debug print nor in the row.
+    // Secrets are neither in debug output nor in the row.
     let printed = format!("{seen:?} {made:?} {:?}", made.details);
     let row = crate::support::rows(
         &estate,
@@ -73,7 +73,7 @@ async fn a_datasource_comes_back_as_it_was_declared(site: &Site) {
     assert_eq!(number(&estate, "SELECT count(*) FROM schedules").await, 0);
 }
 
-async fn every_fault_is_told_at_once(site: &Site) {
+async fn all_faults_are_reported_together(site: &Site) {
     let estate = site.open().await;
     let ctx = caller(&estate, None, &[MANAGE]).await;
     let wrong = DatasourceDetails {
@@ -105,7 +105,7 @@ async fn every_fault_is_told_at_once(site: &Site) {
     assert_eq!(number(&estate, "SELECT count(*) FROM datasources").await, 0);
 }
 
-async fn a_new_version_is_a_new_way_to_connect(site: &Site) {
+async fn a_connection_change_increments_the_version(site: &Site) {
     let estate = site.open().await;
     let ctx = caller(&estate, None, &[MANAGE]).await;
     let made = datasource_create(&estate, &ctx, full(), Vec::new()).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_stale_change_is_a_conflict(site: &Site) {
     let estate = site.open().await;
     let ctx = caller(&estate, None, &[MANAGE]).await;
     let made = datasource_create(&estate, &ctx, full(), Vec::new()).await.unwrap();
-    // The clock stands still: order must not rest on it.
+    // The clock stands still: the order must not depend on it.
     for round in 0..5 {
         let update = |name: String| {
             datasource_update(&estate, &ctx, made.id, move |details| details.name = name, None)
@@ -154,7 +154,7 @@ async fn a_stale_change_is_a_conflict(site: &Site) {
         let audited = "SELECT count(*) FROM audit_events WHERE action = 'updated' AND noun = 'datasource'";
         assert_eq!(number(&estate, events).await, 1 + number(&estate, audited).await);
     }
-    // Two that began from the same state, one after the other.
+    // Two changes based on the same state, one after the other.
     let mut inner = None;
     let before = datasource_get(&estate, &ctx, made.id).await.unwrap().datasource;
     let change = |details: &mut DatasourceDetails| {
@@ -195,7 +195,7 @@ async fn what_a_datasource_needs_to_be_used(site: &Site) {
     datasource_for_use(&estate, &ctx, fine.id).await.unwrap();
 }
 
-async fn the_builtin_source_is_everywhere_and_stays(site: &Site) {
+async fn the_builtin_source_is_in_every_unit_and_cannot_be_changed(site: &Site) {
     let estate = site.open().await;
     let system = operator(&estate);
     let id = ensure_builtin(&estate, &system, "sample", "Sample", DatabaseType::Sqlite, Some("sample.db"))
@@ -256,7 +256,7 @@ async fn sqlite_files_are_checked(site: &Site) {
     let claimed = DatasourceDetails { operator_file: true, ..file(&outside) };
     datasource_create(&estate, &ctx, claimed, Vec::new())
         .await
-        .expect_err("nobody makes themselves operator");
+        .expect_err("users cannot make themselves operator");
     let sneak = |details: &mut DatasourceDetails| {
         details.operator_file = true;
         details.database = Some(outside.clone());
@@ -273,10 +273,12 @@ async fn sqlite_files_are_checked(site: &Site) {
         datasource_update(&estate, &ctx, theirs.id, |details| details.name = "y".into(), None).await;
     assert!(renamed.unwrap().details.operator_file, "the operator's file stays what it was");
     let own = site.data().join("secret.key").to_string_lossy().into_owned();
-    datasource_create(&estate, &operator, file(&own), Vec::new()).await.expect_err("never the server's own");
+    datasource_create(&estate, &operator, file(&own), Vec::new())
+        .await
+        .expect_err("never the server's own files");
 }
 
-async fn a_test_says_what_it_found(site: &Site) {
+async fn a_connection_test_reports_its_result(site: &Site) {
     let estate = site.open().await;
     let ctx = caller(&estate, None, &[MANAGE]).await;
     let made = datasource_create(&estate, &ctx, full(), Vec::new()).await.unwrap();
@@ -292,7 +294,7 @@ async fn a_test_says_what_it_found(site: &Site) {
     assert!(message.contains("ssh_tunnel"), "{message}");
 }
 
-async fn agents_are_kept(site: &Site) {
+async fn agents_are_stored(site: &Site) {
     let estate = site.open().await;
     let ctx = caller(&estate, None, &[MANAGE]).await;
     let (agent, secret) = agent_create(&estate, &ctx, "edge".into(), true).await.unwrap();

@@ -16,14 +16,14 @@ use crate::identity::person;
 use crate::support::{Site, caller, key_with, origin};
 
 conformance![
-    a_key_opens_its_own_api_only,
-    a_change_of_a_key_is_effective_at_once,
-    a_key_of_named_resources_opens_nothing_else,
+    a_key_is_valid_only_for_its_api,
+    a_change_of_a_key_takes_effect_immediately,
+    a_key_for_named_resources_grants_nothing_else,
     a_user_works_in_the_first_assigned_unit,
     a_requested_unit_must_be_reachable,
     a_key_of_a_unit_stays_in_it,
     keys_of_other_units_are_out_of_reach,
-    units_have_names_of_their_own,
+    unit_names_are_unique_per_parent,
 ];
 
 const VIEW: Permission = Permission::new(Noun::DATASOURCE, Action::VIEW);
@@ -50,7 +50,7 @@ async fn by(estate: &Estate, api: Api, secret: &Secret) -> Result<OpCtx> {
     by_key(estate, api, secret.reveal(), None, origin()).await
 }
 
-async fn a_key_opens_its_own_api_only(site: &Site) {
+async fn a_key_is_valid_only_for_its_api(site: &Site) {
     let estate = site.open().await;
     let (key, secret) = key_with(&estate, None, &[VIEW]).await;
     assert!(secret.reveal().starts_with("lrc_") && secret.reveal().len() > 40);
@@ -66,10 +66,10 @@ async fn a_key_opens_its_own_api_only(site: &Site) {
         assert_eq!((error.kind, error.code), (ErrorKind::Unauthenticated, "invalid_auth"));
     }
     let kept = crate::support::rows(&estate, "SELECT secret_hash FROM keys", landreeve_estate::args![]).await;
-    assert!(!kept[0].text(0).unwrap().contains(secret.reveal()), "only a hash is kept");
+    assert!(!kept[0].text(0).unwrap().contains(secret.reveal()), "only a hash is stored");
 }
 
-async fn a_change_of_a_key_is_effective_at_once(site: &Site) {
+async fn a_change_of_a_key_takes_effect_immediately(site: &Site) {
     let estate = site.open().await;
     let (key, secret) = key_with(&estate, None, &[VIEW]).await;
     let ctx = operator(&estate);
@@ -88,7 +88,7 @@ async fn a_change_of_a_key_is_effective_at_once(site: &Site) {
     assert_eq!(crate::support::number(&estate, "SELECT count(*) FROM grants").await, 0);
 }
 
-async fn a_key_of_named_resources_opens_nothing_else(site: &Site) {
+async fn a_key_for_named_resources_grants_nothing_else(site: &Site) {
     let estate = site.open().await;
     let grants = vec![NewKeyGrant { permission: VIEW, resources: vec![7, 9] }];
     let new = NewKey { grants, ..new_key(Api::Analytics, None) };
@@ -151,11 +151,11 @@ async fn a_requested_unit_must_be_reachable(site: &Site) {
     )
     .await
     .unwrap();
-    let ctx = by_token(&estate, &token, Some(right.uuid)).await.expect("a grant is effective at once");
+    let ctx = by_token(&estate, &token, Some(right.uuid)).await.expect("a grant takes effect immediately");
     assert_eq!(ctx.authority().ou(), right.id);
 }
 
-/// A key's own unit goes before the one that a request names.
+/// A key's unit takes precedence over one that a request names.
 async fn a_key_of_a_unit_stays_in_it(site: &Site) {
     let estate = site.open().await;
     let (left, right) = (unit(&estate, None, "left").await, unit(&estate, None, "right").await);
@@ -191,7 +191,7 @@ async fn keys_of_other_units_are_out_of_reach(site: &Site) {
     key_delete(&estate, &ctx, mine.id).await.unwrap();
 }
 
-async fn units_have_names_of_their_own(site: &Site) {
+async fn unit_names_are_unique_per_parent(site: &Site) {
     let estate = site.open().await;
     let left = unit(&estate, None, "left").await;
     let same = ou_create(&estate, &operator(&estate), None, "left".into(), String::new()).await.unwrap_err();
@@ -204,14 +204,14 @@ async fn units_have_names_of_their_own(site: &Site) {
     assert_eq!(refused.kind, ErrorKind::Forbidden);
     let ctx = caller(&estate, Some(left.uuid), &[Permission::new(Noun::OU, Action::MANAGE)]).await;
     let made = ou_create(&estate, &ctx, None, "new".into(), String::new()).await.unwrap();
-    assert!(made.path.starts_with(&left.path), "it is made below the caller's own");
+    assert!(made.path.starts_with(&left.path), "it is created below the caller's unit");
     let outside = ou_create(&estate, &ctx, Some(Uuid::nil()), "out".into(), String::new()).await.unwrap_err();
     assert_eq!(outside.kind, ErrorKind::NotFound);
 }
 
-/// On PostgreSQL only: SQLite has one server, and other programs tell it of their changes.
+/// Only on PostgreSQL: SQLite has one server, and other programs notify it of their changes.
 #[tokio::test]
-async fn a_change_on_another_node_is_seen_at_once() {
+async fn a_change_on_another_node_is_visible_immediately() {
     let site = Site::postgres().await;
     let (one, other) = (site.open().await, site.open().await);
     let (key, secret) = key_with(&one, None, &[VIEW]).await;

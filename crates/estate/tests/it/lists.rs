@@ -1,4 +1,4 @@
-//! Lists of runs, held against a plain filter over all of them.
+//! Lists of runs, compared with a plain filter over all of them.
 
 use landreeve_core::ids::{OuId, RunId};
 use landreeve_core::{Action, Noun, Page, Permission, RunState, clock};
@@ -12,12 +12,12 @@ use crate::keys::unit;
 use crate::support::{HASTY, LONG, Node, QUERY, Site, caller, exec, get_run, of, rows};
 
 conformance![
-    every_filter_gives_what_it_asks_for,
+    every_filter_returns_the_matching_runs,
     pages_follow_one_another,
-    a_caller_sees_the_units_that_are_open,
+    a_caller_sees_only_permitted_units,
 ];
 
-/// Runs of every sort, none of which executes: their states are put.
+/// Runs of every sort, none of which is executed: their states are set directly.
 async fn filled(site: &Site) -> (Node, Vec<Run>) {
     let node = site.node(0).await;
     let left = unit(&node.estate, None, "left").await;
@@ -104,7 +104,7 @@ fn filters(runs: &[Run]) -> Vec<(RunFilter, Keeps)> {
     ]
 }
 
-/// The runs that a filter keeps, in the order it asks for.
+/// The runs that a filter matches, in the requested order.
 fn model(runs: &[Run], filter: &RunFilter, keeps: &Keeps) -> Vec<RunId> {
     let mut kept: Vec<&Run> = runs.iter().filter(|run| keeps(run)).collect();
     if filter.order == RunOrder::LastFinished {
@@ -118,7 +118,7 @@ fn model(runs: &[Run], filter: &RunFilter, keeps: &Keeps) -> Vec<RunId> {
     kept.iter().map(|run| run.id).collect()
 }
 
-async fn every_filter_gives_what_it_asks_for(site: &Site) {
+async fn every_filter_returns_the_matching_runs(site: &Site) {
     let (node, runs) = filled(site).await;
     for order in [RunOrder::Newest, RunOrder::Oldest, RunOrder::LastFinished] {
         for (filter, keeps) in filters(&runs) {
@@ -156,7 +156,7 @@ async fn pages_follow_one_another(site: &Site) {
     }
 }
 
-async fn a_caller_sees_the_units_that_are_open(site: &Site) {
+async fn a_caller_sees_only_permitted_units(site: &Site) {
     let (node, runs) = filled(site).await;
     let units = rows(&node.estate, "SELECT uuid FROM ous ORDER BY id", args![]).await;
     let left = units[1].uuid(0).unwrap();

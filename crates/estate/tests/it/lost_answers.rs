@@ -1,4 +1,5 @@
-//! The run engine over a wire to PostgreSQL that loses answers, falls silent or refuses, and on nodes whose clocks differ.
+//! The run engine over a connection to PostgreSQL that loses answers, stops responding or rejects connections, and on
+//! nodes whose clocks differ.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use landreeve_estate::store::{Location, Notice, StoreOptions};
 use crate::relay::Relay;
 use crate::support::{Gate, Node, QUERY, Site, exec, number, query};
 
-/// A node behind a relay, with a short lease and short limits of time.
+/// A node behind a relay, with a short lease and short time limits.
 struct Behind {
     site: Site,
     relay: Relay,
@@ -47,7 +48,7 @@ impl Behind {
         Behind { site, relay, node }
     }
 
-    /// Whatever was accepted has an end, and nothing keeps its place in a lane.
+    /// Every accepted run has ended, and no run occupies a lane.
     async fn all_end(&self, total: i64) {
         self.node.until_number("SELECT count(*) FROM runs WHERE finished_at IS NULL", 0).await;
         assert_eq!(number(&self.node.estate, "SELECT count(*) FROM runs").await, total);
@@ -68,7 +69,7 @@ fn narrow(input: &str) -> NewRun {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_to_a_submission_leaves_no_ghost() {
     let world = Behind::new().await;
-    // The first takes the ids of those behind it. A heartbeat may lose its answer in place of a submission.
+    // The first takes the ids of those behind it. The lost answer may be a heartbeat's instead of a submission's.
     let mut submitted = 0;
     loop {
         let run = submit(&world.node.estate, &world.node.ctx, narrow("")).await;
@@ -82,7 +83,7 @@ async fn a_lost_answer_to_a_submission_leaves_no_ghost() {
         }
         world.relay.cut_commits(1);
     }
-    // It was committed and claimed: the heartbeat finds what nobody executes, and its lane is free again.
+    // It was committed and claimed: the heartbeat finds runs that are not executing, and their lane is free again.
     let next = world.node.submit(narrow("")).await;
     assert_eq!(world.node.end(next.id).await.state, RunState::Succeeded);
     world.all_end(submitted + 1).await;
@@ -92,7 +93,7 @@ async fn a_lost_answer_to_a_submission_leaves_no_ghost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_to_a_claim_leaves_no_ghost() {
     let world = Behind::new().await;
-    // Submitted beside the relay, by a process that executes nothing: the next commits through it are claims.
+    // Submitted without the relay, by a process that executes nothing: the next commits through it are claims.
     let beside = world.site.open().await;
     world.relay.cut_commits(2);
     let mut runs = Vec::new();
@@ -168,19 +169,19 @@ async fn a_store_that_was_away_longer_than_a_lease_loses_no_run() {
     other.1.gate.open(1);
     for (node, run) in [(&one.1, &mine), (&other.1, &theirs)] {
         let end = node.end(run.id).await;
-        assert_eq!((end.state, end.attempt), (RunState::Succeeded, 1), "nobody took it over");
+        assert_eq!((end.state, end.attempt), (RunState::Succeeded, 1), "no other node took it over");
     }
     site.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_parent_goes_on_when_its_store_was_away_while_it_waited() {
+async fn a_waiting_parent_survives_an_unavailable_store() {
     let world = Behind::new().await;
     let parent = world.node.submit(query("patient parent")).await;
     world.node.gate.until_begun(4).await;
     world.relay.refuse();
     world.relay.cut();
-    // Each of these makes it look for its children.
+    // Each of these makes it check its children.
     let notices = world.node.estate.store().notices();
     for _ in 0..3 {
         notices.tell(Notice::Run(parent.id));
@@ -196,7 +197,7 @@ async fn a_parent_goes_on_when_its_store_was_away_while_it_waited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_that_accepts_and_closes_leaves_every_run_an_end() {
+async fn every_run_ends_behind_a_proxy_that_accepts_and_closes() {
     let world = Behind::new().await;
     let mut accepted: Vec<RunId> = Vec::new();
     for round in 0..6 {
@@ -214,7 +215,7 @@ async fn a_proxy_that_accepts_and_closes_leaves_every_run_an_end() {
     for id in &accepted {
         let end = world.node.end(*id).await;
         assert!(matches!(end.state, RunState::Succeeded | RunState::Lost), "{:?}", end.state);
-        // One that the process executed to its end is never said to have failed.
+        // A run that finished is never reported as failed.
         assert!(end.state == RunState::Succeeded || end.error.is_some());
     }
     world.node.until_number("SELECT count(*) FROM runs WHERE finished_at IS NULL", 0).await;
@@ -231,7 +232,7 @@ async fn clocks_a_minute_apart_lose_no_run() {
     let runs = [one.submit(query("wait")).await, other.submit(query("wait")).await];
     one.gate.until_begun(1).await;
     other.gate.until_begun(1).await;
-    // Two leases by the store's clock: each node has beaten and looked for others' runs.
+    // Two leases by the store's clock: each node has sent heartbeats and looked for others' runs.
     exec(&site.open().await, "SELECT pg_sleep(7)", landreeve_estate::args![]).await;
     one.gate.open(1);
     other.gate.open(1);

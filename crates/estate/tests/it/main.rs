@@ -1,7 +1,7 @@
-//! The estate's behaviour, every case on both metadata stores. Time is a clock that the test moves, runs are awaited
-//! through notices; nothing here sleeps or tries again.
+//! The estate's behaviour: every case on both metadata stores. The test sets the clock, and runs are awaited through
+//! notices; nothing here sleeps or retries.
 
-/// Instantiates each case on SQLite and on PostgreSQL, each on a database of its own.
+/// Instantiates each case on SQLite and on PostgreSQL, each with its own database.
 macro_rules! conformance {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
@@ -23,7 +23,7 @@ macro_rules! conformance {
     };
 }
 
-/// The testkit's: a tests' dependency on it would bring the SQL engine into every build of the estate.
+/// Shared with the testkit: depending on it would bring the SQL engine into every build of the estate.
 #[cfg(test)]
 #[path = "../../../testkit/src/relay.rs"]
 mod relay;

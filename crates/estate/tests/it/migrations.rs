@@ -1,4 +1,4 @@
-//! Bringing a store to the program's schema.
+//! Migrating a store to the program's schema.
 
 use landreeve_core::ErrorKind;
 use landreeve_core::ids::RunId;
@@ -10,9 +10,9 @@ use crate::support::{Site, exec, number};
 
 conformance![
     a_fresh_store_has_the_schema_and_opens_again,
-    a_newer_store_is_refused,
-    a_plane_brings_its_own,
-    a_changed_migration_is_refused_by_name,
+    rejects_a_newer_store,
+    a_plane_has_its_own_migrations,
+    rejects_a_changed_migration_by_name,
 ];
 
 const SPROUT_1: &str = "CREATE TABLE sprouts (id BIGINT PRIMARY KEY)";
@@ -33,17 +33,17 @@ async fn a_fresh_store_has_the_schema_and_opens_again(site: &Site) {
     assert_eq!(second.hash_ids().encode_plain(RunId(7)), first.hash_ids().encode_plain(RunId(7)));
 }
 
-async fn a_newer_store_is_refused(site: &Site) {
+async fn rejects_a_newer_store(site: &Site) {
     let estate = site.open().await;
     exec(&estate, "UPDATE migrations SET version = 99 WHERE component = 'estate'", args![]).await;
     estate.store().close().await;
-    let error = Estate::open(site.options()).await.err().expect("a newer store is refused");
+    let error = Estate::open(site.options()).await.err().expect("a newer store is rejected");
     assert_eq!((error.kind, error.code), (ErrorKind::PreconditionFailed, "store_too_new"));
     assert!(error.message.contains("version 99"), "{error}");
     assert!(error.message.contains("knows version 5"), "{error}");
 }
 
-async fn a_plane_brings_its_own(site: &Site) {
+async fn a_plane_has_its_own_migrations(site: &Site) {
     let plane = |migrations| Plane { migrations, ..Plane::new("sprout") };
     let open = |set| Estate::open(EstateOptions { planes: vec![plane(set)], ..site.options() });
     open(YOUNG).await.unwrap().store().close().await;
@@ -61,14 +61,14 @@ async fn a_plane_brings_its_own(site: &Site) {
         assert_eq!(copies.len(), 1, "{copies:?}");
         let copy = landreeve_estate::store::Location::Sqlite(site.data().join(&copies[0]));
         let before =
-            Store::open(&copy, &Migrations::with(&[YOUNG])).await.expect("the copy is the old store");
+            Store::open(&copy, &Migrations::with(&[YOUNG])).await.expect("the copy has the old schema");
         before.close().await;
     }
-    let error = open(YOUNG).await.err().expect("the older program is refused");
+    let error = open(YOUNG).await.err().expect("the older program is rejected");
     assert!(error.message.contains("sprout") && error.message.contains("version 2"), "{error}");
 }
 
-async fn a_changed_migration_is_refused_by_name(site: &Site) {
+async fn rejects_a_changed_migration_by_name(site: &Site) {
     const OTHER: &str = "CREATE TABLE sprouts (id BIGINT PRIMARY KEY, colour TEXT)";
     const REGROWN: MigrationSet =
         MigrationSet { component: "sprout", sqlite: &[OTHER, SPROUT_2], postgres: &[OTHER, SPROUT_2] };
@@ -80,7 +80,7 @@ async fn a_changed_migration_is_refused_by_name(site: &Site) {
         2
     );
     estate.store().close().await;
-    let error = open(REGROWN).await.err().expect("a changed migration is refused");
+    let error = open(REGROWN).await.err().expect("a changed migration is rejected");
     assert_eq!((error.kind, error.code), (ErrorKind::PreconditionFailed, "migration_changed"));
     assert!(error.message.contains("migration 1 of sprout"), "{error}");
     // A store from before checksums gets them at its next start.

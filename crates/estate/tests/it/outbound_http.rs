@@ -1,5 +1,5 @@
-//! HTTP that leaves the server, against real servers on this machine.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail like tests")]
+//! Outgoing HTTP, against real servers on this machine.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "test helpers fail like tests")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ async fn kind(client: &OutboundHttp, call: HttpCall) -> HttpErrorKind {
     }
 }
 
-/// Hands each connection to `serve`, and counts them.
+/// Passes each connection to `serve`, and counts them.
 async fn server<F, S>(serve: S) -> (SocketAddr, Arc<AtomicUsize>)
 where
     S: Fn(TcpStream) -> F + Send + 'static,
@@ -83,7 +83,7 @@ where
     (address, count)
 }
 
-/// Tells what was asked: method, path, a header, and the body.
+/// Returns the request: method, path, a header, and the body.
 async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
@@ -107,7 +107,7 @@ where
 {
     let service =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(echo));
-    // The client closes the connection as it likes.
+    // The client closes the connection when it likes.
     let _ = service.await;
 }
 
@@ -131,7 +131,7 @@ async fn methods_headers_and_bodies_arrive() {
         let text = format!("{method} /a/b?c=d%20e host={address} x=m length={length} body={text}");
         assert_eq!(String::from_utf8(read(answer).await.unwrap()).unwrap(), text);
     }
-    assert_eq!(connections.load(Ordering::Relaxed), 4, "each call connects, and so is checked");
+    assert_eq!(connections.load(Ordering::Relaxed), 4, "each call connects and is checked");
 }
 
 fn pieces(texts: &[&'static str]) -> landreeve_core::source::ByteStream {
@@ -140,7 +140,7 @@ fn pieces(texts: &[&'static str]) -> landreeve_core::source::ByteStream {
 }
 
 #[tokio::test]
-async fn denied_addresses_are_refused_however_they_are_written() {
+async fn denied_addresses_are_rejected_in_every_notation() {
     let (address, connections) = server(serve_echo).await;
     let port = address.port();
     let client = client(&["127.0.0.0/8", "::1"]);
@@ -155,7 +155,7 @@ async fn denied_addresses_are_refused_however_they_are_written() {
         "0x7f.1",
     ] {
         let refused = kind(&client, call(format!("http://{host}:{port}/"))).await;
-        // The last two are addresses only to some resolvers.
+        // Only some resolvers accept the last two as addresses.
         let expected = [HttpErrorKind::Denied, HttpErrorKind::Unresolved];
         let expected = if host.starts_with(['2', '0']) { &expected[..] } else { &expected[..1] };
         assert!(expected.contains(&refused), "{host}: {refused:?}");
@@ -166,7 +166,7 @@ async fn denied_addresses_are_refused_however_they_are_written() {
 }
 
 #[tokio::test]
-async fn calls_that_cannot_be_sent_say_so() {
+async fn invalid_calls_are_rejected() {
     let client = client(&[]);
     for url in [
         "",
@@ -205,12 +205,12 @@ async fn calls_that_cannot_be_sent_say_so() {
             HttpErrorKind::Invalid
         );
     }
-    // Nothing listens there.
+    // Nothing is listening there.
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     assert_eq!(kind(&client, call(format!("http://{closed}/"))).await, HttpErrorKind::Unreachable);
 }
 
-/// Reads a request's head and answers with these bytes, then keeps the connection open.
+/// Reads the request headers and answers with these bytes, then keeps the connection open.
 async fn raw(mut stream: TcpStream, answer: Vec<u8>) -> TcpStream {
     let mut head = Vec::new();
     let mut byte = [0_u8; 1];
@@ -222,7 +222,7 @@ async fn raw(mut stream: TcpStream, answer: Vec<u8>) -> TcpStream {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer() {
+async fn a_redirect_is_returned_as_is() {
     let (target, followed) = server(serve_echo).await;
     let answer = format!("HTTP/1.1 302 Found\r\nlocation: http://{target}/\r\ncontent-length: 0\r\n\r\n");
     let (address, _) = server(move |stream| {
@@ -243,10 +243,10 @@ async fn until_closed(mut stream: TcpStream) {
 }
 
 #[tokio::test]
-async fn every_limit_of_time_is_kept() {
+async fn every_time_limit_is_enforced() {
     let short = Duration::from_millis(200);
     let client = client(&[]);
-    // A head that never comes, one that stops half-way, and a body that stops.
+    // Headers that never arrive, headers that stop half-way, and a body that stops.
     for answer in ["", "HTTP/1.1 200 OK\r\nx", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc"] {
         let (address, _) =
             server(move |stream| async move { until_closed(raw(stream, answer.into()).await).await }).await;
@@ -257,7 +257,7 @@ async fn every_limit_of_time_is_kept() {
         let found = kind(&client, HttpCall { limits: whole, ..call(format!("http://{address}/")) }).await;
         assert_eq!(found, HttpErrorKind::TimedOut, "the whole after {answer:?}");
     }
-    // Bytes that keep coming do not buy time: a head without an end.
+    // Bytes that keep arriving do not extend the limit: endless headers.
     let (address, _) = server(|mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nx: ").await;
         let mut tick = tokio::time::interval(Duration::from_millis(20));
@@ -269,7 +269,7 @@ async fn every_limit_of_time_is_kept() {
     let limits = HttpLimits { whole: short * 2, idle: short, ..call("").limits };
     let found = kind(&client, HttpCall { limits, ..call(format!("http://{address}/")) }).await;
     assert_eq!(found, HttpErrorKind::TimedOut);
-    // TLS that nobody answers.
+    // A TLS handshake without a response.
     let (address, _) = server(until_closed).await;
     let limits = HttpLimits { connect: short, ..call("").limits };
     let found = kind(&client, HttpCall { limits, ..call(format!("https://{address}/")) }).await;
@@ -277,7 +277,7 @@ async fn every_limit_of_time_is_kept() {
 }
 
 #[tokio::test]
-async fn a_cancelled_call_ends_before_and_after_the_head() {
+async fn a_cancelled_call_ends_before_and_after_the_headers() {
     let client = client(&[]);
     for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc"] {
         let (address, _) =
@@ -293,7 +293,7 @@ async fn a_cancelled_call_ends_before_and_after_the_head() {
 }
 
 #[tokio::test]
-async fn an_answer_has_a_size() {
+async fn the_size_of_a_response_is_limited() {
     let client = client(&[]);
     let endless = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     let (closed, told) = tokio::sync::oneshot::channel();
@@ -320,7 +320,7 @@ async fn an_answer_has_a_size() {
     assert_eq!(error.kind, HttpErrorKind::TooLarge);
     assert!(taken <= 1 << 20, "{taken}");
     drop(answer);
-    told.await.expect("the connection ends with the answer");
+    told.await.expect("the connection ends with the response");
     for (announced, found) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 1048577\r\n\r\n".to_owned(), HttpErrorKind::TooLarge),
         (format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(1 << 20)), HttpErrorKind::TooLarge),
@@ -339,7 +339,7 @@ async fn an_answer_has_a_size() {
 const PIECE: usize = 64 * 1_024;
 const PIECES: usize = 3_200;
 
-/// Reads a body without keeping it and tells how much there was.
+/// Reads a body without storing it and returns its length.
 async fn swallow(
     request: Request<Incoming>,
     ahead: Arc<AtomicI64>,
@@ -355,7 +355,7 @@ async fn swallow(
 }
 
 #[tokio::test]
-async fn a_large_upload_takes_little_memory() {
+async fn a_large_upload_uses_little_memory() {
     let ahead = Arc::new(AtomicI64::new(0));
     let counted = Arc::clone(&ahead);
     let (address, _) = server(move |stream| {
@@ -381,13 +381,13 @@ async fn a_large_upload_takes_little_memory() {
     call.body = HttpBody::Stream { length: Some(whole as u64), bytes: Box::pin(bytes) };
     let answer = client(&[]).send(call).await.unwrap();
     assert_eq!(read(answer).await.unwrap(), whole.to_string().into_bytes());
-    // What is on its way is in the buffers of the sockets.
+    // Data in transit is in the sockets' buffers.
     let furthest = furthest.load(Ordering::Relaxed);
-    assert!(furthest < 32 * 1_024 * 1_024, "{furthest} bytes were ahead of the other side");
+    assert!(furthest < 32 * 1_024 * 1_024, "{furthest} bytes ahead of the other side");
 }
 
 #[tokio::test]
-async fn an_upload_that_fails_says_why() {
+async fn a_failed_upload_reports_the_reason() {
     let (address, _) = server(serve_echo).await;
     let client = client(&[]);
     let broken =
@@ -433,7 +433,7 @@ fn acceptor(folder: &Path) -> TlsAcceptor {
 }
 
 #[tokio::test]
-async fn tls_trusts_the_authorities_of_the_call() {
+async fn tls_trusts_the_cas_of_the_call() {
     let file = authority_file();
     let acceptor = acceptor(file.parent().unwrap());
     let elsewhere = acceptor.clone();
@@ -453,7 +453,7 @@ async fn tls_trusts_the_authorities_of_the_call() {
         let trusting = HttpCall { authorities: vec![authority.clone()], allow_plain: false, ..call(&url) };
         let answer = client.send(trusting).await.unwrap();
         assert!(String::from_utf8(read(answer).await.unwrap()).unwrap().starts_with("GET / host="));
-        assert_eq!(kind(&client, call(&url)).await, HttpErrorKind::Tls, "an authority nobody trusts");
+        assert_eq!(kind(&client, call(&url)).await, HttpErrorKind::Tls, "an untrusted CA");
     }
     // The certificate is not for this address.
     let (other, _) = serve_at("127.0.0.2:0", move |stream| {

@@ -17,12 +17,12 @@ use crate::support::{QUERY, Site, exec, number, query, rows};
 
 conformance![
     an_upgraded_store_gets_the_roles_of_a_fresh_one,
-    a_role_that_was_changed_by_hand_is_brought_back,
+    a_role_that_was_changed_by_hand_is_restored,
     a_rotation_reaches_every_registered_column,
     every_sealed_column_is_registered,
     a_plane_deletes_its_rows_with_the_run,
     names_that_no_plane_registers_are_shown_as_text,
-    a_sealed_value_goes_to_sealed_columns_only,
+    a_sealed_value_is_accepted_only_by_sealed_columns,
 ];
 
 const ORCHID: Noun = Noun::new("orchid");
@@ -82,7 +82,7 @@ async fn an_upgraded_store_gets_the_roles_of_a_fresh_one(site: &Site) {
     );
 }
 
-async fn a_role_that_was_changed_by_hand_is_brought_back(site: &Site) {
+async fn a_role_that_was_changed_by_hand_is_restored(site: &Site) {
     let estate = site.open().await;
     let before = role_list(&estate, &operator(&estate)).await.unwrap();
     exec(&estate, "DELETE FROM role_permissions WHERE role_id = 4", args![]).await;
@@ -96,7 +96,7 @@ async fn a_role_that_was_changed_by_hand_is_brought_back(site: &Site) {
     assert_eq!(
         number(&third, "SELECT value FROM epochs").await,
         epoch,
-        "nothing changed, nothing is forgotten"
+        "nothing changed, so nothing is invalidated"
     );
 }
 
@@ -173,7 +173,7 @@ async fn names_that_no_plane_registers_are_shown_as_text(site: &Site) {
     assert!(roles[3].permissions.iter().any(|held| held.as_text() == "comet:chase"));
 }
 
-async fn a_sealed_value_goes_to_sealed_columns_only(site: &Site) {
+async fn a_sealed_value_is_accepted_only_by_sealed_columns(site: &Site) {
     let estate = Estate::open(with(site, greenhouse())).await.unwrap();
     let sealed = estate.seal("orchid:x", b"x").unwrap();
     let refused = estate.store().write(move |tx| {
@@ -183,7 +183,7 @@ async fn a_sealed_value_goes_to_sealed_columns_only(site: &Site) {
 }
 
 #[test]
-fn two_planes_cannot_claim_one_name() {
+fn two_planes_cannot_register_the_same_name() {
     use landreeve_estate::plane::Registry;
     let kind = || Plane { kinds: vec![KindSpec::new("same", Category::Job)], ..Plane::new("one") };
     let error = Registry::new(&[kind(), kind()]).err().unwrap();
@@ -191,5 +191,5 @@ fn two_planes_cannot_claim_one_name() {
     let noun = || Plane { nouns: vec![NounSpec::content(ORCHID)], ..Plane::new("one") };
     assert!(Registry::new(&[noun(), noun()]).err().unwrap().message.contains("noun orchid"));
     let error = Registry::new(&[kind()]).err().unwrap();
-    assert!(error.message.contains("pool"), "its pool is not there: {error}");
+    assert!(error.message.contains("pool"), "its pool does not exist: {error}");
 }

@@ -1,4 +1,4 @@
-//! Workers in pools: what takes long delays nothing short, and no submitter takes them all.
+//! Workers in pools: long runs do not delay short ones, and no submitter takes all workers.
 
 use landreeve_core::{Action, ErrorKind, Noun, OpCtx, Permission, RunState};
 use landreeve_estate::EstateOptions;
@@ -9,12 +9,12 @@ use crate::keys::unit;
 use crate::support::{HASTY, LONG, Node, Site, caller, number, of, query};
 
 conformance![
-    what_takes_long_delays_nothing_short,
+    long_runs_do_not_delay_short_ones,
     no_submitter_takes_a_whole_pool,
     no_datasource_takes_a_whole_pool,
     no_unit_takes_a_whole_pool,
     a_small_pool_serves_submitters_in_turn,
-    what_one_submitter_has_waiting_is_bounded,
+    the_waiting_runs_of_a_submitter_are_limited,
     a_hundred_parents_finish_on_two_workers,
     a_command_executes_children_and_nothing_else,
 ];
@@ -29,7 +29,7 @@ async fn submits(node: &Node, ctx: &OpCtx, count: usize, new: NewRun) -> Vec<lan
     runs
 }
 
-/// How many runs of a submitter execute. Every one that may start has been claimed once a later run has ended.
+/// How many runs of a submitter execute. Every run that can start has been claimed once a later run has ended.
 async fn executing(node: &Node, ctx: &OpCtx) -> i64 {
     let id = ctx.actor().id().unwrap();
     let rows = crate::support::rows(
@@ -40,7 +40,7 @@ async fn executing(node: &Node, ctx: &OpCtx) -> i64 {
     rows.await[0].int(0).unwrap()
 }
 
-async fn what_takes_long_delays_nothing_short(site: &Site) {
+async fn long_runs_do_not_delay_short_ones(site: &Site) {
     let node = site.node(1).await;
     for _ in 0..6 {
         node.submit(of(&LONG, "wait")).await;
@@ -63,7 +63,7 @@ async fn no_submitter_takes_a_whole_pool(site: &Site) {
     let run = submit(&node.estate, &other, query("")).await.unwrap();
     assert_eq!(node.end(run.id).await.state, RunState::Succeeded);
     assert_eq!(executing(&node, &greedy).await, 6, "three quarters of eight");
-    // The operator has no share: both workers that are left are its own.
+    // The operator has no share, so both remaining workers are available to it.
     let first = node.submit(query("wait")).await;
     let second = node.submit(query("wait")).await;
     node.gate.until_begun(9).await;
@@ -125,10 +125,10 @@ async fn a_small_pool_serves_submitters_in_turn(site: &Site) {
     }
     let order: Vec<_> = node.gate.begun()[1..].to_vec();
     let expected = [many[0].id, few[0].id, many[1].id, few[1].id, many[2].id, many[3].id].to_vec();
-    assert_eq!(order, expected, "whoever was not served for the longest time is next");
+    assert_eq!(order, expected, "the submitter that has waited longest is next");
 }
 
-async fn what_one_submitter_has_waiting_is_bounded(site: &Site) {
+async fn the_waiting_runs_of_a_submitter_are_limited(site: &Site) {
     let options = RunOptions { short: 1, max_waiting: 3, ..RunOptions::default() };
     let node = site.node_with(EstateOptions { runs: options, ..site.options() }).await;
     let ctx = caller(&node.estate, None, &[USE]).await;
@@ -138,7 +138,7 @@ async fn what_one_submitter_has_waiting_is_bounded(site: &Site) {
     let error = submit(&node.estate, &ctx, query("")).await.unwrap_err();
     assert_eq!((error.kind, error.retry_after.is_some()), (ErrorKind::RateLimited, true));
     assert!(error.message.contains("max_waiting"), "{error}");
-    // What parents submit does not count, and others have their own.
+    // Runs submitted by parents do not count, and other submitters have their own limit.
     let child = NewRun { parent: Some(parent.id), ..query("") };
     let child = submit(&node.estate, &ctx, child).await.unwrap();
     let other = caller(&node.estate, None, &[USE]).await;
@@ -166,7 +166,7 @@ async fn a_command_executes_children_and_nothing_else(site: &Site) {
     let waits = submit(&before, &operator, query("")).await.unwrap();
     let command = site.command(2).await;
     let parent = command.submit(query("parent")).await;
-    assert_eq!(parent.state, RunState::Starting, "it does not wait behind what is not the command's");
+    assert_eq!(parent.state, RunState::Starting, "it does not wait behind the runs of others");
     assert_eq!(command.end(parent.id).await.state, RunState::Succeeded);
     assert_eq!(number(&command.estate, "SELECT count(*) FROM runs WHERE parent_id IS NOT NULL").await, 3);
     assert_eq!(command.get(waits.id).await.state, RunState::Queued);

@@ -16,12 +16,12 @@ use crate::support::{Gate, Site, exec, get_run, number, query};
 
 conformance![
     runs_of_a_dead_node_are_recovered,
-    a_run_that_a_stop_cut_off_is_recovered,
+    a_run_interrupted_by_a_stop_is_recovered,
     a_node_that_lost_its_run_cannot_end_it,
-    two_that_recover_at_once_recover_once,
+    two_nodes_recovering_concurrently_recover_once,
 ];
 
-/// A run in the hands of a node that is not there any more.
+/// A run held by a node that no longer exists.
 async fn held(estate: &Estate, new: NewRun) -> RunId {
     let now = estate.now();
     let id: RunId = estate.next(RunId::KIND).await.unwrap();
@@ -37,7 +37,7 @@ async fn held(estate: &Estate, new: NewRun) -> RunId {
     id
 }
 
-/// The same, its lease over by whichever clock counts.
+/// The same, with a lease that has expired by whichever clock counts.
 async fn expired(estate: &Estate, new: NewRun) -> RunId {
     let id = held(estate, new).await;
     exec(estate, "UPDATE runs SET lease_until = 1 WHERE id = $1", args![id]).await;
@@ -65,7 +65,7 @@ async fn runs_of_a_dead_node_are_recovered(site: &Site) {
         let end = node.end(id).await;
         let error = end.error.unwrap();
         assert_eq!((end.state, error.code.as_str()), (RunState::Lost, "node_lost"));
-        assert!(error.message.contains("stopped before it ended"), "{}", error.message);
+        assert!(error.message.contains("stopped before it finished"), "{}", error.message);
     }
     let end = node.end(stopped).await;
     assert_eq!((end.state, end.error.unwrap().code.as_str()), (RunState::Cancelled, "cancelled"));
@@ -73,7 +73,7 @@ async fn runs_of_a_dead_node_are_recovered(site: &Site) {
     assert_eq!(number(&node.estate, "SELECT count(*) FROM outbox WHERE kind = 'run_finished'").await, 4);
 }
 
-async fn a_run_that_a_stop_cut_off_is_recovered(site: &Site) {
+async fn a_run_interrupted_by_a_stop_is_recovered(site: &Site) {
     let first = site.node(2).await;
     watch_states(site, &first).await;
     let again = first.submit(retried("wait")).await.id;
@@ -82,11 +82,11 @@ async fn a_run_that_a_stop_cut_off_is_recovered(site: &Site) {
     assert_eq!(waiting.state, RunState::Queued);
     first.gate.until_begun(2).await;
     first.estate.runs().stop(Duration::ZERO).await;
-    assert_eq!(number(&first.estate, "SELECT count(*) FROM nodes").await, 0, "it signed off");
+    assert_eq!(number(&first.estate, "SELECT count(*) FROM nodes").await, 0, "it deregistered");
     first.stop.cancel();
     first.estate.store().close().await;
 
-    // Its leases end by the clock where several nodes may be alive.
+    // Where several nodes may be alive, leases expire by the clock.
     site.clock.seconds(31);
     let second = site.node(2).await;
     second.gate.open(2);
@@ -147,7 +147,7 @@ async fn a_node_that_lost_its_run_cannot_end_it(site: &Site) {
     assert_eq!((end.state, end.progress), (RunState::Succeeded, 100));
 }
 
-async fn two_that_recover_at_once_recover_once(site: &Site) {
+async fn two_nodes_recovering_concurrently_recover_once(site: &Site) {
     let (one, other) = (site.open().await, site.open().await);
     for _ in 0..40 {
         expired(&one, query("")).await;
@@ -158,7 +158,7 @@ async fn two_that_recover_at_once_recover_once(site: &Site) {
     assert_eq!(number(&one, "SELECT count(*) FROM outbox").await, 40);
 }
 
-/// On PostgreSQL only: SQLite has one server.
+/// Only on PostgreSQL: SQLite has one server.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_share_one_queue() {
     let site = Site::postgres().await;
@@ -179,7 +179,7 @@ async fn two_nodes_share_one_queue() {
     assert_eq!((mine.len() + theirs.len(), each.len()), (200, 200), "each was executed once");
     assert!(!mine.is_empty() && !theirs.is_empty());
     check_states(&one).await;
-    // A cancel that one node takes reaches the other.
+    // A cancel received by one node reaches the other.
     let run = other.submit(query("wait")).await;
     landreeve_estate::ops::runs::run_cancel(
         &one.estate,
@@ -194,7 +194,7 @@ async fn two_nodes_share_one_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lane_holds_across_nodes() {
+async fn the_limit_of_a_lane_applies_across_nodes() {
     let site = Site::postgres().await;
     let gate = Gate::new();
     let options = || site.with_workers(4);
@@ -212,9 +212,9 @@ async fn a_lane_holds_across_nodes() {
     site.remove().await;
 }
 
-/// A node leaves alone what another one holds.
+/// A node does not touch runs held by another one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_holds_is_respected() {
+async fn a_valid_lease_is_respected() {
     let site = Site::postgres().await;
     let before = site.open().await;
     let now = before.now();

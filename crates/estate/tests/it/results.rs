@@ -1,4 +1,4 @@
-//! Kept results that are not what was written any more, and uploads that a kill cut off.
+//! Stored results that were modified, and uploads interrupted by a kill.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,9 +14,9 @@ use uuid::Uuid;
 use crate::support::{QUERY, Site, exec};
 
 conformance![
-    a_damaged_blob_is_never_a_whole_result,
-    a_damaged_small_result_is_never_a_whole_result,
-    a_result_from_before_checksums_is_read,
+    a_damaged_blob_is_never_a_complete_result,
+    a_damaged_small_result_is_never_a_complete_result,
+    a_result_without_a_checksum_is_read,
 ];
 
 /// More than one piece of a stream.
@@ -24,7 +24,7 @@ fn bytes() -> Vec<u8> {
     (0..200_000_u32).flat_map(u32::to_le_bytes).collect()
 }
 
-/// A run that has succeeded with these bytes as they were kept.
+/// A run that has succeeded with these bytes as its stored result.
 async fn kept(site: &Site, estate: &Estate, bytes: &[u8], checksum: bool, blob: bool) -> (Uuid, PathBuf) {
     let new = NewRun::new(&QUERY, landreeve_core::ids::OuId::ROOT, "{}");
     let run = submit(estate, &sign_in::operator(estate), new).await.unwrap();
@@ -54,7 +54,7 @@ async fn kept(site: &Site, estate: &Estate, bytes: &[u8], checksum: bool, blob: 
     (run.uuid, path)
 }
 
-/// All that a reader gets, or why it got less.
+/// Everything that a reader gets, or why it got less.
 async fn read(estate: &Estate, uuid: Uuid) -> Result<Vec<u8>, String> {
     let opened = results::open(estate, uuid).await.map_err(|error| {
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
@@ -68,7 +68,7 @@ async fn read(estate: &Estate, uuid: Uuid) -> Result<Vec<u8>, String> {
     Ok(all)
 }
 
-async fn a_damaged_blob_is_never_a_whole_result(site: &Site) {
+async fn a_damaged_blob_is_never_a_complete_result(site: &Site) {
     let estate = site.open().await;
     let whole = bytes();
     let (uuid, path) = kept(site, &estate, &whole, true, true).await;
@@ -89,12 +89,12 @@ async fn a_damaged_blob_is_never_a_whole_result(site: &Site) {
     ];
     for (told, damage) in cases {
         damage(&path, whole.clone());
-        let why = read(&estate, uuid).await.expect_err("damage is found");
+        let why = read(&estate, uuid).await.expect_err("damage is detected");
         assert!(why.contains(told) && why.contains("damaged"), "{why}");
     }
 }
 
-async fn a_damaged_small_result_is_never_a_whole_result(site: &Site) {
+async fn a_damaged_small_result_is_never_a_complete_result(site: &Site) {
     let estate = site.open().await;
     let (uuid, _) = kept(site, &estate, b"a small result", true, false).await;
     assert_eq!(read(&estate, uuid).await.unwrap(), b"a small result");
@@ -105,7 +105,7 @@ async fn a_damaged_small_result_is_never_a_whole_result(site: &Site) {
     }
 }
 
-async fn a_result_from_before_checksums_is_read(site: &Site) {
+async fn a_result_without_a_checksum_is_read(site: &Site) {
     let estate = site.open().await;
     let (uuid, path) = kept(site, &estate, b"an old result", false, true).await;
     assert_eq!(read(&estate, uuid).await.unwrap(), b"an old result");
@@ -128,7 +128,7 @@ async fn interrupted_uploads_are_removed_and_nothing_else() {
         let micros = time.duration_since(std::time::UNIX_EPOCH).unwrap().as_micros();
         clock::from_micros(i64::try_from(micros).unwrap())
     };
-    assert_eq!(estate.blobs().remove_interrupted(at(written - hour)).await.unwrap(), 0, "they may go on");
+    assert_eq!(estate.blobs().remove_interrupted(at(written - hour)).await.unwrap(), 0, "they may continue");
     assert_eq!(estate.blobs().remove_interrupted(at(written + hour)).await.unwrap(), 2);
     let mut left: Vec<_> = std::fs::read_dir(&folder)
         .unwrap()

@@ -1,4 +1,4 @@
-//! One node: runs from their submission to the end of their retention.
+//! One node: runs from submission to the end of their retention.
 
 use std::time::Duration;
 
@@ -18,20 +18,20 @@ use crate::support::{BOUND, Node, Site, caller, exec, number, query, rows};
 conformance![
     a_run_is_claimed_by_its_submission,
     runs_beyond_the_workers_wait_in_order,
-    a_lane_holds_its_limit,
+    a_lane_enforces_its_limit,
     progress_is_written,
     a_run_is_cancelled_wherever_it_is,
-    a_run_past_its_time_is_stopped,
-    probes_do_as_told,
-    a_failing_executor_harms_no_other,
+    a_run_past_its_time_limit_is_stopped,
+    probes_follow_their_input,
+    a_failing_executor_does_not_affect_others,
     an_idempotency_key_gives_the_first_run,
-    whoever_waits_is_woken,
-    a_dropped_submission_still_begins,
-    runs_are_listed_by_what_is_asked,
+    waiters_are_woken,
+    a_dropped_submission_still_starts,
+    runs_are_listed_by_filter,
     retention_follows_the_clock,
     a_blob_that_cannot_be_deleted_is_not_forgotten,
-    runs_move_along_the_edges_only,
-    a_child_needs_a_parent_that_goes_on,
+    runs_follow_the_state_machine,
+    a_child_needs_a_running_parent,
     cancelling_a_parent_cancels_all_below_it,
     a_family_is_purged_from_the_leaves_up,
 ];
@@ -83,13 +83,13 @@ async fn runs_beyond_the_workers_wait_in_order(site: &Site) {
         assert_eq!(node.end(*id).await.state, RunState::Succeeded);
     }
     let mut begun = node.gate.begun();
-    // The first two began at once.
+    // The first two started immediately.
     begun[..2].sort();
     assert_eq!(begun, ids);
     assert_eq!(node.gate.most(), 2);
 }
 
-async fn a_lane_holds_its_limit(site: &Site) {
+async fn a_lane_enforces_its_limit(site: &Site) {
     let node = site.node(5).await;
     let mut ids = Vec::new();
     for _ in 0..5 {
@@ -97,9 +97,9 @@ async fn a_lane_holds_its_limit(site: &Site) {
     }
     let beside = node.submit(query("wait")).await;
     let begun = node.gate.until_begun(3).await;
-    assert!(begun.contains(&beside.id), "a full lane holds up nothing beside it");
+    assert!(begun.contains(&beside.id), "a full lane does not delay other runs");
     assert_eq!(node.get(ids[2]).await.state, RunState::Queued);
-    // The place of a queued one that is cancelled is nobody's.
+    // A cancelled run's place in the queue is not used.
     cancel(&node, ids[2]).await.unwrap();
     node.gate.open(10);
     for (index, id) in ids.iter().enumerate() {
@@ -107,8 +107,8 @@ async fn a_lane_holds_its_limit(site: &Site) {
         assert_eq!(node.end(*id).await.state, wanted);
     }
     node.end(beside.id).await;
-    assert!(node.gate.most() <= 3, "{} at once", node.gate.most());
-    // One at a time they begin in the order of their submission.
+    assert!(node.gate.most() <= 3, "{} at the same time", node.gate.most());
+    // One at a time, they start in the order of submission.
     let mut single = Vec::new();
     for _ in 0..6 {
         single.push(node.submit(in_lane("yield", 1)).await.id);
@@ -147,8 +147,8 @@ async fn a_run_is_cancelled_wherever_it_is(site: &Site) {
         assert!(error.message.contains("cancelled"), "{error}");
     }
     assert_eq!(cancel(&node, RunId(9_999)).await.unwrap_err().kind, ErrorKind::NotFound);
-    assert_eq!(node.gate.begun(), [first.id], "the queued one never began");
-    // One whose request nobody here was told of is stopped as well.
+    assert_eq!(node.gate.begun(), [first.id], "the queued one never started");
+    // A run is stopped even if this node missed the notice.
     let third = node.submit(query("wait")).await;
     node.gate.until_begun(2).await;
     exec(&node.estate, "UPDATE runs SET state = 'cancelling' WHERE id = $1", args![third.id]).await;
@@ -156,7 +156,7 @@ async fn a_run_is_cancelled_wherever_it_is(site: &Site) {
     assert_eq!(number(&node.estate, "SELECT count(*) FROM audit_events WHERE action = 'cancelled'").await, 2);
 }
 
-async fn a_run_past_its_time_is_stopped(site: &Site) {
+async fn a_run_past_its_time_limit_is_stopped(site: &Site) {
     let node = site.node(1).await;
     let new = NewRun { time_limit: Some(Duration::from_millis(20)), ..query("wait") };
     let run = node.submit(new).await;
@@ -166,7 +166,7 @@ async fn a_run_past_its_time_is_stopped(site: &Site) {
     assert_eq!(node.end(next.id).await.state, RunState::Succeeded);
 }
 
-async fn probes_do_as_told(site: &Site) {
+async fn probes_follow_their_input(site: &Site) {
     let node = site.node(1).await;
     let probe = |wait, fail| probe_submit(&node.estate, &node.ctx, wait, fail);
     let run = probe(Duration::ZERO, true).await.unwrap();
@@ -184,9 +184,9 @@ async fn probes_do_as_told(site: &Site) {
     assert_eq!(refused.kind, ErrorKind::Forbidden);
 }
 
-async fn a_failing_executor_harms_no_other(site: &Site) {
+async fn a_failing_executor_does_not_affect_others(site: &Site) {
     let node = site.node(1).await;
-    // One that panics, one that fails for a reason of ours, one whose end the store cannot hold.
+    // One that panics, one with an internal error, one whose end the store cannot represent.
     for input in ["panic", "internal", "nul"] {
         let run = node.submit(query(input)).await;
         let end = node.end(run.id).await;
@@ -216,11 +216,11 @@ async fn an_idempotency_key_gives_the_first_run(site: &Site) {
     assert_eq!(node.gate.most(), 4, "no worker was lost on the way");
 }
 
-async fn whoever_waits_is_woken(site: &Site) {
+async fn waiters_are_woken(site: &Site) {
     let node = site.node(1).await;
     let run = node.submit(query("wait")).await;
     let short = run_wait(&node.estate, &node.ctx, RunRef::Id(run.id), &[], Duration::from_millis(5)).await;
-    assert!(!short.unwrap().state.is_final(), "out of time is no error");
+    assert!(!short.unwrap().state.is_final(), "a timeout is not an error");
     let waiting: Vec<_> = (0..20)
         .map(|_| {
             let (estate, ctx) = (node.estate.clone(), node.ctx.clone());
@@ -233,8 +233,8 @@ async fn whoever_waits_is_woken(site: &Site) {
     }
 }
 
-/// A client that goes away while its submission is written must not leave a run that nobody begins.
-async fn a_dropped_submission_still_begins(site: &Site) {
+/// A client that goes away while its submission is written must not leave a run that is never started.
+async fn a_dropped_submission_still_starts(site: &Site) {
     let node = site.node(2).await;
     let first = node.submit(query("")).await;
     node.end(first.id).await;
@@ -248,7 +248,7 @@ async fn a_dropped_submission_still_begins(site: &Site) {
     assert_eq!(node.end(begun[1]).await.state, RunState::Succeeded);
 }
 
-async fn runs_are_listed_by_what_is_asked(site: &Site) {
+async fn runs_are_listed_by_filter(site: &Site) {
     let node = site.node(2).await;
     let mut ids = Vec::new();
     for index in 0..7 {
@@ -296,7 +296,7 @@ async fn retention_follows_the_clock(site: &Site) {
     assert!(blobs.read("results/one").await.is_ok());
     site.clock.seconds(1);
     let kept = node.get(ids[0]).await;
-    assert!(kept.data_expired(node.estate.now()), "it is past, whether or not the purge has come by");
+    assert!(kept.data_expired(node.estate.now()), "it has expired, whether or not a purge has run");
     assert_eq!(node.purge().await.state, RunState::Succeeded);
     assert_eq!(blobs.read("results/one").await.err().unwrap().kind, ErrorKind::NotFound);
     for (id, state) in
@@ -318,7 +318,7 @@ async fn retention_follows_the_clock(site: &Site) {
 
 async fn a_blob_that_cannot_be_deleted_is_not_forgotten(site: &Site) {
     let node = site.node(2).await;
-    // A folder in the blob's place cannot be deleted as a file.
+    // A folder with the blob's name cannot be deleted as a file.
     std::fs::create_dir_all(site.blobs().join("results/stuck/inside")).unwrap();
     node.estate.blobs().put("results/fine", Bytes::from_static(b"large")).await.unwrap();
     for input in ["blob:results/stuck", "blob:results/fine"] {
@@ -327,14 +327,14 @@ async fn a_blob_that_cannot_be_deleted_is_not_forgotten(site: &Site) {
     }
     const NAMED: &str = "SELECT count(*) FROM runs WHERE result_blob IS NOT NULL";
     assert_eq!(node.purge().await.state, RunState::Succeeded);
-    assert!(!site.blobs().join("results/fine").exists(), "one does not hold up the others");
+    assert!(!site.blobs().join("results/fine").exists(), "one does not block the others");
     assert_eq!(number(&node.estate, NAMED).await, 1);
     std::fs::remove_dir_all(site.blobs().join("results/stuck")).unwrap();
     assert_eq!(node.purge().await.state, RunState::Succeeded);
     assert_eq!(number(&node.estate, NAMED).await, 0);
 }
 
-/// Makes the store write down every change of a run's state.
+/// Makes the store record every change of a run's state.
 pub async fn watch_states(site: &Site, node: &Node) {
     exec(&node.estate, "CREATE TABLE moves (run BIGINT, old TEXT, new TEXT)", args![]).await;
     if site.is_sqlite() {
@@ -363,7 +363,7 @@ pub async fn watch_states(site: &Site, node: &Node) {
     .await;
 }
 
-/// Every change that was written down is an edge of the state machine. Gives how many there were.
+/// Every recorded change is a transition of the state machine. Returns the number of changes.
 pub async fn check_states(node: &Node) -> usize {
     let moves = rows(&node.estate, "SELECT run, old, new FROM moves", args![]).await;
     for row in &moves {
@@ -373,7 +373,7 @@ pub async fn check_states(node: &Node) -> usize {
     moves.len()
 }
 
-async fn runs_move_along_the_edges_only(site: &Site) {
+async fn runs_follow_the_state_machine(site: &Site) {
     let node = site.node(3).await;
     watch_states(site, &node).await;
     const INPUTS: [&str; 7] = ["", "wait", "report", "panic", "small", "internal", "yield"];
@@ -409,7 +409,7 @@ fn child_of(parent: &Run, input: &str) -> NewRun {
     NewRun { parent: Some(parent.id), ..query(input) }
 }
 
-async fn a_child_needs_a_parent_that_goes_on(site: &Site) {
+async fn a_child_needs_a_running_parent(site: &Site) {
     let node = site.node(2).await;
     let parent = node.submit(query("wait")).await;
     node.gate.until_begun(1).await;
@@ -424,7 +424,7 @@ async fn a_child_needs_a_parent_that_goes_on(site: &Site) {
     };
     let unknown = refused(NewRun { parent: Some(RunId(9_999)), ..query("") }).await;
     assert_eq!((unknown.kind, unknown.faults[0].field.as_str()), (ErrorKind::Invalid, "parent"));
-    // Whoever stops the parent may stop the child: a unit beside or above it is somebody else's.
+    // Stopping a parent stops its children, so a unit beside or above it is not allowed.
     let below = crate::keys::unit(&node.estate, None, "below").await;
     let lower = node.submit(NewRun { ou: below.id, ..query("wait") }).await;
     let beside = refused(child_of(&lower, "")).await;
@@ -438,7 +438,7 @@ async fn a_child_needs_a_parent_that_goes_on(site: &Site) {
     let late = refused(child_of(&parent, "")).await;
     assert_eq!((late.kind, late.code), (ErrorKind::Conflict, "parent_ended"));
     exec(&node.estate, "UPDATE runs SET state = 'cancelling' WHERE id = $1", args![parent.id]).await;
-    assert_eq!(refused(child_of(&parent, "")).await.code, "parent_ended", "nor one that was asked to stop");
+    assert_eq!(refused(child_of(&parent, "")).await.code, "parent_ended", "nor one that is being cancelled");
 }
 
 async fn cancelling_a_parent_cancels_all_below_it(site: &Site) {
@@ -456,7 +456,7 @@ async fn cancelling_a_parent_cancels_all_below_it(site: &Site) {
         .await;
     let asked = cancel(&node, parent.id).await.unwrap();
     assert_eq!(asked.state, RunState::Cancelling);
-    // All of it in one transaction: the queued one has ended, the executing ones have been asked.
+    // All in one transaction: the queued one has ended, the executing ones are being cancelled.
     let states = rows(&node.estate, "SELECT id, state FROM runs ORDER BY id", args![]).await;
     let state = |run: &Run| {
         let row = states.iter().find(|row| row.id::<RunId>(0).unwrap() == run.id).unwrap();
@@ -468,7 +468,7 @@ async fn cancelling_a_parent_cancels_all_below_it(site: &Site) {
         let end = node.end(run.id).await;
         assert_eq!((end.state, end.error.unwrap().code.as_str()), (RunState::Cancelled, "cancelled"));
     }
-    assert!(!node.get(other.id).await.state.is_final(), "a stranger goes on");
+    assert!(!node.get(other.id).await.state.is_final(), "an unrelated run continues");
     assert_eq!(number(&node.estate, "SELECT count(*) FROM audit_events WHERE action = 'cancelled'").await, 1);
     let finished = "SELECT count(*) FROM outbox WHERE kind = 'run_finished'";
     assert_eq!(number(&node.estate, finished).await, 3);
@@ -482,7 +482,7 @@ async fn a_family_is_purged_from_the_leaves_up(site: &Site) {
     let short = NewRun { keep_data: HOUR, keep_record: HOUR, ..query("wait") };
     let parent = node.submit(short.clone()).await;
     node.gate.until_begun(1).await;
-    // It would be kept for thirty days, were it nobody's child.
+    // It would be kept for thirty days if it were not a child.
     let child = node.submit(child_of(&parent, "blob:results/child")).await;
     node.end(child.id).await;
     let second = node.submit(short).await;
@@ -500,13 +500,13 @@ async fn a_family_is_purged_from_the_leaves_up(site: &Site) {
     }
     let left = "SELECT count(*) FROM runs WHERE kind = 'query'";
     assert_eq!(node.purge().await.state, RunState::Succeeded);
-    assert_eq!(number(&node.estate, left).await, 4, "nothing is past its time");
+    assert_eq!(number(&node.estate, left).await, 4, "nothing has expired");
     assert!(blobs.read("results/child").await.is_ok());
     site.clock.advance(HOUR);
     assert_eq!(node.purge().await.state, RunState::Succeeded);
     let found = rows(&node.estate, "SELECT id FROM runs WHERE kind = 'query' ORDER BY id", args![]).await;
     let found: Vec<RunId> = found.iter().map(|row| row.id(0).unwrap()).collect();
-    assert_eq!(found, [second.id, live.id], "a parent stays while a child of it is there");
+    assert_eq!(found, [second.id, live.id], "a parent is kept while it has a child");
     assert_eq!(blobs.read("results/child").await.err().unwrap().kind, ErrorKind::NotFound);
     // Its parents' executors wait before it.
     node.gate.open(3);

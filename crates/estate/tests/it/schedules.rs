@@ -20,13 +20,13 @@ conformance![
     a_due_schedule_submits_one_run,
     missed_times_make_one_run,
     a_restart_does_not_forget_a_missed_time,
-    one_bad_schedule_holds_up_no_other,
+    one_bad_schedule_does_not_block_others,
     the_nightly_schedule_follows_its_datasource,
     a_thousand_that_are_due_together_are_submitted_together,
     a_missed_time_can_be_skipped,
-    a_single_time_comes_once,
+    a_single_time_runs_once,
     an_interval_keeps_its_step,
-    a_clock_that_was_set_back_stops_no_schedule,
+    a_clock_that_was_set_back_does_not_stop_schedules,
     the_owner_of_a_schedule_submits_its_runs,
 ];
 
@@ -100,7 +100,7 @@ async fn missed_times_make_one_run(site: &Site) {
     node.until_number("SELECT count(*) FROM runs WHERE actor_name = 'hourly' AND state = 'succeeded'", 1)
         .await;
     assert_eq!(next_at(&node.estate, "hourly").await, "2026-01-17T10:00:00Z");
-    // A second one, so that there has been another look.
+    // A second one, so that there has been another check.
     put(&node.estate, "other", "31 * * * *").await;
     site.clock.set("2026-01-17T09:31:00Z");
     wake(&[&node]);
@@ -125,7 +125,7 @@ async fn a_restart_does_not_forget_a_missed_time(site: &Site) {
     task.await.unwrap();
 }
 
-async fn one_bad_schedule_holds_up_no_other(site: &Site) {
+async fn one_bad_schedule_does_not_block_others(site: &Site) {
     let node = site.node(2).await;
     put(&node.estate, "bad", "0 * * * *").await;
     put(&node.estate, "good", "1 13 * * *").await;
@@ -156,11 +156,15 @@ async fn the_nightly_schedule_follows_its_datasource(site: &Site) {
         (|details| details.nightly_schema = true, 1),
     ];
     for (change, schedules) in changes {
-        // By the operator, whose unit is the root.
+        // Created by the operator, whose unit is the root.
         datasource_update(estate, &node.ctx, made.id, change, None).await.unwrap();
         assert_eq!(number(estate, "SELECT count(*) FROM schedules").await, schedules);
     }
-    assert_eq!(number(estate, "SELECT ou_id FROM schedules").await, left.id.0, "it is the datasource's unit");
+    assert_eq!(
+        number(estate, "SELECT ou_id FROM schedules").await,
+        left.id.0,
+        "it belongs to the datasource's unit"
+    );
     site.clock.set("2026-01-16T02:23:00Z");
     let task = scheduler(&node);
     node.until_number("SELECT count(*) FROM runs WHERE kind = 'schema_refresh' AND state = 'succeeded'", 1)
@@ -182,7 +186,7 @@ async fn the_nightly_schedule_follows_its_datasource(site: &Site) {
     task.await.unwrap();
 }
 
-/// On PostgreSQL only: SQLite has one server.
+/// Only on PostgreSQL: SQLite has one server.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_schedulers_submit_one_run() {
     let site = Site::postgres().await;
@@ -199,7 +203,7 @@ async fn two_schedulers_submit_one_run() {
         .await;
     }
     assert_eq!(runs_of(&one.estate, "hourly").await, 5);
-    // The one that holds the lease signs off: the other takes over at once.
+    // The node with the lease deregisters: the other takes over immediately.
     let holder = number(&one.estate, "SELECT node_id FROM leases WHERE name = 'scheduler'").await;
     let (gone, left) = if one.estate.runs().node() == Some(holder) { (&one, &other) } else { (&other, &one) };
     gone.stop.cancel();
@@ -271,12 +275,12 @@ async fn a_missed_time_can_be_skipped(site: &Site) {
     site.clock.set("2026-01-15T16:00:00Z");
     wake(&[&node]);
     node.until_number("SELECT count(*) FROM runs", 3).await;
-    assert_eq!(runs_of(&node.estate, "skips").await, 1, "in time it runs");
+    assert_eq!(runs_of(&node.estate, "skips").await, 1, "on time it runs");
     node.stop.cancel();
     task.await.unwrap();
 }
 
-async fn a_single_time_comes_once(site: &Site) {
+async fn a_single_time_runs_once(site: &Site) {
     let node = site.node(0).await;
     let at = "2026-01-15T12:30:00Z";
     put_as(&node.estate, schedule(&node.estate, "once", Timing::Once(at.parse().unwrap()), at).await).await;
@@ -307,14 +311,14 @@ async fn an_interval_keeps_its_step(site: &Site) {
     task.await.unwrap();
 }
 
-async fn a_clock_that_was_set_back_stops_no_schedule(site: &Site) {
+async fn a_clock_that_was_set_back_does_not_stop_schedules(site: &Site) {
     let node = site.node(0).await;
     put_as(&node.estate, schedule(&node.estate, "hourly", cron("0 * * * *"), "2026-01-15T13:00:00Z").await)
         .await;
     site.clock.set("2026-01-15T13:00:00Z");
     let task = scheduler(&node);
     node.until_number("SELECT count(*) FROM runs", 1).await;
-    // By a day: the next time would come in 25 hours.
+    // By a day: otherwise the next time would be in 25 hours.
     site.clock.set("2026-01-14T13:30:00Z");
     wake(&[&node]);
     site.clock.set("2026-01-14T14:00:00Z");
@@ -325,7 +329,7 @@ async fn a_clock_that_was_set_back_stops_no_schedule(site: &Site) {
     site.clock.set("2026-01-14T15:00:00Z");
     wake(&[&node]);
     node.until_number("SELECT count(*) FROM runs WHERE actor_name = 'other'", 2).await;
-    assert!(runs_of(&node.estate, "hourly").await >= 2, "it follows the clock as it is now");
+    assert!(runs_of(&node.estate, "hourly").await >= 2, "it follows the current clock");
     node.stop.cancel();
     task.await.unwrap();
 }
@@ -342,12 +346,12 @@ async fn the_owner_of_a_schedule_submits_its_runs(site: &Site) {
     node.until_number("SELECT count(*) FROM runs WHERE state = 'succeeded'", 1).await;
     let run = rows(&node.estate, "SELECT submitter, counted FROM runs", args![]).await;
     assert_eq!(run[0].text(0).unwrap(), format!("key:{}", ctx.actor().id().unwrap()));
-    assert_eq!(run[0].int(1).unwrap(), 0, "what schedules submit does not count");
+    assert_eq!(run[0].int(1).unwrap(), 0, "scheduled runs do not count");
     node.stop.cancel();
     task.await.unwrap();
 }
 
-/// On PostgreSQL only: SQLite has one server.
+/// Only on PostgreSQL: SQLite has one server.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_submit_a_thousand_once() {
     let site = Site::postgres().await;

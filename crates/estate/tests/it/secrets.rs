@@ -1,4 +1,4 @@
-//! Sealing, its key, and the tokens that the server signs.
+//! Encryption, its key, and the tokens that the server signs.
 
 use landreeve_core::{ErrorKind, Secret};
 use landreeve_estate::ops::DatasourceDetails;
@@ -12,11 +12,11 @@ use landreeve_estate::{Estate, EstateOptions};
 use crate::support::{Site, number};
 
 conformance![
-    another_key_is_refused,
-    a_rotation_seals_everything_anew,
-    data_tokens_outlive_a_rotation_and_then_end,
-    a_server_with_the_old_key_seals_nothing_more,
-    what_is_no_token_opens_nothing,
+    rejects_another_key,
+    a_rotation_encrypts_everything_again,
+    data_tokens_survive_a_rotation_and_then_expire,
+    a_server_with_the_old_key_cannot_encrypt_more,
+    rejects_invalid_tokens,
 ];
 
 pub fn postgres_details(name: &str) -> DatasourceDetails {
@@ -29,7 +29,7 @@ pub fn postgres_details(name: &str) -> DatasourceDetails {
     }
 }
 
-async fn another_key_is_refused(site: &Site) {
+async fn rejects_another_key(site: &Site) {
     site.open().await.store().close().await;
     let other = SealKey::generate(&SeededRandom::new(8));
     let (mine, theirs) = (site.key.fingerprint(), other.fingerprint());
@@ -38,7 +38,7 @@ async fn another_key_is_refused(site: &Site) {
     assert!(error.message.contains(&mine) && error.message.contains(&theirs), "{error}");
 }
 
-async fn a_rotation_seals_everything_anew(site: &Site) {
+async fn a_rotation_encrypts_everything_again(site: &Site) {
     let estate = site.open().await;
     let ctx = operator(&estate);
     let kept = datasource_create(&estate, &ctx, postgres_details("kept"), Vec::new()).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_rotation_seals_everything_anew(site: &Site) {
     let later = datasource_create(&estate, &ctx, postgres_details("later"), Vec::new()).await.unwrap();
     estate.store().close().await;
 
-    let error = Estate::open(site.options()).await.err().expect("the old key is refused");
+    let error = Estate::open(site.options()).await.err().expect("the old key is rejected");
     assert_eq!(error.code, "wrong_key");
     assert!(error.message.contains(&new.fingerprint()), "{error}");
     let estate = Estate::open(EstateOptions { seal: new, ..site.options() }).await.unwrap();
@@ -62,7 +62,7 @@ async fn a_rotation_seals_everything_anew(site: &Site) {
     }
 }
 
-async fn data_tokens_outlive_a_rotation_and_then_end(site: &Site) {
+async fn data_tokens_survive_a_rotation_and_then_expire(site: &Site) {
     let estate = site.open().await;
     let token = data_token(&estate, "result 7").await.unwrap();
     site.clock.seconds(10);
@@ -79,26 +79,26 @@ async fn data_tokens_outlive_a_rotation_and_then_end(site: &Site) {
     assert_eq!(open_data_token(&estate, &after).await.unwrap_err().kind, ErrorKind::Unauthenticated);
 }
 
-/// A second node (or a request under way) that still seals with the old key must not leave what nobody can open.
-async fn a_server_with_the_old_key_seals_nothing_more(site: &Site) {
+/// A second node (or a concurrent request) with the old key must not leave values that cannot be decrypted.
+async fn a_server_with_the_old_key_cannot_encrypt_more(site: &Site) {
     let (one, other) = (site.open().await, site.open().await);
     rotate(&one, &operator(&one), SealKey::generate(&SeededRandom::new(8))).await.unwrap();
     let refused = datasource_create(&other, &operator(&other), postgres_details("late"), Vec::new()).await;
     let error = refused.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::PreconditionFailed, "wrong_key"), "{error}");
-    data_token(&other, "x").await.expect_err("it cannot sign with what it cannot open");
+    data_token(&other, "x").await.expect_err("it cannot sign with a key that it cannot decrypt");
     assert_eq!(number(&one, "SELECT count(*) FROM datasources").await, 0);
     assert!(datasource_list(&one, &operator(&one)).await.unwrap().is_empty());
     data_token(&one, "x").await.unwrap();
 }
 
-async fn what_is_no_token_opens_nothing(site: &Site) {
+async fn rejects_invalid_tokens(site: &Site) {
     let estate = site.open().await;
     let token = data_token(&estate, "mine").await.unwrap();
     let (head, tail) = token.rsplit_once('.').unwrap();
     let other = data_token(&estate, "other").await.unwrap();
     let stranger = other.rsplit_once('.').unwrap().1;
-    // {"alg":"none"} with claims of its own.
+    // {"alg":"none"} with its own claims.
     let unsigned = "eyJhbGciOiJub25lIn0.eyJrZXkiOiJtaW5lIiwiZXhwIjo5OTk5OTk5OTk5fQ.";
     for wrong in ["", "x", "a.b.c", head, &format!("{head}.{stranger}"), &format!("{head}.x{tail}"), unsigned]
     {

@@ -9,7 +9,7 @@ use crate::support::{Site, caller};
 
 conformance![
     settings_change_together_or_not_at_all,
-    changes_at_the_same_time_all_stand,
+    concurrent_changes_are_all_kept,
     settings_need_their_permission
 ];
 
@@ -42,7 +42,7 @@ async fn settings_change_together_or_not_at_all(site: &Site) {
         ]
     );
     for name in NAMES {
-        assert!(error.faults[3].message.contains(name), "it names what there is");
+        assert!(error.faults[3].message.contains(name), "it lists the settings");
     }
     assert_eq!(settings_get(&estate, &ctx).await.unwrap(), Settings::default(), "all or none");
     let right = changes(&[
@@ -60,7 +60,7 @@ async fn settings_change_together_or_not_at_all(site: &Site) {
     assert_eq!(again.settings().await.unwrap(), settings);
 }
 
-async fn changes_at_the_same_time_all_stand(site: &Site) {
+async fn concurrent_changes_are_all_kept(site: &Site) {
     let estate = site.open().await;
     let ctx = operator(&estate);
     for (zone, days) in

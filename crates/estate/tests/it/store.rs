@@ -12,21 +12,21 @@ use landreeve_estate::{Estate, args};
 use crate::support::{BOUND, Site, exec, number, rows};
 
 conformance![
-    concurrent_writes_stand_apart,
-    a_failed_write_leaves_nothing_and_tells_nobody,
-    a_write_that_panics_harms_no_other,
+    concurrent_writes_are_independent,
+    a_failed_write_leaves_nothing_and_sends_no_notice,
+    a_panicking_write_does_not_affect_others,
     a_dropped_write_still_commits,
     a_write_that_waits_for_anything_else_fails,
-    a_write_that_goes_on_after_a_failed_statement_fails,
-    a_statement_sent_ahead_fails_its_write_only,
-    writes_in_each_others_way_all_commit,
-    a_write_that_waits_for_a_lock_holds_up_no_other,
+    a_write_that_continues_after_a_failed_statement_fails,
+    a_pipelined_statement_fails_only_its_write,
+    conflicting_writes_all_commit,
+    a_write_waiting_for_a_lock_does_not_block_others,
     a_name_that_is_taken_is_a_conflict,
-    values_come_back_as_they_went,
-    a_text_the_databases_cannot_both_hold_is_refused,
-    ids_are_never_given_twice,
+    values_round_trip,
+    rejects_text_that_not_both_databases_can_store,
+    ids_are_never_issued_twice,
     a_closed_store_says_so,
-    a_whole_store_has_no_damage,
+    an_intact_store_has_no_damage,
 ];
 
 async fn insert(estate: &Estate, name: String, value: &'static str) -> landreeve_core::Result<()> {
@@ -40,7 +40,7 @@ async fn insert(estate: &Estate, name: String, value: &'static str) -> landreeve
         .await
 }
 
-async fn concurrent_writes_stand_apart(site: &Site) {
+async fn concurrent_writes_are_independent(site: &Site) {
     let estate = site.open().await;
     let before = number(&estate, "SELECT count(*) FROM facts").await;
     let mut tasks = Vec::new();
@@ -73,10 +73,10 @@ async fn concurrent_writes_stand_apart(site: &Site) {
         }
     }
     let after = number(&estate, "SELECT count(*) FROM facts").await;
-    assert_eq!(after - before, 240, "every other write stands, and nothing of the failed ones");
+    assert_eq!(after - before, 240, "every other write is kept, and nothing of the failed ones");
 }
 
-async fn a_failed_write_leaves_nothing_and_tells_nobody(site: &Site) {
+async fn a_failed_write_leaves_nothing_and_sends_no_notice(site: &Site) {
     let estate = site.open().await;
     let mut told = estate.store().notices().runs();
     let epoch = estate.store().notices().epoch();
@@ -96,7 +96,7 @@ async fn a_failed_write_leaves_nothing_and_tells_nobody(site: &Site) {
     assert_eq!(estate.store().notices().epoch(), epoch);
     assert_eq!(number(&estate, "SELECT count(*) FROM ous").await, 1);
     assert_eq!(number(&estate, "SELECT value FROM epochs").await, 1);
-    // The writer's thread stops in the middle of the transaction: a write may not wait for anything else.
+    // The writer's thread blocks in the middle of the transaction: a write may not wait for anything else.
     let (inside, entered) = tokio::sync::oneshot::channel();
     let (go, gate) = std::sync::mpsc::channel::<()>();
     let both = Arc::new(std::sync::Mutex::new((Some(inside), gate)));
@@ -116,18 +116,18 @@ async fn a_failed_write_leaves_nothing_and_tells_nobody(site: &Site) {
             .await
     });
     entered.await.unwrap();
-    // Whoever reads beside the transaction sees nothing of it, and nobody has been told.
+    // Readers outside the transaction see nothing of it, and no notice has been sent.
     assert_eq!(number(&estate, "SELECT value FROM epochs").await, 1);
     assert!(told.is_empty());
     assert_eq!(estate.store().notices().epoch(), epoch);
     go.send(()).unwrap();
     writing.await.unwrap().unwrap();
-    assert_eq!(told.recv().await.unwrap(), RunId(8), "the first notice is of the write that stands");
+    assert_eq!(told.recv().await.unwrap(), RunId(8), "the first notice is of the write that was kept");
     assert_eq!(estate.store().notices().epoch(), epoch + 1);
     assert_eq!(number(&estate, "SELECT value FROM epochs").await, 2);
 }
 
-async fn a_write_that_panics_harms_no_other(site: &Site) {
+async fn a_panicking_write_does_not_affect_others(site: &Site) {
     let estate = site.open().await;
     for _ in 0..20 {
         let failed = estate
@@ -156,7 +156,7 @@ async fn a_dropped_write_still_commits(site: &Site) {
             tx.run_changed(RunId(9)).await
         })
     }));
-    // The first poll hands the write over.
+    // The first poll hands over the write.
     assert!(futures_util::poll!(&mut asking).is_pending());
     drop(asking);
     let told = tokio::time::timeout(BOUND, changes.recv()).await.unwrap();
@@ -164,7 +164,7 @@ async fn a_dropped_write_still_commits(site: &Site) {
     assert_eq!(number(&estate, "SELECT count(*) FROM facts WHERE name = 'late'").await, 1);
 }
 
-/// What a closure must not wait for, and how the error names it.
+/// What a closure must not wait for, and how the error says so.
 async fn a_write_that_waits_for_anything_else_fails(site: &Site) {
     let estate = site.open().await;
     let (other, ctx) = (estate.clone(), landreeve_estate::ops::sign_in::operator(&estate));
@@ -204,7 +204,7 @@ async fn a_write_that_waits_for_anything_else_fails(site: &Site) {
             assert!(error.message.contains("a_write_that_waits_for_anything_else_fails"), "{error}");
         }
     }
-    assert_eq!(number(&estate, "SELECT count(*) FROM ous").await, 1, "what such a write did is undone");
+    assert_eq!(number(&estate, "SELECT count(*) FROM ous").await, 1, "such a write is rolled back");
     insert(&estate, "after".into(), "x").await.unwrap();
     assert_eq!(number(&estate, "SELECT count(*) FROM facts WHERE name IN ('inner', 'after')").await, 1);
 }
@@ -214,8 +214,8 @@ type Waits = for<'t> fn(
     &'t mut landreeve_estate::store::Tx,
 ) -> landreeve_core::ids::BoxFuture<'t, landreeve_core::Result<()>>;
 
-/// PostgreSQL would answer its COMMIT with a rollback, without a word; SQLite would keep the rest.
-async fn a_write_that_goes_on_after_a_failed_statement_fails(site: &Site) {
+/// PostgreSQL would silently answer its COMMIT with a rollback; SQLite would keep the rest.
+async fn a_write_that_continues_after_a_failed_statement_fails(site: &Site) {
     let estate = site.open().await;
     let outcome = estate.store().write(|tx| {
         Box::pin(async move {
@@ -225,12 +225,12 @@ async fn a_write_that_goes_on_after_a_failed_statement_fails(site: &Site) {
         })
     });
     let error = outcome.await.unwrap_err();
-    assert!(error.message.contains("went on after a statement had failed"), "{error}");
+    assert!(error.message.contains("continued after a statement had failed"), "{error}");
     assert_eq!(number(&estate, "SELECT count(*) FROM facts WHERE name = 'kept?'").await, 0);
 }
 
-/// An error of a statement that nobody waited for comes with the next one, or at the end.
-async fn a_statement_sent_ahead_fails_its_write_only(site: &Site) {
+/// An error of a statement that was not awaited is reported with the next one, or at the end.
+async fn a_pipelined_statement_fails_only_its_write(site: &Site) {
     let estate = site.open().await;
     let mut tasks = Vec::new();
     for index in 0..60 {
@@ -267,9 +267,9 @@ async fn a_statement_sent_ahead_fails_its_write_only(site: &Site) {
     );
 }
 
-/// Two programs whose writes take the same two rows in opposite order, many at once: PostgreSQL ends one of two that
-/// wait for each other, and the store runs it again.
-async fn writes_in_each_others_way_all_commit(site: &Site) {
+/// Two programs whose writes lock the same two rows in opposite order, many concurrently: PostgreSQL aborts one of two
+/// that wait for each other, and the store retries it.
+async fn conflicting_writes_all_commit(site: &Site) {
     if site.is_sqlite() {
         return;
     }
@@ -299,8 +299,8 @@ async fn writes_in_each_others_way_all_commit(site: &Site) {
     assert_eq!(number(&both[0], sum).await, 400, "each write counted once in each row");
 }
 
-/// A long write has a row; whoever wants the row waits aside, and nobody else waits.
-async fn a_write_that_waits_for_a_lock_holds_up_no_other(site: &Site) {
+/// A long write has locked a row; a write that wants the row waits separately, and no other write waits.
+async fn a_write_waiting_for_a_lock_does_not_block_others(site: &Site) {
     if site.is_sqlite() {
         return;
     }
@@ -326,7 +326,7 @@ async fn a_write_that_waits_for_a_lock_holds_up_no_other(site: &Site) {
     entered.await.unwrap();
     let mut waiting =
         Box::pin(estate.store().write(|tx| Box::pin(async move { tx.exec(TOUCH, args![]).await })));
-    // The first poll puts it in front of the others.
+    // The first poll queues it before the others.
     assert!(futures_util::poll!(&mut waiting).is_pending());
     for index in 0..10 {
         insert(&estate, format!("beside {index}"), "x").await.unwrap();
@@ -349,7 +349,7 @@ async fn a_name_that_is_taken_is_a_conflict(site: &Site) {
     assert_eq!(kept[0].text(0).unwrap(), "first");
 }
 
-async fn values_come_back_as_they_went(site: &Site) {
+async fn values_round_trip(site: &Site) {
     let estate = site.open().await;
     exec(
         &estate,
@@ -362,7 +362,7 @@ async fn values_come_back_as_they_went(site: &Site) {
     )
     .await;
     let texts = ["", " ", "\t\n", "O'Brien", "żółć 🦀 \u{10FFFF}", "null", "a\\b%_$1"];
-    // SQLite keeps no negative zero and no NaN.
+    // SQLite stores neither negative zero nor NaN.
     let floats = [0.0, -0.1, 1.5, f64::MIN_POSITIVE, f64::MAX, f64::MIN, f64::INFINITY, f64::NEG_INFINITY];
     let integers = [0, 1, -1, i64::MAX, i64::MIN, 1 << 53, (1 << 53) + 1];
     let bytes: [Vec<u8>; 3] = [Vec::new(), vec![0, 255, 39, 92], (0..=255).collect()];
@@ -390,23 +390,23 @@ async fn values_come_back_as_they_went(site: &Site) {
     let last = &found[COUNT];
     assert_eq!((last.int_opt(0).unwrap(), last.text_opt(2).unwrap()), (None, None));
     assert_eq!((last.float_opt(1).unwrap(), last.bytes_opt(3).unwrap()), (None, None));
-    // A NULL where a value must be is an error, not a zero.
+    // A NULL where a value is required is an error, not a zero.
     assert!(last.int(0).is_err() && last.float(1).is_err());
     assert!(last.text(2).is_err() && last.bytes(3).is_err());
 }
 
-async fn a_text_the_databases_cannot_both_hold_is_refused(site: &Site) {
+async fn rejects_text_that_not_both_databases_can_store(site: &Site) {
     let estate = site.open().await;
     let error = insert(&estate, "nul\0byte".into(), "x").await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
     assert!(error.message.contains("U+0000"), "{error}");
 }
 
-async fn ids_are_never_given_twice(site: &Site) {
+async fn ids_are_never_issued_twice(site: &Site) {
     const KIND: IdKind = IdKind("conformance");
     let mut seen = HashSet::new();
     let given = Arc::new(AtomicUsize::new(0));
-    // Two programs on one store, then one that opens it anew.
+    // Two programs on one store, then one that opens it again.
     let both = [site.open().await, site.open().await];
     let mut tasks = Vec::new();
     for index in 0..16 {
@@ -431,7 +431,7 @@ async fn ids_are_never_given_twice(site: &Site) {
         seen.insert(reopened.ids().next(KIND).await.unwrap());
     }
     assert_eq!(seen.len(), given.load(Ordering::SeqCst) + 200);
-    assert!(seen.iter().all(|id| *id >= 2), "1 is left to what the first start makes");
+    assert!(seen.iter().all(|id| *id >= 2), "1 is reserved for the first start");
 }
 
 async fn a_closed_store_says_so(site: &Site) {
@@ -442,7 +442,7 @@ async fn a_closed_store_says_so(site: &Site) {
     assert_eq!(estate.store().read().await.err().unwrap().kind, ErrorKind::Unavailable);
 }
 
-/// The copy that a backup takes, while the store is in use.
+/// The copy for a backup, while the store is in use.
 #[tokio::test]
 async fn a_copy_of_sqlite_is_a_store() {
     let site = Site::sqlite();
@@ -461,7 +461,7 @@ async fn a_copy_of_sqlite_is_a_store() {
     assert_eq!((number(&copy, names).await, number(&estate, names).await), (1, 2));
 }
 
-async fn a_whole_store_has_no_damage(site: &Site) {
+async fn an_intact_store_has_no_damage(site: &Site) {
     let estate = site.open().await;
     let token = tokio_util::sync::CancellationToken::new();
     assert_eq!(estate.store().check(token.clone()).await.unwrap(), Vec::<String>::new());
@@ -471,7 +471,7 @@ async fn a_whole_store_has_no_damage(site: &Site) {
     }
 }
 
-/// Bytes in the middle of the file are not what they were.
+/// Bytes in the middle of the file are overwritten.
 #[tokio::test]
 async fn damage_to_a_store_file_is_found() {
     let site = Site::sqlite();
@@ -493,7 +493,7 @@ async fn damage_to_a_store_file_is_found() {
 }
 
 #[test]
-fn notices_survive_their_text() {
+fn notices_round_trip_through_text() {
     for notice in [
         Notice::Authority,
         Notice::Run(RunId(7)),

@@ -1,5 +1,5 @@
-//! What the cases stand on: a site (one empty database), estates opened on it, a clock moved by hand, drivers that
-//! answer at once, and an executor that waits until it is told.
+//! Shared by the cases: a site (one empty database), estates opened on it, a clock set by the test, drivers that answer
+//! immediately, and an executor that waits until it is released.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ use sqlx::Connection as _;
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
-/// How long anything that must happen may take before a case gives up.
+/// How long anything may take before a case gives up.
 pub const BOUND: Duration = Duration::from_secs(30);
 
 /// 2026-01-15 12:00 UTC.
@@ -46,7 +46,7 @@ const START: i64 = 1_768_478_400_000_000;
 pub struct MockClock(AtomicI64);
 
 impl MockClock {
-    /// A clock that is so much behind another one now.
+    /// A clock that is this far behind another one.
     pub fn behind(other: &MockClock, by: Duration) -> MockClock {
         let clock = MockClock(AtomicI64::new(other.0.load(Ordering::SeqCst)));
         clock.0.fetch_sub(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
@@ -72,7 +72,7 @@ impl Clock for MockClock {
     }
 }
 
-/// One empty database, and what every estate on it shares.
+/// One empty database, and what all estates on it share.
 pub struct Site {
     pub dir: tempfile::TempDir,
     pub location: Location,
@@ -169,7 +169,7 @@ impl Site {
         EstateOptions { runs: RunOptions { short, ..RunOptions::default() }, ..self.options() }
     }
 
-    /// An estate whose engine executes: `Query` at a gate, `Probe` and `Purge` as they are.
+    /// An estate with a running engine: `Query` goes through a gate, `Probe` and `Purge` run as usual.
     pub async fn node(&self, workers: usize) -> Node {
         self.node_with(self.with_workers(workers)).await
     }
@@ -235,7 +235,7 @@ impl Node {
         run
     }
 
-    /// The run once it is as wanted.
+    /// The run, once it is as wanted.
     pub async fn until(&self, id: RunId, wanted: impl Fn(&Run) -> bool) -> Run {
         let mut changes = self.estate.store().notices().runs();
         let found = async {
@@ -250,7 +250,7 @@ impl Node {
         tokio::time::timeout(BOUND, found).await.expect("the run did not become as wanted")
     }
 
-    /// Waits until the query gives this number; looks again whenever a run changed.
+    /// Waits until the query returns this number; checks again whenever a run changes.
     pub async fn until_number(&self, sql: &'static str, wanted: i64) {
         let mut changes = self.estate.store().notices().runs();
         let found = async {
@@ -258,7 +258,7 @@ impl Node {
                 let _ = changes.recv().await;
             }
         };
-        tokio::time::timeout(BOUND, found).await.expect("the number did not come");
+        tokio::time::timeout(BOUND, found).await.expect("the number was not reached");
     }
 
     pub async fn purge(&self) -> Run {
@@ -274,7 +274,7 @@ pub async fn get_run(estate: &Estate, id: RunId) -> Run {
 
 /// The kind whose runs go through a gate.
 pub const QUERY: KindSpec = KindSpec::new("query", Category::Query);
-/// The same in the pool for what may take hours.
+/// The same in the pool for long runs.
 pub const LONG: KindSpec = KindSpec { pool: PoolName::LONG, ..KindSpec::new("long", Category::Job) };
 /// The same with a short grace.
 pub const HASTY: KindSpec =
@@ -284,7 +284,7 @@ pub const CLEANER: KindSpec = KindSpec { cleans_up: true, ..KindSpec::new("clean
 /// One that goes back to the queue when its server stops.
 pub const REQUEUED: KindSpec =
     KindSpec { on_drain: OnDrain::Requeue, ..KindSpec::new("requeued", Category::Restore) };
-/// One that is tried three times.
+/// One with three attempts.
 pub const RETRIED: KindSpec = KindSpec {
     retry: Retry { attempts: 3, backoff: Duration::from_secs(60) },
     ..KindSpec::new("retried", Category::Job)
@@ -306,16 +306,16 @@ pub fn query(input: &str) -> NewRun {
     NewRun::new(&QUERY, landreeve_core::ids::OuId::ROOT, input)
 }
 
-/// Executes runs of the kind `Query`: what each does is its input.
+/// Executes runs of the kind `Query`: the input says what each does.
 #[derive(Clone)]
 pub struct Gate(Arc<Inside>);
 
 struct Inside {
-    /// How often each run was begun, in the order of the beginnings.
+    /// Each start of a run, in order.
     begun: watch::Sender<Vec<RunId>>,
     ended: watch::Sender<usize>,
     open: Semaphore,
-    /// Lets blocked threads go on.
+    /// Lets blocked threads continue.
     threads: (Mutex<usize>, Condvar),
     estate: OnceLock<Estate>,
     inside: AtomicUsize,
@@ -335,12 +335,12 @@ impl Gate {
         }))
     }
 
-    /// Where parents submit their children: the first estate that the gate executes for.
+    /// Where parents submit their children: the first estate that uses the gate.
     fn work_in(&self, estate: &Estate) {
         let _ = self.0.estate.set(estate.clone());
     }
 
-    /// Lets so many blocked threads end.
+    /// Lets this many blocked threads end.
     pub fn release_threads(&self, count: usize) {
         *self.0.threads.0.lock().unwrap() += count;
         self.0.threads.1.notify_all();
@@ -354,7 +354,7 @@ impl Gate {
         *allowed -= 1;
     }
 
-    /// Lets so many waiting runs end.
+    /// Lets this many waiting runs end.
     pub fn open(&self, runs: usize) {
         self.0.open.add_permits(runs);
     }
@@ -363,21 +363,21 @@ impl Gate {
         self.0.begun.borrow().clone()
     }
 
-    /// Waits until so many runs were begun.
+    /// Waits until this many runs have started.
     pub async fn until_begun(&self, count: usize) -> Vec<RunId> {
         let mut begun = self.0.begun.subscribe();
         let found = tokio::time::timeout(BOUND, begun.wait_for(|begun| begun.len() >= count)).await;
-        found.expect("the runs were not begun").unwrap().clone()
+        found.expect("the runs did not start").unwrap().clone()
     }
 
-    /// Waits until so many runs have come out.
+    /// Waits until this many runs have come out.
     pub async fn until_ended(&self, count: usize) {
         let mut ended = self.0.ended.subscribe();
         let found = tokio::time::timeout(BOUND, ended.wait_for(|ended| *ended >= count)).await;
         found.expect("the runs did not end").unwrap();
     }
 
-    /// How many runs were inside at once, at most.
+    /// Maximum number of runs that were inside at the same time.
     pub fn most(&self) -> usize {
         self.0.most.load(Ordering::SeqCst)
     }
@@ -424,7 +424,7 @@ impl Gate {
                 job.blocking(move |_| gate.block()).await?;
                 Ok(Done::default())
             }
-            // It ends, and its thread does not.
+            // It ends, but its thread does not.
             "leave" => {
                 let gate = self.clone();
                 tokio::select! {
@@ -434,7 +434,7 @@ impl Gate {
                 }
                 Ok(Done::default())
             }
-            // What no executor should do: the task itself blocks.
+            // What an executor should never do: the task itself blocks.
             "block" => {
                 self.block();
                 Ok(Done::default())
@@ -463,7 +463,7 @@ impl Gate {
             }
             "again" => Err(Failure::new(ErrorKind::Unavailable, "away", "the database is away").again()),
             "again when cancelled" | "cleanup" | "slow cleanup" if job.is_cleanup() => {
-                // Long enough for a report and for a heartbeat to see that it was cancelled before.
+                // Long enough for a report and for a heartbeat that sees the earlier cancel.
                 let slow = job.run.input == "slow cleanup";
                 let stopped =
                     slow && tokio::time::timeout(Duration::from_secs(1), job.cancelled()).await.is_ok();
@@ -500,7 +500,7 @@ impl Gate {
     }
 }
 
-/// Drivers that answer at once, for the estate's own tests only.
+/// Drivers that answer immediately, only for the estate's own tests.
 #[derive(Default)]
 pub struct FakeDrivers(Arc<FakeDriver>);
 
@@ -576,7 +576,7 @@ pub async fn rows(estate: &Estate, sql: &'static str, args: Vec<Arg>) -> Vec<Row
     estate.store().read().await.unwrap().all(sql, args).await.unwrap()
 }
 
-/// The one number that a query gives.
+/// The single number that a query returns.
 pub async fn number(estate: &Estate, sql: &'static str) -> i64 {
     rows(estate, sql, args![]).await[0].int(0).unwrap()
 }
@@ -602,7 +602,7 @@ pub async fn caller(estate: &Estate, ou: Option<Uuid>, permissions: &[Permission
     sign_in::by_key(estate, Api::Analytics, secret.reveal(), None, origin()).await.unwrap()
 }
 
-/// On SQLite a test has one node at a time; on PostgreSQL several.
+/// On SQLite a test has one node at a time; on PostgreSQL it has several.
 fn role(estate: &Estate) -> Role {
     use landreeve_estate::store::Dialect;
     let home = (estate.store().dialect() == Dialect::Sqlite).then(|| "here".to_owned());

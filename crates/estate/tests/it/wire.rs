@@ -1,4 +1,4 @@
-//! A wire to PostgreSQL that breaks: the relay of the tests, and what the store makes of it.
+//! A connection to PostgreSQL that breaks: the relay of the tests, and how the store reacts.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::{BOUND, Site, caller, number, postgres_url};
 async fn a_commit_can_lose_its_answer() {
     let relay = Relay::to(&postgres_url()).await;
     let mut conn = PgConnection::connect(&relay.url(&postgres_url())).await.unwrap();
-    // Nothing but a COMMIT is cut.
+    // Only a COMMIT is cut.
     relay.cut_commits(1);
     sqlx::query("SELECT 1").execute(&mut conn).await.unwrap();
     sqlx::query("BEGIN").execute(&mut conn).await.unwrap();
@@ -30,7 +30,7 @@ async fn a_commit_can_lose_its_answer() {
 }
 
 #[tokio::test]
-async fn what_was_held_arrives_later() {
+async fn held_data_arrives_later() {
     let relay = Relay::to(&postgres_url()).await;
     let mut conn = PgConnection::connect(&relay.url(&postgres_url())).await.unwrap();
     relay.hold();
@@ -62,7 +62,7 @@ async fn connections_are_stranded_cut_and_refused() {
     PgConnection::connect(&through).await.unwrap().close().await.unwrap();
 }
 
-/// An estate whose metadata is reached through a relay, with a short limit of time.
+/// An estate whose metadata is reached through a relay, with a short time limit.
 struct Through {
     site: Site,
     relay: Relay,
@@ -83,7 +83,7 @@ impl Through {
         Through { site, relay, estate }
     }
 
-    /// What every kind of access says now.
+    /// The result of every kind of access.
     async fn outcomes(&self) -> [(&'static str, Result<(), Error>); 3] {
         [
             ("a write", write(&self.estate, "outcome").await),
@@ -130,7 +130,7 @@ async fn a_silent_database_is_unavailable_and_connected_to_again() {
     let asking = tokio::time::timeout(BOUND, async {
         tokio::join!(write(&through.estate, "held"), read(&through.estate), through.estate.epoch(),)
     });
-    let (written, found, epoch) = asking.await.expect("nothing waits for a silent database for long");
+    let (written, found, epoch) = asking.await.expect("nothing waits long for a silent database");
     assert_unavailable("a write", written);
     assert_unavailable("a read", found);
     assert_unavailable("the epoch", epoch.map(drop));
@@ -138,24 +138,24 @@ async fn a_silent_database_is_unavailable_and_connected_to_again() {
     for (what, outcome) in through.outcomes().await {
         assert!(outcome.is_ok(), "{what}: {outcome:?}");
     }
-    // A write that was held may have arrived after all, but whole or not at all.
+    // A held write may have arrived after all, but completely or not at all.
     through.remove().await;
 }
 
-/// After a failover the old connections say nothing any more, and new ones reach the new machine.
+/// After a failover the old connections no longer respond, and new ones reach the new machine.
 #[tokio::test(flavor = "multi_thread")]
-async fn stranded_connections_are_given_up_for_fresh_ones() {
+async fn stranded_connections_are_replaced() {
     let through = Through::open(LIMIT).await;
-    // Several readers at once, so that the pool has connections that go stale.
+    // Several concurrent readers, so that the pool has connections that go stale.
     let readers = (0..8).map(|_| read(&through.estate));
     futures_util::future::try_join_all(readers).await.unwrap();
     for (what, outcome) in through.outcomes().await {
         assert!(outcome.is_ok(), "{what}: {outcome:?}");
     }
     through.relay.strand();
-    // The reader of the epoch tries another connection by itself.
+    // The reader of the epoch tries another connection automatically.
     tokio::time::timeout(BOUND, through.estate.epoch()).await.unwrap().unwrap();
-    // It was silent, so that no other connection from before is trusted.
+    // It did not respond, so no other older connection is trusted.
     tokio::time::timeout(BOUND, read(&through.estate)).await.unwrap().unwrap();
     tokio::time::timeout(BOUND, write(&through.estate, "after")).await.unwrap().unwrap();
     through.remove().await;
@@ -173,7 +173,7 @@ async fn cut_connections_are_replaced_without_an_error() {
     through.remove().await;
 }
 
-/// A proxy whose database is away accepts and closes.
+/// A proxy whose database is down accepts and closes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_accepts_and_closes_is_unavailable() {
     let through = Through::open(LIMIT).await;
@@ -193,9 +193,9 @@ async fn a_proxy_that_accepts_and_closes_is_unavailable() {
     through.remove().await;
 }
 
-/// Whoever waits for a COMMIT whose answer is lost learns that the outcome is not known; the write is there once.
+/// If the answer to a COMMIT is lost, the caller learns that the outcome is unknown; the write exists once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_answer_to_commit_is_unavailable_and_the_write_is_there() {
+async fn a_lost_answer_to_commit_is_unavailable_and_the_write_exists() {
     let through = Through::open(LIMIT).await;
     write(&through.estate, "warm").await.unwrap();
     through.relay.cut_commits(1);
@@ -220,7 +220,7 @@ async fn a_store_closes_while_its_database_is_silent() {
     through.site.remove().await;
 }
 
-/// The server ends a statement that takes too long, and the connection goes on.
+/// The server cancels a statement that takes too long, and the connection remains usable.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_takes_too_long_is_unavailable() {
     let through = Through::open(LIMIT).await;
@@ -238,7 +238,7 @@ async fn a_statement_that_takes_too_long_is_unavailable() {
     through.remove().await;
 }
 
-/// What is remembered is as of the beginning of the request: the store is not asked again.
+/// A request uses what was cached when it started: the store is not queried again.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_read_of_the_epoch_serves_a_request() {
     use landreeve_core::{Action, Noun, Permission};
@@ -248,12 +248,12 @@ async fn one_read_of_the_epoch_serves_a_request() {
     let view = Permission::new(Noun::DATASOURCE, Action::VIEW);
     let ctx = caller(&through.estate, None, &[manage, view]).await;
     let made = datasource_create(&through.estate, &ctx, full(), Vec::new()).await.unwrap();
-    // This process has heard of its own change, so that the next request begins after it.
+    // This process knows of its own change, so the next request starts after it.
     let ctx = caller(&through.estate, None, &[manage, view]).await;
     datasource_get(&through.estate, &ctx, made.id).await.unwrap();
     through.relay.hold();
     datasource_get(&through.estate, &ctx, made.id).await.unwrap();
-    // Something changed that this process knows of: the store is asked, and says nothing.
+    // This process knows of a change, so the store is queried, and does not respond.
     through.estate.store().notices().tell(landreeve_estate::store::Notice::Authority);
     assert_unavailable("a read", datasource_get(&through.estate, &ctx, made.id).await.map(drop));
     through.relay.pass();

@@ -155,7 +155,7 @@ async fn a_run_is_shown_as_an_execution() {
         "duration": 191_362,
         "durationString": "3m 11s",
         "username": "operator",
-        "jobError": { "componentId": "probe", "message": "the probe was told to fail" },
+        "jobError": { "componentId": "probe", "message": "the probe failed as requested" },
     });
     assert_eq!(get(&format!("/executions/{}", run.id)).send(&router).await.json(), expected);
 }

@@ -61,7 +61,7 @@ async fn every_route_rejects_callers_without_permission() {
             _ => Ask::new(method, path.clone()),
         };
         fails(&ask().send(&router).await, 401, 359, "The authentication token is missing");
-        fails(&ask().bearer("a.b.c").send(&router).await, 401, 360, "the key is not known");
+        fails(&ask().bearer("a.b.c").send(&router).await, 401, 360, "unknown key");
         if let Some(permission) = landreeve_testkit::parse(needs) {
             let (_, key) = key_of(&kit, &format!("lacking{index}"), &everything_but(permission)).await;
             let answer = ask().bearer(&key).send(&router).await;
@@ -187,7 +187,7 @@ async fn an_update_accepts_what_clients_send_and_reports_every_fault() {
     assert_eq!(kit.user("other", &[]).await.full_name(), "other person");
 
     let own = Ask::patch("/users/1").bearer(&key).body(r#"{"is_enabled": false}"#).send(&router).await;
-    fails(&own, 409, 109, "nobody changes their own status; ask another administrator");
+    fails(&own, 409, 109, "you cannot change your own status; ask another administrator");
     let gone = Ask::new("DELETE", format!("/users/{}", test.id)).bearer(&key).send(&router).await;
     assert_eq!((gone.status, gone.body.as_str()), (200, "{}"));
     fails(&patch("{}").send(&router).await, 404, 104, "there is no such user");
@@ -363,7 +363,7 @@ async fn a_task_can_be_aborted_only_once() {
     assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("aborting")));
     assert_eq!(kit.ended(&run).await.state, RunState::Cancelled);
     let answer = patch(r#"{"status": "aborting"}"#).send(&router).await;
-    fails(&answer, 409, 109, "the run has ended already: cancelled");
+    fails(&answer, 409, 109, "the run has already ended: cancelled");
 }
 
 #[tokio::test]
@@ -376,7 +376,7 @@ async fn rejects_invalid_tokens_and_tokens_of_disabled_users() {
         fails(&answer, 401, 360, "the Authorization header cannot be read");
     }
     let (_, other) = kit.key(Api::Delivery, &everything()).await;
-    fails(&tasks().bearer(&other).send(&router).await, 401, 360, "the key is not known");
+    fails(&tasks().bearer(&other).send(&router).await, 401, 360, "unknown key");
     let ann = kit.user("ann", &everything()).await;
     let (key, token) = kit.user_key(Api::Protection, &ann).await;
     assert_eq!(token.split('.').count(), 3, "a JWT");
@@ -384,7 +384,7 @@ async fn rejects_invalid_tokens_and_tokens_of_disabled_users() {
     // A token with a modified claim is a different string, so its hash is not stored.
     let (head, signature) = token.rsplit_once('.').unwrap();
     let answer = tasks().bearer(&format!("{head}.{}x", signature)).send(&router).await;
-    fails(&answer, 401, 360, "the key is not known");
+    fails(&answer, 401, 360, "unknown key");
     key_set_enabled(&kit.estate, &kit.operator(), key.id, false).await.unwrap();
     fails(&tasks().bearer(&token).send(&router).await, 401, 360, "the key is disabled");
     key_set_enabled(&kit.estate, &kit.operator(), key.id, true).await.unwrap();
@@ -394,7 +394,7 @@ async fn rejects_invalid_tokens_and_tokens_of_disabled_users() {
     user_update(&kit.estate, &kit.operator(), ann.id, change(true)).await.unwrap();
     assert_eq!(tasks().bearer(&token).send(&router).await.status, 200);
     key_delete(&kit.estate, &kit.operator(), key.id).await.unwrap();
-    fails(&tasks().bearer(&token).send(&router).await, 401, 360, "the key is not known");
+    fails(&tasks().bearer(&token).send(&router).await, 401, 360, "unknown key");
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
-//! What a body may hold, for the document. The resources as they are answered have members that a client cannot set, and
-//! require all that an answer always has; from them this makes the two schemas of a request: to create and to update.
+//! Request schemas for the document. The resources in responses have members that a client cannot set, and require
+//! everything that a response always has; this derives the two request schemas from them: to create and to update.
 
 use serde_json::{Map, Value, json};
 
 use crate::media::JSON_API;
 
-/// What must be said of a new resource; the test of the same name asks the server.
+/// What a new resource requires; the test of the same name checks this against the server.
 const REQUIRED: [(&str, &[&str]); 6] = [
     ("Dashboard", &["name"]),
     ("Datasource", &["database_type", "name"]),
@@ -17,7 +17,7 @@ const REQUIRED: [(&str, &[&str]); 6] = [
 
 const SCHEMAS: &str = "#/components/schemas/";
 
-/// Gives each request of a resource a schema of its own.
+/// Gives each request of a resource a separate schema.
 pub fn separate(document: &mut Value) {
     let schemas = document["components"]["schemas"].clone();
     let mut made = Map::new();
@@ -51,7 +51,7 @@ fn body(schemas: &Value, name: &str, create: bool) -> Value {
     let mut members = Map::new();
     members.insert("type".to_owned(), json!({ "type": "string", "enum": [kind], "example": kind }));
     if !create {
-        let id = json!({ "type": "string", "description": "That of the path." });
+        let id = json!({ "type": "string", "description": "The id in the path." });
         members.insert("id".to_owned(), id);
     }
     let mut attributes = settable(schemas, &answered["properties"]["attributes"]);
@@ -72,7 +72,7 @@ fn body(schemas: &Value, name: &str, create: bool) -> Value {
     json!({ "type": "object", "required": ["data"], "properties": { "data": data } })
 }
 
-/// The members of an object that a client may set, none of them required.
+/// The members of an object that a client can set, none of them required.
 fn settable(schemas: &Value, schema: &Value) -> Value {
     let mut schema = follow(schemas, schema).clone();
     if let Some(object) = schema.as_object_mut() {

@@ -50,7 +50,7 @@ pub struct AgentAttributes {
     pub created_at: Time,
     #[schema(read_only)]
     pub updated_at: Time,
-    /// Only in the answer that creates the agent; it is not kept.
+    /// Only in the response that creates the agent; it is not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     pub secret_key: Option<String>,
@@ -67,7 +67,7 @@ const READ_ONLY: [&str; 8] = [
     "secret_key",
 ];
 
-/// No agent can connect yet, so what a connected one would tell is empty.
+/// Agents cannot connect yet, so what a connected one would report is empty.
 pub fn render(agent: &Agent, ids: &HashIds, secret: Option<&Secret>) -> DatasourceAgent {
     DatasourceAgent {
         id: agent.public_key.clone(),
@@ -90,14 +90,14 @@ pub fn render(agent: &Agent, ids: &HashIds, secret: Option<&Secret>) -> Datasour
     }
 }
 
-/// Name and whether it is enabled, where given.
+/// Name and whether it is enabled, if given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub name: Option<String>,
     pub enabled: Option<bool>,
 }
 
-/// `id` is that of the path; without one the agent is being made.
+/// `id` is the one in the path; `None` if the agent is being created.
 pub fn read(body: &[u8], id: Option<&str>) -> Result<Checked<Change>> {
     let creating = id.is_none();
     let read = document(
@@ -111,7 +111,7 @@ pub fn read(body: &[u8], id: Option<&str>) -> Result<Checked<Change>> {
                 fields.fault("name", "required", "is required");
             }
             let name = fields.optional("name", |field| field.text(1..=255)).value();
-            // Cleared is what a new one is: enabled.
+            // Clearing restores the default: enabled.
             let enabled = fields.optional("enabled", |field| field.bool()).change();
             Change { name, enabled: enabled.map(|enabled| enabled.unwrap_or(true)) }
         },

@@ -100,7 +100,7 @@ pub struct DashboardRelationships {
     pub sql_snippets: ToMany,
     pub dashboard_groups: ToMany,
     pub dashboard_sharing_links: ToMany,
-    /// Who made it; null for one made with a key.
+    /// Who created it; null if created with a key.
     pub user: ToOne,
     pub user_groups: ToMany,
 }
@@ -118,7 +118,7 @@ pub fn render(dashboard: &PlaneDashboard, ids: &HashIds) -> Dashboard {
             dashboard_groups: ToMany::default(),
             dashboard_sharing_links: ToMany::default(),
             user: ToOne::to(ids, users::KIND, dashboard.creator),
-            // Open to everybody who may see dashboards: there are no drafts.
+            // Visible to everyone who can see dashboards: there are no drafts.
             user_groups: ToMany::to(ids, users::GROUPS, [EVERYONE]),
         },
     }
@@ -179,7 +179,7 @@ const DERIVED: [&str; 7] = [
 ];
 const MAX_ITEMS: usize = 10_000;
 
-/// `id` is that of the path; none when the dashboard is being made.
+/// `id` is the one in the path; `None` if the dashboard is being created.
 pub fn read(body: &[u8], id: Option<&str>) -> Result<Checked<Patch<DashboardDetails>>> {
     let digits = Digits::of(body);
     let read = document(body, KIND, id, |fields| patch(fields, &digits), |fields| fields.ignore(&DERIVED))?;
@@ -229,7 +229,7 @@ fn patch(fields: &Fields<'_>, digits: &Digits<'_>) -> Patch<DashboardDetails> {
     patch
 }
 
-/// Members that are absent stay as they are.
+/// Absent members are kept.
 fn zone(fields: &Fields<'_>, patch: &mut Patch<DashboardDetails>) {
     let given = fields.optional("time_zone_config", |field| {
         field.object(|config| {

@@ -40,16 +40,16 @@ pub struct DatasourceAttributes {
     pub name: String,
     #[schema(example = "postgres")]
     pub database_type: &'static str,
-    /// `direct`, `agent` or `ssh_tunnel`; only `direct` connects as yet.
+    /// `direct`, `agent` or `ssh_tunnel`; only `direct` can connect so far.
     #[schema(example = "direct")]
     pub connection_mode: &'static str,
     pub host: Option<String>,
     pub port: Option<u16>,
     pub username: Option<String>,
-    /// Only for keys that may manage this datasource.
+    /// Only for keys that can manage this datasource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<Option<String>>,
-    /// The database's name; for `sqlite` the path of the file.
+    /// The database's name; for `sqlite`, the path of the file.
     pub database: Option<String>,
     pub ssh_tunnel_host: Option<String>,
     pub ssh_tunnel_port: Option<u16>,
@@ -83,7 +83,7 @@ pub struct DatasourceAttributes {
     pub snowflake_identifier: Option<String>,
     pub snowflake_region: Option<String>,
     pub snowflake_warehouse: Option<String>,
-    /// Only for keys that may manage this datasource.
+    /// Only for keys that can manage this datasource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bigquery_service_key: Option<Option<String>>,
 }
@@ -150,10 +150,10 @@ pub fn render(seen: &Seen, ids: &HashIds, agents: &[(i64, String)]) -> Datasourc
     }
 }
 
-/// What a request says of a datasource: changes of its details, and its agents by their public keys, if it names any.
+/// A request about a datasource: changes to its details, and its agents by their public keys, if given.
 pub type Change = (Patch<DatasourceDetails>, Option<Vec<String>>);
 
-/// `id` is that of the path; without one the datasource is being made, and what must be there is asked for.
+/// `id` is the one in the path; `None` if the datasource is being created, which makes members required.
 pub fn read(body: &[u8], id: Option<&str>, types: &[DatabaseType]) -> Result<Checked<Change>> {
     let creating = id.is_none();
     let read = document(
@@ -226,13 +226,13 @@ fn extra(details: &mut DatasourceDetails, name: &str, text: Option<String>) {
     };
 }
 
-/// How a connection test ended.
+/// The result of a connection test.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TestResult {
     /// `ok` or `error`.
     #[schema(example = "ok")]
     pub status: &'static str,
-    /// What the database said; null when the status is `ok`.
+    /// The database's message; null if the status is `ok`.
     pub error_message: Option<String>,
 }
 

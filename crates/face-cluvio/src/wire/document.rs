@@ -1,11 +1,11 @@
-//! A document of any resource.
+//! A document with any resource.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Included;
 
-/// A JSON:API document. `included` is there when `include` was given.
+/// A JSON:API document. `included` is present if `include` was given.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Document<T> {
     pub data: T,

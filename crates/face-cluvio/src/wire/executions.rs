@@ -35,22 +35,22 @@ pub struct ExecutionAttributes {
     /// Null until the execution has completed.
     pub result_columns: Option<u64>,
     pub result_rows: Option<u64>,
-    /// In bytes, as it is kept.
+    /// In bytes, as stored.
     pub result_size: Option<u64>,
     pub created_at: Time,
     pub updated_at: Time,
     pub started_at: Option<Time>,
     pub completed_at: Option<Time>,
-    /// Why it did not complete: the database's own words where it has some.
+    /// Why it did not complete, in the database's words if there are any.
     pub error_message: Option<String>,
-    /// The database's code of the error, else ours.
+    /// The database's error code, or ours.
     pub error_code: Option<String>,
-    /// Where in the SQL that was sent the database saw the error, in characters from 1.
+    /// Position of the error in the submitted SQL, in characters starting at 1, if the database reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_position: Option<u64>,
 }
 
-/// The dialect's word for a kind that it has a noun for; others are not shown here.
+/// The dialect's word for a kind that it knows; other kinds are not shown in this dialect.
 fn kind_word(kind: RunKind) -> &'static str {
     match kind.as_str() {
         "query" => "sql_query",
@@ -64,7 +64,7 @@ const fn status_word(state: RunState) -> &'static str {
         RunState::Held | RunState::Queued => "queued",
         RunState::Starting => "starting",
         RunState::Running | RunState::Cancelling => "running",
-        // An expired one is not shown.
+        // Expired executions are not shown.
         RunState::Succeeded | RunState::Expired => "completed",
         RunState::Failed | RunState::Lost => "failed",
         RunState::Cancelled => "cancelled",
@@ -110,7 +110,7 @@ pub fn read(body: &[u8]) -> Result<Checked<RunRequest>> {
         let sql = fields.required("sql_query", |field| field.text(0..=usize::MAX));
         let r_query = fields.optional("r_query", |field| field.text(0..=usize::MAX));
         if r_query.value().is_some_and(|script| !script.trim().is_empty()) {
-            let message = "cannot be run: this server has no R. Leave it out, or write it in SQL";
+            let message = "is not supported: this server has no R; leave it out, or use SQL";
             fields.fault("r_query", "not_available", message);
         }
         RunRequest { sql, inputs: parameters::member(fields, &digits) }
@@ -132,7 +132,7 @@ pub fn point_options(error: Error, inputs: &InputParameters) -> Error {
     elsewhere(parameters::point(error, inputs), |fault| outside("the filter's query", fault))
 }
 
-/// Faults of the statement, and those of what it names and the body does not have.
+/// Maps faults of the statement, and faults of what it uses that is not in the body.
 fn elsewhere(error: Error, statement: impl Fn(Fault) -> Fault) -> Error {
     let faults = error.faults.into_iter().map(|fault| match fault.field.as_str() {
         "sql" | "sql_query" => statement(fault),
@@ -149,29 +149,29 @@ fn outside(what: &str, fault: Fault) -> Fault {
     Fault { field: String::new(), message: format!("{what}: {}", fault.message), ..fault }
 }
 
-/// Where to fetch the data of an execution, and with what.
+/// The address and token for an execution's data.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DataAccess {
     pub data_key: String,
     pub data_access_token: String,
-    /// Unix seconds: when the query was run.
+    /// Unix seconds: when the query ran.
     #[schema(example = 1712233090)]
     pub data_timestamp: i64,
 }
 
-/// What Run Execution takes, for the catalog.
+/// The body of Run Execution, for the reference.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RunExecution {
     #[schema(example = "select count(*) from orders")]
     sql_query: String,
-    /// Refused unless empty: there is no R on this server.
+    /// Must be empty: this server has no R.
     #[schema(required = false)]
     r_query: String,
     #[schema(required = false)]
     parameters: parameters::InputParametersBody,
 }
 
-/// What Run Report and Get Drop-Down Filter Options take, for the catalog.
+/// The body of Run Report and Get Drop-Down Filter Options, for the reference.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Parameters {
     #[schema(required = false)]

@@ -34,7 +34,7 @@ pub struct FilterAttributes {
     #[schema(example = "Order status")]
     pub name: String,
     pub description: Option<String>,
-    /// SQL says `{o_orderstatus=order_status}`.
+    /// The variable in SQL: `{o_orderstatus=order_status}`.
     #[schema(example = "order_status")]
     pub variable_name: String,
     /// `dropdown`, `text_input`, `datetime_range`, `date_range`, `time_range` or `aggregation`.
@@ -44,17 +44,17 @@ pub struct FilterAttributes {
     #[schema(example = "text")]
     pub value_type: &'static str,
     pub multi_select: bool,
-    /// Where a drop-down has its options from: `manual`, `static_sql` or `dynamic_sql`.
+    /// Source of a drop-down's options: `manual`, `static_sql` or `dynamic_sql`.
     #[schema(example = "manual")]
     pub options_type: Option<&'static str>,
-    /// The SQL of `static_sql` and `dynamic_sql`: values, and labels in a second column.
+    /// The SQL for `static_sql` and `dynamic_sql`: values, and labels in a second column.
     pub query: Option<String>,
-    /// The options of `manual`.
+    /// The options for `manual`.
     pub values: Vec<Verbatim>,
-    /// Their labels, as many.
+    /// Their labels, in the same number.
     pub value_names: Vec<Option<String>>,
     pub default_values: Vec<Verbatim>,
-    /// What an aggregation filter offers; null for everything but `all_time`.
+    /// The aggregations that an aggregation filter offers; null means all except `all_time`.
     pub aggregation_options: Option<Vec<&'static str>>,
     #[schema(read_only)]
     pub created_at: Time,
@@ -109,7 +109,7 @@ pub fn render(filter: &PlaneFilter, ids: &HashIds) -> Filter {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FilterOptions {
     pub values: Vec<Verbatim>,
-    /// As many; the value itself where it has no label.
+    /// Labels, in the same number; the value itself if it has no label.
     pub value_names: Vec<String>,
 }
 
@@ -125,7 +125,7 @@ pub fn render_options(options: &[Choice]) -> FilterOptions {
     }
 }
 
-/// What a request says of a filter.
+/// A request about a filter.
 #[derive(Debug)]
 pub struct Change {
     details: Patch<FilterDetails>,
@@ -133,7 +133,7 @@ pub struct Change {
     source: SourceChange,
 }
 
-/// The members that together say where options come from.
+/// The members that together define the source of the options.
 #[derive(Debug, Clone)]
 struct SourceChange {
     kind: Option<SourceKind>,
@@ -156,19 +156,19 @@ const SOURCES: [(&str, SourceKind); 3] = [
 ];
 
 impl Change {
-    /// Applies the change. What is missing for a source of options shows in `faults_against`.
+    /// Applies the change. `faults_against` reports what is missing for a source of options.
     pub fn apply(self, details: &mut FilterDetails) {
         self.details.apply(details);
         details.source = self.source.source(details).unwrap_or(OptionSource::Manual(Vec::new()));
     }
 
-    /// The faults that only show against the filter as it was.
+    /// The faults that only show when compared with the filter as it was.
     pub fn faults_against(&self, before: &FilterDetails) -> Vec<Fault> {
         let control = self.control.unwrap_or(before.control);
         let after = FilterDetails { control, ..before.clone() };
         let mut faults = Vec::new();
         if control != ControlKind::Dropdown {
-            let message = "is for drop-downs only";
+            let message = "is only for drop-downs";
             if self.source.options.as_ref().is_some_and(|options| !options.is_empty()) {
                 faults.push(Fault::new("/data/attributes/values", "not_allowed", message));
             }
@@ -184,7 +184,7 @@ impl Change {
 }
 
 impl SourceChange {
-    /// `None`: options from SQL, and no datasource to ask.
+    /// `None`: options from SQL without a datasource.
     fn source(&self, details: &FilterDetails) -> Option<OptionSource> {
         if details.control != ControlKind::Dropdown {
             return Some(OptionSource::None);
@@ -221,7 +221,7 @@ impl SourceChange {
     }
 }
 
-/// `id` is that of the path; none when the filter is being made.
+/// `id` is the one in the path; `None` if the filter is being created.
 pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Checked<Change>> {
     let digits = Digits::of(body);
     let decode = |text: &str| ids.decode_grouped::<DatasourceId>(text);
@@ -277,7 +277,7 @@ fn attributes(
     (patch, control, source)
 }
 
-/// Values and their names, which are two lists of one length.
+/// Values and their names, two lists of the same length.
 fn options(fields: &Fields<'_>, values: Option<Option<Vec<Scalar>>>) -> Option<Vec<Choice>> {
     let given = fields.optional("value_names", |field| {
         field.list(10_000, |item| match item.value() {
@@ -288,7 +288,7 @@ fn options(fields: &Fields<'_>, values: Option<Option<Vec<Scalar>>>) -> Option<V
     let names = given.value().filter(|names| !names.is_empty());
     let Some(values) = values.map(Option::unwrap_or_default) else {
         if names.is_some() && fields.raw("values").is_none() {
-            fields.fault("value_names", "alone", "must come together with values");
+            fields.fault("value_names", "alone", "requires values");
         }
         return None;
     };
@@ -296,7 +296,7 @@ fn options(fields: &Fields<'_>, values: Option<Option<Vec<Scalar>>>) -> Option<V
         return Some(values.into_iter().map(|value| (value, None)).collect());
     };
     if names.len() != values.len() {
-        let message = format!("must have as many entries as values: {}, not {}", values.len(), names.len());
+        let message = format!("must have as many entries as values ({}), not {}", values.len(), names.len());
         fields.fault("value_names", "length", message);
     }
     Some(values.into_iter().zip(names).collect())

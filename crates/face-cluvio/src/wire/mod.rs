@@ -1,6 +1,6 @@
-//! The shapes of the wire: members in the order of the reference, and the conversions from and to the plane's values.
+//! The wire format: members in the order of the reference, with conversions from and to the plane's values.
 //!
-//! What must not enter: a use case.
+//! Does not belong here: use cases.
 
 pub mod agents;
 pub mod dashboards;
@@ -24,7 +24,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-/// A related resource, as `include` asked for it.
+/// A related resource, as requested by `include`.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Included {
@@ -37,7 +37,7 @@ pub enum Included {
     UserGroup(Box<users::UserGroup>),
 }
 
-/// A resource's identity.
+/// A resource's type and id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Link {
     #[schema(example = "8qxn-y9ex-65vd")]
@@ -92,7 +92,7 @@ impl PartialSchema for Time {
 
 impl ToSchema for Time {}
 
-/// Any JSON, written as it stands.
+/// Any JSON, written unchanged.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub struct Verbatim(pub Box<serde_json::value::RawValue>);
@@ -110,7 +110,7 @@ impl Verbatim {
         Verbatim(serde_json::value::to_raw_value(text).unwrap_or_else(|_| null()))
     }
 
-    /// Text that is JSON as it is, any other text as a JSON string.
+    /// Text that is JSON unchanged, any other text as a JSON string.
     pub fn of(text: &str) -> Verbatim {
         let raw = serde_json::value::RawValue::from_string(text.to_owned());
         raw.map_or_else(|_| Verbatim::text(text), Verbatim)

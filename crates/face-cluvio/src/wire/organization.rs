@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::input::{Checked, plain_change};
 
-/// The settings that the dialect shows, by the estate's own names.
+/// The settings shown in this dialect, by their names in the estate.
 const MEMBERS: [&str; 3] = ["time_zone", "week_start", "csv_separator"];
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -23,7 +23,7 @@ pub struct Organization {
     pub csv_separator: &'static str,
 }
 
-/// What may be changed, for the catalog.
+/// The settings that can be changed, for the reference.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OrganizationUpdate {
     #[schema(example = "Europe/Berlin")]
@@ -42,7 +42,7 @@ pub fn render(settings: &Settings) -> Organization {
     }
 }
 
-/// Named settings with their new values; null gives back the default.
+/// Names of settings with their new values; null restores the default.
 pub fn read(body: &[u8]) -> Result<Checked<Vec<(String, String)>>> {
     let defaults = Settings::default();
     plain_change(body, |fields| {

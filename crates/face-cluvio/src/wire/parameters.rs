@@ -1,4 +1,4 @@
-//! Input parameters: what a client selected for a run, or what a dashboard selects by default.
+//! Input parameters: a client's selection for a run, or a dashboard's defaults.
 
 use landreeve_analytics::lang::{Aggregation, InputParameters, Scalar};
 use landreeve_core::{Error, Fault, Result};
@@ -14,7 +14,7 @@ const MAX_PARAMETERS: usize = 10_000;
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct InputParametersBody {
-    /// Unix seconds `start~end`, the end included; one side may be left out. Also `last_7_days` and the like.
+    /// Unix seconds `start~end`, with the end inclusive; one side can be omitted. Also `last_7_days` and the like.
     #[schema(example = "694224000~725846399")]
     pub timerange: Option<String>,
     #[schema(example = "month")]
@@ -54,7 +54,7 @@ pub fn scalar(scalar: &Scalar) -> Verbatim {
     }
 }
 
-/// A string, number or boolean; `path` is where it stands, for the digits.
+/// A string, number or boolean; `path` is its place, to look up the digits.
 pub fn read_scalar(field: Field<'_>, digits: &Digits<'_>, path: &str) -> Option<Scalar> {
     match field.value() {
         Value::String(text) => Some(Scalar::Text(text.clone())),
@@ -64,7 +64,7 @@ pub fn read_scalar(field: Field<'_>, digits: &Digits<'_>, path: &str) -> Option<
     }
 }
 
-/// A list of scalars; `path` is that of the list.
+/// A list of scalars; `path` is the place of the list.
 pub fn read_scalars(field: Field<'_>, digits: &Digits<'_>, path: &str) -> Option<Vec<Scalar>> {
     let mut at = 0;
     field.list(MAX_PARAMETERS, |item| {
@@ -74,7 +74,7 @@ pub fn read_scalars(field: Field<'_>, digits: &Digits<'_>, path: &str) -> Option
     })
 }
 
-/// Reads the members of input parameters; `path` is where they stand in the body.
+/// Reads the members of input parameters; `path` is their place in the body.
 pub fn read(fields: &Fields<'_>, digits: &Digits<'_>, path: &str) -> InputParameters {
     let text = |name: &str| fields.optional(name, |field| field.text(0..=1_024)).value();
     let timerange = text("timerange").filter(|range| !range.trim().is_empty());
@@ -103,7 +103,7 @@ pub fn read(fields: &Fields<'_>, digits: &Digits<'_>, path: &str) -> InputParame
     }
 }
 
-/// The body `{"parameters": …}`, which may be left out.
+/// The body `{"parameters": …}`, which may be omitted.
 pub fn read_body(body: &[u8]) -> Result<Checked<InputParameters>> {
     let digits = Digits::of(body);
     plain(body, true, |fields| member(fields, &digits))
@@ -116,13 +116,13 @@ pub fn member(fields: &Fields<'_>, digits: &Digits<'_>) -> InputParameters {
     given.value().unwrap_or_default()
 }
 
-/// Turns the plane's fields of inputs (`parameters.filters.country`) into pointers into the body.
+/// Turns the plane's field names for inputs (`parameters.filters.country`) into pointers into the body.
 pub fn point(error: Error, inputs: &InputParameters) -> Error {
     let faults = error.faults.into_iter().map(|fault| {
         let field = match fault.field.strip_prefix("parameters.filters.") {
             Some(variable) => match inputs.filters.iter().position(|(name, _)| name == variable) {
                 Some(at) => format!("/parameters/filters/{at}/selected_values"),
-                // Its value came from a default.
+                // Its value is a default.
                 None => {
                     return Fault {
                         field: String::new(),

@@ -37,11 +37,11 @@ pub struct ReportAttributes {
         example = "select {o_orderdate:month} as month, count(*) from orders where {o_orderdate=timerange} group by 1"
     )]
     pub query: String,
-    /// Always null: there is no R on this server.
+    /// Always null: this server has no R.
     pub r_query: Option<String>,
     #[schema(example = "table")]
     pub chart_type: Option<String>,
-    /// An object, kept as it came.
+    /// An object, stored as received.
     pub chart_configuration: Verbatim,
     #[schema(read_only)]
     pub created_at: Time,
@@ -53,7 +53,7 @@ pub struct ReportAttributes {
 pub struct ReportRelationships {
     pub dashboard: ToOne,
     pub datasource: ToOne,
-    /// Those that its SQL names.
+    /// The ones that its SQL uses.
     #[schema(read_only)]
     pub filters: ToMany,
     #[schema(read_only)]
@@ -85,7 +85,7 @@ pub fn render(report: &PlaneReport, uses: &Uses, ids: &HashIds) -> Report {
     }
 }
 
-/// `id` is that of the path; none when the report is being made.
+/// `id` is the one in the path; `None` if the report is being created.
 pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Checked<Patch<ReportDetails>>> {
     let read = document(body, KIND, id, attributes, |fields| {
         fields.ignore(&["filters", "sql_snippets"]);
@@ -112,7 +112,7 @@ fn attributes(fields: &Fields<'_>) -> Patch<ReportDetails> {
     patch.take(query, |details, query| details.sql = query.unwrap_or_default());
     let r_query = fields.optional("r_query", |field| field.text(0..=usize::MAX)).value();
     if r_query.is_some_and(|script| !script.trim().is_empty()) {
-        let message = "cannot be run: this server has no R. Leave it out, or write it in SQL";
+        let message = "is not supported: this server has no R; leave it out, or use SQL";
         fields.fault("r_query", "not_available", message);
     }
     patch.take(text("chart_type"), |details, text| details.chart_type = text);

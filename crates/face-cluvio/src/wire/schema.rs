@@ -44,7 +44,7 @@ pub fn render(catalog: &Catalog) -> FullSchema<'_> {
     FullSchema { schemas: catalog.schemas.iter().map(|schema| of(catalog, schema)).collect() }
 }
 
-/// The one schema of a name.
+/// The schema with a name.
 pub fn render_one<'a>(catalog: &'a Catalog, name: &str) -> Option<Schema<'a>> {
     catalog.schemas.iter().find(|schema| schema.name == name).map(|schema| of(catalog, schema))
 }

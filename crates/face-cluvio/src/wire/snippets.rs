@@ -28,11 +28,11 @@ pub struct SqlSnippet {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SnippetAttributes {
-    /// SQL says `[revenue]`.
+    /// The name in SQL: `[revenue]`.
     #[schema(example = "revenue")]
     pub name: String,
     pub description: String,
-    /// What takes the name's place.
+    /// The text that replaces the name.
     #[schema(example = "sum(o_totalprice)")]
     pub sql: String,
     #[schema(read_only)]
@@ -43,9 +43,9 @@ pub struct SnippetAttributes {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SnippetRelationships {
-    /// Only says whose names an editor should offer.
+    /// Only tells editors whose names to offer.
     pub datasource: ToOne,
-    /// Those that its text names.
+    /// The ones that its text uses.
     #[schema(read_only)]
     pub sql_snippets: ToMany,
 }
@@ -69,7 +69,7 @@ pub fn render(snippet: &Snippet, uses: &[SnippetId], ids: &HashIds) -> SqlSnippe
     }
 }
 
-/// `id` is that of the path; none when the snippet is being made.
+/// `id` is the one in the path; `None` if the snippet is being created.
 pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Checked<Patch<SnippetDetails>>> {
     let read = document(body, KIND, id, attributes, |fields| {
         fields.ignore(&["sql_snippets"]);

@@ -43,7 +43,7 @@ pub struct UserRelationships {
     pub invited_by_user: ToOne,
 }
 
-/// `groups` are those that the caller may see.
+/// `groups` are the ones that the caller can see.
 pub fn render(user: &EstateUser, assignments: &[Assignment], groups: &[Group], ids: &HashIds) -> User {
     let member = groups.iter().filter(|group| group.members.contains(&user.id)).map(|group| group.id);
     User {
@@ -103,7 +103,7 @@ pub struct UserGroupAttributes {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UserGroupRelationships {
-    /// Those who were put into it: of the group of everybody, none.
+    /// Explicit members: for the group of everyone, none.
     pub users: ToMany,
 }
 

@@ -20,7 +20,7 @@ async fn refused(world: &World, path: &str, body: Value, pointers: &[&str]) {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_json_and_media_types() {
+async fn rejects_bodies_that_are_not_json_and_wrong_media_types() {
     let world = World::new().await;
     for path in ["/datasources", "/dashboards", "/reports", "/filters", "/sql_snippets", "/datasource_agents"]
     {
@@ -89,7 +89,7 @@ async fn unknown_includes() {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_datasource_at_once() {
+async fn all_faults_of_a_datasource_are_reported_together() {
     let world = World::new().await;
     let wrong = json!({"database_type": "excel", "port": 70_000, "enabled": "yes", "host": 7,
         "data_time_zone": "Mars/Olympus", "max_concurrent_executions": 0, "odd": 1, "ssh_tunnel_port": 0});
@@ -135,7 +135,7 @@ async fn every_fault_of_a_datasource_at_once() {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_dashboard_at_once() {
+async fn all_faults_of_a_dashboard_are_reported_together() {
     let world = World::new().await;
     let wrong = json!({"description": 1, "time_zone_config": {"type": "often", "fixed_time_zone": "Mars/Olympus"},
         "layout": [{"type": "report", "row": -1, "column": 0, "width": "wide", "height": 0}],
@@ -162,7 +162,7 @@ async fn every_fault_of_a_dashboard_at_once() {
     let answer = world.post("/dashboards", document(wrong)).await;
     assert_eq!(answer.status, UNPROCESSABLE);
     let found = answer.pointers();
-    // What hangs on a member that could not be read is told once that can be read.
+    // Faults that depend on an unreadable member are reported once it can be read.
     let hanging = ["default_parameters/timerange", "default_parameters/tz", "layout/0/row"];
     for pointer in pointers {
         let late = hanging.iter().any(|late| pointer.ends_with(late));
@@ -180,7 +180,7 @@ async fn every_fault_of_a_dashboard_at_once() {
 }
 
 #[tokio::test]
-async fn faults_of_reports_filters_and_snippets() {
+async fn faults_of_reports_filters_and_snippets_are_reported() {
     let world = World::new().await;
     let body = json!({"data": {"attributes": {"query": 1, "r_query": "mean(x)", "chart_configuration": []},
         "relationships": {"datasource": related("datasources", "nonsense")}}});
@@ -232,7 +232,7 @@ async fn faults_of_reports_filters_and_snippets() {
 }
 
 #[tokio::test]
-async fn a_snippet_cycle_is_refused() {
+async fn rejects_a_snippet_cycle() {
     let world = World::new().await;
     let a = world.made("/sql_snippets", json!({"name": "a", "sql": "1"}), json!({})).await;
     world.made("/sql_snippets", json!({"name": "b", "sql": "[a] + 1"}), json!({})).await;
@@ -244,7 +244,7 @@ async fn a_snippet_cycle_is_refused() {
 }
 
 #[tokio::test]
-async fn faults_of_a_run() {
+async fn faults_of_a_run_are_reported() {
     let world = World::new().await;
     let id = world.datasource().await;
     let path = format!("/datasources/{id}/executions");
@@ -305,7 +305,7 @@ async fn settings() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit() {
+async fn rejects_a_body_over_the_limit() {
     let world = World::new().await;
     let long = format!("{{\"sql_query\": \"{}\"}}", "x".repeat(9 * 1_024 * 1_024));
     let id = world.datasource().await;

@@ -33,7 +33,7 @@ async fn both_servers_describe_themselves() {
     }
 }
 
-/// What a schema requires of a new resource is what the server refuses to do without.
+/// The server requires what a schema requires for a new resource.
 #[tokio::test]
 async fn required_members_are_those_that_the_server_requires() {
     let world = World::new().await;
@@ -58,7 +58,7 @@ async fn required_members_are_those_that_the_server_requires() {
             continue;
         }
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}: {}", answer.text);
-        // What else is missing depends on what was given.
+        // What else is missing depends on what was sent.
         let refused = answer.pointers();
         assert!(wanted.iter().all(|pointer| refused.contains(pointer)), "{path}: {refused:?}");
         for read_only in ["created_at", "updated_at"] {

@@ -12,7 +12,7 @@ async fn access(world: &World, path: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn rows_come_in_the_form_that_accept_names() {
+async fn rows_have_the_format_of_accept() {
     let world = World::new().await;
     let datasource = world.datasource().await;
     let (id, _) = world.ran(&datasource, "select 1").await;
@@ -82,7 +82,7 @@ async fn data_is_gone_after_a_day() {
 }
 
 #[tokio::test]
-async fn schemas_whole_and_single() {
+async fn schemas_can_be_read_whole_or_singly() {
     let world = World::new().await;
     let id = world.datasource().await;
     let (key, token) = access(&world, &format!("/datasources/{id}/schema")).await;

@@ -1,4 +1,4 @@
-//! Executions as a client follows them; reports and options of drop-downs, which run statements too.
+//! Executions from a client's point of view; also reports and options of drop-downs, which run statements.
 
 use http::StatusCode;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::{LIMITS, World, related};
 
 #[tokio::test]
-async fn a_failure_keeps_the_databases_words() {
+async fn a_failure_has_the_message_of_the_database() {
     let world = World::new().await;
     let datasource = world.datasource().await;
     let (id, attributes) = world.ran(&datasource, "select * from broken").await;
@@ -40,7 +40,7 @@ async fn cancel_and_poll() {
 }
 
 #[tokio::test]
-async fn an_execution_is_found_below_its_own_datasource_only() {
+async fn an_execution_is_found_only_under_its_datasource() {
     let world = World::new().await;
     let (one, two) = (world.datasource().await, world.datasource().await);
     let (id, _) = world.ran(&one, "select 1").await;
@@ -68,7 +68,7 @@ async fn numbers_keep_their_digits() {
     let id = made.json["data"]["id"].as_str().unwrap().to_owned();
     assert!(made.text.contains("[0.12345678901234567890,9007199254740993,1.50]"), "{}", made.text);
     let got = world.get(&format!("/filters/{id}")).await;
-    // What a double cannot hold comes back from the store as text, with all its digits.
+    // The store returns what a double cannot hold as text, with all its digits.
     assert!(got.text.contains("[\"0.12345678901234567890\",9007199254740993,\"1.50\"]"), "{}", got.text);
     let datasource = world.datasource().await;
     let run = r#"{"sql_query":"select 1 where {x=f}","parameters":{"filters":[{"variable_name":"f",
@@ -149,9 +149,9 @@ async fn options_of_drop_downs() {
     assert_eq!(world.get(&format!("/filters/{text}/options")).await.status, StatusCode::CONFLICT);
 }
 
-/// Three drop-downs of which each depends on the next: what one takes is not there for the others.
+/// Three drop-downs, each depending on the next: the time one takes is not available to the others.
 #[tokio::test]
-async fn options_that_depend_on_one_another_have_one_deadline() {
+async fn options_that_depend_on_one_another_share_a_deadline() {
     let world = World::new().await;
     let datasource = world.datasource().await;
     let relationships = json!({"datasource": related("datasources", &datasource)});
@@ -175,5 +175,8 @@ async fn options_that_depend_on_one_another_have_one_deadline() {
         asked.iter().filter(|(sql, _)| sql.contains("chain")).map(|(_, limit)| *limit).collect();
     assert_eq!(limits.len(), 3, "{asked:?}");
     assert!(limits[0] <= std::time::Duration::from_secs(15), "{limits:?}");
-    assert!(limits.is_sorted_by(|one, next| one > next), "each has what the ones before it left: {limits:?}");
+    assert!(
+        limits.is_sorted_by(|one, next| one > next),
+        "each has the time left by the ones before it: {limits:?}"
+    );
 }

@@ -1,4 +1,4 @@
-//! What is included, and to whom.
+//! Included resources, and who can see them.
 
 use http::StatusCode;
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
-//! Both servers of the dialect in-process, over an estate on SQLite and a driver that answers by the statement.
+//! Both servers of the dialect in-process, with an estate on SQLite and a driver that reacts to the statement.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail like tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "test helpers fail like tests")]
 
 mod bad_input;
 mod catalog;

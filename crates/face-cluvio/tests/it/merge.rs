@@ -1,4 +1,4 @@
-//! Updates: what is left out stays, null clears, and a resource can be sent back as it was read.
+//! Updates: omitted members are kept, null clears, and a resource can be sent back as it was read.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -42,9 +42,9 @@ async fn datasources() {
     assert_eq!(world.get(&path).await.status, StatusCode::NOT_FOUND);
 }
 
-/// Every resource can be read and sent back whole, and is the same after.
+/// Every resource can be read and sent back unchanged, and is the same afterwards.
 #[tokio::test]
-async fn what_was_read_can_be_sent_back() {
+async fn a_resource_can_be_sent_back_as_read() {
     let world = World::new().await;
     let datasource = world.datasource().await;
     let of = json!({"datasource": related("datasources", &datasource)});
@@ -107,7 +107,7 @@ async fn dashboards() {
 }
 
 #[tokio::test]
-async fn filters_keep_what_belongs_together() {
+async fn filters_keep_dependent_members_together() {
     let world = World::new().await;
     let datasource = world.datasource().await;
     let manual = json!({"name": "f", "variable_name": "f", "values": ["a"], "value_names": ["A"]});

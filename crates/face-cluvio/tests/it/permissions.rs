@@ -1,4 +1,4 @@
-//! Permissions, keys restricted to resources, and what credentials they see.
+//! Permissions, keys restricted to resources, and the credentials that they can see.
 
 use http::StatusCode;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::World;
 
 #[tokio::test]
-async fn credentials_show_to_those_who_may_manage() {
+async fn credentials_are_shown_to_keys_that_manage() {
     let world = World::new().await;
     let (one, two) = (world.datasource().await, world.datasource().await);
     let viewer = world.key_with(&["View Datasources"]).await;
@@ -31,7 +31,7 @@ async fn credentials_show_to_those_who_may_manage() {
 }
 
 #[tokio::test]
-async fn a_restricted_key_reaches_its_datasources_only() {
+async fn a_restricted_key_reaches_only_its_datasources() {
     let world = World::new().await;
     let (one, two) = (world.datasource().await, world.datasource().await);
     let viewer = world.key_with(&[&format!("View Datasources={one}")]).await;
@@ -58,7 +58,7 @@ async fn a_restricted_key_reaches_its_datasources_only() {
 }
 
 #[tokio::test]
-async fn an_execution_is_its_keys_own() {
+async fn an_execution_belongs_to_its_key() {
     let world = World::new().await;
     let id = world.datasource().await;
     let one = world.key_with(&["Manage Dashboards"]).await;
@@ -70,7 +70,7 @@ async fn an_execution_is_its_keys_own() {
     for path in [path.clone(), format!("{path}/data")] {
         assert_eq!(world.ask("GET", &path).key(&two).send().await.status, StatusCode::FORBIDDEN);
     }
-    assert_eq!(world.get(&path).await.status, StatusCode::OK, "whoever manages datasources sees all");
+    assert_eq!(world.get(&path).await.status, StatusCode::OK, "keys that manage datasources see all");
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn viewing_is_not_managing() {
 }
 
 #[tokio::test]
-async fn a_disabled_users_key_opens_nothing() {
+async fn a_disabled_users_key_is_rejected() {
     let world = World::new().await;
     world.administrator().await;
     let user = world.user("ada").await;

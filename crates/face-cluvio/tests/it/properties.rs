@@ -1,4 +1,4 @@
-//! No request produces a 5xx by its content.
+//! No request content produces a 5xx.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -90,7 +90,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A document whose attributes are random, so that reading gets past its frame.
+/// A document with random attributes, so that parsing gets past the envelope.
 fn bodies() -> impl Strategy<Value = Value> {
     let document = (any_json(), any_json())
         .prop_map(|(attributes, relationships)| json!({"data": {"attributes": attributes, "relationships": relationships}}));

@@ -1,4 +1,4 @@
-//! Every route against callers who may not: derived from the OpenAPI document, in which every route is.
+//! Every route against callers without permission, derived from the OpenAPI document, which contains every route.
 
 use axum::Router;
 use http::StatusCode;
@@ -24,7 +24,7 @@ async fn routes(router: &Router) -> Vec<Route> {
     found
 }
 
-/// No route comes into a router past the document.
+/// Every route in a router is in the document.
 #[test]
 fn every_route_is_registered_with_its_description() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -40,7 +40,7 @@ fn every_route_is_registered_with_its_description() {
     assert!(files > 10);
 }
 
-/// One thing of each kind, by the addresses that lead to it.
+/// One resource of each kind, by the paths that contain its id.
 async fn things(world: &World) -> Vec<(&'static str, String)> {
     let datasource = world.datasource().await;
     let agent = world.made("/datasource_agents", json!({"name": "a"}), json!({})).await;
@@ -83,7 +83,7 @@ async fn ask(router: &Router, route: &Route, path: &str, authorization: Option<&
 }
 
 #[tokio::test]
-async fn nobody_passes_without_a_key_and_its_permission() {
+async fn every_route_needs_a_key_with_its_permission() {
     let world = World::new().await;
     let things = things(&world).await;
     let powerless = format!("Api {}", world.key_with(&[]).await);
@@ -93,7 +93,7 @@ async fn nobody_passes_without_a_key_and_its_permission() {
     let mut seen = 0;
     for route in routes(&world.api).await {
         let path = filled(&route.path, &things);
-        assert!(!path.contains('{'), "say in `things` what stands in {path}");
+        assert!(!path.contains('{'), "add the ids in {path} to `things`");
         let name = format!("{} {path}", route.method);
         let strangers = [
             None,
@@ -115,12 +115,12 @@ async fn nobody_passes_without_a_key_and_its_permission() {
         seen += 1;
     }
     assert!(seen >= 40, "only {seen} routes");
-    // Nothing was changed by all that.
+    // None of that changed anything.
     assert_eq!(world.get("/datasources").await.json["data"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
-async fn nobody_fetches_data_without_its_token() {
+async fn data_needs_its_token() {
     let world = World::new().await;
     let datasource = world.datasource().await;
     let mut keys = Vec::new();
@@ -158,7 +158,7 @@ async fn nobody_fetches_data_without_its_token() {
 }
 
 #[tokio::test]
-async fn unknown_paths_methods_and_ids_speak_the_dialect() {
+async fn unknown_paths_methods_and_ids_get_the_dialects_errors() {
     let world = World::new().await;
     let things = things(&world).await;
     let unknown: Vec<(&str, String)> = things

@@ -1,6 +1,6 @@
 //! Every sample of the source document: the request is accepted, the response has these members in this order.
 //!
-//! Fillers that no datasource could have (port 0, ids of nothing) are replaced by real values.
+//! Placeholders that no datasource could have (port 0, ids of nothing) are replaced with real values.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::support::{Answer, World, related};
 const JSON_API: &str = "application/vnd.api+json";
 const JSON: &str = "application/json";
 
-/// Has `found` the members of `sample`, in its order, wherever both have any? Empty lists and null say nothing.
+/// Whether `found` has the members of `sample`, in its order, wherever both have any. Empty lists and null are ignored.
 fn same_shape(at: &str, found: &Value, sample: &Value) {
     match (found, sample) {
         (Value::Object(found), Value::Object(sample)) => {
@@ -98,7 +98,7 @@ async fn datasources_and_agents() {
     check(&made, StatusCode::CREATED, JSON_API, &json!({"data": datasource_sample()}));
     let id = made.json["data"]["id"].as_str().unwrap().to_owned();
     assert_eq!(made.attribute("created_at"), "2026-01-15T12:00:00Z");
-    // What was written is what is read.
+    // What was written is read back.
     for (name, value) in writable(&agent)["data"]["attributes"].as_object().unwrap() {
         assert_eq!(made.attribute(name), value, "{name}");
     }
@@ -155,7 +155,7 @@ async fn test_refresh_and_schema() {
     let attributes = json!({"name": "M", "database_type": "mysql", "host": "localhost"});
     let mysql = world.made("/datasources", attributes, json!({})).await;
     let tested = world.ask("POST", &format!("/datasources/{mysql}/test")).send().await;
-    assert_eq!(tested.json, json!({"status": "error", "error_message": "nobody answers there"}));
+    assert_eq!(tested.json, json!({"status": "error", "error_message": "connection refused"}));
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn executions() {
         "filters": [{"variable_name": "string", "selected_values": [0]}]}});
     let path = format!("/datasources/{id}/executions");
     let run = world.ask("POST", &path).body(JSON, &body.to_string()).accept(JSON_API).send().await;
-    // The last two are additions.
+    // The last two are extensions.
     let sample = json!({"data": {"id": "string", "type": "executions", "attributes": {
         "execution_id": "string", "execution_type": "sql_query", "execution_status": "starting",
         "result_columns": 0, "result_rows": 0, "result_size": 0, "created_at": "2019-08-24T14:15:22Z",
@@ -281,7 +281,7 @@ async fn dashboards() {
 }
 
 #[test]
-fn the_comparison_compares() {
+fn the_comparison_finds_differences() {
     let differs =
         std::panic::catch_unwind(|| same_shape("", &json!({"b": 1, "a": 1}), &json!({"a": 1, "b": 1})));
     assert!(differs.is_err());

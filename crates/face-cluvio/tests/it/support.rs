@@ -1,4 +1,4 @@
-//! A world to ask: an estate in a temporary folder, both routers, keys, and a driver that does as the statement says.
+//! The test server: an estate in a temporary folder, both routers, keys, and a driver that does as the statement says.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -58,9 +58,9 @@ pub struct World {
     pub clock: Arc<MockClock>,
     pub api: Router,
     pub data: Router,
-    /// A key that may do everything the dialect has a name for.
+    /// A key with every permission that the dialect can name.
     pub key: String,
-    /// Removed with the world.
+    /// Deleted with the test server.
     _dir: tempfile::TempDir,
 }
 
@@ -120,7 +120,7 @@ impl World {
         self.key_for(grants.collect(), None).await
     }
 
-    /// A key that acts as a user, with the user's rights.
+    /// A key that acts as a user, with the user's permissions.
     pub async fn key_of(&self, user: UserId) -> String {
         self.key_for(Vec::new(), Some(user)).await
     }
@@ -195,13 +195,13 @@ impl World {
         self.ask("PATCH", path).json(&body).send().await
     }
 
-    /// Asks the data server with a token.
+    /// Sends a request with a token to the data server.
     pub fn fetch<'a>(&'a self, path: &'a str, token: &str) -> Ask<'a> {
         let ask = self.ask("GET", path);
         Ask { router: &self.data, authorization: Some(format!("Data {token}")), ..ask }
     }
 
-    /// Makes a resource; gives its id.
+    /// Creates a resource; returns its id.
     pub async fn made(&self, path: &str, attributes: Value, relationships: Value) -> String {
         let body = json!({"data": {"attributes": attributes, "relationships": relationships}});
         let answer = self.post(path, body).await;
@@ -215,7 +215,7 @@ impl World {
         self.made("/datasources", attributes, json!({})).await
     }
 
-    /// Runs a statement to its end; gives the execution's id.
+    /// Runs a statement until it ends; returns the execution's id.
     pub async fn ran(&self, datasource: &str, sql: &str) -> (String, Value) {
         let path = format!("/datasources/{datasource}/executions?wait=30");
         let answer = self.post(&path, json!({"sql_query": sql})).await;
@@ -266,7 +266,7 @@ impl<'a> Ask<'a> {
         self.body("application/vnd.api+json", &text)
     }
 
-    /// An empty type is none.
+    /// An empty type means none.
     pub fn body(mut self, media_type: &str, text: &str) -> Ask<'a> {
         if !media_type.is_empty() {
             self.headers.insert(CONTENT_TYPE, media_type.parse().unwrap());
@@ -295,7 +295,7 @@ impl<'a> Ask<'a> {
             content_type: answer.header("content-type"),
             body: &answer.text,
         };
-        // The codec is a fake, so that rows are not as documented.
+        // The codec is a fake, so rows are not as documented.
         if !answer.text.starts_with("Json ") {
             documented::check(self.router, received).await;
         }
@@ -320,7 +320,7 @@ impl Answer {
         &self.json["data"]["attributes"][name]
     }
 
-    /// Pointers (or parameters) of the errors, sorted; the body is checked to be the dialect's on the way.
+    /// Pointers (or parameters) of the errors, sorted; also checks that the body is in the dialect's form.
     pub fn pointers(&self) -> Vec<String> {
         let errors = self.json["errors"].as_array().unwrap_or_else(|| panic!("no errors: {}", self.text));
         let mut found = Vec::new();
@@ -353,7 +353,7 @@ impl Drivers for FakeDrivers {
 
 struct FakeDriver;
 
-/// What was asked of the fake driver in this process, and how long it might take.
+/// The queries that reached the fake driver in this process, with their time limits.
 pub static LIMITS: Mutex<Vec<(String, Duration)>> = Mutex::new(Vec::new());
 
 fn catalog() -> Catalog {
@@ -387,9 +387,7 @@ impl Driver for FakeDriver {
     ) -> BoxFuture<'a, Result<ServerInfo, SourceError>> {
         Box::pin(async move {
             match spec.database_type {
-                DatabaseType::MySql => {
-                    Err(SourceError::new(SourceErrorKind::Connect, "nobody answers there"))
-                }
+                DatabaseType::MySql => Err(SourceError::new(SourceErrorKind::Connect, "connection refused")),
                 _ => Ok(ServerInfo { version: "Fake 1".to_owned(), zone: SessionZone::AsAsked }),
             }
         })
@@ -404,7 +402,7 @@ impl Driver for FakeDriver {
         Box::pin(async { Ok(catalog()) })
     }
 
-    /// `broken` fails as a database does, `slow` waits to be cancelled, anything else gives the numbers 1 and 2.
+    /// `broken` fails as a database would, `slow` waits to be cancelled, anything else returns the numbers 1 and 2.
     fn query<'a>(
         &'a self,
         _: &'a ConnectSpec,
@@ -433,7 +431,7 @@ impl Driver for FakeDriver {
     fn forget(&self, _: DatasourceId) {}
 }
 
-/// Keeps nothing but that there were rows, and says how it was asked to encode.
+/// Stores only that there were rows, and records how it was asked to encode them.
 struct FakeCodec;
 
 struct FakeWriter;

@@ -185,7 +185,7 @@ async fn a_run_is_shown_as_a_deployment() {
         "deploymentId": run.id.0, "state": "ERROR", "progress": 100, "tasks": [{
             "id": run.id.0, "name": "Probe", "state": "ERROR",
             "startDate": "2026-01-15T12:00:01.500+0000", "endDate": "2026-01-15T12:03:12.862+0000",
-            "deploymentExecutionType": "PROBE", "output": "the probe was told to fail",
+            "deploymentExecutionType": "PROBE", "output": "the probe failed as requested",
         }],
     });
     assert_eq!(ask().send(&router).await.json(), expected);
@@ -246,7 +246,7 @@ async fn a_deployment_can_be_cancelled_only_once() {
     let answer = cancel().send(&router).await;
     assert_eq!((answer.status, &answer.json()["state"]), (200, &json!("IN_PROGRESS")));
     assert_eq!(kit.ended(&run).await.state, RunState::Cancelled);
-    fails(&cancel().send(&router).await, 409, "the run has ended already: cancelled");
+    fails(&cancel().send(&router).await, 409, "the run has already ended: cancelled");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ struct Token {
     token_type: &'static str,
     token_name: String,
     scopes: Vec<String>,
-    /// Keys of this server do not expire.
+    /// This server's keys do not expire.
     expires_at: Option<String>,
     created_at: String,
 }

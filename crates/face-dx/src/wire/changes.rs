@@ -4,7 +4,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct PullArguments {
     repository: String,
     number: i64,
@@ -12,39 +12,39 @@ pub struct PullArguments {
     created_at: Value,
     title: Option<String>,
     author: Option<AuthorArguments>,
-    /// The default branch unless told.
+    /// Base branch [default: the default branch].
     base_ref: Option<String>,
     head_ref: Option<String>,
-    /// Unless told, that of the first of its commits that is known.
+    /// Defaults to the time of the first of its commits that is known.
     first_commit_at: Option<Value>,
     merged_at: Option<Value>,
     closed_at: Option<Value>,
     merge_commit_sha: Option<String>,
     commit_shas: Option<Vec<String>>,
     bot_authored: Option<bool>,
-    /// GitHub's id of it makes `github_pull_id` of `deployments.setPullServices` work.
+    /// Set it to GitHub's id to use `github_pull_id` in `deployments.setPullServices`.
     reference_id: Option<String>,
 }
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct AuthorArguments {
     email: Option<String>,
     github_username: Option<String>,
 }
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct CommitsArguments {
     repository: String,
     /// At most 5,000.
     commits: Vec<CommitArguments>,
-    /// The default branch unless told.
+    /// Branch [default: the default branch].
     branch: Option<String>,
 }
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct CommitArguments {
     sha: String,
     committed_at: Value,
@@ -54,10 +54,10 @@ pub struct CommitArguments {
 }
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct RepoArguments {
     repository: String,
-    /// `main` or `master`, whichever is used, unless told.
+    /// Defaults to `main` or `master`, whichever is used.
     default_branch: Option<String>,
     source: Option<String>,
     external_id: Option<String>,

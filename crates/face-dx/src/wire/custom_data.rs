@@ -1,4 +1,4 @@
-//! Custom data on the wire: a record stands at the top and once more below `data`, because clients read either.
+//! Custom data on the wire: a record is at the top level and again under `data`, because clients read either.
 
 use landreeve_delivery::custom_data::CustomData;
 use serde::Serialize;
@@ -8,20 +8,20 @@ use utoipa::ToSchema;
 use super::time::millis;
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct CustomDataArguments {
     reference: Option<String>,
     key: Option<String>,
     /// An object.
     value: Option<Value>,
-    /// Now unless told.
+    /// Time of the record [default: now].
     timestamp: Option<Value>,
-    /// In place of `reference` and `key`, where a record is deleted.
+    /// Instead of `reference` and `key`, when deleting a record.
     id: Option<i64>,
 }
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct SetAllArguments {
     data: Vec<CustomDataArguments>,
 }

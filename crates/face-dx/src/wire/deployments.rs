@@ -7,27 +7,27 @@ use utoipa::ToSchema;
 
 use super::time::millis;
 
-/// What may be said of a deployment. (The shape for the reference; bodies are read with all their faults.)
+/// The arguments for a deployment. (Describes the body in the reference; `Reader` reads it.)
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct DeploymentArguments {
-    /// Unique in the key's organizational unit; made when it is left out of `create`.
+    /// Unique in the key's organizational unit; `create` assigns one if it is omitted.
     reference_id: Option<String>,
-    /// Seconds or milliseconds since 1970, or ISO 8601. Required of a new deployment.
+    /// Seconds or milliseconds since 1970, or ISO 8601. Required for a new deployment.
     deployed_at: Option<Value>,
-    /// A text, or `{identifier, name}`. Required of a new deployment.
+    /// A string, or `{identifier, name}`. Required for a new deployment.
     service: Option<Value>,
     /// `org/name`.
     repository: Option<String>,
-    /// What was deployed, 7 to 40 hexadecimal digits.
+    /// The deployed commit, 7 to 40 hexadecimal digits.
     commit_sha: Option<String>,
-    /// The merge commits that were deployed, in place of `commit_sha`.
+    /// The deployed merge commits, instead of `commit_sha`.
     merge_commit_shas: Option<Vec<String>>,
-    /// Only what was merged into this branch.
+    /// Only count changes merged into this branch.
     integration_branch: Option<String>,
-    /// `production` unless told.
+    /// Environment [default: production].
     environment: Option<String>,
-    /// `true` unless told.
+    /// Whether the deployment succeeded [default: true].
     success: Option<bool>,
     source_url: Option<String>,
     source_name: Option<String>,
@@ -36,14 +36,14 @@ pub struct DeploymentArguments {
 }
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct PullServicesArguments {
     github_pull_id: Option<i64>,
-    /// With `pull_number`, in place of `github_pull_id`.
+    /// With `pull_number`, instead of `github_pull_id`.
     repository: Option<String>,
     pull_number: Option<i64>,
     services: Vec<Value>,
-    /// `false` unless told: services are added.
+    /// Replace the services instead of adding to them [default: false].
     replace: Option<bool>,
 }
 
@@ -71,7 +71,7 @@ struct DeploymentShown {
     /// How the changes were found, or what is missing.
     attribution: String,
     change_count: u64,
-    /// The newest hundred.
+    /// The newest 100.
     changes: Vec<ChangeShown>,
 }
 

@@ -1,4 +1,4 @@
-//! The body of a method that has nothing else to say.
+//! The body of a response without data.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 pub struct ErrorBody {
     /// Always `false`.
     ok: bool,
-    /// A word for the case.
+    /// A word that identifies the error.
     error: &'static str,
     message: String,
     error_details: ErrorDetails,
@@ -17,13 +17,13 @@ pub struct ErrorBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct ErrorDetails {
     message: String,
-    /// Every argument that is wrong.
+    /// Every invalid argument.
     arguments: Vec<ArgumentFault>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 struct ArgumentFault {
-    /// Empty for the request as a whole.
+    /// Empty if the whole request is meant.
     name: String,
     code: &'static str,
     message: String,

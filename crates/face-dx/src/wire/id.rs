@@ -1,3 +1,3 @@
-//! Ids as the dialect writes them.
+//! Ids in the dialect's form.
 
 pub use landreeve_delivery::source_id::{decode, encode};

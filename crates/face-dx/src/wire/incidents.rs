@@ -4,19 +4,19 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct IncidentArguments {
     reference_id: String,
-    /// Seconds or milliseconds since 1970, or ISO 8601. Required of a new incident.
+    /// Seconds or milliseconds since 1970, or ISO 8601. Required for a new incident.
     started_at: Option<Value>,
     name: Option<String>,
     /// `p1` and so on.
     priority: Option<String>,
     source_url: Option<String>,
-    /// Null: not resolved.
+    /// Null if not resolved.
     resolved_at: Option<Value>,
-    /// Texts, or `{identifier, name}`. They take the place of all that were there; `incidents.sync` needs them.
+    /// Strings, or `{identifier, name}`. Replaces all services; required by `incidents.sync`.
     services: Option<Vec<Value>>,
-    /// Takes the place of all that was there; null and an empty object delete it.
+    /// Replaces all metadata; null and an empty object delete it.
     metadata: Option<Value>,
 }

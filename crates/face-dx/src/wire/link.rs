@@ -1,4 +1,4 @@
-//! Addresses of this API as the client wrote them.
+//! Links to this API, using the address that the client used.
 
 use std::convert::Infallible;
 
@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use landreeve_http::site;
 
-/// `http://host:port/prefix/`, or just the path when the client named no host.
+/// `http://host:port/prefix/`, or only the path if the client sent no host.
 pub struct Link(String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Link {

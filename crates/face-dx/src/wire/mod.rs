@@ -1,4 +1,4 @@
-//! What goes over the wire, with the conversions from the estate's types.
+//! The wire format, with conversions from the estate's types.
 
 pub mod auth;
 pub mod changes;

@@ -4,16 +4,16 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct PipelineArguments {
     pipeline_name: String,
     /// `Jenkins`, `Tekton` and so on.
     pipeline_source: String,
-    /// Unique in its source.
+    /// Unique within its source.
     reference_id: String,
     /// Seconds or milliseconds since 1970, or ISO 8601.
     started_at: Value,
-    /// `failure`, `running`, `success`, `cancelled`; other words are kept as they come.
+    /// `failure`, `running`, `success`, `cancelled`; other values are stored as received.
     status: Option<String>,
     finished_at: Option<Value>,
     repository: Option<String>,

@@ -14,9 +14,9 @@ pub struct FeedBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct FeedData {
     columns: Vec<String>,
-    /// Every value is a text or null.
+    /// Every value is a string or null.
     rows: Vec<Vec<Option<String>>>,
-    /// Were some left out here?
+    /// Whether rows were left out.
     truncated: bool,
 }
 
@@ -28,11 +28,11 @@ impl From<FeedRows> for FeedBody {
 }
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct ExecuteArguments {
     /// One SELECT.
     sql: String,
-    /// `{name: value}` for `$name` in the statement; a list for `IN ($name)`.
+    /// `{name: value}` for `$name` in the statement; use a list for `IN ($name)`.
     variables: Option<Value>,
 }
 
@@ -44,13 +44,13 @@ pub struct ResultsBody {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Results {
-    /// Names.
+    /// Column names.
     pub columns: Vec<String>,
-    /// At most 1,000; `format=csv` has them all.
+    /// At most 1,000; `format=csv` returns all of them.
     #[schema(value_type = Vec<Vec<Value>>)]
     pub rows: Box<serde_json::value::RawValue>,
-    /// How many rows there are in all.
+    /// Number of rows in the whole result.
     pub row_count: u64,
-    /// Were some left out here?
+    /// Whether rows were left out.
     pub truncated: bool,
 }

@@ -1,4 +1,4 @@
-//! A run as a query run.
+//! A run, shown as a query run.
 
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
@@ -15,7 +15,7 @@ use super::time::seconds;
 /// The arguments of a method about one query run.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct Which {
-    #[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+    #[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
     id: String,
 }
 
@@ -27,16 +27,16 @@ pub struct QueryRunBody {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct QueryRun {
-    /// Twelve lower-case letters and digits.
+    /// Twelve lowercase letters and digits.
     id: String,
     /// `queued`, `running`, `succeeded`, `failed` or `expired`.
     status: &'static str,
     submitted_at: String,
     finished_at: Option<String>,
-    /// When its data goes.
+    /// When its data is deleted.
     expires_at: Option<String>,
     info_url: String,
-    /// Where the rows are, once it has succeeded.
+    /// Address of the rows, once the run has succeeded.
     results_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<QueryRunError>,
@@ -48,7 +48,7 @@ struct QueryRunError {
     message: String,
 }
 
-/// Everything that a query run is shown from.
+/// The parts from which a query run is shown.
 pub struct Shown<'a> {
     pub estate: &'a Estate,
     pub link: &'a Link,
@@ -72,7 +72,7 @@ impl Shown<'_> {
         self.estate.hash_ids().encode_plain(self.run.id)
     }
 
-    /// Where to ask how it stands.
+    /// Address of the status.
     pub fn info_url(&self) -> String {
         self.link.to(&format!("studio.queryRuns.info?id={}", self.id()))
     }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::id;
 use super::time::millis;
 
-/// What stands above every team.
+/// The root above all teams.
 const ROOT: &str = "LTE";
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -26,9 +26,9 @@ struct TeamShown {
     name: String,
     parent_id: Option<String>,
     manager_id: Option<String>,
-    /// Has it teams below it?
+    /// Whether it has teams below it.
     parent: bool,
-    /// From the top down; the first is the root.
+    /// From the top down, starting with the root.
     ancestors: Vec<String>,
     last_changed_at: String,
     contributors: usize,
@@ -89,7 +89,7 @@ struct MemberShown {
     id: String,
     name: String,
     email: String,
-    /// Always null, like `developer` and `tz`: none of them is kept here.
+    /// Always null, like `developer` and `tz`: this server does not store them.
     avatar: Option<String>,
     github_username: Option<String>,
     developer: Option<bool>,
@@ -159,7 +159,7 @@ pub struct AuditTrailBody {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ResponseMetadata {
-    /// Null: this was the last page.
+    /// Null on the last page.
     pub next_cursor: Option<String>,
 }
 
@@ -177,7 +177,7 @@ struct EventShown {
     created: i64,
 }
 
-/// Two actions are about a team or a person, whom their values name by id; the values of the others are texts.
+/// The values of two actions are ids of teams or people; those of the others are text.
 fn named(action: &str, value: Option<String>) -> Option<String> {
     match action {
         "change_parent" | "change_manager" => value?.parse().ok().map(id::encode),
@@ -208,27 +208,27 @@ impl AuditTrailBody {
 }
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct HierarchyArguments {
     teams: Vec<TeamArguments>,
-    /// Whom to tell when it is done. It is taken and has no effect: no mail is sent here.
+    /// Who should get an email when it is done. Accepted but ignored: this server sends no email.
     email: Option<String>,
 }
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct TeamArguments {
     reference_id: String,
     name: String,
     team_lead_email: Option<String>,
-    /// A team of the same request; goes with `parent_team_name`. Blank: at the top.
+    /// A team in the same request; requires `parent_team_name`. Empty for a top-level team.
     parent_team_reference_id: Option<String>,
     parent_team_name: Option<String>,
-    /// E-mail addresses of people who are known.
+    /// Email addresses of known people.
     contributors: Option<Vec<String>>,
 }
 
-/// A team as `orgfiles.teamHierarchy.get` gives it; members are called `members` here.
+/// A team in the response of `orgfiles.teamHierarchy.get`; its contributors are called `members`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HierarchyTeam {
     reference_id: String,
@@ -259,7 +259,7 @@ pub struct PreviewBody {
     created: Vec<String>,
     updated: Vec<String>,
     archived: Vec<String>,
-    /// Addresses that nobody here has; they would be left out.
+    /// Addresses of unknown people; they would be left out.
     unknown_contributors: Vec<String>,
 }
 

@@ -1,10 +1,10 @@
-//! Times as the families of this dialect write them, and in every form in which clients send them.
+//! Times in the formats of this dialect's families, and in every format that clients send.
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// From here on a number counts milliseconds: as seconds it would lie beyond the year 5000.
+/// Numbers from here on are milliseconds: as seconds they would be after the year 5000.
 const MILLIS: i64 = 100_000_000_000;
 
 /// `2026-01-15T12:00:00Z`: whole seconds, in UTC.
@@ -17,8 +17,8 @@ pub fn millis(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// Seconds or milliseconds since 1970, with or without a fraction; ISO 8601 with an offset, or without one in UTC; a
-/// date alone is its first moment.
+/// Seconds or milliseconds since 1970, with or without a fraction; ISO 8601 with an offset, or in UTC without one; a
+/// date alone means its start.
 pub fn parse(text: &str) -> Option<Timestamp> {
     let number = text.strip_prefix(['-', '+']).unwrap_or(text);
     if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_a_time_is_read() {
+    fn reads_every_format_of_a_time() {
         let at = |text: &str| parse(text).map(|at| at.to_string());
         let expected = Some("2023-04-05T19:45:23Z".to_owned());
         for text in [

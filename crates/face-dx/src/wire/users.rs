@@ -12,7 +12,7 @@ use super::time::millis;
 pub struct UsersBody {
     ok: bool,
     users: Vec<UserShown>,
-    /// Null: this was the last page.
+    /// Null on the last page.
     next_page: Option<u64>,
     total: u64,
     total_pages: u64,
@@ -30,7 +30,7 @@ pub struct UserShown {
     ai_light_adoption_date: Option<String>,
     ai_moderate_adoption_date: Option<String>,
     ai_heavy_adoption_date: Option<String>,
-    /// Attributes are not kept here.
+    /// This server does not store attributes.
     attributes: Vec<String>,
     /// People have no roles: they cannot sign in.
     roles: Vec<String>,
@@ -93,9 +93,9 @@ struct FoundUser {
     id: String,
     name: String,
     email: String,
-    /// Time zones are not kept here.
+    /// This server does not store time zones.
     tz: Option<String>,
-    /// Nor are names in Slack.
+    /// This server does not store Slack names.
     slack_id: Option<String>,
 }
 
@@ -113,7 +113,7 @@ impl From<Person> for FoundUserBody {
 }
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is read with all its faults")]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct UserArguments {
     email: String,
     name: Option<String>,

@@ -1,4 +1,4 @@
-//! The Data Cloud's families over the wire: what the source document shows, and the traps that clients lay.
+//! The Data Cloud's families over the wire: the examples of the source document, and pitfalls of real clients.
 
 use axum::Router;
 use landreeve_core::Permission;
@@ -36,7 +36,7 @@ impl<'a> Client<'a> {
         assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"ok":true}"#));
     }
 
-    /// What SQL on the store gives, as text.
+    /// The result of SQL on the store, as text.
     pub async fn rows(&self, sql: &str) -> Vec<Vec<String>> {
         self.kit.rows(sql).await
     }
@@ -47,7 +47,7 @@ async fn writer<'a>(kit: &'a Kit, router: &'a Router) -> Client<'a> {
 }
 
 #[tokio::test]
-async fn the_two_requests_of_the_source_document_are_one_deployment() {
+async fn the_two_documented_requests_are_the_same_deployment() {
     let (kit, router) = face().await;
     let client = writer(&kit, &router).await;
     let json = r#"{
@@ -74,7 +74,7 @@ async fn the_two_requests_of_the_source_document_are_one_deployment() {
 }
 
 #[tokio::test]
-async fn arguments_come_in_every_way_and_form() {
+async fn arguments_are_accepted_in_every_notation() {
     let (kit, router) = face().await;
     let client = writer(&kit, &router).await;
     let ask = || Ask::post("/api/deployments.create").bearer(&client.key);
@@ -110,7 +110,7 @@ async fn arguments_come_in_every_way_and_form() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_named_and_nothing_is_stored() {
+async fn faults_are_named_and_nothing_is_stored() {
     let (kit, router) = face().await;
     let client = writer(&kit, &router).await;
     let create = async |body: Value| client.post("api/deployments.create", &body).await;
@@ -143,9 +143,9 @@ async fn what_is_wrong_is_named_and_nothing_is_stored() {
     fails(&client.post("api/deployments.nothing", &json!({})).await, 422, "unknown_method");
 }
 
-/// What is no value at all, what the plane does not take, and what does not go together: all in one answer.
+/// Values that cannot be read, values the plane rejects, and contradictions: all in one response.
 #[tokio::test]
-async fn one_answer_names_every_fault() {
+async fn one_response_names_every_fault() {
     let (kit, router) = face().await;
     let client = writer(&kit, &router).await;
     let (late, long) = ("2030-01-01", "x".repeat(256));
@@ -238,10 +238,10 @@ async fn one_answer_names_every_fault() {
 }
 
 #[tokio::test]
-async fn only_bytes_that_are_no_text_are_refused() {
+async fn only_invalid_utf8_is_rejected() {
     let (kit, router) = face().await;
     let client = writer(&kit, &router).await;
-    // What stands for a character that is lost may be said, in whatever way.
+    // The replacement character itself is accepted, in any notation.
     let body = json!({ "reference_id": "a", "deployed_at": 1_680_723_287, "service": "s", "source_name": "\u{fffd}" });
     Client::done(&client.post("api/deployments.create", &body).await);
     let path =
@@ -301,8 +301,8 @@ async fn a_deployment_can_be_patched() {
     Client::done(&client.post("api/deployments.update", &body).await);
     let now = shown().await;
     assert_eq!((&now["commit_sha"], &now["merge_commit_shas"]), (&json!("bbbbbbb"), &json!([])));
-    assert_eq!(now["attribution"], "It did not succeed, so it brought no changes.");
-    // As PHP writes an object without keys.
+    assert_eq!(now["attribution"], "The deployment failed, so it has no changes.");
+    // An object without keys as PHP writes it.
     let patch = async |metadata: Value| {
         let body = json!({ "reference_id": "u", "metadata": metadata });
         Client::done(&client.post("api/deployments.update", &body).await);
@@ -313,7 +313,7 @@ async fn a_deployment_can_be_patched() {
 }
 
 #[tokio::test]
-async fn a_strict_server_knows_its_repositories() {
+async fn a_strict_server_rejects_unknown_repositories() {
     let kit = Kit::new().await;
     let options = landreeve_delivery::DeliveryOptions { strict_repositories: true, ..Default::default() };
     let router = router(kit.delivery_with(options), &Options::default()).unwrap();
@@ -326,7 +326,7 @@ async fn a_strict_server_knows_its_repositories() {
 }
 
 #[tokio::test]
-async fn in_incidents_the_presence_of_a_member_decides() {
+async fn incidents_distinguish_absent_from_null() {
     let (kit, router) = face().await;
     let client = writer(&kit, &router).await;
     let upsert = async |body: Value| client.post("api/incidents.upsert", &body).await;
@@ -344,7 +344,7 @@ async fn in_incidents_the_presence_of_a_member_decides() {
     let resolved = "select cast(resolved_at as text), priority from delivery_incidents";
     assert_eq!(client.rows(services).await, [["Checkout"], ["search"]]);
     assert_eq!(client.rows(metadata).await, [["a.b", "1"]]);
-    // Absent: everything stays.
+    // Absent: everything is kept.
     Client::done(&upsert(json!({ "reference_id": "i", "resolved_at": "2026-01-02T10:20:00Z" })).await);
     assert_eq!(client.rows(services).await.len(), 2);
     assert_eq!(client.rows(metadata).await.len(), 1);
@@ -364,7 +364,7 @@ async fn in_incidents_the_presence_of_a_member_decides() {
         422,
         "invalid_arguments",
     );
-    // An object without keys, and what PHP makes of one, delete like null.
+    // An object without keys, and how PHP writes one, delete like null.
     for empty in [json!([]), json!({}), json!("[]"), json!("")] {
         Client::done(&upsert(json!({ "reference_id": "i", "metadata": { "a": 1 } })).await);
         assert_eq!(client.rows(metadata).await.len(), 1);
@@ -374,7 +374,7 @@ async fn in_incidents_the_presence_of_a_member_decides() {
     }
     let answer = upsert(json!({ "reference_id": "i", "metadata": { "a b": 1 } })).await;
     fails(&answer, 422, "metadata_invalid");
-    // The older method must be told the services.
+    // The older method requires the services.
     for services in [json!(null), json!("")] {
         let answer =
             client.post("api/incidents.sync", &json!({ "reference_id": "i", "services": services })).await;
@@ -385,7 +385,7 @@ async fn in_incidents_the_presence_of_a_member_decides() {
 }
 
 #[tokio::test]
-async fn notifications_of_a_pipeline_fold_into_one_run() {
+async fn notifications_are_merged_into_one_pipeline_run() {
     let (kit, router) = face().await;
     let client = writer(&kit, &router).await;
     let notify = async |at: &str, status: &str, finished: Option<&str>| {
@@ -417,7 +417,7 @@ async fn notifications_of_a_pipeline_fold_into_one_run() {
 }
 
 #[tokio::test]
-async fn custom_data_is_set_whole_or_not_at_all() {
+async fn custom_data_is_set_completely_or_not_at_all() {
     let (kit, router) = face().await;
     let client = writer(&kit, &router).await;
     let set = json!({ "reference": "o/r", "key": "k", "value": { "a": 1 }, "timestamp": 1_680_723_287 });
@@ -446,7 +446,7 @@ async fn custom_data_is_set_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn changes_that_come_later_are_found() {
+async fn changes_that_arrive_later_are_found() {
     let (kit, router) = face().await;
     let client = writer(&kit, &router).await;
     let deploy = json!({ "reference_id": "d", "deployed_at": "2026-01-10T12:00:00Z", "service": "checkout",
@@ -461,7 +461,7 @@ async fn changes_that_come_later_are_found() {
     Client::done(&client.post("api/pullRequests.upsert", &pull).await);
     let after = shown().await;
     assert_eq!((&after["change_count"], &after["changes"][0]["number"]), (&json!(1), &json!(12)));
-    // Bound to another service it is no longer this one's.
+    // Bound to another service, it no longer belongs to this one.
     let bind =
         json!({ "repository": "acme/shop", "pull_number": 12, "services": [{ "identifier": "search" }] });
     Client::done(&client.post("api/deployments.setPullServices", &bind).await);

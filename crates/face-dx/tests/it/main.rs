@@ -1,6 +1,6 @@
-//! The dialect over an estate in this process.
+//! Tests of the dialect with an estate in the same process.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![expect(clippy::unwrap_used, reason = "test helpers fail like tests")]
 
 use axum::Router;
 use landreeve_core::ids::{KeyId, OuId};
@@ -23,7 +23,7 @@ pub async fn face() -> (Kit, Router) {
     (kit, router)
 }
 
-/// What a method needs at least, so that nothing but the caller can be wrong.
+/// The minimal arguments of a method, so that only the caller can be at fault.
 fn arguments(path: &str, id: &str) -> serde_json::Value {
     match path.trim_start_matches("/api/").trim_start_matches('/') {
         "deployments.create" | "deployments.upsert" => {
@@ -72,7 +72,7 @@ pub fn fails(answer: &Answer, status: u16, word: &str) {
     );
 }
 
-/// Name and code of each faulty argument.
+/// Name and code of each invalid argument.
 pub fn faults(answer: &Answer) -> Vec<[String; 2]> {
     let body = answer.json();
     let all = body["error_details"]["arguments"].as_array().unwrap();
@@ -84,7 +84,7 @@ pub fn hash_id(kit: &Kit, run: &landreeve_estate::ops::Run) -> String {
 }
 
 #[tokio::test]
-async fn every_route_refuses_who_may_not() {
+async fn every_route_rejects_callers_without_permission() {
     let (kit, router) = face().await;
     let document = Ask::get("/openapi.json").send(&router).await;
     compare(&document.json(), ROUTES);
@@ -111,7 +111,7 @@ async fn every_route_refuses_who_may_not() {
 }
 
 #[tokio::test]
-async fn the_reference_needs_no_key() {
+async fn the_reference_does_not_need_a_key() {
     let (_kit, router) = face().await;
     for path in ["/docs", "/openapi.json", "/docs-assets/swagger-ui.css"] {
         assert_eq!(Ask::get(path).send(&router).await.status, 200, "{path}");
@@ -119,7 +119,7 @@ async fn the_reference_needs_no_key() {
 }
 
 #[tokio::test]
-async fn a_key_says_what_it_is() {
+async fn a_key_is_described() {
     let (kit, router) = face().await;
     let (_, key) = kit.key(Api::Delivery, &[]).await;
     let answer = Ask::get("/auth.info").bearer(&key).send(&router).await;
@@ -133,7 +133,7 @@ async fn a_key_says_what_it_is() {
 }
 
 #[tokio::test]
-async fn only_a_live_bearer_key_of_this_api_opens() {
+async fn only_a_valid_bearer_key_of_this_api_is_accepted() {
     let (kit, router) = face().await;
     let info = || Ask::get("/auth.info");
     let (_, other) = kit.key(Api::Analytics, &everything()).await;
@@ -156,7 +156,7 @@ async fn only_a_live_bearer_key_of_this_api_opens() {
 }
 
 #[tokio::test]
-async fn a_run_is_shown_in_this_dialects_words() {
+async fn a_run_is_shown_as_a_query_run() {
     let (kit, router) = face().await;
     let (_, key) = kit.key(Api::Delivery, &view()).await;
     let words = [
@@ -192,13 +192,13 @@ async fn a_run_is_shown_in_this_dialects_words() {
         "expires_at": "2026-02-14T12:03:12Z",
         "info_url": format!("https://estate.example/studio.queryRuns.info?id={id}"),
         "results_url": null,
-        "error": { "code": "told_to_fail", "message": "the probe was told to fail" },
+        "error": { "code": "told_to_fail", "message": "the probe failed as requested" },
     }});
     assert_eq!(ask.bearer(&key).send(&router).await.json(), expected);
 }
 
 #[tokio::test]
-async fn a_record_past_its_retention_is_gone_before_the_purge_comes_by() {
+async fn a_record_past_its_retention_is_gone_before_the_purge() {
     let (kit, router) = face().await;
     let (_, key) = kit.key(Api::Delivery, &view()).await;
     let run = kit.probe_in(RunState::Succeeded).await;
@@ -209,13 +209,13 @@ async fn a_record_past_its_retention_is_gone_before_the_purge_comes_by() {
 }
 
 #[tokio::test]
-async fn a_run_is_cancelled_once() {
+async fn a_run_can_be_cancelled_only_once() {
     let (kit, router) = face().await;
     kit.start().await;
     let (_, key) = kit.key(Api::Delivery, &permissions::parse_scope("datacloud:manage").unwrap()).await;
     let run = kit.long_probe().await;
     let id = hash_id(&kit, &run);
-    // As curl sends it: JSON under the type of a form.
+    // As curl sends it: JSON with the content type of a form.
     let cancel = || {
         Ask::post("/studio.queryRuns.cancel")
             .bearer(&key)
@@ -229,7 +229,7 @@ async fn a_run_is_cancelled_once() {
 }
 
 #[tokio::test]
-async fn arguments_come_in_every_way() {
+async fn a_run_id_is_accepted_in_every_notation() {
     let (kit, router) = face().await;
     let (_, key) = kit.key(Api::Delivery, &everything()).await;
     for case in 0..4 {
@@ -254,7 +254,7 @@ async fn arguments_come_in_every_way() {
 }
 
 #[tokio::test]
-async fn other_kinds_other_units_and_nonsense_are_not_found() {
+async fn other_kinds_other_units_and_unknown_ids_are_not_found() {
     let (kit, router) = face().await;
     let unit = kit.ou("Research").await;
     let (_, key) = kit.key_in(Api::Delivery, &everything(), Some(&unit)).await;
@@ -275,7 +275,7 @@ async fn other_kinds_other_units_and_nonsense_are_not_found() {
 }
 
 #[tokio::test]
-async fn an_unknown_method_is_said_so_in_json() {
+async fn unknown_methods_are_json_errors() {
     let (_kit, router) = face().await;
     for ask in [
         Ask::get("/studio.queryRuns.execute"),
@@ -291,7 +291,7 @@ async fn an_unknown_method_is_said_so_in_json() {
 }
 
 #[tokio::test]
-async fn below_a_prefix_everything_is_where_it_was() {
+async fn all_routes_work_below_a_prefix() {
     let (kit, router) = face().await;
     let (_, key) = kit.key(Api::Delivery, &[]).await;
     let mounted = Router::new().nest_service("/dx", router);
@@ -302,7 +302,7 @@ async fn below_a_prefix_everything_is_where_it_was() {
 }
 
 #[tokio::test]
-async fn no_input_makes_the_server_fail() {
+async fn hostile_input_is_never_a_500() {
     let (kit, router) = face().await;
     let (_, key) = kit.key(Api::Delivery, &everything()).await;
     for (method, path, _) in ROUTES {

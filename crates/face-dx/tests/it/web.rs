@@ -19,7 +19,7 @@ async fn with_one_deployment<'a>(kit: &'a Kit, router: &'a axum::Router) -> Clie
     client
 }
 
-/// Submits, waits for the end, and gives the run's id.
+/// Submits a statement, waits until it ends, and returns the run's id.
 async fn executed(client: &Client<'_>, body: &Value) -> String {
     let answer = client.post("studio.queryRuns.execute", body).await;
     assert_eq!(answer.status, 202, "{}", answer.body);
@@ -50,7 +50,7 @@ async fn a_statement_runs_and_its_rows_are_read() {
     let results = client.get(&format!("studio.queryRuns.results?id={id}")).await;
     let expected = r#"{"ok":true,"results":{"columns":["service","n","at"],"rows":[["checkout",1,"2026-01-10T12:00:00.000000+00:00"]],"row_count":1,"truncated":false}}"#;
     assert_eq!((results.status, results.body.as_str()), (200, expected));
-    // As CSV by an address that needs no key.
+    // As CSV, from an address that does not need a key.
     let redirect = client.get(&format!("studio.queryRuns.results?id={id}&format=csv")).await;
     assert_eq!(redirect.status, 303);
     let path = redirect.header("location").to_owned();
@@ -68,7 +68,7 @@ async fn a_statement_runs_and_its_rows_are_read() {
 }
 
 #[tokio::test]
-async fn a_thousand_rows_are_shown_and_all_are_in_the_csv() {
+async fn json_has_a_thousand_rows_and_csv_has_all() {
     let (kit, router) = face().await;
     kit.start_delivery(&kit.delivery()).await;
     let client = Client::new(&kit, &router, &["datacloud:query"]).await;
@@ -85,10 +85,10 @@ async fn a_thousand_rows_are_shown_and_all_are_in_the_csv() {
 }
 
 #[tokio::test]
-async fn what_has_not_ended_is_not_complete() {
+async fn results_of_an_unfinished_run_are_409() {
     let (kit, router) = face().await;
     let client = with_one_deployment(&kit, &router).await;
-    // Nothing executes here.
+    // No executor runs here.
     let answer = client.post("studio.queryRuns.execute", &json!({ "sql": "select 1" })).await;
     let id = answer.json()["query_run"]["id"].as_str().unwrap().to_owned();
     let early = client.get(&format!("studio.queryRuns.results?id={id}")).await;
@@ -100,7 +100,7 @@ async fn what_has_not_ended_is_not_complete() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_asked_fails_in_words() {
+async fn forbidden_statements_fail_with_an_explanation() {
     let (kit, router) = face().await;
     kit.start_delivery(&kit.delivery()).await;
     let client = with_one_deployment(&kit, &router).await;
@@ -127,7 +127,7 @@ async fn what_may_not_be_asked_fails_in_words() {
 }
 
 #[tokio::test]
-async fn a_feed_gives_its_rows_to_who_has_its_token() {
+async fn a_feed_token_gives_access_to_its_rows() {
     let (kit, router) = face().await;
     let client = with_one_deployment(&kit, &router).await;
     let sql = "select service, environment, deployed_at from deployments where service = $service";
@@ -146,14 +146,14 @@ async fn a_feed_gives_its_rows_to_who_has_its_token() {
     fails(&client.get(&format!("{path}&columns=nothing")).await, 422, "invalid_arguments");
     fails(&client.get("queries.datafeed?feed_token=lrf_wrong").await, 422, "feed_not_found");
     fails(&client.get("queries.datafeed").await, 422, "invalid_arguments");
-    // Whoever works in another unit does not read it with the token either.
+    // Callers in another unit cannot read it even with the token.
     let unit = kit.ou("Research").await;
     let (_, key) = kit.key_in(Api::Delivery, &everything(), Some(&unit)).await;
     fails(&Ask::get(format!("/{path}")).bearer(&key).send(&router).await, 422, "feed_not_found");
 }
 
 #[tokio::test]
-async fn a_feed_says_when_it_has_more_rows() {
+async fn a_feed_reports_truncation() {
     let (kit, router) = face().await;
     let client = Client::new(&kit, &router, &["snapshots:read"]).await;
     let plane = kit.delivery();
@@ -167,7 +167,7 @@ async fn a_feed_says_when_it_has_more_rows() {
 }
 
 #[tokio::test]
-async fn teams_and_people_are_taken_in_and_shown() {
+async fn teams_and_people_are_imported_and_shown() {
     let (kit, router) = face().await;
     let plane = kit.delivery();
     kit.start_delivery(&plane).await;
@@ -268,12 +268,12 @@ async fn teams_and_people_are_taken_in_and_shown() {
     let expected =
         [["teams.0.name", "type"], ["email", "type"], ["teams.0.parent_team_reference_id", "unknown"]];
     assert_eq!(faults(&wrong), expected);
-    // Importing people makes no login.
+    // Importing people does not create logins.
     assert_eq!(client.rows("select name from users").await, [["admin"]]);
 }
 
 #[tokio::test]
-async fn an_account_asks_the_web_api_as_often_as_it_may() {
+async fn the_web_api_has_a_rate_limit_per_account() {
     let kit = Kit::new().await;
     let options = Options { requests_per_minute: 3, ..Options::default() };
     let router = router(kit.delivery(), &options).unwrap();
@@ -299,11 +299,11 @@ async fn an_account_asks_the_web_api_as_often_as_it_may() {
 }
 
 #[tokio::test]
-async fn one_asks_ten_times_in_five_seconds_how_a_run_stands() {
+async fn the_status_of_a_run_has_a_rate_limit() {
     let kit = Kit::new().await;
     let router = router(kit.delivery(), &Options::default()).unwrap();
     let client = with_one_deployment(&kit, &router).await;
-    // Nothing executes here.
+    // No executor runs here.
     let mut ids = Vec::new();
     for _ in 0..2 {
         let answer = client.post("studio.queryRuns.execute", &json!({ "sql": "select 1" })).await;

@@ -86,10 +86,10 @@ fn runs_work_with_and_without_a_server() {
     assert!(probed.starts_with("run ") && probed.ends_with(" succeeded"), "{probed}");
     let failed = estate.cli(&["run", "probe", "--seconds", "0", "--fail"]);
     assert_eq!(failed.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&failed.stderr).contains("told to fail"), "{failed:?}");
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("failed as requested"), "{failed:?}");
     let newest = json(&estate.say(&["run", "list", "--limit", "1", "--format", "json"]))[0]["id"].to_string();
     let log = estate.say(&["run", "log", &newest, "--follow"]);
-    assert!(log.contains("error told to fail"), "{log:?}");
+    assert!(log.contains("error failing as requested"), "{log:?}");
 
     let server = Server::start();
     let id = server.say(&["run", "probe", "--seconds", "3000", "--no-wait"]);
@@ -106,7 +106,7 @@ fn runs_work_with_and_without_a_server() {
     }
     assert_eq!(state, "cancelled");
     let again = server.cli(&["run", "cancel", &id]);
-    assert!(String::from_utf8_lossy(&again.stderr).contains("has ended"), "{again:?}");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("has already ended"), "{again:?}");
     assert!(server.say(&["run", "list", "--format", "csv"]).contains("probe,cancelled"));
 }
 
@@ -308,7 +308,7 @@ async fn backups_move_between_sqlite_and_postgres() {
         let mut again = vec!["estate", "restore", copy.to_str().unwrap(), "--store", &second.url];
         let refused = run(&folder.path().join("again"), &again, None);
         assert!(
-            String::from_utf8_lossy(&refused.stderr).contains("restore into an empty one"),
+            String::from_utf8_lossy(&refused.stderr).contains("restore into an empty database"),
             "{refused:?}"
         );
         again.truncate(3);

@@ -117,7 +117,7 @@ async fn interrupted_executions_fail_with_a_reason_and_queued_ones_continue(serv
     let lost = client.get(&show(&slow)).await.expect(200);
     let attributes = &lost["data"]["attributes"];
     assert_eq!(attributes["execution_status"], "failed");
-    assert!(attributes["error_message"].as_str().unwrap().contains("stopped before it ended"), "{lost}");
+    assert!(attributes["error_message"].as_str().unwrap().contains("stopped before it finished"), "{lost}");
     let went_on = client.get(&show(&queued)).await.expect(200);
     assert_eq!(went_on["data"]["attributes"]["execution_status"], "completed", "{went_on}");
     let kept = client.get(&show(&done)).await.expect(200);
