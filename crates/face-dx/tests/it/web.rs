@@ -110,7 +110,7 @@ async fn forbidden_statements_fail_with_an_explanation() {
     assert_eq!(faults(&refused), [["sql", "required"], ["variables.a", "type"]]);
     for (sql, code, part) in [
         ("delete from deployments", "not_read_only", "SELECT"),
-        ("select 1; select 2", "not_read_only", "one statement"),
+        ("select 1; select 2", "not_read_only", "exactly one SELECT"),
         ("select * from users", "sql_error", "users"),
         ("select * from main.deployments", "sql_error", "main.deployments"),
         ("select pg_read_file('/etc/passwd')", "sql_error", "pg_read_file"),
