@@ -1,7 +1,7 @@
 //! `cargo xtask tidy`: the architecture rules that a machine can check.
 //!
-//! It lists every violation with its place and the remedy. Three rules allow exceptions: a line that ends in
-//! `// tidy: allow RULE: REASON`, where the rule is `vendor name`, `clock` or `sleep`.
+//! It lists every violation with its place and the remedy. Four rules allow exceptions: a line that ends in
+//! `// tidy: allow RULE: REASON`, where the rule is `vendor name`, `clock`, `sleep` or `word`.
 
 mod circles;
 mod edges;
@@ -78,6 +78,9 @@ fn check(root: &Path, files: &[TextFile]) -> Report {
     let mut report = Report::default();
     edges::check(files, &mut report);
     circles::check(files, &mut report);
+    for file in files {
+        words::check_prose(file, &mut report);
+    }
     for file in files.iter().filter(|file| file.is_rust()) {
         let source = source::Source::read(file);
         words::check(file, &source, &mut report);

@@ -344,10 +344,11 @@ impl Reader<'_> {
             Given::Absent => Given::Absent,
             Given::Null => Given::Null,
             Given::Value(all) => {
-                let nobody = || ServiceName { identifier: String::new(), name: None };
-                let named = all.iter().enumerate().map(|(at, value)| {
-                    self.service_of(&format!("{name}.{at}"), value).unwrap_or_else(nobody)
-                });
+                let empty = || ServiceName { identifier: String::new(), name: None };
+                let named = all
+                    .iter()
+                    .enumerate()
+                    .map(|(at, value)| self.service_of(&format!("{name}.{at}"), value).unwrap_or_else(empty));
                 Given::Value(named.collect())
             }
         }

@@ -33,7 +33,7 @@ pub struct Server {
 }
 
 fn account() -> Result<Account> {
-    Account::first_of(&["mysql", "nobody"])
+    Account::first_of(&["mysql", "nobody"]) // tidy: allow word: a Unix account
 }
 
 /// Creates an empty data directory, of which each server gets a copy (creating one takes seconds).

@@ -29,7 +29,7 @@ log_timezone = 'UTC'
 
 /// Starts the server and returns the URL of its first database.
 pub fn start(site: &Site, bin: &Path, guard: &mut Guard) -> Result<String> {
-    let account = Account::first_of(&["postgres", "nobody"])?;
+    let account = Account::first_of(&["postgres", "nobody"])?; // tidy: allow word: a Unix account
     let home = make_home(&site.base, "postgres", &account)?;
     let (data, log) = (home.join("data"), home.join("log"));
     let password = process::random_hex()?;

@@ -1,4 +1,5 @@
-//! Names that are allowed in some places only: the store, the database clients, the clock, vendors.
+//! Names that are allowed in some places only (the store, the database clients, the clock, vendors), and words that are
+//! not allowed anywhere.
 
 use super::edges::{Layer, layer};
 use super::source::{Source, closing_brace, find_word, line_of};
@@ -6,6 +7,20 @@ use super::{Report, TextFile};
 
 const VENDORS: [&str; 4] = ["cluvio", "denodo", "cloverdx", "clumio"];
 const CLIENTS: [&str; 5] = ["tokio_postgres", "mysql_async", "rusqlite", "datafusion", "rustic_core"];
+
+/// Words without an honest use, and what to write instead. They are searched in whole files, comments and text
+/// included. A line in which one is a name says `// tidy: allow word: REASON`.
+const UNWANTED: [(&str, &str); 5] = [
+    ("nobody", "say who: the caller, the server, no user"),
+    ("whoever", "say who: the caller, the reader, anyone who"),
+    ("somebody", "say who: a user, another process"),
+    ("anew", "again"),
+    ("unless told", "[default: …]"),
+];
+/// Prefixes of identifiers, and the one to use instead.
+const UNWANTED_PREFIXES: [(&str, &str); 1] = [("MOST_", "MAX_")];
+/// This file, which has to contain them.
+const WORD_LIST: &str = "xtask/src/tidy/words.rs";
 
 /// Whole files that can read the machine's clock. To allow a single line, write `// tidy: allow clock: REASON`.
 const CLOCK_FILES: [&str; 4] =
@@ -34,6 +49,37 @@ pub fn check(file: &TextFile, source: &Source, report: &mut Report) {
     if layer == Some(Layer::Plane) {
         search.plane();
     }
+}
+
+/// Checks a Rust file or a document for unwanted words.
+pub fn check_prose(file: &TextFile, report: &mut Report) {
+    if file.path == WORD_LIST || !(file.is_rust() || file.path.ends_with(".md")) {
+        return;
+    }
+    for (index, line) in file.text.lines().enumerate() {
+        let lower = line.to_ascii_lowercase();
+        let words = UNWANTED.iter().filter(|(word, _)| find_word(&lower, word).next().is_some());
+        let prefixes = UNWANTED_PREFIXES.iter().filter(|(prefix, _)| has_prefix(line, prefix));
+        for (word, instead) in words.chain(prefixes) {
+            if !allows(line, "word") {
+                report.add_at(&file.path, index + 1, format!("`{word}`: write it another way ({instead})"));
+            }
+        }
+    }
+}
+
+/// Whether an identifier in the line starts with `prefix`.
+fn has_prefix(line: &str, prefix: &str) -> bool {
+    line.match_indices(prefix).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+/// Whether the line ends in `// tidy: allow RULE: REASON`.
+fn allows(line: &str, rule: &str) -> bool {
+    let reason = line.split_once(&format!("// tidy: allow {rule}:")).map(|(_, reason)| reason.trim());
+    reason.is_some_and(|reason| !reason.is_empty())
 }
 
 struct Search<'a> {
@@ -133,11 +179,8 @@ impl Search<'_> {
         }
     }
 
-    /// Whether the line ends in `// tidy: allow RULE: REASON`.
     fn is_allowed(&self, line: usize, rule: &str) -> bool {
-        let text = self.file.text.lines().nth(line - 1).unwrap_or_default();
-        let reason = text.split_once(&format!("// tidy: allow {rule}:")).map(|(_, reason)| reason.trim());
-        reason.is_some_and(|reason| !reason.is_empty())
+        allows(self.file.text.lines().nth(line - 1).unwrap_or_default(), rule)
     }
 }
 
@@ -236,6 +279,21 @@ mod tests {
             count("crates/http/src/a.rs", "#[cfg(test)]\nmod tests {\n    fn a() { Instant::now(); }\n}"),
             0
         );
+    }
+
+    #[test]
+    fn refuses_unwanted_words_and_prefixes() {
+        let lines = |path: &str, text: &str| {
+            let mut report = Report::default();
+            check_prose(&TextFile { path: path.to_owned(), text: text.to_owned() }, &mut report);
+            report.0.len()
+        };
+        assert_eq!(lines("docs/a.md", "Nobody knows.\nSet it anew, unless told.\nbusybodies renew"), 3);
+        assert_eq!(lines("crates/http/src/a.rs", "const MOST_ROWS: u8 = 1; // UTMOST_\nlet a = ALMOST_;"), 1);
+        assert_eq!(lines("crates/http/src/a.rs", "\"nobody\" // tidy: allow word: a Unix account"), 0);
+        assert_eq!(lines("crates/http/src/a.rs", "\"nobody\" // tidy: allow word:"), 1);
+        assert_eq!(lines("crates/http/a.sql", "nobody"), 0);
+        assert_eq!(lines(WORD_LIST, "nobody"), 0);
     }
 
     #[test]

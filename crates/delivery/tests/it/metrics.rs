@@ -284,7 +284,7 @@ async fn unknown_names_are_errors(world: &World) {
     let query = DoraQuery {
         service: some("chekout"),
         repository: some("acme/nothing"),
-        team: some("nobody"),
+        team: some("unknown"),
         ..month()
     };
     let error = dora(&world.plane, &world.ctx, &query).await.unwrap_err();

@@ -75,14 +75,14 @@ async fn a_hierarchy_is_previewed_and_imported(world: &World) {
     let lead = |team: WantedTeam, name: &str| WantedTeam { lead: Some(mail(name)), ..team };
     // A child may come before its parent; addresses are matched in any case.
     let child = WantedTeam {
-        members: vec!["BOB@Example.com".to_owned(), mail("nobody"), mail("bob")],
+        members: vec!["BOB@Example.com".to_owned(), mail("unknown"), mail("bob")],
         ..lead(team("b", Some("a"), &[]), "cy")
     };
     let wanted = [child, lead(team("a", None, &["ann"]), "ghost")];
     let plan = preview(world, &wanted).await;
     let expected = HierarchyPlan {
         create: texts(&["b", "a"]),
-        unknown_members: texts(&["ghost@example.com", "nobody@example.com"]),
+        unknown_members: texts(&["ghost@example.com", "unknown@example.com"]),
         ..HierarchyPlan::default()
     };
     assert_eq!(plan, expected);
@@ -278,7 +278,7 @@ async fn a_name_belongs_to_one_person(world: &World) {
     assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), ("github_username", "taken"));
     assert_eq!(world.number("SELECT count(*) FROM delivery_people").await, 1);
     let bad = PersonFacts { start_date: own("yesterday"), ..PersonFacts::default() };
-    let error = person_upsert(&world.plane, &world.ctx, "nobody", bad.into()).await.unwrap_err();
+    let error = person_upsert(&world.plane, &world.ctx, "unknown", bad.into()).await.unwrap_err();
     let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
     assert_eq!(fields, ["email", "start_date"]);
     // An empty string clears the name, which is then free.

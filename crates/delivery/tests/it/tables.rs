@@ -423,7 +423,7 @@ async fn sees_no_other(world: &World, (parents, grants, home): Forest) -> usize 
     let new = NewUser {
         name: name.clone(),
         email: format!("{name}@example.org"),
-        full_name: "Somebody Here".to_owned(),
+        full_name: "Else Here".to_owned(),
         password: None,
         grants: held.collect(),
     };

@@ -273,7 +273,7 @@ pub async fn by_password(
     let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
     let Some(row) = row.filter(|row| row.user.enabled) else {
         // Do the same work as for a known name, so that the time does not reveal names.
-        authentication.gate.verify(password, password::NOBODY.to_owned()).await?;
+        authentication.gate.verify(password, password::DUMMY_HASH.to_owned()).await?;
         return Err(authentication.stranger(origin, "invalid_auth", WRONG));
     };
     if row.locked_until.is_some_and(|until| until > now) {
@@ -284,7 +284,7 @@ pub async fn by_password(
         Some(hash) => authentication.gate.verify(password, hash).await?,
         // Do the same work as for a user with a password.
         None => {
-            authentication.gate.verify(password, password::NOBODY.to_owned()).await?;
+            authentication.gate.verify(password, password::DUMMY_HASH.to_owned()).await?;
             false
         }
     };

@@ -55,7 +55,7 @@ impl Gate {
 }
 
 /// A hash that matches no password, to spend the same time on unknown names as on known ones.
-pub const NOBODY: &str =
+pub const DUMMY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm90aGluZ25vdGhpbmc$nW1hVdJ0S1mQ8bPqyJ0zE0G0d5Xn3k1pT5b0H1m8b2c";
 
 pub fn check(password: &Secret) -> Result<(), Fault> {

@@ -1,8 +1,8 @@
-//! The node: claims runs, renews their leases, passes cancels on, and takes back what others lost.
+//! The node: claims runs, renews their leases, passes cancels on, and recovers the runs of other nodes that died.
 //!
-//! A submission that finds a free worker claims its run in the transaction that inserts it, so that a short run costs
-//! two commits. Everything else waits in the queue and is claimed when a worker of its pool is free; nobody polls. How one
-//! run is executed is in `execute`.
+//! If a worker is free, a submission claims its run in the transaction that inserts it, so that a short run costs two
+//! commits. Everything else waits in the queue and is claimed when a worker of its pool is free, without polling.
+//! `execute` executes one run.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,7 @@ pub struct RunOptions {
     /// Workers of the pools that all planes share.
     pub short: usize,
     pub long: usize,
-    /// The same number of workers for every pool: for a command, which executes what it submits itself. 0: nothing.
+    /// The same number of workers for every pool, for commands, which execute what they submit. 0: executes nothing.
     pub every_pool: Option<usize>,
     /// How many per cent of a pool one submitter, datasource or unit may have.
     pub share: u32,
@@ -57,7 +57,7 @@ impl Default for RunOptions {
     }
 }
 
-/// How long what is cut off at the end of a stop has to be gone.
+/// How long runs that are cut off at the end of a stop have to end.
 const CUT_OFF: Duration = Duration::from_secs(5);
 
 impl RunOptions {
@@ -72,8 +72,7 @@ pub enum Role {
     /// Executes whatever waits. `home` is a place in which only one process at a time can be a node, such as a locked
     /// data directory.
     Node { home: Option<String> },
-    /// A command: it executes what it submits itself and the children of that, leaves the rest to the nodes, and is
-    /// gone soon.
+    /// A command: it executes the runs that it submits and their children, leaves the rest to the nodes, and ends soon.
     Command,
 }
 
@@ -93,8 +92,8 @@ pub struct Ticket {
     _expected: Expected,
 }
 
-/// A run that a transaction under way may claim for this process: until it is launched or given up, the store may know
-/// more of it than this process.
+/// A run that a transaction in progress may claim for this process: until it is launched or given up, the store may know
+/// more about it than this process.
 struct Expected {
     engine: Engine,
     id: RunId,
@@ -130,7 +129,7 @@ pub(super) struct Working {
     role: Role,
 }
 
-/// What this process knows to be its own.
+/// The runs that this process knows to be its own.
 #[derive(Default)]
 pub(super) struct Known {
     live: HashMap<RunId, Live>,
@@ -167,7 +166,7 @@ pub(super) struct Tasks {
     /// Threads that outlive their runs. Nothing waits for them.
     pub lingering: TaskTracker,
     pub stop: CancellationToken,
-    /// Set when draining took too long: what ends now was cut off, nobody asked for it.
+    /// Set when draining took too long: runs that end now were cut off.
     pub abandon: CancellationToken,
 }
 
@@ -217,7 +216,7 @@ impl Engine {
                     recover::register_node(tx, id, &name, home.as_deref(), now).await?;
                     recover::forget_silent_nodes(tx, lease, now).await?;
                     let many_units = crate::identity::ous::are_many(tx).await?;
-                    // Leases that ran out may be those of nodes that had no store for a while, like this one.
+                    // Expired leases may belong to nodes that lost the store for a while, like this one.
                     let recovered = if recovers {
                         recover::recover(tx, Lost::OfGoneNodes, &registry, now).await?
                     } else {

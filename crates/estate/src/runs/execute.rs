@@ -108,7 +108,7 @@ impl Engine {
         let reason = job.stop_reason();
         let drained = cut_off && reason == Some(StopReason::Draining);
         let end = match spec.on_drain {
-            // Somebody else's to end.
+            // Another attempt ends the run.
             _ if reason == Some(StopReason::TakenAway) => None,
             // What its thread still writes must not be begun elsewhere.
             _ if drained && lingers => {
@@ -238,7 +238,7 @@ impl Engine {
             .write(move |tx| Box::pin(async move { queue::report(tx, &run, percent, &note, now).await }))
             .await;
         match written {
-            // Whoever asked it to stop may have done so before it was known here.
+            // It may have been cancelled before this process knew of it.
             Ok(Some(RunState::Cancelling)) => signal.stop(StopReason::Cancelled),
             Ok(Some(_)) => {}
             Ok(None) => signal.stop(StopReason::TakenAway),

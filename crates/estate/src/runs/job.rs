@@ -89,13 +89,13 @@ pub trait Executor: Send + Sync + 'static {
 /// Why a run is told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
-    /// Somebody cancelled it.
+    /// A user cancelled it.
     Cancelled,
     /// Its time limit is over.
     TimedOut,
     /// This server stops. What a kind that is requeued has not finished, its next attempt does.
     Draining,
-    /// Another node has taken it over: whatever it does from here on, nobody hears of it.
+    /// Another attempt has taken over: this one's result will be ignored.
     TakenAway,
 }
 
@@ -209,7 +209,7 @@ impl Job {
     }
 
     /// An earlier attempt was cut off: a kind that cleans up looks at what it left. `run.cancel_requested` says whether
-    /// somebody had asked it to stop by then.
+    /// the run had been cancelled by then.
     pub fn is_cleanup(&self) -> bool {
         self.run.attempt > 1
     }
@@ -227,7 +227,7 @@ impl Job {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a line to the run's log, which whoever sees the run can follow.
+    /// Adds a line to the run's log, which everyone who sees the run can follow.
     pub async fn log(&self, level: Level, text: impl Into<String>) {
         self.log.line(level, text.into()).await;
     }

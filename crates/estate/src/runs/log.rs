@@ -15,7 +15,7 @@ use crate::store::{Conn, Store};
 pub const MAX_BYTES: usize = 16 * 1_024 * 1_024;
 /// A longer line is cut, and says so.
 const MAX_LINE: usize = 64 * 1_024;
-/// What waits in memory before whoever writes waits for the store.
+/// Bytes buffered in memory before a writer has to wait for the store.
 const MAX_BUFFER: usize = 256 * 1_024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,7 +29,7 @@ pub(super) struct Pool {
     /// Something in the queue may be able to start: a submission does not overtake it.
     pub behind: AtomicBool,
     parked: AtomicUsize,
-    /// Somebody's share has room again.
+    /// A share has room again.
     pub changed: Notify,
 }
 
@@ -124,7 +124,7 @@ impl Pool {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A worker for a submission, if one is free, nobody waits before it, and its shares have room.
+    /// A worker for a submission, if one is free, no earlier run waits, and its shares are not used up.
     pub fn try_place(self: &Arc<Pool>, holder: Holder, many_units: bool) -> Option<Place> {
         // In a small pool whose turn it is shows in the queue only.
         if self.behind.load(Ordering::SeqCst) || self.parked.load(Ordering::SeqCst) > MAX_PARKED {
@@ -140,7 +140,7 @@ impl Pool {
         Some(Place { pool: Arc::clone(self), holder, _permit: permit })
     }
 
-    /// A free worker, whoever it will be for. `None`: the engine stops.
+    /// A free worker for any run. `None`: the engine is stopping.
     pub async fn worker(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).acquire_owned().await.ok()
     }

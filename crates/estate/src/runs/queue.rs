@@ -1,5 +1,5 @@
-//! The statements that move runs along their states. Each of them names the states it leaves, so that a run that has
-//! moved on is never pulled back.
+//! The statements that change a run's state. Each names the states it starts from, so that a run that has moved on is
+//! never set back.
 
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ fn same_run(run: Run, new: &NewRun) -> Result<(Run, bool)> {
     Err(Error::conflict("idempotency_key", message))
 }
 
-/// The lease of a submission that finds a free worker, if its lane has a place for which nobody waits.
+/// The lease of a submission that has a free worker, if its lane has a free place and no other run waits for it.
 async fn lane_place(tx: &mut Tx, submission: &Submission) -> Result<Option<Lease>> {
     let (Some(lane), Some(lease)) = (&submission.new.lane, submission.lease) else {
         return Ok(submission.lease);
@@ -199,7 +199,7 @@ async fn insert_row(
     row.as_ref().map(record::from_row).transpose()
 }
 
-/// A child needs a parent that goes on, in a unit at or above its own: whoever stops the parent stops the child.
+/// A child needs a parent that is still going, in a unit at or above its own: stopping the parent stops the child.
 async fn check_parent(tx: &mut Tx, new: &NewRun) -> Result<()> {
     let Some(parent) = new.parent else { return Ok(()) };
     // Held until the child is there: a cancel comes before it, and refuses it, or after it, and finds it.
@@ -284,8 +284,8 @@ pub struct Wanted {
     pub full_sources: String,
     pub full_units: String,
     pub family: Family,
-    /// Submitters in the order in which they were served, the latest last: the others come first. `None`: whoever
-    /// waits longest is next.
+    /// Submitters in the order in which they were served, the latest last; those not listed come first. `None`: the
+    /// longest waiting run is next.
     pub turns: Option<String>,
 }
 
@@ -303,7 +303,7 @@ pub enum Family {
 /// How many submitters a small pool looks at in one turn.
 const MAX_TURNS: i64 = 64;
 
-/// Who waits in a pool, whoever was not served for the longest time first. Steps from submitter to submitter in the
+/// The submitters with runs waiting in a pool, least recently served first. Steps from submitter to submitter in the
 /// index, however many runs each has waiting.
 macro_rules! waiting_submitters {
     ($position:literal) => {
@@ -335,7 +335,7 @@ pub async fn claim(tx: &mut Tx, wanted: &Wanted, now: Timestamp) -> Result<Optio
     if i64::try_from(waiting.len()).unwrap_or(i64::MAX) < MAX_TURNS {
         return Ok(None);
     }
-    // All of these wait for their lanes: whoever else waits is next, whatever the turn.
+    // All of these wait for their lanes: the next is the longest waiting run of any submitter.
     claim_of(tx, wanted, None, now).await
 }
 
@@ -511,7 +511,7 @@ pub async fn finish(tx: &mut Tx, run: &Run, end: &End, threads: Threads, now: Ti
     if put_back(tx, run, &back, now).await? {
         return Ok(true);
     }
-    // Somebody cancelled it meanwhile, or it is not this attempt's any more.
+    // It was cancelled meanwhile, or no longer belongs to this attempt.
     let error = RunError::new(ErrorKind::Conflict, "cancelled", "cancelled");
     let ended = Ended { state: RunState::Cancelled, done: None, error: Some(&error), lingers };
     set_end(tx, run, &ended, now).await

@@ -127,7 +127,7 @@ pub struct NewRun {
     pub parent: Option<RunId>,
     /// It is held until then.
     pub not_before: Option<Timestamp>,
-    /// It is held until somebody releases it, and ends *timed out* when nobody does by then.
+    /// Held until it is released, or ended *timed out* at this time.
     pub hold_until: Option<Timestamp>,
     /// A second submission of the same kind by the same submitter with the same key gives the first run.
     pub idempotency_key: Option<String>,

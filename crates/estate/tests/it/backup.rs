@@ -223,6 +223,6 @@ async fn blobs_of_any_size_are_copied(site: &Site) {
     assert!(std::fs::read(folder.join("results/large")).unwrap() == large);
     assert_eq!(std::fs::read(folder.join("results/small")).unwrap(), [7]);
     assert_eq!(std::fs::read(folder.join("other/none")).unwrap(), b"");
-    let nobody = crate::support::caller(&estate, None, &[]).await;
-    assert_eq!(blobs_copy(&estate, &nobody, &target).await.unwrap_err().kind, ErrorKind::Forbidden);
+    let outsider = crate::support::caller(&estate, None, &[]).await;
+    assert_eq!(blobs_copy(&estate, &outsider, &target).await.unwrap_err().kind, ErrorKind::Forbidden);
 }

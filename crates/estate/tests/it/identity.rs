@@ -81,7 +81,7 @@ async fn accepts_the_password_and_rejects_a_wrong_one(site: &Site) {
     let ctx = sign_in(&estate, "ada", "correct horse").await.unwrap();
     assert_eq!(ctx.actor().user(), Some(user.id));
     let wrong = sign_in(&estate, "ada", "wrong horse").await.unwrap_err();
-    let unknown = sign_in(&estate, "nobody", "wrong horse").await.unwrap_err();
+    let unknown = sign_in(&estate, "unknown", "wrong horse").await.unwrap_err();
     assert_eq!(wrong.kind, ErrorKind::Unauthenticated);
     assert_eq!(
         (wrong.code, &wrong.message),
@@ -94,8 +94,8 @@ async fn accepts_the_password_and_rejects_a_wrong_one(site: &Site) {
 
 #[test]
 fn unknown_names_cost_as_much_as_known_ones() {
-    use landreeve_estate::identity::password::NOBODY;
-    let hash = argon2::password_hash::PasswordHash::new(NOBODY)
+    use landreeve_estate::identity::password::DUMMY_HASH;
+    let hash = argon2::password_hash::PasswordHash::new(DUMMY_HASH)
         .expect("it is a hash, so verification does the work");
     assert_eq!(hash.hash.unwrap().len(), 32);
 }
@@ -376,8 +376,8 @@ async fn every_write_and_denial_leaves_one_event(site: &Site) {
     assert_eq!((events[0].action.as_str(), events[0].noun_id), ("updated", Some(user.id.0)));
     assert!(!events.iter().any(|event| event.detail.contains("horse")), "no secret is in the trail");
     // A failed change leaves no event.
-    let nobody = UserId(999);
-    user_update(&estate, &operator(&estate), nobody, UserChange::default()).await.unwrap_err();
+    let unknown = UserId(999);
+    user_update(&estate, &operator(&estate), unknown, UserChange::default()).await.unwrap_err();
     assert_eq!(trail(&estate).await.len(), before + 2);
 }
 

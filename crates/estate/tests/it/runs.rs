@@ -179,8 +179,8 @@ async fn probes_follow_their_input(site: &Site) {
     assert_eq!(node.end(run.id).await.state, RunState::Cancelled);
     let error = probe(Duration::from_secs(3_601), false).await.unwrap_err();
     assert_eq!((error.kind, error.faults[0].field.as_str()), (ErrorKind::Invalid, "seconds"));
-    let nobody = caller(&node.estate, None, &[Permission::new(Noun::RUN, Action::VIEW)]).await;
-    let refused = probe_submit(&node.estate, &nobody, Duration::ZERO, false).await.unwrap_err();
+    let outsider = caller(&node.estate, None, &[Permission::new(Noun::RUN, Action::VIEW)]).await;
+    let refused = probe_submit(&node.estate, &outsider, Duration::ZERO, false).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Forbidden);
 }
 
@@ -272,8 +272,8 @@ async fn runs_are_listed_by_filter(site: &Site) {
     assert_eq!(list(states, Page::first(100)).await.items[0].id, failed.id);
     let noun = RunFilter { noun: Some(("datasource".into(), Some(7))), ..kinds };
     assert_eq!(list(noun, Page::first(100)).await.total, 4);
-    let nobody = RunFilter { submitter: Some("user:7".to_owned()), ..RunFilter::default() };
-    assert_eq!(list(nobody, Page::first(100)).await.total, 0);
+    let outsider = RunFilter { submitter: Some("user:7".to_owned()), ..RunFilter::default() };
+    assert_eq!(list(outsider, Page::first(100)).await.total, 0);
 }
 
 async fn retention_follows_the_clock(site: &Site) {

@@ -186,7 +186,7 @@ async fn a_proxy_that_accepts_and_closes_is_unavailable() {
         assert!(outcome.is_ok(), "{what}: {outcome:?}");
     }
     let error = Estate::open(EstateOptions {
-        location: Location::parse("postgres://nobody@127.0.0.1:1/none"),
+        location: Location::parse("postgres://unknown@127.0.0.1:1/none"),
         ..through.site.options()
     });
     assert_eq!(error.await.err().unwrap().kind, ErrorKind::Unavailable);

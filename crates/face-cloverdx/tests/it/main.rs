@@ -97,7 +97,7 @@ async fn each_failed_sign_in_has_its_own_reason() {
     let ann = kit.user("ann", &everything()).await;
     let list = || ask("GET", "/executions");
     fails(&list().send(&router).await, 401, "a credential is required");
-    fails(&list().basic("nobody", "wrong").send(&router).await, 401, WRONG);
+    fails(&list().basic("unknown", "wrong").send(&router).await, 401, WRONG);
     fails(&list().bearer("x").send(&router).await, 401, "the scheme must be Basic");
     for value in [&b"Basic"[..], b"Basic !!!", b"\xff", b"Basic bm9jb2xvbg=="] {
         let answer = list().header("authorization", value).send(&router).await;

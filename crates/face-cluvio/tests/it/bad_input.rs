@@ -112,7 +112,7 @@ async fn all_faults_of_a_datasource_are_reported_together() {
         &["/data/attributes/database_type", "/data/attributes/host", "/data/attributes/name"],
     )
     .await;
-    let agent = json!({"data": [{"type": "datasource_agents", "id": "nobody"}]});
+    let agent = json!({"data": [{"type": "datasource_agents", "id": "unknown"}]});
     let body = json!({"data": {"attributes": {"name": "a", "database_type": "sqlite", "database": "shop.db"},
         "relationships": {"agents": agent, "owners": {"data": []}}}});
     refused(

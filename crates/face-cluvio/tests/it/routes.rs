@@ -99,7 +99,7 @@ async fn every_route_needs_a_key_with_its_permission() {
             None,
             Some(data_scheme.as_str()),
             Some(&bearer),
-            Some("Api nobody"),
+            Some("Api unknown"),
             Some("Api"),
             Some(&disabled),
         ];

@@ -16,7 +16,7 @@ use crate::deployments::KINDS;
 const LATER: [&str; 4] = ["environmentId", "description", "startDeploymentTime", "endDeploymentTime"];
 
 /// An id that no user has. An unknown user name gets it, so that the list is empty.
-const NOBODY: UserId = UserId(0);
+const NO_USER: UserId = UserId(0);
 
 pub struct ListQuery {
     pub page: Page,
@@ -48,7 +48,7 @@ impl ListQuery {
             Some(name) if name == ctx.actor().name() => ctx.actor().user(),
             Some(name) => match user_by_name(estate, ctx, name).await {
                 Ok(user) => Some(user.id),
-                Err(error) if error.kind == ErrorKind::NotFound => Some(NOBODY),
+                Err(error) if error.kind == ErrorKind::NotFound => Some(NO_USER),
                 Err(error) => return Err(error),
             },
         };

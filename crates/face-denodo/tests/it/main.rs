@@ -119,7 +119,7 @@ async fn each_failed_sign_in_has_its_own_reason() {
     let login = || Ask::get("/login");
     fails(&login().send(&router).await, 401, "a credential is required");
     fails(&login().basic("ann", "wrong").send(&router).await, 401, WRONG);
-    fails(&login().basic("nobody", "wrong").send(&router).await, 401, WRONG);
+    fails(&login().basic("unknown", "wrong").send(&router).await, 401, WRONG);
     fails(&login().bearer("x").send(&router).await, 401, "the scheme must be Basic");
     for value in [&b"Basic"[..], b"Basic !!!", b"\xff", b"dG9rZW4=", b"Basic bm9jb2xvbg=="] {
         let answer = login().header("authorization", value).send(&router).await;
@@ -226,7 +226,7 @@ async fn deployments_are_listed_newest_first_and_filtered() {
         ("?start=99", 0),
         ("?count=3", 3),
         ("?user=admin", 0),
-        ("?user=nobody", 0),
+        ("?user=unknown", 0),
     ] {
         assert_eq!(list(query).send(&router).await.json()["numElements"], count, "{query}");
     }

@@ -178,7 +178,7 @@ async fn teams_and_people_are_imported_and_shown() {
         assert_eq!(client.post("users.upsert", &body).await.status, 200);
     }
     fails(&client.post("users.update", &json!({ "email": "zoe@example.com" })).await, 422, "user_not_found");
-    let wrong = json!({ "email": "nobody", "name": {}, "start_date": "yesterday" });
+    let wrong = json!({ "email": "unknown", "name": {}, "start_date": "yesterday" });
     let wrong = client.post("users.upsert", &wrong).await;
     assert_eq!(faults(&wrong), [["name", "type"], ["email", "format"], ["start_date", "format"]]);
     let found = client.get("users.findByGithubUsername?github_username=ANN").await.json();
@@ -191,11 +191,11 @@ async fn teams_and_people_are_imported_and_shown() {
     let teams = json!({ "email": "ann@example.com", "teams": [
         { "reference_id": "eng", "name": "Engineering", "team_lead_email": "ann@example.com" },
         { "reference_id": "pay", "name": "Payments", "parent_team_reference_id": "eng",
-          "parent_team_name": "Engineering", "contributors": ["bob@example.com", "nobody@example.com"] },
+          "parent_team_name": "Engineering", "contributors": ["bob@example.com", "unknown@example.com"] },
     ]});
     let plan = client.post("orgfiles.teamHierarchy.preview", &teams).await.json();
     assert_eq!(plan["created"], json!(["eng", "pay"]));
-    assert_eq!(plan["unknown_contributors"], json!(["nobody@example.com"]));
+    assert_eq!(plan["unknown_contributors"], json!(["unknown@example.com"]));
     assert_eq!(client.get("teams.list").await.json()["teams"], json!([]));
     Client::done(&client.post("orgfiles.teamHierarchy.process", &teams).await);
     let filter = landreeve_estate::ops::RunFilter::default();
