@@ -425,7 +425,7 @@ impl Engine {
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(pool = pool.name.as_str(), %error, "could not claim a run");
-                    // A store that refuses at once must not be asked without end.
+                    // Do not loop if the store fails immediately.
                     drop(permit);
                     self.pause(Duration::from_secs(1)).await;
                     continue;

@@ -27,7 +27,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How an execution went, and what of it may still be there.
 struct Watched {
     outcome: Outcome,
-    /// It was told to stop and did not: the task was aborted.
+    /// It did not stop in time: the task was aborted.
     aborted: bool,
     /// An aborted task that has not ended.
     work: Option<JoinHandle<Outcome>>,
@@ -65,7 +65,7 @@ impl Engine {
             Arc::clone(&inner.clock),
             place,
         ));
-        // A task of its own, so that a panic in an executor ends the run and not the node.
+        // In a separate task, so that a panic in an executor ends the run and not the node.
         let work = {
             let job = Arc::clone(&job);
             tokio::spawn(async move { executor.execute(&job).await })
@@ -75,7 +75,7 @@ impl Engine {
         self.conclude(&job, watched, &spec, &signal).await;
     }
 
-    /// The submitter's authority as it is now. A store that is away is waited for: it is no reason to fail a run.
+    /// The submitter's authority as it is now. Waits for an unavailable store instead of failing the run.
     async fn authority(&self, run: &Run, signal: &Signal) -> Result<OpCtx> {
         let working = self.working().ok_or_else(|| Error::internal("a run without a start"))?;
         let mut pause = FIRST_PAUSE;
@@ -312,7 +312,7 @@ fn without_authority(error: Error) -> Failure {
     }
 }
 
-/// A cancel that the time limit caused is told as such.
+/// Reports a cancel caused by the time limit as a timeout.
 fn told_by_time(outcome: Outcome, job: &Job) -> Outcome {
     match outcome {
         Err(failure)

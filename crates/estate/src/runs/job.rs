@@ -86,7 +86,7 @@ pub trait Executor: Send + Sync + 'static {
     fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome>;
 }
 
-/// Why a run is told to stop.
+/// Why a run has to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     /// A user cancelled it.
@@ -99,7 +99,7 @@ pub enum StopReason {
     TakenAway,
 }
 
-/// How a run that executes here is told to stop.
+/// Tells a run that executes here to stop.
 #[derive(Debug)]
 pub(super) struct Signal {
     token: CancellationToken,
@@ -214,7 +214,7 @@ impl Job {
         self.run.attempt > 1
     }
 
-    /// Per cent and a few words; written soon, not at once.
+    /// Per cent and a short note; written within half a second.
     pub fn report(&self, percent: u8, note: impl Into<String>) {
         *self.progress() = Some((percent.min(100), note.into()));
     }
@@ -243,8 +243,8 @@ impl Job {
         self.threads.spawn_blocking(move || work(token)).await.map_err(Error::internal)
     }
 
-    /// Waits for something else without keeping a worker, then takes a worker again. A run that is told to stop
-    /// meanwhile goes on without one: all it has left to do is end.
+    /// Waits without occupying a worker, then takes a worker again. A run that has to stop meanwhile continues without
+    /// one, because all it has left to do is end.
     pub async fn park<T>(&self, wait: impl Future<Output = T>) -> T {
         let parked = self.pool.park();
         drop(self.take_place());
@@ -265,7 +265,7 @@ impl Job {
         self.place.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Waits, parked, until every child of this run has ended, or the run is told to stop.
+    /// Waits, parked, until every child of this run has ended, or the run has to stop.
     pub async fn children_ended(&self) -> Result<()> {
         self.park(self.await_children()).await
     }
@@ -281,7 +281,7 @@ impl Job {
                     retry = FIRST_RETRY;
                     LOOK_AGAIN
                 }
-                // A store that is away for a moment is no reason to fail hours of work.
+                // Do not fail hours of work because the store is briefly unavailable.
                 Err(error) if error.kind == ErrorKind::Unavailable => {
                     tracing::warn!(run = self.run.id.0, %error, "could not read the children of a run; trying again");
                     let pause = retry;

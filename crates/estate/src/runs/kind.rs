@@ -29,9 +29,9 @@ impl Retry {
 /// What becomes of an executing run when its server stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDrain {
-    /// It is told at once, and goes back to the queue for another node or the next start.
+    /// It is stopped immediately, and goes back to the queue for another node or the next start.
     Requeue,
-    /// It is left to end within the time that a stop has.
+    /// It may finish within the time that the server has to stop.
     Finish,
 }
 

@@ -70,7 +70,7 @@ pub enum RunOrder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct After {
     pub id: RunId,
-    /// Of that run, in the order asked for: its submission or its end.
+    /// When that run was submitted or ended, depending on the order.
     pub at: Timestamp,
 }
 

@@ -74,7 +74,7 @@ impl Submission {
     }
 }
 
-/// Inserts a run: claimed at once when a worker is free and its lane has room, else queued or held. A known
+/// Inserts a run: claimed immediately if a worker is free and its lane has room, otherwise queued or held. A known
 /// idempotency key gives the run that has it, and `false`.
 pub async fn insert(tx: &mut Tx, submission: &Submission, now: Timestamp) -> Result<(Run, bool)> {
     let (new, key) = (&submission.new, submission.key());
@@ -628,8 +628,7 @@ pub fn ended_already(run: &Run) -> Error {
     Error::conflict("not_cancellable", format!("the run has already ended: {}", run.state.as_str()))
 }
 
-/// Asks a run to stop, and with it every run below it. One that waits is cancelled here and now; of an executing one
-/// the node is told.
+/// Cancels a run and every run below it. A waiting run ends here; for an executing run, its node is notified.
 pub async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
     if !cancel_one(tx, id, now).await? {
         let run = need(tx, id).await?;

@@ -41,7 +41,7 @@ pub async fn recover(tx: &mut Tx, lost: Lost, registry: &Registry, now: Timestam
         };
     }
     forget_threads_of_gone_nodes(tx).await?;
-    // Locked from here on: two nodes that look at once must not both recover a run, the later one from its next node.
+    // Locked from here on, so that two nodes never recover the same run.
     let dialect = tx.dialect();
     let expired = i64::from(lost == Lost::WithExpiredLease);
     let rows = tx
@@ -112,7 +112,7 @@ pub async fn forget_silent_nodes(tx: &mut Tx, lease: Duration, now: Timestamp) -
 async fn take_back(tx: &mut Tx, run: &Run, registry: &Registry, now: Timestamp) -> Result<()> {
     let spec = registry.kind(run.kind).filter(|spec| spec.cleans_up);
     let cleans_up = spec.is_some_and(|spec| {
-        // A drain gives one attempt more; what is left are attempts that were cut off.
+        // A drain adds one attempt; the others were cut off.
         let drains = run.max_attempts - i64::from(spec.retry.attempts);
         run.attempt - drains < MAX_CLEANUPS
     });
