@@ -16,53 +16,17 @@ use landreeve_core::ids::{BoxFuture, OuId};
 use landreeve_core::{Category, Error, ErrorKind, Result, clock};
 use landreeve_estate::args;
 use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, Outcome, Retry};
-use landreeve_estate::store::{Conn, Dialect, Row, Tx, next_in};
+use landreeve_estate::store::{Conn, Dialect, Tx, next_in};
 
+use crate::deployment::{Deployment, Place, deployments};
 use crate::ids::{ChangeId, DeploymentId, RepoId, ServiceId, TargetId};
 use crate::sha::{Sha, like};
 use crate::{Delivery, moving};
-
-macro_rules! subject {
-    ($rest:literal) => {
-        concat!(
-            "SELECT d.id, d.ou_id, d.service_id, d.repo_id, d.target_id, d.environment, d.deployed_at, d.success, \
-             d.commit_sha, d.merge_commit_shas, d.integration_branch, d.line, d.position FROM delivery_deployments d ",
-            $rest
-        )
-    };
-}
 
 /// How long attribution is retried: changes may be reported later than their deployment.
 pub const RETRY_WINDOW: Duration = Duration::from_secs(3 * 86_400);
 /// Clocks differ: how long after its deployment a change may have landed, in microseconds.
 const SKEW: i64 = 86_400_000_000;
-
-/// What attribution needs to know about a deployment.
-#[derive(Debug, Clone)]
-pub struct Subject {
-    pub id: DeploymentId,
-    pub ou: OuId,
-    pub service: ServiceId,
-    pub repo: Option<RepoId>,
-    pub target: Option<TargetId>,
-    pub environment: String,
-    pub deployed_at: Timestamp,
-    pub success: bool,
-    pub commit_sha: Option<Sha>,
-    pub listed: Vec<Sha>,
-    pub integration_branch: Option<String>,
-    pub place: Option<Place>,
-    /// The current time, read in the transaction.
-    pub now: Timestamp,
-}
-
-/// Changes of this line that landed up to here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    pub line: String,
-    /// Microseconds since 1970.
-    pub position: i64,
-}
 
 /// The line of a branch. The default branch is always the empty one, whatever its name.
 pub fn line(branch: &str, default_branch: Option<&str>) -> String {
@@ -80,14 +44,14 @@ pub async fn line_in(conn: &mut Conn, repo: RepoId, branch: &str) -> Result<Stri
 
 /// Finds a deployment's place. `None`: not yet, because the commit is unknown or there is no repository. An ambiguous
 /// short hash is an error.
-pub async fn place(conn: &mut Conn, subject: &Subject) -> Result<Option<Place>> {
-    let Some(repo) = subject.repo.filter(|_| subject.listed.is_empty()) else { return Ok(None) };
-    let line = match &subject.integration_branch {
+pub async fn place(conn: &mut Conn, deployment: &Deployment) -> Result<Option<Place>> {
+    let Some(repo) = deployment.repo.filter(|_| deployment.listed.is_empty()) else { return Ok(None) };
+    let line = match &deployment.integration_branch {
         Some(branch) => Some(line_in(conn, repo, branch).await?),
         None => None,
     };
-    let deployed = subject.deployed_at.as_microsecond();
-    let Some(sha) = &subject.commit_sha else {
+    let deployed = deployment.deployed_at.as_microsecond();
+    let Some(sha) = &deployment.commit_sha else {
         return Ok(Some(Place { line: line.unwrap_or_default(), position: deployed }));
     };
     let found = by_sha(conn, repo, ("commit_sha", sha), line.as_deref()).await?;
@@ -210,22 +174,22 @@ macro_rules! attribute {
 }
 
 /// Attributes everything that a stored deployment covers to it. An ambiguous listed hash is an error.
-pub async fn attribute_deployment(tx: &mut Tx, subject: &Subject, now: Timestamp) -> Result<()> {
-    if !subject.success {
+pub async fn attribute_deployment(tx: &mut Tx, deployment: &Deployment, now: Timestamp) -> Result<()> {
+    if !deployment.success {
         return Ok(());
     }
-    let mut matched = subject.commit_sha.is_some() && subject.place.is_some();
-    if let (Some(place), Some(target)) = (&subject.place, subject.target) {
-        matched |= attribute_up_to(tx, subject, target, place).await? > 0;
+    let mut matched = deployment.commit_sha.is_some() && deployment.place.is_some();
+    if let (Some(place), Some(target)) = (&deployment.place, deployment.target) {
+        matched |= attribute_up_to(tx, deployment, target, place, now).await? > 0;
     }
-    for sha in &subject.listed {
-        for (change, repo) in listed_changes(tx, subject, sha).await? {
-            matched |= attribute_listed(tx, change, repo, subject).await?;
+    for sha in &deployment.listed {
+        for (change, repo) in listed_changes(tx, deployment, sha).await? {
+            matched |= attribute_listed(tx, change, repo, deployment).await?;
         }
     }
     if matched {
-        set_attributed(tx, subject.id, now).await?;
-        set_team(tx, subject.id).await?;
+        set_attributed(tx, deployment.id, now).await?;
+        set_team(tx, deployment.id).await?;
     }
     Ok(())
 }
@@ -235,18 +199,24 @@ async fn set_attributed(tx: &mut Tx, deployment: DeploymentId, now: Timestamp) -
     tx.exec(sql, args![deployment, now]).await.map(drop)
 }
 
-async fn attribute_up_to(tx: &mut Tx, subject: &Subject, target: TargetId, place: &Place) -> Result<u64> {
-    let low = covered_before(tx, subject, target, place).await?;
-    let superseded = superseded(tx, subject, target, place, low).await?;
+async fn attribute_up_to(
+    tx: &mut Tx,
+    deployment: &Deployment,
+    target: TargetId,
+    place: &Place,
+    now: Timestamp,
+) -> Result<u64> {
+    let low = covered_before(tx, deployment, target, place, now).await?;
+    let superseded = superseded(tx, deployment, target, place, low).await?;
     let brought = tx
         .exec(
             attribute!("c.repo_id = $5 AND c.line = $6 AND c.landed_at > $7 AND c.landed_at <= $8"),
             args![
                 target,
-                subject.id,
-                subject.service,
-                subject.deployed_at,
-                subject.repo,
+                deployment.id,
+                deployment.service,
+                deployment.deployed_at,
+                deployment.repo,
                 &place.line,
                 low,
                 place.position
@@ -262,16 +232,17 @@ async fn attribute_up_to(tx: &mut Tx, subject: &Subject, target: TargetId, place
 /// How far earlier deployments reach on the line: what landed up to there belongs to one of them.
 pub async fn covered_before(
     conn: &mut Conn,
-    subject: &Subject,
+    deployment: &Deployment,
     target: TargetId,
     place: &Place,
+    now: Timestamp,
 ) -> Result<i64> {
     let before = conn
         .opt(
             "SELECT position FROM delivery_deployments WHERE target_id = $1 AND line = $2 AND success = 1 \
              AND position IS NOT NULL AND (deployed_at < $3 OR (deployed_at = $3 AND id < $4)) \
              AND (attributed_at IS NOT NULL OR attribute_until > $5) ORDER BY position DESC LIMIT 1",
-            args![target, &place.line, subject.deployed_at, subject.id, subject.now],
+            args![target, &place.line, deployment.deployed_at, deployment.id, now],
         )
         .await?;
     before.map_or(Ok(i64::MIN), |row| row.int(0))
@@ -280,7 +251,7 @@ pub async fn covered_before(
 /// Later deployments that have changes this one is about to take. Empty if this is the latest deployment.
 async fn superseded(
     tx: &mut Tx,
-    subject: &Subject,
+    deployment: &Deployment,
     target: TargetId,
     place: &Place,
     low: i64,
@@ -289,7 +260,7 @@ async fn superseded(
         .opt(
             "SELECT id FROM delivery_deployments WHERE target_id = $1 \
              AND (deployed_at > $2 OR (deployed_at = $2 AND id > $3)) LIMIT 1",
-            args![target, subject.deployed_at, subject.id],
+            args![target, deployment.deployed_at, deployment.id],
         )
         .await?;
     if later.is_none() {
@@ -300,7 +271,7 @@ async fn superseded(
             "SELECT DISTINCT a.deployment_id FROM delivery_changes c \
              JOIN delivery_change_deployments a ON a.change_id = c.id AND a.target_id = $1 \
              WHERE c.repo_id = $2 AND c.line = $3 AND c.landed_at > $4 AND c.landed_at <= $5",
-            args![target, subject.repo, &place.line, low, place.position],
+            args![target, deployment.repo, &place.line, low, place.position],
         )
         .await?;
     rows.iter().map(|row| row.id(0)).collect()
@@ -308,9 +279,13 @@ async fn superseded(
 
 /// The changes that a listed hash matches: the one in the deployment's repository or, without a repository, the pull
 /// requests of the unit with that merge commit.
-async fn listed_changes(conn: &mut Conn, subject: &Subject, sha: &Sha) -> Result<Vec<(ChangeId, RepoId)>> {
+async fn listed_changes(
+    conn: &mut Conn,
+    deployment: &Deployment,
+    sha: &Sha,
+) -> Result<Vec<(ChangeId, RepoId)>> {
     const FIELD: &str = "merge_commit_shas";
-    if let Some(repo) = subject.repo {
+    if let Some(repo) = deployment.repo {
         let named = by_sha(conn, repo, (FIELD, sha), None).await?;
         return Ok(named.into_iter().map(|named| (named.id, repo)).collect());
     }
@@ -318,7 +293,7 @@ async fn listed_changes(conn: &mut Conn, subject: &Subject, sha: &Sha) -> Result
     // The plus keeps SQLite from reading the whole unit: it assumes that an equality is more selective than a range.
     let sql = "SELECT id, repo_id, sha FROM delivery_changes \
                WHERE kind = 'pull' AND sha >= $1 AND sha < $2 AND +ou_id = $3";
-    let rows = conn.all(sql, args![from, until, subject.ou]).await?;
+    let rows = conn.all(sql, args![from, until, deployment.ou]).await?;
     let (mut found, mut known) = (Vec::new(), Vec::new());
     for row in &rows {
         let commit = Sha::kept(row.text(2)?);
@@ -332,21 +307,34 @@ async fn listed_changes(conn: &mut Conn, subject: &Subject, sha: &Sha) -> Result
 }
 
 /// Attributes a change to a deployment that lists it, unless an earlier deployment has it.
-async fn attribute_listed(tx: &mut Tx, change: ChangeId, repo: RepoId, subject: &Subject) -> Result<bool> {
-    let target = target_in(tx, repo, subject.service, &subject.environment).await?;
+async fn attribute_listed(
+    tx: &mut Tx,
+    change: ChangeId,
+    repo: RepoId,
+    deployment: &Deployment,
+) -> Result<bool> {
+    let target = target_in(tx, repo, deployment.service, &deployment.environment).await?;
     let sql = "SELECT deployment_id FROM delivery_change_deployments WHERE change_id = $1 AND target_id = $2";
     let older: Option<DeploymentId> =
         tx.opt(sql, args![change, target]).await?.map(|row| row.id(0)).transpose()?;
-    let brought = attribute_one(tx, change, target, subject).await? > 0;
+    let brought = attribute_one(tx, change, target, deployment).await? > 0;
     if let Some(older) = older.filter(|_| brought) {
         set_team(tx, older).await?;
     }
     Ok(brought)
 }
 
-async fn attribute_one(tx: &mut Tx, change: ChangeId, target: TargetId, subject: &Subject) -> Result<u64> {
-    tx.exec(attribute!("c.id = $5"), args![target, subject.id, subject.service, subject.deployed_at, change])
-        .await
+async fn attribute_one(
+    tx: &mut Tx,
+    change: ChangeId,
+    target: TargetId,
+    deployment: &Deployment,
+) -> Result<u64> {
+    tx.exec(
+        attribute!("c.id = $5"),
+        args![target, deployment.id, deployment.service, deployment.deployed_at, change],
+    )
+    .await
 }
 
 async fn target_in(tx: &mut Tx, repo: RepoId, service: ServiceId, environment: &str) -> Result<TargetId> {
@@ -395,14 +383,14 @@ pub async fn attribute_change(tx: &mut Tx, change: ChangeId, now: Timestamp) -> 
         tx.exec("DELETE FROM delivery_change_deployments WHERE change_id = $1", args![change]).await?;
     }
     if let (Some(landed), None) = (row.int_opt(3)?, row.int_opt(4)?) {
-        for subject in covering(tx, repo, &line, landed, now).await? {
-            if let Some(target) = subject.target {
-                attribute_one(tx, change, target, &subject).await?;
+        for deployment in covering(tx, repo, &line, landed, now).await? {
+            if let Some(target) = deployment.target {
+                attribute_one(tx, change, target, &deployment).await?;
             }
         }
-        for subject in listing(tx, ou, repo, change, now).await? {
-            let target = target_in(tx, repo, subject.service, &subject.environment).await?;
-            attribute_one(tx, change, target, &subject).await?;
+        for deployment in listing(tx, ou, repo, change, now).await? {
+            let target = target_in(tx, repo, deployment.service, &deployment.environment).await?;
+            attribute_one(tx, change, target, &deployment).await?;
         }
         for deployment in holders(tx, change).await? {
             set_attributed(tx, deployment, now).await?;
@@ -428,13 +416,13 @@ async fn covering(
     line: &str,
     landed: i64,
     now: Timestamp,
-) -> Result<Vec<Subject>> {
+) -> Result<Vec<Deployment>> {
     let targets = tx.all("SELECT id FROM delivery_targets WHERE repo_id = $1", args![repo]).await?;
     let mut found = Vec::new();
     for target in &targets {
         let first = tx
             .opt(
-                subject!(
+                deployments!(
                     "WHERE d.target_id = $1 AND d.line = $2 AND d.success = 1 AND d.position >= $3 \
                      AND d.deployed_at >= $4 AND (d.attributed_at IS NOT NULL OR d.attribute_until > $5) \
                      ORDER BY d.deployed_at, d.id LIMIT 1"
@@ -442,7 +430,7 @@ async fn covering(
                 args![target.int(0)?, line, landed, landed.saturating_sub(SKEW), now],
             )
             .await?;
-        found.extend(first.map(|row| subject_of(&row, now)).transpose()?);
+        found.extend(first.map(|row| Deployment::from_row(&row)).transpose()?);
     }
     Ok(found)
 }
@@ -454,11 +442,11 @@ async fn listing(
     repo: RepoId,
     change: ChangeId,
     now: Timestamp,
-) -> Result<Vec<Subject>> {
+) -> Result<Vec<Deployment>> {
     let rows = tx
         .all(
             concat!(
-                subject!(
+                deployments!(
                     "WHERE d.ou_id = $2 AND d.success = 1 AND (d.repo_id IS NULL OR d.repo_id = $3) \
                      AND (d.attributed_at IS NOT NULL OR d.attribute_until > $4) AND d.id IN ("
                 ),
@@ -478,11 +466,11 @@ async fn listing(
     let hashes = hashes(tx, change).await?;
     let mut found = Vec::new();
     for row in &rows {
-        let subject = subject_of(row, now)?;
-        for sha in subject.listed.iter().filter(|sha| hashes.hold(sha)) {
-            let named = unclear_is_none(listed_changes(tx, &subject, sha).await)?;
+        let deployment = Deployment::from_row(row)?;
+        for sha in deployment.listed.iter().filter(|sha| hashes.hold(sha)) {
+            let named = unclear_is_none(listed_changes(tx, &deployment, sha).await)?;
             if named.iter().any(|(named, _)| *named == change) {
-                found.push(subject);
+                found.push(deployment);
                 break;
             }
         }
@@ -567,19 +555,19 @@ pub async fn reattribute(
     for id in touched.deployments {
         let row = tx
             .opt(
-                subject!(
+                deployments!(
                     "WHERE d.id = $1 AND d.success = 1 AND (d.attributed_at IS NOT NULL OR d.attribute_until > $2)"
                 ),
                 args![id, now],
             )
             .await?;
-        let Some(mut subject) = row.map(|row| subject_of(&row, now)).transpose()? else { continue };
-        let place = unclear_is_none(place(tx, &subject).await)?;
-        if place != subject.place {
-            subject.place = place;
-            set_place(tx, &subject).await?;
+        let Some(mut deployment) = row.map(|row| Deployment::from_row(&row)).transpose()? else { continue };
+        let place = unclear_is_none(place(tx, &deployment).await)?;
+        if place != deployment.place {
+            deployment.place = place;
+            set_place(tx, &deployment).await?;
             unassign(tx, id, now).await?;
-            attribute_if_clear(tx, subject, now).await?;
+            attribute_if_clear(tx, deployment, now).await?;
         }
     }
     let mut changes: BTreeSet<ChangeId> = BTreeSet::new();
@@ -598,36 +586,36 @@ pub async fn reattribute(
     Ok(())
 }
 
-async fn set_place(tx: &mut Tx, subject: &Subject) -> Result<()> {
-    let (line, position) = match &subject.place {
+async fn set_place(tx: &mut Tx, deployment: &Deployment) -> Result<()> {
+    let (line, position) = match &deployment.place {
         Some(place) => (Some(place.line.as_str()), Some(place.position)),
         None => (None, None),
     };
     let sql = "UPDATE delivery_deployments SET line = $2, position = $3 WHERE id = $1";
-    tx.exec(sql, args![subject.id, line, position]).await.map(drop)
+    tx.exec(sql, args![deployment.id, line, position]).await.map(drop)
 }
 
 /// Attributes again what a deployment covers.
-async fn retry(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> {
-    if subject.place.is_none() {
-        subject.place = unclear_is_none(place(tx, &subject).await)?;
-        if subject.place.is_some() {
-            set_place(tx, &subject).await?;
+async fn retry(tx: &mut Tx, mut deployment: Deployment, now: Timestamp) -> Result<()> {
+    if deployment.place.is_none() {
+        deployment.place = unclear_is_none(place(tx, &deployment).await)?;
+        if deployment.place.is_some() {
+            set_place(tx, &deployment).await?;
         }
     }
-    attribute_if_clear(tx, subject, now).await
+    attribute_if_clear(tx, deployment, now).await
 }
 
 /// Attributes what is unambiguous; ambiguous listed hashes have to wait.
-pub async fn attribute_if_clear(tx: &mut Tx, mut subject: Subject, now: Timestamp) -> Result<()> {
+pub async fn attribute_if_clear(tx: &mut Tx, mut deployment: Deployment, now: Timestamp) -> Result<()> {
     let mut clear = Vec::new();
-    for sha in std::mem::take(&mut subject.listed) {
-        if !unclear_is_none(listed_changes(tx, &subject, &sha).await)?.is_empty() {
+    for sha in std::mem::take(&mut deployment.listed) {
+        if !unclear_is_none(listed_changes(tx, &deployment, &sha).await)?.is_empty() {
             clear.push(sha);
         }
     }
-    subject.listed = clear;
-    attribute_deployment(tx, &subject, now).await
+    deployment.listed = clear;
+    attribute_deployment(tx, &deployment, now).await
 }
 
 /// On PostgreSQL, waits for other transactions that attribute in the same repository: two that do not see each other's
@@ -662,29 +650,6 @@ pub async fn lock_unit(tx: &mut Tx, ou: OuId) -> Result<()> {
     Ok(())
 }
 
-pub fn subject_of(row: &Row, now: Timestamp) -> Result<Subject> {
-    let listed: Vec<String> = match row.text_opt(9)? {
-        Some(json) => serde_json::from_str(&json).map_err(Error::internal)?,
-        None => Vec::new(),
-    };
-    let place = row.text_opt(11)?.zip(row.int_opt(12)?);
-    Ok(Subject {
-        id: row.id(0)?,
-        ou: row.id(1)?,
-        service: row.id(2)?,
-        repo: row.id_opt(3)?,
-        target: row.id_opt(4)?,
-        environment: row.text(5)?,
-        deployed_at: row.time(6)?,
-        success: row.flag(7)?,
-        commit_sha: row.text_opt(8)?.map(Sha::kept),
-        listed: listed.into_iter().map(Sha::kept).collect(),
-        integration_branch: row.text_opt(10)?,
-        place: place.map(|(line, position)| Place { line, position }),
-        now,
-    })
-}
-
 /// Attributes a batch of a repository's deployments, after one in order of their time. Returns the last of them.
 pub async fn attribute_some(
     tx: &mut Tx,
@@ -696,7 +661,7 @@ pub async fn attribute_some(
     // Includes those that list commits of this repository without naming it.
     let rows = tx
         .all(
-            subject!(
+            deployments!(
                 "WHERE (d.repo_id = $1 OR (d.repo_id IS NULL AND d.merge_commit_shas IS NOT NULL \
                  AND d.ou_id = (SELECT ou_id FROM delivery_repos WHERE id = $1))) \
                  AND (d.attributed_at IS NOT NULL OR d.attribute_until > $2) \
@@ -707,9 +672,9 @@ pub async fn attribute_some(
         .await?;
     let mut last = None;
     for row in &rows {
-        let subject = subject_of(row, now)?;
-        last = Some((subject.deployed_at, subject.id));
-        retry(tx, subject, now).await?;
+        let deployment = Deployment::from_row(row)?;
+        last = Some((deployment.deployed_at, deployment.id));
+        retry(tx, deployment, now).await?;
     }
     Ok(last)
 }
@@ -758,25 +723,25 @@ impl Executor for RetryAttribution {
 }
 
 /// Some deployments that have not matched anything yet, after a given id.
-async fn waiting(conn: &mut Conn, after: i64, now: Timestamp) -> Result<Vec<Subject>> {
+async fn waiting(conn: &mut Conn, after: i64, now: Timestamp) -> Result<Vec<Deployment>> {
     let rows = conn
         .all(
-            subject!(
+            deployments!(
                 "WHERE d.attributed_at IS NULL AND d.attribute_until > $1 AND d.id > $2 AND d.success = 1 \
                  AND (d.repo_id IS NOT NULL OR d.merge_commit_shas IS NOT NULL) ORDER BY d.id LIMIT $3"
             ),
             args![now, after, MAX_PER_RUN],
         )
         .await?;
-    rows.iter().map(|row| subject_of(row, now)).collect()
+    rows.iter().map(Deployment::from_row).collect()
 }
 
-async fn retry_one(tx: &mut Tx, waits: Subject, now: Timestamp) -> Result<()> {
+async fn retry_one(tx: &mut Tx, waits: Deployment, now: Timestamp) -> Result<()> {
     lock_repositories(tx, waits.ou, &[waits.repo]).await?;
     // It may have changed since it was selected.
-    let row = tx.opt(subject!("WHERE d.id = $1 AND d.attributed_at IS NULL"), args![waits.id]).await?;
+    let row = tx.opt(deployments!("WHERE d.id = $1 AND d.attributed_at IS NULL"), args![waits.id]).await?;
     match row {
-        Some(row) => retry(tx, subject_of(&row, now)?, now).await,
+        Some(row) => retry(tx, Deployment::from_row(&row)?, now).await,
         None => Ok(()),
     }
 }

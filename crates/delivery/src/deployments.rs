@@ -8,8 +8,9 @@ use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Conn, Row, Tx};
 
-use crate::attribution::{self, Subject};
-use crate::ids::{ChangeId, DeploymentId, RepoId, ServiceId};
+use crate::attribution;
+use crate::deployment::{Deployment, deployment_columns, deployments};
+use crate::ids::{ChangeId, DeploymentId, RepoId, ServiceId, TargetId};
 use crate::metadata::Metadata;
 use crate::names::{Names, ServiceName};
 use crate::sha::Sha;
@@ -36,31 +37,14 @@ pub struct DeploymentFacts {
     pub metadata: Option<Metadata>,
 }
 
-/// The same, validated.
+/// The given hashes, parsed.
 #[derive(Debug, Clone)]
-struct Checked {
-    facts: DeploymentFacts,
-    commit_sha: Option<Sha>,
+struct Commits {
+    deployed: Option<Sha>,
     listed: Option<Vec<Sha>>,
 }
 
-/// A deployment as stored.
-#[derive(Debug, Clone, PartialEq)]
-struct Kept {
-    service: ServiceId,
-    repo: Option<RepoId>,
-    environment: String,
-    deployed_at: Timestamp,
-    success: bool,
-    commit_sha: Option<Sha>,
-    listed: Vec<Sha>,
-    integration_branch: Option<String>,
-    source_url: Option<String>,
-    source_name: Option<String>,
-    metadata: Option<Metadata>,
-}
-
-fn check(facts: DeploymentFacts, now: Timestamp, faults: &mut Faults) -> Checked {
+fn check(facts: &DeploymentFacts, now: Timestamp, faults: &mut Faults) -> Commits {
     if let Some(at) = facts.deployed_at {
         text::check_past(faults, "deployed_at", Some(at), now);
         if at.as_microsecond() < 0 {
@@ -75,7 +59,7 @@ fn check(facts: DeploymentFacts, now: Timestamp, faults: &mut Faults) -> Checked
     text::check_opt(faults, "integration_branch", facts.integration_branch.as_deref(), text::NAME);
     text::check_opt(faults, "source_url", facts.source_url.as_deref(), text::LONG);
     text::check_opt(faults, "source_name", facts.source_name.as_deref(), text::NAME);
-    let commit_sha = facts.commit_sha.as_deref().and_then(|sha| faults.take(Sha::parse("commit_sha", sha)));
+    let deployed = facts.commit_sha.as_deref().and_then(|sha| faults.take(Sha::parse("commit_sha", sha)));
     let listed = facts.merge_commit_shas.as_ref();
     let listed = listed.map(|all| Sha::parse_list("merge_commit_shas", all, MAX_SHAS, faults));
     if facts.commit_sha.is_some() && listed.as_ref().is_some_and(|listed| !listed.is_empty()) {
@@ -83,7 +67,7 @@ fn check(facts: DeploymentFacts, now: Timestamp, faults: &mut Faults) -> Checked
             "and merge_commit_shas exclude each other: send the commit that was deployed, or the list";
         faults.push("commit_sha", "exclusive", message);
     }
-    Checked { facts, commit_sha, listed }
+    Commits { deployed, listed }
 }
 
 /// Records a deployment. Sending the same one again succeeds; a different one with its reference is an error with the
@@ -95,13 +79,13 @@ pub async fn deployment_create(
     facts: Input<DeploymentFacts>,
 ) -> Result<DeploymentId> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
-    let checked = facts.parsed(|facts, faults| {
+    let (facts, commits) = facts.parsed(|facts, faults| {
         require_new(&facts, faults);
         text::refuse_own(faults, reference.as_deref().unwrap_or_default());
         checked(plane, reference.as_deref(), facts, faults)
     })?;
     let reference = reference.unwrap_or_else(|| plane.estate().uuid().to_string());
-    write(plane, ctx, Write { reference, checked, create: true, update: false, origin: API }).await
+    write(plane, ctx, Write { reference, facts, commits, create: true, update: false, origin: API }).await
 }
 
 /// Updates a deployment that a client recorded.
@@ -112,8 +96,8 @@ pub async fn deployment_update(
     facts: Input<DeploymentFacts>,
 ) -> Result<DeploymentId> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
-    let checked = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
-    write(plane, ctx, Write { reference, checked, create: false, update: true, origin: API }).await
+    let (facts, commits) = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
+    write(plane, ctx, Write { reference, facts, commits, create: false, update: true, origin: API }).await
 }
 
 /// Updates a deployment, or records it if its reference is new.
@@ -125,8 +109,8 @@ pub async fn deployment_upsert(
 ) -> Result<DeploymentId> {
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let facts = facts.noted(|faults| text::refuse_own(faults, &reference));
-    let checked = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
-    write(plane, ctx, Write { reference, checked, create: true, update: true, origin: API }).await
+    let (facts, commits) = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
+    write(plane, ctx, Write { reference, facts, commits, create: true, update: true, origin: API }).await
 }
 
 /// Records a deployment from an event.
@@ -137,8 +121,8 @@ pub(crate) async fn deployment_by_event(
     facts: DeploymentFacts,
 ) -> Result<DeploymentId> {
     let facts = Input::from(facts);
-    let checked = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
-    write(plane, ctx, Write { reference, checked, create: true, update: false, origin: EVENT }).await
+    let (facts, commits) = facts.parsed(|facts, faults| checked(plane, Some(&reference), facts, faults))?;
+    write(plane, ctx, Write { reference, facts, commits, create: true, update: false, origin: EVENT }).await
 }
 
 const API: &str = "api";
@@ -149,11 +133,12 @@ fn checked(
     reference: Option<&str>,
     facts: DeploymentFacts,
     faults: &mut Faults,
-) -> Checked {
+) -> (DeploymentFacts, Commits) {
     if let Some(reference) = reference {
         text::check(faults, "reference_id", reference, text::NAME);
     }
-    check(facts, plane.estate().now(), faults)
+    let commits = check(&facts, plane.estate().now(), faults);
+    (facts, commits)
 }
 
 fn require_new(facts: &DeploymentFacts, faults: &mut Faults) {
@@ -168,7 +153,8 @@ fn require_new(facts: &DeploymentFacts, faults: &mut Faults) {
 #[derive(Clone)]
 struct Write {
     reference: String,
-    checked: Checked,
+    facts: DeploymentFacts,
+    commits: Commits,
     create: bool,
     update: bool,
     origin: &'static str,
@@ -211,25 +197,24 @@ async fn write_in(
         return Err(Error::new(ErrorKind::NotFound, "deployment_not_found", message));
     }
     let mut faults = Faults::default();
-    require_new(&write.checked.facts, &mut faults);
+    require_new(&write.facts, &mut faults);
     faults.finish()?;
-    let kept = new_one(tx, names, &write.checked).await?;
-    if kept.repo.is_some() || !kept.listed.is_empty() {
-        attribution::lock_repositories(tx, ou, &[kept.repo]).await?;
+    let mut new = new_one(tx, names, (id, ou), &write).await?;
+    if new.repo.is_some() || !new.listed.is_empty() {
+        attribution::lock_repositories(tx, ou, &[new.repo]).await?;
     }
-    let mut subject = subject(names, tx, id, ou, &kept, now).await?;
-    let unclear = match attribution::place(tx, &subject).await {
+    let unclear = match attribution::place(tx, &new).await {
         Ok(place) => {
-            subject.place = place;
+            new.place = place;
             None
         }
         // A deployment can be sent again even if its hash has become ambiguous since.
         Err(error) if error.kind == ErrorKind::Invalid => Some(error),
         Err(error) => return Err(error),
     };
-    if unclear.is_none() && insert(tx, &subject, &kept, &write, now).await? {
-        if subject.repo.is_some() || !subject.listed.is_empty() {
-            attribution::attribute_deployment(tx, &subject, now).await?;
+    if unclear.is_none() && insert(tx, &new, &write.reference, now).await? {
+        if new.repo.is_some() || !new.listed.is_empty() {
+            attribution::attribute_deployment(tx, &new, now).await?;
         }
         let act = OwnedAct::new("recorded", nouns::DELIVERY, id.0, format!("deployment {}", write.reference));
         return Ok((id, Some(act)));
@@ -241,90 +226,70 @@ async fn write_in(
         // Another node has just recorded it.
         return update(tx, names, old, write, now).await;
     }
-    if old.kept == kept {
+    if old.has_values_of(&new) {
         return Ok((old.id, None));
     }
     let message = format!(
         "is taken by a deployment with other values: {}. Send the same values, use another reference, or update it.",
-        differences(&old.kept, &kept).join(", ")
+        old.differences(&new).join(", ")
     );
     let fault = landreeve_core::Fault::new("reference_id", "taken", message.clone());
     let error = Error::conflict("reference_id_taken", format!("reference_id {message}"));
     Err(Error { faults: vec![fault], ..error })
 }
 
-/// The names of the values that differ, as clients know them.
-fn differences(old: &Kept, new: &Kept) -> Vec<&'static str> {
-    let pairs = [
-        ("service", old.service == new.service),
-        ("repository", old.repo == new.repo),
-        ("environment", old.environment == new.environment),
-        ("deployed_at", old.deployed_at == new.deployed_at),
-        ("success", old.success == new.success),
-        ("commit_sha", old.commit_sha == new.commit_sha),
-        ("merge_commit_shas", old.listed == new.listed),
-        ("integration_branch", old.integration_branch == new.integration_branch),
-        ("source_url", old.source_url == new.source_url),
-        ("source_name", old.source_name == new.source_name),
-        ("metadata", old.metadata == new.metadata),
-    ];
-    pairs.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
-}
-
-async fn new_one(tx: &mut Tx, names: &mut Names<'_>, checked: &Checked) -> Result<Kept> {
-    let facts = &checked.facts;
+async fn new_one(
+    tx: &mut Tx,
+    names: &mut Names<'_>,
+    (id, ou): (DeploymentId, OuId),
+    write: &Write,
+) -> Result<Deployment> {
+    let facts = &write.facts;
     let (Some(deployed_at), Some(service)) = (facts.deployed_at, &facts.service) else {
         return Err(Error::internal("a deployment without required values"));
     };
-    Ok(Kept {
-        service: names.service(tx, service).await?,
-        repo: match &facts.repository {
-            Some(name) => Some(names.repo(tx, name).await?),
-            None => None,
-        },
-        environment: facts.environment.clone().unwrap_or_else(|| PRODUCTION.to_owned()),
+    let service = names.service(tx, service).await?;
+    let repo = match &facts.repository {
+        Some(name) => Some(names.repo(tx, name).await?),
+        None => None,
+    };
+    let environment = facts.environment.clone().unwrap_or_else(|| PRODUCTION.to_owned());
+    Ok(Deployment {
+        id,
+        ou,
+        origin: write.origin.to_owned(),
+        service,
+        repo,
+        target: target(tx, names, repo, service, &environment).await?,
+        environment,
         deployed_at,
         success: facts.success.unwrap_or(true),
-        commit_sha: checked.commit_sha.clone(),
-        listed: checked.listed.clone().unwrap_or_default(),
+        commit_sha: write.commits.deployed.clone(),
+        listed: write.commits.listed.clone().unwrap_or_default(),
         integration_branch: facts.integration_branch.clone(),
+        place: None,
+        attributed: false,
         source_url: facts.source_url.clone(),
         source_name: facts.source_name.clone(),
         metadata: facts.metadata.clone(),
     })
 }
 
-async fn subject(
-    names: &mut Names<'_>,
+async fn target(
     tx: &mut Tx,
-    id: DeploymentId,
-    ou: OuId,
-    kept: &Kept,
-    now: Timestamp,
-) -> Result<Subject> {
-    let target = match kept.repo {
-        Some(repo) => Some(names.target(tx, repo, kept.service, &kept.environment).await?),
-        None => None,
-    };
-    Ok(Subject {
-        id,
-        ou,
-        service: kept.service,
-        repo: kept.repo,
-        target,
-        environment: kept.environment.clone(),
-        deployed_at: kept.deployed_at,
-        success: kept.success,
-        commit_sha: kept.commit_sha.clone(),
-        listed: kept.listed.clone(),
-        integration_branch: kept.integration_branch.clone(),
-        place: None,
-        now,
-    })
+    names: &mut Names<'_>,
+    repo: Option<RepoId>,
+    service: ServiceId,
+    environment: &str,
+) -> Result<Option<TargetId>> {
+    match repo {
+        Some(repo) => names.target(tx, repo, service, environment).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Returns `false` if the reference already exists.
-async fn insert(tx: &mut Tx, subject: &Subject, kept: &Kept, write: &Write, now: Timestamp) -> Result<bool> {
+async fn insert(tx: &mut Tx, new: &Deployment, reference: &str, now: Timestamp) -> Result<bool> {
     let inserted = tx
         .exec(
             "INSERT INTO delivery_deployments (id, ou_id, reference_id, origin, service_id, repo_id, target_id, \
@@ -333,24 +298,24 @@ async fn insert(tx: &mut Tx, subject: &Subject, kept: &Kept, write: &Write, now:
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $20) \
              ON CONFLICT (ou_id, reference_id) DO NOTHING",
             args![
-                subject.id,
-                subject.ou,
-                &write.reference,
-                write.origin,
-                kept.service,
-                kept.repo,
-                subject.target,
-                &kept.environment,
-                kept.deployed_at,
-                kept.success,
-                kept.commit_sha.as_ref().map(Sha::as_str),
-                listed_json(&kept.listed),
-                kept.integration_branch.clone(),
-                kept.source_url.clone(),
-                kept.source_name.clone(),
-                kept.metadata.as_ref().map(Metadata::as_json),
-                subject.place.as_ref().map(|place| place.line.clone()),
-                subject.place.as_ref().map(|place| place.position),
+                new.id,
+                new.ou,
+                reference,
+                &new.origin,
+                new.service,
+                new.repo,
+                new.target,
+                &new.environment,
+                new.deployed_at,
+                new.success,
+                new.commit_sha.as_ref().map(Sha::as_str),
+                listed_json(&new.listed),
+                new.integration_branch.clone(),
+                new.source_url.clone(),
+                new.source_name.clone(),
+                new.metadata.as_ref().map(Metadata::as_json),
+                new.place.as_ref().map(|place| place.line.clone()),
+                new.place.as_ref().map(|place| place.position),
                 attribution::retry_window_start(now),
                 now,
             ],
@@ -359,7 +324,7 @@ async fn insert(tx: &mut Tx, subject: &Subject, kept: &Kept, write: &Write, now:
     if inserted == 0 {
         return Ok(false);
     }
-    put_parts(tx, subject, kept).await?;
+    put_parts(tx, new).await?;
     Ok(true)
 }
 
@@ -369,15 +334,15 @@ fn listed_json(listed: &[Sha]) -> Option<String> {
 }
 
 /// The deployment's rows in other tables.
-async fn put_parts(tx: &mut Tx, subject: &Subject, kept: &Kept) -> Result<()> {
-    for sha in &kept.listed {
+async fn put_parts(tx: &mut Tx, deployment: &Deployment) -> Result<()> {
+    for sha in &deployment.listed {
         let sql = "INSERT INTO delivery_deployment_shas (deployment_id, sha) VALUES ($1, $2)";
-        tx.exec(sql, args![subject.id, sha.as_str()]).await?;
+        tx.exec(sql, args![deployment.id, sha.as_str()]).await?;
     }
-    for (key, value) in kept.metadata.iter().flat_map(Metadata::flat) {
+    for (key, value) in deployment.metadata.iter().flat_map(Metadata::flat) {
         let sql = "INSERT INTO delivery_deployment_metadata (deployment_id, ou_id, key, value) \
                    VALUES ($1, $2, $3, $4)";
-        tx.exec(sql, args![subject.id, subject.ou, key, value]).await?;
+        tx.exec(sql, args![deployment.id, deployment.ou, key, value]).await?;
     }
     Ok(())
 }
@@ -385,7 +350,7 @@ async fn put_parts(tx: &mut Tx, subject: &Subject, kept: &Kept) -> Result<()> {
 async fn update(
     tx: &mut Tx,
     names: &mut Names<'_>,
-    mut old: Loaded,
+    mut old: Deployment,
     write: Write,
     now: Timestamp,
 ) -> Result<(DeploymentId, Option<OwnedAct>)> {
@@ -393,46 +358,42 @@ async fn update(
         let message = "was recorded by the server and cannot be changed";
         return Err(Error::conflict("deployment_not_editable", format!("the deployment {message}")));
     }
-    let (old, kept) = loop {
-        let kept = patched(tx, names, &old.kept, &write.checked).await?;
-        if kept == old.kept {
+    let (old, mut new) = loop {
+        let new = patched(tx, names, &old, &write).await?;
+        if new.has_values_of(&old) {
             return Ok((old.id, None));
         }
         // The update returns changes of the old repository and takes changes of the new one.
-        attribution::lock_repositories(tx, old.ou, &[old.kept.repo, kept.repo]).await?;
+        attribution::lock_repositories(tx, old.ou, &[old.repo, new.repo]).await?;
         let again = load(tx, old.ou, &write.reference).await?;
         let again = again.ok_or_else(|| Error::internal("a reference appeared and then disappeared"))?;
-        if again.kept == old.kept {
-            break (again, kept);
+        if again.has_values_of(&old) {
+            break (again, new);
         }
         // Another request changed it while this one waited.
         old = again;
     };
     // Accept values that were accepted before, even if their hash has become ambiguous since.
-    let brings = (kept.repo, &kept.commit_sha, &kept.listed)
-        != (old.kept.repo, &old.kept.commit_sha, &old.kept.listed);
-    let mut subject = subject(names, tx, old.id, old.ou, &kept, now).await?;
-    let place = attribution::place(tx, &subject).await;
-    subject.place = if brings { place? } else { attribution::unclear_is_none(place)? };
+    let named = new.names_commits_of(&old);
+    let place = attribution::place(tx, &new).await;
+    new.place = if named { attribution::unclear_is_none(place)? } else { place? };
     for table in [
         "DELETE FROM delivery_deployment_shas WHERE deployment_id = $1",
         "DELETE FROM delivery_deployment_metadata WHERE deployment_id = $1",
     ] {
         tx.exec(table, args![old.id]).await?;
     }
-    set(tx, &subject, &kept, now).await?;
-    put_parts(tx, &subject, &kept).await?;
+    set(tx, &new, now).await?;
+    put_parts(tx, &new).await?;
     // Attribute it again, unless nothing that affects attribution has changed.
-    let same = Kept { source_url: None, source_name: None, metadata: None, ..kept.clone() }
-        == Kept { source_url: None, source_name: None, metadata: None, ..old.kept.clone() };
-    if !same || !old.attributed {
+    if !new.covers_like(&old) || !old.attributed {
         let sql = "UPDATE delivery_deployments SET attributed_at = NULL WHERE id = $1";
         tx.exec(sql, args![old.id]).await?;
         attribution::unassign(tx, old.id, now).await?;
-        if brings {
-            attribution::attribute_deployment(tx, &subject, now).await?;
+        if named {
+            attribution::attribute_if_clear(tx, new, now).await?;
         } else {
-            attribution::attribute_if_clear(tx, subject, now).await?;
+            attribution::attribute_deployment(tx, &new, now).await?;
         }
     }
     let act = OwnedAct::new("updated", nouns::DELIVERY, old.id.0, format!("deployment {}", write.reference));
@@ -440,66 +401,67 @@ async fn update(
 }
 
 /// Replaces the stored values with the given ones. A commit and a list of commits exclude each other.
-async fn patched(tx: &mut Tx, names: &mut Names<'_>, old: &Kept, checked: &Checked) -> Result<Kept> {
-    let facts = &checked.facts;
-    let mut kept = old.clone();
+async fn patched(tx: &mut Tx, names: &mut Names<'_>, old: &Deployment, write: &Write) -> Result<Deployment> {
+    let facts = &write.facts;
+    let mut new = old.clone();
     if let Some(service) = &facts.service {
-        kept.service = names.service(tx, service).await?;
+        new.service = names.service(tx, service).await?;
     }
     if let Some(name) = &facts.repository {
-        kept.repo = Some(names.repo(tx, name).await?);
+        new.repo = Some(names.repo(tx, name).await?);
     }
-    if let Some(sha) = &checked.commit_sha {
-        kept.commit_sha = Some(sha.clone());
-        kept.listed.clear();
+    if let Some(sha) = &write.commits.deployed {
+        new.commit_sha = Some(sha.clone());
+        new.listed.clear();
     }
-    if let Some(listed) = &checked.listed {
-        kept.listed.clone_from(listed);
+    if let Some(listed) = &write.commits.listed {
+        new.listed.clone_from(listed);
         if !listed.is_empty() {
-            kept.commit_sha = None;
+            new.commit_sha = None;
         }
     }
-    kept.deployed_at = facts.deployed_at.unwrap_or(kept.deployed_at);
-    kept.success = facts.success.unwrap_or(kept.success);
+    new.deployed_at = facts.deployed_at.unwrap_or(new.deployed_at);
+    new.success = facts.success.unwrap_or(new.success);
     if let Some(environment) = &facts.environment {
-        kept.environment.clone_from(environment);
+        new.environment.clone_from(environment);
     }
     let replace = |place: &mut Option<String>, given: &Option<String>| {
         if given.is_some() {
             place.clone_from(given);
         }
     };
-    replace(&mut kept.integration_branch, &facts.integration_branch);
-    replace(&mut kept.source_url, &facts.source_url);
-    replace(&mut kept.source_name, &facts.source_name);
+    replace(&mut new.integration_branch, &facts.integration_branch);
+    replace(&mut new.source_url, &facts.source_url);
+    replace(&mut new.source_name, &facts.source_name);
     if facts.metadata.is_some() {
-        kept.metadata.clone_from(&facts.metadata);
+        new.metadata.clone_from(&facts.metadata);
     }
-    Ok(kept)
+    new.target = target(tx, names, new.repo, new.service, &new.environment).await?;
+    Ok(new)
 }
 
-async fn set(tx: &mut Tx, subject: &Subject, kept: &Kept, now: Timestamp) -> Result<()> {
+async fn set(tx: &mut Tx, deployment: &Deployment, now: Timestamp) -> Result<()> {
     tx.exec(
         "UPDATE delivery_deployments SET service_id = $2, repo_id = $3, target_id = $4, environment = $5, \
          deployed_at = $6, success = $7, commit_sha = $8, merge_commit_shas = $9, integration_branch = $10, \
          source_url = $11, source_name = $12, metadata = $13, line = $14, position = $15, attribute_until = $16, \
          updated_at = $17 WHERE id = $1",
         args![
-            subject.id,
-            kept.service,
-            kept.repo,
-            subject.target,
-            &kept.environment,
-            kept.deployed_at,
-            kept.success,
-            kept.commit_sha.as_ref().map(Sha::as_str),
-            listed_json(&kept.listed),
-            kept.integration_branch.clone(),
-            kept.source_url.clone(),
-            kept.source_name.clone(),
-            kept.metadata.as_ref().map(Metadata::as_json),
-            subject.place.as_ref().map(|place| place.line.clone()),
-            subject.place.as_ref().map(|place| place.position),
+            deployment.id,
+            deployment.service,
+            deployment.repo,
+            deployment.target,
+            &deployment.environment,
+            deployment.deployed_at,
+            deployment.success,
+            deployment.commit_sha.as_ref().map(Sha::as_str),
+            listed_json(&deployment.listed),
+            deployment.integration_branch.clone(),
+            deployment.source_url.clone(),
+            deployment.source_name.clone(),
+            deployment.metadata.as_ref().map(Metadata::as_json),
+            deployment.place.as_ref().map(|place| place.line.clone()),
+            deployment.place.as_ref().map(|place| place.position),
             attribution::retry_window_start(now),
             now,
         ],
@@ -508,44 +470,9 @@ async fn set(tx: &mut Tx, subject: &Subject, kept: &Kept, now: Timestamp) -> Res
     .map(drop)
 }
 
-struct Loaded {
-    id: DeploymentId,
-    ou: OuId,
-    origin: String,
-    attributed: bool,
-    kept: Kept,
-}
-
-async fn load(conn: &mut Conn, ou: OuId, reference: &str) -> Result<Option<Loaded>> {
-    let row = conn
-        .opt(
-            "SELECT d.id, d.ou_id, d.service_id, d.repo_id, d.target_id, d.environment, d.deployed_at, d.success, \
-             d.commit_sha, d.merge_commit_shas, d.integration_branch, d.line, d.position, d.origin, d.source_url, \
-             d.source_name, d.metadata, d.attributed_at FROM delivery_deployments d \
-             WHERE d.ou_id = $1 AND d.reference_id = $2",
-            args![ou, reference],
-        )
-        .await?;
-    row.as_ref().map(loaded).transpose()
-}
-
-fn loaded(row: &Row) -> Result<Loaded> {
-    let subject = attribution::subject_of(row, Timestamp::UNIX_EPOCH)?;
-    let kept = Kept {
-        service: subject.service,
-        repo: subject.repo,
-        environment: subject.environment,
-        deployed_at: subject.deployed_at,
-        success: subject.success,
-        commit_sha: subject.commit_sha,
-        listed: subject.listed,
-        integration_branch: subject.integration_branch,
-        source_url: row.text_opt(14)?,
-        source_name: row.text_opt(15)?,
-        metadata: row.text_opt(16)?.as_deref().and_then(Metadata::kept),
-    };
-    let attributed = row.int_opt(17)?.is_some();
-    Ok(Loaded { id: subject.id, ou: subject.ou, origin: row.text(13)?, attributed, kept })
+async fn load(conn: &mut Conn, ou: OuId, reference: &str) -> Result<Option<Deployment>> {
+    let sql = deployments!("WHERE d.ou_id = $1 AND d.reference_id = $2");
+    conn.opt(sql, args![ou, reference]).await?.as_ref().map(Deployment::from_row).transpose()
 }
 
 /// The changes of a deployment, or why there are none.
@@ -588,11 +515,13 @@ pub async fn deployment_info(plane: &Delivery, ctx: &OpCtx, reference: &str) -> 
     let mut conn = plane.estate().store().read().await?;
     let row = conn
         .opt(
-            "SELECT d.id, d.ou_id, d.service_id, d.repo_id, d.target_id, d.environment, d.deployed_at, d.success, \
-             d.commit_sha, d.merge_commit_shas, d.integration_branch, d.line, d.position, s.identifier, s.name, \
-             r.name, d.attributed_at, d.attribute_until, d.source_url, d.source_name, d.metadata \
-             FROM delivery_deployments d JOIN delivery_services s ON s.id = d.service_id \
-             LEFT JOIN delivery_repos r ON r.id = d.repo_id WHERE d.ou_id = $1 AND d.reference_id = $2",
+            concat!(
+                "SELECT ",
+                deployment_columns!(),
+                ", s.identifier, s.name, r.name, d.attributed_at, d.attribute_until \
+                 FROM delivery_deployments d JOIN delivery_services s ON s.id = d.service_id \
+                 LEFT JOIN delivery_repos r ON r.id = d.repo_id WHERE d.ou_id = $1 AND d.reference_id = $2"
+            ),
             args![ctx.authority().ou(), reference],
         )
         .await?;
@@ -600,27 +529,28 @@ pub async fn deployment_info(plane: &Delivery, ctx: &OpCtx, reference: &str) -> 
         let message = format!("no deployment has the reference {reference:?}");
         Error::new(ErrorKind::NotFound, "deployment_not_found", message)
     })?;
-    let subject = attribution::subject_of(&row, plane.estate().now())?;
-    let (changes, change_count) = brought(&mut conn, subject.id).await?;
-    let (attributed_at, waits) = (row.time_opt(16)?, row.time(17)? > plane.estate().now());
-    let found = explain::Found { count: change_count, attributed: attributed_at.is_some(), waits };
+    let now = plane.estate().now();
+    let deployment = Deployment::from_row(&row)?;
+    let (changes, change_count) = brought(&mut conn, deployment.id).await?;
+    let (attributed_at, waits) = (row.time_opt(21)?, row.time(22)? > now);
+    let found = explain::Found { count: change_count, attributed: attributed_at.is_some(), waits, now };
     Ok(DeploymentInfo {
-        id: subject.id,
+        id: deployment.id,
         reference: reference.to_owned(),
-        service: row.text(13)?,
-        service_name: row.text(14)?,
-        repository: row.text_opt(15)?,
+        service: row.text(18)?,
+        service_name: row.text(19)?,
+        repository: row.text_opt(20)?,
         attributed_at,
-        attribution: explain::sentence(&mut conn, &subject, found).await?,
-        source_url: row.text_opt(18)?,
-        source_name: row.text_opt(19)?,
-        metadata: row.text_opt(20)?.as_deref().and_then(Metadata::kept).map(|metadata| metadata.value()),
-        environment: subject.environment,
-        deployed_at: subject.deployed_at,
-        success: subject.success,
-        commit_sha: subject.commit_sha.map(|sha| sha.as_str().to_owned()),
-        merge_commit_shas: subject.listed.iter().map(|sha| sha.as_str().to_owned()).collect(),
-        integration_branch: subject.integration_branch,
+        attribution: explain::sentence(&mut conn, &deployment, found).await?,
+        source_url: deployment.source_url,
+        source_name: deployment.source_name,
+        metadata: deployment.metadata.map(|metadata| metadata.value()),
+        environment: deployment.environment,
+        deployed_at: deployment.deployed_at,
+        success: deployment.success,
+        commit_sha: deployment.commit_sha.map(|sha| sha.as_str().to_owned()),
+        merge_commit_shas: deployment.listed.iter().map(|sha| sha.as_str().to_owned()).collect(),
+        integration_branch: deployment.integration_branch,
         changes,
         change_count,
     })

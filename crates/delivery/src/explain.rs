@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use landreeve_core::Result;
 use landreeve_estate::args;
 use landreeve_estate::store::{Conn, Row};
 
-use crate::attribution::{self, Place, Subject};
+use crate::attribution;
+use crate::deployment::{Deployment, Place};
 use crate::ids::{RepoId, TargetId};
 use crate::sha::{Sha, same};
 
@@ -18,22 +20,23 @@ pub struct Found {
     pub attributed: bool,
     /// The search for changes has not ended.
     pub waits: bool,
+    pub now: Timestamp,
 }
 
-pub async fn sentence(conn: &mut Conn, subject: &Subject, found: Found) -> Result<String> {
-    if !subject.success {
+pub async fn sentence(conn: &mut Conn, deployment: &Deployment, found: Found) -> Result<String> {
+    if !deployment.success {
         return Ok("The deployment failed, so it has no changes.".to_owned());
     }
-    if !subject.listed.is_empty() {
-        return listed(conn, subject, found).await;
+    if !deployment.listed.is_empty() {
+        return listed(conn, deployment, found).await;
     }
-    let Some(repo) = subject.repo else {
+    let Some(repo) = deployment.repo else {
         return Ok("The deployment has neither a repository nor merge commits, so no changes can be found."
             .to_owned());
     };
-    match &subject.place {
-        Some(place) => placed(conn, subject, place, found).await,
-        None => unplaced(conn, subject, repo, found).await,
+    match &deployment.place {
+        Some(place) => placed(conn, deployment, place, found).await,
+        None => unplaced(conn, deployment, repo, found).await,
     }
 }
 
@@ -59,31 +62,31 @@ fn more_digits(sha: &Sha, (one, other): &(Sha, Sha)) -> String {
     format!("{sha} is ambiguous: it matches {one} and {other}. Update the deployment with more digits.")
 }
 
-async fn unplaced(conn: &mut Conn, subject: &Subject, repo: RepoId, found: Found) -> Result<String> {
-    if let Some(sha) = &subject.commit_sha
+async fn unplaced(conn: &mut Conn, deployment: &Deployment, repo: RepoId, found: Found) -> Result<String> {
+    if let Some(sha) = &deployment.commit_sha
         && let Some(two) = attribution::unclear(conn, repo, sha).await?
     {
         return Ok(more_digits(sha, &two));
     }
-    let sha = subject.commit_sha.as_ref().map_or("", Sha::as_str);
+    let sha = deployment.commit_sha.as_ref().map_or("", Sha::as_str);
     let what = format!("No merged pull request or pushed commit {sha} in the repository");
     Ok(unknown(&what, found.waits))
 }
 
-async fn placed(conn: &mut Conn, subject: &Subject, place: &Place, found: Found) -> Result<String> {
+async fn placed(conn: &mut Conn, deployment: &Deployment, place: &Place, found: Found) -> Result<String> {
     let line = match place.line.as_str() {
         "" => "the default branch".to_owned(),
         line => format!("the branch {line:?}"),
     };
-    let up_to = match &subject.commit_sha {
+    let up_to = match &deployment.commit_sha {
         Some(sha) => format!("up to the commit {}", sha.as_str()),
         None => "up to the time of the deployment".to_owned(),
     };
     if found.count > 0 {
         return Ok(format!("{} changes on {line} {up_to} that were not deployed before.", found.count));
     }
-    let elsewhere = match subject.target {
-        Some(target) => bound_elsewhere(conn, subject, target, place).await?,
+    let elsewhere = match deployment.target {
+        Some(target) => bound_elsewhere(conn, deployment, target, place, found.now).await?,
         None => 0,
     };
     let why = match elsewhere {
@@ -106,8 +109,14 @@ macro_rules! elsewhere {
 }
 
 /// How many changes the deployment would have if they did not belong to other services.
-async fn bound_elsewhere(conn: &mut Conn, subject: &Subject, target: TargetId, place: &Place) -> Result<i64> {
-    let low = attribution::covered_before(conn, subject, target, place).await?;
+async fn bound_elsewhere(
+    conn: &mut Conn,
+    deployment: &Deployment,
+    target: TargetId,
+    place: &Place,
+    now: Timestamp,
+) -> Result<i64> {
+    let low = attribution::covered_before(conn, deployment, target, place, now).await?;
     let row = conn
         .one(
             concat!(
@@ -115,7 +124,7 @@ async fn bound_elsewhere(conn: &mut Conn, subject: &Subject, target: TargetId, p
                  AND c.landed_at > $4 AND c.landed_at <= $5 AND c.part_of IS NULL AND ",
                 elsewhere!()
             ),
-            args![subject.repo, &place.line, subject.service, low, place.position],
+            args![deployment.repo, &place.line, deployment.service, low, place.position],
         )
         .await?;
     row.int(0)
@@ -139,9 +148,9 @@ macro_rules! listed {
     };
 }
 
-async fn listed(conn: &mut Conn, subject: &Subject, found: Found) -> Result<String> {
-    let scope = subject.repo.map_or(subject.ou.0, |repo| repo.0);
-    let sql = match subject.repo {
+async fn listed(conn: &mut Conn, deployment: &Deployment, found: Found) -> Result<String> {
+    let scope = deployment.repo.map_or(deployment.ou.0, |repo| repo.0);
+    let sql = match deployment.repo {
         Some(_) => concat!(
             listed!(
                 "c.sha",
@@ -165,7 +174,8 @@ async fn listed(conn: &mut Conn, subject: &Subject, found: Found) -> Result<Stri
             concat!("delivery_changes c ON c.kind = 'pull' AND +c.ou_id = $2 AND ", same!("l.sha", "c.sha"))
         ),
     };
-    let rows = conn.all(sql, args![subject.id, scope, subject.service, &subject.environment]).await?;
+    let rows =
+        conn.all(sql, args![deployment.id, scope, deployment.service, &deployment.environment]).await?;
     let mut by_hash: BTreeMap<Sha, Vec<&Row>> = BTreeMap::new();
     for row in &rows {
         by_hash.entry(Sha::kept(row.text(0)?)).or_default().push(row);

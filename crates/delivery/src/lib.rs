@@ -9,6 +9,7 @@
 mod attribution;
 pub mod changes;
 pub mod custom_data;
+mod deployment;
 pub mod deployments;
 pub mod events;
 mod explain;

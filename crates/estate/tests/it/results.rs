@@ -85,7 +85,7 @@ async fn a_damaged_blob_is_never_a_complete_result(site: &Site) {
             *whole.last_mut().unwrap() ^= 128;
             std::fs::write(path, whole).unwrap();
         }),
-        ("gone", |path, _| std::fs::remove_file(path).unwrap()),
+        ("missing", |path, _| std::fs::remove_file(path).unwrap()),
     ];
     for (told, damage) in cases {
         damage(&path, whole.clone());

@@ -38,7 +38,7 @@ fn manages_users_groups_units_and_roles() {
     said(&server.cli_with_input(&with_password, "a long password\n"));
     server.say(&["user", "create", "bob", "--role", "viewer", "--ou", &unit]);
     let twice = server.cli(&["user", "create", "bob"]);
-    assert!(String::from_utf8_lossy(&twice.stderr).contains("name is taken"), "{twice:?}");
+    assert!(String::from_utf8_lossy(&twice.stderr).contains("name is already taken"), "{twice:?}");
     let short = server.cli_with_input(&["user", "password", "ada"], "short\n");
     assert!(String::from_utf8_lossy(&short.stderr).contains("8 to 256"), "{short:?}");
     server.say(&["group", "create", "Editors", "--role", "Analyst"]);
