@@ -386,7 +386,7 @@ async fn public_url_makes_cookies_secure_and_urls_public() {
     let form = format!("name=admin&password={}", PASSWORD.replace(' ', "+"));
     let console = reply(http.post(format!("{}/sign-in", server.address)).body(form)).await;
     let cookie = console.headers["set-cookie"].to_str().unwrap();
-    assert!(cookie.ends_with("; HttpOnly; SameSite=Strict; Secure"), "{cookie}");
+    assert!(cookie.ends_with("; HttpOnly; SameSite=Strict; Secure; Path=/"), "{cookie}");
     let login = http.get(format!("{}/solution-manager/login", server.address));
     let login = reply(login.basic_auth("admin", Some(PASSWORD))).await;
     let cookie = login.headers["set-cookie"].to_str().unwrap();
