@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{DatasourceId, OuId};
-use landreeve_core::{Action, Error, OpCtx, Result};
+use landreeve_core::{Action, Error, OpCtx, Part, Permission, Result};
 use landreeve_estate::args;
-use landreeve_estate::identity::ous::below;
-use landreeve_estate::store::{Conn, Row, Tx, taken};
+use landreeve_estate::identity::{Place, Visibility};
+use landreeve_estate::store::{Conn, Listing, Row, Tx, Where, taken};
 
 use crate::ids::SnippetId;
 use crate::lang::{self, Snippets};
@@ -76,15 +76,31 @@ impl SnippetDetails {
     }
 }
 
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT s.id, s.ou_id, o.path, s.name, s.description, s.body, s.datasource_id, s.created_at, \
-             s.updated_at, s.row_version FROM snippets s JOIN ous o ON o.id = s.ou_id ",
-            $rest
-        )
+macro_rules! columns {
+    () => {
+        "s.id, s.ou_id, o.path, s.name, s.description, s.body, s.datasource_id, s.created_at, s.updated_at, \
+         s.row_version"
     };
 }
+
+macro_rules! from {
+    () => {
+        "snippets s JOIN ous o ON o.id = s.ou_id"
+    };
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT ", columns!(), " FROM ", from!(), " ", $rest)
+    };
+}
+
+const LISTING: Listing = Listing {
+    columns: columns!(),
+    from: from!(),
+    order: "s.name, s.id",
+    size: Some("length(s.body) + length(s.description)"),
+};
 
 fn from_row(row: &Row) -> Result<Snippet> {
     Ok(Snippet {
@@ -103,14 +119,6 @@ fn from_row(row: &Row) -> Result<Snippet> {
     })
 }
 
-/// Every snippet in the subtree, without a permission check: for the plane itself.
-pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Snippet>> {
-    let rows = conn
-        .all(select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY s.name, s.id"), args![path, below(path)])
-        .await?;
-    rows.iter().map(from_row).collect()
-}
-
 /// The snippets of one unit: SQL resolves names in its own unit only.
 pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Snippet>> {
     conn.all(select!("WHERE s.ou_id = $1 ORDER BY s.name"), args![ou]).await?.iter().map(from_row).collect()
@@ -122,11 +130,29 @@ pub(crate) fn texts(snippets: &[Snippet]) -> Snippets {
     Snippets { custom, builtin: BTreeMap::new() }
 }
 
-pub async fn snippet_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Snippet>> {
+/// Which snippet the next part of a list comes after: by name, then by id.
+pub type SnippetKey = (String, SnippetId);
+
+/// The next snippets after one; of these ids only where they are given.
+pub async fn snippet_list(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    only: Option<&[SnippetId]>,
+    after: Option<SnippetKey>,
+) -> Result<Part<Snippet, SnippetKey>> {
     plane.estate().require_some(ctx, nouns::SNIPPET, Action::VIEW).await?;
-    let mut all = rows(&mut plane.estate().store().read().await?, ctx.authority().ou_path()).await?;
-    all.retain(|found| ctx.require(nouns::SNIPPET, Action::VIEW, &found.ou_path, found.id.0).is_ok());
-    Ok(all)
+    let mut conn = plane.estate().store().read().await?;
+    let mut wanted = Where::new(conn.dialect());
+    Visibility::of(ctx, Permission::new(nouns::SNIPPET, Action::VIEW))
+        .narrow(&mut wanted, &Place::named("s.ou_id", "s.id IN ($$)"))?;
+    if let Some(only) = only {
+        wanted.and_ids("s.id", only.iter().map(|id| id.0));
+    }
+    if let Some((name, id)) = after {
+        wanted.and_after("s.name, s.id", args![name, id]);
+    }
+    let key = |snippet: &Snippet| (snippet.details.name.clone(), snippet.id);
+    wanted.page(&mut conn, &LISTING, from_row, key).await
 }
 
 pub async fn snippet_get(plane: &Analytics, ctx: &OpCtx, id: SnippetId) -> Result<Snippet> {

@@ -21,12 +21,12 @@ pub mod source;
 pub mod sql;
 pub mod table;
 
-pub use authority::{Action, Authority, Grant, Noun, Permission, Scope};
+pub use authority::{Action, Authority, Grant, Granted, Noun, Permission, Scope};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Fault, Result};
 pub use ids::{IdKind, Ids, KindedId};
 pub use opctx::{Actor, Moment, OpCtx, OpKind};
-pub use page::{Page, PageOf};
+pub use page::{Page, PageOf, Part};
 pub use random::Random;
 pub use run::{Category, PoolName, RunKind, RunState};
 pub use secret::Secret;

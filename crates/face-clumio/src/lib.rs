@@ -2,7 +2,6 @@
 //!
 //! What must not enter: a rule of what may be done; those are in `estate::ops` and the planes.
 
-mod access;
 mod caller;
 mod discovery;
 mod error;

@@ -1,12 +1,14 @@
 //! Filters: list, create, show, change, remove; the options of drop-downs.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use landreeve_analytics::filters::{self as plane, FilterDetails};
 use landreeve_analytics::ids::FilterId;
 use landreeve_analytics::nouns;
 use landreeve_core::{Action, Error, OpCtx, Result};
-use landreeve_http::Outcome;
 use landreeve_http::extract::{Path, Query};
+use landreeve_http::{Items, Outcome};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,7 +19,7 @@ use crate::include::Include;
 use crate::input::{Checked, refuse};
 use crate::media::{JsonApi, JsonBody, PlainJson, no_content};
 use crate::wire::filters::{self as wire, Filter, FilterOptions};
-use crate::wire::{Document, Included, executions, parameters};
+use crate::wire::{Document, executions, parameters};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -30,11 +32,16 @@ fn filter_id(app: &App, id: &str) -> Result<FilterId> {
     app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("filter"))
 }
 
-/// Filters as included objects.
-pub async fn included(app: &App, ctx: &OpCtx, ids: &[FilterId]) -> Result<Vec<Included>> {
-    let mut all = plane::filter_list(app.plane(), ctx).await?;
-    all.retain(|filter| ids.contains(&filter.id));
-    Ok(all.iter().map(|filter| Included::Filter(Box::new(wire::render(filter, app.ids())))).collect())
+/// The filters that the caller sees, of these ids or all.
+pub fn items(app: &App, ctx: &OpCtx, only: Option<Vec<FilterId>>) -> Items {
+    let (app, ctx, only) = (app.clone(), ctx.clone(), Arc::new(only));
+    Items::pages(move |after| {
+        let (app, ctx, only) = (app.clone(), ctx.clone(), Arc::clone(&only));
+        async move {
+            let part = plane::filter_list(app.plane(), &ctx, (*only).as_deref(), after).await?;
+            Ok(part.with(|all| all.iter().map(|filter| wire::render(filter, app.ids())).collect()))
+        }
+    })
 }
 
 /// Create Filter
@@ -71,9 +78,7 @@ async fn create(
     responses((status = 200, body = Document<Vec<Filter>>, content_type = "application/vnd.api+json")))]
 async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: Query) -> Outcome {
     Include::none(&query)?;
-    let all = plane::filter_list(app.plane(), &ctx).await?;
-    let data: Vec<_> = all.iter().map(|filter| wire::render(filter, app.ids())).collect();
-    out.ok(&Document::of(data))
+    out.list(items(&app, &ctx, None), None).await
 }
 
 /// Get Filter

@@ -5,9 +5,9 @@ use landreeve_analytics::executions as runs;
 use landreeve_analytics::ids::{DashboardId, ReportId};
 use landreeve_analytics::nouns;
 use landreeve_analytics::reports::{self as plane, Report as PlaneReport, ReportDetails};
-use landreeve_core::{Action, Error, OpCtx, Result};
-use landreeve_http::Outcome;
+use landreeve_core::{Action, Error, OpCtx, Part, Result};
 use landreeve_http::extract::{Path, Query};
+use landreeve_http::{Items, Outcome};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -18,7 +18,7 @@ use crate::include::Include;
 use crate::input::{Checked, refuse};
 use crate::media::{JsonApi, JsonBody, no_content};
 use crate::wire::reports::{self as wire, Report};
-use crate::wire::{Document, Included, executions, parameters};
+use crate::wire::{Document, executions, parameters};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -31,21 +31,26 @@ fn report_id(app: &App, id: &str) -> Result<ReportId> {
     app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("report"))
 }
 
-async fn rendered(app: &App, ctx: &OpCtx, reports: &[PlaneReport]) -> Result<Vec<Report>> {
-    let uses = plane::reports_use(app.plane(), ctx, reports).await?;
+async fn rendered(app: &App, reports: &[PlaneReport]) -> Result<Vec<Report>> {
+    let uses = plane::reports_use(app.plane(), reports).await?;
     Ok(reports.iter().zip(&uses).map(|(report, uses)| wire::render(report, uses, app.ids())).collect())
 }
 
-async fn one(app: &App, ctx: &OpCtx, report: PlaneReport) -> Result<Document<Report>> {
-    let report = rendered(app, ctx, &[report]).await?.into_iter().next();
+async fn one(app: &App, report: PlaneReport) -> Result<Document<Report>> {
+    let report = rendered(app, &[report]).await?.into_iter().next();
     report.map(Document::of).ok_or_else(|| Error::internal("a report that vanished"))
 }
 
-/// The reports of a dashboard as included objects.
-pub async fn included(app: &App, ctx: &OpCtx, dashboard: DashboardId) -> Result<Vec<Included>> {
-    let reports = plane::report_list(app.plane(), ctx, Some(dashboard)).await?;
-    let rendered = rendered(app, ctx, &reports).await?;
-    Ok(rendered.into_iter().map(|report| Included::Report(Box::new(report))).collect())
+/// The reports that the caller sees, of one dashboard or all.
+pub fn items(app: &App, ctx: &OpCtx, dashboard: Option<DashboardId>) -> Items {
+    let (app, ctx) = (app.clone(), ctx.clone());
+    Items::pages(move |after| {
+        let (app, ctx) = (app.clone(), ctx.clone());
+        async move {
+            let part = plane::report_list(app.plane(), &ctx, dashboard, after).await?;
+            Ok(Part { items: rendered(&app, &part.items).await?, next: part.next })
+        }
+    })
 }
 
 /// Create Report
@@ -72,7 +77,7 @@ async fn create(
     }
     let made = plane::report_create(app.plane(), &ctx, details).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
-    out.created(&one(&app, &ctx, made).await?)
+    out.created(&one(&app, made).await?)
 }
 
 /// List Reports
@@ -90,8 +95,7 @@ async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: 
             Some(id.ok_or_else(|| Error::fault("?dashboard", "unknown", "is not an id of dashboards"))?)
         }
     };
-    let reports = plane::report_list(app.plane(), &ctx, dashboard).await?;
-    out.ok(&Document::of(rendered(&app, &ctx, &reports).await?))
+    out.list(items(&app, &ctx, dashboard), None).await
 }
 
 /// Get Report
@@ -109,7 +113,7 @@ async fn get(
 ) -> Outcome {
     Include::none(&query)?;
     let found = plane::report_get(app.plane(), &ctx, report_id(&app, &id)?).await?;
-    out.ok(&one(&app, &ctx, found).await?)
+    out.ok(&one(&app, found).await?)
 }
 
 /// Update Report
@@ -136,7 +140,7 @@ async fn update(
     }
     let after = plane::report_update(app.plane(), &ctx, which, |details| patch.apply(details)).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
-    out.ok(&one(&app, &ctx, after).await?)
+    out.ok(&one(&app, after).await?)
 }
 
 /// Delete Report

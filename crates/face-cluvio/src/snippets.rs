@@ -1,12 +1,14 @@
 //! SQL snippets: list, create, show, change, remove.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use landreeve_analytics::ids::SnippetId;
 use landreeve_analytics::nouns;
 use landreeve_analytics::snippets::{self as plane, Snippet, SnippetDetails};
-use landreeve_core::{Error, OpCtx, Result};
-use landreeve_http::Outcome;
+use landreeve_core::{Error, OpCtx, Part, Result};
 use landreeve_http::extract::{Path, Query};
+use landreeve_http::{Items, Outcome};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -15,8 +17,8 @@ use crate::caller::Caller;
 use crate::include::Include;
 use crate::input::{Checked, refuse};
 use crate::media::{JsonApi, JsonBody, no_content};
+use crate::wire::Document;
 use crate::wire::snippets::{self as wire, SqlSnippet};
-use crate::wire::{Document, Included};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, update, delete))
@@ -36,12 +38,16 @@ async fn one(app: &App, snippet: Snippet) -> Result<Document<SqlSnippet>> {
     snippet.map(Document::of).ok_or_else(|| Error::internal("a snippet that vanished"))
 }
 
-/// Snippets as included objects.
-pub async fn included(app: &App, ctx: &OpCtx, ids: &[SnippetId]) -> Result<Vec<Included>> {
-    let mut all = plane::snippet_list(app.plane(), ctx).await?;
-    all.retain(|snippet| ids.contains(&snippet.id));
-    let rendered = rendered(app, &all).await?;
-    Ok(rendered.into_iter().map(|snippet| Included::SqlSnippet(Box::new(snippet))).collect())
+/// The snippets that the caller sees, of these ids or all.
+pub fn items(app: &App, ctx: &OpCtx, only: Option<Vec<SnippetId>>) -> Items {
+    let (app, ctx, only) = (app.clone(), ctx.clone(), Arc::new(only));
+    Items::pages(move |after| {
+        let (app, ctx, only) = (app.clone(), ctx.clone(), Arc::clone(&only));
+        async move {
+            let part = plane::snippet_list(app.plane(), &ctx, (*only).as_deref(), after).await?;
+            Ok(Part { items: rendered(&app, &part.items).await?, next: part.next })
+        }
+    })
 }
 
 /// Create SQL Snippet
@@ -75,8 +81,7 @@ async fn create(
     responses((status = 200, body = Document<Vec<SqlSnippet>>, content_type = "application/vnd.api+json")))]
 async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: Query) -> Outcome {
     Include::none(&query)?;
-    let all = plane::snippet_list(app.plane(), &ctx).await?;
-    out.ok(&Document::of(rendered(&app, &all).await?))
+    out.list(items(&app, &ctx, None), None).await
 }
 
 /// Get SQL Snippet

@@ -5,7 +5,7 @@ use std::time::Duration;
 use landreeve_analytics::dashboards::{self, DashboardDetails, LayoutBox};
 use landreeve_analytics::reports::{self, ReportDetails};
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::{OpCtx, Page, RunState};
+use landreeve_core::{OpCtx, Page, RunState, page};
 use landreeve_estate::inventory::refresh::SAMPLE_DATA;
 use landreeve_estate::ops::keys::{self, NewKey};
 use landreeve_estate::ops::runs::{self, RunRef};
@@ -86,7 +86,7 @@ async fn wait_for_sample(opened: &Opened, ctx: &OpCtx) -> anyhow::Result<()> {
 /// Keys of an earlier quickstart are replaced: their secrets cannot be shown again.
 async fn fresh_keys(opened: &Opened, ctx: &OpCtx) -> anyhow::Result<(String, String, String)> {
     let estate = &opened.estate;
-    for key in keys::key_list(estate, ctx).await?.into_iter().filter(|key| key.name == NAME) {
+    for key in page::collect(|after| keys::key_list(estate, ctx, Some(NAME), after)).await? {
         keys::key_delete(estate, ctx, key.id).await?;
     }
     let mut grants = Vec::new();
@@ -126,7 +126,7 @@ const REPORT: &str = "select {o_orderdate:aggregation} as period, count(*) as or
 /// A dashboard with a report, so that the lists are not empty.
 async fn content(opened: &Opened, ctx: &OpCtx, sample: DatasourceId) -> anyhow::Result<()> {
     let plane = &opened.analytics;
-    if !dashboards::dashboard_list(plane, ctx).await?.is_empty() {
+    if !dashboards::dashboard_list(plane, ctx, None).await?.items.is_empty() {
         return Ok(());
     }
     // The sample must be there for the report to name it.

@@ -86,7 +86,7 @@ async fn a_hierarchy_is_previewed_and_taken_in(world: &World) {
         ..HierarchyPlan::default()
     };
     assert_eq!(plan, expected);
-    assert_eq!(team_list(&world.plane, &world.ctx).await.unwrap(), []);
+    assert_eq!(team_list(&world.plane, &world.ctx, None).await.unwrap().items, []);
     process(world, &wanted).await;
     let (a, b) = (get(world, "a").await, get(world, "b").await);
     assert_eq!((a.parent, b.parent), (None, Some(a.id)));

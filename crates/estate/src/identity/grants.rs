@@ -140,11 +140,6 @@ pub async fn of_user(
     Ok(held)
 }
 
-/// Does the grant give this permission, wherever it holds?
-pub fn matches(grant: &Grant, permission: Permission) -> bool {
-    Authority::new(vec![grant.clone()], OuId::ROOT, "/1/").allows_some(permission)
-}
-
 /// Does the authority hold all of these grants itself? Its present unit does not matter.
 pub fn covers(authority: &Authority, given: &[Grant]) -> bool {
     let whole = Authority::new(authority.grants().to_vec(), OuId::ROOT, "/1/");

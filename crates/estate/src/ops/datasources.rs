@@ -1,6 +1,7 @@
 //! The datasource inventory: declare, list, change, remove, test, refresh; and the agents beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,18 +12,23 @@ use landreeve_core::error::Faults;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId, ScheduleId};
 use landreeve_core::schema::Catalog;
 use landreeve_core::source::{CancellationToken, Query, QueryStream, ServerInfo, SourceError};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result, Secret, clock};
+use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Part, Permission, Result, Secret, clock};
 
 use super::scheduled;
 use crate::estate::OwnedAct;
 use crate::events::{self, DatasourceChange, Event};
+use crate::identity::Visibility;
 use crate::inventory::connect::connect_spec;
-use crate::inventory::{Agent, ConnectionMode, Datasource, DatasourceDetails, agents, datasources, refresh};
+use crate::inventory::{
+    Agent, AgentFilter, ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, agents, datasources,
+    refresh,
+};
 use crate::runs::{Lane, NewRun, Run};
 use crate::schedules::{self, Schedule, Timing};
 use crate::store::{Conn, Tx};
 use crate::{Estate, bootstrap, builtin};
 
+const VIEW: Permission = Permission::new(Noun::DATASOURCE, Action::VIEW);
 const TEST_LIMIT: Duration = Duration::from_secs(20);
 /// When the schemas are read anew, in the estate's time zone.
 const NIGHTLY: &str = "23 2 * * *";
@@ -30,7 +36,7 @@ const NIGHTLY: &str = "23 2 * * *";
 /// A datasource as the caller may see it.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    pub datasource: std::sync::Arc<Datasource>,
+    pub datasource: Arc<Datasource>,
     /// May its credentials be shown to this caller?
     pub credentials: bool,
 }
@@ -38,7 +44,7 @@ pub struct Seen {
 fn sees(ctx: &OpCtx, datasource: &Datasource, action: Action) -> bool {
     // A built-in source is in every unit: it is where the caller is.
     let path = if datasource.builtin.is_some() { ctx.authority().ou_path() } else { &datasource.ou_path };
-    let permission = landreeve_core::Permission::new(Noun::DATASOURCE, action);
+    let permission = Permission::new(Noun::DATASOURCE, action);
     ctx.authority().allows(permission, path, datasource.id.0)
 }
 
@@ -53,7 +59,7 @@ pub fn reach(ctx: &OpCtx, datasource: &Datasource) -> Vec<String> {
     if !differs_by_caller(datasource) {
         return Vec::new();
     }
-    let permission = landreeve_core::Permission::new(Noun::DATASOURCE, Action::USE);
+    let permission = Permission::new(Noun::DATASOURCE, Action::USE);
     ctx.authority().reach(permission, datasource.id.0)
 }
 
@@ -63,25 +69,31 @@ async fn require(estate: &Estate, ctx: &OpCtx, datasource: &Datasource, action: 
 }
 
 /// The row, from the memory of this epoch or from the store.
-pub async fn load(estate: &Estate, id: DatasourceId) -> Result<std::sync::Arc<Datasource>> {
+pub async fn load(estate: &Estate, id: DatasourceId) -> Result<Arc<Datasource>> {
     estate.datasource(id, None).await?.ok_or_else(|| Error::not_found("datasource"))
 }
 
 /// The same within a request, which asked already where things stand.
-async fn load_for(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<std::sync::Arc<Datasource>> {
+async fn load_for(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Arc<Datasource>> {
     estate.datasource(id, ctx.moment()).await?.ok_or_else(|| Error::not_found("datasource"))
 }
 
-pub async fn datasource_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Seen>> {
+/// The next datasources after one, by id. Credentials are read where the caller may see them and `credentials` asks.
+pub async fn datasource_list(
+    estate: &Estate,
+    ctx: &OpCtx,
+    asked: &DatasourceFilter,
+    credentials: bool,
+    after: Option<DatasourceId>,
+) -> Result<Part<Seen, DatasourceId>> {
     estate.require_some(ctx, Noun::DATASOURCE, Action::VIEW).await?;
+    let visibility = Visibility::of(ctx, VIEW);
+    let opens = |datasource: &Datasource| credentials && sees(ctx, datasource, Action::MANAGE);
     let seal = estate.seal_key();
-    let all = datasources::list(&mut estate.store().read().await?, &seal, ctx.authority().ou_path()).await?;
-    let seen =
-        all.into_iter().filter(|datasource| sees(ctx, datasource, Action::VIEW)).map(|datasource| Seen {
-            credentials: sees(ctx, &datasource, Action::MANAGE),
-            datasource: std::sync::Arc::new(datasource),
-        });
-    Ok(seen.collect())
+    let mut conn = estate.store().read().await?;
+    let part = datasources::list(&mut conn, &visibility, asked, after, &seal, opens).await?;
+    let seen = |datasource| Seen { credentials: opens(&datasource), datasource: Arc::new(datasource) };
+    Ok(part.with(|all| all.into_iter().map(seen).collect()))
 }
 
 pub async fn datasource_get(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Seen> {
@@ -91,11 +103,7 @@ pub async fn datasource_get(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> R
 }
 
 /// For a query: the caller may use it, and it is switched on.
-pub async fn datasource_for_use(
-    estate: &Estate,
-    ctx: &OpCtx,
-    id: DatasourceId,
-) -> Result<std::sync::Arc<Datasource>> {
+pub async fn datasource_for_use(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Arc<Datasource>> {
     let datasource = load_for(estate, ctx, id).await?;
     require(estate, ctx, &datasource, Action::USE).await?;
     if !datasource.details.enabled {
@@ -117,9 +125,7 @@ pub async fn datasource_visible(tx: &mut Tx, ctx: &OpCtx, id: DatasourceId) -> R
     let Some((path, builtin)) = datasources::place(tx, id).await? else { return Ok(false) };
     // A built-in source is in every unit: it is where the caller is.
     let path = if builtin { ctx.authority().ou_path() } else { &path };
-    let allows = |action| {
-        ctx.authority().allows(landreeve_core::Permission::new(Noun::DATASOURCE, action), path, id.0)
-    };
+    let allows = |action| ctx.authority().allows(Permission::new(Noun::DATASOURCE, action), path, id.0);
     Ok(allows(Action::VIEW) || allows(Action::USE))
 }
 
@@ -156,9 +162,20 @@ async fn check(estate: &Estate, ctx: &OpCtx, details: &DatasourceDetails, linked
         collect(&mut faults, estate.outbound().sqlite_file(name, details.operator_file).map(drop))?;
     }
     if !linked.is_empty() {
-        let known = agents::list(&mut estate.store().read().await?, ctx.authority().ou_path()).await?;
+        let asked = AgentFilter { ids: Some(linked.to_vec()), ..AgentFilter::default() };
+        let mut conn = estate.store().read().await?;
+        let mut known = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let part = agents::list(&mut conn, &Visibility::below(ctx), &asked, after).await?;
+            known.extend(part.items.iter().map(|agent| agent.id));
+            after = part.next;
+            if after.is_none() {
+                break;
+            }
+        }
         for (index, agent) in linked.iter().enumerate() {
-            if !known.iter().any(|known| known.id == *agent) {
+            if !known.contains(agent) {
                 faults.push(format!("agents.{index}"), "unknown", "is not an agent of this unit");
             }
         }
@@ -457,26 +474,25 @@ pub async fn ensure_builtin(
 }
 
 async fn builtin(estate: &Estate, word: &str) -> Result<Option<DatasourceId>> {
-    let seal = estate.seal_key();
-    let known = datasources::list(&mut estate.store().read().await?, &seal, "/1/").await?;
-    Ok(known.iter().find(|datasource| datasource.builtin.as_deref() == Some(word)).map(|found| found.id))
+    datasources::builtin(&mut estate.store().read().await?, word).await
 }
 
-pub async fn agent_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Agent>> {
+/// The next agents after one, by id.
+pub async fn agent_list(
+    estate: &Estate,
+    ctx: &OpCtx,
+    asked: &AgentFilter,
+    after: Option<AgentId>,
+) -> Result<Part<Agent, AgentId>> {
     estate.require_some(ctx, Noun::DATASOURCE, Action::VIEW).await?;
-    let all = agents::list(&mut estate.store().read().await?, ctx.authority().ou_path()).await?;
-    let view = landreeve_core::Permission::new(Noun::DATASOURCE, Action::VIEW);
-    // An agent is seen where its unit is, and with any datasource that uses it; 0 is no datasource.
-    let sees = |agent: &Agent| {
-        let linked = agent.datasources.iter().map(|id| id.0);
-        linked.chain([0]).any(|id| ctx.authority().allows(view, &agent.ou_path, id))
-    };
-    Ok(all.into_iter().filter(sees).collect())
+    let mut conn = estate.store().read().await?;
+    agents::list(&mut conn, &Visibility::of(ctx, VIEW), asked, after).await
 }
 
 pub async fn agent_get(estate: &Estate, ctx: &OpCtx, public_key: &str) -> Result<Agent> {
-    let all = agent_list(estate, ctx).await?;
-    all.into_iter().find(|agent| agent.public_key == public_key).ok_or_else(|| Error::not_found("agent"))
+    let asked = AgentFilter { public_keys: Some(vec![public_key.to_owned()]), ..AgentFilter::default() };
+    let found = agent_list(estate, ctx, &asked, None).await?.items.into_iter().next();
+    found.ok_or_else(|| Error::not_found("agent"))
 }
 
 /// Makes an agent and its key pair. The secret half is shown once and not kept.

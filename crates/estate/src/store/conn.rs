@@ -1,8 +1,8 @@
 //! One connection of either database, with plain arguments and rows. Only what rule 8 of the design allows as a
 //! column type exists here.
 
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use landreeve_core::{Error, ErrorKind, Fault, Result, clock, ids};
 use sqlx::pool::PoolConnection;
@@ -10,6 +10,7 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 
+use super::dialect::Dialect;
 use super::direct::{self, Direct};
 use super::link::{self, Link};
 use super::pool::Pooled;
@@ -139,6 +140,13 @@ impl Conn {
         Conn(Inner::Pooled(Box::new(conn)))
     }
 
+    pub fn dialect(&self) -> Dialect {
+        match &self.0 {
+            Inner::Direct(_) | Inner::Sqlite(_) | Inner::SqlitePooled(_) => Dialect::Sqlite,
+            Inner::Link(_) | Inner::Pooled(_) => Dialect::Postgres,
+        }
+    }
+
     /// The connection to PostgreSQL, for the writer.
     pub(super) fn link(&mut self) -> Option<&mut Link> {
         match &mut self.0 {
@@ -166,7 +174,18 @@ impl Conn {
         }
     }
 
-    /// Rows as they arrive. The statement is put together from texts of ours; values are bound.
+    /// Every row of a statement that is put together from texts of ours; values are bound.
+    pub async fn select(&mut self, sql: String, args: Vec<Arg>) -> Result<Vec<Row>> {
+        match &mut self.0 {
+            Inner::Direct(conn) => conn.all(&sql, &args),
+            Inner::Link(conn) => conn.select(sql, args).await,
+            Inner::Sqlite(conn) => sqlite_rows(conn, sql, args)?.try_collect().await,
+            Inner::SqlitePooled(conn) => sqlite_rows(conn, sql, args)?.try_collect().await,
+            Inner::Pooled(conn) => conn.link()?.select(sql, args).await,
+        }
+    }
+
+    /// Rows as they arrive, outside of a write. The statement is put together from texts of ours; values are bound.
     pub fn rows(&mut self, sql: String, args: Vec<Arg>) -> Result<BoxStream<'_, Result<Row>>> {
         Ok(match &mut self.0 {
             Inner::Direct(conn) => {

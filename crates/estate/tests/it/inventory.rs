@@ -5,16 +5,15 @@ use landreeve_core::ids::{AgentId, DatasourceId};
 use landreeve_core::source::SessionZone;
 use landreeve_core::{Action, ErrorKind, Noun, Permission, Secret};
 use landreeve_estate::ops::datasources::{
-    agent_create, agent_get, agent_list, agent_update, datasource_create, datasource_delete,
-    datasource_for_use, datasource_get, datasource_list, datasource_schema, datasource_test,
-    datasource_update, ensure_builtin,
+    agent_create, agent_get, agent_update, datasource_create, datasource_delete, datasource_for_use,
+    datasource_get, datasource_schema, datasource_test, datasource_update, ensure_builtin,
 };
 use landreeve_estate::ops::sign_in::operator;
 use landreeve_estate::ops::{ConnectionMode, DatasourceDetails};
 
 use crate::keys::unit;
 use crate::secrets::postgres_details;
-use crate::support::{Site, caller, number};
+use crate::support::{Site, all_agents, all_datasources, caller, number};
 
 conformance![
     a_datasource_comes_back_as_it_was_declared,
@@ -53,7 +52,7 @@ async fn a_datasource_comes_back_as_it_was_declared(site: &Site) {
     assert_eq!(*seen.datasource, made);
     assert_eq!(made.details, full());
     assert_eq!((made.version, made.total_rows, made.session_zone), (1, None, SessionZone::AsAsked));
-    assert_eq!(datasource_list(&estate, &ctx).await.unwrap().len(), 1);
+    assert_eq!(all_datasources(&estate, &ctx).await.unwrap().len(), 1);
     assert!(datasource_schema(&estate, &ctx, made.id).await.unwrap().is_none());
     // Secrets are neither in a debug print nor in the row.
     let printed = format!("{seen:?} {made:?} {:?}", made.details);
@@ -209,7 +208,7 @@ async fn the_builtin_source_is_everywhere_and_stays(site: &Site) {
     );
     let left = unit(&estate, None, "left").await;
     let ctx = caller(&estate, Some(left.uuid), &[MANAGE]).await;
-    assert_eq!(datasource_list(&estate, &ctx).await.unwrap()[0].datasource.id, id);
+    assert_eq!(all_datasources(&estate, &ctx).await.unwrap()[0].datasource.id, id);
     datasource_for_use(&estate, &ctx, id).await.unwrap();
     for ctx in [&ctx, &system] {
         let changed = datasource_update(&estate, ctx, id, |details| details.name = "x".into(), None).await;
@@ -301,7 +300,7 @@ async fn agents_are_kept(site: &Site) {
     let seen = agent_get(&estate, &ctx, &agent.public_key).await.unwrap();
     assert_eq!((seen.name.as_str(), seen.enabled, seen.datasources), ("edge", true, vec![source.id]));
     let after = agent_update(&estate, &ctx, &agent.public_key, None, Some(false)).await.unwrap();
-    assert!(!after.enabled && !agent_list(&estate, &ctx).await.unwrap()[0].enabled);
+    assert!(!after.enabled && !all_agents(&estate, &ctx).await.unwrap()[0].enabled);
     let error = agent_create(&estate, &ctx, " ".into(), true).await.unwrap_err();
     assert_eq!((error.kind, error.faults[0].field.as_str()), (ErrorKind::Invalid, "name"));
     assert_eq!(agent_get(&estate, &ctx, "unknown").await.unwrap_err().kind, ErrorKind::NotFound);

@@ -70,4 +70,6 @@ mod store;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod visibility;
+#[cfg(test)]
 mod wire;

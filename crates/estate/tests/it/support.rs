@@ -17,12 +17,13 @@ use landreeve_core::source::{
 };
 use landreeve_core::{
     Action, Category, Clock, Error, ErrorKind, Noun, OpCtx, OpKind, Permission, PoolName, Result, RunKind,
-    Secret, clock,
+    Secret, clock, page,
 };
 use landreeve_estate::blobs::Blobs;
 use landreeve_estate::inventory::refresh::{SCHEMA_REFRESH, SchemaRefresh};
+use landreeve_estate::ops::datasources::{Seen, agent_list, datasource_list};
 use landreeve_estate::ops::runs::{RunRef, run_wait};
-use landreeve_estate::ops::{Api, Key, Origin, Run, sign_in};
+use landreeve_estate::ops::{Agent, AgentFilter, Api, DatasourceFilter, Key, Origin, Run, sign_in};
 use landreeve_estate::outbound::{Network, Outbound};
 use landreeve_estate::plane::Plane;
 use landreeve_estate::random::{OsRandom, SeededRandom};
@@ -575,6 +576,17 @@ pub async fn key_with(estate: &Estate, ou: Option<Uuid>, permissions: &[Permissi
 pub async fn caller(estate: &Estate, ou: Option<Uuid>, permissions: &[Permission]) -> OpCtx {
     let (_, secret) = key_with(estate, ou, permissions).await;
     sign_in::by_key(estate, Api::Analytics, secret.reveal(), None, origin()).await.unwrap()
+}
+
+/// Every datasource that the caller sees, with the credentials that the caller may see.
+pub async fn all_datasources(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Seen>> {
+    let asked = DatasourceFilter::default();
+    page::collect(|after| datasource_list(estate, ctx, &asked, true, after)).await
+}
+
+pub async fn all_agents(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Agent>> {
+    let asked = AgentFilter::default();
+    page::collect(|after| agent_list(estate, ctx, &asked, after)).await
 }
 
 /// On SQLite a test has one node at a time; on PostgreSQL several.

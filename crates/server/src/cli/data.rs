@@ -9,12 +9,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use futures_util::StreamExt as _;
 use landreeve_analytics::executions::{self, Data, Wanted};
 use landreeve_analytics::lang::InputParameters;
-use landreeve_core::RunState;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{DatasourceId, RunId};
 use landreeve_core::source::ResultFormat;
+use landreeve_core::{RunState, page};
+use landreeve_estate::ops::datasources::Seen;
 use landreeve_estate::ops::runs::RunRef;
-use landreeve_estate::ops::{Datasource, DatasourceDetails, datasources};
+use landreeve_estate::ops::{Datasource, DatasourceDetails, DatasourceFilter, datasources};
 use landreeve_estate::runs::Role;
 use serde_json::{Value, json};
 
@@ -141,7 +142,7 @@ async fn add(args: Add) -> anyhow::Result<()> {
 
 async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
     let session = Session::open(place).await?;
-    let all = datasources::datasource_list(&session.opened.estate, &session.ctx).await?;
+    let all = all(&session).await?;
     let ids = session.opened.estate.hash_ids().clone();
     session.close().await;
     let rows = all.into_iter().map(|seen| {
@@ -164,9 +165,18 @@ async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Every datasource, without its credentials.
+async fn all(session: &Session) -> landreeve_core::Result<Vec<Seen>> {
+    let asked = DatasourceFilter::default();
+    page::collect(|after| {
+        datasources::datasource_list(&session.opened.estate, &session.ctx, &asked, false, after)
+    })
+    .await
+}
+
 /// By name, or by the id that listings and the API show.
 async fn find(session: &Session, wanted: &str) -> anyhow::Result<Datasource> {
-    let all = datasources::datasource_list(&session.opened.estate, &session.ctx).await?;
+    let all = all(session).await?;
     let id = session.opened.estate.hash_ids().decode_grouped::<DatasourceId>(wanted);
     let found: Vec<_> = all
         .iter()
