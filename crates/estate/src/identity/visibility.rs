@@ -91,11 +91,14 @@ impl Visibility {
                 any.push(format!("({named} AND {} IN ({units}))", place.unit));
             }
         }
-        match (place.everywhere, &named) {
-            (Some(everywhere), _) if whole => any.push(everywhere.to_owned()),
-            (Some(everywhere), Some(named)) => any.push(format!("({everywhere} AND {named})")),
-            _ => {}
-        }
-        Ok(if any.is_empty() { "1 = 0".to_owned() } else { format!("({})", any.join(" OR ")) })
+        let inside = if any.is_empty() { "1 = 0".to_owned() } else { format!("({})", any.join(" OR ")) };
+        Ok(match (place.everywhere, named) {
+            (None, _) => inside,
+            (Some(everywhere), _) if whole => format!("({everywhere} OR {inside})"),
+            (Some(everywhere), Some(named)) => {
+                format!("CASE WHEN {everywhere} THEN {named} ELSE {inside} END")
+            }
+            (Some(everywhere), None) => format!("(NOT ({everywhere}) AND {inside})"),
+        })
     }
 }
