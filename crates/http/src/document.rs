@@ -9,7 +9,7 @@ use std::future::ready;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use landreeve_core::{Error, Part, Result};
@@ -115,7 +115,7 @@ impl Document {
         let body = if begun.iter().all(|piece| piece.rest.is_none()) {
             Body::from(begun.into_iter().flat_map(|piece| piece.text).collect::<Vec<u8>>())
         } else {
-            Body::from_stream(stream::iter(begun).flat_map(written))
+            Body::from_stream(until_failed(stream::iter(begun).flat_map(written)))
         };
         Ok((status, [(CONTENT_TYPE, content_type)], body).into_response())
     }
@@ -143,6 +143,17 @@ async fn begin(lists: Vec<Items>) -> Result<Begun> {
         return Ok(Begun { text, rest: None });
     }
     Ok(Begun { text, rest: Some(rest) })
+}
+
+/// Nothing comes after an error: what follows could make the document look whole.
+fn until_failed(
+    pieces: impl Stream<Item = Result<Bytes>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+    pieces.scan(false, |failed, piece| {
+        let piece = (!*failed).then_some(piece);
+        *failed = matches!(piece, Some(Err(_)));
+        ready(piece)
+    })
 }
 
 fn append(text: &mut Vec<u8>, filled: &mut bool, json: &[u8]) {
@@ -255,6 +266,7 @@ mod tests {
             })
         });
         let response = answer(Document::default().array([fails]).text("}")).await;
-        assert!(response.into_body().collect().await.is_err());
+        let pieces: Vec<_> = stream::StreamExt::collect(response.into_body().into_data_stream()).await;
+        assert!(pieces.last().unwrap().is_err(), "something came after the error");
     }
 }

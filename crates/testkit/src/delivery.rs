@@ -50,7 +50,7 @@ impl Kit {
     }
 
     pub fn engine(&self) -> Arc<Engine> {
-        engine(&self.dir)
+        engine(self.dir())
     }
 
     /// Begins to execute probes and every kind of run that the plane has.

@@ -27,6 +27,9 @@ macro_rules! conformance {
 #[cfg(test)]
 #[path = "../../../testkit/src/relay.rs"]
 mod relay;
+#[cfg(test)]
+#[path = "../../../testkit/src/site.rs"]
+mod site;
 
 #[cfg(test)]
 mod authority;
