@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{OuId, UserId};
-use landreeve_core::{Action, Error, OpCtx, Part, Permission, Result};
+use landreeve_core::{Action, Error, Input, OpCtx, Part, Permission, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::store::{Conn, Listing, Row, Tx, Where};
@@ -111,8 +111,7 @@ const MAX_BOXES: usize = 1_000;
 
 impl DashboardDetails {
     /// Every fault that shows without looking elsewhere.
-    pub fn check(&self) -> Result<()> {
-        let mut faults = Faults::default();
+    pub fn check(&self, faults: &mut Faults) {
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
         } else if self.name.chars().count() > 255 {
@@ -156,7 +155,6 @@ impl DashboardDetails {
         if !(1..=525_600).contains(&self.kept.refresh_minutes) {
             faults.push("data_refresh_rate", "range", "must be from 1 to 525600 minutes");
         }
-        faults.finish()
     }
 
     fn to_stored(&self) -> StoredDashboard {
@@ -332,11 +330,11 @@ async fn read(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -> Result<Dashboa
 pub async fn dashboard_create(
     plane: &Analytics,
     ctx: &OpCtx,
-    details: DashboardDetails,
+    details: impl Into<Input<DashboardDetails>>,
 ) -> Result<Dashboard> {
     let estate = plane.estate();
     estate.require_here(ctx, nouns::DASHBOARD, Action::MANAGE).await?;
-    details.check()?;
+    let details = details.into().checked(DashboardDetails::check)?;
     let (id, now) = (estate.next::<DashboardId>(DashboardId::KIND).await?, estate.now());
     let dashboard = Dashboard {
         id,
@@ -384,14 +382,16 @@ pub async fn dashboard_update(
     plane: &Analytics,
     ctx: &OpCtx,
     id: DashboardId,
-    change: impl FnOnce(&mut DashboardDetails),
+    change: Input<impl FnOnce(&mut DashboardDetails)>,
 ) -> Result<Dashboard> {
     let estate = plane.estate();
     let before = dashboard_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::DASHBOARD, Action::MANAGE, &before.ou_path, id.0).await?;
     let mut after = before.clone();
-    change(&mut after.details);
-    after.details.check()?;
+    change.parsed(|change, faults| {
+        change(&mut after.details);
+        after.details.check(faults);
+    })?;
     after.updated_at = estate.now();
     let copy = after.clone();
     plane

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{DatasourceId, OuId};
-use landreeve_core::{Action, Error, OpCtx, Part, Permission, Result};
+use landreeve_core::{Action, Error, Input, OpCtx, Part, Permission, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::store::{Conn, Listing, Row, Tx, Where, taken};
@@ -156,8 +156,7 @@ const MAX_OPTIONS: usize = 10_000;
 
 impl FilterDetails {
     /// Every fault that shows without looking elsewhere.
-    pub fn check(&self) -> Result<()> {
-        let mut faults = Faults::default();
+    pub fn check(&self, faults: &mut Faults) {
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
         }
@@ -185,7 +184,6 @@ impl FilterDetails {
                 faults.push("query", "format", "must not contain U+0000");
             }
         }
-        faults.finish()
     }
 
     fn to_stored(&self) -> StoredFilter {
@@ -345,10 +343,14 @@ pub async fn filter_get(plane: &Analytics, ctx: &OpCtx, id: FilterId) -> Result<
     Ok(found)
 }
 
-pub async fn filter_create(plane: &Analytics, ctx: &OpCtx, details: FilterDetails) -> Result<Filter> {
+pub async fn filter_create(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    details: impl Into<Input<FilterDetails>>,
+) -> Result<Filter> {
     let estate = plane.estate();
     estate.require_here(ctx, nouns::FILTER, Action::MANAGE).await?;
-    details.check()?;
+    let details = details.into().checked(FilterDetails::check)?;
     let (id, now) = (estate.next::<FilterId>(FilterId::KIND).await?, estate.now());
     let filter = Filter {
         id,
@@ -393,14 +395,16 @@ pub async fn filter_update(
     plane: &Analytics,
     ctx: &OpCtx,
     id: FilterId,
-    change: impl FnOnce(&mut FilterDetails),
+    change: Input<impl FnOnce(&mut FilterDetails, &mut Faults)>,
 ) -> Result<Filter> {
     let estate = plane.estate();
     let before = filter_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::FILTER, Action::MANAGE, &before.ou_path, id.0).await?;
     let mut after = before.clone();
-    change(&mut after.details);
-    after.details.check()?;
+    change.parsed(|change, faults| {
+        change(&mut after.details, faults);
+        after.details.check(faults);
+    })?;
     after.updated_at = estate.now();
     let (caller, copy, known) = (ctx.clone(), after.clone(), before.details.source.datasource());
     plane

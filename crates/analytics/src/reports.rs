@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{DatasourceId, OuId};
-use landreeve_core::{Action, Error, ErrorKind, OpCtx, Part, Permission, Result};
+use landreeve_core::{Action, Error, ErrorKind, Input, OpCtx, Part, Permission, Result};
 use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::store::{Conn, Listing, Row, Where};
 use landreeve_estate::{args, ops};
@@ -42,8 +42,7 @@ const MAX_BYTES: usize = 1_024 * 1_024;
 
 impl ReportDetails {
     /// Every fault that shows without looking elsewhere.
-    pub fn check(&self) -> Result<()> {
-        let mut faults = Faults::default();
+    pub fn check(&self, faults: &mut Faults) {
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
         } else if self.name.chars().count() > 255 {
@@ -55,7 +54,6 @@ impl ReportDetails {
         if self.datasource.is_none() {
             faults.push("datasource", "required", "is required");
         }
-        faults.finish()
     }
 
     fn body(&self) -> Result<String> {
@@ -176,10 +174,14 @@ fn note<T>(faults: &mut Faults, found: Result<T>, field: &str, unknown: &str) ->
     Ok(())
 }
 
-pub async fn report_create(plane: &Analytics, ctx: &OpCtx, details: ReportDetails) -> Result<Report> {
+pub async fn report_create(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    details: impl Into<Input<ReportDetails>>,
+) -> Result<Report> {
     let estate = plane.estate();
     estate.require_here(ctx, nouns::REPORT, Action::MANAGE).await?;
-    details.check()?;
+    let details = details.into().checked(ReportDetails::check)?;
     check_references(plane, ctx, &details).await?;
     let (id, now) = (estate.next::<ReportId>(ReportId::KIND).await?, estate.now());
     let report = Report {
@@ -220,14 +222,16 @@ pub async fn report_update(
     plane: &Analytics,
     ctx: &OpCtx,
     id: ReportId,
-    change: impl FnOnce(&mut ReportDetails),
+    change: Input<impl FnOnce(&mut ReportDetails)>,
 ) -> Result<Report> {
     let estate = plane.estate();
     let before = report_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::REPORT, Action::MANAGE, &before.ou_path, id.0).await?;
     let mut after = before.clone();
-    change(&mut after.details);
-    after.details.check()?;
+    change.parsed(|change, faults| {
+        change(&mut after.details);
+        after.details.check(faults);
+    })?;
     check_references(plane, ctx, &after.details).await?;
     after.updated_at = estate.now();
     let copy = after.clone();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{DatasourceId, OuId};
-use landreeve_core::{Action, Error, OpCtx, Part, Permission, Result};
+use landreeve_core::{Action, Error, Input, OpCtx, Part, Permission, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::store::{Conn, Listing, Row, Tx, Where, taken};
@@ -41,8 +41,7 @@ const MAX_BYTES: usize = 256 * 1_024;
 
 impl SnippetDetails {
     /// Every fault that shows without looking elsewhere.
-    pub fn check(&self) -> Result<()> {
-        let mut faults = Faults::default();
+    pub fn check(&self, faults: &mut Faults) {
         if self.name.is_empty() {
             faults.push("name", "required", "is required");
         } else if !lang::is_name(&self.name) || self.name.len() > 128 {
@@ -54,11 +53,10 @@ impl SnippetDetails {
         if self.sql.contains('\0') {
             faults.push("sql", "format", "must not contain U+0000");
         }
-        faults.finish()
     }
 
+    /// A cycle shows only among the other snippets of the unit.
     fn check_among(&self, others: &[Snippet]) -> Result<()> {
-        self.check()?;
         let mut snippets = texts(others);
         snippets.custom.insert(self.name.clone(), self.sql.clone());
         // Expanding the snippet itself finds every cycle through it.
@@ -190,9 +188,14 @@ pub async fn snippets_use(plane: &Analytics, snippets: &[Snippet]) -> Result<Vec
 /// The snippets of a unit change one after the other: two changes that are right alone could make a cycle together.
 const LOCK_UNIT: &str = "SELECT 1 FROM ous WHERE id = $1 FOR UPDATE";
 
-pub async fn snippet_create(plane: &Analytics, ctx: &OpCtx, details: SnippetDetails) -> Result<Snippet> {
+pub async fn snippet_create(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    details: impl Into<Input<SnippetDetails>>,
+) -> Result<Snippet> {
     let estate = plane.estate();
     estate.require_here(ctx, nouns::SNIPPET, Action::MANAGE).await?;
+    let details = details.into().checked(SnippetDetails::check)?;
     let (id, now) = (estate.next::<SnippetId>(SnippetId::KIND).await?, estate.now());
     let snippet = Snippet {
         id,
@@ -240,13 +243,16 @@ pub async fn snippet_update(
     plane: &Analytics,
     ctx: &OpCtx,
     id: SnippetId,
-    change: impl FnOnce(&mut SnippetDetails),
+    change: Input<impl FnOnce(&mut SnippetDetails)>,
 ) -> Result<Snippet> {
     let estate = plane.estate();
     let before = snippet_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::SNIPPET, Action::MANAGE, &before.ou_path, id.0).await?;
     let mut after = before.clone();
-    change(&mut after.details);
+    change.parsed(|change, faults| {
+        change(&mut after.details);
+        after.details.check(faults);
+    })?;
     after.updated_at = estate.now();
     let (caller, copy, known) = (ctx.clone(), after.clone(), before.details.datasource);
     plane

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Action, Error, ErrorKind, OpCtx, Part, Result};
+use landreeve_core::{Action, Error, Input, OpCtx, Part, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Listing, Row, Tx, Where, next_in};
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::ids::CustomDataId;
 use crate::nouns;
-use crate::{Delivery, Input, text};
+use crate::{Delivery, text};
 
 const MAX_VALUES_PER_CALL: usize = 10_000;
 
@@ -117,7 +117,7 @@ fn from_row(row: &Row) -> Result<CustomData> {
 }
 
 fn not_found() -> Error {
-    Error::new(ErrorKind::NotFound, "not_found", "there is no such custom data")
+    Error::not_found("custom data")
 }
 
 pub async fn custom_data_get(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRef) -> Result<CustomData> {

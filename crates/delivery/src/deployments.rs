@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Action, Error, ErrorKind, OpCtx, Result};
+use landreeve_core::{Action, Error, ErrorKind, Input, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Conn, Row, Tx};
@@ -13,7 +13,7 @@ use crate::ids::{ChangeId, DeploymentId, RepoId, ServiceId};
 use crate::metadata::Metadata;
 use crate::names::{Names, ServiceName};
 use crate::sha::Sha;
-use crate::{Delivery, Input, explain, nouns, text};
+use crate::{Delivery, explain, nouns, text};
 
 /// Where a deployment without an environment went.
 pub const PRODUCTION: &str = "production";
@@ -208,7 +208,7 @@ async fn write_in(
     }
     if !write.create {
         let message = format!("there is no deployment with the reference {:?}", write.reference);
-        return Err(Error::new(ErrorKind::NotFound, "deployment_not_found", message));
+        return Err(Error::not_found("deployment").saying(message));
     }
     let mut faults = Faults::default();
     require_new(&write.checked.facts, &mut faults);
@@ -598,7 +598,7 @@ pub async fn deployment_info(plane: &Delivery, ctx: &OpCtx, reference: &str) -> 
         .await?;
     let row = row.ok_or_else(|| {
         let message = format!("there is no deployment with the reference {reference:?}");
-        Error::new(ErrorKind::NotFound, "deployment_not_found", message)
+        Error::not_found("deployment").saying(message)
     })?;
     let subject = attribution::subject_of(&row, plane.estate().now())?;
     let (changes, change_count) = brought(&mut conn, subject.id).await?;

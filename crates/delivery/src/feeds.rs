@@ -3,10 +3,10 @@
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use landreeve_core::error::Faults;
+use landreeve_core::error::{Faults, codes};
 use landreeve_core::source::CancellationToken;
 use landreeve_core::table::{EngineQuery, Variable};
-use landreeve_core::{Action, Error, ErrorKind, OpCtx, Part, Result, Secret};
+use landreeve_core::{Action, Error, OpCtx, Part, Result, Secret};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::secrets::{new_secret, secret_hash};
@@ -85,7 +85,7 @@ async fn check_statement(plane: &Delivery, sql: &str) -> Result<()> {
     let query =
         EngineQuery { query: statement(sql.to_owned(), LIMIT), variables: Vec::new(), max_rows: None };
     match plane.engine().check(&plane.catalog().seen_by(&[]), &query).await {
-        Err(error) if error.code.as_deref() != Some("missing_variable") => {
+        Err(error) if error.code.as_deref() != Some(codes::MISSING_VARIABLE) => {
             Err(Error::fault("sql", "sql_error", error.message))
         }
         Ok(()) | Err(_) => Ok(()),
@@ -150,7 +150,7 @@ pub async fn feed_read(
             args![secret_hash(token)],
         )
         .await?;
-    let unknown = || Error::new(ErrorKind::NotFound, "feed_not_found", "no feed has this token");
+    let unknown = || Error::not_found("feed").saying("no feed has this token");
     let row = row.ok_or_else(unknown)?;
     let path = row.text(1)?;
     // Whoever works elsewhere does not read it, with the token or without.

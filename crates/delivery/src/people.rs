@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{OuId, UserId};
-use landreeve_core::{Action, Error, ErrorKind, OpCtx, Page, PageOf, Permission, Result};
+use landreeve_core::{Action, Error, Input, OpCtx, Page, PageOf, Permission, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::ops::OwnedAct;
@@ -13,7 +13,7 @@ use landreeve_estate::store::{Conn, Row, Tx, Where, next_in};
 use crate::attribution::lock_unit;
 use crate::ids::{PersonId, TeamId};
 use crate::nouns;
-use crate::{Delivery, Input, text};
+use crate::{Delivery, text};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
@@ -111,7 +111,7 @@ fn from_row(row: &Row) -> Result<Person> {
 }
 
 fn not_found() -> Error {
-    Error::new(ErrorKind::NotFound, "user_not_found", "there is no such person")
+    Error::not_found("person")
 }
 
 fn check(email: &str, facts: &PersonFacts, faults: &mut Faults) {

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use landreeve_core::error::Faults;
+use landreeve_core::error::{Faults, codes};
 use landreeve_core::ids::{BoxFuture, OuId};
-use landreeve_core::{Action, Category, Error, ErrorKind, OpCtx, Part, Permission, Result};
+use landreeve_core::{Action, Category, Error, ErrorKind, Input, OpCtx, Part, Permission, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::ops::{OwnedAct, Run, runs};
@@ -20,7 +20,7 @@ use crate::ids::{MembershipId, PersonId, TeamEventId, TeamId};
 use crate::nouns;
 use crate::people::{self, Person};
 use crate::stored::{StoredHierarchy, StoredTeam};
-use crate::{Delivery, Input, text};
+use crate::{Delivery, text};
 
 const MAX_TEAMS: usize = 5_000;
 const MAX_MEMBERS: usize = 20_000;
@@ -347,7 +347,7 @@ pub enum TeamRef {
 }
 
 fn not_found() -> Error {
-    Error::new(ErrorKind::NotFound, "team_not_found", "there is no such team")
+    Error::not_found("team")
 }
 
 /// By its reference, the one of the caller's unit, or else the oldest below it.
@@ -401,7 +401,7 @@ pub async fn team_of_members(plane: &Delivery, ctx: &OpCtx, emails: &[String]) -
     let found = conn.select(sql, values).await?;
     let Some(best) = found.first() else {
         let message = "none of these people is in a team";
-        return Err(Error::new(ErrorKind::NotFound, "no_users_found", message));
+        return Err(Error::new(ErrorKind::NotFound, codes::NO_USERS_FOUND, message));
     };
     let team = conn.opt(team!("WHERE t.id = $1"), args![best.int(0)?]).await?;
     let team = team.as_ref().map(from_row).transpose()?.ok_or_else(not_found)?;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use landreeve_core::error::codes;
 use landreeve_core::{Error, Result};
 
 #[derive(Debug, Clone)]
@@ -89,7 +90,7 @@ impl Outbound {
             found.iter().copied().filter(|address| self.allows(address.ip())).collect();
         if allowed.is_empty() {
             let why = format!("{host:?} is an address that [outbound] deny forbids");
-            return Err(Error::fault("host", "denied", why));
+            return Err(Error::fault("host", codes::DENIED, why));
         }
         Ok(allowed)
     }

@@ -50,7 +50,7 @@ pub fn routes() -> &'static [Route] {
 
 /// The whole dialect, to be mounted at its prefix or at the root of a listener.
 pub fn router(estate: Estate) -> Result<Router> {
-    let face = Face::new(NAME, estate.random().clone(), error::render);
+    let face = Face::new(NAME, estate.random().clone(), error::render).calling(&[("run", "task")]);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(discovery::discover))
         .routes(routes!(users::list))

@@ -1,7 +1,7 @@
 //! Datasource agents: create, list, show, change. None can connect yet.
 
 use axum::extract::State;
-use landreeve_core::{Action, Noun, OpCtx};
+use landreeve_core::OpCtx;
 use landreeve_estate::ops::datasources as ops;
 use landreeve_estate::ops::{AgentFilter, DatasourceFilter};
 use landreeve_http::extract::{Path, Query};
@@ -47,9 +47,7 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let change = wire::read(&body, None)?.settle(&app, &ctx, Noun::DATASOURCE, Action::MANAGE).await?;
-    let enabled = change.enabled.unwrap_or(true);
-    let made = ops::agent_create(app.estate(), &ctx, change.name.unwrap_or_default(), enabled).await;
+    let made = ops::agent_create(app.estate(), &ctx, wire::read(&body, None)?).await;
     let (agent, secret) = made.map_err(|error| wire::NAMES.point(error))?;
     out.created(&Document::of(wire::render(&agent, app.ids(), Some(&secret))))
 }
@@ -110,9 +108,7 @@ async fn update(
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let read = wire::read(&body, Some(&id))?;
-    let change = read.settle(&app, &ctx, Noun::DATASOURCE, Action::MANAGE).await?;
-    let after = ops::agent_update(app.estate(), &ctx, &id, change.name, change.enabled).await;
+    let after = ops::agent_update(app.estate(), &ctx, &id, wire::read(&body, Some(&id))?).await;
     let agent = after.map_err(|error| wire::NAMES.point(error))?;
     out.ok(&Document::of(wire::render(&agent, app.ids(), None)))
 }

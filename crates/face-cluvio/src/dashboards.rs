@@ -1,9 +1,8 @@
 //! Dashboards: list, create, show, change, remove.
 
 use axum::extract::State;
-use landreeve_analytics::dashboards::{self as plane, Dashboard as PlaneDashboard, DashboardDetails};
+use landreeve_analytics::dashboards::{self as plane, Dashboard as PlaneDashboard};
 use landreeve_analytics::ids::DashboardId;
-use landreeve_analytics::nouns;
 use landreeve_core::ids::UserId;
 use landreeve_core::{Error, OpCtx, Result};
 use landreeve_estate::ops::{EVERYONE, Subject, groups, users};
@@ -14,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::caller::Caller;
 use crate::include::Include;
-use crate::input::{Checked, refuse};
+use crate::input::Patch;
 use crate::media::{JsonApi, JsonBody, no_content};
 use crate::wire::dashboards::{self as wire, Dashboard};
 use crate::wire::{Document, users as wire_users};
@@ -89,13 +88,8 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let Checked { value: patch, faults } = wire::read(&body, None)?;
-    let mut details = DashboardDetails::default();
-    patch.apply(&mut details);
-    if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, nouns::DASHBOARD, faults, details.check(), &wire::NAMES).await);
-    }
-    let made = plane::dashboard_create(app.plane(), &ctx, details).await;
+    let new = Patch::create(wire::read(&body, None)?);
+    let made = plane::dashboard_create(app.plane(), &ctx, new).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
     out.created(&Document::of(wire::render(&made, app.ids())))
 }
@@ -154,13 +148,8 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let which = dashboard_id(&app, &id)?;
-    let Checked { value: patch, faults } = wire::read(&body, Some(&id))?;
-    if !faults.is_empty() {
-        let mut details = plane::dashboard_get(app.plane(), &ctx, which).await?.details;
-        patch.apply(&mut details);
-        return Err(refuse(&app, &ctx, nouns::DASHBOARD, faults, details.check(), &wire::NAMES).await);
-    }
-    let after = plane::dashboard_update(app.plane(), &ctx, which, move |details| patch.apply(details)).await;
+    let change = Patch::change(wire::read(&body, Some(&id))?);
+    let after = plane::dashboard_update(app.plane(), &ctx, which, change).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
     out.ok(&Document::of(wire::render(&after, app.ids())))
 }

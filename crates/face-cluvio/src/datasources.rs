@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use landreeve_core::ids::{AgentId, DatasourceId};
-use landreeve_core::{Error, Fault, Noun, OpCtx, Result, page};
+use landreeve_core::{Error, Input, OpCtx, Result, page};
 use landreeve_estate::ops::datasources::{self as ops, Seen};
 use landreeve_estate::ops::{Agent, AgentFilter, DatasourceDetails, DatasourceFilter};
 use landreeve_http::extract::{Path, Query};
@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::caller::Caller;
 use crate::include::Include;
-use crate::input::{Checked, Patch, refuse};
+use crate::input::Patch;
 use crate::media::{JsonApi, JsonBody, PlainJson, no_content};
 use crate::wire::Document;
 use crate::wire::datasources::{self as wire, Datasource, Refresh, SchemaAccess, TestResult};
@@ -71,28 +71,34 @@ async fn one(app: &App, ctx: &OpCtx, seen: Seen) -> Result<Datasource> {
     shown.ok_or_else(|| Error::internal("a datasource that vanished"))
 }
 
-type Change = (Patch<DatasourceDetails>, Option<Vec<AgentId>>);
-
 /// Reads a request and finds the agents it names.
-async fn read(app: &App, ctx: &OpCtx, body: &[u8], id: Option<&str>) -> Result<Checked<Change>> {
-    let Checked { value: (patch, keys), mut faults } = wire::read(body, id)?;
-    let Some(keys) = keys else { return Ok(Checked { value: (patch, None), faults }) };
+async fn read(
+    app: &App,
+    ctx: &OpCtx,
+    body: &[u8],
+    id: Option<&str>,
+) -> Result<(Input<Patch<DatasourceDetails>>, Option<Vec<AgentId>>)> {
+    let read = wire::read(body, id)?;
+    let Some(keys) = read.value().1.clone() else { return Ok((read.map(|(patch, _), _| patch), None)) };
     let mut known = Vec::new();
     if !keys.is_empty() {
         let asked = AgentFilter { public_keys: Some(keys.clone()), ..AgentFilter::default() };
         known = page::collect(|after| ops::agent_list(app.estate(), ctx, &asked, after)).await?;
     }
     let mut linked = Vec::new();
-    for (at, key) in keys.iter().enumerate() {
-        match known.iter().find(|agent| agent.public_key == *key) {
-            Some(agent) => linked.push(agent.id),
-            None => {
-                let field = format!("/data/relationships/agents/data/{at}/id");
-                faults.push(Fault::new(field, "unknown", "is not an agent of this unit"));
+    let read = read.map(|(patch, _), faults| {
+        for (at, key) in keys.iter().enumerate() {
+            match known.iter().find(|agent| agent.public_key == *key) {
+                Some(agent) => linked.push(agent.id),
+                None => {
+                    let field = format!("/data/relationships/agents/data/{at}/id");
+                    faults.push(field, "unknown", "is not an agent of this unit");
+                }
             }
         }
-    }
-    Ok(Checked { value: (patch, Some(linked)), faults })
+        patch
+    });
+    Ok((read, Some(linked)))
 }
 
 /// Create Datasource
@@ -110,13 +116,9 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let Checked { value: (patch, linked), faults } = read(&app, &ctx, &body, None).await?;
-    let mut details = DatasourceDetails::default();
-    patch.apply(&mut details);
-    if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, Noun::DATASOURCE, faults, details.check(), &wire::NAMES).await);
-    }
-    let made = ops::datasource_create(app.estate(), &ctx, details, linked.unwrap_or_default()).await;
+    let (patch, linked) = read(&app, &ctx, &body, None).await?;
+    let linked = linked.unwrap_or_default();
+    let made = ops::datasource_create(app.estate(), &ctx, Patch::create(patch), linked).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
     let seen = Seen { datasource: Arc::new(made), credentials: true };
     out.created(&Document::of(one(&app, &ctx, seen).await?))
@@ -173,15 +175,8 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let which = datasource_id(&app, &id)?;
-    let Checked { value: (patch, linked), faults } = read(&app, &ctx, &body, Some(&id)).await?;
-    if !faults.is_empty() {
-        let seen = ops::datasource_get(app.estate(), &ctx, which).await?;
-        let mut details = seen.datasource.details.clone();
-        patch.apply(&mut details);
-        return Err(refuse(&app, &ctx, Noun::DATASOURCE, faults, details.check(), &wire::NAMES).await);
-    }
-    let after =
-        ops::datasource_update(app.estate(), &ctx, which, |details| patch.apply(details), linked).await;
+    let (patch, linked) = read(&app, &ctx, &body, Some(&id)).await?;
+    let after = ops::datasource_update(app.estate(), &ctx, which, Patch::change(patch), linked).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
     let seen = Seen { datasource: Arc::new(after), credentials: true };
     out.ok(&Document::of(one(&app, &ctx, seen).await?))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use landreeve_analytics::filters::{self as plane, FilterDetails};
 use landreeve_analytics::ids::FilterId;
-use landreeve_analytics::nouns;
-use landreeve_core::{Action, Error, OpCtx, Result};
+use landreeve_core::error::Faults;
+use landreeve_core::{Error, OpCtx, Result};
 use landreeve_http::extract::{Path, Query};
 use landreeve_http::{Items, Outcome};
 use utoipa_axum::router::OpenApiRouter;
@@ -16,7 +16,6 @@ use crate::App;
 use crate::caller::Caller;
 use crate::error::Errors;
 use crate::include::Include;
-use crate::input::{Checked, refuse};
 use crate::media::{JsonApi, JsonBody, PlainJson, no_content};
 use crate::wire::filters::{self as wire, Filter, FilterOptions};
 use crate::wire::{Document, executions, parameters};
@@ -59,14 +58,12 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let Checked { value: change, mut faults } = wire::read(&body, app.ids(), None)?;
-    let mut details = FilterDetails::default();
-    faults.extend(change.faults_against(&details));
-    change.apply(&mut details);
-    if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, nouns::FILTER, faults, details.check(), &wire::NAMES).await);
-    }
-    let made = plane::filter_create(app.plane(), &ctx, details).await;
+    let new = wire::read(&body, app.ids(), None)?.map(|change, faults| {
+        let mut details = FilterDetails::default();
+        change.apply(&mut details, faults);
+        details
+    });
+    let made = plane::filter_create(app.plane(), &ctx, new).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
     out.created(&Document::of(wire::render(&made, app.ids())))
 }
@@ -115,14 +112,9 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let which = filter_id(&app, &id)?;
-    let Checked { value: change, mut faults } = wire::read(&body, app.ids(), Some(&id))?;
-    let mut details = plane::filter_get(app.plane(), &ctx, which).await?.details;
-    faults.extend(change.faults_against(&details));
-    if !faults.is_empty() {
-        change.apply(&mut details);
-        return Err(refuse(&app, &ctx, nouns::FILTER, faults, details.check(), &wire::NAMES).await);
-    }
-    let after = plane::filter_update(app.plane(), &ctx, which, move |details| change.apply(details)).await;
+    let change = wire::read(&body, app.ids(), Some(&id))?
+        .map(|change, _| |details: &mut FilterDetails, faults: &mut Faults| change.apply(details, faults));
+    let after = plane::filter_update(app.plane(), &ctx, which, change).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
     out.ok(&Document::of(wire::render(&after, app.ids())))
 }
@@ -139,9 +131,10 @@ async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<Stri
 
 async fn choose(app: &App, ctx: &OpCtx, out: &PlainJson, id: &str, body: &[u8]) -> Outcome {
     let which = filter_id(app, id)?;
-    let inputs = parameters::read_body(body)?.settle(app, ctx, nouns::FILTER, Action::VIEW).await?;
-    let found = landreeve_analytics::options::filter_options(app.plane(), ctx, which, inputs.clone()).await;
-    let found = found.map_err(|error| executions::point_options(error, &inputs))?;
+    let inputs = parameters::read_body(body)?;
+    let given = inputs.value().clone();
+    let found = landreeve_analytics::options::filter_options(app.plane(), ctx, which, inputs).await;
+    let found = found.map_err(|error| executions::point_options(error, &given))?;
     out.ok(&wire::render_options(&found))
 }
 

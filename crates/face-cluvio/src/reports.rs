@@ -3,9 +3,8 @@
 use axum::extract::State;
 use landreeve_analytics::executions as runs;
 use landreeve_analytics::ids::{DashboardId, ReportId};
-use landreeve_analytics::nouns;
-use landreeve_analytics::reports::{self as plane, Report as PlaneReport, ReportDetails};
-use landreeve_core::{Action, Error, OpCtx, Part, Result};
+use landreeve_analytics::reports::{self as plane, Report as PlaneReport};
+use landreeve_core::{Error, OpCtx, Part, Result};
 use landreeve_http::extract::{Path, Query};
 use landreeve_http::{Items, Outcome};
 use utoipa_axum::router::OpenApiRouter;
@@ -15,7 +14,7 @@ use crate::App;
 use crate::caller::Caller;
 use crate::executions::{wait, waited};
 use crate::include::Include;
-use crate::input::{Checked, refuse};
+use crate::input::Patch;
 use crate::media::{JsonApi, JsonBody, no_content};
 use crate::wire::reports::{self as wire, Report};
 use crate::wire::{Document, executions, parameters};
@@ -69,13 +68,8 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let Checked { value: patch, faults } = wire::read(&body, app.ids(), None)?;
-    let mut details = ReportDetails::default();
-    patch.apply(&mut details);
-    if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, nouns::REPORT, faults, details.check(), &wire::NAMES).await);
-    }
-    let made = plane::report_create(app.plane(), &ctx, details).await;
+    let new = Patch::create(wire::read(&body, app.ids(), None)?);
+    let made = plane::report_create(app.plane(), &ctx, new).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
     out.created(&one(&app, made).await?)
 }
@@ -132,13 +126,8 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let which = report_id(&app, &id)?;
-    let Checked { value: patch, faults } = wire::read(&body, app.ids(), Some(&id))?;
-    if !faults.is_empty() {
-        let mut details = plane::report_get(app.plane(), &ctx, which).await?.details;
-        patch.apply(&mut details);
-        return Err(refuse(&app, &ctx, nouns::REPORT, faults, details.check(), &wire::NAMES).await);
-    }
-    let after = plane::report_update(app.plane(), &ctx, which, |details| patch.apply(details)).await;
+    let change = Patch::change(wire::read(&body, app.ids(), Some(&id))?);
+    let after = plane::report_update(app.plane(), &ctx, which, change).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
     out.ok(&one(&app, after).await?)
 }
@@ -171,9 +160,10 @@ async fn run(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let (report, most) = (report_id(&app, &id)?, wait(&app, &query)?);
-    let inputs = parameters::read_body(&body)?.settle(&app, &ctx, nouns::REPORT, Action::VIEW).await?;
-    let run = runs::report_run(app.plane(), &ctx, report, &inputs).await;
-    let run = run.map_err(|error| executions::point_report(error, &inputs))?;
+    let inputs = parameters::read_body(&body)?;
+    let given = inputs.value().clone();
+    let run = runs::report_run(app.plane(), &ctx, report, inputs).await;
+    let run = run.map_err(|error| executions::point_report(error, &given))?;
     let execution = waited(&app, &ctx, run, most).await?;
     out.ok(&Document::of(executions::render(&execution)))
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use landreeve_analytics::ids::SnippetId;
-use landreeve_analytics::nouns;
-use landreeve_analytics::snippets::{self as plane, Snippet, SnippetDetails};
+use landreeve_analytics::snippets::{self as plane, Snippet};
 use landreeve_core::{Error, OpCtx, Part, Result};
 use landreeve_http::extract::{Path, Query};
 use landreeve_http::{Items, Outcome};
@@ -15,7 +14,7 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::caller::Caller;
 use crate::include::Include;
-use crate::input::{Checked, refuse};
+use crate::input::Patch;
 use crate::media::{JsonApi, JsonBody, no_content};
 use crate::wire::Document;
 use crate::wire::snippets::{self as wire, SqlSnippet};
@@ -63,13 +62,8 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let Checked { value: patch, faults } = wire::read(&body, app.ids(), None)?;
-    let mut details = SnippetDetails::default();
-    patch.apply(&mut details);
-    if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, nouns::SNIPPET, faults, details.check(), &wire::NAMES).await);
-    }
-    let made = plane::snippet_create(app.plane(), &ctx, details).await;
+    let new = Patch::create(wire::read(&body, app.ids(), None)?);
+    let made = plane::snippet_create(app.plane(), &ctx, new).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
     out.created(&one(&app, made).await?)
 }
@@ -119,13 +113,8 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let which = snippet_id(&app, &id)?;
-    let Checked { value: patch, faults } = wire::read(&body, app.ids(), Some(&id))?;
-    if !faults.is_empty() {
-        let mut details = plane::snippet_get(app.plane(), &ctx, which).await?.details;
-        patch.apply(&mut details);
-        return Err(refuse(&app, &ctx, nouns::SNIPPET, faults, details.check(), &wire::NAMES).await);
-    }
-    let after = plane::snippet_update(app.plane(), &ctx, which, move |details| patch.apply(details)).await;
+    let change = Patch::change(wire::read(&body, app.ids(), Some(&id))?);
+    let after = plane::snippet_update(app.plane(), &ctx, which, change).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
     out.ok(&one(&app, after).await?)
 }

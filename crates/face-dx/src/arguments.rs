@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use axum::extract::{FromRequest, Request};
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::{Fault, Result};
-use landreeve_delivery::{Input, Metadata, ServiceName};
+use landreeve_core::{Fault, Given, Input, Result};
+use landreeve_delivery::{Metadata, ServiceName};
 use landreeve_http::Failure;
 use landreeve_http::body::json_object;
 use landreeve_http::extract::{Body, Query};
@@ -92,14 +92,6 @@ impl Arguments {
     pub fn all(&self) -> &Map<String, Value> {
         &self.given
     }
-}
-
-/// What a method may find at a name.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Given<T> {
-    Absent,
-    Null,
-    Value(T),
 }
 
 /// Reads an object member by member and collects what is wrong. What it gives for a member with a fault only stands in

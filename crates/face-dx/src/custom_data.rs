@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use landreeve_core::Result;
+use landreeve_core::{Given, Result};
 use landreeve_delivery::Delivery;
 use landreeve_delivery::custom_data::{
     CustomDataRef, NewCustomData, custom_data_delete, custom_data_delete_all, custom_data_get,
@@ -14,7 +14,7 @@ use landreeve_delivery::ids::CustomDataId;
 use landreeve_http::{Items, Outcome};
 use serde_json::Value;
 
-use crate::arguments::{Arguments, Given, Reader};
+use crate::arguments::{Arguments, Reader};
 use crate::caller::Caller;
 use crate::lists::listed;
 use crate::wire::custom_data::{

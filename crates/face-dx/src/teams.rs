@@ -2,13 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use landreeve_core::OpCtx;
+use landreeve_core::{Input, OpCtx};
+use landreeve_delivery::Delivery;
 use landreeve_delivery::ids::{TeamEventId, TeamId};
 use landreeve_delivery::teams::{
     TeamRef, WantedTeam, hierarchy_get, hierarchy_preview, hierarchy_process, team_events, team_get,
     team_list, team_of_members,
 };
-use landreeve_delivery::{Delivery, Input};
 use landreeve_http::cursor::Cursor;
 use landreeve_http::{Items, Outcome};
 

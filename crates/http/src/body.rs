@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
 use landreeve_core::error::Faults;
-use landreeve_core::{Error, ErrorKind, Fault, Result};
+use landreeve_core::{Error, ErrorKind, Fault, Given, Result};
 use serde_json::{Map, Value};
 
 use crate::failure::code;
@@ -33,33 +33,6 @@ pub enum NullIs {
 pub enum Unknown {
     Report,
     Ignore,
-}
-
-/// An optional member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Given<T> {
-    Absent,
-    /// Only under [`NullIs::Clear`].
-    Null,
-    Value(T),
-}
-
-impl<T> Given<T> {
-    pub fn value(self) -> Option<T> {
-        match self {
-            Given::Value(value) => Some(value),
-            Given::Absent | Given::Null => None,
-        }
-    }
-
-    /// For changes: nothing to do, clear, or set.
-    pub fn change(self) -> Option<Option<T>> {
-        match self {
-            Given::Absent => None,
-            Given::Null => Some(None),
-            Given::Value(value) => Some(Some(value)),
-        }
-    }
 }
 
 /// The JSON object that a body must be. A byte order mark is let pass; nesting beyond 128 levels is not.

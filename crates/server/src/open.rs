@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use landreeve_analytics::{Analytics, AnalyticsOptions, BuiltinSnippets};
 use landreeve_core::SystemClock;
+use landreeve_core::error::codes;
 use landreeve_core::table::{Catalog, SqlEngine};
 use landreeve_delivery::{Delivery, DeliveryOptions};
 use landreeve_drivers::{Codec, DriverOptions, DriverSet};
@@ -206,7 +207,7 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     };
     let opened = Estate::open(options).await;
     if let (Err(error), true) = (&opened, fresh)
-        && error.code == "wrong_key"
+        && error.code == codes::WRONG_KEY
     {
         // The store is older than the key that was made a moment ago.
         let _ = fs::remove_file(&key_file);

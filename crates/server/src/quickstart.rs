@@ -5,7 +5,7 @@ use std::time::Duration;
 use landreeve_analytics::dashboards::{self, DashboardDetails, LayoutBox};
 use landreeve_analytics::reports::{self, ReportDetails};
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::{OpCtx, Page, RunState, page};
+use landreeve_core::{Input, OpCtx, Page, RunState, page};
 use landreeve_estate::inventory::refresh::SAMPLE_DATA;
 use landreeve_estate::ops::keys::{self, NewKey};
 use landreeve_estate::ops::runs::{self, RunRef};
@@ -147,10 +147,10 @@ async fn content(opened: &Opened, ctx: &OpCtx, sample: DatasourceId) -> anyhow::
     };
     let report = reports::report_create(plane, ctx, report).await?;
     let id = opened.estate.hash_ids().encode_grouped(report.id);
-    dashboards::dashboard_update(plane, ctx, dashboard.id, move |details| {
+    let place = Input::of(move |details: &mut DashboardDetails| {
         details.layout =
             vec![LayoutBox { kind: "report".to_owned(), id, row: 0, column: 0, width: 12, height: 8 }];
-    })
-    .await?;
+    });
+    dashboards::dashboard_update(plane, ctx, dashboard.id, place).await?;
     Ok(())
 }

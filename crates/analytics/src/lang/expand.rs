@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use landreeve_core::Fault;
 use landreeve_core::datasource::SqlDialect;
+use landreeve_core::error::codes;
 
 use super::bucket::{Operand, Transform};
 use super::env::{
@@ -171,7 +172,7 @@ impl<'e> Expander<'e> {
         };
         outcome.unwrap_or_else(|bad| {
             // What is wrong with the text of the statement is told with the text.
-            if matches!(bad.code, "selector" | "unknown" | "zone_tables" | "too_large") {
+            if matches!(bad.code, codes::SELECTOR | codes::UNKNOWN | codes::ZONE_TABLES | codes::TOO_LARGE) {
                 let source: String = param.source.chars().take(120).collect();
                 let message = format!("has {source}: {}", bad.message);
                 self.fault("sql".to_owned(), Bad::new(bad.code, message));
@@ -428,7 +429,7 @@ impl<'e> Expander<'e> {
             Selected::DateTimes { .. } | Selected::Dates(_) | Selected::Times(_) => {
                 let message =
                     format!("{variable} is a range: write {{{variable}.start}} or {{{variable}.end}}");
-                return Err(Bad::new("selector", message));
+                return Err(Bad::new(codes::SELECTOR, message));
             }
         })
     }
@@ -468,7 +469,7 @@ impl<'e> Expander<'e> {
             let (begin, end) = self.hull(operand, &from)?;
             let written = shifts(&from, &zones.shown, begin, end).ok_or_else(|| {
                 Bad::new(
-                    "zone_tables",
+                    codes::ZONE_TABLES,
                     format!("the range is too long to write every change of clocks out; {REMEDY}"),
                 )
             })?;
@@ -502,7 +503,7 @@ impl<'e> Expander<'e> {
         };
         let unbounded = || {
             Bad::new(
-                "zone_tables",
+                codes::ZONE_TABLES,
                 format!(
                     "the server has no time zone tables, so times can be shown in {} only where a range with a start \
                      and an end says which changes of clocks there are; {REMEDY}",
@@ -568,7 +569,7 @@ fn field(variable: &str) -> String {
 }
 
 fn bad_selector(variable: &str, selector: Selector<'_>, words: &str) -> Bad {
-    Bad::new("selector", format!("{variable} {words}, not .{}", selector.as_str()))
+    Bad::new(codes::SELECTOR, format!("{variable} {words}, not .{}", selector.as_str()))
 }
 
 fn both([start, end]: &[Option<String>; 2]) -> Option<String> {

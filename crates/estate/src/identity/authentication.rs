@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
+use landreeve_core::error::codes;
 use landreeve_core::ids::{GroupId, KeyId, OuId, UserId};
 use landreeve_core::{Actor, Authority, Error, Grant, Moment, OpCtx, OpKind, Random, Result, Secret};
 use sha2::Sha256;
@@ -155,12 +156,12 @@ impl Authentication {
 
 /// A request without any credential, counted and refused.
 pub fn no_credential(estate: &Estate, origin: Origin) -> Error {
-    estate.authentication().stranger(origin, "not_authed", "a credential is required")
+    estate.authentication().stranger(origin, codes::NOT_AUTHED, "a credential is required")
 }
 
 /// A credential of the wrong scheme or shape, counted and refused.
 pub fn bad_credential(estate: &Estate, origin: Origin, message: &str) -> Error {
-    estate.authentication().stranger(origin, "invalid_auth", message)
+    estate.authentication().stranger(origin, codes::INVALID_AUTH, message)
 }
 
 pub async fn by_key(
@@ -185,10 +186,10 @@ pub async fn by_key(
     let mut conn = estate.store().read().await?;
     let key = keys::by_secret_hash(&mut conn, hash).await?.filter(|key| key.api == api);
     let Some(key) = key else {
-        return Err(authentication.stranger(origin, "invalid_auth", "the key is not known"));
+        return Err(authentication.stranger(origin, codes::INVALID_AUTH, "the key is not known"));
     };
     if !key.enabled {
-        return Err(authentication.stranger(origin, "invalid_auth", "the key is disabled"));
+        return Err(authentication.stranger(origin, codes::INVALID_AUTH, "the key is disabled"));
     }
     let caller = key_caller(estate, &mut conn, key, ou, origin).await?;
     if ou.is_none() {
@@ -218,7 +219,11 @@ async fn key_caller(
     };
     let user = users::get(conn, user).await?.filter(|user| user.enabled);
     let Some(user) = user else {
-        return Err(authentication.stranger(origin, "account_inactive", "the user of this key is disabled"));
+        return Err(authentication.stranger(
+            origin,
+            codes::ACCOUNT_INACTIVE,
+            "the user of this key is disabled",
+        ));
     };
     let actor = Actor::Key { id: key.id, name: key.name, user: Some(user.id) };
     let unit = match ou {
@@ -272,7 +277,7 @@ pub async fn by_password(
     let Some(row) = row.filter(|row| row.user.enabled) else {
         // The same work as for a known name, so that time does not tell names.
         authentication.gate.verify(password, password::NOBODY.to_owned()).await?;
-        return Err(authentication.stranger(origin, "invalid_auth", WRONG));
+        return Err(authentication.stranger(origin, codes::INVALID_AUTH, WRONG));
     };
     if row.locked_until.is_some_and(|until| until > now) {
         return Err(authentication.stranger(origin, "locked", WRONG));
@@ -296,7 +301,7 @@ pub async fn by_password(
             .store()
             .write(move |tx| Box::pin(async move { users::failed(tx, id, now, &users::LOCK).await }))
             .await?;
-        return Err(authentication.stranger(origin, "invalid_auth", WRONG));
+        return Err(authentication.stranger(origin, codes::INVALID_AUTH, WRONG));
     }
     estate.store().write(move |tx| Box::pin(async move { users::signed_in(tx, id, now).await })).await?;
     let until = landreeve_core::clock::from_micros(now.as_microsecond() + PASSWORD_REMEMBERED);
@@ -326,7 +331,7 @@ async fn user_at(
     let mut conn = estate.store().read().await?;
     let user = users::get(&mut conn, id).await?.filter(|user| user.enabled);
     let Some(user) = user else {
-        return Err(authentication.stranger(origin, "account_inactive", "the user is disabled"));
+        return Err(authentication.stranger(origin, codes::ACCOUNT_INACTIVE, "the user is disabled"));
     };
     let actor = Actor::User { id, name: user.name.clone() };
     let caller = user_caller(&mut conn, &user, actor, ou).await?;

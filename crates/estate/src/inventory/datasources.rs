@@ -130,8 +130,7 @@ const NAME_MAX: usize = 255;
 
 impl DatasourceDetails {
     /// Every fault at once, by the domain's field names.
-    pub fn check(&self) -> Result<()> {
-        let mut faults = Faults::default();
+    pub fn check(&self, faults: &mut Faults) {
         let length = self.name.chars().count();
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
@@ -165,7 +164,6 @@ impl DatasourceDetails {
         if self.database_type == DatabaseType::Sqlite && self.database.as_deref().is_none_or(str::is_empty) {
             faults.push("database", "required", "is required: the path of the SQLite file");
         }
-        faults.finish()
     }
 
     /// Would a connection made with `other` reach something else, or reach it otherwise?

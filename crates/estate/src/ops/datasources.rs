@@ -12,7 +12,9 @@ use landreeve_core::error::Faults;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId, ScheduleId};
 use landreeve_core::schema::Catalog;
 use landreeve_core::source::{CancellationToken, Query, QueryStream, ServerInfo, SourceError};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Part, Permission, Result, Secret, clock};
+use landreeve_core::{
+    Action, Error, ErrorKind, Fault, Input, Noun, OpCtx, Part, Permission, Result, Secret, clock,
+};
 
 use super::scheduled;
 use crate::estate::OwnedAct;
@@ -151,10 +153,15 @@ pub async fn datasource_query(
     Ok(estate.driver(spec.database_type)?.query(&spec, query, cancel).await)
 }
 
-/// Checks what only the server can know: agents that are there, files that may be opened.
-async fn check(estate: &Estate, ctx: &OpCtx, details: &DatasourceDetails, linked: &[AgentId]) -> Result<()> {
-    let mut faults = Faults::default();
-    collect(&mut faults, details.check())?;
+/// Checks the details, and what only the server can know: agents that are there, files that may be opened.
+async fn check(
+    estate: &Estate,
+    ctx: &OpCtx,
+    asked: Input<DatasourceDetails>,
+    linked: &[AgentId],
+) -> Result<DatasourceDetails> {
+    let (details, mut faults) = (asked.value(), Faults::default());
+    details.check(&mut faults);
     let file = details.database.as_deref().filter(|name| !name.is_empty());
     if let (DatabaseType::Sqlite, ConnectionMode::Direct, Some(name)) =
         (details.database_type, details.mode, file)
@@ -180,7 +187,7 @@ async fn check(estate: &Estate, ctx: &OpCtx, details: &DatasourceDetails, linked
             }
         }
     }
-    faults.finish()
+    asked.settled(faults)
 }
 
 /// Keeps the faults of a check for later, and passes on what is not a fault of the request.
@@ -197,12 +204,13 @@ fn collect(faults: &mut Faults, checked: Result<()>) -> Result<()> {
 pub async fn datasource_create(
     estate: &Estate,
     ctx: &OpCtx,
-    mut details: DatasourceDetails,
+    details: impl Into<Input<DatasourceDetails>>,
     linked: Vec<AgentId>,
 ) -> Result<Datasource> {
     estate.require_here(ctx, Noun::DATASOURCE, Action::MANAGE).await?;
-    details.operator_file = ctx.authority().is_operator();
-    check(estate, ctx, &details, &linked).await?;
+    let operator_file = ctx.authority().is_operator();
+    let details = details.into().map(|details, _| DatasourceDetails { operator_file, ..details });
+    let details = check(estate, ctx, details, &linked).await?;
     create(estate, ctx, details, linked, None).await
 }
 
@@ -303,7 +311,7 @@ pub async fn datasource_update(
     estate: &Estate,
     ctx: &OpCtx,
     id: DatasourceId,
-    change: impl FnOnce(&mut DatasourceDetails),
+    change: Input<impl FnOnce(&mut DatasourceDetails)>,
     linked: Option<Vec<AgentId>>,
 ) -> Result<Datasource> {
     let before = load(estate, id).await?;
@@ -312,16 +320,18 @@ pub async fn datasource_update(
         return Err(Error::conflict("builtin", "the built-in sample source cannot be changed"));
     }
     let mut after = Datasource::clone(&before);
-    change(&mut after.details);
-    after.details.operator_file = if after.details.database == before.details.database {
-        before.details.operator_file
-    } else {
-        ctx.authority().is_operator()
-    };
+    let details = change.map(|change, _| {
+        let mut details = before.details.clone();
+        change(&mut details);
+        let same_file = details.database == before.details.database;
+        let known = before.details.operator_file;
+        details.operator_file = if same_file { known } else { ctx.authority().is_operator() };
+        details
+    });
     if let Some(linked) = linked {
         after.agents = linked;
     }
-    check(estate, ctx, &after.details, &after.agents).await?;
+    after.details = check(estate, ctx, details, &after.agents).await?;
     let now = estate.now();
     after.updated_at = now;
     let same = after.details.connects_like(&before.details);
@@ -495,15 +505,25 @@ pub async fn agent_get(estate: &Estate, ctx: &OpCtx, public_key: &str) -> Result
     found.ok_or_else(|| Error::not_found("agent"))
 }
 
+/// What is said of an agent, where it is said. A new one must have a name, and is enabled unless it is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentChange {
+    pub name: Option<String>,
+    pub enabled: Option<bool>,
+}
+
 /// Makes an agent and its key pair. The secret half is shown once and not kept.
 pub async fn agent_create(
     estate: &Estate,
     ctx: &OpCtx,
-    name: String,
-    enabled: bool,
+    new: impl Into<Input<AgentChange>>,
 ) -> Result<(Agent, Secret)> {
     estate.require_here(ctx, Noun::DATASOURCE, Action::MANAGE).await?;
-    check_agent_name(&name)?;
+    let new = new.into().checked(|new, faults| match &new.name {
+        Some(name) => check_agent_name(name, faults),
+        None => faults.add(Fault::required("name")),
+    })?;
+    let (name, enabled) = (new.name.unwrap_or_default(), new.enabled.unwrap_or(true));
     let mut seed = [0_u8; 32];
     estate.random().fill(&mut seed);
     let secret = x25519_dalek::StaticSecret::from(seed);
@@ -529,11 +549,10 @@ pub async fn agent_create(
     Ok((agent, Secret::new(URL_SAFE_NO_PAD.encode(secret.to_bytes()))))
 }
 
-fn check_agent_name(name: &str) -> Result<()> {
+fn check_agent_name(name: &str, faults: &mut Faults) {
     if name.trim().is_empty() || name.chars().count() > 255 {
-        return Err(Error::fault("name", "length", "must have 1 to 255 characters"));
+        faults.push("name", "length", "must have 1 to 255 characters");
     }
-    Ok(())
 }
 
 /// Needs the right to manage every datasource that uses the agent.
@@ -541,8 +560,7 @@ pub async fn agent_update(
     estate: &Estate,
     ctx: &OpCtx,
     public_key: &str,
-    name: Option<String>,
-    enabled: Option<bool>,
+    change: impl Into<Input<AgentChange>>,
 ) -> Result<Agent> {
     let mut agent = agent_get(estate, ctx, public_key).await?;
     estate.require_some(ctx, Noun::DATASOURCE, Action::MANAGE).await?;
@@ -553,11 +571,11 @@ pub async fn agent_update(
         let datasource = load(estate, *id).await?;
         require(estate, ctx, &datasource, Action::MANAGE).await?;
     }
-    if let Some(name) = name {
-        check_agent_name(&name)?;
-        agent.name = name;
-    }
-    agent.enabled = enabled.unwrap_or(agent.enabled);
+    let change = change.into().checked(|change, faults| {
+        change.name.iter().for_each(|name| check_agent_name(name, faults));
+    })?;
+    agent.name = change.name.unwrap_or(agent.name);
+    agent.enabled = change.enabled.unwrap_or(agent.enabled);
     let known = agent.updated_at;
     // Later than before, whatever the clock says: a change at the same moment is told apart by it.
     let next = clock::from_micros(known.as_microsecond() + 1);

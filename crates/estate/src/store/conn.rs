@@ -4,6 +4,7 @@
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use landreeve_core::error::codes;
 use landreeve_core::{Error, ErrorKind, Fault, Result, clock, ids};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
@@ -417,7 +418,7 @@ pub(super) fn gone() -> Error {
 }
 
 pub(super) fn already_there() -> Error {
-    Error::conflict("taken", "something with this name or key is already there")
+    Error::conflict(codes::TAKEN, "something with this name or key is already there")
 }
 
 pub(super) fn unavailable(cause: impl std::fmt::Display) -> Error {
@@ -426,13 +427,13 @@ pub(super) fn unavailable(cause: impl std::fmt::Display) -> Error {
 
 /// A unique name or key was there already.
 pub fn is_taken(error: &Error) -> bool {
-    error.kind == ErrorKind::Conflict && error.code == "taken"
+    error.kind == ErrorKind::Conflict && error.code == codes::TAKEN
 }
 
 /// A name that is taken is a fault of the field that holds it.
 pub fn taken(error: Error, field: &'static str) -> Error {
     if is_taken(&error) {
-        let fault = Fault::new(field, "taken", "is taken already");
+        let fault = Fault::new(field, codes::TAKEN, "is taken already");
         return Error { faults: vec![fault], message: format!("{field} is taken already"), ..error };
     }
     error

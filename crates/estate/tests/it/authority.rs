@@ -5,7 +5,7 @@ use landreeve_core::{Action, Authority, Grant, Noun, Page, Permission, Scope};
 use landreeve_estate::Estate;
 use landreeve_estate::ops::audit::audit_list;
 use landreeve_estate::ops::datasources::{
-    agent_create, datasource_create, datasource_for_use, datasource_get,
+    AgentChange, agent_create, datasource_create, datasource_for_use, datasource_get,
 };
 use landreeve_estate::ops::keys::{NewKey, key_create};
 use landreeve_estate::ops::runs::{RunRef, run_get, run_list, submit};
@@ -134,7 +134,10 @@ async fn world(estate: &Estate, plan: &Plan) -> World {
         let made = unit(estate, parent, &name).await;
         let manage = Permission::new(Noun::DATASOURCE, Action::MANAGE);
         let ctx = caller(estate, Some(made.uuid), &[manage]).await;
-        let (agent, _) = agent_create(estate, &ctx, "agent".into(), true).await.unwrap();
+        let (agent, _) =
+            agent_create(estate, &ctx, AgentChange { name: Some("agent".into()), enabled: None })
+                .await
+                .unwrap();
         let source =
             datasource_create(estate, &ctx, postgres_details("source"), vec![agent.id]).await.unwrap();
         let run = submit(estate, &operator(estate), NewRun::new(&QUERY, made.id, "{}")).await.unwrap();

@@ -157,7 +157,7 @@ async fn the_nightly_schedule_follows_its_datasource(site: &Site) {
     ];
     for (change, schedules) in changes {
         // By the operator, whose unit is the root.
-        datasource_update(estate, &node.ctx, made.id, change, None).await.unwrap();
+        datasource_update(estate, &node.ctx, made.id, landreeve_core::Input::of(change), None).await.unwrap();
         assert_eq!(number(estate, "SELECT count(*) FROM schedules").await, schedules);
     }
     assert_eq!(number(estate, "SELECT ou_id FROM schedules").await, left.id.0, "it is the datasource's unit");

@@ -2,7 +2,7 @@
 
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::hashid::HashIds;
-use landreeve_core::{Result, Secret};
+use landreeve_core::{Input, Result, Secret};
 use landreeve_estate::ops::datasources::Seen;
 use landreeve_estate::ops::{ConnectionMode, DatasourceDetails};
 use landreeve_http::body::Fields;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Link, Time, ToMany};
-use crate::input::{Checked, Names, Patch, document, to_many};
+use crate::input::{Names, Patch, document, to_many};
 
 pub const KIND: &str = "datasources";
 pub const AGENTS: &str = "datasource_agents";
@@ -154,7 +154,7 @@ pub fn render(seen: &Seen, ids: &HashIds, agents: &[(i64, String)]) -> Datasourc
 pub type Change = (Patch<DatasourceDetails>, Option<Vec<String>>);
 
 /// `id` is that of the path; without one the datasource is being made, and what must be there is asked for.
-pub fn read(body: &[u8], id: Option<&str>) -> Result<Checked<Change>> {
+pub fn read(body: &[u8], id: Option<&str>) -> Result<Input<Change>> {
     let creating = id.is_none();
     let read = document(
         body,
@@ -163,7 +163,7 @@ pub fn read(body: &[u8], id: Option<&str>) -> Result<Checked<Change>> {
         |fields| attributes(fields, creating),
         |fields| to_many(fields, "agents", AGENTS, |text| Some(text.to_owned())).value(),
     )?;
-    Ok(read)
+    Ok(read.named(|field| NAMES.pointer(field)))
 }
 
 fn attributes(fields: &Fields<'_>, creating: bool) -> Patch<DatasourceDetails> {

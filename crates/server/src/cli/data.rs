@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use futures_util::StreamExt as _;
-use landreeve_analytics::executions::{self, Data, Wanted};
+use landreeve_analytics::executions::{self, Data, NewExecution, Wanted};
 use landreeve_analytics::lang::InputParameters;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{DatasourceId, RunId};
@@ -253,9 +253,8 @@ async fn execute(
             let _lock = open::lock(&args.place.data_dir, false)?;
             session.opened.estate.start_runs(Role::Command).await?;
             let plane = &session.opened.analytics;
-            let inputs = InputParameters::default();
-            let run =
-                executions::execution_run(plane, &session.ctx, datasource.id, &args.sql, &inputs).await?;
+            let asked = NewExecution { sql: args.sql.clone(), inputs: InputParameters::default() };
+            let run = executions::execution_run(plane, &session.ctx, datasource.id, asked).await?;
             runs::watch(&session.opened.estate, &session.ctx, run.run, interrupts).await?
         }
     };
