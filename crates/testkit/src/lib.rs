@@ -12,6 +12,7 @@ mod estate;
 mod relay;
 mod routes;
 mod site;
+pub mod skeleton;
 
 pub use ask::{Answer, Ask, HOSTILE};
 pub use delivery::number_in_copy;

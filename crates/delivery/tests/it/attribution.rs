@@ -180,7 +180,7 @@ async fn a_deployment_says_why_it_brought_nothing(world: &World) {
         assert_eq!(world.explained(reference).await, why, "{reference}");
     }
     let error = deployment_info(&world.plane, &world.ctx, "none").await.unwrap_err();
-    assert_eq!(error.code, "deployment_not_found");
+    assert_eq!(error.noun, Some("deployment"));
 }
 
 async fn a_hash_that_became_unclear_says_so(world: &World) {

@@ -266,7 +266,7 @@ async fn a_person_is_no_user(world: &World) {
     let error = person_update(&world.plane, &world.ctx, &mail("zoe"), PersonFacts::default().into())
         .await
         .unwrap_err();
-    assert_eq!(error.code, "user_not_found");
+    assert_eq!(error.noun, Some("person"));
     let page = person_list(&world.plane, &world.ctx, Page { offset: 1, limit: 1 }).await.unwrap();
     assert_eq!((page.items[0].email.as_str(), page.total), ("dee@example.com", 3));
 }
