@@ -1,22 +1,21 @@
 //! Dashboards: settings, layout, and what the SQL of their reports uses.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{OuId, UserId};
-use landreeve_core::{Action, Error, OpCtx, Result};
+use landreeve_core::{Action, Error, Input, OpCtx, Part, Permission, Result};
 use landreeve_estate::args;
-use landreeve_estate::identity::ous::below;
-use landreeve_estate::store::{Conn, Row, Tx};
+use landreeve_estate::identity::{Place, Visibility};
+use landreeve_estate::store::{Conn, Listing, Row, Tx, Where};
 
 use crate::ids::DashboardId;
 use crate::lang::{Aggregation, InputParameters, Range};
 use crate::rows::act;
 use crate::stored::{StoredBox, StoredDashboard};
-use crate::usage::{self, Names, ReportSql};
+use crate::usage;
 use crate::{Analytics, nouns};
 
 pub use crate::usage::Uses;
@@ -111,9 +110,8 @@ impl Default for DashboardDetails {
 const MAX_BOXES: usize = 1_000;
 
 impl DashboardDetails {
-    /// Every fault that can be found without a lookup.
-    pub fn check(&self) -> Result<()> {
-        let mut faults = Faults::default();
+    /// Every fault that shows without looking elsewhere.
+    pub fn check(&self, faults: &mut Faults) {
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
         } else if self.name.chars().count() > 255 {
@@ -157,7 +155,6 @@ impl DashboardDetails {
         if !(1..=525_600).contains(&self.kept.refresh_minutes) {
             faults.push("data_refresh_rate", "range", "must be from 1 to 525600 minutes");
         }
-        faults.finish()
     }
 
     fn to_stored(&self) -> StoredDashboard {
@@ -237,15 +234,20 @@ impl DashboardDetails {
     }
 }
 
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT d.id, d.ou_id, o.path, d.name, d.body, d.creator_id, d.created_at, d.updated_at, \
-             d.row_version FROM dashboards d JOIN ous o ON o.id = d.ou_id ",
-            $rest
-        )
+macro_rules! columns {
+    () => {
+        "d.id, d.ou_id, o.path, d.name, d.body, d.creator_id, d.created_at, d.updated_at, d.row_version"
     };
 }
+
+macro_rules! from {
+    () => {
+        "dashboards d JOIN ous o ON o.id = d.ou_id"
+    };
+}
+
+const LISTING: Listing =
+    Listing { columns: columns!(), from: from!(), order: "d.id", size: Some("length(d.body)") };
 
 fn from_row(row: &Row) -> Result<Dashboard> {
     Ok(Dashboard {
@@ -262,7 +264,8 @@ fn from_row(row: &Row) -> Result<Dashboard> {
 }
 
 async fn find(conn: &mut Conn, id: DashboardId) -> Result<Option<Dashboard>> {
-    conn.opt(select!("WHERE d.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
+    let sql = concat!("SELECT ", columns!(), " FROM ", from!(), " WHERE d.id = $1");
+    conn.opt(sql, args![id]).await?.as_ref().map(from_row).transpose()
 }
 
 /// Without a permission check, for internal use by the plane.
@@ -270,52 +273,33 @@ pub(crate) async fn load(conn: &mut Conn, id: DashboardId) -> Result<Option<Dash
     find(conn, id).await
 }
 
-/// Fills in what the SQL of these reports uses.
-async fn fill_uses(
-    conn: &mut Conn,
-    dashboards: &mut [Dashboard],
-    reports: &[ReportSql],
-    path: &str,
-) -> Result<()> {
-    let names = Names::read(conn, path, reports.iter().filter_map(|report| report.datasource)).await?;
-    let mut on: BTreeMap<DashboardId, Vec<&ReportSql>> = BTreeMap::new();
-    for report in reports {
-        if let Some(dashboard) = report.dashboard {
-            on.entry(dashboard).or_default().push(report);
-        }
-    }
+/// Fills what the SQL of the reports on them says.
+async fn fill_uses(conn: &mut Conn, ctx: &OpCtx, dashboards: &mut [Dashboard]) -> Result<()> {
+    let ids = dashboards.iter().map(|dashboard| dashboard.id).collect();
+    let mut uses = usage::of_dashboards(conn, &Visibility::below(ctx), &ids).await?;
     for dashboard in dashboards {
-        for report in on.remove(&dashboard.id).unwrap_or_default() {
-            let used = names.uses(report.ou, report.datasource, &report.sql);
-            dashboard.uses.reports.push(report.report);
-            add(&mut dashboard.uses.filters, used.filters);
-            add(&mut dashboard.uses.snippets, used.snippets);
-        }
+        dashboard.uses = uses.remove(&dashboard.id).unwrap_or_default();
     }
     Ok(())
 }
 
-/// Adds those that are missing.
-fn add<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
-    for one in more {
-        if !all.contains(&one) {
-            all.push(one);
-        }
-    }
-}
-
-pub async fn dashboard_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Dashboard>> {
+/// The next dashboards after one, by id.
+pub async fn dashboard_list(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    after: Option<DashboardId>,
+) -> Result<Part<Dashboard, DashboardId>> {
     plane.estate().require_some(ctx, nouns::DASHBOARD, Action::VIEW).await?;
-    let path = ctx.authority().ou_path();
     let mut conn = plane.estate().store().read().await?;
-    let rows = conn
-        .all(select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY d.id"), args![path, below(path)])
-        .await?;
-    let mut all = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
-    all.retain(|found| ctx.require(nouns::DASHBOARD, Action::VIEW, &found.ou_path, found.id.0).is_ok());
-    let reports = usage::on_dashboards(&mut conn, path).await?;
-    fill_uses(&mut conn, &mut all, &reports, path).await?;
-    Ok(all)
+    let mut wanted = Where::new(conn.dialect());
+    Visibility::of(ctx, Permission::new(nouns::DASHBOARD, Action::VIEW))
+        .narrow(&mut wanted, &Place::named("d.ou_id", "d.id IN ($$)"))?;
+    if let Some(after) = after {
+        wanted.and_after("d.id", args![after]);
+    }
+    let mut part = wanted.page(&mut conn, &LISTING, from_row, |dashboard| dashboard.id).await?;
+    fill_uses(&mut conn, ctx, &mut part.items).await?;
+    Ok(part)
 }
 
 /// Maximum stored size of a dashboard in the cache.
@@ -339,20 +323,18 @@ async fn read(plane: &Analytics, ctx: &OpCtx, id: DashboardId) -> Result<Dashboa
     let mut conn = plane.estate().store().read().await?;
     let mut found = find(&mut conn, id).await?.ok_or_else(|| Error::not_found("dashboard"))?;
     plane.estate().require(ctx, nouns::DASHBOARD, Action::VIEW, &found.ou_path, id.0).await?;
-    let path = ctx.authority().ou_path();
-    let reports = usage::on_dashboard(&mut conn, id, path).await?;
-    fill_uses(&mut conn, std::slice::from_mut(&mut found), &reports, path).await?;
+    fill_uses(&mut conn, ctx, std::slice::from_mut(&mut found)).await?;
     Ok(found)
 }
 
 pub async fn dashboard_create(
     plane: &Analytics,
     ctx: &OpCtx,
-    details: DashboardDetails,
+    details: impl Into<Input<DashboardDetails>>,
 ) -> Result<Dashboard> {
     let estate = plane.estate();
     estate.require_here(ctx, nouns::DASHBOARD, Action::MANAGE).await?;
-    details.check()?;
+    let details = details.into().checked(DashboardDetails::check)?;
     let (id, now) = (estate.next::<DashboardId>(DashboardId::KIND).await?, estate.now());
     let dashboard = Dashboard {
         id,
@@ -400,14 +382,16 @@ pub async fn dashboard_update(
     plane: &Analytics,
     ctx: &OpCtx,
     id: DashboardId,
-    change: impl FnOnce(&mut DashboardDetails),
+    change: Input<impl FnOnce(&mut DashboardDetails)>,
 ) -> Result<Dashboard> {
     let estate = plane.estate();
     let before = dashboard_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::DASHBOARD, Action::MANAGE, &before.ou_path, id.0).await?;
     let mut after = before.clone();
-    change(&mut after.details);
-    after.details.check()?;
+    change.parsed(|change, faults| {
+        change(&mut after.details);
+        after.details.check(faults);
+    })?;
     after.updated_at = estate.now();
     let copy = after.clone();
     plane

@@ -6,7 +6,7 @@ use std::time::Duration;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::source::{ByteStream, CancellationToken, ConnectSpec, Query, QueryStream};
 use landreeve_core::{
-    Action, Category, Error, ErrorKind, Noun, OpCtx, Permission, Result, RunKind, RunState,
+    Action, Category, Error, ErrorKind, Input, Noun, OpCtx, Permission, Result, RunKind, RunState,
 };
 use landreeve_estate::inventory::connect::{connect_spec, source_failure};
 use landreeve_estate::ops::runs::RunRef;
@@ -57,17 +57,24 @@ impl From<Run> for Execution {
     }
 }
 
-/// Runs a statement that a user wrote.
+/// A statement that a person wrote, with values for its parameters.
+#[derive(Debug, Clone)]
+pub struct NewExecution {
+    pub sql: String,
+    pub inputs: InputParameters,
+}
+
+/// Runs a statement that a person wrote.
 pub async fn execution_run(
     plane: &Analytics,
     ctx: &OpCtx,
     datasource: DatasourceId,
-    sql: &str,
-    inputs: &InputParameters,
+    asked: impl Into<Input<NewExecution>>,
 ) -> Result<Execution> {
     let datasource = ops::datasources::datasource_for_use(plane.estate(), ctx, datasource).await?;
-    let statement =
-        Statement { sql, datasource: &datasource, ou: ctx.authority().ou(), dashboard: None, inputs };
+    let NewExecution { sql, inputs } = asked.into().valid()?;
+    let (ou, sql, inputs) = (ctx.authority().ou(), sql.as_str(), &inputs);
+    let statement = Statement { sql, datasource: &datasource, ou, dashboard: None, inputs };
     submit(plane, ctx, statement, None).await
 }
 
@@ -76,9 +83,10 @@ pub async fn report_run(
     plane: &Analytics,
     ctx: &OpCtx,
     report: ReportId,
-    inputs: &InputParameters,
+    inputs: Input<InputParameters>,
 ) -> Result<Execution> {
     let report = reports::report_get(plane, ctx, report).await?;
+    let inputs = inputs.valid()?;
     let id = report.details.datasource;
     let id = id.ok_or_else(|| {
         Error::conflict("no_datasource", "the report's datasource was deleted; choose another")
@@ -93,7 +101,7 @@ pub async fn report_run(
         datasource: &datasource,
         ou: report.ou,
         dashboard: dashboard.as_ref(),
-        inputs,
+        inputs: &inputs,
     };
     submit(plane, ctx, statement, Some(report.id)).await
 }
@@ -175,7 +183,8 @@ pub async fn execution_data(plane: &Analytics, ctx: &OpCtx, which: RunRef) -> Re
 }
 
 fn gone() -> Error {
-    Error::not_found("data: it is kept for 24 hours after the execution completed")
+    Error::not_found("data")
+        .saying("there is no such data: it is kept for 24 hours after the execution completed")
 }
 
 /// The data key and token for the schema of a datasource, or of one schema in it.
@@ -221,8 +230,9 @@ pub async fn data_open(plane: &Analytics, key: &str) -> Result<Data> {
     };
     let id = plane.estate().hash_ids().decode_plain::<DatasourceId>(id).ok_or_else(gone)?;
     let found = ops::datasources::schema_by_token(plane.estate(), id).await?;
-    let (catalog, read_at) =
-        found.ok_or_else(|| Error::not_found("schema yet: refresh the datasource first"))?;
+    let (catalog, read_at) = found.ok_or_else(|| {
+        Error::not_found("schema").saying("there is no such schema yet: refresh the datasource first")
+    })?;
     if let Some(name) = &one
         && !catalog.schemas.iter().any(|schema| schema.name == *name)
     {

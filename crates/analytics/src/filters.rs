@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{DatasourceId, OuId};
-use landreeve_core::{Action, Error, OpCtx, Result};
+use landreeve_core::{Action, Error, Input, OpCtx, Part, Permission, Result};
 use landreeve_estate::args;
-use landreeve_estate::identity::ous::below;
-use landreeve_estate::store::{Conn, Row, Tx, taken};
+use landreeve_estate::identity::{Place, Visibility};
+use landreeve_estate::store::{Conn, Listing, Row, Tx, Where, taken};
 
 use crate::ids::FilterId;
 use crate::lang::{self, Aggregation, Control, FilterDef, Scalar, ValueType};
@@ -155,9 +155,8 @@ impl Default for FilterDetails {
 const MAX_OPTIONS: usize = 10_000;
 
 impl FilterDetails {
-    /// Every fault that can be found without a lookup.
-    pub fn check(&self) -> Result<()> {
-        let mut faults = Faults::default();
+    /// Every fault that shows without looking elsewhere.
+    pub fn check(&self, faults: &mut Faults) {
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
         }
@@ -185,7 +184,6 @@ impl FilterDetails {
                 faults.push("query", "format", "must not contain U+0000");
             }
         }
-        faults.finish()
     }
 
     fn to_stored(&self) -> StoredFilter {
@@ -267,15 +265,30 @@ impl FilterDetails {
     }
 }
 
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT f.id, f.ou_id, o.path, f.variable_name, f.datasource_id, f.body, f.created_at, f.updated_at, \
-             f.row_version FROM filters f JOIN ous o ON o.id = f.ou_id ",
-            $rest
-        )
+macro_rules! columns {
+    () => {
+        "f.id, f.ou_id, o.path, f.variable_name, f.datasource_id, f.body, f.created_at, f.updated_at, f.row_version"
     };
 }
+
+macro_rules! from {
+    () => {
+        "filters f JOIN ous o ON o.id = f.ou_id"
+    };
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT ", columns!(), " FROM ", from!(), " ", $rest)
+    };
+}
+
+const LISTING: Listing = Listing {
+    columns: columns!(),
+    from: from!(),
+    order: "f.variable_name, f.id",
+    size: Some("length(f.body)"),
+};
 
 fn from_row(row: &Row) -> Result<Filter> {
     Ok(Filter {
@@ -289,18 +302,7 @@ fn from_row(row: &Row) -> Result<Filter> {
     })
 }
 
-/// Every filter in the subtree, without a permission check, for internal use by the plane.
-pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Filter>> {
-    let rows = conn
-        .all(
-            select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY f.variable_name, f.id"),
-            args![path, below(path)],
-        )
-        .await?;
-    rows.iter().map(from_row).collect()
-}
-
-/// The filters of one unit: SQL resolves names only within its own unit.
+/// The filters of one unit: SQL resolves names in its own unit only.
 pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Filter>> {
     conn.all(select!("WHERE f.ou_id = $1 ORDER BY f.id"), args![ou]).await?.iter().map(from_row).collect()
 }
@@ -309,11 +311,29 @@ async fn find(conn: &mut Conn, id: FilterId) -> Result<Option<Filter>> {
     conn.opt(select!("WHERE f.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
 }
 
-pub async fn filter_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Filter>> {
+/// Which filter the next part of a list comes after: by variable, then by id.
+pub type FilterKey = (String, FilterId);
+
+/// The next filters after one; of these ids only where they are given.
+pub async fn filter_list(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    only: Option<&[FilterId]>,
+    after: Option<FilterKey>,
+) -> Result<Part<Filter, FilterKey>> {
     plane.estate().require_some(ctx, nouns::FILTER, Action::VIEW).await?;
-    let mut all = rows(&mut plane.estate().store().read().await?, ctx.authority().ou_path()).await?;
-    all.retain(|found| ctx.require(nouns::FILTER, Action::VIEW, &found.ou_path, found.id.0).is_ok());
-    Ok(all)
+    let mut conn = plane.estate().store().read().await?;
+    let mut wanted = Where::new(conn.dialect());
+    Visibility::of(ctx, Permission::new(nouns::FILTER, Action::VIEW))
+        .narrow(&mut wanted, &Place::named("f.ou_id", "f.id IN ($$)"))?;
+    if let Some(only) = only {
+        wanted.and_ids("f.id", only.iter().map(|id| id.0));
+    }
+    if let Some((variable, id)) = after {
+        wanted.and_after("f.variable_name, f.id", args![variable, id]);
+    }
+    let key = |filter: &Filter| (filter.details.variable.clone(), filter.id);
+    wanted.page(&mut conn, &LISTING, from_row, key).await
 }
 
 pub async fn filter_get(plane: &Analytics, ctx: &OpCtx, id: FilterId) -> Result<Filter> {
@@ -323,10 +343,14 @@ pub async fn filter_get(plane: &Analytics, ctx: &OpCtx, id: FilterId) -> Result<
     Ok(found)
 }
 
-pub async fn filter_create(plane: &Analytics, ctx: &OpCtx, details: FilterDetails) -> Result<Filter> {
+pub async fn filter_create(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    details: impl Into<Input<FilterDetails>>,
+) -> Result<Filter> {
     let estate = plane.estate();
     estate.require_here(ctx, nouns::FILTER, Action::MANAGE).await?;
-    details.check()?;
+    let details = details.into().checked(FilterDetails::check)?;
     let (id, now) = (estate.next::<FilterId>(FilterId::KIND).await?, estate.now());
     let filter = Filter {
         id,
@@ -371,14 +395,16 @@ pub async fn filter_update(
     plane: &Analytics,
     ctx: &OpCtx,
     id: FilterId,
-    change: impl FnOnce(&mut FilterDetails),
+    change: Input<impl FnOnce(&mut FilterDetails, &mut Faults)>,
 ) -> Result<Filter> {
     let estate = plane.estate();
     let before = filter_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::FILTER, Action::MANAGE, &before.ou_path, id.0).await?;
     let mut after = before.clone();
-    change(&mut after.details);
-    after.details.check()?;
+    change.parsed(|change, faults| {
+        change(&mut after.details, faults);
+        after.details.check(faults);
+    })?;
     after.updated_at = estate.now();
     let (caller, copy, known) = (ctx.clone(), after.clone(), before.details.source.datasource());
     plane

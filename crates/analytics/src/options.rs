@@ -9,7 +9,7 @@ use arrow_array::cast::AsArray as _;
 use futures_util::StreamExt as _;
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::source::{CancellationToken, Query, SourceError};
-use landreeve_core::{Error, OpCtx, Result};
+use landreeve_core::{Error, Input, OpCtx, Result};
 use landreeve_estate::results::{BATCH_BYTES, BATCH_ROWS};
 use landreeve_estate::{args, ops};
 use tokio::time::Instant;
@@ -100,9 +100,10 @@ pub async fn filter_options(
     plane: &Analytics,
     ctx: &OpCtx,
     id: FilterId,
-    inputs: InputParameters,
+    inputs: Input<InputParameters>,
 ) -> Result<Vec<Choice>> {
     let filter = filters::filter_get(plane, ctx, id).await?;
+    let inputs = inputs.valid()?;
     if filter.details.control != ControlKind::Dropdown {
         return Err(Error::conflict("no_options", "only drop-down filters have options"));
     }

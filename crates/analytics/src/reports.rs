@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{DatasourceId, OuId};
-use landreeve_core::{Action, Error, ErrorKind, OpCtx, Result};
-use landreeve_estate::identity::ous::below;
-use landreeve_estate::store::{Conn, Row};
+use landreeve_core::{Action, Error, ErrorKind, Input, OpCtx, Part, Permission, Result};
+use landreeve_estate::identity::{Place, Visibility};
+use landreeve_estate::store::{Conn, Listing, Row, Where};
 use landreeve_estate::{args, ops};
 
 use crate::ids::{DashboardId, ReportId};
@@ -41,9 +41,8 @@ pub struct ReportDetails {
 const MAX_BYTES: usize = 1_024 * 1_024;
 
 impl ReportDetails {
-    /// Every fault that can be found without a lookup.
-    pub fn check(&self) -> Result<()> {
-        let mut faults = Faults::default();
+    /// Every fault that shows without looking elsewhere.
+    pub fn check(&self, faults: &mut Faults) {
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
         } else if self.name.chars().count() > 255 {
@@ -55,7 +54,6 @@ impl ReportDetails {
         if self.datasource.is_none() {
             faults.push("datasource", "required", "is required");
         }
-        faults.finish()
     }
 
     fn body(&self) -> Result<String> {
@@ -71,15 +69,21 @@ impl ReportDetails {
     }
 }
 
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT r.id, r.ou_id, o.path, r.name, r.body, r.dashboard_id, r.datasource_id, r.created_at, \
-             r.updated_at, r.row_version FROM reports r JOIN ous o ON o.id = r.ou_id ",
-            $rest
-        )
+macro_rules! columns {
+    () => {
+        "r.id, r.ou_id, o.path, r.name, r.body, r.dashboard_id, r.datasource_id, r.created_at, r.updated_at, \
+         r.row_version"
     };
 }
+
+macro_rules! from {
+    () => {
+        "reports r JOIN ous o ON o.id = r.ou_id"
+    };
+}
+
+const LISTING: Listing =
+    Listing { columns: columns!(), from: from!(), order: "r.id", size: Some("length(r.body)") };
 
 fn from_row(row: &Row) -> Result<Report> {
     let stored: StoredReport = row.json(4)?;
@@ -102,52 +106,40 @@ fn from_row(row: &Row) -> Result<Report> {
     })
 }
 
-/// Every report in the subtree, without a permission check.
-async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Report>> {
-    let rows = conn
-        .all(select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY r.id"), args![path, below(path)])
-        .await?;
-    rows.iter().map(from_row).collect()
-}
-
-/// The reports on one dashboard, as rows.
-async fn rows_on(conn: &mut Conn, dashboard: DashboardId, path: &str) -> Result<Vec<Report>> {
-    let rows = conn
-        .all(
-            select!("WHERE r.dashboard_id = $1 AND o.path >= $2 AND o.path < $3 ORDER BY r.id"),
-            args![dashboard, path, below(path)],
-        )
-        .await?;
-    rows.iter().map(from_row).collect()
-}
-
-/// For each of these, in order: the filters and snippets that its SQL uses.
-pub async fn reports_use(plane: &Analytics, ctx: &OpCtx, reports: &[Report]) -> Result<Vec<Uses>> {
+/// For each of these, in their order: the filters and snippets that its SQL names.
+pub async fn reports_use(plane: &Analytics, reports: &[Report]) -> Result<Vec<Uses>> {
     let mut conn = plane.estate().store().read().await?;
-    let datasources = reports.iter().filter_map(|report| report.details.datasource);
-    let names = Names::read(&mut conn, ctx.authority().ou_path(), datasources).await?;
+    let units = reports.iter().map(|report| report.ou).collect();
+    let datasources = reports.iter().filter_map(|report| report.details.datasource).collect();
+    let names = Names::read(&mut conn, &units, &datasources).await?;
     let uses = |report: &Report| names.uses(report.ou, report.details.datasource, &report.details.sql);
     Ok(reports.iter().map(uses).collect())
 }
 
 async fn find(conn: &mut Conn, id: ReportId) -> Result<Option<Report>> {
-    conn.opt(select!("WHERE r.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
+    let sql = concat!("SELECT ", columns!(), " FROM ", from!(), " WHERE r.id = $1");
+    conn.opt(sql, args![id]).await?.as_ref().map(from_row).transpose()
 }
 
+/// The next reports after one, by id; with a dashboard, those on it.
 pub async fn report_list(
     plane: &Analytics,
     ctx: &OpCtx,
     dashboard: Option<DashboardId>,
-) -> Result<Vec<Report>> {
+    after: Option<ReportId>,
+) -> Result<Part<Report, ReportId>> {
     plane.estate().require_some(ctx, nouns::REPORT, Action::VIEW).await?;
-    let path = ctx.authority().ou_path();
     let mut conn = plane.estate().store().read().await?;
-    let mut all = match dashboard {
-        Some(id) => rows_on(&mut conn, id, path).await?,
-        None => rows(&mut conn, path).await?,
-    };
-    all.retain(|found| ctx.require(nouns::REPORT, Action::VIEW, &found.ou_path, found.id.0).is_ok());
-    Ok(all)
+    let mut wanted = Where::new(conn.dialect());
+    Visibility::of(ctx, Permission::new(nouns::REPORT, Action::VIEW))
+        .narrow(&mut wanted, &Place::named("r.ou_id", "r.id IN ($$)"))?;
+    if let Some(dashboard) = dashboard {
+        wanted.and_value("r.dashboard_id = $$", dashboard);
+    }
+    if let Some(after) = after {
+        wanted.and_after("r.id", args![after]);
+    }
+    wanted.page(&mut conn, &LISTING, from_row, |report| report.id).await
 }
 
 pub async fn report_get(plane: &Analytics, ctx: &OpCtx, id: ReportId) -> Result<Report> {
@@ -182,10 +174,14 @@ fn note<T>(faults: &mut Faults, found: Result<T>, field: &str, unknown: &str) ->
     Ok(())
 }
 
-pub async fn report_create(plane: &Analytics, ctx: &OpCtx, details: ReportDetails) -> Result<Report> {
+pub async fn report_create(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    details: impl Into<Input<ReportDetails>>,
+) -> Result<Report> {
     let estate = plane.estate();
     estate.require_here(ctx, nouns::REPORT, Action::MANAGE).await?;
-    details.check()?;
+    let details = details.into().checked(ReportDetails::check)?;
     check_references(plane, ctx, &details).await?;
     let (id, now) = (estate.next::<ReportId>(ReportId::KIND).await?, estate.now());
     let report = Report {
@@ -226,14 +222,16 @@ pub async fn report_update(
     plane: &Analytics,
     ctx: &OpCtx,
     id: ReportId,
-    change: impl FnOnce(&mut ReportDetails),
+    change: Input<impl FnOnce(&mut ReportDetails)>,
 ) -> Result<Report> {
     let estate = plane.estate();
     let before = report_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::REPORT, Action::MANAGE, &before.ou_path, id.0).await?;
     let mut after = before.clone();
-    change(&mut after.details);
-    after.details.check()?;
+    change.parsed(|change, faults| {
+        change(&mut after.details);
+        after.details.check(faults);
+    })?;
     check_references(plane, ctx, &after.details).await?;
     after.updated_at = estate.now();
     let copy = after.clone();

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{DatasourceId, OuId};
-use landreeve_core::{Action, Error, OpCtx, Result};
+use landreeve_core::{Action, Error, Input, OpCtx, Part, Permission, Result};
 use landreeve_estate::args;
-use landreeve_estate::identity::ous::below;
-use landreeve_estate::store::{Conn, Row, Tx, taken};
+use landreeve_estate::identity::{Place, Visibility};
+use landreeve_estate::store::{Conn, Listing, Row, Tx, Where, taken};
 
 use crate::ids::SnippetId;
 use crate::lang::{self, Snippets};
@@ -40,9 +40,8 @@ pub struct SnippetDetails {
 const MAX_BYTES: usize = 256 * 1_024;
 
 impl SnippetDetails {
-    /// Every fault that can be found without a lookup.
-    pub fn check(&self) -> Result<()> {
-        let mut faults = Faults::default();
+    /// Every fault that shows without looking elsewhere.
+    pub fn check(&self, faults: &mut Faults) {
         if self.name.is_empty() {
             faults.push("name", "required", "is required");
         } else if !lang::is_name(&self.name) || self.name.len() > 128 {
@@ -58,11 +57,10 @@ impl SnippetDetails {
         if self.sql.contains('\0') {
             faults.push("sql", "format", "must not contain U+0000");
         }
-        faults.finish()
     }
 
+    /// A cycle shows only among the other snippets of the unit.
     fn check_among(&self, others: &[Snippet]) -> Result<()> {
-        self.check()?;
         let mut snippets = texts(others);
         snippets.custom.insert(self.name.clone(), self.sql.clone());
         // Expanding the snippet itself finds every cycle through it.
@@ -80,15 +78,31 @@ impl SnippetDetails {
     }
 }
 
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT s.id, s.ou_id, o.path, s.name, s.description, s.body, s.datasource_id, s.created_at, \
-             s.updated_at, s.row_version FROM snippets s JOIN ous o ON o.id = s.ou_id ",
-            $rest
-        )
+macro_rules! columns {
+    () => {
+        "s.id, s.ou_id, o.path, s.name, s.description, s.body, s.datasource_id, s.created_at, s.updated_at, \
+         s.row_version"
     };
 }
+
+macro_rules! from {
+    () => {
+        "snippets s JOIN ous o ON o.id = s.ou_id"
+    };
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT ", columns!(), " FROM ", from!(), " ", $rest)
+    };
+}
+
+const LISTING: Listing = Listing {
+    columns: columns!(),
+    from: from!(),
+    order: "s.name, s.id",
+    size: Some("length(s.body) + length(s.description)"),
+};
 
 fn from_row(row: &Row) -> Result<Snippet> {
     Ok(Snippet {
@@ -107,15 +121,7 @@ fn from_row(row: &Row) -> Result<Snippet> {
     })
 }
 
-/// Every snippet in the subtree, without a permission check, for internal use by the plane.
-pub(crate) async fn rows(conn: &mut Conn, path: &str) -> Result<Vec<Snippet>> {
-    let rows = conn
-        .all(select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY s.name, s.id"), args![path, below(path)])
-        .await?;
-    rows.iter().map(from_row).collect()
-}
-
-/// The snippets of one unit: SQL resolves names only within its own unit.
+/// The snippets of one unit: SQL resolves names in its own unit only.
 pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Snippet>> {
     conn.all(select!("WHERE s.ou_id = $1 ORDER BY s.name"), args![ou]).await?.iter().map(from_row).collect()
 }
@@ -126,11 +132,29 @@ pub(crate) fn texts(snippets: &[Snippet]) -> Snippets {
     Snippets { custom, builtin: BTreeMap::new() }
 }
 
-pub async fn snippet_list(plane: &Analytics, ctx: &OpCtx) -> Result<Vec<Snippet>> {
+/// Which snippet the next part of a list comes after: by name, then by id.
+pub type SnippetKey = (String, SnippetId);
+
+/// The next snippets after one; of these ids only where they are given.
+pub async fn snippet_list(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    only: Option<&[SnippetId]>,
+    after: Option<SnippetKey>,
+) -> Result<Part<Snippet, SnippetKey>> {
     plane.estate().require_some(ctx, nouns::SNIPPET, Action::VIEW).await?;
-    let mut all = rows(&mut plane.estate().store().read().await?, ctx.authority().ou_path()).await?;
-    all.retain(|found| ctx.require(nouns::SNIPPET, Action::VIEW, &found.ou_path, found.id.0).is_ok());
-    Ok(all)
+    let mut conn = plane.estate().store().read().await?;
+    let mut wanted = Where::new(conn.dialect());
+    Visibility::of(ctx, Permission::new(nouns::SNIPPET, Action::VIEW))
+        .narrow(&mut wanted, &Place::named("s.ou_id", "s.id IN ($$)"))?;
+    if let Some(only) = only {
+        wanted.and_ids("s.id", only.iter().map(|id| id.0));
+    }
+    if let Some((name, id)) = after {
+        wanted.and_after("s.name, s.id", args![name, id]);
+    }
+    let key = |snippet: &Snippet| (snippet.details.name.clone(), snippet.id);
+    wanted.page(&mut conn, &LISTING, from_row, key).await
 }
 
 pub async fn snippet_get(plane: &Analytics, ctx: &OpCtx, id: SnippetId) -> Result<Snippet> {
@@ -168,9 +192,14 @@ pub async fn snippets_use(plane: &Analytics, snippets: &[Snippet]) -> Result<Vec
 /// Changes to a unit's snippets are serialized: two changes that are valid separately could create a cycle together.
 const LOCK_UNIT: &str = "SELECT 1 FROM ous WHERE id = $1 FOR UPDATE";
 
-pub async fn snippet_create(plane: &Analytics, ctx: &OpCtx, details: SnippetDetails) -> Result<Snippet> {
+pub async fn snippet_create(
+    plane: &Analytics,
+    ctx: &OpCtx,
+    details: impl Into<Input<SnippetDetails>>,
+) -> Result<Snippet> {
     let estate = plane.estate();
     estate.require_here(ctx, nouns::SNIPPET, Action::MANAGE).await?;
+    let details = details.into().checked(SnippetDetails::check)?;
     let (id, now) = (estate.next::<SnippetId>(SnippetId::KIND).await?, estate.now());
     let snippet = Snippet {
         id,
@@ -218,13 +247,16 @@ pub async fn snippet_update(
     plane: &Analytics,
     ctx: &OpCtx,
     id: SnippetId,
-    change: impl FnOnce(&mut SnippetDetails),
+    change: Input<impl FnOnce(&mut SnippetDetails)>,
 ) -> Result<Snippet> {
     let estate = plane.estate();
     let before = snippet_get(plane, ctx, id).await?;
     estate.require(ctx, nouns::SNIPPET, Action::MANAGE, &before.ou_path, id.0).await?;
     let mut after = before.clone();
-    change(&mut after.details);
+    change.parsed(|change, faults| {
+        change(&mut after.details);
+        after.details.check(faults);
+    })?;
     after.updated_at = estate.now();
     let (caller, copy, known) = (ctx.clone(), after.clone(), before.details.datasource);
     plane

@@ -81,7 +81,16 @@ pub struct Grant {
     pub scope: Scope,
 }
 
-/// Everything granted to a caller, and the organizational unit the caller works in.
+/// What one permission gives a caller in the unit that the caller works in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// As paths, none of which lies in another.
+    pub subtrees: Vec<String>,
+    /// Ids of things that are named one by one, wherever they are.
+    pub ids: Vec<i64>,
+}
+
+/// Everything granted to one caller, and the organizational unit the caller works in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
     grants: Vec<Grant>,
@@ -147,29 +156,40 @@ impl Authority {
         self.all || self.matching(permission).next().is_some()
     }
 
-    /// The subtrees, as paths, in which the caller may do this to the resource `id` of a kind that exists in every
-    /// unit: what the caller sees through a built-in source. No subtree contains another.
-    pub fn reach(&self, permission: Permission, id: i64) -> Vec<String> {
-        let whole = self.all
-            || self.allows_here(permission)
-            || self
-                .matching(permission)
-                .any(|grant| matches!(&grant.scope, Scope::Resources(ids) if ids.contains(&id)));
-        if whole {
-            return vec![self.ou_path.clone()];
+    /// Where in the caller's own unit and below it the caller may do this: whole subtrees, and things by their ids.
+    pub fn granted(&self, permission: Permission) -> Granted {
+        if self.allows_here(permission) {
+            return Granted { subtrees: vec![self.ou_path.clone()], ids: Vec::new() };
         }
-        let mut roots: Vec<String> = self
-            .matching(permission)
-            .filter_map(|grant| match &grant.scope {
-                Scope::Subtree(root) if root.starts_with(&self.ou_path) => Some(root.clone()),
-                _ => None,
-            })
-            .collect();
-        roots.sort();
-        roots.dedup();
-        let outer = roots.clone();
-        roots.retain(|root| !outer.iter().any(|other| other != root && root.starts_with(other.as_str())));
-        roots
+        let mut granted = Granted::default();
+        for grant in self.matching(permission) {
+            match &grant.scope {
+                Scope::Subtree(root) if root.starts_with(&self.ou_path) => {
+                    granted.subtrees.push(root.clone())
+                }
+                Scope::Subtree(_) => {}
+                Scope::Resources(ids) => granted.ids.extend(ids),
+            }
+        }
+        granted.ids.sort_unstable();
+        granted.ids.dedup();
+        granted.subtrees.sort();
+        granted.subtrees.dedup();
+        // Sorted, a subtree comes right before everything that lies in it.
+        let mut outer: Vec<String> = Vec::new();
+        for root in granted.subtrees {
+            if !outer.last().is_some_and(|last| root.starts_with(last.as_str())) {
+                outer.push(root);
+            }
+        }
+        Granted { subtrees: outer, ids: granted.ids }
+    }
+
+    /// The subtrees, as paths, in which the caller may do this to the thing `id` of a kind that is in every unit: what
+    /// the caller sees through a built-in source. None lies in another.
+    pub fn reach(&self, permission: Permission, id: i64) -> Vec<String> {
+        let granted = self.granted(permission);
+        if granted.ids.contains(&id) { vec![self.ou_path.clone()] } else { granted.subtrees }
     }
 
     pub fn is_operator(&self) -> bool {

@@ -81,7 +81,7 @@ impl Fault {
     }
 
     pub fn required(field: impl Into<String>) -> Fault {
-        Fault::new(field, "required", "is required")
+        Fault::new(field, codes::REQUIRED, "is required")
     }
 }
 
@@ -93,6 +93,8 @@ pub struct Error {
     pub code: &'static str,
     /// Short, specific, and free of secrets. For `Internal`, only for the log.
     pub message: String,
+    /// What is not there, for kind *not found*: a face that calls it otherwise says so once (`called`).
+    pub noun: Option<&'static str>,
     pub faults: Vec<Fault>,
     /// When it makes sense to retry.
     pub retry_after: Option<Duration>,
@@ -100,7 +102,7 @@ pub struct Error {
 
 impl Error {
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Error {
-        Error { kind, code, message: message.into(), faults: Vec::new(), retry_after: None }
+        Error { kind, code, message: message.into(), noun: None, faults: Vec::new(), retry_after: None }
     }
 
     pub fn unauthenticated(code: &'static str, message: impl Into<String>) -> Error {
@@ -111,9 +113,28 @@ impl Error {
         Error::new(ErrorKind::Forbidden, "forbidden", message)
     }
 
-    /// `what` is the noun as users know it: "datasource", "run".
-    pub fn not_found(what: &str) -> Error {
-        Error::new(ErrorKind::NotFound, "not_found", format!("there is no such {what}"))
+    /// The noun as a person calls it: "datasource", "run".
+    pub fn not_found(noun: &'static str) -> Error {
+        Error { noun: Some(noun), ..Error::new(ErrorKind::NotFound, codes::NOT_FOUND, no_such(noun)) }
+    }
+
+    /// The same with other words, for what is not there in a way of its own.
+    #[must_use]
+    pub fn saying(self, message: impl Into<String>) -> Error {
+        Error { message: message.into(), ..self }
+    }
+
+    /// The same in the words of a dialect: pairs of our noun and the dialect's.
+    #[must_use]
+    pub fn called(mut self, nouns: &[(&str, &'static str)]) -> Error {
+        let Some(noun) = self.noun else { return self };
+        if let Some((_, other)) = nouns.iter().find(|(ours, _)| *ours == noun) {
+            if self.message == no_such(noun) {
+                self.message = no_such(other);
+            }
+            self.noun = Some(other);
+        }
+        self
     }
 
     pub fn invalid(faults: Vec<Fault>) -> Error {
@@ -135,7 +156,7 @@ impl Error {
     }
 
     pub fn too_large(message: impl Into<String>) -> Error {
-        Error::new(ErrorKind::TooLarge, "too_large", message)
+        Error::new(ErrorKind::TooLarge, codes::TOO_LARGE, message)
     }
 
     pub fn rate_limited(message: impl Into<String>, retry_after: Duration) -> Error {
@@ -158,6 +179,39 @@ impl Error {
         self.code = code;
         self
     }
+}
+
+fn no_such(noun: &str) -> String {
+    format!("there is no such {noun}")
+}
+
+/// The codes that anything compares. A code that only travels to the client needs no name here.
+pub mod codes {
+    pub const NOT_FOUND: &str = "not_found";
+    /// Of faults: the member is missing.
+    pub const REQUIRED: &str = "required";
+    /// A name or a key is there already.
+    pub const TAKEN: &str = "taken";
+    /// There is a user already.
+    pub const NOT_FIRST: &str = "not_first";
+    /// The store was made with another key.
+    pub const WRONG_KEY: &str = "wrong_key";
+    /// Of faults: the server must not connect there.
+    pub const DENIED: &str = "denied";
+    pub const NOT_CANCELLABLE: &str = "not_cancellable";
+    pub const NOT_AUTHED: &str = "not_authed";
+    pub const INVALID_AUTH: &str = "invalid_auth";
+    pub const ACCOUNT_INACTIVE: &str = "account_inactive";
+    pub const QUERY_TIMED_OUT: &str = "query_timed_out";
+    pub const EXECUTION_NOT_COMPLETE: &str = "execution_not_complete";
+    pub const NO_USERS_FOUND: &str = "no_users_found";
+    /// A statement's variable has no value.
+    pub const MISSING_VARIABLE: &str = "missing_variable";
+    /// Of faults in the parameter language.
+    pub const SELECTOR: &str = "selector";
+    pub const UNKNOWN: &str = "unknown";
+    pub const ZONE_TABLES: &str = "zone_tables";
+    pub const TOO_LARGE: &str = "too_large";
 }
 
 impl fmt::Display for Error {
@@ -193,10 +247,12 @@ impl Faults {
 
     /// Whether the field or one that contains it already has a fault.
     pub fn covers(&self, field: &str) -> bool {
-        let holds = |outer: &str| {
-            field.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        self.0.iter().any(|fault| holds(&fault.field))
+        self.0.iter().any(|fault| lies_in(field, &fault.field))
+    }
+
+    /// Is something in the field at fault already, so that it was given?
+    fn reaches_into(&self, field: &str) -> bool {
+        self.0.iter().any(|fault| lies_in(&fault.field, field))
     }
 
     /// Adds faults found later in the same request, except for fields that already have one: the placeholder for an
@@ -205,7 +261,10 @@ impl Faults {
         if self.0.len() >= MAX_FAULTS {
             return;
         }
-        let new: Vec<Fault> = later.0.into_iter().filter(|fault| !self.covers(&fault.field)).collect();
+        let known = |fault: &Fault| {
+            self.covers(&fault.field) || (fault.code == codes::REQUIRED && self.reaches_into(&fault.field))
+        };
+        let new: Vec<Fault> = later.0.into_iter().filter(|fault| !known(fault)).collect();
         new.into_iter().for_each(|fault| self.add(fault));
     }
 
@@ -217,10 +276,19 @@ impl Faults {
         self.0.len()
     }
 
-    /// `Err` if there are any faults.
+    pub(crate) fn into_vec(self) -> Vec<Fault> {
+        self.0
+    }
+
+    /// `Err` when anything was collected.
     pub fn finish(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::invalid(self.0)) }
     }
+}
+
+/// Is the field the outer one, or what lies in it? Names are dotted (`layout.0`) or pointers (`/data/layout/0`).
+fn lies_in(field: &str, outer: &str) -> bool {
+    field.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '/']))
 }
 
 #[cfg(test)]
@@ -228,7 +296,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_faulty_field_is_reported_once() {
+    fn what_is_not_there_has_a_dialects_name() {
+        let error = Error::not_found("run").called(&[("run", "task"), ("team", "group")]);
+        assert_eq!((error.noun, error.message.as_str()), (Some("task"), "there is no such task"));
+        let error = Error::not_found("team").saying("it is gone").called(&[("team", "group")]);
+        assert_eq!((error.noun, error.message.as_str()), (Some("group"), "it is gone"));
+        assert_eq!(Error::internal("x").called(&[("run", "task")]).noun, None);
+    }
+
+    #[test]
+    fn what_is_at_fault_already_is_told_once() {
         let mut faults = Faults::default();
         faults.push("started_at", "time", "must be a time");
         faults.push("commits.1", "type", "must be an object");
@@ -237,9 +314,10 @@ mod tests {
         {
             later.add(Fault::required(field));
         }
+        later.add(Fault::new("commits", "length", "must have at most 1"));
         faults.absorb(later);
         let told: Vec<_> = faults.finish().unwrap_err().faults.into_iter().map(|fault| fault.field).collect();
-        // Two faults of one field are both kept if they were found together.
-        assert_eq!(told, ["started_at", "commits.1", "commits.10.sha", "commits", "name", "name"]);
+        // Two faults of one field that were found together both stay; what has a fault in it is there.
+        assert_eq!(told, ["started_at", "commits.1", "commits.10.sha", "name", "name", "commits"]);
     }
 }

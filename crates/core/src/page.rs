@@ -1,6 +1,8 @@
 //! How to request part of a list, and what is returned.
 
-/// A window over an ordered list. Faces convert their cursors and page numbers to it.
+use crate::Result;
+
+/// A window over an ordered list. Faces turn their cursors and page numbers into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
     pub offset: u64,
@@ -15,7 +17,22 @@ impl Page {
     }
 }
 
-/// Part of a list, with what a dialect needs to describe the whole list.
+/// The next items of a list that is read part by part, and the key of the item that the next part comes after; `None`:
+/// these are the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part<T, K> {
+    pub items: Vec<T>,
+    pub next: Option<K>,
+}
+
+impl<T, K> Part<T, K> {
+    /// The same part with other items, which are as many.
+    pub fn with<U>(self, convert: impl FnOnce(Vec<T>) -> Vec<U>) -> Part<U, K> {
+        Part { items: convert(self.items), next: self.next }
+    }
+}
+
+/// A part of a list, with what a dialect needs to describe the whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageOf<T> {
     pub items: Vec<T>,
@@ -36,5 +53,23 @@ impl<T> PageOf<T> {
 
     pub fn has_more(&self) -> bool {
         self.offset + (self.items.len() as u64) < self.total
+    }
+}
+
+/// Reads a list to its end, for what is short or needed whole. `read` gives the part after a key.
+pub async fn collect<T, K, F, P>(mut read: F) -> Result<Vec<T>>
+where
+    F: FnMut(Option<K>) -> P,
+    P: Future<Output = Result<Part<T, K>>>,
+{
+    let mut all = Vec::new();
+    let mut after = None;
+    loop {
+        let part = read(after).await?;
+        all.extend(part.items);
+        match part.next {
+            Some(next) => after = Some(next),
+            None => return Ok(all),
+        }
     }
 }

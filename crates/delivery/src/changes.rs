@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Action, OpCtx, Result};
+use landreeve_core::{Action, Input, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Tx, next_in};
@@ -15,7 +15,7 @@ use crate::ids::{ChangeId, PullServiceId, RepoId, ServiceId};
 use crate::names::{Names, ServiceName};
 use crate::people::{Author, whose};
 use crate::sha::{Sha, same};
-use crate::{Delivery, Input, nouns, text};
+use crate::{Delivery, nouns, text};
 
 /// Maximum number of commits in one request, and in one pull request.
 pub const MAX_COMMITS: usize = 5_000;

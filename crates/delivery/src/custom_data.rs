@@ -3,19 +3,17 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Action, Error, ErrorKind, OpCtx, Result};
+use landreeve_core::{Action, Error, Input, OpCtx, Part, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
-use landreeve_estate::store::{Row, Tx, next_in};
+use landreeve_estate::store::{Listing, Row, Tx, Where, next_in};
 use serde_json::Value;
 
 use crate::ids::CustomDataId;
 use crate::nouns;
-use crate::{Delivery, Input, text};
+use crate::{Delivery, text};
 
 const MAX_VALUES_PER_CALL: usize = 10_000;
-/// Maximum number of records of one reference in a response.
-const MAX_SHOWN: i64 = 10_000;
 
 #[derive(Debug, Clone)]
 pub struct NewCustomData {
@@ -119,7 +117,7 @@ fn from_row(row: &Row) -> Result<CustomData> {
 }
 
 fn not_found() -> Error {
-    Error::new(ErrorKind::NotFound, "not_found", "there is no such custom data")
+    Error::not_found("custom data")
 }
 
 pub async fn custom_data_get(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRef) -> Result<CustomData> {
@@ -141,22 +139,28 @@ pub async fn custom_data_get(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRe
     row.as_ref().map(from_row).transpose()?.ok_or_else(not_found)
 }
 
-/// Every record of a reference, by key.
-pub async fn custom_data_list(plane: &Delivery, ctx: &OpCtx, reference: &str) -> Result<Vec<CustomData>> {
+/// The next records of a reference after the one of this key.
+pub async fn custom_data_list(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    reference: &str,
+    after: Option<String>,
+) -> Result<Part<CustomData, String>> {
+    const LISTING: Listing = Listing {
+        columns: "c.id, c.reference, c.key, c.value, c.at",
+        from: "delivery_custom_data c",
+        order: "c.key",
+        size: Some("length(c.value)"),
+    };
     plane.estate().require_here(ctx, nouns::DELIVERY, Action::USE).await?;
     let mut conn = plane.estate().store().read().await?;
-    let rows = conn
-        .all(
-            "SELECT id, reference, key, value, at FROM delivery_custom_data WHERE ou_id = $1 AND reference = $2 \
-             ORDER BY key LIMIT $3",
-            args![ctx.authority().ou(), reference, MAX_SHOWN + 1],
-        )
-        .await?;
-    if rows.len() as i64 > MAX_SHOWN {
-        let message = format!("has more than {MAX_SHOWN} records; read them with SQL");
-        return Err(Error::fault("reference", "range", message));
+    let mut wanted = Where::new(conn.dialect());
+    wanted.and_value("c.ou_id = $$", ctx.authority().ou());
+    wanted.and_value("c.reference = $$", reference);
+    if let Some(key) = after {
+        wanted.and_after("c.key", args![key]);
     }
-    rows.iter().map(from_row).collect()
+    wanted.page(&mut conn, &LISTING, from_row, |record| record.key.clone()).await
 }
 
 /// Deleting a record that does not exist is an error.

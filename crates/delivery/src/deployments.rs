@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Action, Error, ErrorKind, OpCtx, Result};
+use landreeve_core::{Action, Error, ErrorKind, Input, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Conn, Row, Tx};
@@ -14,7 +14,7 @@ use crate::ids::{ChangeId, DeploymentId, RepoId, ServiceId, TargetId};
 use crate::metadata::Metadata;
 use crate::names::{Names, ServiceName};
 use crate::sha::Sha;
-use crate::{Delivery, Input, explain, nouns, text};
+use crate::{Delivery, explain, nouns, text};
 
 /// The environment of a deployment that does not name one.
 pub const PRODUCTION: &str = "production";
@@ -193,8 +193,8 @@ async fn write_in(
         return update(tx, names, old, write, now).await;
     }
     if !write.create {
-        let message = format!("no deployment has the reference {:?}", write.reference);
-        return Err(Error::new(ErrorKind::NotFound, "deployment_not_found", message));
+        let message = format!("there is no deployment with the reference {:?}", write.reference);
+        return Err(Error::not_found("deployment").saying(message));
     }
     let mut faults = Faults::default();
     require_new(&write.facts, &mut faults);
@@ -526,8 +526,8 @@ pub async fn deployment_info(plane: &Delivery, ctx: &OpCtx, reference: &str) -> 
         )
         .await?;
     let row = row.ok_or_else(|| {
-        let message = format!("no deployment has the reference {reference:?}");
-        Error::new(ErrorKind::NotFound, "deployment_not_found", message)
+        let message = format!("there is no deployment with the reference {reference:?}");
+        Error::not_found("deployment").saying(message)
     })?;
     let now = plane.estate().now();
     let deployment = Deployment::from_row(&row)?;

@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use landreeve_core::ids::BoxFuture;
-use landreeve_core::{Error, ErrorKind, Result};
+use landreeve_core::{Error, ErrorKind, Given, Result};
 use landreeve_estate::events::{Delivered, Event, Subscriber};
 use landreeve_estate::ops;
 
 use crate::Delivery;
 use crate::deployments::{DeploymentFacts, deployment_by_event};
-use crate::incidents::{IncidentFacts, Patch, upsert};
+use crate::incidents::{IncidentFacts, upsert};
 use crate::names::ServiceName;
 use crate::text::RESERVED_PREFIX;
 
@@ -80,8 +80,8 @@ impl Hear {
                     service.map(|service| vec![ServiceName { identifier: service.to_owned(), name: None }]);
                 let facts = IncidentFacts {
                     started_at: Some(at),
-                    name: Patch::Set(format!("{name} is failing")),
-                    services: services.map_or(Patch::Leave, Patch::Set),
+                    name: Given::Value(format!("{name} is failing")),
+                    services: services.map_or(Given::Absent, Given::Value),
                     ..IncidentFacts::default()
                 };
                 // The reference contains the event's number, so that the same event finds its incident again.
@@ -95,8 +95,10 @@ impl Hear {
                 .map(drop)
             }
             (false, Some((reference, started_at))) => {
-                let facts =
-                    IncidentFacts { resolved_at: Patch::Set(at.max(started_at)), ..IncidentFacts::default() };
+                let facts = IncidentFacts {
+                    resolved_at: Given::Value(at.max(started_at)),
+                    ..IncidentFacts::default()
+                };
                 upsert(&self.0, &ctx, reference, facts.into()).await.map(drop)
             }
             (true, Some(_)) | (false, None) => Ok(()),

@@ -3,13 +3,14 @@
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use landreeve_core::error::Faults;
+use landreeve_core::error::{Faults, codes};
 use landreeve_core::source::CancellationToken;
 use landreeve_core::table::{EngineQuery, Variable};
-use landreeve_core::{Action, Error, ErrorKind, OpCtx, Result, Secret};
+use landreeve_core::{Action, Error, OpCtx, Part, Result, Secret};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::secrets::{new_secret, secret_hash};
+use landreeve_estate::store::{Listing, Row, Where};
 
 use crate::ids::FeedId;
 use crate::queries::{query_error, statement};
@@ -84,22 +85,32 @@ async fn check_statement(plane: &Delivery, sql: &str) -> Result<()> {
     let query =
         EngineQuery { query: statement(sql.to_owned(), LIMIT), variables: Vec::new(), max_rows: None };
     match plane.engine().check(&plane.catalog().seen_by(&[]), &query).await {
-        Err(error) if error.code.as_deref() != Some("missing_variable") => {
+        Err(error) if error.code.as_deref() != Some(codes::MISSING_VARIABLE) => {
             Err(Error::fault("sql", "sql_error", error.message))
         }
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-pub async fn feed_list(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<Feed>> {
+/// The next feeds of the caller's unit after the one of this name.
+pub async fn feed_list(plane: &Delivery, ctx: &OpCtx, after: Option<String>) -> Result<Part<Feed, String>> {
+    const LISTING: Listing = Listing {
+        columns: "f.id, f.name, f.sql, f.created_at",
+        from: "delivery_feeds f",
+        order: "f.name",
+        size: Some("length(f.sql)"),
+    };
     plane.estate().require_here(ctx, nouns::FEED, Action::VIEW).await?;
     let mut conn = plane.estate().store().read().await?;
-    let sql = "SELECT id, name, sql, created_at FROM delivery_feeds WHERE ou_id = $1 ORDER BY name";
-    let rows = conn.all(sql, args![ctx.authority().ou()]).await?;
-    let feed = |row: &landreeve_estate::store::Row| {
+    let mut wanted = Where::new(conn.dialect());
+    wanted.and_value("f.ou_id = $$", ctx.authority().ou());
+    if let Some(name) = after {
+        wanted.and_after("f.name", args![name]);
+    }
+    let feed = |row: &Row| {
         Ok(Feed { id: row.id(0)?, name: row.text(1)?, sql: row.text(2)?, created_at: row.time(3)? })
     };
-    rows.iter().map(feed).collect()
+    wanted.page(&mut conn, &LISTING, feed, |feed| feed.name.clone()).await
 }
 
 pub async fn feed_delete(plane: &Delivery, ctx: &OpCtx, name: String) -> Result<()> {
@@ -139,7 +150,7 @@ pub async fn feed_read(
             args![secret_hash(token)],
         )
         .await?;
-    let unknown = || Error::new(ErrorKind::NotFound, "feed_not_found", "no feed has this token");
+    let unknown = || Error::not_found("feed").saying("no feed has this token");
     let row = row.ok_or_else(unknown)?;
     let path = row.text(1)?;
     // Callers from other units cannot read it, even with the token.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Action, Error, Fault, OpCtx, Result};
+use landreeve_core::{Action, Error, Fault, Given, Input, OpCtx, Result};
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Tx, next_in};
 use landreeve_estate::{Estate, args};
@@ -12,54 +12,28 @@ use crate::ids::{IncidentId, ServiceId};
 use crate::metadata::Metadata;
 use crate::names::{Names, ServiceName};
 use crate::nouns;
-use crate::{Delivery, Input, text};
-
-/// What to do with a stored member.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub enum Patch<T> {
-    #[default]
-    Leave,
-    Clear,
-    Set(T),
-}
-
-impl<T: Clone> Patch<T> {
-    fn over(&self, old: Option<T>) -> Option<T> {
-        match self {
-            Patch::Leave => old,
-            Patch::Clear => None,
-            Patch::Set(value) => Some(value.clone()),
-        }
-    }
-
-    fn as_set(&self) -> Option<&T> {
-        match self {
-            Patch::Set(value) => Some(value),
-            Patch::Leave | Patch::Clear => None,
-        }
-    }
-}
+use crate::{Delivery, text};
 
 #[derive(Debug, Clone, Default)]
 pub struct IncidentFacts {
     /// Required for a new incident.
     pub started_at: Option<Timestamp>,
-    pub name: Patch<String>,
-    pub priority: Patch<String>,
-    pub source_url: Patch<String>,
-    pub resolved_at: Patch<Timestamp>,
-    pub services: Patch<Vec<ServiceName>>,
-    pub metadata: Patch<Metadata>,
+    pub name: Given<String>,
+    pub priority: Given<String>,
+    pub source_url: Given<String>,
+    pub resolved_at: Given<Timestamp>,
+    pub services: Given<Vec<ServiceName>>,
+    pub metadata: Given<Metadata>,
 }
 
 fn check(reference: &str, facts: &IncidentFacts, now: Timestamp, faults: &mut Faults) {
     text::check(faults, "reference_id", reference, text::NAME);
-    text::check_opt(faults, "name", facts.name.as_set().map(String::as_str), text::LONG);
-    text::check_opt(faults, "priority", facts.priority.as_set().map(String::as_str), text::NAME);
-    text::check_opt(faults, "source_url", facts.source_url.as_set().map(String::as_str), text::LONG);
-    ServiceName::check_list("services", facts.services.as_set().map_or(&[], Vec::as_slice), faults);
+    text::check_opt(faults, "name", facts.name.as_value().map(String::as_str), text::LONG);
+    text::check_opt(faults, "priority", facts.priority.as_value().map(String::as_str), text::NAME);
+    text::check_opt(faults, "source_url", facts.source_url.as_value().map(String::as_str), text::LONG);
+    ServiceName::check_list("services", facts.services.as_value().map_or(&[], Vec::as_slice), faults);
     text::check_past(faults, "started_at", facts.started_at, now);
-    if let (Some(started), Some(resolved)) = (facts.started_at, facts.resolved_at.as_set())
+    if let (Some(started), Some(resolved)) = (facts.started_at, facts.resolved_at.as_value())
         && *resolved < started
     {
         faults.add(resolved_too_early());
@@ -168,14 +142,14 @@ async fn patched(tx: &mut Tx, old: Option<Incident>, facts: &IncidentFacts) -> R
     };
     let incident = Incident {
         started_at,
-        name: facts.name.over(old.name),
-        priority: facts.priority.over(old.priority),
-        source_url: facts.source_url.over(old.source_url),
+        name: facts.name.clone().over(old.name),
+        priority: facts.priority.clone().over(old.priority),
+        source_url: facts.source_url.clone().over(old.source_url),
         resolved_at: facts.resolved_at.over(old.resolved_at),
         metadata: match &facts.metadata {
-            Patch::Leave => old.metadata,
-            Patch::Clear => None,
-            Patch::Set(metadata) => Some(metadata.as_json()),
+            Given::Absent => old.metadata,
+            Given::Null => None,
+            Given::Value(metadata) => Some(metadata.as_json()),
         },
         ..old
     };
@@ -218,18 +192,18 @@ async fn put_parts(
     id: IncidentId,
     facts: &IncidentFacts,
 ) -> Result<()> {
-    if facts.services != Patch::Leave {
+    if facts.services != Given::Absent {
         tx.exec("DELETE FROM delivery_incident_services WHERE incident_id = $1", args![id]).await?;
-        for service in facts.services.as_set().into_iter().flatten() {
+        for service in facts.services.as_value().into_iter().flatten() {
             let service: ServiceId = names.service(tx, service).await?;
             let sql = "INSERT INTO delivery_incident_services (incident_id, service_id, ou_id) VALUES ($1, $2, $3) \
                        ON CONFLICT DO NOTHING";
             tx.exec(sql, args![id, service, ou]).await?;
         }
     }
-    if facts.metadata != Patch::Leave {
+    if facts.metadata != Given::Absent {
         tx.exec("DELETE FROM delivery_incident_metadata WHERE incident_id = $1", args![id]).await?;
-        for (key, value) in facts.metadata.as_set().into_iter().flat_map(Metadata::flat) {
+        for (key, value) in facts.metadata.as_value().into_iter().flat_map(Metadata::flat) {
             let sql = "INSERT INTO delivery_incident_metadata (incident_id, ou_id, key, value) \
                        VALUES ($1, $2, $3, $4)";
             tx.exec(sql, args![id, ou, key, value]).await?;

@@ -16,7 +16,6 @@ mod explain;
 pub mod feeds;
 pub mod ids;
 pub mod incidents;
-mod input;
 mod metadata;
 pub mod metrics;
 mod moving;
@@ -35,7 +34,6 @@ pub mod teams;
 mod text;
 
 pub use attribution::{ATTRIBUTION, RetryAttribution};
-pub use input::Input;
 pub use landreeve_estate::results::Wanted;
 pub use metadata::Metadata;
 pub use names::ServiceName;

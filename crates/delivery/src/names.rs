@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Error, ErrorKind, Result};
+use landreeve_core::{Error, Result};
 use landreeve_estate::args;
 use landreeve_estate::store::{Tx, next_in};
 
@@ -200,5 +200,5 @@ pub fn unknown_repo(name: &str) -> Error {
     let message = format!(
         "unknown repository {name:?}; unknown repositories are not added ([delivery] strict_repositories)"
     );
-    Error { faults: vec![fault], ..Error::new(ErrorKind::NotFound, "repo_not_found", message) }
+    Error { faults: vec![fault], ..Error::not_found("repository").saying(message) }
 }

@@ -4,16 +4,16 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{OuId, UserId};
-use landreeve_core::{Action, Error, ErrorKind, OpCtx, Page, PageOf, Permission, Result};
+use landreeve_core::{Action, Error, Input, OpCtx, Page, PageOf, Permission, Result};
 use landreeve_estate::args;
+use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::ops::OwnedAct;
-use landreeve_estate::store::{Arg, Conn, Row, Tx, next_in};
+use landreeve_estate::store::{Conn, Row, Tx, Where, next_in};
 
 use crate::attribution::lock_unit;
 use crate::ids::{PersonId, TeamId};
 use crate::nouns;
-use crate::tables::scope;
-use crate::{Delivery, Input, text};
+use crate::{Delivery, text};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
@@ -111,7 +111,7 @@ fn from_row(row: &Row) -> Result<Person> {
 }
 
 fn not_found() -> Error {
-    Error::new(ErrorKind::NotFound, "user_not_found", "there is no such person")
+    Error::not_found("person")
 }
 
 fn check(email: &str, facts: &PersonFacts, faults: &mut Faults) {
@@ -348,41 +348,38 @@ pub(crate) async fn rewrite_ownership(tx: &mut Tx, person: PersonId) -> Result<(
 
 /// By email address.
 pub async fn person_list(plane: &Delivery, ctx: &OpCtx, page: Page) -> Result<PageOf<Person>> {
-    let permission = Permission::new(nouns::PERSON, Action::VIEW);
     plane.estate().require_some(ctx, nouns::PERSON, Action::VIEW).await?;
-    let (condition, mut bound) = scope("p.ou_id", &ctx.authority().reach(permission, 0), 1);
     let mut conn = plane.estate().store().read().await?;
-    let count = format!("SELECT count(*) FROM delivery_people p WHERE {condition}");
-    let total = crate::tables::all(&mut conn, count, bound.clone()).await?;
-    let total = total.first().map_or(Ok(0), |row| row.int(0))?;
-    let limit = bound.len() + 1;
-    bound.extend([
-        Arg::from(i64::from(page.limit)),
-        Arg::from(i64::try_from(page.offset).unwrap_or(i64::MAX)),
-    ]);
-    let sql = format!(
-        "{} WHERE {condition} ORDER BY p.email, p.id LIMIT ${limit} OFFSET ${}",
-        person!(""),
-        limit + 1
-    );
-    let rows = crate::tables::all(&mut conn, sql, bound).await?;
+    let mut wanted = Where::new(conn.dialect());
+    Visibility::of(ctx, Permission::new(nouns::PERSON, Action::VIEW))
+        .narrow(&mut wanted, &Place::of_unit("p.ou_id"))?;
+    let total = wanted.count(&mut conn, "delivery_people p").await?;
+    let limit = wanted.bind(page.limit);
+    let offset = wanted.bind(i64::try_from(page.offset).unwrap_or(i64::MAX));
+    let (condition, values) = wanted.into_parts();
+    let sql =
+        format!("{} WHERE {condition} ORDER BY p.email, p.id LIMIT {limit} OFFSET {offset}", person!(""));
+    let rows = conn.select(sql, values).await?;
     let items = rows.iter().map(from_row).collect::<Result<_>>()?;
-    Ok(PageOf { items, offset: page.offset, limit: page.limit, total: total.unsigned_abs() })
+    Ok(PageOf { items, offset: page.offset, limit: page.limit, total })
 }
 
 /// The person in the caller's unit, or else the oldest one below it.
 pub async fn person_by_github(plane: &Delivery, ctx: &OpCtx, username: &str) -> Result<Person> {
     plane.estate().require_some(ctx, nouns::TEAM, Action::VIEW).await?;
-    let reach = ctx.authority().reach(Permission::new(nouns::TEAM, Action::VIEW), 0);
-    let (condition, bound) = scope("p.ou_id", &reach, 3);
+    let mut conn = plane.estate().store().read().await?;
+    let mut wanted = Where::new(conn.dialect());
+    Visibility::of(ctx, Permission::new(nouns::TEAM, Action::VIEW))
+        .narrow(&mut wanted, &Place::of_unit("p.ou_id"))?;
+    wanted.and("i.kind = 'github_username'");
+    wanted.and_value("i.value = $$", username.to_lowercase());
+    let own = wanted.bind(ctx.authority().ou());
+    let (condition, values) = wanted.into_parts();
     let sql = format!(
-        "{} JOIN delivery_identifiers i ON i.person_id = p.id WHERE i.kind = 'github_username' AND i.value = $1 \
-         AND {condition} ORDER BY CASE WHEN p.ou_id = $2 THEN 0 ELSE 1 END, p.id LIMIT 1",
+        "{} JOIN delivery_identifiers i ON i.person_id = p.id WHERE {condition} \
+         ORDER BY CASE WHEN p.ou_id = {own} THEN 0 ELSE 1 END, p.id LIMIT 1",
         person!("")
     );
-    let mut values = vec![Arg::from(username.to_lowercase()), Arg::from(ctx.authority().ou())];
-    values.extend(bound);
-    let mut conn = plane.estate().store().read().await?;
-    let rows = crate::tables::all(&mut conn, sql, values).await?;
+    let rows = conn.select(sql, values).await?;
     rows.first().map(from_row).transpose()?.ok_or_else(not_found)
 }

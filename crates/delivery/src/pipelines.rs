@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Action, OpCtx, Result};
+use landreeve_core::{Action, Input, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Tx, next_in};
@@ -12,7 +12,7 @@ use crate::ids::{PipelineRunId, RepoId};
 use crate::names::Names;
 use crate::nouns;
 use crate::sha::Sha;
-use crate::{Delivery, Input, text};
+use crate::{Delivery, text};
 
 /// One notification.
 #[derive(Debug, Clone)]

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use landreeve_core::error::Faults;
+use landreeve_core::error::{Faults, codes};
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::{ByteStream, Query, SourceError, SourceErrorKind};
 use landreeve_core::table::{EngineQuery, Variable};
-use landreeve_core::{
-    Action, Category, Error, ErrorKind, Noun, OpCtx, Permission, Result, RunKind, RunState,
-};
+use landreeve_core::{Action, Category, Error, Input, Noun, OpCtx, Permission, Result, RunKind, RunState};
 use landreeve_estate::inventory::connect::source_failure;
 use landreeve_estate::ops::runs::{RunRef, run_get, submit};
 use landreeve_estate::ops::{self, Run};
@@ -16,7 +14,7 @@ use landreeve_estate::results::{self, BATCH_BYTES, BATCH_ROWS, Keeping, Wanted};
 use landreeve_estate::runs::{Executor, Job, KindSpec, Lane, NewRun, Outcome, PROBE};
 
 use crate::stored::{StoredDataQuery, StoredVariable};
-use crate::{Delivery, Input, nouns};
+use crate::{Delivery, nouns};
 
 /// The kinds of run that this plane shows as query runs.
 pub const KINDS: [RunKind; 2] = [DATA_QUERY.kind, PROBE.kind];
@@ -133,7 +131,7 @@ async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
     }
     if !run.state.is_final() {
         let error =
-            Error::conflict("execution_not_complete", "the query run has not ended yet; try again soon");
+            Error::conflict(codes::EXECUTION_NOT_COMPLETE, "the query run has not ended yet; ask again soon");
         return Err(Error { retry_after: Some(Duration::from_secs(1)), ..error });
     }
     if run.data_expired(plane.estate().now()) {
@@ -149,11 +147,7 @@ async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
 }
 
 fn gone() -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        "query_run_not_found",
-        "the result does not exist or has expired: results are kept for 30 days",
-    )
+    Error::not_found("run").saying("the result is not there, or no longer: it is kept for 30 days")
 }
 
 /// Executes runs of kind `data_query`.
@@ -201,7 +195,7 @@ pub(crate) fn query_error(error: &SourceError) -> Error {
         }
         // A statement that had to wait for others can be retried; one that takes too long would time out every time.
         SourceErrorKind::TimedOut if error.code.as_deref() != Some("busy") => {
-            Error::too_large(error.message.clone()).with_code("query_timed_out")
+            Error::too_large(error.message.clone()).with_code(codes::QUERY_TIMED_OUT)
         }
         SourceErrorKind::Connect
         | SourceErrorKind::Lost
@@ -212,13 +206,15 @@ pub(crate) fn query_error(error: &SourceError) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use landreeve_core::ErrorKind;
+
     use super::*;
 
     #[test]
     fn only_errors_not_caused_by_the_statement_are_retryable() {
         let slow = SourceError::new(SourceErrorKind::TimedOut, "the statement took longer than 30 seconds");
         let error = query_error(&slow);
-        assert_eq!((error.kind, error.code), (ErrorKind::TooLarge, "query_timed_out"));
+        assert_eq!((error.kind, error.code), (ErrorKind::TooLarge, codes::QUERY_TIMED_OUT));
         let waited = SourceError { code: Some("busy".to_owned()), ..slow };
         let lost = SourceError::new(SourceErrorKind::Lost, "the SQL engine stopped");
         for error in [waited, lost] {

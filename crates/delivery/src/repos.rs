@@ -1,14 +1,14 @@
 //! What is known about repositories besides their names.
 
 use landreeve_core::error::Faults;
-use landreeve_core::{Action, OpCtx, Result};
+use landreeve_core::{Action, Input, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::Tx;
 
 use crate::ids::RepoId;
 use crate::names::Names;
-use crate::{Delivery, Input, attribution, moving, nouns, text};
+use crate::{Delivery, attribution, moving, nouns, text};
 
 #[derive(Debug, Clone, Default)]
 pub struct RepoFacts {

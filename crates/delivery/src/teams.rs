@@ -6,21 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use landreeve_core::error::Faults;
+use landreeve_core::error::{Faults, codes};
 use landreeve_core::ids::{BoxFuture, OuId};
-use landreeve_core::{Action, Category, Error, ErrorKind, OpCtx, Permission, Result};
+use landreeve_core::{Action, Category, Error, ErrorKind, Input, OpCtx, Part, Permission, Result};
 use landreeve_estate::args;
+use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::ops::{OwnedAct, Run, runs};
 use landreeve_estate::runs::{Done, Executor, Job, KindSpec, Lane, NewRun, Outcome, Retry};
-use landreeve_estate::store::{Arg, Conn, Row, Tx, next_in};
+use landreeve_estate::store::{Conn, Listing, Row, Tx, Where, next_in};
 
 use crate::attribution::lock_unit;
 use crate::ids::{MembershipId, PersonId, TeamEventId, TeamId};
 use crate::nouns;
 use crate::people::{self, Person};
 use crate::stored::{StoredHierarchy, StoredTeam};
-use crate::tables::{all, scope};
-use crate::{Delivery, Input, text};
+use crate::{Delivery, text};
 
 const MAX_TEAMS: usize = 5_000;
 const MAX_MEMBERS: usize = 20_000;
@@ -220,20 +220,123 @@ fn fill(teams: &mut [Team], rows: &[Row]) -> Result<()> {
     Ok(())
 }
 
-/// Every team that the caller can see, including archived ones.
-pub async fn team_list(plane: &Delivery, ctx: &OpCtx) -> Result<Vec<Team>> {
+/// A team as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedTeam {
+    pub id: TeamId,
+    pub reference: String,
+    pub name: String,
+    pub parent: Option<TeamId>,
+    pub lead: Option<PersonId>,
+    pub updated_at: Timestamp,
+    pub deleted_at: Option<Timestamp>,
+    /// How many people are in it now.
+    pub members: u64,
+    /// Is a team that is not archived below it?
+    pub has_teams: bool,
+    /// From its parent up, as far as the caller sees.
+    pub ancestors: Vec<TeamId>,
+}
+
+const PLACE: Place = Place::of_unit("t.ou_id");
+
+fn visible(ctx: &OpCtx) -> Visibility {
+    Visibility::of(ctx, Permission::new(nouns::TEAM, Action::VIEW))
+}
+
+/// The next teams after one, by id, archived ones too.
+pub async fn team_list(
+    plane: &Delivery,
+    ctx: &OpCtx,
+    after: Option<TeamId>,
+) -> Result<Part<ListedTeam, TeamId>> {
+    const LISTING: Listing = Listing {
+        columns: "t.id, t.reference_id, t.name, t.parent_id, t.lead_id, t.updated_at, t.deleted_at",
+        from: "delivery_teams t",
+        order: "t.id",
+        size: None,
+    };
     plane.estate().require_some(ctx, nouns::TEAM, Action::VIEW).await?;
-    let reach = ctx.authority().reach(Permission::new(nouns::TEAM, Action::VIEW), 0);
-    let (condition, values) = scope("t.ou_id", &reach, 1);
     let mut conn = plane.estate().store().read().await?;
-    let sql = format!("{} WHERE {condition} ORDER BY t.id", team!(""));
-    let rows = all(&mut conn, sql, values.clone()).await?;
-    let mut teams = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
-    let (condition, values) = scope("m.ou_id", &reach, 1);
-    let sql = format!("{} {condition} ORDER BY p.email", members!(""));
-    let rows = all(&mut conn, sql, values).await?;
-    fill(&mut teams, &rows)?;
-    Ok(teams)
+    let mut wanted = Where::new(conn.dialect());
+    visible(ctx).narrow(&mut wanted, &PLACE)?;
+    if let Some(after) = after {
+        wanted.and_after("t.id", args![after]);
+    }
+    let mut part = wanted.page(&mut conn, &LISTING, listed, |team| team.id).await?;
+    count_below(&mut conn, ctx, &mut part.items).await?;
+    let parents = parents(&mut conn, ctx, &part.items).await?;
+    for team in &mut part.items {
+        let mut above = team.parent;
+        while let Some(parent) = above.filter(|_| team.ancestors.len() <= parents.len()) {
+            team.ancestors.push(parent);
+            above = parents.get(&parent).copied().flatten();
+        }
+    }
+    Ok(part)
+}
+
+fn listed(row: &Row) -> Result<ListedTeam> {
+    Ok(ListedTeam {
+        id: row.id(0)?,
+        reference: row.text(1)?,
+        name: row.text(2)?,
+        parent: row.id_opt(3)?,
+        lead: row.id_opt(4)?,
+        updated_at: row.time(5)?,
+        deleted_at: row.time_opt(6)?,
+        members: 0,
+        has_teams: false,
+        ancestors: Vec::new(),
+    })
+}
+
+/// Fills in who is in these teams, and whether there are visible teams below them.
+async fn count_below(conn: &mut Conn, ctx: &OpCtx, teams: &mut [ListedTeam]) -> Result<()> {
+    let ids: Vec<i64> = teams.iter().map(|team| team.id.0).collect();
+    let mut wanted = Where::new(conn.dialect());
+    visible(ctx).narrow(&mut wanted, &Place::of_unit("m.ou_id"))?;
+    wanted.and_ids("m.team_id", ids.iter().copied());
+    wanted.and("m.until_at IS NULL");
+    let (condition, values) = wanted.into_parts();
+    let sql = format!(
+        "SELECT m.team_id, count(*) FROM delivery_memberships m WHERE {condition} GROUP BY m.team_id"
+    );
+    let members = conn.select(sql, values).await?;
+    let members: BTreeMap<TeamId, u64> =
+        members.iter().map(|row| Ok((row.id(0)?, row.int(1)?.unsigned_abs()))).collect::<Result<_>>()?;
+    let mut wanted = Where::new(conn.dialect());
+    visible(ctx).narrow(&mut wanted, &PLACE)?;
+    wanted.and_ids("t.parent_id", ids);
+    wanted.and("t.deleted_at IS NULL");
+    let (condition, values) = wanted.into_parts();
+    let sql = format!("SELECT DISTINCT t.parent_id FROM delivery_teams t WHERE {condition}");
+    let parents = conn.select(sql, values).await?;
+    let parents: BTreeSet<TeamId> = parents.iter().map(|row| row.id(0)).collect::<Result<_>>()?;
+    for team in teams {
+        team.members = members.get(&team.id).copied().unwrap_or_default();
+        team.has_teams = parents.contains(&team.id);
+    }
+    Ok(())
+}
+
+/// The parents of what is above these teams and visible.
+async fn parents(
+    conn: &mut Conn,
+    ctx: &OpCtx,
+    teams: &[ListedTeam],
+) -> Result<BTreeMap<TeamId, Option<TeamId>>> {
+    let mut wanted = Where::new(conn.dialect());
+    let visible = visible(ctx).condition(&mut wanted, &PLACE)?;
+    let first = wanted.ids(teams.iter().filter_map(|team| Some(team.parent?.0)));
+    let sql = format!(
+        "WITH RECURSIVE above(id, parent_id) AS (\
+         SELECT t.id, t.parent_id FROM delivery_teams t WHERE t.id IN ({first}) AND {visible} \
+         UNION SELECT t.id, t.parent_id FROM above JOIN delivery_teams t ON t.id = above.parent_id WHERE {visible}) \
+         SELECT id, parent_id FROM above"
+    );
+    let rows = conn.select(sql, wanted.into_parts().1).await?;
+    rows.iter().map(|row| Ok((row.id(0)?, row.id_opt(1)?))).collect()
 }
 
 /// How a request identifies a team.
@@ -244,32 +347,65 @@ pub enum TeamRef {
 }
 
 fn not_found() -> Error {
-    Error::new(ErrorKind::NotFound, "team_not_found", "there is no such team")
+    Error::not_found("team")
 }
 
 /// By reference: the team of the caller's unit, or else the oldest one below it.
 pub async fn team_get(plane: &Delivery, ctx: &OpCtx, which: &TeamRef) -> Result<Team> {
-    let teams = team_list(plane, ctx).await?;
-    let found = teams.into_iter().filter(|team| match which {
-        TeamRef::Id(id) => team.id == *id,
-        TeamRef::Reference(reference) => team.reference == *reference,
-    });
-    // A reference is unique only within its unit.
-    let own = ctx.authority().ou();
-    found.min_by_key(|team| (team.ou != own, team.id)).ok_or_else(not_found)
+    plane.estate().require_some(ctx, nouns::TEAM, Action::VIEW).await?;
+    let mut conn = plane.estate().store().read().await?;
+    let mut wanted = Where::new(conn.dialect());
+    visible(ctx).narrow(&mut wanted, &PLACE)?;
+    match which {
+        TeamRef::Id(id) => wanted.and_value("t.id = $$", *id),
+        TeamRef::Reference(reference) => wanted.and_value("t.reference_id = $$", reference),
+    }
+    // A reference is unique in its unit only.
+    let own = wanted.bind(ctx.authority().ou());
+    let (condition, values) = wanted.into_parts();
+    let sql = format!(
+        "{} WHERE {condition} ORDER BY CASE WHEN t.ou_id = {own} THEN 0 ELSE 1 END, t.id LIMIT 1",
+        team!("")
+    );
+    let rows = conn.select(sql, values).await?;
+    let team = rows.first().map(from_row).transpose()?.ok_or_else(not_found)?;
+    with_members(&mut conn, team).await
+}
+
+async fn with_members(conn: &mut Conn, team: Team) -> Result<Team> {
+    let mut teams = [team];
+    let rows = conn.all(members!("m.team_id = $1 ORDER BY p.email"), args![teams[0].id]).await?;
+    fill(&mut teams, &rows)?;
+    let [team] = teams;
+    Ok(team)
 }
 
 /// The team that most of these people are in; between equals, the one with the fewest members, then the oldest.
 pub async fn team_of_members(plane: &Delivery, ctx: &OpCtx, emails: &[String]) -> Result<Team> {
-    let teams = team_list(plane, ctx).await?;
-    let wanted: BTreeSet<String> = emails.iter().map(|email| email.trim().to_lowercase()).collect();
-    let among = |team: &Team| team.members.iter().filter(|member| wanted.contains(&member.email)).count();
-    let live = teams.into_iter().filter(|team| team.deleted_at.is_none() && among(team) > 0);
-    let best = live.min_by_key(|team| (std::cmp::Reverse(among(team)), team.members.len(), team.id));
-    best.ok_or_else(|| {
+    plane.estate().require_some(ctx, nouns::TEAM, Action::VIEW).await?;
+    let emails: BTreeSet<String> = emails.iter().map(|email| email.trim().to_lowercase()).collect();
+    let emails: Vec<String> = emails.into_iter().collect();
+    let mut conn = plane.estate().store().read().await?;
+    let mut wanted = Where::new(conn.dialect());
+    visible(ctx).narrow(&mut wanted, &PLACE)?;
+    wanted.and("t.deleted_at IS NULL");
+    wanted.and_texts("p.email", &emails)?;
+    let (condition, values) = wanted.into_parts();
+    let sql = format!(
+        "SELECT t.id, count(*) AS among, (SELECT count(*) FROM delivery_memberships x WHERE x.team_id = t.id \
+         AND x.until_at IS NULL) AS members FROM delivery_teams t \
+         JOIN delivery_memberships m ON m.team_id = t.id AND m.until_at IS NULL \
+         JOIN delivery_people p ON p.id = m.person_id WHERE {condition} GROUP BY t.id \
+         ORDER BY among DESC, members, t.id LIMIT 1"
+    );
+    let found = conn.select(sql, values).await?;
+    let Some(best) = found.first() else {
         let message = "none of these people is in a team";
-        Error::new(ErrorKind::NotFound, "no_users_found", message)
-    })
+        return Err(Error::new(ErrorKind::NotFound, codes::NO_USERS_FOUND, message));
+    };
+    let team = conn.opt(team!("WHERE t.id = $1"), args![best.int(0)?]).await?;
+    let team = team.as_ref().map(from_row).transpose()?.ok_or_else(not_found)?;
+    with_members(&mut conn, team).await
 }
 
 /// What changed in the teams before an event, newest first.
@@ -280,15 +416,19 @@ pub async fn team_events(
     limit: u32,
 ) -> Result<Vec<TeamEvent>> {
     plane.estate().require_some(ctx, nouns::TEAM, Action::VIEW).await?;
-    let reach = ctx.authority().reach(Permission::new(nouns::TEAM, Action::VIEW), 0);
-    let (condition, values) = scope("e.ou_id", &reach, 3);
-    let mut bound = vec![Arg::from(before.map_or(i64::MAX, |before| before.0)), Arg::from(limit)];
-    bound.extend(values);
+    let mut conn = plane.estate().store().read().await?;
+    let mut wanted = Where::new(conn.dialect());
+    visible(ctx).narrow(&mut wanted, &Place::of_unit("e.ou_id"))?;
+    if let Some(before) = before {
+        wanted.and_value("e.id < $$", before);
+    }
+    let limit = wanted.bind(limit);
+    let (condition, values) = wanted.into_parts();
     let sql = format!(
         "SELECT e.id, e.team_id, e.actor, e.action, e.from_value, e.to_value, e.at FROM delivery_team_events e \
-         WHERE e.id < $1 AND {condition} ORDER BY e.id DESC LIMIT $2"
+         WHERE {condition} ORDER BY e.id DESC LIMIT {limit}"
     );
-    let rows = all(&mut plane.estate().store().read().await?, sql, bound).await?;
+    let rows = conn.select(sql, values).await?;
     let event = |row: &Row| {
         Ok(TeamEvent {
             id: row.id(0)?,

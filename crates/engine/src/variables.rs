@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Statement, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
+use landreeve_core::error::codes;
 use landreeve_core::source::SourceError;
 use landreeve_core::table::{Scalar, Variable};
 
@@ -34,7 +35,7 @@ impl Filling<'_> {
         let Expr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) = expr else { return None };
         let bare = name.trim_start_matches(['$', ':', '?']);
         let known = self.variables.iter().find(|(known, _)| known == bare).map(|(_, value)| value);
-        Some(known.ok_or_else(|| query("missing_variable", format!("the variable {name} has no value"))))
+        Some(known.ok_or_else(|| query(codes::MISSING_VARIABLE, format!("the variable {name} has no value"))))
     }
 
     /// `IN ($ids)`: each array in the list is replaced by its values.

@@ -11,8 +11,8 @@ use landreeve_core::{Action, Ids, Noun, OpCtx, Page, PageOf, Result};
 use uuid::Uuid;
 
 use crate::args;
-use crate::identity::{Visibility, ous};
-use crate::store::{Arg, Conn, Dialect, Row, Tx};
+use crate::identity::{Place, Visibility};
+use crate::store::{Conn, Row, Tx, Where};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
@@ -69,42 +69,22 @@ pub async fn record(tx: &mut Tx, id: AuditId, now: Timestamp, ctx: &OpCtx, act: 
     .await
 }
 
-/// Newest first, limited to what the caller can see.
-pub async fn list(
-    conn: &mut Conn,
-    dialect: Dialect,
-    visibility: &Visibility,
-    page: Page,
-) -> Result<PageOf<AuditEvent>> {
-    macro_rules! seen {
-        ($position:literal, $head:literal, $tail:literal) => {
-            concat!(
-                $head,
-                " FROM audit_events e JOIN ous o ON o.id = e.ou_id WHERE o.path >= $1 AND o.path < $2 \
-                 AND ($3 IS NULL OR EXISTS (SELECT 1 FROM ous a WHERE ",
-                $position,
-                "($3, ',' || a.path || ',') > 0 AND substr(o.path, 1, length(a.path)) = a.path)) ",
-                $tail
-            )
-        };
-    }
-    macro_rules! rows {
-        ($position:literal) => {
-            seen!(
-                $position,
-                "SELECT e.id, e.at, e.actor_kind, e.actor_id, e.actor_name, e.face, e.address, e.request_id, \
-                 e.ou_id, e.action, e.noun, e.noun_id, e.outcome, e.detail",
-                "ORDER BY e.id DESC LIMIT $4 OFFSET $5"
-            )
-        };
-    }
-    let mut bound: Vec<Arg> = args![&visibility.path, ous::below(&visibility.path), visibility.roots.clone()];
-    let count = dialect.pick(seen!("instr", "SELECT count(*)", ""), seen!("strpos", "SELECT count(*)", ""));
-    let total = conn.one(count, bound.clone()).await?.int(0)?;
-    bound.extend(args![page.limit, i64::try_from(page.offset).unwrap_or(i64::MAX)]);
-    let rows = conn.all(dialect.pick(rows!("instr"), rows!("strpos")), bound).await?;
+/// Newest first, as far as the caller sees.
+pub async fn list(conn: &mut Conn, visibility: &Visibility, page: Page) -> Result<PageOf<AuditEvent>> {
+    let mut wanted = Where::new(conn.dialect());
+    visibility.narrow(&mut wanted, &Place::of_unit("e.ou_id"))?;
+    let total = wanted.count(conn, "audit_events e").await?;
+    let limit = wanted.bind(page.limit);
+    let offset = wanted.bind(i64::try_from(page.offset).unwrap_or(i64::MAX));
+    let (condition, values) = wanted.into_parts();
+    let sql = format!(
+        "SELECT e.id, e.at, e.actor_kind, e.actor_id, e.actor_name, e.face, e.address, e.request_id, e.ou_id, \
+         e.action, e.noun, e.noun_id, e.outcome, e.detail FROM audit_events e WHERE {condition} \
+         ORDER BY e.id DESC LIMIT {limit} OFFSET {offset}"
+    );
+    let rows = conn.select(sql, values).await?;
     let items = rows.iter().map(from_row).collect::<Result<_>>()?;
-    Ok(PageOf { items, offset: page.offset, limit: page.limit, total: total.unsigned_abs() })
+    Ok(PageOf { items, offset: page.offset, limit: page.limit, total })
 }
 
 fn from_row(row: &Row) -> Result<AuditEvent> {

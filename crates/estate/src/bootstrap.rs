@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use landreeve_core::error::codes;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::{GrantId, OuId, RoleId};
 use landreeve_core::{Clock, Error, ErrorKind, Permission, Random, Result, random};
@@ -59,7 +60,7 @@ pub async fn facts(
     if sealed_with != fingerprint {
         return Err(Error::new(
             ErrorKind::PreconditionFailed,
-            "wrong_key",
+            codes::WRONG_KEY,
             format!(
                 "the secrets in this store are encrypted with another key (fingerprint {sealed_with}; the key file has \
                  {fingerprint}); point [secrets] key_file or LANDREEVE_KEY_FILE at the right key file"
@@ -103,8 +104,8 @@ pub async fn still_sealed_with(tx: &mut Tx, fingerprint: &str) -> Result<()> {
     }
     Err(Error::new(
         ErrorKind::PreconditionFailed,
-        "wrong_key",
-        "the key for encrypting secrets has been changed; try again, or restart this server with the new key file",
+        codes::WRONG_KEY,
+        "the key that seals secrets was changed meanwhile; try again, or restart this server with the new key file",
     ))
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use landreeve_core::error::codes;
 use landreeve_core::{Error, Result};
 
 #[derive(Debug, Clone)]
@@ -85,8 +86,8 @@ impl Outbound {
         let allowed: Vec<SocketAddr> =
             found.iter().copied().filter(|address| self.allows(address.ip())).collect();
         if allowed.is_empty() {
-            let why = format!("{host:?} is an address that [outbound] deny does not allow");
-            return Err(Error::fault("host", "denied", why));
+            let why = format!("{host:?} is an address that [outbound] deny forbids");
+            return Err(Error::fault("host", codes::DENIED, why));
         }
         Ok(allowed)
     }

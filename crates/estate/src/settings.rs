@@ -68,7 +68,12 @@ impl Default for Settings {
     }
 }
 
-/// The names of all settings, in display order.
+/// What is wrong with these changes, whatever they are made to.
+pub fn check(changes: &[(String, String)], faults: &mut Faults) {
+    Settings::default().set_all(changes, faults);
+}
+
+/// The names of all settings, in the order in which they are shown.
 pub const NAMES: [&str; 4] = ["time_zone", "week_start", "csv_separator", "audit_days"];
 
 impl Settings {
@@ -90,14 +95,18 @@ impl Settings {
     pub fn change(&mut self, changes: &[(String, String)]) -> Result<()> {
         let mut next = self.clone();
         let mut faults = Faults::default();
-        for (name, value) in changes {
-            if let Err((code, message)) = next.set(name, value) {
-                faults.push(name.clone(), code, message);
-            }
-        }
+        next.set_all(changes, &mut faults);
         faults.finish()?;
         *self = next;
         Ok(())
+    }
+
+    fn set_all(&mut self, changes: &[(String, String)], faults: &mut Faults) {
+        for (name, value) in changes {
+            if let Err((code, message)) = self.set(name, value) {
+                faults.push(name.clone(), code, message);
+            }
+        }
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), (&'static str, String)> {

@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use landreeve_core::error::codes;
 use landreeve_core::ids::RunId;
-use landreeve_core::{Error, ErrorKind, Result, RunKind};
+use landreeve_core::{Result, RunKind};
 use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get, run_list};
 use landreeve_estate::ops::{Estate, RunFilter};
@@ -108,7 +109,7 @@ pub async fn get(
     link: Link,
     Path(id): Path<String>,
 ) -> Outcome<Json<Execution>> {
-    let run = run_get(&estate, &ctx, which(&id)?, &KINDS).await.map_err(named)?;
+    let run = run_get(&estate, &ctx, which(&id)?, &KINDS).await?;
     Ok(Json(Execution::new(run, &link, estate.now())))
 }
 
@@ -147,17 +148,12 @@ pub async fn abort(
 ) -> Outcome<Json<Execution>> {
     let which = which(&id)?;
     let run = match run_cancel(&estate, &ctx, which, &KINDS).await {
-        Err(error) if error.code == "not_cancellable" => run_get(&estate, &ctx, which, &KINDS).await,
+        Err(error) if error.code == codes::NOT_CANCELLABLE => run_get(&estate, &ctx, which, &KINDS).await,
         other => other,
     };
-    Ok(Json(Execution::new(run.map_err(named)?, &link, estate.now())))
+    Ok(Json(Execution::new(run?, &link, estate.now())))
 }
 
 fn which(id: &str) -> Result<RunRef> {
     Ok(RunRef::Id(RunId(decimal(id, "execution")?)))
-}
-
-/// Uses this dialect's word for a run.
-fn named(error: Error) -> Error {
-    if error.kind == ErrorKind::NotFound { Error::not_found("execution") } else { error }
 }

@@ -59,7 +59,7 @@ pub fn routes() -> &'static [Route] {
 
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
 pub fn router(estate: Estate, options: Options) -> Result<Router> {
-    let face = Face::new(NAME, estate.random().clone(), error::render);
+    let face = Face::new(NAME, estate.random().clone(), error::render).calling(&[("run", "execution")]);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(executions::list))
         .routes(routes!(executions::get))

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, StatusCode};
+use landreeve_core::error::codes;
 use landreeve_core::{Error, ErrorKind};
 use landreeve_http::{FaceRequest, code};
 
@@ -28,7 +29,7 @@ fn table(kind: ErrorKind) -> (StatusCode, u32) {
 /// Exceptions by code, checked before the table by kind: status, error code, and the dialect's own message.
 fn exception(error: &Error) -> Option<(StatusCode, u32, &'static str)> {
     match error.code {
-        "not_authed" => Some((StatusCode::UNAUTHORIZED, 359, "The authentication token is missing")),
+        codes::NOT_AUTHED => Some((StatusCode::UNAUTHORIZED, 359, "The authentication token is missing")),
         code::METHOD_NOT_ALLOWED => {
             Some((StatusCode::METHOD_NOT_ALLOWED, 105, "This path does not have this method"))
         }

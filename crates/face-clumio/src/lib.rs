@@ -2,7 +2,6 @@
 //!
 //! Does not belong here: rules about what is allowed. Those are in `estate::ops` and the planes.
 
-mod access;
 mod caller;
 mod discovery;
 mod error;
@@ -51,7 +50,7 @@ pub fn routes() -> &'static [Route] {
 
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
 pub fn router(estate: Estate) -> Result<Router> {
-    let face = Face::new(NAME, estate.random().clone(), error::render);
+    let face = Face::new(NAME, estate.random().clone(), error::render).calling(&[("run", "task")]);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(discovery::discover))
         .routes(routes!(users::list))

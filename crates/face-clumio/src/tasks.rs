@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use http::HeaderMap;
+use landreeve_core::Result;
 use landreeve_core::ids::RunId;
-use landreeve_core::{Error, ErrorKind, Result};
 use landreeve_estate::ops::runs::{RunRef, category, run_cancel, run_get, run_list};
 use landreeve_estate::ops::{Estate, RunFilter};
 use landreeve_http::Outcome;
@@ -94,7 +94,7 @@ pub async fn read(
     Path(id): Path<String>,
 ) -> Outcome<Answer<TaskBody>> {
     let version = TASKS.version(&headers)?;
-    let run = run_get(&estate, &ctx, which(&id)?, &[]).await.map_err(named)?;
+    let run = run_get(&estate, &ctx, which(&id)?, &[]).await?;
     Ok(Answer { resource: &TASKS, version, body: TaskBody::new(&base, &run, category(&estate, run.kind)) })
 }
 
@@ -132,15 +132,10 @@ pub async fn update(
     let version = TASKS.version(&headers)?;
     let which = which(&id)?;
     read_abort(&body)?;
-    let run = run_cancel(&estate, &ctx, which, &[]).await.map_err(named)?;
+    let run = run_cancel(&estate, &ctx, which, &[]).await?;
     Ok(Answer { resource: &TASKS, version, body: TaskBody::new(&base, &run, category(&estate, run.kind)) })
 }
 
 fn which(id: &str) -> Result<RunRef> {
     Ok(RunRef::Id(RunId(decimal(id, "task")?)))
-}
-
-/// Uses this dialect's word for a run.
-fn named(error: Error) -> Error {
-    if error.kind == ErrorKind::NotFound { Error::not_found("task") } else { error }
 }

@@ -3,13 +3,13 @@
 use axum::extract::State;
 use http::HeaderMap;
 use landreeve_core::ids::UserId;
-use landreeve_core::{OpCtx, Result};
+use landreeve_core::{Error, OpCtx, Result};
+use landreeve_estate::ops::access::access_of;
 use landreeve_estate::ops::users::{user_delete, user_get, user_list, user_update};
 use landreeve_estate::ops::{Estate, User};
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Body, Path, Query, decimal};
 
-use crate::access::Directory;
 use crate::caller::Caller;
 use crate::version::USERS;
 use crate::wire::Answer;
@@ -56,11 +56,7 @@ pub async fn list(
     let asked = ListQuery::parse(&query, 20)?;
     asked.no_filter()?;
     let users = user_list(&estate, &ctx, asked.page).await?;
-    let directory = Directory::open(&estate, &ctx).await?;
-    let mut bodies = Vec::with_capacity(users.items.len());
-    for user in &users.items {
-        bodies.push(shown(&base, &estate, &ctx, directory.as_ref(), user, Shape::item(version)).await?);
-    }
+    let bodies = shown(&base, &estate, &ctx, &users.items, || Shape::item(version)).await?;
     let list = asked.body(&base, "/users", bodies, users.total);
     Ok(Answer { resource: &USERS, version, body: list })
 }
@@ -101,8 +97,7 @@ pub async fn read(
 ) -> Outcome<Answer<UserBody>> {
     let version = USERS.version(&headers)?;
     let user = user_get(&estate, &ctx, user_id(&id)?).await?;
-    let directory = Directory::open(&estate, &ctx).await?;
-    let body = shown(&base, &estate, &ctx, directory.as_ref(), &user, Shape::single(version)).await?;
+    let body = one(&base, &estate, &ctx, &user, || Shape::single(version)).await?;
     Ok(Answer { resource: &USERS, version, body })
 }
 
@@ -142,8 +137,7 @@ pub async fn update(
     let version = USERS.version(&headers)?;
     let id = user_id(&id)?;
     let user = user_update(&estate, &ctx, id, read_change(&body)?).await?;
-    let directory = Directory::open(&estate, &ctx).await?;
-    let body = shown(&base, &estate, &ctx, directory.as_ref(), &user, Shape::changed(version)).await?;
+    let body = one(&base, &estate, &ctx, &user, || Shape::changed(version)).await?;
     Ok(Answer { resource: &USERS, version, body })
 }
 
@@ -175,15 +169,27 @@ async fn shown(
     base: &Base,
     estate: &Estate,
     ctx: &OpCtx,
-    directory: Option<&Directory>,
-    user: &User,
-    shape: Shape,
-) -> Result<UserBody> {
-    let access = match directory {
-        Some(directory) if shape.has_access() => Some(directory.of(estate, ctx, user.id).await?),
-        _ => None,
+    users: &[User],
+    shape: impl Fn() -> Shape,
+) -> Result<Vec<UserBody>> {
+    let ids: Vec<UserId> = users.iter().filter(|_| shape().has_access()).map(|user| user.id).collect();
+    let access = access_of(estate, ctx, &ids).await?;
+    let body = |user: &User| {
+        let access = access.as_ref().and_then(|access| access.get(&user.id).cloned());
+        UserBody::new(base, user, access, shape())
     };
-    Ok(UserBody::new(base, user, access, shape))
+    Ok(users.iter().map(body).collect())
+}
+
+async fn one(
+    base: &Base,
+    estate: &Estate,
+    ctx: &OpCtx,
+    user: &User,
+    shape: impl Fn() -> Shape,
+) -> Result<UserBody> {
+    let bodies = shown(base, estate, ctx, std::slice::from_ref(user), shape).await?;
+    bodies.into_iter().next().ok_or_else(|| Error::internal("a user that vanished"))
 }
 
 fn user_id(id: &str) -> Result<UserId> {

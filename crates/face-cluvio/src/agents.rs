@@ -1,11 +1,11 @@
 //! Datasource agents: list, create, get, update. None can connect yet.
 
 use axum::extract::State;
-use landreeve_core::{Action, Noun, OpCtx, Result};
-use landreeve_estate::ops::Agent;
+use landreeve_core::OpCtx;
 use landreeve_estate::ops::datasources as ops;
-use landreeve_http::Outcome;
+use landreeve_estate::ops::{AgentFilter, DatasourceFilter};
 use landreeve_http::extract::{Path, Query};
+use landreeve_http::{Items, Outcome};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -14,24 +14,23 @@ use crate::caller::Caller;
 use crate::datasources;
 use crate::include::Include;
 use crate::media::{JsonApi, JsonBody};
+use crate::wire::Document;
 use crate::wire::agents::{self as wire, DatasourceAgent};
-use crate::wire::{Document, Included};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, update))
 }
 
-async fn included(
-    app: &App,
-    ctx: &OpCtx,
-    agents: &[Agent],
-    include: &Include,
-) -> Result<Option<Vec<Included>>> {
-    if !include.any() {
-        return Ok(None);
-    }
-    let ids: Vec<_> = agents.iter().flat_map(|agent| agent.datasources.iter().copied()).collect();
-    datasources::included(app, ctx, &ids).await.map(Some)
+/// The agents that the caller sees, as far as the filter asks for them.
+pub fn items(app: &App, ctx: &OpCtx, asked: &AgentFilter) -> Items {
+    let (app, ctx, asked) = (app.clone(), ctx.clone(), asked.clone());
+    Items::pages(move |after| {
+        let (app, ctx, asked) = (app.clone(), ctx.clone(), asked.clone());
+        async move {
+            let part = ops::agent_list(app.estate(), &ctx, &asked, after).await?;
+            Ok(part.with(|all| all.iter().map(|agent| wire::render(agent, app.ids(), None)).collect()))
+        }
+    })
 }
 
 /// Create Datasource Agent
@@ -48,9 +47,7 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let change = wire::read(&body, None)?.settle(&app, &ctx, Noun::DATASOURCE, Action::MANAGE).await?;
-    let enabled = change.enabled.unwrap_or(true);
-    let made = ops::agent_create(app.estate(), &ctx, change.name.unwrap_or_default(), enabled).await;
+    let made = ops::agent_create(app.estate(), &ctx, wire::read(&body, None)?).await;
     let (agent, secret) = made.map_err(|error| wire::NAMES.point(error))?;
     out.created(&Document::of(wire::render(&agent, app.ids(), Some(&secret))))
 }
@@ -64,9 +61,14 @@ async fn create(
     responses((status = 200, body = Document<Vec<DatasourceAgent>>, content_type = "application/vnd.api+json")))]
 async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: Query) -> Outcome {
     let include = Include::read(&query, &["datasources"])?;
-    let agents = ops::agent_list(app.estate(), &ctx).await?;
-    let data: Vec<_> = agents.iter().map(|agent| wire::render(agent, app.ids(), None)).collect();
-    out.ok(&Document { data, included: included(&app, &ctx, &agents, &include).await? })
+    let included = include.any().then(|| {
+        vec![datasources::items(
+            &app,
+            &ctx,
+            &DatasourceFilter { with_agents: true, ..DatasourceFilter::default() },
+        )]
+    });
+    out.list(items(&app, &ctx, &AgentFilter::default()), included).await
 }
 
 /// Get Datasource Agent
@@ -85,8 +87,9 @@ async fn get(
 ) -> Outcome {
     let include = Include::read(&query, &["datasources"])?;
     let agent = ops::agent_get(app.estate(), &ctx, &id).await?;
-    let data = wire::render(&agent, app.ids(), None);
-    out.ok(&Document { data, included: included(&app, &ctx, &[agent], &include).await? })
+    let used_by = DatasourceFilter { ids: Some(agent.datasources.clone()), ..DatasourceFilter::default() };
+    let included = include.any().then(|| vec![datasources::items(&app, &ctx, &used_by)]);
+    out.with(&wire::render(&agent, app.ids(), None), included).await
 }
 
 /// Update Datasource Agent
@@ -105,9 +108,7 @@ async fn update(
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let read = wire::read(&body, Some(&id))?;
-    let change = read.settle(&app, &ctx, Noun::DATASOURCE, Action::MANAGE).await?;
-    let after = ops::agent_update(app.estate(), &ctx, &id, change.name, change.enabled).await;
+    let after = ops::agent_update(app.estate(), &ctx, &id, wire::read(&body, Some(&id))?).await;
     let agent = after.map_err(|error| wire::NAMES.point(error))?;
     out.ok(&Document::of(wire::render(&agent, app.ids(), None)))
 }

@@ -1,23 +1,22 @@
 //! Dashboards: list, create, get, update, delete.
 
 use axum::extract::State;
-use landreeve_analytics::dashboards::{self as plane, Dashboard as PlaneDashboard, DashboardDetails};
+use landreeve_analytics::dashboards::{self as plane, Dashboard as PlaneDashboard};
 use landreeve_analytics::ids::DashboardId;
-use landreeve_analytics::nouns;
 use landreeve_core::ids::UserId;
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_core::{Error, OpCtx, Result};
 use landreeve_estate::ops::{EVERYONE, Subject, groups, users};
-use landreeve_http::Outcome;
 use landreeve_http::extract::{Path, Query};
+use landreeve_http::{Items, Outcome};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::caller::Caller;
 use crate::include::Include;
-use crate::input::{Checked, refuse};
+use crate::input::Patch;
 use crate::media::{JsonApi, JsonBody, no_content};
 use crate::wire::dashboards::{self as wire, Dashboard};
-use crate::wire::{Document, Included, users as wire_users};
+use crate::wire::{Document, users as wire_users};
 use crate::{App, filters, reports, snippets};
 
 const INCLUDES: [&str; 7] = [
@@ -44,39 +43,35 @@ async fn included(
     ctx: &OpCtx,
     dashboard: &PlaneDashboard,
     include: &Include,
-) -> Result<Option<Vec<Included>>> {
+) -> Result<Option<Vec<Items>>> {
     if !include.any() {
         return Ok(None);
     }
     let mut all = Vec::new();
     if include.has("reports") {
-        all.extend(reports::included(app, ctx, dashboard.id).await?);
+        all.push(reports::items(app, ctx, Some(dashboard.id)));
     }
     if include.has("filters") {
-        all.extend(filters::included(app, ctx, &dashboard.uses.filters).await?);
+        all.push(filters::items(app, ctx, Some(dashboard.uses.filters.clone())));
     }
     if include.has("sql_snippets") {
-        all.extend(snippets::included(app, ctx, &dashboard.uses.snippets).await?);
+        all.push(snippets::items(app, ctx, Some(dashboard.uses.snippets.clone())));
     }
     if let Some(creator) = dashboard.creator.filter(|_| include.has("user")) {
-        all.push(user(app, ctx, creator).await?);
+        all.push(Items::one(&user(app, ctx, creator).await?));
     }
     if include.has("user_groups") {
         let group = groups::group_get(app.estate(), ctx, EVERYONE).await?;
-        all.push(Included::UserGroup(Box::new(wire_users::render_group(&group, app.ids()))));
+        all.push(Items::one(&wire_users::render_group(&group, app.ids())));
     }
     Ok(Some(all))
 }
 
-async fn user(app: &App, ctx: &OpCtx, id: UserId) -> Result<Included> {
+async fn user(app: &App, ctx: &OpCtx, id: UserId) -> Result<wire_users::User> {
     let user = users::user_get(app.estate(), ctx, id).await?;
     let held = users::assignments(app.estate(), ctx, Subject::User(id)).await?;
-    // Without the permission to see groups, the user's groups are not shown.
-    let groups = match ctx.require_some(Noun::GROUP, Action::VIEW) {
-        Ok(()) => groups::group_list(app.estate(), ctx).await?,
-        Err(_) => Vec::new(),
-    };
-    Ok(Included::User(Box::new(wire_users::render(&user, &held, &groups, app.ids()))))
+    let groups = groups::groups_of(app.estate(), ctx, id).await?;
+    Ok(wire_users::render(&user, &held, &groups, app.ids()))
 }
 
 /// Create Dashboard
@@ -93,13 +88,8 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let Checked { value: patch, faults } = wire::read(&body, None)?;
-    let mut details = DashboardDetails::default();
-    patch.apply(&mut details);
-    if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, nouns::DASHBOARD, faults, details.check(), &wire::NAMES).await);
-    }
-    let made = plane::dashboard_create(app.plane(), &ctx, details).await;
+    let new = Patch::create(wire::read(&body, None)?);
+    let made = plane::dashboard_create(app.plane(), &ctx, new).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
     out.created(&Document::of(wire::render(&made, app.ids())))
 }
@@ -111,9 +101,14 @@ async fn create(
     responses((status = 200, body = Document<Vec<Dashboard>>, content_type = "application/vnd.api+json")))]
 async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: Query) -> Outcome {
     Include::none(&query)?;
-    let all = plane::dashboard_list(app.plane(), &ctx).await?;
-    let data: Vec<_> = all.iter().map(|dashboard| wire::render(dashboard, app.ids())).collect();
-    out.ok(&Document::of(data))
+    let pages = Items::pages(move |after| {
+        let (app, ctx) = (app.clone(), ctx.clone());
+        async move {
+            let part = plane::dashboard_list(app.plane(), &ctx, after).await?;
+            Ok(part.with(|all| all.iter().map(|dashboard| wire::render(dashboard, app.ids())).collect()))
+        }
+    });
+    out.list(pages, None).await
 }
 
 /// Get Dashboard
@@ -133,7 +128,7 @@ async fn get(
     let include = Include::read(&query, &INCLUDES)?;
     let found = plane::dashboard_get(app.plane(), &ctx, dashboard_id(&app, &id)?).await?;
     let included = included(&app, &ctx, &found, &include).await?;
-    out.ok(&Document { data: wire::render(&found, app.ids()), included })
+    out.with(&wire::render(&found, app.ids()), included).await
 }
 
 /// Update Dashboard
@@ -153,13 +148,8 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let which = dashboard_id(&app, &id)?;
-    let Checked { value: patch, faults } = wire::read(&body, Some(&id))?;
-    if !faults.is_empty() {
-        let mut details = plane::dashboard_get(app.plane(), &ctx, which).await?.details;
-        patch.apply(&mut details);
-        return Err(refuse(&app, &ctx, nouns::DASHBOARD, faults, details.check(), &wire::NAMES).await);
-    }
-    let after = plane::dashboard_update(app.plane(), &ctx, which, move |details| patch.apply(details)).await;
+    let change = Patch::change(wire::read(&body, Some(&id))?);
+    let after = plane::dashboard_update(app.plane(), &ctx, which, change).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
     out.ok(&Document::of(wire::render(&after, app.ids())))
 }

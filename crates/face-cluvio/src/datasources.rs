@@ -1,24 +1,25 @@
 //! Datasources: list, create, get, update, delete, test, refresh, schema.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
 use landreeve_core::ids::{AgentId, DatasourceId};
-use landreeve_core::{Error, Fault, Noun, OpCtx, Result};
+use landreeve_core::{Error, Input, OpCtx, Result, page};
 use landreeve_estate::ops::datasources::{self as ops, Seen};
-use landreeve_estate::ops::{Agent, DatasourceDetails};
-use landreeve_http::Outcome;
+use landreeve_estate::ops::{Agent, AgentFilter, DatasourceDetails, DatasourceFilter};
 use landreeve_http::extract::{Path, Query};
+use landreeve_http::{Items, Outcome};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::App;
 use crate::caller::Caller;
 use crate::include::Include;
-use crate::input::{Checked, Patch, refuse};
+use crate::input::Patch;
 use crate::media::{JsonApi, JsonBody, PlainJson, no_content};
+use crate::wire::Document;
 use crate::wire::datasources::{self as wire, Datasource, Refresh, SchemaAccess, TestResult};
-use crate::wire::{Document, Included, agents};
+use crate::{App, agents};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -34,64 +35,70 @@ pub fn datasource_id(app: &App, id: &str) -> Result<DatasourceId> {
     app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("datasource"))
 }
 
-/// The agents of these datasources.
+/// The agents that these datasources name, as far as the caller sees them.
 async fn agents_of(app: &App, ctx: &OpCtx, seen: &[Seen]) -> Result<Vec<Agent>> {
-    if seen.iter().all(|seen| seen.datasource.agents.is_empty()) {
+    let ids: BTreeSet<AgentId> =
+        seen.iter().flat_map(|seen| seen.datasource.agents.iter().copied()).collect();
+    if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let mut all = ops::agent_list(app.estate(), ctx).await?;
-    all.retain(|agent| seen.iter().any(|seen| seen.datasource.agents.contains(&agent.id)));
-    Ok(all)
+    let asked = AgentFilter { ids: Some(ids.into_iter().collect()), ..AgentFilter::default() };
+    page::collect(|after| ops::agent_list(app.estate(), ctx, &asked, after)).await
 }
 
-/// Renders datasources, with their agents if included.
-async fn rendered(
-    app: &App,
-    ctx: &OpCtx,
-    seen: &[Seen],
-    include: &Include,
-) -> Result<(Vec<Datasource>, Option<Vec<Included>>)> {
-    let linked = agents_of(app, ctx, seen).await?;
+fn rendered(app: &App, seen: &[Seen], linked: &[Agent]) -> Vec<Datasource> {
     let keys: Vec<(i64, String)> =
         linked.iter().map(|agent| (agent.id.0, agent.public_key.clone())).collect();
-    let datasources = seen.iter().map(|seen| wire::render(seen, app.ids(), &keys)).collect();
-    let agent = |agent| Included::DatasourceAgent(Box::new(agents::render(agent, app.ids(), None)));
-    Ok((datasources, include.any().then(|| linked.iter().map(agent).collect())))
+    seen.iter().map(|seen| wire::render(seen, app.ids(), &keys)).collect()
 }
 
-/// Datasources as included objects.
-pub async fn included(app: &App, ctx: &OpCtx, ids: &[DatasourceId]) -> Result<Vec<Included>> {
-    let mut seen = ops::datasource_list(app.estate(), ctx).await?;
-    seen.retain(|seen| ids.contains(&seen.datasource.id));
-    let (datasources, _) = rendered(app, ctx, &seen, &Include::default()).await?;
-    Ok(datasources.into_iter().map(|datasource| Included::Datasource(Box::new(datasource))).collect())
+/// The datasources that the caller sees, as far as the filter asks for them.
+pub fn items(app: &App, ctx: &OpCtx, asked: &DatasourceFilter) -> Items {
+    let (app, ctx, asked) = (app.clone(), ctx.clone(), asked.clone());
+    Items::pages(move |after| {
+        let (app, ctx, asked) = (app.clone(), ctx.clone(), asked.clone());
+        async move {
+            let part = ops::datasource_list(app.estate(), &ctx, &asked, true, after).await?;
+            let linked = agents_of(&app, &ctx, &part.items).await?;
+            Ok(part.with(|seen| rendered(&app, &seen, &linked)))
+        }
+    })
 }
 
-async fn one(app: &App, ctx: &OpCtx, seen: Seen, include: &Include) -> Result<Document<Datasource>> {
-    let (datasources, included) = rendered(app, ctx, &[seen], include).await?;
-    let data = datasources.into_iter().next().ok_or_else(|| Error::internal("a datasource that vanished"))?;
-    Ok(Document { data, included })
+async fn one(app: &App, ctx: &OpCtx, seen: Seen) -> Result<Datasource> {
+    let linked = agents_of(app, ctx, std::slice::from_ref(&seen)).await?;
+    let shown = rendered(app, &[seen], &linked).into_iter().next();
+    shown.ok_or_else(|| Error::internal("a datasource that vanished"))
 }
 
-type Change = (Patch<DatasourceDetails>, Option<Vec<AgentId>>);
-
-/// Reads a request and looks up its agents.
-async fn read(app: &App, ctx: &OpCtx, body: &[u8], id: Option<&str>) -> Result<Checked<Change>> {
-    let Checked { value: (patch, keys), mut faults } =
-        wire::read(body, id, &app.estate().registry().database_types())?;
-    let Some(keys) = keys else { return Ok(Checked { value: (patch, None), faults }) };
-    let known = if keys.is_empty() { Vec::new() } else { ops::agent_list(app.estate(), ctx).await? };
+/// Reads a request and finds the agents it names.
+async fn read(
+    app: &App,
+    ctx: &OpCtx,
+    body: &[u8],
+    id: Option<&str>,
+) -> Result<(Input<Patch<DatasourceDetails>>, Option<Vec<AgentId>>)> {
+    let read = wire::read(body, id)?;
+    let Some(keys) = read.value().1.clone() else { return Ok((read.map(|(patch, _), _| patch), None)) };
+    let mut known = Vec::new();
+    if !keys.is_empty() {
+        let asked = AgentFilter { public_keys: Some(keys.clone()), ..AgentFilter::default() };
+        known = page::collect(|after| ops::agent_list(app.estate(), ctx, &asked, after)).await?;
+    }
     let mut linked = Vec::new();
-    for (at, key) in keys.iter().enumerate() {
-        match known.iter().find(|agent| agent.public_key == *key) {
-            Some(agent) => linked.push(agent.id),
-            None => {
-                let field = format!("/data/relationships/agents/data/{at}/id");
-                faults.push(Fault::new(field, "unknown", "is not an agent of this unit"));
+    let read = read.map(|(patch, _), faults| {
+        for (at, key) in keys.iter().enumerate() {
+            match known.iter().find(|agent| agent.public_key == *key) {
+                Some(agent) => linked.push(agent.id),
+                None => {
+                    let field = format!("/data/relationships/agents/data/{at}/id");
+                    faults.push(field, "unknown", "is not an agent of this unit");
+                }
             }
         }
-    }
-    Ok(Checked { value: (patch, Some(linked)), faults })
+        patch
+    });
+    Ok((read, Some(linked)))
 }
 
 /// Create Datasource
@@ -109,16 +116,12 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let Checked { value: (patch, linked), faults } = read(&app, &ctx, &body, None).await?;
-    let mut details = DatasourceDetails::default();
-    patch.apply(&mut details);
-    if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, Noun::DATASOURCE, faults, details.check(), &wire::NAMES).await);
-    }
-    let made = ops::datasource_create(app.estate(), &ctx, details, linked.unwrap_or_default()).await;
+    let (patch, linked) = read(&app, &ctx, &body, None).await?;
+    let linked = linked.unwrap_or_default();
+    let made = ops::datasource_create(app.estate(), &ctx, Patch::create(patch), linked).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
     let seen = Seen { datasource: Arc::new(made), credentials: true };
-    out.created(&one(&app, &ctx, seen, &Include::default()).await?)
+    out.created(&Document::of(one(&app, &ctx, seen).await?))
 }
 
 /// List Datasources
@@ -129,9 +132,10 @@ async fn create(
     responses((status = 200, body = Document<Vec<Datasource>>, content_type = "application/vnd.api+json")))]
 async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: Query) -> Outcome {
     let include = Include::read(&query, &["agents"])?;
-    let seen = ops::datasource_list(app.estate(), &ctx).await?;
-    let (data, included) = rendered(&app, &ctx, &seen, &include).await?;
-    out.ok(&Document { data, included })
+    let included = include
+        .any()
+        .then(|| vec![agents::items(&app, &ctx, &AgentFilter { used: true, ..AgentFilter::default() })]);
+    out.list(items(&app, &ctx, &DatasourceFilter::default()), included).await
 }
 
 /// Get Datasource
@@ -149,7 +153,9 @@ async fn get(
 ) -> Outcome {
     let include = Include::read(&query, &["agents"])?;
     let seen = ops::datasource_get(app.estate(), &ctx, datasource_id(&app, &id)?).await?;
-    out.ok(&one(&app, &ctx, seen, &include).await?)
+    let linked = AgentFilter { ids: Some(seen.datasource.agents.clone()), ..AgentFilter::default() };
+    let included = include.any().then(|| vec![agents::items(&app, &ctx, &linked)]);
+    out.with(&one(&app, &ctx, seen).await?, included).await
 }
 
 /// Update Datasource
@@ -169,18 +175,11 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let which = datasource_id(&app, &id)?;
-    let Checked { value: (patch, linked), faults } = read(&app, &ctx, &body, Some(&id)).await?;
-    if !faults.is_empty() {
-        let seen = ops::datasource_get(app.estate(), &ctx, which).await?;
-        let mut details = seen.datasource.details.clone();
-        patch.apply(&mut details);
-        return Err(refuse(&app, &ctx, Noun::DATASOURCE, faults, details.check(), &wire::NAMES).await);
-    }
-    let after =
-        ops::datasource_update(app.estate(), &ctx, which, |details| patch.apply(details), linked).await;
+    let (patch, linked) = read(&app, &ctx, &body, Some(&id)).await?;
+    let after = ops::datasource_update(app.estate(), &ctx, which, Patch::change(patch), linked).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
     let seen = Seen { datasource: Arc::new(after), credentials: true };
-    out.ok(&one(&app, &ctx, seen, &Include::default()).await?)
+    out.ok(&Document::of(one(&app, &ctx, seen).await?))
 }
 
 /// Delete Datasource

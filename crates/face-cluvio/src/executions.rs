@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use landreeve_analytics::executions::{self as plane, Execution};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result, RunState};
+use landreeve_core::{Error, Noun, OpCtx, Result, RunState};
 use landreeve_estate::ops::runs::RunRef;
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Path, Query};
@@ -32,7 +32,7 @@ pub fn routes() -> OpenApiRouter<App> {
 }
 
 fn not_found() -> Error {
-    Error::not_found("execution")
+    Error::not_found("run")
 }
 
 fn run_ref(id: &str) -> Result<RunRef> {
@@ -66,8 +66,8 @@ pub async fn waited(
 
 /// The execution, or not found if it belongs to another datasource.
 async fn find(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str) -> Result<Execution> {
-    let found = plane::execution_get(app.plane(), ctx, run_ref(id)?).await.map_err(named)?;
-    // Its data is deleted, and with it the execution.
+    let found = plane::execution_get(app.plane(), ctx, run_ref(id)?).await?;
+    // Its data is gone, and with it the execution.
     if found.run.state == RunState::Expired {
         return Err(not_found());
     }
@@ -78,11 +78,6 @@ async fn find(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str) -> Result<E
         }
     }
     Ok(found)
-}
-
-/// Names what was not found in the dialect's terms.
-fn named(error: Error) -> Error {
-    if error.kind == landreeve_core::ErrorKind::NotFound { not_found() } else { error }
 }
 
 /// Run Execution
@@ -107,9 +102,10 @@ async fn run(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let (datasource, most) = (datasource_id(&app, &id)?, wait(&app, &query)?);
-    let request = wire::read(&body)?.settle(&app, &ctx, Noun::DATASOURCE, Action::USE).await?;
-    let run = plane::execution_run(app.plane(), &ctx, datasource, &request.sql, &request.inputs).await;
-    let run = run.map_err(|error| wire::point(error, &request.inputs))?;
+    let asked = wire::read(&body)?;
+    let given = asked.value().inputs.clone();
+    let run = plane::execution_run(app.plane(), &ctx, datasource, asked).await;
+    let run = run.map_err(|error| wire::point(error, &given))?;
     let execution = waited(&app, &ctx, run, most).await?;
     out.ok(&Document::of(wire::render(&execution)))
 }
@@ -117,7 +113,7 @@ async fn run(
 async fn show(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str, query: &Query) -> Result<Execution> {
     let most = wait(app, query)?;
     let found = find(app, ctx, below, id).await?;
-    waited(app, ctx, found, most).await.map_err(named)
+    waited(app, ctx, found, most).await
 }
 
 /// Get Execution

@@ -1,12 +1,14 @@
 //! Filters: list, create, get, update, delete; the options of drop-downs.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use landreeve_analytics::filters::{self as plane, FilterDetails};
 use landreeve_analytics::ids::FilterId;
-use landreeve_analytics::nouns;
-use landreeve_core::{Action, Error, OpCtx, Result};
-use landreeve_http::Outcome;
+use landreeve_core::error::Faults;
+use landreeve_core::{Error, OpCtx, Result};
 use landreeve_http::extract::{Path, Query};
+use landreeve_http::{Items, Outcome};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -14,10 +16,9 @@ use crate::App;
 use crate::caller::Caller;
 use crate::error::Errors;
 use crate::include::Include;
-use crate::input::{Checked, refuse};
 use crate::media::{JsonApi, JsonBody, PlainJson, no_content};
 use crate::wire::filters::{self as wire, Filter, FilterOptions};
-use crate::wire::{Document, Included, executions, parameters};
+use crate::wire::{Document, executions, parameters};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -30,11 +31,16 @@ fn filter_id(app: &App, id: &str) -> Result<FilterId> {
     app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("filter"))
 }
 
-/// Filters as included objects.
-pub async fn included(app: &App, ctx: &OpCtx, ids: &[FilterId]) -> Result<Vec<Included>> {
-    let mut all = plane::filter_list(app.plane(), ctx).await?;
-    all.retain(|filter| ids.contains(&filter.id));
-    Ok(all.iter().map(|filter| Included::Filter(Box::new(wire::render(filter, app.ids())))).collect())
+/// The filters that the caller sees, of these ids or all.
+pub fn items(app: &App, ctx: &OpCtx, only: Option<Vec<FilterId>>) -> Items {
+    let (app, ctx, only) = (app.clone(), ctx.clone(), Arc::new(only));
+    Items::pages(move |after| {
+        let (app, ctx, only) = (app.clone(), ctx.clone(), Arc::clone(&only));
+        async move {
+            let part = plane::filter_list(app.plane(), &ctx, (*only).as_deref(), after).await?;
+            Ok(part.with(|all| all.iter().map(|filter| wire::render(filter, app.ids())).collect()))
+        }
+    })
 }
 
 /// Create Filter
@@ -52,14 +58,12 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let Checked { value: change, mut faults } = wire::read(&body, app.ids(), None)?;
-    let mut details = FilterDetails::default();
-    faults.extend(change.faults_against(&details));
-    change.apply(&mut details);
-    if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, nouns::FILTER, faults, details.check(), &wire::NAMES).await);
-    }
-    let made = plane::filter_create(app.plane(), &ctx, details).await;
+    let new = wire::read(&body, app.ids(), None)?.map(|change, faults| {
+        let mut details = FilterDetails::default();
+        change.apply(&mut details, faults);
+        details
+    });
+    let made = plane::filter_create(app.plane(), &ctx, new).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
     out.created(&Document::of(wire::render(&made, app.ids())))
 }
@@ -71,9 +75,7 @@ async fn create(
     responses((status = 200, body = Document<Vec<Filter>>, content_type = "application/vnd.api+json")))]
 async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: Query) -> Outcome {
     Include::none(&query)?;
-    let all = plane::filter_list(app.plane(), &ctx).await?;
-    let data: Vec<_> = all.iter().map(|filter| wire::render(filter, app.ids())).collect();
-    out.ok(&Document::of(data))
+    out.list(items(&app, &ctx, None), None).await
 }
 
 /// Get Filter
@@ -110,14 +112,9 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let which = filter_id(&app, &id)?;
-    let Checked { value: change, mut faults } = wire::read(&body, app.ids(), Some(&id))?;
-    let mut details = plane::filter_get(app.plane(), &ctx, which).await?.details;
-    faults.extend(change.faults_against(&details));
-    if !faults.is_empty() {
-        change.apply(&mut details);
-        return Err(refuse(&app, &ctx, nouns::FILTER, faults, details.check(), &wire::NAMES).await);
-    }
-    let after = plane::filter_update(app.plane(), &ctx, which, move |details| change.apply(details)).await;
+    let change = wire::read(&body, app.ids(), Some(&id))?
+        .map(|change, _| |details: &mut FilterDetails, faults: &mut Faults| change.apply(details, faults));
+    let after = plane::filter_update(app.plane(), &ctx, which, change).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
     out.ok(&Document::of(wire::render(&after, app.ids())))
 }
@@ -134,9 +131,10 @@ async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<Stri
 
 async fn choose(app: &App, ctx: &OpCtx, out: &PlainJson, id: &str, body: &[u8]) -> Outcome {
     let which = filter_id(app, id)?;
-    let inputs = parameters::read_body(body)?.settle(app, ctx, nouns::FILTER, Action::VIEW).await?;
-    let found = landreeve_analytics::options::filter_options(app.plane(), ctx, which, inputs.clone()).await;
-    let found = found.map_err(|error| executions::point_options(error, &inputs))?;
+    let inputs = parameters::read_body(body)?;
+    let given = inputs.value().clone();
+    let found = landreeve_analytics::options::filter_options(app.plane(), ctx, which, inputs).await;
+    let found = found.map_err(|error| executions::point_options(error, &given))?;
     out.ok(&wire::render_options(&found))
 }
 

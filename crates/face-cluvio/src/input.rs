@@ -7,15 +7,13 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
-use landreeve_core::{Action, Error, Fault, Noun, OpCtx, Result};
-use landreeve_http::Failure;
-use landreeve_http::body::{Field, Fields, Given, NullIs, Rules, Unknown, json_object, read_object};
+use landreeve_core::error::Faults;
+use landreeve_core::{Error, Fault, Given, Input, Result};
+use landreeve_http::body::{Field, Fields, NullIs, Rules, Unknown, json_object, read_object};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
-use crate::App;
-
-/// Attributes and relationships: an unknown name would have no effect, so it is a fault.
+/// Attributes and relationships: a name that nobody knows would have no effect, so it is a fault.
 const STRICT: Rules = Rules { null: NullIs::Clear, unknown: Unknown::Report };
 /// Around them: `links`, `meta`, `jsonapi` and anything else that JSON:API allows.
 const AROUND: Rules = Rules { null: NullIs::Absent, unknown: Unknown::Ignore };
@@ -24,52 +22,7 @@ const PLAIN: Rules = Rules { null: NullIs::Absent, unknown: Unknown::Report };
 /// Plain bodies in which null clears.
 const PLAIN_CHANGE: Rules = Rules { null: NullIs::Clear, unknown: Unknown::Report };
 
-/// A parsed value, with its faults. The placeholder for a faulty member is never used.
-#[derive(Debug)]
-pub struct Checked<T> {
-    pub value: T,
-    /// As JSON pointers.
-    pub faults: Vec<Fault>,
-}
-
-impl<T> Checked<T> {
-    /// The value, or every fault; a caller without the permission gets that error instead.
-    pub async fn settle(self, app: &App, ctx: &OpCtx, noun: Noun, action: Action) -> Result<T, Failure> {
-        if self.faults.is_empty() {
-            return Ok(self.value);
-        }
-        app.permitted(ctx, noun, action).await?;
-        Err(Error::invalid(self.faults).into())
-    }
-}
-
-/// The error for a request whose body has faults: forbidden if the caller cannot manage such resources at all, or else
-/// the faults together with those that the plane finds in the rest.
-pub async fn refuse(
-    app: &App,
-    ctx: &OpCtx,
-    noun: Noun,
-    mut faults: Vec<Fault>,
-    domain: Result<()>,
-    names: &Names,
-) -> Failure {
-    if let Err(refusal) = app.permitted(ctx, noun, Action::MANAGE).await {
-        return refusal.into();
-    }
-    let found = domain.err().map(|error| names.point(error).faults).unwrap_or_default();
-    for fault in found {
-        // For a member that could not be read, the earlier fault says more than the plane's.
-        let known = faults
-            .iter()
-            .any(|known| within(&known.field, &fault.field) || within(&fault.field, &known.field));
-        if !known {
-            faults.push(fault);
-        }
-    }
-    Error::invalid(faults).into()
-}
-
-/// Whether the pointer is the other one or below it.
+/// Is the pointer the other one, or does it lead into what that one names?
 fn within(pointer: &str, other: &str) -> bool {
     pointer.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -136,7 +89,7 @@ pub fn document<A, R>(
     id: Option<&str>,
     attributes: impl FnOnce(&Fields<'_>) -> A,
     relationships: impl FnOnce(&Fields<'_>) -> R,
-) -> Result<Checked<(A, R)>> {
+) -> Result<Input<(A, R)>> {
     let (top, mut faults) = object(body)?;
     let none = Map::new();
     let stated = collect(&top, "", AROUND, &mut faults, |top| {
@@ -169,7 +122,13 @@ pub fn document<A, R>(
             faults.retain(|fault| fault.field == frame || !within(&fault.field, frame));
         }
     }
-    Ok(Checked { value: (attributes, relationships), faults })
+    Ok(input((attributes, relationships), faults))
+}
+
+fn input<T>(value: T, found: Vec<Fault>) -> Input<T> {
+    let mut faults = Faults::default();
+    found.into_iter().for_each(|fault| faults.add(fault));
+    Input::new(value, faults)
 }
 
 /// JSON:API: a document about a resource other than that of the path is a conflict.
@@ -183,13 +142,13 @@ fn identity(name: &'static str, stated: Option<&str>, expected: Option<&str>) ->
     Err(Error { faults, ..Error::conflict("mismatch", format!("{name} {message}")) })
 }
 
-/// A plain JSON body. If `optional`, an empty body is an empty object.
-pub fn plain<T>(body: &[u8], optional: bool, read: impl FnOnce(&Fields<'_>) -> T) -> Result<Checked<T>> {
+/// A plain JSON body. Without any bytes it is an empty object where `optional` says so.
+pub fn plain<T>(body: &[u8], optional: bool, read: impl FnOnce(&Fields<'_>) -> T) -> Result<Input<T>> {
     plain_with(body, optional, PLAIN, read)
 }
 
 /// A plain JSON body in which null clears.
-pub fn plain_change<T>(body: &[u8], read: impl FnOnce(&Fields<'_>) -> T) -> Result<Checked<T>> {
+pub fn plain_change<T>(body: &[u8], read: impl FnOnce(&Fields<'_>) -> T) -> Result<Input<T>> {
     plain_with(body, false, PLAIN_CHANGE, read)
 }
 
@@ -198,11 +157,11 @@ fn plain_with<T>(
     optional: bool,
     rules: Rules,
     read: impl FnOnce(&Fields<'_>) -> T,
-) -> Result<Checked<T>> {
+) -> Result<Input<T>> {
     let empty = optional && body.trim_ascii().is_empty();
     let (object, mut faults) = if empty { (Map::new(), Vec::new()) } else { object(body)? };
     let value = collect(&object, "", rules, &mut faults, read)?;
-    Ok(Checked { value, faults })
+    Ok(input(value, faults))
 }
 
 /// A relationship to one resource: absent, cleared, or its id. `decode` checks whether the text can be an id.
@@ -275,7 +234,7 @@ impl Names {
         Error { faults: faults.collect(), ..error }
     }
 
-    fn pointer(&self, field: &str) -> String {
+    pub fn pointer(&self, field: &str) -> String {
         if field.is_empty() || field.starts_with(['/', '?']) {
             return field.to_owned();
         }
@@ -314,6 +273,23 @@ impl<D: 'static> Patch<D> {
     pub fn and(mut self, other: Patch<D>) -> Patch<D> {
         self.0.extend(other.0);
         self
+    }
+
+    /// The change of a thing that is there.
+    pub fn change(read: Input<Patch<D>>) -> Input<impl FnOnce(&mut D)> {
+        read.map(|patch, _| move |target: &mut D| patch.apply(target))
+    }
+
+    /// A new thing: what is left out is as by default.
+    pub fn create(read: Input<Patch<D>>) -> Input<D>
+    where
+        D: Default,
+    {
+        read.map(|patch, _| {
+            let mut new = D::default();
+            patch.apply(&mut new);
+            new
+        })
     }
 
     pub fn apply(self, target: &mut D) {
@@ -425,8 +401,8 @@ mod tests {
             |fields| fields.required("name", |field| field.text(1..=9)),
             |fields| to_one(fields, "x", "others", |text| text.parse::<i64>().ok()),
         );
-        let read = read.unwrap();
-        let fields: Vec<&str> = read.faults.iter().map(|fault| fault.field.as_str()).collect();
+        let faults = read.unwrap().valid().map(|_| ()).unwrap_err().faults;
+        let fields: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
         let expected =
             ["/data/type", "/data/attributes/name", "/data/attributes/odd", "/data/relationships/x/data/id"];
         assert_eq!(fields, expected);

@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use axum::Router;
 use landreeve_analytics::{Analytics, BuiltinSnippets};
+use landreeve_core::Result;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::{Action, Noun, OpCtx, Result};
 use landreeve_estate::ops::Estate;
 use landreeve_http::Face;
 use utoipa_axum::router::OpenApiRouter;
@@ -87,16 +87,12 @@ impl App {
     pub(crate) fn options(&self) -> &Options {
         &self.0.options
     }
-
-    /// Callers without the permission get that error first, not the faults of the request.
-    pub(crate) async fn permitted(&self, ctx: &OpCtx, noun: Noun, action: Action) -> Result<()> {
-        self.estate().require_some(ctx, noun, action).await
-    }
 }
 
 /// The router of the API server, to be mounted at `/cluvio` or at the root of a listener.
 pub fn api_router(plane: Analytics, options: Options) -> Result<Router> {
-    let face = Face::new("cluvio", Arc::clone(plane.estate().random()), error::render_api);
+    let face = Face::new("cluvio", Arc::clone(plane.estate().random()), error::render_api)
+        .calling(&[("run", "execution")]);
     let sample = options.sample.map(|id| plane.estate().hash_ids().encode_grouped(id));
     let (routes, document) = api_routes().with_state(App::new(plane, options)).split_for_parts();
     Ok(face.wrap(

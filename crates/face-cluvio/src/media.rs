@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use landreeve_core::{Error, ErrorKind, Result};
 use landreeve_http::extract::Body;
-use landreeve_http::{Failure, Outcome, negotiate};
+use landreeve_http::{Document, Failure, Items, Outcome, negotiate};
 use serde::Serialize;
 
 use crate::error::code;
@@ -59,6 +59,26 @@ impl JsonApi {
 
     pub fn created(&self, body: &impl Serialize) -> Outcome {
         answer(StatusCode::CREATED, JSON_API, body)
+    }
+}
+
+impl JsonApi {
+    /// A list of any length, with what is included beside it.
+    pub async fn list(&self, data: Items, included: Option<Vec<Items>>) -> Outcome {
+        self.respond(Document::default().text("{\"data\":").array([data]), included).await
+    }
+
+    /// One resource, with lists of any length included beside it.
+    pub async fn with(&self, data: &impl Serialize, included: Option<Vec<Items>>) -> Outcome {
+        self.respond(Document::default().text("{\"data\":").value(data)?, included).await
+    }
+
+    async fn respond(&self, document: Document, included: Option<Vec<Items>>) -> Outcome {
+        let document = match included {
+            Some(included) => document.text(",\"included\":").array(included),
+            None => document,
+        };
+        document.text("}").respond(StatusCode::OK, JSON_API).await
     }
 }
 

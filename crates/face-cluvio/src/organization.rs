@@ -1,7 +1,6 @@
 //! The organization's settings: get and update.
 
 use axum::extract::State;
-use landreeve_core::{Action, Error, Fault, Noun};
 use landreeve_estate::ops::settings as ops;
 use landreeve_http::Outcome;
 use utoipa_axum::router::OpenApiRouter;
@@ -9,7 +8,6 @@ use utoipa_axum::routes;
 
 use crate::App;
 use crate::caller::Caller;
-use crate::input::Checked;
 use crate::media::{JsonBody, PlainJson};
 use crate::wire::organization::{self as wire, Organization, OrganizationUpdate};
 
@@ -39,12 +37,6 @@ async fn update(
     out: PlainJson,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let Checked { value: changes, mut faults } = wire::read(&body)?;
-    let pointed = |error: Error| {
-        error.faults.into_iter().map(|fault| Fault { field: format!("/{}", fault.field), ..fault })
-    };
-    faults.extend(wire::check(&changes).err().into_iter().flat_map(pointed));
-    let read = Checked { value: changes, faults };
-    let changes = read.settle(&app, &ctx, Noun::SETTING, Action::MANAGE).await?;
+    let changes = wire::read(&body)?;
     out.ok(&wire::render(&ops::settings_update(app.estate(), &ctx, changes).await?))
 }

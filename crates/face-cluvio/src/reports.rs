@@ -3,11 +3,10 @@
 use axum::extract::State;
 use landreeve_analytics::executions as runs;
 use landreeve_analytics::ids::{DashboardId, ReportId};
-use landreeve_analytics::nouns;
-use landreeve_analytics::reports::{self as plane, Report as PlaneReport, ReportDetails};
-use landreeve_core::{Action, Error, OpCtx, Result};
-use landreeve_http::Outcome;
+use landreeve_analytics::reports::{self as plane, Report as PlaneReport};
+use landreeve_core::{Error, OpCtx, Part, Result};
 use landreeve_http::extract::{Path, Query};
+use landreeve_http::{Items, Outcome};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -15,10 +14,10 @@ use crate::App;
 use crate::caller::Caller;
 use crate::executions::{wait, waited};
 use crate::include::Include;
-use crate::input::{Checked, refuse};
+use crate::input::Patch;
 use crate::media::{JsonApi, JsonBody, no_content};
 use crate::wire::reports::{self as wire, Report};
-use crate::wire::{Document, Included, executions, parameters};
+use crate::wire::{Document, executions, parameters};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -31,21 +30,26 @@ fn report_id(app: &App, id: &str) -> Result<ReportId> {
     app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("report"))
 }
 
-async fn rendered(app: &App, ctx: &OpCtx, reports: &[PlaneReport]) -> Result<Vec<Report>> {
-    let uses = plane::reports_use(app.plane(), ctx, reports).await?;
+async fn rendered(app: &App, reports: &[PlaneReport]) -> Result<Vec<Report>> {
+    let uses = plane::reports_use(app.plane(), reports).await?;
     Ok(reports.iter().zip(&uses).map(|(report, uses)| wire::render(report, uses, app.ids())).collect())
 }
 
-async fn one(app: &App, ctx: &OpCtx, report: PlaneReport) -> Result<Document<Report>> {
-    let report = rendered(app, ctx, &[report]).await?.into_iter().next();
+async fn one(app: &App, report: PlaneReport) -> Result<Document<Report>> {
+    let report = rendered(app, &[report]).await?.into_iter().next();
     report.map(Document::of).ok_or_else(|| Error::internal("a report that vanished"))
 }
 
-/// The reports of a dashboard as included objects.
-pub async fn included(app: &App, ctx: &OpCtx, dashboard: DashboardId) -> Result<Vec<Included>> {
-    let reports = plane::report_list(app.plane(), ctx, Some(dashboard)).await?;
-    let rendered = rendered(app, ctx, &reports).await?;
-    Ok(rendered.into_iter().map(|report| Included::Report(Box::new(report))).collect())
+/// The reports that the caller sees, of one dashboard or all.
+pub fn items(app: &App, ctx: &OpCtx, dashboard: Option<DashboardId>) -> Items {
+    let (app, ctx) = (app.clone(), ctx.clone());
+    Items::pages(move |after| {
+        let (app, ctx) = (app.clone(), ctx.clone());
+        async move {
+            let part = plane::report_list(app.plane(), &ctx, dashboard, after).await?;
+            Ok(Part { items: rendered(&app, &part.items).await?, next: part.next })
+        }
+    })
 }
 
 /// Create Report
@@ -64,15 +68,10 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let Checked { value: patch, faults } = wire::read(&body, app.ids(), None)?;
-    let mut details = ReportDetails::default();
-    patch.apply(&mut details);
-    if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, nouns::REPORT, faults, details.check(), &wire::NAMES).await);
-    }
-    let made = plane::report_create(app.plane(), &ctx, details).await;
+    let new = Patch::create(wire::read(&body, app.ids(), None)?);
+    let made = plane::report_create(app.plane(), &ctx, new).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
-    out.created(&one(&app, &ctx, made).await?)
+    out.created(&one(&app, made).await?)
 }
 
 /// List Reports
@@ -90,8 +89,7 @@ async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: 
             Some(id.ok_or_else(|| Error::fault("?dashboard", "unknown", "is not an id of dashboards"))?)
         }
     };
-    let reports = plane::report_list(app.plane(), &ctx, dashboard).await?;
-    out.ok(&Document::of(rendered(&app, &ctx, &reports).await?))
+    out.list(items(&app, &ctx, dashboard), None).await
 }
 
 /// Get Report
@@ -109,7 +107,7 @@ async fn get(
 ) -> Outcome {
     Include::none(&query)?;
     let found = plane::report_get(app.plane(), &ctx, report_id(&app, &id)?).await?;
-    out.ok(&one(&app, &ctx, found).await?)
+    out.ok(&one(&app, found).await?)
 }
 
 /// Update Report
@@ -128,15 +126,10 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let which = report_id(&app, &id)?;
-    let Checked { value: patch, faults } = wire::read(&body, app.ids(), Some(&id))?;
-    if !faults.is_empty() {
-        let mut details = plane::report_get(app.plane(), &ctx, which).await?.details;
-        patch.apply(&mut details);
-        return Err(refuse(&app, &ctx, nouns::REPORT, faults, details.check(), &wire::NAMES).await);
-    }
-    let after = plane::report_update(app.plane(), &ctx, which, |details| patch.apply(details)).await;
+    let change = Patch::change(wire::read(&body, app.ids(), Some(&id))?);
+    let after = plane::report_update(app.plane(), &ctx, which, change).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
-    out.ok(&one(&app, &ctx, after).await?)
+    out.ok(&one(&app, after).await?)
 }
 
 /// Delete Report
@@ -167,9 +160,10 @@ async fn run(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let (report, most) = (report_id(&app, &id)?, wait(&app, &query)?);
-    let inputs = parameters::read_body(&body)?.settle(&app, &ctx, nouns::REPORT, Action::VIEW).await?;
-    let run = runs::report_run(app.plane(), &ctx, report, &inputs).await;
-    let run = run.map_err(|error| executions::point_report(error, &inputs))?;
+    let inputs = parameters::read_body(&body)?;
+    let given = inputs.value().clone();
+    let run = runs::report_run(app.plane(), &ctx, report, inputs).await;
+    let run = run.map_err(|error| executions::point_report(error, &given))?;
     let execution = waited(&app, &ctx, run, most).await?;
     out.ok(&Document::of(executions::render(&execution)))
 }

@@ -1,22 +1,23 @@
 //! SQL snippets: list, create, get, update, delete.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use landreeve_analytics::ids::SnippetId;
-use landreeve_analytics::nouns;
-use landreeve_analytics::snippets::{self as plane, Snippet, SnippetDetails};
-use landreeve_core::{Error, OpCtx, Result};
-use landreeve_http::Outcome;
+use landreeve_analytics::snippets::{self as plane, Snippet};
+use landreeve_core::{Error, OpCtx, Part, Result};
 use landreeve_http::extract::{Path, Query};
+use landreeve_http::{Items, Outcome};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
 use crate::caller::Caller;
 use crate::include::Include;
-use crate::input::{Checked, refuse};
+use crate::input::Patch;
 use crate::media::{JsonApi, JsonBody, no_content};
+use crate::wire::Document;
 use crate::wire::snippets::{self as wire, SqlSnippet};
-use crate::wire::{Document, Included};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, update, delete))
@@ -36,12 +37,16 @@ async fn one(app: &App, snippet: Snippet) -> Result<Document<SqlSnippet>> {
     snippet.map(Document::of).ok_or_else(|| Error::internal("a snippet that vanished"))
 }
 
-/// Snippets as included objects.
-pub async fn included(app: &App, ctx: &OpCtx, ids: &[SnippetId]) -> Result<Vec<Included>> {
-    let mut all = plane::snippet_list(app.plane(), ctx).await?;
-    all.retain(|snippet| ids.contains(&snippet.id));
-    let rendered = rendered(app, &all).await?;
-    Ok(rendered.into_iter().map(|snippet| Included::SqlSnippet(Box::new(snippet))).collect())
+/// The snippets that the caller sees, of these ids or all.
+pub fn items(app: &App, ctx: &OpCtx, only: Option<Vec<SnippetId>>) -> Items {
+    let (app, ctx, only) = (app.clone(), ctx.clone(), Arc::new(only));
+    Items::pages(move |after| {
+        let (app, ctx, only) = (app.clone(), ctx.clone(), Arc::clone(&only));
+        async move {
+            let part = plane::snippet_list(app.plane(), &ctx, (*only).as_deref(), after).await?;
+            Ok(Part { items: rendered(&app, &part.items).await?, next: part.next })
+        }
+    })
 }
 
 /// Create SQL Snippet
@@ -57,13 +62,8 @@ async fn create(
     out: JsonApi,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let Checked { value: patch, faults } = wire::read(&body, app.ids(), None)?;
-    let mut details = SnippetDetails::default();
-    patch.apply(&mut details);
-    if !faults.is_empty() {
-        return Err(refuse(&app, &ctx, nouns::SNIPPET, faults, details.check(), &wire::NAMES).await);
-    }
-    let made = plane::snippet_create(app.plane(), &ctx, details).await;
+    let new = Patch::create(wire::read(&body, app.ids(), None)?);
+    let made = plane::snippet_create(app.plane(), &ctx, new).await;
     let made = made.map_err(|error| wire::NAMES.point(error))?;
     out.created(&one(&app, made).await?)
 }
@@ -75,8 +75,7 @@ async fn create(
     responses((status = 200, body = Document<Vec<SqlSnippet>>, content_type = "application/vnd.api+json")))]
 async fn list(State(app): State<App>, Caller(ctx): Caller, out: JsonApi, query: Query) -> Outcome {
     Include::none(&query)?;
-    let all = plane::snippet_list(app.plane(), &ctx).await?;
-    out.ok(&Document::of(rendered(&app, &all).await?))
+    out.list(items(&app, &ctx, None), None).await
 }
 
 /// Get SQL Snippet
@@ -114,13 +113,8 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> Outcome {
     let which = snippet_id(&app, &id)?;
-    let Checked { value: patch, faults } = wire::read(&body, app.ids(), Some(&id))?;
-    if !faults.is_empty() {
-        let mut details = plane::snippet_get(app.plane(), &ctx, which).await?.details;
-        patch.apply(&mut details);
-        return Err(refuse(&app, &ctx, nouns::SNIPPET, faults, details.check(), &wire::NAMES).await);
-    }
-    let after = plane::snippet_update(app.plane(), &ctx, which, move |details| patch.apply(details)).await;
+    let change = Patch::change(wire::read(&body, app.ids(), Some(&id))?);
+    let after = plane::snippet_update(app.plane(), &ctx, which, change).await;
     let after = after.map_err(|error| wire::NAMES.point(error))?;
     out.ok(&one(&app, after).await?)
 }

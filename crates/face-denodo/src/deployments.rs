@@ -3,7 +3,7 @@
 use axum::extract::State;
 use http::StatusCode;
 use landreeve_core::ids::RunId;
-use landreeve_core::{Error, Result, RunKind};
+use landreeve_core::{Result, RunKind};
 use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get, run_list};
 use landreeve_http::Outcome;
@@ -85,7 +85,7 @@ pub async fn progress(
     query: Query,
 ) -> Outcome<Answer<Progress>> {
     let since = last_update(&query)?;
-    let run = run_get(&app.estate, &ctx, which(&id)?, &KINDS).await.map_err(named)?;
+    let run = run_get(&app.estate, &ctx, which(&id)?, &KINDS).await?;
     Ok(Answer(StatusCode::OK, Progress::new(&run, since, &app.options)))
 }
 
@@ -112,15 +112,10 @@ pub async fn cancel(
     Caller(ctx): Caller,
     Path(id): Path<String>,
 ) -> Outcome<Answer<Progress>> {
-    let run = run_cancel(&app.estate, &ctx, which(&id)?, &KINDS).await.map_err(named)?;
+    let run = run_cancel(&app.estate, &ctx, which(&id)?, &KINDS).await?;
     Ok(Answer(StatusCode::OK, Progress::new(&run, None, &app.options)))
 }
 
 fn which(id: &str) -> Result<RunRef> {
     Ok(RunRef::Id(RunId(decimal(id, "deployment")?)))
-}
-
-/// Uses this dialect's word for a run.
-fn named(error: Error) -> Error {
-    if error.kind == landreeve_core::ErrorKind::NotFound { Error::not_found("deployment") } else { error }
 }

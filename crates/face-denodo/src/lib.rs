@@ -58,7 +58,7 @@ pub fn routes() -> &'static [Route] {
 
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
 pub fn router(estate: Estate, options: Options) -> Result<Router> {
-    let face = Face::new(NAME, estate.random().clone(), error::render);
+    let face = Face::new(NAME, estate.random().clone(), error::render).calling(&[("run", "deployment")]);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(session::login))
         .routes(routes!(session::login_single_sign_on))

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use axum::extract::{FromRequest, Request};
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::{Fault, Result};
-use landreeve_delivery::{Input, Metadata, ServiceName};
+use landreeve_core::{Fault, Given, Input, Result};
+use landreeve_delivery::{Metadata, ServiceName};
 use landreeve_http::Failure;
 use landreeve_http::body::json_object;
 use landreeve_http::extract::{Body, Query};
@@ -94,16 +94,8 @@ impl Arguments {
     }
 }
 
-/// What a method can find under a name.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Given<T> {
-    Absent,
-    Null,
-    Value(T),
-}
-
-/// Reads an object member by member and collects faults. The value returned for a faulty member or list item is a
-/// placeholder and is never used, because `finish` and the plane then fail.
+/// Reads an object member by member and collects what is wrong. What it gives for a member with a fault only stands in
+/// for it, an item of a list in its place: it is never used, because `finish` fails then, and so does the plane.
 pub struct Reader<'a> {
     object: &'a Map<String, Value>,
     /// Prefix for member names (`services.0.`).

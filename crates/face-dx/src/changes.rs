@@ -3,13 +3,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use landreeve_core::Given;
 use landreeve_delivery::Delivery;
 use landreeve_delivery::changes::{CommitFacts, PullFacts, commits_push, pull_upsert};
 use landreeve_delivery::repos::{RepoFacts, repo_upsert};
 use landreeve_http::Outcome;
 use serde_json::Value;
 
-use crate::arguments::{Arguments, Given, Reader};
+use crate::arguments::{Arguments, Reader};
 use crate::caller::Caller;
 use crate::wire::changes::{CommitsArguments, PullArguments, RepoArguments};
 use crate::wire::done::Done;

@@ -1,20 +1,25 @@
 //! `customData.*`: JSON objects with a reference and a key.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
-use landreeve_core::Result;
+use landreeve_core::{Given, Result};
 use landreeve_delivery::Delivery;
 use landreeve_delivery::custom_data::{
     CustomDataRef, NewCustomData, custom_data_delete, custom_data_delete_all, custom_data_get,
     custom_data_list, custom_data_set, custom_data_set_all,
 };
 use landreeve_delivery::ids::CustomDataId;
-use landreeve_http::Outcome;
+use landreeve_http::{Items, Outcome};
 use serde_json::Value;
 
-use crate::arguments::{Arguments, Given, Reader};
+use crate::arguments::{Arguments, Reader};
 use crate::caller::Caller;
-use crate::wire::custom_data::{CustomDataArguments, CustomDataBody, CustomDataListBody, SetAllArguments};
+use crate::lists::listed;
+use crate::wire::custom_data::{
+    CustomDataArguments, CustomDataBody, CustomDataListBody, Record, SetAllArguments,
+};
 use crate::wire::done::Done;
 
 /// Set a record
@@ -111,14 +116,16 @@ pub async fn get(
     params(("reference" = String, Query, example = "acme/shop")),
     responses((status = 200, body = CustomDataListBody))
 )]
-pub async fn get_all(
-    State(plane): State<Delivery>,
-    Caller(ctx): Caller,
-    arguments: Arguments,
-) -> Outcome<Json<CustomDataListBody>> {
-    let reference = arguments.only("reference")?;
-    let found = custom_data_list(&plane, &ctx, &reference).await?;
-    Ok(Json(CustomDataListBody::from(found)))
+pub async fn get_all(State(plane): State<Delivery>, Caller(ctx): Caller, arguments: Arguments) -> Outcome {
+    let reference: Arc<str> = arguments.only("reference")?.into();
+    let records = Items::pages(move |after| {
+        let (plane, ctx, reference) = (plane.clone(), ctx.clone(), Arc::clone(&reference));
+        async move {
+            let part = custom_data_list(&plane, &ctx, &reference, after).await?;
+            Ok(part.with(|all| all.into_iter().map(Record::from).collect()))
+        }
+    });
+    listed("data", records).await
 }
 
 /// Delete a record

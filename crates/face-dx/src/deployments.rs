@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use landreeve_core::Given;
 use landreeve_delivery::Delivery;
 use landreeve_delivery::changes::{PullRef, pull_services_set};
 use landreeve_delivery::deployments::{
@@ -9,7 +10,7 @@ use landreeve_delivery::deployments::{
 };
 use landreeve_http::Outcome;
 
-use crate::arguments::{Arguments, Given, Reader};
+use crate::arguments::{Arguments, Reader};
 use crate::caller::Caller;
 use crate::wire::deployments::{DeploymentArguments, DeploymentBody, PullServicesArguments};
 use crate::wire::done::Done;

@@ -3,30 +3,35 @@
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
+use landreeve_core::error::codes;
 use landreeve_core::{Error, ErrorKind, Fault};
 use landreeve_http::{FaceRequest, Failure, code};
 
 use crate::wire::error::ErrorBody;
 
-/// Codes passed on unchanged: the dialect's words for cases that share an error kind.
-const WORDS: [&str; 13] = [
-    "not_authed",
-    "invalid_auth",
-    "account_inactive",
-    "query_run_not_found",
-    "repo_not_found",
-    "deployment_not_found",
-    "team_not_found",
-    "user_not_found",
-    "feed_not_found",
-    "query_timed_out",
-    NO_USERS_FOUND,
-    EXECUTION_NOT_COMPLETE,
+/// Words that leave as they are: the dialect's own for cases that the kinds do not tell apart.
+const WORDS: [&str; 7] = [
+    codes::NOT_AUTHED,
+    codes::INVALID_AUTH,
+    codes::ACCOUNT_INACTIVE,
+    codes::QUERY_TIMED_OUT,
+    codes::NO_USERS_FOUND,
+    codes::EXECUTION_NOT_COMPLETE,
     code::INVALID_JSON,
 ];
 
-const NO_USERS_FOUND: &str = "no_users_found";
-const EXECUTION_NOT_COMPLETE: &str = "execution_not_complete";
+/// What is not there has a word of its own.
+fn missing(noun: &str) -> &'static str {
+    match noun {
+        "run" => "query_run_not_found",
+        "repository" => "repo_not_found",
+        "deployment" => "deployment_not_found",
+        "team" => "team_not_found",
+        "person" => "user_not_found",
+        "feed" => "feed_not_found",
+        _ => "not_found",
+    }
+}
 
 pub const UNKNOWN_METHOD: &str = "unknown_method";
 
@@ -41,9 +46,9 @@ fn exception(error: &Error) -> Option<&'static str> {
 fn table(error: &Error, method: &str) -> (StatusCode, &'static str) {
     const FAILED: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
     match error.kind {
-        ErrorKind::Unauthenticated => (FAILED, "invalid_auth"),
+        ErrorKind::Unauthenticated => (FAILED, codes::INVALID_AUTH),
         ErrorKind::Forbidden => (FAILED, "missing_scope"),
-        ErrorKind::NotFound => (FAILED, "not_found"),
+        ErrorKind::NotFound => (FAILED, missing(error.noun.unwrap_or_default())),
         ErrorKind::Invalid => (FAILED, invalid(&error.faults, method)),
         ErrorKind::Conflict | ErrorKind::PreconditionFailed => (FAILED, error.code),
         ErrorKind::TooLarge => (FAILED, "invalid_arguments"),
@@ -57,7 +62,7 @@ fn table(error: &Error, method: &str) -> (StatusCode, &'static str) {
 /// distinguishes, and invalid metadata.
 fn invalid(faults: &[Fault], method: &str) -> &'static str {
     let all = |sort: fn(&Fault) -> bool| !faults.is_empty() && faults.iter().all(sort);
-    if method.starts_with("deployments.") && all(|fault| fault.code == "required") {
+    if method.starts_with("deployments.") && all(|fault| fault.code == codes::REQUIRED) {
         "required_params_missing"
     } else if all(|fault| fault.field == "metadata" || fault.field.starts_with("metadata.")) {
         "metadata_invalid"
@@ -73,8 +78,8 @@ pub fn render(error: &Error, request: &FaceRequest) -> Response {
     let word = exception(error).unwrap_or(word);
     // The two other statuses that existing clients expect.
     let status = match word {
-        NO_USERS_FOUND => StatusCode::BAD_REQUEST,
-        EXECUTION_NOT_COMPLETE => StatusCode::CONFLICT,
+        codes::NO_USERS_FOUND => StatusCode::BAD_REQUEST,
+        codes::EXECUTION_NOT_COMPLETE => StatusCode::CONFLICT,
         _ => status,
     };
     (status, Json(ErrorBody::new(word, error))).into_response()

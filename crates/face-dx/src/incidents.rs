@@ -2,11 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use landreeve_delivery::incidents::{IncidentFacts, Patch, incident_upsert};
+use landreeve_core::Given;
+use landreeve_delivery::incidents::{IncidentFacts, incident_upsert};
 use landreeve_delivery::{Delivery, Metadata};
 use landreeve_http::Outcome;
 
-use crate::arguments::{Arguments, Given, Reader};
+use crate::arguments::{Arguments, Reader};
 use crate::caller::Caller;
 use crate::wire::done::Done;
 use crate::wire::incidents::IncidentArguments;
@@ -57,33 +58,25 @@ pub async fn sync(
 ) -> Outcome<Json<Done>> {
     let mut reader = arguments.reader();
     let (reference, facts) = incident(&mut reader);
-    if !matches!(facts.services, Patch::Set(_)) {
+    if !matches!(facts.services, Given::Value(_)) {
         reader.require("services");
     }
     incident_upsert(&plane, &ctx, reference, reader.asked(facts)).await?;
     Ok(Json(Done::ok()))
 }
 
-fn patch<T>(given: Given<T>) -> Patch<T> {
-    match given {
-        Given::Absent => Patch::Leave,
-        Given::Null => Patch::Clear,
-        Given::Value(value) => Patch::Set(value),
-    }
-}
-
-/// A form has no null: an empty string clears.
-fn text(reader: &mut Reader<'_>, name: &str) -> Patch<String> {
-    match patch(reader.given_text(name)) {
-        Patch::Set(text) if text.is_empty() => Patch::Clear,
+/// A form has no null: an empty text clears.
+fn text(reader: &mut Reader<'_>, name: &str) -> Given<String> {
+    match reader.given_text(name) {
+        Given::Value(text) if text.is_empty() => Given::Null,
         other => other,
     }
 }
 
-/// An object without keys clears the metadata, like null.
-fn metadata(reader: &mut Reader<'_>) -> Patch<Metadata> {
-    match patch(reader.metadata()) {
-        Patch::Set(metadata) if metadata.is_empty() => Patch::Clear,
+/// An object without a key says that there is no metadata, like null.
+fn metadata(reader: &mut Reader<'_>) -> Given<Metadata> {
+    match reader.metadata() {
+        Given::Value(metadata) if metadata.is_empty() => Given::Null,
         other => other,
     }
 }
@@ -95,8 +88,8 @@ fn incident(reader: &mut Reader<'_>) -> (String, IncidentFacts) {
         name: text(reader, "name"),
         priority: text(reader, "priority"),
         source_url: text(reader, "source_url"),
-        resolved_at: patch(reader.given_instant("resolved_at")),
-        services: patch(reader.services("services")),
+        resolved_at: reader.given_instant("resolved_at"),
+        services: reader.services("services"),
         metadata: metadata(reader),
     };
     (reference, facts)

@@ -12,6 +12,7 @@ mod custom_data;
 mod deployments;
 mod error;
 mod incidents;
+mod lists;
 pub mod permissions;
 mod pipelines;
 mod queries;

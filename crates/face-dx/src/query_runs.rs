@@ -11,7 +11,7 @@ use landreeve_core::error::Faults;
 use landreeve_core::ids::RunId;
 use landreeve_core::source::{ByteStream, ResultFormat};
 use landreeve_core::table::Variable;
-use landreeve_core::{Error, ErrorKind, Result};
+use landreeve_core::{Error, Given, Result};
 use landreeve_delivery::queries::{
     KINDS, query_run, query_run_get, result_by_token, result_grant, result_open,
 };
@@ -23,7 +23,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::app::App;
-use crate::arguments::{Arguments, Given};
+use crate::arguments::Arguments;
 use crate::caller::Caller;
 use crate::queries::variable;
 use crate::wire::error::ErrorBody;
@@ -123,13 +123,13 @@ pub async fn results(
     reader.finish()?;
     let which = which(plane.estate(), &id)?;
     if format == "csv" {
-        let grant = result_grant(&plane, &ctx, which).await.map_err(named)?;
+        let grant = result_grant(&plane, &ctx, which).await?;
         let location = link.to(&format!("studio.queryRuns.download?token={}", grant.token));
         return Ok((StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response());
     }
     let wanted =
         Wanted { format: ResultFormat::Json, integers_as_strings: false, most_rows: Some(SHOWN_ROWS) };
-    let (bytes, row_count) = result_open(&plane, &ctx, which, wanted).await.map_err(named)?;
+    let (bytes, row_count) = result_open(&plane, &ctx, which, wanted).await?;
     let (columns, rows) = read_rows(bytes).await?;
     let truncated = row_count > SHOWN_ROWS;
     Ok(Json(ResultsBody { ok: true, results: Results { columns, rows, row_count, truncated } })
@@ -174,7 +174,7 @@ async fn read_rows(mut bytes: ByteStream) -> Result<(Vec<String>, Box<serde_json
 pub async fn download(State(plane): State<Delivery>, arguments: Arguments) -> Outcome {
     let token = arguments.only("token")?;
     let wanted = Wanted { format: ResultFormat::Csv, integers_as_strings: false, most_rows: None };
-    let bytes = result_by_token(&plane, &token, wanted).await.map_err(named)?;
+    let bytes = result_by_token(&plane, &token, wanted).await?;
     let headers = [
         (CONTENT_TYPE, "text/csv; charset=utf-8"),
         (CONTENT_DISPOSITION, "attachment; filename=\"results.csv\""),
@@ -223,8 +223,8 @@ pub async fn info(
     arguments: Arguments,
 ) -> Outcome {
     let which = which(plane.estate(), &arguments.only("id")?)?;
-    let run = query_run_get(&plane, &ctx, which).await.map_err(named)?;
-    // Count only requests from callers who can see the run, so that others cannot use up its limit.
+    let run = query_run_get(&plane, &ctx, which).await?;
+    // Counted for those only who may see the run: nobody uses up what belongs to others.
     polls.take(run.id.0, plane.estate().now())?;
     Ok(Shown { estate: plane.estate(), link: &link, run: &run }.response())
 }
@@ -268,17 +268,13 @@ pub async fn cancel(
     arguments: Arguments,
 ) -> Outcome {
     let which = which(&estate, &arguments.only("id")?)?;
-    let run = run_cancel(&estate, &ctx, which, &KINDS).await.map_err(named)?;
+    let run = run_cancel(&estate, &ctx, which, &KINDS).await?;
     Ok(Shown { estate: &estate, link: &link, run: &run }.response())
 }
 
 /// The id of a run. A malformed id is not found.
 fn which(estate: &Estate, id: &str) -> Result<RunRef> {
     let id: Option<RunId> = estate.hash_ids().decode_plain(id);
-    let id = id.ok_or_else(|| named(Error::not_found("query run")))?;
+    let id = id.ok_or_else(|| Error::not_found("run"))?;
     Ok(RunRef::Id(id))
-}
-
-fn named(error: Error) -> Error {
-    if error.kind == ErrorKind::NotFound { error.with_code("query_run_not_found") } else { error }
 }

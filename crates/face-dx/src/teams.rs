@@ -2,23 +2,25 @@
 
 use axum::Json;
 use axum::extract::State;
-use landreeve_core::OpCtx;
+use landreeve_core::{Input, OpCtx};
+use landreeve_delivery::Delivery;
 use landreeve_delivery::ids::{TeamEventId, TeamId};
 use landreeve_delivery::teams::{
     TeamRef, WantedTeam, hierarchy_get, hierarchy_preview, hierarchy_process, team_events, team_get,
     team_list, team_of_members,
 };
-use landreeve_delivery::{Delivery, Input};
-use landreeve_http::Outcome;
 use landreeve_http::cursor::Cursor;
+use landreeve_http::{Items, Outcome};
 
 use crate::arguments::Arguments;
 use crate::caller::Caller;
+use crate::lists::listed;
 use crate::wire::done::Done;
 use crate::wire::error::ErrorBody;
 use crate::wire::id;
 use crate::wire::teams::{
-    AuditTrailBody, HierarchyArguments, HierarchyTeam, PreviewBody, TeamBody, TeamOfMembersBody, TeamsBody,
+    AuditTrailBody, HierarchyArguments, HierarchyTeam, PreviewBody, TeamBody, TeamOfMembersBody, TeamShown,
+    TeamsBody,
 };
 
 const TRAIL: &str = "teams.auditTrail";
@@ -27,13 +29,15 @@ const TRAIL: &str = "teams.auditTrail";
 ///
 /// Scope `snapshots:read`.
 #[utoipa::path(get, path = "/teams.list", tag = "teams", responses((status = 200, body = TeamsBody)))]
-pub async fn list(
-    State(plane): State<Delivery>,
-    Caller(ctx): Caller,
-    _arguments: Arguments,
-) -> Outcome<Json<TeamsBody>> {
-    let teams = team_list(&plane, &ctx).await?;
-    Ok(Json(TeamsBody::new(&teams)))
+pub async fn list(State(plane): State<Delivery>, Caller(ctx): Caller, _arguments: Arguments) -> Outcome {
+    let teams = Items::pages(move |after| {
+        let (plane, ctx) = (plane.clone(), ctx.clone());
+        async move {
+            let part = team_list(&plane, &ctx, after).await?;
+            Ok(part.with(|teams| teams.iter().map(TeamShown::from).collect()))
+        }
+    });
+    listed("teams", teams).await
 }
 
 /// Get a team and its members

@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use landreeve_core::Page;
+use landreeve_core::{Given, Page};
 use landreeve_delivery::Delivery;
 use landreeve_delivery::people::{PersonFacts, person_by_github, person_list, person_update, person_upsert};
 use landreeve_http::Outcome;
 
-use crate::arguments::{Arguments, Given, Reader};
+use crate::arguments::{Arguments, Reader};
 use crate::caller::Caller;
 use crate::wire::users::{FoundUserBody, UserArguments, UserBody, UsersBody};
 

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
 use landreeve_core::error::Faults;
-use landreeve_core::{Error, ErrorKind, Fault, Result};
+use landreeve_core::{Error, ErrorKind, Fault, Given, Result};
 use serde_json::{Map, Value};
 
 use crate::failure::code;
@@ -34,34 +34,7 @@ pub enum Unknown {
     Ignore,
 }
 
-/// An optional member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Given<T> {
-    Absent,
-    /// Only under [`NullIs::Clear`].
-    Null,
-    Value(T),
-}
-
-impl<T> Given<T> {
-    pub fn value(self) -> Option<T> {
-        match self {
-            Given::Value(value) => Some(value),
-            Given::Absent | Given::Null => None,
-        }
-    }
-
-    /// For updates: leave unchanged, clear, or set.
-    pub fn change(self) -> Option<Option<T>> {
-        match self {
-            Given::Absent => None,
-            Given::Null => Some(None),
-            Given::Value(value) => Some(Some(value)),
-        }
-    }
-}
-
-/// Parses a body that must be a JSON object. A byte order mark is accepted; nesting beyond 128 levels is not.
+/// The JSON object that a body must be. A byte order mark is let pass; nesting beyond 128 levels is not.
 pub fn json_object(bytes: &[u8]) -> Result<Map<String, Value>> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.trim_ascii().is_empty() {

@@ -58,11 +58,18 @@ pub struct Face {
     name: &'static str,
     render: Render,
     random: Arc<dyn Random>,
+    nouns: &'static [(&'static str, &'static str)],
 }
 
 impl Face {
     pub fn new(name: &'static str, random: Arc<dyn Random>, render: Render) -> Face {
-        Face { name, render, random }
+        Face { name, render, random, nouns: &[] }
+    }
+
+    /// What the dialect calls things that are not there, where it has another word than we: pairs of ours and its.
+    #[must_use]
+    pub fn calling(self, nouns: &'static [(&'static str, &'static str)]) -> Face {
+        Face { nouns, ..self }
     }
 
     /// Adds the fallbacks for unknown paths and methods, and the layer. Layers that the router already has, such as
@@ -82,7 +89,7 @@ impl Face {
                 format!("internal error; see request {} in the server's log", facts.origin.request_id);
             (self.render)(&Error::new(ErrorKind::Internal, failed.code, message), facts)
         } else {
-            (self.render)(failed, facts)
+            (self.render)(&failed.clone().called(self.nouns), facts)
         };
         if failed.code == code::METHOD_NOT_ALLOWED {
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;

@@ -54,6 +54,7 @@ pub mod compress;
 pub mod credentials;
 pub mod csrf;
 pub mod cursor;
+pub mod document;
 pub mod extract;
 pub mod face;
 pub mod failure;
@@ -66,6 +67,7 @@ pub mod rate;
 pub mod site;
 
 pub use credentials::Credential;
+pub use document::{Document, Items};
 pub use face::{Face, FaceRequest, Origin, Render};
 pub use failure::{Failure, Outcome, code};
 pub use limits::{BodyLimits, Limits, LiveLimits};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use landreeve_analytics::executions;
+use landreeve_analytics::executions::{self, NewExecution};
 use landreeve_analytics::lang::InputParameters;
 use landreeve_core::ids::{DatasourceId, RunId};
 use landreeve_core::{Error, ErrorKind, PoolName, RunState};
@@ -174,9 +174,8 @@ async fn obey(analytics: &landreeve_analytics::Analytics, ask: Ask) -> Result<An
             Ok(Answer::run(&run))
         }
         Ask::Query { datasource, sql } => {
-            let inputs = InputParameters::default();
-            let run =
-                executions::execution_run(analytics, &ctx, DatasourceId(datasource), &sql, &inputs).await?;
+            let asked = NewExecution { sql, inputs: InputParameters::default() };
+            let run = executions::execution_run(analytics, &ctx, DatasourceId(datasource), asked).await?;
             Ok(Answer::run(&run.run))
         }
         Ask::Cancel { run } => {

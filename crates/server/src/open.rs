@@ -11,8 +11,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use landreeve_analytics::Analytics;
 use landreeve_core::SystemClock;
-use landreeve_delivery::Delivery;
-use landreeve_drivers::{DriverOptions, DriverSet};
+use landreeve_core::error::codes;
+use landreeve_core::table::{Catalog, SqlEngine};
+use landreeve_delivery::{Delivery, DeliveryOptions};
+use landreeve_drivers::{Codec, DriverOptions, DriverSet};
+use landreeve_engine::{Engine, EngineDriver, EngineOptions};
 use landreeve_estate::blobs::{Blobs, S3};
 use landreeve_estate::outbound::Outbound;
 use landreeve_estate::random::OsRandom;
@@ -208,7 +211,7 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     };
     let opened = Estate::open(options).await;
     if let (Err(error), true) = (&opened, fresh)
-        && error.code == "wrong_key"
+        && error.code == codes::WRONG_KEY
     {
         // The store already existed, so the key that was just created is not its key.
         let _ = fs::remove_file(&key_file);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use landreeve_analytics::dashboards::{self, DashboardDetails, LayoutBox};
 use landreeve_analytics::reports::{self, ReportDetails};
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::{OpCtx, Page, RunState};
+use landreeve_core::{Input, OpCtx, Page, RunState, page};
+use landreeve_estate::inventory::refresh::SAMPLE_DATA;
 use landreeve_estate::ops::keys::{self, NewKey};
 use landreeve_estate::ops::runs::{self, RunRef};
 use landreeve_estate::ops::{Api, RunFilter, datasources, sign_in, users};
@@ -86,7 +87,7 @@ async fn wait_for_sample(opened: &Opened, ctx: &OpCtx) -> anyhow::Result<()> {
 /// Replaces the keys of an earlier quickstart, because their secrets cannot be shown again.
 async fn fresh_keys(opened: &Opened, ctx: &OpCtx) -> anyhow::Result<(String, String, String)> {
     let estate = &opened.estate;
-    for key in keys::key_list(estate, ctx).await?.into_iter().filter(|key| key.name == NAME) {
+    for key in page::collect(|after| keys::key_list(estate, ctx, Some(NAME), after)).await? {
         keys::key_delete(estate, ctx, key.id).await?;
     }
     let mut grants = Vec::new();
@@ -126,7 +127,7 @@ const REPORT: &str = "select {o_orderdate:aggregation} as period, count(*) as or
 /// A dashboard with a report, so that the lists are not empty.
 async fn content(opened: &Opened, ctx: &OpCtx, sample: DatasourceId) -> anyhow::Result<()> {
     let plane = &opened.analytics;
-    if !dashboards::dashboard_list(plane, ctx).await?.is_empty() {
+    if !dashboards::dashboard_list(plane, ctx, None).await?.items.is_empty() {
         return Ok(());
     }
     // The sample must exist, because the report refers to it.
@@ -147,10 +148,10 @@ async fn content(opened: &Opened, ctx: &OpCtx, sample: DatasourceId) -> anyhow::
     };
     let report = reports::report_create(plane, ctx, report).await?;
     let id = opened.estate.hash_ids().encode_grouped(report.id);
-    dashboards::dashboard_update(plane, ctx, dashboard.id, move |details| {
+    let place = Input::of(move |details: &mut DashboardDetails| {
         details.layout =
             vec![LayoutBox { kind: "report".to_owned(), id, row: 0, column: 0, width: 12, height: 8 }];
-    })
-    .await?;
+    });
+    dashboards::dashboard_update(plane, ctx, dashboard.id, place).await?;
     Ok(())
 }

@@ -50,7 +50,7 @@ impl Kit {
     }
 
     pub fn engine(&self) -> Arc<Engine> {
-        engine(&self.dir)
+        engine(self.dir())
     }
 
     /// Starts executing probes and every kind of run of the plane.

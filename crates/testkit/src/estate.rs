@@ -3,148 +3,78 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::OuId;
-use landreeve_core::source::{Driver, Drivers};
-use landreeve_core::{Clock, OpCtx, Permission, Random, RunKind, RunState, Secret, clock};
-use landreeve_estate::blobs::Blobs;
+use landreeve_core::{OpCtx, Permission, RunKind, RunState, Secret};
 use landreeve_estate::ops::keys::{NewKey, NewKeyGrant, key_create};
 use landreeve_estate::ops::users::{NewUser, first_user, user_create};
 use landreeve_estate::ops::{Api, GrantTarget, Key, NewGrant, Ou, Run, User, ous, runs, sign_in};
 use landreeve_estate::outbound::Outbound;
-use landreeve_estate::random::{OsRandom, SeededRandom};
+use landreeve_estate::random::SeededRandom;
 use landreeve_estate::runs::{Executor, NewRun, PROBE, Probe, RunOptions};
-use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Arg, Location, Notice, StoreOptions};
+use landreeve_estate::store::{Arg, Notice};
 use landreeve_estate::{Estate, EstateOptions, Plane, args};
-use sqlx::Connection as _;
 
 use crate::delivery::delivery_plane_in;
+use crate::site::{MockClock, Site};
 
 /// The password of every user created here.
 pub const PASSWORD: &str = "correct horse";
 
-/// 2026-01-15 12:00:00.500 UTC.
-const START: i64 = 1_768_478_400_500_000;
-
-pub struct MockClock(AtomicI64);
-
-impl MockClock {
-    pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
-    }
-}
-
-impl Clock for MockClock {
-    fn now(&self) -> Timestamp {
-        clock::from_micros(self.0.load(Ordering::SeqCst))
-    }
-}
-
-struct NoDrivers;
-
-impl Drivers for NoDrivers {
-    fn driver(&self, _: DatabaseType) -> Option<Arc<dyn Driver>> {
-        None
-    }
-}
-
 pub struct Kit {
     pub estate: Estate,
     pub clock: Arc<MockClock>,
-    pub(crate) dir: tempfile::TempDir,
-    location: Location,
-    seal: SealKey,
-    /// The PostgreSQL database that was created for it.
-    database: Option<String>,
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test runner passes the databases' addresses in the environment"
-)]
-fn postgres_url() -> String {
-    std::env::var("LANDREEVE_TEST_POSTGRES")
-        .expect("LANDREEVE_TEST_POSTGRES is not set: run `cargo xtask test`")
-}
-
-async fn admin(sql: String) {
-    let mut conn = sqlx::PgConnection::connect(&postgres_url()).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut conn).await.unwrap();
-    conn.close().await.unwrap();
+    site: Site,
 }
 
 impl Kit {
     /// On SQLite. Nothing is executed: runs stay in the state they are given.
     pub async fn new() -> Kit {
-        let dir = tempfile::tempdir().unwrap();
-        let location = Location::Sqlite(dir.path().join("data/estate.db"));
-        Kit::at(dir, location, None).await
+        Kit::at(Site::sqlite()).await
     }
 
     /// On PostgreSQL, in a new database; `remove` drops it.
     pub async fn postgres() -> Kit {
-        let name = format!("lr_{}", landreeve_core::random::uuid(&OsRandom).simple());
-        admin(format!("CREATE DATABASE {name}")).await;
-        let url = postgres_url();
-        let (server, _) = url.rsplit_once('/').unwrap();
-        let location = Location::Postgres(format!("{server}/{name}"));
-        Kit::at(tempfile::tempdir().unwrap(), location, Some(name)).await
+        Kit::at(Site::postgres().await).await
     }
 
     pub async fn remove(&self) {
-        if let Some(name) = &self.database {
-            admin(format!("DROP DATABASE {name} WITH (FORCE)")).await;
-        }
+        self.site.remove().await;
     }
 
-    async fn at(dir: tempfile::TempDir, location: Location, database: Option<String>) -> Kit {
-        std::fs::create_dir_all(dir.path().join("data")).unwrap();
-        let clock = Arc::new(MockClock(AtomicI64::new(START)));
-        let seal = SealKey::generate(&SeededRandom::new(7));
-        let estate = Kit::open(&dir, location.clone(), &seal, &clock, Vec::new()).await;
+    async fn at(site: Site) -> Kit {
+        // So that times with and without their fractions differ.
+        site.clock.advance(Duration::from_millis(500));
+        let estate = Kit::open(&site, Vec::new()).await;
         first_user(&estate, "admin", Secret::new(PASSWORD)).await.unwrap().expect("an empty store");
-        Kit { estate, clock, dir, location, seal, database }
+        Kit { estate, clock: Arc::clone(&site.clock), site }
     }
 
     /// The same estate, opened by a program that also has these planes.
     pub async fn reopen(self, planes: Vec<Plane>) -> Kit {
         self.estate.store().close().await;
-        let estate = Kit::open(&self.dir, self.location.clone(), &self.seal, &self.clock, planes).await;
+        let estate = Kit::open(&self.site, planes).await;
         Kit { estate, ..self }
     }
 
-    async fn open(
-        dir: &tempfile::TempDir,
-        location: Location,
-        seal: &SealKey,
-        clock: &Arc<MockClock>,
-        more: Vec<Plane>,
-    ) -> Estate {
-        let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
-        let mut planes = vec![delivery_plane_in(dir)];
+    async fn open(site: &Site, more: Vec<Plane>) -> Estate {
+        let mut planes = vec![delivery_plane_in(&site.dir)];
         planes.extend(more);
         let options = EstateOptions {
-            location,
-            planes,
-            seal: seal.clone(),
-            clock: Arc::clone(clock) as Arc<dyn Clock>,
-            random,
-            blobs: Blobs::local(&dir.path().join("blobs")).unwrap(),
-            outbound: Outbound::new(Vec::new(), Vec::new(), dir.path().join("data"), Vec::new()),
-            drivers: Arc::new(NoDrivers),
+            random: Arc::new(SeededRandom::new(7)),
+            outbound: Outbound::new(Vec::new(), Vec::new(), site.data(), Vec::new()),
             runs: RunOptions { short: 2, long: 2, ..RunOptions::default() },
-            cores: 2,
-            store: StoreOptions::default(),
+            ..site.with_planes(planes)
         };
         Estate::open(options).await.unwrap()
     }
 
-    /// Starts executing the runs of every plane of the estate.
+    pub(crate) fn dir(&self) -> &tempfile::TempDir {
+        &self.site.dir
+    }
+
+    /// Begins to execute what every plane of the estate has.
     pub async fn start_planes(&self) {
         let store = self.estate.store().clone();
         tokio::spawn(async move { store.listen(Default::default()).await });
@@ -158,7 +88,7 @@ impl Kit {
 
     /// A path in the kit's folder.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.site.dir.path().join(name)
     }
 
     pub async fn exec(&self, sql: &'static str, args: Vec<Arg>) -> u64 {

@@ -11,9 +11,14 @@ mod documented;
 mod estate;
 mod relay;
 mod routes;
+mod site;
+pub mod skeleton;
 
 pub use ask::{Answer, Ask, HOSTILE};
 pub use delivery::number_in_copy;
-pub use estate::{Kit, MockClock, PASSWORD};
+pub use estate::{Kit, PASSWORD};
 pub use relay::Relay;
 pub use routes::{compare, everything, everything_but, parse};
+pub use site::{MockClock, Site};
+
+pub use landreeve_estate::store::list::PAGE_ROWS;

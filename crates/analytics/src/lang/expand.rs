@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use landreeve_core::Fault;
 use landreeve_core::datasource::SqlDialect;
+use landreeve_core::error::codes;
 
 use super::bucket::{Operand, Transform};
 use super::env::{
@@ -172,8 +173,8 @@ impl<'e> Expander<'e> {
             Form::Legacy { variable } => (*variable, self.legacy(variable)),
         };
         outcome.unwrap_or_else(|bad| {
-            // Problems in the statement's text are reported on the text.
-            if matches!(bad.code, "selector" | "unknown" | "zone_tables" | "too_large") {
+            // What is wrong with the text of the statement is told with the text.
+            if matches!(bad.code, codes::SELECTOR | codes::UNKNOWN | codes::ZONE_TABLES | codes::TOO_LARGE) {
                 let source: String = param.source.chars().take(120).collect();
                 let message = format!("contains {source}: {}", bad.message);
                 self.fault("sql".to_owned(), Bad::new(bad.code, message));
@@ -429,8 +430,8 @@ impl<'e> Expander<'e> {
             Selected::ZoneName(name) => literal::text(&name, self.dialect),
             Selected::DateTimes { .. } | Selected::Dates(_) | Selected::Times(_) => {
                 let message =
-                    format!("{variable} is a range; write {{{variable}.start}} or {{{variable}.end}}");
-                return Err(Bad::new("selector", message));
+                    format!("{variable} is a range: write {{{variable}.start}} or {{{variable}.end}}");
+                return Err(Bad::new(codes::SELECTOR, message));
             }
         })
     }
@@ -470,8 +471,8 @@ impl<'e> Expander<'e> {
             let (begin, end) = self.hull(operand, &from)?;
             let written = shifts(&from, &zones.shown, begin, end).ok_or_else(|| {
                 Bad::new(
-                    "zone_tables",
-                    format!("the range is too long to write out every clock change; choose a shorter range, {REMEDY}"),
+                    codes::ZONE_TABLES,
+                    format!("the range is too long to write every change of clocks out; {REMEDY}"),
                 )
             })?;
             // The expression is repeated for every change, and some buckets repeat the whole again.
@@ -504,7 +505,7 @@ impl<'e> Expander<'e> {
         };
         let unbounded = || {
             Bad::new(
-                "zone_tables",
+                codes::ZONE_TABLES,
                 format!(
                     "the server has no time zone tables, so times can be shown in {} only within a range that has a \
                      start and an end; choose such a range, {REMEDY}",
@@ -570,7 +571,7 @@ fn field(variable: &str) -> String {
 }
 
 fn bad_selector(variable: &str, selector: Selector<'_>, words: &str) -> Bad {
-    Bad::new("selector", format!(".{} cannot be used with {variable}; {words}", selector.as_str()))
+    Bad::new(codes::SELECTOR, format!("{variable} {words}, not .{}", selector.as_str()))
 }
 
 fn both([start, end]: &[Option<String>; 2]) -> Option<String> {

@@ -7,14 +7,12 @@ mod views;
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt as _;
 use landreeve_core::Result;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::schema::TableKind;
 use landreeve_core::source::SourceError;
 use landreeve_core::table::{Catalog, Readable, Reader, Table, TableName, Tables};
-use landreeve_estate::identity::ous::below;
-use landreeve_estate::store::{Arg, Conn, Row, Store};
+use landreeve_estate::store::Store;
 
 pub use views::VIEWS;
 
@@ -75,27 +73,4 @@ impl Catalog for DeliveryCatalog {
         let all = tables.chain(views).map(|(name, kind)| (TableName::new(SCHEMA, name), kind)).collect();
         Box::pin(std::future::ready(Ok(all)))
     }
-}
-
-/// A condition that selects the rows of these subtrees, with values bound from `$first` on.
-pub fn scope(column: &str, subtrees: &[String], first: usize) -> (String, Vec<Arg>) {
-    if subtrees.iter().any(|path| path == "/1/") {
-        return ("1 = 1".to_owned(), Vec::new());
-    }
-    if subtrees.is_empty() {
-        return ("1 = 0".to_owned(), Vec::new());
-    }
-    let mut bound = Vec::new();
-    let parts = subtrees.iter().map(|path| {
-        let at = first + bound.len();
-        bound.extend([Arg::from(path.as_str()), Arg::from(below(path))]);
-        format!("(o.path >= ${at} AND o.path < ${})", at + 1)
-    });
-    let parts: Vec<String> = parts.collect();
-    (format!("{column} IN (SELECT o.id FROM ous o WHERE {})", parts.join(" OR ")), bound)
-}
-
-/// All rows of a dynamically built statement with few rows.
-pub async fn all(conn: &mut Conn, sql: String, values: Vec<Arg>) -> Result<Vec<Row>> {
-    conn.rows(sql, values)?.try_collect().await
 }

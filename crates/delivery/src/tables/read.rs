@@ -12,10 +12,10 @@ use landreeve_core::schema::{LogicalType, describe};
 use landreeve_core::source::{SourceError, SourceErrorKind};
 use landreeve_core::table::{Applies, BatchStream, Comparison, Condition, Scalar, Scan, Table, Test};
 use landreeve_core::{Error, Result};
-use landreeve_estate::store::{Arg, Row, Store};
+use landreeve_estate::identity::{Place, Visibility};
+use landreeve_estate::store::{Arg, Row, Store, Where};
 
 use super::define::{Column, Definition, Kind};
-use super::scope;
 use crate::source_id;
 
 pub struct StoreTable {
@@ -30,7 +30,7 @@ impl StoreTable {
     }
 
     /// The statement for a scan, with its values.
-    fn statement(&self, scan: &Scan) -> (String, Vec<Arg>) {
+    fn statement(&self, scan: &Scan) -> Result<(String, Vec<Arg>)> {
         let columns = self.definition.columns;
         let float = self.store.dialect().pick("", "::float8");
         let expression = |at: &usize| {
@@ -47,17 +47,19 @@ impl StoreTable {
             // Only the rows are counted.
             selected.push("1".to_owned());
         }
-        let (mut conditions, mut values) = scope(self.definition.ou, &self.subtrees, 1);
+        let mut wanted = Where::new(self.store.dialect());
+        Visibility::within(&self.subtrees).narrow(&mut wanted, &Place::of_unit(self.definition.ou))?;
         for condition in &scan.conditions {
-            conditions.push_str(" AND ");
-            write_condition(&mut conditions, &columns[condition.column], &condition.test, &mut values);
+            let text = condition_text(&columns[condition.column], &condition.test, &mut wanted);
+            wanted.and(&text);
         }
+        let (conditions, values) = wanted.into_parts();
         let mut sql =
             format!("SELECT {} FROM {} WHERE {conditions}", selected.join(", "), self.definition.from);
         if let Some(limit) = scan.limit {
             sql.push_str(&format!(" LIMIT {}", i64::try_from(limit).unwrap_or(i64::MAX)));
         }
-        (sql, values)
+        Ok((sql, values))
     }
 }
 
@@ -90,12 +92,13 @@ impl Table for StoreTable {
     }
 
     fn scan(&self, scan: Scan) -> BatchStream {
-        let (sql, values) = self.statement(&scan);
+        let statement = self.statement(&scan);
         let store = self.store.clone();
         let columns = self.definition.columns;
         let schema = self.schema().project(&scan.columns).map(Arc::new);
         Box::pin(async_stream::try_stream! {
             let schema = schema.map_err(|error| failed(&Error::internal(error)))?;
+            let (sql, values) = statement.map_err(|error| failed(&error))?;
             let mut conn = store.scan().await.map_err(|error| failed(&error))?;
             let mut rows = conn.rows(sql, values).map_err(|error| failed(&error))?;
             let mut building = Building::new(&scan, columns, Arc::clone(&schema));
@@ -149,23 +152,22 @@ fn field(column: &Column) -> Field {
     describe(Field::new(column.name, data_type(column.kind), true), logical, native)
 }
 
-fn write_condition(sql: &mut String, column: &Column, test: &Test, values: &mut Vec<Arg>) {
+fn condition_text(column: &Column, test: &Test, wanted: &mut Where) -> String {
     let mut bind = |scalar: &Scalar| {
-        values.push(match scalar {
+        wanted.bind(match scalar {
             Scalar::Boolean(value) => Arg::from(*value),
             Scalar::Integer(value) | Scalar::Instant(value) => Arg::from(*value),
             Scalar::Float(value) => Arg::from(*value),
             Scalar::Text(value) => Arg::from(value.as_str()),
-        });
-        format!("${}", values.len())
+        })
     };
     let expression = column.sql;
     match test {
-        Test::IsNull => sql.push_str(&format!("({expression}) IS NULL")),
-        Test::IsNotNull => sql.push_str(&format!("({expression}) IS NOT NULL")),
+        Test::IsNull => format!("({expression}) IS NULL"),
+        Test::IsNotNull => format!("({expression}) IS NOT NULL"),
         Test::OneOf(all) => {
             let places: Vec<String> = all.iter().map(bind).collect();
-            sql.push_str(&format!("({expression}) IN ({})", places.join(", ")));
+            format!("({expression}) IN ({})", places.join(", "))
         }
         Test::Compare(comparison, value) => {
             let operator = match comparison {
@@ -176,7 +178,7 @@ fn write_condition(sql: &mut String, column: &Column, test: &Test, values: &mut 
                 Comparison::Greater => ">",
                 Comparison::GreaterOrEqual => ">=",
             };
-            sql.push_str(&format!("({expression}) {operator} {}", bind(value)));
+            format!("({expression}) {operator} {}", bind(value))
         }
     }
 }

@@ -181,7 +181,7 @@ async fn a_deployment_explains_why_it_has_no_changes(world: &World) {
         assert_eq!(world.explained(reference).await, why, "{reference}");
     }
     let error = deployment_info(&world.plane, &world.ctx, "none").await.unwrap_err();
-    assert_eq!(error.code, "deployment_not_found");
+    assert_eq!(error.noun, Some("deployment"));
 }
 
 async fn a_hash_that_became_ambiguous_is_explained(world: &World) {

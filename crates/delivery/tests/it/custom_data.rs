@@ -30,7 +30,7 @@ async fn a_record_has_two_names(world: &World) {
     let again = vec![again, new("o/r", "j", json!({}))];
     let again = custom_data_set_all(plane, ctx, again.into()).await.unwrap();
     assert_eq!((again[0].id, again[0].at), (set.id, minute(3)));
-    let listed = custom_data_list(plane, ctx, "o/r").await.unwrap();
+    let listed = custom_data_list(plane, ctx, "o/r", None).await.unwrap().items;
     assert_eq!(listed, [again[1].clone(), again[0].clone()]);
     let rows = world.sql("SELECT reference, key, value, timestamp FROM custom_data WHERE key = 'k'").await;
     assert_eq!(rows, [["o/r", "k", "{\"b\":2}", "2026-01-01T00:03:00Z"]]);
@@ -40,7 +40,7 @@ async fn a_record_has_two_names(world: &World) {
         assert_eq!(custom_data_delete(plane, ctx, &which).await.unwrap_err().code, "not_found");
     }
     custom_data_delete(plane, ctx, &by_key("o/r", "j")).await.unwrap();
-    assert_eq!(custom_data_list(plane, ctx, "o/r").await.unwrap(), []);
+    assert_eq!(custom_data_list(plane, ctx, "o/r", None).await.unwrap().items, []);
     let three = vec![new("x", "1", json!({})), new("x", "2", json!({})), new("y", "1", json!({}))];
     custom_data_set_all(plane, ctx, three.into()).await.unwrap();
     assert_eq!(custom_data_delete_all(plane, ctx, "x".to_owned()).await.unwrap(), 2);

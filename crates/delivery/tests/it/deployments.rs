@@ -104,7 +104,7 @@ async fn update(world: &World, reference: &str, facts: DeploymentFacts) -> Resul
 
 async fn an_update_changes_the_given_values(world: &World) {
     let error = update(world, "none", full()).await.unwrap_err();
-    assert_eq!((error.kind, error.code), (ErrorKind::NotFound, "deployment_not_found"));
+    assert_eq!((error.kind, error.noun), (ErrorKind::NotFound, Some("deployment")));
     assert_eq!(count(world).await, 0);
     world.deploy("rel-1", full()).await.unwrap();
     let facts = DeploymentFacts {
@@ -342,7 +342,7 @@ async fn strict_repositories_add_none(world: &World) {
         world.kit.delivery_with(DeliveryOptions { strict_repositories: true, ..DeliveryOptions::default() });
     let facts = || deployed_at("web", minute(1), &sha(1));
     let error = deployment_create(&strict, &world.ctx, own("rel-1"), facts().into()).await.unwrap_err();
-    assert_eq!((error.kind, error.code), (ErrorKind::NotFound, "repo_not_found"));
+    assert_eq!((error.kind, error.noun), (ErrorKind::NotFound, Some("repository")));
     assert_eq!(error.faults[0].field, "repository");
     assert_eq!(count(world).await, 0);
     // A known repository, in any spelling.

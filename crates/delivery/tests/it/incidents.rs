@@ -1,9 +1,10 @@
 //! Incidents: each member is left, cleared or set.
 
+use landreeve_core::Given;
 use landreeve_core::Result;
 use landreeve_delivery::Metadata;
 use landreeve_delivery::ids::IncidentId;
-use landreeve_delivery::incidents::{IncidentFacts, Patch, incident_upsert};
+use landreeve_delivery::incidents::{IncidentFacts, incident_upsert};
 use serde_json::json;
 
 use crate::support::{World, minute, service};
@@ -27,12 +28,12 @@ async fn services(world: &World) -> Vec<String> {
 async fn omitted_members_are_kept(world: &World) {
     let full = IncidentFacts {
         started_at: Some(minute(1)),
-        name: Patch::Set("Down".to_owned()),
-        priority: Patch::Set("p1".to_owned()),
-        source_url: Patch::Set("https://pager.example.com/1".to_owned()),
-        resolved_at: Patch::Leave,
-        services: Patch::Set(vec![service("web"), service("api")]),
-        metadata: Patch::Set(Metadata::new(json!({"a": {"b": 1}, "c": 2})).unwrap()),
+        name: Given::Value("Down".to_owned()),
+        priority: Given::Value("p1".to_owned()),
+        source_url: Given::Value("https://pager.example.com/1".to_owned()),
+        resolved_at: Given::Absent,
+        services: Given::Value(vec![service("web"), service("api")]),
+        metadata: Given::Value(Metadata::new(json!({"a": {"b": 1}, "c": 2})).unwrap()),
     };
     let id = upsert(world, full).await.unwrap();
     let shown =
@@ -47,9 +48,9 @@ async fn omitted_members_are_kept(world: &World) {
     assert_eq!(metadata().await, [["a.b", "1"], ["c", "2"]]);
     // Replaced as a whole.
     let other = IncidentFacts {
-        services: Patch::Set(vec![service("job")]),
-        metadata: Patch::Set(Metadata::new(json!({"d": null})).unwrap()),
-        resolved_at: Patch::Set(minute(5)),
+        services: Given::Value(vec![service("job")]),
+        metadata: Given::Value(Metadata::new(json!({"d": null})).unwrap()),
+        resolved_at: Given::Value(minute(5)),
         ..IncidentFacts::default()
     };
     upsert(world, other).await.unwrap();
@@ -58,21 +59,21 @@ async fn omitted_members_are_kept(world: &World) {
     assert_eq!(shown().await[0][4], "2026-01-01T00:05:00Z");
     // An empty list, and an absent value: cleared.
     let cleared = IncidentFacts {
-        services: Patch::Set(Vec::new()),
-        metadata: Patch::Clear,
-        resolved_at: Patch::Clear,
-        name: Patch::Clear,
+        services: Given::Value(Vec::new()),
+        metadata: Given::Null,
+        resolved_at: Given::Null,
+        name: Given::Null,
         ..IncidentFacts::default()
     };
     upsert(world, cleared).await.unwrap();
     assert_eq!((services(world).await.len(), metadata().await.len()), (0, 0));
     assert_eq!(shown().await, [["NULL", "p1", open[2], open[3], "NULL"]]);
-    upsert(world, IncidentFacts { services: Patch::Set(vec![service("web")]), ..IncidentFacts::default() })
+    upsert(world, IncidentFacts { services: Given::Value(vec![service("web")]), ..IncidentFacts::default() })
         .await
         .unwrap();
-    upsert(world, IncidentFacts { services: Patch::Clear, ..IncidentFacts::default() }).await.unwrap();
+    upsert(world, IncidentFacts { services: Given::Null, ..IncidentFacts::default() }).await.unwrap();
     assert_eq!(services(world).await.len(), 0);
-    upsert(world, IncidentFacts { resolved_at: Patch::Set(minute(6)), ..IncidentFacts::default() })
+    upsert(world, IncidentFacts { resolved_at: Given::Value(minute(6)), ..IncidentFacts::default() })
         .await
         .unwrap();
     assert_eq!(shown().await[0][4], "2026-01-01T00:06:00Z");
@@ -84,16 +85,22 @@ async fn rejects_invalid_incidents(world: &World) {
     let started = |minutes| IncidentFacts { started_at: Some(minute(minutes)), ..IncidentFacts::default() };
     for (facts, field) in [
         (started(1_000_000), "started_at"),
-        (IncidentFacts { resolved_at: Patch::Set(minute(0)), ..started(1) }, "resolved_at"),
-        (IncidentFacts { services: Patch::Set(vec![service("a"), service("")]), ..started(1) }, "services.1"),
-        (IncidentFacts { name: Patch::Set(String::new()), ..started(1) }, "name"),
+        (IncidentFacts { resolved_at: Given::Value(minute(0)), ..started(1) }, "resolved_at"),
+        (
+            IncidentFacts { services: Given::Value(vec![service("a"), service("")]), ..started(1) },
+            "services.1",
+        ),
+        (IncidentFacts { name: Given::Value(String::new()), ..started(1) }, "name"),
     ] {
         let error = upsert(world, facts).await.unwrap_err();
         let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, [field]);
     }
-    let both =
-        IncidentFacts { resolved_at: Patch::Set(minute(0)), name: Patch::Set(String::new()), ..started(1) };
+    let both = IncidentFacts {
+        resolved_at: Given::Value(minute(0)),
+        name: Given::Value(String::new()),
+        ..started(1)
+    };
     let error = upsert(world, both).await.unwrap_err();
     let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
     assert_eq!(fields, ["name", "resolved_at"]);
@@ -113,7 +120,7 @@ async fn concurrent_updates_of_an_incident_all_count(world: &World) {
             let facts = IncidentFacts { started_at: Some(minute(1)), ..facts };
             incident_upsert(&world.plane, &world.ctx, format!("at-once-{round}"), facts.into())
         };
-        let text = |text: &str| Patch::Set(text.to_owned());
+        let text = |text: &str| Given::Value(text.to_owned());
         let ids = futures_util::future::try_join_all([
             said(IncidentFacts { name: text("Down"), ..IncidentFacts::default() }),
             said(IncidentFacts { priority: text("p1"), ..IncidentFacts::default() }),
@@ -121,7 +128,7 @@ async fn concurrent_updates_of_an_incident_all_count(world: &World) {
                 source_url: text("https://pager.example.com/1"),
                 ..IncidentFacts::default()
             }),
-            said(IncidentFacts { services: Patch::Set(vec![service("web")]), ..IncidentFacts::default() }),
+            said(IncidentFacts { services: Given::Value(vec![service("web")]), ..IncidentFacts::default() }),
         ]);
         let ids = ids.await.unwrap();
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");

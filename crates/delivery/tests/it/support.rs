@@ -9,11 +9,11 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use landreeve_core::source::{CancellationToken, Query};
 use landreeve_core::table::{EngineQuery, SqlEngine};
-use landreeve_core::{OpCtx, Page, Result};
+use landreeve_core::{Given, OpCtx, Page, Result};
 use landreeve_delivery::changes::{CommitFacts, PullFacts, commits_push, pull_upsert};
 use landreeve_delivery::deployments::{DeploymentFacts, deployment_create, deployment_info};
 use landreeve_delivery::ids::{ChangeId, DeploymentId, IncidentId};
-use landreeve_delivery::incidents::{IncidentFacts, Patch, incident_upsert};
+use landreeve_delivery::incidents::{IncidentFacts, incident_upsert};
 use landreeve_delivery::{Delivery, ServiceName};
 use landreeve_estate::args;
 use landreeve_estate::ops::audit::audit_list;
@@ -98,8 +98,8 @@ impl World {
     ) -> IncidentId {
         let facts = IncidentFacts {
             started_at: Some(started),
-            resolved_at: resolved.map_or(Patch::Leave, Patch::Set),
-            services: Patch::Set(services.iter().map(|name| service(name)).collect()),
+            resolved_at: resolved.map_or(Given::Absent, Given::Value),
+            services: Given::Value(services.iter().map(|name| service(name)).collect()),
             ..IncidentFacts::default()
         };
         incident_upsert(&self.plane, &self.ctx, reference.to_owned(), facts.into()).await.unwrap()

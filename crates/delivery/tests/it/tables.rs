@@ -10,13 +10,13 @@ use landreeve_core::source::{CancellationToken, Query};
 use landreeve_core::table::{
     Applies, BatchStream, Condition, EngineQuery, Readable, Scan, Table, TableName, Tables,
 };
-use landreeve_core::{Action, Noun, OpCtx, OpKind, Permission};
+use landreeve_core::{Action, Given, Noun, OpCtx, OpKind, Permission};
 use landreeve_delivery::changes::{
     CommitFacts, PullFacts, PullRef, commits_push, pull_services_set, pull_upsert,
 };
 use landreeve_delivery::custom_data::{NewCustomData, custom_data_set};
 use landreeve_delivery::deployments::{DeploymentFacts, deployment_create};
-use landreeve_delivery::incidents::{IncidentFacts, Patch, incident_upsert};
+use landreeve_delivery::incidents::{IncidentFacts, incident_upsert};
 use landreeve_delivery::people::{PersonFacts, person_upsert};
 use landreeve_delivery::pipelines::{PipelineFacts, pipeline_upsert};
 use landreeve_delivery::repos::{RepoFacts, repo_upsert};
@@ -144,11 +144,11 @@ async fn furnish(world: &World, ctx: &OpCtx, mark: &str) {
     deployment_create(plane, ctx, some("rel-2"), listed.into()).await.unwrap();
     let incident = IncidentFacts {
         started_at: Some(minute(61)),
-        resolved_at: Patch::Set(minute(71)),
-        name: Patch::Set(marked("Down")),
-        priority: Patch::Set(marked("p1")),
-        services: Patch::Set(vec![named]),
-        metadata: Patch::Set(Metadata::new(json!({"c": marked("y")})).unwrap()),
+        resolved_at: Given::Value(minute(71)),
+        name: Given::Value(marked("Down")),
+        priority: Given::Value(marked("p1")),
+        services: Given::Value(vec![named]),
+        metadata: Given::Value(Metadata::new(json!({"c": marked("y")})).unwrap()),
         ..IncidentFacts::default()
     };
     incident_upsert(plane, ctx, marked("inc-1"), incident.into()).await.unwrap();

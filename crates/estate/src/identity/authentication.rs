@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
+use landreeve_core::error::codes;
 use landreeve_core::ids::{GroupId, KeyId, OuId, UserId};
 use landreeve_core::{Actor, Authority, Error, Grant, Moment, OpCtx, OpKind, Random, Result, Secret};
 use sha2::Sha256;
@@ -156,12 +157,12 @@ impl Authentication {
 
 /// Counts and rejects a request without a credential.
 pub fn no_credential(estate: &Estate, origin: Origin) -> Error {
-    estate.authentication().stranger(origin, "not_authed", "a credential is required")
+    estate.authentication().stranger(origin, codes::NOT_AUTHED, "a credential is required")
 }
 
 /// Counts and rejects a credential of the wrong scheme or form.
 pub fn bad_credential(estate: &Estate, origin: Origin, message: &str) -> Error {
-    estate.authentication().stranger(origin, "invalid_auth", message)
+    estate.authentication().stranger(origin, codes::INVALID_AUTH, message)
 }
 
 pub async fn by_key(
@@ -186,10 +187,10 @@ pub async fn by_key(
     let mut conn = estate.store().read().await?;
     let key = keys::by_secret_hash(&mut conn, hash).await?.filter(|key| key.api == api);
     let Some(key) = key else {
-        return Err(authentication.stranger(origin, "invalid_auth", "unknown key"));
+        return Err(authentication.stranger(origin, codes::INVALID_AUTH, "the key is not known"));
     };
     if !key.enabled {
-        return Err(authentication.stranger(origin, "invalid_auth", "the key is disabled"));
+        return Err(authentication.stranger(origin, codes::INVALID_AUTH, "the key is disabled"));
     }
     let caller = key_caller(estate, &mut conn, key, ou, origin).await?;
     if ou.is_none() {
@@ -219,7 +220,11 @@ async fn key_caller(
     };
     let user = users::get(conn, user).await?.filter(|user| user.enabled);
     let Some(user) = user else {
-        return Err(authentication.stranger(origin, "account_inactive", "the user of this key is disabled"));
+        return Err(authentication.stranger(
+            origin,
+            codes::ACCOUNT_INACTIVE,
+            "the user of this key is disabled",
+        ));
     };
     let actor = Actor::Key { id: key.id, name: key.name, user: Some(user.id) };
     let unit = match ou {
@@ -272,9 +277,9 @@ pub async fn by_password(
     }
     let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
     let Some(row) = row.filter(|row| row.user.enabled) else {
-        // Do the same work as for a known name, so that the time does not reveal names.
-        authentication.gate.verify(password, password::DUMMY_HASH.to_owned()).await?;
-        return Err(authentication.stranger(origin, "invalid_auth", WRONG));
+        // The same work as for a known name, so that time does not tell names.
+        authentication.gate.verify(password, password::NOBODY.to_owned()).await?;
+        return Err(authentication.stranger(origin, codes::INVALID_AUTH, WRONG));
     };
     if row.locked_until.is_some_and(|until| until > now) {
         return Err(authentication.stranger(origin, "locked", WRONG));
@@ -298,7 +303,7 @@ pub async fn by_password(
             .store()
             .write(move |tx| Box::pin(async move { users::failed(tx, id, now, &users::LOCK).await }))
             .await?;
-        return Err(authentication.stranger(origin, "invalid_auth", WRONG));
+        return Err(authentication.stranger(origin, codes::INVALID_AUTH, WRONG));
     }
     estate.store().write(move |tx| Box::pin(async move { users::signed_in(tx, id, now).await })).await?;
     let until = landreeve_core::clock::from_micros(now.as_microsecond() + PASSWORD_REMEMBERED);
@@ -328,7 +333,7 @@ async fn user_at(
     let mut conn = estate.store().read().await?;
     let user = users::get(&mut conn, id).await?.filter(|user| user.enabled);
     let Some(user) = user else {
-        return Err(authentication.stranger(origin, "account_inactive", "the user is disabled"));
+        return Err(authentication.stranger(origin, codes::ACCOUNT_INACTIVE, "the user is disabled"));
     };
     let actor = Actor::User { id, name: user.name.clone() };
     let caller = user_caller(&mut conn, &user, actor, ou).await?;

@@ -140,12 +140,7 @@ pub async fn of_user(
     Ok(held)
 }
 
-/// Whether the grant includes this permission, wherever it applies.
-pub fn matches(grant: &Grant, permission: Permission) -> bool {
-    Authority::new(vec![grant.clone()], OuId::ROOT, "/1/").allows_some(permission)
-}
-
-/// Whether the authority includes all of these grants, regardless of its current unit.
+/// Does the authority hold all of these grants itself? Its present unit does not matter.
 pub fn covers(authority: &Authority, given: &[Grant]) -> bool {
     let whole = Authority::new(authority.grants().to_vec(), OuId::ROOT, "/1/");
     authority.is_operator()

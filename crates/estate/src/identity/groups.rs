@@ -1,11 +1,11 @@
 //! Groups of users. The built-in group `everyone` contains all users without a row for each.
 
 use jiff::Timestamp;
-use landreeve_core::Result;
 use landreeve_core::ids::{GroupId, UserId};
+use landreeve_core::{Part, Result};
 
 use crate::args;
-use crate::store::{Conn, Row, Tx};
+use crate::store::{Conn, Listing, Row, Tx, Where};
 
 /// The built-in group that contains every user.
 pub const EVERYONE: GroupId = GroupId(1);
@@ -21,31 +21,72 @@ pub struct Group {
     pub updated_at: Timestamp,
 }
 
-pub async fn list(conn: &mut Conn) -> Result<Vec<Group>> {
-    let rows = conn
-        .all("SELECT id, name, description, builtin, created_at, updated_at FROM groups ORDER BY id", args![])
-        .await?;
-    let members = conn.all("SELECT group_id, user_id FROM group_members ORDER BY user_id", args![]).await?;
-    rows.iter().map(|row| from_row(row, &members)).collect()
+/// What a list of groups is narrowed to.
+#[derive(Debug, Clone, Default)]
+pub struct GroupFilter {
+    pub ids: Option<Vec<GroupId>>,
+    pub name: Option<String>,
+    /// Only those that this user was put into.
+    pub member: Option<UserId>,
 }
 
-fn from_row(row: &Row, members: &[Row]) -> Result<Group> {
-    let id: GroupId = row.id(0)?;
-    let mut group = Group {
-        id,
+const LISTING: Listing = Listing {
+    columns: "g.id, g.name, g.description, g.builtin, g.created_at, g.updated_at",
+    from: "groups g",
+    order: "g.id",
+    size: Some("8 * (SELECT count(*) FROM group_members m WHERE m.group_id = g.id)"),
+};
+
+pub async fn list(
+    conn: &mut Conn,
+    asked: &GroupFilter,
+    after: Option<GroupId>,
+) -> Result<Part<Group, GroupId>> {
+    let mut wanted = Where::new(conn.dialect());
+    if let Some(ids) = &asked.ids {
+        wanted.and_ids("g.id", ids.iter().map(|id| id.0));
+    }
+    if let Some(name) = &asked.name {
+        wanted.and_value("g.name = $$", name);
+    }
+    if let Some(user) = asked.member {
+        wanted.and_value(
+            "EXISTS (SELECT 1 FROM group_members x WHERE x.group_id = g.id AND x.user_id = $$)",
+            user,
+        );
+    }
+    if let Some(after) = after {
+        wanted.and_after("g.id", args![after]);
+    }
+    let mut part = wanted.page(conn, &LISTING, from_row, |group| group.id).await?;
+    let mut members = Where::new(conn.dialect());
+    members.and_ids("group_id", part.items.iter().map(|group| group.id.0));
+    let (condition, values) = members.into_parts();
+    let sql = format!("SELECT group_id, user_id FROM group_members WHERE {condition} ORDER BY user_id");
+    for member in conn.select(sql, values).await? {
+        let id: GroupId = member.id(0)?;
+        if let Some(group) = part.items.iter_mut().find(|group| group.id == id) {
+            group.members.push(member.id(1)?);
+        }
+    }
+    Ok(part)
+}
+
+pub async fn get(conn: &mut Conn, id: GroupId) -> Result<Option<Group>> {
+    let asked = GroupFilter { ids: Some(vec![id]), ..GroupFilter::default() };
+    Ok(list(conn, &asked, None).await?.items.into_iter().next())
+}
+
+fn from_row(row: &Row) -> Result<Group> {
+    Ok(Group {
+        id: row.id(0)?,
         name: row.text(1)?,
         description: row.text(2)?,
         builtin: row.text_opt(3)?,
         members: Vec::new(),
         created_at: row.time(4)?,
         updated_at: row.time(5)?,
-    };
-    for member in members {
-        if member.int(0)? == id.0 {
-            group.members.push(member.id(1)?);
-        }
-    }
-    Ok(group)
+    })
 }
 
 pub async fn insert(tx: &mut Tx, group: &Group) -> Result<()> {

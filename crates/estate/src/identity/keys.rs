@@ -1,11 +1,12 @@
 //! API keys. The secret is 256 random bits with a prefix per API; only its SHA-256 is stored.
 
 use jiff::Timestamp;
-use landreeve_core::Result;
 use landreeve_core::ids::{KeyId, OuId, UserId};
+use landreeve_core::{Part, Result};
 
+use super::{Place, Visibility};
 use crate::args;
-use crate::store::{Conn, Row, Tx};
+use crate::store::{Conn, Listing, Row, Tx, Where};
 
 /// Which API a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,11 +55,20 @@ pub struct Key {
     pub created_at: Timestamp,
 }
 
-macro_rules! select {
-    ($rest:literal) => {
-        concat!("SELECT id, api, name, hint, labels, ou_id, user_id, enabled, created_at FROM keys ", $rest)
+macro_rules! columns {
+    () => {
+        "id, api, name, hint, labels, ou_id, user_id, enabled, created_at"
     };
 }
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT ", columns!(), " FROM keys ", $rest)
+    };
+}
+
+const LISTING: Listing =
+    Listing { columns: columns!(), from: "keys", order: "keys.id", size: Some("length(labels)") };
 
 fn from_row(row: &Row) -> Result<Key> {
     Ok(Key {
@@ -74,8 +84,22 @@ fn from_row(row: &Row) -> Result<Key> {
     })
 }
 
-pub async fn list(conn: &mut Conn) -> Result<Vec<Key>> {
-    conn.all(select!("ORDER BY id"), args![]).await?.iter().map(from_row).collect()
+/// The next of those that are visible.
+pub async fn list(
+    conn: &mut Conn,
+    visibility: &Visibility,
+    name: Option<&str>,
+    after: Option<KeyId>,
+) -> Result<Part<Key, KeyId>> {
+    let mut wanted = Where::new(conn.dialect());
+    visibility.narrow(&mut wanted, &Place::named("keys.ou_id", "keys.id IN ($$)"))?;
+    if let Some(name) = name {
+        wanted.and_value("keys.name = $$", name);
+    }
+    if let Some(after) = after {
+        wanted.and_after("keys.id", args![after]);
+    }
+    wanted.page(conn, &LISTING, from_row, |key| key.id).await
 }
 
 pub async fn get(conn: &mut Conn, id: KeyId) -> Result<Option<Key>> {

@@ -18,4 +18,4 @@ pub use groups::Group;
 pub use keys::{Api, Key};
 pub use ous::Ou;
 pub use users::{User, UserChange};
-pub use visibility::Visibility;
+pub use visibility::{Place, Visibility};

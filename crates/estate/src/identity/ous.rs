@@ -1,12 +1,15 @@
 //! Organizational units: one tree, whose root is the nil UUID.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Fault, Result};
+use landreeve_core::{Fault, Part, Result};
 use uuid::Uuid;
 
+use super::{Place, Visibility};
 use crate::args;
-use crate::store::{Conn, Row, Tx};
+use crate::store::{Conn, Listing, Row, Tx, Where};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ou {
@@ -51,16 +54,50 @@ pub async fn by_uuid(conn: &mut Conn, uuid: Uuid) -> Result<Option<Ou>> {
     conn.opt(select!("WHERE uuid = $1"), args![uuid]).await?.as_ref().map(from_row).transpose()
 }
 
-/// A unit and everything below it, parents first.
-pub async fn subtree(conn: &mut Conn, path: &str) -> Result<Vec<Ou>> {
-    let rows =
-        conn.all(select!("WHERE path >= $1 AND path < $2 ORDER BY path"), args![path, below(path)]).await?;
-    rows.iter().map(from_row).collect()
+const LISTING: Listing = Listing {
+    columns: "o.id, o.uuid, o.parent_id, o.path, o.name, o.description, o.created_at, o.updated_at",
+    from: "ous o",
+    order: "o.path",
+    size: None,
+};
+
+/// The visible units after the one at this path, parents first.
+pub async fn list(
+    conn: &mut Conn,
+    visibility: &Visibility,
+    after: Option<String>,
+) -> Result<Part<Ou, String>> {
+    let mut wanted = Where::new(conn.dialect());
+    visibility.narrow(&mut wanted, &Place::of_unit("o.id"))?;
+    if let Some(path) = after {
+        wanted.and_after("o.path", args![path]);
+    }
+    wanted.page(conn, &LISTING, from_row, |ou| ou.path.clone()).await
 }
 
-/// The upper bound of the paths below `path`: `/` is followed by `0`.
-pub fn below(path: &str) -> String {
-    format!("{}0", path.trim_end_matches('/'))
+/// Those of these units that are visible, by their ids.
+pub async fn uuids(
+    conn: &mut Conn,
+    visibility: &Visibility,
+    ids: &BTreeSet<OuId>,
+) -> Result<BTreeMap<OuId, Uuid>> {
+    let mut wanted = Where::new(conn.dialect());
+    visibility.narrow(&mut wanted, &Place::of_unit("o.id"))?;
+    wanted.and_ids("o.id", ids.iter().map(|id| id.0));
+    let (condition, values) = wanted.into_parts();
+    let rows = conn.select(format!("SELECT o.id, o.uuid FROM ous o WHERE {condition}"), values).await?;
+    rows.iter().map(|row| Ok((row.id(0)?, row.uuid(1)?))).collect()
+}
+
+/// The unit at this path and those below it, as many of them as asked for.
+pub async fn ids_below(conn: &mut Conn, path: &str, limit: usize) -> Result<Vec<OuId>> {
+    let rows = conn
+        .all(
+            "SELECT id FROM ous WHERE substr(path, 1, length($1)) = $1 ORDER BY id LIMIT $2",
+            args![path, i64::try_from(limit).unwrap_or(i64::MAX)],
+        )
+        .await?;
+    rows.iter().map(|row| row.id(0)).collect()
 }
 
 /// Whether there is a unit other than the root.

@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId};
-use landreeve_core::{Error, Result};
+use landreeve_core::{Error, Part, Result};
 
+use super::places::{AGENTS, DATASOURCES};
 use crate::args;
-use crate::store::{Conn, Row, Tx};
+use crate::identity::Visibility;
+use crate::store::{Conn, Listing, Row, Tx, Where};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
@@ -21,14 +23,20 @@ pub struct Agent {
     pub updated_at: Timestamp,
 }
 
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT a.id, a.ou_id, o.path, a.public_key, a.name, a.enabled, a.created_at, a.updated_at \
-             FROM agents a JOIN ous o ON o.id = a.ou_id ",
-            $rest
-        )
-    };
+const LISTING: Listing = Listing {
+    columns: "a.id, a.ou_id, o.path, a.public_key, a.name, a.enabled, a.created_at, a.updated_at",
+    from: "agents a JOIN ous o ON o.id = a.ou_id",
+    order: "a.id",
+    size: None,
+};
+
+/// What a list of agents is narrowed to.
+#[derive(Debug, Clone, Default)]
+pub struct AgentFilter {
+    pub ids: Option<Vec<AgentId>>,
+    pub public_keys: Option<Vec<String>>,
+    /// Only those that a visible datasource uses.
+    pub used: bool,
 }
 
 fn from_row(row: &Row) -> Result<Agent> {
@@ -45,24 +53,44 @@ fn from_row(row: &Row) -> Result<Agent> {
     })
 }
 
-pub async fn list(conn: &mut Conn, path: &str) -> Result<Vec<Agent>> {
-    let rows = conn
-        .all(
-            select!("WHERE o.path >= $1 AND o.path < $2 ORDER BY a.id"),
-            args![path, crate::identity::ous::below(path)],
-        )
-        .await?;
-    let links = conn
-        .all("SELECT agent_id, datasource_id FROM datasource_agents ORDER BY datasource_id", args![])
-        .await?;
-    let mut agents = rows.iter().map(from_row).collect::<Result<Vec<_>>>()?;
-    for link in &links {
+pub async fn list(
+    conn: &mut Conn,
+    visibility: &Visibility,
+    asked: &AgentFilter,
+    after: Option<AgentId>,
+) -> Result<Part<Agent, AgentId>> {
+    let mut wanted = Where::new(conn.dialect());
+    visibility.narrow(&mut wanted, &AGENTS)?;
+    if let Some(ids) = &asked.ids {
+        wanted.and_ids("a.id", ids.iter().map(|id| id.0));
+    }
+    if let Some(keys) = &asked.public_keys {
+        wanted.and_texts("a.public_key", keys)?;
+    }
+    if asked.used {
+        let visible = visibility.condition(&mut wanted, &DATASOURCES)?;
+        wanted.and(&format!(
+            "EXISTS (SELECT 1 FROM datasource_agents x JOIN datasources d ON d.id = x.datasource_id \
+             WHERE x.agent_id = a.id AND {visible})"
+        ));
+    }
+    if let Some(after) = after {
+        wanted.and_after("a.id", args![after]);
+    }
+    let mut part = wanted.page(conn, &LISTING, from_row, |agent| agent.id).await?;
+    let mut links = Where::new(conn.dialect());
+    links.and_ids("agent_id", part.items.iter().map(|agent| agent.id.0));
+    let (condition, values) = links.into_parts();
+    let sql = format!(
+        "SELECT agent_id, datasource_id FROM datasource_agents WHERE {condition} ORDER BY datasource_id"
+    );
+    for link in conn.select(sql, values).await? {
         let id: AgentId = link.id(0)?;
-        if let Some(agent) = agents.iter_mut().find(|agent| agent.id == id) {
+        if let Some(agent) = part.items.iter_mut().find(|agent| agent.id == id) {
             agent.datasources.push(link.id(1)?);
         }
     }
-    Ok(agents)
+    Ok(part)
 }
 
 pub async fn insert(tx: &mut Tx, agent: &Agent) -> Result<()> {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use landreeve_core::datasource::{DatabaseType, Grade};
@@ -10,12 +9,14 @@ use landreeve_core::error::Faults;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId};
 use landreeve_core::schema::Catalog;
 use landreeve_core::source::SessionZone;
-use landreeve_core::{Error, Random, Result, Secret};
+use landreeve_core::{Error, Part, Result, Secret};
 
+use super::places::{AGENTS, DATASOURCES};
 use super::stored::{StoredCatalog, StoredConfig, StoredSecrets};
 use crate::args;
+use crate::identity::Visibility;
 use crate::secrets::{SealKey, Sealed, SealedColumn};
-use crate::store::{Arg, Conn, Row, Tx};
+use crate::store::{Conn, Listing, Row, Tx, Where};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datasource {
@@ -128,9 +129,8 @@ impl Default for DatasourceDetails {
 const NAME_MAX: usize = 255;
 
 impl DatasourceDetails {
-    /// Every fault, by the domain's field names.
-    pub fn check(&self) -> Result<()> {
-        let mut faults = Faults::default();
+    /// Every fault at once, by the domain's field names.
+    pub fn check(&self, faults: &mut Faults) {
         let length = self.name.chars().count();
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
@@ -161,7 +161,6 @@ impl DatasourceDetails {
         if self.database_type == DatabaseType::Sqlite && self.database.as_deref().is_none_or(str::is_empty) {
             faults.push("database", "required", "is required: the path of the SQLite file");
         }
-        faults.finish()
     }
 
     /// Whether a connection with `other` would reach something else, or in another way.
@@ -178,16 +177,33 @@ impl DatasourceDetails {
     }
 }
 
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT d.id, d.ou_id, o.path, d.name, d.database_type, d.enabled, d.builtin, d.config, \
-             d.secrets_sealed, d.version, d.server_version, d.default_schema, d.session_zone, d.total_rows, \
-             d.total_rows_exact, d.schema_updated_at, d.created_at, d.updated_at, d.row_version \
-             FROM datasources d JOIN ous o ON o.id = d.ou_id ",
-            $rest
-        )
+macro_rules! columns {
+    () => {
+        "d.id, d.ou_id, o.path, d.name, d.database_type, d.enabled, d.builtin, d.config, d.secrets_sealed, \
+         d.version, d.server_version, d.default_schema, d.session_zone, d.total_rows, d.total_rows_exact, \
+         d.schema_updated_at, d.created_at, d.updated_at, d.row_version"
     };
+}
+
+macro_rules! from {
+    () => {
+        "datasources d JOIN ous o ON o.id = d.ou_id"
+    };
+}
+
+const LISTING: Listing = Listing {
+    columns: columns!(),
+    from: from!(),
+    order: "d.id",
+    size: Some("length(d.config) + length(d.secrets_sealed)"),
+};
+
+/// What a list of datasources is narrowed to.
+#[derive(Debug, Clone, Default)]
+pub struct DatasourceFilter {
+    pub ids: Option<Vec<DatasourceId>>,
+    /// Only those that use a visible agent.
+    pub with_agents: bool,
 }
 
 pub const SECRETS: SealedColumn = crate::sealed_column!("datasources", "id", "secrets_sealed", "datasource");
@@ -198,7 +214,8 @@ fn secret_context(id: DatasourceId) -> String {
 
 const UTC_ONLY: &str = "utc_for_lack_of_zone_tables";
 
-fn from_row(row: &Row, seal: &SealKey) -> Result<Datasource> {
+/// Without its secrets.
+fn from_row(row: &Row) -> Result<Datasource> {
     let id: DatasourceId = row.id(0)?;
     let mut details = DatasourceDetails {
         name: row.text(3)?,
@@ -207,8 +224,6 @@ fn from_row(row: &Row, seal: &SealKey) -> Result<Datasource> {
         ..DatasourceDetails::default()
     };
     row.json::<StoredConfig>(7)?.into_details(&mut details);
-    let plain = seal.open(&secret_context(id), &row.bytes(8)?)?;
-    serde_json::from_slice::<StoredSecrets>(&plain).map_err(Error::internal)?.into_details(&mut details);
     let session_zone = match row.text_opt(12)?.as_deref() {
         Some(UTC_ONLY) => SessionZone::UtcForLackOfZoneTables,
         _ => SessionZone::AsAsked,
@@ -233,9 +248,18 @@ fn from_row(row: &Row, seal: &SealKey) -> Result<Datasource> {
     })
 }
 
+fn unseal(datasource: &mut Datasource, row: &Row, seal: &SealKey) -> Result<()> {
+    let plain = seal.open(&secret_context(datasource.id), &row.bytes(8)?)?;
+    let secrets: StoredSecrets = serde_json::from_slice(&plain).map_err(Error::internal)?;
+    secrets.into_details(&mut datasource.details);
+    Ok(())
+}
+
 pub async fn get(conn: &mut Conn, seal: &SealKey, id: DatasourceId) -> Result<Option<Datasource>> {
-    let Some(row) = conn.opt(select!("WHERE d.id = $1"), args![id]).await? else { return Ok(None) };
-    let mut datasource = from_row(&row, seal)?;
+    let sql = concat!("SELECT ", columns!(), " FROM ", from!(), " WHERE d.id = $1");
+    let Some(row) = conn.opt(sql, args![id]).await? else { return Ok(None) };
+    let mut datasource = from_row(&row)?;
+    unseal(&mut datasource, &row, seal)?;
     let agents = conn
         .all("SELECT agent_id FROM datasource_agents WHERE datasource_id = $1 ORDER BY agent_id", args![id])
         .await?;
@@ -250,45 +274,69 @@ pub async fn place(conn: &mut Conn, id: DatasourceId) -> Result<Option<(String, 
     row.map(|row| Ok((row.text(0)?, row.text_opt(1)?.is_some()))).transpose()
 }
 
-/// Maximum number of ids in one statement of `types`.
-const IDS_AT_A_TIME: usize = 256;
-
-/// The types of those that exist.
+/// The types of those of these that exist.
 pub async fn types(
     conn: &mut Conn,
     ids: &BTreeSet<DatasourceId>,
 ) -> Result<BTreeMap<DatasourceId, DatabaseType>> {
-    let ids: Vec<DatasourceId> = ids.iter().copied().collect();
-    let mut known = BTreeMap::new();
-    for part in ids.chunks(IDS_AT_A_TIME) {
-        let places: Vec<String> = (1..=part.len()).map(|at| format!("${at}")).collect();
-        let sql = format!("SELECT id, database_type FROM datasources WHERE id IN ({})", places.join(", "));
-        let mut rows = conn.rows(sql, part.iter().map(|id| Arg::from(id.0)).collect())?;
-        while let Some(row) = rows.try_next().await? {
-            known.insert(row.id(0)?, DatabaseType::stored(&row.text(1)?));
-        }
-    }
-    Ok(known)
+    let mut wanted = Where::new(conn.dialect());
+    wanted.and_ids("id", ids.iter().map(|id| id.0));
+    let (condition, values) = wanted.into_parts();
+    let rows =
+        conn.select(format!("SELECT id, database_type FROM datasources WHERE {condition}"), values).await?;
+    rows.iter().map(|row| Ok((row.id(0)?, row.word(1, DatabaseType::parse)?))).collect()
 }
 
-/// Those in or below the unit at `path`, and the built-in ones, which are visible in every unit.
-pub async fn list(conn: &mut Conn, seal: &SealKey, path: &str) -> Result<Vec<Datasource>> {
-    let rows = conn
-        .all(
-            select!("WHERE (o.path >= $1 AND o.path < $2) OR d.builtin IS NOT NULL ORDER BY d.id"),
-            args![path, crate::identity::ous::below(path)],
-        )
-        .await?;
-    let links =
-        conn.all("SELECT datasource_id, agent_id FROM datasource_agents ORDER BY agent_id", args![]).await?;
-    let mut all = rows.iter().map(|row| from_row(row, seal)).collect::<Result<Vec<_>>>()?;
-    for link in &links {
+/// The id of the built-in datasource with this word.
+pub async fn builtin(conn: &mut Conn, word: &str) -> Result<Option<DatasourceId>> {
+    let row = conn.opt("SELECT id FROM datasources WHERE builtin = $1", args![word]).await?;
+    row.map(|row| row.id(0)).transpose()
+}
+
+/// The next of those that are visible. Only the secrets of those that `opens` are unsealed.
+pub async fn list(
+    conn: &mut Conn,
+    visibility: &Visibility,
+    asked: &DatasourceFilter,
+    after: Option<DatasourceId>,
+    seal: &SealKey,
+    opens: impl Fn(&Datasource) -> bool,
+) -> Result<Part<Datasource, DatasourceId>> {
+    let mut wanted = Where::new(conn.dialect());
+    visibility.narrow(&mut wanted, &DATASOURCES)?;
+    if let Some(ids) = &asked.ids {
+        wanted.and_ids("d.id", ids.iter().map(|id| id.0));
+    }
+    if asked.with_agents {
+        let visible = visibility.condition(&mut wanted, &AGENTS)?;
+        wanted.and(&format!(
+            "EXISTS (SELECT 1 FROM datasource_agents x JOIN agents a ON a.id = x.agent_id \
+             WHERE x.datasource_id = d.id AND {visible})"
+        ));
+    }
+    if let Some(after) = after {
+        wanted.and_after("d.id", args![after]);
+    }
+    let read = |row: &Row| {
+        let mut datasource = from_row(row)?;
+        if opens(&datasource) {
+            unseal(&mut datasource, row, seal)?;
+        }
+        Ok(datasource)
+    };
+    let mut part = wanted.page(conn, &LISTING, read, |datasource| datasource.id).await?;
+    let mut links = Where::new(conn.dialect());
+    links.and_ids("datasource_id", part.items.iter().map(|datasource| datasource.id.0));
+    let (condition, values) = links.into_parts();
+    let sql =
+        format!("SELECT datasource_id, agent_id FROM datasource_agents WHERE {condition} ORDER BY agent_id");
+    for link in conn.select(sql, values).await? {
         let id: DatasourceId = link.id(0)?;
-        if let Some(datasource) = all.iter_mut().find(|datasource| datasource.id == id) {
+        if let Some(datasource) = part.items.iter_mut().find(|datasource| datasource.id == id) {
             datasource.agents.push(link.id(1)?);
         }
     }
-    Ok(all)
+    Ok(part)
 }
 
 /// The sealed secrets of a datasource's details.

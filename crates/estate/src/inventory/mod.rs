@@ -4,7 +4,9 @@
 pub mod agents;
 pub mod connect;
 pub mod datasources;
+mod places;
+pub mod refresh;
 pub mod stored;
 
-pub use agents::Agent;
-pub use datasources::{ConnectionMode, Datasource, DatasourceDetails, Ssh};
+pub use agents::{Agent, AgentFilter};
+pub use datasources::{ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, Ssh};

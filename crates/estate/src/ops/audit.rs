@@ -11,7 +11,7 @@ pub async fn audit_list(estate: &Estate, ctx: &OpCtx, page: Page) -> Result<Page
     let (noun, action) = audit::READ;
     estate.require_some(ctx, noun, action).await?;
     let visibility = Visibility::of(ctx, Permission::new(noun, action));
-    audit::list(&mut estate.store().read().await?, estate.store().dialect(), &visibility, page).await
+    audit::list(&mut estate.store().read().await?, &visibility, page).await
 }
 
 /// Turns counts into events: requests without a valid credential, one per address and reason, and repeated denials of

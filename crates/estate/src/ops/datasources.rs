@@ -1,6 +1,7 @@
 //! The datasource inventory: declare, list, update, delete, test, refresh; and agents.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,19 +12,26 @@ use landreeve_core::error::Faults;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId, ScheduleId};
 use landreeve_core::schema::Catalog;
 use landreeve_core::source::{CancellationToken, Query, QueryStream, ServerInfo, SourceError};
-use landreeve_core::{Action, Error, ErrorKind, Noun, OpCtx, Result, Secret, clock};
+use landreeve_core::{
+    Action, Error, ErrorKind, Fault, Input, Noun, OpCtx, Part, Permission, Result, Secret, clock,
+};
 
 use super::scheduled;
 use crate::estate::OwnedAct;
 use crate::events::{self, DatasourceChange, Event};
+use crate::identity::Visibility;
 use crate::inventory::connect::connect_spec;
-use crate::inventory::{Agent, ConnectionMode, Datasource, DatasourceDetails, agents, datasources};
+use crate::inventory::{
+    Agent, AgentFilter, ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, agents, datasources,
+    refresh,
+};
 use crate::runs::{Lane, NewRun, Run};
 use crate::schedules::{self, Schedule, Timing};
 use crate::store::{Conn, Tx};
 use crate::upkeep::SCHEMA_REFRESH;
 use crate::{Estate, bootstrap, builtin};
 
+const VIEW: Permission = Permission::new(Noun::DATASOURCE, Action::VIEW);
 const TEST_LIMIT: Duration = Duration::from_secs(20);
 /// When schemas are read every night, in the estate's time zone.
 const NIGHTLY: &str = "23 2 * * *";
@@ -31,15 +39,15 @@ const NIGHTLY: &str = "23 2 * * *";
 /// A datasource as visible to the caller.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    pub datasource: std::sync::Arc<Datasource>,
-    /// Whether its credentials may be shown to this caller.
+    pub datasource: Arc<Datasource>,
+    /// May its credentials be shown to this caller?
     pub credentials: bool,
 }
 
 fn sees(ctx: &OpCtx, datasource: &Datasource, action: Action) -> bool {
     // A built-in source is in every unit, including the caller's.
     let path = if datasource.builtin.is_some() { ctx.authority().ou_path() } else { &datasource.ou_path };
-    let permission = landreeve_core::Permission::new(Noun::DATASOURCE, action);
+    let permission = Permission::new(Noun::DATASOURCE, action);
     ctx.authority().allows(permission, path, datasource.id.0)
 }
 
@@ -54,7 +62,7 @@ pub fn reach(ctx: &OpCtx, datasource: &Datasource) -> Vec<String> {
     if !differs_by_caller(datasource) {
         return Vec::new();
     }
-    let permission = landreeve_core::Permission::new(Noun::DATASOURCE, Action::USE);
+    let permission = Permission::new(Noun::DATASOURCE, Action::USE);
     ctx.authority().reach(permission, datasource.id.0)
 }
 
@@ -63,26 +71,32 @@ async fn require(estate: &Estate, ctx: &OpCtx, datasource: &Datasource, action: 
     estate.require(ctx, Noun::DATASOURCE, action, path, datasource.id.0).await
 }
 
-/// The row, from this epoch's cache or from the store.
-pub async fn load(estate: &Estate, id: DatasourceId) -> Result<std::sync::Arc<Datasource>> {
+/// The row, from the memory of this epoch or from the store.
+pub async fn load(estate: &Estate, id: DatasourceId) -> Result<Arc<Datasource>> {
     estate.datasource(id, None).await?.ok_or_else(|| Error::not_found("datasource"))
 }
 
-/// The same, for a request that has already checked the epoch.
-async fn load_for(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<std::sync::Arc<Datasource>> {
+/// The same within a request, which asked already where things stand.
+async fn load_for(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Arc<Datasource>> {
     estate.datasource(id, ctx.moment()).await?.ok_or_else(|| Error::not_found("datasource"))
 }
 
-pub async fn datasource_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Seen>> {
+/// The next datasources after one, by id. Credentials are read where the caller may see them and `credentials` asks.
+pub async fn datasource_list(
+    estate: &Estate,
+    ctx: &OpCtx,
+    asked: &DatasourceFilter,
+    credentials: bool,
+    after: Option<DatasourceId>,
+) -> Result<Part<Seen, DatasourceId>> {
     estate.require_some(ctx, Noun::DATASOURCE, Action::VIEW).await?;
+    let visibility = Visibility::of(ctx, VIEW);
+    let opens = |datasource: &Datasource| credentials && sees(ctx, datasource, Action::MANAGE);
     let seal = estate.seal_key();
-    let all = datasources::list(&mut estate.store().read().await?, &seal, ctx.authority().ou_path()).await?;
-    let seen =
-        all.into_iter().filter(|datasource| sees(ctx, datasource, Action::VIEW)).map(|datasource| Seen {
-            credentials: sees(ctx, &datasource, Action::MANAGE),
-            datasource: std::sync::Arc::new(datasource),
-        });
-    Ok(seen.collect())
+    let mut conn = estate.store().read().await?;
+    let part = datasources::list(&mut conn, &visibility, asked, after, &seal, opens).await?;
+    let seen = |datasource| Seen { credentials: opens(&datasource), datasource: Arc::new(datasource) };
+    Ok(part.with(|all| all.into_iter().map(seen).collect()))
 }
 
 pub async fn datasource_get(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Seen> {
@@ -91,12 +105,8 @@ pub async fn datasource_get(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> R
     Ok(Seen { credentials: sees(ctx, &datasource, Action::MANAGE), datasource })
 }
 
-/// For a query: the caller has permission to use it, and it is enabled.
-pub async fn datasource_for_use(
-    estate: &Estate,
-    ctx: &OpCtx,
-    id: DatasourceId,
-) -> Result<std::sync::Arc<Datasource>> {
+/// For a query: the caller may use it, and it is switched on.
+pub async fn datasource_for_use(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Arc<Datasource>> {
     let datasource = load_for(estate, ctx, id).await?;
     require(estate, ctx, &datasource, Action::USE).await?;
     if !datasource.details.enabled {
@@ -118,9 +128,7 @@ pub async fn datasource_visible(tx: &mut Tx, ctx: &OpCtx, id: DatasourceId) -> R
     let Some((path, builtin)) = datasources::place(tx, id).await? else { return Ok(false) };
     // A built-in source is in every unit, including the caller's.
     let path = if builtin { ctx.authority().ou_path() } else { &path };
-    let allows = |action| {
-        ctx.authority().allows(landreeve_core::Permission::new(Noun::DATASOURCE, action), path, id.0)
-    };
+    let allows = |action| ctx.authority().allows(Permission::new(Noun::DATASOURCE, action), path, id.0);
     Ok(allows(Action::VIEW) || allows(Action::USE))
 }
 
@@ -146,15 +154,15 @@ pub async fn datasource_query(
     Ok(estate.driver(spec.database_type)?.query(&spec, query, cancel).await)
 }
 
-/// Checks what only the server can know: which agents exist, which files may be opened.
-async fn check(estate: &Estate, ctx: &OpCtx, details: &DatasourceDetails, linked: &[AgentId]) -> Result<()> {
-    let mut faults = Faults::default();
-    collect(&mut faults, details.check())?;
-    if let DatabaseType::Catalog(catalog) = details.database_type
-        && estate.registry().catalog(catalog).is_none_or(|known| known.builtin)
-    {
-        faults.push("database_type", "enum", "is built in and already exists in every unit");
-    }
+/// Checks the details, and what only the server can know: agents that are there, files that may be opened.
+async fn check(
+    estate: &Estate,
+    ctx: &OpCtx,
+    asked: Input<DatasourceDetails>,
+    linked: &[AgentId],
+) -> Result<DatasourceDetails> {
+    let (details, mut faults) = (asked.value(), Faults::default());
+    details.check(&mut faults);
     let file = details.database.as_deref().filter(|name| !name.is_empty());
     if let (DatabaseType::Sqlite, ConnectionMode::Direct, Some(name)) =
         (details.database_type, details.mode, file)
@@ -162,14 +170,25 @@ async fn check(estate: &Estate, ctx: &OpCtx, details: &DatasourceDetails, linked
         collect(&mut faults, estate.outbound().sqlite_file(name, details.operator_file).map(drop))?;
     }
     if !linked.is_empty() {
-        let known = agents::list(&mut estate.store().read().await?, ctx.authority().ou_path()).await?;
+        let asked = AgentFilter { ids: Some(linked.to_vec()), ..AgentFilter::default() };
+        let mut conn = estate.store().read().await?;
+        let mut known = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let part = agents::list(&mut conn, &Visibility::below(ctx), &asked, after).await?;
+            known.extend(part.items.iter().map(|agent| agent.id));
+            after = part.next;
+            if after.is_none() {
+                break;
+            }
+        }
         for (index, agent) in linked.iter().enumerate() {
-            if !known.iter().any(|known| known.id == *agent) {
+            if !known.contains(agent) {
                 faults.push(format!("agents.{index}"), "unknown", "is not an agent of this unit");
             }
         }
     }
-    faults.finish()
+    asked.settled(faults)
 }
 
 /// Collects faults of a check, and returns other errors.
@@ -186,12 +205,13 @@ fn collect(faults: &mut Faults, checked: Result<()>) -> Result<()> {
 pub async fn datasource_create(
     estate: &Estate,
     ctx: &OpCtx,
-    mut details: DatasourceDetails,
+    details: impl Into<Input<DatasourceDetails>>,
     linked: Vec<AgentId>,
 ) -> Result<Datasource> {
     estate.require_here(ctx, Noun::DATASOURCE, Action::MANAGE).await?;
-    details.operator_file = ctx.authority().is_operator();
-    check(estate, ctx, &details, &linked).await?;
+    let operator_file = ctx.authority().is_operator();
+    let details = details.into().map(|details, _| DatasourceDetails { operator_file, ..details });
+    let details = check(estate, ctx, details, &linked).await?;
     create(estate, ctx, details, linked, None).await
 }
 
@@ -292,7 +312,7 @@ pub async fn datasource_update(
     estate: &Estate,
     ctx: &OpCtx,
     id: DatasourceId,
-    change: impl FnOnce(&mut DatasourceDetails),
+    change: Input<impl FnOnce(&mut DatasourceDetails)>,
     linked: Option<Vec<AgentId>>,
 ) -> Result<Datasource> {
     let before = load(estate, id).await?;
@@ -301,16 +321,18 @@ pub async fn datasource_update(
         return Err(Error::conflict("builtin", "the built-in source cannot be changed"));
     }
     let mut after = Datasource::clone(&before);
-    change(&mut after.details);
-    after.details.operator_file = if after.details.database == before.details.database {
-        before.details.operator_file
-    } else {
-        ctx.authority().is_operator()
-    };
+    let details = change.map(|change, _| {
+        let mut details = before.details.clone();
+        change(&mut details);
+        let same_file = details.database == before.details.database;
+        let known = before.details.operator_file;
+        details.operator_file = if same_file { known } else { ctx.authority().is_operator() };
+        details
+    });
     if let Some(linked) = linked {
         after.agents = linked;
     }
-    check(estate, ctx, &after.details, &after.agents).await?;
+    after.details = check(estate, ctx, details, &after.agents).await?;
     let now = estate.now();
     after.updated_at = now;
     let same = after.details.connects_like(&before.details);
@@ -461,37 +483,46 @@ pub async fn ensure_builtin(
 }
 
 async fn builtin(estate: &Estate, word: &str) -> Result<Option<DatasourceId>> {
-    let seal = estate.seal_key();
-    let known = datasources::list(&mut estate.store().read().await?, &seal, "/1/").await?;
-    Ok(known.iter().find(|datasource| datasource.builtin.as_deref() == Some(word)).map(|found| found.id))
+    datasources::builtin(&mut estate.store().read().await?, word).await
 }
 
-pub async fn agent_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Agent>> {
+/// The next agents after one, by id.
+pub async fn agent_list(
+    estate: &Estate,
+    ctx: &OpCtx,
+    asked: &AgentFilter,
+    after: Option<AgentId>,
+) -> Result<Part<Agent, AgentId>> {
     estate.require_some(ctx, Noun::DATASOURCE, Action::VIEW).await?;
-    let all = agents::list(&mut estate.store().read().await?, ctx.authority().ou_path()).await?;
-    let view = landreeve_core::Permission::new(Noun::DATASOURCE, Action::VIEW);
-    // An agent is visible in its unit, and with any datasource that uses it; 0 is not a datasource.
-    let sees = |agent: &Agent| {
-        let linked = agent.datasources.iter().map(|id| id.0);
-        linked.chain([0]).any(|id| ctx.authority().allows(view, &agent.ou_path, id))
-    };
-    Ok(all.into_iter().filter(sees).collect())
+    let mut conn = estate.store().read().await?;
+    agents::list(&mut conn, &Visibility::of(ctx, VIEW), asked, after).await
 }
 
 pub async fn agent_get(estate: &Estate, ctx: &OpCtx, public_key: &str) -> Result<Agent> {
-    let all = agent_list(estate, ctx).await?;
-    all.into_iter().find(|agent| agent.public_key == public_key).ok_or_else(|| Error::not_found("agent"))
+    let asked = AgentFilter { public_keys: Some(vec![public_key.to_owned()]), ..AgentFilter::default() };
+    let found = agent_list(estate, ctx, &asked, None).await?.items.into_iter().next();
+    found.ok_or_else(|| Error::not_found("agent"))
+}
+
+/// What is said of an agent, where it is said. A new one must have a name, and is enabled unless it is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentChange {
+    pub name: Option<String>,
+    pub enabled: Option<bool>,
 }
 
 /// Creates an agent and its key pair. The private key is shown once and not stored.
 pub async fn agent_create(
     estate: &Estate,
     ctx: &OpCtx,
-    name: String,
-    enabled: bool,
+    new: impl Into<Input<AgentChange>>,
 ) -> Result<(Agent, Secret)> {
     estate.require_here(ctx, Noun::DATASOURCE, Action::MANAGE).await?;
-    check_agent_name(&name)?;
+    let new = new.into().checked(|new, faults| match &new.name {
+        Some(name) => check_agent_name(name, faults),
+        None => faults.add(Fault::required("name")),
+    })?;
+    let (name, enabled) = (new.name.unwrap_or_default(), new.enabled.unwrap_or(true));
     let mut seed = [0_u8; 32];
     estate.random().fill(&mut seed);
     let secret = x25519_dalek::StaticSecret::from(seed);
@@ -517,11 +548,10 @@ pub async fn agent_create(
     Ok((agent, Secret::new(URL_SAFE_NO_PAD.encode(secret.to_bytes()))))
 }
 
-fn check_agent_name(name: &str) -> Result<()> {
+fn check_agent_name(name: &str, faults: &mut Faults) {
     if name.trim().is_empty() || name.chars().count() > 255 {
-        return Err(Error::fault("name", "length", "must have 1 to 255 characters"));
+        faults.push("name", "length", "must have 1 to 255 characters");
     }
-    Ok(())
 }
 
 /// Needs the permission to manage every datasource that uses the agent.
@@ -529,8 +559,7 @@ pub async fn agent_update(
     estate: &Estate,
     ctx: &OpCtx,
     public_key: &str,
-    name: Option<String>,
-    enabled: Option<bool>,
+    change: impl Into<Input<AgentChange>>,
 ) -> Result<Agent> {
     let mut agent = agent_get(estate, ctx, public_key).await?;
     estate.require_some(ctx, Noun::DATASOURCE, Action::MANAGE).await?;
@@ -541,11 +570,11 @@ pub async fn agent_update(
         let datasource = load(estate, *id).await?;
         require(estate, ctx, &datasource, Action::MANAGE).await?;
     }
-    if let Some(name) = name {
-        check_agent_name(&name)?;
-        agent.name = name;
-    }
-    agent.enabled = enabled.unwrap_or(agent.enabled);
+    let change = change.into().checked(|change, faults| {
+        change.name.iter().for_each(|name| check_agent_name(name, faults));
+    })?;
+    agent.name = change.name.unwrap_or(agent.name);
+    agent.enabled = change.enabled.unwrap_or(agent.enabled);
     let known = agent.updated_at;
     // Later than before, whatever the clock says, so that simultaneous changes can be told apart.
     let next = clock::from_micros(known.as_microsecond() + 1);

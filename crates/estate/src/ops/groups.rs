@@ -2,23 +2,40 @@
 
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{GroupId, UserId};
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_core::{Action, Error, Noun, OpCtx, Part, Permission, Result, page};
 
 use crate::Estate;
 use crate::estate::OwnedAct;
 use crate::identity::grants::{self, NewGrant, Subject};
-use crate::identity::{Group, groups, users};
+use crate::identity::groups::{self, GroupFilter};
+use crate::identity::{Group, users};
 use crate::ops::users::{numbered, require_covers, require_covers_group};
 use crate::store::taken;
 
-pub async fn group_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Group>> {
+/// The next groups after one, by id. Groups belong to the estate as a whole.
+pub async fn group_list(
+    estate: &Estate,
+    ctx: &OpCtx,
+    asked: &GroupFilter,
+    after: Option<GroupId>,
+) -> Result<Part<Group, GroupId>> {
     estate.require_some(ctx, Noun::GROUP, Action::VIEW).await?;
-    groups::list(&mut estate.store().read().await?).await
+    groups::list(&mut estate.store().read().await?, asked, after).await
+}
+
+/// The groups that a user was put into, for a caller who sees groups; for others none.
+pub async fn groups_of(estate: &Estate, ctx: &OpCtx, user: UserId) -> Result<Vec<Group>> {
+    if !ctx.authority().allows_some(Permission::new(Noun::GROUP, Action::VIEW)) {
+        return Ok(Vec::new());
+    }
+    let asked = GroupFilter { member: Some(user), ..GroupFilter::default() };
+    page::collect(|after| group_list(estate, ctx, &asked, after)).await
 }
 
 pub async fn group_get(estate: &Estate, ctx: &OpCtx, id: GroupId) -> Result<Group> {
-    let all = group_list(estate, ctx).await?;
-    all.into_iter().find(|group| group.id == id).ok_or_else(|| Error::not_found("group"))
+    estate.require_some(ctx, Noun::GROUP, Action::VIEW).await?;
+    let found = groups::get(&mut estate.store().read().await?, id).await?;
+    found.ok_or_else(|| Error::not_found("group"))
 }
 
 pub async fn group_create(
@@ -75,7 +92,7 @@ pub async fn member_set(
     estate
         .change(ctx, OwnedAct::new("updated", Noun::GROUP, group.0, format!("{verb} {user}")), move |tx| {
             Box::pin(async move {
-                let found = groups::list(tx).await?.into_iter().find(|known| known.id == group);
+                let found = groups::get(tx, group).await?;
                 let found = found.ok_or_else(|| Error::not_found("group"))?;
                 if found.builtin.is_some() {
                     return Err(Error::conflict(
@@ -101,7 +118,7 @@ pub async fn group_delete(estate: &Estate, ctx: &OpCtx, id: GroupId) -> Result<(
     estate
         .change(ctx, OwnedAct::new("deleted", Noun::GROUP, id.0, ""), move |tx| {
             Box::pin(async move {
-                let found = groups::list(tx).await?.into_iter().find(|known| known.id == id);
+                let found = groups::get(tx, id).await?;
                 if found.ok_or_else(|| Error::not_found("group"))?.builtin.is_some() {
                     return Err(Error::conflict("builtin", "a built-in group cannot be deleted"));
                 }

@@ -1,13 +1,13 @@
 //! API keys: create, list, disable, delete. The secret is shown once, at creation.
 
 use landreeve_core::ids::{KeyId, OuId, UserId};
-use landreeve_core::{Action, Error, Noun, OpCtx, Permission, Result, Secret};
+use landreeve_core::{Action, Error, Noun, OpCtx, Part, Permission, Result, Secret};
 use uuid::Uuid;
 
 use crate::Estate;
 use crate::estate::OwnedAct;
 use crate::identity::grants::{self, NewGrant, Subject};
-use crate::identity::{Api, Key, keys, ous, users};
+use crate::identity::{Api, Key, Visibility, keys, ous, users};
 use crate::ops::ous::{ou_current, ou_get};
 use crate::ops::users::{numbered, require_covers, require_covers_user};
 use crate::secrets::{new_secret, secret_hash};
@@ -96,17 +96,16 @@ fn spread(grants: &[NewKeyGrant], ou: OuId) -> Vec<NewGrant> {
     spread
 }
 
-pub async fn key_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Key>> {
+/// The next keys after one, by id; with a name, those of that name.
+pub async fn key_list(
+    estate: &Estate,
+    ctx: &OpCtx,
+    name: Option<&str>,
+    after: Option<KeyId>,
+) -> Result<Part<Key, KeyId>> {
     estate.require_some(ctx, Noun::KEY, Action::VIEW).await?;
-    let view = Permission::new(Noun::KEY, Action::VIEW);
-    let mut conn = estate.store().read().await?;
-    let units = ous::subtree(&mut conn, ctx.authority().ou_path()).await?;
-    let all = keys::list(&mut conn).await?;
-    let sees = |key: &Key| {
-        let unit = units.iter().find(|unit| unit.id == key.ou);
-        unit.is_some_and(|unit| ctx.authority().allows(view, &unit.path, key.id.0))
-    };
-    Ok(all.into_iter().filter(sees).collect())
+    let visibility = Visibility::of(ctx, Permission::new(Noun::KEY, Action::VIEW));
+    keys::list(&mut estate.store().read().await?, &visibility, name, after).await
 }
 
 /// A key that the caller can manage; one in an invisible unit is not found.

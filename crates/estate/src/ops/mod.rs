@@ -1,6 +1,7 @@
 //! The use cases shared by all planes: each is one function that checks the caller's authority, acts and audits in one
 //! transaction. Faces, the console and the command line call these and use nothing else of the estate.
 
+pub mod access;
 pub mod audit;
 pub mod backup;
 pub mod datasources;
@@ -18,11 +19,13 @@ pub use crate::Estate;
 pub use crate::audit::AuditEvent;
 pub use crate::estate::OwnedAct;
 pub use crate::identity::grants::Assignment;
-pub use crate::identity::groups::EVERYONE;
+pub use crate::identity::groups::{EVERYONE, GroupFilter};
 pub use crate::identity::{
     Api, GrantTarget, Group, Key, NewGrant, Origin, Ou, Role, Subject, User, UserChange,
 };
-pub use crate::inventory::{Agent, ConnectionMode, Datasource, DatasourceDetails, Ssh};
+pub use crate::inventory::{
+    Agent, AgentFilter, ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, Ssh,
+};
 pub use crate::runs::list::{FamilyFilter, Range, RunOrder};
 pub use crate::runs::{Run, RunError, RunFilter};
 pub use crate::settings::{CsvSeparator, Settings, WeekStart};

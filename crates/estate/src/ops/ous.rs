@@ -1,17 +1,24 @@
 //! Organizational units: the part of the tree that a caller sees.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use landreeve_core::ids::OuId;
-use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_core::{Action, Error, Noun, OpCtx, Part, Result};
 use uuid::Uuid;
 
 use crate::Estate;
 use crate::estate::OwnedAct;
-use crate::identity::{Ou, ous};
+use crate::identity::{Ou, Visibility, ous};
 use crate::store::taken;
 
-/// The caller's unit and everything below it.
-pub async fn ou_list(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Ou>> {
-    ous::subtree(&mut estate.store().read().await?, ctx.authority().ou_path()).await
+/// The next after the unit at this path, of the caller's unit and everything below it; parents first.
+pub async fn ou_list(estate: &Estate, ctx: &OpCtx, after: Option<String>) -> Result<Part<Ou, String>> {
+    ous::list(&mut estate.store().read().await?, &Visibility::below(ctx), after).await
+}
+
+/// Those of these units that the caller sees.
+pub async fn ou_uuids(estate: &Estate, ctx: &OpCtx, ids: &BTreeSet<OuId>) -> Result<BTreeMap<OuId, Uuid>> {
+    ous::uuids(&mut estate.store().read().await?, &Visibility::below(ctx), ids).await
 }
 
 pub async fn ou_get(estate: &Estate, ctx: &OpCtx, uuid: Uuid) -> Result<Ou> {

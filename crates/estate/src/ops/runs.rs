@@ -135,7 +135,7 @@ pub async fn run_list(estate: &Estate, ctx: &OpCtx, filter: &RunFilter, page: Pa
     estate.require_some(ctx, Noun::RUN, Action::VIEW).await?;
     let mut conn = estate.store().read().await?;
     let visibility = Visibility::of(ctx, Permission::new(Noun::RUN, Action::VIEW));
-    list::list(&mut conn, estate.store().dialect(), &visibility, filter, page).await
+    list::list(&mut conn, &visibility, filter, page).await
 }
 
 /// The runs after a given one, without a total.
@@ -149,7 +149,7 @@ pub async fn run_list_after(
     estate.require_some(ctx, Noun::RUN, Action::VIEW).await?;
     let mut conn = estate.store().read().await?;
     let visibility = Visibility::of(ctx, Permission::new(Noun::RUN, Action::VIEW));
-    list::list_after(&mut conn, estate.store().dialect(), &visibility, filter, after, limit).await
+    list::list_after(&mut conn, &visibility, filter, after, limit).await
 }
 
 /// Maximum number of log batches per read.

@@ -1,6 +1,6 @@
 //! The estate's settings.
 
-use landreeve_core::{Action, Noun, OpCtx, Result};
+use landreeve_core::{Action, Input, Noun, OpCtx, Result};
 
 use super::datasources::SCHEDULES;
 use crate::Estate;
@@ -20,9 +20,10 @@ pub async fn settings_get(estate: &Estate, ctx: &OpCtx) -> Result<Settings> {
 pub async fn settings_update(
     estate: &Estate,
     ctx: &OpCtx,
-    changes: Vec<(String, String)>,
+    changes: impl Into<Input<Vec<(String, String)>>>,
 ) -> Result<Settings> {
     estate.require_everywhere(ctx, Noun::SETTING, Action::MANAGE).await?;
+    let changes = changes.into().checked(|changes, faults| settings::check(changes, faults))?;
     let detail = changes.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
     let now = estate.now();
     let act = OwnedAct { action: "updated", noun: Noun::SETTING, noun_id: None, detail };

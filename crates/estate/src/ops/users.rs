@@ -1,6 +1,6 @@
 //! Users: list, show, create, update, delete, and their passwords.
 
-use landreeve_core::error::Faults;
+use landreeve_core::error::{Faults, codes};
 use landreeve_core::ids::{GrantId, GroupId, UserId};
 use landreeve_core::{Action, Error, Grant, Noun, OpCtx, Page, PageOf, Result, Scope, Secret};
 
@@ -340,7 +340,7 @@ pub async fn first_user(estate: &Estate, name: &str, password: Secret) -> Result
         .change(&ctx, OwnedAct::new("created", Noun::USER, 1, "the first user"), move |tx| {
             Box::pin(async move {
                 if tx.one("SELECT count(*) FROM users", args![]).await?.int(0)? > 0 {
-                    return Err(Error::conflict("not_first", "there is already a user"));
+                    return Err(Error::conflict(codes::NOT_FIRST, "there is a user already"));
                 }
                 users::insert(tx, &copy, Some(hash)).await?;
                 crate::bootstrap::grant_everything(tx, grant, Subject::User(copy.id), now).await?;
@@ -350,7 +350,7 @@ pub async fn first_user(estate: &Estate, name: &str, password: Secret) -> Result
         .await;
     match made {
         Ok(()) => Ok(Some(user)),
-        Err(error) if error.code == "not_first" => Ok(None),
+        Err(error) if error.code == codes::NOT_FIRST => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use landreeve_core::ErrorKind;
+use landreeve_core::error::codes;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::outbound::{
     AnswerStream, HttpAnswer, HttpCall, HttpClient, HttpError, HttpErrorKind, HttpLimits,
@@ -130,7 +131,7 @@ impl OutboundHttp {
     ) -> Result<wire::Stream, HttpError> {
         let place = target.place();
         let addresses = self.outbound.resolve(&target.host, target.port).await.map_err(|error| {
-            let denied = error.faults.iter().any(|fault| fault.code == "denied");
+            let denied = error.faults.iter().any(|fault| fault.code == codes::DENIED);
             let kind = match error.kind {
                 ErrorKind::Invalid if denied => HttpErrorKind::Denied,
                 _ => HttpErrorKind::Unresolved,

@@ -1,16 +1,17 @@
 //! One connection to either database, with plain arguments and rows. It has only the column types that rule 8 of the
 //! design allows.
 
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use landreeve_core::error::codes;
 use landreeve_core::{Error, ErrorKind, Fault, Result, clock, ids};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 
-use super::Dialect;
+use super::dialect::Dialect;
 use super::direct::{self, Direct};
 use super::link::{self, Link};
 use super::pool::Pooled;
@@ -147,7 +148,7 @@ impl Conn {
         }
     }
 
-    /// The writer's connection to PostgreSQL.
+    /// The connection to PostgreSQL, for the writer.
     pub(super) fn link(&mut self) -> Option<&mut Link> {
         match &mut self.0 {
             Inner::Link(link) => Some(link),
@@ -174,7 +175,18 @@ impl Conn {
         }
     }
 
-    /// Streams rows. The statement is composed of our own text; values are bound.
+    /// Every row of a statement that is put together from texts of ours; values are bound.
+    pub async fn select(&mut self, sql: String, args: Vec<Arg>) -> Result<Vec<Row>> {
+        match &mut self.0 {
+            Inner::Direct(conn) => conn.all(&sql, &args),
+            Inner::Link(conn) => conn.select(sql, args).await,
+            Inner::Sqlite(conn) => sqlite_rows(conn, sql, args)?.try_collect().await,
+            Inner::SqlitePooled(conn) => sqlite_rows(conn, sql, args)?.try_collect().await,
+            Inner::Pooled(conn) => conn.link()?.select(sql, args).await,
+        }
+    }
+
+    /// Rows as they arrive, outside of a write. The statement is put together from texts of ours; values are bound.
     pub fn rows(&mut self, sql: String, args: Vec<Arg>) -> Result<BoxStream<'_, Result<Row>>> {
         Ok(match &mut self.0 {
             Inner::Direct(conn) => {
@@ -406,7 +418,7 @@ pub(super) fn gone() -> Error {
 }
 
 pub(super) fn already_there() -> Error {
-    Error::conflict("taken", "something with this name or key already exists")
+    Error::conflict(codes::TAKEN, "something with this name or key is already there")
 }
 
 pub(super) fn unavailable(cause: impl std::fmt::Display) -> Error {
@@ -415,14 +427,14 @@ pub(super) fn unavailable(cause: impl std::fmt::Display) -> Error {
 
 /// Whether a unique name or key already exists.
 pub fn is_taken(error: &Error) -> bool {
-    error.kind == ErrorKind::Conflict && error.code == "taken"
+    error.kind == ErrorKind::Conflict && error.code == codes::TAKEN
 }
 
 /// A taken name is a fault of its field.
 pub fn taken(error: Error, field: &'static str) -> Error {
     if is_taken(&error) {
-        let fault = Fault::new(field, "taken", "is already taken");
-        return Error { faults: vec![fault], message: format!("{field} is already taken"), ..error };
+        let fault = Fault::new(field, codes::TAKEN, "is taken already");
+        return Error { faults: vec![fault], message: format!("{field} is taken already"), ..error };
     }
     error
 }

@@ -315,6 +315,25 @@ impl Link {
         self.wait(work).await
     }
 
+    /// The same for a statement that is put together, which is not kept prepared.
+    pub async fn select(&mut self, sql: String, args: Vec<Arg>) -> Result<Vec<Row>> {
+        check(&sql, &args)?;
+        self.send_ahead();
+        let client = Arc::clone(&self.client);
+        let typed: Vec<(Arg, Type)> = args
+            .into_iter()
+            .map(|arg| {
+                let kind = arg.postgres_type();
+                (arg, kind)
+            })
+            .collect();
+        let work = async move {
+            let rows = client.query_typed_raw(&sql, typed).await?;
+            rows.map_ok(Row::Postgres).try_collect().await
+        };
+        self.wait(work).await
+    }
+
     pub async fn exec(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64> {
         let statement = self.prepared(sql, &args).await?;
         self.send_ahead();

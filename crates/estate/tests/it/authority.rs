@@ -5,7 +5,7 @@ use landreeve_core::{Action, Authority, Grant, Noun, Page, Permission, Scope};
 use landreeve_estate::Estate;
 use landreeve_estate::ops::audit::audit_list;
 use landreeve_estate::ops::datasources::{
-    agent_create, agent_list, datasource_create, datasource_for_use, datasource_get, datasource_list,
+    AgentChange, agent_create, datasource_create, datasource_for_use, datasource_get,
 };
 use landreeve_estate::ops::keys::{NewKey, key_create};
 use landreeve_estate::ops::runs::{RunRef, run_get, run_list, submit};
@@ -19,7 +19,7 @@ use proptest::test_runner::{Config, TestRunner};
 use crate::keys::unit;
 use crate::secrets::postgres_details;
 use crate::support::QUERY;
-use crate::support::{Site, caller, origin};
+use crate::support::{Site, all_agents, all_datasources, caller, origin};
 
 conformance![nothing_from_invisible_units_is_shown];
 
@@ -134,7 +134,10 @@ async fn world(estate: &Estate, plan: &Plan) -> World {
         let made = unit(estate, parent, &name).await;
         let manage = Permission::new(Noun::DATASOURCE, Action::MANAGE);
         let ctx = caller(estate, Some(made.uuid), &[manage]).await;
-        let (agent, _) = agent_create(estate, &ctx, "agent".into(), true).await.unwrap();
+        let (agent, _) =
+            agent_create(estate, &ctx, AgentChange { name: Some("agent".into()), enabled: None })
+                .await
+                .unwrap();
         let source =
             datasource_create(estate, &ctx, postgres_details("source"), vec![agent.id]).await.unwrap();
         let run = submit(estate, &operator(estate), NewRun::new(&QUERY, made.id, "{}")).await.unwrap();
@@ -190,11 +193,11 @@ async fn check(estate: &Estate, plan: &Plan) {
         all.iter().copied().filter(|unit| plan.may(noun, action, *unit)).collect()
     };
     let shown = may(Noun::DATASOURCE, Action::VIEW);
-    let listed = datasource_list(estate, &ctx).await.unwrap_or_default();
+    let listed = all_datasources(estate, &ctx).await.unwrap_or_default();
     let listed: Vec<DatasourceId> = listed.iter().map(|seen| seen.datasource.id).collect();
     let wanted: Vec<DatasourceId> = shown.iter().map(|unit| world.datasources[*unit]).collect();
     assert_eq!(listed, wanted, "datasources of {plan:?}");
-    let listed = agent_list(estate, &ctx).await.unwrap_or_default();
+    let listed = all_agents(estate, &ctx).await.unwrap_or_default();
     let listed: Vec<&String> = listed.iter().map(|agent| &agent.public_key).collect();
     let wanted: Vec<&String> = shown.iter().map(|unit| &world.agents[*unit]).collect();
     assert_eq!(listed, wanted, "agents of {plan:?}");

@@ -3,18 +3,18 @@
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{AgentId, DatasourceId};
 use landreeve_core::source::SessionZone;
-use landreeve_core::{Action, ErrorKind, Noun, Permission, Secret};
+use landreeve_core::{Action, ErrorKind, Input, Noun, Permission, Secret};
 use landreeve_estate::ops::datasources::{
-    agent_create, agent_get, agent_list, agent_update, datasource_create, datasource_delete,
-    datasource_for_use, datasource_get, datasource_list, datasource_schema, datasource_test,
-    datasource_update, ensure_builtin,
+    AgentChange, agent_create, agent_get, agent_update, datasource_create, datasource_delete,
+    datasource_for_use, datasource_get, datasource_schema, datasource_test, datasource_update,
+    ensure_builtin,
 };
 use landreeve_estate::ops::sign_in::operator;
 use landreeve_estate::ops::{ConnectionMode, DatasourceDetails};
 
 use crate::keys::unit;
 use crate::secrets::postgres_details;
-use crate::support::{Site, caller, number};
+use crate::support::{Site, all_agents, all_datasources, caller, number};
 
 conformance![
     a_datasource_is_read_back_as_declared,
@@ -53,7 +53,7 @@ async fn a_datasource_is_read_back_as_declared(site: &Site) {
     assert_eq!(*seen.datasource, made);
     assert_eq!(made.details, full());
     assert_eq!((made.version, made.total_rows, made.session_zone), (1, None, SessionZone::AsAsked));
-    assert_eq!(datasource_list(&estate, &ctx).await.unwrap().len(), 1);
+    assert_eq!(all_datasources(&estate, &ctx).await.unwrap().len(), 1);
     assert!(datasource_schema(&estate, &ctx, made.id).await.unwrap().is_none());
     // Secrets are neither in debug output nor in the row.
     let printed = format!("{seen:?} {made:?} {:?}", made.details);
@@ -122,14 +122,24 @@ async fn a_connection_change_increments_the_version(site: &Site) {
     ];
     for (change, version) in changes {
         site.clock.seconds(1);
-        let after = datasource_update(&estate, &ctx, made.id, change, None).await.unwrap();
+        let after = datasource_update(&estate, &ctx, made.id, Input::of(change), None).await.unwrap();
         assert_eq!(after.version, version);
         assert_eq!(*datasource_get(&estate, &ctx, made.id).await.unwrap().datasource, after);
     }
-    let error =
-        datasource_update(&estate, &ctx, made.id, |details| details.name.clear(), None).await.unwrap_err();
+    let error = datasource_update(
+        &estate,
+        &ctx,
+        made.id,
+        Input::of(|details: &mut DatasourceDetails| details.name.clear()),
+        None,
+    )
+    .await
+    .unwrap_err();
     assert_eq!((error.kind, error.faults[0].field.as_str()), (ErrorKind::Invalid, "name"));
-    let error = datasource_update(&estate, &ctx, DatasourceId(999), |_| {}, None).await.unwrap_err();
+    let error =
+        datasource_update(&estate, &ctx, DatasourceId(999), Input::of(|_: &mut DatasourceDetails| {}), None)
+            .await
+            .unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
 }
 
@@ -140,7 +150,13 @@ async fn a_stale_change_is_a_conflict(site: &Site) {
     // The clock stands still: the order must not depend on it.
     for round in 0..5 {
         let update = |name: String| {
-            datasource_update(&estate, &ctx, made.id, move |details| details.name = name, None)
+            datasource_update(
+                &estate,
+                &ctx,
+                made.id,
+                Input::of(move |details: &mut DatasourceDetails| details.name = name),
+                None,
+            )
         };
         let answers = futures_util::future::join_all((0..4).map(|n| update(format!("{round} {n}")))).await;
         let stand: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().ok()).collect();
@@ -164,13 +180,13 @@ async fn a_stale_change_is_a_conflict(site: &Site) {
                 &estate,
                 &ctx,
                 made.id,
-                |details| details.name = "first".into(),
+                Input::of(|details: &mut DatasourceDetails| details.name = "first".into()),
                 None,
             ))
         }));
         details.name = "second".into();
     };
-    let late = datasource_update(&estate, &ctx, made.id, change, None).await.unwrap_err();
+    let late = datasource_update(&estate, &ctx, made.id, Input::of(change), None).await.unwrap_err();
     assert_eq!((late.kind, late.code), (ErrorKind::Conflict, "changed"));
     let first = inner.unwrap().unwrap();
     assert_eq!(first.row_version, before.row_version + 1);
@@ -209,10 +225,17 @@ async fn the_builtin_source_is_in_every_unit_and_cannot_be_changed(site: &Site) 
     );
     let left = unit(&estate, None, "left").await;
     let ctx = caller(&estate, Some(left.uuid), &[MANAGE]).await;
-    assert_eq!(datasource_list(&estate, &ctx).await.unwrap()[0].datasource.id, id);
+    assert_eq!(all_datasources(&estate, &ctx).await.unwrap()[0].datasource.id, id);
     datasource_for_use(&estate, &ctx, id).await.unwrap();
     for ctx in [&ctx, &system] {
-        let changed = datasource_update(&estate, ctx, id, |details| details.name = "x".into(), None).await;
+        let changed = datasource_update(
+            &estate,
+            ctx,
+            id,
+            Input::of(|details: &mut DatasourceDetails| details.name = "x".into()),
+            None,
+        )
+        .await;
         assert_eq!(changed.unwrap_err().code, "builtin");
         assert_eq!(datasource_delete(&estate, ctx, id).await.unwrap_err().code, "builtin");
     }
@@ -248,7 +271,7 @@ async fn sqlite_files_are_checked(site: &Site) {
             &estate,
             &ctx,
             mine.id,
-            |details| details.database = Some(refused.into()),
+            Input::of(|details: &mut DatasourceDetails| details.database = Some(refused.into())),
             None,
         );
         assert_eq!(changed.await.unwrap_err().faults[0].field, "database", "{refused}");
@@ -261,16 +284,28 @@ async fn sqlite_files_are_checked(site: &Site) {
         details.operator_file = true;
         details.database = Some(outside.clone());
     };
-    datasource_update(&estate, &ctx, mine.id, sneak, None).await.expect_err("nor afterwards");
-    let sly = datasource_update(&estate, &ctx, mine.id, |details| details.operator_file = true, None)
-        .await
-        .unwrap();
+    datasource_update(&estate, &ctx, mine.id, Input::of(sneak), None).await.expect_err("nor afterwards");
+    let sly = datasource_update(
+        &estate,
+        &ctx,
+        mine.id,
+        Input::of(|details: &mut DatasourceDetails| details.operator_file = true),
+        None,
+    )
+    .await
+    .unwrap();
     assert!(!sly.details.operator_file);
     let operator = operator(&estate);
     let theirs = datasource_create(&estate, &operator, file(&outside), Vec::new()).await.unwrap();
     site.clock.seconds(1);
-    let renamed =
-        datasource_update(&estate, &ctx, theirs.id, |details| details.name = "y".into(), None).await;
+    let renamed = datasource_update(
+        &estate,
+        &ctx,
+        theirs.id,
+        Input::of(|details: &mut DatasourceDetails| details.name = "y".into()),
+        None,
+    )
+    .await;
     assert!(renamed.unwrap().details.operator_file, "the operator's file stays what it was");
     let own = site.data().join("secret.key").to_string_lossy().into_owned();
     datasource_create(&estate, &operator, file(&own), Vec::new())
@@ -297,17 +332,25 @@ async fn a_connection_test_reports_its_result(site: &Site) {
 async fn agents_are_stored(site: &Site) {
     let estate = site.open().await;
     let ctx = caller(&estate, None, &[MANAGE]).await;
-    let (agent, secret) = agent_create(&estate, &ctx, "edge".into(), true).await.unwrap();
+    let (agent, secret) = agent_create(&estate, &ctx, named("edge")).await.unwrap();
     assert_eq!((agent.public_key.len(), secret.reveal().len()), (43, 43));
     let source = datasource_create(&estate, &ctx, full(), vec![agent.id]).await.unwrap();
     let seen = agent_get(&estate, &ctx, &agent.public_key).await.unwrap();
     assert_eq!((seen.name.as_str(), seen.enabled, seen.datasources), ("edge", true, vec![source.id]));
-    let after = agent_update(&estate, &ctx, &agent.public_key, None, Some(false)).await.unwrap();
-    assert!(!after.enabled && !agent_list(&estate, &ctx).await.unwrap()[0].enabled);
-    let error = agent_create(&estate, &ctx, " ".into(), true).await.unwrap_err();
+    let after = agent_update(&estate, &ctx, &agent.public_key, enabled(false)).await.unwrap();
+    assert!(!after.enabled && !all_agents(&estate, &ctx).await.unwrap()[0].enabled);
+    let error = agent_create(&estate, &ctx, named(" ")).await.unwrap_err();
     assert_eq!((error.kind, error.faults[0].field.as_str()), (ErrorKind::Invalid, "name"));
     assert_eq!(agent_get(&estate, &ctx, "unknown").await.unwrap_err().kind, ErrorKind::NotFound);
     let view = caller(&estate, None, &[Permission::new(Noun::DATASOURCE, Action::VIEW)]).await;
-    let refused = agent_update(&estate, &view, &agent.public_key, None, Some(true)).await.unwrap_err();
+    let refused = agent_update(&estate, &view, &agent.public_key, enabled(true)).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Forbidden);
+}
+
+fn named(name: &str) -> AgentChange {
+    AgentChange { name: Some(name.to_owned()), enabled: None }
+}
+
+fn enabled(enabled: bool) -> AgentChange {
+    AgentChange { name: None, enabled: Some(enabled) }
 }

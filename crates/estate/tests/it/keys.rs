@@ -109,7 +109,8 @@ async fn a_user_works_in_the_first_assigned_unit(site: &Site) {
     let sign_in = |ou| by_password(&estate, "ada", Secret::new("correct horse"), ou, origin());
     let ctx = sign_in(None).await.unwrap();
     assert_eq!(ou_current(&estate, &ctx).await.unwrap().id, left.id);
-    let names: Vec<String> = ou_list(&estate, &ctx).await.unwrap().into_iter().map(|ou| ou.name).collect();
+    let names: Vec<String> =
+        ou_list(&estate, &ctx, None).await.unwrap().items.into_iter().map(|ou| ou.name).collect();
     assert_eq!(names, ["left", "below"]);
     assert_eq!(ou_get(&estate, &ctx, right.uuid).await.unwrap_err().kind, ErrorKind::NotFound);
     ou_get(&estate, &ctx, below.uuid).await.unwrap();
@@ -180,7 +181,8 @@ async fn keys_of_other_units_are_out_of_reach(site: &Site) {
     let (mine, _) = key_with(&estate, Some(left.uuid), &[VIEW]).await;
     let (theirs, _) = key_with(&estate, Some(right.uuid), &[VIEW]).await;
     let ctx = caller(&estate, Some(left.uuid), &[Permission::new(Noun::KEY, Action::MANAGE)]).await;
-    let listed: Vec<KeyId> = key_list(&estate, &ctx).await.unwrap().into_iter().map(|key| key.id).collect();
+    let listed: Vec<KeyId> =
+        key_list(&estate, &ctx, None, None).await.unwrap().items.into_iter().map(|key| key.id).collect();
     assert!(listed.contains(&mine.id) && !listed.contains(&theirs.id), "{listed:?}");
     for refused in
         [key_set_enabled(&estate, &ctx, theirs.id, false).await, key_delete(&estate, &ctx, theirs.id).await]

@@ -27,6 +27,9 @@ macro_rules! conformance {
 #[cfg(test)]
 #[path = "../../../testkit/src/relay.rs"]
 mod relay;
+#[cfg(test)]
+#[path = "../../../testkit/src/site.rs"]
+mod site;
 
 #[cfg(test)]
 mod attempts;
@@ -71,5 +74,7 @@ mod settings;
 mod store;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod visibility;
 #[cfg(test)]
 mod wire;

@@ -156,8 +156,8 @@ async fn the_nightly_schedule_follows_its_datasource(site: &Site) {
         (|details| details.nightly_schema = true, 1),
     ];
     for (change, schedules) in changes {
-        // Created by the operator, whose unit is the root.
-        datasource_update(estate, &node.ctx, made.id, change, None).await.unwrap();
+        // By the operator, whose unit is the root.
+        datasource_update(estate, &node.ctx, made.id, landreeve_core::Input::of(change), None).await.unwrap();
         assert_eq!(number(estate, "SELECT count(*) FROM schedules").await, schedules);
     }
     assert_eq!(

@@ -2,14 +2,14 @@
 
 use landreeve_core::{ErrorKind, Secret};
 use landreeve_estate::ops::DatasourceDetails;
-use landreeve_estate::ops::datasources::{datasource_create, datasource_get, datasource_list};
+use landreeve_estate::ops::datasources::{datasource_create, datasource_get};
 use landreeve_estate::ops::secrets::rotate;
 use landreeve_estate::ops::sign_in::{data_token, open_data_token, operator};
 use landreeve_estate::random::SeededRandom;
 use landreeve_estate::secrets::SealKey;
 use landreeve_estate::{Estate, EstateOptions};
 
-use crate::support::{Site, number};
+use crate::support::{Site, all_datasources, number};
 
 conformance![
     rejects_another_key,
@@ -88,7 +88,7 @@ async fn a_server_with_the_old_key_cannot_encrypt_more(site: &Site) {
     assert_eq!((error.kind, error.code), (ErrorKind::PreconditionFailed, "wrong_key"), "{error}");
     data_token(&other, "x").await.expect_err("it cannot sign with a key that it cannot decrypt");
     assert_eq!(number(&one, "SELECT count(*) FROM datasources").await, 0);
-    assert!(datasource_list(&one, &operator(&one)).await.unwrap().is_empty());
+    assert!(all_datasources(&one, &operator(&one)).await.unwrap().is_empty());
     data_token(&one, "x").await.unwrap();
 }
 

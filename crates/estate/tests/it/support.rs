@@ -2,12 +2,10 @@
 //! immediately, and an executor that waits until it is released.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use landreeve_core::datasource::{DatabaseType, Grade};
 use landreeve_core::ids::{BoxFuture, DatasourceId, RunId};
 use landreeve_core::schema::{Catalog, ColumnInfo, SchemaInfo, TableInfo, TableKind};
@@ -16,147 +14,36 @@ use landreeve_core::source::{
     SourceError, SourceErrorKind,
 };
 use landreeve_core::{
-    Action, Category, Clock, Error, ErrorKind, Noun, OpCtx, OpKind, Permission, PoolName, Result, RunKind,
-    Secret, clock,
+    Action, Category, Error, ErrorKind, Noun, OpCtx, OpKind, Permission, PoolName, Result, RunKind, Secret,
+    page,
 };
-use landreeve_estate::blobs::Blobs;
+use landreeve_estate::inventory::refresh::{SCHEMA_REFRESH, SchemaRefresh};
+use landreeve_estate::ops::datasources::{Seen, agent_list, datasource_list};
 use landreeve_estate::ops::runs::{RunRef, run_wait};
-use landreeve_estate::ops::{Api, Key, Origin, Run, sign_in};
+use landreeve_estate::ops::{Agent, AgentFilter, Api, DatasourceFilter, Key, Origin, Run, sign_in};
 use landreeve_estate::outbound::{Network, Outbound};
 use landreeve_estate::plane::Plane;
-use landreeve_estate::random::{OsRandom, SeededRandom};
 use landreeve_estate::runs::log::Level;
 use landreeve_estate::runs::{
     Done, Executor, Failure, Job, KindSpec, NewRun, OnDrain, Outcome, PROBE, Probe, Retry, Role, RunOptions,
 };
-use landreeve_estate::secrets::SealKey;
-use landreeve_estate::store::{Arg, Location, Row, StoreOptions};
-use landreeve_estate::upkeep::{PURGE, Purge, SCHEMA_REFRESH, SchemaRefresh};
+use landreeve_estate::store::{Arg, Row};
 use landreeve_estate::{Estate, EstateOptions, args};
-use sqlx::Connection as _;
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
-/// How long anything may take before a case gives up.
+pub use crate::site::{MockClock, Site, postgres_url};
+
+/// How long anything that must happen may take before a case gives up.
 pub const BOUND: Duration = Duration::from_secs(30);
 
-/// 2026-01-15 12:00 UTC.
-const START: i64 = 1_768_478_400_000_000;
-
-pub struct MockClock(AtomicI64);
-
-impl MockClock {
-    /// A clock that is this far behind another one.
-    pub fn behind(other: &MockClock, by: Duration) -> MockClock {
-        let clock = MockClock(AtomicI64::new(other.0.load(Ordering::SeqCst)));
-        clock.0.fetch_sub(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
-        clock
-    }
-
-    pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
-    }
-
-    pub fn seconds(&self, seconds: u64) {
-        self.advance(Duration::from_secs(seconds));
-    }
-
-    pub fn set(&self, to: &str) {
-        self.0.store(to.parse::<Timestamp>().unwrap().as_microsecond(), Ordering::SeqCst);
-    }
-}
-
-impl Clock for MockClock {
-    fn now(&self) -> Timestamp {
-        clock::from_micros(self.0.load(Ordering::SeqCst))
-    }
-}
-
-/// One empty database, and what all estates on it share.
-pub struct Site {
-    pub dir: tempfile::TempDir,
-    pub location: Location,
-    pub clock: Arc<MockClock>,
-    pub key: SealKey,
-    database: Option<String>,
-    seeds: AtomicU64,
-}
-
-#[expect(clippy::disallowed_methods, reason = "where the test databases are is told by the environment")]
-pub fn postgres_url() -> String {
-    std::env::var("LANDREEVE_TEST_POSTGRES").expect("no LANDREEVE_TEST_POSTGRES: run `cargo xtask test`")
-}
-
-async fn admin(sql: String) {
-    let mut conn = sqlx::PgConnection::connect(&postgres_url()).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut conn).await.unwrap();
-    conn.close().await.unwrap();
-}
-
 impl Site {
-    fn new(dir: tempfile::TempDir, location: Location, database: Option<String>) -> Site {
-        std::fs::create_dir_all(dir.path().join("data/files")).unwrap();
-        Site {
-            dir,
-            location,
-            clock: Arc::new(MockClock(AtomicI64::new(START))),
-            key: SealKey::generate(&SeededRandom::new(7)),
-            database,
-            seeds: AtomicU64::new(100),
-        }
-    }
-
-    pub fn sqlite() -> Site {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("data")).unwrap();
-        let location = Location::Sqlite(dir.path().join("data/estate.db"));
-        Site::new(dir, location, None)
-    }
-
-    pub async fn postgres() -> Site {
-        let name = format!("lr_{}", landreeve_core::random::uuid(&OsRandom).simple());
-        admin(format!("CREATE DATABASE {name}")).await;
-        let url = postgres_url();
-        let (server, _) = url.rsplit_once('/').unwrap();
-        Site::new(tempfile::tempdir().unwrap(), Location::Postgres(format!("{server}/{name}")), Some(name))
-    }
-
-    pub async fn remove(&self) {
-        if let Some(name) = &self.database {
-            admin(format!("DROP DATABASE {name} WITH (FORCE)")).await;
-        }
-    }
-
-    pub fn is_sqlite(&self) -> bool {
-        self.database.is_none()
-    }
-
-    pub fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
-    }
-
-    pub fn blobs(&self) -> PathBuf {
-        self.dir.path().join("blobs")
-    }
-
     pub fn options(&self) -> EstateOptions {
+        let denied = vec![Network::parse("169.254.0.0/16").unwrap()];
         EstateOptions {
-            location: self.location.clone(),
-            planes: vec![Plane { kinds: KINDS.to_vec(), ..Plane::new("test") }],
-            seal: self.key.clone(),
-            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
-            random: Arc::new(SeededRandom::new(self.seeds.fetch_add(1, Ordering::SeqCst))),
-            blobs: Blobs::local(&self.blobs()).unwrap(),
-            outbound: Outbound::new(
-                vec![Network::parse("169.254.0.0/16").unwrap()],
-                vec![self.data().join("files")],
-                self.data(),
-                Vec::new(),
-            ),
+            outbound: Outbound::new(denied, vec![self.data().join("files")], self.data(), Vec::new()),
             drivers: Arc::new(FakeDrivers::default()),
-            runs: RunOptions { short: 4, ..RunOptions::default() },
-            cores: 2,
-            store: StoreOptions::default(),
+            ..self.with_planes(vec![Plane { kinds: KINDS.to_vec(), ..Plane::new("test") }])
         }
     }
 
@@ -602,7 +489,18 @@ pub async fn caller(estate: &Estate, ou: Option<Uuid>, permissions: &[Permission
     sign_in::by_key(estate, Api::Analytics, secret.reveal(), None, origin()).await.unwrap()
 }
 
-/// On SQLite a test has one node at a time; on PostgreSQL it has several.
+/// Every datasource that the caller sees, with the credentials that the caller may see.
+pub async fn all_datasources(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Seen>> {
+    let asked = DatasourceFilter::default();
+    page::collect(|after| datasource_list(estate, ctx, &asked, true, after)).await
+}
+
+pub async fn all_agents(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Agent>> {
+    let asked = AgentFilter::default();
+    page::collect(|after| agent_list(estate, ctx, &asked, after)).await
+}
+
+/// On SQLite a test has one node at a time; on PostgreSQL several.
 fn role(estate: &Estate) -> Role {
     use landreeve_estate::store::Dialect;
     let home = (estate.store().dialect() == Dialect::Sqlite).then(|| "here".to_owned());

@@ -3,14 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "test helpers fail like tests")]
 
 use axum::Router;
-use landreeve_core::RunState;
 use landreeve_core::ids::OuId;
+use landreeve_core::{Permission, RunState};
 use landreeve_estate::ops::UserChange;
 use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::upkeep::PURGE;
 use landreeve_face_cloverdx::{BASE, Options, ROUTES, router};
-use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, compare, everything, everything_but};
+use landreeve_testkit::skeleton::{self, Credential, Dialect, Refusal, Routes};
+use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, everything};
 use serde_json::{Value, json};
 
 async fn face() -> (Kit, Router) {
@@ -38,35 +39,72 @@ fn fails(answer: &Answer, status: u16, message: &str) -> Value {
 
 const WRONG: &str = "The user name or password is incorrect";
 
-#[tokio::test]
-async fn every_route_rejects_callers_without_permission() {
-    let (kit, router) = face().await;
-    compare(&Ask::get(format!("{BASE}/openapi.json")).send(&router).await.json(), ROUTES);
-    let id = kit.probe().await.id.to_string();
-    kit.user("all", &everything()).await;
-    for (index, (method, path, needs)) in ROUTES.iter().enumerate() {
-        let ask = || ask(method, &path.replace("{runId}", &id));
-        for refused in [ask(), ask().basic("all", "wrong")] {
-            let answer = refused.send(&router).await;
-            assert_eq!((answer.status, &answer.json()["@type"]), (401, &json!("Error")), "{method} {path}");
-            assert_eq!(answer.header("www-authenticate"), "Basic realm=\"CloverDX Server\"");
-        }
-        let permission = landreeve_testkit::parse(needs).unwrap();
-        let name = format!("lacking{index}");
-        kit.user(&name, &everything_but(permission)).await;
-        let answer = ask().basic(&name, PASSWORD).send(&router).await;
-        assert_eq!((answer.status, &answer.json()["status"]), (403, &json!(403)), "{method} {path}");
-        let answer = ask().basic("all", PASSWORD).send(&router).await;
-        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
+struct Face {
+    kit: Kit,
+    router: Router,
+}
+
+impl Face {
+    async fn new() -> Face {
+        let (kit, router) = face().await;
+        Face { kit, router }
+    }
+}
+
+impl Dialect for Face {
+    const ROUTES: Routes = ROUTES;
+    const BASE: &'static str = BASE;
+    const DOCS: &'static str = "/docs.html";
+
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+
+    fn router(&self) -> &Router {
+        &self.router
+    }
+
+    async fn ask(&self, method: &str, path: &str) -> Ask {
+        ask(method, &path.replace("{runId}", &self.kit.probe().await.id.to_string()))
+    }
+
+    async fn caller(&self, permissions: &[Permission]) -> Credential {
+        let name = format!("caller-{}", self.kit.estate.uuid());
+        self.kit.user(&name, permissions).await;
+        Credential::basic(&name, PASSWORD)
+    }
+
+    fn strangers(&self) -> Vec<Credential> {
+        vec![Credential::basic("admin", "wrong")]
+    }
+
+    fn refused(&self, answer: &Answer, why: Refusal) {
+        let status = if why == Refusal::Permission { 403 } else { 401 };
+        let body = answer.json();
+        assert_eq!(
+            (answer.status, &body["@type"], &body["status"]),
+            (status, &json!("Error"), &json!(status))
+        );
+        assert!(status == 403 || answer.header("www-authenticate") == "Basic realm=\"CloverDX Server\"");
+    }
+
+    fn open(&self, answer: &Answer) {
+        panic!("no route is open: {}", answer.body);
+    }
+
+    fn allowed(&self, path: &str, answer: &Answer) {
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     }
 }
 
 #[tokio::test]
-async fn the_catalog_does_not_need_a_login_or_the_header() {
-    let (_kit, router) = face().await;
-    for path in ["/docs.html", "/openapi.json", "/docs-assets/swagger-ui.css"] {
-        assert_eq!(Ask::get(format!("{BASE}{path}")).send(&router).await.status, 200, "{path}");
-    }
+async fn every_route_refuses_who_may_not() {
+    skeleton::every_route_refuses_who_may_not(&Face::new().await).await;
+}
+
+#[tokio::test]
+async fn the_catalog_needs_neither_login_nor_header() {
+    skeleton::the_reference_needs_no_credential(&Face::new().await).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::link::{Base, Link};
 use super::time;
-use crate::access::Access;
+use landreeve_estate::ops::access::Access;
 
 /// The members in the order of the dialect's own example.
 #[derive(Debug, Serialize, ToSchema)]

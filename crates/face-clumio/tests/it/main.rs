@@ -12,7 +12,8 @@ use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, User, UserChange};
 use landreeve_face_clumio::{ROUTES, router};
-use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, compare, everything, everything_but};
+use landreeve_testkit::skeleton::{self, Credential, Dialect, Refusal, Routes};
+use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, everything};
 use serde_json::{Value, json};
 
 async fn face() -> (Kit, Router) {
@@ -45,46 +46,80 @@ fn messages(answer: &Answer) -> Vec<String> {
     errors.as_array().unwrap().iter().map(|one| one["error_message"].as_str().unwrap().to_owned()).collect()
 }
 
-#[tokio::test]
-async fn every_route_rejects_callers_without_permission() {
-    let (kit, router) = face().await;
-    compare(&Ask::get("/openapi.json").send(&router).await.json(), ROUTES);
-    let (_, all) = key_of(&kit, "all", &everything()).await;
-    for (index, (method, path, needs)) in ROUTES.iter().enumerate() {
-        let victim = kit.user(&format!("victim{index}"), &[]).await.id.to_string();
-        let task = kit.probe().await.id.to_string();
+struct Face {
+    kit: Kit,
+    router: Router,
+}
+
+impl Face {
+    async fn new() -> Face {
+        let (kit, router) = face().await;
+        Face { kit, router }
+    }
+}
+
+impl Dialect for Face {
+    const ROUTES: Routes = ROUTES;
+    const BASE: &'static str = "";
+
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+
+    fn router(&self) -> &Router {
+        &self.router
+    }
+
+    async fn ask(&self, method: &str, path: &str) -> Ask {
+        let victim = self.kit.user(&format!("victim-{}", self.kit.estate.uuid()), &[]).await.id.to_string();
+        let task = self.kit.probe().await.id.to_string();
         let path = path.replace("{user_id}", &victim).replace("{task_id}", &task);
         let path = path.replace("{role_id}", &uuid::Uuid::nil().to_string());
-        let ask = || match (*method, path.starts_with("/tasks")) {
-            ("PATCH", true) => Ask::patch(path.clone()).json(&json!({ "status": "aborting" })),
-            ("PATCH", false) => Ask::patch(path.clone()).json(&json!({ "is_enabled": false })),
-            _ => Ask::new(method, path.clone()),
-        };
-        fails(&ask().send(&router).await, 401, 359, "The authentication token is missing");
-        fails(&ask().bearer("a.b.c").send(&router).await, 401, 360, "unknown key");
-        if let Some(permission) = landreeve_testkit::parse(needs) {
-            let (_, key) = key_of(&kit, &format!("lacking{index}"), &everything_but(permission)).await;
-            let answer = ask().bearer(&key).send(&router).await;
-            assert_eq!(
-                (answer.status, &answer.json()["errors"][0]["error_code"]),
-                (403, &json!(103)),
-                "{path}"
-            );
+        match (method, path.starts_with("/tasks")) {
+            ("PATCH", true) => Ask::patch(path).json(&json!({ "status": "aborting" })),
+            ("PATCH", false) => Ask::patch(path).json(&json!({ "is_enabled": false })),
+            _ => Ask::new(method, path),
         }
-        let answer = ask().bearer(&all).send(&router).await;
-        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
-        assert!(
-            answer.json().is_object() && answer.header("content-type").starts_with("application/api.clumio.")
-        );
+    }
+
+    async fn caller(&self, permissions: &[Permission]) -> Credential {
+        let name = format!("caller-{}", self.kit.estate.uuid());
+        Credential::bearer(key_of(&self.kit, &name, permissions).await.1)
+    }
+
+    fn strangers(&self) -> Vec<Credential> {
+        vec![Credential::bearer("a.b.c")]
+    }
+
+    fn refused(&self, answer: &Answer, why: Refusal) {
+        match why {
+            Refusal::Missing => fails(answer, 401, 359, "The authentication token is missing"),
+            Refusal::Invalid => fails(answer, 401, 360, "the key is not known"),
+            Refusal::Permission => {
+                assert_eq!((answer.status, &answer.json()["errors"][0]["error_code"]), (403, &json!(103)));
+            }
+        }
+    }
+
+    fn open(&self, answer: &Answer) {
+        panic!("no route is open: {}", answer.body);
+    }
+
+    fn allowed(&self, path: &str, answer: &Answer) {
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        let media_type = answer.header("content-type");
+        assert!(answer.json().is_object() && media_type.starts_with("application/api.clumio."));
     }
 }
 
 #[tokio::test]
-async fn the_reference_does_not_need_a_token() {
-    let (_kit, router) = face().await;
-    for path in ["/docs", "/openapi.json", "/docs-assets/swagger-ui.css"] {
-        assert_eq!(Ask::get(path).send(&router).await.status, 200, "{path}");
-    }
+async fn every_route_refuses_who_may_not() {
+    skeleton::every_route_refuses_who_may_not(&Face::new().await).await;
+}
+
+#[tokio::test]
+async fn the_reference_needs_no_token() {
+    skeleton::the_reference_needs_no_credential(&Face::new().await).await;
 }
 
 #[tokio::test]

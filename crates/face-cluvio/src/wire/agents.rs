@@ -1,14 +1,14 @@
 //! Datasource agents on the wire.
 
-use landreeve_core::Result;
-use landreeve_core::Secret;
 use landreeve_core::hashid::HashIds;
+use landreeve_core::{Input, Result, Secret};
 use landreeve_estate::ops::Agent;
+use landreeve_estate::ops::datasources::AgentChange;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Time, ToMany, datasources};
-use crate::input::{Checked, Names, document};
+use crate::input::{Names, document};
 
 pub const KIND: &str = datasources::AGENTS;
 pub const NAMES: Names = Names(&["datasources"]);
@@ -90,15 +90,8 @@ pub fn render(agent: &Agent, ids: &HashIds, secret: Option<&Secret>) -> Datasour
     }
 }
 
-/// Name and whether it is enabled, if given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    pub name: Option<String>,
-    pub enabled: Option<bool>,
-}
-
-/// `id` is the one in the path; `None` if the agent is being created.
-pub fn read(body: &[u8], id: Option<&str>) -> Result<Checked<Change>> {
+/// `id` is that of the path; without one the agent is being made.
+pub fn read(body: &[u8], id: Option<&str>) -> Result<Input<AgentChange>> {
     let creating = id.is_none();
     let read = document(
         body,
@@ -113,9 +106,9 @@ pub fn read(body: &[u8], id: Option<&str>) -> Result<Checked<Change>> {
             let name = fields.optional("name", |field| field.text(1..=255)).value();
             // Clearing restores the default: enabled.
             let enabled = fields.optional("enabled", |field| field.bool()).change();
-            Change { name, enabled: enabled.map(|enabled| enabled.unwrap_or(true)) }
+            AgentChange { name, enabled: enabled.map(|enabled| enabled.unwrap_or(true)) }
         },
         |fields| fields.ignore(&["datasources"]),
     )?;
-    Ok(Checked { value: read.value.0, faults: read.faults })
+    Ok(read.map(|(change, ()), _| change).named(|field| NAMES.pointer(field)))
 }

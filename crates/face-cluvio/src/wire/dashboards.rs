@@ -2,16 +2,16 @@
 
 use landreeve_analytics::dashboards::{Dashboard as PlaneDashboard, DashboardDetails, LayoutBox, ZoneRule};
 use landreeve_analytics::lang::Aggregation;
-use landreeve_core::Result;
 use landreeve_core::hashid::HashIds;
+use landreeve_core::{Given, Input, Result};
 use landreeve_estate::ops::EVERYONE;
-use landreeve_http::body::{Field, Fields, Given};
+use landreeve_http::body::{Field, Fields};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::parameters::{self, InputParametersBody};
 use super::{Time, ToMany, ToOne, filters, reports, snippets, users};
-use crate::input::{Checked, Digits, Names, Patch, document};
+use crate::input::{Digits, Names, Patch, document};
 
 pub const KIND: &str = "dashboards";
 pub const NAMES: Names = Names(&[]);
@@ -179,11 +179,11 @@ const DERIVED: [&str; 7] = [
 ];
 const MAX_ITEMS: usize = 10_000;
 
-/// `id` is the one in the path; `None` if the dashboard is being created.
-pub fn read(body: &[u8], id: Option<&str>) -> Result<Checked<Patch<DashboardDetails>>> {
+/// `id` is that of the path; none when the dashboard is being made.
+pub fn read(body: &[u8], id: Option<&str>) -> Result<Input<Patch<DashboardDetails>>> {
     let digits = Digits::of(body);
     let read = document(body, KIND, id, |fields| patch(fields, &digits), |fields| fields.ignore(&DERIVED))?;
-    Ok(Checked { value: read.value.0, faults: read.faults })
+    Ok(read.map(|(patch, ()), _| patch).named(|field| NAMES.pointer(field)))
 }
 
 fn patch(fields: &Fields<'_>, digits: &Digits<'_>) -> Patch<DashboardDetails> {

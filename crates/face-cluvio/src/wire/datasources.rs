@@ -2,7 +2,7 @@
 
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::hashid::HashIds;
-use landreeve_core::{Result, Secret};
+use landreeve_core::{Input, Result, Secret};
 use landreeve_estate::ops::datasources::Seen;
 use landreeve_estate::ops::{ConnectionMode, DatasourceDetails};
 use landreeve_http::body::Fields;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Link, Time, ToMany};
-use crate::input::{Checked, Names, Patch, document, to_many};
+use crate::input::{Names, Patch, document, to_many};
 
 pub const KIND: &str = "datasources";
 pub const AGENTS: &str = "datasource_agents";
@@ -153,8 +153,8 @@ pub fn render(seen: &Seen, ids: &HashIds, agents: &[(i64, String)]) -> Datasourc
 /// A request about a datasource: changes to its details, and its agents by their public keys, if given.
 pub type Change = (Patch<DatasourceDetails>, Option<Vec<String>>);
 
-/// `id` is the one in the path; `None` if the datasource is being created, which makes members required.
-pub fn read(body: &[u8], id: Option<&str>, types: &[DatabaseType]) -> Result<Checked<Change>> {
+/// `id` is that of the path; without one the datasource is being made, and what must be there is asked for.
+pub fn read(body: &[u8], id: Option<&str>) -> Result<Input<Change>> {
     let creating = id.is_none();
     let read = document(
         body,
@@ -163,7 +163,7 @@ pub fn read(body: &[u8], id: Option<&str>, types: &[DatabaseType]) -> Result<Che
         |fields| attributes(fields, creating, types),
         |fields| to_many(fields, "agents", AGENTS, |text| Some(text.to_owned())).value(),
     )?;
-    Ok(read)
+    Ok(read.named(|field| NAMES.pointer(field)))
 }
 
 fn attributes(fields: &Fields<'_>, creating: bool, types: &[DatabaseType]) -> Patch<DatasourceDetails> {

@@ -1,14 +1,14 @@
 //! Executions on the wire.
 
-use landreeve_analytics::executions as plane;
+use landreeve_analytics::executions::{self as plane, NewExecution};
 use landreeve_analytics::lang::InputParameters;
-use landreeve_core::{Error, Fault, Result, RunKind, RunState};
+use landreeve_core::{Error, Fault, Input, Result, RunKind, RunState};
 use landreeve_estate::ops::RunError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Time, parameters};
-use crate::input::{Checked, Digits, plain};
+use crate::input::{Digits, plain};
 
 pub const KIND: &str = "executions";
 
@@ -98,13 +98,7 @@ pub fn render(execution: &plane::Execution) -> Execution {
 }
 
 /// The request to run a statement.
-#[derive(Debug)]
-pub struct RunRequest {
-    pub sql: String,
-    pub inputs: InputParameters,
-}
-
-pub fn read(body: &[u8]) -> Result<Checked<RunRequest>> {
+pub fn read(body: &[u8]) -> Result<Input<NewExecution>> {
     let digits = Digits::of(body);
     plain(body, false, |fields| {
         let sql = fields.required("sql_query", |field| field.text(0..=usize::MAX));
@@ -113,7 +107,7 @@ pub fn read(body: &[u8]) -> Result<Checked<RunRequest>> {
             let message = "is not supported: this server has no R; leave it out, or use SQL";
             fields.fault("r_query", "not_available", message);
         }
-        RunRequest { sql, inputs: parameters::member(fields, &digits) }
+        NewExecution { sql, inputs: parameters::member(fields, &digits) }
     })
 }
 

@@ -4,16 +4,17 @@ use landreeve_analytics::filters::{
     Choice, ControlKind, Filter as PlaneFilter, FilterDetails, OptionSource, VALUE_TYPES, value_type_word,
 };
 use landreeve_analytics::lang::{Aggregation, Scalar, ValueType};
+use landreeve_core::error::Faults;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::{Fault, Result};
-use landreeve_http::body::{Fields, Given};
+use landreeve_core::{Given, Input, Result};
+use landreeve_http::body::Fields;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::parameters::{read_scalars, scalar};
 use super::{Time, ToOne, Verbatim, datasources};
-use crate::input::{Checked, Digits, Names, Patch, document, to_one};
+use crate::input::{Digits, Names, Patch, document, to_one};
 
 pub const KIND: &str = "filters";
 pub const NAMES: Names = Names(&["datasource"]);
@@ -156,30 +157,28 @@ const SOURCES: [(&str, SourceKind); 3] = [
 ];
 
 impl Change {
-    /// Applies the change. `faults_against` reports what is missing for a source of options.
-    pub fn apply(self, details: &mut FilterDetails) {
+    /// Applies the change, and says what is wrong with it against the filter as it was.
+    pub fn apply(self, details: &mut FilterDetails, faults: &mut Faults) {
+        self.check_against(details, faults);
         self.details.apply(details);
         details.source = self.source.source(details).unwrap_or(OptionSource::Manual(Vec::new()));
     }
 
-    /// The faults that only show when compared with the filter as it was.
-    pub fn faults_against(&self, before: &FilterDetails) -> Vec<Fault> {
+    fn check_against(&self, before: &FilterDetails, faults: &mut Faults) {
         let control = self.control.unwrap_or(before.control);
         let after = FilterDetails { control, ..before.clone() };
-        let mut faults = Vec::new();
         if control != ControlKind::Dropdown {
             let message = "is only for drop-downs";
             if self.source.options.as_ref().is_some_and(|options| !options.is_empty()) {
-                faults.push(Fault::new("/data/attributes/values", "not_allowed", message));
+                faults.push("/data/attributes/values", "not_allowed", message);
             }
             if self.source.query.as_ref().is_some_and(Option::is_some) {
-                faults.push(Fault::new("/data/attributes/query", "not_allowed", message));
+                faults.push("/data/attributes/query", "not_allowed", message);
             }
         } else if self.source.source(&after).is_none() {
             let message = "is required for options that come from SQL";
-            faults.push(Fault::new("/data/relationships/datasource", "required", message));
+            faults.push("/data/relationships/datasource", "required", message);
         }
-        faults
     }
 }
 
@@ -221,8 +220,8 @@ impl SourceChange {
     }
 }
 
-/// `id` is the one in the path; `None` if the filter is being created.
-pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Checked<Change>> {
+/// `id` is that of the path; none when the filter is being made.
+pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Input<Change>> {
     let digits = Digits::of(body);
     let decode = |text: &str| ids.decode_grouped::<DatasourceId>(text);
     let read = document(
@@ -232,9 +231,11 @@ pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Checked<Chan
         |fields| attributes(fields, &digits),
         |fields| to_one(fields, "datasource", datasources::KIND, decode).change(),
     )?;
-    let ((details, control, mut source), datasource) = read.value;
-    source.datasource = datasource;
-    Ok(Checked { value: Change { details, control, source }, faults: read.faults })
+    let read = read.map(|((details, control, mut source), datasource), _| {
+        source.datasource = datasource;
+        Change { details, control, source }
+    });
+    Ok(read.named(|field| NAMES.pointer(field)))
 }
 
 fn attributes(

@@ -1,12 +1,11 @@
 //! The organization's settings: plain JSON.
 
-use landreeve_core::Result;
+use landreeve_core::{Given, Input, Result};
 use landreeve_estate::ops::Settings;
-use landreeve_http::body::Given;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::input::{Checked, plain_change};
+use crate::input::plain_change;
 
 /// The settings shown in this dialect, by their names in the estate.
 const MEMBERS: [&str; 3] = ["time_zone", "week_start", "csv_separator"];
@@ -42,10 +41,10 @@ pub fn render(settings: &Settings) -> Organization {
     }
 }
 
-/// Names of settings with their new values; null restores the default.
-pub fn read(body: &[u8]) -> Result<Checked<Vec<(String, String)>>> {
+/// Named settings with their new values; null gives back the default.
+pub fn read(body: &[u8]) -> Result<Input<Vec<(String, String)>>> {
     let defaults = Settings::default();
-    plain_change(body, |fields| {
+    let read = plain_change(body, |fields| {
         let mut changes = Vec::new();
         for name in MEMBERS {
             match fields.optional(name, |field| field.text(0..=255)) {
@@ -55,10 +54,6 @@ pub fn read(body: &[u8]) -> Result<Checked<Vec<(String, String)>>> {
             }
         }
         changes
-    })
-}
-
-/// Every fault that the estate would find in the changes.
-pub fn check(changes: &[(String, String)]) -> Result<()> {
-    Settings::default().change(changes)
+    })?;
+    Ok(read.named(|field| format!("/{field}")))
 }

@@ -1,14 +1,14 @@
 //! Input parameters: a client's selection for a run, or a dashboard's defaults.
 
 use landreeve_analytics::lang::{Aggregation, InputParameters, Scalar};
-use landreeve_core::{Error, Fault, Result};
+use landreeve_core::{Error, Fault, Input, Result};
 use landreeve_http::body::{Field, Fields};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Verbatim;
-use crate::input::{Checked, Digits, plain};
+use crate::input::{Digits, plain};
 
 const MAX_PARAMETERS: usize = 10_000;
 
@@ -103,8 +103,8 @@ pub fn read(fields: &Fields<'_>, digits: &Digits<'_>, path: &str) -> InputParame
     }
 }
 
-/// The body `{"parameters": …}`, which may be omitted.
-pub fn read_body(body: &[u8]) -> Result<Checked<InputParameters>> {
+/// The body `{"parameters": …}`, which may be left out.
+pub fn read_body(body: &[u8]) -> Result<Input<InputParameters>> {
     let digits = Digits::of(body);
     plain(body, true, |fields| member(fields, &digits))
 }

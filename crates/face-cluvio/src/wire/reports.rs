@@ -3,15 +3,15 @@
 use landreeve_analytics::dashboards::Uses;
 use landreeve_analytics::ids::DashboardId;
 use landreeve_analytics::reports::{Report as PlaneReport, ReportDetails};
-use landreeve_core::Result;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::DatasourceId;
+use landreeve_core::{Input, Result};
 use landreeve_http::body::Fields;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Time, ToMany, ToOne, Verbatim, dashboards, datasources, filters, snippets};
-use crate::input::{Checked, Names, Patch, document, to_one};
+use crate::input::{Names, Patch, document, to_one};
 
 pub const KIND: &str = "reports";
 pub const NAMES: Names = Names(&["dashboard", "datasource"]);
@@ -85,8 +85,8 @@ pub fn render(report: &PlaneReport, uses: &Uses, ids: &HashIds) -> Report {
     }
 }
 
-/// `id` is the one in the path; `None` if the report is being created.
-pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Checked<Patch<ReportDetails>>> {
+/// `id` is that of the path; none when the report is being made.
+pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Input<Patch<ReportDetails>>> {
     let read = document(body, KIND, id, attributes, |fields| {
         fields.ignore(&["filters", "sql_snippets"]);
         let mut patch: Patch<ReportDetails> = Patch::new();
@@ -98,8 +98,8 @@ pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Checked<Patc
         patch.take(datasource, |details, id| details.datasource = id);
         patch
     })?;
-    let (attributes, relationships) = read.value;
-    Ok(Checked { value: attributes.and(relationships), faults: read.faults })
+    let read = read.map(|(attributes, relationships), _| attributes.and(relationships));
+    Ok(read.named(|field| NAMES.pointer(field)))
 }
 
 fn attributes(fields: &Fields<'_>) -> Patch<ReportDetails> {

@@ -2,15 +2,15 @@
 
 use landreeve_analytics::ids::SnippetId;
 use landreeve_analytics::snippets::{Snippet, SnippetDetails};
-use landreeve_core::Result;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::DatasourceId;
+use landreeve_core::{Input, Result};
 use landreeve_http::body::Fields;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Time, ToMany, ToOne, datasources};
-use crate::input::{Checked, Names, Patch, document, to_one};
+use crate::input::{Names, Patch, document, to_one};
 
 pub const KIND: &str = "sql_snippets";
 pub const NAMES: Names = Names(&["datasource"]);
@@ -69,8 +69,8 @@ pub fn render(snippet: &Snippet, uses: &[SnippetId], ids: &HashIds) -> SqlSnippe
     }
 }
 
-/// `id` is the one in the path; `None` if the snippet is being created.
-pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Checked<Patch<SnippetDetails>>> {
+/// `id` is that of the path; none when the snippet is being made.
+pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Input<Patch<SnippetDetails>>> {
     let read = document(body, KIND, id, attributes, |fields| {
         fields.ignore(&["sql_snippets"]);
         let mut patch: Patch<SnippetDetails> = Patch::new();
@@ -80,8 +80,8 @@ pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Checked<Patc
         });
         patch
     })?;
-    let (attributes, relationships) = read.value;
-    Ok(Checked { value: attributes.and(relationships), faults: read.faults })
+    let read = read.map(|(attributes, relationships), _| attributes.and(relationships));
+    Ok(read.named(|field| NAMES.pointer(field)))
 }
 
 fn attributes(fields: &Fields<'_>) -> Patch<SnippetDetails> {

@@ -69,10 +69,10 @@ async fn data_is_gone_after_a_day() {
     let world = World::new().await;
     let datasource = world.datasource().await;
     let (id, _) = world.ran(&datasource, "select 1").await;
-    world.clock.advance(86_390);
+    world.clock.seconds(86_390);
     let (key, token) = access(&world, &format!("/executions/{id}/data")).await;
     assert_eq!(world.fetch(&format!("/data/{key}"), &token).send().await.status, StatusCode::OK);
-    world.clock.advance(20);
+    world.clock.seconds(20);
     let answer = world.fetch(&format!("/data/{key}"), &token).send().await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     answer.pointers();

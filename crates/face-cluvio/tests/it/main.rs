@@ -10,6 +10,7 @@ mod documented;
 mod executions;
 mod ids;
 mod includes;
+mod lists;
 mod merge;
 mod permissions;
 mod properties;

@@ -152,7 +152,7 @@ async fn data_needs_its_token() {
         seen += 1;
     }
     assert_eq!(seen, 4);
-    world.clock.advance(301);
+    world.clock.seconds(301);
     let late = world.fetch(&format!("/data/{key}"), token).send().await;
     assert_eq!(late.status, StatusCode::UNAUTHORIZED);
 }

@@ -1,6 +1,5 @@
 //! The test server: an estate in a temporary folder, both routers, keys, and a driver that does as the statement says.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +9,6 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Request, StatusCode};
-use jiff::Timestamp;
 use landreeve_analytics::AnalyticsOptions;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId, UserId};
@@ -19,38 +17,19 @@ use landreeve_core::source::{
     ByteStream, CancellationToken, ConnectSpec, Driver, Drivers, EncodeOptions, Query, QueryStream,
     ResultCodec, ResultWriter, ServerInfo, SessionZone, SourceError, SourceErrorKind,
 };
-use landreeve_core::{Clock, OpCtx, Secret, clock};
-use landreeve_estate::blobs::Blobs;
+use landreeve_core::{OpCtx, Secret};
 use landreeve_estate::ops::keys::{NewKey, key_create, key_set_enabled};
 use landreeve_estate::ops::users::{NewUser, first_user, user_create};
 use landreeve_estate::ops::{Api, sign_in};
-use landreeve_estate::outbound::Outbound;
 use landreeve_estate::random::SeededRandom;
-use landreeve_estate::runs::RunOptions;
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::{Estate, EstateOptions, Location};
+use landreeve_estate::{Estate, EstateOptions};
 use landreeve_face_cluvio::{BUILTIN_SNIPPETS, Options, api_router, data_router, permissions};
+use landreeve_testkit::{MockClock, Site};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::documented::{self, Received};
-
-/// 2026-01-15 12:00 UTC.
-const START: i64 = 1_768_478_400_000_000;
-
-pub struct MockClock(AtomicI64);
-
-impl MockClock {
-    pub fn advance(&self, seconds: i64) {
-        self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
-    }
-}
-
-impl Clock for MockClock {
-    fn now(&self) -> Timestamp {
-        clock::from_micros(self.0.load(Ordering::SeqCst))
-    }
-}
 
 pub struct World {
     pub estate: Estate,
@@ -60,8 +39,7 @@ pub struct World {
     pub data: Router,
     /// A key with every permission that the dialect can name.
     pub key: String,
-    /// Deleted with the test server.
-    _dir: tempfile::TempDir,
+    pub site: Site,
 }
 
 pub const EVERYTHING: [&str; 8] = [
@@ -77,30 +55,20 @@ pub const EVERYTHING: [&str; 8] = [
 
 impl World {
     pub async fn new() -> World {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("files")).unwrap();
-        std::fs::write(dir.path().join("files/shop.db"), b"").unwrap();
+        World::at(Site::sqlite()).await
+    }
+
+    pub async fn at(site: Site) -> World {
+        std::fs::write(site.data().join("files/shop.db"), b"").unwrap();
         let random = Arc::new(SeededRandom::new(7));
-        let clock = Arc::new(MockClock(AtomicI64::new(START)));
         let (plane, slot) =
             landreeve_analytics::plane(Arc::new(FakeCodec), AnalyticsOptions::default(), BUILTIN_SNIPPETS);
         let estate = Estate::open(EstateOptions {
-            location: Location::Sqlite(dir.path().join("estate.db")),
-            planes: vec![plane],
             seal: SealKey::generate(&*random),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random,
-            blobs: Blobs::local(&dir.path().join("blobs")).unwrap(),
-            outbound: Outbound::new(
-                Vec::new(),
-                vec![dir.path().join("files")],
-                dir.path().join("data"),
-                Vec::new(),
-            ),
             drivers: Arc::new(FakeDrivers),
-            runs: RunOptions { short: 4, ..RunOptions::default() },
             cores: 1,
-            store: landreeve_estate::StoreOptions::default(),
+            ..site.with_planes(vec![plane])
         });
         let estate = estate.await.unwrap();
         let plane = slot.get().unwrap();
@@ -110,7 +78,8 @@ impl World {
         let operator = sign_in::operator(&estate);
         let api = api_router(plane.clone(), Options::default()).unwrap();
         let data = data_router(plane, Options::default()).unwrap();
-        let mut world = World { estate, operator, clock, api, data, key: String::new(), _dir: dir };
+        let clock = Arc::clone(&site.clock);
+        let mut world = World { estate, operator, clock, api, data, key: String::new(), site };
         world.key = world.key_with(&EVERYTHING).await;
         world
     }

@@ -10,7 +10,8 @@ use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::upkeep::PURGE;
 use landreeve_face_denodo::{Options, ROUTES, router};
-use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, compare, everything, everything_but};
+use landreeve_testkit::skeleton::{self, Credential, Dialect, Refusal, Routes};
+use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, everything};
 use serde_json::json;
 
 async fn face() -> (Kit, Router) {
@@ -34,42 +35,68 @@ async fn sign_in(router: &Router, name: &str) -> String {
     answer.header("set-cookie").split(';').next().unwrap().to_owned()
 }
 
-#[tokio::test]
-async fn every_route_rejects_callers_without_permission() {
-    let (kit, router) = face().await;
-    compare(&Ask::get("/openapi.json").send(&router).await.json(), ROUTES);
-    let id = kit.probe().await.id.to_string();
-    kit.user("all", &everything()).await;
-    for (index, (method, path, needs)) in ROUTES.iter().enumerate() {
-        let path = path.replace("{id}", &id);
-        let ask = || Ask::new(method, path.clone());
-        if *needs == "open" {
-            assert_eq!(ask().send(&router).await.status, 200, "{path}");
-            continue;
-        }
-        for refused in [ask(), ask().basic("all", "wrong"), ask().header("cookie", "JSESSIONID=00")] {
-            let answer = refused.send(&router).await;
-            assert_eq!((answer.status, &answer.json()["status"]), (401, &json!(401)), "{method} {path}");
-            assert!(answer.header("www-authenticate").starts_with("Basic realm="));
-        }
-        if let Some(permission) = landreeve_testkit::parse(needs) {
-            let name = format!("lacking{index}");
-            kit.user(&name, &everything_but(permission)).await;
-            let answer = ask().basic(&name, PASSWORD).send(&router).await;
-            assert_eq!((answer.status, &answer.json()["status"]), (403, &json!(403)), "{method} {path}");
-        }
-        let answer = ask().basic("all", PASSWORD).send(&router).await;
+struct Face {
+    kit: Kit,
+    router: Router,
+}
+
+impl Face {
+    async fn new() -> Face {
+        let (kit, router) = face().await;
+        Face { kit, router }
+    }
+}
+
+impl Dialect for Face {
+    const ROUTES: Routes = ROUTES;
+    const BASE: &'static str = "";
+
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+
+    fn router(&self) -> &Router {
+        &self.router
+    }
+
+    async fn ask(&self, method: &str, path: &str) -> Ask {
+        Ask::new(method, path.replace("{id}", &self.kit.probe().await.id.to_string()))
+    }
+
+    async fn caller(&self, permissions: &[Permission]) -> Credential {
+        let name = format!("caller-{}", self.kit.estate.uuid());
+        self.kit.user(&name, permissions).await;
+        Credential::basic(&name, PASSWORD)
+    }
+
+    fn strangers(&self) -> Vec<Credential> {
+        vec![Credential::basic("admin", "wrong"), Credential::Cookie("JSESSIONID=00".to_owned())]
+    }
+
+    fn refused(&self, answer: &Answer, why: Refusal) {
+        let status = if why == Refusal::Permission { 403 } else { 401 };
+        assert_eq!((answer.status, &answer.json()["status"]), (status, &json!(status)), "{why:?}");
+        assert!(status == 403 || answer.header("www-authenticate").starts_with("Basic realm="));
+    }
+
+    fn open(&self, answer: &Answer) {
+        assert_eq!(answer.status, 200);
+    }
+
+    fn allowed(&self, path: &str, answer: &Answer) {
         let expected = if path == "/loginSingleSignOn" { 401 } else { 200 };
-        assert_eq!(answer.status, expected, "{method} {path}: {}", answer.body);
+        assert_eq!(answer.status, expected, "{path}: {}", answer.body);
     }
 }
 
 #[tokio::test]
-async fn the_reference_does_not_need_a_login() {
-    let (_kit, router) = face().await;
-    for path in ["/docs", "/openapi.json", "/docs-assets/swagger-ui.css"] {
-        assert_eq!(Ask::get(path).send(&router).await.status, 200, "{path}");
-    }
+async fn every_route_refuses_who_may_not() {
+    skeleton::every_route_refuses_who_may_not(&Face::new().await).await;
+}
+
+#[tokio::test]
+async fn the_reference_needs_no_login() {
+    skeleton::the_reference_needs_no_credential(&Face::new().await).await;
 }
 
 #[tokio::test]

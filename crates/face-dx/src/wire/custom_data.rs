@@ -27,7 +27,7 @@ pub struct SetAllArguments {
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
-struct Record {
+pub struct Record {
     id: i64,
     reference: String,
     key: String,
@@ -43,7 +43,9 @@ pub struct CustomDataBody {
     data: Record,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
+/// As the list is documented; it is written page by page.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of a body that is streamed")]
 pub struct CustomDataListBody {
     ok: bool,
     data: Vec<Record>,
@@ -65,11 +67,5 @@ impl From<CustomData> for CustomDataBody {
     fn from(data: CustomData) -> CustomDataBody {
         let record = Record::from(data);
         CustomDataBody { ok: true, data: record.clone(), record }
-    }
-}
-
-impl From<Vec<CustomData>> for CustomDataListBody {
-    fn from(all: Vec<CustomData>) -> CustomDataListBody {
-        CustomDataListBody { ok: true, data: all.into_iter().map(Record::from).collect() }
     }
 }

@@ -1,9 +1,7 @@
 //! Teams and their hierarchy on the wire.
 
-use std::collections::BTreeMap;
-
-use landreeve_delivery::ids::{TeamEventId, TeamId};
-use landreeve_delivery::teams::{HierarchyPlan, Member, Team, TeamEvent, WantedTeam};
+use landreeve_delivery::ids::TeamEventId;
+use landreeve_delivery::teams::{HierarchyPlan, ListedTeam, Member, Team, TeamEvent, WantedTeam};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -14,14 +12,16 @@ use super::time::millis;
 /// The root above all teams.
 const ROOT: &str = "LTE";
 
-#[derive(Debug, Serialize, ToSchema)]
+/// As the list is documented; it is written page by page.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of a body that is streamed")]
 pub struct TeamsBody {
     ok: bool,
     teams: Vec<TeamShown>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct TeamShown {
+pub struct TeamShown {
     id: String,
     name: String,
     parent_id: Option<String>,
@@ -31,41 +31,28 @@ struct TeamShown {
     /// From the top down, starting with the root.
     ancestors: Vec<String>,
     last_changed_at: String,
-    contributors: usize,
+    contributors: u64,
     reference_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted_at: Option<String>,
 }
 
-impl TeamsBody {
-    pub fn new(teams: &[Team]) -> TeamsBody {
-        let by_id: BTreeMap<TeamId, &Team> = teams.iter().map(|team| (team.id, team)).collect();
-        let shown = teams.iter().map(|team| TeamShown {
+impl From<&ListedTeam> for TeamShown {
+    fn from(team: &ListedTeam) -> TeamShown {
+        let above = team.ancestors.iter().rev().map(|team| id::encode(team.0));
+        TeamShown {
             id: id::encode(team.id.0),
             name: team.name.clone(),
             parent_id: team.parent.map(|parent| id::encode(parent.0)),
             manager_id: team.lead.map(|lead| id::encode(lead.0)),
-            parent: teams.iter().any(|below| below.parent == Some(team.id) && below.deleted_at.is_none()),
-            ancestors: ancestors(team, &by_id),
+            parent: team.has_teams,
+            ancestors: std::iter::once(ROOT.to_owned()).chain(above).collect(),
             last_changed_at: millis(team.updated_at),
-            contributors: team.members.len(),
+            contributors: team.members,
             reference_id: team.reference.clone(),
             deleted_at: team.deleted_at.map(millis),
-        });
-        TeamsBody { ok: true, teams: shown.collect() }
+        }
     }
-}
-
-fn ancestors(team: &Team, by_id: &BTreeMap<TeamId, &Team>) -> Vec<String> {
-    let mut above = Vec::new();
-    let mut next = team.parent;
-    while let Some(parent) = next.filter(|_| above.len() <= by_id.len()) {
-        above.push(id::encode(parent.0));
-        next = by_id.get(&parent).and_then(|team| team.parent);
-    }
-    above.push(ROOT.to_owned());
-    above.reverse();
-    above
 }
 
 #[derive(Debug, Serialize, ToSchema)]

@@ -11,7 +11,8 @@ use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, UserChange};
 use landreeve_face_dx::{Options, ROUTES, permissions, router};
-use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, compare, everything, everything_but};
+use landreeve_testkit::skeleton::{self, Credential, Dialect, Refusal, Routes};
+use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, everything};
 use serde_json::json;
 
 mod data_cloud;
@@ -83,39 +84,72 @@ pub fn hash_id(kit: &Kit, run: &landreeve_estate::ops::Run) -> String {
     kit.estate.hash_ids().encode_plain(run.id)
 }
 
-#[tokio::test]
-async fn every_route_rejects_callers_without_permission() {
-    let (kit, router) = face().await;
-    let document = Ask::get("/openapi.json").send(&router).await;
-    compare(&document.json(), ROUTES);
-    let id = hash_id(&kit, &kit.probe().await);
-    for (method, path, needs) in ROUTES {
-        let ask = || Ask::new(method, *path).json(&arguments(path, &id));
-        if *needs == "open" {
-            fails(&ask().send(&router).await, 422, "invalid_auth");
-            continue;
-        }
-        fails(&ask().send(&router).await, 422, "not_authed");
-        fails(&ask().bearer("lrd_wrong").send(&router).await, 422, "invalid_auth");
-        if let Some(permission) = landreeve_testkit::parse(needs) {
-            let (_, key) = kit.key(Api::Delivery, &everything_but(permission)).await;
-            fails(&ask().bearer(&key).send(&router).await, 422, "missing_scope");
-        }
-        let (_, key) = kit.key(Api::Delivery, &everything()).await;
-        let answer = ask().bearer(&key).send(&router).await;
+struct Face {
+    kit: Kit,
+    router: Router,
+}
+
+impl Face {
+    async fn new() -> Face {
+        let (kit, router) = face().await;
+        Face { kit, router }
+    }
+}
+
+impl Dialect for Face {
+    const ROUTES: Routes = ROUTES;
+    const BASE: &'static str = "";
+
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+
+    fn router(&self) -> &Router {
+        &self.router
+    }
+
+    async fn ask(&self, method: &str, path: &str) -> Ask {
+        let id = hash_id(&self.kit, &self.kit.probe().await);
+        Ask::new(method, path).json(&arguments(path, &id))
+    }
+
+    async fn caller(&self, permissions: &[Permission]) -> Credential {
+        Credential::bearer(self.kit.key(Api::Delivery, permissions).await.1)
+    }
+
+    fn strangers(&self) -> Vec<Credential> {
+        vec![Credential::bearer("lrd_wrong")]
+    }
+
+    fn refused(&self, answer: &Answer, why: Refusal) {
+        let word = match why {
+            Refusal::Missing => "not_authed",
+            Refusal::Invalid => "invalid_auth",
+            Refusal::Permission => "missing_scope",
+        };
+        fails(answer, 422, word);
+    }
+
+    fn open(&self, answer: &Answer) {
+        fails(answer, 422, "invalid_auth");
+    }
+
+    fn allowed(&self, path: &str, answer: &Answer) {
         let word = answer.json()["error"].as_str().unwrap_or_default().to_owned();
         let unknown =
             word.ends_with("not_found") || word == "no_users_found" || word == "execution_not_complete";
-        assert!(answer.status < 300 || unknown, "{method} {path}: {}", answer.body);
+        assert!(answer.status < 300 || unknown, "{path}: {}", answer.body);
     }
 }
 
 #[tokio::test]
-async fn the_reference_does_not_need_a_key() {
-    let (_kit, router) = face().await;
-    for path in ["/docs", "/openapi.json", "/docs-assets/swagger-ui.css"] {
-        assert_eq!(Ask::get(path).send(&router).await.status, 200, "{path}");
-    }
+async fn every_route_refuses_who_may_not() {
+    skeleton::every_route_refuses_who_may_not(&Face::new().await).await;
+}
+
+#[tokio::test]
+async fn the_reference_needs_no_key() {
+    skeleton::the_reference_needs_no_credential(&Face::new().await).await;
 }
 
 #[tokio::test]

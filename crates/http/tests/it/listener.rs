@@ -209,3 +209,34 @@ async fn errors_name_an_address_in_use() {
     let error = Listener::bind(options).await.err().unwrap();
     assert!(error.message.contains(&format!("cannot listen on {address}")), "{error}");
 }
+
+#[tokio::test]
+async fn a_list_that_fails_breaks_the_connection() {
+    use landreeve_core::{Error, Part};
+    use landreeve_http::{Document, Items, Outcome};
+
+    async fn list(fails_after: i64) -> Outcome {
+        let items = Items::pages(move |after: Option<i64>| {
+            let at = after.map_or(0, |last| last + 1);
+            std::future::ready(match at >= fails_after {
+                true => Err(Error::unavailable("store", "is away")),
+                false => Ok(Part { items: vec![at], next: Some(at).filter(|at| *at < 3) }),
+            })
+        });
+        Document::default().array([items]).respond(http::StatusCode::OK, "application/json").await
+    }
+    let router = Router::new()
+        .route("/whole", get(|| list(9)))
+        .route("/late", get(|| list(2)))
+        .route("/at_the_start", get(|| list(0)));
+    let server = Server::start(Limits::default(), face().wrap(router)).await;
+    let whole = server.get("/whole").await;
+    assert!(whole.ends_with("0\r\n\r\n"), "{whole}");
+    let late = server.get("/late").await;
+    assert!(!late.ends_with("0\r\n\r\n"), "{late}");
+    let refused = server.get("/at_the_start").await;
+    assert!(
+        refused.starts_with("HTTP/1.1 400") && refused.contains("unavailable|store|is away"),
+        "{refused}"
+    );
+}

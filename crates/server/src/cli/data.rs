@@ -7,14 +7,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use futures_util::StreamExt as _;
-use landreeve_analytics::executions::{self, Data, Wanted};
+use landreeve_analytics::executions::{self, Data, NewExecution, Wanted};
 use landreeve_analytics::lang::InputParameters;
-use landreeve_core::RunState;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{DatasourceId, RunId};
 use landreeve_core::source::ResultFormat;
+use landreeve_core::{RunState, page};
+use landreeve_estate::ops::datasources::Seen;
 use landreeve_estate::ops::runs::RunRef;
-use landreeve_estate::ops::{Datasource, DatasourceDetails, datasources};
+use landreeve_estate::ops::{Datasource, DatasourceDetails, DatasourceFilter, datasources};
 use landreeve_estate::runs::Role;
 use serde_json::{Value, json};
 
@@ -147,7 +148,7 @@ async fn add(args: Add) -> anyhow::Result<()> {
 
 async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
     let session = Session::open(place).await?;
-    let all = datasources::datasource_list(&session.opened.estate, &session.ctx).await?;
+    let all = all(&session).await?;
     let ids = session.opened.estate.hash_ids().clone();
     session.close().await;
     let rows = all.into_iter().map(|seen| {
@@ -170,9 +171,18 @@ async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Finds a datasource by name, or by the id that listings and the API show.
+/// Every datasource, without its credentials.
+async fn all(session: &Session) -> landreeve_core::Result<Vec<Seen>> {
+    let asked = DatasourceFilter::default();
+    page::collect(|after| {
+        datasources::datasource_list(&session.opened.estate, &session.ctx, &asked, false, after)
+    })
+    .await
+}
+
+/// By name, or by the id that listings and the API show.
 async fn find(session: &Session, wanted: &str) -> anyhow::Result<Datasource> {
-    let all = datasources::datasource_list(&session.opened.estate, &session.ctx).await?;
+    let all = all(session).await?;
     let id = session.opened.estate.hash_ids().decode_grouped::<DatasourceId>(wanted);
     let found: Vec<_> = all
         .iter()
@@ -248,9 +258,8 @@ async fn execute(
             let _lock = open::lock(&args.place.data_dir, false)?;
             session.opened.estate.start_runs(Role::Command).await?;
             let plane = &session.opened.analytics;
-            let inputs = InputParameters::default();
-            let run =
-                executions::execution_run(plane, &session.ctx, datasource.id, &args.sql, &inputs).await?;
+            let asked = NewExecution { sql: args.sql.clone(), inputs: InputParameters::default() };
+            let run = executions::execution_run(plane, &session.ctx, datasource.id, asked).await?;
             runs::watch(&session.opened.estate, &session.ctx, run.run, interrupts).await?
         }
     };

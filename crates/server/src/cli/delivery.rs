@@ -361,7 +361,8 @@ pub async fn feed(command: FeedCommand) -> anyhow::Result<()> {
         FeedCommand::List { place, ou, format } => {
             let session = Session::open(&place).await?;
             let ctx = context(&session, ou).await?;
-            let feeds = feed_list(&session.opened.delivery, &ctx).await;
+            let plane = &session.opened.delivery;
+            let feeds = landreeve_core::page::collect(|after| feed_list(plane, &ctx, after)).await;
             session.close().await;
             let rows = feeds?
                 .into_iter()

@@ -1,10 +1,10 @@
 //! `landreeve user …`, `group …` and `ou …`.
 
 use clap::{Args, Subcommand};
-use landreeve_core::Page;
 use landreeve_core::ids::{GroupId, OuId, UserId};
+use landreeve_core::{Page, page};
 use landreeve_estate::ops::users::{self, NewUser};
-use landreeve_estate::ops::{NewGrant, Subject, UserChange, groups, ous};
+use landreeve_estate::ops::{GroupFilter, NewGrant, Subject, UserChange, groups, ous};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -263,7 +263,9 @@ pub async fn group(command: GroupCommand) -> anyhow::Result<()> {
         }
         GroupCommand::List(listing) => {
             let session = Session::open(&listing.place).await?;
-            let all = groups::group_list(&session.opened.estate, &session.ctx).await?;
+            let asked = GroupFilter::default();
+            let (estate, ctx) = (&session.opened.estate, &session.ctx);
+            let all = page::collect(|after| groups::group_list(estate, ctx, &asked, after)).await?;
             session.close().await;
             let rows = all.into_iter().map(|group| {
                 vec![
@@ -288,8 +290,9 @@ pub async fn group(command: GroupCommand) -> anyhow::Result<()> {
 }
 
 async fn find_group(session: &Session, name: &str) -> anyhow::Result<GroupId> {
-    let all = groups::group_list(&session.opened.estate, &session.ctx).await?;
-    let found = all.into_iter().find(|group| group.name == name);
+    let asked = GroupFilter { name: Some(name.to_owned()), ..GroupFilter::default() };
+    let found = groups::group_list(&session.opened.estate, &session.ctx, &asked, None).await?;
+    let found = found.items.into_iter().next();
     found.map(|group| group.id).ok_or_else(|| landreeve_core::Error::not_found("group").into())
 }
 
@@ -333,7 +336,8 @@ pub async fn ou(command: OuCommand) -> anyhow::Result<()> {
         }
         OuCommand::List(listing) => {
             let session = Session::open(&listing.place).await?;
-            let all = ous::ou_list(&session.opened.estate, &session.ctx).await?;
+            let (estate, ctx) = (&session.opened.estate, &session.ctx);
+            let all = page::collect(|after| ous::ou_list(estate, ctx, after)).await?;
             session.close().await;
             let rows = all.into_iter().map(|ou| {
                 vec![json!(ou.uuid.to_string()), json!(ou.name), json!(ou.path), json!(ou.description)]

@@ -166,7 +166,8 @@ pub(crate) fn scope_grants(scopes: &[String]) -> Result<Vec<NewKeyGrant>, Usage>
 
 async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
     let session = Session::open(place).await?;
-    let all = keys::key_list(&session.opened.estate, &session.ctx).await?;
+    let (estate, ctx) = (&session.opened.estate, &session.ctx);
+    let all = landreeve_core::page::collect(|after| keys::key_list(estate, ctx, None, after)).await?;
     session.close().await;
     let rows = all
         .into_iter()

@@ -1,0 +1,203 @@
+//! A condition with bound values, put together piece by piece, and the lists that are read with it a page at a time.
+//! Texts come from the program alone; whatever a request names is bound.
+
+use landreeve_core::{Error, Part, Result};
+
+use super::{Arg, Conn, Dialect, Row};
+
+/// How many rows a page of a list has at most.
+pub const PAGE_ROWS: usize = 200;
+/// How many bytes of what a list calls its size a page has at most, unless one row alone has more.
+pub const PAGE_BYTES: i64 = 1_024 * 1_024;
+
+/// Begins as a condition that every row meets.
+#[derive(Debug, Clone)]
+pub struct Where {
+    dialect: Dialect,
+    sql: String,
+    args: Vec<Arg>,
+}
+
+/// A SELECT that is read in pages: `SELECT columns FROM from WHERE … ORDER BY order`. The order must be total.
+#[derive(Debug, Clone, Copy)]
+pub struct Listing {
+    pub columns: &'static str,
+    pub from: &'static str,
+    pub order: &'static str,
+    /// The bytes of a row as an expression, where rows can be large; `None`: a row is small.
+    pub size: Option<&'static str>,
+}
+
+impl Where {
+    pub fn new(dialect: Dialect) -> Where {
+        Where { dialect, sql: String::from("1 = 1"), args: Vec::new() }
+    }
+
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    pub fn args(&self) -> &[Arg] {
+        &self.args
+    }
+
+    pub fn into_parts(self) -> (String, Vec<Arg>) {
+        (self.sql, self.args)
+    }
+
+    /// Binds a value and gives the placeholder that stands for it.
+    pub fn bind(&mut self, value: impl Into<Arg>) -> String {
+        self.args.push(value.into());
+        format!("${}", self.args.len())
+    }
+
+    pub fn and(&mut self, condition: &str) {
+        self.sql.push_str(" AND ");
+        self.sql.push_str(condition);
+    }
+
+    /// `$$` stands for the value.
+    pub fn and_value(&mut self, condition: &str, value: impl Into<Arg>) {
+        let place = self.bind(value);
+        self.and(&condition.replace("$$", &place));
+    }
+
+    /// The column is one of these. Without any value there is no condition.
+    pub fn and_any(&mut self, column: &str, values: impl IntoIterator<Item = Arg>) {
+        let places: Vec<String> = values.into_iter().map(|value| self.bind(value)).collect();
+        match places.as_slice() {
+            [] => {}
+            [one] => self.and(&format!("{column} = {one}")),
+            many => self.and(&format!("{column} IN ({})", many.join(", "))),
+        }
+    }
+
+    /// The column is one of these ids, of which there may be none or very many.
+    pub fn and_ids(&mut self, column: &str, ids: impl IntoIterator<Item = i64>) {
+        let ids = self.ids(ids);
+        self.and(&format!("{column} IN ({ids})"));
+    }
+
+    /// The column is one of these texts.
+    pub fn and_texts(&mut self, column: &str, texts: &[String]) -> Result<()> {
+        let list = self.list(texts)?;
+        self.and(&match self.dialect {
+            Dialect::Sqlite => format!("{column} IN (SELECT value FROM json_each({list}))"),
+            Dialect::Postgres => {
+                format!("{column} IN (SELECT value FROM json_array_elements_text(CAST({list} AS json)))")
+            }
+        });
+        Ok(())
+    }
+
+    fn list(&mut self, texts: &[String]) -> Result<String> {
+        Ok(self.bind(serde_json::to_string(texts).map_err(Error::internal)?))
+    }
+
+    /// Rows after this one, in the order of the columns.
+    pub fn and_after(&mut self, columns: &str, key: Vec<Arg>) {
+        let places: Vec<String> = key.into_iter().map(|value| self.bind(value)).collect();
+        self.and(&format!("({columns}) > ({})", places.join(", ")));
+    }
+
+    /// A SELECT of these ids, which are one bound value together: a statement takes only so many.
+    pub fn ids(&mut self, ids: impl IntoIterator<Item = i64>) -> String {
+        let list = ids.into_iter().map(|id| id.to_string()).collect::<Vec<_>>().join(",");
+        let place = self.bind(format!("[{list}]"));
+        match self.dialect {
+            Dialect::Sqlite => format!("SELECT value FROM json_each({place})"),
+            Dialect::Postgres => {
+                format!("SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST({place} AS json))")
+            }
+        }
+    }
+
+    /// A SELECT of the units at these paths and below them. Prefixes are compared for equality, because the order of
+    /// texts depends on a database's collation.
+    pub fn units(&mut self, paths: &[String]) -> Result<String> {
+        if let [path] = paths {
+            let place = self.bind(path);
+            return Ok(format!("SELECT v.id FROM ous v WHERE substr(v.path, 1, length({place})) = {place}"));
+        }
+        let place = self.list(paths)?;
+        let roots = match self.dialect {
+            Dialect::Sqlite => format!("json_each({place}) AS r"),
+            Dialect::Postgres => format!("json_array_elements_text(CAST({place} AS json)) AS r(value)"),
+        };
+        Ok(format!("SELECT v.id FROM ous v JOIN {roots} ON substr(v.path, 1, length(r.value)) = r.value"))
+    }
+
+    /// The number of rows that meet the condition.
+    pub async fn count(&self, conn: &mut Conn, from: &str) -> Result<u64> {
+        let sql = format!("SELECT count(*) FROM {from} WHERE {}", self.sql);
+        let rows = conn.select(sql, self.args.clone()).await?;
+        rows.first().map_or(Ok(0), |row| row.int(0).map(i64::unsigned_abs))
+    }
+
+    /// The next page of a list. Memory for its rows is taken only once their size is known.
+    pub async fn page<T, K>(
+        self,
+        conn: &mut Conn,
+        listing: &Listing,
+        from_row: impl Fn(&Row) -> Result<T>,
+        key: impl Fn(&T) -> K,
+    ) -> Result<Part<T, K>> {
+        let Listing { columns, from, order, size } = listing;
+        let (condition, args) = self.into_parts();
+        let tail = format!("FROM {from} WHERE {condition} ORDER BY {order} LIMIT ${}", args.len() + 1);
+        let limited = |limit: usize| {
+            let mut args = args.clone();
+            args.push(Arg::from(i64::try_from(limit).unwrap_or(i64::MAX)));
+            args
+        };
+        let (limit, cut) = match size {
+            None => (PAGE_ROWS + 1, false),
+            Some(size) => {
+                let sizes = conn.select(format!("SELECT {size} {tail}"), limited(PAGE_ROWS + 1)).await?;
+                let sizes = sizes.iter().map(|row| row.int(0)).collect::<Result<Vec<_>>>()?;
+                let fit = fitting(&sizes);
+                (fit, fit < sizes.len())
+            }
+        };
+        let rows = conn.select(format!("SELECT {columns} {tail}"), limited(limit)).await?;
+        let more = cut || rows.len() > PAGE_ROWS;
+        let items = rows.iter().take(PAGE_ROWS).map(from_row).collect::<Result<Vec<_>>>()?;
+        let next = items.last().filter(|_| more).map(key);
+        Ok(Part { items, next })
+    }
+}
+
+/// How many rows of these sizes a page takes, the first of them in any case.
+fn fitting(sizes: &[i64]) -> usize {
+    let mut bytes = 0_i64;
+    let fit = sizes.iter().take(PAGE_ROWS).take_while(|size| {
+        bytes = bytes.saturating_add(**size);
+        bytes <= PAGE_BYTES
+    });
+    fit.count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_as_many_rows_as_fit_and_never_none() {
+        assert_eq!(fitting(&[]), 1);
+        assert_eq!(fitting(&[PAGE_BYTES * 9, 1]), 1);
+        assert_eq!(fitting(&[PAGE_BYTES / 2, PAGE_BYTES / 2, 1]), 2);
+        assert_eq!(fitting(&vec![1; PAGE_ROWS * 2]), PAGE_ROWS);
+        assert_eq!(fitting(&[i64::MAX, i64::MAX]), 1);
+    }
+
+    #[test]
+    fn values_are_bound_in_their_order() {
+        let mut filter = Where::new(Dialect::Sqlite);
+        filter.and_value("a = $$", 1_i64);
+        filter.and_any("b", ["x", "y"].map(Arg::from));
+        filter.and_any("c", []);
+        filter.and_after("d, e", vec![Arg::from("k"), Arg::from(7_i64)]);
+        assert_eq!(filter.sql(), "1 = 1 AND a = $1 AND b IN ($2, $3) AND (d, e) > ($4, $5)");
+        assert_eq!(filter.args().len(), 5);
+    }
+}

@@ -1,0 +1,109 @@
+//! What the tests of every face do alike: each route of its table refuses who may not call it, and its reference is open.
+
+use axum::Router;
+use landreeve_core::Permission;
+
+use crate::routes::{compare, everything, everything_but, parse};
+use crate::{Answer, Ask, Kit};
+
+/// Method, path and what a route needs: `open`, `credential`, or a permission.
+pub type Routes = &'static [(&'static str, &'static str, &'static str)];
+
+#[derive(Debug, Clone)]
+pub enum Credential {
+    None,
+    Basic(String, String),
+    Bearer(String),
+    Cookie(String),
+}
+
+impl Credential {
+    pub fn basic(name: &str, password: &str) -> Credential {
+        Credential::Basic(name.to_owned(), password.to_owned())
+    }
+
+    pub fn bearer(key: impl Into<String>) -> Credential {
+        Credential::Bearer(key.into())
+    }
+
+    fn on(&self, ask: Ask) -> Ask {
+        match self {
+            Credential::None => ask,
+            Credential::Basic(name, password) => ask.basic(name, password),
+            Credential::Bearer(key) => ask.bearer(key),
+            Credential::Cookie(value) => ask.header("cookie", value),
+        }
+    }
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no credential at all.
+    Missing,
+    /// There is one that is not valid.
+    Invalid,
+    /// The caller lacks the permission.
+    Permission,
+}
+
+/// What differs from dialect to dialect.
+pub trait Dialect {
+    const ROUTES: Routes;
+    /// Where the dialect is mounted below its router.
+    const BASE: &'static str;
+    /// The page with the reference.
+    const DOCS: &'static str = "/docs";
+
+    fn kit(&self) -> &Kit;
+    fn router(&self) -> &Router;
+
+    /// A request in which nothing but the caller can be wrong.
+    fn ask(&self, method: &str, path: &str) -> impl Future<Output = Ask>;
+
+    /// The credential of a new caller with these permissions.
+    fn caller(&self, permissions: &[Permission]) -> impl Future<Output = Credential>;
+
+    /// Credentials that open nothing.
+    fn strangers(&self) -> Vec<Credential>;
+
+    /// Checks the dialect's answer to who may not.
+    fn refused(&self, answer: &Answer, why: Refusal);
+
+    /// Checks the answer of a route that needs no credential.
+    fn open(&self, answer: &Answer);
+
+    /// Checks the answer to who may do everything.
+    fn allowed(&self, path: &str, answer: &Answer);
+}
+
+pub async fn every_route_refuses_who_may_not<D: Dialect>(dialect: &D) {
+    let document = Ask::get(format!("{}/openapi.json", D::BASE)).send(dialect.router()).await;
+    compare(&document.json(), D::ROUTES);
+    let all = dialect.caller(&everything()).await;
+    for (method, path, needs) in D::ROUTES {
+        let with = async |credential: &Credential| {
+            credential.on(dialect.ask(method, path).await).send(dialect.router()).await
+        };
+        if *needs == "open" {
+            dialect.open(&with(&Credential::None).await);
+            continue;
+        }
+        dialect.refused(&with(&Credential::None).await, Refusal::Missing);
+        for stranger in dialect.strangers() {
+            dialect.refused(&with(&stranger).await, Refusal::Invalid);
+        }
+        if let Some(permission) = parse(needs) {
+            let lacking = dialect.caller(&everything_but(permission)).await;
+            dialect.refused(&with(&lacking).await, Refusal::Permission);
+        }
+        dialect.allowed(path, &with(&all).await);
+    }
+}
+
+pub async fn the_reference_needs_no_credential<D: Dialect>(dialect: &D) {
+    for path in [D::DOCS, "/openapi.json", "/docs-assets/swagger-ui.css"] {
+        let answer = Ask::get(format!("{}{path}", D::BASE)).send(dialect.router()).await;
+        assert_eq!(answer.status, 200, "{path}");
+    }
+}
