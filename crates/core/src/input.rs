@@ -114,7 +114,7 @@ impl<T> Input<T> {
     }
 }
 
-/// Whoever makes a value of its own has read nothing wrong.
+/// A value that was not read from a request has no faults.
 impl<T> From<T> for Input<T> {
     fn from(value: T) -> Input<T> {
         Input::of(value)

@@ -78,7 +78,7 @@ async fn read(
     body: &[u8],
     id: Option<&str>,
 ) -> Result<(Input<Patch<DatasourceDetails>>, Option<Vec<AgentId>>)> {
-    let read = wire::read(body, id)?;
+    let read = wire::read(body, id, &app.estate().registry().database_types())?;
     let Some(keys) = read.value().1.clone() else { return Ok((read.map(|(patch, _), _| patch), None)) };
     let mut known = Vec::new();
     if !keys.is_empty() {

@@ -13,7 +13,7 @@ use landreeve_http::body::{Field, Fields, NullIs, Rules, Unknown, json_object, r
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
-/// Attributes and relationships: a name that nobody knows would have no effect, so it is a fault.
+/// Attributes and relationships: a name that is not known would have no effect, so it is a fault.
 const STRICT: Rules = Rules { null: NullIs::Clear, unknown: Unknown::Report };
 /// Around them: `links`, `meta`, `jsonapi` and anything else that JSON:API allows.
 const AROUND: Rules = Rules { null: NullIs::Absent, unknown: Unknown::Ignore };

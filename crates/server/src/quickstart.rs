@@ -6,7 +6,6 @@ use landreeve_analytics::dashboards::{self, DashboardDetails, LayoutBox};
 use landreeve_analytics::reports::{self, ReportDetails};
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::{Input, OpCtx, Page, RunState, page};
-use landreeve_estate::inventory::refresh::SAMPLE_DATA;
 use landreeve_estate::ops::keys::{self, NewKey};
 use landreeve_estate::ops::runs::{self, RunRef};
 use landreeve_estate::ops::{Api, RunFilter, datasources, sign_in, users};

@@ -278,7 +278,7 @@ pub async fn by_password(
     let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
     let Some(row) = row.filter(|row| row.user.enabled) else {
         // The same work as for a known name, so that time does not tell names.
-        authentication.gate.verify(password, password::NOBODY.to_owned()).await?;
+        authentication.gate.verify(password, password::DUMMY_HASH.to_owned()).await?;
         return Err(authentication.stranger(origin, codes::INVALID_AUTH, WRONG));
     };
     if row.locked_until.is_some_and(|until| until > now) {

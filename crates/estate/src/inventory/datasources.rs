@@ -9,7 +9,7 @@ use landreeve_core::error::Faults;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId};
 use landreeve_core::schema::Catalog;
 use landreeve_core::source::SessionZone;
-use landreeve_core::{Error, Part, Result, Secret};
+use landreeve_core::{Error, Part, Random, Result, Secret};
 
 use super::places::{AGENTS, DATASOURCES};
 use super::stored::{StoredCatalog, StoredConfig, StoredSecrets};
@@ -284,7 +284,7 @@ pub async fn types(
     let (condition, values) = wanted.into_parts();
     let rows =
         conn.select(format!("SELECT id, database_type FROM datasources WHERE {condition}"), values).await?;
-    rows.iter().map(|row| Ok((row.id(0)?, row.word(1, DatabaseType::parse)?))).collect()
+    rows.iter().map(|row| Ok((row.id(0)?, DatabaseType::stored(&row.text(1)?)))).collect()
 }
 
 /// The id of the built-in datasource with this word.

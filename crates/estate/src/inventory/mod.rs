@@ -5,7 +5,6 @@ pub mod agents;
 pub mod connect;
 pub mod datasources;
 mod places;
-pub mod refresh;
 pub mod stored;
 
 pub use agents::{Agent, AgentFilter};

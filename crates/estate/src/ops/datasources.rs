@@ -23,7 +23,6 @@ use crate::identity::Visibility;
 use crate::inventory::connect::connect_spec;
 use crate::inventory::{
     Agent, AgentFilter, ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, agents, datasources,
-    refresh,
 };
 use crate::runs::{Lane, NewRun, Run};
 use crate::schedules::{self, Schedule, Timing};

@@ -17,7 +17,7 @@ use landreeve_core::{
     Action, Category, Error, ErrorKind, Noun, OpCtx, OpKind, Permission, PoolName, Result, RunKind, Secret,
     page,
 };
-use landreeve_estate::inventory::refresh::{SCHEMA_REFRESH, SchemaRefresh};
+
 use landreeve_estate::ops::datasources::{Seen, agent_list, datasource_list};
 use landreeve_estate::ops::runs::{RunRef, run_wait};
 use landreeve_estate::ops::{Agent, AgentFilter, Api, DatasourceFilter, Key, Origin, Run, sign_in};
@@ -28,6 +28,7 @@ use landreeve_estate::runs::{
     Done, Executor, Failure, Job, KindSpec, NewRun, OnDrain, Outcome, PROBE, Probe, Retry, Role, RunOptions,
 };
 use landreeve_estate::store::{Arg, Row};
+use landreeve_estate::upkeep::{PURGE, Purge, SCHEMA_REFRESH, SchemaRefresh};
 use landreeve_estate::{Estate, EstateOptions, args};
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;

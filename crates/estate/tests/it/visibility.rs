@@ -129,7 +129,7 @@ async fn fill(estate: &Estate, world: &World, paths: &[String]) {
     }
 }
 
-/// A datasource whose secrets nobody can open.
+/// A datasource whose secrets cannot be decrypted.
 async fn insert(estate: &Estate, id: i64, ou: i64, builtin: Option<String>) {
     let config = r#"{"version":1,"mode":"direct","host":"db","port":5432,"username":"u","database":"d","ssh_host":null,"ssh_port":null,"ssh_user":null,"data_time_zone":null,"require_tls":true,"verify_tls":false,"max_concurrent":20,"nightly_schema":true,"row_counts":true,"operator_file":false,"extras":{}}"#;
     let sql = "INSERT INTO datasources (id, ou_id, name, database_type, enabled, builtin, config, secrets_sealed, \
@@ -194,7 +194,7 @@ async fn secrets_that_are_not_shown_are_not_unsealed(site: &Site) {
     let view = caller(&estate, None, &[Permission::new(Noun::DATASOURCE, Action::VIEW)]).await;
     let listed = all_datasources(&estate, &view).await.unwrap();
     assert!(!listed[0].credentials && listed[0].datasource.details.password.is_none());
-    // Whoever may see them is told that they cannot be opened, unless they are not asked for.
+    // Callers who see them get an error, unless they do not ask for them.
     let manage = caller(&estate, None, &[Permission::new(Noun::DATASOURCE, Action::MANAGE)]).await;
     assert!(all_datasources(&estate, &manage).await.is_err());
     let asked = DatasourceFilter::default();

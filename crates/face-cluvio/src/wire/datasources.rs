@@ -153,8 +153,8 @@ pub fn render(seen: &Seen, ids: &HashIds, agents: &[(i64, String)]) -> Datasourc
 /// A request about a datasource: changes to its details, and its agents by their public keys, if given.
 pub type Change = (Patch<DatasourceDetails>, Option<Vec<String>>);
 
-/// `id` is that of the path; without one the datasource is being made, and what must be there is asked for.
-pub fn read(body: &[u8], id: Option<&str>) -> Result<Input<Change>> {
+/// `id` is the one in the path; `None` if the datasource is being created, which makes members required.
+pub fn read(body: &[u8], id: Option<&str>, types: &[DatabaseType]) -> Result<Input<Change>> {
     let creating = id.is_none();
     let read = document(
         body,

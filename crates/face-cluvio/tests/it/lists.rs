@@ -95,7 +95,7 @@ async fn a_list_that_cannot_begin_is_an_error(world: &World) {
         assert_eq!(world.ask("GET", path).key(&key).send().await.status, 403, "{path}");
     }
     assert_eq!(world.get("/filters?include=reports").await.status, 400);
-    // Whoever may list them once is remembered, so that it is the list that fails.
+    // The caller is cached, so that only the list fails.
     assert_eq!(world.get("/filters").await.status, 200);
     world.estate.store().close().await;
     assert_eq!(world.get("/filters").await.status, 503);
