@@ -248,6 +248,14 @@ impl Registry {
         self.catalogs.iter().find(|catalog| catalog.database_type == database_type)
     }
 
+    /// The database types of which users can declare datasources.
+    pub fn declarable_types(&self) -> Vec<DatabaseType> {
+        let builtin = |known: &DatabaseType| {
+            self.catalogs.iter().any(|own| own.builtin && *known == DatabaseType::Catalog(own.database_type))
+        };
+        self.database_types().into_iter().filter(|known| !builtin(known)).collect()
+    }
+
     /// Every database type that a datasource can have here.
     pub fn database_types(&self) -> Vec<DatabaseType> {
         let brought = self.catalogs.iter().map(|catalog| DatabaseType::Catalog(catalog.database_type));

@@ -1,13 +1,17 @@
 //! The encryption key: changing it encrypts everything again in one transaction.
 
-use landreeve_core::{Action, Noun, OpCtx, Random, Result};
+use landreeve_core::{Action, Noun, OpCtx, Random, Result, clock};
 
 use crate::Estate;
 use crate::estate::OwnedAct;
+use crate::runs::recover;
 use crate::secrets::{SealKey, SealedColumn};
 use crate::store::Tx;
 use crate::tokens;
 use crate::{args, bootstrap};
+
+/// In microseconds.
+const MINUTE: i64 = 60_000_000;
 
 /// Encrypts every secret again with `new`, which must already be on disk: a crash right after the commit needs it.
 /// Also renews the signing keys for data tokens; the old ones verify until their last token has expired.
@@ -37,6 +41,13 @@ pub async fn rotate(estate: &Estate, ctx: &OpCtx, new: SealKey) -> Result<u64> {
         tracing::warn!(%error, "could not renew the key that signs data tokens");
     }
     Ok(count)
+}
+
+/// The nodes, other than those of this home, that have been seen within the last minute: they use the old key.
+pub async fn nodes_running(estate: &Estate, ctx: &OpCtx, home: &str) -> Result<Vec<String>> {
+    estate.require_here(ctx, Noun::SETTING, Action::MANAGE).await?;
+    let since = clock::from_micros(estate.now().as_microsecond() - MINUTE);
+    recover::other_nodes(&mut estate.store().read().await?, home, since).await
 }
 
 /// Encrypts every value of one column with the new key.

@@ -230,6 +230,7 @@ impl Engine {
         if recovered > 0 {
             tracing::warn!(runs = recovered, "recovered runs that were interrupted by a stop");
         }
+        metrics::gauge!("landreeve_runs_lingering").set(0.0);
         let pools = self.pools(&executors);
         let claiming: Vec<_> = pools.values().filter(|pool| pool.workers > 0).cloned().collect();
         let working = Working { executors, pools, role };

@@ -128,13 +128,13 @@ fn conditions(conn: &Conn, visibility: &Visibility, filter: &RunFilter) -> Resul
     Ok(wanted)
 }
 
-/// The column that orders the list. A range of times is read from its own index, newest first in it.
+/// The column that orders the list; ids come in blocks and say nothing about the time. A range of end times is read
+/// from its own index, newest first in it.
 fn ordered_by(filter: &RunFilter) -> &'static str {
     match filter.order {
         RunOrder::LastFinished => "runs.finished_at",
         _ if !filter.finished.is_open() => "runs.finished_at",
-        _ if !filter.submitted.is_open() => "runs.submitted_at",
-        _ => "runs.id",
+        _ => "runs.submitted_at",
     }
 }
 
@@ -180,13 +180,8 @@ pub async fn list_after(
     let mut wanted = conditions(conn, visibility, filter)?;
     if let Some(after) = after {
         let compare = if filter.order == RunOrder::Oldest { ">" } else { "<" };
-        match ordered_by(filter) {
-            "runs.id" => wanted.and_value(&format!("runs.id {compare} $$"), after.id),
-            column => {
-                let at = wanted.bind(after.at);
-                wanted.and_value(&format!("({column}, runs.id) {compare} ({at}, $$)"), after.id);
-            }
-        }
+        let (column, at) = (ordered_by(filter), wanted.bind(after.at));
+        wanted.and_value(&format!("({column}, runs.id) {compare} ({at}, $$)"), after.id);
     }
     select(conn, filter, wanted, &units, i64::from(limit), 0).await
 }
@@ -222,10 +217,7 @@ async fn select(
     offset: i64,
 ) -> Result<Vec<Run>> {
     let (column, direction) = (ordered_by(filter), direction(filter));
-    let order = match column {
-        "runs.id" => format!("ORDER BY runs.id {direction}"),
-        column => format!("ORDER BY {column} {direction}, runs.id {direction}"),
-    };
+    let order = format!("ORDER BY {column} {direction}, runs.id {direction}");
     let first = wanted.bind(limit.saturating_add(offset));
     let (limited, skipped) = (wanted.bind(limit), wanted.bind(offset));
     let ids = match units {
@@ -233,7 +225,7 @@ async fn select(
             format!("SELECT runs.id FROM runs WHERE {} {order} LIMIT {first}", wanted.sql())
         }
         // Each unit's newest from its own index; the sort then sees few.
-        Units::These(units) if (2..=MAX_UNIONS).contains(&units.len()) && column == "runs.id" => {
+        Units::These(units) if (2..=MAX_UNIONS).contains(&units.len()) && column == "runs.submitted_at" => {
             let each = units.iter().map(|unit| {
                 let condition = in_units(&wanted, &[*unit]);
                 format!("SELECT id FROM (SELECT runs.id FROM runs WHERE {condition} {order} LIMIT {first}) u{unit}")

@@ -386,16 +386,16 @@ async fn claim_of(
     let dialect = tx.dialect();
     let sql = match submitter {
         None => dialect.pick(
-            candidate!("instr", "ORDER BY r.id LIMIT 1"),
-            candidate!("strpos", "ORDER BY r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED"),
+            candidate!("instr", "ORDER BY r.submitted_at, r.id LIMIT 1"),
+            candidate!("strpos", "ORDER BY r.submitted_at, r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED"),
         ),
         Some(submitter) => {
             bound.extend(args![submitter]);
             dialect.pick(
-                candidate!("instr", "AND r.submitter = $8 ORDER BY r.id LIMIT 1"),
+                candidate!("instr", "AND r.submitter = $8 ORDER BY r.submitted_at, r.id LIMIT 1"),
                 candidate!(
                     "strpos",
-                    "AND r.submitter = $8 ORDER BY r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED"
+                    "AND r.submitter = $8 ORDER BY r.submitted_at, r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED"
                 ),
             )
         }

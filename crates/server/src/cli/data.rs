@@ -108,7 +108,7 @@ pub async fn datasource(command: DatasourceCommand) -> anyhow::Result<()> {
 
 async fn add(args: Add) -> anyhow::Result<()> {
     let session = Session::open(&args.place).await?;
-    let types = session.opened.estate.registry().database_types();
+    let types = session.opened.estate.registry().declarable_types();
     let Some(database_type) = DatabaseType::find(&types, &args.database_type) else {
         session.close().await;
         let names = types.iter().map(|known| known.as_str()).collect::<Vec<_>>().join(", ");

@@ -120,6 +120,16 @@ pub async fn secrets(command: SecretsCommand) -> anyhow::Result<()> {
     // Prevents a server from starting while the key changes.
     let _lock = open::lock(&place.data_dir, true)?;
     let session = Session::open(&place).await?;
+    let (estate, home) = (&session.opened.estate, session.opened.home());
+    let others = ops::secrets::nodes_running(estate, &session.ctx, &home).await?;
+    if !others.is_empty() {
+        session.close().await;
+        anyhow::bail!(
+            "another node ({}) was running within the last minute and uses the old key. Stop every node, rotate, and \
+             copy the new key file to each of them",
+            others.join(", ")
+        );
+    }
     let key_file = session.opened.key_file.clone();
     let next = key_file.with_extension("key.next");
     // Named after its fingerprint, so that old keys do not overwrite each other.
