@@ -97,12 +97,13 @@ impl Loop {
             match self.connector.carried(self.limit).await {
                 Ok((link, mut carrier)) => carry(&mut carrier, self.session(link, first)).await,
                 Err(error) => {
-                    // Closures that arrived in the meantime have waited as well.
-                    refuse(first, &error);
-                    self.again.drain(..).for_each(|job| refuse(job, &error));
+                    // Closures that arrived in the meantime have waited as well. All are collected before the first is
+                    // answered: what a caller sends after its answer gets its own attempt.
+                    let mut waited: Vec<Job> = std::iter::once(first).chain(self.again.drain(..)).collect();
                     while let Ok(job) = self.jobs.try_recv() {
-                        refuse(job, &error);
+                        waited.push(job);
                     }
+                    waited.into_iter().for_each(|job| refuse(job, &error));
                 }
             }
         }
