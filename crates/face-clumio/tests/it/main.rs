@@ -94,7 +94,7 @@ impl Dialect for Face {
     fn refused(&self, answer: &Answer, why: Refusal) {
         match why {
             Refusal::Missing => fails(answer, 401, 359, "The authentication token is missing"),
-            Refusal::Invalid => fails(answer, 401, 360, "the key is not known"),
+            Refusal::Invalid => fails(answer, 401, 360, "unknown key"),
             Refusal::Permission => {
                 assert_eq!((answer.status, &answer.json()["errors"][0]["error_code"]), (403, &json!(103)));
             }
