@@ -22,8 +22,8 @@ pub struct Uses {
     pub snippets: Vec<SnippetId>,
 }
 
-/// For each of these dashboards: its visible reports, and what their SQL uses. Reads reports one at a time, to keep only
-/// one SQL text in memory.
+/// For each of these dashboards: its visible reports, and what their SQL uses. Reads reports one at a time, to keep
+/// only one SQL text in memory.
 pub(crate) async fn of_dashboards(
     conn: &mut Conn,
     visibility: &Visibility,

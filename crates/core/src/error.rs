@@ -185,7 +185,7 @@ fn no_such(noun: &str) -> String {
     format!("there is no such {noun}")
 }
 
-/// The codes that code compares. A code that is only sent to the client needs no constant.
+/// Codes that the program compares. A code that is only sent to the client needs no constant.
 pub mod codes {
     pub const NOT_FOUND: &str = "not_found";
     /// For faults: the member is missing.

@@ -62,7 +62,8 @@ impl<T> Input<T> {
         Input::new(value, Faults::default())
     }
 
-    /// Sets how to convert the domain's field names to the request's. Faults found in parsing already have the request's.
+    /// Sets how to convert the domain's field names to the request's. Faults found in parsing already have the
+    /// request's.
     #[must_use]
     pub fn named(self, names: fn(&str) -> String) -> Input<T> {
         Input { names, ..self }

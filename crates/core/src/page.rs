@@ -17,8 +17,8 @@ impl Page {
     }
 }
 
-/// The next items of a list that is read in parts, and the key after which the next part starts. `None` means that there
-/// are no more.
+/// The next items of a list that is read in parts, and the key after which the next part starts. `None` means that
+/// there are no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part<T, K> {
     pub items: Vec<T>,

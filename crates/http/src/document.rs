@@ -1,8 +1,9 @@
 //! JSON documents with lists of any length: written page by page as the client reads, never fully in memory.
 //!
 //! The first page of every list is read before the status line is sent, so that a missing permission or an unavailable
-//! store is reported like any other error. If a list fails later, the connection is closed, so that the client never gets
-//! a truncated but valid document. If all lists end with their first pages, the document is sent whole, with its length.
+//! store is reported like any other error. If a list fails later, the connection is closed, so that the client never
+//! gets a truncated but valid document. If all lists end with their first pages, the document is sent whole, with its
+//! length.
 
 use std::future::ready;
 

@@ -66,7 +66,8 @@ impl Face {
         Face { name, render, random, nouns: &[] }
     }
 
-    /// Sets the dialect's words in *not found* errors, where they differ from ours: pairs of our noun and the dialect's.
+    /// Sets the dialect's words in *not found* errors, where they differ from ours: pairs of our noun and the
+    /// dialect's.
     #[must_use]
     pub fn calling(self, nouns: &'static [(&'static str, &'static str)]) -> Face {
         Face { nouns, ..self }

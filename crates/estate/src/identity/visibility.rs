@@ -1,5 +1,5 @@
 //! What a list shows of a noun, as a SQL condition: what is in or below the caller's unit, limited to the caller's
-//! grants. The condition selects exactly the rows that `Authority::allows`; a property test compares the two.
+//! grants. It selects exactly the rows that `Authority::allows` accepts; a property test compares the two.
 
 use landreeve_core::{Authority, OpCtx, Permission, Result};
 

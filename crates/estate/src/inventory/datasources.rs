@@ -293,7 +293,7 @@ pub async fn builtin(conn: &mut Conn, word: &str) -> Result<Option<DatasourceId>
     row.map(|row| row.id(0)).transpose()
 }
 
-/// The next page of visible datasources. Decrypts only the secrets of those for which `opens` is true.
+/// The page of visible datasources after this id. Decrypts only the secrets of those for which `opens` is true.
 pub async fn list(
     conn: &mut Conn,
     visibility: &Visibility,

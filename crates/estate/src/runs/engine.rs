@@ -92,8 +92,8 @@ pub struct Ticket {
     _expected: Expected,
 }
 
-/// A run that a transaction in progress may claim for this process. Until it is launched or abandoned, the store may know
-/// more about it than this process.
+/// A run that a transaction in progress may claim for this process. Until it is launched or abandoned, the store may
+/// know more about it than this process.
 struct Expected {
     engine: Engine,
     id: RunId,
@@ -284,8 +284,8 @@ impl Engine {
         self.deregister().await;
     }
 
-    /// Deregisters this node, so that its runs are recovered without waiting for its leases to expire. As long as any of
-    /// them may still write, the leases must keep other nodes away.
+    /// Deregisters this node, so that its runs are recovered without waiting for its leases to expire. As long as any
+    /// of them may still write, the leases must keep other nodes away.
     async fn deregister(&self) {
         let tasks = &self.0.tasks;
         let Some(id) = self.node() else { return };

@@ -116,7 +116,8 @@ impl Engine {
                 Some(End::Stopped { state: failure.state, error: failure.error })
             }
             OnDrain::Requeue if drained => Some(End::Requeued { cleans_up: spec.cleans_up }),
-            // It exceeded its time to end and was interrupted: the next start finds the lease and recovers it by its kind.
+            // It exceeded its time to end and was interrupted: the next start finds the lease and recovers it by its
+            // kind.
             OnDrain::Finish if drained => None,
             _ => Some(ended(outcome, &job.run, spec, lingers)),
         };
@@ -248,7 +249,8 @@ impl Engine {
 
     /// Writes the end. Retries while the store is unavailable (a full disk): the lease keeps the run ours.
     ///
-    /// An end that the store rejects (text that it cannot store) becomes a failure, so that no run is left without an end.
+    /// An end that the store rejects (text that it cannot store) becomes a failure, so that no run is left without an
+    /// end.
     async fn finish(&self, run: &Run, signal: &Signal, end: End, threads: Threads) {
         let mut end = end;
         let state = match &end {

@@ -199,7 +199,8 @@ async fn insert_row(
     row.as_ref().map(record::from_row).transpose()
 }
 
-/// A child needs a parent that has not ended, in a unit at or above its own, because stopping the parent stops the child.
+/// A child needs a parent that has not ended, in a unit at or above its own, because stopping the parent stops the
+/// child.
 async fn check_parent(tx: &mut Tx, new: &NewRun) -> Result<()> {
     let Some(parent) = new.parent else { return Ok(()) };
     // Locked until the child is inserted. An earlier cancel is seen here, and a later one finds the child.
@@ -637,8 +638,8 @@ pub async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
             return Err(ended_already(&run));
         }
     }
-    // Stops each parent before it reads its children, so that none can be added concurrently. A child that has ended may
-    // have children that continue.
+    // Stops each parent before it reads its children, so that none can be added concurrently. A child that has ended
+    // may have children that continue.
     let mut parents = vec![id];
     while let Some(parent) = parents.pop() {
         let children = tx.all("SELECT id FROM runs WHERE parent_id = $1 ORDER BY id", args![parent]).await?;

@@ -27,8 +27,8 @@ pub enum Lost {
     WithExpiredLease,
 }
 
-/// Takes back the runs of nodes that are gone: queues them again if their kind is retried or cleans up, or else ends them
-/// with a reason.
+/// Takes back the runs of nodes that are gone: queues them again if their kind is retried or cleans up, or else ends
+/// them with a reason.
 pub async fn recover(tx: &mut Tx, lost: Lost, registry: &Registry, now: Timestamp) -> Result<u64> {
     macro_rules! statement {
         ($store:ident, $tail:literal) => {

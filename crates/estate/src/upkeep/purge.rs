@@ -1,5 +1,5 @@
-//! The run kind `purge`: deletes what is past its retention. It deletes data before records, and a blob before the row's
-//! reference to it, so that a crash leaves at worst a row whose blob the next purge deletes again.
+//! The run kind `purge`: deletes what is past its retention. It deletes data before records, and a blob before the
+//! row's reference to it, so that a crash leaves at worst a row whose blob the next purge deletes again.
 
 use std::time::Duration;
 
