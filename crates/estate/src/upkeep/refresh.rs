@@ -15,7 +15,7 @@ use crate::{Estate, ops};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The run kind that creates the file of the built-in sample source. Set when the server is assembled.
+/// The run kind that creates the file of the built-in sample source. The server provides its executor.
 pub const SAMPLE_DATA: RunKind = RunKind::new("sample_data");
 
 pub const SCHEMA_REFRESH: KindSpec = KindSpec {
