@@ -80,7 +80,7 @@ async fn load_for(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Arc<
     estate.datasource(id, ctx.moment()).await?.ok_or_else(|| Error::not_found("datasource"))
 }
 
-/// The page of datasources after this id. With `credentials`, includes the credentials that the caller is allowed to see.
+/// The page of datasources after this id. With `credentials`, includes those credentials that the caller may see.
 pub async fn datasource_list(
     estate: &Estate,
     ctx: &OpCtx,
