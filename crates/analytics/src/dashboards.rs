@@ -110,7 +110,7 @@ impl Default for DashboardDetails {
 const MAX_BOXES: usize = 1_000;
 
 impl DashboardDetails {
-    /// Every fault that shows without looking elsewhere.
+    /// Every fault that can be found without a lookup.
     pub fn check(&self, faults: &mut Faults) {
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
@@ -273,7 +273,7 @@ pub(crate) async fn load(conn: &mut Conn, id: DashboardId) -> Result<Option<Dash
     find(conn, id).await
 }
 
-/// Fills what the SQL of the reports on them says.
+/// Fills in what the SQL of the dashboards' reports uses.
 async fn fill_uses(conn: &mut Conn, ctx: &OpCtx, dashboards: &mut [Dashboard]) -> Result<()> {
     let ids = dashboards.iter().map(|dashboard| dashboard.id).collect();
     let mut uses = usage::of_dashboards(conn, &Visibility::below(ctx), &ids).await?;
@@ -283,7 +283,7 @@ async fn fill_uses(conn: &mut Conn, ctx: &OpCtx, dashboards: &mut [Dashboard]) -
     Ok(())
 }
 
-/// The next dashboards after one, by id.
+/// The page of dashboards after this id.
 pub async fn dashboard_list(
     plane: &Analytics,
     ctx: &OpCtx,

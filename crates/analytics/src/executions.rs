@@ -57,14 +57,14 @@ impl From<Run> for Execution {
     }
 }
 
-/// A statement that a person wrote, with values for its parameters.
+/// A statement that a user wrote, with values for its parameters.
 #[derive(Debug, Clone)]
 pub struct NewExecution {
     pub sql: String,
     pub inputs: InputParameters,
 }
 
-/// Runs a statement that a person wrote.
+/// Runs a statement that a user wrote.
 pub async fn execution_run(
     plane: &Analytics,
     ctx: &OpCtx,
@@ -231,7 +231,7 @@ pub async fn data_open(plane: &Analytics, key: &str) -> Result<Data> {
     let id = plane.estate().hash_ids().decode_plain::<DatasourceId>(id).ok_or_else(gone)?;
     let found = ops::datasources::schema_by_token(plane.estate(), id).await?;
     let (catalog, read_at) = found.ok_or_else(|| {
-        Error::not_found("schema").saying("there is no such schema yet: refresh the datasource first")
+        Error::not_found("schema").saying("the schema has not been read yet; refresh the datasource first")
     })?;
     if let Some(name) = &one
         && !catalog.schemas.iter().any(|schema| schema.name == *name)

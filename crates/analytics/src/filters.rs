@@ -155,7 +155,7 @@ impl Default for FilterDetails {
 const MAX_OPTIONS: usize = 10_000;
 
 impl FilterDetails {
-    /// Every fault that shows without looking elsewhere.
+    /// Every fault that can be found without a lookup.
     pub fn check(&self, faults: &mut Faults) {
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
@@ -302,7 +302,7 @@ fn from_row(row: &Row) -> Result<Filter> {
     })
 }
 
-/// The filters of one unit: SQL resolves names in its own unit only.
+/// The filters of one unit: SQL resolves names only within its own unit.
 pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Filter>> {
     conn.all(select!("WHERE f.ou_id = $1 ORDER BY f.id"), args![ou]).await?.iter().map(from_row).collect()
 }
@@ -311,10 +311,10 @@ async fn find(conn: &mut Conn, id: FilterId) -> Result<Option<Filter>> {
     conn.opt(select!("WHERE f.id = $1"), args![id]).await?.as_ref().map(from_row).transpose()
 }
 
-/// Which filter the next part of a list comes after: by variable, then by id.
+/// The sort key of the filter list: variable, then id.
 pub type FilterKey = (String, FilterId);
 
-/// The next filters after one; of these ids only where they are given.
+/// The page of filters after this key, limited to the ids in `only` if given.
 pub async fn filter_list(
     plane: &Analytics,
     ctx: &OpCtx,

@@ -41,7 +41,7 @@ pub struct ReportDetails {
 const MAX_BYTES: usize = 1_024 * 1_024;
 
 impl ReportDetails {
-    /// Every fault that shows without looking elsewhere.
+    /// Every fault that can be found without a lookup.
     pub fn check(&self, faults: &mut Faults) {
         if self.name.trim().is_empty() {
             faults.push("name", "required", "is required");
@@ -106,7 +106,7 @@ fn from_row(row: &Row) -> Result<Report> {
     })
 }
 
-/// For each of these, in their order: the filters and snippets that its SQL names.
+/// For each of these, in order: the filters and snippets that its SQL uses.
 pub async fn reports_use(plane: &Analytics, reports: &[Report]) -> Result<Vec<Uses>> {
     let mut conn = plane.estate().store().read().await?;
     let units = reports.iter().map(|report| report.ou).collect();
@@ -121,7 +121,7 @@ async fn find(conn: &mut Conn, id: ReportId) -> Result<Option<Report>> {
     conn.opt(sql, args![id]).await?.as_ref().map(from_row).transpose()
 }
 
-/// The next reports after one, by id; with a dashboard, those on it.
+/// The page of reports after this id, limited to those on `dashboard` if given.
 pub async fn report_list(
     plane: &Analytics,
     ctx: &OpCtx,

@@ -40,7 +40,7 @@ pub struct SnippetDetails {
 const MAX_BYTES: usize = 256 * 1_024;
 
 impl SnippetDetails {
-    /// Every fault that shows without looking elsewhere.
+    /// Every fault that can be found without a lookup.
     pub fn check(&self, faults: &mut Faults) {
         if self.name.is_empty() {
             faults.push("name", "required", "is required");
@@ -59,7 +59,7 @@ impl SnippetDetails {
         }
     }
 
-    /// A cycle shows only among the other snippets of the unit.
+    /// Detecting a cycle needs the other snippets of the unit.
     fn check_among(&self, others: &[Snippet]) -> Result<()> {
         let mut snippets = texts(others);
         snippets.custom.insert(self.name.clone(), self.sql.clone());
@@ -121,7 +121,7 @@ fn from_row(row: &Row) -> Result<Snippet> {
     })
 }
 
-/// The snippets of one unit: SQL resolves names in its own unit only.
+/// The snippets of one unit: SQL resolves names only within its own unit.
 pub(crate) async fn of_unit(conn: &mut Conn, ou: OuId) -> Result<Vec<Snippet>> {
     conn.all(select!("WHERE s.ou_id = $1 ORDER BY s.name"), args![ou]).await?.iter().map(from_row).collect()
 }
@@ -132,10 +132,10 @@ pub(crate) fn texts(snippets: &[Snippet]) -> Snippets {
     Snippets { custom, builtin: BTreeMap::new() }
 }
 
-/// Which snippet the next part of a list comes after: by name, then by id.
+/// The sort key of the snippet list: name, then id.
 pub type SnippetKey = (String, SnippetId);
 
-/// The next snippets after one; of these ids only where they are given.
+/// The page of snippets after this key, limited to the ids in `only` if given.
 pub async fn snippet_list(
     plane: &Analytics,
     ctx: &OpCtx,

@@ -22,8 +22,8 @@ pub struct Uses {
     pub snippets: Vec<SnippetId>,
 }
 
-/// For each of these dashboards: the reports on it that are visible, and what their SQL names. One report's SQL is in
-/// memory at a time.
+/// For each of these dashboards: its visible reports, and what their SQL uses. Reads reports one at a time, to keep
+/// only one SQL text in memory.
 pub(crate) async fn of_dashboards(
     conn: &mut Conn,
     visibility: &Visibility,
@@ -57,7 +57,7 @@ pub(crate) async fn of_dashboards(
     Ok(all)
 }
 
-/// Adds those that are not there yet.
+/// Adds those that are missing.
 fn add<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
     for one in more {
         if !all.contains(&one) {
@@ -81,7 +81,7 @@ struct Unit {
 }
 
 impl Names {
-    /// Those of these units, and the dialects of these datasources.
+    /// The names in these units, and the dialects of these datasources.
     pub(crate) async fn read(
         conn: &mut Conn,
         units: &BTreeSet<OuId>,

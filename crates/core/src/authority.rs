@@ -81,16 +81,16 @@ pub struct Grant {
     pub scope: Scope,
 }
 
-/// What one permission gives a caller in the unit that the caller works in.
+/// Where a caller has one permission, within the unit that the caller works in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Granted {
-    /// As paths, none of which lies in another.
+    /// As paths. No subtree contains another.
     pub subtrees: Vec<String>,
-    /// Ids of things that are named one by one, wherever they are.
+    /// Ids of resources that are granted individually, in any unit.
     pub ids: Vec<i64>,
 }
 
-/// Everything granted to one caller, and the organizational unit the caller works in.
+/// Everything granted to a caller, and the organizational unit the caller works in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
     grants: Vec<Grant>,
@@ -156,7 +156,7 @@ impl Authority {
         self.all || self.matching(permission).next().is_some()
     }
 
-    /// Where in the caller's own unit and below it the caller may do this: whole subtrees, and things by their ids.
+    /// Where, in the caller's unit or below it, the caller may do this: whole subtrees, and resources by id.
     pub fn granted(&self, permission: Permission) -> Granted {
         if self.allows_here(permission) {
             return Granted { subtrees: vec![self.ou_path.clone()], ids: Vec::new() };
@@ -175,7 +175,7 @@ impl Authority {
         granted.ids.dedup();
         granted.subtrees.sort();
         granted.subtrees.dedup();
-        // Sorted, a subtree comes right before everything that lies in it.
+        // In sorted order, a subtree comes directly before everything inside it.
         let mut outer: Vec<String> = Vec::new();
         for root in granted.subtrees {
             if !outer.last().is_some_and(|last| root.starts_with(last.as_str())) {
@@ -185,8 +185,8 @@ impl Authority {
         Granted { subtrees: outer, ids: granted.ids }
     }
 
-    /// The subtrees, as paths, in which the caller may do this to the thing `id` of a kind that is in every unit: what
-    /// the caller sees through a built-in source. None lies in another.
+    /// The subtrees, as paths, in which the caller may do this to the resource `id` of a kind that exists in every
+    /// unit: what the caller sees through a built-in source. No subtree contains another.
     pub fn reach(&self, permission: Permission, id: i64) -> Vec<String> {
         let granted = self.granted(permission);
         if granted.ids.contains(&id) { vec![self.ou_path.clone()] } else { granted.subtrees }

@@ -93,7 +93,7 @@ pub struct Error {
     pub code: &'static str,
     /// Short, specific, and free of secrets. For `Internal`, only for the log.
     pub message: String,
-    /// What is not there, for kind *not found*: a face that calls it otherwise says so once (`called`).
+    /// For `NotFound`: what was not found. A face can replace it with its dialect's word (`called`).
     pub noun: Option<&'static str>,
     pub faults: Vec<Fault>,
     /// When it makes sense to retry.
@@ -113,18 +113,18 @@ impl Error {
         Error::new(ErrorKind::Forbidden, "forbidden", message)
     }
 
-    /// The noun as a person calls it: "datasource", "run".
+    /// `noun` is the word that users know: "datasource", "run".
     pub fn not_found(noun: &'static str) -> Error {
         Error { noun: Some(noun), ..Error::new(ErrorKind::NotFound, codes::NOT_FOUND, no_such(noun)) }
     }
 
-    /// The same with other words, for what is not there in a way of its own.
+    /// Replaces the message, for cases where the default says too little.
     #[must_use]
     pub fn saying(self, message: impl Into<String>) -> Error {
         Error { message: message.into(), ..self }
     }
 
-    /// The same in the words of a dialect: pairs of our noun and the dialect's.
+    /// Replaces the noun with the dialect's word for it. `nouns` are pairs of our noun and the dialect's.
     #[must_use]
     pub fn called(mut self, nouns: &[(&str, &'static str)]) -> Error {
         let Some(noun) = self.noun else { return self };
@@ -185,18 +185,18 @@ fn no_such(noun: &str) -> String {
     format!("there is no such {noun}")
 }
 
-/// The codes that anything compares. A code that only travels to the client needs no name here.
+/// Codes that the program compares. A code that is only sent to the client needs no constant.
 pub mod codes {
     pub const NOT_FOUND: &str = "not_found";
-    /// Of faults: the member is missing.
+    /// For faults: the member is missing.
     pub const REQUIRED: &str = "required";
-    /// A name or a key is there already.
+    /// A name or key already exists.
     pub const TAKEN: &str = "taken";
-    /// There is a user already.
+    /// A user already exists.
     pub const NOT_FIRST: &str = "not_first";
-    /// The store was made with another key.
+    /// The store was created with another key.
     pub const WRONG_KEY: &str = "wrong_key";
-    /// Of faults: the server must not connect there.
+    /// For faults: the server is not allowed to connect to this address.
     pub const DENIED: &str = "denied";
     pub const NOT_CANCELLABLE: &str = "not_cancellable";
     pub const NOT_AUTHED: &str = "not_authed";
@@ -207,7 +207,7 @@ pub mod codes {
     pub const NO_USERS_FOUND: &str = "no_users_found";
     /// A statement's variable has no value.
     pub const MISSING_VARIABLE: &str = "missing_variable";
-    /// Of faults in the parameter language.
+    /// For faults in the parameter language.
     pub const SELECTOR: &str = "selector";
     pub const UNKNOWN: &str = "unknown";
     pub const ZONE_TABLES: &str = "zone_tables";
@@ -250,7 +250,7 @@ impl Faults {
         self.0.iter().any(|fault| lies_in(field, &fault.field))
     }
 
-    /// Is something in the field at fault already, so that it was given?
+    /// Whether something inside the field already has a fault, which means that the field was present.
     fn reaches_into(&self, field: &str) -> bool {
         self.0.iter().any(|fault| lies_in(&fault.field, field))
     }
@@ -280,13 +280,13 @@ impl Faults {
         self.0
     }
 
-    /// `Err` when anything was collected.
+    /// `Err` if there are any faults.
     pub fn finish(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::invalid(self.0)) }
     }
 }
 
-/// Is the field the outer one, or what lies in it? Names are dotted (`layout.0`) or pointers (`/data/layout/0`).
+/// Whether the field is `outer` or inside it. Names are dotted (`layout.0`) or pointers (`/data/layout/0`).
 fn lies_in(field: &str, outer: &str) -> bool {
     field.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '/']))
 }
@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_has_a_dialects_name() {
+    fn not_found_errors_use_the_dialects_noun() {
         let error = Error::not_found("run").called(&[("run", "task"), ("team", "group")]);
         assert_eq!((error.noun, error.message.as_str()), (Some("task"), "there is no such task"));
         let error = Error::not_found("team").saying("it is gone").called(&[("team", "group")]);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_at_fault_already_is_told_once() {
+    fn reports_each_faulty_field_once() {
         let mut faults = Faults::default();
         faults.push("started_at", "time", "must be a time");
         faults.push("commits.1", "type", "must be an object");
@@ -316,8 +316,10 @@ mod tests {
         }
         later.add(Fault::new("commits", "length", "must have at most 1"));
         faults.absorb(later);
-        let told: Vec<_> = faults.finish().unwrap_err().faults.into_iter().map(|fault| fault.field).collect();
-        // Two faults of one field that were found together both stay; what has a fault in it is there.
-        assert_eq!(told, ["started_at", "commits.1", "commits.10.sha", "name", "name", "commits"]);
+        let fields: Vec<_> =
+            faults.finish().unwrap_err().faults.into_iter().map(|fault| fault.field).collect();
+        // Two faults of one field are both kept if they were found together. A field with a fault inside it is not
+        // missing.
+        assert_eq!(fields, ["started_at", "commits.1", "commits.10.sha", "name", "name", "commits"]);
     }
 }

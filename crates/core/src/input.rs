@@ -1,10 +1,10 @@
-//! What was read of a request and what is wrong with it travel together, so that one answer names every fault: those of
-//! the reading and those that a plane finds.
+//! Carries a request's parsed value together with its faults, so that one response reports all of them: those found in
+//! parsing and those found by the plane.
 
 use crate::error::Faults;
 use crate::{Fault, Result};
 
-/// A member that may be left out, or given as null.
+/// A member that can be absent or null.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Given<T> {
     #[default]
@@ -28,7 +28,7 @@ impl<T> Given<T> {
         }
     }
 
-    /// For changes: nothing to do, clear, or set.
+    /// For updates: leave unchanged, clear, or set.
     pub fn change(self) -> Option<Option<T>> {
         match self {
             Given::Absent => None,
@@ -37,14 +37,14 @@ impl<T> Given<T> {
         }
     }
 
-    /// What becomes of `old`: it stays, is cleared, or is replaced.
+    /// The new value for `old`: unchanged, cleared, or replaced.
     pub fn over(self, old: Option<T>) -> Option<T> {
         self.change().unwrap_or(old)
     }
 }
 
-/// What a request asks for. Where a member could not be read something stands in for it, and `faults` says so: a plane
-/// checks it with the rest, and never gets to use it.
+/// A parsed request. A member that could not be read has a placeholder, and `faults` says so: the plane checks it with
+/// the rest but never uses it.
 #[derive(Debug, Clone)]
 pub struct Input<T> {
     value: T,
@@ -57,56 +57,56 @@ impl<T> Input<T> {
         Input { value, faults, names: str::to_owned }
     }
 
-    /// A value of our own, in which nothing was read wrong.
+    /// A value that was not read from a request, so that it has no faults.
     pub fn of(value: T) -> Input<T> {
         Input::new(value, Faults::default())
     }
 
-    /// How the request calls what the domain calls `field`; the faults of the reading have the request's names already.
+    /// Sets how to convert the domain's field names to the request's. Faults found in parsing already have the
+    /// request's.
     #[must_use]
     pub fn named(self, names: fn(&str) -> String) -> Input<T> {
         Input { names, ..self }
     }
 
-    /// The value, to be looked at: something in it may only stand in for what could not be read.
+    /// The value, for inspection only: it can contain placeholders.
     pub fn value(&self) -> &T {
         &self.value
     }
 
-    /// Makes something else of the value, and notes what is wrong with it, by the request's names.
+    /// Converts the value, and adds the faults found in it, by the request's field names.
     pub fn map<U>(mut self, convert: impl FnOnce(T, &mut Faults) -> U) -> Input<U> {
         let value = convert(self.value, &mut self.faults);
         Input { value, faults: self.faults, names: self.names }
     }
 
-    /// Notes what is wrong beside the value, by the request's names.
+    /// Adds faults found outside the value, by the request's field names.
     #[must_use]
     pub fn noted(mut self, note: impl FnOnce(&mut Faults)) -> Input<T> {
         note(&mut self.faults);
         self
     }
 
-    /// The value, unless something is wrong with it or was wrong before. What stands in for a member at fault is not
-    /// told of again.
+    /// The value, or all faults: those found before and those that `check` finds. A placeholder is not reported again.
     pub fn checked(self, check: impl FnOnce(&T, &mut Faults)) -> Result<T> {
         let mut found = Faults::default();
         check(&self.value, &mut found);
         self.settled(found)
     }
 
-    /// The same, of what `parse` makes of the value.
+    /// The same, for the result of `parse`.
     pub fn parsed<P>(self, parse: impl FnOnce(T, &mut Faults) -> P) -> Result<P> {
         let mut found = Faults::default();
         let value = parse(self.value, &mut found);
         Input { value, faults: self.faults, names: self.names }.settled(found)
     }
 
-    /// The value, unless something was wrong before.
+    /// The value, or the faults found before.
     pub fn valid(self) -> Result<T> {
         self.settled(Faults::default())
     }
 
-    /// The value, unless this was found wrong with it, by the domain's names, or something was wrong before.
+    /// The value, or all faults: those found before and `found`, which has the domain's field names.
     pub fn settled(mut self, found: Faults) -> Result<T> {
         self.faults.absorb(found.renamed(self.names));
         self.faults.finish()?;
@@ -114,7 +114,7 @@ impl<T> Input<T> {
     }
 }
 
-/// A value that was not read from a request has no faults.
+/// A value that was not parsed has no faults.
 impl<T> From<T> for Input<T> {
     fn from(value: T) -> Input<T> {
         Input::of(value)
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_the_reading_and_of_the_plane_are_told_together() {
+    fn reports_faults_of_parsing_and_of_the_plane_together() {
         let mut faults = Faults::default();
         faults.push("/data/name", "type", "must be a string");
         let input = Input::new(7, faults).named(pointer).map(|value, faults| {
@@ -152,13 +152,13 @@ mod tests {
             faults.push("name", "required", "is required");
             faults.push("size", "range", "must be from 1 to 5");
         });
-        let told: Vec<_> = checked.unwrap_err().faults.into_iter().map(|fault| fault.field).collect();
-        assert_eq!(told, ["/data/name", "/data/more", "/data/size"]);
+        let fields: Vec<_> = checked.unwrap_err().faults.into_iter().map(|fault| fault.field).collect();
+        assert_eq!(fields, ["/data/name", "/data/more", "/data/size"]);
         assert_eq!(Input::of(3).named(pointer).valid().unwrap(), 3);
     }
 
     #[test]
-    fn what_is_given_replaces_clears_or_leaves() {
+    fn given_replaces_clears_or_leaves_the_old_value() {
         let over = |given: Given<i64>| given.over(Some(1));
         assert_eq!((over(Given::Absent), over(Given::Null), over(Given::Value(2))), (Some(1), None, Some(2)));
         assert_eq!(Given::Value(2).as_value(), Some(&2));

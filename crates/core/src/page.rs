@@ -2,7 +2,7 @@
 
 use crate::Result;
 
-/// A window over an ordered list. Faces turn their cursors and page numbers into it.
+/// A window over an ordered list. Faces convert their cursors and page numbers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
     pub offset: u64,
@@ -17,8 +17,8 @@ impl Page {
     }
 }
 
-/// The next items of a list that is read part by part, and the key of the item that the next part comes after; `None`:
-/// these are the last.
+/// The next items of a list that is read in parts, and the key after which the next part starts. `None` means that
+/// there are no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part<T, K> {
     pub items: Vec<T>,
@@ -26,13 +26,13 @@ pub struct Part<T, K> {
 }
 
 impl<T, K> Part<T, K> {
-    /// The same part with other items, which are as many.
+    /// Converts the items. `convert` must return as many as it gets.
     pub fn with<U>(self, convert: impl FnOnce(Vec<T>) -> Vec<U>) -> Part<U, K> {
         Part { items: convert(self.items), next: self.next }
     }
 }
 
-/// A part of a list, with what a dialect needs to describe the whole.
+/// Part of a list, with what a dialect needs to describe the whole list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageOf<T> {
     pub items: Vec<T>,
@@ -56,7 +56,7 @@ impl<T> PageOf<T> {
     }
 }
 
-/// Reads a list to its end, for what is short or needed whole. `read` gives the part after a key.
+/// Reads a whole list, for lists that are short or needed whole. `read` returns the part after a key.
 pub async fn collect<T, K, F, P>(mut read: F) -> Result<Vec<T>>
 where
     F: FnMut(Option<K>) -> P,

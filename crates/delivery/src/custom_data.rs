@@ -139,7 +139,7 @@ pub async fn custom_data_get(plane: &Delivery, ctx: &OpCtx, which: &CustomDataRe
     row.as_ref().map(from_row).transpose()?.ok_or_else(not_found)
 }
 
-/// The next records of a reference after the one of this key.
+/// The page of a reference's records after this key.
 pub async fn custom_data_list(
     plane: &Delivery,
     ctx: &OpCtx,

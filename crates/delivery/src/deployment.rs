@@ -1,4 +1,4 @@
-//! A deployment as the store has it.
+//! A deployment as it is stored.
 
 use jiff::Timestamp;
 use landreeve_core::ids::OuId;
@@ -27,7 +27,7 @@ pub struct Deployment {
     pub integration_branch: Option<String>,
     /// What it covers; `None` as long as its commit is unknown.
     pub place: Option<Place>,
-    /// It has matched changes.
+    /// Whether it has been matched with changes.
     pub attributed: bool,
     pub source_url: Option<String>,
     pub source_name: Option<String>,
@@ -42,7 +42,7 @@ pub struct Place {
     pub position: i64,
 }
 
-/// Selects deployments for `Deployment::from_row`; further columns come after these 18.
+/// Selects deployments for `Deployment::from_row`; additional columns follow these 18.
 macro_rules! deployment_columns {
     () => {
         "d.id, d.ou_id, d.origin, d.service_id, d.repo_id, d.target_id, d.environment, d.deployed_at, d.success, \
@@ -59,7 +59,7 @@ macro_rules! deployments {
 
 pub(crate) use {deployment_columns, deployments};
 
-/// The values that clients give, by the names that they know.
+/// The fields that do not affect which changes a deployment covers.
 const DETAILS: [&str; 3] = ["source_url", "source_name", "metadata"];
 
 impl Deployment {
@@ -90,7 +90,7 @@ impl Deployment {
         })
     }
 
-    /// The names of the values in which another one differs.
+    /// The names of the fields that differ.
     pub fn differences(&self, other: &Deployment) -> Vec<&'static str> {
         let pairs = [
             ("service", self.service == other.service),
@@ -108,17 +108,17 @@ impl Deployment {
         pairs.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }
 
-    /// The same values; where and when it was stored does not matter.
+    /// Whether all fields that describe the deployment are equal.
     pub fn has_values_of(&self, other: &Deployment) -> bool {
         self.differences(other).is_empty()
     }
 
-    /// Nothing that determines its changes differs.
+    /// Whether all fields that determine its changes are equal.
     pub fn covers_like(&self, other: &Deployment) -> bool {
         self.differences(other).iter().all(|name| DETAILS.contains(name))
     }
 
-    /// The same commits of the same repository.
+    /// Whether both name the same commits of the same repository.
     pub fn names_commits_of(&self, other: &Deployment) -> bool {
         (self.repo, &self.commit_sha, &self.listed) == (other.repo, &other.commit_sha, &other.listed)
     }

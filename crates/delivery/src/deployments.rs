@@ -193,7 +193,7 @@ async fn write_in(
         return update(tx, names, old, write, now).await;
     }
     if !write.create {
-        let message = format!("there is no deployment with the reference {:?}", write.reference);
+        let message = format!("no deployment has the reference {:?}", write.reference);
         return Err(Error::not_found("deployment").saying(message));
     }
     let mut faults = Faults::default();
@@ -526,7 +526,7 @@ pub async fn deployment_info(plane: &Delivery, ctx: &OpCtx, reference: &str) -> 
         )
         .await?;
     let row = row.ok_or_else(|| {
-        let message = format!("there is no deployment with the reference {reference:?}");
+        let message = format!("no deployment has the reference {reference:?}");
         Error::not_found("deployment").saying(message)
     })?;
     let now = plane.estate().now();

@@ -92,7 +92,7 @@ async fn check_statement(plane: &Delivery, sql: &str) -> Result<()> {
     }
 }
 
-/// The next feeds of the caller's unit after the one of this name.
+/// The page of feeds of the caller's unit after this name.
 pub async fn feed_list(plane: &Delivery, ctx: &OpCtx, after: Option<String>) -> Result<Part<Feed, String>> {
     const LISTING: Listing = Listing {
         columns: "f.id, f.name, f.sql, f.created_at",

@@ -131,7 +131,7 @@ async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
     }
     if !run.state.is_final() {
         let error =
-            Error::conflict(codes::EXECUTION_NOT_COMPLETE, "the query run has not ended yet; ask again soon");
+            Error::conflict(codes::EXECUTION_NOT_COMPLETE, "the query run has not ended yet; try again soon");
         return Err(Error { retry_after: Some(Duration::from_secs(1)), ..error });
     }
     if run.data_expired(plane.estate().now()) {
@@ -147,7 +147,7 @@ async fn complete(plane: &Delivery, ctx: &OpCtx, which: RunRef) -> Result<Run> {
 }
 
 fn gone() -> Error {
-    Error::not_found("run").saying("the result is not there, or no longer: it is kept for 30 days")
+    Error::not_found("run").saying("the result does not exist or has expired: results are kept for 30 days")
 }
 
 /// Executes runs of kind `data_query`.

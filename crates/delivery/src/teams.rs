@@ -220,7 +220,7 @@ fn fill(teams: &mut [Team], rows: &[Row]) -> Result<()> {
     Ok(())
 }
 
-/// A team as a list shows it.
+/// A team in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedTeam {
     pub id: TeamId,
@@ -230,11 +230,11 @@ pub struct ListedTeam {
     pub lead: Option<PersonId>,
     pub updated_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
-    /// How many people are in it now.
+    /// The number of current members.
     pub members: u64,
-    /// Is a team that is not archived below it?
+    /// Whether a team below it is not archived.
     pub has_teams: bool,
-    /// From its parent up, as far as the caller sees.
+    /// From its parent upwards, up to the last one visible to the caller.
     pub ancestors: Vec<TeamId>,
 }
 
@@ -244,7 +244,7 @@ fn visible(ctx: &OpCtx) -> Visibility {
     Visibility::of(ctx, Permission::new(nouns::TEAM, Action::VIEW))
 }
 
-/// The next teams after one, by id, archived ones too.
+/// The page of teams after this id, including archived ones.
 pub async fn team_list(
     plane: &Delivery,
     ctx: &OpCtx,
@@ -291,7 +291,7 @@ fn listed(row: &Row) -> Result<ListedTeam> {
     })
 }
 
-/// Fills in who is in these teams, and whether there are visible teams below them.
+/// Fills in the number of members, and whether there are visible teams below.
 async fn count_below(conn: &mut Conn, ctx: &OpCtx, teams: &mut [ListedTeam]) -> Result<()> {
     let ids: Vec<i64> = teams.iter().map(|team| team.id.0).collect();
     let mut wanted = Where::new(conn.dialect());
@@ -320,7 +320,7 @@ async fn count_below(conn: &mut Conn, ctx: &OpCtx, teams: &mut [ListedTeam]) -> 
     Ok(())
 }
 
-/// The parents of what is above these teams and visible.
+/// The visible ancestors of these teams, with the parent of each.
 async fn parents(
     conn: &mut Conn,
     ctx: &OpCtx,
@@ -360,7 +360,7 @@ pub async fn team_get(plane: &Delivery, ctx: &OpCtx, which: &TeamRef) -> Result<
         TeamRef::Id(id) => wanted.and_value("t.id = $$", *id),
         TeamRef::Reference(reference) => wanted.and_value("t.reference_id = $$", reference),
     }
-    // A reference is unique in its unit only.
+    // A reference is unique only within its unit.
     let own = wanted.bind(ctx.authority().ou());
     let (condition, values) = wanted.into_parts();
     let sql = format!(

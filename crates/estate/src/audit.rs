@@ -69,7 +69,7 @@ pub async fn record(tx: &mut Tx, id: AuditId, now: Timestamp, ctx: &OpCtx, act: 
     .await
 }
 
-/// Newest first, as far as the caller sees.
+/// Newest first, limited to what the caller can see.
 pub async fn list(conn: &mut Conn, visibility: &Visibility, page: Page) -> Result<PageOf<AuditEvent>> {
     let mut wanted = Where::new(conn.dialect());
     visibility.narrow(&mut wanted, &Place::of_unit("e.ou_id"))?;

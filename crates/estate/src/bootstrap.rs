@@ -105,7 +105,7 @@ pub async fn still_sealed_with(tx: &mut Tx, fingerprint: &str) -> Result<()> {
     Err(Error::new(
         ErrorKind::PreconditionFailed,
         codes::WRONG_KEY,
-        "the key that seals secrets was changed meanwhile; try again, or restart this server with the new key file",
+        "the key for encrypting secrets has been changed; try again, or restart this server with the new key file",
     ))
 }
 

@@ -86,7 +86,7 @@ impl Outbound {
         let allowed: Vec<SocketAddr> =
             found.iter().copied().filter(|address| self.allows(address.ip())).collect();
         if allowed.is_empty() {
-            let why = format!("{host:?} is an address that [outbound] deny forbids");
+            let why = format!("{host:?} is an address that [outbound] deny does not allow");
             return Err(Error::fault("host", codes::DENIED, why));
         }
         Ok(allowed)

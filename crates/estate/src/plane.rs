@@ -19,11 +19,11 @@ use crate::schedules::{FixedSchedule, Follower};
 use crate::secrets::SealedColumn;
 use crate::store::{MigrationSet, Tx};
 
-/// A type of database that a plane brings.
+/// A database type that a plane adds.
 #[derive(Debug, Clone, Copy)]
 pub struct CatalogSpec {
     pub database_type: CatalogType,
-    /// Every unit has one from the start, and users do not add others.
+    /// Every unit has one from the start, and users cannot add others.
     pub builtin: bool,
 }
 

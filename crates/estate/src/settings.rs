@@ -68,12 +68,12 @@ impl Default for Settings {
     }
 }
 
-/// What is wrong with these changes, whatever they are made to.
+/// Checks changes, independently of the current settings.
 pub fn check(changes: &[(String, String)], faults: &mut Faults) {
     Settings::default().set_all(changes, faults);
 }
 
-/// The names of all settings, in the order in which they are shown.
+/// The names of all settings, in display order.
 pub const NAMES: [&str; 4] = ["time_zone", "week_start", "csv_separator", "audit_days"];
 
 impl Settings {

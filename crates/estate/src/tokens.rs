@@ -101,7 +101,7 @@ pub async fn issue_data(estate: &Estate, data_key: &str) -> Result<String> {
 /// The data key of a token. The reason for a failure is not for the caller.
 pub async fn open_data(estate: &Estate, token: &str) -> Result<String> {
     let refused =
-        || Error::unauthenticated(codes::INVALID_AUTH, "the data access token is not valid or has expired");
+        || Error::unauthenticated(codes::INVALID_AUTH, "the data access token is invalid or has expired");
     let header = jsonwebtoken::decode_header(token).map_err(|_| refused())?;
     let kid = header.kid.ok_or_else(refused)?;
     let row = estate

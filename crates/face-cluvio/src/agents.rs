@@ -21,7 +21,7 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, update))
 }
 
-/// The agents that the caller sees, as far as the filter asks for them.
+/// The agents that the caller can see, limited by the filter.
 pub fn items(app: &App, ctx: &OpCtx, asked: &AgentFilter) -> Items {
     let (app, ctx, asked) = (app.clone(), ctx.clone(), asked.clone());
     Items::pages(move |after| {

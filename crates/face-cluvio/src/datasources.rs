@@ -35,7 +35,7 @@ pub fn datasource_id(app: &App, id: &str) -> Result<DatasourceId> {
     app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("datasource"))
 }
 
-/// The agents that these datasources name, as far as the caller sees them.
+/// The agents of these datasources that the caller can see.
 async fn agents_of(app: &App, ctx: &OpCtx, seen: &[Seen]) -> Result<Vec<Agent>> {
     let ids: BTreeSet<AgentId> =
         seen.iter().flat_map(|seen| seen.datasource.agents.iter().copied()).collect();
@@ -52,7 +52,7 @@ fn rendered(app: &App, seen: &[Seen], linked: &[Agent]) -> Vec<Datasource> {
     seen.iter().map(|seen| wire::render(seen, app.ids(), &keys)).collect()
 }
 
-/// The datasources that the caller sees, as far as the filter asks for them.
+/// The datasources that the caller can see, limited by the filter.
 pub fn items(app: &App, ctx: &OpCtx, asked: &DatasourceFilter) -> Items {
     let (app, ctx, asked) = (app.clone(), ctx.clone(), asked.clone());
     Items::pages(move |after| {
@@ -71,7 +71,7 @@ async fn one(app: &App, ctx: &OpCtx, seen: Seen) -> Result<Datasource> {
     shown.ok_or_else(|| Error::internal("a datasource that vanished"))
 }
 
-/// Reads a request and finds the agents it names.
+/// Reads a request and looks up its agents.
 async fn read(
     app: &App,
     ctx: &OpCtx,

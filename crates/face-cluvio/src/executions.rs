@@ -67,7 +67,7 @@ pub async fn waited(
 /// The execution, or not found if it belongs to another datasource.
 async fn find(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str) -> Result<Execution> {
     let found = plane::execution_get(app.plane(), ctx, run_ref(id)?).await?;
-    // Its data is gone, and with it the execution.
+    // Its data is deleted, and with it the execution.
     if found.run.state == RunState::Expired {
         return Err(not_found());
     }

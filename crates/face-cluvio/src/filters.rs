@@ -31,7 +31,7 @@ fn filter_id(app: &App, id: &str) -> Result<FilterId> {
     app.ids().decode_grouped(id).ok_or_else(|| Error::not_found("filter"))
 }
 
-/// The filters that the caller sees, of these ids or all.
+/// The filters that the caller can see, limited to the ids in `only` if given.
 pub fn items(app: &App, ctx: &OpCtx, only: Option<Vec<FilterId>>) -> Items {
     let (app, ctx, only) = (app.clone(), ctx.clone(), Arc::new(only));
     Items::pages(move |after| {

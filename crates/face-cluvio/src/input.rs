@@ -13,7 +13,7 @@ use landreeve_http::body::{Field, Fields, NullIs, Rules, Unknown, json_object, r
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
-/// Attributes and relationships: a name that is not known would have no effect, so it is a fault.
+/// Attributes and relationships: an unknown name would have no effect, so it is a fault.
 const STRICT: Rules = Rules { null: NullIs::Clear, unknown: Unknown::Report };
 /// Around them: `links`, `meta`, `jsonapi` and anything else that JSON:API allows.
 const AROUND: Rules = Rules { null: NullIs::Absent, unknown: Unknown::Ignore };
@@ -22,7 +22,7 @@ const PLAIN: Rules = Rules { null: NullIs::Absent, unknown: Unknown::Report };
 /// Plain bodies in which null clears.
 const PLAIN_CHANGE: Rules = Rules { null: NullIs::Clear, unknown: Unknown::Report };
 
-/// Is the pointer the other one, or does it lead into what that one names?
+/// Whether the pointer is the other one or below it.
 fn within(pointer: &str, other: &str) -> bool {
     pointer.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -142,7 +142,7 @@ fn identity(name: &'static str, stated: Option<&str>, expected: Option<&str>) ->
     Err(Error { faults, ..Error::conflict("mismatch", format!("{name} {message}")) })
 }
 
-/// A plain JSON body. Without any bytes it is an empty object where `optional` says so.
+/// A plain JSON body. If `optional`, an empty body is an empty object.
 pub fn plain<T>(body: &[u8], optional: bool, read: impl FnOnce(&Fields<'_>) -> T) -> Result<Input<T>> {
     plain_with(body, optional, PLAIN, read)
 }
@@ -275,12 +275,12 @@ impl<D: 'static> Patch<D> {
         self
     }
 
-    /// The change of a thing that is there.
+    /// Converts the patch to a change of an existing resource.
     pub fn change(read: Input<Patch<D>>) -> Input<impl FnOnce(&mut D)> {
         read.map(|patch, _| move |target: &mut D| patch.apply(target))
     }
 
-    /// A new thing: what is left out is as by default.
+    /// Applies the patch to the defaults, to create a resource.
     pub fn create(read: Input<Patch<D>>) -> Input<D>
     where
         D: Default,

@@ -63,12 +63,12 @@ impl JsonApi {
 }
 
 impl JsonApi {
-    /// A list of any length, with what is included beside it.
+    /// A list of any length, with its included resources.
     pub async fn list(&self, data: Items, included: Option<Vec<Items>>) -> Outcome {
         self.respond(Document::default().text("{\"data\":").array([data]), included).await
     }
 
-    /// One resource, with lists of any length included beside it.
+    /// One resource, with lists of included resources of any length.
     pub async fn with(&self, data: &impl Serialize, included: Option<Vec<Items>>) -> Outcome {
         self.respond(Document::default().text("{\"data\":").value(data)?, included).await
     }

@@ -40,7 +40,7 @@ async fn one(app: &App, report: PlaneReport) -> Result<Document<Report>> {
     report.map(Document::of).ok_or_else(|| Error::internal("a report that vanished"))
 }
 
-/// The reports that the caller sees, of one dashboard or all.
+/// The reports that the caller can see, limited to those on `dashboard` if given.
 pub fn items(app: &App, ctx: &OpCtx, dashboard: Option<DashboardId>) -> Items {
     let (app, ctx) = (app.clone(), ctx.clone());
     Items::pages(move |after| {

@@ -37,7 +37,7 @@ async fn one(app: &App, snippet: Snippet) -> Result<Document<SqlSnippet>> {
     snippet.map(Document::of).ok_or_else(|| Error::internal("a snippet that vanished"))
 }
 
-/// The snippets that the caller sees, of these ids or all.
+/// The snippets that the caller can see, limited to the ids in `only` if given.
 pub fn items(app: &App, ctx: &OpCtx, only: Option<Vec<SnippetId>>) -> Items {
     let (app, ctx, only) = (app.clone(), ctx.clone(), Arc::new(only));
     Items::pages(move |after| {

@@ -94,8 +94,8 @@ impl Arguments {
     }
 }
 
-/// Reads an object member by member and collects what is wrong. What it gives for a member with a fault only stands in
-/// for it, an item of a list in its place: it is never used, because `finish` fails then, and so does the plane.
+/// Reads an object member by member and collects faults. The value returned for a faulty member or list item is a
+/// placeholder and is never used, because `finish` and the plane then fail.
 pub struct Reader<'a> {
     object: &'a Map<String, Value>,
     /// Prefix for member names (`services.0.`).

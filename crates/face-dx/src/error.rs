@@ -9,7 +9,7 @@ use landreeve_http::{FaceRequest, Failure, code};
 
 use crate::wire::error::ErrorBody;
 
-/// Words that leave as they are: the dialect's own for cases that the kinds do not tell apart.
+/// Codes passed on unchanged: the dialect's words for cases that share an error kind.
 const WORDS: [&str; 7] = [
     codes::NOT_AUTHED,
     codes::INVALID_AUTH,
@@ -20,7 +20,7 @@ const WORDS: [&str; 7] = [
     code::INVALID_JSON,
 ];
 
-/// What is not there has a word of its own.
+/// The dialect's code for a *not found* error, by its noun.
 fn missing(noun: &str) -> &'static str {
     match noun {
         "run" => "query_run_not_found",

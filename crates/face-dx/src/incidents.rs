@@ -65,7 +65,7 @@ pub async fn sync(
     Ok(Json(Done::ok()))
 }
 
-/// A form has no null: an empty text clears.
+/// A form has no null: an empty string clears.
 fn text(reader: &mut Reader<'_>, name: &str) -> Given<String> {
     match reader.given_text(name) {
         Given::Value(text) if text.is_empty() => Given::Null,
@@ -73,7 +73,7 @@ fn text(reader: &mut Reader<'_>, name: &str) -> Given<String> {
     }
 }
 
-/// An object without a key says that there is no metadata, like null.
+/// An object without keys clears the metadata, like null.
 fn metadata(reader: &mut Reader<'_>) -> Given<Metadata> {
     match reader.metadata() {
         Given::Value(metadata) if metadata.is_empty() => Given::Null,

@@ -1,4 +1,4 @@
-//! Lists without pages, written as they are read.
+//! Lists without pages, streamed while they are read.
 
 use http::StatusCode;
 use landreeve_http::{Document, Items, Outcome};

@@ -224,7 +224,7 @@ pub async fn info(
 ) -> Outcome {
     let which = which(plane.estate(), &arguments.only("id")?)?;
     let run = query_run_get(&plane, &ctx, which).await?;
-    // Counted only for callers who see the run, so that one caller does not use up the quota of another.
+    // Count only requests from callers who can see the run, so that others cannot use up its limit.
     polls.take(run.id.0, plane.estate().now())?;
     Ok(Shown { estate: plane.estate(), link: &link, run: &run }.response())
 }

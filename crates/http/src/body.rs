@@ -34,7 +34,7 @@ pub enum Unknown {
     Ignore,
 }
 
-/// The JSON object that a body must be. A byte order mark is let pass; nesting beyond 128 levels is not.
+/// Parses a body that must be a JSON object. A byte order mark is accepted; nesting beyond 128 levels is not.
 pub fn json_object(bytes: &[u8]) -> Result<Map<String, Value>> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.trim_ascii().is_empty() {

@@ -1,8 +1,9 @@
-//! JSON documents with lists of any length: written page by page as the client takes bytes, never held whole.
+//! JSON documents with lists of any length: written page by page as the client reads, never fully in memory.
 //!
-//! The first page of every list is read before the status line is sent, so that a refusal, or a store that is away, is
-//! answered as any other error. A list that fails later breaks the connection: such a document never ends as a valid
-//! one. A document whose lists end with their first pages is sent whole, with its length.
+//! The first page of every list is read before the status line is sent, so that a missing permission or an unavailable
+//! store is reported like any other error. If a list fails later, the connection is closed, so that the client never
+//! gets a truncated but valid document. If all lists end with their first pages, the document is sent whole, with its
+//! length.
 
 use std::future::ready;
 
@@ -17,7 +18,7 @@ use serde::Serialize;
 
 use crate::failure::Outcome;
 
-/// The items of one list, as they are read.
+/// The items of one list, read page by page.
 pub struct Items(BoxStream<'static, Result<Page>>);
 
 /// The items of a page as JSON, with commas between them.
@@ -40,7 +41,7 @@ impl Page {
 }
 
 impl Items {
-    /// `read` gives the part of the list that comes after a key, the first part without one.
+    /// `read` returns the part of the list after a key, or the first part without a key.
     pub fn pages<T, K, F, P>(read: F) -> Items
     where
         F: FnMut(Option<K>) -> P + Send + 'static,
@@ -67,37 +68,37 @@ enum Piece {
     Array(Vec<Items>),
 }
 
-/// The same once the first pages have been read: what they hold, and what is still to be read.
+/// A piece whose first pages have been read: their text, and what remains to be read.
 struct Begun {
     text: Vec<u8>,
     rest: Option<Rest>,
 }
 
 struct Rest {
-    /// Has the array an item already?
+    /// Whether the array already has an item.
     filled: bool,
     lists: Vec<Items>,
 }
 
-/// A document under construction: texts of ours, and arrays.
+/// A document under construction: text and arrays.
 #[derive(Default)]
 pub struct Document(Vec<Piece>);
 
 impl Document {
-    /// JSON as it stands.
+    /// Adds JSON text unchanged.
     #[must_use]
     pub fn text(mut self, text: impl Into<Bytes>) -> Document {
         self.0.push(Piece::Text(text.into()));
         self
     }
 
-    /// A value as JSON.
+    /// Adds a value as JSON.
     pub fn value(self, value: &impl Serialize) -> Result<Document> {
         let text = serde_json::to_vec(value).map_err(Error::internal)?;
         Ok(self.text(text))
     }
 
-    /// One array of the items of these lists, in their order.
+    /// Adds one array with the items of these lists, in order.
     #[must_use]
     pub fn array(mut self, lists: impl IntoIterator<Item = Items>) -> Document {
         self.0.push(Piece::Array(lists.into_iter().collect()));
@@ -128,7 +129,7 @@ async fn begin(lists: Vec<Items>) -> Result<Begun> {
     for mut list in lists {
         let first = list.0.try_next().await?;
         let Some(first) = first else { continue };
-        // Behind a list that goes on, what was read waits until its turn comes.
+        // If an earlier list has more pages, this page has to wait for them.
         if rest.lists.is_empty() {
             append(&mut text, &mut rest.filled, &first.json);
             if !first.last {
@@ -145,7 +146,7 @@ async fn begin(lists: Vec<Items>) -> Result<Begun> {
     Ok(Begun { text, rest: Some(rest) })
 }
 
-/// Nothing comes after an error: what follows could make the document look whole.
+/// Ends the stream after an error, because anything that follows could make the document look complete.
 fn until_failed(
     pieces: impl Stream<Item = Result<Bytes>> + Send + 'static,
 ) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
@@ -191,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    /// The numbers below `end`, ten in a page, and how many pages were read.
+    /// The numbers below `end`, ten per page. `read` counts the pages that were read.
     fn numbers(end: usize, read: &Arc<AtomicUsize>) -> Items {
         let read = Arc::clone(read);
         Items::pages(move |after: Option<usize>| {
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn short_lists_are_sent_with_their_length() {
+    async fn short_documents_have_a_length() {
         let read = Arc::default();
         let document = Document::default().text("{\"a\":").array([numbers(0, &read)]).text(",\"b\":");
         let document = document.array([numbers(3, &read), Items::one(&"x")]).text("}");
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lists_follow_one_another_in_one_array() {
+    async fn an_array_can_have_several_lists() {
         for lengths in [[25, 0, 7], [0, 31, 11], [10, 20, 30], [1, 0, 12]] {
             let read = Arc::default();
             let response = answer(Document::default().array(lengths.map(|end| numbers(end, &read)))).await;
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_are_read_as_the_client_takes_them() {
+    async fn reads_pages_as_the_client_reads() {
         let read = Arc::default();
         let mut body = answer(Document::default().array([numbers(1_000, &read)])).await.into_body();
         assert_eq!(read.load(Ordering::SeqCst), 1);
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_that_fails_on_its_first_page_is_an_error_of_the_request() {
+    async fn a_failure_on_the_first_page_is_an_error_response() {
         let fails = Items::pages(|_: Option<i64>| {
             ready(Err::<Part<i64, i64>, _>(Error::unavailable("store", "is away")))
         });
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_that_fails_later_never_ends() {
+    async fn a_later_failure_breaks_off_the_body() {
         let fails = Items::pages(|after: Option<i64>| {
             ready(match after {
                 None => Ok(Part { items: vec![1], next: Some(1) }),
@@ -267,6 +268,6 @@ mod tests {
         });
         let response = answer(Document::default().array([fails]).text("}")).await;
         let pieces: Vec<_> = stream::StreamExt::collect(response.into_body().into_data_stream()).await;
-        assert!(pieces.last().unwrap().is_err(), "something came after the error");
+        assert!(pieces.last().unwrap().is_err(), "the body continued after the error");
     }
 }

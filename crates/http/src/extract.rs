@@ -124,7 +124,7 @@ where
     }
 }
 
-/// The integer that a path names a thing by. What is not digits alone names nothing; `noun` is the dialect's word.
+/// Parses a numeric id from a path. Anything but digits is *not found*; `noun` is the dialect's word for the thing.
 pub fn decimal(text: &str, noun: &'static str) -> Result<i64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or_else(|| Error::not_found(noun))

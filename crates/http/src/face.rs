@@ -66,7 +66,8 @@ impl Face {
         Face { name, render, random, nouns: &[] }
     }
 
-    /// What the dialect calls things that are not there, where it has another word than we: pairs of ours and its.
+    /// Sets the dialect's words in *not found* errors, where they differ from ours: pairs of our noun and the
+    /// dialect's.
     #[must_use]
     pub fn calling(self, nouns: &'static [(&'static str, &'static str)]) -> Face {
         Face { nouns, ..self }

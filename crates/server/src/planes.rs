@@ -13,14 +13,14 @@ use landreeve_estate::plane::{Plane, Slot};
 
 use crate::config::{self, Config};
 
-/// Where the handles of the planes appear that faces work through.
+/// The slots that are filled with the planes' handles, for the faces.
 pub struct Slots {
     pub analytics: Slot<Analytics>,
     pub delivery: Slot<Delivery>,
     pub engine: Arc<dyn SqlEngine>,
 }
 
-/// The one list of planes, each with its section of the configuration. Nothing is created yet.
+/// Lists the planes, each with its section of the configuration. Does not create anything yet.
 pub fn planes(config: &Config, data_dir: &Path) -> anyhow::Result<(Vec<Plane>, Slots)> {
     let engine = engine(config, data_dir);
     let (analytics_plane, analytics) = landreeve_analytics::plane(
@@ -38,7 +38,7 @@ pub fn planes(config: &Config, data_dir: &Path) -> anyhow::Result<(Vec<Plane>, S
     Ok((planes, Slots { analytics, delivery, engine }))
 }
 
-/// A section that no plane reads is a mistake.
+/// Rejects sections that no plane reads.
 fn check(config: &Config, planes: &[Plane]) -> anyhow::Result<()> {
     let known = |name: &str| planes.iter().filter_map(|plane| plane.settings).any(|own| own.name == name);
     for name in config.planes.keys() {
@@ -56,14 +56,14 @@ pub fn default_settings(data_dir: &Path) -> anyhow::Result<String> {
     Ok(all.join("\n\n"))
 }
 
-/// The driver of the tables that planes offer.
+/// The driver for the tables that planes offer.
 pub fn driver(estate: &Estate, engine: Arc<dyn SqlEngine>) -> EngineDriver {
     let catalogs = estate.planes().iter().flat_map(|plane| plane.catalogs.iter());
     let catalogs = catalogs.map(|(name, catalog)| (name.as_str().to_owned(), Arc::clone(catalog))).collect();
     EngineDriver { engine, catalogs }
 }
 
-/// Where statements put what does not fit into memory.
+/// Where statements spill data that does not fit into memory.
 pub fn spill_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("spill")
 }

@@ -44,7 +44,7 @@ impl Kit {
     }
 
     async fn at(site: Site) -> Kit {
-        // So that times with and without their fractions differ.
+        // So that times with and without fractional seconds differ.
         site.clock.advance(Duration::from_millis(500));
         let estate = Kit::open(&site, Vec::new()).await;
         first_user(&estate, "admin", Secret::new(PASSWORD)).await.unwrap().expect("an empty store");
@@ -74,7 +74,7 @@ impl Kit {
         &self.site.dir
     }
 
-    /// Begins to execute what every plane of the estate has.
+    /// Starts executing the runs of every plane of the estate.
     pub async fn start_planes(&self) {
         let store = self.estate.store().clone();
         tokio::spawn(async move { store.listen(Default::default()).await });

@@ -1,7 +1,7 @@
-//! One empty metadata store and what every estate on it shares: the builder of estates for all tests.
+//! One empty metadata store and what all estates on it share: builds estates for all tests.
 //!
-//! The tests of `estate` take this file in by its path, because depending on the testkit would bring the SQL engine into
-//! every build of theirs.
+//! The tests of `estate` include this file by its path, because a dependency on the testkit would add the SQL engine to
+//! their build.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const START: i64 = 1_768_478_400_000_000;
 pub struct MockClock(AtomicI64);
 
 impl MockClock {
-    /// A clock that is so much behind another one now.
+    /// A clock that is this far behind another one.
     pub fn behind(other: &MockClock, by: Duration) -> MockClock {
         let clock = MockClock(AtomicI64::new(other.0.load(Ordering::SeqCst)));
         clock.0.fetch_sub(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
@@ -66,14 +66,18 @@ pub struct Site {
     pub location: Location,
     pub clock: Arc<MockClock>,
     pub key: SealKey,
-    /// The PostgreSQL database that was made for it.
+    /// The PostgreSQL database that was created for it.
     database: Option<String>,
     seeds: AtomicU64,
 }
 
-#[expect(clippy::disallowed_methods, reason = "where the test databases are is told by the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test runner passes the databases' addresses in the environment"
+)]
 pub fn postgres_url() -> String {
-    std::env::var("LANDREEVE_TEST_POSTGRES").expect("no LANDREEVE_TEST_POSTGRES: run `cargo xtask test`")
+    std::env::var("LANDREEVE_TEST_POSTGRES")
+        .expect("LANDREEVE_TEST_POSTGRES is not set: run `cargo xtask test`")
 }
 
 async fn admin(sql: String) {
@@ -101,7 +105,7 @@ impl Site {
         Site::new(dir, location, None)
     }
 
-    /// The same on PostgreSQL, in a database of its own; `remove` drops it.
+    /// The same on PostgreSQL, in a new database that `remove` drops.
     pub async fn postgres() -> Site {
         let name = format!("lr_{}", landreeve_core::random::uuid(&OsRandom).simple());
         admin(format!("CREATE DATABASE {name}")).await;
@@ -128,7 +132,7 @@ impl Site {
         self.dir.path().join("blobs")
     }
 
-    /// An estate with these planes and no drivers. Each call has another seed.
+    /// An estate with these planes and no drivers. Each call uses a different seed.
     pub fn with_planes(&self, planes: Vec<Plane>) -> EstateOptions {
         EstateOptions {
             location: self.location.clone(),

@@ -1,4 +1,5 @@
-//! What the tests of every face do alike: each route of its table refuses who may not call it, and its reference is open.
+//! Tests that every face shares: each route in its table rejects callers without permission, and its API reference is
+//! public.
 
 use axum::Router;
 use landreeve_core::Permission;
@@ -6,7 +7,7 @@ use landreeve_core::Permission;
 use crate::routes::{compare, everything, everything_but, parse};
 use crate::{Answer, Ask, Kit};
 
-/// Method, path and what a route needs: `open`, `credential`, or a permission.
+/// Method, path and what the route requires: `open`, `credential`, or a permission.
 pub type Routes = &'static [(&'static str, &'static str, &'static str)];
 
 #[derive(Debug, Clone)]
@@ -36,48 +37,48 @@ impl Credential {
     }
 }
 
-/// Why a request is refused.
+/// Why a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no credential at all.
+    /// There is no credential.
     Missing,
-    /// There is one that is not valid.
+    /// The credential is invalid.
     Invalid,
     /// The caller lacks the permission.
     Permission,
 }
 
-/// What differs from dialect to dialect.
+/// The differences between dialects.
 pub trait Dialect {
     const ROUTES: Routes;
-    /// Where the dialect is mounted below its router.
+    /// Where the dialect is mounted in its router.
     const BASE: &'static str;
-    /// The page with the reference.
+    /// The page with the API reference.
     const DOCS: &'static str = "/docs";
 
     fn kit(&self) -> &Kit;
     fn router(&self) -> &Router;
 
-    /// A request in which nothing but the caller can be wrong.
+    /// A request that is valid except for the caller.
     fn ask(&self, method: &str, path: &str) -> impl Future<Output = Ask>;
 
     /// The credential of a new caller with these permissions.
     fn caller(&self, permissions: &[Permission]) -> impl Future<Output = Credential>;
 
-    /// Credentials that open nothing.
+    /// Invalid credentials.
     fn strangers(&self) -> Vec<Credential>;
 
-    /// Checks the dialect's answer to who may not.
+    /// Checks the response to a caller who is rejected.
     fn refused(&self, answer: &Answer, why: Refusal);
 
-    /// Checks the answer of a route that needs no credential.
+    /// Checks the response of a route that does not need a credential.
     fn open(&self, answer: &Answer);
 
-    /// Checks the answer to who may do everything.
+    /// Checks the response to a caller with all permissions.
     fn allowed(&self, path: &str, answer: &Answer);
 }
 
-pub async fn every_route_refuses_who_may_not<D: Dialect>(dialect: &D) {
+pub async fn every_route_rejects_callers_without_permission<D: Dialect>(dialect: &D) {
     let document = Ask::get(format!("{}/openapi.json", D::BASE)).send(dialect.router()).await;
     compare(&document.json(), D::ROUTES);
     let all = dialect.caller(&everything()).await;
@@ -101,7 +102,7 @@ pub async fn every_route_refuses_who_may_not<D: Dialect>(dialect: &D) {
     }
 }
 
-pub async fn the_reference_needs_no_credential<D: Dialect>(dialect: &D) {
+pub async fn the_reference_does_not_need_a_credential<D: Dialect>(dialect: &D) {
     for path in [D::DOCS, "/openapi.json", "/docs-assets/swagger-ui.css"] {
         let answer = Ask::get(format!("{}{path}", D::BASE)).send(dialect.router()).await;
         assert_eq!(answer.status, 200, "{path}");

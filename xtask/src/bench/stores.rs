@@ -1,5 +1,5 @@
-//! PostgreSQL as the metadata store against SQLite, in turn: whole executions and recorded deployments over HTTP; and
-//! the run engine on each: short runs beside long ones, lists of a million runs.
+//! Compares PostgreSQL with SQLite as the metadata store: whole executions and recorded deployments over HTTP, measured
+//! alternately, and the run engine on each: short runs while long ones execute, and lists of a million runs.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -12,13 +12,13 @@ use super::report::{Report, median};
 use super::server::{Access, Server};
 use super::{Bench, Sizes};
 
-/// Of the rate with SQLite.
+/// Minimum rate with PostgreSQL, relative to SQLite.
 const EXECUTIONS: f64 = 0.6;
 const DEPLOYMENTS: f64 = 0.5;
-/// A short run beside long ones may take so many times what it takes alone, or this many milliseconds.
+/// Limits for a short run while long ones execute: relative to its time alone, or in milliseconds if that is longer.
 const BESIDE: f64 = 1.5;
 const BESIDE_MILLISECONDS: f64 = 5.0;
-/// Milliseconds.
+/// Limits in milliseconds for a page of runs, without and with the total.
 const PAGE: f64 = 20.0;
 const TOTAL: f64 = 250.0;
 
@@ -79,18 +79,18 @@ fn over_http(bench: &mut Bench, sizes: &Sizes, report: &mut Report, wrk: &Wrk) -
     let mut judge = |what: &str, ours: &[f64], theirs: &[f64], limit: f64| {
         let (ours, theirs) = (median(ours), median(theirs));
         report.judge(
-            format!("{what}, {CONNECTIONS} connections: metadata in PostgreSQL against SQLite"),
+            format!("{what}, {CONNECTIONS} connections: metadata in PostgreSQL compared with SQLite"),
             format!("{:.2} ({ours:.0}/s / {theirs:.0}/s)", ours / theirs),
             format!("at least {limit}"),
             ours / theirs >= limit,
         );
     };
-    judge("executions of `SELECT 1`, each waited for", &postgres.executions, &sqlite.executions, EXECUTIONS);
+    judge("executions of `SELECT 1`, waiting for each", &postgres.executions, &sqlite.executions, EXECUTIONS);
     judge("deployments.create", &postgres.deployments, &sqlite.deployments, DEPLOYMENTS);
     Ok(())
 }
 
-/// Posts one body; `NUMBER` in it becomes another number in each request.
+/// Posts one body. `NUMBER` in it is replaced by a different number in each request.
 struct Script {
     file: PathBuf,
 }

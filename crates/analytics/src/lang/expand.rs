@@ -173,7 +173,7 @@ impl<'e> Expander<'e> {
             Form::Legacy { variable } => (*variable, self.legacy(variable)),
         };
         outcome.unwrap_or_else(|bad| {
-            // What is wrong with the text of the statement is told with the text.
+            // Problems in the statement's text are reported on the text.
             if matches!(bad.code, codes::SELECTOR | codes::UNKNOWN | codes::ZONE_TABLES | codes::TOO_LARGE) {
                 let source: String = param.source.chars().take(120).collect();
                 let message = format!("contains {source}: {}", bad.message);
@@ -430,7 +430,7 @@ impl<'e> Expander<'e> {
             Selected::ZoneName(name) => literal::text(&name, self.dialect),
             Selected::DateTimes { .. } | Selected::Dates(_) | Selected::Times(_) => {
                 let message =
-                    format!("{variable} is a range: write {{{variable}.start}} or {{{variable}.end}}");
+                    format!("{variable} is a range; write {{{variable}.start}} or {{{variable}.end}}");
                 return Err(Bad::new(codes::SELECTOR, message));
             }
         })
@@ -472,7 +472,7 @@ impl<'e> Expander<'e> {
             let written = shifts(&from, &zones.shown, begin, end).ok_or_else(|| {
                 Bad::new(
                     codes::ZONE_TABLES,
-                    format!("the range is too long to write every change of clocks out; {REMEDY}"),
+                    format!("the range is too long to write out every clock change; choose a shorter range, {REMEDY}"),
                 )
             })?;
             // The expression is repeated for every change, and some buckets repeat the whole again.
@@ -571,7 +571,7 @@ fn field(variable: &str) -> String {
 }
 
 fn bad_selector(variable: &str, selector: Selector<'_>, words: &str) -> Bad {
-    Bad::new(codes::SELECTOR, format!("{variable} {words}, not .{}", selector.as_str()))
+    Bad::new(codes::SELECTOR, format!(".{} cannot be used with {variable}; {words}", selector.as_str()))
 }
 
 fn both([start, end]: &[Option<String>; 2]) -> Option<String> {

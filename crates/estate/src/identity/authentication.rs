@@ -187,7 +187,7 @@ pub async fn by_key(
     let mut conn = estate.store().read().await?;
     let key = keys::by_secret_hash(&mut conn, hash).await?.filter(|key| key.api == api);
     let Some(key) = key else {
-        return Err(authentication.stranger(origin, codes::INVALID_AUTH, "the key is not known"));
+        return Err(authentication.stranger(origin, codes::INVALID_AUTH, "unknown key"));
     };
     if !key.enabled {
         return Err(authentication.stranger(origin, codes::INVALID_AUTH, "the key is disabled"));
@@ -277,7 +277,7 @@ pub async fn by_password(
     }
     let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
     let Some(row) = row.filter(|row| row.user.enabled) else {
-        // The same work as for a known name, so that time does not tell names.
+        // Do the same work as for a known name, so that the time does not reveal names.
         authentication.gate.verify(password, password::DUMMY_HASH.to_owned()).await?;
         return Err(authentication.stranger(origin, codes::INVALID_AUTH, WRONG));
     };

@@ -140,7 +140,7 @@ pub async fn of_user(
     Ok(held)
 }
 
-/// Does the authority hold all of these grants itself? Its present unit does not matter.
+/// Whether the authority includes all of these grants, regardless of its current unit.
 pub fn covers(authority: &Authority, given: &[Grant]) -> bool {
     let whole = Authority::new(authority.grants().to_vec(), OuId::ROOT, "/1/");
     authority.is_operator()

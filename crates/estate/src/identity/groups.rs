@@ -21,12 +21,12 @@ pub struct Group {
     pub updated_at: Timestamp,
 }
 
-/// What a list of groups is narrowed to.
+/// Limits a list of groups.
 #[derive(Debug, Clone, Default)]
 pub struct GroupFilter {
     pub ids: Option<Vec<GroupId>>,
     pub name: Option<String>,
-    /// Only those that this user was put into.
+    /// Only groups that this user is a member of.
     pub member: Option<UserId>,
 }
 

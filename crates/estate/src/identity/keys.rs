@@ -84,7 +84,7 @@ fn from_row(row: &Row) -> Result<Key> {
     })
 }
 
-/// The next of those that are visible.
+/// The page of visible keys after this id.
 pub async fn list(
     conn: &mut Conn,
     visibility: &Visibility,

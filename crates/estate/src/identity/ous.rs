@@ -61,7 +61,7 @@ const LISTING: Listing = Listing {
     size: None,
 };
 
-/// The visible units after the one at this path, parents first.
+/// The page of visible units after this path, parents first.
 pub async fn list(
     conn: &mut Conn,
     visibility: &Visibility,
@@ -75,7 +75,7 @@ pub async fn list(
     wanted.page(conn, &LISTING, from_row, |ou| ou.path.clone()).await
 }
 
-/// Those of these units that are visible, by their ids.
+/// The UUIDs of these units, by id; only of visible ones.
 pub async fn uuids(
     conn: &mut Conn,
     visibility: &Visibility,
@@ -89,7 +89,7 @@ pub async fn uuids(
     rows.iter().map(|row| Ok((row.id(0)?, row.uuid(1)?))).collect()
 }
 
-/// The unit at this path and those below it, as many of them as asked for.
+/// The unit at this path and those below it, up to `limit`.
 pub async fn ids_below(conn: &mut Conn, path: &str, limit: usize) -> Result<Vec<OuId>> {
     let rows = conn
         .all(

@@ -1,5 +1,5 @@
-//! What of a noun a list shows, as a SQL condition: what lies in or below the caller's unit, narrowed to the caller's
-//! grants. It says of each row what `Authority::allows` says of it; a property test compares the two.
+//! What a list shows of a noun, as a SQL condition: what is in or below the caller's unit, limited to the caller's
+//! grants. It selects exactly the rows that `Authority::allows` accepts; a property test compares the two.
 
 use landreeve_core::{Authority, OpCtx, Permission, Result};
 
@@ -10,22 +10,22 @@ const ROOT: &str = "/1/";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visibility {
-    /// Nothing outside this subtree.
+    /// Nothing outside this subtree is visible.
     path: String,
-    /// Everything in these subtrees.
+    /// Everything in these subtrees is visible.
     subtrees: Vec<String>,
-    /// The ids of rows that are open by name.
+    /// The ids of rows that are visible individually.
     ids: Vec<i64>,
 }
 
-/// Where the rows of a list say what their visibility depends on, as SQL expressions.
+/// The columns of a list that its rows' visibility depends on, as SQL expressions.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     /// The id of the row's unit.
     pub unit: &'static str,
-    /// Is the row one of the ids `$$`? (`d.id IN ($$)`.) `None`: no grant names such rows.
+    /// Whether the row's id is one of `$$`: `d.id IN ($$)`. `None` if no grant names individual rows.
     pub named: Option<&'static str>,
-    /// Is the row in every unit, wherever it is kept?
+    /// Whether the row belongs to every unit, wherever it is stored.
     pub everywhere: Option<&'static str>,
 }
 
@@ -49,29 +49,29 @@ impl Visibility {
         Visibility { path: authority.ou_path().to_owned(), subtrees: granted.subtrees, ids: granted.ids }
     }
 
-    /// Everything in these subtrees, whatever it is.
+    /// Everything in these subtrees, of any noun.
     pub fn within(subtrees: &[String]) -> Visibility {
         Visibility { path: ROOT.to_owned(), subtrees: subtrees.to_vec(), ids: Vec::new() }
     }
 
-    /// Everything in the unit that the caller works in, and below it.
+    /// Everything in or below the unit that the caller works in.
     pub fn below(ctx: &OpCtx) -> Visibility {
         Visibility::within(&[ctx.authority().ou_path().to_owned()])
     }
 
-    /// The subtree outside of which nothing is shown.
+    /// Nothing outside this subtree is shown.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Lets the list show only what is visible.
+    /// Limits the list to what is visible.
     pub fn narrow(&self, list: &mut Where, place: &Place) -> Result<()> {
         let condition = self.condition(list, place)?;
         list.and(&condition);
         Ok(())
     }
 
-    /// The condition alone, for one that stands inside another; its values are bound in the list.
+    /// Only the condition, to nest it in another one. Its values are bound in the list.
     pub fn condition(&self, list: &mut Where, place: &Place) -> Result<String> {
         if self.subtrees.iter().any(|path| path == ROOT) {
             return Ok("1 = 1".to_owned());

@@ -30,12 +30,12 @@ const LISTING: Listing = Listing {
     size: None,
 };
 
-/// What a list of agents is narrowed to.
+/// Limits a list of agents.
 #[derive(Debug, Clone, Default)]
 pub struct AgentFilter {
     pub ids: Option<Vec<AgentId>>,
     pub public_keys: Option<Vec<String>>,
-    /// Only those that a visible datasource uses.
+    /// Only agents that a visible datasource uses.
     pub used: bool,
 }
 

@@ -129,7 +129,7 @@ impl Default for DatasourceDetails {
 const NAME_MAX: usize = 255;
 
 impl DatasourceDetails {
-    /// Every fault at once, by the domain's field names.
+    /// Every fault, by the domain's field names.
     pub fn check(&self, faults: &mut Faults) {
         let length = self.name.chars().count();
         if self.name.trim().is_empty() {
@@ -198,11 +198,11 @@ const LISTING: Listing = Listing {
     size: Some("length(d.config) + length(d.secrets_sealed)"),
 };
 
-/// What a list of datasources is narrowed to.
+/// Limits a list of datasources.
 #[derive(Debug, Clone, Default)]
 pub struct DatasourceFilter {
     pub ids: Option<Vec<DatasourceId>>,
-    /// Only those that use a visible agent.
+    /// Only datasources that use a visible agent.
     pub with_agents: bool,
 }
 
@@ -214,7 +214,7 @@ fn secret_context(id: DatasourceId) -> String {
 
 const UTC_ONLY: &str = "utc_for_lack_of_zone_tables";
 
-/// Without its secrets.
+/// Reads a datasource without its secrets.
 fn from_row(row: &Row) -> Result<Datasource> {
     let id: DatasourceId = row.id(0)?;
     let mut details = DatasourceDetails {
@@ -274,7 +274,7 @@ pub async fn place(conn: &mut Conn, id: DatasourceId) -> Result<Option<(String, 
     row.map(|row| Ok((row.text(0)?, row.text_opt(1)?.is_some()))).transpose()
 }
 
-/// The types of those of these that exist.
+/// The types of those that exist.
 pub async fn types(
     conn: &mut Conn,
     ids: &BTreeSet<DatasourceId>,
@@ -287,13 +287,13 @@ pub async fn types(
     rows.iter().map(|row| Ok((row.id(0)?, DatabaseType::stored(&row.text(1)?)))).collect()
 }
 
-/// The id of the built-in datasource with this word.
+/// The id of the built-in datasource with this name.
 pub async fn builtin(conn: &mut Conn, word: &str) -> Result<Option<DatasourceId>> {
     let row = conn.opt("SELECT id FROM datasources WHERE builtin = $1", args![word]).await?;
     row.map(|row| row.id(0)).transpose()
 }
 
-/// The next of those that are visible. Only the secrets of those that `opens` are unsealed.
+/// The page of visible datasources after this id. Decrypts only the secrets of those for which `opens` is true.
 pub async fn list(
     conn: &mut Conn,
     visibility: &Visibility,

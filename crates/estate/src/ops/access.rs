@@ -1,4 +1,4 @@
-//! What users may do, in terms of roles: for dialects that show users so.
+//! What users are allowed to do, as roles and units, for dialects that show users this way.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,8 +17,8 @@ pub struct Access {
     pub units: Vec<Uuid>,
 }
 
-/// What each of these users may do; `None` for a caller who sees only the own record, without its roles. Grants in
-/// units that the caller does not see are left out.
+/// What each of these users is allowed to do. `None` for a caller who can only see their own record, without its roles.
+/// Leaves out grants in units that the caller cannot see.
 pub async fn access_of(
     estate: &Estate,
     ctx: &OpCtx,

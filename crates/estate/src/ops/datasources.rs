@@ -39,7 +39,7 @@ const NIGHTLY: &str = "23 2 * * *";
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub datasource: Arc<Datasource>,
-    /// May its credentials be shown to this caller?
+    /// Whether its credentials may be shown to this caller.
     pub credentials: bool,
 }
 
@@ -70,17 +70,17 @@ async fn require(estate: &Estate, ctx: &OpCtx, datasource: &Datasource, action: 
     estate.require(ctx, Noun::DATASOURCE, action, path, datasource.id.0).await
 }
 
-/// The row, from the memory of this epoch or from the store.
+/// The row, from this epoch's cache or from the store.
 pub async fn load(estate: &Estate, id: DatasourceId) -> Result<Arc<Datasource>> {
     estate.datasource(id, None).await?.ok_or_else(|| Error::not_found("datasource"))
 }
 
-/// The same within a request, which asked already where things stand.
+/// The same, for a request that has already checked the epoch.
 async fn load_for(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Arc<Datasource>> {
     estate.datasource(id, ctx.moment()).await?.ok_or_else(|| Error::not_found("datasource"))
 }
 
-/// The next datasources after one, by id. Credentials are read where the caller may see them and `credentials` asks.
+/// The page of datasources after this id. With `credentials`, includes those credentials that the caller may see.
 pub async fn datasource_list(
     estate: &Estate,
     ctx: &OpCtx,
@@ -104,7 +104,7 @@ pub async fn datasource_get(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> R
     Ok(Seen { credentials: sees(ctx, &datasource, Action::MANAGE), datasource })
 }
 
-/// For a query: the caller may use it, and it is switched on.
+/// For a query: the caller has permission to use it, and it is enabled.
 pub async fn datasource_for_use(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -> Result<Arc<Datasource>> {
     let datasource = load_for(estate, ctx, id).await?;
     require(estate, ctx, &datasource, Action::USE).await?;
@@ -153,7 +153,7 @@ pub async fn datasource_query(
     Ok(estate.driver(spec.database_type)?.query(&spec, query, cancel).await)
 }
 
-/// Checks the details, and what only the server can know: agents that are there, files that may be opened.
+/// Checks the details, and what only the server can know: which agents exist, which files may be opened.
 async fn check(
     estate: &Estate,
     ctx: &OpCtx,
@@ -162,6 +162,11 @@ async fn check(
 ) -> Result<DatasourceDetails> {
     let (details, mut faults) = (asked.value(), Faults::default());
     details.check(&mut faults);
+    if let DatabaseType::Catalog(catalog) = details.database_type
+        && estate.registry().catalog(catalog).is_none_or(|known| known.builtin)
+    {
+        faults.push("database_type", "enum", "is built in and already exists in every unit");
+    }
     let file = details.database.as_deref().filter(|name| !name.is_empty());
     if let (DatabaseType::Sqlite, ConnectionMode::Direct, Some(name)) =
         (details.database_type, details.mode, file)
@@ -485,7 +490,7 @@ async fn builtin(estate: &Estate, word: &str) -> Result<Option<DatasourceId>> {
     datasources::builtin(&mut estate.store().read().await?, word).await
 }
 
-/// The next agents after one, by id.
+/// The page of agents after this id.
 pub async fn agent_list(
     estate: &Estate,
     ctx: &OpCtx,
@@ -503,7 +508,7 @@ pub async fn agent_get(estate: &Estate, ctx: &OpCtx, public_key: &str) -> Result
     found.ok_or_else(|| Error::not_found("agent"))
 }
 
-/// What is said of an agent, where it is said. A new one must have a name, and is enabled unless it is said.
+/// The values to set on an agent. A new agent must have a name, and is enabled by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AgentChange {
     pub name: Option<String>,

@@ -12,7 +12,7 @@ use crate::identity::{Group, users};
 use crate::ops::users::{numbered, require_covers, require_covers_group};
 use crate::store::taken;
 
-/// The next groups after one, by id. Groups belong to the estate as a whole.
+/// The page of groups after this id. Groups belong to the whole estate.
 pub async fn group_list(
     estate: &Estate,
     ctx: &OpCtx,
@@ -23,7 +23,7 @@ pub async fn group_list(
     groups::list(&mut estate.store().read().await?, asked, after).await
 }
 
-/// The groups that a user was put into, for a caller who sees groups; for others none.
+/// The groups that a user is a member of, or none if the caller cannot see groups.
 pub async fn groups_of(estate: &Estate, ctx: &OpCtx, user: UserId) -> Result<Vec<Group>> {
     if !ctx.authority().allows_some(Permission::new(Noun::GROUP, Action::VIEW)) {
         return Ok(Vec::new());

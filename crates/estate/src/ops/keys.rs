@@ -96,7 +96,7 @@ fn spread(grants: &[NewKeyGrant], ou: OuId) -> Vec<NewGrant> {
     spread
 }
 
-/// The next keys after one, by id; with a name, those of that name.
+/// The page of keys after this id, limited to those with this name if given.
 pub async fn key_list(
     estate: &Estate,
     ctx: &OpCtx,

@@ -11,12 +11,12 @@ use crate::estate::OwnedAct;
 use crate::identity::{Ou, Visibility, ous};
 use crate::store::taken;
 
-/// The next after the unit at this path, of the caller's unit and everything below it; parents first.
+/// The page after this path of the caller's unit and everything below it, parents first.
 pub async fn ou_list(estate: &Estate, ctx: &OpCtx, after: Option<String>) -> Result<Part<Ou, String>> {
     ous::list(&mut estate.store().read().await?, &Visibility::below(ctx), after).await
 }
 
-/// Those of these units that the caller sees.
+/// The UUIDs of these units; only of those that the caller can see.
 pub async fn ou_uuids(estate: &Estate, ctx: &OpCtx, ids: &BTreeSet<OuId>) -> Result<BTreeMap<OuId, Uuid>> {
     ous::uuids(&mut estate.store().read().await?, &Visibility::below(ctx), ids).await
 }

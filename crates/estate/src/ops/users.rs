@@ -340,7 +340,7 @@ pub async fn first_user(estate: &Estate, name: &str, password: Secret) -> Result
         .change(&ctx, OwnedAct::new("created", Noun::USER, 1, "the first user"), move |tx| {
             Box::pin(async move {
                 if tx.one("SELECT count(*) FROM users", args![]).await?.int(0)? > 0 {
-                    return Err(Error::conflict(codes::NOT_FIRST, "there is a user already"));
+                    return Err(Error::conflict(codes::NOT_FIRST, "there is already a user"));
                 }
                 users::insert(tx, &copy, Some(hash)).await?;
                 crate::bootstrap::grant_everything(tx, grant, Subject::User(copy.id), now).await?;

@@ -1,4 +1,4 @@
-//! The node: claims runs, renews their leases, passes cancels on, and recovers the runs of other nodes that died.
+//! The node: claims runs, renews their leases, forwards cancels, and recovers the runs of other nodes that died.
 //!
 //! If a worker is free, a submission claims its run in the transaction that inserts it, so that a short run costs two
 //! commits. Everything else waits in the queue and is claimed when a worker of its pool is free, without polling.
@@ -29,16 +29,16 @@ use crate::store::{Store, Tx};
 /// How a process executes runs.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// Workers of the pools that all planes share.
+    /// Number of workers in the pools that all planes share.
     pub short: usize,
     pub long: usize,
-    /// The same number of workers for every pool, for commands, which execute what they submit. 0: executes nothing.
+    /// Overrides the size of every pool, for commands, which execute the runs that they submit. 0 executes nothing.
     pub every_pool: Option<usize>,
-    /// How many per cent of a pool one submitter, datasource or unit may have.
+    /// Maximum share of a pool for one submitter, datasource or unit, in per cent.
     pub share: u32,
-    /// How many runs one submitter's requests may have waiting.
+    /// Maximum number of waiting runs for one submitter's requests.
     pub max_waiting: u32,
-    /// How long a claim is valid without a heartbeat; a third of it passes between two.
+    /// How long a claim is valid without a heartbeat. The heartbeat interval is a third of it.
     pub lease: Duration,
     pub node_name: String,
 }
@@ -57,7 +57,7 @@ impl Default for RunOptions {
     }
 }
 
-/// How long runs that are cut off at the end of a stop have to end.
+/// How long runs that are interrupted at the end of a stop have to end.
 const CUT_OFF: Duration = Duration::from_secs(5);
 
 impl RunOptions {
@@ -66,20 +66,20 @@ impl RunOptions {
     }
 }
 
-/// What a process does for the estate.
+/// The role of a process in the estate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
-    /// Executes whatever waits. `home` is a place in which only one process at a time can be a node, such as a locked
+    /// Executes all waiting runs. `home` is a place in which only one process at a time can be a node, such as a locked
     /// data directory.
     Node { home: Option<String> },
     /// A command: it executes the runs that it submits and their children, leaves the rest to the nodes, and ends soon.
     Command,
 }
 
-/// Finds the authority of a run's submitter as it is now.
+/// Looks up the current authority of a run's submitter.
 pub type AuthorityOf = Arc<dyn for<'r> Fn(&'r Run) -> BoxFuture<'r, Result<OpCtx>> + Send + Sync>;
 
-/// What executes runs, and on whose authority.
+/// The executors, and how to look up the authority that a run has.
 pub struct Executors {
     pub by_kind: HashMap<RunKind, Arc<dyn Executor>>,
     pub authority: AuthorityOf,
@@ -92,8 +92,8 @@ pub struct Ticket {
     _expected: Expected,
 }
 
-/// A run that a transaction in progress may claim for this process: until it is launched or given up, the store may know
-/// more about it than this process.
+/// A run that a transaction in progress may claim for this process. Until it is launched or abandoned, the store may
+/// know more about it than this process.
 struct Expected {
     engine: Engine,
     id: RunId,
@@ -117,12 +117,12 @@ pub(super) struct Inner {
     node: OnceLock<i64>,
     working: OnceLock<Working>,
     known: Mutex<Known>,
-    /// There is more than one unit, so that each has its share.
+    /// Whether there is more than one unit, so that shares limit each of them.
     many_units: AtomicBool,
     pub tasks: Tasks,
 }
 
-/// What there is once the engine was started.
+/// The state of an engine that has been started.
 pub(super) struct Working {
     pub executors: Executors,
     pools: HashMap<PoolName, Arc<Pool>>,
@@ -134,7 +134,7 @@ pub(super) struct Working {
 pub(super) struct Known {
     live: HashMap<RunId, Live>,
     expected: HashSet<RunId>,
-    /// Attempts that the store has as ours and that were not known at the last heartbeat.
+    /// Attempts that are ours according to the store, but were unknown at the last heartbeat.
     suspects: HashSet<Attempt>,
 }
 
@@ -160,13 +160,13 @@ impl Known {
 
 pub(super) struct Tasks {
     tracker: TaskTracker,
-    /// Claims: they end before the last run begins.
+    /// Claims in progress. They end before the last run starts.
     claims: TaskTracker,
     pub runs: TaskTracker,
     /// Threads that outlive their runs. Nothing waits for them.
     pub lingering: TaskTracker,
     pub stop: CancellationToken,
-    /// Set when draining took too long: runs that end now were cut off.
+    /// Cancelled when draining took too long: runs that end now were interrupted.
     pub abandon: CancellationToken,
 }
 
@@ -199,7 +199,7 @@ impl Engine {
         }))
     }
 
-    /// Registers the node, recovers what a crash cut off, and begins to claim. Only what has an executor is claimed.
+    /// Registers the node, recovers runs that a crash interrupted, and starts claiming runs that have an executor.
     pub async fn start(&self, executors: Executors, role: Role) -> Result<()> {
         let id = self.0.ids.next(IdKind("node")).await?;
         let (name, now) = (self.0.options.node_name.clone(), self.0.clock.now());
@@ -216,7 +216,7 @@ impl Engine {
                     recover::register_node(tx, id, &name, home.as_deref(), now).await?;
                     recover::forget_silent_nodes(tx, lease, now).await?;
                     let many_units = crate::identity::ous::are_many(tx).await?;
-                    // Expired leases may belong to nodes that lost the store for a while, like this one.
+                    // Expired leases may belong to nodes that temporarily lost the store, like this one.
                     let recovered = if recovers {
                         recover::recover(tx, Lost::OfGoneNodes, &registry, now).await?
                     } else {
@@ -259,7 +259,7 @@ impl Engine {
         made.collect()
     }
 
-    /// Lets executing runs end for as long as `grace`, then cancels them; they are recovered by the next start.
+    /// Waits up to `grace` for executing runs to end, then cancels them. The next start recovers them.
     pub async fn stop(&self, grace: Duration) {
         let tasks = &self.0.tasks;
         tasks.stop.cancel();
@@ -267,7 +267,7 @@ impl Engine {
             tracker.close();
         }
         self.drain();
-        // A claim under way may still bring a run.
+        // A claim in progress may still add a run.
         let ended = async {
             tasks.claims.wait().await;
             tasks.runs.wait().await;
@@ -285,8 +285,8 @@ impl Engine {
         self.deregister().await;
     }
 
-    /// Says that this node is gone, so that what it had is recovered without waiting for its leases. While anything of
-    /// it still writes, the leases must keep others away.
+    /// Deregisters this node, so that its runs are recovered without waiting for its leases to expire. As long as any
+    /// of them may still write, the leases must keep other nodes away.
     async fn deregister(&self) {
         let tasks = &self.0.tasks;
         let Some(id) = self.node() else { return };
@@ -301,7 +301,7 @@ impl Engine {
         }
     }
 
-    /// Stops the runs that go back to the queue and lets the others end; once draining has taken too long, stops all.
+    /// Stops the runs that go back to the queue and lets the others end. If draining has taken too long, stops all.
     fn drain(&self) {
         for live in self.known().live.values() {
             self.drain_one(&live.signal);
@@ -309,7 +309,7 @@ impl Engine {
     }
 
     fn drain_one(&self, signal: &Signal) {
-        // A command's runs are its own: they end as they would.
+        // A command lets its own runs finish.
         let is_node = self.working().is_some_and(|working| working.role != Role::Command);
         let abandoned = self.0.tasks.abandon.is_cancelled();
         if abandoned || (is_node && signal.on_drain == OnDrain::Requeue) {
@@ -337,7 +337,7 @@ impl Engine {
         Lease { node, term: self.0.options.lease }
     }
 
-    /// A place for one submission. It holds a free worker, if there is one, until it is launched or dropped.
+    /// A place for one submission. It reserves a free worker, if there is one, until it is launched or dropped.
     pub async fn ticket(&self, uuid: Uuid, new: NewRun, submitter: Submitter) -> Result<Ticket> {
         let id = RunId(self.0.ids.next(RunId::KIND).await?);
         self.known().expected.insert(id);
@@ -366,7 +366,7 @@ impl Engine {
         queue::insert(tx, submission, self.0.clock.now()).await
     }
 
-    /// Begins a run that its submission claimed. Call it once the transaction is durable.
+    /// Starts a run that its submission claimed. Call it after the transaction is durable.
     pub fn launch(&self, ticket: Ticket, run: &Run) {
         if run.state == RunState::Queued
             && let Some(pool) = self.working().and_then(|working| working.pools.get(&run.pool))
@@ -387,7 +387,7 @@ impl Engine {
         let after_cancel = run.cancel_requested && spec.is_some_and(|spec| spec.cleans_up);
         let signal = Arc::new(Signal::new(on_drain, after_cancel));
         let (id, attempt) = (run.id, run.attempt);
-        // Known before anybody can ask it to stop.
+        // Must be known before a stop can be requested.
         let live = Live { attempt, signal: Arc::clone(&signal) };
         if let Some(earlier) = self.known().live.insert(id, live) {
             // Its lease was lost and the run came back to this node.
@@ -405,7 +405,7 @@ impl Engine {
         });
     }
 
-    /// Claims whenever a worker is free and something may start.
+    /// Claims a run whenever a worker is free and a run may start.
     async fn claim_loop(self, pool: Arc<Pool>) {
         let mut queue = self.0.store.notices().queue(pool.name);
         loop {
@@ -443,7 +443,7 @@ impl Engine {
             () = self.0.tasks.stop.cancelled() => {}
             _ = queue.changed() => {}
             () = pool.changed.notified() => {}
-            // A notice may have been lost with the connection that brings them.
+            // A notice may have been lost with its connection.
             () = tokio::time::sleep(self.0.options.lease) => {}
         }
     }
@@ -481,15 +481,15 @@ impl Engine {
         self.known().live.keys().fold(String::from(","), |text, id| format!("{text}{id},"))
     }
 
-    /// Renews leases, and notices what the store and this process know differently.
+    /// Renews leases, and detects differences between the store and this process.
     async fn heartbeat_loop(self) {
         let Some(node) = self.node() else { return };
         let (period, lease) = (self.0.options.heartbeat(), self.0.options.lease);
         let mut last = Instant::now();
-        // Others' leases may have run out because the store was away for them too.
+        // The leases of other nodes may have expired because the store was unavailable for them too.
         let mut recover_from = last + lease;
         loop {
-            // Leases are kept until the last run has ended, also while the server drains.
+            // Leases are renewed until the last run has ended, even while the server drains.
             let draining = self.0.tasks.stop.is_cancelled();
             if draining && self.known().live.is_empty() {
                 return;
@@ -515,7 +515,7 @@ impl Engine {
         let recovers = recovers && matches!(working.role, Role::Node { .. });
         let (lease, now, registry) = (self.lease(node), self.0.clock.now(), Arc::clone(&self.0.registry));
         let name = self.0.options.node_name.clone();
-        // What begins while this is under way is not missing.
+        // Runs that start during this heartbeat are not missing.
         let (executing, ghosts) = self.before_beat();
         let renewed: Vec<RunId> = executing.iter().map(|(id, _)| *id).collect();
         let (ours, many_units) = self
@@ -542,7 +542,7 @@ impl Engine {
         }
         let ours: HashSet<Attempt> = ours.iter().map(|run| (run.id, run.attempt)).collect();
         for (id, Live { attempt, signal }) in &executing {
-            // It may have ended by itself since.
+            // It may have ended by itself in the meantime.
             if !ours.contains(&(*id, *attempt)) && !signal.has_ended() {
                 tracing::warn!(
                     run = id.0,
@@ -556,7 +556,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The attempts whose leases are renewed, and those that were unknown at the last heartbeat already.
+    /// The attempts whose leases are renewed, and those that were already unknown at the last heartbeat.
     fn before_beat(&self) -> (Vec<(RunId, Live)>, Vec<Attempt>) {
         let mut known = self.known();
         let suspects = std::mem::take(&mut known.suspects);
@@ -565,7 +565,7 @@ impl Engine {
         (executing.map(|(id, live)| (*id, live.clone())).collect(), ghosts)
     }
 
-    /// Passes a cancel on as soon as it is durable, whichever node took the request.
+    /// Forwards a cancel as soon as it is durable, whichever node received the request.
     async fn cancel_loop(self) {
         let mut changes = self.0.store.notices().runs();
         loop {
@@ -583,14 +583,14 @@ impl Engine {
                         signal.stop(StopReason::Cancelled);
                     }
                 }
-                // The heartbeat finds what was missed.
+                // The next heartbeat finds missed cancels.
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
             }
         }
     }
 
-    /// Lets held runs join the queue when their time has come.
+    /// Queues held runs when their time has come.
     async fn hold_loop(self) {
         let mut held = self.0.store.notices().held();
         loop {

@@ -1,4 +1,4 @@
-//! One run from its claim to its end: authority, execution under watch, and an end that is written whatever happens.
+//! One run from its claim to its end: authority, supervised execution, and an end that is always written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use super::pools::Place;
 use super::queue::{self, End, Threads};
 use super::record::Run;
 
-/// How soon and how often what a run reports is written.
+/// How soon and how often a run's reports are written.
 const FIRST_REPORT: Duration = Duration::from_millis(100);
 const REPORT: Duration = Duration::from_millis(500);
-/// How long an aborted task has to be gone; one that is not blocks its thread.
+/// How long an aborted task has to end. One that does not is blocking its thread.
 const ABORT: Duration = Duration::from_secs(1);
 
-/// A store that is away is asked again after so long, and twice as long each time.
+/// The pause before an unavailable store is tried again. It doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// How an execution went, and what of it may still be there.
+/// The outcome of an execution, and what may still be running.
 struct Watched {
     outcome: Outcome,
     /// It did not stop in time: the task was aborted.
@@ -40,7 +40,7 @@ impl Engine {
         let Some(working) = self.working() else { return };
         let executor = working.executors.by_kind.get(&run.kind).cloned();
         let prepared = match executor {
-            // Asked to stop before a crash, and nothing to clean up.
+            // It was cancelled before a crash and has nothing to clean up.
             _ if run.state == RunState::Cancelling && !spec.cleans_up => Err(Failure::cancelled()),
             None => Err(Failure::internal()),
             Some(executor) => match self.authority(&run, &signal).await {
@@ -75,7 +75,7 @@ impl Engine {
         self.conclude(&job, watched, &spec, &signal).await;
     }
 
-    /// The submitter's authority as it is now. Waits for an unavailable store instead of failing the run.
+    /// The submitter's current authority. Waits for an unavailable store instead of failing the run.
     async fn authority(&self, run: &Run, signal: &Signal) -> Result<OpCtx> {
         let working = self.working().ok_or_else(|| Error::internal("a run without a start"))?;
         let mut pause = FIRST_PAUSE;
@@ -95,7 +95,7 @@ impl Engine {
         }
     }
 
-    /// Writes the end, frees the worker, and looks after what could not be stopped.
+    /// Writes the end, frees the worker, and waits for threads that could not be stopped.
     async fn conclude(&self, job: &Arc<Job>, watched: Watched, spec: &KindSpec, signal: &Arc<Signal>) {
         let Watched { outcome, aborted, work } = watched;
         if work.is_none() && !job.threads.is_empty() {
@@ -110,13 +110,14 @@ impl Engine {
         let end = match spec.on_drain {
             // Another attempt ends the run.
             _ if reason == Some(StopReason::TakenAway) => None,
-            // What its thread still writes must not be begun elsewhere.
+            // Its thread may still write, so the run must not start on another node.
             _ if drained && lingers => {
                 let failure = Failure::lost("its thread did not stop when the server stopped");
                 Some(End::Stopped { state: failure.state, error: failure.error })
             }
             OnDrain::Requeue if drained => Some(End::Requeued { cleans_up: spec.cleans_up }),
-            // It had its time and was cut off: the next start finds the lease and decides by the kind.
+            // It exceeded its time to end and was interrupted: the next start finds the lease and recovers it by its
+            // kind.
             OnDrain::Finish if drained => None,
             _ => Some(ended(outcome, &job.run, spec, lingers)),
         };
@@ -129,12 +130,12 @@ impl Engine {
         }
     }
 
-    /// The end of an attempt that was not begun.
+    /// The end of an attempt that was not started.
     fn not_begun(&self, failure: Failure, run: &Run, spec: &KindSpec, signal: &Signal) -> End {
         let away = failure.error.kind == ErrorKind::Unavailable;
         match signal.reason() {
             Some(StopReason::Cancelled) => ended(Err(Failure::cancelled()), run, spec, false),
-            // A server that stops has no rights to look up; the next one has.
+            // A stopping server cannot look up the permissions any more; the next one can.
             _ if away && self.0.tasks.stop.is_cancelled() => End::Requeued { cleans_up: spec.cleans_up },
             _ => ended(Err(failure), run, spec, false),
         }
@@ -145,7 +146,7 @@ impl Engine {
         let engine = self.clone();
         metrics::gauge!("landreeve_runs_lingering").increment(1.0);
         tracing::error!(run = job.run.id.0, kind = %job.run.kind, "a run does not stop: its thread is still running and its lane stays occupied");
-        // It ends with its thread, or with the process: nothing waits for it.
+        // This task ends with the thread or with the process. Nothing waits for it.
         self.0.tasks.lingering.spawn(async move {
             if let Some(work) = work {
                 let _ = work.await;
@@ -156,7 +157,7 @@ impl Engine {
         });
     }
 
-    /// Writes that the last thread of a run is gone. While the store is away it tries again, as `finish` does.
+    /// Records that the last thread of a run has ended. Retries while the store is unavailable, like `finish`.
     async fn free_lane(&self, run: &Run) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -228,7 +229,7 @@ impl Engine {
         Watched { outcome: Err(Failure::lost(&message)), aborted: true, work: (!gone).then_some(work) }
     }
 
-    /// The signal is this attempt's own: by the run's id it could be that of a later attempt on this node.
+    /// Uses this attempt's signal: the one looked up by the run's id could belong to a later attempt on this node.
     async fn report(&self, run: &Run, signal: &Signal, (percent, note): (u8, String)) {
         let (run, now) = (run.clone(), self.0.clock.now());
         let id = run.id;
@@ -246,9 +247,10 @@ impl Engine {
         }
     }
 
-    /// Writes the end. While the store is away (a full disk) it tries again: the lease keeps the run ours.
+    /// Writes the end. Retries while the store is unavailable (a full disk): the lease keeps the run ours.
     ///
-    /// An end that the store refuses (a text it cannot hold) becomes a failure: no run is left without an end.
+    /// An end that the store rejects (text that it cannot store) becomes a failure, so that no run is left without an
+    /// end.
     async fn finish(&self, run: &Run, signal: &Signal, end: End, threads: Threads) {
         let mut end = end;
         let state = match &end {
@@ -269,7 +271,7 @@ impl Engine {
                 .await;
             match written {
                 Ok(true) => break,
-                // Also when the answer to an earlier try was lost after its commit.
+                // This also happens if the response to an earlier try was lost after its commit.
                 Ok(false) => {
                     tracing::debug!(run = run.id.0, "a run had already ended");
                     break;
@@ -295,12 +297,12 @@ impl Engine {
     }
 }
 
-/// Does trying the same values again make no sense?
+/// Whether writing the same values again would fail again.
 const fn is_refusal(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Invalid | ErrorKind::Internal | ErrorKind::TooLarge | ErrorKind::Conflict)
 }
 
-/// A submitter who is gone or disabled, or a right that was withdrawn.
+/// The failure for a submitter who was deleted, was disabled, or lost a permission.
 fn without_authority(error: Error) -> Failure {
     match error.kind {
         ErrorKind::Internal => error.into(),
@@ -336,7 +338,7 @@ fn ended(outcome: Outcome, run: &Run, spec: &KindSpec, lingers: bool) -> End {
     }
 }
 
-/// What was cancelled or took too long is not tried again.
+/// Runs that were cancelled or took too long are not retried.
 fn worth_another_attempt(failure: &Failure, run: &Run) -> bool {
     failure.again && failure.state == RunState::Failed && run.attempt < run.max_attempts
 }

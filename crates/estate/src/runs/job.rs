@@ -1,4 +1,4 @@
-//! A run in execution, as its executor sees it, and what an executor gives back.
+//! An executing run, as its executor sees it, and what an executor returns.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -17,17 +17,17 @@ use super::queue;
 use super::record::{Run, RunError};
 use crate::store::Store;
 
-/// What an executor gives back.
+/// What an executor returns.
 pub type Outcome = Result<Done, Failure>;
 
-/// The end of a run that did its work.
+/// The end of a run that succeeded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Done {
     /// JSON, described in the plane's `stored.rs`.
     pub output: Option<String>,
-    /// A small result, kept in the run's row.
+    /// A small result, stored in the run's row.
     pub result: Option<Vec<u8>>,
-    /// The name of the blob that holds a large one.
+    /// The name of the blob with a large result.
     pub result_blob: Option<String>,
 }
 
@@ -35,7 +35,7 @@ pub struct Done {
 pub struct Failure {
     pub state: RunState,
     pub error: RunError,
-    /// What failed may come back: the run is tried again while its kind has attempts left.
+    /// The failure is temporary: the run is retried if its kind has attempts left.
     pub again: bool,
 }
 
@@ -61,7 +61,7 @@ impl Failure {
         Failure::new(ErrorKind::Internal, "internal", "internal error; see the server log for the reason")
     }
 
-    /// Worth another attempt.
+    /// Marks the failure as temporary, so that the run is retried.
     #[must_use]
     pub fn again(mut self) -> Failure {
         self.again = true;
@@ -72,7 +72,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         if error.kind == ErrorKind::Internal {
-            // The cause of our own fault is for the log.
+            // The cause of an internal error belongs only in the log.
             tracing::error!(cause = %error, "run failed with an internal error");
             return Failure::internal();
         }
@@ -82,7 +82,7 @@ impl From<Error> for Failure {
 
 /// Does the work of one kind of run.
 pub trait Executor: Send + Sync + 'static {
-    /// Ends soon after `job.cancelled()`: once the grace of its kind is over, its task is aborted.
+    /// Must end soon after `job.cancelled()`: after the grace of its kind, its task is aborted.
     fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome>;
 }
 
@@ -91,15 +91,15 @@ pub trait Executor: Send + Sync + 'static {
 pub enum StopReason {
     /// A user cancelled it.
     Cancelled,
-    /// Its time limit is over.
+    /// It exceeded its time limit.
     TimedOut,
-    /// This server stops. What a kind that is requeued has not finished, its next attempt does.
+    /// This server is stopping. A run that is requeued finishes its work in the next attempt.
     Draining,
-    /// Another attempt has taken over: this one's result will be ignored.
+    /// Another attempt has taken over. The result of this one will be ignored.
     TakenAway,
 }
 
-/// Tells a run that executes here to stop.
+/// Tells an executing run to stop.
 #[derive(Debug)]
 pub(super) struct Signal {
     token: CancellationToken,
@@ -107,7 +107,7 @@ pub(super) struct Signal {
     /// Its end has been written.
     ended: AtomicBool,
     pub on_drain: OnDrain,
-    /// It cleans up after an attempt that was cancelled: the same cancel must not stop it.
+    /// It cleans up after a cancelled attempt, and the same cancel must not stop it again.
     after_cancel: bool,
 }
 
@@ -130,7 +130,7 @@ impl Signal {
         self.ended.load(Ordering::SeqCst)
     }
 
-    /// The first reason stays, but for a cancel, which outranks a drain.
+    /// Keeps the first reason, except that a cancel replaces a drain.
     pub fn stop(&self, reason: StopReason) {
         if self.after_cancel && reason == StopReason::Cancelled {
             return;
@@ -153,7 +153,7 @@ impl Signal {
     }
 }
 
-/// A run in execution, as its executor sees it.
+/// An executing run, as its executor sees it.
 pub struct Job {
     pub run: Run,
     ctx: OpCtx,
@@ -190,12 +190,12 @@ impl Job {
         }
     }
 
-    /// On whose authority it works: the submitter's, as it was when the run started.
+    /// The submitter's authority, as it was when the run started.
     pub fn ctx(&self) -> &OpCtx {
         &self.ctx
     }
 
-    /// Resolves when the run is to stop; `stop_reason` says why.
+    /// Resolves when the run has to stop; `stop_reason` says why.
     pub async fn cancelled(&self) {
         self.signal.token().cancelled().await;
     }
@@ -208,13 +208,13 @@ impl Job {
         self.signal.reason()
     }
 
-    /// An earlier attempt was cut off: a kind that cleans up looks at what it left. `run.cancel_requested` says whether
-    /// the run had been cancelled by then.
+    /// Whether an earlier attempt was interrupted, so that a kind that cleans up has to check what it left behind.
+    /// `run.cancel_requested` says whether the run had been cancelled by then.
     pub fn is_cleanup(&self) -> bool {
         self.run.attempt > 1
     }
 
-    /// Per cent and a short note; written within half a second.
+    /// Reports the progress in per cent, and a short note. Written within half a second.
     pub fn report(&self, percent: u8, note: impl Into<String>) {
         *self.progress() = Some((percent.min(100), note.into()));
     }
@@ -227,13 +227,13 @@ impl Job {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a line to the run's log, which everyone who sees the run can follow.
+    /// Adds a line to the run's log, which is visible to everyone who can see the run.
     pub async fn log(&self, level: Level, text: impl Into<String>) {
         self.log.line(level, text.into()).await;
     }
 
-    /// Work that blocks its thread, on a thread for such work. It must look at the token often: nothing can stop it, and
-    /// while it lives the run keeps its place in its lane.
+    /// Runs blocking work on a separate thread. It must check the token often, because it cannot be aborted and the run
+    /// keeps its place in its lane until the thread ends.
     pub async fn blocking<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -243,8 +243,8 @@ impl Job {
         self.threads.spawn_blocking(move || work(token)).await.map_err(Error::internal)
     }
 
-    /// Waits without occupying a worker, then takes a worker again. A run that has to stop meanwhile continues without
-    /// one, because all it has left to do is end.
+    /// Waits without occupying a worker, then takes a worker again. A run that has to stop in the meantime continues
+    /// without one, because it only has to end.
     pub async fn park<T>(&self, wait: impl Future<Output = T>) -> T {
         let parked = self.pool.park();
         drop(self.take_place());
@@ -271,7 +271,7 @@ impl Job {
     }
 
     async fn await_children(&self) -> Result<()> {
-        // Listening begins before the first look, so that an end between the two is not missed.
+        // Subscribe before the first read, so that an end in between is not missed.
         let mut changes = self.store.notices().runs();
         let mut retry = FIRST_RETRY;
         loop {
@@ -290,11 +290,11 @@ impl Job {
                 }
                 Err(error) => return Err(error),
             };
-            // The end of a child is a change of its parent.
+            // The end of a child is announced as a change of its parent.
             let own = async { while changes.recv().await.is_ok_and(|changed| changed != self.run.id) {} };
             tokio::select! {
                 () = self.cancelled() => return Ok(()),
-                // Also when some notices were missed.
+                // Resolves even if some notices were missed.
                 () = own => {}
                 () = tokio::time::sleep(wait) => {}
             }
@@ -306,9 +306,9 @@ impl Job {
     }
 }
 
-/// A notice may have been lost with the connection that brings them.
+/// Checks again after this time, in case a notice was lost with its connection.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// The first pause after a look that failed.
+/// The first pause after a failed read.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_reason_to_stop_stays_unless_somebody_cancels_a_draining_run() {
+    fn keeps_the_first_reason_to_stop_but_a_cancel_replaces_a_drain() {
         use StopReason::{Cancelled, Draining, TakenAway, TimedOut};
         for (first, second, told) in [
             (Cancelled, TimedOut, Cancelled),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cancel_that_a_cleanup_follows_does_not_stop_it() {
+    fn a_cleanup_is_not_stopped_by_the_cancel_before_it() {
         let signal = Signal::new(OnDrain::Requeue, true);
         signal.stop(StopReason::Cancelled);
         assert!(signal.reason().is_none() && !signal.token().is_cancelled());

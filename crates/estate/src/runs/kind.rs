@@ -1,15 +1,15 @@
-//! What an estate knows of a kind of run before there is one: its pool, its retries, how it ends and how long it is kept.
+//! The static properties of a kind of run: its pool, its retries, how it ends and how long it is kept.
 
 use std::time::Duration;
 
 use landreeve_core::{Category, PoolName, RunKind};
 
-/// How often a run is tried when its node dies or its attempt fails for want of something that may come back.
+/// How often a run is tried if its node dies or an attempt fails for a temporary reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// 1: it is not tried again.
+    /// 1 means that it is not retried.
     pub attempts: u32,
-    /// How long the second attempt waits; each further one waits twice as long, `MAX_BACKOFF` at most.
+    /// The pause before the second attempt. It doubles with each further one, up to `MAX_BACKOFF`.
     pub backoff: Duration,
 }
 
@@ -19,14 +19,14 @@ pub const MAX_BACKOFF: Duration = Duration::from_secs(3_600);
 impl Retry {
     pub const NEVER: Retry = Retry { attempts: 1, backoff: Duration::ZERO };
 
-    /// The pause after this attempt, from 1.
+    /// The pause after this attempt, counted from 1.
     pub fn pause_after(self, attempt: i64) -> Duration {
         let doubled = u32::try_from(attempt.saturating_sub(1)).unwrap_or(0).min(20);
         self.backoff.saturating_mul(1 << doubled).min(MAX_BACKOFF)
     }
 }
 
-/// What becomes of an executing run when its server stops.
+/// What happens to an executing run when its server stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDrain {
     /// It is stopped immediately, and goes back to the queue for another node or the next start.
@@ -41,13 +41,13 @@ pub struct KindSpec {
     pub category: Category,
     pub pool: PoolName,
     pub retry: Retry,
-    /// After a crash it is claimed again, also when it was *cancelling*, and its executor decides how it ends.
+    /// After a crash it is claimed again, even if it was *cancelling*, and its executor decides how it ends.
     pub cleans_up: bool,
     /// How long its executor has to end after a cancel or its time limit.
     pub grace: Duration,
     pub on_drain: OnDrain,
     pub time_limit: Option<Duration>,
-    /// Retention of the record and of its data, from the end.
+    /// Retention of the record and of its data, from the end of the run.
     pub keep_record: Duration,
     pub keep_data: Duration,
 }

@@ -1,7 +1,7 @@
-//! Lists of runs: what they are narrowed to, in which order, a page at a time.
+//! Lists of runs: filters, order and pages.
 //!
-//! Each statement is put together from what the filter asks, so that the index of the one thing it asks for can serve
-//! it; values are bound.
+//! Each statement has only the conditions that the filter needs, so that the index for that filter can be used. Values
+//! are bound.
 
 use jiff::Timestamp;
 use landreeve_core::ids::{OuId, RunId};
@@ -12,7 +12,7 @@ use crate::identity::{Place, Visibility, ous};
 use crate::run_columns;
 use crate::store::{Arg, Conn, Where};
 
-/// What a list of runs is narrowed to. Every field that is `None` or empty leaves things open.
+/// Limits a list of runs. A field that is `None` or empty does not limit it.
 #[derive(Debug, Clone, Default)]
 pub struct RunFilter {
     pub kinds: Vec<RunKind>,
@@ -20,9 +20,9 @@ pub struct RunFilter {
     pub family: Option<FamilyFilter>,
     /// `user:3`, `key:7`, `operator`, `system`.
     pub submitter: Option<String>,
-    /// A noun, and one thing of it.
+    /// A noun, and optionally one resource of it.
     pub noun: Option<(String, Option<i64>)>,
-    /// This unit, without those below it.
+    /// Only this unit, without those below it.
     pub ou: Option<OuId>,
     /// From, inclusive, and to, exclusive.
     pub submitted: Range,
@@ -56,15 +56,15 @@ impl Range {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RunOrder {
-    /// By submission. Ids grow with it, but for runs of the same moment.
+    /// By submission time. Ids grow with it, except for runs submitted at the same moment.
     #[default]
     Newest,
     Oldest,
-    /// Runs that have ended, by their end.
+    /// Only runs that have ended, by the time they ended.
     LastFinished,
 }
 
-/// Where a page begins that is not counted.
+/// The run after which a page starts, for lists without a total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct After {
     pub id: RunId,
@@ -72,12 +72,12 @@ pub struct After {
     pub at: Timestamp,
 }
 
-/// Up to so many units are looked up one by one, newest first in each.
+/// Maximum number of units that are read one by one, newest first in each.
 const MAX_UNIONS: usize = 16;
 
-/// Which units a list reads one by one, so that the index of each serves it. What may be shown does not depend on it.
+/// Which units a list reads one by one, to use the index on units. Does not affect which runs are visible.
 enum Units {
-    /// None: all units together.
+    /// All units together.
     All,
     These(Vec<OuId>),
 }
@@ -128,8 +128,8 @@ fn conditions(conn: &Conn, visibility: &Visibility, filter: &RunFilter) -> Resul
     Ok(wanted)
 }
 
-/// The column that orders the list; ids come in blocks and say nothing about the time. A range of end times is read
-/// from its own index, newest first in it.
+/// The column that orders the list: not the id, because ids come in blocks. With a range of end times, this is the
+/// range's column, so that its index can be used.
 fn ordered_by(filter: &RunFilter) -> &'static str {
     match filter.order {
         RunOrder::LastFinished => "runs.finished_at",
@@ -153,7 +153,7 @@ async fn units(conn: &mut Conn, visibility: &Visibility, filter: &RunFilter) -> 
     Ok(if few.len() > MAX_UNIONS { Units::All } else { Units::These(few) })
 }
 
-/// A page with the exact number of all that match.
+/// A page with the exact total.
 pub async fn list(
     conn: &mut Conn,
     visibility: &Visibility,
@@ -168,7 +168,7 @@ pub async fn list(
     Ok(PageOf { items, offset: page.offset, limit: page.limit, total })
 }
 
-/// The next runs after one that was shown, without counting.
+/// The runs after a given one, without the total.
 pub async fn list_after(
     conn: &mut Conn,
     visibility: &Visibility,
@@ -224,7 +224,7 @@ async fn select(
         Units::All => {
             format!("SELECT runs.id FROM runs WHERE {} {order} LIMIT {first}", wanted.sql())
         }
-        // Each unit's newest from its own index; the sort then sees few.
+        // Reads each unit's newest runs from the index, so that only a few are sorted.
         Units::These(units) if (2..=MAX_UNIONS).contains(&units.len()) && column == "runs.submitted_at" => {
             let each = units.iter().map(|unit| {
                 let condition = in_units(&wanted, &[*unit]);

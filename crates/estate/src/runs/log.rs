@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::args;
 use crate::store::{Conn, Store};
 
-/// What one run may write.
+/// Maximum size of one run's log.
 pub const MAX_BYTES: usize = 16 * 1_024 * 1_024;
-/// A longer line is cut, and says so.
+/// A longer line is truncated and marked.
 const MAX_LINE: usize = 64 * 1_024;
 /// Bytes buffered in memory before a writer has to wait for the store.
 const MAX_BUFFER: usize = 256 * 1_024;
@@ -45,7 +45,7 @@ pub struct Line {
     pub text: String,
 }
 
-/// A line as it is kept: a batch is one JSON array of these. The fixture below stays for ever.
+/// A line as it is stored: a batch is one JSON array of these. Do not change the fixture below.
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredLine(i64, Level, String);
 
@@ -54,7 +54,7 @@ pub(super) struct Log {
     run: RunId,
     clock: Arc<dyn Clock>,
     buffer: std::sync::Mutex<Buffer>,
-    /// One batch at a time is written.
+    /// Batches are written one at a time.
     writing: tokio::sync::Mutex<()>,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Log {
 struct Buffer {
     lines: Vec<StoredLine>,
     waiting: usize,
-    /// What the run has written so far, with what waits.
+    /// Bytes that the run has written so far, including those in the buffer.
     total: usize,
     full: bool,
 }
@@ -88,7 +88,7 @@ impl Log {
         }
     }
 
-    /// `true`: so much waits that it must be written before there is more.
+    /// Returns `true` if the buffer must be written before it takes more.
     fn take(&self, level: Level, text: String) -> bool {
         let now = self.clock.now().as_microsecond();
         let mut buffer = self.buffer();
@@ -109,7 +109,7 @@ impl Log {
         buffer.waiting > MAX_BUFFER
     }
 
-    /// Writes what waits. What the store does not take is lost, and said so in the server's log.
+    /// Writes the buffer. Lines that cannot be stored are lost, which is reported in the server's log.
     pub async fn flush(&self) {
         let _one = self.writing.lock().await;
         let (lines, bytes) = {
@@ -160,7 +160,7 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// The lines after a batch, and the number of the last batch read; `most` batches at most.
+/// The lines after a batch, and the number of the last batch read. Reads up to `most` batches.
 pub async fn read(conn: &mut Conn, run: RunId, after: i64, most: u32) -> Result<(Vec<Line>, i64)> {
     let rows = conn
         .all(
@@ -186,14 +186,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kept_lines_can_still_be_read() {
+    fn reads_stored_lines() {
         let text = r#"[[1768478400500000,"warn","disk is nearly full"]]"#;
         let stored: Vec<StoredLine> = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&stored).unwrap(), text);
     }
 
     #[test]
-    fn a_long_line_is_cut_between_characters() {
+    fn truncates_long_lines_between_characters() {
         let text = cut("ü".repeat(MAX_LINE));
         assert!(text.len() <= MAX_LINE + 16 && text.ends_with("ü … (cut)"));
         assert_eq!(cut("short".to_owned()), "short");

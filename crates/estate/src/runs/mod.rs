@@ -1,16 +1,15 @@
 //! The durable run engine: everything that takes time is a run.
 //!
-//! `record` is a run as it is kept, `queue` the statements that move it along its states, `recover` the leases of nodes
-//! and what becomes of what they lost, `pools` the workers and who has how many, `engine` the node that claims and
-//! recovers, `execute` one run from claim to end, `job` what its executor sees, `log` what it says, `list` how runs are
-//! found.
+//! `record` is a run as it is stored, `queue` the statements that change its state, `recover` the leases of nodes and
+//! the recovery of lost runs, `pools` the workers and how they are shared, `engine` the node that claims and recovers,
+//! `execute` one run from claim to end, `job` what its executor sees, `log` its log, `list` the lists of runs.
 //!
-//! A run may have children, in its unit or below. It takes them as long as it goes on. Cancelling it cancels everything
-//! below it in the same transaction; one that ends otherwise leaves its children to themselves. A family's records go
-//! from the leaves up: a child is kept no longer than its parent, and a parent stays while a child of it is there, so
-//! that no record names one that is gone.
+//! A run can have children, in its unit or below, and accepts new ones until it ends or is cancelled. Cancelling it
+//! also cancels everything below it in the same transaction; if it ends in another way, its children continue. The
+//! records of a family are deleted from the leaves up: a child is kept no longer than its parent, and a parent is kept
+//! as long as it has children, so that no record refers to a deleted one.
 //!
-//! What must not enter: what any kind of run does; executors are registered by the server.
+//! This module does not know what any kind of run does: the server registers the executors.
 
 mod engine;
 mod execute;

@@ -1,4 +1,4 @@
-//! Workers in pools, and who has how many of them: no submitter, datasource or unit takes a whole pool.
+//! Workers in pools, and how they are shared: no submitter, datasource or unit can occupy a whole pool.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -10,11 +10,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::record::{NewRun, Run};
 
-/// Pools below this size serve the waiting submitters in turn; larger ones limit everybody's share.
+/// Smaller pools serve the waiting submitters in turn; larger ones limit the share of each.
 const SMALLEST_SHARED: usize = 4;
-/// How many submitters a small pool remembers having served.
+/// Maximum number of served submitters that a small pool remembers.
 const MAX_REMEMBERED_TURNS: usize = 256;
-/// Beyond so many parents that wait for their children, a pool begins children only.
+/// If more parents than this wait for their children, a pool starts only children.
 pub(super) const MAX_PARKED: usize = 10_000;
 
 pub(super) struct Pool {
@@ -24,12 +24,12 @@ pub(super) struct Pool {
     pub kinds: String,
     free: Arc<Semaphore>,
     busy: Mutex<Busy>,
-    /// How many workers one submitter, datasource or unit may have; `None`: the pool is too small for shares.
+    /// Maximum number of workers for one submitter, datasource or unit. `None` if the pool is too small for shares.
     share: Option<usize>,
-    /// Something in the queue may be able to start: a submission does not overtake it.
+    /// A queued run may be able to start, and submissions must not overtake it.
     pub behind: AtomicBool,
     parked: AtomicUsize,
-    /// A share has room again.
+    /// Notified when a share is no longer full.
     pub changed: Notify,
 }
 
@@ -38,11 +38,11 @@ struct Busy {
     submitters: HashMap<String, usize>,
     sources: HashMap<i64, usize>,
     units: HashMap<i64, usize>,
-    /// In a small pool, submitters in the order in which they were served, the latest last.
+    /// In a small pool: submitters in the order in which they were served, the latest last.
     turns: VecDeque<String>,
 }
 
-/// Whose worker it is. The server itself and the operator have no share.
+/// Who occupies a worker. Shares do not limit the server itself or the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Holder {
     submitter: String,
@@ -66,7 +66,7 @@ impl Holder {
     }
 }
 
-/// A worker of a pool; free again when it is dropped.
+/// A worker of a pool. Dropping it frees the worker.
 pub(super) struct Place {
     pool: Arc<Pool>,
     holder: Holder,
@@ -95,7 +95,7 @@ impl Drop for Parked {
     }
 }
 
-/// Who has a full share, as the queue's statements take it.
+/// Who has a full share, in the form that the queue's statements need.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Full {
     pub submitters: String,
@@ -126,7 +126,7 @@ impl Pool {
 
     /// A worker for a submission, if one is free, no earlier run waits, and its shares are not used up.
     pub fn try_place(self: &Arc<Pool>, holder: Holder, many_units: bool) -> Option<Place> {
-        // In a small pool whose turn it is shows in the queue only.
+        // In a small pool, only the queue shows whose turn it is.
         if self.behind.load(Ordering::SeqCst) || self.parked.load(Ordering::SeqCst) > MAX_PARKED {
             return None;
         }
@@ -140,12 +140,12 @@ impl Pool {
         Some(Place { pool: Arc::clone(self), holder, _permit: permit })
     }
 
-    /// A free worker for any run. `None`: the engine is stopping.
+    /// Waits for a free worker for any run. `None` if the engine is stopping.
     pub async fn worker(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).acquire_owned().await.ok()
     }
 
-    /// The worker is for this run.
+    /// Assigns the worker to a run.
     pub fn place(self: &Arc<Pool>, permit: OwnedSemaphorePermit, holder: Holder) -> Place {
         self.busy().add(&holder, self.share.is_none());
         Place { pool: Arc::clone(self), holder, _permit: permit }
@@ -160,7 +160,7 @@ impl Pool {
         self.parked.load(Ordering::SeqCst) > MAX_PARKED
     }
 
-    /// Whom the queue passes over just now.
+    /// Those whose runs the queue currently skips.
     pub fn full(&self, many_units: bool) -> Full {
         let Some(share) = self.share else {
             return Full { submitters: ",".into(), sources: ",".into(), units: ",".into() };
@@ -173,7 +173,7 @@ impl Pool {
         }
     }
 
-    /// In a small pool: who was served, the latest last.
+    /// In a small pool: the submitters that were served, the latest last.
     pub fn turns(&self) -> Option<String> {
         self.share.is_none().then(|| {
             self.busy().turns.iter().fold(String::from(","), |text, submitter| text + submitter + ",")
@@ -247,16 +247,16 @@ mod tests {
     }
 
     #[test]
-    fn one_submitter_one_source_and_one_unit_get_three_quarters() {
+    fn limits_a_submitter_a_datasource_and_a_unit_to_their_share() {
         for (workers, share) in [(4, 3), (5, 4), (16, 12)] {
             let pool = pool(workers);
             let taken: Vec<_> =
                 (0..workers).filter_map(|_| pool.try_place(holder("key:1", None, 1), false)).collect();
             assert_eq!(taken.len(), share, "of {workers}");
             assert_eq!(pool.full(false).submitters, ",key:1,");
-            assert!(pool.try_place(holder("key:2", None, 1), true).is_none(), "the unit has its share too");
-            assert!(pool.try_place(holder("key:2", None, 1), false).is_some(), "but alone it has no limit");
-            assert!(pool.try_place(holder("system", Some(7), 1), true).is_some(), "nor has the server");
+            assert!(pool.try_place(holder("key:2", None, 1), true).is_none(), "the unit's share is full");
+            assert!(pool.try_place(holder("key:2", None, 1), false).is_some(), "a single unit has no limit");
+            assert!(pool.try_place(holder("system", Some(7), 1), true).is_some(), "the server has no limit");
             drop(taken);
             assert_eq!(
                 pool.full(true),
@@ -270,20 +270,20 @@ mod tests {
     }
 
     #[test]
-    fn a_small_pool_remembers_whose_turn_it_was() {
+    fn a_small_pool_remembers_the_submitters_it_served() {
         let pool = pool(2);
         drop(pool.try_place(holder("key:1", None, 1), false));
         drop(pool.try_place(holder("key:2", None, 1), false));
         drop(pool.try_place(holder("key:1", None, 1), false));
         assert_eq!(pool.turns().unwrap(), ",key:2,key:1,");
         drop(pool.try_place(holder("operator", None, 1), false));
-        assert_eq!(pool.turns().unwrap(), ",key:2,key:1,operator,", "as the rows name it");
+        assert_eq!(pool.turns().unwrap(), ",key:2,key:1,operator,", "in stored form");
         let all: Vec<_> = (0..2).filter_map(|_| pool.try_place(holder("key:1", None, 1), false)).collect();
-        assert_eq!(all.len(), 2, "without others who wait it may have all of it");
+        assert_eq!(all.len(), 2, "a submitter can use the whole pool while no others wait");
     }
 
     #[test]
-    fn a_submission_does_not_overtake_what_waits() {
+    fn a_submission_does_not_overtake_waiting_runs() {
         let pool = pool(4);
         pool.behind.store(true, Ordering::SeqCst);
         assert!(pool.try_place(holder("key:1", None, 1), false).is_none());

@@ -1,4 +1,4 @@
-//! The run kind `probe`: waits, reports progress, may be told to fail. It proves the engine from every face.
+//! The run kind `probe`: waits, reports progress, and fails on request. For testing the engine from every face.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub const PROBE: KindSpec = KindSpec::new("probe", Category::System);
 /// What a probe is asked to do; stored with the run as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeInput {
-    /// 1; a later shape gets a later number.
+    /// 1. A new format gets a new number.
     pub version: u32,
     /// Up to `MAX_MILLIS`.
     pub millis: u64,

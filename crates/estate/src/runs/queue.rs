@@ -1,5 +1,5 @@
-//! The statements that change a run's state. Each names the states it starts from, so that a run that has moved on is
-//! never set back.
+//! The statements that change a run's state. Each names the states it applies to, so that a run is never set back to an
+//! earlier state.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::events::{self, Event};
 use crate::store::{Conn, Dialect, Notice, Tx, store_now};
 use crate::{args, run_columns};
 
-/// Who holds a run, and for how long from now on the store's clock.
+/// Which node holds a run, and for how long from now by the store's clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
     pub node: i64,
     pub term: Duration,
 }
 
-/// How many runs may wait in one lane.
+/// Maximum number of runs that wait in one lane.
 const MAX_WAITING_IN_LANE: i64 = 10_000;
 
-/// Who submits.
+/// Who submits a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitter {
     pub kind: &'static str,
@@ -33,7 +33,7 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    /// `user:3`, `key:7`, `operator`, `system`: what runs of one submitter are found by.
+    /// `user:3`, `key:7`, `operator`, `system`: identifies the submitter in the table of runs.
     pub fn key(&self) -> String {
         match self.id {
             Some(id) => format!("{}:{id}", self.kind),
@@ -49,33 +49,33 @@ impl From<&Actor> for Submitter {
 }
 
 pub(super) fn micros(duration: Duration) -> i64 {
-    // Far beyond any clock, and still room to add a time to it.
+    // Far longer than needed, but small enough that adding it to a time does not overflow.
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).min(i64::MAX / 4)
 }
 
-/// One submission, as the queue takes it.
+/// One submission to the queue.
 #[derive(Debug, Clone)]
 pub struct Submission {
     pub id: RunId,
     pub uuid: Uuid,
     pub new: NewRun,
     pub submitter: Submitter,
-    /// The most that the submitter may have waiting; `None`: this submission does not count.
+    /// Maximum number of waiting runs for the submitter. `None` if this submission does not count.
     pub most_waiting: Option<u32>,
-    /// Where there is a free worker for it.
+    /// Set if there is a free worker for it.
     pub lease: Option<Lease>,
 }
 
 impl Submission {
-    /// Keys of different kinds or submitters never meet.
+    /// Includes the kind and the submitter, so that the keys of different ones never collide.
     fn key(&self) -> Option<String> {
         let key = self.new.idempotency_key.as_ref()?;
         Some(format!("{}|{}|{key}", self.new.kind, self.submitter.key()))
     }
 }
 
-/// Inserts a run: claimed immediately if a worker is free and its lane has room, otherwise queued or held. A known
-/// idempotency key gives the run that has it, and `false`.
+/// Inserts a run: claimed immediately if a worker is free and its lane has room, otherwise queued or held. For a known
+/// idempotency key, returns the run that has it, and `false`.
 pub async fn insert(tx: &mut Tx, submission: &Submission, now: Timestamp) -> Result<(Run, bool)> {
     let (new, key) = (&submission.new, submission.key());
     if let Some(key) = &key
@@ -94,7 +94,7 @@ pub async fn insert(tx: &mut Tx, submission: &Submission, now: Timestamp) -> Res
     };
     let inserted = insert_row(tx, submission, key.clone(), state, lease, now).await?;
     let Some(run) = inserted else {
-        // Another node inserted it since we looked.
+        // Another node inserted it in the meantime.
         let key = key.ok_or_else(|| Error::internal("a run was not inserted"))?;
         let run = by_key(tx, &key).await?.ok_or_else(|| Error::not_found("run"))?;
         return same_run(run, new);
@@ -108,7 +108,7 @@ pub async fn insert(tx: &mut Tx, submission: &Submission, now: Timestamp) -> Res
     Ok((run, true))
 }
 
-/// The second submission of a key must ask for the same.
+/// The second submission of a key must have the same input.
 fn same_run(run: Run, new: &NewRun) -> Result<(Run, bool)> {
     if run.input == new.input {
         return Ok((run, false));
@@ -117,7 +117,7 @@ fn same_run(run: Run, new: &NewRun) -> Result<(Run, bool)> {
     Err(Error::conflict("idempotency_key", message))
 }
 
-/// The lease of a submission that has a free worker, if its lane has a free place and no other run waits for it.
+/// The submission's lease, if its lane has a free place that no other run waits for.
 async fn lane_place(tx: &mut Tx, submission: &Submission) -> Result<Option<Lease>> {
     let (Some(lane), Some(lease)) = (&submission.new.lane, submission.lease) else {
         return Ok(submission.lease);
@@ -190,7 +190,7 @@ async fn insert_row(
                 new.pool.as_str(),
                 submitter.key(),
                 i64::from(submission.most_waiting.is_some()),
-                // Held for approval, it is released by a use case; held for its time, by the clock.
+                // A run held for approval is released by a use case, one held until a time by the clock.
                 new.not_before.filter(|at| new.hold_until.is_none() && *at > now),
                 new.hold_until,
             ],
@@ -199,10 +199,11 @@ async fn insert_row(
     row.as_ref().map(record::from_row).transpose()
 }
 
-/// A child needs a parent that is still going, in a unit at or above its own: stopping the parent stops the child.
+/// A child needs a parent that has not ended, in a unit at or above its own, because stopping the parent stops the
+/// child.
 async fn check_parent(tx: &mut Tx, new: &NewRun) -> Result<()> {
     let Some(parent) = new.parent else { return Ok(()) };
-    // Held until the child is there: a cancel comes before it, and refuses it, or after it, and finds it.
+    // Locked until the child is inserted. An earlier cancel is seen here, and a later one finds the child.
     let dialect = tx.dialect();
     let found = tx
         .opt(
@@ -226,7 +227,7 @@ async fn check_parent(tx: &mut Tx, new: &NewRun) -> Result<()> {
     Ok(())
 }
 
-/// One submitter's requests must not fill the queue, nor one lane's.
+/// Neither one submitter's requests nor those for one lane must fill the queue.
 async fn check_waiting(tx: &mut Tx, submission: &Submission) -> Result<()> {
     let too_many = |message: String| Err(Error::rate_limited(message, Duration::from_secs(10)));
     if let Some(most) = submission.most_waiting {
@@ -264,7 +265,7 @@ async fn waiting_in(tx: &mut Tx, lane: &str, most: i64) -> Result<i64> {
     .int(0)
 }
 
-/// Two nodes must not both find the last place in a lane. SQLite has one writer.
+/// Prevents two nodes from both taking the last place in a lane. SQLite has only one writer.
 async fn lock_lane(tx: &mut Tx, lane: &str) -> Result<()> {
     if tx.dialect() == Dialect::Postgres {
         tx.exec("SELECT pg_advisory_xact_lock(hashtext($1))", args![lane]).await?;
@@ -272,20 +273,20 @@ async fn lock_lane(tx: &mut Tx, lane: &str) -> Result<()> {
     Ok(())
 }
 
-/// What one look into the queue asks for.
+/// Which run to claim.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     pub pool: PoolName,
     /// The kinds that this process executes: `,query,probe,`.
     pub kinds: String,
     pub lease: Lease,
-    /// Those who have their share of the workers: `,user:3,`, ids of datasources and of units as `,7,9,`.
+    /// Those whose share of the workers is full: submitters as `,user:3,`, ids of datasources and units as `,7,9,`.
     pub full_submitters: String,
     pub full_sources: String,
     pub full_units: String,
     pub family: Family,
-    /// Submitters in the order in which they were served, the latest last; those not listed come first. `None`: the
-    /// longest waiting run is next.
+    /// Submitters in the order in which they were served, the latest last. Those not listed come first. If `None`, the
+    /// run that has waited longest is next.
     pub turns: Option<String>,
 }
 
@@ -294,13 +295,13 @@ pub struct Wanted {
 pub enum Family {
     /// Every run.
     Any,
-    /// Children only, of anybody: so many parents wait that no more may begin.
+    /// Only children, of any run: too many parents wait to start more.
     Children,
-    /// Children of these runs (`,7,9,`): a command executes what it submits itself and what comes of it.
+    /// Only children of these runs (`,7,9,`): a command executes the runs that it submits and their children.
     Of(String),
 }
 
-/// How many submitters a small pool looks at in one turn.
+/// Maximum number of submitters that a small pool checks in one turn.
 const MAX_TURNS: i64 = 64;
 
 /// The submitters with runs waiting in a pool, least recently served first. Steps from submitter to submitter in the
@@ -335,7 +336,7 @@ pub async fn claim(tx: &mut Tx, wanted: &Wanted, now: Timestamp) -> Result<Optio
     if i64::try_from(waiting.len()).unwrap_or(i64::MAX) < MAX_TURNS {
         return Ok(None);
     }
-    // All of these wait for their lanes: the next is the longest waiting run of any submitter.
+    // The runs of all these submitters wait for their lanes. Next is the run of any submitter that has waited longest.
     claim_of(tx, wanted, None, now).await
 }
 
@@ -405,7 +406,7 @@ async fn claim_of(
     if let (Dialect::Postgres, Some(lane)) = (tx.dialect(), candidate.text_opt(1)?) {
         lock_lane(tx, &lane).await?;
         if occupied(tx, &lane).await? >= candidate.int(2)? {
-            // Another node took the lane's last place since we looked. What stands behind may start: look again.
+            // Another node took the lane's last place in the meantime. A later run may be able to start: check again.
             tx.notice(Notice::Queue(wanted.pool)).await?;
             return Ok(None);
         }
@@ -437,8 +438,8 @@ async fn take(tx: &mut Tx, id: RunId, lease: Lease, now: Timestamp) -> Result<Op
     row.as_ref().map(record::from_row).transpose()
 }
 
-/// Says how far a run is; the first report makes it *running*. Gives the state in which the run then is; `None`: it
-/// is not this attempt's any more.
+/// Stores a run's progress; the first report makes it *running*. Returns the new state, or `None` if the run no longer
+/// belongs to this attempt.
 pub async fn report(
     tx: &mut Tx,
     run: &Run,
@@ -458,7 +459,7 @@ pub async fn report(
     row.map(|row| row.word(0, RunState::parse)).transpose()
 }
 
-/// What becomes of an attempt.
+/// How an attempt ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     Succeeded(Done),
@@ -467,7 +468,7 @@ pub enum End {
         state: RunState,
         error: RunError,
     },
-    /// It is tried again after a pause. One that was cancelled meanwhile ends, or cleans up without the pause.
+    /// It is retried after a pause. If it was cancelled in the meantime, it ends, or cleans up without the pause.
     Again {
         pause: Duration,
         note: String,
@@ -479,15 +480,15 @@ pub enum End {
     },
 }
 
-/// What an attempt that has ended left running here.
+/// Whether an ended attempt left threads running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     Gone,
-    /// A thread of it lives on, so that its place in the lane stays taken.
+    /// A thread is still running and occupies its place in the lane.
     Linger,
 }
 
-/// Ends an attempt. `false`: it was not this attempt's to end any more (its lease was lost).
+/// Ends an attempt. Returns `false` if the run no longer belongs to this attempt (its lease was lost).
 pub async fn finish(tx: &mut Tx, run: &Run, end: &End, threads: Threads, now: Timestamp) -> Result<bool> {
     let lingers = threads == Threads::Linger;
     let back = match end {
@@ -511,7 +512,7 @@ pub async fn finish(tx: &mut Tx, run: &Run, end: &End, threads: Threads, now: Ti
     if put_back(tx, run, &back, now).await? {
         return Ok(true);
     }
-    // It was cancelled meanwhile, or no longer belongs to this attempt.
+    // It was cancelled in the meantime, or no longer belongs to this attempt.
     let error = RunError::new(ErrorKind::Conflict, "cancelled", "cancelled");
     let ended = Ended { state: RunState::Cancelled, done: None, error: Some(&error), lingers };
     set_end(tx, run, &ended, now).await
@@ -555,8 +556,8 @@ async fn set_end(tx: &mut Tx, run: &Run, ended: &Ended<'_>, now: Timestamp) -> R
         .await?;
     let Some(row) = row else { return Ok(false) };
     if row.flag(1)? {
-        // A worker and a place in the lane come free. Of a lane that was full another transaction may have found so
-        // and queued its run since this one looked.
+        // A worker and a place in the lane become free. If the lane was full, another transaction may have queued a run
+        // since this one checked.
         tx.notice(Notice::Queue(run.pool)).await?;
     }
     tx.run_changed(run.id).await?;
@@ -570,17 +571,18 @@ async fn set_end(tx: &mut Tx, run: &Run, ended: &Ended<'_>, now: Timestamp) -> R
     Ok(true)
 }
 
-/// How an attempt that did not end its run goes back.
+/// How a run goes back to the queue after an attempt.
 struct Back<'a> {
-    /// Held until then; `None`: queued.
+    /// Held until then, or queued if `None`.
     release: Option<Timestamp>,
     note: &'a str,
     more_attempts: i64,
-    /// Its kind cleans up, also when it was cancelled.
+    /// Its kind cleans up, even if it was cancelled.
     cleans_up: bool,
 }
 
-/// Back to the queue, or held until a time. `false`: it was cancelled, or is not this attempt's any more.
+/// Queues the run again, or holds it until a time. Returns `false` if it was cancelled or no longer belongs to this
+/// attempt.
 async fn put_back(tx: &mut Tx, run: &Run, back: &Back<'_>, now: Timestamp) -> Result<bool> {
     let changed = tx
         .exec(
@@ -605,7 +607,7 @@ async fn put_back(tx: &mut Tx, run: &Run, back: &Back<'_>, now: Timestamp) -> Re
         return Ok(false);
     }
     tx.run_changed(run.id).await?;
-    // Its lane has a place again, and it may take it itself.
+    // Its lane has a free place again, which it may take itself.
     tx.notice(Notice::Queue(run.pool)).await?;
     if back.release.is_some() {
         tx.notice(Notice::Held).await?;
@@ -613,7 +615,7 @@ async fn put_back(tx: &mut Tx, run: &Run, back: &Back<'_>, now: Timestamp) -> Re
     Ok(true)
 }
 
-/// The last thread of an ended run is gone: its lane has its place again.
+/// Frees the place in the lane after the last thread of an ended run has ended.
 pub async fn stop_lingering(tx: &mut Tx, run: &Run) -> Result<()> {
     tx.exec(
         "UPDATE runs SET occupies = 0, node_id = NULL \
@@ -636,8 +638,8 @@ pub async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
             return Err(ended_already(&run));
         }
     }
-    // Level by level, each parent stopped before its children are looked for: none can be added behind our back. A
-    // child that has ended may have children that go on.
+    // Stops each parent before it reads its children, so that none can be added concurrently. A child that has ended
+    // may have children that continue.
     let mut parents = vec![id];
     while let Some(parent) = parents.pop() {
         let children = tx.all("SELECT id FROM runs WHERE parent_id = $1 ORDER BY id", args![parent]).await?;
@@ -650,7 +652,7 @@ pub async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
     need(tx, id).await
 }
 
-/// `false`: it has ended, or was asked already.
+/// Returns `false` if it has ended or was already cancelled.
 async fn cancel_one(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<bool> {
     let error = RunError::new(ErrorKind::Conflict, "cancelled", "cancelled before it started");
     if end_waiting(tx, id, RunState::Cancelled, &error, now).await? {
@@ -669,7 +671,7 @@ async fn cancel_one(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<bool> {
     Ok(executing > 0)
 }
 
-/// Ends a run that waits: queued, but for one that waits to clean up after a crash, or held.
+/// Ends a run that is queued or held, except for one that waits to clean up after a crash.
 async fn end_waiting(
     tx: &mut Tx,
     id: RunId,
@@ -696,7 +698,7 @@ async fn end_waiting(
     Ok(true)
 }
 
-/// Lets a held run join the queue. `false`: it is not held any more.
+/// Queues a held run. Returns `false` if it is no longer held.
 pub async fn release(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<bool> {
     let row = tx
         .opt(
@@ -711,10 +713,10 @@ pub async fn release(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<bool> {
     Ok(true)
 }
 
-/// How many held runs one transaction moves.
+/// Maximum number of held runs that one transaction releases.
 const MAX_DUE: i64 = 500;
 
-/// Releases held runs whose time has come, and ends those that waited too long. Gives when the next is due.
+/// Releases held runs whose time has come, and ends those that waited too long. Returns when the next is due.
 pub async fn release_due(tx: &mut Tx, now: Timestamp) -> Result<Option<Timestamp>> {
     let due = tx
         .all(
@@ -768,14 +770,14 @@ pub(super) async fn need(conn: &mut Conn, id: RunId) -> Result<Run> {
     get(conn, id).await?.ok_or_else(|| Error::not_found("run"))
 }
 
-/// How many children of a run have not ended.
+/// The number of children of a run that have not ended.
 pub async fn open_children(conn: &mut Conn, parent: RunId) -> Result<i64> {
     conn.one("SELECT count(*) FROM runs WHERE parent_id = $1 AND finished_at IS NULL", args![parent])
         .await?
         .int(0)
 }
 
-/// The small result of a run, where it lives in the row.
+/// The small result of a run, which is stored in its row.
 pub async fn small_result(conn: &mut Conn, id: RunId) -> Result<Option<Vec<u8>>> {
     let row = conn.opt("SELECT result FROM runs WHERE id = $1", args![id]).await?;
     row.map(|row| row.bytes_opt(0)).transpose().map(Option::flatten)

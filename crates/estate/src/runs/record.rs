@@ -1,4 +1,4 @@
-//! A run as it is kept.
+//! A run as it is stored.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ pub struct Run {
     pub state: RunState,
     pub ou: OuId,
     pub ou_path: String,
-    /// What it is about, where it is about one thing.
+    /// The resource that it is about, if it is about a single one.
     pub noun: Option<(String, i64)>,
-    /// JSON of the plane that submitted it; described in that plane's `stored.rs`.
+    /// JSON from the plane that submitted it, described in that plane's `stored.rs`.
     pub input: String,
     pub output: Option<String>,
     pub result_blob: Option<String>,
@@ -43,7 +43,7 @@ pub struct Run {
     pub finished_at: Option<Timestamp>,
     pub keep_record: Duration,
     pub keep_data: Duration,
-    /// It was asked to stop. One that its kind cleans up after a crash is claimed again all the same.
+    /// A cancel was requested. After a crash the run is still claimed again if its kind cleans up.
     pub cancel_requested: bool,
 }
 
@@ -53,9 +53,9 @@ pub struct RunError {
     pub kind: ErrorKind,
     pub code: String,
     pub message: String,
-    /// The database's own code, where it gave one.
+    /// The database's own error code, if any.
     pub source_code: Option<String>,
-    /// Where in the statement, in characters from 1.
+    /// The position in the statement, in characters from 1.
     pub position: Option<u32>,
 }
 
@@ -75,7 +75,7 @@ impl Run {
         self.noun.as_ref().map(|(_, id)| *id)
     }
 
-    /// The submitter as the store keeps it: `user:3`, `operator`.
+    /// The submitter as it is stored: `user:3`, `operator`.
     pub fn submitter(&self) -> String {
         match self.actor_id {
             Some(id) => format!("{}:{id}", self.actor_kind),
@@ -91,7 +91,7 @@ impl Run {
         ))
     }
 
-    /// Its data was there and has passed its retention, whether or not the purge has come by.
+    /// Whether it had data that is past its retention, even if it has not been purged yet.
     pub fn data_expired(&self, now: Timestamp) -> bool {
         self.state == RunState::Expired
             || (self.state == RunState::Succeeded && passed(self.finished_at, self.keep_data, now))
@@ -109,7 +109,7 @@ fn passed(from: Option<Timestamp>, keep: Duration, now: Timestamp) -> bool {
     })
 }
 
-/// Runs of one lane wait for one another beyond the limit: a datasource's queries, for one.
+/// Limits how many runs execute at the same time, for example the queries on one datasource. The others wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lane {
     pub name: String,
@@ -125,13 +125,13 @@ pub struct NewRun {
     pub lane: Option<Lane>,
     pub input: String,
     pub parent: Option<RunId>,
-    /// It is held until then.
+    /// Held until then.
     pub not_before: Option<Timestamp>,
     /// Held until it is released, or ended *timed out* at this time.
     pub hold_until: Option<Timestamp>,
-    /// A second submission of the same kind by the same submitter with the same key gives the first run.
+    /// A second submission of the same kind by the same submitter with the same key returns the first run.
     pub idempotency_key: Option<String>,
-    /// More than one: it is tried again when its node dies.
+    /// If more than one, it is retried when its node dies.
     pub max_attempts: u32,
     pub time_limit: Option<Duration>,
     pub keep_record: Duration,
@@ -139,7 +139,7 @@ pub struct NewRun {
 }
 
 impl NewRun {
-    /// As its kind says: limits, retries, retention.
+    /// A run with the limits, retries and retention of its kind.
     pub fn new(kind: &KindSpec, ou: OuId, input: impl Into<String>) -> NewRun {
         NewRun {
             kind: kind.kind,
@@ -160,7 +160,7 @@ impl NewRun {
     }
 }
 
-/// The columns of a run, for a statement on the table `runs`, also one that returns what it wrote.
+/// The columns of a run, for a statement on the table `runs`, including those with `RETURNING`.
 #[macro_export]
 macro_rules! run_columns {
     () => {

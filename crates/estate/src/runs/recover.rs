@@ -1,4 +1,4 @@
-//! Nodes, the leases by which they hold runs, and what becomes of the runs of one that is gone.
+//! Nodes, their leases on runs, and the recovery of the runs of a node that is gone.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use crate::args;
 use crate::plane::Registry;
 use crate::store::{Conn, Notice, Tx, store_now};
 
-/// How many attempts of a run may be cut off before it is not claimed again to clean up: one that brings its server down
-/// each time must end.
+/// After this many interrupted attempts, a run is not claimed again to clean up, because it may be the run that crashes
+/// the server each time.
 const MAX_CLEANUPS: i64 = 10;
-/// A node that has not been seen for so many leases is gone for good.
+/// A node that has not been seen for this many leases is gone for good.
 const SILENT_LEASES: u32 = 10;
 
-/// Whose runs are taken back.
+/// Which runs are taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
-    /// Those of nodes that are not among the nodes any more.
+    /// Runs of nodes that are no longer registered.
     OfGoneNodes,
-    /// Those too whose lease has run out.
+    /// Also runs whose lease has expired.
     WithExpiredLease,
 }
 
-/// Takes back the runs of nodes that are gone: queued again when their kind is retried or cleans up, else ended with a
-/// reason.
+/// Takes back the runs of nodes that are gone: queues them again if their kind is retried or cleans up, or else ends
+/// them with a reason.
 pub async fn recover(tx: &mut Tx, lost: Lost, registry: &Registry, now: Timestamp) -> Result<u64> {
     macro_rules! statement {
         ($store:ident, $tail:literal) => {
@@ -57,8 +57,8 @@ pub async fn recover(tx: &mut Tx, lost: Lost, registry: &Registry, now: Timestam
     Ok(rows.len() as u64)
 }
 
-/// Takes back these runs of this node, which the store has as executing and the process does not know: the answer to
-/// the commit that claimed them was lost.
+/// Takes back runs that are executing on this node according to the store, but are unknown to the process: the response
+/// to the commit that claimed them was lost.
 pub async fn recover_ghosts(
     tx: &mut Tx,
     node: i64,
@@ -82,7 +82,7 @@ pub async fn recover_ghosts(
     Ok(())
 }
 
-/// The threads of a run that had ended went with their process.
+/// The threads of ended runs on these nodes died with their process.
 async fn forget_threads_of_gone_nodes(tx: &mut Tx) -> Result<()> {
     tx.exec(
         "UPDATE runs SET occupies = 0, node_id = NULL WHERE occupies = 1 AND finished_at IS NOT NULL \
@@ -93,7 +93,7 @@ async fn forget_threads_of_gone_nodes(tx: &mut Tx) -> Result<()> {
     .map(drop)
 }
 
-/// Removes nodes that died and never came back, so that the places which their threads had in lanes are free again.
+/// Removes nodes that died and never came back, to free the places that their threads occupied in lanes.
 pub async fn forget_silent_nodes(tx: &mut Tx, lease: Duration, now: Timestamp) -> Result<()> {
     macro_rules! statement {
         ($store:ident) => {
@@ -112,7 +112,7 @@ pub async fn forget_silent_nodes(tx: &mut Tx, lease: Duration, now: Timestamp) -
 async fn take_back(tx: &mut Tx, run: &Run, registry: &Registry, now: Timestamp) -> Result<()> {
     let spec = registry.kind(run.kind).filter(|spec| spec.cleans_up);
     let cleans_up = spec.is_some_and(|spec| {
-        // A drain adds one attempt; the others were cut off.
+        // A drain adds one attempt; the other attempts were interrupted.
         let drains = run.max_attempts - i64::from(spec.retry.attempts);
         run.attempt - drains < MAX_CLEANUPS
     });
@@ -136,16 +136,16 @@ async fn take_back(tx: &mut Tx, run: &Run, registry: &Registry, now: Timestamp) 
     queue::finish(tx, run, &End::Stopped { state, error }, Threads::Gone, now).await.map(drop)
 }
 
-/// An attempt that the store has as this node's, executing.
+/// An attempt that is executing on this node according to the store.
 #[derive(Debug, Clone, Copy)]
 pub struct Ours {
     pub id: RunId,
     pub attempt: i64,
-    /// It was asked to stop.
+    /// A cancel was requested.
     pub cancelling: bool,
 }
 
-/// Extends the leases of the runs that this process executes, and of no others.
+/// Extends the leases of only the runs that this process executes.
 pub async fn heartbeat(
     tx: &mut Tx,
     lease: Lease,
@@ -188,7 +188,7 @@ pub async fn heartbeat(
     ours.collect()
 }
 
-/// Notes that the node is alive. One whose row was removed while it had no store is registered again.
+/// Records that the node is alive. Registers it again if its row was removed while the store was unavailable.
 async fn seen(tx: &mut Tx, node: i64, name: &str, home: Option<&str>, now: Timestamp) -> Result<()> {
     macro_rules! statement {
         ($store:ident) => {
@@ -205,7 +205,7 @@ async fn seen(tx: &mut Tx, node: i64, name: &str, home: Option<&str>, now: Times
         .map(drop)
 }
 
-/// Adds this node. An earlier one of the same home has died: only one process at a time works there.
+/// Adds this node. An earlier one with the same home has died, because only one process at a time can use it.
 pub async fn register_node(
     tx: &mut Tx,
     node: i64,
@@ -217,7 +217,7 @@ pub async fn register_node(
     seen(tx, node, name, home, now).await
 }
 
-/// Other nodes that were seen a short while ago.
+/// Other nodes that were seen recently.
 pub async fn other_nodes(conn: &mut Conn, home: &str, since: Timestamp) -> Result<Vec<String>> {
     let sql = "SELECT name FROM nodes WHERE (home IS NULL OR home <> $1) AND seen_at > $2";
     let rows = conn.all(sql, args![home, since]).await?;

@@ -148,7 +148,7 @@ impl Conn {
         }
     }
 
-    /// The connection to PostgreSQL, for the writer.
+    /// The writer's connection to PostgreSQL.
     pub(super) fn link(&mut self) -> Option<&mut Link> {
         match &mut self.0 {
             Inner::Link(link) => Some(link),
@@ -175,7 +175,7 @@ impl Conn {
         }
     }
 
-    /// Every row of a statement that is put together from texts of ours; values are bound.
+    /// All rows. The statement is composed of our own text; values are bound.
     pub async fn select(&mut self, sql: String, args: Vec<Arg>) -> Result<Vec<Row>> {
         match &mut self.0 {
             Inner::Direct(conn) => conn.all(&sql, &args),
@@ -186,7 +186,7 @@ impl Conn {
         }
     }
 
-    /// Rows as they arrive, outside of a write. The statement is put together from texts of ours; values are bound.
+    /// Streams rows, outside of a write. The statement is composed of our own text; values are bound.
     pub fn rows(&mut self, sql: String, args: Vec<Arg>) -> Result<BoxStream<'_, Result<Row>>> {
         Ok(match &mut self.0 {
             Inner::Direct(conn) => {
@@ -418,7 +418,7 @@ pub(super) fn gone() -> Error {
 }
 
 pub(super) fn already_there() -> Error {
-    Error::conflict(codes::TAKEN, "something with this name or key is already there")
+    Error::conflict(codes::TAKEN, "something with this name or key already exists")
 }
 
 pub(super) fn unavailable(cause: impl std::fmt::Display) -> Error {
@@ -433,8 +433,8 @@ pub fn is_taken(error: &Error) -> bool {
 /// A taken name is a fault of its field.
 pub fn taken(error: Error, field: &'static str) -> Error {
     if is_taken(&error) {
-        let fault = Fault::new(field, codes::TAKEN, "is taken already");
-        return Error { faults: vec![fault], message: format!("{field} is taken already"), ..error };
+        let fault = Fault::new(field, codes::TAKEN, "is already taken");
+        return Error { faults: vec![fault], message: format!("{field} is already taken"), ..error };
     }
     error
 }

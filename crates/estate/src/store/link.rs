@@ -315,7 +315,7 @@ impl Link {
         self.wait(work).await
     }
 
-    /// The same for a statement that is put together, which is not kept prepared.
+    /// The same for a dynamically built statement, whose preparation is not cached.
     pub async fn select(&mut self, sql: String, args: Vec<Arg>) -> Result<Vec<Row>> {
         check(&sql, &args)?;
         self.send_ahead();

@@ -1,16 +1,16 @@
-//! A condition with bound values, put together piece by piece, and the lists that are read with it a page at a time.
-//! Texts come from the program alone; whatever a request names is bound.
+//! A condition with bound values that is built step by step, and lists that are read with it page by page. The SQL text
+//! comes only from the program; values from requests are bound.
 
 use landreeve_core::{Error, Part, Result};
 
 use super::{Arg, Conn, Dialect, Row};
 
-/// How many rows a page of a list has at most.
+/// Maximum number of rows in a page of a list.
 pub const PAGE_ROWS: usize = 200;
-/// How many bytes of what a list calls its size a page has at most, unless one row alone has more.
+/// Maximum total size of a page, measured with `Listing::size`. A single larger row is a page by itself.
 pub const PAGE_BYTES: i64 = 1_024 * 1_024;
 
-/// Begins as a condition that every row meets.
+/// A condition. A new one is true for every row.
 #[derive(Debug, Clone)]
 pub struct Where {
     dialect: Dialect,
@@ -24,7 +24,7 @@ pub struct Listing {
     pub columns: &'static str,
     pub from: &'static str,
     pub order: &'static str,
-    /// The bytes of a row as an expression, where rows can be large; `None`: a row is small.
+    /// An expression for the size of a row in bytes. `None` if all rows are small.
     pub size: Option<&'static str>,
 }
 
@@ -45,7 +45,7 @@ impl Where {
         (self.sql, self.args)
     }
 
-    /// Binds a value and gives the placeholder that stands for it.
+    /// Binds a value and returns its placeholder.
     pub fn bind(&mut self, value: impl Into<Arg>) -> String {
         self.args.push(value.into());
         format!("${}", self.args.len())
@@ -56,13 +56,13 @@ impl Where {
         self.sql.push_str(condition);
     }
 
-    /// `$$` stands for the value.
+    /// `$$` is replaced by the value's placeholder.
     pub fn and_value(&mut self, condition: &str, value: impl Into<Arg>) {
         let place = self.bind(value);
         self.and(&condition.replace("$$", &place));
     }
 
-    /// The column is one of these. Without any value there is no condition.
+    /// The column has one of these values. No values mean no condition.
     pub fn and_any(&mut self, column: &str, values: impl IntoIterator<Item = Arg>) {
         let places: Vec<String> = values.into_iter().map(|value| self.bind(value)).collect();
         match places.as_slice() {
@@ -72,13 +72,13 @@ impl Where {
         }
     }
 
-    /// The column is one of these ids, of which there may be none or very many.
+    /// The column has one of these ids. There can be none, or very many.
     pub fn and_ids(&mut self, column: &str, ids: impl IntoIterator<Item = i64>) {
         let ids = self.ids(ids);
         self.and(&format!("{column} IN ({ids})"));
     }
 
-    /// The column is one of these texts.
+    /// The column has one of these texts.
     pub fn and_texts(&mut self, column: &str, texts: &[String]) -> Result<()> {
         let list = self.list(texts)?;
         self.and(&match self.dialect {
@@ -94,13 +94,13 @@ impl Where {
         Ok(self.bind(serde_json::to_string(texts).map_err(Error::internal)?))
     }
 
-    /// Rows after this one, in the order of the columns.
+    /// Rows after this key, in the order of the columns.
     pub fn and_after(&mut self, columns: &str, key: Vec<Arg>) {
         let places: Vec<String> = key.into_iter().map(|value| self.bind(value)).collect();
         self.and(&format!("({columns}) > ({})", places.join(", ")));
     }
 
-    /// A SELECT of these ids, which are one bound value together: a statement takes only so many.
+    /// A SELECT of these ids. They are bound as one value, because the number of values in a statement is limited.
     pub fn ids(&mut self, ids: impl IntoIterator<Item = i64>) -> String {
         let list = ids.into_iter().map(|id| id.to_string()).collect::<Vec<_>>().join(",");
         let place = self.bind(format!("[{list}]"));
@@ -112,8 +112,8 @@ impl Where {
         }
     }
 
-    /// A SELECT of the units at these paths and below them. Prefixes are compared for equality, because the order of
-    /// texts depends on a database's collation.
+    /// A SELECT of the units at or below these paths. Prefixes are compared for equality, because the order of strings
+    /// depends on the database's collation.
     pub fn units(&mut self, paths: &[String]) -> Result<String> {
         if let [path] = paths {
             let place = self.bind(path);
@@ -127,14 +127,14 @@ impl Where {
         Ok(format!("SELECT v.id FROM ous v JOIN {roots} ON substr(v.path, 1, length(r.value)) = r.value"))
     }
 
-    /// The number of rows that meet the condition.
+    /// Counts the rows that meet the condition.
     pub async fn count(&self, conn: &mut Conn, from: &str) -> Result<u64> {
         let sql = format!("SELECT count(*) FROM {from} WHERE {}", self.sql);
         let rows = conn.select(sql, self.args.clone()).await?;
         rows.first().map_or(Ok(0), |row| row.int(0).map(i64::unsigned_abs))
     }
 
-    /// The next page of a list. Memory for its rows is taken only once their size is known.
+    /// Reads the next page of a list. Checks the size of the rows before it reads them.
     pub async fn page<T, K>(
         self,
         conn: &mut Conn,
@@ -167,7 +167,7 @@ impl Where {
     }
 }
 
-/// How many rows of these sizes a page takes, the first of them in any case.
+/// How many rows of these sizes fit into a page: at least one.
 fn fitting(sizes: &[i64]) -> usize {
     let mut bytes = 0_i64;
     let fit = sizes.iter().take(PAGE_ROWS).take_while(|size| {
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_has_as_many_rows_as_fit_and_never_none() {
+    fn a_page_has_the_rows_that_fit_and_at_least_one() {
         assert_eq!(fitting(&[]), 1);
         assert_eq!(fitting(&[PAGE_BYTES * 9, 1]), 1);
         assert_eq!(fitting(&[PAGE_BYTES / 2, PAGE_BYTES / 2, 1]), 2);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_bound_in_their_order() {
+    fn binds_values_in_order() {
         let mut filter = Where::new(Dialect::Sqlite);
         filter.and_value("a = $$", 1_i64);
         filter.and_any("b", ["x", "y"].map(Arg::from));

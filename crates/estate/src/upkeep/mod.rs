@@ -1,6 +1,6 @@
-//! The estate's own work: the run kinds that read the schemas of datasources and remove what is past its retention.
+//! The estate's own work: the run kinds that read the schemas of datasources and delete expired data.
 //!
-//! What must not enter: anything of a plane; a plane's own rows go through its purge hook.
+//! This module knows nothing about planes: a plane deletes its own rows in its purge hook.
 
 mod purge;
 mod refresh;

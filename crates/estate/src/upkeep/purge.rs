@@ -1,5 +1,5 @@
-//! The run kind `purge`: removes what is past its retention. Data goes first, and a row forgets its blob after the blob
-//! is gone, so that a crash leaves at worst a row whose blob the next purge deletes again.
+//! The run kind `purge`: deletes what is past its retention. It deletes data before records, and a blob before the
+//! row's reference to it, so that a crash leaves at worst a row whose blob the next purge deletes again.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ pub const PURGE: KindSpec = KindSpec {
 
 pub struct Purge(pub Estate);
 
-/// How many rows one transaction takes, so that other writes do not wait long.
+/// Maximum number of rows in one transaction, so that other writes do not wait long.
 const BATCH: i64 = 500;
-/// How many old blobs one purge looks at.
+/// Maximum number of old blobs that one purge checks.
 const ORPHANS: usize = 10_000;
 const DAY: i64 = 86_400_000_000;
 
@@ -37,10 +37,10 @@ macro_rules! listed {
     };
 }
 
-/// Runs with the blobs that hold their results; a small result is in the row.
+/// Runs with the blobs of their results. A small result is in the row.
 type Expired = Vec<(RunId, Option<String>)>;
 
-/// Where a look at what is past its retention goes on.
+/// Where a scan for expired runs continues.
 #[derive(Debug, Clone, Copy)]
 struct Position {
     until: i64,
@@ -84,13 +84,13 @@ impl Executor for Purge {
 }
 
 impl Purge {
-    /// Once a day: is the store whole? Damage is told by the log, and ends the run *failed*.
+    /// Checks the integrity of the store once a day. Damage is logged, and the run ends *failed*.
     async fn check_store(&self, job: &Job, now: Timestamp) -> Result<(), Failure> {
         let store = self.0.store();
         let sql = "SELECT value FROM facts WHERE name = 'store_checked_at'";
         let last = store.read().await?.opt(sql, args![]).await?;
         let last: Option<i64> = last.map(|row| row.text(0)).transpose()?.and_then(|text| text.parse().ok());
-        // A time to come is of a clock that was set back.
+        // A time in the future means that the clock was set back.
         if last.is_some_and(|last| (last..last + DAY).contains(&now.as_microsecond())) {
             return Ok(());
         }
@@ -124,7 +124,7 @@ impl Purge {
         }
     }
 
-    /// Deletes what these runs left, then says so in their rows. Gives the number of blobs.
+    /// Deletes the data of these runs, then records that in their rows. Returns the number of blobs.
     async fn delete_data(&self, runs: Expired, now: Timestamp) -> Result<u64> {
         let (mut blobs, mut gone) = (0, Vec::with_capacity(runs.len()));
         for (id, blob) in runs {
@@ -135,7 +135,7 @@ impl Purge {
                         blobs += 1;
                         gone.push(id);
                     }
-                    // The others go; this one is tried again by the next purge.
+                    // Continue with the others; the next purge tries this one again.
                     Err(error) => tracing::warn!(run = id.0, %error, "could not delete a blob"),
                 },
             }
@@ -144,9 +144,9 @@ impl Purge {
         Ok(blobs)
     }
 
-    /// Blobs that no run names: their run was cut off between the blob and its row.
+    /// Deletes blobs that no run refers to: their run was interrupted between writing the blob and the row.
     async fn delete_orphans(&self, now: Timestamp) -> Result<u64> {
-        // Whatever is younger may belong to a run that is still being executed.
+        // Newer blobs may belong to a run that is still executing.
         let before = clock::from_micros(now.as_microsecond() - 2 * DAY);
         let mut total = 0;
         for name in self.0.blobs().older_than("results", before, ORPHANS).await? {
@@ -161,7 +161,7 @@ impl Purge {
         Ok(total)
     }
 
-    /// Families whose eldest is past its retention, from the leaves up. What is to go is looked for outside the write.
+    /// Deletes families whose root is past its retention, from the leaves up. Finds them outside the write transaction.
     async fn delete_records(&self, now: Timestamp) -> Result<u64> {
         let (mut total, mut after) = (0, Position::START);
         loop {
@@ -186,7 +186,7 @@ fn list(ids: &[RunId]) -> String {
     ids.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(",")
 }
 
-/// Records of this list that nothing hangs on any more, with what planes keep of them.
+/// Deletes the records in this list that have no children left, with the planes' rows for them.
 async fn delete_leaves(tx: &mut Tx, hooks: Vec<PurgeHook>, family: Vec<RunId>) -> Result<u64> {
     macro_rules! statement {
         ($store:ident) => {
@@ -211,7 +211,7 @@ async fn delete_leaves(tx: &mut Tx, hooks: Vec<PurgeHook>, family: Vec<RunId>) -
     Ok(ids.len() as u64)
 }
 
-/// The next runs whose records are past their retention, and where the look goes on.
+/// The next runs whose records are past their retention, and where the scan continues.
 async fn records_past(
     conn: &mut Conn,
     after: Position,
@@ -230,7 +230,7 @@ async fn records_past(
     Ok((ids, last.transpose()?))
 }
 
-/// These runs and what has ended below them: a parent takes its children with it.
+/// These runs and the ended runs below them: children are deleted with their parent.
 async fn family_of(conn: &mut Conn, roots: &[RunId]) -> Result<Vec<RunId>> {
     macro_rules! statement {
         ($store:ident) => {
@@ -248,7 +248,7 @@ async fn family_of(conn: &mut Conn, roots: &[RunId]) -> Result<Vec<RunId>> {
     rows.iter().map(|row| row.id(0)).collect()
 }
 
-/// Those of these runs that have data.
+/// The runs among these that have data.
 async fn with_data(conn: &mut Conn, runs: &[RunId]) -> Result<Expired> {
     macro_rules! statement {
         ($store:ident) => {
@@ -264,7 +264,7 @@ async fn with_data(conn: &mut Conn, runs: &[RunId]) -> Result<Expired> {
     rows.iter().map(|row| Ok((row.id(0)?, row.text_opt(1)?))).collect()
 }
 
-/// The next runs whose data are past their retention, and where the look goes on.
+/// The next runs whose data is past its retention, and where the scan continues.
 async fn data_past(conn: &mut Conn, after: Position, now: Timestamp) -> Result<(Expired, Option<Position>)> {
     let rows = conn
         .all(

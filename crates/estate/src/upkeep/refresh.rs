@@ -15,7 +15,7 @@ use crate::{Estate, ops};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The kind that creates the file of the built-in sample source. The wiring sets it.
+/// The run kind that creates the file of the built-in sample source. The server provides its executor.
 pub const SAMPLE_DATA: RunKind = RunKind::new("sample_data");
 
 pub const SCHEMA_REFRESH: KindSpec = KindSpec {
@@ -40,7 +40,7 @@ impl Executor for SchemaRefresh {
             if !datasource.details.enabled {
                 return Err(Failure::new(ErrorKind::Conflict, "disabled", "the datasource is disabled"));
             }
-            // The schema of our own sources is the same for every reader; only the rows differ.
+            // The schema of built-in sources is the same for every reader; only the rows differ.
             let spec = connect_spec(estate.outbound(), &datasource, &[]).await?;
             let driver = estate.driver(spec.database_type)?;
             job.report(10, "connecting");
@@ -51,7 +51,7 @@ impl Executor for SchemaRefresh {
                 .await
                 .map_err(|error| source_failure(&error, None))?;
             let now = estate.now();
-            // The event of the run's submission says who requested it.
+            // The audit event of the run's submission says who requested it.
             let ctx = ops::sign_in::system(estate);
             let act = OwnedAct::new("schema_read", Noun::DATASOURCE, id.0, format!("run {}", job.run.id.0));
             estate
@@ -67,13 +67,13 @@ impl Executor for SchemaRefresh {
     }
 }
 
-/// Reads the schema of a datasource that was added or reconnected, and closes old connections.
+/// Submits a schema refresh for a datasource that was added or reconnected, and closes old connections.
 pub struct OnChange {
     pub estate: Estate,
 }
 
 impl OnChange {
-    /// A built-in source that was just added: the run that creates its file comes first.
+    /// For a built-in source that was just added: the run that creates its file comes first.
     async fn awaits_its_file(&self, id: DatasourceId, change: DatasourceChange) -> Result<bool> {
         let file = self.estate.datasource(id, None).await?.is_some_and(|found| {
             found.builtin.is_some() && found.details.database_type == DatabaseType::Sqlite

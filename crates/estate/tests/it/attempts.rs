@@ -49,7 +49,7 @@ async fn cancel(node: &Node, id: RunId) {
     run_cancel(&node.estate, &node.ctx, RunRef::Id(id), &[]).await.unwrap();
 }
 
-/// What another node does when it takes the run back.
+/// Does what another node does when it takes the run back.
 async fn take_back(node: &Node, id: RunId) {
     exec(
         &node.estate,
@@ -131,7 +131,7 @@ async fn a_cancelled_run_cleans_up_without_a_pause(site: &Site) {
     assert_eq!((end.state, end.attempt, end.output.as_deref()), (RunState::Succeeded, 2, Some("true")));
 }
 
-/// A run as left by a crash after a cancel.
+/// A run that was cancelled before its node crashed.
 async fn cancelled_before_a_crash(node: &Node, kind: &KindSpec, input: &str) -> RunId {
     let run = node.submit(of(kind, input)).await;
     node.gate.until_begun(1).await;

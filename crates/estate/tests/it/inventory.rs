@@ -102,6 +102,10 @@ async fn all_faults_are_reported_together(site: &Site) {
     let error = datasource_create(&estate, &ctx, file, Vec::new()).await.unwrap_err();
     let fields: Vec<&str> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
     assert_eq!(fields, ["name", "database"]);
+    // Neither a built-in type nor one that no plane registers.
+    let builtin = DatasourceDetails { database_type: DatabaseType::stored("of_a_plane"), ..full() };
+    let error = datasource_create(&estate, &ctx, builtin, Vec::new()).await.unwrap_err();
+    assert_eq!(error.faults[0].field, "database_type", "{error:?}");
     assert_eq!(number(&estate, "SELECT count(*) FROM datasources").await, 0);
 }
 

@@ -156,7 +156,7 @@ async fn the_nightly_schedule_follows_its_datasource(site: &Site) {
         (|details| details.nightly_schema = true, 1),
     ];
     for (change, schedules) in changes {
-        // By the operator, whose unit is the root.
+        // Changed by the operator, whose unit is the root.
         datasource_update(estate, &node.ctx, made.id, landreeve_core::Input::of(change), None).await.unwrap();
         assert_eq!(number(estate, "SELECT count(*) FROM schedules").await, schedules);
     }

@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 pub use crate::site::{MockClock, Site, postgres_url};
 
-/// How long anything that must happen may take before a case gives up.
+/// How long anything may take before a case gives up.
 pub const BOUND: Duration = Duration::from_secs(30);
 
 impl Site {
@@ -490,7 +490,7 @@ pub async fn caller(estate: &Estate, ou: Option<Uuid>, permissions: &[Permission
     sign_in::by_key(estate, Api::Analytics, secret.reveal(), None, origin()).await.unwrap()
 }
 
-/// Every datasource that the caller sees, with the credentials that the caller may see.
+/// Every datasource that the caller can see, with the credentials that the caller is allowed to see.
 pub async fn all_datasources(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Seen>> {
     let asked = DatasourceFilter::default();
     page::collect(|after| datasource_list(estate, ctx, &asked, true, after)).await
@@ -501,7 +501,7 @@ pub async fn all_agents(estate: &Estate, ctx: &OpCtx) -> Result<Vec<Agent>> {
     page::collect(|after| agent_list(estate, ctx, &asked, after)).await
 }
 
-/// On SQLite a test has one node at a time; on PostgreSQL several.
+/// On SQLite a test has one node at a time; on PostgreSQL it has several.
 fn role(estate: &Estate) -> Role {
     use landreeve_estate::store::Dialect;
     let home = (estate.store().dialect() == Dialect::Sqlite).then(|| "here".to_owned());

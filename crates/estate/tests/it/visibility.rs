@@ -1,4 +1,4 @@
-//! What lists show: the condition in SQL held against `Authority::allows` row by row, and lists that are read in pages.
+//! What lists show: compares the SQL condition with `Authority::allows` row by row, and reads lists in pages.
 
 use std::collections::BTreeSet;
 
@@ -17,24 +17,24 @@ use proptest::test_runner::{Config, TestRunner};
 use crate::support::{Site, all_datasources, caller, exec};
 
 conformance![
-    the_condition_shows_what_the_authority_allows,
+    the_condition_selects_what_the_authority_allows,
     a_list_is_read_in_pages_without_gaps,
-    secrets_that_are_not_shown_are_not_unsealed,
+    hidden_secrets_are_not_decrypted,
 ];
 
 const PLACE: Place =
     Place { unit: "d.ou_id", named: Some("d.id IN ($$)"), everywhere: Some("d.builtin IS NOT NULL") };
 
-/// Ids of which some begin like others.
+/// Some of the ids are prefixes of others.
 const UNITS: [i64; 8] = [1, 2, 20, 21, 210, 11, 12, 111];
 const NOUNS: [Noun; 2] = [Noun::DATASOURCE, Noun::RUN];
 const ROWS: usize = 16;
 
 #[derive(Debug, Clone)]
 struct World {
-    /// The parent of each unit but the first, as an index among those before it.
+    /// The parent of each unit except the first, as an index into the units before it.
     parents: Vec<usize>,
-    /// Of each row: its unit, and whether it is built in.
+    /// For each row: its unit, and whether it is built in.
     rows: Vec<(usize, bool)>,
     authorities: Vec<Caller>,
 }
@@ -49,7 +49,7 @@ struct Caller {
 #[derive(Debug, Clone)]
 enum Target {
     Below(usize),
-    /// Rows, and ids of nothing.
+    /// Rows, some of which do not exist.
     Rows(Vec<usize>),
 }
 
@@ -101,7 +101,7 @@ impl Caller {
     }
 }
 
-async fn the_condition_shows_what_the_authority_allows(site: &Site) {
+async fn the_condition_selects_what_the_authority_allows(site: &Site) {
     let estate = site.open().await;
     let runtime = tokio::runtime::Handle::current();
     tokio::task::block_in_place(|| {
@@ -178,7 +178,7 @@ async fn a_list_is_read_in_pages_without_gaps(site: &Site) {
         let part = datasource_list(&estate, &ctx, &asked, false, after).await.unwrap();
         assert!(part.items.len() <= PAGE_ROWS);
         let ids: Vec<DatasourceId> = part.items.iter().map(|seen| seen.datasource.id).collect();
-        assert!(ids.iter().all(|id| seen.insert(*id)), "something came twice");
+        assert!(ids.iter().all(|id| seen.insert(*id)), "an item was listed twice");
         pages += 1;
         after = part.next;
         if after.is_none() {
@@ -188,13 +188,13 @@ async fn a_list_is_read_in_pages_without_gaps(site: &Site) {
     assert_eq!((seen.len(), pages), (count, 3));
 }
 
-async fn secrets_that_are_not_shown_are_not_unsealed(site: &Site) {
+async fn hidden_secrets_are_not_decrypted(site: &Site) {
     let estate = site.open().await;
     insert(&estate, 1, 1, None).await;
     let view = caller(&estate, None, &[Permission::new(Noun::DATASOURCE, Action::VIEW)]).await;
     let listed = all_datasources(&estate, &view).await.unwrap();
     assert!(!listed[0].credentials && listed[0].datasource.details.password.is_none());
-    // Callers who see them get an error, unless they do not ask for them.
+    // Callers who are allowed to see them get an error, unless they do not request them.
     let manage = caller(&estate, None, &[Permission::new(Noun::DATASOURCE, Action::MANAGE)]).await;
     assert!(all_datasources(&estate, &manage).await.is_err());
     let asked = DatasourceFilter::default();

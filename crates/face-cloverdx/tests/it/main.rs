@@ -98,13 +98,13 @@ impl Dialect for Face {
 }
 
 #[tokio::test]
-async fn every_route_refuses_who_may_not() {
-    skeleton::every_route_refuses_who_may_not(&Face::new().await).await;
+async fn every_route_rejects_callers_without_permission() {
+    skeleton::every_route_rejects_callers_without_permission(&Face::new().await).await;
 }
 
 #[tokio::test]
-async fn the_catalog_needs_neither_login_nor_header() {
-    skeleton::the_reference_needs_no_credential(&Face::new().await).await;
+async fn the_catalog_does_not_need_a_login_or_the_header() {
+    skeleton::the_reference_does_not_need_a_credential(&Face::new().await).await;
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ impl Dialect for Face {
     fn refused(&self, answer: &Answer, why: Refusal) {
         match why {
             Refusal::Missing => fails(answer, 401, 359, "The authentication token is missing"),
-            Refusal::Invalid => fails(answer, 401, 360, "the key is not known"),
+            Refusal::Invalid => fails(answer, 401, 360, "unknown key"),
             Refusal::Permission => {
                 assert_eq!((answer.status, &answer.json()["errors"][0]["error_code"]), (403, &json!(103)));
             }
@@ -113,13 +113,13 @@ impl Dialect for Face {
 }
 
 #[tokio::test]
-async fn every_route_refuses_who_may_not() {
-    skeleton::every_route_refuses_who_may_not(&Face::new().await).await;
+async fn every_route_rejects_callers_without_permission() {
+    skeleton::every_route_rejects_callers_without_permission(&Face::new().await).await;
 }
 
 #[tokio::test]
-async fn the_reference_needs_no_token() {
-    skeleton::the_reference_needs_no_credential(&Face::new().await).await;
+async fn the_reference_does_not_need_a_token() {
+    skeleton::the_reference_does_not_need_a_credential(&Face::new().await).await;
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ pub fn render(agent: &Agent, ids: &HashIds, secret: Option<&Secret>) -> Datasour
     }
 }
 
-/// `id` is that of the path; without one the agent is being made.
+/// `id` is the one in the path; `None` if the agent is being created.
 pub fn read(body: &[u8], id: Option<&str>) -> Result<Input<AgentChange>> {
     let creating = id.is_none();
     let read = document(

@@ -179,7 +179,7 @@ const DERIVED: [&str; 7] = [
 ];
 const MAX_ITEMS: usize = 10_000;
 
-/// `id` is that of the path; none when the dashboard is being made.
+/// `id` is the one in the path; `None` if the dashboard is being created.
 pub fn read(body: &[u8], id: Option<&str>) -> Result<Input<Patch<DashboardDetails>>> {
     let digits = Digits::of(body);
     let read = document(body, KIND, id, |fields| patch(fields, &digits), |fields| fields.ignore(&DERIVED))?;

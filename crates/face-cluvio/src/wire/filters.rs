@@ -157,7 +157,7 @@ const SOURCES: [(&str, SourceKind); 3] = [
 ];
 
 impl Change {
-    /// Applies the change, and says what is wrong with it against the filter as it was.
+    /// Applies the change, and adds the faults that only show when compared with the filter as it was.
     pub fn apply(self, details: &mut FilterDetails, faults: &mut Faults) {
         self.check_against(details, faults);
         self.details.apply(details);
@@ -220,7 +220,7 @@ impl SourceChange {
     }
 }
 
-/// `id` is that of the path; none when the filter is being made.
+/// `id` is the one in the path; `None` if the filter is being created.
 pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Input<Change>> {
     let digits = Digits::of(body);
     let decode = |text: &str| ids.decode_grouped::<DatasourceId>(text);

@@ -24,10 +24,10 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-/// A related resource, as `include` asked for it. Documents with included resources are written as they are read.
+/// A related resource, as requested by `include`.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "the shape of what is streamed")]
+#[expect(dead_code, reason = "only describes the body, which is streamed")]
 pub enum Included {
     Datasource(Box<datasources::Datasource>),
     DatasourceAgent(Box<agents::DatasourceAgent>),

@@ -41,7 +41,7 @@ pub fn render(settings: &Settings) -> Organization {
     }
 }
 
-/// Named settings with their new values; null gives back the default.
+/// Names of settings with their new values; null restores the default.
 pub fn read(body: &[u8]) -> Result<Input<Vec<(String, String)>>> {
     let defaults = Settings::default();
     let read = plain_change(body, |fields| {

@@ -103,7 +103,7 @@ pub fn read(fields: &Fields<'_>, digits: &Digits<'_>, path: &str) -> InputParame
     }
 }
 
-/// The body `{"parameters": …}`, which may be left out.
+/// The body `{"parameters": …}`, which may be omitted.
 pub fn read_body(body: &[u8]) -> Result<Input<InputParameters>> {
     let digits = Digits::of(body);
     plain(body, true, |fields| member(fields, &digits))

@@ -85,7 +85,7 @@ pub fn render(report: &PlaneReport, uses: &Uses, ids: &HashIds) -> Report {
     }
 }
 
-/// `id` is that of the path; none when the report is being made.
+/// `id` is the one in the path; `None` if the report is being created.
 pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Input<Patch<ReportDetails>>> {
     let read = document(body, KIND, id, attributes, |fields| {
         fields.ignore(&["filters", "sql_snippets"]);

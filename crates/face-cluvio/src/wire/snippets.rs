@@ -69,7 +69,7 @@ pub fn render(snippet: &Snippet, uses: &[SnippetId], ids: &HashIds) -> SqlSnippe
     }
 }
 
-/// `id` is that of the path; none when the snippet is being made.
+/// `id` is the one in the path; `None` if the snippet is being created.
 pub fn read(body: &[u8], ids: &HashIds, id: Option<&str>) -> Result<Input<Patch<SnippetDetails>>> {
     let read = document(body, KIND, id, attributes, |fields| {
         fields.ignore(&["sql_snippets"]);

@@ -1,4 +1,4 @@
-//! Lists of any length: complete, in bounded memory, and never cut short without saying so. On both metadata stores.
+//! Lists of any length: complete, in bounded memory, and never silently truncated. On both metadata stores.
 
 use std::collections::BTreeSet;
 
@@ -33,14 +33,14 @@ macro_rules! on_both_stores {
 }
 
 on_both_stores![
-    a_long_list_is_streamed_whole_in_bounded_memory,
-    a_list_that_fails_half_way_breaks_off,
-    a_list_that_cannot_begin_is_an_error,
+    long_lists_are_streamed_in_bounded_memory,
+    a_list_that_fails_later_breaks_the_connection,
+    a_list_that_fails_immediately_is_an_error,
     short_lists_have_a_length,
-    included_resources_are_those_that_are_named,
+    includes_only_related_resources,
 ];
 
-/// Makes one dashboard with a report, and copies it so often.
+/// Creates a dashboard and copies it. Returns the number of dashboards.
 async fn dashboards(world: &World, copies: i64) -> i64 {
     world.made("/dashboards", json!({"name": "Orders"}), json!({})).await;
     let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
@@ -58,7 +58,7 @@ async fn ask(world: &World, path: &str) -> axum::response::Response {
     world.api.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
 }
 
-async fn a_long_list_is_streamed_whole_in_bounded_memory(world: &World) {
+async fn long_lists_are_streamed_in_bounded_memory(world: &World) {
     let count = dashboards(world, 20_000).await;
     let response = ask(world, "/dashboards").await;
     assert_eq!((response.status(), response.headers().get(CONTENT_LENGTH)), (StatusCode::OK, None));
@@ -69,27 +69,27 @@ async fn a_long_list_is_streamed_whole_in_bounded_memory(world: &World) {
         (largest, pieces) = (largest.max(piece.len()), pieces + 1);
         whole.extend_from_slice(&piece);
     }
-    // What is in memory at once is a page.
+    // Only one page is in memory at a time.
     let each = whole.len() / usize::try_from(count).unwrap();
-    assert!(largest <= (each + 16) * PAGE_ROWS, "{largest} bytes at once");
+    assert!(largest <= (each + 16) * PAGE_ROWS, "{largest} bytes in one piece");
     assert!(pieces > usize::try_from(count).unwrap() / PAGE_ROWS, "only {pieces} pieces");
     let document: Value = serde_json::from_slice(&whole).unwrap();
     let ids: Vec<&str> =
         document["data"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()).collect();
     assert_eq!(i64::try_from(ids.len()).unwrap(), count);
-    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "something came twice");
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "an item was listed twice");
 }
 
-async fn a_list_that_fails_half_way_breaks_off(world: &World) {
+async fn a_list_that_fails_later_breaks_the_connection(world: &World) {
     dashboards(world, 1_000).await;
     let mut body = ask(world, "/dashboards").await.into_body().into_data_stream();
     body.next().await.unwrap().unwrap();
     world.estate.store().close().await;
     let rest: Vec<_> = body.collect().await;
-    assert!(rest.last().unwrap().is_err(), "it ended as if it were whole");
+    assert!(rest.last().unwrap().is_err(), "it ended as if it were complete");
 }
 
-async fn a_list_that_cannot_begin_is_an_error(world: &World) {
+async fn a_list_that_fails_immediately_is_an_error(world: &World) {
     let key = world.key_with(&["View Filters"]).await;
     for path in ["/dashboards", "/reports", "/sql_snippets", "/datasources", "/datasource_agents"] {
         assert_eq!(world.ask("GET", path).key(&key).send().await.status, 403, "{path}");
@@ -109,7 +109,7 @@ async fn short_lists_have_a_length(world: &World) {
     assert_eq!(empty.text, r#"{"data":[]}"#);
 }
 
-async fn included_resources_are_those_that_are_named(world: &World) {
+async fn includes_only_related_resources(world: &World) {
     let agent = |name| json!({"data": {"attributes": {"name": name, "enabled": true}}});
     let used = world.post("/datasource_agents", agent("used")).await.json["data"]["id"].clone();
     world.post("/datasource_agents", agent("alone")).await;

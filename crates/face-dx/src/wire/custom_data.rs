@@ -43,9 +43,8 @@ pub struct CustomDataBody {
     data: Record,
 }
 
-/// As the list is documented; it is written page by page.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is streamed")]
+#[expect(dead_code, reason = "only describes the body, which is streamed")]
 pub struct CustomDataListBody {
     ok: bool,
     data: Vec<Record>,

@@ -12,9 +12,8 @@ use super::time::millis;
 /// The root above all teams.
 const ROOT: &str = "LTE";
 
-/// As the list is documented; it is written page by page.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of a body that is streamed")]
+#[expect(dead_code, reason = "only describes the body, which is streamed")]
 pub struct TeamsBody {
     ok: bool,
     teams: Vec<TeamShown>,

@@ -143,13 +143,13 @@ impl Dialect for Face {
 }
 
 #[tokio::test]
-async fn every_route_refuses_who_may_not() {
-    skeleton::every_route_refuses_who_may_not(&Face::new().await).await;
+async fn every_route_rejects_callers_without_permission() {
+    skeleton::every_route_rejects_callers_without_permission(&Face::new().await).await;
 }
 
 #[tokio::test]
-async fn the_reference_needs_no_key() {
-    skeleton::the_reference_needs_no_credential(&Face::new().await).await;
+async fn the_reference_does_not_need_a_key() {
+    skeleton::the_reference_does_not_need_a_credential(&Face::new().await).await;
 }
 
 #[tokio::test]

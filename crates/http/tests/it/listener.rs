@@ -211,7 +211,7 @@ async fn errors_name_an_address_in_use() {
 }
 
 #[tokio::test]
-async fn a_list_that_fails_breaks_the_connection() {
+async fn a_failing_list_breaks_the_connection() {
     use landreeve_core::{Error, Part};
     use landreeve_http::{Document, Items, Outcome};
 
