@@ -104,7 +104,11 @@ pub fn location(place: &Place, config: &Config, data_dir: &Path) -> anyhow::Resu
     }
     if let Ok(text) = fs::read_to_string(data_dir.join("estate.toml")) {
         let recorded: Recorded = toml::from_str(&text).context("DATA-DIR/estate.toml is damaged")?;
-        return Ok(Location::parse(&recorded.database));
+        return Ok(match Location::parse(&recorded.database) {
+            // Relative to the data directory, so that a copy of it has its own store.
+            Location::Sqlite(path) => Location::Sqlite(data_dir.join(path)),
+            postgres @ Location::Postgres(_) => postgres,
+        });
     }
     Ok(Location::Sqlite(data_dir.join("estate.db")))
 }
@@ -130,7 +134,9 @@ pub async fn require(place: &Place, config: &Config) -> anyhow::Result<()> {
 pub fn record_location(location: &Location, data_dir: &Path) -> anyhow::Result<()> {
     let database = match location {
         Location::Sqlite(path) => {
-            fs::canonicalize(path).unwrap_or_else(|_| path.clone()).to_string_lossy().into_owned()
+            let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            let folder = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_path_buf());
+            path.strip_prefix(&folder).unwrap_or(&path).to_string_lossy().into_owned()
         }
         Location::Postgres(url) => without_password(url),
     };
@@ -156,6 +162,20 @@ fn without_password(text: &str) -> String {
     url.to_string()
 }
 
+/// A store that the server recorded and that is missing must not be replaced by an empty one.
+fn not_lost(location: &Location, data_dir: &Path) -> anyhow::Result<()> {
+    let record = data_dir.join("estate.toml");
+    if let Location::Sqlite(path) = location {
+        anyhow::ensure!(
+            path.exists() || !record.exists(),
+            "the store {} is missing. Restore a backup, or remove {} to start with an empty estate",
+            path.display(),
+            record.display()
+        );
+    }
+    Ok(())
+}
+
 /// Opens everything. Commands pass `workers` (0 if they execute no runs themselves) and never create an estate.
 pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opened> {
     let config = Config::load(place.config.as_deref())?;
@@ -174,6 +194,7 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
             key_file.display()
         );
     }
+    not_lost(&location, &data_dir)?;
     make_data_dir(&data_dir)?;
     let making = opening(&data_dir).await?;
     let (seal, key_file, fresh) = seal_key(&config, &environment, &location, &data_dir)?;

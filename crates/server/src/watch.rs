@@ -53,6 +53,12 @@ impl Watch {
         let mut files = vec![Ours::at(lock)?];
         if let Location::Sqlite(path) = location {
             files.push(Ours::at(path)?);
+            // The log stays the same file while the store is open.
+            let mut log = path.as_os_str().to_owned();
+            log.push("-wal");
+            if Path::new(&log).exists() {
+                files.push(Ours::at(Path::new(&log))?);
+            }
         }
         Ok(Watch { files, reason: Arc::default() })
     }

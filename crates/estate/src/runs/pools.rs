@@ -1,4 +1,5 @@
-//! Workers in pools, and how they are shared: no submitter, datasource or unit can occupy a whole pool.
+//! Workers in pools, and how they are shared: no submitter, datasource or unit can occupy a whole pool, and waiting
+//! submitters take turns.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -10,9 +11,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::record::{NewRun, Run};
 
-/// Smaller pools serve the waiting submitters in turn; larger ones limit the share of each.
+/// Pools of this size limit the share of each; smaller ones only serve the waiting submitters in turn.
 const SMALLEST_SHARED: usize = 4;
-/// Maximum number of served submitters that a small pool remembers.
+/// Maximum number of served submitters that a pool remembers.
 const MAX_REMEMBERED_TURNS: usize = 256;
 /// If more parents than this wait for their children, a pool starts only children.
 pub(super) const MAX_PARKED: usize = 10_000;
@@ -38,7 +39,7 @@ struct Busy {
     submitters: HashMap<String, usize>,
     sources: HashMap<i64, usize>,
     units: HashMap<i64, usize>,
-    /// In a small pool: submitters in the order in which they were served, the latest last.
+    /// Submitters in the order in which they were served, the latest last.
     turns: VecDeque<String>,
 }
 
@@ -135,7 +136,7 @@ impl Pool {
         if self.share.is_some_and(|share| busy.is_full(&holder, share, many_units)) {
             return None;
         }
-        busy.add(&holder, self.share.is_none());
+        busy.add(&holder);
         drop(busy);
         Some(Place { pool: Arc::clone(self), holder, _permit: permit })
     }
@@ -147,7 +148,7 @@ impl Pool {
 
     /// Assigns the worker to a run.
     pub fn place(self: &Arc<Pool>, permit: OwnedSemaphorePermit, holder: Holder) -> Place {
-        self.busy().add(&holder, self.share.is_none());
+        self.busy().add(&holder);
         Place { pool: Arc::clone(self), holder, _permit: permit }
     }
 
@@ -173,11 +174,9 @@ impl Pool {
         }
     }
 
-    /// In a small pool: the submitters that were served, the latest last.
-    pub fn turns(&self) -> Option<String> {
-        self.share.is_none().then(|| {
-            self.busy().turns.iter().fold(String::from(","), |text, submitter| text + submitter + ",")
-        })
+    /// Who was served, the latest last.
+    pub fn turns(&self) -> String {
+        self.busy().turns.iter().fold(String::from(","), |text, submitter| text + submitter + ",")
     }
 }
 
@@ -195,13 +194,11 @@ impl Busy {
                 || (many_units && full(self.units.get(&holder.unit))))
     }
 
-    fn add(&mut self, holder: &Holder, in_turn: bool) {
-        if in_turn {
-            self.turns.retain(|known| *known != holder.submitter);
-            self.turns.push_back(holder.submitter.clone());
-            if self.turns.len() > MAX_REMEMBERED_TURNS {
-                self.turns.pop_front();
-            }
+    fn add(&mut self, holder: &Holder) {
+        self.turns.retain(|known| *known != holder.submitter);
+        self.turns.push_back(holder.submitter.clone());
+        if self.turns.len() > MAX_REMEMBERED_TURNS {
+            self.turns.pop_front();
         }
         if !holder.has_share() {
             return;
@@ -275,9 +272,9 @@ mod tests {
         drop(pool.try_place(holder("key:1", None, 1), false));
         drop(pool.try_place(holder("key:2", None, 1), false));
         drop(pool.try_place(holder("key:1", None, 1), false));
-        assert_eq!(pool.turns().unwrap(), ",key:2,key:1,");
+        assert_eq!(pool.turns(), ",key:2,key:1,");
         drop(pool.try_place(holder("operator", None, 1), false));
-        assert_eq!(pool.turns().unwrap(), ",key:2,key:1,operator,", "in stored form");
+        assert_eq!(pool.turns(), ",key:2,key:1,operator,", "in stored form");
         let all: Vec<_> = (0..2).filter_map(|_| pool.try_place(holder("key:1", None, 1), false)).collect();
         assert_eq!(all.len(), 2, "a submitter can use the whole pool while no others wait");
     }

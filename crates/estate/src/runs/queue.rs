@@ -285,9 +285,8 @@ pub struct Wanted {
     pub full_sources: String,
     pub full_units: String,
     pub family: Family,
-    /// Submitters in the order in which they were served, the latest last. Those not listed come first. If `None`, the
-    /// run that has waited longest is next.
-    pub turns: Option<String>,
+    /// Submitters in the order in which they were served, the latest last. Those not listed come first.
+    pub turns: String,
 }
 
 /// Whose children a process takes.
@@ -301,7 +300,7 @@ pub enum Family {
     Of(String),
 }
 
-/// Maximum number of submitters that a small pool checks in one turn.
+/// Maximum number of submitters that are checked in one turn.
 const MAX_TURNS: i64 = 64;
 
 /// The submitters with runs waiting in a pool, least recently served first. Steps from submitter to submitter in the
@@ -318,18 +317,22 @@ macro_rules! waiting_submitters {
         )
     };
 }
-/// Claims the oldest run that may start, or nothing.
+/// Claims the run of the least recently served submitter that can start, its oldest; or nothing.
 pub async fn claim(tx: &mut Tx, wanted: &Wanted, now: Timestamp) -> Result<Option<Run>> {
-    let Some(turns) = &wanted.turns else { return claim_of(tx, wanted, None, now).await };
     let dialect = tx.dialect();
     let waiting = tx
         .all(
             dialect.pick(waiting_submitters!("instr"), waiting_submitters!("strpos")),
-            args![wanted.pool.as_str(), turns, MAX_TURNS],
+            args![wanted.pool.as_str(), &wanted.turns, MAX_TURNS],
         )
         .await?;
     for row in &waiting {
-        if let Some(run) = claim_of(tx, wanted, Some(row.text(0)?), now).await? {
+        let submitter = row.text(0)?;
+        // Names of submitters contain no commas.
+        if wanted.full_submitters.contains(&format!(",{submitter},")) {
+            continue;
+        }
+        if let Some(run) = claim_of(tx, wanted, Some(submitter), now).await? {
             return Ok(Some(run));
         }
     }

@@ -303,7 +303,7 @@ async fn many_runs_waiting_for_a_lane_do_not_hide_the_next_run(site: &Site) {
         full_sources: ",".to_owned(),
         full_units: ",".to_owned(),
         family: Family::Any,
-        turns: Some(",".to_owned()),
+        turns: ",".to_owned(),
     };
     let now = estate.now();
     let claimed = estate

@@ -14,6 +14,7 @@ conformance![
     no_datasource_takes_a_whole_pool,
     no_unit_takes_a_whole_pool,
     a_small_pool_serves_submitters_in_turn,
+    submitters_take_turns_on_a_busy_datasource,
     the_waiting_runs_of_a_submitter_are_limited,
     a_hundred_parents_finish_on_two_workers,
     a_command_executes_children_and_nothing_else,
@@ -126,6 +127,22 @@ async fn a_small_pool_serves_submitters_in_turn(site: &Site) {
     let order: Vec<_> = node.gate.begun()[1..].to_vec();
     let expected = [many[0].id, few[0].id, many[1].id, few[1].id, many[2].id, many[3].id].to_vec();
     assert_eq!(order, expected, "the submitter that has waited longest is next");
+}
+
+/// One submitter has all workers that the datasource may use, and a backlog; another one is next, not last.
+async fn submitters_take_turns_on_a_busy_datasource(site: &Site) {
+    let node = site.node(8).await;
+    let on_source = |input: &str| NewRun { noun: Some((Noun::DATASOURCE, 7)), ..query(input) };
+    let greedy = caller(&node.estate, None, &[USE]).await;
+    submits(&node, &greedy, 30, on_source("wait")).await;
+    node.gate.until_begun(6).await;
+    let other = caller(&node.estate, None, &[USE]).await;
+    let waits = submit(&node.estate, &other, on_source("")).await.unwrap();
+    assert_eq!(waits.state, RunState::Queued);
+    node.gate.open(1);
+    assert_eq!(node.end(waits.id).await.state, RunState::Succeeded);
+    let ended = number(&node.estate, "SELECT count(*) FROM runs WHERE state = 'succeeded'").await;
+    assert_eq!(ended, 2, "after one run of the other's backlog");
 }
 
 async fn the_waiting_runs_of_a_submitter_are_limited(site: &Site) {

@@ -119,7 +119,7 @@ async fn a_node_that_lost_its_run_cannot_end_it(site: &Site) {
         full_sources: ",".to_owned(),
         full_units: ",".to_owned(),
         family: Family::Any,
-        turns: None,
+        turns: ",".to_owned(),
     };
     let next = estate
         .store()

@@ -72,6 +72,11 @@ async fn backup(place: &Place, target: &Path, with_key: bool) -> anyhow::Result<
     let session = Session::open(place).await?;
     let opened = &session.opened;
     open::make_data_dir(target)?;
+    if fs::canonicalize(target)?.starts_with(fs::canonicalize(&opened.data_dir)?) {
+        fs::remove_dir(target)?;
+        session.close().await;
+        anyhow::bail!("{} is inside the data directory; choose a folder outside", target.display());
+    }
     let copied = async {
         // The store first: a blob that it names and that is gone by the time we copy was past its retention.
         ops::backup::store_copy(&opened.estate, &session.ctx, &target.join(STORE)).await?;
