@@ -222,6 +222,10 @@ async fn restores_backups_and_rotates_secrets() {
     server.say(&["estate", "backup", copy.to_str().unwrap()]);
     assert!(!copy.join("seal.key").exists());
     server.say(&["estate", "backup", with_key.to_str().unwrap(), "--with-key"]);
+    let inside = server.data_dir.join("files/backup");
+    let refused = server.cli(&["estate", "backup", inside.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("inside the data directory"), "{refused:?}");
+    assert!(!inside.exists());
     let twice = server.cli(&["estate", "backup", copy.to_str().unwrap()]);
     assert_eq!(twice.status.code(), Some(1));
 

@@ -146,7 +146,9 @@ async fn works_on_postgres_after_a_restart() {
 /// Otherwise the writer would keep using the old file.
 #[test]
 fn stops_if_its_files_are_replaced_or_deleted() {
-    for (name, replaced) in [("lock", false), ("lock", true), ("estate.db", false), ("estate.db", true)] {
+    for (name, replaced) in
+        [("lock", false), ("lock", true), ("estate.db", false), ("estate.db", true), ("estate.db-wal", false)]
+    {
         let mut server = Server::start();
         let path = server.data_dir.join(name);
         if replaced {
@@ -157,6 +159,28 @@ fn stops_if_its_files_are_replaced_or_deleted() {
         }
         assert_eq!(server.wait().code(), Some(1), "{name}, replaced: {replaced}");
     }
+}
+
+/// A copy or a moved data directory has its own store, and a store that is missing is not replaced by an empty one.
+#[test]
+fn a_data_directory_contains_its_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::stopped();
+    let copy = folder.path().join("copy");
+    let copied = std::process::Command::new("cp").arg("-a").args([&server.data_dir, &copy]).status();
+    assert!(copied.unwrap().success());
+    let mut other = Server::on(copy.clone(), Vec::new());
+    other.say(&["ou", "create", "Only here"]);
+    assert!(!server.say(&["ou", "list"]).contains("Only here"));
+    other.signal("-TERM");
+    other.wait();
+    for name in ["estate.db", "estate.db-wal", "estate.db-shm"] {
+        let _ = std::fs::remove_file(copy.join(name));
+    }
+    let output = run(&copy, &["serve", "--listen", "127.0.0.1:0"], None);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("is missing"), "{error}");
+    assert!(!copy.join("estate.db").exists());
 }
 
 /// The database accepts connections but never responds: requests are still answered, and the server can stop.
