@@ -114,6 +114,13 @@ impl Site {
         Site::new(tempfile::tempdir().unwrap(), Location::Postgres(format!("{server}/{name}")), Some(name))
     }
 
+    /// Lets the database refuse new connections. Does nothing on SQLite.
+    pub async fn allow_connections(&self, allowed: bool) {
+        if let Some(name) = &self.database {
+            admin(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}")).await;
+        }
+    }
+
     pub async fn remove(&self) {
         if let Some(name) = &self.database {
             admin(format!("DROP DATABASE {name} WITH (FORCE)")).await;

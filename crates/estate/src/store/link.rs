@@ -418,8 +418,8 @@ pub fn database_error(code: &str, message: &str, cause: &dyn std::fmt::Display) 
         "23505" => already_there(),
         // A database that has become a standby or accepts no connections, and a lock that is not released.
         "25006" | "55000" | "55P03" => unavailable(message),
-        // Classes: connection, authorization, transaction conflicts, resources, operator intervention.
-        _ if ["08", "28", "40", "53", "57"].iter().any(|class| code.starts_with(class)) => {
+        // Classes: connection, authorization, transaction conflicts, resources, operator intervention, the system.
+        _ if ["08", "28", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
             unavailable(message)
         }
         _ => Error::internal(format!("{cause}: {message} ({code})")),

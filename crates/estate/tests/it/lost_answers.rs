@@ -174,6 +174,24 @@ async fn a_store_that_was_away_longer_than_a_lease_loses_no_run() {
     site.remove().await;
 }
 
+/// PostgreSQL answers that the database does not accept connections: that is not a refusal of what is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_accepts_no_connections_loses_no_run() {
+    let world = Behind::new().await;
+    let run = world.node.submit(query("wait")).await;
+    world.node.gate.until_begun(1).await;
+    world.site.allow_connections(false).await;
+    world.relay.cut();
+    let away = world.node.estate.store().epoch().await.err();
+    assert_eq!(away.map(|error| error.kind), Some(ErrorKind::Unavailable));
+    world.node.gate.open(1);
+    world.node.gate.until_ended(1).await;
+    world.site.allow_connections(true).await;
+    let end = world.node.end(run.id).await;
+    assert_eq!(end.state, RunState::Succeeded, "{:?}", end.error);
+    world.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_parent_survives_an_unavailable_store() {
     let world = Behind::new().await;
