@@ -39,7 +39,7 @@ pub fn routes() -> OpenApiRouter<App> {
 ///
 /// The rows of an execution, streamed in the format of `Accept`. For a schema's key, the schema.
 #[utoipa::path(get, path = "/data/{key}", tag = "Data", operation_id = "getData",
-    params(("key" = String, Path), ("integers" = Option<String>, Query,
+    params(("key" = String, Path), ("integers" = Option<String>, Query, pattern = "^(number|string)$",
         description = "`string` writes 64-bit integers as strings, for clients whose numbers are doubles.")),
     responses((status = 200, content(
         (serde_json::Value = "application/json", example = json!({"columns": [{"name": "count(*)", "type": "integer"}],

@@ -92,7 +92,7 @@ fn variables(value: &Value, faults: &mut Faults) -> Vec<(String, Variable)> {
     tag = "studio.queryRuns",
     params(
         ("id" = String, Query, description = "Id of the query run.", example = "k3f09a7bq2xm"),
-        ("format" = Option<String>, Query, description = "`json` or `csv` [default: json]."),
+        ("format" = Option<String>, Query, pattern = "^(json|csv)$", description = "`json` or `csv` [default: json]."),
     ),
     responses(
         (status = 200, body = ResultsBody, example = json!({
@@ -237,8 +237,6 @@ pub async fn info(
     post,
     path = "/studio.queryRuns.cancel",
     tag = "studio.queryRuns",
-    params(("id" = Option<String>, Query, description = "Id of the query run; can also be in the body.",
-        example = "k3f09a7bq2xm")),
     request_body(content = inline(crate::wire::query_runs::Which), example = json!({ "id": "k3f09a7bq2xm" })),
     responses(
         (status = 200, body = QueryRunBody, example = json!({

@@ -26,7 +26,7 @@ impl Credential {
         Credential::Bearer(key.into())
     }
 
-    fn on(&self, ask: Ask) -> Ask {
+    pub(crate) fn on(&self, ask: Ask) -> Ask {
         match self {
             Credential::None => ask,
             Credential::Basic(name, password) => ask.basic(name, password),
@@ -54,6 +54,8 @@ pub trait Dialect {
     const BASE: &'static str;
     /// The page with the reference.
     const DOCS: &'static str = "/docs";
+    /// Fields whose values also depend on others, so that a value within its limits can still be refused.
+    const DEPENDENT: &'static [&'static str] = &[];
 
     fn kit(&self) -> &Kit;
     fn router(&self) -> &Router;
@@ -75,6 +77,9 @@ pub trait Dialect {
 
     /// Checks the answer to who may do everything.
     fn allowed(&self, path: &str, answer: &Answer);
+
+    /// The fields that a refusal names, with dots between their parts.
+    fn named(&self, answer: &Answer) -> Vec<String>;
 }
 
 pub async fn every_route_refuses_who_may_not<D: Dialect>(dialect: &D) {

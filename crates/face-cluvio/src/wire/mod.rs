@@ -13,6 +13,7 @@ pub mod parameters;
 pub mod reports;
 pub mod schema;
 pub mod snippets;
+mod types;
 pub mod users;
 
 pub use document::Document;
