@@ -35,6 +35,7 @@ use landreeve_http::Face;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::catalog::requests;
+pub use crate::data::document as rows_document;
 
 /// The dialect's names for the built-in snippets, for `Analytics::new`.
 pub const BUILTIN_SNIPPETS: BuiltinSnippets = BuiltinSnippets {

@@ -268,8 +268,8 @@ fn cases(document: &Value, path: &str, operation: &Value) -> Vec<Case> {
         let is_path = matches!(place, Place::Path(_));
         // Every value in an address is a text, and what a path names need not exist.
         walk.cases.retain(|case| {
-            !case.value.as_ref().is_none_or(|value| value.is_object() || value.is_array())
-                && !(is_path && matches!(case.expect, Expect::NotRefused))
+            let text = case.value.as_ref().is_some_and(|value| !value.is_object() && !value.is_array());
+            text && !(is_path && matches!(case.expect, Expect::NotRefused))
         });
         if ["integer", "number", "boolean"].iter().any(|name| types(&parameter["schema"]).contains(name)) {
             walk.over("is a word", json!("word"));

@@ -11,6 +11,7 @@ pub mod filters;
 pub mod organization;
 pub mod parameters;
 pub mod reports;
+pub mod rows;
 pub mod schema;
 pub mod snippets;
 mod types;

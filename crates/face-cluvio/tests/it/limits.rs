@@ -83,8 +83,8 @@ impl Limited for Api {
     }
 
     fn dependent(&self) -> &'static [&'static str] {
-        // As many labels as values; a file that is there.
-        &["data.attributes.value_names", "data.attributes.database"]
+        // As many labels as values; a file that is there; what the dashboard allows.
+        &["data.attributes.value_names", "data.attributes.database", "parameters.aggregation"]
     }
 }
 
