@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::caller::Opened;
 use crate::media::{JSON, not_acceptable};
-use crate::wire::rows::{Rows, RowsDocument};
+use crate::wire::rows::{DataDocument, Rows};
 use crate::wire::schema;
 
 /// Formats offered for rows, the default first.
@@ -45,7 +45,7 @@ pub fn routes() -> OpenApiRouter<App> {
     params(("key" = String, Path), ("integers" = Option<String>, Query, pattern = "^(number|string)$",
         description = "`string` writes 64-bit integers as strings, for clients whose numbers are doubles.")),
     responses((status = 200, content(
-        (RowsDocument<'_> = "application/json", example = json!({"columns": [{"name": "count(*)", "type": "integer"}],
+        (DataDocument<'_> = "application/json", example = json!({"columns": [{"name": "count(*)", "type": "integer"}],
             "row_count": 1, "truncated": false, "timestamp": 1712237090, "time_zone": "UTC", "rows": [[15000]]})),
         (String = "text/csv"), (Vec<u8> = "application/vnd.apache.arrow.stream"),
         (Vec<u8> = "application/vnd.apache.parquet")))))]

@@ -7,11 +7,22 @@ use landreeve_core::source::{Envelope, JsonColumn};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The rows of an execution.
-#[derive(ToSchema)]
+use super::schema::{FullSchema, Schema};
+
+/// What a data key gives.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
 #[expect(dead_code, reason = "the shape of what is streamed")]
+pub enum DataDocument<'a> {
+    Rows(RowsDocument<'a>),
+    FullSchema(FullSchema<'a>),
+    Schema(Schema<'a>),
+}
+
+/// The rows of an execution.
+#[derive(Serialize, ToSchema)]
 pub struct RowsDocument<'a> {
-    columns: Vec<Column<'a>>,
+    columns: Vec<RowsColumn<'a>>,
     /// Number of rows of the execution.
     row_count: u64,
     /// Whether rows were left out.
@@ -25,7 +36,7 @@ pub struct RowsDocument<'a> {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct Column<'a> {
+struct RowsColumn<'a> {
     #[schema(example = "count(*)")]
     name: &'a str,
     #[serde(rename = "type")]
@@ -49,7 +60,7 @@ struct Column<'a> {
 /// Everything before the rows.
 #[derive(Debug, Serialize)]
 struct Head<'a> {
-    columns: Vec<Column<'a>>,
+    columns: Vec<RowsColumn<'a>>,
     row_count: u64,
     truncated: bool,
     timestamp: i64,
@@ -86,9 +97,9 @@ impl Envelope for Rows {
     }
 }
 
-fn column<'a>(column: &JsonColumn<'a>) -> Column<'a> {
+fn column<'a>(column: &JsonColumn<'a>) -> RowsColumn<'a> {
     let logical = logical_type(column.field);
-    Column {
+    RowsColumn {
         name: column.field.name(),
         kind: word(logical),
         encoding: column.quoted.then_some("string"),
