@@ -222,4 +222,6 @@ fn document() -> OpenApi {
 
 const ABOUT: &str = "Calls of the form `FAMILY.method`. Send arguments as JSON, as a form or in the query, \
      in any combination. Success is 200 with `ok: true`; an error is 422 with `ok: false`, a word in `error` and \
-     every invalid argument in `error_details`.";
+     every invalid argument in `error_details`. \
+     The examples build on one another: the data that they name is recorded by those of `upsert`, `create` \
+     and `process`. The id of the query run is a placeholder; use the one that `studio.queryRuns.execute` returns.";
