@@ -75,7 +75,7 @@ pub async fn stated_limits_are_enforced<L: Limited>(face: &L) -> usize {
             tried += cases.len();
             let ask = face.valid(&method.to_uppercase(), path).await;
             for case in cases {
-                let place = format!("{} {path}: {}", method.to_uppercase(), case.what);
+                let place = format!("{} {path}: {} {}", method.to_uppercase(), case.place.field(), case.what);
                 let answer = case.apply(ask.clone(), path).send(face.router()).await;
                 let named = face.named(&answer);
                 let about = answer.body.chars().take(300).collect::<String>();
@@ -292,8 +292,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn push(&mut self, what: &str, value: Option<Value>, expect: Expect) {
         let place = Place::Body(self.steps.clone());
-        let what = format!("{} {what}", place.field());
-        self.cases.push(Case { what, place, value, parents: self.parents.clone(), expect });
+        self.cases.push(Case { what: what.to_owned(), place, value, parents: self.parents.clone(), expect });
     }
 
     fn over(&mut self, what: &str, value: Value) {
