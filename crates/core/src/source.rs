@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_schema::{Field, SchemaRef};
 use bytes::Bytes;
 use futures_core::Stream;
 use jiff::tz::TimeZone;
@@ -174,16 +174,32 @@ pub enum ResultFormat {
     Parquet,
 }
 
+/// A column of JSON rows.
+#[derive(Debug)]
+pub struct JsonColumn<'a> {
+    pub field: &'a Field,
+    /// Whether its numbers are JSON strings.
+    pub quoted: bool,
+}
+
+/// What a JSON document has around its array of rows: each dialect has its own document.
+pub trait Envelope: std::fmt::Debug + Send + Sync {
+    /// Writes everything before the array.
+    fn head(&self, columns: &[JsonColumn<'_>], out: &mut Vec<u8>) -> std::io::Result<()>;
+
+    /// Everything after the array.
+    fn tail(&self) -> &[u8];
+}
+
 #[derive(Debug, Clone)]
 pub struct EncodeOptions {
     pub format: ResultFormat,
-    /// Instants are shown in this zone; `time_zone_name` is its name in the JSON.
+    /// For JSON; without one, the document is the array of rows.
+    pub envelope: Option<Arc<dyn Envelope>>,
+    /// Instants are shown in this zone.
     pub time_zone: TimeZone,
-    pub time_zone_name: String,
-    /// The time of the data, in seconds since 1970.
-    pub timestamp: i64,
     pub row_count: u64,
-    /// Returns no more rows than this; JSON says if rows were left out.
+    /// Returns no more rows than this.
     pub most_rows: Option<u64>,
     pub csv_separator: u8,
     /// 64-bit integers as JSON strings, for clients whose numbers are doubles.

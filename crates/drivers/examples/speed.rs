@@ -137,9 +137,8 @@ async fn main() {
     for format in [ResultFormat::Json, ResultFormat::Csv, ResultFormat::Parquet, ResultFormat::ArrowStream] {
         let options = EncodeOptions {
             format,
+            envelope: None,
             time_zone: spec.time_zone.clone(),
-            time_zone_name: "Europe/Berlin".to_owned(),
-            timestamp: 0,
             row_count: count as u64,
             most_rows: None,
             csv_separator: b',',

@@ -3,11 +3,13 @@
 //!
 //! Does not belong here: what was queried, or the output formats.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use jiff::tz::TimeZone;
 use landreeve_core::source::{
-    ByteStream, EncodeOptions, QueryStream, ResultCodec, ResultFormat, ResultWriter,
+    ByteStream, EncodeOptions, Envelope, QueryStream, ResultCodec, ResultFormat, ResultWriter,
 };
 use landreeve_core::{Error, ErrorKind, OpCtx, Permission, Result, RunState};
 use serde::{Deserialize, Serialize};
@@ -294,9 +296,11 @@ fn verified(uuid: Uuid, length: u64, crc32: u32, kept: ByteStream) -> ByteStream
 }
 
 /// The format in which a client wants the rows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Wanted {
     pub format: ResultFormat,
+    /// What a JSON document has around the rows.
+    pub envelope: Option<Arc<dyn Envelope>>,
     pub integers_as_strings: bool,
     /// Maximum number of rows.
     pub most_rows: Option<u64>,
@@ -312,9 +316,8 @@ pub async fn encode(
 ) -> Result<ByteStream> {
     let options = EncodeOptions {
         format: wanted.format,
+        envelope: wanted.envelope,
         time_zone: TimeZone::get(&facts.zone).unwrap_or(TimeZone::UTC),
-        time_zone_name: facts.zone.clone(),
-        timestamp: facts.timestamp,
         row_count: facts.rows,
         most_rows: wanted.most_rows,
         csv_separator: estate.settings().await?.csv_separator.byte(),

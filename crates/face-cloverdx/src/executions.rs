@@ -27,9 +27,11 @@ const KINDS: [RunKind; 1] = [PROBE];
     tag = "Executions",
     params(
         ("X-Requested-By" = String, Header, description = "Any value.", example = "catalog"),
-        ("pageSize" = Option<u32>, Query, description = "At most 1000 [default: 50].", example = 50),
-        ("startIndex" = Option<u64>, Query, description = "Number of executions to skip.", example = 0),
-        ("status" = Option<String>, Query, description = "Only executions with this status.", example = "FINISHED_OK"),
+        ("pageSize" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most 1000 [default: 50].", example = 50),
+        ("startIndex" = Option<i64>, Query, minimum = 0, description = "Number of executions to skip.", example = 0),
+        ("status" = Option<String>, Query,
+            pattern = "^(ENQUEUED|READY|RUNNING|FINISHED_OK|ERROR|ABORTED|TIMEOUT|UNKNOWN)$",
+            description = "Only executions with this status.", example = "FINISHED_OK"),
     ),
     responses(
         (status = 200, body = ExecutionCollection, example = json!({

@@ -109,4 +109,5 @@ fn document() -> OpenApi {
 
 const ABOUT: &str = "Send a user name and password (HTTP Basic) and the header `X-Requested-By` with any \
      value with every request. Collections are objects with `members` and the members `@self`, `@type`, `@totalItems`, \
-     `@startIndex` and `@pageItems`.";
+     `@startIndex` and `@pageItems`. \
+     The number of the run in the examples is a placeholder; use one from the list.";

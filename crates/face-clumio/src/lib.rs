@@ -98,4 +98,5 @@ fn document() -> OpenApi {
 const ABOUT: &str = "The header `Accept` names the version of a resource (`application/api.clumio.users=v2+json`, \
      `application/api.clumio.*=v1+json`, or both joined with `&`) [default: the newest version]. The header \
      `X-Clumio-OrganizationalUnit-Context` names the organizational unit to work in. An error is \
-     `{\"errors\": [{\"error_code\": …, \"error_message\": …}]}` with one entry per fault.";
+     `{\"errors\": [{\"error_code\": …, \"error_message\": …}]}` with one entry per fault. \
+     The ids of tasks and users in the examples are placeholders; use those in the lists.";

@@ -64,7 +64,7 @@ pub async fn list(
     path = "/roles/{role_id}",
     operation_id = "read-role",
     tag = "roles",
-    params(("role_id" = String, Path, description = "Id of the role.",
+    params(("role_id" = String, Path, format = "uuid", description = "Id of the role.",
         example = "00000000-0000-0000-0000-000000000000")),
     responses(
         (status = 200, body = RoleBody, content_type = "application/api.clumio.roles=v1+json", example = json!({

@@ -24,8 +24,8 @@ use crate::wire::tasks::{TaskBody, read_abort, states};
     operation_id = "list-tasks",
     tag = "tasks",
     params(
-        ("limit" = Option<u32>, Query, description = "At most 1000 [default: 10].", example = 10),
-        ("start" = Option<String>, Query, description = "Page number, starting at 1.", example = "1"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most 1000 [default: 10].", example = 10),
+        ("start" = Option<i64>, Query, minimum = 1, description = "Page number.", example = 1),
         ("filter" = Option<String>, Query, description = "`status` with `$eq` or `$in`.",
             example = r#"{"status":{"$in":["queued","in_progress"]}}"#),
         ("X-Clumio-OrganizationalUnit-Context" = Option<String>, Header,
@@ -69,7 +69,7 @@ pub async fn list(
     path = "/tasks/{task_id}",
     operation_id = "read-task",
     tag = "tasks",
-    params(("task_id" = String, Path, description = "Id of the task.", example = "28")),
+    params(("task_id" = String, Path, pattern = "^[0-9]+$", description = "Id of the task.", example = "28")),
     responses(
         (status = 200, body = TaskBody, content_type = "application/api.clumio.tasks=v1+json", example = json!({
             "id": "28", "type": "probe", "category": "system", "genre": "administrative",
@@ -106,7 +106,7 @@ pub async fn read(
     path = "/tasks/{task_id}",
     operation_id = "update-task",
     tag = "tasks",
-    params(("task_id" = String, Path, description = "Id of the task.", example = "28")),
+    params(("task_id" = String, Path, pattern = "^[0-9]+$", description = "Id of the task.", example = "28")),
     request_body(content = inline(crate::wire::tasks::TaskUpdate), example = json!({ "status": "aborting" })),
     responses(
         (status = 200, body = TaskBody, content_type = "application/api.clumio.tasks=v1+json", example = json!({

@@ -25,8 +25,8 @@ use crate::wire::users::{Shape, UserBody, read_change};
     operation_id = "list-users",
     tag = "users",
     params(
-        ("limit" = Option<u32>, Query, description = "At most 1000 [default: 20].", example = 20),
-        ("start" = Option<String>, Query, description = "Page number, starting at 1.", example = "1"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most 1000 [default: 20].", example = 20),
+        ("start" = Option<i64>, Query, minimum = 1, description = "Page number.", example = 1),
         ("X-Clumio-OrganizationalUnit-Context" = Option<String>, Header,
             description = "Organizational unit to work in."),
     ),
@@ -67,7 +67,7 @@ pub async fn list(
     path = "/users/{user_id}",
     operation_id = "read-user",
     tag = "users",
-    params(("user_id" = String, Path, description = "Id of the user.", example = "1")),
+    params(("user_id" = String, Path, pattern = "^[0-9]+$", description = "Id of the user.", example = "1")),
     responses(
         (status = 200, body = UserBody, content_type = "application/api.clumio.users=v2+json", example = json!({
             "full_name": "Administrator", "email": "", "is_confirmed": true, "id": "1", "is_enabled": true,
@@ -109,7 +109,7 @@ pub async fn read(
     path = "/users/{user_id}",
     operation_id = "update-user",
     tag = "users",
-    params(("user_id" = String, Path, description = "Id of the user.", example = "1")),
+    params(("user_id" = String, Path, pattern = "^[0-9]+$", description = "Id of the user.", example = "1")),
     request_body(content = inline(crate::wire::users::UserUpdate), example = json!({ "full_name": "Ada Lovelace" })),
     responses(
         (status = 200, body = UserBody, content_type = "application/api.clumio.users=v1+json", example = json!({
@@ -147,7 +147,7 @@ pub async fn update(
     path = "/users/{user_id}",
     operation_id = "delete-user",
     tag = "users",
-    params(("user_id" = String, Path, description = "Id of the user.", example = "40")),
+    params(("user_id" = String, Path, pattern = "^[0-9]+$", description = "Id of the user.", example = "40")),
     responses(
         (status = 200, body = Object, content_type = "application/api.clumio.users=v2+json", example = json!({})),
         (status = 404, body = ErrorBody),

@@ -56,7 +56,8 @@ pub fn api(mut document: OpenApi, sample: Option<&str>) -> Reference {
 
     let description = "Datasources, executions, dashboards, reports, filters and SQL snippets. \
         Create a key with `landreeve key create --api cluvio` and send it as `Authorization: Api SECRET`. \
-        The statements in the examples run on the built-in sample source.";
+        The statements in the examples run on the built-in sample source; host, database and password in the example of a \
+        datasource are placeholders.";
     finish(
         "Cluvio API: API server",
         description,

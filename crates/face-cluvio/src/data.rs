@@ -1,13 +1,15 @@
 //! The data server: the data that a token gives access to, in the format that the client wants.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, LAST_MODIFIED, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
-use landreeve_analytics::executions::{self as plane, Data, Wanted};
-use landreeve_core::source::ResultFormat;
+use landreeve_analytics::executions::{self as plane, Data, RowFacts, Wanted};
+use landreeve_core::source::{Envelope, ResultFormat};
 use landreeve_core::{Error, Result};
 use landreeve_http::extract::{Path, Query};
 use landreeve_http::{Outcome, negotiate};
@@ -17,6 +19,7 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::caller::Opened;
 use crate::media::{JSON, not_acceptable};
+use crate::wire::rows::{DataDocument, Rows};
 use crate::wire::schema;
 
 /// Formats offered for rows, the default first.
@@ -39,10 +42,10 @@ pub fn routes() -> OpenApiRouter<App> {
 ///
 /// The rows of an execution, streamed in the format of `Accept`. For a schema's key, the schema.
 #[utoipa::path(get, path = "/data/{key}", tag = "Data", operation_id = "getData",
-    params(("key" = String, Path), ("integers" = Option<String>, Query,
+    params(("key" = String, Path), ("integers" = Option<String>, Query, pattern = "^(number|string)$",
         description = "`string` writes 64-bit integers as strings, for clients whose numbers are doubles.")),
     responses((status = 200, content(
-        (serde_json::Value = "application/json", example = json!({"columns": [{"name": "count(*)", "type": "integer"}],
+        (DataDocument<'_> = "application/json", example = json!({"columns": [{"name": "count(*)", "type": "integer"}],
             "row_count": 1, "truncated": false, "timestamp": 1712237090, "time_zone": "UTC", "rows": [[15000]]})),
         (String = "text/csv"), (Vec<u8> = "application/vnd.apache.arrow.stream"),
         (Vec<u8> = "application/vnd.apache.parquet")))))]
@@ -100,6 +103,16 @@ async fn get_bare(
     serve(&app, &opened, &key, &query, &headers).await
 }
 
+/// What the JSON document has around all the rows of a result.
+pub fn document(facts: &RowFacts) -> Arc<dyn Envelope> {
+    Arc::new(Rows {
+        row_count: facts.rows,
+        truncated: false,
+        timestamp: facts.timestamp,
+        time_zone: facts.zone.clone(),
+    })
+}
+
 async fn serve(app: &App, opened: &str, key: &str, query: &Query, headers: &HeaderMap) -> Outcome {
     if opened != key {
         return Err(Error::forbidden("the data access token is for another data key").into());
@@ -113,7 +126,8 @@ async fn serve(app: &App, opened: &str, key: &str, query: &Query, headers: &Head
             if known.is_with(headers) {
                 return Ok(known.not_modified(media_type));
             }
-            let wanted = Wanted { format, integers_as_strings, most_rows: None };
+            let wanted =
+                Wanted { format, envelope: Some(document(&facts)), integers_as_strings, most_rows: None };
             let rows = plane::rows_encode(app.plane(), kept, &facts, wanted).await?;
             Ok(known.answer(StatusCode::OK, media_type, Body::from_stream(rows)))
         }

@@ -121,7 +121,7 @@ async fn show(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str, query: &Que
 /// For the key or user that ran it, and for keys with *Manage Datasources*. An execution is kept for 24 hours.
 #[utoipa::path(get, path = "/datasources/{id}/executions/{execution_id}", tag = "Executions",
     operation_id = "getDatasourceExecution",
-    params(("id" = String, Path), ("execution_id" = String, Path),
+    params(("id" = String, Path), ("execution_id" = String, Path, format = "uuid"),
         ("wait" = Option<u32>, Query, minimum = 0, maximum = 60)),
     responses((status = 200, body = Document<wire::Execution>, content_type = "application/vnd.api+json")))]
 async fn get_below(
@@ -138,7 +138,7 @@ async fn get_below(
 ///
 /// For the key or user that ran it, and for keys with *Manage Datasources*. An execution is kept for 24 hours.
 #[utoipa::path(get, path = "/executions/{execution_id}", tag = "Executions", operation_id = "getExecution",
-    params(("execution_id" = String, Path), ("wait" = Option<u32>, Query, minimum = 0, maximum = 60)),
+    params(("execution_id" = String, Path, format = "uuid"), ("wait" = Option<u32>, Query, minimum = 0, maximum = 60)),
     responses((status = 200, body = Document<wire::Execution>, content_type = "application/vnd.api+json")))]
 async fn get(
     State(app): State<App>,
@@ -166,7 +166,7 @@ async fn access(app: &App, ctx: &OpCtx, out: &PlainJson, below: Option<&str>, id
 /// Key and token for the data server. 204 while the execution is running, and if it did not complete.
 #[utoipa::path(get, path = "/datasources/{id}/executions/{execution_id}/data", tag = "Executions",
     operation_id = "getDatasourceExecutionData",
-    params(("id" = String, Path), ("execution_id" = String, Path)),
+    params(("id" = String, Path), ("execution_id" = String, Path, format = "uuid")),
     responses((status = 200, body = DataAccess), (status = 204, description = "There is no data.")))]
 async fn data_below(
     State(app): State<App>,
@@ -182,7 +182,7 @@ async fn data_below(
 /// Key and token for the data server. 204 while the execution is running, and if it did not complete.
 #[utoipa::path(get, path = "/executions/{execution_id}/data", tag = "Executions",
     operation_id = "getExecutionData",
-    params(("execution_id" = String, Path)),
+    params(("execution_id" = String, Path, format = "uuid")),
     responses((status = 200, body = DataAccess), (status = 204, description = "There is no data.")))]
 async fn data(
     State(app): State<App>,
@@ -204,7 +204,7 @@ async fn stop(app: &App, ctx: &OpCtx, out: &JsonApi, below: Option<&str>, id: &s
 /// Stops the statement in the database. 409 if the execution has already ended.
 #[utoipa::path(post, path = "/datasources/{id}/executions/{execution_id}/cancel", tag = "Executions",
     operation_id = "cancelDatasourceExecution",
-    params(("id" = String, Path), ("execution_id" = String, Path)),
+    params(("id" = String, Path), ("execution_id" = String, Path, format = "uuid")),
     responses((status = 200, body = Document<wire::Execution>, content_type = "application/vnd.api+json")))]
 async fn cancel_below(
     State(app): State<App>,
@@ -220,7 +220,7 @@ async fn cancel_below(
 /// Stops the statement in the database. 409 if the execution has already ended.
 #[utoipa::path(post, path = "/executions/{execution_id}/cancel", tag = "Executions",
     operation_id = "cancelExecution",
-    params(("execution_id" = String, Path)),
+    params(("execution_id" = String, Path, format = "uuid")),
     responses((status = 200, body = Document<wire::Execution>, content_type = "application/vnd.api+json")))]
 async fn cancel(
     State(app): State<App>,

@@ -34,6 +34,9 @@ use landreeve_estate::ops::Estate;
 use landreeve_http::Face;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::catalog::requests;
+pub use crate::data::document as rows_document;
+
 /// The dialect's names for the built-in snippets, for `Analytics::new`.
 pub const BUILTIN_SNIPPETS: BuiltinSnippets = BuiltinSnippets {
     user_email: "CLUVIO_USER_EMAIL",
@@ -94,10 +97,10 @@ pub fn api_router(plane: Analytics, options: Options) -> Result<Router> {
     let face = Face::new("cluvio", Arc::clone(plane.estate().random()), error::render_api)
         .calling(&[("run", "execution")]);
     let sample = options.sample.map(|id| plane.estate().hash_ids().encode_grouped(id));
+    let types = plane.estate().registry().database_types();
     let (routes, document) = api_routes().with_state(App::new(plane, options)).split_for_parts();
-    Ok(face.wrap(
-        routes.merge(catalog::api(document, sample.as_deref()).routes_with(catalog::requests::separate)?),
-    ))
+    let reference = catalog::api(document, sample.as_deref());
+    Ok(face.wrap(routes.merge(reference.routes_with(|document| requests::separate(document, &types))?)))
 }
 
 /// The router of the data server, to be mounted at `/cluvio-data` or at the root of a listener.

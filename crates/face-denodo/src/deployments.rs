@@ -25,9 +25,10 @@ pub const KINDS: [RunKind; 1] = [PROBE];
     path = "/deployments",
     tag = "Deployments",
     params(
-        ("start" = Option<u64>, Query, description = "Number of deployments to skip.", example = 0),
-        ("count" = Option<u32>, Query, description = "At most 1000 [default: 10].", example = 10),
-        ("status" = Option<String>, Query, description = "`OK`, `ERROR` or `IN_PROGRESS`.", example = "OK"),
+        ("start" = Option<i64>, Query, minimum = 0, description = "Number of deployments to skip.", example = 0),
+        ("count" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most 1000 [default: 10].", example = 10),
+        ("status" = Option<String>, Query, pattern = "^(OK|ERROR|IN_PROGRESS)$",
+            description = "Only deployments in this state.", example = "OK"),
         ("user" = Option<String>, Query, description = "Only deployments by this user.", example = "admin"),
     ),
     responses(

@@ -104,4 +104,5 @@ fn document() -> OpenApi {
 }
 
 const ABOUT: &str = "Sign in with `GET /login` and send the cookie `JSESSIONID` with later requests, or send \
-     a user name and password with every request. An error is `{\"status\": …, \"message\": …}` with the same status.";
+     a user name and password with every request. An error is `{\"status\": …, \"message\": …}` with the same status. \
+     The id of the deployment in the examples is a placeholder; use one from the list.";

@@ -78,9 +78,15 @@ fn author(reader: &mut Reader<'_>) -> (Option<String>, Option<String>) {
             return (None, None);
         }
     };
-    let text = |name: &str| object.get(name).and_then(Value::as_str).map(|text| text.trim().to_owned());
-    let present = |text: Option<String>| text.filter(|text| !text.is_empty());
-    (present(text("email")), present(text("github_username")))
+    let mut text = |name: &str| match object.get(name) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        Some(_) => {
+            reader.faults().push(format!("author.{name}"), "type", "must be a string");
+            None
+        }
+    };
+    (text("email"), text("github_username"))
 }
 
 /// Record commits on a branch

@@ -18,7 +18,8 @@ use crate::arguments::{Arguments, Reader};
 use crate::caller::Caller;
 use crate::lists::listed;
 use crate::wire::custom_data::{
-    CustomDataArguments, CustomDataBody, CustomDataListBody, Record, SetAllArguments,
+    CustomDataArguments, CustomDataBody, CustomDataListBody, Record, RecordArguments, ReferenceArguments,
+    SetAllArguments,
 };
 use crate::wire::done::Done;
 
@@ -133,7 +134,7 @@ pub async fn get_all(State(plane): State<Delivery>, Caller(ctx): Caller, argumen
     post,
     path = "/api/customData.delete",
     tag = "customData",
-    request_body(content = inline(CustomDataArguments), example = json!({
+    request_body(content = inline(RecordArguments), example = json!({
         "reference": "acme/shop", "key": "owner"
     })),
     responses((status = 200, body = Done, example = json!({ "ok": true })))
@@ -153,7 +154,7 @@ pub async fn delete(
     post,
     path = "/api/customData.deleteAllByReference",
     tag = "customData",
-    request_body(content = inline(CustomDataArguments), example = json!({ "reference": "acme/shop" })),
+    request_body(content = inline(ReferenceArguments), example = json!({ "reference": "acme/shop" })),
     responses((status = 200, body = Done, example = json!({ "ok": true })))
 )]
 pub async fn delete_all(

@@ -28,7 +28,7 @@ use axum::Router;
 use landreeve_core::Result;
 use landreeve_delivery::Delivery;
 use landreeve_http::Face;
-use landreeve_http::openapi::{Reference, Refusal, When, refuse};
+use landreeve_http::openapi::{Reference, Refusal, When, refuse, require};
 use landreeve_http::rate::RateLimit;
 use utoipa::ToSchema as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -127,7 +127,10 @@ pub fn router(plane: Delivery, options: &Options) -> Result<Router> {
     };
     let limit = Arc::new(RateLimit::new(options.requests_per_minute, Duration::from_secs(60)));
     let polls = Arc::new(RateLimit::new(options.polls_per_run, Duration::from_secs(5)));
-    let router = router.with_state(App { plane, limit, polls }).merge(reference.routes()?);
+    let reference = reference.routes_with(|document| {
+        REQUIRED.iter().for_each(|(path, names)| require(document, path, names));
+    });
+    let router = router.with_state(App { plane, limit, polls }).merge(reference?);
     // A known path with another HTTP method is not a method of this API either.
     Ok(face.wrap(router.method_not_allowed_fallback(error::unknown_method)))
 }
@@ -189,6 +192,14 @@ fn name_operations(document: &mut OpenApi) {
     }
 }
 
+/// What a method requires of arguments that it shares with others.
+const REQUIRED: [(&str, &[&str]); 4] = [
+    ("/api/deployments.create", &["deployed_at", "service"]),
+    ("/api/deployments.update", &["reference_id"]),
+    ("/api/deployments.upsert", &["reference_id"]),
+    ("/api/incidents.sync", &["services"]),
+];
+
 /// The error responses of this dialect: nearly all are 422, and the word in `error` tells them apart.
 const REFUSALS: [Refusal; 3] = [
     Refusal(422, When::Always, "The request failed: see `error` and `error_details`."),
@@ -211,4 +222,6 @@ fn document() -> OpenApi {
 
 const ABOUT: &str = "Calls of the form `FAMILY.method`. Send arguments as JSON, as a form or in the query, \
      in any combination. Success is 200 with `ok: true`; an error is 422 with `ok: false`, a word in `error` and \
-     every invalid argument in `error_details`.";
+     every invalid argument in `error_details`. \
+     The examples build on one another: the data that they name is recorded by those of `upsert`, `create` \
+     and `process`. The id of the query run is a placeholder; use the one that `studio.queryRuns.execute` returns.";

@@ -46,7 +46,10 @@ pub async fn datafeed(
     get,
     path = "/datacloud.queries.datafeed",
     tag = "queries",
-    params(("feed_token" = String, Query, description = "The feed's token.")),
+    params(
+        ("feed_token" = String, Query, description = "The feed's token."),
+        ("columns" = Option<String>, Query, description = "Columns to return, separated by commas [default: all]."),
+    ),
     responses((status = 200, body = FeedBody))
 )]
 pub async fn older_datafeed(

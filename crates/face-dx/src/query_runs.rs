@@ -1,5 +1,7 @@
 //! `studio.queryRuns.*`: runs, shown as query runs.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -9,7 +11,7 @@ use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use landreeve_core::error::Faults;
 use landreeve_core::ids::RunId;
-use landreeve_core::source::{ByteStream, ResultFormat};
+use landreeve_core::source::{ByteStream, Envelope, JsonColumn, ResultFormat};
 use landreeve_core::table::Variable;
 use landreeve_core::{Error, Given, Result};
 use landreeve_delivery::queries::{
@@ -92,7 +94,7 @@ fn variables(value: &Value, faults: &mut Faults) -> Vec<(String, Variable)> {
     tag = "studio.queryRuns",
     params(
         ("id" = String, Query, description = "Id of the query run.", example = "k3f09a7bq2xm"),
-        ("format" = Option<String>, Query, description = "`json` or `csv` [default: json]."),
+        ("format" = Option<String>, Query, pattern = "^(json|csv)$", description = "`json` or `csv` [default: json]."),
     ),
     responses(
         (status = 200, body = ResultsBody, example = json!({
@@ -127,8 +129,12 @@ pub async fn results(
         let location = link.to(&format!("studio.queryRuns.download?token={}", grant.token));
         return Ok((StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response());
     }
-    let wanted =
-        Wanted { format: ResultFormat::Json, integers_as_strings: false, most_rows: Some(SHOWN_ROWS) };
+    let wanted = Wanted {
+        format: ResultFormat::Json,
+        envelope: Some(Arc::new(Named)),
+        integers_as_strings: false,
+        most_rows: Some(SHOWN_ROWS),
+    };
     let (bytes, row_count) = result_open(&plane, &ctx, which, wanted).await?;
     let (columns, rows) = read_rows(bytes).await?;
     let truncated = row_count > SHOWN_ROWS;
@@ -136,16 +142,28 @@ pub async fn results(
         .into_response())
 }
 
-/// The encoder's output, as far as this response shows it.
+/// Rows with the names of their columns.
 #[derive(Deserialize)]
 struct Document {
-    columns: Vec<Column>,
+    columns: Vec<String>,
     rows: Box<serde_json::value::RawValue>,
 }
 
-#[derive(Deserialize)]
-struct Column {
-    name: String,
+#[derive(Debug)]
+struct Named;
+
+impl Envelope for Named {
+    fn head(&self, columns: &[JsonColumn<'_>], out: &mut Vec<u8>) -> std::io::Result<()> {
+        let names: Vec<&String> = columns.iter().map(|column| column.field.name()).collect();
+        out.extend_from_slice(b"{\"columns\":");
+        serde_json::to_writer(&mut *out, &names)?;
+        out.extend_from_slice(b",\"rows\":");
+        Ok(())
+    }
+
+    fn tail(&self) -> &[u8] {
+        b"}"
+    }
 }
 
 async fn read_rows(mut bytes: ByteStream) -> Result<(Vec<String>, Box<serde_json::value::RawValue>)> {
@@ -157,7 +175,7 @@ async fn read_rows(mut bytes: ByteStream) -> Result<(Vec<String>, Box<serde_json
         }
     }
     let document: Document = serde_json::from_slice(&whole).map_err(Error::internal)?;
-    Ok((document.columns.into_iter().map(|column| column.name).collect(), document.rows))
+    Ok((document.columns, document.rows))
 }
 
 /// Download the whole result as CSV
@@ -173,7 +191,8 @@ async fn read_rows(mut bytes: ByteStream) -> Result<(Vec<String>, Box<serde_json
 )]
 pub async fn download(State(plane): State<Delivery>, arguments: Arguments) -> Outcome {
     let token = arguments.only("token")?;
-    let wanted = Wanted { format: ResultFormat::Csv, integers_as_strings: false, most_rows: None };
+    let wanted =
+        Wanted { format: ResultFormat::Csv, envelope: None, integers_as_strings: false, most_rows: None };
     let bytes = result_by_token(&plane, &token, wanted).await?;
     let headers = [
         (CONTENT_TYPE, "text/csv; charset=utf-8"),
@@ -237,8 +256,6 @@ pub async fn info(
     post,
     path = "/studio.queryRuns.cancel",
     tag = "studio.queryRuns",
-    params(("id" = Option<String>, Query, description = "Id of the query run; can also be in the body.",
-        example = "k3f09a7bq2xm")),
     request_body(content = inline(crate::wire::query_runs::Which), example = json!({ "id": "k3f09a7bq2xm" })),
     responses(
         (status = 200, body = QueryRunBody, example = json!({

@@ -132,7 +132,7 @@ pub async fn find_by_members(
     tag = "teams",
     params(
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
-        ("limit" = Option<i64>, Query, description = "1 to 100 [default: 50]."),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100, description = "1 to 100 [default: 50]."),
     ),
     responses((status = 200, body = AuditTrailBody))
 )]

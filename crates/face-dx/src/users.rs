@@ -19,8 +19,9 @@ use crate::wire::users::{FoundUserBody, UserArguments, UserBody, UsersBody};
     path = "/users.list",
     tag = "users",
     params(
-        ("page" = Option<i64>, Query, description = "Page number, starting at 1."),
-        ("page_size" = Option<i64>, Query, description = "1 to 100 [default: 100]."),
+        ("page" = Option<i64>, Query, minimum = 1, maximum = 1000000,
+            description = "Page number, starting at 1."),
+        ("page_size" = Option<i64>, Query, minimum = 1, maximum = 100, description = "1 to 100 [default: 100]."),
     ),
     responses((status = 200, body = UsersBody))
 )]

@@ -22,7 +22,7 @@ use serde_json::Value;
 use utoipa::openapi::{OpenApi, Server};
 use utoipa_swagger_ui::Config;
 
-pub use operations::{Refusal, When, example, fill, follow, refuse};
+pub use operations::{Refusal, When, example, fill, follow, refuse, require};
 
 /// Allows scripts and data from this server only. The interactive page uses inline styles and icons from data URLs.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \

@@ -15,9 +15,9 @@ use crate::documented::{self, Received};
 #[derive(Debug, Clone)]
 pub struct Ask {
     method: Method,
-    path: String,
+    pub(crate) path: String,
     headers: Vec<(String, Vec<u8>)>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Ask {

@@ -9,6 +9,7 @@ mod ask;
 mod delivery;
 mod documented;
 mod estate;
+pub mod limits;
 mod relay;
 mod routes;
 mod site;

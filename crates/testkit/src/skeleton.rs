@@ -27,7 +27,7 @@ impl Credential {
         Credential::Bearer(key.into())
     }
 
-    fn on(&self, ask: Ask) -> Ask {
+    pub(crate) fn on(&self, ask: Ask) -> Ask {
         match self {
             Credential::None => ask,
             Credential::Basic(name, password) => ask.basic(name, password),
@@ -55,6 +55,8 @@ pub trait Dialect {
     const BASE: &'static str;
     /// The page with the API reference.
     const DOCS: &'static str = "/docs";
+    /// Fields whose values also depend on others, so that a value within its limits can still be refused.
+    const DEPENDENT: &'static [&'static str] = &[];
 
     fn kit(&self) -> &Kit;
     fn router(&self) -> &Router;
@@ -76,6 +78,9 @@ pub trait Dialect {
 
     /// Checks the response to a caller with all permissions.
     fn allowed(&self, path: &str, answer: &Answer);
+
+    /// The fields that a refusal names, with dots between their parts.
+    fn named(&self, answer: &Answer) -> Vec<String>;
 }
 
 pub async fn every_route_rejects_callers_without_permission<D: Dialect>(dialect: &D) {

@@ -337,10 +337,11 @@ async fn a_query_run_is_limited_to_what_its_caller_can_see(world: &World) {
     assert_eq!(run.state, landreeve_core::RunState::Succeeded, "{:?}", run.error);
     assert_eq!(run.ou, ou.id);
     let format = landreeve_core::source::ResultFormat::Csv;
-    let wanted = landreeve_delivery::Wanted { format, integers_as_strings: false, most_rows: None };
+    let wanted =
+        landreeve_delivery::Wanted { format, envelope: None, integers_as_strings: false, most_rows: None };
     let which = landreeve_estate::ops::runs::RunRef::Id(run.id);
     let (bytes, rows) =
-        landreeve_delivery::queries::result_open(&world.plane, &ctx, which, wanted).await.unwrap();
+        landreeve_delivery::queries::result_open(&world.plane, &ctx, which, wanted.clone()).await.unwrap();
     use futures_util::TryStreamExt as _;
     let text: Vec<u8> = bytes.map_ok(|part| part.to_vec()).try_concat().await.unwrap();
     let text = String::from_utf8(text).unwrap();

@@ -1,12 +1,13 @@
-//! JSON: an object with `columns`, `row_count`, `truncated`, `timestamp`, `time_zone`, `rows`, in this order;
-//! rows are arrays. A value's encoding depends on its column's type, never on the value.
+//! JSON: an array of rows, which are arrays, in the caller's envelope. A value's encoding depends on its column's type,
+//! never on the value.
 
 use std::io;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, Schema};
-use landreeve_core::schema::{LogicalType, logical_type, native_type};
-use landreeve_core::source::EncodeOptions;
+use landreeve_core::schema::{LogicalType, logical_type};
+use landreeve_core::source::{EncodeOptions, Envelope, JsonColumn};
 
 use super::cells::{Cells, Shape};
 use super::time::ZoneClock;
@@ -18,24 +19,15 @@ pub(super) struct Json {
     /// Which columns contain integers that are written as strings.
     quoted: Vec<bool>,
     any_row: bool,
+    envelope: Option<Arc<dyn Envelope>>,
 }
 
-/// The value of `type`, and whether numbers in this column are written as strings.
-fn column_type(field: &Field, integers_as_strings: bool) -> (&'static str, bool) {
+/// Whether numbers in this column are written as strings.
+fn is_quoted(field: &Field, integers_as_strings: bool) -> bool {
     match logical_type(field) {
-        LogicalType::Text | LogicalType::Uuid => ("text", false),
-        LogicalType::Integer => ("integer", integers_as_strings && is_64_bits(field)),
-        LogicalType::UnsignedBig => ("integer", true),
-        LogicalType::Number => ("number", false),
-        LogicalType::Decimal => ("number", true),
-        LogicalType::Boolean => ("boolean", false),
-        LogicalType::Date => ("date", false),
-        LogicalType::Instant | LogicalType::DateTime => ("datetime", false),
-        LogicalType::Time => ("time", false),
-        LogicalType::Interval => ("interval", false),
-        LogicalType::Json => ("json", false),
-        LogicalType::Binary => ("binary", false),
-        LogicalType::Other => ("unknown", false),
+        LogicalType::Integer => integers_as_strings && is_64_bits(field),
+        LogicalType::UnsignedBig | LogicalType::Decimal => true,
+        _ => false,
     }
 }
 
@@ -45,42 +37,19 @@ fn is_64_bits(field: &Field) -> bool {
 }
 
 impl Json {
-    pub fn new(schema: &Schema, options: &EncodeOptions, out: &mut Vec<u8>) -> Json {
-        let mut quoted = Vec::with_capacity(schema.fields().len());
-        out.extend_from_slice(b"{\"columns\":[");
-        for (index, field) in schema.fields().iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            let (kind, as_string) = column_type(field, options.integers_as_strings);
-            quoted.push(as_string);
-            out.extend_from_slice(b"{\"name\":");
-            string(field.name(), out);
-            out.extend_from_slice(b",\"type\":\"");
-            out.extend_from_slice(kind.as_bytes());
-            out.push(b'"');
-            if as_string {
-                out.extend_from_slice(b",\"encoding\":\"string\"");
-            }
-            if logical_type(field) == LogicalType::Instant {
-                out.extend_from_slice(b",\"zoned\":true");
-            }
-            if !native_type(field).is_empty() {
-                out.extend_from_slice(b",\"native_type\":");
-                string(native_type(field), out);
-            }
-            out.push(b'}');
+    pub fn new(schema: &Schema, options: &EncodeOptions, out: &mut Vec<u8>) -> io::Result<Json> {
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|field| JsonColumn { field, quoted: is_quoted(field, options.integers_as_strings) });
+        let columns: Vec<JsonColumn<'_>> = columns.collect();
+        let envelope = options.envelope.clone();
+        if let Some(envelope) = &envelope {
+            envelope.head(&columns, out)?;
         }
-        out.extend_from_slice(b"],\"row_count\":");
-        out.extend_from_slice(itoa::Buffer::new().format(options.row_count).as_bytes());
-        let truncated = options.most_rows.is_some_and(|most| most < options.row_count);
-        out.extend_from_slice(if truncated { b",\"truncated\":true" } else { b",\"truncated\":false" });
-        out.extend_from_slice(b",\"timestamp\":");
-        out.extend_from_slice(itoa::Buffer::new().format(options.timestamp).as_bytes());
-        out.extend_from_slice(b",\"time_zone\":");
-        string(&options.time_zone_name, out);
-        out.extend_from_slice(b",\"rows\":[");
-        Json { zone: ZoneClock::new(options.time_zone.clone()), quoted, any_row: false }
+        out.push(b'[');
+        let quoted = columns.iter().map(|column| column.quoted).collect();
+        Ok(Json { zone: ZoneClock::new(options.time_zone.clone()), quoted, any_row: false, envelope })
     }
 }
 
@@ -106,7 +75,10 @@ impl Sink for Json {
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
-        out.extend_from_slice(b"]}");
+        out.push(b']');
+        if let Some(envelope) = &self.envelope {
+            out.extend_from_slice(envelope.tail());
+        }
         Ok(())
     }
 }

@@ -195,7 +195,7 @@ impl Encoding {
         }
         let Some(schema) = self.decoder.schema() else { return Ok(()) };
         self.sink = Some(match self.options.format {
-            ResultFormat::Json => Box::new(json::Json::new(&schema, &self.options, &mut self.out)),
+            ResultFormat::Json => Box::new(json::Json::new(&schema, &self.options, &mut self.out)?),
             ResultFormat::Csv => Box::new(csv::Csv::new(&schema, &self.options, &mut self.out)),
             ResultFormat::Parquet => Box::new(columnar::Parquet::new(&schema)?),
             ResultFormat::ArrowStream => return Err(broken("the stored form needs no encoder")),

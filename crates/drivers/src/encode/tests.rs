@@ -9,6 +9,7 @@ use arrow_schema::{Field, Schema};
 use futures_util::TryStreamExt;
 use jiff::tz::TimeZone;
 use landreeve_core::schema::{LogicalType, describe};
+use landreeve_core::source::{Envelope, JsonColumn};
 use proptest::prelude::*;
 
 use super::*;
@@ -27,9 +28,8 @@ fn batch(columns: Vec<(&str, LogicalType, ArrayRef)>) -> RecordBatch {
 fn options(format: ResultFormat, row_count: usize) -> EncodeOptions {
     EncodeOptions {
         format,
+        envelope: None,
         time_zone: TimeZone::get("Europe/Berlin").expect("known"),
-        time_zone_name: "Europe/Berlin".to_owned(),
-        timestamp: 1_712_237_090,
         row_count: row_count as u64,
         most_rows: None,
         csv_separator: b',',
@@ -95,27 +95,44 @@ fn sample() -> RecordBatch {
 #[test]
 fn json_is_exact() {
     let shown = text(&sample(), options(ResultFormat::Json, 2));
-    let columns = concat!(
-        r#"{"columns":[{"name":"n","type":"integer","native_type":"n"},"#,
-        r#"{"name":"u","type":"integer","encoding":"string","native_type":"n"},"#,
-        r#"{"name":"t","type":"text","native_type":"n"},{"name":"f","type":"number","native_type":"n"},"#,
-        r#"{"name":"d","type":"number","encoding":"string","native_type":"n"},"#,
-        r#"{"name":"b","type":"boolean","native_type":"n"},{"name":"day","type":"date","native_type":"n"},"#,
-        r#"{"name":"at","type":"datetime","zoned":true,"native_type":"n"},"#,
-        r#"{"name":"local","type":"datetime","native_type":"n"},{"name":"j","type":"json","native_type":"n"},"#,
-        r#"{"name":"x","type":"binary","native_type":"n"},{"name":"s","type":"integer","native_type":"n"}],"#,
-        r#""row_count":2,"truncated":false,"timestamp":1712237090,"time_zone":"Europe/Berlin","rows":["#,
-    );
     let rows = concat!(
-        r#"[9007199254740993,"18446744073709551615","a\"b\\c\n\u0001é,",1.5,"-0.05",true,"2024-03-18","#,
+        r#"[[9007199254740993,"18446744073709551615","a\"b\\c\n\u0001é,",1.5,"-0.05",true,"2024-03-18","#,
         r#""1970-01-01T01:00:00.000000+01:00","1970-01-01T00:00:00.001",{"a": 1e400},"AP8=",1],"#,
-        r#"[null,"0","","NaN","1234.56",false,"infinity","-infinity","1970-01-01T00:00:00.002","{","",2]]}"#,
+        r#"[null,"0","","NaN","1234.56",false,"infinity","-infinity","1970-01-01T00:00:00.002","{","",2]]"#,
     );
-    assert_eq!(shown, format!("{columns}{rows}"));
+    assert_eq!(shown, rows);
     let as_strings = EncodeOptions { integers_as_strings: true, ..options(ResultFormat::Json, 2) };
     let shown = text(&sample(), as_strings);
-    assert!(shown.contains(r#"{"name":"n","type":"integer","encoding":"string","#), "{shown}");
     assert!(shown.contains(r#"["9007199254740993","#) && shown.contains(r#""AP8=",1]"#), "{shown}");
+}
+
+/// The names of the columns and whether their numbers are strings.
+#[derive(Debug)]
+struct Names;
+
+impl Envelope for Names {
+    fn head(&self, columns: &[JsonColumn<'_>], out: &mut Vec<u8>) -> io::Result<()> {
+        for JsonColumn { field, quoted } in columns {
+            out.extend_from_slice(format!("{}{} ", field.name(), if *quoted { "'" } else { "" }).as_bytes());
+        }
+        Ok(())
+    }
+
+    fn tail(&self) -> &[u8] {
+        b" end"
+    }
+}
+
+#[test]
+fn json_is_written_into_the_envelope() {
+    let named =
+        |options| EncodeOptions { envelope: Some(Arc::new(Names)), integers_as_strings: true, ..options };
+    let shown = text(&sample(), named(options(ResultFormat::Json, 2)));
+    let rows = text(&sample(), EncodeOptions { envelope: None, ..named(options(ResultFormat::Json, 2)) });
+    assert_eq!(shown, format!("n' u' t f d' b day at local j x s {rows} end"));
+    let empty = Codec.writer(&sample().schema()).expect("opens").finish().expect("ends");
+    let shown = encoded(&empty, 7, named(options(ResultFormat::Json, 0))).expect("encodes").concat();
+    assert!(shown.ends_with(b" [] end"));
 }
 
 #[test]
@@ -137,7 +154,7 @@ fn an_empty_result_still_has_columns() {
     let schema = empty.schema();
     let kept = Codec.writer(&schema).expect("opens").finish().expect("ends");
     let json = encoded(&kept, 7, options(ResultFormat::Json, 0)).expect("encodes").concat();
-    assert!(String::from_utf8(json).expect("UTF-8").ends_with("\"rows\":[]}"));
+    assert!(String::from_utf8(json).expect("UTF-8").eq("[]"));
     let csv = encoded(&kept, 7, options(ResultFormat::Csv, 0)).expect("encodes").concat();
     assert_eq!(csv, b"n,u,t,f,d,b,day,at,local,j,x,s\r\n");
 }
@@ -197,9 +214,8 @@ proptest! {
         let batch = batch(vec![(name.as_str(), LogicalType::Text, Arc::new(StringArray::from(values.clone())))]);
         let parsed: serde_json::Value = serde_json::from_str(&text(&batch, options(ResultFormat::Json, rows)))
             .expect("JSON");
-        prop_assert_eq!(&parsed["columns"][0]["name"], &serde_json::Value::from(name));
         for (row, value) in values.into_iter().enumerate() {
-            prop_assert_eq!(&parsed["rows"][row][0], &serde_json::Value::from(value));
+            prop_assert_eq!(&parsed[row][0], &serde_json::Value::from(value));
         }
     }
 

@@ -7,18 +7,19 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_schema::{Field, SchemaRef};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::tz::TimeZone;
 use landreeve_core::Secret;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::DatasourceId;
+use landreeve_core::schema::{logical_type, native_type};
 use landreeve_core::source::{
     CancellationToken, ConnectSpec, Driver, Drivers, EncodeOptions, Query, QueryStream, ResultCodec,
     ResultFormat, SourceError, Target, TlsMode,
 };
 use landreeve_drivers::{Codec, DriverOptions, DriverSet};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Each test has its own datasources, so that pools are not shared by accident.
 static NEXT: AtomicI64 = AtomicI64::new(1);
@@ -109,7 +110,7 @@ impl Live {
         Ok((schema, stream.batches.try_collect().await?))
     }
 
-    /// The result as a JSON client sees it.
+    /// The rows as a JSON client sees them, and their columns.
     pub async fn json(&self, sql: &str) -> Result<Value, SourceError> {
         let (schema, batches) = self.batches(sql).await?;
         let mut writer = Codec.writer(&schema).expect("opens");
@@ -120,9 +121,8 @@ impl Live {
         kept.push(Ok(writer.finish().expect("ends")));
         let options = EncodeOptions {
             format: ResultFormat::Json,
+            envelope: None,
             time_zone: self.spec.time_zone.clone(),
-            time_zone_name: "Europe/Berlin".to_owned(),
-            timestamp: 0,
             row_count: batches.iter().map(|batch| batch.num_rows() as u64).sum(),
             most_rows: None,
             csv_separator: b',',
@@ -133,7 +133,10 @@ impl Live {
         while let Some(chunk) = chunks.next().await {
             out.extend(chunk.expect("encodes"));
         }
-        Ok(serde_json::from_slice(&out).expect("JSON"))
+        let rows: Value = serde_json::from_slice(&out).expect("JSON");
+        let column = |field: &Arc<Field>| json!({ "name": field.name(), "type": logical_type(field).as_str(), "native_type": native_type(field) });
+        let columns: Vec<Value> = schema.fields().iter().map(column).collect();
+        Ok(json!({ "columns": columns, "rows": rows }))
     }
 
     /// The first row.

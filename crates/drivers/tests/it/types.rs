@@ -122,7 +122,7 @@ async fn postgres_other_types() {
     let column = |index: usize, key: &str| json["columns"][index][key].clone();
     assert_eq!(column(1, "native_type"), "character(4)");
     assert_eq!(column(2, "native_type"), "character varying(3)");
-    assert_eq!((column(7, "type"), column(7, "native_type")), (json!("unknown"), json!("integer[]")));
+    assert_eq!((column(7, "type"), column(7, "native_type")), (json!("other"), json!("integer[]")));
     assert_eq!((column(9, "type"), column(9, "native_type")), (json!("text"), json!("lr_mood")));
     // The enum made the client look up types; the next session must still work.
     assert_eq!(live.json(sql).await.expect("runs again")["rows"][0], expected);
@@ -136,7 +136,7 @@ async fn postgres_names_and_shapes() {
     assert_eq!(json["rows"], json!([[1, 2, "{3}"]]));
     assert_eq!(json["columns"][2]["name"], "a");
     let json = live.json("select from generate_series(1, 3)").await.expect("runs");
-    assert_eq!((&json["rows"], &json["row_count"]), (&json!([[], [], []]), &json!(3)));
+    assert_eq!(json["rows"], json!([[], [], []]));
     let json = live
         .json("select 1::numeric(10,2) as n, now()::timestamptz(3) as t where false")
         .await
@@ -213,7 +213,7 @@ async fn mariadb_types() {
         (&json!("0000-00-00"), &json!("0000-00-00"), &json!("0000-00-00"))
     );
     assert_eq!((&nulls[0], &nulls[16], &nulls[18]), (&json!(null), &json!("12:00:00"), &json!("")));
-    assert_eq!(json["columns"][3]["encoding"], "string");
+    assert_eq!(json["columns"][3]["type"], "unsigned_big");
     assert_eq!(json["columns"][4]["native_type"], "decimal(20,5)");
 
     admin.query_drop("update test.lr_types set k = '2024-00-10' where a = 1").await.expect("updates");

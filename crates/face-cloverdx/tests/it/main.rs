@@ -11,7 +11,7 @@ use landreeve_estate::ops::users::user_update;
 use landreeve_estate::upkeep::PURGE;
 use landreeve_face_cloverdx::{BASE, Options, ROUTES, router};
 use landreeve_testkit::skeleton::{self, Credential, Dialect, Refusal, Routes};
-use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, everything};
+use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, everything, limits};
 use serde_json::{Value, json};
 
 async fn face() -> (Kit, Router) {
@@ -95,6 +95,18 @@ impl Dialect for Face {
     fn allowed(&self, path: &str, answer: &Answer) {
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     }
+
+    fn named(&self, answer: &Answer) -> Vec<String> {
+        let details = answer.json()["details"].clone();
+        let fields = details.as_array().into_iter().flatten().filter_map(|detail| detail["field"].as_str());
+        fields.map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_document_states_what_is_accepted() {
+    let tried = limits::the_document_states_what_is_accepted(&Face::new().await).await;
+    assert!(tried > 5, "only {tried} limits");
 }
 
 #[tokio::test]

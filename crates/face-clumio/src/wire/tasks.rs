@@ -50,7 +50,7 @@ struct TaskLinks {
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct TaskUpdate {
     /// The only supported change.
-    #[schema(pattern = "^aborting$")]
+    #[schema(pattern = "^(aborting)$")]
     #[expect(dead_code, reason = "only documents the body; `read_abort` parses it and collects all faults")]
     status: String,
 }

@@ -133,6 +133,7 @@ fn units(access: &[Access]) -> Vec<String> {
 /// What can be changed on a user.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct UserUpdate {
+    #[schema(min_length = 1, max_length = 255)]
     #[expect(dead_code, reason = "only documents the body; `read_change` parses it and collects all faults")]
     full_name: Option<String>,
     #[expect(dead_code, reason = "only documents the body; `read_change` parses it and collects all faults")]

@@ -13,7 +13,7 @@ use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, User, UserChange};
 use landreeve_face_clumio::{ROUTES, router};
 use landreeve_testkit::skeleton::{self, Credential, Dialect, Refusal, Routes};
-use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, everything};
+use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, everything, limits};
 use serde_json::{Value, json};
 
 async fn face() -> (Kit, Router) {
@@ -110,6 +110,17 @@ impl Dialect for Face {
         let media_type = answer.header("content-type");
         assert!(answer.json().is_object() && media_type.starts_with("application/api.clumio."));
     }
+
+    fn named(&self, answer: &Answer) -> Vec<String> {
+        let first = |message: String| message.split(' ').next().unwrap_or_default().to_owned();
+        if answer.status < 400 { Vec::new() } else { messages(answer).into_iter().map(first).collect() }
+    }
+}
+
+#[tokio::test]
+async fn the_document_states_what_is_accepted() {
+    let tried = limits::the_document_states_what_is_accepted(&Face::new().await).await;
+    assert!(tried > 10, "only {tried} limits");
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub struct AgentRelationships {
 pub struct AgentAttributes {
     #[schema(read_only)]
     pub agent_id: String,
-    #[schema(example = "Office")]
+    #[schema(min_length = 1, max_length = 255, example = "Office")]
     pub name: String,
     #[schema(read_only)]
     pub version: Option<String>,

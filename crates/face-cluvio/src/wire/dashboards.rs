@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::parameters::{self, InputParametersBody};
+use super::types::{AggregationName, ParameterName, ZoneName};
 use super::{Time, ToMany, ToOne, filters, reports, snippets, users};
 use crate::input::{Digits, Names, Patch, document};
 
@@ -30,8 +31,9 @@ pub struct Dashboard {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DashboardAttributes {
-    #[schema(example = "Orders")]
+    #[schema(min_length = 1, max_length = 255, example = "Orders")]
     pub name: String,
+    #[schema(max_length = 65536)]
     pub description: Option<String>,
     pub time_zone_config: TimeZoneConfig,
     pub automatic_update_enabled: bool,
@@ -42,18 +44,19 @@ pub struct DashboardAttributes {
     #[schema(read_only)]
     pub published: bool,
     /// In minutes.
-    #[schema(example = 1440)]
+    #[schema(minimum = 1, maximum = 525600, example = 1440)]
     pub data_refresh_rate: u32,
-    #[schema(example = "15:42")]
+    #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$", example = "15:42")]
     pub data_refresh_anchor_time: String,
     pub is_locked: bool,
     pub default_parameters: InputParametersBody,
-    #[schema(example = 1600)]
+    #[schema(minimum = 200, maximum = 10000, example = 1600)]
     pub default_page_width: u32,
+    #[schema(max_items = 1000)]
     pub layout: Vec<LayoutItem>,
     #[schema(read_only)]
     pub floating_enabled: bool,
-    #[schema(example = "scheme_1")]
+    #[schema(pattern = "^scheme_[0-9]{1,3}$", example = "scheme_1")]
     pub color_scheme: String,
     pub filters_configuration: FiltersConfiguration,
     #[schema(read_only)]
@@ -64,32 +67,40 @@ pub struct DashboardAttributes {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TimeZoneConfig {
-    /// `disabled`, `organization`, `fixed` or `user_selectable`.
     #[serde(rename = "type")]
-    #[schema(example = "disabled")]
+    #[schema(pattern = "^(disabled|organization|fixed|user_selectable)$", example = "disabled")]
     pub rule: &'static str,
     #[schema(example = "Europe/Berlin")]
     pub fixed_time_zone: Option<String>,
+    #[schema(max_items = 10000, value_type = Vec<ZoneName>)]
     pub allowed_time_zones: Vec<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LayoutItem {
     #[serde(rename = "type")]
-    #[schema(example = "report")]
+    #[schema(min_length = 1, max_length = 64, example = "report")]
     pub kind: String,
+    #[schema(max_length = 255)]
     pub id: String,
+    #[schema(minimum = 0, maximum = 100000)]
     pub row: i64,
+    #[schema(minimum = 0, maximum = 100000)]
     pub column: i64,
+    #[schema(minimum = 0, maximum = 100000)]
     pub width: i64,
+    #[schema(minimum = 0, maximum = 100000)]
     pub height: i64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FiltersConfiguration {
     pub apply_immediately: bool,
+    #[schema(max_items = 10000, value_type = Vec<AggregationName>)]
     pub aggregation_options: Vec<&'static str>,
+    #[schema(max_items = 10000, value_type = Vec<ParameterName>)]
     pub filter_sorting: Vec<String>,
+    #[schema(max_items = 10000, value_type = Vec<ParameterName>)]
     pub hidden_parameters: Vec<String>,
 }
 

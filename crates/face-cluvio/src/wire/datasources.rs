@@ -36,24 +36,33 @@ pub struct DatasourceRelationships {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DatasourceAttributes {
-    #[schema(example = "Shop")]
+    #[schema(min_length = 1, max_length = 255, example = "Shop")]
     pub name: String,
     #[schema(example = "postgres")]
     pub database_type: &'static str,
     /// `direct`, `agent` or `ssh_tunnel`; only `direct` can connect so far.
-    #[schema(example = "direct")]
+    #[schema(pattern = "^(direct|agent|ssh_tunnel)$", example = "direct")]
     pub connection_mode: &'static str,
+    #[schema(max_length = 4096)]
     pub host: Option<String>,
+    #[schema(minimum = 1, maximum = 65535)]
     pub port: Option<u16>,
+    #[schema(max_length = 4096)]
     pub username: Option<String>,
     /// Only for keys that can manage this datasource.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 65536)]
     pub password: Option<Option<String>>,
     /// The database's name; for `sqlite`, the path of the file.
+    #[schema(max_length = 4096)]
     pub database: Option<String>,
+    #[schema(max_length = 4096)]
     pub ssh_tunnel_host: Option<String>,
+    #[schema(minimum = 1, maximum = 65535)]
     pub ssh_tunnel_port: Option<u16>,
+    #[schema(max_length = 4096)]
     pub ssh_tunnel_user: Option<String>,
+    /// An IANA name.
     #[schema(example = "Europe/Berlin")]
     pub data_time_zone: Option<String>,
     pub require_ssl: bool,
@@ -71,20 +80,27 @@ pub struct DatasourceAttributes {
     pub total_row_count_exact: Option<bool>,
     #[schema(read_only)]
     pub default_schema_name: Option<String>,
-    #[schema(example = 20)]
+    #[schema(minimum = 1, maximum = 1000, example = 20)]
     pub max_concurrent_executions: u32,
     #[schema(read_only)]
     pub server_version: Option<String>,
     pub update_schema_nightly: bool,
     pub update_schema_row_counts: bool,
+    #[schema(max_length = 4096)]
     pub athena_region: Option<String>,
+    #[schema(max_length = 4096)]
     pub athena_workgroup: Option<String>,
+    #[schema(max_length = 4096)]
     pub databricks_http_path: Option<String>,
+    #[schema(max_length = 4096)]
     pub snowflake_identifier: Option<String>,
+    #[schema(max_length = 4096)]
     pub snowflake_region: Option<String>,
+    #[schema(max_length = 4096)]
     pub snowflake_warehouse: Option<String>,
     /// Only for keys that can manage this datasource.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 65536)]
     pub bigquery_service_key: Option<Option<String>>,
 }
 

@@ -156,10 +156,11 @@ pub struct DataAccess {
 /// The body of Run Execution, for the reference.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RunExecution {
-    #[schema(example = "select count(*) from orders")]
+    /// At most 1 MiB.
+    #[schema(min_length = 1, max_length = 1048576, example = "select count(*) from orders")]
     sql_query: String,
     /// Must be empty: this server has no R.
-    #[schema(required = false)]
+    #[schema(required = false, max_length = 0)]
     r_query: String,
     #[schema(required = false)]
     parameters: parameters::InputParametersBody,

@@ -13,6 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::parameters::{read_scalars, scalar};
+use super::types::{AggregationName, Label, ScalarValue};
 use super::{Time, ToOne, Verbatim, datasources};
 use crate::input::{Digits, Names, Patch, document, to_one};
 
@@ -32,30 +33,42 @@ pub struct Filter {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FilterAttributes {
-    #[schema(example = "Order status")]
+    #[schema(min_length = 1, max_length = 65536, example = "Order status")]
     pub name: String,
+    #[schema(max_length = 65536)]
     pub description: Option<String>,
     /// The variable in SQL: `{o_orderstatus=order_status}`.
-    #[schema(example = "order_status")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = "^[A-Za-z_][A-Za-z0-9_]*$",
+        example = "order_status"
+    )]
     pub variable_name: String,
-    /// `dropdown`, `text_input`, `datetime_range`, `date_range`, `time_range` or `aggregation`.
-    #[schema(example = "dropdown")]
+    #[schema(
+        pattern = "^(dropdown|text_input|datetime_range|date_range|time_range|aggregation)$",
+        example = "dropdown"
+    )]
     pub control_type: &'static str,
-    /// `text`, `integer`, `number`, `boolean`, `date`, `datetime` or `time`.
-    #[schema(example = "text")]
+    #[schema(pattern = "^(text|integer|number|boolean|date|datetime|time)$", example = "text")]
     pub value_type: &'static str,
     pub multi_select: bool,
-    /// Source of a drop-down's options: `manual`, `static_sql` or `dynamic_sql`.
-    #[schema(example = "manual")]
+    /// Source of a drop-down's options.
+    #[schema(pattern = "^(manual|static_sql|dynamic_sql)$", example = "manual")]
     pub options_type: Option<&'static str>,
     /// The SQL for `static_sql` and `dynamic_sql`: values, and labels in a second column.
+    #[schema(max_length = 1048576)]
     pub query: Option<String>,
     /// The options for `manual`.
+    #[schema(max_items = 10000, value_type = Vec<ScalarValue>)]
     pub values: Vec<Verbatim>,
     /// Their labels, in the same number.
+    #[schema(max_items = 10000, value_type = Vec<Option<Label>>)]
     pub value_names: Vec<Option<String>>,
+    #[schema(max_items = 10000, value_type = Vec<ScalarValue>)]
     pub default_values: Vec<Verbatim>,
     /// The aggregations that an aggregation filter offers; null means all except `all_time`.
+    #[schema(max_items = 100, value_type = Option<Vec<AggregationName>>)]
     pub aggregation_options: Option<Vec<&'static str>>,
     #[schema(read_only)]
     pub created_at: Time,

@@ -11,8 +11,10 @@ pub mod filters;
 pub mod organization;
 pub mod parameters;
 pub mod reports;
+pub mod rows;
 pub mod schema;
 pub mod snippets;
+mod types;
 pub mod users;
 
 pub use document::Document;

@@ -25,6 +25,7 @@ pub struct Organization {
 /// The settings that can be changed, for the reference.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OrganizationUpdate {
+    /// An IANA name.
     #[schema(example = "Europe/Berlin")]
     time_zone: Option<String>,
     #[schema(example = "monday", pattern = "^(monday|sunday)$")]

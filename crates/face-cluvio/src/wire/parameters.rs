@@ -8,28 +8,30 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Verbatim;
+use super::types::{AggregationName, ScalarValue};
 use crate::input::{Digits, plain};
 
 const MAX_PARAMETERS: usize = 10_000;
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct InputParametersBody {
+    // The grammars of ranges and zones are not stated as limits; a text that is too long is not in them either.
     /// Unix seconds `start~end`, with the end inclusive; one side can be omitted. Also `last_7_days` and the like.
     #[schema(example = "694224000~725846399")]
     pub timerange: Option<String>,
-    #[schema(example = "month")]
+    #[schema(value_type = Option<AggregationName>)]
     pub aggregation: Option<String>,
     #[schema(example = "Europe/Berlin")]
     pub tz: Option<String>,
-    #[schema(required = false)]
+    #[schema(required = false, max_items = 10000)]
     pub filters: Vec<FilterInput>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FilterInput {
-    #[schema(example = "country")]
+    #[schema(min_length = 1, max_length = 128, example = "country")]
     pub variable_name: String,
-    /// Strings, numbers and booleans.
+    #[schema(max_items = 10000, value_type = Vec<ScalarValue>)]
     pub selected_values: Vec<Verbatim>,
 }
 

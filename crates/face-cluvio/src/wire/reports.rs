@@ -29,19 +29,23 @@ pub struct Report {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReportAttributes {
-    #[schema(example = "Orders per month")]
+    #[schema(min_length = 1, max_length = 255, example = "Orders per month")]
     pub name: String,
+    #[schema(max_length = 65536)]
     pub description: Option<String>,
-    /// SQL with the parameter language.
+    /// SQL with the parameter language: at most 1 MiB.
     #[schema(
+        max_length = 1048576,
         example = "select {o_orderdate:month} as month, count(*) from orders where {o_orderdate=timerange} group by 1"
     )]
     pub query: String,
     /// Always null: this server has no R.
+    #[schema(max_length = 0)]
     pub r_query: Option<String>,
-    #[schema(example = "table")]
+    #[schema(max_length = 65536, example = "table")]
     pub chart_type: Option<String>,
     /// An object, stored as received.
+    #[schema(value_type = Object)]
     pub chart_configuration: Verbatim,
     #[schema(read_only)]
     pub created_at: Time,

@@ -29,11 +29,12 @@ pub struct SqlSnippet {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SnippetAttributes {
     /// The name in SQL: `[revenue]`.
-    #[schema(example = "revenue")]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z_][A-Za-z0-9_]*$", example = "revenue")]
     pub name: String,
+    #[schema(max_length = 65536)]
     pub description: String,
-    /// The text that replaces the name.
-    #[schema(example = "sum(o_totalprice)")]
+    /// The text that replaces the name: at most 256 KiB.
+    #[schema(max_length = 262144, example = "sum(o_totalprice)")]
     pub sql: String,
     #[schema(read_only)]
     pub created_at: Time,

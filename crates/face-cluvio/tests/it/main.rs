@@ -10,6 +10,7 @@ mod documented;
 mod executions;
 mod ids;
 mod includes;
+mod limits;
 mod lists;
 mod merge;
 mod permissions;

@@ -41,7 +41,7 @@ fn every_route_is_registered_with_its_description() {
 }
 
 /// One resource of each kind, by the paths that contain its id.
-async fn things(world: &World) -> Vec<(&'static str, String)> {
+pub async fn things(world: &World) -> Vec<(&'static str, String)> {
     let datasource = world.datasource().await;
     let agent = world.made("/datasource_agents", json!({"name": "a"}), json!({})).await;
     let dashboard = world.made("/dashboards", json!({"name": "d"}), json!({})).await;
@@ -61,7 +61,7 @@ async fn things(world: &World) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn filled(path: &str, things: &[(&str, String)]) -> String {
+pub fn filled(path: &str, things: &[(&str, String)]) -> String {
     things.iter().fold(path.to_owned(), |path, (place, id)| {
         let (before, name) = place.rsplit_once('/').unwrap_or(("", place));
         let with = if before.is_empty() { id.clone() } else { format!("{before}/{id}") };

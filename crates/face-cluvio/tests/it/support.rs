@@ -426,7 +426,7 @@ impl ResultCodec for FakeCodec {
             options.format,
             options.row_count,
             options.integers_as_strings,
-            options.time_zone_name,
+            options.time_zone.iana_name().unwrap_or_default(),
             char::from(options.csv_separator)
         );
         Box::pin(futures_util::stream::once(async move { Ok(bytes::Bytes::from(text)) }))

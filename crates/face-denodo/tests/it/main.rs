@@ -11,7 +11,7 @@ use landreeve_estate::ops::users::user_update;
 use landreeve_estate::upkeep::PURGE;
 use landreeve_face_denodo::{Options, ROUTES, router};
 use landreeve_testkit::skeleton::{self, Credential, Dialect, Refusal, Routes};
-use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, everything};
+use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, everything, limits};
 use serde_json::json;
 
 async fn face() -> (Kit, Router) {
@@ -87,6 +87,17 @@ impl Dialect for Face {
         let expected = if path == "/loginSingleSignOn" { 401 } else { 200 };
         assert_eq!(answer.status, expected, "{path}: {}", answer.body);
     }
+
+    fn named(&self, answer: &Answer) -> Vec<String> {
+        let message = answer.json()["message"].as_str().unwrap_or_default().to_owned();
+        message.split("; ").filter_map(|sentence| Some(sentence.split_once(' ')?.0.to_owned())).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_document_states_what_is_accepted() {
+    let tried = limits::the_document_states_what_is_accepted(&Face::new().await).await;
+    assert!(tried > 5, "only {tried} limits");
 }
 
 #[tokio::test]

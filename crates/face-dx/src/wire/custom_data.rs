@@ -5,24 +5,44 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::TimeArgument;
 use super::time::millis;
 
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct CustomDataArguments {
-    reference: Option<String>,
-    key: Option<String>,
-    /// An object.
-    value: Option<Value>,
+    #[schema(min_length = 1, max_length = 255)]
+    reference: String,
+    #[schema(min_length = 1, max_length = 255)]
+    key: String,
+    #[schema(value_type = Object)]
+    value: Value,
     /// Time of the record [default: now].
-    timestamp: Option<Value>,
-    /// Instead of `reference` and `key`, when deleting a record.
+    timestamp: Option<TimeArgument>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
+pub struct RecordArguments {
+    /// With `key`.
+    reference: Option<String>,
+    /// With `reference`.
+    key: Option<String>,
+    /// Instead of both.
     id: Option<i64>,
 }
 
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
+pub struct ReferenceArguments {
+    #[schema(min_length = 1)]
+    reference: String,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct SetAllArguments {
+    #[schema(max_items = 10000)]
     data: Vec<CustomDataArguments>,
 }
 

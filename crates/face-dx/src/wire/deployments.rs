@@ -6,32 +6,41 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::time::millis;
+use super::{ServiceArgument, ShaArgument, TimeArgument};
 
 /// The arguments for a deployment. (Describes the body in the reference; `Reader` reads it.)
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct DeploymentArguments {
     /// Unique in the key's organizational unit; `create` assigns one if it is omitted.
+    #[schema(max_length = 255)]
     reference_id: Option<String>,
     /// Seconds or milliseconds since 1970, or ISO 8601. Required for a new deployment.
-    deployed_at: Option<Value>,
+    deployed_at: Option<TimeArgument>,
     /// A string, or `{identifier, name}`. Required for a new deployment.
-    service: Option<Value>,
+    service: Option<ServiceArgument>,
     /// `org/name`.
+    #[schema(max_length = 255)]
     repository: Option<String>,
     /// The deployed commit, 7 to 40 hexadecimal digits.
-    commit_sha: Option<String>,
+    commit_sha: Option<ShaArgument>,
     /// The deployed merge commits, instead of `commit_sha`.
-    merge_commit_shas: Option<Vec<String>>,
+    #[schema(max_items = 10000)]
+    merge_commit_shas: Option<Vec<ShaArgument>>,
     /// Only count changes merged into this branch.
+    #[schema(max_length = 255)]
     integration_branch: Option<String>,
     /// Environment [default: production].
+    #[schema(max_length = 255)]
     environment: Option<String>,
     /// Whether the deployment succeeded [default: true].
     success: Option<bool>,
+    #[schema(max_length = 4096)]
     source_url: Option<String>,
+    #[schema(max_length = 255)]
     source_name: Option<String>,
     /// Keys of letters, digits, dashes and underscores.
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
 }
 
@@ -40,9 +49,12 @@ pub struct DeploymentArguments {
 pub struct PullServicesArguments {
     github_pull_id: Option<i64>,
     /// With `pull_number`, instead of `github_pull_id`.
+    #[schema(max_length = 255)]
     repository: Option<String>,
+    #[schema(minimum = 1)]
     pull_number: Option<i64>,
-    services: Vec<Value>,
+    #[schema(max_items = 1000)]
+    services: Vec<ServiceArgument>,
     /// Replace the services instead of adding to them [default: false].
     replace: Option<bool>,
 }

@@ -14,4 +14,7 @@ pub mod queries;
 pub mod query_runs;
 pub mod teams;
 pub mod time;
+mod types;
 pub mod users;
+
+pub use types::{ServiceArgument, ShaArgument, TimeArgument};

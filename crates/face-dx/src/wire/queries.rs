@@ -30,9 +30,12 @@ impl From<FeedRows> for FeedBody {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct ExecuteArguments {
-    /// One SELECT.
+    /// One SELECT, at most 64 KiB.
+    #[schema(min_length = 1, max_length = 65536)]
     sql: String,
-    /// `{name: value}` for `$name` in the statement; use a list for `IN ($name)`.
+    /// `{name: value}` for `$name` in the statement; use a list for `IN ($name)`. At most 1,000 names
+    /// and 10,000 values.
+    #[schema(value_type = Option<Object>)]
     variables: Option<Value>,
 }
 

@@ -15,6 +15,7 @@ use super::time::seconds;
 /// The arguments of a method about one query run.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct Which {
+    #[schema(min_length = 1)]
     #[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
     id: String,
 }

@@ -196,6 +196,7 @@ impl AuditTrailBody {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct HierarchyArguments {
+    #[schema(min_items = 1, max_items = 5000)]
     teams: Vec<TeamArguments>,
     /// Who should get an email when it is done. Accepted but ignored: this server sends no email.
     email: Option<String>,
@@ -204,13 +205,16 @@ pub struct HierarchyArguments {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct TeamArguments {
+    #[schema(min_length = 1, max_length = 255)]
     reference_id: String,
+    #[schema(min_length = 1, max_length = 255)]
     name: String,
     team_lead_email: Option<String>,
     /// A team in the same request; requires `parent_team_name`. Empty for a top-level team.
     parent_team_reference_id: Option<String>,
     parent_team_name: Option<String>,
     /// Email addresses of known people.
+    #[schema(max_items = 20000)]
     contributors: Option<Vec<String>>,
 }
 

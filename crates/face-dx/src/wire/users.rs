@@ -115,14 +115,23 @@ impl From<Person> for FoundUserBody {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only describes the body; `Reader` reads it")]
 pub struct UserArguments {
+    #[schema(format = Email, max_length = 255)]
     email: String,
+    #[schema(max_length = 255)]
     name: Option<String>,
+    #[schema(max_length = 255)]
     github_username: Option<String>,
+    #[schema(max_length = 255)]
     additional_github_username: Option<String>,
+    #[schema(max_length = 255)]
     gitlab_username: Option<String>,
-    /// YYYY-MM-DD.
+    /// YYYY-MM-DD; an empty string clears, here and below.
+    #[schema(format = Date)]
     start_date: Option<String>,
+    #[schema(format = Date)]
     ai_light_adoption_date: Option<String>,
+    #[schema(format = Date)]
     ai_moderate_adoption_date: Option<String>,
+    #[schema(format = Date)]
     ai_heavy_adoption_date: Option<String>,
 }

@@ -12,7 +12,7 @@ use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, UserChange};
 use landreeve_face_dx::{Options, ROUTES, permissions, router};
 use landreeve_testkit::skeleton::{self, Credential, Dialect, Refusal, Routes};
-use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, everything};
+use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, everything, limits};
 use serde_json::json;
 
 mod data_cloud;
@@ -140,6 +140,18 @@ impl Dialect for Face {
             word.ends_with("not_found") || word == "no_users_found" || word == "execution_not_complete";
         assert!(answer.status < 300 || unknown, "{path}: {}", answer.body);
     }
+
+    fn named(&self, answer: &Answer) -> Vec<String> {
+        let invalid = answer.json()["error_details"]["arguments"].is_array();
+        let faults = if invalid { faults(answer) } else { Vec::new() };
+        faults.into_iter().map(|[name, _]| name).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_document_states_what_is_accepted() {
+    let tried = limits::the_document_states_what_is_accepted(&Face::new().await).await;
+    assert!(tried > 200, "only {tried} limits");
 }
 
 #[tokio::test]

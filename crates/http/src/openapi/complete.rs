@@ -1,5 +1,6 @@
 //! Completes an OpenAPI document with what utoipa leaves to each annotation: a description of every response and
-//! operation, the list of tags, unique operation ids. It also removes unused components.
+//! operation, the list of tags, unique operation ids, and lists of words, which annotations write as the pattern
+//! `^(a|b)$`. It also removes unused components.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +26,34 @@ pub fn complete(document: &mut Value) {
     if !tags.is_empty() {
         document["tags"] = tags.iter().map(|name| json!({ "name": name })).collect();
     }
+    list_words(document);
     drop_unused(document);
+}
+
+/// Makes `enum` of patterns that are lists of words: an attribute of a member can only have a pattern.
+fn list_words(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            let words = members.get("pattern").and_then(Value::as_str).and_then(words);
+            if let Some(mut words) = words {
+                let types = members.get("type").and_then(Value::as_array);
+                if types.is_some_and(|types| types.iter().any(|name| name == "null")) {
+                    words.push(Value::Null);
+                }
+                members.remove("pattern");
+                members.insert("enum".to_owned(), Value::Array(words));
+            }
+            members.values_mut().for_each(list_words);
+        }
+        Value::Array(items) => items.iter_mut().for_each(list_words),
+        _ => {}
+    }
+}
+
+fn words(pattern: &str) -> Option<Vec<Value>> {
+    let list = pattern.strip_prefix("^(")?.strip_suffix(")$")?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '|';
+    list.chars().all(plain).then(|| list.split('|').map(Value::from).collect())
 }
 
 /// Renames operations if one handler serves two methods of a path, because their ids would be the same.
@@ -114,7 +142,11 @@ mod tests {
                     "201": { "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Thing" } } } } } }
             } },
             "components": { "schemas": {
-                "Thing": { "properties": { "part": { "$ref": "#/components/schemas/Part" } } },
+                "Thing": { "properties": {
+                    "part": { "$ref": "#/components/schemas/Part" },
+                    "kind": { "type": ["string", "null"], "pattern": "^(new|in_use)$" },
+                    "name": { "type": "string", "pattern": "^([a-z]+)$" }
+                } },
                 "Part": {}, "Unused": { "$ref": "#/components/schemas/OnlyThere" }, "OnlyThere": {}
             } }
         });
@@ -131,5 +163,8 @@ mod tests {
         assert_eq!(document["tags"], json!([{ "name": "things" }]));
         let schemas: Vec<_> = document["components"]["schemas"].as_object().unwrap().keys().collect();
         assert_eq!(schemas, ["Thing", "Part"]);
+        let members = &document["components"]["schemas"]["Thing"]["properties"];
+        assert_eq!(members["kind"], json!({ "type": ["string", "null"], "enum": ["new", "in_use", null] }));
+        assert_eq!(members["name"]["pattern"], "^([a-z]+)$");
     }
 }

@@ -58,6 +58,18 @@ pub fn refuse(document: &mut OpenApi, media_type: &str, schema: &str, refusals: 
     }
 }
 
+/// Adds to what the JSON body of a POST requires, where methods share a schema but not what they require. The schema must
+/// be inline.
+pub fn require(document: &mut Value, path: &str, names: &[&str]) {
+    let schema = &mut document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];
+    if !schema["required"].is_array() {
+        schema["required"] = Value::Array(Vec::new());
+    }
+    if let Some(required) = schema["required"].as_array_mut() {
+        required.extend(names.iter().map(|name| Value::from(*name)));
+    }
+}
+
 fn own<T>(found: &RefOr<T>) -> Option<&T> {
     match found {
         RefOr::T(own) => Some(own),
@@ -222,6 +234,15 @@ mod tests {
         assert_eq!(clash["description"], "its own words");
         let body = &paths["/things/{id}"]["get"]["responses"]["404"]["content"]["application/json"]["schema"];
         assert_eq!(body["$ref"], "#/components/schemas/Problem");
+    }
+
+    #[test]
+    fn a_method_requires_more_than_its_schema() {
+        let mut document = written(&document());
+        require(&mut document, "/things", &["name"]);
+        require(&mut document, "/things", &["kind"]);
+        let content = &document["paths"]["/things"]["post"]["requestBody"]["content"];
+        assert_eq!(content["application/json"]["schema"]["required"], json!(["name", "kind"]));
     }
 
     #[test]

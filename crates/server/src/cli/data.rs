@@ -295,7 +295,8 @@ async fn print(session: &Session, which: RunRef, args: &QueryArgs) -> anyhow::Re
             facts.rows
         );
     }
-    let wanted = Wanted { format, integers_as_strings: false, most_rows: None };
+    let envelope = Some(landreeve_face_cluvio::rows_document(&facts));
+    let wanted = Wanted { format, envelope, integers_as_strings: false, most_rows: None };
     let mut stream = executions::rows_encode(plane, kept, &facts, wanted).await?;
     let mut whole = Vec::new();
     let mut file = args.output.as_ref().map(std::fs::File::create).transpose()?;
