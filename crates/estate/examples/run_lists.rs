@@ -19,12 +19,14 @@ use tokio::time::Instant;
 
 /// Runs of several kinds, states, submitters, nouns and units, ten seconds apart. None is executed.
 macro_rules! fill {
-    ($numbers:literal) => {
+    ($uuid:literal, $numbers:literal) => {
         concat!(
             "INSERT INTO runs (id, uuid, kind, state, ou_id, noun, noun_id, input, progress, progress_note, actor_kind, \
              actor_id, actor_name, parent_id, attempt, max_attempts, submitted_at, updated_at, started_at, finished_at, \
              keep_record, keep_data, pool, submitter, counted, occupies) \
-             SELECT n + 1000, 'run-' || n, CASE n % 4 WHEN 0 THEN 'probe' WHEN 1 THEN 'purge' ELSE 'query' END, \
+             SELECT n + 1000, ",
+            $uuid,
+            ", CASE n % 4 WHEN 0 THEN 'probe' WHEN 1 THEN 'purge' ELSE 'query' END, \
              CASE n % 10 WHEN 0 THEN 'failed' WHEN 1 THEN 'cancelled' ELSE 'succeeded' END, \
              CASE WHEN n % 5 = 0 THEN 9 ELSE 1 END, CASE WHEN n % 2 = 0 THEN 'datasource' END, \
              CASE WHEN n % 2 = 0 THEN n % 100 END, '{}', 100, '', 'key', n % 50, 'key', \
@@ -39,9 +41,13 @@ async fn fill(estate: &Estate, runs: i64) {
     let dialect = estate.store().dialect();
     let sql = dialect.pick(
         fill!(
+            "printf('00000000-0000-4000-8000-%012x', n)",
             "(WITH RECURSIVE s (n) AS (SELECT $1 UNION ALL SELECT n + 1 FROM s WHERE n < $2) SELECT n FROM s) numbers"
         ),
-        fill!("generate_series($1::bigint, $2::bigint) numbers (n)"),
+        fill!(
+            "'00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0')",
+            "generate_series($1::bigint, $2::bigint) numbers (n)"
+        ),
     );
     let unit = "INSERT INTO ous (id, uuid, parent_id, path, name, description, created_at, updated_at) \
                 VALUES (9, '00000000-0000-0000-0000-000000000009', 1, '/1/9/', 'unit', '', 0, 0)";

@@ -2,12 +2,14 @@
 //! alternately, and the run engine on each: short runs while long ones execute, and lists of a million runs.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use super::delivery;
-use super::load::{CONNECTIONS, Wrk};
+use super::http::Client;
+use super::load::{self, CONNECTIONS, Wrk};
 use super::report::{Report, median};
 use super::server::{Access, Server};
 use super::{Bench, Sizes};
@@ -23,12 +25,7 @@ const PAGE: f64 = 20.0;
 const TOTAL: f64 = 250.0;
 
 pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
-    match Wrk::find() {
-        Some(wrk) => over_http(bench, sizes, report, &wrk)?,
-        None => {
-            report.note("executions and deployments on both stores", "not measured: wrk is not installed")
-        }
-    }
+    over_http(bench, sizes, report)?;
     engine(bench, sizes, report)
 }
 
@@ -50,26 +47,22 @@ impl Side {
     }
 }
 
-fn over_http(bench: &mut Bench, sizes: &Sizes, report: &mut Report, wrk: &Wrk) -> Result<()> {
+fn over_http(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
     bench.postgres.create_database("stores")?;
     let database = Some(bench.postgres.url("stores"));
     let mut sides =
         [Side::new(bench, "stores-sqlite", None)?, Side::new(bench, "stores-postgres", database)?];
-    let script = Script { file: bench.directory.join("stores.lua") };
+    let wrk = Wrk::find();
+    report.note("load of both stores", load::name(wrk.as_ref()));
+    let script = Script { wrk, file: bench.directory.join("stores.lua") };
     for round in 0..sizes.read_pairs {
         for side in &mut sides {
             let path = format!("/cluvio/datasources/{}/executions?wait=60", side.access.datasource);
-            let rate = script.run(
-                wrk,
-                side,
-                &path,
-                &side.access.authorization,
-                r#"{"sql_query":"SELECT 1"}"#,
-                sizes,
-            )?;
+            let rate =
+                script.run(side, &path, &side.access.authorization, r#"{"sql_query":"SELECT 1"}"#, sizes)?;
             side.executions.push(rate);
             let body = delivery::body(&format!("round-{round}-NUMBER"));
-            let rate = script.run(wrk, side, "/dx/api/deployments.create", &side.key, &body, sizes)?;
+            let rate = script.run(side, "/dx/api/deployments.create", &side.key, &body, sizes)?;
             side.deployments.push(rate);
         }
     }
@@ -90,8 +83,9 @@ fn over_http(bench: &mut Bench, sizes: &Sizes, report: &mut Report, wrk: &Wrk) -
     Ok(())
 }
 
-/// Posts one body. `NUMBER` in it is replaced by a different number in each request.
+/// Posts one body; `NUMBER` in it is replaced by a different number in each request.
 struct Script {
+    wrk: Option<Wrk>,
     file: PathBuf,
 }
 
@@ -107,22 +101,44 @@ end
 
 impl Script {
     /// Requests per second.
-    fn run(
-        &self,
-        wrk: &Wrk,
-        side: &Side,
-        path: &str,
-        authorization: &str,
-        body: &str,
-        sizes: &Sizes,
-    ) -> Result<f64> {
-        let text = SCRIPT.replace("AUTHORIZATION", authorization).replace("PATH", path).replace("BODY", body);
-        std::fs::write(&self.file, text)?;
-        let begun = Instant::now();
-        let answered =
-            wrk.script(&self.file, &format!("{}/", side.server.address()?), &[], sizes.read_time)?;
-        Ok(answered.requests / begun.elapsed().as_secs_f64())
+    fn run(&self, side: &Side, path: &str, authorization: &str, body: &str, sizes: &Sizes) -> Result<f64> {
+        let (address, begun) = (side.server.address()?, Instant::now());
+        let requests = match &self.wrk {
+            Some(wrk) => {
+                let text = SCRIPT
+                    .replace("AUTHORIZATION", authorization)
+                    .replace("PATH", path)
+                    .replace("BODY", body);
+                std::fs::write(&self.file, text)?;
+                wrk.script(&self.file, &format!("{address}/"), &[], sizes.read_time)?.requests
+            }
+            None => by_threads(address, path, authorization, body, sizes.read_time)?,
+        };
+        Ok(requests / begun.elapsed().as_secs_f64())
     }
+}
+
+/// The same load with our own clients.
+fn by_threads(address: &str, path: &str, authorization: &str, body: &str, time: Duration) -> Result<f64> {
+    let (number, begun) = (AtomicUsize::new(0), Instant::now());
+    let one = || -> Result<u32> {
+        let mut client = Client::connect(address, authorization)?;
+        let mut count = 0;
+        while begun.elapsed() < time {
+            let next = number.fetch_add(1, Ordering::Relaxed).to_string();
+            client.post(path, &body.replace("NUMBER", &next))?.expect(200)?;
+            count += 1;
+        }
+        Ok(count)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(one)).collect();
+        let mut total = 0.0;
+        for thread in threads {
+            total += f64::from(thread.join().ok().context("a client stopped early")??);
+        }
+        Ok(total)
+    })
 }
 
 fn engine(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {

@@ -33,6 +33,7 @@ const ESTATE: MigrationSet = MigrationSet {
         include_str!("../../migrations/sqlite/0003_pools.sql"),
         include_str!("../../migrations/sqlite/0004_schedules.sql"),
         include_str!("../../migrations/sqlite/0005_row_versions.sql"),
+        include_str!("../../migrations/sqlite/0006_run_indexes.sql"),
     ],
     postgres: &[
         include_str!("../../migrations/postgres/0001_foundation.sql"),
@@ -40,6 +41,7 @@ const ESTATE: MigrationSet = MigrationSet {
         include_str!("../../migrations/postgres/0003_pools.sql"),
         include_str!("../../migrations/postgres/0004_schedules.sql"),
         include_str!("../../migrations/postgres/0005_row_versions.sql"),
+        include_str!("../../migrations/postgres/0006_run_indexes.sql"),
     ],
 };
 

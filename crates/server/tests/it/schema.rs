@@ -55,3 +55,24 @@ async fn sqlite_and_postgres_have_the_same_columns() {
     assert!(sqlite.len() > 300, "only {} columns were found", sqlite.len());
     assert_eq!(sqlite, postgres);
 }
+
+/// A migration that no set lists would never run.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_migration_file_is_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::Sqlite(folder.path().join("estate.db"));
+    let applied = rows(location, "SELECT component, version FROM migrations").await;
+    let applied: BTreeMap<String, i64> =
+        applied.iter().map(|row| (row.text(0).unwrap(), row.int(1).unwrap())).collect();
+    for (component, applied) in &applied {
+        for store in ["sqlite", "postgres"] {
+            let files = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join(format!("../{component}/migrations/{store}"))
+                .read_dir()
+                .unwrap()
+                .count();
+            assert_eq!(i64::try_from(files).unwrap(), *applied, "{component}, {store}");
+        }
+    }
+    assert!(applied.len() >= 3, "{applied:?}");
+}
