@@ -194,7 +194,10 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
             key_file.display()
         );
     }
-    not_lost(&location, &data_dir)?;
+    // Another place can be named for a new estate.
+    if place.store.is_none() && config.store.database.is_empty() {
+        not_lost(&location, &data_dir)?;
+    }
     make_data_dir(&data_dir)?;
     let making = opening(&data_dir).await?;
     let (seal, key_file, fresh) = seal_key(&config, &environment, &location, &data_dir)?;

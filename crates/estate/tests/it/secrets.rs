@@ -3,17 +3,19 @@
 use landreeve_core::{ErrorKind, Secret};
 use landreeve_estate::ops::DatasourceDetails;
 use landreeve_estate::ops::datasources::{datasource_create, datasource_get};
-use landreeve_estate::ops::secrets::rotate;
+use landreeve_estate::ops::secrets::{nodes_running, rotate};
 use landreeve_estate::ops::sign_in::{data_token, open_data_token, operator};
 use landreeve_estate::random::SeededRandom;
+use landreeve_estate::runs::recover;
 use landreeve_estate::secrets::SealKey;
-use landreeve_estate::{Estate, EstateOptions};
+use landreeve_estate::{Estate, EstateOptions, args};
 
-use crate::support::{Site, all_datasources, number};
+use crate::support::{Site, all_datasources, exec, number};
 
 conformance![
     rejects_another_key,
     a_rotation_encrypts_everything_again,
+    a_rotation_sees_the_nodes_that_use_the_old_key,
     data_tokens_survive_a_rotation_and_then_expire,
     a_server_with_the_old_key_cannot_encrypt_more,
     rejects_invalid_tokens,
@@ -60,6 +62,22 @@ async fn a_rotation_encrypts_everything_again(site: &Site) {
         assert_eq!(seen.datasource.details.password.as_ref().unwrap().reveal(), "hunter2");
         assert_eq!(seen.datasource.details.service_key.as_ref().unwrap().reveal(), "trombone");
     }
+}
+
+async fn a_rotation_sees_the_nodes_that_use_the_old_key(site: &Site) {
+    let estate = site.open().await;
+    let ctx = operator(&estate);
+    assert!(nodes_running(&estate, &ctx, "here").await.unwrap().is_empty());
+    let now = estate.now();
+    let registered = estate.store().write(move |tx| {
+        Box::pin(async move { recover::register_node(tx, 999, "other", Some("there"), now).await })
+    });
+    registered.await.unwrap();
+    assert_eq!(nodes_running(&estate, &ctx, "here").await.unwrap(), ["other"]);
+    // This place's own node has stopped: its lock is held.
+    assert!(nodes_running(&estate, &ctx, "there").await.unwrap().is_empty());
+    exec(&estate, "UPDATE nodes SET seen_at = 1", args![]).await;
+    assert!(nodes_running(&estate, &ctx, "here").await.unwrap().is_empty(), "it stopped long ago");
 }
 
 async fn data_tokens_survive_a_rotation_and_then_expire(site: &Site) {

@@ -181,6 +181,10 @@ fn a_data_directory_contains_its_store() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && error.contains("is missing"), "{error}");
     assert!(!copy.join("estate.db").exists());
+    let elsewhere = copy.join("new.db");
+    let server = Server::on(copy, vec!["--store".to_owned(), elsewhere.to_str().unwrap().to_owned()]);
+    assert!(elsewhere.exists(), "a place that is named can be new");
+    assert!(!server.say(&["ou", "list"]).contains("Only here"));
 }
 
 /// The database accepts connections but never responds: requests are still answered, and the server can stop.
