@@ -1,17 +1,30 @@
 //! A keyed bijection between small integers and ids that reveal neither their order nor their kind.
 //!
-//! A Feistel network over [0, s²) with s² ≥ the domain, walked until it lands inside the domain
-//! (cycle walking), so that every integer of the domain has exactly one image in it. The input is the number with a
-//! tag of its kind above it. Kinds with different tags have no image in common, so an id of one kind is never an id of
+//! A Feistel network over [0, s²), where s² is the number of texts of twelve symbols, so that every integer of this domain
+//! has exactly one image in it. The input is the number with a tag of its kind above it. Kinds with different tags have no image in common, so an id of one kind is never an id of
 //! another, and 65,535 of 65,536 invented ids are rejected. The key is created once, with the store, and never
 //! changes, because clients keep ids in their files.
 
 use crate::ids::{ID_BOUND, IdKind, KindedId};
 
-/// 27 symbols, for ids in the form of the Cluvio dialect: groups of 4-4-4.
-const ALPHABET_27: &[u8; 27] = b"0123456789degjklmnopqrvwxyz";
-/// 36 symbols, for ids in the form of the DX dialect: twelve in a row.
-const ALPHABET_36: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+/// Number of symbols in ids in the form of the Cluvio dialect: groups of 4-4-4.
+const GROUPED: usize = 27;
+/// In ids in the form of the DX dialect: twelve in a row.
+const PLAIN: usize = 36;
+
+/// The sizes are constants, because dividing by a variable takes most of the time of an encoding.
+struct Alphabet<const RADIX: usize>;
+
+impl<const RADIX: usize> Alphabet<RADIX> {
+    const SYMBOLS: &'static [u8] = match RADIX {
+        GROUPED => b"0123456789degjklmnopqrvwxyz",
+        PLAIN => b"0123456789abcdefghijklmnopqrstuvwxyz",
+        _ => panic!("there is no such alphabet"),
+    };
+    /// The s of the network.
+    const SIDE: u64 = (RADIX as u64).pow(LENGTH as u32 / 2);
+    const DOMAIN: u64 = Self::SIDE * Self::SIDE;
+}
 
 const ROUNDS: u64 = 6;
 const LENGTH: usize = 12;
@@ -46,8 +59,15 @@ impl HashIds {
 
     /// `8qxn-y9ex-65vd`
     pub fn encode_grouped<I: KindedId>(&self, id: I) -> String {
-        let digits = self.encode(id, ALPHABET_27);
-        format!("{}-{}-{}", &digits[..4], &digits[4..8], &digits[8..])
+        let digits = self.encode::<I, GROUPED>(id);
+        let mut text = String::with_capacity(LENGTH + 2);
+        for (at, digit) in digits.into_iter().enumerate() {
+            if at == 4 || at == 8 {
+                text.push('-');
+            }
+            text.push(char::from(digit));
+        }
+        text
     }
 
     pub fn decode_grouped<I: KindedId>(&self, text: &str) -> Option<I> {
@@ -56,66 +76,55 @@ impl HashIds {
 
     /// For a kind that is only known at run time.
     pub fn decode_grouped_as(&self, kind: IdKind, text: &str) -> Option<i64> {
-        let (mut digits, mut groups) = (String::with_capacity(LENGTH), 0);
-        for group in text.split('-') {
-            if group.len() != 4 {
-                return None;
+        match text.as_bytes() {
+            [first @ .., b'-', _, _, _, _, b'-', _, _, _, _] if first.len() == 4 => {
+                let digits = text.bytes().enumerate().filter(|(at, _)| !matches!(at, 4 | 9));
+                self.decode::<GROUPED>(kind, digits.map(|(_, digit)| digit))
             }
-            groups += 1;
-            digits.push_str(group);
+            _ => None,
         }
-        if groups == 3 { self.decode(kind, &digits, ALPHABET_27) } else { None }
     }
 
     /// Twelve lowercase letters and digits.
     pub fn encode_plain<I: KindedId>(&self, id: I) -> String {
-        self.encode(id, ALPHABET_36)
+        self.encode::<I, PLAIN>(id).into_iter().map(char::from).collect()
     }
 
     pub fn decode_plain<I: KindedId>(&self, text: &str) -> Option<I> {
-        self.decode(I::KIND, text, ALPHABET_36).map(I::from)
+        self.decode_plain_as(I::KIND, text).map(I::from)
     }
 
-    fn encode<I: KindedId>(&self, id: I, alphabet: &[u8]) -> String {
+    fn decode_plain_as(&self, kind: IdKind, text: &str) -> Option<i64> {
+        if text.len() == LENGTH { self.decode::<PLAIN>(kind, text.bytes()) } else { None }
+    }
+
+    fn encode<I: KindedId, const RADIX: usize>(&self, id: I) -> [u8; LENGTH] {
         let tagged = u64::from(tag(I::KIND)) * NUMBERS + id.value().unsigned_abs() % NUMBERS;
-        let mut value = self.walk(tagged, domain(alphabet), true);
-        let radix = alphabet.len() as u64;
+        let mut value = self.permute::<RADIX>(tagged % Alphabet::<RADIX>::DOMAIN, true);
         let mut digits = [0_u8; LENGTH];
         for digit in digits.iter_mut().rev() {
-            *digit = alphabet[(value % radix) as usize];
-            value /= radix;
+            *digit = Alphabet::<RADIX>::SYMBOLS[(value % RADIX as u64) as usize];
+            value /= RADIX as u64;
         }
-        digits.iter().map(|byte| char::from(*byte)).collect()
+        digits
     }
 
-    fn decode(&self, kind: IdKind, text: &str, alphabet: &[u8]) -> Option<i64> {
-        if text.len() != LENGTH {
-            return None;
-        }
+    /// `digits`: exactly so many as an id has.
+    fn decode<const RADIX: usize>(&self, kind: IdKind, digits: impl Iterator<Item = u8>) -> Option<i64> {
         let mut value = 0_u64;
-        for byte in text.bytes() {
-            let digit = alphabet.iter().position(|symbol| *symbol == byte)?;
-            value = value * alphabet.len() as u64 + digit as u64;
+        for byte in digits {
+            let digit = Alphabet::<RADIX>::SYMBOLS.iter().position(|symbol| *symbol == byte)?;
+            value = value * RADIX as u64 + digit as u64;
         }
-        let tagged = self.walk(value, domain(alphabet), false);
+        let tagged = self.permute::<RADIX>(value, false);
         if tagged / NUMBERS != u64::from(tag(kind)) {
             return None;
         }
         i64::try_from(tagged % NUMBERS).ok()
     }
 
-    fn walk(&self, start: u64, domain: u64, forward: bool) -> u64 {
-        let side = side(domain);
-        let mut value = start % domain;
-        loop {
-            value = self.permute(value, side, forward);
-            if value < domain {
-                return value;
-            }
-        }
-    }
-
-    fn permute(&self, value: u64, side: u64, forward: bool) -> u64 {
+    fn permute<const RADIX: usize>(&self, value: u64, forward: bool) -> u64 {
+        let side = Alphabet::<RADIX>::SIDE;
         let (mut left, mut right) = (value / side, value % side);
         for step in 0..ROUNDS {
             if forward {
@@ -137,19 +146,6 @@ impl HashIds {
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^ (x >> 31)
     }
-}
-
-fn domain(alphabet: &[u8]) -> u64 {
-    (alphabet.len() as u64).pow(LENGTH as u32)
-}
-
-/// The smallest side whose square covers the domain.
-fn side(domain: u64) -> u64 {
-    let mut side = (domain as f64).sqrt() as u64;
-    while side * side < domain {
-        side += 1;
-    }
-    side
 }
 
 #[cfg(test)]
@@ -202,7 +198,9 @@ mod tests {
     #[test]
     fn tagged_numbers_fit_into_the_domain() {
         let largest = u64::from(u16::MAX) * NUMBERS + (NUMBERS - 1);
-        assert!(largest < domain(ALPHABET_27) && largest < domain(ALPHABET_36));
+        for domain in [Alphabet::<GROUPED>::DOMAIN, Alphabet::<PLAIN>::DOMAIN] {
+            assert!(largest < domain);
+        }
     }
 
     proptest! {
@@ -214,7 +212,7 @@ mod tests {
             for kind in KINDS {
                 let expected = (*kind == AgentId::KIND).then_some(number);
                 prop_assert_eq!(ids.decode_grouped_as(*kind, &grouped), expected);
-                prop_assert_eq!(ids.decode(*kind, &plain, ALPHABET_36), expected);
+                prop_assert_eq!(ids.decode_plain_as(*kind, &plain), expected);
             }
         }
     }
