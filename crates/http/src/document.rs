@@ -64,9 +64,12 @@ impl Items {
 }
 
 enum Piece {
-    Text(Bytes),
+    Text(Vec<u8>),
     Array(Vec<Items>),
 }
+
+/// Room for a typical resource, so that the text is rarely moved while it grows.
+const TYPICAL: usize = 2_048;
 
 /// A piece whose first pages have been read: their text, and what remains to be read.
 struct Begun {
@@ -82,44 +85,58 @@ struct Rest {
 
 /// A document under construction: text and arrays.
 #[derive(Default)]
-pub struct Document(Vec<Piece>);
+pub struct Document {
+    pieces: Vec<Piece>,
+    /// The text after the last piece.
+    end: Vec<u8>,
+}
 
 impl Document {
     /// Adds JSON text unchanged.
     #[must_use]
-    pub fn text(mut self, text: impl Into<Bytes>) -> Document {
-        self.0.push(Piece::Text(text.into()));
+    pub fn text(mut self, text: &str) -> Document {
+        self.end.extend_from_slice(text.as_bytes());
         self
     }
 
     /// Adds a value as JSON.
-    pub fn value(self, value: &impl Serialize) -> Result<Document> {
-        let text = serde_json::to_vec(value).map_err(Error::internal)?;
-        Ok(self.text(text))
+    pub fn value(mut self, value: &impl Serialize) -> Result<Document> {
+        self.end.reserve(TYPICAL);
+        serde_json::to_writer(&mut self.end, value).map_err(Error::internal)?;
+        Ok(self)
     }
 
     /// Adds one array with the items of these lists, in order.
     #[must_use]
     pub fn array(mut self, lists: impl IntoIterator<Item = Items>) -> Document {
-        self.0.push(Piece::Array(lists.into_iter().collect()));
+        self.pieces.push(Piece::Text(std::mem::take(&mut self.end)));
+        self.pieces.push(Piece::Array(lists.into_iter().collect()));
         self
     }
 
     pub async fn respond(self, status: StatusCode, content_type: &'static str) -> Outcome<Response> {
-        let mut begun = Vec::with_capacity(self.0.len());
-        for piece in self.0 {
+        let mut begun = Vec::with_capacity(self.pieces.len() + 1);
+        for piece in self.pieces.into_iter().chain([Piece::Text(self.end)]) {
             begun.push(match piece {
-                Piece::Text(text) => Begun { text: text.to_vec(), rest: None },
+                Piece::Text(text) => Begun { text, rest: None },
                 Piece::Array(lists) => begin(lists).await?,
             });
         }
         let body = if begun.iter().all(|piece| piece.rest.is_none()) {
-            Body::from(begun.into_iter().flat_map(|piece| piece.text).collect::<Vec<u8>>())
+            Body::from(joined(begun))
         } else {
             Body::from_stream(until_failed(stream::iter(begun).flat_map(written)))
         };
         Ok((status, [(CONTENT_TYPE, content_type)], body).into_response())
     }
+}
+
+/// The text of all pieces; a single one is not copied.
+fn joined(begun: Vec<Begun>) -> Vec<u8> {
+    let mut texts = begun.into_iter().map(|piece| piece.text);
+    let mut whole = texts.next().unwrap_or_default();
+    texts.for_each(|text| whole.extend_from_slice(&text));
+    whole
 }
 
 /// Reads the first page of each list.

@@ -2,12 +2,14 @@
 //! error becomes a response.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -18,11 +20,13 @@ use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use landreeve_core::{Error, ErrorKind, Random, random};
+use metrics::{Counter, Histogram};
 use tokio::time::Instant;
 use tower::{Layer, Service};
-use tracing::{Instrument as _, error, info, info_span, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use crate::current::CurrentRequest;
 use crate::failure::{Failed, Failure, code, no_method, no_route};
 use crate::listener::Inbound;
 
@@ -59,11 +63,13 @@ pub struct Face {
     render: Render,
     random: Arc<dyn Random>,
     nouns: &'static [(&'static str, &'static str)],
+    meters: Arc<Meters>,
 }
 
 impl Face {
     pub fn new(name: &'static str, random: Arc<dyn Random>, render: Render) -> Face {
-        Face { name, render, random, nouns: &[] }
+        let meters = Arc::new(Meters { face: name, requests: RwLock::default(), seconds: OnceLock::new() });
+        Face { name, render, random, nouns: &[], meters }
     }
 
     /// Sets the dialect's words in *not found* errors, where they differ from ours: pairs of our noun and the
@@ -76,7 +82,10 @@ impl Face {
     /// Adds the fallbacks for unknown paths and methods, and the layer. Layers that the router already has, such as
     /// [`crate::csrf::Csrf`], run inside and can fail with a [`Failure`].
     pub fn wrap(&self, router: Router) -> Router {
-        router.fallback(no_route).method_not_allowed_fallback(no_method).layer(EdgeLayer(self.clone()))
+        router
+            .fallback(no_route)
+            .method_not_allowed_fallback(no_method)
+            .layer(EdgeLayer(Arc::new(self.clone())))
     }
 
     fn render(&self, failed: &Error, facts: &FaceRequest) -> Response {
@@ -114,20 +123,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Origin {
 }
 
 #[derive(Clone)]
-struct EdgeLayer(Face);
+struct EdgeLayer(Arc<Face>);
 
 impl<S> Layer<S> for EdgeLayer {
     type Service = Edge<S>;
 
     fn layer(&self, inner: S) -> Edge<S> {
-        Edge { inner, face: self.0.clone() }
+        Edge { inner, face: Arc::clone(&self.0) }
     }
 }
 
 #[derive(Clone)]
 struct Edge<S> {
     inner: S,
-    face: Face,
+    face: Arc<Face>,
 }
 
 impl<S> Service<Request<Body>> for Edge<S>
@@ -144,22 +153,23 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let face = self.face.clone();
+        let face = Arc::clone(&self.face);
         let facts = face.facts(&request);
         let client_id = client_id(&request);
         request.extensions_mut().insert(facts.origin);
-        let access = Access { face: face.name, facts, client_id, started: Instant::now(), done: false };
-        let span = info_span!("request", id = %access.facts.origin.request_id, face = face.name);
+        let address = request.extensions().get::<Inbound>().map(|inbound| Arc::clone(&inbound.address));
+        let access = Access { face, facts, address, client_id, started: Instant::now(), done: false };
+        let current = CurrentRequest { id: access.facts.origin.request_id, face: access.face.name };
         // `call` itself can panic too, so it is guarded.
         let answer =
-            span.in_scope(|| std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request))));
-        Box::pin(async move { Ok(finish(&face, access, answer).await) }.instrument(span))
+            current.enter(|| std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request))));
+        Box::pin(current.serve(async move { Ok(finish(access, answer).await) }))
     }
 }
 
 type Caught<T> = Result<T, Box<dyn Any + Send>>;
 
-async fn finish<F>(face: &Face, mut access: Access, answer: Caught<F>) -> Response
+async fn finish<F>(mut access: Access, answer: Caught<F>) -> Response
 where
     F: Future<Output = Result<Response, Infallible>>,
 {
@@ -173,7 +183,7 @@ where
             None => response,
             Some(Failed(error)) => {
                 failed_code = Some(error.code);
-                let mut rendered = face.render(&error, &access.facts);
+                let mut rendered = access.face.render(&error, &access.facts);
                 keep_headers(&response, &mut rendered);
                 rendered
             }
@@ -182,7 +192,7 @@ where
         Err(panic) => {
             let error = Error::internal(format!("a handler panicked: {}", panic_text(panic.as_ref())));
             failed_code = Some(error.code);
-            face.render(&error, &access.facts)
+            access.face.render(&error, &access.facts)
         }
     };
     if let Ok(id) = HeaderValue::from_str(&access.facts.origin.request_id.to_string()) {
@@ -233,8 +243,9 @@ impl Face {
 
 /// Writes the access log line and the metrics, even if the client disconnects before the response.
 struct Access {
-    face: &'static str,
+    face: Arc<Face>,
     facts: FaceRequest,
+    address: Option<Arc<str>>,
     client_id: Option<HeaderValue>,
     started: Instant,
     done: bool,
@@ -243,33 +254,28 @@ struct Access {
 impl Access {
     fn finish(&mut self, status: StatusCode, code: Option<&'static str>) {
         self.done = true;
-        self.count(status.as_str().to_owned());
+        self.face.meters.count(&self.facts.method, Some(status), self.started.elapsed());
         info!(
             target: "access",
-            method = %self.facts.method,
+            method = self.facts.method.as_str(),
             // The query is left out, because it may contain confidential values.
             path = self.facts.uri.path(),
             status = status.as_u16(),
-            ms = self.started.elapsed().as_secs_f64() * 1_000.0,
-            address = self.facts.origin.address.map(tracing::field::display),
+            ms = self.milliseconds(),
+            address = self.address.as_deref(),
             client_id = self.client_id(),
             error = code,
             "answered"
         );
     }
 
-    fn client_id(&self) -> Option<&str> {
-        self.client_id.as_ref().and_then(|id| id.to_str().ok())
+    /// With three decimals.
+    fn milliseconds(&self) -> f64 {
+        self.started.elapsed().as_micros() as f64 / 1_000.0
     }
 
-    fn count(&self, status: String) {
-        let method = method_label(&self.facts.method);
-        metrics::counter!(
-            "landreeve_http_requests_total", "face" => self.face, "method" => method, "status" => status
-        )
-        .increment(1);
-        metrics::histogram!("landreeve_http_request_seconds", "face" => self.face)
-            .record(self.started.elapsed().as_secs_f64());
+    fn client_id(&self) -> Option<&str> {
+        self.client_id.as_ref().and_then(|id| id.to_str().ok())
     }
 }
 
@@ -278,15 +284,43 @@ impl Drop for Access {
         if self.done {
             return;
         }
-        self.count("gone".to_owned());
+        self.face.meters.count(&self.facts.method, None, self.started.elapsed());
         info!(
             target: "access",
-            method = %self.facts.method,
+            method = self.facts.method.as_str(),
             path = self.facts.uri.path(),
-            ms = self.started.elapsed().as_secs_f64() * 1_000.0,
+            ms = self.milliseconds(),
             client_id = self.client_id(),
             "client disconnected before the response"
         );
+    }
+}
+
+/// The face's metrics. They are kept, because looking one up by its labels takes longer than counting.
+struct Meters {
+    face: &'static str,
+    requests: RwLock<HashMap<(&'static str, Option<StatusCode>), Counter>>,
+    seconds: OnceLock<Histogram>,
+}
+
+impl Meters {
+    /// `status`: `None` if the client disconnected before the response.
+    fn count(&self, method: &Method, status: Option<StatusCode>, took: Duration) {
+        let key = (method_label(method), status);
+        let known = self.requests.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        known.unwrap_or_else(|| self.add(key)).increment(1);
+        let seconds = || metrics::histogram!("landreeve_http_request_seconds", "face" => self.face);
+        self.seconds.get_or_init(seconds).record(took.as_secs_f64());
+    }
+
+    fn add(&self, key: (&'static str, Option<StatusCode>)) -> Counter {
+        let status = key.1.map_or_else(|| "gone".to_owned(), |status| status.as_str().to_owned());
+        let counter = metrics::counter!(
+            "landreeve_http_requests_total", "face" => self.face, "method" => key.0, "status" => status
+        );
+        let mut requests = self.requests.write().unwrap_or_else(PoisonError::into_inner);
+        requests.insert(key, counter.clone());
+        counter
     }
 }
 

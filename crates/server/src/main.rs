@@ -20,6 +20,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// Requests allocate on one thread and free on another, where the C library's allocator makes threads wait for each other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An error in how the command was called, such as a flag that makes no sense: exit status 2.
 #[derive(Debug)]
 pub struct Usage(pub String);

@@ -7,9 +7,9 @@ use axum::Router;
 use landreeve_core::Result;
 use landreeve_core::ids::DatasourceId;
 use landreeve_estate::Estate;
-use landreeve_http::compress;
 use landreeve_http::health::{self, Check};
 use landreeve_http::openapi::{CatalogEntry, catalog};
+use landreeve_http::{Mounts, compress};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::open::Opened;
@@ -34,10 +34,8 @@ pub struct Routers {
 
 impl Routers {
     pub fn own(&self, name: &str) -> Option<Router> {
-        self.own
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, router)| router.clone().layer(compress::layer()))
+        let (_, router) = self.own.iter().find(|(known, _)| *known == name)?;
+        Some(router.clone().layer(compress::layer()))
     }
 }
 
@@ -126,16 +124,13 @@ pub fn routers(opened: &Opened, sample: DatasourceId, metrics: PrometheusHandle)
             document: format!("/{}/{}", face.name, face.document),
         })
         .collect();
-    let mut main = Router::new()
+    let main = Router::new()
         .merge(catalog("Server REST API Catalog", &entries))
         .merge(health::routes(readiness(opened.estate.clone()), Arc::new(move || metrics.render())))
         .merge(landreeve_console::router(opened.estate.clone())?);
-    let mut own = Vec::new();
-    for face in faces {
-        own.push((face.name, face.router.clone()));
-        main = main.nest_service(&format!("/{}", face.name), face.router);
-    }
-    Ok(Routers { main: main.layer(compress::layer()), own })
+    let own: Vec<(&'static str, Router)> = faces.into_iter().map(|face| (face.name, face.router)).collect();
+    let main = Mounts::new(main, own.clone()).into_router().layer(compress::layer());
+    Ok(Routers { main, own })
 }
 
 /// Ready means that the store responds.

@@ -1,21 +1,26 @@
 //! One connection: handshake, requests, shutdown.
 
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::Uri;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
@@ -29,6 +34,8 @@ use crate::site::PublicUrl;
 #[derive(Debug, Clone)]
 pub struct Inbound {
     pub peer: SocketAddr,
+    /// The peer's address as text, for the log.
+    pub address: Arc<str>,
     /// The URI as received, before any prefix was removed.
     pub uri: Uri,
     /// Whether it came over TLS, ours or that of the proxy in front of us.
@@ -97,10 +104,12 @@ impl Connection {
     async fn requests(self, transport: Transport, router: Router) {
         let activity = Arc::new(Activity::default());
         let stream = Stream::new(transport, self.limits.header_time, self.limits.write_stall);
+        let address: Arc<str> = self.peer.ip().to_string().into();
         let service = service_fn(|mut request: http::Request<Incoming>| {
             let running = activity.begin();
             let inbound = Inbound {
                 peer: self.peer,
+                address: Arc::clone(&address),
                 uri: request.uri().clone(),
                 secure: self.tls.is_some() || self.public_url.as_ref().is_some_and(PublicUrl::is_secure),
                 public_url: self.public_url.clone(),
@@ -116,8 +125,11 @@ impl Connection {
         let builder = builder(&self.limits);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let mut draining = false;
-        let mut idle = tokio::time::interval(self.limits.idle_time);
-        idle.reset();
+        // Polled only when it was woken, unlike the token itself, which all connections share.
+        let mut drain = FuturesUnordered::from_iter([self.drain.cancelled()]);
+        let mut tick =
+            tokio::time::interval(self.limits.idle_time.min(self.limits.header_time / TICKS).max(SHORTEST));
+        let mut checked = Instant::now();
         let mut quiet_since = None;
         loop {
             tokio::select! {
@@ -127,11 +139,16 @@ impl Connection {
                     }
                     return;
                 }
-                () = self.drain.cancelled(), if !draining => {
+                Some(()) = drain.next() => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                _ = idle.tick() => {
+                _ = tick.tick() => {
+                    // The library looks at its deadlines now, too.
+                    if checked.elapsed() < self.limits.idle_time {
+                        continue;
+                    }
+                    checked = Instant::now();
                     if activity.running.load(Ordering::Acquire) > 0 {
                         quiet_since = None;
                         continue;
@@ -153,8 +170,14 @@ impl Connection {
     }
 }
 
+/// A body that is already in memory, up to this size, is written without waiting for anything but the client.
+const SMALL: u64 = 64 * 1_024;
+
 /// Counts a request as running until the last byte of its response has been read.
 fn held(response: Response, running: Running) -> Response {
+    if response.body().size_hint().exact().is_some_and(|bytes| bytes <= SMALL) {
+        return response;
+    }
     response.map(|body| Body::new(HeldBody { body, _running: running }))
 }
 
@@ -168,10 +191,10 @@ impl http_body::Body for HeldBody {
     type Error = axum::Error;
 
     fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        std::pin::Pin::new(&mut self.body).poll_frame(cx)
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -183,11 +206,42 @@ impl http_body::Body for HeldBody {
     }
 }
 
+/// How often a connection is woken within the time limit of a request's head.
+const TICKS: u32 = 4;
+/// Even if that limit is tiny.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Deadlines that are only looked at when the connection is polled, at the latest at its next tick. Every request has one
+/// for its head, and a timer of the runtime for each would cost more than reading the head.
+struct Deadlines;
+
+struct Deadline(Instant);
+
+impl Future for Deadline {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if Instant::now() >= self.0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl hyper::rt::Sleep for Deadline {}
+
+impl hyper::rt::Timer for Deadlines {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Deadline(Instant::now() + duration))
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Deadline(Instant::from_std(deadline)))
+    }
+}
+
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
+        .timer(Deadlines)
         .header_read_timeout(limits.header_time)
         .max_buf_size(limits.header_bytes.max(Limits::MIN_HEADER_BYTES));
     builder

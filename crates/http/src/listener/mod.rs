@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use landreeve_core::{Error, Result};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -103,12 +105,14 @@ impl Listener {
                     drain: stop.drain.clone(),
                 };
                 let slot = slots.take();
-                let (router, cut) = (router.clone(), cut.clone());
+                let router = router.clone();
+                // Polled only when it was woken, unlike the token itself, which all connections share.
+                let mut cut = FuturesUnordered::from_iter([cut.clone().cancelled_owned()]);
                 connections.spawn(async move {
                     let _slot = slot;
                     tokio::select! {
                         () = connection.run(socket, router) => {}
-                        () = cut.cancelled() => {}
+                        Some(()) = cut.next() => {}
                     }
                 });
             }

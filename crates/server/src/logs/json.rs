@@ -1,47 +1,47 @@
-//! Formats a log line as JSON: the time, the level, the event's fields, its target, and the span around it. The
-//! library's formatter parses each span's fields again for every line, which costs more than everything else.
+//! Formats a log line as JSON: the time, the level, the event's fields, its target, and the request that it belongs to.
+//! The library's formatter builds a map of the fields for every line, which costs more than everything else.
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 
+use jiff::Timestamp;
+use landreeve_http::CurrentRequest;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
-use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 pub struct Lines;
 
-impl<S> FormatEvent<S, JsonFields> for Lines
+impl<S, N> FormatEvent<S, N> for Lines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, JsonFields>,
+        _: &FmtContext<'_, S, N>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
         let meta = event.metadata();
         writer.write_str("{\"timestamp\":\"")?;
-        SystemTime.format_time(&mut writer)?;
-        write!(writer, "\",\"level\":\"{}\"", meta.level())?;
+        now(&mut writer)?;
+        writer.write_str("\",\"level\":\"")?;
+        writer.write_str(meta.level().as_str())?;
+        writer.write_char('"')?;
         let mut fields = Fields { writer: writer.by_ref(), result: Ok(()) };
         event.record(&mut fields);
         fields.result?;
         writer.write_str(",\"target\":")?;
         text(&mut writer, meta.target())?;
-        if let Some(span) = context.lookup_current() {
-            writer.write_str(",\"span\":{\"name\":")?;
-            text(&mut writer, span.name())?;
-            let kept = span.extensions();
-            let fields = kept.get::<FormattedFields<JsonFields>>();
-            // An object, formatted when the span was created.
-            let inner = fields.and_then(|fields| fields.fields.strip_prefix('{')?.strip_suffix('}'));
-            if let Some(inner) = inner.filter(|inner| !inner.is_empty()) {
-                write!(writer, ",{inner}")?;
-            }
-            writer.write_char('}')?;
+        if let Some(CurrentRequest { id, face }) = CurrentRequest::get() {
+            writer.write_str(",\"span\":{\"name\":\"request\",\"id\":\"")?;
+            writer.write_str(id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))?;
+            writer.write_str("\",\"face\":\"")?;
+            writer.write_str(face)?;
+            writer.write_str("\"}")?;
         }
         writer.write_str("}\n")
     }
@@ -56,11 +56,13 @@ struct Fields<'a> {
 impl Fields<'_> {
     fn add(&mut self, field: &Field, write: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
         // `r#type` is logged as `type`.
-        let name = field.name().trim_start_matches("r#");
+        let name = field.name();
+        let name = name.strip_prefix("r#").unwrap_or(name);
         self.result = self.result.and_then(|()| {
-            self.writer.write_char(',')?;
-            text(&mut self.writer, name)?;
-            self.writer.write_char(':')?;
+            // A name is an identifier or a path: there is nothing to escape.
+            self.writer.write_str(",\"")?;
+            self.writer.write_str(name)?;
+            self.writer.write_str("\":")?;
             write(&mut self.writer)
         });
     }
@@ -99,6 +101,26 @@ impl Visit for Fields<'_> {
             writer.write_char('"')
         });
     }
+}
+
+thread_local! {
+    /// The second of this thread's last line, and its text.
+    static SECOND: Cell<(i64, [u8; 19])> = const { Cell::new((i64::MIN, [0; 19])) };
+}
+
+/// RFC 3339 with microseconds. The text of a second is kept, because many lines have the same.
+fn now(writer: &mut Writer<'_>) -> fmt::Result {
+    #[expect(clippy::disallowed_methods, reason = "log lines have the time of the machine")]
+    let now = Timestamp::now();
+    let (mut second, mut text) = SECOND.get();
+    if second != now.as_second() {
+        second = now.as_second();
+        let shown = now.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+        text = shown.as_bytes().try_into().unwrap_or([b'?'; 19]);
+        SECOND.set((second, text));
+    }
+    writer.write_str(std::str::from_utf8(&text).unwrap_or_default())?;
+    write!(writer, ".{:06}Z", now.subsec_microsecond())
 }
 
 fn text(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
@@ -165,13 +187,13 @@ mod tests {
     #[test]
     fn lines_are_valid_json_whatever_they_contain() {
         let kept = Kept::default();
-        let lines = tracing_subscriber::fmt::layer().fmt_fields(JsonFields::new()).event_format(Lines);
+        let lines = tracing_subscriber::fmt::layer().event_format(Lines);
         let subscriber = tracing_subscriber::registry().with(lines.with_writer(kept.clone()));
         let odd = "a \"quote\", a \\, a line\nend, a \u{1} and é";
         tracing::subscriber::with_default(subscriber, || {
-            let span = tracing::info_span!("request", id = %"7", face = odd);
-            let _entered = span.enter();
-            tracing::info!(target: "access", n = 1_u64, ms = 0.25, yes = true, shown = ?odd, odd, "answered {odd}");
+            CurrentRequest { id: uuid::Uuid::nil(), face: "dx" }.enter(|| {
+                tracing::info!(target: "access", n = 1_u64, ms = 0.25, yes = true, shown = ?odd, odd, "answered {odd}");
+            });
         });
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.matches('\n').count(), 1, "{text}");
@@ -181,7 +203,10 @@ mod tests {
         assert_eq!((&line["n"], &line["ms"], &line["yes"]), (&1.into(), &0.25.into(), &true.into()));
         assert_eq!((&line["odd"], &line["shown"]), (&odd.into(), &format!("{odd:?}").into()));
         assert_eq!(line["target"], "access");
-        assert_eq!(line["span"], serde_json::json!({ "name": "request", "id": "7", "face": odd }));
+        assert_eq!(
+            line["span"],
+            serde_json::json!({ "name": "request", "id": uuid::Uuid::nil().to_string(), "face": "dx" })
+        );
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
     }
 }

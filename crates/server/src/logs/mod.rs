@@ -1,13 +1,13 @@
-//! Logs go to standard error: as text on a terminal, otherwise as JSON. `json` formats a line, `buffer` collects lines
+//! Logs go to standard error: as text on a terminal, otherwise as JSON. `json` and `text` format a line, `buffer` collects lines
 //! and writes them. What to log is decided where it happens, through `tracing`, not here.
 
 mod buffer;
 mod json;
+mod text;
 
 use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
-use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
@@ -42,12 +42,12 @@ pub fn start(level: &str) -> anyhow::Result<Level> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let registry = tracing_subscriber::registry().with(filter);
     if std::io::stderr().is_terminal() {
-        let lines = fmt::layer().with_writer(std::io::stderr);
+        let lines = fmt::layer().event_format(text::Lines::default()).with_writer(std::io::stderr);
         registry.with(lines).try_init().context("logging is already started")?;
         return Ok(Level { handle, buffer: None });
     }
     let buffer = Buffer::start(std::io::stderr()).context("could not start the log writer")?;
-    let lines = fmt::layer().fmt_fields(JsonFields::new()).event_format(json::Lines);
+    let lines = fmt::layer().event_format(json::Lines);
     registry.with(lines.with_writer(buffer.clone())).try_init().context("logging is already started")?;
     Ok(Level { handle, buffer: Some(buffer) })
 }
