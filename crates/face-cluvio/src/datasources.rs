@@ -46,9 +46,13 @@ async fn agents_of(app: &App, ctx: &OpCtx, seen: &[Seen]) -> Result<Vec<Agent>> 
     page::collect(|after| ops::agent_list(app.estate(), ctx, &asked, after)).await
 }
 
+/// The agents' public keys, which are their ids on the wire.
+fn keys_of(linked: &[Agent]) -> Vec<(i64, String)> {
+    linked.iter().map(|agent| (agent.id.0, agent.public_key.clone())).collect()
+}
+
 fn rendered(app: &App, seen: &[Seen], linked: &[Agent]) -> Vec<Datasource> {
-    let keys: Vec<(i64, String)> =
-        linked.iter().map(|agent| (agent.id.0, agent.public_key.clone())).collect();
+    let keys = keys_of(linked);
     seen.iter().map(|seen| wire::render(seen, app.ids(), &keys)).collect()
 }
 
@@ -67,8 +71,7 @@ pub fn items(app: &App, ctx: &OpCtx, asked: &DatasourceFilter) -> Items {
 
 async fn one(app: &App, ctx: &OpCtx, seen: Seen) -> Result<Datasource> {
     let linked = agents_of(app, ctx, std::slice::from_ref(&seen)).await?;
-    let shown = rendered(app, &[seen], &linked).into_iter().next();
-    shown.ok_or_else(|| Error::internal("a datasource that vanished"))
+    Ok(wire::render(&seen, app.ids(), &keys_of(&linked)))
 }
 
 /// Reads a request and looks up its agents.

@@ -19,6 +19,7 @@ pub mod users;
 
 pub use document::Document;
 use jiff::Timestamp;
+use jiff::tz::Offset;
 use landreeve_core::KindedId;
 use landreeve_core::hashid::HashIds;
 use serde::{Serialize, Serializer};
@@ -78,7 +79,20 @@ pub struct Time(pub Timestamp);
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:.0}", self.0))
+        let at = Offset::UTC.to_datetime(self.0);
+        let Some(year) = u16::try_from(at.year()).ok() else {
+            return serializer.collect_str(&format_args!("{:.0}", self.0));
+        };
+        // Formatted by hand, because every answer has several.
+        let mut text = *b"0000-00-00T00:00:00Z";
+        let parts = [at.month(), at.day(), at.hour(), at.minute(), at.second()].map(i8::unsigned_abs);
+        let two = |number: u8| [b'0' + number / 10, b'0' + number % 10];
+        text[..2].copy_from_slice(&two((year / 100) as u8));
+        text[2..4].copy_from_slice(&two((year % 100) as u8));
+        for (at, part) in parts.into_iter().enumerate() {
+            text[5 + 3 * at..7 + 3 * at].copy_from_slice(&two(part));
+        }
+        serializer.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
     }
 }
 
