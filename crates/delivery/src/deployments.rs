@@ -291,7 +291,7 @@ async fn target(
 /// Returns `false` if the reference already exists.
 async fn insert(tx: &mut Tx, new: &Deployment, reference: &str, now: Timestamp) -> Result<bool> {
     let inserted = tx
-        .exec(
+        .exec_one(
             "INSERT INTO delivery_deployments (id, ou_id, reference_id, origin, service_id, repo_id, target_id, \
              environment, deployed_at, success, commit_sha, merge_commit_shas, integration_branch, source_url, \
              source_name, metadata, line, position, attribute_until, created_at, updated_at) \
@@ -321,7 +321,7 @@ async fn insert(tx: &mut Tx, new: &Deployment, reference: &str, now: Timestamp) 
             ],
         )
         .await?;
-    if inserted == 0 {
+    if !inserted {
         return Ok(false);
     }
     put_parts(tx, new).await?;
@@ -337,12 +337,12 @@ fn listed_json(listed: &[Sha]) -> Option<String> {
 async fn put_parts(tx: &mut Tx, deployment: &Deployment) -> Result<()> {
     for sha in &deployment.listed {
         let sql = "INSERT INTO delivery_deployment_shas (deployment_id, sha) VALUES ($1, $2)";
-        tx.exec(sql, args![deployment.id, sha.as_str()]).await?;
+        tx.exec_later(sql, args![deployment.id, sha.as_str()]).await?;
     }
     for (key, value) in deployment.metadata.iter().flat_map(Metadata::flat) {
         let sql = "INSERT INTO delivery_deployment_metadata (deployment_id, ou_id, key, value) \
                    VALUES ($1, $2, $3, $4)";
-        tx.exec(sql, args![deployment.id, deployment.ou, key, value]).await?;
+        tx.exec_later(sql, args![deployment.id, deployment.ou, key, value]).await?;
     }
     Ok(())
 }

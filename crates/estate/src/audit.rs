@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::args;
 use crate::identity::{Place, Visibility};
-use crate::store::{Conn, Row, Tx, Where};
+use crate::store::{Append, Conn, Row, Tx, Where};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
@@ -42,13 +42,26 @@ pub struct Act<'a> {
     pub detail: &'a str,
 }
 
+macro_rules! add {
+    ($values:literal) => {
+        concat!(
+            "INSERT INTO audit_events (id, at, actor_kind, actor_id, actor_name, face, address, request_id, ou_id, \
+             action, noun, noun_id, outcome, detail) ",
+            $values
+        )
+    };
+}
+
+static ADD: Append = Append {
+    one: add!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"),
+    many: add!("SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"),
+};
+
 /// Writes the event in the caller's transaction. `id` comes from the `Ids` port before the transaction begins.
 pub async fn record(tx: &mut Tx, id: AuditId, now: Timestamp, ctx: &OpCtx, act: Act<'_>) -> Result<()> {
     let outcome = if act.action == "refused" { "refused" } else { "done" };
-    tx.exec_later(
-        "INSERT INTO audit_events (id, at, actor_kind, actor_id, actor_name, face, address, request_id, ou_id, \
-         action, noun, noun_id, outcome, detail) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    tx.append(
+        &ADD,
         args![
             id,
             now,

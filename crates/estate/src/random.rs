@@ -1,21 +1,56 @@
 //! Randomness from the operating system, and from a seed for tests.
 
+use std::cell::RefCell;
 use std::sync::Mutex;
 
 use landreeve_core::Random;
 use sha2::{Digest as _, Sha256};
 
+/// How many bytes a thread takes from the operating system at once: every request needs some for its id.
+const STOCK: usize = 512;
+
+thread_local! {
+    static TAKEN: RefCell<Stock> = const { RefCell::new(Stock { bytes: [0; STOCK], left: 0 }) };
+}
+
+/// Bytes that have not been used yet; used ones are overwritten.
+struct Stock {
+    bytes: [u8; STOCK],
+    left: usize,
+}
+
+impl Stock {
+    fn take(&mut self, bytes: &mut [u8]) {
+        if self.left < bytes.len() {
+            from_system(&mut self.bytes);
+            self.left = STOCK;
+        }
+        let rest = self.left - bytes.len();
+        let taken = &mut self.bytes[rest..self.left];
+        bytes.copy_from_slice(taken);
+        taken.fill(0);
+        self.left = rest;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the port's only real implementation")]
+fn from_system(bytes: &mut [u8]) {
+    if let Err(error) = getrandom::fill(bytes) {
+        // Without randomness no id or secret is safe, so the process cannot continue.
+        tracing::error!(%error, "the operating system provides no randomness");
+        std::process::abort();
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsRandom;
 
 impl Random for OsRandom {
-    #[expect(clippy::disallowed_methods, reason = "this is the port's only real implementation")]
     fn fill(&self, bytes: &mut [u8]) {
-        if let Err(error) = getrandom::fill(bytes) {
-            // Without randomness no id or secret is safe, so the process cannot continue.
-            tracing::error!(%error, "the operating system provides no randomness");
-            std::process::abort();
+        if bytes.len() > STOCK {
+            return from_system(bytes);
         }
+        TAKEN.with_borrow_mut(|stock| stock.take(bytes));
     }
 }
 

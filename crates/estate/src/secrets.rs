@@ -145,7 +145,12 @@ impl SealKey {
 
 /// How a key or session secret is stored: it has 256 random bits, so a plain hash is enough.
 pub fn secret_hash(secret: &str) -> String {
-    hex::encode(Sha256::digest(secret.as_bytes()))
+    hex::encode(secret_digest(secret))
+}
+
+/// The same as bytes.
+pub fn secret_digest(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
 }
 
 /// 256 random bits with a prefix that identifies them to people and secret scanners.

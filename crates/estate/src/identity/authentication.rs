@@ -23,7 +23,7 @@ use crate::audit::Strangers;
 use crate::refusals::Refusals;
 use crate::runs::Run;
 use crate::runs::queue::Submitter;
-use crate::secrets::secret_hash;
+use crate::secrets::{secret_digest, secret_hash};
 use crate::store::Conn;
 
 /// Where a request came from.
@@ -90,7 +90,8 @@ impl<K: Hash + Eq, V: Clone> Remembered<K, V> {
 
 #[derive(PartialEq, Eq, Hash)]
 enum RememberedCaller {
-    Key(Api, String),
+    /// With the digest of its secret.
+    Key(Api, [u8; 32]),
     User(UserId, Option<Uuid>),
     /// A user or key whose run executes in a unit.
     UserRun(UserId, OuId),
@@ -175,17 +176,13 @@ pub async fn by_key(
     let authentication = estate.authentication();
     let moment = estate.moment().await?;
     let epoch = moment.epoch;
-    let hash = secret_hash(secret);
-    let remembered = RememberedCaller::Key(api, hash);
+    let remembered = RememberedCaller::Key(api, secret_digest(secret));
     let known = locked(&authentication.callers).get(epoch, &remembered);
     if let (Some(caller), None) = (&known, ou) {
         return Ok(caller.ctx(origin, moment));
     }
-    let RememberedCaller::Key(_, hash) = &remembered else {
-        return Err(Error::internal("the cache entry of a key is not a key"));
-    };
     let mut conn = estate.store().read().await?;
-    let key = keys::by_secret_hash(&mut conn, hash).await?.filter(|key| key.api == api);
+    let key = keys::by_secret_hash(&mut conn, &secret_hash(secret)).await?.filter(|key| key.api == api);
     let Some(key) = key else {
         return Err(authentication.stranger(origin, codes::INVALID_AUTH, "unknown key"));
     };

@@ -219,6 +219,16 @@ impl Conn {
         }
     }
 
+    /// Runs a statement that changes at most one row, and usually one; returns whether it did. In a write on PostgreSQL
+    /// the closure continues with `true` before the result is known; if that was wrong, it is rolled back and run again
+    /// with the right answer.
+    pub async fn exec_one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<bool> {
+        match &mut self.0 {
+            Inner::Link(conn) => conn.exec_one(sql, args).await,
+            _ => Ok(self.exec(sql, args).await? > 0),
+        }
+    }
+
     /// Runs a statement whose outcome the rest of the transaction does not need. On PostgreSQL it is sent with the next
     /// statement, and its error is reported by that one or at the end of the transaction.
     pub async fn exec_later(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<()> {

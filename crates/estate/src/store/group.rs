@@ -1,5 +1,10 @@
-//! The writer on PostgreSQL: waiting closures run one after another in one transaction, each but the first in a
-//! savepoint, and are committed together. Its control statements are sent together with the adjacent statements.
+//! The writer on PostgreSQL: waiting closures run one after another in one transaction and are committed together.
+//!
+//! At first they *presume* success: a closure does not wait for what a statement usually changes (`Conn::exec_one`), so
+//! that the statements of many closures travel together. If any of that was wrong or a closure failed, everything is
+//! rolled back, and the closures run again one by one, each but the first in a savepoint; so do those of the next few
+//! transactions, because what fails once often fails again. Control statements are sent together with the adjacent
+//! statements.
 //!
 //! A closure that waits for a lock delays the others, and while the transaction holds other locks it risks a deadlock
 //! between two nodes. So it gives up after a moment and runs again separately, in its own transaction on another
@@ -8,23 +13,29 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use landreeve_core::Error;
+use landreeve_core::ids::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::Dialect;
 use super::conn::Conn;
-use super::link::{Connector, Link, carry};
+use super::link::{Connector, Failed, Link, carry};
 use super::notices::{self, Notice};
-use super::writer::{Answer, CLOSING, Job, Tx, WAITING, refuse};
+use super::writer::{Answer, CLOSING, Job, Reply, Tx, WAITING, refuse};
+use super::{Dialect, epoch};
 
 /// Maximum number of closures per commit. With more than 64 savepoints that wrote, PostgreSQL tracks them less cheaply.
 const GROUP: usize = 48;
 /// How long closures are collected, so that writes are acknowledged and locks released soon.
 const GATHERING: Duration = Duration::from_millis(20);
+/// How many transactions run one by one after presuming was wrong.
+const ONE_BY_ONE: u32 = 16;
+/// How long a connection that has just committed is taken to be intact.
+const ALIVE: Duration = Duration::from_millis(100);
 /// Maximum number of attempts per closure.
 const ATTEMPTS: u32 = 10;
 /// How long an aborted closure waits before its first retry: the other continues in the meantime, so that the two do
@@ -36,10 +47,12 @@ const MAX_STEP_ASIDE: Duration = Duration::from_millis(640);
 /// Keep lock waits short, because other closures wait behind.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = 100";
 const BEGIN_ALONE: &str = "BEGIN";
+const BEGIN_PRESUMING: &str = "BEGIN; SET LOCAL lock_timeout = 20";
 /// Before the second closure: from here on, other closures' locks are held.
 const SAVE_FIRST: &str = "SET LOCAL lock_timeout = 20; SAVEPOINT job";
 const SAVE: &str = "RELEASE job; SAVEPOINT job";
 const UNDO: &str = "ROLLBACK TO job";
+const COMMIT: &str = "COMMIT";
 
 pub struct GroupWriter {
     sender: Mutex<Option<mpsc::Sender<Job>>>,
@@ -51,7 +64,8 @@ impl GroupWriter {
     pub fn start(connector: Connector, limit: Option<Duration>, aside: Option<&GroupWriter>) -> GroupWriter {
         let (sender, jobs) = mpsc::channel(WAITING);
         let aside = aside.and_then(GroupWriter::sender);
-        let writer = Loop { connector, limit, aside, jobs, again: VecDeque::new() };
+        let writer =
+            Loop { connector, limit, aside, jobs, again: VecDeque::new(), one_by_one: 0, alive: None };
         let task = tokio::spawn(writer.run());
         GroupWriter { sender: Mutex::new(Some(sender)), task: Mutex::new(Some(task)) }
     }
@@ -80,16 +94,30 @@ struct Loop {
     jobs: mpsc::Receiver<Job>,
     /// To be run again, before all others.
     again: VecDeque<Job>,
+    /// How many of the next transactions do not presume anything.
+    one_by_one: u32,
+    /// When the connection last committed.
+    alive: Option<Instant>,
 }
 
 impl Loop {
+    /// Can be dropped while it waits.
     async fn next(&mut self) -> Option<Job> {
-        let Some(job) = self.again.pop_front() else { return self.jobs.recv().await };
-        if self.aside.is_none() && job.attempts > 0 {
-            let pause = STEP_ASIDE.saturating_mul(1 << job.attempts.min(6));
+        let Some(first) = self.again.front() else { return self.jobs.recv().await };
+        if self.aside.is_none() && first.attempts > 0 {
+            let pause = STEP_ASIDE.saturating_mul(1 << first.attempts.min(6));
             tokio::time::sleep(pause.min(MAX_STEP_ASIDE)).await;
         }
-        Some(job)
+        self.again.pop_front()
+    }
+
+    /// The same while a commit is running: its closures may be the next.
+    async fn next_beside(&mut self, committing: &mut Committing) -> Option<Job> {
+        if let Some(next) = committing.beside_unless_ended(self.next()).await {
+            return next;
+        }
+        self.concluded(committing.end().await);
+        self.next().await
     }
 
     async fn run(mut self) {
@@ -112,22 +140,117 @@ impl Loop {
     /// Works on one connection until it is lost.
     async fn session(&mut self, link: Link, first: Job) {
         let mut tx = Tx::new(Conn::of_link(link), Dialect::Postgres);
+        let mut committing = Committing::default();
         let mut next = Some(first);
+        self.alive = None;
         while let Some(job) = next.take() {
-            self.group(&mut tx, job).await;
-            if link_of(&mut tx).is_none_or(|link| !link.is_sound()) {
-                return;
+            let group = committing.beside(self.group(&mut tx, job)).await;
+            self.concluded(committing.end().await);
+            if let Some(link) = link_of(&mut tx) {
+                committing = self.commit(link, group);
             }
-            next = self.next().await;
-            if link_of(&mut tx).is_none_or(|link| !link.is_sound()) {
+            let sound = |tx: &mut Tx| link_of(tx).is_some_and(|link| link.is_sound());
+            if sound(&mut tx) {
+                next = self.next_beside(&mut committing).await;
+                if sound(&mut tx) {
+                    continue;
+                }
                 // It was lost while it was not in use.
                 self.again.extend(next.take());
-                return;
+            }
+        }
+        self.concluded(committing.end().await);
+    }
+
+    fn concluded(&mut self, ended: Ended) {
+        match ended {
+            Ended::Nothing => {}
+            Ended::Committed => self.alive = Some(Instant::now()),
+            Ended::Undone { jobs, error } => self.again_one_by_one(jobs, &error),
+            Ended::Lost { jobs, error, clash } => {
+                jobs.into_iter().for_each(|job| self.again_or_refuse(clash, job, &error));
             }
         }
     }
 
-    async fn group(&mut self, tx: &mut Tx, first: Job) {
+    /// Runs closures, up to the commit.
+    async fn group(&mut self, tx: &mut Tx, first: Job) -> Group {
+        if self.aside.is_some() && self.one_by_one == 0 {
+            return self.presuming(tx, first).await;
+        }
+        self.one_by_one = self.one_by_one.saturating_sub(1);
+        self.one_by_one(tx, first).await
+    }
+
+    async fn presuming(&mut self, tx: &mut Tx, first: Job) -> Group {
+        let begun = Instant::now();
+        let mut group = Group { done: Vec::new(), place: Place::Outside, alone: false };
+        let Some(link) = link_of(tx) else { return group };
+        link.presume(true);
+        link.put_ahead(BEGIN_PRESUMING.to_owned());
+        let mut next = Some(first);
+        let mut failed = None;
+        while let Some(mut job) = next.take() {
+            let answer = tx.run(&mut job).await;
+            let told = tx.take_notices();
+            match answer {
+                Ok(value) => group.done.push(Done { job, value, told }),
+                Err(error) => failed = Some((job, error)),
+            }
+            if failed.is_none() && group.done.len() < GROUP && begun.elapsed() < GATHERING {
+                next = self.waiting();
+            }
+        }
+        if failed.is_none()
+            && let Err(error) = tx.send_appended().await
+            && let Some(Done { job, .. }) = group.done.pop()
+        {
+            failed = Some((job, error));
+        }
+        tx.keep_appended(0);
+        let Some(link) = link_of(tx) else { return group };
+        // The first closure's error is its own if it presumed nothing.
+        let own = group.done.is_empty() && !link.has_presumed();
+        // The commit can follow without a wait, unless the connection may have been lost while it was not in use: then
+        // waiting shows whether the closures can run again.
+        let proven = link.is_proven() && self.alive.is_some_and(|alive| alive.elapsed() < ALIVE);
+        link.presume(false);
+        if link.take_ahead().is_none() {
+            group.place = Place::First;
+        }
+        if failed.is_none() && proven {
+            return group;
+        }
+        let settled = link.settle().await;
+        let broken = link.is_broken();
+        match (failed, settled) {
+            (None, Err(_)) if broken => {}
+            (Some((job, error)), _) if own => {
+                group.undo(tx).await;
+                self.failed(tx, job, &error);
+            }
+            (Some((job, error)), _) => self.start_over(tx, &mut group, Some(job), &error).await,
+            (None, Err(error)) => self.start_over(tx, &mut group, None, &error).await,
+            (None, Ok(())) => {}
+        }
+        group
+    }
+
+    /// Rolls everything back; the closures run again one by one.
+    async fn start_over(&mut self, tx: &mut Tx, group: &mut Group, failed: Option<Job>, error: &Error) {
+        group.undo(tx).await;
+        let Some(link) = link_of(tx) else { return };
+        link.take_clash();
+        let jobs: Vec<Job> = group.done.drain(..).map(|done| done.job).chain(failed).collect();
+        if link.is_broken() {
+            let cut = link.is_cut();
+            jobs.into_iter().for_each(|job| self.again_or_refuse(cut, job, &lost()));
+            return;
+        }
+        self.again_one_by_one(jobs, error);
+    }
+
+    async fn one_by_one(&mut self, tx: &mut Tx, first: Job) -> Group {
         let begun = Instant::now();
         let size = if self.aside.is_some() { GROUP } else { 1 };
         let mut group = Group { done: Vec::new(), place: Place::Outside, alone: self.aside.is_none() };
@@ -141,24 +264,45 @@ impl Loop {
                     if sent {
                         group.undo(tx).await;
                     }
-                    let clash = link_of(tx).is_some_and(Link::take_clash);
-                    let cut = link_of(tx).is_some_and(|link| link.is_cut());
-                    match self.aside.as_ref().filter(|_| clash) {
-                        Some(aside) => run_aside(aside, job, &error),
-                        None => self.again_or_refuse(clash || cut, job, &error),
-                    }
+                    self.failed(tx, job, &error);
                 }
             }
-            let Some(link) = link_of(tx) else { return };
-            if link.is_broken() {
+            if link_of(tx).is_none_or(|link| link.is_broken()) {
                 break;
             }
-            if group.done.len() < size && self.again.is_empty() && begun.elapsed() < GATHERING {
-                next = self.jobs.try_recv().ok();
+            if group.done.len() < size && begun.elapsed() < GATHERING {
+                next = self.waiting();
             }
         }
-        metrics::histogram!("landreeve_store_group_size").record(group.done.len() as f64);
-        self.commit(tx, group).await;
+        group
+    }
+
+    /// The next closure, if one is waiting.
+    fn waiting(&mut self) -> Option<Job> {
+        self.again.pop_front().or_else(|| self.jobs.try_recv().ok())
+    }
+
+    /// Decides what becomes of a closure whose work was rolled back.
+    fn failed(&mut self, tx: &mut Tx, job: Job, error: &Error) {
+        let clash = link_of(tx).is_some_and(Link::take_clash);
+        let cut = link_of(tx).is_some_and(|link| link.is_cut());
+        match self.aside.as_ref().filter(|_| clash) {
+            Some(aside) => run_aside(aside, job, error),
+            None => self.again_or_refuse(clash || cut, job, error),
+        }
+    }
+
+    fn again_one_by_one(&mut self, jobs: Vec<Job>, error: &Error) {
+        metrics::counter!("landreeve_store_presumed_wrongly_total").increment(1);
+        self.one_by_one = ONE_BY_ONE;
+        for mut job in jobs.into_iter().rev() {
+            job.attempts += 1;
+            if job.attempts < ATTEMPTS {
+                self.again.push_front(job);
+            } else {
+                refuse(job, error);
+            }
+        }
     }
 
     fn again_or_refuse(&mut self, again: bool, mut job: Job, error: &Error) {
@@ -171,36 +315,110 @@ impl Loop {
         }
     }
 
-    async fn commit(&mut self, tx: &mut Tx, group: Group) {
-        let Some(link) = link_of(tx) else { return };
-        let committed = match group.place {
+    /// Commits a group. Its closures are answered when that is known; the next group runs in the meantime.
+    fn commit(&mut self, link: &mut Link, group: Group) -> Committing {
+        metrics::histogram!("landreeve_store_group_size").record(group.done.len() as f64);
+        let undo = match group.place {
             // No closure executed a statement.
-            Place::Outside => Ok(()),
+            Place::Outside => {
+                group.done.into_iter().for_each(Done::answer);
+                return Committing::default();
+            }
             _ if link.is_broken() => {
                 // Nothing was committed, so the closures can run again, unless they have waited too long.
                 let again = link.is_cut();
-                let error = super::conn::unavailable("the connection to the database was lost");
-                group.done.into_iter().for_each(|done| self.again_or_refuse(again, done.job, &error));
-                return;
+                group.done.into_iter().for_each(|done| self.again_or_refuse(again, done.job, &lost()));
+                return Committing::default();
             }
-            place => {
-                let undo = if place == Place::Failed { "ROLLBACK TO job; " } else { "" };
-                link.take_ahead();
-                link.control(&format!("{undo}{}COMMIT", notify(&group.done))).await
-            }
+            Place::Failed => Some(UNDO.to_owned()),
+            Place::First | Place::Saved => None,
         };
-        let clash = link_of(tx).is_some_and(Link::take_clash);
-        for Done { job, value, told } in group.done {
-            match &committed {
+        link.take_ahead();
+        let last = undo.into_iter().chain(notify(&group.done)).chain([COMMIT.to_owned()]);
+        let committed = link.control_later(last);
+        Committing::of(async move {
+            match committed.await {
                 Ok(()) => {
-                    told.into_iter().for_each(|notice| job.notices.tell(notice));
-                    // The requester may be gone; the write is done all the same.
-                    let _ = job.answer.send(Ok(value));
+                    group.done.into_iter().for_each(Done::answer);
+                    Ended::Committed
                 }
-                Err(error) => self.again_or_refuse(clash, job, error),
+                Err(Failed { error, clash, undone }) => {
+                    let jobs = group.done.into_iter().map(|done| done.job).collect();
+                    if undone { Ended::Undone { jobs, error } } else { Ended::Lost { jobs, error, clash } }
+                }
             }
-        }
+        })
     }
+}
+
+/// A commit whose outcome is not known yet.
+#[derive(Default)]
+struct Committing {
+    running: Option<BoxFuture<'static, Ended>>,
+    ended: Ended,
+}
+
+/// What became of a commit. Its closures are answered if it succeeded.
+#[derive(Default)]
+enum Ended {
+    #[default]
+    Nothing,
+    Committed,
+    /// What was presumed was wrong.
+    Undone {
+        jobs: Vec<Job>,
+        error: Error,
+    },
+    /// Not committed, as far as is known.
+    Lost {
+        jobs: Vec<Job>,
+        error: Error,
+        clash: bool,
+    },
+}
+
+impl Committing {
+    fn of(running: impl Future<Output = Ended> + Send + 'static) -> Committing {
+        Committing { running: Some(Box::pin(running)), ended: Ended::Nothing }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(running) = &mut self.running else { return Poll::Ready(()) };
+        let Poll::Ready(ended) = running.as_mut().poll(context) else { return Poll::Pending };
+        (self.running, self.ended) = (None, ended);
+        Poll::Ready(())
+    }
+
+    /// Does the work, and answers the closures as soon as they are committed.
+    async fn beside<W: Future>(&mut self, work: W) -> W::Output {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|context| {
+            let _ = self.poll(context);
+            work.as_mut().poll(context)
+        })
+        .await
+    }
+
+    /// The same; `None` if the commit ends first.
+    async fn beside_unless_ended<W: Future>(&mut self, work: W) -> Option<W::Output> {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|context| {
+            if self.poll(context).is_ready() && !matches!(self.ended, Ended::Nothing) {
+                return Poll::Ready(None);
+            }
+            work.as_mut().poll(context).map(Some)
+        })
+        .await
+    }
+
+    async fn end(&mut self) -> Ended {
+        std::future::poll_fn(|context| self.poll(context)).await;
+        std::mem::take(&mut self.ended)
+    }
+}
+
+fn lost() -> Error {
+    super::conn::unavailable("the connection to the database was lost")
 }
 
 fn run_aside(aside: &mpsc::Sender<Job>, job: Job, error: &Error) {
@@ -216,25 +434,36 @@ fn link_of(tx: &mut Tx) -> Option<&mut Link> {
 }
 
 /// Sends all notices to the other nodes with the commit, in as few statements as their size allows.
-fn notify(done: &[Done]) -> String {
+fn notify(done: &[Done]) -> Option<String> {
     let mut all: Vec<Notice> = Vec::new();
     for notice in done.iter().flat_map(|done| &done.told) {
         if !all.contains(notice) {
             all.push(*notice);
         }
     }
-    let Some(instance) = done.first().map(|done| done.job.notices.instance()) else { return String::new() };
+    let instance = done.first()?.job.notices.instance();
     let statements = all.chunks(notices::MAX_PER_NOTICE).map(|part| {
         let payload = notices::payload(instance, part).replace('\'', "''");
         format!("SELECT pg_notify('landreeve', '{payload}'); ")
     });
-    statements.collect()
+    (!all.is_empty()).then(|| statements.collect())
 }
 
 struct Done {
     job: Job,
     value: Box<dyn std::any::Any + Send>,
     told: Vec<Notice>,
+}
+
+impl Done {
+    /// Tells the caller that it is committed.
+    fn answer(self) {
+        let changed = self.told.contains(&Notice::Authority);
+        let settled_at = changed.then(|| Instant::now() + epoch::SETTLING);
+        self.told.into_iter().for_each(|notice| self.job.notices.tell(notice));
+        // The requester may be gone; the write is done all the same.
+        let _ = self.job.reply.send(Reply { answer: Ok(self.value), settled_at });
+    }
 }
 
 /// The state of the transaction between two closures.
@@ -268,7 +497,13 @@ impl Group {
         if let Some(link) = link_of(tx) {
             link.put_ahead(control.to_owned());
         }
-        let answer = tx.run(job).await;
+        let mut answer = tx.run(job).await;
+        if answer.is_ok()
+            && let Err(error) = tx.send_appended().await
+        {
+            answer = Err(error);
+        }
+        tx.keep_appended(0);
         let Some(link) = link_of(tx) else { return (answer, false) };
         let sent = link.take_ahead().is_none();
         if sent {
@@ -280,11 +515,15 @@ impl Group {
         }
     }
 
-    /// Rolls back the last closure and nothing else.
+    /// Rolls back what followed the last savepoint, or everything if there is none.
     async fn undo(&mut self, tx: &mut Tx) {
-        if self.place != Place::First {
-            self.place = Place::Failed;
-            return;
+        match self.place {
+            Place::Outside => return,
+            Place::First => {}
+            Place::Saved | Place::Failed => {
+                self.place = Place::Failed;
+                return;
+            }
         }
         // The closure began the transaction. If it cannot be rolled back, drop the connection.
         self.place = Place::Outside;

@@ -19,6 +19,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 use tokio_postgres::{Client, Config, Socket, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::append::Column;
 use super::conn::{Arg, Row, already_there, check, gone, unavailable};
 use super::mark;
 
@@ -88,6 +89,9 @@ impl Connector {
             statements: HashMap::new(),
             ahead: None,
             sent: Vec::new(),
+            presuming: false,
+            presumed: false,
+            unproven: false,
             limit: limit.map(|limit| limit + GRACE),
             connector: self.clone(),
             silences,
@@ -131,7 +135,31 @@ enum State {
     Broken,
 }
 
-type Sent = MaybeDone<BoxFuture<'static, Result<u64, WireError>>>;
+/// A statement whose result has not been awaited yet.
+struct Sent {
+    work: MaybeDone<BoxFuture<'static, Result<u64, WireError>>>,
+    /// Its closure was told that it changes a row.
+    presumed: bool,
+}
+
+/// The outcome of a control statement that was not awaited.
+pub type Outcome = BoxFuture<'static, Result<(), Failed>>;
+
+pub struct Failed {
+    pub error: Error,
+    /// It was a conflict between two transactions.
+    pub clash: bool,
+    /// A statement before the last failed, so the transaction is known to be rolled back.
+    pub undone: bool,
+}
+
+fn all_ready(all: &mut [Sent], context: &mut Context<'_>) -> Poll<()> {
+    let mut ready = true;
+    for sent in all {
+        ready &= Pin::new(&mut sent.work).poll(context).is_ready();
+    }
+    if ready { Poll::Ready(()) } else { Poll::Pending }
+}
 
 pub struct Link {
     client: Arc<Client>,
@@ -139,8 +167,12 @@ pub struct Link {
     statements: HashMap<&'static str, Statement>,
     /// Sent before the next statement, in the same packet.
     ahead: Option<String>,
-    /// Sent statements whose results have not been awaited yet.
     sent: Vec<Sent>,
+    /// Closures continue without waiting for results that can be presumed.
+    presuming: bool,
+    presumed: bool,
+    /// One of those results must be known before the commit, because the database would not see that it was wrong.
+    unproven: bool,
     limit: Option<Duration>,
     connector: Connector,
     silences: u64,
@@ -189,6 +221,24 @@ impl Link {
         self.ahead.take()
     }
 
+    /// From now on, closures are told what their statements will probably have changed; or no longer.
+    pub fn presume(&mut self, presuming: bool) {
+        self.presuming = presuming;
+        self.presumed = false;
+        self.unproven = false;
+    }
+
+    /// Whether a closure has been told so since.
+    pub fn has_presumed(&self) -> bool {
+        self.presumed
+    }
+
+    /// Whether COMMIT could be sent now: if anything presumed is wrong, it is an error of the database, and nothing is
+    /// committed.
+    pub fn is_proven(&self) -> bool {
+        !self.unproven
+    }
+
     pub fn take_clash(&mut self) -> bool {
         std::mem::take(&mut self.clash)
     }
@@ -202,17 +252,17 @@ impl Link {
         std::mem::take(&mut self.spoiled)
     }
 
-    fn send(&mut self, statement: BoxFuture<'static, Result<u64, WireError>>) {
-        let mut sent = maybe_done(statement);
+    fn send(&mut self, statement: BoxFuture<'static, Result<u64, WireError>>, presumed: bool) {
+        let mut work = maybe_done(statement);
         // The first poll passes it to the carrier; a later poll gets the result.
-        let _ = Pin::new(&mut sent).poll(&mut Context::from_waker(Waker::noop()));
-        self.sent.push(sent);
+        let _ = Pin::new(&mut work).poll(&mut Context::from_waker(Waker::noop()));
+        self.sent.push(Sent { work, presumed });
     }
 
     fn send_ahead(&mut self) {
         if let Some(text) = self.ahead.take() {
             let client = Arc::clone(&self.client);
-            self.send(Box::pin(async move { client.batch_execute(&text).await.map(|()| 0) }));
+            self.send(Box::pin(async move { client.batch_execute(&text).await.map(|()| 0) }), false);
         }
     }
 
@@ -225,12 +275,8 @@ impl Link {
         let mut sent = std::mem::take(&mut self.sent);
         let mut work = std::pin::pin!(maybe_done(work));
         let all = std::future::poll_fn(|context| {
-            let mut ready = true;
-            for sent in &mut sent {
-                ready &= Pin::new(sent).poll(context).is_ready();
-            }
-            ready &= work.as_mut().poll(context).is_ready();
-            if ready {
+            let ready = all_ready(&mut sent, context).is_ready();
+            if work.as_mut().poll(context).is_ready() && ready {
                 return Poll::Ready(());
             }
             mark::statement_waits();
@@ -257,8 +303,15 @@ impl Link {
         }
         self.state = State::Idle;
         for sent in &mut sent {
-            if let Some(Err(error)) = Pin::new(sent).take_output() {
-                return Err(self.failed(&error));
+            match Pin::new(&mut sent.work).take_output() {
+                Some(Err(error)) => return Err(self.failed(&error)),
+                Some(Ok(0)) if sent.presumed => {
+                    self.spoiled = true;
+                    return Err(Error::internal(
+                        "a statement changed no row, and its closure was told that it did",
+                    ));
+                }
+                _ => {}
             }
         }
         match work.take_output() {
@@ -269,10 +322,8 @@ impl Link {
     }
 
     fn failed(&mut self, error: &WireError) -> Error {
-        // Of two transactions that waited for each other or read what the other wrote, one can run again; one that
-        // waited too long for a lock runs later.
         self.spoiled = true;
-        self.clash = error.code().is_some_and(|code| ["40001", "40P01", "55P03"].contains(&code.code()));
+        self.clash = is_clash(error);
         wire_error(error)
     }
 
@@ -291,12 +342,54 @@ impl Link {
         self.wait(async move { client.batch_execute(text).await }).await
     }
 
+    /// Sends control statements after everything else, without waiting; the outcome is of all of it. Other statements
+    /// can follow before it is known.
+    pub fn control_later(&mut self, texts: impl IntoIterator<Item = String>) -> Outcome {
+        for text in texts {
+            let client = Arc::clone(&self.client);
+            self.send(Box::pin(async move { client.batch_execute(&text).await.map(|()| 0) }), false);
+        }
+        let mut sent = std::mem::take(&mut self.sent);
+        let (connector, limit) = (self.connector.clone(), self.limit);
+        Box::pin(async move {
+            let all = std::future::poll_fn(|context| all_ready(&mut sent, context));
+            if let Some(limit) = limit {
+                if tokio::time::timeout(limit, all).await.is_err() {
+                    connector.silences.fetch_add(1, Ordering::SeqCst);
+                    return Err(Failed { error: silent(limit), clash: false, undone: false });
+                }
+            } else {
+                all.await;
+            }
+            let last = sent.len();
+            for (at, sent) in sent.iter_mut().enumerate() {
+                if let Some(Err(error)) = Pin::new(&mut sent.work).take_output() {
+                    // After an error that leaves the session alive, COMMIT rolls back.
+                    let alive = error.as_db_error().is_some_and(|error| {
+                        matches!(error.parsed_severity(), Some(tokio_postgres::error::Severity::Error))
+                    });
+                    let undone = alive && at + 1 < last;
+                    return Err(Failed { error: wire_error(&error), clash: is_clash(&error), undone });
+                }
+            }
+            Ok(())
+        })
+    }
+
     async fn prepared(&mut self, sql: &'static str, args: &[Arg]) -> Result<Statement> {
         check(sql, args)?;
+        self.prepared_for(sql, || args.iter().map(Arg::postgres_type).collect()).await
+    }
+
+    async fn prepared_for(
+        &mut self,
+        sql: &'static str,
+        types: impl FnOnce() -> Vec<Type>,
+    ) -> Result<Statement> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
-        let types: Vec<Type> = args.iter().map(Arg::postgres_type).collect();
+        let types = types();
         self.send_ahead();
         let client = Arc::clone(&self.client);
         let statement = self.wait(async move { client.prepare_typed(sql, &types).await }).await?;
@@ -343,10 +436,41 @@ impl Link {
 
     /// Sends a statement without waiting for its result: the next awaited one reports its error.
     pub async fn exec_later(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<()> {
+        self.queue(sql, args, false).await
+    }
+
+    /// Whether a statement changed a row. While presuming, the answer is yes without a wait, and the next awaited
+    /// statement fails if that was wrong.
+    pub async fn exec_one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<bool> {
+        if !self.presuming {
+            return Ok(self.exec(sql, args).await? > 0);
+        }
+        self.presumed = true;
+        match conflicting(sql) {
+            Some(insert) => self.queue(insert, args, false).await?,
+            None => {
+                self.unproven = true;
+                self.queue(sql, args, true).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends a statement whose parameters are arrays, likewise.
+    pub async fn append_later(&mut self, sql: &'static str, columns: Vec<Column>) -> Result<()> {
+        let statement =
+            self.prepared_for(sql, || columns.iter().map(Column::postgres_type).collect()).await?;
+        self.send_ahead();
+        let client = Arc::clone(&self.client);
+        self.send(Box::pin(async move { client.execute_raw(&statement, columns).await }), false);
+        Ok(())
+    }
+
+    async fn queue(&mut self, sql: &'static str, args: Vec<Arg>, presumed: bool) -> Result<()> {
         let statement = self.prepared(sql, &args).await?;
         self.send_ahead();
         let client = Arc::clone(&self.client);
-        self.send(Box::pin(async move { client.execute_raw(&statement, args).await }));
+        self.send(Box::pin(async move { client.execute_raw(&statement, args).await }), presumed);
         Ok(())
     }
 
@@ -389,6 +513,18 @@ impl Link {
         };
         futures_util::stream::once(begin).try_flatten().boxed()
     }
+}
+
+/// Of two transactions that waited for each other or read what the other wrote, one can run again; one that waited too
+/// long for a lock runs later.
+fn is_clash(error: &WireError) -> bool {
+    error.code().is_some_and(|code| ["40001", "40P01", "55P03"].contains(&code.code()))
+}
+
+/// The INSERT that fails where this one would do nothing.
+fn conflicting(sql: &'static str) -> Option<&'static str> {
+    let (insert, clause) = sql.rsplit_once(" ON CONFLICT ")?;
+    (clause.starts_with('(') && clause.ends_with(") DO NOTHING")).then_some(insert)
 }
 
 fn silent(limit: Duration) -> Error {

@@ -5,6 +5,7 @@
 //! only for its own statements. Does not belong here: the meaning of any table.
 
 mod address;
+mod append;
 mod check;
 mod conn;
 mod copy;
@@ -32,6 +33,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _, SqlitePool};
 
+pub use append::Append;
 pub use conn::{Arg, Conn, Row, TypedId, is_taken, store_error, taken};
 pub use dialect::Dialect;
 pub(crate) use dialect::store_now;
@@ -173,7 +175,9 @@ impl Store {
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .connect_with(options.pragma("query_only", "ON"))
+            // If the file was deleted, a new one in its place would truncate the shared memory that open connections
+            // have mapped, and end the process.
+            .connect_with(options.create_if_missing(false).pragma("query_only", "ON"))
             .await
             .map_err(store_error)?;
         Ok(Store::assemble(Pools::Sqlite(readers), writer, Notices::new(String::new()), migrations))
@@ -196,7 +200,7 @@ impl Store {
             options: address,
             readers: Pool::new(connector.clone(), POSTGRES_READERS, Some(limit)),
             scans: Pool::new(connector.clone(), SCANS, None),
-            epochs: EpochReader::start(connector.clone(), Some(limit)),
+            epochs: EpochReader::start(connector.clone(), Some(limit), notices.clone()),
             connector,
             limit,
         };
@@ -214,10 +218,10 @@ impl Store {
         }
     }
 
-    /// The epoch of identity, grants and datasources, at some time after the call.
+    /// The epoch of identity, grants and datasources: at least as new as every change acknowledged before the call.
     ///
     /// On SQLite this process is the only server, and the command line notifies it of changes before it answers; on
-    /// PostgreSQL other nodes write too, so the store is queried.
+    /// PostgreSQL other nodes write too, so the store is queried, unless that has just been done (see `epoch.rs`).
     pub async fn epoch(&self) -> Result<i64> {
         mark::outside("the epoch")?;
         match &self.inner.pools {

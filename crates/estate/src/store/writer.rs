@@ -13,8 +13,10 @@ use landreeve_core::ids::{BoxFuture, RunId};
 use landreeve_core::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 
-use super::conn::{Arg, Conn, unavailable};
+use super::append::{self, Append};
+use super::conn::{Arg, Conn, check, unavailable};
 use super::direct::Direct;
 use super::group::GroupWriter;
 use super::link::Connector;
@@ -35,6 +37,8 @@ pub struct Tx {
     conn: Conn,
     dialect: Dialect,
     notices: Vec<Notice>,
+    /// Rows to add at the end.
+    appended: Vec<(&'static Append, Vec<Arg>)>,
 }
 
 impl Tx {
@@ -65,11 +69,49 @@ impl Tx {
     /// read: if the row was changed or deleted in the meantime, that is a conflict.
     pub async fn update_row(&mut self, what: &str, sql: &'static str, args: Vec<Arg>) -> Result<()> {
         debug_assert!(sql.contains("row_version = row_version + 1") && sql.contains("AND row_version = $"));
-        if self.exec(sql, args).await? == 0 {
+        if !self.exec_one(sql, args).await? {
             let message = format!("the {what} was changed at the same time; try again");
             return Err(Error::conflict("changed", message));
         }
         Ok(())
+    }
+
+    /// Adds a row that nothing else in the transaction reads or refers to.
+    pub async fn append(&mut self, to: &'static Append, row: Vec<Arg>) -> Result<()> {
+        match self.dialect {
+            Dialect::Sqlite => self.exec(to.one, row).await.map(drop),
+            Dialect::Postgres => {
+                check(to.one, &row)?;
+                self.appended.push((to, row));
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends the rows to add.
+    pub(super) async fn send_appended(&mut self) -> Result<()> {
+        let mut rows = std::mem::take(&mut self.appended);
+        while let Some((to, _)) = rows.first() {
+            let to = *to;
+            let (same, others): (Vec<_>, Vec<_>) =
+                rows.into_iter().partition(|(other, _)| std::ptr::eq(*other, to));
+            rows = others;
+            let mut same: Vec<Vec<Arg>> = same.into_iter().map(|(_, row)| row).collect();
+            match (same.len(), same.pop()) {
+                (1, Some(row)) => self.exec_later(to.one, row).await?,
+                (_, last) => {
+                    let columns = append::columns(same.into_iter().chain(last))?;
+                    let Some(link) = self.conn.link() else { return Ok(()) };
+                    link.append_later(to.many, columns).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the rows to add, but for so many.
+    pub(super) fn keep_appended(&mut self, count: usize) {
+        self.appended.truncate(count);
     }
 
     /// Runs work whose error is rolled back alone, so that the transaction can continue. The outer error is of the
@@ -79,10 +121,11 @@ impl Tx {
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send,
     {
         self.exec("SAVEPOINT part", args![]).await?;
-        let told = self.notices.len();
+        let (told, appended) = (self.notices.len(), self.appended.len());
         let answer = work(self).await;
         if answer.is_err() {
             self.notices.truncate(told);
+            self.keep_appended(appended);
             self.exec("ROLLBACK TO part", args![]).await?;
             self.conn.take_spoiled();
         }
@@ -91,7 +134,7 @@ impl Tx {
     }
 
     pub(super) fn new(conn: Conn, dialect: Dialect) -> Tx {
-        Tx { conn, dialect, notices: Vec::new() }
+        Tx { conn, dialect, notices: Vec::new(), appended: Vec::new() }
     }
 
     pub(super) fn take_notices(&mut self) -> Vec<Notice> {
@@ -135,6 +178,19 @@ impl DerefMut for Tx {
 }
 
 pub(super) type Answer = Result<Box<dyn Any + Send>>;
+
+/// What the writer sends back to the caller.
+pub(super) struct Reply {
+    pub answer: Answer,
+    /// When other nodes no longer use an older epoch; the caller waits until then.
+    pub settled_at: Option<Instant>,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Reply {
+        Reply { answer, settled_at: None }
+    }
+}
 type Work = Box<dyn for<'t> FnMut(&'t mut Tx) -> BoxFuture<'t, Answer> + Send>;
 
 /// A closure that waits for the writer. It can run more than once: PostgreSQL aborts one of two transactions that wait
@@ -143,7 +199,7 @@ pub(super) struct Job {
     pub work: Work,
     /// The name of its type, which shows where it comes from.
     pub closure: &'static str,
-    pub answer: oneshot::Sender<Answer>,
+    pub reply: oneshot::Sender<Reply>,
     pub notices: Notices,
     pub attempts: u32,
 }
@@ -209,8 +265,8 @@ impl Writer {
             let work = work.clone();
             Box::pin(async move { Ok(Box::new(work(tx).await?) as Box<dyn Any + Send>) })
         });
-        let (answer, answered) = oneshot::channel();
-        let job = Job { work, closure, answer, notices, attempts: 0 };
+        let (reply, replied) = oneshot::channel();
+        let job = Job { work, closure, reply, notices, attempts: 0 };
         let sender = match &self.kind {
             Kind::Sqlite { sender, .. } => sender.upgrade(),
             Kind::Postgres { alone: writer, .. } if alone => writer.sender(),
@@ -218,7 +274,11 @@ impl Writer {
         };
         // The writer continues without its caller, so that a caller that goes away does not leave half a transaction.
         sender.ok_or_else(closed)?.send(job).await.map_err(|_| closed())?;
-        let value = answered.await.map_err(|_| closed())??;
+        let reply = replied.await.map_err(|_| closed())?;
+        let value = reply.answer?;
+        if let Some(settled_at) = reply.settled_at {
+            tokio::time::sleep_until(settled_at).await;
+        }
         value.downcast().map(|value| *value).map_err(|_| Error::internal("a write returned another type"))
     }
 
@@ -257,7 +317,7 @@ async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
         let mut broken = None;
         while let Some(mut job) = next.take() {
             let (answer, intact) = in_savepoint(&mut tx, &mut job).await;
-            done.push((job.answer, answer, job.notices, tx.take_notices()));
+            done.push((job.reply, answer, job.notices, tx.take_notices()));
             match intact {
                 Ok(()) if done.len() < GROUP => next = jobs.try_recv().ok(),
                 Ok(()) => {}
@@ -282,7 +342,7 @@ async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
                 told.into_iter().for_each(|notice| notices.tell(notice));
             }
             // The requester may be gone; the write is done all the same.
-            let _ = sender.send(answer);
+            let _ = sender.send(answer.into());
         }
     }
 }
@@ -308,5 +368,5 @@ async fn in_savepoint(tx: &mut Tx, job: &mut Job) -> (Answer, Result<()>) {
 
 pub(super) fn refuse(job: Job, error: &Error) {
     // The requester may be gone.
-    let _ = job.answer.send(Err(error.clone()));
+    let _ = job.reply.send(Err(error.clone()).into());
 }

@@ -19,6 +19,7 @@ conformance![
     a_write_that_waits_for_anything_else_fails,
     a_write_that_continues_after_a_failed_statement_fails,
     a_pipelined_statement_fails_only_its_write,
+    a_presumed_change_that_did_not_happen_is_corrected,
     conflicting_writes_all_commit,
     a_write_waiting_for_a_lock_does_not_block_others,
     a_name_that_is_taken_is_a_conflict,
@@ -265,6 +266,53 @@ async fn a_pipelined_statement_fails_only_its_write(site: &Site) {
         number(&estate, "SELECT count(*) FROM facts WHERE name LIKE 'sent %' AND value = 'y'").await,
         20
     );
+}
+
+/// On PostgreSQL, closures are told that their statement will change a row before it has. Many compete for few names, and
+/// some fail: of each name exactly one is told so in the end, those after it see its row, and nothing of the others
+/// remains.
+async fn a_presumed_change_that_did_not_happen_is_corrected(site: &Site) {
+    let estate = site.open().await;
+    let mut tasks = Vec::new();
+    for index in 0..400_usize {
+        let estate = estate.clone();
+        tasks.push(tokio::spawn(async move {
+            let name = format!("presumed {}", index * 7 % 40);
+            let write = estate.store().write(move |tx| {
+                Box::pin(async move {
+                    let sql = "INSERT INTO facts (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+                    let value = index.to_string();
+                    let new = tx.exec_one(sql, args![&name, value]).await?;
+                    if index % 11 == 3 {
+                        return Err(Error::conflict("no", "changed its mind"));
+                    }
+                    if !new && index % 2 == 0 {
+                        let sql = "UPDATE facts SET value = value || '+' WHERE name = $1 AND value = $2";
+                        if tx.exec_one(sql, args![&name, index.to_string()]).await? {
+                            return Err(Error::internal("presumed, because there is no such row"));
+                        }
+                    }
+                    Ok(new)
+                })
+            });
+            (index, write.await)
+        }));
+    }
+    let mut new = Vec::new();
+    for task in tasks {
+        let (index, outcome) = task.await.unwrap();
+        match outcome {
+            Ok(true) => new.push(index),
+            Ok(false) => assert_ne!(index % 11, 3),
+            Err(error) => assert!(error.code == "no" && index % 11 == 3, "{index}: {error}"),
+        }
+    }
+    let found = rows(&estate, "SELECT value FROM facts WHERE name LIKE 'presumed %'", args![]).await;
+    let mut found: Vec<usize> = found.iter().map(|row| row.text(0).unwrap().parse().unwrap()).collect();
+    found.sort_unstable();
+    new.sort_unstable();
+    assert_eq!(found, new, "a write was told that it was the first if and only if its row exists");
+    assert_eq!(found.len(), 40);
 }
 
 /// Two programs whose writes lock the same two rows in opposite order, many concurrently: PostgreSQL aborts one of two

@@ -128,7 +128,9 @@ async fn a_silent_database_is_unavailable_and_connected_to_again() {
     }
     through.relay.hold();
     let asking = tokio::time::timeout(BOUND, async {
-        tokio::join!(write(&through.estate, "held"), read(&through.estate), through.estate.epoch(),)
+        let (written, found) = tokio::join!(write(&through.estate, "held"), read(&through.estate));
+        // By now, what was read before can no longer be used.
+        (written, found, through.estate.epoch().await)
     });
     let (written, found, epoch) = asking.await.expect("nothing waits long for a silent database");
     assert_unavailable("a write", written);
@@ -153,7 +155,8 @@ async fn stranded_connections_are_replaced() {
         assert!(outcome.is_ok(), "{what}: {outcome:?}");
     }
     through.relay.strand();
-    // The reader of the epoch tries another connection automatically.
+    // The reader of the epoch tries another connection automatically. It has to read, because of a change.
+    through.estate.store().notices().tell(landreeve_estate::store::Notice::Authority);
     tokio::time::timeout(BOUND, through.estate.epoch()).await.unwrap().unwrap();
     // It did not respond, so no other older connection is trusted.
     tokio::time::timeout(BOUND, read(&through.estate)).await.unwrap().unwrap();
@@ -258,4 +261,34 @@ async fn one_read_of_the_epoch_serves_a_request() {
     assert_unavailable("a read", datasource_get(&through.estate, &ctx, made.id).await.map(drop));
     through.relay.pass();
     through.remove().await;
+}
+
+/// A request on any node that begins after the acknowledgement sees the change, although nodes use an epoch for a moment
+/// without asking the database again. These nodes do not listen to each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_visible_on_every_node_when_it_is_acknowledged() {
+    let site = Site::postgres().await;
+    let [here, there] = [site.open().await, site.open().await];
+    let over = tokio_util::sync::CancellationToken::new();
+    let asking = tokio::spawn({
+        let (there, over) = (there.clone(), over.clone());
+        async move {
+            // There is always an epoch that was read a moment ago.
+            while !over.is_cancelled() {
+                there.epoch().await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    for _ in 0..100 {
+        let before = there.epoch().await.unwrap();
+        here.store().write(|tx| Box::pin(tx.bump_epoch())).await.unwrap();
+        let after = there.epoch().await.unwrap();
+        assert!(after > before, "an acknowledged change is not visible: {after}");
+    }
+    over.cancel();
+    asking.await.unwrap();
+    here.store().close().await;
+    there.store().close().await;
+    site.remove().await;
 }
