@@ -1,10 +1,18 @@
 //! Compresses responses with zstd or gzip, whichever the client accepts, streamed.
 
-use http::header::CONTENT_TYPE;
-use http::{Extensions, HeaderMap, StatusCode, Version};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, VARY};
+use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Version};
+use tower::Service;
 use tower_http::CompressionLevel;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{And, Predicate as _, SizeAbove};
+use tower_http::compression::predicate::{And, Predicate, SizeAbove};
+use tower_http::compression::{Compression, CompressionLayer};
 
 /// Smaller responses are not worth the overhead.
 const MIN_BYTES: u64 = 1_024;
@@ -26,13 +34,72 @@ const NOT_WORTH_IT: [&str; 11] = [
 
 type Worth = fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool;
 
-/// Add it outside of [`crate::Face::wrap`]. It uses the fastest levels: a result is sent once, to one client, and CPU
-/// time costs more than the last 10 % of the size.
-pub fn layer() -> CompressionLayer<And<SizeAbove, Worth>> {
+/// A service whose responses are compressed, to be put outside of [`crate::Face::wrap`]. It uses the fastest levels: a
+/// result is sent once, to one client, and CPU time costs more than the last 10 % of the size.
+#[derive(Clone)]
+pub struct Compressed<S> {
+    /// For clients that accept no encoding, as most programs do: they do not pay for the other.
+    plain: S,
+    compressed: Compression<S, Condition>,
+}
+
+type Condition = And<SizeAbove, Worth>;
+
+fn condition() -> Condition {
     let worth: Worth = |_, _, headers, _| worth_it(headers);
-    CompressionLayer::new()
-        .quality(CompressionLevel::Fastest)
-        .compress_when(SizeAbove::new(MIN_BYTES).and(worth))
+    SizeAbove::new(MIN_BYTES).and(worth)
+}
+
+impl<S> Compressed<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    pub fn new(plain: S) -> Compressed<S> {
+        let layer = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(condition());
+        Compressed { compressed: tower::Layer::layer(&layer, plain.clone()), plain }
+    }
+
+    pub fn into_router(self) -> Router {
+        Router::new().fallback_service(self)
+    }
+}
+
+impl<S> Service<Request<Body>> for Compressed<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.plain.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.headers().contains_key(ACCEPT_ENCODING) {
+            let answer = self.compressed.call(request);
+            return Box::pin(async move { Ok(answer.await?.map(Body::new)) });
+        }
+        let answer = self.plain.call(request);
+        Box::pin(async move { Ok(varying(answer.await?)) })
+    }
+}
+
+/// Tells caches that other clients would get it compressed, as the compression does.
+fn varying(mut response: Response) -> Response {
+    let headers = response.headers();
+    let whole = !headers.contains_key(CONTENT_ENCODING) && !headers.contains_key(CONTENT_RANGE);
+    let names = headers.get_all(VARY).iter().filter_map(|value| value.to_str().ok());
+    let varies = names
+        .flat_map(|names| names.split(','))
+        .any(|name| name.trim().eq_ignore_ascii_case("accept-encoding"));
+    if whole && !varies && condition().should_compress(&response) {
+        response.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    response
 }
 
 fn worth_it(headers: &HeaderMap) -> bool {
@@ -45,14 +112,10 @@ fn worth_it(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::Router;
-    use axum::body::Body;
     use axum::routing::get;
-    use http::Request;
-    use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
     use tower::ServiceExt as _;
 
-    async fn encoding(path: &str, accept: &str) -> Option<String> {
+    fn router() -> Router {
         let long = "abc ".repeat(1_000);
         let router = Router::new()
             .route(
@@ -66,11 +129,28 @@ mod tests {
                 "/parquet",
                 get(move || async move { ([(CONTENT_TYPE, "application/vnd.apache.parquet")], long) }),
             )
-            .route("/short", get(|| async { ([(CONTENT_TYPE, "application/json")], "{}") }))
-            .layer(layer());
+            .route("/short", get(|| async { ([(CONTENT_TYPE, "application/json")], "{}") }));
+        Compressed::new(router).into_router()
+    }
+
+    async fn encoding(path: &str, accept: &str) -> Option<String> {
+        let router = router();
         let request = Request::get(path).header(ACCEPT_ENCODING, accept).body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         response.headers().get(CONTENT_ENCODING).map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    /// A client that names no encoding gets the same headers as one that accepts only the plain response.
+    #[tokio::test]
+    async fn plain_responses_vary_as_compressed_ones_do() {
+        for path in ["/json", "/parquet", "/short", "/unknown"] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let plain = router().oneshot(request).await.unwrap();
+            let request = Request::get(path).header(ACCEPT_ENCODING, "identity").body(Body::empty()).unwrap();
+            let identity = router().oneshot(request).await.unwrap();
+            assert_eq!(plain.headers(), identity.headers(), "{path}");
+            assert_eq!(plain.status(), identity.status(), "{path}");
+        }
     }
 
     #[tokio::test]

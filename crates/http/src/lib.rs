@@ -8,7 +8,7 @@
 //! - The extractors of [`extract`] fail the same way, and so do unknown paths and methods, panics, and [`csrf`].
 //! - [`Origin`] (peer address, request id) is an extractor, for the call that checks the credential.
 //! - Finally the face wraps its router with [`Face::wrap`]. The server mounts the result under the face's prefix or on a
-//!   separate listener, and adds [`compress::layer`] outside.
+//!   separate listener, and puts [`compress::Compressed`] around it.
 //!
 //! ```no_run
 //! use std::sync::Arc;

@@ -26,10 +26,6 @@ impl Mounts {
         Mounts { named: named.into_iter().collect(), main }
     }
 
-    pub fn into_router(self) -> Router {
-        Router::new().fallback_service(self)
-    }
-
     fn route(&self, mut request: Request<Body>) -> RouteFuture<Infallible> {
         let (first, _) = split(request.uri().path());
         let named = self.named.iter().find(|(name, _)| *name == first);

@@ -7,9 +7,10 @@ use axum::Router;
 use landreeve_core::Result;
 use landreeve_core::ids::DatasourceId;
 use landreeve_estate::Estate;
+use landreeve_http::Mounts;
+use landreeve_http::compress::Compressed;
 use landreeve_http::health::{self, Check};
 use landreeve_http::openapi::{CatalogEntry, catalog};
-use landreeve_http::{Mounts, compress};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::open::Opened;
@@ -35,7 +36,7 @@ pub struct Routers {
 impl Routers {
     pub fn own(&self, name: &str) -> Option<Router> {
         let (_, router) = self.own.iter().find(|(known, _)| *known == name)?;
-        Some(router.clone().layer(compress::layer()))
+        Some(Compressed::new(router.clone()).into_router())
     }
 }
 
@@ -129,7 +130,7 @@ pub fn routers(opened: &Opened, sample: DatasourceId, metrics: PrometheusHandle)
         .merge(health::routes(readiness(opened.estate.clone()), Arc::new(move || metrics.render())))
         .merge(landreeve_console::router(opened.estate.clone())?);
     let own: Vec<(&'static str, Router)> = faces.into_iter().map(|face| (face.name, face.router)).collect();
-    let main = Mounts::new(main, own.clone()).into_router().layer(compress::layer());
+    let main = Compressed::new(Mounts::new(main, own.clone())).into_router();
     Ok(Routers { main, own })
 }
 

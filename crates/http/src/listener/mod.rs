@@ -90,8 +90,10 @@ impl Listener {
     pub async fn serve(self, router: Router, stop: Stop) -> Drained {
         let connections = TaskTracker::new();
         let slots = Arc::new(Slots::default());
-        // Cancelled by the second signal or at the end of the drain, whichever comes first.
-        let cut = stop.abort.child_token();
+        // Cancelled by the second signal or at the end of the drain, whichever comes first, once the connections that are
+        // still open have been counted; or if this future is dropped.
+        let cut = CancellationToken::new();
+        let _guard = cut.clone().drop_guard();
         let served = async {
             loop {
                 let limits = slots.free(&self.limits).await;
