@@ -1,8 +1,9 @@
 //! The metadata store: one code path over SQLite and PostgreSQL.
 //!
 //! Reads use a connection from a pool. Writes are closures over a transaction: one writer collects the waiting
-//! closures, runs each in a savepoint, commits once and then answers all of them (group commit). A closure may wait
-//! only for its own statements. Does not belong here: the meaning of any table.
+//! closures, commits once and then answers all of them (group commit). Each runs in a savepoint; on PostgreSQL only if
+//! running them without did not succeed. A closure may wait only for its own statements. Does not belong here: the meaning
+//! of any table.
 
 mod address;
 mod append;
