@@ -76,3 +76,23 @@ impl Random for SeededRandom {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Also where the stock runs out, and for more than it holds.
+    #[test]
+    fn no_byte_is_given_twice() {
+        let mut seen = HashSet::new();
+        for length in [8, 16, 24, 32, STOCK, STOCK + 1].into_iter().cycle().take(2_000) {
+            let mut bytes = vec![0_u8; length];
+            OsRandom.fill(&mut bytes);
+            for part in bytes.chunks_exact(8) {
+                assert!(seen.insert(part.to_vec()), "eight bytes were given twice, or none at all");
+            }
+        }
+    }
+}

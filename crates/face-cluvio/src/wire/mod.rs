@@ -147,4 +147,20 @@ mod tests {
         let time = Time("2019-08-24T14:15:22.987654Z".parse().unwrap());
         assert_eq!(serde_json::to_string(&time).unwrap(), "\"2019-08-24T14:15:22Z\"");
     }
+
+    /// Against the library, over the whole range and around every kind of boundary.
+    #[test]
+    fn times_are_what_the_library_writes() {
+        let (first, last) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+        let spread = (0..2_000).map(|part| first + (last - first) / 2_000 * part);
+        let edges =
+            [first, -62_135_596_801, -62_135_596_800, -1, 0, 951_782_399, 951_827_696, 4_102_444_799, last];
+        for second in spread.chain(edges) {
+            for nanosecond in [0, 1, 499_999_999, 500_000_000, 999_999_999] {
+                let Ok(at) = Timestamp::new(second, nanosecond) else { continue };
+                let expected = serde_json::json!(format!("{at:.0}"));
+                assert_eq!(serde_json::to_value(Time(at)).unwrap(), expected, "{at}");
+            }
+        }
+    }
 }
