@@ -1,8 +1,11 @@
 //! Opens a file so that nothing can be written, attached or loaded, and translates errors.
 
+use std::collections::HashMap;
 use std::fs::Metadata;
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use landreeve_core::source::{SourceError, SourceErrorKind};
@@ -53,10 +56,65 @@ const PRAGMAS_WITH_NAME: [&str; 7] = [
 /// Functions with access to the file system or the process.
 const BARRED_FUNCTIONS: [&str; 5] = ["load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"];
 
-pub(super) fn open(path: &Path) -> Result<Connection, SourceError> {
+/// An open file, which is in use until this is dropped.
+pub(super) struct Opened {
+    connection: Connection,
+    _use: InUse,
+}
+
+impl Deref for Opened {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+/// The files that are open in this process, by path, each with the number of its connections.
+static IN_USE: LazyLock<Mutex<HashMap<PathBuf, (Identity, usize)>>> = LazyLock::new(Mutex::default);
+
+/// A connection to the file at this path.
+///
+/// SQLite finds the files beside a database by name. If a database in WAL mode is replaced while we read it, the next
+/// connection would open the new file, but the shared memory of the old one, and truncate it, which ends the process.
+#[derive(Debug)]
+struct InUse(PathBuf);
+
+impl InUse {
+    fn of(path: &Path, identity: Identity) -> Result<InUse, SourceError> {
+        let mut files = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, connections) = files.entry(path.to_owned()).or_insert((identity, 0));
+        if *known != identity {
+            let message = format!(
+                "the file {} was replaced while statements still read the previous one; try again when they have ended",
+                path.display()
+            );
+            return Err(errors::connect(message));
+        }
+        *connections += 1;
+        Ok(InUse(path.to_owned()))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut files = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, connections)) = files.get_mut(&self.0) {
+            *connections -= 1;
+            if *connections == 0 {
+                files.remove(&self.0);
+            }
+        }
+    }
+}
+
+pub(super) fn open(path: &Path) -> Result<Opened, SourceError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = unexchanged(path, || {
+    let (connection, in_use) = unexchanged(path, || {
         Connection::open_with_flags(path, flags).map_err(|failure| {
             errors::connect(format!(
                 "could not open the file {}: {}",
@@ -72,11 +130,11 @@ pub(super) fn open(path: &Path) -> Result<Connection, SourceError> {
             error(&failure, None).message
         ))
     })?;
-    Ok(connection)
+    Ok(Opened { connection, _use: in_use })
 }
 
 /// The file (device and inode) of a path without symbolic links. `None`: there is no such file.
-fn identity(path: &Path) -> Option<(u64, u64)> {
+fn identity(path: &Path) -> Option<Identity> {
     let found = path.symlink_metadata().ok().filter(Metadata::is_file)?;
     let direct = path.canonicalize().is_ok_and(|resolved| resolved == path);
     direct.then(|| (found.dev(), found.ino()))
@@ -84,16 +142,20 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 /// SQLite opens by name: it checks every part of the path for symbolic links, and then opens the whole path. The path
 /// must name the same file before and after, so that we notice if a folder was replaced in between.
-fn unexchanged<T>(path: &Path, open: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
+fn unexchanged<T>(
+    path: &Path,
+    open: impl FnOnce() -> Result<T, SourceError>,
+) -> Result<(T, InUse), SourceError> {
     let before = identity(path).ok_or_else(|| {
         errors::connect(format!("the file {} does not exist or is not a file", path.display()))
     })?;
+    let in_use = InUse::of(path, before)?;
     let opened = open()?;
     if identity(path) != Some(before) {
         let message = format!("the file {} was replaced while it was being opened", path.display());
         return Err(errors::connect(message));
     }
-    Ok(opened)
+    Ok((opened, in_use))
 }
 
 fn harden(connection: &Connection) -> rusqlite::Result<()> {
@@ -214,5 +276,32 @@ mod tests {
             Ok(())
         });
         assert!(replaced.unwrap_err().message.contains("replaced"), "another file with the same name");
+    }
+
+    /// Without the check, the second connection ends the process.
+    #[test]
+    fn a_file_can_be_replaced_while_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let fill = "PRAGMA journal_mode = WAL; CREATE TABLE t (n); INSERT INTO t VALUES (1), (2), (3);";
+        let writers = ["one.db", "two.db"].map(|name| {
+            let writer = Connection::open(root.join(name)).unwrap();
+            writer.execute_batch(fill).unwrap();
+            writer
+        });
+        let path = root.join("one.db");
+        let first = open(&path).unwrap();
+        let mut statement = first.prepare("SELECT n FROM t ORDER BY n").unwrap();
+        let mut rows = statement.query([]).unwrap();
+        rows.next().unwrap();
+        std::fs::rename(root.join("two.db"), &path).unwrap();
+        assert!(open(&path).err().unwrap().message.contains("was replaced while statements still read"));
+        assert!(rows.next().unwrap().is_some());
+        drop(rows);
+        drop(statement);
+        drop(first);
+        drop(writers);
+        let count = open(&path).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
+        assert_eq!(count.unwrap(), 3);
     }
 }

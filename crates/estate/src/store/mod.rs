@@ -14,6 +14,7 @@ mod dialect;
 mod direct;
 mod epoch;
 mod exists;
+mod file;
 mod group;
 mod ids;
 mod link;
@@ -32,13 +33,14 @@ use landreeve_core::ids::BoxFuture;
 use landreeve_core::{Error, Result};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _, SqlitePool};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _, SqliteConnection, SqlitePool};
 
 pub use append::Append;
 pub use conn::{Arg, Conn, Row, TypedId, is_taken, store_error, taken};
 pub use dialect::Dialect;
 pub(crate) use dialect::store_now;
 pub use exists::exists;
+pub use file::SameFile;
 pub use ids::{StoreIds, next_in};
 pub use list::{Listing, Where};
 pub use migrate::{MigrationSet, Migrations};
@@ -103,8 +105,13 @@ struct Inner {
 }
 
 enum Pools {
-    Sqlite(SqlitePool),
+    Sqlite(Sqlite),
     Postgres(Box<Postgres>),
+}
+
+struct Sqlite {
+    readers: SqlitePool,
+    file: SameFile,
 }
 
 struct Postgres {
@@ -128,6 +135,17 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
         StoreOptions { statement_limit: Duration::from_secs(15) }
+    }
+}
+
+impl Sqlite {
+    fn options(&self) -> SqliteConnectOptions {
+        self.readers.connect_options().as_ref().clone()
+    }
+
+    async fn connect(&self, options: &SqliteConnectOptions) -> Result<SqliteConnection> {
+        self.file.check()?;
+        options.connect().await.map_err(store_error)
     }
 }
 
@@ -172,16 +190,24 @@ impl Store {
             .statement_cache_capacity(STATEMENTS);
         migrate::sqlite(&options, path, migrations).await?;
         let writer = Writer::sqlite(path)?;
+        let file = SameFile::at(path).map_err(|error| Error::unavailable("store", error.to_string()))?;
+        // The pool opens all its connections now and keeps them, because it cannot check whether the file is the same.
         let readers = SqlitePoolOptions::new()
+            .min_connections(READERS)
             .max_connections(READERS)
+            .idle_timeout(None)
+            .max_lifetime(None)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            // If the file was deleted, a new one in its place would truncate the shared memory that open connections
-            // have mapped, and end the process.
             .connect_with(options.create_if_missing(false).pragma("query_only", "ON"))
             .await
             .map_err(store_error)?;
-        Ok(Store::assemble(Pools::Sqlite(readers), writer, Notices::new(String::new()), migrations))
+        Ok(Store::assemble(
+            Pools::Sqlite(Sqlite { readers, file }),
+            writer,
+            Notices::new(String::new()),
+            migrations,
+        ))
     }
 
     async fn open_postgres(url: &str, migrations: &Migrations, options: &StoreOptions) -> Result<Store> {
@@ -240,7 +266,9 @@ impl Store {
     pub async fn read(&self) -> Result<Conn> {
         mark::outside("a connection for reading")?;
         match &self.inner.pools {
-            Pools::Sqlite(pool) => Ok(Conn::sqlite_pooled(pool.acquire().await.map_err(store_error)?)),
+            Pools::Sqlite(sqlite) => {
+                Ok(Conn::sqlite_pooled(sqlite.readers.acquire().await.map_err(store_error)?))
+            }
             Pools::Postgres(postgres) => Ok(Conn::pooled(postgres.readers.acquire().await?)),
         }
     }
@@ -249,10 +277,7 @@ impl Store {
     pub async fn scan(&self) -> Result<Conn> {
         mark::outside("a connection for scanning")?;
         match &self.inner.pools {
-            Pools::Sqlite(pool) => {
-                let options = pool.connect_options().as_ref().clone();
-                Ok(Conn::sqlite(options.connect().await.map_err(store_error)?))
-            }
+            Pools::Sqlite(sqlite) => Ok(Conn::sqlite(sqlite.connect(&sqlite.options()).await?)),
             Pools::Postgres(postgres) => Ok(Conn::pooled(postgres.scans.acquire().await?)),
         }
     }
@@ -299,8 +324,8 @@ impl Store {
     /// Copies a snapshot of the whole store to a new SQLite file, while it is in use.
     pub async fn copy(&self, target: &Path) -> Result<()> {
         mark::outside("a copy of the store")?;
-        let pool = match &self.inner.pools {
-            Pools::Sqlite(pool) => pool,
+        let sqlite = match &self.inner.pools {
+            Pools::Sqlite(sqlite) => sqlite,
             Pools::Postgres(postgres) => {
                 let mut conn = connect(&postgres.options).await?;
                 copy::from_postgres(&mut conn, &self.inner.migrations, target).await?;
@@ -308,8 +333,8 @@ impl Store {
             }
         };
         // The readers' connections are read-only, even for a copy.
-        let options = pool.connect_options().as_ref().clone().pragma("query_only", "OFF");
-        let mut conn = Conn::sqlite(options.connect().await.map_err(store_error)?);
+        let options = sqlite.options().pragma("query_only", "OFF");
+        let mut conn = Conn::sqlite(sqlite.connect(&options).await?);
         conn.exec("VACUUM INTO $1", args![target.to_string_lossy().into_owned()]).await.map(drop)
     }
 
@@ -323,8 +348,9 @@ impl Store {
     pub async fn check(&self, cancel: tokio_util::sync::CancellationToken) -> Result<Vec<String>> {
         mark::outside("a check of the store")?;
         match &self.inner.pools {
-            Pools::Sqlite(pool) => {
-                let path = pool.connect_options().get_filename().to_owned();
+            Pools::Sqlite(sqlite) => {
+                sqlite.file.check()?;
+                let path = sqlite.readers.connect_options().get_filename().to_owned();
                 check::sqlite(&path, cancel).await
             }
             Pools::Postgres(postgres) => {
@@ -343,9 +369,9 @@ impl Store {
     pub async fn close(&self) {
         self.inner.writer.close().await;
         match &self.inner.pools {
-            Pools::Sqlite(pool) => {
+            Pools::Sqlite(sqlite) => {
                 // Readers get only this much time to finish.
-                let _ = tokio::time::timeout(CLOSING, pool.close()).await;
+                let _ = tokio::time::timeout(CLOSING, sqlite.readers.close()).await;
             }
             Pools::Postgres(postgres) => {
                 postgres.scans.close();
