@@ -10,6 +10,7 @@ use landreeve_estate::ops::datasources::{self as ops, Seen};
 use landreeve_estate::ops::{Agent, AgentFilter, DatasourceDetails, DatasourceFilter};
 use landreeve_http::extract::{Path, Query};
 use landreeve_http::{Items, Outcome};
+use serde_json::value::RawValue;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -72,6 +73,16 @@ pub fn items(app: &App, ctx: &OpCtx, asked: &DatasourceFilter) -> Items {
 async fn one(app: &App, ctx: &OpCtx, seen: Seen) -> Result<Datasource> {
     let linked = agents_of(app, ctx, std::slice::from_ref(&seen)).await?;
     Ok(wire::render(&seen, app.ids(), &keys_of(&linked)))
+}
+
+/// The JSON of a datasource as read. What linked agents look like depends on the caller.
+async fn kept(app: &App, ctx: &OpCtx, seen: Seen) -> Result<Arc<RawValue>> {
+    if seen.datasource.agents.is_empty() {
+        let key = (seen.datasource.id, seen.credentials);
+        return app.datasources().get(key, &seen.datasource, |_| wire::render(&seen, app.ids(), &[]));
+    }
+    let json = serde_json::value::to_raw_value(&one(app, ctx, seen).await?).map_err(Error::internal)?;
+    Ok(json.into())
 }
 
 /// Reads a request and looks up its agents.
@@ -158,7 +169,7 @@ async fn get(
     let seen = ops::datasource_get(app.estate(), &ctx, datasource_id(&app, &id)?).await?;
     let linked = AgentFilter { ids: Some(seen.datasource.agents.clone()), ..AgentFilter::default() };
     let included = include.any().then(|| vec![agents::items(&app, &ctx, &linked)]);
-    out.with(&one(&app, &ctx, seen).await?, included).await
+    out.with(&&*kept(&app, &ctx, seen).await?, included).await
 }
 
 /// Update Datasource

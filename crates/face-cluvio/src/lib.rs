@@ -30,8 +30,8 @@ use landreeve_analytics::{Analytics, BuiltinSnippets};
 use landreeve_core::Result;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::DatasourceId;
-use landreeve_estate::ops::Estate;
-use landreeve_http::Face;
+use landreeve_estate::ops::{Datasource, Estate};
+use landreeve_http::{Face, Rendered};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::catalog::requests;
@@ -68,11 +68,13 @@ pub(crate) struct App(Arc<Shared>);
 struct Shared {
     plane: Analytics,
     options: Options,
+    /// Each as visible with credentials, or without.
+    datasources: Rendered<(DatasourceId, bool), Datasource>,
 }
 
 impl App {
     fn new(plane: Analytics, options: Options) -> App {
-        App(Arc::new(Shared { plane, options }))
+        App(Arc::new(Shared { plane, options, datasources: Rendered::default() }))
     }
 
     pub(crate) fn plane(&self) -> &Analytics {
@@ -85,6 +87,10 @@ impl App {
 
     pub(crate) fn ids(&self) -> &HashIds {
         self.estate().hash_ids()
+    }
+
+    pub(crate) fn datasources(&self) -> &Rendered<(DatasourceId, bool), Datasource> {
+        &self.0.datasources
     }
 
     pub(crate) fn options(&self) -> &Options {

@@ -66,6 +66,7 @@ pub mod mount;
 pub mod negotiate;
 pub mod openapi;
 pub mod rate;
+pub mod rendered;
 pub mod site;
 
 pub use credentials::Credential;
@@ -76,3 +77,4 @@ pub use failure::{Failure, Outcome, code};
 pub use limits::{BodyLimits, Limits, LiveLimits};
 pub use listener::{ListenOptions, Listener, Stop, TlsFiles};
 pub use mount::Mounts;
+pub use rendered::Rendered;

@@ -242,6 +242,8 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(Deadlines)
+        // A response that fits its buffer is copied into it, which costs less than a vectored write.
+        .writev(false)
         .header_read_timeout(limits.header_time)
         .max_buf_size(limits.header_bytes.max(Limits::MIN_HEADER_BYTES));
     builder

@@ -10,79 +10,92 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// How long a line can stay in the buffer; a killed process loses at most that.
 const WAIT: Duration = Duration::from_millis(20);
-/// Bytes in the buffer that trigger an immediate write.
+/// Bytes in the buffer that wake the thread before that.
 const FULL: usize = 64 * 1_024;
+/// Bytes in the buffer beyond which the thread that adds a line writes them itself.
+const OVERFULL: usize = 1_024 * 1_024;
 
 #[derive(Clone)]
 pub struct Buffer(Arc<Shared>);
 
 struct Shared {
-    state: Mutex<State>,
+    /// Locked before `lines`, and while writing: threads that add lines do not wait for it.
+    out: Mutex<Out>,
+    lines: Mutex<Lines>,
     filled: Condvar,
 }
 
-struct State {
+struct Out {
+    file: Box<dyn Write + Send>,
+    /// What is being written.
     lines: Vec<u8>,
-    out: Box<dyn Write + Send>,
+}
+
+struct Lines {
+    text: Vec<u8>,
     /// The writer thread has stopped, so every line is written immediately.
     ended: bool,
 }
 
-impl State {
-    fn write(&mut self) {
-        if self.lines.is_empty() {
-            return;
-        }
-        // If the log cannot be written, there is no other place to report it.
-        let _ = self.out.write_all(&self.lines).and_then(|()| self.out.flush());
-        self.lines.clear();
-    }
-}
-
 impl Buffer {
     /// Starts a thread that writes the buffered lines, until `end`.
-    pub fn start(out: impl Write + Send + 'static) -> io::Result<Buffer> {
-        let state = State { lines: Vec::new(), out: Box::new(out), ended: false };
-        let buffer = Buffer(Arc::new(Shared { state: Mutex::new(state), filled: Condvar::new() }));
+    pub fn start(file: impl Write + Send + 'static) -> io::Result<Buffer> {
+        let out = Mutex::new(Out { file: Box::new(file), lines: Vec::new() });
+        let lines = Mutex::new(Lines { text: Vec::new(), ended: false });
+        let buffer = Buffer(Arc::new(Shared { out, lines, filled: Condvar::new() }));
         let later = buffer.clone();
         std::thread::Builder::new().name("log".to_owned()).spawn(move || later.write_later())?;
         Ok(buffer)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) {
+        let mut out = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let Out { file, lines } = &mut *out;
+        std::mem::swap(lines, &mut self.lines().text);
+        if !lines.is_empty() {
+            // If the log cannot be written, there is no other place to report it.
+            let _ = file.write_all(lines).and_then(|()| file.flush());
+            lines.clear();
+        }
     }
 
     fn write_later(&self) {
         loop {
-            let state = self.state();
-            let waiting = |state: &mut State| state.lines.is_empty() && !state.ended;
-            let state = self.0.filled.wait_while(state, waiting).unwrap_or_else(PoisonError::into_inner);
-            let more = |state: &mut State| !state.ended;
-            let waited = self.0.filled.wait_timeout_while(state, WAIT, more);
-            let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            if state.ended {
+            let waiting = |lines: &mut Lines| lines.text.is_empty() && !lines.ended;
+            let lines =
+                self.0.filled.wait_while(self.lines(), waiting).unwrap_or_else(PoisonError::into_inner);
+            let more = |lines: &mut Lines| lines.text.len() < FULL && !lines.ended;
+            let waited = self.0.filled.wait_timeout_while(lines, WAIT, more);
+            let (lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if lines.ended {
                 return;
             }
-            state.write();
+            drop(lines);
+            self.write();
         }
     }
 
     /// Writes the buffered lines. From now on each line is written immediately.
     pub fn end(&self) {
-        let mut state = self.state();
-        state.ended = true;
-        state.write();
+        self.lines().ended = true;
         self.0.filled.notify_all();
+        self.write();
     }
 
     fn add(&self, text: &[u8], at_once: bool) {
-        let mut state = self.state();
-        let first = state.lines.is_empty();
-        state.lines.extend_from_slice(text);
-        if at_once || state.ended || state.lines.len() >= FULL {
-            state.write();
-        } else if first {
+        let mut lines = self.lines();
+        let before = lines.text.len();
+        lines.text.extend_from_slice(text);
+        let after = lines.text.len();
+        let at_once = at_once || lines.ended || after >= OVERFULL;
+        drop(lines);
+        if at_once {
+            self.write();
+        } else if before == 0 || (before < FULL && after >= FULL) {
             self.0.filled.notify_one();
         }
     }
@@ -154,7 +167,10 @@ mod tests {
         assert_eq!(all, "two\nthree\n", "a warning flushes the lines before it");
         let long = "x".repeat(FULL);
         buffer.add(long.as_bytes(), false);
-        assert_eq!(written(), long);
+        assert_eq!(written(), long, "a full buffer does not wait");
+        let longer = "x".repeat(OVERFULL);
+        buffer.add(longer.as_bytes(), false);
+        assert_eq!(written(), longer);
         buffer.end();
         buffer.add(b"last\n", false);
         assert!((0..2).any(|_| written() == "last\n"), "written immediately after `end`");
