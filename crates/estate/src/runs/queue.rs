@@ -233,7 +233,7 @@ async fn check_waiting(tx: &mut Tx, submission: &Submission) -> Result<()> {
     if let Some(most) = submission.most_waiting {
         let waiting = tx
             .one(
-                "SELECT count(*) FROM (SELECT 1 FROM runs WHERE submitter = $1 AND counted = 1 AND state = 'queued' \
+                "SELECT count(*) FROM (SELECT 1 FROM runs WHERE submitter || '' = $1 AND counted = 1 AND state = 'queued' \
                  LIMIT $2) w",
                 args![submission.submitter.key(), most],
             )
@@ -305,12 +305,15 @@ const MAX_TURNS: i64 = 64;
 
 /// The submitters with runs waiting in a pool, least recently served first. Steps from submitter to submitter in the
 /// index, however many runs each has waiting.
+/// `submitter || ''` is what the indexes of waiting runs are on, see migration 7.
 macro_rules! waiting_submitters {
     ($position:literal) => {
         concat!(
-            "WITH RECURSIVE s (submitter) AS (SELECT min(submitter) FROM runs WHERE state = 'queued' AND pool = $1 \
-             UNION ALL SELECT (SELECT min(r.submitter) FROM runs r WHERE r.state = 'queued' AND r.pool = $1 \
-             AND r.submitter > s.submitter) FROM s WHERE s.submitter IS NOT NULL) \
+            "WITH RECURSIVE s (submitter) AS (SELECT (SELECT r.submitter || '' FROM runs r WHERE r.state = 'queued' \
+             AND r.pool = $1 ORDER BY r.submitter || '' LIMIT 1) \
+             UNION ALL SELECT (SELECT r.submitter || '' FROM runs r WHERE r.state = 'queued' AND r.pool = $1 \
+             AND r.submitter || '' > s.submitter ORDER BY r.submitter || '' LIMIT 1) FROM s \
+             WHERE s.submitter IS NOT NULL) \
              SELECT submitter FROM s WHERE submitter IS NOT NULL ORDER BY ",
             $position,
             "($2, ',' || submitter || ','), submitter LIMIT $3"
@@ -396,10 +399,10 @@ async fn claim_of(
         Some(submitter) => {
             bound.extend(args![submitter]);
             dialect.pick(
-                candidate!("instr", "AND r.submitter = $8 ORDER BY r.submitted_at, r.id LIMIT 1"),
+                candidate!("instr", "AND r.submitter || '' = $8 ORDER BY r.submitted_at, r.id LIMIT 1"),
                 candidate!(
                     "strpos",
-                    "AND r.submitter = $8 ORDER BY r.submitted_at, r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED"
+                    "AND r.submitter || '' = $8 ORDER BY r.submitted_at, r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED"
                 ),
             )
         }

@@ -34,6 +34,7 @@ const ESTATE: MigrationSet = MigrationSet {
         include_str!("../../migrations/sqlite/0004_schedules.sql"),
         include_str!("../../migrations/sqlite/0005_row_versions.sql"),
         include_str!("../../migrations/sqlite/0006_run_indexes.sql"),
+        include_str!("../../migrations/sqlite/0007_turns.sql"),
     ],
     postgres: &[
         include_str!("../../migrations/postgres/0001_foundation.sql"),
@@ -42,6 +43,7 @@ const ESTATE: MigrationSet = MigrationSet {
         include_str!("../../migrations/postgres/0004_schedules.sql"),
         include_str!("../../migrations/postgres/0005_row_versions.sql"),
         include_str!("../../migrations/postgres/0006_run_indexes.sql"),
+        include_str!("../../migrations/postgres/0007_turns.sql"),
     ],
 };
 
