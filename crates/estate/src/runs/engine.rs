@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use landreeve_core::ids::{BoxFuture, RunId};
 use landreeve_core::{Clock, Error, IdKind, Ids, OpCtx, PoolName, Result, RunKind, RunState};
 use tokio::sync::{broadcast, watch};
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use super::job::{Executor, Signal, StopReason};
 use super::kind::{KindSpec, OnDrain};
-use super::pools::{Holder, Place, Pool};
+use super::pools::{Full, Holder, Place, Pool, Shares};
 use super::queue::{self, Family, Lease, Submission, Submitter, Wanted};
 use super::record::{NewRun, Run};
 use super::recover::{self, Lost};
@@ -55,6 +56,26 @@ impl Default for RunOptions {
             node_name: "landreeve".to_owned(),
         }
     }
+}
+
+/// Maximum number of runs claimed in one transaction, which holds as many workers meanwhile.
+const MAX_CLAIMED: usize = 8;
+
+async fn claim_several(
+    tx: &mut Tx,
+    mut wanted: Wanted,
+    mut shares: Shares,
+    most: usize,
+    now: Timestamp,
+) -> Result<Vec<Run>> {
+    let mut claimed = Vec::with_capacity(most);
+    while claimed.len() < most {
+        (wanted.full, wanted.turns) = (shares.full(), shares.turns());
+        let Some(run) = queue::claim(tx, &wanted, now).await? else { break };
+        shares.add(&Holder::of_run(&run));
+        claimed.push(run);
+    }
+    Ok(claimed)
 }
 
 /// How long runs that are interrupted at the end of a stop have to end.
@@ -415,25 +436,31 @@ impl Engine {
             };
             let Some(permit) = permit else { return };
             queue.mark_unchanged();
-            pool.behind.store(false, Ordering::SeqCst);
-            match self.claim(&pool).await {
-                Ok(Some(run)) => {
+            let mut permits = vec![permit];
+            // More runs wait, probably.
+            if pool.behind.swap(false, Ordering::SeqCst) {
+                permits.extend(pool.more_workers(MAX_CLAIMED - 1));
+            }
+            match self.claim(&pool, permits.len()).await {
+                Ok(runs) if runs.is_empty() => {}
+                Ok(runs) => {
                     pool.behind.store(true, Ordering::SeqCst);
-                    let place = pool.place(permit, Holder::of_run(&run));
-                    self.spawn(run, place);
+                    for (run, permit) in runs.into_iter().zip(permits) {
+                        let place = pool.place(permit, Holder::of_run(&run));
+                        self.spawn(run, place);
+                    }
                     continue;
                 }
-                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(pool = pool.name.as_str(), %error, "could not claim a run");
                     // Do not loop if the store fails immediately.
-                    drop(permit);
+                    drop(permits);
                     self.pause(Duration::from_secs(1)).await;
                     continue;
                 }
             }
-            // The worker must be free for submissions while this loop waits.
-            drop(permit);
+            // The workers must be free for submissions while this loop waits.
+            drop(permits);
             self.wait_for_work(&pool, &mut queue).await;
         }
     }
@@ -455,9 +482,9 @@ impl Engine {
         }
     }
 
-    async fn claim(&self, pool: &Pool) -> Result<Option<Run>> {
-        let (Some(node), Some(working)) = (self.node(), self.working()) else { return Ok(None) };
-        let full = pool.full(self.0.many_units.load(Ordering::SeqCst));
+    /// Claims at most this many runs in one transaction, each as if those before it already ran.
+    async fn claim(&self, pool: &Pool, most: usize) -> Result<Vec<Run>> {
+        let (Some(node), Some(working)) = (self.node(), self.working()) else { return Ok(Vec::new()) };
         let family = match &working.role {
             Role::Command => Family::Of(self.own_runs()),
             Role::Node { .. } if pool.has_too_many_parked() => Family::Children,
@@ -467,14 +494,12 @@ impl Engine {
             pool: pool.name,
             kinds: pool.kinds.clone(),
             lease: self.lease(node),
-            full_submitters: full.submitters,
-            full_sources: full.sources,
-            full_units: full.units,
+            full: Full::default(),
             family,
-            turns: pool.turns(),
+            turns: String::new(),
         };
-        let now = self.0.clock.now();
-        self.0.store.write(move |tx| Box::pin(async move { queue::claim(tx, &wanted, now).await })).await
+        let (shares, now) = (pool.shares(self.0.many_units.load(Ordering::SeqCst)), self.0.clock.now());
+        self.0.store.write(move |tx| Box::pin(claim_several(tx, wanted, shares, most, now))).await
     }
 
     fn own_runs(&self) -> String {

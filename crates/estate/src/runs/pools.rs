@@ -34,7 +34,7 @@ pub(super) struct Pool {
     pub changed: Notify,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Busy {
     submitters: HashMap<String, usize>,
     sources: HashMap<i64, usize>,
@@ -96,9 +96,10 @@ impl Drop for Parked {
     }
 }
 
-/// Who has a full share, in the form that the queue's statements need.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Full {
+/// Who has a full share, in the form that the queue's statements need: submitters as `,user:3,`, ids of datasources and
+/// units as `,7,9,`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Full {
     pub submitters: String,
     pub sources: String,
     pub units: String,
@@ -161,22 +162,44 @@ impl Pool {
         self.parked.load(Ordering::SeqCst) > MAX_PARKED
     }
 
-    /// Those whose runs the queue currently skips.
-    pub fn full(&self, many_units: bool) -> Full {
+    /// More workers that are free now, at most this many.
+    pub fn more_workers(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
+        (0..most).map_while(|_| Arc::clone(&self.free).try_acquire_owned().ok()).collect()
+    }
+
+    pub fn shares(&self, many_units: bool) -> Shares {
+        Shares { share: self.share, many_units, busy: self.busy().clone() }
+    }
+}
+
+/// How a pool is shared at one moment, and would be if it also executed other runs.
+#[derive(Clone)]
+pub(super) struct Shares {
+    share: Option<usize>,
+    many_units: bool,
+    busy: Busy,
+}
+
+impl Shares {
+    /// Those whose runs the queue skips.
+    pub fn full(&self) -> Full {
         let Some(share) = self.share else {
             return Full { submitters: ",".into(), sources: ",".into(), units: ",".into() };
         };
-        let busy = self.busy();
         Full {
-            submitters: at_least(&busy.submitters, share),
-            sources: at_least(&busy.sources, share),
-            units: if many_units { at_least(&busy.units, share) } else { ",".to_owned() },
+            submitters: at_least(&self.busy.submitters, share),
+            sources: at_least(&self.busy.sources, share),
+            units: if self.many_units { at_least(&self.busy.units, share) } else { ",".to_owned() },
         }
     }
 
     /// Who was served, the latest last.
     pub fn turns(&self) -> String {
-        self.busy().turns.iter().fold(String::from(","), |text, submitter| text + submitter + ",")
+        self.busy.turns.iter().fold(String::from(","), |text, submitter| text + submitter + ",")
+    }
+
+    pub fn add(&mut self, holder: &Holder) {
+        self.busy.add(holder);
     }
 }
 
@@ -250,13 +273,13 @@ mod tests {
             let taken: Vec<_> =
                 (0..workers).filter_map(|_| pool.try_place(holder("key:1", None, 1), false)).collect();
             assert_eq!(taken.len(), share, "of {workers}");
-            assert_eq!(pool.full(false).submitters, ",key:1,");
+            assert_eq!(pool.shares(false).full().submitters, ",key:1,");
             assert!(pool.try_place(holder("key:2", None, 1), true).is_none(), "the unit's share is full");
             assert!(pool.try_place(holder("key:2", None, 1), false).is_some(), "a single unit has no limit");
             assert!(pool.try_place(holder("system", Some(7), 1), true).is_some(), "the server has no limit");
             drop(taken);
             assert_eq!(
-                pool.full(true),
+                pool.shares(true).full(),
                 Full { submitters: ",".into(), sources: ",".into(), units: ",".into() }
             );
             let by_source: Vec<_> = (0..i64::try_from(workers).unwrap())
@@ -272,9 +295,9 @@ mod tests {
         drop(pool.try_place(holder("key:1", None, 1), false));
         drop(pool.try_place(holder("key:2", None, 1), false));
         drop(pool.try_place(holder("key:1", None, 1), false));
-        assert_eq!(pool.turns(), ",key:2,key:1,");
+        assert_eq!(pool.shares(false).turns(), ",key:2,key:1,");
         drop(pool.try_place(holder("operator", None, 1), false));
-        assert_eq!(pool.turns(), ",key:2,key:1,operator,", "in stored form");
+        assert_eq!(pool.shares(false).turns(), ",key:2,key:1,operator,", "in stored form");
         let all: Vec<_> = (0..2).filter_map(|_| pool.try_place(holder("key:1", None, 1), false)).collect();
         assert_eq!(all.len(), 2, "a submitter can use the whole pool while no others wait");
     }

@@ -9,6 +9,7 @@ use landreeve_core::{Actor, Error, ErrorKind, PoolName, Result, RunState, clock}
 use uuid::Uuid;
 
 use super::job::Done;
+pub use super::pools::Full;
 use super::record::{self, NewRun, Run, RunError};
 use crate::events::{self, Event};
 use crate::store::{Conn, Dialect, Notice, Tx, store_now};
@@ -280,10 +281,8 @@ pub struct Wanted {
     /// The kinds that this process executes: `,query,probe,`.
     pub kinds: String,
     pub lease: Lease,
-    /// Those whose share of the workers is full: submitters as `,user:3,`, ids of datasources and units as `,7,9,`.
-    pub full_submitters: String,
-    pub full_sources: String,
-    pub full_units: String,
+    /// Those whose share of the workers is full.
+    pub full: Full,
     pub family: Family,
     /// Submitters in the order in which they were served, the latest last. Those not listed come first.
     pub turns: String,
@@ -332,7 +331,7 @@ pub async fn claim(tx: &mut Tx, wanted: &Wanted, now: Timestamp) -> Result<Optio
     for row in &waiting {
         let submitter = row.text(0)?;
         // Names of submitters contain no commas.
-        if wanted.full_submitters.contains(&format!(",{submitter},")) {
+        if wanted.full.submitters.contains(&format!(",{submitter},")) {
             continue;
         }
         if let Some(run) = claim_of(tx, wanted, Some(submitter), now).await? {
@@ -384,9 +383,9 @@ async fn claim_of(
     let mut bound = args![
         wanted.pool.as_str(),
         &wanted.kinds,
-        &wanted.full_submitters,
-        &wanted.full_sources,
-        &wanted.full_units,
+        &wanted.full.submitters,
+        &wanted.full.sources,
+        &wanted.full.units,
         i64::from(children),
         parents,
     ];

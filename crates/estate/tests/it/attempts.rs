@@ -7,7 +7,7 @@ use landreeve_core::{Action, ErrorKind, Noun, Permission, PoolName, RunState, Se
 use landreeve_estate::ops::runs::{RunRef, run_cancel, submit};
 use landreeve_estate::ops::users::{NewUser, user_create};
 use landreeve_estate::ops::{GrantTarget, NewGrant, sign_in};
-use landreeve_estate::runs::queue::{self, End, Family, Lease, Submission, Submitter, Threads, Wanted};
+use landreeve_estate::runs::queue::{self, End, Family, Full, Lease, Submission, Submitter, Threads, Wanted};
 use landreeve_estate::runs::{Done, KindSpec, Lane, NewRun, RunOptions};
 use landreeve_estate::store::Notice;
 use landreeve_estate::{Estate, EstateOptions, args};
@@ -299,9 +299,7 @@ async fn many_runs_waiting_for_a_lane_do_not_hide_the_next_run(site: &Site) {
         pool: PoolName::SHORT,
         kinds: ",query,".to_owned(),
         lease: LEASE,
-        full_submitters: ",".to_owned(),
-        full_sources: ",".to_owned(),
-        full_units: ",".to_owned(),
+        full: Full::default(),
         family: Family::Any,
         turns: ",".to_owned(),
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use landreeve_core::ids::{OuId, RunId};
 use landreeve_core::{PoolName, RunState};
-use landreeve_estate::runs::queue::{self, End, Family, Lease, Submission, Submitter, Threads, Wanted};
+use landreeve_estate::runs::queue::{self, End, Family, Full, Lease, Submission, Submitter, Threads, Wanted};
 use landreeve_estate::runs::recover::{self, Lost};
 use landreeve_estate::runs::{Done, Lane, NewRun};
 use landreeve_estate::{Estate, args};
@@ -115,9 +115,7 @@ async fn a_node_that_lost_its_run_cannot_end_it(site: &Site) {
         pool: PoolName::SHORT,
         kinds: ",query,".to_owned(),
         lease: Lease { node: 7, term: Duration::from_secs(30) },
-        full_submitters: ",".to_owned(),
-        full_sources: ",".to_owned(),
-        full_units: ",".to_owned(),
+        full: Full::default(),
         family: Family::Any,
         turns: ",".to_owned(),
     };
