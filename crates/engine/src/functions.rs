@@ -4,8 +4,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array as _, ArrayRef, TimestampMicrosecondArray};
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::{Array as _, ArrayRef, Int32Array, TimestampMicrosecondArray};
 use arrow_cast::cast;
 use arrow_schema::{DataType, TimeUnit};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_err};
@@ -21,84 +21,56 @@ pub const AT_TIME_ZONE: &str = "at_time_zone";
 /// PostgreSQL's `date_trunc` with three arguments, for units below a day.
 const DATE_TRUNC_IN: &str = "date_trunc_in";
 
-pub fn all() -> Vec<ScalarUDF> {
+pub fn all() -> Vec<Arc<ScalarUDF>> {
     vec![
-        ScalarUDF::from(AtTimeZone { signature: Signature::any(2, Volatility::Immutable) }),
-        ScalarUDF::from(DateTruncIn { signature: Signature::any(3, Volatility::Immutable) }),
+        Arc::new(ScalarUDF::from(AtTimeZone { signature: Signature::any(2, Volatility::Immutable) })),
+        Arc::new(ScalarUDF::from(Strpos::new())),
+        Arc::new(ScalarUDF::from(DateTruncIn { signature: Signature::any(3, Volatility::Immutable) })),
     ]
 }
 
-/// Functions whose time or memory grows with a number in the statement rather than with the data.
-const BOUNDLESS: [&str; 8] = [
-    "levenshtein",
-    "array_repeat",
-    "array_resize",
-    "range",
-    "generate_series",
-    "array_distance",
-    "factorial",
-    "cross_product",
-];
-
-/// The built-in functions without the unbounded ones; those that can produce long strings check the length first.
-pub fn harmless(all: Vec<Arc<ScalarUDF>>) -> Vec<Arc<ScalarUDF>> {
-    let named = |function: &ScalarUDF, name: &str| {
-        function.name() == name || function.aliases().iter().any(|alias| alias == name)
-    };
-    let kept = all.into_iter().filter(|function| !BOUNDLESS.iter().any(|name| named(function, name)));
-    kept.map(|function| match function.name() {
-        "repeat" | "lpad" | "rpad" => Arc::new(ScalarUDF::from(LongText { inner: function })),
-        _ => function,
-    })
-    .collect()
-}
-
-/// Maximum total size of the strings in a batch.
-const MAX_BYTES: i128 = 16 * 1_024 * 1_024;
-
-/// `repeat`, `lpad` or `rpad`, with an error if the strings would be too long.
+/// The place of a text in another, counted in characters from 1. DataFusion compares them at every place, which takes
+/// the product of their lengths.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct LongText {
-    inner: Arc<ScalarUDF>,
+struct Strpos {
+    signature: Signature,
+    aliases: Vec<String>,
 }
 
-impl ScalarUDFImpl for LongText {
+impl Strpos {
+    fn new() -> Strpos {
+        let aliases = ["instr", "position"].map(str::to_owned).to_vec();
+        Strpos { signature: Signature::string(2, Volatility::Immutable), aliases }
+    }
+}
+
+impl ScalarUDFImpl for Strpos {
     fn name(&self) -> &str {
-        self.inner.name()
+        "strpos"
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
     }
 
     fn signature(&self) -> &Signature {
-        self.inner.signature()
+        &self.signature
     }
 
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(types)
-    }
-
-    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        self.inner.inner().coerce_types(types)
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int32)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = arrays(&args)?;
-        if let [texts, numbers, ..] = arrays.as_slice() {
-            let texts = cast(texts, &DataType::Utf8)?;
-            let numbers = cast(numbers, &DataType::Int64)?;
-            let (texts, numbers) = (texts.as_string::<i32>(), numbers.as_primitive::<Int64Type>());
-            let repeats = self.inner.name() == "repeat";
-            let bytes = texts.iter().zip(numbers).map(|(text, number)| {
-                let number = i128::from(number.unwrap_or(0).max(0));
-                // The characters of a padded string have up to four bytes.
-                if repeats { number * text.unwrap_or_default().len() as i128 } else { number * 4 }
-            });
-            if bytes.sum::<i128>() > MAX_BYTES {
-                return Err(DataFusionError::ResourcesExhausted(format!(
-                    "{} would produce too much text",
-                    self.name()
-                )));
-            }
-        }
-        self.inner.invoke_with_args(args)
+        let [texts, parts] = arrays.as_slice() else { return plan_err!("strpos needs two texts") };
+        let (texts, parts) = (cast(texts, &DataType::Utf8View)?, cast(parts, &DataType::Utf8View)?);
+        let places = texts.as_string_view().iter().zip(parts.as_string_view()).map(|(text, part)| {
+            let (text, part) = (text?, part?);
+            let before = memchr::memmem::find(text.as_bytes(), part.as_bytes()).and_then(|at| text.get(..at));
+            Some(before.map_or(0, |before| i32::try_from(before.chars().count()).unwrap_or(i32::MAX - 1) + 1))
+        });
+        Ok(ColumnarValue::Array(Arc::new(places.collect::<Int32Array>())))
     }
 }
 

@@ -1,10 +1,11 @@
 //! SQL over the tables of catalogs with DataFusion: one SELECT, bounded in memory and time.
 //!
 //! `statement` prepares a statement: `flavour` parses it, `reading` checks that it only reads, `variables` fills in its
-//! values. `provider` lets DataFusion read a table of a plane, `output` converts results to the types that the rest of
+//! values. `bounds` is what a statement may use. `provider` lets DataFusion read a table of a plane, `output` converts results to the types that the rest of
 //! the server knows, `driver` offers a plane's tables as a datasource. Does not belong here: the meaning of any table,
 //! or a function that can access a file or the network.
 
+mod bounds;
 mod driver;
 mod error;
 mod flavour;
@@ -26,16 +27,20 @@ use futures_util::StreamExt as _;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::{CancellationToken, QueryStream, SourceError, SourceErrorKind};
 use landreeve_core::table::{EngineQuery, Readable, SqlEngine};
+use output::Columns;
 use session::Sources;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc};
 
+pub use bounds::allowed::names as function_names;
 pub use driver::EngineDriver;
 
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// Maximum memory of one statement, in bytes.
     pub memory_bytes: usize,
+    /// Maximum size of a text, list or other value that a function returns, in bytes.
+    pub max_value_bytes: usize,
     /// Where sorting and grouping spill data that does not fit into memory, and the limit in bytes.
     pub spill_dir: PathBuf,
     pub spill_bytes: u64,
@@ -101,9 +106,8 @@ impl SqlEngine for Engine {
         Box::pin(async move {
             let (options, query) = (self.options.clone(), query.clone());
             let sources = Sources::new(tables.clone(), CancellationToken::new());
-            let planned = self
-                .handle()?
-                .spawn(async move { session::plan(&options, &sources, &query).await.map(drop) });
+            let planned =
+                self.handle()?.spawn(async move { session::plan(&options, &sources, &query).await });
             let mut guard = AbortOnDrop(planned);
             (&mut guard.0).await.map_err(|_| error::stopped())?
         })
@@ -190,19 +194,26 @@ async fn read(mut state: Reading) -> Option<(Result<RecordBatch, SourceError>, R
 async fn forward(mut stream: session::Started, query: &EngineQuery, batches: &mpsc::Sender<Sent>) {
     let mut rows = 0_u64;
     while let Some(next) = stream.batches.next().await {
-        let next =
-            next.map_err(|error| error::translate(&error)).and_then(|batch| stream.columns.convert(&batch));
-        let next = next.and_then(|batch| {
-            rows += batch.num_rows() as u64;
-            match query.max_rows {
-                Some(most) if rows > most => Err(error::too_many_rows(most)),
-                _ => Ok(batch),
+        let parts = next
+            .map_err(|error| error::translate(&error))
+            .and_then(|batch| Columns::parts(&batch, stream.max_value));
+        let parts = match parts {
+            Ok(parts) => parts.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        for part in parts {
+            let next = part.and_then(|part| stream.columns.convert(&part)).and_then(|batch| {
+                rows += batch.num_rows() as u64;
+                match query.max_rows {
+                    Some(most) if rows > most => Err(error::too_many_rows(most)),
+                    _ => Ok(batch),
+                }
+            });
+            let failed = next.is_err();
+            // An error here means that the reader is gone.
+            if batches.send(next.map(Some)).await.is_err() || failed {
+                return;
             }
-        });
-        let failed = next.is_err();
-        // An error here means that the reader is gone.
-        if batches.send(next.map(Some)).await.is_err() || failed {
-            return;
         }
     }
     // The reader may be gone.

@@ -13,7 +13,18 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use landreeve_core::schema::{LogicalType, describe, logical_type};
 use landreeve_core::source::SourceError;
 
+use crate::bounds::sizes::{Sizes, all};
 use crate::error::query as fault;
+
+/// Maximum size of a row, in values of the maximum size.
+const MAX_ROW_VALUES: u64 = 8;
+/// Size of a part; a single row may be larger.
+const PART_BYTES: u64 = 8 * 1_024 * 1_024;
+
+fn too_large(what: &str, bytes: u64, max: u64) -> SourceError {
+    let message = format!("{what} has {bytes} bytes; the limit is {max} ([engine] max_value_bytes)");
+    fault("too_large", message)
+}
 
 /// How each column of a plan becomes a column of a result.
 pub struct Columns {
@@ -53,6 +64,31 @@ impl Columns {
 
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    /// The batch in parts of a bounded size: values that share a buffer are copied when they are converted.
+    pub fn parts(batch: &RecordBatch, max_value: u64) -> Result<Vec<RecordBatch>, SourceError> {
+        for (column, field) in batch.columns().iter().zip(batch.schema().fields()) {
+            let largest = Sizes::of(column).largest();
+            if largest > max_value {
+                return Err(too_large(&format!("a value of column {}", field.name()), largest, max_value));
+            }
+        }
+        let sizes = all(batch.columns());
+        let (mut start, mut sum, mut parts) = (0, 0_u64, Vec::new());
+        for row in 0..batch.num_rows() {
+            let size = sizes.row(row);
+            if size > max_value.saturating_mul(MAX_ROW_VALUES) {
+                return Err(too_large("a row", size, max_value.saturating_mul(MAX_ROW_VALUES)));
+            }
+            if sum + size > PART_BYTES && row > start {
+                parts.push(batch.slice(start, row - start));
+                (start, sum) = (row, 0);
+            }
+            sum += size;
+        }
+        parts.push(batch.slice(start, batch.num_rows() - start));
+        Ok(parts)
     }
 
     pub fn convert(&self, batch: &RecordBatch) -> Result<RecordBatch, SourceError> {

@@ -11,10 +11,10 @@ use datafusion::dataframe::DataFrame;
 use datafusion::datasource::ViewTable;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::execution::{SendableRecordBatchStream, SessionStateDefaults};
+use datafusion::execution::{FunctionRegistry as _, SendableRecordBatchStream, SessionStateDefaults};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
@@ -22,6 +22,8 @@ use landreeve_core::source::{CancellationToken, SourceError};
 use landreeve_core::table::{EngineQuery, Readable, TableName, Tables};
 use tokio::runtime::Handle;
 
+use crate::bounds::operators::{self, Operators};
+use crate::bounds::{Bounds, aggregate, scalar};
 use crate::error::{query as fault, stopped, translate};
 use crate::flavour::POSTGRESQL;
 use crate::output::Columns;
@@ -61,6 +63,7 @@ impl Sources {
 pub struct Started {
     pub schema: SchemaRef,
     pub columns: Columns,
+    pub max_value: u64,
     pub batches: SendableRecordBatchStream,
 }
 
@@ -69,23 +72,36 @@ pub async fn start(
     sources: &Sources,
     query: &EngineQuery,
 ) -> Result<Started, SourceError> {
-    let frame = plan(options, sources, query).await?;
+    let (frame, bounds) = planned(options, sources, query).await?;
     let columns = Columns::of(frame.schema().as_arrow())?;
     let failed = |error: DataFusionError| translate(&error);
     let context = Arc::new(frame.task_ctx());
-    let plan = frame.create_physical_plan().await.and_then(make_yielding).map_err(failed)?;
+    let plan = frame.create_physical_plan().await.map_err(failed)?;
+    operators::verify(&plan).map_err(failed)?;
+    let plan = make_yielding(plan, options.memory_bytes / 2).map_err(failed)?;
+    bounds.planned();
     let batches = execute_stream(plan, context).map_err(failed)?;
-    Ok(Started { schema: columns.schema(), columns, batches })
+    Ok(Started { schema: columns.schema(), columns, max_value: bounds.max_value(), batches })
 }
 
+/// Checks a statement without running it.
 pub async fn plan(
     options: &EngineOptions,
     sources: &Sources,
     query: &EngineQuery,
-) -> Result<DataFrame, SourceError> {
+) -> Result<(), SourceError> {
+    planned(options, sources, query).await.map(drop)
+}
+
+async fn planned(
+    options: &EngineOptions,
+    sources: &Sources,
+    query: &EngineQuery,
+) -> Result<(DataFrame, Arc<Bounds>), SourceError> {
     let statement = statement::prepare(&query.query.sql, &POSTGRESQL, &query.variables)?;
     let schema = sources.default_schema();
-    let context = context(options, query, schema).map_err(|error| translate(&error))?;
+    let (context, bounds) =
+        context(options, query, schema, &sources.cancel).map_err(|error| translate(&error))?;
     let catalog = CatalogOf { context: &context, sources, batch_rows: query.query.batch_rows };
     catalog.register(&statement, &mut HashSet::new(), 0).await?;
     let state = context.state();
@@ -93,14 +109,15 @@ pub async fn plan(
     let only_reading =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_reading.verify_plan(&plan).map_err(|error| translate(&error))?;
-    Ok(DataFrame::new(state, plan))
+    Ok((DataFrame::new(state, plan), bounds))
 }
 
 fn context(
     options: &EngineOptions,
     query: &EngineQuery,
     schema: &str,
-) -> Result<SessionContext, DataFusionError> {
+    cancel: &CancellationToken,
+) -> Result<(SessionContext, Arc<Bounds>), DataFusionError> {
     let mut config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, schema)
         .with_information_schema(false)
@@ -111,29 +128,40 @@ fn context(
     let aside = config.options().execution.sort_spill_reservation_bytes;
     config.options_mut().execution.sort_spill_reservation_bytes = aside.min(options.memory_bytes / 64);
     let most = NonZeroUsize::new(3).unwrap_or(NonZeroUsize::MIN);
-    let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_bytes), most);
+    let pool: Arc<dyn MemoryPool> =
+        Arc::new(TrackConsumersPool::new(FairSpillPool::new(options.memory_bytes), most));
+    let bounds = Bounds::new(options.max_value_bytes, &pool, cancel.clone());
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![options.spill_dir.clone()]))
         .with_max_temp_directory_size(options.spill_bytes);
-    let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(pool))
-        .with_disk_manager_builder(disk)
-        .build_arc()?;
+    let runtime =
+        RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc()?;
     // Built by hand, so that there are no file formats or table factories.
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
-        .with_scalar_functions(functions::harmless(SessionStateDefaults::default_scalar_functions()))
-        .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
-        .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
+        .with_aggregate_functions(aggregate::bounded(
+            SessionStateDefaults::default_aggregate_functions(),
+            &bounds,
+        ))
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .build();
     let mut context = SessionContext::new_with_state(state);
     datafusion_functions_json::register_all(&mut context)?;
-    functions::all().into_iter().for_each(|function| context.register_udf(function));
-    Ok(context)
+    let mut functions: Vec<_> = context.state().scalar_functions().values().cloned().collect();
+    functions.extend(SessionStateDefaults::default_scalar_functions());
+    functions.extend(functions::all());
+    for function in functions {
+        match scalar::bounded(Arc::clone(&function), &bounds) {
+            Some(function) => context.register_udf(function),
+            None => context.deregister_udf(function.name()),
+        }
+    }
+    // After those of the JSON functions, so that it sees the calls that they make.
+    context.register_function_rewrite(Arc::new(Operators::new(&bounds)?))?;
+    Ok((context, bounds))
 }
 
 /// Maximum nesting of views. A view that refers to itself would never end.

@@ -15,29 +15,39 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::{CrossJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
     ReplaceChildrenOptions,
 };
 use futures_util::StreamExt as _;
 
+use crate::bounds::wide;
+
 /// How many rows of one side are compared with the whole other side between two yields.
 const ROWS: usize = 128;
 
-pub fn make_yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// `memory` is what an operator may need for a batch of repeated rows.
+pub fn make_yielding(plan: Arc<dyn ExecutionPlan>, memory: usize) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
-        if !node.name().ends_with("JoinExec") && node.name() != "UnnestExec" {
+        let lists = node.downcast_ref::<UnnestExec>().map(|unnest| {
+            unnest.list_column_indices().iter().map(|list| list.index_in_input_schema).collect::<Vec<_>>()
+        });
+        if !node.name().ends_with("JoinExec") && lists.is_none() {
             return Ok(Transformed::no(node));
         }
         let compares_all = node.is::<NestedLoopJoinExec>() || node.is::<CrossJoinExec>();
-        let node = if compares_all {
-            let children = node.children().into_iter().map(|child| Piecemeal::over(Arc::clone(child)));
-            let children = children.collect();
-            let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-            node.replace_children(children, options)?
-        } else {
-            node
-        };
+        let children = node.children().into_iter().map(|child| {
+            let child = Arc::clone(child);
+            match &lists {
+                Some(lists) => wide::unnested(child, lists.clone(), memory),
+                None if compares_all => Piecemeal::over(wide::joined(child, memory)),
+                None => wide::joined(child, memory),
+            }
+        });
+        let children = children.collect();
+        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+        let node = wide::small(node.replace_children(children, options)?);
         Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>))
     })
     .data()

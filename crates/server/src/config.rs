@@ -157,6 +157,7 @@ pub struct Pools {
 pub struct EngineSection {
     pub memory_bytes: usize,
     pub spill_bytes: u64,
+    pub max_value_bytes: usize,
     pub statements: usize,
 }
 
@@ -232,6 +233,10 @@ impl Config {
         anyhow::ensure!(
             self.engine.memory_bytes >= 1_048_576,
             "[engine] memory_bytes must be at least 1048576"
+        );
+        anyhow::ensure!(
+            (65_536..=self.engine.memory_bytes / 8).contains(&self.engine.max_value_bytes),
+            "[engine] max_value_bytes must be from 65536 to an eighth of memory_bytes"
         );
         anyhow::ensure!(self.engine.statements > 0, "[engine] statements must be at least 1");
         let own = self.listeners.iter().map(|(name, own)| (format!("listeners.{name}"), &own.public_url));
@@ -324,6 +329,8 @@ mod tests {
             "[runs]\nmax_waiting = 0",
             "[runs]\nlease_seconds = 0",
             "[engine]\nmemory_bytes = 1",
+            "[engine]\nmax_value_bytes = 1000",
+            "[engine]\nmax_value_bytes = 100000000",
             "[engine]\nstatements = 0",
             "[store]\nstatement_seconds = 0",
             "[server]\npublic_url = 'ftp://data.example.com'",

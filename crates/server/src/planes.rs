@@ -71,6 +71,7 @@ pub fn spill_dir(data_dir: &Path) -> PathBuf {
 fn engine(config: &Config, data_dir: &Path) -> Arc<dyn SqlEngine> {
     Arc::new(Engine::new(EngineOptions {
         memory_bytes: config.engine.memory_bytes,
+        max_value_bytes: config.engine.max_value_bytes,
         spill_dir: spill_dir(data_dir),
         spill_bytes: config.engine.spill_bytes,
         statements: config.engine.statements,

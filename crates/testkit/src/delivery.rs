@@ -18,6 +18,7 @@ use crate::Kit;
 pub(crate) fn engine(dir: &tempfile::TempDir) -> Arc<Engine> {
     Arc::new(Engine::new(EngineOptions {
         memory_bytes: 256 * 1_024 * 1_024,
+        max_value_bytes: 8 * 1_024 * 1_024,
         spill_dir: dir.path().join("spill"),
         spill_bytes: 256 * 1_024 * 1_024,
         statements: 4,

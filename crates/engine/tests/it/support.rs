@@ -12,7 +12,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use futures_util::StreamExt as _;
-use landreeve_core::source::{CancellationToken, Query, SourceError};
+use landreeve_core::source::{CancellationToken, Query, QueryStream, SourceError};
 use landreeve_core::table::{
     Applies, BatchStream, Catalog, Comparison, Condition, EngineQuery, Readable, Reader, Scalar, Scan,
     SqlEngine as _, Table, Test, Variable,
@@ -208,6 +208,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let options = EngineOptions {
             memory_bytes: 16 << 20,
+            max_value_bytes: 1 << 20,
             spill_dir: dir.path().to_owned(),
             spill_bytes: 1 << 20,
             statements: 1,
@@ -231,6 +232,34 @@ impl Bench {
         variables: &[(&str, Variable)],
         cancel: CancellationToken,
     ) -> Result<Vec<RecordBatch>, SourceError> {
+        let mut stream = self.start(sql, variables, cancel).await?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.batches.next().await {
+            batches.push(batch?);
+        }
+        // The schema is valid even without rows.
+        if batches.is_empty() {
+            batches.push(RecordBatch::new_empty(stream.schema));
+        }
+        Ok(batches)
+    }
+
+    /// The number of rows, which are dropped as they come.
+    pub async fn count_until(&self, sql: &str, cancel: CancellationToken) -> Result<usize, SourceError> {
+        let mut stream = self.start(sql, &[], cancel).await?;
+        let mut rows = 0;
+        while let Some(batch) = stream.batches.next().await {
+            rows += batch?.num_rows();
+        }
+        Ok(rows)
+    }
+
+    async fn start(
+        &self,
+        sql: &str,
+        variables: &[(&str, Variable)],
+        cancel: CancellationToken,
+    ) -> Result<QueryStream, SourceError> {
         let query = EngineQuery {
             query: Query {
                 sql: sql.to_owned(),
@@ -241,16 +270,7 @@ impl Bench {
             variables: variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
             max_rows: self.max_rows,
         };
-        let mut stream = self.engine.query(self.tables.clone(), query, cancel).await?;
-        let mut batches = Vec::new();
-        while let Some(batch) = stream.batches.next().await {
-            batches.push(batch?);
-        }
-        // The schema is valid even without rows.
-        if batches.is_empty() {
-            batches.push(RecordBatch::new_empty(stream.schema));
-        }
-        Ok(batches)
+        self.engine.query(self.tables.clone(), query, cancel).await
     }
 
     /// Every row as text, with `|` between columns.
