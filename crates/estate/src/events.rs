@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Estate;
 use crate::args;
-use crate::store::{Notice, Row, Tx, store_now};
+use crate::store::{Dialect, Notice, Row, Tx, store_now};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -206,21 +206,37 @@ pub trait Subscriber: Send + Sync + 'static {
 /// The number is assigned in the transaction itself, so that numbers become visible in order on PostgreSQL too: a
 /// cursor never skips one that commits late.
 pub async fn append(tx: &mut Tx, ou: OuId, event: &Event, now: Timestamp) -> Result<()> {
-    let row = tx
-        .one(
+    macro_rules! next {
+        () => {
             "INSERT INTO sequences (kind, next) VALUES ('event', 2) \
-             ON CONFLICT (kind) DO UPDATE SET next = sequences.next + 1 RETURNING next",
-            args![],
-        )
-        .await?;
-    let id = row.int(0)? - 1;
+             ON CONFLICT (kind) DO UPDATE SET next = sequences.next + 1 RETURNING next"
+        };
+    }
     let (kind, noun, noun_id, stored) = event.store();
     let body = serde_json::to_string(&stored).map_err(Error::internal)?;
-    tx.exec(
-        "INSERT INTO outbox (id, kind, noun, noun_id, ou_id, body, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        args![id, kind, noun, noun_id, ou, body, now],
-    )
-    .await?;
+    match tx.dialect() {
+        Dialect::Postgres => {
+            tx.exec(
+                concat!(
+                    "WITH numbered AS (",
+                    next!(),
+                    ") INSERT INTO outbox (id, kind, noun, noun_id, ou_id, body, created_at) \
+                     SELECT next - 1, $1, $2, $3, $4, $5, $6 FROM numbered"
+                ),
+                args![kind, noun, noun_id, ou, body, now],
+            )
+            .await?;
+        }
+        Dialect::Sqlite => {
+            let id = tx.one(next!(), args![]).await?.int(0)? - 1;
+            tx.exec(
+                "INSERT INTO outbox (id, kind, noun, noun_id, ou_id, body, created_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                args![id, kind, noun, noun_id, ou, body, now],
+            )
+            .await?;
+        }
+    }
     tx.notice(Notice::Outbox).await
 }
 

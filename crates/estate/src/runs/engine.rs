@@ -69,9 +69,11 @@ async fn claim_several(
     now: Timestamp,
 ) -> Result<Vec<Run>> {
     let mut claimed = Vec::with_capacity(most);
+    wanted.turns = shares.turns();
+    let mut turns = queue::turns(tx, &wanted).await?;
     while claimed.len() < most {
-        (wanted.full, wanted.turns) = (shares.full(), shares.turns());
-        let Some(run) = queue::claim(tx, &wanted, now).await? else { break };
+        wanted.full = shares.full();
+        let Some(run) = queue::claim(tx, &wanted, &mut turns, now).await? else { break };
         shares.add(&Holder::of_run(&run));
         claimed.push(run);
     }

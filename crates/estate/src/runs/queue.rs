@@ -1,6 +1,7 @@
 //! The statements that change a run's state. Each names the states it applies to, so that a run is never set back to an
 //! earlier state.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -124,15 +125,15 @@ async fn lane_place(tx: &mut Tx, submission: &Submission) -> Result<Option<Lease
         return Ok(submission.lease);
     };
     lock_lane(tx, &lane.name).await?;
-    if waiting_in(tx, &lane.name, 1).await? > 0 {
-        return Ok(None);
-    }
-    let occupied = occupied(tx, &lane.name).await?;
-    Ok((occupied < i64::from(lane.limit)).then_some(lease))
-}
-
-async fn occupied(tx: &mut Tx, lane: &str) -> Result<i64> {
-    tx.one("SELECT count(*) FROM runs WHERE lane = $1 AND occupies = 1", args![lane]).await?.int(0)
+    let counts = tx
+        .one(
+            "SELECT (SELECT count(*) FROM (SELECT 1 FROM runs WHERE lane = $1 AND state = 'queued' LIMIT 1) w), \
+             (SELECT count(*) FROM runs WHERE lane = $1 AND occupies = 1)",
+            args![&lane.name],
+        )
+        .await?;
+    let free = counts.int(0)? == 0 && counts.int(1)? < i64::from(lane.limit);
+    Ok(free.then_some(lease))
 }
 
 async fn insert_row(
@@ -230,40 +231,32 @@ async fn check_parent(tx: &mut Tx, new: &NewRun) -> Result<()> {
 
 /// Neither one submitter's requests nor those for one lane must fill the queue.
 async fn check_waiting(tx: &mut Tx, submission: &Submission) -> Result<()> {
-    let too_many = |message: String| Err(Error::rate_limited(message, Duration::from_secs(10)));
-    if let Some(most) = submission.most_waiting {
-        let waiting = tx
-            .one(
-                "SELECT count(*) FROM (SELECT 1 FROM runs WHERE submitter || '' = $1 AND counted = 1 AND state = 'queued' \
-                 LIMIT $2) w",
-                args![submission.submitter.key(), most],
-            )
-            .await?
-            .int(0)?;
-        if waiting >= i64::from(most) {
-            return too_many(format!(
-                "{waiting} of your runs are already waiting ([runs] max_waiting); try again when some have ended"
-            ));
-        }
+    let lane = submission.new.lane.as_ref().map(|lane| lane.name.clone());
+    let most = submission.most_waiting.unwrap_or(0);
+    if most == 0 && lane.is_none() {
+        return Ok(());
     }
-    if let Some(lane) = &submission.new.lane {
-        let waiting = waiting_in(tx, &lane.name, MAX_WAITING_IN_LANE).await?;
-        if waiting >= MAX_WAITING_IN_LANE {
-            return too_many(format!(
-                "{waiting} runs are already waiting for the same resource; try again when some have ended"
-            ));
-        }
+    let counts = tx
+        .one(
+            "SELECT (SELECT count(*) FROM (SELECT 1 FROM runs WHERE submitter || '' = $1 AND counted = 1 \
+             AND state = 'queued' LIMIT $2) w), \
+             (SELECT count(*) FROM (SELECT 1 FROM runs WHERE lane = $3 AND state = 'queued' LIMIT $4) w)",
+            args![submission.submitter.key(), most, lane, MAX_WAITING_IN_LANE],
+        )
+        .await?;
+    let (own, in_lane) = (counts.int(0)?, counts.int(1)?);
+    let too_many = |message: String| Err(Error::rate_limited(message, Duration::from_secs(10)));
+    if submission.most_waiting.is_some_and(|most| own >= i64::from(most)) {
+        return too_many(format!(
+            "{own} of your runs are already waiting ([runs] max_waiting); try again when some have ended"
+        ));
+    }
+    if in_lane >= MAX_WAITING_IN_LANE {
+        return too_many(format!(
+            "{in_lane} runs are already waiting for the same resource; try again when some have ended"
+        ));
     }
     Ok(())
-}
-
-async fn waiting_in(tx: &mut Tx, lane: &str, most: i64) -> Result<i64> {
-    tx.one(
-        "SELECT count(*) FROM (SELECT 1 FROM runs WHERE lane = $1 AND state = 'queued' LIMIT $2) w",
-        args![lane, most],
-    )
-    .await?
-    .int(0)
 }
 
 /// Prevents two nodes from both taking the last place in a lane. SQLite has only one writer.
@@ -319,8 +312,16 @@ macro_rules! waiting_submitters {
         )
     };
 }
-/// Claims the run of the least recently served submitter that can start, its oldest; or nothing.
-pub async fn claim(tx: &mut Tx, wanted: &Wanted, now: Timestamp) -> Result<Option<Run>> {
+/// The submitters whose turn it is, in one transaction.
+pub struct Turns {
+    /// Least recently served first. Those whose runs cannot start are removed: within a transaction, shares and lanes
+    /// only fill up.
+    waiting: VecDeque<String>,
+    /// Whether these were all.
+    all: bool,
+}
+
+pub async fn turns(tx: &mut Tx, wanted: &Wanted) -> Result<Turns> {
     let dialect = tx.dialect();
     let waiting = tx
         .all(
@@ -328,17 +329,24 @@ pub async fn claim(tx: &mut Tx, wanted: &Wanted, now: Timestamp) -> Result<Optio
             args![wanted.pool.as_str(), &wanted.turns, MAX_TURNS],
         )
         .await?;
-    for row in &waiting {
-        let submitter = row.text(0)?;
+    let waiting = waiting.iter().map(|row| row.text(0)).collect::<Result<VecDeque<_>>>()?;
+    let all = i64::try_from(waiting.len()).unwrap_or(i64::MAX) < MAX_TURNS;
+    Ok(Turns { waiting, all })
+}
+
+/// Claims the run of the least recently served submitter that can start, its oldest; or nothing.
+pub async fn claim(tx: &mut Tx, wanted: &Wanted, turns: &mut Turns, now: Timestamp) -> Result<Option<Run>> {
+    while let Some(submitter) = turns.waiting.pop_front() {
         // Names of submitters contain no commas.
         if wanted.full.submitters.contains(&format!(",{submitter},")) {
             continue;
         }
-        if let Some(run) = claim_of(tx, wanted, Some(submitter), now).await? {
+        if let Some(run) = claim_of(tx, wanted, Some(submitter.clone()), now).await? {
+            turns.waiting.push_back(submitter);
             return Ok(Some(run));
         }
     }
-    if i64::try_from(waiting.len()).unwrap_or(i64::MAX) < MAX_TURNS {
+    if turns.all {
         return Ok(None);
     }
     // The runs of all these submitters wait for their lanes. Next is the run of any submitter that has waited longest.
@@ -408,15 +416,15 @@ async fn claim_of(
     };
     let Some(candidate) = tx.opt(sql, bound).await? else { return Ok(None) };
     let id: RunId = candidate.id(0)?;
-    if let (Dialect::Postgres, Some(lane)) = (tx.dialect(), candidate.text_opt(1)?) {
+    if let Some(lane) = candidate.text_opt(1)? {
         lock_lane(tx, &lane).await?;
-        if occupied(tx, &lane).await? >= candidate.int(2)? {
-            // Another node took the lane's last place in the meantime. A later run may be able to start: check again.
-            tx.notice(Notice::Queue(wanted.pool)).await?;
-            return Ok(None);
-        }
     }
-    take(tx, id, wanted.lease, now).await
+    let taken = take(tx, id, wanted.lease, now).await?;
+    if taken.is_none() {
+        // Another node took the lane's last place in the meantime. A later run may be able to start: check again.
+        tx.notice(Notice::Queue(wanted.pool)).await?;
+    }
+    Ok(taken)
 }
 
 async fn take(tx: &mut Tx, id: RunId, lease: Lease, now: Timestamp) -> Result<Option<Run>> {
@@ -427,7 +435,8 @@ async fn take(tx: &mut Tx, id: RunId, lease: Lease, now: Timestamp) -> Result<Op
                  node_id = $2, lease_until = ",
                 store_now!($store "$4"),
                 " + $3, attempt = attempt + 1, occupies = 1, started_at = COALESCE(started_at, $4), updated_at = $4 \
-                 WHERE id = $1 AND state = 'queued' RETURNING ",
+                 WHERE id = $1 AND state = 'queued' AND (lane IS NULL OR lane_limit > \
+                 (SELECT count(*) FROM runs o WHERE o.lane = runs.lane AND o.occupies = 1)) RETURNING ",
                 run_columns!()
             )
         };
@@ -439,7 +448,9 @@ async fn take(tx: &mut Tx, id: RunId, lease: Lease, now: Timestamp) -> Result<Op
             args![id, lease.node, micros(lease.term), now],
         )
         .await?;
-    tx.run_changed(id).await?;
+    if row.is_some() {
+        tx.run_changed(id).await?;
+    }
     row.as_ref().map(record::from_row).transpose()
 }
 

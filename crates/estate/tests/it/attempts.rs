@@ -308,7 +308,10 @@ async fn many_runs_waiting_for_a_lane_do_not_hide_the_next_run(site: &Site) {
         .store()
         .write(move |tx| {
             let wanted = wanted.clone();
-            Box::pin(async move { queue::claim(tx, &wanted, now).await })
+            Box::pin(async move {
+                let mut turns = queue::turns(tx, &wanted).await?;
+                queue::claim(tx, &wanted, &mut turns, now).await
+            })
         })
         .await
         .unwrap();

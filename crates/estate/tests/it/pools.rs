@@ -13,6 +13,7 @@ conformance![
     no_submitter_takes_a_whole_pool,
     no_datasource_takes_a_whole_pool,
     no_unit_takes_a_whole_pool,
+    runs_claimed_together_respect_shares,
     a_small_pool_serves_submitters_in_turn,
     submitters_take_turns_on_a_busy_datasource,
     the_waiting_runs_of_a_submitter_are_limited,
@@ -109,6 +110,24 @@ async fn no_unit_takes_a_whole_pool(site: &Site) {
     assert_eq!(number(&node.estate, of_unit).await, 3);
     node.gate.open(4);
     node.until_number("SELECT count(*) FROM runs WHERE state = 'succeeded'", 5).await;
+}
+
+/// When several workers become free together, their runs are claimed in one transaction.
+async fn runs_claimed_together_respect_shares(site: &Site) {
+    let node = site.node(8).await;
+    for _ in 0..8 {
+        node.submit(query("wait")).await;
+    }
+    node.gate.until_begun(8).await;
+    let (greedy, other) =
+        (caller(&node.estate, None, &[USE]).await, caller(&node.estate, None, &[USE]).await);
+    submits(&node, &greedy, 10, query("wait")).await;
+    submits(&node, &other, 1, query("wait")).await;
+    node.gate.open(8);
+    node.gate.until_begun(15).await;
+    assert_eq!((executing(&node, &greedy).await, executing(&node, &other).await), (6, 1));
+    node.gate.open(11);
+    node.until_number("SELECT count(*) FROM runs WHERE state = 'succeeded'", 19).await;
 }
 
 async fn a_small_pool_serves_submitters_in_turn(site: &Site) {

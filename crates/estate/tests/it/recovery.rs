@@ -121,7 +121,12 @@ async fn a_node_that_lost_its_run_cannot_end_it(site: &Site) {
     };
     let next = estate
         .store()
-        .write(move |tx| Box::pin(async move { queue::claim(tx, &wanted, now).await }))
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut turns = queue::turns(tx, &wanted).await?;
+                queue::claim(tx, &wanted, &mut turns, now).await
+            })
+        })
         .await
         .unwrap()
         .expect("it is queued again");
