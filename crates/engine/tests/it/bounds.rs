@@ -13,7 +13,7 @@ const BESIDES_MIB: u64 = 64;
 /// `memory_bytes` of the bench.
 const MEMORY_MIB: u64 = 16;
 /// A cancelled statement ends within a second. Without optimisation everything takes several times as long.
-const CANCELLED: Duration = Duration::from_secs(4);
+const CANCELLED: Duration = Duration::from_secs(3);
 
 /// One row with a text of the maximum size, a list of many texts, and a large number; and many rows of a kilobyte.
 const ONE: &str =
