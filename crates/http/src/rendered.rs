@@ -43,7 +43,7 @@ impl<K: Eq + Hash, V> Rendered<K, V> {
         let json = serde_json::value::to_raw_value(&render(value)).map_err(Error::internal)?;
         let json = Arc::<RawValue>::from(json);
         let mut texts = texts();
-        // A text does not outlive its value, which can contain secrets.
+        // Values that are gone can contain secrets, and so can their texts.
         texts.retain(|_, text| text.value.strong_count() > 0);
         if texts.len() < MAX_TEXTS {
             texts.insert(key, Text { value: Arc::downgrade(value), json: Arc::clone(&json) });

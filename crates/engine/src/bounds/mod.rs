@@ -41,7 +41,7 @@ pub struct Bounds {
     reserved: Arc<MemoryReservation>,
     cancel: CancellationToken,
     planning: AtomicBool,
-    /// The size of the last constant result of each call, because a constant is not a buffer that says when it is
+    /// The memory of the last constant result of each call, because a constant is not a buffer that says when it is
     /// dropped.
     constants: Mutex<HashMap<(usize, ThreadId), Reserved>>,
 }
@@ -72,13 +72,19 @@ impl Bounds {
 
     /// Whether a function may make a value of this size.
     pub fn value(&self, function: &str, bytes: u64) -> Result<()> {
-        let max = if self.planning.load(Ordering::Relaxed) { MAX_PLANNED } else { self.max_value };
-        if bytes <= max {
-            return Ok(());
+        if self.planning.load(Ordering::Relaxed) && bytes > MAX_PLANNED {
+            return Err(too_large(format!(
+                "{function} would return a value of {bytes} bytes; the limit is {MAX_PLANNED} here, because the value is \
+                 computed before the statement runs; use SELECT instead of VALUES"
+            )));
         }
-        Err(too_large(format!(
-            "{function} would return a value of {bytes} bytes; the limit is {max} ([engine] max_value_bytes)"
-        )))
+        if bytes > self.max_value {
+            let max = self.max_value;
+            return Err(too_large(format!(
+                "{function} would return a value of {bytes} bytes; the limit is {max} ([engine] max_value_bytes)"
+            )));
+        }
+        Ok(())
     }
 
     /// Whether a function may work this long on one row.
@@ -86,7 +92,9 @@ impl Bounds {
         if steps <= MAX_STEPS {
             return Ok(());
         }
-        Err(too_large(format!("{function} would take too long for one row: its arguments are too long")))
+        Err(too_large(format!(
+            "{function} would take too long for one row; use shorter texts or lists, or a simpler pattern"
+        )))
     }
 
     /// Reserves memory until the returned value is dropped.
@@ -94,7 +102,8 @@ impl Bounds {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         if i32::try_from(bytes).is_err() || self.reserved.try_grow(bytes).is_err() {
             return Err(too_large(format!(
-                "{function} would need {bytes} bytes, more than is left of the statement's memory"
+                "{function} would need {bytes} bytes, more than is left of the statement's memory ([engine] \
+                 memory_bytes); select fewer rows or shorter values"
             )));
         }
         Ok(Reserved { reservation: Arc::clone(&self.reserved), bytes })

@@ -61,6 +61,10 @@ impl Sizes {
             DataType::Struct(_) => all(array.as_struct().columns()),
             DataType::Dictionary(..) => {
                 let dictionary = array.as_any_dictionary();
+                if dictionary.values().is_empty() {
+                    // Every key is NULL.
+                    return Sizes::Same(0);
+                }
                 let inner = Sizes::of(dictionary.values());
                 let keys = dictionary.normalized_keys();
                 Sizes::Each(keys.into_iter().map(|key| inner.row(key)).collect())
@@ -132,16 +136,18 @@ mod tests {
         let texts: ArrayRef = Arc::new(StringArray::from(vec!["abc", "d"]));
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
         let dictionary: DictionaryArray<Int32Type> = vec!["abc", "d"].into_iter().collect();
+        let nulls: DictionaryArray<Int32Type> = vec![None::<&str>, None].into_iter().collect();
         let fields = [("t", DataType::Utf8, &texts), ("n", DataType::Int64, &numbers)];
         let columns =
             fields.map(|(name, kind, array)| (Arc::new(Field::new(name, kind, true)), array.clone()));
-        let cases: [(ArrayRef, Sizes); 7] = [
+        let cases: [(ArrayRef, Sizes); 8] = [
             (texts.clone(), Sizes::Each(vec![3, 1])),
             (texts.slice(1, 1), Sizes::Each(vec![1])),
             (Arc::new(views.finish()), Sizes::Each(vec![100, 5])),
             (Arc::new(lists.finish()), Sizes::Each(vec![4, 100])),
             (numbers.clone(), Sizes::Same(8)),
             (Arc::new(dictionary), Sizes::Each(vec![3, 1])),
+            (Arc::new(nulls), Sizes::Same(0)),
             (Arc::new(StructArray::from(columns.to_vec())), Sizes::Each(vec![11, 9])),
         ];
         for (array, sizes) in cases {

@@ -284,6 +284,8 @@ async fn ordinary_values_are_as_before() {
             "select strpos('äbc', 'c'), position('' in 'a'), strpos('a', 'b'), strpos(null, 'a') is null",
             "3|1|0|true",
         ),
+        ("select lower(arrow_cast(null, 'Dictionary(Int32, Utf8)')) is null", "true"),
+        ("select length(t) from (select repeat('ab', 5000) t)", "10000"),
         ("select now() is null, current_date is null", "false|false"),
         ("select length(string_agg(name, ',') over ()) from facts limit 1", "5"),
     ] {
@@ -303,6 +305,8 @@ async fn an_error_names_the_function_and_the_size() {
     assert!(found.message.contains("repeat would return a value of 2000000 bytes"), "{found:?}");
     let found = error("select repeat('ab', 500000) || value from generate_series(1, 1000)").await;
     assert!(found.message.contains("more than is left of the statement's memory"), "{found:?}");
+    let found = error("values (repeat('ab', 5000))").await;
+    assert!(found.message.contains("use SELECT instead of VALUES"), "{found:?}");
     let found = error("select levenshtein('a', 'b')").await;
     assert!(found.message.contains("levenshtein"), "{found:?}");
 }
