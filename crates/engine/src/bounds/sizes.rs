@@ -74,6 +74,10 @@ impl Sizes {
                 let row = |row: usize| Sizes::of(&union.value(row)).row(0) + 1;
                 Sizes::Each((0..array.len()).map(row).collect())
             }
+            // Their rows can overlap; none is larger than all of them.
+            DataType::ListView(_) | DataType::LargeListView(_) | DataType::RunEndEncoded(..) => {
+                Sizes::Same(array.get_array_memory_size() as u64)
+            }
             other => Sizes::Same(other.primitive_width().unwrap_or(1) as u64),
         }
     }

@@ -47,6 +47,7 @@ const CALLS: &[&str] = &[
     "nvl2(t, t, t)",
     "arrow_cast(t, 'LargeUtf8')",
     "arrow_try_cast(t, 'Utf8View')",
+    "arrow_cast(l, 'ListView(Utf8)')",
     "at_time_zone(timestamp '2026-01-01', 'Europe/Berlin')",
     "cosine_distance(array[1.0], array[2.0])",
     "date_bin(interval '1 day', timestamp '2026-01-01')",
