@@ -216,7 +216,7 @@ pub async fn append(tx: &mut Tx, ou: OuId, event: &Event, now: Timestamp) -> Res
     let body = serde_json::to_string(&stored).map_err(Error::internal)?;
     match tx.dialect() {
         Dialect::Postgres => {
-            tx.exec(
+            tx.exec_later(
                 concat!(
                     "WITH numbered AS (",
                     next!(),

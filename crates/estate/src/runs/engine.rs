@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use landreeve_core::ids::{BoxFuture, RunId};
 use landreeve_core::{Clock, Error, IdKind, Ids, OpCtx, PoolName, Result, RunKind, RunState};
 use tokio::sync::{broadcast, watch};
@@ -18,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::claim::{self, Family, Wanted};
 use super::job::{Executor, Signal, StopReason};
 use super::kind::{KindSpec, OnDrain};
-use super::pools::{Full, Holder, Place, Pool, Shares};
-use super::queue::{self, Family, Lease, Submission, Submitter, Wanted};
+use super::pools::{Holder, Place, Pool};
+use super::queue::{self, Lease, Submission, Submitter};
 use super::record::{NewRun, Run};
 use super::recover::{self, Lost};
 use crate::plane::Registry;
@@ -60,25 +60,6 @@ impl Default for RunOptions {
 
 /// Maximum number of runs claimed in one transaction, which holds as many workers meanwhile.
 const MAX_CLAIMED: usize = 8;
-
-async fn claim_several(
-    tx: &mut Tx,
-    mut wanted: Wanted,
-    mut shares: Shares,
-    most: usize,
-    now: Timestamp,
-) -> Result<Vec<Run>> {
-    let mut claimed = Vec::with_capacity(most);
-    wanted.turns = shares.turns();
-    let mut turns = queue::turns(tx, &wanted).await?;
-    while claimed.len() < most {
-        wanted.full = shares.full();
-        let Some(run) = queue::claim(tx, &wanted, &mut turns, now).await? else { break };
-        shares.add(&Holder::of_run(&run));
-        claimed.push(run);
-    }
-    Ok(claimed)
-}
 
 /// How long runs that are interrupted at the end of a stop have to end.
 const CUT_OFF: Duration = Duration::from_secs(5);
@@ -492,16 +473,12 @@ impl Engine {
             Role::Node { .. } if pool.has_too_many_parked() => Family::Children,
             Role::Node { .. } => Family::Any,
         };
-        let wanted = Wanted {
-            pool: pool.name,
-            kinds: pool.kinds.clone(),
-            lease: self.lease(node),
-            full: Full::default(),
-            family,
-            turns: String::new(),
-        };
+        let wanted = Wanted { pool: pool.name, kinds: pool.kinds.clone(), lease: self.lease(node), family };
         let (shares, now) = (pool.shares(self.0.many_units.load(Ordering::SeqCst)), self.0.clock.now());
-        self.0.store.write(move |tx| Box::pin(claim_several(tx, wanted, shares, most, now))).await
+        self.0
+            .store
+            .write(move |tx| Box::pin(async move { claim::claim(tx, &wanted, shares, most, now).await }))
+            .await
     }
 
     fn own_runs(&self) -> String {

@@ -11,6 +11,7 @@
 //!
 //! This module does not know what any kind of run does: the server registers the executors.
 
+pub mod claim;
 mod engine;
 mod execute;
 mod job;

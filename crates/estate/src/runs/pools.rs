@@ -52,6 +52,10 @@ pub(super) struct Holder {
 }
 
 impl Holder {
+    pub fn new(submitter: String, source: Option<i64>, unit: i64) -> Holder {
+        Holder { submitter, source, unit }
+    }
+
     pub fn of_new(new: &NewRun, submitter: &str) -> Holder {
         let source = new.noun.filter(|(noun, _)| noun.as_str() == "datasource").map(|(_, id)| id);
         Holder { submitter: submitter.to_owned(), source, unit: new.ou.0 }
@@ -99,7 +103,7 @@ impl Drop for Parked {
 /// Who has a full share, in the form that the queue's statements need: submitters as `,user:3,`, ids of datasources and
 /// units as `,7,9,`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Full {
+pub(super) struct Full {
     pub submitters: String,
     pub sources: String,
     pub units: String,
@@ -173,16 +177,20 @@ impl Pool {
 }
 
 /// How a pool is shared at one moment, and would be if it also executed other runs.
-#[derive(Clone)]
-pub(super) struct Shares {
+#[derive(Clone, Default)]
+pub struct Shares {
     share: Option<usize>,
     many_units: bool,
     busy: Busy,
 }
 
 impl Shares {
+    pub(super) fn is_full(&self, holder: &Holder) -> bool {
+        self.share.is_some_and(|share| self.busy.is_full(holder, share, self.many_units))
+    }
+
     /// Those whose runs the queue skips.
-    pub fn full(&self) -> Full {
+    pub(super) fn full(&self) -> Full {
         let Some(share) = self.share else {
             return Full { submitters: ",".into(), sources: ",".into(), units: ",".into() };
         };
@@ -194,11 +202,11 @@ impl Shares {
     }
 
     /// Who was served, the latest last.
-    pub fn turns(&self) -> String {
+    pub(super) fn turns(&self) -> String {
         self.busy.turns.iter().fold(String::from(","), |text, submitter| text + submitter + ",")
     }
 
-    pub fn add(&mut self, holder: &Holder) {
+    pub(super) fn add(&mut self, holder: &Holder) {
         self.busy.add(holder);
     }
 }

@@ -1,7 +1,6 @@
 //! The statements that change a run's state. Each names the states it applies to, so that a run is never set back to an
 //! earlier state.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,7 +9,6 @@ use landreeve_core::{Actor, Error, ErrorKind, PoolName, Result, RunState, clock}
 use uuid::Uuid;
 
 use super::job::Done;
-pub use super::pools::Full;
 use super::record::{self, NewRun, Run, RunError};
 use crate::events::{self, Event};
 use crate::store::{Conn, Dialect, Notice, Tx, store_now};
@@ -86,22 +84,21 @@ pub async fn insert(tx: &mut Tx, submission: &Submission, now: Timestamp) -> Res
         return same_run(run, new);
     }
     check_parent(tx, new).await?;
-    check_waiting(tx, submission).await?;
     let held = new.not_before.is_some_and(|at| at > now) || new.hold_until.is_some();
-    let lease = if held { None } else { lane_place(tx, submission).await? };
-    let state = match (held, lease.is_some()) {
-        (true, _) => RunState::Held,
-        (false, true) => RunState::Starting,
-        (false, false) => RunState::Queued,
+    let lease = submission.lease.filter(|_| !held);
+    if let (Some(lane), Some(_)) = (&new.lane, lease) {
+        lock_lane(tx, &lane.name).await?;
+    }
+    let Some(run) = insert_row(tx, submission, key.clone(), held, lease, now).await? else {
+        // Too many wait, or another node inserted it in the meantime.
+        if let Some(key) = key
+            && let Some(run) = by_key(tx, &key).await?
+        {
+            return same_run(run, new);
+        }
+        return Err(too_many_wait(tx, submission).await?);
     };
-    let inserted = insert_row(tx, submission, key.clone(), state, lease, now).await?;
-    let Some(run) = inserted else {
-        // Another node inserted it in the meantime.
-        let key = key.ok_or_else(|| Error::internal("a run was not inserted"))?;
-        let run = by_key(tx, &key).await?.ok_or_else(|| Error::not_found("run"))?;
-        return same_run(run, new);
-    };
-    match state {
+    match run.state {
         RunState::Queued => tx.notice(Notice::Queue(new.pool)).await?,
         RunState::Held => tx.notice(Notice::Held).await?,
         _ => {}
@@ -119,28 +116,31 @@ fn same_run(run: Run, new: &NewRun) -> Result<(Run, bool)> {
     Err(Error::conflict("idempotency_key", message))
 }
 
-/// The submission's lease, if its lane has a free place that no other run waits for.
-async fn lane_place(tx: &mut Tx, submission: &Submission) -> Result<Option<Lease>> {
-    let (Some(lane), Some(lease)) = (&submission.new.lane, submission.lease) else {
-        return Ok(submission.lease);
-    };
-    lock_lane(tx, &lane.name).await?;
-    let counts = tx
-        .one(
-            "SELECT (SELECT count(*) FROM (SELECT 1 FROM runs WHERE lane = $1 AND state = 'queued' LIMIT 1) w), \
-             (SELECT count(*) FROM runs WHERE lane = $1 AND occupies = 1)",
-            args![&lane.name],
+/// How many runs of a submitter wait, and how many in a lane: neither one submitter's requests nor those
+/// for one lane must fill the queue.
+macro_rules! waiting {
+    ($submitter:literal, $limit:literal, $lane:literal, $lane_limit:literal) => {
+        concat!(
+            "(SELECT count(*) FROM (SELECT 1 FROM runs WHERE submitter || '' = ",
+            $submitter,
+            " AND counted = 1 AND state = 'queued' LIMIT ",
+            $limit,
+            ") w) AS own, (SELECT count(*) FROM (SELECT 1 FROM runs WHERE lane = ",
+            $lane,
+            " AND state = 'queued' LIMIT ",
+            $lane_limit,
+            ") w) AS in_lane"
         )
-        .await?;
-    let free = counts.int(0)? == 0 && counts.int(1)? < i64::from(lane.limit);
-    Ok(free.then_some(lease))
+    };
 }
 
+/// `None` if too many runs wait or the key is known. If the submission has a lease, the run takes it if its lane has a
+/// free place that no other run waits for.
 async fn insert_row(
     tx: &mut Tx,
     submission: &Submission,
     key: Option<String>,
-    state: RunState,
+    held: bool,
     lease: Option<Lease>,
     now: Timestamp,
 ) -> Result<Option<Run>> {
@@ -152,10 +152,16 @@ async fn insert_row(
                  progress_note, actor_kind, actor_id, actor_name, parent_id, idempotency_key, attempt, max_attempts, \
                  time_limit, node_id, lease_until, submitted_at, updated_at, started_at, keep_record, keep_data, pool, \
                  submitter, counted, occupies, release_at, expires_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-                 CASE WHEN $16 = 0 THEN NULL ELSE ",
+                 SELECT $1, $2, $3, CASE WHEN $4 = 1 THEN 'held' WHEN p.takes = 1 THEN 'starting' ELSE 'queued' END, \
+                 $5, $6, $7, $8, $9, $10, 0, '', $11, $12, $13, $14, $15, p.takes, $17, $18, \
+                 CASE WHEN p.takes = 1 THEN $19 ELSE NULL END, CASE WHEN p.takes = 1 THEN ",
                 store_now!($store "$21"),
-                " + $20 END, $21, $21, CASE WHEN $16 = 0 THEN NULL ELSE $21 END, $22, $23, $24, $25, $26, $16, $27, $28) \
+                " + $20 ELSE NULL END, $21, $21, CASE WHEN p.takes = 1 THEN $21 ELSE NULL END, $22, $23, $24, $25, \
+                 $26, p.takes, $27, $28 FROM (SELECT own, in_lane, CASE WHEN $16 = 1 AND ($8 IS NULL OR (in_lane = 0 \
+                 AND $9 > (SELECT count(*) FROM runs WHERE lane = $8 AND occupies = 1))) THEN 1 ELSE 0 END AS takes \
+                 FROM (SELECT ",
+                waiting!("$25", "$29", "$8", "$30"),
+                ") n) p WHERE ($26 = 0 OR p.own < $29) AND p.in_lane < $30 \
                  ON CONFLICT (idempotency_key) DO NOTHING RETURNING ",
                 run_columns!()
             )
@@ -169,7 +175,7 @@ async fn insert_row(
                 submission.id,
                 submission.uuid,
                 new.kind.as_str(),
-                state.as_str(),
+                i64::from(held),
                 new.ou,
                 new.noun.map(|(noun, _)| noun.as_str()),
                 new.noun.map(|(_, id)| id),
@@ -195,10 +201,35 @@ async fn insert_row(
                 // A run held for approval is released by a use case, one held until a time by the clock.
                 new.not_before.filter(|at| new.hold_until.is_none() && *at > now),
                 new.hold_until,
+                submission.most_waiting.unwrap_or(0),
+                MAX_WAITING_IN_LANE,
             ],
         )
         .await?;
     row.as_ref().map(record::from_row).transpose()
+}
+
+/// Why a run was not inserted.
+async fn too_many_wait(tx: &mut Tx, submission: &Submission) -> Result<Error> {
+    let lane = submission.new.lane.as_ref().map(|lane| lane.name.clone());
+    let counts = tx
+        .one(
+            concat!("SELECT ", waiting!("$1", "$2", "$3", "$4")),
+            args![
+                submission.submitter.key(),
+                submission.most_waiting.unwrap_or(0),
+                lane,
+                MAX_WAITING_IN_LANE
+            ],
+        )
+        .await?;
+    let (own, in_lane) = (counts.int(0)?, counts.int(1)?);
+    let message = if submission.most_waiting.is_some_and(|most| own >= i64::from(most)) {
+        format!("{own} of your runs are already waiting ([runs] max_waiting); try again when some have ended")
+    } else {
+        format!("{in_lane} runs are already waiting for the same resource; try again when some have ended")
+    };
+    Ok(Error::rate_limited(message, Duration::from_secs(10)))
 }
 
 /// A child needs a parent that has not ended, in a unit at or above its own, because stopping the parent stops the
@@ -229,229 +260,12 @@ async fn check_parent(tx: &mut Tx, new: &NewRun) -> Result<()> {
     Ok(())
 }
 
-/// Neither one submitter's requests nor those for one lane must fill the queue.
-async fn check_waiting(tx: &mut Tx, submission: &Submission) -> Result<()> {
-    let lane = submission.new.lane.as_ref().map(|lane| lane.name.clone());
-    let most = submission.most_waiting.unwrap_or(0);
-    if most == 0 && lane.is_none() {
-        return Ok(());
-    }
-    let counts = tx
-        .one(
-            "SELECT (SELECT count(*) FROM (SELECT 1 FROM runs WHERE submitter || '' = $1 AND counted = 1 \
-             AND state = 'queued' LIMIT $2) w), \
-             (SELECT count(*) FROM (SELECT 1 FROM runs WHERE lane = $3 AND state = 'queued' LIMIT $4) w)",
-            args![submission.submitter.key(), most, lane, MAX_WAITING_IN_LANE],
-        )
-        .await?;
-    let (own, in_lane) = (counts.int(0)?, counts.int(1)?);
-    let too_many = |message: String| Err(Error::rate_limited(message, Duration::from_secs(10)));
-    if submission.most_waiting.is_some_and(|most| own >= i64::from(most)) {
-        return too_many(format!(
-            "{own} of your runs are already waiting ([runs] max_waiting); try again when some have ended"
-        ));
-    }
-    if in_lane >= MAX_WAITING_IN_LANE {
-        return too_many(format!(
-            "{in_lane} runs are already waiting for the same resource; try again when some have ended"
-        ));
-    }
-    Ok(())
-}
-
 /// Prevents two nodes from both taking the last place in a lane. SQLite has only one writer.
-async fn lock_lane(tx: &mut Tx, lane: &str) -> Result<()> {
+pub(super) async fn lock_lane(tx: &mut Tx, lane: &str) -> Result<()> {
     if tx.dialect() == Dialect::Postgres {
-        tx.exec("SELECT pg_advisory_xact_lock(hashtext($1))", args![lane]).await?;
+        tx.exec_later("SELECT pg_advisory_xact_lock(hashtext($1))", args![lane]).await?;
     }
     Ok(())
-}
-
-/// Which run to claim.
-#[derive(Debug, Clone)]
-pub struct Wanted {
-    pub pool: PoolName,
-    /// The kinds that this process executes: `,query,probe,`.
-    pub kinds: String,
-    pub lease: Lease,
-    /// Those whose share of the workers is full.
-    pub full: Full,
-    pub family: Family,
-    /// Submitters in the order in which they were served, the latest last. Those not listed come first.
-    pub turns: String,
-}
-
-/// Whose children a process takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Family {
-    /// Every run.
-    Any,
-    /// Only children, of any run: too many parents wait to start more.
-    Children,
-    /// Only children of these runs (`,7,9,`): a command executes the runs that it submits and their children.
-    Of(String),
-}
-
-/// Maximum number of submitters that are checked in one turn.
-const MAX_TURNS: i64 = 64;
-
-/// The submitters with runs waiting in a pool, least recently served first. Steps from submitter to submitter in the
-/// index, however many runs each has waiting.
-/// `submitter || ''` is what the indexes of waiting runs are on, see migration 7.
-macro_rules! waiting_submitters {
-    ($position:literal) => {
-        concat!(
-            "WITH RECURSIVE s (submitter) AS (SELECT (SELECT r.submitter || '' FROM runs r WHERE r.state = 'queued' \
-             AND r.pool = $1 ORDER BY r.submitter || '' LIMIT 1) \
-             UNION ALL SELECT (SELECT r.submitter || '' FROM runs r WHERE r.state = 'queued' AND r.pool = $1 \
-             AND r.submitter || '' > s.submitter ORDER BY r.submitter || '' LIMIT 1) FROM s \
-             WHERE s.submitter IS NOT NULL) \
-             SELECT submitter FROM s WHERE submitter IS NOT NULL ORDER BY ",
-            $position,
-            "($2, ',' || submitter || ','), submitter LIMIT $3"
-        )
-    };
-}
-/// The submitters whose turn it is, in one transaction.
-pub struct Turns {
-    /// Least recently served first. Those whose runs cannot start are removed: within a transaction, shares and lanes
-    /// only fill up.
-    waiting: VecDeque<String>,
-    /// Whether these were all.
-    all: bool,
-}
-
-pub async fn turns(tx: &mut Tx, wanted: &Wanted) -> Result<Turns> {
-    let dialect = tx.dialect();
-    let waiting = tx
-        .all(
-            dialect.pick(waiting_submitters!("instr"), waiting_submitters!("strpos")),
-            args![wanted.pool.as_str(), &wanted.turns, MAX_TURNS],
-        )
-        .await?;
-    let waiting = waiting.iter().map(|row| row.text(0)).collect::<Result<VecDeque<_>>>()?;
-    let all = i64::try_from(waiting.len()).unwrap_or(i64::MAX) < MAX_TURNS;
-    Ok(Turns { waiting, all })
-}
-
-/// Claims the run of the least recently served submitter that can start, its oldest; or nothing.
-pub async fn claim(tx: &mut Tx, wanted: &Wanted, turns: &mut Turns, now: Timestamp) -> Result<Option<Run>> {
-    while let Some(submitter) = turns.waiting.pop_front() {
-        // Names of submitters contain no commas.
-        if wanted.full.submitters.contains(&format!(",{submitter},")) {
-            continue;
-        }
-        if let Some(run) = claim_of(tx, wanted, Some(submitter.clone()), now).await? {
-            turns.waiting.push_back(submitter);
-            return Ok(Some(run));
-        }
-    }
-    if turns.all {
-        return Ok(None);
-    }
-    // The runs of all these submitters wait for their lanes. Next is the run of any submitter that has waited longest.
-    claim_of(tx, wanted, None, now).await
-}
-
-macro_rules! candidate {
-    ($position:literal, $tail:literal) => {
-        concat!(
-            "WITH busy (lane, n) AS (SELECT lane, count(*) FROM runs WHERE occupies = 1 AND lane IS NOT NULL \
-             GROUP BY lane) \
-             SELECT r.id, r.lane, r.lane_limit FROM runs r LEFT JOIN busy b ON b.lane = r.lane \
-             WHERE r.state = 'queued' AND r.pool = $1 AND ",
-            $position,
-            "($2, ',' || r.kind || ',') > 0 AND (r.lane IS NULL OR COALESCE(b.n, 0) < r.lane_limit) \
-             AND (r.submitter IN ('system', 'operator') OR (",
-            $position,
-            "($3, ',' || r.submitter || ',') = 0 AND (r.noun IS NULL OR r.noun <> 'datasource' OR ",
-            $position,
-            "($4, ',' || r.noun_id || ',') = 0) AND ",
-            $position,
-            "($5, ',' || r.ou_id || ',') = 0)) AND ($6 = 0 OR r.parent_id IS NOT NULL) AND ($7 = '' OR ",
-            $position,
-            "($7, ',' || COALESCE(r.parent_id, 0) || ',') > 0) ",
-            $tail
-        )
-    };
-}
-
-/// The oldest run that may start, of one submitter or of all.
-async fn claim_of(
-    tx: &mut Tx,
-    wanted: &Wanted,
-    submitter: Option<String>,
-    now: Timestamp,
-) -> Result<Option<Run>> {
-    let (children, parents) = match &wanted.family {
-        Family::Any => (0, ""),
-        Family::Children => (1, ""),
-        Family::Of(parents) => (1, parents.as_str()),
-    };
-    let mut bound = args![
-        wanted.pool.as_str(),
-        &wanted.kinds,
-        &wanted.full.submitters,
-        &wanted.full.sources,
-        &wanted.full.units,
-        i64::from(children),
-        parents,
-    ];
-    let dialect = tx.dialect();
-    let sql = match submitter {
-        None => dialect.pick(
-            candidate!("instr", "ORDER BY r.submitted_at, r.id LIMIT 1"),
-            candidate!("strpos", "ORDER BY r.submitted_at, r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED"),
-        ),
-        Some(submitter) => {
-            bound.extend(args![submitter]);
-            dialect.pick(
-                candidate!("instr", "AND r.submitter || '' = $8 ORDER BY r.submitted_at, r.id LIMIT 1"),
-                candidate!(
-                    "strpos",
-                    "AND r.submitter || '' = $8 ORDER BY r.submitted_at, r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED"
-                ),
-            )
-        }
-    };
-    let Some(candidate) = tx.opt(sql, bound).await? else { return Ok(None) };
-    let id: RunId = candidate.id(0)?;
-    if let Some(lane) = candidate.text_opt(1)? {
-        lock_lane(tx, &lane).await?;
-    }
-    let taken = take(tx, id, wanted.lease, now).await?;
-    if taken.is_none() {
-        // Another node took the lane's last place in the meantime. A later run may be able to start: check again.
-        tx.notice(Notice::Queue(wanted.pool)).await?;
-    }
-    Ok(taken)
-}
-
-async fn take(tx: &mut Tx, id: RunId, lease: Lease, now: Timestamp) -> Result<Option<Run>> {
-    macro_rules! statement {
-        ($store:ident) => {
-            concat!(
-                "UPDATE runs SET state = CASE WHEN cancel_requested = 1 THEN 'cancelling' ELSE 'starting' END, \
-                 node_id = $2, lease_until = ",
-                store_now!($store "$4"),
-                " + $3, attempt = attempt + 1, occupies = 1, started_at = COALESCE(started_at, $4), updated_at = $4 \
-                 WHERE id = $1 AND state = 'queued' AND (lane IS NULL OR lane_limit > \
-                 (SELECT count(*) FROM runs o WHERE o.lane = runs.lane AND o.occupies = 1)) RETURNING ",
-                run_columns!()
-            )
-        };
-    }
-    let dialect = tx.dialect();
-    let row = tx
-        .opt(
-            dialect.pick(statement!(sqlite), statement!(postgres)),
-            args![id, lease.node, micros(lease.term), now],
-        )
-        .await?;
-    if row.is_some() {
-        tx.run_changed(id).await?;
-    }
-    row.as_ref().map(record::from_row).transpose()
 }
 
 /// Stores a run's progress; the first report makes it *running*. Returns the new state, or `None` if the run no longer

@@ -7,7 +7,8 @@ use landreeve_core::{Action, ErrorKind, Noun, Permission, PoolName, RunState, Se
 use landreeve_estate::ops::runs::{RunRef, run_cancel, submit};
 use landreeve_estate::ops::users::{NewUser, user_create};
 use landreeve_estate::ops::{GrantTarget, NewGrant, sign_in};
-use landreeve_estate::runs::queue::{self, End, Family, Full, Lease, Submission, Submitter, Threads, Wanted};
+use landreeve_estate::runs::claim::{self, Family, Shares, Wanted};
+use landreeve_estate::runs::queue::{self, End, Lease, Submission, Submitter, Threads};
 use landreeve_estate::runs::{Done, KindSpec, Lane, NewRun, RunOptions};
 use landreeve_estate::store::Notice;
 use landreeve_estate::{Estate, EstateOptions, args};
@@ -295,26 +296,17 @@ async fn many_runs_waiting_for_a_lane_do_not_hide_the_next_run(site: &Site) {
         insert(&estate, in_lane(query("")), key, None).await;
     }
     let free = insert(&estate, query(""), 999, None).await;
-    let wanted = Wanted {
-        pool: PoolName::SHORT,
-        kinds: ",query,".to_owned(),
-        lease: LEASE,
-        full: Full::default(),
-        family: Family::Any,
-        turns: ",".to_owned(),
-    };
+    let wanted =
+        Wanted { pool: PoolName::SHORT, kinds: ",query,".to_owned(), lease: LEASE, family: Family::Any };
     let now = estate.now();
     let claimed = estate
         .store()
         .write(move |tx| {
             let wanted = wanted.clone();
-            Box::pin(async move {
-                let mut turns = queue::turns(tx, &wanted).await?;
-                queue::claim(tx, &wanted, &mut turns, now).await
-            })
+            Box::pin(async move { claim::claim(tx, &wanted, Shares::default(), 1, now).await })
         })
         .await
         .unwrap();
-    assert_eq!(claimed.map(|run| run.id), Some(free.id));
+    assert_eq!(claimed.iter().map(|run| run.id).collect::<Vec<_>>(), [free.id]);
     assert_eq!(rows(&estate, "SELECT 1 FROM runs WHERE state = 'queued'", args![]).await.len(), 80);
 }

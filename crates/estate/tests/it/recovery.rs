@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use landreeve_core::ids::{OuId, RunId};
 use landreeve_core::{PoolName, RunState};
-use landreeve_estate::runs::queue::{self, End, Family, Full, Lease, Submission, Submitter, Threads, Wanted};
+use landreeve_estate::runs::claim::{self, Family, Shares, Wanted};
+use landreeve_estate::runs::queue::{self, End, Lease, Submission, Submitter, Threads};
 use landreeve_estate::runs::recover::{self, Lost};
 use landreeve_estate::runs::{Done, Lane, NewRun};
 use landreeve_estate::{Estate, args};
@@ -115,20 +116,14 @@ async fn a_node_that_lost_its_run_cannot_end_it(site: &Site) {
         pool: PoolName::SHORT,
         kinds: ",query,".to_owned(),
         lease: Lease { node: 7, term: Duration::from_secs(30) },
-        full: Full::default(),
         family: Family::Any,
-        turns: ",".to_owned(),
     };
     let next = estate
         .store()
-        .write(move |tx| {
-            Box::pin(async move {
-                let mut turns = queue::turns(tx, &wanted).await?;
-                queue::claim(tx, &wanted, &mut turns, now).await
-            })
-        })
+        .write(move |tx| Box::pin(async move { claim::claim(tx, &wanted, Shares::default(), 1, now).await }))
         .await
         .unwrap()
+        .pop()
         .expect("it is queued again");
     assert_eq!((next.id, next.attempt), (id, 2));
     let (late, mine) = (old, next.clone());
