@@ -29,8 +29,12 @@ use crate::{Analytics, dashboards, reports};
 pub const KINDS: [RunKind; 3] = [QUERY.kind, SCHEMA_REFRESH.kind, PROBE.kind];
 
 /// A query against a datasource.
-pub const QUERY: KindSpec =
-    KindSpec { keep_record: DAY, keep_data: DAY, ..KindSpec::new("query", Category::Query) };
+pub const QUERY: KindSpec = KindSpec {
+    reserves_memory: true,
+    keep_record: DAY,
+    keep_data: DAY,
+    ..KindSpec::new("query", Category::Query)
+};
 
 /// Maximum length of a statement.
 const MAX_SQL: usize = 1_024 * 1_024;

@@ -13,7 +13,7 @@ use landreeve_estate::secrets::{new_secret, secret_hash};
 use landreeve_estate::store::{Listing, Row, Where};
 
 use crate::ids::FeedId;
-use crate::queries::{query_error, statement};
+use crate::queries::{ask, query_error, statement};
 use crate::{Delivery, nouns, text};
 
 /// Limits of a feed: rows, time and bytes.
@@ -160,8 +160,7 @@ pub async fn feed_read(
     let query = EngineQuery { query: statement(row.text(0)?, LIMIT), variables, max_rows: None };
     let cancel = CancellationToken::new();
     let _guard = cancel.clone().drop_guard();
-    let stream = plane.engine().query(plane.catalog().seen_by(&[path]), query, cancel).await;
-    take(stream.map_err(|error| query_error(&error))?, columns).await
+    take(ask(plane, &[path], query, cancel).await?, columns).await
 }
 
 async fn take(mut stream: landreeve_core::source::QueryStream, columns: &[String]) -> Result<FeedRows> {

@@ -13,7 +13,7 @@ use landreeve_core::source::CancellationToken;
 use landreeve_core::table::{EngineQuery, Scalar, Variable};
 use landreeve_core::{Action, Error, OpCtx, Result};
 
-use crate::queries::{query_error, reach, statement};
+use crate::queries::{ask, query_error, reach, statement};
 use crate::{Delivery, nouns};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -220,11 +220,9 @@ impl Asking<'_> {
             variables: self.variables(),
             max_rows: None,
         };
-        let tables = self.plane.catalog().seen_by(&reach(self.ctx));
         let cancel = CancellationToken::new();
         let _guard = cancel.clone().drop_guard();
-        let stream = self.plane.engine().query(tables, query, cancel).await;
-        let mut stream = stream.map_err(|error| query_error(&error))?;
+        let mut stream = ask(self.plane, &reach(self.ctx), query, cancel).await?;
         let mut batches = Vec::new();
         while let Some(batch) = stream.batches.next().await {
             batches.push(batch.map_err(|error| query_error(&error))?);

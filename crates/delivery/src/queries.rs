@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use landreeve_core::error::{Faults, codes};
 use landreeve_core::ids::BoxFuture;
-use landreeve_core::source::{ByteStream, Query, SourceError, SourceErrorKind};
+use landreeve_core::source::{
+    ByteStream, CancellationToken, Query, QueryStream, SourceError, SourceErrorKind,
+};
 use landreeve_core::table::{EngineQuery, Variable};
 use landreeve_core::{Action, Category, Error, Input, Noun, OpCtx, Permission, Result, RunKind, RunState};
 use landreeve_estate::inventory::connect::source_failure;
@@ -20,7 +22,8 @@ use crate::{Delivery, nouns};
 pub const KINDS: [RunKind; 2] = [DATA_QUERY.kind, PROBE.kind];
 
 /// A SQL query over this server's delivery data.
-pub const DATA_QUERY: KindSpec = KindSpec::new("data_query", Category::Query);
+pub const DATA_QUERY: KindSpec =
+    KindSpec { reserves_memory: true, ..KindSpec::new("data_query", Category::Query) };
 
 const MAX_SQL: usize = 64 * 1_024;
 const MAX_VARIABLES: usize = 1_000;
@@ -185,6 +188,18 @@ impl Executor for DataQueryExecutor {
 
 pub(crate) fn statement(sql: String, time_limit: Duration) -> Query {
     Query { sql, time_limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES }
+}
+
+/// Runs a statement outside a run, for a request that reads it to the end.
+pub(crate) async fn ask(
+    plane: &Delivery,
+    reach: &[String],
+    query: EngineQuery,
+    cancel: CancellationToken,
+) -> Result<QueryStream> {
+    let memory = plane.estate().memory().for_statement().await?;
+    let stream = plane.engine().query(plane.catalog().seen_by(reach), query, cancel).await;
+    Ok(memory.hold(stream.map_err(|error| query_error(&error))?))
 }
 
 /// The error of a statement that runs outside a run. A timeout has the code `query_timed_out`.

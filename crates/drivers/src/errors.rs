@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use landreeve_core::source::{SourceError, SourceErrorKind};
 
+use crate::Bounds;
+
 pub(crate) fn connect(message: impl Into<String>) -> SourceError {
     SourceError::new(SourceErrorKind::Connect, message)
 }
@@ -15,6 +17,45 @@ pub(crate) fn lost(message: impl Into<String>) -> SourceError {
 
 pub(crate) fn unsupported(message: impl Into<String>) -> SourceError {
     SourceError::new(SourceErrorKind::Unsupported, message)
+}
+
+/// The code of an error about a value or a row that is too large.
+const TOO_LARGE: &str = "too_large";
+
+fn too_large(message: String) -> SourceError {
+    SourceError { code: Some(TOO_LARGE.to_owned()), ..SourceError::new(SourceErrorKind::Query, message) }
+}
+
+/// Whether the driver gave the statement up, and not the database.
+pub(crate) fn is_ours(error: &SourceError) -> bool {
+    error.code.as_deref().is_none_or(|code| code == TOO_LARGE)
+}
+
+pub(crate) fn value_too_large(column: &str, bytes: usize, bounds: Bounds) -> SourceError {
+    too_large(format!(
+        "a value of the column \"{column}\" has {bytes} bytes; at most {} are allowed ([sources] max_value_bytes); \
+         select a part of it",
+        bounds.max_value_bytes
+    ))
+}
+
+/// `bytes` if they are known.
+pub(crate) fn row_too_large(bytes: Option<usize>, bounds: Bounds) -> SourceError {
+    let row =
+        bytes.map_or_else(|| "a row is too large".to_owned(), |bytes| format!("a row has {bytes} bytes"));
+    too_large(format!(
+        "{row}; at most {} are allowed ([sources] max_row_bytes); select fewer or shorter columns",
+        bounds.max_row_bytes
+    ))
+}
+
+/// SQLite does not say which value is too large: it refuses to make it.
+pub(crate) fn sqlite_too_large(bounds: Bounds) -> SourceError {
+    too_large(format!(
+        "a value or a row of the statement would be larger than {} bytes ([sources] max_value_bytes); \
+         select a part of it",
+        bounds.max_value_bytes
+    ))
 }
 
 pub(crate) fn cancelled() -> SourceError {

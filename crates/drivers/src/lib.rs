@@ -36,6 +36,28 @@ pub struct DriverOptions {
     pub application_name: String,
     /// A connection that has been idle for this long is closed.
     pub idle_timeout: Duration,
+    pub bounds: Bounds,
+}
+
+/// What a statement in a database may return: a larger value or row is an error, before memory is allocated for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub max_value_bytes: usize,
+    pub max_row_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { max_value_bytes: 64 * 1024 * 1024, max_row_bytes: 128 * 1024 * 1024 }
+    }
+}
+
+impl Bounds {
+    /// The largest amount of memory that a statement uses at one time: a row as received and as stored in a batch, the
+    /// batch before it, and the same compressed.
+    pub const fn statement_bytes(self, batch_bytes: usize) -> usize {
+        (self.max_row_bytes + batch_bytes).saturating_mul(3)
+    }
 }
 
 impl Default for DriverOptions {
@@ -44,6 +66,7 @@ impl Default for DriverOptions {
             ca_pem: None,
             application_name: "landreeve".to_owned(),
             idle_timeout: Duration::from_secs(300),
+            bounds: Bounds::default(),
         }
     }
 }
@@ -74,7 +97,7 @@ impl DriverSet {
         Ok(DriverSet {
             postgres: Arc::new(postgres::Postgres::new(&options, tls.clone(), owner.clone())),
             mysql: Arc::new(mysql::MySql::new(&options, tls, owner.clone())),
-            sqlite: Arc::new(sqlite::Sqlite::new(owner.clone())),
+            sqlite: Arc::new(sqlite::Sqlite::new(options.bounds, owner.clone())),
 
             owner,
         })

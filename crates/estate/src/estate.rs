@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::audit::{self, Act};
 use crate::blobs::Blobs;
 use crate::bootstrap::{self, Facts};
+use crate::budget::Budget;
 use crate::events::Subscriber;
 use crate::identity::authentication::{self, Authentication};
 use crate::inventory::{Datasource, datasources};
@@ -191,6 +192,11 @@ impl Estate {
 
     pub fn runs(&self) -> &Engine {
         &self.inner.parts.runs
+    }
+
+    /// The memory that statements and downloads share.
+    pub fn memory(&self) -> &Budget {
+        &self.runs().options().memory
     }
 
     pub fn blobs(&self) -> &Blobs {

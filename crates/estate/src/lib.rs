@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod blobs;
 mod bootstrap;
+pub mod budget;
 mod builtin;
 mod estate;
 pub mod events;

@@ -226,6 +226,8 @@ pub struct Opened {
 pub struct Facts {
     pub zone: String,
     pub rows: u64,
+    /// As kept.
+    pub bytes: u64,
     /// Time of the data, in seconds since 1970.
     pub timestamp: i64,
 }
@@ -266,7 +268,8 @@ pub async fn open(estate: &Estate, uuid: Uuid) -> Result<Option<Opened>> {
         _ => kept,
     };
     let timestamp = run.started_at.unwrap_or(run.submitted_at).as_second();
-    Ok(Some(Opened { kept, facts: Facts { zone: stored.zone, rows: stored.rows, timestamp } }))
+    let facts = Facts { zone: stored.zone, rows: stored.rows, bytes: stored.bytes, timestamp };
+    Ok(Some(Opened { kept, facts }))
 }
 
 fn damaged(run: &Run, why: &str) -> Error {
@@ -323,7 +326,10 @@ pub async fn encode(
         csv_separator: estate.settings().await?.csv_separator.byte(),
         integers_as_strings: wanted.integers_as_strings,
     };
-    Ok(codec.encode(kept, options))
+    // The stored form is sent as it is.
+    let bytes = if wanted.format == ResultFormat::ArrowStream { 0 } else { facts.bytes };
+    let memory = estate.memory().for_download(bytes).await?;
+    Ok(memory.hold_bytes(codec.encode(kept, options)))
 }
 
 #[cfg(test)]

@@ -103,6 +103,8 @@ pub struct LimitsSection {
     pub body_bytes: usize,
     pub header_seconds: u64,
     pub drain_seconds: u64,
+    /// 0: half of what this machine or control group has.
+    pub memory_bytes: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -134,6 +136,8 @@ pub struct OutboundSection {
 pub struct Sources {
     pub sqlite_roots: Vec<PathBuf>,
     pub ca_file: String,
+    pub max_value_bytes: usize,
+    pub max_row_bytes: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -230,6 +234,14 @@ impl Config {
             "[store] statement_seconds must be from 1 to 3600"
         );
         anyhow::ensure!(self.limits.connections > 0, "[limits] connections must be at least 1");
+        anyhow::ensure!(
+            (65_536..=1_073_741_824).contains(&self.sources.max_value_bytes),
+            "[sources] max_value_bytes must be from 65536 to 1073741824"
+        );
+        anyhow::ensure!(
+            (self.sources.max_value_bytes..=1_073_741_824).contains(&self.sources.max_row_bytes),
+            "[sources] max_row_bytes must be from max_value_bytes to 1073741824"
+        );
         anyhow::ensure!(
             self.engine.memory_bytes >= 1_048_576,
             "[engine] memory_bytes must be at least 1048576"
@@ -328,6 +340,9 @@ mod tests {
             "[runs]\nshare_percent = 101",
             "[runs]\nmax_waiting = 0",
             "[runs]\nlease_seconds = 0",
+            "[sources]\nmax_value_bytes = 1",
+            "[sources]\nmax_row_bytes = 1000000",
+            "[limits]\nmemory_bytes = -1",
             "[engine]\nmemory_bytes = 1",
             "[engine]\nmax_value_bytes = 1000",
             "[engine]\nmax_value_bytes = 100000000",

@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod control;
 mod logs;
+mod memory;
 mod open;
 mod output;
 mod planes;

@@ -26,6 +26,7 @@ use url::Url;
 
 use crate::cli::Place;
 use crate::config::{Config, Environment};
+use crate::memory;
 use crate::output;
 use crate::planes;
 use crate::sources::Sources;
@@ -227,6 +228,7 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
             max_waiting: config.runs.max_waiting,
             lease: Duration::from_secs(config.runs.lease_seconds),
             node_name: config.server.node_name.clone(),
+            memory: memory::budget(&config),
         },
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         store: StoreOptions { statement_limit: Duration::from_secs(config.store.statement_seconds) },
@@ -363,7 +365,8 @@ fn drivers(config: &Config) -> anyhow::Result<DriverSet> {
         "" => None,
         path => Some(fs::read(path).with_context(|| format!("could not read [sources] ca_file {path}"))?),
     };
-    DriverSet::new(DriverOptions { ca_pem, ..DriverOptions::default() }).context("[sources] ca_file")
+    DriverSet::new(DriverOptions { ca_pem, bounds: memory::bounds(config), ..DriverOptions::default() })
+        .context("[sources] ca_file")
 }
 
 pub fn blobs(config: &Config, data_dir: &Path) -> anyhow::Result<Blobs> {

@@ -132,6 +132,14 @@ impl<'a> Cells<'a> {
         matches!(self.values, Values::Null) || self.nulls.is_some_and(|nulls| nulls.is_null(row))
     }
 
+    /// The bytes of a value that is written as base64.
+    pub fn binary(&self, row: usize) -> Option<&'a [u8]> {
+        match &self.values {
+            Values::Binary(array) => Some(array.value(row)),
+            _ => None,
+        }
+    }
+
     /// The text of a value that has to be copied and escaped; `None` if `write` produces it.
     pub fn borrowed(&self, row: usize) -> Option<(&'a str, Shape)> {
         match &self.values {
@@ -238,7 +246,7 @@ fn decimal(negative: bool, digits: &str, scale: i8, out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes[whole..]);
 }
 
-fn base64(value: &[u8], out: &mut Vec<u8>) {
+pub(super) fn base64(value: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + value.len().div_ceil(3) * 4, 0);
     // The length above is exactly the length of padded base64.

@@ -9,16 +9,18 @@ use arrow_schema::{DataType, Field, Schema};
 use landreeve_core::schema::{LogicalType, logical_type};
 use landreeve_core::source::{EncodeOptions, Envelope, JsonColumn};
 
-use super::cells::{Cells, Shape};
+use super::cells::{Cells, Shape, base64};
 use super::time::ZoneClock;
 use super::valid::is_json;
-use super::{CHUNK, Sink};
+use super::{CHUNK, Cut, PIECE, Sink, piece};
 
 pub(super) struct Json {
     zone: ZoneClock,
     /// Which columns contain integers that are written as strings.
     quoted: Vec<bool>,
     any_row: bool,
+    /// Where the row that was begun goes on.
+    cut: Option<Cut>,
     envelope: Option<Arc<dyn Envelope>>,
 }
 
@@ -49,7 +51,13 @@ impl Json {
         }
         out.push(b'[');
         let quoted = columns.iter().map(|column| column.quoted).collect();
-        Ok(Json { zone: ZoneClock::new(options.time_zone.clone()), quoted, any_row: false, envelope })
+        Ok(Json {
+            zone: ZoneClock::new(options.time_zone.clone()),
+            quoted,
+            any_row: false,
+            cut: None,
+            envelope,
+        })
     }
 }
 
@@ -58,15 +66,24 @@ impl Sink for Json {
         let columns = Cells::of_batch(batch)?;
         let mut row = from;
         while row < batch.num_rows() && out.len() < CHUNK {
-            if std::mem::replace(&mut self.any_row, true) {
-                out.push(b',');
-            }
-            out.push(b'[');
-            for (index, (cells, quoted)) in columns.iter().zip(&self.quoted).enumerate() {
-                if index > 0 {
+            let mut resumed = self.cut.take();
+            if resumed.is_none() {
+                if std::mem::replace(&mut self.any_row, true) {
                     out.push(b',');
                 }
-                value(cells, row, *quoted, &mut self.zone, out);
+                out.push(b'[');
+            }
+            let first = resumed.map_or(0, |cut| cut.column);
+            for (index, (cells, quoted)) in columns.iter().zip(&self.quoted).enumerate().skip(first) {
+                let cut = resumed.take();
+                if index > 0 && cut.is_none() {
+                    out.push(b',');
+                }
+                let cut = cut.unwrap_or(Cut { column: index, ..Cut::default() });
+                self.cut = value(cells, row, *quoted, cut, &mut self.zone, out);
+                if self.cut.is_some() {
+                    return Ok(row);
+                }
             }
             out.push(b']');
             row += 1;
@@ -83,26 +100,60 @@ impl Sink for Json {
     }
 }
 
-fn value(cells: &Cells<'_>, row: usize, quoted: bool, zone: &mut ZoneClock, out: &mut Vec<u8>) {
+/// Writes a value or the next piece of it. Returns where it goes on if that was not all.
+fn value(
+    cells: &Cells<'_>,
+    row: usize,
+    quoted: bool,
+    cut: Cut,
+    zone: &mut ZoneClock,
+    out: &mut Vec<u8>,
+) -> Option<Cut> {
     if cells.is_null(row) {
         out.extend_from_slice(b"null");
-        return;
-    }
-    if let Some((text, shape)) = cells.borrowed(row) {
-        if shape == Shape::Json && is_json(text) {
-            out.extend_from_slice(text.as_bytes());
-        } else {
-            string(text, out);
-        }
-        return;
-    }
-    if cells.shape(row) == Shape::Bare && !quoted {
+    } else if let Some((text, shape)) = cells.borrowed(row) {
+        return written(text, shape, cut, out);
+    } else if let Some(bytes) = cells.binary(row).filter(|bytes| bytes.len() > PIECE) {
+        return long_binary(bytes, cut, out);
+    } else if cells.shape(row) == Shape::Bare && !quoted {
         cells.write(row, zone, out);
     } else {
         out.push(b'"');
         cells.write(row, zone, out);
         out.push(b'"');
     }
+    None
+}
+
+/// A text, as a string or as the JSON that it is.
+fn written(text: &str, shape: Shape, cut: Cut, out: &mut Vec<u8>) -> Option<Cut> {
+    let begins = cut.written == 0;
+    let is_json = if begins { shape == Shape::Json && is_json(text) } else { cut.marked };
+    let (piece, ends) = piece(text.as_bytes(), cut.written, PIECE);
+    if is_json {
+        out.extend_from_slice(piece);
+    } else {
+        if begins {
+            out.push(b'"');
+        }
+        escaped(piece, out);
+        if ends {
+            out.push(b'"');
+        }
+    }
+    (!ends).then_some(Cut { written: cut.written + piece.len(), marked: is_json, ..cut })
+}
+
+fn long_binary(bytes: &[u8], cut: Cut, out: &mut Vec<u8>) -> Option<Cut> {
+    if cut.written == 0 {
+        out.push(b'"');
+    }
+    let (piece, ends) = piece(bytes, cut.written, PIECE);
+    base64(piece, out);
+    if ends {
+        out.push(b'"');
+    }
+    (!ends).then_some(Cut { written: cut.written + piece.len(), ..cut })
 }
 
 /// The character after the backslash; 0 for bytes that need no escape, `u` for six-character escapes.
@@ -123,11 +174,9 @@ const ESCAPES: [u8; 256] = {
     table
 };
 
-fn string(text: &str, out: &mut Vec<u8>) {
+fn escaped(bytes: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let bytes = text.as_bytes();
     out.reserve(bytes.len() + 2);
-    out.push(b'"');
     let mut copied = 0;
     for (index, &byte) in bytes.iter().enumerate() {
         let escape = ESCAPES[usize::from(byte)];
@@ -142,5 +191,4 @@ fn string(text: &str, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(&bytes[copied..]);
-    out.push(b'"');
 }

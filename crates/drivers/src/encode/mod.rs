@@ -27,6 +27,8 @@ use landreeve_core::source::{ByteStream, EncodeOptions, ResultCodec, ResultForma
 
 /// Approximate size of an output chunk.
 const CHUNK: usize = 128 * 1024;
+/// How many bytes of one value are written at a time; a multiple of three, for base64.
+const PIECE: usize = 96 * 1024;
 
 /// The encoders.
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,9 +94,29 @@ impl ResultCodec for Codec {
     }
 }
 
+/// Where a chunk ended inside a row. A long value is written in pieces, so that a chunk stays small.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Cut {
+    column: usize,
+    /// How many bytes of its value have been written.
+    written: usize,
+    /// What was found out about the whole value at its start.
+    marked: bool,
+}
+
+/// The next piece of a value, and whether it is the last.
+fn piece(value: &[u8], written: usize, most: usize) -> (&[u8], bool) {
+    let rest = value.get(written..).unwrap_or_default();
+    match rest.get(..most) {
+        Some(piece) if rest.len() > most => (piece, false),
+        _ => (rest, true),
+    }
+}
+
 /// One way to write rows.
 trait Sink: Send {
-    /// Writes rows, starting at `from`, until the chunk is full enough; returns the row to continue with.
+    /// Writes rows, starting at `from`, until the chunk is full enough; returns the row to continue with, which may have
+    /// been written in part.
     fn rows(&mut self, batch: &RecordBatch, from: usize, out: &mut Vec<u8>) -> io::Result<usize>;
 
     fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()>;

@@ -227,3 +227,64 @@ proptest! {
         prop_assert_eq!(back.to_bits(), value.to_bits());
     }
 }
+
+/// A chunk has at most this many bytes: the largest piece of a value with every byte escaped, after a full chunk.
+const LARGEST_CHUNK: usize = CHUNK + 6 * PIECE + 1_000;
+
+#[test]
+fn long_values_are_written_in_pieces() {
+    let long = |part: &str, length: usize| part.repeat(length / part.len());
+    let texts: Vec<String> = vec![
+        long("plain", 5 * PIECE),
+        long("\u{1}", 3 * PIECE + 1),
+        long("é\"\n,", 2 * PIECE),
+        String::new(),
+        long("x", PIECE),
+        long("x", PIECE + 1),
+        format!("[{}1]", long("1,", 4 * PIECE)),
+    ];
+    let bytes: Vec<Vec<u8>> = (0..texts.len()).map(|row| vec![b'A' + 1; PIECE - 1 + row * 70_001]).collect();
+    let rows = batch(vec![
+        ("t", LogicalType::Text, Arc::new(StringArray::from(texts.clone()))),
+        ("n", LogicalType::Integer, Arc::new(Int32Array::from_iter_values(0..7))),
+        ("j", LogicalType::Json, Arc::new(StringArray::from(texts.clone()))),
+        ("b", LogicalType::Binary, Arc::new(BinaryArray::from_iter_values(&bytes))),
+    ]);
+    let kept = keep(std::slice::from_ref(&rows));
+    let all = |options: EncodeOptions| {
+        let chunks = encoded(&kept, 10_000, options).expect("encodes");
+        let largest = chunks.iter().map(Bytes::len).max().unwrap_or(0);
+        assert!(largest <= LARGEST_CHUNK, "a chunk of {largest} bytes");
+        String::from_utf8(chunks.concat()).expect("UTF-8")
+    };
+    let base64 = |bytes: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
+    let json: serde_json::Value = serde_json::from_str(&all(options(ResultFormat::Json, 7))).expect("JSON");
+    for (row, (text, bytes)) in texts.iter().zip(&bytes).enumerate() {
+        let (json, number) = (&json[row], serde_json::json!(row));
+        assert!(json[0] == *text && json[1] == number && json[3] == base64(bytes), "row {row}");
+        match &json[2] {
+            serde_json::Value::Array(numbers) => assert_eq!(numbers.len(), text.len() / 2, "row {row}"),
+            other => assert!(*other == **text, "row {row}"),
+        }
+    }
+    for separator in [b',', b';', b'B'] {
+        let csv = all(EncodeOptions { csv_separator: separator, ..options(ResultFormat::Csv, 7) });
+        let field = |value: &str| {
+            let special = |c: char| c == char::from(separator) || matches!(c, '"' | '\r' | '\n');
+            match value.is_empty() || value.contains(special) {
+                true => format!("\"{}\"", value.replace('"', "\"\"")),
+                false => value.to_owned(),
+            }
+        };
+        let separated = |fields: [String; 4]| fields.join(&char::from(separator).to_string()) + "\r\n";
+        let mut expected = separated(["t", "n", "j", "b"].map(field));
+        for (row, (text, bytes)) in texts.iter().zip(&bytes).enumerate() {
+            let text = field(text);
+            let binary = base64(bytes);
+            let quoted = separator == b'B';
+            let binary = if quoted { format!("\"{binary}\"") } else { binary };
+            expected += &separated([text.clone(), row.to_string(), text, binary]);
+        }
+        assert!(csv == expected, "separated by {}", char::from(separator));
+    }
+}

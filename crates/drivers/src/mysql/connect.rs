@@ -8,7 +8,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, OptsBuilder, SslOpts};
 
 use crate::net::{Network, Tls};
-use crate::{errors, net};
+use crate::{Bounds, errors, net};
 
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -21,6 +21,7 @@ const UNWANTED_MODES: [&str; 8] =
 pub(crate) struct Connector {
     pub tls: Tls,
     pub application_name: String,
+    pub bounds: Bounds,
 }
 
 pub(crate) struct Session {
@@ -66,7 +67,7 @@ impl Connector {
             .tcp_nodelay(true)
             .tcp_keepalive(Some(Duration::from_secs(60)))
             .stmt_cache_size(0)
-            .max_allowed_packet(Some(1 << 30))
+            .max_allowed_packet(Some(self.bounds.max_row_bytes))
             .connect_attribute("program_name", self.application_name.clone())
     }
 

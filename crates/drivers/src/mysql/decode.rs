@@ -18,7 +18,7 @@ use landreeve_core::source::SourceError;
 use mysql_async::consts::{ColumnFlags, ColumnType};
 use mysql_async::{Column, Row, Value};
 
-use crate::errors;
+use crate::{Bounds, errors};
 
 /// The character set of binary columns.
 const BINARY: u16 = 63;
@@ -46,6 +46,7 @@ pub(super) struct Columns {
     clock: TimeZone,
     rows: usize,
     scratch: String,
+    bounds: Bounds,
 }
 
 fn unit_of(decimals: u8) -> TimeUnit {
@@ -167,9 +168,15 @@ fn data_type(builder: &Builder) -> DataType {
 }
 
 impl Columns {
-    pub fn new(columns: &[Column], clock: TimeZone) -> Result<Columns, SourceError> {
-        let mut made =
-            Columns { fields: Vec::new(), builders: Vec::new(), clock, rows: 0, scratch: String::new() };
+    pub fn new(columns: &[Column], clock: TimeZone, bounds: Bounds) -> Result<Columns, SourceError> {
+        let mut made = Columns {
+            fields: Vec::new(),
+            builders: Vec::new(),
+            clock,
+            rows: 0,
+            scratch: String::new(),
+            bounds,
+        };
         for column in columns {
             let (builder, logical, native) = plan(column);
             let field = Field::new(column.name_str(), data_type(&builder), true);
@@ -192,7 +199,12 @@ impl Columns {
         let mut bytes = 0;
         for (index, builder) in self.builders.iter_mut().enumerate() {
             let value = row.as_ref(index).unwrap_or(&Value::NULL);
-            bytes += if let Value::Bytes(value) = value { value.len() + 8 } else { 8 };
+            let size = if let Value::Bytes(value) = value { value.len() } else { 0 };
+            if size > self.bounds.max_value_bytes {
+                let name = self.fields.get(index).map_or("?", |field| field.name().as_str());
+                return Err(errors::value_too_large(name, size, self.bounds));
+            }
+            bytes += size + 8;
             if append(builder, value, &self.clock, &mut self.scratch).is_none() {
                 return Err(unfit(self.fields.get(index), value));
             }

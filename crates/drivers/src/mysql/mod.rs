@@ -37,7 +37,8 @@ pub(crate) struct MySql {
 
 impl MySql {
     pub fn new(options: &DriverOptions, tls: Tls, owner: Owner) -> MySql {
-        let connector = Connector { tls, application_name: options.application_name.clone() };
+        let connector =
+            Connector { tls, application_name: options.application_name.clone(), bounds: options.bounds };
         MySql { connector, pool: Arc::new(Pool::new(options.idle_timeout, owner.clone())), owner }
     }
 }

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::source::{ConnectSpec, Query, SourceError, SourceErrorKind};
-use mysql_async::Params;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Error, IoError, Params};
 
 use super::connect::{Connector, Session, query_error};
 use super::decode::Columns;
 use crate::feed::{Feed, Watch};
-use crate::gate;
 use crate::pool::{Lease, Pool};
+use crate::{Bounds, errors, gate};
+
+/// The client's error about a row larger than `max_allowed_packet`.
+const TOO_LARGE: &str = "Packet is larger than max_allowed_packet";
 
 pub(crate) async fn run(
     connector: Connector,
@@ -33,7 +36,7 @@ pub(crate) async fn run(
     let outcome = tokio::select! {
         biased;
         stop = watch.stopped() => Err(stop),
-        done = pump(&mut session, &query, &mut feed) => Ok(done),
+        done = pump(&mut session, &query, connector.bounds, &mut feed) => Ok(done),
     };
     match outcome {
         Ok(Ok(())) => {
@@ -41,7 +44,8 @@ pub(crate) async fn run(
             give_back(lease, session).await;
         }
         Ok(Err(error)) => {
-            let refused = matches!(error.kind, SourceErrorKind::Query | SourceErrorKind::TimedOut);
+            let refused = matches!(error.kind, SourceErrorKind::Query | SourceErrorKind::TimedOut)
+                && !errors::is_ours(&error);
             feed.fail(error);
             if refused {
                 give_back(lease, session).await;
@@ -97,7 +101,12 @@ async fn begin_transaction(session: &mut Session, watch: &Watch) -> Result<(), S
     session.run(&format!("{limit}; START TRANSACTION READ ONLY")).await
 }
 
-async fn pump(session: &mut Session, query: &Query, feed: &mut Feed) -> Result<(), SourceError> {
+async fn pump(
+    session: &mut Session,
+    query: &Query,
+    bounds: Bounds,
+    feed: &mut Feed,
+) -> Result<(), SourceError> {
     let statement = gate::check(&query.sql, SqlDialect::MySql)?;
     let clock = session.clock.clone();
     let prepared = session.conn.prep(statement.text).await.map_err(|error| query_error(&error))?;
@@ -109,11 +118,11 @@ async fn pump(session: &mut Session, query: &Query, feed: &mut Feed) -> Result<(
     }
     let mut rows =
         session.conn.exec_iter(&prepared, Params::Empty).await.map_err(|error| query_error(&error))?;
-    let mut columns = Columns::new(rows.columns_ref(), clock)?;
+    let mut columns = Columns::new(rows.columns_ref(), clock, bounds)?;
     let schema = columns.schema();
     let mut sent = false;
     let mut bytes = 0_usize;
-    while let Some(row) = rows.next().await.map_err(|error| query_error(&error))? {
+    while let Some(row) = rows.next().await.map_err(|error| row_error(&error, bounds))? {
         bytes += columns.append(&row)?;
         if columns.rows() >= query.batch_rows.max(1) || bytes >= query.batch_bytes {
             if !std::mem::replace(&mut sent, true) {
@@ -130,4 +139,14 @@ async fn pump(session: &mut Session, query: &Query, feed: &mut Feed) -> Result<(
         feed.batch(columns.finish(&schema)?).await;
     }
     Ok(())
+}
+
+/// The client checks the length of a row before it reads it. Its error has no type that we can name.
+fn row_error(error: &Error, bounds: Bounds) -> SourceError {
+    match error {
+        Error::Io(IoError::Io(io)) if io.get_ref().is_some_and(|inner| inner.to_string() == TOO_LARGE) => {
+            errors::row_too_large(None, bounds)
+        }
+        other => query_error(other),
+    }
 }

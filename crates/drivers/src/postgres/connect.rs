@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::source::{ConnectSpec, SessionZone, SourceError, SourceErrorKind, TlsMode};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
@@ -13,8 +14,9 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::guard::{Guarded, GuardedTls, Refusal};
 use crate::net::{Network, Tls};
-use crate::{Owner, errors, net};
+use crate::{Bounds, Owner, errors, net};
 
 /// How long a discarded connection may take to close.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -23,6 +25,7 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub(crate) struct Connector {
     pub tls: Tls,
     pub application_name: String,
+    pub bounds: Bounds,
     pub owner: Owner,
 }
 
@@ -31,6 +34,8 @@ pub(crate) struct Session {
     pub version: String,
     pub zone: SessionZone,
     pub dialect: SqlDialect,
+    /// Set if the connection was given up because of a row that is too large.
+    pub refusal: Refusal,
     /// Sets up a session again after `DISCARD ALL`.
     setup: String,
     canceller: Canceller,
@@ -73,8 +78,10 @@ impl Connector {
             config.password(network.password.reveal());
         }
         config.ssl_mode(if spec.tls == TlsMode::Prefer { SslMode::Prefer } else { SslMode::Require });
-        let stream = network.connect(spec.connect_timeout).await?;
-        let tls = make_tls(&self.tls, spec.tls, &network.host)?;
+        let refusal = Refusal::default();
+        let stream = Guarded::raw(network.connect(spec.connect_timeout).await?, self.bounds, refusal.clone());
+        let inner = make_tls::<Guarded<TcpStream>>(&self.tls, spec.tls, &network.host)?;
+        let tls = GuardedTls { inner, bounds: self.bounds, refusal: refusal.clone() };
         let (client, connection) =
             config.connect_raw(stream, tls).await.map_err(|error| connect_error(&error, &network))?;
         let version = connection.parameter("server_version").unwrap_or("unknown").to_owned();
@@ -99,6 +106,7 @@ impl Connector {
             version,
             zone: SessionZone::AsAsked,
             dialect,
+            refusal,
             setup: String::new(),
             canceller,
             connection,
@@ -108,13 +116,14 @@ impl Connector {
     }
 }
 
-fn make_tls(
-    tls: &Tls,
-    mode: TlsMode,
-    host: &str,
-) -> Result<<MakeRustlsConnect as MakeTlsConnect<TcpStream>>::TlsConnect, SourceError> {
+type RustlsConnect<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect;
+
+fn make_tls<S>(tls: &Tls, mode: TlsMode, host: &str) -> Result<RustlsConnect<S>, SourceError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut maker = MakeRustlsConnect::new(tls.config(mode).as_ref().clone());
-    MakeTlsConnect::<TcpStream>::make_tls_connect(&mut maker, host)
+    MakeTlsConnect::<S>::make_tls_connect(&mut maker, host)
         .map_err(|error| errors::connect(error.to_string()))
 }
 
@@ -172,7 +181,7 @@ impl Session {
         let Canceller { token, network, mode, tls, timeout } = self.canceller.clone();
         let ask = async {
             let stream = network.connect(timeout).await?;
-            let tls = make_tls(&tls, mode, &network.host)?;
+            let tls = make_tls::<TcpStream>(&tls, mode, &network.host)?;
             token.cancel_query_raw(stream, tls).await.map_err(|error| query_error(&error, 0))
         };
         if let Ok(Err(error)) = tokio::time::timeout(timeout, ask).await {

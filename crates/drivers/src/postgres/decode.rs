@@ -21,7 +21,7 @@ use postgres_types::{FromSql, Kind, Type};
 use tokio_postgres::{Column, Row};
 
 use super::numeric;
-use crate::errors;
+use crate::{Bounds, errors};
 
 /// Days and microseconds between PostgreSQL's epoch (2000) and ours (1970).
 const EPOCH_DAYS: i32 = 10_957;
@@ -219,13 +219,14 @@ pub(super) struct Columns<'a> {
     rows: usize,
     /// The expected number of rows in the next batch.
     capacity: usize,
+    bounds: Bounds,
 }
 
 impl<'a> Columns<'a> {
-    pub fn new(plan: &'a Plan, batch_rows: usize) -> Columns<'a> {
+    pub fn new(plan: &'a Plan, batch_rows: usize, bounds: Bounds) -> Columns<'a> {
         // Most results are small; the first batch grows as needed.
         let builders = plan.readers.iter().map(|reader| builder_of(*reader, batch_rows.min(64))).collect();
-        Columns { plan, builders, scratch: Vec::new(), rows: 0, capacity: batch_rows }
+        Columns { plan, builders, scratch: Vec::new(), rows: 0, capacity: batch_rows, bounds }
     }
 
     pub fn rows(&self) -> usize {
@@ -238,6 +239,10 @@ impl<'a> Columns<'a> {
                 row.try_get(index).map_err(|error| errors::lost(format!("unreadable row: {error}")))?;
             match value {
                 None => append_null(builder),
+                Some(Raw(raw)) if raw.len() > self.bounds.max_value_bytes => {
+                    let name = self.plan.fields.get(index).map_or("?", |field| field.name().as_str());
+                    return Err(errors::value_too_large(name, raw.len(), self.bounds));
+                }
                 Some(Raw(raw)) => {
                     if append_value(builder, *reader, raw, &mut self.scratch).is_none() {
                         return Err(self.unreadable(index));

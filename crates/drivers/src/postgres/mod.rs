@@ -6,6 +6,7 @@
 
 mod connect;
 mod decode;
+mod guard;
 mod introspect;
 mod numeric;
 mod query;
@@ -35,8 +36,12 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     pub fn new(options: &DriverOptions, tls: Tls, owner: Owner) -> Postgres {
-        let connector =
-            Connector { tls, application_name: options.application_name.clone(), owner: owner.clone() };
+        let connector = Connector {
+            tls,
+            application_name: options.application_name.clone(),
+            bounds: options.bounds,
+            owner: owner.clone(),
+        };
         Postgres { connector, pool: Arc::new(Pool::new(options.idle_timeout, owner.clone())), owner }
     }
 }

@@ -13,7 +13,10 @@ use super::connect::{Connector, Session, query_error};
 use super::decode::{self, Columns, Plan};
 use crate::feed::{Feed, Watch};
 use crate::pool::{Lease, Pool};
-use crate::{errors, gate};
+use crate::{Bounds, errors, gate};
+
+/// A connection that has received a longer row is not used again, because its buffer never shrinks.
+const LONGEST_KEPT: usize = 4 * 1024 * 1024;
 
 pub(crate) async fn run(
     connector: Connector,
@@ -35,18 +38,23 @@ pub(crate) async fn run(
     let outcome = tokio::select! {
         biased;
         stop = watch.stopped() => Err(stop),
-        done = pump(&session, &query, &mut feed) => Ok(done),
+        done = pump(&session, &query, connector.bounds, &mut feed) => Ok(done),
     };
     match outcome {
         Ok(Ok(reusable)) => {
             feed.end();
             if reusable {
                 give_back(lease, session).await;
+            } else {
+                session.discard().await;
             }
         }
         Ok(Err(error)) => {
             // After a value that we could not represent, the server may still be producing rows.
-            if error.code.is_none() && !session.client.is_closed() {
+            if session.refusal.get().is_some() {
+                feed.fail(error);
+                session.cancel().await;
+            } else if errors::is_ours(&error) && !session.client.is_closed() {
                 feed.fail(error);
                 session.cancel().await;
                 session.discard().await;
@@ -103,7 +111,12 @@ async fn begin_transaction(session: &Session, watch: &Watch) -> Result<(), tokio
 }
 
 /// Returns whether the session can be reused.
-async fn pump(session: &Session, query: &Query, feed: &mut Feed) -> Result<bool, SourceError> {
+async fn pump(
+    session: &Session,
+    query: &Query,
+    bounds: Bounds,
+    feed: &mut Feed,
+) -> Result<bool, SourceError> {
     let statement = gate::check(&query.sql, session.dialect)?;
     let client = &session.client;
     let prepared = client.prepare(statement.text).await.map_err(|error| query_error(&error, 0))?;
@@ -128,27 +141,41 @@ async fn pump(session: &Session, query: &Query, feed: &mut Feed) -> Result<bool,
         .await
         .map_err(|error| query_error(&error, shift))?;
     // The schema is sent when the server has started to answer or the first batch is full, whichever is first.
-    stream_rows(rows, &plan, schema, query, feed, shift).await?;
-    // The client keeps prepared statements for types it had to look up; DISCARD ALL would drop them.
-    Ok(!plan.has_custom_types)
+    let streamed = stream_rows(rows, &plan, schema, query, bounds, feed, shift).await;
+    let longest = streamed.map_err(|error| refused(session, &plan, bounds).unwrap_or(error))?;
+    // The client keeps prepared statements for types it had to look up; DISCARD ALL would drop them. It also keeps a
+    // buffer as large as the longest row.
+    Ok(!plan.has_custom_types && longest <= LONGEST_KEPT)
 }
 
+/// What the connection was given up for, in terms of the statement.
+fn refused(session: &Session, plan: &Plan, bounds: Bounds) -> Option<SourceError> {
+    let refused = session.refusal.get()?;
+    Some(match refused.column.and_then(|column| plan.fields.get(column)) {
+        Some(field) => errors::value_too_large(field.name(), refused.bytes, bounds),
+        None => errors::row_too_large(Some(refused.bytes), bounds),
+    })
+}
+
+/// Returns the size of the longest row.
 async fn stream_rows(
     rows: tokio_postgres::RowStream,
     plan: &Plan,
     schema: SchemaRef,
     query: &Query,
+    bounds: Bounds,
     feed: &mut Feed,
     shift: u32,
-) -> Result<(), SourceError> {
+) -> Result<usize, SourceError> {
     let batch_rows = query.batch_rows.max(1);
-    let mut columns = Columns::new(plan, batch_rows);
+    let mut columns = Columns::new(plan, batch_rows, bounds);
     let mut rows = pin!(rows);
     let mut sent = false;
-    let mut bytes = 0_usize;
+    let (mut bytes, mut longest) = (0_usize, 0_usize);
     while let Some(row) = rows.try_next().await.map_err(|error| query_error(&error, shift))? {
         columns.append(&row)?;
         bytes += row.raw_size_bytes();
+        longest = longest.max(row.raw_size_bytes());
         if columns.rows() >= batch_rows || bytes >= query.batch_bytes {
             if !std::mem::replace(&mut sent, true) {
                 feed.schema(schema.clone());
@@ -164,7 +191,7 @@ async fn stream_rows(
     if columns.rows() > 0 {
         feed.batch(columns.finish(&schema)?).await;
     }
-    Ok(())
+    Ok(longest)
 }
 
 /// Makes the server return text for the columns whose binary form we do not decode. Also returns the number of

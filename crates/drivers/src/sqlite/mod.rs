@@ -29,7 +29,7 @@ use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::feed::{Stop, Watch};
-use crate::{Owner, errors, feed, gate};
+use crate::{Bounds, Owner, errors, feed, gate};
 
 const INTROSPECT_LIMIT: Duration = Duration::from_secs(300);
 /// The interrupt may arrive between two steps of a statement, so it is repeated.
@@ -37,12 +37,13 @@ const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
 
 pub(crate) struct Sqlite {
     owner: Owner,
+    bounds: Bounds,
     places: Mutex<HashMap<(DatasourceId, i64), Arc<Semaphore>>>,
 }
 
 impl Sqlite {
-    pub fn new(owner: Owner) -> Sqlite {
-        Sqlite { owner, places: Mutex::new(HashMap::new()) }
+    pub fn new(bounds: Bounds, owner: Owner) -> Sqlite {
+        Sqlite { owner, bounds, places: Mutex::new(HashMap::new()) }
     }
 
     fn places(&self, spec: &ConnectSpec) -> Arc<Semaphore> {
@@ -66,13 +67,13 @@ impl Sqlite {
     {
         let path = path_of(spec);
         let places = self.places(spec);
-        let owner = self.owner.clone();
+        let (owner, bounds) = (self.owner.clone(), self.bounds);
         Box::pin(async move {
             let path = path?;
             feed::run(&self.owner, cancel, limit, move |watch| async move {
                 let place = watch.or_stop(place(places)).await?;
                 on_thread(&owner, &watch, place, move |handles| {
-                    let connection = open::open(&path)?;
+                    let connection = open::open(&path, bounds)?;
                     let _ = handles.send(connection.get_interrupt_handle());
                     work(&connection)
                 })
@@ -164,7 +165,7 @@ impl Driver for Sqlite {
             let path = path_of(spec)?;
             let places = self.places(spec);
             let (feed, watch, outlet) = feed::open(&self.owner, cancel, query.time_limit)?;
-            let owner = self.owner.clone();
+            let (owner, bounds) = (self.owner.clone(), self.bounds);
             self.owner.tasks.spawn(async move {
                 let place = match watch.or_stop(place(places)).await {
                     Ok(place) => place,
@@ -175,9 +176,9 @@ impl Driver for Sqlite {
                 // The thread ends the feed itself: only it knows how far it got.
                 let _ = on_thread(&owner, &watch, place, move |handles| {
                     let mut feed = feed;
-                    let done = open::open(&path).and_then(|connection| {
+                    let done = open::open(&path, bounds).and_then(|connection| {
                         let _ = handles.send(connection.get_interrupt_handle());
-                        rows::pump(&connection, &query, &mut feed, |feed, batch| {
+                        rows::pump(&connection, &query, bounds, &mut feed, |feed, batch| {
                             runtime.block_on(inner.or_stop(async {
                                 feed.batch(batch).await;
                                 Ok(())

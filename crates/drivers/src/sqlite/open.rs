@@ -14,10 +14,8 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::{errors, sqlite::functions};
+use crate::{Bounds, errors, sqlite::functions};
 
-/// Maximum size of a value or row; SQLite's own limit is a gigabyte, which a single `zeroblob` could use.
-const LARGEST_VALUE: i32 = 32 * 1024 * 1024;
 /// Matching a pattern uses stack for each wildcard; SQLite's own limit is 50,000 bytes.
 const MAX_PATTERN_BYTES: i32 = 1_000;
 /// Nested expressions use stack too.
@@ -111,7 +109,7 @@ impl Drop for InUse {
     }
 }
 
-pub(super) fn open(path: &Path) -> Result<Opened, SourceError> {
+pub(super) fn open(path: &Path, bounds: Bounds) -> Result<Opened, SourceError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let (connection, in_use) = unexchanged(path, || {
@@ -123,7 +121,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, SourceError> {
             ))
         })
     })?;
-    harden(&connection).map_err(|failure| {
+    harden(&connection, bounds).map_err(|failure| {
         errors::connect(format!(
             "could not use the file {}: {}",
             path.display(),
@@ -158,12 +156,14 @@ fn unexchanged<T>(
     Ok((opened, in_use))
 }
 
-fn harden(connection: &Connection) -> rusqlite::Result<()> {
+fn harden(connection: &Connection, bounds: Bounds) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
-    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LARGEST_VALUE)?;
+    // SQLite's own limit is a gigabyte, which a single `zeroblob` could use. It is for values and for rows.
+    let length = i32::try_from(bounds.max_value_bytes).unwrap_or(i32::MAX);
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, length)?;
     connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)?;
     connection.set_limit(Limit::SQLITE_LIMIT_EXPR_DEPTH, DEEPEST_EXPRESSION)?;
     connection.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
@@ -243,9 +243,9 @@ mod tests {
         Connection::open(&file).unwrap().execute_batch("CREATE TABLE t (n)").unwrap();
         std::os::unix::fs::symlink(root.join("real"), root.join("folder")).unwrap();
         std::os::unix::fs::symlink(&file, root.join("link.db")).unwrap();
-        assert!(open(&file).is_ok());
+        assert!(open(&file, Bounds::default()).is_ok());
         for link in ["link.db", "folder/one.db", "real/../real/one.db"] {
-            assert!(open(&root.join(link)).is_err(), "{link}");
+            assert!(open(&root.join(link), Bounds::default()).is_err(), "{link}");
         }
         // SQLite itself also rejects a link in the middle.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -290,18 +290,26 @@ mod tests {
             writer
         });
         let path = root.join("one.db");
-        let first = open(&path).unwrap();
+        let first = open(&path, Bounds::default()).unwrap();
         let mut statement = first.prepare("SELECT n FROM t ORDER BY n").unwrap();
         let mut rows = statement.query([]).unwrap();
         rows.next().unwrap();
         std::fs::rename(root.join("two.db"), &path).unwrap();
-        assert!(open(&path).err().unwrap().message.contains("was replaced while statements still read"));
+        assert!(
+            open(&path, Bounds::default())
+                .err()
+                .unwrap()
+                .message
+                .contains("was replaced while statements still read")
+        );
         assert!(rows.next().unwrap().is_some());
         drop(rows);
         drop(statement);
         drop(first);
         drop(writers);
-        let count = open(&path).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
+        let count = open(&path, Bounds::default())
+            .unwrap()
+            .query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
         assert_eq!(count.unwrap(), 3);
     }
 }

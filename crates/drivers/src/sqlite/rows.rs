@@ -10,10 +10,7 @@ use rusqlite::types::ValueRef;
 use super::open::error;
 use super::values::Columns;
 use crate::feed::Feed;
-use crate::gate;
-
-/// A whole row is in memory, whatever the size of a batch.
-const LARGEST_ROW: usize = 64 * 1024 * 1024;
+use crate::{Bounds, errors, gate};
 
 fn size_of(value: ValueRef<'_>) -> usize {
     match value {
@@ -25,12 +22,16 @@ fn size_of(value: ValueRef<'_>) -> usize {
 pub(super) fn pump(
     connection: &Connection,
     query: &Query,
+    bounds: Bounds,
     feed: &mut Feed,
     mut send: impl FnMut(&Feed, RecordBatch) -> Result<(), SourceError>,
 ) -> Result<(), SourceError> {
     let checked = gate::check(&query.sql, landreeve_core::datasource::SqlDialect::Sqlite)?;
-    let sql = Some(checked.text);
-    let mut statement = connection.prepare(checked.text).map_err(|failure| error(&failure, sql))?;
+    let failed = |failure: rusqlite::Error| match failure.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::TooBig) => errors::sqlite_too_large(bounds),
+        _ => error(&failure, Some(checked.text)),
+    };
+    let mut statement = connection.prepare(checked.text).map_err(failed)?;
     if !statement.readonly() {
         return Err(SourceError::new(
             SourceErrorKind::NotReadOnly,
@@ -38,26 +39,24 @@ pub(super) fn pump(
         ));
     }
     if statement.parameter_count() > 0 {
-        return Err(crate::errors::unsupported(
+        return Err(errors::unsupported(
             "the statement has placeholders such as ?, but no values were given for them",
         ));
     }
     let mut columns = Columns::new(&statement);
     let width = columns.width();
-    let mut rows = statement.query([]).map_err(|failure| error(&failure, sql))?;
+    let mut rows = statement.query([]).map_err(failed)?;
     let mut schema = None;
     let (mut count, mut bytes) = (0_usize, 0_usize);
     loop {
-        let row = rows.next().map_err(|failure| error(&failure, sql))?;
+        let row = rows.next().map_err(failed)?;
         if let Some(row) = row {
             let before = bytes;
             for index in 0..width {
-                let value = row.get_ref(index).map_err(|failure| error(&failure, sql))?;
+                let value = row.get_ref(index).map_err(failed)?;
                 bytes += size_of(value);
-                if bytes - before > LARGEST_ROW {
-                    let message =
-                        format!("a row is larger than {LARGEST_ROW} bytes; select fewer or shorter columns");
-                    return Err(crate::errors::unsupported(message));
+                if bytes - before > bounds.max_row_bytes {
+                    return Err(errors::row_too_large(None, bounds));
                 }
                 columns.append(index, value)?;
             }
@@ -79,7 +78,7 @@ pub(super) fn pump(
         if count > 0 {
             let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(count));
             let batch = RecordBatch::try_new_with_options(known, arrays, &options)
-                .map_err(|failure| crate::errors::lost(failure.to_string()))?;
+                .map_err(|failure| errors::lost(failure.to_string()))?;
             send(feed, batch)?;
         }
         (count, bytes) = (0, 0);

@@ -150,7 +150,9 @@ pub async fn datasource_query(
 ) -> Result<Result<QueryStream, SourceError>> {
     let datasource = datasource_for_use(estate, ctx, id).await?;
     let spec = connect_spec(estate.outbound(), &datasource, &reach(ctx, &datasource)).await?;
-    Ok(estate.driver(spec.database_type)?.query(&spec, query, cancel).await)
+    let memory = estate.memory().for_statement().await?;
+    let stream = estate.driver(spec.database_type)?.query(&spec, query, cancel).await;
+    Ok(stream.map(|stream| memory.hold(stream)))
 }
 
 /// Checks the details, and what only the server can know: which agents exist, which files may be opened.

@@ -24,6 +24,7 @@ use super::pools::{Holder, Place, Pool};
 use super::queue::{self, Lease, Submission, Submitter};
 use super::record::{NewRun, Run};
 use super::recover::{self, Lost};
+use crate::budget::Budget;
 use crate::plane::Registry;
 use crate::store::{Store, Tx};
 
@@ -42,6 +43,8 @@ pub struct RunOptions {
     /// How long a claim is valid without a heartbeat. The heartbeat interval is a third of it.
     pub lease: Duration,
     pub node_name: String,
+    /// Where runs reserve their memory.
+    pub memory: Budget,
 }
 
 impl Default for RunOptions {
@@ -54,6 +57,7 @@ impl Default for RunOptions {
             max_waiting: 1_000,
             lease: Duration::from_secs(30),
             node_name: "landreeve".to_owned(),
+            memory: Budget::unlimited(),
         }
     }
 }
@@ -258,7 +262,11 @@ impl Engine {
         };
         let made = registry.pools().iter().map(|(name, workers)| {
             let workers = options.every_pool.unwrap_or(*workers);
-            (*name, Arc::new(Pool::new(*name, workers, options.share, &kinds_of(*name))))
+            let kinds = kinds_of(*name);
+            let needs =
+                kinds.iter().any(|kind| registry.kind(*kind).is_some_and(|spec| spec.reserves_memory));
+            let memory = needs.then(|| options.memory.clone());
+            (*name, Arc::new(Pool::new(*name, workers, options.share, &kinds, memory)))
         });
         made.collect()
     }
@@ -413,23 +421,23 @@ impl Engine {
     async fn claim_loop(self, pool: Arc<Pool>) {
         let mut queue = self.0.store.notices().queue(pool.name);
         loop {
-            let permit = tokio::select! {
+            let worker = tokio::select! {
                 () = self.0.tasks.stop.cancelled() => return,
-                permit = pool.worker() => permit,
+                worker = pool.worker() => worker,
             };
-            let Some(permit) = permit else { return };
+            let Some(worker) = worker else { return };
             queue.mark_unchanged();
-            let mut permits = vec![permit];
+            let mut workers = vec![worker];
             // More runs wait, probably.
             if pool.behind.swap(false, Ordering::SeqCst) {
-                permits.extend(pool.more_workers(MAX_CLAIMED - 1));
+                workers.extend(pool.more_workers(MAX_CLAIMED - 1));
             }
-            match self.claim(&pool, permits.len()).await {
+            match self.claim(&pool, workers.len()).await {
                 Ok(runs) if runs.is_empty() => {}
                 Ok(runs) => {
                     pool.behind.store(true, Ordering::SeqCst);
-                    for (run, permit) in runs.into_iter().zip(permits) {
-                        let place = pool.place(permit, Holder::of_run(&run));
+                    for (run, worker) in runs.into_iter().zip(workers) {
+                        let place = pool.place(worker, Holder::of_run(&run));
                         self.spawn(run, place);
                     }
                     continue;
@@ -437,13 +445,13 @@ impl Engine {
                 Err(error) => {
                     tracing::warn!(pool = pool.name.as_str(), %error, "could not claim a run");
                     // Do not loop if the store fails immediately.
-                    drop(permits);
+                    drop(workers);
                     self.pause(Duration::from_secs(1)).await;
                     continue;
                 }
             }
             // The workers must be free for submissions while this loop waits.
-            drop(permits);
+            drop(workers);
             self.wait_for_work(&pool, &mut queue).await;
         }
     }

@@ -253,8 +253,8 @@ impl Job {
             () = self.cancelled() => None,
             worker = self.pool.worker() => worker,
         };
-        if let Some(permit) = worker {
-            let place = self.pool.place(permit, Holder::of_run(&self.run));
+        if let Some(worker) = worker {
+            let place = self.pool.place(worker, Holder::of_run(&self.run));
             *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
         }
         drop(parked);

@@ -47,6 +47,8 @@ pub struct KindSpec {
     pub grace: Duration,
     pub on_drain: OnDrain,
     pub time_limit: Option<Duration>,
+    /// The memory of a statement is reserved before it starts; as long as there is none, it stays queued.
+    pub reserves_memory: bool,
     /// Retention of the record and of its data, from the end of the run.
     pub keep_record: Duration,
     pub keep_data: Duration,
@@ -66,6 +68,7 @@ impl KindSpec {
             grace: Duration::from_secs(10),
             on_drain: OnDrain::Finish,
             time_limit: None,
+            reserves_memory: false,
             keep_record: DAY.saturating_mul(30),
             keep_data: DAY.saturating_mul(30),
         }

@@ -10,6 +10,7 @@ use landreeve_core::{PoolName, RunKind};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::record::{NewRun, Run};
+use crate::budget::{Budget, Reservation};
 
 /// Pools of this size limit the share of each; smaller ones only serve the waiting submitters in turn.
 const SMALLEST_SHARED: usize = 4;
@@ -32,6 +33,8 @@ pub(super) struct Pool {
     parked: AtomicUsize,
     /// Notified when a share is no longer full.
     pub changed: Notify,
+    /// Where its runs reserve the memory of a statement, if they need any.
+    memory: Option<Budget>,
 }
 
 #[derive(Clone, Default)]
@@ -71,11 +74,17 @@ impl Holder {
     }
 }
 
+/// A worker that is free, with the memory for one run.
+pub(super) struct Worker {
+    _permit: OwnedSemaphorePermit,
+    _memory: Option<Reservation>,
+}
+
 /// A worker of a pool. Dropping it frees the worker.
 pub(super) struct Place {
     pool: Arc<Pool>,
     holder: Holder,
-    _permit: OwnedSemaphorePermit,
+    _worker: Worker,
 }
 
 impl Drop for Place {
@@ -111,7 +120,13 @@ pub(super) struct Full {
 
 impl Pool {
     /// `share` is in per cent of the workers, rounded up.
-    pub fn new(name: PoolName, workers: usize, share: u32, kinds: &[RunKind]) -> Pool {
+    pub fn new(
+        name: PoolName,
+        workers: usize,
+        share: u32,
+        kinds: &[RunKind],
+        memory: Option<Budget>,
+    ) -> Pool {
         let share = (workers * share as usize).div_ceil(100).max(1);
         Pool {
             name,
@@ -123,6 +138,7 @@ impl Pool {
             behind: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
             changed: Notify::new(),
+            memory,
         }
     }
 
@@ -136,25 +152,39 @@ impl Pool {
         if self.behind.load(Ordering::SeqCst) || self.parked.load(Ordering::SeqCst) > MAX_PARKED {
             return None;
         }
-        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        let worker = self.try_worker()?;
         let mut busy = self.busy();
         if self.share.is_some_and(|share| busy.is_full(&holder, share, many_units)) {
             return None;
         }
         busy.add(&holder);
         drop(busy);
-        Some(Place { pool: Arc::clone(self), holder, _permit: permit })
+        Some(Place { pool: Arc::clone(self), holder, _worker: worker })
     }
 
-    /// Waits for a free worker for any run. `None` if the engine is stopping.
-    pub async fn worker(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.free).acquire_owned().await.ok()
+    /// Waits for a free worker and its memory, for any run. `None` if the engine is stopping.
+    pub async fn worker(&self) -> Option<Worker> {
+        let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
+        let memory = match &self.memory {
+            Some(memory) => Some(memory.for_run().await.ok()?),
+            None => None,
+        };
+        Some(Worker { _permit: permit, _memory: memory })
+    }
+
+    fn try_worker(&self) -> Option<Worker> {
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        let memory = match &self.memory {
+            Some(memory) => Some(memory.try_for_run()?),
+            None => None,
+        };
+        Some(Worker { _permit: permit, _memory: memory })
     }
 
     /// Assigns the worker to a run.
-    pub fn place(self: &Arc<Pool>, permit: OwnedSemaphorePermit, holder: Holder) -> Place {
+    pub fn place(self: &Arc<Pool>, worker: Worker, holder: Holder) -> Place {
         self.busy().add(&holder);
-        Place { pool: Arc::clone(self), holder, _permit: permit }
+        Place { pool: Arc::clone(self), holder, _worker: worker }
     }
 
     pub fn park(self: &Arc<Pool>) -> Parked {
@@ -167,8 +197,8 @@ impl Pool {
     }
 
     /// More workers that are free now, at most this many.
-    pub fn more_workers(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
-        (0..most).map_while(|_| Arc::clone(&self.free).try_acquire_owned().ok()).collect()
+    pub fn more_workers(&self, most: usize) -> Vec<Worker> {
+        (0..most).map_while(|_| self.try_worker()).collect()
     }
 
     pub fn shares(&self, many_units: bool) -> Shares {
@@ -271,7 +301,11 @@ mod tests {
     }
 
     fn pool(workers: usize) -> Arc<Pool> {
-        Arc::new(Pool::new(PoolName::SHORT, workers, 75, &[RunKind::new("query")]))
+        pool_with(workers, None)
+    }
+
+    fn pool_with(workers: usize, memory: Option<Budget>) -> Arc<Pool> {
+        Arc::new(Pool::new(PoolName::SHORT, workers, 75, &[RunKind::new("query")], memory))
     }
 
     #[test]
@@ -308,6 +342,23 @@ mod tests {
         assert_eq!(pool.shares(false).turns(), ",key:2,key:1,operator,", "in stored form");
         let all: Vec<_> = (0..2).filter_map(|_| pool.try_place(holder("key:1", None, 1), false)).collect();
         assert_eq!(all.len(), 2, "a submitter can use the whole pool while no others wait");
+    }
+
+    #[tokio::test]
+    async fn a_worker_needs_memory() {
+        let budget = Budget::new(2, 1);
+        let pool = pool_with(4, Some(budget.clone()));
+        let all = budget.for_statement().await.unwrap();
+        assert!(pool.try_place(holder("key:1", None, 1), false).is_none());
+        assert!(pool.more_workers(4).is_empty());
+        let waiting = pool.worker();
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(all);
+        let worker = waiting.await.unwrap();
+        assert!(budget.try_for_run().is_none(), "the worker holds it");
+        drop(pool.place(worker, holder("key:1", None, 1)));
+        assert!(pool.try_place(holder("key:1", None, 1), false).is_some());
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub const SAMPLE_DATA: RunKind = RunKind::new("sample_data");
 pub const SCHEMA_REFRESH: KindSpec = KindSpec {
     retry: Retry { attempts: 3, backoff: Duration::from_secs(30) },
     time_limit: Some(Duration::from_secs(600)),
+    reserves_memory: true,
     keep_record: DAY,
     keep_data: DAY,
     ..KindSpec::new("schema_refresh", Category::System)

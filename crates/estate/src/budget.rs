@@ -1,0 +1,166 @@
+//! The memory that statements and downloads may use together. Each reserves all that it may ever need once, before it
+//! starts, so that nothing waits for memory while it holds some.
+//!
+//! What is reserved is a bound, not what is in use: the bounds themselves are kept where the memory is allocated, by the
+//! limits of values, rows and batches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use landreeve_core::source::{ByteStream, QueryStream};
+use landreeve_core::{Error, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Memory is counted in pieces of this size.
+const PIECE: u64 = 64 * 1024;
+/// How many times as large as its compressed form a block of LZ4 can be.
+const LZ4: u64 = 255;
+/// Chunks of a download on their way to the client.
+const CHUNKS: u64 = 1024 * 1024;
+/// How long a request waits for memory.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// The memory of the whole process.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    free: Arc<Semaphore>,
+    pieces: u32,
+    statement: u64,
+    /// How long a request waits for memory.
+    wait: Duration,
+}
+
+/// Reserved memory, given back when the last copy is dropped.
+#[derive(Debug, Clone)]
+pub struct Reservation(#[expect(dead_code, reason = "held, never read")] Arc<OwnedSemaphorePermit>);
+
+impl Reservation {
+    /// Keeps the memory reserved until the bytes have been sent.
+    pub fn hold_bytes(self, stream: ByteStream) -> ByteStream {
+        Box::pin(stream.inspect(move |_| {
+            let _held = &self;
+        }))
+    }
+
+    /// Keeps the memory reserved until the rows have been read.
+    pub fn hold(self, stream: QueryStream) -> QueryStream {
+        let batches = stream.batches.inspect(move |_| {
+            let _held = &self;
+        });
+        QueryStream { schema: stream.schema, batches: Box::pin(batches) }
+    }
+}
+
+impl Budget {
+    /// `bytes` in all, of which one statement may need `statement`. There is always room for one.
+    pub fn new(bytes: u64, statement: u64) -> Budget {
+        let pieces = pieces(bytes.max(statement));
+        Budget { free: Arc::new(Semaphore::new(pieces as usize)), pieces, statement, wait: WAIT }
+    }
+
+    /// For commands and tests that execute one thing after another.
+    pub fn unlimited() -> Budget {
+        Budget::new(PIECE * u64::from(u32::MAX >> 3), 0)
+    }
+
+    /// For tests.
+    pub fn waiting_at_most(self, wait: Duration) -> Budget {
+        Budget { wait, ..self }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.pieces) * PIECE
+    }
+
+    /// Reserved at the moment.
+    pub fn reserved(&self) -> u64 {
+        self.bytes().saturating_sub(self.free.available_permits() as u64 * PIECE)
+    }
+
+    /// The memory of one statement, for a run, which waits in its queue as long as it takes.
+    pub async fn for_run(&self) -> Result<Reservation> {
+        self.acquire(self.statement).await
+    }
+
+    /// The same if it is free now and no other waits for it.
+    pub fn try_for_run(&self) -> Option<Reservation> {
+        let permit = Arc::clone(&self.free).try_acquire_many_owned(self.wanted(self.statement)).ok()?;
+        Some(Reservation(Arc::new(permit)))
+    }
+
+    /// The memory of one statement, for a request.
+    pub async fn for_statement(&self) -> Result<Reservation> {
+        self.reserve(self.statement).await
+    }
+
+    /// The memory of a download of a result with so many stored bytes. Its longest batch cannot be larger than LZ4 can
+    /// make of them, nor need more than the statement that produced it.
+    pub async fn for_download(&self, stored: u64) -> Result<Reservation> {
+        self.reserve(stored.saturating_mul(LZ4).min(self.statement).saturating_add(CHUNKS)).await
+    }
+
+    /// Memory for a request, which waits a moment for it.
+    async fn reserve(&self, bytes: u64) -> Result<Reservation> {
+        match tokio::time::timeout(self.wait, self.acquire(bytes)).await {
+            Ok(reserved) => reserved,
+            Err(_) => Err(Error::unavailable(
+                "memory",
+                "the server's memory is in use by other statements and downloads ([limits] memory_bytes); try again later",
+            )),
+        }
+    }
+
+    async fn acquire(&self, bytes: u64) -> Result<Reservation> {
+        let permit = Arc::clone(&self.free).acquire_many_owned(self.wanted(bytes)).await;
+        permit.map(|permit| Reservation(Arc::new(permit))).map_err(Error::internal)
+    }
+
+    /// More than everything would wait forever.
+    fn wanted(&self, bytes: u64) -> u32 {
+        pieces(bytes).min(self.pieces)
+    }
+}
+
+fn pieces(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(u32::MAX).min(u32::MAX >> 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use landreeve_core::ErrorKind;
+
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[tokio::test]
+    async fn a_request_waits_for_memory_and_then_is_refused() {
+        let budget = Budget::new(10 * MIB, 4 * MIB).waiting_at_most(Duration::ZERO);
+        let first = budget.for_statement().await.unwrap();
+        let _second = budget.try_for_run().unwrap();
+        assert_eq!((budget.bytes(), budget.reserved()), (10 * MIB, 8 * MIB));
+        assert!(budget.try_for_run().is_none());
+        let refused = budget.for_statement().await.unwrap_err();
+        assert_eq!((refused.kind, refused.code.as_ref()), (ErrorKind::Unavailable, "memory"));
+        let small = budget.reserve(2 * MIB).await.unwrap();
+        let copy = first.clone();
+        drop((first, small));
+        assert_eq!(budget.reserved(), 8 * MIB, "a copy holds it");
+        let waiting = budget.for_run();
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(copy);
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_needs_everything_runs_alone() {
+        let budget = Budget::new(MIB, 4 * MIB);
+        assert_eq!(budget.bytes(), 4 * MIB, "one statement fits");
+        let all = budget.reserve(100 * MIB).await.unwrap();
+        assert!(budget.try_for_run().is_none());
+        drop(all);
+        assert!(budget.try_for_run().is_some());
+    }
+}

@@ -1,0 +1,99 @@
+//! How much memory statements and downloads can use together, and each of them.
+
+use std::fs;
+
+use landreeve_drivers::Bounds;
+use landreeve_estate::budget::Budget;
+use landreeve_estate::results::BATCH_BYTES;
+
+use crate::config::Config;
+
+/// What an engine's statement allocates besides its pool: batches on their way, buffers of the libraries.
+const ENGINE_BESIDE: usize = 64 * 1024 * 1024;
+/// If the system does not say how much memory there is.
+const UNKNOWN: u64 = 4 * 1024 * 1024 * 1024;
+
+pub fn bounds(config: &Config) -> Bounds {
+    Bounds { max_value_bytes: config.sources.max_value_bytes, max_row_bytes: config.sources.max_row_bytes }
+}
+
+pub fn budget(config: &Config) -> Budget {
+    let total = match config.limits.memory_bytes {
+        0 => available() / 2,
+        bytes => bytes,
+    };
+    let statement = bounds(config)
+        .statement_bytes(BATCH_BYTES)
+        .max(config.engine.memory_bytes.saturating_add(ENGINE_BESIDE));
+    Budget::new(total, statement as u64)
+}
+
+/// The memory of this machine, or what its control group allows if that is less.
+fn available() -> u64 {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| of_machine(&text));
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = limit_files(&groups).into_iter().filter_map(|file| fs::read_to_string(file).ok());
+    // Without a limit the file says `max`, or a number larger than any machine.
+    let limits = limits.filter_map(|text| text.trim().parse::<u64>().ok());
+    limits.chain(machine).min().unwrap_or(UNKNOWN)
+}
+
+fn of_machine(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The files that may limit the group of a process and the groups above it, in both versions of control groups.
+fn limit_files(groups: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (root, name) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|one| one == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let mut path = path.trim_end_matches('/');
+        loop {
+            files.push(format!("{root}{path}/{name}"));
+            let Some((above, _)) = path.rsplit_once('/') else { break };
+            path = above;
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_system_says() {
+        assert_eq!(of_machine("MemFree: 1 kB\nMemTotal:       24595456 kB\n"), Some(24_595_456 * 1024));
+        assert_eq!(of_machine("MemFree: 1 kB"), None);
+        assert_eq!(
+            limit_files("12:cpu,memory:/a\n5:cpuset:/b\n0::/user/x.scope\n"),
+            [
+                "/sys/fs/cgroup/memory/a/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "/sys/fs/cgroup/user/x.scope/memory.max",
+                "/sys/fs/cgroup/user/memory.max",
+                "/sys/fs/cgroup/memory.max",
+            ]
+        );
+        assert_eq!(limit_files("0::/"), ["/sys/fs/cgroup/memory.max"]);
+        assert!(available() > 0);
+    }
+
+    #[test]
+    fn a_statement_reserves_what_it_may_need() {
+        let config = Config::load(None).unwrap();
+        let budget = budget(&config);
+        assert!(budget.bytes() >= 3 * 134_217_728);
+        assert!(budget.try_for_run().is_some());
+        assert!(budget.reserved() >= 3 * 134_217_728 && budget.reserved() < 5 * 134_217_728);
+    }
+}
