@@ -12,6 +12,8 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::check;
 
+mod names;
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the test runner passes the servers' addresses in the environment"

@@ -45,6 +45,17 @@ fn lets_read_only_statements_through() {
         "with recursive x(a) as (select 1) search depth first by a, b set c cycle a set d to true default false using e, \
          z as (select 1) cycle delete set update using insert select 1",
     );
+    passes(Postgres, "with recursive(a) as (select 1), b as (select 2) select * from recursive");
+    passes(Postgres, "with recursive recursive as (select 1) select * from recursive");
+    passes(
+        Postgres,
+        "with U&\"d\\0061ta\" as (select 1), u&\"d!0061\" uescape '!' (x) as (select 2) select 1",
+    );
+    passes(
+        Postgres,
+        "with recursive x as (select 1) cycle U&\"a\" uescape '!', b set U&\"c\" using U&\"d\" select 1",
+    );
+    passes(Postgres, "select xmlelement(name into, xmlpi(name into)), xmlelement(name as) from t");
     passes(Postgres, "select cast('2024-01-01' as timestamp with time zone) from f() with ordinality");
     passes(Postgres, "explain (verbose, analyze false) select 1");
     passes(Postgres, "explain (select 1)");
@@ -54,6 +65,11 @@ fn lets_read_only_statements_through() {
     passes(MySql, "select 'a\\';', \"b\\\";\", `c;` # ;\n");
     passes(MySql, "select 5--1");
     passes(MySql, "select substring(a from 1 for share) from t");
+    passes(MySql, "select substring((select 'abc') from 1 for share), mid (a from 1 for share) from t");
+    passes(MySql, "explain format=json for schema s select 1");
+    passes(MySql, "show full columns from t where (Field = 'select') or `Key` in ('PRI')");
+    passes(MySql, "explain insert into dumpfile select 1");
+    passes(MySql, "explain replace into t values (1)");
     passes(MySql, "select 1into, t.5into, `into` from t");
     passes(MySql, "explain format=json select 1");
     passes(MySql, "with recursive x(a) as (select 1) cycle a restrict select * from x");
@@ -153,12 +169,37 @@ fn rejects_writes_and_names_the_word() {
     refused(MySql, "select 1.into outfile '/tmp/x'", "OUTFILE");
     refused(MySql, "select \\Ninto outfile '/tmp/x'", "OUTFILE");
     refused(MySql, "select `t`.5into outfile '/tmp/x'", "OUTFILE");
+    refused(Postgres, "select xmlelement(name a), name into t", "INTO");
+    refused(Postgres, "with u&\"a\" uescape '!' as (select 1) delete from t", "DELETE");
+    refused(Postgres, "with recursive(a) as (delete from t returning 1) select 1", "DELETE");
+    refused(MySql, "select 2 1.e-- 1 into outfile '/tmp/x'", "1.e has no digits in its exponent");
+    refused(MySql, "select 1.5E+", "1.5e has no digits");
+    for query in ["select 1 from t", "table t", "with x as (select 1) select 1 from x", "(select 1)"] {
+        refused(
+            MySql,
+            &format!("show columns from t where exists ({query})"),
+            "select from information_schema",
+        );
+    }
+    refused(MySql, "show tables where 1 into outfile '/tmp/x'", "OUTFILE");
+    refused(MySql, "explain select 1 into outfile '/tmp/x'", "OUTFILE");
+    refused(MySql, "explain select 1 into dumpfile '/tmp/x'", "DUMPFILE");
+    refused(MySql, "explain for schema s select 1 into @a", "variable");
     refused(MySql, "select 1 as into", "INTO");
     refused(MySql, "table t into dumpfile '/tmp/x'", "DUMPFILE");
     refused(MySql, "explain format=json into @a select 1", "variable");
     for lock in ["for update", "for share", "lock in share mode", "for update skip locked"] {
-        refused(MySql, &format!("select * from t {lock}"), "block writers");
-        refused(MySql, &format!("select * from (select * from t {lock}) x"), "block writers");
+        for query in [
+            "select * from t LOCK",
+            "select * from (select * from t LOCK) x",
+            "select substring((select a from t LOCK) from 1 for 2)",
+            "explain select * from t where id = 1 LOCK",
+            "desc select * from t where id = 1 LOCK",
+            "with x as (select * from t LOCK) select * from x",
+            "values row((select a from t LOCK))",
+        ] {
+            refused(MySql, &query.replace("LOCK", lock), "locks rows against writers; leave it out");
+        }
     }
     refused(MySql, "select 1 /*! into outfile 'x' */", "run by the database");
     refused(MySql, "select 1 /*M! into outfile 'x' */", "run by the database");
