@@ -163,6 +163,23 @@ impl Session {
         Ok(())
     }
 
+    /// Begins the transaction in which everything of the user's runs. The server stops a statement after `limit`.
+    ///
+    /// The isolation is set whatever the server's default is: under SERIALIZABLE, a plain SELECT in a transaction locks
+    /// the rows that it reads. SET SESSION also works if the server starts transactions by itself (`autocommit = 0`).
+    pub async fn begin(&mut self, limit: Duration) -> Result<(), SourceError> {
+        let millis = limit.as_millis().min(31_536_000_000);
+        let limit = if self.is_mariadb {
+            format!("SET SESSION max_statement_time = {}", millis as f64 / 1000.0)
+        } else {
+            format!("SET SESSION max_execution_time = {}", millis.min(u128::from(u32::MAX)))
+        };
+        self.run(&format!(
+            "{limit}; SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION READ ONLY"
+        ))
+        .await
+    }
+
     /// Rolls back and resets the session; `false` if it must be dropped.
     pub async fn reset(&mut self) -> bool {
         let setup = self.setup.clone();

@@ -153,6 +153,21 @@ impl Session {
         Ok(())
     }
 
+    /// Begins the transaction in which everything of the user's runs. The server stops a statement after `limit`.
+    ///
+    /// The isolation is set whatever the server's default is: at SERIALIZABLE, our reads could make a writer fail.
+    /// Redshift accepts the level and ignores it; CrateDB has no transactions.
+    pub async fn begin(&self, limit: Duration) -> Result<(), SourceError> {
+        const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
+        let limit = limit.as_millis().min(i32::MAX as u128);
+        let begin = match self.dialect {
+            SqlDialect::CrateDb => "BEGIN".to_owned(),
+            SqlDialect::Redshift => format!("{BEGIN}; SET statement_timeout = {limit}"),
+            _ => format!("{BEGIN}; SET LOCAL statement_timeout = {limit}"),
+        };
+        self.client.batch_execute(&begin).await.map_err(|error| query_error(&error, 0))
+    }
+
     /// Rolls back and resets the session; `false` if it must be dropped.
     pub async fn reset(&self) -> bool {
         if self.dialect != SqlDialect::Postgres {
