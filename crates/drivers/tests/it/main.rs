@@ -3,6 +3,7 @@
 
 mod attacks;
 mod catalog;
+mod gate;
 mod isolation;
 mod lifecycle;
 mod support;
