@@ -355,10 +355,15 @@ impl<'t> Gate<'t> {
         (from..self.tokens.len()).find(|at| self.is_word(*at, word)).ok_or_else(unclear)
     }
 
-    /// InnoDB reads without locks only in SELECT: it locks what a subquery of SHOW reads.
+    /// InnoDB reads without locks only in SELECT: it locks the rows that a subquery of SHOW reads.
     fn show(&self) -> Result<(), SourceError> {
-        let is_subquery = |at: usize| self.is(at - 1, "(") && self.is_any(at, &QUERIES);
-        if self.dialect == SqlDialect::MySql && (1..self.tokens.len()).any(is_subquery) {
+        let reads = |open: usize| {
+            let rest = open + 1..self.behind(open);
+            self.is_word(open + 1, "TABLE")
+                || self.is_any(open + 1, &QUERIES) && rest.into_iter().any(|at| self.is_word(at, "FROM"))
+        };
+        if self.dialect == SqlDialect::MySql && (0..self.tokens.len()).any(|at| self.is(at, "(") && reads(at))
+        {
             return Err(refuse(
                 "a subquery in SHOW locks rows against writers; select from information_schema instead",
             ));

@@ -259,12 +259,12 @@ async fn dashes_are_a_comment_where_the_server_says() {
 /// Replaces `~` with token separators and `%` with a name.
 fn separated(template: &str, runner: &mut TestRunner, dialect: SqlDialect, names: &[&'static str]) -> String {
     let mut blanks =
-        vec![" ", "\n", "\t", "/**/", " /* ' */ ", "-- '\n", "--\u{1}'\n", "--\u{7f}'\n", "\u{b}"];
-    if dialect == SqlDialect::MySql {
-        blanks.extend(["#'\n", "/*/**/", ""]);
-    } else {
-        blanks.extend(["/* /* */ */", "--\r", ""]);
-    }
+        vec!["", " ", "\n", "\t", "\u{c}", "/**/", " /* ' */ ", "-- '\n", "--\u{1}'\n", "--\u{7f}'\n"];
+    blanks.extend(match dialect {
+        SqlDialect::MySql => ["\u{b}", "#'\n", "/*/**/"],
+        SqlDialect::Sqlite => ["/*/**/", "--\r'\n", "\r"],
+        _ => ["\u{b}", "/* /* */ */", "--\r"],
+    });
     let mut sql = String::new();
     for char in template.chars() {
         match char {
@@ -333,7 +333,17 @@ async fn what_passes_never_writes(server: &mut Server, case: Case<'_>) {
 
 #[tokio::test]
 async fn what_passes_never_writes_on_postgresql() {
-    const TEMPLATES: [&str; 34] = [
+    const TEMPLATES: [&str; 44] = [
+        "with~recursive(a)~as~(select~1)~select~*~from~recursive,~gate_rows",
+        "with~recursive(a)~as~(delete~from~gate_rows~returning~a)~select~*~from~recursive",
+        "with~U&\"d\\0061t\"~as~(select~1~as~%)~select~*~from~dat",
+        "with~u&\"d!0061t\"~uescape~'!'~(b)~as~(delete~from~gate_rows~returning~a)~select~b~from~dat",
+        "with~U&\"x\"~uescape~'!'~as~(select~1)~delete~from~gate_rows",
+        "select~xmlelement(name~into,~xmlattributes(a~as~into))~from~gate_rows",
+        "select~xmlelement(name~into),~a~as~name~into~gate_made~from~gate_rows",
+        "select~(with~x~as~(select~1),~y~as~(select~*~from~gate_rows)~select~max(a)~from~y)~as~%",
+        "with~x~as~(with~y~as~(update~gate_rows~set~a~=~7~returning~a)~select~1)~select~1",
+        "select~count(*)~from~gate_rows~where~a~in~(with~%~as~(table~gate_rows)~select~1)",
         "select~1~into~gate_made",
         "select~1~as~into~from~gate_rows",
         "select~1~as~as~into~gate_made",
@@ -384,6 +394,58 @@ async fn what_passes_never_writes_on_postgresql() {
         rounds: 80,
     };
     what_passes_never_writes(&mut Server::open(SqlDialect::Postgres).await, case).await;
+}
+
+/// Without PRAGMA, which only the authorizer checks.
+#[tokio::test]
+async fn what_passes_never_writes_on_sqlite() {
+    const TEMPLATES: [&str; 20] = [
+        "with~x~as~(select~1)~delete~from~gate_rows",
+        "with~%~as~(select~1~as~%)~select~*~from~gate_rows",
+        "with~%~as~(select~1~as~%)~delete~from~gate_rows",
+        "with~[select]~as~(select~1)~update~gate_rows~set~a~=~7",
+        "with~x~as~(select~1),~y(b)~as~not~materialized~(select~2)~insert~into~gate_rows~select~*~from~y",
+        "with~x~as~materialized~(select~1)~replace~into~gate_rows~select~9",
+        "with~x~as~(values~(1),~(2))~delete~from~gate_rows~returning~a",
+        "with~recursive~x(a)~as~(select~1~union~all~select~a~+~1~from~x~where~a~<~3)~select~*~from~x",
+        "with~recursive~x(a)~as~(select~1~union~all~select~a~+~1~from~x~where~a~<~3)~update~gate_rows~set~a~=~8",
+        "with~x~as~(with~y~as~(select~1)~select~*~from~y)~insert~into~gate_rows~select~*~from~x",
+        "select~1~as~%,~2~%",
+        "select~(replace('a',~'b',~'c')),~`a`,~[a],~\"a\"~from~gate_rows",
+        "select~(%)~from~(select~1~as~%)~x",
+        "select~*~from~(with~%~as~(select~1)~select~*~from~gate_rows)",
+        "values~(1),~(2)",
+        "explain~delete~from~gate_rows",
+        "explain~query~plan~delete~from~gate_rows",
+        "create~table~gate_made~as~select~1",
+        "delete~from~gate_rows",
+        "select~'into~x'~/*~into~*/~from~gate_rows~--~into",
+    ];
+    let case = Case {
+        dialect: SqlDialect::Sqlite,
+        templates: &TEMPLATES,
+        names: &[
+            "a",
+            "replace",
+            "\"into\"",
+            "[delete]",
+            "`insert`",
+            "with",
+            "x",
+            "cycle",
+            "é",
+            "materialized",
+        ],
+        before: &[
+            "DROP TABLE IF EXISTS gate_rows",
+            "DROP TABLE IF EXISTS gate_made",
+            "CREATE TABLE gate_rows AS SELECT 1 AS a UNION ALL SELECT 2",
+        ],
+        probes: &["SELECT count(*), sum(a) FROM gate_rows", "SELECT count(*) FROM sqlite_schema"],
+        after: &[],
+        rounds: 80,
+    };
+    what_passes_never_writes(&mut Server::open(SqlDialect::Sqlite).await, case).await;
 }
 
 #[tokio::test]

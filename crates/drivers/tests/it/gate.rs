@@ -165,7 +165,7 @@ const WRITERS: [&str; 14] = [
 ];
 
 /// Whole statements, which have no place for a list of expressions.
-const SHAPES: [&str; 20] = [
+const SHAPES: [&str; 21] = [
     "select~%~from~gate_names~t",
     "select~%~from~gate_names~t~WRITER",
     "select~%~WRITER~from~gate_names~t",
@@ -181,6 +181,7 @@ const SHAPES: [&str; 20] = [
     "values~(1),(2)~WRITER",
     "select~1~as~a~union~select~2~WRITER",
     "show~columns~from~gate_names~where~exists~(select~*~from~gate_rows~WRITER)",
+    "show~columns~from~gate_names~where~exists~(select~%)~or~Field~=~'select'",
     "explain~select~*~from~gate_keys~where~id~=~1~WRITER",
     "explain~format=json~select~%~from~gate_names~t",
     "describe~gate_rows",
@@ -367,11 +368,14 @@ async fn what_passes_the_gate_never_writes_on_mariadb() {
         match (verdict, refusal) {
             (Verdict::Writes, None) => panic!("passes and writes: {sql:?}: {answer:?}"),
             (Verdict::Writes, Some(_)) => wrote += 1,
-            // A comment that another version runs, a lock on nothing, the file of a plan, or a subquery of SHOW, whose
-            // locks MariaDB takes only in a transaction.
+            // A comment that another version runs, a lock on nothing, the file of a plan; and a subquery of SHOW that
+            // MariaDB does not need to run.
             (_, Some(error)) => {
-                let known = ["run by the database", "locks rows", "INTO"];
-                let is_known = has_writer && known.iter().any(|part| error.message.contains(part));
+                let parts: &[&str] = match has_writer {
+                    true => &["run by the database", "locks rows", "INTO", "a subquery in SHOW"],
+                    false => &["a subquery in SHOW"],
+                };
+                let is_known = parts.iter().any(|part| error.message.contains(part));
                 assert!(is_known, "is refused but only reads: {sql:?}: {error}");
             }
             (_, None) => {

@@ -11,12 +11,6 @@ use crate::support::{
 
 const ROWS: usize = 20_000;
 
-fn set_database(live: &mut Live, name: &str) {
-    if let Target::Network { database, .. } = &mut live.spec.target {
-        name.clone_into(database);
-    }
-}
-
 /// Small batches: the statement is still running until the stream is read to its end.
 async fn stream(live: &Live, sql: &str) -> QueryStream {
     let query = Query { batch_rows: 10, ..read(sql) };
@@ -32,12 +26,13 @@ async fn introspect(live: &Live) -> Option<String> {
 #[tokio::test]
 async fn mariadb_reads_lock_nothing_if_the_server_is_serializable() {
     const SERVER: &str = "LANDREEVE_TEST_MARIADB_NO_ZONES";
+    let database = format!("lr_isolation_{}", std::process::id());
     let mut admin = mariadb_admin(SERVER).await;
     for sql in [
         "SET GLOBAL TRANSACTION ISOLATION LEVEL SERIALIZABLE",
-        "CREATE OR REPLACE DATABASE lr_isolation",
-        "CREATE TABLE lr_isolation.t (id INT PRIMARY KEY, v INT)",
-        &format!("INSERT INTO lr_isolation.t SELECT seq, 0 FROM lr_isolation.seq_1_to_{ROWS}"),
+        &format!("CREATE DATABASE {database}"),
+        &format!("CREATE TABLE {database}.t (id INT PRIMARY KEY, v INT)"),
+        &format!("INSERT INTO {database}.t SELECT seq, 0 FROM {database}.seq_1_to_{ROWS}"),
     ] {
         admin.query_drop(sql).await.expect(sql);
     }
@@ -47,19 +42,22 @@ async fn mariadb_reads_lock_nothing_if_the_server_is_serializable() {
 
     // The server's default would block the writer.
     let mut plain = mariadb_admin(SERVER).await;
-    for sql in ["START TRANSACTION READ ONLY", "SELECT * FROM lr_isolation.t WHERE id = 1"] {
+    let select = format!("SELECT * FROM {database}.t WHERE id = 1");
+    for sql in ["START TRANSACTION READ ONLY", &select] {
         plain.query_drop(sql).await.expect(sql);
     }
-    let blocked = writer.query_drop("UPDATE lr_isolation.t SET v = 1 WHERE id = 1").await;
+    let blocked = writer.query_drop(format!("UPDATE {database}.t SET v = 1 WHERE id = 1")).await;
     assert!(blocked.expect_err("is locked").to_string().contains("1205"));
     plain.query_drop("ROLLBACK").await.expect("ends");
 
     let mut live = mariadb_without_zones();
-    set_database(&mut live, "lr_isolation");
+    if let Target::Network { database: target, .. } = &mut live.spec.target {
+        target.clone_from(&database);
+    }
     for round in 1..=2 {
         let mut open = stream(&live, "SELECT id, v FROM t ORDER BY id").await;
         let first = open.batches.next().await.expect("a batch").expect("rows");
-        let update = format!("UPDATE lr_isolation.t SET v = {round} WHERE id <= {ROWS}");
+        let update = format!("UPDATE {database}.t SET v = {round} WHERE id <= {ROWS}");
         writer.query_drop(update).await.expect("nothing blocks the writer");
         let rest: Vec<_> = open.batches.try_collect().await.expect("the rest");
         let rows: usize = rest.iter().map(arrow_array::RecordBatch::num_rows).sum();
@@ -68,18 +66,18 @@ async fn mariadb_reads_lock_nothing_if_the_server_is_serializable() {
         assert_eq!(first_value, round.to_string(), "each statement sees what was committed before it");
     }
     assert_eq!(live.one("SELECT @@tx_isolation").await, "REPEATABLE-READ");
-    assert_eq!(introspect(&live).await.as_deref(), Some("lr_isolation"));
+    assert_eq!(introspect(&live).await, Some(database.clone()));
     live.driver().test(&live.spec, CancellationToken::new()).await.expect("responds");
     live.set.close().await;
 
-    let sessions = log.sessions("lr_isolation").await;
+    let sessions = log.sessions(&database).await;
     assert!(sessions.len() >= 2, "{sessions:?}");
     for session in sessions.values() {
         session.assert_isolated();
     }
     log.stop().await;
     admin.query_drop("SET GLOBAL TRANSACTION ISOLATION LEVEL REPEATABLE READ").await.expect("is reset");
-    admin.query_drop("DROP DATABASE lr_isolation").await.expect("drops");
+    admin.query_drop(format!("DROP DATABASE {database}")).await.expect("drops");
 }
 
 #[tokio::test]
