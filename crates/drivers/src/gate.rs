@@ -379,9 +379,12 @@ impl<'t> Gate<'t> {
         let mut is_run = false;
         if self.is(at, "(") && !self.is(at + 1, "(") && !self.is_any(at + 1, &QUERIES) {
             let end = self.behind(at);
+            let is_off = |at: usize| {
+                self.is_any(at, &["FALSE", "OFF"]) || self.token(at).is_some_and(|token| token.text == "0")
+            };
             // A quoted name could be any option.
-            is_run = (at..end)
-                .any(|at| runs(at) || self.token(at).is_some_and(|token| token.kind == Kind::QuotedName));
+            let is_quoted = |at: usize| self.token(at).is_some_and(|token| token.kind == Kind::QuotedName);
+            is_run = (at..end).any(|at| runs(at) && !is_off(at + 1) || is_quoted(at));
             at = end;
         }
         loop {

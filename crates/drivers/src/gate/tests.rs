@@ -1,7 +1,9 @@
-use landreeve_core::datasource::SqlDialect::{MySql, Postgres, Sqlite};
+use landreeve_core::datasource::SqlDialect::{CrateDb, MySql, Postgres, Redshift, Sqlite};
 use proptest::prelude::*;
 
 use super::*;
+
+const ALL: [SqlDialect; 5] = [Postgres, Redshift, CrateDb, MySql, Sqlite];
 
 fn passes(dialect: SqlDialect, sql: &str) {
     assert!(check(sql, dialect).is_ok(), "{dialect:?} refused {sql}: {:?}", check(sql, dialect));
@@ -15,7 +17,7 @@ fn refused(dialect: SqlDialect, sql: &str, part: &str) {
 
 #[test]
 fn lets_read_only_statements_through() {
-    for dialect in [Postgres, MySql, Sqlite] {
+    for dialect in ALL {
         passes(dialect, "select 1");
         passes(dialect, "  -- note\n /* more */ SELECT ';' ; -- end");
         passes(dialect, "((select 1) union all (select 2))");
@@ -58,10 +60,12 @@ fn lets_read_only_statements_through() {
     passes(Postgres, "select xmlelement(name into, xmlpi(name into)), xmlelement(name as) from t");
     passes(Postgres, "select cast('2024-01-01' as timestamp with time zone) from f() with ordinality");
     passes(Postgres, "explain (verbose, analyze false) select 1");
+    passes(Postgres, "explain (analyze off, costs false) delete from t");
     passes(Postgres, "explain (select 1)");
     passes(Postgres, "select $1.into, 1 as \"into\"");
     passes(Postgres, "select 1 /* a /* b */ ; */");
     passes(Postgres, "explain (analyze, format json) select 1");
+    passes(Redshift, "select 'a\\' into t --'");
     passes(MySql, "select 'a\\';', \"b\\\";\", `c;` # ;\n");
     passes(MySql, "select 5--1");
     passes(MySql, "select substring(a from 1 for share) from t");
@@ -96,11 +100,11 @@ fn rejects_writes_and_names_the_word() {
         "EXECUTE", "START", "LOCK", "GRANT", "VACUUM", "ATTACH", "HANDLER", "FETCH", "DECLARE", "KILL",
         "ANALYZE",
     ] {
-        for dialect in [Postgres, MySql, Sqlite] {
+        for dialect in ALL {
             refused(dialect, &format!("{} x", word.to_lowercase()), word);
         }
     }
-    for dialect in [Postgres, MySql, Sqlite] {
+    for dialect in ALL {
         refused(dialect, "select 1; select 2", "several");
         refused(dialect, "select 1;; drop table t", "several");
         refused(dialect, "", "empty");
@@ -133,6 +137,9 @@ fn rejects_writes_and_names_the_word() {
     refused(Postgres, "select 1into t", "INTO");
     refused(Postgres, "select .5into t", "INTO");
     refused(MySql, "select .5into outfile '/tmp/x'", "OUTFILE");
+    refused(Postgres, "explain (analyze false, analyze) delete from t", "DELETE");
+    refused(Postgres, "explain (analyze on) delete from t", "DELETE");
+    refused(Redshift, "select 'a\\'' into t --'", "INTO");
     refused(Postgres, "explain (\"analyze\") delete from t", "DELETE");
     refused(Postgres, "explain analyze verbose delete from t", "DELETE");
     refused(Postgres, "explain (costs, analyze) with x as (delete from t) select 1", "DELETE");
@@ -209,7 +216,7 @@ fn rejects_writes_and_names_the_word() {
 }
 
 fn dialects() -> impl Strategy<Value = SqlDialect> {
-    prop_oneof![Just(Postgres), Just(MySql), Just(Sqlite)]
+    prop::sample::select(ALL.to_vec())
 }
 
 proptest! {
@@ -237,14 +244,14 @@ proptest! {
 
     #[test]
     fn a_quoted_value_can_contain_anything(value in "[^\0]{0,60}", dialect in dialects()) {
-        let escaped = if dialect == MySql { value.replace('\\', "\\\\") } else { value };
+        let escaped = if matches!(dialect, MySql | Redshift) { value.replace('\\', "\\\\") } else { value };
         let sql = format!("select '{}' as v", escaped.replace('\'', "''"));
         prop_assert!(check(&sql, dialect).is_ok());
     }
 
     #[test]
     fn a_second_statement_never_passes(value in "[^\0]{0,40}", dialect in dialects()) {
-        let escaped = if dialect == MySql { value.replace('\\', "\\\\") } else { value };
+        let escaped = if matches!(dialect, MySql | Redshift) { value.replace('\\', "\\\\") } else { value };
         let sql = format!("select '{}' ; drop table t", escaped.replace('\'', "''"));
         prop_assert!(check(&sql, dialect).is_err());
     }

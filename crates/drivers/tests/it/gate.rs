@@ -400,6 +400,9 @@ async fn what_passes_the_gate_never_writes_on_mariadb() {
     }
     assert_eq!(executed, read);
     log.stop().await;
+    let rows: Option<(i64, i64)> =
+        server.query_first("SELECT COUNT(*), SUM(a) FROM gate_rows").await.expect("rows");
+    assert_eq!(rows, Some((2, 3)));
     server.disconnect().await.expect("leaves");
     holder.disconnect().await.expect("leaves");
     let mut admin = mariadb_admin(SERVER).await;
