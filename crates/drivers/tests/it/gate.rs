@@ -1,6 +1,8 @@
-//! Generated statements through the driver, as a user with every privilege. MariaDB itself says which of them write:
-//! each is first sent as it is, while another session holds the rows of every table. None of those that the gate lets
-//! through writes or locks, and the gate rejects none that only reads.
+//! Generated statements through the drivers, as a user with every privilege. The server itself says which of them write:
+//! each is first sent as it is, while another session holds every row. None of those that the gate lets through writes
+//! or locks, and the gate rejects none that only reads.
+
+mod grammar;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,194 +10,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
+use landreeve_core::Secret;
 use landreeve_core::source::{CancellationToken, Query, SourceError, SourceErrorKind, Target};
 use mysql_async::prelude::Queryable as _;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use crate::support::{GeneralLog, Live, mariadb, mariadb_admin, read};
+use crate::support::{GeneralLog, Live, mariadb, mariadb_admin, postgres, postgres_client, read};
+use grammar::{Grammar, MARIADB, POSTGRES};
 
 const SERVER: &str = "LANDREEVE_TEST_MARIADB";
 const STATEMENTS: usize = 4_000;
-
-/// Between tokens that need a separator, and between those that do not.
-const BLANKS: [&str; 20] = [
-    " ",
-    "\n",
-    "\t",
-    "\r",
-    "\u{b}",
-    "\u{c}",
-    "  ",
-    "/**/",
-    "/*/**/",
-    "/* ' */",
-    "/* into outfile 'x' */",
-    "/*+ x */",
-    "-- '\n",
-    "--\n",
-    "--\u{1}'\n",
-    "--\t\"\n",
-    "--\u{7f}`\n",
-    "--\u{1f}into @probe\n",
-    "#'\n",
-    "# into outfile 'x' --\n",
-];
-
-const EXPRESSIONS: [&str; 72] = [
-    "1",
-    "1.",
-    ".5",
-    "1e0",
-    "1e+2",
-    "1.5e-3",
-    "0.0e1",
-    "0x1f",
-    "0b01",
-    "x'41'",
-    "b'1'",
-    "007",
-    "'a'",
-    "'a\\''",
-    "'it''s'",
-    "'\\\\'",
-    "' into outfile '",
-    "\"b\\\"\"",
-    "\"'\"",
-    "\"\"\"\"",
-    "N'n'",
-    "_utf8'u'",
-    "_utf8mb4 'u'",
-    "\\N",
-    "null",
-    "@a",
-    "@as",
-    "@a.",
-    "@a.b",
-    "@$x",
-    "@'q r'",
-    "@\"into\"",
-    "@`q`",
-    "@into",
-    "@@version",
-    "@@global.sql_mode",
-    "@@session.autocommit",
-    "a",
-    "5x",
-    "1into",
-    "2e",
-    "`into`",
-    "`as`",
-    "`é`",
-    "é",
-    "$b",
-    "t.a",
-    "t.`a`",
-    "`t`.a",
-    "t.as",
-    "t.into",
-    "`t`.`into`",
-    "`t`.into",
-    "t.5x",
-    "t.1into",
-    "t.2e",
-    "t.outfile",
-    "t.share",
-    "share",
-    "t.é",
-    "t.$b",
-    "{d '2024-01-01'}",
-    "insert('abc',1,1,'x')",
-    "replace('a','b','c')",
-    "substring('abc' from 1 for share)",
-    "substring((select 'abc') from 1 for share)",
-    "(select 1)",
-    "(select max(a) from gate_rows)",
-    "exists(select * from gate_rows)",
-    "current_date",
-    "1.e",
-    "2 1.e-",
-];
-
-const OPERATORS: [&str; 14] =
-    ["+", "-", "--", "*", "/", "=", "<", "||", " and ", " or ", " div ", " is not ", ",", "+-"];
-
-const NAMES: [&str; 22] = [
-    "x",
-    "merge",
-    "`into`",
-    "`as`",
-    "'into'",
-    "\"into outfile\"",
-    "é",
-    "`--`",
-    "`/*`",
-    "`#`",
-    "$",
-    "a$",
-    "5x",
-    "1e1x",
-    "outfile",
-    "dumpfile",
-    "share",
-    "lock",
-    "cycle",
-    "window",
-    "value",
-    "`a b`",
-];
-
-/// They write to a file, to a variable, to a table, or take locks.
-const WRITERS: [&str; 14] = [
-    "into~outfile~'FILE'",
-    "into~dumpfile~'FILE'",
-    "into~outfile~'FILE'~fields~terminated~by~','",
-    "into~@probe",
-    "into~@`probe`",
-    "into@probe",
-    "for~update",
-    "for~update~skip~locked",
-    "for~update~nowait",
-    "lock~in~share~mode",
-    "/*!into~outfile~'FILE'*/",
-    "/*!50000into~dumpfile~'FILE'*/",
-    "/*M!100000~into~outfile~'FILE'*/",
-    "/*!99999~into~outfile~'FILE'*/",
-];
-
-/// Whole statements, which have no place for a list of expressions.
-const SHAPES: [&str; 21] = [
-    "select~%~from~gate_names~t",
-    "select~%~from~gate_names~t~WRITER",
-    "select~%~WRITER~from~gate_names~t",
-    "select%from~gate_names~t~where~%~is~not~null~or~1~WRITER",
-    "select~distinct~%~from~gate_names~t~order~by~1~limit~1~WRITER",
-    "(select~%~from~gate_names~t)WRITER",
-    "((select~1~as~NAME))~limit~1~WRITER",
-    "with~NAME~as~(select~1~as~NAME)~select~%~from~gate_names~t~WRITER",
-    "with~NAME(NAME)~as~(select~1)~select~count(*)~from~gate_rows~WRITER",
-    "with~x~as~(select~%~from~gate_names~t~WRITER)~select~*~from~x",
-    "select~*~from~(select~a~from~gate_rows~WRITER)~NAME",
-    "select~(select~a~from~gate_names~WRITER),~%~from~gate_names~t",
-    "values~(1),(2)~WRITER",
-    "select~1~as~a~union~select~2~WRITER",
-    "show~columns~from~gate_names~where~exists~(select~*~from~gate_rows~WRITER)",
-    "show~columns~from~gate_names~where~exists~(select~%)~or~Field~=~'select'",
-    "explain~select~*~from~gate_keys~where~id~=~1~WRITER",
-    "explain~format=json~select~%~from~gate_names~t",
-    "describe~gate_rows",
-    "with~recursive~x~as~(select~1~as~a~union~select~a~from~x)~cycle~a~restrict~select~*~from~x~WRITER",
-    "with~x~as~(select~1)~DML",
-];
-
-const CHANGES: [&str; 5] = [
-    "delete~from~gate_rows",
-    "update~gate_rows~set~a~=~7",
-    "insert~into~gate_rows~select~%~from~gate_names~t",
-    "replace~into~gate_rows~values~(1)",
-    "select~%~from~gate_names~t",
-];
 
 struct Statement {
     sql: String,
@@ -204,12 +30,17 @@ struct Statement {
 }
 
 struct Generator {
+    grammar: Grammar,
     runner: TestRunner,
     folder: PathBuf,
     next_file: usize,
 }
 
 impl Generator {
+    fn new(grammar: Grammar, folder: PathBuf) -> Generator {
+        Generator { grammar, runner: TestRunner::deterministic(), folder, next_file: 0 }
+    }
+
     fn pick(&mut self, from: &[&'static str]) -> &'static str {
         prop::sample::select(from.to_vec()).new_tree(&mut self.runner).expect("a choice").current()
     }
@@ -223,35 +54,35 @@ impl Generator {
         match self.below(10) {
             0..3 => "",
             3..6 => " ",
-            _ => self.pick(&BLANKS),
+            _ => self.pick(self.grammar.blanks),
         }
     }
 
     fn expressions(&mut self) -> String {
-        let mut list = self.pick(&EXPRESSIONS).to_owned();
+        let mut list = self.pick(self.grammar.expressions).to_owned();
         for _ in 0..self.below(3) {
             list.push_str(self.blank());
-            list.push_str(self.pick(&OPERATORS));
+            list.push_str(self.pick(self.grammar.operators));
             list.push_str(self.blank());
-            list.push_str(self.pick(&EXPRESSIONS));
+            list.push_str(self.pick(self.grammar.expressions));
         }
         if self.below(3) == 0 {
             list.push_str(self.blank());
             list.push_str(self.pick(&["as", "as ", ""]));
             list.push_str(self.blank());
-            list.push_str(self.pick(&NAMES));
+            list.push_str(self.pick(self.grammar.names));
         }
         list
     }
 
     fn statement(&mut self) -> Statement {
-        let mut shape = self.pick(&SHAPES).replace("DML", self.pick(&CHANGES));
-        let writer = if self.below(2) == 0 { self.pick(&WRITERS) } else { "" };
-        let has_writer =
-            shape.contains("WRITER") && !writer.is_empty() || shape.starts_with("with~x~as~(select~1)~");
-        shape = shape.replace("WRITER", writer);
+        let mut shape = self.pick(self.grammar.shapes).to_owned();
+        let writer = if self.below(2) == 0 { self.pick(self.grammar.writers) } else { "" };
+        let has_writer = shape.contains("WRITER") && !writer.is_empty() || shape.contains("DML");
+        shape = shape.replace("WRITER", writer).replace("DML", self.pick(self.grammar.changes));
+        shape = shape.replace("ORDER", self.pick(self.grammar.orders));
         while shape.contains("NAME") {
-            shape = shape.replacen("NAME", self.pick(&NAMES), 1);
+            shape = shape.replacen("NAME", self.pick(self.grammar.names), 1);
         }
         while shape.contains('%') {
             shape = shape.replacen('%', &format!("{}LIST{}", self.blank(), self.blank()), 1);
@@ -338,8 +169,7 @@ async fn what_passes_the_gate_never_writes_on_mariadb() {
     let folder = tempfile::tempdir().expect("a folder");
     // The server writes its files as another user.
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).expect("is shared");
-    let mut generator =
-        Generator { runner: TestRunner::deterministic(), folder: folder.path().to_owned(), next_file: 0 };
+    let mut generator = Generator::new(MARIADB, folder.path().to_owned());
     let mut server = mariadb_admin(SERVER).await;
     for sql in
         [&format!("USE {database}"), "SET SESSION innodb_lock_wait_timeout = 0", "SET @probe = 'clean'"]
@@ -407,4 +237,78 @@ async fn what_passes_the_gate_never_writes_on_mariadb() {
     holder.disconnect().await.expect("leaves");
     let mut admin = mariadb_admin(SERVER).await;
     admin.query_drop(format!("DROP DATABASE {database}")).await.expect("drops");
+}
+
+/// As a superuser. A statement that writes is given a transaction id; one that changes or locks rows waits for the lock
+/// of the other session.
+async fn judge_on_postgresql(server: &tokio_postgres::Client, sql: &str) -> Verdict {
+    server.batch_execute("BEGIN").await.expect("begins");
+    let verdict = match server.simple_query(sql).await {
+        Err(error) => match error.code().map(tokio_postgres::error::SqlState::code) {
+            Some("55P03") => Verdict::Writes,
+            Some(_) => Verdict::Fails,
+            None => panic!("{sql:?}: {error}"),
+        },
+        Ok(_) => {
+            let written = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL";
+            let row = server.query_one(written, &[]).await.expect("an answer");
+            if row.get(0) { Verdict::Writes } else { Verdict::Reads }
+        }
+    };
+    server.batch_execute("ROLLBACK").await.expect("ends");
+    verdict
+}
+
+#[tokio::test]
+async fn what_passes_the_gate_never_writes_on_postgresql() {
+    let holder = postgres_client().await;
+    let tables = "DROP SCHEMA IF EXISTS lr_gate CASCADE; CREATE SCHEMA lr_gate; SET search_path = lr_gate;
+         DROP ROLE IF EXISTS lr_gate; CREATE ROLE lr_gate SUPERUSER LOGIN PASSWORD 'lr';
+         ALTER ROLE lr_gate SET search_path = lr_gate;
+         CREATE TABLE gate_rows AS SELECT 1 AS a UNION ALL SELECT 2;
+         CREATE TABLE gate_names AS SELECT 1 AS \"into\", 2 AS merge, 3 AS delete, 4 AS é, 5 AS a, 6 AS \"as\",
+           7 AS \"select\"";
+    holder.batch_execute(tables).await.expect("tables");
+    let hold = "BEGIN; SELECT * FROM gate_rows FOR UPDATE; SELECT * FROM gate_names FOR UPDATE";
+    holder.batch_execute(hold).await.expect("locks");
+    let server = postgres_client().await;
+    server.batch_execute("SET search_path = lr_gate; SET lock_timeout = 1").await.expect("is set");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut generator = Generator::new(POSTGRES, folder.path().to_owned());
+    let mut live = postgres();
+    if let Target::Network { username, password, .. } = &mut live.spec.target {
+        "lr_gate".clone_into(username);
+        *password = Secret::new("lr");
+    }
+
+    let (mut wrote, mut read) = (0, 0);
+    for _ in 0..STATEMENTS {
+        let Statement { sql, .. } = generator.statement();
+        let verdict = judge_on_postgresql(&server, &sql).await;
+        if verdict == Verdict::Fails {
+            continue;
+        }
+        let answer = run(&live, &sql).await;
+        let refused = matches!(&answer, Err(error) if error.kind == SourceErrorKind::NotReadOnly);
+        match (verdict, refused) {
+            (Verdict::Writes, false) => panic!("passes and writes: {sql:?}: {answer:?}"),
+            (Verdict::Writes, true) => wrote += 1,
+            (_, true) => panic!("is refused but only reads: {sql:?}: {answer:?}"),
+            (_, false) => {
+                assert!(answer.is_ok(), "{sql:?}: {answer:?}");
+                read += 1;
+            }
+        }
+    }
+    assert!(wrote > 300 && read > 300, "{wrote} writers and {read} readers are too few");
+    live.set.close().await;
+    drop(holder);
+    let left =
+        "SELECT (SELECT sum(a) FROM lr_gate.gate_rows), count(*) FROM pg_class WHERE relname = 'gate_made'";
+    let row = server.query_one(left, &[]).await.expect("rows");
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (3, 0));
+    server
+        .batch_execute("SET lock_timeout = 0; DROP SCHEMA lr_gate CASCADE; DROP ROLE lr_gate")
+        .await
+        .expect("drops");
 }
