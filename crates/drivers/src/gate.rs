@@ -105,6 +105,9 @@ fn check_token(token: sql::Token, text: &str) -> Result<(), SourceError> {
         (Kind::BlockComment, _) => "a comment /*".to_owned(),
         (Kind::Text, Some(b'$')) => "a dollar-quoted string".to_owned(),
         (Kind::Text | Kind::Variable, _) => "a string".to_owned(),
+        (Kind::Number, _) => {
+            return Err(refuse(format!("the number {text}e has no digits in its exponent; write {text}")));
+        }
         (_, Some(b'[')) => "a quoted name [".to_owned(),
         _ => "a quoted name".to_owned(),
     };
@@ -173,16 +176,27 @@ impl<'t> Gate<'t> {
     fn statement(&self) -> Result<bool, SourceError> {
         let first = self.first_word(0)?;
         let bare = !self.is(0, "(");
-        match first.to_ascii_uppercase().as_str() {
+        let is_query = match first.to_ascii_uppercase().as_str() {
             "SELECT" | "VALUES" | "TABLE" | "WITH" => {
                 self.runs_query(0)?;
-                Ok(true)
+                true
             }
-            "EXPLAIN" | "DESCRIBE" | "DESC" if bare => self.explain().map(|()| false),
-            "SHOW" if bare => self.check_into().map(|()| false),
-            "PRAGMA" if bare && self.dialect == SqlDialect::Sqlite => Ok(false),
-            _ => Err(refuse_word(first)),
+            "EXPLAIN" | "DESCRIBE" | "DESC" if bare => {
+                self.explain()?;
+                false
+            }
+            "SHOW" if bare => {
+                self.show()?;
+                false
+            }
+            "PRAGMA" if bare && self.dialect == SqlDialect::Sqlite => false,
+            _ => return Err(refuse_word(first)),
+        };
+        // Also in SHOW, whose subqueries run, and in EXPLAIN: planning reads the rows that keys determine.
+        if self.dialect == SqlDialect::MySql {
+            self.check_locks()?;
         }
+        Ok(is_query)
     }
 
     /// Checks that what is run from here on is a query, and so is everything inside it.
@@ -197,8 +211,7 @@ impl<'t> Gate<'t> {
                 self.query(at)?;
             }
         }
-        self.check_into()?;
-        if self.dialect == SqlDialect::MySql { self.check_locks() } else { Ok(()) }
+        self.check_into()
     }
 
     /// The first word from here on, after any opening parentheses.
@@ -241,13 +254,13 @@ impl<'t> Gate<'t> {
 
     /// Parses the tables of a WITH clause and returns the position after it. `at` is after the word WITH.
     fn with_clause(&self, mut at: usize) -> Result<usize, SourceError> {
-        if self.is_word(at, "RECURSIVE") && !self.is_word(at + 1, "AS") {
+        // RECURSIVE can also be the name of the first table.
+        if self.is_word(at, "RECURSIVE") && !self.is_word(at + 1, "AS") && self.name(at + 1).is_ok() {
             at += 1;
         }
         loop {
             // Its name, and the names of its columns.
-            self.name(at)?;
-            at += 1;
+            at = self.name(at)?;
             if self.is(at, "(") {
                 at = self.behind(at);
             }
@@ -278,17 +291,23 @@ impl<'t> Gate<'t> {
         self.partners.get(at).map_or(self.tokens.len(), |close| close.saturating_add(1))
     }
 
-    fn name(&self, at: usize) -> Result<(), SourceError> {
-        let is_name = self
-            .token(at)
-            .is_some_and(|token| matches!(token.kind, Kind::Word | Kind::QuotedName | Kind::Text));
-        if is_name { Ok(()) } else { Err(unclear()) }
+    /// The position after the name here.
+    fn name(&self, at: usize) -> Result<usize, SourceError> {
+        let token = self.token(at).ok_or_else(unclear)?;
+        let behind = match token.kind {
+            // `U&"d!0061ta" UESCAPE '!'`
+            Kind::QuotedName if token.text.starts_with(['u', 'U']) && self.is_word(at + 1, "UESCAPE") => {
+                at + 3
+            }
+            Kind::Word | Kind::QuotedName | Kind::Text => at + 1,
+            _ => return Err(unclear()),
+        };
+        Ok(behind)
     }
 
     fn names(&self, mut at: usize) -> Result<usize, SourceError> {
         loop {
-            self.name(at)?;
-            at += 1;
+            at = self.name(at)?;
             if !self.is(at, ",") {
                 return Ok(at);
             }
@@ -328,13 +347,28 @@ impl<'t> Gate<'t> {
         if !self.is_word(at, word) {
             return Err(unclear());
         }
-        self.name(at + 1)?;
-        Ok(at + 2)
+        self.name(at + 1)
     }
 
     /// The next position of a word, which follows a constant.
     fn word_from(&self, from: usize, word: &str) -> Result<usize, SourceError> {
         (from..self.tokens.len()).find(|at| self.is_word(*at, word)).ok_or_else(unclear)
+    }
+
+    /// InnoDB reads without locks only in SELECT: it locks the rows that a subquery of SHOW reads.
+    fn show(&self) -> Result<(), SourceError> {
+        let reads = |open: usize| {
+            let rest = open + 1..self.behind(open);
+            self.is_word(open + 1, "TABLE")
+                || self.is_any(open + 1, &QUERIES) && rest.into_iter().any(|at| self.is_word(at, "FROM"))
+        };
+        if self.dialect == SqlDialect::MySql && (0..self.tokens.len()).any(|at| self.is(at, "(") && reads(at))
+        {
+            return Err(refuse(
+                "a subquery in SHOW locks rows against writers; select from information_schema instead",
+            ));
+        }
+        self.check_into()
     }
 
     /// `EXPLAIN ANALYZE` runs what it explains, so that must be a query.
@@ -345,16 +379,21 @@ impl<'t> Gate<'t> {
         let mut is_run = false;
         if self.is(at, "(") && !self.is(at + 1, "(") && !self.is_any(at + 1, &QUERIES) {
             let end = self.behind(at);
+            let is_off = |at: usize| {
+                self.is_any(at, &["FALSE", "OFF"]) || self.token(at).is_some_and(|token| token.text == "0")
+            };
             // A quoted name could be any option.
-            is_run = (at..end)
-                .any(|at| runs(at) || self.token(at).is_some_and(|token| token.kind == Kind::QuotedName));
+            let is_quoted = |at: usize| self.token(at).is_some_and(|token| token.kind == Kind::QuotedName);
+            is_run = (at..end).any(|at| runs(at) && !is_off(at + 1) || is_quoted(at));
             at = end;
         }
         loop {
             if self.is_any(at, &OPTIONS) {
                 is_run |= runs(at);
                 at += 1;
-            } else if self.is_word(at, "FORMAT") && self.is(at + 1, "=") {
+            } else if self.is_word(at, "FORMAT") && self.is(at + 1, "=")
+                || self.is_word(at, "FOR") && self.is_any(at + 1, &["SCHEMA", "DATABASE"])
+            {
                 at += 3;
             } else {
                 break;
@@ -363,46 +402,70 @@ impl<'t> Gate<'t> {
         if is_run {
             return self.runs_query(at);
         }
-        // The statement is only planned. MySQL can write the plan to a variable.
-        if self.is_word(at, "INTO") { self.check_into() } else { Ok(()) }
+        // The statement is only planned, and can be an INSERT INTO a table. But MySQL can write the plan to a variable;
+        // a plan has no use for INTO with a variable or a file.
+        let targets = (at..self.tokens.len()).filter(|at| self.is_word(*at, "INTO"));
+        for at in targets.filter(|_| self.dialect == SqlDialect::MySql) {
+            let is_text = self.token(at + 2).is_some_and(|token| token.kind == Kind::Text);
+            match self.token(at + 1) {
+                Some(token) if token.kind == Kind::Variable => return Err(self.refuse_into(at)),
+                Some(token) if token.is_any(&["OUTFILE", "DUMPFILE"]) && is_text => {
+                    return Err(self.refuse_into(at));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// `SELECT … INTO` writes a table, a file or a variable. INTO is reserved in every dialect: it is a name only after
-    /// a dot or as a label.
+    /// a dot, as a label, or in PostgreSQL's `xmlelement(name into)`.
     fn check_into(&self) -> Result<(), SourceError> {
-        let Some(at) = (0..self.tokens.len()).find(|at| self.is_word(*at, "INTO")) else { return Ok(()) };
+        let is_tag = |at: usize| {
+            at >= 3
+                && self.is_word(at - 1, "NAME")
+                && self.is(at - 2, "(")
+                && self.is_any(at - 3, &["XMLELEMENT", "XMLPI"])
+        };
+        let into = (0..self.tokens.len()).find(|at| self.is_word(*at, "INTO") && !is_tag(*at));
+        into.map_or(Ok(()), |at| Err(self.refuse_into(at)))
+    }
+
+    fn refuse_into(&self, at: usize) -> SourceError {
         let what = match self.token(at + 1) {
             Some(token) if token.is_word("OUTFILE") => "INTO OUTFILE",
             Some(token) if token.is_word("DUMPFILE") => "INTO DUMPFILE",
             Some(token) if token.kind == Kind::Variable => "INTO a variable",
             _ => "INTO",
         };
-        Err(refuse(format!("{what} writes; only reading is allowed")))
+        refuse(format!("{what} writes; only reading is allowed"))
     }
 
     /// Readers must never block writers, and a locking read does. (PostgreSQL rejects it in a read-only transaction.)
+    /// FOR and LOCK are reserved, but SHARE is not: `substring(a from 1 for share)` locks nothing.
     fn check_locks(&self) -> Result<(), SourceError> {
-        // For each opening parenthesis, whether a query starts after it: `substring(a from 1 for share)` locks nothing.
-        let mut holds_query = vec![false; self.tokens.len()];
-        for at in (0..self.tokens.len()).rev().filter(|at| self.is(*at, "(")) {
-            let next = at + 1;
-            holds_query[at] = self.is_any(next, &QUERIES) || holds_query.get(next).copied().unwrap_or(false);
-        }
-        let mut around = vec![true];
-        for (at, holds_query) in holds_query.into_iter().enumerate() {
+        const SUBSTRINGS: [&str; 3] = ["SUBSTRING", "SUBSTR", "MID"];
+        // For each open parenthesis, whether it holds the arguments of SUBSTRING.
+        let mut arguments = Vec::new();
+        for at in 0..self.tokens.len() {
             if self.is(at, "(") {
-                around.push(holds_query);
+                arguments.push(at > 0 && self.is_any(at - 1, &SUBSTRINGS));
             } else if self.is(at, ")") {
-                around.pop();
+                arguments.pop();
             }
-            let locks = self.is_word(at, "FOR")
-                && self.is_any(at + 1, &["UPDATE", "SHARE"])
-                && around.last().copied().unwrap_or(true);
-            if locks || (self.is_word(at, "LOCK") && self.is_word(at + 1, "IN")) {
-                return Err(refuse(
-                    "FOR UPDATE, FOR SHARE and LOCK IN SHARE MODE block writers; leave them out",
-                ));
-            }
+            let is_length = arguments.last().copied().unwrap_or(false);
+            let lock = if self.is_word(at, "FOR") && self.is_word(at + 1, "UPDATE") {
+                "FOR UPDATE"
+            } else if self.is_word(at, "FOR") && self.is_word(at + 1, "SHARE") && !is_length {
+                "FOR SHARE"
+            } else if self.is_word(at, "LOCK") && self.is_word(at + 1, "IN") {
+                "LOCK IN SHARE MODE"
+            } else {
+                continue;
+            };
+            return Err(refuse(format!(
+                "{lock} locks rows against writers; leave it out: queries read a consistent snapshot without locks"
+            )));
         }
         Ok(())
     }

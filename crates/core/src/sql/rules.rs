@@ -15,6 +15,8 @@ pub struct Rules {
     pub backtick_names: bool,
     /// `[…]` is a name.
     pub bracket_names: bool,
+    /// `U&"…"` is a name.
+    pub unicode_names: bool,
     /// `$tag$…$tag$` is a string.
     pub dollar_quotes: bool,
     pub dashes: Dashes,
@@ -58,6 +60,7 @@ pub enum Numbers {
     /// As a separate word: `1into` is a number and a keyword.
     EndBeforeWord,
     /// `1into` is a name, because names can start with digits; `1e0into` and `1.into` are a number and a keyword.
+    /// `1.e` without digits after it is a broken number (see `Token::closed`).
     CanBeginNames,
     /// As part of the number, which is an error.
     TakeWord,
@@ -90,6 +93,7 @@ const POSTGRES: Rules = Rules {
     double_quoted_texts: false,
     backtick_names: false,
     bracket_names: false,
+    unicode_names: true,
     dollar_quotes: true,
     dashes: Dashes::Always,
     hash_comments: false,
@@ -110,21 +114,28 @@ pub const fn rules(dialect: SqlDialect) -> Rules {
         SqlDialect::Postgres => POSTGRES,
         // Amazon's documentation of LIKE doubles the backslash in literals ('%start\\_%'): it is an escape in plain
         // strings, as in PostgreSQL 8.0, from which Redshift is derived.
-        SqlDialect::Redshift => Rules { backslash: true, ..POSTGRES },
+        SqlDialect::Redshift => Rules { backslash: true, unicode_names: false, ..POSTGRES },
         // Its grammar ends a comment at the first `*/` and does not join literals.
-        SqlDialect::CrateDb => {
-            Rules { nested_comments: false, escape_strings: EscapeStrings::Single, ..POSTGRES }
-        }
+        SqlDialect::CrateDb => Rules {
+            nested_comments: false,
+            escape_strings: EscapeStrings::Single,
+            unicode_names: false,
+            ..POSTGRES
+        },
         // The tokenizer of sqlparser with its PostgreSQL dialect.
-        SqlDialect::Engine => {
-            Rules { escape_strings: EscapeStrings::Single, dollar: Dollar::NumberOrName, ..POSTGRES }
-        }
+        SqlDialect::Engine => Rules {
+            escape_strings: EscapeStrings::Single,
+            unicode_names: false,
+            dollar: Dollar::NumberOrName,
+            ..POSTGRES
+        },
         SqlDialect::MySql => Rules {
             backslash: true,
             escape_strings: EscapeStrings::None,
             backslash_null: true,
             double_quoted_texts: true,
             backtick_names: true,
+            unicode_names: false,
             dollar_quotes: false,
             dashes: Dashes::BeforeBlank,
             hash_comments: true,
@@ -141,6 +152,7 @@ pub const fn rules(dialect: SqlDialect) -> Rules {
             escape_strings: EscapeStrings::None,
             backtick_names: true,
             bracket_names: true,
+            unicode_names: false,
             dollar_quotes: false,
             nested_comments: false,
             return_ends_line: false,

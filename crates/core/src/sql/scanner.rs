@@ -36,7 +36,9 @@ pub struct Token {
     /// In bytes, at character boundaries.
     pub start: usize,
     pub end: usize,
-    /// `false` for a string, quoted name or block comment that is still open at the end of the SQL.
+    /// `false` for a string, quoted name or block comment that is still open at the end of the SQL, and for a number
+    /// such as `1.e` where names can start with digits: some servers drop it and read the next character by itself, so
+    /// that `1.e--` starts no comment.
     pub closed: bool,
     /// A word after a dot: always a name, even if it is a keyword elsewhere.
     pub is_name: bool,
@@ -140,6 +142,9 @@ impl<'a> Scanner<'a> {
             }
             b'e' | b'E' if rules.escape_strings != EscapeStrings::None && self.byte(at + 1) == b'\'' => {
                 quoted(Kind::Text, self.escape_string(at + 1))
+            }
+            b'u' | b'U' if rules.unicode_names && self.starts_with(at + 1, b"&\"") => {
+                quoted(Kind::QuotedName, self.quoted(at + 2, false))
             }
             b'\\' if rules.backslash_null && self.byte(at + 1) == b'N' => whole(Kind::Word, at + 2),
             byte if starts_word(byte) => whole(Kind::Word, self.run(at, in_word)),
@@ -324,10 +329,7 @@ impl<'a> Scanner<'a> {
         let end = match self.rules.numbers {
             Numbers::EndBeforeWord => self.number_end(at),
             Numbers::TakeWord => self.run(self.number_end(at), in_word),
-            Numbers::CanBeginNames => match self.number_or_name(at) {
-                Ok(end) => end,
-                Err(end) => return (Kind::Word, end, true),
-            },
+            Numbers::CanBeginNames => return self.number_or_name(at),
         };
         (Kind::Number, end, true)
     }
@@ -372,23 +374,27 @@ impl<'a> Scanner<'a> {
         (end > digits).then_some(end)
     }
 
-    /// Where names can start with digits: the end of the number, or of the name that it turns out to be.
-    fn number_or_name(&self, at: usize) -> Result<usize, usize> {
-        let name = || Err(self.run(at, in_word));
+    /// A number or a name, where names can start with digits.
+    fn number_or_name(&self, at: usize) -> (Kind, usize, bool) {
+        let number = |end| (Kind::Number, end, true);
+        let name = || (Kind::Word, self.run(at, in_word), true);
         if self.byte(at) == b'0' && matches!(self.byte(at + 1), b'x' | b'b') {
             let radix = if self.byte(at + 1) == b'x' { 16 } else { 2 };
             let end = self.run(at + 2, |byte| char::from(byte).is_digit(radix));
-            return if end > at + 2 && !in_word(self.byte(end)) { Ok(end) } else { name() };
+            return if end > at + 2 && !in_word(self.byte(end)) { number(end) } else { name() };
         }
         let whole = self.run(at, |byte| byte.is_ascii_digit());
         if self.byte(whole) == b'.' {
             let end = self.run(whole + 1, |byte| byte.is_ascii_digit());
-            return Ok(self.exponent(end).unwrap_or(end));
+            return match self.exponent(end) {
+                Some(end) => number(end),
+                None => (Kind::Number, end, !matches!(self.byte(end), b'e' | b'E')),
+            };
         }
         match self.exponent(whole) {
-            Some(end) => Ok(end),
+            Some(end) => number(end),
             None if in_word(self.byte(whole)) => name(),
-            None => Ok(whole),
+            None => number(whole),
         }
     }
 }

@@ -18,7 +18,7 @@ fn tokens(sql: &str, dialect: SqlDialect) -> Vec<(Kind, &str)> {
 
 #[test]
 fn each_dialect_has_its_own_tokens() {
-    let cases: [Case<'_>; 39] = [
+    let cases: [Case<'_>; 42] = [
         (Postgres, r"'a\' b'", &[(Text, r"'a\'"), (Word, "b"), (Text, "'")]),
         (Redshift, r"'a\' b'", &[(Text, r"'a\' b'")]),
         (MySql, r"'a\' b'", &[(Text, r"'a\' b'")]),
@@ -156,6 +156,21 @@ fn each_dialect_has_its_own_tokens() {
         (Postgres, "@a ? :b", &[(Symbol, "@"), (Word, "a"), (Symbol, "?"), (Symbol, ":"), (Word, "b")]),
         (Sqlite, "\u{feff}into", &[(Word, "into")]),
         (Postgres, "\u{feff}into", &[(Word, "\u{feff}into")]),
+        (
+            Postgres,
+            r#"U&"d\0061""t" u & "x" aU&"y""#,
+            &[
+                (QuotedName, r#"U&"d\0061""t""#),
+                (Word, "u"),
+                (Symbol, "&"),
+                (QuotedName, "\"x\""),
+                (Word, "aU"),
+                (Symbol, "&"),
+                (QuotedName, "\"y\""),
+            ],
+        ),
+        (Redshift, r#"U&"a""#, &[(Word, "U"), (Symbol, "&"), (QuotedName, "\"a\"")]),
+        (Engine, r#"U&"a""#, &[(Word, "U"), (Symbol, "&"), (QuotedName, "\"a\"")]),
         (Postgres, "+/**/-", &[(Symbol, "+"), (BlockComment, "/**/"), (Symbol, "-")]),
     ];
     for (dialect, sql, expected) in cases {
@@ -190,8 +205,21 @@ fn unclosed_tokens_are_marked() {
         (Sqlite, "[a"),
         (Postgres, "$a$ $b$"),
         (Postgres, "E'\\'"),
+        (Postgres, "U&\"a"),
     ] {
         assert!(!Scanner::new(sql, rules(dialect)).last().unwrap().closed, "{dialect:?}: {sql}");
+    }
+}
+
+#[test]
+fn numbers_without_an_exponent_are_marked() {
+    let broken = |sql: &str, dialect| Scanner::new(sql, rules(dialect)).any(|token| !token.closed);
+    for sql in ["1.e", "1.e-- 2", "1.5E+", ".5e-", "0.e(1)", "2 1.e+/", "1.einto"] {
+        assert!(broken(sql, MySql), "{sql}");
+        assert!(!broken(sql, Postgres), "{sql}");
+    }
+    for sql in ["1.", "1.5e3e", "1.e-5", ".5e+1", "1e", "1e-- x", "t.1.e", "t.5e"] {
+        assert!(!broken(sql, MySql), "{sql}");
     }
 }
 

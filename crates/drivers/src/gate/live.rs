@@ -12,6 +12,8 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::check;
 
+mod names;
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the test runner passes the servers' addresses in the environment"
@@ -33,11 +35,16 @@ type Answer = Option<Vec<Option<String>>>;
 impl Server {
     async fn open(dialect: SqlDialect) -> Server {
         match dialect {
-            SqlDialect::Postgres => {
+            SqlDialect::Postgres | SqlDialect::Redshift => {
                 let url = address("LANDREEVE_TEST_POSTGRES");
                 let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("a server");
                 // It ends with the client.
                 tokio::spawn(connection);
+                // As in PostgreSQL 8.0, from which Redshift is derived.
+                if dialect == SqlDialect::Redshift {
+                    let set = "SET standard_conforming_strings = off; SET escape_string_warning = off";
+                    client.batch_execute(set).await.expect("is set");
+                }
                 Server::Postgres(client)
             }
             SqlDialect::MySql => {
@@ -96,7 +103,7 @@ fn value(token: &str, dialect: SqlDialect) -> String {
         return token[tag..token.len() - tag].to_owned();
     }
     let escapes = token.starts_with(['e', 'E']);
-    let backslash = escapes || dialect == SqlDialect::MySql;
+    let backslash = escapes || matches!(dialect, SqlDialect::MySql | SqlDialect::Redshift);
     let body = token.trim_start_matches(['e', 'E']);
     let quote = body.chars().next().expect("a quote");
     let mut value = String::new();
@@ -175,6 +182,11 @@ async fn literals_end_where_the_server_says(dialect: SqlDialect) {
 #[tokio::test]
 async fn literals_end_where_postgresql_says() {
     literals_end_where_the_server_says(SqlDialect::Postgres).await;
+}
+
+#[tokio::test]
+async fn literals_with_escapes_end_where_postgresql_says() {
+    literals_end_where_the_server_says(SqlDialect::Redshift).await;
 }
 
 #[tokio::test]
@@ -257,12 +269,12 @@ async fn dashes_are_a_comment_where_the_server_says() {
 /// Replaces `~` with token separators and `%` with a name.
 fn separated(template: &str, runner: &mut TestRunner, dialect: SqlDialect, names: &[&'static str]) -> String {
     let mut blanks =
-        vec![" ", "\n", "\t", "/**/", " /* ' */ ", "-- '\n", "--\u{1}'\n", "--\u{7f}'\n", "\u{b}"];
-    if dialect == SqlDialect::MySql {
-        blanks.extend(["#'\n", "/*/**/", ""]);
-    } else {
-        blanks.extend(["/* /* */ */", "--\r", ""]);
-    }
+        vec!["", " ", "\n", "\t", "\u{c}", "/**/", " /* ' */ ", "-- '\n", "--\u{1}'\n", "--\u{7f}'\n"];
+    blanks.extend(match dialect {
+        SqlDialect::MySql => ["\u{b}", "#'\n", "/*/**/"],
+        SqlDialect::Sqlite => ["/*/**/", "--\r'\n", "\r"],
+        _ => ["\u{b}", "/* /* */ */", "--\r"],
+    });
     let mut sql = String::new();
     for char in template.chars() {
         match char {
@@ -331,7 +343,20 @@ async fn what_passes_never_writes(server: &mut Server, case: Case<'_>) {
 
 #[tokio::test]
 async fn what_passes_never_writes_on_postgresql() {
-    const TEMPLATES: [&str; 34] = [
+    const TEMPLATES: [&str; 47] = [
+        "explain~(analyze~off,~costs~off)~delete~from~gate_rows",
+        "explain~(analyze~false,~analyze)~delete~from~gate_rows",
+        "explain~(analyze~0,~buffers~0)~update~gate_rows~set~a~=~7",
+        "with~recursive(a)~as~(select~1)~select~*~from~recursive,~gate_rows",
+        "with~recursive(a)~as~(delete~from~gate_rows~returning~a)~select~*~from~recursive",
+        "with~U&\"d\\0061t\"~as~(select~1~as~%)~select~*~from~dat",
+        "with~u&\"d!0061t\"~uescape~'!'~(b)~as~(delete~from~gate_rows~returning~a)~select~b~from~dat",
+        "with~U&\"x\"~uescape~'!'~as~(select~1)~delete~from~gate_rows",
+        "select~xmlelement(name~into,~xmlattributes(a~as~into))~from~gate_rows",
+        "select~xmlelement(name~into),~a~as~name~into~gate_made~from~gate_rows",
+        "select~(with~x~as~(select~1),~y~as~(select~*~from~gate_rows)~select~max(a)~from~y)~as~%",
+        "with~x~as~(with~y~as~(update~gate_rows~set~a~=~7~returning~a)~select~1)~select~1",
+        "select~count(*)~from~gate_rows~where~a~in~(with~%~as~(table~gate_rows)~select~1)",
         "select~1~into~gate_made",
         "select~1~as~into~from~gate_rows",
         "select~1~as~as~into~gate_made",
@@ -379,9 +404,61 @@ async fn what_passes_never_writes_on_postgresql() {
             "SELECT count(*) FROM pg_class WHERE relname LIKE '%gate_made'",
         ],
         after: &["ROLLBACK"],
-        rounds: 80,
+        rounds: 50,
     };
     what_passes_never_writes(&mut Server::open(SqlDialect::Postgres).await, case).await;
+}
+
+/// Without PRAGMA, which only the authorizer checks.
+#[tokio::test]
+async fn what_passes_never_writes_on_sqlite() {
+    const TEMPLATES: [&str; 20] = [
+        "with~x~as~(select~1)~delete~from~gate_rows",
+        "with~%~as~(select~1~as~%)~select~*~from~gate_rows",
+        "with~%~as~(select~1~as~%)~delete~from~gate_rows",
+        "with~[select]~as~(select~1)~update~gate_rows~set~a~=~7",
+        "with~x~as~(select~1),~y(b)~as~not~materialized~(select~2)~insert~into~gate_rows~select~*~from~y",
+        "with~x~as~materialized~(select~1)~replace~into~gate_rows~select~9",
+        "with~x~as~(values~(1),~(2))~delete~from~gate_rows~returning~a",
+        "with~recursive~x(a)~as~(select~1~union~all~select~a~+~1~from~x~where~a~<~3)~select~*~from~x",
+        "with~recursive~x(a)~as~(select~1~union~all~select~a~+~1~from~x~where~a~<~3)~update~gate_rows~set~a~=~8",
+        "with~x~as~(with~y~as~(select~1)~select~*~from~y)~insert~into~gate_rows~select~*~from~x",
+        "select~1~as~%,~2~%",
+        "select~(replace('a',~'b',~'c')),~`a`,~[a],~\"a\"~from~gate_rows",
+        "select~(%)~from~(select~1~as~%)~x",
+        "select~*~from~(with~%~as~(select~1)~select~*~from~gate_rows)",
+        "values~(1),~(2)",
+        "explain~delete~from~gate_rows",
+        "explain~query~plan~delete~from~gate_rows",
+        "create~table~gate_made~as~select~1",
+        "delete~from~gate_rows",
+        "select~'into~x'~/*~into~*/~from~gate_rows~--~into",
+    ];
+    let case = Case {
+        dialect: SqlDialect::Sqlite,
+        templates: &TEMPLATES,
+        names: &[
+            "a",
+            "replace",
+            "\"into\"",
+            "[delete]",
+            "`insert`",
+            "with",
+            "x",
+            "cycle",
+            "é",
+            "materialized",
+        ],
+        before: &[
+            "DROP TABLE IF EXISTS gate_rows",
+            "DROP TABLE IF EXISTS gate_made",
+            "CREATE TABLE gate_rows AS SELECT 1 AS a UNION ALL SELECT 2",
+        ],
+        probes: &["SELECT count(*), sum(a) FROM gate_rows", "SELECT count(*) FROM sqlite_schema"],
+        after: &[],
+        rounds: 50,
+    };
+    what_passes_never_writes(&mut Server::open(SqlDialect::Sqlite).await, case).await;
 }
 
 #[tokio::test]

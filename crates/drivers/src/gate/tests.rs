@@ -1,7 +1,9 @@
-use landreeve_core::datasource::SqlDialect::{MySql, Postgres, Sqlite};
+use landreeve_core::datasource::SqlDialect::{CrateDb, MySql, Postgres, Redshift, Sqlite};
 use proptest::prelude::*;
 
 use super::*;
+
+const ALL: [SqlDialect; 5] = [Postgres, Redshift, CrateDb, MySql, Sqlite];
 
 fn passes(dialect: SqlDialect, sql: &str) {
     assert!(check(sql, dialect).is_ok(), "{dialect:?} refused {sql}: {:?}", check(sql, dialect));
@@ -15,7 +17,7 @@ fn refused(dialect: SqlDialect, sql: &str, part: &str) {
 
 #[test]
 fn lets_read_only_statements_through() {
-    for dialect in [Postgres, MySql, Sqlite] {
+    for dialect in ALL {
         passes(dialect, "select 1");
         passes(dialect, "  -- note\n /* more */ SELECT ';' ; -- end");
         passes(dialect, "((select 1) union all (select 2))");
@@ -45,15 +47,34 @@ fn lets_read_only_statements_through() {
         "with recursive x(a) as (select 1) search depth first by a, b set c cycle a set d to true default false using e, \
          z as (select 1) cycle delete set update using insert select 1",
     );
+    passes(Postgres, "with recursive(a) as (select 1), b as (select 2) select * from recursive");
+    passes(Postgres, "with recursive recursive as (select 1) select * from recursive");
+    passes(
+        Postgres,
+        "with U&\"d\\0061ta\" as (select 1), u&\"d!0061\" uescape '!' (x) as (select 2) select 1",
+    );
+    passes(
+        Postgres,
+        "with recursive x as (select 1) cycle U&\"a\" uescape '!', b set U&\"c\" using U&\"d\" select 1",
+    );
+    passes(Postgres, "select xmlelement(name into, xmlpi(name into)), xmlelement(name as) from t");
     passes(Postgres, "select cast('2024-01-01' as timestamp with time zone) from f() with ordinality");
     passes(Postgres, "explain (verbose, analyze false) select 1");
+    passes(Postgres, "explain (analyze off, costs false) delete from t");
     passes(Postgres, "explain (select 1)");
     passes(Postgres, "select $1.into, 1 as \"into\"");
     passes(Postgres, "select 1 /* a /* b */ ; */");
     passes(Postgres, "explain (analyze, format json) select 1");
+    passes(Redshift, "select 'a\\' into t --'");
     passes(MySql, "select 'a\\';', \"b\\\";\", `c;` # ;\n");
     passes(MySql, "select 5--1");
     passes(MySql, "select substring(a from 1 for share) from t");
+    passes(MySql, "select substring((select 'abc') from 1 for share), mid (a from 1 for share) from t");
+    passes(MySql, "explain format=json for schema s select 1");
+    passes(MySql, "show full columns from t where (Field = 'select') or `Key` in ('PRI')");
+    passes(MySql, "show tables where `Tables_in_s` in (select 'a')");
+    passes(MySql, "explain insert into dumpfile select 1");
+    passes(MySql, "explain replace into t values (1)");
     passes(MySql, "select 1into, t.5into, `into` from t");
     passes(MySql, "explain format=json select 1");
     passes(MySql, "with recursive x(a) as (select 1) cycle a restrict select * from x");
@@ -79,11 +100,11 @@ fn rejects_writes_and_names_the_word() {
         "EXECUTE", "START", "LOCK", "GRANT", "VACUUM", "ATTACH", "HANDLER", "FETCH", "DECLARE", "KILL",
         "ANALYZE",
     ] {
-        for dialect in [Postgres, MySql, Sqlite] {
+        for dialect in ALL {
             refused(dialect, &format!("{} x", word.to_lowercase()), word);
         }
     }
-    for dialect in [Postgres, MySql, Sqlite] {
+    for dialect in ALL {
         refused(dialect, "select 1; select 2", "several");
         refused(dialect, "select 1;; drop table t", "several");
         refused(dialect, "", "empty");
@@ -116,6 +137,9 @@ fn rejects_writes_and_names_the_word() {
     refused(Postgres, "select 1into t", "INTO");
     refused(Postgres, "select .5into t", "INTO");
     refused(MySql, "select .5into outfile '/tmp/x'", "OUTFILE");
+    refused(Postgres, "explain (analyze false, analyze) delete from t", "DELETE");
+    refused(Postgres, "explain (analyze on) delete from t", "DELETE");
+    refused(Redshift, "select 'a\\'' into t --'", "INTO");
     refused(Postgres, "explain (\"analyze\") delete from t", "DELETE");
     refused(Postgres, "explain analyze verbose delete from t", "DELETE");
     refused(Postgres, "explain (costs, analyze) with x as (delete from t) select 1", "DELETE");
@@ -153,12 +177,37 @@ fn rejects_writes_and_names_the_word() {
     refused(MySql, "select 1.into outfile '/tmp/x'", "OUTFILE");
     refused(MySql, "select \\Ninto outfile '/tmp/x'", "OUTFILE");
     refused(MySql, "select `t`.5into outfile '/tmp/x'", "OUTFILE");
+    refused(Postgres, "select xmlelement(name a), name into t", "INTO");
+    refused(Postgres, "with u&\"a\" uescape '!' as (select 1) delete from t", "DELETE");
+    refused(Postgres, "with recursive(a) as (delete from t returning 1) select 1", "DELETE");
+    refused(MySql, "select 2 1.e-- 1 into outfile '/tmp/x'", "1.e has no digits in its exponent");
+    refused(MySql, "select 1.5E+", "1.5e has no digits");
+    for query in ["select 1 from t", "table t", "with x as (table t) select 1 from x", "(select 1 from t)"] {
+        refused(
+            MySql,
+            &format!("show columns from t where exists ({query})"),
+            "select from information_schema",
+        );
+    }
+    refused(MySql, "show tables where 1 into outfile '/tmp/x'", "OUTFILE");
+    refused(MySql, "explain select 1 into outfile '/tmp/x'", "OUTFILE");
+    refused(MySql, "explain select 1 into dumpfile '/tmp/x'", "DUMPFILE");
+    refused(MySql, "explain for schema s select 1 into @a", "variable");
     refused(MySql, "select 1 as into", "INTO");
     refused(MySql, "table t into dumpfile '/tmp/x'", "DUMPFILE");
     refused(MySql, "explain format=json into @a select 1", "variable");
     for lock in ["for update", "for share", "lock in share mode", "for update skip locked"] {
-        refused(MySql, &format!("select * from t {lock}"), "block writers");
-        refused(MySql, &format!("select * from (select * from t {lock}) x"), "block writers");
+        for query in [
+            "select * from t LOCK",
+            "select * from (select * from t LOCK) x",
+            "select substring((select a from t LOCK) from 1 for 2)",
+            "explain select * from t where id = 1 LOCK",
+            "desc select * from t where id = 1 LOCK",
+            "with x as (select * from t LOCK) select * from x",
+            "values row((select a from t LOCK))",
+        ] {
+            refused(MySql, &query.replace("LOCK", lock), "locks rows against writers; leave it out");
+        }
     }
     refused(MySql, "select 1 /*! into outfile 'x' */", "run by the database");
     refused(MySql, "select 1 /*M! into outfile 'x' */", "run by the database");
@@ -167,7 +216,7 @@ fn rejects_writes_and_names_the_word() {
 }
 
 fn dialects() -> impl Strategy<Value = SqlDialect> {
-    prop_oneof![Just(Postgres), Just(MySql), Just(Sqlite)]
+    prop::sample::select(ALL.to_vec())
 }
 
 proptest! {
@@ -195,14 +244,14 @@ proptest! {
 
     #[test]
     fn a_quoted_value_can_contain_anything(value in "[^\0]{0,60}", dialect in dialects()) {
-        let escaped = if dialect == MySql { value.replace('\\', "\\\\") } else { value };
+        let escaped = if matches!(dialect, MySql | Redshift) { value.replace('\\', "\\\\") } else { value };
         let sql = format!("select '{}' as v", escaped.replace('\'', "''"));
         prop_assert!(check(&sql, dialect).is_ok());
     }
 
     #[test]
     fn a_second_statement_never_passes(value in "[^\0]{0,40}", dialect in dialects()) {
-        let escaped = if dialect == MySql { value.replace('\\', "\\\\") } else { value };
+        let escaped = if matches!(dialect, MySql | Redshift) { value.replace('\\', "\\\\") } else { value };
         let sql = format!("select '{}' ; drop table t", escaped.replace('\'', "''"));
         prop_assert!(check(&sql, dialect).is_err());
     }

@@ -28,6 +28,8 @@ pub(crate) struct Session {
     pub conn: Conn,
     pub version: String,
     pub is_mariadb: bool,
+    /// The time limit of a statement that the server has for this user.
+    own_limit: Option<Duration>,
     pub zone: SessionZone,
     /// The zone in which TIMESTAMP values arrive.
     pub clock: TimeZone,
@@ -97,11 +99,13 @@ impl Connector {
             conn,
             is_mariadb: version.contains("MariaDB"),
             version,
+            own_limit: None,
             zone: SessionZone::AsAsked,
             clock: spec.time_zone.clone(),
             setup: format!("SET NAMES utf8mb4; SET SESSION sql_mode = '{}'", modes.join(",")),
         };
         session.run(&session.setup.clone()).await?;
+        session.own_limit = session.limit_of_the_server().await?;
         session.set_zone(&spec.time_zone).await?;
         Ok(session)
     }
@@ -133,6 +137,19 @@ impl Session {
         self.conn.query_drop(sql).await.map_err(|error| query_error(&error))
     }
 
+    /// In seconds with a fraction on MariaDB, in milliseconds on MySQL; 0 means none.
+    async fn limit_of_the_server(&mut self) -> Result<Option<Duration>, SourceError> {
+        let (sql, unit) = if self.is_mariadb {
+            ("SELECT CAST(@@SESSION.max_statement_time AS DOUBLE)", 1.0)
+        } else {
+            ("SELECT CAST(@@SESSION.max_execution_time AS DOUBLE)", 1000.0)
+        };
+        let limit: Option<f64> = self.conn.query_first(sql).await.map_err(|error| query_error(&error))?;
+        Ok(limit
+            .filter(|limit| *limit > 0.0)
+            .and_then(|limit| Duration::try_from_secs_f64(limit / unit).ok()))
+    }
+
     async fn set_zone(&mut self, zone: &TimeZone) -> Result<(), SourceError> {
         // The session can use UTC without zone tables, but conversions need them whatever the session's zone is.
         let converts: Option<Option<String>> = self
@@ -162,6 +179,25 @@ impl Session {
         self.setup.push_str("; ");
         self.setup.push_str(&set);
         Ok(())
+    }
+
+    /// Begins the transaction in which everything of the user's runs. The server stops a statement after `limit`, or
+    /// after its own limit for this user if that is stricter.
+    ///
+    /// The isolation is set whatever the server's default is: under SERIALIZABLE, a plain SELECT in a transaction locks
+    /// the rows that it reads. SET SESSION also works if the server starts transactions by itself (`autocommit = 0`).
+    pub async fn begin(&mut self, limit: Duration) -> Result<(), SourceError> {
+        let limit = self.own_limit.map_or(limit, |own| own.min(limit));
+        let millis = limit.as_millis().min(31_536_000_000);
+        let limit = if self.is_mariadb {
+            format!("SET SESSION max_statement_time = {}", millis as f64 / 1000.0)
+        } else {
+            format!("SET SESSION max_execution_time = {}", millis.min(u128::from(u32::MAX)))
+        };
+        self.run(&format!(
+            "{limit}; SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION READ ONLY"
+        ))
+        .await
     }
 
     /// Rolls back and resets the session; `false` if it must be dropped.
@@ -219,9 +255,9 @@ pub(crate) fn query_error(error: &Error) -> SourceError {
     let Error::Server(server) = error else {
         return errors::lost(format!("lost the connection to the database: {}", errors::chain(error)));
     };
+    // What we stop ourselves is reported before the server answers. So a statement that was interrupted (1317) or that
+    // took too long (1969, 3024) was stopped by the server or its administrator.
     let kind = match server.code {
-        1317 => SourceErrorKind::Cancelled,
-        1969 | 3024 => SourceErrorKind::TimedOut,
         1053 | 1927 | 2006 | 2013 => SourceErrorKind::Lost,
         _ => SourceErrorKind::Query,
     };

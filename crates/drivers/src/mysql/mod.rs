@@ -1,8 +1,8 @@
 //! MySQL and MariaDB.
 //!
-//! A statement is prepared (that protocol accepts only one statement) and runs inside `START TRANSACTION READ ONLY`,
-//! which is rolled back. Then the connection is reset and set up again before it is reused. LOCAL INFILE has no
-//! handler, so a server that asks for a file gets none.
+//! A statement is prepared (that protocol accepts only one statement) and runs inside `START TRANSACTION READ ONLY` at
+//! REPEATABLE READ, which is rolled back; the catalog is read in such a transaction too. Then the connection is reset
+//! and set up again before it is reused. LOCAL INFILE has no handler, so a server that asks for a file gets none.
 //!
 //! A TIMESTAMP arrives in the session's time zone. In the hour that a zone repeats in autumn it is ambiguous, and we
 //! take the first. Use `UNIX_TIMESTAMP(col)` to distinguish the two.
@@ -68,7 +68,8 @@ impl Driver for MySql {
         let limit = spec.connect_timeout * 2;
         Box::pin(feed::run(&self.owner, cancel, limit, move |watch| async move {
             let work = async {
-                let session = connector.connect(&spec).await?;
+                let mut session = connector.connect(&spec).await?;
+                session.begin(limit).await?;
                 let info = ServerInfo { version: session.version.clone(), zone: session.zone };
                 session.close().await;
                 Ok(info)
@@ -85,7 +86,7 @@ impl Driver for MySql {
     ) -> BoxFuture<'a, Result<Catalog, SourceError>> {
         let (connector, pool, spec) = (self.connector.clone(), self.pool.clone(), spec.clone());
         Box::pin(feed::run(&self.owner, cancel, INTROSPECT_LIMIT, move |watch| async move {
-            let (lease, mut session, _) = watch.or_stop(acquire(&pool, &connector, &spec)).await?;
+            let (lease, mut session) = watch.or_stop(query::begin(&connector, &pool, &spec, &watch)).await?;
             let stopped = tokio::select! {
                 biased;
                 stop = watch.stopped() => Err(stop),

@@ -1,6 +1,7 @@
 //! Runs one statement: read-only transaction, batches, cleanup.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::source::{ConnectSpec, Query, SourceError, SourceErrorKind};
@@ -71,34 +72,25 @@ pub(crate) async fn give_back(lease: Lease<Session>, mut session: Session) {
 
 /// A session inside its read-only transaction. A pooled session may have died meanwhile; since nothing has run on it
 /// yet, a new one replaces it.
-async fn begin(
+pub(crate) async fn begin(
     connector: &Connector,
     pool: &Pool<Session>,
     spec: &ConnectSpec,
     watch: &Watch,
 ) -> Result<(Lease<Session>, Session), SourceError> {
+    // Slightly later than our own timer, which knows the reason; this one stops the server if we cannot.
+    let limit = watch.remaining().saturating_add(Duration::from_secs(1));
     let (lease, mut session, pooled) = super::acquire(pool, connector, spec).await?;
-    match begin_transaction(&mut session, watch).await {
+    match session.begin(limit).await {
         Ok(()) => Ok((lease, session)),
         Err(_) if pooled => {
             session.close().await;
             let mut session = connector.connect(spec).await?;
-            begin_transaction(&mut session, watch).await?;
+            session.begin(limit).await?;
             Ok((lease, session))
         }
         Err(error) => Err(error),
     }
-}
-
-async fn begin_transaction(session: &mut Session, watch: &Watch) -> Result<(), SourceError> {
-    // Slightly later than our own timer, which knows the reason; this one stops the server if we cannot.
-    let millis = watch.remaining().as_millis().saturating_add(1000).min(31_536_000_000);
-    let limit = if session.is_mariadb {
-        format!("SET SESSION max_statement_time = {}", millis as f64 / 1000.0)
-    } else {
-        format!("SET SESSION max_execution_time = {}", millis.min(u128::from(u32::MAX)))
-    };
-    session.run(&format!("{limit}; START TRANSACTION READ ONLY")).await
 }
 
 async fn pump(

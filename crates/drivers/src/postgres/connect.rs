@@ -11,13 +11,15 @@ use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{CancelToken, Client, Config};
+use tokio_postgres::{CancelToken, Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::guard::{Guarded, GuardedTls, Refusal};
 use crate::net::{Network, Tls};
 use crate::{Bounds, Owner, errors, net};
 
+/// How often PostgreSQL checks while a statement runs whether we are still there, unless it does more often.
+const CHECK_MILLIS: u64 = 10_000;
 /// How long a discarded connection may take to close.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -34,6 +36,8 @@ pub(crate) struct Session {
     pub version: String,
     pub zone: SessionZone,
     pub dialect: SqlDialect,
+    /// The time limit of a statement that the server has for this user.
+    own_limit: Option<Duration>,
     /// Set if the connection was given up because of a row that is too large.
     pub refusal: Refusal,
     /// Sets up a session again after `DISCARD ALL`.
@@ -106,6 +110,7 @@ impl Connector {
             version,
             zone: SessionZone::AsAsked,
             dialect,
+            own_limit: None,
             refusal,
             setup: String::new(),
             canceller,
@@ -146,6 +151,7 @@ impl Session {
                 let _ = self.client.batch_execute(statement).await;
             }
         }
+        self.be_a_guest().await?;
         let asked = format!("SET TIME ZONE {}", zone_literal(zone));
         let zone_statement = match self.client.batch_execute(&asked).await {
             Ok(()) => asked,
@@ -160,6 +166,56 @@ impl Session {
         self.setup.push_str("; ");
         self.setup.push_str(&zone_statement);
         Ok(())
+    }
+
+    /// Reads the server's own limit, and lets it notice soon that this process was killed.
+    async fn be_a_guest(&mut self) -> Result<(), SourceError> {
+        // Not on Redshift and CrateDB, which have other settings.
+        if self.dialect != SqlDialect::Postgres {
+            return Ok(());
+        }
+        let rows = self
+            .client
+            .simple_query(
+                "SELECT name, setting FROM pg_settings \
+                 WHERE name IN ('statement_timeout', 'client_connection_check_interval')",
+            )
+            .await
+            .map_err(|error| query_error(&error, 0))?;
+        let settings = rows.iter().filter_map(|row| match row {
+            SimpleQueryMessage::Row(row) => Some((row.get(0)?.to_owned(), row.get(1)?.parse::<u64>().ok()?)),
+            _ => None,
+        });
+        for (name, millis) in settings.collect::<Vec<_>>() {
+            if name == "statement_timeout" {
+                self.own_limit = (millis > 0).then(|| Duration::from_millis(millis));
+            } else if millis == 0 || millis > CHECK_MILLIS {
+                // PostgreSQL 14 and later. Not every system supports it.
+                let set = format!("SET client_connection_check_interval = {CHECK_MILLIS}");
+                if self.client.batch_execute(&set).await.is_ok() {
+                    self.setup.push_str("; ");
+                    self.setup.push_str(&set);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins the transaction in which everything of the user's runs. The server stops a statement after `limit`, or
+    /// after its own limit for this user if that is stricter.
+    ///
+    /// The isolation is set whatever the server's default is: at SERIALIZABLE, our reads could make a writer fail.
+    /// Redshift accepts the level and ignores it; CrateDB has no transactions.
+    pub async fn begin(&self, limit: Duration) -> Result<(), SourceError> {
+        const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
+        let limit = self.own_limit.map_or(limit, |own| own.min(limit));
+        let limit = limit.as_millis().min(i32::MAX as u128);
+        let begin = match self.dialect {
+            SqlDialect::CrateDb => "BEGIN".to_owned(),
+            SqlDialect::Redshift => format!("{BEGIN}; SET statement_timeout = {limit}"),
+            _ => format!("{BEGIN}; SET LOCAL statement_timeout = {limit}"),
+        };
+        self.client.batch_execute(&begin).await.map_err(|error| query_error(&error, 0))
     }
 
     /// Rolls back and resets the session; `false` if it must be dropped.
@@ -257,8 +313,8 @@ pub(crate) fn query_error(error: &tokio_postgres::Error, shift: u32) -> SourceEr
         SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => {
             SourceErrorKind::Lost
         }
-        SqlState::QUERY_CANCELED if db.message().contains("statement timeout") => SourceErrorKind::TimedOut,
-        SqlState::QUERY_CANCELED => SourceErrorKind::Cancelled,
+        // What we stop ourselves is reported before the server answers. So a cancelled statement was stopped by the
+        // server's own limit or by its administrator.
         _ => SourceErrorKind::Query,
     };
     let mut message = db.message().to_owned();

@@ -1,8 +1,8 @@
 //! PostgreSQL, and databases that speak its protocol (Redshift and CrateDB, untested).
 //!
-//! A statement is prepared and runs inside `BEGIN READ ONLY`, which is rolled back. Then the session is reset with
-//! `DISCARD ALL` and set up again before it is reused. On CrateDB, which has no transactions, only the gate and the
-//! user's rights prevent writes.
+//! A statement is prepared and runs inside `BEGIN READ ONLY` at READ COMMITTED, which is rolled back; the catalog is read
+//! in such a transaction too. Then the session is reset with `DISCARD ALL` and set up again before it is reused. On
+//! CrateDB, which has no transactions, only the gate and the user's rights prevent writes.
 
 mod connect;
 mod decode;
@@ -73,6 +73,7 @@ impl Driver for Postgres {
             // Always a new connection: a pooled one would hide that the password was changed.
             let work = async {
                 let session = connector.connect(&spec).await?;
+                session.begin(limit).await?;
                 session
                     .client
                     .simple_query("SELECT 1")
@@ -92,7 +93,7 @@ impl Driver for Postgres {
     ) -> BoxFuture<'a, Result<Catalog, SourceError>> {
         let (connector, pool, spec) = (self.connector.clone(), self.pool.clone(), spec.clone());
         Box::pin(feed::run(&self.owner, cancel, INTROSPECT_LIMIT, move |watch| async move {
-            let (lease, session, _) = watch.or_stop(acquire(&pool, &connector, &spec)).await?;
+            let (lease, session) = watch.or_stop(query::begin(&connector, &pool, &spec, &watch)).await?;
             let done = tokio::select! {
                 biased;
                 stop = watch.stopped() => {

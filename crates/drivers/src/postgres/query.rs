@@ -2,10 +2,10 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_schema::{Schema, SchemaRef};
 use futures_util::TryStreamExt;
-use landreeve_core::datasource::SqlDialect;
 use landreeve_core::source::{ConnectSpec, Query, SourceError};
 use tokio_postgres::Statement;
 
@@ -81,33 +81,24 @@ pub(crate) async fn give_back(lease: Lease<Session>, session: Session) {
 
 /// A session inside its read-only transaction. A pooled session may have died meanwhile; since nothing has run on it
 /// yet, a new one replaces it.
-async fn begin(
+pub(crate) async fn begin(
     connector: &Connector,
     pool: &Pool<Session>,
     spec: &ConnectSpec,
     watch: &Watch,
 ) -> Result<(Lease<Session>, Session), SourceError> {
+    // Slightly later than our own timer, which knows the reason; this one stops the server if we cannot.
+    let limit = watch.remaining().saturating_add(Duration::from_secs(1));
     let (lease, session, pooled) = super::acquire(pool, connector, spec).await?;
-    match begin_transaction(&session, watch).await {
+    match session.begin(limit).await {
         Ok(()) => Ok((lease, session)),
         Err(_) if pooled => {
             let session = connector.connect(spec).await?;
-            begin_transaction(&session, watch).await.map_err(|error| query_error(&error, 0))?;
+            session.begin(limit).await?;
             Ok((lease, session))
         }
-        Err(error) => Err(query_error(&error, 0)),
+        Err(error) => Err(error),
     }
-}
-
-async fn begin_transaction(session: &Session, watch: &Watch) -> Result<(), tokio_postgres::Error> {
-    // Slightly later than our own timer, which knows the reason; this one stops the server if we cannot.
-    let limit = watch.remaining().as_millis().saturating_add(1000).min(i32::MAX as u128);
-    let begin = match session.dialect {
-        SqlDialect::CrateDb => "BEGIN".to_owned(),
-        SqlDialect::Redshift => format!("BEGIN READ ONLY; SET statement_timeout = {limit}"),
-        _ => format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {limit}"),
-    };
-    session.client.batch_execute(&begin).await
 }
 
 /// Returns whether the session can be reused.

@@ -2,7 +2,11 @@
 #![expect(clippy::expect_used, reason = "a test stops at the first error")]
 
 mod attacks;
+mod bounds;
 mod catalog;
+mod gate;
+mod guest;
+mod isolation;
 mod lifecycle;
 mod support;
 mod types;

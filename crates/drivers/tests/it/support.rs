@@ -1,5 +1,6 @@
 //! What every live test needs: the servers' addresses, a driver, and a query's rows as JSON.
 
+use std::collections::BTreeMap;
 use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::sync::Arc;
@@ -193,4 +194,73 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMu
         tokio::time::sleep(Duration::from_millis(20)).await; // tidy: allow sleep: a database sends no notification
     }
     panic!("timed out waiting for: {what}");
+}
+
+/// The statements that a MariaDB server receives while this is on.
+pub struct GeneralLog(&'static str);
+
+/// What a session sent, in order: the kind of command and its text.
+#[derive(Debug, Default)]
+pub struct Commands(pub Vec<(String, String)>);
+
+impl GeneralLog {
+    pub async fn start(variable: &'static str) -> GeneralLog {
+        let mut admin = mariadb_admin(variable).await;
+        for sql in ["SET GLOBAL log_output = 'TABLE'", "SET GLOBAL general_log = 1"] {
+            mysql_async::prelude::Queryable::query_drop(&mut admin, sql).await.expect(sql);
+        }
+        GeneralLog(variable)
+    }
+
+    /// The sessions that were opened for a database.
+    pub async fn sessions(&self, database: &str) -> BTreeMap<u64, Commands> {
+        let mut admin = mariadb_admin(self.0).await;
+        let rows: Vec<(u64, String, String)> = mysql_async::prelude::Queryable::query(
+            &mut admin,
+            "SELECT thread_id, command_type, CONVERT(argument USING utf8mb4) FROM mysql.general_log",
+        )
+        .await
+        .expect("a log");
+        let mut sessions: BTreeMap<u64, Commands> = BTreeMap::new();
+        let opens = format!(" on {database} ");
+        for (thread, kind, text) in rows {
+            if kind == "Connect" && text.contains(&opens) {
+                sessions.insert(thread, Commands::default());
+            } else if let Some(session) = sessions.get_mut(&thread) {
+                session.0.push((kind, text));
+            }
+        }
+        sessions
+    }
+
+    pub async fn stop(self) {
+        let mut admin = mariadb_admin(self.0).await;
+        let stop = "SET GLOBAL general_log = 0";
+        mysql_async::prelude::Queryable::query_drop(&mut admin, stop).await.expect(stop);
+    }
+}
+
+impl Commands {
+    /// Every statement that names a table, and every prepared one, is in a read-only transaction whose isolation was set
+    /// just before. Every session began such a transaction.
+    pub fn assert_isolated(&self) {
+        let (mut is_set, mut open, mut began) = (false, false, false);
+        for (kind, text) in &self.0 {
+            let texts = if kind == "Query" { text.split("; ").collect() } else { vec![text.as_str()] };
+            for text in texts {
+                match (kind.as_str(), text) {
+                    ("Query", "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ") => is_set = true,
+                    ("Query", "START TRANSACTION READ ONLY") => {
+                        assert!(is_set, "the isolation is not set: {self:?}");
+                        (open, began) = (true, true);
+                    }
+                    ("Query", "ROLLBACK") => (is_set, open) = (false, false),
+                    ("Query", text) => assert!(open || !text.contains("FROM"), "{text}: {self:?}"),
+                    ("Prepare" | "Execute", text) => assert!(open, "{text}: {self:?}"),
+                    _ => {}
+                }
+            }
+        }
+        assert!(began, "no transaction: {self:?}");
+    }
 }
