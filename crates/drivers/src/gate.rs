@@ -350,23 +350,32 @@ impl<'t> Gate<'t> {
         self.name(at + 1)
     }
 
-    /// The next position of a word, which follows a constant.
+    /// The position of a word that follows a constant, such as `'x'`, `f(1) 'x'`, or `interval '1' day`.
     fn word_from(&self, from: usize, word: &str) -> Result<usize, SourceError> {
-        (from..self.tokens.len()).find(|at| self.is_word(*at, word)).ok_or_else(unclear)
+        const MAX_CONSTANT: usize = 32;
+        let mut at = from;
+        for _ in 0..MAX_CONSTANT {
+            if self.is_word(at, word) {
+                return Ok(at);
+            }
+            at = if self.is(at, "(") { self.behind(at) } else { at + 1 };
+        }
+        Err(unclear())
     }
 
     /// InnoDB reads without locks only in SELECT: it locks the rows that a subquery of SHOW reads.
     fn show(&self) -> Result<(), SourceError> {
-        let reads = |open: usize| {
-            let rest = open + 1..self.behind(open);
-            self.is_word(open + 1, "TABLE")
-                || self.is_any(open + 1, &QUERIES) && rest.into_iter().any(|at| self.is_word(at, "FROM"))
-        };
-        if self.dialect == SqlDialect::MySql && (0..self.tokens.len()).any(|at| self.is(at, "(") && reads(at))
-        {
-            return Err(refuse(
-                "a subquery in SHOW locks rows against writers; select from information_schema instead",
-            ));
+        let mut next_from = usize::MAX;
+        for at in (0..self.tokens.len()).rev().filter(|_| self.dialect == SqlDialect::MySql) {
+            if self.is_word(at, "FROM") {
+                next_from = at;
+            }
+            let reads = || self.is_word(at + 1, "TABLE") || next_from < self.behind(at);
+            if self.is(at, "(") && self.is_any(at + 1, &QUERIES) && reads() {
+                return Err(refuse(
+                    "a subquery in SHOW locks rows against writers; select from information_schema instead",
+                ));
+            }
         }
         self.check_into()
     }
@@ -382,9 +391,12 @@ impl<'t> Gate<'t> {
             let is_off = |at: usize| {
                 self.is_any(at, &["FALSE", "OFF"]) || self.token(at).is_some_and(|token| token.text == "0")
             };
-            // A quoted name could be any option.
-            let is_quoted = |at: usize| self.token(at).is_some_and(|token| token.kind == Kind::QuotedName);
-            is_run = (at..end).any(|at| runs(at) && !is_off(at + 1) || is_quoted(at));
+            // A quoted name where an option starts could be any option.
+            let is_quoted = |at: usize| {
+                self.token(at).is_some_and(|token| token.kind == Kind::QuotedName)
+                    && (self.is(at - 1, "(") || self.is(at - 1, ","))
+            };
+            is_run = (at + 1..end).any(|at| runs(at) && !is_off(at + 1) || is_quoted(at));
             at = end;
         }
         loop {

@@ -47,6 +47,10 @@ fn lets_read_only_statements_through() {
         "with recursive x(a) as (select 1) search depth first by a, b set c cycle a set d to true default false using e, \
          z as (select 1) cycle delete set update using insert select 1",
     );
+    passes(
+        Postgres,
+        "with recursive x as (select 1) cycle a set b to f(default => 1) 'y' default interval(6) '1' day using c select 1",
+    );
     passes(Postgres, "with recursive(a) as (select 1), b as (select 2) select * from recursive");
     passes(Postgres, "with recursive recursive as (select 1) select * from recursive");
     passes(
@@ -60,7 +64,7 @@ fn lets_read_only_statements_through() {
     passes(Postgres, "select xmlelement(name into, xmlpi(name into)), xmlelement(name as) from t");
     passes(Postgres, "select cast('2024-01-01' as timestamp with time zone) from f() with ordinality");
     passes(Postgres, "explain (verbose, analyze false) select 1");
-    passes(Postgres, "explain (analyze off, costs false) delete from t");
+    passes(Postgres, "explain (analyze off, costs false, format \"json\") delete from t");
     passes(Postgres, "explain (select 1)");
     passes(Postgres, "select $1.into, 1 as \"into\"");
     passes(Postgres, "select 1 /* a /* b */ ; */");
@@ -139,6 +143,7 @@ fn rejects_writes_and_names_the_word() {
     refused(MySql, "select .5into outfile '/tmp/x'", "OUTFILE");
     refused(Postgres, "explain (analyze false, analyze) delete from t", "DELETE");
     refused(Postgres, "explain (analyze on) delete from t", "DELETE");
+    refused(Postgres, "explain (costs off, U&\"\\0061nalyze\") delete from t", "DELETE");
     refused(Redshift, "select 'a\\'' into t --'", "INTO");
     refused(Postgres, "explain (\"analyze\") delete from t", "DELETE");
     refused(Postgres, "explain analyze verbose delete from t", "DELETE");
@@ -213,6 +218,30 @@ fn rejects_writes_and_names_the_word() {
     refused(MySql, "select 1 /*M! into outfile 'x' */", "run by the database");
     refused(MySql, "select 1 --x\n; select 2", "several");
     refused(MySql, "set session transaction read write; insert into t values (1)", "several");
+}
+
+#[test]
+fn hostile_statements_take_linear_time() {
+    const TIMES: usize = 30_000;
+    for (start, piece, close, end) in [
+        ("select ", "(select ", ")", ""),
+        ("show tables where ", "(select ", ")", ""),
+        ("show tables where ", "(values ", ")", ""),
+        ("select ", "(with x as (select 1) cycle a set b to ", ")", " default 1 using c"),
+        ("with ", "x as (select 1) cycle a set b to 1 default 1 using c, ", "", " y as (select 1) select 1"),
+        ("with ", "recursive ", "", ""),
+        ("explain ", "(", ")", ""),
+        ("explain ", "(analyze, \"a\", ", ")", ""),
+        ("select ", "for update into lock in ", "", ""),
+        ("select ", "substring(a for share ", ")", ""),
+        ("select ", "u&\"a\" uescape '!' ", "", ""),
+        ("select ", "1.e", "", ""),
+    ] {
+        let sql = format!("{start}{}{end}{}", piece.repeat(TIMES), close.repeat(TIMES));
+        for dialect in ALL {
+            let _ = check(&sql, dialect);
+        }
+    }
 }
 
 fn dialects() -> impl Strategy<Value = SqlDialect> {
