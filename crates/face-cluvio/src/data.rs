@@ -12,7 +12,7 @@ use landreeve_analytics::executions::{self as plane, Data, RowFacts, Wanted};
 use landreeve_core::source::{Envelope, ResultFormat};
 use landreeve_core::{Error, Result};
 use landreeve_http::extract::{Path, Query};
-use landreeve_http::{Outcome, negotiate};
+use landreeve_http::{Outcome, negotiate, streamed};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -129,7 +129,7 @@ async fn serve(app: &App, opened: &str, key: &str, query: &Query, headers: &Head
             let wanted =
                 Wanted { format, envelope: Some(document(&facts)), integers_as_strings, most_rows: None };
             let rows = plane::rows_encode(app.plane(), kept, &facts, wanted).await?;
-            Ok(known.answer(StatusCode::OK, media_type, Body::from_stream(rows)))
+            Ok(known.answer(StatusCode::OK, media_type, streamed(rows)))
         }
         Data::Schema { catalog, one, timestamp } => {
             let (media_type, word, _) = chosen(headers, &FORMATS[..1])?;

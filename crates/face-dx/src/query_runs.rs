@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
@@ -20,7 +19,7 @@ use landreeve_delivery::queries::{
 use landreeve_delivery::{Delivery, Wanted};
 use landreeve_estate::ops::Estate;
 use landreeve_estate::ops::runs::{RunRef, run_cancel};
-use landreeve_http::Outcome;
+use landreeve_http::{Outcome, streamed};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -198,7 +197,7 @@ pub async fn download(State(plane): State<Delivery>, arguments: Arguments) -> Ou
         (CONTENT_TYPE, "text/csv; charset=utf-8"),
         (CONTENT_DISPOSITION, "attachment; filename=\"results.csv\""),
     ];
-    let response: Response = (headers, Body::from_stream(bytes)).into_response();
+    let response: Response = (headers, streamed(bytes)).into_response();
     Ok(response)
 }
 

@@ -68,6 +68,7 @@ pub mod openapi;
 pub mod rate;
 pub mod rendered;
 pub mod site;
+mod streamed;
 
 pub use credentials::Credential;
 pub use current::CurrentRequest;
@@ -78,3 +79,4 @@ pub use limits::{BodyLimits, Limits, LiveLimits};
 pub use listener::{ListenOptions, Listener, Stop, TlsFiles};
 pub use mount::Mounts;
 pub use rendered::Rendered;
+pub use streamed::streamed;

@@ -24,7 +24,7 @@ use crate::inventory::connect::connect_spec;
 use crate::inventory::{
     Agent, AgentFilter, ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, agents, datasources,
 };
-use crate::runs::{Lane, NewRun, Run};
+use crate::runs::{Lane, NewRun, Run, queue};
 use crate::schedules::{self, Schedule, Timing};
 use crate::store::{Conn, Tx};
 use crate::upkeep::SCHEMA_REFRESH;
@@ -347,7 +347,7 @@ pub async fn datasource_update(
     let fingerprint = estate.seal_key().fingerprint();
     let sealed = datasources::seal_secrets(&estate.seal_key(), &**estate.random(), id, &after.details)?;
     let schedule = nightly(estate, after.ou, id, &after.details).await?;
-    let copy = after.clone();
+    let (copy, disabled) = (after.clone(), before.details.enabled && !after.details.enabled);
     estate
         .change(
             ctx,
@@ -357,6 +357,10 @@ pub async fn datasource_update(
                     bootstrap::still_sealed_with(tx, &fingerprint).await?;
                     datasources::update(tx, &copy, sealed).await?;
                     put_schedule(tx, &copy, schedule, now).await?;
+                    if disabled {
+                        let about = (Noun::DATASOURCE, copy.id.0);
+                        queue::cancel_about(tx, about, "its datasource was disabled", now).await?;
+                    }
                     tell(tx, &copy, told, now).await
                 })
             },
@@ -381,6 +385,8 @@ pub async fn datasource_delete(estate: &Estate, ctx: &OpCtx, id: DatasourceId) -
                 Box::pin(async move {
                     schedules::remove(tx, builtin::PLANE, &schedule_name(id)).await?;
                     datasources::delete(tx, id).await?;
+                    queue::cancel_about(tx, (Noun::DATASOURCE, id.0), "its datasource was deleted", now)
+                        .await?;
                     tell(tx, &datasource, DatasourceChange::Deleted, now).await
                 })
             },

@@ -114,9 +114,9 @@ macro_rules! submitters {
              UNION ALL SELECT (SELECT r.submitter || '' FROM runs r WHERE r.state = 'queued' AND r.pool = $1 \
              AND r.submitter || '' > s.submitter ORDER BY r.submitter || '' LIMIT 1) FROM s \
              WHERE s.submitter IS NOT NULL), \
-             turns (submitter, place) AS (SELECT submitter, row_number() OVER (ORDER BY ",
+             turns (submitter, place) AS (SELECT submitter, ",
             $position,
-            "($9, ',' || submitter || ','), submitter) FROM s WHERE submitter IS NOT NULL ORDER BY 2 LIMIT $10), "
+            "($9, ',' || submitter || ',') FROM s WHERE submitter IS NOT NULL ORDER BY 2, 1 LIMIT $10), "
         )
     };
 }
@@ -207,7 +207,7 @@ async fn in_turn(
             columns!("c", "t.submitter"),
             "FROM turns t LEFT JOIN runs c ON c.id IN (SELECT r.id ",
             startable!("instr", " AND r.submitter || '' = t.submitter"),
-            ") LEFT JOIN busy b ON b.lane = c.lane ORDER BY t.place, c.submitted_at, c.id"
+            ") LEFT JOIN busy b ON b.lane = c.lane ORDER BY t.place, t.submitter, c.submitted_at, c.id"
         ),
         concat!(
             submitters!("strpos"),
@@ -216,7 +216,7 @@ async fn in_turn(
             "FROM turns t LEFT JOIN LATERAL (SELECT r.id, r.noun, r.noun_id, r.ou_id, r.lane, r.lane_limit, \
              r.submitted_at ",
             startable!("strpos", " AND r.submitter || '' = t.submitter"),
-            ") c ON true LEFT JOIN busy b ON b.lane = c.lane ORDER BY t.place, c.submitted_at, c.id"
+            ") c ON true LEFT JOIN busy b ON b.lane = c.lane ORDER BY t.place, t.submitter, c.submitted_at, c.id"
         ),
     );
     let mut bound = bound(wanted, shares, most);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use landreeve_core::ids::RunId;
-use landreeve_core::{Actor, Error, ErrorKind, PoolName, Result, RunState, clock};
+use landreeve_core::{Actor, Error, ErrorKind, Noun, PoolName, Result, RunState, clock};
 use uuid::Uuid;
 
 use super::job::Done;
@@ -482,10 +482,33 @@ pub async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
     need(tx, id).await
 }
 
+/// Cancels every run about a resource that can no longer be used: it was deleted or disabled.
+pub async fn cancel_about(tx: &mut Tx, (noun, id): (Noun, i64), why: &str, now: Timestamp) -> Result<()> {
+    let runs = tx
+        .all(
+            // In three parts, because the indexes of runs that have not ended are of these parts.
+            "SELECT id FROM runs WHERE state = 'queued' AND noun = $1 AND noun_id = $2 \
+             UNION ALL SELECT id FROM runs WHERE state = 'held' AND noun = $1 AND noun_id = $2 \
+             UNION ALL SELECT id FROM runs WHERE occupies = 1 AND finished_at IS NULL AND noun = $1 AND noun_id = $2",
+            args![noun.as_str(), id],
+        )
+        .await?;
+    let error = RunError::new(ErrorKind::Conflict, "cancelled", why);
+    for run in runs {
+        cancel_with(tx, run.id(0)?, &error, now).await?;
+    }
+    Ok(())
+}
+
 /// Returns `false` if it has ended or was already cancelled.
 async fn cancel_one(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<bool> {
     let error = RunError::new(ErrorKind::Conflict, "cancelled", "cancelled before it started");
-    if end_waiting(tx, id, RunState::Cancelled, &error, now).await? {
+    cancel_with(tx, id, &error, now).await
+}
+
+/// `error`: for a run that has not started.
+async fn cancel_with(tx: &mut Tx, id: RunId, error: &RunError, now: Timestamp) -> Result<bool> {
+    if end_waiting(tx, id, RunState::Cancelled, error, now).await? {
         return Ok(true);
     }
     let executing = tx

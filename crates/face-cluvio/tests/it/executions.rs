@@ -39,6 +39,32 @@ async fn cancel_and_poll() {
     }
 }
 
+/// One runs, and the others wait for its place in the lane.
+#[tokio::test]
+async fn disabling_or_deleting_a_datasource_ends_its_statements() {
+    let world = World::new().await;
+    for delete in [false, true] {
+        let datasource = world.datasource().await;
+        let path = format!("/datasources/{datasource}");
+        world.patch(&path, json!({"data": {"attributes": {"max_concurrent_executions": 1}}})).await;
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            let run = world.post(&format!("{path}/executions"), json!({"sql_query": "select slow"})).await;
+            ids.push(run.json["data"]["id"].as_str().unwrap().to_owned());
+        }
+        let ended = if delete {
+            world.ask("DELETE", &path).send().await
+        } else {
+            world.patch(&path, json!({"data": {"attributes": {"enabled": false}}})).await
+        };
+        assert!(ended.status.is_success(), "{}", ended.text);
+        for id in ids {
+            let ended = world.get(&format!("/executions/{id}?wait=30")).await;
+            assert_eq!(ended.attribute("execution_status"), "cancelled", "{}", ended.text);
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_execution_is_found_only_under_its_datasource() {
     let world = World::new().await;
