@@ -9,6 +9,7 @@
 mod bench;
 mod databases;
 mod documents;
+mod measure;
 mod test;
 mod tidy;
 

@@ -52,10 +52,13 @@ pub fn forget_peak(pid: u32) -> Result<()> {
 }
 
 fn mebibytes(text: &str, label: &str) -> Result<f64> {
+    Ok(kibibytes(text, label)? as f64 / 1024.0)
+}
+
+fn kibibytes(text: &str, label: &str) -> Result<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(label));
     let value = value.with_context(|| format!("the kernel does not say {label}"))?;
-    let kibibytes: u32 = value.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(f64::from(kibibytes) / 1024.0)
+    Ok(value.trim().trim_end_matches("kB").trim().parse()?)
 }
 
 #[cfg(test)]

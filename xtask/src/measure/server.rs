@@ -9,13 +9,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::http::{Client, Reply};
-use super::postgres::Postgres;
 use crate::databases::Databases;
 
 /// Where the programs are: a `release` folder.
 pub struct Programs(pub PathBuf);
 
 impl Programs {
+    /// A folder that the user named.
+    pub fn given(folder: &Path) -> Result<Self> {
+        Ok(Self(folder.canonicalize().with_context(|| format!("{}", folder.display()))?))
+    }
+
     pub fn server(&self) -> PathBuf {
         self.0.join("landreeve")
     }
@@ -139,7 +143,7 @@ impl Server {
     /// Starts it and waits until it has created the sample, so that it is idle.
     pub fn start(&mut self, databases: &mut Databases) -> Result<()> {
         self.launch()?;
-        databases.watch(&self.running()?.child)?;
+        self.watch(databases)?;
         for _ in 0..600 {
             if self.command(&["run", "list", "--format", "csv"])?.contains("sample_data,succeeded") {
                 return Ok(());
@@ -147,6 +151,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(100));
         }
         bail!("the server did not create its sample within a minute")
+    }
+
+    /// Has it stopped with the databases, in case this command ends before it can.
+    pub fn watch(&self, databases: &mut Databases) -> Result<()> {
+        databases.watch(&self.running()?.child)
     }
 
     /// Starts it and returns as soon as it listens.
@@ -206,28 +215,20 @@ impl Server {
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    /// Creates a Cluvio API key and a datasource on this PostgreSQL.
-    pub fn set_up(&self, postgres: &Postgres) -> Result<Access> {
-        let key = self.command(&[
-            "key",
-            "create",
-            "--api",
-            "cluvio",
-            "--name",
-            "bench",
-            "--permission",
-            "Manage Datasources",
-            "--permission",
-            "Manage Dashboards",
-        ])?;
-        let authorization = format!("Api {key}");
-        let mut client = Client::connect(self.address()?, &authorization)?;
-        let body = format!(
-            r#"{{"data":{{"type":"datasources","attributes":{{"name":"Bench","database_type":"postgres","host":"127.0.0.1","port":{},"username":"postgres","password":"{}","database":"postgres","data_time_zone":"UTC","update_schema_nightly":false}}}}}}"#,
-            postgres.port, postgres.password
-        );
+    /// Creates a key for the Cluvio API; returns the header `Authorization`.
+    pub fn cluvio_key(&self, name: &str) -> Result<String> {
+        let permissions = ["--permission", "Manage Datasources", "--permission", "Manage Dashboards"];
+        let mut arguments = vec!["key", "create", "--api", "cluvio", "--name", name];
+        arguments.extend(permissions);
+        Ok(format!("Api {}", self.command(&arguments)?))
+    }
+
+    /// Creates a datasource with these attributes, as members of a JSON object.
+    pub fn datasource(&self, authorization: &str, attributes: &str) -> Result<Access> {
+        let mut client = Client::connect(self.address()?, authorization)?;
+        let body = format!(r#"{{"data":{{"type":"datasources","attributes":{{{attributes}}}}}}}"#);
         let datasource = client.post("/cluvio/datasources", &body)?.expect(201)?.field("id")?.to_owned();
-        Ok(Access { authorization, datasource })
+        Ok(Access { authorization: authorization.to_owned(), datasource })
     }
 }
 
@@ -267,8 +268,14 @@ impl Access {
 
     /// Reads the whole result as JSON; returns its start and its length.
     pub fn data(&self, client: &mut Client, id: &str) -> Result<Reply> {
+        let (path, authorization) = self.grant(client, id)?;
+        client.drain(&path, &authorization)?.expect(200)
+    }
+
+    /// The path of the result's data and the header `Authorization` for it.
+    pub fn grant(&self, client: &mut Client, id: &str) -> Result<(String, String)> {
         let grant = client.get(&format!("/cluvio/executions/{id}/data"))?.expect(200)?;
         let (key, token) = (grant.field("data_key")?, grant.field("data_access_token")?);
-        client.drain(&format!("/cluvio-data/data/{key}"), &format!("Data {token}"))?.expect(200)
+        Ok((format!("/cluvio-data/data/{key}"), format!("Data {token}")))
     }
 }
