@@ -104,6 +104,7 @@ impl Databases {
 /// Where a server is, and who may use it.
 #[derive(Debug, PartialEq)]
 pub struct Address {
+    pub user: String,
     pub password: String,
     pub port: u16,
 }
@@ -113,9 +114,9 @@ impl Address {
     fn parse(url: &str) -> Result<Self> {
         let parts = || {
             let (account, place) = url.split_once("://")?.1.split_once('@')?;
-            let (_, password) = account.split_once(':')?;
+            let (user, password) = account.split_once(':')?;
             let port = place.split(['/', ':']).nth(1)?.parse().ok()?;
-            Some(Self { password: password.to_owned(), port })
+            Some(Self { user: user.to_owned(), password: password.to_owned(), port })
         };
         parts().context("the address of a database")
     }
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn parses_addresses() {
-        let address = Address { password: "b".to_owned(), port: 12 };
+        let address = Address { user: "a".to_owned(), password: "b".to_owned(), port: 12 };
         assert_eq!(Address::parse("mysql://a:b@127.0.0.1:12/").unwrap(), address);
         assert_eq!(Address::parse("postgres://a:b@127.0.0.1:12/postgres").unwrap(), address);
         assert!(Address::parse("postgres://127.0.0.1:12/").is_err());

@@ -47,6 +47,11 @@ pub fn peak(pid: u32) -> Result<f64> {
     mebibytes(&fs::read_to_string(format!("/proc/{pid}/status"))?, "VmHWM:")
 }
 
+/// The size of the address space, in KiB.
+pub fn address_space(pid: u32) -> Result<u64> {
+    kibibytes(&fs::read_to_string(format!("/proc/{pid}/status"))?, "VmSize:")
+}
+
 pub fn forget_peak(pid: u32) -> Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").context("clear_refs")
 }

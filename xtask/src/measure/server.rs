@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::http::{Client, Reply};
+use super::http::{self, Client, Reply};
 use crate::databases::Databases;
 
 /// Where the programs are: a `release` folder.
@@ -178,6 +178,21 @@ impl Server {
         Ok(())
     }
 
+    /// How the process ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        let Some(listening) = &mut self.running else { return Ok(None) };
+        listening.child.try_wait().context("the server")
+    }
+
+    /// Ends it without waiting for anything that it is doing.
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.ended(), Ok(None))
+    }
+
     fn place(&self, command: &mut Command) {
         command.arg("--data-dir").arg(&self.data);
         if let Some(database) = &self.database {
@@ -215,6 +230,15 @@ impl Server {
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// A file or folder of the data directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.data.join(name)
+    }
+
     /// Creates a key for the Cluvio API; returns the header `Authorization`.
     pub fn cluvio_key(&self, name: &str) -> Result<String> {
         let permissions = ["--permission", "Manage Datasources", "--permission", "Manage Dashboards"];
@@ -233,6 +257,7 @@ impl Server {
 }
 
 /// What a client needs.
+#[derive(Clone)]
 pub struct Access {
     pub authorization: String,
     pub datasource: String,
@@ -250,7 +275,7 @@ impl Access {
             self.datasource,
             if wait { "?wait=60" } else { "" }
         );
-        client.post(&path, &format!(r#"{{"sql_query":"{sql}"}}"#))?.expect(200)
+        client.post(&path, &format!(r#"{{"sql_query":{}}}"#, http::quoted(sql)))?.expect(200)
     }
 
     /// Waits until an execution has completed; any other end is an error.
@@ -269,7 +294,7 @@ impl Access {
     /// Reads the whole result as JSON; returns its start and its length.
     pub fn data(&self, client: &mut Client, id: &str) -> Result<Reply> {
         let (path, authorization) = self.grant(client, id)?;
-        client.drain(&path, &authorization)?.expect(200)
+        client.drain(&path, &authorization, "")?.expect(200)
     }
 
     /// The path of the result's data and the header `Authorization` for it.
