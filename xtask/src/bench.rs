@@ -3,29 +3,26 @@
 
 mod build;
 mod delivery;
-mod http;
 mod latency;
 mod load;
 mod postgres;
-mod process;
 mod reads;
-mod report;
-mod server;
 mod size;
 mod stores;
 mod transfer;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::time::{Duration, SystemTime};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::databases::Databases;
+use crate::measure::machine;
+use crate::measure::report::Report;
+use crate::measure::server::Programs;
 use postgres::Postgres;
-use report::Report;
-use server::Programs;
 
 /// The context of every part.
 struct Bench {
@@ -138,8 +135,8 @@ impl Options {
 pub fn command(args: &[String]) -> Result<ExitCode> {
     let options = Options::parse(args)?;
     let root = crate::root()?;
-    let mut report = Report::default();
-    report.facts = machine(&root);
+    let mut report = Report::new("bench");
+    report.facts = machine::facts(&root);
     let outcome = if options.build {
         build::clean(&root, options.target_dir.as_deref(), &mut report)
     } else {
@@ -155,7 +152,7 @@ pub fn command(args: &[String]) -> Result<ExitCode> {
 
 fn measure(options: &Options, root: &Path, report: &mut Report) -> Result<()> {
     let programs = match &options.programs {
-        Some(given) => Programs(given.canonicalize().with_context(|| format!("{}", given.display()))?),
+        Some(given) => Programs::given(given)?,
         None => build::programs(root)?,
     };
     eprintln!("bench: starting PostgreSQL");
@@ -164,7 +161,7 @@ fn measure(options: &Options, root: &Path, report: &mut Report) -> Result<()> {
     report.facts.push(("PostgreSQL", postgres.run("postgres", "SHOW server_version")?));
     let directory = databases.directory().join("bench");
     fs::create_dir(&directory)?;
-    if let Some(kind) = filesystem(&directory) {
+    if let Some(kind) = machine::filesystem(&directory) {
         if kind == "tmpfs" {
             eprintln!(
                 "bench: {} is in memory, where durable writes cost nothing; set TMPDIR",
@@ -187,45 +184,6 @@ fn measure(options: &Options, root: &Path, report: &mut Report) -> Result<()> {
     bench.databases.stop()
 }
 
-/// The facts that the figures depend on.
-fn machine(root: &Path) -> Vec<(&'static str, String)> {
-    let said = |program: &str, args: &[&str]| {
-        let output = Command::new(program).args(args).current_dir(root).output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        (output.status.success() && !text.is_empty()).then_some(text)
-    };
-    let line = |path: &str, label: &str| {
-        let text = fs::read_to_string(path).ok()?;
-        let found =
-            text.lines().find_map(|line| line.strip_prefix(label))?.trim_start_matches([':', ' ', '\t']);
-        Some(found.trim().to_owned())
-    };
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let cpu = line("/proc/cpuinfo", "model name").unwrap_or_default();
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let facts = [
-        ("date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC", "-d", &format!("@{seconds}")])),
-        ("commit", said("git", &["describe", "--always", "--dirty"])),
-        ("processors", Some(format!("{cores} x {cpu}"))),
-        ("memory", line("/proc/meminfo", "MemTotal")),
-        ("kernel", said("uname", &["-sr"])),
-        ("compiler", said("rustc", &["--version"])),
-        ("load average at the start", line("/proc/loadavg", "")),
-    ];
-    facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-}
-
-/// The type of the file system of a directory.
-fn filesystem(directory: &Path) -> Option<String> {
-    let mounts = fs::read_to_string("/proc/mounts").ok()?;
-    let mounts = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        Some((PathBuf::from(fields.next()?), fields.next()?.to_owned()))
-    });
-    let holding = mounts.filter(|(place, _)| directory.starts_with(place));
-    holding.max_by_key(|(place, _)| place.components().count()).map(|(_, kind)| kind)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,10 +201,5 @@ mod tests {
         for refused in [&["build", "reads"][..], &["--target-dir", "x"], &["speed"], &["--markdown"]] {
             assert!(parse(refused).is_err(), "{refused:?}");
         }
-    }
-
-    #[test]
-    fn finds_the_file_system() {
-        assert!(filesystem(Path::new("/proc/self")).is_some());
     }
 }

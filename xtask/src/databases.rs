@@ -85,9 +85,40 @@ impl Databases {
         &self.exports
     }
 
+    pub fn export(&self, wanted: &str) -> Result<&str> {
+        let found = self.exports.iter().find(|(name, _)| *name == wanted);
+        found.map(|(_, value)| value.as_str()).with_context(|| wanted.to_owned())
+    }
+
+    /// The parts of an exported URL.
+    pub fn address(&self, export: &str) -> Result<Address> {
+        Address::parse(self.export(export)?)
+    }
+
     /// Stops the servers and waits until they are gone.
     pub fn stop(self) -> Result<()> {
         self.guard.stop()
+    }
+}
+
+/// Where a server is, and who may use it.
+#[derive(Debug, PartialEq)]
+pub struct Address {
+    pub user: String,
+    pub password: String,
+    pub port: u16,
+}
+
+impl Address {
+    /// Parses `SCHEME://USER:PASSWORD@HOST:PORT/…`.
+    fn parse(url: &str) -> Result<Self> {
+        let parts = || {
+            let (account, place) = url.split_once("://")?.1.split_once('@')?;
+            let (user, password) = account.split_once(':')?;
+            let port = place.split(['/', ':']).nth(1)?.parse().ok()?;
+            Some(Self { user: user.to_owned(), password: password.to_owned(), port })
+        };
+        parts().context("the address of a database")
     }
 }
 
@@ -197,4 +228,17 @@ fn make_home(base: &Path, name: &str, account: &Account) -> Result<PathBuf> {
     fs::DirBuilder::new().mode(0o700).create(&home).with_context(|| format!("{}", home.display()))?;
     account.own(&home)?;
     Ok(home)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_addresses() {
+        let address = Address { user: "a".to_owned(), password: "b".to_owned(), port: 12 };
+        assert_eq!(Address::parse("mysql://a:b@127.0.0.1:12/").unwrap(), address);
+        assert_eq!(Address::parse("postgres://a:b@127.0.0.1:12/postgres").unwrap(), address);
+        assert!(Address::parse("postgres://127.0.0.1:12/").is_err());
+    }
 }

@@ -1,4 +1,4 @@
-//! Development tasks: test databases, test runs, benchmarks and architecture checks.
+//! Development tasks: test databases, test runs, benchmarks, hostile statements and architecture checks.
 //!
 //! Run `cargo xtask` to list them. This program is never shipped. So, unlike the product's crates, it can print, read
 //! the environment and wait on the wall clock.
@@ -9,6 +9,8 @@
 mod bench;
 mod databases;
 mod documents;
+mod hostile;
+mod measure;
 mod test;
 mod tidy;
 
@@ -36,6 +38,12 @@ Usage: cargo xtask COMMAND
       --programs DIR        use the programs in DIR (a `release` folder) instead of building them
   bench build [--target-dir DIR]
                             time a clean release build of the server, into DIR (which must not exist yet)
+  hostile bombs [OPTIONS]   run statements that try to use up the server's memory, under a limit on its address
+                            space, and check that it survives, stays fast for others and gives the memory back:
+                            `hostile bombs --programs target/release --only replace`
+      --only TEXT           run only the bombs whose name contains TEXT
+      --markdown FILE       write the tables as Markdown too
+      --programs DIR        use the program in DIR (a `release` folder) instead of building it
   tidy                      check the architecture rules and list every violation
 ";
 
@@ -49,6 +57,7 @@ fn main() -> ExitCode {
         "bench" => bench::command(rest),
         "databases" => databases::command(rest),
         "test" => test::command(rest),
+        "hostile" => hostile::command(rest),
         "faults" => test::faults(rest),
         "tidy" => tidy::command(rest),
         databases::GUARD => databases::guard(),

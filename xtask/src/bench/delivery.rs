@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::http::Client;
 use super::load::{self, Answered, CONNECTIONS, Wrk};
-use super::process;
-use super::report::{Report, median, percentile, spread};
-use super::server::Server;
 use super::{Bench, Sizes};
+use crate::measure::http::Client;
+use crate::measure::process;
+use crate::measure::report::{Report, median, percentile, spread};
+use crate::measure::server::Server;
 
 /// Share of the bare loop's rate.
 const SHARE: f64 = 0.5;

@@ -4,9 +4,9 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
 
-use super::report::{Report, median, spread};
-use super::server::{Access, Server};
 use super::{Bench, Sizes};
+use crate::measure::report::{Report, median, spread};
+use crate::measure::server::{Access, Server};
 
 const FIRST_STEP: f64 = 5.0;
 const COMMITS: f64 = 3.0;
@@ -35,7 +35,7 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
         let name = format!("latency-{store}");
         let mut server = Server::new(&bench.programs, &bench.directory, &name, database);
         server.start(&mut bench.databases)?;
-        let access = server.set_up(&bench.postgres)?;
+        let access = bench.postgres.access(&server)?;
         let starts = starts(&server, &access, sizes.executions)?;
         let whole = whole(&server, &access, sizes.executions)?;
         server.stop()?;

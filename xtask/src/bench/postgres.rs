@@ -7,10 +7,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::databases::Databases;
+use crate::measure::server::{Access, Server};
 
 pub struct Postgres {
     psql: PathBuf,
-    /// Parses the parts of its address.
     pub password: String,
     pub port: u16,
 }
@@ -18,17 +18,9 @@ pub struct Postgres {
 impl Postgres {
     /// Makes the server durable again; the tests run it without durability.
     pub fn prepare(databases: &Databases) -> Result<Self> {
-        let export = |wanted: &str| {
-            let found = databases.exports().iter().find(|(name, _)| *name == wanted);
-            found.map(|(_, value)| value.as_str()).with_context(|| wanted.to_owned())
-        };
-        let url = export("LANDREEVE_TEST_POSTGRES")?;
-        let (_, rest) = url.split_once("postgres:").context("the address of PostgreSQL")?;
-        let (password, place) =
-            rest.split_once(':').and_then(|(_, rest)| rest.split_once('@')).context("the address")?;
-        let port = place.split([':', '/']).nth(1).context("its port")?.parse()?;
-        let postgres =
-            Self { psql: export("LANDREEVE_TEST_PSQL")?.into(), password: password.to_owned(), port };
+        let address = databases.address("LANDREEVE_TEST_POSTGRES")?;
+        let psql = databases.export("LANDREEVE_TEST_PSQL")?.into();
+        let postgres = Self { psql, password: address.password, port: address.port };
         for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
             postgres.run("postgres", &format!("ALTER SYSTEM SET {setting} = on"))?;
         }
@@ -51,6 +43,15 @@ impl Postgres {
 
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// Creates a key for the Cluvio API and a datasource on this server.
+    pub fn access(&self, server: &Server) -> Result<Access> {
+        let attributes = format!(
+            r#""name":"Bench","database_type":"postgres","host":"127.0.0.1","port":{},"username":"postgres","password":"{}","database":"postgres","data_time_zone":"UTC","update_schema_nightly":false"#,
+            self.port, self.password
+        );
+        server.datasource(&server.cluvio_key("bench")?, &attributes)
     }
 
     pub fn create_database(&self, name: &str) -> Result<()> {

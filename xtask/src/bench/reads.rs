@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::http::Client;
 use super::load::{self, CONNECTIONS, Wrk};
-use super::process;
-use super::report::{Report, median};
-use super::server::{Listening, Server};
 use super::{Bench, Sizes};
+use crate::measure::http::Client;
+use crate::measure::process;
+use crate::measure::report::{Report, median};
+use crate::measure::server::{Listening, Server};
 
 /// Of the requests that bare axum answers.
 const SHARE: f64 = 0.5;
@@ -25,7 +25,7 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
         let name = format!("reads-{store}");
         let mut server = Server::new(&bench.programs, &bench.directory, &name, database);
         server.start(&mut bench.databases)?;
-        let access = server.set_up(&bench.postgres)?;
+        let access = bench.postgres.access(&server)?;
         let path = format!("/cluvio/datasources/{}", access.datasource);
         let reply = settled(&mut access.client(&server)?, &path)?;
         let bare = Listening::bare(&bench.programs, &bench.directory, &reply)?;
@@ -63,7 +63,7 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
 }
 
 /// Fetches the datasource once its schema has been read, because that changes the response.
-fn settled(client: &mut Client, path: &str) -> Result<super::http::Reply> {
+fn settled(client: &mut Client, path: &str) -> Result<crate::measure::http::Reply> {
     for _ in 0..200 {
         let reply = client.get(path)?.expect(200)?;
         if reply.field("schema_updated_at")? != "null" {

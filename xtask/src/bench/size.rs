@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::process;
-use super::report::{Report, median};
-use super::server::Server;
 use super::{Bench, Sizes};
+use crate::measure::process;
+use crate::measure::report::{Report, median};
+use crate::measure::server::Server;
 
 const IDLE: f64 = 60.0;
 const READY: f64 = 500.0;

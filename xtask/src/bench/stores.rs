@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::delivery;
-use super::http::Client;
 use super::load::{self, CONNECTIONS, Wrk};
-use super::report::{Report, median};
-use super::server::{Access, Server};
 use super::{Bench, Sizes};
+use crate::measure::http::Client;
+use crate::measure::report::{Report, median};
+use crate::measure::server::{Access, Server};
 
 /// Minimum rate with PostgreSQL, relative to SQLite.
 const EXECUTIONS: f64 = 0.6;
@@ -41,7 +41,7 @@ impl Side {
     fn new(bench: &mut Bench, name: &str, database: Option<String>) -> Result<Side> {
         let mut server = Server::new(&bench.programs, &bench.directory, name, database);
         server.start(&mut bench.databases)?;
-        let access = server.set_up(&bench.postgres)?;
+        let access = bench.postgres.access(&server)?;
         let key = delivery::key(&server)?;
         Ok(Side { server, executions: Vec::new(), deployments: Vec::new(), access, key })
     }

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use super::process;
-use super::report::{Report, median};
-use super::server::{Access, Server};
 use super::{Bench, Sizes};
+use crate::measure::process;
+use crate::measure::report::{Report, median};
+use crate::measure::server::{Access, Server};
 
 const RATIO: f64 = 2.5;
 const CPU_PER_MILLION: f64 = 2.5;
@@ -21,7 +21,7 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     server.launch()?;
     std::thread::sleep(sizes.settle);
     let idle = process::memory(server.pid()?)?.resident;
-    let access = server.set_up(&bench.postgres)?;
+    let access = bench.postgres.access(&server)?;
     for (table, rows, pairs) in
         [("bench", sizes.rows, sizes.pairs), ("bench_large", sizes.many_rows, sizes.many_pairs)]
     {

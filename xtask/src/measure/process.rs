@@ -47,15 +47,23 @@ pub fn peak(pid: u32) -> Result<f64> {
     mebibytes(&fs::read_to_string(format!("/proc/{pid}/status"))?, "VmHWM:")
 }
 
+/// The size of the address space, in KiB.
+pub fn address_space(pid: u32) -> Result<u64> {
+    kibibytes(&fs::read_to_string(format!("/proc/{pid}/status"))?, "VmSize:")
+}
+
 pub fn forget_peak(pid: u32) -> Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").context("clear_refs")
 }
 
 fn mebibytes(text: &str, label: &str) -> Result<f64> {
+    Ok(kibibytes(text, label)? as f64 / 1024.0)
+}
+
+fn kibibytes(text: &str, label: &str) -> Result<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(label));
     let value = value.with_context(|| format!("the kernel does not say {label}"))?;
-    let kibibytes: u32 = value.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(f64::from(kibibytes) / 1024.0)
+    Ok(value.trim().trim_end_matches("kB").trim().parse()?)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! A minimal, cheap blocking HTTP/1.1 client over one keep-alive connection.
 
-use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -15,12 +16,44 @@ const HEAD: usize = 4 * 1024;
 pub struct Client {
     address: String,
     authorization: String,
-    connection: BufReader<TcpStream>,
+    connection: BufReader<Timed>,
+}
+
+/// A stream that ends with an error at a given time.
+struct Timed {
+    stream: TcpStream,
+    end: Option<Instant>,
+    pause: Duration,
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(end) = self.end {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_read_timeout(Some(left))?;
+        }
+        if !self.pause.is_zero() {
+            std::thread::sleep(self.pause);
+        }
+        self.stream.read(buffer)
+    }
+}
+
+/// Whether a request failed because it took too long for the client.
+pub fn took_too_long(error: &anyhow::Error) -> bool {
+    use io::ErrorKind::{TimedOut, WouldBlock};
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| matches!(cause.kind(), TimedOut | WouldBlock))
 }
 
 pub struct Reply {
     pub status: u16,
     pub content_type: String,
+    /// The header `Location`, if there is one.
+    pub location: String,
     /// The body, or its first few kilobytes.
     pub body: String,
     /// Length of the whole body in bytes.
@@ -56,30 +89,51 @@ impl Client {
         Ok(Self {
             address: place.to_owned(),
             authorization: authorization.to_owned(),
-            connection: BufReader::with_capacity(BUFFER, stream),
+            connection: BufReader::with_capacity(BUFFER, Timed { stream, end: None, pause: Duration::ZERO }),
         })
     }
 
+    /// Requests fail at this time, even in the middle of a response, and the connection cannot be used after that.
+    pub fn until(&mut self, end: Instant) {
+        self.connection.get_mut().end = Some(end);
+    }
+
+    /// Pauses after every quarter of a megabyte that it receives.
+    pub fn slow_down(&mut self, pause: Duration) {
+        self.connection.get_mut().pause = pause;
+    }
+
     pub fn get(&mut self, path: &str) -> Result<Reply> {
-        self.send("GET", path, None, Keep::All)
+        self.send("GET", path, None, "", Keep::All)
     }
 
     pub fn post(&mut self, path: &str, body: &str) -> Result<Reply> {
-        self.send("POST", path, Some(body), Keep::All)
+        self.send("POST", path, Some(body), "", Keep::All)
     }
 
-    /// Reads to the last byte but keeps only the start of the body; uses different credentials.
-    pub fn drain(&mut self, path: &str, authorization: &str) -> Result<Reply> {
+    /// Reads to the last byte but keeps only the start of the body; uses different credentials, and accepts only this
+    /// media type if it is not empty.
+    pub fn drain(&mut self, path: &str, authorization: &str, accept: &str) -> Result<Reply> {
         let usual = std::mem::replace(&mut self.authorization, authorization.to_owned());
-        let reply = self.send("GET", path, None, Keep::Head);
+        let reply = self.send("GET", path, None, accept, Keep::Head);
         self.authorization = usual;
         reply
     }
 
-    fn send(&mut self, method: &str, path: &str, body: Option<&str>, keep: Keep) -> Result<Reply> {
+    fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+        accept: &str,
+        keep: Keep,
+    ) -> Result<Reply> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
         if !self.authorization.is_empty() {
             request.push_str(&format!("Authorization: {}\r\n", self.authorization));
+        }
+        if !accept.is_empty() {
+            request.push_str(&format!("Accept: {accept}\r\n"));
         }
         if let Some(body) = body {
             let length = body.len();
@@ -87,7 +141,7 @@ impl Client {
         }
         request.push_str("\r\n");
         request.push_str(body.unwrap_or_default());
-        self.connection.get_mut().write_all(request.as_bytes())?;
+        self.connection.get_mut().stream.write_all(request.as_bytes())?;
         read_reply(&mut self.connection, keep).with_context(|| format!("{method} {path}"))
     }
 }
@@ -96,7 +150,8 @@ fn read_reply(input: &mut impl BufRead, keep: Keep) -> Result<Reply> {
     let first = line(input)?;
     let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.with_context(|| format!("not HTTP: {first}"))?;
-    let (mut length, mut chunked, mut content_type) = (None, false, String::new());
+    let (mut length, mut chunked) = (None, false);
+    let (mut content_type, mut location) = (String::new(), String::new());
     loop {
         let header = line(input)?;
         let Some((name, value)) = header.split_once(':') else {
@@ -108,6 +163,7 @@ fn read_reply(input: &mut impl BufRead, keep: Keep) -> Result<Reply> {
             "content-length" => length = Some(value.parse()?),
             "transfer-encoding" => chunked = value.eq_ignore_ascii_case("chunked"),
             "content-type" => content_type = value.to_owned(),
+            "location" => location = value.to_owned(),
             _ => {}
         }
     }
@@ -118,7 +174,7 @@ fn read_reply(input: &mut impl BufRead, keep: Keep) -> Result<Reply> {
         body.take(input, length.context("neither Content-Length nor chunks")?)?;
     }
     let Body { bytes, length, .. } = body;
-    Ok(Reply { status, content_type, body: String::from_utf8_lossy(&bytes).into_owned(), length })
+    Ok(Reply { status, content_type, location, body: String::from_utf8_lossy(&bytes).into_owned(), length })
 }
 
 /// Reads a line without the newline.
@@ -171,6 +227,39 @@ impl Body {
             left -= used;
         }
         Ok(())
+    }
+}
+
+/// A JSON string.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            // Writing to a String cannot fail.
+            '\0'..' ' => _ = write!(quoted, "\\u{:04x}", u32::from(character)),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The first string with this name in a JSON text. Of the escapes only those of quotes and backslashes are decoded.
+pub fn text(json: &str, name: &str) -> Option<String> {
+    let (_, rest) = json.split_once(&format!("\"{name}\""))?;
+    let mut characters = rest.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?.chars();
+    let mut found = String::new();
+    loop {
+        match characters.next()? {
+            '"' => return Some(found),
+            '\\' => match characters.next()? {
+                escaped @ ('"' | '\\') => found.push(escaped),
+                other => found.extend(['\\', other]),
+            },
+            other => found.push(other),
+        }
     }
 }
 
@@ -228,5 +317,14 @@ mod tests {
         assert_eq!(field(json, "t"), Some("true"));
         assert_eq!(field(json, "e"), Some("null"));
         assert_eq!(field(json, "no"), None);
+    }
+
+    #[test]
+    fn quotes_and_reads_text() {
+        assert_eq!(quoted("a\"b\\c\nd"), r#""a\"b\\c\u000ad""#);
+        let json = r#"{"code":"x", "message": "no \"a\\b\" here\n", "next": null}"#;
+        assert_eq!(text(json, "message").unwrap(), r#"no "a\b" here\n"#);
+        assert_eq!(text(json, "next"), None);
+        assert_eq!(text(r#"{"a":"cut"#, "a"), None);
     }
 }

@@ -10,14 +10,19 @@ pub struct Row {
     met: Option<bool>,
 }
 
-#[derive(Default)]
 pub struct Report {
+    /// The command, for progress on standard error.
+    command: &'static str,
     /// Where and on what it was measured.
     pub facts: Vec<(&'static str, String)>,
     rows: Vec<Row>,
 }
 
 impl Report {
+    pub fn new(command: &'static str) -> Self {
+        Self { command, facts: Vec::new(), rows: Vec::new() }
+    }
+
     /// Adds a figure without a limit.
     pub fn note(&mut self, measure: impl Into<String>, result: impl Into<String>) {
         let row = Row { measure: measure.into(), result: result.into(), limit: String::new(), met: None };
@@ -39,7 +44,7 @@ impl Report {
         let verdict = row.verdict();
         let limit =
             if row.limit.is_empty() { String::new() } else { format!(" (limit {}: {verdict})", row.limit) };
-        eprintln!("bench: {}: {}{limit}", row.measure, row.result);
+        eprintln!("{}: {}: {}{limit}", self.command, row.measure, row.result);
         self.rows.push(row);
     }
 
@@ -131,7 +136,7 @@ mod tests {
 
     #[test]
     fn table_marks_missed_limits() {
-        let mut report = Report::default();
+        let mut report = Report::new("bench");
         report.note("a", "1");
         assert!(report.all_met());
         report.judge("b", "2", "at most 1", false);

@@ -3,19 +3,23 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::http::{Client, Reply};
-use super::postgres::Postgres;
+use super::http::{self, Client, Reply};
 use crate::databases::Databases;
 
 /// Where the programs are: a `release` folder.
 pub struct Programs(pub PathBuf);
 
 impl Programs {
+    /// A folder that the user named.
+    pub fn given(folder: &Path) -> Result<Self> {
+        Ok(Self(folder.canonicalize().with_context(|| format!("{}", folder.display()))?))
+    }
+
     pub fn server(&self) -> PathBuf {
         self.0.join("landreeve")
     }
@@ -139,7 +143,7 @@ impl Server {
     /// Starts it and waits until it has created the sample, so that it is idle.
     pub fn start(&mut self, databases: &mut Databases) -> Result<()> {
         self.launch()?;
-        databases.watch(&self.running()?.child)?;
+        self.watch(databases)?;
         for _ in 0..600 {
             if self.command(&["run", "list", "--format", "csv"])?.contains("sample_data,succeeded") {
                 return Ok(());
@@ -147,6 +151,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(100));
         }
         bail!("the server did not create its sample within a minute")
+    }
+
+    /// Has it stopped with the databases, in case this command ends before it can.
+    pub fn watch(&self, databases: &mut Databases) -> Result<()> {
+        databases.watch(&self.running()?.child)
     }
 
     /// Starts it and returns as soon as it listens.
@@ -167,6 +176,21 @@ impl Server {
         let status = listening.child.wait()?;
         ensure!(status.success(), "the server stopped with {status}");
         Ok(())
+    }
+
+    /// How the process ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        let Some(listening) = &mut self.running else { return Ok(None) };
+        listening.child.try_wait().context("the server")
+    }
+
+    /// Ends it without waiting for anything that it is doing.
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.ended(), Ok(None))
     }
 
     fn place(&self, command: &mut Command) {
@@ -206,32 +230,34 @@ impl Server {
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    /// Creates a Cluvio API key and a datasource on this PostgreSQL.
-    pub fn set_up(&self, postgres: &Postgres) -> Result<Access> {
-        let key = self.command(&[
-            "key",
-            "create",
-            "--api",
-            "cluvio",
-            "--name",
-            "bench",
-            "--permission",
-            "Manage Datasources",
-            "--permission",
-            "Manage Dashboards",
-        ])?;
-        let authorization = format!("Api {key}");
-        let mut client = Client::connect(self.address()?, &authorization)?;
-        let body = format!(
-            r#"{{"data":{{"type":"datasources","attributes":{{"name":"Bench","database_type":"postgres","host":"127.0.0.1","port":{},"username":"postgres","password":"{}","database":"postgres","data_time_zone":"UTC","update_schema_nightly":false}}}}}}"#,
-            postgres.port, postgres.password
-        );
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// A file or folder of the data directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.data.join(name)
+    }
+
+    /// Creates a key for the Cluvio API; returns the header `Authorization`.
+    pub fn cluvio_key(&self, name: &str) -> Result<String> {
+        let permissions = ["--permission", "Manage Datasources", "--permission", "Manage Dashboards"];
+        let mut arguments = vec!["key", "create", "--api", "cluvio", "--name", name];
+        arguments.extend(permissions);
+        Ok(format!("Api {}", self.command(&arguments)?))
+    }
+
+    /// Creates a datasource with these attributes, as members of a JSON object.
+    pub fn datasource(&self, authorization: &str, attributes: &str) -> Result<Access> {
+        let mut client = Client::connect(self.address()?, authorization)?;
+        let body = format!(r#"{{"data":{{"type":"datasources","attributes":{{{attributes}}}}}}}"#);
         let datasource = client.post("/cluvio/datasources", &body)?.expect(201)?.field("id")?.to_owned();
-        Ok(Access { authorization, datasource })
+        Ok(Access { authorization: authorization.to_owned(), datasource })
     }
 }
 
 /// What a client needs.
+#[derive(Clone)]
 pub struct Access {
     pub authorization: String,
     pub datasource: String,
@@ -249,7 +275,7 @@ impl Access {
             self.datasource,
             if wait { "?wait=60" } else { "" }
         );
-        client.post(&path, &format!(r#"{{"sql_query":"{sql}"}}"#))?.expect(200)
+        client.post(&path, &format!(r#"{{"sql_query":{}}}"#, http::quoted(sql)))?.expect(200)
     }
 
     /// Waits until an execution has completed; any other end is an error.
@@ -267,8 +293,14 @@ impl Access {
 
     /// Reads the whole result as JSON; returns its start and its length.
     pub fn data(&self, client: &mut Client, id: &str) -> Result<Reply> {
+        let (path, authorization) = self.grant(client, id)?;
+        client.drain(&path, &authorization, "")?.expect(200)
+    }
+
+    /// The path of the result's data and the header `Authorization` for it.
+    pub fn grant(&self, client: &mut Client, id: &str) -> Result<(String, String)> {
         let grant = client.get(&format!("/cluvio/executions/{id}/data"))?.expect(200)?;
         let (key, token) = (grant.field("data_key")?, grant.field("data_access_token")?);
-        client.drain(&format!("/cluvio-data/data/{key}"), &format!("Data {token}"))?.expect(200)
+        Ok((format!("/cluvio-data/data/{key}"), format!("Data {token}")))
     }
 }
