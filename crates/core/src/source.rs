@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
+pub use arrow_array::RecordBatch;
 use arrow_schema::{Field, SchemaRef};
 use bytes::Bytes;
 use futures_core::Stream;

@@ -49,13 +49,33 @@ pub(crate) fn row_too_large(bytes: Option<usize>, bounds: Bounds) -> SourceError
     ))
 }
 
+/// An error that quotes a value, for example.
+pub(crate) fn message_too_large(bytes: usize) -> SourceError {
+    too_large(format!(
+        "the database sent a message of {bytes} bytes, which is too long; it is probably an error"
+    ))
+}
+
+/// The longest text of a database's error that is passed on.
+const LONGEST_MESSAGE: usize = 8 * 1024;
+
+/// A database's own words. They may quote a value of any size.
+pub(crate) fn words(text: &str) -> String {
+    if text.len() <= LONGEST_MESSAGE {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(LONGEST_MESSAGE);
+    format!("{} … ({} bytes)", text.get(..end).unwrap_or_default(), text.len())
+}
+
 /// SQLite does not say which value is too large: it refuses to make it.
 pub(crate) fn sqlite_too_large(bounds: Bounds) -> SourceError {
-    too_large(format!(
+    let message = format!(
         "a value or a row of the statement would be larger than {} bytes ([sources] max_value_bytes); \
          select a part of it",
         bounds.max_value_bytes
-    ))
+    );
+    SourceError { code: Some("SQLITE_TOOBIG".to_owned()), ..too_large(message) }
 }
 
 pub(crate) fn cancelled() -> SourceError {

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use crate::{Owner, errors};
 
+/// A connection that has received a longer row is not used again, because a client's buffer never shrinks.
+pub(crate) const LONGEST_KEPT: usize = 4 * 1024 * 1024;
+
 pub(crate) struct Pool<C> {
     inner: Arc<Inner<C>>,
     owner: Owner,

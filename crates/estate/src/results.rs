@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use jiff::tz::TimeZone;
 use landreeve_core::source::{
-    ByteStream, EncodeOptions, Envelope, QueryStream, ResultCodec, ResultFormat, ResultWriter,
+    ByteStream, EncodeOptions, Envelope, QueryStream, RecordBatch, ResultCodec, ResultFormat, ResultWriter,
 };
 use landreeve_core::{Error, ErrorKind, OpCtx, Permission, Result, RunState};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ const SMALL: usize = 64 * 1_024;
 /// How a query is streamed into a result: maximum rows and bytes of a batch.
 pub const BATCH_ROWS: usize = 8_192;
 pub const BATCH_BYTES: usize = 4 * 1_024 * 1_024;
+/// Compressing a larger batch gets a thread of its own.
+const HEAVY: usize = 1_024 * 1_024;
 
 /// What is stored about a result, as the output of its run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +106,7 @@ impl Keeping<'_> {
     /// Reads the stream to the end and stores it as the result of the job's run, or stores nothing.
     pub async fn keep(&self, mut stream: QueryStream, job: &Job) -> Outcome {
         let mut sink = Sink {
-            writer: self.codec.writer(&stream.schema).map_err(Error::internal)?,
+            writer: Some(self.codec.writer(&stream.schema).map_err(Error::internal)?),
             small: BytesMut::new(),
             blob: None,
             name: format!("results/{}.arrows", job.run.uuid),
@@ -123,7 +125,8 @@ impl Keeping<'_> {
 /// Stores a result: in memory while it is small, in a blob when it grows.
 struct Sink<'a> {
     keeping: &'a Keeping<'a>,
-    writer: Box<dyn ResultWriter>,
+    /// `None` while it works.
+    writer: Option<Box<dyn ResultWriter>>,
     small: BytesMut,
     blob: Option<BlobWriter>,
     name: String,
@@ -137,12 +140,30 @@ impl Sink<'_> {
     async fn take(&mut self, stream: &mut QueryStream, job: &Job) -> Result<(), Failure> {
         while let Some(batch) = stream.batches.next().await {
             let batch = batch.map_err(|error| source_failure(&error, job.run.time_limit))?;
-            let bytes = self.writer.write(&batch).map_err(Error::internal)?;
             self.rows += batch.num_rows() as u64;
+            let bytes = self.compress(batch).await?;
             self.put(bytes).await?;
             job.report(50, format!("{} rows", self.rows));
         }
         Ok(())
+    }
+
+    /// On a thread of its own if there is much to do: other runs must not wait for it.
+    async fn compress(&mut self, batch: RecordBatch) -> Result<Bytes> {
+        let mut writer = self.writer.take().ok_or_else(|| Error::internal("a result without a writer"))?;
+        let bytes = if batch.get_array_memory_size() < HEAVY {
+            writer.write(&batch)
+        } else {
+            let work = tokio::task::spawn_blocking(move || {
+                let bytes = writer.write(&batch);
+                (writer, bytes)
+            });
+            let (back, bytes) = work.await.map_err(Error::internal)?;
+            writer = back;
+            bytes
+        };
+        self.writer = Some(writer);
+        bytes.map_err(Error::internal)
     }
 
     async fn put(&mut self, bytes: Bytes) -> Result<(), Failure> {
@@ -205,7 +226,8 @@ impl Sink<'_> {
 
     /// The last bytes of the result, and what is stored about it.
     async fn end(&mut self, columns: u64) -> Result<String, Failure> {
-        let end = self.writer.finish().map_err(Error::internal)?;
+        let writer = self.writer.as_mut().ok_or_else(|| Error::internal("a result without a writer"))?;
+        let end = writer.finish().map_err(Error::internal)?;
         self.put(end).await?;
         let zone = self.keeping.zone.clone();
         let crc32 = Some(self.checksum.clone().finalize());

@@ -17,6 +17,8 @@ use super::Sink;
 /// Maximum size of a row group, in memory and in rows.
 const GROUP_BYTES: usize = 16 * 1024 * 1024;
 const GROUP_ROWS: usize = 256 * 1024;
+/// About how many bytes are encoded at a time, so that a batch of long values does not become one row group.
+const SLICE_BYTES: usize = 4 * 1024 * 1024;
 
 pub(super) struct Parquet {
     schema: SchemaRef,
@@ -86,7 +88,10 @@ impl Sink for Parquet {
         let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
             .map_err(io::Error::other)?;
-        let batch = batch.slice(from, batch.num_rows() - from);
+        let left = batch.num_rows().saturating_sub(from);
+        let size: usize = batch.columns().iter().map(|array| array.get_array_memory_size()).sum();
+        let row = (size / batch.num_rows().max(1)).max(1);
+        let batch = batch.slice(from, (SLICE_BYTES / row).clamp(1, left.max(1)).min(left));
         self.writer.write(&batch).map_err(io::Error::other)?;
         if self.writer.in_progress_size() >= GROUP_BYTES {
             self.writer.flush().map_err(io::Error::other)?;

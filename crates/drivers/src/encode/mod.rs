@@ -27,6 +27,8 @@ use landreeve_core::source::{ByteStream, EncodeOptions, ResultCodec, ResultForma
 
 /// Approximate size of an output chunk.
 const CHUNK: usize = 128 * 1024;
+/// Work on more bytes than this gets a thread of its own.
+const HEAVY: usize = 1024 * 1024;
 /// How many bytes of one value are written at a time; a multiple of three, for base64.
 const PIECE: usize = 96 * 1024;
 
@@ -84,12 +86,23 @@ impl ResultCodec for Codec {
             out: Vec::new(),
             options,
             state: State::Reading,
+            buffered: 0,
+            held: 0,
         };
         Box::pin(stream::try_unfold(encoding, |mut encoding| async move {
-            let chunk = encoding.next_chunk().await?;
-            // The whole result may be available; give other work on this thread a turn.
-            tokio::task::yield_now().await;
-            Ok(chunk.map(|chunk| (chunk, encoding)))
+            loop {
+                let (worked, step) = encoding.work().await?;
+                encoding = worked;
+                match step {
+                    Step::Chunk(chunk) => {
+                        // The whole result may be available; give other work on this thread a turn.
+                        tokio::task::yield_now().await;
+                        return Ok(Some((chunk, encoding)));
+                    }
+                    Step::End => return Ok(None),
+                    Step::NeedsInput => encoding.read().await?,
+                }
+            }
         }))
     }
 }
@@ -141,16 +154,50 @@ struct Encoding {
     out: Vec<u8>,
     options: EncodeOptions,
     state: State,
+    /// Bytes of a batch that the decoder has, and of the batch that is being written.
+    buffered: usize,
+    held: usize,
+}
+
+/// What the work led to.
+enum Step {
+    Chunk(Bytes),
+    NeedsInput,
+    End,
 }
 
 impl Encoding {
-    async fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
+    /// Works up to the next chunk, on a thread of its own if there is much to do: the others must not wait for it.
+    async fn work(mut self) -> io::Result<(Encoding, Step)> {
+        let waiting: usize = self.waiting.iter().map(Buffer::len).sum();
+        if waiting + self.buffered + self.held < HEAVY {
+            let step = self.next_step()?;
+            return Ok((self, step));
+        }
+        let worked = tokio::task::spawn_blocking(move || {
+            let step = self.next_step()?;
+            Ok((self, step))
+        });
+        worked.await.map_err(io::Error::other)?
+    }
+
+    async fn read(&mut self) -> io::Result<()> {
+        match self.kept.next().await {
+            Some(bytes) => self.waiting.push_back(Buffer::from(bytes?)),
+            None => self.state = State::KeptEnded,
+        }
+        Ok(())
+    }
+
+    fn next_step(&mut self) -> io::Result<Step> {
         while self.state != State::Done {
             if let Some((batch, from)) = self.current.take() {
                 let sink = self.sink.as_mut().ok_or_else(|| broken("rows before the schema"))?;
                 let next = sink.rows(&batch, from, &mut self.out)?;
                 if next < batch.num_rows() {
                     self.current = Some((batch, next));
+                } else {
+                    self.held = 0;
                 }
                 if self.out.len() >= CHUNK {
                     break;
@@ -158,30 +205,30 @@ impl Encoding {
             } else if self.left == Some(0) && self.sink.is_some() {
                 self.end()?;
             } else if self.waiting.is_empty() && self.state == State::Reading {
-                match self.kept.next().await {
-                    Some(bytes) => self.waiting.push_back(Buffer::from(bytes?)),
-                    None => self.state = State::KeptEnded,
-                }
+                return Ok(Step::NeedsInput);
             } else {
                 self.step()?;
             }
         }
         if self.out.is_empty() {
-            return Ok(None);
+            return Ok(Step::End);
         }
         let full = std::mem::replace(&mut self.out, Vec::with_capacity(CHUNK + CHUNK / 4));
-        Ok(Some(Bytes::from(full)))
+        Ok(Step::Chunk(Bytes::from(full)))
     }
 
     /// Decodes pending input, or writes the end.
     fn step(&mut self) -> io::Result<()> {
         if let Some(mut buffer) = self.waiting.pop_front() {
+            self.buffered += buffer.len();
             let batch = self.decoder.decode(&mut buffer).map_err(broken)?;
             if !buffer.is_empty() {
                 self.waiting.push_front(buffer);
             }
             self.open()?;
             if let Some(batch) = batch {
+                self.buffered = 0;
+                self.held = batch.get_array_memory_size();
                 self.rows += batch.num_rows() as u64;
                 self.current = Some((self.cut(batch), 0));
             }

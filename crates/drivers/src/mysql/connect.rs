@@ -261,5 +261,8 @@ pub(crate) fn query_error(error: &Error) -> SourceError {
         1053 | 1927 | 2006 | 2013 => SourceErrorKind::Lost,
         _ => SourceErrorKind::Query,
     };
-    SourceError { code: Some(server.code.to_string()), ..SourceError::new(kind, server.message.clone()) }
+    SourceError {
+        code: Some(server.code.to_string()),
+        ..SourceError::new(kind, errors::words(&server.message))
+    }
 }

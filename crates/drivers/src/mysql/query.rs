@@ -11,7 +11,7 @@ use mysql_async::{Error, IoError, Params};
 use super::connect::{Connector, Session, query_error};
 use super::decode::Columns;
 use crate::feed::{Feed, Watch};
-use crate::pool::{Lease, Pool};
+use crate::pool::{LONGEST_KEPT, Lease, Pool};
 use crate::{Bounds, errors, gate};
 
 /// The client's error about a row larger than `max_allowed_packet`.
@@ -40,9 +40,13 @@ pub(crate) async fn run(
         done = pump(&mut session, &query, connector.bounds, &mut feed) => Ok(done),
     };
     match outcome {
-        Ok(Ok(())) => {
+        Ok(Ok(longest)) => {
             feed.end();
-            give_back(lease, session).await;
+            if longest <= LONGEST_KEPT {
+                give_back(lease, session).await;
+            } else {
+                session.close().await;
+            }
         }
         Ok(Err(error)) => {
             let refused = matches!(error.kind, SourceErrorKind::Query | SourceErrorKind::TimedOut)
@@ -93,12 +97,13 @@ pub(crate) async fn begin(
     }
 }
 
+/// Returns the size of the longest row.
 async fn pump(
     session: &mut Session,
     query: &Query,
     bounds: Bounds,
     feed: &mut Feed,
-) -> Result<(), SourceError> {
+) -> Result<usize, SourceError> {
     let statement = gate::check(&query.sql, SqlDialect::MySql)?;
     let clock = session.clock.clone();
     let prepared = session.conn.prep(statement.text).await.map_err(|error| query_error(&error))?;
@@ -113,9 +118,11 @@ async fn pump(
     let mut columns = Columns::new(rows.columns_ref(), clock, bounds)?;
     let schema = columns.schema();
     let mut sent = false;
-    let mut bytes = 0_usize;
+    let (mut bytes, mut longest) = (0_usize, 0_usize);
     while let Some(row) = rows.next().await.map_err(|error| row_error(&error, bounds))? {
-        bytes += columns.append(&row)?;
+        let size = columns.append(&row)?;
+        bytes += size;
+        longest = longest.max(size);
         if columns.rows() >= query.batch_rows.max(1) || bytes >= query.batch_bytes {
             if !std::mem::replace(&mut sent, true) {
                 feed.schema(schema.clone());
@@ -130,7 +137,7 @@ async fn pump(
     if columns.rows() > 0 {
         feed.batch(columns.finish(&schema)?).await;
     }
-    Ok(())
+    Ok(longest)
 }
 
 /// The client checks the length of a row before it reads it. Its error has no type that we can name.

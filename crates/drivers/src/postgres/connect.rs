@@ -317,10 +317,10 @@ pub(crate) fn query_error(error: &tokio_postgres::Error, shift: u32) -> SourceEr
         // server's own limit or by its administrator.
         _ => SourceErrorKind::Query,
     };
-    let mut message = db.message().to_owned();
+    let mut message = errors::words(db.message());
     for more in [db.detail(), db.hint()].into_iter().flatten() {
         message.push('\n');
-        message.push_str(more);
+        message.push_str(&errors::words(more));
     }
     let position = match db.position() {
         Some(tokio_postgres::error::ErrorPosition::Original(at)) => {

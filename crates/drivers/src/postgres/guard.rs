@@ -12,12 +12,16 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use crate::Bounds;
 
 const ROW: u8 = b'D';
+/// The longest message that is no row. An error may quote a value.
+const LONGEST_OTHER: usize = 1024 * 1024;
 /// A message's type and length.
 const HEADER: usize = 5;
 
 /// Why a connection was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused {
+    /// Otherwise it is another message, probably an error.
+    pub is_row: bool,
     /// The first value that is too large, counting from 0, if a single one is.
     pub column: Option<usize>,
     pub bytes: usize,
@@ -87,13 +91,13 @@ impl Lengths {
                     // -1 means NULL.
                     self.skip = usize::try_from(i32::from_be_bytes(self.number)).unwrap_or(0);
                     if self.skip > bounds.max_value_bytes {
-                        return Some(Refused { column: Some(column), bytes: self.skip });
+                        return Some(Refused { is_row: true, column: Some(column), bytes: self.skip });
                     }
                 }
             }
             // Its values are small, but there are too many.
             if self.seen > bounds.max_row_bytes {
-                return Some(Refused { column: None, bytes: self.total });
+                return Some(Refused { is_row: true, column: None, bytes: self.total });
             }
         }
         None
@@ -145,12 +149,13 @@ impl Frames {
                     let [kind, length @ ..] = *header;
                     // It counts itself.
                     let left = usize::try_from(i32::from_be_bytes(length)).unwrap_or(0).saturating_sub(4);
-                    if left <= self.bounds.max_row_bytes {
+                    let most = if kind == ROW { self.bounds.max_row_bytes } else { LONGEST_OTHER };
+                    if left <= most {
                         self.state = if left == 0 { START } else { State::Body { left } };
                         continue;
                     }
                     if kind != ROW {
-                        return Verdict::Refuse(Refused { column: None, bytes: left });
+                        return Verdict::Refuse(Refused { is_row: false, column: None, bytes: left });
                     }
                     let mut lengths = Lengths::new(left);
                     let found = lengths.read(bytes.get(at..).unwrap_or_default(), self.bounds);
@@ -202,7 +207,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                 Verdict::Refuse(refused) => {
                     buf.set_filled(before);
                     let _ = this.refusal.set(refused);
-                    let message = format!("a row of {} bytes is too large", refused.bytes);
+                    let message = format!("a message of {} bytes is too large", refused.bytes);
                     return Poll::Ready(Err(io::Error::other(message)));
                 }
             }
@@ -308,13 +313,18 @@ mod tests {
     fn rows_are_refused_before_they_are_passed_on() {
         let small = [b"N".to_vec(), message(b'R', &[0; 4]), row(&[Some(40), None, Some(60)])].concat();
         let next = message(b'C', b"SELECT 1\0");
-        let cases: [(Vec<u8>, Option<Refused>); 6] = [
+        let value = |column, bytes| Some(Refused { is_row: true, column: Some(column), bytes });
+        let cases: [(Vec<u8>, Option<Refused>); 7] = [
             (next.clone(), None),
             (row(&[Some(100), None]), None),
-            (row(&[Some(20), Some(101), Some(90)]), Some(Refused { column: Some(1), bytes: 101 })),
-            (row(&[None, None, Some(5_000)]), Some(Refused { column: Some(2), bytes: 5_000 })),
-            (row(&[Some(90), Some(90)]), Some(Refused { column: None, bytes: 190 })),
-            (message(b'E', &[1; 151]), Some(Refused { column: None, bytes: 151 })),
+            (row(&[Some(20), Some(101), Some(90)]), value(1, 101)),
+            (row(&[None, None, Some(5_000)]), value(2, 5_000)),
+            (row(&[Some(90), Some(90)]), Some(Refused { is_row: true, column: None, bytes: 190 })),
+            (
+                message(b'E', &vec![1; 2_000_000]),
+                Some(Refused { is_row: false, column: None, bytes: 2_000_000 }),
+            ),
+            (message(b'E', &[1; 200]), None),
         ];
         for (case, expected) in cases {
             let bytes = [small.clone(), case, next.clone()].concat();

@@ -12,11 +12,8 @@ use tokio_postgres::Statement;
 use super::connect::{Connector, Session, query_error};
 use super::decode::{self, Columns, Plan};
 use crate::feed::{Feed, Watch};
-use crate::pool::{Lease, Pool};
+use crate::pool::{LONGEST_KEPT, Lease, Pool};
 use crate::{Bounds, errors, gate};
-
-/// A connection that has received a longer row is not used again, because its buffer never shrinks.
-const LONGEST_KEPT: usize = 4 * 1024 * 1024;
 
 pub(crate) async fn run(
     connector: Connector,
@@ -127,13 +124,13 @@ async fn pump(
         (prepared.clone(), 0)
     };
     let schema: SchemaRef = Arc::new(Schema::new(plan.fields.clone()));
-    let rows = client
-        .query_raw(&to_run, std::iter::empty::<i32>())
-        .await
-        .map_err(|error| query_error(&error, shift))?;
     // The schema is sent when the server has started to answer or the first batch is full, whichever is first.
-    let streamed = stream_rows(rows, &plan, schema, query, bounds, feed, shift).await;
-    let longest = streamed.map_err(|error| refused(session, &plan, bounds).unwrap_or(error))?;
+    let streamed = async {
+        let rows = client.query_raw(&to_run, std::iter::empty::<i32>()).await;
+        let rows = rows.map_err(|error| query_error(&error, shift))?;
+        stream_rows(rows, &plan, schema, query, bounds, feed, shift).await
+    };
+    let longest = streamed.await.map_err(|error| refused(session, &plan, bounds).unwrap_or(error))?;
     // The client keeps prepared statements for types it had to look up; DISCARD ALL would drop them. It also keeps a
     // buffer as large as the longest row.
     Ok(!plan.has_custom_types && longest <= LONGEST_KEPT)
@@ -142,6 +139,9 @@ async fn pump(
 /// What the connection was given up for, in terms of the statement.
 fn refused(session: &Session, plan: &Plan, bounds: Bounds) -> Option<SourceError> {
     let refused = session.refusal.get()?;
+    if !refused.is_row {
+        return Some(errors::message_too_large(refused.bytes));
+    }
     Some(match refused.column.and_then(|column| plan.fields.get(column)) {
         Some(field) => errors::value_too_large(field.name(), refused.bytes, bounds),
         None => errors::row_too_large(Some(refused.bytes), bounds),

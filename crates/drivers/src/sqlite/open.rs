@@ -227,7 +227,7 @@ fn failure(error: &rusqlite::ffi::Error, message: &str) -> SourceError {
     };
     let message =
         if code == "SQLITE_NOTADB" { "the file is not a SQLite database (or is encrypted)" } else { message };
-    SourceError { code: Some(code.to_owned()), ..SourceError::new(kind, message) }
+    SourceError { code: Some(code.to_owned()), ..SourceError::new(kind, errors::words(message)) }
 }
 
 #[cfg(test)]

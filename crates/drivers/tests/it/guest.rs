@@ -97,36 +97,41 @@ async fn a_cancel_by_the_administrator_is_told_in_the_databases_words() {
     let admin = postgres_client().await;
     let mark = format!("lr_dba_{}", std::process::id());
     let sql = format!("select pg_sleep(15) /* {mark} */");
-    let find =
-        format!("select pid from pg_stat_activity where query like '%{mark}%' and pid <> pg_backend_pid()");
-    let cancel = async {
-        while admin
-            .query(&format!("select pg_cancel_backend(pid) from ({find}) p"), &[])
-            .await
-            .expect("rows")
-            .is_empty()
-        {}
+    let cancel = format!(
+        "select pg_cancel_backend(pid) from pg_stat_activity \
+         where query like '%{mark}%' and pid <> pg_backend_pid() and state = 'active'"
+    );
+    // Again and again: the first may come before the statement begins.
+    let cancels = async {
+        loop {
+            admin.query(&cancel, &[]).await.expect("rows");
+        }
     };
-    let (error, ()) = tokio::join!(error_within(&live, &sql, Duration::from_secs(20)), cancel);
+    let error = tokio::select! {
+        error = error_within(&live, &sql, Duration::from_secs(20)) => error,
+        () = cancels => unreachable!("it is endless"),
+    };
     assert_eq!((error.kind, error.code.as_deref()), (SourceErrorKind::Query, Some("57014")), "{error}");
 
     let live = mariadb();
     let mut admin = mariadb_admin(MARIADB).await;
-    // A cancelled SLEEP returns 1; a scan is interrupted.
-    let sql = format!("select count(*) /* {mark} */ from seq_1_to_100000000000 a");
+    let sql = format!("select benchmark(100000000000, md5('{mark}'))");
     let find = format!(
         "SELECT id FROM information_schema.processlist WHERE info LIKE '%{mark}%' AND id <> CONNECTION_ID()"
     );
-    let kill = async {
+    let kills = async {
         loop {
             let id: Option<u64> = admin.query_first(&find).await.expect("rows");
             if let Some(id) = id {
-                admin.query_drop(format!("KILL QUERY {id}")).await.expect("kills");
-                return;
+                // It may have ended in the meantime.
+                let _ = admin.query_drop(format!("KILL QUERY {id}")).await;
             }
         }
     };
-    let (error, ()) = tokio::join!(error_within(&live, &sql, Duration::from_secs(20)), kill);
+    let error = tokio::select! {
+        error = error_within(&live, &sql, Duration::from_secs(20)) => error,
+        () = kills => unreachable!("it is endless"),
+    };
     assert_eq!((error.kind, error.code.as_deref()), (SourceErrorKind::Query, Some("1317")), "{error}");
 }
 

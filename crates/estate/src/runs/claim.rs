@@ -256,30 +256,50 @@ fn candidate(row: &Row) -> Result<Option<Candidate>> {
 /// Takes the chosen runs, in their order, if no other node has taken them or a place in their lanes.
 async fn take(tx: &mut Tx, chosen: &[Candidate], lease: Lease, now: Timestamp) -> Result<Vec<Run>> {
     macro_rules! statement {
-        ($store:ident, $ids:literal, $lock:literal) => {
+        ($store:ident, $which:literal, $needed:literal) => {
             concat!(
                 "UPDATE runs SET state = CASE WHEN cancel_requested = 1 THEN 'cancelling' ELSE 'starting' END, \
                  node_id = $2, lease_until = ",
                 store_now!($store "$4"),
                 " + $3, attempt = attempt + 1, occupies = 1, started_at = COALESCE(started_at, $4), updated_at = $4 \
-                 WHERE id IN (SELECT w.id FROM runs w WHERE w.id IN (",
-                $ids,
-                ") AND w.state = 'queued'",
-                $lock,
-                ") AND (lane IS NULL OR lane_limit >= (SELECT count(*) FROM runs o WHERE o.lane = runs.lane \
-                 AND o.occupies = 1) + (SELECT count(*) FROM runs m WHERE m.lane = runs.lane AND m.id IN (",
-                $ids,
-                "))) RETURNING ",
+                 WHERE ",
+                $which,
+                " AND (lane IS NULL OR lane_limit >= (SELECT count(*) FROM runs o WHERE o.lane = runs.lane \
+                 AND o.occupies = 1) + ",
+                $needed,
+                ") RETURNING ",
                 run_columns!()
             )
         };
     }
+    // `state || ''` because the planner would read the whole index of waiting runs, with all that no longer wait.
     let sql = tx.dialect().pick(
-        statement!(sqlite, "SELECT value FROM json_each('[' || $1 || ']')", ""),
-        statement!(postgres, "SELECT unnest(string_to_array($1, ','))::bigint", " FOR UPDATE SKIP LOCKED"),
+        statement!(
+            sqlite,
+            "id IN (SELECT value FROM json_each('[' || $1 || ']')) AND state = 'queued'",
+            "(SELECT n.value FROM json_each('[' || $5 || ']') n JOIN json_each('[' || $1 || ']') i ON i.key = n.key \
+             WHERE i.value = runs.id)"
+        ),
+        statement!(
+            postgres,
+            "id = ANY (ARRAY(SELECT w.id FROM runs w WHERE w.id = ANY (string_to_array($1, ',')::bigint[]) \
+             AND w.state || '' = 'queued' FOR UPDATE SKIP LOCKED))",
+            "(string_to_array($5, ',')::bigint[])[array_position(string_to_array($1, ',')::bigint[], runs.id)]"
+        ),
     );
-    let ids: Vec<String> = chosen.iter().map(|candidate| candidate.id.0.to_string()).collect();
-    let rows = tx.all(sql, args![ids.join(","), lease.node, micros(lease.term), now]).await?;
+    // How many places of its lane each needs, together with those chosen before it.
+    let mut lanes: HashMap<&String, i64> = HashMap::new();
+    let needed = chosen.iter().map(|candidate| {
+        candidate.lane.as_ref().map_or(0, |lane| {
+            let taken = lanes.entry(lane).or_default();
+            *taken += 1;
+            *taken
+        })
+    });
+    let list = |numbers: Vec<String>| numbers.join(",");
+    let needed = list(needed.map(|number| number.to_string()).collect());
+    let ids = list(chosen.iter().map(|candidate| candidate.id.0.to_string()).collect());
+    let rows = tx.all(sql, args![ids, lease.node, micros(lease.term), now, needed]).await?;
     let mut runs = rows.iter().map(record::from_row).collect::<Result<Vec<Run>>>()?;
     runs.sort_by_key(|run| chosen.iter().position(|candidate| candidate.id == run.id));
     for run in &runs {

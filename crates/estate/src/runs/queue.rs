@@ -86,17 +86,18 @@ pub async fn insert(tx: &mut Tx, submission: &Submission, now: Timestamp) -> Res
     check_parent(tx, new).await?;
     let held = new.not_before.is_some_and(|at| at > now) || new.hold_until.is_some();
     let lease = submission.lease.filter(|_| !held);
-    if let (Some(lane), Some(_)) = (&new.lane, lease) {
-        lock_lane(tx, &lane.name).await?;
-    }
-    let Some(run) = insert_row(tx, submission, key.clone(), held, lease, now).await? else {
-        // Too many wait, or another node inserted it in the meantime.
-        if let Some(key) = key
-            && let Some(run) = by_key(tx, &key).await?
-        {
-            return same_run(run, new);
-        }
-        return Err(too_many_wait(tx, submission).await?);
+    let takes = check_queue(tx, submission, lease.is_some()).await?;
+    let lease = lease.filter(|_| takes);
+    let state = match (held, lease.is_some()) {
+        (true, _) => RunState::Held,
+        (false, true) => RunState::Starting,
+        (false, false) => RunState::Queued,
+    };
+    let Some(run) = insert_row(tx, submission, key.clone(), state, lease, now).await? else {
+        // Another node inserted it in the meantime.
+        let key = key.ok_or_else(|| Error::internal("a run was not inserted"))?;
+        let run = by_key(tx, &key).await?.ok_or_else(|| Error::not_found("run"))?;
+        return same_run(run, new);
     };
     match run.state {
         RunState::Queued => tx.notice(Notice::Queue(new.pool)).await?,
@@ -116,31 +117,49 @@ fn same_run(run: Run, new: &NewRun) -> Result<(Run, bool)> {
     Err(Error::conflict("idempotency_key", message))
 }
 
-/// How many runs of a submitter wait, and how many in a lane: neither one submitter's requests nor those
-/// for one lane must fill the queue.
-macro_rules! waiting {
-    ($submitter:literal, $limit:literal, $lane:literal, $lane_limit:literal) => {
-        concat!(
-            "(SELECT count(*) FROM (SELECT 1 FROM runs WHERE submitter || '' = ",
-            $submitter,
-            " AND counted = 1 AND state = 'queued' LIMIT ",
-            $limit,
-            ") w) AS own, (SELECT count(*) FROM (SELECT 1 FROM runs WHERE lane = ",
-            $lane,
-            " AND state = 'queued' LIMIT ",
-            $lane_limit,
-            ") w) AS in_lane"
+/// Neither one submitter's requests nor those for one lane must fill the queue. Returns whether the run may start now:
+/// there is a worker for it, and its lane has a free place that no other run waits for.
+///
+/// This is a statement of its own, and not part of the INSERT: only a statement that changes nothing removes the index
+/// entries of runs that no longer wait, which every later one would read again.
+async fn check_queue(tx: &mut Tx, submission: &Submission, has_worker: bool) -> Result<bool> {
+    let lane = submission.new.lane.as_ref();
+    let most = submission.most_waiting.unwrap_or(0);
+    if most == 0 && lane.is_none() {
+        return Ok(has_worker);
+    }
+    if let (Some(lane), true) = (lane, has_worker) {
+        lock_lane(tx, &lane.name).await?;
+    }
+    let counts = tx
+        .one(
+            "SELECT (SELECT count(*) FROM (SELECT 1 FROM runs WHERE submitter || '' = $1 AND counted = 1 \
+             AND state = 'queued' LIMIT $2) w), \
+             (SELECT count(*) FROM (SELECT 1 FROM runs WHERE lane = $3 AND state = 'queued' LIMIT $4) w), \
+             (SELECT count(*) FROM runs WHERE lane = $3 AND occupies = 1)",
+            args![submission.submitter.key(), most, lane.map(|lane| lane.name.clone()), MAX_WAITING_IN_LANE],
         )
-    };
+        .await?;
+    let (own, in_lane, busy) = (counts.int(0)?, counts.int(1)?, counts.int(2)?);
+    let too_many = |message: String| Err(Error::rate_limited(message, Duration::from_secs(10)));
+    if submission.most_waiting.is_some_and(|most| own >= i64::from(most)) {
+        return too_many(format!(
+            "{own} of your runs are already waiting ([runs] max_waiting); try again when some have ended"
+        ));
+    }
+    if in_lane >= MAX_WAITING_IN_LANE {
+        return too_many(format!(
+            "{in_lane} runs are already waiting for the same resource; try again when some have ended"
+        ));
+    }
+    Ok(has_worker && lane.is_none_or(|lane| in_lane == 0 && busy < i64::from(lane.limit)))
 }
 
-/// `None` if too many runs wait or the key is known. If the submission has a lease, the run takes it if its lane has a
-/// free place that no other run waits for.
 async fn insert_row(
     tx: &mut Tx,
     submission: &Submission,
     key: Option<String>,
-    held: bool,
+    state: RunState,
     lease: Option<Lease>,
     now: Timestamp,
 ) -> Result<Option<Run>> {
@@ -152,16 +171,10 @@ async fn insert_row(
                  progress_note, actor_kind, actor_id, actor_name, parent_id, idempotency_key, attempt, max_attempts, \
                  time_limit, node_id, lease_until, submitted_at, updated_at, started_at, keep_record, keep_data, pool, \
                  submitter, counted, occupies, release_at, expires_at) \
-                 SELECT $1, $2, $3, CASE WHEN $4 = 1 THEN 'held' WHEN p.takes = 1 THEN 'starting' ELSE 'queued' END, \
-                 $5, $6, $7, $8, $9, $10, 0, '', $11, $12, $13, $14, $15, p.takes, $17, $18, \
-                 CASE WHEN p.takes = 1 THEN $19 ELSE NULL END, CASE WHEN p.takes = 1 THEN ",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+                 CASE WHEN $16 = 0 THEN NULL ELSE ",
                 store_now!($store "$21"),
-                " + $20 ELSE NULL END, $21, $21, CASE WHEN p.takes = 1 THEN $21 ELSE NULL END, $22, $23, $24, $25, \
-                 $26, p.takes, $27, $28 FROM (SELECT own, in_lane, CASE WHEN $16 = 1 AND ($8 IS NULL OR (in_lane = 0 \
-                 AND $9 > (SELECT count(*) FROM runs WHERE lane = $8 AND occupies = 1))) THEN 1 ELSE 0 END AS takes \
-                 FROM (SELECT ",
-                waiting!("$25", "$29", "$8", "$30"),
-                ") n) p WHERE ($26 = 0 OR p.own < $29) AND p.in_lane < $30 \
+                " + $20 END, $21, $21, CASE WHEN $16 = 0 THEN NULL ELSE $21 END, $22, $23, $24, $25, $26, $16, $27, $28) \
                  ON CONFLICT (idempotency_key) DO NOTHING RETURNING ",
                 run_columns!()
             )
@@ -175,7 +188,7 @@ async fn insert_row(
                 submission.id,
                 submission.uuid,
                 new.kind.as_str(),
-                i64::from(held),
+                state.as_str(),
                 new.ou,
                 new.noun.map(|(noun, _)| noun.as_str()),
                 new.noun.map(|(_, id)| id),
@@ -201,35 +214,10 @@ async fn insert_row(
                 // A run held for approval is released by a use case, one held until a time by the clock.
                 new.not_before.filter(|at| new.hold_until.is_none() && *at > now),
                 new.hold_until,
-                submission.most_waiting.unwrap_or(0),
-                MAX_WAITING_IN_LANE,
             ],
         )
         .await?;
     row.as_ref().map(record::from_row).transpose()
-}
-
-/// Why a run was not inserted.
-async fn too_many_wait(tx: &mut Tx, submission: &Submission) -> Result<Error> {
-    let lane = submission.new.lane.as_ref().map(|lane| lane.name.clone());
-    let counts = tx
-        .one(
-            concat!("SELECT ", waiting!("$1", "$2", "$3", "$4")),
-            args![
-                submission.submitter.key(),
-                submission.most_waiting.unwrap_or(0),
-                lane,
-                MAX_WAITING_IN_LANE
-            ],
-        )
-        .await?;
-    let (own, in_lane) = (counts.int(0)?, counts.int(1)?);
-    let message = if submission.most_waiting.is_some_and(|most| own >= i64::from(most)) {
-        format!("{own} of your runs are already waiting ([runs] max_waiting); try again when some have ended")
-    } else {
-        format!("{in_lane} runs are already waiting for the same resource; try again when some have ended")
-    };
-    Ok(Error::rate_limited(message, Duration::from_secs(10)))
 }
 
 /// A child needs a parent that has not ended, in a unit at or above its own, because stopping the parent stops the

@@ -31,8 +31,9 @@ const CONNECT: Duration = Duration::from_secs(4);
 /// How much longer than the server we wait for statements that the server itself cancels.
 const GRACE: Duration = Duration::from_secs(1);
 /// Compiling our statements takes longer than it saves. Transactions left open by a dead node must not hold locks for
-/// hours.
-const SET_UP: &str = "SET jit = off; SET idle_in_transaction_session_timeout = 60000";
+/// hours. The isolation is set whatever the server's default is.
+const SET_UP: &str = "SET jit = off; SET idle_in_transaction_session_timeout = 60000; \
+                      SET default_transaction_isolation = 'read committed'";
 
 /// The store's location, and what is known about its health.
 #[derive(Clone)]

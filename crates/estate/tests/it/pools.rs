@@ -1,7 +1,10 @@
 //! Workers in pools: long runs do not delay short ones, and no submitter takes all workers.
 
+use std::time::Duration;
+
 use landreeve_core::{Action, ErrorKind, Noun, OpCtx, Permission, RunState};
 use landreeve_estate::EstateOptions;
+use landreeve_estate::budget::Budget;
 use landreeve_estate::ops::runs::submit;
 use landreeve_estate::runs::{NewRun, RunOptions};
 
@@ -17,6 +20,7 @@ conformance![
     a_small_pool_serves_submitters_in_turn,
     submitters_take_turns_on_a_busy_datasource,
     the_waiting_runs_of_a_submitter_are_limited,
+    a_run_without_memory_stays_queued,
     a_hundred_parents_finish_on_two_workers,
     a_command_executes_children_and_nothing_else,
 ];
@@ -184,6 +188,31 @@ async fn the_waiting_runs_of_a_submitter_are_limited(site: &Site) {
         assert_eq!(node.end(run.id).await.state, RunState::Succeeded);
     }
     submit(&node.estate, &ctx, query("")).await.unwrap();
+}
+
+/// There is memory for two statements, one of which a request uses.
+async fn a_run_without_memory_stays_queued(site: &Site) {
+    let memory = Budget::new(2_097_152, 1_048_576).waiting_at_most(Duration::ZERO);
+    let options = RunOptions { memory: memory.clone(), ..RunOptions::default() };
+    let node = site.node_with(EstateOptions { runs: options, ..site.options() }).await;
+    let request = memory.for_statement().await.unwrap();
+    let first = node.submit(query("wait")).await;
+    node.gate.until_begun(1).await;
+    let refused = memory.for_statement().await.unwrap_err();
+    assert_eq!((refused.kind, refused.code), (ErrorKind::Unavailable, "memory"));
+    let waits = node.submit(query("")).await;
+    assert_eq!(waits.state, RunState::Queued);
+    // A kind of another pool needs none.
+    let long = node.submit(of(&LONG, "")).await;
+    assert_eq!(long.state, RunState::Starting);
+    assert_eq!(node.get(waits.id).await.state, RunState::Queued);
+    drop(request);
+    assert_eq!(node.end(waits.id).await.state, RunState::Succeeded);
+    node.gate.open(2);
+    for run in [first, long] {
+        assert_eq!(node.end(run.id).await.state, RunState::Succeeded);
+    }
+    assert!(memory.for_statement().await.is_ok());
 }
 
 async fn a_hundred_parents_finish_on_two_workers(site: &Site) {

@@ -161,7 +161,7 @@ pub async fn get_run(estate: &Estate, id: RunId) -> Run {
 }
 
 /// The kind whose runs go through a gate.
-pub const QUERY: KindSpec = KindSpec::new("query", Category::Query);
+pub const QUERY: KindSpec = KindSpec { reserves_memory: true, ..KindSpec::new("query", Category::Query) };
 /// The same in the pool for long runs.
 pub const LONG: KindSpec = KindSpec { pool: PoolName::LONG, ..KindSpec::new("long", Category::Job) };
 /// The same with a short grace.
