@@ -27,7 +27,7 @@ pub(super) struct Refused {
     pub bytes: usize,
 }
 
-/// What a connection refused, for whoever runs its statement.
+/// What a connection refused, for the task that runs its statement.
 pub(super) type Refusal = Arc<OnceLock<Refused>>;
 
 /// Where the next byte belongs.
