@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::job::Done;
 use super::record::{self, NewRun, Run, RunError};
 use crate::events::{self, Event};
-use crate::store::{Conn, Dialect, Notice, Tx, store_now};
+use crate::store::{Arg, Conn, Dialect, Notice, Tx, store_now};
 use crate::{args, run_columns};
 
 /// Which node holds a run, and for how long from now by the store's clock.
@@ -67,11 +67,107 @@ pub struct Submission {
 }
 
 impl Submission {
+    /// The run as it is when its row has been inserted.
+    fn run(&self, state: RunState, ou_path: String, now: Timestamp) -> Run {
+        let (new, now) = (&self.new, clock::from_micros(now.as_microsecond()));
+        let stored = |duration: Duration| Duration::from_micros(micros(duration).unsigned_abs());
+        let starts = state == RunState::Starting;
+        Run {
+            id: self.id,
+            uuid: self.uuid,
+            kind: new.kind,
+            state,
+            ou: new.ou,
+            ou_path,
+            noun: new.noun.map(|(noun, id)| (noun.as_str().to_owned(), id)),
+            input: new.input.clone(),
+            output: None,
+            result_blob: None,
+            has_small_result: false,
+            error: None,
+            progress: 0,
+            progress_note: String::new(),
+            pool: new.pool,
+            actor_kind: self.submitter.kind.to_owned(),
+            actor_id: self.submitter.id,
+            actor_name: self.submitter.name.clone(),
+            parent: new.parent,
+            attempt: i64::from(starts),
+            max_attempts: i64::from(new.max_attempts),
+            time_limit: new.time_limit.map(stored),
+            submitted_at: now,
+            updated_at: now,
+            started_at: starts.then_some(now),
+            finished_at: None,
+            keep_record: stored(new.keep_record),
+            keep_data: stored(new.keep_data),
+            cancel_requested: false,
+        }
+    }
+
     /// Includes the kind and the submitter, so that the keys of different ones never collide.
     fn key(&self) -> Option<String> {
         let key = self.new.idempotency_key.as_ref()?;
         Some(format!("{}|{}|{key}", self.new.kind, self.submitter.key()))
     }
+}
+
+macro_rules! insert_row {
+    ($store:ident) => {
+        concat!(
+            "INSERT INTO runs (id, uuid, kind, state, ou_id, noun, noun_id, lane, lane_limit, input, progress, \
+             progress_note, actor_kind, actor_id, actor_name, parent_id, idempotency_key, attempt, max_attempts, \
+             time_limit, node_id, lease_until, submitted_at, updated_at, started_at, keep_record, keep_data, pool, \
+             submitter, counted, occupies, release_at, expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+             CASE WHEN $16 = 0 THEN NULL ELSE ",
+            store_now!($store "$21"),
+            " + $20 END, $21, $21, CASE WHEN $16 = 0 THEN NULL ELSE $21 END, $22, $23, $24, $25, $26, $16, $27, $28) \
+             ON CONFLICT (idempotency_key) DO NOTHING"
+        )
+    };
+}
+
+/// The parameters of `insert_row`.
+fn values(
+    submission: &Submission,
+    key: Option<String>,
+    state: RunState,
+    lease: Option<Lease>,
+    now: Timestamp,
+) -> Vec<Arg> {
+    let (new, submitter) = (&submission.new, &submission.submitter);
+    args![
+        submission.id,
+        submission.uuid,
+        new.kind.as_str(),
+        state.as_str(),
+        new.ou,
+        new.noun.map(|(noun, _)| noun.as_str()),
+        new.noun.map(|(_, id)| id),
+        new.lane.as_ref().map(|lane| lane.name.clone()),
+        new.lane.as_ref().map(|lane| i64::from(lane.limit)),
+        &new.input,
+        submitter.kind,
+        submitter.id,
+        &submitter.name,
+        new.parent,
+        key,
+        i64::from(lease.is_some()),
+        new.max_attempts,
+        new.time_limit.map(micros),
+        lease.map(|lease| lease.node),
+        lease.map_or(0, |lease| micros(lease.term)),
+        now,
+        micros(new.keep_record),
+        micros(new.keep_data),
+        new.pool.as_str(),
+        submitter.key(),
+        i64::from(submission.most_waiting.is_some()),
+        // A run held for approval is released by a use case, one held until a time by the clock.
+        new.not_before.filter(|at| new.hold_until.is_none() && *at > now),
+        new.hold_until,
+    ]
 }
 
 /// Inserts a run: claimed immediately if a worker is free and its lane has room, otherwise queued or held. For a known
@@ -86,19 +182,27 @@ pub async fn insert(tx: &mut Tx, submission: &Submission, now: Timestamp) -> Res
     check_parent(tx, new).await?;
     let held = new.not_before.is_some_and(|at| at > now) || new.hold_until.is_some();
     let lease = submission.lease.filter(|_| !held);
-    let takes = check_queue(tx, submission, lease.is_some()).await?;
-    let lease = lease.filter(|_| takes);
+    let found = check_queue(tx, submission, lease.is_some()).await?;
+    let lease = lease.filter(|_| found.may_start);
     let state = match (held, lease.is_some()) {
         (true, _) => RunState::Held,
         (false, true) => RunState::Starting,
         (false, false) => RunState::Queued,
     };
-    let Some(run) = insert_row(tx, submission, key.clone(), state, lease, now).await? else {
-        // Another node inserted it in the meantime.
-        let key = key.ok_or_else(|| Error::internal("a run was not inserted"))?;
-        let run = by_key(tx, &key).await?.ok_or_else(|| Error::not_found("run"))?;
-        return same_run(run, new);
-    };
+    let run = submission.run(state, found.ou_path, now);
+    let row = values(submission, key.clone(), state, lease, now);
+    let sql = tx.dialect().pick(insert_row!(sqlite), insert_row!(postgres));
+    match key {
+        // Nothing can be in its way, so that nothing has to wait for it.
+        None => tx.exec_later(sql, row).await?,
+        Some(key) => {
+            if tx.exec(sql, row).await? == 0 {
+                // Another node inserted it in the meantime.
+                let run = by_key(tx, &key).await?.ok_or_else(|| Error::not_found("run"))?;
+                return same_run(run, new);
+            }
+        }
+    }
     match run.state {
         RunState::Queued => tx.notice(Notice::Queue(new.pool)).await?,
         RunState::Held => tx.notice(Notice::Held).await?,
@@ -117,17 +221,20 @@ fn same_run(run: Run, new: &NewRun) -> Result<(Run, bool)> {
     Err(Error::conflict("idempotency_key", message))
 }
 
-/// Neither one submitter's requests nor those for one lane must fill the queue. Returns whether the run may start now:
-/// there is a worker for it, and its lane has a free place that no other run waits for.
+/// What a submission must know of the store.
+struct Found {
+    ou_path: String,
+    /// There is a worker for it, and its lane has a free place that no other run waits for.
+    may_start: bool,
+}
+
+/// Neither one submitter's requests nor those for one lane must fill the queue.
 ///
 /// This is a statement of its own, and not part of the INSERT: only a statement that changes nothing removes the index
 /// entries of runs that no longer wait, which every later one would read again.
-async fn check_queue(tx: &mut Tx, submission: &Submission, has_worker: bool) -> Result<bool> {
+async fn check_queue(tx: &mut Tx, submission: &Submission, has_worker: bool) -> Result<Found> {
     let lane = submission.new.lane.as_ref();
     let most = submission.most_waiting.unwrap_or(0);
-    if most == 0 && lane.is_none() {
-        return Ok(has_worker);
-    }
     if let (Some(lane), true) = (lane, has_worker) {
         lock_lane(tx, &lane.name).await?;
     }
@@ -136,8 +243,14 @@ async fn check_queue(tx: &mut Tx, submission: &Submission, has_worker: bool) -> 
             "SELECT (SELECT count(*) FROM (SELECT 1 FROM runs WHERE submitter || '' = $1 AND counted = 1 \
              AND state = 'queued' LIMIT $2) w), \
              (SELECT count(*) FROM (SELECT 1 FROM runs WHERE lane = $3 AND state = 'queued' LIMIT $4) w), \
-             (SELECT count(*) FROM runs WHERE lane = $3 AND occupies = 1)",
-            args![submission.submitter.key(), most, lane.map(|lane| lane.name.clone()), MAX_WAITING_IN_LANE],
+             (SELECT count(*) FROM runs WHERE lane = $3 AND occupies = 1), (SELECT path FROM ous WHERE id = $5)",
+            args![
+                submission.submitter.key(),
+                most,
+                lane.map(|lane| lane.name.clone()),
+                MAX_WAITING_IN_LANE,
+                submission.new.ou
+            ],
         )
         .await?;
     let (own, in_lane, busy) = (counts.int(0)?, counts.int(1)?, counts.int(2)?);
@@ -152,72 +265,9 @@ async fn check_queue(tx: &mut Tx, submission: &Submission, has_worker: bool) -> 
             "{in_lane} runs are already waiting for the same resource; try again when some have ended"
         ));
     }
-    Ok(has_worker && lane.is_none_or(|lane| in_lane == 0 && busy < i64::from(lane.limit)))
-}
-
-async fn insert_row(
-    tx: &mut Tx,
-    submission: &Submission,
-    key: Option<String>,
-    state: RunState,
-    lease: Option<Lease>,
-    now: Timestamp,
-) -> Result<Option<Run>> {
-    let (new, submitter) = (&submission.new, &submission.submitter);
-    macro_rules! statement {
-        ($store:ident) => {
-            concat!(
-                "INSERT INTO runs (id, uuid, kind, state, ou_id, noun, noun_id, lane, lane_limit, input, progress, \
-                 progress_note, actor_kind, actor_id, actor_name, parent_id, idempotency_key, attempt, max_attempts, \
-                 time_limit, node_id, lease_until, submitted_at, updated_at, started_at, keep_record, keep_data, pool, \
-                 submitter, counted, occupies, release_at, expires_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-                 CASE WHEN $16 = 0 THEN NULL ELSE ",
-                store_now!($store "$21"),
-                " + $20 END, $21, $21, CASE WHEN $16 = 0 THEN NULL ELSE $21 END, $22, $23, $24, $25, $26, $16, $27, $28) \
-                 ON CONFLICT (idempotency_key) DO NOTHING RETURNING ",
-                run_columns!()
-            )
-        };
-    }
-    let dialect = tx.dialect();
-    let row = tx
-        .opt(
-            dialect.pick(statement!(sqlite), statement!(postgres)),
-            args![
-                submission.id,
-                submission.uuid,
-                new.kind.as_str(),
-                state.as_str(),
-                new.ou,
-                new.noun.map(|(noun, _)| noun.as_str()),
-                new.noun.map(|(_, id)| id),
-                new.lane.as_ref().map(|lane| lane.name.clone()),
-                new.lane.as_ref().map(|lane| i64::from(lane.limit)),
-                &new.input,
-                submitter.kind,
-                submitter.id,
-                &submitter.name,
-                new.parent,
-                key,
-                i64::from(lease.is_some()),
-                new.max_attempts,
-                new.time_limit.map(micros),
-                lease.map(|lease| lease.node),
-                lease.map_or(0, |lease| micros(lease.term)),
-                now,
-                micros(new.keep_record),
-                micros(new.keep_data),
-                new.pool.as_str(),
-                submitter.key(),
-                i64::from(submission.most_waiting.is_some()),
-                // A run held for approval is released by a use case, one held until a time by the clock.
-                new.not_before.filter(|at| new.hold_until.is_none() && *at > now),
-                new.hold_until,
-            ],
-        )
-        .await?;
-    row.as_ref().map(record::from_row).transpose()
+    let ou_path = counts.text_opt(3)?.ok_or_else(|| Error::not_found("organizational unit"))?;
+    let may_start = has_worker && lane.is_none_or(|lane| in_lane == 0 && busy < i64::from(lane.limit));
+    Ok(Found { ou_path, may_start })
 }
 
 /// A child needs a parent that has not ended, in a unit at or above its own, because stopping the parent stops the

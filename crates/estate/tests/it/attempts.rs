@@ -32,6 +32,8 @@ conformance![
     the_end_of_a_run_in_a_full_lane_wakes_the_queue,
     a_grant_on_one_resource_is_enough_to_run,
     many_runs_waiting_for_a_lane_do_not_hide_the_next_run,
+    runs_claimed_together_respect_their_lanes,
+    a_submitted_run_is_as_stored,
 ];
 
 fn quick(workers: usize) -> RunOptions {
@@ -309,4 +311,60 @@ async fn many_runs_waiting_for_a_lane_do_not_hide_the_next_run(site: &Site) {
         .unwrap();
     assert_eq!(claimed.iter().map(|run| run.id).collect::<Vec<_>>(), [free.id]);
     assert_eq!(rows(&estate, "SELECT 1 FROM runs WHERE state = 'queued'", args![]).await.len(), 80);
+}
+
+/// Each lane has two places, one of which is taken.
+async fn runs_claimed_together_respect_their_lanes(site: &Site) {
+    let estate = site.open().await;
+    let of_lane = |name: &str| NewRun { lane: Some(Lane { name: name.to_owned(), limit: 2 }), ..query("") };
+    for lane in ["a", "b"] {
+        assert_eq!(insert(&estate, of_lane(lane), 1, Some(LEASE)).await.state, RunState::Starting);
+    }
+    for lane in ["a", "a", "a", "b", "b"] {
+        insert(&estate, of_lane(lane), 2, None).await;
+    }
+    let free = insert(&estate, query(""), 2, None).await;
+    let wanted =
+        Wanted { pool: PoolName::SHORT, kinds: ",query,".to_owned(), lease: LEASE, family: Family::Any };
+    let now = estate.now();
+    let mut counts = Vec::new();
+    for _ in 0..2 {
+        let wanted = wanted.clone();
+        let claimed = estate
+            .store()
+            .write(move |tx| {
+                let wanted = wanted.clone();
+                Box::pin(async move { claim::claim(tx, &wanted, Shares::default(), 8, now).await })
+            })
+            .await
+            .unwrap();
+        assert!(claimed.iter().all(|run| run.state == RunState::Starting && run.attempt == 1));
+        counts.push((claimed.len(), claimed.last().is_some_and(|run| run.id == free.id)));
+    }
+    assert_eq!(counts, [(3, true), (0, false)]);
+    assert_eq!(number(&estate, "SELECT count(*) FROM runs WHERE state = 'queued'").await, 3);
+}
+
+/// A submission returns the run without reading it back.
+async fn a_submitted_run_is_as_stored(site: &Site) {
+    let estate = site.open().await;
+    let parent = insert(&estate, query(""), 1, Some(LEASE)).await;
+    let odd = Duration::from_nanos(1_234_567_891);
+    let later = estate.now() + Duration::from_secs(60);
+    for new in [
+        query("input"),
+        in_lane(query("")),
+        NewRun { time_limit: Some(odd), keep_data: odd, keep_record: odd, max_attempts: 3, ..query("") },
+        NewRun { parent: Some(parent.id), noun: Some((Noun::DATASOURCE, 7)), ..query("") },
+        NewRun { not_before: Some(later), ..query("") },
+        NewRun { hold_until: Some(later), ..query("") },
+        NewRun { idempotency_key: Some("key".to_owned()), ..query("") },
+    ] {
+        for lease in [None, Some(LEASE)] {
+            let key = new.idempotency_key.as_ref().map(|key| format!("{key} {}", lease.is_some()));
+            let new = NewRun { idempotency_key: key, ..new.clone() };
+            let run = insert(&estate, new, 5, lease).await;
+            assert_eq!(run, get_run(&estate, run.id).await);
+        }
+    }
 }
