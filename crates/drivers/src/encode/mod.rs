@@ -13,6 +13,7 @@ mod valid;
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::LazyLock;
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
@@ -24,11 +25,17 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
 use landreeve_core::source::{ByteStream, EncodeOptions, ResultCodec, ResultFormat, ResultWriter};
+use tokio::sync::Semaphore;
 
 /// Approximate size of an output chunk.
 const CHUNK: usize = 128 * 1024;
 /// Work on more bytes than this gets a thread of its own.
 const HEAVY: usize = 1024 * 1024;
+/// So much of it at a time, so that a processor is left for the others.
+static HEAVY_WORK: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Semaphore::new(cores.saturating_sub(1).max(1))
+});
 /// How many bytes of one value are written at a time; a multiple of three, for base64.
 const PIECE: usize = 96 * 1024;
 
@@ -174,7 +181,9 @@ impl Encoding {
             let step = self.next_step()?;
             return Ok((self, step));
         }
+        let place = HEAVY_WORK.acquire().await.map_err(io::Error::other)?;
         let worked = tokio::task::spawn_blocking(move || {
+            let _place = place;
             let step = self.next_step()?;
             Ok((self, step))
         });
