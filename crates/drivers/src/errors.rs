@@ -26,9 +26,9 @@ fn too_large(message: String) -> SourceError {
     SourceError { code: Some(TOO_LARGE.to_owned()), ..SourceError::new(SourceErrorKind::Query, message) }
 }
 
-/// Whether the driver gave the statement up, and not the database.
-pub(crate) fn is_ours(error: &SourceError) -> bool {
-    error.code.as_deref().is_none_or(|code| code == TOO_LARGE)
+/// Whether the driver gave the statement up because of this error, while the database still sends rows.
+pub(crate) fn is_too_large(error: &SourceError) -> bool {
+    error.code.as_deref() == Some(TOO_LARGE)
 }
 
 pub(crate) fn value_too_large(column: &str, bytes: usize, bounds: Bounds) -> SourceError {

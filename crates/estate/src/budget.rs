@@ -142,7 +142,7 @@ mod tests {
         assert_eq!((budget.bytes(), budget.reserved()), (10 * MIB, 8 * MIB));
         assert!(budget.try_for_run().is_none());
         let refused = budget.for_statement().await.unwrap_err();
-        assert_eq!((refused.kind, refused.code.as_ref()), (ErrorKind::Unavailable, "memory"));
+        assert_eq!((refused.kind, refused.code), (ErrorKind::Unavailable, "memory"));
         let small = budget.reserve(2 * MIB).await.unwrap();
         let copy = first.clone();
         drop((first, small));

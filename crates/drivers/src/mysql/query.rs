@@ -50,7 +50,7 @@ pub(crate) async fn run(
         }
         Ok(Err(error)) => {
             let refused = matches!(error.kind, SourceErrorKind::Query | SourceErrorKind::TimedOut)
-                && !errors::is_ours(&error);
+                && !errors::is_too_large(&error);
             feed.fail(error);
             if refused {
                 give_back(lease, session).await;

@@ -51,7 +51,7 @@ pub(crate) async fn run(
             if session.refusal.get().is_some() {
                 feed.fail(error);
                 session.cancel().await;
-            } else if errors::is_ours(&error) && !session.client.is_closed() {
+            } else if (error.code.is_none() || errors::is_too_large(&error)) && !session.client.is_closed() {
                 feed.fail(error);
                 session.cancel().await;
                 session.discard().await;
