@@ -29,8 +29,9 @@ use tokio::sync::Semaphore;
 
 /// Approximate size of an output chunk.
 const CHUNK: usize = 128 * 1024;
-/// Work on more bytes than this gets a thread of its own.
+/// Work on more bytes than this gets a thread of its own. Stored bytes can become 255 times as many.
 const HEAVY: usize = 1024 * 1024;
+const HEAVY_STORED: usize = 32 * 1024;
 /// So much of it at a time, so that a processor is left for the others.
 static HEAVY_WORK: LazyLock<Semaphore> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -177,7 +178,7 @@ impl Encoding {
     /// Works up to the next chunk, on a thread of its own if there is much to do: the others must not wait for it.
     async fn work(mut self) -> io::Result<(Encoding, Step)> {
         let waiting: usize = self.waiting.iter().map(Buffer::len).sum();
-        if waiting + self.buffered + self.held < HEAVY {
+        if waiting + self.buffered < HEAVY_STORED && self.held < HEAVY {
             let step = self.next_step()?;
             return Ok((self, step));
         }
