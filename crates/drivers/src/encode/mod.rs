@@ -32,6 +32,8 @@ const CHUNK: usize = 128 * 1024;
 /// Work on more bytes than this gets a thread of its own. Stored bytes can become 255 times as many.
 const HEAVY: usize = 1024 * 1024;
 const HEAVY_STORED: usize = 32 * 1024;
+/// How many chunks such a thread writes at a time.
+const TOGETHER: usize = 8;
 /// So much of it at a time, so that a processor is left for the others.
 static HEAVY_WORK: LazyLock<Semaphore> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -94,20 +96,24 @@ impl ResultCodec for Codec {
             out: Vec::new(),
             options,
             state: State::Reading,
+            ready: VecDeque::new(),
             buffered: 0,
             held: 0,
         };
         Box::pin(stream::try_unfold(encoding, |mut encoding| async move {
             loop {
+                if let Some(chunk) = encoding.ready.pop_front() {
+                    // The whole result may be available; give other work on this thread a turn.
+                    tokio::task::yield_now().await;
+                    return Ok(Some((chunk, encoding)));
+                }
                 let (worked, step) = encoding.work().await?;
                 encoding = worked;
                 match step {
-                    Step::Chunk(chunk) => {
-                        // The whole result may be available; give other work on this thread a turn.
-                        tokio::task::yield_now().await;
-                        return Ok(Some((chunk, encoding)));
-                    }
-                    Step::End => return Ok(None),
+                    Step::Chunk(chunk) => encoding.ready.push_back(chunk),
+                    Step::End if encoding.ready.is_empty() => return Ok(None),
+                    // It says so again when they have been taken.
+                    Step::End => {}
                     Step::NeedsInput => encoding.read().await?,
                 }
             }
@@ -162,6 +168,8 @@ struct Encoding {
     out: Vec<u8>,
     options: EncodeOptions,
     state: State,
+    /// Chunks that have not been taken yet.
+    ready: VecDeque<Bytes>,
     /// Bytes of a batch that the decoder has, and of the batch that is being written.
     buffered: usize,
     held: usize,
@@ -185,7 +193,14 @@ impl Encoding {
         let place = HEAVY_WORK.acquire().await.map_err(io::Error::other)?;
         let worked = tokio::task::spawn_blocking(move || {
             let _place = place;
-            let step = self.next_step()?;
+            let mut step = self.next_step()?;
+            // Several, because changing the thread costs about as much as writing a chunk.
+            while self.ready.len() < TOGETHER
+                && let Step::Chunk(chunk) = step
+            {
+                self.ready.push_back(chunk);
+                step = self.next_step()?;
+            }
             Ok((self, step))
         });
         worked.await.map_err(io::Error::other)?

@@ -252,7 +252,9 @@ fn long_values_are_written_in_pieces() {
     ]);
     let kept = keep(std::slice::from_ref(&rows));
     let all = |options: EncodeOptions| {
-        let chunks = encoded(&kept, 10_000, options).expect("encodes");
+        let chunks = encoded(&kept, 10_000, options.clone()).expect("encodes");
+        let at_once = encoded(&kept, kept.len(), options).expect("encodes");
+        assert!(chunks.concat() == at_once.concat(), "however the stored bytes arrive");
         let largest = chunks.iter().map(Bytes::len).max().unwrap_or(0);
         assert!(largest <= LARGEST_CHUNK, "a chunk of {largest} bytes");
         String::from_utf8(chunks.concat()).expect("UTF-8")
