@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;
 use futures_util::StreamExt as _;
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::source::{CancellationToken, Query, SourceError};
+use landreeve_core::source::{Query, SourceError};
 use landreeve_core::{Error, Input, OpCtx, Result};
 use landreeve_estate::results::{BATCH_BYTES, BATCH_ROWS};
 use landreeve_estate::{args, ops};
@@ -210,19 +210,19 @@ async fn read_choices(
     sql: String,
     limit: Duration,
 ) -> Result<Vec<Choice>> {
-    let cancel = CancellationToken::new();
-    let _guard = cancel.clone().drop_guard();
     let failed = |error: SourceError| {
         Error::fault("query", "options", format!("cannot read the options: {}", error.message))
     };
     let query = Query { sql, time_limit: limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES };
-    let stream = ops::datasources::datasource_query(plane.estate(), ctx, datasource, query, cancel).await?;
-    let mut stream = stream.map_err(failed)?;
-    let mut taken = Taken::default();
-    while let Some(batch) = stream.batches.next().await {
-        taken.take(&batch.map_err(failed)?)?;
-    }
-    Ok(taken.found)
+    ops::datasources::datasource_query(plane.estate(), ctx, datasource, query, async |stream| {
+        let mut stream = stream.map_err(failed)?;
+        let mut taken = Taken::default();
+        while let Some(batch) = stream.batches.next().await {
+            taken.take(&batch.map_err(failed)?)?;
+        }
+        Ok(taken.found)
+    })
+    .await
 }
 
 /// The options so far, and the size of their values and labels in bytes.

@@ -20,6 +20,8 @@ const LZ4: u64 = 255;
 const CHUNKS: u64 = 1024 * 1024;
 /// How long a request waits for memory.
 const WAIT: Duration = Duration::from_secs(10);
+/// The metric.
+pub(crate) const RESERVED: &str = "landreeve_memory_reserved_bytes";
 
 /// The memory of the whole process.
 #[derive(Debug, Clone)]
@@ -33,7 +35,27 @@ pub struct Budget {
 
 /// Reserved memory, given back when the last copy is dropped.
 #[derive(Debug, Clone)]
-pub struct Reservation(#[expect(dead_code, reason = "held, never read")] Arc<OwnedSemaphorePermit>);
+pub struct Reservation(#[expect(dead_code, reason = "held, never read")] Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    _permit: OwnedSemaphorePermit,
+    bytes: f64,
+}
+
+impl Held {
+    fn new(permit: OwnedSemaphorePermit, pieces: u32) -> Held {
+        let bytes = (u64::from(pieces) * PIECE) as f64;
+        metrics::gauge!(RESERVED).increment(bytes);
+        Held { _permit: permit, bytes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        metrics::gauge!(RESERVED).decrement(self.bytes);
+    }
+}
 
 impl Reservation {
     /// Keeps the memory reserved until the bytes have been sent.
@@ -85,8 +107,9 @@ impl Budget {
 
     /// The same if it is free now and no other waits for it.
     pub fn try_for_run(&self) -> Option<Reservation> {
-        let permit = Arc::clone(&self.free).try_acquire_many_owned(self.wanted(self.statement)).ok()?;
-        Some(Reservation(Arc::new(permit)))
+        let wanted = self.wanted(self.statement);
+        let permit = Arc::clone(&self.free).try_acquire_many_owned(wanted).ok()?;
+        Some(Reservation(Arc::new(Held::new(permit, wanted))))
     }
 
     /// The memory of one statement, for a request.
@@ -112,8 +135,9 @@ impl Budget {
     }
 
     async fn acquire(&self, bytes: u64) -> Result<Reservation> {
-        let permit = Arc::clone(&self.free).acquire_many_owned(self.wanted(bytes)).await;
-        permit.map(|permit| Reservation(Arc::new(permit))).map_err(Error::internal)
+        let wanted = self.wanted(bytes);
+        let permit = Arc::clone(&self.free).acquire_many_owned(wanted).await.map_err(Error::internal)?;
+        Ok(Reservation(Arc::new(Held::new(permit, wanted))))
     }
 
     /// More than everything would wait forever.

@@ -46,6 +46,8 @@ impl Default for BodyLimits {
 impl Limits {
     /// The HTTP/1 parser needs at least this.
     pub const MIN_HEADER_BYTES: usize = 8 * 1024;
+    /// How long a client may read nothing of its response.
+    pub const WRITE_STALL: Duration = Duration::from_secs(60);
 }
 
 impl Default for Limits {
@@ -57,7 +59,7 @@ impl Default for Limits {
             header_time: Duration::from_secs(10),
             handshake_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(60),
-            write_stall: Duration::from_secs(60),
+            write_stall: Limits::WRITE_STALL,
             drain_time: Duration::from_secs(20),
             body: BodyLimits::default(),
         }

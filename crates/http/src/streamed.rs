@@ -12,13 +12,12 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long a client may read nothing; the same as `Limits::write_stall`.
-const STALL: Duration = Duration::from_secs(60);
+use crate::limits::Limits;
 
 /// Sends the chunks as the client reads them. If it reads nothing for a minute, the stream is dropped and the connection
 /// is closed, so that an incomplete body never looks complete.
 pub fn streamed(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
-    streamed_within(chunks, STALL)
+    streamed_within(chunks, Limits::WRITE_STALL)
 }
 
 fn streamed_within(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static, stall: Duration) -> Body {

@@ -49,8 +49,7 @@ pub(crate) async fn run(
             }
         }
         Ok(Err(error)) => {
-            let refused = matches!(error.kind, SourceErrorKind::Query | SourceErrorKind::TimedOut)
-                && !errors::is_too_large(&error);
+            let refused = error.kind == SourceErrorKind::Query && !errors::is_too_large(&error);
             feed.fail(error);
             if refused {
                 give_back(lease, session).await;

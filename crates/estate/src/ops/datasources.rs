@@ -139,20 +139,47 @@ pub async fn database_types(
     datasources::types(conn, ids).await
 }
 
-/// Runs a statement as the caller without a run, for a request that reads it to the end. The outer error is ours, the
-/// inner one is the database's.
-pub async fn datasource_query(
+/// Runs a statement as the caller without a run, for a request, and reads its result with `read`. It ends when the
+/// datasource is disabled or deleted, as a run does.
+pub async fn datasource_query<T>(
     estate: &Estate,
     ctx: &OpCtx,
     id: DatasourceId,
     query: Query,
-    cancel: CancellationToken,
-) -> Result<Result<QueryStream, SourceError>> {
+    read: impl AsyncFnOnce(Result<QueryStream, SourceError>) -> Result<T>,
+) -> Result<T> {
     let datasource = datasource_for_use(estate, ctx, id).await?;
     let spec = connect_spec(estate.outbound(), &datasource, &reach(ctx, &datasource)).await?;
     let memory = estate.memory().for_statement().await?;
-    let stream = estate.driver(spec.database_type)?.query(&spec, query, cancel).await;
-    Ok(stream.map(|stream| memory.hold(stream)))
+    let driver = estate.driver(spec.database_type)?;
+    let cancel = CancellationToken::new();
+    let _guard = cancel.clone().drop_guard();
+    let reading = async {
+        let stream = driver.query(&spec, query, cancel).await;
+        read(stream.map(|stream| memory.hold(stream))).await
+    };
+    tokio::select! {
+        read = reading => read,
+        why = unusable(estate, id) => Err(why),
+    }
+}
+
+/// How often a statement that is not a run looks whether its datasource can still be used.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Waits until the datasource is disabled or deleted.
+async fn unusable(estate: &Estate, id: DatasourceId) -> Error {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        match estate.datasource(id, None).await {
+            Ok(Some(datasource)) if !datasource.details.enabled => {
+                return Error::conflict("disabled", "the datasource was disabled");
+            }
+            Ok(None) => return Error::not_found("datasource"),
+            // If the store cannot be read now, the statement goes on until its own limit.
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
 }
 
 /// Checks the details, and what only the server can know: which agents exist, which files may be opened.

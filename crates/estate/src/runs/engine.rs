@@ -24,7 +24,7 @@ use super::pools::{Holder, Place, Pool};
 use super::queue::{self, Lease, Submission, Submitter};
 use super::record::{NewRun, Run};
 use super::recover::{self, Lost};
-use crate::budget::Budget;
+use crate::budget::{self, Budget};
 use crate::plane::Registry;
 use crate::store::{Store, Tx};
 
@@ -239,6 +239,7 @@ impl Engine {
             tracing::warn!(runs = recovered, "recovered runs that were interrupted by a stop");
         }
         metrics::gauge!("landreeve_runs_lingering").set(0.0);
+        metrics::gauge!(budget::RESERVED).increment(0.0);
         let pools = self.pools(&executors);
         let claiming: Vec<_> = pools.values().filter(|pool| pool.workers > 0).cloned().collect();
         let working = Working { executors, pools, role };

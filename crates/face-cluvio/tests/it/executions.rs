@@ -175,6 +175,29 @@ async fn options_of_drop_downs() {
     assert_eq!(world.get(&format!("/filters/{text}/options")).await.status, StatusCode::CONFLICT);
 }
 
+/// They are not runs, but end like runs.
+#[tokio::test]
+async fn disabling_a_datasource_ends_statements_for_options() {
+    let world = World::new().await;
+    let datasource = world.datasource().await;
+    let attributes =
+        json!({"name": "s", "variable_name": "s", "options_type": "dynamic_sql", "query": "select slow"});
+    let relationships = json!({"datasource": related("datasources", &datasource)});
+    let id = world.made("/filters", attributes, relationships).await;
+    let path = format!("/filters/{id}/options");
+    let disable = async {
+        while !LIMITS.lock().unwrap().iter().any(|(sql, _)| sql.contains("slow")) {
+            tokio::task::yield_now().await;
+        }
+        let change = json!({"data": {"attributes": {"enabled": false}}});
+        world.patch(&format!("/datasources/{datasource}"), change).await
+    };
+    let (options, disabled) = tokio::join!(world.get(&path), disable);
+    assert_eq!(disabled.status, StatusCode::OK, "{}", disabled.text);
+    assert_eq!(options.status, StatusCode::CONFLICT, "{}", options.text);
+    assert!(options.text.contains("the datasource was disabled"), "{}", options.text);
+}
+
 /// Three drop-downs, each depending on the next: the time one takes is not available to the others.
 #[tokio::test]
 async fn options_that_depend_on_one_another_share_a_deadline() {
