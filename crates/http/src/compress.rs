@@ -7,12 +7,15 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use axum::routing::future::RouteFuture;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, VARY};
 use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Version};
 use tower::Service;
 use tower_http::CompressionLevel;
 use tower_http::compression::predicate::{And, Predicate, SizeAbove};
 use tower_http::compression::{Compression, CompressionLayer};
+
+use crate::mount::Mounts;
 
 /// Smaller responses are not worth the overhead.
 const MIN_BYTES: u64 = 1_024;
@@ -34,13 +37,13 @@ const NOT_WORTH_IT: [&str; 11] = [
 
 type Worth = fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool;
 
-/// A service whose responses are compressed, to be put outside of [`crate::Face::wrap`]. It uses the fastest levels: a
-/// result is sent once, to one client, and CPU time costs more than the last 10 % of the size.
+/// What a listener serves: routers whose responses are compressed. It uses the fastest levels: a result is sent once, to
+/// one client, and CPU time costs more than the last 10 % of the size.
 #[derive(Clone)]
-pub struct Compressed<S> {
+pub struct Compressed {
     /// For clients that accept no encoding, as most programs do: they do not pay for the other.
-    plain: S,
-    compressed: Compression<S, Condition>,
+    plain: Mounts,
+    compressed: Compression<Mounts, Condition>,
 }
 
 type Condition = And<SizeAbove, Worth>;
@@ -50,41 +53,51 @@ fn condition() -> Condition {
     SizeAbove::new(MIN_BYTES).and(worth)
 }
 
-impl<S> Compressed<S>
-where
-    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    pub fn new(plain: S) -> Compressed<S> {
+impl From<Mounts> for Compressed {
+    fn from(plain: Mounts) -> Compressed {
         let layer = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(condition());
         Compressed { compressed: tower::Layer::layer(&layer, plain.clone()), plain }
     }
+}
 
-    pub fn into_router(self) -> Router {
-        Router::new().fallback_service(self)
+impl From<Router> for Compressed {
+    fn from(router: Router) -> Compressed {
+        Mounts::from(router).into()
     }
 }
 
-impl<S> Service<Request<Body>> for Compressed<S>
-where
-    S: Service<Request<Body>, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
-{
+impl Service<Request<Body>> for Compressed {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.plain.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Answer {
         if request.headers().contains_key(ACCEPT_ENCODING) {
             let answer = self.compressed.call(request);
-            return Box::pin(async move { Ok(answer.await?.map(Body::new)) });
+            return Answer::Compressed(Box::pin(async move { Ok(answer.await?.map(Body::new)) }));
         }
-        let answer = self.plain.call(request);
-        Box::pin(async move { Ok(varying(answer.await?)) })
+        Answer::Plain(self.plain.call(request))
+    }
+}
+
+/// The response to come. One that is not compressed costs no allocation.
+pub enum Answer {
+    Plain(RouteFuture<Infallible>),
+    Compressed(Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>),
+}
+
+impl Future for Answer {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Answer::Plain(answer) => Pin::new(answer).poll(context).map_ok(varying),
+            Answer::Compressed(answer) => answer.as_mut().poll(context),
+        }
     }
 }
 
@@ -115,7 +128,7 @@ mod tests {
     use axum::routing::get;
     use tower::ServiceExt as _;
 
-    fn router() -> Router {
+    fn router() -> Compressed {
         let long = "abc ".repeat(1_000);
         let router = Router::new()
             .route(
@@ -130,7 +143,7 @@ mod tests {
                 get(move || async move { ([(CONTENT_TYPE, "application/vnd.apache.parquet")], long) }),
             )
             .route("/short", get(|| async { ([(CONTENT_TYPE, "application/json")], "{}") }));
-        Compressed::new(router).into_router()
+        router.into()
     }
 
     async fn encoding(path: &str, accept: &str) -> Option<String> {

@@ -21,6 +21,12 @@ pub struct Mounts {
     main: Router,
 }
 
+impl From<Router> for Mounts {
+    fn from(main: Router) -> Mounts {
+        Mounts::new(main, [])
+    }
+}
+
 impl Mounts {
     pub fn new(main: Router, named: impl IntoIterator<Item = (&'static str, Router)>) -> Mounts {
         Mounts { named: named.into_iter().collect(), main }

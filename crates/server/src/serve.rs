@@ -14,6 +14,7 @@ use landreeve_estate::random::OsRandom;
 use landreeve_estate::runs::{Role, recover};
 use landreeve_estate::store::Dialect;
 use landreeve_estate::{events, ops, schedules};
+use landreeve_http::compress::Compressed;
 use landreeve_http::site::PublicUrl;
 use landreeve_http::{ListenOptions, Listener, LiveLimits, Stop, TlsFiles};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -40,7 +41,7 @@ pub struct Server {
     pub opened: Opened,
     /// The built-in sample source.
     sample: DatasourceId,
-    listeners: Vec<(Listener, axum::Router)>,
+    listeners: Vec<(Listener, Compressed)>,
     limits: LiveLimits,
     level: logs::Level,
     place: Place,
@@ -313,7 +314,7 @@ async fn bind(
     config: &Config,
     limits: &LiveLimits,
     routers: &web::Routers,
-) -> anyhow::Result<Vec<(Listener, axum::Router)>> {
+) -> anyhow::Result<Vec<(Listener, Compressed)>> {
     let plain = args.plain_http || config.server.plain_http;
     let listen = args.listen.clone().unwrap_or_else(|| config.server.listen.clone());
     let tls = files(config.tls.certificate.as_ref(), config.tls.key.as_ref());

@@ -29,14 +29,14 @@ struct Mounted {
 
 /// The main router, and the routers of dialects that have a separate listener.
 pub struct Routers {
-    pub main: Router,
+    pub main: Compressed,
     own: Vec<(&'static str, Router)>,
 }
 
 impl Routers {
-    pub fn own(&self, name: &str) -> Option<Router> {
+    pub fn own(&self, name: &str) -> Option<Compressed> {
         let (_, router) = self.own.iter().find(|(known, _)| *known == name)?;
-        Some(Compressed::new(router.clone()).into_router())
+        Some(router.clone().into())
     }
 }
 
@@ -130,7 +130,7 @@ pub fn routers(opened: &Opened, sample: DatasourceId, metrics: PrometheusHandle)
         .merge(health::routes(readiness(opened.estate.clone()), Arc::new(move || metrics.render())))
         .merge(landreeve_console::router(opened.estate.clone())?);
     let own: Vec<(&'static str, Router)> = faces.into_iter().map(|face| (face.name, face.router)).collect();
-    let main = Compressed::new(Mounts::new(main, own.clone())).into_router();
+    let main = Mounts::new(main, own.clone()).into();
     Ok(Routers { main, own })
 }
 

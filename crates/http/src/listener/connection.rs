@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use futures_util::StreamExt as _;
@@ -27,6 +26,7 @@ use tower::Service as _;
 use tracing::debug;
 
 use super::stream::{Stream, Transport};
+use crate::compress::Compressed;
 use crate::limits::{Limits, LiveLimits};
 use crate::site::PublicUrl;
 
@@ -77,7 +77,7 @@ impl Drop for Running {
 }
 
 impl Connection {
-    pub(super) async fn run(self, socket: TcpStream, router: Router) {
+    pub(super) async fn run(self, socket: TcpStream, site: Compressed) {
         let drain = self.drain.clone();
         let transport = tokio::select! {
             transport = self.handshake(socket) => transport,
@@ -85,7 +85,7 @@ impl Connection {
             () = drain.cancelled() => None,
         };
         if let Some(transport) = transport {
-            self.requests(transport, router).await;
+            self.requests(transport, site).await;
         }
     }
 
@@ -101,7 +101,7 @@ impl Connection {
         None
     }
 
-    async fn requests(self, transport: Transport, router: Router) {
+    async fn requests(self, transport: Transport, site: Compressed) {
         let activity = Arc::new(Activity::default());
         let stream = Stream::new(transport, self.limits.header_time, self.limits.write_stall);
         let address: Arc<str> = self.peer.ip().to_string().into();
@@ -116,7 +116,7 @@ impl Connection {
                 limits: self.live.get(),
             };
             request.extensions_mut().insert(inbound);
-            let response = router.clone().call(request.map(Body::new));
+            let response = site.clone().call(request.map(Body::new));
             async move {
                 let response = response.await;
                 response.map(|response| held(response, running))

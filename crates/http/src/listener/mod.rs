@@ -1,4 +1,4 @@
-//! Accepts connections and serves a router on them, within limits, until it is stopped.
+//! Accepts connections and serves routers on them, within limits, until it is stopped.
 //!
 //! Routes, and anything that looks at a request's path or body, do not belong here.
 
@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use landreeve_core::{Error, Result};
@@ -24,6 +23,7 @@ use tracing::{info, warn};
 
 pub use self::connection::Inbound;
 pub use self::tls::{Tls, TlsFiles};
+use crate::compress::Compressed;
 use crate::limits::{Limits, LiveLimits};
 use crate::site::PublicUrl;
 
@@ -87,7 +87,7 @@ impl Listener {
     }
 
     /// Runs until `stop` is signalled and the last connection has ended.
-    pub async fn serve(self, router: Router, stop: Stop) -> Drained {
+    pub async fn serve(self, site: Compressed, stop: Stop) -> Drained {
         let connections = TaskTracker::new();
         let slots = Arc::new(Slots::default());
         // Cancelled by the second signal or at the end of the drain, whichever comes first, once the connections that are
@@ -107,13 +107,13 @@ impl Listener {
                     drain: stop.drain.clone(),
                 };
                 let slot = slots.take();
-                let router = router.clone();
+                let site = site.clone();
                 // Polled only when it was woken, unlike the token itself, which all connections share.
                 let mut cut = FuturesUnordered::from_iter([cut.clone().cancelled_owned()]);
                 connections.spawn(async move {
                     let _slot = slot;
                     tokio::select! {
-                        () = connection.run(socket, router) => {}
+                        () = connection.run(socket, site) => {}
                         Some(()) = cut.next() => {}
                     }
                 });

@@ -64,7 +64,7 @@ impl Server {
         let options = ListenOptions { address, tls, limits: limits.clone(), public_url: None };
         let listener = Listener::bind(options).await.unwrap();
         let (address, tls, stop) = (listener.local_addr(), listener.tls(), Stop::default());
-        let task = tokio::spawn(listener.serve(router, stop.clone()));
+        let task = tokio::spawn(listener.serve(router.into(), stop.clone()));
         Server { address, limits, stop, tls, task }
     }
 
