@@ -7,7 +7,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures_core::Stream;
 
-use crate::ids::BoxFuture;
+use crate::ids::{BoxFuture, OuId};
 use crate::schema::TableKind;
 use crate::source::{CancellationToken, Query, QueryStream, SourceError};
 
@@ -135,6 +135,10 @@ pub struct Tables {
 pub struct Reader {
     /// The subtrees of units the reader may read, as paths (`/1/7/`).
     pub subtrees: Vec<String>,
+    /// The unit of the datasource.
+    pub unit: Option<OuId>,
+    /// The host of the datasource, if that means something to the catalog.
+    pub host: Option<String>,
     /// If the catalog has several.
     pub database: Option<String>,
 }

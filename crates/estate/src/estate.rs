@@ -236,6 +236,12 @@ impl Estate {
         self.seal_key().open(context, sealed)
     }
 
+    /// Which key `seal` uses now; `ops::secrets::still_sealed_with` checks it in the transaction that stores what was
+    /// sealed.
+    pub fn sealed_with(&self) -> String {
+        self.seal_key().fingerprint()
+    }
+
     pub(crate) fn seal_key(&self) -> SealKey {
         self.inner.seal.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

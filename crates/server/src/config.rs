@@ -163,6 +163,7 @@ pub struct EngineSection {
     pub spill_bytes: u64,
     pub max_value_bytes: usize,
     pub statements: usize,
+    pub pushdown: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -21,6 +21,7 @@ use landreeve_estate::runs::RunOptions;
 use landreeve_estate::secrets::SealKey;
 use landreeve_estate::store::{Location, Migrations, StoreOptions};
 use landreeve_estate::{Estate, EstateOptions, ops};
+use landreeve_promotion::Promotion;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -36,6 +37,7 @@ pub struct Opened {
     pub estate: Estate,
     pub analytics: Analytics,
     pub delivery: Delivery,
+    pub promotion: Promotion,
     pub drivers: Arc<Sources>,
     pub config: Config,
     pub data_dir: PathBuf,
@@ -249,10 +251,11 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
             key_file.display()
         ));
     }
-    let (analytics, delivery) = (slots.analytics.get()?, slots.delivery.get()?);
+    let (analytics, delivery, promotion) =
+        (slots.analytics.get()?, slots.delivery.get()?, slots.promotion.get()?);
     // They are opened once; a second driver would be the same.
     let _ = drivers.catalogs.set(Arc::new(planes::driver(&estate, slots.engine)));
-    Ok(Opened { estate, analytics, delivery, drivers, config, data_dir, key_file })
+    Ok(Opened { estate, analytics, delivery, promotion, drivers, config, data_dir, key_file })
 }
 
 /// Removes temporary data that a killed server's statements left on disk. The caller has locked the data directory.

@@ -10,6 +10,7 @@ use landreeve_drivers::Codec;
 use landreeve_engine::{Engine, EngineDriver, EngineOptions};
 use landreeve_estate::Estate;
 use landreeve_estate::plane::{Plane, Slot};
+use landreeve_promotion::Promotion;
 
 use crate::config::{self, Config};
 
@@ -17,6 +18,7 @@ use crate::config::{self, Config};
 pub struct Slots {
     pub analytics: Slot<Analytics>,
     pub delivery: Slot<Delivery>,
+    pub promotion: Slot<Promotion>,
     pub engine: Arc<dyn SqlEngine>,
 }
 
@@ -33,9 +35,11 @@ pub fn planes(config: &Config, data_dir: &Path) -> anyhow::Result<(Vec<Plane>, S
         Arc::new(Codec),
         config.section(&landreeve_delivery::SETTINGS)?,
     );
-    let planes = vec![analytics_plane, delivery_plane, crate::sample::plane(data_dir)];
+    let (promotion_plane, promotion) =
+        landreeve_promotion::plane(Arc::clone(&engine), config.engine.pushdown);
+    let planes = vec![analytics_plane, delivery_plane, promotion_plane, crate::sample::plane(data_dir)];
     check(config, &planes)?;
-    Ok((planes, Slots { analytics, delivery, engine }))
+    Ok((planes, Slots { analytics, delivery, promotion, engine }))
 }
 
 /// Rejects sections that no plane reads.

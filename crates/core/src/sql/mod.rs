@@ -9,7 +9,7 @@ mod scanner;
 
 use std::ops::Range;
 
-pub use rules::{Dashes, Dollar, EscapeStrings, Numbers, Rules, Variables, rules};
+pub use rules::{Dashes, Dollar, EscapeStrings, Numbers, Rules, VQL, Variables, rules};
 pub use scanner::{Kind, Scanner, Token};
 
 /// The statements of a script, without their semicolons and surrounding whitespace. A piece that is only whitespace and

@@ -75,6 +75,8 @@ pub enum Dollar {
     NumberOrName,
     /// A word
     Word,
+    /// `${name}`, with anything but a brace in the name
+    Property,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,3 +165,16 @@ pub const fn rules(dialect: SqlDialect) -> Rules {
         },
     }
 }
+
+/// Denodo's VQL. Properties (`${name}`) are parameters.
+pub const VQL: Rules = Rules {
+    escape_strings: EscapeStrings::None,
+    backtick_names: true,
+    unicode_names: false,
+    dollar_quotes: false,
+    hash_comments: true,
+    nested_comments: false,
+    dollar: Dollar::Property,
+    mark_is_blank: true,
+    ..POSTGRES
+};

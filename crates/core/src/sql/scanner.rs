@@ -253,7 +253,11 @@ impl<'a> Scanner<'a> {
             Dollar::NumberOrName if digits > at + 1 || starts_word(self.byte(at + 1)) => {
                 (Kind::Parameter, self.run(at + 1, |byte| in_word(byte) && byte != b'$'), true)
             }
-            Dollar::Number | Dollar::NumberOrName => (Kind::Symbol, at + 1, true),
+            Dollar::Property if self.byte(at + 1) == b'{' => {
+                let end = self.run(at + 2, |byte| !matches!(byte, b'{' | b'}'));
+                (Kind::Parameter, (end + 1).min(self.bytes.len()), self.byte(end) == b'}')
+            }
+            Dollar::Number | Dollar::NumberOrName | Dollar::Property => (Kind::Symbol, at + 1, true),
         }
     }
 

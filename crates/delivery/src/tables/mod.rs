@@ -34,7 +34,7 @@ const SCHEMA: &str = "public";
 impl DeliveryCatalog {
     /// The tables as seen by a reader of these subtrees of units.
     pub fn seen_by(&self, subtrees: &[String]) -> Readable {
-        let reader = Reader { subtrees: subtrees.to_vec(), database: None };
+        let reader = Reader { subtrees: subtrees.to_vec(), ..Reader::default() };
         Readable { catalog: Arc::new(self.clone()), reader }
     }
 

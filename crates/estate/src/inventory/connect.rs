@@ -34,7 +34,12 @@ pub async fn connect_spec(
     let target = if let DatabaseType::Catalog(catalog) = details.database_type {
         Target::Tables {
             catalog: catalog.as_str().to_owned(),
-            reader: Reader { subtrees: reach.to_vec(), database: details.database.clone() },
+            reader: Reader {
+                subtrees: reach.to_vec(),
+                unit: Some(datasource.ou),
+                host: details.host.clone(),
+                database: details.database.clone(),
+            },
         }
     } else if details.database_type == DatabaseType::Sqlite {
         let name = details.database.as_deref().unwrap_or_default();

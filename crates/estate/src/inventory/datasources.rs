@@ -153,7 +153,7 @@ impl DatasourceDetails {
         }
         let network = self.mode == ConnectionMode::Direct
             && self.database_type.grade() != Grade::NoDriver
-            && self.database_type != DatabaseType::Sqlite;
+            && !matches!(self.database_type, DatabaseType::Sqlite | DatabaseType::Catalog(_));
         if network && self.host.as_deref().is_none_or(|host| host.trim().is_empty()) {
             let message = format!("is required to connect to {}", self.database_type.as_str());
             faults.push("host", "required", message);
@@ -452,4 +452,37 @@ pub async fn schema(conn: &mut Conn, id: DatasourceId) -> Result<Option<(Catalog
         .opt("SELECT catalog, read_at FROM datasource_schemas WHERE datasource_id = $1", args![id])
         .await?;
     row.map(|row| Ok((Catalog::from(row.json::<StoredCatalog>(0)?), row.time(1)?))).transpose()
+}
+
+/// A datasource whose tables a plane offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfCatalog {
+    pub id: DatasourceId,
+    pub name: String,
+    pub host: Option<String>,
+    pub database: Option<String>,
+}
+
+/// The datasources of this type in a unit.
+pub async fn of_catalog(conn: &mut Conn, ou: OuId, database_type: &str) -> Result<Vec<OfCatalog>> {
+    let sql = "SELECT id, name, config FROM datasources WHERE ou_id = $1 AND database_type = $2 AND builtin IS NULL \
+               ORDER BY id";
+    let rows = conn.all(sql, args![ou, database_type]).await?;
+    let read = |row: &Row| {
+        let config: StoredConfig = row.json(2)?;
+        Ok(OfCatalog { id: row.id(0)?, name: row.text(1)?, host: config.host, database: config.database })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// The datasources of a unit with this name or this id.
+pub async fn named(conn: &mut Conn, ou: OuId, name: &str, id: Option<DatasourceId>) -> Result<Vec<DatasourceId>> {
+    let id = id.unwrap_or(DatasourceId(0));
+    let sql = "SELECT id FROM datasources WHERE ou_id = $1 AND (name = $2 OR id = $3) ORDER BY id";
+    conn.all(sql, args![ou, name, id]).await?.iter().map(|row| row.id(0)).collect()
+}
+
+/// Connections of this datasource reach something else from now on.
+pub async fn reconnect(tx: &mut Tx, id: DatasourceId) -> Result<()> {
+    tx.exec("UPDATE datasources SET version = version + 1 WHERE id = $1", args![id]).await.map(drop)
 }

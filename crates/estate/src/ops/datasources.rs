@@ -196,6 +196,9 @@ async fn check(
     {
         faults.push("database_type", "enum", "is built in and already exists in every unit");
     }
+    if matches!(details.database_type, DatabaseType::Catalog(_)) && details.database.as_deref().is_none_or(str::is_empty) {
+        faults.push("database", "required", "is required: which of its databases");
+    }
     let file = details.database.as_deref().filter(|name| !name.is_empty());
     if let (DatabaseType::Sqlite, ConnectionMode::Direct, Some(name)) =
         (details.database_type, details.mode, file)
@@ -290,6 +293,38 @@ async fn create(
         })
         .await?;
     Ok(datasource)
+}
+
+/// The datasources of a unit whose tables a plane offers under this type.
+pub async fn of_catalog(tx: &mut Tx, ou: OuId, catalog: CatalogType) -> Result<Vec<OfCatalog>> {
+    datasources::of_catalog(tx, ou, catalog.as_str()).await
+}
+
+/// Those of a unit with this name, or with this id. Names can repeat.
+pub async fn named(
+    estate: &Estate,
+    ctx: &OpCtx,
+    name: &str,
+    id: Option<DatasourceId>,
+) -> Result<Vec<DatasourceId>> {
+    datasources::named(&mut estate.store().read().await?, ctx.authority().ou(), name, id).await
+}
+
+/// Records that these datasources reach something else from now on, so that their schemas are read again.
+pub async fn reconnected(
+    tx: &mut Tx,
+    ou: OuId,
+    ids: impl IntoIterator<Item = DatasourceId>,
+    now: Timestamp,
+) -> Result<()> {
+    let mut any = false;
+    for datasource in ids {
+        datasources::reconnect(tx, datasource).await?;
+        let change = DatasourceChange::Reconnected;
+        events::append(tx, ou, &Event::DatasourceChanged { datasource, change }, now).await?;
+        any = true;
+    }
+    if any { tx.bump_epoch().await } else { Ok(()) }
 }
 
 async fn tell(tx: &mut Tx, datasource: &Datasource, change: DatasourceChange, now: Timestamp) -> Result<()> {

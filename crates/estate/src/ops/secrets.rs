@@ -43,6 +43,11 @@ pub async fn rotate(estate: &Estate, ctx: &OpCtx, new: SealKey) -> Result<u64> {
     Ok(count)
 }
 
+/// Fails if the key has been changed since a plane encrypted what this transaction is about to store.
+pub async fn still_sealed_with(tx: &mut Tx, fingerprint: &str) -> Result<()> {
+    bootstrap::still_sealed_with(tx, fingerprint).await
+}
+
 /// The nodes, other than those of this home, that have been seen within the last minute: they use the old key.
 pub async fn nodes_running(estate: &Estate, ctx: &OpCtx, home: &str) -> Result<Vec<String>> {
     estate.require_here(ctx, Noun::SETTING, Action::MANAGE).await?;

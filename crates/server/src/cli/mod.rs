@@ -9,6 +9,7 @@ mod keys;
 mod runs;
 #[cfg(test)]
 mod tests;
+mod vql;
 
 use std::path::PathBuf;
 
@@ -107,6 +108,10 @@ enum Command {
     #[command(after_help = "Example:\n  landreeve deploys show 2026-01-15.1")]
     #[command(subcommand)]
     Deploys(delivery::DeploysCommand),
+    /// Define virtual databases: views over several databases and files
+    #[command(after_help = "Example:\n  landreeve vql run sales.vql")]
+    #[command(subcommand)]
+    Vql(vql::VqlCommand),
     /// Manage saved queries over delivery data that are read with a token
     #[command(after_help = "Example:\n  landreeve feed list")]
     #[command(subcommand)]
@@ -156,6 +161,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dora(args) => delivery::dora(args).await,
         Command::Deploys(command) => delivery::deploys(command).await,
         Command::Feed(command) => delivery::feed(command).await,
+        Command::Vql(command) => vql::run(command).await,
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
         Command::Estate(command) => backup::run(command).await,

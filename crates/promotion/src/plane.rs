@@ -1,0 +1,79 @@
+//! The handle that the plane's use cases use.
+
+use std::sync::Arc;
+
+use landreeve_core::datasource::CatalogType;
+use landreeve_core::table::SqlEngine;
+use landreeve_estate::plane::{CatalogSpec, NounSpec, Plane, PlaneParts, Slot};
+use landreeve_estate::secrets::SealedColumn;
+use landreeve_estate::store::MigrationSet;
+use landreeve_estate::{Estate, sealed_column};
+
+use crate::nouns;
+use crate::tables::VirtualCatalog;
+use crate::versions::Memory;
+
+/// The plane's tables.
+pub const MIGRATIONS: MigrationSet = MigrationSet {
+    component: "promotion",
+    sqlite: &[include_str!("../migrations/sqlite/0001_virtual.sql")],
+    postgres: &[include_str!("../migrations/postgres/0001_virtual.sql")],
+};
+
+/// The type of a datasource that is a virtual database.
+pub const DATABASE_TYPE: CatalogType = CatalogType::new("virtual");
+
+const PASSWORDS: SealedColumn =
+    sealed_column!("virtual_datasources", "id", "password_sealed", "virtual_datasource");
+
+/// The plane, and where to find its handle once the estate is open.
+pub fn plane(engine: Arc<dyn SqlEngine>, pushdown: bool) -> (Plane, Slot<Promotion>) {
+    let slot = Slot::default();
+    let filled = slot.clone();
+    let plane = Plane {
+        migrations: MIGRATIONS,
+        ids: crate::ids::KINDS,
+        nouns: vec![NounSpec::content(nouns::VIRTUAL_NODE)],
+        sealed: vec![PASSWORDS],
+        catalogs: vec![CatalogSpec { database_type: DATABASE_TYPE, builtin: false }],
+        open: Box::new(move |estate| {
+            let plane = Promotion::new(estate.clone(), engine, pushdown);
+            filled.fill(plane.clone());
+            let catalog = Arc::new(VirtualCatalog::new(plane));
+            Ok(PlaneParts { catalogs: vec![(DATABASE_TYPE, catalog)], ..PlaneParts::default() })
+        }),
+        ..Plane::new("promotion")
+    };
+    (plane, slot)
+}
+
+#[derive(Clone)]
+pub struct Promotion {
+    estate: Estate,
+    engine: Arc<dyn SqlEngine>,
+    memory: Arc<Memory>,
+    /// Whether conditions and limits are sent to sources.
+    pushdown: bool,
+}
+
+impl Promotion {
+    pub fn new(estate: Estate, engine: Arc<dyn SqlEngine>, pushdown: bool) -> Promotion {
+        Promotion { estate, engine, memory: Arc::default(), pushdown }
+    }
+
+    pub fn estate(&self) -> &Estate {
+        &self.estate
+    }
+
+    pub(crate) fn engine(&self) -> &dyn SqlEngine {
+        &*self.engine
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(crate) const fn pushdown(&self) -> bool {
+        self.pushdown
+    }
+}

@@ -1,0 +1,175 @@
+//! What a source returns as the types that a view declares. A value that does not fit is an error that says where.
+
+use std::sync::Arc;
+
+use arrow_array::builder::Decimal128Builder;
+use arrow_array::cast::AsArray as _;
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{DataType, SchemaRef};
+use landreeve_core::source::{SourceError, SourceErrorKind};
+
+/// Converts the columns of a batch, in order, to those of a schema.
+pub fn batch(view: &str, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, SourceError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+        convert(column, field.data_type()).map_err(|why| fault(view, field.name(), &why))
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    if columns.len() < schema.fields().len() {
+        return Err(fault(view, "", "the source returned fewer columns"));
+    }
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+        .map_err(|error| fault(view, "", &error.to_string()))
+}
+
+fn fault(view: &str, column: &str, why: &str) -> SourceError {
+    let place = if column.is_empty() { format!("view {view}") } else { format!("view {view}, column {column}") };
+    let error = SourceError::new(SourceErrorKind::Query, format!("{place}: {why}"));
+    SourceError { code: Some("bad_value".to_owned()), ..error }
+}
+
+fn convert(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
+    if column.data_type() == to {
+        return Ok(Arc::clone(column));
+    }
+    match (column.data_type(), to) {
+        (DataType::Utf8, DataType::Decimal128(precision, scale)) => decimals(column, *precision, *scale),
+        (from, to) if lossless(from, to) => {
+            let options = CastOptions { safe: false, ..CastOptions::default() };
+            cast_with_options(column, to, &options).map_err(|error| error.to_string())
+        }
+        (from, to) => Err(format!("the source has values of type {from}, which cannot become {to}")),
+    }
+}
+
+/// Conversions that keep each value or fail.
+fn lossless(from: &DataType, to: &DataType) -> bool {
+    let whole = |data_type: &DataType| data_type.is_integer();
+    match (from, to) {
+        (DataType::Null, _) | (_, DataType::Utf8) => true,
+        (from, to) if whole(from) && (whole(to) || matches!(to, DataType::Decimal128(..) | DataType::Float64)) => true,
+        (from, DataType::Boolean) if whole(from) => true,
+        (DataType::Boolean, to) if whole(to) => true,
+        (from, to) if from.is_floating() && to.is_floating() => true,
+        (DataType::Decimal128(..), DataType::Decimal128(..) | DataType::Float64) => true,
+        (DataType::Utf8, to) => {
+            whole(to) || to.is_floating() || matches!(to, DataType::Boolean | DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_))
+        }
+        (DataType::Date32, DataType::Timestamp(..)) => true,
+        (DataType::Timestamp(..), DataType::Timestamp(..) | DataType::Date32) => true,
+        (DataType::Time32(_) | DataType::Time64(_), DataType::Time64(_)) => true,
+        (DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary, DataType::Binary) => true,
+        _ => false,
+    }
+}
+
+/// Numbers as text: how drivers return a decimal whose size they do not know.
+fn decimals(column: &ArrayRef, precision: u8, scale: i8) -> Result<ArrayRef, String> {
+    let texts = column.as_string::<i32>();
+    let builder = Decimal128Builder::with_capacity(texts.len()).with_precision_and_scale(precision, scale);
+    let mut builder = builder.map_err(|error| error.to_string())?;
+    for text in texts {
+        match text {
+            None => builder.append_null(),
+            Some(text) => match decimal(text, precision, scale) {
+                Some(value) => builder.append_value(value),
+                None => return Err(format!("the value {text} is no decimal({precision},{scale})")),
+            },
+        }
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+/// The digits of a number, moved by the scale; `None` if some would be lost.
+fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
+    let text = text.trim();
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (negative, digits) = match mantissa.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if (whole.is_empty() && fraction.is_empty()) || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let mut value = 0_i128;
+    for digit in whole.bytes().chain(fraction.bytes()) {
+        value = value.checked_mul(10)?.checked_add(i128::from(digit - b'0'))?;
+    }
+    // How many places the point still moves to the right.
+    let mut places = i32::from(scale) - i32::try_from(fraction.len()).ok()? + exponent;
+    while places > 0 && value != 0 {
+        value = value.checked_mul(10)?;
+        places -= 1;
+    }
+    while places < 0 && value != 0 {
+        if value % 10 != 0 {
+            return None;
+        }
+        value /= 10;
+        places += 1;
+    }
+    let limit = 10_i128.checked_pow(u32::from(precision))?;
+    (value < limit).then_some(if negative { -value } else { value })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{BooleanArray, Int16Array, Int64Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn decimals_keep_every_digit_or_fail() {
+        for (text, precision, scale, value) in [
+            ("1.5", 10, 2, Some(150)),
+            ("-0.05", 10, 2, Some(-5)),
+            ("+7", 10, 0, Some(7)),
+            ("1.50000", 10, 2, Some(150)),
+            ("1.505", 10, 2, None),
+            ("1e3", 10, 0, Some(1_000)),
+            ("1.2E-2", 10, 3, Some(12)),
+            ("99999999.99", 10, 2, Some(9_999_999_999)),
+            ("100000000", 10, 2, None),
+            ("0.00000000000000000000000000000000000000000000", 10, 2, Some(0)),
+            ("NaN", 10, 2, None),
+            ("", 10, 2, None),
+            (".", 10, 2, None),
+            ("-.5", 10, 1, Some(-5)),
+            ("12345678901234567890123456789012345678", 38, 0, Some(12_345_678_901_234_567_890_123_456_789_012_345_678)),
+            ("123456789012345678901234567890123456789", 38, 0, None),
+        ] {
+            assert_eq!(decimal(text, precision, scale), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error_with_its_place() {
+        let schema = |data_type| {
+            let field = arrow_schema::Field::new("total", data_type, true);
+            Arc::new(arrow_schema::Schema::new(vec![field]))
+        };
+        let of = |column: ArrayRef, to: DataType| {
+            let from = schema(column.data_type().clone());
+            let source = RecordBatch::try_new(from, vec![column]).unwrap();
+            batch("sales.orders", &source, &schema(to)).map(|batch| Arc::clone(batch.column(0)))
+        };
+        let small = of(Arc::new(Int16Array::from(vec![Some(1), None])), DataType::Int64).unwrap();
+        assert_eq!(*small, *(Arc::new(Int64Array::from(vec![Some(1), None])) as ArrayRef));
+        let flags = of(Arc::new(Int64Array::from(vec![0, 7])), DataType::Boolean).unwrap();
+        assert_eq!(*flags, *(Arc::new(BooleanArray::from(vec![false, true])) as ArrayRef));
+        for (column, to, message) in [
+            (Arc::new(Int64Array::from(vec![1_i64 << 40])) as ArrayRef, DataType::Int32, "view sales.orders, column total: "),
+            (Arc::new(StringArray::from(vec!["x"])), DataType::Int32, "view sales.orders, column total: "),
+            (Arc::new(StringArray::from(vec!["1.234"])), DataType::Decimal128(5, 2), "the value 1.234 is no decimal(5,2)"),
+            (Arc::new(BooleanArray::from(vec![true])), DataType::Date32, "which cannot become Date32"),
+        ] {
+            let error = of(column, to).unwrap_err();
+            assert!(error.message.contains(message), "{}", error.message);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The statement that a scan sends to its source, in the source's dialect.
+//!
+//! Everything sent is written here, value by value: an identifier or a literal that cannot be written exactly is not sent.
+
+use std::fmt::Write as _;
+
+use landreeve_core::datasource::SqlDialect;
+use landreeve_core::table::{Comparison, Scalar, Test};
+
+use crate::vql::ast::Relation;
+
+/// Maximum number of values in a list.
+pub const MAX_VALUES: usize = 1_000;
+
+/// What a scan reads, in the source's names.
+pub struct Wanted<'a> {
+    pub relation: &'a Relation,
+    pub columns: Vec<&'a str>,
+    /// Columns and tests; all of them can be written (`condition`).
+    pub conditions: Vec<(&'a str, &'a Test)>,
+    pub limit: Option<u64>,
+}
+
+pub fn select(dialect: SqlDialect, wanted: &Wanted<'_>) -> String {
+    let columns: Vec<String> = wanted.columns.iter().map(|column| identifier(dialect, column)).collect();
+    // Rows are counted even if no column is needed.
+    let columns = if columns.is_empty() { "1".to_owned() } else { columns.join(", ") };
+    let mut sql = format!("SELECT {columns} FROM {}", relation(dialect, wanted.relation));
+    let conditions: Vec<String> = wanted
+        .conditions
+        .iter()
+        .filter_map(|(column, test)| condition(dialect, &identifier(dialect, column), test))
+        .collect();
+    if !conditions.is_empty() {
+        let _ = write!(sql, " WHERE {}", conditions.join(" AND "));
+    }
+    if let Some(limit) = wanted.limit {
+        let _ = write!(sql, " LIMIT {limit}");
+    }
+    sql
+}
+
+fn relation(dialect: SqlDialect, relation: &Relation) -> String {
+    match relation {
+        Relation::Table { catalog, schema, name } => {
+            let parts: Vec<&str> = match dialect {
+                // Its catalogs are its databases, and it has no schemas.
+                SqlDialect::MySql => schema.iter().chain(catalog).map(String::as_str).take(1).collect(),
+                _ if schema.is_some() => catalog.iter().chain(schema).map(String::as_str).collect(),
+                _ => Vec::new(),
+            };
+            let parts = parts.into_iter().chain([name.as_str()]);
+            parts.map(|part| identifier(dialect, part)).collect::<Vec<_>>().join(".")
+        }
+        // On a line of its own, because it may end with a comment.
+        Relation::Sentence(sentence) => {
+            format!("({}\n) AS {}", sentence.trim().trim_end_matches(';'), identifier(dialect, "landreeve_rows"))
+        }
+        Relation::File => String::new(),
+    }
+}
+
+pub fn identifier(dialect: SqlDialect, name: &str) -> String {
+    match dialect {
+        SqlDialect::MySql => format!("`{}`", name.replace('`', "``")),
+        _ => format!("\"{}\"", name.replace('"', "\"\"")),
+    }
+}
+
+/// A test of a column as a condition; `None` if it cannot be written.
+pub fn condition(dialect: SqlDialect, column: &str, test: &Test) -> Option<String> {
+    Some(match test {
+        Test::Compare(comparison, value) => {
+            format!("{column} {} {}", operator(*comparison), literal(dialect, value)?)
+        }
+        Test::OneOf(values) if values.is_empty() => "1 = 0".to_owned(),
+        Test::OneOf(values) if values.len() <= MAX_VALUES => {
+            let values = values.iter().map(|value| literal(dialect, value)).collect::<Option<Vec<_>>>()?;
+            format!("{column} IN ({})", values.join(", "))
+        }
+        Test::OneOf(_) => return None,
+        Test::IsNull => format!("{column} IS NULL"),
+        Test::IsNotNull => format!("{column} IS NOT NULL"),
+    })
+}
+
+const fn operator(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::Equal => "=",
+        Comparison::NotEqual => "<>",
+        Comparison::Less => "<",
+        Comparison::LessOrEqual => "<=",
+        Comparison::Greater => ">",
+        Comparison::GreaterOrEqual => ">=",
+    }
+}
+
+fn literal(dialect: SqlDialect, value: &Scalar) -> Option<String> {
+    Some(match value {
+        Scalar::Boolean(value) => if *value { "TRUE" } else { "FALSE" }.to_owned(),
+        // The smallest number has no literal of its own everywhere.
+        Scalar::Integer(i64::MIN) => "(-9223372036854775807 - 1)".to_owned(),
+        Scalar::Integer(value) if *value < 0 => format!("({value})"),
+        Scalar::Integer(value) => value.to_string(),
+        Scalar::Text(text) => text_literal(dialect, text)?,
+        Scalar::Float(_) | Scalar::Instant(_) => return None,
+    })
+}
+
+fn text_literal(dialect: SqlDialect, text: &str) -> Option<String> {
+    // Databases end a text there, or refuse it.
+    if text.contains('\0') {
+        return None;
+    }
+    let doubled = text.replace('\'', "''");
+    Some(match dialect {
+        SqlDialect::MySql | SqlDialect::Redshift => format!("'{}'", doubled.replace('\\', "\\\\")),
+        _ => format!("'{doubled}'"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use landreeve_core::sql::{Kind, Scanner, rules};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DIALECTS: [SqlDialect; 5] =
+        [SqlDialect::Postgres, SqlDialect::Redshift, SqlDialect::CrateDb, SqlDialect::MySql, SqlDialect::Sqlite];
+
+    fn table(schema: Option<&str>, catalog: Option<&str>) -> Relation {
+        Relation::Table {
+            catalog: catalog.map(str::to_owned),
+            schema: schema.map(str::to_owned),
+            name: "or\"d`ers".to_owned(),
+        }
+    }
+
+    #[test]
+    fn statements_of_each_dialect() {
+        let relation = table(Some("s"), None);
+        let wanted = |relation| Wanted {
+            relation,
+            columns: vec!["ID", "a b"],
+            conditions: vec![
+                ("ID", &Test::Compare(Comparison::GreaterOrEqual, Scalar::Integer(-5))),
+                ("a b", &Test::OneOf(Vec::new())),
+                ("x", &Test::IsNull),
+            ],
+            limit: Some(7),
+        };
+        assert_eq!(
+            select(SqlDialect::Postgres, &wanted(&relation)),
+            "SELECT \"ID\", \"a b\" FROM \"s\".\"or\"\"d`ers\" WHERE \"ID\" >= (-5) AND 1 = 0 AND \"x\" IS NULL LIMIT 7"
+        );
+        assert_eq!(
+            select(SqlDialect::MySql, &wanted(&table(None, Some("c")))),
+            "SELECT `ID`, `a b` FROM `c`.`or\"d``ers` WHERE `ID` >= (-5) AND 1 = 0 AND `x` IS NULL LIMIT 7"
+        );
+        let sentence = Relation::Sentence("select 1 -- one;".to_owned());
+        let none = Wanted { relation: &sentence, columns: Vec::new(), conditions: Vec::new(), limit: None };
+        assert_eq!(
+            select(SqlDialect::Sqlite, &none),
+            "SELECT 1 FROM (select 1 -- one\n) AS \"landreeve_rows\""
+        );
+    }
+
+    proptest! {
+        /// A text is one literal for the database, whatever it contains, and a name one name.
+        #[test]
+        fn values_stay_values(text in "[a'\"`\\\\;/*# -]{0,12}") {
+            for dialect in DIALECTS {
+                let test = Test::Compare(Comparison::Equal, Scalar::Text(text.clone()));
+                let sql = condition(dialect, &identifier(dialect, &text), &test).unwrap();
+                let tokens: Vec<_> =
+                    Scanner::new(&sql, rules(dialect)).filter(|token| !token.kind.is_blank()).collect();
+                let kinds: Vec<Kind> = tokens.iter().map(|token| token.kind).collect();
+                prop_assert_eq!(kinds, vec![Kind::QuotedName, Kind::Symbol, Kind::Text], "{}", sql);
+                prop_assert!(tokens.iter().all(|token| token.closed));
+            }
+        }
+    }
+}

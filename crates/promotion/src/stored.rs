@@ -1,0 +1,263 @@
+//! What is stored as JSON, with its version and a fixture for each.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use landreeve_core::ids::DatasourceId;
+use landreeve_core::schema::{LogicalType, describe, logical_type, native_type};
+use landreeve_core::{Error, Result, Secret};
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::describe::statement;
+use crate::catalog::{Body, Connection, Key, Kind, Object};
+use crate::vql::ast::{Access, Definition, KeptKind, SourceKind, Statement};
+use crate::vql::print::Style;
+use crate::vql::properties::Properties;
+use crate::vql::script::{pieces, property_names};
+
+/// An object of a version.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredObject {
+    pub version: u32,
+    pub key: StoredKey,
+    /// The statement that creates it, with a property in place of a password.
+    pub vql: String,
+    /// For a database: the clauses of its ALTER statements.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clauses: Vec<StoredClause>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<StoredColumn>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<StoredKey>,
+    #[serde(default)]
+    pub relations: u32,
+    #[serde(default)]
+    pub depth: u32,
+    /// Of the inventory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datasource: Option<i64>,
+    /// Of `virtual_datasources`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<i64>,
+    #[serde(default)]
+    pub password: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredKey {
+    pub database: String,
+    pub kind: String,
+    pub name: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredClause {
+    pub word: String,
+    pub text: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredColumn {
+    pub name: String,
+    /// `int32`, `decimal(10,2)`, `timestamp`, …
+    pub arrow: String,
+    pub logical: String,
+    pub native: String,
+}
+
+const VERSION: u32 = 1;
+
+impl StoredObject {
+    pub fn of(key: &Key, object: &Object) -> Result<StoredObject> {
+        let columns = match &object.columns {
+            Some(schema) => Some(schema.fields().iter().map(|field| StoredColumn::of(field)).collect::<Result<_>>()?),
+            None => None,
+        };
+        let (mut clauses, mut password) = (Vec::new(), false);
+        match object.definition() {
+            Some(Definition::Database(database)) => {
+                let stored = |clause: &crate::vql::ast::Clause| StoredClause {
+                    word: clause.word.clone(),
+                    text: clause.text.clone(),
+                };
+                clauses.extend(database.clauses.iter().map(stored));
+            }
+            Some(Definition::Source(source)) => {
+                password = matches!(source.access, Access::Jdbc { password: Some(_), .. });
+            }
+            _ => {}
+        }
+        let (datasource, declared) = match object.connection {
+            Some(Connection::Inventory(id)) => (Some(id.0), None),
+            Some(Connection::Declared(id)) => (None, Some(id.0)),
+            None => (None, None),
+        };
+        Ok(StoredObject {
+            version: VERSION,
+            key: StoredKey::of(key),
+            vql: statement(key, object, Style::default()),
+            clauses,
+            columns,
+            needs: object.needs.iter().map(StoredKey::of).collect(),
+            relations: object.relations,
+            depth: object.depth,
+            datasource,
+            declared,
+            password,
+        })
+    }
+
+    pub fn into_object(self) -> Result<(Key, Object)> {
+        if self.version != VERSION {
+            return Err(Error::internal(format!("an object has the unknown version {}", self.version)));
+        }
+        let key = self.key.into_key()?;
+        let mut body = body(&key, &self.vql)?;
+        match &mut body {
+            Body::Defined(Definition::Database(database)) => {
+                let clause = |clause: StoredClause| crate::vql::ast::Clause {
+                    word: clause.word,
+                    text: clause.text,
+                    assigned: false,
+                };
+                database.clauses = self.clauses.into_iter().map(clause).collect();
+            }
+            Body::Defined(Definition::Source(source)) => {
+                if let (Access::Jdbc { password, .. }, true) = (&mut source.access, self.password) {
+                    // It is stored sealed; here only that there is one is known.
+                    *password = Some(Secret::new(""));
+                }
+            }
+            _ => {}
+        }
+        let columns = match self.columns {
+            Some(columns) => {
+                let fields = columns.into_iter().map(StoredColumn::into_field).collect::<Result<Vec<_>>>()?;
+                Some(Arc::new(Schema::new(fields)))
+            }
+            None => None,
+        };
+        let needs = self.needs.into_iter().map(StoredKey::into_key).collect::<Result<BTreeSet<_>>>()?;
+        let inventory = self.datasource.map(|id| Connection::Inventory(DatasourceId(id)));
+        let connection = inventory.or(self.declared.map(|id| Connection::Declared(DatasourceId(id))));
+        let object = Object { body, columns, needs, relations: self.relations, depth: self.depth, connection };
+        Ok((key, object))
+    }
+}
+
+/// Reads a stored statement again.
+fn body(key: &Key, vql: &str) -> Result<Body> {
+    let damaged = |why: &str| Error::internal(format!("the stored {} cannot be read: {why}", key.full_name()));
+    // Passwords, and what the values of properties may have contained.
+    let properties: Properties = property_names(vql)
+        .into_iter()
+        .map(|name| {
+            let value = if name.contains("PASSWORD") { String::new() } else { format!("${{{name}}}") };
+            (name, value)
+        })
+        .collect();
+    let pieces = pieces(vql, &properties).map_err(|_| damaged("it is no statement"))?;
+    let [piece] = pieces.as_slice() else { return Err(damaged("it is several statements")) };
+    match crate::vql::statement(piece) {
+        Ok(Statement::Create { definition, .. }) => Ok(Body::Defined(definition)),
+        Ok(Statement::Keep { kept, .. }) => Ok(Body::Kept(kept)),
+        Ok(_) => Err(damaged("it creates nothing")),
+        Err(fault) => Err(damaged(&fault.to_string())),
+    }
+}
+
+impl StoredKey {
+    pub fn of(key: &Key) -> StoredKey {
+        StoredKey { database: key.database.clone(), kind: key.kind.label(), name: key.name.clone() }
+    }
+
+    pub fn into_key(self) -> Result<Key> {
+        let kinds = [Kind::Database, Kind::Folder, Kind::View]
+            .into_iter()
+            .chain(SourceKind::ALL.map(Kind::Source))
+            .chain(SourceKind::ALL.map(Kind::Wrapper))
+            .chain(KeptKind::ALL.map(Kind::Kept));
+        let found = kinds.into_iter().find(|kind| kind.label() == self.kind);
+        let kind = found.ok_or_else(|| Error::internal(format!("an object has the unknown kind {}", self.kind)))?;
+        Ok(Key { database: self.database, kind, name: self.name })
+    }
+}
+
+impl StoredColumn {
+    fn of(field: &Field) -> Result<StoredColumn> {
+        let arrow = match field.data_type() {
+            DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
+            other => {
+                let known = PLAIN.iter().find(|(_, known)| known() == *other);
+                let known = known.ok_or_else(|| {
+                    let message = format!("the column {} has a type that views do not have: {other}", field.name());
+                    Error::fault("view", "unsupported_type", message)
+                })?;
+                known.0.to_owned()
+            }
+        };
+        Ok(StoredColumn {
+            name: field.name().clone(),
+            arrow,
+            logical: logical_type(field).as_str().to_owned(),
+            native: native_type(field).to_owned(),
+        })
+    }
+
+    fn into_field(self) -> Result<Field> {
+        let decimal = || {
+            let (precision, scale) = self.arrow.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
+            Some(DataType::Decimal128(precision.parse().ok()?, scale.parse().ok()?))
+        };
+        let plain = PLAIN.iter().find(|(name, _)| *name == self.arrow).map(|(_, data_type)| data_type());
+        let data_type = plain.or_else(decimal);
+        let data_type =
+            data_type.ok_or_else(|| Error::internal(format!("a column has the unknown type {}", self.arrow)))?;
+        let logical = LogicalType::ALL.into_iter().find(|known| known.as_str() == self.logical);
+        Ok(describe(Field::new(self.name, data_type, true), logical.unwrap_or(LogicalType::Other), &self.native))
+    }
+}
+
+type Plain = (&'static str, fn() -> DataType);
+
+/// The types of columns that have no size.
+const PLAIN: [Plain; 12] = [
+    ("int32", || DataType::Int32),
+    ("int64", || DataType::Int64),
+    ("float32", || DataType::Float32),
+    ("float64", || DataType::Float64),
+    ("utf8", || DataType::Utf8),
+    ("boolean", || DataType::Boolean),
+    ("binary", || DataType::Binary),
+    ("date32", || DataType::Date32),
+    ("time64", || DataType::Time64(TimeUnit::Microsecond)),
+    ("timestamp", || DataType::Timestamp(TimeUnit::Microsecond, None)),
+    ("timestamptz", || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+    ("null", || DataType::Null),
+];
+
+/// How a declared datasource is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredDatasource {
+    pub version: u32,
+    /// `postgres`, `mysql`, `mariadb` or `sqlite`.
+    pub database_type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    pub database: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    pub require_tls: bool,
+    pub verify_tls: bool,
+    /// A SQLite file that the machine's operator chose: it can be anywhere.
+    #[serde(default)]
+    pub operator_file: bool,
+}

@@ -1,0 +1,268 @@
+//! Virtual databases as tables for SQL: what a statement names, with everything below it, in one version.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use landreeve_core::datasource::DatabaseType;
+use landreeve_core::ids::{BoxFuture, DatasourceId};
+use landreeve_core::schema::TableKind;
+use landreeve_core::source::{ConnectSpec, SessionZone, SourceError, SourceErrorKind};
+use landreeve_core::table::{Catalog as Tables_, Flavour, Listed, Reader, Table, TableName, Tables, View};
+use landreeve_core::{Error, Result};
+use landreeve_estate::inventory::connect::connect_spec;
+use landreeve_estate::ops::{Datasource, DatasourceDetails};
+
+use crate::catalog::{Catalog, Connection, Key, Kind, Object};
+use crate::nodes::{self, LOCAL};
+use crate::plane::Promotion;
+use crate::scan::BaseTable;
+use crate::vql::ast::{Definition, Relation, SourceKind, Wrapper};
+use crate::vql::print;
+use crate::{sources, versions};
+
+/// How long a source may take, if the statement that reads it has no stricter limit.
+const TIME_LIMIT: Duration = Duration::from_secs(3_600);
+
+pub struct VirtualCatalog {
+    plane: Promotion,
+}
+
+impl VirtualCatalog {
+    pub fn new(plane: Promotion) -> VirtualCatalog {
+        VirtualCatalog { plane }
+    }
+
+    /// The current version of the reader's node.
+    async fn catalog(&self, reader: &Reader) -> std::result::Result<Arc<Catalog>, SourceError> {
+        let wrong = |message: String| SourceError::new(SourceErrorKind::Connect, message);
+        let unit = reader.unit.ok_or_else(|| wrong("the datasource has no unit".to_owned()))?;
+        let name = reader.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(LOCAL);
+        let read = async {
+            let mut conn = self.plane.estate().store().read().await?;
+            let node = nodes::find(&mut conn, unit, name).await?;
+            drop(conn);
+            match node {
+                Some(node) => versions::catalog_of(&self.plane, &node).await,
+                None => Err(Error::not_found("virtual node")),
+            }
+        };
+        let catalog = read.await.map_err(|error| wrong(format!("the virtual node {name}: {}", error.message)))?;
+        let database = reader.database.as_deref().unwrap_or_default();
+        if catalog.contains(&Key::database(database)) {
+            return Ok(catalog);
+        }
+        Err(wrong(format!("the virtual node {name} has no database {database:?}")))
+    }
+}
+
+impl Tables_ for VirtualCatalog {
+    fn flavour(&self) -> Flavour {
+        Flavour::Vql
+    }
+
+    fn default_schema<'a>(&'a self, reader: &'a Reader) -> &'a str {
+        reader.database.as_deref().unwrap_or_default()
+    }
+
+    /// Everything below these views comes with them, so that the whole statement reads one version. A name in another
+    /// database is left out: who may query this database may not name others, though its views read them.
+    fn resolve<'a>(
+        &'a self,
+        reader: &'a Reader,
+        names: &'a [TableName],
+    ) -> BoxFuture<'a, std::result::Result<Tables, SourceError>> {
+        Box::pin(async move {
+            let catalog = self.catalog(reader).await?;
+            let own = names.iter().filter(|name| reader.database.as_deref() == Some(name.schema.as_str()));
+            let wanted = own.map(|name| Key::view(&name.schema, &name.name));
+            let mut found = Found { plane: &self.plane, catalog: &catalog, tables: Tables::default(), specs: BTreeMap::new() };
+            for key in below(&catalog, wanted.collect()) {
+                if let Some(object) = catalog.get(&key) {
+                    found.add(&key, object).await?;
+                }
+            }
+            Ok(found.tables)
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        reader: &'a Reader,
+    ) -> BoxFuture<'a, std::result::Result<Vec<Listed>, SourceError>> {
+        Box::pin(async move {
+            let catalog = self.catalog(reader).await?;
+            let database = reader.database.as_deref().unwrap_or_default();
+            let listed = catalog.views(database).map(|(name, object)| Listed {
+                name: TableName::new(database, name),
+                kind: if matches!(object.definition(), Some(Definition::Table(_))) { TableKind::Table } else { TableKind::View },
+                columns: object.columns.clone(),
+            });
+            Ok(listed.collect())
+        })
+    }
+}
+
+/// These views with every view below them.
+fn below(catalog: &Catalog, wanted: Vec<Key>) -> BTreeSet<Key> {
+    let mut found = BTreeSet::new();
+    let mut next = wanted;
+    while let Some(key) = next.pop() {
+        let Some(object) = catalog.get(&key) else { continue };
+        if key.kind == Kind::View && found.insert(key) {
+            next.extend(object.needs.iter().cloned());
+        }
+    }
+    found
+}
+
+/// A datasource, ready to be read.
+#[derive(Clone)]
+struct Ready {
+    spec: ConnectSpec,
+    name: String,
+}
+
+struct Found<'a> {
+    plane: &'a Promotion,
+    catalog: &'a Catalog,
+    tables: Tables,
+    /// Several base views often read one datasource.
+    specs: BTreeMap<DatasourceId, Ready>,
+}
+
+fn broken(key: &Key, why: impl std::fmt::Display) -> SourceError {
+    SourceError::new(SourceErrorKind::Query, format!("view {}: {why}", key.full_name()))
+}
+
+impl Found<'_> {
+    async fn add(&mut self, key: &Key, object: &Object) -> std::result::Result<(), SourceError> {
+        let name = TableName::new(&key.database, &key.name);
+        match object.definition() {
+            Some(Definition::View(view)) => {
+                let view = View { sql: view.select.clone(), schema: key.database.clone(), columns: object.columns.clone() };
+                self.tables.views.push((name, view));
+            }
+            Some(Definition::Interface(view)) => {
+                let implementation = view.implementation.as_ref().ok_or_else(|| broken(key, "it has no implementation"))?;
+                let columns: Vec<String> = view.columns.iter().map(|column| print::name(&column.name)).collect();
+                let sql = format!("SELECT {} FROM {}", columns.join(", "), print::full(implementation));
+                let view = View { sql, schema: key.database.clone(), columns: object.columns.clone() };
+                self.tables.views.push((name, view));
+            }
+            Some(Definition::Table(_)) => {
+                let table = self.base(key, object).await?;
+                self.tables.tables.push((name, table));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn base(&mut self, key: &Key, object: &Object) -> std::result::Result<Arc<dyn Table>, SourceError> {
+        let wrapper = object.needs.iter().find(|needed| matches!(needed.kind, Kind::Wrapper(_)));
+        let wrapper = wrapper.ok_or_else(|| broken(key, "it has no wrapper, and so no rows"))?;
+        let Some(Definition::Wrapper(definition)) = self.catalog.get(wrapper).and_then(|found| found.definition()) else {
+            return Err(broken(key, format!("its wrapper {} is gone", wrapper.full_name())));
+        };
+        let source = Key::new(&wrapper.database, Kind::Source(definition.kind), &definition.source);
+        let source = self.catalog.get(&source).ok_or_else(|| broken(key, "its datasource is gone"))?;
+        if definition.kind != SourceKind::Jdbc {
+            return Err(broken(key, "files cannot be read yet"));
+        }
+        let connection = source.connection.ok_or_else(|| broken(key, "its datasource has no address"))?;
+        let ready = self.ready(connection).await.map_err(|error| broken(key, explained(&error)))?;
+        let schema = object.columns.clone().ok_or_else(|| broken(key, "it has no columns"))?;
+        let database_type = ready.spec.database_type;
+        let driver = self.plane.estate().driver(database_type).map_err(|error| broken(key, explained(&error)))?;
+        let dialect = database_type.dialect().ok_or_else(|| broken(key, "there is no driver for its datasource"))?;
+        Ok(Arc::new(BaseTable {
+            view: key.full_name(),
+            columns: schema.fields().iter().map(|field| column(definition, field.name())).collect(),
+            schema,
+            relation: definition.relation.clone(),
+            dialect,
+            driver,
+            spec: ready.spec,
+            datasource: ready.name,
+            time_limit: TIME_LIMIT,
+            pushdown: self.plane.pushdown(),
+        }))
+    }
+
+    async fn ready(&mut self, connection: Connection) -> Result<Ready> {
+        if let Some(known) = self.specs.get(&connection.id()) {
+            return Ok(known.clone());
+        }
+        let estate = self.plane.estate();
+        let datasource = match connection {
+            Connection::Inventory(id) => {
+                let found = estate.datasource(id, None).await?;
+                let found = found.ok_or_else(|| Error::conflict("deleted", "its datasource was deleted"))?;
+                if !found.details.enabled {
+                    let message = format!("its datasource {} is disabled", found.details.name);
+                    return Err(Error::conflict("disabled", message));
+                }
+                found
+            }
+            Connection::Declared(id) => Arc::new(declared(self.plane, id).await?),
+        };
+        let spec = connect_spec(estate.outbound(), &datasource, &[]).await?;
+        let ready = Ready { spec, name: datasource.details.name.clone() };
+        self.specs.insert(connection.id(), ready.clone());
+        Ok(ready)
+    }
+}
+
+fn explained(error: &Error) -> String {
+    match error.faults.first() {
+        Some(fault) => fault.message.clone(),
+        None => error.message.clone(),
+    }
+}
+
+/// The source's name of a column.
+fn column(wrapper: &Wrapper, name: &str) -> String {
+    debug_assert!(!matches!(wrapper.relation, Relation::File));
+    let output = wrapper.outputs.iter().find(|output| output.name == name);
+    output.map_or_else(|| name.to_owned(), |output| output.column.clone())
+}
+
+/// A datasource that a script declared, as if it were in the inventory.
+async fn declared(plane: &Promotion, id: DatasourceId) -> Result<Datasource> {
+    let known = sources::load(plane, id).await?.ok_or_else(|| Error::conflict("deleted", "its datasource was deleted"))?;
+    let config = known.config;
+    let place = config.host.as_deref().unwrap_or(&config.database);
+    let details = DatasourceDetails {
+        name: format!("{}:{place}", config.database_type),
+        database_type: DatabaseType::stored(&config.database_type),
+        host: config.host.clone(),
+        port: config.port,
+        username: config.username.clone(),
+        password: known.password,
+        database: Some(config.database.clone()),
+        require_tls: config.require_tls,
+        verify_tls: config.verify_tls,
+        operator_file: config.operator_file,
+        ..DatasourceDetails::default()
+    };
+    let now = plane.estate().now();
+    Ok(Datasource {
+        id,
+        ou: landreeve_core::ids::OuId(1),
+        ou_path: String::new(),
+        details,
+        builtin: None,
+        version: 1,
+        agents: Vec::new(),
+        server_version: None,
+        default_schema: None,
+        session_zone: SessionZone::AsAsked,
+        total_rows: None,
+        total_rows_exact: None,
+        schema_updated_at: None,
+        created_at: now,
+        updated_at: now,
+        row_version: 1,
+    })
+}
