@@ -126,8 +126,26 @@ impl std::fmt::Display for TableName {
 #[derive(Clone, Default)]
 pub struct Tables {
     pub tables: Vec<(TableName, Arc<dyn Table>)>,
-    /// Name and SELECT. Views can refer to tables and views of the same catalog, but not to themselves.
-    pub views: Vec<(TableName, String)>,
+    /// Views can refer to tables and views of the same catalog, but not to themselves.
+    pub views: Vec<(TableName, View)>,
+}
+
+/// The SQL in which a catalog's statements and views are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Flavour {
+    #[default]
+    Postgres,
+    /// The SQL of virtual databases.
+    Vql,
+}
+
+/// A view: its SELECT, the schema of the unqualified names in it, and the columns it was stored with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    pub sql: String,
+    pub schema: String,
+    /// The view returns these columns with these types. `None`: whatever its SELECT returns.
+    pub columns: Option<SchemaRef>,
 }
 
 /// Who reads, and from which database of a catalog.
@@ -148,6 +166,11 @@ pub trait Catalog: Send + Sync + 'static {
     /// The schema of unqualified names.
     fn default_schema<'a>(&'a self, reader: &'a Reader) -> &'a str;
 
+    /// The SQL of its views and of the statements that read from it.
+    fn flavour(&self) -> Flavour {
+        Flavour::Postgres
+    }
+
     /// The tables and views behind these names; names this reader is not allowed to read are left out.
     fn resolve<'a>(
         &'a self,
@@ -159,7 +182,22 @@ pub trait Catalog: Send + Sync + 'static {
     fn list<'a>(
         &'a self,
         reader: &'a Reader,
-    ) -> BoxFuture<'a, Result<Vec<(TableName, TableKind)>, SourceError>>;
+    ) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>>;
+}
+
+/// A table or view in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub name: TableName,
+    pub kind: TableKind,
+    /// If they are known without planning anything.
+    pub columns: Option<SchemaRef>,
+}
+
+impl Listed {
+    pub fn new(name: TableName, kind: TableKind) -> Listed {
+        Listed { name, kind, columns: None }
+    }
 }
 
 /// Tables known in advance, the same for every reader.
@@ -178,9 +216,9 @@ impl Catalog for Tables {
         Box::pin(std::future::ready(Ok(Tables { tables, views })))
     }
 
-    fn list<'a>(&'a self, _: &'a Reader) -> BoxFuture<'a, Result<Vec<(TableName, TableKind)>, SourceError>> {
-        let tables = self.tables.iter().map(|(name, _)| (name.clone(), TableKind::Table));
-        let views = self.views.iter().map(|(name, _)| (name.clone(), TableKind::View));
+    fn list<'a>(&'a self, _: &'a Reader) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>> {
+        let tables = self.tables.iter().map(|(name, _)| Listed::new(name.clone(), TableKind::Table));
+        let views = self.views.iter().map(|(name, _)| Listed::new(name.clone(), TableKind::View));
         Box::pin(std::future::ready(Ok(tables.chain(views).collect())))
     }
 }
@@ -216,4 +254,31 @@ pub trait SqlEngine: Send + Sync + 'static {
         query: EngineQuery,
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<QueryStream, SourceError>>;
+
+    /// For views written in VQL.
+    fn view_planner(&self) -> Box<dyn ViewPlanner>;
+}
+
+/// Plans the SELECTs of views against the columns of what they name, without reading anything. One planner serves a
+/// whole script.
+pub trait ViewPlanner: Send {
+    /// Every table and view that a SELECT names, in order, as often as it names it. `schema` is that of unqualified
+    /// names.
+    fn names(&mut self, sql: &str, schema: &str) -> Result<Vec<TableName>, SourceError>;
+
+    /// `columns`: of everything the SELECT names.
+    fn plan(
+        &mut self,
+        sql: &str,
+        schema: &str,
+        columns: &[(TableName, SchemaRef)],
+    ) -> Result<PlannedView, SourceError>;
+}
+
+/// What a view is stored as.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedView {
+    /// The SELECT with every `*` replaced by the columns it means; otherwise the author's text.
+    pub sql: String,
+    pub schema: SchemaRef,
 }
