@@ -6,6 +6,7 @@
 pub mod authority;
 pub mod clock;
 pub mod datasource;
+pub mod decimal;
 pub mod error;
 pub mod hashid;
 pub mod ids;

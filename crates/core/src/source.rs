@@ -17,7 +17,7 @@ use crate::datasource::DatabaseType;
 use crate::ids::{BoxFuture, DatasourceId};
 use crate::schema::Catalog;
 use crate::secret::Secret;
-use crate::table::Reader;
+use crate::table::{Reader, Table};
 
 /// Where and how to connect. Everything has been checked: the address against `[outbound]`, a file path against the
 /// configured roots.
@@ -163,6 +163,52 @@ pub trait Driver: Send + Sync + 'static {
 /// All drivers, by database type.
 pub trait Drivers: Send + Sync + 'static {
     fn driver(&self, database_type: DatabaseType) -> Option<Arc<dyn Driver>>;
+}
+
+/// A file of rows as a table.
+#[derive(Debug, Clone)]
+pub struct TextSource {
+    /// Open for reading; its position does not matter.
+    pub file: Arc<std::fs::File>,
+    /// For errors, as its owner wrote it.
+    pub name: String,
+    pub format: TextFormat,
+    /// The columns to be read, with their types.
+    pub schema: SchemaRef,
+    /// Where each of these columns is in a row.
+    pub fields: Vec<TextField>,
+    /// How many fields a row has, if it has no names.
+    pub width: usize,
+    /// Rows that do not match the columns are left out instead of being an error.
+    pub skip_faults: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextField {
+    /// In the header, or in an object.
+    pub name: String,
+    /// Without a header, starting at 0.
+    pub position: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFormat {
+    Delimited {
+        delimiter: u8,
+        /// A line ends here, or with any line break if this is a part of one.
+        end_of_line: u8,
+        /// The first row has the names of the columns.
+        header: bool,
+        /// ISO-8859-1 instead of UTF-8.
+        latin1: bool,
+    },
+    /// An array of flat objects, or one object a line.
+    Json,
+}
+
+/// Reads files of rows.
+pub trait TextFiles: Send + Sync + 'static {
+    fn table(&self, source: TextSource) -> Arc<dyn Table>;
 }
 
 /// The format in which a result is returned.

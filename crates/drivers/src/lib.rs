@@ -8,6 +8,7 @@
 mod encode;
 mod errors;
 mod feed;
+mod files;
 mod gate;
 mod mysql;
 mod net;
@@ -24,6 +25,7 @@ use landreeve_core::source::{Driver, Drivers};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use files::TextReader;
 pub use crate::encode::Codec;
 pub use crate::net::RootsError;
 

@@ -1,7 +1,5 @@
 //! Finds out where the rows of a script's JDBC sources are: a datasource of the inventory, or one that it declares.
 
-use std::collections::BTreeMap;
-
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::error::codes;
 use landreeve_core::ids::DatasourceId;

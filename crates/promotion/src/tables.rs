@@ -9,9 +9,9 @@ use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::schema::TableKind;
 use landreeve_core::source::{ConnectSpec, SessionZone, SourceError, SourceErrorKind};
 use landreeve_core::table::{Catalog as Tables_, Flavour, Listed, Reader, Table, TableName, Tables, View};
-use landreeve_core::{Error, Result};
+use landreeve_core::{Error, ErrorKind, Result};
 use landreeve_estate::inventory::connect::connect_spec;
-use landreeve_estate::ops::{Datasource, DatasourceDetails};
+use landreeve_estate::ops::{self, Datasource, DatasourceDetails};
 
 use crate::catalog::{Catalog, Connection, Key, Kind, Object};
 use crate::nodes::{self, LOCAL};
@@ -197,8 +197,12 @@ impl Found<'_> {
         let estate = self.plane.estate();
         let datasource = match connection {
             Connection::Inventory(id) => {
-                let found = estate.datasource(id, None).await?;
-                let found = found.ok_or_else(|| Error::conflict("deleted", "its datasource was deleted"))?;
+                let found = match ops::datasources::load(estate, id).await {
+                    Err(error) if error.kind == ErrorKind::NotFound => {
+                        return Err(Error::conflict("deleted", "its datasource was deleted"));
+                    }
+                    found => found?,
+                };
                 if !found.details.enabled {
                     let message = format!("its datasource {} is disabled", found.details.name);
                     return Err(Error::conflict("disabled", message));

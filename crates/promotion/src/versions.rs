@@ -8,7 +8,7 @@ use landreeve_core::ids::DatasourceId;
 use landreeve_core::{Action, Error, OpCtx, Result};
 use landreeve_estate::ops::{self, OwnedAct};
 use landreeve_estate::secrets::Sealed;
-use landreeve_estate::store::{Row, Store, Tx};
+use landreeve_estate::store::{Arg, Row, Store, Tx};
 use landreeve_estate::args;
 use sha2::{Digest as _, Sha256};
 
@@ -242,10 +242,11 @@ async fn insert(
     }
     for declared in new.declared.iter() {
         let config = serde_json::to_string(&declared.config).map_err(Error::internal)?;
+        let password = declared.sealed.clone().map_or(Arg::Bytes(None), Arg::from);
         tx.exec(
             "INSERT INTO virtual_datasources (id, node_id, config, password_sealed, created_at) \
              VALUES ($1, $2, $3, $4, $5)",
-            args![declared.id, node, config, declared.sealed.clone(), now],
+            args![declared.id, node, config, password, now],
         )
         .await?;
     }

@@ -11,7 +11,7 @@ use landreeve_core::Result;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::schema::TableKind;
 use landreeve_core::source::SourceError;
-use landreeve_core::table::{Catalog, Readable, Reader, Table, TableName, Tables};
+use landreeve_core::table::{Catalog, Listed, Readable, Reader, Table, TableName, Tables};
 use landreeve_estate::store::Store;
 
 pub use views::VIEWS;
@@ -67,10 +67,10 @@ impl Catalog for DeliveryCatalog {
         Box::pin(std::future::ready(Ok(self.tables(reader, wanted))))
     }
 
-    fn list<'a>(&'a self, _: &'a Reader) -> BoxFuture<'a, Result<Vec<(TableName, TableKind)>, SourceError>> {
+    fn list<'a>(&'a self, _: &'a Reader) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>> {
         let tables = define::TABLES.iter().map(|definition| (definition.name, TableKind::Table));
         let views = VIEWS.iter().map(|(name, _)| (*name, TableKind::View));
-        let all = tables.chain(views).map(|(name, kind)| (TableName::new(SCHEMA, name), kind)).collect();
+        let all = tables.chain(views).map(|(name, kind)| Listed::new(TableName::new(SCHEMA, name), kind)).collect();
         Box::pin(std::future::ready(Ok(all)))
     }
 }

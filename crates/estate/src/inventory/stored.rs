@@ -12,10 +12,10 @@ use super::datasources::{ConnectionMode, DatasourceDetails, Ssh};
 pub struct StoredConfig {
     version: u32,
     mode: String,
-    host: Option<String>,
+    pub(super) host: Option<String>,
     port: Option<u16>,
     username: Option<String>,
-    database: Option<String>,
+    pub(super) database: Option<String>,
     ssh_host: Option<String>,
     ssh_port: Option<u16>,
     ssh_user: Option<String>,

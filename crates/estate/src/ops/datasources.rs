@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
-use landreeve_core::datasource::{DatabaseType, Grade};
+use landreeve_core::datasource::{CatalogType, DatabaseType, Grade};
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{AgentId, DatasourceId, OuId, ScheduleId};
 use landreeve_core::schema::Catalog;
@@ -296,7 +296,7 @@ async fn create(
 }
 
 /// The datasources of a unit whose tables a plane offers under this type.
-pub async fn of_catalog(tx: &mut Tx, ou: OuId, catalog: CatalogType) -> Result<Vec<OfCatalog>> {
+pub async fn of_catalog(tx: &mut Tx, ou: OuId, catalog: CatalogType) -> Result<Vec<datasources::OfCatalog>> {
     datasources::of_catalog(tx, ou, catalog.as_str()).await
 }
 

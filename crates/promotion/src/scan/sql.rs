@@ -140,14 +140,15 @@ mod tests {
     #[test]
     fn statements_of_each_dialect() {
         let relation = table(Some("s"), None);
+        let tests = [
+            ("ID", Test::Compare(Comparison::GreaterOrEqual, Scalar::Integer(-5))),
+            ("a b", Test::OneOf(Vec::new())),
+            ("x", Test::IsNull),
+        ];
         let wanted = |relation| Wanted {
             relation,
             columns: vec!["ID", "a b"],
-            conditions: vec![
-                ("ID", &Test::Compare(Comparison::GreaterOrEqual, Scalar::Integer(-5))),
-                ("a b", &Test::OneOf(Vec::new())),
-                ("x", &Test::IsNull),
-            ],
+            conditions: tests.iter().map(|(column, test)| (*column, test)).collect(),
             limit: Some(7),
         };
         assert_eq!(

@@ -223,7 +223,8 @@ impl<'a> Cursor<'a> {
 /// Maximum length of a name, in characters.
 const MAX_NAME: usize = 100;
 
-fn append(out: &mut String, token: &str) {
+/// Adds a token, or text that is canonical already, to canonical text.
+pub fn append(out: &mut String, token: &str) {
     let glued = matches!(token, "," | ")" | ".") || out.is_empty() || out.ends_with(['(', '.']);
     if !glued {
         out.push(' ');

@@ -20,7 +20,7 @@ pub const MAX_STATEMENT: usize = 1_024 * 1_024;
 pub const MAX_DEPTH: usize = 64;
 
 /// One statement of a script.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Piece {
     /// In the script, starting at 0.
     pub index: usize,
@@ -29,23 +29,31 @@ pub struct Piece {
     pub written: String,
     /// With the values.
     pub text: String,
-    /// Positions in `text`, each with its position in the script, in order.
-    origins: Vec<(usize, usize)>,
+    origins: Vec<Origin>,
     /// Where each line of the script starts, up to the end of this statement: positions and texts of the whole script
     /// are not kept.
     lines: std::sync::Arc<(String, Lines)>,
 }
 
+/// From where a part of a statement's text is: up to the next one, it is what is written in the script from a position
+/// on, or the value of the property that is written there.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    start: usize,
+    written: usize,
+    is_value: bool,
+}
+
 impl Piece {
     /// The place in the script of a byte of `text`.
     pub fn place_of(&self, at: usize) -> Place {
-        let known = self.origins.partition_point(|(start, _)| *start <= at).saturating_sub(1);
-        let (start, origin) = self.origins.get(known).copied().unwrap_or((0, 0));
-        let next = self.origins.get(known + 1).map(|(_, origin)| *origin);
-        // A value is longer or shorter than its property: everything in it is where the property is.
-        let found = origin + (at - start.min(at));
+        let known = self.origins.partition_point(|origin| origin.start <= at).saturating_sub(1);
         let (text, lines) = &*self.lines;
-        lines.place(text, next.map_or(found, |next| found.min(next)))
+        let found = self.origins.get(known).map_or(0, |origin| match origin.is_value {
+            true => origin.written,
+            false => origin.written + (at - origin.start.min(at)),
+        });
+        lines.place(text, found)
     }
 
     pub fn fault(&self, at: usize, message: impl Into<String>) -> Fault {
@@ -120,10 +128,10 @@ struct Filling<'a> {
 }
 
 impl Filling<'_> {
-    fn fill(&mut self, range: Range<usize>) -> (String, Vec<(usize, usize)>) {
+    fn fill(&mut self, range: Range<usize>) -> (String, Vec<Origin>) {
         let script = self.script.get(range.clone()).unwrap_or_default();
         let mut out = String::with_capacity(script.len());
-        let mut origins = vec![(0, range.start)];
+        let mut origins = vec![Origin { start: 0, written: range.start, is_value: false }];
         let mut depth = 0_usize;
         for token in Scanner::new(script, VQL) {
             let text = script.get(token.start..token.end).unwrap_or_default();
@@ -133,9 +141,11 @@ impl Filling<'_> {
             }
             match token.kind {
                 Kind::Parameter => {
-                    origins.push((out.len(), at));
+                    out.push(' ');
+                    origins.push(Origin { start: out.len(), written: at, is_value: true });
                     self.alone(text, at, &mut out);
-                    origins.push((out.len(), range.start + token.end));
+                    let written = range.start + token.end;
+                    origins.push(Origin { start: out.len(), written, is_value: false });
                 }
                 Kind::Text => self.inside(text, at, '\'', &mut out, &mut origins),
                 Kind::QuotedName if text.starts_with('`') => self.inside(text, at, '`', &mut out, &mut origins),
@@ -183,7 +193,6 @@ impl Filling<'_> {
             (Some(_), Some(_)) => false,
         };
         if one {
-            out.push(' ');
             out.push_str(value);
             out.push(' ');
         } else {
@@ -194,11 +203,11 @@ impl Filling<'_> {
     }
 
     /// Properties in a literal or a quoted name.
-    fn inside(&mut self, text: &str, at: usize, quote: char, out: &mut String, origins: &mut Vec<(usize, usize)>) {
+    fn inside(&mut self, text: &str, at: usize, quote: char, out: &mut String, origins: &mut Vec<Origin>) {
         let mut done = 0;
         for (range, name) in properties_in(text) {
             out.push_str(text.get(done..range.start).unwrap_or_default());
-            origins.push((out.len(), at + range.start));
+            origins.push(Origin { start: out.len(), written: at + range.start, is_value: true });
             if let Some(value) = self.value(name) {
                 for char in value.chars() {
                     out.push(char);
@@ -208,7 +217,7 @@ impl Filling<'_> {
                 }
             }
             done = range.end;
-            origins.push((out.len(), at + done));
+            origins.push(Origin { start: out.len(), written: at + done, is_value: false });
         }
         out.push_str(text.get(done..).unwrap_or_default());
     }
@@ -249,7 +258,7 @@ mod tests {
         );
         let found = pieces(script, &given(&[])).unwrap();
         let places: Vec<_> = found.iter().map(|piece| (piece.place.line, piece.place.column)).collect();
-        assert_eq!(places, [(2, 1), (4, 1), (4, 42)]);
+        assert_eq!(places, [(2, 1), (4, 1), (4, 41)]);
     }
 
     #[test]

@@ -7,9 +7,6 @@ mod create;
 mod drop;
 mod replan;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use landreeve_core::table::ViewPlanner;

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::super::ast::{Kept, KeptKind, Name, Statement};
-use super::super::cursor::{Cursor, Parsed, quoted, written};
+use super::super::cursor::{Cursor, Parsed, append, quoted, written};
 use super::clauses;
 
 /// `CREATE [OR REPLACE]` was read.
@@ -45,7 +45,7 @@ fn joined<'a>(parts: impl IntoIterator<Item = &'a (impl AsRef<str> + ?Sized + 'a
 
 /// The rest of a statement, in which grants must not be limited to columns or rows: they would promise what is not done.
 fn granted(cursor: &mut Cursor<'_>) -> Parsed<String> {
-    let mut parts = Vec::new();
+    let mut text = String::new();
     let mut granting = false;
     while !cursor.is_over() {
         match cursor.keyword().as_deref() {
@@ -59,30 +59,30 @@ fn granted(cursor: &mut Cursor<'_>) -> Parsed<String> {
             }
             _ => {}
         }
-        parts.push(cursor.group()?);
+        append(&mut text, &cursor.group()?);
     }
-    Ok(parts.join(" ").replace(" , ", ", ").replace(" . ", "."))
+    Ok(text)
 }
 
 fn statistics(cursor: &mut Cursor<'_>, replace: bool) -> Parsed<Statement> {
     cursor.expect(&["VIEWSTATSUMMARY"])?;
     let name = clauses::qualified(cursor)?;
-    let mut parts = Vec::new();
+    let mut rest = String::new();
     let mut rows = None;
     while !cursor.is_over() {
         if cursor.is_symbol("(") || cursor.is_symbol(")") {
-            parts.push(cursor.ahead(0).to_owned());
+            append(&mut rest, cursor.ahead(0));
             cursor.skip()?;
         } else if cursor.eat(&["SET", "NUMOFROWS"]) {
             cursor.eat_symbol("=");
             let count = cursor.number()?;
             rows = Some(count);
-            parts.push(format!("SET NUMOFROWS = {count}"));
+            append(&mut rest, &format!("SET NUMOFROWS = {count}"));
         } else {
-            parts.push(cursor.group()?);
+            append(&mut rest, &cursor.group()?);
         }
     }
-    let text = joined(["VIEWSTATSUMMARY", &written(&name.name), &parts.join(" ")]);
+    let text = joined(["VIEWSTATSUMMARY", &written(&name.name), &rest]);
     Ok(keep(replace, name, KeptKind::Statistics, text, rows))
 }
 
