@@ -126,8 +126,26 @@ impl std::fmt::Display for TableName {
 #[derive(Clone, Default)]
 pub struct Tables {
     pub tables: Vec<(TableName, Arc<dyn Table>)>,
-    /// Name and SELECT. Views can refer to tables and views of the same catalog, but not to themselves.
-    pub views: Vec<(TableName, String)>,
+    /// Views can refer to tables and views of the same catalog, but not to themselves.
+    pub views: Vec<(TableName, View)>,
+}
+
+/// The SQL in which a catalog's statements and views are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Flavour {
+    #[default]
+    Postgres,
+    /// The SQL of virtual databases.
+    Vql,
+}
+
+/// A view: its SELECT, the schema of the unqualified names in it, and the columns it was stored with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    pub sql: String,
+    pub schema: String,
+    /// The view returns these columns with these types. `None`: whatever its SELECT returns.
+    pub columns: Option<SchemaRef>,
 }
 
 /// Who reads, and from which database of a catalog.
@@ -143,6 +161,11 @@ pub struct Reader {
 pub trait Catalog: Send + Sync + 'static {
     /// The schema of unqualified names.
     fn default_schema<'a>(&'a self, reader: &'a Reader) -> &'a str;
+
+    /// The SQL of its views and of the statements that read from it.
+    fn flavour(&self) -> Flavour {
+        Flavour::Postgres
+    }
 
     /// The tables and views behind these names; names this reader is not allowed to read are left out.
     fn resolve<'a>(
@@ -212,4 +235,31 @@ pub trait SqlEngine: Send + Sync + 'static {
         query: EngineQuery,
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<QueryStream, SourceError>>;
+
+    /// For views written in VQL.
+    fn view_planner(&self) -> Box<dyn ViewPlanner>;
+}
+
+/// Plans the SELECTs of views against the columns of what they name, without reading anything. One planner serves a
+/// whole script.
+pub trait ViewPlanner: Send {
+    /// Every table and view that a SELECT names, in order, as often as it names it. `schema` is that of unqualified
+    /// names.
+    fn names(&mut self, sql: &str, schema: &str) -> Result<Vec<TableName>, SourceError>;
+
+    /// `columns`: of everything the SELECT names.
+    fn plan(
+        &mut self,
+        sql: &str,
+        schema: &str,
+        columns: &[(TableName, SchemaRef)],
+    ) -> Result<PlannedView, SourceError>;
+}
+
+/// What a view is stored as.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedView {
+    /// The SELECT with every `*` replaced by the columns it means; otherwise the author's text.
+    pub sql: String,
+    pub schema: SchemaRef,
 }
