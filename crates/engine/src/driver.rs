@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow_schema::{Field, SchemaRef};
 use futures_util::StreamExt as _;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::schema::{Catalog as Described, ColumnInfo, SchemaInfo, TableInfo, native_type};
@@ -10,7 +11,7 @@ use landreeve_core::source::{
     CancellationToken, ConnectSpec, Driver, Query, QueryStream, ServerInfo, SessionZone, SourceError,
     SourceErrorKind, Target,
 };
-use landreeve_core::table::{Catalog, EngineQuery, Readable, SqlEngine, TableName};
+use landreeve_core::table::{Catalog, EngineQuery, Listed, Readable, SqlEngine};
 
 const BATCH: usize = 1_024;
 
@@ -35,12 +36,17 @@ impl EngineDriver {
         }
     }
 
+    /// The columns of a table: those that its catalog knows, or those that a statement finds.
     async fn columns(
         &self,
         spec: &ConnectSpec,
-        name: &TableName,
+        listed: &Listed,
         cancel: &CancellationToken,
     ) -> Result<Vec<ColumnInfo>, SourceError> {
+        if let Some(columns) = &listed.columns {
+            return Ok(described(columns));
+        }
+        let name = &listed.name;
         let query = Query {
             sql: format!("SELECT * FROM {}.{} LIMIT 0", quoted(&name.schema), quoted(&name.name)),
             time_limit: spec.connect_timeout,
@@ -48,14 +54,7 @@ impl EngineDriver {
             batch_bytes: BATCH * BATCH,
         };
         let stream = self.query(spec, query, cancel.clone()).await?;
-        let fields = stream.schema.fields().iter().zip(1..);
-        let described = fields.map(|(field, position)| ColumnInfo {
-            name: field.name().clone(),
-            data_type: native_type(field).to_owned(),
-            nullable: true,
-            position,
-        });
-        let described = described.collect();
+        let described = described(&stream.schema);
         // Read to the end, so that it does not count as cancelled.
         stream.batches.for_each(|_| async {}).await;
         Ok(described)
@@ -91,17 +90,17 @@ impl Driver for EngineDriver {
             };
             // The default schema is listed even if it is empty.
             let names: BTreeSet<&String> =
-                listed.iter().map(|(name, _)| &name.schema).chain([&default]).collect();
+                listed.iter().map(|listed| &listed.name.schema).chain([&default]).collect();
             let mut schemas = Vec::new();
             for schema in names {
                 let mut tables = Vec::new();
-                for (name, kind) in listed.iter().filter(|(name, _)| name.schema == *schema) {
+                for listed in listed.iter().filter(|listed| listed.name.schema == *schema) {
                     tables.push(TableInfo {
-                        name: name.name.clone(),
-                        kind: *kind,
+                        name: listed.name.name.clone(),
+                        kind: listed.kind,
                         row_count: None,
                         row_count_exact: false,
-                        columns: self.columns(spec, name, &cancel).await?,
+                        columns: self.columns(spec, listed, &cancel).await?,
                     });
                 }
                 tables.sort_by(|left, right| left.name.cmp(&right.name));
@@ -126,6 +125,16 @@ impl Driver for EngineDriver {
 
     /// There are no connections.
     fn forget(&self, _: DatasourceId) {}
+}
+
+fn described(schema: &SchemaRef) -> Vec<ColumnInfo> {
+    let column = |(field, position): (&Arc<Field>, u32)| ColumnInfo {
+        name: field.name().clone(),
+        data_type: native_type(field).to_owned(),
+        nullable: true,
+        position,
+    };
+    schema.fields().iter().zip(1..).map(column).collect()
 }
 
 fn quoted(name: &str) -> String {

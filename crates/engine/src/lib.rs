@@ -1,7 +1,7 @@
 //! SQL over the tables of catalogs with DataFusion: one SELECT, bounded in memory and time.
 //!
 //! `statement` prepares a statement: `flavour` parses it, `reading` checks that it only reads, `variables` fills in its
-//! values. `bounds` is what a statement may use. `provider` lets DataFusion read a table of a plane, `output` converts results to the types that the rest of
+//! values. `vql` does the same for virtual databases, in their SQL. `bounds` is what a statement may use. `provider` lets DataFusion read a table of a plane, `output` converts results to the types that the rest of
 //! the server knows, `driver` offers a plane's tables as a datasource. Does not belong here: the meaning of any table,
 //! or a function that can access a file or the network.
 
@@ -10,12 +10,14 @@ mod driver;
 mod error;
 mod flavour;
 mod functions;
+mod names;
 mod output;
 mod provider;
 mod reading;
 mod session;
 mod statement;
 mod variables;
+mod vql;
 mod yielding;
 
 use std::path::PathBuf;
@@ -26,7 +28,7 @@ use arrow_array::RecordBatch;
 use futures_util::StreamExt as _;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::{CancellationToken, QueryStream, SourceError, SourceErrorKind};
-use landreeve_core::table::{EngineQuery, Readable, SqlEngine};
+use landreeve_core::table::{EngineQuery, Readable, SqlEngine, ViewPlanner};
 use output::Columns;
 use session::Sources;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -34,6 +36,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 pub use bounds::allowed::names as function_names;
 pub use driver::EngineDriver;
+pub use vql::strict::names as vql_function_names;
 
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
@@ -153,6 +156,10 @@ impl SqlEngine for Engine {
             let state = Reading { received, cancel, over, limit, ended: false, _guard: guard };
             Ok(QueryStream { schema, batches: Box::pin(futures_util::stream::unfold(state, read)) })
         })
+    }
+
+    fn view_planner(&self) -> Box<dyn ViewPlanner> {
+        Box::new(vql::planner::Planner::new(self.options.max_value_bytes))
     }
 }
 

@@ -23,7 +23,7 @@ struct Scope {
     size: u64,
 }
 
-/// Maximum number of tables in a statement once every name of a WITH clause is replaced by its query.
+/// Maximum number of tables in a statement once every view and every name of a WITH clause is replaced by its query.
 const MAX_TABLES: u64 = 1_000;
 
 /// Rejects a statement that does more than read, or that is too large to be planned.
@@ -31,29 +31,38 @@ pub fn check(statement: &Statement) -> Result<(), SourceError> {
     if !matches!(statement, Statement::Query(_)) {
         return Err(not_read_only("only SELECT statements are allowed"));
     }
-    let mut check = Check::default();
+    expanded(statement, &|_| 1).map(drop)
+}
+
+/// The number of tables in a statement once every name is replaced by its query; `weigh` is how many there are in a
+/// view. Rejects a statement that has too many.
+pub fn expanded(statement: &Statement, weigh: &dyn Fn(&ObjectName) -> u64) -> Result<u64, SourceError> {
+    let mut check = Check { weigh, depth: 0, queries: Vec::new(), size: 0 };
     match Visit::visit(statement, &mut check) {
-        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Continue(()) => Ok(check.size),
         ControlFlow::Break(fault) => Err(fault),
     }
 }
 
-#[derive(Default)]
-struct Check {
+struct Check<'a> {
+    weigh: &'a dyn Fn(&ObjectName) -> u64,
     /// How many expressions contain the current one.
     depth: usize,
     /// The queries that contain the current position.
     queries: Vec<Scope>,
+    /// The size of the whole statement, in the end.
+    size: u64,
 }
 
-impl Visitor for Check {
+impl Visitor for Check<'_> {
     type Break = SourceError;
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<SourceError> {
         let name = relation.to_string().to_lowercase();
         let known = self.queries.iter().rev().find_map(|query| query.named.get(&name)).copied();
+        let size = known.unwrap_or_else(|| (self.weigh)(relation));
         if let Some(query) = self.queries.last_mut() {
-            query.size = query.size.saturating_add(known.unwrap_or(1));
+            query.size = query.size.saturating_add(size);
         }
         ControlFlow::Continue(())
     }
@@ -71,15 +80,17 @@ impl Visitor for Check {
     fn post_visit_query(&mut self, _: &Query) -> ControlFlow<SourceError> {
         let Some(ended) = self.queries.pop() else { return ControlFlow::Continue(()) };
         if ended.size > MAX_TABLES {
-            let message =
-                format!("the statement uses more than {MAX_TABLES} tables once its WITH clause is expanded");
+            let message = format!(
+                "the statement uses more than {MAX_TABLES} tables once its views and its WITH clause are expanded"
+            );
             return ControlFlow::Break(query("too_long", message));
         }
-        if let Some(around) = self.queries.last_mut() {
-            match around.coming.pop_front() {
+        match self.queries.last_mut() {
+            Some(around) => match around.coming.pop_front() {
                 Some(name) => drop(around.named.insert(name, ended.size.max(1))),
                 None => around.size = around.size.saturating_add(ended.size),
-            }
+            },
+            None => self.size = ended.size,
         }
         ControlFlow::Continue(())
     }

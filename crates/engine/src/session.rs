@@ -1,6 +1,6 @@
 //! The session of one statement: its memory, a catalog with only what the statement names, its plan.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -17,9 +17,10 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{FunctionRegistry as _, SendableRecordBatchStream, SessionStateDefaults};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::sql::parser::Statement;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::{ObjectName, Statement};
 use landreeve_core::source::{CancellationToken, SourceError};
-use landreeve_core::table::{EngineQuery, Readable, TableName, Tables};
+use landreeve_core::table::{EngineQuery, Flavour, Readable, TableName, Tables, Variable, View};
 use tokio::runtime::Handle;
 
 use crate::bounds::operators::{self, Operators};
@@ -28,8 +29,9 @@ use crate::error::{query as fault, stopped, translate};
 use crate::flavour::POSTGRESQL;
 use crate::output::Columns;
 use crate::provider::Provider;
+use crate::vql::{self, Writer};
 use crate::yielding::make_yielding;
-use crate::{AbortOnDrop, EngineOptions, functions, statement};
+use crate::{AbortOnDrop, EngineOptions, functions, names, reading, statement};
 
 const CATALOG: &str = "landreeve";
 
@@ -49,6 +51,10 @@ impl Sources {
 
     fn default_schema(&self) -> &str {
         self.tables.catalog.default_schema(&self.tables.reader)
+    }
+
+    fn flavour(&self) -> Flavour {
+        self.tables.catalog.flavour()
     }
 
     async fn resolve(&self, names: Vec<TableName>) -> Result<Tables, SourceError> {
@@ -98,24 +104,47 @@ async fn planned(
     sources: &Sources,
     query: &EngineQuery,
 ) -> Result<(DataFrame, Arc<Bounds>), SourceError> {
-    let statement = statement::prepare(&query.query.sql, &POSTGRESQL, &query.variables)?;
+    let flavour = sources.flavour();
+    let sql = query.query.sql.as_str();
+    let statement = prepare(sql, flavour, Writer::Caller, &query.variables)?;
     let schema = sources.default_schema();
     let (context, bounds) =
-        context(options, query, schema, &sources.cancel).map_err(|error| translate(&error))?;
+        context(options, query, schema, flavour, &sources.cancel).map_err(|error| translate(&error))?;
     let catalog = CatalogOf { context: &context, sources, batch_rows: query.query.batch_rows };
-    catalog.register(&statement, &mut HashSet::new(), 0).await?;
+    catalog.register(&statement, schema, None, &mut HashMap::new()).await?;
     let state = context.state();
-    let plan = state.statement_to_plan(statement).await.map_err(|error| translate(&error))?;
+    let plan = state.statement_to_plan(planned_form(statement)).await;
+    let plan = plan.map_err(|error| match flavour {
+        Flavour::Postgres => translate(&error),
+        Flavour::Vql => vql::located(sql, &error),
+    })?;
     let only_reading =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_reading.verify_plan(&plan).map_err(|error| translate(&error))?;
     Ok((DataFrame::new(state, plan), bounds))
 }
 
+fn prepare(
+    sql: &str,
+    flavour: Flavour,
+    writer: Writer,
+    variables: &[(String, Variable)],
+) -> Result<Statement, SourceError> {
+    match flavour {
+        Flavour::Postgres => statement::prepare(sql, &POSTGRESQL, variables),
+        Flavour::Vql => vql::prepare(sql, writer, variables),
+    }
+}
+
+fn planned_form(statement: Statement) -> DfStatement {
+    DfStatement::Statement(Box::new(statement))
+}
+
 fn context(
     options: &EngineOptions,
     query: &EngineQuery,
     schema: &str,
+    flavour: Flavour,
     cancel: &CancellationToken,
 ) -> Result<(SessionContext, Arc<Bounds>), DataFusionError> {
     let mut config = SessionConfig::new()
@@ -124,6 +153,9 @@ fn context(
         .with_target_partitions(options.threads.max(1))
         .with_batch_size(query.query.batch_rows.max(1));
     config.options_mut().execution.time_zone = Some("+00:00".to_owned());
+    if flavour == Flavour::Vql {
+        vql::session::configure(config.options_mut());
+    }
     // Each sorted part reserves this much, and a table may have many parts.
     let aside = config.options().execution.sort_spill_reservation_bytes;
     config.options_mut().execution.sort_spill_reservation_bytes = aside.min(options.memory_bytes / 64);
@@ -137,13 +169,25 @@ fn context(
     let runtime =
         RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc()?;
     // Built by hand, so that there are no file formats or table factories.
-    let state = SessionStateBuilder::new()
+    let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
-        .with_expr_planners(SessionStateDefaults::default_expr_planners())
+        .with_expr_planners(SessionStateDefaults::default_expr_planners());
+    let context = match flavour {
+        Flavour::Postgres => in_postgresql(builder, &bounds)?,
+        Flavour::Vql => in_vql(builder, &bounds)?,
+    };
+    Ok((context, bounds))
+}
+
+fn in_postgresql(
+    builder: SessionStateBuilder,
+    bounds: &Arc<Bounds>,
+) -> Result<SessionContext, DataFusionError> {
+    let state = builder
         .with_aggregate_functions(aggregate::bounded(
             SessionStateDefaults::default_aggregate_functions(),
-            &bounds,
+            bounds,
         ))
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
@@ -154,18 +198,39 @@ fn context(
     functions.extend(SessionStateDefaults::default_scalar_functions());
     functions.extend(functions::all());
     for function in functions {
-        match scalar::bounded(Arc::clone(&function), &bounds) {
+        match scalar::bounded(Arc::clone(&function), bounds) {
             Some(function) => context.register_udf(function),
             None => context.deregister_udf(function.name()),
         }
     }
     // After those of the JSON functions, so that it sees the calls that they make.
-    context.register_function_rewrite(Arc::new(Operators::new(&bounds)?))?;
-    Ok((context, bounds))
+    context.register_function_rewrite(Arc::new(Operators::new(bounds)?))?;
+    Ok(context)
+}
+
+fn in_vql(builder: SessionStateBuilder, bounds: &Arc<Bounds>) -> Result<SessionContext, DataFusionError> {
+    let state = builder
+        .with_scalar_functions(vql::session::scalar_functions(bounds))
+        .with_aggregate_functions(vql::session::aggregate_functions(bounds))
+        .with_window_functions(vql::session::window_functions())
+        .build();
+    let mut context = SessionContext::new_with_state(state);
+    for rewrite in vql::session::rewrites(bounds)? {
+        context.register_function_rewrite(rewrite)?;
+    }
+    Ok(context)
 }
 
 /// Maximum nesting of views. A view that refers to itself would never end.
-const DEEPEST_VIEW: usize = 16;
+const fn deepest_view(flavour: Flavour) -> usize {
+    match flavour {
+        Flavour::Postgres => 16,
+        Flavour::Vql => 64,
+    }
+}
+
+/// The number of base tables in each table and view that is registered.
+type Known = HashMap<TableName, u64>;
 
 /// Registers everything a statement names in the session; for views, what they name comes first.
 struct CatalogOf<'a> {
@@ -175,39 +240,58 @@ struct CatalogOf<'a> {
 }
 
 impl CatalogOf<'_> {
+    /// `schema` is that of unqualified names. Returns the number of base tables in the statement once it is expanded.
     async fn register(
         &self,
         statement: &Statement,
-        known: &mut HashSet<TableName>,
-        depth: usize,
-    ) -> Result<(), SourceError> {
+        schema: &str,
+        view: Option<(&TableName, usize)>,
+        known: &mut Known,
+    ) -> Result<u64, SourceError> {
+        let depth = view.map_or(0, |(_, depth)| depth);
         let failed = |error: DataFusionError| translate(&error);
-        let named = self.context.state().resolve_table_references(statement).map_err(failed)?;
+        let form = planned_form(statement.clone());
+        let named = self.context.state().resolve_table_references(&form).map_err(failed)?;
         let mut names = Vec::new();
         for name in named {
             if name.catalog().is_some_and(|catalog| catalog != CATALOG) {
                 return Err(self.unknown(&name));
             }
-            let schema = name.schema().unwrap_or(self.sources.default_schema());
-            let full = TableName::new(schema, name.table());
-            if known.insert(full.clone()) {
+            let full = TableName::new(name.schema().unwrap_or(schema), name.table());
+            if !known.contains_key(&full) {
+                known.insert(full.clone(), 1);
                 names.push((full, name.schema().is_some(), name));
             }
         }
-        if names.is_empty() {
-            return Ok(());
-        }
-        let found = self.sources.resolve(names.iter().map(|(full, ..)| full.clone()).collect()).await?;
-        for (full, qualified, name) in &names {
-            self.add(full, &found, known, depth).await?;
-            // An unqualified name may be a table function or defined in the statement; if not, the planner reports it.
-            let is_found = found.tables.iter().any(|(found, _)| found == full)
-                || found.views.iter().any(|(found, _)| found == full);
-            if *qualified && !is_found && full.schema != self.sources.default_schema() {
-                return Err(self.unknown(name));
+        if !names.is_empty() {
+            let found = self.sources.resolve(names.iter().map(|(full, ..)| full.clone()).collect()).await?;
+            for (full, qualified, name) in &names {
+                self.add(full, &found, known, depth).await?;
+                // An unqualified name may be a table function or defined in the statement; if not, the planner reports
+                // it.
+                let is_found = found.tables.iter().any(|(found, _)| found == full)
+                    || found.views.iter().any(|(found, _)| found == full);
+                if *qualified && !is_found && full.schema != self.sources.default_schema() {
+                    return Err(match view {
+                        Some((view, _)) => {
+                            self.invalid(view, fault("invalid", format!("View '{full}' not found")))
+                        }
+                        None => self.unknown(name),
+                    });
+                }
             }
         }
-        Ok(())
+        let weigh = |name: &ObjectName| known.get(&names::table_name(name, schema)).copied().unwrap_or(1);
+        let size = reading::expanded(statement, &weigh);
+        size.map_err(|error| view.map_or(error.clone(), |(view, _)| self.invalid(view, error)))
+    }
+
+    /// The error of a view that cannot be planned.
+    fn invalid(&self, view: &TableName, error: SourceError) -> SourceError {
+        match self.sources.flavour() {
+            Flavour::Postgres => error,
+            Flavour::Vql => vql::columns::invalid(view, error),
+        }
     }
 
     fn unknown(&self, name: &TableReference) -> SourceError {
@@ -222,7 +306,7 @@ impl CatalogOf<'_> {
         &self,
         name: &TableName,
         found: &Tables,
-        known: &mut HashSet<TableName>,
+        known: &mut Known,
         depth: usize,
     ) -> Result<(), SourceError> {
         let failed = |error: DataFusionError| translate(&error);
@@ -236,21 +320,42 @@ impl CatalogOf<'_> {
                 cancel: self.sources.cancel.clone(),
             };
             self.context.register_table(place(), Arc::new(provider)).map_err(failed)?;
-        } else if let Some((_, sql)) = found.views.iter().find(|(known, _)| known == name) {
-            if depth == DEEPEST_VIEW {
-                let message = format!(
-                    "the view {name} is built on more than {DEEPEST_VIEW} nested views, or on itself"
-                );
+        } else if let Some((_, view)) = found.views.iter().find(|(known, _)| known == name) {
+            let deepest = deepest_view(self.sources.flavour());
+            if depth == deepest {
+                let message =
+                    format!("the view {name} is built on more than {deepest} nested views, or on itself");
                 return Err(fault("too_deep", message));
             }
             self.make_schema(&name.schema).map_err(failed)?;
-            let statement = statement::prepare(sql, &POSTGRESQL, &[])?;
-            Box::pin(self.register(&statement, known, depth + 1)).await?;
-            let plan = self.context.state().statement_to_plan(statement).await.map_err(failed)?;
-            let view = ViewTable::new(plan, Some(sql.clone()));
-            self.context.register_table(place(), Arc::new(view)).map_err(failed)?;
+            let table = self.expand(name, view, known, depth).await?;
+            self.context.register_table(place(), Arc::new(table)).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// A view as the plan of its SELECT.
+    async fn expand(
+        &self,
+        name: &TableName,
+        view: &View,
+        known: &mut Known,
+        depth: usize,
+    ) -> Result<ViewTable, SourceError> {
+        let invalid = |error| self.invalid(name, error);
+        let mut statement = prepare(&view.sql, self.sources.flavour(), Writer::View, &[]).map_err(invalid)?;
+        let around = Some((name, depth + 1));
+        let size = Box::pin(self.register(&statement, &view.schema, around, known)).await?;
+        known.insert(name.clone(), size.max(1));
+        if view.schema != self.sources.default_schema() {
+            names::qualify(&mut statement, &view.schema);
+        }
+        let planned = self.context.state().statement_to_plan(planned_form(statement)).await;
+        let mut plan = planned.map_err(|error| invalid(translate(&error)))?;
+        if let Some(columns) = &view.columns {
+            plan = vql::columns::as_stored(plan, columns, name)?;
+        }
+        Ok(ViewTable::new(plan, Some(view.sql.clone())))
     }
 
     fn make_schema(&self, name: &str) -> Result<(), DataFusionError> {

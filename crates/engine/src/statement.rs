@@ -1,7 +1,7 @@
 //! Prepares a statement for the planner: parses it, checks that it is a single SELECT that only reads, and fills in the
 //! variables.
 
-use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::Statement;
 use landreeve_core::source::SourceError;
 use landreeve_core::table::Variable;
 
@@ -12,12 +12,12 @@ pub fn prepare(
     sql: &str,
     flavour: &Flavour,
     values: &[(String, Variable)],
-) -> Result<DfStatement, SourceError> {
+) -> Result<Statement, SourceError> {
     let mut statement = flavour.parse(sql)?;
     reading::check(&statement)?;
     variables::fill(&mut statement, values)?;
     flavour.translate(&mut statement);
-    Ok(DfStatement::Statement(Box::new(statement)))
+    Ok(statement)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use landreeve_core::Result;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::schema::TableKind;
 use landreeve_core::source::SourceError;
-use landreeve_core::table::{Catalog, Listed, Readable, Reader, Table, TableName, Tables};
+use landreeve_core::table::{Catalog, Listed, Readable, Reader, Table, TableName, Tables, View};
 use landreeve_estate::store::Store;
 
 pub use views::VIEWS;
@@ -31,6 +31,10 @@ impl DeliveryCatalog {
 /// The schema of all the plane's tables.
 const SCHEMA: &str = "public";
 
+fn view(sql: &str) -> View {
+    View { sql: sql.to_owned(), schema: SCHEMA.to_owned(), columns: None }
+}
+
 impl DeliveryCatalog {
     /// The tables as seen by a reader of these subtrees of units.
     pub fn seen_by(&self, subtrees: &[String]) -> Readable {
@@ -48,7 +52,7 @@ impl DeliveryCatalog {
         let views = VIEWS.iter().filter(|(name, _)| wanted(name));
         Tables {
             tables: tables.collect(),
-            views: views.map(|(name, sql)| (TableName::new(SCHEMA, *name), (*sql).to_owned())).collect(),
+            views: views.map(|(name, sql)| (TableName::new(SCHEMA, *name), view(sql))).collect(),
         }
     }
 }

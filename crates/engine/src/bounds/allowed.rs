@@ -39,9 +39,23 @@ const OWN: &str = "array_has_all array_has_any array_to_string arrow_cast arrow_
     list_to_text lpad regexp_count regexp_instr regexp_like regexp_match regexp_replace repeat replace rpad \
     string_concat string_to_array text_like to_char try_cast_to_type";
 
+/// What VQL's functions and operators become; a text cannot name them.
+const VQL_FIXED: &str = "vql_abs vql_add vql_add_days vql_add_months vql_add_years vql_ceil vql_days_between vql_divide \
+    vql_exp vql_floor vql_instr vql_ln vql_log vql_modulo vql_multiply vql_negate vql_power vql_round vql_sign vql_sqrt \
+    vql_subtract vql_to_date vql_to_timestamp vql_trunc";
+const VQL_ONCE: &str = "vql_concat vql_substr vql_substring vql_text";
+#[cfg(test)]
+const VQL_OWN: &str = "vql_format_date vql_like_pattern vql_number vql_single vql_whole";
+
 /// The names of all functions that a statement can call, and of those that operators become.
 pub fn names() -> impl Iterator<Item = &'static str> {
     [FIXED, SHORT, ONCE, FOUR_TIMES, EIGHT_TIMES, OWN].into_iter().flat_map(str::split_ascii_whitespace)
+}
+
+/// The names of the functions that VQL's functions and operators become.
+#[cfg(test)]
+fn vql_names() -> impl Iterator<Item = &'static str> {
+    [VQL_FIXED, VQL_ONCE, VQL_OWN].into_iter().flat_map(str::split_ascii_whitespace)
 }
 
 /// `None`: a statement cannot call it.
@@ -61,12 +75,15 @@ pub fn allowed(name: &str) -> Option<Allowed> {
         "regexp_match" => needs::regexp_match,
         "regexp_replace" => needs::regexp_replace,
         "text_like" => needs::like,
+        "vql_format_date" => needs::pattern,
+        "vql_like_pattern" => needs::times::<2>,
+        "vql_number" | "vql_single" | "vql_whole" => needs::number,
         "arrow_cast" | "arrow_try_cast" | "cast_to_type" | "list_to_text" | "try_cast_to_type" => {
             needs::times::<24>
         }
-        _ if listed(FIXED) => needs::fixed,
+        _ if listed(FIXED) || listed(VQL_FIXED) => needs::fixed,
         _ if listed(SHORT) => needs::short,
-        _ if listed(ONCE) => needs::times::<1>,
+        _ if listed(ONCE) || listed(VQL_ONCE) => needs::times::<1>,
         _ if listed(FOUR_TIMES) => needs::times::<4>,
         _ if listed(EIGHT_TIMES) => needs::times::<8>,
         _ => return None,
@@ -85,7 +102,7 @@ mod tests {
     #[test]
     fn every_function_is_listed_once() {
         let mut seen = HashSet::new();
-        for name in names() {
+        for name in names().chain(vql_names()) {
             assert!(seen.insert(name), "{name} is listed twice");
             assert!(allowed(name).is_some(), "{name}");
         }

@@ -303,3 +303,13 @@ pub fn like(args: &Arguments<'_>) -> Result<Vec<Need>> {
 pub fn short(args: &Arguments<'_>) -> Result<Vec<Need>> {
     Ok(args.each(|row| Need::of(128, args.total(row))))
 }
+
+/// A date in a pattern: at most eight bytes for each of its characters.
+pub fn pattern(args: &Arguments<'_>) -> Result<Vec<Need>> {
+    Ok(args.each(|row| Need::of(args.size(0, row).saturating_mul(8).saturating_add(64), args.total(row))))
+}
+
+/// A number in a text without its exponent, which can stand for 400 digits.
+pub fn number(args: &Arguments<'_>) -> Result<Vec<Need>> {
+    Ok(args.each(|row| Need::of(args.total(row).saturating_add(512), args.total(row))))
+}

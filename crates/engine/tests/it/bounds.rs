@@ -1,12 +1,16 @@
 //! Hostile arguments for every function that a statement can call, and for the operators.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::{Date32Array, Int64Array, StringArray};
 use landreeve_core::source::{CancellationToken, SourceError};
+use landreeve_core::table::{TableName, Tables};
 use tokio::time::Instant;
 
 use crate::bench;
 use crate::support::Bench;
+use crate::vql::{Virtual, table};
 
 /// What a statement may need besides its memory: the largest value a few times, and what the engine needs anyway.
 const BESIDES_MIB: u64 = 64;
@@ -142,7 +146,10 @@ async fn run(bench: &Bench, sql: &str, cancel: CancellationToken) -> Result<usiz
 
 /// Runs statements and compares the memory they need with what they may need.
 async fn stay_within(statements: impl Iterator<Item = String>) -> Vec<String> {
-    let mut bench = bench();
+    stay_within_on(bench(), statements).await
+}
+
+async fn stay_within_on(mut bench: Bench, statements: impl Iterator<Item = String>) -> Vec<String> {
     bench.limit = Duration::from_secs(5);
     let _ = run(&bench, "select upper('warm')", CancellationToken::new()).await;
     peak_mib();
@@ -161,12 +168,12 @@ async fn stay_within(statements: impl Iterator<Item = String>) -> Vec<String> {
     ran
 }
 
-/// Calls of a function with every combination of up to two arguments.
-fn calls(name: &str) -> Vec<String> {
+/// Calls of a function with every combination of up to two of these arguments.
+fn calls(name: &str, arguments: [&str; 3]) -> Vec<String> {
     let mut all = vec![String::new()];
     let mut calls = vec![format!("{name}()")];
     for _ in 0..2 {
-        all = all.iter().flat_map(|args| ["t", "n", "l"].map(|arg| format!("{args}{arg}, "))).collect();
+        all = all.iter().flat_map(|args| arguments.map(|arg| format!("{args}{arg}, "))).collect();
         calls.extend(all.iter().map(|args| format!("{name}({})", args.trim_end_matches(", "))));
     }
     calls
@@ -178,7 +185,7 @@ fn of(call: &str) -> [String; 2] {
 
 async fn walk(part: usize) {
     let names: Vec<&str> = landreeve_engine::function_names().skip(part).step_by(4).collect();
-    let statements = names.iter().flat_map(|name| calls(name)).flat_map(|call| {
+    let statements = names.iter().flat_map(|name| calls(name, ["t", "n", "l"])).flat_map(|call| {
         // Two arguments for many rows add nothing that one does not show, and take most of the time.
         let [one, many] = of(&call);
         [Some(one), (!call.contains(", ")).then_some(many)].into_iter().flatten()
@@ -221,6 +228,116 @@ async fn functions_stay_within_their_memory_3() {
 #[tokio::test]
 async fn functions_stay_within_their_memory_4() {
     walk(3).await;
+}
+
+/// The same rows as [`ONE`] and [`MANY`] for VQL, which cannot make them.
+fn virtual_bench() -> Bench {
+    let texts = |texts: Vec<String>| Arc::new(StringArray::from(texts));
+    let one = table(vec![
+        ("t", texts(vec!["ab".repeat(524_288)])),
+        ("n", Arc::new(Int64Array::from(vec![1_000_000_000]))),
+        ("d", Arc::new(Date32Array::from(vec![20_000]))),
+    ]);
+    let many = table(vec![
+        ("t", texts((0..5_000).map(|at| format!("{}{at}", "ab".repeat(512))).collect())),
+        ("n", Arc::new((0..5_000).map(|at| Some(1_000 + at)).collect::<Int64Array>())),
+        ("d", Arc::new((0..5_000).map(Some).collect::<Date32Array>())),
+    ]);
+    let name = |name: &str| TableName::new("sales", name);
+    Bench::new(Virtual(Tables { tables: vec![(name("one"), one), (name("many"), many)], views: Vec::new() }))
+}
+
+/// Calls in VQL for functions that need certain values, and what operators and syntax become.
+const VIRTUAL_CALLS: &[&str] = &[
+    "date_trunc('month', d)",
+    "date_trunc_in('hour', d, 'UTC')",
+    "formatdate('yyyy-MM-dd HH:mm:ss.SSS a Z', d)",
+    "formatdate(t, d)",
+    "to_localdate('yyyy', '2024')",
+    "to_localdate(t, t)",
+    "to_timestamp('yyyy', '2024')",
+    "to_timestamp('yyyy', t)",
+    "addday(d, 1)",
+    "addmonth(d, 1)",
+    "addyear(d, 1)",
+    "round(n, n)",
+    "power(n, 2)",
+    "exp(1)",
+    "replace(t, 'a', t)",
+    "replace(t, '', t)",
+    "concat(t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t, t)",
+    "t || t || n",
+    "n + n * n - n / n",
+    "- n",
+    "substr(t, 1, n)",
+    "substring(t, 0, n)",
+    "substring(t from 5 for 1000000)",
+    "position(t in t)",
+    "trim(both 'ab' from t)",
+    "cast(t as int)",
+    "cast(t as double)",
+    "cast(t as float)",
+    "cast(t as decimal(10, 2))",
+    "cast(t as varchar(1000000))",
+    "ceil(n) + floor(n)",
+    "extract(year from d)",
+    "t like concat('%', t)",
+    "t like concat(t, t) escape 'a'",
+    "t = n",
+    "n in (t, t)",
+    "group_concat(t)",
+    "group_concat(t, '-')",
+    "group_concat(distinct t || n)",
+    "group_concat(t) over (order by n)",
+    "sum(distinct n)",
+    "sum(n) over (order by n)",
+    "row_number() over (order by t)",
+    "rank() over (order by t)",
+    "lag(t) over (order by n)",
+    "lead(t, 1, 'x') over (order by n)",
+    "count(distinct t || n)",
+    "min(t || n)",
+    "case t when n then t else t || t end",
+];
+
+fn in_vql(call: &str) -> [String; 2] {
+    ["one", "many"].map(|rows| format!("select {call} from {rows}"))
+}
+
+#[tokio::test]
+async fn vql_functions_stay_within_their_memory() {
+    let names: Vec<&str> = landreeve_engine::vql_function_names().collect();
+    let calls = names.iter().flat_map(|name| calls(name, ["t", "n", "d"]));
+    let calls: Vec<String> = calls.chain(VIRTUAL_CALLS.iter().map(|call| (*call).to_owned())).collect();
+    let ran = stay_within_on(virtual_bench(), calls.iter().flat_map(|call| in_vql(call))).await;
+    let missing: Vec<_> =
+        VIRTUAL_CALLS.iter().filter(|call| !ran.iter().any(|sql| sql.contains(**call))).collect();
+    // These fail on such texts.
+    let failing = ["formatdate(t, d)", "to_localdate(t, t)", "to_timestamp('yyyy', t)"];
+    let missing: Vec<_> = missing.into_iter().filter(|call| !failing.contains(call)).collect();
+    assert!(missing.is_empty(), "these calls did not run: {missing:#?}");
+    let called = |name: &&str| {
+        let call = format!("{name}(");
+        ran.iter().any(|sql| sql.contains(&call))
+    };
+    let missing: Vec<_> = names.into_iter().filter(|name| !called(name)).collect();
+    assert!(missing.is_empty(), "no call of these functions ran: {missing:?}");
+}
+
+#[tokio::test]
+async fn vql_can_be_cancelled() {
+    let bench = virtual_bench();
+    for sql in VIRTUAL_CALLS.iter().flat_map(|call| in_vql(call)) {
+        let cancel = CancellationToken::new();
+        let mut running = std::pin::pin!(run(&bench, &sql, cancel.clone()));
+        if tokio::time::timeout(Duration::from_millis(30), &mut running).await.is_err() {
+            cancel.cancel();
+            let _ = running.await;
+        }
+        let started = Instant::now();
+        run(&bench, "select 1", CancellationToken::new()).await.unwrap();
+        assert!(started.elapsed() < CANCELLED, "{sql} went on for {:?}", started.elapsed());
+    }
 }
 
 #[tokio::test]

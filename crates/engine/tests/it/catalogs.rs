@@ -7,14 +7,13 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
-use landreeve_core::schema::TableKind;
 use landreeve_core::source::{
     CancellationToken, ConnectSpec, Driver as _, Query, SourceError, SourceErrorKind, Target, TlsMode,
 };
-use landreeve_core::table::{Applies, Catalog, Reader, Table, TableName, Tables};
+use landreeve_core::table::{Applies, Catalog, Listed, Reader, Table, TableName, Tables};
 use landreeve_engine::EngineDriver;
 
-use crate::support::{Bench, Facts};
+use crate::support::{Bench, Facts, view};
 
 fn facts(count: usize) -> Arc<dyn Table> {
     let mut rows = super::some_facts();
@@ -23,17 +22,17 @@ fn facts(count: usize) -> Arc<dyn Table> {
 }
 
 fn schemas() -> Tables {
-    let view = |schema: &str, name: &str, sql: &str| (TableName::new(schema, name), sql.to_owned());
+    let named = |schema: &str, name: &str, sql: &str| (TableName::new(schema, name), view("public", sql));
     Tables {
         tables: vec![
             (TableName::new("public", "facts"), facts(1)),
             (TableName::new("Other Place", "facts"), facts(3)),
         ],
         views: vec![
-            view("other", "both", "SELECT id FROM facts UNION ALL SELECT id FROM \"Other Place\".facts"),
-            view("public", "more", "SELECT id FROM other.both UNION ALL SELECT 7"),
-            view("public", "endless", "SELECT * FROM endless_too"),
-            view("public", "endless_too", "SELECT * FROM endless"),
+            named("other", "both", "SELECT id FROM facts UNION ALL SELECT id FROM \"Other Place\".facts"),
+            named("public", "more", "SELECT id FROM other.both UNION ALL SELECT 7"),
+            named("public", "endless", "SELECT * FROM endless_too"),
+            named("public", "endless_too", "SELECT * FROM endless"),
         ],
     }
 }
@@ -89,7 +88,7 @@ impl Catalog for Troubled {
         Box::pin(std::future::pending())
     }
 
-    fn list<'a>(&'a self, _: &'a Reader) -> BoxFuture<'a, Result<Vec<(TableName, TableKind)>, SourceError>> {
+    fn list<'a>(&'a self, _: &'a Reader) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>> {
         Box::pin(std::future::pending())
     }
 }

@@ -5,6 +5,7 @@
 mod bounds;
 mod catalogs;
 mod support;
+mod vql;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +39,7 @@ fn some_facts() -> Vec<Fact> {
 }
 
 fn tables(table: impl Table) -> Tables {
-    let view = |name: &str, sql: &str| (TableName::new("public", name), sql.to_owned());
+    let view = |name: &str, sql: &str| (TableName::new("public", name), support::view("public", sql));
     Tables {
         tables: vec![(TableName::new("public", "facts"), Arc::new(table))],
         views: vec![

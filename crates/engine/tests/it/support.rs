@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use landreeve_core::source::{CancellationToken, Query, QueryStream, SourceError};
 use landreeve_core::table::{
     Applies, BatchStream, Catalog, Comparison, Condition, EngineQuery, Readable, Reader, Scalar, Scan,
-    SqlEngine as _, Table, Test, Variable,
+    SqlEngine as _, Table, Test, Variable, View,
 };
 use landreeve_engine::{Engine, EngineOptions};
 
@@ -278,6 +278,11 @@ impl Bench {
         let batches = self.ask(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         batches.iter().flat_map(texts).collect()
     }
+}
+
+/// A view whose unqualified names are in this schema.
+pub fn view(schema: &str, sql: &str) -> View {
+    View { sql: sql.to_owned(), schema: schema.to_owned(), columns: None }
 }
 
 pub fn texts(batch: &RecordBatch) -> Vec<String> {
