@@ -41,12 +41,17 @@ pub(crate) fn value_too_large(column: &str, bytes: usize, bounds: Bounds) -> Sou
 
 /// `bytes` if they are known.
 pub(crate) fn row_too_large(bytes: Option<usize>, bounds: Bounds) -> SourceError {
-    let row =
-        bytes.map_or_else(|| "a row is too large".to_owned(), |bytes| format!("a row has {bytes} bytes"));
-    too_large(format!(
-        "{row}; at most {} are allowed ([sources] max_row_bytes); select fewer or shorter columns",
-        bounds.max_row_bytes
-    ))
+    let most = bounds.max_row_bytes;
+    too_large(match bytes {
+        Some(bytes) => format!(
+            "a row has {bytes} bytes; at most {most} are allowed ([sources] max_row_bytes); select fewer columns, or parts of \
+             long values"
+        ),
+        None => format!(
+            "a row has more than {most} bytes, which is the most that is allowed ([sources] max_row_bytes); select fewer \
+             columns, or parts of long values"
+        ),
+    })
 }
 
 /// An error that quotes a value, for example.

@@ -20,6 +20,8 @@ const LZ4: u64 = 255;
 const CHUNKS: u64 = 1024 * 1024;
 /// How long a request waits for memory.
 const WAIT: Duration = Duration::from_secs(10);
+/// After which time a refused request may be sent again.
+const AGAIN: Duration = Duration::from_secs(5);
 /// The metric.
 pub(crate) const RESERVED: &str = "landreeve_memory_reserved_bytes";
 
@@ -127,10 +129,11 @@ impl Budget {
     async fn reserve(&self, bytes: u64) -> Result<Reservation> {
         match tokio::time::timeout(self.wait, self.acquire(bytes)).await {
             Ok(reserved) => reserved,
-            Err(_) => Err(Error::unavailable(
-                "memory",
-                "the server's memory is in use by other statements and downloads ([limits] memory_bytes); try again later",
-            )),
+            Err(_) => {
+                let message = "the server's memory is in use by other statements and downloads ([limits] memory_bytes); \
+                               try again later";
+                Err(Error { retry_after: Some(AGAIN), ..Error::unavailable("memory", message) })
+            }
         }
     }
 
@@ -167,6 +170,7 @@ mod tests {
         assert!(budget.try_for_run().is_none());
         let refused = budget.for_statement().await.unwrap_err();
         assert_eq!((refused.kind, refused.code), (ErrorKind::Unavailable, "memory"));
+        assert_eq!(refused.retry_after, Some(AGAIN));
         let small = budget.reserve(2 * MIB).await.unwrap();
         let copy = first.clone();
         drop((first, small));

@@ -252,6 +252,12 @@ fn connect_error(error: &Error, network: &Network) -> SourceError {
 }
 
 pub(crate) fn query_error(error: &Error) -> SourceError {
+    let closed = |io: &std::io::Error| io.kind() == std::io::ErrorKind::UnexpectedEof;
+    if let Error::Io(mysql_async::IoError::Io(io)) = error
+        && closed(io)
+    {
+        return errors::lost("the database closed the connection; it was stopped, or an administrator ended it");
+    }
     let Error::Server(server) = error else {
         return errors::lost(format!("lost the connection to the database: {}", errors::chain(error)));
     };

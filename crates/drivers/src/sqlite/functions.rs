@@ -1,20 +1,26 @@
-//! Functions that the parameter language uses and SQLite lacks: time zones and truncation to calendar units.
+//! Functions that the parameter language uses and SQLite lacks: time zones and truncation to calendar units. And
+//! `printf`, which would return NULL for a text that is too long.
 //!
 //! `landreeve_tz(ts, from_zone, to_zone)` converts a local time from one zone to another; `landreeve_trunc(unit, ts)`
 //! returns the start of the unit. Both take ISO text or seconds since 1970 and return text; NULL gives NULL; a time
 //! that cannot be parsed is an error.
 
+use std::ffi::CStr;
+
 use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use rusqlite::functions::{Context, FunctionFlags};
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Error, Result};
+use rusqlite::limits::Limit;
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, Error, Result, ffi, params_from_iter};
 
-pub(super) fn register(connection: &Connection) -> Result<()> {
-    let flags =
-        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
-    connection.create_scalar_function(c"landreeve_tz", 3, flags, |context| {
+/// `length`: the limit of a text or value, in bytes.
+pub(super) fn register(connection: &Connection, length: i32) -> Result<()> {
+    for name in [c"printf", c"format"] {
+        register_printf(connection, name, length)?;
+    }
+    connection.create_scalar_function(c"landreeve_tz", 3, PURE, |context| {
         if (0..3).any(|index| context.get_raw(index) == ValueRef::Null) {
             return Ok(None);
         }
@@ -28,7 +34,7 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
         };
         Ok(Some(show(local)))
     })?;
-    connection.create_scalar_function(c"landreeve_trunc", 2, flags, |context| {
+    connection.create_scalar_function(c"landreeve_trunc", 2, PURE, |context| {
         if (0..2).any(|index| context.get_raw(index) == ValueRef::Null) {
             return Ok(None);
         }
@@ -40,6 +46,40 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
         truncate(&unit, local).map(Some)
     })
 }
+
+/// SQLite's own function returns NULL for a text over the limit, which would be a wrong result; this one fails. It asks
+/// SQLite's, on a connection that has nothing else.
+fn register_printf(connection: &Connection, name: &CStr, length: i32) -> Result<()> {
+    let original = Connection::open_in_memory()?;
+    original.set_limit(Limit::SQLITE_LIMIT_LENGTH, length)?;
+    let ask = move |format: Value, rest: &[Value]| -> Result<Value> {
+        let marks: String = (0..rest.len()).map(|_| ", ?").collect();
+        let mut statement = original.prepare_cached(&format!("SELECT printf(?{marks})"))?;
+        statement.query_row(params_from_iter([&format].into_iter().chain(rest)), |row| row.get(0))
+    };
+    connection.create_scalar_function(name, -1, PURE, move |context| {
+        let values = (0..context.len()).map(|index| context.get(index)).collect::<Result<Vec<Value>>>()?;
+        let [format, rest @ ..] = values.as_slice() else { return Ok(Value::Null) };
+        let text = ask(format.clone(), rest)?;
+        if text != Value::Null || *format == Value::Null {
+            return Ok(text);
+        }
+        // An empty text is NULL too; one more character tells the two apart.
+        let longer = match format {
+            Value::Text(format) => Value::Text(format!("x{format}")),
+            _ => return Ok(text),
+        };
+        match ask(longer, rest)? {
+            Value::Null => Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_TOOBIG), None)),
+            _ => Ok(text),
+        }
+    })
+}
+
+/// The result depends on nothing but the arguments.
+const PURE: FunctionFlags = FunctionFlags::SQLITE_UTF8
+    .union(FunctionFlags::SQLITE_DETERMINISTIC)
+    .union(FunctionFlags::SQLITE_INNOCUOUS);
 
 fn failure(message: String) -> Error {
     Error::UserFunctionError(message.into())
@@ -121,8 +161,27 @@ mod tests {
 
     fn ask(expression: &str) -> Result<Option<String>> {
         let connection = Connection::open_in_memory()?;
-        register(&connection)?;
+        register(&connection, 1_000)?;
         connection.query_row(&format!("SELECT {expression}"), [], |row| row.get(0))
+    }
+
+    #[test]
+    fn printf_fails_instead_of_losing_a_text() {
+        for name in ["printf", "format"] {
+            let ask = |rest: &str| ask(&format!("{name}({rest})"));
+            assert_eq!(ask("'%s-%05d-%.2f', 'a', 7, 1.5").unwrap().as_deref(), Some("a-00007-1.50"));
+            let plain = Connection::open_in_memory().unwrap();
+            for rest in ["", "NULL", "''", "'%s', NULL", "'%s', ''", "'%%'", "'%c', 'xyz'", "7", "'%d', 'x'"] {
+                let sql = format!("SELECT printf({rest})");
+                let expected: Option<String> = plain.query_row(&sql, [], |row| row.get(0)).unwrap();
+                assert_eq!(ask(rest).unwrap(), expected, "{rest}");
+            }
+            assert_eq!(ask("'%1000d', 1").unwrap().unwrap().len(), 1_000);
+            for rest in ["'%1001d', 1", "'%s%s', printf('%600d', 1), printf('%600d', 1)"] {
+                let error = ask(rest).unwrap_err();
+                assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::TooBig), "{rest}: {error}");
+            }
+        }
     }
 
     #[test]

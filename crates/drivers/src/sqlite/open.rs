@@ -169,7 +169,7 @@ fn harden(connection: &Connection, bounds: Bounds) -> rusqlite::Result<()> {
     connection.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.pragma_update(None, "cell_size_check", true)?;
-    functions::register(connection)?;
+    functions::register(connection, length)?;
     connection.authorizer(Some(authorize))
 }
 

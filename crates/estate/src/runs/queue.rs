@@ -398,7 +398,8 @@ async fn set_end(tx: &mut Tx, run: &Run, ended: &Ended<'_>, now: Timestamp) -> R
     let row = tx
         .opt(
             "UPDATE runs SET state = $3, output = $4, result = $5, result_blob = $6, error_kind = $7, \
-             error_code = $8, error_message = $9, error_source_code = $10, error_position = $11, \
+             error_code = $8, error_message = CASE WHEN $3 = 'cancelled' THEN coalesce(error_message, $9) ELSE $9 END, \
+             error_source_code = $10, error_position = $11, \
              progress = CASE WHEN $3 = 'succeeded' THEN 100 ELSE progress END, updated_at = $12, finished_at = $12, \
              occupies = $13, node_id = CASE WHEN $13 = 1 THEN node_id ELSE NULL END, lease_until = NULL \
              WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling') \
@@ -531,29 +532,30 @@ pub async fn cancel_about(tx: &mut Tx, (noun, id): (Noun, i64), why: &str, now: 
             args![noun.as_str(), id],
         )
         .await?;
-    let error = RunError::new(ErrorKind::Conflict, "cancelled", why);
     for run in runs {
-        cancel_with(tx, run.id(0)?, &error, now).await?;
+        cancel_with(tx, run.id(0)?, Some(why), now).await?;
     }
     Ok(())
 }
 
 /// Returns `false` if it has ended or was already cancelled.
 async fn cancel_one(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<bool> {
-    let error = RunError::new(ErrorKind::Conflict, "cancelled", "cancelled before it started");
-    cancel_with(tx, id, &error, now).await
+    cancel_with(tx, id, None, now).await
 }
 
-/// `error`: for a run that has not started.
-async fn cancel_with(tx: &mut Tx, id: RunId, error: &RunError, now: Timestamp) -> Result<bool> {
-    if end_waiting(tx, id, RunState::Cancelled, error, now).await? {
+/// `why`: if it is more than a user's wish.
+async fn cancel_with(tx: &mut Tx, id: RunId, why: Option<&str>, now: Timestamp) -> Result<bool> {
+    let message = why.unwrap_or("cancelled before it started");
+    let error = RunError::new(ErrorKind::Conflict, "cancelled", message);
+    if end_waiting(tx, id, RunState::Cancelled, &error, now).await? {
         return Ok(true);
     }
     let executing = tx
         .exec(
-            "UPDATE runs SET state = 'cancelling', cancel_requested = 1, updated_at = $2 \
+            // The reason stays if its end is that it was cancelled.
+            "UPDATE runs SET state = 'cancelling', cancel_requested = 1, updated_at = $2, error_message = $3 \
              WHERE id = $1 AND state IN ('starting', 'running')",
-            args![id, now],
+            args![id, now, why.map(str::to_owned)],
         )
         .await?;
     if executing > 0 {

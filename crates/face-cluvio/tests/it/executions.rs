@@ -61,6 +61,8 @@ async fn disabling_or_deleting_a_datasource_ends_its_statements() {
         for id in ids {
             let ended = world.get(&format!("/executions/{id}?wait=30")).await;
             assert_eq!(ended.attribute("execution_status"), "cancelled", "{}", ended.text);
+            let why = if delete { "its datasource was deleted" } else { "its datasource was disabled" };
+            assert_eq!(ended.attribute("error_message"), why, "{}", ended.text);
         }
     }
 }

@@ -100,9 +100,15 @@ impl Shown<'_> {
     }
 }
 
+/// The engine's code for a value that is larger than its bound.
+const TOO_LARGE: &str = "too_large";
+
 fn failure(run: &Run) -> Option<QueryRunError> {
     let error = run.error.as_ref()?;
-    Some(QueryRunError { code: error.code.clone(), message: error.message.clone() })
+    // A value over a bound has a code of its own; other codes of the engine are not part of the API.
+    let too_large = error.source_code.as_deref().filter(|code| *code == TOO_LARGE);
+    let code = too_large.map_or_else(|| error.code.clone(), str::to_owned);
+    Some(QueryRunError { code, message: error.message.clone() })
 }
 
 fn status(state: RunState) -> &'static str {
