@@ -3,11 +3,12 @@
 
 use std::ops::ControlFlow;
 
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, DuplicateTreatment, ExactNumberInfo, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, Query, Select,
-    SelectItem, SetExpr, SetOperator, Statement, TableFactor, TimezoneInfo, TrimWhereField, TypedString,
-    UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, CaseWhen, CastKind, DataType, DuplicateTreatment, ExactNumberInfo, Expr, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
+    Query, Select, SelectItem, SetExpr, SetOperator, Statement, TableFactor, TimezoneInfo, TrimWhereField,
+    TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -311,6 +312,7 @@ fn function_call(function: &mut Function) -> Option<Expr> {
         "row_number" | "rank" => return Some(bigint(Expr::Function(function.clone()))),
         "len" => return same(function, "character_length"),
         "nvl" => return same(function, "coalesce"),
+        "nullif" => return Some(nullif(arguments(function))),
         // Any value can be the argument of a function on texts.
         "lower" | "ltrim" | "replace" | "rtrim" | "upper" => {
             return Some(call(&name, texts(arguments(function))));
@@ -362,6 +364,30 @@ fn concat(mut parts: Vec<Expr>) -> Expr {
         parts = pairs;
     }
     parts.pop().unwrap_or_else(null)
+}
+
+/// As a comparison, so that a text and a number are compared as texts. A computed value is not written twice: it would
+/// double with each level of nesting.
+fn nullif(mut args: Vec<Expr>) -> Expr {
+    let simple =
+        matches!(args.first(), Some(Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_)));
+    match args.as_mut_slice() {
+        [value, other] if simple => Expr::Case {
+            case_token: AttachedToken::empty(),
+            end_token: AttachedToken::empty(),
+            operand: None,
+            conditions: vec![CaseWhen {
+                condition: Expr::BinaryOp {
+                    left: Box::new(value.clone()),
+                    op: BinaryOperator::Eq,
+                    right: Box::new(take(other)),
+                },
+                result: null(),
+            }],
+            else_result: Some(Box::new(take(value))),
+        },
+        _ => call("nullif", args),
+    }
 }
 
 fn group_concat(function: &mut Function) -> Expr {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use arrow_schema::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable as _, LogicalPlanBuilder, Operator, Subquery, cast, when,
+    BinaryExpr, Expr, ExprSchemable as _, LogicalPlanBuilder, Operator, Subquery, cast,
 };
 
 #[derive(Debug)]
@@ -66,16 +66,6 @@ impl FunctionRewrite for Textual {
                 align(&mut all, schema)?
             }
             Expr::InSubquery(inner) => in_subquery(inner, schema)?,
-            Expr::ScalarFunction(call) if call.func.name() == "nullif" => {
-                let [left, right] = call.args.as_mut_slice() else { return Ok(Transformed::no(expr)) };
-                let value = left.clone();
-                if !align(&mut [left, right], schema)? {
-                    return Ok(Transformed::no(expr));
-                }
-                let null = Expr::Literal(ScalarValue::Null, None);
-                let (left, right) = (std::mem::take(left), std::mem::take(right));
-                return Ok(Transformed::yes(when(left.eq(right), null).otherwise(value)?));
-            }
             _ => false,
         };
         Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })

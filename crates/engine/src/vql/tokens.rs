@@ -383,7 +383,7 @@ mod tests {
         for (sql, expected) in [
             ("a # comment 'x\n + -- y\n b /* ' */", "a + b"),
             ("\"A \"\"b\" `C``d` Ef", "\"A \"b\" \"C`d\" ef"),
-            ("'it''s' 'a\\' 'b'", "'it''s' 'a\\' 'b'"),
+            ("'it''s' 'a\\' 'b'", "'it's' 'a\\' 'b'"),
             ("a<=b>=c<>d!=e||f::g", "a <= b >= c <> d <> e || f :: g"),
             ("\u{feff}select 1.5 .5 1e3", "select 1.5 .5 1e3"),
         ] {
