@@ -73,12 +73,11 @@ pub(crate) fn words(text: &str) -> String {
     format!("{} … ({} bytes)", text.get(..end).unwrap_or_default(), text.len())
 }
 
-/// SQLite does not say which value is too large: it refuses to make it.
-pub(crate) fn sqlite_too_large(bounds: Bounds) -> SourceError {
+/// SQLite does not say which value is too large: it refuses to make it. The limit depends on the statement.
+pub(crate) fn sqlite_too_large(most: usize) -> SourceError {
     let message = format!(
-        "a value or a row of the statement would be larger than {} bytes ([sources] max_value_bytes); \
-         select a part of it",
-        bounds.max_value_bytes
+        "a value or a row of the statement would be larger than {most} bytes, which is the most for a value of \
+         this statement ([sources] max_value_bytes, max_row_bytes); select fewer columns, or a part of it"
     );
     SourceError { code: Some("SQLITE_TOOBIG".to_owned()), ..too_large(message) }
 }

@@ -8,10 +8,12 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
     Ident, ObjectName, Statement, VisitMut, VisitorMut,
 };
-use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect};
+use datafusion::sql::sqlparser::dialect::Dialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use landreeve_core::source::SourceError;
 
+use crate::dialect::Postgres;
 use crate::error::{not_read_only, query, translate};
 
 /// One value per flavour.
@@ -22,10 +24,13 @@ pub struct Flavour {
 }
 
 /// The flavour of queries on the delivery data, and of views.
-pub const POSTGRESQL: Flavour = Flavour { dialect: &PostgreSqlDialect {}, rewrite: as_in_postgresql };
+pub const POSTGRESQL: Flavour = Flavour { dialect: &Postgres, rewrite: as_in_postgresql };
 
-/// Maximum nesting of a statement: its parser is recursive.
-const DEPTH: usize = 64;
+/// Maximum nesting of parentheses, brackets and CASE in a statement: its parser is recursive.
+const MAX_LEVELS: usize = 50;
+/// Maximum recursion of the parser, which is several for a level. The levels are counted before: where the parser stops at
+/// its own limit, it tries every alternative at each level above.
+const DEPTH: usize = 600;
 
 /// Maximum number of tokens in a statement, not counting values and the names in lists: recursive functions walk the
 /// plan that is built from it.
@@ -46,9 +51,31 @@ fn check_length(sql: &str, dialect: &dyn Dialect) -> Result<(), SourceError> {
                 | Token::RParen
         )
     };
+    check_levels(&tokens, MAX_LEVELS)?;
     if tokens.iter().filter(counts).count() > MAX_TOKENS {
         let message = format!("the statement has more than {MAX_TOKENS} tokens; make it shorter");
         return Err(query("too_long", message));
+    }
+    Ok(())
+}
+
+/// Refuses a statement in which more tokens than this open something inside one another.
+pub fn check_levels<'a>(tokens: impl IntoIterator<Item = &'a Token>, most: usize) -> Result<(), SourceError> {
+    let mut depth = 0_usize;
+    for token in tokens {
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
+            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
+            Token::Word(word) if word.quote_style.is_none() && word.keyword == Keyword::CASE => depth += 1,
+            Token::Word(word) if word.quote_style.is_none() && word.keyword == Keyword::END => {
+                depth = depth.saturating_sub(1);
+            }
+            _ => {}
+        }
+        if depth > most {
+            let message = format!("the statement has more than {most} levels of parentheses and CASE; use WITH or views");
+            return Err(query("too_deep", message));
+        }
     }
     Ok(())
 }

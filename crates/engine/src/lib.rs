@@ -6,10 +6,12 @@
 //! or a function that can access a file or the network.
 
 mod bounds;
+mod dialect;
 mod driver;
 mod error;
 mod flavour;
 mod functions;
+mod growth;
 mod names;
 mod output;
 mod provider;

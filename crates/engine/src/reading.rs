@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 use landreeve_core::source::SourceError;
 
 use crate::error::{not_read_only, query};
+use crate::growth;
 
 /// Maximum nesting of an expression, including chains of operators: planning time grows with its square.
 const DEEPEST: usize = 300;
@@ -37,7 +38,7 @@ pub fn check(statement: &Statement) -> Result<(), SourceError> {
 /// The number of tables in a statement once every name is replaced by its query; `weigh` is how many there are in a
 /// view. Rejects a statement that has too many.
 pub fn expanded(statement: &Statement, weigh: &dyn Fn(&ObjectName) -> u64) -> Result<u64, SourceError> {
-    let mut check = Check { weigh, depth: 0, queries: Vec::new(), size: 0 };
+    let mut check = Check { weigh, sizes: Vec::new(), queries: Vec::new(), size: 0 };
     match Visit::visit(statement, &mut check) {
         ControlFlow::Continue(()) => Ok(check.size),
         ControlFlow::Break(fault) => Err(fault),
@@ -46,8 +47,8 @@ pub fn expanded(statement: &Statement, weigh: &dyn Fn(&ObjectName) -> u64) -> Re
 
 struct Check<'a> {
     weigh: &'a dyn Fn(&ObjectName) -> u64,
-    /// How many expressions contain the current one.
-    depth: usize,
+    /// For each expression that contains the current position: how large its parts are so far.
+    sizes: Vec<u64>,
     /// The queries that contain the current position.
     queries: Vec<Scope>,
     /// The size of the whole statement, in the end.
@@ -111,8 +112,8 @@ impl Visitor for Check<'_> {
     }
 
     fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<SourceError> {
-        self.depth += 1;
-        if self.depth > DEEPEST {
+        self.sizes.push(1);
+        if self.sizes.len() > DEEPEST {
             let message = format!(
                 "an expression has more than {DEEPEST} levels, or a chain of operators is longer than that; \
                  use IN, CASE or a subquery"
@@ -122,9 +123,15 @@ impl Visitor for Check<'_> {
         ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<SourceError> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<SourceError> {
+        let size = self.sizes.pop().unwrap_or(1).saturating_mul(growth::copies(expr));
+        if let Some(around) = self.sizes.last_mut() {
+            *around = around.saturating_add(size);
+        }
+        match growth::within(size) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(fault) => ControlFlow::Break(fault),
+        }
     }
 }
 

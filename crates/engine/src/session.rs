@@ -31,7 +31,7 @@ use crate::output::Columns;
 use crate::provider::Provider;
 use crate::vql::{self, Writer};
 use crate::yielding::make_yielding;
-use crate::{AbortOnDrop, EngineOptions, functions, names, reading, statement};
+use crate::{AbortOnDrop, EngineOptions, functions, growth, names, reading, statement};
 
 const CATALOG: &str = "landreeve";
 
@@ -121,6 +121,7 @@ async fn planned(
     let only_reading =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_reading.verify_plan(&plan).map_err(|error| translate(&error))?;
+    growth::check(&plan)?;
     Ok((DataFrame::new(state, plan), bounds))
 }
 

@@ -29,6 +29,8 @@ pub(crate) const RESERVED: &str = "landreeve_memory_reserved_bytes";
 #[derive(Debug, Clone)]
 pub struct Budget {
     free: Arc<Semaphore>,
+    /// What downloads may have of it: half, so that clients which do not read their responses stop no statement.
+    downloads: Arc<Semaphore>,
     pieces: u32,
     statement: u64,
     /// How long a request waits for memory.
@@ -42,14 +44,16 @@ pub struct Reservation(#[expect(dead_code, reason = "held, never read")] Arc<Hel
 #[derive(Debug)]
 struct Held {
     _permit: OwnedSemaphorePermit,
+    /// Of a download: its part of their share.
+    _share: Option<OwnedSemaphorePermit>,
     bytes: f64,
 }
 
 impl Held {
-    fn new(permit: OwnedSemaphorePermit, pieces: u32) -> Held {
+    fn new(permit: OwnedSemaphorePermit, pieces: u32, share: Option<OwnedSemaphorePermit>) -> Held {
         let bytes = (u64::from(pieces) * PIECE) as f64;
         metrics::gauge!(RESERVED).increment(bytes);
-        Held { _permit: permit, bytes }
+        Held { _permit: permit, _share: share, bytes }
     }
 }
 
@@ -80,7 +84,8 @@ impl Budget {
     /// `bytes` in all, of which one statement may need `statement`. There is always room for one.
     pub fn new(bytes: u64, statement: u64) -> Budget {
         let pieces = pieces(bytes.max(statement));
-        Budget { free: Arc::new(Semaphore::new(pieces as usize)), pieces, statement, wait: WAIT }
+        let downloads = Arc::new(Semaphore::new(downloads_of(pieces) as usize));
+        Budget { free: Arc::new(Semaphore::new(pieces as usize)), downloads, pieces, statement, wait: WAIT }
     }
 
     /// For commands and tests that execute one thing after another.
@@ -104,14 +109,14 @@ impl Budget {
 
     /// The memory of one statement, for a run, which waits in its queue as long as it takes.
     pub async fn for_run(&self) -> Result<Reservation> {
-        self.acquire(self.statement).await
+        self.acquire(self.statement, None).await
     }
 
     /// The same if it is free now and no other waits for it.
     pub fn try_for_run(&self) -> Option<Reservation> {
         let wanted = self.wanted(self.statement);
         let permit = Arc::clone(&self.free).try_acquire_many_owned(wanted).ok()?;
-        Some(Reservation(Arc::new(Held::new(permit, wanted))))
+        Some(Reservation(Arc::new(Held::new(permit, wanted, None))))
     }
 
     /// The memory of one statement, for a request.
@@ -122,12 +127,22 @@ impl Budget {
     /// The memory of a download of a result with so many stored bytes. Its longest batch cannot be larger than LZ4 can
     /// make of them, nor need more than the statement that produced it.
     pub async fn for_download(&self, stored: u64) -> Result<Reservation> {
-        self.reserve(stored.saturating_mul(LZ4).min(self.statement).saturating_add(CHUNKS)).await
+        let bytes = stored.saturating_mul(LZ4).min(self.statement).saturating_add(CHUNKS);
+        let wanted = self.wanted(bytes).min(downloads_of(self.pieces));
+        let share = async {
+            let share = Arc::clone(&self.downloads).acquire_many_owned(wanted).await.map_err(Error::internal)?;
+            self.acquire(bytes, Some(share)).await
+        };
+        self.in_time(share).await
     }
 
     /// Memory for a request, which waits a moment for it.
     async fn reserve(&self, bytes: u64) -> Result<Reservation> {
-        match tokio::time::timeout(self.wait, self.acquire(bytes)).await {
+        self.in_time(self.acquire(bytes, None)).await
+    }
+
+    async fn in_time(&self, reserving: impl Future<Output = Result<Reservation>>) -> Result<Reservation> {
+        match tokio::time::timeout(self.wait, reserving).await {
             Ok(reserved) => reserved,
             Err(_) => {
                 let message = "the server's memory is in use by other statements and downloads ([limits] memory_bytes); \
@@ -137,16 +152,20 @@ impl Budget {
         }
     }
 
-    async fn acquire(&self, bytes: u64) -> Result<Reservation> {
+    async fn acquire(&self, bytes: u64, share: Option<OwnedSemaphorePermit>) -> Result<Reservation> {
         let wanted = self.wanted(bytes);
         let permit = Arc::clone(&self.free).acquire_many_owned(wanted).await.map_err(Error::internal)?;
-        Ok(Reservation(Arc::new(Held::new(permit, wanted))))
+        Ok(Reservation(Arc::new(Held::new(permit, wanted, share))))
     }
 
     /// More than everything would wait forever.
     fn wanted(&self, bytes: u64) -> u32 {
         pieces(bytes).min(self.pieces)
     }
+}
+
+const fn downloads_of(pieces: u32) -> u32 {
+    if pieces < 2 { 1 } else { pieces / 2 }
 }
 
 fn pieces(bytes: u64) -> u32 {
@@ -180,6 +199,20 @@ mod tests {
         assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(copy);
         waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn downloads_leave_memory_for_statements() {
+        let budget = Budget::new(16 * MIB, 4 * MIB).waiting_at_most(Duration::ZERO);
+        let mut downloads = Vec::new();
+        while let Ok(download) = budget.for_download(MIB).await {
+            downloads.push(download);
+        }
+        assert_eq!((downloads.len(), budget.reserved()), (1, 5 * MIB));
+        let statements = [budget.try_for_run(), budget.try_for_run()];
+        assert!(statements.iter().all(Option::is_some));
+        downloads.clear();
+        assert!(budget.for_download(MIB).await.is_ok());
     }
 
     #[tokio::test]

@@ -5,19 +5,22 @@ pub mod http;
 mod upload;
 mod wire;
 
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use landreeve_core::error::codes;
 use landreeve_core::{Error, Result};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 #[derive(Debug, Clone)]
 pub struct Outbound {
     deny: Vec<Network>,
-    /// Folders whose SQLite files can be opened over HTTP.
-    sqlite_roots: Vec<PathBuf>,
+    /// Folders whose files can be opened: SQLite files, delimited text, JSON.
+    file_roots: Vec<PathBuf>,
     /// Never opened for anyone, except for roots inside it.
     data_dir: PathBuf,
     /// The store and the key file, which may be elsewhere.
@@ -60,11 +63,11 @@ impl Network {
 impl Outbound {
     pub fn new(
         deny: Vec<Network>,
-        sqlite_roots: Vec<PathBuf>,
+        file_roots: Vec<PathBuf>,
         data_dir: PathBuf,
         own_files: Vec<PathBuf>,
     ) -> Outbound {
-        Outbound { deny, sqlite_roots, data_dir, own_files }
+        Outbound { deny, file_roots, data_dir, own_files }
     }
 
     /// Resolves a host and checks every address; connect to the returned addresses, not to the name.
@@ -112,16 +115,16 @@ impl Outbound {
             candidates.push(given.to_path_buf());
         }
         if given.is_relative() {
-            candidates.extend(self.sqlite_roots.iter().map(|root| root.join(given)));
+            candidates.extend(self.file_roots.iter().map(|root| root.join(given)));
         }
         // The same error for missing and forbidden files, so as not to reveal which files a machine has.
         let refused =
-            || fault("not_found", format!("{name:?} is not a file below a folder in [sources] sqlite_roots"));
+            || fault("not_found", format!("{name:?} is not a file below a folder in [sources] file_roots"));
         let found = candidates.iter().find_map(|candidate| candidate.canonicalize().ok());
         let found = found.filter(|found| found.is_file()).ok_or_else(refused)?;
         let data_dir = self.data_dir.canonicalize().ok();
         let roots: Vec<PathBuf> =
-            self.sqlite_roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
+            self.file_roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
         let below = |root: &PathBuf| found.starts_with(root);
         // A root above the data directory does not open files in it; one inside it does.
         let inside =
@@ -136,6 +139,41 @@ impl Outbound {
         }
         Ok(found)
     }
+}
+
+impl Outbound {
+    /// A file of text below a root, open for reading. The system resolves the path so that no link and no `..` leads out of
+    /// the root. The same error for missing and forbidden files.
+    pub fn text_file(&self, name: &str) -> Result<File> {
+        let refused = || {
+            let message = format!("{name:?} is not a file below a folder in [sources] file_roots");
+            Error::fault("ROUTE", "not_found", message)
+        };
+        let opened = self.file_roots.iter().find_map(|root| open_below(root, Path::new(name)));
+        let (file, root) = opened.ok_or_else(refused)?;
+        let found = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(|_| refused())?;
+        let data_dir = self.data_dir.canonicalize().ok();
+        let own = data_dir.as_ref().is_some_and(|data| found.starts_with(data) && (root == *data || !root.starts_with(data)));
+        if own || self.own_files.iter().any(|own| same_file(own, &found)) {
+            return Err(refused());
+        }
+        Ok(file)
+    }
+}
+
+/// A regular file below a root, and the resolved root.
+fn open_below(root: &Path, name: &Path) -> Option<(File, PathBuf)> {
+    let resolved = root.canonicalize().ok()?;
+    let inside = if name.is_absolute() {
+        name.strip_prefix(root).or_else(|_| name.strip_prefix(&resolved)).ok()?
+    } else {
+        name
+    };
+    let folder = File::open(&resolved).ok()?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let file = File::from(rustix::fs::openat2(&folder, inside, flags, Mode::empty(), resolve).ok()?);
+    file.metadata().ok()?.is_file().then_some((file, resolved))
 }
 
 #[cfg(test)]
@@ -196,5 +234,34 @@ mod tests {
             outbound.sqlite_file(data.join("estate.db").to_str().unwrap(), true).is_err(),
             "never the server's own"
         );
+    }
+
+    #[test]
+    fn text_is_opened_below_a_root_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let root = folder.path().join("files");
+        std::fs::create_dir_all(root.join("in")).unwrap();
+        std::fs::create_dir_all(&data).unwrap();
+        for file in ["data/estate.db", "files/a.csv", "files/in/b.csv", "out.csv"] {
+            std::fs::write(folder.path().join(file), "x").unwrap();
+        }
+        for (link, target) in [("sly.csv", "../out.csv"), ("abs.csv", "/etc/passwd"), ("fine.csv", "in/b.csv"), ("up", "..")] {
+            std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+        }
+        let outbound = Outbound::new(Vec::new(), vec![root.clone()], data.clone(), Vec::new());
+        let absolute = root.join("a.csv");
+        for allowed in ["a.csv", "in/b.csv", "in/../a.csv", "fine.csv", absolute.to_str().unwrap()] {
+            assert!(outbound.text_file(allowed).is_ok(), "{allowed}");
+        }
+        for refused in ["../out.csv", "sly.csv", "abs.csv", "up/out.csv", "/etc/passwd", "in", "none.csv", "", "in/../../out.csv"] {
+            assert!(outbound.text_file(refused).is_err(), "{refused}");
+        }
+        let wide = Outbound::new(Vec::new(), vec![folder.path().to_path_buf()], data.clone(), vec![folder.path().join("out.csv")]);
+        assert!(wide.text_file("files/a.csv").is_ok());
+        assert!(wide.text_file("data/estate.db").is_err(), "a root above does not open the server's files");
+        assert!(wide.text_file("out.csv").is_err(), "nor a store that is elsewhere");
+        let own = Outbound::new(Vec::new(), vec![data.clone()], data, Vec::new());
+        assert!(own.text_file("estate.db").is_err(), "the data directory is no root");
     }
 }

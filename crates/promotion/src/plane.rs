@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use landreeve_core::datasource::CatalogType;
+use landreeve_core::source::TextFiles;
 use landreeve_core::table::SqlEngine;
 use landreeve_estate::plane::{CatalogSpec, NounSpec, Plane, PlaneParts, Slot};
 use landreeve_estate::secrets::SealedColumn;
@@ -27,7 +28,11 @@ const PASSWORDS: SealedColumn =
     sealed_column!("virtual_datasources", "id", "password_sealed", "virtual_datasource");
 
 /// The plane, and where to find its handle once the estate is open.
-pub fn plane(engine: Arc<dyn SqlEngine>, pushdown: bool) -> (Plane, Slot<Promotion>) {
+pub fn plane(
+    engine: Arc<dyn SqlEngine>,
+    files: Arc<dyn TextFiles>,
+    pushdown: bool,
+) -> (Plane, Slot<Promotion>) {
     let slot = Slot::default();
     let filled = slot.clone();
     let plane = Plane {
@@ -37,7 +42,7 @@ pub fn plane(engine: Arc<dyn SqlEngine>, pushdown: bool) -> (Plane, Slot<Promoti
         sealed: vec![PASSWORDS],
         catalogs: vec![CatalogSpec { database_type: DATABASE_TYPE, builtin: false }],
         open: Box::new(move |estate| {
-            let plane = Promotion::new(estate.clone(), engine, pushdown);
+            let plane = Promotion::new(estate.clone(), engine, files, pushdown);
             filled.fill(plane.clone());
             let catalog = Arc::new(VirtualCatalog::new(plane));
             Ok(PlaneParts { catalogs: vec![(DATABASE_TYPE, catalog)], ..PlaneParts::default() })
@@ -51,14 +56,20 @@ pub fn plane(engine: Arc<dyn SqlEngine>, pushdown: bool) -> (Plane, Slot<Promoti
 pub struct Promotion {
     estate: Estate,
     engine: Arc<dyn SqlEngine>,
+    files: Arc<dyn TextFiles>,
     memory: Arc<Memory>,
     /// Whether conditions and limits are sent to sources.
     pushdown: bool,
 }
 
 impl Promotion {
-    pub fn new(estate: Estate, engine: Arc<dyn SqlEngine>, pushdown: bool) -> Promotion {
-        Promotion { estate, engine, memory: Arc::default(), pushdown }
+    pub fn new(
+        estate: Estate,
+        engine: Arc<dyn SqlEngine>,
+        files: Arc<dyn TextFiles>,
+        pushdown: bool,
+    ) -> Promotion {
+        Promotion { estate, engine, files, memory: Arc::default(), pushdown }
     }
 
     pub fn estate(&self) -> &Estate {
@@ -67,6 +78,10 @@ impl Promotion {
 
     pub(crate) fn engine(&self) -> &dyn SqlEngine {
         &*self.engine
+    }
+
+    pub(crate) fn files(&self) -> &dyn TextFiles {
+        &*self.files
     }
 
     pub(crate) fn memory(&self) -> &Memory {

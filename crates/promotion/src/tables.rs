@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_schema::{Field, SchemaRef};
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::schema::TableKind;
-use landreeve_core::source::{ConnectSpec, SessionZone, SourceError, SourceErrorKind};
+use landreeve_core::source::{
+    ConnectSpec, SessionZone, SourceError, SourceErrorKind, TextField, TextFormat, TextSource,
+};
 use landreeve_core::table::{Catalog as Tables_, Flavour, Listed, Reader, Table, TableName, Tables, View};
 use landreeve_core::{Error, ErrorKind, Result};
 use landreeve_estate::inventory::connect::connect_spec;
@@ -17,7 +20,7 @@ use crate::catalog::{Catalog, Connection, Key, Kind, Object};
 use crate::nodes::{self, LOCAL};
 use crate::plane::Promotion;
 use crate::scan::BaseTable;
-use crate::vql::ast::{Definition, Relation, SourceKind, Wrapper};
+use crate::vql::ast::{Access, Charset, Definition, Source, Wrapper};
 use crate::vql::print;
 use crate::{sources, versions};
 
@@ -167,12 +170,25 @@ impl Found<'_> {
         };
         let source = Key::new(&wrapper.database, Kind::Source(definition.kind), &definition.source);
         let source = self.catalog.get(&source).ok_or_else(|| broken(key, "its datasource is gone"))?;
-        if definition.kind != SourceKind::Jdbc {
-            return Err(broken(key, "files cannot be read yet"));
+        let schema = object.columns.clone().ok_or_else(|| broken(key, "it has no columns"))?;
+        match source.definition() {
+            Some(Definition::Source(Source { access: Access::Text(file), .. })) => {
+                let delimiter = file.delimiter.bytes().next().unwrap_or(b',');
+                let format = TextFormat::Delimited {
+                    delimiter,
+                    end_of_line: file.end_of_line.bytes().next_back().unwrap_or(b'\n'),
+                    header: file.header,
+                    latin1: file.charset == Charset::Latin1,
+                };
+                return self.file(key, &file.path, format, file.ignore_errors, definition, schema);
+            }
+            Some(Definition::Source(Source { access: Access::Json { path }, .. })) => {
+                return self.file(key, path, TextFormat::Json, false, definition, schema);
+            }
+            _ => {}
         }
         let connection = source.connection.ok_or_else(|| broken(key, "its datasource has no address"))?;
         let ready = self.ready(connection).await.map_err(|error| broken(key, explained(&error)))?;
-        let schema = object.columns.clone().ok_or_else(|| broken(key, "it has no columns"))?;
         let database_type = ready.spec.database_type;
         let driver = self.plane.estate().driver(database_type).map_err(|error| broken(key, explained(&error)))?;
         let dialect = database_type.dialect().ok_or_else(|| broken(key, "there is no driver for its datasource"))?;
@@ -187,6 +203,33 @@ impl Found<'_> {
             datasource: ready.name,
             time_limit: TIME_LIMIT,
             pushdown: self.plane.pushdown(),
+        }))
+    }
+
+    /// A file of rows, opened now: the whole statement reads the same file, even if another takes its place.
+    fn file(
+        &self,
+        key: &Key,
+        path: &str,
+        format: TextFormat,
+        skip_faults: bool,
+        wrapper: &Wrapper,
+        schema: SchemaRef,
+    ) -> std::result::Result<Arc<dyn Table>, SourceError> {
+        let file = self.plane.estate().outbound().text_file(path).map_err(|error| broken(key, explained(&error)))?;
+        let field = |(at, field): (usize, &Arc<Field>)| {
+            let position = wrapper.outputs.iter().position(|output| output.name == *field.name());
+            TextField { name: column(wrapper, field.name()), position: position.unwrap_or(at) }
+        };
+        let width = if wrapper.outputs.is_empty() { schema.fields().len() } else { wrapper.outputs.len() };
+        Ok(self.plane.files().table(TextSource {
+            file: Arc::new(file),
+            name: path.to_owned(),
+            format,
+            fields: schema.fields().iter().enumerate().map(field).collect(),
+            schema,
+            width,
+            skip_faults,
         }))
     }
 
@@ -227,7 +270,6 @@ fn explained(error: &Error) -> String {
 
 /// The source's name of a column.
 fn column(wrapper: &Wrapper, name: &str) -> String {
-    debug_assert!(!matches!(wrapper.relation, Relation::File));
     let output = wrapper.outputs.iter().find(|output| output.name == name);
     output.map_or_else(|| name.to_owned(), |output| output.column.clone())
 }

@@ -134,6 +134,9 @@ pub struct OutboundSection {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sources {
+    pub file_roots: Vec<PathBuf>,
+    /// The former name, which is still read.
+    #[serde(default)]
     pub sqlite_roots: Vec<PathBuf>,
     pub ca_file: String,
     pub max_value_bytes: usize,

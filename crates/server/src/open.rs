@@ -204,7 +204,7 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     make_data_dir(&data_dir)?;
     let making = opening(&data_dir).await?;
     let (seal, key_file, fresh) = seal_key(&config, &environment, &location, &data_dir)?;
-    let roots = sqlite_roots(&config, &data_dir)?;
+    let roots = file_roots(&config, &data_dir)?;
     let mut own_files = vec![key_file.clone()];
     if let Location::Sqlite(path) = &location {
         own_files.push(path.clone());
@@ -354,9 +354,10 @@ fn seal_key(
     Ok((key, path, true))
 }
 
-fn sqlite_roots(config: &Config, data_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if !config.sources.sqlite_roots.is_empty() {
-        return Ok(config.sources.sqlite_roots.clone());
+fn file_roots(config: &Config, data_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let roots: Vec<PathBuf> = config.sources.file_roots.iter().chain(&config.sources.sqlite_roots).cloned().collect();
+    if !roots.is_empty() {
+        return Ok(roots);
     }
     let files = data_dir.join("files");
     make_data_dir(&files)?;

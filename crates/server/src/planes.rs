@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use landreeve_analytics::Analytics;
+use landreeve_core::source::TextFiles;
 use landreeve_core::table::SqlEngine;
 use landreeve_delivery::Delivery;
-use landreeve_drivers::Codec;
+use landreeve_drivers::{Codec, TextReader};
 use landreeve_engine::{Engine, EngineDriver, EngineOptions};
 use landreeve_estate::Estate;
 use landreeve_estate::plane::{Plane, Slot};
@@ -36,7 +37,7 @@ pub fn planes(config: &Config, data_dir: &Path) -> anyhow::Result<(Vec<Plane>, S
         config.section(&landreeve_delivery::SETTINGS)?,
     );
     let (promotion_plane, promotion) =
-        landreeve_promotion::plane(Arc::clone(&engine), config.engine.pushdown);
+        landreeve_promotion::plane(Arc::clone(&engine), files(config), config.engine.pushdown);
     let planes = vec![analytics_plane, delivery_plane, promotion_plane, crate::sample::plane(data_dir)];
     check(config, &planes)?;
     Ok((planes, Slots { analytics, delivery, promotion, engine }))
@@ -70,6 +71,11 @@ pub fn driver(estate: &Estate, engine: Arc<dyn SqlEngine>) -> EngineDriver {
 /// Where statements spill data that does not fit into memory.
 pub fn spill_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("spill")
+}
+
+/// What reads files of rows.
+fn files(config: &Config) -> Arc<dyn TextFiles> {
+    Arc::new(TextReader { bounds: crate::memory::bounds(config) })
 }
 
 fn engine(config: &Config, data_dir: &Path) -> Arc<dyn SqlEngine> {

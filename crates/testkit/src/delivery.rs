@@ -7,7 +7,7 @@ use landreeve_core::RunKind;
 use landreeve_delivery::queries::{DATA_QUERY, DataQueryExecutor};
 use landreeve_delivery::teams::{TEAM_IMPORT, TeamImport};
 use landreeve_delivery::{ATTRIBUTION, Delivery, DeliveryOptions, RetryAttribution};
-use landreeve_drivers::Codec;
+use landreeve_drivers::{Bounds, Codec, TextReader};
 use landreeve_engine::{Engine, EngineOptions};
 use landreeve_estate::runs::Executor;
 use landreeve_estate::store::{Location, Migrations, Store};
@@ -15,11 +15,25 @@ use landreeve_estate::{Plane, args};
 
 use crate::Kit;
 
-pub(crate) fn engine(dir: &tempfile::TempDir) -> Arc<Engine> {
+/// An engine that plans and reads no tables of an estate.
+pub fn engine() -> Arc<Engine> {
+    engine_in(std::env::temp_dir())
+}
+
+/// What reads files of rows.
+pub fn files() -> Arc<TextReader> {
+    Arc::new(TextReader { bounds: Bounds::default() })
+}
+
+pub(crate) fn engine_of(dir: &tempfile::TempDir) -> Arc<Engine> {
+    engine_in(dir.path().join("spill"))
+}
+
+fn engine_in(spill_dir: PathBuf) -> Arc<Engine> {
     Arc::new(Engine::new(EngineOptions {
         memory_bytes: 256 * 1_024 * 1_024,
         max_value_bytes: 8 * 1_024 * 1_024,
-        spill_dir: dir.path().join("spill"),
+        spill_dir,
         spill_bytes: 256 * 1_024 * 1_024,
         statements: 4,
         threads: 2,
@@ -27,7 +41,7 @@ pub(crate) fn engine(dir: &tempfile::TempDir) -> Arc<Engine> {
 }
 
 pub(crate) fn delivery_plane_in(dir: &tempfile::TempDir) -> Plane {
-    landreeve_delivery::plane(engine(dir), Arc::new(Codec), DeliveryOptions::default()).0
+    landreeve_delivery::plane(engine_of(dir), Arc::new(Codec), DeliveryOptions::default()).0
 }
 
 /// The number that a query returns from a copy of a kit's store, opened by a program that also has these planes.
@@ -51,7 +65,7 @@ impl Kit {
     }
 
     pub fn engine(&self) -> Arc<Engine> {
-        engine(self.dir())
+        engine_of(self.dir())
     }
 
     /// Starts executing probes and every kind of run of the plane.

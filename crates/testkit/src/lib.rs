@@ -16,7 +16,7 @@ mod site;
 pub mod skeleton;
 
 pub use ask::{Answer, Ask, HOSTILE};
-pub use delivery::number_in_copy;
+pub use delivery::{engine, files, number_in_copy};
 pub use estate::{Kit, PASSWORD};
 pub use relay::Relay;
 pub use routes::{compare, everything, everything_but, parse};

@@ -67,7 +67,7 @@ const NAMES: [&str; 22] = [
 async fn everything(world: &World, subtrees: &[String]) -> Tables {
     let Readable { catalog, reader } = world.plane.catalog().seen_by(subtrees);
     let names = catalog.list(&reader).await.unwrap();
-    let names: Vec<TableName> = names.into_iter().map(|(name, _)| name).collect();
+    let names: Vec<TableName> = names.into_iter().map(|listed| listed.name).collect();
     catalog.resolve(&reader, &names).await.unwrap()
 }
 

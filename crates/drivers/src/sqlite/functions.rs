@@ -1,25 +1,21 @@
-//! Functions that the parameter language uses and SQLite lacks: time zones and truncation to calendar units. And
-//! `printf`, which would return NULL for a text that is too long.
+//! Functions that the parameter language uses and SQLite lacks: time zones and truncation to calendar units.
 //!
 //! `landreeve_tz(ts, from_zone, to_zone)` converts a local time from one zone to another; `landreeve_trunc(unit, ts)`
 //! returns the start of the unit. Both take ISO text or seconds since 1970 and return text; NULL gives NULL; a time
 //! that cannot be parsed is an error.
 
-use std::ffi::CStr;
-
 use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use rusqlite::functions::{Context, FunctionFlags};
-use rusqlite::limits::Limit;
-use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, Error, Result, ffi, params_from_iter};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Error, Result};
+
+use super::replaced;
 
 /// `length`: the limit of a text or value, in bytes.
 pub(super) fn register(connection: &Connection, length: i32) -> Result<()> {
-    for name in [c"printf", c"format"] {
-        register_printf(connection, name, length)?;
-    }
+    replaced::register(connection, length)?;
     connection.create_scalar_function(c"landreeve_tz", 3, PURE, |context| {
         if (0..3).any(|index| context.get_raw(index) == ValueRef::Null) {
             return Ok(None);
@@ -47,47 +43,21 @@ pub(super) fn register(connection: &Connection, length: i32) -> Result<()> {
     })
 }
 
-/// SQLite's own function returns NULL for a text over the limit, which would be a wrong result; this one fails. It asks
-/// SQLite's, on a connection that has nothing else.
-fn register_printf(connection: &Connection, name: &CStr, length: i32) -> Result<()> {
-    let original = Connection::open_in_memory()?;
-    original.set_limit(Limit::SQLITE_LIMIT_LENGTH, length)?;
-    let ask = move |format: Value, rest: &[Value]| -> Result<Value> {
-        let marks: String = (0..rest.len()).map(|_| ", ?").collect();
-        let mut statement = original.prepare_cached(&format!("SELECT printf(?{marks})"))?;
-        statement.query_row(params_from_iter([&format].into_iter().chain(rest)), |row| row.get(0))
-    };
-    connection.create_scalar_function(name, -1, PURE, move |context| {
-        let values = (0..context.len()).map(|index| context.get(index)).collect::<Result<Vec<Value>>>()?;
-        let [format, rest @ ..] = values.as_slice() else { return Ok(Value::Null) };
-        let text = ask(format.clone(), rest)?;
-        if text != Value::Null || *format == Value::Null {
-            return Ok(text);
-        }
-        // An empty text is NULL too; one more character tells the two apart.
-        let longer = match format {
-            Value::Text(format) => Value::Text(format!("x{format}")),
-            _ => return Ok(text),
-        };
-        match ask(longer, rest)? {
-            Value::Null => Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_TOOBIG), None)),
-            _ => Ok(text),
-        }
-    })
-}
-
 /// The result depends on nothing but the arguments.
-const PURE: FunctionFlags = FunctionFlags::SQLITE_UTF8
+pub(super) const PURE: FunctionFlags = FunctionFlags::SQLITE_UTF8
     .union(FunctionFlags::SQLITE_DETERMINISTIC)
     .union(FunctionFlags::SQLITE_INNOCUOUS);
 
-fn failure(message: String) -> Error {
+pub(super) fn failure(message: String) -> Error {
     Error::UserFunctionError(message.into())
 }
 
 fn zone(context: &Context<'_>, index: usize) -> Result<TimeZone> {
     let name = context.get_raw(index).as_str().map_err(|_| failure("a time zone must be text".to_owned()))?;
-    TimeZone::get(name).map_err(|_| failure(format!("unknown time zone {name}")))
+    TimeZone::get(name).map_err(|_| {
+        let shown: String = name.chars().take(100).collect();
+        failure(format!("unknown time zone {shown}"))
+    })
 }
 
 enum Moment {
@@ -96,7 +66,11 @@ enum Moment {
 }
 
 fn read(value: ValueRef<'_>) -> Result<Moment> {
-    let unreadable = |text: &str| failure(format!("{text:?} is not a time; write YYYY-MM-DD HH:MM:SS"));
+    // It may be of any size.
+    let unreadable = |text: &str| {
+        let shown: String = text.chars().take(100).collect();
+        failure(format!("{shown:?} is not a time; write YYYY-MM-DD HH:MM:SS"))
+    };
     match value {
         ValueRef::Integer(seconds) => {
             Timestamp::from_second(seconds).map(Moment::Instant).map_err(|_| unreadable(&seconds.to_string()))
@@ -163,25 +137,6 @@ mod tests {
         let connection = Connection::open_in_memory()?;
         register(&connection, 1_000)?;
         connection.query_row(&format!("SELECT {expression}"), [], |row| row.get(0))
-    }
-
-    #[test]
-    fn printf_fails_instead_of_losing_a_text() {
-        for name in ["printf", "format"] {
-            let ask = |rest: &str| ask(&format!("{name}({rest})"));
-            assert_eq!(ask("'%s-%05d-%.2f', 'a', 7, 1.5").unwrap().as_deref(), Some("a-00007-1.50"));
-            let plain = Connection::open_in_memory().unwrap();
-            for rest in ["", "NULL", "''", "'%s', NULL", "'%s', ''", "'%%'", "'%c', 'xyz'", "7", "'%d', 'x'"] {
-                let sql = format!("SELECT printf({rest})");
-                let expected: Option<String> = plain.query_row(&sql, [], |row| row.get(0)).unwrap();
-                assert_eq!(ask(rest).unwrap(), expected, "{rest}");
-            }
-            assert_eq!(ask("'%1000d', 1").unwrap().unwrap().len(), 1_000);
-            for rest in ["'%1001d', 1", "'%s%s', printf('%600d', 1), printf('%600d', 1)"] {
-                let error = ask(rest).unwrap_err();
-                assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::TooBig), "{rest}: {error}");
-            }
-        }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 mod functions;
 mod introspect;
 mod open;
+mod replaced;
 mod rows;
 mod values;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use landreeve_core::source::{Query, SourceError, SourceErrorKind};
 use rusqlite::Connection;
+use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 
 use super::open::error;
@@ -27,8 +28,9 @@ pub(super) fn pump(
     mut send: impl FnMut(&Feed, RecordBatch) -> Result<(), SourceError>,
 ) -> Result<(), SourceError> {
     let checked = gate::check(&query.sql, landreeve_core::datasource::SqlDialect::Sqlite)?;
+    let most = limit_values(connection, checked.text, bounds).map_err(|failure| error(&failure, None))?;
     let failed = |failure: rusqlite::Error| match failure.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::TooBig) => errors::sqlite_too_large(bounds),
+        Some(rusqlite::ErrorCode::TooBig) => errors::sqlite_too_large(most),
         _ => error(&failure, Some(checked.text)),
     };
     let mut statement = connection.prepare(checked.text).map_err(failed)?;
@@ -87,6 +89,34 @@ pub(super) fn pump(
         }
     }
 }
+
+/// Instructions of SQLite's programs that can put a large value into a register.
+const LARGE: [&str; 14] = [
+    "AggFinal", "AggInverse", "AggStep", "AggStep1", "AggValue", "Blob", "Cast", "Column", "Concat", "Copy", "Function",
+    "MakeRecord", "PureFunc", "VColumn",
+];
+
+/// SQLite limits a value, not a statement, which can have thousands of values at one time. So the limit of each is a share
+/// of what the statement may use. Returns the limit in bytes.
+fn limit_values(connection: &Connection, sql: &str, bounds: Bounds) -> rusqlite::Result<usize> {
+    let mut places = 0_usize;
+    // A statement that cannot be explained is wrong, or is itself an EXPLAIN.
+    if let Ok(mut program) = connection.prepare(&format!("EXPLAIN {sql}"))
+        && let Ok(mut instructions) = program.query([])
+    {
+        while let Ok(Some(instruction)) = instructions.next() {
+            let name = instruction.get_ref(1)?;
+            places += usize::from(name.as_str().is_ok_and(|name| LARGE.contains(&name)));
+        }
+    }
+    let together = bounds.max_row_bytes.saturating_mul(3);
+    let most = (together / places.max(1)).clamp(MIN_BYTES, bounds.max_value_bytes.max(MIN_BYTES));
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::try_from(most).unwrap_or(i32::MAX))?;
+    Ok(most)
+}
+
+/// Values up to this size are always allowed.
+const MIN_BYTES: usize = 64 * 1_024;
 
 /// `Rows` releases its statement after the last row.
 fn row_ended(rows: &rusqlite::Rows<'_>) -> bool {

@@ -98,6 +98,10 @@ impl FunctionRewrite for Operators {
                 let found = call(&self.regexp_like, args);
                 if negated { !found } else { found }
             }
+            // A value of such a type has the size that the type says, also if it is NULL.
+            Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) if has_fixed_size(field.data_type()) => {
+                return plan_err!("arrays of a fixed size are not available here; leave the size out");
+            }
             Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
                 if is_text(field.data_type()) && expr.get_type(schema)?.is_nested() =>
             {
@@ -105,6 +109,21 @@ impl FunctionRewrite for Operators {
             }
             other => return bound_calls(other, &self.bounds),
         }))
+    }
+}
+
+/// Whether a value of this type has its size from the type, at any depth.
+fn has_fixed_size(kind: &DataType) -> bool {
+    match kind {
+        DataType::FixedSizeList(..) => true,
+        DataType::FixedSizeBinary(bytes) => *bytes > 64,
+        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => {
+            has_fixed_size(item.data_type())
+        }
+        DataType::Map(item, _) => has_fixed_size(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_fixed_size(field.data_type())),
+        DataType::Dictionary(_, values) => has_fixed_size(values),
+        _ => false,
     }
 }
 

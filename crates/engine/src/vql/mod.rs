@@ -23,6 +23,7 @@ use landreeve_core::source::SourceError;
 use landreeve_core::table::Variable;
 
 use crate::error::{not_read_only, query, translate};
+use crate::flavour::check_levels;
 use crate::{reading, variables};
 
 /// Who wrote a text, which decides what it can contain.
@@ -35,6 +36,8 @@ pub enum Writer {
 
 /// Maximum recursion of the parser; a level of queries takes several. `strict` and `reading` have limits of their own.
 const DEPTH: usize = 600;
+/// Maximum nesting of parentheses and CASE. A query in parentheses counts too, and `strict` allows 64 of them.
+const MAX_LEVELS: usize = 130;
 /// Maximum number of tokens in a caller's statement, not counting values and the names in lists.
 const MAX_TOKENS: usize = 5_000;
 
@@ -68,6 +71,7 @@ pub fn prepare(sql: &str, writer: Writer, values: &[(String, Variable)]) -> Resu
 /// The syntax tree of a text that only reads and contains only what is supported.
 fn parse(sql: &str, writer: Writer) -> Result<Statement, SourceError> {
     let tokens = tokens::read(sql)?;
+    check_levels(tokens.iter().map(|token| &token.token), MAX_LEVELS)?;
     if writer == Writer::Caller && tokens::weight(&tokens) > MAX_TOKENS {
         let message = format!("the statement has more than {MAX_TOKENS} tokens; make it shorter");
         return Err(query("too_long", message));

@@ -9,10 +9,9 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use landreeve_core::ids::BoxFuture;
-use landreeve_core::schema::TableKind;
 use landreeve_core::source::{SourceError, SourceErrorKind};
 use landreeve_core::table::{
-    Applies, BatchStream, Catalog, Condition, Flavour, Reader, Scan, SqlEngine as _, Table, TableName,
+    Applies, BatchStream, Catalog, Condition, Flavour, Listed, Reader, Scan, SqlEngine as _, Table, TableName,
     Tables, View,
 };
 use proptest::prelude::*;
@@ -42,7 +41,7 @@ impl Catalog for Virtual {
     fn list<'a>(
         &'a self,
         reader: &'a Reader,
-    ) -> BoxFuture<'a, Result<Vec<(TableName, TableKind)>, SourceError>> {
+    ) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>> {
         self.0.list(reader)
     }
 }

@@ -32,7 +32,8 @@ impl Execution<'_> {
             self.step += 1;
             match self.planned_again(&key, &before) {
                 Ok(after) => {
-                    let differs = after.columns != before.columns || after.depth != before.depth;
+                    let size = |object: &Object| (object.relations, object.depth);
+                    let differs = after.columns != before.columns || size(&after) != size(&before);
                     self.put(key.clone(), after);
                     if differs {
                         self.add_users(&key, &mut todo);
