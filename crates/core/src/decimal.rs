@@ -24,7 +24,8 @@ pub fn parse(text: &str, precision: u8, scale: i8) -> Option<i128> {
         value = value.checked_mul(10)?.checked_add(i128::from(digit - b'0'))?;
     }
     // How many places the point still moves to the right.
-    let mut places = i32::from(scale).checked_sub(i32::try_from(fraction.len()).ok()?)?.checked_add(exponent)?;
+    let mut places =
+        i32::from(scale).checked_sub(i32::try_from(fraction.len()).ok()?)?.checked_add(exponent)?;
     while places > 0 && value != 0 {
         value = value.checked_mul(10)?;
         places -= 1;

@@ -179,10 +179,7 @@ pub trait Catalog: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Tables, SourceError>>;
 
     /// Every name this reader may read.
-    fn list<'a>(
-        &'a self,
-        reader: &'a Reader,
-    ) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>>;
+    fn list<'a>(&'a self, reader: &'a Reader) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>>;
 }
 
 /// A table or view in a list.

@@ -25,9 +25,9 @@ use landreeve_core::source::{Driver, Drivers};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use files::TextReader;
 pub use crate::encode::Codec;
 pub use crate::net::RootsError;
+pub use files::TextReader;
 
 /// Configurable options that all drivers share.
 #[derive(Debug, Clone)]

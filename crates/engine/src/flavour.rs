@@ -73,7 +73,9 @@ pub fn check_levels<'a>(tokens: impl IntoIterator<Item = &'a Token>, most: usize
             _ => {}
         }
         if depth > most {
-            let message = format!("the statement has more than {most} levels of parentheses and CASE; use WITH or views");
+            let message = format!(
+                "the statement has more than {most} levels of parentheses and CASE; use WITH or views"
+            );
             return Err(query("too_deep", message));
         }
     }

@@ -37,8 +37,8 @@ pub fn copies(expr: &ast::Expr) -> u64 {
     match expr {
         ast::Expr::Function(call) => {
             let name = call.name.0.last().map(ToString::to_string).unwrap_or_default();
-            let repeats = |known: &&str| name.trim_matches('"').eq_ignore_ascii_case(known);
-            if REPEATED.iter().any(|known| repeats(&known)) { COPIES } else { 1 }
+            let repeats = |known: &str| name.trim_matches('"').eq_ignore_ascii_case(known);
+            if REPEATED.iter().any(|known| repeats(known)) { COPIES } else { 1 }
         }
         ast::Expr::Between { .. } => 2,
         ast::Expr::Case { operand: Some(_), conditions, .. } => 1 + conditions.len() as u64,
@@ -81,7 +81,9 @@ fn weigh(plan: &LogicalPlan, largest: &mut u64) -> Result<Vec<u64>> {
         // Its groups are computed as they are written; what it aggregates is not merged with anything.
         LogicalPlan::Aggregate(aggregate) => sizes.into_iter().take(aggregate.group_expr.len()).collect(),
         LogicalPlan::Union(_) => {
-            let at = |column: usize| inputs.iter().filter_map(|input| input.get(column)).max().copied().unwrap_or(1);
+            let at = |column: usize| {
+                inputs.iter().filter_map(|input| input.get(column)).max().copied().unwrap_or(1)
+            };
             (0..width).map(at).collect()
         }
         _ => inputs.concat(),
@@ -110,9 +112,10 @@ impl Known {
     }
 
     fn get(&self, column: &Column) -> u64 {
-        let qualified = column.relation.as_ref().and_then(|relation| {
-            self.qualified.get(&(relation.clone(), column.name.clone()))
-        });
+        let qualified = column
+            .relation
+            .as_ref()
+            .and_then(|relation| self.qualified.get(&(relation.clone(), column.name.clone())));
         qualified.or_else(|| self.named.get(&column.name)).copied().unwrap_or(1)
     }
 }

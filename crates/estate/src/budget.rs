@@ -130,7 +130,8 @@ impl Budget {
         let bytes = stored.saturating_mul(LZ4).min(self.statement).saturating_add(CHUNKS);
         let wanted = self.wanted(bytes).min(downloads_of(self.pieces));
         let share = async {
-            let share = Arc::clone(&self.downloads).acquire_many_owned(wanted).await.map_err(Error::internal)?;
+            let share =
+                Arc::clone(&self.downloads).acquire_many_owned(wanted).await.map_err(Error::internal)?;
             self.acquire(bytes, Some(share)).await
         };
         self.in_time(share).await

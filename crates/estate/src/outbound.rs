@@ -151,9 +151,12 @@ impl Outbound {
         };
         let opened = self.file_roots.iter().find_map(|root| open_below(root, Path::new(name)));
         let (file, root) = opened.ok_or_else(refused)?;
-        let found = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(|_| refused())?;
+        let found =
+            std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(|_| refused())?;
         let data_dir = self.data_dir.canonicalize().ok();
-        let own = data_dir.as_ref().is_some_and(|data| found.starts_with(data) && (root == *data || !root.starts_with(data)));
+        let own = data_dir
+            .as_ref()
+            .is_some_and(|data| found.starts_with(data) && (root == *data || !root.starts_with(data)));
         if own || self.own_files.iter().any(|own| same_file(own, &found)) {
             return Err(refused());
         }
@@ -246,7 +249,9 @@ mod tests {
         for file in ["data/estate.db", "files/a.csv", "files/in/b.csv", "out.csv"] {
             std::fs::write(folder.path().join(file), "x").unwrap();
         }
-        for (link, target) in [("sly.csv", "../out.csv"), ("abs.csv", "/etc/passwd"), ("fine.csv", "in/b.csv"), ("up", "..")] {
+        for (link, target) in
+            [("sly.csv", "../out.csv"), ("abs.csv", "/etc/passwd"), ("fine.csv", "in/b.csv"), ("up", "..")]
+        {
             std::os::unix::fs::symlink(target, root.join(link)).unwrap();
         }
         let outbound = Outbound::new(Vec::new(), vec![root.clone()], data.clone(), Vec::new());
@@ -254,10 +259,25 @@ mod tests {
         for allowed in ["a.csv", "in/b.csv", "in/../a.csv", "fine.csv", absolute.to_str().unwrap()] {
             assert!(outbound.text_file(allowed).is_ok(), "{allowed}");
         }
-        for refused in ["../out.csv", "sly.csv", "abs.csv", "up/out.csv", "/etc/passwd", "in", "none.csv", "", "in/../../out.csv"] {
+        for refused in [
+            "../out.csv",
+            "sly.csv",
+            "abs.csv",
+            "up/out.csv",
+            "/etc/passwd",
+            "in",
+            "none.csv",
+            "",
+            "in/../../out.csv",
+        ] {
             assert!(outbound.text_file(refused).is_err(), "{refused}");
         }
-        let wide = Outbound::new(Vec::new(), vec![folder.path().to_path_buf()], data.clone(), vec![folder.path().join("out.csv")]);
+        let wide = Outbound::new(
+            Vec::new(),
+            vec![folder.path().to_path_buf()],
+            data.clone(),
+            vec![folder.path().join("out.csv")],
+        );
         assert!(wide.text_file("files/a.csv").is_ok());
         assert!(wide.text_file("data/estate.db").is_err(), "a root above does not open the server's files");
         assert!(wide.text_file("out.csv").is_err(), "nor a store that is elsewhere");

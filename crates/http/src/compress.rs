@@ -84,7 +84,8 @@ impl Service<Request<Body>> for Compressed {
     }
 }
 
-/// The response to come. One that is not compressed costs no allocation.
+/// The response to come.
+#[expect(clippy::large_enum_variant, reason = "a response that is not compressed costs no allocation")]
 pub enum Answer {
     Plain(RouteFuture<Infallible>),
     Compressed(Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>),

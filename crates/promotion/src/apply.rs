@@ -93,7 +93,10 @@ pub async fn apply(
             return Ok(applied);
         }
     }
-    Err(Error::conflict("conflict", format!("the node {node} was changed {ATTEMPTS} times meanwhile; try again")))
+    Err(Error::conflict(
+        "conflict",
+        format!("the node {node} was changed {ATTEMPTS} times meanwhile; try again"),
+    ))
 }
 
 /// The statements of a script. A property without a value, or a script that cannot be split, is an error of the whole.
@@ -155,7 +158,12 @@ async fn run(
 }
 
 /// The objects of a node, or of one of its databases, as VQL.
-pub async fn description(plane: &Promotion, ctx: &OpCtx, node: &str, database: Option<&str>) -> Result<String> {
+pub async fn description(
+    plane: &Promotion,
+    ctx: &OpCtx,
+    node: &str,
+    database: Option<&str>,
+) -> Result<String> {
     plane.estate().require_here(ctx, VIRTUAL_NODE, Action::VIEW).await?;
     let found: Node = nodes::of_caller(plane, ctx, node).await?;
     let catalog = versions::catalog_of(plane, &found).await?;
@@ -165,7 +173,8 @@ pub async fn description(plane: &Promotion, ctx: &OpCtx, node: &str, database: O
             let what = vql::ast::Described::Database(name.to_owned());
             let options = vql::ast::Options { replace_existing: true, ..vql::ast::Options::default() };
             let wanted = vql::ast::Describe { what, options };
-            describe::text(&catalog, None, &wanted).map_err(|message| Error::fault("database", "not_found", message))
+            describe::text(&catalog, None, &wanted)
+                .map_err(|message| Error::fault("database", "not_found", message))
         }
     }
 }

@@ -24,7 +24,9 @@ pub struct Network {
 }
 
 pub fn parse(text: &str) -> Result<Address, String> {
-    let rest = text.strip_prefix("jdbc:").ok_or_else(|| format!("{text:?} is no JDBC URL: it must start with jdbc:"))?;
+    let rest = text
+        .strip_prefix("jdbc:")
+        .ok_or_else(|| format!("{text:?} is no JDBC URL: it must start with jdbc:"))?;
     let (scheme, rest) = rest.split_once(':').unwrap_or((rest, ""));
     match scheme {
         "landreeve" if !rest.trim().is_empty() => Ok(Address::Inventory(rest.trim().to_owned())),
@@ -60,16 +62,20 @@ fn network(database_type: DatabaseType, scheme: &str, rest: &str) -> Result<Addr
     if host.contains(',') {
         return Err("the URL has several hosts, which is not supported".to_owned());
     }
-    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().ok().map(String::from);
-    let database = decoded(url.path().trim_start_matches('/')).ok_or_else(|| wrong("the database is not UTF-8"))?;
+    let decoded =
+        |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().ok().map(String::from);
+    let database =
+        decoded(url.path().trim_start_matches('/')).ok_or_else(|| wrong("the database is not UTF-8"))?;
     if database.is_empty() || database.contains(['/', ';', '\0']) {
         return Err(wrong("it needs one database"));
     }
     if url.fragment().is_some() {
         return Err(wrong("it has a fragment"));
     }
-    let host = decoded(host.trim_start_matches('[').trim_end_matches(']')).ok_or_else(|| wrong("the host is not UTF-8"))?;
-    let mut found = Network { database_type, host, port: url.port(), database, require_tls: false, verify_tls: false };
+    let host = decoded(host.trim_start_matches('[').trim_end_matches(']'))
+        .ok_or_else(|| wrong("the host is not UTF-8"))?;
+    let mut found =
+        Network { database_type, host, port: url.port(), database, require_tls: false, verify_tls: false };
     for (name, value) in url.query_pairs() {
         apply(&mut found, &name, &value)?;
     }
@@ -93,7 +99,9 @@ fn apply(found: &mut Network, name: &str, value: &str) -> Result<(), String> {
         }
         (DatabaseType::MySql | DatabaseType::MariaDb, "useSSL") => drop(flag()?),
         (DatabaseType::MySql | DatabaseType::MariaDb, "requireSSL") => found.require_tls |= flag()?,
-        (DatabaseType::MySql | DatabaseType::MariaDb, "verifyServerCertificate") => found.verify_tls |= flag()?,
+        (DatabaseType::MySql | DatabaseType::MariaDb, "verifyServerCertificate") => {
+            found.verify_tls |= flag()?
+        }
         // Connecting has a limit of its own, which is stricter than what clients usually set.
         (_, "connectTimeout") => {
             value.parse::<u32>().map_err(|_| "the parameter connectTimeout must be a number".to_owned())?;
@@ -119,13 +127,22 @@ mod tests {
             (host.to_owned(), port, database.to_owned(), require, verify)
         };
         assert_eq!(network("jdbc:postgresql://h:5433/erp"), owned("h", Some(5433), "erp", false, false));
-        assert_eq!(network("jdbc:postgresql://h/a%20b?sslmode=require"), owned("h", None, "a b", true, false));
-        assert_eq!(network("jdbc:postgresql://[::1]:1/d?sslmode=verify-full&connectTimeout=5"), owned("::1", Some(1), "d", true, true));
+        assert_eq!(
+            network("jdbc:postgresql://h/a%20b?sslmode=require"),
+            owned("h", None, "a b", true, false)
+        );
+        assert_eq!(
+            network("jdbc:postgresql://[::1]:1/d?sslmode=verify-full&connectTimeout=5"),
+            owned("::1", Some(1), "d", true, true)
+        );
         assert_eq!(
             network("jdbc:mysql://h/d?useSSL=true&requireSSL=true&verifyServerCertificate=true"),
             owned("h", None, "d", true, true)
         );
-        assert_eq!(network("jdbc:mariadb://10.0.0.1:3306/d"), owned("10.0.0.1", Some(3306), "d", false, false));
+        assert_eq!(
+            network("jdbc:mariadb://10.0.0.1:3306/d"),
+            owned("10.0.0.1", Some(3306), "d", false, false)
+        );
         assert_eq!(parse("jdbc:landreeve:My Shop"), Ok(Address::Inventory("My Shop".to_owned())));
         assert_eq!(parse("jdbc:sqlite:/data/a.db"), Ok(Address::File("/data/a.db".to_owned())));
         for (text, message) in [

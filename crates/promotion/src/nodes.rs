@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use landreeve_core::ids::OuId;
 use landreeve_core::{Action, Error, OpCtx, Part, Permission, Result};
-use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::args;
+use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::ops::{self, OwnedAct};
 use landreeve_estate::store::{Conn, Listing, Row, Tx, Where, taken};
 
@@ -28,8 +28,12 @@ pub struct Node {
 
 const COLUMNS: &str = "n.id, n.ou_id, n.name, n.version, n.created_at";
 
-const LISTING: Listing =
-    Listing { columns: COLUMNS, from: "virtual_nodes n JOIN ous o ON o.id = n.ou_id", order: "n.name, n.id", size: None };
+const LISTING: Listing = Listing {
+    columns: COLUMNS,
+    from: "virtual_nodes n JOIN ous o ON o.id = n.ou_id",
+    order: "n.name, n.id",
+    size: None,
+};
 
 fn from_row(row: &Row) -> Result<Node> {
     Ok(Node {
@@ -45,7 +49,9 @@ fn from_row(row: &Row) -> Result<Node> {
 fn check_name(name: &str) -> Result<()> {
     let valid = !name.is_empty()
         && name.len() <= 100
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte));
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte));
     if valid {
         return Ok(());
     }
@@ -59,7 +65,8 @@ pub async fn node_create(plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<N
     if name == LOCAL {
         return Err(Error::conflict("builtin", "every unit has the node local without it being made"));
     }
-    let (id, ou, now) = (estate.next::<VirtualNodeId>(VirtualNodeId::KIND).await?, ctx.authority().ou(), estate.now());
+    let (id, ou, now) =
+        (estate.next::<VirtualNodeId>(VirtualNodeId::KIND).await?, ctx.authority().ou(), estate.now());
     let copy = name.to_owned();
     estate
         .change(ctx, OwnedAct::new("created", VIRTUAL_NODE, id.0, name), move |tx| {
@@ -70,7 +77,13 @@ pub async fn node_create(plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<N
     Ok(Node { id: Some(id), ou, name: name.to_owned(), version: 0, created_at: Some(now) })
 }
 
-pub(crate) async fn insert(tx: &mut Tx, id: VirtualNodeId, ou: OuId, name: &str, now: Timestamp) -> Result<()> {
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    id: VirtualNodeId,
+    ou: OuId,
+    name: &str,
+    now: Timestamp,
+) -> Result<()> {
     tx.exec(
         "INSERT INTO virtual_nodes (id, ou_id, name, version, last_version, created_at) VALUES ($1, $2, $3, 0, 0, $4)",
         args![id, ou, name, now],
@@ -116,7 +129,8 @@ pub async fn node_delete(plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<(
     let estate = plane.estate();
     estate.require_here(ctx, VIRTUAL_NODE, Action::MANAGE).await?;
     let node = of_caller(plane, ctx, name).await?;
-    let id = node.id.ok_or_else(|| Error::conflict("builtin", "nothing was applied to the node local yet"))?;
+    let id =
+        node.id.ok_or_else(|| Error::conflict("builtin", "nothing was applied to the node local yet"))?;
     let (ou, wanted) = (node.ou, name.to_owned());
     estate
         .change(ctx, OwnedAct::new("deleted", VIRTUAL_NODE, id.0, name), move |tx| {
@@ -124,7 +138,10 @@ pub async fn node_delete(plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<(
                 let users = ops::datasources::of_catalog(tx, ou, DATABASE_TYPE).await?;
                 let user = users.iter().find(|user| user.host.as_deref().unwrap_or(LOCAL) == wanted);
                 if let Some(user) = user {
-                    let message = format!("the datasource {} ({}) names this node; delete it first", user.name, user.id);
+                    let message = format!(
+                        "the datasource {} ({}) names this node; delete it first",
+                        user.name, user.id
+                    );
                     return Err(Error::conflict("in_use", message));
                 }
                 tx.exec("DELETE FROM virtual_nodes WHERE id = $1", args![id]).await?;

@@ -29,7 +29,8 @@ pub async fn resolve(
     let databases = connected(inputs);
     let mut declared = Vec::new();
     for (input, database) in inputs.iter_mut().zip(databases) {
-        let Ok(Statement::Create { name, definition: Definition::Source(source), .. }) = &input.statement else {
+        let Ok(Statement::Create { name, definition: Definition::Source(source), .. }) = &input.statement
+        else {
             continue;
         };
         let Access::Jdbc { uri, user, password } = &source.access else { continue };
@@ -40,7 +41,9 @@ pub async fn resolve(
         let found = asked.look_up(plane, ctx, before, &mut declared).await;
         input.connection = Some(match found {
             Ok(connection) => Ok(connection),
-            Err(error) if matches!(error.kind, ErrorKind::Internal | ErrorKind::Unavailable) => return Err(error),
+            Err(error) if matches!(error.kind, ErrorKind::Internal | ErrorKind::Unavailable) => {
+                return Err(error);
+            }
             Err(error) => Err(explained(&error)),
         });
     }
@@ -85,13 +88,17 @@ impl Asked<'_> {
 
     async fn of_inventory(&self, plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<DatasourceId> {
         if self.user.is_some() || self.password.is_some() {
-            return Err(wrong("a datasource of the inventory has its own credentials; leave USERNAME and USERPASSWORD out"));
+            return Err(wrong(
+                "a datasource of the inventory has its own credentials; leave USERNAME and USERPASSWORD out",
+            ));
         }
         let id = plane.estate().hash_ids().decode_grouped::<DatasourceId>(name);
         let found = ops::datasources::named(plane.estate(), ctx, name, id).await?;
         let id = match found.as_slice() {
             [one] => *one,
-            [] => return Err(wrong(format!("there is no datasource {name:?} in this unit that you can use"))),
+            [] => {
+                return Err(wrong(format!("there is no datasource {name:?} in this unit that you can use")));
+            }
             many => {
                 let ids = many.iter().map(|id| plane.estate().hash_ids().encode_grouped(*id));
                 let ids: Vec<String> = ids.collect();
@@ -135,7 +142,9 @@ impl Asked<'_> {
                 let port = network.port.or(network.database_type.default_port()).unwrap_or_default();
                 // The host may be unreachable now, but never one that must not be reached.
                 match outbound.resolve(&network.host, port).await {
-                    Err(error) if error.faults.iter().any(|fault| fault.code == codes::DENIED) => return Err(error),
+                    Err(error) if error.faults.iter().any(|fault| fault.code == codes::DENIED) => {
+                        return Err(error);
+                    }
                     _ => {}
                 }
                 Ok(StoredDatasource {
@@ -201,4 +210,3 @@ pub(crate) async fn load(plane: &Promotion, id: DatasourceId) -> Result<Option<K
     };
     Ok(Some(Known { config: row.json(0)?, password }))
 }
-

@@ -75,7 +75,9 @@ const VERSION: u32 = 1;
 impl StoredObject {
     pub fn of(key: &Key, object: &Object) -> Result<StoredObject> {
         let columns = match &object.columns {
-            Some(schema) => Some(schema.fields().iter().map(|field| StoredColumn::of(field)).collect::<Result<_>>()?),
+            Some(schema) => {
+                Some(schema.fields().iter().map(|field| StoredColumn::of(field)).collect::<Result<_>>()?)
+            }
             None => None,
         };
         let (mut clauses, mut password) = (Vec::new(), false);
@@ -145,14 +147,16 @@ impl StoredObject {
         let needs = self.needs.into_iter().map(StoredKey::into_key).collect::<Result<BTreeSet<_>>>()?;
         let inventory = self.datasource.map(|id| Connection::Inventory(DatasourceId(id)));
         let connection = inventory.or(self.declared.map(|id| Connection::Declared(DatasourceId(id))));
-        let object = Object { body, columns, needs, relations: self.relations, depth: self.depth, connection };
+        let object =
+            Object { body, columns, needs, relations: self.relations, depth: self.depth, connection };
         Ok((key, object))
     }
 }
 
 /// Reads a stored statement again.
 fn body(key: &Key, vql: &str) -> Result<Body> {
-    let damaged = |why: &str| Error::internal(format!("the stored {} cannot be read: {why}", key.full_name()));
+    let damaged =
+        |why: &str| Error::internal(format!("the stored {} cannot be read: {why}", key.full_name()));
     // Passwords, and what the values of properties may have contained.
     let properties: Properties = property_names(vql)
         .into_iter()
@@ -183,7 +187,8 @@ impl StoredKey {
             .chain(SourceKind::ALL.map(Kind::Wrapper))
             .chain(KeptKind::ALL.map(Kind::Kept));
         let found = kinds.into_iter().find(|kind| kind.label() == self.kind);
-        let kind = found.ok_or_else(|| Error::internal(format!("an object has the unknown kind {}", self.kind)))?;
+        let kind =
+            found.ok_or_else(|| Error::internal(format!("an object has the unknown kind {}", self.kind)))?;
         Ok(Key { database: self.database, kind, name: self.name })
     }
 }
@@ -195,7 +200,8 @@ impl StoredColumn {
             other => {
                 let known = PLAIN.iter().find(|(_, known)| known() == *other);
                 let known = known.ok_or_else(|| {
-                    let message = format!("the column {} has a type that views do not have: {other}", field.name());
+                    let message =
+                        format!("the column {} has a type that views do not have: {other}", field.name());
                     Error::fault("view", "unsupported_type", message)
                 })?;
                 known.0.to_owned()
@@ -211,15 +217,20 @@ impl StoredColumn {
 
     fn into_field(self) -> Result<Field> {
         let decimal = || {
-            let (precision, scale) = self.arrow.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
+            let (precision, scale) =
+                self.arrow.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
             Some(DataType::Decimal128(precision.parse().ok()?, scale.parse().ok()?))
         };
         let plain = PLAIN.iter().find(|(name, _)| *name == self.arrow).map(|(_, data_type)| data_type());
         let data_type = plain.or_else(decimal);
-        let data_type =
-            data_type.ok_or_else(|| Error::internal(format!("a column has the unknown type {}", self.arrow)))?;
+        let data_type = data_type
+            .ok_or_else(|| Error::internal(format!("a column has the unknown type {}", self.arrow)))?;
         let logical = LogicalType::ALL.into_iter().find(|known| known.as_str() == self.logical);
-        Ok(describe(Field::new(self.name, data_type, true), logical.unwrap_or(LogicalType::Other), &self.native))
+        Ok(describe(
+            Field::new(self.name, data_type, true),
+            logical.unwrap_or(LogicalType::Other),
+            &self.native,
+        ))
     }
 }
 

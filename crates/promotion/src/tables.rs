@@ -50,7 +50,8 @@ impl VirtualCatalog {
                 None => Err(Error::not_found("virtual node")),
             }
         };
-        let catalog = read.await.map_err(|error| wrong(format!("the virtual node {name}: {}", error.message)))?;
+        let catalog =
+            read.await.map_err(|error| wrong(format!("the virtual node {name}: {}", error.message)))?;
         let database = reader.database.as_deref().unwrap_or_default();
         if catalog.contains(&Key::database(database)) {
             return Ok(catalog);
@@ -79,7 +80,12 @@ impl Tables_ for VirtualCatalog {
             let catalog = self.catalog(reader).await?;
             let own = names.iter().filter(|name| reader.database.as_deref() == Some(name.schema.as_str()));
             let wanted = own.map(|name| Key::view(&name.schema, &name.name));
-            let mut found = Found { plane: &self.plane, catalog: &catalog, tables: Tables::default(), specs: BTreeMap::new() };
+            let mut found = Found {
+                plane: &self.plane,
+                catalog: &catalog,
+                tables: Tables::default(),
+                specs: BTreeMap::new(),
+            };
             for key in below(&catalog, wanted.collect()) {
                 if let Some(object) = catalog.get(&key) {
                     found.add(&key, object).await?;
@@ -98,7 +104,11 @@ impl Tables_ for VirtualCatalog {
             let database = reader.database.as_deref().unwrap_or_default();
             let listed = catalog.views(database).map(|(name, object)| Listed {
                 name: TableName::new(database, name),
-                kind: if matches!(object.definition(), Some(Definition::Table(_))) { TableKind::Table } else { TableKind::View },
+                kind: if matches!(object.definition(), Some(Definition::Table(_))) {
+                    TableKind::Table
+                } else {
+                    TableKind::View
+                },
                 columns: object.columns.clone(),
             });
             Ok(listed.collect())
@@ -143,12 +153,18 @@ impl Found<'_> {
         let name = TableName::new(&key.database, &key.name);
         match object.definition() {
             Some(Definition::View(view)) => {
-                let view = View { sql: view.select.clone(), schema: key.database.clone(), columns: object.columns.clone() };
+                let view = View {
+                    sql: view.select.clone(),
+                    schema: key.database.clone(),
+                    columns: object.columns.clone(),
+                };
                 self.tables.views.push((name, view));
             }
             Some(Definition::Interface(view)) => {
-                let implementation = view.implementation.as_ref().ok_or_else(|| broken(key, "it has no implementation"))?;
-                let columns: Vec<String> = view.columns.iter().map(|column| print::name(&column.name)).collect();
+                let implementation =
+                    view.implementation.as_ref().ok_or_else(|| broken(key, "it has no implementation"))?;
+                let columns: Vec<String> =
+                    view.columns.iter().map(|column| print::name(&column.name)).collect();
                 let sql = format!("SELECT {} FROM {}", columns.join(", "), print::full(implementation));
                 let view = View { sql, schema: key.database.clone(), columns: object.columns.clone() };
                 self.tables.views.push((name, view));
@@ -165,7 +181,9 @@ impl Found<'_> {
     async fn base(&mut self, key: &Key, object: &Object) -> std::result::Result<Arc<dyn Table>, SourceError> {
         let wrapper = object.needs.iter().find(|needed| matches!(needed.kind, Kind::Wrapper(_)));
         let wrapper = wrapper.ok_or_else(|| broken(key, "it has no wrapper, and so no rows"))?;
-        let Some(Definition::Wrapper(definition)) = self.catalog.get(wrapper).and_then(|found| found.definition()) else {
+        let Some(Definition::Wrapper(definition)) =
+            self.catalog.get(wrapper).and_then(|found| found.definition())
+        else {
             return Err(broken(key, format!("its wrapper {} is gone", wrapper.full_name())));
         };
         let source = Key::new(&wrapper.database, Kind::Source(definition.kind), &definition.source);
@@ -190,8 +208,10 @@ impl Found<'_> {
         let connection = source.connection.ok_or_else(|| broken(key, "its datasource has no address"))?;
         let ready = self.ready(connection).await.map_err(|error| broken(key, explained(&error)))?;
         let database_type = ready.spec.database_type;
-        let driver = self.plane.estate().driver(database_type).map_err(|error| broken(key, explained(&error)))?;
-        let dialect = database_type.dialect().ok_or_else(|| broken(key, "there is no driver for its datasource"))?;
+        let driver =
+            self.plane.estate().driver(database_type).map_err(|error| broken(key, explained(&error)))?;
+        let dialect =
+            database_type.dialect().ok_or_else(|| broken(key, "there is no driver for its datasource"))?;
         Ok(Arc::new(BaseTable {
             view: key.full_name(),
             columns: schema.fields().iter().map(|field| column(definition, field.name())).collect(),
@@ -216,7 +236,8 @@ impl Found<'_> {
         wrapper: &Wrapper,
         schema: SchemaRef,
     ) -> std::result::Result<Arc<dyn Table>, SourceError> {
-        let file = self.plane.estate().outbound().text_file(path).map_err(|error| broken(key, explained(&error)))?;
+        let file =
+            self.plane.estate().outbound().text_file(path).map_err(|error| broken(key, explained(&error)))?;
         let field = |(at, field): (usize, &Arc<Field>)| {
             let position = wrapper.outputs.iter().position(|output| output.name == *field.name());
             TextField { name: column(wrapper, field.name()), position: position.unwrap_or(at) }
@@ -276,7 +297,9 @@ fn column(wrapper: &Wrapper, name: &str) -> String {
 
 /// A datasource that a script declared, as if it were in the inventory.
 async fn declared(plane: &Promotion, id: DatasourceId) -> Result<Datasource> {
-    let known = sources::load(plane, id).await?.ok_or_else(|| Error::conflict("deleted", "its datasource was deleted"))?;
+    let known = sources::load(plane, id)
+        .await?
+        .ok_or_else(|| Error::conflict("deleted", "its datasource was deleted"))?;
     let config = known.config;
     let place = config.host.as_deref().unwrap_or(&config.database);
     let details = DatasourceDetails {

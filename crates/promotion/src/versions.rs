@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::{Action, Error, OpCtx, Result};
+use landreeve_estate::args;
 use landreeve_estate::ops::{self, OwnedAct};
 use landreeve_estate::secrets::Sealed;
 use landreeve_estate::store::{Arg, Row, Store, Tx};
-use landreeve_estate::args;
 use sha2::{Digest as _, Sha256};
 
 use crate::catalog::{Catalog, describe};
@@ -36,13 +36,16 @@ pub struct Version {
 
 /// The catalogs that were read last. A version never changes.
 #[derive(Default)]
-pub struct Memory(Mutex<Vec<((VirtualNodeId, i64), Arc<Catalog>)>>);
+pub struct Memory(Mutex<Vec<(Place, Arc<Catalog>)>>);
+
+/// A node and one of its versions.
+type Place = (VirtualNodeId, i64);
 
 /// How many are kept.
 const REMEMBERED: usize = 8;
 
 impl Memory {
-    fn get(&self, key: (VirtualNodeId, i64)) -> Option<Arc<Catalog>> {
+    fn get(&self, key: Place) -> Option<Arc<Catalog>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = known.iter().position(|(found, _)| *found == key)?;
         // The one that was used last is kept longest.
@@ -52,7 +55,7 @@ impl Memory {
         Some(catalog)
     }
 
-    fn put(&self, key: (VirtualNodeId, i64), catalog: &Arc<Catalog>) {
+    fn put(&self, key: Place, catalog: &Arc<Catalog>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(found, _)| *found != key);
         if known.len() >= REMEMBERED {
@@ -164,7 +167,12 @@ impl NewVersion {
 
 /// Adds a version and makes it the one that queries read, if the node still has the version that was read; `None` if it
 /// has another by now.
-pub async fn add(plane: &Promotion, ctx: &OpCtx, node: &Node, new: NewVersion) -> Result<Option<(Node, i64)>> {
+pub async fn add(
+    plane: &Promotion,
+    ctx: &OpCtx,
+    node: &Node,
+    new: NewVersion,
+) -> Result<Option<(Node, i64)>> {
     let estate = plane.estate();
     let fresh = match node.id {
         Some(id) => id,

@@ -355,7 +355,8 @@ fn seal_key(
 }
 
 fn file_roots(config: &Config, data_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let roots: Vec<PathBuf> = config.sources.file_roots.iter().chain(&config.sources.sqlite_roots).cloned().collect();
+    let roots: Vec<PathBuf> =
+        config.sources.file_roots.iter().chain(&config.sources.sqlite_roots).cloned().collect();
     if !roots.is_empty() {
         return Ok(roots);
     }

@@ -74,7 +74,8 @@ impl Catalog for DeliveryCatalog {
     fn list<'a>(&'a self, _: &'a Reader) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>> {
         let tables = define::TABLES.iter().map(|definition| (definition.name, TableKind::Table));
         let views = VIEWS.iter().map(|(name, _)| (*name, TableKind::View));
-        let all = tables.chain(views).map(|(name, kind)| Listed::new(TableName::new(SCHEMA, name), kind)).collect();
+        let all =
+            tables.chain(views).map(|(name, kind)| Listed::new(TableName::new(SCHEMA, name), kind)).collect();
         Box::pin(std::future::ready(Ok(all)))
     }
 }

@@ -27,7 +27,16 @@ impl Records {
         // Every kind of line break ends a line unless only a carriage return does.
         let terminator = if end_of_line == b'\r' { Terminator::Any(b'\r') } else { Terminator::CRLF };
         let reader = ReaderBuilder::new().delimiter(delimiter).terminator(terminator).build();
-        Records { input, reader, latin1, bounds, out: vec![0; 4_096], ends: vec![0; 64], fields: 0, number: 0 }
+        Records {
+            input,
+            reader,
+            latin1,
+            bounds,
+            out: vec![0; 4_096],
+            ends: vec![0; 64],
+            fields: 0,
+            number: 0,
+        }
     }
 
     /// Reads the next record; `false` at the end.
@@ -36,7 +45,9 @@ impl Records {
         loop {
             let input = self.input.fill()?;
             let (out, ends) = (self.out.get_mut(written..), self.ends.get_mut(ended..));
-            let (Some(out), Some(ends)) = (out, ends) else { return Err("the record is too long".to_owned()) };
+            let (Some(out), Some(ends)) = (out, ends) else {
+                return Err("the record is too long".to_owned());
+            };
             let (result, read, wrote, fields) = self.reader.read_record(input, out, ends);
             self.input.consume(read);
             written += wrote;

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use landreeve_core::source::{CancellationToken, SourceError, SourceErrorKind, TextField, TextFiles, TextFormat, TextSource};
+use landreeve_core::source::{
+    CancellationToken, SourceError, SourceErrorKind, TextField, TextFiles, TextFormat, TextSource,
+};
 use landreeve_core::table::{Applies, BatchStream, Condition, Scan, Table};
 use tokio::sync::mpsc;
 

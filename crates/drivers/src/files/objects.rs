@@ -78,7 +78,11 @@ impl Objects {
     fn find(&mut self) -> Result<bool, Fault> {
         loop {
             let Some(&byte) = self.input.fill()?.first() else {
-                return if self.array && !self.ended { Err("the array does not end".to_owned()) } else { Ok(false) };
+                return if self.array && !self.ended {
+                    Err("the array does not end".to_owned())
+                } else {
+                    Ok(false)
+                };
             };
             let first = self.number == 0 && !self.array;
             match byte {

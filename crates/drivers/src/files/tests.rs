@@ -9,24 +9,43 @@ use super::*;
 const DELIMITED: TextFormat =
     TextFormat::Delimited { delimiter: b',', end_of_line: b'\n', header: true, latin1: false };
 
-fn table(content: &[u8], format: TextFormat, columns: &[(&str, DataType)], skip_faults: bool) -> Arc<dyn Table> {
+fn table(
+    content: &[u8],
+    format: TextFormat,
+    columns: &[(&str, DataType)],
+    skip_faults: bool,
+) -> Arc<dyn Table> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(content).unwrap();
-    let fields: Vec<Field> = columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect();
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect();
     let text_fields = columns.iter().enumerate();
     TextReader { bounds: Bounds { max_value_bytes: 100_000, max_row_bytes: 200_000 } }.table(TextSource {
         file: Arc::new(file),
         name: "a.csv".to_owned(),
         format,
         schema: Arc::new(Schema::new(fields)),
-        fields: text_fields.map(|(position, (name, _))| TextField { name: (*name).to_owned(), position }).collect(),
+        fields: text_fields
+            .map(|(position, (name, _))| TextField { name: (*name).to_owned(), position })
+            .collect(),
         width: columns.len(),
         skip_faults,
     })
 }
 
-async fn rows(table: &Arc<dyn Table>, columns: Vec<usize>, limit: Option<u64>) -> Result<Vec<String>, String> {
-    let scan = Scan { columns, conditions: Vec::new(), limit, batch_rows: 2, partition: 0, cancel: CancellationToken::new() };
+async fn rows(
+    table: &Arc<dyn Table>,
+    columns: Vec<usize>,
+    limit: Option<u64>,
+) -> Result<Vec<String>, String> {
+    let scan = Scan {
+        columns,
+        conditions: Vec::new(),
+        limit,
+        batch_rows: 2,
+        partition: 0,
+        cancel: CancellationToken::new(),
+    };
     let mut stream = table.scan(scan);
     let mut found = Vec::new();
     while let Some(batch) = stream.next().await {
@@ -49,7 +68,11 @@ async fn rows(table: &Arc<dyn Table>, columns: Vec<usize>, limit: Option<u64>) -
     Ok(found)
 }
 
-async fn all(content: &[u8], format: TextFormat, columns: &[(&str, DataType)]) -> Result<Vec<String>, String> {
+async fn all(
+    content: &[u8],
+    format: TextFormat,
+    columns: &[(&str, DataType)],
+) -> Result<Vec<String>, String> {
     let table = table(content, format, columns, false);
     rows(&table, (0..columns.len()).collect(), None).await
 }
@@ -86,7 +109,12 @@ async fn texts_become_typed_columns() {
 #[tokio::test]
 async fn forms_of_delimited_text() {
     let columns = [("a", DataType::Int32), ("b", DataType::Utf8)];
-    let format = |delimiter, end_of_line, header, latin1| TextFormat::Delimited { delimiter, end_of_line, header, latin1 };
+    let format = |delimiter, end_of_line, header, latin1| TextFormat::Delimited {
+        delimiter,
+        end_of_line,
+        header,
+        latin1,
+    };
     for (content, format, expected) in [
         (b"b;a\r\nx;1\r\n".as_slice(), format(b';', b'\n', true, false), vec!["1|x"]),
         (b"1\tx\n2\ty", format(b'\t', b'\n', false, false), vec!["1|x", "2|y"]),
@@ -96,7 +124,12 @@ async fn forms_of_delimited_text() {
         (b"a,b\n", DELIMITED, vec![]),
         (b"", DELIMITED, vec![]),
     ] {
-        assert_eq!(all(content, format, &columns).await.unwrap(), expected, "{:?}", String::from_utf8_lossy(content));
+        assert_eq!(
+            all(content, format, &columns).await.unwrap(),
+            expected,
+            "{:?}",
+            String::from_utf8_lossy(content)
+        );
     }
 }
 
@@ -137,7 +170,15 @@ async fn a_scan_reads_the_columns_and_rows_that_it_wants() {
     let columns = [("a", DataType::Int32), ("b", DataType::Utf8)];
     let content = b"a,b\n1,x\n2,y\n3,z\nbad,w\n";
     let table = table(content, DELIMITED, &columns, false);
-    assert_eq!(rows(&table, vec![1], None).await.unwrap(), ["x", "y", "z", "w"], "only the wanted columns are read");
+    assert_eq!(
+        rows(&table, vec![1], None).await.unwrap(),
+        ["x", "y", "z", "w"],
+        "only the wanted columns are read"
+    );
     assert_eq!(rows(&table, vec![0], Some(2)).await.unwrap(), ["1", "2"]);
-    assert_eq!(rows(&table, vec![], None).await.unwrap(), ["", "", "", ""], "rows are counted without columns");
+    assert_eq!(
+        rows(&table, vec![], None).await.unwrap(),
+        ["", "", "", ""],
+        "rows are counted without columns"
+    );
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow_array::builder::{
-    ArrayBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder, Int32Builder,
-    Int64Builder, StringBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
+    ArrayBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
+    Int32Builder, Int64Builder, StringBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
 };
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
@@ -43,7 +43,9 @@ impl Column {
             DataType::Boolean => Column::Boolean(BooleanBuilder::new()),
             DataType::Date32 => Column::Date(Date32Builder::new()),
             DataType::Time64(TimeUnit::Microsecond) => Column::Time(Time64MicrosecondBuilder::new()),
-            DataType::Timestamp(TimeUnit::Microsecond, None) => Column::DateTime(TimestampMicrosecondBuilder::new()),
+            DataType::Timestamp(TimeUnit::Microsecond, None) => {
+                Column::DateTime(TimestampMicrosecondBuilder::new())
+            }
             DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
                 Column::Instant(TimestampMicrosecondBuilder::new().with_timezone("UTC"))
             }
@@ -114,9 +116,13 @@ pub fn read(column: &Column, text: &str) -> Result<Value, String> {
     }
     let wrong = |what: &str| format!("{text:?} is no {what}");
     match column {
-        Column::Int(_) => text.parse::<i32>().map(|value| Value::Whole(value.into())).map_err(|_| wrong("int")),
+        Column::Int(_) => {
+            text.parse::<i32>().map(|value| Value::Whole(value.into())).map_err(|_| wrong("int"))
+        }
         Column::Long(_) => text.parse().map(Value::Whole).map_err(|_| wrong("long")),
-        Column::Float(_) => text.parse::<f32>().map(|value| Value::Number(value.into())).map_err(|_| wrong("float")),
+        Column::Float(_) => {
+            text.parse::<f32>().map(|value| Value::Number(value.into())).map_err(|_| wrong("float"))
+        }
         Column::Double(_) => text.parse().map(Value::Number).map_err(|_| wrong("double")),
         Column::Decimal(_, precision, scale) => decimal::parse(text, *precision, *scale)
             .map(Value::Decimal)
@@ -132,7 +138,8 @@ pub fn read(column: &Column, text: &str) -> Result<Value, String> {
         }
         Column::Time(_) => {
             let time: Time = text.parse().map_err(|_| wrong("time; write 12:30:00"))?;
-            let micros = time.since(Time::midnight()).ok().and_then(|span| span.total(jiff::Unit::Microsecond).ok());
+            let micros =
+                time.since(Time::midnight()).ok().and_then(|span| span.total(jiff::Unit::Microsecond).ok());
             micros.map(|micros| Value::Whole(micros as i64)).ok_or_else(|| wrong("time"))
         }
         Column::DateTime(_) => {
@@ -141,7 +148,8 @@ pub fn read(column: &Column, text: &str) -> Result<Value, String> {
             Ok(Value::Whole(at.timestamp().as_microsecond()))
         }
         Column::Instant(_) => {
-            let at: Timestamp = text.parse().map_err(|_| wrong("time with a zone; write 2026-01-31T12:30:00Z"))?;
+            let at: Timestamp =
+                text.parse().map_err(|_| wrong("time with a zone; write 2026-01-31T12:30:00Z"))?;
             Ok(Value::Whole(at.as_microsecond()))
         }
         Column::Text(_) => Ok(Value::Text(text.to_owned())),
@@ -166,7 +174,9 @@ impl Rows {
     pub fn new(schema: &SchemaRef) -> Result<Rows, String> {
         let column = |field: &Arc<arrow_schema::Field>| {
             let data_type = field.data_type();
-            Column::new(data_type).ok_or_else(|| format!("column {}: a file cannot have values of type {data_type}", field.name()))
+            Column::new(data_type).ok_or_else(|| {
+                format!("column {}: a file cannot have values of type {data_type}", field.name())
+            })
         };
         let columns = schema.fields().iter().map(column).collect::<Result<_, _>>()?;
         Ok(Rows { schema: Arc::clone(schema), columns, count: 0, bytes: 0 })
@@ -190,7 +200,9 @@ impl Rows {
                     builder.append_value(text);
                 }
                 (Column::Boolean(builder), Value::Boolean(value)) => builder.append_value(value),
-                (Column::Date(builder), Value::Whole(value)) => builder.append_option(i32::try_from(value).ok()),
+                (Column::Date(builder), Value::Whole(value)) => {
+                    builder.append_option(i32::try_from(value).ok())
+                }
                 (Column::Time(builder), Value::Whole(value)) => builder.append_value(value),
                 (Column::DateTime(builder) | Column::Instant(builder), Value::Whole(value)) => {
                     builder.append_value(value);
@@ -213,6 +225,7 @@ impl Rows {
         let columns: Vec<ArrayRef> = self.columns.iter_mut().map(Column::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(self.count));
         (self.count, self.bytes) = (0, 0);
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(|error| error.to_string())
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
+            .map_err(|error| error.to_string())
     }
 }

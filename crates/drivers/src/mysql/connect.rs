@@ -256,7 +256,9 @@ pub(crate) fn query_error(error: &Error) -> SourceError {
     if let Error::Io(mysql_async::IoError::Io(io)) = error
         && closed(io)
     {
-        return errors::lost("the database closed the connection; it was stopped, or an administrator ended it");
+        return errors::lost(
+            "the database closed the connection; it was stopped, or an administrator ended it",
+        );
     }
     let Error::Server(server) = error else {
         return errors::lost(format!("lost the connection to the database: {}", errors::chain(error)));

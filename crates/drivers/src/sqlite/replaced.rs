@@ -40,7 +40,9 @@ pub(super) fn register(connection: &Connection, length: i32) -> Result<()> {
             (ValueRef::Null, ..) | (_, ValueRef::Null, _) => Ok(Value::Null),
             (ValueRef::Text(text), ValueRef::Text([]), _) => Ok(text_of(text)),
             (ValueRef::Text(_), ValueRef::Text(_), ValueRef::Null) => Ok(Value::Null),
-            (ValueRef::Text(text), ValueRef::Text(part), ValueRef::Text(with)) => replace(text, part, with, limit),
+            (ValueRef::Text(text), ValueRef::Text(part), ValueRef::Text(with)) => {
+                replace(text, part, with, limit)
+            }
             _ => own.ask("replace", context),
         }
     })?;
@@ -49,10 +51,12 @@ pub(super) fn register(connection: &Connection, length: i32) -> Result<()> {
         connection.create_scalar_function(name, 2, PURE, move |context| {
             match (context.get_raw(0), context.get_raw(1)) {
                 (ValueRef::Null, _) | (_, ValueRef::Null) => Ok(Value::Null),
-                (ValueRef::Text(text), ValueRef::Text(set)) => match (std::str::from_utf8(text), std::str::from_utf8(set)) {
-                    (Ok(text), Ok(set)) => Ok(Value::Text(trimmed(text, set, start, end).to_owned())),
-                    _ => own.ask(name_of(name), context),
-                },
+                (ValueRef::Text(text), ValueRef::Text(set)) => {
+                    match (std::str::from_utf8(text), std::str::from_utf8(set)) {
+                        (Ok(text), Ok(set)) => Ok(Value::Text(trimmed(text, set, start, end).to_owned())),
+                        _ => own.ask(name_of(name), context),
+                    }
+                }
                 _ => own.ask(name_of(name), context),
             }
         })?;
@@ -173,8 +177,24 @@ mod tests {
     }
 
     const VALUES: [&str; 18] = [
-        "NULL", "''", "'a'", "'abcabc'", "'bc'", "'äöüä'", "'ü'", "'%s'", "'%%'", "'x%dy'", "7", "1.5", "-0.0", "x'6162'",
-        "x''", "'  a  '", "'aäbäa'", "1e300",
+        "NULL",
+        "''",
+        "'a'",
+        "'abcabc'",
+        "'bc'",
+        "'äöüä'",
+        "'ü'",
+        "'%s'",
+        "'%%'",
+        "'x%dy'",
+        "7",
+        "1.5",
+        "-0.0",
+        "x'6162'",
+        "x''",
+        "'  a  '",
+        "'aäbäa'",
+        "1e300",
     ];
 
     /// The same as SQLite's, for every combination of arguments.
@@ -218,7 +238,10 @@ mod tests {
         let begun = std::time::Instant::now();
         let (text, part) = ("hex(zeroblob(5000000))", "replace(hex(zeroblob(2500000)), '1', '0') || '1'");
         assert_eq!(ask(&ours, &format!("instr({text}, {part})")).unwrap(), Value::Integer(0));
-        assert_eq!(ask(&ours, &format!("length(replace({text}, {part}, ''))")).unwrap(), Value::Integer(10_000_000));
+        assert_eq!(
+            ask(&ours, &format!("length(replace({text}, {part}, ''))")).unwrap(),
+            Value::Integer(10_000_000)
+        );
         assert_eq!(ask(&ours, &format!("length(trim({text}, {part}))")).unwrap(), Value::Integer(0));
         assert!(ask(&ours, &format!("unhex({text}, {part})")).unwrap_err().to_string().contains("too long"));
         assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());

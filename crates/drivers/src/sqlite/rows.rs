@@ -92,8 +92,20 @@ pub(super) fn pump(
 
 /// Instructions of SQLite's programs that can put a large value into a register.
 const LARGE: [&str; 14] = [
-    "AggFinal", "AggInverse", "AggStep", "AggStep1", "AggValue", "Blob", "Cast", "Column", "Concat", "Copy", "Function",
-    "MakeRecord", "PureFunc", "VColumn",
+    "AggFinal",
+    "AggInverse",
+    "AggStep",
+    "AggStep1",
+    "AggValue",
+    "Blob",
+    "Cast",
+    "Column",
+    "Concat",
+    "Copy",
+    "Function",
+    "MakeRecord",
+    "PureFunc",
+    "VColumn",
 ];
 
 /// SQLite limits a value, not a statement, which can have thousands of values at one time. So the limit of each is a share

@@ -32,7 +32,10 @@ const MARIADB: [Case; 5] = [
     ("select repeat('x', 100000) as a", None),
     ("select repeat('x', 100001) as a", Some(["\"a\"", "100001 bytes"])),
     ("select repeat('x', 9000000) as a", Some(["a row has more than 150000 bytes", "150000"])),
-    ("select repeat('x', 90000) as a, repeat('y', 90000) as b", Some(["a row has more than 150000 bytes", "150000"])),
+    (
+        "select repeat('x', 90000) as a, repeat('y', 90000) as b",
+        Some(["a row has more than 150000 bytes", "150000"]),
+    ),
     ("select repeat('x', 99999) as a union all select repeat('y', 99999)", None),
 ];
 

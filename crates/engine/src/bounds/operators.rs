@@ -99,7 +99,9 @@ impl FunctionRewrite for Operators {
                 if negated { !found } else { found }
             }
             // A value of such a type has the size that the type says, also if it is NULL.
-            Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) if has_fixed_size(field.data_type()) => {
+            Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. })
+                if has_fixed_size(field.data_type()) =>
+            {
                 return plan_err!("arrays of a fixed size are not available here; leave the size out");
             }
             Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
@@ -117,9 +119,10 @@ fn has_fixed_size(kind: &DataType) -> bool {
     match kind {
         DataType::FixedSizeList(..) => true,
         DataType::FixedSizeBinary(bytes) => *bytes > 64,
-        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => {
-            has_fixed_size(item.data_type())
-        }
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item) => has_fixed_size(item.data_type()),
         DataType::Map(item, _) => has_fixed_size(item.data_type()),
         DataType::Struct(fields) => fields.iter().any(|field| has_fixed_size(field.data_type())),
         DataType::Dictionary(_, values) => has_fixed_size(values),

@@ -473,13 +473,25 @@ async fn expressions_that_grow_while_they_are_planned_are_refused() {
         let sql = format!("select {} from generate_series(1, 3) g(v)", nested(form, 3));
         bench.ask(&sql, &[]).await.unwrap_or_else(|error| panic!("{error:?}: {sql}"));
     }
-    for level in ["select coalesce(v, 1) as v from (X) t", "select v + v as v from (X) t", "select v * v + 1 as v from (X) t"] {
-        let inner = (0..24).fold("select v from generate_series(1, 3) g(v)".to_owned(), |inner, _| level.replace('X', &inner));
+    for level in [
+        "select coalesce(v, 1) as v from (X) t",
+        "select v + v as v from (X) t",
+        "select v * v + 1 as v from (X) t",
+    ] {
+        let inner = (0..24).fold("select v from generate_series(1, 3) g(v)".to_owned(), |inner, _| {
+            level.replace('X', &inner)
+        });
         let error = bench.ask(&format!("select v from ({inner}) t where v > 1"), &[]).await.expect_err(level);
         assert_eq!(error.code.as_deref(), Some("too_deep"), "{level}: {error:?}");
     }
     // What the parser tries in several ways.
-    for (open, inner, close) in [("(", "select 1 as v", ")"), ("(", "v", ")"), ("f(", "1", ")"), ("array[", "1", "]"), ("-(", "1", ")")] {
+    for (open, inner, close) in [
+        ("(", "select 1 as v", ")"),
+        ("(", "v", ")"),
+        ("f(", "1", ")"),
+        ("array[", "1", "]"),
+        ("-(", "1", ")"),
+    ] {
         for depth in [20, 30, 45, 60, 100] {
             let text = format!("{}{inner}{}", open.repeat(depth), close.repeat(depth));
             for sql in [format!("select * from {text} t"), format!("select {text}"), text.clone()] {

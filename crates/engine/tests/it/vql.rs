@@ -11,8 +11,8 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::source::{SourceError, SourceErrorKind};
 use landreeve_core::table::{
-    Applies, BatchStream, Catalog, Condition, Flavour, Listed, Reader, Scan, SqlEngine as _, Table, TableName,
-    Tables, View,
+    Applies, BatchStream, Catalog, Condition, Flavour, Listed, Reader, Scan, SqlEngine as _, Table,
+    TableName, Tables, View,
 };
 use proptest::prelude::*;
 
@@ -38,10 +38,7 @@ impl Catalog for Virtual {
         self.0.resolve(reader, names)
     }
 
-    fn list<'a>(
-        &'a self,
-        reader: &'a Reader,
-    ) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>> {
+    fn list<'a>(&'a self, reader: &'a Reader) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>> {
         self.0.list(reader)
     }
 }

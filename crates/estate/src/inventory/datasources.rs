@@ -476,7 +476,12 @@ pub async fn of_catalog(conn: &mut Conn, ou: OuId, database_type: &str) -> Resul
 }
 
 /// The datasources of a unit with this name or this id.
-pub async fn named(conn: &mut Conn, ou: OuId, name: &str, id: Option<DatasourceId>) -> Result<Vec<DatasourceId>> {
+pub async fn named(
+    conn: &mut Conn,
+    ou: OuId,
+    name: &str,
+    id: Option<DatasourceId>,
+) -> Result<Vec<DatasourceId>> {
     let id = id.unwrap_or(DatasourceId(0));
     let sql = "SELECT id FROM datasources WHERE ou_id = $1 AND (name = $2 OR id = $3) ORDER BY id";
     conn.all(sql, args![ou, name, id]).await?.iter().map(|row| row.id(0)).collect()

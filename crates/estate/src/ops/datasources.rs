@@ -196,7 +196,9 @@ async fn check(
     {
         faults.push("database_type", "enum", "is built in and already exists in every unit");
     }
-    if matches!(details.database_type, DatabaseType::Catalog(_)) && details.database.as_deref().is_none_or(str::is_empty) {
+    if matches!(details.database_type, DatabaseType::Catalog(_))
+        && details.database.as_deref().is_none_or(str::is_empty)
+    {
         faults.push("database", "required", "is required: which of its databases");
     }
     let file = details.database.as_deref().filter(|name| !name.is_empty());

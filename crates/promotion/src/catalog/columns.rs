@@ -13,7 +13,8 @@ const DECIMAL: (u8, i8) = (38, 10);
 /// The schema of a base view. A decimal has the size of its field in the wrapper, if that says one.
 pub fn of_table(columns: &[Column], wrapper: Option<&Wrapper>) -> SchemaRef {
     let fields = columns.iter().map(|column| {
-        let field = wrapper.and_then(|wrapper| wrapper.outputs.iter().find(|field| field.name == column.name));
+        let field =
+            wrapper.and_then(|wrapper| wrapper.outputs.iter().find(|field| field.name == column.name));
         field_of(column, field)
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
@@ -56,7 +57,9 @@ fn decimal(column: &Column, output: Option<&Output>) -> (u8, i8) {
     let of_output = |name: &str| output.and_then(|output| output.property(name));
     let size = of_output("sourcetypesize").or_else(|| of_column("sourcetypesize"));
     let scale = of_output("sourcetypedecimals").or_else(|| of_column("sourcetypedecimals"));
-    let Some(precision) = size.and_then(|size| size.parse::<u8>().ok()).filter(|size| (1..=38).contains(size)) else {
+    let Some(precision) =
+        size.and_then(|size| size.parse::<u8>().ok()).filter(|size| (1..=38).contains(size))
+    else {
         return DECIMAL;
     };
     let scale = scale.and_then(|scale| scale.parse::<i8>().ok()).unwrap_or(0);
@@ -66,9 +69,14 @@ fn decimal(column: &Column, output: Option<&Output>) -> (u8, i8) {
 /// Whether an interface's column can have the values of a column of its implementation.
 pub fn can_become(from: &DataType, to: &DataType) -> bool {
     let number = |data_type: &DataType| data_type.is_numeric();
-    let text = |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let text =
+        |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let day = |data_type: &DataType| matches!(data_type, DataType::Date32 | DataType::Timestamp(..));
-    from == to || text(to) || (text(from) && number(to)) || (number(from) && number(to)) || (day(from) && day(to))
+    from == to
+        || text(to)
+        || (text(from) && number(to))
+        || (number(from) && number(to))
+        || (day(from) && day(to))
 }
 
 /// A type as VQL names it.
@@ -78,11 +86,14 @@ pub fn vql_type(field: &Field) -> &'static str {
         DataType::Int64 | DataType::UInt32 | DataType::UInt64 => "long",
         DataType::Float16 | DataType::Float32 => "float",
         DataType::Float64 => "double",
-        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
-            "decimal"
-        }
+        DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..) => "decimal",
         DataType::Boolean => "boolean",
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "blob",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "blob"
+        }
         DataType::Date32 | DataType::Date64 => "localdate",
         DataType::Time32(_) | DataType::Time64(_) => "time",
         DataType::Timestamp(_, None) => "timestamp",

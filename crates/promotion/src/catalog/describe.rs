@@ -28,7 +28,8 @@ pub fn text(catalog: &Catalog, connected: Option<&str>, wanted: &Describe) -> Re
                     Element::Source(kind, name) => (name, Kind::Source(*kind)),
                 };
                 let database = name.database.as_deref().or(connected);
-                let database = database.ok_or("no database is connected; write CONNECT DATABASE before this statement")?;
+                let database = database
+                    .ok_or("no database is connected; write CONNECT DATABASE before this statement")?;
                 let key = Key::new(database, kind, &name.name);
                 if !catalog.contains(&key) {
                     return Err(match kind {
@@ -199,9 +200,15 @@ mod tests {
     #[test]
     fn reports_have_no_passwords() {
         for (written, shown) in [
-            ("CREATE DATASOURCE JDBC a USERNAME = 'u' USERPASSWORD = 'secret' ENCRYPTED", "CREATE DATASOURCE JDBC a USERNAME = 'u' USERPASSWORD = '***' ENCRYPTED"),
+            (
+                "CREATE DATASOURCE JDBC a USERNAME = 'u' USERPASSWORD = 'secret' ENCRYPTED",
+                "CREATE DATASOURCE JDBC a USERNAME = 'u' USERPASSWORD = '***' ENCRYPTED",
+            ),
             ("CREATE USER x 'secret' 'a person'", "CREATE USER x '***' 'a person'"),
-            ("CREATE OR REPLACE USER x '${users.x.PASSWORD}'", "CREATE OR REPLACE USER x '${users.x.PASSWORD}'"),
+            (
+                "CREATE OR REPLACE USER x '${users.x.PASSWORD}'",
+                "CREATE OR REPLACE USER x '${users.x.PASSWORD}'",
+            ),
             ("ALTER USER x GRANT ROLE y", "ALTER USER x GRANT ROLE y"),
             ("SET 'a' = 'b'", "SET 'a' = 'b'"),
             ("userpassword /* c */ 'x'", "userpassword /* c */ '***'"),

@@ -45,7 +45,8 @@ pub fn changes(before: &Catalog, after: &Catalog, invalid: &BTreeSet<&Key>) -> V
     let mut found = Vec::new();
     for key in keys {
         let (was, is) = (text(before, key), text(after, key));
-        let connections = [before, after].map(|catalog| catalog.get(key).and_then(|object| object.connection));
+        let connections =
+            [before, after].map(|catalog| catalog.get(key).and_then(|object| object.connection));
         let kind = match (&was, &is) {
             (None, _) => ChangeKind::Create,
             (_, None) => ChangeKind::Drop,

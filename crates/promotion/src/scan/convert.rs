@@ -25,7 +25,8 @@ pub fn batch(view: &str, batch: &RecordBatch, schema: &SchemaRef) -> Result<Reco
 }
 
 fn fault(view: &str, column: &str, why: &str) -> SourceError {
-    let place = if column.is_empty() { format!("view {view}") } else { format!("view {view}, column {column}") };
+    let place =
+        if column.is_empty() { format!("view {view}") } else { format!("view {view}, column {column}") };
     let error = SourceError::new(SourceErrorKind::Query, format!("{place}: {why}"));
     SourceError { code: Some("bad_value".to_owned()), ..error }
 }
@@ -49,13 +50,22 @@ fn lossless(from: &DataType, to: &DataType) -> bool {
     let whole = |data_type: &DataType| data_type.is_integer();
     match (from, to) {
         (DataType::Null, _) | (_, DataType::Utf8) => true,
-        (from, to) if whole(from) && (whole(to) || matches!(to, DataType::Decimal128(..) | DataType::Float64)) => true,
+        (from, to)
+            if whole(from) && (whole(to) || matches!(to, DataType::Decimal128(..) | DataType::Float64)) =>
+        {
+            true
+        }
         (from, DataType::Boolean) if whole(from) => true,
         (DataType::Boolean, to) if whole(to) => true,
         (from, to) if from.is_floating() && to.is_floating() => true,
         (DataType::Decimal128(..), DataType::Decimal128(..) | DataType::Float64) => true,
         (DataType::Utf8, to) => {
-            whole(to) || to.is_floating() || matches!(to, DataType::Boolean | DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_))
+            whole(to)
+                || to.is_floating()
+                || matches!(
+                    to,
+                    DataType::Boolean | DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_)
+                )
         }
         (DataType::Date32, DataType::Timestamp(..)) => true,
         (DataType::Timestamp(..), DataType::Timestamp(..) | DataType::Date32) => true,
@@ -104,9 +114,17 @@ mod tests {
         let flags = of(Arc::new(Int64Array::from(vec![0, 7])), DataType::Boolean).unwrap();
         assert_eq!(*flags, *(Arc::new(BooleanArray::from(vec![false, true])) as ArrayRef));
         for (column, to, message) in [
-            (Arc::new(Int64Array::from(vec![1_i64 << 40])) as ArrayRef, DataType::Int32, "view sales.orders, column total: "),
+            (
+                Arc::new(Int64Array::from(vec![1_i64 << 40])) as ArrayRef,
+                DataType::Int32,
+                "view sales.orders, column total: ",
+            ),
             (Arc::new(StringArray::from(vec!["x"])), DataType::Int32, "view sales.orders, column total: "),
-            (Arc::new(StringArray::from(vec!["1.234"])), DataType::Decimal128(5, 2), "the value 1.234 is no decimal(5,2)"),
+            (
+                Arc::new(StringArray::from(vec!["1.234"])),
+                DataType::Decimal128(5, 2),
+                "the value 1.234 is no decimal(5,2)",
+            ),
             (Arc::new(BooleanArray::from(vec![true])), DataType::Date32, "which cannot become Date32"),
         ] {
             let error = of(column, to).unwrap_err();

@@ -44,7 +44,11 @@ impl BaseTable {
         let wanted = sql::Wanted {
             relation: &self.relation,
             columns: scan.columns.iter().map(|column| name(*column)).collect(),
-            conditions: scan.conditions.iter().map(|condition| (name(condition.column), &condition.test)).collect(),
+            conditions: scan
+                .conditions
+                .iter()
+                .map(|condition| (name(condition.column), &condition.test))
+                .collect(),
             limit: scan.limit,
         };
         sql::select(self.dialect, &wanted)
@@ -61,7 +65,9 @@ impl BaseTable {
                 if whole { Applies::Exact } else { Applies::No }
             }
             // SQLite stores them in any form.
-            (DataType::Boolean, Test::Compare(Comparison::Equal, Scalar::Boolean(_))) if !dynamic => Applies::Exact,
+            (DataType::Boolean, Test::Compare(Comparison::Equal, Scalar::Boolean(_))) if !dynamic => {
+                Applies::Exact
+            }
             // A collation may find more than what is equal here, and never less.
             (DataType::Utf8, Test::Compare(Comparison::Equal, Scalar::Text(text))) => self.text([text]),
             (DataType::Utf8, Test::OneOf(values)) => {
@@ -106,7 +112,8 @@ impl Table for BaseTable {
                 return Box::pin(futures_util::stream::once(async { Err(error) }));
             }
         };
-        let query = Query { sql, time_limit: self.time_limit, batch_rows: scan.batch_rows, batch_bytes: BATCH_BYTES };
+        let query =
+            Query { sql, time_limit: self.time_limit, batch_rows: scan.batch_rows, batch_bytes: BATCH_BYTES };
         let (driver, spec) = (Arc::clone(&self.driver), self.spec.clone());
         let place = Place { view: self.view.clone(), datasource: self.datasource.clone() };
         let opening = async move {

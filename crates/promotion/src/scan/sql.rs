@@ -54,7 +54,11 @@ fn relation(dialect: SqlDialect, relation: &Relation) -> String {
         }
         // On a line of its own, because it may end with a comment.
         Relation::Sentence(sentence) => {
-            format!("({}\n) AS {}", sentence.trim().trim_end_matches(';'), identifier(dialect, "landreeve_rows"))
+            format!(
+                "({}\n) AS {}",
+                sentence.trim().trim_end_matches(';'),
+                identifier(dialect, "landreeve_rows")
+            )
         }
         Relation::File => String::new(),
     }
@@ -126,8 +130,13 @@ mod tests {
 
     use super::*;
 
-    const DIALECTS: [SqlDialect; 5] =
-        [SqlDialect::Postgres, SqlDialect::Redshift, SqlDialect::CrateDb, SqlDialect::MySql, SqlDialect::Sqlite];
+    const DIALECTS: [SqlDialect; 5] = [
+        SqlDialect::Postgres,
+        SqlDialect::Redshift,
+        SqlDialect::CrateDb,
+        SqlDialect::MySql,
+        SqlDialect::Sqlite,
+    ];
 
     fn table(schema: Option<&str>, catalog: Option<&str>) -> Relation {
         Relation::Table {

@@ -9,15 +9,28 @@ use landreeve_core::Secret;
 pub enum Statement {
     EnterSingleUserMode,
     ExitSingleUserMode,
-    Connect { database: String },
+    Connect {
+        database: String,
+    },
     Close,
-    Create { replace: bool, name: Name, definition: Definition },
+    Create {
+        replace: bool,
+        name: Name,
+        definition: Definition,
+    },
     /// Keeps these clauses with the database.
-    AlterDatabase { name: String, clauses: Vec<Clause> },
+    AlterDatabase {
+        name: String,
+        clauses: Vec<Clause>,
+    },
     Drop(Drop),
     Describe(Describe),
     /// Kept as text and returned by DESC, but without effect.
-    Keep { replace: bool, name: Name, kept: Kept },
+    Keep {
+        replace: bool,
+        name: Name,
+        kept: Kept,
+    },
 }
 
 /// The name of an object; without a database it is the connected one's.

@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 use super::ast::{
-    Access, Clause, Column, Database, Definition, Interface, Kept, Name, Output, Relation, Source, SourceKind,
-    Table, Target, TextFile, View, Wrapper,
+    Access, Clause, Column, Database, Definition, Interface, Kept, Name, Output, Relation, Source,
+    SourceKind, Table, Target, TextFile, View, Wrapper,
 };
 use super::cursor::{quoted, written};
 
@@ -99,7 +99,13 @@ struct Property<'a> {
 
 impl Property<'_> {
     fn of(&self, parameter: &str) -> String {
-        format!("${{databases.{}.{}.{}.{}.{parameter}}}", self.database, self.place, self.kind.as_str(), self.name)
+        format!(
+            "${{databases.{}.{}.{}.{}.{parameter}}}",
+            self.database,
+            self.place,
+            self.kind.as_str(),
+            self.name
+        )
     }
 
     /// The value as a literal, or its property.
@@ -151,7 +157,8 @@ fn put_source(out: &mut String, name: &str, source: &Source, property: &Property
                 put(out, &format!("\n    USERNAME = {}", property.literal("USERNAME", user, style)));
             }
             if password.is_some() {
-                let (password, encrypted) = (property.of("USERPASSWORD"), property.of("USERPASSWORD.ENCRYPTED"));
+                let (password, encrypted) =
+                    (property.of("USERPASSWORD"), property.of("USERPASSWORD.ENCRYPTED"));
                 put(out, &format!("\n    USERPASSWORD = '{password}' {encrypted}"));
             }
         }
@@ -205,7 +212,8 @@ fn put_wrapper(out: &mut String, name: &str, wrapper: &Wrapper, property: &Prope
 
 fn output(field: &Output) -> String {
     let mut out = format!("{} = {} : {}", written(&field.name), quoted(&field.column), quoted(&field.class));
-    let (groups, words): (Vec<&String>, Vec<&String>) = field.flags.iter().partition(|flag| flag.starts_with('('));
+    let (groups, words): (Vec<&String>, Vec<&String>) =
+        field.flags.iter().partition(|flag| flag.starts_with('('));
     for flag in groups {
         put(&mut out, &format!(" {}", flag));
     }

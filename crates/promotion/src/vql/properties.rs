@@ -38,7 +38,9 @@ pub fn read(bytes: &[u8]) -> Result<Properties, String> {
             logical.push_str(next.trim_start_matches(BLANK));
         }
         let (name, value) = split(&logical);
-        let read = |part: &str| unescaped(part).ok_or_else(|| format!("line {number}: \\u needs four hexadecimal digits"));
+        let read = |part: &str| {
+            unescaped(part).ok_or_else(|| format!("line {number}: \\u needs four hexadecimal digits"))
+        };
         found.insert(read(name)?, read(value)?);
     }
     Ok(found)

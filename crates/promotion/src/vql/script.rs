@@ -71,7 +71,8 @@ pub fn pieces(script: &str, properties: &Properties) -> Result<Vec<Piece>, Vec<F
     let lines = std::sync::Arc::new((script.to_owned(), Lines::of(script)));
     let (mut found, mut faults, mut missing) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (index, range) in statements(script, VQL).into_iter().enumerate() {
-        let mut filling = Filling { script, properties, lines: &lines.1, missing: &mut missing, faults: &mut faults };
+        let mut filling =
+            Filling { script, properties, lines: &lines.1, missing: &mut missing, faults: &mut faults };
         let (text, origins) = filling.fill(range.clone());
         let place = lines.1.place(script, range.start);
         if text.len() > MAX_STATEMENT {
@@ -84,7 +85,8 @@ pub fn pieces(script: &str, properties: &Properties) -> Result<Vec<Piece>, Vec<F
     }
     if !missing.is_empty() {
         let names: Vec<String> = missing.into_iter().collect();
-        faults.insert(0, Fault { place: first, message: format!("missing properties: {}", names.join(", ")) });
+        faults
+            .insert(0, Fault { place: first, message: format!("missing properties: {}", names.join(", ")) });
     }
     if faults.is_empty() { Ok(found) } else { Err(faults) }
 }
@@ -148,7 +150,9 @@ impl Filling<'_> {
                     origins.push(Origin { start: out.len(), written, is_value: false });
                 }
                 Kind::Text => self.inside(text, at, '\'', &mut out, &mut origins),
-                Kind::QuotedName if text.starts_with('`') => self.inside(text, at, '`', &mut out, &mut origins),
+                Kind::QuotedName if text.starts_with('`') => {
+                    self.inside(text, at, '`', &mut out, &mut origins)
+                }
                 Kind::QuotedName => self.inside(text, at, '"', &mut out, &mut origins),
                 kind => {
                     match text {
@@ -196,8 +200,9 @@ impl Filling<'_> {
             out.push_str(value);
             out.push(' ');
         } else {
-            let message =
-                format!("the value of the property {name} must be empty or one name, keyword, number or literal here");
+            let message = format!(
+                "the value of the property {name} must be empty or one name, keyword, number or literal here"
+            );
             self.fault(at, message);
         }
     }
@@ -251,7 +256,8 @@ mod tests {
 
     #[test]
     fn a_script_is_split_at_semicolons_outside_literals_and_comments() {
-        let script = "\u{feff}# a; b\nENTER SINGLE USER MODE;\n-- c;\nCREATE DATABASE \"a;b\" 'x;''y'; /* ; */ ;CLOSE";
+        let script =
+            "\u{feff}# a; b\nENTER SINGLE USER MODE;\n-- c;\nCREATE DATABASE \"a;b\" 'x;''y'; /* ; */ ;CLOSE";
         assert_eq!(
             texts(script, &[]).unwrap(),
             ["ENTER SINGLE USER MODE", "CREATE DATABASE \"a;b\" 'x;''y'", "CLOSE"]
@@ -265,15 +271,20 @@ mod tests {
     fn values_are_data_of_a_literal_or_one_token() {
         let script = "SET '${a}' ${b};";
         assert_eq!(texts(script, &[("a", "it's"), ("b", "")]).unwrap(), ["SET 'it''s'   "]);
-        assert_eq!(texts(script, &[("a", "\\'; drop"), ("b", "ENCRYPTED")]).unwrap(), [
-            "SET '\\''; drop'  ENCRYPTED "
-        ]);
+        assert_eq!(
+            texts(script, &[("a", "\\'; drop"), ("b", "ENCRYPTED")]).unwrap(),
+            ["SET '\\''; drop'  ENCRYPTED "]
+        );
         assert_eq!(texts("A \"${n}\" `${n}`", &[("n", "x\"`y")]).unwrap(), ["A \"x\"\"`y\" `x\"``y`"]);
-        for value in ["a b", "a;", ";", "'a", "'a' 'b'", "a -- b", "/* */", "--", "#", "(", "a.b", "${x}", "*"] {
+        for value in
+            ["a b", "a;", ";", "'a", "'a' 'b'", "a -- b", "/* */", "--", "#", "(", "a.b", "${x}", "*"]
+        {
             let faults = texts("SET 'x' ${b}", &[("b", value)]).unwrap_err();
             assert_eq!(
                 faults,
-                ["line 1, column 9: the value of the property b must be empty or one name, keyword, number or literal here"],
+                [
+                    "line 1, column 9: the value of the property b must be empty or one name, keyword, number or literal here"
+                ],
                 "{value}"
             );
         }
@@ -321,7 +332,10 @@ mod tests {
             let Place { line, column } = piece.place_of(piece.text.rfind(part).unwrap());
             (line, column)
         };
-        assert_eq!((place("x "), place("y"), place("k"), place(" z"), place("w")), ((1, 8), (1, 17), (2, 3), (2, 7), (2, 17)));
+        assert_eq!(
+            (place("x "), place("y"), place("k"), place(" z"), place("w")),
+            ((1, 8), (1, 17), (2, 3), (2, 7), (2, 17))
+        );
         assert_eq!(place("with"), (2, 11), "where the property is");
     }
 

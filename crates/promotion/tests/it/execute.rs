@@ -40,7 +40,10 @@ fn error_texts_are_those_of_the_product() {
         ("CREATE VIEW big AS SELECT 1 AS a FROM orders", "already exists"),
         ("CREATE VIEW v AS SELECT a FROM nothing", "View 'nothing' not found"),
         ("CREATE WRAPPER JDBC x DATASOURCENAME=none RELATIONNAME='t'", "Data source none not found"),
-        ("CREATE TABLE t (a:int) ADD SEARCHMETHOD m (WRAPPER (jdbc none))", "Error loading wrapper 'd.jdbc/none'"),
+        (
+            "CREATE TABLE t (a:int) ADD SEARCHMETHOD m (WRAPPER (jdbc none))",
+            "Error loading wrapper 'd.jdbc/none'",
+        ),
         ("CREATE VIEW v FOLDER = '/none' AS SELECT id FROM big", "destination folder '/none' not found"),
         ("CREATE FOLDER '/none/below'", "parent not found"),
         ("DROP TABLE orders", "There are some elements that depend on this one"),
@@ -56,7 +59,10 @@ fn error_texts_are_those_of_the_product() {
         ("CREATE VIEW v AS SELECT missing FROM big", "missing"),
         ("CREATE INTERFACE VIEW i (id:long, x:int) SET IMPLEMENTATION big", "has no column x"),
         ("CREATE INTERFACE VIEW i (total:boolean) SET IMPLEMENTATION big", "cannot become boolean"),
-        ("CREATE TABLE t (other:int) ADD SEARCHMETHOD m (WRAPPER (jdbc w))", "the column other is not a field"),
+        (
+            "CREATE TABLE t (other:int) ADD SEARCHMETHOD m (WRAPPER (jdbc w))",
+            "the column other is not a field",
+        ),
     ] {
         let outcome = executed(&base, &format!("CONNECT DATABASE d;\n{script}"));
         let failed = failures(&outcome);
@@ -90,12 +96,16 @@ fn one_leftover_and_every_leftover_is_listed() {
     let script = "CONNECT DATABASE d;\nCREATE VIEW a AS SELECT x FROM b;\nCREATE VIEW b AS SELECT x FROM c;\n\
         CREATE VIEW ok AS SELECT id FROM big;\nDROP VIEW none;";
     let outcome = executed(&base(), script);
-    assert_eq!(failures(&outcome), ["2: View 'b' not found", "3: View 'c' not found", "5: View 'none' not found"]);
+    assert_eq!(
+        failures(&outcome),
+        ["2: View 'b' not found", "3: View 'c' not found", "5: View 'none' not found"]
+    );
 }
 
 #[test]
 fn a_drop_is_not_tried_again() {
-    let outcome = executed(&base(), "CONNECT DATABASE d;\nDROP VIEW v;\nCREATE VIEW v AS SELECT id FROM big;");
+    let outcome =
+        executed(&base(), "CONNECT DATABASE d;\nDROP VIEW v;\nCREATE VIEW v AS SELECT id FROM big;");
     assert_eq!(failures(&outcome), ["2: View 'v' not found"]);
     after(&base(), "CONNECT DATABASE d; DROP VIEW IF EXISTS v; CREATE VIEW v AS SELECT id FROM big");
 }
@@ -126,9 +136,11 @@ fn dropping_with_cascade_takes_what_depends_on_it() {
 fn a_replaced_view_can_make_others_invalid() {
     let more = "CONNECT DATABASE d; CREATE VIEW v AS SELECT id, total FROM big; CREATE VIEW above AS SELECT id FROM v;";
     let catalog = after(&base(), more);
-    let outcome = executed(&catalog, "CONNECT DATABASE d; CREATE OR REPLACE VIEW big AS SELECT id FROM orders");
+    let outcome =
+        executed(&catalog, "CONNECT DATABASE d; CREATE OR REPLACE VIEW big AS SELECT id FROM orders");
     assert!(!outcome.failed());
-    let invalid: Vec<String> = outcome.invalid.iter().map(|(key, why)| format!("{}: {why}", key.full_name())).collect();
+    let invalid: Vec<String> =
+        outcome.invalid.iter().map(|(key, why)| format!("{}: {why}", key.full_name())).collect();
     assert_eq!(invalid.len(), 2, "{invalid:?}");
     assert!(invalid[1].starts_with("d.v: ") && invalid[1].contains("total"), "{invalid:?}");
     assert!(invalid[0].starts_with("d.above: "), "{invalid:?}");
@@ -141,7 +153,10 @@ fn a_replaced_view_can_make_others_invalid() {
 
 #[test]
 fn views_above_get_new_types() {
-    let catalog = after(&base(), "CONNECT DATABASE d; CREATE VIEW v AS SELECT id AS x FROM big; CREATE VIEW w AS SELECT x FROM v");
+    let catalog = after(
+        &base(),
+        "CONNECT DATABASE d; CREATE VIEW v AS SELECT id AS x FROM big; CREATE VIEW w AS SELECT x FROM v",
+    );
     assert_eq!(columns(&catalog, "d", "w"), ["x:Int64"]);
     let catalog = after(
         &catalog,
@@ -165,12 +180,14 @@ fn a_star_is_spelled_out_when_a_view_is_created() {
 #[test]
 fn cycles_and_views_that_grow_too_large_are_refused() {
     let catalog = after(&base(), "CONNECT DATABASE d; CREATE VIEW v AS SELECT id, total FROM big");
-    let outcome = executed(&catalog, "CONNECT DATABASE d; CREATE OR REPLACE VIEW big AS SELECT id, total FROM v");
+    let outcome =
+        executed(&catalog, "CONNECT DATABASE d; CREATE OR REPLACE VIEW big AS SELECT id, total FROM v");
     assert!(failures(&outcome)[0].contains("would depend on itself"), "{:?}", failures(&outcome));
     let mut script = String::from("CONNECT DATABASE d; CREATE VIEW v0 AS SELECT id FROM orders;\n");
     for level in 1..=40 {
         let below = level - 1;
-        script += &format!("CREATE VIEW v{level} AS SELECT a.id FROM v{below} a JOIN v{below} b ON a.id = b.id;\n");
+        script +=
+            &format!("CREATE VIEW v{level} AS SELECT a.id FROM v{below} a JOIN v{below} b ON a.id = b.id;\n");
     }
     let outcome = executed(&base(), &script);
     let failed = failures(&outcome);
@@ -179,12 +196,15 @@ fn cycles_and_views_that_grow_too_large_are_refused() {
     let mut script = String::from("CONNECT DATABASE d; CREATE VIEW v0 AS SELECT id FROM orders;\n");
     for level in 1..=6 {
         let below = level - 1;
-        script += &format!("CREATE VIEW v{level} AS SELECT a.id FROM v{below} a JOIN v{below} b ON a.id = b.id;\n");
+        script +=
+            &format!("CREATE VIEW v{level} AS SELECT a.id FROM v{below} a JOIN v{below} b ON a.id = b.id;\n");
     }
     let catalog = after(&base(), &script);
     let joins: String = (0..20).map(|at| format!(" JOIN orders o{at} ON o.id = o{at}.id")).collect();
-    let outcome =
-        executed(&catalog, &format!("CONNECT DATABASE d; CREATE OR REPLACE VIEW v0 AS SELECT o.id FROM orders o{joins}"));
+    let outcome = executed(
+        &catalog,
+        &format!("CONNECT DATABASE d; CREATE OR REPLACE VIEW v0 AS SELECT o.id FROM orders o{joins}"),
+    );
     assert!(outcome.failed() && !outcome.refused.is_empty(), "{:?}", failures(&outcome));
 }
 
@@ -218,7 +238,8 @@ fn what_is_described_is_executed_to_the_same() {
 
 #[test]
 fn statements_without_effect_are_reported_as_stored() {
-    let outcome = executed(&base(), "CONNECT DATABASE d; SET 'a' = 'b'; CREATE VIEW v AS SELECT id FROM big TRACE");
+    let outcome =
+        executed(&base(), "CONNECT DATABASE d; SET 'a' = 'b'; CREATE VIEW v AS SELECT id FROM big TRACE");
     let ends: Vec<&str> = outcome.statements.iter().map(|done| done.end.as_str()).collect();
     assert_eq!(ends, ["executed", "stored", "executed"]);
 }

@@ -1,5 +1,7 @@
 //! Virtual databases with the real engine, on both metadata stores.
 
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+
 mod execute;
 mod nodes;
 mod support;

@@ -1,14 +1,14 @@
 //! Nodes and versions on both metadata stores: applying, history, going back, two at once.
 
-use landreeve_core::{ErrorKind, OpCtx};
-use landreeve_estate::ops::datasources::{datasource_create, datasource_delete};
-use landreeve_estate::ops::DatasourceDetails;
 use landreeve_core::datasource::DatabaseType;
+use landreeve_core::{ErrorKind, OpCtx};
+use landreeve_estate::ops::DatasourceDetails;
+use landreeve_estate::ops::datasources::{datasource_create, datasource_delete};
+use landreeve_promotion::DATABASE_TYPE;
 use landreeve_promotion::apply::{Options, apply, description};
 use landreeve_promotion::nodes::{node_create, node_delete, node_list};
 use landreeve_promotion::versions::{history, rollback};
 use landreeve_promotion::vql::properties::Properties;
-use landreeve_promotion::DATABASE_TYPE;
 
 use crate::support::World;
 
@@ -52,14 +52,19 @@ async fn applying_is_all_or_nothing(world: World) -> landreeve_testkit::Kit {
     assert_eq!((first.from_version, first.version, first.executed()), (0, 1, 4));
     let same = world.apply(SCRIPT).await;
     assert_eq!((same.version, same.changes.len()), (1, 0), "nothing changed");
-    let broken = world.apply("CONNECT DATABASE d; CREATE VIEW w AS SELECT id FROM v; CREATE VIEW x AS SELECT a FROM y").await;
+    let broken = world
+        .apply("CONNECT DATABASE d; CREATE VIEW w AS SELECT id FROM v; CREATE VIEW x AS SELECT a FROM y")
+        .await;
     assert!(broken.failed() && broken.version == 1);
     let text = description(&world.plane, &world.ctx, "local", Some("d")).await.unwrap();
     assert!(text.contains("VIEW v") && !text.contains("VIEW w"), "{text}");
     let strict = Options { dry_run: false, strict: true };
-    let invalid = world.apply_with("CONNECT DATABASE d; CREATE OR REPLACE INTERFACE VIEW i (name:text)", strict).await;
+    let invalid =
+        world.apply_with("CONNECT DATABASE d; CREATE OR REPLACE INTERFACE VIEW i (name:text)", strict).await;
     assert!(invalid.failed() && invalid.refused.len() == 1, "{invalid:?}");
-    let missing = apply(&world.plane, &world.ctx, "local", "SET '${a}' '${b}'".to_owned(), Properties::new(), strict).await;
+    let missing =
+        apply(&world.plane, &world.ctx, "local", "SET '${a}' '${b}'".to_owned(), Properties::new(), strict)
+            .await;
     let missing = missing.unwrap_err();
     assert!(missing.faults[0].message.contains("missing properties: a, b"), "{missing:?}");
     world.kit
@@ -68,12 +73,16 @@ async fn applying_is_all_or_nothing(world: World) -> landreeve_testkit::Kit {
 async fn versions_are_kept_and_can_be_gone_back_to(world: World) -> landreeve_testkit::Kit {
     world.apply(SCRIPT).await;
     for number in 0..25 {
-        let text = format!("CONNECT DATABASE d; CREATE OR REPLACE VIEW v AS SELECT id + {number} AS id FROM i");
+        let text =
+            format!("CONNECT DATABASE d; CREATE OR REPLACE VIEW v AS SELECT id + {number} AS id FROM i");
         assert_eq!(world.apply(&text).await.version, number + 2);
     }
     let versions = history(&world.plane, &world.ctx, "local").await.unwrap();
     assert_eq!(versions.len(), 20);
-    assert_eq!((versions[0].number, versions[0].current, versions[0].applied_by.as_str()), (26, true, "operator"));
+    assert_eq!(
+        (versions[0].number, versions[0].current, versions[0].applied_by.as_str()),
+        (26, true, "operator")
+    );
     let now = description(&world.plane, &world.ctx, "local", None).await.unwrap();
     let back = rollback(&world.plane, &world.ctx, "local", 10).await.unwrap();
     assert_eq!(back.version, 10);
@@ -119,7 +128,10 @@ async fn passwords_are_sealed_and_kept_while_they_stay(world: World) -> landreev
     assert_eq!(world.apply(&declared(5_432, "generated-secret")).await.version, 1, "nothing changed");
     assert_eq!(world.apply(&declared(5_432, "another-secret")).await.version, 2);
     assert_eq!(world.apply(&declared(5_433, "another-secret")).await.version, 3);
-    assert_eq!(world.kit.number("SELECT count(*) FROM virtual_datasources WHERE password_sealed IS NOT NULL").await, 3);
+    assert_eq!(
+        world.kit.number("SELECT count(*) FROM virtual_datasources WHERE password_sealed IS NOT NULL").await,
+        3
+    );
     world.kit
 }
 
@@ -141,9 +153,11 @@ async fn a_node_that_a_datasource_names_is_not_deleted(world: World) -> landreev
     for wrong in ["", "Local", "a b", "local"] {
         node_create(plane, ctx, wrong).await.unwrap_err();
     }
-    let listed: Vec<String> = node_list(plane, ctx, None).await.unwrap().items.into_iter().map(|node| node.name).collect();
+    let listed: Vec<String> =
+        node_list(plane, ctx, None).await.unwrap().items.into_iter().map(|node| node.name).collect();
     assert_eq!(listed, ["staging"]);
-    let named = datasource_create(estate, ctx, virtual_source("v", Some("staging")), Vec::new()).await.unwrap();
+    let named =
+        datasource_create(estate, ctx, virtual_source("v", Some("staging")), Vec::new()).await.unwrap();
     assert_eq!(node_delete(plane, ctx, "staging").await.unwrap_err().kind, ErrorKind::Conflict);
     datasource_delete(estate, ctx, named.id).await.unwrap();
     node_delete(plane, ctx, "staging").await.unwrap();
@@ -156,7 +170,9 @@ async fn a_node_that_a_datasource_names_is_not_deleted(world: World) -> landreev
 async fn sources_are_looked_up(world: World) -> landreeve_testkit::Kit {
     let (estate, ctx): (_, &OpCtx) = (&world.kit.estate, &world.ctx);
     let source = |uri: &str, more: &str| {
-        format!("CREATE OR REPLACE DATABASE d; CONNECT DATABASE d; CREATE OR REPLACE DATASOURCE JDBC s DATABASEURI = '{uri}' {more}")
+        format!(
+            "CREATE OR REPLACE DATABASE d; CONNECT DATABASE d; CREATE OR REPLACE DATASOURCE JDBC s DATABASEURI = '{uri}' {more}"
+        )
     };
     let postgres = |name: &str| DatasourceDetails {
         name: name.to_owned(),
@@ -179,7 +195,9 @@ async fn sources_are_looked_up(world: World) -> landreeve_testkit::Kit {
         assert!(done.failed() && done.statements[2].message.contains(message), "{uri}: {done:?}");
     }
     let id = estate.hash_ids().encode_grouped(one.id);
-    for uri in ["jdbc:landreeve:Shop", &format!("jdbc:landreeve:{id}"), "jdbc:postgresql://no-such-host.invalid/d"] {
+    for uri in
+        ["jdbc:landreeve:Shop", &format!("jdbc:landreeve:{id}"), "jdbc:postgresql://no-such-host.invalid/d"]
+    {
         let done = world.apply(&source(uri, "")).await;
         assert!(!done.failed(), "{uri}: {done:?}");
     }

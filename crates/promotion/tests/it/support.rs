@@ -17,7 +17,8 @@ pub fn planner() -> Box<dyn ViewPlanner> {
 /// Executes a script; every JDBC source is a datasource of the inventory.
 pub fn executed(base: &Catalog, text: &str) -> Outcome {
     let pieces = script::pieces(text, &Properties::new()).unwrap_or_else(|faults| panic!("{faults:?}"));
-    let connection = landreeve_promotion::catalog::Connection::Inventory(landreeve_core::ids::DatasourceId(7));
+    let connection =
+        landreeve_promotion::catalog::Connection::Inventory(landreeve_core::ids::DatasourceId(7));
     let inputs: Vec<Input> = pieces
         .into_iter()
         .map(|piece| Input { statement: vql::statement(&piece), piece, connection: Some(Ok(connection)) })

@@ -215,7 +215,9 @@ async fn node(command: NodeCommand) -> anyhow::Result<()> {
             let listed = loop {
                 match nodes::node_list(&plane, &ctx, after).await {
                     Ok(part) => {
-                        rows.extend(part.items.iter().map(|node| vec![json!(node.name), json!(node.version)]));
+                        rows.extend(
+                            part.items.iter().map(|node| vec![json!(node.name), json!(node.version)]),
+                        );
                         after = part.next;
                         if after.is_none() {
                             break Ok(());
@@ -238,7 +240,9 @@ fn read(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
     let file = std::fs::File::open(path).with_context(|| format!("could not open {}", path.display()))?;
     let mut bytes = Vec::new();
     let limit_and_one = u64::try_from(limit)?.saturating_add(1);
-    file.take(limit_and_one).read_to_end(&mut bytes).with_context(|| format!("could not read {}", path.display()))?;
+    file.take(limit_and_one)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("could not read {}", path.display()))?;
     anyhow::ensure!(bytes.len() <= limit, "{} is larger than {} MiB", path.display(), limit >> 20);
     Ok(bytes)
 }
@@ -283,7 +287,9 @@ async fn run_script(args: RunArgs) -> anyhow::Result<()> {
             match statement.end {
                 apply::End::Failed => output::say(&format!(" - {place}: failed: {}", statement.message)),
                 apply::End::Stored => output::say(&format!(" - {place}: stored, not executed")),
-                apply::End::Executed if !statement.message.is_empty() => output::say(statement.message.trim_end()),
+                apply::End::Executed if !statement.message.is_empty() => {
+                    output::say(statement.message.trim_end())
+                }
                 apply::End::Executed => {}
             }
         }
@@ -298,8 +304,12 @@ async fn run_script(args: RunArgs) -> anyhow::Result<()> {
 
 fn summary(done: &Applied, dry_run: bool) -> String {
     match (done.failed(), dry_run) {
-        (true, _) => format!(" - Nothing was applied: queries on {} read version {}", done.node, done.version),
-        (false, true) => format!(" - Nothing was applied (dry run): {} objects would change", done.changes.len()),
+        (true, _) => {
+            format!(" - Nothing was applied: queries on {} read version {}", done.node, done.version)
+        }
+        (false, true) => {
+            format!(" - Nothing was applied (dry run): {} objects would change", done.changes.len())
+        }
         (false, false) if done.version == done.from_version => {
             format!(" - Nothing changed: queries on {} read version {}", done.node, done.version)
         }
@@ -322,7 +332,12 @@ async fn diff(args: DiffArgs) -> anyhow::Result<()> {
         }))?);
     } else {
         for change in &done.changes {
-            output::say(&format!("{} {} {}", change.kind.as_str(), change.key.kind.label(), change.key.full_name()));
+            output::say(&format!(
+                "{} {} {}",
+                change.kind.as_str(),
+                change.key.kind.label(),
+                change.key.full_name()
+            ));
             for (sign, text) in [('-', &change.before), ('+', &change.after)] {
                 for line in text.iter().flat_map(|text| text.lines()) {
                     output::say(&format!("  {sign} {line}"));

@@ -8,7 +8,9 @@ use landreeve_core::table::TableName;
 
 use super::{Execution, Failure, Input};
 use crate::catalog::{Body, Key, Kind, Object, columns};
-use crate::vql::ast::{Clause, Database, Definition, Interface, Kept, Name, Source, SourceKind, Table, View, Wrapper};
+use crate::vql::ast::{
+    Clause, Database, Definition, Interface, Kept, Name, Source, SourceKind, Table, View, Wrapper,
+};
 
 /// Maximum number of base views that a view reads once everything below it is expanded.
 pub const MAX_RELATIONS: u32 = 1_000;
@@ -92,7 +94,9 @@ impl Execution<'_> {
         let Some(Definition::Database(before)) = self.definition(&key) else { return Ok(()) };
         let mut after = before.clone();
         for clause in clauses {
-            after.clauses.retain(|known| known.word != clause.word || adds(&known.word) && known.text != clause.text);
+            after
+                .clauses
+                .retain(|known| known.word != clause.word || adds(&known.word) && known.text != clause.text);
             after.clauses.push(clause.clone());
         }
         after.clauses.sort_by(|one, other| (&one.word, &one.text).cmp(&(&other.word, &other.text)));
@@ -147,7 +151,8 @@ impl Execution<'_> {
         let database = name.database.clone().unwrap_or_else(|| key.database.clone());
         let wanted = Key::new(database, Kind::Wrapper(*kind), &name.name);
         let Some(Definition::Wrapper(wrapper)) = self.definition(&wanted) else {
-            let message = format!("Error loading wrapper '{}.{}/{}'", wanted.database, kind.as_str(), wanted.name);
+            let message =
+                format!("Error loading wrapper '{}.{}/{}'", wanted.database, kind.as_str(), wanted.name);
             return Err(Failure::lacking(wanted, message));
         };
         let known = |column: &str| wrapper.outputs.iter().any(|output| output.name == column);
@@ -193,7 +198,8 @@ impl Execution<'_> {
             let found = view.select.char_indices().map(|(at, _)| at).nth(chars.saturating_sub(1));
             found.or(Some(view.select.len()))
         });
-        let place = self.inputs.get(index).map(|input| input.piece.place_of(view.select_at + bytes.unwrap_or(0)));
+        let place =
+            self.inputs.get(index).map(|input| input.piece.place_of(view.select_at + bytes.unwrap_or(0)));
         Failure { place, ..Failure::new(error.message) }
     }
 
@@ -277,7 +283,13 @@ impl Execution<'_> {
         Ok(())
     }
 
-    pub(super) fn keep(&mut self, index: usize, replace: bool, name: &Name, kept: &Kept) -> Result<Key, Failure> {
+    pub(super) fn keep(
+        &mut self,
+        index: usize,
+        replace: bool,
+        name: &Name,
+        kept: &Kept,
+    ) -> Result<Key, Failure> {
         let database = if kept.kind.in_database() { self.database_of(index, name)? } else { String::new() };
         let key = Key::new(database, Kind::Kept(kept.kind), &name.name);
         if !replace && self.catalog.contains(&key) {

@@ -50,7 +50,10 @@ impl Execution<'_> {
         let kind = match drop.target {
             Target::Database => {
                 if self.connected.get(index).and_then(Option::as_ref) == Some(&name.name) {
-                    return Err(Failure::new(format!("the database '{}' is connected; CLOSE it first", name.name)));
+                    return Err(Failure::new(format!(
+                        "the database '{}' is connected; CLOSE it first",
+                        name.name
+                    )));
                 }
                 let key = Key::database(&name.name);
                 let missing = format!("Database '{}' not found", name.name);
@@ -76,7 +79,9 @@ impl Execution<'_> {
         let missing = match kind {
             Kind::View => format!("View '{}' not found", name.name),
             Kind::Source(_) => format!("Data source {} not found", name.name),
-            Kind::Wrapper(kind) => format!("Error loading wrapper '{database}.{}/{}'", kind.as_str(), name.name),
+            Kind::Wrapper(kind) => {
+                format!("Error loading wrapper '{database}.{}/{}'", kind.as_str(), name.name)
+            }
             other => format!("The {} '{}' was not found", other.label(), name.name),
         };
         self.existing(Key::new(database, kind, &name.name), drop.if_exists, missing)

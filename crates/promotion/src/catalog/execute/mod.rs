@@ -193,7 +193,14 @@ impl Execution<'_> {
         done.into_iter().flatten().collect()
     }
 
-    fn report(&self, done: &mut [Option<Done>], index: usize, end: End, place: Option<Place>, message: String) {
+    fn report(
+        &self,
+        done: &mut [Option<Done>],
+        index: usize,
+        end: End,
+        place: Option<Place>,
+        message: String,
+    ) {
         let (Some(slot), Some(input)) = (done.get_mut(index), self.inputs.get(index)) else { return };
         let text = describe::without_passwords(&input.piece.written);
         *slot = Some(Done { index, place: place.unwrap_or(input.piece.place), text, end, message });
@@ -247,8 +254,9 @@ impl Execution<'_> {
     fn database_of(&self, index: usize, name: &Name) -> Result<String, Failure> {
         let connected = self.connected.get(index).cloned().flatten();
         let database = name.database.clone().or(connected);
-        let database =
-            database.ok_or_else(|| Failure::new("no database is connected; write CONNECT DATABASE before this statement"))?;
+        let database = database.ok_or_else(|| {
+            Failure::new("no database is connected; write CONNECT DATABASE before this statement")
+        })?;
         self.database(&database)?;
         Ok(database)
     }

@@ -57,7 +57,8 @@ impl Execution<'_> {
         let changed = self.changed.get(key).copied().unwrap_or(self.step);
         for user in self.users_of(key) {
             let planned = self.planned.get(&user).copied();
-            if user.kind == Kind::View && planned.is_none_or(|planned| planned <= changed)
+            if user.kind == Kind::View
+                && planned.is_none_or(|planned| planned <= changed)
                 && let Some(object) = self.catalog.get(&user)
             {
                 todo.insert((object.depth, user));
@@ -90,7 +91,8 @@ impl Execution<'_> {
 
     fn view_again(&mut self, key: &Key, view: &View, before: &Object) -> Result<Object, Failure> {
         let missing = |message: String| Failure::lacking(key.clone(), message);
-        let names = self.planner.names(&view.select, &key.database).map_err(|error| missing(error.message))?;
+        let names =
+            self.planner.names(&view.select, &key.database).map_err(|error| missing(error.message))?;
         let names: Vec<Key> =
             names.into_iter().map(|TableName { schema, name }| Key::view(schema, name)).collect();
         let Measured { needs, relations, depth } = self.measure(key, &names)?;
@@ -118,7 +120,9 @@ impl Execution<'_> {
         });
         let Some((key, wrapper)) = wrapper else { return Ok(before.clone()) };
         let known = |column: &str| wrapper.outputs.iter().any(|output| output.name == column);
-        if let Some(gone) = table.columns.iter().find(|column| !wrapper.outputs.is_empty() && !known(&column.name)) {
+        if let Some(gone) =
+            table.columns.iter().find(|column| !wrapper.outputs.is_empty() && !known(&column.name))
+        {
             let message = format!("the wrapper {} has no field {}", key.full_name(), gone.name);
             return Err(Failure::lacking(key.clone(), message));
         }

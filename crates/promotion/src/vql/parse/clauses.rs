@@ -32,7 +32,11 @@ pub fn path(cursor: &mut Cursor<'_>) -> Parsed<String> {
         && parts.iter().all(|part| !part.trim().is_empty() && !part.chars().any(char::is_control))
         && parts.len() <= 32
         && path.chars().count() <= 1_000;
-    if valid { Ok(path.to_owned()) } else { Err(cursor.fault_at(at, "the path of a folder looks like '/a/b'")) }
+    if valid {
+        Ok(path.to_owned())
+    } else {
+        Err(cursor.fault_at(at, "the path of a folder looks like '/a/b'"))
+    }
 }
 
 /// The value of `FOLDER = '/a'`; `/` is no folder.

@@ -1,6 +1,8 @@
 //! `DROP` and `DESC VQL`
 
-use super::super::ast::{Describe, Described, Drop, Element, KeptKind, Name, Options, SourceKind, Statement, Target};
+use super::super::ast::{
+    Describe, Described, Drop, Element, KeptKind, Name, Options, SourceKind, Statement, Target,
+};
 use super::super::cursor::{Cursor, Parsed};
 use super::{clauses, wrapper};
 

@@ -55,7 +55,9 @@ fn granted(cursor: &mut Cursor<'_>) -> Parsed<String> {
                 return Err(cursor.fault("a GRANT with WHEN is not supported: rows cannot be restricted"));
             }
             _ if granting && cursor.is_symbol("(") => {
-                return Err(cursor.fault("a GRANT on some columns is not supported: columns cannot be restricted"));
+                return Err(
+                    cursor.fault("a GRANT on some columns is not supported: columns cannot be restricted")
+                );
             }
             _ => {}
         }
@@ -101,7 +103,7 @@ fn jar(cursor: &mut Cursor<'_>, replace: bool) -> Parsed<Statement> {
 
 const HASH: &str = "sha256:";
 
-/// The password is not kept: nobody can sign in with it.
+/// The password is not kept: the user of a script is none of this server.
 fn user(cursor: &mut Cursor<'_>, replace: bool) -> Parsed<Statement> {
     cursor.expect(&["USER"])?;
     let name = cursor.name()?;
@@ -148,7 +150,8 @@ pub fn alter(cursor: &mut Cursor<'_>) -> Parsed<Statement> {
             let name = clauses::qualified(cursor)?;
             let option = cursor.keyword().unwrap_or_default();
             if !["LAYOUT", "CACHE"].contains(&option.as_str()) {
-                return Err(cursor.fault("ALTER VIEW is only supported with LAYOUT or CACHE; use CREATE OR REPLACE VIEW"));
+                return Err(cursor
+                    .fault("ALTER VIEW is only supported with LAYOUT or CACHE; use CREATE OR REPLACE VIEW"));
             }
             let text = joined(["ALTER VIEW", &written(&name.name), &cursor.rest()]);
             let name = Name { name: joined([&name.name, &option.to_lowercase()]), ..name };

@@ -30,7 +30,9 @@ pub fn statement(piece: &Piece) -> Parsed<Statement> {
         Some("ALTER") => kept::alter(&mut cursor)?,
         Some("DROP") => drop::drop(&mut cursor)?,
         Some("DESC") => drop::describe(&mut cursor)?,
-        Some("SET" | "WEBCONTAINER" | "CHOWN" | "DEPLOY" | "REDEPLOY" | "UNDEPLOY") => kept::other(&mut cursor)?,
+        Some("SET" | "WEBCONTAINER" | "CHOWN" | "DEPLOY" | "REDEPLOY" | "UNDEPLOY") => {
+            kept::other(&mut cursor)?
+        }
         _ => return Err(cursor.unexpected()),
     };
     cursor.end()?;

@@ -41,7 +41,9 @@ pub fn source(cursor: &mut Cursor<'_>) -> Parsed<(Name, Definition)> {
         Some("DF") => text,
         Some("JSON") => json,
         Some(other) => {
-            return Err(cursor.fault(format!("datasources of type {other} are not supported; use JDBC, DF or JSON")));
+            return Err(
+                cursor.fault(format!("datasources of type {other} are not supported; use JDBC, DF or JSON"))
+            );
         }
         None => return Err(cursor.unexpected()),
     };
@@ -149,7 +151,9 @@ fn charset(cursor: &mut Cursor<'_>) -> Parsed<Charset> {
     match name.to_ascii_uppercase().as_str() {
         "UTF-8" | "UTF8" => Ok(Charset::Utf8),
         "ISO-8859-1" | "ISO8859_1" | "LATIN1" => Ok(Charset::Latin1),
-        _ => Err(cursor.fault_at(at, format!("the charset {name} is not supported; use UTF-8 or ISO-8859-1"))),
+        _ => {
+            Err(cursor.fault_at(at, format!("the charset {name} is not supported; use UTF-8 or ISO-8859-1")))
+        }
     }
 }
 
@@ -162,7 +166,11 @@ fn one_byte(cursor: &mut Cursor<'_>) -> Parsed<String> {
     let at = cursor.position();
     let text = unescaped(&clauses::text(cursor)?);
     let valid = text.len() == 1 && !text.starts_with(['"', '\n', '\r', '\0']);
-    if valid { Ok(text) } else { Err(cursor.fault_at(at, "the delimiter of columns must be one ASCII character")) }
+    if valid {
+        Ok(text)
+    } else {
+        Err(cursor.fault_at(at, "the delimiter of columns must be one ASCII character"))
+    }
 }
 
 fn line_end(cursor: &mut Cursor<'_>) -> Parsed<String> {

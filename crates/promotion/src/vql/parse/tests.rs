@@ -48,10 +48,19 @@ fn a_source_has_its_connection_and_keeps_the_rest() {
     assert_eq!((uri.as_str(), user.as_deref()), ("jdbc:postgresql://h:5432/erp", Some("u")));
     assert_eq!(password.as_ref().unwrap().reveal(), "p'w");
     let words: Vec<&str> = source.clauses.iter().map(|clause| clause.word.as_str()).collect();
-    assert_eq!(words, [
-        "CLASSPATH", "DRIVERCLASSNAME", "EXHAUSTEDACTION", "FETCHSIZE", "INITIALSIZE", "MAXACTIVE",
-        "SOURCECONFIGURATION", "VALIDATIONQUERY",
-    ]);
+    assert_eq!(
+        words,
+        [
+            "CLASSPATH",
+            "DRIVERCLASSNAME",
+            "EXHAUSTEDACTION",
+            "FETCHSIZE",
+            "INITIALSIZE",
+            "MAXACTIVE",
+            "SOURCECONFIGURATION",
+            "VALIDATIONQUERY",
+        ]
+    );
 }
 
 #[test]
@@ -81,7 +90,10 @@ fn a_views_select_is_its_authors_text_without_tails() {
         other => panic!("{other:?}"),
     };
     assert_eq!(select(VIEW), "SELECT o.id AS id, o.total AS total FROM orders AS o WHERE o.total > 1000");
-    assert_eq!(select("CREATE VIEW a AS SELECT  1 /* x */ AS b -- c\n FROM d TRACE"), "SELECT  1 /* x */ AS b -- c\n FROM d");
+    assert_eq!(
+        select("CREATE VIEW a AS SELECT  1 /* x */ AS b -- c\n FROM d TRACE"),
+        "SELECT  1 /* x */ AS b -- c\n FROM d"
+    );
     assert_eq!(
         select("CREATE VIEW a AS SELECT x FROM d CONTEXT ('a'='b', QUERYPLAN = c : (d)) TRACE"),
         "SELECT x FROM d"
@@ -127,31 +139,65 @@ fn statements_without_effect_are_kept() {
             "orders",
             "VIEWSTATSUMMARY orders ( SET ENABLED = true SET NUMOFROWS = 125000 SET STATS (fieldname, avgsize) VALUES (id, 8.0) )",
         ),
-        ("CREATE ROLE analyst 'read only' GRANT CONNECT, METADATA ON sales", KeptKind::Role, "analyst",
-            "ROLE analyst 'read only' GRANT CONNECT, METADATA ON sales"),
-        ("CREATE USER reporter 'secret' ENCRYPTED ALGORITHM = 'SHA512' 'service account'", KeptKind::User, "reporter",
-            "USER reporter '${users.reporter.PASSWORD}' 'service account'"),
-        ("ALTER VIEW big_orders LAYOUT (o = [20, 20, 200, 200])", KeptKind::ViewOption, "big_orders layout",
-            "ALTER VIEW big_orders LAYOUT (o = [ 20, 20, 200, 200 ])"),
-        ("ALTER USER r GRANT ROLE analyst", KeptKind::Grant, "ALTER USER r GRANT ROLE analyst",
-            "ALTER USER r GRANT ROLE analyst"),
-        ("CHOWN admin VIEW big_orders", KeptKind::Owner, "CHOWN admin VIEW big_orders", "CHOWN admin VIEW big_orders"),
+        (
+            "CREATE ROLE analyst 'read only' GRANT CONNECT, METADATA ON sales",
+            KeptKind::Role,
+            "analyst",
+            "ROLE analyst 'read only' GRANT CONNECT, METADATA ON sales",
+        ),
+        (
+            "CREATE USER reporter 'secret' ENCRYPTED ALGORITHM = 'SHA512' 'service account'",
+            KeptKind::User,
+            "reporter",
+            "USER reporter '${users.reporter.PASSWORD}' 'service account'",
+        ),
+        (
+            "ALTER VIEW big_orders LAYOUT (o = [20, 20, 200, 200])",
+            KeptKind::ViewOption,
+            "big_orders layout",
+            "ALTER VIEW big_orders LAYOUT (o = [ 20, 20, 200, 200 ])",
+        ),
+        (
+            "ALTER USER r GRANT ROLE analyst",
+            KeptKind::Grant,
+            "ALTER USER r GRANT ROLE analyst",
+            "ALTER USER r GRANT ROLE analyst",
+        ),
+        (
+            "CHOWN admin VIEW big_orders",
+            KeptKind::Owner,
+            "CHOWN admin VIEW big_orders",
+            "CHOWN admin VIEW big_orders",
+        ),
         ("SET 'a.b' = 'c'", KeptKind::Setting, "a.b", "SET 'a.b' = 'c'"),
         ("WEBCONTAINER SET 'x' = 'y'", KeptKind::WebSetting, "x", "WEBCONTAINER SET 'x' = 'y'"),
-        ("CREATE OR REPLACE REST WEBSERVICE w (a=1)", KeptKind::WebService, "rest w", "REST WEBSERVICE w (a = 1)"),
+        (
+            "CREATE OR REPLACE REST WEBSERVICE w (a=1)",
+            KeptKind::WebService,
+            "rest w",
+            "REST WEBSERVICE w (a = 1)",
+        ),
         ("CREATE TAG t", KeptKind::Tag, "t", "TAG t"),
     ] {
-        let Ok(Statement::Keep { name: found, kept, .. }) = parsed(script) else { panic!("{:?}", parsed(script)) };
+        let Ok(Statement::Keep { name: found, kept, .. }) = parsed(script) else {
+            panic!("{:?}", parsed(script))
+        };
         assert_eq!((kept.kind, found.name.as_str()), (kind, name), "{script}");
-        let flat = |text: &str| text.replace("( ", "(").replace(" )", ")").replace("[ ", "[").replace(" ]", "]");
+        let flat =
+            |text: &str| text.replace("( ", "(").replace(" )", ")").replace("[ ", "[").replace(" ]", "]");
         assert_eq!(flat(&kept.text), flat(text), "{script}");
         assert!(!kept.text.contains("secret"));
     }
-    let Ok(Statement::Keep { kept, .. }) = parsed("CREATE VIEWSTATSUMMARY o (SET NUMOFROWS = 7)") else { panic!() };
+    let Ok(Statement::Keep { kept, .. }) = parsed("CREATE VIEWSTATSUMMARY o (SET NUMOFROWS = 7)") else {
+        panic!()
+    };
     assert_eq!(kept.rows, Some(7));
     let Ok(Statement::Keep { kept, .. }) = parsed("CREATE JAR j 'UEsDBA=='") else { panic!() };
     let again = parsed(&print::kept(&kept, Style::default()));
-    assert!(kept.text.starts_with("JAR j 'sha256:") && matches!(again, Ok(Statement::Keep { kept: same, .. }) if same == kept));
+    assert!(
+        kept.text.starts_with("JAR j 'sha256:")
+            && matches!(again, Ok(Statement::Keep { kept: same, .. }) if same == kept)
+    );
 }
 
 #[test]
@@ -160,7 +206,10 @@ fn drops_and_descriptions() {
         Statement::Drop(drop) => (drop.target, drop.name.to_string(), drop.if_exists, drop.cascade),
         other => panic!("{other:?}"),
     };
-    assert_eq!(target("DROP VIEW IF EXISTS old_mart CASCADE"), (Target::View, "old_mart".to_owned(), true, true));
+    assert_eq!(
+        target("DROP VIEW IF EXISTS old_mart CASCADE"),
+        (Target::View, "old_mart".to_owned(), true, true)
+    );
     assert_eq!(target("DROP TABLE sales.o"), (Target::View, "sales.o".to_owned(), false, false));
     assert_eq!(
         target("DROP DATASOURCE JDBC IF EXISTS ds_old CASCADE"),
@@ -189,7 +238,10 @@ fn what_is_refused_says_where() {
         ("CREATE PROCEDURE p", "column 8: CREATE PROCEDURE is not supported"),
         ("CREATE DATASOURCE LDAP x", "column 19: datasources of type LDAP are not supported"),
         ("CREATE DATASOURCE JDBC x", "a JDBC datasource needs DATABASEURI"),
-        ("CREATE DATASOURCE JDBC x DATABASEURI 'a' USERPASSWORD 'b' ENCRYPTED", "column 59: passwords that another server"),
+        (
+            "CREATE DATASOURCE JDBC x DATABASEURI 'a' USERPASSWORD 'b' ENCRYPTED",
+            "column 59: passwords that another server",
+        ),
         ("CREATE DATASOURCE JSON x ROUTE HTTP 'a' GET 'b'", "column 32: ROUTE HTTP is not supported"),
         ("CREATE DATASOURCE DF x ROUTE LOCAL 'a' CHARSET 'EBCDIC'", "the charset EBCDIC is not supported"),
         ("CREATE DATASOURCE DF x ROUTE LOCAL 'a' COLUMNDELIMITER = ';;'", "one ASCII character"),
@@ -198,8 +250,14 @@ fn what_is_refused_says_where() {
         ("CREATE WRAPPER XML w", "the type XML is not supported"),
         ("CREATE TABLE t (a:geometry)", "the type geometry is not supported"),
         ("CREATE TABLE t (a:int, a:int)", "Duplicate object identifier: column a"),
-        ("CREATE ROLE r GRANT EXECUTE ( id ) ON sales.orders", "column 29: a GRANT on some columns is not supported"),
-        ("ALTER ROLE r GRANT EXECUTE WHEN ANY ( t ) THEN 'x' ON o", "column 28: a GRANT with WHEN is not supported"),
+        (
+            "CREATE ROLE r GRANT EXECUTE ( id ) ON sales.orders",
+            "column 29: a GRANT on some columns is not supported",
+        ),
+        (
+            "ALTER ROLE r GRANT EXECUTE WHEN ANY ( t ) THEN 'x' ON o",
+            "column 28: a GRANT with WHEN is not supported",
+        ),
         ("ALTER VIEW a RENAME b", "ALTER VIEW is only supported with LAYOUT or CACHE"),
         ("CREATE FOLDER 'x'", "the path of a folder looks like"),
         ("ENTER SINGLE USER MODE now", "near 'now'"),

@@ -50,7 +50,9 @@ pub fn wrapper(cursor: &mut Cursor<'_>) -> Parsed<(Name, Definition)> {
             Relation::Table { catalog: table.catalog, schema: table.schema, name }
         }
         (SourceKind::Jdbc, None, Some(sentence)) => Relation::Sentence(sentence),
-        (SourceKind::Jdbc, ..) => return Err(fault("a JDBC wrapper needs either RELATIONNAME or SQLSENTENCE")),
+        (SourceKind::Jdbc, ..) => {
+            return Err(fault("a JDBC wrapper needs either RELATIONNAME or SQLSENTENCE"));
+        }
         (SourceKind::Df | SourceKind::Json, ..) => Relation::File,
     };
     let wrapper = Wrapper { kind, source, relation, outputs, folder, clauses: clauses::sorted(kept) };
@@ -90,7 +92,9 @@ fn fields(cursor: &mut Cursor<'_>) -> Parsed<Vec<Output>> {
         } else {
             let output = output(cursor, name, column)?;
             if outputs.iter().any(|known| known.name == output.name) {
-                return Err(cursor.fault_at(at, format!("Duplicate object identifier: field {}", output.name)));
+                return Err(
+                    cursor.fault_at(at, format!("Duplicate object identifier: field {}", output.name))
+                );
             }
             outputs.push(output);
         }
