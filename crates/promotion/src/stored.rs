@@ -272,3 +272,34 @@ pub struct StoredDatasource {
     #[serde(default)]
     pub operator_file: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As version 1 was written. It never changes.
+    const VIEW: &str = r#"{"version":1,"key":{"database":"d","kind":"view","name":"v"},
+        "vql":"CREATE VIEW v\n    AS SELECT id FROM o","columns":[{"name":"id","arrow":"int64","logical":"integer","native":"long"},
+        {"name":"total","arrow":"decimal(12,2)","logical":"decimal","native":"decimal"}],
+        "needs":[{"database":"d","kind":"view","name":"o"}],"relations":1,"depth":2,"password":false}"#;
+    const SOURCE: &str = r#"{"version":1,"key":{"database":"d","kind":"datasource jdbc","name":"s"},
+        "vql":"CREATE DATASOURCE JDBC s\n    DATABASEURI = 'jdbc:postgresql://h/d'\n    USERPASSWORD = '${databases.d.datasources.jdbc.s.USERPASSWORD}' ${databases.d.datasources.jdbc.s.USERPASSWORD.ENCRYPTED}",
+        "relations":0,"depth":0,"declared":7,"password":true}"#;
+
+    #[test]
+    fn version_1_is_read_and_written_as_it_was() {
+        for text in [VIEW, SOURCE] {
+            let stored: StoredObject = serde_json::from_str(text).unwrap();
+            let before = serde_json::to_value(&stored).unwrap();
+            let (key, object) = stored.into_object().unwrap();
+            assert_eq!(serde_json::to_value(StoredObject::of(&key, &object).unwrap()).unwrap(), before);
+        }
+        let (_, source) = serde_json::from_str::<StoredObject>(SOURCE).unwrap().into_object().unwrap();
+        assert_eq!(source.connection, Some(Connection::Declared(DatasourceId(7))));
+        let old: StoredDatasource = serde_json::from_str(
+            r#"{"version":1,"database_type":"postgres","host":"h","database":"d","require_tls":false,"verify_tls":false}"#,
+        )
+        .unwrap();
+        assert_eq!((old.host.as_deref(), old.port, old.operator_file), (Some("h"), None, false));
+    }
+}

@@ -11,3 +11,4 @@ mod faults;
 mod life;
 mod schema;
 mod support;
+mod virtual_databases;
