@@ -10,9 +10,28 @@ pub fn engine() -> Vec<Bomb> {
     let concat = format!("select concat({}) from (select repeat('x', 4000000) t)", vec!["t"; 200].join(", "));
     let lists = format!("select {} from (select array[repeat('x', 8000000)] l)", vec!["l"; 100].join(" || "));
     let columns = format!("select {}", columns(200, "repeat('x', 8000000)"));
+    // Each would become twice as large at every level while it is planned.
+    let coalesce =
+        format!("select {} from generate_series(1, 3) g(v)", within("coalesce(", "v", ", v + 1)", 40));
+    let case = format!(
+        "select {} from generate_series(1, 3) g(v)",
+        within("case when ", "v", " between 0 and 1 then 1 end", 40)
+    );
+    let calls = format!("select {}", within("f(g(", "1", "))", 100));
     let mut bombs = fixed(
         Target::Delivery,
         &[
+            ("COALESCE in COALESCE", &coalesce),
+            ("BETWEEN in CASE", &case),
+            ("functions in functions", &calls),
+            (
+                "an array of a fixed size",
+                "select try_cast(make_array(v) as bigint[2147483647]) is null from generate_series(1, 8000) g(v)",
+            ),
+            (
+                "an array of a fixed size by name",
+                "select arrow_cast(make_array(v), 'FixedSizeList(200000000, Int64)') from generate_series(1, 8) g(v)",
+            ),
             (
                 "replace that grows a thousandfold",
                 "select replace(repeat('x', 16000000), 'x', repeat('y', 1000))",
@@ -157,9 +176,25 @@ pub fn sqlite() -> Vec<Bomb> {
     let wide = format!("{SERIES} select printf('%.*c', 10000, 'x'), a.i, b.i from n a, n b");
     let sort = format!("{SERIES} select {text} || i from n order by 1");
     let nulls = format!("{SERIES} select null from n a, n b");
+    let many: Vec<String> = (0..180).map(|at| format!("max(hex(zeroblob({})))", 30_000_000 + at)).collect();
+    let many = format!("select {}", many.join(", "));
+    let held: Vec<String> = (0..20).map(|at| format!("randomblob(60000000) c{at}")).collect();
+    let held = format!("select length(c0) + length(c19) from (select {} limit 1)", held.join(", "));
+    let part = "(select hex(zeroblob(30000000)) a, replace(hex(zeroblob(15000000)), '1', '0') || '1' b)";
+    let instr = format!("select instr(a, b) from {part}");
+    let replace = format!("select length(replace(a, b, 'x')) from {part}");
+    let trim = format!("select length(trim(a, b)) from {part}");
+    let zone = "select landreeve_tz(printf('%.*c', 60000000, 'x'), 'UTC', 'UTC')";
     let mut bombs = fixed(
         Target::Sqlite,
         &[
+            ("180 aggregates of 60 MB", &many),
+            ("20 values of 60 MB at one time", &held),
+            ("instr in 60 MB", &instr),
+            ("replace in 60 MB", &replace),
+            ("trim of 60 MB", &trim),
+            ("a time of 60 MB", zone),
+            ("printf of 1 GB", "select printf('%1000000000d', 1)"),
             ("zeroblob of 900 MB", "select zeroblob(900000000)"),
             ("hex of a zeroblob", "select hex(zeroblob(400000000))"),
             ("quote of a zeroblob", "select quote(zeroblob(400000000))"),
@@ -192,6 +227,11 @@ fn fixed(target: Target, statements: &[(&str, &str)]) -> Vec<Bomb> {
         Bomb::new(format!("{}: {name}", target.name()), action)
     };
     statements.iter().map(bomb).collect()
+}
+
+/// An expression inside itself.
+fn within(open: &str, inner: &str, close: &str, depth: usize) -> String {
+    format!("{}{inner}{}", open.repeat(depth), close.repeat(depth))
 }
 
 /// `expression as c1, expression as c2, …`

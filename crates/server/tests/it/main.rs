@@ -9,6 +9,7 @@ mod crash;
 mod delivery;
 mod faults;
 mod life;
+mod pushdown;
 mod schema;
 mod support;
 mod virtual_databases;
