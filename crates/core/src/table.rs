@@ -22,14 +22,33 @@ pub trait Table: Send + Sync + 'static {
     /// How `scan` applies this condition. The engine applies whatever the table does not apply exactly.
     fn applies(&self, condition: &Condition) -> Applies;
 
+    /// Whether it applies conditions that are joined by AND, OR and NOT. Each of them is asked for with `applies`; with NOT, or
+    /// if all are to be exact, each must be exact.
+    fn nests(&self) -> bool {
+        false
+    }
+
     /// How many parts the rows of this scan come in; the engine reads them in parallel. At least one.
     fn partitions(&self, _: &Scan) -> usize {
         1
     }
 
+    /// What a scan sends to a source, for EXPLAIN; `None` if nothing leaves this server.
+    fn sent(&self, _: &Scan) -> Option<Sent> {
+        None
+    }
+
     /// The rows of one part that satisfy every condition, with the requested columns in the requested order. Cancelling
     /// the scan's token or dropping the stream stops the read.
     fn scan(&self, scan: Scan) -> BatchStream;
+}
+
+/// A statement that a scan sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// As users know the source.
+    pub datasource: String,
+    pub sql: String,
 }
 
 /// Which rows remain when a table applies a condition.
@@ -50,6 +69,8 @@ pub struct Scan {
     pub columns: Vec<usize>,
     /// The conditions that the table applies exactly or as a superset.
     pub conditions: Vec<Condition>,
+    /// More conditions, only for a table that nests them.
+    pub filters: Vec<Filter>,
     /// The most rows wanted from each part. Only set when every condition of the statement is applied exactly.
     pub limit: Option<u64>,
     pub batch_rows: usize,
@@ -64,6 +85,15 @@ pub struct Scan {
 pub struct Condition {
     pub column: usize,
     pub test: Test,
+}
+
+/// Conditions that are joined, with SQL's three-valued logic.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Filter {
+    One(Condition),
+    All(Vec<Filter>),
+    Any(Vec<Filter>),
+    Not(Box<Filter>),
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -9,6 +9,7 @@ mod bounds;
 mod dialect;
 mod driver;
 mod error;
+mod explain;
 mod flavour;
 mod functions;
 mod growth;

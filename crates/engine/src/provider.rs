@@ -9,18 +9,20 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures_util::StreamExt as _;
 use landreeve_core::source::{CancellationToken, SourceError};
-use landreeve_core::table::{Applies, Comparison, Condition, Scalar, Scan, Table, Test};
+use landreeve_core::table::{Applies, Comparison, Condition, Filter, Scalar, Scan, Table, Test};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::AbortOnDrop;
 use crate::error::{Carried, stopped};
+use crate::explain::Recorder;
 
 pub struct Provider {
     pub table: Arc<dyn Table>,
@@ -29,13 +31,37 @@ pub struct Provider {
     pub batch_rows: usize,
     /// The statement's token.
     pub cancel: CancellationToken,
+    /// For EXPLAIN.
+    pub recorder: Recorder,
 }
 
 impl Provider {
-    /// A filter as a condition, and how the table applies it.
-    fn applied(&self, schema: &SchemaRef, filter: &Expr) -> (Applies, Option<Condition>) {
-        let condition = condition(schema, filter);
-        (condition.as_ref().map_or(Applies::No, |condition| self.table.applies(condition)), condition)
+    /// A filter as the table takes it, and how it applies it.
+    fn applied(&self, schema: &SchemaRef, filter: &Expr) -> (Applies, Option<Filter>) {
+        let filter = if self.table.nests() {
+            nested(schema, filter)
+        } else {
+            condition(schema, filter).map(Filter::One)
+        };
+        (filter.as_ref().map_or(Applies::No, |filter| self.applies(filter)), filter)
+    }
+
+    fn applies(&self, filter: &Filter) -> Applies {
+        let all = |filters: &[Filter]| {
+            let found: Vec<Applies> = filters.iter().map(|filter| self.applies(filter)).collect();
+            match found.iter().all(|applies| *applies == Applies::Exact) {
+                true => Applies::Exact,
+                false if found.contains(&Applies::No) => Applies::No,
+                false => Applies::Superset,
+            }
+        };
+        match filter {
+            Filter::One(condition) => self.table.applies(condition),
+            Filter::All(filters) | Filter::Any(filters) => all(filters),
+            // What is left out of a superset would be too much of its opposite.
+            Filter::Not(filter) if self.applies(filter) == Applies::Exact => Applies::Exact,
+            Filter::Not(_) => Applies::No,
+        }
     }
 }
 
@@ -74,23 +100,31 @@ impl TableProvider for Provider {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = self.table.schema();
         let columns = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
-        let mut conditions = Vec::with_capacity(filters.len());
+        let (mut conditions, mut nested) = (Vec::with_capacity(filters.len()), Vec::new());
         // Rows that a later filter drops must not count towards a limit here.
         let mut exact = true;
         for filter in filters {
-            let (applies, condition) = self.applied(&schema, filter);
+            let (applies, filter) = self.applied(&schema, filter);
             exact &= applies == Applies::Exact;
-            conditions.extend(condition.filter(|_| applies != Applies::No));
+            match filter.filter(|_| applies != Applies::No) {
+                Some(Filter::One(condition)) => conditions.push(condition),
+                Some(filter) => nested.push(filter),
+                None => {}
+            }
         }
         let limit = limit.filter(|_| exact);
         let scan = Scan {
             conditions,
+            filters: nested,
             limit: limit.map(|limit| limit as u64),
             batch_rows: self.batch_rows,
             columns,
             partition: 0,
             cancel: self.cancel.clone(),
         };
+        if let Some(sent) = self.table.sent(&scan) {
+            self.recorder.add(sent);
+        }
         let schema = Arc::new(schema.project(&scan.columns)?);
         let part = |partition| -> Arc<dyn PartitionStream> {
             Arc::new(Part {
@@ -150,6 +184,40 @@ impl PartitionStream for Part {
             Some((next, (receiver, guards)))
         });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream))
+    }
+}
+
+/// Conditions that are joined; `None` if the port cannot express one of them.
+fn nested(schema: &SchemaRef, expr: &Expr) -> Option<Filter> {
+    if let Some(condition) = condition(schema, expr) {
+        return Some(Filter::One(condition));
+    }
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let both = vec![nested(schema, left)?, nested(schema, right)?];
+            match op {
+                Operator::And => Some(Filter::All(both)),
+                Operator::Or => Some(Filter::Any(both)),
+                _ => None,
+            }
+        }
+        Expr::Not(inner) => Some(Filter::Not(Box::new(nested(schema, inner)?))),
+        Expr::InList(list) if list.negated => {
+            let positive = Expr::InList(InList { negated: false, ..list.clone() });
+            Some(Filter::Not(Box::new(Filter::One(condition(schema, &positive)?))))
+        }
+        Expr::Between(between) => {
+            let compare = |op, bound: &Expr| {
+                let sides = BinaryExpr::new(between.expr.clone(), op, Box::new(bound.clone()));
+                condition(schema, &Expr::BinaryExpr(sides)).map(Filter::One)
+            };
+            let both = Filter::All(vec![
+                compare(Operator::GtEq, &between.low)?,
+                compare(Operator::LtEq, &between.high)?,
+            ]);
+            Some(if between.negated { Filter::Not(Box::new(both)) } else { both })
+        }
+        _ => None,
     }
 }
 

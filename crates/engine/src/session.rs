@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 use crate::bounds::operators::{self, Operators};
 use crate::bounds::{Bounds, aggregate, scalar};
 use crate::error::{query as fault, stopped, translate};
+use crate::explain::{self, Recorder};
 use crate::flavour::POSTGRESQL;
 use crate::output::Columns;
 use crate::provider::Provider;
@@ -41,12 +42,14 @@ pub struct Sources {
     /// The threads that own the connections of catalogs and tables.
     handle: Handle,
     cancel: CancellationToken,
+    /// For EXPLAIN.
+    recorder: Recorder,
 }
 
 impl Sources {
     /// Must be called on those threads.
     pub fn new(tables: Readable, cancel: CancellationToken) -> Sources {
-        Sources { tables, handle: Handle::current(), cancel }
+        Sources { tables, handle: Handle::current(), cancel, recorder: Recorder::default() }
     }
 
     fn default_schema(&self) -> &str {
@@ -78,15 +81,21 @@ pub async fn start(
     sources: &Sources,
     query: &EngineQuery,
 ) -> Result<Started, SourceError> {
-    let (frame, bounds) = planned(options, sources, query).await?;
-    let columns = Columns::of(frame.schema().as_arrow())?;
+    let (frame, bounds, explains) = planned(options, sources, query).await?;
+    let columns = match explains {
+        true => Columns::of(&explain::schema())?,
+        false => Columns::of(frame.schema().as_arrow())?,
+    };
     let failed = |error: DataFusionError| translate(&error);
     let context = Arc::new(frame.task_ctx());
     let plan = frame.create_physical_plan().await.map_err(failed)?;
     operators::verify(&plan).map_err(failed)?;
     let plan = make_yielding(plan, options.memory_bytes / 2).map_err(failed)?;
     bounds.planned();
-    let batches = execute_stream(plan, context).map_err(failed)?;
+    let batches = match explains {
+        true => explain::rows(&sources.recorder, &plan).map_err(failed)?,
+        false => execute_stream(plan, context).map_err(failed)?,
+    };
     Ok(Started { schema: columns.schema(), columns, max_value: bounds.max_value(), batches })
 }
 
@@ -103,9 +112,10 @@ async fn planned(
     options: &EngineOptions,
     sources: &Sources,
     query: &EngineQuery,
-) -> Result<(DataFrame, Arc<Bounds>), SourceError> {
+) -> Result<(DataFrame, Arc<Bounds>, bool), SourceError> {
     let flavour = sources.flavour();
-    let sql = query.query.sql.as_str();
+    let explained = if flavour == Flavour::Vql { explain::explained(&query.query.sql) } else { None };
+    let sql = explained.as_deref().unwrap_or(&query.query.sql);
     let statement = prepare(sql, flavour, Writer::Caller, &query.variables)?;
     let schema = sources.default_schema();
     let (context, bounds) =
@@ -122,7 +132,7 @@ async fn planned(
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_reading.verify_plan(&plan).map_err(|error| translate(&error))?;
     growth::check(&plan)?;
-    Ok((DataFrame::new(state, plan), bounds))
+    Ok((DataFrame::new(state, plan), bounds, explained.is_some()))
 }
 
 fn prepare(
@@ -319,6 +329,7 @@ impl CatalogOf<'_> {
                 sources: self.sources.handle.clone(),
                 batch_rows: self.batch_rows,
                 cancel: self.sources.cancel.clone(),
+                recorder: self.sources.recorder.clone(),
             };
             self.context.register_table(place(), Arc::new(provider)).map_err(failed)?;
         } else if let Some((_, view)) = found.views.iter().find(|(known, _)| known == name) {

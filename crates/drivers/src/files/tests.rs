@@ -41,6 +41,7 @@ async fn rows(
     let scan = Scan {
         columns,
         conditions: Vec::new(),
+        filters: Vec::new(),
         limit,
         batch_rows: 2,
         partition: 0,

@@ -85,7 +85,7 @@ fn parse(sql: &str, writer: Writer) -> Result<Statement, SourceError> {
     match statement {
         Statement::Query(_) => {}
         Statement::Explain { .. } => {
-            return Err(not_read_only("EXPLAIN is not available yet; write a SELECT statement"));
+            return Err(not_read_only("EXPLAIN must be the first word of a statement on a virtual database"));
         }
         _ => return Err(not_read_only("only SELECT statements are allowed")),
     }

@@ -13,7 +13,7 @@ use arrow_schema::{DataType, SchemaRef};
 use futures_util::StreamExt as _;
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::source::{ConnectSpec, Driver, Query, QueryStream, SourceError, SourceErrorKind};
-use landreeve_core::table::{Applies, BatchStream, Comparison, Condition, Scalar, Scan, Table, Test};
+use landreeve_core::table::{Applies, BatchStream, Comparison, Condition, Scalar, Scan, Sent, Table, Test};
 
 use crate::vql::ast::Relation;
 
@@ -49,6 +49,8 @@ impl BaseTable {
                 .iter()
                 .map(|condition| (name(condition.column), &condition.test))
                 .collect(),
+            filters: &scan.filters,
+            name: &name,
             limit: scan.limit,
         };
         sql::select(self.dialect, &wanted)
@@ -93,6 +95,10 @@ impl Table for BaseTable {
         Arc::clone(&self.schema)
     }
 
+    fn nests(&self) -> bool {
+        true
+    }
+
     fn applies(&self, condition: &Condition) -> Applies {
         let field = self.schema.fields().get(condition.column);
         let (true, Some(field)) = (self.pushdown, field) else { return Applies::No };
@@ -101,6 +107,11 @@ impl Table for BaseTable {
             return Applies::No;
         }
         self.applies_to(field.data_type(), &condition.test)
+    }
+
+    fn sent(&self, scan: &Scan) -> Option<Sent> {
+        let scan = Scan { limit: scan.limit.filter(|_| self.pushdown), ..scan.clone() };
+        Some(Sent { datasource: self.datasource.clone(), sql: self.statement(&scan) })
     }
 
     fn scan(&self, scan: Scan) -> BatchStream {

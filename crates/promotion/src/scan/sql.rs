@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use landreeve_core::datasource::SqlDialect;
-use landreeve_core::table::{Comparison, Scalar, Test};
+use landreeve_core::table::{Comparison, Condition, Filter, Scalar, Test};
 
 use crate::vql::ast::Relation;
 
@@ -18,6 +18,9 @@ pub struct Wanted<'a> {
     pub columns: Vec<&'a str>,
     /// Columns and tests; all of them can be written (`condition`).
     pub conditions: Vec<(&'a str, &'a Test)>,
+    pub filters: &'a [Filter],
+    /// The name of a column in filters.
+    pub name: &'a dyn Fn(usize) -> &'a str,
     pub limit: Option<u64>,
 }
 
@@ -26,11 +29,10 @@ pub fn select(dialect: SqlDialect, wanted: &Wanted<'_>) -> String {
     // Rows are counted even if no column is needed.
     let columns = if columns.is_empty() { "1".to_owned() } else { columns.join(", ") };
     let mut sql = format!("SELECT {columns} FROM {}", relation(dialect, wanted.relation));
-    let conditions: Vec<String> = wanted
-        .conditions
-        .iter()
-        .filter_map(|(column, test)| condition(dialect, &identifier(dialect, column), test))
-        .collect();
+    let single = wanted.conditions.iter();
+    let single = single.filter_map(|(column, test)| condition(dialect, &identifier(dialect, column), test));
+    let joined = wanted.filters.iter().filter_map(|found| filter(dialect, wanted.name, found));
+    let conditions: Vec<String> = single.chain(joined).collect();
     if !conditions.is_empty() {
         let _ = write!(sql, " WHERE {}", conditions.join(" AND "));
     }
@@ -86,6 +88,22 @@ pub fn condition(dialect: SqlDialect, column: &str, test: &Test) -> Option<Strin
         Test::IsNull => format!("{column} IS NULL"),
         Test::IsNotNull => format!("{column} IS NOT NULL"),
     })
+}
+
+/// Joined conditions; `None` if one cannot be written.
+fn filter<'a>(dialect: SqlDialect, name: &dyn Fn(usize) -> &'a str, found: &Filter) -> Option<String> {
+    let all = |filters: &[Filter], word: &str| {
+        let parts: Option<Vec<String>> = filters.iter().map(|part| filter(dialect, name, part)).collect();
+        parts.map(|parts| format!("({})", parts.join(word)))
+    };
+    match found {
+        Filter::One(Condition { column, test }) => {
+            condition(dialect, &identifier(dialect, name(*column)), test)
+        }
+        Filter::All(filters) => all(filters, " AND "),
+        Filter::Any(filters) => all(filters, " OR "),
+        Filter::Not(inner) => Some(format!("NOT ({})", filter(dialect, name, inner)?)),
+    }
 }
 
 const fn operator(comparison: Comparison) -> &'static str {
@@ -158,6 +176,8 @@ mod tests {
             relation,
             columns: vec!["ID", "a b"],
             conditions: tests.iter().map(|(column, test)| (*column, test)).collect(),
+            filters: &[],
+            name: &|_| "",
             limit: Some(7),
         };
         assert_eq!(
@@ -169,10 +189,24 @@ mod tests {
             "SELECT `ID`, `a b` FROM `c`.`or\"d``ers` WHERE `ID` >= (-5) AND 1 = 0 AND `x` IS NULL LIMIT 7"
         );
         let sentence = Relation::Sentence("select 1 -- one;".to_owned());
-        let none = Wanted { relation: &sentence, columns: Vec::new(), conditions: Vec::new(), limit: None };
+        let one = |value| {
+            Filter::One(Condition {
+                column: 0,
+                test: Test::Compare(Comparison::Equal, Scalar::Integer(value)),
+            })
+        };
+        let joined = [Filter::Any(vec![one(1), Filter::Not(Box::new(Filter::All(vec![one(2), one(3)])))])];
+        let none = Wanted {
+            relation: &sentence,
+            columns: Vec::new(),
+            conditions: Vec::new(),
+            filters: &joined,
+            name: &|_| "a",
+            limit: None,
+        };
         assert_eq!(
             select(SqlDialect::Sqlite, &none),
-            "SELECT 1 FROM (select 1 -- one\n) AS \"landreeve_rows\""
+            "SELECT 1 FROM (select 1 -- one\n) AS \"landreeve_rows\" WHERE (\"a\" = 1 OR NOT ((\"a\" = 2 AND \"a\" = 3)))"
         );
     }
 

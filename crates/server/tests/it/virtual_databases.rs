@@ -94,6 +94,14 @@ async fn the_walk_through_works_as_printed() {
     let large = "select name, euro from large_customers order by name";
     assert_eq!(client.query(&source, large).await["rows"], json!([["Ada", 1620.0]]));
 
+    let explained = client.query(&source, "explain select total from orders where id = 1 or id = 3").await;
+    let sent = "SELECT \"id\", \"total\" FROM \"public\".\"orders\" WHERE (\"id\" = 1 OR \"id\" = 3)";
+    let only = "SELECT \"total\" FROM \"public\".\"orders\" WHERE (\"id\" = 1 OR \"id\" = 3)";
+    assert_eq!(explained["rows"][0][0], "ERP", "{explained}");
+    assert!([sent, only].contains(&explained["rows"][0][1].as_str().unwrap()), "{explained}");
+    let last = explained["rows"].as_array().unwrap().last().unwrap();
+    assert!(last[0].is_null() && last[2].is_string(), "{explained}");
+
     let changed = write(&server, "changed.vql", &script().replace("euro > 100", "euro >= 50"));
     let difference = server.say(&["vql", "diff", &changed, "--properties", &properties, "--format", "json"]);
     let difference: Value = serde_json::from_str(&difference).unwrap();
