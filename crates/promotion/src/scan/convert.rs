@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::builder::Decimal128Builder;
 use arrow_array::cast::AsArray as _;
+use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, SchemaRef};
@@ -36,7 +37,18 @@ fn convert(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
         return Ok(Arc::clone(column));
     }
     match (column.data_type(), to) {
-        (DataType::Utf8, DataType::Decimal128(precision, scale)) => decimals(column, *precision, *scale),
+        (DataType::Utf8, DataType::Decimal128(precision, scale)) => {
+            decimals(column.as_string::<i32>().iter(), *precision, *scale)
+        }
+        // SQLite keeps decimals as floats: their shortest text is the number that was stored.
+        (DataType::Float64, DataType::Decimal128(precision, scale)) => {
+            let texts: Vec<Option<String>> = column
+                .as_primitive::<Float64Type>()
+                .iter()
+                .map(|value| value.map(|value| value.to_string()))
+                .collect();
+            decimals(texts.iter().map(Option::as_deref), *precision, *scale)
+        }
         (from, to) if lossless(from, to) => {
             let options = CastOptions { safe: false, ..CastOptions::default() };
             cast_with_options(column, to, &options).map_err(|error| error.to_string())
@@ -76,9 +88,12 @@ fn lossless(from: &DataType, to: &DataType) -> bool {
 }
 
 /// Numbers as text: how drivers return a decimal whose size they do not know.
-fn decimals(column: &ArrayRef, precision: u8, scale: i8) -> Result<ArrayRef, String> {
-    let texts = column.as_string::<i32>();
-    let builder = Decimal128Builder::with_capacity(texts.len()).with_precision_and_scale(precision, scale);
+fn decimals<'a>(
+    texts: impl Iterator<Item = Option<&'a str>>,
+    precision: u8,
+    scale: i8,
+) -> Result<ArrayRef, String> {
+    let builder = Decimal128Builder::new().with_precision_and_scale(precision, scale);
     let mut builder = builder.map_err(|error| error.to_string())?;
     for text in texts {
         match text {

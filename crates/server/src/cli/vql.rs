@@ -255,14 +255,25 @@ fn read_properties(path: Option<&PathBuf>) -> anyhow::Result<Properties> {
 
 /// Runs a script, and prints what it did even if it failed.
 async fn applied(script: &Script, dry_run: bool) -> anyhow::Result<Applied> {
-    let text = String::from_utf8(read(&script.file, MAX_SCRIPT)?)
-        .map_err(|_| anyhow::anyhow!("{} is not UTF-8", script.file.display()))?;
-    let values = read_properties(script.properties.as_ref())?;
     let (session, ctx) = open(&script.at.unit).await?;
+    let (text, values) = match read_script(script) {
+        Ok(read) => read,
+        Err(error) => {
+            session.close().await;
+            return Err(error);
+        }
+    };
     let plane = session.opened.promotion.clone();
     let options = Options { dry_run, strict: script.strict };
     let done = apply::apply(&plane, &ctx, &script.at.node, text, values, options).await;
     finish(session, done).await
+}
+
+/// The text of a script, and the values of its properties.
+fn read_script(script: &Script) -> anyhow::Result<(String, Properties)> {
+    let text = String::from_utf8(read(&script.file, MAX_SCRIPT)?)
+        .map_err(|_| anyhow::anyhow!("{} is not UTF-8", script.file.display()))?;
+    Ok((text, read_properties(script.properties.as_ref())?))
 }
 
 async fn run_script(args: RunArgs) -> anyhow::Result<()> {

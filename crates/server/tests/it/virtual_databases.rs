@@ -81,7 +81,7 @@ async fn the_walk_through_works_as_printed() {
     let totals = "select * from customer_totals order by name";
     let asked = ["query", "--datasource", "Sales", "--format", "csv", totals];
     assert_eq!(
-        server.say(&asked),
+        server.say(&asked).replace('\r', ""),
         "name,country,orders,euro\nAda,DE,2,1620.0\nBen,US,1,72.45\nCleo,GB,1,24.0"
     );
 
