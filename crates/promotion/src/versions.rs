@@ -237,12 +237,12 @@ async fn insert(
     )
     .await?;
     for (position, (hash, text)) in (0_i64..).zip(new.texts.iter()) {
-        tx.exec(
+        tx.exec_later(
             "INSERT INTO virtual_texts (hash, body) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING",
             args![hash, text],
         )
         .await?;
-        tx.exec(
+        tx.exec_later(
             "INSERT INTO virtual_objects (node_id, number, position, hash) VALUES ($1, $2, $3, $4)",
             args![node, number, position, hash],
         )
