@@ -19,7 +19,7 @@ use super::functions::{PURE, failure};
 const MAX_PRODUCT: usize = 2_000_000_000;
 
 pub(super) fn register(connection: &Connection, length: i32) -> Result<()> {
-    let original = Original::new(length)?;
+    let original = Original::new(length);
     let limit = usize::try_from(length).unwrap_or(usize::MAX);
     for name in [c"printf", c"format"] {
         let original = original.clone();
@@ -76,20 +76,29 @@ fn too_big() -> Error {
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_TOOBIG), None)
 }
 
-/// A connection with nothing but SQLite's own functions.
+/// A connection with nothing but SQLite's own functions, opened when it is needed: most statements never do.
 #[derive(Clone)]
-struct Original(Arc<Mutex<Connection>>);
+struct Original {
+    connection: Arc<Mutex<Option<Connection>>>,
+    length: i32,
+}
 
 impl Original {
-    fn new(length: i32) -> Result<Original> {
-        let connection = Connection::open_in_memory()?;
-        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, length)?;
-        Ok(Original(Arc::new(Mutex::new(connection))))
+    fn new(length: i32) -> Original {
+        Original { connection: Arc::default(), length }
     }
 
     fn call(&self, name: &str, arguments: &[&Value]) -> Result<Value> {
         let marks = vec!["?"; arguments.len()].join(", ");
-        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = match &mut *opened {
+            Some(connection) => connection,
+            none => {
+                let connection = Connection::open_in_memory()?;
+                connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, self.length)?;
+                none.insert(connection)
+            }
+        };
         let mut statement = connection.prepare_cached(&format!("SELECT {name}({marks})"))?;
         statement.query_row(params_from_iter(arguments), |row| row.get(0))
     }
