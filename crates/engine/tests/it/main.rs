@@ -6,6 +6,7 @@ mod bounds;
 mod catalogs;
 mod support;
 mod vql;
+mod vql_cases;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
