@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Ident, ObjectName, Statement, VisitMut, VisitorMut,
+    Ident, ObjectName, Statement, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -15,6 +15,7 @@ use landreeve_core::source::SourceError;
 
 use crate::dialect::Postgres;
 use crate::error::{not_read_only, query, translate};
+use crate::walk;
 
 /// One value per flavour.
 pub struct Flavour {
@@ -101,7 +102,7 @@ impl Flavour {
 
     /// Rewrites the statement so that it means the same in the engine.
     pub fn translate(&self, statement: &mut Statement) {
-        let _ = VisitMut::visit(statement, &mut Rewriting(self.rewrite));
+        let _ = walk::visit_mut(statement, &mut Rewriting(self.rewrite));
     }
 }
 

@@ -21,6 +21,7 @@ mod session;
 mod statement;
 mod variables;
 mod vql;
+mod walk;
 mod yielding;
 
 use std::path::PathBuf;

@@ -3,9 +3,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Ident, ObjectName, ObjectNamePart, Query, Statement, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    Ident, ObjectName, ObjectNamePart, Query, Statement, TableFactor, Visitor, VisitorMut,
 };
 use landreeve_core::table::TableName;
+
+use crate::walk;
 
 /// The parts of a name as the planner compares them.
 fn parts(name: &ObjectName) -> Vec<String> {
@@ -64,7 +66,7 @@ impl Scopes {
 /// Every table and view that a statement names, in order, as often as it names it.
 pub fn named(statement: &Statement, schema: &str) -> Vec<TableName> {
     let mut naming = Naming { scopes: Scopes::default(), schema, found: Vec::new() };
-    let _ = Visit::visit(statement, &mut naming);
+    let _ = walk::visit(statement, &mut naming);
     naming.found
 }
 
@@ -97,7 +99,7 @@ impl Visitor for Naming<'_> {
 
 /// Puts the schema before every unqualified name.
 pub fn qualify(statement: &mut Statement, schema: &str) {
-    let _ = VisitMut::visit(statement, &mut Qualifying { scopes: Scopes::default(), schema });
+    let _ = walk::visit_mut(statement, &mut Qualifying { scopes: Scopes::default(), schema });
 }
 
 struct Qualifying<'a> {

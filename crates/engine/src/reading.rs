@@ -4,13 +4,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, ObjectName, Query, SetExpr, Statement, TableFactor, Visit, Visitor,
-};
+use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Query, SetExpr, Statement, TableFactor, Visitor};
 use landreeve_core::source::SourceError;
 
 use crate::error::{not_read_only, query};
 use crate::growth;
+use crate::walk;
 
 /// Maximum nesting of an expression, including chains of operators: planning time grows with its square.
 const DEEPEST: usize = 300;
@@ -39,7 +38,7 @@ pub fn check(statement: &Statement) -> Result<(), SourceError> {
 /// view. Rejects a statement that has too many.
 pub fn expanded(statement: &Statement, weigh: &dyn Fn(&ObjectName) -> u64) -> Result<u64, SourceError> {
     let mut check = Check { weigh, sizes: Vec::new(), queries: Vec::new(), size: 0 };
-    match Visit::visit(statement, &mut check) {
+    match walk::visit(statement, &mut check) {
         ControlFlow::Continue(()) => Ok(check.size),
         ControlFlow::Break(fault) => Err(fault),
     }

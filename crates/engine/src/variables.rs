@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Statement, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, Expr, Statement, UnaryOperator, Value, ValueWithSpan, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use landreeve_core::error::codes;
@@ -11,6 +11,7 @@ use landreeve_core::source::SourceError;
 use landreeve_core::table::{Scalar, Variable};
 
 use crate::error::query;
+use crate::walk;
 
 /// Maximum total size of the values that replace variables, in bytes.
 const MAX_BYTES: usize = 2 * 1_024 * 1_024;
@@ -18,7 +19,7 @@ const MAX_BYTES: usize = 2 * 1_024 * 1_024;
 /// Replaces the variables with their values.
 pub fn fill(statement: &mut Statement, variables: &[(String, Variable)]) -> Result<(), SourceError> {
     let mut filling = Filling { variables, bytes: 0 };
-    match VisitMut::visit(statement, &mut filling) {
+    match walk::visit_mut(statement, &mut filling) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(fault) => Err(fault),
     }

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, CastKind, DataType, DuplicateTreatment, ExactNumberInfo, Expr, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
     Query, Select, SelectItem, SetExpr, SetOperator, Statement, TableFactor, TimezoneInfo, TrimWhereField,
-    TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    TypedString, UnaryOperator, Value, ValueWithSpan, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -16,9 +16,10 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::functions::{self, like};
 use super::strict::is_dual;
+use crate::walk;
 
 pub fn apply(statement: &mut Statement) {
-    let _ = VisitMut::visit(statement, &mut Rewriting);
+    let _ = walk::visit_mut(statement, &mut Rewriting);
 }
 
 struct Rewriting;

@@ -7,12 +7,13 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
     Expr, GroupByExpr, JoinConstraint, JoinOperator, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, Spanned as _, Statement, TableFactor, TableWithJoins, Value,
-    Visit, Visitor, With,
+    Visitor, With,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use landreeve_core::source::SourceError;
 
 use super::tokens::{end_of, start_of};
+use crate::walk;
 
 /// Plans a query; only its schema is used.
 pub type Plan<'a> = dyn FnMut(Statement) -> Result<LogicalPlan, SourceError> + 'a;
@@ -20,7 +21,7 @@ pub type Plan<'a> = dyn FnMut(Statement) -> Result<LogicalPlan, SourceError> + '
 /// The text with each `*` spelled out. `statement` is the text's syntax tree.
 pub fn spell_out(sql: &str, statement: &Statement, plan: &mut Plan<'_>) -> Result<String, SourceError> {
     let mut stars = Stars { around: Vec::new(), found: Vec::new() };
-    let _ = Visit::visit(statement, &mut stars);
+    let _ = walk::visit(statement, &mut stars);
     let mut text = String::with_capacity(sql.len());
     let mut copied = 0;
     for star in stars.found {

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
     GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, LimitClause, ObjectName, OrderByKind, Query,
     Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier,
     Spanned as _, Statement, TableAlias, TableFactor, TimezoneInfo, UnaryOperator, Value, ValueWithSpan,
-    Visit, Visitor, WildcardAdditionalOptions, WindowFrameUnits, WindowType,
+    Visitor, WildcardAdditionalOptions, WindowFrameUnits, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use landreeve_core::source::SourceError;
@@ -16,6 +16,7 @@ use landreeve_core::source::SourceError;
 use super::Writer;
 use super::tokens::{at, start_of};
 use crate::error::query as fault;
+use crate::walk;
 
 /// Maximum nesting of queries.
 const MAX_LEVELS: usize = 64;
@@ -111,7 +112,7 @@ fn wrong(message: impl Into<String>, span: Span) -> Refusal {
 
 pub fn check(statement: &Statement, writer: Writer, sql: &str) -> Result<(), SourceError> {
     let mut strict = Strict { writer, levels: 0, last: None };
-    match Visit::visit(statement, &mut strict) {
+    match walk::visit(statement, &mut strict) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(refusal) => {
             Err(at(sql, refusal.offset.or(strict.last), fault("not_supported", refusal.message)))
@@ -289,7 +290,7 @@ fn select_fault(select: &Select) -> Checked {
         _ => return Err(refused("GROUP BY ALL or with modifiers", span)),
     }
     select.projection.iter().try_for_each(item_fault)?;
-    if let ControlFlow::Break(refusal) = Visit::visit(&select.projection, &mut Tests(0)) {
+    if let ControlFlow::Break(refusal) = walk::visit(&select.projection, &mut Tests(0)) {
         return Err(refusal);
     }
     for table in &select.from {
