@@ -17,6 +17,10 @@ use crate::error::{query, translate};
 /// 257 MB.
 const MAX_NODES: u64 = 50_000;
 
+/// Maximum size of the conditions that the planner collects at one table, in nodes. Three times as many overflow the stack
+/// of a program that is not optimised.
+const MAX_CONDITIONS: u64 = 8_000;
+
 /// Functions that become CASE with an argument twice, whose type is looked at again for each.
 const REPEATED: [&str; 4] = ["coalesce", "nvl", "ifnull", "nvl2"];
 /// As measured: with `greatest` inside, each level takes 4.5 times as long as the one below it.
@@ -28,7 +32,42 @@ const SHORT_LIST: usize = 3;
 pub fn check(plan: &LogicalPlan) -> std::result::Result<(), SourceError> {
     let mut largest = 0;
     weigh(plan, &mut largest).map_err(|error| translate(&error))?;
-    within(largest)
+    within(largest)?;
+    let conditions = conditions(plan).map_err(|error| translate(&error))?;
+    if conditions > MAX_CONDITIONS {
+        let message = format!(
+            "the conditions of the statement and of the views below it have more than {MAX_CONDITIONS} parts together; \
+             use fewer, or a list (IN)"
+        );
+        return Err(query("too_deep", message));
+    }
+    Ok(())
+}
+
+/// The size of all conditions between a plan's result and the table that has the most: the planner collects them at the
+/// table, one inside the other, and walks them recursively.
+fn conditions(plan: &LogicalPlan) -> Result<u64> {
+    let mut below = 0;
+    for input in plan.inputs() {
+        below = below.max(conditions(input)?);
+    }
+    let mut own = 0;
+    let mut count = |expr: &Expr| {
+        expr.apply(|_| {
+            own += 1;
+            Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+        })
+    };
+    match plan {
+        LogicalPlan::Filter(filter) => drop(count(&filter.predicate)?),
+        LogicalPlan::Join(join) => {
+            if let Some(condition) = &join.filter {
+                count(condition)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(below + own)
 }
 
 /// How often the planner may write the parts of an expression: at least once. It looks at types as often, while it makes

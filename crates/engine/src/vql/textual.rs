@@ -1,12 +1,12 @@
-//! In VQL a text is compared with a number as text; DataFusion would read the text as a number.
+//! How values of different types are compared in VQL.
 
 use std::sync::Arc;
 
-use arrow_schema::DataType;
+use arrow_schema::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, Result};
-use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery};
+use datafusion::logical_expr::expr::{Between, InList, InSubquery};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{
     BinaryExpr, Expr, ExprSchemable as _, LogicalPlanBuilder, Operator, Subquery, cast,
@@ -19,6 +19,9 @@ fn is_text(kind: &DataType) -> bool {
     matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
+/// Functions whose arguments have one type.
+const UNIFIED: [&str; 2] = ["coalesce", "nullif"];
+
 const fn is_comparison(op: Operator) -> bool {
     matches!(
         op,
@@ -26,21 +29,53 @@ const fn is_comparison(op: Operator) -> bool {
     )
 }
 
-/// Makes the numbers among these expressions texts, if there is a text among them.
+/// Gives these expressions, which are compared with each other, types that are compared as in VQL. DataFusion would read a
+/// text as a number, a float as a decimal of few digits, and times as nanoseconds, which end in 2262.
 fn align(exprs: &mut [&mut Expr], schema: &DFSchema) -> Result<bool> {
-    // If a type is not known, the planner reports why.
-    let Ok(kinds) = exprs.iter().map(|expr| expr.get_type(schema)).collect::<Result<Vec<_>>>() else {
-        return Ok(false);
-    };
-    if !kinds.iter().any(is_text) || !kinds.iter().any(DataType::is_numeric) {
-        return Ok(false);
+    let Some(kinds) = kinds(exprs, schema) else { return Ok(false) };
+    let has = |test: fn(&DataType) -> bool| kinds.iter().any(test);
+    if has(is_text) && has(DataType::is_numeric) {
+        return Ok(become_type(exprs, &kinds, DataType::is_numeric, &DataType::Utf8));
     }
-    for (expr, kind) in exprs.iter_mut().zip(kinds) {
-        if kind.is_numeric() {
-            **expr = cast(std::mem::take(&mut **expr), DataType::Utf8);
-        }
+    let moment = kinds.iter().find(|kind| matches!(kind, DataType::Timestamp(..)));
+    if let Some(DataType::Timestamp(_, zone)) = moment
+        && has(|kind| is_text(kind) || *kind == DataType::Date32)
+    {
+        let moment = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
+        return Ok(become_type(exprs, &kinds, |kind| is_text(kind) || *kind == DataType::Date32, &moment));
     }
-    Ok(true)
+    Ok(floats(exprs, &kinds))
+}
+
+/// The same for expressions that are results of one: only numbers among numbers change.
+fn unify(exprs: &mut [&mut Expr], schema: &DFSchema) -> bool {
+    kinds(exprs, schema).is_some_and(|kinds| floats(exprs, &kinds))
+}
+
+/// If a type is not known, the planner reports why.
+fn kinds(exprs: &[&mut Expr], schema: &DFSchema) -> Option<Vec<DataType>> {
+    exprs.iter().map(|expr| expr.get_type(schema).ok()).collect()
+}
+
+/// A decimal among floats becomes a float.
+fn floats(exprs: &mut [&mut Expr], kinds: &[DataType]) -> bool {
+    kinds.iter().any(DataType::is_floating)
+        && become_type(exprs, kinds, DataType::is_decimal, &DataType::Float64)
+}
+
+/// Casts the expressions whose type passes a test. Returns whether there is one.
+fn become_type(
+    exprs: &mut [&mut Expr],
+    kinds: &[DataType],
+    test: fn(&DataType) -> bool,
+    to: &DataType,
+) -> bool {
+    let mut changed = false;
+    for (expr, _) in exprs.iter_mut().zip(kinds).filter(|(_, kind)| test(kind)) {
+        **expr = cast(std::mem::take(&mut **expr), to.clone());
+        changed = true;
+    }
+    changed
 }
 
 impl FunctionRewrite for Textual {
@@ -60,10 +95,20 @@ impl FunctionRewrite for Textual {
                 let mut all: Vec<&mut Expr> = std::iter::once(expr.as_mut()).chain(list).collect();
                 align(&mut all, schema)?
             }
-            Expr::Case(Case { expr: Some(value), when_then_expr, .. }) => {
-                let whens = when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
-                let mut all: Vec<&mut Expr> = std::iter::once(value.as_mut()).chain(whens).collect();
-                align(&mut all, schema)?
+            Expr::Case(case) => {
+                let compared = match &mut case.expr {
+                    Some(value) => {
+                        let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
+                        align(&mut std::iter::once(value.as_mut()).chain(whens).collect::<Vec<_>>(), schema)?
+                    }
+                    None => false,
+                };
+                let results = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+                let otherwise = case.else_expr.iter_mut().map(AsMut::as_mut);
+                unify(&mut results.chain(otherwise).collect::<Vec<_>>(), schema) || compared
+            }
+            Expr::ScalarFunction(call) if UNIFIED.contains(&call.func.name()) => {
+                unify(&mut call.args.iter_mut().collect::<Vec<_>>(), schema)
             }
             Expr::InSubquery(inner) => in_subquery(inner, schema)?,
             _ => false,

@@ -78,6 +78,10 @@ fn operands(types: &[DataType], op: Operator) -> Result<Vec<DataType>> {
     if left == DataType::Null && right == DataType::Null {
         return Ok(vec![DataType::Int64, DataType::Int64]);
     }
+    // Days.
+    if op == Operator::Minus && left == DataType::Date32 && right == DataType::Date32 {
+        return Ok(vec![DataType::Int64, DataType::Int64]);
+    }
     if is_text(&left) || is_text(&right) {
         return Err(wrong(format!("{op} needs numbers, not text; use CAST")));
     }
