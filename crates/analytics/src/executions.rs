@@ -280,9 +280,9 @@ impl QueryExecutor {
         // With the submitter's current permissions.
         let datasource = ops::datasources::datasource_for_use(estate, job.ctx(), datasource.id).await?;
         let reach = ops::datasources::reach(job.ctx(), &datasource);
-        let spec = connect_spec(estate.outbound(), &datasource, &reach).await?;
+        let spec = connect_spec(estate.outbound(), datasource.endpoint(), &reach).await?;
         let limit = job.run.time_limit.unwrap_or(self.0.options().query_time_limit());
-        let stream = start(&self.0, &spec, input.sql.clone(), limit, job.token()).await;
+        let stream = start(&self.0, spec, input.sql.clone(), limit, job.token()).await;
         let stream = stream.map_err(|error| source_failure(&error, Some(limit)))?;
         let keeping = Keeping {
             estate,
@@ -298,7 +298,7 @@ impl QueryExecutor {
 
 async fn start(
     plane: &Analytics,
-    spec: &ConnectSpec,
+    spec: ConnectSpec,
     sql: String,
     limit: Duration,
     cancel: CancellationToken,
@@ -309,6 +309,12 @@ async fn start(
             error.message,
         )
     })?;
-    let query = Query { sql, time_limit: limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES };
-    driver.query(spec, query, cancel).await
+    let query = Query {
+        sql,
+        time_limit: limit,
+        batch_rows: BATCH_ROWS,
+        batch_bytes: BATCH_BYTES,
+        decimals: Vec::new(),
+    };
+    plane.estate().connections().query(&*driver, spec, query, cancel).await
 }

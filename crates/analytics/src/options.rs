@@ -213,7 +213,13 @@ async fn read_choices(
     let failed = |error: SourceError| {
         Error::fault("query", "options", format!("cannot read the options: {}", error.message))
     };
-    let query = Query { sql, time_limit: limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES };
+    let query = Query {
+        sql,
+        time_limit: limit,
+        batch_rows: BATCH_ROWS,
+        batch_bytes: BATCH_BYTES,
+        decimals: Vec::new(),
+    };
     ops::datasources::datasource_query(plane.estate(), ctx, datasource, query, async |stream| {
         let mut stream = stream.map_err(failed)?;
         let mut taken = Taken::default();

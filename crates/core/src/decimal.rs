@@ -41,6 +41,16 @@ pub fn parse(text: &str, precision: u8, scale: i8) -> Option<i128> {
     (value < limit).then_some(if negative { -value } else { value })
 }
 
+/// The number as SQL writes it: 150 at scale 2 is `1.50`. `None` if the scale is negative.
+pub fn text(unscaled: i128, scale: i8) -> Option<String> {
+    let places = usize::try_from(scale).ok()?;
+    let sign = if unscaled < 0 { "-" } else { "" };
+    let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = places + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - places);
+    let point = if places == 0 { "" } else { "." };
+    Some(format!("{sign}{whole}{point}{fraction}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +86,21 @@ mod tests {
         ] {
             assert_eq!(parse(text, precision, scale), value, "{text}");
         }
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        for (unscaled, scale, written) in [
+            (0, 0, "0"),
+            (0, 2, "0.00"),
+            (150, 2, "1.50"),
+            (-5, 2, "-0.05"),
+            (-7, 0, "-7"),
+            (10_i128.pow(38) - 1, 38, "0.99999999999999999999999999999999999999"),
+        ] {
+            assert_eq!(text(unscaled, scale).as_deref(), Some(written));
+            assert_eq!(parse(written, 38, scale), Some(unscaled));
+        }
+        assert_eq!(text(1, -2), None);
     }
 }

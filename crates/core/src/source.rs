@@ -1,5 +1,6 @@
 //! The ports to the users' databases and to the result formats. `drivers` implements both.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,9 +32,39 @@ pub struct ConnectSpec {
     pub tls: TlsMode,
     /// The session's time zone. If the server does not support it, the driver uses UTC and says so in `SessionZone`.
     pub time_zone: TimeZone,
+    /// How many connections the datasource may have at a time. Everything that connects has a permit for one.
     pub max_connections: usize,
+    pub permit: Permit,
     pub connect_timeout: Duration,
 }
+
+/// Permission to have one connection to a datasource. It is given back when its last copy is dropped, so a driver keeps a
+/// copy for as long as it uses the connection, which may be longer than its statement. The default permits any number.
+#[derive(Clone, Default)]
+pub struct Permit(#[expect(dead_code, reason = "held, never read")] Option<Arc<dyn Send + Sync>>);
+
+impl Permit {
+    /// Dropping `held` gives the permit back.
+    pub fn new(held: impl Send + Sync + 'static) -> Permit {
+        Permit(Some(Arc::new(held)))
+    }
+}
+
+impl std::fmt::Debug for Permit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Permit")
+    }
+}
+
+/// How many connections to a datasource some work needs, of how many that the datasource may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    pub wanted: usize,
+    pub limit: usize,
+}
+
+/// The permits for some work; for a datasource that may have fewer connections than were wanted, as many as it may have.
+pub type Permits = BTreeMap<DatasourceId, Vec<Permit>>;
 
 #[derive(Debug, Clone)]
 pub enum Target {
@@ -125,6 +156,9 @@ pub struct Query {
     /// Maximum size of a batch, in rows and approximately in bytes: this bounds the memory of a stream.
     pub batch_rows: usize,
     pub batch_bytes: usize,
+    /// Digits, and digits after the point, of the columns that the reader wants as decimals of this size. A driver may
+    /// return another type, but no value that does not fit. Empty: all columns as always.
+    pub decimals: Vec<Option<(u8, i8)>>,
 }
 
 /// A result as it arrives. Dropping it before its end cancels the statement in the database.

@@ -1,5 +1,6 @@
 //! The ports between the tables that a plane offers to SQL and the engine that runs it. Neither knows the other.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -7,9 +8,9 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures_core::Stream;
 
-use crate::ids::{BoxFuture, OuId};
+use crate::ids::{BoxFuture, DatasourceId, OuId};
 use crate::schema::TableKind;
-use crate::source::{CancellationToken, Query, QueryStream, SourceError};
+use crate::source::{CancellationToken, Connections, Permit, Permits, Query, QueryStream, SourceError};
 
 pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch, SourceError>> + Send>>;
 
@@ -35,6 +36,16 @@ pub trait Table: Send + Sync + 'static {
 
     /// What a scan sends to a source, for EXPLAIN; `None` if nothing leaves this server.
     fn sent(&self, _: &Scan) -> Option<Sent> {
+        None
+    }
+
+    /// The datasource to which each part of a scan has a connection, and how many it may have; `None` if it needs none.
+    fn connections(&self) -> Option<(DatasourceId, usize)> {
+        None
+    }
+
+    /// How many rows it has, if that is known, even roughly.
+    fn row_count(&self) -> Option<u64> {
         None
     }
 
@@ -76,6 +87,8 @@ pub struct Scan {
     pub batch_rows: usize,
     /// Which part of the rows, starting at 0.
     pub partition: usize,
+    /// For its connection.
+    pub permit: Permit,
     /// Cancelled when the rows are no longer needed.
     pub cancel: CancellationToken,
 }
@@ -98,8 +111,8 @@ pub enum Filter {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Test {
-    Compare(Comparison, Scalar),
-    OneOf(Vec<Scalar>),
+    Compare(Comparison, Value),
+    OneOf(Vec<Value>),
     IsNull,
     IsNotNull,
 }
@@ -114,7 +127,24 @@ pub enum Comparison {
     GreaterOrEqual,
 }
 
-/// A value of a condition or a variable. Instants are microseconds since 1970.
+/// A value of a condition. Instants, and dates with a time of day and no zone, are microseconds since 1970; dates are days.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Boolean(bool),
+    Integer(i64),
+    Float(f64),
+    /// `unscaled` divided by ten to the power of `scale`.
+    Decimal {
+        unscaled: i128,
+        scale: i8,
+    },
+    Text(String),
+    Date(i32),
+    DateTime(i64),
+    Instant(i64),
+}
+
+/// A value of a variable. Instants are microseconds since 1970.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scalar {
     Boolean(bool),
@@ -210,6 +240,11 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Every name this reader may read.
     fn list<'a>(&'a self, reader: &'a Reader) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>>;
+
+    /// Waits until all of these connections are free, and takes them together.
+    fn admit(&self, _: BTreeMap<DatasourceId, Connections>) -> BoxFuture<'_, Result<Permits, SourceError>> {
+        Box::pin(std::future::ready(Ok(Permits::new())))
+    }
 }
 
 /// A table or view in a list.

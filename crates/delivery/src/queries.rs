@@ -187,7 +187,7 @@ impl Executor for DataQueryExecutor {
 }
 
 pub(crate) fn statement(sql: String, time_limit: Duration) -> Query {
-    Query { sql, time_limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES }
+    Query { sql, time_limit, batch_rows: BATCH_ROWS, batch_bytes: BATCH_BYTES, decimals: Vec::new() }
 }
 
 /// Runs a statement outside a run, for a request that reads it to the end.

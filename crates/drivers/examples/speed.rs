@@ -1,5 +1,6 @@
 //! Measures what a million rows cost in CPU time, step by step: `speed postgres://user:password@host:port/database
-//! [ROWS]`. `speed postgres://… round-trips [COUNT]` prints the time of each `select 1` in microseconds.
+//! [ROWS]`. `speed postgres://… round-trips [COUNT]` prints the time of each `select 1` in microseconds, and
+//! `speed URL read SQL` the time to read a statement's rows, of PostgreSQL or MariaDB.
 #![expect(clippy::print_stdout, reason = "a tool that reports to its terminal")]
 #![expect(clippy::expect_used, reason = "a tool that may stop at the first error")]
 
@@ -12,7 +13,8 @@ use landreeve_core::Secret;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::source::{
-    CancellationToken, ConnectSpec, Drivers, EncodeOptions, Query, ResultCodec, ResultFormat, Target, TlsMode,
+    CancellationToken, ConnectSpec, Drivers, EncodeOptions, Permit, Query, ResultCodec, ResultFormat, Target,
+    TlsMode,
 };
 use landreeve_drivers::{Codec, DriverOptions, DriverSet};
 
@@ -40,6 +42,10 @@ fn begin() -> (Instant, f64) {
     (Instant::now(), used().0)
 }
 
+fn kind(url: &str) -> DatabaseType {
+    if url.starts_with("mysql:") { DatabaseType::MariaDb } else { DatabaseType::Postgres }
+}
+
 fn spec(url: &str) -> ConnectSpec {
     let rest = url.split_once("://").expect("a URL").1;
     let (account, place) = rest.rsplit_once('@').expect("an account");
@@ -49,7 +55,7 @@ fn spec(url: &str) -> ConnectSpec {
     ConnectSpec {
         datasource: DatasourceId(1),
         version: 1,
-        database_type: DatabaseType::Postgres,
+        database_type: kind(url),
         target: Target::Network {
             host: host.to_owned(),
             port: port.parse().expect("a number"),
@@ -61,6 +67,7 @@ fn spec(url: &str) -> ConnectSpec {
         tls: TlsMode::Prefer,
         time_zone: TimeZone::get("Europe/Berlin").expect("known"),
         max_connections: 2,
+        permit: Permit::default(),
         connect_timeout: Duration::from_secs(10),
     }
 }
@@ -74,6 +81,7 @@ async fn round_trips(spec: &ConnectSpec, count: usize) {
         time_limit: Duration::from_secs(60),
         batch_rows: 8192,
         batch_bytes: 1 << 20,
+        decimals: Vec::new(),
     };
     let warm_up = 20;
     for done in 0..warm_up + count {
@@ -89,11 +97,38 @@ async fn round_trips(spec: &ConnectSpec, count: usize) {
     set.close().await;
 }
 
+/// Reads the rows of a statement once for the connection, and then for its time in microseconds.
+async fn read(url: &str, sql: String) {
+    let (set, spec) = (DriverSet::new(DriverOptions::default()).expect("drivers"), spec(url));
+    let driver = set.driver(kind(url)).expect("a driver");
+    for pass in 0..2 {
+        let query = Query {
+            sql: if pass == 0 { "select 1".to_owned() } else { sql.clone() },
+            time_limit: Duration::from_secs(600),
+            batch_rows: 8192,
+            batch_bytes: 1 << 20,
+            decimals: Vec::new(),
+        };
+        let begun = Instant::now();
+        let mut stream = driver.query(&spec, query, CancellationToken::new()).await.expect("runs");
+        while let Some(batch) = stream.batches.next().await {
+            batch.expect("a batch");
+        }
+        if pass == 1 {
+            println!("{}", begun.elapsed().as_micros());
+        }
+    }
+    set.close().await;
+}
+
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().expect("the address of a PostgreSQL server");
     let rows = arguments.next().unwrap_or_else(|| "1000000".to_owned());
+    if rows == "read" {
+        return read(&url, arguments.next().expect("a statement")).await;
+    }
     if rows == "round-trips" {
         let count = arguments.next().map_or(300, |text| text.parse().expect("a number"));
         return round_trips(&spec(&url), count).await;
@@ -109,6 +144,7 @@ async fn main() {
         time_limit: Duration::from_secs(600),
         batch_rows: 8192,
         batch_bytes: 1 << 20,
+        decimals: Vec::new(),
     };
 
     let begun = Instant::now();

@@ -1,16 +1,15 @@
-//! A small bounded pool of idle connections per datasource and version. It does not depend on a database: drivers
-//! create connections and decide whether they are clean.
+//! Idle connections per datasource and version. It does not depend on a database: drivers create connections and decide
+//! whether they are clean. How many there may be is counted by the giver of the permits in specifications.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use landreeve_core::ids::DatasourceId;
-use landreeve_core::source::{ConnectSpec, SourceError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use landreeve_core::source::{ConnectSpec, Permit};
 use tokio::time::Instant;
 
-use crate::{Owner, errors};
+use crate::Owner;
 
 /// A connection that has received a longer row is not used again, because a client's buffer never shrinks.
 pub(crate) const LONGEST_KEPT: usize = 4 * 1024 * 1024;
@@ -32,18 +31,16 @@ struct State<C> {
 
 struct Slot<C> {
     generation: Arc<()>,
-    permits: Arc<Semaphore>,
     idle: Vec<(C, Instant)>,
 }
 
-/// Permission to use one connection of a datasource. Returning the connection through it pools the connection; dropping
-/// it only frees the slot.
+/// Where a connection belongs, with the permit for it. Returning the connection through it pools the connection.
 pub(crate) struct Lease<C> {
     inner: Arc<Inner<C>>,
     owner: Owner,
     key: (DatasourceId, i64),
     generation: Arc<()>,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 }
 
 impl<C: Send + 'static> Pool<C> {
@@ -52,27 +49,18 @@ impl<C: Send + 'static> Pool<C> {
         Pool { inner: Arc::new(Inner { state, idle_timeout }), owner }
     }
 
-    /// Waits for a free slot, then returns an idle connection if there is one. The caller limits the wait.
-    pub async fn checkout(&self, spec: &ConnectSpec) -> Result<(Lease<C>, Option<C>), SourceError> {
+    /// An idle connection if there is one.
+    pub fn checkout(&self, spec: &ConnectSpec) -> (Lease<C>, Option<C>) {
         let key = (spec.datasource, spec.version);
-        let (generation, permits) = {
-            let mut state = self.inner.lock();
-            // There is a newer version: idle connections of older ones must not be reused.
-            state.slots.retain(|(datasource, version), _| *datasource != key.0 || *version >= key.1);
-            let slot = state.slots.entry(key).or_insert_with(|| Slot {
-                generation: Arc::new(()),
-                permits: Arc::new(Semaphore::new(spec.max_connections.max(1))),
-                idle: Vec::new(),
-            });
-            (slot.generation.clone(), slot.permits.clone())
-        };
-        let permit =
-            permits.acquire_owned().await.map_err(|_| errors::lost("the connection pool was closed"))?;
-        let idle = {
-            let mut state = self.inner.lock();
-            state.slots.get_mut(&key).and_then(|slot| slot.idle.pop()).map(|(connection, _)| connection)
-        };
-        Ok((Lease { inner: self.inner.clone(), owner: self.owner.clone(), key, generation, permit }, idle))
+        let mut state = self.inner.lock();
+        // There is a newer version: idle connections of older ones must not be reused.
+        state.slots.retain(|(datasource, version), _| *datasource != key.0 || *version >= key.1);
+        let new = || Slot { generation: Arc::new(()), idle: Vec::new() };
+        let slot = state.slots.entry(key).or_insert_with(new);
+        let (generation, idle) = (slot.generation.clone(), slot.idle.pop().map(|(connection, _)| connection));
+        drop(state);
+        let (inner, owner) = (self.inner.clone(), self.owner.clone());
+        (Lease { inner, owner, key, generation, permit: spec.permit.clone() }, idle)
     }
 
     pub fn forget(&self, datasource: DatasourceId) {

@@ -52,6 +52,7 @@ impl EngineDriver {
             time_limit: spec.connect_timeout,
             batch_rows: BATCH,
             batch_bytes: BATCH * BATCH,
+            decimals: Vec::new(),
         };
         let stream = self.query(spec, query, cancel.clone()).await?;
         let described = described(&stream.schema);
@@ -65,10 +66,15 @@ impl Driver for EngineDriver {
     fn test<'a>(
         &'a self,
         spec: &'a ConnectSpec,
-        _: CancellationToken,
+        cancel: CancellationToken,
     ) -> BoxFuture<'a, Result<ServerInfo, SourceError>> {
         Box::pin(async move {
-            self.tables(spec)?;
+            let known = self.tables(spec)?;
+            // Fails if there is no such database.
+            tokio::select! {
+                listed = known.catalog.list(&known.reader) => drop(listed?),
+                () = cancel.cancelled() => return Err(crate::error::cancelled()),
+            }
             let version = format!("Landreeve {} (DataFusion)", env!("CARGO_PKG_VERSION"));
             Ok(ServerInfo { version, zone: SessionZone::AsAsked })
         })

@@ -7,7 +7,7 @@ use landreeve_core::source::{SourceError, SourceErrorKind};
 
 /// A table's error, passed through DataFusion.
 #[derive(Debug)]
-pub struct Carried(pub SourceError);
+struct Carried(SourceError);
 
 impl std::fmt::Display for Carried {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -17,8 +17,22 @@ impl std::fmt::Display for Carried {
 
 impl std::error::Error for Carried {}
 
+/// A table's error, for DataFusion.
+pub fn carried(error: SourceError) -> DataFusionError {
+    DataFusionError::External(Box::new(Carried(error)))
+}
+
 const OUT_OF_MEMORY: &str = "the statement needs more memory than it is allowed ([engine] memory_bytes, spill_bytes); \
      select fewer rows or columns, or group more coarsely";
+
+const JOIN_TOO_LARGE: &str = "the smaller side of a join does not fit into the memory that the statement is allowed \
+     ([engine] memory_bytes); filter it, or select fewer of its columns";
+
+/// Whether a join asked for the memory: it keeps one of its sides.
+fn of_join(message: &str) -> bool {
+    let consumer = message.split("failed for ").nth(1).unwrap_or_default();
+    ["HashJoinInput", "NestedLoopJoin", "CrossJoin"].iter().any(|join| consumer.starts_with(join))
+}
 
 pub fn translate(error: &DataFusionError) -> SourceError {
     let root = error.find_root();
@@ -29,6 +43,9 @@ pub fn translate(error: &DataFusionError) -> SourceError {
     }
     let (code, message) = match root {
         DataFusionError::SQL(parse, _) => ("syntax_error", parse.to_string()),
+        DataFusionError::ResourcesExhausted(what) if of_join(what) => {
+            ("out_of_memory", JOIN_TOO_LARGE.to_owned())
+        }
         DataFusionError::ResourcesExhausted(_) => ("out_of_memory", OUT_OF_MEMORY.to_owned()),
         DataFusionError::NotImplemented(what) => ("not_supported", what.clone()),
         DataFusionError::Plan(what) => ("invalid", what.clone()),

@@ -1,10 +1,12 @@
 //! SQL over the tables of catalogs with DataFusion: one SELECT, bounded in memory and time.
 //!
 //! `statement` prepares a statement: `flavour` parses it, `reading` checks that it only reads, `variables` fills in its
-//! values. `vql` does the same for virtual databases, in their SQL. `bounds` is what a statement may use. `provider` lets DataFusion read a table of a plane, `output` converts results to the types that the rest of
-//! the server knows, `driver` offers a plane's tables as a datasource. Does not belong here: the meaning of any table,
-//! or a function that can access a file or the network.
+//! values. `vql` does the same for virtual databases, in their SQL. `bounds` is what a statement may use. `provider` lets
+//! DataFusion plan a read of a plane's table, `scan` executes it with the connections from `admission`. `output` converts
+//! results to the types that the rest of the server knows, `driver` offers a plane's tables as a datasource. Does not belong
+//! here: the meaning of any table, or a function that can access a file or the network.
 
+mod admission;
 mod bounds;
 mod dialect;
 mod driver;
@@ -17,6 +19,7 @@ mod names;
 mod output;
 mod provider;
 mod reading;
+mod scan;
 mod session;
 mod statement;
 mod variables;
@@ -25,7 +28,7 @@ mod walk;
 mod yielding;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -36,7 +39,7 @@ use landreeve_core::table::{EngineQuery, Readable, SqlEngine, ViewPlanner};
 use output::Columns;
 use session::Sources;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub use bounds::allowed::names as function_names;
 pub use driver::EngineDriver;
@@ -112,7 +115,7 @@ impl SqlEngine for Engine {
     ) -> BoxFuture<'a, Result<(), SourceError>> {
         Box::pin(async move {
             let (options, query) = (self.options.clone(), query.clone());
-            let sources = Sources::new(tables.clone(), CancellationToken::new());
+            let sources = Sources::new(tables.clone(), CancellationToken::new(), None);
             let planned =
                 self.handle()?.spawn(async move { session::plan(&options, &sources, &query).await });
             let mut guard = AbortOnDrop(planned);
@@ -128,14 +131,14 @@ impl SqlEngine for Engine {
     ) -> BoxFuture<'_, Result<QueryStream, SourceError>> {
         Box::pin(async move {
             let options = self.options.clone();
-            let sources = Sources::new(tables, cancel.clone());
             let limit = query.query.time_limit;
             let mut over = Box::pin(tokio::time::sleep(limit));
             let place = tokio::select! {
-                place = Arc::clone(&self.places).acquire_owned() => place.map_err(|_| error::stopped())?,
+                place = Place::take(&self.places) => place?,
                 () = cancel.cancelled() => return Err(error::cancelled()),
                 () = &mut over => return Err(error::busy()),
             };
+            let sources = Sources::new(tables, cancel.clone(), Some(Arc::clone(&place)));
             let (batches, received) = mpsc::channel::<Sent>(2);
             let (begun, schema) = tokio::sync::oneshot::channel();
             let work = async move {
@@ -164,6 +167,28 @@ impl SqlEngine for Engine {
 
     fn view_planner(&self) -> Box<dyn ViewPlanner> {
         Box::new(vql::planner::Planner::new(self.options.max_value_bytes))
+    }
+}
+
+/// A statement's place among those that run at the same time.
+struct Place {
+    places: Arc<Semaphore>,
+    held: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Place {
+    async fn take(places: &Arc<Semaphore>) -> Result<Arc<Place>, SourceError> {
+        let held = Arc::clone(places).acquire_owned().await.map_err(|_| error::stopped())?;
+        Ok(Arc::new(Place { places: Arc::clone(places), held: Mutex::new(Some(held)) }))
+    }
+
+    /// Waits for something outside of the engine, and leaves the place to another statement meanwhile.
+    async fn leave<T>(&self, wait: impl Future<Output = T>) -> Result<T, SourceError> {
+        drop(self.held.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let done = wait.await;
+        let again = Arc::clone(&self.places).acquire_owned().await.map_err(|_| error::stopped())?;
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(again);
+        Ok(done)
     }
 }
 

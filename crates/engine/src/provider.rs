@@ -3,31 +3,21 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result, ScalarValue};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use futures_util::StreamExt as _;
-use landreeve_core::source::{CancellationToken, SourceError};
-use landreeve_core::table::{Applies, Comparison, Condition, Filter, Scalar, Scan, Table, Test};
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use landreeve_core::source::{CancellationToken, Permit};
+use landreeve_core::table::{Applies, Comparison, Condition, Filter, Scan, Test, Value};
 
-use crate::AbortOnDrop;
-use crate::error::{Carried, stopped};
 use crate::explain::Recorder;
+use crate::scan::{Read, ScanExec};
 
 pub struct Provider {
-    pub table: Arc<dyn Table>,
-    /// Where the table's reads run: the threads that own its connections.
-    pub sources: Handle,
+    pub read: Read,
     pub batch_rows: usize,
     /// The statement's token.
     pub cancel: CancellationToken,
@@ -38,7 +28,7 @@ pub struct Provider {
 impl Provider {
     /// A filter as the table takes it, and how it applies it.
     fn applied(&self, schema: &SchemaRef, filter: &Expr) -> (Applies, Option<Filter>) {
-        let filter = if self.table.nests() {
+        let filter = if self.read.table.nests() {
             nested(schema, filter)
         } else {
             condition(schema, filter).map(Filter::One)
@@ -56,7 +46,7 @@ impl Provider {
             }
         };
         match filter {
-            Filter::One(condition) => self.table.applies(condition),
+            Filter::One(condition) => self.read.table.applies(condition),
             Filter::All(filters) | Filter::Any(filters) => all(filters),
             // What is left out of a superset would be too much of its opposite.
             Filter::Not(filter) if self.applies(filter) == Applies::Exact => Applies::Exact,
@@ -74,7 +64,7 @@ impl fmt::Debug for Provider {
 #[async_trait]
 impl TableProvider for Provider {
     fn schema(&self) -> SchemaRef {
-        self.table.schema()
+        self.read.table.schema()
     }
 
     fn table_type(&self) -> TableType {
@@ -82,11 +72,23 @@ impl TableProvider for Provider {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let schema = self.table.schema();
-        let applied = filters.iter().map(|filter| match self.applied(&schema, filter).0 {
-            Applies::Exact => TableProviderFilterPushDown::Exact,
-            Applies::Superset => TableProviderFilterPushDown::Inexact,
-            Applies::No => TableProviderFilterPushDown::Unsupported,
+        let schema = self.read.table.schema();
+        let mut most = if self.read.table.nests() { MAX_CONDITIONS } else { usize::MAX };
+        let applied = filters.iter().map(|filter| {
+            let (applies, filter) = self.applied(&schema, filter);
+            let size = filter.as_ref().map_or(0, size);
+            match applies {
+                Applies::No => TableProviderFilterPushDown::Unsupported,
+                _ if size > most => TableProviderFilterPushDown::Unsupported,
+                Applies::Exact | Applies::Superset => {
+                    most -= size;
+                    if applies == Applies::Exact {
+                        TableProviderFilterPushDown::Exact
+                    } else {
+                        TableProviderFilterPushDown::Inexact
+                    }
+                }
+            }
         });
         Ok(applied.collect())
     }
@@ -98,7 +100,7 @@ impl TableProvider for Provider {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = self.table.schema();
+        let schema = self.read.table.schema();
         let columns = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
         let (mut conditions, mut nested) = (Vec::with_capacity(filters.len()), Vec::new());
         // Rows that a later filter drops must not count towards a limit here.
@@ -120,70 +122,26 @@ impl TableProvider for Provider {
             batch_rows: self.batch_rows,
             columns,
             partition: 0,
+            permit: Permit::default(),
             cancel: self.cancel.clone(),
         };
-        if let Some(sent) = self.table.sent(&scan) {
+        if let Some(sent) = self.read.table.sent(&scan) {
             self.recorder.add(sent);
         }
         let schema = Arc::new(schema.project(&scan.columns)?);
-        let part = |partition| -> Arc<dyn PartitionStream> {
-            Arc::new(Part {
-                table: Arc::clone(&self.table),
-                sources: self.sources.clone(),
-                schema: Arc::clone(&schema),
-                scan: Scan { partition, ..scan.clone() },
-            })
-        };
-        let parts: Vec<_> = (0..self.table.partitions(&scan).max(1)).map(part).collect();
-        let schema = Arc::clone(&schema);
-        let plan = StreamingTableExec::try_new(schema, parts, None, None, false, limit)?;
-        Ok(Arc::new(plan))
+        Ok(Arc::new(ScanExec::new(&self.read, &scan, &schema)?))
     }
 }
 
-/// One read of a table.
-struct Part {
-    table: Arc<dyn Table>,
-    sources: Handle,
-    schema: SchemaRef,
-    scan: Scan,
-}
+/// Maximum number of conditions that a source is sent for one scan: databases limit the depth of an expression.
+const MAX_CONDITIONS: usize = 200;
 
-impl fmt::Debug for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.scan)
-    }
-}
-
-impl PartitionStream for Part {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        // `None` is the end; if it is missing, the read was interrupted.
-        let (sender, receiver) = mpsc::channel::<Result<Option<RecordBatch>, SourceError>>(2);
-        let (table, mut scan) = (Arc::clone(&self.table), self.scan.clone());
-        // The reader may stop before the statement ends.
-        scan.cancel = scan.cancel.child_token();
-        let cancel = scan.cancel.clone().drop_guard();
-        let task = self.sources.spawn(async move {
-            let mut batches = table.scan(scan);
-            while let Some(batch) = batches.next().await {
-                if sender.send(batch.map(Some)).await.is_err() {
-                    return;
-                }
-            }
-            // The reader may be gone.
-            let _ = sender.send(Ok(None)).await;
-        });
-        let state = (receiver, (AbortOnDrop(task), cancel));
-        let stream = futures_util::stream::unfold(state, |(mut receiver, guards)| async move {
-            let next = receiver.recv().await.unwrap_or_else(|| Err(stopped()));
-            let next = next.transpose()?.map_err(|error| DataFusionError::External(Box::new(Carried(error))));
-            Some((next, (receiver, guards)))
-        });
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream))
+/// The number of conditions in a filter.
+fn size(filter: &Filter) -> usize {
+    match filter {
+        Filter::One(_) => 1,
+        Filter::All(filters) | Filter::Any(filters) => filters.iter().map(size).sum(),
+        Filter::Not(filter) => size(filter),
     }
 }
 
@@ -231,19 +189,19 @@ fn condition(schema: &SchemaRef, expr: &Expr) -> Option<Condition> {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             let comparison = comparison(*op)?;
             match (place(left), place(right)) {
-                (Some(column), None) => (column, Test::Compare(comparison, scalar(right)?)),
-                (None, Some(column)) => (column, Test::Compare(turned(comparison), scalar(left)?)),
+                (Some(column), None) => (column, Test::Compare(comparison, value(right)?)),
+                (None, Some(column)) => (column, Test::Compare(turned(comparison), value(left)?)),
                 _ => return None,
             }
         }
         Expr::InList(list) if !list.negated => {
-            let values = list.list.iter().map(scalar).collect::<Option<Vec<_>>>()?;
+            let values = list.list.iter().map(value).collect::<Option<Vec<_>>>()?;
             (place(&list.expr)?, Test::OneOf(values))
         }
         Expr::IsNull(inner) => (place(inner)?, Test::IsNull),
         Expr::IsNotNull(inner) => (place(inner)?, Test::IsNotNull),
-        Expr::Column(_) => (place(expr)?, Test::Compare(Comparison::Equal, Scalar::Boolean(true))),
-        Expr::Not(inner) => (place(inner)?, Test::Compare(Comparison::Equal, Scalar::Boolean(false))),
+        Expr::Column(_) => (place(expr)?, Test::Compare(Comparison::Equal, Value::Boolean(true))),
+        Expr::Not(inner) => (place(inner)?, Test::Compare(Comparison::Equal, Value::Boolean(false))),
         _ => return None,
     };
     Some(Condition { column, test })
@@ -272,19 +230,24 @@ const fn turned(comparison: Comparison) -> Comparison {
     }
 }
 
-fn scalar(expr: &Expr) -> Option<Scalar> {
+fn value(expr: &Expr) -> Option<Value> {
     let Expr::Literal(value, _) = expr else { return None };
     Some(match value {
-        ScalarValue::Boolean(Some(value)) => Scalar::Boolean(*value),
-        ScalarValue::Int8(Some(value)) => Scalar::Integer(i64::from(*value)),
-        ScalarValue::Int16(Some(value)) => Scalar::Integer(i64::from(*value)),
-        ScalarValue::Int32(Some(value)) => Scalar::Integer(i64::from(*value)),
-        ScalarValue::Int64(Some(value)) => Scalar::Integer(*value),
-        ScalarValue::Float64(Some(value)) => Scalar::Float(*value),
+        ScalarValue::Boolean(Some(value)) => Value::Boolean(*value),
+        ScalarValue::Int8(Some(value)) => Value::Integer(i64::from(*value)),
+        ScalarValue::Int16(Some(value)) => Value::Integer(i64::from(*value)),
+        ScalarValue::Int32(Some(value)) => Value::Integer(i64::from(*value)),
+        ScalarValue::Int64(Some(value)) => Value::Integer(*value),
+        ScalarValue::Float64(Some(value)) => Value::Float(*value),
+        ScalarValue::Decimal128(Some(unscaled), _, scale) => {
+            Value::Decimal { unscaled: *unscaled, scale: *scale }
+        }
         ScalarValue::Utf8(Some(text))
         | ScalarValue::Utf8View(Some(text))
-        | ScalarValue::LargeUtf8(Some(text)) => Scalar::Text(text.clone()),
-        ScalarValue::TimestampMicrosecond(Some(micros), _) => Scalar::Instant(*micros),
+        | ScalarValue::LargeUtf8(Some(text)) => Value::Text(text.clone()),
+        ScalarValue::Date32(Some(days)) => Value::Date(*days),
+        ScalarValue::TimestampMicrosecond(Some(micros), Some(_)) => Value::Instant(*micros),
+        ScalarValue::TimestampMicrosecond(Some(micros), None) => Value::DateTime(*micros),
         _ => return None,
     })
 }

@@ -15,7 +15,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsume
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{FunctionRegistry as _, SendableRecordBatchStream, SessionStateDefaults};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{ObjectName, Statement};
@@ -23,6 +23,7 @@ use landreeve_core::source::{CancellationToken, SourceError};
 use landreeve_core::table::{EngineQuery, Flavour, Readable, TableName, Tables, Variable, View};
 use tokio::runtime::Handle;
 
+use crate::admission::Admission;
 use crate::bounds::operators::{self, Operators};
 use crate::bounds::{Bounds, aggregate, scalar};
 use crate::error::{query as fault, stopped, translate};
@@ -30,9 +31,10 @@ use crate::explain::{self, Recorder};
 use crate::flavour::POSTGRESQL;
 use crate::output::Columns;
 use crate::provider::Provider;
+use crate::scan::{self, Read};
 use crate::vql::{self, Writer};
 use crate::yielding::make_yielding;
-use crate::{AbortOnDrop, EngineOptions, functions, growth, names, reading, statement};
+use crate::{AbortOnDrop, EngineOptions, Place, functions, growth, names, reading, statement};
 
 const CATALOG: &str = "landreeve";
 
@@ -44,12 +46,22 @@ pub struct Sources {
     cancel: CancellationToken,
     /// For EXPLAIN.
     recorder: Recorder,
+    admission: Admission,
+    /// Of a statement that runs.
+    place: Option<Arc<Place>>,
 }
 
 impl Sources {
     /// Must be called on those threads.
-    pub fn new(tables: Readable, cancel: CancellationToken) -> Sources {
-        Sources { tables, handle: Handle::current(), cancel, recorder: Recorder::default() }
+    pub fn new(tables: Readable, cancel: CancellationToken, place: Option<Arc<Place>>) -> Sources {
+        Sources {
+            tables,
+            handle: Handle::current(),
+            cancel,
+            recorder: Recorder::default(),
+            admission: Admission::default(),
+            place,
+        }
     }
 
     fn default_schema(&self) -> &str {
@@ -62,9 +74,32 @@ impl Sources {
 
     async fn resolve(&self, names: Vec<TableName>) -> Result<Tables, SourceError> {
         let Readable { catalog, reader } = self.tables.clone();
-        let resolving = self.handle.spawn(async move { catalog.resolve(&reader, &names).await });
-        let mut guard = AbortOnDrop(resolving);
-        (&mut guard.0).await.map_err(|_| stopped())?
+        self.away(async move { catalog.resolve(&reader, &names).await }).await
+    }
+
+    /// Waits for a catalog on the threads that own its connections. A catalog may wait for a source, and meanwhile the
+    /// engine has a place for another statement.
+    async fn away<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, SourceError>> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        let mut working = AbortOnDrop(self.handle.spawn(work));
+        let done = match &self.place {
+            Some(place) => place.leave(&mut working.0).await?,
+            None => (&mut working.0).await,
+        };
+        done.map_err(|_| stopped())?
+    }
+
+    /// Waits for the connections that a plan needs.
+    async fn admit(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<(), SourceError> {
+        let wanted = scan::connections(plan).map_err(|error| translate(&error))?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let (catalog, asked) = (Arc::clone(&self.tables.catalog), wanted.clone());
+        self.admission.grant(&wanted, self.away(async move { catalog.admit(asked).await }).await?);
+        Ok(())
     }
 }
 
@@ -94,7 +129,10 @@ pub async fn start(
     bounds.planned();
     let batches = match explains {
         true => explain::rows(&sources.recorder, &plan).map_err(failed)?,
-        false => execute_stream(plan, context).map_err(failed)?,
+        false => {
+            sources.admit(&plan).await?;
+            execute_stream(plan, context).map_err(failed)?
+        }
     };
     Ok(Started { schema: columns.schema(), columns, max_value: bounds.max_value(), batches })
 }
@@ -325,8 +363,11 @@ impl CatalogOf<'_> {
         if let Some((_, table)) = found.tables.iter().find(|(known, _)| known == name) {
             self.make_schema(&name.schema).map_err(failed)?;
             let provider = Provider {
-                table: Arc::clone(table),
-                sources: self.sources.handle.clone(),
+                read: Read {
+                    table: Arc::clone(table),
+                    sources: self.sources.handle.clone(),
+                    admission: self.sources.admission.clone(),
+                },
                 batch_rows: self.batch_rows,
                 cancel: self.sources.cancel.clone(),
                 recorder: self.sources.recorder.clone(),

@@ -17,6 +17,7 @@ use crate::bootstrap::{self, Facts};
 use crate::budget::Budget;
 use crate::events::Subscriber;
 use crate::identity::authentication::{self, Authentication};
+use crate::inventory::permits::ConnectionLimits;
 use crate::inventory::{Datasource, datasources};
 use crate::memory::PerEpoch;
 use crate::outbound::Outbound;
@@ -51,6 +52,7 @@ struct Parts {
     blobs: Blobs,
     outbound: Outbound,
     drivers: Arc<dyn Drivers>,
+    connections: ConnectionLimits,
     /// Datasources of the current epoch.
     datasources: PerEpoch<DatasourceId, Arc<Datasource>>,
     registry: Arc<Registry>,
@@ -98,6 +100,7 @@ impl Estate {
             blobs: options.blobs,
             outbound: options.outbound,
             drivers: options.drivers,
+            connections: ConnectionLimits::default(),
             datasources: PerEpoch::new(DATASOURCES),
             registry,
             planes: OnceLock::new(),
@@ -205,6 +208,11 @@ impl Estate {
 
     pub fn outbound(&self) -> &Outbound {
         &self.inner.parts.outbound
+    }
+
+    /// How many connections datasources have, for everything that connects to one.
+    pub fn connections(&self) -> &ConnectionLimits {
+        &self.inner.parts.connections
     }
 
     /// The keyed bijection that faces use to show integers.

@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use landreeve_core::Result;
 use landreeve_core::datasource::CatalogType;
+use landreeve_core::ids::DatasourceId;
 use landreeve_core::source::TextFiles;
 use landreeve_core::table::SqlEngine;
+use landreeve_estate::memory::PerEpoch;
+use landreeve_estate::ops::datasources::RowCounts;
 use landreeve_estate::plane::{CatalogSpec, NounSpec, Plane, PlaneParts, Slot};
 use landreeve_estate::secrets::SealedColumn;
 use landreeve_estate::store::MigrationSet;
-use landreeve_estate::{Estate, sealed_column};
+use landreeve_estate::{Estate, ops, sealed_column};
 
 use crate::nouns;
+use crate::scan::kinds::Known;
 use crate::tables::VirtualCatalog;
 use crate::versions::Memory;
 
@@ -52,12 +57,18 @@ pub fn plane(
     (plane, slot)
 }
 
+/// Of how many datasources the numbers of rows are cached.
+const COUNTED: usize = 256;
+
 #[derive(Clone)]
 pub struct Promotion {
     estate: Estate,
     engine: Arc<dyn SqlEngine>,
     files: Arc<dyn TextFiles>,
     memory: Arc<Memory>,
+    /// Of the datasources that were read last.
+    row_counts: Arc<PerEpoch<DatasourceId, Arc<RowCounts>>>,
+    kinds: Arc<Known>,
     /// Whether conditions and limits are sent to sources.
     pushdown: bool,
 }
@@ -69,7 +80,16 @@ impl Promotion {
         files: Arc<dyn TextFiles>,
         pushdown: bool,
     ) -> Promotion {
-        Promotion { estate, engine, files, memory: Arc::default(), pushdown }
+        let row_counts = Arc::new(PerEpoch::new(COUNTED));
+        Promotion {
+            estate,
+            engine,
+            files,
+            memory: Arc::default(),
+            row_counts,
+            kinds: Arc::default(),
+            pushdown,
+        }
     }
 
     pub fn estate(&self) -> &Estate {
@@ -86,6 +106,21 @@ impl Promotion {
 
     pub(crate) fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// What is known of the columns of sources.
+    pub(crate) fn kinds(&self) -> &Known {
+        &self.kinds
+    }
+
+    pub(crate) async fn row_counts(&self, id: DatasourceId) -> Result<Arc<RowCounts>> {
+        let epoch = self.estate.epoch().await?;
+        if let Some(known) = self.row_counts.get(epoch, &id) {
+            return Ok(known);
+        }
+        let counts = Arc::new(ops::datasources::row_counts(&self.estate, id).await?);
+        self.row_counts.put(epoch, id, Arc::clone(&counts));
+        Ok(counts)
     }
 
     pub(crate) const fn pushdown(&self) -> bool {

@@ -9,18 +9,20 @@ use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::schema::TableKind;
 use landreeve_core::source::{
-    ConnectSpec, SessionZone, SourceError, SourceErrorKind, TextField, TextFormat, TextSource,
+    ConnectSpec, Connections, Permits, SourceError, SourceErrorKind, TextField, TextFormat, TextSource,
 };
 use landreeve_core::table::{Catalog as Tables_, Flavour, Listed, Reader, Table, TableName, Tables, View};
 use landreeve_core::{Error, ErrorKind, Result};
-use landreeve_estate::inventory::connect::connect_spec;
-use landreeve_estate::ops::{self, Datasource, DatasourceDetails};
+use landreeve_estate::inventory::connect::{Endpoint, connect_spec};
+use landreeve_estate::ops::datasources::RowCounts;
+use landreeve_estate::ops::{self, DatasourceDetails};
 
 use crate::catalog::{Catalog, Connection, Key, Kind, Object};
 use crate::nodes::{self, LOCAL};
 use crate::plane::Promotion;
 use crate::scan::BaseTable;
-use crate::vql::ast::{Access, Charset, Definition, Source, Wrapper};
+use crate::scan::kinds::ColumnKind;
+use crate::vql::ast::{Access, Charset, Definition, Relation, Source, Wrapper};
 use crate::vql::print;
 use crate::{sources, versions};
 
@@ -69,6 +71,13 @@ impl Tables_ for VirtualCatalog {
         reader.database.as_deref().unwrap_or_default()
     }
 
+    fn admit(
+        &self,
+        wanted: BTreeMap<DatasourceId, Connections>,
+    ) -> BoxFuture<'_, std::result::Result<Permits, SourceError>> {
+        Box::pin(async move { Ok(self.plane.estate().connections().take(wanted).await) })
+    }
+
     /// Everything below these views comes with them, so that the whole statement reads one version. A name in another
     /// database is left out: who may query this database may not name others, though its views read them.
     fn resolve<'a>(
@@ -84,7 +93,7 @@ impl Tables_ for VirtualCatalog {
                 plane: &self.plane,
                 catalog: &catalog,
                 tables: Tables::default(),
-                specs: BTreeMap::new(),
+                known: BTreeMap::new(),
             };
             for key in below(&catalog, wanted.collect()) {
                 if let Some(object) = catalog.get(&key) {
@@ -134,6 +143,18 @@ fn below(catalog: &Catalog, wanted: Vec<Key>) -> BTreeSet<Key> {
 struct Ready {
     spec: ConnectSpec,
     name: String,
+    default_schema: Option<String>,
+    counts: Arc<RowCounts>,
+}
+
+impl Ready {
+    /// The number of rows of a relation, as far as the inventory knows.
+    fn rows(&self, relation: &Relation) -> Option<u64> {
+        let Relation::Table { catalog, schema, name } = relation else { return None };
+        // In MySQL's terms a schema is a catalog.
+        let schema = schema.as_ref().or(catalog.as_ref()).or(self.default_schema.as_ref())?;
+        self.counts.get(&(schema.clone(), name.clone())).copied()
+    }
 }
 
 struct Found<'a> {
@@ -141,7 +162,7 @@ struct Found<'a> {
     catalog: &'a Catalog,
     tables: Tables,
     /// Several base views often read one datasource.
-    specs: BTreeMap<DatasourceId, Ready>,
+    known: BTreeMap<DatasourceId, Ready>,
 }
 
 fn broken(key: &Key, why: impl std::fmt::Display) -> SourceError {
@@ -212,9 +233,12 @@ impl Found<'_> {
             self.plane.estate().driver(database_type).map_err(|error| broken(key, explained(&error)))?;
         let dialect =
             database_type.dialect().ok_or_else(|| broken(key, "there is no driver for its datasource"))?;
-        Ok(Arc::new(BaseTable {
+        let stated = self.catalog.row_count(&key.database, &key.name);
+        let table = BaseTable {
             view: key.full_name(),
+            rows: stated.or_else(|| ready.rows(&definition.relation)),
             columns: schema.fields().iter().map(|field| column(definition, field.name())).collect(),
+            kinds: Arc::default(),
             schema,
             relation: definition.relation.clone(),
             dialect,
@@ -223,7 +247,23 @@ impl Found<'_> {
             datasource: ready.name,
             time_limit: TIME_LIMIT,
             pushdown: self.plane.pushdown(),
-        }))
+        };
+        if !table.pushdown {
+            return Ok(Arc::new(table));
+        }
+        Ok(Arc::new(BaseTable { kinds: self.kinds(&table).await?, ..table }))
+    }
+
+    /// What the columns of a base view are in its source, as the source describes an empty result.
+    async fn kinds(&self, table: &BaseTable) -> std::result::Result<Arc<[ColumnKind]>, SourceError> {
+        let estate = self.plane.estate();
+        let relation = (table.spec.datasource, table.spec.version, table.description());
+        if let Some(known) = self.plane.kinds().get(&relation, estate.now()) {
+            return Ok(known);
+        }
+        let Some(kinds) = table.described(estate.connections()).await? else { return Ok(Arc::default()) };
+        self.plane.kinds().put(relation, estate.now(), Arc::clone(&kinds));
+        Ok(kinds)
     }
 
     /// A file of rows, opened now: the whole statement reads the same file, even if another takes its place.
@@ -255,48 +295,41 @@ impl Found<'_> {
     }
 
     async fn ready(&mut self, connection: Connection) -> Result<Ready> {
-        if let Some(known) = self.specs.get(&connection.id()) {
+        if let Some(known) = self.known.get(&connection.id()) {
             return Ok(known.clone());
         }
-        let estate = self.plane.estate();
-        let datasource = match connection {
-            Connection::Inventory(id) => {
-                let found = match ops::datasources::load(estate, id).await {
-                    Err(error) if error.kind == ErrorKind::NotFound => {
-                        return Err(Error::conflict("deleted", "its datasource was deleted"));
-                    }
-                    found => found?,
-                };
-                if !found.details.enabled {
-                    let message = format!("its datasource {} is disabled", found.details.name);
-                    return Err(Error::conflict("disabled", message));
-                }
-                found
-            }
-            Connection::Declared(id) => Arc::new(declared(self.plane, id).await?),
+        let ready = match connection {
+            Connection::Inventory(id) => inventoried(self.plane, id).await?,
+            Connection::Declared(id) => declared(self.plane, id).await?,
         };
-        let spec = connect_spec(estate.outbound(), &datasource, &[]).await?;
-        let ready = Ready { spec, name: datasource.details.name.clone() };
-        self.specs.insert(connection.id(), ready.clone());
+        self.known.insert(connection.id(), ready.clone());
         Ok(ready)
     }
 }
 
-fn explained(error: &Error) -> String {
-    match error.faults.first() {
-        Some(fault) => fault.message.clone(),
-        None => error.message.clone(),
+/// A datasource of the inventory.
+async fn inventoried(plane: &Promotion, id: DatasourceId) -> Result<Ready> {
+    let estate = plane.estate();
+    let datasource = match ops::datasources::load(estate, id).await {
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            return Err(Error::conflict("deleted", "its datasource was deleted"));
+        }
+        found => found?,
+    };
+    if !datasource.details.enabled {
+        let message = format!("its datasource {} is disabled", datasource.details.name);
+        return Err(Error::conflict("disabled", message));
     }
+    Ok(Ready {
+        spec: connect_spec(estate.outbound(), datasource.endpoint(), &[]).await?,
+        name: datasource.details.name.clone(),
+        default_schema: datasource.default_schema.clone(),
+        counts: plane.row_counts(id).await?,
+    })
 }
 
-/// The source's name of a column.
-fn column(wrapper: &Wrapper, name: &str) -> String {
-    let output = wrapper.outputs.iter().find(|output| output.name == name);
-    output.map_or_else(|| name.to_owned(), |output| output.column.clone())
-}
-
-/// A datasource that a script declared, as if it were in the inventory.
-async fn declared(plane: &Promotion, id: DatasourceId) -> Result<Datasource> {
+/// A datasource that a script declared. It is not in the inventory, which could count its rows.
+async fn declared(plane: &Promotion, id: DatasourceId) -> Result<Ready> {
     let known = sources::load(plane, id)
         .await?
         .ok_or_else(|| Error::conflict("deleted", "its datasource was deleted"))?;
@@ -315,23 +348,25 @@ async fn declared(plane: &Promotion, id: DatasourceId) -> Result<Datasource> {
         operator_file: config.operator_file,
         ..DatasourceDetails::default()
     };
-    let now = plane.estate().now();
-    Ok(Datasource {
-        id,
-        ou: landreeve_core::ids::OuId(1),
-        ou_path: String::new(),
-        details,
-        builtin: None,
-        version: 1,
-        agents: Vec::new(),
-        server_version: None,
+    // Its description never changes: a changed one gets another id.
+    let endpoint = Endpoint { datasource: id, version: 1, unit: None, builtin: false, details: &details };
+    Ok(Ready {
+        spec: connect_spec(plane.estate().outbound(), endpoint, &[]).await?,
+        name: details.name.clone(),
         default_schema: None,
-        session_zone: SessionZone::AsAsked,
-        total_rows: None,
-        total_rows_exact: None,
-        schema_updated_at: None,
-        created_at: now,
-        updated_at: now,
-        row_version: 1,
+        counts: Arc::default(),
     })
+}
+
+fn explained(error: &Error) -> String {
+    match error.faults.first() {
+        Some(fault) => fault.message.clone(),
+        None => error.message.clone(),
+    }
+}
+
+/// The source's name of a column.
+fn column(wrapper: &Wrapper, name: &str) -> String {
+    let output = wrapper.outputs.iter().find(|output| output.name == name);
+    output.map_or_else(|| name.to_owned(), |output| output.column.clone())
 }

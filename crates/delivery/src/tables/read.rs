@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use futures_util::TryStreamExt as _;
 use landreeve_core::schema::{LogicalType, describe};
 use landreeve_core::source::{SourceError, SourceErrorKind};
-use landreeve_core::table::{Applies, BatchStream, Comparison, Condition, Scalar, Scan, Table, Test};
+use landreeve_core::table::{Applies, BatchStream, Comparison, Condition, Scan, Table, Test, Value};
 use landreeve_core::{Error, Result};
 use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::store::{Arg, Row, Store, Where};
@@ -72,13 +72,13 @@ impl Table for StoreTable {
     /// order depends on the collation.
     fn applies(&self, condition: &Condition) -> Applies {
         let Some(column) = self.definition.columns.get(condition.column) else { return Applies::No };
-        let fits = |scalar: &Scalar| {
+        let fits = |value: &Value| {
             matches!(
-                (column.kind, scalar),
-                (Kind::Int, Scalar::Integer(_))
-                    | (Kind::Instant, Scalar::Instant(_))
-                    | (Kind::Bool, Scalar::Boolean(_))
-            ) || matches!((column.kind, scalar), (Kind::Text, Scalar::Text(text)) if !text.contains('\0'))
+                (column.kind, value),
+                (Kind::Int, Value::Integer(_))
+                    | (Kind::Instant, Value::Instant(_))
+                    | (Kind::Bool, Value::Boolean(_))
+            ) || matches!((column.kind, value), (Kind::Text, Value::Text(text)) if !text.contains('\0'))
         };
         let exact = match &condition.test {
             Test::IsNull | Test::IsNotNull => true,
@@ -153,12 +153,14 @@ fn field(column: &Column) -> Field {
 }
 
 fn condition_text(column: &Column, test: &Test, wanted: &mut Where) -> String {
-    let mut bind = |scalar: &Scalar| {
-        wanted.bind(match scalar {
-            Scalar::Boolean(value) => Arg::from(*value),
-            Scalar::Integer(value) | Scalar::Instant(value) => Arg::from(*value),
-            Scalar::Float(value) => Arg::from(*value),
-            Scalar::Text(value) => Arg::from(value.as_str()),
+    let mut bind = |value: &Value| {
+        wanted.bind(match value {
+            Value::Boolean(value) => Arg::from(*value),
+            Value::Integer(value) | Value::Instant(value) => Arg::from(*value),
+            Value::Float(value) => Arg::from(*value),
+            Value::Text(value) => Arg::from(value.as_str()),
+            // `applies` accepts none of them, and NULL equals nothing.
+            Value::Decimal { .. } | Value::Date(_) | Value::DateTime(_) => Arg::from(None::<i64>),
         })
     };
     let expression = column.sql;

@@ -149,6 +149,7 @@ impl World {
             time_limit: Duration::from_secs(60),
             batch_rows: 1_024,
             batch_bytes: 1_024 * 1_024,
+            decimals: Vec::new(),
         };
         let query = EngineQuery { query, variables: Vec::new(), max_rows: None };
         let tables = self.plane.catalog().seen_by(reach);

@@ -234,6 +234,7 @@ async fn counted(world: &World, tables: Tables, sql: &str) -> Vec<Vec<String>> {
         time_limit: std::time::Duration::from_secs(60),
         batch_rows: 1_024,
         batch_bytes: 1_024 * 1_024,
+        decimals: Vec::new(),
     };
     let query = EngineQuery { query, variables: Vec::new(), max_rows: None };
     let tables = Readable { catalog: Arc::new(tables), reader: Default::default() };

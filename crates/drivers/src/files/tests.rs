@@ -3,6 +3,7 @@ use std::io::Write as _;
 use arrow_cast::display::array_value_to_string;
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use futures_util::StreamExt as _;
+use landreeve_core::source::Permit;
 
 use super::*;
 
@@ -45,6 +46,7 @@ async fn rows(
         limit,
         batch_rows: 2,
         partition: 0,
+        permit: Permit::default(),
         cancel: CancellationToken::new(),
     };
     let mut stream = table.scan(scan);

@@ -49,7 +49,7 @@ async fn acquire(
     connector: &Connector,
     spec: &ConnectSpec,
 ) -> Result<(Lease<Session>, Session, bool), SourceError> {
-    let (lease, idle) = pool.checkout(spec).await?;
+    let (lease, idle) = pool.checkout(spec);
     if let Some(session) = idle {
         return Ok((lease, session, true));
     }

@@ -6,8 +6,8 @@ use std::error::Error;
 use std::sync::Arc;
 
 use arrow_array::builder::{
-    BinaryBuilder, BooleanBuilder, Date32Builder, Float32Builder, Float64Builder, Int16Builder, Int32Builder,
-    Int64Builder, StringBuilder,
+    BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
+    Int16Builder, Int32Builder, Int64Builder, StringBuilder,
 };
 use arrow_array::types::{
     Time32MillisecondType, Time32SecondType, Time64MicrosecondType, TimestampMicrosecondType,
@@ -16,7 +16,7 @@ use arrow_array::types::{
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, SchemaRef, TimeUnit};
 use landreeve_core::schema::{self, LogicalType, describe};
-use landreeve_core::source::SourceError;
+use landreeve_core::source::{SourceError, SourceErrorKind};
 use postgres_types::{FromSql, Kind, Type};
 use tokio_postgres::{Column, Row};
 
@@ -53,6 +53,8 @@ enum Reader {
     Float8,
     Text,
     Numeric,
+    /// A numeric as a decimal of this size.
+    Decimal(u8, i8),
     Interval,
     Jsonb,
     Uuid,
@@ -80,13 +82,18 @@ fn unit_of(precision: i32) -> TimeUnit {
     }
 }
 
-pub(super) fn plan(columns: &[Column]) -> Plan {
+/// `decimals`: the size of the decimals that are wanted in each column.
+pub(super) fn plan(columns: &[Column], decimals: &[Option<(u8, i8)>]) -> Plan {
     let mut plan =
         Plan { fields: Vec::new(), as_text: Vec::new(), has_custom_types: false, readers: Vec::new() };
-    for column in columns {
+    for (index, column) in columns.iter().enumerate() {
         let ty = column.type_();
         let native = native_name(ty, column.type_modifier());
         let (reader, logical, as_text) = reader_of(ty, column.type_modifier());
+        let reader = match decimals.get(index).copied().flatten() {
+            Some((precision, scale)) if reader == Reader::Numeric => Reader::Decimal(precision, scale),
+            _ => reader,
+        };
         plan.has_custom_types |= Type::from_oid(ty.oid()).is_none();
         plan.fields.push(describe(Field::new(column.name(), data_type(reader), true), logical, &native));
         plan.as_text.push(as_text);
@@ -134,6 +141,7 @@ fn data_type(reader: Reader) -> DataType {
         Reader::Float4 => DataType::Float32,
         Reader::Float8 => DataType::Float64,
         Reader::Text | Reader::Numeric | Reader::Interval | Reader::Jsonb | Reader::Uuid => DataType::Utf8,
+        Reader::Decimal(precision, scale) => DataType::Decimal128(precision, scale),
         Reader::Bytea => DataType::Binary,
         Reader::Date => DataType::Date32,
         Reader::Timestamp(unit, zoned) => DataType::Timestamp(unit, zoned.then(|| "UTC".into())),
@@ -189,6 +197,7 @@ enum Builder {
     Text(StringBuilder),
     Binary(BinaryBuilder),
     Date(Date32Builder),
+    Decimal(Decimal128Builder),
 }
 
 fn builder_of(reader: Reader, rows: usize) -> Builder {
@@ -208,6 +217,7 @@ fn builder_of(reader: Reader, rows: usize) -> Builder {
         }
         Reader::Bytea => Builder::Binary(BinaryBuilder::with_capacity(rows, rows * 16)),
         Reader::Date => Builder::Date(Date32Builder::with_capacity(rows)),
+        Reader::Decimal(..) => Builder::Decimal(Decimal128Builder::with_capacity(rows)),
     }
 }
 
@@ -258,6 +268,12 @@ impl<'a> Columns<'a> {
         let field = self.plan.fields.get(index);
         let name = field.map_or("?", |field| field.name().as_str());
         let native = field.map_or("?", schema::native_type);
+        if let Some(Reader::Decimal(precision, scale)) = self.plan.readers.get(index) {
+            let message =
+                format!("a value of the column \"{name}\" ({native}) is no decimal({precision},{scale})");
+            let error = SourceError::new(SourceErrorKind::Query, message);
+            return SourceError { code: Some("bad_value".to_owned()), ..error };
+        }
         errors::unsupported(format!(
             "a value of the column \"{name}\" ({native}) cannot be represented in a result; write CAST(\"{name}\" AS text)"
         ))
@@ -288,6 +304,7 @@ fn append_null(builder: &mut Builder) {
         Builder::Text(builder) => builder.append_null(),
         Builder::Binary(builder) => builder.append_null(),
         Builder::Date(builder) => builder.append_null(),
+        Builder::Decimal(builder) => builder.append_null(),
     }
 }
 
@@ -330,6 +347,12 @@ fn append_value(builder: &mut Builder, reader: Reader, raw: &[u8], scratch: &mut
             i32::MIN => schema::NEGATIVE_INFINITY_DAY,
             days => days.checked_add(EPOCH_DAYS)?,
         }),
+        Builder::Decimal(builder) => match reader {
+            Reader::Decimal(precision, scale) => {
+                builder.append_value(numeric::decimal(raw, precision, scale)?);
+            }
+            _ => return None,
+        },
     }
     Some(())
 }
@@ -400,5 +423,14 @@ fn finish(builder: Builder, reader: Reader) -> ArrayRef {
         Builder::Text(mut builder) => Arc::new(builder.finish()),
         Builder::Binary(mut builder) => Arc::new(builder.finish()),
         Builder::Date(mut builder) => Arc::new(builder.finish()),
+        Builder::Decimal(mut builder) => {
+            let values = builder.finish();
+            match reader {
+                Reader::Decimal(precision, scale) => {
+                    Arc::new(values.with_data_type(DataType::Decimal128(precision, scale)))
+                }
+                _ => Arc::new(values),
+            }
+        }
     }
 }

@@ -57,6 +57,53 @@ pub(super) fn numeric(raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
+/// Powers of ten, as far as they fit.
+const POWERS: [i128; 39] = {
+    let mut powers = [1; 39];
+    let mut at = 1;
+    while at < 39 {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
+
+/// The number without its point, with `scale` digits after it. `None` if it has more of them, has more digits than
+/// `precision`, or is no number.
+pub(super) fn decimal(raw: &[u8], precision: u8, scale: i8) -> Option<i128> {
+    let digits = usize::try_from(int16(raw, 0)?).ok()?;
+    let weight = i32::from(int16(raw, 2)?);
+    let negative = match int16(raw, 4)? as u16 {
+        0x0000 => false,
+        0x4000 => true,
+        _ => return None,
+    };
+    if raw.len() != 8 + digits * 2 {
+        return None;
+    }
+    let power = |places: i32| POWERS.get(usize::try_from(places).ok()?).copied();
+    let mut value = 0_i128;
+    for index in 0..digits {
+        let digit = i128::from(int16(raw, 8 + index * 2)?);
+        // Where its last decimal digit is once the point is gone.
+        let places = 4 * (weight - i32::try_from(index).ok()?) + i32::from(scale);
+        let part = match places {
+            _ if digit == 0 => 0,
+            0.. => digit.checked_mul(power(places)?)?,
+            _ => {
+                let cut = power(-places)?;
+                if digit % cut != 0 {
+                    return None;
+                }
+                digit / cut
+            }
+        };
+        value = value.checked_add(part)?;
+    }
+    let fits = value < *POWERS.get(usize::from(precision))?;
+    fits.then_some(if negative { -value } else { value })
+}
+
 /// ISO 8601: years and months, days, and time are independent in PostgreSQL, and each part has its own sign.
 pub(super) fn interval(raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let micros = i64::from_be_bytes(raw.get(0..8)?.try_into().ok()?);
@@ -140,6 +187,35 @@ mod tests {
         assert_eq!(text(&raw(0, 0xC000, 0, &[])), "NaN");
         assert_eq!(text(&raw(0, 0xD000, 0, &[])), "Infinity");
         assert!(numeric(&[0, 1], &mut Vec::new()).is_none());
+    }
+
+    #[test]
+    fn decimals_fit_or_are_refused() {
+        for (raw, precision, scale, value) in [
+            (raw(0, 0, 0, &[]), 5, 2, Some(0)),
+            (raw(1, 0, 4, &[1, 2, 300]), 10, 4, Some(100_020_300)),
+            (raw(1, 0, 4, &[1, 2, 300]), 10, 2, Some(1_000_203)),
+            (raw(1, 0, 4, &[1, 2, 300]), 10, 1, None),
+            (raw(0, 0x4000, 2, &[1, 5000]), 4, 2, Some(-150)),
+            (raw(-2, 0x4000, 9, &[5000]), 9, 5, Some(-5)),
+            (raw(-2, 0x4000, 9, &[5000]), 9, 4, None),
+            (raw(2, 0, 0, &[1]), 9, 0, Some(100_000_000)),
+            (raw(2, 0, 0, &[1]), 8, 0, None),
+            (
+                raw(9, 0, 0, &[99, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999]),
+                38,
+                0,
+                Some(10_i128.pow(38) - 1),
+            ),
+            (raw(9, 0, 0, &[100]), 38, 0, None),
+            (raw(30, 0, 0, &[1]), 38, 0, None),
+            (raw(-30, 0, 120, &[1]), 38, 10, None),
+            (raw(0, 0xC000, 0, &[]), 38, 10, None),
+            (raw(0, 0xD000, 0, &[]), 38, 10, None),
+            (vec![0, 1], 38, 10, None),
+        ] {
+            assert_eq!(decimal(&raw, precision, scale), value, "{raw:?}");
+        }
     }
 
     #[test]

@@ -116,7 +116,7 @@ async fn pump(
             )
         });
     }
-    let plan = decode::plan(prepared.columns());
+    let plan = decode::plan(prepared.columns(), &query.decimals);
     let (to_run, shift): (Statement, u32) = if plan.as_text.contains(&true) && statement.is_query {
         let (sql, shift) = with_text_columns(statement.text, &plan.as_text);
         (client.prepare(&sql).await.map_err(|error| query_error(&error, shift))?, shift)

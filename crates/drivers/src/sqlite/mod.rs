@@ -15,19 +15,17 @@ mod replaced;
 mod rows;
 mod values;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::schema::Catalog;
 use landreeve_core::source::{
-    CancellationToken, ConnectSpec, Driver, Query, QueryStream, ServerInfo, SessionZone, SourceError,
+    CancellationToken, ConnectSpec, Driver, Permit, Query, QueryStream, ServerInfo, SessionZone, SourceError,
     SourceErrorKind, Target,
 };
 use rusqlite::{Connection, InterruptHandle};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use crate::feed::{Stop, Watch};
 use crate::{Bounds, Owner, errors, feed, gate};
@@ -39,19 +37,11 @@ const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
 pub(crate) struct Sqlite {
     owner: Owner,
     bounds: Bounds,
-    places: Mutex<HashMap<(DatasourceId, i64), Arc<Semaphore>>>,
 }
 
 impl Sqlite {
     pub fn new(bounds: Bounds, owner: Owner) -> Sqlite {
-        Sqlite { owner, bounds, places: Mutex::new(HashMap::new()) }
-    }
-
-    fn places(&self, spec: &ConnectSpec) -> Arc<Semaphore> {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.retain(|(datasource, version), _| *datasource != spec.datasource || *version >= spec.version);
-        let new = || Arc::new(Semaphore::new(spec.max_connections.max(1)));
-        places.entry((spec.datasource, spec.version)).or_insert_with(new).clone()
+        Sqlite { owner, bounds }
     }
 
     /// Runs work on a separate thread with an open file; interrupts it when the watch says so.
@@ -66,14 +56,12 @@ impl Sqlite {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, SourceError> + Send + 'static,
     {
-        let path = path_of(spec);
-        let places = self.places(spec);
+        let (path, permit) = (path_of(spec), spec.permit.clone());
         let (owner, bounds) = (self.owner.clone(), self.bounds);
         Box::pin(async move {
             let path = path?;
             feed::run(&self.owner, cancel, limit, move |watch| async move {
-                let place = watch.or_stop(place(places)).await?;
-                on_thread(&owner, &watch, place, move |handles| {
+                on_thread(&owner, &watch, permit, move |handles| {
                     let connection = open::open(&path, bounds)?;
                     let _ = handles.send(connection.get_interrupt_handle());
                     work(&connection)
@@ -92,24 +80,15 @@ fn path_of(spec: &ConnectSpec) -> Result<PathBuf, SourceError> {
     }
 }
 
-async fn place(places: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, SourceError> {
-    places.acquire_owned().await.map_err(|_| errors::no_answer())
-}
-
 /// Waits for a blocking thread, interrupting SQLite repeatedly once the watch says stop.
-async fn on_thread<T, F>(
-    owner: &Owner,
-    watch: &Watch,
-    place: OwnedSemaphorePermit,
-    work: F,
-) -> Result<T, SourceError>
+async fn on_thread<T, F>(owner: &Owner, watch: &Watch, permit: Permit, work: F) -> Result<T, SourceError>
 where
     T: Send + 'static,
     F: FnOnce(oneshot::Sender<InterruptHandle>) -> Result<T, SourceError> + Send + 'static,
 {
     let (handle_in, handle_out) = oneshot::channel();
     let mut thread = owner.tasks.spawn_blocking(move || {
-        let _place = place;
+        let _permit = permit;
         work(handle_in)
     });
     let stop: Stop = tokio::select! {
@@ -163,19 +142,14 @@ impl Driver for Sqlite {
     ) -> BoxFuture<'a, Result<QueryStream, SourceError>> {
         Box::pin(async move {
             gate::check(&query.sql, landreeve_core::datasource::SqlDialect::Sqlite)?;
-            let path = path_of(spec)?;
-            let places = self.places(spec);
+            let (path, permit) = (path_of(spec)?, spec.permit.clone());
             let (feed, watch, outlet) = feed::open(&self.owner, cancel, query.time_limit)?;
             let (owner, bounds) = (self.owner.clone(), self.bounds);
             self.owner.tasks.spawn(async move {
-                let place = match watch.or_stop(place(places)).await {
-                    Ok(place) => place,
-                    Err(error) => return feed.fail(error),
-                };
                 let inner = watch.clone();
                 let runtime = tokio::runtime::Handle::current();
                 // The thread ends the feed itself: only it knows how far it got.
-                let _ = on_thread(&owner, &watch, place, move |handles| {
+                let _ = on_thread(&owner, &watch, permit, move |handles| {
                     let mut feed = feed;
                     let done = open::open(&path, bounds).and_then(|connection| {
                         let _ = handles.send(connection.get_interrupt_handle());
@@ -201,8 +175,6 @@ impl Driver for Sqlite {
         })
     }
 
-    fn forget(&self, datasource: DatasourceId) {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.retain(|(known, _), _| *known != datasource);
-    }
+    /// Every statement opens the file.
+    fn forget(&self, _: DatasourceId) {}
 }

@@ -157,6 +157,9 @@ impl Columns {
             if let Builder::Undecided(values) = &mut column.builder {
                 let values = std::mem::take(values);
                 let kind = decide(&values);
+                if values.iter().all(|value| matches!(value, Value::Null)) {
+                    "any".clone_into(&mut column.native);
+                }
                 column.kind = Some(kind);
                 column.builder = kind.builder();
                 for value in &values {

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use landreeve_core::datasource::DatabaseType;
-use landreeve_core::source::{CancellationToken, Query, SourceErrorKind};
+use landreeve_core::source::{CancellationToken, Permit, Query, SourceErrorKind};
 use landreeve_drivers::{DriverOptions, DriverSet};
 use mysql_async::prelude::Queryable;
 
 use crate::support::{
     Live, eventually, mariadb, mariadb_admin, postgres, postgres_admin, postgres_client, read, sqlite,
+    watched,
 };
 
 /// The number of statements with this mark running on the server.
@@ -32,7 +33,6 @@ async fn running(live: &Live, mark: &str) -> i64 {
 #[tokio::test]
 async fn postgres_sessions_leave_nothing() {
     let mut live = postgres();
-    live.spec.max_connections = 1;
     let pid = live.one("select pg_backend_pid()").await;
     live.one("select set_config('app.mark', 'left', false)").await;
     live.one("select set_config('TimeZone', 'Asia/Tokyo', false)").await;
@@ -64,8 +64,7 @@ async fn postgres_sessions_leave_nothing() {
 
 #[tokio::test]
 async fn mariadb_sessions_leave_nothing() {
-    let mut live = mariadb();
-    live.spec.max_connections = 1;
+    let live = mariadb();
     let id = live.one("select connection_id()").await;
     live.one("select @mark := 'left'").await;
     live.one("select get_lock('lr_lock', 1)").await;
@@ -227,8 +226,7 @@ async fn an_error_after_rows_is_the_last_item() {
             "1690",
         ),
     ] {
-        let mut live = new();
-        live.spec.max_connections = 1;
+        let live = new();
         let query = Query { batch_rows: 500, ..read(sql) };
         let mut stream =
             live.driver().query(&live.spec, query, CancellationToken::new()).await.expect("starts");
@@ -319,13 +317,18 @@ async fn databases_with_the_postgres_protocol_have_a_driver() {
 }
 
 #[tokio::test]
-async fn connections_are_limited_and_waited_for() {
-    let mut live = postgres();
-    live.spec.max_connections = 1;
-    let held = live.stream("select i from generate_series(1, 100000000) i").await.expect("starts");
-    let query = Query { time_limit: Duration::from_millis(300), ..read("select 1") };
-    let waited = live.driver().query(&live.spec, query, CancellationToken::new()).await;
-    assert_eq!(waited.map(|_| ()).expect_err("no free connection").kind, SourceErrorKind::TimedOut);
-    drop(held);
-    assert_eq!(live.one("select 1").await, "1");
+async fn a_permit_is_kept_as_long_as_its_connection_is_used() {
+    for (new, _, endless) in SLOW {
+        let mut live = new();
+        let mark = format!("lr_permit_{}", std::process::id());
+        let (permit, given_back) = watched();
+        live.spec.permit = permit;
+        let stream = live.stream(&endless.replace("MARK", &mark)).await.expect("starts");
+        live.spec.permit = Permit::default();
+        assert!(!given_back.is_cancelled());
+        drop(stream);
+        tokio::time::timeout(Duration::from_secs(10), given_back.cancelled()).await.expect("given back");
+        assert_eq!(running(&live, &mark).await, 0, "the permit came back before the statement had ended");
+        live.set.close().await;
+    }
 }

@@ -16,7 +16,7 @@ use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::schema::{logical_type, native_type};
 use landreeve_core::source::{
-    CancellationToken, ConnectSpec, Driver, Drivers, EncodeOptions, Query, QueryStream, ResultCodec,
+    CancellationToken, ConnectSpec, Driver, Drivers, EncodeOptions, Permit, Query, QueryStream, ResultCodec,
     ResultFormat, SourceError, Target, TlsMode,
 };
 use landreeve_drivers::{Codec, DriverOptions, DriverSet};
@@ -82,6 +82,7 @@ fn live(database_type: DatabaseType, target: Target) -> Live {
         tls: TlsMode::Prefer,
         time_zone: TimeZone::get("Europe/Berlin").expect("known"),
         max_connections: 2,
+        permit: Permit::default(),
         connect_timeout: Duration::from_secs(10),
     };
     Live { set: DriverSet::new(DriverOptions::default()).expect("drivers"), spec }
@@ -93,7 +94,14 @@ pub fn read(sql: &str) -> Query {
         time_limit: Duration::from_secs(120),
         batch_rows: 8192,
         batch_bytes: 1 << 20,
+        decimals: Vec::new(),
     }
+}
+
+/// A permit, and what says that its last copy was dropped.
+pub fn watched() -> (Permit, CancellationToken) {
+    let given_back = CancellationToken::new();
+    (Permit::new(given_back.clone().drop_guard()), given_back)
 }
 
 impl Live {
@@ -106,9 +114,17 @@ impl Live {
     }
 
     pub async fn batches(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), SourceError> {
-        let stream = self.stream(sql).await?;
-        let schema = stream.schema.clone();
-        Ok((schema, stream.batches.try_collect().await?))
+        let (permit, given_back) = watched();
+        let read = async {
+            let spec = ConnectSpec { permit, ..self.spec.clone() };
+            let stream = self.driver().query(&spec, read(sql), CancellationToken::new()).await?;
+            let schema = stream.schema.clone();
+            Ok((schema, stream.batches.try_collect().await?))
+        };
+        let read = read.await;
+        // So that the next statement finds the connection in the pool.
+        given_back.cancelled().await;
+        read
     }
 
     /// The rows as a JSON client sees them, and their columns.

@@ -21,9 +21,9 @@ use std::thread::ThreadId;
 use arrow_array::Array;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
-use landreeve_core::source::{CancellationToken, SourceError};
+use landreeve_core::source::CancellationToken;
 
-use crate::error::{Carried, cancelled, query};
+use crate::error::{cancelled, carried, query};
 
 /// Maximum size of a value computed while planning; a larger one is computed when the statement runs, because a plan's
 /// values are not counted.
@@ -127,10 +127,6 @@ impl Bounds {
 /// The error of a statement that asks for more than it may use.
 fn too_large(message: String) -> DataFusionError {
     carried(query("too_large", message))
-}
-
-fn carried(error: SourceError) -> DataFusionError {
-    DataFusionError::External(Box::new(Carried(error)))
 }
 
 /// Memory of the statement's pool.

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::source::{
-    CancellationToken, ConnectSpec, Driver as _, Query, SourceError, SourceErrorKind, Target, TlsMode,
+    CancellationToken, ConnectSpec, Driver as _, Permit, Query, SourceError, SourceErrorKind, Target, TlsMode,
 };
 use landreeve_core::table::{Applies, Catalog, Listed, Reader, Table, TableName, Tables};
 use landreeve_engine::EngineDriver;
@@ -129,6 +129,7 @@ fn spec(catalog: &str) -> ConnectSpec {
         tls: TlsMode::Prefer,
         time_zone: TimeZone::UTC,
         max_connections: 1,
+        permit: Permit::default(),
         connect_timeout: Duration::from_secs(10),
     }
 }
@@ -176,6 +177,7 @@ async fn the_target_selects_the_catalog() {
         time_limit: Duration::from_secs(10),
         batch_rows: 10,
         batch_bytes: 1_000,
+        decimals: Vec::new(),
     };
     assert!(driver.query(&spec("other"), query.clone(), cancel.clone()).await.is_ok());
     let error = driver.query(&spec("none"), query, cancel).await.err().unwrap();

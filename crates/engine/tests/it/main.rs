@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod admission;
 mod bounds;
 mod catalogs;
 mod support;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use landreeve_core::schema::{LogicalType, logical_type};
 use landreeve_core::source::{CancellationToken, SourceErrorKind};
 use landreeve_core::table::{
-    Applies, Comparison, Condition, Scalar, Table, TableName, Tables, Test, Variable,
+    Applies, Comparison, Condition, Scalar, Table, TableName, Tables, Test, Value, Variable,
 };
 use proptest::prelude::*;
 use support::{Bench, Endless, Fact, Facts, Waiting, texts};
@@ -132,9 +133,9 @@ async fn conditions_and_limits_are_pushed_down() {
     let condition = |column, test| Condition { column, test };
     let compare = |comparison, value| Test::Compare(comparison, value);
     for wanted in [
-        condition(2, compare(Comparison::GreaterOrEqual, Scalar::Instant(NOON + 3_600_000_000))),
-        condition(1, compare(Comparison::Equal, Scalar::Text("a".to_owned()))),
-        condition(4, compare(Comparison::Equal, Scalar::Boolean(true))),
+        condition(2, compare(Comparison::GreaterOrEqual, Value::Instant(NOON + 3_600_000_000))),
+        condition(1, compare(Comparison::Equal, Value::Text("a".to_owned()))),
+        condition(4, compare(Comparison::Equal, Value::Boolean(true))),
     ] {
         assert!(scan.conditions.contains(&wanted), "{wanted:?} is not among {:?}", scan.conditions);
     }

@@ -14,8 +14,8 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use futures_util::StreamExt as _;
 use landreeve_core::source::{CancellationToken, Query, QueryStream, SourceError};
 use landreeve_core::table::{
-    Applies, BatchStream, Catalog, Comparison, Condition, EngineQuery, Readable, Reader, Scalar, Scan,
-    SqlEngine as _, Table, Test, Variable, View,
+    Applies, BatchStream, Catalog, Comparison, Condition, EngineQuery, Readable, Reader, Scan,
+    SqlEngine as _, Table, Test, Value, Variable, View,
 };
 use landreeve_engine::{Engine, EngineOptions};
 
@@ -59,13 +59,13 @@ fn holds(batch: &RecordBatch, row: usize, condition: &Condition) -> bool {
         None
     } else {
         Some(match array.data_type() {
-            DataType::Int64 => Scalar::Integer(array.as_primitive::<Int64Type>().value(row)),
-            DataType::Utf8 => Scalar::Text(array.as_string::<i32>().value(row).to_owned()),
+            DataType::Int64 => Value::Integer(array.as_primitive::<Int64Type>().value(row)),
+            DataType::Utf8 => Value::Text(array.as_string::<i32>().value(row).to_owned()),
             DataType::Timestamp(..) => {
-                Scalar::Instant(array.as_primitive::<TimestampMicrosecondType>().value(row))
+                Value::Instant(array.as_primitive::<TimestampMicrosecondType>().value(row))
             }
-            DataType::Float64 => Scalar::Float(array.as_primitive::<Float64Type>().value(row)),
-            _ => Scalar::Boolean(array.as_boolean().value(row)),
+            DataType::Float64 => Value::Float(array.as_primitive::<Float64Type>().value(row)),
+            _ => Value::Boolean(array.as_boolean().value(row)),
         })
     };
     match (&condition.test, value) {
@@ -75,11 +75,11 @@ fn holds(batch: &RecordBatch, row: usize, condition: &Condition) -> bool {
         (Test::OneOf(all), Some(value)) => all.contains(&value),
         (Test::Compare(comparison, wanted), Some(value)) => {
             let order = match (&value, wanted) {
-                (Scalar::Integer(value), Scalar::Integer(wanted)) => value.partial_cmp(wanted),
-                (Scalar::Instant(value), Scalar::Instant(wanted)) => value.partial_cmp(wanted),
-                (Scalar::Float(value), Scalar::Float(wanted)) => value.partial_cmp(wanted),
-                (Scalar::Text(value), Scalar::Text(wanted)) => value.partial_cmp(wanted),
-                (Scalar::Boolean(value), Scalar::Boolean(wanted)) => value.partial_cmp(wanted),
+                (Value::Integer(value), Value::Integer(wanted)) => value.partial_cmp(wanted),
+                (Value::Instant(value), Value::Instant(wanted)) => value.partial_cmp(wanted),
+                (Value::Float(value), Value::Float(wanted)) => value.partial_cmp(wanted),
+                (Value::Text(value), Value::Text(wanted)) => value.partial_cmp(wanted),
+                (Value::Boolean(value), Value::Boolean(wanted)) => value.partial_cmp(wanted),
                 other => panic!("a condition across types: {other:?}"),
             };
             order.is_some_and(|order| match comparison {
@@ -254,7 +254,7 @@ impl Bench {
         Ok(rows)
     }
 
-    async fn start(
+    pub async fn start(
         &self,
         sql: &str,
         variables: &[(&str, Variable)],
@@ -266,6 +266,7 @@ impl Bench {
                 time_limit: self.limit,
                 batch_rows: 1_024,
                 batch_bytes: 1 << 20,
+                decimals: Vec::new(),
             },
             variables: variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
             max_rows: self.max_rows,

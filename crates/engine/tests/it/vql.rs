@@ -712,3 +712,121 @@ async fn planning_is_at_most_five_times_slower_than_datafusion() {
         assert!(round == 0 || ratio < 5.0, "{ratio}");
     }
 }
+
+/// A table that says how many rows it has.
+struct Counted(Arc<dyn Table>, Option<u64>);
+
+impl Table for Counted {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn applies(&self, condition: &Condition) -> Applies {
+        self.0.applies(condition)
+    }
+
+    fn row_count(&self) -> Option<u64> {
+        self.1
+    }
+
+    fn scan(&self, scan: Scan) -> BatchStream {
+        self.0.scan(scan)
+    }
+}
+
+/// A join keeps its smaller side in memory, whichever is written first. The plan shows that side first.
+#[tokio::test]
+async fn the_smaller_side_of_a_join_is_kept() {
+    for (large, small, expected) in [
+        (Some(1_000_000), Some(100_000), ["s", "l"]),
+        (Some(1_000_000), Some(10), ["s", "l"]),
+        (Some(10), Some(1_000), ["l", "s"]),
+        (Some(1_000), None, ["l", "s"]),
+    ] {
+        let side = |column: &str, count| {
+            let rows: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+            (name(column), Arc::new(Counted(table(vec![(column, rows)]), count)) as Arc<dyn Table>)
+        };
+        let tables = vec![side("l", large), side("s", small)];
+        let bench = Bench::new(Virtual(Tables { tables, views: Vec::new() }));
+        let explained = answer(&bench, "EXPLAIN SELECT l.l FROM l INNER JOIN s ON l.l = s.s").await.unwrap();
+        let scans: Vec<&String> =
+            explained.iter().filter(|line| line.contains("StreamingTableExec")).collect();
+        let columns = expected.map(|column| format!("projection=[{column}]"));
+        assert!(
+            scans.len() == 2 && scans.iter().zip(&columns).all(|(line, column)| line.contains(column)),
+            "{large:?} and {small:?}: {explained:#?}"
+        );
+        assert_eq!(answer(&bench, "SELECT l.l FROM l INNER JOIN s ON l.l = s.s").await.unwrap(), ["1"]);
+    }
+}
+
+/// The planner collects the conditions of all views at the table.
+#[tokio::test]
+async fn conditions_of_many_views_are_refused_before_they_overflow_the_stack() {
+    let conditions: Vec<String> = (0..250).map(|number| format!("i <> {}", number + 100)).collect();
+    let filter = conditions.join(" and ");
+    let bench = Bench::new(chain(40, |before| format!("select i from {before} where {filter}")));
+    let error = answer(&bench, "select * from v39").await.unwrap_err();
+    assert!(error.message.contains("more than 8000 parts together"), "{error:?}");
+    assert_eq!(answer(&bench, "select * from v6").await.unwrap(), ["7"]);
+}
+
+/// A float is compared with a number with a point as a float, however large or small it is, as in PostgreSQL.
+#[tokio::test]
+async fn floats_and_decimals_are_compared_as_floats() {
+    let rows = vec![2e15, 0.5, 1e-18, f64::NAN, 0.300_000_000_000_000_04, f64::INFINITY];
+    let floats = table(vec![
+        ("id", Arc::new(Int64Array::from(vec![1, 2, 3, 4, 5, 6]))),
+        ("f", Arc::new(Float64Array::from(rows))),
+        ("r", Arc::new(Float32Array::from(vec![2e7, 0.5, 1e-9, 0.0, 0.3, 1.0]))),
+    ]);
+    let bench = Bench::new(Virtual(Tables { tables: vec![(name("t"), floats)], views: Vec::new() }));
+    for (condition, expected) in [
+        ("f > 0.25 and id <> 4", "1,2,5,6"),
+        ("id in (2, 3) and f > 0.0", "2,3"),
+        ("f = 0.3", ""),
+        ("f between 0.1 and 0.9", "2,5"),
+        ("f in (0.5, 0.1, 0.2, 0.3, 0.4)", "2"),
+        ("f * 2 > 1.5 and id <> 4", "1,6"),
+        ("case when f > 0.5 then f else 0.5 end = 2e15", "1"),
+        ("coalesce(f, 0.0) = 0.5", "2"),
+        ("nullif(f, 0.5) is null", "2"),
+        ("case f when 0.5 then 1 else 0 end = 1", "2"),
+        ("r > 0.25", "1,2,5,6"),
+        ("0.4 < r", "1,2,6"),
+    ] {
+        let sql = format!("select id from t where {condition} order by id");
+        let found = answer(&bench, &sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!(found.join(","), expected, "{sql}");
+    }
+    assert_eq!(answer(&bench, "select max(f) > 0.1 from t where id < 4").await.unwrap(), ["true"]);
+}
+
+/// Times are compared as microseconds, not as nanoseconds, which end in 2262.
+#[tokio::test]
+async fn times_of_any_year_are_compared() {
+    let last: i64 = 253_402_300_799_999_999;
+    let rows = table(vec![
+        ("id", Arc::new(Int64Array::from(vec![1, 2]))),
+        ("ts", Arc::new(TimestampMicrosecondArray::from(vec![last, LEAP]))),
+        ("tz", Arc::new(TimestampMicrosecondArray::from(vec![last, LEAP]).with_timezone("UTC"))),
+        ("d", Arc::new(Date32Array::from(vec![2_932_896, JANUARY]))),
+    ]);
+    let bench = Bench::new(Virtual(Tables { tables: vec![(name("t"), rows)], views: Vec::new() }));
+    for (condition, expected) in [
+        ("ts = '9999-12-31 23:59:59.999999'", "1"),
+        ("tz >= '9999-12-31 00:00:00+00'", "1"),
+        ("ts < '3000-01-01 00:00:00'", "2"),
+        ("ts > '0001-01-01 00:00:00'", "1,2"),
+        ("ts > d", "1,2"),
+        ("d < ts and d > '2024-01-01'", "1,2"),
+        ("case when ts > '3000-01-01 00:00:00' then 1 else 0 end = 1", "1"),
+        ("ts between '2024-01-01 00:00:00' and '9999-12-31 23:59:59'", "2"),
+        ("d - d = 0 and d - CAST('2024-01-30' AS localdate) = 1", "2"),
+    ] {
+        let sql = format!("select id from t where {condition} order by id");
+        let found = answer(&bench, &sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!(found.join(","), expected, "{sql}");
+    }
+}

@@ -4,24 +4,48 @@
 use std::time::Duration;
 
 use landreeve_core::datasource::{DatabaseType, Grade};
-use landreeve_core::source::{ConnectSpec, SourceError, SourceErrorKind, Target, TlsMode};
+use landreeve_core::ids::{DatasourceId, OuId};
+use landreeve_core::source::{ConnectSpec, Permit, SourceError, SourceErrorKind, Target, TlsMode};
 use landreeve_core::table::Reader;
 use landreeve_core::{Error, ErrorKind, Result, Secret};
 
-use super::datasources::{ConnectionMode, Datasource};
+use super::datasources::{ConnectionMode, Datasource, DatasourceDetails};
 use crate::outbound::Outbound;
 use crate::runs::Failure;
 
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// What a driver needs to connect; every address and path in it has been checked. `reach` is what the caller sees
-/// through a built-in source of this server's tables: subtrees of units.
+/// What a connection goes to: a datasource of the inventory, or one that a plane keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoint<'a> {
+    pub datasource: DatasourceId,
+    pub version: i64,
+    pub unit: Option<OuId>,
+    /// Whether it is a file of this server.
+    pub builtin: bool,
+    pub details: &'a DatasourceDetails,
+}
+
+impl Datasource {
+    pub fn endpoint(&self) -> Endpoint<'_> {
+        Endpoint {
+            datasource: self.id,
+            version: self.version,
+            unit: Some(self.ou),
+            builtin: self.builtin.is_some(),
+            details: &self.details,
+        }
+    }
+}
+
+/// What a driver needs to connect; every address and path in it has been checked. It has no permit yet: `permits` gives
+/// one. `reach` is what the caller sees through a built-in source of this server's tables: subtrees of units.
 pub async fn connect_spec(
     outbound: &Outbound,
-    datasource: &Datasource,
+    endpoint: Endpoint<'_>,
     reach: &[String],
 ) -> Result<ConnectSpec> {
-    let details = &datasource.details;
+    let details = endpoint.details;
     if details.database_type.grade() == Grade::NoDriver {
         let message = format!("there is no driver for {} yet", details.database_type.as_str());
         return Err(Error::conflict("no_driver", message));
@@ -36,18 +60,17 @@ pub async fn connect_spec(
             catalog: catalog.as_str().to_owned(),
             reader: Reader {
                 subtrees: reach.to_vec(),
-                unit: Some(datasource.ou),
+                unit: endpoint.unit,
                 host: details.host.clone(),
                 database: details.database.clone(),
             },
         }
     } else if details.database_type == DatabaseType::Sqlite {
         let name = details.database.as_deref().unwrap_or_default();
-        let path = match datasource.builtin {
-            Some(_) => outbound.own_file(name),
-            None => outbound.sqlite_file(name, details.operator_file)?,
-        };
-        Target::File(path)
+        Target::File(match endpoint.builtin {
+            true => outbound.own_file(name),
+            false => outbound.sqlite_file(name, details.operator_file)?,
+        })
     } else {
         let host = details.host.clone().unwrap_or_default();
         let port = details.port.or(details.database_type.default_port()).unwrap_or_default();
@@ -62,8 +85,8 @@ pub async fn connect_spec(
     };
     let zone = details.data_time_zone.as_deref().unwrap_or("UTC");
     Ok(ConnectSpec {
-        datasource: datasource.id,
-        version: datasource.version,
+        datasource: endpoint.datasource,
+        version: endpoint.version,
         database_type: details.database_type,
         target,
         tls: match (details.require_tls, details.verify_tls) {
@@ -73,6 +96,7 @@ pub async fn connect_spec(
         },
         time_zone: jiff::tz::TimeZone::get(zone).unwrap_or(jiff::tz::TimeZone::UTC),
         max_connections: usize::try_from(details.max_concurrent).unwrap_or(1),
+        permit: Permit::default(),
         connect_timeout: CONNECT,
     })
 }

@@ -4,6 +4,7 @@
 pub mod agents;
 pub mod connect;
 pub mod datasources;
+pub mod permits;
 mod places;
 pub mod stored;
 

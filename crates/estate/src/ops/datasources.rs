@@ -1,6 +1,6 @@
 //! The datasource inventory: declare, list, update, delete, test, refresh; and agents.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,13 +149,13 @@ pub async fn datasource_query<T>(
     read: impl AsyncFnOnce(Result<QueryStream, SourceError>) -> Result<T>,
 ) -> Result<T> {
     let datasource = datasource_for_use(estate, ctx, id).await?;
-    let spec = connect_spec(estate.outbound(), &datasource, &reach(ctx, &datasource)).await?;
+    let spec = connect_spec(estate.outbound(), datasource.endpoint(), &reach(ctx, &datasource)).await?;
     let memory = estate.memory().for_statement().await?;
     let driver = estate.driver(spec.database_type)?;
     let cancel = CancellationToken::new();
     let _guard = cancel.clone().drop_guard();
     let reading = async {
-        let stream = driver.query(&spec, query, cancel).await;
+        let stream = estate.connections().query(&*driver, spec, query, cancel).await;
         read(stream.map(|stream| memory.hold(stream))).await
     };
     tokio::select! {
@@ -470,7 +470,7 @@ pub async fn datasource_test(
 }
 
 async fn test(estate: &Estate, datasource: &Datasource) -> Result<Result<ServerInfo, String>> {
-    let spec = match connect_spec(estate.outbound(), datasource, &[]).await {
+    let spec = match connect_spec(estate.outbound(), datasource.endpoint(), &[]).await {
         Ok(spec) => spec,
         // An unreachable address is a result of the test.
         Err(error) if error.kind == ErrorKind::Internal => return Err(error),
@@ -529,6 +529,21 @@ pub async fn datasource_schema(
 pub async fn schema_by_token(estate: &Estate, id: DatasourceId) -> Result<Option<(Catalog, Timestamp)>> {
     datasources::schema(&mut estate.store().read().await?, id).await
 }
+
+/// How many rows each table had when the schema was read, by schema and name, for a plane that plans joins.
+pub async fn row_counts(estate: &Estate, id: DatasourceId) -> Result<RowCounts> {
+    let found = datasources::schema(&mut estate.store().read().await?, id).await?;
+    let schemas = found.into_iter().flat_map(|(catalog, _)| catalog.schemas);
+    let counts = schemas.flat_map(|schema| {
+        let counted = schema.tables.into_iter().filter_map(|table| Some((table.name, table.row_count?)));
+        let counted: Vec<(String, u64)> = counted.collect();
+        counted.into_iter().map(move |(table, rows)| ((schema.name.clone(), table), rows))
+    });
+    Ok(counts.collect())
+}
+
+/// Numbers of rows, by schema and table.
+pub type RowCounts = HashMap<(String, String), u64>;
 
 /// Creates a source of the server, unless it exists. `file` is the path of a SQLite file in the data directory.
 pub async fn ensure_builtin(

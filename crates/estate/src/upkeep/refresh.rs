@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
+use landreeve_core::source::SourceError;
 use landreeve_core::{Category, Error, ErrorKind, Noun, Result, RunKind, RunState};
 
 use crate::estate::OwnedAct;
@@ -42,15 +43,17 @@ impl Executor for SchemaRefresh {
                 return Err(Failure::new(ErrorKind::Conflict, "disabled", "the datasource is disabled"));
             }
             // The schema of built-in sources is the same for every reader; only the rows differ.
-            let spec = connect_spec(estate.outbound(), &datasource, &[]).await?;
+            let mut spec = connect_spec(estate.outbound(), datasource.endpoint(), &[]).await?;
             let driver = estate.driver(spec.database_type)?;
+            let failed = |error: SourceError| source_failure(&error, SCHEMA_REFRESH.time_limit);
+            job.report(5, "waiting for a connection");
+            let limit = SCHEMA_REFRESH.time_limit.unwrap_or(DAY);
+            estate.connections().admit(&mut spec, limit, &job.token()).await.map_err(failed)?;
             job.report(10, "connecting");
-            let info = driver.test(&spec, job.token()).await.map_err(|error| source_failure(&error, None))?;
+            let info = driver.test(&spec, job.token()).await.map_err(failed)?;
             job.report(30, "reading the schema");
-            let catalog = driver
-                .introspect(&spec, datasource.details.row_counts, job.token())
-                .await
-                .map_err(|error| source_failure(&error, None))?;
+            let catalog =
+                driver.introspect(&spec, datasource.details.row_counts, job.token()).await.map_err(failed)?;
             let now = estate.now();
             // The audit event of the run's submission says who requested it.
             let ctx = ops::sign_in::system(estate);

@@ -1,9 +1,10 @@
 //! Base views as tables: each scan is one statement that the source runs, streamed.
 //!
-//! `sql` writes the statement, `convert` turns what comes back into the view's types. Does not belong here: which views
-//! there are.
+//! `kinds` decides which conditions are sent, `sql` writes the statement, `convert` turns what comes back into the view's
+//! types. Does not belong here: which views there are.
 
 pub mod convert;
+pub mod kinds;
 pub mod sql;
 
 use std::sync::Arc;
@@ -12,18 +13,27 @@ use std::time::Duration;
 use arrow_schema::{DataType, SchemaRef};
 use futures_util::StreamExt as _;
 use landreeve_core::datasource::SqlDialect;
-use landreeve_core::source::{ConnectSpec, Driver, Query, QueryStream, SourceError, SourceErrorKind};
-use landreeve_core::table::{Applies, BatchStream, Comparison, Condition, Scalar, Scan, Sent, Table, Test};
+use landreeve_core::ids::DatasourceId;
+use landreeve_core::source::{
+    CancellationToken, ConnectSpec, Driver, Permit, Query, QueryStream, SourceError, SourceErrorKind,
+};
+use landreeve_core::table::{Applies, BatchStream, Condition, Scan, Sent, Table};
+use landreeve_estate::inventory::permits::ConnectionLimits;
 
+use crate::scan::kinds::ColumnKind;
 use crate::vql::ast::Relation;
 
 /// A base view over a relation of a database.
 pub struct BaseTable {
     /// With its database, for errors.
     pub view: String,
+    /// How many there are, if that is known.
+    pub rows: Option<u64>,
     pub schema: SchemaRef,
     /// The source's name of each column.
     pub columns: Vec<String>,
+    /// What each column is in the source.
+    pub kinds: Arc<[ColumnKind]>,
     pub relation: Relation,
     pub dialect: SqlDialect,
     pub driver: Arc<dyn Driver>,
@@ -56,37 +66,53 @@ impl BaseTable {
         sql::select(self.dialect, &wanted)
     }
 
-    /// How the source applies a test of a column of this type.
-    fn applies_to(&self, data_type: &DataType, test: &Test) -> Applies {
-        let dynamic = self.dialect == SqlDialect::Sqlite;
-        match (data_type, test) {
-            (_, Test::IsNull | Test::IsNotNull) => Applies::Exact,
-            (DataType::Int32 | DataType::Int64, Test::Compare(_, Scalar::Integer(_))) => Applies::Exact,
-            (DataType::Int32 | DataType::Int64, Test::OneOf(values)) => {
-                let whole = values.iter().all(|value| matches!(value, Scalar::Integer(_)));
-                if whole { Applies::Exact } else { Applies::No }
-            }
-            // SQLite stores them in any form.
-            (DataType::Boolean, Test::Compare(Comparison::Equal, Scalar::Boolean(_))) if !dynamic => {
-                Applies::Exact
-            }
-            // A collation may find more than what is equal here, and never less.
-            (DataType::Utf8, Test::Compare(Comparison::Equal, Scalar::Text(text))) => self.text([text]),
-            (DataType::Utf8, Test::OneOf(values)) => {
-                let texts: Option<Vec<&String>> = values
-                    .iter()
-                    .map(|value| if let Scalar::Text(text) = value { Some(text) } else { None })
-                    .collect();
-                texts.map_or(Applies::No, |texts| self.text(texts))
-            }
-            _ => Applies::No,
-        }
+    /// The statement whose result describes every column.
+    pub fn description(&self) -> String {
+        let scan = Scan {
+            columns: (0..self.columns.len()).collect(),
+            conditions: Vec::new(),
+            filters: Vec::new(),
+            limit: Some(0),
+            batch_rows: 1,
+            partition: 0,
+            permit: Permit::default(),
+            cancel: CancellationToken::new(),
+        };
+        self.statement(&scan)
     }
 
-    fn text<'a>(&self, texts: impl IntoIterator<Item = &'a String>) -> Applies {
-        // PostgreSQL's char(n) ignores trailing blanks only of the column, so a text with them is compared here.
-        let odd = |text: &String| text.contains('\0') || text.ends_with(' ');
-        if texts.into_iter().any(odd) { Applies::No } else { Applies::Superset }
+    /// What the source says its columns are; `None` if it cannot, because one is missing.
+    pub async fn described(
+        &self,
+        connections: &ConnectionLimits,
+    ) -> Result<Option<Arc<[ColumnKind]>>, SourceError> {
+        let place = self.place();
+        let query = Query {
+            sql: self.description(),
+            time_limit: self.time_limit,
+            batch_rows: 1,
+            batch_bytes: BATCH_BYTES,
+            decimals: Vec::new(),
+        };
+        let cancel = CancellationToken::new();
+        let _guard = cancel.clone().drop_guard();
+        let stream = connections.query(&*self.driver, self.spec.clone(), query, cancel).await;
+        let mut stream = match stream {
+            Ok(stream) => stream,
+            // A statement may not need what is missing.
+            Err(error) if error.kind == SourceErrorKind::Query => return Ok(None),
+            Err(error) => return Err(place.of(error)),
+        };
+        let kinds = kinds::of(self.dialect, &stream.schema).into();
+        // Read to its end, so that its connection can be used again.
+        while let Some(batch) = stream.batches.next().await {
+            batch.map_err(|error| place.of(error))?;
+        }
+        Ok(Some(kinds))
+    }
+
+    fn place(&self) -> Place {
+        Place { view: self.view.clone(), datasource: self.datasource.clone() }
     }
 }
 
@@ -106,7 +132,16 @@ impl Table for BaseTable {
         if sql::condition(self.dialect, column, &condition.test).is_none() {
             return Applies::No;
         }
-        self.applies_to(field.data_type(), &condition.test)
+        let kind = self.kinds.get(condition.column).copied().unwrap_or(ColumnKind::Other);
+        kinds::applies(self.dialect, kind, field.data_type(), &condition.test)
+    }
+
+    fn connections(&self) -> Option<(DatasourceId, usize)> {
+        Some((self.spec.datasource, self.spec.max_connections))
+    }
+
+    fn row_count(&self) -> Option<u64> {
+        self.rows
     }
 
     fn sent(&self, scan: &Scan) -> Option<Sent> {
@@ -123,10 +158,20 @@ impl Table for BaseTable {
                 return Box::pin(futures_util::stream::once(async { Err(error) }));
             }
         };
-        let query =
-            Query { sql, time_limit: self.time_limit, batch_rows: scan.batch_rows, batch_bytes: BATCH_BYTES };
-        let (driver, spec) = (Arc::clone(&self.driver), self.spec.clone());
-        let place = Place { view: self.view.clone(), datasource: self.datasource.clone() };
+        let decimals = schema.fields().iter().map(|field| match field.data_type() {
+            DataType::Decimal128(precision, scale) => Some((*precision, *scale)),
+            _ => None,
+        });
+        let query = Query {
+            sql,
+            time_limit: self.time_limit,
+            batch_rows: scan.batch_rows,
+            batch_bytes: BATCH_BYTES,
+            decimals: decimals.collect(),
+        };
+        let driver = Arc::clone(&self.driver);
+        let spec = ConnectSpec { permit: scan.permit, ..self.spec.clone() };
+        let place = self.place();
         let opening = async move {
             match driver.query(&spec, query, scan.cancel).await {
                 Ok(stream) => rows(stream, schema, place),

@@ -5,7 +5,8 @@
 use std::fmt::Write as _;
 
 use landreeve_core::datasource::SqlDialect;
-use landreeve_core::table::{Comparison, Condition, Filter, Scalar, Test};
+use landreeve_core::decimal;
+use landreeve_core::table::{Comparison, Condition, Filter, Test, Value};
 
 use crate::vql::ast::Relation;
 
@@ -36,7 +37,8 @@ pub fn select(dialect: SqlDialect, wanted: &Wanted<'_>) -> String {
     if !conditions.is_empty() {
         let _ = write!(sql, " WHERE {}", conditions.join(" AND "));
     }
-    if let Some(limit) = wanted.limit {
+    // What is larger is no limit, and no number for every database.
+    if let Some(limit) = wanted.limit.filter(|limit| i64::try_from(*limit).is_ok()) {
         let _ = write!(sql, " LIMIT {limit}");
     }
     sql
@@ -68,7 +70,8 @@ fn relation(dialect: SqlDialect, relation: &Relation) -> String {
 
 pub fn identifier(dialect: SqlDialect, name: &str) -> String {
     match dialect {
-        SqlDialect::MySql => format!("`{}`", name.replace('`', "``")),
+        // In double quotes SQLite takes the name of a missing column for a text.
+        SqlDialect::MySql | SqlDialect::Sqlite => format!("`{}`", name.replace('`', "``")),
         _ => format!("\"{}\"", name.replace('"', "\"\"")),
     }
 }
@@ -117,15 +120,41 @@ const fn operator(comparison: Comparison) -> &'static str {
     }
 }
 
-fn literal(dialect: SqlDialect, value: &Scalar) -> Option<String> {
+fn literal(dialect: SqlDialect, value: &Value) -> Option<String> {
     Some(match value {
-        Scalar::Boolean(value) => if *value { "TRUE" } else { "FALSE" }.to_owned(),
+        Value::Boolean(value) => if *value { "TRUE" } else { "FALSE" }.to_owned(),
         // The smallest number has no literal of its own everywhere.
-        Scalar::Integer(i64::MIN) => "(-9223372036854775807 - 1)".to_owned(),
-        Scalar::Integer(value) if *value < 0 => format!("({value})"),
-        Scalar::Integer(value) => value.to_string(),
-        Scalar::Text(text) => text_literal(dialect, text)?,
-        Scalar::Float(_) | Scalar::Instant(_) => return None,
+        Value::Integer(i64::MIN) => "(-9223372036854775807 - 1)".to_owned(),
+        Value::Integer(value) => signed(value.to_string()),
+        Value::Decimal { unscaled, scale } => signed(decimal::text(*unscaled, *scale)?),
+        Value::Text(text) => text_literal(dialect, text)?,
+        Value::Date(days) => format!("DATE '{}'", date(*days)?),
+        Value::DateTime(micros) => format!("TIMESTAMP '{}'", time(*micros)?),
+        Value::Instant(micros) => format!("TIMESTAMP WITH TIME ZONE '{}+00'", time(*micros)?),
+        Value::Float(_) => return None,
+    })
+}
+
+/// A minus after an operator could begin a comment.
+fn signed(number: String) -> String {
+    if number.starts_with('-') { format!("({number})") } else { number }
+}
+
+/// Years that every source writes and reads alike.
+const YEARS: std::ops::RangeInclusive<i16> = 1..=9_999;
+
+fn date(days: i32) -> Option<jiff::civil::Date> {
+    let epoch = jiff::civil::date(1970, 1, 1);
+    let date = epoch.checked_add(jiff::Span::new().try_days(days).ok()?).ok()?;
+    YEARS.contains(&date.year()).then_some(date)
+}
+
+fn time(micros: i64) -> Option<String> {
+    let time = jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::from_microsecond(micros).ok()?);
+    let fraction = time.subsec_nanosecond() / 1_000;
+    YEARS.contains(&time.year()).then(|| {
+        let clock = format!("{:02}:{:02}:{:02}.{fraction:06}", time.hour(), time.minute(), time.second());
+        format!("{} {clock}", time.date())
     })
 }
 
@@ -168,7 +197,7 @@ mod tests {
     fn statements_of_each_dialect() {
         let relation = table(Some("s"), None);
         let tests = [
-            ("ID", Test::Compare(Comparison::GreaterOrEqual, Scalar::Integer(-5))),
+            ("ID", Test::Compare(Comparison::GreaterOrEqual, Value::Integer(-5))),
             ("a b", Test::OneOf(Vec::new())),
             ("x", Test::IsNull),
         ];
@@ -192,7 +221,7 @@ mod tests {
         let one = |value| {
             Filter::One(Condition {
                 column: 0,
-                test: Test::Compare(Comparison::Equal, Scalar::Integer(value)),
+                test: Test::Compare(Comparison::Equal, Value::Integer(value)),
             })
         };
         let joined = [Filter::Any(vec![one(1), Filter::Not(Box::new(Filter::All(vec![one(2), one(3)])))])];
@@ -206,8 +235,28 @@ mod tests {
         };
         assert_eq!(
             select(SqlDialect::Sqlite, &none),
-            "SELECT 1 FROM (select 1 -- one\n) AS \"landreeve_rows\" WHERE (\"a\" = 1 OR NOT ((\"a\" = 2 AND \"a\" = 3)))"
+            "SELECT 1 FROM (select 1 -- one\n) AS `landreeve_rows` WHERE (`a` = 1 OR NOT ((`a` = 2 AND `a` = 3)))"
         );
+    }
+
+    #[test]
+    fn values_of_each_type() {
+        for (value, expected) in [
+            (Value::Integer(i64::MIN), Some("(-9223372036854775807 - 1)")),
+            (Value::Decimal { unscaled: -150, scale: 2 }, Some("(-1.50)")),
+            (Value::Decimal { unscaled: 7, scale: 3 }, Some("0.007")),
+            (Value::Date(0), Some("DATE '1970-01-01'")),
+            (Value::Date(-719_162), Some("DATE '0001-01-01'")),
+            (Value::Date(-719_163), None),
+            (Value::Date(i32::MAX), None),
+            (Value::DateTime(1_768_478_400_000_001), Some("TIMESTAMP '2026-01-15 12:00:00.000001'")),
+            (Value::DateTime(-1), Some("TIMESTAMP '1969-12-31 23:59:59.999999'")),
+            (Value::DateTime(i64::MAX), None),
+            (Value::Instant(0), Some("TIMESTAMP WITH TIME ZONE '1970-01-01 00:00:00.000000+00'")),
+            (Value::Float(1.5), None),
+        ] {
+            assert_eq!(literal(SqlDialect::Postgres, &value).as_deref(), expected, "{value:?}");
+        }
     }
 
     proptest! {
@@ -215,7 +264,7 @@ mod tests {
         #[test]
         fn values_stay_values(text in "[a'\"`\\\\;/*# -]{0,12}") {
             for dialect in DIALECTS {
-                let test = Test::Compare(Comparison::Equal, Scalar::Text(text.clone()));
+                let test = Test::Compare(Comparison::Equal, Value::Text(text.clone()));
                 let sql = condition(dialect, &identifier(dialect, &text), &test).unwrap();
                 let tokens: Vec<_> =
                     Scanner::new(&sql, rules(dialect)).filter(|token| !token.kind.is_blank()).collect();
