@@ -13,8 +13,7 @@ use crate::catalog::describe::statement;
 use crate::catalog::{Body, Connection, Key, Kind, Object};
 use crate::vql::ast::{Access, Definition, KeptKind, SourceKind, Statement};
 use crate::vql::print::Style;
-use crate::vql::properties::Properties;
-use crate::vql::script::{pieces, property_names};
+use crate::vql::script::stored_pieces;
 
 /// An object of a version.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,7 +21,7 @@ use crate::vql::script::{pieces, property_names};
 pub struct StoredObject {
     pub version: u32,
     pub key: StoredKey,
-    /// The statement that creates it, with a property in place of a password.
+    /// The statement that creates it, without a password.
     pub vql: String,
     /// For a database: the clauses of its ALTER statements.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -71,6 +70,8 @@ pub struct StoredColumn {
 }
 
 const VERSION: u32 = 1;
+/// How the clause of a password begins.
+const PASSWORD: &str = "    USERPASSWORD = '${databases.";
 
 impl StoredObject {
     pub fn of(key: &Key, object: &Object) -> Result<StoredObject> {
@@ -102,7 +103,7 @@ impl StoredObject {
         Ok(StoredObject {
             version: VERSION,
             key: StoredKey::of(key),
-            vql: statement(key, object, Style::default()),
+            vql: statement(key, object, Style { stored: true, ..Style::default() }),
             clauses,
             columns,
             needs: object.needs.iter().map(StoredKey::of).collect(),
@@ -119,7 +120,7 @@ impl StoredObject {
             return Err(Error::internal(format!("an object has the unknown version {}", self.version)));
         }
         let key = self.key.into_key()?;
-        let mut body = body(&key, &self.vql)?;
+        let mut body = body(&key, &self.vql, self.password)?;
         match &mut body {
             Body::Defined(Definition::Database(database)) => {
                 let clause = |clause: StoredClause| crate::vql::ast::Clause {
@@ -153,20 +154,15 @@ impl StoredObject {
     }
 }
 
-/// Reads a stored statement again.
-fn body(key: &Key, vql: &str) -> Result<Body> {
+/// Reads a stored statement again. Earlier versions wrote properties in place of a password.
+fn body(key: &Key, vql: &str, password: bool) -> Result<Body> {
     let damaged =
         |why: &str| Error::internal(format!("the stored {} cannot be read: {why}", key.full_name()));
-    // Passwords, and what the values of properties may have contained.
-    let properties: Properties = property_names(vql)
-        .into_iter()
-        .map(|name| {
-            let value = if name.contains("PASSWORD") { String::new() } else { format!("${{{name}}}") };
-            (name, value)
-        })
-        .collect();
-    let pieces = pieces(vql, &properties).map_err(|_| damaged("it is no statement"))?;
-    let [piece] = pieces.as_slice() else { return Err(damaged("it is several statements")) };
+    let clause = password.then(|| vql.lines().position(|line| line.starts_with(PASSWORD))).flatten();
+    let lines = vql.lines().enumerate().filter(|(at, _)| Some(*at) != clause).map(|(_, line)| line);
+    let vql = if clause.is_some() { lines.collect::<Vec<_>>().join("\n") } else { vql.to_owned() };
+    let pieces = stored_pieces(&vql);
+    let [piece] = pieces.as_slice() else { return Err(damaged("it is not one statement")) };
     match crate::vql::statement(piece) {
         Ok(Statement::Create { definition, .. }) => Ok(Body::Defined(definition)),
         Ok(Statement::Keep { kept, .. }) => Ok(Body::Kept(kept)),
@@ -283,6 +279,10 @@ mod tests {
         {"name":"total","arrow":"decimal(12,2)","logical":"decimal","native":"decimal"}],
         "needs":[{"database":"d","kind":"view","name":"o"}],"relations":1,"depth":2,"password":false}"#;
     const SOURCE: &str = r#"{"version":1,"key":{"database":"d","kind":"datasource jdbc","name":"s"},
+        "vql":"CREATE DATASOURCE JDBC s\n    DATABASEURI = 'jdbc:postgresql://h/d'","relations":0,"depth":0,"declared":7,
+        "password":true}"#;
+    /// Before passwords were left out.
+    const EARLIER: &str = r#"{"version":1,"key":{"database":"d","kind":"datasource jdbc","name":"s"},
         "vql":"CREATE DATASOURCE JDBC s\n    DATABASEURI = 'jdbc:postgresql://h/d'\n    USERPASSWORD = '${databases.d.datasources.jdbc.s.USERPASSWORD}' ${databases.d.datasources.jdbc.s.USERPASSWORD.ENCRYPTED}",
         "relations":0,"depth":0,"declared":7,"password":true}"#;
 
@@ -295,6 +295,8 @@ mod tests {
             assert_eq!(serde_json::to_value(StoredObject::of(&key, &object).unwrap()).unwrap(), before);
         }
         let (_, source) = serde_json::from_str::<StoredObject>(SOURCE).unwrap().into_object().unwrap();
+        let earlier = serde_json::from_str::<StoredObject>(EARLIER).unwrap().into_object().unwrap();
+        assert_eq!(earlier.1, source);
         assert_eq!(source.connection, Some(Connection::Declared(DatasourceId(7))));
         let old: StoredDatasource = serde_json::from_str(
             r#"{"version":1,"database_type":"postgres","host":"h","database":"d","require_tls":false,"verify_tls":false}"#,

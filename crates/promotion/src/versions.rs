@@ -152,7 +152,10 @@ impl NewVersion {
     /// Takes long for thousands of objects.
     pub fn of(catalog: &Catalog, declared: Vec<Declared>, fingerprint: String) -> Result<NewVersion> {
         let text = |(key, object): (&crate::catalog::Key, &Arc<crate::catalog::Object>)| {
-            let text = serde_json::to_string(&StoredObject::of(key, object)?).map_err(Error::internal)?;
+            let stored = StoredObject::of(key, object)?;
+            let text = serde_json::to_string(&stored).map_err(Error::internal)?;
+            // Better refused now than unreadable later.
+            stored.into_object()?;
             Ok((hex::encode(Sha256::digest(&text)), text))
         };
         Ok(NewVersion {

@@ -93,7 +93,11 @@ pub fn statement(key: &Key, object: &Object, style: Style) -> String {
 
 /// In an order in which every statement finds what it needs.
 fn script(catalog: &Catalog, keys: &BTreeSet<Key>, only: Option<&str>, options: Options) -> String {
-    let style = Style { replace: options.replace_existing, properties: options.include_properties };
+    let style = Style {
+        replace: options.replace_existing,
+        properties: options.include_properties,
+        ..Style::default()
+    };
     let mut out = String::from("ENTER SINGLE USER MODE;\n");
     let mut line = |text: &str| {
         out.push_str(text);
@@ -166,54 +170,4 @@ fn order<'a>(key: &'a Key, object: &Object) -> (u8, u32, &'a str, Kind, &'a str)
         Kind::Kept(_) => 5,
     };
     (rank, object.depth, &key.database, key.kind, &key.name)
-}
-
-/// A statement as written, without the literals that follow PASSWORD or USERPASSWORD, and those of CREATE USER.
-pub fn without_passwords(written: &str) -> String {
-    use landreeve_core::sql::{Kind as Token, Scanner, VQL};
-    let (mut out, mut secret, mut user) = (String::with_capacity(written.len()), false, false);
-    let mut last = String::new();
-    for token in Scanner::new(written, VQL) {
-        let text = written.get(token.start..token.end).unwrap_or_default();
-        if token.kind == Token::Text && (secret || user) {
-            let property = text.contains("${");
-            out.push_str(if property { text } else { "'***'" });
-            (secret, user) = (false, false);
-            continue;
-        }
-        out.push_str(text);
-        if token.kind.is_blank() || text == "=" {
-            continue;
-        }
-        let word = text.to_ascii_uppercase();
-        secret = word.ends_with("PASSWORD");
-        user |= word == "USER" && last != "SINGLE" && last != "ALTER" && last != "DROP";
-        last = word;
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reports_have_no_passwords() {
-        for (written, shown) in [
-            (
-                "CREATE DATASOURCE JDBC a USERNAME = 'u' USERPASSWORD = 'secret' ENCRYPTED",
-                "CREATE DATASOURCE JDBC a USERNAME = 'u' USERPASSWORD = '***' ENCRYPTED",
-            ),
-            ("CREATE USER x 'secret' 'a person'", "CREATE USER x '***' 'a person'"),
-            (
-                "CREATE OR REPLACE USER x '${users.x.PASSWORD}'",
-                "CREATE OR REPLACE USER x '${users.x.PASSWORD}'",
-            ),
-            ("ALTER USER x GRANT ROLE y", "ALTER USER x GRANT ROLE y"),
-            ("SET 'a' = 'b'", "SET 'a' = 'b'"),
-            ("userpassword /* c */ 'x'", "userpassword /* c */ '***'"),
-        ] {
-            assert_eq!(without_passwords(written), shown);
-        }
-    }
 }

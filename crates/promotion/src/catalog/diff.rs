@@ -40,7 +40,7 @@ pub fn changes(before: &Catalog, after: &Catalog, invalid: &BTreeSet<&Key>) -> V
     let keys: BTreeSet<&Key> = before.iter().chain(after.iter()).map(|(key, _)| key).collect();
     let text = |catalog: &Catalog, key: &Key| {
         let object: Option<&std::sync::Arc<Object>> = catalog.get(key);
-        object.map(|object| describe::statement(key, object, Style { replace: true, properties: false }))
+        object.map(|object| describe::statement(key, object, Style { replace: true, ..Style::default() }))
     };
     let mut found = Vec::new();
     for key in keys {

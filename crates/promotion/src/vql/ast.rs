@@ -67,6 +67,21 @@ pub enum Definition {
     Interface(Interface),
 }
 
+impl Definition {
+    /// The clauses that are kept without effect.
+    pub fn clauses(&self) -> &[Clause] {
+        match self {
+            Definition::Database(database) => &database.clauses,
+            Definition::Folder { .. } => &[],
+            Definition::Source(source) => &source.clauses,
+            Definition::Wrapper(wrapper) => &wrapper.clauses,
+            Definition::Table(table) => &table.clauses,
+            Definition::View(view) => &view.clauses,
+            Definition::Interface(view) => &view.clauses,
+        }
+    }
+}
+
 /// A clause that is kept without effect, as canonical text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clause {

@@ -113,6 +113,9 @@ impl<'a> Cursor<'a> {
         let start = self.position();
         let token = self.token(0).filter(|token| matches!(token.kind, Kind::Word | Kind::QuotedName));
         let Some(token) = token else { return Err(self.unexpected()) };
+        if self.is(&["IF", "NOT", "EXISTS"]) {
+            return Err(self.fault("IF NOT EXISTS is not VQL; use CREATE OR REPLACE"));
+        }
         let text = self.text_of(token);
         let name = match token.kind {
             Kind::QuotedName => unquoted(text),

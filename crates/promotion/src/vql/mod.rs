@@ -6,6 +6,7 @@
 
 pub mod ast;
 mod cursor;
+pub mod masked;
 mod parse;
 pub mod place;
 pub mod print;

@@ -16,6 +16,8 @@ pub struct Style {
     pub replace: bool,
     /// Properties in place of what differs between environments. A password is always a property.
     pub properties: bool,
+    /// Without passwords, which are stored elsewhere.
+    pub stored: bool,
 }
 
 /// The statement that creates an object of a database, without a semicolon.
@@ -110,8 +112,15 @@ impl Property<'_> {
 
     /// The value as a literal, or its property.
     fn literal(&self, parameter: &str, value: &str, style: Style) -> String {
-        if style.properties { format!("'{}'", self.of(parameter)) } else { quoted(value) }
+        let has_one =
+            style.properties && is_part_of_property(self.database) && is_part_of_property(self.name);
+        if has_one { format!("'{}'", self.of(parameter)) } else { quoted(value) }
     }
+}
+
+/// Whether a name can be part of the name of a property, which is written inside a literal.
+pub fn is_part_of_property(name: &str) -> bool {
+    !name.contains(['\'', '$', '{', '}', '\n'])
 }
 
 fn put_database(out: &mut String, name: &str, database: &Database) {
@@ -156,7 +165,7 @@ fn put_source(out: &mut String, name: &str, source: &Source, property: &Property
             if let Some(user) = user {
                 put(out, &format!("\n    USERNAME = {}", property.literal("USERNAME", user, style)));
             }
-            if password.is_some() {
+            if password.is_some() && !style.stored {
                 let (password, encrypted) =
                     (property.of("USERPASSWORD"), property.of("USERPASSWORD.ENCRYPTED"));
                 put(out, &format!("\n    USERPASSWORD = '{password}' {encrypted}"));

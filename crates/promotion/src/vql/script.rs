@@ -91,6 +91,18 @@ pub fn pieces(script: &str, properties: &Properties) -> Result<Vec<Piece>, Vec<F
     if faults.is_empty() { Ok(found) } else { Err(faults) }
 }
 
+/// Statements that were stored: their values are filled in, and what they contain is data.
+pub fn stored_pieces(text: &str) -> Vec<Piece> {
+    let lines = std::sync::Arc::new((text.to_owned(), Lines::of(text)));
+    let piece = |(index, range): (usize, Range<usize>)| {
+        let written = text.get(range.clone()).unwrap_or_default().to_owned();
+        let origins = vec![Origin { start: 0, written: range.start, is_value: false }];
+        let place = lines.1.place(text, range.start);
+        Piece { index, place, text: written.clone(), written, origins, lines: std::sync::Arc::clone(&lines) }
+    };
+    statements(text, VQL).into_iter().enumerate().map(piece).collect()
+}
+
 /// The names of all properties that a script uses.
 pub fn property_names(script: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();

@@ -53,6 +53,16 @@ fn error_texts_are_those_of_the_product() {
         ("DROP VIEW none", "View 'none' not found"),
         ("DROP DATABASE d", "the database 'd' is connected"),
         ("CREAT VIEW x", "Syntax error: Exception parsing query near 'CREAT'"),
+        ("CREATE DATABASE IF NOT EXISTS e", "IF NOT EXISTS is not VQL"),
+        ("CREATE VIEW IF NOT EXISTS v AS SELECT id FROM big", "IF NOT EXISTS is not VQL"),
+        (
+            "CREATE DATASOURCE JDBC \"it's\" DATABASEURI='jdbc:landreeve:x' USERNAME='u' USERPASSWORD='p'",
+            "must not contain ' $ { or }",
+        ),
+        (
+            "CREATE DATASOURCE JDBC s DATABASEURI='jdbc:landreeve:x' USERPASSWORD=\"hidden\"",
+            "a password must be a text in single quotes",
+        ),
         ("CONNECT DATABASE none", "Database 'none' not found"),
         ("CREATE OR REPLACE VIEW orders AS SELECT id FROM big", "already exists as a view of another type"),
         ("CREATE OR REPLACE VIEW big AS SELECT b.id FROM big b", "would depend on itself"),
@@ -242,4 +252,21 @@ fn statements_without_effect_are_reported_as_stored() {
         executed(&base(), "CONNECT DATABASE d; SET 'a' = 'b'; CREATE VIEW v AS SELECT id FROM big TRACE");
     let ends: Vec<&str> = outcome.statements.iter().map(|done| done.end.as_str()).collect();
     assert_eq!(ends, ["executed", "stored", "executed"]);
+}
+
+/// Clauses without effect are told, and nothing that is called a password is kept.
+#[test]
+fn clauses_without_effect_are_told_and_keep_no_password() {
+    let script = "CONNECT DATABASE d;
+        CREATE DATASOURCE DF f ROUTE LOCAL 'L' 'a.csv' COLUMNDELIMETER=';' HEADDER=TRUE;
+        CREATE DATASOURCE JDBC j DATABASEURI='jdbc:landreeve:x' PROXYPASSWORD 'hidden-1' VAULTSECRET = 'hidden-2'
+          PROPERTIES ('password'='hidden-3');
+        CREATE REST WEBSERVICE r (a) LOGIN 'u' PASSWORD 'hidden-4';
+        SET 'com.vendor.proxy.password' = 'hidden-5';
+        CREATE USER v 'hidden-6';";
+    let outcome = executed(&base(), script);
+    assert_eq!(failures(&outcome), Vec::<String>::new());
+    assert_eq!(outcome.statements[1].message, "kept without effect: COLUMNDELIMETER, HEADDER");
+    let text = format!("{:?}{}", outcome.statements, everything(&outcome.catalog));
+    assert!(!text.contains("hidden-"), "{text}");
 }

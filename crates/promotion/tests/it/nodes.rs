@@ -35,6 +35,7 @@ on_both! {
     applying_is_all_or_nothing
     versions_are_kept_and_can_be_gone_back_to
     two_at_once_both_apply
+    what_is_applied_can_be_read
     passwords_are_sealed_and_kept_while_they_stay
     a_node_that_a_datasource_names_is_not_deleted
     sources_are_looked_up
@@ -107,6 +108,24 @@ async fn two_at_once_both_apply(world: World) -> landreeve_testkit::Kit {
     assert_eq!(numbers, [2, 3]);
     let text = description(&world.plane, &world.ctx, "local", None).await.unwrap();
     assert!(text.contains("VIEW first") && text.contains("VIEW second"), "{text}");
+    world.kit
+}
+
+/// Whatever names and values contain, what was applied can be read again, by this process and by the next.
+async fn what_is_applied_can_be_read(world: World) -> landreeve_testkit::Kit {
+    let long = "d".repeat(1_048_000);
+    let script = format!(
+        "CREATE DATABASE \"d'b${{x}}\" 'x'; CONNECT DATABASE \"d'b${{x}}\"; \
+         CREATE DATASOURCE JDBC \"j}}${{x\" DATABASEURI = 'jdbc:postgresql://127.0.0.1:1/x' USERNAME = 'u'; \
+         CREATE VIEW hint AS SELECT 'set ${{DB_PASSWORD}} first' AS hint FROM dual(); \
+         CREATE VIEW long DESCRIPTION'{long}'AS SELECT 1 AS a FROM dual();"
+    );
+    let names = ["x", "DB_PASSWORD"].map(|name| (name.to_owned(), format!("${{{name}}}")));
+    let done = world.apply_filled(&script, names.into_iter().collect()).await;
+    assert!(!done.failed(), "{:?}", done.statements.iter().map(|done| &done.message).collect::<Vec<_>>());
+    let again = world.again();
+    let text = description(&again, &world.ctx, "local", None).await.unwrap();
+    assert!(text.contains("'set ${DB_PASSWORD} first'") && text.contains(&long), "{} bytes", text.len());
     world.kit
 }
 

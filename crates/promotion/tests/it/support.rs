@@ -69,4 +69,14 @@ impl World {
     pub async fn apply_with(&self, text: &str, options: Options) -> Applied {
         apply(&self.plane, &self.ctx, "local", text.to_owned(), Properties::new(), options).await.unwrap()
     }
+
+    pub async fn apply_filled(&self, text: &str, properties: Properties) -> Applied {
+        apply(&self.plane, &self.ctx, "local", text.to_owned(), properties, Options::default()).await.unwrap()
+    }
+
+    /// The plane of a process that has read nothing yet.
+    pub fn again(&self) -> Promotion {
+        let estate = self.plane.estate().clone();
+        Promotion::new(estate, self.kit.engine(), landreeve_testkit::files(), true)
+    }
 }

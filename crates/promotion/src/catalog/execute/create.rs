@@ -9,8 +9,9 @@ use landreeve_core::table::TableName;
 use super::{Execution, Failure, Input};
 use crate::catalog::{Body, Key, Kind, Object, columns};
 use crate::vql::ast::{
-    Clause, Database, Definition, Interface, Kept, Name, Source, SourceKind, Table, View, Wrapper,
+    Access, Clause, Database, Definition, Interface, Kept, Name, Source, SourceKind, Table, View, Wrapper,
 };
+use crate::vql::print::is_part_of_property;
 
 /// Maximum number of base views that a view reads once everything below it is expanded.
 pub const MAX_RELATIONS: u32 = 1_000;
@@ -44,6 +45,15 @@ impl Execution<'_> {
             _ => Kind::View,
         };
         let key = Key::new(database, kind, &name.name);
+        let named = is_part_of_property(&key.database) && is_part_of_property(&key.name);
+        if let (Definition::Source(Source { access: Access::Jdbc { password: Some(_), .. }, .. }), false) =
+            (definition, named)
+        {
+            return Err(Failure::new(
+                "the name of a datasource with a password, and of its database, must not contain ' $ { or }: it is \
+                 part of the name of a property",
+            ));
+        }
         self.replaceable(&key, replace, definition)?;
         let object = Object::new(Body::Defined(definition.clone()));
         self.folder_exists(&key, object.folder())?;

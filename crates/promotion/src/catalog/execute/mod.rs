@@ -14,6 +14,7 @@ use landreeve_core::table::ViewPlanner;
 use self::replan::Replanned;
 use super::{Catalog, Connection, Key, Kind, describe};
 use crate::vql::ast::{Definition, Name, Statement};
+use crate::vql::masked::without_passwords;
 use crate::vql::place::{Fault, Place};
 use crate::vql::script::Piece;
 
@@ -34,6 +35,8 @@ pub struct Done {
     pub text: String,
     pub end: End,
     pub message: String,
+    /// Whether the message is what the statement was to return.
+    pub has_output: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,8 +205,10 @@ impl Execution<'_> {
         message: String,
     ) {
         let (Some(slot), Some(input)) = (done.get_mut(index), self.inputs.get(index)) else { return };
-        let text = describe::without_passwords(&input.piece.written);
-        *slot = Some(Done { index, place: place.unwrap_or(input.piece.place), text, end, message });
+        let text = without_passwords(&input.piece.written);
+        let has_output = end == End::Executed && matches!(input.statement, Ok(Statement::Describe(_)));
+        let place = place.unwrap_or(input.piece.place);
+        *slot = Some(Done { index, place, text, end, message, has_output });
     }
 
     fn statement(&mut self, index: usize) -> Result<Success, Failure> {
@@ -219,7 +224,13 @@ impl Execution<'_> {
             }
             Statement::Create { replace, name, definition } => {
                 let key = self.create(index, *replace, name, definition)?;
-                Ok(Success::executed(Some(key)))
+                let words: Vec<&str> =
+                    definition.clauses().iter().map(|clause| clause.word.as_str()).collect();
+                let message = match words.as_slice() {
+                    [] => String::new(),
+                    words => format!("kept without effect: {}", words.join(", ")),
+                };
+                Ok(Success { message, ..Success::executed(Some(key)) })
             }
             Statement::AlterDatabase { name, clauses } => {
                 self.alter_database(name, clauses)?;

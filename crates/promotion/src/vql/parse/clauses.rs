@@ -2,6 +2,7 @@
 
 use super::super::ast::{Clause, Name};
 use super::super::cursor::{Cursor, Parsed};
+use super::super::masked::{HIDDEN, is_secret, without_passwords};
 
 /// `name` or `database.name`
 pub fn qualified(cursor: &mut Cursor<'_>) -> Parsed<Name> {
@@ -101,6 +102,10 @@ pub fn one(cursor: &mut Cursor<'_>) -> Parsed<Clause> {
         }
         text.push_str(&cursor.group()?);
     }
+    let text = match is_secret(&word) && !text.is_empty() {
+        true => HIDDEN.to_owned(),
+        false => without_passwords(&text),
+    };
     Ok(Clause { word, text, assigned })
 }
 

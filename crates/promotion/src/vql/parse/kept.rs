@@ -4,6 +4,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::ast::{Kept, KeptKind, Name, Statement};
 use super::super::cursor::{Cursor, Parsed, append, quoted, written};
+use super::super::masked::without_passwords;
 use super::clauses;
 
 /// `CREATE [OR REPLACE]` was read.
@@ -35,6 +36,8 @@ pub fn create(cursor: &mut Cursor<'_>, replace: bool) -> Parsed<Statement> {
 }
 
 fn keep(replace: bool, name: Name, kind: KeptKind, text: String, rows: Option<u64>) -> Statement {
+    // That of a user is a property already.
+    let text = if kind == KeptKind::User { text } else { without_passwords(&text) };
     Statement::Keep { replace, name, kept: Kept { kind, text, rows } }
 }
 
@@ -103,11 +106,16 @@ fn jar(cursor: &mut Cursor<'_>, replace: bool) -> Parsed<Statement> {
 
 const HASH: &str = "sha256:";
 
+const NO_TEXT: &str = "a password must be a text in single quotes";
+
 /// The password is not kept: the user of a script is none of this server.
 fn user(cursor: &mut Cursor<'_>, replace: bool) -> Parsed<Statement> {
     cursor.expect(&["USER"])?;
     let name = cursor.name()?;
     let mut property = String::new();
+    if cursor.ahead(0).starts_with(['"', '`']) {
+        return Err(cursor.fault(NO_TEXT));
+    }
     if cursor.maybe_literal().is_some() {
         property = quoted(&format!("${{users.{name}.PASSWORD}}"));
         cursor.eat(&["ENCRYPTED"]);

@@ -62,7 +62,13 @@ fn jdbc(cursor: &mut Cursor<'_>) -> Parsed<Source> {
         } else if cursor.eat(&["USERNAME"]) {
             user = clauses::maybe_text(cursor)?;
         } else if cursor.eat(&["USERPASSWORD"]) {
-            password = clauses::maybe_text(cursor)?.map(Secret::new);
+            cursor.eat_symbol("=");
+            let at = cursor.position();
+            // The usual message would show it.
+            let Some(text) = cursor.maybe_literal() else {
+                return Err(cursor.fault_at(at, "a password must be a text in single quotes"));
+            };
+            password = Some(text).filter(|text| !text.is_empty()).map(Secret::new);
             let at = cursor.position();
             if cursor.eat(&["ENCRYPTED"]) && password.is_some() {
                 return Err(cursor.fault_at(
