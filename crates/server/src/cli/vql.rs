@@ -298,8 +298,9 @@ async fn run_script(args: RunArgs) -> anyhow::Result<()> {
             match statement.end {
                 apply::End::Failed => output::say(&format!(" - {place}: failed: {}", statement.message)),
                 apply::End::Stored => output::say(&format!(" - {place}: stored, not executed")),
+                apply::End::Executed if statement.has_output => output::say(statement.message.trim_end()),
                 apply::End::Executed if !statement.message.is_empty() => {
-                    output::say(statement.message.trim_end())
+                    output::say(&format!(" - {place}: {}", statement.message))
                 }
                 apply::End::Executed => {}
             }

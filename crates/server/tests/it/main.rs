@@ -13,3 +13,4 @@ mod pushdown;
 mod schema;
 mod support;
 mod virtual_databases;
+mod virtual_faults;

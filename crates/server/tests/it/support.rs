@@ -199,17 +199,20 @@ fn listening(mut command: Command) -> (Child, String) {
     (child, address.to_owned())
 }
 
-pub fn run(data_dir: &Path, arguments: &[&str], input: Option<&str>) -> Output {
-    use std::io::Write as _;
+/// A command of the program on a data directory.
+pub fn command(data_dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     // The data directory records where the metadata is, but not the password.
     if std::fs::read_to_string(data_dir.join("estate.toml")).is_ok_and(|text| text.contains("postgres://")) {
         command.env("PGPASSWORD", address("LANDREEVE_TEST_POSTGRES").password);
     }
-    let mut child = command
-        .args(arguments)
-        .arg("--data-dir")
-        .arg(data_dir)
+    command.args(arguments).arg("--data-dir").arg(data_dir);
+    command
+}
+
+pub fn run(data_dir: &Path, arguments: &[&str], input: Option<&str>) -> Output {
+    use std::io::Write as _;
+    let mut child = command(data_dir, arguments)
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -376,6 +379,23 @@ pub async fn postgres_database() -> (String, Address) {
     address.url =
         format!("postgres://{}:{}@{}:{}/{name}", address.user, address.password, address.host, address.port);
     (name, address)
+}
+
+/// Creates an empty database on the MariaDB server; returns its name and address.
+pub async fn mariadb_database() -> (String, Address) {
+    let address = address("LANDREEVE_TEST_MARIADB");
+    let name = format!("it_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
+    mariadb(&address.url, &[&format!("CREATE DATABASE {name}")]).await;
+    (name, address)
+}
+
+pub async fn mariadb(url: &str, statements: &[&str]) {
+    let options = mysql_async::OptsBuilder::from_opts(mysql_async::Opts::from_url(url).unwrap());
+    let mut conn = mysql_async::Conn::new(options.prefer_socket(false)).await.unwrap();
+    for sql in statements {
+        mysql_async::prelude::Queryable::query_drop(&mut conn, *sql).await.unwrap();
+    }
+    conn.disconnect().await.unwrap();
 }
 
 pub async fn postgres(url: &str, sql: &str) {
