@@ -10,6 +10,7 @@ mod reads;
 mod size;
 mod stores;
 mod transfer;
+mod virtual_views;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,10 @@ struct Sizes {
     bare_rows: usize,
     deployments: usize,
     waiting: usize,
+    /// Rows of the two sides of a join, and the views of a script.
+    facts: u64,
+    groups: u64,
+    views: usize,
 }
 
 const FULL: Sizes = Sizes {
@@ -65,6 +70,9 @@ const FULL: Sizes = Sizes {
     bare_rows: 32_000,
     deployments: 1_000_000,
     waiting: 100_000,
+    facts: 1_000_000,
+    groups: 100_000,
+    views: 1_000,
 };
 
 const QUICK: Sizes = Sizes {
@@ -80,17 +88,21 @@ const QUICK: Sizes = Sizes {
     bare_rows: 3_200,
     deployments: 50_000,
     waiting: 10_000,
+    facts: 100_000,
+    groups: 10_000,
+    views: 200,
 };
 
 type Part = fn(&mut Bench, &Sizes, &mut Report) -> Result<()>;
 
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("transfer", transfer::measure),
     ("latency", latency::measure),
     ("reads", reads::measure),
     ("stores", stores::measure),
     ("size", size::measure),
     ("delivery", delivery::measure),
+    ("virtual", virtual_views::measure),
 ];
 
 #[derive(Debug, Default, PartialEq)]
@@ -117,7 +129,7 @@ impl Options {
                 "build" => options.build = true,
                 part if PARTS.iter().any(|(name, _)| *name == part) => options.parts.push(part.to_owned()),
                 other => bail!(
-                    "unknown argument `{other}`; the parts are transfer, latency, reads, stores, size, delivery, build"
+                    "unknown argument `{other}`; the parts are transfer, latency, reads, stores, size, delivery, virtual, build"
                 ),
             }
         }
@@ -155,8 +167,9 @@ fn measure(options: &Options, root: &Path, report: &mut Report) -> Result<()> {
         Some(given) => Programs::given(given)?,
         None => build::programs(root)?,
     };
-    eprintln!("bench: starting PostgreSQL");
-    let databases = Databases::start_postgres()?;
+    eprintln!("bench: starting the databases");
+    let wants_virtual = options.parts.is_empty() || options.parts.iter().any(|part| part == "virtual");
+    let databases = if wants_virtual { Databases::start_two()? } else { Databases::start_postgres()? };
     let postgres = Postgres::prepare(&databases)?;
     report.facts.push(("PostgreSQL", postgres.run("postgres", "SHOW server_version")?));
     let directory = databases.directory().join("bench");

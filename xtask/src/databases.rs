@@ -70,6 +70,19 @@ impl Databases {
         Ok(Self { exports, base, guard })
     }
 
+    /// The same with a MariaDB.
+    pub fn start_two() -> Result<Self> {
+        let mut databases = Self::start_postgres()?;
+        let binaries = install::find_or_install()?;
+        let site = Site { base: databases.base.clone(), certificate: None };
+        let template = mariadb::make_data(&site, &binaries.mariadb).context("MariaDB")?;
+        let server = mariadb::start(&site, &binaries.mariadb, &template, "mariadb", &mut databases.guard);
+        databases.exports.push(("LANDREEVE_TEST_MARIADB", server.context("MariaDB")?.url()));
+        let client = binaries.mariadb.client.display().to_string();
+        databases.exports.push(("LANDREEVE_TEST_MARIADB_CLIENT", client));
+        Ok(databases)
+    }
+
     /// A directory that is removed with the servers.
     pub fn directory(&self) -> &Path {
         &self.base

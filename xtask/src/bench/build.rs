@@ -20,6 +20,7 @@ pub fn programs(root: &Path) -> Result<Programs> {
         ("landreeve-estate", "load"),
         ("landreeve-estate", "run_lists"),
         ("landreeve-drivers", "speed"),
+        ("landreeve-engine", "plan"),
         ("landreeve-http", "bare"),
         ("landreeve-server", "history"),
     ] {
