@@ -6,7 +6,7 @@ mod upload;
 mod wire;
 
 use std::fs::File;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -55,8 +55,20 @@ impl Network {
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {
-        // An IPv4-mapped IPv6 address counts as the IPv4 address.
-        self.0.contains(&address.to_canonical())
+        self.0.contains(&address) || ipv4_inside(address).is_some_and(|inside| self.0.contains(&inside))
+    }
+}
+
+/// The IPv4 address that an IPv6 address leads to: mapped, compatible, of NAT64 or of 6to4.
+fn ipv4_inside(address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(address) = address else { return None };
+    let of = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)).into();
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(of(high, low)),
+        // Not `::` and `::1`.
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(of(high, low)),
+        [0x2002, high, low, ..] => Some(of(high, low)),
+        _ => None,
     }
 }
 
@@ -187,7 +199,14 @@ mod tests {
     fn networks_contain_their_addresses() {
         let link_local = Network::parse("169.254.0.0/16").unwrap();
         assert!(link_local.contains("169.254.169.254".parse().unwrap()));
-        assert!(link_local.contains("::ffff:169.254.169.254".parse().unwrap()));
+        for other_form in
+            ["::ffff:169.254.169.254", "::169.254.169.254", "64:ff9b::169.254.169.254", "2002:a9fe:a9fe::1"]
+        {
+            assert!(link_local.contains(other_form.parse().unwrap()), "{other_form}");
+        }
+        for other in ["::1", "::", "64:ff9b::8.8.8.8", "2003:a9fe:a9fe::1", "fe80::a9fe:a9fe"] {
+            assert!(!link_local.contains(other.parse().unwrap()), "{other}");
+        }
         assert!(!link_local.contains("169.253.0.1".parse().unwrap()));
         assert!(Network::parse("fe80::/10").unwrap().contains("fe80::1".parse().unwrap()));
         assert!(Network::parse("0.0.0.0/0").unwrap().contains("8.8.8.8".parse().unwrap()));

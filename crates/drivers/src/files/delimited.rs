@@ -15,6 +15,9 @@ pub struct Records {
     reader: Reader,
     latin1: bool,
     bounds: Bounds,
+    /// What ends a line, and whether it was added to the end of the file.
+    line_end: &'static [u8],
+    ended: bool,
     out: Vec<u8>,
     ends: Vec<usize>,
     fields: usize,
@@ -25,13 +28,16 @@ pub struct Records {
 impl Records {
     pub fn new(input: Input, delimiter: u8, end_of_line: u8, latin1: bool, bounds: Bounds) -> Records {
         // Every kind of line break ends a line unless only a carriage return does.
-        let terminator = if end_of_line == b'\r' { Terminator::Any(b'\r') } else { Terminator::CRLF };
+        let (terminator, line_end): (_, &[u8]) =
+            if end_of_line == b'\r' { (Terminator::Any(b'\r'), b"\r") } else { (Terminator::CRLF, b"\n") };
         let reader = ReaderBuilder::new().delimiter(delimiter).terminator(terminator).build();
         Records {
             input,
             reader,
             latin1,
             bounds,
+            line_end,
+            ended: false,
             out: vec![0; 4_096],
             ends: vec![0; 64],
             fields: 0,
@@ -48,8 +54,19 @@ impl Records {
             let (Some(out), Some(ends)) = (out, ends) else {
                 return Err("the record is too long".to_owned());
             };
+            let is_over = input.is_empty();
+            let input = if is_over && !self.ended { self.line_end } else { input };
             let (result, read, wrote, fields) = self.reader.read_record(input, out, ends);
-            self.input.consume(read);
+            if !is_over {
+                self.input.consume(read);
+            } else if read > 0 {
+                self.ended = true;
+                // The end of a line that is part of a field.
+                if wrote > 0 && matches!(result, ReadRecordResult::InputEmpty) {
+                    self.number += 1;
+                    return Err("the file ends inside quotes".to_owned());
+                }
+            }
             written += wrote;
             ended += fields;
             match result {

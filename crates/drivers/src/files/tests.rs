@@ -110,6 +110,22 @@ async fn texts_become_typed_columns() {
 }
 
 #[tokio::test]
+async fn a_file_that_ends_inside_quotes_is_cut_off() {
+    let columns = [("a", DataType::Int32), ("b", DataType::Utf8)];
+    for content in ["a,b\n1,x\n2,\"un", "a,b\n1,x\n2,\"un\n", "a,b\n1,x\n2,\""] {
+        let error = all(content.as_bytes(), DELIMITED, &columns).await.unwrap_err();
+        assert!(error.contains("row 3: the file ends inside quotes"), "{content:?}: {error}");
+    }
+    for content in ["a,b\n1,x\n2,\"un\"", "a,b\n1,x\n2,\"un\"\n\n", "a,b\n1,x\n2,un"] {
+        assert_eq!(
+            all(content.as_bytes(), DELIMITED, &columns).await.unwrap(),
+            ["1|x", "2|un"],
+            "{content:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn forms_of_delimited_text() {
     let columns = [("a", DataType::Int32), ("b", DataType::Utf8)];
     let format = |delimiter, end_of_line, header, latin1| TextFormat::Delimited {
