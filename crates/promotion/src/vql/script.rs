@@ -4,7 +4,7 @@
 //! comment or add a statement: inside a literal or a quoted name it is data of it, elsewhere it is nothing or exactly one
 //! name, keyword, number or literal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use landreeve_core::sql::{Kind, Scanner, VQL, statements};
@@ -69,7 +69,7 @@ pub fn pieces(script: &str, properties: &Properties) -> Result<Vec<Piece>, Vec<F
         return Err(vec![Fault { place: first, message }]);
     }
     let lines = std::sync::Arc::new((script.to_owned(), Lines::of(script)));
-    let (mut found, mut faults, mut missing) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let (mut found, mut faults, mut missing) = (Vec::new(), Vec::new(), BTreeMap::new());
     for (index, range) in statements(script, VQL).into_iter().enumerate() {
         let mut filling =
             Filling { script, properties, lines: &lines.1, missing: &mut missing, faults: &mut faults };
@@ -83,10 +83,10 @@ pub fn pieces(script: &str, properties: &Properties) -> Result<Vec<Piece>, Vec<F
         let written = script.get(range).unwrap_or_default().to_owned();
         found.push(Piece { index, place, written, text, origins, lines: std::sync::Arc::clone(&lines) });
     }
-    if !missing.is_empty() {
-        let names: Vec<String> = missing.into_iter().collect();
-        faults
-            .insert(0, Fault { place: first, message: format!("missing properties: {}", names.join(", ")) });
+    if let Some(at) = missing.values().min() {
+        let place = lines.1.place(script, *at);
+        let names: Vec<&str> = missing.keys().map(String::as_str).collect();
+        faults.insert(0, Fault { place, message: format!("missing properties: {}", names.join(", ")) });
     }
     if faults.is_empty() { Ok(found) } else { Err(faults) }
 }
@@ -137,7 +137,8 @@ struct Filling<'a> {
     script: &'a str,
     properties: &'a Properties,
     lines: &'a Lines,
-    missing: &'a mut BTreeSet<String>,
+    /// Where each property without a value is first.
+    missing: &'a mut BTreeMap<String, usize>,
     faults: &'a mut Vec<Fault>,
 }
 
@@ -186,10 +187,10 @@ impl Filling<'_> {
         self.faults.push(Fault { place: self.lines.place(self.script, at), message: message.into() });
     }
 
-    fn value(&mut self, name: &str) -> Option<&str> {
+    fn value(&mut self, name: &str, at: usize) -> Option<&str> {
         let value = self.properties.get(name);
         if value.is_none() {
-            self.missing.insert(name.to_owned());
+            self.missing.entry(name.to_owned()).or_insert(at);
         }
         value.map(String::as_str)
     }
@@ -197,7 +198,7 @@ impl Filling<'_> {
     /// A property that is a token of its own. Blanks keep its value apart from what is around it.
     fn alone(&mut self, text: &str, at: usize, out: &mut String) {
         let Some((_, name)) = properties_in(text).next() else { return };
-        let Some(value) = self.value(name) else { return };
+        let Some(value) = self.value(name, at) else { return };
         let value = value.trim();
         let mut tokens = Scanner::new(value, VQL).filter(|token| !token.kind.is_blank());
         let one = match (tokens.next(), tokens.next()) {
@@ -225,7 +226,7 @@ impl Filling<'_> {
         for (range, name) in properties_in(text) {
             out.push_str(text.get(done..range.start).unwrap_or_default());
             origins.push(Origin { start: out.len(), written: at + range.start, is_value: true });
-            if let Some(value) = self.value(name) {
+            if let Some(value) = self.value(name, at + range.start) {
                 for char in value.chars() {
                     out.push(char);
                     if char == quote {
@@ -308,7 +309,7 @@ mod tests {
     #[test]
     fn missing_properties_are_reported_together() {
         let script = "SET '${b.c}' '${a}';\n# ${not.this}\nSET ${d} '${a}'";
-        assert_eq!(texts(script, &[]).unwrap_err(), ["line 1, column 1: missing properties: a, b.c, d"]);
+        assert_eq!(texts(script, &[]).unwrap_err(), ["line 1, column 6: missing properties: a, b.c, d"]);
         assert_eq!(property_names(script), ["a", "b.c", "d"].map(str::to_owned).into());
         assert_eq!(texts("SET '${a' '$' '${}'", &[("", "x")]).unwrap(), ["SET '${a' '$' 'x'"]);
     }
