@@ -258,7 +258,7 @@ fn statements_without_effect_are_reported_as_stored() {
 #[test]
 fn clauses_without_effect_are_told_and_keep_no_password() {
     let script = "CONNECT DATABASE d;
-        CREATE DATASOURCE DF f ROUTE LOCAL 'L' 'a.csv' COLUMNDELIMETER=';' HEADDER=TRUE;
+        CREATE DATASOURCE DF f ROUTE LOCAL 'L' 'a.csv' COLUMNDELIM=';' HEADINGS=TRUE;
         CREATE DATASOURCE JDBC j DATABASEURI='jdbc:landreeve:x' PROXYPASSWORD 'hidden-1' VAULTSECRET = 'hidden-2'
           PROPERTIES ('password'='hidden-3');
         CREATE REST WEBSERVICE r (a) LOGIN 'u' PASSWORD 'hidden-4';
@@ -266,7 +266,7 @@ fn clauses_without_effect_are_told_and_keep_no_password() {
         CREATE USER v 'hidden-6';";
     let outcome = executed(&base(), script);
     assert_eq!(failures(&outcome), Vec::<String>::new());
-    assert_eq!(outcome.statements[1].message, "kept without effect: COLUMNDELIMETER, HEADDER");
+    assert_eq!(outcome.statements[1].message, "kept without effect: COLUMNDELIM, HEADINGS");
     let text = format!("{:?}{}", outcome.statements, everything(&outcome.catalog));
     assert!(!text.contains("hidden-"), "{text}");
 }
