@@ -63,7 +63,6 @@ impl Records {
                 self.ended = true;
                 // The end of a line that is part of a field.
                 if wrote > 0 && matches!(result, ReadRecordResult::InputEmpty) {
-                    self.number += 1;
                     return Err("the file ends inside quotes".to_owned());
                 }
             }
