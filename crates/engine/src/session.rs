@@ -77,16 +77,16 @@ impl Sources {
         self.away(async move { catalog.resolve(&reader, &names).await }).await
     }
 
-    /// Waits for a catalog on the threads that own its connections. A catalog may wait for a source, and meanwhile the
-    /// engine has a place for another statement.
+    /// Waits for a catalog on the threads that own its connections. One of virtual databases may wait for a source, and
+    /// meanwhile the engine has a place for another statement.
     async fn away<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, SourceError>> + Send + 'static,
     ) -> Result<T, SourceError> {
         let mut working = AbortOnDrop(self.handle.spawn(work));
         let done = match &self.place {
-            Some(place) => place.leave(&mut working.0).await?,
-            None => (&mut working.0).await,
+            Some(place) if self.flavour() == Flavour::Vql => place.leave(&mut working.0).await?,
+            _ => (&mut working.0).await,
         };
         done.map_err(|_| stopped())?
     }

@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::source::{Connections, Permit, Permits, SourceError};
 use landreeve_core::table::{
-    Applies, BatchStream, Catalog, Condition, Listed, Reader, Scan, Table, TableName, Tables,
+    Applies, BatchStream, Catalog, Condition, Flavour, Listed, Reader, Scan, Table, TableName, Tables,
 };
 use tokio::sync::Semaphore;
 
@@ -102,6 +102,10 @@ impl Catalog for Few {
         names: &'a [TableName],
     ) -> BoxFuture<'a, Result<Tables, SourceError>> {
         self.tables.resolve(reader, names)
+    }
+
+    fn flavour(&self) -> Flavour {
+        Flavour::Vql
     }
 
     fn list<'a>(&'a self, reader: &'a Reader) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>> {

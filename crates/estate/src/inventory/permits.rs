@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::source::{
     CancellationToken, ConnectSpec, Connections, Driver, Permit, Permits, Query, QueryStream, SourceError,
@@ -101,7 +102,12 @@ impl ConnectionLimits {
         let asked = Instant::now();
         self.admit(&mut spec, query.time_limit, &cancel).await?;
         let time_limit = query.time_limit.saturating_sub(asked.elapsed());
-        driver.query(&spec, Query { time_limit, ..query }, cancel).await
+        let stream = driver.query(&spec, Query { time_limit, ..query }, cancel).await?;
+        // A driver without connections of its own keeps no copy.
+        let batches = stream.batches.inspect(move |_| {
+            let _held = &spec.permit;
+        });
+        Ok(QueryStream { schema: stream.schema, batches: Box::pin(batches) })
     }
 }
 
