@@ -15,13 +15,13 @@ use landreeve_core::{Error, ErrorKind, OpCtx, OpKind, Result, Secret};
 use landreeve_estate::ops::{Estate, Origin, sign_in};
 use landreeve_http::credentials::{cookie, session_cookie};
 use landreeve_http::extract::{Body, Query};
-use landreeve_http::{Face, FaceRequest, Outcome};
+use landreeve_http::{Face, FaceRequest, FaceRouter, Outcome};
 
 const NAME: &str = "console";
 /// The prefix `__Host-` would require TLS, which a loopback server does not have.
 const COOKIE: &str = "landreeve_session";
 
-pub fn router(estate: Estate) -> Result<Router> {
+pub fn router(estate: Estate) -> Result<FaceRouter> {
     let random = std::sync::Arc::clone(estate.random());
     let routes = Router::new()
         .route("/", get(home))

@@ -11,9 +11,9 @@ use axum::Router;
 use http::HeaderName;
 use landreeve_core::Result;
 use landreeve_estate::ops::Estate;
-use landreeve_http::Face;
 use landreeve_http::csrf::Csrf;
 use landreeve_http::openapi::{Reference, Refusal, When, refuse};
+use landreeve_http::{Face, FaceRouter};
 use utoipa::ToSchema as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
@@ -58,7 +58,7 @@ pub fn routes() -> &'static [Route] {
 }
 
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
-pub fn router(estate: Estate, options: Options) -> Result<Router> {
+pub fn router(estate: Estate, options: Options) -> Result<FaceRouter> {
     let face = Face::new(NAME, estate.random().clone(), error::render).calling(&[("run", "execution")]);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(executions::list))

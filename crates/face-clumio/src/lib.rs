@@ -11,11 +11,10 @@ mod users;
 mod version;
 mod wire;
 
-use axum::Router;
 use landreeve_core::Result;
 use landreeve_estate::ops::Estate;
-use landreeve_http::Face;
 use landreeve_http::openapi::{Reference, Refusal, When, refuse};
+use landreeve_http::{Face, FaceRouter};
 use utoipa::ToSchema as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
@@ -49,7 +48,7 @@ pub fn routes() -> &'static [Route] {
 }
 
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
-pub fn router(estate: Estate) -> Result<Router> {
+pub fn router(estate: Estate) -> Result<FaceRouter> {
     let face = Face::new(NAME, estate.random().clone(), error::render).calling(&[("run", "task")]);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(discovery::discover))

@@ -25,13 +25,12 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use landreeve_analytics::{Analytics, BuiltinSnippets};
 use landreeve_core::Result;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::DatasourceId;
 use landreeve_estate::ops::{Datasource, Estate};
-use landreeve_http::{Face, Rendered};
+use landreeve_http::{Face, FaceRouter, Rendered};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::catalog::requests;
@@ -99,7 +98,7 @@ impl App {
 }
 
 /// The router of the API server, to be mounted at `/cluvio` or at the root of a listener.
-pub fn api_router(plane: Analytics, options: Options) -> Result<Router> {
+pub fn api_router(plane: Analytics, options: Options) -> Result<FaceRouter> {
     let face = Face::new("cluvio", Arc::clone(plane.estate().random()), error::render_api)
         .calling(&[("run", "execution")]);
     let sample = options.sample.map(|id| plane.estate().hash_ids().encode_grouped(id));
@@ -110,7 +109,7 @@ pub fn api_router(plane: Analytics, options: Options) -> Result<Router> {
 }
 
 /// The router of the data server, to be mounted at `/cluvio-data` or at the root of a listener.
-pub fn data_router(plane: Analytics, options: Options) -> Result<Router> {
+pub fn data_router(plane: Analytics, options: Options) -> Result<FaceRouter> {
     let face = Face::new("cluvio-data", Arc::clone(plane.estate().random()), error::render_data);
     let (routes, document) = data::routes().with_state(App::new(plane, options)).split_for_parts();
     Ok(face.wrap(routes.merge(catalog::data(document).routes()?)))

@@ -9,11 +9,10 @@ pub mod permissions;
 mod session;
 mod wire;
 
-use axum::Router;
 use landreeve_core::Result;
 use landreeve_estate::ops::Estate;
-use landreeve_http::Face;
 use landreeve_http::openapi::{Reference, Refusal, When, refuse};
+use landreeve_http::{Face, FaceRouter};
 use utoipa::ToSchema as _;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
@@ -57,7 +56,7 @@ pub fn routes() -> &'static [Route] {
 }
 
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
-pub fn router(estate: Estate, options: Options) -> Result<Router> {
+pub fn router(estate: Estate, options: Options) -> Result<FaceRouter> {
     let face = Face::new(NAME, estate.random().clone(), error::render).calling(&[("run", "deployment")]);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(session::login))

@@ -24,12 +24,11 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use landreeve_core::Result;
 use landreeve_delivery::Delivery;
-use landreeve_http::Face;
 use landreeve_http::openapi::{Reference, Refusal, When, refuse, require};
 use landreeve_http::rate::RateLimit;
+use landreeve_http::{Face, FaceRouter};
 use utoipa::ToSchema as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
@@ -109,7 +108,7 @@ impl Default for Options {
 }
 
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
-pub fn router(plane: Delivery, options: &Options) -> Result<Router> {
+pub fn router(plane: Delivery, options: &Options) -> Result<FaceRouter> {
     let face = Face::new(NAME, plane.estate().random().clone(), error::render);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(auth::info))

@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::future::RouteFuture;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, VARY};
 use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Version};
 use tower::Service;
@@ -15,7 +14,8 @@ use tower_http::CompressionLevel;
 use tower_http::compression::predicate::{And, Predicate, SizeAbove};
 use tower_http::compression::{Compression, CompressionLayer};
 
-use crate::mount::Mounts;
+use crate::face::FaceRouter;
+use crate::mount::{Mounts, Routed};
 
 /// Smaller responses are not worth the overhead.
 const MIN_BYTES: u64 = 1_024;
@@ -66,6 +66,12 @@ impl From<Router> for Compressed {
     }
 }
 
+impl From<FaceRouter> for Compressed {
+    fn from(face: FaceRouter) -> Compressed {
+        Router::from(face).into()
+    }
+}
+
 impl Service<Request<Body>> for Compressed {
     type Response = Response;
     type Error = Infallible;
@@ -87,7 +93,7 @@ impl Service<Request<Body>> for Compressed {
 /// The response to come.
 #[expect(clippy::large_enum_variant, reason = "a response that is not compressed costs no allocation")]
 pub enum Answer {
-    Plain(RouteFuture<Infallible>),
+    Plain(Routed),
     Compressed(Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>),
 }
 

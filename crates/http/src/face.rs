@@ -22,7 +22,7 @@ use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use landreeve_core::{Error, ErrorKind, Random, random};
 use metrics::{Counter, Histogram};
 use tokio::time::Instant;
-use tower::{Layer, Service};
+use tower::Service;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -55,7 +55,7 @@ pub struct FaceRequest {
 /// Turns an error into the dialect's response. The cause of an internal error has already been removed.
 pub type Render = fn(&Error, &FaceRequest) -> Response;
 
-/// The outer layer of one dialect. Call `wrap` on its finished router and mount the result.
+/// What one dialect has around its routes. Call `wrap` on its finished router and mount the result.
 #[derive(Clone)]
 pub struct Face {
     /// Name in logs and metrics.
@@ -79,13 +79,11 @@ impl Face {
         Face { nouns, ..self }
     }
 
-    /// Adds the fallbacks for unknown paths and methods, and the layer. Layers that the router already has, such as
+    /// Adds the fallbacks for unknown paths and methods. Layers that the router already has, such as
     /// [`crate::csrf::Csrf`], run inside and can fail with a [`Failure`].
-    pub fn wrap(&self, router: Router) -> Router {
-        router
-            .fallback(no_route)
-            .method_not_allowed_fallback(no_method)
-            .layer(EdgeLayer(Arc::new(self.clone())))
+    pub fn wrap(self, router: Router) -> FaceRouter {
+        let routes = router.fallback(no_route).method_not_allowed_fallback(no_method);
+        FaceRouter { face: Arc::new(self), routes }
     }
 
     fn render(&self, failed: &Error, facts: &FaceRequest) -> Response {
@@ -122,37 +120,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Origin {
     }
 }
 
+/// The routes of a dialect, wrapped. It is outside of its router: as a layer of it, it would be copied and allocated once
+/// more for every request.
 #[derive(Clone)]
-struct EdgeLayer(Arc<Face>);
-
-impl<S> Layer<S> for EdgeLayer {
-    type Service = Edge<S>;
-
-    fn layer(&self, inner: S) -> Edge<S> {
-        Edge { inner, face: Arc::clone(&self.0) }
-    }
-}
-
-#[derive(Clone)]
-struct Edge<S> {
-    inner: S,
+pub struct FaceRouter {
     face: Arc<Face>,
+    routes: Router,
 }
 
-impl<S> Service<Request<Body>> for Edge<S>
-where
-    S: Service<Request<Body>, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+/// The response to come.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+impl FaceRouter {
+    pub(crate) fn answer(&self, mut request: Request<Body>) -> Answer {
         let face = Arc::clone(&self.face);
         let facts = face.facts(&request);
         let client_id = client_id(&request);
@@ -160,10 +140,30 @@ where
         let address = request.extensions().get::<Inbound>().map(|inbound| Arc::clone(&inbound.address));
         let access = Access { face, facts, address, client_id, started: Instant::now(), done: false };
         let current = CurrentRequest { id: access.facts.origin.request_id, face: access.face.name };
+        let mut routes = self.routes.clone();
         // `call` itself can panic too, so it is guarded.
-        let answer =
-            current.enter(|| std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request))));
+        let answer = current.enter(|| std::panic::catch_unwind(AssertUnwindSafe(|| routes.call(request))));
         Box::pin(current.serve(async move { Ok(finish(access, answer).await) }))
+    }
+}
+
+impl Service<Request<Body>> for FaceRouter {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        self.answer(request)
+    }
+}
+
+impl From<FaceRouter> for Router {
+    fn from(face: FaceRouter) -> Router {
+        Router::new().fallback_service(face)
     }
 }
 

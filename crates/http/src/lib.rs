@@ -17,7 +17,7 @@
 //! use landreeve_core::{Error, ErrorKind, Random};
 //! use landreeve_http::body::{NullIs, Rules, Unknown, json_object, read_object};
 //! use landreeve_http::extract::{Body, Path};
-//! use landreeve_http::{Credential, Face, FaceRequest, Origin, Outcome, code};
+//! use landreeve_http::{Credential, Face, FaceRequest, FaceRouter, Origin, Outcome, code};
 //!
 //! // error.rs: the only table, exhaustive, exceptions by code first
 //! fn render(error: &Error, _request: &FaceRequest) -> Response {
@@ -41,7 +41,7 @@
 //!     Ok((StatusCode::CREATED, format!("{name} {port:?} {}", origin.request_id)).into_response())
 //! }
 //!
-//! pub fn router(random: Arc<dyn Random>) -> Router {
+//! pub fn router(random: Arc<dyn Random>) -> FaceRouter {
 //!     let routes = Router::new().route("/things/{id}", get(|| async { "thing" }).post(create));
 //!     Face::new("example", random, render).wrap(routes)
 //! }
@@ -73,7 +73,7 @@ mod streamed;
 pub use credentials::Credential;
 pub use current::CurrentRequest;
 pub use document::{Document, Items};
-pub use face::{Face, FaceRequest, Origin, Render};
+pub use face::{Face, FaceRequest, FaceRouter, Origin, Render};
 pub use failure::{Failure, Outcome, code};
 pub use limits::{BodyLimits, Limits, LiveLimits};
 pub use listener::{ListenOptions, Listener, Stop, TlsFiles};

@@ -2,6 +2,7 @@
 //! for every request; a prefix needs neither.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -13,11 +14,13 @@ use http::uri::PathAndQuery;
 use http::{Request, Uri};
 use tower::Service;
 
-/// Passes a request for `/NAME` or anything below it to the router of that name, which sees the rest of the path, and
+use crate::face::{Answer, FaceRouter};
+
+/// Passes a request for `/NAME` or anything below it to the face of that name, which sees the rest of the path, and
 /// every other request to the main router.
 #[derive(Clone)]
 pub struct Mounts {
-    named: Arc<[(&'static str, Router)]>,
+    named: Arc<[(&'static str, FaceRouter)]>,
     main: Router,
 }
 
@@ -28,19 +31,19 @@ impl From<Router> for Mounts {
 }
 
 impl Mounts {
-    pub fn new(main: Router, named: impl IntoIterator<Item = (&'static str, Router)>) -> Mounts {
+    pub fn new(main: Router, named: impl IntoIterator<Item = (&'static str, FaceRouter)>) -> Mounts {
         Mounts { named: named.into_iter().collect(), main }
     }
 
-    fn route(&self, mut request: Request<Body>) -> RouteFuture<Infallible> {
+    fn route(&self, mut request: Request<Body>) -> Routed {
         let (first, _) = split(request.uri().path());
         let named = self.named.iter().find(|(name, _)| *name == first);
-        match named.and_then(|(_, router)| Some((router, below(request.uri())?))) {
-            Some((router, uri)) => {
+        match named.and_then(|(_, face)| Some((face, below(request.uri())?))) {
+            Some((face, uri)) => {
                 *request.uri_mut() = uri;
-                router.clone().call(request)
+                Routed::Face(face.answer(request))
             }
-            None => self.main.clone().call(request),
+            None => Routed::Main(self.main.clone().call(request)),
         }
     }
 }
@@ -48,7 +51,7 @@ impl Mounts {
 impl Service<Request<Body>> for Mounts {
     type Response = Response;
     type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
+    type Future = Routed;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -56,6 +59,24 @@ impl Service<Request<Body>> for Mounts {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         self.route(request)
+    }
+}
+
+/// The response to come.
+#[expect(clippy::large_enum_variant, reason = "an allocation per request costs more than the space")]
+pub enum Routed {
+    Face(Answer),
+    Main(RouteFuture<Infallible>),
+}
+
+impl Future for Routed {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Routed::Face(answer) => answer.as_mut().poll(context),
+            Routed::Main(answer) => Pin::new(answer).poll(context),
+        }
     }
 }
 
@@ -81,16 +102,30 @@ fn below(uri: &Uri) -> Option<Uri> {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
+    use axum::response::IntoResponse as _;
+    use axum::routing::any;
+    use http::StatusCode;
     use http_body_util::BodyExt as _;
+    use landreeve_core::Random;
 
     use super::*;
+    use crate::face::Face;
 
-    fn echo(name: &'static str) -> Router {
-        Router::new().fallback(get(move |uri: Uri| async move { format!("{name} {uri}") }))
+    struct Zeros;
+
+    impl Random for Zeros {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(0);
+        }
     }
 
-    async fn text(response: RouteFuture<Infallible>) -> String {
+    fn echo(name: &'static str) -> FaceRouter {
+        let echo = any(move |uri: Uri| async move { format!("{name} {uri}") });
+        let routes = Router::new().route("/", echo.clone()).route("/{*rest}", echo);
+        Face::new("echo", Arc::new(Zeros), |_, _| StatusCode::NOT_FOUND.into_response()).wrap(routes)
+    }
+
+    async fn text(response: impl Future<Output = Result<Response, Infallible>>) -> String {
         let Ok(response) = response.await;
         String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
@@ -98,7 +133,7 @@ mod tests {
     /// As the library's nesting does it.
     #[tokio::test]
     async fn a_router_sees_what_is_below_its_prefix() {
-        let ours = Mounts::new(echo("main"), [("a", echo("a")), ("ab", echo("ab"))]);
+        let ours = Mounts::new(echo("main").into(), [("a", echo("a")), ("ab", echo("ab"))]);
         let mut theirs = Router::new()
             .nest_service("/a", echo("a"))
             .nest_service("/ab", echo("ab"))

@@ -7,10 +7,10 @@ use axum::Router;
 use landreeve_core::Result;
 use landreeve_core::ids::DatasourceId;
 use landreeve_estate::Estate;
-use landreeve_http::Mounts;
 use landreeve_http::compress::Compressed;
 use landreeve_http::health::{self, Check};
 use landreeve_http::openapi::{CatalogEntry, catalog};
+use landreeve_http::{FaceRouter, Mounts};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::open::Opened;
@@ -24,13 +24,13 @@ struct Mounted {
     /// Below the base path.
     page: &'static str,
     document: &'static str,
-    router: Router,
+    router: FaceRouter,
 }
 
 /// The main router, and the routers of dialects that have a separate listener.
 pub struct Routers {
     pub main: Compressed,
-    own: Vec<(&'static str, Router)>,
+    own: Vec<(&'static str, FaceRouter)>,
 }
 
 impl Routers {
@@ -128,8 +128,9 @@ pub fn routers(opened: &Opened, sample: DatasourceId, metrics: PrometheusHandle)
     let main = Router::new()
         .merge(catalog("Server REST API Catalog", &entries))
         .merge(health::routes(readiness(opened.estate.clone()), Arc::new(move || metrics.render())))
-        .merge(landreeve_console::router(opened.estate.clone())?);
-    let own: Vec<(&'static str, Router)> = faces.into_iter().map(|face| (face.name, face.router)).collect();
+        .fallback_service(landreeve_console::router(opened.estate.clone())?);
+    let own: Vec<(&'static str, FaceRouter)> =
+        faces.into_iter().map(|face| (face.name, face.router)).collect();
     let main = Mounts::new(main, own.clone()).into();
     Ok(Routers { main, own })
 }

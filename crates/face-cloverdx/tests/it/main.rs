@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 async fn face() -> (Kit, Router) {
     let kit = Kit::new().await;
-    let router = router(kit.estate.clone(), Options::default()).unwrap();
+    let router = router(kit.estate.clone(), Options::default()).unwrap().into();
     (kit, router)
 }
 
@@ -133,11 +133,11 @@ async fn the_header_is_checked_before_anything_else() {
     assert_eq!(bare("GET", "/executions").header("X-Requested-By", "").send(&router).await.status, 200);
 
     let mut options = Options { csrf_on_get: false, ..Options::default() };
-    let lenient = landreeve_face_cloverdx::router(kit.estate.clone(), options.clone()).unwrap();
+    let lenient = landreeve_face_cloverdx::router(kit.estate.clone(), options.clone()).unwrap().into();
     assert_eq!(bare("GET", "/executions").send(&lenient).await.status, 200);
     fails(&bare("POST", &abort).send(&lenient).await, 400, message);
     options.csrf = false;
-    let off = landreeve_face_cloverdx::router(kit.estate.clone(), options).unwrap();
+    let off = landreeve_face_cloverdx::router(kit.estate.clone(), options).unwrap().into();
     assert_eq!(bare("POST", &abort).send(&off).await.status, 200);
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 async fn face() -> (Kit, Router) {
     let kit = Kit::new().await;
-    let router = router(kit.estate.clone()).unwrap();
+    let router = router(kit.estate.clone()).unwrap().into();
     (kit, router)
 }
 

@@ -76,8 +76,8 @@ impl World {
         tokio::spawn(async move { store.listen(CancellationToken::new()).await });
         estate.start_runs(landreeve_estate::runs::Role::Node { home: None }).await.unwrap();
         let operator = sign_in::operator(&estate);
-        let api = api_router(plane.clone(), Options::default()).unwrap();
-        let data = data_router(plane, Options::default()).unwrap();
+        let api = api_router(plane.clone(), Options::default()).unwrap().into();
+        let data = data_router(plane, Options::default()).unwrap().into();
         let clock = Arc::clone(&site.clock);
         let mut world = World { estate, operator, clock, api, data, key: String::new(), site };
         world.key = world.key_with(&EVERYTHING).await;

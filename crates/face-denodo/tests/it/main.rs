@@ -16,7 +16,7 @@ use serde_json::json;
 
 async fn face() -> (Kit, Router) {
     let kit = Kit::new().await;
-    let router = router(kit.estate.clone(), Options::default()).unwrap();
+    let router = router(kit.estate.clone(), Options::default()).unwrap().into();
     (kit, router)
 }
 
@@ -207,7 +207,7 @@ const STATES: [(RunState, &str, &str); 10] = [
 async fn a_run_is_shown_as_a_deployment() {
     let (kit, router) = face().await;
     let options = Options { later_states: true };
-    let later = landreeve_face_denodo::router(kit.estate.clone(), options).unwrap();
+    let later = landreeve_face_denodo::router(kit.estate.clone(), options).unwrap().into();
     for (state, word, later_word) in STATES {
         let run = kit.probe_in(state).await;
         for (router, word) in [(&router, word), (&later, later_word)] {

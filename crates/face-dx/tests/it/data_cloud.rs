@@ -316,7 +316,7 @@ async fn a_deployment_can_be_patched() {
 async fn a_strict_server_rejects_unknown_repositories() {
     let kit = Kit::new().await;
     let options = landreeve_delivery::DeliveryOptions { strict_repositories: true, ..Default::default() };
-    let router = router(kit.delivery_with(options), &Options::default()).unwrap();
+    let router: Router = router(kit.delivery_with(options), &Options::default()).unwrap().into();
     let client = writer(&kit, &router).await;
     let body = json!({ "reference_id": "r", "deployed_at": 1_680_723_287, "service": "s", "repository": "acme/shop" });
     fails(&client.post("api/deployments.create", &body).await, 422, "repo_not_found");

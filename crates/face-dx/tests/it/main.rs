@@ -20,7 +20,8 @@ mod web;
 
 pub async fn face() -> (Kit, Router) {
     let kit = Kit::new().await;
-    let router = router(kit.delivery(), &Options { requests_per_minute: 0, polls_per_run: 0 }).unwrap();
+    let router =
+        router(kit.delivery(), &Options { requests_per_minute: 0, polls_per_run: 0 }).unwrap().into();
     (kit, router)
 }
 

@@ -276,7 +276,7 @@ async fn teams_and_people_are_imported_and_shown() {
 async fn the_web_api_has_a_rate_limit_per_account() {
     let kit = Kit::new().await;
     let options = Options { requests_per_minute: 3, ..Options::default() };
-    let router = router(kit.delivery(), &options).unwrap();
+    let router: axum::Router = router(kit.delivery(), &options).unwrap().into();
     let (_, key) = kit.key(Api::Delivery, &view()).await;
     let info = || Ask::get("/auth.info").bearer(&key);
     for _ in 0..3 {
@@ -301,7 +301,7 @@ async fn the_web_api_has_a_rate_limit_per_account() {
 #[tokio::test]
 async fn the_status_of_a_run_has_a_rate_limit() {
     let kit = Kit::new().await;
-    let router = router(kit.delivery(), &Options::default()).unwrap();
+    let router: axum::Router = router(kit.delivery(), &Options::default()).unwrap().into();
     let client = with_one_deployment(&kit, &router).await;
     // No executor runs here.
     let mut ids = Vec::new();

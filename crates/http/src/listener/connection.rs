@@ -133,6 +133,8 @@ impl Connection {
         let mut quiet_since = None;
         loop {
             tokio::select! {
+                // In this order, instead of drawing one each time.
+                biased;
                 result = connection.as_mut() => {
                     if let Err(error) = result {
                         debug!(peer = %self.peer, %error, "connection failed");

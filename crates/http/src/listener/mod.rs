@@ -113,6 +113,7 @@ impl Listener {
                 connections.spawn(async move {
                     let _slot = slot;
                     tokio::select! {
+                        biased;
                         () = connection.run(socket, site) => {}
                         Some(()) = cut.next() => {}
                     }

@@ -38,7 +38,7 @@ async fn server() -> Server {
         .route("/both", get(|| async { "" }).put(|| async { "" }))
         .route("/write", post(|| async { "written" }));
     let router = Csrf::new(HeaderName::from_static("x-requested-by")).exempt("/both").guard(router);
-    Server::start(Limits::default(), Router::new().nest("/prefix", face().wrap(router))).await
+    Server::start(Limits::default(), Router::new().nest_service("/prefix", face().wrap(router))).await
 }
 
 fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use landreeve_http::extract::Body;
 use landreeve_http::listener::Drained;
-use landreeve_http::{BodyLimits, Limits, ListenOptions, Listener, LiveLimits};
+use landreeve_http::{BodyLimits, FaceRouter, Limits, ListenOptions, Listener, LiveLimits};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
@@ -19,7 +19,7 @@ use crate::support::{Server, face};
 const SHORT: Duration = Duration::from_millis(100);
 const GET: &str = "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n";
 
-fn hello() -> Router {
+fn hello() -> FaceRouter {
     let router = Router::new()
         .route("/hello", get(|| async { "hello" }))
         .route("/echo", post(|Body(body): Body| async move { body }));
@@ -113,7 +113,7 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 /// A router whose `/slow` signals when it starts, and ends on a signal.
-fn slow() -> (Router, Arc<Notify>, Arc<Notify>) {
+fn slow() -> (FaceRouter, Arc<Notify>, Arc<Notify>) {
     let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (started, waits) = (begun.clone(), go.clone());
     let handler = move || async move {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use landreeve_core::{Error, ErrorKind, Random};
+use landreeve_http::compress::Compressed;
 use landreeve_http::listener::Drained;
 use landreeve_http::{Face, FaceRequest, Limits, ListenOptions, Listener, LiveLimits, Stop, TlsFiles};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -54,11 +54,11 @@ pub struct Server {
 }
 
 impl Server {
-    pub async fn start(limits: Limits, router: Router) -> Server {
+    pub async fn start(limits: Limits, router: impl Into<Compressed>) -> Server {
         Server::start_with(limits, router, None).await
     }
 
-    pub async fn start_with(limits: Limits, router: Router, tls: Option<TlsFiles>) -> Server {
+    pub async fn start_with(limits: Limits, router: impl Into<Compressed>, tls: Option<TlsFiles>) -> Server {
         let limits = LiveLimits::new(limits);
         let address = "127.0.0.1:0".parse().unwrap();
         let options = ListenOptions { address, tls, limits: limits.clone(), public_url: None };

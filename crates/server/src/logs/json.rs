@@ -70,20 +70,18 @@ impl Fields<'_> {
 
 impl Visit for Fields<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(
-            field,
-            |writer| {
-                if value.is_finite() { write!(writer, "{value}") } else { writer.write_str("null") }
-            },
-        );
+        if !value.is_finite() {
+            return self.add(field, |writer| writer.write_str("null"));
+        }
+        self.add(field, |writer| writer.write_str(zmij::Buffer::new().format_finite(value)));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, |writer| write!(writer, "{value}"));
+        self.add(field, |writer| writer.write_str(itoa::Buffer::new().format(value)));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, |writer| write!(writer, "{value}"));
+        self.add(field, |writer| writer.write_str(itoa::Buffer::new().format(value)));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -120,7 +118,12 @@ fn now(writer: &mut Writer<'_>) -> fmt::Result {
         SECOND.set((second, text));
     }
     writer.write_str(std::str::from_utf8(&text).unwrap_or_default())?;
-    write!(writer, ".{:06}Z", now.subsec_microsecond())
+    // A leading one keeps the zeros.
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(1_000_000 + now.subsec_microsecond());
+    writer.write_char('.')?;
+    writer.write_str(digits.get(1..).unwrap_or_default())?;
+    writer.write_char('Z')
 }
 
 fn text(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
