@@ -4,4 +4,5 @@
 
 mod execute;
 mod nodes;
+mod permits;
 mod support;
