@@ -31,7 +31,7 @@ pub fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |given| root.join(given))
 }
 
-/// Builds the server alone, so that it does not get the features that examples need.
+/// Builds the server alone.
 pub fn server(root: &Path) -> Result<Programs> {
     run(cargo(root, &["build", "--release", "--locked", "-p", "landreeve-server", "--bin", "landreeve"]))?;
     Ok(Programs(target(root).join("release")))
