@@ -13,8 +13,9 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{FunctionRegistry as _, SendableRecordBatchStream, SessionStateDefaults};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
@@ -117,16 +118,17 @@ pub async fn start(
     query: &EngineQuery,
 ) -> Result<Started, SourceError> {
     let (frame, bounds, explains) = planned(options, sources, query).await?;
-    let columns = match explains {
-        true => Columns::of(&explain::schema())?,
-        false => Columns::of(frame.schema().as_arrow())?,
-    };
     let failed = |error: DataFusionError| translate(&error);
     let context = Arc::new(frame.task_ctx());
     let plan = frame.create_physical_plan().await.map_err(failed)?;
     operators::verify(&plan).map_err(failed)?;
     let plan = make_yielding(plan, options.memory_bytes / 2).map_err(failed)?;
     bounds.planned();
+    // Types that several selects have together are decided on the way to this plan.
+    let columns = match explains {
+        true => Columns::of(&explain::schema())?,
+        false => Columns::of(&plan.schema())?,
+    };
     let batches = match explains {
         true => explain::rows(&sources.recorder, &plan).map_err(failed)?,
         false => {
@@ -161,7 +163,7 @@ async fn planned(
     let catalog = CatalogOf { context: &context, sources, batch_rows: query.query.batch_rows };
     catalog.register(&statement, schema, None, &mut HashMap::new()).await?;
     let state = context.state();
-    let plan = state.statement_to_plan(planned_form(statement)).await;
+    let plan = read_plan(&state, statement, flavour).await;
     let plan = plan.map_err(|error| match flavour {
         Flavour::Postgres => translate(&error),
         Flavour::Vql => vql::located(sql, &error),
@@ -182,6 +184,19 @@ fn prepare(
     match flavour {
         Flavour::Postgres => statement::prepare(sql, &POSTGRESQL, variables),
         Flavour::Vql => vql::prepare(sql, writer, variables),
+    }
+}
+
+/// What a statement says, before anything is decided about it.
+async fn read_plan(
+    state: &SessionState,
+    statement: Statement,
+    flavour: Flavour,
+) -> Result<LogicalPlan, DataFusionError> {
+    let plan = state.statement_to_plan(planned_form(statement)).await?;
+    match flavour {
+        Flavour::Postgres => Ok(plan),
+        Flavour::Vql => vql::rows::align(plan),
     }
 }
 
@@ -403,7 +418,7 @@ impl CatalogOf<'_> {
         if view.schema != self.sources.default_schema() {
             names::qualify(&mut statement, &view.schema);
         }
-        let planned = self.context.state().statement_to_plan(planned_form(statement)).await;
+        let planned = read_plan(&self.context.state(), statement, self.sources.flavour()).await;
         let mut plan = planned.map_err(|error| invalid(translate(&error)))?;
         if let Some(columns) = &view.columns {
             plan = vql::columns::as_stored(plan, columns, name)?;

@@ -9,6 +9,7 @@ pub mod columns;
 pub mod functions;
 pub mod planner;
 mod rewrite;
+pub mod rows;
 pub mod session;
 mod stars;
 pub mod strict;

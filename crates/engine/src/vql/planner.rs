@@ -22,7 +22,7 @@ use datafusion::sql::sqlparser::ast::Statement;
 use landreeve_core::source::{CancellationToken, SourceError};
 use landreeve_core::table::{PlannedView, TableName, ViewPlanner};
 
-use super::{Writer, columns, located, prepare, session, stars};
+use super::{Writer, columns, located, prepare, rows, session, stars};
 use crate::bounds::Bounds;
 use crate::error::{stopped, translate};
 use crate::{STACK, names};
@@ -194,7 +194,7 @@ impl Context {
 
     fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
         let options = ParserOptions::from(&self.options.sql_parser);
-        SqlToRel::new_with_options(self, options).sql_statement_to_plan(statement)
+        rows::align(SqlToRel::new_with_options(self, options).sql_statement_to_plan(statement)?)
     }
 
     /// Finds faults of types, and the types that the columns have in the end.

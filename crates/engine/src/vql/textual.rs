@@ -31,20 +31,24 @@ const fn is_comparison(op: Operator) -> bool {
 
 /// Gives these expressions, which are compared with each other, types that are compared as in VQL. DataFusion would read a
 /// text as a number, a float as a decimal of few digits, and times as nanoseconds, which end in 2262.
-fn align(exprs: &mut [&mut Expr], schema: &DFSchema) -> Result<bool> {
-    let Some(kinds) = kinds(exprs, schema) else { return Ok(false) };
+fn align(exprs: &mut [&mut Expr], schema: &DFSchema) -> bool {
+    kinds(exprs, schema).is_some_and(|kinds| align_of(exprs, &kinds))
+}
+
+/// The same for expressions of these types.
+pub fn align_of(exprs: &mut [&mut Expr], kinds: &[DataType]) -> bool {
     let has = |test: fn(&DataType) -> bool| kinds.iter().any(test);
     if has(is_text) && has(DataType::is_numeric) {
-        return Ok(become_type(exprs, &kinds, DataType::is_numeric, &DataType::Utf8));
+        return become_type(exprs, kinds, DataType::is_numeric, &DataType::Utf8);
     }
     let moment = kinds.iter().find(|kind| matches!(kind, DataType::Timestamp(..)));
     if let Some(DataType::Timestamp(_, zone)) = moment
         && has(|kind| is_text(kind) || *kind == DataType::Date32)
     {
         let moment = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
-        return Ok(become_type(exprs, &kinds, |kind| is_text(kind) || *kind == DataType::Date32, &moment));
+        return become_type(exprs, kinds, |kind| is_text(kind) || *kind == DataType::Date32, &moment);
     }
-    Ok(floats(exprs, &kinds))
+    floats(exprs, kinds)
 }
 
 /// The same for expressions that are results of one: only numbers among numbers change.
@@ -86,20 +90,20 @@ impl FunctionRewrite for Textual {
     fn rewrite(&self, mut expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
         let changed = match &mut expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => {
-                align(&mut [left.as_mut(), right.as_mut()], schema)?
+                align(&mut [left.as_mut(), right.as_mut()], schema)
             }
             Expr::Between(Between { expr, low, high, .. }) => {
-                align(&mut [expr.as_mut(), low.as_mut(), high.as_mut()], schema)?
+                align(&mut [expr.as_mut(), low.as_mut(), high.as_mut()], schema)
             }
             Expr::InList(InList { expr, list, .. }) => {
                 let mut all: Vec<&mut Expr> = std::iter::once(expr.as_mut()).chain(list).collect();
-                align(&mut all, schema)?
+                align(&mut all, schema)
             }
             Expr::Case(case) => {
                 let compared = match &mut case.expr {
                     Some(value) => {
                         let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
-                        align(&mut std::iter::once(value.as_mut()).chain(whens).collect::<Vec<_>>(), schema)?
+                        align(&mut std::iter::once(value.as_mut()).chain(whens).collect::<Vec<_>>(), schema)
                     }
                     None => false,
                 };

@@ -803,6 +803,48 @@ async fn floats_and_decimals_are_compared_as_floats() {
     assert_eq!(answer(&bench, "select max(f) > 0.1 from t where id < 4").await.unwrap(), ["true"]);
 }
 
+/// Rows of several selects have the floats that they were made of, in a view as in a statement.
+#[tokio::test]
+async fn rows_are_put_together_and_joined_as_values_are_compared() {
+    let mixed = table(vec![
+        ("id", Arc::new(Int64Array::from(vec![1, 2]))),
+        ("f", Arc::new(Float64Array::from(vec![1e300, 0.5]))),
+        ("n", Arc::new(Decimal128Array::from(vec![50, 7]).with_precision_and_scale(12, 2).unwrap())),
+        ("t", Arc::new(StringArray::from(vec!["01", "2"]))),
+    ]);
+    for (sql, expected) in [
+        ("select f from t union all select n from t", "0.07;0.5;0.5;1e300"),
+        ("select n from t union all select f from t", "0.07;0.5;0.5;1e300"),
+        ("select n from t union select f from t", "0.07;0.5;1e300"),
+        ("select n from t union all select 1.5 from one union all select f from t", "0.07;0.5;0.5;1.5;1e300"),
+        ("select n + 1 as v from (select n from t union all select f from t) x", "1.07;1.5;1.5;1e300"),
+        ("select n from (select n from t union all select f from t) x where n < 0.3", "0.07"),
+        ("select n from t intersect select f from t", "0.50"),
+        ("select f from t intersect select n from t", "0.5"),
+        ("select n from t minus select f from t", "0.07"),
+        ("select f from t where f in (select n from t union all select f from t where id = 1)", "0.5;1e300"),
+        ("select id from t inner join (select n as f from t) x using (f)", "2"),
+        ("select a.id from t a inner join (select id as t from t) b using (t)", "2"),
+        ("select id from t union all select n from t", "0.07;0.50;1.00;2.00"),
+    ] {
+        let sorted = async |tables, sql: &str| {
+            let bench = Bench::new(Virtual(tables));
+            let mut found = answer(&bench, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            found.sort();
+            found.join(";")
+        };
+        let tables = || vec![(name("t"), Arc::clone(&mixed)), (name("one"), one())];
+        assert_eq!(sorted(Tables { tables: tables(), views: Vec::new() }, sql).await, expected, "{sql}");
+        let mut planner = bench().engine.view_planner();
+        let named: Vec<_> = tables().iter().map(|(name, table)| (name.clone(), table.schema())).collect();
+        planner.names(sql, "sales").unwrap();
+        let planned = planner.plan(sql, "sales", &named).unwrap();
+        let view = View { sql: planned.sql, schema: "sales".to_owned(), columns: Some(planned.schema) };
+        let tables = Tables { tables: tables(), views: vec![(name("v"), view)] };
+        assert_eq!(sorted(tables, "select * from v").await, expected, "view: {sql}");
+    }
+}
+
 /// Times are compared as microseconds, not as nanoseconds, which end in 2262.
 #[tokio::test]
 async fn times_of_any_year_are_compared() {
