@@ -5,9 +5,10 @@ pub mod http;
 mod upload;
 mod wire;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,15 +28,16 @@ pub struct Outbound {
     own_files: Vec<PathBuf>,
 }
 
-/// The file itself, or one that SQLite stores beside it.
-fn same_file(own: &Path, found: &Path) -> bool {
+/// The file itself, or one that SQLite stores beside it, under whatever name it was found.
+fn same_file(own: &Path, found: &Metadata) -> bool {
     let Ok(own) = own.canonicalize() else { return false };
-    let beside = |end: &str| {
+    let same = |end: &str| {
         let mut name = own.clone().into_os_string();
         name.push(end);
-        found == Path::new(&name)
+        let own = Path::new(&name).metadata();
+        own.is_ok_and(|own| (own.dev(), own.ino()) == (found.dev(), found.ino()))
     };
-    found == own || ["-wal", "-shm", "-journal"].into_iter().any(beside)
+    ["", "-wal", "-shm", "-journal"].into_iter().any(same)
 }
 
 const RESOLVE: Duration = Duration::from_secs(10);
@@ -133,7 +135,8 @@ impl Outbound {
         let refused =
             || fault("not_found", format!("{name:?} is not a file below a folder in [sources] file_roots"));
         let found = candidates.iter().find_map(|candidate| candidate.canonicalize().ok());
-        let found = found.filter(|found| found.is_file()).ok_or_else(refused)?;
+        let found = found.ok_or_else(refused)?;
+        let metadata = found.metadata().ok().filter(Metadata::is_file).ok_or_else(refused)?;
         let data_dir = self.data_dir.canonicalize().ok();
         let roots: Vec<PathBuf> =
             self.file_roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
@@ -144,7 +147,7 @@ impl Outbound {
         let in_data_dir = data_dir.as_ref().is_some_and(|data| found.starts_with(data));
         let own = in_data_dir && !roots.iter().filter(inside).any(below);
         if own
-            || self.own_files.iter().any(|file| same_file(file, &found))
+            || self.own_files.iter().any(|own| same_file(own, &metadata))
             || !(operator || roots.iter().any(below))
         {
             return Err(refused());
@@ -169,7 +172,8 @@ impl Outbound {
         let own = data_dir
             .as_ref()
             .is_some_and(|data| found.starts_with(data) && (root == *data || !root.starts_with(data)));
-        if own || self.own_files.iter().any(|own| same_file(own, &found)) {
+        let metadata = file.metadata().map_err(|_| refused())?;
+        if own || self.own_files.iter().any(|own| same_file(own, &metadata)) {
             return Err(refused());
         }
         Ok(file)
@@ -252,6 +256,8 @@ mod tests {
             "a root above does not open the server's files"
         );
         assert!(wide.sqlite_file("other.db", true).is_err(), "nor a store that is elsewhere");
+        std::fs::hard_link(folder.path().join("other.db"), root.join("hard.db")).unwrap();
+        assert!(wide.sqlite_file("data/files/hard.db", true).is_err(), "nor under another name");
         assert!(
             outbound.sqlite_file(data.join("estate.db").to_str().unwrap(), true).is_err(),
             "never the server's own"
@@ -300,6 +306,8 @@ mod tests {
         assert!(wide.text_file("files/a.csv").is_ok());
         assert!(wide.text_file("data/estate.db").is_err(), "a root above does not open the server's files");
         assert!(wide.text_file("out.csv").is_err(), "nor a store that is elsewhere");
+        std::fs::hard_link(folder.path().join("out.csv"), root.join("hard.csv")).unwrap();
+        assert!(wide.text_file("files/hard.csv").is_err(), "nor under another name");
         let own = Outbound::new(Vec::new(), vec![data.clone()], data, Vec::new());
         assert!(own.text_file("estate.db").is_err(), "the data directory is no root");
     }
