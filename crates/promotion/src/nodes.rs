@@ -131,16 +131,19 @@ pub async fn node_delete(plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<(
     let node = of_caller(plane, ctx, name).await?;
     let id =
         node.id.ok_or_else(|| Error::conflict("builtin", "nothing was applied to the node local yet"))?;
-    let (ou, wanted) = (node.ou, name.to_owned());
+    let (ou, wanted, ids) = (node.ou, name.to_owned(), estate.hash_ids().clone());
     estate
         .change(ctx, OwnedAct::new("deleted", VIRTUAL_NODE, id.0, name), move |tx| {
             Box::pin(async move {
                 let users = ops::datasources::of_catalog(tx, ou, DATABASE_TYPE).await?;
-                let user = users.iter().find(|user| user.host.as_deref().unwrap_or(LOCAL) == wanted);
+                let named =
+                    |host: Option<&str>| host.filter(|host| !host.is_empty()).unwrap_or(LOCAL) == wanted;
+                let user = users.iter().find(|user| named(user.host.as_deref()));
                 if let Some(user) = user {
                     let message = format!(
                         "the datasource {} ({}) names this node; delete it first",
-                        user.name, user.id
+                        user.name,
+                        ids.encode_grouped(user.id)
                     );
                     return Err(Error::conflict("in_use", message));
                 }

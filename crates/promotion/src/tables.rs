@@ -208,6 +208,7 @@ impl Found<'_> {
             return Err(broken(key, format!("its wrapper {} is gone", wrapper.full_name())));
         };
         let source = Key::new(&wrapper.database, Kind::Source(definition.kind), &definition.source);
+        let name = source.full_name();
         let source = self.catalog.get(&source).ok_or_else(|| broken(key, "its datasource is gone"))?;
         let schema = object.columns.clone().ok_or_else(|| broken(key, "it has no columns"))?;
         match source.definition() {
@@ -227,7 +228,7 @@ impl Found<'_> {
             _ => {}
         }
         let connection = source.connection.ok_or_else(|| broken(key, "its datasource has no address"))?;
-        let ready = self.ready(connection).await.map_err(|error| broken(key, explained(&error)))?;
+        let ready = self.ready(connection, &name).await.map_err(|error| broken(key, explained(&error)))?;
         let database_type = ready.spec.database_type;
         let driver =
             self.plane.estate().driver(database_type).map_err(|error| broken(key, explained(&error)))?;
@@ -294,13 +295,14 @@ impl Found<'_> {
         }))
     }
 
-    async fn ready(&mut self, connection: Connection) -> Result<Ready> {
+    /// `name`: the datasource's in VQL.
+    async fn ready(&mut self, connection: Connection, name: &str) -> Result<Ready> {
         if let Some(known) = self.known.get(&connection.id()) {
             return Ok(known.clone());
         }
         let ready = match connection {
             Connection::Inventory(id) => inventoried(self.plane, id).await?,
-            Connection::Declared(id) => declared(self.plane, id).await?,
+            Connection::Declared(id) => declared(self.plane, id, name).await?,
         };
         self.known.insert(connection.id(), ready.clone());
         Ok(ready)
@@ -329,14 +331,13 @@ async fn inventoried(plane: &Promotion, id: DatasourceId) -> Result<Ready> {
 }
 
 /// A datasource that a script declared. It is not in the inventory, which could count its rows.
-async fn declared(plane: &Promotion, id: DatasourceId) -> Result<Ready> {
+async fn declared(plane: &Promotion, id: DatasourceId, name: &str) -> Result<Ready> {
     let known = sources::load(plane, id)
         .await?
         .ok_or_else(|| Error::conflict("deleted", "its datasource was deleted"))?;
     let config = known.config;
-    let place = config.host.as_deref().unwrap_or(&config.database);
     let details = DatasourceDetails {
-        name: format!("{}:{place}", config.database_type),
+        name: name.to_owned(),
         database_type: DatabaseType::stored(&config.database_type),
         host: config.host.clone(),
         port: config.port,

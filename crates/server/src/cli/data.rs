@@ -57,10 +57,10 @@ pub struct Add {
     place: Place,
     /// Name of the datasource
     name: String,
-    /// Type of the database: postgres, mysql, mariadb, sqlite, redshift or cratedb
+    /// Type of the database: postgres, mysql, mariadb, sqlite, redshift, cratedb or virtual
     #[arg(long = "type", value_name = "TYPE")]
     database_type: String,
-    /// Host of the database [default: none]
+    /// Host of the database, or node of a virtual database [default: none, or local]
     #[arg(long)]
     host: Option<String>,
     /// Port of the database [default: the usual port of its type]

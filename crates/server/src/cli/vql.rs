@@ -343,6 +343,9 @@ async fn diff(args: DiffArgs) -> anyhow::Result<()> {
             "changes": done.changes.iter().map(change).collect::<Vec<_>>(),
         }))?);
     } else {
+        if done.changes.is_empty() && !done.failed() {
+            output::say(&format!("no differences from version {} of {}", done.version, done.node));
+        }
         for change in &done.changes {
             output::say(&format!(
                 "{} {} {}",
