@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::Uri;
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -76,6 +77,12 @@ impl Drop for Running {
     }
 }
 
+/// What a connection is woken for, besides its requests.
+enum Signal {
+    Tick,
+    Drain,
+}
+
 impl Connection {
     pub(super) async fn run(self, socket: TcpStream, site: Compressed) {
         let drain = self.drain.clone();
@@ -125,12 +132,17 @@ impl Connection {
         let builder = builder(&self.limits);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let mut draining = false;
-        // Polled only when it was woken, unlike the token itself, which all connections share.
-        let mut drain = FuturesUnordered::from_iter([self.drain.cancelled()]);
-        let mut tick =
-            tokio::time::interval(self.limits.idle_time.min(self.limits.header_time / TICKS).max(SHORTEST));
+        let tick = self.limits.idle_time.min(self.limits.header_time / TICKS).max(SHORTEST);
         let mut checked = Instant::now();
         let mut quiet_since = None;
+        let next_tick = || async move {
+            tokio::time::sleep(tick).await;
+            Signal::Tick
+        };
+        // Polled only when one of them was woken, unlike a token or a timer itself.
+        let mut signals: FuturesUnordered<BoxFuture<'_, Signal>> = FuturesUnordered::new();
+        signals.push(next_tick().boxed());
+        signals.push(self.drain.cancelled().map(|()| Signal::Drain).boxed());
         loop {
             tokio::select! {
                 // In this order, instead of drawing one each time.
@@ -141,11 +153,13 @@ impl Connection {
                     }
                     return;
                 }
-                Some(()) = drain.next() => {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                _ = tick.tick() => {
+                Some(signal) = signals.next() => {
+                    if let Signal::Drain = signal {
+                        draining = true;
+                        connection.as_mut().graceful_shutdown();
+                        continue;
+                    }
+                    signals.push(next_tick().boxed());
                     // The library looks at its deadlines now, too.
                     if checked.elapsed() < self.limits.idle_time {
                         continue;
