@@ -18,11 +18,12 @@ use super::link::{Connector, Link, carry};
 use super::notices::Notices;
 use crate::args;
 
-const LEASE: Duration = Duration::from_millis(10);
+const LEASE: Duration = Duration::from_millis(20);
 /// Longer than `LEASE`, because clocks do not run equally fast.
-pub(super) const SETTLING: Duration = Duration::from_millis(12);
-/// The age at which a value is read again while it is still valid, so that under load no request waits for it.
-const RENEWING: Duration = Duration::from_millis(8);
+pub(super) const SETTLING: Duration = Duration::from_millis(24);
+/// The age at which a value is read again while it is still valid, so that under load no request waits for it, even if
+/// PostgreSQL has to wait for a processor.
+const RENEWING: Duration = Duration::from_millis(12);
 /// How many requests can wait in the channel before senders have to wait.
 const WAITING: usize = 1_024;
 
