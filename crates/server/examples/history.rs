@@ -38,7 +38,11 @@ async fn main() {
 }
 
 async fn open(place: &str) -> Store {
-    let migrations = Migrations::with(&[landreeve_analytics::MIGRATIONS, landreeve_delivery::MIGRATIONS]);
+    let migrations = Migrations::with(&[
+        landreeve_analytics::MIGRATIONS,
+        landreeve_delivery::MIGRATIONS,
+        landreeve_promotion::MIGRATIONS,
+    ]);
     Store::open(&Location::parse(place), &migrations).await.expect("opens")
 }
 
