@@ -44,10 +44,11 @@ const STEP_ASIDE: Duration = Duration::from_millis(10);
 /// Maximum wait before a retry.
 const MAX_STEP_ASIDE: Duration = Duration::from_millis(640);
 
-/// Keep lock waits short, because other closures wait behind.
-const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = 100";
-const BEGIN_ALONE: &str = "BEGIN";
-const BEGIN_PRESUMING: &str = "BEGIN; SET LOCAL lock_timeout = 20";
+/// On a connection on which closures share transactions, lock waits are short, because others wait behind.
+const SHARED: &str = "SET lock_timeout = 20";
+const BEGIN: &str = "BEGIN";
+/// When closures run one by one, the first holds up no other's locks.
+const BEGIN_ONE_BY_ONE: &str = "BEGIN; SET LOCAL lock_timeout = 100";
 /// Before the second closure: from here on, other closures' locks are held.
 const SAVE_FIRST: &str = "SET LOCAL lock_timeout = 20; SAVEPOINT job";
 const SAVE: &str = "RELEASE job; SAVEPOINT job";
@@ -138,7 +139,14 @@ impl Loop {
     }
 
     /// Works on one connection until it is lost.
-    async fn session(&mut self, link: Link, first: Job) {
+    async fn session(&mut self, mut link: Link, first: Job) {
+        let prepared = match &self.aside {
+            Some(_) => link.control(SHARED).await,
+            None => Ok(()),
+        };
+        if let Err(error) = prepared {
+            return self.again_or_refuse(true, first, &error);
+        }
         let mut tx = Tx::new(Conn::of_link(link), Dialect::Postgres);
         let mut committing = Committing::default();
         let mut next = Some(first);
@@ -187,7 +195,7 @@ impl Loop {
         let mut group = Group { done: Vec::new(), place: Place::Outside, alone: false };
         let Some(link) = link_of(tx) else { return group };
         link.presume(true);
-        link.put_ahead(BEGIN_PRESUMING.to_owned());
+        link.put_ahead(BEGIN.to_owned());
         let mut next = Some(first);
         let mut failed = None;
         while let Some(mut job) = next.take() {
@@ -444,7 +452,7 @@ fn notify(done: &[Done]) -> Option<String> {
     let instance = done.first()?.job.notices.instance();
     let statements = all.chunks(notices::MAX_PER_NOTICE).map(|part| {
         let payload = notices::payload(instance, part).replace('\'', "''");
-        format!("SELECT pg_notify('landreeve', '{payload}'); ")
+        format!("NOTIFY landreeve, '{payload}'; ")
     });
     (!all.is_empty()).then(|| statements.collect())
 }
@@ -488,8 +496,8 @@ impl Group {
     /// The closure's result, and whether anything was sent to the database.
     async fn run(&mut self, tx: &mut Tx, job: &mut Job) -> (Answer, bool) {
         let (control, after) = match self.place {
-            Place::Outside if self.alone => (BEGIN_ALONE, Place::First),
-            Place::Outside => (BEGIN, Place::First),
+            Place::Outside if self.alone => (BEGIN, Place::First),
+            Place::Outside => (BEGIN_ONE_BY_ONE, Place::First),
             Place::First => (SAVE_FIRST, Place::Saved),
             Place::Saved => (SAVE, Place::Saved),
             Place::Failed => (UNDO, Place::Saved),
