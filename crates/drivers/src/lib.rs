@@ -29,6 +29,10 @@ pub use crate::encode::Codec;
 pub use crate::net::RootsError;
 pub use files::TextReader;
 
+/// Settings that a library reads only from the environment, for the program to set before it starts a thread. The client
+/// for MySQL keeps 128 buffers for the whole process, by default of up to 4 MiB each: half a gigabyte after wide rows.
+pub const LIBRARY_SETTINGS: &str = "MYSQL_ASYNC_BUFFER_POOL_CAP=64\nMYSQL_ASYNC_BUFFER_SIZE_CAP=65536\n";
+
 /// Configurable options that all drivers share.
 #[derive(Debug, Clone)]
 pub struct DriverOptions {

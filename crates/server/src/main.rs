@@ -41,6 +41,10 @@ fn main() -> ExitCode {
     // Whatever the folder's mode and the umask are, only our user can access what this process creates: the store and
     // SQLite's files next to it, the key, blobs, spilled rows, backups, sockets.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    if let Err(error) = dotenvy::from_read(landreeve_drivers::LIBRARY_SETTINGS.as_bytes()) {
+        output::complain(&format!("could not set up the libraries: {error}"));
+        return ExitCode::FAILURE;
+    }
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -1,4 +1,4 @@
-//! How much memory statements and downloads can use together, and each of them.
+//! How much memory statements and downloads can use together, and each of them, and that it is given back.
 
 use std::fs;
 
@@ -12,6 +12,13 @@ use crate::config::Config;
 const ENGINE_BESIDE: usize = 64 * 1024 * 1024;
 /// If the system does not say how much memory there is.
 const UNKNOWN: u64 = 4 * 1024 * 1024 * 1024;
+
+/// The allocator returns free memory to the system only when something else is freed, or a thread ends. So a thread ends now
+/// and then: otherwise a server with nothing to do keeps what a large statement used.
+pub fn give_back() {
+    // If it cannot be started, the next one will do.
+    let _ = std::thread::Builder::new().name("give-back".to_owned()).stack_size(64 * 1024).spawn(|| ());
+}
 
 pub fn bounds(config: &Config) -> Bounds {
     Bounds { max_value_bytes: config.sources.max_value_bytes, max_row_bytes: config.sources.max_row_bytes }

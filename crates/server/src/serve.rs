@@ -26,7 +26,7 @@ use crate::cli::{Place, ServeArgs};
 use crate::config::{Config, Environment};
 use crate::open::{self, DataLock, Opened};
 use crate::watch::Watch;
-use crate::{control, logs, output, sample, web};
+use crate::{control, logs, memory, output, sample, web};
 
 /// How long running runs get to finish once the listeners have drained.
 const RUN_GRACE: Duration = Duration::from_secs(5);
@@ -108,7 +108,7 @@ impl Server {
     /// Starts the background tasks. Each ends when the server drains.
     async fn background(&self, metrics: PrometheusHandle) -> anyhow::Result<()> {
         let (estate, stop) = (&self.opened.estate, &self.stop.drain);
-        self.tasks.spawn(keep_metrics_small(metrics, stop.clone()));
+        self.tasks.spawn(keep_memory_small(metrics, stop.clone()));
         self.tasks.spawn(events::dispatch(estate.clone(), estate.subscribers(), stop.clone()));
         self.tasks.spawn(schedules::run(estate.clone(), stop.clone()));
         let (store, ended) = (estate.store().clone(), stop.clone());
@@ -235,11 +235,14 @@ fn reload(
 }
 
 /// Histograms accumulate samples until upkeep folds them, whether or not the metrics are scraped.
-async fn keep_metrics_small(metrics: PrometheusHandle, stop: CancellationToken) {
+async fn keep_memory_small(metrics: PrometheusHandle, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_secs(5)) => metrics.run_upkeep(),
+            () = tokio::time::sleep(Duration::from_secs(5)) => {
+                metrics.run_upkeep();
+                memory::give_back();
+            }
         }
     }
 }
