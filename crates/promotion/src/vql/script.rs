@@ -70,7 +70,14 @@ pub fn pieces(script: &str, properties: &Properties) -> Result<Vec<Piece>, Vec<F
     }
     let lines = std::sync::Arc::new((script.to_owned(), Lines::of(script)));
     let (mut found, mut faults, mut missing) = (Vec::new(), Vec::new(), BTreeMap::new());
-    for (index, range) in statements(script, VQL).into_iter().enumerate() {
+    let ranges = statements(script, VQL);
+    let end = ranges.last().map_or(0, |range| range.end);
+    // Statements report what is not closed in them; after the last, only a comment can be open.
+    if let Some(open) = Scanner::new(script, VQL).find(|token| !token.closed && token.start >= end) {
+        let place = lines.1.place(script, open.start);
+        faults.push(Fault { place, message: format!("{} is not closed", what(open.kind)) });
+    }
+    for (index, range) in ranges.into_iter().enumerate() {
         let mut filling =
             Filling { script, properties, lines: &lines.1, missing: &mut missing, faults: &mut faults };
         let (text, origins) = filling.fill(range.clone());
@@ -319,6 +326,17 @@ mod tests {
         assert_eq!(texts("A;\nB 'x", &[]).unwrap_err(), ["line 2, column 3: a literal is not closed"]);
         assert_eq!(texts("B \"x", &[]).unwrap_err(), ["line 1, column 3: a quoted name is not closed"]);
         assert_eq!(texts("B ${x", &[]).unwrap_err(), ["line 1, column 3: a property is not closed"]);
+        for (script, place) in [
+            ("A; /* B; C", "line 1, column 4"),
+            ("/* A", "line 1, column 1"),
+            ("A\n/* B", "line 2, column 1"),
+        ] {
+            assert_eq!(
+                texts(script, &[]).unwrap_err(),
+                [format!("{place}: a comment is not closed")],
+                "{script}"
+            );
+        }
     }
 
     #[test]
