@@ -154,6 +154,19 @@ fn a_replaced_view_can_make_others_invalid() {
     assert_eq!(invalid.len(), 2, "{invalid:?}");
     assert!(invalid[1].starts_with("d.v: ") && invalid[1].contains("total"), "{invalid:?}");
     assert!(invalid[0].starts_with("d.above: "), "{invalid:?}");
+    // What is invalid is told again, whatever touches it.
+    let broken = outcome.catalog;
+    for script in [
+        "CREATE OR REPLACE VIEW big AS SELECT id FROM orders WHERE id > 5",
+        "CREATE VIEW new AS SELECT total AS t FROM v",
+        "CREATE VIEW new AS SELECT id FROM above",
+    ] {
+        let outcome = executed(&broken, &format!("CONNECT DATABASE d; {script}"));
+        let invalid: Vec<String> = outcome.invalid.iter().map(|(key, _)| key.full_name()).collect();
+        assert!(!outcome.failed() && invalid.contains(&"d.v".to_owned()), "{script}: {invalid:?}");
+        let new = script.starts_with("CREATE VIEW");
+        assert_eq!(invalid.contains(&"d.new".to_owned()), new, "{script}: {invalid:?}");
+    }
     // Replaced together, both are valid.
     let together = "CONNECT DATABASE d; CREATE OR REPLACE VIEW v AS SELECT id FROM big; \
         CREATE OR REPLACE VIEW big AS SELECT id FROM orders";

@@ -283,11 +283,9 @@ impl Execution<'_> {
             if matches!(key.kind, Kind::Wrapper(_)) {
                 self.rewrapped.insert(key.clone());
             }
-            let size = |object: &super::Object| (object.relations, object.depth);
-            if before.columns != object.columns || size(&before) != size(&object) {
-                self.changed.insert(key.clone(), self.step);
-            }
-        } else if key.kind == Kind::View {
+        }
+        // Even if it has the same columns as before: a view above it may have been invalid already.
+        if key.kind == Kind::View {
             self.changed.insert(key.clone(), self.step);
         }
         for needed in &object.needs {

@@ -27,6 +27,9 @@ impl Execution<'_> {
         for key in self.rewrapped.clone() {
             self.add_users(&key, &mut todo);
         }
+        for key in self.planned.keys().cloned().collect::<Vec<_>>() {
+            self.add_below(&key, &mut todo);
+        }
         while let Some((_, key)) = todo.pop_first() {
             let Some(before) = self.catalog.get(&key).cloned() else { continue };
             self.step += 1;
@@ -62,6 +65,22 @@ impl Execution<'_> {
                 && let Some(object) = self.catalog.get(&user)
             {
                 todo.insert((object.depth, user));
+            }
+        }
+    }
+
+    /// The views below one of this script that the script did not plan: one of them may have been invalid before.
+    fn add_below(&self, key: &Key, todo: &mut BTreeSet<(u32, Key)>) {
+        let mut next = vec![key.clone()];
+        while let Some(key) = next.pop() {
+            let Some(object) = self.catalog.get(&key) else { continue };
+            for needed in object.needs.iter().filter(|needed| needed.kind == Kind::View) {
+                if !self.planned.contains_key(needed)
+                    && let Some(below) = self.catalog.get(needed)
+                    && todo.insert((below.depth, needed.clone()))
+                {
+                    next.push(needed.clone());
+                }
             }
         }
     }
