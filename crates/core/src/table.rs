@@ -231,7 +231,8 @@ pub trait Catalog: Send + Sync + 'static {
         Flavour::Postgres
     }
 
-    /// The tables and views behind these names; names this reader is not allowed to read are left out.
+    /// The tables and views behind these names; names this reader is not allowed to read are left out. In VQL they come with
+    /// everything below them, because the views of a statement are of one version.
     fn resolve<'a>(
         &'a self,
         reader: &'a Reader,

@@ -50,10 +50,13 @@ impl Columns {
         let mut ways = Vec::new();
         for field in schema.fields() {
             let (way, shown, logical) = way(field.data_type());
-            // A column that comes straight from a table keeps the table's metadata.
-            let logical = match logical_type(field) {
-                LogicalType::Other => logical,
-                told => told,
+            // A table says which of its texts are more than that. A cast keeps what the table said of another type.
+            let logical = match (logical_type(field), logical) {
+                (
+                    told @ (LogicalType::Json | LogicalType::Uuid | LogicalType::Interval),
+                    LogicalType::Text,
+                ) => told,
+                (_, logical) => logical,
             };
             let native = native_name(field.data_type());
             fields.push(describe(Field::new(field.name(), shown, true), logical, &native));

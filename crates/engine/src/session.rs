@@ -296,6 +296,15 @@ const fn deepest_view(flavour: Flavour) -> usize {
 /// The number of base tables in each table and view that is registered.
 type Known = HashMap<TableName, u64>;
 
+/// The view whose SELECT is registered.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    view: &'a TableName,
+    depth: usize,
+    /// Where the view was found.
+    found: &'a Tables,
+}
+
 /// Registers everything a statement names in the session; for views, what they name comes first.
 struct CatalogOf<'a> {
     context: &'a SessionContext,
@@ -309,10 +318,11 @@ impl CatalogOf<'_> {
         &self,
         statement: &Statement,
         schema: &str,
-        view: Option<(&TableName, usize)>,
+        view: Option<Around<'_>>,
         known: &mut Known,
     ) -> Result<u64, SourceError> {
-        let depth = view.map_or(0, |(_, depth)| depth);
+        let depth = view.map_or(0, |around| around.depth);
+        let flavour = self.sources.flavour();
         let failed = |error: DataFusionError| translate(&error);
         let form = planned_form(statement.clone());
         let named = self.context.state().resolve_table_references(&form).map_err(failed)?;
@@ -322,23 +332,40 @@ impl CatalogOf<'_> {
                 return Err(self.unknown(&name));
             }
             let full = TableName::new(name.schema().unwrap_or(schema), name.table());
+            // Views of a virtual database may read others, statements may not.
+            if flavour == Flavour::Vql && view.is_none() && full.schema != schema {
+                return Err(self.unknown(&name));
+            }
             if !known.contains_key(&full) {
-                known.insert(full.clone(), 1);
                 names.push((full, name.schema().is_some(), name));
             }
         }
         if !names.is_empty() {
-            let found = self.sources.resolve(names.iter().map(|(full, ..)| full.clone()).collect()).await?;
+            let asked = || names.iter().map(|(full, ..)| full.clone()).collect();
+            let resolved;
+            let found = match view {
+                // What a statement names came with everything below it, in one version.
+                Some(around) if flavour == Flavour::Vql => around.found,
+                _ => {
+                    resolved = self.sources.resolve(asked()).await?;
+                    &resolved
+                }
+            };
             for (full, qualified, name) in &names {
-                self.add(full, &found, known, depth).await?;
+                // A view before it in the statement may read it too, and was registered with it.
+                if known.contains_key(full) {
+                    continue;
+                }
+                known.insert(full.clone(), 1);
+                self.add(full, found, known, depth).await?;
                 // An unqualified name may be a table function or defined in the statement; if not, the planner reports
                 // it.
                 let is_found = found.tables.iter().any(|(found, _)| found == full)
                     || found.views.iter().any(|(found, _)| found == full);
                 if *qualified && !is_found && full.schema != self.sources.default_schema() {
                     return Err(match view {
-                        Some((view, _)) => {
-                            self.invalid(view, fault("invalid", format!("View '{full}' not found")))
+                        Some(around) => {
+                            self.invalid(around.view, fault("invalid", format!("View '{full}' not found")))
                         }
                         None => self.unknown(name),
                     });
@@ -347,7 +374,7 @@ impl CatalogOf<'_> {
         }
         let weigh = |name: &ObjectName| known.get(&names::table_name(name, schema)).copied().unwrap_or(1);
         let size = reading::expanded(statement, &weigh);
-        size.map_err(|error| view.map_or(error.clone(), |(view, _)| self.invalid(view, error)))
+        size.map_err(|error| view.map_or(error.clone(), |around| self.invalid(around.view, error)))
     }
 
     /// The error of a view that cannot be planned.
@@ -359,10 +386,17 @@ impl CatalogOf<'_> {
     }
 
     fn unknown(&self, name: &TableReference) -> SourceError {
-        let message = format!(
-            "unknown table {name}: use a table of the schema {} or of another schema of this datasource",
-            self.sources.default_schema()
-        );
+        let schema = self.sources.default_schema();
+        let message = match self.sources.flavour() {
+            Flavour::Postgres => format!(
+                "unknown table {name}: use a table of the schema {schema} or of another schema of this datasource"
+            ),
+            Flavour::Vql => {
+                format!(
+                    "{name} is in another database: a statement on this datasource names views of {schema}"
+                )
+            }
+        };
         fault("unknown_table", message)
     }
 
@@ -396,7 +430,7 @@ impl CatalogOf<'_> {
                 return Err(fault("too_deep", message));
             }
             self.make_schema(&name.schema).map_err(failed)?;
-            let table = self.expand(name, view, known, depth).await?;
+            let table = self.expand(name, view, found, known, depth).await?;
             self.context.register_table(place(), Arc::new(table)).map_err(failed)?;
         }
         Ok(())
@@ -407,12 +441,13 @@ impl CatalogOf<'_> {
         &self,
         name: &TableName,
         view: &View,
+        found: &Tables,
         known: &mut Known,
         depth: usize,
     ) -> Result<ViewTable, SourceError> {
         let invalid = |error| self.invalid(name, error);
         let mut statement = prepare(&view.sql, self.sources.flavour(), Writer::View, &[]).map_err(invalid)?;
-        let around = Some((name, depth + 1));
+        let around = Some(Around { view: name, depth: depth + 1, found });
         let size = Box::pin(self.register(&statement, &view.schema, around, known)).await?;
         known.insert(name.clone(), size.max(1));
         if view.schema != self.sources.default_schema() {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_schema::{Field, SchemaRef};
+use arrow_schema::{Field, Schema, SchemaRef};
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
-use landreeve_core::schema::TableKind;
+use landreeve_core::schema::{TableKind, describe, logical_type};
 use landreeve_core::source::{
     ConnectSpec, Connections, Permits, SourceError, SourceErrorKind, TextField, TextFormat, TextSource,
 };
@@ -17,7 +17,7 @@ use landreeve_estate::inventory::connect::{Endpoint, connect_spec};
 use landreeve_estate::ops::datasources::RowCounts;
 use landreeve_estate::ops::{self, DatasourceDetails};
 
-use crate::catalog::{Catalog, Connection, Key, Kind, Object};
+use crate::catalog::{Catalog, Connection, Key, Kind, Object, columns};
 use crate::nodes::{self, LOCAL};
 use crate::plane::Promotion;
 use crate::scan::BaseTable;
@@ -118,11 +118,18 @@ impl Tables_ for VirtualCatalog {
                 } else {
                     TableKind::View
                 },
-                columns: object.columns.clone(),
+                columns: object.columns.as_ref().map(named_types),
             });
             Ok(listed.collect())
         })
     }
+}
+
+/// The same columns with the names that VQL has for their types: those of a source are not known for what is computed.
+fn named_types(columns: &SchemaRef) -> SchemaRef {
+    let named =
+        |field: &Arc<Field>| describe(field.as_ref().clone(), logical_type(field), columns::vql_type(field));
+    Arc::new(Schema::new(columns.fields().iter().map(named).collect::<Vec<_>>()))
 }
 
 /// These views with every view below them.

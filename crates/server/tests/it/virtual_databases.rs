@@ -145,3 +145,50 @@ async fn faults_say_what_is_wrong_and_where() {
     assert_eq!(counts, [&json!(1), &json!(2), &json!(1)]);
     assert_eq!(report["statements"][1]["message"], "View 'b' not found");
 }
+
+const LAYERS: &str = "CREATE DATABASE raw; CONNECT DATABASE raw;
+CREATE DATASOURCE DF ds ROUTE LOCAL 'LocalConnection' 'rates.csv' COLUMNDELIMITER=',' ENDOFLINEDELIMITER='\\n' HEADER=TRUE;
+CREATE WRAPPER DF w DATASOURCENAME=ds;
+CREATE TABLE rates (currency:text, rate:double) ADD SEARCHMETHOD w (OUTPUTLIST (currency, rate) WRAPPER (df w));
+CREATE VIEW strong AS SELECT currency, rate FROM rates WHERE rate >= 1; CLOSE;
+CREATE DATABASE mart; CONNECT DATABASE mart;
+CREATE VIEW totals AS SELECT currency, CAST(rate AS text) AS shown, COUNT(*) AS n FROM raw.strong GROUP BY currency, rate;
+CREATE VIEW top AS SELECT t.currency, t.shown, t.n, s.rate FROM totals t INNER JOIN raw.rates s ON t.currency = s.currency;";
+
+/// Views read those of other databases of their node, whatever they are called; statements do not.
+#[tokio::test]
+async fn views_reach_other_databases_and_statements_do_not() {
+    let server = Server::start();
+    server.wait_for_sample();
+    write(&server, "files/rates.csv", "currency,rate\nEUR,1\nUSD,0.9\nGBP,1.2\n");
+    server.say(&["vql", "run", &write(&server, "layers.vql", LAYERS)]);
+    let client = server.client(&server.key());
+    let source =
+        client.datasource(json!({"name": "M", "database_type": "virtual", "database": "mart"})).await;
+    let found = client.query(&source, "select currency, shown, n, rate from top order by currency").await;
+    assert_eq!(found["rows"], json!([["EUR", "1.0", 1, 1.0], ["GBP", "1.2", 1, 1.2]]));
+    for sql in [
+        "select * from raw.strong",
+        "select t.n from top t, raw.rates",
+        "select n from top where n in (select 1 from raw.rates)",
+    ] {
+        let execution = client.execute(&source, &json!({ "sql_query": sql })).await;
+        let message = execution["data"]["attributes"]["error_message"].as_str().unwrap();
+        assert!(message.contains("is in another database"), "{sql}: {message}");
+    }
+    // The type of a column is that of its values, and the schema names it as VQL does.
+    let casts = "select shown, cast(n as text) as n, cast(rate as int) as rate, cast(n as double) as d from top limit 1";
+    let typed = server.say(&["query", "--datasource", "M", "--format", "json", casts]);
+    let typed: Value = serde_json::from_str(&typed).unwrap();
+    let types: Vec<_> =
+        typed["columns"].as_array().unwrap().iter().map(|column| column["type"].clone()).collect();
+    assert_eq!(types, ["text", "text", "integer", "number"], "{typed}");
+    let grant = client.get(&format!("/cluvio/datasources/{source}/schema")).await.expect(200);
+    let (key, token) = (grant["data_key"].as_str().unwrap(), grant["data_access_token"].as_str().unwrap());
+    let schema = client.data(key, token, "application/json").await.json().to_string();
+    for (column, data_type) in [("shown", "text"), ("n", "long"), ("rate", "double")] {
+        let listed = [format!("\"name\":\"{column}\""), format!("\"{data_type}\"")];
+        let part = schema.split_once(&listed[0]).map(|(_, rest)| rest.split('}').next().unwrap_or_default());
+        assert!(part.is_some_and(|part| part.contains(&listed[1])), "{column}: {schema}");
+    }
+}
