@@ -71,7 +71,7 @@ impl Face {
         let meters = Arc::new(Meters {
             face: name,
             requests: RwLock::default(),
-            frequent: OnceLock::new(),
+            reads: OnceLock::new(),
             seconds: OnceLock::new(),
         });
         Face { name, render, random, nouns: &[], meters }
@@ -304,12 +304,14 @@ impl Drop for Access {
 
 type Counted = (&'static str, Option<StatusCode>);
 
+const READ: Counted = ("GET", Some(StatusCode::OK));
+
 /// The face's metrics. They are kept, because looking one up by its labels takes longer than counting.
 struct Meters {
     face: &'static str,
     requests: RwLock<HashMap<Counted, Counter>>,
-    /// That of successful reads, which are most requests.
-    frequent: OnceLock<(Counted, Counter)>,
+    /// That of `READ`, which most requests are.
+    reads: OnceLock<Counter>,
     seconds: OnceLock<Histogram>,
 }
 
@@ -317,9 +319,10 @@ impl Meters {
     /// `status`: `None` if the client disconnected before the response.
     fn count(&self, method: &Method, status: Option<StatusCode>, took: Duration) {
         let key = (method_label(method), status);
-        match self.frequent.get() {
-            Some((frequent, counter)) if *frequent == key => counter.increment(1),
-            _ => self.counter(key).increment(1),
+        if key == READ {
+            self.reads.get_or_init(|| self.add(READ)).increment(1);
+        } else {
+            self.counter(key).increment(1);
         }
         let seconds = || metrics::histogram!("landreeve_http_request_seconds", "face" => self.face);
         self.seconds.get_or_init(seconds).record(took.as_secs_f64());
@@ -337,10 +340,6 @@ impl Meters {
         );
         let mut requests = self.requests.write().unwrap_or_else(PoisonError::into_inner);
         requests.insert(key, counter.clone());
-        if key == ("GET", Some(StatusCode::OK)) {
-            // Another thread may have been first.
-            let _ = self.frequent.set((key, counter.clone()));
-        }
         counter
     }
 }
