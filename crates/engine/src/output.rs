@@ -269,7 +269,27 @@ fn texts(array: &ArrayRef, json: bool) -> Result<ArrayRef, SourceError> {
 
 #[cfg(test)]
 mod tests {
-    use super::iso;
+    use super::*;
+
+    /// What a table says of a column is kept by a cast of it.
+    #[test]
+    fn the_type_of_a_column_is_that_of_its_values() {
+        for (told, data_type, expected) in [
+            (LogicalType::Integer, DataType::Utf8, LogicalType::Text),
+            (LogicalType::Instant, DataType::Utf8, LogicalType::Text),
+            (LogicalType::Decimal, DataType::Int32, LogicalType::Integer),
+            (LogicalType::Integer, DataType::Float64, LogicalType::Number),
+            (LogicalType::Date, DataType::Timestamp(TimeUnit::Microsecond, None), LogicalType::DateTime),
+            (LogicalType::Json, DataType::Int64, LogicalType::Integer),
+            (LogicalType::Json, DataType::Utf8, LogicalType::Json),
+            (LogicalType::Uuid, DataType::Utf8, LogicalType::Uuid),
+            (LogicalType::Other, DataType::Utf8, LogicalType::Text),
+        ] {
+            let field = describe(Field::new("c", data_type.clone(), true), told, "as the table says");
+            let columns = Columns::of(&Schema::new(vec![field])).unwrap();
+            assert_eq!(logical_type(columns.schema().field(0)), expected, "{told:?} as {data_type}");
+        }
+    }
 
     #[test]
     fn intervals_are_iso_8601() {
