@@ -2,4 +2,10 @@
 
 landreeve_estate::ids! {
     VirtualNodeId = "virtual_node";
+    EnvironmentId = "environment";
+    ClusterId = "cluster";
+    ServerId = "server";
+    PropertyId = "property";
+    RevisionId = "revision";
+    TaskId = "deployment_task";
 }

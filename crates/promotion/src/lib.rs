@@ -12,6 +12,7 @@ pub mod nodes;
 pub mod nouns;
 mod plane;
 mod scan;
+pub mod scenario;
 mod sources;
 mod stored;
 mod tables;

@@ -22,15 +22,28 @@ use crate::versions::Memory;
 /// The plane's tables.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     component: "promotion",
-    sqlite: &[include_str!("../migrations/sqlite/0001_virtual.sql")],
-    postgres: &[include_str!("../migrations/postgres/0001_virtual.sql")],
+    sqlite: &[
+        include_str!("../migrations/sqlite/0001_virtual.sql"),
+        include_str!("../migrations/sqlite/0002_promotion.sql"),
+    ],
+    postgres: &[
+        include_str!("../migrations/postgres/0001_virtual.sql"),
+        include_str!("../migrations/postgres/0002_promotion.sql"),
+    ],
 };
 
 /// The type of a datasource that is a virtual database.
 pub const DATABASE_TYPE: CatalogType = CatalogType::new("virtual");
 
-const PASSWORDS: SealedColumn =
-    sealed_column!("virtual_datasources", "id", "password_sealed", "virtual_datasource");
+/// Every column with encrypted values.
+const SEALED: [SealedColumn; 6] = [
+    sealed_column!("virtual_datasources", "id", "password_sealed", "virtual_datasource"),
+    sealed_column!("promotion_servers", "id", "password_sealed", "promotion_server"),
+    sealed_column!("promotion_properties", "id", "value_sealed", "promotion_property"),
+    sealed_column!("promotion_keys", "id", "key_sealed", "promotion_key"),
+    sealed_column!("promotion_revision_texts", "revision_id", "vql_sealed", "promotion_revision"),
+    sealed_column!("promotion_revision_texts", "revision_id", "properties_sealed", "promotion_revision_properties"),
+];
 
 /// The plane, and where to find its handle once the estate is open.
 pub fn plane(
@@ -43,8 +56,8 @@ pub fn plane(
     let plane = Plane {
         migrations: MIGRATIONS,
         ids: crate::ids::KINDS,
-        nouns: vec![NounSpec::content(nouns::VIRTUAL_NODE)],
-        sealed: vec![PASSWORDS],
+        nouns: nouns::SPECS.to_vec(),
+        sealed: SEALED.to_vec(),
         catalogs: vec![CatalogSpec { database_type: DATABASE_TYPE, builtin: false }],
         open: Box::new(move |estate| {
             let plane = Promotion::new(estate.clone(), engine, files, pushdown);
