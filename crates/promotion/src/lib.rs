@@ -1,11 +1,16 @@
-//! The promotion plane: virtual databases, whose views span several databases and files.
+//! The promotion plane: virtual databases, whose views span several databases and files, and the environments that their
+//! definitions go to.
 //!
 //! `vql` is the language, `catalog` the objects of a version and what a script does to them, `scan` reads base views from
 //! their sources. `nodes` and `versions` are the rows, `apply` runs a script against them, `sources` and `jdbc` find out
-//! where rows are, `tables` offers views to SQL. Does not belong here: HTTP, wire formats, the planning of SQL.
+//! where rows are, `tables` offers views to SQL. `environments`, `clusters`, `servers` and `configuration` are what is
+//! deployed to. Does not belong here: HTTP, wire formats, the planning of SQL.
 
 pub mod apply;
 pub mod catalog;
+pub mod clusters;
+pub mod configuration;
+pub mod environments;
 pub mod ids;
 mod jdbc;
 pub mod nodes;
@@ -13,10 +18,12 @@ pub mod nouns;
 mod plane;
 mod scan;
 pub mod scenario;
+pub mod servers;
 mod sources;
 mod stored;
 mod tables;
+mod text;
 pub mod versions;
 pub mod vql;
 
-pub use plane::{DATABASE_TYPE, MIGRATIONS, Promotion, plane};
+pub use plane::{DATABASE_TYPE, MIGRATIONS, Promotion, PromotionOptions, SETTINGS, plane};

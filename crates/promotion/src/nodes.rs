@@ -1,12 +1,13 @@
 //! Nodes and their versions, as rows.
 
 use jiff::Timestamp;
+use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::OuId;
 use landreeve_core::{Action, Error, OpCtx, Part, Permission, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::ops::{self, OwnedAct};
-use landreeve_estate::store::{Conn, Listing, Row, Tx, Where, taken};
+use landreeve_estate::store::{Conn, Listing, Row, Tx, Where, next_in, taken};
 
 use crate::ids::VirtualNodeId;
 use crate::nouns::VIRTUAL_NODE;
@@ -124,7 +125,7 @@ pub(crate) async fn of_caller(plane: &Promotion, ctx: &OpCtx, name: &str) -> Res
     find(&mut conn, ctx.authority().ou(), name).await?.ok_or_else(|| Error::not_found("virtual node"))
 }
 
-/// Deletes a node with all its versions, unless a datasource names it.
+/// Deletes a node with all its versions, unless a datasource or a server of an environment names it.
 pub async fn node_delete(plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<()> {
     let estate = plane.estate();
     estate.require_here(ctx, VIRTUAL_NODE, Action::MANAGE).await?;
@@ -135,16 +136,10 @@ pub async fn node_delete(plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<(
     estate
         .change(ctx, OwnedAct::new("deleted", VIRTUAL_NODE, id.0, name), move |tx| {
             Box::pin(async move {
-                let users = ops::datasources::of_catalog(tx, ou, DATABASE_TYPE).await?;
-                let named =
-                    |host: Option<&str>| host.filter(|host| !host.is_empty()).unwrap_or(LOCAL) == wanted;
-                let user = users.iter().find(|user| named(user.host.as_deref()));
-                if let Some(user) = user {
-                    let message = format!(
-                        "the datasource {} ({}) names this node; delete it first",
-                        user.name,
-                        ids.encode_grouped(user.id)
-                    );
+                not_named(tx, &ids, ou, &wanted).await?;
+                let sql = "SELECT name FROM promotion_servers WHERE node_id = $1 ORDER BY id LIMIT 1";
+                if let Some(server) = tx.opt(sql, args![id]).await? {
+                    let message = format!("the node is the server {}; delete that one first", server.text(0)?);
                     return Err(Error::conflict("in_use", message));
                 }
                 tx.exec("DELETE FROM virtual_nodes WHERE id = $1", args![id]).await?;
@@ -152,4 +147,56 @@ pub async fn node_delete(plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<(
             })
         })
         .await
+}
+
+/// Fails if a datasource of the unit names this node.
+async fn not_named(tx: &mut Tx, ids: &HashIds, ou: OuId, name: &str) -> Result<()> {
+    let users = ops::datasources::of_catalog(tx, ou, DATABASE_TYPE).await?;
+    let named = |host: Option<&str>| host.filter(|host| !host.is_empty()).unwrap_or(LOCAL) == name;
+    let Some(user) = users.iter().find(|user| named(user.host.as_deref())) else { return Ok(()) };
+    let message = format!(
+        "the datasource {} ({}) names the node {name}; delete it first",
+        user.name,
+        ids.encode_grouped(user.id)
+    );
+    Err(Error::conflict("in_use", message))
+}
+
+/// Deletes nodes that were made with servers which are deleted now. One that another server has too stays: it counts as
+/// made with that server.
+pub(crate) async fn delete_made(tx: &mut Tx, ids: &HashIds, ou: OuId, made: &[VirtualNodeId]) -> Result<()> {
+    for node in made {
+        let node = *node;
+        let others = tx.one("SELECT min(id) FROM promotion_servers WHERE node_id = $1", args![node]).await?;
+        if let Some(other) = others.int_opt(0)? {
+            tx.exec(
+                "UPDATE promotion_servers SET node_made = 1, row_version = row_version + 1 WHERE id = $1",
+                args![other],
+            )
+            .await?;
+            continue;
+        }
+        let row = tx.opt("SELECT name FROM virtual_nodes WHERE id = $1", args![node]).await?;
+        let Some(row) = row else { continue };
+        not_named(tx, ids, ou, &row.text(0)?).await?;
+        tx.exec("DELETE FROM virtual_nodes WHERE id = $1", args![node]).await?;
+    }
+    if made.is_empty() { Ok(()) } else { crate::versions::forget_texts(tx).await }
+}
+
+/// The node of the unit with this name, which is made if it does not exist, and whether it was made.
+pub(crate) async fn find_or_make(
+    tx: &mut Tx,
+    ou: OuId,
+    name: &str,
+    now: Timestamp,
+) -> Result<(VirtualNodeId, bool)> {
+    let sql = "SELECT id FROM virtual_nodes WHERE ou_id = $1 AND name = $2";
+    if let Some(row) = tx.opt(sql, args![ou, name]).await? {
+        return Ok((row.id(0)?, false));
+    }
+    let id = VirtualNodeId(next_in(tx, VirtualNodeId::KIND).await?);
+    insert(tx, id, ou, name, now).await?;
+    // Every unit has the node local; it does not go away with a server.
+    Ok((id, name != LOCAL))
 }

@@ -1,6 +1,9 @@
 //! The handle that the plane's use cases use.
 
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use landreeve_core::Result;
 use landreeve_core::datasource::CatalogType;
@@ -9,10 +12,11 @@ use landreeve_core::source::TextFiles;
 use landreeve_core::table::SqlEngine;
 use landreeve_estate::memory::PerEpoch;
 use landreeve_estate::ops::datasources::RowCounts;
-use landreeve_estate::plane::{CatalogSpec, NounSpec, Plane, PlaneParts, Slot};
+use landreeve_estate::plane::{CatalogSpec, NounSpec, Plane, PlaneParts, RoleSpec, SettingsSection, Slot};
 use landreeve_estate::secrets::SealedColumn;
 use landreeve_estate::store::MigrationSet;
 use landreeve_estate::{Estate, ops, sealed_column};
+use serde::Deserialize;
 
 use crate::nouns;
 use crate::scan::kinds::Known;
@@ -45,11 +49,13 @@ const SEALED: [SealedColumn; 6] = [
     sealed_column!("promotion_revision_texts", "revision_id", "properties_sealed", "promotion_revision_properties"),
 ];
 
-/// The plane, and where to find its handle once the estate is open.
+/// The plane, and where to find its handle once the estate is open. `roles` are those of the dialect that shows it.
 pub fn plane(
     engine: Arc<dyn SqlEngine>,
     files: Arc<dyn TextFiles>,
     pushdown: bool,
+    roles: Vec<RoleSpec>,
+    options: PromotionOptions,
 ) -> (Plane, Slot<Promotion>) {
     let slot = Slot::default();
     let filled = slot.clone();
@@ -57,10 +63,12 @@ pub fn plane(
         migrations: MIGRATIONS,
         ids: crate::ids::KINDS,
         nouns: nouns::SPECS.to_vec(),
+        roles,
         sealed: SEALED.to_vec(),
         catalogs: vec![CatalogSpec { database_type: DATABASE_TYPE, builtin: false }],
+        settings: Some(SETTINGS),
         open: Box::new(move |estate| {
-            let plane = Promotion::new(estate.clone(), engine, files, pushdown);
+            let plane = Promotion::new(estate.clone(), engine, files, pushdown, options);
             filled.fill(plane.clone());
             let catalog = Arc::new(VirtualCatalog::new(plane));
             Ok(PlaneParts { catalogs: vec![(DATABASE_TYPE, catalog)], ..PlaneParts::default() })
@@ -68,6 +76,37 @@ pub fn plane(
         ..Plane::new("promotion")
     };
     (plane, slot)
+}
+
+pub const SETTINGS: SettingsSection =
+    SettingsSection { name: "promotion", defaults: include_str!("../settings.default.toml") };
+
+/// The plane's section of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PromotionOptions {
+    /// Maximum size of the text of a revision.
+    pub max_vql_bytes: usize,
+    /// Where the scripts of deployments are. Empty in the configuration means a folder of the data directory, which the
+    /// server fills in.
+    pub scripts_dir: PathBuf,
+    pub script_timeout_seconds: NonZeroU64,
+}
+
+impl PromotionOptions {
+    pub fn script_timeout(&self) -> Duration {
+        Duration::from_secs(self.script_timeout_seconds.get())
+    }
+}
+
+impl Default for PromotionOptions {
+    fn default() -> PromotionOptions {
+        PromotionOptions {
+            max_vql_bytes: 32 * 1_024 * 1_024,
+            scripts_dir: PathBuf::new(),
+            script_timeout_seconds: const { NonZeroU64::new(60).unwrap() },
+        }
+    }
 }
 
 /// Of how many datasources the numbers of rows are cached.
@@ -84,6 +123,7 @@ pub struct Promotion {
     kinds: Arc<Known>,
     /// Whether conditions and limits are sent to sources.
     pushdown: bool,
+    options: Arc<PromotionOptions>,
 }
 
 impl Promotion {
@@ -92,6 +132,7 @@ impl Promotion {
         engine: Arc<dyn SqlEngine>,
         files: Arc<dyn TextFiles>,
         pushdown: bool,
+        options: PromotionOptions,
     ) -> Promotion {
         let row_counts = Arc::new(PerEpoch::new(COUNTED));
         Promotion {
@@ -102,7 +143,12 @@ impl Promotion {
             row_counts,
             kinds: Arc::default(),
             pushdown,
+            options: Arc::new(options),
         }
+    }
+
+    pub fn options(&self) -> &PromotionOptions {
+        &self.options
     }
 
     pub fn estate(&self) -> &Estate {
