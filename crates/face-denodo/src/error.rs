@@ -66,7 +66,10 @@ mod tests {
             let expected = format!(r#"{{"status":{},"message":"words"}}"#, table(kind).as_u16());
             assert_eq!(body(kind).await, expected);
         }
-        let expected = r#"{"status":400,"message":"name is required; is odd"}"#;
+        let expected = concat!(
+            r#"{"status":400,"message":"name is required; is odd","problems":["#,
+            r#"{"field":"name","message":"is required"},{"field":"","message":"is odd"}]}"#
+        );
         assert_eq!(body(ErrorKind::Invalid).await, expected);
     }
 }

@@ -1,18 +1,27 @@
-//! The Denodo Solution Manager dialect: a session by cookie or a password on every request, deployments as runs.
+//! The Denodo Solution Manager dialect: a session by cookie or a password on every request, environments with their clusters
+//! and servers, deployments as runs.
 //!
 //! Does not belong here: rules about what is allowed. Those are in `estate::ops` and the planes.
 
 mod caller;
+mod clusters;
+mod configuration;
 mod deployments;
+mod environments;
 mod error;
+mod licenses;
 pub mod permissions;
+mod servers;
 mod session;
 mod wire;
 
+use axum::Router;
+use axum::routing::get;
 use landreeve_core::Result;
 use landreeve_estate::ops::Estate;
 use landreeve_http::openapi::{Reference, Refusal, When, refuse};
 use landreeve_http::{Face, FaceRouter};
+use landreeve_promotion::Promotion;
 use utoipa::ToSchema as _;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
@@ -34,18 +43,41 @@ pub struct Options {
 #[derive(Clone)]
 struct App {
     estate: Estate,
+    promotion: Promotion,
     options: Options,
 }
 
 /// Method, path and the required access: `open`, `credential`, or a permission.
 pub type Route = (&'static str, &'static str, &'static str);
 
-/// Every operation of this face; a test compares it with the OpenAPI document.
+/// Every operation of this face; a test compares it with the OpenAPI document. Who may deploy depends on the scenario of the
+/// environment; the table says what an environment for production requires.
 pub const ROUTES: &[Route] = &[
     ("GET", "/login", "credential"),
     ("GET", "/loginSingleSignOn", "credential"),
     ("GET", "/logout", "credential"),
     ("GET", "/pingSolutionManager", "open"),
+    ("GET", "/environments", "environment:view"),
+    ("POST", "/environments", "environment:manage"),
+    ("PUT", "/environments/{id}", "environment:manage"),
+    ("DELETE", "/environments/{id}", "environment:manage"),
+    ("GET", "/environments/{id}/clusters", "environment:view"),
+    ("GET", "/environments/{id}/servers", "environment:view"),
+    ("GET", "/environments/{id}/deploymentConfiguration", "deploy_production:manage"),
+    ("PUT", "/environments/{id}/deploymentConfiguration", "deploy_production:manage"),
+    ("POST", "/clusters", "environment:manage"),
+    ("GET", "/clusters/{id}", "environment:view"),
+    ("PUT", "/clusters/{id}", "environment:manage"),
+    ("DELETE", "/clusters/{id}", "environment:manage"),
+    ("GET", "/clusters/{id}/loadBalancingVariables", "deploy_production:manage"),
+    ("PUT", "/clusters/{id}/loadBalancingVariables", "deploy_production:manage"),
+    ("POST", "/servers", "environment:manage"),
+    ("GET", "/servers/{id}", "environment:view"),
+    ("PUT", "/servers/{id}", "environment:manage"),
+    ("DELETE", "/servers/{id}", "environment:manage"),
+    ("GET", "/servers/{id}/loadBalancingVariables", "deploy_production:manage"),
+    ("PUT", "/servers/{id}/loadBalancingVariables", "deploy_production:manage"),
+    ("GET", "/licenseAlias", "environment:manage"),
     ("GET", "/deployments", "run:view"),
     ("GET", "/deployments/{id}/progress", "run:view"),
     ("POST", "/deployments/{id}/cancel", "run:manage"),
@@ -56,13 +88,14 @@ pub fn routes() -> &'static [Route] {
 }
 
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
-pub fn router(estate: Estate, options: Options) -> Result<FaceRouter> {
+pub fn router(estate: Estate, promotion: Promotion, options: Options) -> Result<FaceRouter> {
     let face = Face::new(NAME, estate.random().clone(), error::render).calling(&[("run", "deployment")]);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(session::login))
         .routes(routes!(session::login_single_sign_on))
         .routes(routes!(session::logout))
         .routes(routes!(session::ping))
+        .merge(catalog())
         .routes(routes!(deployments::list))
         .routes(routes!(deployments::progress))
         .routes(routes!(deployments::cancel))
@@ -75,7 +108,40 @@ pub fn router(estate: Estate, options: Options) -> Result<FaceRouter> {
         assets: "docs-assets",
         openapi,
     };
-    Ok(face.wrap(router.with_state(App { estate, options }).merge(reference.routes()?)))
+    let router = router.merge(aliases()).with_state(App { estate, promotion, options });
+    Ok(face.wrap(router.merge(reference.routes()?)))
+}
+
+/// Environments with what is in them.
+fn catalog() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(environments::list, environments::create))
+        .routes(routes!(environments::update, environments::delete))
+        .routes(routes!(configuration::get, configuration::put))
+        .routes(routes!(clusters::list))
+        .routes(routes!(clusters::create))
+        .routes(routes!(clusters::get, clusters::update, clusters::delete))
+        .routes(routes!(configuration::cluster_variables, configuration::put_cluster_variables))
+        .routes(routes!(servers::list))
+        .routes(routes!(servers::create))
+        .routes(routes!(servers::get, servers::update, servers::delete))
+        .routes(routes!(configuration::server_variables, configuration::put_server_variables))
+        .routes(routes!(licenses::list))
+}
+
+/// Paths that the dialect's documentation has in the singular in some places; the document has only the plural.
+fn aliases() -> Router<App> {
+    Router::new()
+        .route("/cluster/{id}", get(clusters::get).put(clusters::update).delete(clusters::delete))
+        .route(
+            "/cluster/{id}/loadBalancingVariables",
+            get(configuration::cluster_variables).put(configuration::put_cluster_variables),
+        )
+        .route("/server/{id}", get(servers::get).put(servers::update).delete(servers::delete))
+        .route(
+            "/server/{id}/loadBalancingVariables",
+            get(configuration::server_variables).put(configuration::put_server_variables),
+        )
 }
 
 /// The error responses of this dialect.
@@ -104,4 +170,4 @@ fn document() -> OpenApi {
 
 const ABOUT: &str = "Sign in with `GET /login` and send the cookie `JSESSIONID` with later requests, or send \
      a user name and password with every request. An error is `{\"status\": …, \"message\": …}` with the same status. \
-     The id of the deployment in the examples is a placeholder; use one from the list.";
+     The ids in the examples are placeholders; use those from the lists.";

@@ -1,7 +1,7 @@
 //! Sign-in, sign-out, and the health check.
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse as _;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
 use landreeve_estate::ops::sign_in;
@@ -23,7 +23,9 @@ use crate::{App, NAME};
     security(("basic" = [])),
     responses(
         (status = 200, body = LoginBody, headers(("Set-Cookie" = String)), example = json!({
-            "userName": "admin", "promotionAdmin": true, "admin": true, "jmxadmin": true
+            "userName": "jsmith", "promotionAdminEnvironments": null, "promotionEnvironments": ["STAGING"],
+            "promotion": true, "promotionAdmin": false, "solutionManagerAdmin": false, "vdpAdmin": false,
+            "jmxAdmin": false, "admin": false, "jmxadmin": false
         })),
         (status = 401, body = ErrorBody, example = json!({
             "status": 401, "message": "The user name or password is incorrect"
@@ -68,14 +70,20 @@ pub async fn logout(State(app): State<App>, Caller(ctx): Caller, headers: Header
     Ok(StatusCode::OK.into_response())
 }
 
-/// Check that the server is running
+/// Check that the server and its metadata store are running
 #[utoipa::path(
     get,
     path = "/pingSolutionManager",
     tag = "Health",
     security(()),
-    responses((status = 200, body = String, content_type = "text/plain", example = "OK"))
+    responses(
+        (status = 200, body = String, content_type = "text/plain", example = "OK"),
+        (status = 503, body = ErrorBody, example = json!({
+            "status": 503, "message": "the metadata store does not respond"
+        })),
+    )
 )]
-pub async fn ping() -> Response {
-    "OK".into_response()
+pub async fn ping(State(app): State<App>) -> Outcome {
+    app.estate.settings().await?;
+    Ok("OK".into_response())
 }

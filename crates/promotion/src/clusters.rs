@@ -13,7 +13,7 @@ use crate::plane::Promotion;
 use crate::{nodes, servers, text};
 
 /// Of one environment.
-const MAX_CLUSTERS: i64 = 100;
+pub(crate) const MAX_CLUSTERS: i64 = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {

@@ -210,6 +210,12 @@ pub(crate) async fn require_deploy(
     plane.estate().require(ctx, noun, action, path, environment.id.0).await
 }
 
+/// The scenarios that an environment can have, for callers who manage environments.
+pub async fn scenario_list(plane: &Promotion, ctx: &OpCtx) -> Result<Vec<Scenario>> {
+    plane.estate().require_some(ctx, ENVIRONMENT, Action::MANAGE).await?;
+    Ok(Scenario::ALL.to_vec())
+}
+
 pub async fn environment_create(
     plane: &Promotion,
     ctx: &OpCtx,

@@ -231,14 +231,12 @@ pub(crate) async fn topology(
 ) -> Result<Vec<(Cluster, Vec<Server>)>> {
     let clusters = clusters::of_environment(conn, environment).await?;
     let servers = of_environment(conn, environment).await?;
-    let own = |cluster: &Cluster| servers.iter().filter(|server| server.cluster == cluster.id).cloned().collect();
-    Ok(clusters
-        .into_iter()
-        .map(|cluster| {
-            let servers = own(&cluster);
-            (cluster, servers)
-        })
-        .collect())
+    let with_servers = |cluster: Cluster| {
+        let own = servers.iter().filter(|server| server.cluster == cluster.id);
+        let own: Vec<Server> = own.cloned().collect();
+        (cluster, own)
+    };
+    Ok(clusters.into_iter().map(with_servers).collect())
 }
 
 /// The server, its cluster and its environment, if the caller may do this to that.

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::describe::statement;
 use crate::catalog::{Body, Connection, Key, Kind, Object};
+use crate::configuration::{
+    Argument, Configuration, DeploymentType, RollbackScope, Script, Scripts, Strategy,
+};
 use crate::vql::ast::{Access, Definition, KeptKind, SourceKind, Statement};
 use crate::vql::print::Style;
 use crate::vql::script::stored_pieces;
@@ -269,6 +272,134 @@ pub struct StoredDatasource {
     pub operator_file: bool,
 }
 
+/// How an environment is deployed to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredConfiguration {
+    pub version: u32,
+    pub deployments_enabled: bool,
+    /// `simple` or `no_downtime`.
+    pub deployment_type: String,
+    /// `half` or `one_by_one`.
+    pub cluster_strategy: String,
+    pub server_strategy: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured_clusters: Option<u32>,
+    pub rollback_enabled: bool,
+    /// `first_server` or `all_touched`.
+    pub rollback_scope: String,
+    pub backup_enabled: bool,
+    pub queue_deployments: bool,
+    pub approvals_required: u8,
+    pub refuse_on_drift: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disable_server: Option<StoredScript>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_server: Option<StoredScript>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disable_cluster: Option<StoredScript>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_cluster: Option<StoredScript>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredScript {
+    pub file: String,
+    pub arguments: Vec<StoredArgument>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredArgument {
+    Literal(String),
+    Variable(String),
+}
+
+impl StoredConfiguration {
+    /// That of a new environment, as JSON.
+    pub fn initial() -> Result<String> {
+        StoredConfiguration::of(&Configuration::default()).as_json()
+    }
+
+    pub fn as_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(Error::internal)
+    }
+
+    pub fn of(configuration: &Configuration) -> StoredConfiguration {
+        let scripts = &configuration.scripts;
+        let script = |script: &Option<Script>| script.as_ref().map(StoredScript::of);
+        StoredConfiguration {
+            version: VERSION,
+            deployments_enabled: configuration.deployments_enabled,
+            deployment_type: configuration.deployment_type.as_str().to_owned(),
+            cluster_strategy: configuration.cluster_strategy.as_str().to_owned(),
+            server_strategy: configuration.server_strategy.as_str().to_owned(),
+            configured_clusters: configuration.configured_clusters,
+            rollback_enabled: configuration.rollback_enabled,
+            rollback_scope: configuration.rollback_scope.as_str().to_owned(),
+            backup_enabled: configuration.backup_enabled,
+            queue_deployments: configuration.queue_deployments,
+            approvals_required: configuration.approvals_required,
+            refuse_on_drift: configuration.refuse_on_drift,
+            disable_server: script(&scripts.disable_server),
+            enable_server: script(&scripts.enable_server),
+            disable_cluster: script(&scripts.disable_cluster),
+            enable_cluster: script(&scripts.enable_cluster),
+        }
+    }
+
+    pub fn into_configuration(self) -> Result<Configuration> {
+        if self.version != VERSION {
+            let message = format!("a deployment configuration has the unknown version {}", self.version);
+            return Err(Error::internal(message));
+        }
+        let unknown = |text: &str| {
+            Error::internal(format!("a deployment configuration contains an unknown word: {text}"))
+        };
+        let strategy = |text: &str| Strategy::parse(text).ok_or_else(|| unknown(text));
+        Ok(Configuration {
+            deployments_enabled: self.deployments_enabled,
+            deployment_type: DeploymentType::parse(&self.deployment_type)
+                .ok_or_else(|| unknown(&self.deployment_type))?,
+            cluster_strategy: strategy(&self.cluster_strategy)?,
+            server_strategy: strategy(&self.server_strategy)?,
+            configured_clusters: self.configured_clusters,
+            rollback_enabled: self.rollback_enabled,
+            rollback_scope: RollbackScope::parse(&self.rollback_scope)
+                .ok_or_else(|| unknown(&self.rollback_scope))?,
+            backup_enabled: self.backup_enabled,
+            queue_deployments: self.queue_deployments,
+            approvals_required: self.approvals_required,
+            refuse_on_drift: self.refuse_on_drift,
+            scripts: Scripts {
+                disable_server: self.disable_server.map(StoredScript::into_script),
+                enable_server: self.enable_server.map(StoredScript::into_script),
+                disable_cluster: self.disable_cluster.map(StoredScript::into_script),
+                enable_cluster: self.enable_cluster.map(StoredScript::into_script),
+            },
+        })
+    }
+}
+
+impl StoredScript {
+    fn of(script: &Script) -> StoredScript {
+        let stored = |argument: &Argument| match argument {
+            Argument::Literal(text) => StoredArgument::Literal(text.clone()),
+            Argument::Variable(name) => StoredArgument::Variable(name.clone()),
+        };
+        StoredScript { file: script.file.clone(), arguments: script.arguments.iter().map(stored).collect() }
+    }
+
+    fn into_script(self) -> Script {
+        let argument = |stored: StoredArgument| match stored {
+            StoredArgument::Literal(text) => Argument::Literal(text),
+            StoredArgument::Variable(name) => Argument::Variable(name),
+        };
+        Script { file: self.file, arguments: self.arguments.into_iter().map(argument).collect() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,5 +434,33 @@ mod tests {
         )
         .unwrap();
         assert_eq!((old.host.as_deref(), old.port, old.operator_file), (Some("h"), None, false));
+    }
+
+    /// As version 1 was written. It never changes.
+    const CONFIGURATION: &str = r#"{"version":1,"deployments_enabled":true,"deployment_type":"no_downtime",
+        "cluster_strategy":"half","server_strategy":"one_by_one","configured_clusters":2,"rollback_enabled":true,
+        "rollback_scope":"first_server","backup_enabled":false,"queue_deployments":true,"approvals_required":1,
+        "refuse_on_drift":true,"disable_server":{"file":"out.sh","arguments":[{"literal":"-v"},{"variable":"host"}]},
+        "enable_server":{"file":"in.sh","arguments":[]}}"#;
+    const INITIAL: &str = r#"{"version":1,"deployments_enabled":true,"deployment_type":"simple",
+        "cluster_strategy":"one_by_one","server_strategy":"one_by_one","rollback_enabled":true,
+        "rollback_scope":"all_touched","backup_enabled":false,"queue_deployments":false,"approvals_required":0,
+        "refuse_on_drift":false}"#;
+
+    #[test]
+    fn configurations_of_version_1_are_read_and_written_as_they_were() {
+        for text in [CONFIGURATION, INITIAL] {
+            let stored: StoredConfiguration = serde_json::from_str(text).unwrap();
+            let configuration = stored.clone().into_configuration().unwrap();
+            assert_eq!(StoredConfiguration::of(&configuration), stored);
+            let written: serde_json::Value = serde_json::from_str(&stored.as_json().unwrap()).unwrap();
+            assert_eq!(written, serde_json::from_str::<serde_json::Value>(text).unwrap());
+        }
+        let initial: StoredConfiguration = serde_json::from_str(INITIAL).unwrap();
+        assert_eq!(initial.clone().into_configuration().unwrap(), Configuration::default());
+        let later = StoredConfiguration { version: 2, ..initial.clone() };
+        later.into_configuration().unwrap_err();
+        let odd = StoredConfiguration { server_strategy: "thirds".to_owned(), ..initial };
+        odd.into_configuration().unwrap_err();
     }
 }

@@ -11,7 +11,7 @@ use landreeve_drivers::{Codec, TextReader};
 use landreeve_engine::{Engine, EngineDriver, EngineOptions};
 use landreeve_estate::Estate;
 use landreeve_estate::plane::{Plane, Slot};
-use landreeve_promotion::Promotion;
+use landreeve_promotion::{Promotion, PromotionOptions};
 
 use crate::config::{self, Config};
 
@@ -36,11 +36,24 @@ pub fn planes(config: &Config, data_dir: &Path) -> anyhow::Result<(Vec<Plane>, S
         Arc::new(Codec),
         config.section(&landreeve_delivery::SETTINGS)?,
     );
-    let (promotion_plane, promotion) =
-        landreeve_promotion::plane(Arc::clone(&engine), files(config), config.engine.pushdown);
+    let (promotion_plane, promotion) = landreeve_promotion::plane(
+        Arc::clone(&engine),
+        files(config),
+        config.engine.pushdown,
+        landreeve_face_denodo::permissions::roles(),
+        promotion_options(config, data_dir)?,
+    );
     let planes = vec![analytics_plane, delivery_plane, promotion_plane, crate::sample::plane(data_dir)];
     check(config, &planes)?;
     Ok((planes, Slots { analytics, delivery, promotion, engine }))
+}
+
+fn promotion_options(config: &Config, data_dir: &Path) -> anyhow::Result<PromotionOptions> {
+    let mut options: PromotionOptions = config.section(&landreeve_promotion::SETTINGS)?;
+    if options.scripts_dir.as_os_str().is_empty() {
+        options.scripts_dir = data_dir.join("scripts");
+    }
+    Ok(options)
 }
 
 /// Rejects sections that no plane reads.
@@ -104,6 +117,9 @@ mod tests {
             ("[delivery]\nmost_rows = 7", "most_rows"),
             ("[analytics]\nquery_seconds = 'soon'", "query_seconds"),
             ("analytics = 3", "analytics"),
+            ("[promotion]\nscript_timeout_seconds = 0", "script_timeout_seconds"),
+            ("[promotion]\nmax_vql_bytes = -1", "max_vql_bytes"),
+            ("[promotion]\nscript_dir = '/x'", "script_dir"),
         ] {
             std::fs::write(&file, text).unwrap();
             let config = Config::load(Some(&file)).unwrap();
@@ -124,12 +140,26 @@ mod tests {
     }
 
     #[test]
+    fn scripts_are_in_the_data_directory_by_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("landreeve.toml");
+        for (text, scripts) in
+            [("", folder.path().join("scripts")), ("[promotion]\nscripts_dir = '/x/y'", PathBuf::from("/x/y"))]
+        {
+            std::fs::write(&file, text).unwrap();
+            let options = promotion_options(&Config::load(Some(&file)).unwrap(), folder.path()).unwrap();
+            assert_eq!(options.scripts_dir, scripts, "{text}");
+            assert_eq!((options.max_vql_bytes, options.script_timeout().as_secs()), (33_554_432, 60));
+        }
+    }
+
+    #[test]
     fn the_printed_defaults_are_a_valid_configuration() {
         let folder = tempfile::tempdir().unwrap();
         let text = default_settings(folder.path()).unwrap();
         let file = folder.path().join("landreeve.toml");
         std::fs::write(&file, &text).unwrap();
         planes(&Config::load(Some(&file)).unwrap(), folder.path()).unwrap();
-        assert!(text.contains("[delivery]") && text.contains("[server]"));
+        assert!(["[delivery]", "[promotion]", "[server]"].iter().all(|section| text.contains(section)));
     }
 }

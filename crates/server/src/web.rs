@@ -83,11 +83,12 @@ fn faces(opened: &Opened, sample: DatasourceId) -> Result<Vec<Mounted>> {
         Mounted {
             name: "solution-manager",
             title: "Promotion: Denodo Solution Manager REST API",
-            description: "Sessions, deployments.",
+            description: "Sessions, environments with clusters and servers, deployments.",
             page: "docs",
             document: "openapi.json",
             router: landreeve_face_denodo::router(
                 estate.clone(),
+                opened.promotion.clone(),
                 landreeve_face_denodo::Options { later_states: denodo.later_states },
             )?,
         },

@@ -1,8 +1,13 @@
 //! The wire format, with conversions from the estate's types.
 
+pub mod clusters;
+pub mod configuration;
 pub mod deployments;
+pub mod environments;
 pub mod error;
+pub mod input;
 pub mod query;
+pub mod servers;
 pub mod session;
 pub mod time;
 
@@ -13,13 +18,16 @@ use landreeve_core::Error;
 use landreeve_http::Failure;
 use serde::Serialize;
 
+/// The content type of every JSON body.
+pub const JSON: &str = "application/json;charset=UTF-8";
+
 /// A JSON body with the content type that clients of this dialect expect.
 pub struct Answer<T>(pub StatusCode, pub T);
 
 impl<T: Serialize> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self.1) {
-            Ok(body) => (self.0, [(CONTENT_TYPE, "application/json;charset=UTF-8")], body).into_response(),
+            Ok(body) => (self.0, [(CONTENT_TYPE, JSON)], body).into_response(),
             Err(error) => Failure(Error::internal(error)).into_response(),
         }
     }

@@ -1,7 +1,8 @@
-//! Virtual databases with the real engine, on both metadata stores.
+//! Virtual databases with the real engine, and environments, on both metadata stores.
 
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
+mod environments;
 mod execute;
 mod nodes;
 mod permits;

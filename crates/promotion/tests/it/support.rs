@@ -2,12 +2,12 @@
 
 use landreeve_core::OpCtx;
 use landreeve_core::table::{SqlEngine as _, ViewPlanner};
-use landreeve_promotion::Promotion;
 use landreeve_promotion::apply::{Applied, Options, apply};
 use landreeve_promotion::catalog::Catalog;
 use landreeve_promotion::catalog::execute::{End, Input, Outcome, execute};
 use landreeve_promotion::vql::properties::Properties;
 use landreeve_promotion::vql::{self, script};
+use landreeve_promotion::{Promotion, PromotionOptions};
 use landreeve_testkit::Kit;
 
 pub fn planner() -> Box<dyn ViewPlanner> {
@@ -57,7 +57,7 @@ impl World {
     async fn over(kit: Kit) -> World {
         let engine = kit.engine();
         let files = landreeve_testkit::files();
-        let (plane, slot) = landreeve_promotion::plane(engine, files, true);
+        let (plane, slot) = landreeve_promotion::plane(engine, files, true, Vec::new(), PromotionOptions::default());
         let kit = kit.reopen(vec![plane]).await;
         World { plane: slot.get().unwrap(), ctx: kit.operator(), kit }
     }
@@ -77,6 +77,7 @@ impl World {
     /// The plane of a process that has read nothing yet.
     pub fn again(&self) -> Promotion {
         let estate = self.plane.estate().clone();
-        Promotion::new(estate, self.kit.engine(), landreeve_testkit::files(), true)
+        let options = PromotionOptions::default();
+        Promotion::new(estate, self.kit.engine(), landreeve_testkit::files(), true, options)
     }
 }
