@@ -6,6 +6,7 @@ mod caller;
 mod deployments;
 mod error;
 pub mod permissions;
+mod revisions;
 mod session;
 mod wire;
 
@@ -49,6 +50,13 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/deployments", "run:view"),
     ("GET", "/deployments/{id}/progress", "run:view"),
     ("POST", "/deployments/{id}/cancel", "run:manage"),
+    // Your own need revision:use, all others revision:view.
+    ("GET", "/revisions", "credential"),
+    ("POST", "/revisions", "revision:use"),
+    ("POST", "/revisions/loadFromVQL", "revision:manage"),
+    ("GET", "/revisions/{id}", "credential"),
+    ("GET", "/revisions/{id}/vql", "credential"),
+    ("DELETE", "/revisions/{id}", "revision:use"),
 ];
 
 pub fn routes() -> &'static [Route] {
@@ -66,6 +74,10 @@ pub fn router(estate: Estate, options: Options) -> Result<FaceRouter> {
         .routes(routes!(deployments::list))
         .routes(routes!(deployments::progress))
         .routes(routes!(deployments::cancel))
+        .routes(routes!(revisions::list, revisions::create))
+        .routes(routes!(revisions::load_from_vql))
+        .routes(routes!(revisions::get, revisions::delete))
+        .routes(routes!(revisions::vql))
         .split_for_parts();
     refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {

@@ -27,7 +27,7 @@ pub fn compare(document: &Value, table: &[(&str, &str, &str)]) {
 }
 
 /// Every noun that a dialect's routes require permissions on.
-const NOUNS: [Noun; 17] = [
+const NOUNS: [Noun; 23] = [
     Noun::USER,
     Noun::GROUP,
     Noun::OU,
@@ -45,6 +45,12 @@ const NOUNS: [Noun; 17] = [
     nouns::PERSON,
     nouns::TEAM,
     nouns::FEED,
+    Noun::new("virtual_node"),
+    Noun::new("environment"),
+    Noun::new("revision"),
+    Noun::new("deploy_development"),
+    Noun::new("deploy_staging"),
+    Noun::new("deploy_production"),
 ];
 
 /// Parses a permission from a route table.

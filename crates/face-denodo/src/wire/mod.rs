@@ -3,6 +3,7 @@
 pub mod deployments;
 pub mod error;
 pub mod query;
+pub mod revisions;
 pub mod session;
 pub mod time;
 
