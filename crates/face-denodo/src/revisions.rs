@@ -28,6 +28,7 @@ type UploadBody = MaxBody<44>;
     get,
     path = "/revisions",
     tag = "Revisions",
+    operation_id = "listRevisions",
     params(
         ("start" = Option<i64>, Query, minimum = 0, description = "Number of revisions to skip.", example = 0),
         ("count" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most 1000 [default: 10].", example = 10),
@@ -72,6 +73,7 @@ pub async fn list(
     post,
     path = "/revisions/loadFromVQL",
     tag = "Revisions",
+    operation_id = "loadFromVql",
     request_body(content = inline(crate::wire::revisions::Upload), example = json!({
         "name": "Revision 1", "description": "First revision", "content": "Q1JFQVRFIERBVEFCQVNFIGQ7Cg=="
     })),
@@ -109,6 +111,7 @@ pub async fn load_from_vql(
     post,
     path = "/revisions",
     tag = "Revisions",
+    operation_id = "createRevision",
     request_body(content = inline(crate::wire::revisions::Selection), example = json!({
         "name": "Revision 2", "serverId": 12, "database": "sales", "type": "INSERT", "replace": "REPLACE_EXISTING"
     })),
@@ -149,6 +152,7 @@ pub async fn create(
     get,
     path = "/revisions/{id}",
     tag = "Revisions",
+    operation_id = "getRevision",
     params(("id" = i64, Path, description = "Id of the revision.", example = 1)),
     responses(
         (status = 200, body = RevisionBody),
@@ -175,6 +179,7 @@ pub async fn get(
     get,
     path = "/revisions/{id}/vql",
     tag = "Revisions",
+    operation_id = "getRevisionVql",
     params(("id" = i64, Path, description = "Id of the revision.", example = 1)),
     responses(
         (status = 200, body = String, content_type = "text/plain", example = "CREATE DATABASE d;\n"),
@@ -193,6 +198,7 @@ pub async fn vql(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<Str
     delete,
     path = "/revisions/{id}",
     tag = "Revisions",
+    operation_id = "deleteRevision",
     params(("id" = i64, Path, description = "Id of the revision.", example = 1)),
     responses(
         (status = 204, description = "The revision is deleted."),

@@ -2,7 +2,8 @@
 //!
 //! `vql` is the language, `catalog` the objects of a version and what a script does to them, `scan` reads base views from
 //! their sources. `nodes` and `versions` are the rows, `apply` runs a script against them, `sources` and `jdbc` find out
-//! where rows are, `tables` offers views to SQL. `revisions` are scripts that are kept to be deployed. Does not belong here: HTTP, wire formats, the planning of SQL.
+//! where rows are, `tables` offers views to SQL. `revisions` are scripts that are kept to be deployed. Does not belong here:
+//! HTTP, wire formats, the planning of SQL.
 
 pub mod apply;
 pub mod catalog;
