@@ -12,6 +12,7 @@ mod error;
 mod licenses;
 pub mod permissions;
 mod servers;
+mod revisions;
 mod session;
 mod wire;
 
@@ -81,6 +82,13 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/deployments", "run:view"),
     ("GET", "/deployments/{id}/progress", "run:view"),
     ("POST", "/deployments/{id}/cancel", "run:manage"),
+    // Your own need revision:use, all others revision:view.
+    ("GET", "/revisions", "credential"),
+    ("POST", "/revisions", "revision:use"),
+    ("POST", "/revisions/loadFromVQL", "revision:manage"),
+    ("GET", "/revisions/{id}", "credential"),
+    ("GET", "/revisions/{id}/vql", "credential"),
+    ("DELETE", "/revisions/{id}", "revision:use"),
 ];
 
 pub fn routes() -> &'static [Route] {
@@ -99,6 +107,10 @@ pub fn router(estate: Estate, promotion: Promotion, options: Options) -> Result<
         .routes(routes!(deployments::list))
         .routes(routes!(deployments::progress))
         .routes(routes!(deployments::cancel))
+        .routes(routes!(revisions::list, revisions::create))
+        .routes(routes!(revisions::load_from_vql))
+        .routes(routes!(revisions::get, revisions::delete))
+        .routes(routes!(revisions::vql))
         .split_for_parts();
     refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {

@@ -5,8 +5,10 @@
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use landreeve_core::error::Faults;
-use landreeve_core::{Error, ErrorKind, Fault, Given, Result};
+use landreeve_core::{Error, ErrorKind, Fault, Given, Input, Result};
 use serde_json::{Map, Value};
 
 use crate::failure::code;
@@ -69,6 +71,24 @@ pub fn read_object<T>(
     report.faults.into_inner().finish()?;
     Ok(value)
 }
+
+/// Reads an object like `read_object`, for a use case that checks permissions first and reports its own faults together
+/// with these.
+pub fn read_input<T>(
+    object: &Map<String, Value>,
+    rules: Rules,
+    read: impl FnOnce(&Fields<'_>) -> T,
+) -> Input<T> {
+    let report = Report { rules, faults: RefCell::default() };
+    let value = read_fields(object, String::new(), &report, read);
+    Input::new(value, report.faults.into_inner())
+}
+
+/// Some clients leave out the padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 struct Report {
     rules: Rules,
@@ -244,6 +264,16 @@ impl<'a> Field<'a> {
         (values.len() == items.len()).then_some(values)
     }
 
+    /// Bytes as base64. White space, such as the line breaks of MIME, does not count, and padding can be missing.
+    pub fn base64(self) -> Option<Vec<u8>> {
+        let Value::String(text) = self.value else { return self.wrong_type("a string") };
+        let dense: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        match BASE64.decode(&dense) {
+            Ok(bytes) => Some(bytes),
+            Err(_) => self.fault("base64", "must be base64"),
+        }
+    }
+
     /// Any JSON value.
     pub fn any(self) -> Option<Value> {
         Some(self.value.clone())
@@ -346,6 +376,43 @@ mod tests {
             ("extra", "unknown"),
         ];
         assert_eq!(found, expected.map(|(field, code)| (field.to_owned(), code)));
+    }
+
+    #[test]
+    fn reads_base64_as_clients_send_it() {
+        for (text, expected) in [
+            ("", Some("")),
+            ("YWI=", Some("ab")),
+            ("YWI", Some("ab")),
+            ("YWJj\r\nZGVm\n", Some("abcdef")),
+            (" Y W\tI = ", Some("ab")),
+            ("YWI==", None),
+            ("YWJ", None),
+            ("Y", None),
+            ("YW=I", None),
+            ("YW-_", None),
+            ("YWI\u{a0}", None),
+            ("CREATE DATABASE d;", None),
+        ] {
+            let object = Map::from_iter([("a".to_owned(), Value::from(text))]);
+            let read = read_object(&object, "", STRICT, |body| body.required("a", Field::base64));
+            match (read, expected) {
+                (Ok(bytes), Some(expected)) => assert_eq!(bytes, expected.as_bytes(), "{text:?}"),
+                (Err(error), None) => assert_eq!(error.faults[0].code, "base64", "{text:?}"),
+                (read, expected) => panic!("{text:?}: {read:?} instead of {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn input_carries_the_faults_along() {
+        let object = json_object(br#"{"a": 1, "c": 2}"#).unwrap();
+        let input = read_input(&object, STRICT, |body| {
+            (body.required("a", |f| f.text(1..=9)), body.required("b", |f| f.int(0..=9)))
+        });
+        let error = input.checked(|_, faults| faults.push("d", "length", "is too long")).unwrap_err();
+        let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["a", "b", "c", "d"]);
     }
 
     #[test]

@@ -36,6 +36,21 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
+/// The whole request body of a route that accepts more than others: up to `MIB` MiB, or the listener's limit if that is
+/// larger. Say how large in the operation's description.
+#[derive(Debug, Clone)]
+pub struct MaxBody<const MIB: usize>(pub Bytes);
+
+impl<const MIB: usize, S: Send + Sync> FromRequest<S> for MaxBody<MIB> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<MaxBody<MIB>, Failure> {
+        let limits = body_limits(request.extensions());
+        let limits = BodyLimits { bytes: limits.bytes.max(MIB << 20), ..limits };
+        Ok(MaxBody(read_body(request, &limits).await?))
+    }
+}
+
 /// The limits for this request's body.
 pub fn body_limits(extensions: &Extensions) -> BodyLimits {
     extensions.get::<Inbound>().map(|inbound| inbound.limits.body).unwrap_or_default()
@@ -274,6 +289,26 @@ mod tests {
         assert_eq!(read_body(request(stream(&[])), &limits).await.unwrap(), "");
         let error = read_body(request(stream(&["123", "456", "789"])), &limits).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::TooLarge);
+    }
+
+    #[tokio::test]
+    async fn a_route_can_accept_larger_bodies_than_the_listener() {
+        const LISTENER: usize = 8 << 20;
+        let of = |length: usize| request(vec![b'x'; length].into());
+        let read = |length| async move { MaxBody::<9>::from_request(of(length), &()).await };
+        for (length, fits) in [(LISTENER + 1, true), (9 << 20, true), ((9 << 20) + 1, false)] {
+            match read(length).await {
+                Ok(MaxBody(body)) => assert!(fits && body.len() == length, "{length}"),
+                Err(Failure(error)) => {
+                    assert!(!fits && error.kind == ErrorKind::TooLarge, "{length}: {error}")
+                }
+            }
+        }
+        let Failure(error) = Body::from_request(of(LISTENER + 1), &()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::TooLarge);
+        // The listener's limit stays if it is larger.
+        let MaxBody(body) = MaxBody::<1>::from_request(of(LISTENER), &()).await.unwrap();
+        assert_eq!(body.len(), LISTENER);
     }
 
     #[tokio::test]

@@ -4,7 +4,8 @@
 //! `vql` is the language, `catalog` the objects of a version and what a script does to them, `scan` reads base views from
 //! their sources. `nodes` and `versions` are the rows, `apply` runs a script against them, `sources` and `jdbc` find out
 //! where rows are, `tables` offers views to SQL. `environments`, `clusters`, `servers` and `configuration` are what is
-//! deployed to. Does not belong here: HTTP, wire formats, the planning of SQL.
+//! deployed to, `revisions` the scripts that are kept to be deployed. Does not belong here: HTTP, wire formats, the planning
+//! of SQL.
 
 pub mod apply;
 pub mod catalog;
@@ -16,6 +17,7 @@ mod jdbc;
 pub mod nodes;
 pub mod nouns;
 mod plane;
+pub mod revisions;
 mod scan;
 pub mod scenario;
 pub mod servers;

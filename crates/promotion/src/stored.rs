@@ -1,6 +1,6 @@
 //! What is stored as JSON, with its version and a fixture for each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
@@ -14,6 +14,7 @@ use crate::catalog::{Body, Connection, Key, Kind, Object};
 use crate::configuration::{
     Argument, Configuration, DeploymentType, RollbackScope, Script, Scripts, Strategy,
 };
+use crate::revisions::Flags;
 use crate::vql::ast::{Access, Definition, KeptKind, SourceKind, Statement};
 use crate::vql::print::Style;
 use crate::vql::script::stored_pieces;
@@ -400,6 +401,75 @@ impl StoredScript {
     }
 }
 
+/// What a revision includes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredFlags {
+    pub version: u32,
+    pub jars: bool,
+    pub statistics: bool,
+    pub i18n: bool,
+    pub server_properties: bool,
+    pub web_container_properties: bool,
+    pub jdbc_wrapper_properties: bool,
+    pub dependencies: bool,
+    pub default_database: bool,
+}
+
+impl StoredFlags {
+    pub fn of(flags: Flags) -> StoredFlags {
+        StoredFlags {
+            version: VERSION,
+            jars: flags.jars,
+            statistics: flags.statistics,
+            i18n: flags.i18n,
+            server_properties: flags.server_properties,
+            web_container_properties: flags.web_container_properties,
+            jdbc_wrapper_properties: flags.jdbc_wrapper_properties,
+            dependencies: flags.dependencies,
+            default_database: flags.default_database,
+        }
+    }
+
+    pub fn into_flags(self) -> Result<Flags> {
+        if self.version != VERSION {
+            let message = format!("the flags of a revision have the unknown version {}", self.version);
+            return Err(Error::internal(message));
+        }
+        Ok(Flags {
+            jars: self.jars,
+            statistics: self.statistics,
+            i18n: self.i18n,
+            server_properties: self.server_properties,
+            web_container_properties: self.web_container_properties,
+            jdbc_wrapper_properties: self.jdbc_wrapper_properties,
+            dependencies: self.dependencies,
+            default_database: self.default_database,
+        })
+    }
+}
+
+/// The values of a revision's properties where its script comes from. Stored encrypted.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredSourceValues {
+    pub version: u32,
+    pub values: BTreeMap<String, String>,
+}
+
+impl StoredSourceValues {
+    pub fn of(values: BTreeMap<String, String>) -> StoredSourceValues {
+        StoredSourceValues { version: VERSION, values }
+    }
+
+    pub fn into_values(self) -> Result<BTreeMap<String, String>> {
+        if self.version == VERSION {
+            return Ok(self.values);
+        }
+        Err(Error::internal(format!("the values of a revision have the unknown version {}", self.version)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -462,5 +532,32 @@ mod tests {
         later.into_configuration().unwrap_err();
         let odd = StoredConfiguration { server_strategy: "thirds".to_owned(), ..initial };
         odd.into_configuration().unwrap_err();
+    }
+
+    const FLAGS: &str = r#"{"version":1,"jars":true,"statistics":false,"i18n":true,"server_properties":false,
+        "web_container_properties":true,"jdbc_wrapper_properties":false,"dependencies":true,"default_database":false}"#;
+    const VALUES: &str = r#"{"version":1,"values":{"a.USERNAME":"u","b":""}}"#;
+
+    #[test]
+    fn version_1_of_a_revision_is_read_and_written_as_it_was() {
+        let flags = serde_json::from_str::<StoredFlags>(FLAGS).unwrap();
+        let read = flags.clone().into_flags().unwrap();
+        let expected = Flags {
+            jars: true,
+            statistics: false,
+            i18n: true,
+            server_properties: false,
+            web_container_properties: true,
+            jdbc_wrapper_properties: false,
+            dependencies: true,
+            default_database: false,
+        };
+        assert_eq!((read, StoredFlags::of(read)), (expected, flags.clone()));
+        assert!(StoredFlags { version: 2, ..flags }.into_flags().is_err());
+        let values = serde_json::from_str::<StoredSourceValues>(VALUES).unwrap().into_values().unwrap();
+        let pairs: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("a.USERNAME", "u"), ("b", "")]);
+        assert_eq!(serde_json::to_string(&StoredSourceValues::of(values)).unwrap(), VALUES);
+        assert!(StoredSourceValues { version: 2, values: BTreeMap::new() }.into_values().is_err());
     }
 }

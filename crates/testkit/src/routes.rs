@@ -27,7 +27,7 @@ pub fn compare(document: &Value, table: &[(&str, &str, &str)]) {
 }
 
 /// Every noun that a dialect's routes require permissions on.
-const NOUNS: [Noun; 22] = [
+const NOUNS: [Noun; 23] = [
     Noun::USER,
     Noun::GROUP,
     Noun::OU,
@@ -41,15 +41,16 @@ const NOUNS: [Noun; 22] = [
     Noun::new("report"),
     Noun::new("filter"),
     Noun::new("snippet"),
+    nouns::DELIVERY,
+    nouns::PERSON,
+    nouns::TEAM,
+    nouns::FEED,
+    Noun::new("virtual_node"),
     Noun::new("environment"),
     Noun::new("revision"),
     Noun::new("deploy_development"),
     Noun::new("deploy_staging"),
     Noun::new("deploy_production"),
-    nouns::DELIVERY,
-    nouns::PERSON,
-    nouns::TEAM,
-    nouns::FEED,
 ];
 
 /// Parses a permission from a route table.

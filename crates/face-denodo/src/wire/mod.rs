@@ -8,6 +8,7 @@ pub mod error;
 pub mod input;
 pub mod query;
 pub mod servers;
+pub mod revisions;
 pub mod session;
 pub mod time;
 

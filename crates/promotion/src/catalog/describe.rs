@@ -47,6 +47,11 @@ pub fn text(catalog: &Catalog, connected: Option<&str>, wanted: &Describe) -> Re
     Ok(script(catalog, &keys, first, wanted.options))
 }
 
+/// The statements of these objects of databases that exist already.
+pub fn elements(catalog: &Catalog, keys: &BTreeSet<Key>, options: Options) -> String {
+    script(catalog, keys, None, options)
+}
+
 /// Everything that these objects need, with folders and databases.
 fn add_dependencies(catalog: &Catalog, keys: &mut BTreeSet<Key>) {
     let mut next: Vec<Key> = keys.iter().cloned().collect();

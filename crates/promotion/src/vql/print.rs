@@ -79,6 +79,46 @@ pub fn drop(target: Target, name: &str) -> Option<String> {
     Some(format!("DROP {what} IF EXISTS {name} CASCADE"))
 }
 
+/// The statement that drops a folder with everything in it.
+pub fn drop_folder(path: &str) -> String {
+    format!("DROP FOLDER IF EXISTS {} CASCADE", quoted(path))
+}
+
+/// The properties that `create` writes with `Style::properties`, and what they stand for. Passwords, which are stored
+/// elsewhere, are not among them.
+pub fn values(database: &str, name: &str, definition: &Definition) -> Vec<(String, String)> {
+    if !is_part_of_property(database) || !is_part_of_property(name) {
+        return Vec::new();
+    }
+    let (place, kind, found): (&str, SourceKind, Vec<(&str, &String)>) = match definition {
+        Definition::Source(source) => {
+            let found = match &source.access {
+                Access::Jdbc { uri, user, .. } => {
+                    let user = user.as_ref().map(|user| ("USERNAME", user));
+                    [Some(("DATABASEURI", uri)), user].into_iter().flatten().collect()
+                }
+                Access::Text(TextFile { path, .. }) | Access::Json { path } => {
+                    vec![("ROUTE.LOCAL.PATH", path)]
+                }
+            };
+            ("datasources", source.kind(), found)
+        }
+        Definition::Wrapper(wrapper) => {
+            let found = match &wrapper.relation {
+                Relation::Table { catalog, schema, .. } => {
+                    let named = [("CATALOGNAME", catalog), ("SCHEMANAME", schema)].into_iter();
+                    named.filter_map(|(parameter, value)| Some((parameter, value.as_ref()?))).collect()
+                }
+                Relation::Sentence(_) | Relation::File => Vec::new(),
+            };
+            ("views", wrapper.kind, found)
+        }
+        _ => return Vec::new(),
+    };
+    let property = Property { database, place, kind, name };
+    found.into_iter().map(|(parameter, value)| (property.name_of(parameter), value.clone())).collect()
+}
+
 /// A name with its database.
 pub fn full(name: &Name) -> String {
     match &name.database {
@@ -100,14 +140,14 @@ struct Property<'a> {
 }
 
 impl Property<'_> {
+    fn name_of(&self, parameter: &str) -> String {
+        let Property { database, place, kind, name } = self;
+        format!("databases.{database}.{place}.{}.{name}.{parameter}", kind.as_str())
+    }
+
+    /// As a script names it.
     fn of(&self, parameter: &str) -> String {
-        format!(
-            "${{databases.{}.{}.{}.{}.{parameter}}}",
-            self.database,
-            self.place,
-            self.kind.as_str(),
-            self.name
-        )
+        format!("${{{}}}", self.name_of(parameter))
     }
 
     /// The value as a literal, or its property.

@@ -6,4 +6,5 @@ mod environments;
 mod execute;
 mod nodes;
 mod permits;
+mod revisions;
 mod support;

@@ -10,26 +10,7 @@ use landreeve_promotion::nodes::{node_create, node_delete, node_list};
 use landreeve_promotion::versions::{history, rollback};
 use landreeve_promotion::vql::properties::Properties;
 
-use crate::support::World;
-
-macro_rules! on_both {
-    ($($name:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::World::sqlite().await).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test]
-            async fn $name() {
-                let world = super::World::postgres().await;
-                let kit = super::$name(world).await;
-                kit.remove().await;
-            })*
-        }
-    };
-}
+use crate::support::{World, on_both};
 
 on_both! {
     applying_is_all_or_nothing

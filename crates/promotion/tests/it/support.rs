@@ -81,3 +81,25 @@ impl World {
         Promotion::new(estate, self.kit.engine(), landreeve_testkit::files(), true, options)
     }
 }
+
+/// Runs each of these functions on both metadata stores.
+macro_rules! on_both {
+    ($($name:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::World::sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                let world = super::World::postgres().await;
+                let kit = super::$name(world).await;
+                kit.remove().await;
+            })*
+        }
+    };
+}
+
+pub(crate) use on_both;

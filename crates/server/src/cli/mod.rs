@@ -112,6 +112,10 @@ enum Command {
     #[command(after_help = "Example:\n  landreeve vql run sales.vql")]
     #[command(subcommand)]
     Vql(vql::VqlCommand),
+    /// Manage revisions: VQL scripts that are deployed to environments
+    #[command(after_help = "Example:\n  landreeve revision list")]
+    #[command(subcommand)]
+    Revision(promotion::revisions::RevisionCommand),
     /// Manage saved queries over delivery data that are read with a token
     #[command(after_help = "Example:\n  landreeve feed list")]
     #[command(subcommand)]
@@ -162,6 +166,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Deploys(command) => delivery::deploys(command).await,
         Command::Feed(command) => delivery::feed(command).await,
         Command::Vql(command) => vql::run(command).await,
+        Command::Revision(command) => promotion::revisions::run(command).await,
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
         Command::Estate(command) => backup::run(command).await,

@@ -10,6 +10,7 @@ mod delivery;
 mod faults;
 mod life;
 mod pushdown;
+mod revisions;
 mod schema;
 mod support;
 mod virtual_databases;
