@@ -11,6 +11,7 @@ mod jdbc;
 pub mod nodes;
 pub mod nouns;
 mod plane;
+pub mod properties;
 mod scan;
 pub mod scenario;
 mod sources;
