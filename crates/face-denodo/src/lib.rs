@@ -6,6 +6,7 @@ mod caller;
 mod deployments;
 mod error;
 pub mod permissions;
+mod properties;
 mod session;
 mod wire;
 
@@ -49,6 +50,14 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/deployments", "run:view"),
     ("GET", "/deployments/{id}/progress", "run:view"),
     ("POST", "/deployments/{id}/cancel", "run:manage"),
+    ("GET", "/environments/{id}/vdpProperties", "deploy_production:manage"),
+    ("POST", "/environments/{id}/vdpProperties", "deploy_production:manage"),
+    ("DELETE", "/vdpProperties/{id}", "deploy_production:manage"),
+    ("GET", "/clusters/{id}/schProperties", "deploy_production:manage"),
+    ("POST", "/clusters/{id}/schProperties", "deploy_production:manage"),
+    ("GET", "/cluster/{id}/schProperties", "deploy_production:manage"),
+    ("POST", "/cluster/{id}/schProperties", "deploy_production:manage"),
+    ("DELETE", "/schProperties/{id}", "deploy_production:manage"),
 ];
 
 pub fn routes() -> &'static [Route] {
@@ -66,6 +75,11 @@ pub fn router(estate: Estate, options: Options) -> Result<FaceRouter> {
         .routes(routes!(deployments::list))
         .routes(routes!(deployments::progress))
         .routes(routes!(deployments::cancel))
+        .routes(routes!(properties::vdp_list, properties::vdp_put))
+        .routes(routes!(properties::vdp_delete))
+        .routes(routes!(properties::sch_list, properties::sch_put))
+        .routes(routes!(properties::sch_list_other, properties::sch_put_other))
+        .routes(routes!(properties::sch_delete))
         .split_for_parts();
     refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {

@@ -2,6 +2,7 @@
 
 pub mod deployments;
 pub mod error;
+pub mod properties;
 pub mod query;
 pub mod session;
 pub mod time;

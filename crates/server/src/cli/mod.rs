@@ -112,6 +112,10 @@ enum Command {
     #[command(after_help = "Example:\n  landreeve vql run sales.vql")]
     #[command(subcommand)]
     Vql(vql::VqlCommand),
+    /// Manage the values that scripts take from the environment they are deployed to
+    #[command(after_help = "Example:\n  landreeve property list production")]
+    #[command(subcommand)]
+    Property(promotion::properties::PropertyCommand),
     /// Manage saved queries over delivery data that are read with a token
     #[command(after_help = "Example:\n  landreeve feed list")]
     #[command(subcommand)]
@@ -162,6 +166,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Deploys(command) => delivery::deploys(command).await,
         Command::Feed(command) => delivery::feed(command).await,
         Command::Vql(command) => vql::run(command).await,
+        Command::Property(command) => promotion::properties::run(command).await,
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
         Command::Estate(command) => backup::run(command).await,

@@ -235,7 +235,7 @@ async fn node(command: NodeCommand) -> anyhow::Result<()> {
 }
 
 /// A file of at most this many bytes.
-fn read(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
+pub(super) fn read(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
     use std::io::Read as _;
     let file = std::fs::File::open(path).with_context(|| format!("could not open {}", path.display()))?;
     let mut bytes = Vec::new();
