@@ -5,4 +5,5 @@
 mod execute;
 mod nodes;
 mod permits;
+mod properties;
 mod support;
