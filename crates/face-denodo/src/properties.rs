@@ -14,13 +14,11 @@ use landreeve_promotion::properties::{
 
 use crate::App;
 use crate::caller::Caller;
-use crate::wire::Answer;
 use crate::wire::error::ErrorBody;
 use crate::wire::properties::{
     ClusterProperties, DATABASE, EnvironmentProperties, PROJECT, PropertyBody, PropertyInput, filter, read,
 };
-
-const JSON: &str = "application/json;charset=UTF-8";
+use crate::wire::{Answer, JSON};
 
 fn environment(id: &str) -> Result<Parent> {
     Ok(Parent::Environment(EnvironmentId(decimal(id, "environment")?)))
@@ -58,6 +56,7 @@ async fn delete(app: &App, ctx: &OpCtx, id: &str, kind: ParentKind) -> Outcome<S
 #[utoipa::path(
     get,
     path = "/environments/{id}/vdpProperties",
+    operation_id = "listVdpProperties",
     tag = "Properties",
     params(
         ("id" = i64, Path, description = "Id of the environment.", example = 3),
@@ -103,6 +102,7 @@ pub async fn vdp_list(
 #[utoipa::path(
     post,
     path = "/environments/{id}/vdpProperties",
+    operation_id = "putVdpProperties",
     tag = "Properties",
     params(("id" = i64, Path, description = "Id of the environment.", example = 3)),
     request_body(content = Vec<PropertyInput>, example = json!([
@@ -129,6 +129,7 @@ pub async fn vdp_put(
 #[utoipa::path(
     delete,
     path = "/vdpProperties/{id}",
+    operation_id = "deleteVdpProperty",
     tag = "Properties",
     params(("id" = i64, Path, description = "Id of the property.", example = 32)),
     responses(
@@ -160,6 +161,7 @@ async fn sch_listed(app: &App, ctx: &OpCtx, id: &str, query: &Query) -> Outcome 
 #[utoipa::path(
     get,
     path = "/clusters/{id}/schProperties",
+    operation_id = "listSchProperties",
     tag = "Properties",
     params(
         ("id" = i64, Path, description = "Id of the cluster.", example = 4),
@@ -200,6 +202,7 @@ pub async fn sch_list(
 #[utoipa::path(
     get,
     path = "/cluster/{id}/schProperties",
+    operation_id = "listSchPropertiesByOtherPath",
     tag = "Properties",
     params(
         ("id" = i64, Path, description = "Id of the cluster.", example = 4),
@@ -227,6 +230,7 @@ pub async fn sch_list_other(
 #[utoipa::path(
     post,
     path = "/clusters/{id}/schProperties",
+    operation_id = "putSchProperties",
     tag = "Properties",
     params(("id" = i64, Path, description = "Id of the cluster.", example = 4)),
     request_body(content = Vec<PropertyInput>, example = json!([
@@ -260,6 +264,7 @@ pub async fn sch_put(
 #[utoipa::path(
     post,
     path = "/cluster/{id}/schProperties",
+    operation_id = "putSchPropertiesByOtherPath",
     tag = "Properties",
     params(("id" = i64, Path, description = "Id of the cluster.", example = 4)),
     request_body(content = Vec<PropertyInput>, example = json!([
@@ -280,6 +285,7 @@ pub async fn sch_put_other(
 #[utoipa::path(
     delete,
     path = "/schProperties/{id}",
+    operation_id = "deleteSchProperty",
     tag = "Properties",
     params(("id" = i64, Path, description = "Id of the property.", example = 35)),
     responses(

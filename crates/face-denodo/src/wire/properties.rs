@@ -73,8 +73,9 @@ pub struct PropertyInput {
     undefined: Option<bool>,
 }
 
-/// Members that clients do not know how to leave out, such as those of a list, are ignored.
-const RULES: Rules = Rules { null: NullIs::Absent, unknown: Unknown::Ignore };
+const RULES: Rules = Rules { null: NullIs::Absent, unknown: Unknown::Report };
+/// Clients send back what they read.
+const READ_ONLY: [&str; 3] = ["id", "propertyType", "parentId"];
 
 /// Reads the properties of a request. Faults are named by position: `[3].name`.
 pub fn read(bytes: &[u8]) -> Result<Input<Vec<NewProperty>>> {
@@ -100,6 +101,7 @@ fn read_one(item: &Value, at: &str, faults: &mut Faults) -> NewProperty {
         return new;
     };
     let read = read_object(object, at, RULES, |fields| {
+        fields.ignore(&READ_ONLY);
         new.name = fields.required("name", |field| field.text(0..=usize::MAX));
         new.undefined = fields.optional("undefined", Field::bool).value().unwrap_or(false);
         new.value = match fields.raw("value") {

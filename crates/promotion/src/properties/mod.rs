@@ -274,7 +274,10 @@ pub async fn property_put(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let detail = format!("{} properties of {}", wanted.len(), environment.name);
+    let detail = match wanted.len() {
+        1 => format!("1 property of {}", environment.name),
+        count => format!("{count} properties of {}", environment.name),
+    };
     let act = OwnedAct::new("changed", environment.scenario().noun(), environment.id.0, detail);
     Put::prepare(plane.estate(), parent, wanted, opened).await?.execute(ctx, act).await
 }

@@ -91,7 +91,7 @@ pub async fn run(command: PropertyCommand) -> anyhow::Result<()> {
             let plane = session.opened.promotion.clone();
             let done = set(&plane, &ctx, &environment, wanted).await;
             finish(session, done).await?;
-            output::say(&format!("set {count} properties"));
+            output::say(&format!("set {count} {}", if count == 1 { "property" } else { "properties" }));
         }
     }
     Ok(())
