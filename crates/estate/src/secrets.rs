@@ -79,6 +79,18 @@ impl SealKey {
         SealKey(key)
     }
 
+    /// A key that a plane keeps in its own tables, sealed like other secrets there.
+    pub fn from_bytes(bytes: &[u8]) -> Result<SealKey> {
+        let key: [u8; KEY] =
+            bytes.try_into().map_err(|_| Error::internal("a stored key does not have 32 bytes"))?;
+        Ok(SealKey(Zeroizing::new(key)))
+    }
+
+    /// The bytes of such a key, to be sealed.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0[..]
+    }
+
     /// Reads a key file: 32 bytes in base64, readable only by its owner.
     pub fn read(path: &Path) -> Result<SealKey> {
         let unreadable = |why: &dyn std::fmt::Display| {
@@ -114,6 +126,11 @@ impl SealKey {
     }
 
     pub fn seal(&self, random: &dyn Random, context: &str, plain: &[u8]) -> Result<Sealed> {
+        self.encrypt(random, context, plain).map(Sealed)
+    }
+
+    /// Encrypts what leaves the store, with a key that `secrets rotate` does not replace. `open` decrypts it.
+    pub fn encrypt(&self, random: &dyn Random, context: &str, plain: &[u8]) -> Result<Vec<u8>> {
         let mut nonce = [0_u8; NONCE];
         random.fill(&mut nonce);
         let payload = Payload { msg: plain, aad: context.as_bytes() };
@@ -125,7 +142,7 @@ impl SealKey {
         bytes.push(VERSION);
         bytes.extend_from_slice(&nonce);
         bytes.extend_from_slice(&sealed);
-        Ok(Sealed(bytes))
+        Ok(bytes)
     }
 
     pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
@@ -175,6 +192,16 @@ mod tests {
         for cut in 0..sealed.len() {
             assert!(key.open("datasource:7", &sealed[..cut]).is_err());
         }
+    }
+
+    #[test]
+    fn a_stored_key_opens_what_it_encrypted() {
+        let key = SealKey::generate(&OsRandom);
+        let text = key.encrypt(&OsRandom, "property:7", b"hunter2").unwrap();
+        let read = SealKey::from_bytes(key.as_bytes()).unwrap();
+        assert_eq!(&read.open("property:7", &text).unwrap()[..], b"hunter2");
+        assert!(read.open("property:8", &text).is_err());
+        assert!(SealKey::from_bytes(&key.as_bytes()[1..]).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod licenses;
 pub mod permissions;
 mod servers;
 mod revisions;
+mod properties;
 mod session;
 mod wire;
 
@@ -89,6 +90,14 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/revisions/{id}", "credential"),
     ("GET", "/revisions/{id}/vql", "credential"),
     ("DELETE", "/revisions/{id}", "revision:use"),
+    ("GET", "/environments/{id}/vdpProperties", "deploy_production:manage"),
+    ("POST", "/environments/{id}/vdpProperties", "deploy_production:manage"),
+    ("DELETE", "/vdpProperties/{id}", "deploy_production:manage"),
+    ("GET", "/clusters/{id}/schProperties", "deploy_production:manage"),
+    ("POST", "/clusters/{id}/schProperties", "deploy_production:manage"),
+    ("GET", "/cluster/{id}/schProperties", "deploy_production:manage"),
+    ("POST", "/cluster/{id}/schProperties", "deploy_production:manage"),
+    ("DELETE", "/schProperties/{id}", "deploy_production:manage"),
 ];
 
 pub fn routes() -> &'static [Route] {
@@ -111,6 +120,11 @@ pub fn router(estate: Estate, promotion: Promotion, options: Options) -> Result<
         .routes(routes!(revisions::load_from_vql))
         .routes(routes!(revisions::get, revisions::delete))
         .routes(routes!(revisions::vql))
+        .routes(routes!(properties::vdp_list, properties::vdp_put))
+        .routes(routes!(properties::vdp_delete))
+        .routes(routes!(properties::sch_list, properties::sch_put))
+        .routes(routes!(properties::sch_list_other, properties::sch_put_other))
+        .routes(routes!(properties::sch_delete))
         .split_for_parts();
     refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {

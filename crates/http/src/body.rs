@@ -38,19 +38,32 @@ pub enum Unknown {
 
 /// Parses a body that must be a JSON object. A byte order mark is accepted; nesting beyond 128 levels is not.
 pub fn json_object(bytes: &[u8]) -> Result<Map<String, Value>> {
+    match json(bytes, "object")? {
+        Value::Object(object) => Ok(object),
+        other => Err(unexpected(&other, "object")),
+    }
+}
+
+/// The same for a body that must be a JSON array.
+pub fn json_array(bytes: &[u8]) -> Result<Vec<Value>> {
+    match json(bytes, "array")? {
+        Value::Array(items) => Ok(items),
+        other => Err(unexpected(&other, "array")),
+    }
+}
+
+fn json(bytes: &[u8], wanted: &str) -> Result<Value> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.trim_ascii().is_empty() {
-        return Err(not_json("the request body is empty; a JSON object is expected".to_owned()));
+        return Err(not_json(format!("the request body is empty; a JSON {wanted} is expected")));
     }
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(other) => {
-            let message = format!("the request body must be a JSON object, not {}", type_name(&other));
-            Err(not_json(message))
-        }
-        // The library's message ends with line and column, and never contains a value.
-        Err(error) => Err(not_json(format!("the request body is not valid JSON: {error}"))),
-    }
+    // The library's message ends with line and column, and never contains a value.
+    serde_json::from_slice(bytes)
+        .map_err(|error| not_json(format!("the request body is not valid JSON: {error}")))
+}
+
+fn unexpected(found: &Value, wanted: &str) -> Error {
+    not_json(format!("the request body must be a JSON {wanted}, not {}", type_name(found)))
 }
 
 fn not_json(message: String) -> Error {
@@ -341,6 +354,8 @@ mod tests {
         assert!(json_object(b"{\"a\": \"\xff\"}").is_err());
         assert!(json_object("{\"a\":".repeat(200).as_bytes()).unwrap_err().message.contains("recursion"));
         assert!(json_object(b"\xef\xbb\xbf{}").is_ok());
+        assert!(json_array(b"{}").unwrap_err().message.contains("must be a JSON array, not an object"));
+        assert_eq!(json_array(b"\xef\xbb\xbf[1]").unwrap(), [Value::from(1)]);
     }
 
     #[test]

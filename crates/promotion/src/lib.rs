@@ -18,6 +18,7 @@ pub mod nodes;
 pub mod nouns;
 mod plane;
 pub mod revisions;
+pub mod properties;
 mod scan;
 pub mod scenario;
 pub mod servers;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "test helpers fail like tests")]
 
 mod revisions;
+mod properties;
 
 use axum::Router;
 use landreeve_core::ids::OuId;
@@ -67,6 +68,9 @@ impl Dialect for Face {
         if let Some(ask) = revisions::ask(&self.kit, &self.router, method, path).await {
             return ask;
         }
+        if let Some(ask) = properties::ask(&self.router, method, path).await {
+            return ask;
+        }
         Ask::new(method, path.replace("{id}", &self.kit.probe().await.id.to_string()))
     }
 
@@ -96,7 +100,7 @@ impl Dialect for Face {
     }
 
     fn named(&self, answer: &Answer) -> Vec<String> {
-        let message = answer.json()["message"].as_str().unwrap_or_default().to_owned();
+        let message = answer.json()["message"].as_str().unwrap_or_default().replace(['[', ']'], "");
         message.split("; ").filter_map(|sentence| Some(sentence.split_once(' ')?.0.to_owned())).collect()
     }
 }

@@ -7,4 +7,5 @@ mod execute;
 mod nodes;
 mod permits;
 mod revisions;
+mod properties;
 mod support;

@@ -116,6 +116,10 @@ enum Command {
     #[command(after_help = "Example:\n  landreeve revision list")]
     #[command(subcommand)]
     Revision(promotion::revisions::RevisionCommand),
+    /// Manage the values that scripts take from the environment they are deployed to
+    #[command(after_help = "Example:\n  landreeve property list production")]
+    #[command(subcommand)]
+    Property(promotion::properties::PropertyCommand),
     /// Manage saved queries over delivery data that are read with a token
     #[command(after_help = "Example:\n  landreeve feed list")]
     #[command(subcommand)]
@@ -167,6 +171,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Feed(command) => delivery::feed(command).await,
         Command::Vql(command) => vql::run(command).await,
         Command::Revision(command) => promotion::revisions::run(command).await,
+        Command::Property(command) => promotion::properties::run(command).await,
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
         Command::Estate(command) => backup::run(command).await,

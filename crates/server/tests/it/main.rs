@@ -9,6 +9,7 @@ mod crash;
 mod delivery;
 mod faults;
 mod life;
+mod properties;
 mod pushdown;
 mod revisions;
 mod schema;
