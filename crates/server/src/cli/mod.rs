@@ -6,6 +6,7 @@ mod delivery;
 mod estate;
 mod identity;
 mod keys;
+mod promotion;
 mod runs;
 #[cfg(test)]
 mod tests;
@@ -112,6 +113,18 @@ enum Command {
     #[command(after_help = "Example:\n  landreeve vql run sales.vql")]
     #[command(subcommand)]
     Vql(vql::VqlCommand),
+    /// Manage environments, which revisions of virtual databases are deployed to
+    #[command(after_help = "Example:\n  landreeve env list")]
+    #[command(subcommand)]
+    Env(promotion::EnvCommand),
+    /// Manage the clusters of environments
+    #[command(after_help = "Example:\n  landreeve cluster list --env Development")]
+    #[command(subcommand)]
+    Cluster(promotion::ClusterCommand),
+    /// Manage the servers of environments
+    #[command(after_help = "Example:\n  landreeve server list --env Development")]
+    #[command(subcommand)]
+    Server(promotion::ServerCommand),
     /// Manage saved queries over delivery data that are read with a token
     #[command(after_help = "Example:\n  landreeve feed list")]
     #[command(subcommand)]
@@ -162,6 +175,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Deploys(command) => delivery::deploys(command).await,
         Command::Feed(command) => delivery::feed(command).await,
         Command::Vql(command) => vql::run(command).await,
+        Command::Env(command) => promotion::env(command).await,
+        Command::Cluster(command) => promotion::cluster(command).await,
+        Command::Server(command) => promotion::server(command).await,
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
         Command::Estate(command) => backup::run(command).await,
