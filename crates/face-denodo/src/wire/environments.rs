@@ -83,8 +83,8 @@ impl PartialSchema for MinimumUpdate {
             .examples([json!("20190312")]);
         let number = ObjectBuilder::new()
             .schema_type(Type::Integer)
-            .minimum(Some(MIN_UPDATE as f64))
-            .maximum(Some(MAX_UPDATE as f64))
+            .minimum(Some(MIN_UPDATE))
+            .maximum(Some(MAX_UPDATE))
             .examples([json!(20_190_312)]);
         Schema::OneOf(OneOfBuilder::new().item(text).item(number).build()).into()
     }

@@ -6,6 +6,7 @@ mod delivery;
 mod estate;
 mod identity;
 mod keys;
+mod promotion;
 mod runs;
 #[cfg(test)]
 mod tests;
@@ -120,6 +121,18 @@ enum Command {
     #[command(after_help = "Example:\n  landreeve property list production")]
     #[command(subcommand)]
     Property(promotion::properties::PropertyCommand),
+    /// Manage environments, which revisions of virtual databases are deployed to
+    #[command(after_help = "Example:\n  landreeve env list")]
+    #[command(subcommand)]
+    Env(promotion::EnvCommand),
+    /// Manage the clusters of environments
+    #[command(after_help = "Example:\n  landreeve cluster list --env Development")]
+    #[command(subcommand)]
+    Cluster(promotion::ClusterCommand),
+    /// Manage the servers of environments
+    #[command(after_help = "Example:\n  landreeve server list --env Development")]
+    #[command(subcommand)]
+    Server(promotion::ServerCommand),
     /// Manage saved queries over delivery data that are read with a token
     #[command(after_help = "Example:\n  landreeve feed list")]
     #[command(subcommand)]
@@ -172,6 +185,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Vql(command) => vql::run(command).await,
         Command::Revision(command) => promotion::revisions::run(command).await,
         Command::Property(command) => promotion::properties::run(command).await,
+        Command::Env(command) => promotion::env(command).await,
+        Command::Cluster(command) => promotion::cluster(command).await,
+        Command::Server(command) => promotion::server(command).await,
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
         Command::Estate(command) => backup::run(command).await,

@@ -4,17 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use landreeve_core::OpCtx;
-use landreeve_estate::ops::sign_in;
 use landreeve_promotion::apply::{self, Applied, Options};
 use landreeve_promotion::nodes::{self, LOCAL};
 use landreeve_promotion::versions;
 use landreeve_promotion::vql::properties::{self, Properties};
 use landreeve_promotion::vql::script::MAX_SCRIPT;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-use super::{Place, Session};
+use super::promotion::{Unit, finish, open};
 use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
@@ -88,15 +85,6 @@ pub enum NodeCommand {
 }
 
 #[derive(Debug, Args)]
-pub struct Unit {
-    #[command(flatten)]
-    place: Place,
-    /// Organizational unit of the node [default: the root]
-    #[arg(long, value_name = "UUID")]
-    ou: Option<Uuid>,
-}
-
-#[derive(Debug, Args)]
 pub struct At {
     #[command(flatten)]
     unit: Unit,
@@ -159,35 +147,6 @@ pub async fn run(command: VqlCommand) -> anyhow::Result<()> {
             Ok(())
         }
         VqlCommand::Node(command) => node(command).await,
-    }
-}
-
-async fn open(unit: &Unit) -> anyhow::Result<(Session, OpCtx)> {
-    let session = Session::open(&unit.place).await?;
-    let ctx = match unit.ou {
-        Some(ou) => sign_in::operator_in(&session.opened.estate, ou).await,
-        None => Ok(session.ctx.clone()),
-    };
-    match ctx {
-        Ok(ctx) => Ok((session, ctx)),
-        Err(error) => {
-            session.close().await;
-            Err(error.into())
-        }
-    }
-}
-
-/// Closes the store, and tells a running server if something may have changed.
-async fn finish<T>(session: Session, done: landreeve_core::Result<T>) -> anyhow::Result<T> {
-    match done {
-        Ok(done) => {
-            session.changed().await?;
-            Ok(done)
-        }
-        Err(error) => {
-            session.close().await;
-            Err(error.into())
-        }
     }
 }
 
