@@ -12,7 +12,7 @@ use landreeve_core::source::TextFiles;
 use landreeve_core::table::SqlEngine;
 use landreeve_estate::memory::PerEpoch;
 use landreeve_estate::ops::datasources::RowCounts;
-use landreeve_estate::plane::{CatalogSpec, NounSpec, Plane, PlaneParts, RoleSpec, SettingsSection, Slot};
+use landreeve_estate::plane::{CatalogSpec, Plane, PlaneParts, RoleSpec, SettingsSection, Slot};
 use landreeve_estate::secrets::SealedColumn;
 use landreeve_estate::store::MigrationSet;
 use landreeve_estate::{Estate, ops, sealed_column};

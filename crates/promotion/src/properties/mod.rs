@@ -413,7 +413,8 @@ async fn lock(tx: &mut Tx, parent: Parent) -> Result<()> {
             "SELECT id FROM promotion_clusters WHERE id = $1 FOR NO KEY UPDATE",
         ),
     };
-    let found = tx.opt(tx.dialect().pick(sqlite, postgres), args![parent.id()]).await?;
+    let sql = tx.dialect().pick(sqlite, postgres);
+    let found = tx.opt(sql, args![parent.id()]).await?;
     found.map(drop).ok_or_else(|| Error::not_found(parent.noun()))
 }
 

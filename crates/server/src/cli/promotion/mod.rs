@@ -1,6 +1,8 @@
 //! `landreeve env …`, `cluster …` and `server …`, and what the commands of the promotion plane share.
 
 mod catalog;
+pub mod properties;
+pub mod revisions;
 
 use clap::Args;
 use landreeve_core::OpCtx;
