@@ -346,8 +346,9 @@ async fn servers_move_within_their_unit(world: World) -> Kit {
     let cluster = cluster_create(plane, &there, cluster.into()).await.unwrap();
     let error = server_update(plane, ctx, made.id, remote_facts("s9", cluster.id).into()).await.unwrap_err();
     assert_eq!(fields(&error), ["cluster"]);
-    let error = ClusterFacts { environment: Some(other.id), name: "b".to_owned(), ..ClusterFacts::default() };
-    let error = cluster_update(plane, ctx, b.id, error.into()).await.unwrap_err();
+    let elsewhere =
+        ClusterFacts { environment: Some(other.id), name: "b".to_owned(), ..ClusterFacts::default() };
+    let error = cluster_update(plane, ctx, b.id, elsewhere.into()).await.unwrap_err();
     assert_eq!(fields(&error), ["environment"]);
     // Names are unique in a unit only.
     server_create(plane, &there, remote_facts("s9", cluster.id).into()).await.unwrap();
@@ -570,7 +571,7 @@ async fn user(world: &World, name: &str, unit: &landreeve_estate::ops::Ou, held:
 async fn other_units_do_not_see_an_environment(world: World) -> Kit {
     let plane = &world.plane;
     let all = |nouns: &[&'static str]| -> Vec<Permission> {
-        nouns.iter().map(|noun| Permission::new(Noun::new(noun), Action::MANAGE)).collect()
+        nouns.iter().copied().map(|noun| Permission::new(Noun::new(noun), Action::MANAGE)).collect()
     };
     let unit = world.kit.ou("Research").await;
     let everything = ["environment", "deploy_development", "deploy_staging", "deploy_production"];
