@@ -100,10 +100,11 @@ CREATE TABLE promotion_properties (
 );
 CREATE UNIQUE INDEX promotion_properties_environment ON promotion_properties (environment_id, name);
 CREATE UNIQUE INDEX promotion_properties_cluster ON promotion_properties (cluster_id, name);
-CREATE INDEX promotion_properties_database ON promotion_properties (environment_id, database_name);
-CREATE INDEX promotion_properties_type ON promotion_properties (environment_id, element_type);
-CREATE INDEX promotion_properties_type_name ON promotion_properties (environment_id, element_type_name);
-CREATE INDEX promotion_properties_element ON promotion_properties (environment_id, element_name);
+-- With the name, which lists are sorted by: otherwise SQLite prefers the index above and reads every property.
+CREATE INDEX promotion_properties_database ON promotion_properties (environment_id, database_name, name);
+CREATE INDEX promotion_properties_type ON promotion_properties (environment_id, element_type, name);
+CREATE INDEX promotion_properties_type_name ON promotion_properties (environment_id, element_type_name, name);
+CREATE INDEX promotion_properties_element ON promotion_properties (environment_id, element_name, name);
 
 -- The key under which secret properties are shown; one row.
 CREATE TABLE promotion_keys (

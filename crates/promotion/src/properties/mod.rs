@@ -34,6 +34,8 @@ pub const MAX_IN_REQUEST: usize = 10_000;
 pub const MAX_PROPERTIES: u64 = 100_000;
 /// In characters.
 pub const MAX_NAME: usize = 500;
+/// A name and its element must fit into an entry of an index, which PostgreSQL limits to 2,700 bytes.
+pub const MAX_NAME_BYTES: usize = 1_200;
 /// In bytes.
 pub const MAX_VALUE: usize = 64 * 1_024;
 /// A text for a secret is longer than the secret: by a third, and its header.
@@ -296,6 +298,8 @@ fn check(wanted: &[NewProperty], faults: &mut Faults) {
             Some(("length", "must not be empty".to_owned()))
         } else if characters > MAX_NAME {
             Some(("length", format!("must have at most {MAX_NAME} characters, has {characters}")))
+        } else if new.name.len() > MAX_NAME_BYTES {
+            Some(("length", format!("must have at most {MAX_NAME_BYTES} bytes, has {}", new.name.len())))
         } else if new.name.chars().any(char::is_control) {
             Some(("character", "must not contain control characters".to_owned()))
         } else if !seen.insert(new.name.as_str()) {

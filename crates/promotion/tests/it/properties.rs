@@ -12,8 +12,8 @@ use landreeve_promotion::clusters::{ClusterFacts, cluster_create};
 use landreeve_promotion::environments::{EnvironmentFacts, environment_create};
 use landreeve_promotion::ids::{ClusterId, EnvironmentId};
 use landreeve_promotion::properties::{
-    MAX_IN_REQUEST, MAX_NAME, MAX_VALUE, NewProperty, Parent, ParentKind, Property, PropertyFilter,
-    property_delete, property_list, property_put,
+    MAX_IN_REQUEST, MAX_NAME, MAX_NAME_BYTES, MAX_VALUE, NewProperty, Parent, ParentKind, Property,
+    PropertyFilter, property_delete, property_list, property_put,
 };
 use landreeve_testkit::{Kit, PAGE_ROWS};
 use proptest::prelude::*;
@@ -146,6 +146,11 @@ async fn nothing_is_stored_if_one_property_is_wrong(world: World) -> Kit {
     for (wrong, field, message) in [
         (new("", "1"), "1.name", "must not be empty".to_owned()),
         (new(&long, "1"), "1.name", format!("must have at most {MAX_NAME} characters, has {}", MAX_NAME + 1)),
+        (
+            new(&"漢".repeat(MAX_NAME_BYTES / 3 + 1), "1"),
+            "1.name",
+            format!("must have at most {MAX_NAME_BYTES} bytes, has {}", MAX_NAME_BYTES + 3),
+        ),
         (new("a\nb", "1"), "1.name", "must not contain control characters".to_owned()),
         (new("first", "1"), "1.name", "is given twice".to_owned()),
         (
@@ -174,6 +179,12 @@ async fn nothing_is_stored_if_one_property_is_wrong(world: World) -> Kit {
     // At their limits.
     let full = vec![new(&"n".repeat(MAX_NAME), &"v".repeat(MAX_VALUE)), new("quotes ' \" \\ ; ${x}", "a\nb")];
     assert_eq!(send(&world, dev, full).await.unwrap().len(), 2);
+    // What PostgreSQL cannot compress, in the name and in its element.
+    let varied: String = (0..380_u32).map(|at| char::from_u32(0x4e00 + at * 37).unwrap()).collect();
+    let name = format!("databases.d.views.jdbc.{varied}.URI");
+    send(&world, dev, vec![new(&name, "v")]).await.unwrap();
+    let filter = PropertyFilter { element_name: Some(varied), ..PropertyFilter::default() };
+    assert_eq!(names(&list(&world, dev, &filter).await), [name.as_str()]);
     // A secret of the largest size can be sent back.
     let text = set(&world, dev, "users.u.PASSWORD", &"v".repeat(MAX_VALUE)).await;
     assert_eq!(set(&world, dev, "users.u.PASSWORD", &text).await, text);

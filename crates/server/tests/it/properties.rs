@@ -15,7 +15,9 @@ fn properties_are_set_listed_and_imported() {
     assert_eq!(list(&server, "production"), json!([]));
     let password = "databases.sales.datasources.jdbc.ds_erp.USERPASSWORD";
     assert_eq!(server.say(&["property", "set", "production", "a b", "1"]), "set a b");
-    let set = said(&server.cli_with_input(&["property", "set", "production", password, "--value-stdin"], "tiger\n"));
+    let set = said(
+        &server.cli_with_input(&["property", "set", "production", password, "--value-stdin"], "tiger\n"),
+    );
     assert!(!set.contains("tiger"), "{set}");
     let listed = list(&server, "production");
     assert_eq!(listed[0], json!({ "name": "a b", "value": "1", "undefined": false }));
