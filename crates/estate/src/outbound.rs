@@ -59,6 +59,12 @@ impl Network {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address) || ipv4_inside(address).is_some_and(|inside| self.0.contains(&inside))
     }
+
+    /// The same for a network that is trusted, which an address cannot enter by being translated to one in it.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        // A socket for both versions shows IPv4 peers as mapped addresses.
+        self.0.contains(&address.to_canonical())
+    }
 }
 
 /// The IPv4 address that an IPv6 address leads to: mapped, compatible, of NAT64 or of 6to4.
@@ -217,6 +223,23 @@ mod tests {
         for wrong in ["", "1.2.3", "1.2.3.4/33", "::/129", "host/8"] {
             assert!(Network::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_trusted_network_has_only_its_own_addresses() {
+        let loopback = Network::parse("127.0.0.0/8").unwrap();
+        for (address, trusted) in [
+            ("127.0.0.1", true),
+            ("::ffff:127.0.0.1", true),
+            ("10.0.0.1", false),
+            ("::1", false),
+            ("::127.0.0.1", false),
+            ("64:ff9b::127.0.0.1", false),
+            ("2002:7f00:1::1", false),
+        ] {
+            assert_eq!(loopback.trusts(address.parse().unwrap()), trusted, "{address}");
+        }
+        assert!(Network::parse("::1/128").unwrap().trusts("::1".parse().unwrap()));
     }
 
     #[test]

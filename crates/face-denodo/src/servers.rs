@@ -6,7 +6,10 @@ use landreeve_core::Result;
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Body, Path, decimal};
 use landreeve_promotion::ids::ServerId;
-use landreeve_promotion::servers::{server_create, server_delete, server_get, server_list, server_update};
+use landreeve_promotion::leases::{Leases, lease_states};
+use landreeve_promotion::servers::{
+    Server, server_create, server_delete, server_get, server_list, server_update,
+};
 
 use crate::App;
 use crate::caller::Caller;
@@ -20,6 +23,12 @@ pub fn server_id(id: &str) -> Result<ServerId> {
     decimal(id, "server").map(ServerId)
 }
 
+/// A server with the state of its lease.
+async fn shown(app: &App, server: Server) -> Result<ServerBody> {
+    let leases = lease_states(&app.promotion, std::slice::from_ref(&server)).await?;
+    Ok(ServerBody::new(server, &leases))
+}
+
 /// List the servers of an environment, in the order of deployments
 #[utoipa::path(
     get,
@@ -31,7 +40,7 @@ pub fn server_id(id: &str) -> Result<ServerId> {
         (status = 200, body = ServerList, example = json!({
             "servers": [{
                 "id": 12, "name": "dev", "typeNode": "VDP", "urlIP": "embedded", "clusterId": 7, "useKerberos": false,
-                "usePassThrough": false, "enabled": true, "useDefaultLicenseAlias": true
+                "usePassThrough": false, "enabled": true, "useDefaultLicenseAlias": true, "leaseState": "ACTIVE"
             }]
         })),
         (status = 404, body = ErrorBody, example = json!({
@@ -45,7 +54,8 @@ pub async fn list(
     Path(id): Path<String>,
 ) -> Outcome<Answer<ServerList>> {
     let servers = server_list(&app.promotion, &ctx, environment_id(&id)?).await?;
-    Ok(Answer(StatusCode::OK, ServerList::new(servers)))
+    let leases = lease_states(&app.promotion, &servers).await?;
+    Ok(Answer(StatusCode::OK, ServerList::new(servers, &leases)))
 }
 
 /// Create a server
@@ -62,7 +72,7 @@ pub async fn list(
     responses(
         (status = 201, body = ServerBody, example = json!({
             "id": 12, "name": "dev", "typeNode": "VDP", "urlIP": "embedded", "clusterId": 7, "useKerberos": false,
-            "usePassThrough": false, "enabled": true, "useDefaultLicenseAlias": true
+            "usePassThrough": false, "enabled": true, "useDefaultLicenseAlias": true, "leaseState": "FREE"
         })),
         (status = 409, body = ErrorBody, example = json!({
             "status": 409, "message": "name is already taken",
@@ -76,7 +86,7 @@ pub async fn create(
     Body(body): Body,
 ) -> Outcome<Answer<ServerBody>> {
     let made = server_create(&app.promotion, &ctx, read(&body)?).await.map_err(named)?;
-    Ok(Answer(StatusCode::CREATED, ServerBody::new(made)))
+    Ok(Answer(StatusCode::CREATED, ServerBody::new(made, &Leases::new())))
 }
 
 /// Get a server
@@ -90,7 +100,7 @@ pub async fn create(
         (status = 200, body = ServerBody, example = json!({
             "id": 12, "name": "test", "typeNode": "VDP", "urlIP": "vdp-test.example.com", "urlPort": 8443, "clusterId": 7,
             "useKerberos": false, "usePassThrough": false, "username": "promoter", "enabled": true,
-            "useDefaultLicenseAlias": true
+            "useDefaultLicenseAlias": true, "leaseState": "FREE"
         })),
         (status = 404, body = ErrorBody, example = json!({ "status": 404, "message": "there is no such server" })),
     )
@@ -101,7 +111,7 @@ pub async fn get(
     Path(id): Path<String>,
 ) -> Outcome<Answer<ServerBody>> {
     let server = server_get(&app.promotion, &ctx, server_id(&id)?).await?;
-    Ok(Answer(StatusCode::OK, ServerBody::new(server)))
+    Ok(Answer(StatusCode::OK, shown(&app, server).await?))
 }
 
 /// Update a server
@@ -122,7 +132,7 @@ pub async fn get(
         (status = 200, body = ServerBody, example = json!({
             "id": 12, "name": "test", "typeNode": "VDP", "urlIP": "vdp-test.example.com", "urlPort": 8443, "clusterId": 7,
             "useKerberos": false, "usePassThrough": false, "username": "promoter", "enabled": true,
-            "useDefaultLicenseAlias": true
+            "useDefaultLicenseAlias": true, "leaseState": "FREE"
         })),
         (status = 400, body = ErrorBody, example = json!({
             "status": 400, "message": "password is required when the address changes",
@@ -138,7 +148,7 @@ pub async fn update(
 ) -> Outcome<Answer<ServerBody>> {
     let id = server_id(&id)?;
     let changed = server_update(&app.promotion, &ctx, id, read(&body)?).await.map_err(named)?;
-    Ok(Answer(StatusCode::OK, ServerBody::new(changed)))
+    Ok(Answer(StatusCode::OK, shown(&app, changed).await?))
 }
 
 /// Delete a server

@@ -28,7 +28,7 @@ pub mod code {
     pub const BODY_TIMEOUT: &str = "body_timeout";
     /// Kind *invalid*: the body ended early.
     pub const BODY_BROKEN: &str = "body_broken";
-    /// Kind *forbidden*: the header that other sites' pages cannot send is missing.
+    /// Kind *forbidden*: the header that other sites' pages cannot send is missing, or the request comes from such a page.
     pub const CSRF: &str = "csrf";
 }
 

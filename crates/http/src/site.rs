@@ -45,6 +45,10 @@ impl PublicUrl {
     pub fn is_secure(&self) -> bool {
         self.secure
     }
+
+    pub fn as_str(&self) -> &str {
+        &self.origin
+    }
 }
 
 /// `https://host:port`, or empty if the client sent no host. The configured public URL takes precedence; without one, a

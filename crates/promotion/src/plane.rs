@@ -18,6 +18,7 @@ use landreeve_estate::store::MigrationSet;
 use landreeve_estate::{Estate, ops, sealed_column};
 use serde::Deserialize;
 
+use crate::leases::Poller;
 use crate::nouns;
 use crate::scan::kinds::Known;
 use crate::tables::VirtualCatalog;
@@ -29,10 +30,12 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
     sqlite: &[
         include_str!("../migrations/sqlite/0001_virtual.sql"),
         include_str!("../migrations/sqlite/0002_promotion.sql"),
+        include_str!("../migrations/sqlite/0003_leases.sql"),
     ],
     postgres: &[
         include_str!("../migrations/postgres/0001_virtual.sql"),
         include_str!("../migrations/postgres/0002_promotion.sql"),
+        include_str!("../migrations/postgres/0003_leases.sql"),
     ],
 };
 
@@ -71,7 +74,12 @@ pub fn plane(
             let plane = Promotion::new(estate.clone(), engine, files, pushdown, options);
             filled.fill(plane.clone());
             let catalog = Arc::new(VirtualCatalog::new(plane));
-            Ok(PlaneParts { catalogs: vec![(DATABASE_TYPE, catalog)], ..PlaneParts::default() })
+            Ok(PlaneParts {
+                catalogs: vec![(DATABASE_TYPE, catalog)],
+                follower: Some(Arc::new(Poller)),
+                schedules: vec![Poller::schedule()],
+                ..PlaneParts::default()
+            })
         }),
         ..Plane::new("promotion")
     };

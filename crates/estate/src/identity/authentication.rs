@@ -20,6 +20,7 @@ use super::password::{self, Gate};
 use super::{groups, ous, users};
 use crate::Estate;
 use crate::audit::Strangers;
+use crate::outbound::Network;
 use crate::refusals::Refusals;
 use crate::runs::Run;
 use crate::runs::queue::Submitter;
@@ -164,6 +165,33 @@ pub fn no_credential(estate: &Estate, origin: Origin) -> Error {
 /// Counts and rejects a credential of the wrong scheme or form.
 pub fn bad_credential(estate: &Estate, origin: Origin, message: &str) -> Error {
     estate.authentication().stranger(origin, codes::INVALID_AUTH, message)
+}
+
+/// Lets a request without a credential in because of the address that it comes from. It has no permissions.
+pub fn by_network(estate: &Estate, trusted: &[Network], origin: Origin) -> Result<OpCtx> {
+    if origin.address.is_none_or(|address| !trusted.iter().any(|network| network.trusts(address))) {
+        estate.authentication().strangers().count(origin.address, "untrusted_network");
+        return Err(Error::forbidden("requests from this address are not allowed"));
+    }
+    Ok(powerless(origin, OuId::ROOT, "/1/"))
+}
+
+/// The server's work in one unit for a request that was let in by its network.
+pub fn for_network(ctx: &OpCtx, ou: &super::Ou) -> OpCtx {
+    let origin = Origin { request_id: ctx.request_id(), address: ctx.address(), kind: ctx.kind() };
+    powerless(origin, ou.id, &ou.path)
+}
+
+fn powerless(origin: Origin, ou: OuId, path: &str) -> OpCtx {
+    let authority = Authority::new(Vec::new(), ou, path);
+    OpCtx::new(
+        Arc::new(Actor::System),
+        Arc::new(authority),
+        Arc::new([]),
+        origin.request_id,
+        origin.kind,
+        origin.address,
+    )
 }
 
 pub async fn by_key(

@@ -26,6 +26,7 @@ pub use crate::identity::{
 pub use crate::inventory::{
     Agent, AgentFilter, ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, Ssh,
 };
+pub use crate::outbound::Network;
 pub use crate::runs::list::{FamilyFilter, Range, RunOrder};
 pub use crate::runs::{Run, RunError, RunFilter};
 pub use crate::settings::{CsvSeparator, Settings, WeekStart};

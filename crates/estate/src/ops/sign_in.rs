@@ -10,7 +10,7 @@ use crate::identity::authentication;
 use crate::identity::{Api, Origin, ous, sessions};
 use crate::secrets::secret_hash;
 
-pub use crate::identity::authentication::{bad_credential, no_credential};
+pub use crate::identity::authentication::{bad_credential, by_network, no_credential};
 
 /// The error for a request whose credential is missing or not supported by the dialect.
 pub fn refused(estate: &Estate, origin: Origin, reason: Option<&str>) -> Error {
@@ -114,6 +114,13 @@ pub async fn system_in(estate: &Estate, ou: OuId) -> Result<OpCtx> {
     let found = ous::get(&mut estate.store().read().await?, ou).await?;
     let found = found.ok_or_else(|| Error::not_found("organizational unit"))?;
     Ok(authentication::system_in(estate.uuid(), &found))
+}
+
+/// The server's work in one unit for a request that was let in by its network.
+pub async fn for_network_in(estate: &Estate, ctx: &OpCtx, ou: OuId) -> Result<OpCtx> {
+    let found = ous::get(&mut estate.store().read().await?, ou).await?;
+    let found = found.ok_or_else(|| Error::not_found("organizational unit"))?;
+    Ok(authentication::for_network(ctx, &found))
 }
 
 /// Signs a token that gives access to one piece of data for five minutes.

@@ -3,6 +3,7 @@
 use landreeve_core::{Error, Input, Result, Secret};
 use landreeve_http::body::Fields;
 use landreeve_promotion::ids::ClusterId;
+use landreeve_promotion::leases::{LeaseState, Leases};
 use landreeve_promotion::servers::{Server, ServerFacts, ServerType};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -22,6 +23,15 @@ const TYPES: [(&str, ServerType); 5] = [
 
 fn word(kind: ServerType) -> &'static str {
     TYPES.iter().find(|(_, known)| *known == kind).map_or("VDP", |(word, _)| *word)
+}
+
+fn lease(state: LeaseState) -> &'static str {
+    match state {
+        LeaseState::Free => "FREE",
+        LeaseState::Active => "ACTIVE",
+        LeaseState::Grace => "GRACE",
+        LeaseState::Inactive => "INACTIVE",
+    }
 }
 
 /// A server, without its password.
@@ -48,11 +58,15 @@ pub struct ServerBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     license_alias: Option<String>,
     use_default_license_alias: bool,
+    /// `ACTIVE` while the server shows that it is running, `GRACE` when that is overdue, `INACTIVE` once it was released or
+    /// five days have passed, `FREE` before its first lease. An addition of this server.
+    lease_state: &'static str,
 }
 
 impl ServerBody {
-    pub fn new(server: Server) -> ServerBody {
+    pub fn new(server: Server, leases: &Leases) -> ServerBody {
         ServerBody {
+            lease_state: lease(leases.get(&server.id).copied().unwrap_or(LeaseState::Free)),
             id: server.id.0,
             name: server.name,
             description: server.description,
@@ -78,8 +92,8 @@ pub struct ServerList {
 }
 
 impl ServerList {
-    pub fn new(servers: Vec<Server>) -> ServerList {
-        ServerList { servers: servers.into_iter().map(ServerBody::new).collect() }
+    pub fn new(servers: Vec<Server>, leases: &Leases) -> ServerList {
+        ServerList { servers: servers.into_iter().map(|server| ServerBody::new(server, leases)).collect() }
     }
 }
 
@@ -145,7 +159,7 @@ pub fn named(error: Error) -> Error {
 /// A server. What a response has besides is accepted and ignored, so that clients can send one back.
 pub fn read(body: &[u8]) -> Result<Input<ServerFacts>> {
     input::read(body, member, |body| {
-        body.ignore(&["id"]);
+        body.ignore(&["id", "leaseState"]);
         let port = body.optional("urlPort", |f| f.int(1..=65_535)).value();
         ServerFacts {
             cluster: reference(body, "clusterId").map(ClusterId),

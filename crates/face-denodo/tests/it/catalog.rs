@@ -98,7 +98,7 @@ async fn clusters_and_servers_are_shown_as_they_were_stated() {
     let answer = face.send("POST", "/servers", &minimal).await;
     let embedded = answer.json()["id"].clone();
     let expected = format!(
-        r#"{{"id":{embedded},"name":"dev","typeNode":"VDP","urlIP":"embedded","clusterId":{second},"useKerberos":false,"usePassThrough":false,"enabled":true,"useDefaultLicenseAlias":true}}"#
+        r#"{{"id":{embedded},"name":"dev","typeNode":"VDP","urlIP":"embedded","clusterId":{second},"useKerberos":false,"usePassThrough":false,"enabled":true,"useDefaultLicenseAlias":true,"leaseState":"FREE"}}"#
     );
     assert_eq!((answer.status, answer.body), (201, expected.clone()));
     let whole = json!({
@@ -109,7 +109,7 @@ async fn clusters_and_servers_are_shown_as_they_were_stated() {
     let answer = face.send("POST", "/servers", &whole).await;
     let remote = answer.json()["id"].clone();
     let rest = format!(
-        r#"{{"id":{remote},"name":"test","description":"d","typeNode":"VDP_DATA_CATALOG","urlIP":"vdp.example.com","urlPort":9999,"clusterId":{second},"useKerberos":true,"usePassThrough":true,"username":"u","defaultDatabase":"admin","enabled":false,"licenseAlias":"PRODUCTION_1","useDefaultLicenseAlias":false}}"#
+        r#"{{"id":{remote},"name":"test","description":"d","typeNode":"VDP_DATA_CATALOG","urlIP":"vdp.example.com","urlPort":9999,"clusterId":{second},"useKerberos":true,"usePassThrough":true,"username":"u","defaultDatabase":"admin","enabled":false,"licenseAlias":"PRODUCTION_1","useDefaultLicenseAlias":false,"leaseState":"FREE"}}"#
     );
     assert_eq!((answer.status, &answer.body), (201, &rest));
     assert_eq!(face.get(format!("/servers/{remote}")).await.body, rest);
