@@ -16,11 +16,12 @@ const NODE: &str = "@stoplight/spectral-cli@6.16.3";
 const RULES: &str = "xtask/spectral.yaml";
 
 /// The file name of each document, and its path on the main listener.
-const DOCUMENTS: [(&str, &str); 6] = [
+const DOCUMENTS: [(&str, &str); 7] = [
     ("cluvio", "/cluvio/openapi.json"),
     ("cluvio-data", "/cluvio-data/openapi.json"),
     ("dx", "/dx/openapi.json"),
     ("solution-manager", "/solution-manager/openapi.json"),
+    ("license-manager", "/license-manager/openapi.json"),
     ("clover", "/clover/api/rest/v1/openapi.json"),
     ("clumio", "/clumio/openapi.json"),
 ];

@@ -9,6 +9,7 @@ mod configuration;
 mod deployments;
 mod environments;
 mod error;
+pub mod license_manager;
 mod licenses;
 pub mod permissions;
 mod servers;
@@ -21,6 +22,7 @@ use axum::Router;
 use axum::routing::get;
 use landreeve_core::Result;
 use landreeve_estate::ops::Estate;
+use landreeve_http::csrf::guard_writes;
 use landreeve_http::openapi::{Reference, Refusal, When, refuse};
 use landreeve_http::{Face, FaceRouter};
 use landreeve_promotion::Promotion;
@@ -135,7 +137,8 @@ pub fn router(estate: Estate, promotion: Promotion, options: Options) -> Result<
         openapi,
     };
     let router = router.merge(aliases()).with_state(App { estate, promotion, options });
-    Ok(face.wrap(router.merge(reference.routes()?)))
+    // A browser sends the cookie, and a password it knows, whatever page has it send a request.
+    Ok(face.wrap(guard_writes(router.merge(reference.routes()?))))
 }
 
 /// Environments with what is in them.

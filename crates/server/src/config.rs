@@ -35,6 +35,7 @@ pub struct Config {
     pub runs: Runs,
     pub engine: EngineSection,
     pub faces: Faces,
+    pub license_manager: LicenseManager,
     pub log: Log,
     /// The sections of planes; `planes::check` rejects those of no plane.
     #[serde(flatten)]
@@ -60,6 +61,12 @@ pub struct Clover {
 #[serde(deny_unknown_fields)]
 pub struct SolutionManager {
     pub later_states: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LicenseManager {
+    pub trusted_networks: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -187,7 +194,8 @@ fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Secret>, D
 }
 
 /// The dialects that can have a separate listener, by the last part of their base path.
-pub const OWN_LISTENERS: [&str; 6] = ["cluvio", "cluvio-data", "dx", "solution-manager", "clover", "clumio"];
+pub const OWN_LISTENERS: [&str; 7] =
+    ["cluvio", "cluvio-data", "dx", "solution-manager", "license-manager", "clover", "clumio"];
 
 impl Config {
     pub fn load(file: Option<&Path>) -> anyhow::Result<Config> {
@@ -272,6 +280,7 @@ impl Config {
             blobs.url.is_empty() || !(bucket.is_empty() || bucket.contains('/')),
             "[blobs] url must be s3://BUCKET, without a path"
         );
+        self.trusted_networks().context("[license_manager] trusted_networks")?;
         self.networks().map(drop)
     }
 
@@ -286,6 +295,11 @@ impl Config {
 
     pub fn networks(&self) -> anyhow::Result<Vec<Network>> {
         self.outbound.deny.iter().map(|text| Network::parse(text).map_err(Into::into)).collect()
+    }
+
+    /// The networks whose requests can release leases.
+    pub fn trusted_networks(&self) -> landreeve_core::Result<Vec<Network>> {
+        self.license_manager.trusted_networks.iter().map(|text| Network::parse(text)).collect()
     }
 
     pub fn limits(&self) -> Limits {
@@ -338,6 +352,10 @@ mod tests {
             "[server]\nlisten_on = 'x'",
             "[listeners.nosuch]\nlisten = '127.0.0.1:1'",
             "[outbound]\ndeny = ['nonsense']",
+            "[license_manager]\ntrusted_networks = ['127.0.0.1', 'nonsense']",
+            "[license_manager]\ntrusted_networks = ['10.0.0.0/33']",
+            "[license_manager]\ntrusted_networks = '10.0.0.0/8'",
+            "[license_manager]\nnetworks = []",
             "[tls]\nkey = 'k.pem'",
             "[runs]\nworkers = 4",
             "[runs.pools]\nshort = 0",
@@ -364,5 +382,23 @@ mod tests {
             assert!(Config::load(Some(&file)).is_err(), "{wrong}");
         }
         assert!(Config::load(Some(&folder.path().join("missing.toml"))).is_err());
+    }
+
+    #[test]
+    fn leases_are_released_from_this_machine_by_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("landreeve.toml");
+        for (text, trusted, not) in [
+            ("", &["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"][..], &["10.0.0.1", "::2"][..]),
+            ("[license_manager]\ntrusted_networks = ['10.0.0.0/8']", &["10.0.0.1"][..], &["127.0.0.1"][..]),
+            ("[license_manager]\ntrusted_networks = []", &[][..], &["127.0.0.1", "::1"][..]),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let networks = Config::load(Some(&file)).unwrap().trusted_networks().unwrap();
+            let is_trusted =
+                |address: &&str| networks.iter().any(|network| network.trusts(address.parse().unwrap()));
+            assert!(trusted.iter().all(is_trusted), "{text}");
+            assert!(!not.iter().any(is_trusted), "{text}");
+        }
     }
 }

@@ -17,6 +17,8 @@ use landreeve_estate::{events, ops, schedules};
 use landreeve_http::compress::Compressed;
 use landreeve_http::site::PublicUrl;
 use landreeve_http::{ListenOptions, Listener, LiveLimits, Stop, TlsFiles};
+use landreeve_promotion::Promotion;
+use landreeve_promotion::leases::lease_counts;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,8 @@ const CLOSING: Duration = Duration::from_secs(40);
 /// How long after the second signal the process exits, whatever is still running.
 const ABORTING: Duration = Duration::from_secs(4);
 const STRANGERS: Duration = Duration::from_secs(60);
+/// How often leases are counted for the metrics.
+const LEASES: Duration = Duration::from_secs(15);
 
 /// A server that has opened everything and listens; it answers requests once `run` is called.
 pub struct Server {
@@ -114,6 +118,8 @@ impl Server {
         let (store, ended) = (estate.store().clone(), stop.clone());
         self.tasks.spawn(async move { store.listen(ended).await });
         self.tasks.spawn(count_strangers(estate.clone(), stop.clone()));
+        count_leases(&self.opened.promotion).await;
+        self.tasks.spawn(keep_counting_leases(self.opened.promotion.clone(), stop.clone()));
         control::serve(&self.opened, &self.tasks, stop.clone()).await?;
         Ok(())
     }
@@ -256,6 +262,27 @@ async fn count_strangers(estate: landreeve_estate::Estate, stop: CancellationTok
         if let Err(error) = ops::audit::write_counted(&estate, false).await {
             tracing::warn!(%error, "could not write refused requests to the audit trail");
         }
+    }
+}
+
+/// Every node shows the same numbers, which are those of the estate.
+async fn keep_counting_leases(promotion: Promotion, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LEASES) => count_leases(&promotion).await,
+        }
+    }
+}
+
+async fn count_leases(promotion: &Promotion) {
+    match lease_counts(promotion).await {
+        Ok(counts) => {
+            for (state, count) in counts {
+                metrics::gauge!("landreeve_promotion_leases", "state" => state.as_str()).set(count as f64);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "could not count the leases of servers"),
     }
 }
 

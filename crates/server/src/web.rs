@@ -7,6 +7,7 @@ use axum::Router;
 use landreeve_core::Result;
 use landreeve_core::ids::DatasourceId;
 use landreeve_estate::Estate;
+use landreeve_face_denodo::license_manager;
 use landreeve_http::compress::Compressed;
 use landreeve_http::health::{self, Check};
 use landreeve_http::openapi::{CatalogEntry, catalog};
@@ -90,6 +91,17 @@ fn faces(opened: &Opened, sample: DatasourceId) -> Result<Vec<Mounted>> {
                 estate.clone(),
                 opened.promotion.clone(),
                 landreeve_face_denodo::Options { later_states: denodo.later_states },
+            )?,
+        },
+        Mounted {
+            name: "license-manager",
+            title: "Promotion: Denodo License Manager REST API",
+            description: "Release the lease of a server that has stopped, from trusted networks.",
+            page: "docs",
+            document: "openapi.json",
+            router: license_manager::router(
+                opened.promotion.clone(),
+                license_manager::Options { trusted_networks: opened.config.trusted_networks()? },
             )?,
         },
         Mounted {

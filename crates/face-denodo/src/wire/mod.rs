@@ -11,6 +11,7 @@ pub mod query;
 pub mod servers;
 pub mod revisions;
 pub mod session;
+pub mod shutdown;
 pub mod time;
 
 use axum::response::{IntoResponse, Response};
