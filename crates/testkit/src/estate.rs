@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landreeve_core::ids::OuId;
+use landreeve_core::ids::{OuId, ScheduleId};
 use landreeve_core::{OpCtx, Permission, RunKind, RunState, Secret};
 use landreeve_estate::ops::keys::{NewKey, NewKeyGrant, key_create};
 use landreeve_estate::ops::users::{NewUser, first_user, user_create};
@@ -13,6 +13,7 @@ use landreeve_estate::ops::{Api, GrantTarget, Key, NewGrant, Ou, Run, User, ous,
 use landreeve_estate::outbound::Outbound;
 use landreeve_estate::random::SeededRandom;
 use landreeve_estate::runs::{Executor, NewRun, PROBE, Probe, RunOptions};
+use landreeve_estate::schedules::{Due, Schedule, Timing};
 use landreeve_estate::store::{Arg, Notice};
 use landreeve_estate::{Estate, EstateOptions, Plane, args};
 
@@ -56,6 +57,11 @@ impl Kit {
         self.estate.store().close().await;
         let estate = Kit::open(&self.site, planes).await;
         Kit { estate, ..self }
+    }
+
+    /// The same store, opened by another process with these planes.
+    pub async fn beside(&self, planes: Vec<Plane>) -> Estate {
+        Kit::open(&self.site, planes).await
     }
 
     async fn open(site: &Site, more: Vec<Plane>) -> Estate {
@@ -272,6 +278,25 @@ impl Kit {
 }
 
 /// On SQLite a test has one node at a time; on PostgreSQL, several.
+/// Handles a schedule that a plane has in every estate, as if it were due now.
+pub async fn follow(estate: &Estate, plane: &str, name: &str) {
+    let parts = estate.planes().iter().find(|parts| parts.name == plane).expect("the plane");
+    let fixed = parts.schedules.iter().find(|fixed| fixed.name == name).expect("the schedule");
+    let follower = Arc::clone(parts.follower.as_ref().expect("a follower"));
+    let timing = Timing::Cron { expression: fixed.cron.to_owned(), zone: "UTC".to_owned() };
+    let schedule = Schedule {
+        body: fixed.body.clone(),
+        ..Schedule::of_system(ScheduleId(1), parts.name, fixed.name, timing)
+    };
+    let now = estate.now();
+    let due = Due { schedule, at: now, now };
+    estate
+        .store()
+        .write(move |tx| Box::pin(async move { follower.due(tx, &due).await.map(drop) }))
+        .await
+        .unwrap();
+}
+
 fn role(estate: &Estate) -> landreeve_estate::runs::Role {
     use landreeve_estate::store::Dialect;
     let home = (estate.store().dialect() == Dialect::Sqlite).then(|| "here".to_owned());

@@ -17,7 +17,7 @@ pub mod skeleton;
 
 pub use ask::{Answer, Ask, HOSTILE};
 pub use delivery::{engine, files, number_in_copy};
-pub use estate::{Kit, PASSWORD};
+pub use estate::{Kit, PASSWORD, follow};
 pub use relay::Relay;
 pub use routes::{compare, everything, everything_but, parse};
 pub use site::{MockClock, Site};

@@ -4,6 +4,7 @@
 
 mod environments;
 mod execute;
+mod leases;
 mod nodes;
 mod permits;
 mod revisions;
