@@ -19,6 +19,7 @@ use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, everything, limits}
 use serde_json::{Value, json};
 
 mod catalog;
+mod licenses;
 mod properties;
 mod revisions;
 mod roles;

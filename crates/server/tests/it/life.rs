@@ -13,7 +13,7 @@ async fn serves_health_metrics_and_documents() {
     for (path, needle) in [
         ("/healthz", "ok"),
         ("/readyz", "ready"),
-        ("/metrics", "landreeve_"),
+        ("/metrics", "landreeve_promotion_leases{state=\"active\"} 0"),
         ("/docs", "Cluvio"),
         ("/", "Server REST API Catalog"),
         ("/cluvio/docs", "swagger"),
@@ -21,6 +21,7 @@ async fn serves_health_metrics_and_documents() {
         ("/cluvio-data/openapi.json", "/data/{"),
         ("/dx/openapi.json", "auth.info"),
         ("/solution-manager/openapi.json", "/login"),
+        ("/license-manager/openapi.json", "/externalShutdown"),
         ("/clover/api/rest/v1/docs.html", "swagger"),
         ("/clumio/openapi.json", "/users"),
     ] {
@@ -369,6 +370,31 @@ async fn links_carry_the_prefix_of_their_listener() {
         let followed = format!("{}{task}", base.strip_suffix(prefix).unwrap());
         let found = reply(http.get(followed).bearer_auth(&key)).await.expect(200);
         assert_eq!(found["_links"]["_self"]["href"], task.as_str(), "the link can be followed");
+    }
+}
+
+/// The License Manager has a prefix and, if configured, a listener; the address of the connection decides.
+#[tokio::test]
+async fn the_license_manager_trusts_the_configured_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("landreeve.toml");
+    for (section, status) in
+        [("", 200), ("[license_manager]\ntrusted_networks = ['192.0.2.0/24', '::1/128']\n", 403)]
+    {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = format!("[listeners.license-manager]\nlisten = \"{free}\"\n{section}");
+        std::fs::write(&file, listener).unwrap();
+        let server = Server::start_with(&["--config", file.to_str().unwrap()]);
+        let http = reqwest::Client::new();
+        for base in [format!("{}/license-manager", server.address), format!("http://{free}")] {
+            let ping = reply(http.get(format!("{base}/pingLicenseManager"))).await;
+            assert_eq!(ping.status, 200, "{base}");
+            assert_eq!(ping.body, b"OK", "{base}");
+            let release = format!("{base}/externalShutdown?hostDomainName=h&port=9999&product=VDP");
+            let answer = reply(http.get(release)).await.expect(status);
+            let word = if status == 200 { &answer["result"] } else { &answer["status"] };
+            assert!(*word == "ERROR" || *word == 403, "{base}: {answer}");
+        }
     }
 }
 
