@@ -41,8 +41,7 @@ struct Manager {
 }
 
 /// Every operation of this router; a test compares it with the OpenAPI document.
-pub const ROUTES: &[Route] =
-    &[("GET", "/externalShutdown", "open"), ("GET", "/pingLicenseManager", "open")];
+pub const ROUTES: &[Route] = &[("GET", "/externalShutdown", "open"), ("GET", "/pingLicenseManager", "open")];
 
 /// The router, to be mounted at its prefix or at the root of a listener.
 pub fn router(promotion: Promotion, options: Options) -> Result<FaceRouter> {
@@ -80,8 +79,7 @@ impl FromRequestParts<Manager> for Trusted {
 
     async fn from_request_parts(parts: &mut Parts, manager: &Manager) -> Result<Trusted, Failure> {
         let origin = landreeve_http::Origin::from_request_parts(parts, &()).await?;
-        let origin =
-            Origin { request_id: origin.request_id, address: origin.address, kind: OpKind::Denodo };
+        let origin = Origin { request_id: origin.request_id, address: origin.address, kind: OpKind::Denodo };
         let ctx = sign_in::by_network(manager.promotion.estate(), &manager.trusted, origin)?;
         // Unlike other reads, this one changes something.
         own_site(parts)?;

@@ -129,8 +129,9 @@ mod tests {
     use landreeve_core::ErrorKind;
 
     fn parts(uri: &str, headers: &[(&str, &str)]) -> Parts {
-        let request =
-            headers.iter().fold(http::Request::post(uri), |request, (name, value)| request.header(*name, *value));
+        let request = headers
+            .iter()
+            .fold(http::Request::post(uri), |request, (name, value)| request.header(*name, *value));
         request.body(()).unwrap().into_parts().0
     }
 

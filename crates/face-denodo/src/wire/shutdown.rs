@@ -69,11 +69,14 @@ impl ShutdownBody {
     pub fn new(query: &ShutdownQuery, released: Released) -> ShutdownBody {
         let ShutdownQuery { host, port, .. } = query;
         let (result, message) = match released {
-            Released::Unknown => {
-                ("ERROR", format!("no {PRODUCT} server is registered with the host {host} and the port {port}"))
-            }
+            Released::Unknown => (
+                "ERROR",
+                format!("no {PRODUCT} server is registered with the host {host} and the port {port}"),
+            ),
             Released::Idle => ("ERROR", format!("the {PRODUCT} server {host}:{port} holds no license")),
-            Released::Ended(1) => ("OK", format!("released the license of the {PRODUCT} server {host}:{port}")),
+            Released::Ended(1) => {
+                ("OK", format!("released the license of the {PRODUCT} server {host}:{port}"))
+            }
             Released::Ended(count) => {
                 ("OK", format!("released the licenses of {count} {PRODUCT} servers at {host}:{port}"))
             }

@@ -207,7 +207,8 @@ async fn every_combination_of_parameters_has_its_answer() {
         ("port=9999", Some(9_999)),
         ("port=1", Some(1)),
     ];
-    let products = [("", None), ("product=", None), ("product=VDP", Some(true)), ("product=vdp", Some(false))];
+    let products =
+        [("", None), ("product=", None), ("product=VDP", Some(true)), ("product=vdp", Some(false))];
     for (host, known_host) in hosts {
         for (port, known_port) in ports {
             for (product, known_product) in products {
@@ -258,7 +259,10 @@ async fn what_is_wrong_is_said() {
     for (query, message) in [
         ("nodeIp=a&port=1&product=SCHEDULER", "unknown product \"SCHEDULER\"; only VDP is supported"),
         ("nodeIp=a&port=1&product=VDP", "no VDP server is registered with the host a and the port 1"),
-        ("nodeIp=%ff&port=1&product=VDP", "no VDP server is registered with the host \u{fffd} and the port 1"),
+        (
+            "nodeIp=%ff&port=1&product=VDP",
+            "no VDP server is registered with the host \u{fffd} and the port 1",
+        ),
     ] {
         let answer = manager.get(format!("/externalShutdown?{query}&cores=4")).await;
         assert_eq!((answer.status, answer.json()), (200, json!({ "result": "ERROR", "message": message })));

@@ -217,9 +217,8 @@ async fn an_address_is_released_in_every_unit(world: World) -> Kit {
     }
     assert_eq!(state(&world, &other).await, LeaseState::Active);
     let events = "SELECT detail, address, actor_kind FROM audit_events WHERE action = 'released' ORDER BY id";
-    let event = |name: &str| {
-        vec![format!("lease of server {name}"), "127.0.0.1".to_owned(), "system".to_owned()]
-    };
+    let event =
+        |name: &str| vec![format!("lease of server {name}"), "127.0.0.1".to_owned(), "system".to_owned()];
     assert_eq!(world.kit.rows(events).await, [event("one"), event("two")]);
     let units = "SELECT count(DISTINCT ou_id) FROM audit_events WHERE action = 'released'";
     assert_eq!(world.kit.number(units).await, 2, "each event is in the unit of its server");
