@@ -160,6 +160,8 @@ fn check_address(facts: &ServerFacts, faults: &mut Faults) {
         faults.push("host", "format", message);
     }
     match facts.port {
+        // Whether it is embedded is not known.
+        None if facts.host.is_empty() => {}
         None => faults.push("port", codes::REQUIRED, "is required if the server is not embedded"),
         Some(0) => faults.push("port", "range", "must be between 1 and 65535"),
         Some(_) => {}
@@ -667,7 +669,7 @@ mod tests {
             ("https://vdp.example.com", Some(1), "host"),
             ("vdp.example.com/x", Some(1), "host"),
             ("user@host", Some(1), "host"),
-            ("", None, "host port"),
+            ("", None, "host"),
         ] {
             let mut found = Faults::default();
             let facts = ServerFacts { host: host.to_owned(), port, ..ServerFacts::default() };

@@ -250,7 +250,7 @@ async fn every_fault_is_reported(world: World) -> Kit {
     assert_eq!(fields(&error), expected);
     assert!(!format!("{error:?}").contains("xxxxx"), "no value of a secret");
     let error = server_create(plane, ctx, ServerFacts::default().into()).await.unwrap_err();
-    assert_eq!(fields(&error), ["cluster", "name", "host", "port", "license_alias"]);
+    assert_eq!(fields(&error), ["cluster", "name", "host", "license_alias"]);
     let long_name = server_create(plane, ctx, server_facts(&"x".repeat(101), cluster.id).into()).await;
     assert_eq!(fields(&long_name.unwrap_err()), ["name"]);
 

@@ -9,6 +9,7 @@ mod crash;
 mod delivery;
 mod faults;
 mod life;
+mod promotion;
 mod pushdown;
 mod schema;
 mod support;
