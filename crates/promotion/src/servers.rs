@@ -441,7 +441,9 @@ async fn free(tx: &mut Tx, ou: OuId, server: &Server) -> Result<()> {
     let port = server.port.map(i64::from);
     match tx.opt(sql, args![ou, &server.host, port, server.id]).await? {
         None => Ok(()),
-        Some(row) => Err(conflict("host", &format!("and port are already those of the server {}", row.text(0)?))),
+        Some(row) => {
+            Err(conflict("host", &format!("and port are already those of the server {}", row.text(0)?)))
+        }
     }
 }
 
@@ -646,7 +648,8 @@ mod tests {
 
     #[test]
     fn a_node_is_named_after_its_server() {
-        for (server, node) in [("Dev 1", "dev-1"), ("a.b_c-d", "a.b_c-d"), ("É/x", "--x"), ("local", "local")] {
+        for (server, node) in [("Dev 1", "dev-1"), ("a.b_c-d", "a.b_c-d"), ("É/x", "--x"), ("local", "local")]
+        {
             assert_eq!(node_name(server), node);
         }
     }

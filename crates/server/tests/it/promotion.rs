@@ -42,11 +42,26 @@ async fn environments_are_managed_by_commands() {
     server.say(&["cluster", "create", "main", "--env", "Dev"]);
     server.say(&["cluster", "create", "second", "--env", "Dev", "--disabled"]);
     let listed = json_of(&server, &["cluster", "list", "--env", "Dev"]);
-    assert_eq!((&listed[1]["name"], &listed[1]["order"], &listed[1]["enabled"]), (&json!("second"), &json!(2), &json!(false)));
+    assert_eq!(
+        (&listed[1]["name"], &listed[1]["order"], &listed[1]["enabled"]),
+        (&json!("second"), &json!(2), &json!(false))
+    );
     server.say(&["server", "create", "dev", "--env", "Dev", "--cluster", "main"]);
     let remote = [
-        "server", "create", "far", "--env", "Dev", "--cluster", "main", "--host", "vdp.example.com", "--port", "8443",
-        "--username", "promoter", "--password-stdin",
+        "server",
+        "create",
+        "far",
+        "--env",
+        "Dev",
+        "--cluster",
+        "main",
+        "--host",
+        "vdp.example.com",
+        "--port",
+        "8443",
+        "--username",
+        "promoter",
+        "--password-stdin",
     ];
     let added = server.cli_with_input(&remote, "generated-secret\n");
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
@@ -55,19 +70,40 @@ async fn environments_are_managed_by_commands() {
     assert_eq!((&listed[1]["port"], &listed[1]["username"]), (&json!(8_443), &json!("promoter")));
     assert!(!listed.to_string().contains("generated-secret"));
     assert_eq!(json_of(&server, &["vql", "node", "list"])[0]["name"], "dev");
-    fails(&server, &["server", "create", "dev", "--env", "Dev", "--cluster", "main"], 1, "name is already taken");
-    fails(&server, &["server", "create", "x", "--env", "Dev", "--cluster", "none"], 1, "there is no such cluster");
-    fails(&server, &["server", "create", "x", "--env", "Dev", "--cluster", "main", "--host", "h"], 2, "--port");
+    fails(
+        &server,
+        &["server", "create", "dev", "--env", "Dev", "--cluster", "main"],
+        1,
+        "name is already taken",
+    );
+    fails(
+        &server,
+        &["server", "create", "x", "--env", "Dev", "--cluster", "none"],
+        1,
+        "there is no such cluster",
+    );
+    fails(
+        &server,
+        &["server", "create", "x", "--env", "Dev", "--cluster", "main", "--host", "h"],
+        2,
+        "--port",
+    );
 
     let unit = server.say(&["ou", "create", "Research"]);
     server.say(&["env", "create", "Dev", "--ou", &unit]);
-    fails(&server, &["cluster", "delete", "main", "--env", "Dev", "--ou", &unit], 1, "there is no such cluster");
+    fails(
+        &server,
+        &["cluster", "delete", "main", "--env", "Dev", "--ou", &unit],
+        1,
+        "there is no such cluster",
+    );
     assert_eq!(server.say(&["server", "delete", "dev"]), "deleted the server dev");
     assert_eq!(server.say(&["cluster", "delete", "main", "--env", "Dev"]), "deleted the cluster main");
     assert_eq!(server.say(&["env", "delete", "Dev"]), "deleted the environment Dev");
     assert_eq!(json_of(&server, &["env", "list", "--ou", &unit])[0]["name"], "Dev");
     assert_eq!(json_of(&server, &["vql", "node", "list"]), json!([]));
-    let left: Vec<_> = environments(&server).await.as_array().unwrap().iter().map(|one| one["name"].clone()).collect();
+    let left: Vec<_> =
+        environments(&server).await.as_array().unwrap().iter().map(|one| one["name"].clone()).collect();
     assert_eq!(left, ["Production", "Dev"]);
     assert!(server.say(&["config", "default"]).contains("[promotion]"));
 }
