@@ -10,6 +10,7 @@ mod delivery;
 mod faults;
 mod life;
 mod properties;
+mod promotion;
 mod pushdown;
 mod revisions;
 mod schema;
