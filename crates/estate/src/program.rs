@@ -163,8 +163,10 @@ pub async fn run(program: &Program, stop: &CancellationToken) -> Result<Ended> {
         group.kill();
         let _ = child.wait().await;
     }
-    let rest = async { while output.read(&mut reader).await {} };
-    let _ = tokio::time::timeout(AFTER_END, rest).await;
+    if reader.is_some() {
+        let rest = async { while output.read(&mut reader).await {} };
+        let _ = tokio::time::timeout(AFTER_END, rest).await;
+    }
     Ok(Ended { stop: ended, output: output.text(), cut: output.cut })
 }
 

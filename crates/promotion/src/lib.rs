@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod catalog;
+pub mod deployments;
 pub mod ids;
 mod jdbc;
 pub mod nodes;

@@ -14,6 +14,7 @@ use landreeve_estate::secrets::SealedColumn;
 use landreeve_estate::store::MigrationSet;
 use landreeve_estate::{Estate, ops, sealed_column};
 
+use crate::deployments::{self, Closer, DEPLOYMENT, Deployer};
 use crate::nouns;
 use crate::scan::kinds::Known;
 use crate::tables::VirtualCatalog;
@@ -56,14 +57,21 @@ pub fn plane(
     let plane = Plane {
         migrations: MIGRATIONS,
         ids: crate::ids::KINDS,
+        kinds: vec![DEPLOYMENT],
         nouns: nouns::SPECS.to_vec(),
         sealed: SEALED.to_vec(),
         catalogs: vec![CatalogSpec { database_type: DATABASE_TYPE, builtin: false }],
+        purge: Some(deployments::purge),
         open: Box::new(move |estate| {
             let plane = Promotion::new(estate.clone(), engine, files, pushdown);
             filled.fill(plane.clone());
-            let catalog = Arc::new(VirtualCatalog::new(plane));
-            Ok(PlaneParts { catalogs: vec![(DATABASE_TYPE, catalog)], ..PlaneParts::default() })
+            let catalog = Arc::new(VirtualCatalog::new(plane.clone()));
+            Ok(PlaneParts {
+                executors: vec![(DEPLOYMENT.kind, Arc::new(Deployer(plane.clone())))],
+                subscribers: vec![Arc::new(Closer(plane))],
+                catalogs: vec![(DATABASE_TYPE, catalog)],
+                ..PlaneParts::default()
+            })
         }),
         ..Plane::new("promotion")
     };
