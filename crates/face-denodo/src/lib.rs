@@ -28,6 +28,8 @@ pub const TITLE: &str = "Denodo Solution Manager REST API";
 pub struct Options {
     /// Shows the states that only later versions of the dialect have (`PENDING`, `QUEUED`, `CANCELED`).
     pub later_states: bool,
+    /// The response to starting a deployment is its id alone, as the first version of the dialect documents it.
+    pub bare_deployment_id: bool,
 }
 
 /// The state of the handlers.
@@ -46,9 +48,14 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/loginSingleSignOn", "credential"),
     ("GET", "/logout", "credential"),
     ("GET", "/pingSolutionManager", "open"),
-    ("GET", "/deployments", "run:view"),
-    ("GET", "/deployments/{id}/progress", "run:view"),
-    ("POST", "/deployments/{id}/cancel", "run:manage"),
+    ("POST", "/revisions/{id}/validate", "revision:use"),
+    ("GET", "/environments/{id}/drift", "deploy_production:use"),
+    ("GET", "/deployments", "credential"),
+    ("POST", "/deployments", "deploy_production:use"),
+    ("GET", "/deployments/{id}/progress", "credential"),
+    ("POST", "/deployments/{id}/cancel", "credential"),
+    ("POST", "/deployments/{id}/approve", "deploy_production:use"),
+    ("DELETE", "/deployments/{id}", "credential"),
 ];
 
 pub fn routes() -> &'static [Route] {
@@ -63,9 +70,13 @@ pub fn router(estate: Estate, options: Options) -> Result<FaceRouter> {
         .routes(routes!(session::login_single_sign_on))
         .routes(routes!(session::logout))
         .routes(routes!(session::ping))
-        .routes(routes!(deployments::list))
+        .routes(routes!(deployments::validate))
+        .routes(routes!(deployments::drift))
+        .routes(routes!(deployments::list, deployments::start))
         .routes(routes!(deployments::progress))
         .routes(routes!(deployments::cancel))
+        .routes(routes!(deployments::approve))
+        .routes(routes!(deployments::delete))
         .split_for_parts();
     refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {

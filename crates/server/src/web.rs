@@ -88,7 +88,10 @@ fn faces(opened: &Opened, sample: DatasourceId) -> Result<Vec<Mounted>> {
             document: "openapi.json",
             router: landreeve_face_denodo::router(
                 estate.clone(),
-                landreeve_face_denodo::Options { later_states: denodo.later_states },
+                landreeve_face_denodo::Options {
+                    later_states: denodo.later_states,
+                    bare_deployment_id: denodo.bare_deployment_id,
+                },
             )?,
         },
         Mounted {

@@ -14,7 +14,7 @@ use crate::ids::{ClusterId, EnvironmentId, ServerId, TaskId};
 use crate::versions;
 
 /// Why a deployment is undone, and at which server it stopped.
-pub struct Cause {
+pub(super) struct Cause {
     pub reason: String,
     pub at: Option<ServerId>,
 }
@@ -77,7 +77,7 @@ impl Report {
 }
 
 /// Undoes what was done, and returns what is where now.
-pub async fn unwind(work: &Work<'_>, configuration: &Configuration, cause: Cause) -> Result<String> {
+pub(super) async fn unwind(work: &Work<'_>, configuration: &Configuration, cause: Cause) -> Result<String> {
     settle(work).await?;
     let estate = work.plane.estate();
     let tasks = tasks::load(&mut estate.store().read().await?, work.id, None).await?;
@@ -117,7 +117,7 @@ pub async fn unwind(work: &Work<'_>, configuration: &Configuration, cause: Cause
 }
 
 /// After a crash: finds out what became of each server, undoes it, and says so in a last task.
-pub async fn recover(work: &Work<'_>) -> Result<String> {
+pub(super) async fn recover(work: &Work<'_>) -> Result<String> {
     let (id, now) = (work.id, work.plane.estate().now());
     let environment = EnvironmentId(work.input.environment);
     let configuration =
