@@ -13,6 +13,9 @@ use landreeve_core::Result;
 use landreeve_estate::ops::Estate;
 use landreeve_http::openapi::{Reference, Refusal, When, refuse};
 use landreeve_http::{Face, FaceRouter};
+use landreeve_promotion::deployments as deployed;
+use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema as _;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
@@ -60,6 +63,26 @@ pub const ROUTES: &[Route] = &[
 
 pub fn routes() -> &'static [Route] {
     ROUTES
+}
+
+/// The progress of a deployment as this dialect has it, with the states of later versions, for the command line.
+pub fn progress_document(found: deployed::Progress) -> Value {
+    document_of(&wire::deployments::Progress::new(found, true))
+}
+
+/// What prevents a deployment, or what it would do.
+pub fn validation_document(validation: deployed::Validation, plan: Option<Vec<deployed::ServerPlan>>) -> Value {
+    document_of(&wire::deployments::ValidationBody::new(validation, plan))
+}
+
+/// What others changed on the servers of an environment.
+pub fn drift_document(found: Vec<deployed::drift::Drift>) -> Value {
+    document_of(&wire::deployments::DriftList::new(found))
+}
+
+/// Its types have only what JSON has.
+fn document_of(body: &impl Serialize) -> Value {
+    serde_json::to_value(body).unwrap_or_default()
 }
 
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
