@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
+mod deployments;
 mod execute;
 mod nodes;
 mod permits;
