@@ -18,6 +18,7 @@ use landreeve_estate::store::MigrationSet;
 use landreeve_estate::{Estate, ops, sealed_column};
 use serde::Deserialize;
 
+use crate::deployments::{self, Closer, DEPLOYMENT, Deployer};
 use crate::nouns;
 use crate::scan::kinds::Known;
 use crate::tables::VirtualCatalog;
@@ -67,16 +68,23 @@ pub fn plane(
     let plane = Plane {
         migrations: MIGRATIONS,
         ids: crate::ids::KINDS,
+        kinds: vec![DEPLOYMENT],
         nouns: nouns::SPECS.to_vec(),
         roles,
         sealed: SEALED.to_vec(),
         catalogs: vec![CatalogSpec { database_type: DATABASE_TYPE, builtin: false }],
         settings: Some(SETTINGS),
+        purge: Some(deployments::purge),
         open: Box::new(move |estate| {
             let plane = Promotion::new(estate.clone(), engine, files, pushdown, options);
             filled.fill(plane.clone());
-            let catalog = Arc::new(VirtualCatalog::new(plane));
-            Ok(PlaneParts { catalogs: vec![(DATABASE_TYPE, catalog)], ..PlaneParts::default() })
+            let catalog = Arc::new(VirtualCatalog::new(plane.clone()));
+            Ok(PlaneParts {
+                executors: vec![(DEPLOYMENT.kind, Arc::new(Deployer(plane.clone())))],
+                subscribers: vec![Arc::new(Closer(plane))],
+                catalogs: vec![(DATABASE_TYPE, catalog)],
+                ..PlaneParts::default()
+            })
         }),
         ..Plane::new("promotion")
     };

@@ -8,8 +8,8 @@ pub mod error;
 pub mod input;
 pub mod properties;
 pub mod query;
-pub mod servers;
 pub mod revisions;
+pub mod servers;
 pub mod session;
 pub mod time;
 

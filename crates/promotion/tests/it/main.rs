@@ -2,10 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
+mod deployments;
 mod environments;
 mod execute;
 mod nodes;
 mod permits;
-mod revisions;
 mod properties;
+mod revisions;
 mod support;
