@@ -266,8 +266,8 @@ mod tests {
     async fn a_program_that_hangs_is_killed_with_what_it_started() {
         let folder = tempfile::tempdir().unwrap();
         let script = "echo begun; (sleep 1000; echo late > late) & sleep 1000";
-        let ended = run(&shell(folder.path(), script, Duration::from_millis(300)), &CancellationToken::new());
-        let ended = ended.await.unwrap();
+        let program = shell(folder.path(), script, Duration::from_millis(300));
+        let ended = run(&program, &CancellationToken::new()).await.unwrap();
         assert_eq!((ended.stop, ended.output.as_str()), (Stop::TimedOut, "begun\n"));
         let stop = CancellationToken::new();
         stop.cancel();

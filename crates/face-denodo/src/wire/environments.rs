@@ -6,9 +6,9 @@ use landreeve_promotion::environments::{Environment, EnvironmentFacts};
 use landreeve_promotion::scenario::Scenario;
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
-use utoipa::{PartialSchema, ToSchema};
 
 use super::input;
 
@@ -75,7 +75,7 @@ pub struct EnvironmentArguments {
 /// A date in either form.
 pub struct MinimumUpdate;
 
-impl PartialSchema for MinimumUpdate {
+impl utoipa::PartialSchema for MinimumUpdate {
     fn schema() -> RefOr<Schema> {
         let text = ObjectBuilder::new()
             .schema_type(Type::String)

@@ -299,7 +299,7 @@ const STATES: [(RunState, &str, &str); 10] = [
 #[tokio::test]
 async fn a_run_is_shown_as_a_deployment() {
     let Face { kit, plane, router } = Face::new().await;
-    let options = Options { later_states: true };
+    let options = Options { later_states: true, ..Options::default() };
     let later = landreeve_face_denodo::router(kit.estate.clone(), plane, options).unwrap().into();
     for (state, word, later_word) in STATES {
         let run = kit.probe_in(state).await;

@@ -265,6 +265,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::configuration::Strategy;
 
     /// Clusters with the flags of their servers.
     fn made(shape: &[(bool, Vec<bool>)]) -> Vec<Place> {
