@@ -26,7 +26,12 @@ impl Subscriber for Hear {
         Box::pin(async move {
             let heard = match &event.event {
                 Event::DeploymentFinished {
-                    deployment, service, environment, success, finished_at, details
+                    deployment,
+                    service,
+                    environment,
+                    success,
+                    finished_at,
+                    details,
                 } => {
                     let facts = DeploymentFacts {
                         deployed_at: Some(*finished_at),

@@ -149,20 +149,22 @@ impl Event {
                     change: change.as_str().to_owned(),
                 },
             ),
-            Event::DeploymentFinished { deployment, service, environment, success, finished_at, details } => (
-                "deployment_finished",
-                "deployment",
-                *deployment,
-                Stored::DeploymentFinished {
-                    version: if details.is_some() { 2 } else { 1 },
-                    deployment: *deployment,
-                    service: service.clone(),
-                    environment: environment.clone(),
-                    success: *success,
-                    finished_at: finished_at.as_microsecond(),
-                    details: details.clone(),
-                },
-            ),
+            Event::DeploymentFinished { deployment, service, environment, success, finished_at, details } => {
+                (
+                    "deployment_finished",
+                    "deployment",
+                    *deployment,
+                    Stored::DeploymentFinished {
+                        version: if details.is_some() { 2 } else { 1 },
+                        deployment: *deployment,
+                        service: service.clone(),
+                        environment: environment.clone(),
+                        success: *success,
+                        finished_at: finished_at.as_microsecond(),
+                        details: details.clone(),
+                    },
+                )
+            }
             Event::MonitorChanged { monitor, name, service, failing, at } => (
                 "monitor_changed",
                 "monitor",
@@ -192,7 +194,13 @@ impl Event {
                 change: DatasourceChange::ALL.into_iter().find(|known| known.as_str() == change)?,
             },
             Stored::DeploymentFinished {
-                deployment, service, environment, success, finished_at, details, ..
+                deployment,
+                service,
+                environment,
+                success,
+                finished_at,
+                details,
+                ..
             } => {
                 let finished_at = clock::from_micros(finished_at);
                 Event::DeploymentFinished { deployment, service, environment, success, finished_at, details }

@@ -174,7 +174,9 @@ async fn started(program: &Program) -> Result<(Child, PipeReader)> {
     let (tries, pause) = BUSY;
     for _ in 1..tries {
         match spawn(program) {
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => tokio::time::sleep(pause).await,
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                tokio::time::sleep(pause).await
+            }
             other => return other.map_err(|error| failed(program, &error)),
         }
     }
@@ -249,7 +251,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_has_its_arguments_and_nothing_else() {
-        let ended = ran("echo \"$1|$2\"; echo err >&2; env | cut -d= -f1 | sort | tr '\\n' ' '; cat; exit 3", LONG);
+        let ended =
+            ran("echo \"$1|$2\"; echo err >&2; env | cut -d= -f1 | sort | tr '\\n' ' '; cat; exit 3", LONG);
         let ended = ended.await;
         assert_eq!(ended.stop, Stop::Exited(Some(3)));
         let (first, variables) = ended.output.split_once("err\n").unwrap();
@@ -277,7 +280,8 @@ mod tests {
     async fn a_flood_is_cut_and_a_child_left_behind_delays_nothing() {
         let ended = ran("head -c 1000000 /dev/zero | tr '\\0' x", LONG).await;
         assert_eq!((ended.succeeded(), ended.output.len(), ended.cut), (true, 65_536, true));
-        let ended = tokio::time::timeout(Duration::from_secs(20), ran("sleep 30 & echo done", LONG)).await.unwrap();
+        let ended =
+            tokio::time::timeout(Duration::from_secs(20), ran("sleep 30 & echo done", LONG)).await.unwrap();
         assert_eq!((ended.succeeded(), ended.output.as_str()), (true, "done\n"));
     }
 

@@ -102,7 +102,9 @@ pub async fn list(
 )]
 pub async fn start(State(app): State<App>, Caller(ctx): Caller, Body(body): Body) -> Outcome {
     Ok(match deployment_start(&app.promotion, &ctx, read(&body)?).await? {
-        Started::Run(run) if app.options.bare_deployment_id => Answer(StatusCode::OK, run.id.0).into_response(),
+        Started::Run(run) if app.options.bare_deployment_id => {
+            Answer(StatusCode::OK, run.id.0).into_response()
+        }
         Started::Run(run) => Answer(StatusCode::OK, StartedBody::new(&run)).into_response(),
         Started::Invalid(validation) => {
             Answer(StatusCode::OK, ValidationBody::new(*validation, None)).into_response()
@@ -240,7 +242,11 @@ pub async fn approve(State(app): State<App>, Caller(ctx): Caller, Path(id): Path
         })),
     )
 )]
-pub async fn delete(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<String>) -> Outcome<StatusCode> {
+pub async fn delete(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path(id): Path<String>,
+) -> Outcome<StatusCode> {
     deployment_delete(&app.promotion, &ctx, which(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -273,8 +279,7 @@ pub async fn validate(
     Body(body): Body,
 ) -> Outcome<Answer<ValidationBody>> {
     let id = RevisionId(decimal(&id, "revision")?);
-    let target =
-        if body.trim_ascii().is_empty() { query::target(&query)? } else { read_target(&body)? };
+    let target = if body.trim_ascii().is_empty() { query::target(&query)? } else { read_target(&body)? };
     let (validation, plan) = revision_validate(&app.promotion, &ctx, id, target).await?;
     Ok(Answer(StatusCode::OK, ValidationBody::new(validation, plan)))
 }

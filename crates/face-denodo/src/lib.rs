@@ -71,7 +71,10 @@ pub fn progress_document(found: deployed::Progress) -> Value {
 }
 
 /// What prevents a deployment, or what it would do.
-pub fn validation_document(validation: deployed::Validation, plan: Option<Vec<deployed::ServerPlan>>) -> Value {
+pub fn validation_document(
+    validation: deployed::Validation,
+    plan: Option<Vec<deployed::ServerPlan>>,
+) -> Value {
     document_of(&wire::deployments::ValidationBody::new(validation, plan))
 }
 

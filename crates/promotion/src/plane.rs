@@ -43,7 +43,12 @@ const SEALED: [SealedColumn; 6] = [
     sealed_column!("promotion_properties", "id", "value_sealed", "promotion_property"),
     sealed_column!("promotion_keys", "id", "key_sealed", "promotion_key"),
     sealed_column!("promotion_revision_texts", "revision_id", "vql_sealed", "promotion_revision"),
-    sealed_column!("promotion_revision_texts", "revision_id", "properties_sealed", "promotion_revision_properties"),
+    sealed_column!(
+        "promotion_revision_texts",
+        "revision_id",
+        "properties_sealed",
+        "promotion_revision_properties"
+    ),
 ];
 
 /// The plane, and where to find its handle once the estate is open.

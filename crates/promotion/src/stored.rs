@@ -295,8 +295,12 @@ mod tests {
     fn the_input_of_a_deployment_is_read_as_it_was() {
         let text = r#"{"version":1,"environment":3,"revisions":[7,5],"services":["sales"]}"#;
         let stored: StoredDeployment = serde_json::from_str(text).unwrap();
-        let expected =
-            StoredDeployment { version: 1, environment: 3, revisions: vec![7, 5], services: vec!["sales".to_owned()] };
+        let expected = StoredDeployment {
+            version: 1,
+            environment: 3,
+            revisions: vec![7, 5],
+            services: vec!["sales".to_owned()],
+        };
         assert_eq!(stored, expected);
         assert_eq!(stored.as_json().unwrap(), text);
     }

@@ -65,17 +65,18 @@ fn times(query: &Query, faults: &mut Faults) -> Option<(Timestamp, Timestamp)> {
         let text = query.text(name).filter(|text| !text.is_empty())?;
         Some((name, time::parse(text)))
     });
-    let read = |given: Option<(&'static str, Option<Timestamp>)>, other: &str, faults: &mut Faults| match given {
-        None => {
-            faults.push(other, "required", "is required, because the other time is given");
-            None
-        }
-        Some((name, None)) => {
-            faults.push(name, "format", WANTED);
-            None
-        }
-        Some((_, time)) => time,
-    };
+    let read =
+        |given: Option<(&'static str, Option<Timestamp>)>, other: &str, faults: &mut Faults| match given {
+            None => {
+                faults.push(other, "required", "is required, because the other time is given");
+                None
+            }
+            Some((name, None)) => {
+                faults.push(name, "format", WANTED);
+                None
+            }
+            Some((_, time)) => time,
+        };
     if start.is_none() && end.is_none() {
         return None;
     }

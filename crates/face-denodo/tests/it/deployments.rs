@@ -80,7 +80,8 @@ async fn held(face: &Face) -> i64 {
 async fn ended(face: &Face) -> i64 {
     let id = RunId(held(face).await);
     deployment_cancel(&face.plane, &face.kit.operator(), id).await.unwrap();
-    let event = Event::RunFinished { run: id, kind: DEPLOYMENT.kind, state: RunState::Cancelled, noun_id: None };
+    let event =
+        Event::RunFinished { run: id, kind: DEPLOYMENT.kind, state: RunState::Cancelled, noun_id: None };
     let event = Delivered { id: EventId(1), ou: OuId::ROOT, at: face.kit.estate.now(), event };
     Closer(face.plane.clone()).handle(&event).await.unwrap();
     id.0
@@ -197,8 +198,7 @@ async fn missing_properties_are_in_the_body_of_a_success() {
     let face = Face::new().await;
     let environment = environment(&face, "env1").await;
     let revision = revision(&face, "Revision 1", WITH_PROPERTIES).await;
-    let answer =
-        start(&face, json!({ "revisionIds": [revision.0], "environmentId": environment.0 })).await;
+    let answer = start(&face, json!({ "revisionIds": [revision.0], "environmentId": environment.0 })).await;
     let expected = json!({
         "validationResponse": {
             "validation": {
@@ -258,8 +258,11 @@ async fn a_dry_run_shows_the_plan() {
 async fn what_is_in_the_way_is_refused_with_every_reason() {
     let face = Face::new().await;
     let environment = environment(&face, "test").await;
-    let configuration =
-        Configuration { deployments_enabled: false, configured_clusters: Some(3), ..Configuration::default() };
+    let configuration = Configuration {
+        deployments_enabled: false,
+        configured_clusters: Some(3),
+        ..Configuration::default()
+    };
     let operator = face.kit.operator();
     configuration_put(&face.plane, &operator, environment, Input::of(configuration)).await.unwrap();
     let good = revision(&face, "good", SCRIPT).await;
@@ -288,7 +291,11 @@ async fn what_is_in_the_way_is_refused_with_every_reason() {
             "revisionIds.0 must be a whole number, not a string",
         ),
         (json!({ "revisionIds": [good.0], "environmentId": 9_999_999 }), 404, "there is no such environment"),
-        (json!({ "revisionIds": [9_999_999], "environmentId": environment.0 }), 404, "there is no such revision"),
+        (
+            json!({ "revisionIds": [9_999_999], "environmentId": environment.0 }),
+            404,
+            "there is no such revision",
+        ),
     ] {
         fails(&start(&face, body).await, status, message);
     }

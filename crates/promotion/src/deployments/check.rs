@@ -96,8 +96,7 @@ pub(crate) async fn check(
         let hidden = !sees && properties::is_secret(&name) && !value.is_empty();
         (name, if hidden { MASK.to_owned() } else { value })
     });
-    let validation =
-        Validation { environment: environment.clone(), problems, missing: missing.collect() };
+    let validation = Validation { environment: environment.clone(), problems, missing: missing.collect() };
     Ok(Checked {
         environment,
         configuration,
@@ -111,7 +110,7 @@ pub(crate) async fn check(
     })
 }
 
-/// Whoever manages deployments there also manages the properties.
+/// Managers of deployments there also manage the properties.
 fn may_see_values(ctx: &OpCtx, environment: &Environment) -> bool {
     let manage = Permission::new(environment.scenario().noun(), Action::MANAGE);
     ctx.authority().allows(manage, &environment.ou_path, environment.id.0)
@@ -268,7 +267,8 @@ fn filled(
         }
     }
     for ((revision, text), names) in texts.into_iter().zip(names) {
-        let mut problems = RevisionProblems { revision: revision.clone(), missing: Vec::new(), faults: Vec::new() };
+        let mut problems =
+            RevisionProblems { revision: revision.clone(), missing: Vec::new(), faults: Vec::new() };
         for name in names.iter().filter(|name| !found.properties.contains_key(*name)) {
             if let Some(Value::Ciphertext(_)) = values.get(name) {
                 problems.faults.push(format!(
@@ -282,7 +282,8 @@ fn filled(
             }
         }
         let secret = |name: &str| {
-            properties::is_secret(name) || matches!(values.get(name), Some(Value::Secret(_) | Value::Ciphertext(_)))
+            properties::is_secret(name)
+                || matches!(values.get(name), Some(Value::Secret(_) | Value::Ciphertext(_)))
         };
         problems.faults.extend(secrets::misuses(&text.vql, secret).iter().map(ToString::to_string));
         if problems.missing.is_empty() && problems.faults.is_empty() {

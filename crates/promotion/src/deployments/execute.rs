@@ -202,8 +202,10 @@ impl<'a> Work<'a> {
             return Err(refusal(&checked.faults));
         }
         if let Some(problems) = checked.validation.problems.first() {
-            let what = problems.missing.iter().chain(&problems.faults).cloned().collect::<Vec<_>>().join("; ");
-            let message = format!("the properties of the revision {} are not in order: {what}", problems.revision);
+            let what =
+                problems.missing.iter().chain(&problems.faults).cloned().collect::<Vec<_>>().join("; ");
+            let message =
+                format!("the properties of the revision {} are not in order: {what}", problems.revision);
             return Err(Error::conflict("invalid", message));
         }
         let names: Vec<String> = found.iter().map(|revision| revision.name.clone()).collect();
@@ -409,7 +411,9 @@ impl<'a> Work<'a> {
         let (scripts, values) = (checked.scripts.clone(), checked.properties.clone());
         let done = apply::apply_all(self.plane, self.ctx(), &node, scripts, values, terms).await;
         let (ends, applied) = match &done {
-            Ok(done) => (ends(&ids, done, &checked.secrets), (!done.applied.failed()).then_some(done.applied.version)),
+            Ok(done) => {
+                (ends(&ids, done, &checked.secrets), (!done.applied.failed()).then_some(done.applied.version))
+            }
             // The store may have it although its answer was lost.
             Err(error) if matches!(error.kind, ErrorKind::Unavailable) || error.code == "taken_over" => {
                 return Err(error.clone());
@@ -468,10 +472,9 @@ fn last_of(group: &Group, unit: Unit) -> Option<ServerId> {
 fn name_of(prepared: &Prepared, unit: Unit) -> String {
     let places = &prepared.checked.places;
     let name = match unit {
-        Unit::Cluster(id) => places
-            .iter()
-            .find(|place| place.id == id)
-            .map(|place| format!("the cluster {}", place.name)),
+        Unit::Cluster(id) => {
+            places.iter().find(|place| place.id == id).map(|place| format!("the cluster {}", place.name))
+        }
         Unit::Server(id) => places
             .iter()
             .flat_map(|place| &place.servers)
@@ -505,7 +508,10 @@ fn all_failed(ids: &[TaskId], reason: &str) -> Vec<(TaskId, TaskState, String)> 
 /// The end of each revision's task.
 fn ends(ids: &[TaskId], done: &AllApplied, secrets: &[String]) -> Vec<(TaskId, TaskState, String)> {
     if done.counts.is_empty() {
-        return ids.iter().map(|id| (*id, TaskState::Ok, " - it had been applied before".to_owned())).collect();
+        return ids
+            .iter()
+            .map(|id| (*id, TaskState::Ok, " - it had been applied before".to_owned()))
+            .collect();
     }
     let failed = done.applied.failed();
     let mut found: Vec<(TaskId, TaskState, String)> = Vec::with_capacity(ids.len());
@@ -544,9 +550,15 @@ fn lines(statements: &[Statement]) -> String {
         let place = format!("line {}, column {}", statement.place.line, statement.place.column);
         match statement.end {
             End::Executed => {}
-            End::Stored => output.push_str(&format!("\n - {place}: stored, not executed: {}", first_line(statement))),
+            End::Stored => {
+                output.push_str(&format!("\n - {place}: stored, not executed: {}", first_line(statement)))
+            }
             End::Failed => {
-                output.push_str(&format!("\n - {place}: failed: {}: {}", statement.message, first_line(statement)));
+                output.push_str(&format!(
+                    "\n - {place}: failed: {}: {}",
+                    statement.message,
+                    first_line(statement)
+                ));
             }
         }
     }

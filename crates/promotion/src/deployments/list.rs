@@ -150,7 +150,8 @@ fn visible(ctx: &OpCtx, list: &mut Where) -> Result<String> {
         let allowed = Visibility::of(ctx, manage).condition(list, &place)?;
         any.push(format!("(d.scenario = '{}' AND {allowed})", scenario.as_str()));
     }
-    let deployments = format!("(r.kind = 'deployment' AND d.id IS NOT NULL AND {below} AND ({}))", any.join(" OR "));
+    let deployments =
+        format!("(r.kind = 'deployment' AND d.id IS NOT NULL AND {below} AND ({}))", any.join(" OR "));
     let view = Permission::new(Noun::RUN, Action::VIEW);
     if !ctx.authority().allows_some(view) {
         return Ok(deployments);
@@ -292,7 +293,7 @@ pub async fn deployment_progress(
     Ok(Some(Progress { deployment, percent, tasks }))
 }
 
-/// Lets a deployment start that waits for it. Whoever started it cannot approve it.
+/// Lets a deployment start that waits for it. Its submitter cannot approve it.
 pub async fn deployment_approve(plane: &Promotion, ctx: &OpCtx, id: RunId) -> Result<Deployment> {
     let found = load(&mut plane.estate().store().read().await?, id).await?;
     let found = found
@@ -348,10 +349,16 @@ pub async fn deployment_delete(plane: &Promotion, ctx: &OpCtx, id: RunId) -> Res
         .change(ctx, act, move |tx| {
             Box::pin(async move {
                 let gone = tx
-                    .exec("DELETE FROM promotion_deployments WHERE id = $1 AND state <> 'in_progress'", args![id])
+                    .exec(
+                        "DELETE FROM promotion_deployments WHERE id = $1 AND state <> 'in_progress'",
+                        args![id],
+                    )
                     .await?;
                 if gone == 0 {
-                    return Err(Error::conflict("deploying", "the deployment is in progress; cancel it first"));
+                    return Err(Error::conflict(
+                        "deploying",
+                        "the deployment is in progress; cancel it first",
+                    ));
                 }
                 // The next purge deletes the run.
                 tx.exec("UPDATE runs SET keep_record = 0 WHERE id = $1", args![id]).await.map(drop)

@@ -195,12 +195,8 @@ pub fn plan(places: &[Place], how: How, revisions: &[String]) -> Plan {
 
 fn targets_of(place: &Place) -> impl Iterator<Item = (&Place, Target)> {
     place.enabled_servers().filter_map(move |server| {
-        let target = Target {
-            cluster: place.id,
-            id: server.id,
-            name: server.name.clone(),
-            node: server.node?,
-        };
+        let target =
+            Target { cluster: place.id, id: server.id, name: server.name.clone(), node: server.node? };
         Some((place, target))
     })
 }

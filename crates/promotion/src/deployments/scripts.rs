@@ -101,7 +101,8 @@ pub async fn without_values(
         for (unit, name) in units {
             let values = variables(plane, place.id, unit).await?;
             for variable in used.iter().filter(|variable| !values.contains_key(**variable)) {
-                let message = format!("the {name} has no value for the variable {variable}, which a script uses");
+                let message =
+                    format!("the {name} has no value for the variable {variable}, which a script uses");
                 faults.push(Fault::new("", "no_variable", message));
             }
         }
@@ -110,11 +111,7 @@ pub async fn without_values(
 }
 
 /// Runs a script for a cluster or server. Everything that goes wrong is in the output; an error is of the store.
-pub async fn run(
-    plane: &Promotion,
-    script: &Script,
-    variables: &BTreeMap<String, String>,
-) -> Result<Ran> {
+pub async fn run(plane: &Promotion, script: &Script, variables: &BTreeMap<String, String>) -> Result<Ran> {
     let failed = |output: String| Ok(Ran { succeeded: false, output });
     let path = match find(plane, &script.file) {
         Ok(path) => path,

@@ -221,8 +221,12 @@ mod tests {
             // Another address.
             format!("CREATE DATASOURCE JDBC sales.erp USERPASSWORD = '${{{OWN}}}'"),
             format!("CREATE DATASOURCE JDBC sales.erp DATABASEURI = 'jdbc:x' USERPASSWORD = '${{{OWN}}}'"),
-            format!("CREATE DATASOURCE JDBC sales.erp {uri} DATABASEURI = 'jdbc:x' USERPASSWORD = '${{{OWN}}}'"),
-            format!("CREATE DATASOURCE JDBC sales.erp DATABASEURI = '${{a.DATABASEURI}}' USERPASSWORD = '${{{OWN}}}'"),
+            format!(
+                "CREATE DATASOURCE JDBC sales.erp {uri} DATABASEURI = 'jdbc:x' USERPASSWORD = '${{{OWN}}}'"
+            ),
+            format!(
+                "CREATE DATASOURCE JDBC sales.erp DATABASEURI = '${{a.DATABASEURI}}' USERPASSWORD = '${{{OWN}}}'"
+            ),
             format!(
                 "CREATE DATASOURCE JDBC sales.erp USERPASSWORD = '${{{OWN}}}' \
                  DATABASEURI = '${{databases.sales.datasources.jdbc.erp.DATABASEURI}}.evil'"

@@ -15,7 +15,7 @@ use landreeve_estate::runs::{Lane, NewRun};
 use landreeve_estate::store::Tx;
 
 use super::check::{Checked, Validation, check, masked};
-use super::plan::{How, Plan, Place, plan};
+use super::plan::{How, Place, Plan, plan};
 use super::{DEPLOYMENT, tasks};
 use crate::apply::{self, Change, End, Options, Terms};
 use crate::environments::{self, Environment};
@@ -98,7 +98,8 @@ pub async fn deployment_start(plane: &Promotion, ctx: &OpCtx, new: Input<NewDepl
 
 /// A caller who may deploy nowhere is refused before anything else is said.
 async fn may_deploy_somewhere(plane: &Promotion, ctx: &OpCtx) -> Result<()> {
-    let may = |scenario: &Scenario| ctx.authority().allows_some(Permission::new(scenario.noun(), Action::USE));
+    let may =
+        |scenario: &Scenario| ctx.authority().allows_some(Permission::new(scenario.noun(), Action::USE));
     if Scenario::ALL.iter().any(may) {
         return Ok(());
     }
@@ -159,9 +160,7 @@ fn in_the_way(checked: &Checked) -> Result<Option<Started>> {
         (true, true) => Ok(None),
         (true, false) => Ok(Some(Started::Invalid(Box::new(validation.clone())))),
         (false, true) => Err(refusal(&checked.faults)),
-        (false, false) => {
-            Ok(Some(Started::Refused(refusal(&checked.faults), Box::new(validation.clone()))))
-        }
+        (false, false) => Ok(Some(Started::Refused(refusal(&checked.faults), Box::new(validation.clone())))),
     }
 }
 

@@ -105,7 +105,10 @@ pub(super) async fn unwind(work: &Work<'_>, configuration: &Configuration, cause
             let output = " - it stays out of service, because it has the new version".to_owned();
             work.end(vec![(pair.back.0, TaskState::Skipped, output)]).await?;
             report.out.push(pair.name.clone());
-        } else if work.run_script(configuration, pair.cluster, pair.unit, Direction::Back, pair.back.0).await? {
+        } else if work
+            .run_script(configuration, pair.cluster, pair.unit, Direction::Back, pair.back.0)
+            .await?
+        {
             back(work, &servers, members).await?;
         } else {
             report.out.push(pair.name.clone());

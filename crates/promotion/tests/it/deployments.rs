@@ -20,9 +20,9 @@ use landreeve_promotion::configuration::{
 };
 use landreeve_promotion::deployments::drift::{DriftState, environment_drift};
 use landreeve_promotion::deployments::{
-    Closer, DEPLOYMENT, DeploymentFilter, Listed, NewDeployment, Progress, Shown, Started, State, Task, TaskState,
-    deployment_approve, deployment_cancel, deployment_delete, deployment_list, deployment_progress,
-    deployment_start, revision_validate,
+    Closer, DEPLOYMENT, DeploymentFilter, Listed, NewDeployment, Progress, Shown, Started, State, Task,
+    TaskState, deployment_approve, deployment_cancel, deployment_delete, deployment_list,
+    deployment_progress, deployment_start, revision_validate,
 };
 use landreeve_promotion::environments::{EnvironmentFacts, environment_create, environment_delete};
 use landreeve_promotion::ids::{ClusterId, EnvironmentId, RevisionId, ServerId};
@@ -203,7 +203,8 @@ impl Stage {
     }
 
     async fn apply(&self, node: &str, text: &str) -> Applied {
-        let done = apply(&self.plane, &self.ctx, node, text.to_owned(), Properties::new(), Options::default());
+        let done =
+            apply(&self.plane, &self.ctx, node, text.to_owned(), Properties::new(), Options::default());
         done.await.unwrap()
     }
 
@@ -289,7 +290,8 @@ async fn all_revisions_are_executed_on_one_server_after_the_other(stage: &Stage)
     assert_eq!(stage.version("s1").await, 1);
     let deployed = deployed_on(&stage.plane, &stage.ctx, &revisions).await.unwrap();
     assert_eq!(deployed[&revisions[0]].len(), 1);
-    let listed = deployment_list(&stage.plane, &stage.ctx, &DeploymentFilter::default(), Page::first(10)).await;
+    let listed =
+        deployment_list(&stage.plane, &stage.ctx, &DeploymentFilter::default(), Page::first(10)).await;
     let ids: Vec<RunId> = listed
         .unwrap()
         .items
@@ -405,7 +407,8 @@ async fn everything_in_the_way_is_reported_together(stage: &Stage) {
     let error = stage.try_start(&stage.ctx, environment, &[first]).await.unwrap_err();
     assert_eq!((error.kind, error.faults.len()), (ErrorKind::Conflict, 6));
     let other = stage.servers("test", &["t1"]).await;
-    let Started::Invalid(validation) = stage.try_start(&stage.ctx, other, &[first, second]).await.unwrap() else {
+    let Started::Invalid(validation) = stage.try_start(&stage.ctx, other, &[first, second]).await.unwrap()
+    else {
         panic!("it was started");
     };
     assert_eq!((validation.problems.len(), validation.problems[0].revision.as_str()), (1, "Second"));
@@ -512,12 +515,12 @@ async fn a_deployment_that_never_started_is_closed(stage: &Stage) {
     let cancelled = stage.start(environment, &first).await;
     deployment_cancel(&stage.plane, &stage.ctx, cancelled.id).await.unwrap();
     let late = stage.start(environment, &first).await;
-    let sql = "UPDATE runs SET state = 'timed_out', error_message = 'it was not released in time' WHERE id = $1";
+    let sql =
+        "UPDATE runs SET state = 'timed_out', error_message = 'it was not released in time' WHERE id = $1";
     stage.kit.exec(sql, args![late.id]).await;
-    for (run, ended, state) in [
-        (&cancelled, RunState::Cancelled, State::Cancelled),
-        (&late, RunState::TimedOut, State::Error),
-    ] {
+    for (run, ended, state) in
+        [(&cancelled, RunState::Cancelled, State::Cancelled), (&late, RunState::TimedOut, State::Error)]
+    {
         stage.deliver(run.id, ended).await;
         let found = stage.progress(run.id).await;
         assert_eq!((found.deployment.state, found.percent), (Shown::Ended(state), 100));
@@ -545,8 +548,10 @@ async fn a_dry_run_creates_nothing(stage: &Stage) {
         panic!("it was started");
     };
     assert!(validation.is_ok());
-    let shown: Vec<_> =
-        plan.iter().map(|server| (server.server.as_str(), server.changes.len(), server.failing.len())).collect();
+    let shown: Vec<_> = plan
+        .iter()
+        .map(|server| (server.server.as_str(), server.changes.len(), server.failing.len()))
+        .collect();
     assert_eq!(shown, [("s1", 3, 0), ("s2", 0, 1)], "{plan:#?}");
     assert_eq!((plan[1].failing[0].revision.as_str(), plan[1].failing[0].line), ("Second", 1));
     assert_ne!(plan[0].from_hash, plan[0].to_hash);
@@ -684,13 +689,17 @@ async fn a_cancelled_deployment_is_undone(stage: &Stage) {
     stage.kit.start_planes().await;
     let run = stage.start(environment, &first).await;
     while !log.exists() {
-        run_wait(&stage.kit.estate, &stage.ctx, RunRef::Id(run.id), &[], Duration::from_millis(20)).await.unwrap();
+        run_wait(&stage.kit.estate, &stage.ctx, RunRef::Id(run.id), &[], Duration::from_millis(20))
+            .await
+            .unwrap();
     }
     run_cancel(&stage.kit.estate, &stage.ctx, RunRef::Id(run.id), &[]).await.unwrap();
     // The engine learns of it with its next report.
     let sql = "SELECT count(*) FROM runs WHERE state = 'cancelling'";
     assert_eq!(stage.kit.number(sql).await, 1);
-    run_wait(&stage.kit.estate, &stage.ctx, RunRef::Id(run.id), &[], Duration::from_millis(1_500)).await.unwrap();
+    run_wait(&stage.kit.estate, &stage.ctx, RunRef::Id(run.id), &[], Duration::from_millis(1_500))
+        .await
+        .unwrap();
     std::fs::write(&gate, "").unwrap();
     let ended = stage.ended(&run).await;
     assert_eq!(ended.deployment.state, Shown::Ended(State::Cancelled), "{ended:#?}");
@@ -852,7 +861,14 @@ async fn servers_leave_and_return_in_their_order(stage: &Stage) {
             Strategy::OneByOne => 1,
             Strategy::Half => units.len() - (units.len() / 2).max(1).min(units.len() - 1),
         };
-        check_moves(&std::fs::read_to_string(&log).unwrap_or_default(), &units, most, &failing, &ended, &what);
+        check_moves(
+            &std::fs::read_to_string(&log).unwrap_or_default(),
+            &units,
+            most,
+            &failing,
+            &ended,
+            &what,
+        );
     }
 }
 

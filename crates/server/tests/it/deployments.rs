@@ -41,7 +41,8 @@ async fn revisions_are_deployed_by_commands() {
     server.say(&["revision", "create", "Sales 2", "--vql", &script]);
 
     let said = server.say(&["promotion", "start", "Production", "Sales 1", "--dry-run"]);
-    for part in ["prod-1: 2 objects would change", "create database sales", "nothing was deployed (dry run)"] {
+    for part in ["prod-1: 2 objects would change", "create database sales", "nothing was deployed (dry run)"]
+    {
         assert!(said.contains(part), "{said}");
     }
     assert_eq!(json_of(&server, &["promotion", "list"]), json!([]));
@@ -49,7 +50,10 @@ async fn revisions_are_deployed_by_commands() {
     assert_eq!(drift["servers"][1]["state"], "NEVER_DEPLOYED", "{drift}");
 
     let said = server.say(&["promotion", "start", "Production", "Sales 1", "--description", "weekly"]);
-    assert!(said.contains("prod-1: Revision Sales 1 VQL deployment: OK\n - Executed 3 of 3 VQL commands"), "{said}");
+    assert!(
+        said.contains("prod-1: Revision Sales 1 VQL deployment: OK\n - Executed 3 of 3 VQL commands"),
+        "{said}"
+    );
     assert!(said.contains("prod-2: ") && said.contains(" succeeded"), "{said}");
     let listed = json_of(&server, &["promotion", "list"]);
     assert_eq!(
@@ -63,7 +67,8 @@ async fn revisions_are_deployed_by_commands() {
 
     fails(&server, &["promotion", "start", "Production", "Sales 2"], "the property limits.BIG has no value");
     server.say(&["property", "set", "Production", "limits.BIG", "1000"]);
-    let blocker = file(&server, "blocker.vql", "CONNECT DATABASE sales; CREATE VIEW big AS SELECT id FROM orders");
+    let blocker =
+        file(&server, "blocker.vql", "CONNECT DATABASE sales; CREATE VIEW big AS SELECT id FROM orders");
     server.say(&["vql", "run", &blocker, "--node", "prod-2"]);
     assert_eq!(json_of(&server, &["drift", "Production"])["servers"][1]["state"], "DRIFTED");
     let arguments = ["promotion", "start", "Production", "Sales 2"];

@@ -18,7 +18,8 @@ use landreeve_promotion::Promotion;
 use landreeve_promotion::deployments::drift::environment_drift;
 use landreeve_promotion::deployments::{
     DeploymentFilter, Listed, NewDeployment, Progress, ServerPlan, Shown, Started, State, Task, TaskState,
-    Validation, deployment_approve, deployment_cancel, deployment_list, deployment_progress, deployment_start,
+    Validation, deployment_approve, deployment_cancel, deployment_list, deployment_progress,
+    deployment_start,
 };
 use landreeve_promotion::environments::environment_named;
 use landreeve_promotion::ids::RevisionId;
@@ -203,7 +204,7 @@ async fn stop(
     }
 }
 
-/// An opened store, and whoever executes what is started.
+/// An opened store, and the server that executes what is started, if there is one.
 struct Opened {
     session: Session,
     ctx: OpCtx,
