@@ -110,7 +110,7 @@ pub(crate) async fn check(
     })
 }
 
-/// Whoever manages deployments there also manages the properties.
+/// Managers of deployments there also manage the properties.
 fn may_see_values(ctx: &OpCtx, environment: &Environment) -> bool {
     let manage = Permission::new(environment.scenario().noun(), Action::MANAGE);
     ctx.authority().allows(manage, &environment.ou_path, environment.id.0)

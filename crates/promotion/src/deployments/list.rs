@@ -13,7 +13,7 @@ use landreeve_estate::runs::queue::{self, Submitter};
 use landreeve_estate::store::{Arg, Conn, Row, Where};
 
 use super::tasks::{self, Named, Task};
-use super::{DEPLOYMENT, State};
+use super::{DEPLOYMENT, State, finish};
 use crate::environments;
 use crate::ids::EnvironmentId;
 use crate::nouns::ENVIRONMENT;
@@ -293,7 +293,7 @@ pub async fn deployment_progress(
     Ok(Some(Progress { deployment, percent, tasks }))
 }
 
-/// Lets a deployment start that waits for it. Whoever started it cannot approve it.
+/// Lets a deployment start that waits for it. Its submitter cannot approve it.
 pub async fn deployment_approve(plane: &Promotion, ctx: &OpCtx, id: RunId) -> Result<Deployment> {
     let found = load(&mut plane.estate().store().read().await?, id).await?;
     let found = found
@@ -334,7 +334,16 @@ pub async fn deployment_cancel(plane: &Promotion, ctx: &OpCtx, id: RunId) -> Res
     let act = OwnedAct::new("cancelled", Noun::RUN, id.0, DEPLOYMENT.kind.as_str());
     plane
         .estate()
-        .change(ctx, act, move |tx| Box::pin(async move { queue::cancel(tx, id, now).await.map(drop) }))
+        .change(ctx, act, move |tx| {
+            Box::pin(async move {
+                let run = queue::cancel(tx, id, now).await?;
+                if run.state.is_final() {
+                    finish::close(tx, id, State::Cancelled, "it was cancelled before it started", now)
+                        .await?;
+                }
+                Ok(())
+            })
+        })
         .await?;
     get(plane, ctx, id).await
 }

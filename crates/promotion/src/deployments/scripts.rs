@@ -79,7 +79,7 @@ pub async fn without_values(
     let whole = takes_out_clusters(places);
     let mut used: Vec<&str> = Vec::new();
     for (_, script) in pair(configuration, whole) {
-        for argument in script.iter().flat_map(|script| &script.arguments) {
+        for argument in script.into_iter().flat_map(|script| &script.arguments) {
             if let Argument::Variable(name) = argument
                 && !used.contains(&name.as_str())
             {

@@ -329,7 +329,8 @@ async fn insert(tx: &mut Tx, id: RunId, state: RunState, rows: &Rows) -> Result<
 /// A deployment that waits for its approval does not hold the environment.
 async fn not_busy(tx: &mut Tx, environment: EnvironmentId, id: RunId) -> Result<()> {
     let sql = "SELECT d.id FROM promotion_deployments d JOIN runs r ON r.id = d.id WHERE d.environment_id = $1 \
-               AND d.state = 'in_progress' AND d.id <> $2 AND r.state <> 'held' ORDER BY d.id LIMIT 1";
+               AND d.state = 'in_progress' AND d.id <> $2 AND r.state <> 'held' AND r.finished_at IS NULL \
+               ORDER BY d.id LIMIT 1";
     let Some(row) = tx.opt(sql, args![environment, id]).await? else { return Ok(()) };
     let message = format!(
         "the deployment {} to this environment is in progress; try again when it has ended, or let deployments queue in \

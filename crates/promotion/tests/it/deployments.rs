@@ -558,6 +558,15 @@ async fn a_dry_run_creates_nothing(stage: &Stage) {
     let (validation, plans) =
         revision_validate(&stage.plane, &stage.ctx, revisions[0], environment).await.unwrap();
     assert!(validation.is_ok() && plans.unwrap().len() == 2);
+    // A script starts without a database, whatever the one before it left open.
+    let loose = stage.revision("Loose", "CREATE VIEW w AS SELECT 1 AS a FROM dual()").await;
+    let (revisions, description) = (vec![revisions[0], loose], String::new());
+    let new = NewDeployment { environment, revisions, description, dry_run: true };
+    let Started::Planned(_, plan) = deployment_start(&stage.plane, &stage.ctx, Input::of(new)).await.unwrap()
+    else {
+        panic!("it was started");
+    };
+    assert!(plan[0].failing[0].message.contains("no database is connected"), "{plan:#?}");
     for table in ["promotion_deployments", "promotion_tasks"] {
         let rows = stage.kit.rows(&format!("SELECT 'x' FROM {table}")).await;
         assert!(rows.is_empty(), "{table}");

@@ -7,6 +7,7 @@ mod catalog;
 mod command_line;
 mod crash;
 mod delivery;
+mod deployments;
 mod faults;
 mod life;
 mod promotion;

@@ -204,7 +204,7 @@ async fn stop(
     }
 }
 
-/// An opened store, and whoever executes what is started.
+/// An opened store, and the server that executes what is started, if there is one.
 struct Opened {
     session: Session,
     ctx: OpCtx,
