@@ -3,12 +3,14 @@
 use jiff::Timestamp;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::{Error, ErrorKind, Given, Result};
-use landreeve_estate::events::{Delivered, Event, Subscriber};
+use landreeve_estate::events::{Delivered, Event, Promoted, Subscriber};
 use landreeve_estate::ops;
+use serde_json::json;
 
 use crate::Delivery;
 use crate::deployments::{DeploymentFacts, deployment_by_event};
 use crate::incidents::{IncidentFacts, upsert};
+use crate::metadata::Metadata;
 use crate::names::ServiceName;
 use crate::text::RESERVED_PREFIX;
 
@@ -23,16 +25,24 @@ impl Subscriber for Hear {
     fn handle<'a>(&'a self, event: &'a Delivered) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let heard = match &event.event {
-                Event::DeploymentFinished { deployment, service, environment, success, finished_at } => {
+                Event::DeploymentFinished {
+                    deployment,
+                    service,
+                    environment,
+                    success,
+                    finished_at,
+                    details,
+                } => {
                     let facts = DeploymentFacts {
                         deployed_at: Some(*finished_at),
                         service: Some(ServiceName { identifier: service.clone(), name: None }),
                         environment: Some(environment.clone()),
                         success: Some(*success),
                         source_name: Some("Landreeve".to_owned()),
+                        metadata: details.as_ref().map(metadata).transpose()?,
                         ..DeploymentFacts::default()
                     };
-                    self.deployment(event, format!("{RESERVED_PREFIX}promotion:{deployment}"), facts).await
+                    self.deployment(event, reference(*deployment, service, details.as_ref()), facts).await
                 }
                 Event::MonitorChanged { monitor, name, service, failing, at } => {
                     self.monitor(event, *monitor, name, service.as_deref(), *failing, *at).await
@@ -42,6 +52,21 @@ impl Subscriber for Hear {
             heard.or_else(|error| step_over(event, error))
         })
     }
+}
+
+/// A promotion changes several virtual databases, and each of them is a service with a deployment of its own. Before there
+/// were details, there was one deployment for all.
+fn reference(deployment: i64, service: &str, details: Option<&Promoted>) -> String {
+    match details {
+        Some(_) => format!("{RESERVED_PREFIX}promotion:{deployment}:{service}"),
+        None => format!("{RESERVED_PREFIX}promotion:{deployment}"),
+    }
+}
+
+fn metadata(details: &Promoted) -> Result<Metadata> {
+    Metadata::new(json!({
+        "user": details.user, "environment": details.environment, "revisions": details.revisions,
+    }))
 }
 
 /// An event that can never be recorded must not block the ones after it.

@@ -36,6 +36,8 @@ pub enum Event {
         environment: String,
         success: bool,
         finished_at: Timestamp,
+        /// `None`: recorded before there were any.
+        details: Option<Promoted>,
     },
     /// One of our monitors started to fail, or recovered.
     MonitorChanged {
@@ -45,6 +47,16 @@ pub enum Event {
         failing: bool,
         at: Timestamp,
     },
+}
+
+/// Who deployed what, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promoted {
+    pub user: String,
+    /// The name of the environment, which says more than what the environment is for.
+    pub environment: String,
+    /// Their names, in the order in which they were executed.
+    pub revisions: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +92,9 @@ enum Stored {
         environment: String,
         success: bool,
         finished_at: i64,
+        /// Since version 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        details: Option<Promoted>,
     },
     MonitorChanged {
         version: u32,
@@ -134,19 +149,22 @@ impl Event {
                     change: change.as_str().to_owned(),
                 },
             ),
-            Event::DeploymentFinished { deployment, service, environment, success, finished_at } => (
-                "deployment_finished",
-                "deployment",
-                *deployment,
-                Stored::DeploymentFinished {
-                    version: 1,
-                    deployment: *deployment,
-                    service: service.clone(),
-                    environment: environment.clone(),
-                    success: *success,
-                    finished_at: finished_at.as_microsecond(),
-                },
-            ),
+            Event::DeploymentFinished { deployment, service, environment, success, finished_at, details } => {
+                (
+                    "deployment_finished",
+                    "deployment",
+                    *deployment,
+                    Stored::DeploymentFinished {
+                        version: if details.is_some() { 2 } else { 1 },
+                        deployment: *deployment,
+                        service: service.clone(),
+                        environment: environment.clone(),
+                        success: *success,
+                        finished_at: finished_at.as_microsecond(),
+                        details: details.clone(),
+                    },
+                )
+            }
             Event::MonitorChanged { monitor, name, service, failing, at } => (
                 "monitor_changed",
                 "monitor",
@@ -175,9 +193,17 @@ impl Event {
                 datasource: DatasourceId(datasource),
                 change: DatasourceChange::ALL.into_iter().find(|known| known.as_str() == change)?,
             },
-            Stored::DeploymentFinished { deployment, service, environment, success, finished_at, .. } => {
+            Stored::DeploymentFinished {
+                deployment,
+                service,
+                environment,
+                success,
+                finished_at,
+                details,
+                ..
+            } => {
                 let finished_at = clock::from_micros(finished_at);
-                Event::DeploymentFinished { deployment, service, environment, success, finished_at }
+                Event::DeploymentFinished { deployment, service, environment, success, finished_at, details }
             }
             Stored::MonitorChanged { monitor, name, service, failing, at, .. } => {
                 Event::MonitorChanged { monitor, name, service, failing, at: clock::from_micros(at) }
@@ -464,8 +490,8 @@ async fn postpone(estate: &Estate, name: &'static str, error: &Error) -> Result<
 mod tests {
     use super::*;
 
-    /// Version 1 as first written. Never change these lines; add new ones.
-    fn fixtures() -> [(&'static str, Event); 4] {
+    /// Each version as first written. Never change these lines; add new ones.
+    fn fixtures() -> [(&'static str, Event); 5] {
         [
             (
                 r#"{"event":"run_finished","version":1,"run":7,"kind":"probe","state":"succeeded","noun_id":null}"#,
@@ -488,6 +514,22 @@ mod tests {
                     environment: "production".to_owned(),
                     success: true,
                     finished_at: clock::from_micros(1_768_478_400_500_000),
+                    details: None,
+                },
+            ),
+            (
+                r#"{"event":"deployment_finished","version":2,"deployment":5,"service":"sales","environment":"staging","success":false,"finished_at":1768478400500000,"details":{"user":"ann","environment":"Test","revisions":["r1","r2"]}}"#,
+                Event::DeploymentFinished {
+                    deployment: 5,
+                    service: "sales".to_owned(),
+                    environment: "staging".to_owned(),
+                    success: false,
+                    finished_at: clock::from_micros(1_768_478_400_500_000),
+                    details: Some(Promoted {
+                        user: "ann".to_owned(),
+                        environment: "Test".to_owned(),
+                        revisions: vec!["r1".to_owned(), "r2".to_owned()],
+                    }),
                 },
             ),
             (

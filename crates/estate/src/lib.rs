@@ -18,6 +18,7 @@ pub mod memory;
 pub mod ops;
 pub mod outbound;
 pub mod plane;
+pub mod program;
 pub mod random;
 mod refusals;
 pub mod results;

@@ -12,9 +12,9 @@ mod error;
 pub mod license_manager;
 mod licenses;
 pub mod permissions;
-mod servers;
-mod revisions;
 mod properties;
+mod revisions;
+mod servers;
 mod session;
 mod wire;
 
@@ -26,6 +26,9 @@ use landreeve_http::csrf::guard_writes;
 use landreeve_http::openapi::{Reference, Refusal, When, refuse};
 use landreeve_http::{Face, FaceRouter};
 use landreeve_promotion::Promotion;
+use landreeve_promotion::deployments as deployed;
+use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema as _;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
@@ -41,6 +44,8 @@ pub const TITLE: &str = "Denodo Solution Manager REST API";
 pub struct Options {
     /// Shows the states that only later versions of the dialect have (`PENDING`, `QUEUED`, `CANCELED`).
     pub later_states: bool,
+    /// The response to starting a deployment is its id alone, as the first version of the dialect documents it.
+    pub bare_deployment_id: bool,
 }
 
 /// The state of the handlers.
@@ -82,9 +87,6 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/servers/{id}/loadBalancingVariables", "deploy_production:manage"),
     ("PUT", "/servers/{id}/loadBalancingVariables", "deploy_production:manage"),
     ("GET", "/licenseAlias", "environment:manage"),
-    ("GET", "/deployments", "run:view"),
-    ("GET", "/deployments/{id}/progress", "run:view"),
-    ("POST", "/deployments/{id}/cancel", "run:manage"),
     // Your own need revision:use, all others revision:view.
     ("GET", "/revisions", "credential"),
     ("POST", "/revisions", "revision:use"),
@@ -100,10 +102,41 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/cluster/{id}/schProperties", "deploy_production:manage"),
     ("POST", "/cluster/{id}/schProperties", "deploy_production:manage"),
     ("DELETE", "/schProperties/{id}", "deploy_production:manage"),
+    ("POST", "/revisions/{id}/validate", "revision:use"),
+    ("GET", "/environments/{id}/drift", "deploy_production:use"),
+    ("GET", "/deployments", "credential"),
+    ("POST", "/deployments", "deploy_production:use"),
+    ("GET", "/deployments/{id}/progress", "credential"),
+    ("POST", "/deployments/{id}/cancel", "credential"),
+    ("POST", "/deployments/{id}/approve", "deploy_production:use"),
+    ("DELETE", "/deployments/{id}", "credential"),
 ];
 
 pub fn routes() -> &'static [Route] {
     ROUTES
+}
+
+/// The progress of a deployment as this dialect has it, with the states of later versions, for the command line.
+pub fn progress_document(found: deployed::Progress) -> Value {
+    document_of(&wire::deployments::Progress::new(found, true))
+}
+
+/// What prevents a deployment, or what it would do.
+pub fn validation_document(
+    validation: deployed::Validation,
+    plan: Option<Vec<deployed::ServerPlan>>,
+) -> Value {
+    document_of(&wire::deployments::ValidationBody::new(validation, plan))
+}
+
+/// What others changed on the servers of an environment.
+pub fn drift_document(found: Vec<deployed::drift::Drift>) -> Value {
+    document_of(&wire::deployments::DriftList::new(found))
+}
+
+/// Its types have only what JSON has.
+fn document_of(body: &impl Serialize) -> Value {
+    serde_json::to_value(body).unwrap_or_default()
 }
 
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
@@ -115,9 +148,6 @@ pub fn router(estate: Estate, promotion: Promotion, options: Options) -> Result<
         .routes(routes!(session::logout))
         .routes(routes!(session::ping))
         .merge(catalog())
-        .routes(routes!(deployments::list))
-        .routes(routes!(deployments::progress))
-        .routes(routes!(deployments::cancel))
         .routes(routes!(revisions::list, revisions::create))
         .routes(routes!(revisions::load_from_vql))
         .routes(routes!(revisions::get, revisions::delete))
@@ -127,6 +157,13 @@ pub fn router(estate: Estate, promotion: Promotion, options: Options) -> Result<
         .routes(routes!(properties::sch_list, properties::sch_put))
         .routes(routes!(properties::sch_list_other, properties::sch_put_other))
         .routes(routes!(properties::sch_delete))
+        .routes(routes!(deployments::validate))
+        .routes(routes!(deployments::drift))
+        .routes(routes!(deployments::list, deployments::start))
+        .routes(routes!(deployments::progress))
+        .routes(routes!(deployments::cancel))
+        .routes(routes!(deployments::approve))
+        .routes(routes!(deployments::delete))
         .split_for_parts();
     refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {

@@ -74,6 +74,7 @@ pub async fn list(
             "id": 12, "name": "dev", "typeNode": "VDP", "urlIP": "embedded", "clusterId": 7, "useKerberos": false,
             "usePassThrough": false, "enabled": true, "useDefaultLicenseAlias": true, "leaseState": "FREE"
         })),
+        (status = 404, body = ErrorBody, example = json!({ "status": 404, "message": "there is no such cluster" })),
         (status = 409, body = ErrorBody, example = json!({
             "status": 409, "message": "name is already taken",
             "problems": [{ "field": "name", "message": "is already taken" }]

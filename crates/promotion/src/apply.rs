@@ -1,4 +1,4 @@
-//! Applies a script to a node: parsed and executed on a copy, then stored at once or not at all.
+//! Applies one script or several to a node: parsed and executed on a copy, then stored together or not at all.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use crate::nodes::{self, Node};
 use crate::nouns::VIRTUAL_NODE;
 use crate::plane::Promotion;
 use crate::sources;
+pub use crate::versions::Fence;
 use crate::versions::{self, Declared, NewVersion};
 use crate::vql::properties::Properties;
 use crate::vql::{self, script};
@@ -67,30 +68,14 @@ pub async fn apply(
     properties: Properties,
     options: Options,
 ) -> Result<Applied> {
-    let estate = plane.estate();
-    estate.require_here(ctx, VIRTUAL_NODE, Action::MANAGE).await?;
-    let mut inputs = parsed(text, properties).await?;
+    plane.estate().require_here(ctx, VIRTUAL_NODE, Action::MANAGE).await?;
+    let mut inputs = parsed("script".to_owned(), text, properties).await?;
     for _ in 0..ATTEMPTS {
         let found = nodes::of_caller(plane, ctx, node).await?;
-        let base = versions::catalog_of(plane, &found).await?;
-        let fingerprint = estate.sealed_with();
-        let declared = sources::resolve(plane, ctx, &base, &mut inputs).await?;
-        let executed = run(plane, Arc::clone(&base), inputs, declared, fingerprint).await?;
-        let Executed { outcome, new, mut applied } = executed.0;
-        inputs = executed.1;
-        applied.node.clone_from(&found.name);
-        (applied.from_version, applied.version) = (found.version, found.version);
-        if options.strict {
-            applied.refused.append(&mut applied.invalid);
-        }
-        let same = applied.changes.iter().all(|change| change.kind == diff::ChangeKind::Invalidate);
-        if applied.failed() || options.dry_run || same {
-            return Ok(applied);
-        }
-        if let Some((stored, number)) = versions::add(plane, ctx, &found, new).await? {
-            versions::remember(plane, &stored, number, outcome.catalog);
-            applied.version = number;
-            return Ok(applied);
+        let terms = Terms { options, ..Terms::default() };
+        match applied(plane, ctx, &found, inputs, terms).await? {
+            (Some(applied), _) => return Ok(applied),
+            (None, read) => inputs = read,
         }
     }
     Err(Error::conflict(
@@ -99,12 +84,136 @@ pub async fn apply(
     ))
 }
 
+/// One of several scripts that are applied together.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// For messages.
+    pub name: String,
+    pub text: String,
+}
+
+/// On which terms scripts are applied.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    pub options: Options,
+    /// Nothing is applied to another version of the node than this.
+    pub expected: Option<i64>,
+    /// Scripts are applied once under a key: a repeated request is answered.
+    pub key: Option<String>,
+    pub fence: Option<Fence>,
+}
+
+/// What became of several scripts.
+#[derive(Debug, Clone)]
+pub struct AllApplied {
+    /// Of all of them together.
+    pub applied: Applied,
+    /// How many statements each script has, in their order. Empty for a repeated request.
+    pub counts: Vec<usize>,
+}
+
+impl AllApplied {
+    /// The statements of each script.
+    pub fn by_script(&self) -> impl Iterator<Item = &[Statement]> {
+        let mut from = 0;
+        self.counts.iter().map(move |count| {
+            let statements = self.applied.statements.get(from..from + count).unwrap_or_default();
+            from += count;
+            statements
+        })
+    }
+}
+
+/// Applies several scripts to a node as one: all of them, or nothing. The caller was authorised by the use case.
+pub(crate) async fn apply_all(
+    plane: &Promotion,
+    ctx: &OpCtx,
+    node: &Node,
+    scripts: Vec<Script>,
+    properties: Properties,
+    terms: Terms,
+) -> Result<AllApplied> {
+    if let (Some(key), Some(id)) = (&terms.key, node.id) {
+        let known = versions::application(&mut plane.estate().store().read().await?, id, key).await?;
+        if let Some((from, to)) = known {
+            return repeated(plane, node, from, to).await;
+        }
+    }
+    if terms.expected.is_some_and(|expected| expected != node.version) {
+        return Err(moved(node));
+    }
+    let (mut inputs, mut counts) = (Vec::new(), Vec::new());
+    for script in scripts {
+        let more = parsed(script.name, script.text, properties.clone()).await?;
+        counts.push(more.len());
+        inputs.extend(more);
+    }
+    match applied(plane, ctx, node, inputs, terms).await? {
+        (Some(applied), _) => Ok(AllApplied { applied, counts }),
+        (None, _) => Err(moved(node)),
+    }
+}
+
+fn moved(node: &Node) -> Error {
+    Error::conflict("moved", format!("the node {} was changed at the same time by someone else", node.name))
+}
+
+/// What was applied before under the same key.
+async fn repeated(plane: &Promotion, node: &Node, from: i64, to: i64) -> Result<AllApplied> {
+    let id = node.id.ok_or_else(|| Error::not_found("virtual node"))?;
+    let mut conn = plane.estate().store().read().await?;
+    let applied = Applied {
+        node: node.name.clone(),
+        from_version: from,
+        version: to,
+        content_hash: versions::hash_of(&mut conn, id, to).await?.unwrap_or_default(),
+        statements: Vec::new(),
+        invalid: Vec::new(),
+        refused: Vec::new(),
+        changes: Vec::new(),
+        from_hash: versions::hash_of(&mut conn, id, from).await?.unwrap_or_default(),
+    };
+    Ok(AllApplied { applied, counts: Vec::new() })
+}
+
+/// Executes statements on the version of a node that was read, and stores what they made. `None` if the node has another
+/// version by then; the statements are returned to be executed again.
+async fn applied(
+    plane: &Promotion,
+    ctx: &OpCtx,
+    node: &Node,
+    mut inputs: Vec<Input>,
+    terms: Terms,
+) -> Result<(Option<Applied>, Vec<Input>)> {
+    let base = versions::catalog_of(plane, node).await?;
+    let fingerprint = plane.estate().sealed_with();
+    let declared = sources::resolve(plane, ctx, &base, &mut inputs).await?;
+    let (executed, inputs) = run(plane, Arc::clone(&base), inputs, declared, fingerprint).await?;
+    let Executed { outcome, new, mut applied } = executed;
+    applied.node.clone_from(&node.name);
+    (applied.from_version, applied.version) = (node.version, node.version);
+    if terms.options.strict {
+        applied.refused.append(&mut applied.invalid);
+    }
+    let same = applied.changes.iter().all(|change| change.kind == diff::ChangeKind::Invalidate);
+    if applied.failed() || terms.options.dry_run || same {
+        return Ok((Some(applied), inputs));
+    }
+    let new = new.once(terms.key, terms.fence);
+    let Some((stored, number)) = versions::add(plane, ctx, node, new).await? else {
+        return Ok((None, inputs));
+    };
+    versions::remember(plane, &stored, number, outcome.catalog);
+    applied.version = number;
+    Ok((Some(applied), inputs))
+}
+
 /// The statements of a script. A property without a value, or a script that cannot be split, is an error of the whole.
-async fn parsed(text: String, properties: Properties) -> Result<Vec<Input>> {
+async fn parsed(name: String, text: String, properties: Properties) -> Result<Vec<Input>> {
     let parse = move || {
         let pieces = script::pieces(&text, &properties).map_err(|faults| {
             let faults = faults.into_iter().map(|fault| landreeve_core::Fault {
-                field: "script".to_owned(),
+                field: name.clone(),
                 code: "syntax",
                 message: fault.to_string(),
             });

@@ -139,7 +139,8 @@ pub async fn node_delete(plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<(
                 not_named(tx, &ids, ou, &wanted).await?;
                 let sql = "SELECT name FROM promotion_servers WHERE node_id = $1 ORDER BY id LIMIT 1";
                 if let Some(server) = tx.opt(sql, args![id]).await? {
-                    let message = format!("the node is the server {}; delete that one first", server.text(0)?);
+                    let message =
+                        format!("the node is the server {}; delete that one first", server.text(0)?);
                     return Err(Error::conflict("in_use", message));
                 }
                 tx.exec("DELETE FROM virtual_nodes WHERE id = $1", args![id]).await?;

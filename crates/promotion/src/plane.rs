@@ -18,6 +18,7 @@ use landreeve_estate::store::MigrationSet;
 use landreeve_estate::{Estate, ops, sealed_column};
 use serde::Deserialize;
 
+use crate::deployments::{self, Closer, DEPLOYMENT, Deployer};
 use crate::leases::Poller;
 use crate::nouns;
 use crate::scan::kinds::Known;
@@ -49,7 +50,12 @@ const SEALED: [SealedColumn; 6] = [
     sealed_column!("promotion_properties", "id", "value_sealed", "promotion_property"),
     sealed_column!("promotion_keys", "id", "key_sealed", "promotion_key"),
     sealed_column!("promotion_revision_texts", "revision_id", "vql_sealed", "promotion_revision"),
-    sealed_column!("promotion_revision_texts", "revision_id", "properties_sealed", "promotion_revision_properties"),
+    sealed_column!(
+        "promotion_revision_texts",
+        "revision_id",
+        "properties_sealed",
+        "promotion_revision_properties"
+    ),
 ];
 
 /// The plane, and where to find its handle once the estate is open. `roles` are those of the dialect that shows it.
@@ -65,16 +71,20 @@ pub fn plane(
     let plane = Plane {
         migrations: MIGRATIONS,
         ids: crate::ids::KINDS,
+        kinds: vec![DEPLOYMENT],
         nouns: nouns::SPECS.to_vec(),
         roles,
         sealed: SEALED.to_vec(),
         catalogs: vec![CatalogSpec { database_type: DATABASE_TYPE, builtin: false }],
         settings: Some(SETTINGS),
+        purge: Some(deployments::purge),
         open: Box::new(move |estate| {
             let plane = Promotion::new(estate.clone(), engine, files, pushdown, options);
             filled.fill(plane.clone());
-            let catalog = Arc::new(VirtualCatalog::new(plane));
+            let catalog = Arc::new(VirtualCatalog::new(plane.clone()));
             Ok(PlaneParts {
+                executors: vec![(DEPLOYMENT.kind, Arc::new(Deployer(plane.clone())))],
+                subscribers: vec![Arc::new(Closer(plane))],
                 catalogs: vec![(DATABASE_TYPE, catalog)],
                 follower: Some(Arc::new(Poller)),
                 schedules: vec![Poller::schedule()],

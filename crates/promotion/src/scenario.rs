@@ -37,7 +37,11 @@ impl Scenario {
     pub fn of_alias(alias: Option<&str>) -> Option<Scenario> {
         let Some(alias) = alias else { return Some(Scenario::Production) };
         let name = match alias.rsplit_once('_') {
-            Some((name, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            Some((name, number))
+                if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                name
+            }
             _ => alias,
         };
         Scenario::ALL.into_iter().find(|known| known.alias() == name)

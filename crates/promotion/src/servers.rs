@@ -160,6 +160,8 @@ fn check_address(facts: &ServerFacts, faults: &mut Faults) {
         faults.push("host", "format", message);
     }
     match facts.port {
+        // Whether it is embedded is not known.
+        None if facts.host.is_empty() => {}
         None => faults.push("port", codes::REQUIRED, "is required if the server is not embedded"),
         Some(0) => faults.push("port", "range", "must be between 1 and 65535"),
         Some(_) => {}
@@ -439,7 +441,9 @@ async fn free(tx: &mut Tx, ou: OuId, server: &Server) -> Result<()> {
     let port = server.port.map(i64::from);
     match tx.opt(sql, args![ou, &server.host, port, server.id]).await? {
         None => Ok(()),
-        Some(row) => Err(conflict("host", &format!("and port are already those of the server {}", row.text(0)?))),
+        Some(row) => {
+            Err(conflict("host", &format!("and port are already those of the server {}", row.text(0)?)))
+        }
     }
 }
 
@@ -644,7 +648,8 @@ mod tests {
 
     #[test]
     fn a_node_is_named_after_its_server() {
-        for (server, node) in [("Dev 1", "dev-1"), ("a.b_c-d", "a.b_c-d"), ("É/x", "--x"), ("local", "local")] {
+        for (server, node) in [("Dev 1", "dev-1"), ("a.b_c-d", "a.b_c-d"), ("É/x", "--x"), ("local", "local")]
+        {
             assert_eq!(node_name(server), node);
         }
     }
@@ -667,7 +672,7 @@ mod tests {
             ("https://vdp.example.com", Some(1), "host"),
             ("vdp.example.com/x", Some(1), "host"),
             ("user@host", Some(1), "host"),
-            ("", None, "host port"),
+            ("", None, "host"),
         ] {
             let mut found = Faults::default();
             let facts = ServerFacts { host: host.to_owned(), port, ..ServerFacts::default() };

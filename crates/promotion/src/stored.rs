@@ -470,6 +470,24 @@ impl StoredSourceValues {
     }
 }
 
+/// The input of a deployment's run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredDeployment {
+    pub version: u32,
+    pub environment: i64,
+    /// In the order in which they are executed.
+    pub revisions: Vec<i64>,
+    /// The virtual databases that they name.
+    pub services: Vec<String>,
+}
+
+impl StoredDeployment {
+    pub fn as_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(Error::internal)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -559,5 +577,19 @@ mod tests {
         assert_eq!(pairs, [("a.USERNAME", "u"), ("b", "")]);
         assert_eq!(serde_json::to_string(&StoredSourceValues::of(values)).unwrap(), VALUES);
         assert!(StoredSourceValues { version: 2, values: BTreeMap::new() }.into_values().is_err());
+    }
+
+    #[test]
+    fn the_input_of_a_deployment_is_read_as_it_was() {
+        let text = r#"{"version":1,"environment":3,"revisions":[7,5],"services":["sales"]}"#;
+        let stored: StoredDeployment = serde_json::from_str(text).unwrap();
+        let expected = StoredDeployment {
+            version: 1,
+            environment: 3,
+            revisions: vec![7, 5],
+            services: vec!["sales".to_owned()],
+        };
+        assert_eq!(stored, expected);
+        assert_eq!(stored.as_json().unwrap(), text);
     }
 }

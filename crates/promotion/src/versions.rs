@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use landreeve_core::ids::DatasourceId;
+use landreeve_core::ids::{DatasourceId, RunId};
 use landreeve_core::{Action, Error, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::{self, OwnedAct};
 use landreeve_estate::secrets::Sealed;
-use landreeve_estate::store::{Arg, Row, Store, Tx};
+use landreeve_estate::store::{Arg, Conn, Row, Store, Tx};
 use sha2::{Digest as _, Sha256};
 
 use crate::catalog::{Catalog, describe};
@@ -146,6 +146,31 @@ pub struct NewVersion {
     declared: Arc<Vec<Declared>>,
     content_hash: String,
     fingerprint: String,
+    /// Recorded with the version, so that a repeated request finds it.
+    key: Option<String>,
+    fence: Option<Fence>,
+}
+
+/// The attempt of a run that adds a version. An attempt that was given up must not add one any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fence {
+    pub run: RunId,
+    pub attempt: i64,
+}
+
+impl Fence {
+    /// Fails if another attempt has taken over, or the run has ended.
+    pub(crate) async fn check(self, tx: &mut Tx) -> Result<()> {
+        let sql = tx.dialect().pick(
+            "SELECT 1 FROM runs WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling')",
+            "SELECT 1 FROM runs WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling') \
+             FOR SHARE",
+        );
+        match tx.opt(sql, args![self.run, self.attempt]).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::conflict("taken_over", "another server has taken over this run")),
+        }
+    }
 }
 
 impl NewVersion {
@@ -164,7 +189,15 @@ impl NewVersion {
             declared: Arc::new(declared),
             content_hash: describe::content_hash(catalog),
             fingerprint,
+            key: None,
+            fence: None,
         })
+    }
+
+    /// The same version, recorded under a key and added only by an attempt that has not been given up.
+    #[must_use]
+    pub fn once(self, key: Option<String>, fence: Option<Fence>) -> NewVersion {
+        NewVersion { key, fence, ..self }
     }
 }
 
@@ -186,6 +219,9 @@ pub async fn add(
         .change_told(ctx, move |tx| {
             Box::pin(async move {
                 ops::secrets::still_sealed_with(tx, &new.fingerprint).await?;
+                if let Some(fence) = new.fence {
+                    fence.check(tx).await?;
+                }
                 let id = match read.id {
                     Some(id) => id,
                     None => made(tx, &read, fresh, now).await?,
@@ -200,6 +236,14 @@ pub async fn add(
                 let Some(row) = moved else { return Ok((None, None)) };
                 let number = row.int(0)?;
                 insert(tx, id, number, &new, &by, now).await?;
+                if let Some(key) = &new.key {
+                    tx.exec(
+                        "INSERT INTO virtual_applications (node_id, key, from_version, version, applied_at) \
+                         VALUES ($1, $2, $3, $4, $5)",
+                        args![id, key, read.version, number, now],
+                    )
+                    .await?;
+                }
                 forget(tx, id, number).await?;
                 tell(tx, &read, now).await?;
                 let act = OwnedAct::new("applied", VIRTUAL_NODE, id.0, format!("{} version {number}", read.name));
@@ -305,19 +349,69 @@ async fn tell(tx: &mut Tx, node: &Node, now: Timestamp) -> Result<()> {
     ops::datasources::reconnected(tx, node.ou, users.map(|user| user.id), now).await
 }
 
+/// What was applied to a node under a key: the version before, and after.
+pub(crate) async fn application(
+    conn: &mut Conn,
+    node: VirtualNodeId,
+    key: &str,
+) -> Result<Option<(i64, i64)>> {
+    let sql = "SELECT from_version, version FROM virtual_applications WHERE node_id = $1 AND key = $2";
+    let row = conn.opt(sql, args![node, key]).await?;
+    row.map(|row| Ok((row.int(0)?, row.int(1)?))).transpose()
+}
+
+/// A node by its id, in any unit.
+pub(crate) async fn node_of(conn: &mut Conn, id: VirtualNodeId) -> Result<Option<Node>> {
+    let sql = "SELECT n.ou_id, n.name, n.version, n.created_at FROM virtual_nodes n WHERE n.id = $1";
+    let Some(row) = conn.opt(sql, args![id]).await? else { return Ok(None) };
+    Ok(Some(Node {
+        id: Some(id),
+        ou: row.id(0)?,
+        name: row.text(1)?,
+        version: row.int(2)?,
+        created_at: Some(row.time(3)?),
+    }))
+}
+
+/// The hash of a version's objects; `None` if it is not kept any more.
+pub(crate) async fn hash_of(conn: &mut Conn, node: VirtualNodeId, number: i64) -> Result<Option<String>> {
+    if number == 0 {
+        return Ok(Some(describe::content_hash(&Catalog::default())));
+    }
+    let sql = "SELECT content_hash FROM virtual_versions WHERE node_id = $1 AND number = $2";
+    conn.opt(sql, args![node, number]).await?.map(|row| row.text(0)).transpose()
+}
+
 /// Makes an earlier version the one that queries read.
 pub async fn rollback(plane: &Promotion, ctx: &OpCtx, name: &str, number: i64) -> Result<Node> {
-    let estate = plane.estate();
-    estate.require_here(ctx, VIRTUAL_NODE, Action::MANAGE).await?;
+    plane.estate().require_here(ctx, VIRTUAL_NODE, Action::MANAGE).await?;
     let node = nodes::of_caller(plane, ctx, name).await?;
+    if number == 0 {
+        return Err(Error::not_found("version"));
+    }
+    revert(plane, ctx, &node, number, None).await
+}
+
+/// The same for a caller who was authorised otherwise, if the node still has the version that was read; 0 makes it empty.
+pub(crate) async fn revert(
+    plane: &Promotion,
+    ctx: &OpCtx,
+    node: &Node,
+    number: i64,
+    fence: Option<Fence>,
+) -> Result<Node> {
+    let estate = plane.estate();
     let id = node.id.ok_or_else(|| Error::not_found("version"))?;
     let (read, now) = (node.clone(), estate.now());
-    let act = OwnedAct::new("rolled_back", VIRTUAL_NODE, id.0, format!("{name} to version {number}"));
+    let act = OwnedAct::new("rolled_back", VIRTUAL_NODE, id.0, format!("{} to version {number}", node.name));
     estate
         .change(ctx, act, move |tx| {
             Box::pin(async move {
+                if let Some(fence) = fence {
+                    fence.check(tx).await?;
+                }
                 let known = "SELECT 1 FROM virtual_versions WHERE node_id = $1 AND number = $2";
-                if tx.opt(known, args![id, number]).await?.is_none() {
+                if number != 0 && tx.opt(known, args![id, number]).await?.is_none() {
                     return Err(Error::not_found("version"));
                 }
                 let moved = tx
@@ -333,5 +427,5 @@ pub async fn rollback(plane: &Promotion, ctx: &OpCtx, name: &str, number: i64) -
             })
         })
         .await?;
-    Ok(Node { version: number, ..node })
+    Ok(Node { version: number, ..node.clone() })
 }

@@ -61,6 +61,7 @@ pub struct Clover {
 #[serde(deny_unknown_fields)]
 pub struct SolutionManager {
     pub later_states: bool,
+    pub bare_deployment_id: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -143,9 +143,10 @@ mod tests {
     fn scripts_are_in_the_data_directory_by_default() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("landreeve.toml");
-        for (text, scripts) in
-            [("", folder.path().join("scripts")), ("[promotion]\nscripts_dir = '/x/y'", PathBuf::from("/x/y"))]
-        {
+        for (text, scripts) in [
+            ("", folder.path().join("scripts")),
+            ("[promotion]\nscripts_dir = '/x/y'", PathBuf::from("/x/y")),
+        ] {
             std::fs::write(&file, text).unwrap();
             let options = promotion_options(&Config::load(Some(&file)).unwrap(), folder.path()).unwrap();
             assert_eq!(options.scripts_dir, scripts, "{text}");

@@ -90,7 +90,10 @@ fn faces(opened: &Opened, sample: DatasourceId) -> Result<Vec<Mounted>> {
             router: landreeve_face_denodo::router(
                 estate.clone(),
                 opened.promotion.clone(),
-                landreeve_face_denodo::Options { later_states: denodo.later_states },
+                landreeve_face_denodo::Options {
+                    later_states: denodo.later_states,
+                    bare_deployment_id: denodo.bare_deployment_id,
+                },
             )?,
         },
         Mounted {

@@ -10,13 +10,14 @@ use landreeve_delivery::deployments::{
 };
 use landreeve_delivery::events::Hear;
 use landreeve_delivery::incidents::{IncidentFacts, incident_upsert};
-use landreeve_estate::events::{Delivered, Event, Subscriber, append, dispatch, register};
+use landreeve_estate::events::{Delivered, Event, Promoted, Subscriber, append, dispatch, register};
 use tokio::sync::watch;
 
 use crate::support::{World, minute, service};
 
 conformance![
     a_promotion_is_a_deployment,
+    a_promotion_is_a_deployment_of_each_service,
     bad_events_and_taken_references_do_not_block_others,
     a_monitor_opens_and_resolves_one_incident,
     the_outbox_delivers_to_the_plane
@@ -29,6 +30,7 @@ fn finished(deployment: i64, success: bool) -> Event {
         environment: "production".to_owned(),
         success,
         finished_at: minute(5),
+        details: None,
     }
 }
 
@@ -69,6 +71,37 @@ async fn a_promotion_is_a_deployment(world: &World) {
     assert!(!deployment_info(&world.plane, &world.ctx, "landreeve:promotion:42").await.unwrap().success);
 }
 
+/// With the details that a promotion has since version 2 of the event.
+async fn a_promotion_is_a_deployment_of_each_service(world: &World) {
+    for (id, name) in [(1, "sales"), (2, "stock")] {
+        let event = Event::DeploymentFinished {
+            deployment: 43,
+            service: name.to_owned(),
+            environment: "staging".to_owned(),
+            success: true,
+            finished_at: minute(5),
+            details: Some(Promoted {
+                user: "ann".to_owned(),
+                environment: "Test".to_owned(),
+                revisions: vec!["r1".to_owned(), "r2".to_owned()],
+            }),
+        };
+        twice(world, id, event).await;
+    }
+    let sql = "SELECT reference_id, service, environment, success FROM deployments ORDER BY 1";
+    assert_eq!(
+        world.sql(sql).await,
+        [
+            ["landreeve:promotion:43:sales", "sales", "staging", "true"],
+            ["landreeve:promotion:43:stock", "stock", "staging", "true"],
+        ]
+    );
+    let kept = world.sql("SELECT key, value FROM deployment_metadata ORDER BY 1, 2").await;
+    let each = [["environment", "Test"], ["revisions", "[\"r1\",\"r2\"]"], ["user", "ann"]];
+    let expected: Vec<[&str; 2]> = each.into_iter().flat_map(|row| [row, row]).collect();
+    assert_eq!(kept, expected);
+}
+
 async fn incidents(world: &World) -> Vec<Vec<String>> {
     world.sql("SELECT reference_id, name, started_at, resolved_at FROM incidents ORDER BY 1").await
 }
@@ -81,6 +114,7 @@ async fn bad_events_and_taken_references_do_not_block_others(world: &World) {
         environment: "production".to_owned(),
         success: true,
         finished_at: minute(5),
+        details: None,
     };
     twice(world, 1, unheard).await;
     let facts = || DeploymentFacts {

@@ -264,7 +264,6 @@ fn argument(field: Field<'_>) -> Option<Argument> {
 
 /// A value for each name: at most 100 names of 1 to 100 characters, with values of at most 4,000.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({ "pool": "shop" }))]
 pub struct VariablesBody(pub BTreeMap<String, String>);
 
 /// The names are the client's own.

@@ -6,9 +6,8 @@ use landreeve_promotion::environments::{Environment, EnvironmentFacts};
 use landreeve_promotion::scenario::Scenario;
 use serde::Serialize;
 use serde_json::{Value, json};
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
+use utoipa::openapi;
 
 use super::input;
 
@@ -57,7 +56,8 @@ pub struct EnvironmentArguments {
     #[schema(max_length = 4000)]
     description: Option<String>,
     /// 8 digits, yyyymmdd, as a string or as a number; an empty string for none. Kept without effect.
-    minimum_update_value: Option<MinimumUpdate>,
+    #[schema(schema_with = minimum_update_schema)]
+    minimum_update_value: Option<String>,
     /// Default: false. Kept without effect.
     minimum_update_mandatory: Option<bool>,
     /// Kept without effect.
@@ -73,24 +73,18 @@ pub struct EnvironmentArguments {
 }
 
 /// A date in either form.
-pub struct MinimumUpdate;
-
-impl PartialSchema for MinimumUpdate {
-    fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new()
-            .schema_type(Type::String)
-            .pattern(Some("^([0-9]{8})?$"))
-            .examples([json!("20190312")]);
-        let number = ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .minimum(Some(MIN_UPDATE))
-            .maximum(Some(MAX_UPDATE))
-            .examples([json!(20_190_312)]);
-        Schema::OneOf(OneOfBuilder::new().item(text).item(number).build()).into()
-    }
+fn minimum_update_schema() -> openapi::Schema {
+    let text = openapi::ObjectBuilder::new()
+        .schema_type(openapi::Type::String)
+        .pattern(Some("^([0-9]{8})?$"))
+        .examples([json!("20190312")]);
+    let number = openapi::ObjectBuilder::new()
+        .schema_type(openapi::Type::Integer)
+        .minimum(Some(MIN_UPDATE))
+        .maximum(Some(MAX_UPDATE))
+        .examples([json!(20_190_312)]);
+    openapi::Schema::OneOf(openapi::OneOfBuilder::new().item(text).item(number).build())
 }
-
-impl ToSchema for MinimumUpdate {}
 
 /// Numbers of 8 digits.
 const MIN_UPDATE: i64 = 10_000_000;

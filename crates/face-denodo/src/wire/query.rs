@@ -2,73 +2,117 @@
 
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::UserId;
-use landreeve_core::{Error, ErrorKind, Fault, OpCtx, Page, Result, RunState};
-use landreeve_estate::ops::users::user_by_name;
-use landreeve_estate::ops::{Estate, RunFilter};
+use landreeve_core::{Error, Fault, Page, Result};
 use landreeve_http::extract::Query;
+use landreeve_promotion::deployments::DeploymentFilter;
+use landreeve_promotion::ids::EnvironmentId;
 
-use super::deployments::{ERROR, IN_PROGRESS, OK, state};
+use super::deployments::{ERROR, IN_PROGRESS, OK, states};
 use super::time;
-use crate::deployments::KINDS;
+use crate::Options;
 
-/// Documented, but not supported as filters yet.
-const LATER: [&str; 4] = ["environmentId", "description", "startDeploymentTime", "endDeploymentTime"];
-
-/// An id that no user has. An unknown user name gets it, so that the list is empty.
-const NO_USER: UserId = UserId(0);
+const KNOWN: [&str; 9] = [
+    "start",
+    "count",
+    "environmentId",
+    "status",
+    "description",
+    "user",
+    "startDeploymentTime",
+    "endDeploymentTime",
+    "states",
+];
 
 pub struct ListQuery {
     pub page: Page,
-    states: Vec<RunState>,
-    user: Option<String>,
+    pub filter: DeploymentFilter,
+    /// With the states of later versions.
+    pub later: bool,
 }
 
 impl ListQuery {
-    pub fn parse(query: &Query) -> Result<ListQuery> {
+    pub fn parse(query: &Query, options: &Options) -> Result<ListQuery> {
         let mut faults = Faults::default();
-        let known: Vec<&str> = ["start", "count", "status", "user"].into_iter().chain(LATER).collect();
-        query.unknown(&known).into_iter().for_each(|fault| faults.add(fault));
-        for name in LATER.into_iter().filter(|name| query.text(name).is_some_and(|text| !text.is_empty())) {
-            faults.push(name, "not_available", "is not supported on this server yet");
-        }
+        query.unknown(&KNOWN).into_iter().for_each(|fault| faults.add(fault));
         let start = faults.take(query.int("start", 0..=i64::MAX)).flatten().unwrap_or(0);
         let count = faults.take(query.int("count", 1..=i64::from(Page::MAX_LIMIT))).flatten().unwrap_or(10);
-        let states = faults.take(states(query.text("status"))).unwrap_or_default();
+        let environment = faults.take(query.int("environmentId", 0..=i64::MAX)).flatten().map(EnvironmentId);
+        let text = |name: &str| query.text(name).filter(|text| !text.is_empty());
+        let mut filter = DeploymentFilter {
+            environment,
+            description: text("description").map(str::to_owned),
+            user: text("user").map(str::to_owned),
+            ..DeploymentFilter::default()
+        };
+        match text("status") {
+            None => {}
+            Some(word) if [OK, ERROR, IN_PROGRESS].contains(&word) => {
+                (filter.states, filter.run_states) = states(word);
+            }
+            Some(_) => faults.push("status", "enum", format!("must be one of {OK}, {ERROR}, {IN_PROGRESS}")),
+        }
+        filter.submitted = times(query, &mut faults);
+        let later = faults.take(later(query, options)).unwrap_or_default();
         faults.finish()?;
         let page = Page { offset: start.unsigned_abs(), limit: u32::try_from(count).unwrap_or(10) };
-        let user = query.text("user").filter(|user| !user.is_empty()).map(str::to_owned);
-        Ok(ListQuery { page, states, user })
+        Ok(ListQuery { page, filter, later })
     }
+}
 
-    /// Converts it to the estate's filter.
-    pub async fn filter(&self, estate: &Estate, ctx: &OpCtx) -> Result<RunFilter> {
-        let user = match &self.user {
-            None => None,
-            Some(name) if name == ctx.actor().name() => ctx.actor().user(),
-            Some(name) => match user_by_name(estate, ctx, name).await {
-                Ok(user) => Some(user.id),
-                Err(error) if error.kind == ErrorKind::NotFound => Some(NO_USER),
-                Err(error) => return Err(error),
-            },
+/// Both times, or neither.
+fn times(query: &Query, faults: &mut Faults) -> Option<(Timestamp, Timestamp)> {
+    let [start, end] = ["startDeploymentTime", "endDeploymentTime"].map(|name| {
+        let text = query.text(name).filter(|text| !text.is_empty())?;
+        Some((name, time::parse(text)))
+    });
+    let read =
+        |given: Option<(&'static str, Option<Timestamp>)>, other: &str, faults: &mut Faults| match given {
+            None => {
+                faults.push(other, "required", "is required, because the other time is given");
+                None
+            }
+            Some((name, None)) => {
+                faults.push(name, "format", WANTED);
+                None
+            }
+            Some((_, time)) => time,
         };
-        let (kinds, states) = (KINDS.to_vec(), self.states.clone());
-        let submitter = user.map(|id: UserId| format!("user:{id}"));
-        Ok(RunFilter { kinds, states, submitter, ..RunFilter::default() })
+    if start.is_none() && end.is_none() {
+        return None;
+    }
+    let from = read(start, "startDeploymentTime", faults);
+    let to = read(end, "endDeploymentTime", faults);
+    Some((from?, to?))
+}
+
+const WANTED: &str = "must be a date such as 2017-11-07T16:50:32+0100";
+
+/// Whether states are shown that only later versions of the dialect have.
+fn later(query: &Query, options: &Options) -> Result<bool, Fault> {
+    match query.text("states") {
+        None | Some("") => Ok(options.later_states),
+        Some("extended") => Ok(true),
+        Some(_) => Err(Fault::new("states", "enum", "must be extended")),
     }
 }
 
-fn states(status: Option<&str>) -> Result<Vec<RunState>, Fault> {
-    let Some(status) = status.filter(|status| !status.is_empty()) else { return Ok(Vec::new()) };
-    if ![OK, ERROR, IN_PROGRESS].contains(&status) {
-        return Err(Fault::new("status", "enum", format!("must be one of {OK}, {ERROR}, {IN_PROGRESS}")));
+/// Only tasks that changed at this time or later are shown, and with which states.
+pub fn progress(query: &Query, options: &Options) -> Result<(Option<Timestamp>, bool)> {
+    let mut faults = Faults::default();
+    let mut since = None;
+    if let Some(text) = query.text("lastUpdate").filter(|text| !text.is_empty()) {
+        since = time::parse(text);
+        if since.is_none() {
+            faults.push("lastUpdate", "format", WANTED);
+        }
     }
-    Ok(RunState::ALL.into_iter().filter(|known| state(*known, false) == status).collect())
+    let later = faults.take(later(query, options)).unwrap_or_default();
+    faults.finish()?;
+    Ok((since, later))
 }
 
-/// Only tasks that have changed since this time are shown.
-pub fn last_update(query: &Query) -> Result<Option<Timestamp>> {
-    let Some(text) = query.text("lastUpdate").filter(|text| !text.is_empty()) else { return Ok(None) };
-    let wrong = || Error::fault("lastUpdate", "format", "must be a date such as 2017-11-07T16:50:32+0100");
-    time::parse(text).map(Some).ok_or_else(wrong)
+/// The environment that a revision is validated for, if there is no body.
+pub fn target(query: &Query) -> Result<EnvironmentId> {
+    let found = query.int("environmentId", 0..=i64::MAX).map_err(|fault| Error::invalid(vec![fault]))?;
+    found.map(EnvironmentId).ok_or_else(|| Error::invalid(vec![Fault::required("environmentId")]))
 }

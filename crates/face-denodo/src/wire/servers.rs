@@ -107,7 +107,10 @@ pub struct ServerArguments {
     #[schema(max_length = 4000)]
     description: Option<String>,
     /// Default: `VDP`. Other types are kept; nothing is deployed to them.
-    #[schema(pattern = "^(VDP|SCHEDULER|ITP_BROWSER_POOL|ITP_VERIFICATION|VDP_DATA_CATALOG)$", example = "VDP")]
+    #[schema(
+        pattern = "^(VDP|SCHEDULER|ITP_BROWSER_POOL|ITP_VERIFICATION|VDP_DATA_CATALOG)$",
+        example = "VDP"
+    )]
     type_node: Option<String>,
     /// `embedded` for a node of this server, which is named after the server and made with it; otherwise the host of
     /// another Landreeve, reached over TLS, or `http://` and a loopback address.

@@ -19,6 +19,7 @@ use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, everything, limits}
 use serde_json::{Value, json};
 
 mod catalog;
+mod deployments;
 mod licenses;
 mod properties;
 mod revisions;
@@ -151,6 +152,9 @@ impl Dialect for Face {
     }
 
     async fn ask(&self, method: &str, path: &str) -> Ask {
+        if let Some(ask) = deployments::ask(self, method, path).await {
+            return ask;
+        }
         if let Some(ask) = revisions::ask(&self.kit, &self.router, method, path).await {
             return ask;
         }
@@ -300,7 +304,7 @@ const STATES: [(RunState, &str, &str); 10] = [
 #[tokio::test]
 async fn a_run_is_shown_as_a_deployment() {
     let Face { kit, plane, router } = Face::new().await;
-    let options = Options { later_states: true };
+    let options = Options { later_states: true, ..Options::default() };
     let later = landreeve_face_denodo::router(kit.estate.clone(), plane, options).unwrap().into();
     for (state, word, later_word) in STATES {
         let run = kit.probe_in(state).await;
@@ -350,21 +354,40 @@ async fn deployments_are_listed_newest_first_and_filtered() {
         (&first["user"], &first["state"], &first["revisions"]),
         (&json!("operator"), &json!("OK"), &json!([]))
     );
-    for (query, count) in [
-        ("?status=OK", 2),
-        ("?status=ERROR", 4),
-        ("?status=IN_PROGRESS", 4),
-        ("?start=8", 2),
-        ("?start=99", 0),
-        ("?count=3", 3),
-        ("?user=admin", 0),
-        ("?user=unknown", 0),
+    for (query, total, shown) in [
+        ("?status=OK", 2, 2),
+        ("?status=ERROR", 4, 4),
+        ("?status=IN_PROGRESS", 4, 4),
+        ("?start=8", 10, 2),
+        ("?start=99", 10, 0),
+        ("?count=3", 10, 3),
+        ("?user=operator", 10, 10),
+        ("?user=admin", 0, 0),
+        ("?user=unknown", 0, 0),
+        ("?description=ROB", 10, 10),
+        ("?description=none", 0, 0),
+        ("?environmentId=3", 0, 0),
+        (
+            "?startDeploymentTime=2026-01-15T12:00:00%2B0000&endDeploymentTime=2026-01-15T13:00:01%2B0100",
+            10,
+            10,
+        ),
+        (
+            "?startDeploymentTime=2026-01-15T12:00:01%2B0000&endDeploymentTime=2026-01-15T13:00:00%2B0000",
+            0,
+            0,
+        ),
     ] {
-        assert_eq!(list(query).send(&router).await.json()["numElements"], count, "{query}");
+        let body = list(query).send(&router).await.json();
+        let listed = body["deployments"].as_array().unwrap().len();
+        assert_eq!((&body["numElements"], listed), (&json!(total), shown), "{query}");
     }
+    let answer = list("?startDeploymentTime=2026-01-15T12:00:00%2B0000").send(&router).await;
+    fails(&answer, 400, "endDeploymentTime is required, because the other time is given");
+    fails(&list("?states=all").send(&router).await, 400, "states must be extended");
     fails(&list("?status=DONE").send(&router).await, 400, "status must be one of OK, ERROR, IN_PROGRESS");
     let answer = list("?start=-1&count=0&environmentId=3&page=2").send(&router).await;
-    let message = "page is not a parameter of this request; environmentId is not supported on this server yet; \
+    let message = "page is not a parameter of this request; \
                    start must be between 0 and 9223372036854775807; count must be between 1 and 1000";
     fails(&answer, 400, message);
 }
@@ -402,7 +425,7 @@ async fn other_kinds_other_units_and_unknown_ids_are_404() {
     let message = "lastUpdate must be a date such as 2017-11-07T16:50:32+0100";
     fails(&Ask::get(path).basic("admin", PASSWORD).send(&router).await, 400, message);
     fails(&Ask::get("/nothing").send(&router).await, 404, "there is nothing at this path");
-    fails(&Ask::post("/deployments").send(&router).await, 405, "POST is not allowed on this path");
+    fails(&Ask::patch("/deployments").send(&router).await, 405, "PATCH is not allowed on this path");
 }
 
 #[tokio::test]

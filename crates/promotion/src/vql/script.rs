@@ -123,7 +123,7 @@ pub fn property_names(script: &str) -> BTreeSet<String> {
 }
 
 /// Each `${name}` in a text: its range and its name.
-fn properties_in(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
+pub(crate) fn properties_in(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
     let mut from = 0;
     std::iter::from_fn(move || {
         loop {

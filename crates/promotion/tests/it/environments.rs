@@ -237,20 +237,12 @@ async fn every_fault_is_reported(world: World) -> Kit {
         ..ServerFacts::default()
     };
     let error = server_create(plane, ctx, wrong.into()).await.unwrap_err();
-    let expected = [
-        "name",
-        "description",
-        "host",
-        "port",
-        "username",
-        "password",
-        "default_database",
-        "license_alias",
-    ];
+    let expected =
+        ["name", "description", "host", "port", "username", "password", "default_database", "license_alias"];
     assert_eq!(fields(&error), expected);
     assert!(!format!("{error:?}").contains("xxxxx"), "no value of a secret");
     let error = server_create(plane, ctx, ServerFacts::default().into()).await.unwrap_err();
-    assert_eq!(fields(&error), ["cluster", "name", "host", "port", "license_alias"]);
+    assert_eq!(fields(&error), ["cluster", "name", "host", "license_alias"]);
     let long_name = server_create(plane, ctx, server_facts(&"x".repeat(101), cluster.id).into()).await;
     assert_eq!(fields(&long_name.unwrap_err()), ["name"]);
 
@@ -342,7 +334,8 @@ async fn servers_move_within_their_unit(world: World) -> Kit {
     let unit = world.kit.ou("Research").await;
     let there = sign_in::operator_in(&world.kit.estate, unit.uuid).await.unwrap();
     let other = environment_create(plane, &there, facts("other").into()).await.unwrap();
-    let cluster = ClusterFacts { environment: Some(other.id), name: "o".to_owned(), ..ClusterFacts::default() };
+    let cluster =
+        ClusterFacts { environment: Some(other.id), name: "o".to_owned(), ..ClusterFacts::default() };
     let cluster = cluster_create(plane, &there, cluster.into()).await.unwrap();
     let error = server_update(plane, ctx, made.id, remote_facts("s9", cluster.id).into()).await.unwrap_err();
     assert_eq!(fields(&error), ["cluster"]);
@@ -359,11 +352,14 @@ async fn an_embedded_server_has_a_node(world: World) -> Kit {
     let (plane, ctx, estate) = (&world.plane, &world.ctx, &world.kit.estate);
     let environment = world.environment("E").await;
     let cluster = world.cluster(environment.id, "C").await;
-    let (dev, same) =
-        (world.server(server_facts("Dev 1", cluster.id)).await, world.server(server_facts("dev-1", cluster.id)).await);
+    let (dev, same) = (
+        world.server(server_facts("Dev 1", cluster.id)).await,
+        world.server(server_facts("dev-1", cluster.id)).await,
+    );
     assert_eq!(world.nodes().await, ["dev-1"]);
     assert!(dev.embedded && dev.node.is_some() && dev.node == same.node);
-    let renamed = server_update(plane, ctx, dev.id, server_facts("Renamed", cluster.id).into()).await.unwrap();
+    let renamed =
+        server_update(plane, ctx, dev.id, server_facts("Renamed", cluster.id).into()).await.unwrap();
     assert_eq!((renamed.node, world.nodes().await), (dev.node, vec!["dev-1".to_owned()]));
     assert_eq!(node_delete(plane, ctx, "dev-1").await.unwrap_err().kind, ErrorKind::Conflict);
     server_delete(plane, ctx, dev.id).await.unwrap();

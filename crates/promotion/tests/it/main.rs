@@ -2,11 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
+mod deployments;
 mod environments;
 mod execute;
 mod leases;
 mod nodes;
 mod permits;
-mod revisions;
 mod properties;
+mod revisions;
 mod support;

@@ -57,7 +57,8 @@ impl World {
     async fn over(kit: Kit) -> World {
         let engine = kit.engine();
         let files = landreeve_testkit::files();
-        let (plane, slot) = landreeve_promotion::plane(engine, files, true, Vec::new(), PromotionOptions::default());
+        let (plane, slot) =
+            landreeve_promotion::plane(engine, files, true, Vec::new(), PromotionOptions::default());
         let kit = kit.reopen(vec![plane]).await;
         World { plane: slot.get().unwrap(), ctx: kit.operator(), kit }
     }

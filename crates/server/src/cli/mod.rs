@@ -133,6 +133,13 @@ enum Command {
     #[command(after_help = "Example:\n  landreeve server list --env Development")]
     #[command(subcommand)]
     Server(promotion::ServerCommand),
+    /// Deploy revisions to environments
+    #[command(after_help = "Example:\n  landreeve promotion list")]
+    #[command(subcommand)]
+    Promotion(promotion::deployments::PromotionCommand),
+    /// Compare the servers of an environment with what was deployed to them
+    #[command(after_help = "Example:\n  landreeve drift production")]
+    Drift(promotion::deployments::DriftArgs),
     /// Manage saved queries over delivery data that are read with a token
     #[command(after_help = "Example:\n  landreeve feed list")]
     #[command(subcommand)]
@@ -188,6 +195,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Env(command) => promotion::env(command).await,
         Command::Cluster(command) => promotion::cluster(command).await,
         Command::Server(command) => promotion::server(command).await,
+        Command::Promotion(command) => promotion::deployments::run(command).await,
+        Command::Drift(args) => promotion::deployments::drift(args).await,
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
         Command::Estate(command) => backup::run(command).await,

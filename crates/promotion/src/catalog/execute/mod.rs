@@ -29,6 +29,7 @@ pub struct Input {
 /// What became of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
+    /// In its script, starting at 0.
     pub index: usize,
     pub place: Place,
     /// As written; values of properties are not in it.
@@ -130,7 +131,7 @@ struct Execution<'a> {
     rewrapped: BTreeSet<Key>,
 }
 
-/// Runs a script. Never fails as a whole: the outcome says what each statement did.
+/// Runs one script, or several as one. Never fails as a whole: the outcome says what each statement did, in their order.
 pub fn execute(base: &Catalog, inputs: &[Input], planner: &mut dyn ViewPlanner) -> Outcome {
     let mut execution = Execution {
         catalog: base.clone(),
@@ -149,10 +150,14 @@ pub fn execute(base: &Catalog, inputs: &[Input], planner: &mut dyn ViewPlanner) 
     Outcome { catalog: execution.catalog, statements, invalid, refused }
 }
 
-/// CONNECT and CLOSE nest; where a statement stands decides its database, not when it succeeds.
+/// CONNECT and CLOSE nest; where a statement stands decides its database, not when it succeeds. A script starts without
+/// a database, whatever the one before it left open.
 pub(crate) fn connected(inputs: &[Input]) -> Vec<Option<String>> {
     let mut stack: Vec<String> = Vec::new();
     let place = |input: &Input| {
+        if input.piece.index == 0 {
+            stack.clear();
+        }
         match &input.statement {
             Ok(Statement::Connect { database }) => stack.push(database.clone()),
             Ok(Statement::Close) => drop(stack.pop()),
@@ -208,7 +213,7 @@ impl Execution<'_> {
         let text = without_passwords(&input.piece.written);
         let has_output = end == End::Executed && matches!(input.statement, Ok(Statement::Describe(_)));
         let place = place.unwrap_or(input.piece.place);
-        *slot = Some(Done { index, place, text, end, message, has_output });
+        *slot = Some(Done { index: input.piece.index, place, text, end, message, has_output });
     }
 
     fn statement(&mut self, index: usize) -> Result<Success, Failure> {

@@ -5,7 +5,8 @@ use landreeve_core::{Error, OpCtx, Result, page};
 use landreeve_promotion::Promotion;
 use landreeve_promotion::clusters::{Cluster, ClusterFacts, cluster_create, cluster_delete, cluster_list};
 use landreeve_promotion::environments::{
-    Environment, EnvironmentFacts, environment_create, environment_delete, environment_list, environment_named,
+    Environment, EnvironmentFacts, environment_create, environment_delete, environment_list,
+    environment_named,
 };
 use landreeve_promotion::servers::{
     EMBEDDED, Server, ServerFacts, server_create, server_delete, server_list, server_named,

@@ -1,6 +1,7 @@
 //! `landreeve env …`, `cluster …` and `server …`, and what the commands of the promotion plane share.
 
 mod catalog;
+pub mod deployments;
 pub mod properties;
 pub mod revisions;
 

@@ -80,7 +80,8 @@ enum Replace {
     /// Fail
     Keep,
     /// Replace them
-    Replace,
+    #[value(name = "replace")]
+    Existing,
     /// Drop them first, with everything that depends on them
     Drop,
 }
@@ -89,7 +90,7 @@ impl From<Replace> for ReplaceMode {
     fn from(replace: Replace) -> ReplaceMode {
         match replace {
             Replace::Keep => ReplaceMode::DoNotReplace,
-            Replace::Replace => ReplaceMode::Replace,
+            Replace::Existing => ReplaceMode::Replace,
             Replace::Drop => ReplaceMode::DropBefore,
         }
     }
