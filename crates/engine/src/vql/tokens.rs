@@ -142,6 +142,14 @@ pub fn weight(tokens: &[TokenWithSpan]) -> usize {
     tokens.iter().filter(counts).count()
 }
 
+/// The number of words that put two queries together.
+pub fn set_operations(tokens: &[TokenWithSpan]) -> usize {
+    let is_one = |token: &&TokenWithSpan| {
+        matches!(word(Some(token)), Some("union" | "intersect" | "minus" | "except"))
+    };
+    tokens.iter().filter(is_one).count()
+}
+
 fn scan(sql: &str) -> Result<Vec<TokenWithSpan>, SourceError> {
     let mut tokens: Vec<TokenWithSpan> = Vec::new();
     for token in Scanner::new(sql, RULES) {
