@@ -9,7 +9,7 @@ use landreeve_core::{
     Action, Category, Error, ErrorKind, Input, Noun, OpCtx, Permission, Result, RunKind, RunState,
 };
 use landreeve_estate::inventory::connect::{connect_spec, source_failure};
-use landreeve_estate::ops::runs::RunRef;
+use landreeve_estate::ops::runs::{RunRef, Wait};
 use landreeve_estate::ops::{self, Run};
 use landreeve_estate::results::{self, BATCH_BYTES, BATCH_ROWS, Keeping};
 use landreeve_estate::runs::{Executor, Failure, Job, KindSpec, Lane, NewRun, Outcome, PROBE};
@@ -147,13 +147,14 @@ pub async fn execution_get(plane: &Analytics, ctx: &OpCtx, which: RunRef) -> Res
     ops::runs::run_get(plane.estate(), ctx, which, &KINDS).await.map(Execution::from)
 }
 
+/// Waits for the end of an execution that was submitted or read after the wait began.
 pub async fn execution_wait(
     plane: &Analytics,
     ctx: &OpCtx,
-    which: RunRef,
-    most: Duration,
+    execution: Execution,
+    wait: Wait,
 ) -> Result<Execution> {
-    ops::runs::run_wait(plane.estate(), ctx, which, &KINDS, most).await.map(Execution::from)
+    wait.until_ended(plane.estate(), ctx, execution.run).await.map(Execution::from)
 }
 
 pub async fn execution_cancel(plane: &Analytics, ctx: &OpCtx, which: RunRef) -> Result<Execution> {

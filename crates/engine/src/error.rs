@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arrow_schema::ArrowError;
 use datafusion::common::DataFusionError;
 use landreeve_core::source::{SourceError, SourceErrorKind};
 
@@ -49,7 +50,8 @@ pub fn translate(error: &DataFusionError) -> SourceError {
         DataFusionError::ResourcesExhausted(_) => ("out_of_memory", OUT_OF_MEMORY.to_owned()),
         DataFusionError::NotImplemented(what) => ("not_supported", what.clone()),
         DataFusionError::Plan(what) => ("invalid", what.clone()),
-        DataFusionError::SchemaError(..) => ("invalid", root.strip_backtrace()),
+        DataFusionError::SchemaError(error, _) => ("invalid", error.to_string()),
+        DataFusionError::ArrowError(error, _) => ("execution", of_arrow(error)),
         DataFusionError::Internal(what) => {
             tracing::error!(cause = %what, "the SQL engine failed");
             (
@@ -65,12 +67,31 @@ pub fn translate(error: &DataFusionError) -> SourceError {
     SourceError { code: Some(code.to_owned()), ..SourceError::new(SourceErrorKind::Query, message) }
 }
 
+/// The message without the library's name for its kind.
+fn of_arrow(error: &ArrowError) -> String {
+    match error {
+        ArrowError::CastError(what)
+        | ArrowError::ComputeError(what)
+        | ArrowError::InvalidArgumentError(what)
+        | ArrowError::ParseError(what)
+        | ArrowError::ArithmeticOverflow(what) => what.clone(),
+        ArrowError::DivideByZero => "division by zero".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// Shortens a message, because the engine's advice can be many lines long.
 fn short(message: &str) -> String {
     const MAX_CHARS: usize = 600;
     let message = message.strip_prefix("External error: ").unwrap_or(message);
     let words: Vec<&str> = message.split_whitespace().collect();
-    words.join(" ").replace("landreeve.public.", "").chars().take(MAX_CHARS).collect()
+    words
+        .join(" ")
+        .replace("landreeve.public.", "")
+        .replace("landreeve.", "")
+        .chars()
+        .take(MAX_CHARS)
+        .collect()
 }
 
 pub fn query(code: &str, message: impl Into<String>) -> SourceError {

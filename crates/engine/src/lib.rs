@@ -22,6 +22,7 @@ mod reading;
 mod scan;
 mod session;
 mod statement;
+mod subqueries;
 mod variables;
 mod vql;
 mod walk;

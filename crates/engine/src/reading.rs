@@ -4,7 +4,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Query, SetExpr, Statement, TableFactor, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    Expr, ObjectName, Query, SetExpr, SetOperator, Statement, TableFactor, Visitor,
+};
 use landreeve_core::source::SourceError;
 
 use crate::error::{not_read_only, query};
@@ -23,8 +25,16 @@ struct Scope {
     size: u64,
 }
 
-/// Maximum number of tables in a statement once every view and every name of a WITH clause is replaced by its query.
+/// Maximum number of tables in a statement once every view and every name of a WITH clause is replaced by its query. A SELECT
+/// without a table counts as one.
 const MAX_TABLES: u64 = 1_000;
+/// What each INTERSECT and EXCEPT counts besides: they become joins inside each other, and a hundred of them take as long to
+/// plan as a thousand tables.
+const SET_JOIN: u64 = 15;
+/// Maximum number of names in a WITH clause.
+const MAX_NAMES: usize = 200;
+/// Maximum number of columns of a SELECT: planning takes time with their square.
+const MAX_COLUMNS: usize = 5_000;
 
 /// Rejects a statement that does more than read, or that is too large to be planned.
 pub fn check(statement: &Statement) -> Result<(), SourceError> {
@@ -80,10 +90,7 @@ impl Visitor for Check<'_> {
     fn post_visit_query(&mut self, _: &Query) -> ControlFlow<SourceError> {
         let Some(ended) = self.queries.pop() else { return ControlFlow::Continue(()) };
         if ended.size > MAX_TABLES {
-            let message = format!(
-                "the statement uses more than {MAX_TABLES} tables once its views and its WITH clause are expanded"
-            );
-            return ControlFlow::Break(query("too_long", message));
+            return ControlFlow::Break(too_many_tables());
         }
         match self.queries.last_mut() {
             Some(around) => match around.coming.pop_front() {
@@ -98,7 +105,11 @@ impl Visitor for Check<'_> {
     fn pre_visit_query(&mut self, asked: &Query) -> ControlFlow<SourceError> {
         let with = asked.with.iter().flat_map(|with| &with.cte_tables);
         let coming = with.map(|table| table.alias.name.to_string().to_lowercase()).collect();
-        self.queries.push(Scope { coming, ..Scope::default() });
+        self.queries.push(Scope { coming, size: own_size(&asked.body), ..Scope::default() });
+        if asked.with.as_ref().is_some_and(|with| with.cte_tables.len() > MAX_NAMES) {
+            let message = format!("a WITH clause has more than {MAX_NAMES} names; use views");
+            return ControlFlow::Break(query("too_long", message));
+        }
         if !asked.locks.is_empty() {
             return ControlFlow::Break(not_read_only(
                 "FOR UPDATE and FOR SHARE are not allowed; leave them out",
@@ -134,11 +145,41 @@ impl Visitor for Check<'_> {
     }
 }
 
+fn too_many_tables() -> SourceError {
+    let message = format!(
+        "the statement uses more than {MAX_TABLES} tables once its views and its WITH clause are expanded (a SELECT without a \
+         table counts as one, INTERSECT and EXCEPT as {SET_JOIN})"
+    );
+    query("too_long", message)
+}
+
+/// Refuses a chain of more set operations than a statement may have tables, before anything walks it recursively.
+pub fn check_chain(set_operations: usize) -> Result<(), SourceError> {
+    if u64::try_from(set_operations).is_ok_and(|count| count <= MAX_TABLES) { Ok(()) } else { Err(too_many_tables()) }
+}
+
+/// What a body counts besides its tables.
+fn own_size(body: &SetExpr) -> u64 {
+    match body {
+        SetExpr::Select(select) => u64::from(select.from.is_empty()),
+        SetExpr::SetOperation { op, left, right, .. } => {
+            let joins = matches!(op, SetOperator::Intersect | SetOperator::Except | SetOperator::Minus);
+            let own = if joins { SET_JOIN } else { 0 };
+            own.saturating_add(own_size(left)).saturating_add(own_size(right))
+        }
+        SetExpr::Values(_) => 1,
+        _ => 0,
+    }
+}
+
 /// Why a query's body is not allowed; `None` if it is.
 fn body_fault(body: &SetExpr) -> Option<SourceError> {
     match body {
         SetExpr::Select(select) if select.into.is_some() => {
             Some(not_read_only("SELECT INTO writes; only reading is allowed"))
+        }
+        SetExpr::Select(select) if select.projection.len() > MAX_COLUMNS => {
+            Some(query("too_long", format!("a SELECT has more than {MAX_COLUMNS} columns")))
         }
         SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => None,
         SetExpr::SetOperation { left, right, .. } => body_fault(left).or_else(|| body_fault(right)),

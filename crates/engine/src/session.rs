@@ -35,7 +35,7 @@ use crate::provider::Provider;
 use crate::scan::{self, Read};
 use crate::vql::{self, Writer};
 use crate::yielding::make_yielding;
-use crate::{AbortOnDrop, EngineOptions, Place, functions, growth, names, reading, statement};
+use crate::{AbortOnDrop, EngineOptions, Place, functions, growth, names, reading, statement, subqueries};
 
 const CATALOG: &str = "landreeve";
 
@@ -172,6 +172,7 @@ async fn planned(
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_reading.verify_plan(&plan).map_err(|error| translate(&error))?;
     growth::check(&plan)?;
+    subqueries::check(&plan)?;
     Ok((DataFrame::new(state, plan), bounds, explained.is_some()))
 }
 

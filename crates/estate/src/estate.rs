@@ -55,6 +55,7 @@ struct Parts {
     connections: ConnectionLimits,
     /// Datasources of the current epoch.
     datasources: PerEpoch<DatasourceId, Arc<Datasource>>,
+    settings: PerEpoch<(), settings::Settings>,
     registry: Arc<Registry>,
     planes: OnceLock<Vec<PlaneParts>>,
     subscribers: Mutex<BTreeSet<&'static str>>,
@@ -102,6 +103,7 @@ impl Estate {
             drivers: options.drivers,
             connections: ConnectionLimits::default(),
             datasources: PerEpoch::new(DATASOURCES),
+            settings: PerEpoch::new(1),
             registry,
             planes: OnceLock::new(),
             subscribers: Mutex::new(BTreeSet::new()),
@@ -315,8 +317,15 @@ impl Estate {
         }
     }
 
+    /// The settings, from this epoch's cache or from the store: a change of a setting is a new epoch.
     pub async fn settings(&self) -> Result<settings::Settings> {
-        settings::read(&mut self.store().read().await?).await
+        let (epoch, memory) = (self.epoch().await?, &self.inner.parts.settings);
+        if let Some(known) = memory.get(epoch, &()) {
+            return Ok(known);
+        }
+        let found = settings::read(&mut self.store().read().await?).await?;
+        memory.put(epoch, (), found.clone());
+        Ok(found)
     }
 
     /// A write with its audit event, in one transaction.

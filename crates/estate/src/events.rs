@@ -284,6 +284,8 @@ const HANDLING: Duration = Duration::from_secs(20);
 /// A lease of this age is renewed before the next event is delivered.
 const RENEW: Duration = Duration::from_secs(10);
 const BATCH: i64 = 100;
+/// How long events are collected before they are delivered together: each delivery costs reads and a commit.
+const GATHERING: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Delivers events to the subscribers until stopped. Only the node with the lease does so.
@@ -303,6 +305,10 @@ pub async fn dispatch(estate: Estate, subscribers: Vec<Arc<dyn Subscriber>>, sto
                 () = stop.cancelled() => return,
                 () = dispatcher.estate.store().notices().outbox() => {}
                 () = tokio::time::sleep(IDLE) => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(GATHERING) => {}
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use landreeve_analytics::executions::{self as plane, Execution};
 use landreeve_core::{Error, Noun, OpCtx, Result, RunState};
-use landreeve_estate::ops::runs::RunRef;
+use landreeve_estate::ops::runs::{RunRef, Wait};
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Path, Query};
 use utoipa_axum::router::OpenApiRouter;
@@ -42,25 +42,21 @@ fn run_ref(id: &str) -> Result<RunRef> {
 }
 
 /// How long the client wants to wait for the end.
-pub fn wait(app: &App, query: &Query) -> Result<Option<Duration>> {
+pub fn wait(app: &App, query: &Query) -> Result<Option<Wait>> {
     let most = i64::try_from(app.options().longest_wait.as_secs()).unwrap_or(i64::MAX);
     let seconds = query.int("wait", 0..=most).map_err(|mut fault| {
         fault.field.insert(0, '?');
         Error::invalid(vec![fault])
     })?;
-    Ok(seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.unsigned_abs())))
+    let seconds = seconds.filter(|seconds| *seconds > 0).map(i64::unsigned_abs);
+    Ok(seconds.map(|seconds| Wait::begin(app.plane().estate(), Duration::from_secs(seconds))))
 }
 
 /// Waits for the end of the submitted execution, if requested.
-pub async fn waited(
-    app: &App,
-    ctx: &OpCtx,
-    execution: Execution,
-    wait: Option<Duration>,
-) -> Result<Execution> {
+pub async fn waited(app: &App, ctx: &OpCtx, execution: Execution, wait: Option<Wait>) -> Result<Execution> {
     match wait {
         None => Ok(execution),
-        Some(most) => plane::execution_wait(app.plane(), ctx, RunRef::Uuid(execution.run.uuid), most).await,
+        Some(wait) => plane::execution_wait(app.plane(), ctx, execution, wait).await,
     }
 }
 
@@ -101,19 +97,19 @@ async fn run(
     query: Query,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let (datasource, most) = (datasource_id(&app, &id)?, wait(&app, &query)?);
+    let (datasource, wait) = (datasource_id(&app, &id)?, wait(&app, &query)?);
     let asked = wire::read(&body)?;
     let given = asked.value().inputs.clone();
     let run = plane::execution_run(app.plane(), &ctx, datasource, asked).await;
     let run = run.map_err(|error| wire::point(error, &given))?;
-    let execution = waited(&app, &ctx, run, most).await?;
+    let execution = waited(&app, &ctx, run, wait).await?;
     out.ok(&Document::of(wire::render(&execution)))
 }
 
 async fn show(app: &App, ctx: &OpCtx, below: Option<&str>, id: &str, query: &Query) -> Result<Execution> {
-    let most = wait(app, query)?;
+    let wait = wait(app, query)?;
     let found = find(app, ctx, below, id).await?;
-    waited(app, ctx, found, most).await
+    waited(app, ctx, found, wait).await
 }
 
 /// Get Execution

@@ -159,11 +159,11 @@ async fn run(
     query: Query,
     JsonBody(body): JsonBody,
 ) -> Outcome {
-    let (report, most) = (report_id(&app, &id)?, wait(&app, &query)?);
+    let (report, wait) = (report_id(&app, &id)?, wait(&app, &query)?);
     let inputs = parameters::read_body(&body)?;
     let given = inputs.value().clone();
     let run = runs::report_run(app.plane(), &ctx, report, inputs).await;
     let run = run.map_err(|error| executions::point_report(error, &given))?;
-    let execution = waited(&app, &ctx, run, most).await?;
+    let execution = waited(&app, &ctx, run, wait).await?;
     out.ok(&Document::of(executions::render(&execution)))
 }

@@ -14,6 +14,13 @@ pub enum Format {
     Csv,
 }
 
+/// The formats of an answer that is no listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    Table,
+    Json,
+}
+
 /// Set if writing to standard output failed, so that the command does not report success.
 static FAILED: AtomicBool = AtomicBool::new(false);
 

@@ -36,7 +36,7 @@ const EIGHT_TIMES: &str = "array_dims array_positions arrays_zip json_as_text js
 
 /// The functions with needs of their own.
 const OWN: &str = "array_has_all array_has_any array_to_string cast_to_type concat concat_ws \
-    list_to_text lpad regexp_count regexp_instr regexp_like regexp_match regexp_replace repeat replace rpad \
+    list_to_text lpad narrow_cast regexp_count regexp_instr regexp_like regexp_match regexp_replace repeat replace rpad \
     string_concat string_to_array text_like to_char try_cast_to_type";
 
 /// What VQL's functions and operators become; a text cannot name them.
@@ -79,6 +79,7 @@ pub fn allowed(name: &str) -> Option<Allowed> {
         "vql_like_pattern" => needs::times::<2>,
         "vql_number" | "vql_single" | "vql_whole" => needs::number,
         "cast_to_type" | "list_to_text" | "try_cast_to_type" => needs::times::<24>,
+        "narrow_cast" => needs::fixed,
         _ if listed(FIXED) || listed(VQL_FIXED) => needs::fixed,
         _ if listed(SHORT) => needs::short,
         _ if listed(ONCE) || listed(VQL_ONCE) => needs::times::<1>,

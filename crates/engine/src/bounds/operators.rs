@@ -8,7 +8,7 @@ use arrow_array::ArrayRef;
 use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, BooleanArray, StringArray};
-use arrow_cast::cast;
+use arrow_cast::{CastOptions, cast};
 use arrow_schema::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
@@ -55,6 +55,27 @@ impl Operators {
             list_to_text: ours(Kind::ListToText)?,
         })
     }
+
+    /// A cast that the planner does not look into.
+    fn narrow_cast(&self, to: &DataType, safe: bool) -> Result<Arc<ScalarUDF>> {
+        let function = Arc::new(ScalarUDF::from(NarrowCast::new(to.clone(), safe)));
+        let missing = || DataFusionError::Internal("narrow_cast is not in the list of functions".to_owned());
+        bounded(function, &self.bounds).map(Arc::new).ok_or_else(missing)
+    }
+}
+
+/// Whether different decimals become the same value. The planner compares what is cast by casting what it is compared
+/// with back, which is wrong then.
+fn loses_digits(from: &DataType, to: &DataType) -> bool {
+    let scale = |kind: &DataType| match kind {
+        DataType::Decimal32(_, scale)
+        | DataType::Decimal64(_, scale)
+        | DataType::Decimal128(_, scale)
+        | DataType::Decimal256(_, scale) => Some(*scale),
+        kind if kind.is_integer() => Some(0),
+        _ => None,
+    };
+    matches!((scale(from), scale(to)), (Some(from), Some(to)) if to < from)
 }
 
 fn call(function: &Arc<ScalarUDF>, args: Vec<Expr>) -> Expr {
@@ -108,6 +129,16 @@ impl FunctionRewrite for Operators {
                 if is_text(field.data_type()) && expr.get_type(schema)?.is_nested() =>
             {
                 call(&self.list_to_text, vec![*expr])
+            }
+            Expr::Cast(Cast { expr, field })
+                if loses_digits(&expr.get_type(schema)?, field.data_type()) =>
+            {
+                call(&self.narrow_cast(field.data_type(), false)?, vec![*expr])
+            }
+            Expr::TryCast(TryCast { expr, field })
+                if loses_digits(&expr.get_type(schema)?, field.data_type()) =>
+            {
+                call(&self.narrow_cast(field.data_type(), true)?, vec![*expr])
             }
             other => return bound_calls(other, &self.bounds),
         }))
@@ -198,6 +229,43 @@ impl ScalarUDFImpl for Ours {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
         }
         Ok(ColumnarValue::Array(result))
+    }
+}
+
+/// A cast of decimals to a type with fewer digits after the point.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct NarrowCast {
+    to: DataType,
+    /// What does not fit is NULL, and no error.
+    safe: bool,
+    signature: Signature,
+}
+
+impl NarrowCast {
+    fn new(to: DataType, safe: bool) -> NarrowCast {
+        NarrowCast { to, safe, signature: Signature::any(1, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for NarrowCast {
+    fn name(&self) -> &'static str {
+        "narrow_cast"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.to.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [value] = args.args.as_slice() else {
+            return Err(DataFusionError::Internal("narrow_cast: wrong arguments".to_owned()));
+        };
+        let options = CastOptions { safe: self.safe, ..CastOptions::default() };
+        value.cast_to(&self.to, Some(&options))
     }
 }
 

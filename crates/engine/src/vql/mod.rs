@@ -77,6 +77,7 @@ fn parse(sql: &str, writer: Writer) -> Result<Statement, SourceError> {
         let message = format!("the statement has more than {MAX_TOKENS} tokens; make it shorter");
         return Err(query("too_long", message));
     }
+    reading::check_chain(tokens::set_operations(&tokens))?;
     let mut parser = Parser::new(&Vql).with_recursion_limit(DEPTH).with_tokens_with_locations(tokens);
     let statement = parser.parse_statement().map_err(|error| parse_error(sql, &error))?;
     let rest = parser.peek_token();

@@ -25,7 +25,7 @@ use landreeve_core::table::{PlannedView, TableName, ViewPlanner};
 use super::{Writer, columns, located, prepare, rows, session, stars};
 use crate::bounds::Bounds;
 use crate::error::{stopped, translate};
-use crate::{STACK, names};
+use crate::{STACK, names, subqueries};
 
 /// A planner on a thread of its own, which ends when this is dropped.
 pub struct Planner(Option<Thread>);
@@ -141,6 +141,7 @@ impl Views {
             .collect();
         let mut plan = |statement| context.plan(statement).map_err(|error| located(&sql, &error));
         let planned = plan(statement.clone())?;
+        subqueries::check(&planned)?;
         let text = stars::spell_out(&sql, &statement, &mut plan)?;
         let analyzed = context.analyze(planned).map_err(|error| located(&sql, &error))?;
         let schema = columns::stored(analyzed.schema())?;

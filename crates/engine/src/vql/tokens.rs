@@ -142,6 +142,14 @@ pub fn weight(tokens: &[TokenWithSpan]) -> usize {
     tokens.iter().filter(counts).count()
 }
 
+/// The number of words that put two queries together.
+pub fn set_operations(tokens: &[TokenWithSpan]) -> usize {
+    let is_one = |token: &&TokenWithSpan| {
+        matches!(word(Some(token)), Some("union" | "intersect" | "minus" | "except"))
+    };
+    tokens.iter().filter(is_one).count()
+}
+
 fn scan(sql: &str) -> Result<Vec<TokenWithSpan>, SourceError> {
     let mut tokens: Vec<TokenWithSpan> = Vec::new();
     for token in Scanner::new(sql, RULES) {
@@ -324,12 +332,23 @@ fn without_hints(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut index = 0;
     while index < tokens.len() {
         let end = hints_end(&tokens, index);
-        if end > index && word(tokens.get(end)) == Some("join") && !is_named(&tokens, index) {
+        if end > index && is_join(&tokens, end) && !is_named(&tokens, index) {
             dropped.iter_mut().take(end).skip(index).for_each(|dropped| *dropped = true);
         }
         index = end.max(index + 1);
     }
     tokens.into_iter().zip(dropped).filter(|(_, dropped)| !dropped).map(|(token, _)| token).collect()
+}
+
+/// Whether `JOIN`, or the words that say which join it is, are at `index`.
+fn is_join(tokens: &[TokenWithSpan], index: usize) -> bool {
+    let at = |index: usize| word(tokens.get(index));
+    match at(index) {
+        Some("join") => true,
+        Some("left" | "right" | "full") if at(index + 1) == Some("outer") => at(index + 2) == Some("join"),
+        Some("inner" | "cross" | "left" | "right" | "full") => at(index + 1) == Some("join"),
+        _ => false,
+    }
 }
 
 /// The index after the hints that start at `index`.
@@ -366,6 +385,8 @@ mod tests {
             ("A inner nested ordered join b", "a inner join b"),
             ("a NESTED PARALLEL 4 REVERSEORDER JOIN b", "a join b"),
             ("a left outer hash join b merge join c", "a left outer join b join c"),
+            ("a HASH REVERSEORDER LEFT OUTER JOIN b", "a left outer join b"),
+            ("a nested inner join b merge full join c", "a inner join b full join c"),
             ("x.hash join b", "x . \"hash\" join b"),
             ("select hash from t", "select hash from t"),
             ("select 1 context ('a' = 'b', 'c' = '(')", "select 1"),

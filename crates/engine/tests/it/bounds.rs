@@ -198,6 +198,7 @@ async fn walk(part: usize) {
         "file_row_index",
         "json_union_to_text",
         "list_to_text",
+        "narrow_cast",
         "string_concat",
         "text_like",
         "try_cast_to_type",

@@ -201,6 +201,16 @@ async fn check(
     {
         faults.push("database", "required", "is required: which of its databases");
     }
+    if matches!(details.database_type, DatabaseType::Catalog(_)) {
+        let given = [
+            ("port", details.port.is_some()),
+            ("username", details.username.as_deref().is_some_and(|name| !name.is_empty())),
+            ("password", details.password.as_ref().is_some_and(|secret| !secret.reveal().is_empty())),
+        ];
+        for (field, _) in given.into_iter().filter(|(_, given)| *given) {
+            faults.push(field, "not_used", "has no effect on a database of this server; leave it out");
+        }
+    }
     let file = details.database.as_deref().filter(|name| !name.is_empty());
     if let (DatabaseType::Sqlite, ConnectionMode::Direct, Some(name)) =
         (details.database_type, details.mode, file)

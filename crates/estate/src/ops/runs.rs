@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use landreeve_core::ids::{AuditId, BoxFuture, RunId};
 use landreeve_core::{Action, Category, Error, Noun, OpCtx, Page, PageOf, Permission, Result, RunKind};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
 
@@ -184,6 +185,40 @@ pub async fn run_cancel(estate: &Estate, ctx: &OpCtx, which: RunRef, kinds: &[Ru
         .await
 }
 
+/// A wait for the end of a run. It begins before the run is submitted or read, so that no change in between is missed.
+pub struct Wait {
+    changes: Receiver<RunId>,
+    most: Duration,
+}
+
+impl Wait {
+    /// `most`: how long to wait at most.
+    pub fn begin(estate: &Estate, most: Duration) -> Wait {
+        Wait { changes: estate.store().notices().runs(), most }
+    }
+
+    /// Waits until the run has ended; returns it as it is then, or as it is when the time is over.
+    pub async fn until_ended(self, estate: &Estate, ctx: &OpCtx, mut run: Run) -> Result<Run> {
+        let (Wait { mut changes, most }, which) = (self, RunRef::Id(run.id));
+        let ended = async {
+            while !run.state.is_final() {
+                match changes.recv().await {
+                    Ok(id) if id != run.id => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => run = run_get(estate, ctx, which, &[]).await?,
+                    Err(RecvError::Closed) => break,
+                }
+            }
+            Ok(())
+        };
+        // A timeout is not an error: the run is returned as it is.
+        match tokio::time::timeout(most, ended).await {
+            Ok(ended) => ended.map(|()| run),
+            // Notices may have been lost with the connection that delivers them.
+            Err(_) => run_get(estate, ctx, which, &[]).await,
+        }
+    }
+}
+
 /// Waits until the run has ended, or at most for `most`; returns the run as it is then.
 pub async fn run_wait(
     estate: &Estate,
@@ -192,28 +227,7 @@ pub async fn run_wait(
     kinds: &[RunKind],
     most: Duration,
 ) -> Result<Run> {
-    // Subscribe before the first check, so that an end in between is not missed.
-    let mut changes = estate.store().notices().runs();
-    let mut run = run_get(estate, ctx, which, kinds).await?;
-    if run.state.is_final() {
-        return Ok(run);
-    }
-    let ended = async {
-        loop {
-            match changes.recv().await {
-                Ok(id) if id != run.id => continue,
-                Ok(_) | Err(RecvError::Lagged(_)) => run = run_get(estate, ctx, which, kinds).await?,
-                Err(RecvError::Closed) => return Ok(()),
-            }
-            if run.state.is_final() {
-                return Ok(());
-            }
-        }
-    };
-    // A timeout is not an error: the run is returned as it is.
-    match tokio::time::timeout(most, ended).await {
-        Ok(ended) => ended.map(|()| run),
-        // Notices may have been lost with the connection that delivers them.
-        Err(_) => run_get(estate, ctx, which, kinds).await,
-    }
+    let wait = Wait::begin(estate, most);
+    let run = run_get(estate, ctx, which, kinds).await?;
+    wait.until_ended(estate, ctx, run).await
 }

@@ -580,13 +580,13 @@ impl Engine {
 
     /// Forwards a cancel as soon as it is durable, whichever node received the request.
     async fn cancel_loop(self) {
-        let mut changes = self.0.store.notices().runs();
+        let mut stops = self.0.store.notices().stops();
         loop {
-            let changed = tokio::select! {
+            let stopped = tokio::select! {
                 () = self.0.tasks.stop.cancelled() => return,
-                changed = changes.recv() => changed,
+                stopped = stops.recv() => stopped,
             };
-            match changed {
+            match stopped {
                 Ok(id) if self.known().live.contains_key(&id) => {
                     let found = async { queue::get(&mut self.0.store.read().await?, id).await };
                     if let Ok(Some(run)) = found.await

@@ -208,7 +208,7 @@ pub async fn insert(tx: &mut Tx, submission: &Submission, now: Timestamp) -> Res
         RunState::Held => tx.notice(Notice::Held).await?,
         _ => {}
     }
-    tx.run_changed(run.id).await?;
+    // Nothing can wait for a run that has no id yet, so its submission is no change to tell.
     Ok((run, true))
 }
 
@@ -560,6 +560,7 @@ async fn cancel_with(tx: &mut Tx, id: RunId, why: Option<&str>, now: Timestamp) 
         .await?;
     if executing > 0 {
         tx.run_changed(id).await?;
+        tx.notice(Notice::Stop(id)).await?;
     }
     Ok(executing > 0)
 }

@@ -20,6 +20,8 @@ pub enum Notice {
     Authority,
     /// A run changed state or progressed.
     Run(RunId),
+    /// An executing run is to stop.
+    Stop(RunId),
     /// A run is waiting for a worker of a pool.
     Queue(PoolName),
     /// A run is held until a time.
@@ -35,6 +37,7 @@ impl Notice {
         match self {
             Notice::Authority => "authority".to_owned(),
             Notice::Run(id) => format!("run:{id}"),
+            Notice::Stop(id) => format!("stop:{id}"),
             Notice::Queue(pool) => format!("queue:{pool}"),
             Notice::Held => "held".to_owned(),
             Notice::Outbox => "outbox".to_owned(),
@@ -50,6 +53,7 @@ impl Notice {
             "schedule" => Some(Notice::Schedule),
             _ => match text.split_once(':')? {
                 ("run", id) => id.parse().ok().map(|id| Notice::Run(RunId(id))),
+                ("stop", id) => id.parse().ok().map(|id| Notice::Stop(RunId(id))),
                 ("queue", pool) => Some(Notice::Queue(PoolName::stored(pool))),
                 _ => None,
             },
@@ -66,6 +70,7 @@ struct Inner {
     /// Incremented by every `Authority` notice: a cache compares it before it answers.
     epoch: AtomicI64,
     runs: broadcast::Sender<RunId>,
+    stops: broadcast::Sender<RunId>,
     /// One for each pool that runs are claimed from.
     queues: Mutex<HashMap<PoolName, watch::Sender<u64>>>,
     held: watch::Sender<u64>,
@@ -79,6 +84,7 @@ impl Notices {
             instance,
             epoch: AtomicI64::new(0),
             runs: broadcast::channel(1_024).0,
+            stops: broadcast::channel(1_024).0,
             queues: Mutex::new(HashMap::new()),
             held: watch::Sender::new(0),
             outbox: Notify::new(),
@@ -95,6 +101,7 @@ impl Notices {
             Notice::Authority => drop(self.0.epoch.fetch_add(1, Ordering::SeqCst)),
             // It is not an error if nothing is waiting.
             Notice::Run(id) => drop(self.0.runs.send(id)),
+            Notice::Stop(id) => drop(self.0.stops.send(id)),
             Notice::Queue(pool) => {
                 if let Some(queue) = self.queues().get(&pool) {
                     queue.send_modify(|count| *count += 1);
@@ -112,6 +119,11 @@ impl Notices {
 
     pub fn runs(&self) -> broadcast::Receiver<RunId> {
         self.0.runs.subscribe()
+    }
+
+    /// Runs that are to stop, wherever they execute.
+    pub fn stops(&self) -> broadcast::Receiver<RunId> {
+        self.0.stops.subscribe()
     }
 
     fn queues(&self) -> MutexGuard<'_, HashMap<PoolName, watch::Sender<u64>>> {

@@ -7,35 +7,98 @@ pub const HIDDEN: &str = "'***'";
 
 /// Whether a word or a text is the name of a password.
 pub fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    ["PASSWORD", "SECRET", "PASSPHRASE"].iter().any(|word| name.contains(word))
+    const PARTS: [&str; 5] = ["PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "PRIVATEKEY"];
+    const ENDS: [&str; 4] = ["PWD", "APIKEY", "ACCESSTOKEN", "REFRESHTOKEN"];
+    let name: String = name.chars().filter(|char| !matches!(char, '_' | '-')).collect();
+    let name = name.trim_end_matches('\'').to_ascii_uppercase();
+    PARTS.iter().any(|part| name.contains(part)) || ENDS.iter().any(|end| name.ends_with(end))
 }
 
-/// A statement as written, without the literals that follow the name of a password, and those of CREATE USER. A property
-/// stays: it is no password.
+/// What the next token may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Anything,
+    /// The name of a password came: its value follows, perhaps after `=` or a comma.
+    Secret,
+    /// More of it: literals that follow each other are one value, or a mistake.
+    More,
+    /// CREATE USER: its name, then its password.
+    UserName,
+    UserPassword,
+}
+
+/// A statement as written, without what follows the name of a password, the password of CREATE USER, and passwords in URLs.
+/// A property stays: it is no password.
 pub fn without_passwords(written: &str) -> String {
-    let (mut out, mut secret, mut user) = (String::with_capacity(written.len()), false, false);
+    let (mut out, mut next) = (String::with_capacity(written.len()), Next::Anything);
     let mut last = String::new();
     for token in Scanner::new(written, VQL) {
         let text = written.get(token.start..token.end).unwrap_or_default();
-        let is_literal = matches!(token.kind, Kind::Text | Kind::QuotedName);
-        if is_literal && (secret || user) {
-            let property = text.strip_prefix("'${").and_then(|rest| rest.strip_suffix("}'"));
-            let property = property.is_some_and(|name| !name.contains(['{', '}']));
-            // The name of a user can be quoted.
-            let name = user && !secret && token.kind == Kind::QuotedName;
-            out.push_str(if property || name { text } else { HIDDEN });
-            (secret, user) = (false, user && name);
+        if token.kind.is_blank() || matches!(text, "=" | ",") && next == Next::Secret {
+            out.push_str(text);
             continue;
         }
-        out.push_str(text);
-        if token.kind.is_blank() || text == "=" || text == "," && secret {
+        let is_literal = matches!(token.kind, Kind::Text | Kind::QuotedName);
+        let is_value = is_literal || matches!(token.kind, Kind::Word | Kind::Number) && !is_encrypted(text);
+        let hides = match next {
+            Next::Secret => is_value,
+            Next::More | Next::UserPassword => is_literal,
+            Next::Anything | Next::UserName => false,
+        };
+        if hides {
+            out.push_str(if is_property(text) { text } else { HIDDEN });
+            next = if next == Next::UserPassword { Next::Anything } else { Next::More };
             continue;
+        }
+        match token.kind {
+            Kind::Text => out.push_str(&without_parameters(text)),
+            _ => out.push_str(text),
         }
         let word = text.to_ascii_uppercase();
-        secret = matches!(token.kind, Kind::Word | Kind::Text) && is_secret(text);
-        user |= word == "USER" && last != "SINGLE" && last != "ALTER" && last != "DROP";
+        let names = matches!(token.kind, Kind::Word | Kind::Text | Kind::QuotedName);
+        next = match next {
+            Next::UserName => Next::UserPassword,
+            _ if word == "USER" && !matches!(last.as_str(), "SINGLE" | "ALTER" | "DROP") => Next::UserName,
+            _ if names && is_secret(text.trim_matches(['\'', '"'])) => Next::Secret,
+            _ => Next::Anything,
+        };
         last = word;
+    }
+    out
+}
+
+fn is_encrypted(text: &str) -> bool {
+    text.eq_ignore_ascii_case("ENCRYPTED")
+}
+
+/// `'${name}'`
+fn is_property(text: &str) -> bool {
+    let name = text.strip_prefix("'${").and_then(|rest| rest.strip_suffix("}'"));
+    name.is_some_and(|name| !name.contains(['{', '}']))
+}
+
+/// A literal without the passwords of a URL or of parameters in it: `://user:password@`, `password=…`.
+fn without_parameters(literal: &str) -> String {
+    let mut text = literal.to_owned();
+    if let Some((scheme, rest)) = literal.split_once("://") {
+        let end = rest.find(['/', '?', '\'']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        if let Some((credentials, host)) = authority.rsplit_once('@')
+            && let Some((user, _)) = credentials.split_once(':')
+        {
+            text = format!("{scheme}://{user}:***@{host}{rest}");
+        }
+    }
+    let mut out = String::with_capacity(text.len());
+    for part in text.split_inclusive(['?', '&', ';', ',', ' ']) {
+        match part.split_once('=') {
+            Some((name, value)) if is_secret(name.trim_matches('\'')) && !value.starts_with("${") => {
+                let end = value.find(['?', '&', ';', ',', ' ', '\'']).unwrap_or(value.len());
+                let rest = value.get(end..).unwrap_or_default();
+                out.push_str(&format!("{name}=***{rest}"));
+            }
+            _ => out.push_str(part),
+        }
     }
     out
 }
@@ -64,6 +127,24 @@ mod tests {
             ("VAULTSECRET = 'S3' PROXYPASSWORD 'S2'", "VAULTSECRET = '***' PROXYPASSWORD '***'"),
             ("USERPASSWORD = \"S1\"", "USERPASSWORD = '***'"),
             ("userpassword /* c */ 'x'", "userpassword /* c */ '***'"),
+            ("USERPASSWORD SEKRET USERNAME 'u'", "USERPASSWORD '***' USERNAME 'u'"),
+            ("USERPASSWORD '' 'SEKRET'", "USERPASSWORD '***' '***'"),
+            ("USERPASSWORD='a' 'SEKRET' ENCRYPTED", "USERPASSWORD='***' '***' ENCRYPTED"),
+            ("USERPASSWORD 17", "USERPASSWORD '***'"),
+            ("USERPASSWORD ENCRYPTED", "USERPASSWORD ENCRYPTED"),
+            ("CREATE USER bob \"SEKRET\"", "CREATE USER bob '***'"),
+            ("CREATE USER \"bob b\" 'SEKRET' 'x'", "CREATE USER \"bob b\" '***' 'x'"),
+            ("SET 'x.pwd' = 'SEKRET'", "SET 'x.pwd' = '***'"),
+            ("SET \"x.password\" = 'SEKRET'", "SET \"x.password\" = '***'"),
+            ("FOO 'password=SEKRET'", "FOO 'password=***'"),
+            ("FOO 'a=b;api_key=SEKRET;c=d'", "FOO 'a=b;api_key=***;c=d'"),
+            (
+                "DATABASEURI = 'jdbc:postgresql://u:SEKRET@h:1/x?user=a&password=SEKRET&ssl=on'",
+                "DATABASEURI = 'jdbc:postgresql://u:***@h:1/x?user=a&password=***&ssl=on'",
+            ),
+            ("DATABASEURI = 'jdbc:postgresql://h:1/x'", "DATABASEURI = 'jdbc:postgresql://h:1/x'"),
+            ("URI 'http://u@h/x:y@z'", "URI 'http://u@h/x:y@z'"),
+            ("SET 'a' = 'password=${users.x.PASSWORD}'", "SET 'a' = 'password=${users.x.PASSWORD}'"),
         ] {
             assert_eq!(without_passwords(written), shown);
         }

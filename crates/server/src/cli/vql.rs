@@ -1,10 +1,12 @@
 //! `landreeve vql …`: virtual databases.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use landreeve_promotion::apply::{self, Applied, Options};
+use landreeve_promotion::catalog::Key;
 use landreeve_promotion::nodes::{self, LOCAL};
 use landreeve_promotion::versions;
 use landreeve_promotion::vql::properties::{self, Properties};
@@ -12,7 +14,7 @@ use landreeve_promotion::vql::script::MAX_SCRIPT;
 use serde_json::{Value, json};
 
 use super::promotion::{Unit, finish, open};
-use crate::output::{self, Format};
+use crate::output::{self, Format, ReportFormat};
 
 #[derive(Debug, Subcommand)]
 pub enum VqlCommand {
@@ -107,7 +109,7 @@ pub struct Script {
     strict: bool,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    format: ReportFormat,
 }
 
 #[derive(Debug, Args)]
@@ -238,7 +240,7 @@ fn read_script(script: &Script) -> anyhow::Result<(String, Properties)> {
 async fn run_script(args: RunArgs) -> anyhow::Result<()> {
     let done = applied(&args.script, args.dry_run).await?;
     let shown: Vec<&apply::Statement> = done.statements.iter().collect();
-    if args.script.format == Format::Json {
+    if args.script.format == ReportFormat::Json {
         let statement = |done: &&apply::Statement| {
             json!({
                 "index": done.index, "line": done.place.line, "column": done.place.column, "text": done.text,
@@ -267,7 +269,8 @@ async fn run_script(args: RunArgs) -> anyhow::Result<()> {
         for (key, why) in done.invalid.iter().chain(&done.refused) {
             output::say(&format!(" - invalid: {}: {why}", key.full_name()));
         }
-        output::say(&format!(" - Executed {} of {} VQL commands", done.executed(), done.statements.len()));
+        let verb = if args.dry_run { "Checked" } else { "Executed" };
+        output::say(&format!(" - {verb} {} of {} VQL commands", done.executed(), done.statements.len()));
         output::say(&summary(&done, args.dry_run));
     }
     if done.failed() { Err(anyhow::anyhow!("nothing was applied")) } else { Ok(()) }
@@ -279,7 +282,8 @@ fn summary(done: &Applied, dry_run: bool) -> String {
             format!(" - Nothing was applied: queries on {} read version {}", done.node, done.version)
         }
         (false, true) => {
-            format!(" - Nothing was applied (dry run): {} objects would change", done.changes.len())
+            let objects = if done.changes.len() == 1 { "object" } else { "objects" };
+            format!(" - Nothing was applied (dry run): {} {objects} would change", done.changes.len())
         }
         (false, false) if done.version == done.from_version => {
             format!(" - Nothing changed: queries on {} read version {}", done.node, done.version)
@@ -290,16 +294,26 @@ fn summary(done: &Applied, dry_run: bool) -> String {
 
 async fn diff(args: DiffArgs) -> anyhow::Result<()> {
     let done = applied(&args.script, true).await?;
-    if args.script.format == Format::Json {
+    let reasons: BTreeMap<&Key, &str> =
+        done.invalid.iter().chain(&done.refused).map(|(key, why)| (key, why.as_str())).collect();
+    let failed = || done.statements.iter().filter(|statement| statement.end == apply::End::Failed);
+    if args.script.format == ReportFormat::Json {
         let change = |change: &apply::Change| {
             json!({
                 "kind": change.key.kind.label(), "name": change.key.full_name(), "change": change.kind.as_str(),
-                "before": change.before, "after": change.after,
+                "before": change.before, "after": change.after, "reason": reasons.get(&change.key),
+            })
+        };
+        let failure = |statement: &apply::Statement| {
+            json!({
+                "index": statement.index, "line": statement.place.line, "column": statement.place.column,
+                "text": statement.text, "message": statement.message,
             })
         };
         output::say(&serde_json::to_string_pretty(&json!({
             "node": done.node, "fromHash": done.from_hash, "toHash": done.content_hash,
             "changes": done.changes.iter().map(change).collect::<Vec<_>>(),
+            "failed": failed().map(failure).collect::<Vec<_>>(),
         }))?);
     } else {
         if done.changes.is_empty() && !done.failed() {
@@ -312,6 +326,9 @@ async fn diff(args: DiffArgs) -> anyhow::Result<()> {
                 change.key.kind.label(),
                 change.key.full_name()
             ));
+            if let Some(why) = reasons.get(&change.key) {
+                output::say(&format!("  it would be invalid: {why}"));
+            }
             for (sign, text) in [('-', &change.before), ('+', &change.after)] {
                 for line in text.iter().flat_map(|text| text.lines()) {
                     output::say(&format!("  {sign} {line}"));
@@ -319,7 +336,7 @@ async fn diff(args: DiffArgs) -> anyhow::Result<()> {
             }
         }
     }
-    for statement in done.statements.iter().filter(|statement| statement.end == apply::End::Failed) {
+    for statement in failed() {
         let (line, column) = (statement.place.line, statement.place.column);
         output::complain(&format!("line {line}, column {column}: {}", statement.message));
     }
