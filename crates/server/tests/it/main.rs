@@ -8,6 +8,7 @@ mod command_line;
 mod crash;
 mod delivery;
 mod faults;
+mod kerberos;
 mod life;
 mod properties;
 mod pushdown;
