@@ -1,4 +1,4 @@
-//! Database servers for the tests: one PostgreSQL and two MariaDB instances (with and without time zone tables), on
+//! Servers for the tests: one PostgreSQL, two MariaDB instances (with and without time zone tables) and a Kerberos KDC, on
 //! free ports of 127.0.0.1, in a temporary directory, with random passwords.
 //!
 //! A *guard* (this program again, in its own process group) learns over a pipe what was started. When the pipe closes,
@@ -7,6 +7,7 @@
 
 mod guard;
 mod install;
+mod kerberos;
 mod mariadb;
 mod postgres;
 mod process;
@@ -154,12 +155,14 @@ fn start_all(base: PathBuf, binaries: &Binaries, guard: &mut Guard) -> Result<Ve
     let with = mariadb::start(&site, &binaries.mariadb, &template, "mariadb", guard).context("MariaDB")?;
     with.load_zones(&binaries.mariadb).context("the time zone tables of MariaDB")?;
     fs::remove_dir_all(&template)?;
+    let kerberos = kerberos::start(&site, &binaries.kerberos, guard).context("Kerberos")?;
 
     let mut exports = vec![
         ("LANDREEVE_TEST_POSTGRES", postgres),
         ("LANDREEVE_TEST_MARIADB", with.url()),
         ("LANDREEVE_TEST_MARIADB_NO_ZONES", without.url()),
         ("LANDREEVE_TEST_PSQL", binaries.postgres.join("psql").display().to_string()),
+        ("LANDREEVE_TEST_KRB5_CONFIG", kerberos),
     ];
     if let Some(certificate) = &site.certificate {
         exports.push(("LANDREEVE_TEST_TLS_CA", certificate.authority.display().to_string()));

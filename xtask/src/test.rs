@@ -9,8 +9,12 @@ use crate::databases::Databases;
 use crate::documents;
 
 /// If these are set (by `databases --detach`), no servers are started.
-const GIVEN: [&str; 3] =
-    ["LANDREEVE_TEST_POSTGRES", "LANDREEVE_TEST_MARIADB", "LANDREEVE_TEST_MARIADB_NO_ZONES"];
+const GIVEN: [&str; 4] = [
+    "LANDREEVE_TEST_POSTGRES",
+    "LANDREEVE_TEST_MARIADB",
+    "LANDREEVE_TEST_MARIADB_NO_ZONES",
+    "LANDREEVE_TEST_KRB5_CONFIG",
+];
 
 pub fn command(args: &[String]) -> Result<ExitCode> {
     let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);

@@ -22,6 +22,7 @@ pub mod secret;
 pub mod source;
 pub mod sql;
 pub mod table;
+pub mod tickets;
 
 pub use authority::{Action, Authority, Grant, Granted, Noun, Permission, Scope};
 pub use clock::{Clock, SystemClock};

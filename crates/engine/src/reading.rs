@@ -155,7 +155,11 @@ fn too_many_tables() -> SourceError {
 
 /// Refuses a chain of more set operations than a statement may have tables, before anything walks it recursively.
 pub fn check_chain(set_operations: usize) -> Result<(), SourceError> {
-    if u64::try_from(set_operations).is_ok_and(|count| count <= MAX_TABLES) { Ok(()) } else { Err(too_many_tables()) }
+    if u64::try_from(set_operations).is_ok_and(|count| count <= MAX_TABLES) {
+        Ok(())
+    } else {
+        Err(too_many_tables())
+    }
 }
 
 /// What a body counts besides its tables.

@@ -57,7 +57,8 @@ const UNKNOWN: &str = "IN with a query can only be a condition of WHERE or HAVIN
      count as false; use EXISTS or a join";
 const NEGATED: &str = "NOT IN with a query can only be a condition of its own or below AND: elsewhere NULL would count as \
      false; use NOT EXISTS or a join";
-const CORRELATED: &str = "NOT IN with a query that names columns of the query around it is not supported; use NOT EXISTS";
+const CORRELATED: &str =
+    "NOT IN with a query that names columns of the query around it is not supported; use NOT EXISTS";
 const COUNTED: &str = "a query in IN or EXISTS that names columns of the query around it cannot be an aggregate without \
      GROUP BY; compare with the aggregate, as in (SELECT count(*) …) > 0";
 

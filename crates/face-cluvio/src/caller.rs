@@ -54,7 +54,10 @@ fn secret(parts: &Parts, app: &App, origin: ops::Origin, wanted: &str, form: &st
     match Credential::from_headers(&parts.headers) {
         Credential::None => Err(sign_in::no_credential(app.estate(), origin)),
         Credential::Scheme { scheme, token } if scheme == wanted => Ok(token),
-        Credential::Scheme { .. } | Credential::Basic { .. } | Credential::Malformed => {
+        Credential::Scheme { .. }
+        | Credential::Basic { .. }
+        | Credential::Bare(_)
+        | Credential::Malformed => {
             Err(sign_in::bad_credential(app.estate(), origin, &format!("this server requires {form}")))
         }
     }

@@ -28,12 +28,26 @@ fn exception(error: &Error) -> Option<StatusCode> {
     (error.code == landreeve_http::code::METHOD_NOT_ALLOWED).then_some(StatusCode::METHOD_NOT_ALLOWED)
 }
 
+const BASIC: &str = "Basic realm=\"Solution Manager\"";
+const NEGOTIATE: &str = "Negotiate";
+
 pub fn render(error: &Error, _request: &FaceRequest) -> Response {
+    rendered(error, &[BASIC])
+}
+
+/// The same on a server that accepts Kerberos tickets.
+pub fn render_with_tickets(error: &Error, _request: &FaceRequest) -> Response {
+    rendered(error, &[NEGOTIATE, BASIC])
+}
+
+/// `challenges` are the schemes that a caller without a valid credential is offered, the preferred one first.
+fn rendered(error: &Error, challenges: &[&'static str]) -> Response {
     let status = exception(error).unwrap_or_else(|| table(error.kind));
     let mut response = Answer(status, ErrorBody::new(status, error)).into_response();
     if status == StatusCode::UNAUTHORIZED {
-        let challenge = HeaderValue::from_static("Basic realm=\"Solution Manager\"");
-        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        for &challenge in challenges {
+            response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
     }
     response
 }
@@ -57,6 +71,8 @@ mod tests {
         let faults = if kind == ErrorKind::Invalid { faults } else { Vec::new() };
         let error = Error { faults, ..Error::new(kind, "some_code", "words") };
         let body = axum::body::to_bytes(render(&error, &request).into_body(), 10_000).await.unwrap();
+        let with_tickets = render_with_tickets(&error, &request).into_body();
+        assert_eq!(axum::body::to_bytes(with_tickets, 10_000).await.unwrap(), body);
         String::from_utf8(body.to_vec()).unwrap()
     }
 

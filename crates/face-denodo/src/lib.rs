@@ -1,5 +1,5 @@
-//! The Denodo Solution Manager dialect: a session by cookie or a password on every request, environments with their clusters
-//! and servers, deployments as runs.
+//! The Denodo Solution Manager dialect: a session by cookie, or a password or a ticket on every request, environments with
+//! their clusters and servers, deployments as runs.
 //!
 //! Does not belong here: rules about what is allowed. Those are in `estate::ops` and the planes.
 
@@ -16,15 +16,19 @@ mod properties;
 mod revisions;
 mod servers;
 mod session;
+mod tickets;
 mod wire;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
 use landreeve_core::Result;
+use landreeve_core::tickets::TicketVerifier;
 use landreeve_estate::ops::Estate;
 use landreeve_http::csrf::guard_writes;
 use landreeve_http::openapi::{Reference, Refusal, When, refuse};
-use landreeve_http::{Face, FaceRouter};
+use landreeve_http::{Face, FaceRouter, Render};
 use landreeve_promotion::Promotion;
 use landreeve_promotion::deployments as deployed;
 use serde::Serialize;
@@ -46,6 +50,8 @@ pub struct Options {
     pub later_states: bool,
     /// The response to starting a deployment is its id alone, as the first version of the dialect documents it.
     pub bare_deployment_id: bool,
+    /// Checks Kerberos tickets. Without it they are neither offered nor accepted.
+    pub tickets: Option<Arc<dyn TicketVerifier>>,
 }
 
 /// The state of the handlers.
@@ -141,7 +147,9 @@ fn document_of(body: &impl Serialize) -> Value {
 
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
 pub fn router(estate: Estate, promotion: Promotion, options: Options) -> Result<FaceRouter> {
-    let face = Face::new(NAME, estate.random().clone(), error::render).calling(&[("run", "deployment")]);
+    let offers_tickets = options.tickets.is_some();
+    let render: Render = if offers_tickets { error::render_with_tickets } else { error::render };
+    let face = Face::new(NAME, estate.random().clone(), render).calling(&[("run", "deployment")]);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(session::login))
         .routes(routes!(session::login_single_sign_on))
@@ -175,7 +183,8 @@ pub fn router(estate: Estate, promotion: Promotion, options: Options) -> Result<
     };
     let router = router.merge(aliases()).with_state(App { estate, promotion, options });
     // A browser sends the cookie, and a password it knows, whatever page has it send a request.
-    Ok(face.wrap(guard_writes(router.merge(reference.routes()?))))
+    let router = guard_writes(router.merge(reference.routes()?));
+    Ok(face.wrap(if offers_tickets { tickets::replying(router) } else { router }))
 }
 
 /// Environments with what is in them.
@@ -217,23 +226,27 @@ const REFUSALS: [Refusal; 7] = [
     Refusal(403, When::Caller, "You do not have permission."),
     Refusal(404, When::Named, "Not found."),
     Refusal(409, When::Change, "The current state does not allow it."),
-    Refusal(429, When::Caller, "Too many password checks are in progress; try again."),
+    Refusal(429, When::Caller, "Too many passwords or tickets are being checked; try again."),
     Refusal(503, When::Caller, "The store is unavailable."),
 ];
 
 fn document() -> OpenApi {
     let basic = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Basic).build());
     let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(caller::COOKIE)));
-    let components =
-        ComponentsBuilder::new().security_scheme("basic", basic).security_scheme("session", cookie);
-    let none = [] as [&str; 0];
+    let negotiate = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Negotiate).build());
+    let components = ComponentsBuilder::new()
+        .security_scheme("basic", basic)
+        .security_scheme("negotiate", negotiate)
+        .security_scheme("session", cookie);
+    let security =
+        ["session", "basic", "negotiate"].map(|name| SecurityRequirement::new(name, [] as [&str; 0]));
     OpenApiBuilder::new()
         .info(Info::builder().title(TITLE).version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT)))
         .components(Some(components.build()))
-        .security(Some([SecurityRequirement::new("session", none), SecurityRequirement::new("basic", none)]))
+        .security(Some(security))
         .build()
 }
 
 const ABOUT: &str = "Sign in with `GET /login` and send the cookie `JSESSIONID` with later requests, or send \
-     a user name and password with every request. An error is `{\"status\": …, \"message\": …}` with the same status. \
-     The ids in the examples are placeholders; use those from the lists.";
+     a user name and password with every request, or a Kerberos ticket if the server is configured for it. An error is \
+     `{\"status\": …, \"message\": …}` with the same status. The ids in the examples are placeholders; use those from the lists.";

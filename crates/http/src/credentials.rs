@@ -13,12 +13,12 @@ use landreeve_core::Secret;
 pub const MAX_SCHEME: usize = 32;
 pub const MAX_NAME: usize = 256;
 pub const MAX_PASSWORD: usize = 1_024;
-/// The longest real token is a Kerberos ticket with many groups.
-pub const MAX_TOKEN: usize = 24 * 1_024;
+/// The longest real token is a Kerberos ticket with many groups. (Larger than the default of `[limits] header_bytes`.)
+pub const MAX_TOKEN: usize = 64 * 1_024;
 pub const MAX_COOKIE: usize = 4 * 1_024;
 
 /// Some clients leave out the padding, or get the last bits wrong.
-const BASIC: GeneralPurpose = GeneralPurpose::new(
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
@@ -39,6 +39,8 @@ pub enum Credential {
         scheme: String,
         token: Secret,
     },
+    /// A token without a scheme, which one dialect has; it is malformed in all others.
+    Bare(Secret),
     /// Not a valid credential: several headers, no token, invalid base64, too long.
     Malformed,
 }
@@ -80,7 +82,7 @@ impl Credential {
             Credential::Basic { name, password } => Ok((name, password)),
             Credential::None => Err(Unwanted::Missing),
             Credential::Scheme { .. } => Err(Unwanted::Wrong("the scheme must be Basic")),
-            Credential::Malformed => Err(UNREADABLE),
+            Credential::Bare(_) | Credential::Malformed => Err(UNREADABLE),
         }
     }
 
@@ -92,7 +94,7 @@ impl Credential {
             Credential::Basic { .. } | Credential::Scheme { .. } => {
                 Err(Unwanted::Wrong("the scheme must be Bearer"))
             }
-            Credential::Malformed => Err(UNREADABLE),
+            Credential::Bare(_) | Credential::Malformed => Err(UNREADABLE),
         }
     }
 }
@@ -107,8 +109,18 @@ impl Unwanted {
     }
 }
 
+/// The bytes of a token in base64, which may lack its padding.
+pub fn from_base64(token: &str) -> Option<Vec<u8>> {
+    LENIENT.decode(token).ok()
+}
+
+/// The text of a token for a header.
+pub fn to_base64(token: &[u8]) -> String {
+    LENIENT.encode(token)
+}
+
 fn parse(value: &[u8]) -> Option<Credential> {
-    let end = value.iter().position(u8::is_ascii_whitespace)?;
+    let Some(end) = value.iter().position(u8::is_ascii_whitespace) else { return bare(value) };
     let (scheme, token) = value.split_at(end);
     let token = token.trim_ascii();
     let scheme = std::str::from_utf8(scheme).ok()?;
@@ -124,8 +136,16 @@ fn parse(value: &[u8]) -> Option<Credential> {
     Some(Credential::Scheme { scheme: scheme.to_ascii_lowercase(), token: Secret::new(token) })
 }
 
+/// A single word. The name of a scheme alone is nothing.
+fn bare(token: &[u8]) -> Option<Credential> {
+    let valid = token.len() <= MAX_TOKEN && token.iter().all(u8::is_ascii_graphic);
+    let token = std::str::from_utf8(token).ok().filter(|_| valid)?;
+    let scheme = ["basic", "bearer", "negotiate"].iter().any(|scheme| token.eq_ignore_ascii_case(scheme));
+    (!scheme).then(|| Credential::Bare(Secret::new(token)))
+}
+
 fn basic(token: &[u8]) -> Option<Credential> {
-    let decoded = BASIC.decode(token).ok()?;
+    let decoded = LENIENT.decode(token).ok()?;
     let colon = decoded.iter().position(|byte| *byte == b':')?;
     let (name, rest) = decoded.split_at(colon);
     let password = rest.get(1..)?;
@@ -188,7 +208,8 @@ mod tests {
 
     #[test]
     fn parses_every_form_that_clients_send() {
-        let cases: [(&[u8], Credential); 15] = [
+        let bare = |token: &str| Credential::Bare(Secret::new(token));
+        let cases: [(&[u8], Credential); 21] = [
             (b"", Credential::None),
             (b"   ", Credential::None),
             (b"Basic YWRtaW46cGFzczp3b3Jk", basic_of("admin", "pass:word")),
@@ -204,6 +225,12 @@ mod tests {
             (b"Bearer  abc.def ", scheme_of("bearer", "abc.def")),
             (b"Api\tkey", scheme_of("api", "key")),
             (b"Bearer a\xffb", Credential::Malformed),
+            (b"bearer", Credential::Malformed),
+            (b"Negotiate", Credential::Malformed),
+            (b"Negotiate YII=", scheme_of("negotiate", "YII=")),
+            (b" YIIC9QYGKwYBBQUC== ", bare("YIIC9QYGKwYBBQUC==")),
+            (b"!!!!", bare("!!!!")),
+            (b"a\xffb", Credential::Malformed),
         ];
         for (text, expected) in cases {
             assert_eq!(Credential::parse(text), expected, "{}", String::from_utf8_lossy(text));
@@ -225,6 +252,11 @@ mod tests {
                 Some("the Authorization header cannot be read"),
                 Some("the Authorization header cannot be read"),
             ),
+            (
+                "dG9rZW4=",
+                Some("the Authorization header cannot be read"),
+                Some("the Authorization header cannot be read"),
+            ),
         ] {
             assert_eq!(parse(wrong).basic().err().and_then(Unwanted::reason), basic, "{wrong}");
             assert_eq!(parse(wrong).bearer().err().and_then(Unwanted::reason), bearer, "{wrong}");
@@ -239,14 +271,31 @@ mod tests {
         assert_eq!(Credential::from_headers(&headers), scheme_of("bearer", "a"));
         headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
         assert_eq!(Credential::from_headers(&headers), Credential::Malformed);
-        let long = format!("Bearer {}", "x".repeat(MAX_TOKEN + 1));
-        assert_eq!(Credential::parse(long.as_bytes()), Credential::Malformed);
+        for scheme in ["Bearer ", ""] {
+            let long = format!("{scheme}{}", "x".repeat(MAX_TOKEN + 1));
+            assert_eq!(Credential::parse(long.as_bytes()), Credential::Malformed);
+        }
     }
 
     #[test]
     fn debug_output_contains_no_secret() {
         let printed = format!("{:?}", Credential::parse(b"Basic YWRtaW46aHVudGVyMg=="));
         assert!(printed.contains("admin") && !printed.contains("hunter2"));
+        let printed = format!("{:?}", Credential::parse(b"YWRtaW46aHVudGVyMg=="));
+        assert!(!printed.contains("YWRt"), "{printed}");
+    }
+
+    #[test]
+    fn tokens_are_base64_with_or_without_padding() {
+        for (text, bytes) in
+            [("YII=", Some(&b"\x60\x82"[..])), ("YII", Some(&b"\x60\x82"[..])), ("", Some(&b""[..]))]
+        {
+            assert_eq!(from_base64(text).as_deref(), bytes, "{text}");
+        }
+        for wrong in ["!!!!", "YII=YII=", "Y-_I", "Y\nII"] {
+            assert_eq!(from_base64(wrong), None, "{wrong}");
+        }
+        assert_eq!(to_base64(b"\x60\x82"), "YII=");
     }
 
     #[test]
@@ -270,7 +319,7 @@ mod tests {
 
         #[test]
         fn parse_reverses_encoding(name in "[^:\\p{Cc}]{0,40}", password in "\\PC{0,60}") {
-            let token = BASIC.encode(format!("{name}:{password}"));
+            let token = LENIENT.encode(format!("{name}:{password}"));
             let read = Credential::parse(format!("Basic {token}").as_bytes());
             prop_assert_eq!(read, basic_of(&name, &password));
         }

@@ -14,6 +14,7 @@ use landreeve_estate::outbound::Network;
 use landreeve_estate::plane::SettingsSection;
 use landreeve_http::Limits;
 use landreeve_http::site::PublicUrl;
+use landreeve_kerberos::{OpenError, Realms};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -36,6 +37,7 @@ pub struct Config {
     pub engine: EngineSection,
     pub faces: Faces,
     pub license_manager: LicenseManager,
+    pub kerberos: Kerberos,
     pub log: Log,
     /// The sections of planes; `planes::check` rejects those of no plane.
     #[serde(flatten)]
@@ -186,6 +188,21 @@ pub struct Dx {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Kerberos {
+    /// Empty: tickets are not accepted.
+    pub keytab: PathBuf,
+    pub realms: BTreeMap<String, String>,
+}
+
+impl Kerberos {
+    /// `None` if it is not configured.
+    pub fn realms(&self) -> Result<Option<Realms>, OpenError> {
+        if self.keytab.as_os_str().is_empty() { Ok(None) } else { Realms::new(self.realms.clone()).map(Some) }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Log {
     pub level: String,
 }
@@ -264,6 +281,7 @@ impl Config {
             "[engine] max_value_bytes must be from 65536 to an eighth of memory_bytes"
         );
         anyhow::ensure!(self.engine.statements > 0, "[engine] statements must be at least 1");
+        self.check_kerberos()?;
         let own = self.listeners.iter().map(|(name, own)| (format!("listeners.{name}"), &own.public_url));
         for (section, url) in own.chain([("server".to_owned(), &self.server.public_url)]) {
             anyhow::ensure!(
@@ -283,6 +301,13 @@ impl Config {
         );
         self.trusted_networks().context("[license_manager] trusted_networks")?;
         self.networks().map(drop)
+    }
+
+    fn check_kerberos(&self) -> anyhow::Result<()> {
+        let configured = self.kerberos.realms()?.is_some();
+        // A setting without an effect is probably a mistake.
+        anyhow::ensure!(configured || self.kerberos.realms.is_empty(), "[kerberos] realms needs a keytab");
+        Ok(())
     }
 
     /// A plane's section over its defaults.
@@ -346,6 +371,21 @@ mod tests {
     }
 
     #[test]
+    fn kerberos_needs_a_keytab_and_realms() {
+        assert!(Config::load(None).unwrap().kerberos.realms().unwrap().is_none());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("landreeve.toml");
+        let text = "[kerberos]\nkeytab = '/etc/krb5.keytab'\n[kerberos.realms]\n'EXAMPLE.COM' = ''\n'LAB' = '{user}.lab'";
+        std::fs::write(&file, text).unwrap();
+        let realms = Config::load(Some(&file)).unwrap().kerberos.realms().unwrap().unwrap();
+        for (principal, user) in
+            [("alice@EXAMPLE.COM", Some("alice")), ("alice@LAB", Some("alice.lab")), ("alice@X", None)]
+        {
+            assert_eq!(realms.user(principal).as_deref(), user, "{principal}");
+        }
+    }
+
+    #[test]
     fn rejects_unknown_names_and_bad_values() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("landreeve.toml");
@@ -377,6 +417,9 @@ mod tests {
             "[blobs]\nendpoint = 'https://s3.example.com'",
             "[blobs]\nurl = 's3://bucket/folder'",
             "[blobs]\nurl = 'bucket'",
+            "[kerberos]\nkeytab = '/etc/krb5.keytab'",
+            "[kerberos]\nkeytab = '/etc/krb5.keytab'\nrealms = { 'EXAMPLE.COM' = 'alice' }",
+            "[kerberos.realms]\n'EXAMPLE.COM' = ''",
             "not toml",
         ] {
             std::fs::write(&file, wrong).unwrap();

@@ -3,18 +3,20 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use axum::Router;
-use landreeve_core::Result;
 use landreeve_core::ids::DatasourceId;
+use landreeve_core::tickets::TicketVerifier;
 use landreeve_estate::Estate;
 use landreeve_face_denodo::license_manager;
 use landreeve_http::compress::Compressed;
 use landreeve_http::health::{self, Check};
 use landreeve_http::openapi::{CatalogEntry, catalog};
 use landreeve_http::{FaceRouter, Mounts};
+use landreeve_kerberos::Verifier;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::open::Opened;
+use crate::open::{self, Opened};
 
 /// A dialect and where it is mounted.
 struct Mounted {
@@ -41,7 +43,7 @@ impl Routers {
     }
 }
 
-fn faces(opened: &Opened, sample: DatasourceId) -> Result<Vec<Mounted>> {
+fn faces(opened: &Opened, sample: DatasourceId) -> anyhow::Result<Vec<Mounted>> {
     let (estate, plane) = (&opened.estate, &opened.analytics);
     let (clover, denodo) = (&opened.config.faces.clover, &opened.config.faces.solution_manager);
     Ok(vec![
@@ -93,6 +95,7 @@ fn faces(opened: &Opened, sample: DatasourceId) -> Result<Vec<Mounted>> {
                 landreeve_face_denodo::Options {
                     later_states: denodo.later_states,
                     bare_deployment_id: denodo.bare_deployment_id,
+                    tickets: tickets(opened)?,
                 },
             )?,
         },
@@ -129,8 +132,19 @@ fn faces(opened: &Opened, sample: DatasourceId) -> Result<Vec<Mounted>> {
     ])
 }
 
+/// What checks Kerberos tickets, if it is configured. Which tickets have been used is recorded in the data directory.
+fn tickets(opened: &Opened) -> anyhow::Result<Option<Arc<dyn TicketVerifier>>> {
+    let kerberos = &opened.config.kerberos;
+    let Some(realms) = kerberos.realms()? else { return Ok(None) };
+    let folder = opened.data_dir.join("kerberos");
+    open::make_data_dir(&folder)?;
+    let folder = std::path::absolute(&folder).context("the data directory")?;
+    let verifier = Verifier::open(&kerberos.keytab, &folder.join("replays"), realms)?;
+    Ok(Some(Arc::new(verifier)))
+}
+
 /// `sample` is the built-in source that examples use.
-pub fn routers(opened: &Opened, sample: DatasourceId, metrics: PrometheusHandle) -> Result<Routers> {
+pub fn routers(opened: &Opened, sample: DatasourceId, metrics: PrometheusHandle) -> anyhow::Result<Routers> {
     let faces = faces(opened, sample)?;
     let entries: Vec<CatalogEntry> = faces
         .iter()

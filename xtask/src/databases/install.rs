@@ -1,4 +1,4 @@
-//! Finds the programs of the database servers, or installs them from Debian's packages.
+//! Finds the programs of the database servers and of Kerberos, or installs them from Debian's packages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,14 +7,23 @@ use anyhow::{Context as _, Result, bail};
 
 use super::process::is_root;
 
-/// A test uses curl to post requests, as a pipeline would.
-const PACKAGES: [&str; 3] = ["postgresql", "mariadb-server", "curl"];
+/// Tests use curl to send requests, as a pipeline would, also with a Kerberos ticket.
+const PACKAGES: [&str; 6] =
+    ["postgresql", "mariadb-server", "curl", "krb5-kdc", "krb5-admin-server", "krb5-user"];
 
 /// Where the programs are.
 pub struct Binaries {
     /// The directory of `postgres`, `initdb` and `psql` of one version.
     pub postgres: PathBuf,
     pub mariadb: MariadbBinaries,
+    pub kerberos: KerberosBinaries,
+}
+
+pub struct KerberosBinaries {
+    pub krb5kdc: PathBuf,
+    pub kdb5_util: PathBuf,
+    pub kadmin_local: PathBuf,
+    pub kinit: PathBuf,
 }
 
 pub struct MariadbBinaries {
@@ -31,7 +40,9 @@ pub fn find_or_install() -> Result<Binaries> {
     };
     let wanted = PACKAGES.join(" ");
     let Some(apt) = in_path(&["apt-get"]) else {
-        bail!("not found: {missing}; install PostgreSQL and MariaDB servers and curl (on Debian: {wanted})");
+        bail!(
+            "not found: {missing}; install PostgreSQL, MariaDB, MIT Kerberos and curl (on Debian: {wanted})"
+        );
     };
     if !is_root() {
         bail!("not found: {missing}; run `apt-get install --no-install-recommends {wanted}` as root");
@@ -72,6 +83,12 @@ fn find() -> Result<Binaries, &'static str> {
             client: in_path(&["mariadb"]).ok_or("mariadb")?,
             tzinfo_to_sql: in_path(&["mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql"])
                 .ok_or("mariadb-tzinfo-to-sql")?,
+        },
+        kerberos: KerberosBinaries {
+            krb5kdc: in_path(&["krb5kdc"]).ok_or("krb5kdc")?,
+            kdb5_util: in_path(&["kdb5_util"]).ok_or("kdb5_util")?,
+            kadmin_local: in_path(&["kadmin.local"]).ok_or("kadmin.local")?,
+            kinit: in_path(&["kinit"]).ok_or("kinit")?,
         },
     })
 }

@@ -17,7 +17,7 @@ const CLIENTS: [&str; 5] = ["sqlx", "tokio-postgres", "mysql_async", "rusqlite",
 pub enum Layer {
     Core,
     Estate,
-    /// drivers, engine, vault: each behind a port of core
+    /// drivers, engine, kerberos, vault: each behind a port of core
     Beside,
     Plane,
     Http,
@@ -32,7 +32,7 @@ pub fn layer(name: &str) -> Option<Layer> {
     Some(match name {
         "core" => Layer::Core,
         "estate" => Layer::Estate,
-        "drivers" | "engine" | "vault" => Layer::Beside,
+        "drivers" | "engine" | "kerberos" | "vault" => Layer::Beside,
         "http" => Layer::Http,
         "console" => Layer::Console,
         "server" | "testkit" => Layer::Top,

@@ -22,6 +22,9 @@ const UNWANTED_PREFIXES: [(&str, &str); 1] = [("MOST_", "MAX_")];
 /// This file, which has to contain them.
 const WORD_LIST: &str = "xtask/src/tidy/words.rs";
 
+/// The only file with unsafe code; the lint of the compiler allows the crate to have more.
+const UNSAFE_FILE: &str = "crates/kerberos/src/ffi.rs";
+
 /// Whole files that can read the machine's clock. To allow a single line, write `// tidy: allow clock: REASON`.
 const CLOCK_FILES: [&str; 4] =
     ["crates/core/src/clock.rs", "crates/drivers/examples/", "crates/testkit/", "xtask/"];
@@ -102,6 +105,9 @@ impl Search<'_> {
     fn everywhere(&mut self) {
         for word in ["todo!", "unimplemented!"] {
             self.refuse(word, true, "finish it, or return an error that says what is not available yet");
+        }
+        if self.file.path != UNSAFE_FILE {
+            self.refuse("unsafe", true, "unsafe code belongs in crates/kerberos/src/ffi.rs only");
         }
         self.sleeps();
         if CLOCK_FILES.iter().any(|allowed| self.file.path.starts_with(allowed)) {
@@ -294,6 +300,14 @@ mod tests {
         assert_eq!(lines("crates/http/src/a.rs", "\"nobody\" // tidy: allow word:"), 1);
         assert_eq!(lines("crates/http/a.sql", "nobody"), 0);
         assert_eq!(lines(WORD_LIST, "nobody"), 0);
+    }
+
+    #[test]
+    fn refuses_unsafe_code() {
+        let text = "#![deny(unsafe_code)]\nfn a() { unsafe { b() } } // unsafe\nunsafe fn c() {}";
+        assert_eq!(count("crates/http/src/a.rs", text), 2);
+        assert_eq!(count("crates/kerberos/src/lib.rs", text), 2);
+        assert_eq!(count(UNSAFE_FILE, text), 0);
     }
 
     #[test]

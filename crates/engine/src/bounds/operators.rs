@@ -130,9 +130,7 @@ impl FunctionRewrite for Operators {
             {
                 call(&self.list_to_text, vec![*expr])
             }
-            Expr::Cast(Cast { expr, field })
-                if loses_digits(&expr.get_type(schema)?, field.data_type()) =>
-            {
+            Expr::Cast(Cast { expr, field }) if loses_digits(&expr.get_type(schema)?, field.data_type()) => {
                 call(&self.narrow_cast(field.data_type(), false)?, vec![*expr])
             }
             Expr::TryCast(TryCast { expr, field })

@@ -10,7 +10,8 @@ use hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
 use landreeve_core::error::codes;
 use landreeve_core::ids::{GroupId, KeyId, OuId, UserId};
-use landreeve_core::{Actor, Authority, Error, Grant, Moment, OpCtx, OpKind, Random, Result, Secret};
+use landreeve_core::tickets::REFUSED;
+use landreeve_core::{Actor, Authority, Error, Grant, Moment, Noun, OpCtx, OpKind, Random, Result, Secret};
 use sha2::Sha256;
 use uuid::Uuid;
 
@@ -20,6 +21,7 @@ use super::password::{self, Gate};
 use super::{groups, ous, users};
 use crate::Estate;
 use crate::audit::Strangers;
+use crate::estate::OwnedAct;
 use crate::outbound::Network;
 use crate::refusals::Refusals;
 use crate::runs::Run;
@@ -105,11 +107,13 @@ pub struct Authentication {
     /// Recently verified passwords, under a hash keyed for this process.
     passwords: Mutex<Remembered<[u8; 32], (UserId, Timestamp)>>,
     password_key: [u8; 32],
+    /// Users whose ticket was recently accepted, by name.
+    principals: Mutex<Remembered<String, (UserId, Timestamp)>>,
     strangers: Strangers,
     refusals: Refusals,
 }
 
-/// How long a verified password is cached, in microseconds.
+/// How long a verified password, or the user of a ticket, is cached, in microseconds.
 const PASSWORD_REMEMBERED: i64 = 60_000_000;
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -125,6 +129,7 @@ impl Authentication {
             callers: Mutex::new(Remembered::new()),
             passwords: Mutex::new(Remembered::new()),
             password_key,
+            principals: Mutex::new(Remembered::new()),
             strangers: Strangers::default(),
             refusals: Refusals::default(),
         }
@@ -334,6 +339,33 @@ pub async fn by_password(
     let until = landreeve_core::clock::from_micros(now.as_microsecond() + PASSWORD_REMEMBERED);
     locked(&authentication.passwords).put(epoch, digest, (id, until));
     by_user(estate, id, ou, origin).await
+}
+
+/// For a user whose name a Kerberos ticket has proven. A lock after wrong passwords does not apply, because anyone who knows
+/// the name can cause it. One event a minute is written for a user, so that a client that sends a ticket with every request
+/// does not fill the audit trail.
+pub async fn by_principal(estate: &Estate, name: &str, origin: Origin) -> Result<OpCtx> {
+    let authentication = estate.authentication();
+    let moment = estate.moment().await?;
+    let epoch = moment.epoch;
+    let now = estate.now();
+    let remembered = locked(&authentication.principals).get(epoch, &name.to_owned());
+    if let Some((user, until)) = remembered
+        && now < until
+    {
+        return user_at(estate, user, None, origin, moment).await;
+    }
+    let row = users::for_sign_in(&mut estate.store().read().await?, name).await?;
+    let Some(user) = row.map(|row| row.user).filter(|user| user.enabled) else {
+        return Err(authentication.stranger(origin, codes::INVALID_AUTH, REFUSED));
+    };
+    let id = user.id;
+    let ctx = user_at(estate, id, None, origin, moment).await?;
+    let act = OwnedAct::new("signed_in", Noun::USER, id.0, "Kerberos");
+    estate.change(&ctx, act, move |tx| Box::pin(async move { users::proven(tx, id, now).await })).await?;
+    let until = landreeve_core::clock::from_micros(now.as_microsecond() + PASSWORD_REMEMBERED);
+    locked(&authentication.principals).put(epoch, name.to_owned(), (id, until));
+    Ok(ctx)
 }
 
 /// For a user who has already been authenticated by password, session or token.

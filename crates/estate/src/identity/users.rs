@@ -196,6 +196,13 @@ pub async fn signed_in(tx: &mut Tx, id: UserId, now: Timestamp) -> Result<()> {
     .map(drop)
 }
 
+/// For a user who signed in without a password: wrong passwords still count, and so does a lock after them.
+pub async fn proven(tx: &mut Tx, id: UserId, now: Timestamp) -> Result<()> {
+    tx.exec("UPDATE users SET confirmed = 1, last_activity_at = $2 WHERE id = $1", args![id, now])
+        .await
+        .map(drop)
+}
+
 /// When wrong passwords lock a user. Times in microseconds.
 pub struct LockPolicy {
     pub attempts: i64,

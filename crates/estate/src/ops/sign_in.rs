@@ -1,4 +1,4 @@
-//! Authentication by key, password, session or token. Each function returns an `OpCtx` or the reason why not.
+//! Authentication by key, password, ticket, session or token. Each function returns an `OpCtx` or the reason why not.
 
 use landreeve_core::ids::{OuId, SessionId};
 use landreeve_core::{Error, Noun, OpCtx, Result, Secret};
@@ -41,7 +41,13 @@ pub async fn by_password(
     authentication::by_password(estate, name, password, ou, origin).await
 }
 
-/// Creates a session for a caller who signed in with a password. Returns the secret, which is shown only once.
+/// By the name that a Kerberos ticket has proven: an enabled user of this name, without a password. It is refused like a ticket
+/// that is not valid, so that nothing says whether the user exists.
+pub async fn by_principal(estate: &Estate, name: &str, origin: Origin) -> Result<OpCtx> {
+    authentication::by_principal(estate, name, origin).await
+}
+
+/// Creates a session for a caller who signed in with a password or a ticket. Returns the secret, which is shown only once.
 ///
 /// The secret is 128 random bits in uppercase hexadecimal, like the dialects' cookies.
 pub async fn session_open(estate: &Estate, ctx: &OpCtx, face: &'static str) -> Result<String> {

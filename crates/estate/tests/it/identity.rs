@@ -5,7 +5,8 @@ use landreeve_core::{Action, ErrorKind, Noun, OpCtx, Page, Permission, Result, S
 use landreeve_estate::ops::audit::{audit_list, write_counted};
 use landreeve_estate::ops::groups::{group_create, group_delete, member_set};
 use landreeve_estate::ops::sign_in::{
-    bad_credential, by_password, by_session, no_credential, operator, session_close, session_open,
+    bad_credential, by_password, by_principal, by_session, no_credential, operator, session_close,
+    session_open,
 };
 use landreeve_estate::ops::users::{
     NewUser, first_user, grant, is_new, password_set, user_create, user_delete, user_get, user_update,
@@ -22,6 +23,8 @@ conformance![
     failures_long_apart_do_not_lock,
     any_change_drops_a_cached_password,
     a_disabled_user_cannot_authenticate_in_any_way,
+    a_ticket_signs_in_its_user_and_is_audited_once_a_minute,
+    an_unknown_user_of_a_ticket_looks_like_a_disabled_one,
     sessions_end_when_idle,
     sessions_are_for_one_face_and_end_with_a_password_change,
     the_last_administrator_cannot_be_removed,
@@ -127,6 +130,46 @@ async fn failures_long_apart_do_not_lock(site: &Site) {
         site.clock.seconds(76);
     }
     sign_in(&estate, "ada", "correct horse").await.unwrap();
+}
+
+async fn a_ticket_signs_in_its_user_and_is_audited_once_a_minute(site: &Site) {
+    let estate = site.open().await;
+    let user = person(&estate, "ada", vec![administrator()]).await;
+    let events = "SELECT count(*) FROM audit_events WHERE action = 'signed_in' AND detail = 'Kerberos'";
+    for _ in 0..3 {
+        let ctx = by_principal(&estate, "ada", origin()).await.unwrap();
+        assert_eq!(ctx.actor().user(), Some(user.id));
+    }
+    assert_eq!(number(&estate, events).await, 1);
+    let seen = user_get(&estate, &operator(&estate), user.id).await.unwrap();
+    assert!(seen.confirmed && seen.last_activity_at.is_some());
+    site.clock.seconds(60);
+    by_principal(&estate, "ada", origin()).await.unwrap();
+    assert_eq!(number(&estate, events).await, 2);
+
+    // Wrong passwords lock the password, not the ticket; and a ticket does not unlock the password.
+    for _ in 0..5 {
+        sign_in(&estate, "ada", "wrong horse").await.unwrap_err();
+    }
+    site.clock.seconds(61);
+    by_principal(&estate, "ada", origin()).await.unwrap();
+    assert_eq!(sign_in(&estate, "ada", "correct horse").await.unwrap_err().code, "locked");
+}
+
+async fn an_unknown_user_of_a_ticket_looks_like_a_disabled_one(site: &Site) {
+    let estate = site.open().await;
+    let user = person(&estate, "ada", vec![administrator()]).await;
+    person(&estate, "bob", vec![administrator()]).await;
+    by_principal(&estate, "ada", origin()).await.unwrap();
+    let change = UserChange { enabled: Some(false), ..UserChange::default() };
+    user_update(&estate, &operator(&estate), user.id, change).await.unwrap();
+    let disabled = by_principal(&estate, "ada", origin()).await.unwrap_err();
+    let unknown = by_principal(&estate, "unknown", origin()).await.unwrap_err();
+    assert_eq!((disabled.kind, disabled.code), (ErrorKind::Unauthenticated, "invalid_auth"));
+    assert_eq!((disabled.code, &disabled.message), (unknown.code, &unknown.message));
+    // Names are compared exactly.
+    by_principal(&estate, "Bob", origin()).await.unwrap_err();
+    by_principal(&estate, "bob", origin()).await.unwrap();
 }
 
 async fn any_change_drops_a_cached_password(site: &Site) {

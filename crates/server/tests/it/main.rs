@@ -9,6 +9,7 @@ mod crash;
 mod delivery;
 mod deployments;
 mod faults;
+mod kerberos;
 mod life;
 mod promotion;
 mod properties;

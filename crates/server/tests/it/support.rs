@@ -66,6 +66,16 @@ impl Server {
         Server { child, address, data_dir: data_dir.to_path_buf(), extra: Vec::new(), _folder: None }
     }
 
+    /// Starts with these variables in its environment.
+    pub fn with_variables(data_dir: &Path, extra: &[&str], variables: &[(&str, &Path)]) -> Server {
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir).args(extra);
+        command.envs(variables.iter().copied());
+        let (child, address) = listening(command);
+        let extra = extra.iter().map(|text| (*text).to_owned()).collect();
+        Server { child, address, data_dir: data_dir.to_path_buf(), extra, _folder: None }
+    }
+
     /// Runs a command in the server's mount namespace.
     pub fn say_inside(&self, arguments: &[&str]) -> String {
         let pid = self.pid().to_string();
