@@ -317,6 +317,11 @@ impl Estate {
         }
     }
 
+    /// Whether the store answers.
+    pub async fn check_store(&self) -> Result<()> {
+        self.store().read().await?.one("SELECT count(*) FROM epochs", args![]).await.map(drop)
+    }
+
     /// The settings, from this epoch's cache or from the store: a change of a setting is a new epoch.
     pub async fn settings(&self) -> Result<settings::Settings> {
         let (epoch, memory) = (self.epoch().await?, &self.inner.parts.settings);

@@ -171,7 +171,7 @@ fn readiness(estate: Estate) -> health::Probe {
         let estate = estate.clone();
         let probe = async move {
             let result = estate
-                .settings()
+                .check_store()
                 .await
                 .map(drop)
                 .map_err(|_| "the metadata store does not respond".to_owned());
