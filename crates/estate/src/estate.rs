@@ -25,7 +25,7 @@ use crate::plane::{Plane, PlaneParts, Registry};
 use crate::runs::{AuthorityOf, Engine, Executor, Executors, Role, RunOptions};
 use crate::secrets::{SealKey, Sealed};
 use crate::store::{Location, Migrations, Store, StoreIds, StoreOptions, Tx};
-use crate::{builtin, settings};
+use crate::{args, builtin, settings};
 
 /// How many datasources are cached.
 const DATASOURCES: usize = 4_096;

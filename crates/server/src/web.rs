@@ -173,7 +173,6 @@ fn readiness(estate: Estate) -> health::Probe {
             let result = estate
                 .check_store()
                 .await
-                .map(drop)
                 .map_err(|_| "the metadata store does not respond".to_owned());
             vec![Check { name: "store", result }]
         };
