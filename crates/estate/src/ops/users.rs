@@ -4,6 +4,7 @@ use landreeve_core::error::{Faults, codes};
 use landreeve_core::ids::{GrantId, GroupId, OuId, RoleId, UserId};
 use landreeve_core::{Action, Error, Grant, Noun, OpCtx, Page, PageOf, Result, Scope, Secret};
 
+use crate::builtin::ADMINISTRATOR;
 use crate::estate::OwnedAct;
 use crate::identity::grants::{self, Assignment, GrantTarget, NewGrant, Role, Subject};
 use crate::identity::{User, UserChange, groups, ous, password, sessions, users};
@@ -221,9 +222,6 @@ fn describe(change: &UserChange) -> String {
     }
     parts.join(", ")
 }
-
-/// The role that every estate has from the beginning.
-const ADMINISTRATOR: RoleId = RoleId(1);
 
 /// Without an enabled administrator at the root, no one could be given access again.
 async fn keep_an_administrator(tx: &mut Tx) -> Result<()> {
