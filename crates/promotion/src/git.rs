@@ -119,7 +119,7 @@ impl Repository {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| "internal error".to_owned())?
+    tokio::task::spawn_blocking(work).await.map_err(|error| format!("internal error: {error}"))?
 }
 
 /// The folder without links, and whether it is empty. It is created if it does not exist.
