@@ -46,7 +46,8 @@ pub enum Ask {
     },
     /// Deploys revisions; the deployment is cancelled if the client goes away before it has ended.
     Deploy {
-        ou: Option<Uuid>,
+        /// UUID of the unit; `None`: the root.
+        ou: Option<String>,
         environment: i64,
         revisions: Vec<i64>,
         description: String,
@@ -282,10 +283,13 @@ async fn obey(planes: &Planes, ask: Ask) -> Result<Answer, Error> {
     }
 }
 
-async fn deploy(promotion: &Promotion, ou: Option<Uuid>, new: NewDeployment) -> Result<Answer, Error> {
+async fn deploy(promotion: &Promotion, ou: Option<String>, new: NewDeployment) -> Result<Answer, Error> {
     let estate = promotion.estate();
     let ctx = match ou {
-        Some(ou) => ops::sign_in::operator_in(estate, ou).await?,
+        Some(ou) => {
+            let ou: Uuid = ou.parse().map_err(|_| Error::fault("ou", "format", "must be a UUID"))?;
+            ops::sign_in::operator_in(estate, ou).await?
+        }
         None => ops::sign_in::operator(estate),
     };
     match deployment_start(promotion, &ctx, Input::of(new)).await? {

@@ -304,7 +304,7 @@ async fn started(opened: &mut Opened, args: &StartArgs, interrupts: &mut Interru
 /// Lets the server start the deployment, which cancels it if this process dies.
 async fn submit(control: &mut Control, ou: Option<Uuid>, new: NewDeployment) -> anyhow::Result<Begun> {
     let ask = Ask::Deploy {
-        ou,
+        ou: ou.map(|ou| ou.to_string()),
         environment: new.environment.0,
         revisions: new.revisions.iter().map(|id| id.0).collect(),
         description: new.description,
