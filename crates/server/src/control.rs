@@ -186,7 +186,7 @@ async fn next_line(read: &mut BufReader<OwnedReadHalf>) -> Option<String> {
 async fn converse(stream: UnixStream, planes: &Planes) {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
-    let mut followed = None;
+    let mut followed: Option<i64> = None;
     while let Some(line) = next_line(&mut read).await {
         let answer = match serde_json::from_str::<Ask>(&line) {
             Ok(ask) => {
