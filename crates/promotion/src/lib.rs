@@ -4,7 +4,8 @@
 //! `vql` is the language, `catalog` the objects of a version and what a script does to them, `scan` reads base views from
 //! their sources. `nodes` and `versions` are the rows, `apply` runs a script against them, `sources` and `jdbc` find out
 //! where rows are, `tables` offers views to SQL. `environments`, `clusters`, `servers` and `configuration` are what is
-//! deployed to, `revisions` the scripts that are kept to be deployed, `leases` which servers are running. Does not belong
+//! deployed to, `revisions` the scripts that are kept to be deployed, `leases` which servers are running, `git` where backups
+//! are committed. Does not belong
 //! here: HTTP, wire formats, the planning of SQL.
 
 pub mod apply;
@@ -13,6 +14,7 @@ pub mod clusters;
 pub mod configuration;
 pub mod deployments;
 pub mod environments;
+mod git;
 pub mod ids;
 mod jdbc;
 pub mod leases;

@@ -19,6 +19,7 @@ use landreeve_estate::{Estate, ops, sealed_column};
 use serde::Deserialize;
 
 use crate::deployments::{self, Closer, DEPLOYMENT, Deployer};
+use crate::git::Repository;
 use crate::leases::Poller;
 use crate::nouns;
 use crate::scan::kinds::Known;
@@ -109,6 +110,8 @@ pub struct PromotionOptions {
     /// server fills in.
     pub scripts_dir: PathBuf,
     pub script_timeout_seconds: NonZeroU64,
+    /// Where backups are committed. Empty: nowhere.
+    pub git_repository: PathBuf,
 }
 
 impl PromotionOptions {
@@ -123,6 +126,7 @@ impl Default for PromotionOptions {
             max_vql_bytes: 32 * 1_024 * 1_024,
             scripts_dir: PathBuf::new(),
             script_timeout_seconds: const { NonZeroU64::new(60).unwrap() },
+            git_repository: PathBuf::new(),
         }
     }
 }
@@ -142,6 +146,7 @@ pub struct Promotion {
     /// Whether conditions and limits are sent to sources.
     pushdown: bool,
     options: Arc<PromotionOptions>,
+    repository: Option<Arc<Repository>>,
 }
 
 impl Promotion {
@@ -153,6 +158,7 @@ impl Promotion {
         options: PromotionOptions,
     ) -> Promotion {
         let row_counts = Arc::new(PerEpoch::new(COUNTED));
+        let repository = Repository::new(&options.git_repository).map(Arc::new);
         Promotion {
             estate,
             engine,
@@ -162,11 +168,17 @@ impl Promotion {
             kinds: Arc::default(),
             pushdown,
             options: Arc::new(options),
+            repository,
         }
     }
 
     pub fn options(&self) -> &PromotionOptions {
         &self.options
+    }
+
+    /// Where backups are committed, if that is configured.
+    pub(crate) fn repository(&self) -> Option<&Repository> {
+        self.repository.as_deref()
     }
 
     pub fn estate(&self) -> &Estate {

@@ -80,7 +80,7 @@ pub(crate) async fn check(
     };
     let places = plan::places(&topology);
     let mut faults = allowed(&configuration, &places);
-    faults.extend(supported(&configuration, &topology));
+    faults.extend(supported(plane, &configuration, &topology));
     faults.extend(scripts_ready(plane, &configuration, &places).await?);
     if configuration.refuse_on_drift {
         faults.extend(drifted(plane, &places).await?);
@@ -142,11 +142,16 @@ fn allowed(configuration: &Configuration, places: &[Place]) -> Vec<Fault> {
     faults
 }
 
-/// What this program cannot do yet, by name.
-fn supported(configuration: &Configuration, topology: &[(Cluster, Vec<Server>)]) -> Vec<Fault> {
+/// What this program cannot do yet, or not as it is configured, by name.
+fn supported(
+    plane: &Promotion,
+    configuration: &Configuration,
+    topology: &[(Cluster, Vec<Server>)],
+) -> Vec<Fault> {
     let mut faults = Vec::new();
-    if configuration.backup_enabled {
-        faults.push(fault("no_repository", "backupEnabled needs a repository, which is not supported yet"));
+    if configuration.backup_enabled && plane.repository().is_none() {
+        let message = "backupEnabled needs a repository: set [promotion] git_repository";
+        faults.push(fault("no_repository", message));
     }
     let enabled = topology.iter().filter(|(cluster, _)| cluster.enabled);
     let servers = enabled.flat_map(|(_, servers)| servers);

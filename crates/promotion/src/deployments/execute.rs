@@ -15,7 +15,7 @@ use super::plan::{Direction, Group, How, Plan, Step, Target, Unit, plan};
 use super::start::refusal;
 use super::tasks::{self, Phase, TaskState};
 use super::unwind::{self, Cause};
-use super::{State, finish, scripts};
+use super::{State, backup, finish, scripts};
 use crate::apply::{self, AllApplied, End, Fence, Statement, Terms};
 use crate::configuration::Configuration;
 use crate::environments;
@@ -89,7 +89,7 @@ impl<'a> Work<'a> {
     }
 
     /// This server stops, or another one has taken over: a later attempt finishes the work.
-    fn is_interrupted(&self) -> bool {
+    pub fn is_interrupted(&self) -> bool {
         matches!(self.job.stop_reason(), Some(StopReason::Draining | StopReason::TakenAway))
     }
 
@@ -131,7 +131,7 @@ impl<'a> Work<'a> {
                 return Ok(outcome(state, message));
             }
             let message = unwind::recover(self).await?;
-            return self.ended(State::Error, message).await;
+            return self.finished(State::Error, message).await;
         }
         let prepared = match self.prepare().await {
             Ok(prepared) => prepared,
@@ -149,7 +149,7 @@ impl<'a> Work<'a> {
                 } else {
                     (State::Ok, String::new())
                 };
-                return self.ended(state, message).await;
+                return self.finished(state, message).await;
             }
             Ok(Some(halt)) => halt,
             Err(error) if self.is_interrupted() || error.code == "taken_over" => return Err(error),
@@ -160,7 +160,17 @@ impl<'a> Work<'a> {
             Halt::Cancelled(at) => (State::Cancelled, Cause { reason: "it was cancelled".to_owned(), at }),
         };
         let message = unwind::unwind(self, &prepared.checked.configuration, cause).await?;
-        self.ended(state, message).await
+        self.finished(state, message).await
+    }
+
+    /// Commits a backup, if one is planned, then ends the deployment.
+    async fn finished(&self, state: State, message: String) -> Result<Outcome> {
+        const FAILED: &str = "the backup failed";
+        if backup::back_up(self, state).await? {
+            return self.ended(state, message).await;
+        }
+        let message = if message.is_empty() { FAILED.to_owned() } else { format!("{message}; {FAILED}") };
+        self.ended(if state == State::Ok { State::Warning } else { state }, message).await
     }
 
     /// Writes the end of the deployment, then ends the run.
