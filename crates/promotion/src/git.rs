@@ -319,17 +319,17 @@ mod tests {
         ] {
             git(place.path(), &["config", name, value]);
         }
-        std::fs::write(place.path().join(".gitignore"), "*.vql\n").unwrap();
+        fs::write(place.path().join(".gitignore"), "*.vql\n").unwrap();
         for hooks in [".hooks", ".git/hooks"] {
-            std::fs::create_dir_all(place.path().join(hooks)).unwrap();
+            fs::create_dir_all(place.path().join(hooks)).unwrap();
             for hook in ["pre-commit", "post-commit", "commit-msg"] {
                 let path = place.path().join(hooks).join(hook);
-                std::fs::write(&path, "#!/bin/sh\ntouch hook-ran\nexit 1\n").unwrap();
-                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+                fs::write(&path, "#!/bin/sh\ntouch hook-ran\nexit 1\n").unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
             }
         }
         // What others have staged stays theirs.
-        std::fs::write(place.path().join("README"), "own work").unwrap();
+        fs::write(place.path().join("README"), "own work").unwrap();
         git(place.path(), &["-c", "core.fsmonitor=false", "add", "README"]);
         let repository = Repository::new(place.path()).unwrap();
         assert!(matches!(repository.commit(change("s1.vql", "one\n")).await, Ok(Committed::As(_))));
@@ -349,14 +349,14 @@ mod tests {
         };
         // Not even if a folder above it is one.
         git(place.path(), &["init", "--quiet"]);
-        std::fs::create_dir(path("other")).unwrap();
-        std::fs::write(path("other").join("file"), "x").unwrap();
+        fs::create_dir(path("other")).unwrap();
+        fs::write(path("other").join("file"), "x").unwrap();
         let said = failed(Repository::new(&path("other")).unwrap()).await;
         assert!(
             said.starts_with("git add ended with 128: ") && said.contains("not a git repository"),
             "{said}"
         );
-        std::fs::write(path("plain"), "x").unwrap();
+        fs::write(path("plain"), "x").unwrap();
         let said = failed(Repository::new(&path("plain")).unwrap()).await;
         assert!(said.contains("plain cannot be opened"), "{said}");
         let missing =
@@ -367,11 +367,11 @@ mod tests {
         );
         let good = Repository::new(&path("good")).unwrap();
         good.commit(change("s0.vql", "zero\n")).await.unwrap();
-        std::fs::write(path("good").join(".git/index.lock"), "").unwrap();
+        fs::write(path("good").join(".git/index.lock"), "").unwrap();
         let said = failed(Repository::new(&path("good")).unwrap()).await;
         assert!(said.contains("index.lock"), "{said}");
-        std::fs::remove_file(path("good").join(".git/index.lock")).unwrap();
-        std::fs::remove_dir_all(path("good").join("prod")).unwrap();
+        fs::remove_file(path("good").join(".git/index.lock")).unwrap();
+        fs::remove_dir_all(path("good").join("prod")).unwrap();
         std::os::unix::fs::symlink(place.path(), path("good").join("prod")).unwrap();
         let said = failed(Repository::new(&path("good")).unwrap()).await;
         assert!(said.ends_with("prod is not a folder") && !path("s1.vql").exists(), "{said}");

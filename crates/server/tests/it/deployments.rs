@@ -15,7 +15,7 @@ fn json_of(server: &Server, arguments: &[&str]) -> Value {
     serde_json::from_str(&server.say(&arguments)).unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+fn utf8(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -60,7 +60,7 @@ async fn revisions_are_deployed_by_commands() {
     assert_eq!(drift["servers"][1]["state"], "NEVER_DEPLOYED", "{drift}");
 
     let done = server.cli(&["promotion", "start", "Production", "Sales 1", "--description", "weekly"]);
-    let (out, said) = (text(&done.stdout), text(&done.stderr));
+    let (out, said) = (utf8(&done.stdout), utf8(&done.stderr));
     assert!(
         said.starts_with(
             "prod-1: Revision Sales 1 VQL deployment: OK\n - Executed 3 of 3 VQL commands\nprod-2: "
@@ -92,10 +92,10 @@ async fn revisions_are_deployed_by_commands() {
     let failed = server.cli(&[&arguments[..], &["--format", "json"]].concat());
     let document: Value = serde_json::from_slice(&failed.stdout).unwrap();
     assert_eq!((failed.status.code(), &document["state"]), (Some(1), &json!("ERROR")));
-    assert!(text(&failed.stderr).contains("prod-1: Rollback of prod-1: OK"), "{}", text(&failed.stderr));
+    assert!(utf8(&failed.stderr).contains("prod-1: Rollback of prod-1: OK"), "{}", utf8(&failed.stderr));
     let refused =
         server.cli(&["promotion", "start", "Production", "Sales 1", "--description", &"x".repeat(4_001)]);
-    assert_eq!(text(&refused.stderr), "landreeve: description must have at most 4000 characters\n");
+    assert_eq!(utf8(&refused.stderr), "landreeve: description must have at most 4000 characters\n");
     for (arguments, part) in [
         (vec!["promotion", "start", "None", "Sales 1"], "there is no such environment"),
         (vec!["promotion", "start", "Production", "None"], "there is no revision \"None\""),
@@ -122,7 +122,7 @@ async fn a_command_deploys_without_a_server() {
     server.wait();
     let done = server.cli(&["promotion", "start", "Production", "Sales 1"]);
     assert!(done.status.success(), "{done:?}");
-    assert!(text(&done.stderr).contains("prod-1: Revision Sales 1 VQL deployment: OK"), "{done:?}");
+    assert!(utf8(&done.stderr).contains("prod-1: Revision Sales 1 VQL deployment: OK"), "{done:?}");
     let history = json_of(&server, &["vql", "history", "--node", "prod-1"]);
     assert_eq!(history[0]["version"], 1, "{history}");
 }
@@ -162,7 +162,7 @@ impl Blocked {
 
     /// Starts a deployment by a command, and waits until its script runs; returns its id.
     fn deploying(&self) -> (Child, String) {
-        let command =
+        let mut command =
             crate::support::command(&self.server.data_dir, &["promotion", "start", "Production", "Sales 1"])
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -180,6 +180,8 @@ impl Blocked {
             }
             pause(Duration::from_millis(20));
         }
+        command.kill().unwrap();
+        command.wait().unwrap();
         panic!("the deployment does not start");
     }
 
@@ -253,7 +255,7 @@ async fn a_deployment_that_needs_an_approval_outlives_its_command() {
     configure(&server, &json!({ "approvalsRequired": 1 })).await;
     let done = server.cli(&["promotion", "start", "Production", "Sales 1"]);
     assert!(
-        done.status.success() && text(&done.stderr).contains("until another person approves it"),
+        done.status.success() && utf8(&done.stderr).contains("until another person approves it"),
         "{done:?}"
     );
     let id = json_of(&server, &["promotion", "list"])[0]["id"].to_string();
