@@ -11,3 +11,4 @@ mod permits;
 mod properties;
 mod revisions;
 mod support;
+mod topologies;
