@@ -19,7 +19,7 @@ use landreeve_testkit::Kit;
 
 use crate::deployments::{FIRST, SECOND, Stage};
 
-const CASES: usize = 24;
+const CASES: usize = 32;
 
 #[tokio::test]
 async fn sqlite() {
@@ -110,10 +110,10 @@ impl Case {
         let mut case = Case { number, clusters, no_downtime, strategy, rollback, trouble: Trouble::None };
         let word = if random.one_in(2) { "out" } else { "back" };
         let (units, servers) = (case.units(), case.servers());
-        case.trouble = match random.below(5) {
+        case.trouble = match random.below(7) {
             0 => Trouble::None,
-            1 if no_downtime => Trouble::Script(word, random.pick(&units)),
-            2 if no_downtime => Trouble::Cancel(word, random.pick(&units)),
+            1 | 2 if no_downtime => Trouble::Script(word, random.pick(&units)),
+            3 | 4 if no_downtime => Trouble::Cancel(word, random.pick(&units)),
             _ => Trouble::Node(random.pick(&servers)),
         };
         case
