@@ -257,7 +257,7 @@ async fn invariants_hold(stage: &Stage) {
     stage.kit.start_planes().await;
     let first = stage.revision("First", FIRST).await;
     let second = stage.revision("Second", &SECOND.replace("${databases.d.x}", "x")).await;
-    let mut random = Random(11);
+    let mut random = Random(12);
     let mut seen = BTreeSet::new();
     for number in 0..CASES {
         let case = Case::random(number, &mut random);
