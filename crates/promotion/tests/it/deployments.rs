@@ -64,6 +64,7 @@ on_both_stores! {
     a_dry_run_creates_nothing
     drift_is_found_and_can_stop_a_deployment
     an_interrupted_deployment_is_undone
+    an_interrupted_deployment_that_is_cancelled_is_undone
     an_ended_deployment_is_not_undone_after_a_crash
     a_cancelled_deployment_is_undone
     others_do_not_see_a_deployment
@@ -655,6 +656,20 @@ async fn an_interrupted_deployment_is_undone(stage: &Stage) {
         assert_eq!(stage.version(node).await, 0, "{node}");
     }
     assert_eq!(stage.told(run.id).await, 1);
+}
+
+/// Also while it waits for a worker that undoes it.
+async fn an_interrupted_deployment_that_is_cancelled_is_undone(stage: &Stage) {
+    let run = crashed(stage, true).await;
+    // As the next start of a server leaves it.
+    let sql = "UPDATE runs SET state = 'queued', node_id = NULL, lease_until = NULL, occupies = 0 WHERE id = $1";
+    stage.kit.exec(sql, args![run.id]).await;
+    deployment_cancel(&stage.plane, &stage.ctx, run.id).await.unwrap();
+    stage.kit.start_planes().await;
+    let ended = stage.ended(&run).await;
+    for node in ["s1", "s2", "s3"] {
+        assert_eq!(stage.version(node).await, 0, "{node}: {ended:#?}");
+    }
 }
 
 async fn an_ended_deployment_is_not_undone_after_a_crash(stage: &Stage) {
