@@ -662,7 +662,8 @@ async fn an_interrupted_deployment_is_undone(stage: &Stage) {
 async fn an_interrupted_deployment_that_is_cancelled_is_undone(stage: &Stage) {
     let run = crashed(stage, true).await;
     // As the next start of a server leaves it.
-    let sql = "UPDATE runs SET state = 'queued', node_id = NULL, lease_until = NULL, occupies = 0 WHERE id = $1";
+    let sql =
+        "UPDATE runs SET state = 'queued', node_id = NULL, lease_until = NULL, occupies = 0 WHERE id = $1";
     stage.kit.exec(sql, args![run.id]).await;
     deployment_cancel(&stage.plane, &stage.ctx, run.id).await.unwrap();
     stage.kit.start_planes().await;
