@@ -6,6 +6,7 @@ mod delivery;
 mod latency;
 mod load;
 mod postgres;
+mod promotion;
 mod reads;
 mod size;
 mod stores;
@@ -55,6 +56,9 @@ struct Sizes {
     facts: u64,
     groups: u64,
     views: usize,
+    /// Of an environment, and of a deployment: a multiple of ten.
+    properties: usize,
+    tasks: usize,
 }
 
 const FULL: Sizes = Sizes {
@@ -73,6 +77,8 @@ const FULL: Sizes = Sizes {
     facts: 1_000_000,
     groups: 100_000,
     views: 1_000,
+    properties: 100_000,
+    tasks: 500,
 };
 
 const QUICK: Sizes = Sizes {
@@ -91,11 +97,13 @@ const QUICK: Sizes = Sizes {
     facts: 100_000,
     groups: 10_000,
     views: 200,
+    properties: 10_000,
+    tasks: 100,
 };
 
 type Part = fn(&mut Bench, &Sizes, &mut Report) -> Result<()>;
 
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("transfer", transfer::measure),
     ("latency", latency::measure),
     ("reads", reads::measure),
@@ -103,6 +111,7 @@ const PARTS: [(&str, Part); 7] = [
     ("size", size::measure),
     ("delivery", delivery::measure),
     ("virtual", virtual_views::measure),
+    ("promotion", promotion::measure),
 ];
 
 #[derive(Debug, Default, PartialEq)]
@@ -129,7 +138,7 @@ impl Options {
                 "build" => options.build = true,
                 part if PARTS.iter().any(|(name, _)| *name == part) => options.parts.push(part.to_owned()),
                 other => bail!(
-                    "unknown argument `{other}`; the parts are transfer, latency, reads, stores, size, delivery, virtual, build"
+                    "unknown argument `{other}`; the parts are transfer, latency, reads, stores, size, delivery, virtual, promotion, build"
                 ),
             }
         }

@@ -84,6 +84,15 @@ impl Databases {
         Ok(databases)
     }
 
+    /// Starts a Kerberos KDC too.
+    pub fn add_kerberos(&mut self) -> Result<()> {
+        let binaries = install::find_or_install()?;
+        let site = Site { base: self.base.clone(), certificate: None };
+        let config = kerberos::start(&site, &binaries.kerberos, &mut self.guard).context("Kerberos")?;
+        self.exports.push(("LANDREEVE_TEST_KRB5_CONFIG", config));
+        Ok(())
+    }
+
     /// A directory that is removed with the servers.
     pub fn directory(&self) -> &Path {
         &self.base

@@ -264,7 +264,7 @@ CREATE OR REPLACE WRAPPER JDBC w DATASOURCENAME = ds RELATIONNAME = 'base';
 CREATE OR REPLACE TABLE base (id:long, n:long, t:text) ADD SEARCHMETHOD w (OUTPUTLIST (id, n, t) WRAPPER (jdbc w));
 ";
 
-fn script(views: usize, reversed: bool) -> String {
+pub fn script(views: usize, reversed: bool) -> String {
     let mut statements: Vec<String> =
         (0..views).map(|number| format!("CREATE VIEW v{number} AS {};\n", select(number))).collect();
     if reversed {

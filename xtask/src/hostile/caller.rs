@@ -273,6 +273,7 @@ mod tests {
             status,
             content_type: String::new(),
             location: String::new(),
+            cookie: String::new(),
             body: body.to_owned(),
             length: body.len() as u64,
         }

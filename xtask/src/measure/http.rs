@@ -16,6 +16,7 @@ const HEAD: usize = 4 * 1024;
 pub struct Client {
     address: String,
     authorization: String,
+    cookie: String,
     connection: BufReader<Timed>,
 }
 
@@ -54,6 +55,8 @@ pub struct Reply {
     pub content_type: String,
     /// The header `Location`, if there is one.
     pub location: String,
+    /// The cookie that is set, as `NAME=VALUE`, if there is one.
+    pub cookie: String,
     /// The body, or its first few kilobytes.
     pub body: String,
     /// Length of the whole body in bytes.
@@ -89,8 +92,14 @@ impl Client {
         Ok(Self {
             address: place.to_owned(),
             authorization: authorization.to_owned(),
+            cookie: String::new(),
             connection: BufReader::with_capacity(BUFFER, Timed { stream, end: None, pause: Duration::ZERO }),
         })
+    }
+
+    /// Sends a cookie, as `NAME=VALUE`, with each request.
+    pub fn with_cookie(self, cookie: &str) -> Self {
+        Self { cookie: cookie.to_owned(), ..self }
     }
 
     /// Requests fail at this time, even in the middle of a response, and the connection cannot be used after that.
@@ -132,6 +141,9 @@ impl Client {
         if !self.authorization.is_empty() {
             request.push_str(&format!("Authorization: {}\r\n", self.authorization));
         }
+        if !self.cookie.is_empty() {
+            request.push_str(&format!("Cookie: {}\r\n", self.cookie));
+        }
         if !accept.is_empty() {
             request.push_str(&format!("Accept: {accept}\r\n"));
         }
@@ -151,7 +163,7 @@ fn read_reply(input: &mut impl BufRead, keep: Keep) -> Result<Reply> {
     let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.with_context(|| format!("not HTTP: {first}"))?;
     let (mut length, mut chunked) = (None, false);
-    let (mut content_type, mut location) = (String::new(), String::new());
+    let (mut content_type, mut location, mut cookie) = (String::new(), String::new(), String::new());
     loop {
         let header = line(input)?;
         let Some((name, value)) = header.split_once(':') else {
@@ -164,6 +176,7 @@ fn read_reply(input: &mut impl BufRead, keep: Keep) -> Result<Reply> {
             "transfer-encoding" => chunked = value.eq_ignore_ascii_case("chunked"),
             "content-type" => content_type = value.to_owned(),
             "location" => location = value.to_owned(),
+            "set-cookie" => cookie = value.split(';').next().unwrap_or_default().to_owned(),
             _ => {}
         }
     }
@@ -174,7 +187,8 @@ fn read_reply(input: &mut impl BufRead, keep: Keep) -> Result<Reply> {
         body.take(input, length.context("neither Content-Length nor chunks")?)?;
     }
     let Body { bytes, length, .. } = body;
-    Ok(Reply { status, content_type, location, body: String::from_utf8_lossy(&bytes).into_owned(), length })
+    let body = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Reply { status, content_type, location, cookie, body, length })
 }
 
 /// Reads a line without the newline.
@@ -283,8 +297,9 @@ mod tests {
 
     #[test]
     fn reads_whole_bodies() {
-        let counted = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\nContent-Type: a/b\r\n\r\nabcHTTP";
+        let counted = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\nContent-Type: a/b\r\nSet-Cookie: S=1; Path=/\r\n\r\nabcHTTP";
         let read = reply(counted, Keep::All).unwrap();
+        assert_eq!(read.cookie, "S=1");
         assert_eq!((read.status, read.body.as_str(), read.content_type.as_str()), (200, "abc", "a/b"));
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na;x=y\r\n0123456789\r\n0\r\n\r\n";
         let read = reply(chunked, Keep::All).unwrap();

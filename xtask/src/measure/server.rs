@@ -1,7 +1,7 @@
 //! The programs that are measured: the server with its own data directory, and the bare handler.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -121,6 +121,8 @@ pub struct Server {
     /// `None`: SQLite in the data directory.
     database: Option<String>,
     config: Option<PathBuf>,
+    /// Of its environment, besides ours.
+    variables: Vec<(&'static str, String)>,
     log: PathBuf,
     running: Option<Listening>,
 }
@@ -129,7 +131,8 @@ impl Server {
     /// `name` is a folder to create in `directory`.
     pub fn new(programs: &Programs, directory: &Path, name: &str, database: Option<String>) -> Self {
         let (data, log) = (directory.join(name), directory.join(format!("{name}.log")));
-        Self { program: programs.server(), data, database, config: None, log, running: None }
+        let program = programs.server();
+        Self { program, data, database, config: None, variables: Vec::new(), log, running: None }
     }
 
     /// Sets the configuration for all later starts, as TOML.
@@ -138,6 +141,11 @@ impl Server {
         std::fs::write(&file, toml).context("the configuration")?;
         self.config = Some(file);
         Ok(())
+    }
+
+    /// Sets a variable of its environment for all later starts.
+    pub fn variable(&mut self, name: &'static str, value: &str) {
+        self.variables.push((name, value.to_owned()));
     }
 
     /// Starts it and waits until it has created the sample, so that it is idle.
@@ -162,6 +170,7 @@ impl Server {
     pub fn launch(&mut self) -> Result<Duration> {
         let mut command = Command::new(&self.program);
         command.args(["serve", "--listen", "127.0.0.1:0"]);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         self.place(&mut command);
         let listening = Listening::start(command, &self.log)?;
         let ready = listening.ready;
@@ -221,10 +230,25 @@ impl Server {
     }
 
     pub fn command(&self, args: &[&str]) -> Result<String> {
+        self.command_with_input(args, "")
+    }
+
+    /// The input must be short: it is written before the output is read.
+    pub fn command_with_input(&self, args: &[&str], input: &str) -> Result<String> {
         let mut command = Command::new(&self.program);
         command.args(args);
         self.place(&mut command);
-        let output = command.stdin(Stdio::null()).output().context("landreeve")?;
+        let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        let mut child = command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("landreeve")?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).context("landreeve")?;
+        }
+        let output = child.wait_with_output().context("landreeve")?;
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "landreeve {}: {error}", args.join(" "));
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())

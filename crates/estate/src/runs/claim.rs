@@ -125,7 +125,7 @@ macro_rules! busy {
     };
 }
 
-/// The oldest runs that may start.
+/// The oldest runs that may start. In a lane, those that clean up are first: what comes after them must find what they leave.
 macro_rules! startable {
     ($position:literal, $submitter:literal) => {
         concat!(
@@ -134,6 +134,8 @@ macro_rules! startable {
             " AND ",
             $position,
             "($2, ',' || r.kind || ',') > 0 AND (r.lane IS NULL OR COALESCE(b.n, 0) < r.lane_limit) \
+             AND (r.lane IS NULL OR r.cleans_up = 1 OR NOT EXISTS (SELECT 1 FROM runs a WHERE a.lane = r.lane \
+             AND a.state = 'queued' AND a.cleans_up = 1)) \
              AND (r.submitter IN ('system', 'operator') OR (",
             $position,
             "($3, ',' || r.submitter || ',') = 0 AND (r.noun IS NULL OR r.noun <> 'datasource' OR ",

@@ -33,6 +33,11 @@ struct Watched {
     work: Option<JoinHandle<Outcome>>,
 }
 
+/// The same run, as if the server itself had submitted it.
+fn by_system(run: &Run) -> Run {
+    Run { actor_kind: "system".to_owned(), actor_id: None, ..run.clone() }
+}
+
 impl Engine {
     pub(super) async fn execute(&self, run: Run, place: Place, signal: Arc<Signal>) {
         let Some(spec) = self.kind(run.kind).copied() else { return };
@@ -45,6 +50,11 @@ impl Engine {
             None => Err(Failure::internal()),
             Some(executor) => match self.authority(&run, &signal).await {
                 Ok(ctx) => Ok((executor, ctx)),
+                // What was begun is cleaned up, whatever became of its submitter.
+                Err(_) if spec.cleans_up && run.attempt > 1 => match self.authority(&by_system(&run), &signal).await {
+                    Ok(ctx) => Ok((executor, ctx)),
+                    Err(error) => Err(without_authority(error)),
+                },
                 Err(error) => Err(without_authority(error)),
             },
         };

@@ -458,7 +458,7 @@ async fn put_back(tx: &mut Tx, run: &Run, back: &Back<'_>, now: Timestamp) -> Re
             "UPDATE runs SET state = CASE WHEN $3 IS NULL OR cancel_requested = 1 THEN 'queued' ELSE 'held' END, \
              release_at = CASE WHEN cancel_requested = 1 THEN NULL ELSE $3 END, expires_at = NULL, node_id = NULL, \
              lease_until = NULL, occupies = 0, progress = 0, progress_note = $4, \
-             max_attempts = max_attempts + $5, updated_at = $6 \
+             max_attempts = max_attempts + $5, updated_at = $6, cleans_up = $7 \
              WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling') \
              AND (cancel_requested = 0 OR $7 = 1)",
             args![
@@ -550,6 +550,19 @@ async fn cancel_with(tx: &mut Tx, id: RunId, why: Option<&str>, now: Timestamp) 
     if end_waiting(tx, id, RunState::Cancelled, &error, now).await? {
         return Ok(true);
     }
+    // What was begun is cleaned up first, and soon.
+    let begun = tx
+        .opt(
+            "UPDATE runs SET state = 'queued', cancel_requested = 1, release_at = NULL, updated_at = $2, error_message = $3 \
+             WHERE id = $1 AND state IN ('queued', 'held') AND cleans_up = 1 AND cancel_requested = 0 RETURNING pool",
+            args![id, now, why.map(str::to_owned)],
+        )
+        .await?;
+    if let Some(row) = begun {
+        tx.run_changed(id).await?;
+        tx.notice(Notice::Queue(PoolName::stored(&row.text(0)?))).await?;
+        return Ok(true);
+    }
     let executing = tx
         .exec(
             // The reason stays if its end is that it was cancelled.
@@ -577,7 +590,8 @@ async fn end_waiting(
         .opt(
             "UPDATE runs SET state = $2, finished_at = $3, updated_at = $3, error_kind = $4, error_code = $5, \
              error_message = $6, release_at = NULL, expires_at = NULL \
-             WHERE id = $1 AND state IN ('queued', 'held') AND cancel_requested = 0 RETURNING ou_id, kind, noun_id, parent_id",
+             WHERE id = $1 AND state IN ('queued', 'held') AND cancel_requested = 0 AND cleans_up = 0 \
+             RETURNING ou_id, kind, noun_id, parent_id",
             args![id, state.as_str(), now, error.kind.as_str(), &error.code, &error.message],
         )
         .await?;

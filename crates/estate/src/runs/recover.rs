@@ -120,8 +120,8 @@ async fn take_back(tx: &mut Tx, run: &Run, registry: &Registry, now: Timestamp) 
     if cleans_up || tried_again {
         tx.exec(
             "UPDATE runs SET state = 'queued', node_id = NULL, lease_until = NULL, occupies = 0, progress = 0, \
-             progress_note = 'its node stopped; it is tried again', updated_at = $2 WHERE id = $1",
-            args![run.id, now],
+             progress_note = 'its node stopped; it is tried again', updated_at = $2, cleans_up = $3 WHERE id = $1",
+            args![run.id, now, i64::from(cleans_up)],
         )
         .await?;
         tx.run_changed(run.id).await?;

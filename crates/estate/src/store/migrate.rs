@@ -35,6 +35,7 @@ const ESTATE: MigrationSet = MigrationSet {
         include_str!("../../migrations/sqlite/0005_row_versions.sql"),
         include_str!("../../migrations/sqlite/0006_run_indexes.sql"),
         include_str!("../../migrations/sqlite/0007_turns.sql"),
+        include_str!("../../migrations/sqlite/0008_cleanup.sql"),
     ],
     postgres: &[
         include_str!("../../migrations/postgres/0001_foundation.sql"),
@@ -44,6 +45,7 @@ const ESTATE: MigrationSet = MigrationSet {
         include_str!("../../migrations/postgres/0005_row_versions.sql"),
         include_str!("../../migrations/postgres/0006_run_indexes.sql"),
         include_str!("../../migrations/postgres/0007_turns.sql"),
+        include_str!("../../migrations/postgres/0008_cleanup.sql"),
     ],
 };
 

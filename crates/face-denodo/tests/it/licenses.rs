@@ -27,14 +27,14 @@ struct Manager {
     environment: i64,
 }
 
-fn router_of(face: &Face, networks: &[&str]) -> Router {
+pub fn router_of(face: &Face, networks: &[&str]) -> Router {
     let trusted_networks = networks.iter().map(|text| Network::parse(text).unwrap()).collect();
     let options = license_manager::Options { trusted_networks };
     license_manager::router(face.plane.clone(), options).unwrap().into()
 }
 
 /// The router as a listener would call it for a connection from this address.
-fn from(address: &str, router: &Router) -> Router {
+pub fn from(address: &str, router: &Router) -> Router {
     let inbound = Inbound {
         peer: (address.parse::<IpAddr>().unwrap(), 40_000).into(),
         address: address.into(),

@@ -27,6 +27,7 @@ mod licenses;
 mod properties;
 mod revisions;
 mod roles;
+mod transcripts;
 
 async fn face() -> (Kit, Router) {
     let face = Face::new().await;

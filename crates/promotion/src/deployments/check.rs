@@ -323,6 +323,10 @@ fn service(piece: &script::Piece) -> Option<String> {
 pub(crate) fn masked(text: &str, secrets: &[String]) -> String {
     secrets.iter().fold(text.to_owned(), |text, secret| {
         // A value of one or two characters is in every text.
-        if secret.len() < 3 { text } else { text.replace(secret.as_str(), MASK) }
+        if secret.len() < 3 {
+            return text;
+        }
+        // In a literal its quotes are doubled.
+        text.replace(&secret.replace('\'', "''"), MASK).replace(secret.as_str(), MASK)
     })
 }

@@ -124,16 +124,31 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Begins work again as long as only the store is unavailable. The work must go on from what is stored.
+    async fn patiently<T, F: Future<Output = Result<T>>>(&self, work: impl Fn() -> F) -> Result<T> {
+        let (mut left, mut pause) = (TRIES, FIRST_PAUSE);
+        loop {
+            match work().await {
+                Err(error) if error.kind == ErrorKind::Unavailable && left > 0 && !self.is_interrupted() => {
+                    left -= 1;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(MAX_PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+
     async fn run(&self) -> Result<Outcome> {
         if self.job.is_cleanup() {
             // The server stopped between the end of the deployment and that of its run.
-            if let Some((state, message)) = self.known_end().await? {
+            if let Some((state, message)) = self.patiently(|| self.known_end()).await? {
                 return Ok(outcome(state, message));
             }
-            let message = unwind::recover(self).await?;
+            let message = self.patiently(|| unwind::recover(self)).await?;
             return self.finished(State::Error, message).await;
         }
-        let prepared = match self.prepare().await {
+        let prepared = match self.patiently(|| self.prepare()).await {
             Ok(prepared) => prepared,
             // Nothing was begun.
             Err(error) if !matches!(error.kind, ErrorKind::Internal | ErrorKind::Unavailable) => {
@@ -159,7 +174,8 @@ impl<'a> Work<'a> {
             Halt::Failed(reason, at) => (State::Error, Cause { reason, at }),
             Halt::Cancelled(at) => (State::Cancelled, Cause { reason: "it was cancelled".to_owned(), at }),
         };
-        let message = unwind::unwind(self, &prepared.checked.configuration, cause).await?;
+        let configuration = &prepared.checked.configuration;
+        let message = self.patiently(|| unwind::unwind(self, configuration, &cause)).await?;
         self.finished(state, message).await
     }
 
@@ -270,7 +286,7 @@ impl<'a> Work<'a> {
             }
         }
         for target in &group.targets {
-            if let Some(halt) = self.at_boundary(None)? {
+            if let Some(halt) = self.at_boundary(Some(target.id))? {
                 return Ok(Some(halt));
             }
             if let Some(halt) = self.server(prepared, target, warned).await? {
@@ -396,8 +412,8 @@ impl<'a> Work<'a> {
         for at in 0..checked.scripts.len() {
             ids.push(prepared.task(&Step::Vql(target.id, at))?);
         }
-        let node = versions::node_of(&mut estate.store().read().await?, target.node).await?;
-        let Some(node) = node else {
+        let read = || async { versions::node_of(&mut estate.store().read().await?, target.node).await };
+        let Some(node) = self.patiently(read).await? else {
             let reason = format!("the node of the server {} is gone", target.name);
             return Ok(Some(Halt::Failed(reason, Some(target.id))));
         };

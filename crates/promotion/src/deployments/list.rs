@@ -179,7 +179,12 @@ fn conditions(conn: &Conn, ctx: &OpCtx, filter: &DeploymentFilter) -> Result<Whe
         list.and(&format!("((d.id IS NOT NULL AND {own}) OR (d.id IS NULL AND {other}))"));
     }
     if let Some(text) = &filter.description {
-        let text = text.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        // SQLite knows no letters but ASCII's.
+        let text = match conn.dialect() {
+            Dialect::Sqlite => text.to_ascii_lowercase(),
+            Dialect::Postgres => text.to_lowercase(),
+        };
+        let text = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         list.and_value("lower(COALESCE(d.description, r.kind)) LIKE $$ ESCAPE '\\'", format!("%{text}%"));
     }
     if let Some(user) = &filter.user {

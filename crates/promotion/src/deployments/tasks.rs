@@ -112,7 +112,8 @@ pub async fn load(conn: &mut Conn, deployment: RunId, since: Option<Timestamp>) 
 /// planned.
 pub async fn counts(conn: &mut Conn, deployment: RunId) -> Result<(i64, i64)> {
     let sql = "SELECT count(*), COALESCE(sum(CASE WHEN state IN ('pending', 'in_progress') THEN 0 ELSE 1 END), 0) \
-               FROM promotion_tasks WHERE deployment_id = $1 AND type NOT IN ('ROLLBACK', 'RECOVERY')";
+               FROM promotion_tasks WHERE deployment_id = $1 AND type NOT IN ('ROLLBACK', 'RECOVERY') \
+               AND state <> 'disabled'";
     let row = conn.one(sql, args![deployment]).await?;
     Ok((row.int(0)?, row.int(1)?))
 }

@@ -3,7 +3,7 @@
 //!
 //! Works from rows alone, so that another process can continue: nothing here depends on what an attempt remembers.
 
-use landreeve_core::Result;
+use landreeve_core::{ErrorKind, Result};
 use landreeve_estate::args;
 
 use super::execute::{Work, key, told};
@@ -77,14 +77,25 @@ impl Report {
 }
 
 /// Undoes what was done, and returns what is where now.
-pub(super) async fn unwind(work: &Work<'_>, configuration: &Configuration, cause: Cause) -> Result<String> {
+pub(super) async fn unwind(
+    work: &Work<'_>,
+    configuration: &Configuration,
+    cause: &Cause,
+) -> Result<String> {
     settle(work).await?;
     let estate = work.plane.estate();
     let tasks = tasks::load(&mut estate.store().read().await?, work.id, None).await?;
     let servers = tasks::servers(&mut estate.store().read().await?, work.id).await?;
     let pairs = pairs(&tasks);
+    // An attempt before this one may have got further than to the beginning.
+    let named = |test: fn(&Pair) -> bool| -> Vec<String> {
+        pairs.iter().filter(|pair| test(pair)).map(|pair| pair.name.clone()).collect()
+    };
+    let rolled_back = servers.iter().rev().filter(|touched| touched.phase == Phase::RolledBack);
     let mut report = Report {
-        doubtful: pairs.iter().filter(|pair| pair.is_doubtful()).map(|pair| pair.name.clone()).collect(),
+        rolled_back: rolled_back.map(|touched| touched.name.clone()).collect(),
+        out: named(|pair| pair.out == TaskState::Ok && pair.back.1 == TaskState::Skipped),
+        doubtful: named(Pair::is_doubtful),
         ..Report::default()
     };
     let kept: Vec<TaskId> = pairs.iter().filter(|pair| pair.is_out()).map(|pair| pair.back.0).collect();
@@ -131,7 +142,7 @@ pub(super) async fn recover(work: &Work<'_>) -> Result<String> {
         "the server stopped while it was deploying"
     };
     let cause = Cause { reason: reason.to_owned(), at: None };
-    let message = unwind(work, &configuration, cause).await?;
+    let message = unwind(work, &configuration, &cause).await?;
     let output = format!(" - {message}");
     work.write(move |tx| {
         Box::pin(async move {
@@ -227,7 +238,7 @@ async fn roll_back(work: &Work<'_>, touched: &Touched) -> Result<bool> {
         Box::pin(async move { tasks::add(tx, id, ROLLBACK, &name, Some(&named), now).await.map(drop) })
     })
     .await?;
-    let done = reverted(work, touched).await;
+    let done = reverted(work, touched).await?;
     let (state, output, good) = match &done {
         Ok(version) => (TaskState::Ok, format!(" - queries read version {version} again"), true),
         Err(reason) => (TaskState::Error, format!(" - {reason}"), false),
@@ -250,29 +261,28 @@ async fn roll_back(work: &Work<'_>, touched: &Touched) -> Result<bool> {
     Ok(good)
 }
 
-/// The version that queries read, or why they read another.
-async fn reverted(work: &Work<'_>, touched: &Touched) -> std::result::Result<i64, String> {
+/// The version that queries read, or why they read another. An error if that is not known, because the store does not answer.
+async fn reverted(work: &Work<'_>, touched: &Touched) -> Result<std::result::Result<i64, String>> {
     let (Some(node), Some(from), Some(to)) = (touched.node, touched.from, touched.to) else {
-        return Err(format!("the server {} is gone", touched.name));
+        return Ok(Err(format!("the server {} is gone", touched.name)));
     };
-    let node = async {
-        let mut conn = work.plane.estate().store().read().await?;
-        versions::node_of(&mut conn, node).await
-    };
-    let node = node.await.map_err(|error| told(&error))?;
-    let Some(node) = node else { return Err(format!("the node of the server {} is gone", touched.name)) };
+    let node = versions::node_of(&mut work.plane.estate().store().read().await?, node).await?;
+    let Some(node) = node else { return Ok(Err(format!("the node of the server {} is gone", touched.name))) };
     if node.version == from {
         // An attempt before this one got that far.
-        return Ok(from);
+        return Ok(Ok(from));
     }
     if node.version != to {
-        return Err(format!(
+        return Ok(Err(format!(
             "the server {} was changed by someone else meanwhile: queries read version {}",
             touched.name, node.version
-        ));
+        )));
     }
-    let reverted = versions::revert(work.plane, work.ctx(), &node, from, Some(work.fence)).await;
-    reverted.map(|node| node.version).map_err(|error| told(&error))
+    match versions::revert(work.plane, work.ctx(), &node, from, Some(work.fence)).await {
+        Err(error) if error.kind == ErrorKind::Unavailable => Err(error),
+        Err(error) => Ok(Err(told(&error))),
+        Ok(node) => Ok(Ok(node.version)),
+    }
 }
 
 /// Records that servers are in service again. What was changed or rolled back keeps its phase.

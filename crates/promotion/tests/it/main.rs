@@ -12,3 +12,4 @@ mod permits;
 mod properties;
 mod revisions;
 mod support;
+mod topologies;

@@ -12,6 +12,7 @@ mod faults;
 mod kerberos;
 mod life;
 mod promotion;
+mod promotion_crash;
 mod promotion_walk;
 mod properties;
 mod pushdown;
