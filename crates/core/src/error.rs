@@ -196,6 +196,8 @@ pub mod codes {
     pub const NOT_FIRST: &str = "not_first";
     /// The store was created with another key.
     pub const WRONG_KEY: &str = "wrong_key";
+    /// The metadata store does not answer.
+    pub const STORE: &str = "store";
     /// For faults: the server is not allowed to connect to this address.
     pub const DENIED: &str = "denied";
     pub const NOT_CANCELLABLE: &str = "not_cancellable";

@@ -51,10 +51,12 @@ impl Engine {
             Some(executor) => match self.authority(&run, &signal).await {
                 Ok(ctx) => Ok((executor, ctx)),
                 // What was begun is cleaned up, whatever became of its submitter.
-                Err(_) if spec.cleans_up && run.attempt > 1 => match self.authority(&by_system(&run), &signal).await {
-                    Ok(ctx) => Ok((executor, ctx)),
-                    Err(error) => Err(without_authority(error)),
-                },
+                Err(_) if spec.cleans_up && run.attempt > 1 => {
+                    match self.authority(&by_system(&run), &signal).await {
+                        Ok(ctx) => Ok((executor, ctx)),
+                        Err(error) => Err(without_authority(error)),
+                    }
+                }
                 Err(error) => Err(without_authority(error)),
             },
         };

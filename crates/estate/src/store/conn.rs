@@ -432,7 +432,7 @@ pub(super) fn already_there() -> Error {
 }
 
 pub(super) fn unavailable(cause: impl std::fmt::Display) -> Error {
-    Error::unavailable("store", format!("the metadata store is unavailable: {cause}"))
+    Error::unavailable(codes::STORE, format!("the metadata store is unavailable: {cause}"))
 }
 
 /// Whether a unique name or key already exists.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use landreeve_core::error::codes;
 use landreeve_core::ids::{BoxFuture, RunId};
 use landreeve_core::{Action, Error, ErrorKind, OpCtx, Result};
 use landreeve_estate::args;
@@ -129,7 +130,7 @@ impl<'a> Work<'a> {
         let (mut left, mut pause) = (TRIES, FIRST_PAUSE);
         loop {
             match work().await {
-                Err(error) if error.kind == ErrorKind::Unavailable && left > 0 && !self.is_interrupted() => {
+                Err(error) if error.code == codes::STORE && left > 0 && !self.is_interrupted() => {
                     left -= 1;
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);

@@ -3,7 +3,8 @@
 //!
 //! Works from rows alone, so that another process can continue: nothing here depends on what an attempt remembers.
 
-use landreeve_core::{ErrorKind, Result};
+use landreeve_core::Result;
+use landreeve_core::error::codes;
 use landreeve_estate::args;
 
 use super::execute::{Work, key, told};
@@ -77,11 +78,7 @@ impl Report {
 }
 
 /// Undoes what was done, and returns what is where now.
-pub(super) async fn unwind(
-    work: &Work<'_>,
-    configuration: &Configuration,
-    cause: &Cause,
-) -> Result<String> {
+pub(super) async fn unwind(work: &Work<'_>, configuration: &Configuration, cause: &Cause) -> Result<String> {
     settle(work).await?;
     let estate = work.plane.estate();
     let tasks = tasks::load(&mut estate.store().read().await?, work.id, None).await?;
@@ -279,7 +276,7 @@ async fn reverted(work: &Work<'_>, touched: &Touched) -> Result<std::result::Res
         )));
     }
     match versions::revert(work.plane, work.ctx(), &node, from, Some(work.fence)).await {
-        Err(error) if error.kind == ErrorKind::Unavailable => Err(error),
+        Err(error) if error.code == codes::STORE => Err(error),
         Err(error) => Ok(Err(told(&error))),
         Ok(node) => Ok(Ok(node.version)),
     }

@@ -669,8 +669,7 @@ async fn an_interrupted_deployment_is_undone(stage: &Stage) {
 async fn an_interrupted_deployment_that_is_cancelled_is_undone(stage: &Stage) {
     let run = crashed(stage, true, Configuration::default()).await;
     // As the next start of a server leaves it.
-    let sql =
-        "UPDATE runs SET state = 'queued', cleans_up = 1, node_id = NULL, lease_until = NULL, occupies = 0 WHERE id = $1";
+    let sql = "UPDATE runs SET state = 'queued', cleans_up = 1, node_id = NULL, lease_until = NULL, occupies = 0 WHERE id = $1";
     stage.kit.exec(sql, args![run.id]).await;
     deployment_cancel(&stage.plane, &stage.ctx, run.id).await.unwrap();
     stage.kit.start_planes().await;
