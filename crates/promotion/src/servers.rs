@@ -232,6 +232,15 @@ pub(crate) async fn find(conn: &mut Conn, id: ServerId) -> Result<Option<Server>
     conn.select(sql, args![id]).await?.first().map(from_row).transpose()
 }
 
+/// The enabled engines on other machines, in every unit.
+pub(crate) async fn remote_engines(conn: &mut Conn) -> Result<Vec<Server>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM promotion_servers s WHERE s.enabled = 1 AND s.type = 'engine' AND s.embedded = 0 \
+         ORDER BY s.id"
+    );
+    conn.select(sql, args![]).await?.iter().map(from_row).collect()
+}
+
 /// The servers of an environment by their position, cluster by cluster.
 async fn of_environment(conn: &mut Conn, environment: EnvironmentId) -> Result<Vec<Server>> {
     let sql = format!(
