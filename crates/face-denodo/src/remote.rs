@@ -29,23 +29,46 @@ use crate::wire::node::{
 
 /// The base path of this dialect on the main listener.
 const BASE: &str = "/solution-manager/node";
-const CONNECT: Duration = Duration::from_secs(5);
-const APPLY: Duration = Duration::from_secs(600);
-const OTHER: Duration = Duration::from_secs(30);
 const MAX_ANSWER: u64 = 8 << 20;
 /// Characters of another server's message that are passed on.
 const MAX_MESSAGE: usize = 2_000;
+
+/// How long a node is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// Until scripts are applied.
+    pub apply: Duration,
+    /// Until anything else is answered.
+    pub other: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(5),
+            apply: Duration::from_secs(600),
+            other: Duration::from_secs(30),
+        }
+    }
+}
 
 /// All nodes on other machines.
 pub struct Remote {
     http: Arc<dyn HttpClient>,
     /// CA certificates in PEM.
     authorities: Vec<String>,
+    timeouts: Timeouts,
 }
 
 impl Remote {
     pub fn new(http: Arc<dyn HttpClient>, authorities: Vec<String>) -> Remote {
-        Remote { http, authorities }
+        Remote { http, authorities, timeouts: Timeouts::default() }
+    }
+
+    #[must_use]
+    pub fn with_timeouts(self, timeouts: Timeouts) -> Remote {
+        Remote { timeouts, ..self }
     }
 }
 
@@ -57,13 +80,19 @@ impl fmt::Debug for Remote {
 
 impl RemoteNodes for Remote {
     fn node(&self, place: RemotePlace) -> Box<dyn NodeAccess> {
-        Box::new(RemoteNode { http: Arc::clone(&self.http), authorities: self.authorities.clone(), place })
+        Box::new(RemoteNode {
+            http: Arc::clone(&self.http),
+            authorities: self.authorities.clone(),
+            timeouts: self.timeouts,
+            place,
+        })
     }
 }
 
 struct RemoteNode {
     http: Arc<dyn HttpClient>,
     authorities: Vec<String>,
+    timeouts: Timeouts,
     place: RemotePlace,
 }
 
@@ -73,17 +102,18 @@ struct Request<'a> {
     /// After the name of the node.
     rest: &'a str,
     body: Option<Vec<u8>>,
-    whole: Duration,
+    /// It applies scripts, which takes longer than anything else.
+    applies: bool,
 }
 
 impl<'a> Request<'a> {
     fn get(rest: &'a str) -> Request<'a> {
-        Request { method: "GET", rest, body: None, whole: OTHER }
+        Request { method: "GET", rest, body: None, applies: false }
     }
 
     fn post(rest: &'a str, body: &impl Serialize) -> Result<Request<'a>> {
         let body = serde_json::to_vec(body).map_err(Error::internal)?;
-        Ok(Request { method: "POST", rest, body: Some(body), whole: OTHER })
+        Ok(Request { method: "POST", rest, body: Some(body), applies: false })
     }
 }
 
@@ -120,6 +150,8 @@ impl RemoteNode {
             let message = format!("the scripts together have more than {MAX_BODY_MIB} MiB");
             return Err(self.refused(&message));
         }
+        let Timeouts { connect, apply, other } = self.timeouts;
+        let whole = if request.applies { apply } else { other };
         let credential = STANDARD.encode(format!("{}:{}", place.username, place.password.reveal()));
         let authorization = Secret::new(format!("Basic {credential}"));
         let mut headers = vec![
@@ -134,13 +166,8 @@ impl RemoteNode {
             url: url(place, request.rest),
             headers,
             body: request.body.map_or(HttpBody::Empty, |body| HttpBody::Bytes(body.into())),
-            limits: HttpLimits {
-                connect: CONNECT,
-                whole: request.whole,
-                // While it executes, a node says nothing.
-                idle: request.whole,
-                max_answer_bytes: MAX_ANSWER,
-            },
+            // While it executes, a node says nothing.
+            limits: HttpLimits { connect, whole, idle: whole, max_answer_bytes: MAX_ANSWER },
             authorities: self.authorities.clone(),
             allow_plain: place.plain,
             cancel: CancellationToken::new(),
@@ -187,10 +214,12 @@ impl RemoteNode {
         let message = &refusal.message;
         match status {
             401 => self.refused(&format!("the user {user} cannot sign in there: {message}")),
-            403 => self.refused(&format!("the user {user} is not a promotion administrator there: {message}")),
-            404 if message == "there is no such virtual node" => {
-                self.refused(&format!("it has no node {node}; create it there: landreeve vql node create {node}"))
+            403 => {
+                self.refused(&format!("the user {user} is not a promotion administrator there: {message}"))
             }
+            404 if message == "there is no such virtual node" => self.refused(&format!(
+                "it has no node {node}; create it there: landreeve vql node create {node}"
+            )),
             400 if !refusal.problems.is_empty() => {
                 let fault = |problem: Problem| Fault::new(problem.field, "remote", problem.message);
                 Error::invalid(refusal.problems.into_iter().map(fault).collect())
@@ -266,7 +295,7 @@ impl NodeAccess for RemoteNode {
     fn apply(&self, work: NodeWork, expected: NodeState, key: String) -> BoxFuture<'_, Result<NodeDone>> {
         Box::pin(async move {
             let arguments = ApplyArguments::new(work, expected.content_hash, key);
-            let request = Request { whole: APPLY, ..Request::post("/apply", &arguments)? };
+            let request = Request { applies: true, ..Request::post("/apply", &arguments)? };
             self.done(request).await
         })
     }

@@ -290,7 +290,11 @@ pub async fn lease_ask_remote(plane: &Promotion) -> Result<usize> {
     }
     let (count, now) = (answered.len(), plane.estate().now());
     if count > 0 {
-        plane.estate().store().write(move |tx| Box::pin(async move { renew(tx, &answered, now).await })).await?;
+        plane
+            .estate()
+            .store()
+            .write(move |tx| Box::pin(async move { renew(tx, &answered, now).await }))
+            .await?;
     }
     Ok(count)
 }

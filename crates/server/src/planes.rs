@@ -155,7 +155,8 @@ mod tests {
         ] {
             std::fs::write(&file, text).unwrap();
             let config = Config::load(Some(&file)).unwrap();
-            let error = planes(&config, folder.path(), None).err().unwrap_or_else(|| panic!("{text} is accepted"));
+            let error =
+                planes(&config, folder.path(), None).err().unwrap_or_else(|| panic!("{text} is accepted"));
             assert!(format!("{error:#}").contains(part), "{text}: {error:#}");
         }
     }

@@ -510,7 +510,10 @@ mod tests {
     fn every_fault_of_a_request_is_named() {
         for (body, fields) in [
             (json!({}), vec!["scripts", "properties"]),
-            (json!({ "scripts": [{}], "properties": 7 }), vec!["scripts.0.name", "scripts.0.text", "properties"]),
+            (
+                json!({ "scripts": [{}], "properties": 7 }),
+                vec!["scripts.0.name", "scripts.0.text", "properties"],
+            ),
             (
                 json!({ "scripts": [], "properties": { "a": 1, "b": "x", "c": null } }),
                 vec!["properties.a", "properties.c"],

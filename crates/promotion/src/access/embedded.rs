@@ -119,12 +119,7 @@ pub(super) async fn changes_since(
     Ok(Some((hash, changes.into_iter().map(NodeChange::of).collect())))
 }
 
-pub(super) async fn planned(
-    plane: &Promotion,
-    ctx: &OpCtx,
-    node: &Node,
-    work: NodeWork,
-) -> Result<NodeDone> {
+pub(super) async fn planned(plane: &Promotion, ctx: &OpCtx, node: &Node, work: NodeWork) -> Result<NodeDone> {
     let terms = Terms { options: Options { dry_run: true, strict: false }, ..Terms::default() };
     let done = apply::apply_all(plane, ctx, node, work.scripts, work.properties, terms).await?;
     Ok(NodeDone::of(done, true))

@@ -8,9 +8,7 @@ use landreeve_core::error::Faults;
 use landreeve_core::{Action, Error, Input, OpCtx, Permission, Result};
 use landreeve_estate::args;
 
-use super::embedded::{
-    application_of, changes_since, described, planned, reverted, state_of, withdrawn,
-};
+use super::embedded::{application_of, changes_since, described, planned, reverted, state_of, withdrawn};
 use super::{Application, Listed, NodeChange, NodeDone, NodeState, NodeWork, ScriptDone};
 use crate::apply::{self, Terms};
 use crate::environments;

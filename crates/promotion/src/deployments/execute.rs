@@ -573,10 +573,8 @@ fn lines(script: &ScriptDone) -> String {
         output.push_str(&format!("\n - {place}: {what}: {}", first_line(statement)));
     }
     if script.omitted > 0 {
-        output.push_str(&format!(
-            "\n - and {} more that failed or were stored without effect",
-            script.omitted
-        ));
+        output
+            .push_str(&format!("\n - and {} more that failed or were stored without effect", script.omitted));
     }
     output
 }

@@ -36,8 +36,7 @@ impl Place {
 
 /// In their order, without servers of other types.
 pub fn places(topology: &[(Cluster, Vec<Server>)]) -> Vec<Place> {
-    let spot =
-        |server: &Server| Spot { id: server.id, name: server.name.clone(), enabled: server.enabled };
+    let spot = |server: &Server| Spot { id: server.id, name: server.name.clone(), enabled: server.enabled };
     let place = |(cluster, servers): &(Cluster, Vec<Server>)| Place {
         id: cluster.id,
         name: cluster.name.clone(),
@@ -187,9 +186,9 @@ pub fn plan(places: &[Place], how: How, revisions: &[String]) -> Plan {
 }
 
 fn targets_of(place: &Place) -> impl Iterator<Item = (&Place, Target)> {
-    place.enabled_servers().map(move |server| {
-        (place, Target { cluster: place.id, id: server.id, name: server.name.clone() })
-    })
+    place
+        .enabled_servers()
+        .map(move |server| (place, Target { cluster: place.id, id: server.id, name: server.name.clone() }))
 }
 
 /// The first half is rounded down, but has at least one.

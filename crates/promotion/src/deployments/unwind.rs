@@ -161,13 +161,8 @@ pub(super) async fn recover(work: &Work<'_>) -> Result<String> {
 }
 
 /// How long a node that does not answer is given before it is asked again.
-const PAUSES: [Duration; 5] = [
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-];
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 /// What became of scripts that were sent to a node, when no answer came.
 #[derive(Debug, Clone, PartialEq, Eq)]

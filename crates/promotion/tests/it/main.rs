@@ -9,5 +9,6 @@ mod leases;
 mod nodes;
 mod permits;
 mod properties;
+mod remote;
 mod revisions;
 mod support;
