@@ -167,7 +167,7 @@ impl RemoteNode {
             headers,
             body: request.body.map_or(HttpBody::Empty, |body| HttpBody::Bytes(body.into())),
             // While it executes, a node says nothing.
-            limits: HttpLimits { connect, whole, idle: whole, max_answer_bytes: MAX_ANSWER },
+            limits: HttpLimits { connect, whole, idle: connect + whole, max_answer_bytes: MAX_ANSWER },
             authorities: self.authorities.clone(),
             allow_plain: place.plain,
             cancel: CancellationToken::new(),

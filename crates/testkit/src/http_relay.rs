@@ -115,7 +115,12 @@ async fn connection(mut client: TcpStream, target: SocketAddr, shared: &Shared) 
     match &mishap {
         Some(Mishap::Refuse) => return Ok(()),
         Some(Mishap::Hold) => return std::future::pending().await,
-        Some(Mishap::Say(text)) => return client.write_all(text.as_bytes()).await,
+        Some(Mishap::Say(text)) => {
+            client.write_all(text.as_bytes()).await?;
+            client.shutdown().await?;
+            // If the rest of the request were not read, the client might not get the answer.
+            return tokio::io::copy(&mut client, &mut tokio::io::sink()).await.map(drop);
+        }
         Some(Mishap::Endless) => {
             client.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n").await?;
             loop {

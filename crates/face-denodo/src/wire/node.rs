@@ -416,10 +416,7 @@ pub fn read_description(body: &[u8]) -> Result<Input<Selection>> {
         database: body.required("database", text),
         kind: body.required_or("type", RevisionType::Insert, |f| f.choice(&KINDS)),
         elements: body.optional("elements", |f| f.list(MAX_ELEMENTS, text)).value(),
-        replace: body
-            .optional("replace", |f| f.choice(&revisions::MODES))
-            .value()
-            .unwrap_or(ReplaceMode::Replace),
+        replace: body.required_or("replace", ReplaceMode::Replace, |f| f.choice(&revisions::MODES)),
     })
 }
 

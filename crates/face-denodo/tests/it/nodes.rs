@@ -56,7 +56,7 @@ pub async fn ask(face: &Face, method: &str, path: &str) -> Option<Ask> {
         }
         Some("description") => {
             applied(face, &name, "k", hash().await, SCRIPT).await;
-            ask.json(&json!({ "database": "d", "type": "INSERT" }))
+            ask.json(&json!({ "database": "d", "type": "INSERT", "replace": "REPLACE_EXISTING" }))
         }
         _ => ask,
     })
@@ -343,14 +343,15 @@ async fn a_mishap_while_scripts_are_applied_is_decided_by_the_node() {
     let page = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>";
     let redirect =
         "HTTP/1.1 307 Temporary Redirect\r\nlocation: https://evil.example.com/\r\ncontent-length: 0\r\n\r\n";
-    let busy = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 33\r\n\r\n{\"status\":503,\"message\":\"no room\"}";
+    let no_room = r#"{"status":503,"message":"no room"}"#;
+    let busy = format!("HTTP/1.1 503 Busy\r\ncontent-length: {}\r\n\r\n{no_room}", no_room.len());
     for (mishap, state, part, version) in [
         (Mishap::CutAnswer, "OK", "it was applied, but the answer of the node was lost", 1),
         (Mishap::Refuse, "ERROR", "cannot be reached: ", 0),
         (say(page), "ERROR", "does not answer as a node does", 0),
         (say("SSH-2.0-OpenSSH_9.2\r\n"), "ERROR", "the response is not HTTP", 0),
         (say(redirect), "ERROR", "redirects to \"https://evil.example.com/\"", 0),
-        (say(busy), "ERROR", "cannot answer now: 503 no room", 0),
+        (say(&busy), "ERROR", "cannot answer now: 503 no room", 0),
         (Mishap::Endless, "ERROR", "is larger than 8388608 bytes", 0),
     ] {
         pair.reset().await;
