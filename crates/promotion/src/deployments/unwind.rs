@@ -193,6 +193,8 @@ pub(super) async fn became(work: &Work<'_>, node: &dyn NodeAccess, key: &str) ->
             Ok(Some(state)) => return Ok(Became::Applied(state)),
             Ok(None) => return Ok(Became::Nothing),
             Err(error) if access::is_own(&error) || work.is_interrupted() => return Err(error),
+            // It will not say more if it is asked again.
+            Err(error) if error.code != access::UNREACHABLE => return Ok(Became::Unknown),
             Err(_) => {}
         }
         let Some(pause) = pauses.next() else { return Ok(Became::Unknown) };
