@@ -25,7 +25,7 @@ use crate::plane::{Plane, PlaneParts, Registry};
 use crate::runs::{AuthorityOf, Engine, Executor, Executors, Role, RunOptions};
 use crate::secrets::{SealKey, Sealed};
 use crate::store::{Location, Migrations, Store, StoreIds, StoreOptions, Tx};
-use crate::{builtin, settings};
+use crate::{args, builtin, settings};
 
 /// How many datasources are cached.
 const DATASOURCES: usize = 4_096;
@@ -315,6 +315,11 @@ impl Estate {
                 driver.forget(datasource);
             }
         }
+    }
+
+    /// Whether the store answers.
+    pub async fn check_store(&self) -> Result<()> {
+        self.store().read().await?.one("SELECT count(*) FROM epochs", args![]).await.map(drop)
     }
 
     /// The settings, from this epoch's cache or from the store: a change of a setting is a new epoch.

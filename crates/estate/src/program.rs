@@ -19,7 +19,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// The only variable that a program gets.
+/// The only variable that a program gets by itself.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How long output is still read after the program has ended: what it wrote last is in the pipe by then, and a process
 /// that it left behind can keep the pipe open forever.
@@ -31,6 +31,8 @@ const BUSY: (usize, Duration) = (5, Duration::from_millis(20));
 pub struct Program {
     pub path: PathBuf,
     pub arguments: Vec<String>,
+    /// Variables of its environment, besides PATH.
+    pub variables: Vec<(&'static str, String)>,
     /// Where it works; see `Scratch`.
     pub folder: PathBuf,
     pub time_limit: Duration,
@@ -194,6 +196,7 @@ fn spawn(program: &Program) -> io::Result<(Child, PipeReader)> {
         .args(&program.arguments)
         .env_clear()
         .env("PATH", PATH)
+        .envs(program.variables.iter().map(|(name, value)| (*name, value)))
         .current_dir(&program.folder)
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
@@ -236,6 +239,7 @@ mod tests {
         Program {
             path: PathBuf::from("/bin/sh"),
             arguments: ["-c", script, "script", "a b", "$HOME;"].map(str::to_owned).to_vec(),
+            variables: Vec::new(),
             folder: folder.to_path_buf(),
             time_limit: limit,
             max_output: 65_536,
@@ -260,6 +264,18 @@ mod tests {
         // A shell sets some by itself.
         let own = ["PWD", "OLDPWD", "SHLVL", "_", "PATH"];
         assert!(variables.split_whitespace().all(|name| own.contains(&name)), "{variables}");
+    }
+
+    #[tokio::test]
+    async fn variables_are_added_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let variables = vec![("LETTER", "a 'b' $c".to_owned()), ("EMPTY", String::new())];
+        let program = Program {
+            variables,
+            ..shell(folder.path(), "echo \"$LETTER|${EMPTY-unset}|${HOME-unset}\"", LONG)
+        };
+        let ended = run(&program, &CancellationToken::new()).await.unwrap();
+        assert_eq!(ended.output, "a 'b' $c||unset\n");
     }
 
     #[tokio::test]

@@ -107,10 +107,12 @@ pub async fn start(State(app): State<App>, Caller(ctx): Caller, Body(body): Body
         }
         Started::Run(run) => Answer(StatusCode::OK, StartedBody::new(&run)).into_response(),
         Started::Invalid(validation) => {
-            Answer(StatusCode::OK, ValidationBody::new(*validation, None)).into_response()
+            let body = ValidationBody::new(*validation, None);
+            Answer(StatusCode::OK, StartedBody::validated(body)).into_response()
         }
         Started::Planned(validation, plan) => {
-            Answer(StatusCode::OK, ValidationBody::new(*validation, Some(plan))).into_response()
+            let body = ValidationBody::new(*validation, Some(plan));
+            Answer(StatusCode::OK, StartedBody::validated(body)).into_response()
         }
         Started::Refused(error, validation) => {
             Answer(StatusCode::CONFLICT, RefusedBody::new(&error, *validation)).into_response()
@@ -262,7 +264,7 @@ pub async fn delete(
     tag = "Revisions",
     params(
         ("id" = i64, Path, description = "Id of the revision.", example = 1),
-        ("environmentId" = Option<i64>, Query, minimum = 0, description = "The environment, if there is no body.", example = 3),
+        ("environmentId" = Option<i64>, Query, minimum = 0, description = "The environment, if the body does not name it.", example = 3),
     ),
     request_body(content = inline(ValidationArguments), example = json!({ "environmentId": 3 })),
     responses(
@@ -279,7 +281,10 @@ pub async fn validate(
     Body(body): Body,
 ) -> Outcome<Answer<ValidationBody>> {
     let id = RevisionId(decimal(&id, "revision")?);
-    let target = if body.trim_ascii().is_empty() { query::target(&query)? } else { read_target(&body)? };
+    let target = match read_target(&body)? {
+        Some(target) => target,
+        None => query::target(&query)?,
+    };
     let (validation, plan) = revision_validate(&app.promotion, &ctx, id, target).await?;
     Ok(Answer(StatusCode::OK, ValidationBody::new(validation, plan)))
 }

@@ -123,6 +123,7 @@ pub const ROUTES: &[Route] = &[
     ("POST", "/node/{name}/plan", "revision:manage"),
     ("POST", "/node/{name}/apply", "revision:manage"),
     ("POST", "/node/{name}/rollback", "revision:manage"),
+    ("GET", "/node/{name}/description", "revision:manage"),
     ("POST", "/node/{name}/description", "revision:manage"),
     ("GET", "/node/{name}/applications/{key}", "revision:manage"),
     ("DELETE", "/node/{name}/applications/{key}", "revision:manage"),
@@ -222,7 +223,7 @@ fn served() -> OpenApiRouter<App> {
         .routes(routes!(nodes::plan))
         .routes(routes!(nodes::apply))
         .routes(routes!(nodes::rollback))
-        .routes(routes!(nodes::describe))
+        .routes(routes!(nodes::text, nodes::describe))
         .routes(routes!(nodes::application, nodes::withdraw))
 }
 

@@ -149,6 +149,6 @@ async fn external_shutdown(
     )
 )]
 async fn ping(State(manager): State<Manager>) -> Outcome {
-    manager.promotion.estate().settings().await?;
+    manager.promotion.estate().check_store().await?;
     Ok("OK".into_response())
 }

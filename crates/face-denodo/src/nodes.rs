@@ -7,8 +7,10 @@ use landreeve_http::Outcome;
 use landreeve_http::extract::{Body, MaxBody, Path, Query};
 use landreeve_promotion::access::{
     NodeReport, node_application, node_apply, node_describe, node_plan, node_report, node_rollback,
-    node_withdraw,
+    node_text, node_withdraw,
 };
+use landreeve_promotion::selection::Description;
+use landreeve_promotion::vql::properties::Properties;
 
 use crate::App;
 use crate::caller::Caller;
@@ -202,6 +204,30 @@ pub async fn withdraw(
 ) -> Outcome<Answer<ApplicationBody>> {
     let found = node_withdraw(&app.promotion, &ctx, &name, &key).await?;
     Ok(Answer(StatusCode::OK, ApplicationBody::new(key, found)))
+}
+
+/// Get everything that a node has, as a script
+///
+/// An extension of this server, with properties in place of passwords and of what differs between environments.
+#[utoipa::path(
+    get,
+    path = "/node/{name}/description",
+    operation_id = "getNodeText",
+    tag = "Nodes",
+    params(("name" = String, Path, description = "Name of the node.", example = "prod-1")),
+    responses(
+        (status = 200, body = DescriptionBody, example = json!({ "vql": "CREATE DATABASE sales;\n", "properties": {} })),
+        (status = 404, body = ErrorBody),
+    )
+)]
+pub async fn text(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path(name): Path<String>,
+) -> Outcome<Answer<DescriptionBody>> {
+    let vql = node_text(&app.promotion, &ctx, &name).await?;
+    let found = Description { vql, properties: Properties::new() };
+    Ok(Answer(StatusCode::OK, DescriptionBody::new(found)))
 }
 
 /// Get the script that creates or drops elements of a node

@@ -316,6 +316,13 @@ impl NodeAccess for RemoteNode {
         })
     }
 
+    fn text(&self) -> BoxFuture<'_, Result<String>> {
+        Box::pin(async move {
+            let body: DescriptionBody = self.ask(Request::get("/description")).await?;
+            Ok(body.read().vql)
+        })
+    }
+
     fn describe(&self, selection: Selection) -> BoxFuture<'_, Result<Description>> {
         Box::pin(async move {
             let request = Request::post("/description", &DescriptionArguments::new(selection))?;

@@ -107,6 +107,6 @@ pub async fn logout(State(app): State<App>, Caller(ctx): Caller, headers: Header
     )
 )]
 pub async fn ping(State(app): State<App>) -> Outcome {
-    app.estate.settings().await?;
+    app.estate.check_store().await?;
     Ok("OK".into_response())
 }

@@ -128,6 +128,8 @@ mod tests {
     use crate::site::PublicUrl;
     use landreeve_core::ErrorKind;
 
+    type Headers = &'static [(&'static str, &'static str)];
+
     fn parts(uri: &str, headers: &[(&str, &str)]) -> Parts {
         let request = headers
             .iter()
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn pages_of_other_sites_are_recognized() {
-        let cases: &[(&str, &[(&str, &str)], bool)] = &[
+        let cases: &[(&str, Headers, bool)] = &[
             ("h", &[], true),
             ("h", &[("origin", "https://h")], true),
             ("h", &[("origin", "http://h")], true),

@@ -167,8 +167,8 @@ pub enum Argument {
     Variable(String),
 }
 
-fn check(configuration: &Configuration, faults: &mut Faults) {
-    if configuration.backup_enabled {
+fn check(plane: &Promotion, configuration: &Configuration, faults: &mut Faults) {
+    if configuration.backup_enabled && plane.repository().is_none() {
         faults.push("backup_enabled", "unavailable", "must be false: no backup repository is configured");
     }
     if configuration.approvals_required > 1 {
@@ -264,7 +264,7 @@ pub async fn configuration_put(
     configuration: Input<Configuration>,
 ) -> Result<Configuration> {
     let environment = for_promotion(plane, ctx, id, Action::MANAGE).await?;
-    let configuration = configuration.checked(check)?;
+    let configuration = configuration.checked(|configuration, faults| check(plane, configuration, faults))?;
     let stored = StoredConfiguration::of(&configuration).as_json()?;
     let detail = format!("deployment configuration of {}", environment.name);
     let act = OwnedAct::new("updated", environment.scenario().noun(), id.0, detail);

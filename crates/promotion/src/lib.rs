@@ -5,8 +5,8 @@
 //! their sources. `nodes` and `versions` are the rows, `apply` runs a script against them, `sources` and `jdbc` find out
 //! where rows are, `tables` offers views to SQL. `environments`, `clusters`, `servers` and `configuration` are what is
 //! deployed to, `access` reaches the nodes of servers, here and on other machines. `revisions` are the scripts that are kept
-//! to be deployed, `selection` makes them of what a node has, `leases` knows which servers are running. Does not belong here:
-//! HTTP, wire formats, the planning of SQL.
+//! to be deployed, `selection` makes them of what a node has, `leases` knows which servers are running, `git` is where backups
+//! are committed. Does not belong here: HTTP, wire formats, the planning of SQL.
 
 pub mod access;
 pub mod apply;
@@ -15,6 +15,7 @@ pub mod clusters;
 pub mod configuration;
 pub mod deployments;
 pub mod environments;
+mod git;
 pub mod ids;
 mod jdbc;
 pub mod leases;

@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use crate::access::RemoteNodes;
 use crate::deployments::{self, Closer, DEPLOYMENT, Deployer};
+use crate::git::Repository;
 use crate::leases::Poller;
 use crate::nouns;
 use crate::scan::kinds::Known;
@@ -117,6 +118,8 @@ pub struct PromotionOptions {
     /// Reaches the nodes of servers on other machines; the server fills it in, with the certificates.
     #[serde(skip)]
     pub remote: Option<Arc<dyn RemoteNodes>>,
+    /// Where backups are committed. Empty: nowhere.
+    pub git_repository: PathBuf,
 }
 
 impl PromotionOptions {
@@ -133,6 +136,7 @@ impl Default for PromotionOptions {
             script_timeout_seconds: const { NonZeroU64::new(60).unwrap() },
             ca_file: PathBuf::new(),
             remote: None,
+            git_repository: PathBuf::new(),
         }
     }
 }
@@ -152,6 +156,7 @@ pub struct Promotion {
     /// Whether conditions and limits are sent to sources.
     pushdown: bool,
     options: Arc<PromotionOptions>,
+    repository: Option<Arc<Repository>>,
 }
 
 impl Promotion {
@@ -163,6 +168,7 @@ impl Promotion {
         options: PromotionOptions,
     ) -> Promotion {
         let row_counts = Arc::new(PerEpoch::new(COUNTED));
+        let repository = Repository::new(&options.git_repository).map(Arc::new);
         Promotion {
             estate,
             engine,
@@ -172,11 +178,17 @@ impl Promotion {
             kinds: Arc::default(),
             pushdown,
             options: Arc::new(options),
+            repository,
         }
     }
 
     pub fn options(&self) -> &PromotionOptions {
         &self.options
+    }
+
+    /// Where backups are committed, if that is configured.
+    pub(crate) fn repository(&self) -> Option<&Repository> {
+        self.repository.as_deref()
     }
 
     pub fn estate(&self) -> &Estate {

@@ -6,18 +6,26 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use landreeve_analytics::Analytics;
 use landreeve_analytics::executions::{self, NewExecution};
 use landreeve_analytics::lang::InputParameters;
 use landreeve_core::ids::{DatasourceId, RunId};
-use landreeve_core::{Error, ErrorKind, PoolName, RunState};
+use landreeve_core::{Error, ErrorKind, Input, PoolName, RunState};
+use landreeve_estate::Estate;
 use landreeve_estate::ops::runs::{self, RunRef};
 use landreeve_estate::ops::{self, Run};
 use landreeve_estate::store::Notice;
+use landreeve_promotion::Promotion;
+use landreeve_promotion::deployments::{NewDeployment, Started, Validation, deployment_start};
+use landreeve_promotion::ids::{EnvironmentId, RevisionId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::open::Opened;
 
@@ -36,6 +44,18 @@ pub enum Ask {
         datasource: i64,
         sql: String,
     },
+    /// Deploys revisions; the deployment is cancelled if the client goes away before it has ended.
+    Deploy {
+        /// UUID of the unit; `None`: the root.
+        ou: Option<String>,
+        environment: i64,
+        revisions: Vec<i64>,
+        description: String,
+    },
+    /// The client does not wait for this run any more, which continues.
+    Release {
+        run: i64,
+    },
     Cancel {
         run: i64,
     },
@@ -49,8 +69,46 @@ pub enum Ask {
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
     Done,
-    Run { id: i64, state: String, progress: u8, note: String, error: Option<String> },
-    Failed { kind: String, message: String },
+    Run {
+        id: i64,
+        state: String,
+        progress: u8,
+        note: String,
+        error: Option<String>,
+    },
+    /// Nothing was deployed.
+    Refused(Refusal),
+    Failed {
+        kind: String,
+        message: String,
+    },
+}
+
+/// Why nothing was deployed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Which properties are missing or cannot be used, as the dialect's document.
+    pub document: Value,
+    /// The same as lines.
+    pub lines: Vec<String>,
+    pub message: String,
+}
+
+impl Refusal {
+    /// `error`: what is in the way besides properties.
+    pub fn new(validation: Validation, error: Option<Error>) -> Refusal {
+        let mut lines = Vec::new();
+        for problems in &validation.problems {
+            let missing = problems.missing.iter().map(|name| format!("the property {name} has no value"));
+            let each = missing.chain(problems.faults.iter().cloned());
+            lines.extend(each.map(|problem| format!("{}: {problem}", problems.revision)));
+        }
+        let message = match error {
+            Some(error) => error.message,
+            None => "nothing was deployed: properties are missing or cannot be used".to_owned(),
+        };
+        Refusal { document: landreeve_face_denodo::validation_document(validation, None), lines, message }
+    }
 }
 
 impl Answer {
@@ -79,7 +137,8 @@ pub async fn serve(opened: &Opened, tasks: &TaskTracker, stop: CancellationToken
     let listener = UnixListener::bind(&path)
         .with_context(|| format!("could not open the control socket {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let (analytics, children) = (opened.analytics.clone(), tasks.clone());
+    let planes = Planes { analytics: opened.analytics.clone(), promotion: opened.promotion.clone() };
+    let children = tasks.clone();
     tasks.spawn(async move {
         loop {
             let accepted = tokio::select! {
@@ -91,11 +150,11 @@ pub async fn serve(opened: &Opened, tasks: &TaskTracker, stop: CancellationToken
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             };
-            let (analytics, stop) = (analytics.clone(), stop.clone());
+            let (planes, stop) = (planes.clone(), stop.clone());
             children.spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = converse(stream, analytics) => {}
+                    () = converse(stream, &planes) => {}
                 }
             });
         }
@@ -104,15 +163,41 @@ pub async fn serve(opened: &Opened, tasks: &TaskTracker, stop: CancellationToken
     Ok(())
 }
 
-async fn converse(stream: UnixStream, analytics: landreeve_analytics::Analytics) {
+/// What the clients' requests are carried out by.
+#[derive(Clone)]
+struct Planes {
+    analytics: Analytics,
+    promotion: Promotion,
+}
+
+impl Planes {
+    fn estate(&self) -> &Estate {
+        self.analytics.estate()
+    }
+}
+
+/// The next request. `None`: the client has gone away, or sends too much.
+async fn next_line(read: &mut BufReader<OwnedReadHalf>) -> Option<String> {
+    let mut line = String::new();
+    read.take(MAX_LINE_BYTES).read_line(&mut line).await.ok()?;
+    line.ends_with('\n').then_some(line)
+}
+
+async fn converse(stream: UnixStream, planes: &Planes) {
     let (read, mut write) = stream.into_split();
-    let mut lines = BufReader::new(read.take(MAX_LINE_BYTES)).lines();
-    let mut followed = None;
-    while let Ok(Some(line)) = lines.next_line().await {
+    let mut read = BufReader::new(read);
+    let mut followed: Option<i64> = None;
+    while let Some(line) = next_line(&mut read).await {
         let answer = match serde_json::from_str::<Ask>(&line) {
             Ok(ask) => {
-                let follows = matches!(ask, Ask::Query { .. } | Ask::Probe { detached: false, .. });
-                let answer = obey(&analytics, ask).await.unwrap_or_else(|error| Answer::Failed {
+                let follows = matches!(
+                    ask,
+                    Ask::Query { .. } | Ask::Probe { detached: false, .. } | Ask::Deploy { .. }
+                );
+                if matches!(ask, Ask::Release { run } if followed == Some(run)) {
+                    followed = None;
+                }
+                let answer = obey(planes, ask).await.unwrap_or_else(|error| Answer::Failed {
                     kind: error.kind.as_str().to_owned(),
                     message: error.message,
                 });
@@ -136,13 +221,12 @@ async fn converse(stream: UnixStream, analytics: landreeve_analytics::Analytics)
         }
     }
     if let Some(run) = followed {
-        abandon(&analytics, run).await;
+        abandon(planes.estate(), run).await;
     }
 }
 
 /// The client that waited for a run was killed: cancel the run, as Ctrl-C would have.
-async fn abandon(analytics: &landreeve_analytics::Analytics, run: i64) {
-    let estate = analytics.estate();
+async fn abandon(estate: &Estate, run: i64) {
     let ctx = ops::sign_in::operator(estate);
     match runs::run_cancel(estate, &ctx, RunRef::Id(RunId(run)), &[]).await {
         Ok(_) => tracing::info!(run, "cancelled a run whose command went away"),
@@ -152,8 +236,8 @@ async fn abandon(analytics: &landreeve_analytics::Analytics, run: i64) {
     }
 }
 
-async fn obey(analytics: &landreeve_analytics::Analytics, ask: Ask) -> Result<Answer, Error> {
-    let estate = analytics.estate();
+async fn obey(planes: &Planes, ask: Ask) -> Result<Answer, Error> {
+    let estate = planes.estate();
     let ctx = ops::sign_in::operator(estate);
     match ask {
         Ask::Changed => {
@@ -175,9 +259,20 @@ async fn obey(analytics: &landreeve_analytics::Analytics, ask: Ask) -> Result<An
         }
         Ask::Query { datasource, sql } => {
             let asked = NewExecution { sql, inputs: InputParameters::default() };
-            let run = executions::execution_run(analytics, &ctx, DatasourceId(datasource), asked).await?;
+            let run =
+                executions::execution_run(&planes.analytics, &ctx, DatasourceId(datasource), asked).await?;
             Ok(Answer::run(&run.run))
         }
+        Ask::Deploy { ou, environment, revisions, description } => {
+            let new = NewDeployment {
+                environment: EnvironmentId(environment),
+                revisions: revisions.into_iter().map(RevisionId).collect(),
+                description,
+                dry_run: false,
+            };
+            deploy(&planes.promotion, ou, new).await
+        }
+        Ask::Release { .. } => Ok(Answer::Done),
         Ask::Cancel { run } => {
             Ok(Answer::run(&runs::run_cancel(estate, &ctx, RunRef::Id(RunId(run)), &[]).await?))
         }
@@ -185,6 +280,23 @@ async fn obey(analytics: &landreeve_analytics::Analytics, ask: Ask) -> Result<An
             let most = Duration::from_millis(millis.min(60_000));
             Ok(Answer::run(&runs::run_wait(estate, &ctx, RunRef::Id(RunId(run)), &[], most).await?))
         }
+    }
+}
+
+async fn deploy(promotion: &Promotion, ou: Option<String>, new: NewDeployment) -> Result<Answer, Error> {
+    let estate = promotion.estate();
+    let ctx = match ou {
+        Some(ou) => {
+            let ou: Uuid = ou.parse().map_err(|_| Error::fault("ou", "format", "must be a UUID"))?;
+            ops::sign_in::operator_in(estate, ou).await?
+        }
+        None => ops::sign_in::operator(estate),
+    };
+    match deployment_start(promotion, &ctx, Input::of(new)).await? {
+        Started::Run(run) => Ok(Answer::run(&run)),
+        Started::Invalid(validation) => Ok(Answer::Refused(Refusal::new(*validation, None))),
+        Started::Refused(error, validation) => Ok(Answer::Refused(Refusal::new(*validation, Some(error)))),
+        Started::Planned(..) => Err(Error::internal("a deployment was planned and not started")),
     }
 }
 

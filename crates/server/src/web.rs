@@ -170,11 +170,8 @@ fn readiness(estate: Estate) -> health::Probe {
     Arc::new(move || {
         let estate = estate.clone();
         let probe = async move {
-            let result = estate
-                .settings()
-                .await
-                .map(drop)
-                .map_err(|_| "the metadata store does not respond".to_owned());
+            let result =
+                estate.check_store().await.map_err(|_| "the metadata store does not respond".to_owned());
             vec![Check { name: "store", result }]
         };
         Box::pin(probe) as Pin<Box<dyn Future<Output = Vec<Check>> + Send>>

@@ -100,6 +100,17 @@ pub async fn delete_of(tx: &mut Tx, subject: Subject) -> Result<()> {
     .map(drop)
 }
 
+/// Deletes the grants of a role in exactly this unit. `false` if there are none.
+pub async fn revoke_role(tx: &mut Tx, subject: Subject, role: RoleId, ou: OuId) -> Result<bool> {
+    let gone = tx
+        .exec(
+            "DELETE FROM grants WHERE subject_kind = $1 AND subject_id = $2 AND role_id = $3 AND ou_id = $4",
+            args![subject.kind(), subject.id(), role, ou],
+        )
+        .await?;
+    Ok(gone > 0)
+}
+
 /// What a subject has been granted, with roles expanded, and the unit of each grant (for the default unit).
 pub async fn of(conn: &mut Conn, subject: Subject) -> Result<Vec<(Grant, Option<OuId>)>> {
     let rows = conn

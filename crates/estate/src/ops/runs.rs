@@ -185,24 +185,24 @@ pub async fn run_cancel(estate: &Estate, ctx: &OpCtx, which: RunRef, kinds: &[Ru
         .await
 }
 
-/// A wait for the end of a run. It begins before the run is submitted or read, so that no change in between is missed.
+/// A wait for the end of a run. It begins before the run is submitted or read, so that an end in between is not missed.
 pub struct Wait {
-    changes: Receiver<RunId>,
+    ends: Receiver<RunId>,
     most: Duration,
 }
 
 impl Wait {
     /// `most`: how long to wait at most.
     pub fn begin(estate: &Estate, most: Duration) -> Wait {
-        Wait { changes: estate.store().notices().runs(), most }
+        Wait { ends: estate.store().notices().ends(), most }
     }
 
     /// Waits until the run has ended; returns it as it is then, or as it is when the time is over.
     pub async fn until_ended(self, estate: &Estate, ctx: &OpCtx, mut run: Run) -> Result<Run> {
-        let (Wait { mut changes, most }, which) = (self, RunRef::Id(run.id));
+        let (Wait { mut ends, most }, which) = (self, RunRef::Id(run.id));
         let ended = async {
             while !run.state.is_final() {
-                match changes.recv().await {
+                match ends.recv().await {
                     Ok(id) if id != run.id => {}
                     Ok(_) | Err(RecvError::Lagged(_)) => run = run_get(estate, ctx, which, &[]).await?,
                     Err(RecvError::Closed) => break,

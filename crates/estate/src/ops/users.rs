@@ -1,9 +1,10 @@
 //! Users: list, show, create, update, delete, and their passwords.
 
 use landreeve_core::error::{Faults, codes};
-use landreeve_core::ids::{GrantId, GroupId, UserId};
+use landreeve_core::ids::{GrantId, GroupId, OuId, RoleId, UserId};
 use landreeve_core::{Action, Error, Grant, Noun, OpCtx, Page, PageOf, Result, Scope, Secret};
 
+use crate::builtin::ADMINISTRATOR;
 use crate::estate::OwnedAct;
 use crate::identity::grants::{self, Assignment, GrantTarget, NewGrant, Role, Subject};
 use crate::identity::{User, UserChange, groups, ous, password, sessions, users};
@@ -298,6 +299,29 @@ pub async fn grant(
                     grants::insert(tx, *id, subject, grant, now).await?;
                 }
                 tx.bump_epoch().await
+            })
+        })
+        .await
+}
+
+/// Takes a role in a unit back from a user, group or key. What the subject holds of it elsewhere stays.
+pub async fn revoke(estate: &Estate, ctx: &OpCtx, subject: Subject, role: RoleId, ou: OuId) -> Result<()> {
+    estate.require_some(ctx, Noun::ROLE, Action::MANAGE).await?;
+    require_covers(estate, ctx, &[NewGrant::Role(role, ou)]).await?;
+    let detail = format!("{} {}", subject.kind(), subject.id());
+    let act = OwnedAct { action: "revoked", noun: Noun::ROLE, noun_id: Some(role.0), detail };
+    estate
+        .change(ctx, act, move |tx| {
+            Box::pin(async move {
+                if !grants::revoke_role(tx, subject, role, ou).await? {
+                    return Err(Error::not_found("grant").saying("the role is not granted in this unit"));
+                }
+                tx.bump_epoch().await?;
+                // Other grants have nothing to do with it, even where administrators are members of a group.
+                match (subject, role, ou) {
+                    (Subject::User(_), ADMINISTRATOR, OuId::ROOT) => keep_an_administrator(tx).await,
+                    _ => Ok(()),
+                }
             })
         })
         .await

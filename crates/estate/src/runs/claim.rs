@@ -14,7 +14,7 @@ use super::pools::Holder;
 pub use super::pools::Shares;
 use super::queue::{Lease, lock_lane, micros};
 use super::record::{self, Run};
-use crate::store::{Notice, Row, Tx, store_now};
+use crate::store::{Dialect, Notice, Row, Tx, store_now};
 use crate::{args, run_columns};
 
 /// Which runs to claim.
@@ -68,12 +68,9 @@ pub async fn claim(
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
-    let lanes: BTreeSet<&String> = chosen.iter().filter_map(|candidate| candidate.lane.as_ref()).collect();
-    for lane in lanes {
-        lock_lane(tx, lane).await?;
-    }
+    let (most, chosen) = (chosen.len(), with_room(tx, chosen).await?);
     let runs = take(tx, &chosen, wanted.lease, now).await?;
-    if runs.len() < chosen.len() {
+    if runs.len() < most {
         // Another node was faster. Later runs may be able to start: look again.
         tx.notice(Notice::Queue(wanted.pool)).await?;
     }
@@ -253,10 +250,44 @@ fn candidate(row: &Row) -> Result<Option<Candidate>> {
     Ok(Some(Candidate { id, holder, lane: row.text_opt(5)?, room: row.int_opt(6)?.unwrap_or(0) }))
 }
 
-/// Takes the chosen runs, in their order, if no other node has taken them or a place in their lanes.
+/// Those whose lanes still have a place for them, once no other node can take one. SQLite has only one writer.
+///
+/// A statement of its own, and not a part of the UPDATE: see the counts of `queue`.
+async fn with_room(tx: &mut Tx, chosen: Vec<Candidate>) -> Result<Vec<Candidate>> {
+    let lanes: BTreeSet<&String> = chosen.iter().filter_map(|candidate| candidate.lane.as_ref()).collect();
+    if tx.dialect() == Dialect::Sqlite || lanes.is_empty() {
+        return Ok(chosen);
+    }
+    for lane in lanes {
+        lock_lane(tx, lane).await?;
+    }
+    let sql = concat!(
+        "WITH ",
+        busy!(),
+        "SELECT r.id, r.lane_limit - COALESCE(b.n, 0) FROM runs r LEFT JOIN busy b ON b.lane = r.lane \
+         WHERE r.id = ANY (string_to_array($1, ',')::bigint[])"
+    );
+    let rows = tx.all(sql, args![ids(&chosen)]).await?;
+    let rooms = rows.iter().map(|row| Ok((row.id(0)?, row.int_opt(1)?.unwrap_or(0))));
+    let rooms: HashMap<RunId, i64> = rooms.collect::<Result<_>>()?;
+    let mut taken: HashMap<String, i64> = HashMap::new();
+    let mut has_room = |candidate: &Candidate| {
+        let Some(lane) = &candidate.lane else { return true };
+        let taken = taken.entry(lane.clone()).or_default();
+        *taken += 1;
+        rooms.get(&candidate.id).is_some_and(|room| *taken <= *room)
+    };
+    Ok(chosen.into_iter().filter(|candidate| has_room(candidate)).collect())
+}
+
+fn ids(chosen: &[Candidate]) -> String {
+    chosen.iter().map(|candidate| candidate.id.0.to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// Takes the chosen runs, in their order, if no other node has taken them.
 async fn take(tx: &mut Tx, chosen: &[Candidate], lease: Lease, now: Timestamp) -> Result<Vec<Run>> {
     macro_rules! statement {
-        ($store:ident, $which:literal, $needed:literal) => {
+        ($store:ident, $which:literal) => {
             concat!(
                 "UPDATE runs SET state = CASE WHEN cancel_requested = 1 THEN 'cancelling' ELSE 'starting' END, \
                  node_id = $2, lease_until = ",
@@ -264,42 +295,24 @@ async fn take(tx: &mut Tx, chosen: &[Candidate], lease: Lease, now: Timestamp) -
                 " + $3, attempt = attempt + 1, occupies = 1, started_at = COALESCE(started_at, $4), updated_at = $4 \
                  WHERE ",
                 $which,
-                " AND (lane IS NULL OR lane_limit >= (SELECT count(*) FROM runs o WHERE o.lane = runs.lane \
-                 AND o.occupies = 1) + ",
-                $needed,
-                ") RETURNING ",
+                " RETURNING ",
                 run_columns!()
             )
         };
     }
     // `state || ''` because the planner would read the whole index of waiting runs, with all that no longer wait.
     let sql = tx.dialect().pick(
-        statement!(
-            sqlite,
-            "id IN (SELECT value FROM json_each('[' || $1 || ']')) AND state = 'queued'",
-            "(SELECT n.value FROM json_each('[' || $5 || ']') n JOIN json_each('[' || $1 || ']') i ON i.key = n.key \
-             WHERE i.value = runs.id)"
-        ),
+        statement!(sqlite, "id IN (SELECT value FROM json_each('[' || $1 || ']')) AND state = 'queued'"),
         statement!(
             postgres,
             "id = ANY (ARRAY(SELECT w.id FROM runs w WHERE w.id = ANY (string_to_array($1, ',')::bigint[]) \
-             AND w.state || '' = 'queued' FOR UPDATE SKIP LOCKED))",
-            "(string_to_array($5, ',')::bigint[])[array_position(string_to_array($1, ',')::bigint[], runs.id)]"
+             AND w.state || '' = 'queued' FOR UPDATE SKIP LOCKED))"
         ),
     );
-    // How many places of its lane each needs, together with those chosen before it.
-    let mut lanes: HashMap<&String, i64> = HashMap::new();
-    let needed = chosen.iter().map(|candidate| {
-        candidate.lane.as_ref().map_or(0, |lane| {
-            let taken = lanes.entry(lane).or_default();
-            *taken += 1;
-            *taken
-        })
-    });
-    let list = |numbers: Vec<String>| numbers.join(",");
-    let needed = list(needed.map(|number| number.to_string()).collect());
-    let ids = list(chosen.iter().map(|candidate| candidate.id.0.to_string()).collect());
-    let rows = tx.all(sql, args![ids, lease.node, micros(lease.term), now, needed]).await?;
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = tx.all(sql, args![ids(chosen), lease.node, micros(lease.term), now]).await?;
     let mut runs = rows.iter().map(record::from_row).collect::<Result<Vec<Run>>>()?;
     runs.sort_by_key(|run| chosen.iter().position(|candidate| candidate.id == run.id));
     for run in &runs {

@@ -484,9 +484,12 @@ impl Engine {
         };
         let wanted = Wanted { pool: pool.name, kinds: pool.kinds.clone(), lease: self.lease(node), family };
         let (shares, now) = (pool.shares(self.0.many_units.load(Ordering::SeqCst)), self.0.clock.now());
+        // Several answers are awaited one after the other, and submissions need not wait for them.
         self.0
             .store
-            .write(move |tx| Box::pin(async move { claim::claim(tx, &wanted, shares, most, now).await }))
+            .write_alone(move |tx| {
+                Box::pin(async move { claim::claim(tx, &wanted, shares, most, now).await })
+            })
             .await
     }
 

@@ -429,7 +429,7 @@ async fn set_end(tx: &mut Tx, run: &Run, ended: &Ended<'_>, now: Timestamp) -> R
         // since this one checked.
         tx.notice(Notice::Queue(run.pool)).await?;
     }
-    tx.run_changed(run.id).await?;
+    tx.run_ended(run.id).await?;
     if let Some(parent) = run.parent {
         // It may be waiting for its children.
         tx.run_changed(parent).await?;
@@ -582,7 +582,7 @@ async fn end_waiting(
         )
         .await?;
     let Some(row) = row else { return Ok(false) };
-    tx.run_changed(id).await?;
+    tx.run_ended(id).await?;
     if let Some(parent) = row.id_opt(3)? {
         tx.run_changed(parent).await?;
     }

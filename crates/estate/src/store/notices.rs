@@ -20,6 +20,8 @@ pub enum Notice {
     Authority,
     /// A run changed state or progressed.
     Run(RunId),
+    /// A run ended.
+    Ended(RunId),
     /// An executing run is to stop.
     Stop(RunId),
     /// A run is waiting for a worker of a pool.
@@ -37,6 +39,7 @@ impl Notice {
         match self {
             Notice::Authority => "authority".to_owned(),
             Notice::Run(id) => format!("run:{id}"),
+            Notice::Ended(id) => format!("ended:{id}"),
             Notice::Stop(id) => format!("stop:{id}"),
             Notice::Queue(pool) => format!("queue:{pool}"),
             Notice::Held => "held".to_owned(),
@@ -53,6 +56,7 @@ impl Notice {
             "schedule" => Some(Notice::Schedule),
             _ => match text.split_once(':')? {
                 ("run", id) => id.parse().ok().map(|id| Notice::Run(RunId(id))),
+                ("ended", id) => id.parse().ok().map(|id| Notice::Ended(RunId(id))),
                 ("stop", id) => id.parse().ok().map(|id| Notice::Stop(RunId(id))),
                 ("queue", pool) => Some(Notice::Queue(PoolName::stored(pool))),
                 _ => None,
@@ -70,6 +74,7 @@ struct Inner {
     /// Incremented by every `Authority` notice: a cache compares it before it answers.
     epoch: AtomicI64,
     runs: broadcast::Sender<RunId>,
+    ends: broadcast::Sender<RunId>,
     stops: broadcast::Sender<RunId>,
     /// One for each pool that runs are claimed from.
     queues: Mutex<HashMap<PoolName, watch::Sender<u64>>>,
@@ -84,6 +89,7 @@ impl Notices {
             instance,
             epoch: AtomicI64::new(0),
             runs: broadcast::channel(1_024).0,
+            ends: broadcast::channel(1_024).0,
             stops: broadcast::channel(1_024).0,
             queues: Mutex::new(HashMap::new()),
             held: watch::Sender::new(0),
@@ -101,6 +107,10 @@ impl Notices {
             Notice::Authority => drop(self.0.epoch.fetch_add(1, Ordering::SeqCst)),
             // It is not an error if nothing is waiting.
             Notice::Run(id) => drop(self.0.runs.send(id)),
+            Notice::Ended(id) => {
+                let _ = self.0.runs.send(id);
+                let _ = self.0.ends.send(id);
+            }
             Notice::Stop(id) => drop(self.0.stops.send(id)),
             Notice::Queue(pool) => {
                 if let Some(queue) = self.queues().get(&pool) {
@@ -117,8 +127,13 @@ impl Notices {
         self.0.epoch.load(Ordering::SeqCst)
     }
 
+    /// Runs that changed or ended.
     pub fn runs(&self) -> broadcast::Receiver<RunId> {
         self.0.runs.subscribe()
+    }
+
+    pub fn ends(&self) -> broadcast::Receiver<RunId> {
+        self.0.ends.subscribe()
     }
 
     /// Runs that are to stop, wherever they execute.

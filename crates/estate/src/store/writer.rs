@@ -56,6 +56,10 @@ impl Tx {
         self.notice(Notice::Run(run)).await
     }
 
+    pub async fn run_ended(&mut self, run: RunId) -> Result<()> {
+        self.notice(Notice::Ended(run)).await
+    }
+
     /// Notifies this process after the commit and, on PostgreSQL, the other nodes with the commit.
     pub async fn notice(&mut self, notice: Notice) -> Result<()> {
         if self.notices.contains(&notice) {

@@ -9,7 +9,7 @@ use landreeve_estate::ops::sign_in::{
     session_open,
 };
 use landreeve_estate::ops::users::{
-    NewUser, first_user, grant, is_new, password_set, user_create, user_delete, user_get, user_update,
+    NewUser, first_user, grant, is_new, password_set, revoke, user_create, user_delete, user_get, user_update,
 };
 use landreeve_estate::ops::{AuditEvent, GrantTarget, NewGrant, Origin, Subject, User, UserChange};
 use landreeve_estate::{Estate, args};
@@ -30,6 +30,7 @@ conformance![
     the_last_administrator_cannot_be_removed,
     all_faults_of_a_new_user_are_reported_together,
     members_get_the_grants_of_their_group,
+    a_role_is_revoked_in_one_unit_and_immediately,
     callers_cannot_grant_permissions_they_do_not_hold,
     every_write_and_denial_leaves_one_event,
     unauthenticated_requests_become_one_event,
@@ -334,6 +335,45 @@ async fn members_get_the_grants_of_their_group(site: &Site) {
     .await
     .unwrap();
     assert!(may().await, "it contains every user");
+}
+
+async fn a_role_is_revoked_in_one_unit_and_immediately(site: &Site) {
+    let estate = site.open().await;
+    let (first, ctx) = (admin(&estate).await, operator(&estate));
+    let unit = crate::keys::unit(&estate, None, "Research").await;
+    let user = person(&estate, "ada", vec![administrator()]).await;
+    let (subject, again) = (Subject::User(user.id), NewGrant::Role(ROLE_ADMINISTRATOR, unit.id));
+    grant(&estate, &ctx, subject, vec![administrator(), again]).await.unwrap();
+    let may = || async {
+        let ctx = sign_in(&estate, "ada", "correct horse").await.unwrap();
+        ctx.authority().allows(Permission::new(Noun::USER, Action::MANAGE), "/1/", 0)
+    };
+    assert!(may().await);
+    revoke(&estate, &ctx, subject, ROLE_ADMINISTRATOR, OuId::ROOT).await.unwrap();
+    assert!(!may().await, "granted twice, revoked once");
+    assert_eq!(number(&estate, "SELECT count(*) FROM grants WHERE role_id = 1").await, 2, "the unit's stays");
+    let event = trail(&estate).await.remove(0);
+    assert_eq!((event.action.as_str(), event.noun.as_str()), ("revoked", "role"));
+    assert_eq!((event.noun_id, event.detail), (Some(1), format!("user {}", user.id)));
+    let missing = revoke(&estate, &ctx, subject, ROLE_ADMINISTRATOR, OuId::ROOT).await.unwrap_err();
+    assert_eq!(
+        (missing.kind, missing.message.as_str()),
+        (ErrorKind::NotFound, "the role is not granted in this unit")
+    );
+    let last = revoke(&estate, &ctx, Subject::User(first.id), ROLE_ADMINISTRATOR, OuId::ROOT).await;
+    assert_eq!(last.unwrap_err().code, "last_administrator");
+    // Who may manage roles cannot take away more than they have.
+    let weak = caller(&estate, None, &[Permission::new(Noun::ROLE, Action::MANAGE)]).await;
+    let refused = revoke(&estate, &weak, subject, ROLE_ADMINISTRATOR, unit.id).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Forbidden);
+    revoke(&estate, &ctx, subject, ROLE_ADMINISTRATOR, unit.id).await.unwrap();
+    // Of a group, for all its members.
+    let made = group_create(&estate, &ctx, "bosses".into(), String::new(), vec![administrator()]).await;
+    let group = made.unwrap();
+    member_set(&estate, &ctx, group.id, user.id, true).await.unwrap();
+    assert!(may().await);
+    revoke(&estate, &ctx, Subject::Group(group.id), ROLE_ADMINISTRATOR, OuId::ROOT).await.unwrap();
+    assert!(!may().await);
 }
 
 /// Managing users, groups or roles in one part of the tree does not give access to anything more.

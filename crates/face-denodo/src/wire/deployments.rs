@@ -295,17 +295,21 @@ pub fn read(body: &[u8]) -> Result<Input<NewDeployment>> {
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "only describes the body; `read_target` reads it")]
 pub struct ValidationArguments {
-    environment_id: i64,
+    /// Default: `environmentId` of the query.
+    environment_id: Option<i64>,
     /// Accepted without effect.
     #[schema(max_length = 4000)]
     description: Option<String>,
 }
 
-/// The environment that a revision is validated for.
-pub fn read_target(body: &[u8]) -> Result<EnvironmentId> {
+/// The environment that a revision is validated for, if the body names it.
+pub fn read_target(body: &[u8]) -> Result<Option<EnvironmentId>> {
+    if body.trim_ascii().is_empty() {
+        return Ok(None);
+    }
     let target = input::read(body, member, |body| {
         body.optional("description", |f| f.text(0..=MAX_DESCRIPTION));
-        EnvironmentId(body.required("environmentId", |f| f.int(0..=i64::MAX)))
+        body.optional("environmentId", |f| f.int(0..=i64::MAX)).value().map(EnvironmentId)
     });
     target?.valid()
 }
@@ -313,12 +317,26 @@ pub fn read_target(body: &[u8]) -> Result<EnvironmentId> {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StartedBody {
-    deployment_id: i64,
+    /// Of the deployment, if one was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment_id: Option<i64>,
+    /// Why none was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation_response: Option<ValidationResponse>,
+    /// What a deployment would do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Vec<PlanOfServer>>,
 }
 
 impl StartedBody {
     pub fn new(run: &Run) -> StartedBody {
-        StartedBody { deployment_id: run.id.0 }
+        StartedBody { deployment_id: Some(run.id.0), validation_response: None, plan: None }
+    }
+
+    /// Nothing was started.
+    pub fn validated(body: ValidationBody) -> StartedBody {
+        let ValidationBody { validation_response, plan } = body;
+        StartedBody { deployment_id: None, validation_response: Some(validation_response), plan }
     }
 }
 

@@ -86,8 +86,8 @@ async fn a_ticket_opens_a_session_or_signs_in_for_one_request() {
     // A password is accepted on both paths.
     assert_eq!(Ask::get("/loginSingleSignOn").basic("ann", PASSWORD).send(&router).await.status, 200);
 
-    let events = audit_list(&kit.estate, &kit.operator(), landreeve_core::Page { offset: 0, limit: 100 });
-    let events = events.await.unwrap().items;
+    let (operator, page) = (kit.operator(), landreeve_core::Page { offset: 0, limit: 100 });
+    let events = audit_list(&kit.estate, &operator, page).await.unwrap().items;
     let signed_in = |detail: &str| {
         events.iter().filter(|event| event.action == "signed_in" && event.detail == detail).count()
     };

@@ -154,8 +154,8 @@ impl Face {
 impl Dialect for Face {
     const ROUTES: Routes = ROUTES;
     const BASE: &'static str = "";
-    /// A database can be one that the server does not have; an alias must be one of a scenario.
-    const DEPENDENT: &'static [&'static str] = &["database", "licenseAlias"];
+    /// A database can be one that the server does not have, an alias must be one of a scenario, and revisions must differ.
+    const DEPENDENT: &'static [&'static str] = &["database", "licenseAlias", "revisionIds"];
 
     fn kit(&self) -> &Kit {
         &self.kit
@@ -193,7 +193,7 @@ impl Dialect for Face {
     }
 
     fn strangers(&self) -> Vec<Credential> {
-        vec![Credential::basic("admin", "wrong"), Credential::Cookie("JSESSIONID=00".to_owned())]
+        vec![Credential::basic("stranger", "wrong"), Credential::Cookie("JSESSIONID=00".to_owned())]
     }
 
     fn refused(&self, answer: &Answer, why: Refusal) {

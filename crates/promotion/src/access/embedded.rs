@@ -7,7 +7,7 @@ use landreeve_core::{Error, OpCtx, Result};
 
 use super::{Application, NodeAccess, NodeChange, NodeDone, NodeState, NodeWork};
 use crate::apply::{self, Fence, Options, Terms};
-use crate::catalog::diff;
+use crate::catalog::{describe, diff};
 use crate::ids::VirtualNodeId;
 use crate::nodes::Node;
 use crate::plane::Promotion;
@@ -82,6 +82,10 @@ impl NodeAccess for Embedded<'_> {
             }
             reverted(self.plane, self.ctx, &node, to, self.fence).await
         })
+    }
+
+    fn text(&self) -> BoxFuture<'_, Result<String>> {
+        Box::pin(async move { text_of(self.plane, &self.node().await?).await })
     }
 
     fn describe(&self, selection: Selection) -> BoxFuture<'_, Result<Description>> {
@@ -165,6 +169,13 @@ pub(super) async fn reverted(
 ) -> Result<NodeState> {
     let node = versions::revert(plane, ctx, node, to, fence).await?;
     state_of(plane, &node).await
+}
+
+pub(super) async fn text_of(plane: &Promotion, node: &Node) -> Result<String> {
+    let catalog = versions::catalog_of(plane, node).await?;
+    // Thousands of statements are written.
+    let write = move || describe::with_properties(&catalog);
+    tokio::task::spawn_blocking(write).await.map_err(Error::internal)
 }
 
 /// `whose`: the node, as messages name it.

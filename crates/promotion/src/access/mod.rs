@@ -24,7 +24,7 @@ use crate::vql::properties::Properties;
 
 pub use served::{
     MAX_KEY, NodeReport, NodeRequest, NodeRollback, node_application, node_apply, node_describe, node_plan,
-    node_report, node_rollback, node_withdraw,
+    node_report, node_rollback, node_text, node_withdraw,
 };
 
 /// The code of errors after which it is not known whether the node did what it was asked.
@@ -186,6 +186,9 @@ pub trait NodeAccess: Send + Sync {
 
     /// Makes an earlier version the one that queries read, if the node is in this state.
     fn rollback(&self, to: i64, expected: NodeState) -> BoxFuture<'_, Result<NodeState>>;
+
+    /// Everything that the node has, as a script with properties in place of passwords and of what differs.
+    fn text(&self) -> BoxFuture<'_, Result<String>>;
 
     /// The script that creates or drops what is selected.
     fn describe(&self, selection: Selection) -> BoxFuture<'_, Result<Description>>;

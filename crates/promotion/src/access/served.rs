@@ -8,7 +8,9 @@ use landreeve_core::error::Faults;
 use landreeve_core::{Action, Error, Input, OpCtx, Permission, Result};
 use landreeve_estate::args;
 
-use super::embedded::{application_of, changes_since, described, planned, reverted, state_of, withdrawn};
+use super::embedded::{
+    application_of, changes_since, described, planned, reverted, state_of, text_of, withdrawn,
+};
 use super::{Application, Listed, NodeChange, NodeDone, NodeState, NodeWork, ScriptDone};
 use crate::apply::{self, Terms};
 use crate::environments;
@@ -195,6 +197,12 @@ pub async fn node_withdraw(
         return Err(Error::not_found("application"));
     }
     withdrawn(plane, ctx, &node, key.to_owned(), None).await
+}
+
+/// Everything that a node has, as a script with properties.
+pub async fn node_text(plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<String> {
+    let node = permitted(plane, ctx, name).await?;
+    text_of(plane, &node).await
 }
 
 /// The script that creates or drops elements of a node.

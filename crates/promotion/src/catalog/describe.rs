@@ -80,6 +80,13 @@ pub fn everything(catalog: &Catalog) -> String {
     script(catalog, &keys, None, Options { replace_existing: true, ..Options::default() })
 }
 
+/// The whole node, with properties in place of what differs between environments and of passwords.
+pub fn with_properties(catalog: &Catalog) -> String {
+    let keys = catalog.iter().map(|(key, _)| key.clone()).collect();
+    let options = Options { replace_existing: true, include_properties: true, ..Options::default() };
+    script(catalog, &keys, None, options)
+}
+
 /// Identifies the objects of a catalog: SHA-256 of its canonical text.
 pub fn content_hash(catalog: &Catalog) -> String {
     hex::encode(Sha256::digest(everything(catalog)))

@@ -146,15 +146,16 @@ fn allowed(configuration: &Configuration, places: &[Place]) -> Vec<Fault> {
     faults
 }
 
-/// What this program cannot do, and servers that it cannot sign in to, by name.
+/// What this program cannot do, or not as it is configured, and servers that it cannot sign in to, by name.
 fn supported(
     plane: &Promotion,
     configuration: &Configuration,
     topology: &[(Cluster, Vec<Server>)],
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
-    if configuration.backup_enabled {
-        faults.push(fault("no_repository", "backupEnabled needs a repository, which is not supported yet"));
+    if configuration.backup_enabled && plane.repository().is_none() {
+        let message = "backupEnabled needs a repository: set [promotion] git_repository";
+        faults.push(fault("no_repository", message));
     }
     let enabled = topology.iter().filter(|(cluster, _)| cluster.enabled);
     let servers = enabled.flat_map(|(_, servers)| servers);

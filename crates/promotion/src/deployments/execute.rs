@@ -15,7 +15,7 @@ use super::plan::{Direction, Group, How, Plan, Step, Target, Unit, plan};
 use super::start::refusal;
 use super::tasks::{self, Phase, TaskState};
 use super::unwind::{self, Became, Cause};
-use super::{State, finish, scripts};
+use super::{State, backup, finish, scripts};
 use crate::access::{self, Listed, NodeAccess, NodeDone, NodeState, NodeWork, ScriptDone};
 use crate::apply::Fence;
 use crate::configuration::Configuration;
@@ -132,7 +132,7 @@ impl<'a> Work<'a> {
                 return Ok(outcome(state, message));
             }
             let message = unwind::recover(self).await?;
-            return self.ended(State::Error, message).await;
+            return self.finished(State::Error, message).await;
         }
         let prepared = match self.prepare().await {
             Ok(prepared) => prepared,
@@ -150,7 +150,7 @@ impl<'a> Work<'a> {
                 } else {
                     (State::Ok, String::new())
                 };
-                return self.ended(state, message).await;
+                return self.finished(state, message).await;
             }
             Ok(Some(halt)) => halt,
             Err(error) if self.is_interrupted() || error.code == "taken_over" => return Err(error),
@@ -161,7 +161,17 @@ impl<'a> Work<'a> {
             Halt::Cancelled(at) => (State::Cancelled, Cause { reason: "it was cancelled".to_owned(), at }),
         };
         let message = unwind::unwind(self, &prepared.checked.configuration, cause).await?;
-        self.ended(state, message).await
+        self.finished(state, message).await
+    }
+
+    /// Commits a backup, if one is planned, then ends the deployment.
+    async fn finished(&self, state: State, message: String) -> Result<Outcome> {
+        const FAILED: &str = "the backup failed";
+        if backup::back_up(self, state).await? {
+            return self.ended(state, message).await;
+        }
+        let message = if message.is_empty() { FAILED.to_owned() } else { format!("{message}; {FAILED}") };
+        self.ended(if state == State::Ok { State::Warning } else { state }, message).await
     }
 
     /// Writes the end of the deployment, then ends the run.

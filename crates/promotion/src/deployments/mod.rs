@@ -2,9 +2,10 @@
 //!
 //! `check` finds everything that is in the way, `start` starts a deployment or says what it would do, `plan` computes its
 //! tasks, `execute` is the run, `unwind` undoes a failed one, also after a crash, `finish` writes the end with everything
-//! that follows from it, `tasks` has the rows, `list` shows and approves, `scripts` takes servers out of service, `drift`
-//! compares servers with what was deployed. Does not belong here: how a script changes a node (`apply`).
+//! that follows from it, `tasks` has the rows, `list` shows and approves, `scripts` takes servers out of service, `backup`
+//! commits what was deployed, `drift` compares servers with it. Does not belong here: how a script changes a node (`apply`).
 
+mod backup;
 mod check;
 pub mod drift;
 mod execute;

@@ -67,6 +67,8 @@ pub enum Step {
     Script(Unit, Direction),
     /// A revision, by its position, on a server.
     Vql(ServerId, usize),
+    /// Commits what a server has.
+    Backup(ServerId),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +82,7 @@ pub struct PlannedTask {
 pub const VQL: &str = "VQL";
 pub const SCRIPT_SERVER: &str = "SCRIPT_SERVER";
 pub const SCRIPT_CLUSTER: &str = "SCRIPT_CLUSTER";
+pub const BACKUP: &str = "BACKUP";
 pub const ROLLBACK: &str = "ROLLBACK";
 pub const RECOVERY: &str = "RECOVERY";
 
@@ -92,6 +95,7 @@ impl PlannedTask {
             (Step::Script(Unit::Server(_), _), _) => SCRIPT_SERVER,
             (Step::Script(Unit::Cluster(_), _), _) => SCRIPT_CLUSTER,
             (Step::Vql(..), _) => VQL,
+            (Step::Backup(_), _) => BACKUP,
         }
     }
 }
@@ -130,6 +134,8 @@ pub struct How {
     pub no_downtime: bool,
     pub clusters: Strategy,
     pub servers: Strategy,
+    /// What the first server has is committed at the end.
+    pub backup: bool,
 }
 
 impl How {
@@ -138,6 +144,7 @@ impl How {
             no_downtime: configuration.deployment_type == DeploymentType::NoDowntime,
             clusters: configuration.cluster_strategy,
             servers: configuration.server_strategy,
+            backup: configuration.backup_enabled,
         }
     }
 }
@@ -181,6 +188,14 @@ pub fn plan(places: &[Place], how: How, revisions: &[String]) -> Plan {
         tasks.extend(units.iter().filter_map(|unit| script(*unit, Direction::Back, &members)));
         let targets = members.into_iter().map(|(_, target)| target.clone()).collect();
         groups.push(Group { units, targets });
+    }
+    if let (true, Some((place, target))) = (how.backup, targets.first()) {
+        tasks.push(PlannedTask {
+            step: Step::Backup(target.id),
+            name: format!("Backup of {}", target.name),
+            cluster: (place.id, place.name.clone()),
+            server: Some((target.id, target.name.clone())),
+        });
     }
     Plan { groups, tasks }
 }
@@ -276,7 +291,7 @@ mod tests {
     }
 
     fn how(no_downtime: bool, strategy: Strategy) -> How {
-        How { no_downtime, clusters: strategy, servers: strategy }
+        How { no_downtime, clusters: strategy, servers: strategy, backup: false }
     }
 
     fn names(plan: &Plan) -> Vec<&str> {
@@ -335,6 +350,18 @@ mod tests {
                 "Enable cluster c1",
             ]
         );
+    }
+
+    #[test]
+    fn the_backup_is_of_the_first_enabled_server_and_comes_last() {
+        let places = made(&[(false, vec![true]), (true, vec![false, true, true])]);
+        let how = How { backup: true, ..how(true, Strategy::Half) };
+        let plan = plan(&places, how, &["r".to_owned()]);
+        let last = plan.tasks.last().unwrap();
+        assert_eq!((last.kind(), last.name.as_str()), (BACKUP, "Backup of s3"));
+        assert_eq!(plan.tasks.iter().filter(|task| task.kind() == BACKUP).count(), 1);
+        let nothing = made(&[(true, vec![false])]);
+        assert!(super::plan(&nothing, how, &[]).tasks.iter().all(|task| task.kind() != BACKUP));
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use landreeve_estate::args;
 use landreeve_estate::store::Tx;
 
 use super::execute::{Work, key, told};
-use super::plan::{Direction, RECOVERY, ROLLBACK, SCRIPT_CLUSTER, SCRIPT_SERVER, Unit};
+use super::plan::{BACKUP, Direction, RECOVERY, ROLLBACK, SCRIPT_CLUSTER, SCRIPT_SERVER, Unit};
 use super::tasks::{self, Named, Phase, Task, TaskState, Touched};
 use crate::access::{self, NodeAccess, NodeState};
 use crate::configuration::{self, Configuration, RollbackScope};
@@ -253,9 +253,10 @@ fn pairs(tasks: &[Task]) -> Vec<Pair> {
     found
 }
 
-/// Ends all tasks except those that take units back into service.
+/// Ends all tasks except those that take units back into service, and the backup, which comes after them.
 async fn skip_rest(work: &Work<'_>, tasks: &[Task], kept: &[TaskId]) -> Result<()> {
-    let rest = tasks.iter().filter(|task| !task.state.is_final() && !kept.contains(&task.id));
+    let rest =
+        tasks.iter().filter(|task| !task.state.is_final() && !kept.contains(&task.id) && task.kind != BACKUP);
     let end = |task: &Task| match task.state {
         TaskState::InProgress => (task.id, TaskState::Error, " - it was interrupted".to_owned()),
         _ => (task.id, TaskState::Skipped, String::new()),

@@ -72,36 +72,43 @@ on_both_stores! {
     servers_leave_and_return_in_their_order
 }
 
-struct Stage {
-    kit: Kit,
-    plane: Promotion,
-    ctx: OpCtx,
-    scripts: PathBuf,
+pub struct Stage {
+    pub kit: Kit,
+    pub plane: Promotion,
+    pub ctx: OpCtx,
+    pub scripts: PathBuf,
 }
 
+pub(crate) use on_both_stores;
+
 /// Needs no source.
-const FIRST: &str = "CREATE OR REPLACE DATABASE d 'Test'; CONNECT DATABASE d; \
+pub const FIRST: &str = "CREATE OR REPLACE DATABASE d 'Test'; CONNECT DATABASE d; \
     CREATE OR REPLACE INTERFACE VIEW i (id:long, name:text);";
-const SECOND: &str = "CONNECT DATABASE d; CREATE VIEW v AS SELECT id FROM i WHERE name = '${databases.d.x}';";
+pub const SECOND: &str =
+    "CONNECT DATABASE d; CREATE VIEW v AS SELECT id FROM i WHERE name = '${databases.d.x}';";
 
 impl Stage {
-    async fn new(kit: Kit) -> Stage {
+    pub async fn new(kit: Kit) -> Stage {
         let scripts = kit.path("scripts");
         std::fs::create_dir_all(&scripts).unwrap();
         std::fs::set_permissions(&scripts, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let options = PromotionOptions { scripts_dir: scripts.clone(), ..PromotionOptions::default() };
+        let options = PromotionOptions {
+            scripts_dir: scripts.clone(),
+            git_repository: kit.path("backups"),
+            ..PromotionOptions::default()
+        };
         let (plane, slot) =
             landreeve_promotion::plane(kit.engine(), landreeve_testkit::files(), true, Vec::new(), options);
         let kit = kit.reopen(vec![plane]).await;
         Stage { plane: slot.get().unwrap(), ctx: kit.operator(), kit, scripts }
     }
 
-    async fn environment(&self, name: &str) -> EnvironmentId {
+    pub async fn environment(&self, name: &str) -> EnvironmentId {
         let facts = EnvironmentFacts { name: name.to_owned(), ..EnvironmentFacts::default() };
         environment_create(&self.plane, &self.ctx, Input::of(facts)).await.unwrap().id
     }
 
-    async fn cluster(&self, environment: EnvironmentId, name: &str, enabled: bool) -> ClusterId {
+    pub async fn cluster(&self, environment: EnvironmentId, name: &str, enabled: bool) -> ClusterId {
         let facts = ClusterFacts {
             environment: Some(environment),
             name: name.to_owned(),
@@ -111,7 +118,7 @@ impl Stage {
         cluster_create(&self.plane, &self.ctx, Input::of(facts)).await.unwrap().id
     }
 
-    async fn server(&self, cluster: ClusterId, name: &str, enabled: bool) -> ServerId {
+    pub async fn server(&self, cluster: ClusterId, name: &str, enabled: bool) -> ServerId {
         let facts = ServerFacts {
             cluster: Some(cluster),
             name: name.to_owned(),
@@ -124,7 +131,7 @@ impl Stage {
     }
 
     /// An environment with one cluster of these servers.
-    async fn servers(&self, name: &str, servers: &[&str]) -> EnvironmentId {
+    pub async fn servers(&self, name: &str, servers: &[&str]) -> EnvironmentId {
         let environment = self.environment(name).await;
         let cluster = self.cluster(environment, &format!("{name}-1"), true).await;
         for server in servers {
@@ -133,11 +140,11 @@ impl Stage {
         environment
     }
 
-    async fn configure(&self, environment: EnvironmentId, configuration: Configuration) {
+    pub async fn configure(&self, environment: EnvironmentId, configuration: Configuration) {
         configuration_put(&self.plane, &self.ctx, environment, Input::of(configuration)).await.unwrap();
     }
 
-    async fn revision(&self, name: &str, vql: &str) -> RevisionId {
+    pub async fn revision(&self, name: &str, vql: &str) -> RevisionId {
         let new = NewRevision {
             name: name.to_owned(),
             description: None,
@@ -148,13 +155,13 @@ impl Stage {
         revision_upload(&self.plane, &self.ctx, Input::of(new)).await.unwrap().id
     }
 
-    async fn property(&self, environment: EnvironmentId, name: &str, value: &str) {
+    pub async fn property(&self, environment: EnvironmentId, name: &str, value: &str) {
         let new = NewProperty { name: name.to_owned(), value: value.to_owned(), undefined: false };
         let parent = Parent::Environment(environment);
         property_put(&self.plane, &self.ctx, parent, Input::of(vec![new])).await.unwrap();
     }
 
-    async fn try_start(
+    pub async fn try_start(
         &self,
         ctx: &OpCtx,
         environment: EnvironmentId,
@@ -169,19 +176,19 @@ impl Stage {
         deployment_start(&self.plane, ctx, Input::of(new)).await
     }
 
-    async fn start(&self, environment: EnvironmentId, revisions: &[RevisionId]) -> Run {
+    pub async fn start(&self, environment: EnvironmentId, revisions: &[RevisionId]) -> Run {
         match self.try_start(&self.ctx, environment, revisions).await.unwrap() {
             Started::Run(run) => *run,
             other => panic!("{other:?}"),
         }
     }
 
-    async fn progress(&self, id: RunId) -> Progress {
+    pub async fn progress(&self, id: RunId) -> Progress {
         deployment_progress(&self.plane, &self.ctx, id, None).await.unwrap().unwrap()
     }
 
     /// Waits for the end, and checks on the way that progress never goes back.
-    async fn ended(&self, run: &Run) -> Progress {
+    pub async fn ended(&self, run: &Run) -> Progress {
         let mut percent = 0;
         for _ in 0..2_000 {
             let found = self.progress(run.id).await;
@@ -202,27 +209,27 @@ impl Stage {
         panic!("the deployment does not end");
     }
 
-    async fn apply(&self, node: &str, text: &str) -> Applied {
+    pub async fn apply(&self, node: &str, text: &str) -> Applied {
         let done =
             apply(&self.plane, &self.ctx, node, text.to_owned(), Properties::new(), Options::default());
         done.await.unwrap()
     }
 
     /// The version that queries on a node read.
-    async fn version(&self, node: &str) -> i64 {
+    pub async fn version(&self, node: &str) -> i64 {
         let versions = history(&self.plane, &self.ctx, node).await.unwrap();
         versions.iter().find(|version| version.current).map_or(0, |version| version.number)
     }
 
     /// How many services of a deployment were told to be deployed.
-    async fn told(&self, id: RunId) -> usize {
+    pub async fn told(&self, id: RunId) -> usize {
         let rows = self.kit.rows("SELECT kind, body FROM outbox").await;
         let own = format!("\"deployment\":{},", id.0);
         rows.iter().filter(|row| row[0] == "deployment_finished" && row[1].contains(&own)).count()
     }
 
     /// Delivers the end of a run to the plane.
-    async fn deliver(&self, id: RunId, state: RunState) {
+    pub async fn deliver(&self, id: RunId, state: RunState) {
         let event = Event::RunFinished { run: id, kind: DEPLOYMENT.kind, state, noun_id: None };
         let event = Delivered { id: EventId(1), ou: OuId::ROOT, at: self.kit.estate.now(), event };
         for _ in 0..2 {
@@ -230,7 +237,7 @@ impl Stage {
         }
     }
 
-    fn script(&self, name: &str, text: &str) {
+    pub fn script(&self, name: &str, text: &str) {
         let path = self.scripts.join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -596,8 +603,9 @@ async fn drift_is_found_and_can_stop_a_deployment(stage: &Stage) {
 
 /// Makes it as if a server had died while it was deploying to `s2`: `s1` is deployed, and what became of `s2` is in its
 /// node.
-async fn crashed(stage: &Stage, reached: bool) -> Run {
+pub async fn crashed(stage: &Stage, reached: bool, configuration: Configuration) -> Run {
     let environment = stage.servers("production", &["s1", "s2", "s3"]).await;
+    stage.configure(environment, configuration).await;
     let first = [stage.revision("First", FIRST).await];
     let run = stage.start(environment, &first).await;
     let id = run.id;
@@ -619,7 +627,7 @@ async fn crashed(stage: &Stage, reached: bool) -> Run {
         )
         .await;
     for (server, state) in [("s1", "ok"), ("s2", "in_progress")] {
-        let sql = "UPDATE promotion_tasks SET state = $2 WHERE deployment_id = $1 AND server_name = $3";
+        let sql = "UPDATE promotion_tasks SET state = $2 WHERE deployment_id = $1 AND server_name = $3 AND type = 'VQL'";
         stage.kit.exec(sql, args![id, state, server]).await;
     }
     if reached {
@@ -645,7 +653,7 @@ async fn lose(stage: &Stage, run: &Run) {
 }
 
 async fn an_interrupted_deployment_is_undone(stage: &Stage) {
-    let run = crashed(stage, true).await;
+    let run = crashed(stage, true, Configuration::default()).await;
     stage.kit.start_planes().await;
     let ended = stage.ended(&run).await;
     assert_eq!(ended.deployment.state, Shown::Ended(State::Error));
@@ -660,7 +668,7 @@ async fn an_interrupted_deployment_is_undone(stage: &Stage) {
 }
 
 async fn an_ended_deployment_is_not_undone_after_a_crash(stage: &Stage) {
-    let run = crashed(stage, false).await;
+    let run = crashed(stage, false, Configuration::default()).await;
     let sql = "UPDATE promotion_deployments SET state = 'ok' WHERE id = $1";
     stage.kit.exec(sql, args![run.id]).await;
     stage.kit.start_planes().await;

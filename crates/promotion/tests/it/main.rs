@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
+mod backups;
 mod deployments;
 mod environments;
 mod execute;

@@ -218,6 +218,10 @@ impl NodeAccess for FarNode {
         }))
     }
 
+    fn text(&self) -> BoxFuture<'_, Result<String>> {
+        ready(self.0.up().map(|there| there.state().content_hash))
+    }
+
     fn describe(&self, selection: Selection) -> BoxFuture<'_, Result<Description>> {
         let vql = format!("CREATE DATABASE {};", selection.database);
         let properties = Properties::from([("a".to_owned(), "b".to_owned())]);

@@ -1,7 +1,7 @@
 //! `landreeve user …`, `group …` and `ou …`.
 
 use clap::{Args, Subcommand};
-use landreeve_core::ids::{GroupId, OuId, UserId};
+use landreeve_core::ids::{GroupId, OuId, RoleId, UserId};
 use landreeve_core::{Page, page};
 use landreeve_estate::ops::users::{self, NewUser};
 use landreeve_estate::ops::{GroupFilter, NewGrant, Subject, UserChange, groups, ous};
@@ -53,8 +53,11 @@ pub enum UserCommand {
     #[command(after_help = "Example:\n  landreeve user password ada")]
     Password(Named),
     /// Grant a role to a user, in a unit and everything below it
-    #[command(after_help = "Example:\n  landreeve user grant ada --role Viewer")]
+    #[command(after_help = "Example:\n  landreeve user grant ada Viewer")]
     Grant(GrantRole),
+    /// Take a role back from a user, in the unit in which it was granted
+    #[command(after_help = "Example:\n  landreeve user revoke ada Viewer")]
+    Revoke(RoleOf),
     /// List the roles
     #[command(after_help = "Example:\n  landreeve user roles")]
     Roles(Listing),
@@ -90,14 +93,31 @@ pub struct GrantRole {
     /// Name of the user
     name: String,
     /// Grant this role; list roles with `user roles`
-    #[arg(long)]
-    role: String,
+    #[arg(required_unless_present = "named_role")]
+    role: Option<String>,
+    /// Grant this role, in the former way
+    #[arg(long = "role", value_name = "ROLE", hide = true, conflicts_with = "role")]
+    named_role: Option<String>,
     /// Grant the role in this unit and everything below it [default: the root]
     #[arg(long, value_name = "UUID")]
     ou: Option<Uuid>,
 }
 
-async fn role_grant(session: &Session, role: &str, ou: Option<Uuid>) -> anyhow::Result<NewGrant> {
+#[derive(Debug, Args)]
+pub struct RoleOf {
+    #[command(flatten)]
+    place: Place,
+    /// Name of the user or group
+    name: String,
+    /// Role to grant or take back; list roles with `user roles`
+    role: String,
+    /// Unit of the grant, which includes everything below it [default: the root]
+    #[arg(long, value_name = "UUID")]
+    ou: Option<Uuid>,
+}
+
+/// A role by its name, and a unit.
+async fn role_in(session: &Session, role: &str, ou: Option<Uuid>) -> anyhow::Result<(RoleId, OuId)> {
     let estate = &session.opened.estate;
     let roles = users::role_list(estate, &session.ctx).await?;
     let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
@@ -109,7 +129,24 @@ async fn role_grant(session: &Session, role: &str, ou: Option<Uuid>) -> anyhow::
         Some(uuid) => ous::ou_get(estate, &session.ctx, uuid).await?.id,
         None => OuId::ROOT,
     };
-    Ok(NewGrant::Role(found.id, ou))
+    Ok((found.id, ou))
+}
+
+async fn role_grant(session: &Session, role: &str, ou: Option<Uuid>) -> anyhow::Result<NewGrant> {
+    let (role, ou) = role_in(session, role, ou).await?;
+    Ok(NewGrant::Role(role, ou))
+}
+
+async fn grant(session: Session, subject: Subject, role: &str, ou: Option<Uuid>) -> anyhow::Result<()> {
+    let grant = role_grant(&session, role, ou).await?;
+    users::grant(&session.opened.estate, &session.ctx, subject, vec![grant]).await?;
+    session.changed().await
+}
+
+async fn revoke(session: Session, subject: Subject, role: &str, ou: Option<Uuid>) -> anyhow::Result<()> {
+    let (role, ou) = role_in(&session, role, ou).await?;
+    users::revoke(&session.opened.estate, &session.ctx, subject, role, ou).await?;
+    session.changed().await
 }
 
 pub async fn user(command: UserCommand) -> anyhow::Result<()> {
@@ -137,9 +174,13 @@ pub async fn user(command: UserCommand) -> anyhow::Result<()> {
         UserCommand::Grant(args) => {
             let session = Session::open(&args.place).await?;
             let id = find(&session, &args.name).await?;
-            let grant = role_grant(&session, &args.role, args.ou).await?;
-            users::grant(&session.opened.estate, &session.ctx, Subject::User(id), vec![grant]).await?;
-            session.changed().await
+            let role = args.role.or(args.named_role).unwrap_or_default();
+            grant(session, Subject::User(id), &role, args.ou).await
+        }
+        UserCommand::Revoke(args) => {
+            let session = Session::open(&args.place).await?;
+            let id = find(&session, &args.name).await?;
+            revoke(session, Subject::User(id), &args.role, args.ou).await
         }
         UserCommand::Roles(listing) => {
             let session = Session::open(&listing.place).await?;
@@ -232,6 +273,12 @@ pub enum GroupCommand {
     /// Remove a user from a group
     #[command(after_help = "Example:\n  landreeve group remove Editors ada")]
     Remove(Member),
+    /// Grant a role to the members of a group, in a unit and everything below it
+    #[command(after_help = "Example:\n  landreeve group grant Editors Analyst")]
+    Grant(RoleOf),
+    /// Take a role back from a group, in the unit in which it was granted
+    #[command(after_help = "Example:\n  landreeve group revoke Editors Analyst")]
+    Revoke(RoleOf),
     /// Delete a group
     #[command(after_help = "Example:\n  landreeve group delete Editors")]
     Delete(Named),
@@ -280,6 +327,16 @@ pub async fn group(command: GroupCommand) -> anyhow::Result<()> {
         }
         GroupCommand::Add(member) => set_member(&member, true).await,
         GroupCommand::Remove(member) => set_member(&member, false).await,
+        GroupCommand::Grant(args) => {
+            let session = Session::open(&args.place).await?;
+            let id = find_group(&session, &args.name).await?;
+            grant(session, Subject::Group(id), &args.role, args.ou).await
+        }
+        GroupCommand::Revoke(args) => {
+            let session = Session::open(&args.place).await?;
+            let id = find_group(&session, &args.name).await?;
+            revoke(session, Subject::Group(id), &args.role, args.ou).await
+        }
         GroupCommand::Delete(named) => {
             let session = Session::open(&named.place).await?;
             let id = find_group(&session, &named.name).await?;

@@ -47,6 +47,36 @@ fn manages_users_groups_units_and_roles() {
     assert_eq!(groups[1]["members"], 1);
     let everyone = server.cli(&["group", "add", "Everyone", "bob"]);
     assert_eq!(everyone.status.code(), Some(1));
+    server.say(&["user", "grant", "bob", "Viewer"]);
+    server.say(&["group", "grant", "Editors", "viewer", "--ou", &unit]);
+    server.say(&["user", "grant", "bob", "--role", "Analyst"]);
+    for revoked in [
+        vec!["user", "revoke", "bob", "viewer"],
+        vec!["user", "revoke", "bob", "Viewer", "--ou", &unit],
+        vec!["user", "revoke", "bob", "Analyst"],
+        vec!["group", "revoke", "Editors", "Viewer", "--ou", &unit],
+    ] {
+        server.say(&revoked);
+        let again = server.cli(&revoked);
+        let said = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert!(again.status.code() == Some(1) && said.contains("is not granted in this unit"), "{said}");
+        let trail = json(&server.say(&["audit", "list", "--format", "json"]));
+        assert_eq!((&trail[0]["action"], &trail[0]["noun"]), (&Value::from("revoked"), &Value::from("role")));
+    }
+    for wrong in [
+        vec!["user", "revoke", "bob"],
+        vec!["user", "grant", "bob"],
+        vec!["user", "grant", "bob", "Viewer", "--role", "Viewer"],
+        vec!["group", "grant", "Editors", "Nonsense"],
+    ] {
+        assert_eq!(server.cli(&wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    assert_eq!(server.cli(&["group", "revoke", "Missing", "Viewer"]).status.code(), Some(1));
+    let last = server.cli(&["user", "revoke", "admin", "Administrator"]);
+    assert!(String::from_utf8_lossy(&last.stderr).contains("at least one administrator"), "{last:?}");
+    let roles = json(&server.say(&["user", "roles", "--format", "json"]));
+    let described = |role: &Value| role["description"].as_str().is_some_and(|text| !text.is_empty());
+    assert!(roles.as_array().unwrap().iter().all(described), "{roles}");
     server.say(&["group", "remove", "Editors", "bob"]);
     server.say(&["group", "delete", "Editors"]);
     server.say(&["user", "disable", "ada"]);

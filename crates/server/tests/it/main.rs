@@ -13,6 +13,7 @@ mod kerberos;
 mod life;
 mod nodes;
 mod promotion;
+mod promotion_walk;
 mod properties;
 mod pushdown;
 mod revisions;

@@ -1,7 +1,7 @@
 //! `landreeve promotion …` and `landreeve drift`: deploy revisions to environments, and see what others changed there.
 //!
 //! A server on this data directory executes what a command starts; without one, this process does. Ctrl-C, SIGTERM and
-//! closing the terminal cancel the deployment.
+//! closing the terminal cancel the deployment, and so does killing the command if the server executes it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use futures_util::FutureExt as _;
 use landreeve_core::ids::RunId;
-use landreeve_core::{Input, OpCtx, Page};
+use landreeve_core::{Input, OpCtx, Page, RunState};
 use landreeve_estate::ops::runs::{self, RunRef};
 use landreeve_estate::ops::sign_in;
 use landreeve_estate::runs::Role;
@@ -25,10 +25,11 @@ use landreeve_promotion::environments::environment_named;
 use landreeve_promotion::ids::RevisionId;
 use landreeve_promotion::revisions::revision_list;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{Unit, finish, open};
 use crate::cli::Session;
-use crate::control::{self, Ask, Control};
+use crate::control::{self, Answer, Ask, Control, Refusal};
 use crate::open::DataLock;
 use crate::output::{self, Format};
 use crate::signals::Interrupts;
@@ -229,8 +230,34 @@ async fn open_to_start(unit: &Unit) -> anyhow::Result<Opened> {
     Ok(Opened { session: Session { opened, ctx: operator }, ctx, control: None, _lock: Some(lock) })
 }
 
+impl Opened {
+    /// Waits a moment, or until the run has ended.
+    async fn wait(&mut self, id: RunId) -> anyhow::Result<()> {
+        let plane = &self.session.opened.promotion;
+        match &mut self.control {
+            // The server learns that the run has ended, and this process whether the server is still there.
+            Some(control) => drop(control.ask(&Ask::Wait { run: id.0, millis: LOOK_MILLIS }).await?),
+            None => {
+                let look = Duration::from_millis(LOOK_MILLIS);
+                runs::run_wait(plane.estate(), &self.ctx, RunRef::Id(id), &[], look).await?;
+            }
+        }
+        // The run may have ended while its deployment is still being closed.
+        tokio::time::sleep(Duration::from_millis(LOOK_MILLIS / 3)).await;
+        Ok(())
+    }
+
+    /// The deployment continues when this process has ended.
+    async fn release(&mut self, id: RunId) -> anyhow::Result<()> {
+        match &mut self.control {
+            Some(control) => control.ask(&Ask::Release { run: id.0 }).await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
 /// How often a running deployment is looked at.
-const LOOK: Duration = Duration::from_millis(300);
+const LOOK_MILLIS: u64 = 300;
 
 async fn start(args: StartArgs) -> anyhow::Result<()> {
     let mut interrupts = Interrupts::new()?;
@@ -238,6 +265,13 @@ async fn start(args: StartArgs) -> anyhow::Result<()> {
     let done = started(&mut opened, &args, &mut interrupts).await;
     opened.session.opened.close(Duration::from_secs(1)).await;
     done
+}
+
+/// What became of the request.
+enum Begun {
+    Run(RunId),
+    Refused(Refusal),
+    Planned(Validation, Vec<ServerPlan>),
 }
 
 async fn started(opened: &mut Opened, args: &StartArgs, interrupts: &mut Interrupts) -> anyhow::Result<()> {
@@ -253,22 +287,49 @@ async fn started(opened: &mut Opened, args: &StartArgs, interrupts: &mut Interru
         description: args.description.clone(),
         dry_run: args.dry_run,
     };
-    match deployment_start(&plane, &ctx, Input::of(new)).await? {
-        Started::Run(run) => {
-            if let Some(control) = &mut opened.control {
-                // It executes what is in the queue.
-                control.ask(&Ask::Changed).await?;
-            }
-            let ended = follow(opened, run.id, args.format, interrupts).await?;
+    let begun = match &mut opened.control {
+        Some(control) if !args.dry_run => submit(control, args.unit.ou, new).await?,
+        _ => begin(&plane, &ctx, new).await?,
+    };
+    match begun {
+        Begun::Run(id) => {
+            let ended = follow(opened, id, interrupts).await?;
             report(ended, args.format)
         }
-        Started::Planned(validation, plan) => planned(*validation, plan, args.format),
-        Started::Invalid(validation) => invalid(*validation, args.format),
-        Started::Refused(error, validation) => {
-            // Both are told; the error says why nothing was started.
-            let _ = invalid(*validation, args.format);
-            Err(error.into())
+        Begun::Planned(validation, plan) => planned(validation, plan, args.format),
+        Begun::Refused(refusal) => refused(&refusal, args.format),
+    }
+}
+
+/// Lets the server start the deployment, which cancels it if this process dies.
+async fn submit(control: &mut Control, ou: Option<Uuid>, new: NewDeployment) -> anyhow::Result<Begun> {
+    let ask = Ask::Deploy {
+        ou: ou.map(|ou| ou.to_string()),
+        environment: new.environment.0,
+        revisions: new.revisions.iter().map(|id| id.0).collect(),
+        description: new.description,
+    };
+    match control.ask(&ask).await? {
+        Answer::Run { id, .. } => Ok(Begun::Run(RunId(id))),
+        Answer::Refused(refusal) => Ok(Begun::Refused(refusal)),
+        _ => anyhow::bail!("the server did not return a deployment"),
+    }
+}
+
+/// Starts the deployment in this process.
+async fn begin(plane: &Promotion, ctx: &OpCtx, new: NewDeployment) -> anyhow::Result<Begun> {
+    match deployment_start(plane, ctx, Input::of(new)).await? {
+        Started::Run(run) if run.state == RunState::Queued => {
+            // This process would never claim it.
+            deployment_cancel(plane, ctx, run.id).await?;
+            anyhow::bail!(
+                "other deployments to this environment come first; start the server, which executes them in order"
+            )
         }
+        Started::Run(run) => Ok(Begun::Run(run.id)),
+        Started::Planned(validation, plan) => Ok(Begun::Planned(*validation, plan)),
+        Started::Invalid(validation) => Ok(Begun::Refused(Refusal::new(*validation, None))),
+        Started::Refused(error, validation) => Ok(Begun::Refused(Refusal::new(*validation, Some(error)))),
     }
 }
 
@@ -289,53 +350,46 @@ async fn revision(plane: &Promotion, ctx: &OpCtx, name: &str) -> anyhow::Result<
     Ok(RevisionId(id))
 }
 
-/// Prints each task when it has ended, until the deployment has. An interrupt cancels it; a second one stops waiting.
-async fn follow(
-    opened: &mut Opened,
-    id: RunId,
-    format: Format,
-    interrupts: &mut Interrupts,
-) -> anyhow::Result<Progress> {
+/// Tells of each task when it has ended, until the deployment has. An interrupt cancels it; a second one stops waiting.
+async fn follow(opened: &mut Opened, id: RunId, interrupts: &mut Interrupts) -> anyhow::Result<Progress> {
     let (plane, ctx) = (opened.session.opened.promotion.clone(), opened.ctx.clone());
-    let (mut told, mut asked, mut waits) = (BTreeSet::new(), false, false);
+    let (mut told, mut asked) = (BTreeSet::new(), false);
     loop {
         let found = deployment_progress(&plane, &ctx, id, None).await?;
         let found = found.context("the deployment was deleted")?;
-        if format == Format::Table {
-            if found.deployment.state == Shown::Held && !std::mem::replace(&mut waits, true) {
-                output::say(&format!(
-                    "the deployment {id} waits for approval; see `landreeve promotion approve {id}`"
+        for task in found.tasks.iter().filter(|task| task.state.is_final()) {
+            if told.insert(task.position) {
+                tell(task);
+            }
+        }
+        match found.deployment.state {
+            Shown::Ended(_) => return Ok(found),
+            // Another person approves it, possibly days from now.
+            Shown::Held => {
+                opened.release(id).await?;
+                output::tell(&format!(
+                    "the deployment {id} waits until another person approves it: landreeve promotion approve {id}"
                 ));
+                return Ok(found);
             }
-            for task in found.tasks.iter().filter(|task| task.state.is_final()) {
-                if told.insert(task.position) {
-                    tell(task);
-                }
-            }
-        }
-        if matches!(found.deployment.state, Shown::Ended(_)) {
-            return Ok(found);
-        }
-        if found.deployment.state == Shown::Held && opened.control.is_none() {
-            return Ok(found);
+            Shown::Queued | Shown::InProgress => {}
         }
         if interrupts.next().now_or_never().is_some() {
             anyhow::ensure!(!asked, "interrupted");
             asked = true;
+            output::tell(&format!("cancelling the deployment {id}"));
             stop(&plane, &ctx, id, opened.control.as_mut()).await?;
         }
-        runs::run_wait(plane.estate(), &ctx, RunRef::Id(id), &[], LOOK).await?;
-        // The run may have ended while its deployment is still being closed.
-        tokio::time::sleep(LOOK / 3).await;
+        opened.wait(id).await?;
     }
 }
 
 /// `server-1: Revision r VQL deployment: OK`, and what the task said.
 fn tell(task: &Task) {
     let place = task.server.as_ref().or(task.cluster.as_ref()).map(|(_, name)| format!("{name}: "));
-    output::say(&format!("{}{}: {}", place.unwrap_or_default(), task.name, task_state(task.state)));
+    output::tell(&format!("{}{}: {}", place.unwrap_or_default(), task.name, task_state(task.state)));
     for line in task.output.lines() {
-        output::say(line);
+        output::tell(line);
     }
 }
 
@@ -387,19 +441,13 @@ fn planned(validation: Validation, plan: Vec<ServerPlan>, format: Format) -> any
     Ok(())
 }
 
-fn invalid(validation: Validation, format: Format) -> anyhow::Result<()> {
+fn refused(refusal: &Refusal, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
-        let document = landreeve_face_denodo::validation_document(validation, None);
-        output::say(&serde_json::to_string_pretty(&document)?);
+        output::say(&serde_json::to_string_pretty(&refusal.document)?);
     } else {
-        for problems in &validation.problems {
-            let missing = problems.missing.iter().map(|name| format!("the property {name} has no value"));
-            for problem in missing.chain(problems.faults.iter().cloned()) {
-                output::say(&format!("{}: {problem}", problems.revision));
-            }
-        }
+        refusal.lines.iter().for_each(|line| output::say(line));
     }
-    anyhow::bail!("nothing was deployed: properties are missing or cannot be used")
+    anyhow::bail!("{}", refusal.message)
 }
 
 pub async fn drift(args: DriftArgs) -> anyhow::Result<()> {
