@@ -1,5 +1,5 @@
 //! The Denodo Solution Manager dialect: a session by cookie, or a password or a ticket on every request, environments with
-//! their clusters and servers, deployments as runs.
+//! their clusters and servers, deployments as runs. `nodes` and `remote` are both sides of deployments to other machines.
 //!
 //! Does not belong here: rules about what is allowed. Those are in `estate::ops` and the planes.
 
@@ -11,8 +11,10 @@ mod environments;
 mod error;
 pub mod license_manager;
 mod licenses;
+mod nodes;
 pub mod permissions;
 mod properties;
+pub mod remote;
 mod revisions;
 mod servers;
 mod session;
@@ -116,6 +118,15 @@ pub const ROUTES: &[Route] = &[
     ("POST", "/deployments/{id}/cancel", "credential"),
     ("POST", "/deployments/{id}/approve", "deploy_production:use"),
     ("DELETE", "/deployments/{id}", "credential"),
+    // Also to manage deployments: to some environment, or to those that the node is a server of.
+    ("GET", "/node/{name}", "revision:manage"),
+    ("POST", "/node/{name}/plan", "revision:manage"),
+    ("POST", "/node/{name}/apply", "revision:manage"),
+    ("POST", "/node/{name}/rollback", "revision:manage"),
+    ("GET", "/node/{name}/description", "revision:manage"),
+    ("POST", "/node/{name}/description", "revision:manage"),
+    ("GET", "/node/{name}/applications/{key}", "revision:manage"),
+    ("DELETE", "/node/{name}/applications/{key}", "revision:manage"),
 ];
 
 pub fn routes() -> &'static [Route] {
@@ -172,6 +183,7 @@ pub fn router(estate: Estate, promotion: Promotion, options: Options) -> Result<
         .routes(routes!(deployments::cancel))
         .routes(routes!(deployments::approve))
         .routes(routes!(deployments::delete))
+        .merge(served())
         .split_for_parts();
     refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {
@@ -202,6 +214,17 @@ fn catalog() -> OpenApiRouter<App> {
         .routes(routes!(servers::get, servers::update, servers::delete))
         .routes(routes!(configuration::server_variables, configuration::put_server_variables))
         .routes(routes!(licenses::list))
+}
+
+/// What other servers of this program ask for.
+fn served() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(nodes::get))
+        .routes(routes!(nodes::plan))
+        .routes(routes!(nodes::apply))
+        .routes(routes!(nodes::rollback))
+        .routes(routes!(nodes::text, nodes::describe))
+        .routes(routes!(nodes::application, nodes::withdraw))
 }
 
 /// Paths that the dialect's documentation has in the singular in some places; the document has only the plural.

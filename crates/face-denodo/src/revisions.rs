@@ -105,8 +105,8 @@ pub async fn load_from_vql(
 
 /// Make a revision from what a server has
 ///
-/// An extension of this server. The script has properties in place of what differs between environments. The server must
-/// be embedded.
+/// An extension of this server. The script has properties in place of what differs between environments. A server on another
+/// machine is asked for it.
 #[utoipa::path(
     post,
     path = "/revisions",
@@ -132,7 +132,7 @@ pub async fn load_from_vql(
             "status": 404, "message": "there is no such server"
         })),
         (status = 409, body = ErrorBody, example = json!({
-            "status": 409, "message": "the server prod-1 is remote; a revision can be made from an embedded server only"
+            "status": 409, "message": "the server jobs-1 has no virtual databases"
         })),
     )
 )]

@@ -14,7 +14,7 @@ use crate::nouns::VIRTUAL_NODE;
 use crate::plane::Promotion;
 use crate::sources;
 pub use crate::versions::Fence;
-use crate::versions::{self, Declared, NewVersion};
+use crate::versions::{self, Declared, Known, NewVersion};
 use crate::vql::properties::Properties;
 use crate::vql::{self, script};
 
@@ -135,8 +135,10 @@ pub(crate) async fn apply_all(
 ) -> Result<AllApplied> {
     if let (Some(key), Some(id)) = (&terms.key, node.id) {
         let known = versions::application(&mut plane.estate().store().read().await?, id, key).await?;
-        if let Some((from, to)) = known {
-            return repeated(plane, node, from, to).await;
+        match known {
+            Some(Known::Applied { from, to }) => return repeated(plane, node, from, to).await,
+            Some(Known::Withdrawn) => return Err(versions::given_up()),
+            None => {}
         }
     }
     if terms.expected.is_some_and(|expected| expected != node.version) {
@@ -154,7 +156,8 @@ pub(crate) async fn apply_all(
     }
 }
 
-fn moved(node: &Node) -> Error {
+/// The error for a node that has another version than the caller read.
+pub(crate) fn moved(node: &Node) -> Error {
     Error::conflict("moved", format!("the node {} was changed at the same time by someone else", node.name))
 }
 

@@ -1,12 +1,14 @@
 //! Leases of servers: which of them have shown that they are running. Once a minute one node of the estate renews the
-//! lease of every enabled engine that is a node of this store. Servers at an address cannot be asked yet, so they have no
-//! lease.
+//! lease of every enabled engine that is a node of this store, and of every one on another machine whose node answers.
 //!
 //! A lease that is not renewed is *in grace*, and ends after five days. Ending it stops nothing: a server that is still
 //! running gets another lease at the next poll. Does not belong here: what may be deployed where.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use landreeve_core::ids::{BoxFuture, OuId};
 use landreeve_core::{Error, OpCtx, Result, clock};
@@ -15,10 +17,11 @@ use landreeve_estate::ops::{OwnedAct, sign_in};
 use landreeve_estate::schedules::{Due, FixedSchedule, Follower, Next};
 use landreeve_estate::store::{Row, Tx, Where};
 
+use crate::access;
 use crate::ids::{EnvironmentId, ServerId};
 use crate::nouns::ENVIRONMENT;
 use crate::plane::Promotion;
-use crate::servers::{Server, ServerType};
+use crate::servers::{self, Server, ServerType};
 
 /// The schedule of the polls.
 pub const POLL: &str = "leases";
@@ -162,11 +165,33 @@ async fn release(plane: &Promotion, ctx: &OpCtx, holder: Holder) -> Result<bool>
 }
 
 /// Polls the servers when that is due. Schedules are handled by one node at a time.
-pub(crate) struct Poller;
+pub(crate) struct Poller {
+    plane: Promotion,
+    /// Servers on other machines are being asked: a poll that takes longer than a minute is not begun twice.
+    asking: Arc<AtomicBool>,
+}
 
 impl Poller {
+    pub(crate) fn new(plane: Promotion) -> Poller {
+        Poller { plane, asking: Arc::default() }
+    }
+
     pub(crate) fn schedule() -> FixedSchedule {
         FixedSchedule { name: POLL, cron: EVERY_MINUTE, body: String::new() }
+    }
+
+    /// Asks servers on other machines beside the transaction, which must not wait for them.
+    fn ask(&self) {
+        if self.plane.remote().is_none() || self.asking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (plane, asking) = (self.plane.clone(), Arc::clone(&self.asking));
+        tokio::spawn(async move {
+            if let Err(error) = lease_ask_remote(&plane).await {
+                tracing::warn!(%error, "could not renew the leases of servers on other machines");
+            }
+            asking.store(false, Ordering::Release);
+        });
     }
 }
 
@@ -177,12 +202,13 @@ impl Follower for Poller {
                 return Err(Error::internal(format!("an unknown schedule: {}", due.schedule.name)));
             }
             poll(tx, due.now).await?;
+            self.ask();
             Ok(Next::ByTiming)
         })
     }
 }
 
-/// The servers that are there and can be asked: nodes of this store.
+/// The servers that are there: nodes of this store.
 macro_rules! running {
     () => {
         "s.enabled = 1 AND s.type = 'engine' AND s.embedded = 1 \
@@ -190,43 +216,106 @@ macro_rules! running {
     };
 }
 
-async fn poll(tx: &mut Tx, now: Timestamp) -> Result<()> {
-    let before = |age: i64| clock::from_micros(now.as_microsecond() - age);
-    // First, so that a server that comes back later gets another lease.
-    tx.exec(
-        "UPDATE promotion_leases SET state = 'inactive', ended_at = renewed_at + $2, \
-         end_reason = 'grace_period_exceeded' WHERE ended_at IS NULL AND renewed_at <= $1",
-        args![before(GRACE), GRACE],
-    )
-    .await?;
-    tx.exec(
+/// One server that has answered.
+macro_rules! answered {
+    () => {
+        "s.id = $2 AND s.enabled = 1 AND s.type = 'engine' AND s.embedded = 0"
+    };
+}
+
+macro_rules! renew {
+    ($which:ident) => {
         concat!(
             "UPDATE promotion_leases SET state = 'active', renewed_at = $1 WHERE ended_at IS NULL \
              AND server_id IN (SELECT s.id FROM promotion_servers s WHERE ",
-            running!(),
+            $which!(),
             ")"
-        ),
-        args![now],
-    )
-    .await?;
-    // Another node can be polling too, if it is too slow to notice that it no longer should.
-    tx.exec(
+        )
+    };
+}
+
+// Another node can be polling too, if it is too slow to notice that it no longer should.
+macro_rules! begin {
+    ($which:ident) => {
         concat!(
             "INSERT INTO promotion_leases (server_id, number, state, requested_at, renewed_at) \
              SELECT s.id, COALESCE((SELECT max(n.number) FROM promotion_leases n WHERE n.server_id = s.id), 0) + 1, \
              'active', CAST($1 AS BIGINT), CAST($1 AS BIGINT) FROM promotion_servers s WHERE ",
-            running!(),
+            $which!(),
             " AND NOT EXISTS (SELECT 1 FROM promotion_leases o WHERE o.server_id = s.id AND o.ended_at IS NULL) \
              ON CONFLICT DO NOTHING"
-        ),
-        args![now],
+        )
+    };
+}
+
+fn before(now: Timestamp, age: i64) -> Timestamp {
+    clock::from_micros(now.as_microsecond() - age)
+}
+
+/// Ends leases that were not renewed for too long.
+async fn expire(tx: &mut Tx, now: Timestamp) -> Result<()> {
+    tx.exec(
+        "UPDATE promotion_leases SET state = 'inactive', ended_at = renewed_at + $2, \
+         end_reason = 'grace_period_exceeded' WHERE ended_at IS NULL AND renewed_at <= $1",
+        args![before(now, GRACE), GRACE],
     )
-    .await?;
+    .await
+    .map(drop)
+}
+
+async fn poll(tx: &mut Tx, now: Timestamp) -> Result<()> {
+    // First, so that a server that comes back later gets another lease.
+    expire(tx, now).await?;
+    tx.exec(renew!(running), args![now]).await?;
+    tx.exec(begin!(running), args![now]).await?;
     tx.exec(
         "UPDATE promotion_leases SET state = 'grace' \
          WHERE ended_at IS NULL AND state = 'active' AND renewed_at < $1",
-        args![before(OVERDUE)],
+        args![before(now, OVERDUE)],
     )
     .await?;
-    tx.exec("DELETE FROM promotion_leases WHERE ended_at < $1", args![before(KEPT)]).await.map(drop)
+    tx.exec("DELETE FROM promotion_leases WHERE ended_at < $1", args![before(now, KEPT)]).await.map(drop)
+}
+
+/// How many servers are asked at the same time.
+const TOGETHER: usize = 64;
+
+/// Asks the enabled engines on other machines, and renews the leases of those that answer. Returns how many did.
+pub async fn lease_ask_remote(plane: &Promotion) -> Result<usize> {
+    let servers = servers::remote_engines(&mut plane.estate().store().read().await?).await?;
+    let mut answered = Vec::new();
+    for some in servers.chunks(TOGETHER) {
+        let asked: Vec<_> = some.iter().map(|server| answers(plane, server)).collect();
+        answered.extend(join_all(asked).await.into_iter().flatten());
+    }
+    let (count, now) = (answered.len(), plane.estate().now());
+    if count > 0 {
+        plane
+            .estate()
+            .store()
+            .write(move |tx| Box::pin(async move { renew(tx, &answered, now).await }))
+            .await?;
+    }
+    Ok(count)
+}
+
+/// The id of a server whose node answers.
+async fn answers(plane: &Promotion, server: &Server) -> Option<ServerId> {
+    let node = access::remote(plane, server).await.ok()?;
+    match node.state().await {
+        Ok(_) => Some(server.id),
+        Err(error) => {
+            tracing::debug!(server = server.name, %error, "a server does not answer");
+            None
+        }
+    }
+}
+
+async fn renew(tx: &mut Tx, answered: &[ServerId], now: Timestamp) -> Result<()> {
+    expire(tx, now).await?;
+    for server in answered {
+        tx.exec(renew!(answered), args![now, *server]).await?;
+        tx.exec(begin!(answered), args![now, *server]).await?;
+    }
+    Ok(())
 }

@@ -4,10 +4,11 @@
 //! `vql` is the language, `catalog` the objects of a version and what a script does to them, `scan` reads base views from
 //! their sources. `nodes` and `versions` are the rows, `apply` runs a script against them, `sources` and `jdbc` find out
 //! where rows are, `tables` offers views to SQL. `environments`, `clusters`, `servers` and `configuration` are what is
-//! deployed to, `revisions` the scripts that are kept to be deployed, `leases` which servers are running, `git` where backups
-//! are committed. Does not belong
-//! here: HTTP, wire formats, the planning of SQL.
+//! deployed to, `access` reaches the nodes of servers, here and on other machines. `revisions` are the scripts that are kept
+//! to be deployed, `selection` makes them of what a node has, `leases` knows which servers are running, `git` is where backups
+//! are committed. Does not belong here: HTTP, wire formats, the planning of SQL.
 
+pub mod access;
 pub mod apply;
 pub mod catalog;
 pub mod clusters;
@@ -25,6 +26,7 @@ pub mod properties;
 pub mod revisions;
 mod scan;
 pub mod scenario;
+pub mod selection;
 pub mod servers;
 mod sources;
 mod stored;

@@ -47,7 +47,7 @@ fn from_row(row: &Row) -> Result<Node> {
 }
 
 /// A name that a node can have.
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let valid = !name.is_empty()
         && name.len() <= 100
         && name

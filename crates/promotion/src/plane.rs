@@ -18,6 +18,7 @@ use landreeve_estate::store::MigrationSet;
 use landreeve_estate::{Estate, ops, sealed_column};
 use serde::Deserialize;
 
+use crate::access::RemoteNodes;
 use crate::deployments::{self, Closer, DEPLOYMENT, Deployer};
 use crate::git::Repository;
 use crate::leases::Poller;
@@ -33,11 +34,13 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         include_str!("../migrations/sqlite/0001_virtual.sql"),
         include_str!("../migrations/sqlite/0002_promotion.sql"),
         include_str!("../migrations/sqlite/0003_leases.sql"),
+        include_str!("../migrations/sqlite/0004_hashes.sql"),
     ],
     postgres: &[
         include_str!("../migrations/postgres/0001_virtual.sql"),
         include_str!("../migrations/postgres/0002_promotion.sql"),
         include_str!("../migrations/postgres/0003_leases.sql"),
+        include_str!("../migrations/postgres/0004_hashes.sql"),
     ],
 };
 
@@ -85,9 +88,9 @@ pub fn plane(
             let catalog = Arc::new(VirtualCatalog::new(plane.clone()));
             Ok(PlaneParts {
                 executors: vec![(DEPLOYMENT.kind, Arc::new(Deployer(plane.clone())))],
-                subscribers: vec![Arc::new(Closer(plane))],
+                subscribers: vec![Arc::new(Closer(plane.clone()))],
                 catalogs: vec![(DATABASE_TYPE, catalog)],
-                follower: Some(Arc::new(Poller)),
+                follower: Some(Arc::new(Poller::new(plane))),
                 schedules: vec![Poller::schedule()],
                 ..PlaneParts::default()
             })
@@ -110,6 +113,11 @@ pub struct PromotionOptions {
     /// server fills in.
     pub scripts_dir: PathBuf,
     pub script_timeout_seconds: NonZeroU64,
+    /// CA certificates in PEM, trusted for servers on other machines besides the built-in ones. Empty: none.
+    pub ca_file: PathBuf,
+    /// Reaches the nodes of servers on other machines; the server fills it in, with the certificates.
+    #[serde(skip)]
+    pub remote: Option<Arc<dyn RemoteNodes>>,
     /// Where backups are committed. Empty: nowhere.
     pub git_repository: PathBuf,
 }
@@ -126,6 +134,8 @@ impl Default for PromotionOptions {
             max_vql_bytes: 32 * 1_024 * 1_024,
             scripts_dir: PathBuf::new(),
             script_timeout_seconds: const { NonZeroU64::new(60).unwrap() },
+            ca_file: PathBuf::new(),
+            remote: None,
             git_repository: PathBuf::new(),
         }
     }
@@ -183,6 +193,10 @@ impl Promotion {
 
     pub fn estate(&self) -> &Estate {
         &self.estate
+    }
+
+    pub(crate) fn remote(&self) -> Option<&dyn RemoteNodes> {
+        self.options.remote.as_deref()
     }
 
     pub(crate) fn engine(&self) -> &dyn SqlEngine {

@@ -145,10 +145,7 @@ fn check_address(facts: &ServerFacts, faults: &mut Faults) {
     if facts.is_embedded() {
         return;
     }
-    let (host, plain) = match facts.host.strip_prefix("http://") {
-        Some(host) => (host, true),
-        None => (facts.host.as_str(), false),
-    };
+    let (host, plain) = split(&facts.host);
     let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
     if facts.host.is_empty() || facts.host.chars().count() > text::NAME {
         faults.push("host", "length", format!("must have 1 to {} characters", text::NAME));
@@ -156,8 +153,7 @@ fn check_address(facts: &ServerFacts, faults: &mut Faults) {
         let message = "must be embedded, the name or address of a host, or http:// and a loopback address";
         faults.push("host", "format", message);
     } else if plain && !is_loopback(host) {
-        let message = "must be a loopback address after http://; other hosts are reached over TLS, so leave http:// out";
-        faults.push("host", "format", message);
+        faults.push("host", "format", NOT_LOOPBACK);
     }
     match facts.port {
         // Whether it is embedded is not known.
@@ -168,13 +164,32 @@ fn check_address(facts: &ServerFacts, faults: &mut Faults) {
     }
 }
 
+const NOT_LOOPBACK: &str =
+    "must be a loopback address after http://; other hosts are reached over TLS, so leave http:// out";
+
+/// A host, and whether it is reached without TLS.
+fn split(host: &str) -> (&str, bool) {
+    match host.strip_prefix("http://") {
+        Some(host) => (host, true),
+        None => (host, false),
+    }
+}
+
+/// The same for a host that may be reached: passwords are sent over TLS, or to this machine.
+pub(crate) fn address(host: &str) -> std::result::Result<(&str, bool), String> {
+    match split(host) {
+        (host, true) if !is_loopback(host) => Err(format!("has the host {host}, which {NOT_LOOPBACK}")),
+        found => Ok(found),
+    }
+}
+
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// The name of an embedded server's node.
-fn node_name(server: &str) -> String {
+/// The name of a server's node, in this store or on the other machine.
+pub(crate) fn node_name(server: &str) -> String {
     let letter = |c: char| match c.to_ascii_lowercase() {
         c if c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.') => c,
         _ => '-',
@@ -215,6 +230,15 @@ fn from_row(row: &Row) -> Result<Server> {
 pub(crate) async fn find(conn: &mut Conn, id: ServerId) -> Result<Option<Server>> {
     let sql = format!("SELECT {COLUMNS} FROM promotion_servers s WHERE s.id = $1");
     conn.select(sql, args![id]).await?.first().map(from_row).transpose()
+}
+
+/// The enabled engines on other machines, in every unit.
+pub(crate) async fn remote_engines(conn: &mut Conn) -> Result<Vec<Server>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM promotion_servers s WHERE s.enabled = 1 AND s.type = 'engine' AND s.embedded = 0 \
+         ORDER BY s.id"
+    );
+    conn.select(sql, args![]).await?.iter().map(from_row).collect()
 }
 
 /// The servers of an environment by their position, cluster by cluster.

@@ -236,13 +236,10 @@ pub async fn add(
                 let Some(row) = moved else { return Ok((None, None)) };
                 let number = row.int(0)?;
                 insert(tx, id, number, &new, &by, now).await?;
-                if let Some(key) = &new.key {
-                    tx.exec(
-                        "INSERT INTO virtual_applications (node_id, key, from_version, version, applied_at) \
-                         VALUES ($1, $2, $3, $4, $5)",
-                        args![id, key, read.version, number, now],
-                    )
-                    .await?;
+                if let Some(key) = &new.key
+                    && !record(tx, id, key, (read.version, number), now).await?
+                {
+                    return Err(given_up());
                 }
                 forget(tx, id, number).await?;
                 tell(tx, &read, now).await?;
@@ -349,15 +346,91 @@ async fn tell(tx: &mut Tx, node: &Node, now: Timestamp) -> Result<()> {
     ops::datasources::reconnected(tx, node.ou, users.map(|user| user.id), now).await
 }
 
-/// What was applied to a node under a key: the version before, and after.
-pub(crate) async fn application(
-    conn: &mut Conn,
+/// What is known of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// The version before, and after.
+    Applied { from: i64, to: i64 },
+    /// Nothing was applied under it, and nothing will be.
+    Withdrawn,
+}
+
+/// Both versions of a key that was withdrawn.
+const WITHDRAWN: i64 = -1;
+
+impl Known {
+    fn from_row(row: &Row) -> Result<Known> {
+        let (from, to) = (row.int(0)?, row.int(1)?);
+        Ok(if to == WITHDRAWN { Known::Withdrawn } else { Known::Applied { from, to } })
+    }
+}
+
+/// The error for scripts whose key was withdrawn before they were applied.
+pub(crate) fn given_up() -> Error {
+    Error::conflict("withdrawn", "the request was given up before it was executed; nothing was applied")
+}
+
+const APPLICATION: &str =
+    "SELECT from_version, version FROM virtual_applications WHERE node_id = $1 AND key = $2";
+
+/// What was applied to a node under a key.
+pub(crate) async fn application(conn: &mut Conn, node: VirtualNodeId, key: &str) -> Result<Option<Known>> {
+    conn.opt(APPLICATION, args![node, key]).await?.as_ref().map(Known::from_row).transpose()
+}
+
+/// Records the versions of a key. `false` if something is recorded already.
+async fn record(
+    tx: &mut Tx,
     node: VirtualNodeId,
     key: &str,
-) -> Result<Option<(i64, i64)>> {
-    let sql = "SELECT from_version, version FROM virtual_applications WHERE node_id = $1 AND key = $2";
-    let row = conn.opt(sql, args![node, key]).await?;
-    row.map(|row| Ok((row.int(0)?, row.int(1)?))).transpose()
+    (from, to): (i64, i64),
+    now: Timestamp,
+) -> Result<bool> {
+    let added = tx
+        .exec(
+            "INSERT INTO virtual_applications (node_id, key, from_version, version, applied_at) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (node_id, key) DO NOTHING",
+            args![node, key, from, to, now],
+        )
+        .await?;
+    Ok(added > 0)
+}
+
+/// Makes sure that nothing is applied under a key any more, and returns what was applied before. A request that is still
+/// executed fails when it stores its version.
+pub(crate) async fn withdraw(
+    plane: &Promotion,
+    ctx: &OpCtx,
+    node: &Node,
+    key: String,
+    fence: Option<Fence>,
+) -> Result<Known> {
+    let estate = plane.estate();
+    let fresh = match node.id {
+        Some(id) => id,
+        None => estate.next::<VirtualNodeId>(VirtualNodeId::KIND).await?,
+    };
+    let (now, read) = (estate.now(), node.clone());
+    estate
+        .change_told(ctx, move |tx| {
+            Box::pin(async move {
+                if let Some(fence) = fence {
+                    fence.check(tx).await?;
+                }
+                let id = match read.id {
+                    Some(id) => id,
+                    None => made(tx, &read, fresh, now).await?,
+                };
+                if record(tx, id, &key, (WITHDRAWN, WITHDRAWN), now).await? {
+                    let detail = format!("{} request {key}", read.name);
+                    let act = OwnedAct::new("withdrawn", VIRTUAL_NODE, id.0, detail);
+                    return Ok((Known::Withdrawn, Some(act)));
+                }
+                let row = tx.one(APPLICATION, args![id, &key]).await?;
+                Ok((Known::from_row(&row)?, None))
+            })
+        })
+        .await
 }
 
 /// A node by its id, in any unit.

@@ -16,6 +16,7 @@ use landreeve_delivery::Delivery;
 use landreeve_drivers::{DriverOptions, DriverSet};
 use landreeve_estate::blobs::{Blobs, S3};
 use landreeve_estate::outbound::Outbound;
+use landreeve_estate::outbound::http::OutboundHttp;
 use landreeve_estate::random::OsRandom;
 use landreeve_estate::runs::RunOptions;
 use landreeve_estate::secrets::SealKey;
@@ -212,7 +213,8 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     let outbound = Outbound::new(config.networks()?, roots, data_dir.clone(), own_files);
     let drivers = Arc::new(Sources::new(drivers(&config)?));
     make_data_dir(&planes::spill_dir(&data_dir))?;
-    let (planes, slots) = planes::planes(&config, &data_dir)?;
+    let http = Arc::new(OutboundHttp::new(outbound.clone()));
+    let (planes, slots) = planes::planes(&config, &data_dir, Some(http))?;
     let options = EstateOptions {
         location,
         planes,
@@ -311,7 +313,7 @@ pub async fn restore_store(place: &Place, config: &Config, copy: &Path) -> anyho
                 copy_private(copy, &file).with_context(|| format!("could not write {}", file.display()));
             let restored = match copied {
                 Ok(()) => {
-                    let migrations = Migrations::of(&planes::planes(config, data_dir)?.0);
+                    let migrations = Migrations::of(&planes::planes(config, data_dir, None)?.0);
                     ops::backup::store_restore(&file, &migrations, url).await.map_err(Into::into)
                 }
                 Err(error) => Err(error),

@@ -1,9 +1,12 @@
 //! The planes of this program: the one list of them, their settings, and the engine that runs SQL over their tables.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use landreeve_analytics::Analytics;
+use landreeve_core::outbound::HttpClient;
 use landreeve_core::source::TextFiles;
 use landreeve_core::table::SqlEngine;
 use landreeve_delivery::Delivery;
@@ -11,6 +14,8 @@ use landreeve_drivers::{Codec, TextReader};
 use landreeve_engine::{Engine, EngineDriver, EngineOptions};
 use landreeve_estate::Estate;
 use landreeve_estate::plane::{Plane, Slot};
+use landreeve_face_denodo::remote::Remote;
+use landreeve_promotion::access::RemoteNodes;
 use landreeve_promotion::{Promotion, PromotionOptions};
 
 use crate::config::{self, Config};
@@ -23,8 +28,13 @@ pub struct Slots {
     pub engine: Arc<dyn SqlEngine>,
 }
 
-/// Lists the planes, each with its section of the configuration. Does not create anything yet.
-pub fn planes(config: &Config, data_dir: &Path) -> anyhow::Result<(Vec<Plane>, Slots)> {
+/// Lists the planes, each with its section of the configuration. Does not create anything yet. Without `http` the planes
+/// reach no other server.
+pub fn planes(
+    config: &Config,
+    data_dir: &Path,
+    http: Option<Arc<dyn HttpClient>>,
+) -> anyhow::Result<(Vec<Plane>, Slots)> {
     let engine = engine(config, data_dir);
     let (analytics_plane, analytics) = landreeve_analytics::plane(
         Arc::new(Codec),
@@ -41,19 +51,39 @@ pub fn planes(config: &Config, data_dir: &Path) -> anyhow::Result<(Vec<Plane>, S
         files(config),
         config.engine.pushdown,
         landreeve_face_denodo::permissions::roles(),
-        promotion_options(config, data_dir)?,
+        promotion_options(config, data_dir, http)?,
     );
     let planes = vec![analytics_plane, delivery_plane, promotion_plane, crate::sample::plane(data_dir)];
     check(config, &planes)?;
     Ok((planes, Slots { analytics, delivery, promotion, engine }))
 }
 
-fn promotion_options(config: &Config, data_dir: &Path) -> anyhow::Result<PromotionOptions> {
+fn promotion_options(
+    config: &Config,
+    data_dir: &Path,
+    http: Option<Arc<dyn HttpClient>>,
+) -> anyhow::Result<PromotionOptions> {
     let mut options: PromotionOptions = config.section(&landreeve_promotion::SETTINGS)?;
     if options.scripts_dir.as_os_str().is_empty() {
         options.scripts_dir = data_dir.join("scripts");
     }
+    let authorities = authorities(&options.ca_file).context("[promotion] ca_file")?;
+    options.remote = http.map(|http| Arc::new(Remote::new(http, authorities)) as Arc<dyn RemoteNodes>);
     Ok(options)
+}
+
+/// The certificates in a file, if there is one.
+fn authorities(file: &Path) -> anyhow::Result<Vec<String>> {
+    if file.as_os_str().is_empty() {
+        return Ok(Vec::new());
+    }
+    let place = file.display();
+    let text = fs::read_to_string(file).with_context(|| format!("could not read {place}"))?;
+    anyhow::ensure!(
+        text.contains("-----BEGIN CERTIFICATE-----"),
+        "{place} does not contain a certificate in PEM"
+    );
+    Ok(vec![text])
 }
 
 /// Rejects sections that no plane reads.
@@ -67,7 +97,7 @@ fn check(config: &Config, planes: &[Plane]) -> anyhow::Result<()> {
 
 /// Every setting with its default, as a commented file.
 pub fn default_settings(data_dir: &Path) -> anyhow::Result<String> {
-    let (planes, _) = planes(&Config::load(None)?, data_dir)?;
+    let (planes, _) = planes(&Config::load(None)?, data_dir, None)?;
     let sections =
         planes.iter().filter_map(|plane| plane.settings).map(|section| section.defaults.trim_end());
     let all: Vec<&str> = [config::DEFAULTS.trim_end()].into_iter().chain(sections).collect();
@@ -120,10 +150,13 @@ mod tests {
             ("[promotion]\nscript_timeout_seconds = 0", "script_timeout_seconds"),
             ("[promotion]\nmax_vql_bytes = -1", "max_vql_bytes"),
             ("[promotion]\nscript_dir = '/x'", "script_dir"),
+            ("[promotion]\nca_file = '/no/such/file.pem'", "[promotion] ca_file"),
+            ("[promotion]\nremote = true", "remote"),
         ] {
             std::fs::write(&file, text).unwrap();
             let config = Config::load(Some(&file)).unwrap();
-            let error = planes(&config, folder.path()).err().unwrap_or_else(|| panic!("{text} is accepted"));
+            let error =
+                planes(&config, folder.path(), None).err().unwrap_or_else(|| panic!("{text} is accepted"));
             assert!(format!("{error:#}").contains(part), "{text}: {error:#}");
         }
     }
@@ -148,7 +181,8 @@ mod tests {
             ("[promotion]\nscripts_dir = '/x/y'", PathBuf::from("/x/y")),
         ] {
             std::fs::write(&file, text).unwrap();
-            let options = promotion_options(&Config::load(Some(&file)).unwrap(), folder.path()).unwrap();
+            let config = Config::load(Some(&file)).unwrap();
+            let options = promotion_options(&config, folder.path(), None).unwrap();
             assert_eq!(options.scripts_dir, scripts, "{text}");
             assert_eq!((options.max_vql_bytes, options.script_timeout().as_secs()), (33_554_432, 60));
         }
@@ -160,7 +194,7 @@ mod tests {
         let text = default_settings(folder.path()).unwrap();
         let file = folder.path().join("landreeve.toml");
         std::fs::write(&file, &text).unwrap();
-        planes(&Config::load(Some(&file)).unwrap(), folder.path()).unwrap();
+        planes(&Config::load(Some(&file)).unwrap(), folder.path(), None).unwrap();
         assert!(["[delivery]", "[promotion]", "[server]"].iter().all(|section| text.contains(section)));
     }
 }

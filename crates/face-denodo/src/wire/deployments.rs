@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use landreeve_core::{Error, Input, PageOf, Result, RunState};
 use landreeve_estate::ops::Run;
 use landreeve_http::body::Field;
-use landreeve_promotion::apply::Change as Changed;
 use landreeve_promotion::deployments::drift::{Drift as Drifted, DriftState};
 use landreeve_promotion::deployments::{
     self, Listed, MAX_DESCRIPTION, MAX_REVISIONS, NewDeployment, ServerPlan, Shown, State, TaskState,
@@ -19,6 +18,7 @@ use utoipa::ToSchema;
 
 use super::error::ErrorBody;
 use super::input;
+use super::node::{Change, InvalidView};
 use super::time::millis;
 
 pub const OK: &str = "OK";
@@ -463,31 +463,7 @@ pub struct PlanOfServer {
     to_hash: String,
     changes: Vec<Change>,
     failing: Vec<Failing>,
-    invalid: Vec<Invalid>,
-}
-
-/// An object that differs.
-#[derive(Debug, Serialize, ToSchema)]
-struct Change {
-    kind: String,
-    name: String,
-    change: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    before: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    after: Option<String>,
-}
-
-impl Change {
-    fn new(change: Changed) -> Change {
-        Change {
-            kind: change.key.kind.label(),
-            name: change.key.full_name(),
-            change: change.kind.as_str(),
-            before: change.before,
-            after: change.after,
-        }
-    }
+    invalid: Vec<InvalidView>,
 }
 
 /// A statement that would fail.
@@ -497,13 +473,6 @@ struct Failing {
     line: u32,
     column: u32,
     text: String,
-    message: String,
-}
-
-/// A view that would become invalid.
-#[derive(Debug, Serialize, ToSchema)]
-struct Invalid {
-    name: String,
     message: String,
 }
 
@@ -522,7 +491,7 @@ impl PlanOfServer {
             to_hash: plan.to_hash,
             changes: plan.changes.into_iter().map(Change::new).collect(),
             failing: plan.failing.into_iter().map(failing).collect(),
-            invalid: plan.invalid.into_iter().map(|(name, message)| Invalid { name, message }).collect(),
+            invalid: plan.invalid.into_iter().map(InvalidView::new).collect(),
         }
     }
 }

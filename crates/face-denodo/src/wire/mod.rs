@@ -6,6 +6,7 @@ pub mod deployments;
 pub mod environments;
 pub mod error;
 pub mod input;
+pub mod node;
 pub mod properties;
 pub mod query;
 pub mod revisions;

@@ -75,13 +75,13 @@ struct DeployedOnBody {
 }
 
 /// The words for the modes.
-const MODES: [(&str, ReplaceMode); 3] = [
+pub const MODES: [(&str, ReplaceMode); 3] = [
     ("DO_NOT_REPLACE_EXISTING", ReplaceMode::DoNotReplace),
     ("REPLACE_EXISTING", ReplaceMode::Replace),
     ("DROP_ELEMENTS_BEFORE", ReplaceMode::DropBefore),
 ];
 
-const fn mode(mode: ReplaceMode) -> &'static str {
+pub const fn mode(mode: ReplaceMode) -> &'static str {
     match mode {
         ReplaceMode::DoNotReplace => "DO_NOT_REPLACE_EXISTING",
         ReplaceMode::Replace => "REPLACE_EXISTING",
@@ -89,7 +89,7 @@ const fn mode(mode: ReplaceMode) -> &'static str {
     }
 }
 
-const fn kind(kind: RevisionType) -> &'static str {
+pub const fn kind(kind: RevisionType) -> &'static str {
     match kind {
         RevisionType::Insert => "INSERT",
         RevisionType::Delete => "DELETE",

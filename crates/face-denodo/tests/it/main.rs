@@ -24,6 +24,7 @@ mod catalog;
 mod deployments;
 mod kerberos;
 mod licenses;
+mod nodes;
 mod properties;
 mod revisions;
 mod roles;
@@ -76,12 +77,16 @@ impl Face {
     }
 
     async fn over(kit: Kit) -> Face {
+        Face::with(kit, PromotionOptions::default()).await
+    }
+
+    async fn with(kit: Kit, options: PromotionOptions) -> Face {
         let (plane, slot) = landreeve_promotion::plane(
             kit.engine(),
             landreeve_testkit::files(),
             true,
             permissions::roles(),
-            PromotionOptions::default(),
+            options,
         );
         let kit = kit.reopen(vec![plane]).await;
         let plane = slot.get().unwrap();
@@ -163,6 +168,9 @@ impl Dialect for Face {
 
     async fn ask(&self, method: &str, path: &str) -> Ask {
         if let Some(ask) = deployments::ask(self, method, path).await {
+            return ask;
+        }
+        if let Some(ask) = nodes::ask(self, method, path).await {
             return ask;
         }
         if let Some(ask) = revisions::ask(&self.kit, &self.router, method, path).await {

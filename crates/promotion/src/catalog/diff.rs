@@ -25,6 +25,13 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
+    const ALL: [ChangeKind; 4] =
+        [ChangeKind::Create, ChangeKind::Replace, ChangeKind::Drop, ChangeKind::Invalidate];
+
+    pub fn parse(text: &str) -> Option<ChangeKind> {
+        ChangeKind::ALL.into_iter().find(|known| known.as_str() == text)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             ChangeKind::Create => "create",

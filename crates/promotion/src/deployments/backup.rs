@@ -9,9 +9,9 @@ use super::State;
 use super::execute::{Work, told};
 use super::plan::BACKUP;
 use super::tasks::{self, Task, TaskState};
-use crate::catalog::describe;
+use crate::access;
 use crate::git::{Change, Committed, file_name};
-use crate::versions;
+use crate::ids::ServerId;
 
 /// Executes the task, if there is one that has not ended. `false` if it failed.
 pub(super) async fn back_up(work: &Work<'_>, state: State) -> Result<bool> {
@@ -57,36 +57,21 @@ async fn committed(work: &Work<'_>, task: &Task, state: State) -> std::result::R
 async fn change(work: &Work<'_>, task: &Task, state: State) -> Result<Change> {
     let (plane, id) = (work.plane, work.id);
     let (server, name) = task.server.clone().ok_or_else(|| Error::internal("a backup has no server"))?;
+    let node = access::open(plane, work.ctx(), ServerId(server), Some(work.fence)).await?;
+    let text = node.text().await?;
     let mut conn = plane.estate().store().read().await?;
-    let touched = tasks::servers(&mut conn, id).await?.into_iter().find(|touched| touched.server.0 == server);
-    let node = match touched.and_then(|touched| touched.node) {
-        Some(node) => versions::node_of(&mut conn, node).await?,
-        None => None,
-    };
-    let gone = || Error::not_found("virtual node").saying(format!("the node of the server {name} is gone"));
-    let node = node.ok_or_else(gone)?;
     let sql = "SELECT ou_id, environment_name, user_name FROM promotion_deployments WHERE id = $1";
     let row = conn.one(sql, args![id]).await?;
     let (ou, environment, user) = (row.int(0)?, row.text(1)?, row.text(2)?);
     let sql = "SELECT name FROM promotion_deployment_revisions WHERE deployment_id = $1 ORDER BY position";
     let revisions = conn.all(sql, args![id]).await?;
     let revisions: Vec<String> = revisions.iter().map(|row| row.text(0)).collect::<Result<_>>()?;
-    drop(conn);
-    let catalog = versions::catalog_of(plane, &node).await?;
-    // Thousands of statements are written.
-    let text = tokio::task::spawn_blocking(move || describe::with_properties(&catalog)).await;
     let message = format!(
         "Deployment {id} to {environment}: {}\n\nServer: {name}\nUser: {user}\nRevisions: {}\n",
         state.as_str(),
         revisions.join(", ")
     );
-    Ok(Change {
-        path: path(ou, &environment, &name),
-        text: text.map_err(Error::internal)?,
-        message,
-        author: user,
-        at: plane.estate().now(),
-    })
+    Ok(Change { path: path(ou, &environment, &name), text, message, author: user, at: plane.estate().now() })
 }
 
 /// `ENVIRONMENT/SERVER.vql`; names are unique in a unit only, so other units than the root have a folder each.

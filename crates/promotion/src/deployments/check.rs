@@ -7,6 +7,7 @@ use landreeve_core::{Action, Error, Fault, OpCtx, Permission, Result};
 
 use super::plan::{self, Place};
 use super::{drift, scripts, secrets};
+use crate::access;
 use crate::apply::Script;
 use crate::clusters::Cluster;
 use crate::configuration::{self, Configuration, DeploymentType};
@@ -21,6 +22,9 @@ use crate::vql::{self, script};
 
 /// What stands for a secret where it must not be seen.
 pub const MASK: &str = "***";
+
+/// The code of faults of servers whose node cannot be reached whatever its state is.
+pub(super) const UNREADY: &str = "unready";
 
 /// Whether the properties of revisions are in order for an environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +87,7 @@ pub(crate) async fn check(
     faults.extend(supported(plane, &configuration, &topology));
     faults.extend(scripts_ready(plane, &configuration, &places).await?);
     if configuration.refuse_on_drift {
-        faults.extend(drifted(plane, &places).await?);
+        faults.extend(drifted(plane, ctx, &places).await?);
     }
     let mut texts = Vec::with_capacity(revisions.len());
     for revision in revisions {
@@ -142,7 +146,7 @@ fn allowed(configuration: &Configuration, places: &[Place]) -> Vec<Fault> {
     faults
 }
 
-/// What this program cannot do yet, or not as it is configured, by name.
+/// What this program cannot do, or not as it is configured, and servers that it cannot sign in to, by name.
 fn supported(
     plane: &Promotion,
     configuration: &Configuration,
@@ -160,13 +164,7 @@ fn supported(
             let message = format!("the server {} has useKerberos, which is not supported", server.name);
             faults.push(fault("kerberos", message));
         }
-        if !server.embedded || server.node.is_none() {
-            let message = format!(
-                "the server {} is another machine; deploying to it is not supported yet, only to embedded servers",
-                server.name
-            );
-            faults.push(fault("remote", message));
-        }
+        faults.extend(access::unready(plane, server).map(|message| fault(UNREADY, message)));
     }
     faults
 }
@@ -200,10 +198,10 @@ async fn scripts_ready(
     Ok(faults)
 }
 
-async fn drifted(plane: &Promotion, places: &[Place]) -> Result<Vec<Fault>> {
+async fn drifted(plane: &Promotion, ctx: &OpCtx, places: &[Place]) -> Result<Vec<Fault>> {
     let mut faults = Vec::new();
     for server in places.iter().flat_map(Place::enabled_servers) {
-        let found = drift::of_server(plane, server.id, &server.name, server.node).await?;
+        let found = drift::of_server(plane, ctx, server.id, &server.name).await?;
         if found.state == drift::DriftState::Drifted {
             let message = format!(
                 "the server {} was changed since it was last deployed to, and refuseOnDrift is set",

@@ -15,15 +15,16 @@ use super::check::{Checked, check, masked};
 use super::plan::{Direction, Group, How, Plan, Step, Target, Unit, plan};
 use super::start::refusal;
 use super::tasks::{self, Phase, TaskState};
-use super::unwind::{self, Cause};
+use super::unwind::{self, Became, Cause};
 use super::{State, backup, finish, scripts};
-use crate::apply::{self, AllApplied, End, Fence, Statement, Terms};
+use crate::access::{self, Listed, NodeAccess, NodeDone, NodeState, NodeWork, ScriptDone};
+use crate::apply::Fence;
 use crate::configuration::Configuration;
 use crate::environments;
 use crate::ids::{ClusterId, EnvironmentId, RevisionId, ServerId, TaskId};
 use crate::plane::Promotion;
+use crate::revisions;
 use crate::stored::StoredDeployment;
-use crate::{revisions, versions};
 
 /// Deploys.
 pub struct Deployer(pub Promotion);
@@ -413,12 +414,17 @@ impl<'a> Work<'a> {
         for at in 0..checked.scripts.len() {
             ids.push(prepared.task(&Step::Vql(target.id, at))?);
         }
-        let read = || async { versions::node_of(&mut estate.store().read().await?, target.node).await };
-        let Some(node) = self.patiently(read).await? else {
-            let reason = format!("the node of the server {} is gone", target.name);
-            return Ok(Some(Halt::Failed(reason, Some(target.id))));
+        let (id, server) = (self.id, target.id);
+        let (node, state) = match self.patiently(|| self.found(target)).await {
+            Ok(found) => found,
+            Err(error) if access::is_own(&error) => return Err(error),
+            Err(error) => {
+                let reason = masked(&told(&error), &checked.secrets);
+                self.end(all_failed(&ids, &reason)).await?;
+                return Ok(Some(Halt::Failed(reason, Some(target.id))));
+            }
         };
-        let (id, server, from, now, begun) = (self.id, target.id, node.version, estate.now(), ids.clone());
+        let (from, now, begun) = (state.version, estate.now(), ids.clone());
         self.write(move |tx| {
             Box::pin(async move {
                 tasks::set_applying(tx, id, server, from).await?;
@@ -429,32 +435,25 @@ impl<'a> Work<'a> {
             })
         })
         .await?;
-        let terms = Terms {
-            expected: Some(node.version),
-            key: Some(key(self.id, target.id)),
-            fence: Some(self.fence),
-            ..Terms::default()
-        };
-        let (scripts, values) = (checked.scripts.clone(), checked.properties.clone());
-        let done = apply::apply_all(self.plane, self.ctx(), &node, scripts, values, terms).await;
-        let (ends, applied) = match &done {
-            Ok(done) => {
-                (ends(&ids, done, &checked.secrets), (!done.applied.failed()).then_some(done.applied.version))
-            }
+        let (scripts, properties) = (checked.scripts.clone(), checked.properties.clone());
+        let key = key(self.job, target.id);
+        let done = node.apply(NodeWork { scripts, properties }, state, key.clone()).await;
+        let (ends, became) = match done {
+            Ok(done) if done.failed() => (ends(&ids, &done, &checked.secrets), Became::Nothing),
+            Ok(done) => (ends(&ids, &done, &checked.secrets), Became::Applied(done.after)),
             // The store may have it although its answer was lost.
-            Err(error) if matches!(error.kind, ErrorKind::Unavailable) || error.code == "taken_over" => {
-                return Err(error.clone());
+            Err(error) if access::is_own(&error) => return Err(error),
+            Err(error) if error.code == access::UNREACHABLE => {
+                let became = unwind::became(self, &*node, &key).await?;
+                (lost(&ids, &masked(&told(&error), &checked.secrets), &became), became)
             }
-            Err(error) => (all_failed(&ids, &masked(&told(error), &checked.secrets)), None),
+            Err(error) => (all_failed(&ids, &masked(&told(&error), &checked.secrets)), Became::Nothing),
         };
         *warned |= ends.iter().any(|(_, state, _)| *state == TaskState::Warning);
-        let now = estate.now();
+        let (applied, now) = (matches!(became, Became::Applied(_)), estate.now());
         self.write(move |tx| {
             Box::pin(async move {
-                match applied {
-                    Some(version) => tasks::set_applied(tx, id, server, version).await?,
-                    None => tasks::set_phase(tx, id, server, Phase::Failed).await?,
-                }
+                became.store(tx, id, server).await?;
                 for (task, state, output) in ends {
                     tasks::end(tx, task, state, &output, now).await?;
                 }
@@ -463,7 +462,14 @@ impl<'a> Work<'a> {
         })
         .await?;
         let reason = format!("the revisions could not be applied to the server {}", target.name);
-        Ok(applied.is_none().then_some(Halt::Failed(reason, Some(target.id))))
+        Ok((!applied).then_some(Halt::Failed(reason, Some(target.id))))
+    }
+
+    /// The node of a server, and what it has now.
+    async fn found(&self, target: &Target) -> Result<(Box<dyn NodeAccess + '_>, NodeState)> {
+        let node = access::open(self.plane, self.ctx(), target.id, Some(self.fence)).await?;
+        let state = node.state().await?;
+        Ok((node, state))
     }
 }
 
@@ -477,8 +483,9 @@ fn outcome(state: State, message: String) -> Outcome {
 }
 
 /// What scripts are applied under, so that it can be found out later whether they were.
-pub(super) fn key(deployment: RunId, server: ServerId) -> String {
-    format!("deployment:{deployment}:{server}")
+/// Unique even if the metadata is restored from a backup or several estates deploy to the same node.
+pub(super) fn key(job: &Job, server: ServerId) -> String {
+    format!("deployment:{}:{server}", job.run.uuid)
 }
 
 fn members(group: &Group, unit: Unit) -> impl Iterator<Item = &Target> {
@@ -532,24 +539,35 @@ fn all_failed(ids: &[TaskId], reason: &str) -> Vec<(TaskId, TaskState, String)> 
     ids.iter().enumerate().map(|(at, id)| (*id, first(at), output(at))).collect()
 }
 
+/// The end of each revision's task if the answer of the node was lost, for this reason.
+fn lost(ids: &[TaskId], reason: &str, became: &Became) -> Vec<(TaskId, TaskState, String)> {
+    match became {
+        Became::Applied(_) => {
+            let output = format!(" - it was applied, but the answer of the node was lost: {reason}");
+            ids.iter().map(|id| (*id, TaskState::Ok, output.clone())).collect()
+        }
+        Became::Nothing => all_failed(ids, &format!("{reason}; nothing was applied")),
+        Became::Unknown => all_failed(ids, &format!("{reason}; whether something was applied is not known")),
+    }
+}
+
 /// The end of each revision's task.
-fn ends(ids: &[TaskId], done: &AllApplied, secrets: &[String]) -> Vec<(TaskId, TaskState, String)> {
-    if done.counts.is_empty() {
+fn ends(ids: &[TaskId], done: &NodeDone, secrets: &[String]) -> Vec<(TaskId, TaskState, String)> {
+    if done.is_repeated() {
         return ids
             .iter()
             .map(|id| (*id, TaskState::Ok, " - it had been applied before".to_owned()))
             .collect();
     }
-    let failed = done.applied.failed();
+    let failed = done.failed();
     let mut found: Vec<(TaskId, TaskState, String)> = Vec::with_capacity(ids.len());
-    for (id, statements) in ids.iter().zip(done.by_script()) {
-        let own = statements.iter().any(|statement| statement.end == End::Failed);
-        let state = match (failed, own) {
+    for (id, script) in ids.iter().zip(&done.scripts) {
+        let state = match (failed, script.failed > 0) {
             (false, _) => TaskState::Ok,
             (true, true) => TaskState::Error,
             (true, false) => TaskState::Skipped,
         };
-        let mut output = lines(statements);
+        let mut output = lines(script);
         if state == TaskState::Skipped {
             output.push_str("\n - nothing was applied, because another revision failed");
         }
@@ -557,37 +575,33 @@ fn ends(ids: &[TaskId], done: &AllApplied, secrets: &[String]) -> Vec<(TaskId, T
     }
     // What all revisions did together is told with the last one.
     if let Some((_, state, output)) = found.last_mut() {
-        for (key, why) in done.applied.refused.iter().chain(&done.applied.invalid) {
-            let line = format!("\n - invalid: {}: {why}", key.full_name());
+        for (name, why) in done.refused.iter().chain(&done.invalid) {
+            let line = format!("\n - invalid: {name}: {why}");
             output.push_str(&masked(&line, secrets));
         }
-        if !done.applied.refused.is_empty() {
+        if !done.refused.is_empty() {
             *state = TaskState::Error;
-        } else if *state == TaskState::Ok && !done.applied.invalid.is_empty() {
+        } else if *state == TaskState::Ok && !done.invalid.is_empty() {
             *state = TaskState::Warning;
         }
     }
     found
 }
 
-fn lines(statements: &[Statement]) -> String {
-    let executed = statements.iter().filter(|statement| statement.end != End::Failed).count();
-    let mut output = format!(" - Executed {executed} of {} VQL commands", statements.len());
-    for statement in statements {
+fn lines(script: &ScriptDone) -> String {
+    let executed = script.statements.saturating_sub(script.failed);
+    let mut output = format!(" - Executed {executed} of {} VQL commands", script.statements);
+    for statement in &script.listed {
         let place = format!("line {}, column {}", statement.place.line, statement.place.column);
-        match statement.end {
-            End::Executed => {}
-            End::Stored => {
-                output.push_str(&format!("\n - {place}: stored, not executed: {}", first_line(statement)))
-            }
-            End::Failed => {
-                output.push_str(&format!(
-                    "\n - {place}: failed: {}: {}",
-                    statement.message,
-                    first_line(statement)
-                ));
-            }
-        }
+        let what = match statement.failed {
+            true => format!("failed: {}", statement.message),
+            false => "stored, not executed".to_owned(),
+        };
+        output.push_str(&format!("\n - {place}: {what}: {}", first_line(statement)));
+    }
+    if script.omitted > 0 {
+        output
+            .push_str(&format!("\n - and {} more that failed or were stored without effect", script.omitted));
     }
     output
 }
@@ -596,7 +610,7 @@ fn lines(statements: &[Statement]) -> String {
 const MAX_STATEMENT: usize = 200;
 
 /// The beginning of a statement, to find it by.
-fn first_line(statement: &Statement) -> String {
+fn first_line(statement: &Listed) -> String {
     let line = statement.text.lines().next().unwrap_or_default();
     let mut text: String = line.chars().take(MAX_STATEMENT).collect();
     if text.len() < statement.text.len() {

@@ -26,10 +26,11 @@ pub async fn close(tx: &mut Tx, id: RunId, state: State, message: &str, now: Tim
     // What the servers have now is what later changes are compared with.
     tx.exec(
         "INSERT INTO promotion_server_states (server_id, deployment_id, version, content_hash, deployed_at) \
-         SELECT p.id, s.deployment_id, v.number, v.content_hash, $2 FROM promotion_deployment_servers s \
-         JOIN promotion_servers p ON p.id = s.server_id \
-         JOIN virtual_versions v ON v.node_id = p.node_id AND v.number = s.to_version \
-         WHERE s.deployment_id = $1 AND s.phase IN ('applied', 'back') \
+         SELECT p.id, s.deployment_id, s.to_version, COALESCE(s.to_hash, v.content_hash), $2 \
+         FROM promotion_deployment_servers s JOIN promotion_servers p ON p.id = s.server_id \
+         LEFT JOIN virtual_versions v ON v.node_id = p.node_id AND v.number = s.to_version \
+         WHERE s.deployment_id = $1 AND s.phase IN ('applied', 'back') AND s.to_version IS NOT NULL \
+         AND COALESCE(s.to_hash, v.content_hash) IS NOT NULL \
          ON CONFLICT (server_id) DO UPDATE SET deployment_id = excluded.deployment_id, version = excluded.version, \
          content_hash = excluded.content_hash, deployed_at = excluded.deployed_at",
         args![id, now],

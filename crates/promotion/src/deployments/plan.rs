@@ -4,7 +4,7 @@
 
 use crate::clusters::Cluster;
 use crate::configuration::{Configuration, DeploymentType, Strategy};
-use crate::ids::{ClusterId, ServerId, VirtualNodeId};
+use crate::ids::{ClusterId, ServerId};
 use crate::servers::{Server, ServerType};
 
 /// A cluster of the environment with the servers that are deployed to.
@@ -21,8 +21,6 @@ pub struct Spot {
     pub id: ServerId,
     pub name: String,
     pub enabled: bool,
-    /// `None` if it is not a node of this store.
-    pub node: Option<VirtualNodeId>,
 }
 
 impl Place {
@@ -38,12 +36,7 @@ impl Place {
 
 /// In their order, without servers of other types.
 pub fn places(topology: &[(Cluster, Vec<Server>)]) -> Vec<Place> {
-    let spot = |server: &Server| Spot {
-        id: server.id,
-        name: server.name.clone(),
-        enabled: server.enabled,
-        node: server.node.filter(|_| server.embedded),
-    };
+    let spot = |server: &Server| Spot { id: server.id, name: server.name.clone(), enabled: server.enabled };
     let place = |(cluster, servers): &(Cluster, Vec<Server>)| Place {
         id: cluster.id,
         name: cluster.name.clone(),
@@ -113,7 +106,6 @@ pub struct Target {
     pub cluster: ClusterId,
     pub id: ServerId,
     pub name: String,
-    pub node: VirtualNodeId,
 }
 
 /// What is out of service at the same time, with its servers. Without scripts there are no units.
@@ -209,11 +201,9 @@ pub fn plan(places: &[Place], how: How, revisions: &[String]) -> Plan {
 }
 
 fn targets_of(place: &Place) -> impl Iterator<Item = (&Place, Target)> {
-    place.enabled_servers().filter_map(move |server| {
-        let target =
-            Target { cluster: place.id, id: server.id, name: server.name.clone(), node: server.node? };
-        Some((place, target))
-    })
+    place
+        .enabled_servers()
+        .map(move |server| (place, Target { cluster: place.id, id: server.id, name: server.name.clone() }))
 }
 
 /// The first half is rounded down, but has at least one.
@@ -293,8 +283,7 @@ mod tests {
                 .iter()
                 .map(|enabled| {
                     next += 1;
-                    let node = Some(VirtualNodeId(next));
-                    Spot { id: ServerId(next), name: format!("s{next}"), enabled: *enabled, node }
+                    Spot { id: ServerId(next), name: format!("s{next}"), enabled: *enabled }
                 })
                 .collect(),
         };

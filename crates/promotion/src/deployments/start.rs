@@ -14,10 +14,10 @@ use landreeve_estate::runs::queue::Submitter;
 use landreeve_estate::runs::{Lane, NewRun};
 use landreeve_estate::store::Tx;
 
-use super::check::{Checked, Validation, check, masked};
+use super::check::{Checked, UNREADY, Validation, check, masked};
 use super::plan::{How, Place, Plan, plan};
 use super::{DEPLOYMENT, tasks};
-use crate::apply::{self, Change, End, Options, Terms};
+use crate::access::{self, NodeChange, NodeWork};
 use crate::environments::{self, Environment};
 use crate::ids::{EnvironmentId, RevisionId, ServerId};
 use crate::nouns::{ENVIRONMENT, REVISION};
@@ -25,7 +25,6 @@ use crate::plane::Promotion;
 use crate::revisions::{self, Revision};
 use crate::scenario::Scenario;
 use crate::stored::StoredDeployment;
-use crate::versions;
 
 /// Maximum number of revisions of a deployment.
 pub const MAX_REVISIONS: usize = 100;
@@ -62,7 +61,7 @@ pub struct ServerPlan {
     pub server: String,
     pub from_hash: String,
     pub to_hash: String,
-    pub changes: Vec<Change>,
+    pub changes: Vec<NodeChange>,
     pub failing: Vec<Failing>,
     /// Views that would become invalid, with the reason.
     pub invalid: Vec<(String, String)>,
@@ -77,6 +76,14 @@ pub struct Failing {
     /// As written.
     pub text: String,
     pub message: String,
+}
+
+impl Failing {
+    /// Says that a node lists no more.
+    fn omitted(revision: &str, more: usize) -> Failing {
+        let message = format!("and {more} more statements");
+        Failing { revision: revision.to_owned(), line: 0, column: 0, text: String::new(), message }
+    }
 }
 
 /// Starts a deployment, or says why it cannot be started.
@@ -186,7 +193,9 @@ pub async fn revision_validate(
     let may_plan = ctx.authority().allows(deploy, &environment.ou_path, environment.id.0);
     let checked = check(plane, ctx, environment, &[revision]).await?;
     let mut plans = None;
-    if may_plan && checked.validation.is_ok() {
+    // Servers that cannot be signed in to have no plan; they prevent a deployment, not a validation.
+    let ready = !checked.faults.iter().any(|fault| fault.code == UNREADY);
+    if may_plan && ready && checked.validation.is_ok() {
         plans = Some(server_plans(plane, ctx, &checked).await?);
     }
     Ok((checked.validation, plans))
@@ -196,32 +205,33 @@ pub async fn revision_validate(
 async fn server_plans(plane: &Promotion, ctx: &OpCtx, checked: &Checked) -> Result<Vec<ServerPlan>> {
     let mut plans = Vec::new();
     for server in checked.places.iter().flat_map(Place::enabled_servers) {
-        let Some(id) = server.node else { continue };
-        let node = versions::node_of(&mut plane.estate().store().read().await?, id).await?;
-        let Some(node) = node else { continue };
-        let terms = Terms { options: Options { dry_run: true, strict: false }, ..Terms::default() };
-        let (scripts, values) = (checked.scripts.clone(), checked.properties.clone());
-        let done = apply::apply_all(plane, ctx, &node, scripts, values, terms).await?;
+        let node = access::open(plane, ctx, server.id, None).await?;
+        let (scripts, properties) = (checked.scripts.clone(), checked.properties.clone());
+        let done = node.plan(NodeWork { scripts, properties }).await?;
         let mask = |text: &str| masked(text, &checked.secrets);
         let mut failing = Vec::new();
-        for (script, statements) in checked.scripts.iter().zip(done.by_script()) {
-            let failed = statements.iter().filter(|statement| statement.end == End::Failed);
-            failing.extend(failed.map(|statement| Failing {
+        for (script, done) in checked.scripts.iter().zip(&done.scripts) {
+            let listed = done.listed.iter().filter(|statement| statement.failed);
+            let before = failing.len();
+            failing.extend(listed.map(|statement| Failing {
                 revision: script.name.clone(),
                 line: statement.place.line,
                 column: statement.place.column,
                 text: statement.text.clone(),
                 message: mask(&statement.message),
             }));
+            let more = done.failed.saturating_sub(failing.len() - before);
+            if more > 0 {
+                failing.push(Failing::omitted(&script.name, more));
+            }
         }
-        let applied = done.applied;
-        let refused = applied.refused.iter().chain(&applied.invalid);
+        let refused = done.refused.iter().chain(&done.invalid);
         plans.push(ServerPlan {
             server: server.name.clone(),
-            from_hash: applied.from_hash.clone(),
-            to_hash: applied.content_hash.clone(),
-            invalid: refused.map(|(key, why)| (key.full_name(), mask(why))).collect(),
-            changes: applied.changes,
+            from_hash: done.before.content_hash.clone(),
+            to_hash: done.after.content_hash.clone(),
+            invalid: refused.map(|(name, why)| (name.clone(), mask(why))).collect(),
+            changes: done.changes,
             failing,
         });
     }

@@ -9,7 +9,8 @@ use landreeve_estate::args;
 use landreeve_estate::store::{Conn, Row, Tx, next_in};
 
 use super::plan::{PlannedTask, Step};
-use crate::ids::{ServerId, TaskId, VirtualNodeId};
+use crate::access::NodeState;
+use crate::ids::{ServerId, TaskId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TaskState {
@@ -224,18 +225,21 @@ pub enum Phase {
     Applied,
     /// Nothing was applied.
     Failed,
+    /// The node does not say whether something was applied.
+    Unknown,
     RolledBack,
     /// In service again.
     Back,
 }
 
 impl Phase {
-    const ALL: [Phase; 7] = [
+    const ALL: [Phase; 8] = [
         Phase::Planned,
         Phase::Out,
         Phase::Applying,
         Phase::Applied,
         Phase::Failed,
+        Phase::Unknown,
         Phase::RolledBack,
         Phase::Back,
     ];
@@ -247,6 +251,7 @@ impl Phase {
             Phase::Applying => "applying",
             Phase::Applied => "applied",
             Phase::Failed => "failed",
+            Phase::Unknown => "unknown",
             Phase::RolledBack => "rolled_back",
             Phase::Back => "back",
         }
@@ -266,7 +271,6 @@ pub struct Touched {
     pub to: Option<i64>,
     pub phase: Phase,
     /// `None` if the server is gone.
-    pub node: Option<VirtualNodeId>,
     pub cluster: Option<i64>,
 }
 
@@ -274,6 +278,11 @@ impl Touched {
     /// Whether the deployment began to change it.
     pub fn is_touched(&self) -> bool {
         self.from.is_some()
+    }
+
+    /// Whether it is not known if queries read what the deployment was to apply.
+    pub fn is_unknown(&self) -> bool {
+        self.phase == Phase::Unknown
     }
 
     /// Whether queries read what the deployment applied.
@@ -284,7 +293,7 @@ impl Touched {
 
 /// The servers of a deployment, in the order in which they are changed.
 pub async fn servers(conn: &mut Conn, deployment: RunId) -> Result<Vec<Touched>> {
-    let sql = "SELECT s.server_id, s.server_name, s.from_version, s.to_version, s.phase, p.node_id, p.cluster_id \
+    let sql = "SELECT s.server_id, s.server_name, s.from_version, s.to_version, s.phase, p.cluster_id \
                FROM promotion_deployment_servers s LEFT JOIN promotion_servers p ON p.id = s.server_id \
                WHERE s.deployment_id = $1 ORDER BY (SELECT min(t.position) FROM promotion_tasks t \
                WHERE t.deployment_id = s.deployment_id AND t.server_id = s.server_id AND t.type = 'VQL'), s.server_id";
@@ -296,8 +305,7 @@ pub async fn servers(conn: &mut Conn, deployment: RunId) -> Result<Vec<Touched>>
             from: row.int_opt(2)?,
             to: row.int_opt(3)?,
             phase: row.word(4, Phase::parse)?,
-            node: row.id_opt(5)?,
-            cluster: row.int_opt(6)?,
+            cluster: row.int_opt(5)?,
         })
     };
     rows.iter().map(touched).collect()
@@ -323,11 +331,11 @@ pub async fn set_applying(tx: &mut Tx, deployment: RunId, server: ServerId, from
     .map(drop)
 }
 
-pub async fn set_applied(tx: &mut Tx, deployment: RunId, server: ServerId, to: i64) -> Result<()> {
+pub async fn set_applied(tx: &mut Tx, deployment: RunId, server: ServerId, to: &NodeState) -> Result<()> {
     tx.exec(
-        "UPDATE promotion_deployment_servers SET phase = 'applied', to_version = $3 \
+        "UPDATE promotion_deployment_servers SET phase = 'applied', to_version = $3, to_hash = $4 \
          WHERE deployment_id = $1 AND server_id = $2",
-        args![deployment, server, to],
+        args![deployment, server, to.version, &to.content_hash],
     )
     .await
     .map(drop)

@@ -3,16 +3,20 @@
 //!
 //! Works from rows alone, so that another process can continue: nothing here depends on what an attempt remembers.
 
-use landreeve_core::Result;
+use std::time::Duration;
+
 use landreeve_core::error::codes;
+use landreeve_core::ids::RunId;
+use landreeve_core::{Error, Result};
 use landreeve_estate::args;
+use landreeve_estate::store::Tx;
 
 use super::execute::{Work, key, told};
 use super::plan::{BACKUP, Direction, RECOVERY, ROLLBACK, SCRIPT_CLUSTER, SCRIPT_SERVER, Unit};
 use super::tasks::{self, Named, Phase, Task, TaskState, Touched};
+use crate::access::{self, NodeAccess, NodeState};
 use crate::configuration::{self, Configuration, RollbackScope};
 use crate::ids::{ClusterId, EnvironmentId, ServerId, TaskId};
-use crate::versions;
 
 /// Why a deployment is undone, and at which server it stopped.
 pub(super) struct Cause {
@@ -55,6 +59,7 @@ impl Pair {
 struct Report {
     rolled_back: Vec<String>,
     left: Vec<String>,
+    unknown: Vec<String>,
     out: Vec<String>,
     doubtful: Vec<String>,
 }
@@ -66,6 +71,7 @@ impl Report {
         for (what, names) in [
             ("rolled back", &self.rolled_back),
             ("left with the new version", &self.left),
+            ("possibly with the new version, because the node does not answer", &self.unknown),
             ("out of service", &self.out),
             ("possibly out of service", &self.doubtful),
         ] {
@@ -97,6 +103,8 @@ pub(super) async fn unwind(work: &Work<'_>, configuration: &Configuration, cause
     };
     let kept: Vec<TaskId> = pairs.iter().filter(|pair| pair.is_out()).map(|pair| pair.back.0).collect();
     skip_rest(work, &tasks, &kept).await?;
+    let unknown = servers.iter().filter(|touched| touched.is_unknown());
+    report.unknown.extend(unknown.map(|touched| touched.name.clone()));
     let mut changed: Vec<ServerId> = Vec::new();
     for touched in servers.iter().rev().filter(|touched| touched.is_changed()) {
         if in_scope(configuration, &servers, cause.at) && roll_back(work, touched).await? {
@@ -109,8 +117,8 @@ pub(super) async fn unwind(work: &Work<'_>, configuration: &Configuration, cause
     for pair in pairs.iter().filter(|pair| pair.is_out()) {
         let members: Vec<ServerId> =
             servers.iter().filter(|touched| pair.has(touched)).map(|touched| touched.server).collect();
-        if members.iter().any(|server| changed.contains(server)) {
-            let output = " - it stays out of service, because it has the new version".to_owned();
+        if let Some(why) = stays_out(&servers, &members, &changed) {
+            let output = format!(" - it stays out of service, because it {why}");
             work.end(vec![(pair.back.0, TaskState::Skipped, output)]).await?;
             report.out.push(pair.name.clone());
         } else if work
@@ -125,6 +133,15 @@ pub(super) async fn unwind(work: &Work<'_>, configuration: &Configuration, cause
     report.rolled_back.reverse();
     report.left.reverse();
     Ok(report.text(&cause.reason))
+}
+
+/// Why these servers are not taken into service again.
+fn stays_out(servers: &[Touched], members: &[ServerId], changed: &[ServerId]) -> Option<&'static str> {
+    if members.iter().any(|server| changed.contains(server)) {
+        return Some("has the new version");
+    }
+    let mut unknown = servers.iter().filter(|touched| touched.is_unknown());
+    unknown.any(|touched| members.contains(&touched.server)).then_some("may have the new version")
 }
 
 /// After a crash: finds out what became of each server, undoes it, and says so in a last task.
@@ -151,26 +168,71 @@ pub(super) async fn recover(work: &Work<'_>) -> Result<String> {
     Ok(message)
 }
 
+/// How long a node that does not answer is given before it is asked again.
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// What became of scripts that were sent to a node, when no answer came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Became {
+    Applied(NodeState),
+    /// Nothing was applied, and nothing will be.
+    Nothing,
+    /// The node does not say.
+    Unknown,
+}
+
+impl Became {
+    /// Records it for a server.
+    pub async fn store(&self, tx: &mut Tx, id: RunId, server: ServerId) -> Result<()> {
+        match self {
+            Became::Applied(state) => tasks::set_applied(tx, id, server, state).await,
+            Became::Nothing => tasks::set_phase(tx, id, server, Phase::Failed).await,
+            Became::Unknown => tasks::set_phase(tx, id, server, Phase::Unknown).await,
+        }
+    }
+}
+
+/// Asks a node until it says what became of a key. Unless it was applied, nothing is applied under it afterwards.
+pub(super) async fn became(work: &Work<'_>, node: &dyn NodeAccess, key: &str) -> Result<Became> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        match asked(node, key).await {
+            Ok(Some(state)) => return Ok(Became::Applied(state)),
+            Ok(None) => return Ok(Became::Nothing),
+            Err(error) if access::is_own(&error) || work.is_interrupted() => return Err(error),
+            // It will not say more if it is asked again.
+            Err(error) if error.code != access::UNREACHABLE => return Ok(Became::Unknown),
+            Err(_) => {}
+        }
+        let Some(pause) = pauses.next() else { return Ok(Became::Unknown) };
+        tokio::time::sleep(*pause).await;
+    }
+}
+
+async fn asked(node: &dyn NodeAccess, key: &str) -> Result<Option<NodeState>> {
+    let applied = match node.application(key.to_owned()).await? {
+        Some(applied) => Some(applied),
+        None => node.withdraw(key.to_owned()).await?,
+    };
+    Ok(applied.map(|applied| applied.to))
+}
+
 /// Asks the node of each server that was about to change whether it did.
 async fn settle(work: &Work<'_>) -> Result<()> {
     let estate = work.plane.estate();
     let servers = tasks::servers(&mut estate.store().read().await?, work.id).await?;
     for touched in servers.into_iter().filter(|touched| touched.phase == Phase::Applying) {
-        let (id, server) = (work.id, touched.server);
-        let key = key(id, server);
-        let applied = match touched.node {
-            Some(node) => versions::application(&mut estate.store().read().await?, node, &key).await?,
-            None => None,
+        let server = touched.server;
+        let node = access::open(work.plane, work.ctx(), server, Some(work.fence)).await;
+        let became = match node {
+            Ok(node) => became(work, &*node, &key(work.job, server)).await?,
+            Err(error) if access::is_own(&error) => return Err(error),
+            // The server is gone, or its address or password.
+            Err(_) => Became::Unknown,
         };
-        work.write(move |tx| {
-            Box::pin(async move {
-                match applied {
-                    Some((_, version)) => tasks::set_applied(tx, id, server, version).await,
-                    None => tasks::set_phase(tx, id, server, Phase::Failed).await,
-                }
-            })
-        })
-        .await?;
+        let id = work.id;
+        work.write(move |tx| Box::pin(async move { became.store(tx, id, server).await })).await?;
     }
     Ok(())
 }
@@ -260,26 +322,42 @@ async fn roll_back(work: &Work<'_>, touched: &Touched) -> Result<bool> {
 
 /// The version that queries read, or why they read another. An error if that is not known, because the store does not answer.
 async fn reverted(work: &Work<'_>, touched: &Touched) -> Result<std::result::Result<i64, String>> {
-    let (Some(node), Some(from), Some(to)) = (touched.node, touched.from, touched.to) else {
-        return Ok(Err(format!("the server {} is gone", touched.name)));
+    let (Some(from), Some(to)) = (touched.from, touched.to) else {
+        return Ok(Err(format!("it is not known what was applied to the server {}", touched.name)));
     };
-    let node = versions::node_of(&mut work.plane.estate().store().read().await?, node).await?;
-    let Some(node) = node else { return Ok(Err(format!("the node of the server {} is gone", touched.name))) };
-    if node.version == from {
+    let node = match access::open(work.plane, work.ctx(), touched.server, Some(work.fence)).await {
+        Ok(node) => node,
+        Err(error) if error.code == codes::STORE => return Err(error),
+        Err(error) => return Ok(Err(format!("the server {}: {}", touched.name, told(&error)))),
+    };
+    let mut pauses = PAUSES.iter();
+    loop {
+        let error = match revert(&*node, &touched.name, from, to).await {
+            Ok(version) => return Ok(Ok(version)),
+            Err(error) if error.code == codes::STORE => return Err(error),
+            Err(error) => error,
+        };
+        // An answer that was lost is asked for again: the node may have the version by then.
+        let again = error.code == access::UNREACHABLE && !work.is_interrupted();
+        let Some(pause) = pauses.next().filter(|_| again) else { return Ok(Err(told(&error))) };
+        tokio::time::sleep(*pause).await;
+    }
+}
+
+async fn revert(node: &dyn NodeAccess, server: &str, from: i64, to: i64) -> Result<i64> {
+    let state = node.state().await?;
+    if state.version == from {
         // An attempt before this one got that far.
-        return Ok(Ok(from));
+        return Ok(from);
     }
-    if node.version != to {
-        return Ok(Err(format!(
-            "the server {} was changed by someone else meanwhile: queries read version {}",
-            touched.name, node.version
-        )));
+    if state.version != to {
+        let message = format!(
+            "the server {server} was changed by someone else meanwhile: queries read version {}",
+            state.version
+        );
+        return Err(Error::conflict("moved", message));
     }
-    match versions::revert(work.plane, work.ctx(), &node, from, Some(work.fence)).await {
-        Err(error) if error.code == codes::STORE => Err(error),
-        Err(error) => Ok(Err(told(&error))),
-        Ok(node) => Ok(Ok(node.version)),
-    }
+    node.rollback(from, state).await.map(|state| state.version)
 }
 
 /// Records that servers are in service again. What was changed or rolled back keeps its phase.

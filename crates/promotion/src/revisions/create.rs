@@ -1,6 +1,5 @@
 //! Makes revisions: from an uploaded script, or from the elements of a server's database.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use landreeve_core::error::Faults;
@@ -12,17 +11,14 @@ use landreeve_estate::store::{Arg, Tx};
 use sha2::{Digest as _, Sha256};
 
 use super::{Flags, ReplaceMode, Revision, RevisionType, SCRIPT, VALUES, owner_of};
-use crate::catalog::{Catalog, Key, Kind, Object, describe};
+use crate::access;
 use crate::environments::{self, Environment};
 use crate::ids::{ClusterId, EnvironmentId, RevisionId, ServerId};
-use crate::nodes::Node;
 use crate::nouns::{ENVIRONMENT, REVISION, VIRTUAL_NODE};
 use crate::plane::Promotion;
-use crate::servers::{self, Server, ServerType};
+use crate::selection::{self, Description, Selection};
+use crate::servers::{self, ServerType};
 use crate::stored::{StoredFlags, StoredSourceValues};
-use crate::versions;
-use crate::vql::ast::{Definition, Describe, Described, Options, Target};
-use crate::vql::print;
 use crate::vql::properties::{self, Properties};
 
 /// Maximum size of a script.
@@ -75,13 +71,7 @@ struct Draft {
     kind: RevisionType,
     replace: ReplaceMode,
     flags: Flags,
-    text: Text,
-}
-
-/// A script, and the values of its properties where it comes from.
-struct Text {
-    vql: String,
-    properties: Properties,
+    text: Description,
 }
 
 /// Stores an uploaded script as it is. Whether it can be executed is found out when it is validated.
@@ -97,7 +87,7 @@ pub async fn revision_upload(plane: &Promotion, ctx: &OpCtx, new: Input<NewRevis
             kind: RevisionType::Vql,
             replace: new.replace,
             flags: Flags::default(),
-            text: Text { vql, properties },
+            text: Description { vql, properties },
         }
     })?;
     store(plane, ctx, draft).await
@@ -170,18 +160,20 @@ pub async fn revision_from_server(
         ServerRef::Named(name) => servers::server_named(plane, ctx, name).await?,
     };
     let environment = environment_of(plane, ctx, server.cluster).await?;
-    let node = node_of(plane, &server).await?;
-    let id = node.id.map_or(0, |id| id.0);
-    estate.require(ctx, VIRTUAL_NODE, Action::VIEW, &environment.ou_path, id).await?;
-    let catalog = versions::catalog_of(plane, &node).await?;
-    // Thousands of statements are written.
-    let write = move || described(&catalog, &from, &server.name).map(|text| (from, text));
-    let (from, text) = tokio::task::spawn_blocking(write).await.map_err(Error::internal)??;
+    if server.kind != ServerType::Vdp {
+        let message = format!("the server {} has no virtual databases", server.name);
+        return Err(Error::conflict("server_type", message));
+    }
+    let node = server.node.map_or(0, |id| id.0);
+    estate.require(ctx, VIRTUAL_NODE, Action::VIEW, &environment.ou_path, node).await?;
+    let FromServer { name, description, database, kind, elements, replace, .. } = from;
+    let selection = Selection { database, kind, elements, replace };
+    let text = access::of_server(plane, ctx, &server, None).await?.describe(selection).await?;
     let draft = Draft {
-        name: from.name,
-        description: from.description,
-        kind: from.kind,
-        replace: from.replace,
+        name,
+        description,
+        kind,
+        replace,
         flags: Flags { default_database: false, ..Flags::default() },
         text,
     };
@@ -190,20 +182,7 @@ pub async fn revision_from_server(
 
 fn check_from(from: &FromServer, faults: &mut Faults) {
     check_texts(&from.name, from.description.as_deref(), faults);
-    if from.database.is_empty() {
-        faults.push("database", "length", "must not be empty");
-    }
-    if from.kind == RevisionType::Vql {
-        faults.push("kind", "enum", "must create or drop elements");
-    }
-    let Some(elements) = &from.elements else { return };
-    if elements.is_empty() {
-        faults.push("elements", "length", "must not be empty; leave it out for everything in the database");
-    }
-    if elements.len() > MAX_ELEMENTS {
-        let has = elements.len();
-        faults.push("elements", "length", format!("must have at most {MAX_ELEMENTS} items, has {has}"));
-    }
+    selection::check_parts(&from.database, from.kind, from.elements.as_deref(), faults);
 }
 
 async fn environment_of(plane: &Promotion, ctx: &OpCtx, cluster: ClusterId) -> Result<Environment> {
@@ -211,186 +190,6 @@ async fn environment_of(plane: &Promotion, ctx: &OpCtx, cluster: ClusterId) -> R
     let row = plane.estate().store().read().await?.opt(sql, args![cluster]).await?;
     let id: EnvironmentId = row.ok_or_else(|| Error::not_found("server"))?.id(0)?;
     environments::environment_get(plane, ctx, id).await
-}
-
-/// The node of a server of this store.
-async fn node_of(plane: &Promotion, server: &Server) -> Result<Node> {
-    let name = &server.name;
-    if server.kind != ServerType::Vdp {
-        let message = format!("the server {name} has no virtual databases");
-        return Err(Error::conflict("server_type", message));
-    }
-    let Some(id) = server.node.filter(|_| server.embedded) else {
-        let message =
-            format!("the server {name} is remote; a revision can be made from an embedded server only");
-        return Err(Error::conflict("remote", message));
-    };
-    let sql = "SELECT ou_id, name, version, created_at FROM virtual_nodes WHERE id = $1";
-    let row = plane.estate().store().read().await?.opt(sql, args![id]).await?;
-    let row = row.ok_or_else(|| Error::not_found("virtual node"))?;
-    Ok(Node {
-        id: Some(id),
-        ou: row.id(0)?,
-        name: row.text(1)?,
-        version: row.int(2)?,
-        created_at: Some(row.time(3)?),
-    })
-}
-
-/// The script that creates or drops what is wanted.
-fn described(catalog: &Catalog, from: &FromServer, server: &str) -> Result<Text> {
-    let database = from.database.as_str();
-    if !catalog.contains(&Key::database(database)) {
-        let message = format!("is not a database of the server {server}: {database:?}");
-        return Err(Error::fault("database", "unknown", message));
-    }
-    let named = from.elements.as_deref().map(|names| named(catalog, database, names)).transpose()?;
-    let text = match from.kind {
-        RevisionType::Delete => {
-            let all = || selectable(catalog, database).map(|(key, _)| key.clone()).collect();
-            Text { vql: drops(catalog, database, &named.unwrap_or_else(all)), properties: Properties::new() }
-        }
-        RevisionType::Insert | RevisionType::Vql => creations(catalog, database, named, from.replace)?,
-    };
-    if text.vql.len() > MAX_VQL_BYTES {
-        let most = MAX_VQL_BYTES >> 20;
-        return Err(Error::too_large(format!("the script of the revision is larger than {most} MiB")));
-    }
-    Ok(text)
-}
-
-/// The objects of a database that can be chosen by their names.
-fn selectable<'a>(
-    catalog: &'a Catalog,
-    database: &'a str,
-) -> impl Iterator<Item = (&'a Key, &'a Arc<Object>)> {
-    let all = catalog.of_database(database);
-    all.filter(|(key, _)| !matches!(key.kind, Kind::Database | Kind::Kept(_)))
-}
-
-/// The objects with these names. A name can be that of several, such as a view and its wrapper.
-fn named(catalog: &Catalog, database: &str, names: &[String]) -> Result<BTreeSet<Key>> {
-    let mut known: BTreeMap<&str, Vec<&Key>> = BTreeMap::new();
-    for (key, _) in selectable(catalog, database) {
-        known.entry(key.name.as_str()).or_default().push(key);
-    }
-    let (mut found, mut faults) = (BTreeSet::new(), Faults::default());
-    for (at, name) in names.iter().enumerate() {
-        match known.get(name.as_str()) {
-            Some(keys) => found.extend(keys.iter().map(|key| (*key).clone())),
-            None => {
-                let message = format!("is not an element of the database {database}: {name:?}");
-                faults.push(format!("elements.{at}"), "unknown", message);
-            }
-        }
-    }
-    faults.finish()?;
-    Ok(found)
-}
-
-/// The statements that create a whole database, or these elements of it.
-fn creations(
-    catalog: &Catalog,
-    database: &str,
-    named: Option<BTreeSet<Key>>,
-    replace: ReplaceMode,
-) -> Result<Text> {
-    let options = Options {
-        drop_elements: replace == ReplaceMode::DropBefore,
-        replace_existing: replace == ReplaceMode::Replace,
-        include_properties: true,
-        include_dependencies: false,
-    };
-    match named {
-        None => {
-            let wanted = Describe { what: Described::Database(database.to_owned()), options };
-            let vql = describe::text(catalog, None, &wanted)
-                .map_err(|message| Error::fault("database", "unknown", message))?;
-            let all = catalog.of_database(database).map(|(key, _)| key);
-            Ok(Text { vql, properties: source_values(catalog, all) })
-        }
-        Some(mut keys) => {
-            add_parts(catalog, &mut keys, replace != ReplaceMode::DoNotReplace);
-            // A folder is never dropped, so it must be replaced.
-            let options = Options { replace_existing: replace != ReplaceMode::DoNotReplace, ..options };
-            let vql = describe::elements(catalog, &keys, options);
-            Ok(Text { vql, properties: source_values(catalog, keys.iter()) })
-        }
-    }
-}
-
-/// Adds what elements cannot be created without: the wrappers of base views, and, if they can be replaced, folders.
-fn add_parts(catalog: &Catalog, keys: &mut BTreeSet<Key>, folders: bool) {
-    let mut next: Vec<Key> = keys.iter().cloned().collect();
-    while let Some(key) = next.pop() {
-        let Some(object) = catalog.get(&key) else { continue };
-        let mut parts = Vec::new();
-        if let Some(Definition::Table(table)) = object.definition()
-            && let Some((kind, wrapper)) = &table.wrapper
-        {
-            let database = wrapper.database.as_ref().unwrap_or(&key.database);
-            parts.push(Key::new(database, Kind::Wrapper(*kind), &wrapper.name));
-        }
-        if folders {
-            let inside = if key.kind == Kind::Folder { parent(&key.name) } else { object.folder() };
-            parts.extend(inside.map(|path| Key::new(&key.database, Kind::Folder, path)));
-        }
-        for part in parts.into_iter().filter(|part| part.database == key.database && catalog.contains(part)) {
-            if keys.insert(part.clone()) {
-                next.push(part);
-            }
-        }
-    }
-}
-
-/// The folder that a folder is in.
-fn parent(path: &str) -> Option<&str> {
-    path.rsplit_once('/').map(|(parent, _)| parent).filter(|parent| !parent.is_empty())
-}
-
-/// The values that the properties of these objects stand for; passwords are not known.
-fn source_values<'a>(catalog: &Catalog, keys: impl Iterator<Item = &'a Key>) -> Properties {
-    let of_one = |key: &'a Key| {
-        let definition = catalog.get(key).and_then(|object| object.definition());
-        definition.map(|definition| print::values(&key.database, &key.name, definition)).unwrap_or_default()
-    };
-    keys.flat_map(of_one).collect()
-}
-
-/// The statements that drop these elements: views from the top down, then wrappers, datasources, and folders from the
-/// inside out.
-fn drops(catalog: &Catalog, database: &str, keys: &BTreeSet<Key>) -> String {
-    let depth = |key: &Key| catalog.get(key).map_or(0, |object| object.depth);
-    let mut ordered: Vec<(u8, u32, &Key)> =
-        keys.iter().map(|key| (rank(key.kind), depth(key), key)).collect();
-    ordered.sort_unstable();
-    let mut out = format!("CONNECT DATABASE {};\n", print::name(database));
-    for (_, _, key) in ordered.into_iter().rev() {
-        let statement = match key.kind {
-            Kind::View => print::drop(Target::View, &key.name),
-            Kind::Wrapper(kind) => print::drop(Target::Wrapper(kind), &key.name),
-            Kind::Source(kind) => print::drop(Target::Source(kind), &key.name),
-            Kind::Folder => Some(print::drop_folder(&key.name)),
-            Kind::Database | Kind::Kept(_) => None,
-        };
-        if let Some(statement) = statement {
-            out.push_str(&statement);
-            out.push_str(";\n");
-        }
-    }
-    out.push_str("CLOSE;\n");
-    out
-}
-
-/// The order in which elements are created.
-const fn rank(kind: Kind) -> u8 {
-    match kind {
-        Kind::Database | Kind::Folder => 0,
-        Kind::Source(_) => 1,
-        Kind::Wrapper(_) => 2,
-        Kind::View => 3,
-        Kind::Kept(_) => 4,
-    }
 }
 
 /// What is stored of a text.
@@ -402,10 +201,10 @@ struct Encrypted {
 }
 
 /// Encrypts a text on a thread of its own: it can have many megabytes.
-async fn encrypted(plane: &Promotion, id: RevisionId, text: Text) -> Result<Encrypted> {
+async fn encrypted(plane: &Promotion, id: RevisionId, text: Description) -> Result<Encrypted> {
     let estate = plane.estate().clone();
     let encrypt = move || {
-        let Text { vql, properties } = text;
+        let Description { vql, properties } = text;
         let values = match properties.is_empty() {
             true => None,
             false => {

@@ -398,7 +398,7 @@ async fn everything_in_the_way_is_reported_together(stage: &Stage) {
         "are disabled in its configuration",
         "is for 7 clusters, but 1 are enabled",
         "the server far has useKerberos",
-        "the server far is another machine",
+        "the server far is on another machine and has no user name and password",
         "the script \"none\" to enable a server does not exist",
         "the server far has no value for the variable pool",
     ] {
@@ -633,7 +633,7 @@ pub async fn crashed(stage: &Stage, reached: bool, configuration: Configuration)
         let sql = "INSERT INTO virtual_applications (node_id, key, from_version, version, applied_at) \
                    SELECT p.node_id, 'deployment:' || CAST($1 AS TEXT) || ':' || CAST(p.id AS TEXT), 0, 1, 0 \
                    FROM promotion_servers p WHERE p.name = 's2'";
-        stage.kit.exec(sql, args![id.0.to_string()]).await;
+        stage.kit.exec(sql, args![run.uuid.to_string()]).await;
     }
     lose(stage, &run).await;
     run

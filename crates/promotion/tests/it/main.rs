@@ -10,6 +10,7 @@ mod leases;
 mod nodes;
 mod permits;
 mod properties;
+mod remote;
 mod revisions;
 mod support;
 mod topologies;

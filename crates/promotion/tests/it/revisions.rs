@@ -25,7 +25,7 @@ on_both! {
     elements_come_with_what_they_need
     elements_are_dropped_from_the_top_down
     every_fault_of_a_selection_is_reported
-    only_what_an_embedded_server_has_can_be_chosen
+    only_what_a_server_has_can_be_chosen
     a_deployed_revision_is_kept
     a_unit_has_a_limited_number
 }
@@ -403,11 +403,15 @@ async fn every_fault_of_a_selection_is_reported(world: World) -> Kit {
     world.kit
 }
 
-async fn only_what_an_embedded_server_has_can_be_chosen(world: World) -> Kit {
+async fn only_what_a_server_has_can_be_chosen(world: World) -> Kit {
     world.with_servers().await;
     for (server, kind, message) in [
         ("none", ErrorKind::NotFound, "server"),
-        ("remote-1", ErrorKind::Conflict, "the server remote-1 is remote"),
+        (
+            "remote-1",
+            ErrorKind::Conflict,
+            "the server remote-1 is on another machine and has no user name and password",
+        ),
         ("jobs-1", ErrorKind::Conflict, "the server jobs-1 has no virtual databases"),
     ] {
         let server = ServerRef::Named(server.to_owned());

@@ -169,7 +169,7 @@ pub async fn config(command: ConfigCommand) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check { place } => {
             let config = Config::load(place.config.as_deref())?;
-            crate::planes::planes(&config, &place.data_dir)?;
+            crate::planes::planes(&config, &place.data_dir, None)?;
             output::say("the configuration is valid");
             Ok(())
         }

@@ -11,6 +11,7 @@ mod deployments;
 mod faults;
 mod kerberos;
 mod life;
+mod nodes;
 mod promotion;
 mod promotion_crash;
 mod promotion_walk;

@@ -423,9 +423,7 @@ fn planned(validation: Validation, plan: Vec<ServerPlan>, format: Format) -> any
         for server in &plan {
             output::say(&format!("{}: {} objects would change", server.server, server.changes.len()));
             for change in &server.changes {
-                let (word, kind, name) =
-                    (change.kind.as_str(), change.key.kind.label(), change.key.full_name());
-                output::say(&format!("  {word} {kind} {name}"));
+                output::say(&format!("  {} {} {}", change.change.as_str(), change.kind, change.name));
             }
             for (name, why) in &server.invalid {
                 output::say(&format!("  invalid: {name}: {why}"));
