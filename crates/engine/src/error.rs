@@ -51,7 +51,6 @@ pub fn translate(error: &DataFusionError) -> SourceError {
         DataFusionError::NotImplemented(what) => ("not_supported", what.clone()),
         DataFusionError::Plan(what) => ("invalid", what.clone()),
         DataFusionError::SchemaError(error, _) => ("invalid", error.to_string()),
-        DataFusionError::ArrowError(error, _) => ("execution", of_arrow(error)),
         DataFusionError::Internal(what) => {
             tracing::error!(cause = %what, "the SQL engine failed");
             (
@@ -61,6 +60,7 @@ pub fn translate(error: &DataFusionError) -> SourceError {
         }
         // Disk space is limited too, but the engine has no separate kind of error for it.
         other if other.to_string().contains("spilling") => ("out_of_memory", OUT_OF_MEMORY.to_owned()),
+        DataFusionError::ArrowError(error, _) => ("execution", of_arrow(error)),
         other => ("execution", other.strip_backtrace()),
     };
     let message = short(&message);
@@ -73,8 +73,10 @@ fn of_arrow(error: &ArrowError) -> String {
         ArrowError::CastError(what)
         | ArrowError::ComputeError(what)
         | ArrowError::InvalidArgumentError(what)
-        | ArrowError::ParseError(what)
-        | ArrowError::ArithmeticOverflow(what) => what.clone(),
+        | ArrowError::ParseError(what) => what.clone(),
+        ArrowError::ArithmeticOverflow(what) => {
+            format!("arithmetic overflow: {}", what.trim_start_matches("Overflow happened on: "))
+        }
         ArrowError::DivideByZero => "division by zero".to_owned(),
         other => other.to_string(),
     }

@@ -138,12 +138,12 @@ impl Node {
         tokio::time::timeout(BOUND, found).await.expect("the run did not become as wanted")
     }
 
-    /// Waits until the query returns this number; checks again whenever a run changes.
+    /// Waits until the query returns this number; checks again whenever a run changes, and soon: no notice tells of new runs.
     pub async fn until_number(&self, sql: &'static str, wanted: i64) {
         let mut changes = self.estate.store().notices().runs();
         let found = async {
             while number(&self.estate, sql).await != wanted {
-                let _ = changes.recv().await;
+                let _ = tokio::time::timeout(Duration::from_millis(20), changes.recv()).await;
             }
         };
         tokio::time::timeout(BOUND, found).await.expect("the number was not reached");
