@@ -153,7 +153,7 @@ mod tests {
             ("[promotion]\nca_file = '/no/such/file.pem'", "[promotion] ca_file"),
             ("[promotion]\nremote = true", "remote"),
         ] {
-            std::fs::write(&file, text).unwrap();
+            fs::write(&file, text).unwrap();
             let config = Config::load(Some(&file)).unwrap();
             let error =
                 planes(&config, folder.path(), None).err().unwrap_or_else(|| panic!("{text} is accepted"));
@@ -165,7 +165,7 @@ mod tests {
     fn a_section_overrides_single_defaults() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("landreeve.toml");
-        std::fs::write(&file, "[delivery]\nmax_rows = 7").unwrap();
+        fs::write(&file, "[delivery]\nmax_rows = 7").unwrap();
         let config = Config::load(Some(&file)).unwrap();
         let options: landreeve_delivery::DeliveryOptions =
             config.section(&landreeve_delivery::SETTINGS).unwrap();
@@ -180,7 +180,7 @@ mod tests {
             ("", folder.path().join("scripts")),
             ("[promotion]\nscripts_dir = '/x/y'", PathBuf::from("/x/y")),
         ] {
-            std::fs::write(&file, text).unwrap();
+            fs::write(&file, text).unwrap();
             let config = Config::load(Some(&file)).unwrap();
             let options = promotion_options(&config, folder.path(), None).unwrap();
             assert_eq!(options.scripts_dir, scripts, "{text}");
@@ -193,7 +193,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = default_settings(folder.path()).unwrap();
         let file = folder.path().join("landreeve.toml");
-        std::fs::write(&file, &text).unwrap();
+        fs::write(&file, &text).unwrap();
         planes(&Config::load(Some(&file)).unwrap(), folder.path(), None).unwrap();
         assert!(["[delivery]", "[promotion]", "[server]"].iter().all(|section| text.contains(section)));
     }

@@ -10,7 +10,7 @@ use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::{OwnedAct, runs};
 use landreeve_estate::runs::queue::{self, Submitter};
-use landreeve_estate::store::{Arg, Conn, Row, Where};
+use landreeve_estate::store::{Arg, Conn, Dialect, Row, Where};
 
 use super::tasks::{self, Named, Task};
 use super::{DEPLOYMENT, State, finish};
