@@ -5,7 +5,6 @@ use landreeve_core::ids::BoxFuture;
 use landreeve_core::{Error, ErrorKind, Given, Result};
 use landreeve_estate::events::{Delivered, Event, Promoted, Subscriber};
 use landreeve_estate::ops;
-use serde_json::json;
 
 use crate::Delivery;
 use crate::deployments::{DeploymentFacts, deployment_by_event};
@@ -64,9 +63,7 @@ fn reference(deployment: i64, service: &str, details: Option<&Promoted>) -> Stri
 }
 
 fn metadata(details: &Promoted) -> Result<Metadata> {
-    Metadata::new(json!({
-        "user": details.user, "environment": details.environment, "revisions": details.revisions,
-    }))
+    Metadata::new(serde_json::to_value(details).map_err(Error::internal)?)
 }
 
 /// An event that can never be recorded must not block the ones after it.

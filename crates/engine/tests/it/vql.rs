@@ -878,3 +878,94 @@ async fn times_of_any_year_are_compared() {
         assert_eq!(found.join(","), expected, "{sql}");
     }
 }
+
+/// What is cast to fewer digits is compared as it is then, not as the decimal that it was.
+#[tokio::test]
+async fn casts_that_lose_digits_are_compared_as_they_are_shown() {
+    let bench = bench();
+    for (condition, expected) in [
+        ("cast(m as int) = 1", "1.50"),
+        ("cast(m as int) > 0", "1.50;2.50"),
+        ("cast(m as int) <= 0", "0.01;0.02"),
+        ("cast(m as long) <> 1", "0.01;0.02;2.50"),
+        ("cast(m as int) in (1, 2)", "1.50;2.50"),
+        ("cast(m as int) between 1 and 1", "1.50"),
+        ("m::int = 2", "2.50"),
+        ("cast(m as decimal(5, 1)) = 2.5", "2.50"),
+        ("cast(m as decimal(5, 1)) = 0", "0.01;0.02"),
+        ("cast(m as decimal(8, 4)) = 1.5", "1.50"),
+        ("cast(-m as int) = -1", "1.50"),
+    ] {
+        let mut rows = answer(&bench, &format!("select m from many where {condition}")).await.unwrap();
+        rows.sort();
+        assert_eq!(rows.join(";"), expected, "{condition}");
+    }
+}
+
+/// The planner makes joins of queries in conditions, and joins know no NULL.
+#[tokio::test]
+async fn queries_in_conditions_are_right_or_refused() {
+    let bench = bench();
+    for (condition, expected) in [
+        ("v in (select v from many where v < 4)", "2"),
+        ("v in (select v from many where v < 4) or k = 'b'", "3"),
+        ("v in (select v from many where v = 1) and k = 'a'", "1"),
+        ("(v in (select v from many where v = 1) and k = 'a') or k = 'b'", "2"),
+        ("v not in (select v from many where v = 1)", "2"),
+        ("not (v in (select v from many where v = 1))", "2"),
+        ("not (v not in (select v from many where v = 1))", "1"),
+        ("v not in (select v from many)", "0"),
+        ("exists (select 1 from many b where b.v > a.v) or k = 'b'", "3"),
+        ("not exists (select 1 from many b where b.v > a.v)", "2"),
+        ("exists (select count(*) from many b where b.v > 100)", "4"),
+        ("(select count(*) from many b where b.k = a.k) = 2", "2"),
+        ("v = (select max(b.v) from many b where b.k = a.k)", "1"),
+        ("v in (select max(b.v) from many b group by b.k)", "2"),
+    ] {
+        let sql = format!("select count(*) from many a where {condition}");
+        assert_eq!(answer(&bench, &sql).await.unwrap(), [expected], "{condition}");
+    }
+    for condition in [
+        "v not in (select v from many where v = 1) or k = 'b'",
+        "not (v in (select v from many where v = 1)) or k = 'b'",
+        "(v in (select v from many)) is null",
+        "(v in (select v from many)) = true",
+        "case when v in (select v from many) then true else false end",
+        "coalesce(v in (select v from many), true)",
+        "not (v in (select v from many) and k = 'a')",
+        "v not in (select b.v from many b where b.k = a.k)",
+        "not (v in (select b.v from many b where b.k = a.k))",
+        "exists (select count(*) from many b where b.k = a.k)",
+        "not exists (select max(b.v) from many b where b.k = a.k having count(*) > 1)",
+        "v in (select count(*) from many b where b.k = a.k)",
+    ] {
+        let error = answer(&bench, &format!("select k from many a where {condition}")).await.unwrap_err();
+        assert_eq!(error.code.as_deref(), Some("not_supported"), "{condition}: {}", error.message);
+    }
+}
+
+/// Nothing can interrupt planning, so that what takes long to plan is refused before.
+#[tokio::test]
+async fn statements_that_take_long_to_plan_are_refused() {
+    let bench = bench();
+    let names: Vec<String> = (0..201).map(|at| format!("w{at} as (select 1 as x)")).collect();
+    let columns: Vec<String> = (0..5_001).map(|at| format!("1 as c{at}")).collect();
+    for sql in [
+        format!("select 1 as x{}", " union all select 1".repeat(1_000)),
+        format!("select 1 as x{}", " union select l from one".repeat(1_000)),
+        format!("select 1 as x{}", " minus select 2".repeat(70)),
+        format!("select 1 as x{}", " intersect select 1".repeat(70)),
+        format!("with {} select * from w200", names.join(", ")),
+        format!("select {}", columns.join(", ")),
+    ] {
+        let error = answer(&bench, &sql).await.unwrap_err();
+        let start: String = sql.chars().take(60).collect();
+        assert_eq!(error.code.as_deref(), Some("too_long"), "{start}: {}", error.message);
+    }
+    for sql in [
+        format!("select 1 as x{}", " union all select 1".repeat(300)),
+        format!("select 1 as x{}", " minus select 2".repeat(20)),
+    ] {
+        assert!(answer(&bench, &sql).await.is_ok());
+    }
+}

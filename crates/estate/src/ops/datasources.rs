@@ -387,6 +387,17 @@ async fn put_schedule(
     }
 }
 
+/// An id that grants on named datasources never have.
+const NO_DATASOURCE: i64 = 0;
+
+/// Whether a datasource becomes another of this server's own databases.
+fn reaches_elsewhere(before: &DatasourceDetails, after: &DatasourceDetails) -> bool {
+    let place = |details: &DatasourceDetails| {
+        (details.database_type, details.host.clone().unwrap_or_default(), details.database.clone())
+    };
+    matches!(after.database_type, DatabaseType::Catalog(_)) && place(before) != place(after)
+}
+
 /// Updates a datasource. The function changes the existing details; the result is validated as a whole.
 pub async fn datasource_update(
     estate: &Estate,
@@ -413,6 +424,10 @@ pub async fn datasource_update(
         after.agents = linked;
     }
     after.details = check(estate, ctx, details, &after.agents).await?;
+    if reaches_elsewhere(&before.details, &after.details) {
+        // Not by a caller who manages only this datasource: it needs no credentials to reach what others have.
+        estate.require(ctx, Noun::DATASOURCE, Action::MANAGE, &before.ou_path, NO_DATASOURCE).await?;
+    }
     let now = estate.now();
     after.updated_at = now;
     let same = after.details.connects_like(&before.details);

@@ -176,7 +176,7 @@ impl Replay {
         let (estate, operator) = (&self.face.kit.estate, self.face.kit.operator());
         for _ in 0..2_000 {
             let answer = self.send(exchange, "GET").await;
-            if answer.json()["state"] != "IN_PROGRESS" {
+            if !["IN_PROGRESS", "PENDING", "QUEUED"].iter().any(|word| answer.json()["state"] == *word) {
                 return answer;
             }
             run_wait(estate, &operator, RunRef::Id(id), &[], Duration::from_millis(50)).await.unwrap();

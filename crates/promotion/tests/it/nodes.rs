@@ -1,14 +1,16 @@
 //! Nodes and versions on both metadata stores: applying, history, going back, two at once.
 
 use landreeve_core::datasource::DatabaseType;
-use landreeve_core::{ErrorKind, OpCtx};
-use landreeve_estate::ops::DatasourceDetails;
-use landreeve_estate::ops::datasources::{datasource_create, datasource_delete};
+use landreeve_core::{Action, ErrorKind, Input, Noun, OpCtx, OpKind, Permission, Secret};
+use landreeve_estate::ops::datasources::{datasource_create, datasource_delete, datasource_update};
+use landreeve_estate::ops::users::{NewUser, user_create};
+use landreeve_estate::ops::{DatasourceDetails, GrantTarget, NewGrant, Origin, sign_in};
 use landreeve_promotion::DATABASE_TYPE;
 use landreeve_promotion::apply::{Options, apply, description};
 use landreeve_promotion::nodes::{node_create, node_delete, node_list};
 use landreeve_promotion::versions::{history, rollback};
 use landreeve_promotion::vql::properties::Properties;
+use landreeve_testkit::PASSWORD;
 
 use crate::support::{World, on_both};
 
@@ -202,4 +204,42 @@ async fn sources_are_looked_up(world: World) -> landreeve_testkit::Kit {
         assert!(!done.failed(), "{uri}: {done:?}");
     }
     world.kit
+}
+
+/// A virtual database needs no credentials, so a caller who manages one datasource could read what others have.
+#[tokio::test]
+async fn who_manages_one_datasource_cannot_point_it_to_another_database() {
+    let world = World::sqlite().await;
+    let estate = world.kit.estate.clone();
+    world.apply("CREATE DATABASE a; CREATE DATABASE b;").await;
+    let details = |database: &str| DatasourceDetails {
+        name: database.to_owned(),
+        database_type: DatabaseType::Catalog(DATABASE_TYPE),
+        database: Some(database.to_owned()),
+        ..DatasourceDetails::default()
+    };
+    let source = datasource_create(&estate, &world.ctx, details("a"), Vec::new()).await.unwrap();
+    let manage = Permission::new(Noun::DATASOURCE, Action::MANAGE);
+    let new = NewUser {
+        name: "ann".to_owned(),
+        email: "ann@example.com".to_owned(),
+        full_name: "Ann".to_owned(),
+        password: Some(Secret::new(PASSWORD)),
+        grants: vec![NewGrant::Permission(manage, GrantTarget::Resource(source.id.0))],
+    };
+    user_create(&estate, &world.ctx, new).await.unwrap();
+    let origin = Origin { request_id: estate.uuid(), address: None, kind: OpKind::CommandLine };
+    let limited = sign_in::by_password(&estate, "ann", Secret::new(PASSWORD), None, origin).await.unwrap();
+    let changed = async |ctx: &OpCtx, to: DatasourceDetails| {
+        let change = Input::of(move |details: &mut DatasourceDetails| *details = to);
+        datasource_update(&estate, ctx, source.id, change, None).await
+    };
+    let renamed = DatasourceDetails { name: "renamed".to_owned(), ..details("a") };
+    assert_eq!(changed(&limited, renamed).await.unwrap().details.name, "renamed");
+    let elsewhere = DatasourceDetails { host: Some("other".to_owned()), ..details("a") };
+    for to in [details("b"), elsewhere] {
+        assert_eq!(changed(&limited, to.clone()).await.unwrap_err().kind, ErrorKind::Forbidden);
+        assert!(changed(&world.ctx, to).await.is_ok());
+        assert!(changed(&world.ctx, details("a")).await.is_ok());
+    }
 }

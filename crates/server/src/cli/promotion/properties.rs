@@ -13,7 +13,7 @@ use landreeve_promotion::vql::properties as file;
 use serde_json::json;
 
 use super::{Unit, finish, open};
-use crate::cli::{read_password, vql};
+use crate::cli::{Session, read_password, vql};
 use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
@@ -62,11 +62,12 @@ pub enum PropertyCommand {
 pub async fn run(command: PropertyCommand) -> anyhow::Result<()> {
     match command {
         PropertyCommand::Set { unit, environment, name, value, value_stdin } => {
-            let value = match value {
-                Some(value) if !value_stdin => value,
-                _ => read_password()?.reveal().to_owned(),
-            };
             let (session, ctx) = open(&unit).await?;
+            let read = match value {
+                Some(value) if !value_stdin => Ok(value),
+                _ => read_password().map(|secret| secret.reveal().to_owned()),
+            };
+            let (session, value) = or_close(session, read).await?;
             let plane = session.opened.promotion.clone();
             let wanted = vec![NewProperty { name: name.clone(), value, undefined: false }];
             let done = set(&plane, &ctx, &environment, wanted).await;
@@ -85,9 +86,9 @@ pub async fn run(command: PropertyCommand) -> anyhow::Result<()> {
             output::listing(format, &["name", "value", "undefined"], rows);
         }
         PropertyCommand::Import { unit, environment, file } => {
-            let wanted = read(&file)?;
-            let count = wanted.len();
             let (session, ctx) = open(&unit).await?;
+            let (session, wanted) = or_close(session, read(&file)).await?;
+            let count = wanted.len();
             let plane = session.opened.promotion.clone();
             let done = set(&plane, &ctx, &environment, wanted).await;
             finish(session, done).await?;
@@ -95,6 +96,17 @@ pub async fn run(command: PropertyCommand) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What was read for a command; if it could not be read, the store is closed.
+async fn or_close<T>(session: Session, read: anyhow::Result<T>) -> anyhow::Result<(Session, T)> {
+    match read {
+        Ok(read) => Ok((session, read)),
+        Err(error) => {
+            session.close().await;
+            Err(error)
+        }
+    }
 }
 
 /// The properties of a file. Those that say that another one is encrypted come first: it must be known when that one is set,
