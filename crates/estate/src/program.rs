@@ -100,9 +100,9 @@ pub fn checked(folder: &Path, name: &str) -> std::result::Result<PathBuf, String
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// `unique` keeps two of them apart.
+    /// `unique` keeps two of them apart. Processes with the same source of random numbers, as tests have it, share the folder.
     pub fn new(unique: Uuid) -> Result<Scratch> {
-        let path = std::env::temp_dir().join(format!("landreeve-{unique}"));
+        let path = std::env::temp_dir().join(format!("landreeve-{}-{unique}", std::process::id()));
         DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
             Error::unavailable("scratch", format!("could not create {}: {error}", path.display()))
         })?;

@@ -2,7 +2,7 @@
 
 use landreeve_core::{Action, Authority, Noun, Permission};
 use landreeve_estate::plane::{RolePermissions, RoleSpec};
-use landreeve_promotion::nouns::{ENVIRONMENT, REVISION};
+use landreeve_promotion::nouns::{ENVIRONMENT, REVISION, VIRTUAL_NODE};
 use landreeve_promotion::scenario::Scenario;
 use uuid::Uuid;
 
@@ -16,7 +16,9 @@ pub fn roles() -> Vec<RoleSpec> {
     ];
     let manage = |noun| Permission::new(noun, Action::MANAGE);
     let view = Permission::new(ENVIRONMENT, Action::VIEW);
-    let create = Permission::new(REVISION, Action::USE);
+    // A revision is made of what a server has.
+    let [create, reads] =
+        [Permission::new(REVISION, Action::USE), Permission::new(VIRTUAL_NODE, Action::VIEW)];
     let [admins, promotion_admins, promoters, developers] = DESCRIPTION;
     let mut roles = vec![
         role(1, "solution_manager_admin", admins, vec![manage(ENVIRONMENT)]),
@@ -24,15 +26,15 @@ pub fn roles() -> Vec<RoleSpec> {
             2,
             "solution_manager_promotion_admin",
             promotion_admins,
-            [view, manage(REVISION)].into_iter().chain(deploying(Action::MANAGE)).collect(),
+            [view, manage(REVISION), reads].into_iter().chain(deploying(Action::MANAGE)).collect(),
         ),
         role(
             3,
             "solution_manager_promotion",
             promoters,
-            [view, create].into_iter().chain(deploying(Action::USE)).collect(),
+            [view, create, reads].into_iter().chain(deploying(Action::USE)).collect(),
         ),
-        role(4, "developer", developers, vec![view, create]),
+        role(4, "developer", developers, vec![view, create, reads]),
         role(
             5,
             "jmxadmin",
@@ -46,9 +48,9 @@ pub fn roles() -> Vec<RoleSpec> {
             number,
             admin,
             promotion_admins,
-            vec![view, manage(REVISION), deploys(Action::MANAGE)],
+            vec![view, manage(REVISION), reads, deploys(Action::MANAGE)],
         ));
-        roles.push(role(number + 1, promoter, promoters, vec![view, create, deploys(Action::USE)]));
+        roles.push(role(number + 1, promoter, promoters, vec![view, create, reads, deploys(Action::USE)]));
     }
     roles
 }

@@ -163,29 +163,19 @@ async fn not_named(tx: &mut Tx, ids: &HashIds, ou: OuId, name: &str) -> Result<(
     Err(Error::conflict("in_use", message))
 }
 
-/// Deletes nodes that were made with servers which are deleted now. One that another server has too stays: it counts as
-/// made with that server.
+/// Deletes nodes that were made with servers which are deleted now.
 pub(crate) async fn delete_made(tx: &mut Tx, ids: &HashIds, ou: OuId, made: &[VirtualNodeId]) -> Result<()> {
     for node in made {
-        let node = *node;
-        let others = tx.one("SELECT min(id) FROM promotion_servers WHERE node_id = $1", args![node]).await?;
-        if let Some(other) = others.int_opt(0)? {
-            tx.exec(
-                "UPDATE promotion_servers SET node_made = 1, row_version = row_version + 1 WHERE id = $1",
-                args![other],
-            )
-            .await?;
-            continue;
-        }
-        let row = tx.opt("SELECT name FROM virtual_nodes WHERE id = $1", args![node]).await?;
+        let row = tx.opt("SELECT name FROM virtual_nodes WHERE id = $1", args![*node]).await?;
         let Some(row) = row else { continue };
         not_named(tx, ids, ou, &row.text(0)?).await?;
-        tx.exec("DELETE FROM virtual_nodes WHERE id = $1", args![node]).await?;
+        tx.exec("DELETE FROM virtual_nodes WHERE id = $1", args![*node]).await?;
     }
     if made.is_empty() { Ok(()) } else { crate::versions::forget_texts(tx).await }
 }
 
-/// The node of the unit with this name, which is made if it does not exist, and whether it was made.
+/// The node of the unit with this name, which is made if it does not exist, and whether it was made. A node is that of
+/// one server: what is deployed to a server must not change another.
 pub(crate) async fn find_or_make(
     tx: &mut Tx,
     ou: OuId,
@@ -194,7 +184,13 @@ pub(crate) async fn find_or_make(
 ) -> Result<(VirtualNodeId, bool)> {
     let sql = "SELECT id FROM virtual_nodes WHERE ou_id = $1 AND name = $2";
     if let Some(row) = tx.opt(sql, args![ou, name]).await? {
-        return Ok((row.id(0)?, false));
+        let node: VirtualNodeId = row.id(0)?;
+        let sql = "SELECT name FROM promotion_servers WHERE node_id = $1";
+        if let Some(server) = tx.opt(sql, args![node]).await? {
+            let message = format!("the virtual node {name} is that of the server {}", server.text(0)?);
+            return Err(Error::conflict("in_use", message));
+        }
+        return Ok((node, false));
     }
     let id = VirtualNodeId(next_in(tx, VirtualNodeId::KIND).await?);
     insert(tx, id, ou, name, now).await?;

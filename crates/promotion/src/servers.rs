@@ -562,12 +562,16 @@ pub async fn server_update(
     let way = Move { from: (environment.id, before.cluster), to: (target.0, cluster) };
     let password = Password::of(plane, id, facts.password.as_ref())?;
     let after = described(id, cluster, facts, password.remains(before.has_password));
+    let in_place = in_place(&before, &after);
     let act = OwnedAct::new("updated", ENVIRONMENT, target.0.0, format!("server {}", after.name));
     plane
         .estate()
         .change(ctx, act, move |tx| {
             Box::pin(async move {
                 let position = way.begin(tx, before.position).await?;
+                if !in_place {
+                    environments::not_deploying(tx, way.from.0).await?;
+                }
                 free(tx, ou, &after).await?;
                 // The node stays the same if the server is only renamed. One that an embedded server leaves is kept.
                 let (node, made) = match (after.embedded, before.node) {
@@ -587,6 +591,13 @@ pub async fn server_update(
         })
         .await
         .map_err(|error| taken(error, "name"))
+}
+
+/// Whether a deployment in progress, and the way back from it, would still find the same server.
+fn in_place(before: &Server, after: &Server) -> bool {
+    let place =
+        |server: &Server| (server.kind, server.embedded, server.host.clone(), server.port, server.enabled);
+    place(before) == place(after)
 }
 
 /// `made`: whether its node is made with it; `None` if that stays as it is.

@@ -63,7 +63,7 @@ CREATE TABLE promotion_servers (
 CREATE UNIQUE INDEX promotion_servers_name ON promotion_servers (ou_id, name);
 CREATE UNIQUE INDEX promotion_servers_address ON promotion_servers (ou_id, host, port) WHERE embedded = 0;
 CREATE INDEX promotion_servers_cluster ON promotion_servers (cluster_id);
-CREATE INDEX promotion_servers_node ON promotion_servers (node_id);
+CREATE UNIQUE INDEX promotion_servers_node ON promotion_servers (node_id);
 
 -- Values for the arguments of scripts.
 CREATE TABLE promotion_cluster_variables (

@@ -319,12 +319,26 @@ fn service(piece: &script::Piece) -> Option<String> {
 
 /// A text without the values of secrets.
 pub(crate) fn masked(text: &str, secrets: &[String]) -> String {
-    secrets.iter().fold(text.to_owned(), |text, secret| {
-        // A value of one or two characters is in every text.
-        if secret.len() < 3 {
-            return text;
+    // A value of one or two characters is in every text. In a literal its quotes are doubled.
+    let known = secrets.iter().filter(|secret| secret.len() >= 3);
+    let mut forms: Vec<String> =
+        known.flat_map(|secret| [secret.replace('\'', "''"), secret.clone()]).collect();
+    // One that is a part of another would leave the rest of it.
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    forms.iter().fold(text.to_owned(), |text, form| text.replace(form.as_str(), MASK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_secrets_are_masked() {
+        let secrets = ["abc", "abcdef", "it's", "xy"].map(str::to_owned);
+        for (text, shown) in
+            [("1abcdef2", "1***2"), ("abc", "***"), ("'it''s' it's", "'***' ***"), ("xy", "xy")]
+        {
+            assert_eq!(masked(text, &secrets), shown);
         }
-        // In a literal its quotes are doubled.
-        text.replace(&secret.replace('\'', "''"), MASK).replace(secret.as_str(), MASK)
-    })
+    }
 }

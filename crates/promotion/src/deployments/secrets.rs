@@ -6,6 +6,7 @@
 
 use landreeve_core::sql::{Kind, Scanner, Token, VQL, statements};
 
+use crate::vql::masked::is_secret;
 use crate::vql::place::{Fault, Lines};
 use crate::vql::script::properties_in;
 
@@ -163,11 +164,22 @@ impl Element {
     }
 }
 
-/// The keyword whose value is at this position.
+/// The keyword of the statement's own clause whose value is at this position: what is in parentheses, or follows
+/// something else, is no clause of the element.
 fn clause_of<'a, 'b>(words: &'a [Word<'b>], at: usize) -> Option<&'a Word<'b>> {
-    let before = words.get(at.checked_sub(1)?)?;
-    let clause = if before.text == "=" { words.get(at.checked_sub(2)?)? } else { before };
-    (clause.kind == Kind::Word).then_some(clause)
+    let is_assigned = words.get(at.checked_sub(1)?)?.text == "=";
+    let clause = at.checked_sub(if is_assigned { 2 } else { 1 })?;
+    let before = words.get(..clause)?;
+    let depth = before.iter().try_fold(0usize, |depth, word| match word.text {
+        "(" => depth.checked_add(1),
+        ")" => depth.checked_sub(1),
+        _ => Some(depth),
+    });
+    let is_value = before.last().is_some_and(|word| {
+        word.kind == Kind::Symbol && word.text != ")" || word.kind == Kind::Word && is_secret(word.text)
+    });
+    let clause = words.get(clause)?;
+    (clause.kind == Kind::Word && depth == Some(0) && !is_value).then_some(clause)
 }
 
 #[cfg(test)]
@@ -207,6 +219,12 @@ mod tests {
             with(&format!("USERPASSWORD = \"${{{OWN}}}\"")),
             with(&format!("USERPASSWORD = ${{{OWN}}}")),
             with(&format!("DESCRIPTION = '${{{OWN}}}'")),
+            with(&format!("P (USERPASSWORD = '${{{OWN}}}')")),
+            with(&format!("P (SECRET USERPASSWORD = '${{{OWN}}}')")),
+            with(&format!("PROPERTIES ('password', USERPASSWORD = '${{{OWN}}}')")),
+            with(&format!("SECRET USERPASSWORD = '${{{OWN}}}'")),
+            with(&format!("A = USERPASSWORD '${{{OWN}}}'")),
+            with(&format!("P (a) ) ( USERPASSWORD = '${{{OWN}}}' (")),
             format!("CREATE DATABASE d '${{{OWN}}}'"),
             format!("CONNECT DATABASE sales; CREATE VIEW v AS SELECT '${{{OWN}}}' AS p FROM dual()"),
             format!("SET 'a' = '${{{OWN}}}'"),

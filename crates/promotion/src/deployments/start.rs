@@ -226,12 +226,18 @@ async fn server_plans(plane: &Promotion, ctx: &OpCtx, checked: &Checked) -> Resu
             }
         }
         let refused = done.refused.iter().chain(&done.invalid);
+        let text = |text: Option<String>| text.map(|text| mask(&text));
+        let shown = |change: NodeChange| NodeChange {
+            before: text(change.before),
+            after: text(change.after),
+            ..change
+        };
         plans.push(ServerPlan {
             server: server.name.clone(),
             from_hash: done.before.content_hash.clone(),
             to_hash: done.after.content_hash.clone(),
             invalid: refused.map(|(name, why)| (name.clone(), mask(why))).collect(),
-            changes: done.changes,
+            changes: done.changes.into_iter().map(shown).collect(),
             failing,
         });
     }

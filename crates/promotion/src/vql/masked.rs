@@ -18,13 +18,70 @@ pub fn is_secret(name: &str) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Anything,
-    /// The name of a password came: its value follows, perhaps after `=` or a comma.
-    Secret,
+    /// The name of a password came: its value follows, perhaps after `=`, a comma or a parenthesis. A word is only a value
+    /// if it cannot be the clause after a text, as in `USERNAME = 'password' USERPASSWORD = …`.
+    Secret {
+        words: bool,
+    },
     /// More of it: literals that follow each other are one value, or a mistake.
     More,
     /// CREATE USER: its name, then its password.
     UserName,
     UserPassword,
+}
+
+impl Next {
+    fn hides(self, kind: Kind, text: &str) -> bool {
+        let is_literal = matches!(kind, Kind::Text | Kind::QuotedName);
+        match self {
+            Next::Secret { words } => is_literal || kind == Kind::Number || words && kind == Kind::Word,
+            Next::More | Next::UserPassword => is_literal,
+            // Not the name of a user, but a password without one.
+            Next::UserName => kind == Kind::Text && !is_property(text),
+            Next::Anything => false,
+        }
+    }
+
+    fn after_hidden(self, kind: Kind, text: &str) -> Next {
+        match self {
+            Next::UserName => Next::UserPassword,
+            Next::UserPassword => Next::Anything,
+            // `SECRET USERPASSWORD = 'x'`: which of them is the name cannot be told.
+            Next::Secret { .. } if kind == Kind::Word && is_secret(text) => Next::Secret { words: true },
+            _ => Next::More,
+        }
+    }
+
+    /// After what may be between a name and its value.
+    fn after_between(self, text: &str) -> Option<Next> {
+        let is_between = matches!(text, "=" | "," | "(" | ":" | ">") || is_encrypted(text);
+        match self {
+            Next::Secret { words } if is_between => Some(Next::Secret { words: words || text == "=" }),
+            Next::More if is_between && text != "," => Some(self),
+            Next::UserPassword if is_between => Some(self),
+            _ => None,
+        }
+    }
+
+    fn after_name(self, kind: Kind, text: &str, last: &str) -> Next {
+        let is_name = match kind {
+            Kind::Word | Kind::QuotedName => true,
+            Kind::Text => {
+                text.trim_matches('\'').chars().all(|char| char.is_alphanumeric() || "_.-".contains(char))
+            }
+            _ => false,
+        };
+        match self {
+            Next::UserName => Next::UserPassword,
+            _ if kind == Kind::Word && text.eq_ignore_ascii_case("USER") && last != "SINGLE" => {
+                Next::UserName
+            }
+            _ if is_name && is_secret(text.trim_matches(['\'', '"'])) => {
+                Next::Secret { words: kind != Kind::Text }
+            }
+            _ => Next::Anything,
+        }
+    }
 }
 
 /// A statement as written, without what follows the name of a password, the password of CREATE USER, and passwords in URLs.
@@ -34,35 +91,26 @@ pub fn without_passwords(written: &str) -> String {
     let mut last = String::new();
     for token in Scanner::new(written, VQL) {
         let text = written.get(token.start..token.end).unwrap_or_default();
-        if token.kind.is_blank() || matches!(text, "=" | ",") && next == Next::Secret {
+        if token.kind.is_blank() {
             out.push_str(text);
             continue;
         }
-        let is_literal = matches!(token.kind, Kind::Text | Kind::QuotedName);
-        let is_value = is_literal || matches!(token.kind, Kind::Word | Kind::Number) && !is_encrypted(text);
-        let hides = match next {
-            Next::Secret => is_value,
-            Next::More | Next::UserPassword => is_literal,
-            Next::Anything | Next::UserName => false,
-        };
-        if hides {
+        if let Some(after) = next.after_between(text) {
+            out.push_str(text);
+            next = after;
+            continue;
+        }
+        if next.hides(token.kind, text) {
             out.push_str(if is_property(text) { text } else { HIDDEN });
-            next = if next == Next::UserPassword { Next::Anything } else { Next::More };
+            next = next.after_hidden(token.kind, text);
             continue;
         }
         match token.kind {
             Kind::Text => out.push_str(&without_parameters(text)),
             _ => out.push_str(text),
         }
-        let word = text.to_ascii_uppercase();
-        let names = matches!(token.kind, Kind::Word | Kind::Text | Kind::QuotedName);
-        next = match next {
-            Next::UserName => Next::UserPassword,
-            _ if word == "USER" && !matches!(last.as_str(), "SINGLE" | "ALTER" | "DROP") => Next::UserName,
-            _ if names && is_secret(text.trim_matches(['\'', '"'])) => Next::Secret,
-            _ => Next::Anything,
-        };
-        last = word;
+        next = next.after_name(token.kind, text, &last);
+        last = text.to_ascii_uppercase();
     }
     out
 }
@@ -120,6 +168,24 @@ mod tests {
                 "CREATE OR REPLACE USER x '${users.x.PASSWORD}'",
             ),
             ("ALTER USER x GRANT ROLE y", "ALTER USER x GRANT ROLE y"),
+            ("ALTER USER x 'SEKRET'", "ALTER USER x '***'"),
+            ("ALTER USER x PASSWORD 'SEKRET'", "ALTER USER x PASSWORD '***'"),
+            ("CREATE USER 'SEKRET' (a)", "CREATE USER '***' (a)"),
+            ("CREATE USER 'bob' 'SEKRET'", "CREATE USER '***' '***'"),
+            ("CREATE USER x ENCRYPTED 'SEKRET'", "CREATE USER x ENCRYPTED '***'"),
+            ("ALTER DATABASE d SINGLE USER MODE", "ALTER DATABASE d SINGLE USER MODE"),
+            ("P (SECRET USERPASSWORD = 'SEKRET')", "P (SECRET '***' = '***')"),
+            ("P ('password', USERPASSWORD = 'SEKRET', b 'c')", "P ('password', USERPASSWORD = '***', b 'c')"),
+            ("USERNAME = 'password' USERPASSWORD = 'SEKRET'", "USERNAME = 'password' USERPASSWORD = '***'"),
+            ("USERNAME 'pwd' ROLE 'x'", "USERNAME 'pwd' ROLE 'x'"),
+            (
+                "DATABASEURI = 'jdbc:x?password=a' USERPASSWORD = 'SEKRET'",
+                "DATABASEURI = 'jdbc:x?password=***' USERPASSWORD = '***'",
+            ),
+            ("USERPASSWORD SEKRET = 'SEKRET'", "USERPASSWORD '***' = '***'"),
+            ("USERPASSWORD ENCRYPTED 'SEKRET'", "USERPASSWORD ENCRYPTED '***'"),
+            ("USERPASSWORD ('SEKRET') DESCRIPTION 'x'", "USERPASSWORD ('***') DESCRIPTION 'x'"),
+            ("SET 'x.password' = SEKRET", "SET 'x.password' = '***'"),
             ("SET 'a' = 'b'", "SET 'a' = 'b'"),
             ("SET 'com.vendor.proxy.password' = 'S6'", "SET 'com.vendor.proxy.password' = '***'"),
             ("LOGIN 'u' PASSWORD 'S5' ENCRYPTED", "LOGIN 'u' PASSWORD '***' ENCRYPTED"),

@@ -16,6 +16,8 @@ use super::properties::Properties;
 pub const MAX_SCRIPT: usize = 32 * 1_024 * 1_024;
 /// Maximum size of a statement with its values, in bytes.
 pub const MAX_STATEMENT: usize = 1_024 * 1_024;
+/// Maximum number of statements in a script.
+pub const MAX_STATEMENTS: usize = 100_000;
 /// Maximum nesting of parentheses.
 pub const MAX_DEPTH: usize = 64;
 
@@ -71,6 +73,10 @@ pub fn pieces(script: &str, properties: &Properties) -> Result<Vec<Piece>, Vec<F
     let lines = std::sync::Arc::new((script.to_owned(), Lines::of(script)));
     let (mut found, mut faults, mut missing) = (Vec::new(), Vec::new(), BTreeMap::new());
     let ranges = statements(script, VQL);
+    if ranges.len() > MAX_STATEMENTS {
+        let message = format!("the script has more than {MAX_STATEMENTS} statements");
+        return Err(vec![Fault { place: first, message }]);
+    }
     let end = ranges.last().map_or(0, |range| range.end);
     // Statements report what is not closed in them; after the last, only a comment can be open.
     if let Some(open) = Scanner::new(script, VQL).find(|token| !token.closed && token.start >= end) {

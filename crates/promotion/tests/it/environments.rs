@@ -352,19 +352,22 @@ async fn an_embedded_server_has_a_node(world: World) -> Kit {
     let (plane, ctx, estate) = (&world.plane, &world.ctx, &world.kit.estate);
     let environment = world.environment("E").await;
     let cluster = world.cluster(environment.id, "C").await;
-    let (dev, same) = (
-        world.server(server_facts("Dev 1", cluster.id)).await,
-        world.server(server_facts("dev-1", cluster.id)).await,
-    );
+    let dev = world.server(server_facts("Dev 1", cluster.id)).await;
     assert_eq!(world.nodes().await, ["dev-1"]);
-    assert!(dev.embedded && dev.node.is_some() && dev.node == same.node);
+    assert!(dev.embedded && dev.node.is_some());
+    // What is deployed to a server must not change another.
+    let error = server_create(plane, ctx, server_facts("dev-1", cluster.id).into()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Conflict, "{error}");
+    assert!(error.message.contains("dev-1 is that of the server Dev 1"), "{error}");
+    let other = world.server(remote_facts("dev-1", cluster.id)).await;
+    let error =
+        server_update(plane, ctx, other.id, server_facts("dev-1", cluster.id).into()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Conflict, "{error}");
+    server_delete(plane, ctx, other.id).await.unwrap();
     let renamed =
         server_update(plane, ctx, dev.id, server_facts("Renamed", cluster.id).into()).await.unwrap();
     assert_eq!((renamed.node, world.nodes().await), (dev.node, vec!["dev-1".to_owned()]));
     assert_eq!(node_delete(plane, ctx, "dev-1").await.unwrap_err().kind, ErrorKind::Conflict);
-    server_delete(plane, ctx, dev.id).await.unwrap();
-    assert_eq!(world.nodes().await, ["dev-1"], "the other server has it");
-
     let details = DatasourceDetails {
         name: "V".to_owned(),
         database_type: DatabaseType::Catalog(DATABASE_TYPE),
@@ -374,7 +377,7 @@ async fn an_embedded_server_has_a_node(world: World) -> Kit {
     };
     let source = datasource_create(estate, ctx, details, Vec::new()).await.unwrap();
     for refused in [
-        server_delete(plane, ctx, same.id).await,
+        server_delete(plane, ctx, dev.id).await,
         cluster_delete(plane, ctx, cluster.id).await,
         environment_delete(plane, ctx, environment.id).await,
     ] {
@@ -383,7 +386,7 @@ async fn an_embedded_server_has_a_node(world: World) -> Kit {
     }
     assert_eq!(world.servers(environment.id).await.len(), 1, "nothing was deleted");
     datasource_delete(estate, ctx, source.id).await.unwrap();
-    server_delete(plane, ctx, same.id).await.unwrap();
+    server_delete(plane, ctx, dev.id).await.unwrap();
     assert!(world.nodes().await.is_empty());
 
     // Nodes that were there before stay, and so does one that a server leaves.
@@ -445,12 +448,22 @@ async fn nothing_is_deleted_while_a_deployment_is_in_progress(world: World) -> K
     let (cluster, other) = (world.cluster(busy.id, "C").await, world.cluster(free.id, "D").await);
     let server = world.server(remote_facts("S", cluster.id)).await;
     world.deploying(busy.id).await;
+    let changed = |change: fn(&mut ServerFacts)| {
+        let mut facts = remote_facts("S", cluster.id);
+        change(&mut facts);
+        server_update(plane, ctx, server.id, facts.into())
+    };
+    changed(|facts| facts.description = Some("what is not an address".to_owned())).await.unwrap();
     let there = ClusterFacts { environment: Some(free.id), name: "C".to_owned(), ..ClusterFacts::default() };
     for refused in [
         environment_delete(plane, ctx, busy.id).await,
         cluster_delete(plane, ctx, cluster.id).await,
         server_delete(plane, ctx, server.id).await,
         server_update(plane, ctx, server.id, remote_facts("S", other.id).into()).await.map(drop),
+        changed(|facts| facts.host = "other.example.com".to_owned()).await.map(drop),
+        changed(|facts| facts.host = "embedded".to_owned()).await.map(drop),
+        changed(|facts| facts.port = Some(1)).await.map(drop),
+        changed(|facts| facts.enabled = !facts.enabled).await.map(drop),
         cluster_update(plane, ctx, cluster.id, there.into()).await.map(drop),
     ] {
         let error = refused.unwrap_err();
