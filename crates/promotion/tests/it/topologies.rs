@@ -326,14 +326,15 @@ async fn deploy(stage: &Stage, case: &Case, environment: EnvironmentId, revision
 /// Cancels a deployment in the middle of a move.
 async fn cancel_in(stage: &Stage, id: RunId, log: &std::path::Path, wanted: &str) {
     let wait = async |time: Duration| {
-        run_wait(&stage.kit.estate, &stage.ctx, RunRef::Id(id), &[], time).await.unwrap();
+        run_wait(&stage.kit.estate, &stage.ctx, RunRef::Id(id), &[], time).await.unwrap()
     };
     while !std::fs::read_to_string(log).unwrap_or_default().lines().any(|line| line == wanted) {
-        wait(Duration::from_millis(20)).await;
+        let run = wait(Duration::from_millis(20)).await;
+        assert!(!run.state.is_final(), "it ended before {wanted}: {run:?}");
     }
     deployment_cancel(&stage.plane, &stage.ctx, id).await.unwrap();
     // The executor learns of it.
-    wait(Duration::from_millis(1_500)).await;
+    let _run = wait(Duration::from_millis(1_500)).await;
 }
 
 impl Done {
