@@ -4,6 +4,7 @@
 //! client, a status code, or the name of a vendor.
 
 pub mod authority;
+pub mod calendar;
 pub mod clock;
 pub mod datasource;
 pub mod decimal;

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::ids::{OuId, UserId};
-use landreeve_core::{Action, Error, Input, OpCtx, Page, PageOf, Permission, Result};
+use landreeve_core::{Action, Error, Input, OpCtx, Page, PageOf, Permission, Result, calendar};
 use landreeve_estate::args;
 use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::ops::OwnedAct;
@@ -135,7 +135,7 @@ fn check(email: &str, facts: &PersonFacts, faults: &mut Faults) {
         ("ai_heavy_adoption_date", &facts.ai_heavy_adoption_date),
     ] {
         if let Some(date) = date.as_ref().filter(|date| !date.is_empty())
-            && date.parse::<jiff::civil::Date>().is_err()
+            && calendar::date(date).is_none()
         {
             faults.push(field, "format", "must be a date such as 2026-01-31");
         }

@@ -109,6 +109,34 @@ async fn texts_become_typed_columns() {
     assert_eq!(all(json.as_bytes(), TextFormat::Json, &typed()).await.unwrap(), expected);
 }
 
+/// Either the value has everything that the text says, or there is an error.
+#[tokio::test]
+async fn no_offset_or_time_is_dropped() {
+    let timestamp = |zone: Option<&str>| DataType::Timestamp(TimeUnit::Microsecond, zone.map(Into::into));
+    for (text, day, at, tz) in [
+        ("2026-01-31", Some("2026-01-31"), Some("2026-01-31T00:00:00"), None),
+        ("2026-01-31 12:30:00", None, Some("2026-01-31T12:30:00"), None),
+        ("2026-01-31T00:00:00Z", None, Some("2026-01-31T00:00:00"), Some("2026-01-31T00:00:00Z")),
+        ("2026-01-31 00:30:00+02:00", None, Some("2026-01-30T22:30:00"), Some("2026-01-30T22:30:00Z")),
+        ("2026-01-31T23:30:00-0100", None, Some("2026-02-01T00:30:00"), Some("2026-02-01T00:30:00Z")),
+        ("12:30:00+02:00", None, None, None),
+    ] {
+        for (kind, expected) in
+            [(DataType::Date32, day), (timestamp(None), at), (timestamp(Some("UTC")), tz)]
+        {
+            let column = [("a", kind.clone())];
+            let json = format!("[{{\"a\": {text:?}}}]");
+            for (content, format) in [(format!("a\n{text}\n"), DELIMITED), (json, TextFormat::Json)] {
+                let found = all(content.as_bytes(), format, &column).await;
+                match expected {
+                    Some(value) => assert_eq!(found.as_deref(), Ok(&[value.to_owned()][..]), "{text} {kind}"),
+                    None => assert!(found.is_err_and(|error| error.contains(" is no ")), "{text} {kind}"),
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_ends_inside_quotes_is_cut_off() {
     let columns = [("a", DataType::Int32), ("b", DataType::Utf8)];

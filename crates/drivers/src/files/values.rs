@@ -9,8 +9,9 @@ use arrow_array::builder::{
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use jiff::Timestamp;
-use jiff::civil::{Date, DateTime, Time};
-use landreeve_core::decimal;
+use jiff::civil::{Date, Time};
+use jiff::tz::TimeZone;
+use landreeve_core::{calendar, decimal};
 
 /// A column that is being read.
 pub enum Column {
@@ -133,19 +134,19 @@ pub fn read(column: &Column, text: &str) -> Result<Value, String> {
             _ => Err(wrong("boolean")),
         },
         Column::Date(_) => {
-            let date: Date = text.parse().map_err(|_| wrong("date; write 2026-01-31"))?;
+            let date = calendar::date(text).ok_or_else(|| wrong("date; write 2026-01-31"))?;
             Ok(Value::Whole(days(date)))
         }
         Column::Time(_) => {
-            let time: Time = text.parse().map_err(|_| wrong("time; write 12:30:00"))?;
+            let time = calendar::time(text).ok_or_else(|| wrong("time; write 12:30:00"))?;
             let micros =
                 time.since(Time::midnight()).ok().and_then(|span| span.total(jiff::Unit::Microsecond).ok());
             micros.map(|micros| Value::Whole(micros as i64)).ok_or_else(|| wrong("time"))
         }
         Column::DateTime(_) => {
-            let at: DateTime = text.parse().map_err(|_| wrong("timestamp; write 2026-01-31 12:30:00"))?;
-            let at = at.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| wrong("timestamp"))?;
-            Ok(Value::Whole(at.timestamp().as_microsecond()))
+            let at = calendar::wall(text).ok_or_else(|| wrong("timestamp; write 2026-01-31 12:30:00"))?;
+            let at = TimeZone::UTC.to_timestamp(at).map_err(|_| wrong("timestamp"))?;
+            Ok(Value::Whole(at.as_microsecond()))
         }
         Column::Instant(_) => {
             let at: Timestamp =

@@ -2,10 +2,10 @@
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use jiff::civil::{Date, Time};
+use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use landreeve_core::OpCtx;
+use landreeve_core::{OpCtx, calendar};
 use landreeve_delivery::deployments::{DeploymentFacts, deployment_create, deployment_info};
 use landreeve_delivery::feeds::{feed_create, feed_delete, feed_list};
 use landreeve_delivery::metrics::{self, Day, Dora, DoraQuery, Metric};
@@ -62,7 +62,7 @@ fn moment(flag: &str, text: &str, zone: &TimeZone) -> Result<Timestamp, Usage> {
     }
     let wrong =
         || Usage(format!("{flag}: {text:?} is not a date (2026-01-31) or timestamp (2026-01-31T12:00:00Z)"));
-    let date: Date = text.parse().map_err(|_| wrong())?;
+    let date = calendar::date(text).ok_or_else(wrong)?;
     let start = date.to_datetime(Time::midnight()).to_zoned(zone.clone()).map_err(|_| wrong())?;
     Ok(start.timestamp())
 }

@@ -1,6 +1,7 @@
 //! Java's patterns of dates and times, as far as VQL uses them: `y M d H h m s S a Z`, texts in quotes, and any other
 //! character that is not a letter.
 
+use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime, Time};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -92,8 +93,7 @@ impl Pattern {
         text
     }
 
-    /// A time that the text does not contain is 1970-01-01 00:00. An offset is read, and has no effect: the result has
-    /// no zone.
+    /// A time that the text does not contain is 1970-01-01 00:00. The result is in UTC: an offset is subtracted.
     pub fn parse(&self, text: &str) -> Result<DateTime, String> {
         let mismatch = || {
             let shown: String = text.chars().take(60).collect();
@@ -167,6 +167,7 @@ struct Found {
     second: Option<i8>,
     nanosecond: Option<i32>,
     afternoon: Option<bool>,
+    offset_minutes: Option<i32>,
 }
 
 /// Between so many digits at the start of a text, and the rest.
@@ -224,9 +225,13 @@ impl Found {
                 text.get(2..)
             }
             'Z' => {
-                let rest = text.strip_prefix(['+', '-'])?;
-                let (offset, rest) = number(rest, 4, 4)?;
-                (offset / 100 <= 18 && offset % 100 < 60).then_some(rest)
+                let (offset, rest) = number(text.strip_prefix(['+', '-'])?, 4, 4)?;
+                let minutes = offset / 100 * 60 + offset % 100;
+                if minutes > 18 * 60 || offset % 100 >= 60 {
+                    return None;
+                }
+                self.offset_minutes = Some(if text.starts_with('-') { -minutes } else { minutes });
+                Some(rest)
             }
             _ => {
                 let (value, rest) = small(text)?;
@@ -257,7 +262,8 @@ impl Found {
         };
         let (minute, second) = (self.minute.unwrap_or(0), self.second.unwrap_or(0));
         let time = Time::new(hour, minute, second, self.nanosecond.unwrap_or(0)).ok()?;
-        Some(date.to_datetime(time))
+        let offset = SignedDuration::from_mins(self.offset_minutes.unwrap_or(0).into());
+        date.to_datetime(time).checked_sub(offset).ok()
     }
 }
 
@@ -303,7 +309,10 @@ mod tests {
             ("MMMM d, yyyy h:mm a", "March 5, 2024 2:07 pm", "2024-03-05T14:07"),
             ("h a", "12 AM", "1970-01-01T00:00"),
             ("HH:mm:ss.SSS", "14:07:09.012", "1970-01-01T14:07:09.012"),
-            ("yyyy-MM-dd'T'HHZ", "2024-03-05T14+0200", "2024-03-05T14:00"),
+            ("yyyy-MM-dd'T'HHZ", "2024-03-05T14+0200", "2024-03-05T12:00"),
+            ("yyyy-MM-dd HH:mm Z", "2024-02-29 23:30 -0130", "2024-03-01T01:00"),
+            ("yyyy-MM-dd Z", "2024-03-05 +0000", "2024-03-05T00:00"),
+            ("yyyy-MM-dd Z", "2024-03-05 -1800", "2024-03-05T18:00"),
         ] {
             assert_eq!(Pattern::new(pattern).unwrap().parse(text).unwrap(), at(expected), "{pattern} {text}");
         }
@@ -317,6 +326,9 @@ mod tests {
             ("MMM", "Mä"),
             ("a", "x"),
             ("Z", "+9999"),
+            ("Z", "+1801"),
+            ("Z", "+0060"),
+            ("yyyy HH Z", "-9999 00 +0100"),
             ("yyyy", "99999"),
         ] {
             assert!(Pattern::new(pattern).unwrap().parse(text).is_err(), "{pattern} {text}");
