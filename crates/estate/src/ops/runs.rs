@@ -44,7 +44,9 @@ pub async fn submit(estate: &Estate, ctx: &OpCtx, new: NewRun) -> Result<Run> {
 pub async fn submit_with(estate: &Estate, ctx: &OpCtx, new: NewRun, rows: WithRun) -> Result<Run> {
     let engine = estate.runs().clone();
     let act_detail = new.kind.as_str();
-    let ticket = engine.ticket(estate.uuid(), new, Submitter::from(ctx.actor())).await?;
+    let ou_path = (new.ou == ctx.authority().ou()).then(|| ctx.authority().ou_path().to_owned());
+    let mut ticket = engine.ticket(estate.uuid(), new, Submitter::from(ctx.actor())).await?;
+    ticket.submission.ou_path = ou_path;
     let act = OwnedAct::new("submitted", Noun::RUN, ticket.submission.id.0, act_detail);
     let (estate, ctx) = (estate.clone(), ctx.clone());
     // A separate task: if the caller goes away, the claimed run must still be started.
@@ -78,7 +80,7 @@ pub async fn enqueue(
 ) -> Result<Run> {
     let id = RunId(next_in(tx, RunId::KIND).await?);
     let (kind, uuid) = (new.kind.as_str(), ctx.request_id());
-    let submission = Submission { id, uuid, new, submitter, most_waiting: None, lease: None };
+    let submission = Submission::waiting(id, uuid, new, submitter);
     let (run, new) = queue::insert(tx, &submission, now).await?;
     if new {
         let act = Act { action: "submitted", noun: Noun::RUN, noun_id: Some(run.id.0), detail: kind };
@@ -86,14 +88,6 @@ pub async fn enqueue(
         audit::record(tx, event, now, ctx, act).await?;
     }
     Ok(run)
-}
-
-/// Moves a held run to the queue. The plane has to check whether the caller may do so.
-pub async fn release(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<()> {
-    if queue::release(tx, id, now).await? {
-        return Ok(());
-    }
-    Err(Error::conflict("not_held", "the run is not waiting for approval"))
 }
 
 /// A run that does nothing but prove that runs work.

@@ -144,7 +144,14 @@ pub(super) struct Known {
     expected: HashSet<RunId>,
     /// Attempts that are ours according to the store, but were unknown at the last heartbeat.
     suspects: HashSet<Attempt>,
+    /// When a lane had no room.
+    crowded: HashMap<String, Instant>,
 }
+
+/// How long a lane that had no room is not expected to have any. To be wrong costs more than to ask.
+const CROWDED: Duration = Duration::from_secs(1);
+/// Maximum number of lanes that are remembered.
+const MAX_CROWDED: usize = 1_024;
 
 /// A run and the number of its attempt.
 type Attempt = (RunId, i64);
@@ -157,6 +164,17 @@ struct Live {
 }
 
 impl Known {
+    fn is_crowded(&self, lane: &str) -> bool {
+        self.crowded.get(lane).is_some_and(|at| at.elapsed() < CROWDED)
+    }
+
+    fn crowd(&mut self, lane: &str) {
+        if self.crowded.len() >= MAX_CROWDED {
+            self.crowded.clear();
+        }
+        self.crowded.insert(lane.to_owned(), Instant::now());
+    }
+
     fn attempt(&self, id: RunId, attempt: i64) -> Option<&Arc<Signal>> {
         self.live.get(&id).filter(|live| live.attempt == attempt).map(|live| &live.signal)
     }
@@ -359,7 +377,9 @@ impl Engine {
         let lease = place.as_ref().and(self.node()).map(|node| self.lease(node));
         let counts = matches!(submitter.kind, "user" | "key") && new.parent.is_none();
         let most_waiting = counts.then_some(self.0.options.max_waiting);
-        let submission = Submission { id, uuid, new, submitter, most_waiting, lease };
+        let expects_room = new.lane.as_ref().is_none_or(|lane| !self.known().is_crowded(&lane.name));
+        let submission =
+            Submission { id, uuid, new, submitter, most_waiting, lease, ou_path: None, expects_room };
         Ok(Ticket { submission, place, _expected: expected })
     }
 
@@ -371,7 +391,13 @@ impl Engine {
             return None;
         }
         let pool = working.pools.get(&new.pool)?;
-        pool.try_place(Holder::of_new(new, &submitter.key()), self.0.many_units.load(Ordering::SeqCst))
+        let holder = Holder::of_new(new, &submitter.key());
+        let place = pool.try_place(holder, self.0.many_units.load(Ordering::SeqCst));
+        if place.is_none() {
+            // It will wait, and those after it must not overtake it.
+            pool.behind.store(true, Ordering::SeqCst);
+        }
+        place
     }
 
     /// Inserts the run inside the caller's transaction.
@@ -385,6 +411,10 @@ impl Engine {
             && let Some(pool) = self.working().and_then(|working| working.pools.get(&run.pool))
         {
             pool.behind.store(true, Ordering::SeqCst);
+        }
+        let submission = &ticket.submission;
+        if let (Some(_), RunState::Queued, Some(lane)) = (submission.lease, run.state, &submission.new.lane) {
+            self.known().crowd(&lane.name);
         }
         if let (Some(place), RunState::Starting, true) =
             (ticket.place, run.state, run.id == ticket.submission.id)

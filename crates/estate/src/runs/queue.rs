@@ -64,9 +64,27 @@ pub struct Submission {
     pub most_waiting: Option<u32>,
     /// Set if there is a free worker for it.
     pub lease: Option<Lease>,
+    /// The path of its organizational unit, if the submitter knows it.
+    pub ou_path: Option<String>,
+    /// Its lane has probably room.
+    pub expects_room: bool,
 }
 
 impl Submission {
+    /// One that does not count towards a limit, and waits for a worker.
+    pub fn waiting(id: RunId, uuid: Uuid, new: NewRun, submitter: Submitter) -> Submission {
+        Submission {
+            id,
+            uuid,
+            new,
+            submitter,
+            most_waiting: None,
+            lease: None,
+            ou_path: None,
+            expects_room: false,
+        }
+    }
+
     /// The run as it is when its row has been inserted.
     fn run(&self, state: RunState, ou_path: String, now: Timestamp) -> Run {
         let (new, now) = (&self.new, clock::from_micros(now.as_microsecond()));
@@ -234,10 +252,16 @@ struct Found {
 /// entries of runs that no longer wait, which every later one would read again.
 async fn check_queue(tx: &mut Tx, submission: &Submission, has_worker: bool) -> Result<Found> {
     let lane = submission.new.lane.as_ref();
-    let most = submission.most_waiting.unwrap_or(0);
     if let (Some(lane), true) = (lane, has_worker) {
         lock_lane(tx, &lane.name).await?;
     }
+    let expected = !has_worker || submission.expects_room;
+    if let Some(ou_path) = submission.ou_path.as_ref().filter(|_| expected)
+        && tx.holds(AS_EXPECTED, expectations(submission, ou_path, has_worker)).await?
+    {
+        return Ok(Found { ou_path: ou_path.clone(), may_start: has_worker });
+    }
+    let most = submission.most_waiting.unwrap_or(0);
     let counts = tx
         .one(
             "SELECT (SELECT count(*) FROM (SELECT 1 FROM runs WHERE submitter || '' = $1 AND counted = 1 \
@@ -268,6 +292,28 @@ async fn check_queue(tx: &mut Tx, submission: &Submission, has_worker: bool) -> 
     let ou_path = counts.text_opt(3)?.ok_or_else(|| Error::not_found("organizational unit"))?;
     let may_start = has_worker && lane.is_none_or(|lane| in_lane == 0 && busy < i64::from(lane.limit));
     Ok(Found { ou_path, may_start })
+}
+
+/// The unit is where it was, there is room in the queue, and, if a worker is free, in the lane.
+const AS_EXPECTED: &str = "SELECT 1 FROM ous WHERE id = $1 AND path = $2 AND ($3 IS NULL OR $3 > \
+    (SELECT count(*) FROM (SELECT 1 FROM runs WHERE submitter || '' = $4 AND counted = 1 AND state = 'queued' \
+    LIMIT coalesce($3, 0)) w)) \
+    AND $5 > (SELECT count(*) FROM (SELECT 1 FROM runs WHERE lane = $6 AND state = 'queued' LIMIT $5) w) \
+    AND ($7 IS NULL OR (NOT EXISTS (SELECT 1 FROM runs WHERE lane = $6 AND state = 'queued') \
+    AND $7 > (SELECT count(*) FROM runs WHERE lane = $6 AND occupies = 1)))";
+
+/// The parameters of `AS_EXPECTED`.
+fn expectations(submission: &Submission, ou_path: &str, has_worker: bool) -> Vec<Arg> {
+    let lane = submission.new.lane.as_ref();
+    args![
+        submission.new.ou,
+        ou_path,
+        submission.most_waiting.map(i64::from),
+        submission.submitter.key(),
+        MAX_WAITING_IN_LANE,
+        lane.map(|lane| lane.name.clone()),
+        lane.filter(|_| has_worker).map(|lane| i64::from(lane.limit)),
+    ]
 }
 
 /// A child needs a parent that has not ended, in a unit at or above its own, because stopping the parent stops the
@@ -395,17 +441,14 @@ struct Ended<'a> {
 
 async fn set_end(tx: &mut Tx, run: &Run, ended: &Ended<'_>, now: Timestamp) -> Result<bool> {
     let (done, error) = (ended.done, ended.error);
-    let row = tx
-        .opt(
+    let ended_now = tx
+        .exec_one(
             "UPDATE runs SET state = $3, output = $4, result = $5, result_blob = $6, error_kind = $7, \
              error_code = $8, error_message = CASE WHEN $3 = 'cancelled' THEN coalesce(error_message, $9) ELSE $9 END, \
              error_source_code = $10, error_position = $11, \
              progress = CASE WHEN $3 = 'succeeded' THEN 100 ELSE progress END, updated_at = $12, finished_at = $12, \
              occupies = $13, node_id = CASE WHEN $13 = 1 THEN node_id ELSE NULL END, lease_until = NULL \
-             WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling') \
-             RETURNING ou_id, EXISTS (SELECT 1 FROM runs q WHERE q.state = 'queued' AND q.pool = runs.pool) \
-             OR (lane IS NOT NULL AND lane_limit <= \
-             (SELECT count(*) FROM runs o WHERE o.lane = runs.lane AND o.occupies = 1))",
+             WHERE id = $1 AND attempt = $2 AND state IN ('starting', 'running', 'cancelling')",
             args![
                 run.id,
                 run.attempt,
@@ -423,12 +466,17 @@ async fn set_end(tx: &mut Tx, run: &Run, ended: &Ended<'_>, now: Timestamp) -> R
             ],
         )
         .await?;
-    let Some(row) = row else { return Ok(false) };
-    if row.flag(1)? {
-        // A worker and a place in the lane become free. If the lane was full, another transaction may have queued a run
-        // since this one checked.
-        tx.notice(Notice::Queue(run.pool)).await?;
+    if !ended_now {
+        return Ok(false);
     }
+    // A worker and a place in the lane become free. If the lane was full, another node may have queued a run since this one
+    // checked; SQLite has only one writer.
+    let waits = tx.dialect().pick(
+        "SELECT 1 FROM runs q WHERE q.state = 'queued' AND q.pool = $2 AND $1 IS NOT NULL LIMIT 1",
+        "SELECT 1 FROM runs r WHERE r.id = $1 AND (EXISTS (SELECT 1 FROM runs q WHERE q.state = 'queued' AND q.pool = $2) \
+         OR r.lane_limit <= (SELECT count(*) FROM runs o WHERE o.lane = r.lane AND o.occupies = 1) + 1 - r.occupies)",
+    );
+    tx.notice_if(Notice::Queue(run.pool), waits, args![run.id, run.pool.as_str()]).await?;
     tx.run_ended(run.id).await?;
     if let Some(parent) = run.parent {
         // It may be waiting for its children.
@@ -436,7 +484,7 @@ async fn set_end(tx: &mut Tx, run: &Run, ended: &Ended<'_>, now: Timestamp) -> R
     }
     let event =
         Event::RunFinished { run: run.id, kind: run.kind, state: ended.state, noun_id: run.noun_id() };
-    events::append(tx, row.id(0)?, &event, now).await?;
+    events::append(tx, run.ou, &event, now).await?;
     Ok(true)
 }
 

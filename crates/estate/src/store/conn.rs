@@ -229,6 +229,14 @@ impl Conn {
         }
     }
 
+    /// Whether a query finds a row, as it usually does. In a write on PostgreSQL the closure continues as with `exec_one`.
+    pub async fn holds(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<bool> {
+        match &mut self.0 {
+            Inner::Link(conn) => conn.exec_one(sql, args).await,
+            _ => Ok(self.opt(sql, args).await?.is_some()),
+        }
+    }
+
     /// Runs a statement whose outcome the rest of the transaction does not need. On PostgreSQL it is sent with the next
     /// statement, and its error is reported by that one or at the end of the transaction.
     pub async fn exec_later(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<()> {

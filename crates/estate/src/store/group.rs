@@ -25,15 +25,17 @@ use tokio::time::Instant;
 use super::conn::Conn;
 use super::link::{Connector, Failed, Link, carry};
 use super::notices::{self, Notice};
-use super::writer::{Answer, CLOSING, Job, Reply, Tx, WAITING, refuse};
+use super::writer::{Answer, CLOSING, Job, Reply, Told, Tx, WAITING, refuse};
 use super::{Dialect, epoch};
 
 /// Maximum number of closures per commit. With more than 64 savepoints that wrote, PostgreSQL tracks them less cheaply.
 const GROUP: usize = 48;
 /// How long closures are collected, so that writes are acknowledged and locks released soon.
 const GATHERING: Duration = Duration::from_millis(20);
-/// How many transactions run one by one after presuming was wrong.
+/// How many transactions run one by one after presuming was wrong: one, and each time twice as many, up to this.
 const ONE_BY_ONE: u32 = 16;
+/// After so many commits, it is one again.
+const CALM: u32 = 64;
 /// How long a connection that has just committed is taken to be intact.
 const ALIVE: Duration = Duration::from_millis(100);
 /// Maximum number of attempts per closure.
@@ -44,8 +46,10 @@ const STEP_ASIDE: Duration = Duration::from_millis(10);
 /// Maximum wait before a retry.
 const MAX_STEP_ASIDE: Duration = Duration::from_millis(640);
 
+/// Statements are planned once for a connection, perhaps while a table is still empty, when reading all of it seems best.
+const BY_INDEX: &str = "SET enable_seqscan = off";
 /// On a connection on which closures share transactions, lock waits are short, because others wait behind.
-const SHARED: &str = "SET lock_timeout = 20";
+const SHARED: &str = "SET enable_seqscan = off; SET lock_timeout = 20";
 const BEGIN: &str = "BEGIN";
 /// When closures run one by one, the first holds up no other's locks.
 const BEGIN_ONE_BY_ONE: &str = "BEGIN; SET LOCAL lock_timeout = 100";
@@ -65,8 +69,17 @@ impl GroupWriter {
     pub fn start(connector: Connector, limit: Option<Duration>, aside: Option<&GroupWriter>) -> GroupWriter {
         let (sender, jobs) = mpsc::channel(WAITING);
         let aside = aside.and_then(GroupWriter::sender);
-        let writer =
-            Loop { connector, limit, aside, jobs, again: VecDeque::new(), one_by_one: 0, alive: None };
+        let writer = Loop {
+            connector,
+            limit,
+            aside,
+            jobs,
+            again: VecDeque::new(),
+            one_by_one: 0,
+            penalty: 0,
+            commits: 0,
+            alive: None,
+        };
         let task = tokio::spawn(writer.run());
         GroupWriter { sender: Mutex::new(Some(sender)), task: Mutex::new(Some(task)) }
     }
@@ -97,6 +110,9 @@ struct Loop {
     again: VecDeque<Job>,
     /// How many of the next transactions do not presume anything.
     one_by_one: u32,
+    /// How many there were after the last time, and the commits since.
+    penalty: u32,
+    commits: u32,
     /// When the connection last committed.
     alive: Option<Instant>,
 }
@@ -140,11 +156,8 @@ impl Loop {
 
     /// Works on one connection until it is lost.
     async fn session(&mut self, mut link: Link, first: Job) {
-        let prepared = match &self.aside {
-            Some(_) => link.control(SHARED).await,
-            None => Ok(()),
-        };
-        if let Err(error) = prepared {
+        let settings = if self.aside.is_some() { SHARED } else { BY_INDEX };
+        if let Err(error) = link.control(settings).await {
             return self.again_or_refuse(true, first, &error);
         }
         let mut tx = Tx::new(Conn::of_link(link), Dialect::Postgres);
@@ -173,7 +186,10 @@ impl Loop {
     fn concluded(&mut self, ended: Ended) {
         match ended {
             Ended::Nothing => {}
-            Ended::Committed => self.alive = Some(Instant::now()),
+            Ended::Committed => {
+                self.alive = Some(Instant::now());
+                self.commits = self.commits.saturating_add(1);
+            }
             Ended::Undone { jobs, error } => self.again_one_by_one(jobs, &error),
             Ended::Lost { jobs, error, clash } => {
                 jobs.into_iter().for_each(|job| self.again_or_refuse(clash, job, &error));
@@ -302,7 +318,8 @@ impl Loop {
 
     fn again_one_by_one(&mut self, jobs: Vec<Job>, error: &Error) {
         metrics::counter!("landreeve_store_presumed_wrongly_total").increment(1);
-        self.one_by_one = ONE_BY_ONE;
+        self.penalty = if self.commits > CALM { 1 } else { (self.penalty * 2).clamp(1, ONE_BY_ONE) };
+        (self.one_by_one, self.commits) = (self.penalty, 0);
         for mut job in jobs.into_iter().rev() {
             job.attempts += 1;
             if job.attempts < ATTEMPTS {
@@ -444,9 +461,9 @@ fn link_of(tx: &mut Tx) -> Option<&mut Link> {
 /// Sends all notices to the other nodes with the commit, in as few statements as their size allows.
 fn notify(done: &[Done]) -> Option<String> {
     let mut all: Vec<Notice> = Vec::new();
-    for notice in done.iter().flat_map(|done| &done.told) {
-        if !all.contains(notice) {
-            all.push(*notice);
+    for told in done.iter().flat_map(|done| &done.told).filter(|told| told.is_due()) {
+        if !all.contains(&told.notice) {
+            all.push(told.notice);
         }
     }
     let instance = done.first()?.job.notices.instance();
@@ -460,15 +477,17 @@ fn notify(done: &[Done]) -> Option<String> {
 struct Done {
     job: Job,
     value: Box<dyn std::any::Any + Send>,
-    told: Vec<Notice>,
+    told: Vec<Told>,
 }
 
 impl Done {
     /// Tells the caller that it is committed.
     fn answer(self) {
-        let changed = self.told.contains(&Notice::Authority);
+        let changed = self.told.iter().any(|told| told.notice == Notice::Authority);
         let settled_at = changed.then(|| Instant::now() + epoch::SETTLING);
-        self.told.into_iter().for_each(|notice| self.job.notices.tell(notice));
+        for told in self.told.iter().filter(|told| told.is_due()) {
+            self.job.notices.tell(told.notice);
+        }
         // The requester may be gone; the write is done all the same.
         let _ = self.job.reply.send(Reply { answer: Ok(self.value), settled_at });
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -139,8 +139,25 @@ enum State {
 /// A statement whose result has not been awaited yet.
 struct Sent {
     work: MaybeDone<BoxFuture<'static, Result<u64, WireError>>>,
-    /// Its closure was told that it changes a row.
-    presumed: bool,
+    check: Check,
+}
+
+/// What the number of rows of a statement decides.
+enum Check {
+    Nothing,
+    /// Its closure was told that there is a row.
+    Presumed,
+    Asked(Asked),
+}
+
+/// Whether a statement found a row, which is known when the closures of its transaction are.
+#[derive(Clone, Default)]
+pub struct Asked(Arc<AtomicBool>);
+
+impl Asked {
+    pub fn found(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 /// The outcome of a control statement that was not awaited.
@@ -229,6 +246,10 @@ impl Link {
         self.unproven = false;
     }
 
+    pub fn is_presuming(&self) -> bool {
+        self.presuming
+    }
+
     /// Whether a closure has been told so since.
     pub fn has_presumed(&self) -> bool {
         self.presumed
@@ -253,17 +274,17 @@ impl Link {
         std::mem::take(&mut self.spoiled)
     }
 
-    fn send(&mut self, statement: BoxFuture<'static, Result<u64, WireError>>, presumed: bool) {
+    fn send(&mut self, statement: BoxFuture<'static, Result<u64, WireError>>, check: Check) {
         let mut work = maybe_done(statement);
         // The first poll passes it to the carrier; a later poll gets the result.
         let _ = Pin::new(&mut work).poll(&mut Context::from_waker(Waker::noop()));
-        self.sent.push(Sent { work, presumed });
+        self.sent.push(Sent { work, check });
     }
 
     fn send_ahead(&mut self) {
         if let Some(text) = self.ahead.take() {
             let client = Arc::clone(&self.client);
-            self.send(Box::pin(async move { client.batch_execute(&text).await.map(|()| 0) }), false);
+            self.send(Box::pin(async move { client.batch_execute(&text).await.map(|()| 0) }), Check::Nothing);
         }
     }
 
@@ -306,13 +327,17 @@ impl Link {
         for sent in &mut sent {
             match Pin::new(&mut sent.work).take_output() {
                 Some(Err(error)) => return Err(self.failed(&error)),
-                Some(Ok(0)) if sent.presumed => {
-                    self.spoiled = true;
-                    return Err(Error::internal(
-                        "a statement changed no row, and its closure was told that it did",
-                    ));
-                }
-                _ => {}
+                Some(Ok(rows)) => match &sent.check {
+                    Check::Presumed if rows == 0 => {
+                        self.spoiled = true;
+                        return Err(Error::internal(
+                            "a statement found no row, and its closure was told that it did",
+                        ));
+                    }
+                    Check::Asked(asked) => asked.0.store(rows > 0, Ordering::SeqCst),
+                    Check::Nothing | Check::Presumed => {}
+                },
+                None => {}
             }
         }
         match work.take_output() {
@@ -348,7 +373,7 @@ impl Link {
     pub fn control_later(&mut self, texts: impl IntoIterator<Item = String>) -> Outcome {
         for text in texts {
             let client = Arc::clone(&self.client);
-            self.send(Box::pin(async move { client.batch_execute(&text).await.map(|()| 0) }), false);
+            self.send(Box::pin(async move { client.batch_execute(&text).await.map(|()| 0) }), Check::Nothing);
         }
         let mut sent = std::mem::take(&mut self.sent);
         let (connector, limit) = (self.connector.clone(), self.limit);
@@ -437,24 +462,32 @@ impl Link {
 
     /// Sends a statement without waiting for its result: the next awaited one reports its error.
     pub async fn exec_later(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<()> {
-        self.queue(sql, args, false).await
+        self.queue(sql, args, Check::Nothing).await
     }
 
-    /// Whether a statement changed a row. While presuming, the answer is yes without a wait, and the next awaited
-    /// statement fails if that was wrong.
+    /// Whether a statement changed or found a row. While presuming, the answer is yes without a wait, and the next
+    /// awaited statement fails if that was wrong.
     pub async fn exec_one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<bool> {
         if !self.presuming {
             return Ok(self.exec(sql, args).await? > 0);
         }
         self.presumed = true;
         match conflicting(sql) {
-            Some(insert) => self.queue(insert, args, false).await?,
+            Some(insert) => self.queue(insert, args, Check::Nothing).await?,
             None => {
                 self.unproven = true;
-                self.queue(sql, args, true).await?;
+                self.queue(sql, args, Check::Presumed).await?;
             }
         }
         Ok(true)
+    }
+
+    /// Sends a query whose answer is needed only after the commit.
+    pub async fn ask(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Asked> {
+        let asked = Asked::default();
+        self.unproven = true;
+        self.queue(sql, args, Check::Asked(asked.clone())).await?;
+        Ok(asked)
     }
 
     /// Sends a statement whose parameters are arrays, likewise.
@@ -463,15 +496,15 @@ impl Link {
             self.prepared_for(sql, || columns.iter().map(Column::postgres_type).collect()).await?;
         self.send_ahead();
         let client = Arc::clone(&self.client);
-        self.send(Box::pin(async move { client.execute_raw(&statement, columns).await }), false);
+        self.send(Box::pin(async move { client.execute_raw(&statement, columns).await }), Check::Nothing);
         Ok(())
     }
 
-    async fn queue(&mut self, sql: &'static str, args: Vec<Arg>, presumed: bool) -> Result<()> {
+    async fn queue(&mut self, sql: &'static str, args: Vec<Arg>, check: Check) -> Result<()> {
         let statement = self.prepared(sql, &args).await?;
         self.send_ahead();
         let client = Arc::clone(&self.client);
-        self.send(Box::pin(async move { client.execute_raw(&statement, args).await }), presumed);
+        self.send(Box::pin(async move { client.execute_raw(&statement, args).await }), check);
         Ok(())
     }
 

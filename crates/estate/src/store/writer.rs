@@ -19,7 +19,7 @@ use super::append::{self, Append};
 use super::conn::{Arg, Conn, check, unavailable};
 use super::direct::Direct;
 use super::group::GroupWriter;
-use super::link::Connector;
+use super::link::{Asked, Connector};
 use super::mark::{self, Marked};
 use super::notices::{Notice, Notices};
 use super::{Dialect, closed};
@@ -32,11 +32,24 @@ pub(super) const WAITING: usize = 1_024;
 /// How long closing waits for the writer to end.
 pub(super) const CLOSING: Duration = Duration::from_secs(20);
 
+/// A notice to send once the transaction is durable.
+pub(super) struct Told {
+    pub notice: Notice,
+    /// The query that decides whether it is sent, if its answer was not known at once.
+    asked: Option<Asked>,
+}
+
+impl Told {
+    pub fn is_due(&self) -> bool {
+        self.asked.as_ref().is_none_or(Asked::found)
+    }
+}
+
 /// A transaction, and the notices to send once it is durable.
 pub struct Tx {
     conn: Conn,
     dialect: Dialect,
-    notices: Vec<Notice>,
+    notices: Vec<Told>,
     /// Rows to add at the end.
     appended: Vec<(&'static Append, Vec<Arg>)>,
 }
@@ -62,10 +75,21 @@ impl Tx {
 
     /// Notifies this process after the commit and, on PostgreSQL, the other nodes with the commit.
     pub async fn notice(&mut self, notice: Notice) -> Result<()> {
-        if self.notices.contains(&notice) {
+        if self.notices.iter().any(|told| told.notice == notice && told.asked.is_none()) {
             return Ok(());
         }
-        self.notices.push(notice);
+        self.notices.push(Told { notice, asked: None });
+        Ok(())
+    }
+
+    /// The same if a query finds a row. On PostgreSQL the closure does not wait for it.
+    pub async fn notice_if(&mut self, notice: Notice, sql: &'static str, args: Vec<Arg>) -> Result<()> {
+        if let Some(link) = self.conn.link().filter(|link| link.is_presuming()) {
+            let asked = Some(link.ask(sql, args).await?);
+            self.notices.push(Told { notice, asked });
+        } else if self.opt(sql, args).await?.is_some() {
+            self.notice(notice).await?;
+        }
         Ok(())
     }
 
@@ -141,7 +165,7 @@ impl Tx {
         Tx { conn, dialect, notices: Vec::new(), appended: Vec::new() }
     }
 
-    pub(super) fn take_notices(&mut self) -> Vec<Notice> {
+    pub(super) fn take_notices(&mut self) -> Vec<Told> {
         std::mem::take(&mut self.notices)
     }
 
@@ -343,7 +367,7 @@ async fn write_loop(mut tx: Tx, mut jobs: mpsc::Receiver<Job>) {
                 Err(error) => Err(error.clone()),
             };
             if answer.is_ok() {
-                told.into_iter().for_each(|notice| notices.tell(notice));
+                told.into_iter().for_each(|told| notices.tell(told.notice));
             }
             // The requester may be gone; the write is done all the same.
             let _ = sender.send(answer.into());

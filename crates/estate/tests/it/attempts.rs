@@ -218,7 +218,7 @@ async fn a_live_node_that_was_forgotten_registers_again(site: &Site) {
 async fn insert(estate: &Estate, new: NewRun, key: i64, lease: Option<Lease>) -> landreeve_estate::ops::Run {
     let (id, uuid, now) = (estate.next(RunId::KIND).await.unwrap(), estate.uuid(), estate.now());
     let submitter = Submitter { kind: "key", id: Some(key), name: "test".into() };
-    let submission = Submission { id, uuid, new, submitter, most_waiting: None, lease };
+    let submission = Submission { lease, ..Submission::waiting(id, uuid, new, submitter) };
     let insert =
         estate.store().write(move |tx| Box::pin(async move { queue::insert(tx, &submission, now).await }));
     insert.await.unwrap().0
@@ -262,8 +262,7 @@ async fn a_grant_on_one_resource_is_enough_to_run(site: &Site) {
     let (id, uuid, now) =
         (node.estate.next(RunId::KIND).await.unwrap(), node.estate.uuid(), node.estate.now());
     let new = NewRun { ou: OuId::ROOT, ..query("who") };
-    let submission =
-        Submission { id, uuid, new, submitter: submitter(user.id), most_waiting: None, lease: None };
+    let submission = Submission::waiting(id, uuid, new, submitter(user.id));
     let inserted = node
         .estate
         .store()
@@ -285,7 +284,7 @@ async fn a_grant_on_one_resource_is_enough_to_run(site: &Site) {
 
 async fn insert_for(estate: &Estate, submitter: Submitter) -> RunId {
     let (id, uuid, now) = (estate.next(RunId::KIND).await.unwrap(), estate.uuid(), estate.now());
-    let submission = Submission { id, uuid, new: query("who"), submitter, most_waiting: None, lease: None };
+    let submission = Submission::waiting(id, uuid, query("who"), submitter);
     let inserted =
         estate.store().write(move |tx| Box::pin(async move { queue::insert(tx, &submission, now).await }));
     inserted.await.unwrap().0.id

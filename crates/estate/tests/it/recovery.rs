@@ -28,7 +28,7 @@ async fn held(estate: &Estate, new: NewRun) -> RunId {
     let id: RunId = estate.next(RunId::KIND).await.unwrap();
     let (uuid, submitter) = (estate.uuid(), Submitter { kind: "system", id: None, name: "test".into() });
     let lease = Some(Lease { node: 999, term: Duration::from_secs(30) });
-    let submission = Submission { id, uuid, new, submitter, most_waiting: None, lease };
+    let submission = Submission { lease, ..Submission::waiting(id, uuid, new, submitter) };
     let (run, _) = estate
         .store()
         .write(move |tx| Box::pin(async move { queue::insert(tx, &submission, now).await }))
