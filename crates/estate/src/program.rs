@@ -35,6 +35,8 @@ pub struct Program {
     pub variables: Vec<(&'static str, String)>,
     /// Where it works; see `Scratch`.
     pub folder: PathBuf,
+    /// Where its process is noted, for `Scratch::clear`.
+    pub note: Option<PathBuf>,
     pub time_limit: Duration,
     /// In bytes. What it writes beyond is read and thrown away.
     pub max_output: usize,
@@ -96,21 +98,67 @@ pub fn checked(folder: &Path, name: &str) -> std::result::Result<PathBuf, String
     Ok(path)
 }
 
-/// An empty folder for the owner alone; it is deleted with the value.
+/// An empty folder for the owner alone, and beside it the note of what works there. Deleted with the value.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// `unique` keeps two of them apart. Processes with the same source of random numbers, as tests have it, share the folder.
-    pub fn new(unique: Uuid) -> Result<Scratch> {
-        let path = std::env::temp_dir().join(format!("landreeve-{}-{unique}", std::process::id()));
-        DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
+    /// `unique` keeps apart those with the same root.
+    pub fn new(root: &Path, unique: Uuid) -> Result<Scratch> {
+        let scratch = Scratch(root.join(unique.to_string()));
+        let path = scratch.path();
+        DirBuilder::new().mode(0o700).recursive(true).create(&path).map_err(|error| {
             Error::unavailable("scratch", format!("could not create {}: {error}", path.display()))
         })?;
-        Ok(Scratch(path))
+        Ok(scratch)
     }
 
-    pub fn path(&self) -> &Path {
-        &self.0
+    pub fn path(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
+    pub fn note(&self) -> PathBuf {
+        self.0.join("process")
+    }
+
+    /// Deletes what a killed server left below the root, and kills the programs that still work there. The caller is the
+    /// only process that uses the root.
+    pub fn clear(root: &Path) -> io::Result<()> {
+        let left = match fs::read_dir(root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            left => left?,
+        };
+        for entry in left {
+            let scratch = Scratch(entry?.path());
+            let text = fs::read_to_string(scratch.note()).unwrap_or_default();
+            // Another process may have its number by now, but did not begin at the same time.
+            let noted = text.split_once(' ').and_then(|(id, begun)| Some((id.parse().ok()?, begun)));
+            if let Some((id, begun)) = noted
+                && began(id).is_some_and(|at| at == begun)
+            {
+                Group(Pid::from_raw(id)).kill();
+                tracing::warn!(process = id, "killed a program that a killed server had started");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When a process began, in the system's own unit.
+fn began(id: i32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name is in parentheses, and may have any characters.
+    let (_, after) = text.rsplit_once(')')?;
+    after.split_whitespace().nth(19).map(str::to_owned)
+}
+
+/// Written as soon as the program has been started. The system does not reuse its number before it is waited for.
+fn write_note(note: &Path, id: i32) {
+    let written = match began(id) {
+        Some(begun) => fs::write(note, format!("{id} {begun}")),
+        None => Ok(()),
+    };
+    if let Err(error) = written {
+        tracing::warn!(path = %note.display(), %error, "could not note a program that was started");
     }
 }
 
@@ -145,7 +193,11 @@ impl Drop for Group {
 /// this future is dropped. An error means that it could not be started.
 pub async fn run(program: &Program, stop: &CancellationToken) -> Result<Ended> {
     let (mut child, reader) = started(program).await?;
-    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    let mut group = Group(id.and_then(Pid::from_raw));
+    if let (Some(note), Some(id)) = (&program.note, id) {
+        write_note(note, id);
+    }
     let mut output = Output { kept: Vec::new(), most: program.max_output, cut: false };
     let limit = tokio::time::sleep(program.time_limit);
     tokio::pin!(limit);
@@ -241,6 +293,7 @@ mod tests {
             arguments: ["-c", script, "script", "a b", "$HOME;"].map(str::to_owned).to_vec(),
             variables: Vec::new(),
             folder: folder.to_path_buf(),
+            note: None,
             time_limit: limit,
             max_output: 65_536,
         }
@@ -290,6 +343,37 @@ mod tests {
         let ended = run(&shell(folder.path(), "sleep 1000", LONG), &stop).await.unwrap();
         assert_eq!(ended.stop, Stop::Cancelled);
         assert!(!folder.path().join("late").exists());
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_server_left_behind_is_cleared() {
+        let root = tempfile::tempdir().unwrap();
+        Scratch::clear(&root.path().join("none")).unwrap();
+        let scratch = |unique: u128| Scratch::new(root.path(), Uuid::from_u128(unique)).unwrap();
+        let sleeper = |note: PathBuf| {
+            let program = Program { note: Some(note), ..shell(root.path(), "sleep 1000", LONG) };
+            tokio::spawn(async move { run(&program, &CancellationToken::new()).await.unwrap() })
+        };
+        // The first is left as by a kill; the number of the second belongs to another process by now.
+        let (left, reused) = (scratch(1), scratch(2));
+        let (killed, spared) = (sleeper(left.note()), sleeper(reused.note()));
+        let noted = async |note: PathBuf| loop {
+            match fs::read_to_string(&note) {
+                Ok(text) if text.contains(' ') => return text,
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        noted(left.note()).await;
+        let text = noted(reused.note()).await;
+        fs::write(reused.note(), format!("{} 1", text.split(' ').next().unwrap())).unwrap();
+        fs::write(scratch(3).note(), "nothing").unwrap();
+        std::mem::forget((left, reused));
+        let path = root.path().to_path_buf();
+        tokio::task::spawn_blocking(move || Scratch::clear(&path)).await.unwrap().unwrap();
+        assert_eq!(killed.await.unwrap().stop, Stop::Exited(None));
+        assert!(!spared.is_finished());
+        spared.abort();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[tokio::test]
@@ -350,10 +434,10 @@ mod tests {
 
     #[test]
     fn a_scratch_folder_is_deleted() {
-        let scratch = Scratch::new(Uuid::nil()).unwrap();
-        let path = scratch.path().to_path_buf();
-        fs::write(path.join("x"), "x").unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(root.path(), Uuid::nil()).unwrap();
+        fs::write(scratch.path().join("x"), "x").unwrap();
         drop(scratch);
-        assert!(!path.exists());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 }

@@ -30,7 +30,8 @@ pub const KINDS: [RunKind; 1] = [PROBE];
 
 /// List deployments, newest first
 ///
-/// Shows your own deployments; with permission to manage deployments to an environment, those of all users there.
+/// Shows your own deployments; with permission to manage deployments to an environment, those of all users there; with
+/// permission to deploy to it, those that wait there for an approval.
 #[utoipa::path(
     get,
     path = "/deployments",
@@ -39,8 +40,10 @@ pub const KINDS: [RunKind; 1] = [PROBE];
         ("start" = Option<i64>, Query, minimum = 0, description = "Number of deployments to skip.", example = 0),
         ("count" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most 1000 [default: 10].", example = 10),
         ("environmentId" = Option<i64>, Query, minimum = 0, description = "Only deployments to this environment.", example = 3),
-        ("status" = Option<String>, Query, pattern = "^(OK|ERROR|IN_PROGRESS)$",
-            description = "Only deployments in this state.", example = "OK"),
+        ("status" = Option<String>, Query,
+            pattern = "^(OK|ERROR|IN_PROGRESS|PENDING|QUEUED|CANCELED|OK_WITH_WARNINGS)$",
+            description = "Only deployments in this state. The last four only with states=extended: a deployment that waits \
+                           for its approval is PENDING.", example = "OK"),
         ("description" = Option<String>, Query, description = "Only deployments whose description contains this, in any case."),
         ("user" = Option<String>, Query, description = "Only deployments by the user with exactly this name.", example = "admin"),
         ("startDeploymentTime" = Option<String>, Query, description = "Only with endDeploymentTime: started at this time or later.",
@@ -61,8 +64,8 @@ pub const KINDS: [RunKind; 1] = [PROBE];
             }]
         })),
         (status = 400, body = ErrorBody, example = json!({
-            "status": 400, "message": "status must be one of OK, ERROR, IN_PROGRESS",
-            "problems": [{ "field": "status", "message": "must be one of OK, ERROR, IN_PROGRESS" }]
+            "status": 400, "message": "status must be one of IN_PROGRESS, OK, ERROR",
+            "problems": [{ "field": "status", "message": "must be one of IN_PROGRESS, OK, ERROR" }]
         })),
     )
 )]
@@ -217,13 +220,13 @@ pub async fn cancel(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<
             "status": 403, "message": "you started this deployment; another person has to approve it"
         })),
         (status = 409, body = ErrorBody, example = json!({
-            "status": 409, "message": "the run is not waiting for approval"
+            "status": 409, "message": "the deployment is not waiting for approval"
         })),
     )
 )]
 pub async fn approve(State(app): State<App>, Caller(ctx): Caller, Path(id): Path<String>) -> Outcome {
     let approved = deployment_approve(&app.promotion, &ctx, which(&id)?).await?;
-    // Who approves need not see the tasks of others.
+    // From now on, who approved it does not see the tasks of others.
     let progress = Progress::without_tasks(approved, app.options.later_states);
     Ok(Answer(StatusCode::OK, progress).into_response())
 }

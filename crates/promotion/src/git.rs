@@ -204,6 +204,7 @@ impl Git<'_> {
             arguments: ALWAYS.iter().chain(arguments).map(|text| (*text).to_owned()).collect(),
             variables: self.variables.clone(),
             folder: self.folder.to_path_buf(),
+            note: None,
             time_limit: TIME_LIMIT,
             max_output: MAX_OUTPUT,
         };

@@ -112,6 +112,9 @@ pub struct PromotionOptions {
     /// Where the scripts of deployments are. Empty in the configuration means a folder of the data directory, which the
     /// server fills in.
     pub scripts_dir: PathBuf,
+    /// Where scripts work; the server fills it in. No other process uses it.
+    #[serde(skip)]
+    pub scratch_dir: PathBuf,
     pub script_timeout_seconds: NonZeroU64,
     /// CA certificates in PEM, trusted for servers on other machines besides the built-in ones. Empty: none.
     pub ca_file: PathBuf,
@@ -133,6 +136,7 @@ impl Default for PromotionOptions {
         PromotionOptions {
             max_vql_bytes: 32 * 1_024 * 1_024,
             scripts_dir: PathBuf::new(),
+            scratch_dir: std::env::temp_dir().join(format!("landreeve-{}", std::process::id())),
             script_timeout_seconds: const { NonZeroU64::new(60).unwrap() },
             ca_file: PathBuf::new(),
             remote: None,

@@ -17,6 +17,7 @@ use landreeve_drivers::{DriverOptions, DriverSet};
 use landreeve_estate::blobs::{Blobs, S3};
 use landreeve_estate::outbound::Outbound;
 use landreeve_estate::outbound::http::OutboundHttp;
+use landreeve_estate::program::Scratch;
 use landreeve_estate::random::OsRandom;
 use landreeve_estate::runs::RunOptions;
 use landreeve_estate::secrets::SealKey;
@@ -260,8 +261,11 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
     Ok(Opened { estate, analytics, delivery, promotion, drivers, config, data_dir, key_file })
 }
 
-/// Removes temporary data that a killed server's statements left on disk. The caller has locked the data directory.
-pub fn clear_spill(data_dir: &Path) -> anyhow::Result<()> {
+/// Ends the programs that a killed server had started, and removes temporary data that it left on disk. The caller has
+/// locked the data directory.
+pub fn clear_left_behind(data_dir: &Path) -> anyhow::Result<()> {
+    let scratch_dir = planes::scratch_dir(data_dir);
+    Scratch::clear(&scratch_dir).with_context(|| format!("could not empty {}", scratch_dir.display()))?;
     let spill_dir = planes::spill_dir(data_dir);
     if spill_dir.exists() {
         fs::remove_dir_all(&spill_dir).with_context(|| format!("could not empty {}", spill_dir.display()))?;

@@ -58,6 +58,11 @@ pub fn planes(
     Ok((planes, Slots { analytics, delivery, promotion, engine }))
 }
 
+/// Where the programs of the operator work.
+pub fn scratch_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("scratch")
+}
+
 fn promotion_options(
     config: &Config,
     data_dir: &Path,
@@ -67,6 +72,7 @@ fn promotion_options(
     if options.scripts_dir.as_os_str().is_empty() {
         options.scripts_dir = data_dir.join("scripts");
     }
+    options.scratch_dir = scratch_dir(data_dir);
     let authorities = authorities(&options.ca_file).context("[promotion] ca_file")?;
     options.remote = http.map(|http| Arc::new(Remote::new(http, authorities)) as Arc<dyn RemoteNodes>);
     Ok(options)

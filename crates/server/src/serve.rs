@@ -62,7 +62,7 @@ impl Server {
         let level = logs::start(&config.log.level)?;
         open::make_data_dir(&args.place.data_dir)?;
         let lock = open::lock(&args.place.data_dir, true)?;
-        open::clear_spill(&args.place.data_dir)?;
+        open::clear_left_behind(&args.place.data_dir)?;
         let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
         let upkeep = metrics.clone();
         let opened = open::open(&args.place, None).await?;

@@ -121,8 +121,7 @@ async fn no_offset_or_time_is_dropped() {
         ("2026-01-31T23:30:00-0100", None, Some("2026-02-01T00:30:00"), Some("2026-02-01T00:30:00Z")),
         ("12:30:00+02:00", None, None, None),
     ] {
-        for (kind, expected) in
-            [(DataType::Date32, day), (timestamp(None), at), (timestamp(Some("UTC")), tz)]
+        for (kind, expected) in [(DataType::Date32, day), (timestamp(None), at), (timestamp(Some("UTC")), tz)]
         {
             let column = [("a", kind.clone())];
             let json = format!("[{{\"a\": {text:?}}}]");

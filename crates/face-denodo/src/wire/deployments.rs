@@ -246,11 +246,22 @@ fn run_state(state: RunState, later: bool) -> &'static str {
     }
 }
 
-/// The states of runs and of deployments that are shown as a word of the first versions.
-pub fn states(word: &str) -> (Vec<State>, Vec<RunState>) {
-    let all = [State::InProgress, State::Ok, State::Warning, State::Error, State::Cancelled];
-    let own = all.into_iter().filter(|known| state(Shown::Ended(*known), false) == word);
-    let runs = RunState::ALL.into_iter().filter(|known| run_state(*known, false) == word);
+/// The words for the state of a deployment.
+pub fn words(later: bool) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    for known in Shown::ALL {
+        let word = state(known, later);
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words
+}
+
+/// The states of deployments and of runs that are shown as this word.
+pub fn states(word: &str, later: bool) -> (Vec<Shown>, Vec<RunState>) {
+    let own = Shown::ALL.into_iter().filter(|known| state(*known, later) == word);
+    let runs = RunState::ALL.into_iter().filter(|known| run_state(*known, later) == word);
     (own.collect(), runs.collect())
 }
 

@@ -7,7 +7,7 @@ use landreeve_http::extract::Query;
 use landreeve_promotion::deployments::DeploymentFilter;
 use landreeve_promotion::ids::EnvironmentId;
 
-use super::deployments::{ERROR, IN_PROGRESS, OK, states};
+use super::deployments::{states, words};
 use super::time;
 use crate::Options;
 
@@ -44,15 +44,15 @@ impl ListQuery {
             user: text("user").map(str::to_owned),
             ..DeploymentFilter::default()
         };
-        match text("status") {
-            None => {}
-            Some(word) if [OK, ERROR, IN_PROGRESS].contains(&word) => {
-                (filter.states, filter.run_states) = states(word);
+        let later = faults.take(later(query, options)).unwrap_or_default();
+        if let Some(word) = text("status") {
+            let known = words(later);
+            if !known.contains(&word) {
+                faults.push("status", "enum", format!("must be one of {}", known.join(", ")));
             }
-            Some(_) => faults.push("status", "enum", format!("must be one of {OK}, {ERROR}, {IN_PROGRESS}")),
+            (filter.states, filter.run_states) = states(word, later);
         }
         filter.submitted = times(query, &mut faults);
-        let later = faults.take(later(query, options)).unwrap_or_default();
         faults.finish()?;
         let page = Page { offset: start.unsigned_abs(), limit: u32::try_from(count).unwrap_or(10) };
         Ok(ListQuery { page, filter, later })

@@ -311,11 +311,25 @@ async fn a_deployment_waits_for_approval() {
     assert_eq!((&found["state"], &found["progress"]), (&json!("IN_PROGRESS"), &json!(0)));
     let found = get(&face, format!("/deployments/{id}/progress?states=extended")).await;
     assert_eq!((&found["state"], &found["tasks"][0]["state"]), (&json!("PENDING"), &json!("PENDING")));
+    for (query, count) in [
+        ("states=extended&status=PENDING", 1),
+        ("states=extended&status=QUEUED", 0),
+        ("states=extended&status=IN_PROGRESS", 0),
+        ("status=IN_PROGRESS", 1),
+    ] {
+        assert_eq!(get(&face, format!("/deployments?{query}")).await["numElements"], count, "{query}");
+    }
+    let known = "IN_PROGRESS, OK, ERROR";
+    let answer = call(&face, Ask::get("/deployments?status=PENDING")).await;
+    fails(&answer, 400, &format!("status must be one of {known}"));
+    let answer = call(&face, Ask::get("/deployments?status=DONE&states=extended")).await;
+    let known = "PENDING, QUEUED, IN_PROGRESS, OK, OK_WITH_WARNINGS, ERROR, CANCELED";
+    fails(&answer, 400, &format!("status must be one of {known}"));
     let answer = call(&face, Ask::new("DELETE", format!("/deployments/{id}"))).await;
     fails(&answer, 409, "the deployment is in progress; cancel it first");
     let approve = || Ask::post(format!("/deployments/{id}/approve"));
     assert_eq!(call(&face, approve()).await.json()["state"], "IN_PROGRESS");
-    fails(&call(&face, approve()).await, 409, "the run is not waiting for approval");
+    fails(&call(&face, approve()).await, 409, "the deployment is not waiting for approval");
     face.kit.start_planes().await;
     assert_eq!(finished(&face, id).await["state"], "OK");
     let answer = call(&face, Ask::post(format!("/deployments/{id}/cancel"))).await;

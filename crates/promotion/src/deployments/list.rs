@@ -7,8 +7,8 @@ use landreeve_core::ids::RunId;
 use landreeve_core::{Action, Error, Noun, OpCtx, Page, PageOf, Permission, Result, RunState};
 use landreeve_estate::args;
 use landreeve_estate::identity::{Place, Visibility};
+use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::ops::runs::PROBE;
-use landreeve_estate::ops::{OwnedAct, runs};
 use landreeve_estate::runs::queue::{self, Submitter};
 use landreeve_estate::store::{Arg, Conn, Dialect, Row, Where};
 
@@ -29,6 +29,28 @@ pub enum Shown {
     Queued,
     InProgress,
     Ended(State),
+}
+
+impl Shown {
+    pub const ALL: [Shown; 7] = [
+        Shown::Held,
+        Shown::Queued,
+        Shown::InProgress,
+        Shown::Ended(State::Ok),
+        Shown::Ended(State::Warning),
+        Shown::Ended(State::Error),
+        Shown::Ended(State::Cancelled),
+    ];
+
+    /// The condition of a row, with the state of the deployment bound to `$$`.
+    fn condition(self) -> (&'static str, State) {
+        match self {
+            Shown::Held => ("(d.state = $$ AND r.state = 'held')", State::InProgress),
+            Shown::Queued => ("(d.state = $$ AND r.state = 'queued')", State::InProgress),
+            Shown::InProgress => ("(d.state = $$ AND r.state NOT IN ('held', 'queued'))", State::InProgress),
+            Shown::Ended(state) => ("d.state = $$", state),
+        }
+    }
 }
 
 fn shown(state: State, run: RunState) -> Shown {
@@ -94,7 +116,7 @@ pub struct Progress {
 pub struct DeploymentFilter {
     pub environment: Option<EnvironmentId>,
     /// Of deployments; `run_states` is the same for other runs.
-    pub states: Vec<State>,
+    pub states: Vec<Shown>,
     pub run_states: Vec<RunState>,
     /// Part of it, in any case.
     pub description: Option<String>,
@@ -136,19 +158,23 @@ fn from_row(row: &Row) -> Result<Listed> {
     })))
 }
 
-/// What the caller sees: own deployments, and those of others in environments whose deployments the caller manages.
+/// What the caller sees: own deployments, and those of others in environments whose deployments the caller manages, or
+/// may approve while they wait for it.
 fn visible(ctx: &OpCtx, list: &mut Where) -> Result<String> {
     let below = Visibility::below(ctx).condition(list, &Place::of_unit("d.ou_id"))?;
     let own = list.bind(Submitter::from(ctx.actor()).key());
     let mut any = vec![format!("d.owner = {own}")];
+    let waits = "d.state = 'in_progress' AND r.state = 'held'";
     for scenario in Scenario::ALL {
-        let manage = Permission::new(scenario.noun(), Action::MANAGE);
-        if !ctx.authority().allows_some(manage) {
-            continue;
+        for (action, which) in [(Action::MANAGE, "1 = 1"), (Action::USE, waits)] {
+            let permission = Permission::new(scenario.noun(), action);
+            if !ctx.authority().allows_some(permission) {
+                continue;
+            }
+            let place = Place::named("d.ou_id", "d.environment_id IN ($$)");
+            let allowed = Visibility::of(ctx, permission).condition(list, &place)?;
+            any.push(format!("(d.scenario = '{}' AND {which} AND {allowed})", scenario.as_str()));
         }
-        let place = Place::named("d.ou_id", "d.environment_id IN ($$)");
-        let allowed = Visibility::of(ctx, manage).condition(list, &place)?;
-        any.push(format!("(d.scenario = '{}' AND {allowed})", scenario.as_str()));
     }
     let deployments =
         format!("(r.kind = 'deployment' AND d.id IS NOT NULL AND {below} AND ({}))", any.join(" OR "));
@@ -174,9 +200,13 @@ fn conditions(conn: &Conn, ctx: &OpCtx, filter: &DeploymentFilter) -> Result<Whe
         list.and_value("d.environment_id = $$", environment);
     }
     if !filter.states.is_empty() || !filter.run_states.is_empty() {
-        let own = any_of(&mut list, "d.state", filter.states.iter().map(|state| state.as_str()));
+        let own = filter.states.iter().map(|state| {
+            let (condition, state) = state.condition();
+            condition.replace("$$", &list.bind(state.as_str()))
+        });
+        let own = own.reduce(|all, one| format!("{all} OR {one}")).unwrap_or_else(|| "1 = 0".to_owned());
         let other = any_of(&mut list, "r.state", filter.run_states.iter().map(|state| state.as_str()));
-        list.and(&format!("((d.id IS NOT NULL AND {own}) OR (d.id IS NULL AND {other}))"));
+        list.and(&format!("((d.id IS NOT NULL AND ({own})) OR (d.id IS NULL AND {other}))"));
     }
     if let Some(text) = &filter.description {
         // SQLite knows no letters but ASCII's.
@@ -259,9 +289,9 @@ fn is_own(ctx: &OpCtx, deployment: &Deployment) -> bool {
     Submitter::from(ctx.actor()).key() == deployment.owner
 }
 
-fn manages(ctx: &OpCtx, deployment: &Deployment) -> bool {
-    let manage = Permission::new(deployment.scenario.noun(), Action::MANAGE);
-    ctx.authority().allows(manage, &deployment.ou_path, deployment.environment.0)
+fn may(ctx: &OpCtx, action: Action, deployment: &Deployment) -> bool {
+    let permission = Permission::new(deployment.scenario.noun(), action);
+    ctx.authority().allows(permission, &deployment.ou_path, deployment.environment.0)
 }
 
 /// A deployment that the caller sees. `None` if no deployment has this id: another run may have it.
@@ -269,14 +299,21 @@ pub async fn deployment_get(plane: &Promotion, ctx: &OpCtx, id: RunId) -> Result
     let found = load(&mut plane.estate().store().read().await?, id).await?;
     let Some(found) = found else { return Ok(None) };
     let inside = found.ou_path.starts_with(ctx.authority().ou_path());
-    if inside && (is_own(ctx, &found) || manages(ctx, &found)) {
+    let approves = found.state == Shown::Held && may(ctx, Action::USE, &found);
+    if inside && (approves || is_own(ctx, &found) || may(ctx, Action::MANAGE, &found)) {
         return Ok(Some(found));
     }
     Err(Error::not_found("deployment"))
 }
 
-async fn get(plane: &Promotion, ctx: &OpCtx, id: RunId) -> Result<Deployment> {
-    deployment_get(plane, ctx, id).await?.ok_or_else(|| Error::not_found("deployment"))
+/// A deployment that the caller may cancel or delete: who only approves it may not.
+async fn to_change(plane: &Promotion, ctx: &OpCtx, id: RunId) -> Result<Deployment> {
+    let found = deployment_get(plane, ctx, id).await?.ok_or_else(|| Error::not_found("deployment"))?;
+    if !is_own(ctx, &found) {
+        let (noun, environment) = (found.scenario.noun(), found.environment.0);
+        plane.estate().require(ctx, noun, Action::MANAGE, &found.ou_path, environment).await?;
+    }
+    Ok(found)
 }
 
 /// How far a deployment is; only with tasks that changed at or after `since`, if that is given. `None` as for
@@ -309,14 +346,26 @@ pub async fn deployment_approve(plane: &Promotion, ctx: &OpCtx, id: RunId) -> Re
     if is_own(ctx, &found) || started_by_user(plane, ctx, id).await? {
         return Err(Error::forbidden("you started this deployment; another person has to approve it"));
     }
+    if found.state != Shown::Held {
+        return Err(not_held());
+    }
     let now = plane.estate().now();
     let act = OwnedAct::new("approved", ENVIRONMENT, environment.0, format!("deployment {id}"));
     plane
         .estate()
-        .change(ctx, act, move |tx| Box::pin(async move { runs::release(tx, id, now).await }))
+        .change(ctx, act, move |tx| {
+            Box::pin(async move {
+                // It may have been approved or cancelled in the meantime.
+                if queue::release(tx, id, now).await? { Ok(()) } else { Err(not_held()) }
+            })
+        })
         .await?;
     let approved = load(&mut plane.estate().store().read().await?, id).await?;
     approved.ok_or_else(|| Error::not_found("deployment"))
+}
+
+fn not_held() -> Error {
+    Error::conflict("not_held", "the deployment is not waiting for approval")
 }
 
 /// Whether the user behind the caller started it, even with another credential.
@@ -330,7 +379,7 @@ async fn started_by_user(plane: &Promotion, ctx: &OpCtx, id: RunId) -> Result<bo
 
 /// Cancels a deployment: it is undone at its next step. One that waits ends immediately.
 pub async fn deployment_cancel(plane: &Promotion, ctx: &OpCtx, id: RunId) -> Result<Deployment> {
-    let found = get(plane, ctx, id).await?;
+    let found = to_change(plane, ctx, id).await?;
     if let Shown::Ended(state) = found.state {
         let message = format!("the deployment has already ended: {}", state.as_str());
         return Err(Error::conflict("not_cancellable", message));
@@ -350,12 +399,12 @@ pub async fn deployment_cancel(plane: &Promotion, ctx: &OpCtx, id: RunId) -> Res
             })
         })
         .await?;
-    get(plane, ctx, id).await
+    to_change(plane, ctx, id).await
 }
 
 /// Deletes the record of a deployment that has ended.
 pub async fn deployment_delete(plane: &Promotion, ctx: &OpCtx, id: RunId) -> Result<()> {
-    let found = get(plane, ctx, id).await?;
+    let found = to_change(plane, ctx, id).await?;
     let environment = found.environment.0;
     let act = OwnedAct::new("deleted", ENVIRONMENT, environment, format!("deployment {id}"));
     plane

@@ -127,11 +127,17 @@ pub async fn run(plane: &Promotion, script: &Script, variables: &BTreeMap<String
             },
         }
     }
-    let scratch = Scratch::new(plane.estate().uuid())?;
+    let scratch = Scratch::new(&plane.options().scratch_dir, plane.estate().uuid())?;
     let limit = plane.options().script_timeout();
-    let folder = scratch.path().to_path_buf();
-    let program =
-        Program { path, arguments, variables: Vec::new(), folder, time_limit: limit, max_output: MAX_OUTPUT };
+    let program = Program {
+        path,
+        arguments,
+        variables: Vec::new(),
+        folder: scratch.path(),
+        note: Some(scratch.note()),
+        time_limit: limit,
+        max_output: MAX_OUTPUT,
+    };
     // A cancelled deployment stops when the script has ended: a server must not be left between in and out.
     let ended = match program::run(&program, &CancellationToken::new()).await {
         Ok(ended) => ended,

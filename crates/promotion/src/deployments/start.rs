@@ -147,17 +147,18 @@ async fn revisions_for(
     Ok(found)
 }
 
-/// A revision that the caller sees: an own one, or any with the permission to manage revisions.
+/// A revision that the caller sees: an own one, one that waits for the caller's approval, or any with the permission to
+/// manage revisions.
 async fn visible(plane: &Promotion, ctx: &OpCtx, id: RevisionId) -> Result<Revision> {
     let found = revisions::find(&mut plane.estate().store().read().await?, id).await?;
-    let manage = Permission::new(REVISION, Action::MANAGE);
-    found
+    let found = found
         .filter(|revision| revision.ou_path.starts_with(ctx.authority().ou_path()))
-        .filter(|revision| {
-            revision.owner == Submitter::from(ctx.actor()).key()
-                || ctx.authority().allows(manage, &revision.ou_path, revision.id.0)
-        })
-        .ok_or_else(|| Error::not_found("revision"))
+        .ok_or_else(|| Error::not_found("revision"))?;
+    let manage = Permission::new(REVISION, Action::MANAGE);
+    let sees = found.owner == Submitter::from(ctx.actor()).key()
+        || ctx.authority().allows(manage, &found.ou_path, id.0)
+        || revisions::is_to_approve(plane, ctx, id).await?;
+    if sees { Ok(found) } else { Err(Error::not_found("revision")) }
 }
 
 /// What prevents a deployment.

@@ -18,6 +18,7 @@ use landreeve_estate::store::{Conn, Row, Tx, Where};
 use crate::ids::{EnvironmentId, RevisionId};
 use crate::nouns::REVISION;
 use crate::plane::Promotion;
+use crate::scenario::Scenario;
 use crate::stored::{StoredFlags, StoredSourceValues};
 use crate::vql::properties::Properties;
 
@@ -232,10 +233,27 @@ async fn in_subtree(plane: &Promotion, ctx: &OpCtx, id: RevisionId) -> Result<Re
 
 pub async fn revision_get(plane: &Promotion, ctx: &OpCtx, id: RevisionId) -> Result<Revision> {
     let revision = in_subtree(plane, ctx, id).await?;
-    if !is_own(ctx, &revision) {
+    if !is_own(ctx, &revision) && !is_to_approve(plane, ctx, id).await? {
         plane.estate().require(ctx, REVISION, Action::VIEW, &revision.ou_path, id.0).await?;
     }
     Ok(revision)
+}
+
+/// Whether the revision is part of a deployment that waits for an approval which the caller may give.
+pub(crate) async fn is_to_approve(plane: &Promotion, ctx: &OpCtx, id: RevisionId) -> Result<bool> {
+    let sql = "SELECT d.scenario, d.environment_id, o.path FROM promotion_deployment_revisions p \
+               JOIN promotion_deployments d ON d.id = p.deployment_id JOIN runs r ON r.id = d.id \
+               JOIN ous o ON o.id = d.ou_id \
+               WHERE p.revision_id = $1 AND d.state = 'in_progress' AND r.state = 'held'";
+    for row in plane.estate().store().read().await?.all(sql, args![id]).await? {
+        let (scenario, path) = (row.word(0, Scenario::parse)?, row.text(2)?);
+        let approve = Permission::new(scenario.noun(), Action::USE);
+        if path.starts_with(ctx.authority().ou_path()) && ctx.authority().allows(approve, &path, row.int(1)?)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A revision and its script.

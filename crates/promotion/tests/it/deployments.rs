@@ -24,9 +24,9 @@ use landreeve_promotion::deployments::{
 };
 use landreeve_promotion::environments::{EnvironmentFacts, environment_create, environment_delete};
 use landreeve_promotion::ids::{ClusterId, EnvironmentId, RevisionId, ServerId};
-use landreeve_promotion::nouns::{DEPLOY_PRODUCTION, ENVIRONMENT, REVISION};
+use landreeve_promotion::nouns::{DEPLOY_PRODUCTION, DEPLOY_STAGING, ENVIRONMENT, REVISION};
 use landreeve_promotion::properties::{NewProperty, Parent, property_put};
-use landreeve_promotion::revisions::{NewRevision, ReplaceMode, deployed_on, revision_upload};
+use landreeve_promotion::revisions::{NewRevision, ReplaceMode, deployed_on, revision_text, revision_upload};
 use landreeve_promotion::servers::{EMBEDDED, ServerFacts, server_create};
 use landreeve_promotion::versions::history;
 use landreeve_promotion::vql::properties::Properties;
@@ -506,7 +506,25 @@ async fn an_approval_comes_from_another_person(stage: &Stage) {
     for (ctx, kind) in [(&stage.ctx, ErrorKind::Forbidden), (&bob, ErrorKind::Forbidden)] {
         assert_eq!(deployment_approve(&stage.plane, ctx, run.id).await.unwrap_err().kind, kind);
     }
+    // Who may approve it sees what that would deploy, until it is approved, and cannot cancel it.
+    let seen = async |ctx: &OpCtx| {
+        let held = DeploymentFilter { states: vec![Shown::Held], ..DeploymentFilter::default() };
+        let listed = deployment_list(&stage.plane, ctx, &held, Page::first(10)).await.unwrap().total;
+        let progress = deployment_progress(&stage.plane, ctx, run.id, None).await.is_ok();
+        let script = revision_text(&stage.plane, ctx, first[0]).await.is_ok();
+        let plan = revision_validate(&stage.plane, ctx, first[0], environment).await;
+        (listed, progress, script, plan.is_ok_and(|(_, plan)| plan.is_some()))
+    };
+    let elsewhere = [DEPLOYER[0], DEPLOYER[1], Permission::new(DEPLOY_STAGING, Action::USE)];
+    let eve = person(stage, "eve", &elsewhere).await;
+    assert_eq!(seen(&ann).await, (1, true, true, true));
+    for ctx in [&bob, &eve] {
+        assert_eq!(seen(ctx).await, (0, false, false, false));
+    }
+    let error = deployment_cancel(&stage.plane, &ann, run.id).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Forbidden);
     deployment_approve(&stage.plane, &ann, run.id).await.unwrap();
+    assert_eq!(seen(&ann).await, (0, false, false, false));
     assert_eq!(deployment_approve(&stage.plane, &ann, run.id).await.unwrap_err().kind, ErrorKind::Conflict);
     stage.kit.start_planes().await;
     assert_eq!(stage.ended(&run).await.deployment.state, Shown::Ended(State::Ok));
@@ -762,8 +780,9 @@ async fn others_do_not_see_a_deployment(stage: &Stage) {
         (DeploymentFilter { description: Some("%".to_owned()), ..DeploymentFilter::default() }, 0),
         (DeploymentFilter { user: Some("operator".to_owned()), ..DeploymentFilter::default() }, 1),
         (DeploymentFilter { user: Some("oper".to_owned()), ..DeploymentFilter::default() }, 0),
-        (DeploymentFilter { states: vec![State::InProgress], ..DeploymentFilter::default() }, 1),
-        (DeploymentFilter { states: vec![State::Ok], ..DeploymentFilter::default() }, 0),
+        (DeploymentFilter { states: vec![Shown::Queued], ..DeploymentFilter::default() }, 1),
+        (DeploymentFilter { states: vec![Shown::Held, Shown::InProgress], ..DeploymentFilter::default() }, 0),
+        (DeploymentFilter { states: vec![Shown::Ended(State::Ok)], ..DeploymentFilter::default() }, 0),
     ] {
         let found = deployment_list(&stage.plane, &stage.ctx, &filter, Page::first(10)).await.unwrap();
         assert_eq!(found.total, total, "{filter:?}");

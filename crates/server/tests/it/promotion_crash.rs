@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -36,6 +36,7 @@ macro_rules! on_both_stores {
 
 on_both_stores![
     a_killed_deployment_ends_and_says_what_is_where,
+    a_script_of_a_killed_server_ends_when_it_starts_again,
     a_deployment_that_waits_for_approval_still_does,
     a_queued_deployment_starts_when_the_one_before_is_undone,
     that_of_another_user_too,
@@ -51,7 +52,7 @@ const SECOND: &str = "CONNECT DATABASE d;\nCREATE VIEW v AS SELECT id FROM i;\n"
 
 /// Moves a server out of service or back: logs it, and waits as long as the file `hold MOVE` exists. It ends with the test,
 /// because the files are removed with the data directory.
-const MOVE: &str = "#!/bin/sh\nmove=\"$1 ${2##*-}\"\necho \"$move\" >> \"$3/log\"\n\
+const MOVE: &str = "#!/bin/sh\nmove=\"$1 ${2##*-}\"\necho $$ > \"$3/process $move\"\necho \"$move\" >> \"$3/log\"\n\
     while [ -e \"$3/hold $move\" ]; do sleep 0.05; done\n";
 
 const SERVERS: [&str; 3] = ["a", "b", "c"];
@@ -489,6 +490,33 @@ async fn a_killed_deployment_ends_and_says_what_is_where(mut stage: Stage) {
         "one was killed before anything was applied"
     );
     stage.are_recorded(&recorded).await;
+}
+
+async fn a_script_of_a_killed_server_ends_when_it_starts_again(mut stage: Stage) {
+    let place = stage.place("script", json!({})).await;
+    place.hold(&["out b"]);
+    let id = stage.start(None, &place, &stage.revisions).await;
+    place.reached("out b");
+    let process = fs::read_to_string(place.folder.join("process out b")).unwrap();
+    let process = PathBuf::from("/proc").join(process.trim());
+    stage.server.kill();
+    assert!(is_alive(&process), "nobody ended it");
+    // It would wait for ever, and take the server out of service at any time.
+    stage.restart().await;
+    let found = stage.ended(id).await;
+    let message =
+        "the server stopped while it was deploying; rolled back: a; possibly out of service: the server b";
+    place.recovered(&found, message);
+    assert!(!is_alive(&process));
+    place.let_go(&["out b"]);
+    let next = stage.goes_on(&place).await;
+    stage.are_recorded(&[(id, Some(false)), (next, Some(true))]).await;
+}
+
+/// Nobody waits for an orphan in some containers: it stays as a zombie.
+fn is_alive(process: &Path) -> bool {
+    let text = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    text.rsplit_once(") ").is_some_and(|(_, after)| !after.starts_with('Z'))
 }
 
 async fn a_deployment_that_waits_for_approval_still_does(mut stage: Stage) {

@@ -43,7 +43,7 @@ impl Server {
     }
 
     pub fn on(data_dir: PathBuf, extra: Vec<String>) -> Server {
-        let (child, address) = spawn(&data_dir, &extra);
+        let (child, address) = spawn(&data_dir, "127.0.0.1:0", &extra);
         Server { child, address, data_dir, extra, _folder: None }
     }
 
@@ -117,8 +117,13 @@ impl Server {
 
     /// Starts a new process on the same data directory.
     pub fn restart(&mut self) {
-        let (child, address) = spawn(&self.data_dir, &self.extra);
-        (self.child, self.address) = (child, address);
+        (self.child, self.address) = spawn(&self.data_dir, "127.0.0.1:0", &self.extra);
+    }
+
+    /// The same, at the address that it had.
+    pub fn restart_there(&mut self) {
+        let (_, place) = self.address.split_once("://").unwrap();
+        (self.child, self.address) = spawn(&self.data_dir, place, &self.extra);
     }
 
     /// Waits until the sample exists; it is created in the background.
@@ -189,9 +194,9 @@ pub fn umask_zero() -> Command {
     command
 }
 
-fn spawn(data_dir: &Path, extra: &[String]) -> (Child, String) {
+fn spawn(data_dir: &Path, listen: &str, extra: &[String]) -> (Child, String) {
     let mut command = Command::new(PROGRAM);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir).args(extra);
+    command.args(["serve", "--listen", listen, "--data-dir"]).arg(data_dir).args(extra);
     listening(command)
 }
 
