@@ -204,10 +204,10 @@ impl OpCtx {
 
     fn refusal(&self, noun: Noun, action: Action) -> Error {
         Error::forbidden(format!(
-            "the {} does not have permission to {} this {}",
+            "the {} does not have the permission {}:{}",
             self.actor.kind(),
-            action.as_str(),
-            noun.as_str()
+            noun.as_str(),
+            action.as_str()
         ))
     }
 }

@@ -360,7 +360,7 @@ mod tests {
         let noted = async |note: PathBuf| loop {
             match fs::read_to_string(&note) {
                 Ok(text) if text.contains(' ') => return text,
-                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+                _ => tokio::task::yield_now().await,
             }
         };
         noted(left.note()).await;

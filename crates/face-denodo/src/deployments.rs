@@ -41,9 +41,9 @@ pub const KINDS: [RunKind; 1] = [PROBE];
         ("count" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most 1000 [default: 10].", example = 10),
         ("environmentId" = Option<i64>, Query, minimum = 0, description = "Only deployments to this environment.", example = 3),
         ("status" = Option<String>, Query,
-            pattern = "^(OK|ERROR|IN_PROGRESS|PENDING|QUEUED|CANCELED|OK_WITH_WARNINGS)$",
-            description = "Only deployments in this state. The last four only with states=extended: a deployment that waits \
-                           for its approval is PENDING.", example = "OK"),
+            pattern = "^(PENDING|QUEUED|IN_PROGRESS|OK|OK_WITH_WARNINGS|ERROR|CANCELED)$",
+            description = "Only deployments in this state. One that waits for its approval is PENDING; IN_PROGRESS, OK and \
+                           ERROR include the other states unless states is extended.", example = "OK"),
         ("description" = Option<String>, Query, description = "Only deployments whose description contains this, in any case."),
         ("user" = Option<String>, Query, description = "Only deployments by the user with exactly this name.", example = "admin"),
         ("startDeploymentTime" = Option<String>, Query, description = "Only with endDeploymentTime: started at this time or later.",
@@ -64,8 +64,8 @@ pub const KINDS: [RunKind; 1] = [PROBE];
             }]
         })),
         (status = 400, body = ErrorBody, example = json!({
-            "status": 400, "message": "status must be one of IN_PROGRESS, OK, ERROR",
-            "problems": [{ "field": "status", "message": "must be one of IN_PROGRESS, OK, ERROR" }]
+            "status": 400, "message": "status must be one of PENDING, QUEUED, IN_PROGRESS, OK, OK_WITH_WARNINGS, ERROR, CANCELED",
+            "problems": [{ "field": "status", "message": "must be one of PENDING, QUEUED, IN_PROGRESS, OK, OK_WITH_WARNINGS, ERROR, CANCELED" }]
         })),
     )
 )]
@@ -271,7 +271,24 @@ pub async fn delete(
     ),
     request_body(content = inline(ValidationArguments), example = json!({ "environmentId": 3 })),
     responses(
-        (status = 200, body = ValidationBody),
+        (status = 200, body = ValidationBody, example = json!({
+            "validationResponse": {
+                "validation": {
+                    "resultVqlValidation": "ERROR",
+                    "outputVqlValidation": "Error validating revision 'Revision 1'.\n Missing VQL properties: \nlimits.BIG\n\n",
+                    "errorVqlValidation": "", "missingVqlPropertiesWithServerValues": { "limits.BIG": "" },
+                    "resultSchValidation": "OK", "outputSchValidation": "", "errorSchValidation": "",
+                    "targetEnvironment": {
+                        "id": 3, "name": "Environment 3", "description": "", "minimumUpdateValue": "",
+                        "minimumUpdateMandatory": false, "minimumUpdateDownloadUrl": ""
+                    },
+                    "state": "ERROR",
+                    "messageResult": "Properties of the revisions are missing in the environment or cannot be used; nothing was \
+                                      deployed."
+                },
+                "scriptValidationsResult": []
+            }
+        })),
         (status = 400, body = ErrorBody),
         (status = 404, body = ErrorBody, example = json!({ "status": 404, "message": "there is no such revision" })),
     )

@@ -78,7 +78,12 @@ fn since(query: &Query) -> Result<Option<i64>> {
         "scripts": [{ "name": "Revision 1", "text": "CREATE DATABASE d;" }], "properties": {}
     })),
     responses(
-        (status = 200, body = DoneBody),
+        (status = 200, body = DoneBody, example = json!({
+            "fromVersion": 0, "fromHash": "6367d6664db5ecfd0e506bf627df1090095acef5ae5ac722856f014ca7b2c7ee", "version": 0,
+            "contentHash": "62f926d7199c1e0ad2b52269d1b0ea794b23b682f8b4864918575d72181dab6a",
+            "scripts": [{ "statements": 1, "failed": 0, "listed": [], "omitted": 0 }], "invalid": [], "refused": [],
+            "changes": [{ "kind": "database", "name": "d", "change": "create", "after": "CREATE OR REPLACE DATABASE d" }]
+        })),
         (status = 413, body = ErrorBody, description = "The body is larger than 64 MiB."),
     )
 )]
@@ -108,7 +113,12 @@ pub async fn plan(
         "expectedHash": "d215d03572d37276b0f01615d277085005c375b2e1ee21a56174cf4969db001f", "key": "deployment-7"
     })),
     responses(
-        (status = 200, body = DoneBody),
+        (status = 200, body = DoneBody, example = json!({
+            "fromVersion": 0, "fromHash": "6367d6664db5ecfd0e506bf627df1090095acef5ae5ac722856f014ca7b2c7ee", "version": 1,
+            "contentHash": "62f926d7199c1e0ad2b52269d1b0ea794b23b682f8b4864918575d72181dab6a",
+            "scripts": [{ "statements": 1, "failed": 0, "listed": [], "omitted": 0 }], "invalid": [], "refused": [],
+            "changes": []
+        })),
         (status = 409, body = ErrorBody, example = json!({
             "status": 409, "message": "the node prod-1 was changed at the same time by someone else"
         })),
@@ -138,7 +148,10 @@ pub async fn apply(
         "to": 3, "expectedHash": "d215d03572d37276b0f01615d277085005c375b2e1ee21a56174cf4969db001f"
     })),
     responses(
-        (status = 200, body = NodeBody),
+        (status = 200, body = NodeBody, example = json!({
+            "name": "prod-1", "version": 3,
+            "contentHash": "6367d6664db5ecfd0e506bf627df1090095acef5ae5ac722856f014ca7b2c7ee"
+        })),
         (status = 404, body = ErrorBody, example = json!({ "status": 404, "message": "there is no such version" })),
         (status = 409, body = ErrorBody),
     )

@@ -212,7 +212,13 @@ pub async fn sch_list(
         ("elementTypeName" = Option<String>, Query, description = "Only properties of elements of this type."),
         ("elementName" = Option<String>, Query, description = "Only properties of this element."),
     ),
-    responses((status = 200, body = ClusterProperties))
+    responses((status = 200, body = ClusterProperties, example = json!({
+        "clusterProperties": [{
+            "id": 35, "name": "default.dataSource.VDP.vdp.login", "value": "admin", "propertyType": "SCHEDULER",
+            "parentId": 4, "undefined": false
+        }],
+        "environmentProperties": []
+    })))
 )]
 pub async fn sch_list_other(
     State(app): State<App>,
@@ -270,7 +276,10 @@ pub async fn sch_put(
     request_body(content = Vec<PropertyInput>, example = json!([
         { "name": "default.dataSource.VDP.vdp.login", "value": "admin" }
     ])),
-    responses((status = 200, body = Vec<PropertyBody>))
+    responses((status = 200, body = Vec<PropertyBody>, example = json!([{
+        "id": 35, "name": "default.dataSource.VDP.vdp.login", "value": "admin", "propertyType": "SCHEDULER",
+        "parentId": 4, "undefined": false
+    }])))
 )]
 pub async fn sch_put_other(
     State(app): State<App>,

@@ -155,7 +155,14 @@ pub async fn create(
     operation_id = "getRevision",
     params(("id" = i64, Path, description = "Id of the revision.", example = 1)),
     responses(
-        (status = 200, body = RevisionBody),
+        (status = 200, body = RevisionBody, example = json!({
+            "id": 2, "name": "Revision 1", "type": "VQL", "replace": "REPLACE_EXISTING", "creationUser": "admin",
+            "creationTime": "2026-01-15T12:00:00.500+0000", "lastModifiedUser": "admin",
+            "lastModifiedTime": "2026-01-15T12:00:00.500+0000", "hasVql": true, "hasScheduler": false, "includeJars": false,
+            "includeStatistics": false, "useDefaultDatabase": true, "includeI18N": false, "includeServerProperties": false,
+            "includeWebContainerProperties": false, "includeJdbcWrapperProperties": true, "includeVdpDependencies": false,
+            "contentHash": "7ecc52bb516845aa91fadf56a9c3fca770f6672f8d9a5273901cf2dd60c61db1"
+        })),
         (status = 404, body = ErrorBody, example = json!({
             "status": 404, "message": "there is no such revision"
         })),

@@ -24,6 +24,18 @@ pub enum ReportFormat {
 /// Set if writing to standard output failed, so that the command does not report success.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
+/// `1 object`, `2 objects`.
+pub fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// Prints a statement as it was and as it is, like the lines of a diff.
+pub fn differences(before: Option<&str>, after: Option<&str>, indent: &str) {
+    for (sign, text) in [('-', before), ('+', after)] {
+        text.iter().flat_map(|text| text.lines()).for_each(|line| say(&format!("{indent}{sign} {line}")));
+    }
+}
+
 /// Prints a line on standard output. A closed pipe is ignored; any other failure fails the command.
 pub fn say(line: &str) {
     let written = writeln!(std::io::stdout().lock(), "{line}").and_then(|()| std::io::stdout().flush());

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use landreeve_core::{Error, Input, PageOf, Result, RunState};
 use landreeve_estate::ops::Run;
 use landreeve_http::body::Field;
-use landreeve_promotion::deployments::drift::{Drift as Drifted, DriftState};
+use landreeve_promotion::deployments::drift::Drift as Drifted;
 use landreeve_promotion::deployments::{
     self, Listed, MAX_DESCRIPTION, MAX_REVISIONS, NewDeployment, ServerPlan, Shown, State, TaskState,
     Validation,
@@ -408,8 +408,9 @@ struct TargetEnvironment {
 
 impl ValidationBody {
     pub fn new(validation: Validation, plan: Option<Vec<ServerPlan>>) -> ValidationBody {
+        let validation_response = ValidationResponse::new(validation, plan.as_deref().unwrap_or_default());
         let plan = plan.map(|servers| servers.into_iter().map(PlanOfServer::new).collect());
-        ValidationBody { validation_response: ValidationResponse::new(validation), plan }
+        ValidationBody { validation_response, plan }
     }
 }
 
@@ -417,15 +418,22 @@ impl RefusedBody {
     pub fn new(error: &Error, validation: Validation) -> RefusedBody {
         RefusedBody {
             error: ErrorBody::new(StatusCode::CONFLICT, error),
-            validation_response: ValidationResponse::new(validation),
+            validation_response: ValidationResponse::new(validation, &[]),
         }
     }
 }
 
 impl ValidationResponse {
-    fn new(validation: Validation) -> ValidationResponse {
-        let (mut output, mut errors) = (String::new(), Vec::new());
-        let word = if validation.is_ok() { OK } else { ERROR };
+    fn new(validation: Validation, plan: &[ServerPlan]) -> ValidationResponse {
+        let (mut output, mut errors) = (String::new(), failing(plan));
+        let message = match (validation.is_ok(), errors.is_empty()) {
+            (true, true) => "The properties of all revisions are defined in the environment.",
+            (true, false) => "Statements of the revisions would fail on servers of the environment.",
+            (false, _) => {
+                "Properties of the revisions are missing in the environment or cannot be used; nothing was deployed."
+            }
+        };
+        let word = if validation.is_ok() && errors.is_empty() { OK } else { ERROR };
         for problems in &validation.problems {
             if !problems.missing.is_empty() {
                 output.push_str(&format!(
@@ -455,14 +463,22 @@ impl ValidationResponse {
                 license_alias: environment.license_alias,
             },
             state: word,
-            message_result: if word == OK {
-                "The properties of all revisions are defined in the environment."
-            } else {
-                "Properties of the revisions are missing in the environment or cannot be used; nothing was deployed."
-            },
+            message_result: message,
         };
         ValidationResponse { validation, script_validations_result: Vec::new() }
     }
+}
+
+/// A line for each statement that would fail on a server.
+fn failing(plan: &[ServerPlan]) -> Vec<String> {
+    let on = |server: &ServerPlan| {
+        let line = |failing: &deployments::Failing| {
+            let place = format!("line {}, column {}", failing.line, failing.column);
+            format!("{}: {}: {place}: {}", server.server, failing.revision, failing.message)
+        };
+        server.failing.iter().map(line).collect::<Vec<_>>()
+    };
+    plan.iter().flat_map(on).collect()
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -532,12 +548,7 @@ impl DriftList {
     pub fn new(found: Vec<Drifted>) -> DriftList {
         let drift = |drift: Drifted| Drift {
             server: drift.server,
-            state: match drift.state {
-                DriftState::InSync => "IN_SYNC",
-                DriftState::Drifted => "DRIFTED",
-                DriftState::NeverDeployed => "NEVER_DEPLOYED",
-                DriftState::Unreachable => "UNREACHABLE",
-            },
+            state: drift.state.as_str(),
             deployed_hash: drift.deployed_hash,
             live_hash: drift.live_hash,
             changes: drift.changes.map(|changes| changes.into_iter().map(Change::new).collect()),

@@ -46,11 +46,11 @@ impl ListQuery {
         };
         let later = faults.take(later(query, options)).unwrap_or_default();
         if let Some(word) = text("status") {
-            let known = words(later);
-            if !known.contains(&word) {
-                faults.push("status", "enum", format!("must be one of {}", known.join(", ")));
+            if !words(true).contains(&word) {
+                faults.push("status", "enum", format!("must be one of {}", words(true).join(", ")));
             }
-            (filter.states, filter.run_states) = states(word, later);
+            // A word of later versions says what is wanted, even if answers do not use it.
+            (filter.states, filter.run_states) = states(word, later || !words(false).contains(&word));
         }
         filter.submitted = times(query, &mut faults);
         faults.finish()?;

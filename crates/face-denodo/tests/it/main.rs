@@ -394,7 +394,11 @@ async fn deployments_are_listed_newest_first_and_filtered() {
     let answer = list("?startDeploymentTime=2026-01-15T12:00:00%2B0000").send(&router).await;
     fails(&answer, 400, "endDeploymentTime is required, because the other time is given");
     fails(&list("?states=all").send(&router).await, 400, "states must be extended");
-    fails(&list("?status=DONE").send(&router).await, 400, "status must be one of IN_PROGRESS, OK, ERROR");
+    fails(
+        &list("?status=DONE").send(&router).await,
+        400,
+        "status must be one of PENDING, QUEUED, IN_PROGRESS, OK, OK_WITH_WARNINGS, ERROR, CANCELED",
+    );
     let answer = list("?start=-1&count=0&environmentId=3&page=2").send(&router).await;
     let message = "page is not a parameter of this request; \
                    start must be between 0 and 9223372036854775807; count must be between 1 and 1000";

@@ -20,6 +20,18 @@ pub enum DriftState {
     Unreachable,
 }
 
+impl DriftState {
+    /// As users read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DriftState::InSync => "IN_SYNC",
+            DriftState::Drifted => "DRIFTED",
+            DriftState::NeverDeployed => "NEVER_DEPLOYED",
+            DriftState::Unreachable => "UNREACHABLE",
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Drift {
     pub id: ServerId,

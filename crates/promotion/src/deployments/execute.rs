@@ -535,7 +535,7 @@ pub(super) fn told(error: &Error) -> String {
 /// Nothing was applied, for a reason that is not in one of the revisions.
 fn all_failed(ids: &[TaskId], reason: &str) -> Vec<(TaskId, TaskState, String)> {
     let first = |at: usize| if at == 0 { TaskState::Error } else { TaskState::Skipped };
-    let output = |at: usize| if at == 0 { format!(" - {reason}") } else { String::new() };
+    let output = |at: usize| if at == 0 { format!(" - {reason}") } else { tasks::SKIPPED.to_owned() };
     ids.iter().enumerate().map(|(at, id)| (*id, first(at), output(at))).collect()
 }
 

@@ -7,7 +7,7 @@ use landreeve_estate::args;
 use landreeve_estate::events::{self, Delivered, Event, Promoted, Subscriber};
 use landreeve_estate::store::Tx;
 
-use super::{DEPLOYMENT, State};
+use super::{DEPLOYMENT, State, tasks};
 use crate::plane::Promotion;
 use crate::stored::StoredDeployment;
 
@@ -61,9 +61,9 @@ pub async fn close(tx: &mut Tx, id: RunId, state: State, message: &str, now: Tim
 
 async fn close_tasks(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<()> {
     tx.exec(
-        "UPDATE promotion_tasks SET state = 'skipped', ended_at = $2, updated_at = $2 \
+        "UPDATE promotion_tasks SET state = 'skipped', output = $3, ended_at = $2, updated_at = $2 \
          WHERE deployment_id = $1 AND state = 'pending'",
-        args![id, now],
+        args![id, now, tasks::SKIPPED],
     )
     .await?;
     tx.exec(

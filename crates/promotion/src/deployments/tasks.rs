@@ -12,6 +12,9 @@ use super::plan::{PlannedTask, Step};
 use crate::access::NodeState;
 use crate::ids::{ServerId, TaskId};
 
+/// The output of a task that was not reached.
+pub const SKIPPED: &str = " - skipped: the deployment ended before";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TaskState {
     Pending,

@@ -267,7 +267,7 @@ async fn skip_rest(work: &Work<'_>, tasks: &[Task], kept: &[TaskId]) -> Result<(
         tasks.iter().filter(|task| !task.state.is_final() && !kept.contains(&task.id) && task.kind != BACKUP);
     let end = |task: &Task| match task.state {
         TaskState::InProgress => (task.id, TaskState::Error, " - it was interrupted".to_owned()),
-        _ => (task.id, TaskState::Skipped, String::new()),
+        _ => (task.id, TaskState::Skipped, tasks::SKIPPED.to_owned()),
     };
     let ends: Vec<(TaskId, TaskState, String)> = rest.map(end).collect();
     if ends.is_empty() { Ok(()) } else { work.end(ends).await }

@@ -109,7 +109,7 @@ pub struct RoleOf {
     place: Place,
     /// Name of the user or group
     name: String,
-    /// Role to grant or take back; list roles with `user roles`
+    /// The role; list roles with `user roles`
     role: String,
     /// Unit of the grant, which includes everything below it [default: the root]
     #[arg(long, value_name = "UUID")]

@@ -329,11 +329,7 @@ async fn diff(args: DiffArgs) -> anyhow::Result<()> {
             if let Some(why) = reasons.get(&change.key) {
                 output::say(&format!("  it would be invalid: {why}"));
             }
-            for (sign, text) in [('-', &change.before), ('+', &change.after)] {
-                for line in text.iter().flat_map(|text| text.lines()) {
-                    output::say(&format!("  {sign} {line}"));
-                }
-            }
+            output::differences(change.before.as_deref(), change.after.as_deref(), "  ");
         }
     }
     for statement in failed() {

@@ -77,6 +77,7 @@ async fn revisions_are_deployed_by_commands() {
     let shown = json_of(&server, &["promotion", "show", &id]);
     assert_eq!((&shown["state"], shown["tasks"].as_array().unwrap().len()), (&json!("OK"), 2));
     assert_eq!(json_of(&server, &["drift", "Production"])["servers"][0]["state"], "IN_SYNC");
+    server.say(&["drift", "Production", "--exit-code"]);
 
     fails(&server, &["promotion", "start", "Production", "Sales 2"], "the property limits.BIG has no value");
     server.say(&["property", "set", "Production", "limits.BIG", "1000"]);
@@ -84,6 +85,10 @@ async fn revisions_are_deployed_by_commands() {
         file(&server, "blocker.vql", "CONNECT DATABASE sales; CREATE VIEW big AS SELECT id FROM orders");
     server.say(&["vql", "run", &blocker, "--node", "prod-2"]);
     assert_eq!(json_of(&server, &["drift", "Production"])["servers"][1]["state"], "DRIFTED");
+    let said = server.say(&["drift", "Production"]);
+    let changes = "prod-2, from what was deployed to what is there:\n  create view sales.big\n    + CREATE OR REPLACE VIEW big";
+    assert!(said.contains(changes), "{said}");
+    fails(&server, &["drift", "Production", "--exit-code"], "not every server is in sync");
     let arguments = ["promotion", "start", "Production", "Sales 2"];
     fails(&server, &arguments, "could not be applied to the server prod-2; rolled back: prod-1");
     let listed = json_of(&server, &["promotion", "list"]);
@@ -99,6 +104,7 @@ async fn revisions_are_deployed_by_commands() {
     for (arguments, part) in [
         (vec!["promotion", "start", "None", "Sales 1"], "there is no such environment"),
         (vec!["promotion", "start", "Production", "None"], "there is no revision \"None\""),
+        (vec!["promotion", "start", "Production", "999999"], "there is no such revision"),
         (vec!["promotion", "show", "999999"], "there is no such deployment"),
         (vec!["promotion", "cancel", "999999"], "there is no such deployment"),
         (vec!["promotion", "approve", "999999"], "there is no such deployment"),
@@ -106,6 +112,15 @@ async fn revisions_are_deployed_by_commands() {
         (vec!["drift", "None"], "there is no such environment"),
     ] {
         fails(&server, &arguments, part);
+    }
+    // A name that two revisions have is none of them.
+    server.say(&["revision", "create", "Sales 1", "--vql", &script]);
+    for arguments in [
+        vec!["promotion", "start", "Production", "Sales 1"],
+        vec!["promotion", "start", "Production", "Sales 1", "--dry-run"],
+        vec!["revision", "delete", "Sales 1"],
+    ] {
+        fails(&server, &arguments, "2 revisions are named \"Sales 1\"; use an id: ");
     }
 }
 

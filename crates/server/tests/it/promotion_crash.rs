@@ -500,7 +500,7 @@ async fn a_script_of_a_killed_server_ends_when_it_starts_again(mut stage: Stage)
     let process = fs::read_to_string(place.folder.join("process out b")).unwrap();
     let process = PathBuf::from("/proc").join(process.trim());
     stage.server.kill();
-    assert!(is_alive(&process), "nobody ended it");
+    assert!(is_alive(&process), "no server has ended it");
     // It would wait for ever, and take the server out of service at any time.
     stage.restart().await;
     let found = stage.ended(id).await;
@@ -513,7 +513,7 @@ async fn a_script_of_a_killed_server_ends_when_it_starts_again(mut stage: Stage)
     stage.are_recorded(&[(id, Some(false)), (next, Some(true))]).await;
 }
 
-/// Nobody waits for an orphan in some containers: it stays as a zombie.
+/// In some containers no process waits for an orphan: it stays as a zombie.
 fn is_alive(process: &Path) -> bool {
     let text = fs::read_to_string(process.join("stat")).unwrap_or_default();
     text.rsplit_once(") ").is_some_and(|(_, after)| !after.starts_with('Z'))

@@ -15,6 +15,10 @@ fn properties_are_set_listed_and_imported() {
     assert_eq!(list(&server, "production"), json!([]));
     let password = "databases.sales.datasources.jdbc.ds_erp.USERPASSWORD";
     assert_eq!(server.say(&["property", "set", "production", "a b", "1"]), "set a b");
+    server.say(&["property", "set", "production", "soon.gone", "1"]);
+    assert_eq!(server.say(&["property", "delete", "production", "soon.gone"]), "deleted soon.gone");
+    let again = server.cli(&["property", "delete", "production", "soon.gone"]);
+    assert_eq!(String::from_utf8_lossy(&again.stderr), "landreeve: there is no such property\n");
     let set = said(
         &server.cli_with_input(&["property", "set", "production", password, "--value-stdin"], "tiger\n"),
     );

@@ -113,8 +113,11 @@ async fn revisions_come_from_files_and_servers() {
         server.say(&["revision", "delete", id(&dropped)]),
         format!("deleted the revision {}", id(&dropped))
     );
+    server.say(&["revision", "create", "Soon gone", "--vql", &script]);
+    assert_eq!(server.say(&["revision", "delete", "Soon gone"]), "deleted the revision Soon gone");
     for (arguments, message) in [
         (vec!["delete", id(&dropped)], "there is no such revision"),
+        (vec!["delete", "Soon gone"], "there is no revision \"Soon gone\""),
         (vec!["create", "x", "--vql", "/none.vql"], "could not open /none.vql"),
         (vec!["create", "x", "--vql", &values, "--properties", "/none"], "could not open /none"),
         (vec!["create", "x", "--from", "none", "--database", "sales"], "there is no such server"),

@@ -15,18 +15,17 @@ use landreeve_estate::ops::runs::{self, RunRef};
 use landreeve_estate::ops::sign_in;
 use landreeve_estate::runs::Role;
 use landreeve_promotion::Promotion;
-use landreeve_promotion::deployments::drift::environment_drift;
+use landreeve_promotion::deployments::drift::{Drift, DriftState, environment_drift};
 use landreeve_promotion::deployments::{
     DeploymentFilter, Listed, NewDeployment, Progress, ServerPlan, Shown, Started, State, Task, TaskState,
     Validation, deployment_approve, deployment_cancel, deployment_list, deployment_progress,
     deployment_start,
 };
 use landreeve_promotion::environments::environment_named;
-use landreeve_promotion::ids::RevisionId;
-use landreeve_promotion::revisions::revision_list;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::revisions::revision_named;
 use super::{Unit, finish, open};
 use crate::cli::Session;
 use crate::control::{self, Answer, Ask, Control, Refusal};
@@ -108,6 +107,9 @@ pub struct DriftArgs {
     unit: Unit,
     /// Environment, by name or id
     environment: String,
+    /// End with 1 if a server differs or cannot be reached
+    #[arg(long)]
+    exit_code: bool,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -279,7 +281,7 @@ async fn started(opened: &mut Opened, args: &StartArgs, interrupts: &mut Interru
     let environment = environment_named(&plane, &ctx, &args.environment).await?;
     let mut revisions = Vec::with_capacity(args.revisions.len());
     for name in &args.revisions {
-        revisions.push(revision(&plane, &ctx, name).await?);
+        revisions.push(revision_named(&plane, &ctx, name).await?);
     }
     let new = NewDeployment {
         environment: environment.id,
@@ -331,23 +333,6 @@ async fn begin(plane: &Promotion, ctx: &OpCtx, new: NewDeployment) -> anyhow::Re
         Started::Invalid(validation) => Ok(Begun::Refused(Refusal::new(*validation, None))),
         Started::Refused(error, validation) => Ok(Begun::Refused(Refusal::new(*validation, Some(error)))),
     }
-}
-
-/// A revision by its id, or the newest with this name.
-async fn revision(plane: &Promotion, ctx: &OpCtx, name: &str) -> anyhow::Result<RevisionId> {
-    let mut page = Page::first(Page::MAX_LIMIT);
-    loop {
-        let found = revision_list(plane, ctx, page).await?;
-        if let Some(revision) = found.items.iter().find(|revision| revision.name == name) {
-            return Ok(revision.id);
-        }
-        if !found.has_more() {
-            break;
-        }
-        page.offset += u64::from(page.limit);
-    }
-    let id = name.parse().ok().with_context(|| format!("there is no revision {name:?}"))?;
-    Ok(RevisionId(id))
 }
 
 /// Tells of each task when it has ended, until the deployment has. An interrupt cancels it; a second one stops waiting.
@@ -421,7 +406,8 @@ fn planned(validation: Validation, plan: Vec<ServerPlan>, format: Format) -> any
         output::say(&serde_json::to_string_pretty(&document)?);
     } else {
         for server in &plan {
-            output::say(&format!("{}: {} objects would change", server.server, server.changes.len()));
+            let objects = output::counted(server.changes.len(), "object", "objects");
+            output::say(&format!("{}: {objects} would change", server.server));
             for change in &server.changes {
                 output::say(&format!("  {} {} {}", change.change.as_str(), change.kind, change.name));
             }
@@ -459,26 +445,44 @@ pub async fn drift(args: DriftArgs) -> anyhow::Result<()> {
     };
     let found = found.await;
     session.close().await;
-    let document = landreeve_face_denodo::drift_document(found?);
+    let found = found?;
+    let differs =
+        found.iter().any(|server| matches!(server.state, DriftState::Drifted | DriftState::Unreachable));
     if args.format == Format::Json {
-        output::say(&serde_json::to_string_pretty(&document)?);
-        return Ok(());
+        output::say(&serde_json::to_string_pretty(&landreeve_face_denodo::drift_document(found))?);
+    } else {
+        show_drift(&found, args.format);
     }
-    let servers = document.get("servers").and_then(Value::as_array).cloned().unwrap_or_default();
-    let cell = |server: &Value, name: &str| server.get(name).cloned().unwrap_or_default();
-    let row = |server: &Value| {
-        let changes = server.get("changes").and_then(Value::as_array).map(Vec::len);
+    anyhow::ensure!(!(differs && args.exit_code), "not every server is in sync");
+    Ok(())
+}
+
+/// A line for each server; in a table, followed by what was changed there.
+fn show_drift(found: &[Drift], format: Format) {
+    let row = |server: &Drift| {
         vec![
-            cell(server, "server"),
-            cell(server, "state"),
-            json!(changes),
-            cell(server, "deployedHash"),
-            cell(server, "liveHash"),
+            json!(server.server),
+            json!(server.state.as_str()),
+            json!(server.changes.as_ref().map(Vec::len)),
+            json!(server.deployed_hash),
+            json!(server.live_hash),
         ]
     };
     let columns = ["server", "state", "changes", "deployed", "live"];
-    output::listing(args.format, &columns, servers.iter().map(row).collect());
-    Ok(())
+    output::listing(format, &columns, found.iter().map(row).collect());
+    if format != Format::Table {
+        return;
+    }
+    for server in found {
+        let changes = server.changes.as_deref().unwrap_or_default();
+        if !changes.is_empty() {
+            output::say(&format!("\n{}, from what was deployed to what is there:", server.server));
+        }
+        for change in changes {
+            output::say(&format!("  {} {} {}", change.change.as_str(), change.kind, change.name));
+            output::differences(change.before.as_deref(), change.after.as_deref(), "    ");
+        }
+    }
 }
 
 /// As the dialect's later versions call them.

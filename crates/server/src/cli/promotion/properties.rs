@@ -7,7 +7,8 @@ use landreeve_core::{Error, Fault, Input, OpCtx, page};
 use landreeve_promotion::Promotion;
 use landreeve_promotion::environments::environment_named;
 use landreeve_promotion::properties::{
-    MAX_IN_REQUEST, NewProperty, Parent, Property, PropertyFilter, property_list, property_put,
+    MAX_IN_REQUEST, NewProperty, Parent, ParentKind, Property, PropertyFilter, property_delete,
+    property_list, property_put,
 };
 use landreeve_promotion::vql::properties as file;
 use serde_json::json;
@@ -47,6 +48,18 @@ pub enum PropertyCommand {
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
+    /// Delete a property of an environment
+    #[command(
+        after_help = "Example:\n  landreeve property delete production databases.sales.datasources.jdbc.ds_erp.USERNAME"
+    )]
+    Delete {
+        #[command(flatten)]
+        unit: Unit,
+        /// Name or number of the environment
+        environment: String,
+        /// Name of the property
+        name: String,
+    },
     /// Set the properties in a Java .properties file; others stay as they are
     #[command(after_help = "Example:\n  landreeve property import production production.properties")]
     Import {
@@ -85,6 +98,13 @@ pub async fn run(command: PropertyCommand) -> anyhow::Result<()> {
             let rows = listed?.into_iter().map(row).collect();
             output::listing(format, &["name", "value", "undefined"], rows);
         }
+        PropertyCommand::Delete { unit, environment, name } => {
+            let (session, ctx) = open(&unit).await?;
+            let plane = session.opened.promotion.clone();
+            let done = delete(&plane, &ctx, &environment, &name).await;
+            finish(session, done).await?;
+            output::say(&format!("deleted {name}"));
+        }
         PropertyCommand::Import { unit, environment, file } => {
             let (session, ctx) = open(&unit).await?;
             let (session, wanted) = or_close(session, read(&file)).await?;
@@ -92,7 +112,7 @@ pub async fn run(command: PropertyCommand) -> anyhow::Result<()> {
             let plane = session.opened.promotion.clone();
             let done = set(&plane, &ctx, &environment, wanted).await;
             finish(session, done).await?;
-            output::say(&format!("set {count} {}", if count == 1 { "property" } else { "properties" }));
+            output::say(&format!("set {}", output::counted(count, "property", "properties")));
         }
     }
     Ok(())
@@ -135,6 +155,13 @@ async fn set(
         done.map_err(|error| by_name(error, part))?;
     }
     Ok(())
+}
+
+async fn delete(plane: &Promotion, ctx: &OpCtx, environment: &str, name: &str) -> landreeve_core::Result<()> {
+    let found = listed(plane, ctx, environment).await?;
+    let found = found.into_iter().find(|property| property.name == name);
+    let found = found.ok_or_else(|| Error::not_found("property"))?;
+    property_delete(plane, ctx, found.id, ParentKind::Environment).await
 }
 
 /// Faults have the positions of properties, which say little about a file.

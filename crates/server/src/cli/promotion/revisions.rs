@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use landreeve_core::{Input, OpCtx, Page, Result};
+use landreeve_core::{Error, Input, OpCtx, Page, Result};
 use landreeve_promotion::Promotion;
 use landreeve_promotion::ids::RevisionId;
 use landreeve_promotion::revisions::{
     DeployedOn, FromServer, MAX_VQL_BYTES, NewRevision, ReplaceMode, Revision, RevisionType, ServerRef,
-    deployed_on, revision_delete, revision_from_server, revision_list, revision_upload,
+    deployed_on, revision_delete, revision_from_server, revision_get, revision_list, revision_upload,
 };
 use landreeve_promotion::vql::properties;
 use serde_json::{Value, json};
@@ -34,12 +34,12 @@ pub enum RevisionCommand {
         format: Format,
     },
     /// Delete a revision that was never deployed
-    #[command(after_help = "Example:\n  landreeve revision delete 3")]
+    #[command(after_help = "Example:\n  landreeve revision delete 'Sales 1'")]
     Delete {
         #[command(flatten)]
         unit: Unit,
-        /// Id of the revision; see `landreeve revision list`
-        id: i64,
+        /// Name or id of the revision; see `landreeve revision list`
+        revision: String,
     },
 }
 
@@ -100,13 +100,51 @@ pub async fn run(command: RevisionCommand) -> anyhow::Result<()> {
     match command {
         RevisionCommand::Create(args) => create(*args).await,
         RevisionCommand::List { unit, format } => list(&unit, format).await,
-        RevisionCommand::Delete { unit, id } => {
+        RevisionCommand::Delete { unit, revision } => {
             let (session, ctx) = open(&unit).await?;
             let plane = session.opened.promotion.clone();
-            let done = revision_delete(&plane, &ctx, RevisionId(id)).await;
+            let done = async {
+                let id = revision_named(&plane, &ctx, &revision).await?;
+                revision_delete(&plane, &ctx, id).await
+            };
+            let done = done.await;
             finish(session, done).await?;
-            output::say(&format!("deleted the revision {id}"));
+            output::say(&format!("deleted the revision {revision}"));
             Ok(())
+        }
+    }
+}
+
+/// A revision by its name, which only one may have, or else by its id.
+pub async fn revision_named(plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<RevisionId> {
+    let (mut named, mut page) = (Vec::new(), Page::first(Page::MAX_LIMIT));
+    loop {
+        let found = revision_list(plane, ctx, page).await?;
+        let more = found.has_more();
+        named.extend(
+            found.items.into_iter().filter(|revision| revision.name == name).map(|revision| revision.id),
+        );
+        if !more {
+            break;
+        }
+        page.offset += u64::from(page.limit);
+    }
+    match named.as_slice() {
+        [id] => Ok(*id),
+        [] => {
+            let none = || Error {
+                message: format!("there is no revision {name:?}"),
+                ..Error::not_found("revision")
+            };
+            let id = name.parse().map(RevisionId).map_err(|_| none())?;
+            // A number that is no id either is an error that says so.
+            revision_get(plane, ctx, id).await.map(|revision| revision.id)
+        }
+        several => {
+            let ids: Vec<String> = several.iter().map(ToString::to_string).collect();
+            let message =
+                format!("{} revisions are named {name:?}; use an id: {}", ids.len(), ids.join(", "));
+            Err(Error::conflict("ambiguous", message))
         }
     }
 }
