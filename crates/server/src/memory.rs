@@ -1,6 +1,8 @@
 //! How much memory statements and downloads can use together, and each of them, and that it is given back.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use landreeve_drivers::Bounds;
 use landreeve_estate::budget::Budget;
@@ -12,6 +14,27 @@ use crate::config::Config;
 const ENGINE_BESIDE: usize = 64 * 1024 * 1024;
 /// If the system does not say how much memory there is.
 const UNKNOWN: u64 = 4 * 1024 * 1024 * 1024;
+
+/// For how many milliseconds the allocator keeps free memory, instead of a second: under load there is always something
+/// that was freed in the last second.
+const KEPT: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "50");
+
+/// Starts the program again, in the same process, with the allocator's setting, which it reads when it is loaded. If that
+/// is not possible, or the operator has set it, this one continues.
+pub fn start_with_settings() {
+    let (name, value) = KEPT;
+    if std::env::var_os(name).is_some() {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut arguments = std::env::args_os();
+    let mut again = Command::new(program);
+    if let Some(called) = arguments.next() {
+        again.arg0(called);
+    }
+    // It returns only if it could not be started.
+    let _ = again.args(arguments).env(name, value).exec();
+}
 
 /// The allocator returns free memory to the system only when something else is freed, or a thread ends. So a thread ends now
 /// and then: otherwise a server with nothing to do keeps what a large statement used.

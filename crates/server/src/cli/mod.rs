@@ -30,6 +30,13 @@ pub struct Cli {
     command: Command,
 }
 
+impl Cli {
+    /// Whether it runs until it is stopped.
+    pub fn is_server(&self) -> bool {
+        matches!(self.command, Command::Quickstart(_) | Command::Serve(_))
+    }
+}
+
 // Where the estate is. Every command takes these options. (Not a doc comment, which would become every command's help.)
 #[derive(Debug, Clone, Args)]
 pub struct Place {
