@@ -24,7 +24,7 @@ use crate::outbound::Outbound;
 use crate::plane::{Plane, PlaneParts, Registry};
 use crate::runs::{AuthorityOf, Engine, Executor, Executors, Role, RunOptions};
 use crate::secrets::{SealKey, Sealed};
-use crate::store::{Location, Migrations, Store, StoreIds, StoreOptions, Tx};
+use crate::store::{Location, Migrations, Sharing, Store, StoreIds, StoreOptions, Tx};
 use crate::{args, builtin, settings};
 
 /// How many datasources are cached.
@@ -340,8 +340,10 @@ impl Estate {
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
         let closure = std::any::type_name::<F>();
-        self.change_as(closure, false, ctx, |tx| Box::pin(async move { Ok((work(tx).await?, Some(act))) }))
-            .await
+        self.change_as(closure, Sharing::All, ctx, |tx| {
+            Box::pin(async move { Ok((work(tx).await?, Some(act))) })
+        })
+        .await
     }
 
     /// The same for a write that only knows at its end what it did; `None` means that nothing changed and nothing is
@@ -354,7 +356,7 @@ impl Estate {
             + Send
             + 'static,
     {
-        self.change_as(std::any::type_name::<F>(), false, ctx, work).await
+        self.change_as(std::any::type_name::<F>(), Sharing::All, ctx, work).await
     }
 
     /// The same for a write that takes a long time: see `Store::write_alone`.
@@ -366,10 +368,16 @@ impl Estate {
             + Send
             + 'static,
     {
-        self.change_as(std::any::type_name::<F>(), true, ctx, work).await
+        self.change_as(std::any::type_name::<F>(), Sharing::Alone, ctx, work).await
     }
 
-    async fn change_as<T, F>(&self, closure: &'static str, alone: bool, ctx: &OpCtx, work: F) -> Result<T>
+    async fn change_as<T, F>(
+        &self,
+        closure: &'static str,
+        sharing: Sharing,
+        ctx: &OpCtx,
+        work: F,
+    ) -> Result<T>
     where
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<(T, Option<OwnedAct>)>>
@@ -380,7 +388,7 @@ impl Estate {
         let id = audit::next_id(&**self.ids()).await?;
         let (ctx, now) = (ctx.clone(), self.now());
         self.store()
-            .write_as(closure, alone, move |tx| {
+            .write_as(closure, sharing, move |tx| {
                 Box::pin(async move {
                     let (value, act) = work(tx).await?;
                     if let Some(act) = act {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Estate;
 use crate::args;
-use crate::store::{Dialect, Notice, Row, Tx, store_now};
+use crate::store::{Append, Dialect, Notice, Row, Tx, store_now};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -227,34 +227,34 @@ pub trait Subscriber: Send + Sync + 'static {
     fn handle<'a>(&'a self, event: &'a Delivered) -> BoxFuture<'a, Result<()>>;
 }
 
+/// On PostgreSQL. The numbers are taken at the end of the transaction, because they are locked until its commit.
+static EVENT: Append = Append {
+    one: "WITH numbered AS (INSERT INTO sequences (kind, next) VALUES ('event', 2) \
+          ON CONFLICT (kind) DO UPDATE SET next = sequences.next + 1 RETURNING next) \
+          INSERT INTO outbox (id, kind, noun, noun_id, ou_id, body, created_at) \
+          SELECT next - 1, $1, $2, $3, $4, $5, $6 FROM numbered",
+    many: "WITH events AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY \
+           AS e (kind, noun, noun_id, ou_id, body, created_at, place)), \
+           numbered AS (INSERT INTO sequences (kind, next) VALUES ('event', 1 + (SELECT count(*) FROM events)) \
+           ON CONFLICT (kind) DO UPDATE SET next = sequences.next + (SELECT count(*) FROM events) RETURNING next) \
+           INSERT INTO outbox (id, kind, noun, noun_id, ou_id, body, created_at) \
+           SELECT next - 1 - (SELECT count(*) FROM events) + place, kind, noun, noun_id, ou_id, body, created_at \
+           FROM numbered, events",
+};
+
 /// Appends an event in the transaction of its change.
 ///
 /// The number is assigned in the transaction itself, so that numbers become visible in order on PostgreSQL too: a
 /// cursor never skips one that commits late.
 pub async fn append(tx: &mut Tx, ou: OuId, event: &Event, now: Timestamp) -> Result<()> {
-    macro_rules! next {
-        () => {
-            "INSERT INTO sequences (kind, next) VALUES ('event', 2) \
-             ON CONFLICT (kind) DO UPDATE SET next = sequences.next + 1 RETURNING next"
-        };
-    }
     let (kind, noun, noun_id, stored) = event.store();
     let body = serde_json::to_string(&stored).map_err(Error::internal)?;
     match tx.dialect() {
-        Dialect::Postgres => {
-            tx.exec_later(
-                concat!(
-                    "WITH numbered AS (",
-                    next!(),
-                    ") INSERT INTO outbox (id, kind, noun, noun_id, ou_id, body, created_at) \
-                     SELECT next - 1, $1, $2, $3, $4, $5, $6 FROM numbered"
-                ),
-                args![kind, noun, noun_id, ou, body, now],
-            )
-            .await?;
-        }
+        Dialect::Postgres => tx.append(&EVENT, args![kind, noun, noun_id, ou, body, now]).await?,
         Dialect::Sqlite => {
-            let id = tx.one(next!(), args![]).await?.int(0)? - 1;
+            let next = "INSERT INTO sequences (kind, next) VALUES ('event', 2) \
+                        ON CONFLICT (kind) DO UPDATE SET next = sequences.next + 1 RETURNING next";
+            let id = tx.one(next, args![]).await?.int(0)? - 1;
             tx.exec(
                 "INSERT INTO outbox (id, kind, noun, noun_id, ou_id, body, created_at) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7)",

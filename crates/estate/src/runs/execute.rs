@@ -279,7 +279,9 @@ impl Engine {
             let written = self
                 .0
                 .store
-                .write(move |tx| Box::pin(async move { queue::finish(tx, &copy, &ends, threads, now).await }))
+                .write_end(move |tx| {
+                    Box::pin(async move { queue::finish(tx, &copy, &ends, threads, now).await })
+                })
                 .await;
             match written {
                 Ok(true) => break,

@@ -45,6 +45,7 @@ pub use ids::{StoreIds, next_in};
 pub use list::{Listing, Where};
 pub use migrate::{MigrationSet, Migrations};
 pub use notices::{Notice, Notices};
+pub(crate) use writer::Sharing;
 pub use writer::Tx;
 
 use crate::store::epoch::EpochReader;
@@ -292,7 +293,7 @@ impl Store {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
-        self.write_as(std::any::type_name::<F>(), false, work).await
+        self.write_as(std::any::type_name::<F>(), Sharing::All, work).await
     }
 
     /// The same for writes that hold locks for a long time: on PostgreSQL they do not share a transaction or connection
@@ -302,16 +303,25 @@ impl Store {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
-        self.write_as(std::any::type_name::<F>(), true, work).await
+        self.write_as(std::any::type_name::<F>(), Sharing::Alone, work).await
     }
 
-    /// The same for a wrapper around the closure with this name.
-    pub(crate) async fn write_as<T, F>(&self, closure: &'static str, alone: bool, work: F) -> Result<T>
+    /// The same for the end of a run, which never waits behind a submission.
+    pub async fn write_end<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
-        self.inner.writer.submit(self.inner.notices.clone(), closure, alone, work).await
+        self.write_as(std::any::type_name::<F>(), Sharing::Ends, work).await
+    }
+
+    /// The same for a wrapper around the closure with this name.
+    pub(crate) async fn write_as<T, F>(&self, closure: &'static str, sharing: Sharing, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
+        self.inner.writer.submit(self.inner.notices.clone(), closure, sharing, work).await
     }
 
     /// Turns other nodes' notifications into local notices until the token is cancelled. Does nothing on SQLite.

@@ -232,6 +232,17 @@ pub(super) struct Job {
     pub attempts: u32,
 }
 
+/// With which others a write shares a transaction on PostgreSQL. SQLite has only one writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// With all that wait.
+    All,
+    /// With ends of runs: they keep a worker until they are written, and no submission may delay that.
+    Ends,
+    /// With none: it holds locks for a long time.
+    Alone,
+}
+
 pub struct Writer {
     kind: Kind,
 }
@@ -244,7 +255,7 @@ enum Kind {
     },
     Postgres {
         grouped: GroupWriter,
-        /// For writes that hold locks for a long time.
+        ends: GroupWriter,
         alone: GroupWriter,
     },
 }
@@ -273,15 +284,15 @@ impl Writer {
     pub fn postgres(connector: &Connector, limit: Option<Duration>) -> Writer {
         let alone = GroupWriter::start(connector.clone(), limit, None);
         let grouped = GroupWriter::start(connector.clone(), limit, Some(&alone));
-        Writer { kind: Kind::Postgres { grouped, alone } }
+        let ends = GroupWriter::start(connector.clone(), limit, Some(&alone));
+        Writer { kind: Kind::Postgres { grouped, ends, alone } }
     }
 
-    /// `alone`: in a separate transaction, which others do not wait for if the database supports that.
     pub async fn submit<T, F>(
         &self,
         notices: Notices,
         closure: &'static str,
-        alone: bool,
+        sharing: Sharing,
         work: F,
     ) -> Result<T>
     where
@@ -297,8 +308,11 @@ impl Writer {
         let job = Job { work, closure, reply, notices, attempts: 0 };
         let sender = match &self.kind {
             Kind::Sqlite { sender, .. } => sender.upgrade(),
-            Kind::Postgres { alone: writer, .. } if alone => writer.sender(),
-            Kind::Postgres { grouped, .. } => grouped.sender(),
+            Kind::Postgres { grouped, ends, alone } => match sharing {
+                Sharing::All => grouped.sender(),
+                Sharing::Ends => ends.sender(),
+                Sharing::Alone => alone.sender(),
+            },
         };
         // The writer continues without its caller, so that a caller that goes away does not leave half a transaction.
         sender.ok_or_else(closed)?.send(job).await.map_err(|_| closed())?;
@@ -322,7 +336,9 @@ impl Writer {
                     }
                 }
             }
-            Kind::Postgres { grouped, alone } => drop(tokio::join!(grouped.close(), alone.close())),
+            Kind::Postgres { grouped, ends, alone } => {
+                tokio::join!(grouped.close(), ends.close(), alone.close());
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use landreeve_estate::args;
 use landreeve_estate::events::{self, Delivered, Event, Promoted, Subscriber};
 use landreeve_estate::store::Tx;
 
+use super::tasks::Touched;
 use super::{DEPLOYMENT, State, tasks};
 use crate::plane::Promotion;
 use crate::stored::StoredDeployment;
@@ -146,7 +147,13 @@ impl Closer {
                 Box::pin(async move {
                     let row = tx.opt("SELECT error_message FROM runs WHERE id = $1", args![run]).await?;
                     let message = row.map(|row| row.text_opt(0)).transpose()?.flatten();
-                    let message = message.unwrap_or_else(|| "it ended without a result".to_owned());
+                    let mut message = message.unwrap_or_else(|| "it ended without a result".to_owned());
+                    let servers = tasks::servers(tx, run).await?;
+                    let begun: Vec<String> =
+                        servers.into_iter().filter(Touched::is_touched).map(|touched| touched.name).collect();
+                    if !begun.is_empty() {
+                        message.push_str(&format!("; it had begun to change: {}", begun.join(", ")));
+                    }
                     close(tx, run, state, &message, now).await.map(drop)
                 })
             })

@@ -62,6 +62,7 @@ on_both_stores! {
     an_approval_comes_from_another_person
     a_deployment_that_never_started_is_closed
     a_dry_run_creates_nothing
+    a_deployment_that_is_given_up_says_where_it_had_begun
     drift_is_found_and_can_stop_a_deployment
     an_interrupted_deployment_is_undone
     an_interrupted_deployment_that_is_cancelled_is_undone
@@ -552,6 +553,22 @@ async fn a_deployment_that_never_started_is_closed(stage: &Stage) {
         assert_eq!(stage.told(run.id).await, 0, "nothing was touched");
     }
     assert_eq!(stage.version("s1").await, 0);
+}
+
+async fn a_deployment_that_is_given_up_says_where_it_had_begun(stage: &Stage) {
+    let environment = stage.servers("production", &["s1", "s2"]).await;
+    let run = stage.start(environment, &[stage.revision("First", FIRST).await]).await;
+    let sql = "UPDATE promotion_deployment_servers SET phase = 'applying', from_version = 0 \
+               WHERE deployment_id = $1 AND server_name = 's1'";
+    stage.kit.exec(sql, args![run.id]).await;
+    stage
+        .kit
+        .exec("UPDATE runs SET state = 'failed', error_message = 'broken' WHERE id = $1", args![run.id])
+        .await;
+    stage.deliver(run.id, RunState::Failed).await;
+    let found = stage.progress(run.id).await;
+    assert_eq!(found.deployment.message, "broken; it had begun to change: s1");
+    assert_eq!(found.deployment.state, Shown::Ended(State::Error));
 }
 
 async fn a_dry_run_creates_nothing(stage: &Stage) {
