@@ -3,7 +3,7 @@
 //! Does not belong here: which programs a plane runs, and why.
 
 use std::fs::{self, DirBuilder};
-use std::io::{self, PipeReader};
+use std::io::{self, PipeReader, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -127,33 +127,83 @@ impl Scratch {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             left => left?,
         };
+        // Those whose start could not be noted in time work here still; those that have left have a note.
+        working_in(&root.canonicalize()?).into_iter().for_each(kill_left);
         for entry in left {
-            let scratch = Scratch(entry?.path());
-            let text = fs::read_to_string(scratch.note()).unwrap_or_default();
-            // Another process may have its number by now, but did not begin at the same time.
-            let noted = text.split_once(' ').and_then(|(id, begun)| Some((id.parse().ok()?, begun)));
-            if let Some((id, begun)) = noted
-                && began(id).is_some_and(|at| at == begun)
-            {
-                Group(Pid::from_raw(id)).kill();
-                tracing::warn!(process = id, "killed a program that a killed server had started");
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                fs::remove_file(entry.path())?;
+                continue;
+            }
+            let scratch = Scratch(entry.path());
+            if let Some(id) = noted(&scratch.note()) {
+                kill_left(id);
             }
         }
         Ok(())
     }
 }
 
-/// When a process began, in the system's own unit.
-fn began(id: i32) -> Option<String> {
+fn kill_left(id: i32) {
+    Group(Pid::from_raw(id)).kill();
+    tracing::warn!(process = id, "killed a program that a killed server had started");
+}
+
+/// The leaders of process groups that work in or below a folder.
+fn working_in(folder: &Path) -> Vec<i32> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let works = |id: &i32| fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|at| at.starts_with(folder));
+    // A program leads its group, as what it started in a session of its own does. Zero and one mean other things to the
+    // system, and this process is no program that it started.
+    let leads = |id: &i32| *id > 1 && stat(*id).and_then(|stat| stat.group()) == Some(*id);
+    ids.filter(works).filter(leads).filter(|id| Some(*id) != own_group()).collect()
+}
+
+fn own_group() -> Option<i32> {
+    stat(i32::try_from(std::process::id()).ok()?)?.group()
+}
+
+/// The process of a note, if it is still the one that was started.
+fn noted(note: &Path) -> Option<i32> {
+    // Anything else may never end.
+    if !fs::symlink_metadata(note).ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    fs::File::open(note).ok()?.take(MAX_NOTE).read_to_string(&mut text).ok()?;
+    let (id, begun) = text.split_once(' ')?;
+    let id: i32 = id.parse().ok().filter(|id| *id > 1)?;
+    let stat = stat(id)?;
+    // Another process may have its number by now, but did not begin at the same time. A program leads its group.
+    (stat.begun()? == begun && stat.group()? == id && Some(id) != own_group()).then_some(id)
+}
+
+/// In bytes.
+const MAX_NOTE: u64 = 64;
+
+/// What the system says of a process, after its name, which may have any characters.
+struct Stat(String);
+
+fn stat(id: i32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name is in parentheses, and may have any characters.
-    let (_, after) = text.rsplit_once(')')?;
-    after.split_whitespace().nth(19).map(str::to_owned)
+    text.rsplit_once(')').map(|(_, after)| Stat(after.to_owned()))
+}
+
+impl Stat {
+    fn group(&self) -> Option<i32> {
+        self.0.split_whitespace().nth(2)?.parse().ok()
+    }
+
+    /// When it began, in the system's own unit.
+    fn begun(&self) -> Option<&str> {
+        self.0.split_whitespace().nth(19)
+    }
 }
 
 /// Written as soon as the program has been started. The system does not reuse its number before it is waited for.
 fn write_note(note: &Path, id: i32) {
-    let written = match began(id) {
+    let written = match stat(id).as_ref().and_then(Stat::begun) {
         Some(begun) => fs::write(note, format!("{id} {begun}")),
         None => Ok(()),
     };
@@ -347,11 +397,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_killed_server_left_behind_is_cleared() {
-        let root = tempfile::tempdir().unwrap();
+        let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         Scratch::clear(&root.path().join("none")).unwrap();
         let scratch = |unique: u128| Scratch::new(root.path(), Uuid::from_u128(unique)).unwrap();
         let sleeper = |note: PathBuf| {
-            let program = Program { note: Some(note), ..shell(root.path(), "sleep 1000", LONG) };
+            let program = Program { note: Some(note), ..shell(elsewhere.path(), "sleep 1000", LONG) };
             tokio::spawn(async move { run(&program, &CancellationToken::new()).await.unwrap() })
         };
         // The first is left as by a kill; the number of the second belongs to another process by now.
@@ -366,11 +416,32 @@ mod tests {
         noted(left.note()).await;
         let text = noted(reused.note()).await;
         fs::write(reused.note(), format!("{} 1", text.split(' ').next().unwrap())).unwrap();
-        fs::write(scratch(3).note(), "nothing").unwrap();
-        std::mem::forget((left, reused));
+        // Started, and not noted: it works there.
+        let unnoted = scratch(3);
+        let program = shell(&unnoted.path(), "sleep 1000", LONG);
+        let working = tokio::spawn(async move { run(&program, &CancellationToken::new()).await.unwrap() });
+        while working_in(&unnoted.path().canonicalize().unwrap()).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Nothing of this may be followed, waited for or killed.
+        let own = std::process::id();
+        let mine = format!("{own} {}", stat(i32::try_from(own).unwrap()).unwrap().begun().unwrap());
+        let first = format!("1 {}", stat(1).unwrap().begun().unwrap());
+        let wrong = ["nothing", "0 0", "-1 1", "", &"9".repeat(1_000), &mine, &first];
+        for (at, text) in (10..).zip(wrong) {
+            let scratch = scratch(at);
+            fs::write(scratch.note(), text).unwrap();
+            std::mem::forget(scratch);
+        }
+        let pipe = scratch(4);
+        rustix::fs::mkfifoat(rustix::fs::CWD, pipe.note(), rustix::fs::Mode::RWXU).unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink("/", root.path().join("link")).unwrap();
+        std::mem::forget((left, reused, unnoted, pipe));
         let path = root.path().to_path_buf();
         tokio::task::spawn_blocking(move || Scratch::clear(&path)).await.unwrap().unwrap();
         assert_eq!(killed.await.unwrap().stop, Stop::Exited(None));
+        assert_eq!(working.await.unwrap().stop, Stop::Exited(None));
         assert!(!spared.is_finished());
         spared.abort();
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);

@@ -38,7 +38,8 @@ fn streamed_within(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'stati
             }
         }
     }));
-    Body::from_stream(stream::unfold(Some((receiver, pump)), |state| async move {
+    // A compressor asks once more after the end.
+    let body = stream::unfold(Some((receiver, pump)), |state| async move {
         let (mut receiver, pump) = state?;
         match receiver.recv().await {
             Some(Some(Ok(chunk))) => Some((Ok(chunk), Some((receiver, pump)))),
@@ -46,7 +47,8 @@ fn streamed_within(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'stati
             Some(None) => None,
             None => Some((Err(io::Error::from(io::ErrorKind::TimedOut)), None)),
         }
-    }))
+    });
+    Body::from_stream(body.fuse())
 }
 
 #[cfg(test)]
@@ -71,6 +73,13 @@ mod tests {
         while Arc::strong_count(held) > 1 {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_can_be_asked_after_its_end() {
+        let mut body = streamed(chunks(2).1);
+        while body.frame().await.is_some() {}
+        assert!(body.frame().await.is_none());
     }
 
     #[tokio::test]

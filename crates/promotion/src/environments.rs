@@ -137,11 +137,12 @@ pub async fn environment_named(plane: &Promotion, ctx: &OpCtx, name: &str) -> Re
     let ou = ctx.authority().ou();
     // No row has the id 0.
     let id = name.parse::<i64>().unwrap_or(0);
-    let sql = format!(
-        "SELECT {COLUMNS} FROM {FROM} WHERE e.ou_id = $1 AND (e.name = $2 OR e.id = $3) \
-         ORDER BY CASE WHEN e.name = $2 THEN 0 ELSE 1 END LIMIT 1"
-    );
+    let sql =
+        format!("SELECT {COLUMNS} FROM {FROM} WHERE e.ou_id = $1 AND (e.name = $2 OR e.id = $3) LIMIT 2");
     let rows = plane.estate().store().read().await?.select(sql, args![ou, name, id]).await?;
+    if rows.len() > 1 {
+        return Err(text::ambiguous("environment", name));
+    }
     let found = rows.first().map(from_row).transpose()?;
     let found = found.ok_or_else(|| Error::not_found("environment"))?;
     require(plane, ctx, &found, Action::VIEW, "environment").await?;

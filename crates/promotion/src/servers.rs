@@ -300,11 +300,14 @@ pub async fn server_named(plane: &Promotion, ctx: &OpCtx, name: &str) -> Result<
     plane.estate().require_some(ctx, ENVIRONMENT, Action::VIEW).await?;
     // No row has the id 0.
     let id = name.parse::<i64>().unwrap_or(0);
-    let sql = "SELECT s.id FROM promotion_servers s WHERE s.ou_id = $1 AND (s.name = $2 OR s.id = $3) \
-               ORDER BY CASE WHEN s.name = $2 THEN 0 ELSE 1 END LIMIT 1";
+    let sql =
+        "SELECT s.id FROM promotion_servers s WHERE s.ou_id = $1 AND (s.name = $2 OR s.id = $3) LIMIT 2";
     let asked = args![ctx.authority().ou(), name, id];
-    let row = plane.estate().store().read().await?.opt(sql, asked).await?;
-    let id: ServerId = row.ok_or_else(|| Error::not_found("server"))?.id(0)?;
+    let rows = plane.estate().store().read().await?.all(sql, asked).await?;
+    if rows.len() > 1 {
+        return Err(text::ambiguous("server", name));
+    }
+    let id: ServerId = rows.first().ok_or_else(|| Error::not_found("server"))?.id(0)?;
     server_get(plane, ctx, id).await
 }
 

@@ -1,5 +1,6 @@
 //! Limits for the text of environments and of what is in them.
 
+use landreeve_core::Error;
 use landreeve_core::error::Faults;
 
 /// Characters of a name.
@@ -27,4 +28,9 @@ pub(crate) fn at_most(faults: &mut Faults, field: &str, text: Option<&str>, limi
     } else if text.contains('\0') {
         faults.push(field, "character", "must not contain the character U+0000");
     }
+}
+
+/// The error for a number that is the name of one thing and the id of another.
+pub(crate) fn ambiguous(what: &str, name: &str) -> Error {
+    Error::conflict("ambiguous", format!("{name} is the name of one {what} and the id of another"))
 }

@@ -241,7 +241,7 @@ pub async fn add(
                 {
                     return Err(given_up());
                 }
-                forget(tx, id, number).await?;
+                forget(tx, id, read.version, number).await?;
                 tell(tx, &read, now).await?;
                 let act = OwnedAct::new("applied", VIRTUAL_NODE, id.0, format!("{} version {number}", read.name));
                 Ok((Some((id, number)), Some(act)))
@@ -312,12 +312,13 @@ async fn insert(
     Ok(())
 }
 
-/// Deletes versions that are too old, and what only they named.
-async fn forget(tx: &mut Tx, node: VirtualNodeId, current: i64) -> Result<()> {
+/// Deletes versions that are too old, and what only they named. The one before is kept whatever its age, so that it is
+/// possible to go back to it.
+async fn forget(tx: &mut Tx, node: VirtualNodeId, before: i64, current: i64) -> Result<()> {
     tx.exec(
-        "DELETE FROM virtual_versions WHERE node_id = $1 AND number <> $2 AND number <= (SELECT max(number) FROM \
+        "DELETE FROM virtual_versions WHERE node_id = $1 AND number NOT IN ($2, $4) AND number <= (SELECT max(number) FROM \
          virtual_versions WHERE node_id = $1) - $3",
-        args![node, current, KEPT],
+        args![node, current, KEPT, before],
     )
     .await?;
     tx.exec(

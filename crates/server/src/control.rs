@@ -105,7 +105,7 @@ impl Refusal {
         }
         let message = match error {
             Some(error) => error.message,
-            None => "nothing was deployed: properties are missing or cannot be used".to_owned(),
+            None => "nothing was deployed: the revisions are not valid in this environment".to_owned(),
         };
         Refusal { document: landreeve_face_denodo::validation_document(validation, None), lines, message }
     }

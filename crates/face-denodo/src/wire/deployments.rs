@@ -426,9 +426,11 @@ impl RefusedBody {
 impl ValidationResponse {
     fn new(validation: Validation, plan: &[ServerPlan]) -> ValidationResponse {
         let (mut output, mut errors) = (String::new(), failing(plan));
+        let missing = validation.problems.iter().any(|problems| !problems.missing.is_empty());
         let message = match (validation.is_ok(), errors.is_empty()) {
             (true, true) => "The properties of all revisions are defined in the environment.",
             (true, false) => "Statements of the revisions would fail on servers of the environment.",
+            (false, _) if !missing => "Revisions have faults; nothing was deployed.",
             (false, _) => {
                 "Properties of the revisions are missing in the environment or cannot be used; nothing was deployed."
             }

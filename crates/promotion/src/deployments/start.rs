@@ -151,14 +151,16 @@ async fn revisions_for(
 /// manage revisions.
 async fn visible(plane: &Promotion, ctx: &OpCtx, id: RevisionId) -> Result<Revision> {
     let found = revisions::find(&mut plane.estate().store().read().await?, id).await?;
-    let found = found
-        .filter(|revision| revision.ou_path.starts_with(ctx.authority().ou_path()))
-        .ok_or_else(|| Error::not_found("revision"))?;
+    let found = found.ok_or_else(|| Error::not_found("revision"))?;
     let manage = Permission::new(REVISION, Action::MANAGE);
-    let sees = found.owner == Submitter::from(ctx.actor()).key()
-        || ctx.authority().allows(manage, &found.ou_path, id.0)
-        || revisions::is_to_approve(plane, ctx, id).await?;
-    if sees { Ok(found) } else { Err(Error::not_found("revision")) }
+    let own = found.owner == Submitter::from(ctx.actor()).key();
+    let sees = found.ou_path.starts_with(ctx.authority().ou_path())
+        && (own || ctx.authority().allows(manage, &found.ou_path, id.0));
+    if sees || revisions::is_to_approve(plane, ctx, id).await? {
+        Ok(found)
+    } else {
+        Err(Error::not_found("revision"))
+    }
 }
 
 /// What prevents a deployment.

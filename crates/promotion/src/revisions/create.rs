@@ -95,6 +95,9 @@ pub async fn revision_upload(plane: &Promotion, ctx: &OpCtx, new: Input<NewRevis
 
 fn check_texts(name: &str, description: Option<&str>, faults: &mut Faults) {
     check_text("name", name, 1..=MAX_NAME, faults);
+    if name.chars().any(|char| char.is_control() && char != '\0') {
+        faults.push("name", "character", "must not contain control characters");
+    }
     if let Some(description) = description {
         check_text("description", description, 0..=MAX_DESCRIPTION, faults);
     }

@@ -232,14 +232,20 @@ async fn in_subtree(plane: &Promotion, ctx: &OpCtx, id: RevisionId) -> Result<Re
 }
 
 pub async fn revision_get(plane: &Promotion, ctx: &OpCtx, id: RevisionId) -> Result<Revision> {
+    if is_to_approve(plane, ctx, id).await?
+        && let Some(revision) = find(&mut plane.estate().store().read().await?, id).await?
+    {
+        return Ok(revision);
+    }
     let revision = in_subtree(plane, ctx, id).await?;
-    if !is_own(ctx, &revision) && !is_to_approve(plane, ctx, id).await? {
+    if !is_own(ctx, &revision) {
         plane.estate().require(ctx, REVISION, Action::VIEW, &revision.ou_path, id.0).await?;
     }
     Ok(revision)
 }
 
-/// Whether the revision is part of a deployment that waits for an approval which the caller may give.
+/// Whether the revision, which may be of a unit above, is part of a deployment that waits for an approval which the caller
+/// may give.
 pub(crate) async fn is_to_approve(plane: &Promotion, ctx: &OpCtx, id: RevisionId) -> Result<bool> {
     let sql = "SELECT d.scenario, d.environment_id, o.path FROM promotion_deployment_revisions p \
                JOIN promotion_deployments d ON d.id = p.deployment_id JOIN runs r ON r.id = d.id \

@@ -524,6 +524,20 @@ async fn an_approval_comes_from_another_person(stage: &Stage) {
     }
     let error = deployment_cancel(&stage.plane, &ann, run.id).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Forbidden);
+    // Also in a unit below that of the revision.
+    let below = stage.kit.ou("Below").await;
+    stage.kit.user_in(below.id, "una", &DEPLOYER).await;
+    let origin = Origin { request_id: stage.kit.estate.uuid(), address: None, kind: OpKind::CommandLine };
+    let una = sign_in::by_password(&stage.kit.estate, "una", Secret::new(PASSWORD), Some(below.uuid), origin);
+    let una = una.await.unwrap();
+    assert_eq!(seen(&una).await, (0, false, false, false));
+    let moved = "UPDATE promotion_deployments SET ou_id = $2 WHERE id = $1";
+    stage.kit.exec(moved, args![run.id, below.id]).await;
+    stage.kit.exec("UPDATE runs SET ou_id = $2 WHERE id = $1", args![run.id, below.id]).await;
+    let (listed, progress, script, _) = seen(&una).await;
+    assert_eq!((listed, progress, script), (1, true, true));
+    stage.kit.exec(moved, args![run.id, OuId::ROOT]).await;
+    stage.kit.exec("UPDATE runs SET ou_id = $2 WHERE id = $1", args![run.id, OuId::ROOT]).await;
     deployment_approve(&stage.plane, &ann, run.id).await.unwrap();
     assert_eq!(seen(&ann).await, (0, false, false, false));
     assert_eq!(deployment_approve(&stage.plane, &ann, run.id).await.unwrap_err().kind, ErrorKind::Conflict);

@@ -75,6 +75,12 @@ async fn versions_are_kept_and_can_be_gone_back_to(world: World) -> landreeve_te
     assert_eq!(rollback(&world.plane, &world.ctx, "local", 1).await.unwrap_err().kind, ErrorKind::NotFound);
     let next = world.apply("CONNECT DATABASE d; DROP VIEW v").await;
     assert_eq!((next.from_version, next.version), (10, 27), "a new version comes after all others");
+    // However often a deployment is undone, what it began with can be gone back to.
+    for _ in 0..25 {
+        rollback(&world.plane, &world.ctx, "local", 27).await.unwrap();
+        world.apply("CONNECT DATABASE d; CREATE OR REPLACE VIEW w AS SELECT id FROM i").await;
+    }
+    rollback(&world.plane, &world.ctx, "local", 27).await.unwrap();
     let texts = world.kit.number("SELECT count(*) FROM virtual_texts").await;
     let used = world.kit.number("SELECT count(DISTINCT hash) FROM virtual_objects").await;
     assert_eq!(texts, used, "a text is kept once, and no longer than a version has it");

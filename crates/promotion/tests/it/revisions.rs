@@ -173,6 +173,7 @@ async fn every_fault_of_an_upload_is_reported(world: World) -> Kit {
         (upload("x", b"AB\xff".to_vec()), vec![("vql", "must be UTF-8, and its byte 3 is not")]),
         (upload(&"ä".repeat(256), "A"), vec![("name", "must have at most 255 characters, has 256")]),
         (upload("a\0", "A"), vec![("name", "must not contain the character U+0000")]),
+        (upload("a\nprod-1: OK\u{1b}[1m", "A"), vec![("name", "must not contain control characters")]),
         (
             NewRevision {
                 description: Some("x".repeat(4_001)),

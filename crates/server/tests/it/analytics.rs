@@ -294,6 +294,38 @@ async fn filters_snippets_and_their_errors() {
     );
 }
 
+/// Whatever compression a client asks for, the download ends as it should; `curl` fails if the connection breaks off.
+#[tokio::test]
+async fn results_are_downloaded_with_every_compression() {
+    let source = on_sqlite().await;
+    let execution = source.client.execute(&source.id, &json!({ "sql_query": "select * from nation" })).await;
+    let id = execution["data"]["id"].as_str().unwrap();
+    let grant = source.client.get(&format!("/cluvio/executions/{id}/data")).await.expect(200);
+    let (key, token) = (&grant["data_key"].as_str().unwrap(), &grant["data_access_token"].as_str().unwrap());
+    let address = format!("{}/cluvio-data/data/{key}", source.server.address);
+    let formats = [
+        "application/json",
+        "text/csv",
+        "application/vnd.apache.parquet",
+        "application/vnd.apache.arrow.stream",
+    ];
+    for format in formats {
+        for encoding in ["identity", "gzip", "deflate", "br", "zstd", "gzip, deflate, br, zstd"] {
+            let headers = [
+                format!("Authorization: Data {token}"),
+                format!("Accept: {format}"),
+                format!("Accept-Encoding: {encoding}"),
+            ];
+            let mut curl = std::process::Command::new("curl");
+            curl.args(["-sS", "--fail", "-o", "/dev/null", &address]);
+            curl.args(headers.iter().flat_map(|header| ["-H", header]));
+            let ended = curl.output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(ended.status.success(), "{format}, {encoding}: {said}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn results_over_the_limit_fail_and_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -108,8 +108,20 @@ async fn revisions_are_deployed_by_commands() {
         (vec!["promotion", "show", "999999"], "there is no such deployment"),
         (vec!["promotion", "cancel", "999999"], "there is no such deployment"),
         (vec!["promotion", "approve", "999999"], "there is no such deployment"),
-        (vec!["promotion", "cancel", &id], "has already ended"),
+        (vec!["promotion", "cancel", &id], "has already ended: OK"),
         (vec!["drift", "None"], "there is no such environment"),
+    ] {
+        fails(&server, &arguments, part);
+    }
+    // A number that is a name and an id is neither.
+    let revision = json_of(&server, &["revision", "list"])[0]["id"].to_string();
+    server.say(&["revision", "create", &revision, "--vql", &script]);
+    let environment = json_of(&server, &["env", "list"])[0]["id"].to_string();
+    server.say(&["env", "create", &environment]);
+    for (arguments, part) in [
+        (vec!["revision", "delete", &revision], "is the id of a revision and the name of another one"),
+        (vec!["promotion", "start", "Production", &revision], "is the id of a revision and the name"),
+        (vec!["drift", &environment], "is the name of one environment and the id of another"),
     ] {
         fails(&server, &arguments, part);
     }

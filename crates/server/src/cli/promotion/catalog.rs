@@ -189,9 +189,15 @@ async fn clusters(plane: &Promotion, ctx: &OpCtx, environment: &str) -> Result<V
 /// One of them, by its name or else by its id.
 async fn cluster_named(plane: &Promotion, ctx: &OpCtx, environment: &str, name: &str) -> Result<Cluster> {
     let all = clusters(plane, ctx, environment).await?;
-    let named = all.iter().find(|cluster| cluster.name == name);
-    let found = named.or_else(|| all.iter().find(|cluster| cluster.id.to_string() == name));
-    found.cloned().ok_or_else(|| Error::not_found("cluster"))
+    let mut found = all.into_iter().filter(|one| one.name == name || one.id.to_string() == name);
+    match (found.next(), found.next()) {
+        (Some(cluster), None) => Ok(cluster),
+        (None, _) => Err(Error::not_found("cluster")),
+        (Some(_), Some(_)) => {
+            let message = format!("{name} is the name of one cluster and the id of another");
+            Err(Error::conflict("ambiguous", message))
+        }
+    }
 }
 
 async fn create_cluster(

@@ -184,6 +184,9 @@ async fn cancel(unit: &Unit, id: RunId) -> anyhow::Result<()> {
     let (session, ctx) = open(unit).await?;
     let plane = session.opened.promotion.clone();
     let done = match deployment_progress(&plane, &ctx, id, None).await {
+        Ok(Some(Progress { deployment, .. })) if matches!(deployment.state, Shown::Ended(_)) => {
+            Err(anyhow::anyhow!("the deployment {id} has already ended: {}", state(deployment.state)))
+        }
         Ok(Some(_)) => stop(&plane, &ctx, id, control::connect(&unit.place.data_dir).await.as_mut()).await,
         Ok(None) => Err(anyhow::anyhow!("there is no such deployment")),
         Err(error) => Err(error.into()),
@@ -353,7 +356,8 @@ async fn follow(opened: &mut Opened, id: RunId, interrupts: &mut Interrupts) -> 
             Shown::Held => {
                 opened.release(id).await?;
                 output::tell(&format!(
-                    "the deployment {id} waits until another person approves it: landreeve promotion approve {id}"
+                    "the deployment {id} waits until another person approves it: who starts deployments on the command line is \
+                     one person, so somebody with a user does it, with POST /solution-manager/deployments/{id}/approve"
                 ));
                 return Ok(found);
             }

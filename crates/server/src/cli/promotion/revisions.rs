@@ -129,6 +129,13 @@ pub async fn revision_named(plane: &Promotion, ctx: &OpCtx, name: &str) -> Resul
         }
         page.offset += u64::from(page.limit);
     }
+    if let ([id], Ok(number)) = (named.as_slice(), name.parse().map(RevisionId))
+        && number != *id
+        && revision_get(plane, ctx, number).await.is_ok()
+    {
+        let message = format!("{name} is the id of a revision and the name of another one, whose id is {id}");
+        return Err(Error::conflict("ambiguous", message));
+    }
     match named.as_slice() {
         [id] => Ok(*id),
         [] => {
