@@ -356,8 +356,8 @@ async fn follow(opened: &mut Opened, id: RunId, interrupts: &mut Interrupts) -> 
             Shown::Held => {
                 opened.release(id).await?;
                 output::tell(&format!(
-                    "the deployment {id} waits until another person approves it: who starts deployments on the command line is \
-                     one person, so somebody with a user does it, with POST /solution-manager/deployments/{id}/approve"
+                    "the deployment {id} waits until another person approves it, with POST \
+                     /solution-manager/deployments/{id}/approve: all who use this command are one person"
                 ));
                 return Ok(found);
             }
