@@ -21,9 +21,15 @@ pub fn time(text: &str) -> Option<Time> {
 pub fn wall(text: &str) -> Option<DateTime> {
     let pieces = Pieces::parse(text).ok()?;
     if has_zone(&pieces) {
-        return text.parse::<Timestamp>().ok().map(|at| TimeZone::UTC.to_datetime(at));
+        return instant(text).map(|at| TimeZone::UTC.to_datetime(at));
     }
     Some(pieces.date().to_datetime(pieces.time().unwrap_or(Time::midnight())))
+}
+
+/// `2026-01-31T12:30:00Z` or with an offset. The name of a zone behind it might say another time, so it is refused.
+pub fn instant(text: &str) -> Option<Timestamp> {
+    let named = Pieces::parse(text).ok()?.time_zone_annotation().is_some();
+    if named { None } else { text.parse().ok() }
 }
 
 fn has_zone(pieces: &Pieces<'_>) -> bool {
@@ -45,7 +51,9 @@ mod tests {
             ("2026-01-31T12:30:00-00:00", None, None, Some("2026-01-31T12:30:00")),
             ("2026-01-31 00:30:00+02:00", None, None, Some("2026-01-30T22:30:00")),
             ("2026-01-31T23:30:00-01", None, None, Some("2026-02-01T00:30:00")),
-            ("2026-01-31T12:30:00+01:00[Europe/Berlin]", None, None, Some("2026-01-31T11:30:00")),
+            ("2026-01-31T12:30:00+01:00[Europe/Berlin]", None, None, None),
+            ("2026-01-31T12:30:00+02:00[Europe/Berlin]", None, None, None),
+            ("2026-01-31T12:30:00Z[Europe/Berlin]", None, None, None),
             ("2026-01-31T12:30:00[Europe/Berlin]", None, None, None),
             ("2026-01-31[Europe/Berlin]", None, None, None),
             ("12:30", None, Some("12:30:00"), None),

@@ -120,6 +120,7 @@ async fn no_offset_or_time_is_dropped() {
         ("2026-01-31 00:30:00+02:00", None, Some("2026-01-30T22:30:00"), Some("2026-01-30T22:30:00Z")),
         ("2026-01-31T23:30:00-0100", None, Some("2026-02-01T00:30:00"), Some("2026-02-01T00:30:00Z")),
         ("12:30:00+02:00", None, None, None),
+        ("2026-01-31T12:30:00+02:00[Europe/Berlin]", None, None, None),
     ] {
         for (kind, expected) in [(DataType::Date32, day), (timestamp(None), at), (timestamp(Some("UTC")), tz)]
         {

@@ -8,7 +8,6 @@ use arrow_array::builder::{
 };
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
-use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use landreeve_core::{calendar, decimal};
@@ -149,8 +148,8 @@ pub fn read(column: &Column, text: &str) -> Result<Value, String> {
             Ok(Value::Whole(at.as_microsecond()))
         }
         Column::Instant(_) => {
-            let at: Timestamp =
-                text.parse().map_err(|_| wrong("time with a zone; write 2026-01-31T12:30:00Z"))?;
+            let at = calendar::instant(text)
+                .ok_or_else(|| wrong("time with a zone; write 2026-01-31T12:30:00Z"))?;
             Ok(Value::Whole(at.as_microsecond()))
         }
         Column::Text(_) => Ok(Value::Text(text.to_owned())),
