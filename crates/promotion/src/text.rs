@@ -32,5 +32,10 @@ pub(crate) fn at_most(faults: &mut Faults, field: &str, text: Option<&str>, limi
 
 /// The error for a number that is the name of one thing and the id of another.
 pub(crate) fn ambiguous(what: &str, name: &str) -> Error {
-    Error::conflict("ambiguous", format!("{name} is the name of one {what} and the id of another"))
+    Error::conflict(
+        "ambiguous",
+        format!(
+            "{name} is the name of one {what} and the id of another; use the id of the one or the name of the other"
+        ),
+    )
 }

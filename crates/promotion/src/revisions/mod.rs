@@ -247,7 +247,7 @@ pub async fn revision_get(plane: &Promotion, ctx: &OpCtx, id: RevisionId) -> Res
 /// Whether the revision, which may be of a unit above, is part of a deployment that waits for an approval which the caller
 /// may give.
 pub(crate) async fn is_to_approve(plane: &Promotion, ctx: &OpCtx, id: RevisionId) -> Result<bool> {
-    let sql = "SELECT d.scenario, d.environment_id, o.path FROM promotion_deployment_revisions p \
+    let sql = "SELECT DISTINCT d.scenario, d.environment_id, o.path FROM promotion_deployment_revisions p \
                JOIN promotion_deployments d ON d.id = p.deployment_id JOIN runs r ON r.id = d.id \
                JOIN ous o ON o.id = d.ou_id \
                WHERE p.revision_id = $1 AND d.state = 'in_progress' AND r.state = 'held'";

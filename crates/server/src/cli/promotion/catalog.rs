@@ -194,7 +194,9 @@ async fn cluster_named(plane: &Promotion, ctx: &OpCtx, environment: &str, name: 
         (Some(cluster), None) => Ok(cluster),
         (None, _) => Err(Error::not_found("cluster")),
         (Some(_), Some(_)) => {
-            let message = format!("{name} is the name of one cluster and the id of another");
+            let message = format!(
+                "{name} is the name of one cluster and the id of another; use the id of the one or the name of the other"
+            );
             Err(Error::conflict("ambiguous", message))
         }
     }

@@ -133,7 +133,9 @@ pub async fn revision_named(plane: &Promotion, ctx: &OpCtx, name: &str) -> Resul
         && number != *id
         && revision_get(plane, ctx, number).await.is_ok()
     {
-        let message = format!("{name} is the id of a revision and the name of another one, whose id is {id}");
+        let message = format!(
+            "{name} is the id of a revision and the name of another one; use {id} for that one, or the name of the first"
+        );
         return Err(Error::conflict("ambiguous", message));
     }
     match named.as_slice() {
