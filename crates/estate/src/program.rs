@@ -125,12 +125,14 @@ impl Scratch {
     pub fn clear(root: &Path) -> io::Result<()> {
         let left = match fs::read_dir(root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            left => left?,
+            left => left?.collect::<io::Result<Vec<_>>>()?,
         };
+        if left.is_empty() {
+            return Ok(());
+        }
         // Those whose start could not be noted in time work here still; those that have left have a note.
         working_in(&root.canonicalize()?).into_iter().for_each(kill_left);
         for entry in left {
-            let entry = entry?;
             if !entry.file_type()?.is_dir() {
                 fs::remove_file(entry.path())?;
                 continue;

@@ -472,11 +472,15 @@ async fn set_end(tx: &mut Tx, run: &Run, ended: &Ended<'_>, now: Timestamp) -> R
     // A worker and a place in the lane become free. If the lane was full, another node may have queued a run since this one
     // checked; SQLite has only one writer.
     let waits = tx.dialect().pick(
-        "SELECT 1 FROM runs q WHERE q.state = 'queued' AND q.pool = $2 AND $1 IS NOT NULL LIMIT 1",
-        "SELECT 1 FROM runs r WHERE r.id = $1 AND (EXISTS (SELECT 1 FROM runs q WHERE q.state = 'queued' AND q.pool = $2) \
+        "SELECT 1 FROM runs q WHERE q.state = 'queued' AND q.pool = $1 LIMIT 1",
+        "SELECT 1 FROM runs r WHERE r.id = $2 AND (EXISTS (SELECT 1 FROM runs q WHERE q.state = 'queued' AND q.pool = $1) \
          OR r.lane_limit <= (SELECT count(*) FROM runs o WHERE o.lane = r.lane AND o.occupies = 1) + 1 - r.occupies)",
     );
-    tx.notice_if(Notice::Queue(run.pool), waits, args![run.id, run.pool.as_str()]).await?;
+    let mut bound = args![run.pool.as_str()];
+    if tx.dialect() == Dialect::Postgres {
+        bound.extend(args![run.id]);
+    }
+    tx.notice_if(Notice::Queue(run.pool), waits, bound).await?;
     tx.run_ended(run.id).await?;
     if let Some(parent) = run.parent {
         // It may be waiting for its children.
