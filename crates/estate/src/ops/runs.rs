@@ -51,11 +51,12 @@ pub async fn submit_with(estate: &Estate, ctx: &OpCtx, new: NewRun, rows: WithRu
     let (estate, ctx) = (estate.clone(), ctx.clone());
     // A separate task: if the caller goes away, the claimed run must still be started.
     let submitted = tokio::spawn(async move {
-        let submission = ticket.submission.clone();
+        let ticket = Arc::new(ticket);
+        let reserved = Arc::clone(&ticket);
         let run = estate
             .change_told(&ctx, move |tx| {
                 Box::pin(async move {
-                    let (run, new) = engine.insert(tx, &submission).await?;
+                    let (run, new) = engine.insert(tx, &reserved).await?;
                     if new {
                         rows(tx, &run).await?;
                     }
@@ -63,7 +64,7 @@ pub async fn submit_with(estate: &Estate, ctx: &OpCtx, new: NewRun, rows: WithRu
                 })
             })
             .await?;
-        estate.runs().launch(ticket, &run);
+        estate.runs().launch(&ticket, &run);
         Ok(run)
     });
     submitted.await.map_err(Error::internal)?

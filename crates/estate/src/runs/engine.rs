@@ -93,11 +93,18 @@ pub struct Executors {
     pub authority: AuthorityOf,
 }
 
-/// A place for a submission: its ids, and a worker if one is free.
+/// A submission with its ids, and from its transaction on a worker, if one is free.
 pub struct Ticket {
     pub submission: Submission,
-    place: Option<Place>,
+    /// Taken when the transaction begins and not before: a submission that waits for the writer occupies no worker.
+    place: Mutex<Option<Place>>,
     _expected: Expected,
+}
+
+impl Ticket {
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A run that a transaction in progress may claim for this process. Until it is launched or abandoned, the store may
@@ -368,19 +375,17 @@ impl Engine {
         Lease { node, term: self.0.options.lease }
     }
 
-    /// A place for one submission. It reserves a free worker, if there is one, until it is launched or dropped.
+    /// The ids of one submission.
     pub async fn ticket(&self, uuid: Uuid, new: NewRun, submitter: Submitter) -> Result<Ticket> {
         let id = RunId(self.0.ids.next(RunId::KIND).await?);
         self.known().expected.insert(id);
         let expected = Expected { engine: self.clone(), id };
-        let place = self.free_place(&new, &submitter);
-        let lease = place.as_ref().and(self.node()).map(|node| self.lease(node));
         let counts = matches!(submitter.kind, "user" | "key") && new.parent.is_none();
         let most_waiting = counts.then_some(self.0.options.max_waiting);
         let expects_room = new.lane.as_ref().is_none_or(|lane| !self.known().is_crowded(&lane.name));
         let submission =
-            Submission { id, uuid, new, submitter, most_waiting, lease, ou_path: None, expects_room };
-        Ok(Ticket { submission, place, _expected: expected })
+            Submission { id, uuid, new, submitter, most_waiting, lease: None, ou_path: None, expects_room };
+        Ok(Ticket { submission, place: Mutex::new(None), _expected: expected })
     }
 
     fn free_place(&self, new: &NewRun, submitter: &Submitter) -> Option<Place> {
@@ -400,25 +405,32 @@ impl Engine {
         place
     }
 
-    /// Inserts the run inside the caller's transaction.
-    pub async fn insert(&self, tx: &mut Tx, submission: &Submission) -> Result<(Run, bool)> {
-        queue::insert(tx, submission, self.0.clock.now()).await
+    /// Inserts the run inside the caller's transaction. It reserves a free worker, if there is one, until the ticket is
+    /// launched or dropped, also if the transaction is tried again.
+    pub async fn insert(&self, tx: &mut Tx, ticket: &Ticket) -> Result<(Run, bool)> {
+        let lease = {
+            let mut place = ticket.place();
+            if place.is_none() {
+                *place = self.free_place(&ticket.submission.new, &ticket.submission.submitter);
+            }
+            place.as_ref().and(self.node()).map(|node| self.lease(node))
+        };
+        let submission = Submission { lease, ..ticket.submission.clone() };
+        queue::insert(tx, &submission, self.0.clock.now()).await
     }
 
     /// Starts a run that its submission claimed. Call it after the transaction is durable.
-    pub fn launch(&self, ticket: Ticket, run: &Run) {
+    pub fn launch(&self, ticket: &Ticket, run: &Run) {
         if run.state == RunState::Queued
             && let Some(pool) = self.working().and_then(|working| working.pools.get(&run.pool))
         {
             pool.behind.store(true, Ordering::SeqCst);
         }
-        let submission = &ticket.submission;
-        if let (Some(_), RunState::Queued, Some(lane)) = (submission.lease, run.state, &submission.new.lane) {
+        let (submission, place) = (&ticket.submission, ticket.place().take());
+        if let (Some(_), RunState::Queued, Some(lane)) = (&place, run.state, &submission.new.lane) {
             self.known().crowd(&lane.name);
         }
-        if let (Some(place), RunState::Starting, true) =
-            (ticket.place, run.state, run.id == ticket.submission.id)
-        {
+        if let (Some(place), RunState::Starting, true) = (place, run.state, run.id == submission.id) {
             self.spawn(run.clone(), place);
         }
     }
