@@ -5,6 +5,7 @@
 //! metadata store, HTTP, settings, the wall clock, permissions. Callers have already checked that the user may read and
 //! that the address is allowed.
 
+mod aside;
 mod encode;
 mod errors;
 mod feed;

@@ -1,5 +1,6 @@
 //! Runs one statement: read-only transaction, batches, cleanup.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use mysql_async::{Error, IoError, Params};
 
 use super::connect::{Connector, Session, query_error};
 use super::decode::Columns;
+use crate::aside::{Aside, aside};
 use crate::feed::{Feed, Watch};
 use crate::pool::{LONGEST_KEPT, Lease, Pool};
 use crate::{Bounds, errors, gate};
@@ -118,8 +120,17 @@ async fn pump(
     let schema = columns.schema();
     let mut sent = false;
     let (mut bytes, mut longest) = (0_usize, 0_usize);
-    while let Some(row) = rows.next().await.map_err(|error| row_error(&error, bounds))? {
-        let size = columns.append(&row)?;
+    let mut last = 0;
+    loop {
+        // The next row is probably as long as the last.
+        let next = Aside { future: pin!(rows.next()), bytes: || last };
+        let Some(row) = next.await.map_err(|error| row_error(&error, bounds))? else { break };
+        let size = aside(last, || {
+            let size = columns.append(&row);
+            drop(row);
+            size
+        })?;
+        last = size;
         bytes += size;
         longest = longest.max(size);
         if columns.rows() >= query.batch_rows.max(1) || bytes >= query.batch_bytes {

@@ -1,5 +1,6 @@
 //! A session: connecting, setting it up, cancelling it, and error messages for users.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -14,7 +15,8 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::guard::{Guarded, GuardedTls, Refusal};
+use super::guard::{Guarded, GuardedTls, Traffic};
+use crate::aside::Aside;
 use crate::net::{Network, Tls};
 use crate::{Bounds, Owner, errors, net};
 
@@ -38,8 +40,8 @@ pub(crate) struct Session {
     pub dialect: SqlDialect,
     /// The time limit of a statement that the server has for this user.
     own_limit: Option<Duration>,
-    /// Set if the connection was given up because of a row that is too large.
-    pub refusal: Refusal,
+    /// What it receives, and whether it was given up because of a row that is too large.
+    pub traffic: Arc<Traffic>,
     /// Sets up a session again after `DISCARD ALL`.
     setup: String,
     canceller: Canceller,
@@ -82,14 +84,16 @@ impl Connector {
             config.password(network.password.reveal());
         }
         config.ssl_mode(if spec.tls == TlsMode::Prefer { SslMode::Prefer } else { SslMode::Require });
-        let refusal = Refusal::default();
-        let stream = Guarded::raw(network.connect(spec.connect_timeout).await?, self.bounds, refusal.clone());
+        let traffic = Arc::new(Traffic::default());
+        let stream = Guarded::raw(network.connect(spec.connect_timeout).await?, self.bounds, traffic.clone());
         let inner = make_tls::<Guarded<TcpStream>>(&self.tls, spec.tls, &network.host)?;
-        let tls = GuardedTls { inner, bounds: self.bounds, refusal: refusal.clone() };
+        let tls = GuardedTls { inner, bounds: self.bounds, traffic: traffic.clone() };
         let (client, connection) =
             config.connect_raw(stream, tls).await.map_err(|error| connect_error(&error, &network))?;
         let version = connection.parameter("server_version").unwrap_or("unknown").to_owned();
         let closing = self.owner.closing.clone();
+        let arrives = Arc::clone(&traffic);
+        let connection = Aside { future: connection, bytes: move || arrives.arriving() };
         let connection = self.owner.tasks.spawn(async move {
             // The client sees its errors as "closed"; shutdown must not wait for a server that does not respond.
             tokio::select! {
@@ -111,7 +115,7 @@ impl Connector {
             zone: SessionZone::AsAsked,
             dialect,
             own_limit: None,
-            refusal,
+            traffic,
             setup: String::new(),
             canceller,
             connection,

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -27,8 +28,20 @@ pub(super) struct Refused {
     pub bytes: usize,
 }
 
-/// What a connection refused, for the task that runs its statement.
-pub(super) type Refusal = Arc<OnceLock<Refused>>;
+/// What a connection receives.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    /// What it refused, for the task that runs its statement.
+    pub refused: OnceLock<Refused>,
+    /// The length of the message that is arriving.
+    arriving: AtomicUsize,
+}
+
+impl Traffic {
+    pub fn arriving(&self) -> usize {
+        self.arriving.load(Ordering::Relaxed)
+    }
+}
 
 /// Where the next byte belongs.
 #[derive(Debug)]
@@ -43,6 +56,7 @@ enum State {
     },
     Body {
         left: usize,
+        length: usize,
     },
     TooLarge(Lengths),
 }
@@ -119,6 +133,11 @@ struct Frames {
 }
 
 impl Frames {
+    /// The length of the message of which a part has arrived.
+    fn arriving(&self) -> usize {
+        if let State::Body { length, .. } = self.state { length } else { 0 }
+    }
+
     fn read(&mut self, bytes: &[u8]) -> Verdict {
         let mut at = 0;
         while at < bytes.len() {
@@ -129,7 +148,7 @@ impl Frames {
                     at += 1;
                     self.state = if rest.first() == Some(&b'S') { State::Opaque } else { START };
                 }
-                State::Body { left } => {
+                State::Body { left, .. } => {
                     let step = (*left).min(rest.len());
                     *left -= step;
                     at += step;
@@ -151,7 +170,7 @@ impl Frames {
                     let left = usize::try_from(i32::from_be_bytes(length)).unwrap_or(0).saturating_sub(4);
                     let most = if kind == ROW { self.bounds.max_row_bytes } else { LONGEST_OTHER };
                     if left <= most {
-                        self.state = if left == 0 { START } else { State::Body { left } };
+                        self.state = if left == 0 { START } else { State::Body { left, length: left } };
                         continue;
                     }
                     if kind != ROW {
@@ -176,13 +195,13 @@ impl Frames {
 pub(super) struct Guarded<S> {
     inner: S,
     frames: Frames,
-    refusal: Refusal,
+    traffic: Arc<Traffic>,
 }
 
 impl<S> Guarded<S> {
     /// A connection on which the client first asks for encryption.
-    pub fn raw(inner: S, bounds: Bounds, refusal: Refusal) -> Guarded<S> {
-        Guarded { inner, frames: Frames { state: State::Encrypted, bounds }, refusal }
+    pub fn raw(inner: S, bounds: Bounds, traffic: Arc<Traffic>) -> Guarded<S> {
+        Guarded { inner, frames: Frames { state: State::Encrypted, bounds }, traffic }
     }
 }
 
@@ -196,7 +215,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             if new.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            match this.frames.read(new) {
+            let verdict = this.frames.read(new);
+            // Encrypted bytes are not counted: inside is another one of these.
+            if !matches!(this.frames.state, State::Opaque) {
+                this.traffic.arriving.store(this.frames.arriving(), Ordering::Relaxed);
+            }
+            match verdict {
                 Verdict::Pass => return Poll::Ready(Ok(())),
                 // The client waits for the rest of a message that never comes, so the next read shows what it is.
                 Verdict::Stop(0) => buf.set_filled(before),
@@ -206,7 +230,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                 }
                 Verdict::Refuse(refused) => {
                     buf.set_filled(before);
-                    let _ = this.refusal.set(refused);
+                    let _ = this.traffic.refused.set(refused);
                     let message = format!("a message of {} bytes is too large", refused.bytes);
                     return Poll::Ready(Err(io::Error::other(message)));
                 }
@@ -251,7 +275,7 @@ impl<S: TlsStream + Unpin> TlsStream for Guarded<S> {
 pub(super) struct GuardedTls<T> {
     pub inner: T,
     pub bounds: Bounds,
-    pub refusal: Refusal,
+    pub traffic: Arc<Traffic>,
 }
 
 impl<S, T> TlsConnect<S> for GuardedTls<T>
@@ -265,11 +289,11 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Stream, T::Error>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
-        let GuardedTls { inner, bounds, refusal } = self;
+        let GuardedTls { inner, bounds, traffic } = self;
         let connecting = inner.connect(stream);
         Box::pin(async move {
             let inner = connecting.await?;
-            Ok(Guarded { inner, frames: Frames { state: START, bounds }, refusal })
+            Ok(Guarded { inner, frames: Frames { state: START, bounds }, traffic })
         })
     }
 }

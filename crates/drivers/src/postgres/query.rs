@@ -11,6 +11,7 @@ use tokio_postgres::Statement;
 
 use super::connect::{Connector, Session, query_error};
 use super::decode::{self, Columns, Plan};
+use crate::aside::aside;
 use crate::feed::{Feed, Watch};
 use crate::pool::{LONGEST_KEPT, Lease, Pool};
 use crate::{Bounds, errors, gate};
@@ -48,7 +49,7 @@ pub(crate) async fn run(
         }
         Ok(Err(error)) => {
             // After a value that we could not represent, the server may still be producing rows.
-            if session.refusal.get().is_some() {
+            if session.traffic.refused.get().is_some() {
                 feed.fail(error);
                 session.cancel().await;
             } else if (error.code.is_none() || errors::is_too_large(&error)) && !session.client.is_closed() {
@@ -138,7 +139,7 @@ async fn pump(
 
 /// What the connection was given up for, in terms of the statement.
 fn refused(session: &Session, plan: &Plan, bounds: Bounds) -> Option<SourceError> {
-    let refused = session.refusal.get()?;
+    let refused = session.traffic.refused.get()?;
     if !refused.is_row {
         return Some(errors::message_too_large(refused.bytes));
     }
@@ -164,9 +165,14 @@ async fn stream_rows(
     let mut sent = false;
     let (mut bytes, mut longest) = (0_usize, 0_usize);
     while let Some(row) = rows.try_next().await.map_err(|error| query_error(&error, shift))? {
-        columns.append(&row)?;
-        bytes += row.raw_size_bytes();
-        longest = longest.max(row.raw_size_bytes());
+        let size = row.raw_size_bytes();
+        aside(size, || {
+            let appended = columns.append(&row);
+            drop(row);
+            appended
+        })?;
+        bytes += size;
+        longest = longest.max(size);
         if columns.rows() >= batch_rows || bytes >= query.batch_bytes {
             if !std::mem::replace(&mut sent, true) {
                 feed.schema(schema.clone());

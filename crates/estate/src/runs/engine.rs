@@ -50,7 +50,7 @@ pub struct RunOptions {
 impl Default for RunOptions {
     fn default() -> RunOptions {
         RunOptions {
-            short: 16,
+            short: 24,
             long: 4,
             every_pool: None,
             share: 75,

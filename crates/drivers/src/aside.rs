@@ -1,0 +1,64 @@
+//! Work on long values. Copying one takes long enough that other tasks of the thread would wait for it, so the runtime
+//! gives them to another thread meanwhile.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// In bytes: copied in less than a millisecond, which is no longer than a statement takes anyway.
+pub(crate) const LONG: usize = 1024 * 1024;
+
+/// Does it where nothing waits for it if it works on so many bytes.
+pub(crate) fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    // A runtime with one thread has no other to give them to.
+    let many =
+        Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if bytes >= LONG && many { tokio::task::block_in_place(work) } else { work() }
+}
+
+/// A future that is polled like that. `bytes` says how many it works on next.
+pub(crate) struct Aside<F, B> {
+    pub future: F,
+    pub bytes: B,
+}
+
+impl<F: Future + Unpin, B: Fn() -> usize + Unpin> Future for Aside<F, B> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.get_mut();
+        aside((this.bytes)(), || Pin::new(&mut this.future).poll(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// With one worker, another task runs only if that worker is free.
+    fn others_run(bytes: usize, runtime: &tokio::runtime::Runtime) -> bool {
+        runtime.block_on(async move {
+            let (told, heard) = std::sync::mpsc::channel();
+            let working = tokio::spawn(async move {
+                tokio::spawn(async move { told.send(()) });
+                let future = std::future::poll_fn(move |_| {
+                    Poll::Ready(heard.recv_timeout(Duration::from_millis(500)).is_ok())
+                });
+                Aside { future, bytes: || bytes }.await
+            });
+            working.await.unwrap()
+        })
+    }
+
+    #[test]
+    fn other_tasks_run_beside_work_on_a_long_value() {
+        let one_worker = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        assert!(others_run(LONG, &one_worker));
+        assert!(!others_run(LONG - 1, &one_worker), "a short one is not worth it");
+        let one_thread = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert!(!others_run(LONG, &one_thread), "there is no other thread");
+    }
+}
