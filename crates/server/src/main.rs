@@ -49,7 +49,12 @@ fn main() -> ExitCode {
     if cli.is_server() {
         memory::start_with_settings();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let made = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // A thread keeps memory for its next allocations, and all of it while it has nothing to do.
+        .thread_keep_alive(std::time::Duration::from_secs(1))
+        .build();
+    let runtime = match made {
         Ok(runtime) => runtime,
         Err(error) => {
             output::complain(&format!("could not start the runtime: {error}"));

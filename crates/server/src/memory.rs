@@ -15,15 +15,20 @@ const ENGINE_BESIDE: usize = 64 * 1024 * 1024;
 /// If the system does not say how much memory there is.
 const UNKNOWN: u64 = 4 * 1024 * 1024 * 1024;
 
-/// For how many milliseconds the allocator keeps free memory, instead of a second: under load there is always something
-/// that was freed in the last second.
-const KEPT: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "50");
+/// The allocator's settings, where they differ from its own.
+const SETTINGS: [(&str, &str); 2] = [
+    // For how many milliseconds it keeps free memory, instead of a second: under load there is always something that
+    // was freed in the last second.
+    ("MIMALLOC_PURGE_DELAY", "50"),
+    // After how many slow allocations a thread looks for what other threads have freed, instead of 10,000: a long value
+    // that one thread received and another freed would stay until then.
+    ("MIMALLOC_GENERIC_COLLECT", "20"),
+];
 
-/// Starts the program again, in the same process, with the allocator's setting, which it reads when it is loaded. If that
-/// is not possible, or the operator has set it, this one continues.
+/// Starts the program again, in the same process, with the allocator's settings, which it reads when it is loaded. If that
+/// is not possible, or the operator has set one of them, this one continues.
 pub fn start_with_settings() {
-    let (name, value) = KEPT;
-    if std::env::var_os(name).is_some() {
+    if SETTINGS.iter().any(|(name, _)| std::env::var_os(name).is_some()) {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
@@ -33,7 +38,7 @@ pub fn start_with_settings() {
         again.arg0(called);
     }
     // It returns only if it could not be started.
-    let _ = again.args(arguments).env(name, value).exec();
+    let _ = again.args(arguments).envs(SETTINGS).exec();
 }
 
 /// The allocator returns free memory to the system only when something else is freed, or a thread ends. So a thread ends now
