@@ -24,6 +24,7 @@ pub mod source;
 pub mod sql;
 pub mod table;
 pub mod tickets;
+pub mod vault;
 
 pub use authority::{Action, Authority, Grant, Granted, Noun, Permission, Scope};
 pub use clock::{Clock, SystemClock};

@@ -1,5 +1,5 @@
-//! Work on long values. Copying one takes long enough that other tasks of the thread would wait for it, so the runtime
-//! gives them to another thread meanwhile.
+//! Work that other tasks of the thread would wait for. While a long value is copied, the runtime gives them to another thread;
+//! between shorter ones they have their turn.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -32,6 +32,31 @@ impl<F: Future + Unpin, B: Fn() -> usize + Unpin> Future for Aside<F, B> {
     }
 }
 
+/// In bytes: a task that has worked on so many lets others go first. Far more than a result of ordinary size has.
+pub(crate) const TURN: usize = 256 * 1024;
+
+/// How much of its turn a task has used.
+#[derive(Debug, Default)]
+pub(crate) struct Turn(usize);
+
+impl Turn {
+    /// Whether it is over after so many more bytes.
+    pub fn ends_after(&mut self, bytes: usize) -> bool {
+        self.0 = self.0.saturating_add(bytes);
+        let over = self.0 >= TURN;
+        if over {
+            self.0 = 0;
+        }
+        over
+    }
+
+    pub async fn took(&mut self, bytes: usize) {
+        if self.ends_after(bytes) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -51,6 +76,16 @@ mod tests {
             });
             working.await.unwrap()
         })
+    }
+
+    #[tokio::test]
+    async fn other_tasks_have_their_turn_between_rows() {
+        let mut turn = Turn::default();
+        let others = tokio::spawn(async {});
+        turn.took(TURN - 1).await;
+        assert!(!others.is_finished(), "after little work");
+        turn.took(1).await;
+        assert!(others.is_finished());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! `statement` prepares a statement: `flavour` parses it, `reading` checks that it only reads, `variables` fills in its
 //! values. `vql` does the same for virtual databases, in their SQL. `bounds` is what a statement may use. `provider` lets
-//! DataFusion plan a read of a plane's table, `scan` executes it with the connections from `admission`. `output` converts
+//! DataFusion plan a read of a plane's table, `scan` executes it with the connections from `admission`. `threads` are what
+//! statements run on. `output` converts
 //! results to the types that the rest of the server knows, `driver` offers a plane's tables as a datasource. Does not belong
 //! here: the meaning of any table, or a function that can access a file or the network.
 
@@ -23,23 +24,24 @@ mod scan;
 mod session;
 mod statement;
 mod subqueries;
+mod threads;
 mod variables;
 mod vql;
 mod walk;
 mod yielding;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use futures_util::StreamExt as _;
 use landreeve_core::ids::BoxFuture;
-use landreeve_core::source::{CancellationToken, QueryStream, SourceError, SourceErrorKind};
+use landreeve_core::source::{CancellationToken, QueryStream, SourceError};
 use landreeve_core::table::{EngineQuery, Readable, SqlEngine, ViewPlanner};
 use output::Columns;
 use session::Sources;
-use tokio::runtime::{Builder, Handle, Runtime};
+use threads::Threads;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub use bounds::allowed::names as function_names;
@@ -60,51 +62,19 @@ pub struct EngineOptions {
     pub threads: usize,
 }
 
-/// Recursive functions walk the plans; only the part of the stack that they use takes memory.
-const STACK: usize = 64 * 1_024 * 1_024;
-
 /// Plans and executes on separate threads, so that a CPU-bound statement does not delay requests.
 pub struct Engine {
     options: EngineOptions,
-    runtime: OnceLock<Runtime>,
+    threads: Threads,
     places: Arc<Semaphore>,
 }
 
 impl Engine {
     pub fn new(options: EngineOptions) -> Engine {
         let places = Arc::new(Semaphore::new(options.statements.max(1)));
-        Engine { options, runtime: OnceLock::new(), places }
-    }
-
-    /// The threads are started with the first statement.
-    fn handle(&self) -> Result<Handle, SourceError> {
-        if let Some(runtime) = self.runtime.get() {
-            return Ok(runtime.handle().clone());
-        }
-        let made = Builder::new_multi_thread()
-            // A long computation keeps its thread, so other statements need their own.
-            .worker_threads(self.options.threads.max(1) * self.options.statements.max(1))
-            .thread_name("landreeve-sql")
-            .thread_stack_size(STACK)
-            .enable_time()
-            .build()
-            .map_err(|cause| {
-                let message = format!("the SQL engine could not start its threads: {cause}");
-                SourceError::new(SourceErrorKind::Lost, message)
-            })?;
-        if let Err(spare) = self.runtime.set(made) {
-            spare.shutdown_background();
-        }
-        self.runtime.get().map(|runtime| runtime.handle().clone()).ok_or_else(error::stopped)
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // A runtime must not be dropped in async code, where it could block; nothing here is worth waiting for.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        // A long computation keeps its thread, so other statements need their own.
+        let threads = Threads::new(options.threads.max(1) * options.statements.max(1), threads::IDLE);
+        Engine { options, threads, places }
     }
 }
 
@@ -117,8 +87,9 @@ impl SqlEngine for Engine {
         Box::pin(async move {
             let (options, query) = (self.options.clone(), query.clone());
             let sources = Sources::new(tables.clone(), CancellationToken::new(), None);
+            let threads = self.threads.start()?;
             let planned =
-                self.handle()?.spawn(async move { session::plan(&options, &sources, &query).await });
+                threads.handle.spawn(async move { session::plan(&options, &sources, &query).await });
             let mut guard = AbortOnDrop(planned);
             (&mut guard.0).await.map_err(|_| error::stopped())?
         })
@@ -142,9 +113,11 @@ impl SqlEngine for Engine {
             let sources = Sources::new(tables, cancel.clone(), Some(Arc::clone(&place)));
             let (batches, received) = mpsc::channel::<Sent>(2);
             let (begun, schema) = tokio::sync::oneshot::channel();
+            let threads = self.threads.start()?;
+            let handle = threads.handle.clone();
             let work = async move {
                 // The reader may be gone while this still computes; the slot becomes free when the computation ends.
-                let _place = place;
+                let (_place, _threads) = (place, threads);
                 match session::start(&options, &sources, &query).await {
                     Ok(stream) => {
                         if begun.send(Ok(stream.schema.clone())).is_ok() {
@@ -154,7 +127,7 @@ impl SqlEngine for Engine {
                     Err(error) => drop(begun.send(Err(error))),
                 }
             };
-            let task = self.handle()?.spawn(work);
+            let task = handle.spawn(work);
             let guard = AbortOnDrop(task);
             let schema = tokio::select! {
                 schema = schema => schema.map_err(|_| error::stopped())??,

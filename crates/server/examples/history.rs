@@ -42,6 +42,7 @@ async fn open(place: &str) -> Store {
         landreeve_analytics::MIGRATIONS,
         landreeve_delivery::MIGRATIONS,
         landreeve_promotion::MIGRATIONS,
+        landreeve_protection::MIGRATIONS,
     ]);
     Store::open(&Location::parse(place), &migrations).await.expect("opens")
 }

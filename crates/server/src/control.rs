@@ -10,6 +10,7 @@ use landreeve_analytics::Analytics;
 use landreeve_analytics::executions::{self, NewExecution};
 use landreeve_analytics::lang::InputParameters;
 use landreeve_core::ids::{DatasourceId, RunId};
+use landreeve_core::vault::CheckDepth;
 use landreeve_core::{Error, ErrorKind, Input, PoolName, RunState};
 use landreeve_estate::Estate;
 use landreeve_estate::ops::runs::{self, RunRef};
@@ -18,6 +19,8 @@ use landreeve_estate::store::Notice;
 use landreeve_promotion::Promotion;
 use landreeve_promotion::deployments::{NewDeployment, Started, Validation, deployment_start};
 use landreeve_promotion::ids::{EnvironmentId, RevisionId};
+use landreeve_protection::Protection;
+use landreeve_protection::upkeep::{repository_check, repository_prune};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -51,6 +54,13 @@ pub enum Ask {
         environment: i64,
         revisions: Vec<i64>,
         description: String,
+    },
+    CheckRepository {
+        repository: String,
+        read_data: bool,
+    },
+    PruneRepository {
+        repository: String,
     },
     /// The client does not wait for this run any more, which continues.
     Release {
@@ -137,7 +147,11 @@ pub async fn serve(opened: &Opened, tasks: &TaskTracker, stop: CancellationToken
     let listener = UnixListener::bind(&path)
         .with_context(|| format!("could not open the control socket {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let planes = Planes { analytics: opened.analytics.clone(), promotion: opened.promotion.clone() };
+    let planes = Planes {
+        analytics: opened.analytics.clone(),
+        promotion: opened.promotion.clone(),
+        protection: opened.protection.clone(),
+    };
     let children = tasks.clone();
     tasks.spawn(async move {
         loop {
@@ -168,6 +182,7 @@ pub async fn serve(opened: &Opened, tasks: &TaskTracker, stop: CancellationToken
 struct Planes {
     analytics: Analytics,
     promotion: Promotion,
+    protection: Protection,
 }
 
 impl Planes {
@@ -192,7 +207,11 @@ async fn converse(stream: UnixStream, planes: &Planes) {
             Ok(ask) => {
                 let follows = matches!(
                     ask,
-                    Ask::Query { .. } | Ask::Probe { detached: false, .. } | Ask::Deploy { .. }
+                    Ask::Query { .. }
+                        | Ask::Probe { detached: false, .. }
+                        | Ask::Deploy { .. }
+                        | Ask::CheckRepository { .. }
+                        | Ask::PruneRepository { .. }
                 );
                 if matches!(ask, Ask::Release { run } if followed == Some(run)) {
                     followed = None;
@@ -271,6 +290,14 @@ async fn obey(planes: &Planes, ask: Ask) -> Result<Answer, Error> {
                 dry_run: false,
             };
             deploy(&planes.promotion, ou, new).await
+        }
+        Ask::CheckRepository { repository, read_data } => {
+            let depth = if read_data { CheckDepth::Data } else { CheckDepth::Structure };
+            let run = repository_check(&planes.protection, &ctx, &repository, depth).await?;
+            Ok(Answer::run(&run))
+        }
+        Ask::PruneRepository { repository } => {
+            Ok(Answer::run(&repository_prune(&planes.protection, &ctx, &repository).await?))
         }
         Ask::Release { .. } => Ok(Answer::Done),
         Ask::Cancel { run } => {

@@ -24,6 +24,7 @@ use landreeve_estate::secrets::SealKey;
 use landreeve_estate::store::{Location, Migrations, StoreOptions};
 use landreeve_estate::{Estate, EstateOptions, ops};
 use landreeve_promotion::Promotion;
+use landreeve_protection::Protection;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -40,6 +41,7 @@ pub struct Opened {
     pub analytics: Analytics,
     pub delivery: Delivery,
     pub promotion: Promotion,
+    pub protection: Protection,
     pub drivers: Arc<Sources>,
     pub config: Config,
     pub data_dir: PathBuf,
@@ -254,11 +256,11 @@ pub async fn open(place: &Place, workers: Option<usize>) -> anyhow::Result<Opene
             key_file.display()
         ));
     }
-    let (analytics, delivery, promotion) =
-        (slots.analytics.get()?, slots.delivery.get()?, slots.promotion.get()?);
+    let (analytics, delivery) = (slots.analytics.get()?, slots.delivery.get()?);
+    let (promotion, protection) = (slots.promotion.get()?, slots.protection.get()?);
     // They are opened once; a second driver would be the same.
     let _ = drivers.catalogs.set(Arc::new(planes::driver(&estate, slots.engine)));
-    Ok(Opened { estate, analytics, delivery, promotion, drivers, config, data_dir, key_file })
+    Ok(Opened { estate, analytics, delivery, promotion, protection, drivers, config, data_dir, key_file })
 }
 
 /// Ends the programs that a killed server had started, and removes temporary data that it left on disk. The caller has

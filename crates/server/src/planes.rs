@@ -17,6 +17,7 @@ use landreeve_estate::plane::{Plane, Slot};
 use landreeve_face_denodo::remote::Remote;
 use landreeve_promotion::access::RemoteNodes;
 use landreeve_promotion::{Promotion, PromotionOptions};
+use landreeve_protection::Protection;
 
 use crate::config::{self, Config};
 
@@ -25,6 +26,7 @@ pub struct Slots {
     pub analytics: Slot<Analytics>,
     pub delivery: Slot<Delivery>,
     pub promotion: Slot<Promotion>,
+    pub protection: Slot<Protection>,
     pub engine: Arc<dyn SqlEngine>,
 }
 
@@ -53,9 +55,19 @@ pub fn planes(
         landreeve_face_denodo::permissions::roles(),
         promotion_options(config, data_dir, http)?,
     );
-    let planes = vec![analytics_plane, delivery_plane, promotion_plane, crate::sample::plane(data_dir)];
+    let (protection_plane, protection) = landreeve_protection::plane(
+        Arc::new(landreeve_vault::Repositories),
+        config.section(&landreeve_protection::SETTINGS)?,
+    );
+    let planes = vec![
+        analytics_plane,
+        delivery_plane,
+        promotion_plane,
+        protection_plane,
+        crate::sample::plane(data_dir),
+    ];
     check(config, &planes)?;
-    Ok((planes, Slots { analytics, delivery, promotion, engine }))
+    Ok((planes, Slots { analytics, delivery, promotion, protection, engine }))
 }
 
 /// Where the programs of the operator work.
@@ -158,6 +170,8 @@ mod tests {
             ("[promotion]\nscript_dir = '/x'", "script_dir"),
             ("[promotion]\nca_file = '/no/such/file.pem'", "[promotion] ca_file"),
             ("[promotion]\nremote = true", "remote"),
+            ("[protection]\nworkers = 0", "workers"),
+            ("[protection]\nworker = 2", "worker"),
         ] {
             fs::write(&file, text).unwrap();
             let config = Config::load(Some(&file)).unwrap();

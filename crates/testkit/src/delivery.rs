@@ -12,12 +12,18 @@ use landreeve_engine::{Engine, EngineOptions};
 use landreeve_estate::runs::Executor;
 use landreeve_estate::store::{Location, Migrations, Store};
 use landreeve_estate::{Plane, args};
+use landreeve_vault::Repositories;
 
 use crate::Kit;
 
 /// An engine that plans and reads no tables of an estate.
 pub fn engine() -> Arc<Engine> {
     engine_in(std::env::temp_dir())
+}
+
+/// What keeps backups.
+pub fn vault() -> Arc<Repositories> {
+    Arc::new(Repositories)
 }
 
 /// What reads files of rows.

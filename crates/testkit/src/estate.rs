@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::ids::{OuId, ScheduleId};
-use landreeve_core::{OpCtx, Permission, RunKind, RunState, Secret};
+use landreeve_core::{OpCtx, OpKind, Permission, RunKind, RunState, Secret};
 use landreeve_estate::ops::keys::{NewKey, NewKeyGrant, key_create};
 use landreeve_estate::ops::users::{NewUser, first_user, user_create};
-use landreeve_estate::ops::{Api, GrantTarget, Key, NewGrant, Ou, Run, User, ous, runs, sign_in};
+use landreeve_estate::ops::{Api, GrantTarget, Key, NewGrant, Origin, Ou, Run, User, ous, runs, sign_in};
 use landreeve_estate::outbound::Outbound;
 use landreeve_estate::random::SeededRandom;
 use landreeve_estate::runs::{Executor, NewRun, PROBE, Probe, RunOptions};
@@ -166,6 +166,13 @@ impl Kit {
             grants: permissions.iter().map(grant).collect(),
         };
         user_create(&self.estate, &self.operator(), new).await.unwrap()
+    }
+
+    /// Such a user, signed in.
+    pub async fn person(&self, name: &str, permissions: &[Permission]) -> OpCtx {
+        self.user(name, permissions).await;
+        let origin = Origin { request_id: self.estate.uuid(), address: None, kind: OpKind::CommandLine };
+        sign_in::by_password(&self.estate, name, Secret::new(PASSWORD), None, origin).await.unwrap()
     }
 
     /// A key with these permissions, in the root unit.

@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, bail};
 
 use super::process::is_root;
 
-/// Tests use curl to send requests, as a pipeline would, also with a Kerberos ticket.
-const PACKAGES: [&str; 6] =
-    ["postgresql", "mariadb-server", "curl", "krb5-kdc", "krb5-admin-server", "krb5-user"];
+/// Tests use curl to send requests, as a pipeline would, also with a Kerberos ticket, and restic to judge repositories.
+const PACKAGES: [&str; 7] =
+    ["postgresql", "mariadb-server", "curl", "krb5-kdc", "krb5-admin-server", "krb5-user", "restic"];
 
 /// Where the programs are.
 pub struct Binaries {
@@ -41,7 +41,7 @@ pub fn find_or_install() -> Result<Binaries> {
     let wanted = PACKAGES.join(" ");
     let Some(apt) = in_path(&["apt-get"]) else {
         bail!(
-            "not found: {missing}; install PostgreSQL, MariaDB, MIT Kerberos and curl (on Debian: {wanted})"
+            "not found: {missing}; install PostgreSQL, MariaDB, MIT Kerberos, curl and restic (on Debian: {wanted})"
         );
     };
     if !is_root() {
@@ -75,6 +75,7 @@ fn apt_get(apt: &Path, args: &[&str]) -> Result<()> {
 
 fn find() -> Result<Binaries, &'static str> {
     in_path(&["curl"]).ok_or("curl")?;
+    in_path(&["restic"]).ok_or("restic")?;
     Ok(Binaries {
         postgres: find_postgres().ok_or("postgres with initdb and psql")?,
         mariadb: MariadbBinaries {

@@ -11,7 +11,7 @@ use mysql_async::{Error, IoError, Params};
 
 use super::connect::{Connector, Session, query_error};
 use super::decode::Columns;
-use crate::aside::{Aside, aside};
+use crate::aside::{Aside, Turn, aside};
 use crate::feed::{Feed, Watch};
 use crate::pool::{LONGEST_KEPT, Lease, Pool};
 use crate::{Bounds, errors, gate};
@@ -118,7 +118,7 @@ async fn pump(
         session.conn.exec_iter(&prepared, Params::Empty).await.map_err(|error| query_error(&error))?;
     let mut columns = Columns::new(rows.columns_ref(), clock, bounds)?;
     let schema = columns.schema();
-    let mut sent = false;
+    let (mut sent, mut turn) = (false, Turn::default());
     let (mut bytes, mut longest) = (0_usize, 0_usize);
     let mut last = 0;
     loop {
@@ -131,6 +131,7 @@ async fn pump(
             size
         })?;
         last = size;
+        turn.took(size).await;
         bytes += size;
         longest = longest.max(size);
         if columns.rows() >= query.batch_rows.max(1) || bytes >= query.batch_bytes {

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use crate::Bounds;
+use crate::aside::Turn;
 
 const ROW: u8 = b'D';
 /// The longest message that is no row. An error may quote a value.
@@ -196,18 +197,30 @@ pub(super) struct Guarded<S> {
     inner: S,
     frames: Frames,
     traffic: Arc<Traffic>,
+    turn: Turn,
+    /// Others go first before the next read.
+    waits: bool,
 }
 
 impl<S> Guarded<S> {
+    fn new(inner: S, frames: Frames, traffic: Arc<Traffic>) -> Guarded<S> {
+        Guarded { inner, frames, traffic, turn: Turn::default(), waits: false }
+    }
+
     /// A connection on which the client first asks for encryption.
     pub fn raw(inner: S, bounds: Bounds, traffic: Arc<Traffic>) -> Guarded<S> {
-        Guarded { inner, frames: Frames { state: State::Encrypted, bounds }, traffic }
+        Guarded::new(inner, Frames { state: State::Encrypted, bounds }, traffic)
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // The client reads as long as there is something to read.
+        if std::mem::take(&mut this.waits) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
@@ -215,6 +228,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             if new.is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            this.waits |= this.turn.ends_after(new.len());
             let verdict = this.frames.read(new);
             // Encrypted bytes are not counted: inside is another one of these.
             if !matches!(this.frames.state, State::Opaque) {
@@ -293,7 +307,7 @@ where
         let connecting = inner.connect(stream);
         Box::pin(async move {
             let inner = connecting.await?;
-            Ok(Guarded { inner, frames: Frames { state: START, bounds }, traffic })
+            Ok(Guarded::new(inner, Frames { state: START, bounds }, traffic))
         })
     }
 }

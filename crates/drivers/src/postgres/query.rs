@@ -11,7 +11,7 @@ use tokio_postgres::Statement;
 
 use super::connect::{Connector, Session, query_error};
 use super::decode::{self, Columns, Plan};
-use crate::aside::aside;
+use crate::aside::{Turn, aside};
 use crate::feed::{Feed, Watch};
 use crate::pool::{LONGEST_KEPT, Lease, Pool};
 use crate::{Bounds, errors, gate};
@@ -162,7 +162,7 @@ async fn stream_rows(
     let batch_rows = query.batch_rows.max(1);
     let mut columns = Columns::new(plan, batch_rows, bounds);
     let mut rows = pin!(rows);
-    let mut sent = false;
+    let (mut sent, mut turn) = (false, Turn::default());
     let (mut bytes, mut longest) = (0_usize, 0_usize);
     while let Some(row) = rows.try_next().await.map_err(|error| query_error(&error, shift))? {
         let size = row.raw_size_bytes();
@@ -171,6 +171,7 @@ async fn stream_rows(
             drop(row);
             appended
         })?;
+        turn.took(size).await;
         bytes += size;
         longest = longest.max(size);
         if columns.rows() >= batch_rows || bytes >= query.batch_bytes {

@@ -25,7 +25,8 @@ use landreeve_core::table::{PlannedView, TableName, ViewPlanner};
 use super::{Writer, columns, located, prepare, rows, session, stars};
 use crate::bounds::Bounds;
 use crate::error::{stopped, translate};
-use crate::{STACK, names, subqueries};
+use crate::threads::STACK;
+use crate::{names, subqueries};
 
 /// A planner on a thread of its own, which ends when this is dropped.
 pub struct Planner(Option<Thread>);

@@ -485,9 +485,7 @@ async fn a_busy_environment_refuses_or_queues(stage: &Stage) {
 
 /// A person with these permissions in the root unit.
 async fn person(stage: &Stage, name: &str, permissions: &[Permission]) -> OpCtx {
-    stage.kit.user(name, permissions).await;
-    let origin = Origin { request_id: stage.kit.estate.uuid(), address: None, kind: OpKind::CommandLine };
-    sign_in::by_password(&stage.kit.estate, name, Secret::new(PASSWORD), None, origin).await.unwrap()
+    stage.kit.person(name, permissions).await
 }
 
 const DEPLOYER: [Permission; 3] = [

@@ -7,6 +7,7 @@ mod estate;
 mod identity;
 mod keys;
 mod promotion;
+mod protection;
 mod runs;
 #[cfg(test)]
 mod tests;
@@ -147,6 +148,10 @@ enum Command {
     /// Compare the servers of an environment with what was deployed to them
     #[command(after_help = "Example:\n  landreeve drift production")]
     Drift(promotion::deployments::DriftArgs),
+    /// Manage repositories: where backups are kept
+    #[command(after_help = "Example:\n  landreeve repository list")]
+    #[command(subcommand)]
+    Repository(protection::RepositoryCommand),
     /// Manage saved queries over delivery data that are read with a token
     #[command(after_help = "Example:\n  landreeve feed list")]
     #[command(subcommand)]
@@ -204,6 +209,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Server(command) => promotion::server(command).await,
         Command::Promotion(command) => promotion::deployments::run(command).await,
         Command::Drift(args) => promotion::deployments::drift(args).await,
+        Command::Repository(command) => protection::repository(command).await,
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
         Command::Estate(command) => backup::run(command).await,

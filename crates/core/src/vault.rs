@@ -1,0 +1,305 @@
+//! The port to backup repositories: files in snapshots, deduplicated and encrypted. `vault` implements it. It knows no
+//! database and no policy.
+//!
+//! Every function blocks, some for hours: call them where a thread may wait.
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+pub use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind};
+use crate::secret::Secret;
+
+/// Maximum length of a repository's address, in bytes.
+pub const MAX_ADDRESS: usize = 1024;
+
+/// Where a repository is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An absolute path on this machine.
+    Folder(PathBuf),
+}
+
+impl Address {
+    /// Reads a path, or an address as restic writes it. The message is for the user.
+    pub fn parse(text: &str) -> Result<Address, String> {
+        if text.len() > MAX_ADDRESS {
+            return Err(format!("is longer than {MAX_ADDRESS} bytes"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err("contains a control character".to_owned());
+        }
+        let path = text.strip_prefix("file://").unwrap_or(text);
+        if let Some((scheme, _)) = path.split_once(':').filter(|(scheme, _)| !scheme.contains('/')) {
+            return Err(format!(
+                "starts with `{scheme}:`, which is not supported; give the path of a folder"
+            ));
+        }
+        if !Path::new(path).is_absolute() {
+            return Err("is not an absolute path".to_owned());
+        }
+        Ok(Address::Folder(PathBuf::from(path)))
+    }
+
+    /// Whether only this machine reaches it, as far as the address says.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Address::Folder(_))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Folder(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// What it takes to open a repository.
+#[derive(Debug, Clone)]
+pub struct RepositorySpec {
+    pub address: Address,
+    pub password: Secret,
+    /// Nothing is ever deleted in it.
+    pub append_only: bool,
+}
+
+/// An error from a repository.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct VaultError {
+    pub kind: VaultErrorKind,
+    /// For the user: what failed and what to do. Without secrets.
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VaultErrorKind {
+    /// The place has no repository.
+    Missing,
+    /// The place already has a repository, or other files.
+    Exists,
+    /// The password opens none of the repository's keys.
+    WrongPassword,
+    /// The snapshot or file does not exist.
+    NotFound,
+    /// What is stored is not what was written.
+    Damaged,
+    /// Another program has locked the repository.
+    Locked,
+    /// The repository is append-only.
+    AppendOnly,
+    /// The place cannot be reached, read or written.
+    Unavailable,
+    /// What should be saved could not be read to its end.
+    Source,
+    Cancelled,
+    /// A bug of ours or of the library.
+    Internal,
+}
+
+impl VaultError {
+    pub fn new(kind: VaultErrorKind, message: impl Into<String>) -> VaultError {
+        VaultError { kind, message: message.into() }
+    }
+
+    pub fn cancelled() -> VaultError {
+        VaultError::new(VaultErrorKind::Cancelled, "it was cancelled")
+    }
+
+    /// As use cases return it.
+    pub fn into_error(self) -> Error {
+        let (kind, code) = match self.kind {
+            VaultErrorKind::Missing => (ErrorKind::Unavailable, "no_repository"),
+            VaultErrorKind::Exists => (ErrorKind::Conflict, "repository_exists"),
+            VaultErrorKind::WrongPassword => (ErrorKind::Unavailable, "wrong_password"),
+            VaultErrorKind::NotFound => return Error::not_found("backup").saying(self.message),
+            VaultErrorKind::Damaged => (ErrorKind::Unavailable, "damaged"),
+            VaultErrorKind::Locked => (ErrorKind::Unavailable, "locked"),
+            VaultErrorKind::AppendOnly => (ErrorKind::Conflict, "append_only"),
+            VaultErrorKind::Unavailable | VaultErrorKind::Source => (ErrorKind::Unavailable, "unavailable"),
+            VaultErrorKind::Cancelled => (ErrorKind::Unavailable, "cancelled"),
+            VaultErrorKind::Internal => (ErrorKind::Internal, "internal"),
+        };
+        Error::new(kind, code, self.message)
+    }
+}
+
+pub type VaultResult<T> = Result<T, VaultError>;
+
+/// A snapshot's id: 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SnapshotId(String);
+
+impl SnapshotId {
+    pub fn parse(text: &str) -> Option<SnapshotId> {
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        (text.len() == 64 && text.bytes().all(is_hex)).then(|| SnapshotId(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a snapshot says of itself, besides its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotHead {
+    pub time: Timestamp,
+    /// Shown by restic as the host.
+    pub host: String,
+    pub label: String,
+    pub tags: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub id: SnapshotId,
+    pub head: SnapshotHead,
+}
+
+/// A file to save.
+pub struct NewFile {
+    /// Relative, with `/`. Files come in the order of their paths, folder by folder.
+    pub path: String,
+    /// Exactly as many bytes as `content` gives.
+    pub size: u64,
+    pub content: Box<dyn Read + Send>,
+}
+
+/// The files to save. An error ends the snapshot: nothing of it can be seen.
+pub type NewFiles = Box<dyn Iterator<Item = VaultResult<NewFile>> + Send>;
+
+/// What saving a snapshot did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    pub id: SnapshotId,
+    pub files: u64,
+    pub bytes_read: u64,
+    /// What the repository has grown by, compressed and encrypted.
+    pub bytes_added: u64,
+}
+
+/// A lock that another program (restic) has in a repository. Ours has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignLock {
+    pub name: String,
+    /// By the storage's clock. restic refreshes a lock that it still needs every five minutes.
+    pub since: Timestamp,
+}
+
+/// How much `check` reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckDepth {
+    /// Whether everything that snapshots refer to exists.
+    Structure,
+    /// Every byte as well.
+    Data,
+}
+
+/// What is wrong with a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Otherwise it is harmless.
+    pub is_error: bool,
+    pub message: String,
+}
+
+/// What pruning did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pruned {
+    /// Deleted now: unused for 23 hours or longer.
+    pub bytes_deleted: u64,
+    /// Unused now, and deleted by a later prune.
+    pub bytes_marked: u64,
+    /// Written again, because parts of it were unused.
+    pub bytes_repacked: u64,
+}
+
+/// Makes and opens repositories.
+pub trait Vault: Send + Sync {
+    /// Makes a repository in an empty place.
+    fn create(&self, spec: &RepositorySpec) -> VaultResult<Box<dyn Repository>>;
+
+    /// `stop`: nothing is written any more once it is cancelled.
+    fn open(&self, spec: &RepositorySpec, stop: CancellationToken) -> VaultResult<Box<dyn Repository>>;
+}
+
+/// An open repository.
+pub trait Repository: Send + Sync {
+    /// Its own id, which never changes: 64 hexadecimal digits.
+    fn id(&self) -> &str;
+
+    /// The newest lock of another program. Saving and pruning must wait for one that is still needed.
+    fn lock(&self) -> VaultResult<Option<ForeignLock>>;
+
+    fn snapshots(&self) -> VaultResult<Vec<Snapshot>>;
+
+    /// Saves all files, or nothing.
+    fn save(&self, head: &SnapshotHead, files: NewFiles) -> VaultResult<Saved>;
+
+    /// A file of a snapshot, to read from any position.
+    fn file(&self, snapshot: &SnapshotId, path: &str) -> VaultResult<Box<dyn StoredFile>>;
+
+    fn check(&self, depth: CheckDepth) -> VaultResult<Vec<Finding>>;
+
+    /// Deletes snapshots; their data is deleted by `prune`. Those that do not exist are ignored.
+    fn forget(&self, snapshots: &[SnapshotId]) -> VaultResult<()>;
+
+    /// Deletes data that no snapshot needs any more, in two steps of which the second follows 23 hours later at the
+    /// earliest, so that a snapshot that is being written meanwhile loses nothing. Files that were not finished a day
+    /// before `now` are removed.
+    fn prune(&self, now: Timestamp) -> VaultResult<Pruned>;
+}
+
+/// A file in a repository. It is checked against its hash as it is read.
+pub trait StoredFile: Send + Sync {
+    fn size(&self) -> u64;
+
+    /// At most `length` bytes from a position; fewer only at the end.
+    fn read_at(&self, position: u64, length: usize) -> VaultResult<Bytes>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_absolute_paths() {
+        for (text, shown) in
+            [("/srv/backup", "/srv/backup"), ("file:///srv/a b", "/srv/a b"), ("/a:b", "/a:b")]
+        {
+            assert_eq!(Address::parse(text).unwrap().to_string(), shown);
+        }
+        for (text, message) in [
+            ("", "is not an absolute path"),
+            ("backup", "is not an absolute path"),
+            ("../backup", "is not an absolute path"),
+            ("s3://bucket/a", "starts with `s3:`, which is not supported; give the path of a folder"),
+            ("rest:https://host/", "starts with `rest:`, which is not supported; give the path of a folder"),
+            ("/a\nb", "contains a control character"),
+        ] {
+            assert_eq!(Address::parse(text).unwrap_err(), message, "{text}");
+        }
+        assert!(Address::parse(&format!("/{}", "a".repeat(MAX_ADDRESS))).is_err());
+    }
+
+    #[test]
+    fn snapshot_ids_are_hexadecimal() {
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(SnapshotId::parse(&id).unwrap().to_string(), id);
+        for bad in ["", "latest", &id[1..], &id.to_uppercase(), &format!("{id}0")] {
+            assert_eq!(SnapshotId::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The typed ids of this plane's resources.
+
+landreeve_estate::ids! {
+    RepositoryId = "repository";
+}

@@ -1,0 +1,97 @@
+//! The handle that the plane's use cases use.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use landreeve_core::vault::Vault;
+use landreeve_core::{Error, PoolName, Result};
+use landreeve_estate::plane::{Plane, PlaneParts, SettingsSection, Slot};
+use landreeve_estate::secrets::SealedColumn;
+use landreeve_estate::store::MigrationSet;
+use landreeve_estate::{Estate, sealed_column};
+use serde::Deserialize;
+
+use crate::nouns;
+use crate::upkeep::{self, Pruner, Verifier};
+
+/// The plane's tables.
+pub const MIGRATIONS: MigrationSet = MigrationSet {
+    component: "protection",
+    sqlite: &[include_str!("../migrations/sqlite/0001_repositories.sql")],
+    postgres: &[include_str!("../migrations/postgres/0001_repositories.sql")],
+};
+
+/// The workers of everything that reads or writes repositories.
+pub const POOL: PoolName = PoolName::new("protection");
+
+/// Every column with encrypted values.
+const SEALED: [SealedColumn; 1] = [sealed_column!("repositories", "id", "password_sealed", "repository")];
+
+pub const SETTINGS: SettingsSection =
+    SettingsSection { name: "protection", defaults: include_str!("../settings.default.toml") };
+
+/// The plane's section of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProtectionOptions {
+    pub workers: NonZeroUsize,
+}
+
+impl Default for ProtectionOptions {
+    fn default() -> ProtectionOptions {
+        ProtectionOptions { workers: const { NonZeroUsize::new(2).unwrap() } }
+    }
+}
+
+/// The plane, and where to find its handle once the estate is open.
+pub fn plane(vault: Arc<dyn Vault>, options: ProtectionOptions) -> (Plane, Slot<Protection>) {
+    let slot = Slot::default();
+    let filled = slot.clone();
+    let plane = Plane {
+        migrations: MIGRATIONS,
+        ids: crate::ids::KINDS,
+        kinds: vec![upkeep::VERIFY, upkeep::PRUNE],
+        pools: vec![(POOL, options.workers.get())],
+        nouns: nouns::SPECS.to_vec(),
+        sealed: SEALED.to_vec(),
+        settings: Some(SETTINGS),
+        open: Box::new(move |estate| {
+            let plane = Protection { estate: estate.clone(), vault };
+            filled.fill(plane.clone());
+            Ok(PlaneParts {
+                executors: vec![
+                    (upkeep::VERIFY.kind, Arc::new(Verifier(plane.clone()))),
+                    (upkeep::PRUNE.kind, Arc::new(Pruner(plane))),
+                ],
+                ..PlaneParts::default()
+            })
+        }),
+        ..Plane::new("protection")
+    };
+    (plane, slot)
+}
+
+#[derive(Clone)]
+pub struct Protection {
+    estate: Estate,
+    vault: Arc<dyn Vault>,
+}
+
+impl Protection {
+    pub fn estate(&self) -> &Estate {
+        &self.estate
+    }
+
+    /// Does work on a repository where a thread may wait. For what takes long there are runs.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Vault) -> T + Send + 'static,
+    ) -> Result<T> {
+        let vault = self.vault();
+        tokio::task::spawn_blocking(move || work(&*vault)).await.map_err(Error::internal)
+    }
+
+    pub(crate) fn vault(&self) -> Arc<dyn Vault> {
+        Arc::clone(&self.vault)
+    }
+}

@@ -1,0 +1,6 @@
+//! The plane with a real vault and both metadata stores.
+
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+
+mod repositories;
+mod support;

@@ -1,0 +1,182 @@
+//! Repositories, on both metadata stores.
+
+use landreeve_core::vault::CheckDepth;
+use landreeve_core::{Action, ErrorKind, Input, Permission, RunState, Secret};
+use landreeve_estate::args;
+use landreeve_protection::nouns::REPOSITORY;
+use landreeve_protection::repositories::{
+    NewRepository, Origin, repository_add, repository_key, repository_list, repository_named,
+};
+use landreeve_protection::upkeep::{repository_check, repository_prune};
+
+use crate::support::{World, on_both};
+
+on_both! {
+    a_repository_is_made_listed_and_opened_elsewhere
+    what_is_wrong_is_told_all_of_it
+    what_cannot_be_made_leaves_no_row
+    an_interrupted_one_is_finished
+    a_repository_is_attached_once
+    damage_fails_a_check
+    an_append_only_repository_is_not_pruned
+    only_those_who_may_see_or_change_repositories
+}
+
+async fn a_repository_is_made_listed_and_opened_elsewhere(world: &World) {
+    let made = world.add(world.wanted("offsite", "a")).await.unwrap();
+    assert_eq!(made.repository_id.as_ref().map(String::len), Some(64));
+    let listed = repository_list(&world.plane, &world.ctx).await.unwrap();
+    assert_eq!(listed, std::slice::from_ref(&made));
+    let key = repository_key(&world.plane, &world.ctx, "offsite").await.unwrap();
+    assert_eq!(key.reveal().len(), 43, "256 bits in base64");
+    let shown = "SELECT count(*) FROM audit_events WHERE action = 'key_shown'";
+    assert_eq!(world.kit.number(shown).await, 1);
+    // Moved to another place, its password is all it takes.
+    std::fs::rename(world.path("a"), world.path("b")).unwrap();
+    let run = repository_check(&world.plane, &world.ctx, "offsite", CheckDepth::Structure).await.unwrap();
+    let (state, message) = world.ended(run).await;
+    assert_eq!(state, RunState::Failed);
+    assert!(message.starts_with("there is no repository in "), "{message}");
+    let taken = world.attach(world.wanted("moved", "b"), &key).await.unwrap_err();
+    assert!(taken.message.contains("is the same repository as offsite"), "{}", taken.message);
+    std::fs::rename(world.path("b"), world.path("a")).unwrap();
+    for depth in [CheckDepth::Structure, CheckDepth::Data] {
+        let run = repository_check(&world.plane, &world.ctx, "offsite", depth).await.unwrap();
+        assert_eq!(world.ended(run).await, (RunState::Succeeded, String::new()));
+        let checked = repository_named(&world.plane, &world.ctx, "offsite").await.unwrap().checked;
+        assert_eq!(checked.map(|(_, depth)| depth), Some(depth));
+    }
+    let run = repository_prune(&world.plane, &world.ctx, "offsite").await.unwrap();
+    assert_eq!(world.ended(run).await, (RunState::Succeeded, String::new()));
+    assert!(repository_named(&world.plane, &world.ctx, "offsite").await.unwrap().pruned_at.is_some());
+}
+
+async fn what_is_wrong_is_told_all_of_it(world: &World) {
+    let good = world.wanted("good", "a");
+    let long = "n".repeat(65);
+    let cases = [
+        (NewRepository { name: String::new(), ..good.clone() }, "name"),
+        (NewRepository { name: long, ..good.clone() }, "name"),
+        (NewRepository { name: "a b".into(), ..good.clone() }, "name"),
+        (NewRepository { name: "a/b".into(), ..good.clone() }, "name"),
+        (NewRepository { url: "relative".into(), ..good.clone() }, "url"),
+        (NewRepository { url: "s3://bucket".into(), ..good.clone() }, "url"),
+        (NewRepository { url: format!("/{}", "a".repeat(2_000)), ..good.clone() }, "url"),
+        (NewRepository { password: Some(Secret::new("")), ..good.clone() }, "password"),
+        (NewRepository { password: Some(Secret::new("p".repeat(1_025))), ..good.clone() }, "password"),
+    ];
+    for (new, field) in cases {
+        let error = world.add(new.clone()).await.unwrap_err();
+        assert_eq!((error.kind, error.faults.len()), (ErrorKind::Invalid, 1), "{new:?}: {error:?}");
+        assert_eq!(error.faults[0].field, field, "{new:?}");
+    }
+    let all = NewRepository { name: "?".into(), url: "?".into(), password: None, ..good };
+    let error = repository_add(&world.plane, &world.ctx, Input::of(all), Origin::Existing).await.unwrap_err();
+    let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
+    assert_eq!(fields, ["name", "url", "password"]);
+    assert!(repository_list(&world.plane, &world.ctx).await.unwrap().is_empty());
+}
+
+async fn what_cannot_be_made_leaves_no_row(world: &World) {
+    std::fs::create_dir(world.path("full")).unwrap();
+    std::fs::write(world.path("full").join("mine"), "1").unwrap();
+    std::fs::write(world.path("file"), "1").unwrap();
+    for (folder, part) in [("full", "is not empty"), ("file", "Not a directory")] {
+        let error = world.add(world.wanted("x", folder)).await.unwrap_err();
+        assert!(error.message.contains(part), "{}", error.message);
+        assert!(repository_list(&world.plane, &world.ctx).await.unwrap().is_empty(), "{folder}");
+    }
+    // A name and an address have one repository.
+    world.add(world.wanted("x", "a")).await.unwrap();
+    for (name, folder, field) in [("x", "b", "name"), ("y", "a", "url")] {
+        let error = world.add(world.wanted(name, folder)).await.unwrap_err();
+        assert_eq!(error.faults[0].field, field, "{name} {folder}: {error:?}");
+    }
+    assert!(!world.path("b").exists());
+    assert_eq!(repository_list(&world.plane, &world.ctx).await.unwrap().len(), 1);
+    for name in ["none", ""] {
+        let error = repository_check(&world.plane, &world.ctx, name, CheckDepth::Data).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotFound);
+    }
+}
+
+async fn an_interrupted_one_is_finished(world: &World) {
+    let made = world.add(world.wanted("x", "a")).await.unwrap();
+    let key = repository_key(&world.plane, &world.ctx, "x").await.unwrap();
+    // As after a kill between the folder and the row.
+    world.kit.exec("UPDATE repositories SET repository_id = NULL", args![]).await;
+    let error = repository_check(&world.plane, &world.ctx, "x", CheckDepth::Structure).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "unfinished"));
+    assert_eq!(world.add(world.wanted("x", "a")).await.unwrap().repository_id, made.repository_id);
+    // As after a kill between the row and the folder, and before the repository was complete.
+    for file in ["config", ""] {
+        world.kit.exec("UPDATE repositories SET repository_id = NULL", args![]).await;
+        let path = world.path("a");
+        if file.is_empty() {
+            std::fs::remove_dir_all(path).unwrap();
+        } else {
+            std::fs::remove_file(path.join(file)).unwrap();
+        }
+        world.add(world.wanted("x", "a")).await.unwrap();
+        let run = repository_check(&world.plane, &world.ctx, "x", CheckDepth::Data).await.unwrap();
+        assert_eq!(world.ended(run).await, (RunState::Succeeded, String::new()), "{file}");
+        assert_eq!(repository_key(&world.plane, &world.ctx, "x").await.unwrap(), key, "the same password");
+    }
+}
+
+async fn a_repository_is_attached_once(world: &World) {
+    world.add(world.wanted("x", "a")).await.unwrap();
+    let key = repository_key(&world.plane, &world.ctx, "x").await.unwrap();
+    world.kit.exec("DELETE FROM repositories", args![]).await;
+    let error = world.add(world.wanted("y", "a")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "it has another password: {}", error.message);
+    let wrong = world.attach(world.wanted("y", "a"), &Secret::new("wrong")).await.unwrap_err();
+    assert_eq!(wrong.code, "wrong_password", "{}", wrong.message);
+    let none = world.attach(world.wanted("y", "b"), &key).await.unwrap_err();
+    assert_eq!(none.code, "no_repository", "{}", none.message);
+    assert!(!world.path("b").exists());
+    let attached = world.attach(world.wanted("y", "a"), &key).await.unwrap();
+    assert_eq!(repository_list(&world.plane, &world.ctx).await.unwrap(), [attached]);
+    assert_eq!(repository_key(&world.plane, &world.ctx, "y").await.unwrap(), key);
+}
+
+async fn damage_fails_a_check(world: &World) {
+    world.add(world.wanted("x", "a")).await.unwrap();
+    // A pack that no index knows is harmless; one that is missing is not.
+    let pack = world.path("a").join("data/00");
+    std::fs::create_dir_all(&pack).unwrap();
+    std::fs::write(pack.join("0".repeat(64)), "rubbish").unwrap();
+    let run = repository_check(&world.plane, &world.ctx, "x", CheckDepth::Data).await.unwrap();
+    let harmless = world.ended(run).await;
+    let index = world.path("a").join("index").join("1".repeat(64));
+    std::fs::write(index, "rubbish").unwrap();
+    let run = repository_check(&world.plane, &world.ctx, "x", CheckDepth::Structure).await.unwrap();
+    let (state, message) = world.ended(run).await;
+    assert_eq!(state, RunState::Failed, "{message} ({harmless:?})");
+    assert!(message.contains("damaged") || message.contains("cannot be read"), "{message}");
+}
+
+async fn an_append_only_repository_is_not_pruned(world: &World) {
+    let new = NewRepository { append_only: true, ..world.wanted("x", "a") };
+    assert!(world.add(new).await.unwrap().append_only);
+    let error = repository_prune(&world.plane, &world.ctx, "x").await.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "append_only"));
+}
+
+async fn only_those_who_may_see_or_change_repositories(world: &World) {
+    world.add(world.wanted("x", "a")).await.unwrap();
+    let none = world.kit.person("none", &[]).await;
+    let viewer = world.kit.person("viewer", &[Permission::new(REPOSITORY, Action::VIEW)]).await;
+    let manager = world.kit.person("manager", &[Permission::new(REPOSITORY, Action::MANAGE)]).await;
+    for (ctx, sees, manages) in [(&none, false, false), (&viewer, true, false), (&manager, true, true)] {
+        assert_eq!(repository_list(&world.plane, ctx).await.is_ok(), sees);
+        assert_eq!(repository_named(&world.plane, ctx, "x").await.is_ok(), sees);
+        assert_eq!(repository_key(&world.plane, ctx, "x").await.is_ok(), manages);
+        assert_eq!(repository_prune(&world.plane, ctx, "x").await.is_ok(), manages);
+        let checked = repository_check(&world.plane, ctx, "x", CheckDepth::Structure).await;
+        assert_eq!(checked.is_ok(), manages);
+        let new = world.wanted(if manages { "y" } else { "z" }, "b");
+        let added = repository_add(&world.plane, ctx, Input::of(new), Origin::New).await;
+        assert_eq!(added.is_ok(), manages);
+    }
+}

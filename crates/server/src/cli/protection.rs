@@ -1,0 +1,231 @@
+//! `landreeve repository …`: where backups are kept.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use landreeve_core::vault::CheckDepth;
+use landreeve_core::{Input, RunState};
+use landreeve_estate::ops::sign_in;
+use landreeve_estate::runs::Role;
+use landreeve_protection::repositories::{
+    NewRepository, Origin, Repository, repository_add, repository_key, repository_list,
+};
+use landreeve_protection::upkeep::{repository_check, repository_prune};
+use serde_json::json;
+
+use super::runs::{Ended, follow, watch};
+use super::{Place, Session, promotion, read_password};
+use crate::control::{self, Ask};
+use crate::output::{self, Format};
+use crate::signals::Interrupts;
+
+#[derive(Debug, Subcommand)]
+pub enum RepositoryCommand {
+    /// Make a repository in an empty place
+    #[command(
+        after_help = "Example:\n  landreeve repository add offsite --url /mnt/backup/landreeve\n  landreeve repository key offsite"
+    )]
+    Add {
+        #[command(flatten)]
+        new: New,
+        /// Read its password from standard input, instead of choosing one of 256 random bits
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Use a repository that exists
+    #[command(
+        after_help = "Example:\n  landreeve repository attach offsite --url /mnt/backup/landreeve --password-stdin < password"
+    )]
+    Attach {
+        #[command(flatten)]
+        new: New,
+        /// Read its password from standard input
+        #[arg(long, required = true)]
+        password_stdin: bool,
+    },
+    /// List the repositories
+    #[command(after_help = "Example:\n  landreeve repository list --format json")]
+    List {
+        #[command(flatten)]
+        place: Place,
+        /// Output format
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// Check that a repository has everything that its backups need
+    #[command(after_help = "Example:\n  landreeve repository check default --read-data")]
+    Check {
+        #[command(flatten)]
+        place: Place,
+        /// Name of the repository
+        name: String,
+        /// Read every byte as well
+        #[arg(long)]
+        read_data: bool,
+    },
+    /// Delete data that no backup needs any more; what has just become unused is deleted after 23 hours
+    #[command(after_help = "Example:\n  landreeve repository prune default")]
+    Prune {
+        #[command(flatten)]
+        place: Place,
+        /// Name of the repository
+        name: String,
+    },
+    /// Print the password that opens a repository, to be kept in a safe place
+    #[command(after_help = "Example:\n  landreeve repository key default")]
+    Key {
+        #[command(flatten)]
+        place: Place,
+        /// Name of the repository
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct New {
+    #[command(flatten)]
+    place: Place,
+    /// Name of the repository
+    name: String,
+    /// Where it is: the absolute path of a folder
+    #[arg(long, value_name = "URL")]
+    url: String,
+    /// Never delete anything in it
+    #[arg(long)]
+    append_only: bool,
+    /// All nodes of the estate reach the same folder at this path
+    #[arg(long)]
+    shared: bool,
+}
+
+pub async fn repository(command: RepositoryCommand) -> anyhow::Result<()> {
+    match command {
+        RepositoryCommand::Add { new, password_stdin } => add(new, password_stdin, Origin::New).await,
+        RepositoryCommand::Attach { new, .. } => add(new, true, Origin::Existing).await,
+        RepositoryCommand::List { place, format } => {
+            let session = Session::open(&place).await?;
+            let listed = repository_list(&session.opened.protection, &session.ctx).await;
+            session.close().await;
+            let rows = listed?.iter().map(row).collect();
+            output::listing(format, &COLUMNS, rows);
+            Ok(())
+        }
+        RepositoryCommand::Check { place, name, read_data } => {
+            let depth = if read_data { CheckDepth::Data } else { CheckDepth::Structure };
+            work(&place, name, Work::Check(depth)).await
+        }
+        RepositoryCommand::Prune { place, name } => work(&place, name, Work::Prune).await,
+        RepositoryCommand::Key { place, name } => {
+            let session = Session::open(&place).await?;
+            let key = repository_key(&session.opened.protection, &session.ctx, &name).await;
+            session.close().await;
+            output::say(key?.reveal());
+            Ok(())
+        }
+    }
+}
+
+async fn add(new: New, password_stdin: bool, origin: Origin) -> anyhow::Result<()> {
+    let password = if password_stdin { Some(read_password()?) } else { None };
+    let session = Session::open(&new.place).await?;
+    let wanted = NewRepository {
+        name: new.name,
+        url: new.url,
+        append_only: new.append_only,
+        shared: new.shared,
+        password,
+    };
+    let plane = session.opened.protection.clone();
+    let ctx = session.ctx.clone();
+    let made = repository_add(&plane, &ctx, Input::of(wanted), origin).await;
+    let made = promotion::finish(session, made).await?;
+    let done = if origin == Origin::New { "made" } else { "attached" };
+    output::say(&format!("{done} repository {} in {}", made.name, made.address));
+    if origin == Origin::New && !password_stdin {
+        output::tell(&format!(
+            "Without its password nothing in it can be read, not even by this server after a restore elsewhere. Print it \
+             with `landreeve repository key {}` and keep it in a safe place.",
+            made.name
+        ));
+    }
+    Ok(())
+}
+
+const COLUMNS: [&str; 8] = [
+    "name",
+    "url",
+    "repository_id",
+    "append_only",
+    "shared",
+    "checked_timestamp",
+    "read_data",
+    "pruned_timestamp",
+];
+
+fn row(repository: &Repository) -> Vec<serde_json::Value> {
+    vec![
+        json!(repository.name),
+        json!(repository.address.to_string()),
+        json!(repository.repository_id),
+        json!(repository.append_only),
+        json!(repository.shared),
+        json!(repository.checked.map(|(at, _)| at.to_string())),
+        json!(repository.checked.map(|(_, depth)| depth == CheckDepth::Data)),
+        json!(repository.pruned_at.map(|at| at.to_string())),
+    ]
+}
+
+/// What a run does to a repository.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    Check(CheckDepth),
+    Prune,
+}
+
+/// By the server on this data directory, if one is running; otherwise by this process.
+async fn work(place: &Place, name: String, work: Work) -> anyhow::Result<()> {
+    let mut interrupts = Interrupts::new()?;
+    if let Some(control) = control::connect(&place.data_dir).await {
+        let ask = match work {
+            Work::Check(depth) => {
+                Ask::CheckRepository { repository: name, read_data: depth == CheckDepth::Data }
+            }
+            Work::Prune => Ask::PruneRepository { repository: name },
+        };
+        let ended = follow(control, &ask, false, &mut interrupts).await?;
+        return ended.map_or(Ok(()), |ended| report(&ended, work));
+    }
+    let opened = crate::open::open(place, Some(2)).await?;
+    let _lock = crate::open::lock(&place.data_dir, false)?;
+    opened.estate.start_runs(Role::Command).await?;
+    let (plane, ctx) = (opened.protection.clone(), sign_in::operator(&opened.estate));
+    let started = match work {
+        Work::Check(depth) => repository_check(&plane, &ctx, &name, depth).await,
+        Work::Prune => repository_prune(&plane, &ctx, &name).await,
+    };
+    let ended = match started {
+        Ok(run) => watch(&opened.estate, &ctx, run, &mut interrupts).await,
+        Err(error) => Err(error.into()),
+    };
+    opened.close(Duration::from_secs(1)).await;
+    report(&ended?, work)
+}
+
+fn report(ended: &Ended, work: Work) -> anyhow::Result<()> {
+    if ended.state == RunState::Succeeded {
+        let done = match work {
+            Work::Check(CheckDepth::Structure) => "the repository has everything that its backups need",
+            Work::Check(CheckDepth::Data) => "the repository is intact: every byte was read",
+            Work::Prune => "pruned",
+        };
+        output::say(&format!("{done} (run {})", ended.id));
+        return Ok(());
+    }
+    let why = ended.error.as_deref().unwrap_or("no reason given");
+    anyhow::bail!(
+        "run {} ended {}: {why}; see `landreeve run log {}`",
+        ended.id,
+        ended.state.as_str(),
+        ended.id
+    )
+}

@@ -1,0 +1,172 @@
+//! What the library leaves to its caller: it logs an error while reading a source, leaves the file out and writes the
+//! snapshot all the same; it knows no cancel; and *append-only* is only its own flag. So every write passes here.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use landreeve_core::vault::{CancellationToken, VaultError, VaultErrorKind};
+use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
+
+use crate::folder::Folder;
+use crate::source::Progress;
+
+/// Decides what may be written, and remembers what went wrong first.
+pub struct Gate {
+    pub folder: Arc<Folder>,
+    stop: CancellationToken,
+    append_only: bool,
+    state: Mutex<State>,
+    /// Bytes of files that were written.
+    written: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    failure: Option<VaultError>,
+    /// Of the source that is being saved.
+    source: Option<Arc<Progress>>,
+}
+
+impl Gate {
+    pub fn new(folder: Arc<Folder>, stop: CancellationToken, append_only: bool) -> Gate {
+        Gate { folder, stop, append_only, state: Mutex::default(), written: AtomicU64::new(0) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A source begins: until it is complete, there is no snapshot of it.
+    pub fn begin(&self, source: Arc<Progress>) {
+        *self.state() = State { failure: None, source: Some(source) };
+        self.written.store(0, Ordering::Relaxed);
+    }
+
+    /// Nothing is deleted in an append-only repository.
+    pub fn check_delete(&self) -> Result<(), VaultError> {
+        if self.append_only {
+            let message = "the repository is append-only: nothing in it is deleted";
+            return Err(VaultError::new(VaultErrorKind::AppendOnly, message));
+        }
+        Ok(())
+    }
+
+    /// The first failure counts; those after it are its consequences.
+    pub fn fail(&self, error: VaultError) {
+        self.state().failure.get_or_insert(error);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled() || self.state().failure.is_some()
+    }
+
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// What an error of the library means.
+    pub fn told(&self, error: &RusticError) -> VaultError {
+        if self.stop.is_cancelled() {
+            return VaultError::cancelled();
+        }
+        if let Some(failure) = self.state().failure.take() {
+            return failure;
+        }
+        if error.is_incorrect_password() {
+            let message = "the password opens none of the repository's keys";
+            return VaultError::new(VaultErrorKind::WrongPassword, message);
+        }
+        let text = error.display_log();
+        let text = text.trim_start_matches("Error: ").trim();
+        VaultError::new(VaultErrorKind::Damaged, format!("the repository cannot be read: {text}"))
+    }
+
+    fn check_write(&self, kind: FileType) -> RusticResult<()> {
+        if self.stop.is_cancelled() {
+            return Err(refused("it was cancelled"));
+        }
+        if kind == FileType::Snapshot {
+            let state = self.state();
+            let complete = state.source.as_ref().is_some_and(|source| source.is_complete());
+            if state.failure.is_some() || !complete {
+                return Err(refused("the source is not complete"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A storage's error. It is remembered, because the library only logs some of them.
+    fn storage<T>(&self, done: RusticResult<T>) -> RusticResult<T> {
+        done.inspect_err(|error| {
+            let text = error.display_log();
+            let text = text.trim_start_matches("Error: ").trim().to_owned();
+            self.fail(VaultError::new(VaultErrorKind::Unavailable, text));
+        })
+    }
+}
+
+fn refused(message: &str) -> Box<RusticError> {
+    RusticError::new(ErrorKind::Backend, message)
+}
+
+/// A storage behind the gate.
+pub struct Gated {
+    pub inner: Arc<Folder>,
+    pub gate: Arc<Gate>,
+}
+
+impl ReadBackend for Gated {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn list_with_size(&self, kind: FileType) -> RusticResult<Vec<(Id, u32)>> {
+        self.gate.storage(self.inner.list_with_size(kind))
+    }
+
+    fn read_full(&self, kind: FileType, id: &Id) -> RusticResult<Bytes> {
+        self.gate.storage(self.inner.read_full(kind, id))
+    }
+
+    fn read_partial(
+        &self,
+        kind: FileType,
+        id: &Id,
+        cache: bool,
+        offset: u32,
+        length: u32,
+    ) -> RusticResult<Bytes> {
+        self.gate.storage(self.inner.read_partial(kind, id, cache, offset, length))
+    }
+
+    fn warmup_path(&self, kind: FileType, id: &Id) -> String {
+        self.inner.warmup_path(kind, id)
+    }
+}
+
+impl WriteBackend for Gated {
+    fn create(&self) -> RusticResult<()> {
+        self.gate.storage(self.inner.create())
+    }
+
+    fn write_bytes(&self, kind: FileType, id: &Id, cache: bool, content: BytesList) -> RusticResult<()> {
+        self.gate.check_write(kind)?;
+        let size = content.size() as u64;
+        self.gate.storage(self.inner.write_bytes(kind, id, cache, content))?;
+        self.gate.written.fetch_add(size, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn remove(&self, kind: FileType, id: &Id, cache: bool) -> RusticResult<()> {
+        if let Err(error) = self.gate.check_delete() {
+            let refused = refused(&error.message);
+            self.gate.fail(error);
+            return Err(refused);
+        }
+        if self.gate.stop.is_cancelled() {
+            return Err(refused("it was cancelled"));
+        }
+        self.gate.storage(self.inner.remove(kind, id, cache))
+    }
+}

@@ -1,0 +1,64 @@
+//! Backup repositories in restic's format (version 2), behind core's `Vault` port: `rustic_core` chunks, encrypts and finds,
+//! we store, and add what it leaves to its caller.
+//!
+//! `place` is where a repository is, `folder` a storage, `gate` decides what may be written, `source` is what is saved,
+//! `reading` what was. Does not belong here: databases, policies, the metadata store, the wall clock.
+
+mod folder;
+mod gate;
+mod place;
+mod reading;
+mod repository;
+mod source;
+
+use bytesize::ByteSize;
+use landreeve_core::vault::{
+    CancellationToken, Repository, RepositorySpec, Vault, VaultError, VaultErrorKind, VaultResult,
+};
+use rustic_core::{ConfigOptions, Credentials, KeyOptions};
+
+use crate::place::Place;
+use crate::repository::Opened;
+
+/// Average, least and greatest size of a chunk. Smaller ones than the library's find more that is unchanged.
+const CHUNK: ByteSize = ByteSize::kib(256);
+const LEAST_CHUNK: ByteSize = ByteSize::kib(128);
+const GREATEST_CHUNK: ByteSize = ByteSize::mib(2);
+/// zstd's: what we save is compressed already.
+const COMPRESSION: i32 = 1;
+
+/// Makes and opens repositories.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Repositories;
+
+impl Vault for Repositories {
+    fn create(&self, spec: &RepositorySpec) -> VaultResult<Box<dyn Repository>> {
+        let place = Place::new(spec, CancellationToken::new());
+        place.gate.folder.check_empty()?;
+        let config = ConfigOptions::default()
+            .set_version(2_u32)
+            .set_chunk_size(CHUNK)
+            .set_chunk_min_size(LEAST_CHUNK)
+            .set_chunk_max_size(GREATEST_CHUNK)
+            .set_compression(COMPRESSION)
+            .set_extra_verify(true);
+        let key = KeyOptions::default().hostname("landreeve".to_owned());
+        let made = place.raw().and_then(|raw| raw.init(&credentials(spec), &key, &config));
+        Ok(Box::new(Opened::new(place.told(made)?, place)))
+    }
+
+    fn open(&self, spec: &RepositorySpec, stop: CancellationToken) -> VaultResult<Box<dyn Repository>> {
+        let place = Place::new(spec, stop);
+        let raw = place.told(place.raw())?;
+        if place.told(raw.config_id())?.is_none() {
+            let message = format!("there is no repository in {}", spec.address);
+            return Err(VaultError::new(VaultErrorKind::Missing, message));
+        }
+        let opened = place.told(raw.open(&credentials(spec)))?;
+        Ok(Box::new(Opened::new(opened, place)))
+    }
+}
+
+fn credentials(spec: &RepositorySpec) -> Credentials {
+    Credentials::password(spec.password.reveal())
+}
