@@ -22,27 +22,47 @@ pub const MAX_ADDRESS: usize = 1024;
 pub enum Address {
     /// An absolute path on this machine.
     Folder(PathBuf),
+    /// A server that speaks restic's REST protocol: `https://host[:port]/path/`.
+    Rest(String),
+}
+
+/// A user's name and password at a storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageLogin {
+    pub user: String,
+    pub password: Secret,
 }
 
 impl Address {
     /// Reads a path, or an address as restic writes it. The message is for the user.
     pub fn parse(text: &str) -> Result<Address, String> {
+        match Address::parse_with_login(text)? {
+            (_, Some(_)) => Err("contains a user name".to_owned()),
+            (address, None) => Ok(address),
+        }
+    }
+
+    /// The same, with a login in front of the host: `rest:https://user:password@host/`. It is not part of the address.
+    pub fn parse_with_login(text: &str) -> Result<(Address, Option<StorageLogin>), String> {
         if text.len() > MAX_ADDRESS {
             return Err(format!("is longer than {MAX_ADDRESS} bytes"));
         }
         if text.chars().any(char::is_control) {
             return Err("contains a control character".to_owned());
         }
+        if let Some(url) = text.strip_prefix("rest:") {
+            return rest(url);
+        }
         let path = text.strip_prefix("file://").unwrap_or(text);
         if let Some((scheme, _)) = path.split_once(':').filter(|(scheme, _)| !scheme.contains('/')) {
             return Err(format!(
-                "starts with `{scheme}:`, which is not supported; give the path of a folder"
+                "starts with `{scheme}:`, which is not supported; give the path of a folder, or rest:https://…"
             ));
         }
         if !Path::new(path).is_absolute() {
             return Err("is not an absolute path".to_owned());
         }
-        Ok(Address::Folder(PathBuf::from(path)))
+        Ok((Address::Folder(PathBuf::from(path)), None))
     }
 
     /// Whether only this machine reaches it, as far as the address says.
@@ -55,14 +75,53 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Folder(path) => write!(f, "{}", path.display()),
+            Address::Rest(url) => write!(f, "rest:{url}"),
         }
     }
+}
+
+/// `https://[user:password@]host[:port]/path/`. Without TLS only on this machine, because the login is sent as text.
+fn rest(url: &str) -> Result<(Address, Option<StorageLogin>), String> {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme @ ("https" | "http"), rest)) => (scheme, rest),
+        _ => return Err("is not rest:https://host/path".to_owned()),
+    };
+    let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (login, host) = match place.rsplit_once('@') {
+        Some((login, host)) => (Some(login), host),
+        None => (None, place),
+    };
+    let bare = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((inside, _)) => inside,
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    if bare.is_empty() {
+        return Err("has no host".to_owned());
+    }
+    if path.contains(['?', '#', ' ']) || path.split('/').any(|part| part == "..") {
+        return Err("has a path that is not allowed".to_owned());
+    }
+    if scheme == "http" && !matches!(bare, "localhost" | "127.0.0.1" | "::1") {
+        return Err("is not encrypted: use rest:https://…".to_owned());
+    }
+    let login = match login.map(|login| login.split_once(':')) {
+        None => None,
+        Some(Some((user, password))) if !user.is_empty() => {
+            Some(StorageLogin { user: user.to_owned(), password: Secret::new(password) })
+        }
+        Some(_) => return Err("has a login that is not user:password".to_owned()),
+    };
+    let path = path.trim_end_matches('/');
+    let slash = if path.is_empty() { "" } else { "/" };
+    Ok((Address::Rest(format!("{scheme}://{host}/{path}{slash}")), login))
 }
 
 /// What it takes to open a repository.
 #[derive(Debug, Clone)]
 pub struct RepositorySpec {
     pub address: Address,
+    /// At the storage, if it wants one.
+    pub login: Option<StorageLogin>,
     pub password: Secret,
     /// Nothing is ever deleted in it.
     pub append_only: bool,
@@ -194,8 +253,9 @@ pub struct Saved {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignLock {
     pub name: String,
-    /// By the storage's clock. restic refreshes a lock that it still needs every five minutes.
-    pub since: Timestamp,
+    /// By the storage's clock, if it tells. restic refreshes a lock that it still needs every five minutes: there is a new
+    /// one then.
+    pub since: Option<Timestamp>,
 }
 
 /// How much `check` reads.
@@ -275,19 +335,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_absolute_paths() {
+    fn addresses_are_absolute_paths_or_servers() {
         for (text, shown) in
             [("/srv/backup", "/srv/backup"), ("file:///srv/a b", "/srv/a b"), ("/a:b", "/a:b")]
         {
             assert_eq!(Address::parse(text).unwrap().to_string(), shown);
         }
+        for (text, shown, login) in [
+            ("rest:https://host", "rest:https://host/", None),
+            ("rest:https://host:8000/a/b", "rest:https://host:8000/a/b/", None),
+            ("rest:https://host/a/b//", "rest:https://host/a/b/", None),
+            ("rest:http://localhost:8000", "rest:http://localhost:8000/", None),
+            ("rest:http://[::1]:8000/", "rest:http://[::1]:8000/", None),
+            ("rest:https://ann:p@ss:word@host/a", "rest:https://host/a/", Some(("ann", "p@ss:word"))),
+        ] {
+            let (address, found) = Address::parse_with_login(text).unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(Address::parse(shown).unwrap(), address, "{shown}");
+            let found = found.as_ref().map(|login| (login.user.as_str(), login.password.reveal()));
+            assert_eq!(found, login, "{text}");
+        }
         for (text, message) in [
             ("", "is not an absolute path"),
             ("backup", "is not an absolute path"),
             ("../backup", "is not an absolute path"),
-            ("s3://bucket/a", "starts with `s3:`, which is not supported; give the path of a folder"),
-            ("rest:https://host/", "starts with `rest:`, which is not supported; give the path of a folder"),
+            (
+                "s3://bucket/a",
+                "starts with `s3:`, which is not supported; give the path of a folder, or rest:https://…",
+            ),
             ("/a\nb", "contains a control character"),
+            ("rest:host", "is not rest:https://host/path"),
+            ("rest:ftp://host", "is not rest:https://host/path"),
+            ("rest:https:///a", "has no host"),
+            ("rest:https://host/a?b", "has a path that is not allowed"),
+            ("rest:https://host/a/../b", "has a path that is not allowed"),
+            ("rest:http://host/a", "is not encrypted: use rest:https://…"),
+            ("rest:https://user@host/", "has a login that is not user:password"),
+            ("rest:https://:p@host/", "has a login that is not user:password"),
+            ("rest:https://user:p@host/", "contains a user name"),
         ] {
             assert_eq!(Address::parse(text).unwrap_err(), message, "{text}");
         }

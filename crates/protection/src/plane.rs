@@ -25,7 +25,10 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
 pub const POOL: PoolName = PoolName::new("protection");
 
 /// Every column with encrypted values.
-const SEALED: [SealedColumn; 1] = [sealed_column!("repositories", "id", "password_sealed", "repository")];
+const SEALED: [SealedColumn; 2] = [
+    sealed_column!("repositories", "id", "password_sealed", "repository"),
+    sealed_column!("repositories", "id", "login_sealed", "repository_login"),
+];
 
 pub const SETTINGS: SettingsSection =
     SettingsSection { name: "protection", defaults: include_str!("../settings.default.toml") };

@@ -5,12 +5,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::vault::{
-    Address, CancellationToken, CheckDepth, RepositorySpec, VaultError, VaultErrorKind,
+    Address, CancellationToken, CheckDepth, RepositorySpec, StorageLogin, VaultError, VaultErrorKind,
 };
 use landreeve_core::{Action, Error, Input, OpCtx, Result, Secret};
 use landreeve_estate::args;
-use landreeve_estate::ops::OwnedAct;
-use landreeve_estate::store::{Conn, Row, taken};
+use landreeve_estate::ops::{OwnedAct, secrets};
+use landreeve_estate::store::{Arg, Conn, Row, taken};
 
 use crate::ids::RepositoryId;
 use crate::nouns::REPOSITORY;
@@ -62,6 +62,7 @@ pub enum Origin {
 struct Checked {
     name: String,
     address: Address,
+    login: Option<StorageLogin>,
     append_only: bool,
     shared: bool,
     password: Option<Secret>,
@@ -73,7 +74,8 @@ fn check(new: NewRepository, origin: Origin, faults: &mut Faults) -> Option<Chec
         let message = format!("must have 1 to {MAX_NAME} letters, digits, dots, hyphens and underscores");
         faults.push("name", "format", message);
     }
-    let address = Address::parse(&new.url).map_err(|message| faults.push("url", "format", message)).ok();
+    let place = Address::parse_with_login(&new.url);
+    let place = place.map_err(|message| faults.push("url", "format", message)).ok();
     match &new.password {
         None if origin == Origin::Existing => faults.push("password", "required", "is required"),
         Some(password) if password.is_empty() || password.reveal().len() > MAX_PASSWORD => {
@@ -82,7 +84,7 @@ fn check(new: NewRepository, origin: Origin, faults: &mut Faults) -> Option<Chec
         _ => {}
     }
     let NewRepository { name, append_only, shared, password, .. } = new;
-    address.map(|address| Checked { name, address, append_only, shared, password })
+    place.map(|(address, login)| Checked { name, address, login, append_only, shared, password })
 }
 
 const COLUMNS: &str = "r.id, r.name, r.address, r.repository_id, r.append_only, r.shared, r.checked_at, r.checked_depth, \
@@ -129,16 +131,33 @@ pub(crate) async fn find(conn: &mut Conn, id: RepositoryId) -> Result<Option<Rep
 /// What opens a repository. Without a check of permissions.
 pub(crate) async fn spec(plane: &Protection, repository: &Repository) -> Result<RepositorySpec> {
     let estate = plane.estate();
-    let sql = "SELECT password_sealed FROM repositories WHERE id = $1";
+    let sql = "SELECT password_sealed, login_sealed FROM repositories WHERE id = $1";
     let row = estate.store().read().await?.opt(sql, args![repository.id]).await?;
-    let sealed = row.ok_or_else(|| Error::not_found("repository"))?.bytes(0)?;
-    let plain = estate.unseal(&context(repository.id), &sealed)?;
-    let password = Secret::new(String::from_utf8(plain.to_vec()).map_err(Error::internal)?);
-    Ok(RepositorySpec { address: repository.address.clone(), password, append_only: repository.append_only })
+    let row = row.ok_or_else(|| Error::not_found("repository"))?;
+    let text = |context: String, sealed: &[u8]| {
+        let plain = estate.unseal(&context, sealed)?;
+        String::from_utf8(plain.to_vec()).map_err(Error::internal)
+    };
+    let password = Secret::new(text(context(repository.id), &row.bytes(0)?)?);
+    let login = match row.bytes_opt(1)? {
+        None => None,
+        Some(sealed) => {
+            let login = text(login_context(repository.id), &sealed)?;
+            let (user, password) =
+                login.split_once(':').ok_or_else(|| Error::internal("a stored login has no password"))?;
+            Some(StorageLogin { user: user.to_owned(), password: Secret::new(password) })
+        }
+    };
+    let (address, append_only) = (repository.address.clone(), repository.append_only);
+    Ok(RepositorySpec { address, login, password, append_only })
 }
 
 fn context(id: RepositoryId) -> String {
     format!("repository:{}", id.0)
+}
+
+fn login_context(id: RepositoryId) -> String {
+    format!("repository_login:{}", id.0)
 }
 
 /// The repositories, by name.
@@ -246,7 +265,10 @@ async fn insert(plane: &Protection, ctx: &OpCtx, wanted: &Checked) -> Result<Rep
         estate.random().fill(&mut bytes);
         Secret::new(URL_SAFE_NO_PAD.encode(bytes))
     });
+    let key = estate.sealed_with();
     let sealed = estate.seal(&context(id), password.reveal().as_bytes())?;
+    let login = wanted.login.as_ref().map(|login| format!("{}:{}", login.user, login.password.reveal()));
+    let login = login.map(|login| estate.seal(&login_context(id), login.as_bytes())).transpose()?;
     let made = Repository {
         id,
         name: wanted.name.clone(),
@@ -262,6 +284,8 @@ async fn insert(plane: &Protection, ctx: &OpCtx, wanted: &Checked) -> Result<Rep
     estate
         .change(ctx, act, move |tx| {
             Box::pin(async move {
+                // `secrets rotate` may have replaced the key meanwhile.
+                secrets::still_sealed_with(tx, &key).await?;
                 let count = tx.one("SELECT count(*) FROM repositories", args![]).await?.int(0)?;
                 if count >= MAX_REPOSITORIES {
                     let message = format!("an estate can have at most {MAX_REPOSITORIES} repositories");
@@ -272,8 +296,8 @@ async fn insert(plane: &Protection, ctx: &OpCtx, wanted: &Checked) -> Result<Rep
                     return Err(Error::fault("url", "taken", "is the address of another repository"));
                 }
                 tx.exec(
-                    "INSERT INTO repositories (id, name, address, append_only, shared, password_sealed, created_at) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                    "INSERT INTO repositories (id, name, address, append_only, shared, password_sealed, \
+                     login_sealed, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
                     args![
                         row.id,
                         row.name,
@@ -281,6 +305,7 @@ async fn insert(plane: &Protection, ctx: &OpCtx, wanted: &Checked) -> Result<Rep
                         row.append_only,
                         row.shared,
                         sealed,
+                        login.map_or(Arg::Bytes(None), Arg::from),
                         row.created_at
                     ],
                 )

@@ -1,10 +1,12 @@
 //! Checking and pruning repositories: runs, one at a time for a repository.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::vault::{
-    CancellationToken, CheckDepth, ForeignLock, Repository as Opened, VaultErrorKind, VaultResult,
+    CancellationToken, CheckDepth, Repository as Opened, VaultErrorKind, VaultResult,
 };
 use landreeve_core::{Action, Category, Error, ErrorKind, OpCtx, Result};
 use landreeve_estate::args;
@@ -40,7 +42,7 @@ const MAX_LOGGED: usize = 1_000;
 const LOCK_AGE: Duration = Duration::from_secs(1_800);
 /// How long a run waits for another program's lock, and how often it looks.
 const LOCK_WAIT: Duration = Duration::from_secs(600);
-const LOCK_LOOK: Duration = Duration::from_secs(5);
+const LOCK_LOOK: Duration = Duration::from_secs(10);
 
 /// Starts to check a repository.
 pub async fn repository_check(plane: &Protection, ctx: &OpCtx, name: &str, depth: CheckDepth) -> Result<Run> {
@@ -123,10 +125,17 @@ impl Work {
     async fn wait_for_others(&self, job: &Job) -> std::result::Result<(), Failure> {
         let estate = self.plane.estate();
         let begun = estate.now();
+        // Not every storage tells how old a lock is.
+        let mut seen: HashMap<String, Timestamp> = HashMap::new();
         loop {
             let lock = self.on_repository(job, |opened| opened.lock()).await?;
-            let Some(lock) = lock.filter(|lock| is_needed(lock, estate.now())) else { return Ok(()) };
-            if since(begun, estate.now()) >= LOCK_WAIT {
+            let Some(lock) = lock else { return Ok(()) };
+            let now = estate.now();
+            let since = lock.since.unwrap_or_else(|| *seen.entry(lock.name.clone()).or_insert(now));
+            if elapsed(since, now) >= LOCK_AGE {
+                return Ok(());
+            }
+            if elapsed(begun, now) >= LOCK_WAIT {
                 let message = format!("another program has locked the repository (its lock {})", lock.name);
                 return Err(Failure::new(ErrorKind::Unavailable, "locked", message));
             }
@@ -147,12 +156,8 @@ impl Work {
     }
 }
 
-fn since(begun: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
-    now.duration_since(begun).try_into().unwrap_or_default()
-}
-
-fn is_needed(lock: &ForeignLock, now: jiff::Timestamp) -> bool {
-    since(lock.since, now) < LOCK_AGE
+fn elapsed(from: Timestamp, now: Timestamp) -> Duration {
+    now.duration_since(from).try_into().unwrap_or_default()
 }
 
 /// Checks repositories.

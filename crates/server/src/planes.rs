@@ -14,10 +14,12 @@ use landreeve_drivers::{Codec, TextReader};
 use landreeve_engine::{Engine, EngineDriver, EngineOptions};
 use landreeve_estate::Estate;
 use landreeve_estate::plane::{Plane, Slot};
-use landreeve_face_denodo::remote::Remote;
+use landreeve_face_denodo::remote::Remote as RemoteServers;
 use landreeve_promotion::access::RemoteNodes;
 use landreeve_promotion::{Promotion, PromotionOptions};
 use landreeve_protection::Protection;
+use landreeve_vault::{Remote, Repositories};
+use tokio::runtime::Handle;
 
 use crate::config::{self, Config};
 
@@ -53,10 +55,10 @@ pub fn planes(
         files(config),
         config.engine.pushdown,
         landreeve_face_denodo::permissions::roles(),
-        promotion_options(config, data_dir, http)?,
+        promotion_options(config, data_dir, http.clone())?,
     );
     let (protection_plane, protection) = landreeve_protection::plane(
-        Arc::new(landreeve_vault::Repositories),
+        Arc::new(repositories(http)),
         config.section(&landreeve_protection::SETTINGS)?,
     );
     let planes = vec![
@@ -68,6 +70,12 @@ pub fn planes(
     ];
     check(config, &planes)?;
     Ok((planes, Slots { analytics, delivery, promotion, protection, engine }))
+}
+
+/// What keeps backups.
+fn repositories(http: Option<Arc<dyn HttpClient>>) -> Repositories {
+    let remote = http.zip(Handle::try_current().ok());
+    Repositories { remote: remote.map(|(http, runtime)| Remote { http, runtime }) }
 }
 
 /// Where the programs of the operator work.
@@ -86,7 +94,7 @@ fn promotion_options(
     }
     options.scratch_dir = scratch_dir(data_dir);
     let authorities = authorities(&options.ca_file).context("[promotion] ca_file")?;
-    options.remote = http.map(|http| Arc::new(Remote::new(http, authorities)) as Arc<dyn RemoteNodes>);
+    options.remote = http.map(|http| Arc::new(RemoteServers::new(http, authorities)) as Arc<dyn RemoteNodes>);
     Ok(options)
 }
 

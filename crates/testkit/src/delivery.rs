@@ -9,10 +9,13 @@ use landreeve_delivery::teams::{TEAM_IMPORT, TeamImport};
 use landreeve_delivery::{ATTRIBUTION, Delivery, DeliveryOptions, RetryAttribution};
 use landreeve_drivers::{Bounds, Codec, TextReader};
 use landreeve_engine::{Engine, EngineOptions};
+use landreeve_estate::outbound::Outbound;
+use landreeve_estate::outbound::http::OutboundHttp;
 use landreeve_estate::runs::Executor;
 use landreeve_estate::store::{Location, Migrations, Store};
 use landreeve_estate::{Plane, args};
-use landreeve_vault::Repositories;
+use landreeve_vault::{Remote, Repositories};
+use tokio::runtime::Handle;
 
 use crate::Kit;
 
@@ -21,9 +24,11 @@ pub fn engine() -> Arc<Engine> {
     engine_in(std::env::temp_dir())
 }
 
-/// What keeps backups.
+/// What keeps backups. Other machines are reached with the runtime that this is called in.
 pub fn vault() -> Arc<Repositories> {
-    Arc::new(Repositories)
+    let outbound = Outbound::new(Vec::new(), Vec::new(), PathBuf::from("."), Vec::new());
+    let remote = Remote { http: Arc::new(OutboundHttp::new(outbound)), runtime: Handle::current() };
+    Arc::new(Repositories { remote: Some(remote) })
 }
 
 /// What reads files of rows.

@@ -12,6 +12,7 @@ mod estate;
 mod http_relay;
 pub mod limits;
 mod relay;
+mod rest_storage;
 mod routes;
 mod site;
 pub mod skeleton;
@@ -21,6 +22,7 @@ pub use delivery::{engine, files, number_in_copy, vault};
 pub use estate::{Kit, PASSWORD, follow};
 pub use http_relay::{HttpRelay, Mishap};
 pub use relay::Relay;
+pub use rest_storage::RestStorage;
 pub use routes::{compare, everything, everything_but, parse};
 pub use site::{MockClock, Site};
 

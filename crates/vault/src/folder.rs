@@ -11,6 +11,8 @@ use jiff::Timestamp;
 use landreeve_core::vault::{ForeignLock, VaultError, VaultErrorKind, VaultResult};
 use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
 
+use crate::storage::Storage;
+
 /// The folders of a repository, besides those for packs.
 const FOLDERS: [&str; 6] = ["data", "index", "keys", "locks", "snapshots", UNFINISHED];
 /// Files are written here and renamed. What a crash left is removed by pruning.
@@ -25,22 +27,6 @@ pub struct Folder {
 impl Folder {
     pub fn new(root: PathBuf) -> Folder {
         Folder { root, next: AtomicU64::new(0) }
-    }
-
-    /// A new repository neither joins one nor shares its place with other files.
-    pub fn check_empty(&self) -> VaultResult<()> {
-        let exists = |why: &str| {
-            let message = format!("{} {why}", self.root.display());
-            Err(VaultError::new(VaultErrorKind::Exists, message))
-        };
-        if self.root.join("config").exists() {
-            return exists("already has a repository");
-        }
-        match self.has_other_files() {
-            Ok(false) => Ok(()),
-            Ok(true) => exists("is not empty"),
-            Err(error) => Err(unavailable(&self.root, &error)),
-        }
     }
 
     /// Besides what is left of a repository that was not made to its end: folders, and keys that open nothing.
@@ -64,45 +50,6 @@ impl Folder {
             }
         }
         Ok(false)
-    }
-
-    /// The newest lock of another program.
-    pub fn lock(&self) -> VaultResult<Option<ForeignLock>> {
-        let folder = self.root.join("locks");
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unavailable(&folder, &error)),
-        };
-        let mut newest: Option<ForeignLock> = None;
-        for entry in entries {
-            let entry = entry.map_err(|error| unavailable(&folder, &error))?;
-            // It may be removed meanwhile.
-            let Ok(about) = entry.metadata() else { continue };
-            let Ok(since) = Timestamp::new(about.mtime(), 0) else { continue };
-            if newest.as_ref().is_none_or(|lock| lock.since < since) {
-                newest = Some(ForeignLock { name: entry.file_name().to_string_lossy().into_owned(), since });
-            }
-        }
-        Ok(newest)
-    }
-
-    /// Removes what was not finished by a time.
-    pub fn remove_unfinished(&self, before: Timestamp) -> VaultResult<()> {
-        let folder = self.root.join(UNFINISHED);
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(unavailable(&folder, &error)),
-        };
-        for entry in entries.flatten() {
-            let is_old = entry.metadata().is_ok_and(|about| about.mtime() < before.as_second());
-            if is_old {
-                // Another process may do the same.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-        Ok(())
     }
 
     fn path(&self, kind: FileType, id: &Id) -> PathBuf {
@@ -210,6 +157,60 @@ fn make_folder(path: &Path) -> io::Result<()> {
 
 fn unavailable(path: &Path, error: &io::Error) -> VaultError {
     VaultError::new(VaultErrorKind::Unavailable, format!("{}: {error}", path.display()))
+}
+
+impl Storage for Folder {
+    fn check_empty(&self) -> VaultResult<()> {
+        let exists = |why: &str| {
+            let message = format!("{} {why}", self.root.display());
+            Err(VaultError::new(VaultErrorKind::Exists, message))
+        };
+        if self.root.join("config").exists() {
+            return exists("already has a repository");
+        }
+        match self.has_other_files() {
+            Ok(false) => Ok(()),
+            Ok(true) => exists("is not empty"),
+            Err(error) => Err(unavailable(&self.root, &error)),
+        }
+    }
+
+    fn lock(&self) -> VaultResult<Option<ForeignLock>> {
+        let folder = self.root.join("locks");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unavailable(&folder, &error)),
+        };
+        let mut newest: Option<ForeignLock> = None;
+        for entry in entries {
+            let entry = entry.map_err(|error| unavailable(&folder, &error))?;
+            // It may be removed meanwhile.
+            let Ok(about) = entry.metadata() else { continue };
+            let Ok(since) = Timestamp::new(about.mtime(), 0).map(Some) else { continue };
+            if newest.as_ref().is_none_or(|lock| lock.since < since) {
+                newest = Some(ForeignLock { name: entry.file_name().to_string_lossy().into_owned(), since });
+            }
+        }
+        Ok(newest)
+    }
+
+    fn remove_unfinished(&self, before: Timestamp) -> VaultResult<()> {
+        let folder = self.root.join(UNFINISHED);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(unavailable(&folder, &error)),
+        };
+        for entry in entries.flatten() {
+            let is_old = entry.metadata().is_ok_and(|about| about.mtime() < before.as_second());
+            if is_old {
+                // Another process may do the same.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    }
 }
 
 impl ReadBackend for Folder {

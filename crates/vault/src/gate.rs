@@ -8,12 +8,12 @@ use bytes::Bytes;
 use landreeve_core::vault::{CancellationToken, VaultError, VaultErrorKind};
 use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
 
-use crate::folder::Folder;
 use crate::source::Progress;
+use crate::storage::Storage;
 
 /// Decides what may be written, and remembers what went wrong first.
 pub struct Gate {
-    pub folder: Arc<Folder>,
+    pub storage: Arc<dyn Storage>,
     stop: CancellationToken,
     append_only: bool,
     state: Mutex<State>,
@@ -29,8 +29,8 @@ struct State {
 }
 
 impl Gate {
-    pub fn new(folder: Arc<Folder>, stop: CancellationToken, append_only: bool) -> Gate {
-        Gate { folder, stop, append_only, state: Mutex::default(), written: AtomicU64::new(0) }
+    pub fn new(storage: Arc<dyn Storage>, stop: CancellationToken, append_only: bool) -> Gate {
+        Gate { storage, stop, append_only, state: Mutex::default(), written: AtomicU64::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -50,6 +50,15 @@ impl Gate {
             return Err(VaultError::new(VaultErrorKind::AppendOnly, message));
         }
         Ok(())
+    }
+
+    /// Something else begins: what failed before is not why it fails.
+    pub fn clear(&self) {
+        *self.state() = State::default();
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
     /// The first failure counts; those after it are its consequences.
@@ -97,7 +106,7 @@ impl Gate {
     }
 
     /// A storage's error. It is remembered, because the library only logs some of them.
-    fn storage<T>(&self, done: RusticResult<T>) -> RusticResult<T> {
+    fn watched<T>(&self, done: RusticResult<T>) -> RusticResult<T> {
         done.inspect_err(|error| {
             let text = error.display_log();
             let text = text.trim_start_matches("Error: ").trim().to_owned();
@@ -112,7 +121,7 @@ fn refused(message: &str) -> Box<RusticError> {
 
 /// A storage behind the gate.
 pub struct Gated {
-    pub inner: Arc<Folder>,
+    pub inner: Arc<dyn Storage>,
     pub gate: Arc<Gate>,
 }
 
@@ -122,11 +131,11 @@ impl ReadBackend for Gated {
     }
 
     fn list_with_size(&self, kind: FileType) -> RusticResult<Vec<(Id, u32)>> {
-        self.gate.storage(self.inner.list_with_size(kind))
+        self.gate.watched(self.inner.list_with_size(kind))
     }
 
     fn read_full(&self, kind: FileType, id: &Id) -> RusticResult<Bytes> {
-        self.gate.storage(self.inner.read_full(kind, id))
+        self.gate.watched(self.inner.read_full(kind, id))
     }
 
     fn read_partial(
@@ -137,7 +146,7 @@ impl ReadBackend for Gated {
         offset: u32,
         length: u32,
     ) -> RusticResult<Bytes> {
-        self.gate.storage(self.inner.read_partial(kind, id, cache, offset, length))
+        self.gate.watched(self.inner.read_partial(kind, id, cache, offset, length))
     }
 
     fn warmup_path(&self, kind: FileType, id: &Id) -> String {
@@ -147,13 +156,13 @@ impl ReadBackend for Gated {
 
 impl WriteBackend for Gated {
     fn create(&self) -> RusticResult<()> {
-        self.gate.storage(self.inner.create())
+        self.gate.watched(self.inner.create())
     }
 
     fn write_bytes(&self, kind: FileType, id: &Id, cache: bool, content: BytesList) -> RusticResult<()> {
         self.gate.check_write(kind)?;
         let size = content.size() as u64;
-        self.gate.storage(self.inner.write_bytes(kind, id, cache, content))?;
+        self.gate.watched(self.inner.write_bytes(kind, id, cache, content))?;
         self.gate.written.fetch_add(size, Ordering::Relaxed);
         Ok(())
     }
@@ -167,6 +176,6 @@ impl WriteBackend for Gated {
         if self.gate.stop.is_cancelled() {
             return Err(refused("it was cancelled"));
         }
-        self.gate.storage(self.inner.remove(kind, id, cache))
+        self.gate.watched(self.inner.remove(kind, id, cache))
     }
 }

@@ -1,7 +1,7 @@
 //! Backup repositories in restic's format (version 2), behind core's `Vault` port: `rustic_core` chunks, encrypts and finds,
 //! we store, and add what it leaves to its caller.
 //!
-//! `place` is where a repository is, `folder` a storage, `gate` decides what may be written, `source` is what is saved,
+//! `place` is where a repository is; `folder` and `rest` are storages. `gate` decides what may be written, `source` is what is saved,
 //! `reading` what was. Does not belong here: databases, policies, the metadata store, the wall clock.
 
 mod folder;
@@ -9,13 +9,19 @@ mod gate;
 mod place;
 mod reading;
 mod repository;
+mod rest;
 mod source;
+mod storage;
+
+use std::sync::Arc;
 
 use bytesize::ByteSize;
+use landreeve_core::outbound::HttpClient;
 use landreeve_core::vault::{
     CancellationToken, Repository, RepositorySpec, Vault, VaultError, VaultErrorKind, VaultResult,
 };
 use rustic_core::{ConfigOptions, Credentials, KeyOptions};
+use tokio::runtime::Handle;
 
 use crate::place::Place;
 use crate::repository::Opened;
@@ -24,22 +30,37 @@ use crate::repository::Opened;
 const CHUNK: ByteSize = ByteSize::kib(256);
 const LEAST_CHUNK: ByteSize = ByteSize::kib(128);
 const GREATEST_CHUNK: ByteSize = ByteSize::mib(2);
+/// A pack is made in memory, several at a time. The library's grow with the repository.
+const GREATEST_PACK: ByteSize = ByteSize::mib(64);
 /// zstd's: what we save is compressed already.
 const COMPRESSION: i32 = 1;
 
 /// Makes and opens repositories.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Repositories;
+#[derive(Clone, Default)]
+pub struct Repositories {
+    /// Without it, only those on this machine.
+    pub remote: Option<Remote>,
+}
+
+/// How other machines are reached.
+#[derive(Clone)]
+pub struct Remote {
+    pub http: Arc<dyn HttpClient>,
+    /// Where calls are made; the library's own threads wait for them.
+    pub runtime: Handle,
+}
 
 impl Vault for Repositories {
     fn create(&self, spec: &RepositorySpec) -> VaultResult<Box<dyn Repository>> {
-        let place = Place::new(spec, CancellationToken::new());
-        place.gate.folder.check_empty()?;
+        let place = Place::new(spec, CancellationToken::new(), self)?;
+        place.gate.storage.check_empty()?;
         let config = ConfigOptions::default()
             .set_version(2_u32)
             .set_chunk_size(CHUNK)
             .set_chunk_min_size(LEAST_CHUNK)
             .set_chunk_max_size(GREATEST_CHUNK)
+            .set_datapack_size_limit(GREATEST_PACK)
+            .set_treepack_size_limit(GREATEST_PACK)
             .set_compression(COMPRESSION)
             .set_extra_verify(true);
         let key = KeyOptions::default().hostname("landreeve".to_owned());
@@ -48,7 +69,7 @@ impl Vault for Repositories {
     }
 
     fn open(&self, spec: &RepositorySpec, stop: CancellationToken) -> VaultResult<Box<dyn Repository>> {
-        let place = Place::new(spec, stop);
+        let place = Place::new(spec, stop, self)?;
         let raw = place.told(place.raw())?;
         if place.told(raw.config_id())?.is_none() {
             let message = format!("there is no repository in {}", spec.address);

@@ -2,29 +2,43 @@
 
 use std::sync::Arc;
 
-use landreeve_core::vault::{Address, CancellationToken, RepositorySpec, VaultResult};
+use landreeve_core::vault::{
+    Address, CancellationToken, RepositorySpec, VaultError, VaultErrorKind, VaultResult,
+};
 use rustic_core::{Repository, RepositoryBackends, RepositoryOptions, RusticResult, WriteBackend};
 
+use crate::Repositories;
 use crate::folder::Folder;
 use crate::gate::{Gate, Gated};
+use crate::rest::Rest;
+use crate::storage::Storage;
 
 pub struct Place {
     pub gate: Arc<Gate>,
-    storage: Arc<dyn WriteBackend>,
+    gated: Arc<dyn WriteBackend>,
 }
 
 impl Place {
-    pub fn new(spec: &RepositorySpec, stop: CancellationToken) -> Place {
-        let Address::Folder(path) = &spec.address;
-        let folder = Arc::new(Folder::new(path.clone()));
-        let gate = Arc::new(Gate::new(Arc::clone(&folder), stop, spec.append_only));
-        Place { storage: Arc::new(Gated { inner: folder, gate: Arc::clone(&gate) }), gate }
+    pub fn new(spec: &RepositorySpec, stop: CancellationToken, with: &Repositories) -> VaultResult<Place> {
+        let storage: Arc<dyn Storage> = match &spec.address {
+            Address::Folder(path) => Arc::new(Folder::new(path.clone())),
+            Address::Rest(url) => {
+                let remote = with.remote.clone().ok_or_else(|| {
+                    let message =
+                        format!("{} is on another machine, which cannot be reached here", spec.address);
+                    VaultError::new(VaultErrorKind::Unavailable, message)
+                })?;
+                Arc::new(Rest::new(url.clone(), spec.login.as_ref(), remote, stop.clone()))
+            }
+        };
+        let gate = Arc::new(Gate::new(Arc::clone(&storage), stop, spec.append_only));
+        Ok(Place { gated: Arc::new(Gated { inner: storage, gate: Arc::clone(&gate) }), gate })
     }
 
     /// The library's value for it, neither opened nor made.
     pub fn raw(&self) -> RusticResult<Repository<()>> {
         let options = RepositoryOptions::default().no_cache(true);
-        Repository::new(&options, &RepositoryBackends::new(Arc::clone(&self.storage), None))
+        Repository::new(&options, &RepositoryBackends::new(Arc::clone(&self.gated), None))
     }
 
     pub fn told<T>(&self, done: RusticResult<T>) -> VaultResult<T> {

@@ -49,7 +49,7 @@ impl StoredFile for Stored {
     }
 
     fn read_at(&self, position: u64, length: usize) -> VaultResult<Bytes> {
-        if self.gate.is_stopped() {
+        if self.gate.is_cancelled() {
             return Err(VaultError::cancelled());
         }
         let Some(left) = self.size.checked_sub(position).filter(|left| *left > 0) else {

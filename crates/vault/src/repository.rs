@@ -1,7 +1,7 @@
 //! An open repository.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -22,18 +22,20 @@ use crate::source::{Progress, Source};
 /// How long an unfinished file may belong to a process that still works.
 const UNFINISHED_HOURS: i64 = 24;
 
+type Indexed = rustic_core::Repository<IndexedFullStatus>;
+
 pub struct Opened {
     inner: rustic_core::Repository<OpenStatus>,
     place: Place,
     id: String,
-    /// With its index, which is read once for all files.
-    indexed: OnceLock<Arc<rustic_core::Repository<IndexedFullStatus>>>,
+    /// With its index, which is read once for all files, and again after a change.
+    indexed: Mutex<Option<Arc<Indexed>>>,
 }
 
 impl Opened {
     pub fn new(inner: rustic_core::Repository<OpenStatus>, place: Place) -> Opened {
         let id = inner.config().id.to_hex().as_str().to_owned();
-        Opened { inner, place, id, indexed: OnceLock::new() }
+        Opened { inner, place, id, indexed: Mutex::new(None) }
     }
 
     fn told<T>(&self, done: RusticResult<T>) -> VaultResult<T> {
@@ -47,13 +49,18 @@ impl Opened {
         self.told(self.place.raw().and_then(|raw| raw.open(&key)))
     }
 
-    fn indexed(&self) -> VaultResult<Arc<rustic_core::Repository<IndexedFullStatus>>> {
-        if let Some(indexed) = self.indexed.get() {
+    fn indexed(&self) -> VaultResult<Arc<Indexed>> {
+        if let Some(indexed) = &*self.known() {
             return Ok(Arc::clone(indexed));
         }
+        // Another thread may be faster.
         let indexed = Arc::new(self.told(self.again()?.to_indexed())?);
-        // Another thread may have been faster.
-        Ok(Arc::clone(self.indexed.get_or_init(|| indexed)))
+        *self.known() = Some(Arc::clone(&indexed));
+        Ok(indexed)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<Arc<Indexed>>> {
+        self.indexed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ids that the repository has, of those that are asked for.
@@ -104,10 +111,11 @@ impl Repository for Opened {
     }
 
     fn lock(&self) -> VaultResult<Option<ForeignLock>> {
-        self.place.gate.folder.lock()
+        self.place.gate.storage.lock()
     }
 
     fn snapshots(&self) -> VaultResult<Vec<Snapshot>> {
+        self.place.gate.clear();
         let files = self.told(self.inner.get_all_snapshots())?;
         let mut found: Vec<Snapshot> = files.iter().filter_map(snapshot_of).collect();
         found.sort_by(|a, b| (a.head.time, &a.id).cmp(&(b.head.time, &b.id)));
@@ -124,10 +132,16 @@ impl Repository for Opened {
         let options =
             BackupOptions::default().no_scan(true).parent_opts(ParentOptions::default().force(true));
         let saved = indexed.archive(&options, &source, snapshot_file(head)?, &[PathBuf::from("/")]);
+        *self.known() = None;
         let saved = self.told(saved)?;
         let Some(snapshot) = snapshot_of(&saved) else {
             return Err(VaultError::new(VaultErrorKind::Internal, "the snapshot has no id"));
         };
+        // The gate has seen every file read. If the library left one out all the same, the snapshot must not stay.
+        if saved.summary.is_none_or(|summary| summary.total_files_processed != progress.files()) {
+            self.told(self.inner.delete_snapshots(&[saved.id]))?;
+            return Err(VaultError::new(VaultErrorKind::Internal, "a file was left out of the snapshot"));
+        }
         Ok(Saved {
             id: snapshot.id,
             files: progress.files(),
@@ -137,6 +151,7 @@ impl Repository for Opened {
     }
 
     fn file(&self, snapshot: &SnapshotId, path: &str) -> VaultResult<Box<dyn StoredFile>> {
+        self.place.gate.clear();
         let indexed = self.indexed()?;
         let Some(id) = self.existing(std::slice::from_ref(snapshot))?.pop() else {
             let message = format!("the repository has no snapshot {snapshot}");
@@ -147,9 +162,11 @@ impl Repository for Opened {
     }
 
     fn check(&self, depth: CheckDepth) -> VaultResult<Vec<Finding>> {
+        self.place.gate.clear();
         let options = CheckOptions::default().read_data(depth == CheckDepth::Data);
         let results = self.told(self.inner.check(options))?;
         let findings = results.0.into_iter().map(|(level, error)| Finding {
+            // The library does not export its levels.
             is_error: format!("{level:?}") == "Error",
             message: error.to_string(),
         });
@@ -157,12 +174,14 @@ impl Repository for Opened {
     }
 
     fn forget(&self, snapshots: &[SnapshotId]) -> VaultResult<()> {
+        self.place.gate.clear();
         self.place.gate.check_delete()?;
         let existing = self.existing(snapshots)?;
         self.told(self.inner.delete_snapshots(&existing))
     }
 
     fn prune(&self, now: Timestamp) -> VaultResult<Pruned> {
+        self.place.gate.clear();
         self.place.gate.check_delete()?;
         let options = PruneOptions::default();
         let plan = self.told(self.inner.prune_plan(&options))?;
@@ -170,11 +189,13 @@ impl Repository for Opened {
         let pruned = Pruned {
             bytes_deleted: packs.remove + plan.stats.size_unref,
             bytes_marked: sizes.remove + sizes.repack,
-            bytes_repacked: sizes.repack - sizes.repackrm,
+            bytes_repacked: sizes.repack.saturating_sub(sizes.repackrm),
         };
-        self.told(self.inner.prune(&options, plan))?;
+        let done = self.inner.prune(&options, plan);
+        *self.known() = None;
+        self.told(done)?;
         let before = now.checked_sub(jiff::SignedDuration::from_hours(UNFINISHED_HOURS)).unwrap_or(now);
-        self.place.gate.folder.remove_unfinished(before)?;
+        self.place.gate.storage.remove_unfinished(before)?;
         Ok(pruned)
     }
 }

@@ -8,6 +8,8 @@ CREATE TABLE repositories (
     -- Every node reaches the same folder at this address.
     shared BIGINT NOT NULL,
     password_sealed BYTEA NOT NULL,
+    -- `user:password` at the storage. NULL: it wants none.
+    login_sealed BYTEA,
     -- When it was last found to be intact, and by reading how much.
     checked_at BIGINT,
     checked_depth TEXT,

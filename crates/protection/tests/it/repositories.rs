@@ -8,6 +8,7 @@ use landreeve_protection::repositories::{
     NewRepository, Origin, repository_add, repository_key, repository_list, repository_named,
 };
 use landreeve_protection::upkeep::{repository_check, repository_prune};
+use landreeve_testkit::RestStorage;
 
 use crate::support::{World, on_both};
 
@@ -17,6 +18,7 @@ on_both! {
     what_cannot_be_made_leaves_no_row
     an_interrupted_one_is_finished
     a_repository_is_attached_once
+    a_server_keeps_a_repository_too
     damage_fails_a_check
     an_append_only_repository_is_not_pruned
     only_those_who_may_see_or_change_repositories
@@ -61,6 +63,7 @@ async fn what_is_wrong_is_told_all_of_it(world: &World) {
         (NewRepository { name: "a/b".into(), ..good.clone() }, "name"),
         (NewRepository { url: "relative".into(), ..good.clone() }, "url"),
         (NewRepository { url: "s3://bucket".into(), ..good.clone() }, "url"),
+        (NewRepository { url: "rest:http://example.com/".into(), ..good.clone() }, "url"),
         (NewRepository { url: format!("/{}", "a".repeat(2_000)), ..good.clone() }, "url"),
         (NewRepository { password: Some(Secret::new("")), ..good.clone() }, "password"),
         (NewRepository { password: Some(Secret::new("p".repeat(1_025))), ..good.clone() }, "password"),
@@ -138,6 +141,31 @@ async fn a_repository_is_attached_once(world: &World) {
     let attached = world.attach(world.wanted("y", "a"), &key).await.unwrap();
     assert_eq!(repository_list(&world.plane, &world.ctx).await.unwrap(), [attached]);
     assert_eq!(repository_key(&world.plane, &world.ctx, "y").await.unwrap(), key);
+}
+
+async fn a_server_keeps_a_repository_too(world: &World) {
+    // ann:pass:word
+    let storage = RestStorage::with_login("YW5uOnBhc3M6d29yZA==");
+    let (place, login) = (storage.address(), "ann:pass:word");
+    let at = |url: String| NewRepository { url, ..world.wanted("offsite", "") };
+    let error = world.add(at(format!("rest:http://ann:wrong@{place}/a"))).await.unwrap_err();
+    assert!(error.message.contains("wants another user name or password"), "{}", error.message);
+    assert!(repository_list(&world.plane, &world.ctx).await.unwrap().is_empty());
+    let made = world.add(at(format!("rest:http://{login}@{place}/a"))).await.unwrap();
+    assert_eq!(made.address.to_string(), format!("rest:http://{place}/a/"), "without the login");
+    for depth in [CheckDepth::Structure, CheckDepth::Data] {
+        let run = repository_check(&world.plane, &world.ctx, "offsite", depth).await.unwrap();
+        assert_eq!(world.ended(run).await, (RunState::Succeeded, String::new()));
+    }
+    let stored = world.kit.rows("SELECT name, address FROM repositories").await;
+    assert!(!format!("{stored:?}").contains("pass:word"));
+    // The same place with another login is the same repository.
+    let again = NewRepository { name: "other".into(), ..at(format!("rest:http://{login}@{place}/a/")) };
+    assert_eq!(world.add(again).await.unwrap_err().faults[0].field, "url");
+    drop(storage);
+    let run = repository_check(&world.plane, &world.ctx, "offsite", CheckDepth::Structure).await.unwrap();
+    let (state, message) = world.ended(run).await;
+    assert_eq!(state, RunState::Failed, "{message}");
 }
 
 async fn damage_fails_a_check(world: &World) {

@@ -4,20 +4,29 @@ use std::io::Cursor;
 
 use landreeve_core::Secret;
 use landreeve_core::vault::{
-    Address, CancellationToken, CheckDepth, NewFile, NewFiles, RepositorySpec, SnapshotId, Vault, VaultError,
-    VaultErrorKind, VaultResult,
+    Address, CancellationToken, CheckDepth, NewFile, NewFiles, RepositorySpec, SnapshotId, StorageLogin,
+    Vault, VaultError, VaultErrorKind, VaultResult,
 };
+use landreeve_testkit::RestStorage;
 use landreeve_vault::Repositories;
 
-use crate::support::{Broken, Place, file, files, head, noise};
+use crate::support::{Broken, Place, file, files, head, noise, on_every_storage};
+
+on_every_storage! {
+    a_source_that_fails_leaves_no_snapshot
+    a_cancel_leaves_no_snapshot
+    a_repository_is_made_in_an_empty_place_only
+    a_repository_is_opened_where_there_is_one_with_its_password
+    what_does_not_exist_is_not_found
+    damage_is_found
+}
 
 /// A file whose content is not what it says.
 fn odd(path: &str, size: u64, content: Vec<u8>) -> VaultResult<NewFile> {
     Ok(NewFile { path: path.to_owned(), size, content: Box::new(Cursor::new(content)) })
 }
 
-#[test]
-fn a_source_that_fails_leaves_no_snapshot() {
+fn a_source_that_fails_leaves_no_snapshot(place: &Place) {
     let broken = |path: &str, size: u64| {
         let content = Box::new(Broken(Cursor::new(noise(7, 3_000_000))));
         Ok(NewFile { path: path.to_owned(), size, content })
@@ -43,7 +52,7 @@ fn a_source_that_fails_leaves_no_snapshot() {
         ("an empty name", files(vec![file("", "1")]), VaultErrorKind::Internal),
         ("a name that is too long", files(vec![file(&long, "1")]), VaultErrorKind::Internal),
     ];
-    let (place, repository) = Place::new();
+    let repository = place.create();
     for (case, files, kind) in cases {
         let error = repository.save(&head(), files).expect_err(case);
         assert_eq!(error.kind, kind, "{case}: {error}");
@@ -56,10 +65,9 @@ fn a_source_that_fails_leaves_no_snapshot() {
     place.assert_intact();
 }
 
-#[test]
-fn a_cancel_leaves_no_snapshot() {
+fn a_cancel_leaves_no_snapshot(place: &Place) {
+    drop(place.create());
     for at in 0..4_u64 {
-        let (place, _) = Place::new();
         let stop = CancellationToken::new();
         let repository = place.open(&stop);
         let given = (0..4_u64).map(move |number| {
@@ -71,13 +79,90 @@ fn a_cancel_leaves_no_snapshot() {
         let error = repository.save(&head(), Box::new(given)).unwrap_err();
         assert_eq!(error.kind, VaultErrorKind::Cancelled, "{error}");
         assert!(place.files("snapshots").is_empty());
-        place.assert_intact();
+    }
+    place.assert_intact();
+}
+
+fn a_repository_is_made_in_an_empty_place_only(place: &Place) {
+    drop(place.create());
+    let exists = |why: &str| {
+        let error = place.repositories.create(&place.spec()).err().unwrap();
+        assert_eq!(error.kind, VaultErrorKind::Exists);
+        assert!(error.message.ends_with(why), "{error}");
+    };
+    exists("already has a repository");
+    let (config, _) = place.files("config").pop().unwrap();
+    // What an interrupted one left is no obstacle: folders, and a key that opens nothing.
+    place.change(&config, |_| None);
+    let repository = place.create();
+    repository.save(&head(), files(vec![file("a", "1")])).unwrap();
+    place.assert_intact();
+    place.change(&config, |_| None);
+    exists("is not empty");
+}
+
+fn a_repository_is_opened_where_there_is_one_with_its_password(place: &Place) {
+    let open =
+        |spec: &RepositorySpec| place.repositories.open(spec, CancellationToken::new()).err().unwrap().kind;
+    assert_eq!(open(&place.spec()), VaultErrorKind::Missing);
+    drop(place.create());
+    for wrong in ["wrong", "", "correct horse battery staple "] {
+        let spec = RepositorySpec { password: Secret::new(wrong), ..place.spec() };
+        assert_eq!(open(&spec), VaultErrorKind::WrongPassword, "{wrong:?}");
     }
 }
 
+fn what_does_not_exist_is_not_found(place: &Place) {
+    let repository = place.create();
+    let saved = repository.save(&head(), files(vec![file("a/b", "1")])).unwrap();
+    let none = SnapshotId::parse(&"0".repeat(64)).unwrap();
+    for (snapshot, path) in
+        [(&none, "a/b"), (&saved.id, "a"), (&saved.id, "b"), (&saved.id, "a/b/c"), (&saved.id, "")]
+    {
+        let error = place.open(&CancellationToken::new()).file(snapshot, path).err().unwrap();
+        assert_eq!(error.kind, VaultErrorKind::NotFound, "{path}: {error}");
+    }
+}
+
+/// What becomes of a pack.
+type Damage = fn(Vec<u8>) -> Option<Vec<u8>>;
+
+fn damage_is_found(place: &Place) {
+    let repository = place.create();
+    let saved = repository.save(&head(), files(vec![file("a", noise(3, 1_500_000))])).unwrap();
+    let (largest, _) = place.files("data").into_iter().max_by_key(|(_, size)| *size).unwrap();
+    let mut whole = Vec::new();
+    place.change(&largest, |bytes| {
+        whole.clone_from(&bytes);
+        Some(bytes)
+    });
+    let cases: [(&str, Damage); 3] = [
+        ("a flipped byte", |mut bytes| {
+            let at = bytes.len() / 2;
+            bytes[at] ^= 1;
+            Some(bytes)
+        }),
+        ("a pack that was cut", |bytes| Some(bytes[..bytes.len() / 2].to_vec())),
+        ("an empty pack", |_| Some(Vec::new())),
+    ];
+    for (case, damage) in cases {
+        place.change(&largest, damage);
+        let repository = place.open(&CancellationToken::new());
+        let findings = repository.check(CheckDepth::Data).unwrap();
+        assert!(findings.iter().any(|finding| finding.is_error), "{case}: {findings:?}");
+        let stored = repository.file(&saved.id, "a").unwrap();
+        let read: Result<Vec<_>, _> = (0..15).map(|piece| stored.read_at(piece * 100_000, 100_000)).collect();
+        assert!(read.is_err(), "{case}: it was read as if nothing were wrong");
+        assert!(place.restic(&["check", "--read-data"]).is_err(), "{case}");
+        place.change(&largest, |_| Some(whole.clone()));
+    }
+    place.assert_intact();
+}
+
 #[test]
-fn a_storage_that_fails_leaves_no_snapshot() {
-    let (place, repository) = Place::new();
+fn a_folder_that_cannot_be_written_leaves_no_snapshot() {
+    let place = Place::folder();
+    let repository = place.create();
     // Packs cannot be written: their folder is a file.
     let data = place.path().join("data");
     std::fs::remove_dir_all(&data).unwrap();
@@ -92,75 +177,51 @@ fn a_storage_that_fails_leaves_no_snapshot() {
 }
 
 #[test]
-fn a_repository_is_made_in_an_empty_place_only() {
-    let (place, _) = Place::new();
-    let error = Repositories.create(&place.spec()).err().unwrap();
-    assert_eq!(error.kind, VaultErrorKind::Exists);
-    assert!(error.message.ends_with("already has a repository"), "{error}");
-    let other = tempfile::tempdir().unwrap();
-    std::fs::write(other.path().join("notes.txt"), "mine").unwrap();
-    let spec = RepositorySpec { address: Address::Folder(other.path().to_owned()), ..place.spec() };
-    let error = Repositories.create(&spec).err().unwrap();
+fn a_folder_with_other_files_has_no_room_for_a_repository() {
+    let place = Place::folder();
+    std::fs::create_dir_all(place.path()).unwrap();
+    std::fs::write(place.path().join("notes.txt"), "mine").unwrap();
+    let error = place.repositories.create(&place.spec()).err().unwrap();
     assert_eq!(error.kind, VaultErrorKind::Exists);
     assert!(error.message.ends_with("is not empty"), "{error}");
-    // What an interrupted one left is no obstacle: folders, and a key that opens nothing.
-    std::fs::remove_file(place.path().join("config")).unwrap();
-    Repositories.create(&place.spec()).unwrap().save(&head(), files(vec![file("a", "1")])).unwrap();
-    place.assert_intact();
-    let config = std::fs::read(place.path().join("config")).unwrap();
-    std::fs::remove_file(place.path().join("config")).unwrap();
-    assert_eq!(Repositories.create(&place.spec()).err().unwrap().kind, VaultErrorKind::Exists, "it has data");
-    std::fs::write(place.path().join("config"), config).unwrap();
-    // And opened only where there is one, with its password.
-    let open = |spec: &RepositorySpec| Repositories.open(spec, CancellationToken::new()).err().unwrap();
-    assert_eq!(open(&spec).kind, VaultErrorKind::Missing);
-    let missing = RepositorySpec { address: Address::Folder(other.path().join("none")), ..place.spec() };
-    assert_eq!(open(&missing).kind, VaultErrorKind::Missing);
-    let wrong = RepositorySpec { password: Secret::new("wrong"), ..place.spec() };
-    assert_eq!(open(&wrong).kind, VaultErrorKind::WrongPassword);
-    let empty = RepositorySpec { password: Secret::new(""), ..place.spec() };
-    assert_eq!(open(&empty).kind, VaultErrorKind::WrongPassword);
 }
 
 #[test]
-fn what_does_not_exist_is_not_found() {
-    let (place, repository) = Place::new();
-    let saved = repository.save(&head(), files(vec![file("a/b", "1")])).unwrap();
-    let none = SnapshotId::parse(&"0".repeat(64)).unwrap();
-    for (snapshot, path) in
-        [(&none, "a/b"), (&saved.id, "a"), (&saved.id, "b"), (&saved.id, "a/b/c"), (&saved.id, "")]
-    {
-        let error = place.open(&CancellationToken::new()).file(snapshot, path).err().unwrap();
-        assert_eq!(error.kind, VaultErrorKind::NotFound, "{path}: {error}");
+fn a_server_is_reached_with_its_login_only() {
+    // ann:pass:word
+    let storage = RestStorage::with_login("YW5uOnBhc3M6d29yZA==");
+    let place = Place::rest(storage);
+    let as_ann = |password: &str| {
+        let login = StorageLogin { user: "ann".to_owned(), password: Secret::new(password) };
+        RepositorySpec { login: Some(login), ..place.spec() }
+    };
+    for (spec, case) in [(place.spec(), "none"), (as_ann("wrong"), "wrong")] {
+        let error = place.repositories.create(&spec).err().unwrap();
+        assert_eq!(error.kind, VaultErrorKind::Unavailable, "{case}");
+        assert!(error.message.contains("wants another user name or password"), "{case}: {error}");
     }
+    drop(place.repositories.create(&as_ann("pass:word")).unwrap());
+    place.repositories.open(&as_ann("pass:word"), CancellationToken::new()).unwrap();
 }
 
 #[test]
-fn damage_is_found() {
-    for (case, damage) in [
-        (
-            "a flipped byte",
-            (|bytes: &mut Vec<u8>| {
-                let at = bytes.len() / 2;
-                bytes[at] ^= 1;
-            }) as fn(&mut Vec<u8>),
-        ),
-        ("a pack that was cut", |bytes| bytes.truncate(bytes.len() / 2)),
-        ("an empty pack", Vec::clear),
-    ] {
-        let (place, repository) = Place::new();
-        let saved = repository.save(&head(), files(vec![file("a", noise(3, 1_500_000))])).unwrap();
-        let largest =
-            place.files("data").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
-        let mut bytes = std::fs::read(&largest).unwrap();
-        damage(&mut bytes);
-        std::fs::write(&largest, bytes).unwrap();
-        let repository = place.open(&CancellationToken::new());
-        let findings = repository.check(CheckDepth::Data).unwrap();
-        assert!(findings.iter().any(|finding| finding.is_error), "{case}: {findings:?}");
-        let stored = repository.file(&saved.id, "a").unwrap();
-        let read: Result<Vec<_>, _> = (0..15).map(|piece| stored.read_at(piece * 100_000, 100_000)).collect();
-        assert!(read.is_err(), "{case}: it was read as if nothing were wrong");
-        assert!(place.restic(&["check", "--read-data"]).is_err(), "{case}");
-    }
+fn a_server_that_is_gone_or_out_of_reach_is_unavailable() {
+    let place = Place::rest(RestStorage::start());
+    drop(place.create());
+    let gone = {
+        let other = RestStorage::start();
+        RepositorySpec {
+            address: Address::parse(&format!("rest:http://{}/", other.address())).unwrap(),
+            ..place.spec()
+        }
+    };
+    let error = place.repositories.open(&gone, CancellationToken::new()).err().unwrap();
+    assert_eq!(error.kind, VaultErrorKind::Unavailable, "{error}");
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    let error = place.repositories.open(&gone, stopped).err().unwrap();
+    assert_eq!(error.kind, VaultErrorKind::Cancelled, "{error}");
+    // A command that reaches no other machine.
+    let error = Repositories::default().open(&place.spec(), CancellationToken::new()).err().unwrap();
+    assert!(error.message.contains("cannot be reached here"), "{error}");
 }

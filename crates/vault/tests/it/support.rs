@@ -1,4 +1,4 @@
-//! What these tests share.
+//! What these tests share: one table of cases for every storage.
 
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -9,57 +9,114 @@ use landreeve_core::vault::{
     Address, CancellationToken, NewFile, NewFiles, Repository, RepositorySpec, SnapshotHead, Vault,
     VaultResult,
 };
+use landreeve_testkit::RestStorage;
 use landreeve_vault::Repositories;
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// A repository in a folder of its own, which is deleted with it.
+/// Where the repository of a test is. It is deleted with this.
+enum Storage {
+    Folder(TempDir),
+    Rest(RestStorage),
+}
+
 pub struct Place {
-    folder: TempDir,
+    storage: Storage,
+    pub repositories: Repositories,
+    _runtime: Runtime,
 }
 
 impl Place {
-    /// With an empty repository in it.
-    pub fn new() -> (Place, Box<dyn Repository>) {
-        let place = Place { folder: tempfile::tempdir().unwrap() };
-        let repository = Repositories.create(&place.spec()).unwrap();
-        (place, repository)
+    pub fn folder() -> Place {
+        Place::at(Storage::Folder(tempfile::tempdir().unwrap()))
     }
 
-    pub fn path(&self) -> PathBuf {
-        self.folder.path().join("repository")
+    pub fn rest(storage: RestStorage) -> Place {
+        Place::at(Storage::Rest(storage))
+    }
+
+    fn at(storage: Storage) -> Place {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let repositories = {
+            let _inside = runtime.enter();
+            (*landreeve_testkit::vault()).clone()
+        };
+        Place { storage, repositories, _runtime: runtime }
     }
 
     pub fn spec(&self) -> RepositorySpec {
-        RepositorySpec {
-            address: Address::Folder(self.path()),
-            password: Secret::new(PASSWORD),
-            append_only: false,
-        }
+        let address = match &self.storage {
+            Storage::Folder(folder) => Address::Folder(folder.path().join("repository")),
+            Storage::Rest(storage) => Address::parse(&format!("rest:http://{}/", storage.address())).unwrap(),
+        };
+        RepositorySpec { address, login: None, password: Secret::new(PASSWORD), append_only: false }
+    }
+
+    pub fn create(&self) -> Box<dyn Repository> {
+        self.repositories.create(&self.spec()).unwrap()
     }
 
     pub fn open(&self, stop: &CancellationToken) -> Box<dyn Repository> {
-        Repositories.open(&self.spec(), stop.clone()).unwrap()
+        self.repositories.open(&self.spec(), stop.clone()).unwrap()
     }
 
-    /// Files in one of its folders, and in those below it.
-    pub fn files(&self, folder: &str) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        below(&self.path().join(folder), &mut found);
-        found.sort();
-        found
+    /// In a folder only.
+    pub fn path(&self) -> PathBuf {
+        match self.spec().address {
+            Address::Folder(path) => path,
+            Address::Rest(url) => panic!("{url} is not a folder"),
+        }
     }
 
-    /// Runs restic on it; `None` if it fails.
+    /// Names and sizes of the files in one of its folders, and in those below it.
+    pub fn files(&self, folder: &str) -> Vec<(String, usize)> {
+        match &self.storage {
+            Storage::Folder(_) => {
+                let mut found = Vec::new();
+                below(&self.path().join(folder), &mut found);
+                found.sort();
+                let size = |path: &PathBuf| usize::try_from(path.metadata().unwrap().len()).unwrap();
+                found.iter().map(|path| (path.to_str().unwrap().to_owned(), size(path))).collect()
+            }
+            Storage::Rest(storage) => {
+                let files = storage.files();
+                let inside = files.iter().filter(|(name, _)| name.starts_with(&format!("/{folder}")));
+                inside.map(|(name, content)| (name.clone(), content.len())).collect()
+            }
+        }
+    }
+
+    /// Changes one of these files. `None` deletes it.
+    pub fn change(&self, name: &str, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) {
+        match &self.storage {
+            Storage::Folder(_) => match change(std::fs::read(name).unwrap()) {
+                Some(bytes) => std::fs::write(name, bytes).unwrap(),
+                None => std::fs::remove_file(name).unwrap(),
+            },
+            Storage::Rest(storage) => {
+                let mut files = storage.files();
+                let bytes = files.remove(name).unwrap();
+                if let Some(bytes) = change(bytes.to_vec()) {
+                    files.insert(name.to_owned(), bytes.into());
+                }
+            }
+        }
+    }
+
+    pub fn restic_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("restic");
+        command.args(["--no-cache", "-r", &self.spec().address.to_string()]).args(arguments);
+        command.env("RESTIC_PASSWORD", PASSWORD);
+        command
+    }
+
+    /// Runs restic on it. The error is what it says.
     pub fn restic(&self, arguments: &[&str]) -> Result<String, String> {
-        let output = Command::new("restic")
-            .args(["--no-cache", "-r"])
-            .arg(self.path())
-            .args(arguments)
-            .env("RESTIC_PASSWORD", PASSWORD)
-            .output()
-            .expect("restic, which `cargo xtask test` installs");
+        let output =
+            self.restic_command(arguments).output().expect("restic, which `cargo xtask test` installs");
         let text =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         if output.status.success() { Ok(text) } else { Err(text) }
@@ -78,6 +135,26 @@ fn below(folder: &Path, found: &mut Vec<PathBuf>) {
         if path.is_dir() { below(&path, found) } else { found.push(path) }
     }
 }
+
+/// Runs each of these functions on every storage.
+macro_rules! on_every_storage {
+    ($($name:ident)*) => {
+        mod folder {
+            $(#[test]
+            fn $name() {
+                super::$name(&super::Place::folder());
+            })*
+        }
+        mod rest {
+            $(#[test]
+            fn $name() {
+                super::$name(&super::Place::rest(landreeve_testkit::RestStorage::start()));
+            })*
+        }
+    };
+}
+
+pub(crate) use on_every_storage;
 
 pub fn head() -> SnapshotHead {
     SnapshotHead {
