@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::response::{IntoResponse as _, Response};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, RANGE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -114,7 +114,8 @@ async fn serve(State(shared): State<Shared>, request: Request) -> Response {
                 let name = name.strip_prefix(path)?;
                 Some(json!({ "name": name, "size": content.len() }))
             });
-            axum::Json(inside.collect::<Vec<_>>()).into_response()
+            let list = json!(inside.collect::<Vec<_>>()).to_string();
+            ([(CONTENT_TYPE, "application/vnd.x.restic.rest.v2")], list).into_response()
         }
         Method::GET => match files.get(path) {
             Some(content) if !shared.knows_no_ranges => ranged(content, &head.headers),

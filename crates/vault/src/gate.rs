@@ -86,9 +86,7 @@ impl Gate {
             let message = "the password opens none of the repository's keys";
             return VaultError::new(VaultErrorKind::WrongPassword, message);
         }
-        let text = error.display_log();
-        let text = text.trim_start_matches("Error: ").trim();
-        VaultError::new(VaultErrorKind::Damaged, format!("the repository cannot be read: {text}"))
+        VaultError::new(VaultErrorKind::Damaged, format!("the repository cannot be read: {}", text_of(error)))
     }
 
     fn check_write(&self, kind: FileType) -> RusticResult<()> {
@@ -108,11 +106,16 @@ impl Gate {
     /// A storage's error. It is remembered, because the library only logs some of them.
     fn watched<T>(&self, done: RusticResult<T>) -> RusticResult<T> {
         done.inspect_err(|error| {
-            let text = error.display_log();
-            let text = text.trim_start_matches("Error: ").trim().to_owned();
-            self.fail(VaultError::new(VaultErrorKind::Unavailable, text));
+            self.fail(VaultError::new(VaultErrorKind::Unavailable, text_of(error)));
         })
     }
+}
+
+/// What the library says, without the report that its causes are.
+fn text_of(error: &RusticError) -> String {
+    let text = error.display_log();
+    let first = text.lines().next().unwrap_or_default().trim_start_matches("Error: ");
+    first.split(": caused by: `rustic_core`").next().unwrap_or_default().trim().to_owned()
 }
 
 fn refused(message: &str) -> Box<RusticError> {

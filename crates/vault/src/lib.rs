@@ -54,6 +54,7 @@ impl Vault for Repositories {
     fn create(&self, spec: &RepositorySpec) -> VaultResult<Box<dyn Repository>> {
         let place = Place::new(spec, CancellationToken::new(), self)?;
         place.gate.storage.check_empty()?;
+        place.remove_keys()?;
         let config = ConfigOptions::default()
             .set_version(2_u32)
             .set_chunk_size(CHUNK)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use landreeve_core::vault::{
     Address, CancellationToken, RepositorySpec, VaultError, VaultErrorKind, VaultResult,
 };
-use rustic_core::{Repository, RepositoryBackends, RepositoryOptions, RusticResult, WriteBackend};
+use rustic_core::{FileType, Repository, RepositoryBackends, RepositoryOptions, RusticResult, WriteBackend};
 
 use crate::Repositories;
 use crate::folder::Folder;
@@ -39,6 +39,16 @@ impl Place {
     pub fn raw(&self) -> RusticResult<Repository<()>> {
         let options = RepositoryOptions::default().no_cache(true);
         Repository::new(&options, &RepositoryBackends::new(Arc::clone(&self.gated), None))
+    }
+
+    /// Removes the keys of a repository that was not made to its end. One with the same password would be tried first, and opens
+    /// nothing.
+    pub fn remove_keys(&self) -> VaultResult<()> {
+        let storage = &self.gate.storage;
+        for (id, _) in self.told(storage.list_with_size(FileType::Key))? {
+            self.told(storage.remove(FileType::Key, &id, false))?;
+        }
+        Ok(())
     }
 
     pub fn told<T>(&self, done: RusticResult<T>) -> VaultResult<T> {

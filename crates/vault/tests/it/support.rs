@@ -130,6 +130,9 @@ impl Place {
 }
 
 fn below(folder: &Path, found: &mut Vec<PathBuf>) {
+    if folder.is_file() {
+        found.push(folder.to_owned());
+    }
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() { below(&path, found) } else { found.push(path) }

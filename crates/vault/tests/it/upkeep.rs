@@ -57,7 +57,7 @@ fn an_append_only_repository_forgets_nothing(place: &Place) {
 fn a_lock_of_another_program_is_seen(place: &Place) {
     let repository = place.create();
     assert_eq!(repository.lock().unwrap(), None);
-    // restic locks while it works, here for as long as somebody reads what it dumps.
+    // restic locks while it works, here for as long as what it dumps is read.
     let saved = repository.save(&head(), files(vec![file("a", noise(1, 30_000_000))])).unwrap();
     let mut dump =
         place.restic_command(&["dump", saved.id.as_str(), "/a"]).stdout(Stdio::piped()).spawn().unwrap();
