@@ -22,9 +22,7 @@ use crate::signals::Interrupts;
 #[derive(Debug, Subcommand)]
 pub enum RepositoryCommand {
     /// Make a repository in an empty place
-    #[command(
-        after_help = "Example:\n  landreeve repository add offsite --url /mnt/backup/landreeve\n  landreeve repository key offsite"
-    )]
+    #[command(after_help = "Example:\n  landreeve repository add offsite --url /mnt/backup/landreeve")]
     Add {
         #[command(flatten)]
         new: New,
@@ -34,7 +32,7 @@ pub enum RepositoryCommand {
     },
     /// Use a repository that exists
     #[command(
-        after_help = "Example:\n  landreeve repository attach offsite --url /mnt/backup/landreeve --password-stdin < password"
+        after_help = "Example:\n  landreeve repository attach offsite --url /mnt/backup/landreeve --password-stdin"
     )]
     Attach {
         #[command(flatten)]
