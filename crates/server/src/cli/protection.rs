@@ -124,8 +124,15 @@ pub async fn repository(command: RepositoryCommand) -> anyhow::Result<()> {
 }
 
 async fn add(new: New, password_stdin: bool, origin: Origin) -> anyhow::Result<()> {
-    let password = if password_stdin { Some(read_password()?) } else { None };
     let session = Session::open(&new.place).await?;
+    let read = if password_stdin { read_password().map(Some) } else { Ok(None) };
+    let password = match read {
+        Ok(password) => password,
+        Err(error) => {
+            session.close().await;
+            return Err(error);
+        }
+    };
     let wanted = NewRepository {
         name: new.name,
         url: new.url,
