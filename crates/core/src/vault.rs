@@ -98,6 +98,10 @@ fn rest(url: &str) -> Result<(Address, Option<StorageLogin>), String> {
     if bare.is_empty() {
         return Err("has no host".to_owned());
     }
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || ".-_:[]".contains(letter);
+    if !host.chars().all(allowed) {
+        return Err("has a host that is not allowed".to_owned());
+    }
     if path.contains(['?', '#', ' ']) || path.split('/').any(|part| part == "..") {
         return Err("has a path that is not allowed".to_owned());
     }
@@ -367,6 +371,9 @@ mod tests {
             ("rest:host", "is not rest:https://host/path"),
             ("rest:ftp://host", "is not rest:https://host/path"),
             ("rest:https:///a", "has no host"),
+            ("rest:https://host?a=b", "has a host that is not allowed"),
+            ("rest:https://host\\a", "has a host that is not allowed"),
+            ("rest:http://localhost:80@host/", "is not encrypted: use rest:https://…"),
             ("rest:https://host/a?b", "has a path that is not allowed"),
             ("rest:https://host/a/../b", "has a path that is not allowed"),
             ("rest:http://host/a", "is not encrypted: use rest:https://…"),

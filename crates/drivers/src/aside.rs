@@ -11,10 +11,12 @@ pub(crate) const LONG: usize = 1024 * 1024;
 
 /// Does it where nothing waits for it if it works on so many bytes.
 pub(crate) fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    // A runtime with one thread has no other to give them to.
-    let many =
-        Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if bytes >= LONG && many { tokio::task::block_in_place(work) } else { work() }
+    if bytes >= LONG && has_other_threads() { tokio::task::block_in_place(work) } else { work() }
+}
+
+/// A runtime with one thread has no other to give the tasks to.
+fn has_other_threads() -> bool {
+    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 /// A future that is polled like that. `bytes` says how many it works on next.

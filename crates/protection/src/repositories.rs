@@ -5,11 +5,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use landreeve_core::error::Faults;
 use landreeve_core::vault::{
-    Address, CancellationToken, CheckDepth, RepositorySpec, StorageLogin, VaultError, VaultErrorKind,
+    Address, CancellationToken, CheckDepth, RepositorySpec, StorageLogin, Vault, VaultError, VaultErrorKind,
 };
-use landreeve_core::{Action, Error, Input, OpCtx, Result, Secret};
+use landreeve_core::{Action, Error, ErrorKind, Input, OpCtx, Result, Secret};
 use landreeve_estate::args;
 use landreeve_estate::ops::{OwnedAct, secrets};
+use landreeve_estate::secrets::Sealed;
 use landreeve_estate::store::{Arg, Conn, Row, taken};
 
 use crate::ids::RepositoryId;
@@ -204,34 +205,63 @@ pub async fn repository_add(
     new.parsed(|new, faults| parsed = check(new, origin, faults))?;
     let wanted = parsed.ok_or_else(|| Error::internal("a repository without an address"))?;
     check_nodes(plane, &wanted).await?;
-    let (repository, fresh) = match interrupted(plane, &wanted).await? {
-        Some(repository) => (repository, false),
-        None => (insert(plane, ctx, &wanted).await?, true),
+    let resumed = match interrupted(plane, &wanted).await? {
+        // A password of an existing repository is the caller's, who states it again.
+        Some(repository) if origin == Origin::Existing => {
+            remove(plane, ctx, &repository).await?;
+            None
+        }
+        Some(repository) => Some(resume(plane, ctx, repository, &wanted).await?),
+        None => None,
+    };
+    let fresh = resumed.is_none();
+    let repository = match resumed {
+        Some(repository) => repository,
+        None => insert(plane, ctx, &wanted).await?,
     };
     let spec = spec(plane, &repository).await?;
-    // What was interrupted may have been made all the same.
-    let may_exist = origin == Origin::Existing || !fresh;
-    let made = plane.blocking(move |vault| {
-        let made = match vault.open(&spec, CancellationToken::new()) {
-            Err(error) if error.kind == VaultErrorKind::Missing && origin == Origin::New => {
-                vault.create(&spec)?
-            }
-            Ok(_) if !may_exist => {
-                let message =
-                    format!("{} already has a repository; attach it with its password", spec.address);
-                return Err(VaultError::new(VaultErrorKind::Exists, message));
-            }
-            opened => opened?,
-        };
-        Ok(made.id().to_owned())
-    });
-    match made.await?.map_err(VaultError::into_error) {
+    let made = plane.blocking(move |vault| made_or_opened(vault, &spec, origin, fresh)).await?;
+    match made {
         Ok(id) => finish(plane, ctx, repository, id, origin).await,
-        Err(error) => {
-            if fresh {
+        Err(NotMade { begun, error }) => {
+            // Something may be there that only this password opens.
+            if fresh && !begun {
                 remove(plane, ctx, &repository).await?;
             }
-            Err(error)
+            Err(error.into_error())
+        }
+    }
+}
+
+/// Why there is no repository, and whether making one was begun.
+struct NotMade {
+    begun: bool,
+    error: VaultError,
+}
+
+/// The id of the repository.
+fn made_or_opened(
+    vault: &dyn Vault,
+    spec: &RepositorySpec,
+    origin: Origin,
+    fresh: bool,
+) -> std::result::Result<String, NotMade> {
+    let begun = |error: VaultError| {
+        let untouched = error.kind == VaultErrorKind::Exists;
+        NotMade { begun: !untouched, error }
+    };
+    match vault.open(spec, CancellationToken::new()) {
+        // What was interrupted may have been made all the same.
+        Ok(opened) if origin == Origin::Existing || !fresh => Ok(opened.id().to_owned()),
+        Err(error) if error.kind == VaultErrorKind::Missing && origin == Origin::New => {
+            vault.create(spec).map(|made| made.id().to_owned()).map_err(begun)
+        }
+        Err(error) if error.kind != VaultErrorKind::WrongPassword || origin == Origin::Existing => {
+            Err(NotMade { begun: false, error })
+        }
+        Ok(_) | Err(_) => {
+            let message = format!("{} already has a repository; attach it with its password", spec.address);
+            Err(NotMade { begun: false, error: VaultError::new(VaultErrorKind::Exists, message) })
         }
     }
 }
@@ -244,8 +274,9 @@ async fn check_nodes(plane: &Protection, wanted: &Checked) -> Result<()> {
     let sql = "SELECT count(*) FROM nodes WHERE home IS NOT NULL";
     let nodes = plane.estate().store().read().await?.one(sql, args![]).await?.int(0)?;
     if nodes > 1 {
-        let message =
-            format!("must be reached by all {nodes} nodes; if they share this folder, say so with --shared");
+        let message = format!(
+            "must be reached by all {nodes} nodes; if they share this folder, it must be marked as shared"
+        );
         return Err(Error::fault("url", "not_shared", message));
     }
     Ok(())
@@ -255,6 +286,42 @@ async fn check_nodes(plane: &Protection, wanted: &Checked) -> Result<()> {
 async fn interrupted(plane: &Protection, wanted: &Checked) -> Result<Option<Repository>> {
     let found = named(&mut plane.estate().store().read().await?, &wanted.name).await?;
     Ok(found.filter(|found| found.repository_id.is_none() && found.address == wanted.address))
+}
+
+/// What was interrupted, with what is stated now. Its password stays.
+async fn resume(
+    plane: &Protection,
+    ctx: &OpCtx,
+    repository: Repository,
+    wanted: &Checked,
+) -> Result<Repository> {
+    let known = spec(plane, &repository).await?.password;
+    if wanted.password.as_ref().is_some_and(|stated| *stated != known) {
+        let message = "differs from the one with which making it was begun; leave it out to use that one";
+        return Err(Error::fault("password", "differs", message));
+    }
+    let (id, key) = (repository.id, plane.estate().sealed_with());
+    let (append_only, shared) = (wanted.append_only, wanted.shared);
+    let login = sealed_login(plane, id, wanted)?;
+    let act = OwnedAct::new("begun", REPOSITORY, id.0, repository.name.clone());
+    plane
+        .estate()
+        .change(ctx, act, move |tx| {
+            Box::pin(async move {
+                secrets::still_sealed_with(tx, &key).await?;
+                let sql = "UPDATE repositories SET append_only = $2, shared = $3, login_sealed = $4, \
+                           row_version = row_version + 1 WHERE id = $1";
+                let login = login.map_or(Arg::Bytes(None), Arg::from);
+                tx.exec(sql, args![id, append_only, shared, login]).await.map(drop)
+            })
+        })
+        .await?;
+    Ok(Repository { append_only, shared, ..repository })
+}
+
+fn sealed_login(plane: &Protection, id: RepositoryId, wanted: &Checked) -> Result<Option<Sealed>> {
+    let text = wanted.login.as_ref().map(|login| format!("{}:{}", login.user, login.password.reveal()));
+    text.map(|text| plane.estate().seal(&login_context(id), text.as_bytes())).transpose()
 }
 
 async fn insert(plane: &Protection, ctx: &OpCtx, wanted: &Checked) -> Result<Repository> {
@@ -267,8 +334,7 @@ async fn insert(plane: &Protection, ctx: &OpCtx, wanted: &Checked) -> Result<Rep
     });
     let key = estate.sealed_with();
     let sealed = estate.seal(&context(id), password.reveal().as_bytes())?;
-    let login = wanted.login.as_ref().map(|login| format!("{}:{}", login.user, login.password.reveal()));
-    let login = login.map(|login| estate.seal(&login_context(id), login.as_bytes())).transpose()?;
+    let login = sealed_login(plane, id, wanted)?;
     let made = Repository {
         id,
         name: wanted.name.clone(),
@@ -290,6 +356,14 @@ async fn insert(plane: &Protection, ctx: &OpCtx, wanted: &Checked) -> Result<Rep
                 if count >= MAX_REPOSITORIES {
                     let message = format!("an estate can have at most {MAX_REPOSITORIES} repositories");
                     return Err(Error::fault("", "limit", message));
+                }
+                let sql = "SELECT address FROM repositories WHERE name = $1 AND repository_id IS NULL";
+                if let Some(begun) = tx.opt(sql, args![&row.name]).await? {
+                    let message = format!(
+                        "is the name of a repository that was not made to its end; add it in {} again first",
+                        begun.text(0)?
+                    );
+                    return Err(Error::fault("name", "taken", message));
                 }
                 let sql = "SELECT 1 FROM repositories WHERE address = $1";
                 if tx.opt(sql, args![row.address.to_string()]).await?.is_some() {
@@ -345,7 +419,10 @@ async fn finish(
         })
         .await;
     if let Err(error) = finished {
-        remove(plane, ctx, &repository).await?;
+        // Otherwise it is ours, and doing this again finishes it.
+        if error.kind == ErrorKind::Invalid {
+            remove(plane, ctx, &repository).await?;
+        }
         return Err(error);
     }
     Ok(Repository { repository_id: Some(own_id), ..repository })

@@ -136,7 +136,10 @@ impl Work {
                 return Ok(());
             }
             if elapsed(begun, now) >= LOCK_WAIT {
-                let message = format!("another program has locked the repository (its lock {})", lock.name);
+                let message = format!(
+                    "another program has locked the repository (its lock {}); if none is working, run `restic unlock`",
+                    lock.name
+                );
                 return Err(Failure::new(ErrorKind::Unavailable, "locked", message));
             }
             job.report(0, "waiting for another program's lock");

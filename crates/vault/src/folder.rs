@@ -107,15 +107,19 @@ impl Folder {
         Ok(found)
     }
 
-    fn write(&self, path: &Path, content: &BytesList) -> io::Result<()> {
+    /// `once`: a file that exists is not replaced.
+    fn write(&self, path: &Path, content: &BytesList, once: bool) -> io::Result<()> {
         let above = path.parent().unwrap_or(&self.root);
         make_folder(above)?;
         let unfinished = self.root.join(UNFINISHED);
         make_folder(&unfinished)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let temporary = unfinished.join(format!("{}-{number}", std::process::id()));
-        let written = write_new(&temporary, content).and_then(|()| fs::rename(&temporary, path));
-        if written.is_err() {
+        let written = write_new(&temporary, content).and_then(|()| match once {
+            true => fs::hard_link(&temporary, path),
+            false => fs::rename(&temporary, path),
+        });
+        if written.is_err() || once {
             let _ = fs::remove_file(&temporary);
         }
         written?;
@@ -260,7 +264,8 @@ impl WriteBackend for Folder {
 
     fn write_bytes(&self, kind: FileType, id: &Id, _: bool, content: BytesList) -> RusticResult<()> {
         let path = self.path(kind, id);
-        self.write(&path, &content).map_err(|error| self.fault(&path, &error))
+        // Any other file's name is the hash of its content.
+        self.write(&path, &content, kind == FileType::Config).map_err(|error| self.fault(&path, &error))
     }
 
     fn remove(&self, kind: FileType, id: &Id, _: bool) -> RusticResult<()> {

@@ -90,9 +90,7 @@ impl Gate {
     }
 
     fn check_write(&self, kind: FileType) -> RusticResult<()> {
-        if self.stop.is_cancelled() {
-            return Err(refused("it was cancelled"));
-        }
+        self.check_stop()?;
         if kind == FileType::Snapshot {
             let state = self.state();
             let complete = state.source.as_ref().is_some_and(|source| source.is_complete());
@@ -101,6 +99,11 @@ impl Gate {
             }
         }
         Ok(())
+    }
+
+    /// The library knows no cancel, so what it does ends with its next file.
+    fn check_stop(&self) -> RusticResult<()> {
+        if self.stop.is_cancelled() { Err(refused("it was cancelled")) } else { Ok(()) }
     }
 
     /// A storage's error. It is remembered, because the library only logs some of them.
@@ -134,10 +137,12 @@ impl ReadBackend for Gated {
     }
 
     fn list_with_size(&self, kind: FileType) -> RusticResult<Vec<(Id, u32)>> {
+        self.gate.check_stop()?;
         self.gate.watched(self.inner.list_with_size(kind))
     }
 
     fn read_full(&self, kind: FileType, id: &Id) -> RusticResult<Bytes> {
+        self.gate.check_stop()?;
         self.gate.watched(self.inner.read_full(kind, id))
     }
 
@@ -149,6 +154,7 @@ impl ReadBackend for Gated {
         offset: u32,
         length: u32,
     ) -> RusticResult<Bytes> {
+        self.gate.check_stop()?;
         self.gate.watched(self.inner.read_partial(kind, id, cache, offset, length))
     }
 
@@ -176,9 +182,7 @@ impl WriteBackend for Gated {
             self.gate.fail(error);
             return Err(refused);
         }
-        if self.gate.stop.is_cancelled() {
-            return Err(refused("it was cancelled"));
-        }
+        self.gate.check_stop()?;
         self.gate.watched(self.inner.remove(kind, id, cache))
     }
 }

@@ -165,6 +165,10 @@ impl Repository for Opened {
         self.place.gate.clear();
         let options = CheckOptions::default().read_data(depth == CheckDepth::Data);
         let results = self.told(self.inner.check(options))?;
+        // What it could not read because of that is no damage.
+        if self.place.gate.is_cancelled() {
+            return Err(VaultError::cancelled());
+        }
         let findings = results.0.into_iter().map(|(level, error)| Finding {
             // The library does not export its levels.
             is_error: format!("{level:?}") == "Error",

@@ -139,7 +139,7 @@ impl Rest {
             return Ok(answered);
         }
         let message = match answered.status {
-            401 => format!("{} wants another user name or password", self.url),
+            401 => format!("{} does not accept the user name or password", self.url),
             403 => format!("{} refuses {} {}", self.url, ask.method, ask.path),
             404 => format!("{} has no {}", self.url, ask.path),
             status => format!("{} answered {status} to {} {}", self.url, ask.method, ask.path),
@@ -177,16 +177,16 @@ impl Rest {
     }
 
     fn write(&self, kind: FileType, id: &Id, content: Bytes) -> VaultResult<()> {
-        let (size, path) = (content.len(), path(kind, id));
-        let answered =
-            self.expect(&Ask { content, ..Ask::new("POST", path.clone()) }, &[200, 201, 403, 409])?;
+        let path = path(kind, id);
+        let ask = Ask { content: content.clone(), ..Ask::new("POST", path.clone()) };
+        let answered = self.expect(&ask, &[200, 201, 403, 409])?;
         if answered.status < 300 {
             return Ok(());
         }
         // A server that overwrites nothing refuses a file that it has, which is what we wanted if the answer to an earlier
         // try was lost.
         let there = self.expect(&Ask::new("GET", path.clone()), &[200, 404])?;
-        if there.status == 200 && there.body.len() == size {
+        if there.status == 200 && there.body == content {
             return Ok(());
         }
         Err(unavailable(format!("{} refuses to store {path}", self.url)))

@@ -17,6 +17,8 @@ on_both! {
     what_is_wrong_is_told_all_of_it
     what_cannot_be_made_leaves_no_row
     an_interrupted_one_is_finished
+    doing_it_again_uses_what_is_stated_then
+    several_nodes_share_a_folder_or_have_none
     a_repository_is_attached_once
     a_server_keeps_a_repository_too
     damage_fails_a_check
@@ -127,12 +129,49 @@ async fn an_interrupted_one_is_finished(world: &World) {
     }
 }
 
+async fn doing_it_again_uses_what_is_stated_then(world: &World) {
+    world.add(world.wanted("x", "a")).await.unwrap();
+    let key = repository_key(&world.plane, &world.ctx, "x").await.unwrap();
+    let unfinished = async || world.kit.exec("UPDATE repositories SET repository_id = NULL", args![]).await;
+    unfinished().await;
+    let other = NewRepository { password: Some(Secret::new("other")), ..world.wanted("x", "a") };
+    assert_eq!(world.add(other).await.unwrap_err().faults[0].field, "password");
+    // The name is not free for another place, and the message says where to finish it.
+    let elsewhere = world.add(world.wanted("x", "b")).await.unwrap_err();
+    assert!(elsewhere.faults[0].message.contains(world.path("a").to_str().unwrap()), "{elsewhere:?}");
+    let now = NewRepository {
+        append_only: true,
+        shared: true,
+        password: Some(key.clone()),
+        ..world.wanted("x", "a")
+    };
+    let made = world.add(now).await.unwrap();
+    assert_eq!((made.append_only, made.shared), (true, true));
+    assert_eq!(repository_list(&world.plane, &world.ctx).await.unwrap(), [made]);
+    // A password that was stated wrongly once is not kept.
+    unfinished().await;
+    world.attach(world.wanted("x", "a"), &Secret::new("wrong")).await.unwrap_err();
+    assert!(repository_list(&world.plane, &world.ctx).await.unwrap().is_empty());
+    world.attach(world.wanted("x", "a"), &key).await.unwrap();
+}
+
+async fn several_nodes_share_a_folder_or_have_none(world: &World) {
+    for id in [901_i64, 902] {
+        let sql = "INSERT INTO nodes (id, name, home, started_at, seen_at) VALUES ($1, 'n', $2, $3, $3)";
+        world.kit.exec(sql, args![id, format!("/home/{id}"), world.kit.estate.now()]).await;
+    }
+    let error = world.add(world.wanted("x", "a")).await.unwrap_err();
+    assert_eq!((error.faults[0].field.as_str(), error.faults[0].code), ("url", "not_shared"));
+    world.add(NewRepository { shared: true, ..world.wanted("x", "a") }).await.unwrap();
+}
+
 async fn a_repository_is_attached_once(world: &World) {
     world.add(world.wanted("x", "a")).await.unwrap();
     let key = repository_key(&world.plane, &world.ctx, "x").await.unwrap();
     world.kit.exec("DELETE FROM repositories", args![]).await;
     let error = world.add(world.wanted("y", "a")).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Unavailable, "it has another password: {}", error.message);
+    assert_eq!(error.kind, ErrorKind::Conflict, "{}", error.message);
+    assert!(error.message.ends_with("already has a repository; attach it with its password"));
     let wrong = world.attach(world.wanted("y", "a"), &Secret::new("wrong")).await.unwrap_err();
     assert_eq!(wrong.code, "wrong_password", "{}", wrong.message);
     let none = world.attach(world.wanted("y", "b"), &key).await.unwrap_err();
@@ -149,7 +188,7 @@ async fn a_server_keeps_a_repository_too(world: &World) {
     let (place, login) = (storage.address(), "ann:pass:word");
     let at = |url: String| NewRepository { url, ..world.wanted("offsite", "") };
     let error = world.add(at(format!("rest:http://ann:wrong@{place}/a"))).await.unwrap_err();
-    assert!(error.message.contains("wants another user name or password"), "{}", error.message);
+    assert!(error.message.contains("does not accept the user name or password"), "{}", error.message);
     assert!(repository_list(&world.plane, &world.ctx).await.unwrap().is_empty());
     let made = world.add(at(format!("rest:http://{login}@{place}/a"))).await.unwrap();
     assert_eq!(made.address.to_string(), format!("rest:http://{place}/a/"), "without the login");

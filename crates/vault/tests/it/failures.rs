@@ -18,6 +18,7 @@ on_every_storage! {
     a_repository_is_made_in_an_empty_place_only
     a_repository_is_opened_where_there_is_one_with_its_password
     what_does_not_exist_is_not_found
+    a_cancelled_check_is_no_finding
     damage_is_found
 }
 
@@ -124,6 +125,15 @@ fn what_does_not_exist_is_not_found(place: &Place) {
     }
 }
 
+fn a_cancelled_check_is_no_finding(place: &Place) {
+    place.create().save(&head(), files(vec![file("a", noise(3, 1_500_000))])).unwrap();
+    let stop = CancellationToken::new();
+    let repository = place.open(&stop);
+    stop.cancel();
+    let error = repository.check(CheckDepth::Data).unwrap_err();
+    assert_eq!(error.kind, VaultErrorKind::Cancelled, "{error}");
+}
+
 /// What becomes of a pack.
 type Damage = fn(Vec<u8>) -> Option<Vec<u8>>;
 
@@ -201,7 +211,7 @@ fn a_server_is_reached_with_its_login_only() {
     for (spec, case) in [(place.spec(), "none"), (as_ann("wrong"), "wrong")] {
         let error = place.repositories.create(&spec).err().unwrap();
         assert_eq!(error.kind, VaultErrorKind::Unavailable, "{case}");
-        assert!(error.message.contains("wants another user name or password"), "{case}: {error}");
+        assert!(error.message.contains("does not accept the user name or password"), "{case}: {error}");
     }
     drop(place.repositories.create(&as_ann("pass:word")).unwrap());
     place.repositories.open(&as_ann("pass:word"), CancellationToken::new()).unwrap();
