@@ -20,6 +20,7 @@ pub mod random;
 pub mod run;
 pub mod schema;
 pub mod secret;
+pub mod snapshot;
 pub mod source;
 pub mod sql;
 pub mod table;

@@ -18,6 +18,7 @@ use crate::datasource::DatabaseType;
 use crate::ids::{BoxFuture, DatasourceId};
 use crate::schema::Catalog;
 use crate::secret::Secret;
+use crate::snapshot::Snapshots;
 use crate::table::{Reader, Table};
 
 /// Where and how to connect. Everything has been checked: the address against `[outbound]`, a file path against the
@@ -197,6 +198,11 @@ pub trait Driver: Send + Sync + 'static {
 /// All drivers, by database type.
 pub trait Drivers: Send + Sync + 'static {
     fn driver(&self, database_type: DatabaseType) -> Option<Arc<dyn Driver>>;
+
+    /// What takes snapshots of such a database, if it can be backed up.
+    fn snapshots(&self, _: DatabaseType) -> Option<Arc<dyn Snapshots>> {
+        None
+    }
 }
 
 /// A file of rows as a table.

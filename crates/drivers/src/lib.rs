@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::datasource::DatabaseType;
+use landreeve_core::snapshot::Snapshots;
 use landreeve_core::source::{Driver, Drivers};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -89,7 +90,7 @@ pub(crate) struct Owner {
 pub struct DriverSet {
     postgres: Arc<dyn Driver>,
     mysql: Arc<dyn Driver>,
-    sqlite: Arc<dyn Driver>,
+    sqlite: Arc<sqlite::Sqlite>,
 
     owner: Owner,
 }
@@ -126,6 +127,13 @@ impl Drivers for DriverSet {
             }
 
             DatabaseType::MySql | DatabaseType::MariaDb => Some(self.mysql.clone()),
+            DatabaseType::Sqlite => Some(self.sqlite.clone()),
+            _ => None,
+        }
+    }
+
+    fn snapshots(&self, database_type: DatabaseType) -> Option<Arc<dyn Snapshots>> {
+        match database_type {
             DatabaseType::Sqlite => Some(self.sqlite.clone()),
             _ => None,
         }

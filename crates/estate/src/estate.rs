@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
+use landreeve_core::snapshot::Snapshots;
 use landreeve_core::source::{Driver, Drivers};
 use landreeve_core::{Action, Clock, Error, IdKind, Ids, Moment, Noun, OpCtx, Random, Result, RunKind};
 use uuid::Uuid;
@@ -305,6 +306,13 @@ impl Estate {
     pub fn driver(&self, database_type: DatabaseType) -> Result<Arc<dyn Driver>> {
         self.inner.parts.drivers.driver(database_type).ok_or_else(|| {
             Error::conflict("no_driver", format!("there is no driver for {} yet", database_type.as_str()))
+        })
+    }
+
+    pub fn snapshots(&self, database_type: DatabaseType) -> Result<Arc<dyn Snapshots>> {
+        self.inner.parts.drivers.snapshots(database_type).ok_or_else(|| {
+            let message = format!("databases of type {} cannot be backed up yet", database_type.as_str());
+            Error::conflict("no_backup", message)
         })
     }
 

@@ -163,6 +163,49 @@ impl Outbound {
 }
 
 impl Outbound {
+    /// Where a new SQLite file can be made: in an existing folder below a root, or anywhere if the operator says so, but
+    /// never in the data directory. The folder is resolved.
+    pub fn new_sqlite_file(&self, name: &str, operator: bool) -> Result<PathBuf> {
+        let fault = |code, message: String| Error::fault("database", code, message);
+        let given = Path::new(name);
+        let (Some(folder), Some(file)) = (given.parent(), given.file_name()) else {
+            return Err(fault("format", format!("{name:?} is not the name of a file")));
+        };
+        if name.ends_with('/') || name.contains('\0') {
+            return Err(fault("format", format!("{name:?} is not the name of a file")));
+        }
+        let roots: Vec<PathBuf> =
+            self.file_roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
+        let folders: Vec<PathBuf> = match given.is_absolute() {
+            true => vec![folder.to_path_buf()],
+            false => roots.iter().map(|root| root.join(folder)).collect(),
+        };
+        // The same error for missing and forbidden folders, so as not to reveal which folders a machine has.
+        let refused = || {
+            fault("not_found", format!("{name:?} is not in a folder below a folder in [sources] file_roots"))
+        };
+        let data_dir = self.data_dir.canonicalize().ok();
+        let own = |folder: &Path| data_dir.as_ref().is_some_and(|data| folder.starts_with(data));
+        let inside = |root: &PathBuf| data_dir.as_ref().is_some_and(|data| root != data && own(root));
+        let allowed = |folder: &PathBuf| {
+            let below = |root: &PathBuf| folder.starts_with(root);
+            let opened = roots.iter().any(|root| below(root) && (!own(folder) || inside(root)));
+            folder.is_dir() && (opened || (operator && !own(folder)))
+        };
+        let resolved = folders.iter().filter_map(|folder| folder.canonicalize().ok()).find(allowed);
+        let path = resolved.ok_or_else(refused)?.join(file);
+        // A file beside it would become a part of the new database.
+        let taken = ["", "-wal", "-shm", "-journal"].into_iter().find(|end| {
+            let mut name = path.clone().into_os_string();
+            name.push(end);
+            Path::new(&name).symlink_metadata().is_ok()
+        });
+        match taken {
+            Some(end) => Err(Error::conflict("exists", format!("the file {}{end} exists", path.display()))),
+            None => Ok(path),
+        }
+    }
+
     /// A file of text below a root, open for reading. The system resolves the path so that no link and no `..` leads out of
     /// the root. The same error for missing and forbidden files.
     pub fn text_file(&self, name: &str) -> Result<File> {
@@ -285,6 +328,57 @@ mod tests {
             outbound.sqlite_file(data.join("estate.db").to_str().unwrap(), true).is_err(),
             "never the server's own"
         );
+    }
+
+    #[test]
+    fn a_new_file_is_below_a_root_or_the_operators() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().canonicalize().unwrap();
+        for name in ["root/deep", "data/files", "data/blobs", "else"] {
+            std::fs::create_dir_all(base.join(name)).unwrap();
+        }
+        for name in ["root/taken.db", "root/beside.db-wal", "root/old.db-journal"] {
+            std::fs::write(base.join(name), "x").unwrap();
+        }
+        std::os::unix::fs::symlink(base.join("else"), base.join("root/out")).unwrap();
+        std::os::unix::fs::symlink("nowhere", base.join("root/dangling.db")).unwrap();
+        let roots = vec![base.join("root"), base.join("data/files")];
+        let outbound = Outbound::new(Vec::new(), roots, base.join("data"), Vec::new());
+        let at = |name: &str| base.join(name).to_str().unwrap().to_owned();
+        // The name, and whether a user and the operator may make it: `None` if it is in the way of another file.
+        for (name, user, operator) in [
+            (at("root/new.db"), Some(true), Some(true)),
+            ("new.db".to_owned(), Some(true), Some(true)),
+            ("deep/new.db".to_owned(), Some(true), Some(true)),
+            ("deep/../new.db".to_owned(), Some(true), Some(true)),
+            (at("data/files/new.db"), Some(true), Some(true)),
+            (at("root/../else/new.db"), Some(false), Some(true)),
+            (at("else/new.db"), Some(false), Some(true)),
+            (at("root/out/new.db"), Some(false), Some(true)),
+            ("../else/new.db".to_owned(), Some(false), Some(true)),
+            ("no/such/new.db".to_owned(), Some(false), Some(false)),
+            (at("data/new.db"), Some(false), Some(false)),
+            (at("data/blobs/new.db"), Some(false), Some(false)),
+            (at("root/taken.db"), None, None),
+            (at("root/beside.db"), None, None),
+            (at("root/old.db"), None, None),
+            (at("root/dangling.db"), None, None),
+            (at("root/"), Some(false), Some(false)),
+            ("/".to_owned(), Some(false), Some(false)),
+            ("..".to_owned(), Some(false), Some(false)),
+            (String::new(), Some(false), Some(false)),
+            ("a\0b".to_owned(), Some(false), Some(false)),
+        ] {
+            for (who, wanted) in [(false, user), (true, operator)] {
+                let made = outbound.new_sqlite_file(&name, who);
+                let seen = match &made {
+                    Ok(path) => path.is_absolute().then_some(true),
+                    Err(error) if error.kind == landreeve_core::ErrorKind::Conflict => None,
+                    Err(_) => Some(false),
+                };
+                assert_eq!(seen, wanted, "{name:?}, operator: {who}: {made:?}");
+            }
+        }
     }
 
     #[test]

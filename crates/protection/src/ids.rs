@@ -2,4 +2,6 @@
 
 landreeve_estate::ids! {
     RepositoryId = "repository";
+    AssetId = "asset";
+    BackupId = "backup";
 }

@@ -1,13 +1,22 @@
-//! The protection plane: where backups are kept.
+//! The protection plane: databases are backed up to repositories, and restored from them.
 //!
-//! `repositories` are the places and what opens them, `upkeep` checks and prunes them. Does not belong here: HTTP, wire
-//! formats, the format of repositories.
+//! `repositories` are the places and what opens them, `upkeep` checks and prunes them, `at_work` keeps runs that use one
+//! apart. `backing_up` takes a snapshot of a database and saves it with its `manifest`; `backups` is the catalogue of what
+//! was saved, `taking_in` makes it from a repository; `restoring` reads a backup. Does not belong here: HTTP, wire
+//! formats, the format of repositories, how a database is read.
 
+mod at_work;
+pub mod backing_up;
+pub mod backups;
 pub mod ids;
+pub mod keep;
+mod manifest;
 pub mod nouns;
 mod plane;
 pub mod repositories;
+pub mod restoring;
 mod stored;
+mod taking_in;
 pub mod upkeep;
 
 pub use plane::{MIGRATIONS, Protection, ProtectionOptions, SETTINGS, plane};

@@ -6,4 +6,14 @@ use landreeve_estate::plane::NounSpec;
 /// Where backups are kept. Repositories belong to the whole estate.
 pub const REPOSITORY: Noun = Noun::new("repository");
 
-pub const SPECS: [NounSpec; 1] = [NounSpec::administrative(REPOSITORY)];
+/// Backups of the databases in a unit: seeing them (view), making them (manage).
+pub const BACKUP: Noun = Noun::new("backup");
+
+/// Restoring a backup: to where it was made (use), to another server (manage).
+pub const RESTORE: Noun = Noun::new("restore");
+
+pub const SPECS: [NounSpec; 3] = [
+    NounSpec::administrative(REPOSITORY),
+    NounSpec::administrative(BACKUP),
+    NounSpec::administrative(RESTORE),
+];

@@ -1,6 +1,7 @@
 //! The handle that the plane's use cases use.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use landreeve_core::vault::Vault;
@@ -10,15 +11,24 @@ use landreeve_estate::secrets::SealedColumn;
 use landreeve_estate::store::MigrationSet;
 use landreeve_estate::{Estate, sealed_column};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
+use crate::backing_up::{BACK_UP, BackingUp};
 use crate::nouns;
+use crate::restoring::{self, Restoring, Verifying};
 use crate::upkeep::{self, Pruner, Verifier};
 
 /// The plane's tables.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     component: "protection",
-    sqlite: &[include_str!("../migrations/sqlite/0001_repositories.sql")],
-    postgres: &[include_str!("../migrations/postgres/0001_repositories.sql")],
+    sqlite: &[
+        include_str!("../migrations/sqlite/0001_repositories.sql"),
+        include_str!("../migrations/sqlite/0002_backups.sql"),
+    ],
+    postgres: &[
+        include_str!("../migrations/postgres/0001_repositories.sql"),
+        include_str!("../migrations/postgres/0002_backups.sql"),
+    ],
 };
 
 /// The workers of everything that reads or writes repositories.
@@ -38,11 +48,22 @@ pub const SETTINGS: SettingsSection =
 #[serde(deny_unknown_fields, default)]
 pub struct ProtectionOptions {
     pub workers: NonZeroUsize,
+    /// Where snapshots are staged.
+    #[serde(skip)]
+    pub scratch_dir: PathBuf,
+    /// Where the repository `default` is made.
+    #[serde(skip)]
+    pub default_folder: PathBuf,
 }
 
 impl Default for ProtectionOptions {
     fn default() -> ProtectionOptions {
-        ProtectionOptions { workers: const { NonZeroUsize::new(2).unwrap() } }
+        let own = std::env::temp_dir().join(format!("landreeve-{}", std::process::id()));
+        ProtectionOptions {
+            workers: const { NonZeroUsize::new(2).unwrap() },
+            scratch_dir: own.join("scratch"),
+            default_folder: own.join("repository"),
+        }
     }
 }
 
@@ -53,16 +74,20 @@ pub fn plane(vault: Arc<dyn Vault>, options: ProtectionOptions) -> (Plane, Slot<
     let plane = Plane {
         migrations: MIGRATIONS,
         ids: crate::ids::KINDS,
-        kinds: vec![upkeep::VERIFY, upkeep::PRUNE],
+        kinds: vec![BACK_UP, restoring::VERIFY, restoring::RESTORE_RUN, upkeep::VERIFY, upkeep::PRUNE],
         pools: vec![(POOL, options.workers.get())],
         nouns: nouns::SPECS.to_vec(),
         sealed: SEALED.to_vec(),
         settings: Some(SETTINGS),
         open: Box::new(move |estate| {
-            let plane = Protection { estate: estate.clone(), vault };
+            let making = Arc::new(Semaphore::new(1));
+            let plane = Protection { estate: estate.clone(), vault, options: Arc::new(options), making };
             filled.fill(plane.clone());
             Ok(PlaneParts {
                 executors: vec![
+                    (BACK_UP.kind, Arc::new(BackingUp(plane.clone()))),
+                    (restoring::VERIFY.kind, Arc::new(Verifying(plane.clone()))),
+                    (restoring::RESTORE_RUN.kind, Arc::new(Restoring(plane.clone()))),
                     (upkeep::VERIFY.kind, Arc::new(Verifier(plane.clone()))),
                     (upkeep::PRUNE.kind, Arc::new(Pruner(plane))),
                 ],
@@ -78,6 +103,9 @@ pub fn plane(vault: Arc<dyn Vault>, options: ProtectionOptions) -> (Plane, Slot<
 pub struct Protection {
     estate: Estate,
     vault: Arc<dyn Vault>,
+    options: Arc<ProtectionOptions>,
+    /// One at a time makes the repository `default`.
+    making: Arc<Semaphore>,
 }
 
 impl Protection {
@@ -92,6 +120,14 @@ impl Protection {
     ) -> Result<T> {
         let vault = self.vault();
         tokio::task::spawn_blocking(move || work(&*vault)).await.map_err(Error::internal)
+    }
+
+    pub(crate) fn options(&self) -> &ProtectionOptions {
+        &self.options
+    }
+
+    pub(crate) fn making(&self) -> &Semaphore {
+        &self.making
     }
 
     pub(crate) fn vault(&self) -> Arc<dyn Vault> {

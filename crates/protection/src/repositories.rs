@@ -16,7 +16,10 @@ use landreeve_estate::store::{Arg, Conn, Row, taken};
 use crate::ids::RepositoryId;
 use crate::nouns::REPOSITORY;
 use crate::plane::Protection;
+use crate::taking_in;
 
+/// The name of the repository that is made when it is first needed.
+const DEFAULT: &str = "default";
 /// Maximum number of repositories.
 pub const MAX_REPOSITORIES: i64 = 100;
 /// Characters of a name.
@@ -118,7 +121,8 @@ pub(crate) const fn depth_name(depth: CheckDepth) -> &'static str {
     }
 }
 
-async fn named(conn: &mut Conn, name: &str) -> Result<Option<Repository>> {
+/// Without a check of permissions.
+pub(crate) async fn named(conn: &mut Conn, name: &str) -> Result<Option<Repository>> {
     let sql = format!("SELECT {COLUMNS} FROM repositories r WHERE r.name = $1");
     conn.select(sql, args![name]).await?.first().map(from_row).transpose()
 }
@@ -159,6 +163,12 @@ fn context(id: RepositoryId) -> String {
 
 fn login_context(id: RepositoryId) -> String {
     format!("repository_login:{}", id.0)
+}
+
+/// Why nothing is deleted there.
+pub(crate) fn append_only(name: &str) -> Error {
+    let message = format!("the repository {name} is append-only: nothing in it is deleted");
+    Error::conflict("append_only", message)
 }
 
 /// The repositories, by name.
@@ -204,6 +214,41 @@ pub async fn repository_add(
     let mut parsed = None;
     new.parsed(|new, faults| parsed = check(new, origin, faults))?;
     let wanted = parsed.ok_or_else(|| Error::internal("a repository without an address"))?;
+    let repository = make(plane, ctx, wanted, origin).await?;
+    if origin == Origin::Existing {
+        let taken = taking_in::take_in(plane, &repository, CancellationToken::new()).await;
+        // It is attached; a check of it does the same again.
+        taken.map_err(taking_in::Stopped::into_error)?;
+    }
+    Ok(repository)
+}
+
+/// The repository that backups go to if the caller names none. It is made when it is first needed.
+pub(crate) async fn default(plane: &Protection, ctx: &OpCtx) -> Result<Repository> {
+    let _one = plane.making().acquire().await.map_err(Error::internal)?;
+    let known = named(&mut plane.estate().store().read().await?, DEFAULT).await?;
+    if let Some(known) = known.filter(|known| known.repository_id.is_some()) {
+        return Ok(known);
+    }
+    let wanted = Checked {
+        name: DEFAULT.to_owned(),
+        address: Address::Folder(plane.options().default_folder.clone()),
+        login: None,
+        append_only: false,
+        shared: false,
+        password: None,
+    };
+    make(plane, ctx, wanted, Origin::New).await.map_err(|error| {
+        let message = format!(
+            "the repository {DEFAULT} could not be made in {}: {}; make one with `landreeve repository add` and name it",
+            plane.options().default_folder.display(),
+            error.message
+        );
+        Error::new(error.kind, error.code, message)
+    })
+}
+
+async fn make(plane: &Protection, ctx: &OpCtx, wanted: Checked, origin: Origin) -> Result<Repository> {
     check_nodes(plane, &wanted).await?;
     let resumed = match interrupted(plane, &wanted).await? {
         // A password of an existing repository is the caller's, who states it again.

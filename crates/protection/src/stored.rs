@@ -1,10 +1,29 @@
 //! The JSON in this plane's rows.
 
+use std::path::PathBuf;
+
+use landreeve_core::ids::DatasourceId;
 use landreeve_core::vault::CheckDepth;
 use landreeve_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::ids::RepositoryId;
+use crate::keep::Keep;
+
+/// UUIDs as text.
+pub(crate) mod uuid_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use uuid::Uuid;
+
+    pub fn serialize<S: Serializer>(uuid: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(uuid)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
 
 /// The input of a run that works on one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +56,78 @@ impl StoredUpkeep {
     }
 }
 
+/// The input of a run that backs up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredBackUp {
+    version: u32,
+    datasource: i64,
+    /// None: the one called `default`.
+    repository: Option<i64>,
+    keep: String,
+}
+
+impl StoredBackUp {
+    pub fn new(datasource: DatasourceId, repository: Option<RepositoryId>, keep: Keep) -> StoredBackUp {
+        let repository = repository.map(|repository| repository.0);
+        StoredBackUp { version: 1, datasource: datasource.0, repository, keep: keep.to_string() }
+    }
+
+    pub fn as_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(Error::internal)
+    }
+
+    pub fn parse(text: &str) -> Result<StoredBackUp> {
+        serde_json::from_str(text).map_err(Error::internal)
+    }
+
+    pub fn datasource(&self) -> DatasourceId {
+        DatasourceId(self.datasource)
+    }
+
+    pub fn repository(&self) -> Option<RepositoryId> {
+        self.repository.map(RepositoryId)
+    }
+
+    pub fn keep(&self) -> Result<Keep> {
+        Keep::parse(&self.keep).map_err(Error::internal)
+    }
+}
+
+/// The input of a run that verifies or restores a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredUse {
+    version: u32,
+    #[serde(with = "uuid_text")]
+    pub backup: Uuid,
+    /// None: it is only verified.
+    pub restore: Option<StoredRestore>,
+}
+
+/// Where a backup is restored to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredRestore {
+    /// The name of the datasource that it becomes.
+    pub name: String,
+    /// A new file.
+    pub file: PathBuf,
+    pub by_operator: bool,
+    pub compare: bool,
+}
+
+impl StoredUse {
+    pub fn new(backup: Uuid, restore: Option<StoredRestore>) -> StoredUse {
+        StoredUse { version: 1, backup, restore }
+    }
+
+    pub fn as_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(Error::internal)
+    }
+
+    pub fn parse(text: &str) -> Result<StoredUse> {
+        serde_json::from_str(text).map_err(Error::internal)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +138,19 @@ mod tests {
         let stored = StoredUpkeep::parse(fixture).unwrap();
         assert_eq!((stored.repository(), stored.depth()), (RepositoryId(7), CheckDepth::Data));
         assert_eq!(StoredUpkeep::new(RepositoryId(7), CheckDepth::Data).as_json().unwrap(), fixture);
+    }
+
+    #[test]
+    fn backups_and_restores_are_stored_for_later_programs() {
+        let fixture = r#"{"version":1,"datasource":3,"repository":null,"keep":"7d"}"#;
+        let stored = StoredBackUp::parse(fixture).unwrap();
+        assert_eq!(stored, StoredBackUp::new(DatasourceId(3), None, Keep::WEEK));
+        assert_eq!((stored.keep().unwrap(), stored.as_json().unwrap().as_str()), (Keep::WEEK, fixture));
+        for fixture in [
+            r#"{"version":1,"backup":"018f3f3e-0000-4000-8000-000000000001","restore":null}"#,
+            r#"{"version":1,"backup":"018f3f3e-0000-4000-8000-000000000001","restore":{"name":"shop 2","file":"/srv/b.db","by_operator":true,"compare":false}}"#,
+        ] {
+            assert_eq!(StoredUse::parse(fixture).unwrap().as_json().unwrap(), fixture);
+        }
     }
 }

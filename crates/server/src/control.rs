@@ -10,7 +10,6 @@ use landreeve_analytics::Analytics;
 use landreeve_analytics::executions::{self, NewExecution};
 use landreeve_analytics::lang::InputParameters;
 use landreeve_core::ids::{DatasourceId, RunId};
-use landreeve_core::vault::CheckDepth;
 use landreeve_core::{Error, ErrorKind, Input, PoolName, RunState};
 use landreeve_estate::Estate;
 use landreeve_estate::ops::runs::{self, RunRef};
@@ -20,7 +19,6 @@ use landreeve_promotion::Promotion;
 use landreeve_promotion::deployments::{NewDeployment, Started, Validation, deployment_start};
 use landreeve_promotion::ids::{EnvironmentId, RevisionId};
 use landreeve_protection::Protection;
-use landreeve_protection::upkeep::{repository_check, repository_prune};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -31,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::open::Opened;
+use crate::orders::Order;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
@@ -55,12 +54,8 @@ pub enum Ask {
         revisions: Vec<i64>,
         description: String,
     },
-    CheckRepository {
-        repository: String,
-        read_data: bool,
-    },
-    PruneRepository {
-        repository: String,
+    Protect {
+        order: Order,
     },
     /// The client does not wait for this run any more, which continues.
     Release {
@@ -210,8 +205,7 @@ async fn converse(stream: UnixStream, planes: &Planes) {
                     Ask::Query { .. }
                         | Ask::Probe { detached: false, .. }
                         | Ask::Deploy { .. }
-                        | Ask::CheckRepository { .. }
-                        | Ask::PruneRepository { .. }
+                        | Ask::Protect { .. }
                 );
                 if matches!(ask, Ask::Release { run } if followed == Some(run)) {
                     followed = None;
@@ -291,14 +285,7 @@ async fn obey(planes: &Planes, ask: Ask) -> Result<Answer, Error> {
             };
             deploy(&planes.promotion, ou, new).await
         }
-        Ask::CheckRepository { repository, read_data } => {
-            let depth = if read_data { CheckDepth::Data } else { CheckDepth::Structure };
-            let run = repository_check(&planes.protection, &ctx, &repository, depth).await?;
-            Ok(Answer::run(&run))
-        }
-        Ask::PruneRepository { repository } => {
-            Ok(Answer::run(&repository_prune(&planes.protection, &ctx, &repository).await?))
-        }
+        Ask::Protect { order } => Ok(Answer::run(&order.start(&planes.protection, &ctx).await?)),
         Ask::Release { .. } => Ok(Answer::Done),
         Ask::Cancel { run } => {
             Ok(Answer::run(&runs::run_cancel(estate, &ctx, RunRef::Id(RunId(run)), &[]).await?))

@@ -7,6 +7,7 @@ mod control;
 mod logs;
 mod memory;
 mod open;
+mod orders;
 mod output;
 mod planes;
 mod quickstart;

@@ -17,7 +17,7 @@ use landreeve_estate::plane::{Plane, Slot};
 use landreeve_face_denodo::remote::Remote as RemoteServers;
 use landreeve_promotion::access::RemoteNodes;
 use landreeve_promotion::{Promotion, PromotionOptions};
-use landreeve_protection::Protection;
+use landreeve_protection::{Protection, ProtectionOptions};
 use landreeve_vault::{Remote, Repositories};
 use tokio::runtime::Handle;
 
@@ -57,10 +57,8 @@ pub fn planes(
         landreeve_face_denodo::permissions::roles(),
         promotion_options(config, data_dir, http.clone())?,
     );
-    let (protection_plane, protection) = landreeve_protection::plane(
-        Arc::new(repositories(http)),
-        config.section(&landreeve_protection::SETTINGS)?,
-    );
+    let (protection_plane, protection) =
+        landreeve_protection::plane(Arc::new(repositories(http)), protection_options(config, data_dir)?);
     let planes = vec![
         analytics_plane,
         delivery_plane,
@@ -78,7 +76,14 @@ fn repositories(http: Option<Arc<dyn HttpClient>>) -> Repositories {
     Repositories { remote: remote.map(|(http, runtime)| Remote { http, runtime }) }
 }
 
-/// Where the programs of the operator work.
+fn protection_options(config: &Config, data_dir: &Path) -> anyhow::Result<ProtectionOptions> {
+    let mut options: ProtectionOptions = config.section(&landreeve_protection::SETTINGS)?;
+    options.scratch_dir = scratch_dir(data_dir);
+    options.default_folder = std::path::absolute(data_dir)?.join("repository");
+    Ok(options)
+}
+
+/// Where the programs of the operator work, and snapshots are staged.
 pub fn scratch_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("scratch")
 }

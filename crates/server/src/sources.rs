@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use landreeve_core::datasource::DatabaseType;
+use landreeve_core::snapshot::Snapshots;
 use landreeve_core::source::{Driver, Drivers};
 use landreeve_drivers::DriverSet;
 
@@ -24,5 +25,9 @@ impl Drivers for Sources {
             DatabaseType::Catalog(_) => self.catalogs.get().cloned(),
             other => self.set.driver(other),
         }
+    }
+
+    fn snapshots(&self, database_type: DatabaseType) -> Option<Arc<dyn Snapshots>> {
+        self.set.snapshots(database_type)
     }
 }

@@ -7,7 +7,7 @@ use landreeve_core::RunKind;
 use landreeve_delivery::queries::{DATA_QUERY, DataQueryExecutor};
 use landreeve_delivery::teams::{TEAM_IMPORT, TeamImport};
 use landreeve_delivery::{ATTRIBUTION, Delivery, DeliveryOptions, RetryAttribution};
-use landreeve_drivers::{Bounds, Codec, TextReader};
+use landreeve_drivers::{Bounds, Codec, DriverOptions, DriverSet, TextReader};
 use landreeve_engine::{Engine, EngineOptions};
 use landreeve_estate::outbound::Outbound;
 use landreeve_estate::outbound::http::OutboundHttp;
@@ -29,6 +29,11 @@ pub fn vault() -> Arc<Repositories> {
     let outbound = Outbound::new(Vec::new(), Vec::new(), PathBuf::from("."), Vec::new());
     let remote = Remote { http: Arc::new(OutboundHttp::new(outbound)), runtime: Handle::current() };
     Arc::new(Repositories { remote: Some(remote) })
+}
+
+/// All drivers for users' databases.
+pub fn drivers() -> Arc<DriverSet> {
+    Arc::new(DriverSet::new(DriverOptions::default()).unwrap())
 }
 
 /// What reads files of rows.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::ids::{OuId, ScheduleId};
+use landreeve_core::source::Drivers;
 use landreeve_core::{OpCtx, OpKind, Permission, RunKind, RunState, Secret};
 use landreeve_estate::ops::keys::{NewKey, NewKeyGrant, key_create};
 use landreeve_estate::ops::users::{NewUser, first_user, user_create};
@@ -47,7 +48,7 @@ impl Kit {
     async fn at(site: Site) -> Kit {
         // So that times with and without fractional seconds differ.
         site.clock.advance(Duration::from_millis(500));
-        let estate = Kit::open(&site, Vec::new()).await;
+        let estate = Kit::open(&site, Vec::new(), None).await;
         first_user(&estate, "admin", Secret::new(PASSWORD)).await.unwrap().expect("an empty store");
         Kit { estate, clock: Arc::clone(&site.clock), site }
     }
@@ -55,23 +56,32 @@ impl Kit {
     /// The same estate, opened by a program that also has these planes.
     pub async fn reopen(self, planes: Vec<Plane>) -> Kit {
         self.estate.store().close().await;
-        let estate = Kit::open(&self.site, planes).await;
+        let estate = Kit::open(&self.site, planes, None).await;
+        Kit { estate, ..self }
+    }
+
+    /// The same, with drivers for databases.
+    pub async fn reopen_with(self, planes: Vec<Plane>, drivers: Arc<dyn Drivers>) -> Kit {
+        self.estate.store().close().await;
+        let estate = Kit::open(&self.site, planes, Some(drivers)).await;
         Kit { estate, ..self }
     }
 
     /// The same store, opened by another process with these planes.
     pub async fn beside(&self, planes: Vec<Plane>) -> Estate {
-        Kit::open(&self.site, planes).await
+        Kit::open(&self.site, planes, None).await
     }
 
-    async fn open(site: &Site, more: Vec<Plane>) -> Estate {
+    async fn open(site: &Site, more: Vec<Plane>, drivers: Option<Arc<dyn Drivers>>) -> Estate {
         let mut planes = vec![delivery_plane_in(&site.dir)];
         planes.extend(more);
+        let own = site.with_planes(planes);
         let options = EstateOptions {
+            drivers: drivers.unwrap_or_else(|| Arc::clone(&own.drivers)),
             random: Arc::new(SeededRandom::new(7)),
             outbound: Outbound::new(Vec::new(), Vec::new(), site.data(), Vec::new()),
             runs: RunOptions { short: 2, long: 2, ..RunOptions::default() },
-            ..site.with_planes(planes)
+            ..own
         };
         Estate::open(options).await.unwrap()
     }

@@ -13,6 +13,7 @@ mod introspect;
 mod open;
 mod replaced;
 mod rows;
+mod snapshot;
 mod values;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::schema::Catalog;
+use landreeve_core::snapshot::{Snapshot, SnapshotOptions, Snapshots};
 use landreeve_core::source::{
     CancellationToken, ConnectSpec, Driver, Permit, Query, QueryStream, ServerInfo, SessionZone, SourceError,
     SourceErrorKind, Target,
@@ -30,6 +32,8 @@ use tokio::sync::oneshot;
 use crate::feed::{Stop, Watch};
 use crate::{Bounds, Owner, errors, feed, gate};
 
+/// The run of a backup has a limit of its own.
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(7 * 86_400);
 const INTROSPECT_LIMIT: Duration = Duration::from_secs(300);
 /// The interrupt may arrive between two steps of a statement, so it is repeated.
 const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
@@ -177,4 +181,37 @@ impl Driver for Sqlite {
 
     /// Every statement opens the file.
     fn forget(&self, _: DatasourceId) {}
+}
+
+impl Snapshots for Sqlite {
+    fn take<'a>(
+        &'a self,
+        spec: &'a ConnectSpec,
+        options: SnapshotOptions,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<Snapshot, SourceError>> {
+        let (path, permit) = (path_of(spec), spec.permit.clone());
+        let (owner, bounds) = (self.owner.clone(), self.bounds);
+        Box::pin(async move {
+            let path = path?;
+            feed::run(&self.owner, cancel, SNAPSHOT_LIMIT, move |watch| async move {
+                let (inner, runtime) = (watch.clone(), tokio::runtime::Handle::current());
+                on_thread(&owner, &watch, permit, move |handles| {
+                    let connection = open::open(&path, bounds)?;
+                    let _ = handles.send(connection.get_interrupt_handle());
+                    let wait = |time: Duration| match (inner.reason(), time) {
+                        (Some(stop), _) => Err(stop.error()),
+                        (None, Duration::ZERO) => Ok(()),
+                        (None, time) => runtime.block_on(inner.or_stop(async {
+                            tokio::time::sleep(time).await;
+                            Ok(())
+                        })),
+                    };
+                    snapshot::take(&connection, &path, &options.scratch, bounds, wait)
+                })
+                .await
+            })
+            .await
+        })
+    }
 }

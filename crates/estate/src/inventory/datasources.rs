@@ -10,6 +10,7 @@ use landreeve_core::ids::{AgentId, DatasourceId, OuId};
 use landreeve_core::schema::Catalog;
 use landreeve_core::source::SessionZone;
 use landreeve_core::{Error, Part, Random, Result, Secret};
+use uuid::Uuid;
 
 use super::places::{AGENTS, DATASOURCES};
 use super::stored::{StoredCatalog, StoredConfig, StoredSecrets};
@@ -21,6 +22,8 @@ use crate::store::{Conn, Listing, Row, Tx, Where};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datasource {
     pub id: DatasourceId,
+    /// The same in every backup, also after it was deleted.
+    pub uuid: Uuid,
     pub ou: OuId,
     pub ou_path: String,
     pub details: DatasourceDetails,
@@ -181,7 +184,7 @@ macro_rules! columns {
     () => {
         "d.id, d.ou_id, o.path, d.name, d.database_type, d.enabled, d.builtin, d.config, d.secrets_sealed, \
          d.version, d.server_version, d.default_schema, d.session_zone, d.total_rows, d.total_rows_exact, \
-         d.schema_updated_at, d.created_at, d.updated_at, d.row_version"
+         d.schema_updated_at, d.created_at, d.updated_at, d.row_version, d.uuid"
     };
 }
 
@@ -245,6 +248,7 @@ fn from_row(row: &Row) -> Result<Datasource> {
         created_at: row.time(16)?,
         updated_at: row.time(17)?,
         row_version: row.int(18)?,
+        uuid: row.uuid(19)?,
     })
 }
 
@@ -355,7 +359,7 @@ pub async fn insert(tx: &mut Tx, datasource: &Datasource, sealed: Sealed) -> Res
         serde_json::to_string(&StoredConfig::from_details(&datasource.details)).map_err(Error::internal)?;
     tx.exec(
         "INSERT INTO datasources (id, ou_id, name, database_type, enabled, builtin, config, secrets_sealed, version, \
-         created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
+         created_at, updated_at, uuid) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)",
         args![
             datasource.id,
             datasource.ou,
@@ -367,6 +371,7 @@ pub async fn insert(tx: &mut Tx, datasource: &Datasource, sealed: Sealed) -> Res
             sealed,
             datasource.version,
             datasource.created_at,
+            datasource.uuid.to_string(),
         ],
     )
     .await?;

@@ -260,12 +260,25 @@ pub async fn datasource_create(
     let operator_file = ctx.authority().is_operator();
     let details = details.into().map(|details, _| DatasourceDetails { operator_file, ..details });
     let details = check(estate, ctx, details, &linked).await?;
-    create(estate, ctx, details, linked, None).await
+    let here = (ctx.authority().ou(), ctx.authority().ou_path());
+    create(estate, ctx, here, details, linked, None).await
+}
+
+/// A datasource that a plane has made for the caller, in a unit where the plane has checked that they may.
+pub async fn datasource_made(
+    estate: &Estate,
+    ctx: &OpCtx,
+    unit: (OuId, &str),
+    details: DatasourceDetails,
+) -> Result<Datasource> {
+    let details = check(estate, ctx, Input::of(details), &[]).await?;
+    create(estate, ctx, unit, details, Vec::new(), None).await
 }
 
 async fn create(
     estate: &Estate,
     ctx: &OpCtx,
+    (ou, ou_path): (OuId, &str),
     details: DatasourceDetails,
     linked: Vec<AgentId>,
     builtin: Option<&str>,
@@ -273,12 +286,13 @@ async fn create(
     let (id, now) = (estate.next::<DatasourceId>(DatasourceId::KIND).await?, estate.now());
     let fingerprint = estate.seal_key().fingerprint();
     let sealed = datasources::seal_secrets(&estate.seal_key(), &**estate.random(), id, &details)?;
-    let schedule = nightly(estate, ctx.authority().ou(), id, &details).await?;
+    let schedule = nightly(estate, ou, id, &details).await?;
     let name = details.name.clone();
     let datasource = Datasource {
         id,
-        ou: ctx.authority().ou(),
-        ou_path: ctx.authority().ou_path().to_owned(),
+        uuid: estate.uuid(),
+        ou,
+        ou_path: ou_path.to_owned(),
         details,
         builtin: builtin.map(str::to_owned),
         version: 1,
@@ -590,7 +604,8 @@ pub async fn ensure_builtin(
         nightly_schema: false,
         ..DatasourceDetails::default()
     };
-    match create(estate, ctx, details, Vec::new(), Some(word)).await {
+    let here = (ctx.authority().ou(), ctx.authority().ou_path());
+    match create(estate, ctx, here, details, Vec::new(), Some(word)).await {
         Ok(made) => Ok(made.id),
         // Another node was faster.
         Err(error) if crate::store::is_taken(&error) => builtin(estate, word).await?.ok_or(error),

@@ -36,6 +36,7 @@ const ESTATE: MigrationSet = MigrationSet {
         include_str!("../../migrations/sqlite/0006_run_indexes.sql"),
         include_str!("../../migrations/sqlite/0007_turns.sql"),
         include_str!("../../migrations/sqlite/0008_cleanup.sql"),
+        include_str!("../../migrations/sqlite/0009_datasource_uuids.sql"),
     ],
     postgres: &[
         include_str!("../../migrations/postgres/0001_foundation.sql"),
@@ -46,6 +47,7 @@ const ESTATE: MigrationSet = MigrationSet {
         include_str!("../../migrations/postgres/0006_run_indexes.sql"),
         include_str!("../../migrations/postgres/0007_turns.sql"),
         include_str!("../../migrations/postgres/0008_cleanup.sql"),
+        include_str!("../../migrations/postgres/0009_datasource_uuids.sql"),
     ],
 };
 

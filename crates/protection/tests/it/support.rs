@@ -2,12 +2,19 @@
 
 use std::path::PathBuf;
 
-use landreeve_core::{Input, OpCtx, Result, RunState, Secret};
-use landreeve_estate::ops::Run;
+use landreeve_core::datasource::DatabaseType;
+use landreeve_core::{Input, OpCtx, Result, RunState, Secret, page};
+use landreeve_estate::ops::datasources::datasource_create;
+use landreeve_estate::ops::{Datasource, DatasourceDetails, Run};
+use landreeve_protection::backing_up::{NewBackup, backup_start};
+use landreeve_protection::backups::{Backup, BackupFilter, backup_get, backup_list};
 use landreeve_protection::repositories::{NewRepository, Origin, Repository, repository_add};
+use landreeve_protection::restoring::{NewRestore, restore_start};
 use landreeve_protection::{Protection, ProtectionOptions};
 use landreeve_testkit::Kit;
+use rusqlite::Connection;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 pub struct World {
     pub kit: Kit,
@@ -26,11 +33,16 @@ impl World {
     }
 
     async fn over(kit: Kit) -> World {
-        let (plane, slot) =
-            landreeve_protection::plane(landreeve_testkit::vault(), ProtectionOptions::default());
-        let kit = kit.reopen(vec![plane]).await;
+        let folder = tempfile::tempdir().unwrap();
+        let options = ProtectionOptions {
+            scratch_dir: folder.path().join("scratch"),
+            default_folder: folder.path().join("default"),
+            ..ProtectionOptions::default()
+        };
+        let (plane, slot) = landreeve_protection::plane(landreeve_testkit::vault(), options);
+        let kit = kit.reopen_with(vec![plane], landreeve_testkit::drivers()).await;
         kit.start_planes().await;
-        World { plane: slot.get().unwrap(), ctx: kit.operator(), kit, folder: tempfile::tempdir().unwrap() }
+        World { plane: slot.get().unwrap(), ctx: kit.operator(), kit, folder }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -54,6 +66,40 @@ impl World {
     pub async fn attach(&self, new: NewRepository, password: &Secret) -> Result<Repository> {
         let new = NewRepository { password: Some(password.clone()), ..new };
         repository_add(&self.plane, &self.ctx, Input::of(new), Origin::Existing).await
+    }
+
+    /// A SQLite file with this content, and its datasource in a unit.
+    pub async fn database(&self, ctx: &OpCtx, name: &str, sql: &str) -> Datasource {
+        let path = self.path(name);
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let details = DatasourceDetails {
+            name: name.to_owned(),
+            database_type: DatabaseType::Sqlite,
+            database: Some(path.to_str().unwrap().to_owned()),
+            nightly_schema: false,
+            ..DatasourceDetails::default()
+        };
+        datasource_create(&self.kit.estate, ctx, details, Vec::new()).await.unwrap()
+    }
+
+    /// Backs up and returns what the catalogue has.
+    pub async fn back_up(&self, datasource: &Datasource, new: NewBackup) -> Backup {
+        let run = backup_start(&self.plane, &self.ctx, datasource.id, new).await.unwrap();
+        assert_eq!(self.ended(run.clone()).await, (RunState::Succeeded, String::new()));
+        backup_get(&self.plane, &self.ctx, run.uuid).await.unwrap()
+    }
+
+    /// The ids of all backups, the newest first.
+    pub async fn listed(&self) -> Vec<Uuid> {
+        let filter = BackupFilter::default();
+        let all = page::collect(|after| backup_list(&self.plane, &self.ctx, &filter, after)).await.unwrap();
+        all.into_iter().map(|backup| backup.uuid).collect()
+    }
+
+    pub async fn restore(&self, backup: &Backup, file: &str, compare: bool) -> Result<Run> {
+        let database = self.path(file).to_str().unwrap().to_owned();
+        let new = NewRestore { backup: backup.uuid, database, name: None, compare };
+        restore_start(&self.plane, &self.ctx, new).await
     }
 
     pub async fn ended(&self, run: Run) -> (RunState, String) {

@@ -181,7 +181,7 @@ async fn all(session: &Session) -> landreeve_core::Result<Vec<Seen>> {
 }
 
 /// Finds a datasource by name, or by the id that listings and the API show.
-async fn find(session: &Session, wanted: &str) -> anyhow::Result<Datasource> {
+pub(super) async fn find(session: &Session, wanted: &str) -> anyhow::Result<Datasource> {
     let all = all(session).await?;
     let id = session.opened.estate.hash_ids().decode_grouped::<DatasourceId>(wanted);
     let found: Vec<_> = all

@@ -1,6 +1,7 @@
 //! The command line. Commands only parse their arguments and call a use case or another module of this crate.
 
 mod backup;
+mod backups;
 mod data;
 mod delivery;
 mod estate;
@@ -16,8 +17,9 @@ mod vql;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use landreeve_core::OpCtx;
+use landreeve_core::{Error, OpCtx};
 use landreeve_estate::ops;
+use uuid::Uuid;
 
 pub(crate) use keys::scope_grants;
 
@@ -152,6 +154,12 @@ enum Command {
     #[command(after_help = "Example:\n  landreeve repository list")]
     #[command(subcommand)]
     Repository(protection::RepositoryCommand),
+    /// Back up databases to a repository
+    #[command(after_help = "Example:\n  landreeve backup run shop")]
+    #[command(subcommand)]
+    Backup(backups::BackupCommand),
+    /// Restore a backup into a new database
+    Restore(backups::RestoreArgs),
     /// Manage saved queries over delivery data that are read with a token
     #[command(after_help = "Example:\n  landreeve feed list")]
     #[command(subcommand)]
@@ -179,6 +187,12 @@ enum Command {
     #[command(after_help = "Example:\n  landreeve config check --config landreeve.toml")]
     #[command(subcommand)]
     Config(estate::ConfigCommand),
+}
+
+/// The UUID that a user gave of something.
+pub fn uuid_of(what: &'static str, text: &str) -> landreeve_core::Result<Uuid> {
+    let wrong = || Error::not_found(what).saying(format!("{text:?} is not the id of a {what}"));
+    text.parse().map_err(|_| wrong())
 }
 
 #[derive(Debug, Clone, Args)]
@@ -210,6 +224,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Promotion(command) => promotion::deployments::run(command).await,
         Command::Drift(args) => promotion::deployments::drift(args).await,
         Command::Repository(command) => protection::repository(command).await,
+        Command::Backup(command) => backups::run(command).await,
+        Command::Restore(args) => backups::restore(args).await,
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
         Command::Estate(command) => backup::run(command).await,

@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use landreeve_core::Input;
 use landreeve_core::vault::CheckDepth;
-use landreeve_core::{Input, RunState};
 use landreeve_estate::ops::sign_in;
 use landreeve_estate::runs::Role;
 use landreeve_protection::repositories::{
     NewRepository, Origin, Repository, repository_add, repository_key, repository_list,
 };
-use landreeve_protection::upkeep::{repository_check, repository_prune};
 use serde_json::json;
 
 use super::runs::{Ended, follow, watch};
 use super::{Place, Session, promotion, read_password};
 use crate::control::{self, Ask};
+use crate::orders::Order;
 use crate::output::{self, Format};
 use crate::signals::Interrupts;
 
@@ -109,10 +110,15 @@ pub async fn repository(command: RepositoryCommand) -> anyhow::Result<()> {
             Ok(())
         }
         RepositoryCommand::Check { place, name, read_data } => {
-            let depth = if read_data { CheckDepth::Data } else { CheckDepth::Structure };
-            work(&place, name, Work::Check(depth)).await
+            let done = match read_data {
+                true => "the repository is intact: every byte was read",
+                false => "the repository has everything that its backups need",
+            };
+            work(&place, Order::CheckRepository { repository: name, read_data }, done).await
         }
-        RepositoryCommand::Prune { place, name } => work(&place, name, Work::Prune).await,
+        RepositoryCommand::Prune { place, name } => {
+            work(&place, Order::PruneRepository { repository: name }, "pruned").await
+        }
         RepositoryCommand::Key { place, name } => {
             let session = Session::open(&place).await?;
             let key = repository_key(&session.opened.protection, &session.ctx, &name).await;
@@ -180,57 +186,28 @@ fn row(repository: &Repository) -> Vec<serde_json::Value> {
     ]
 }
 
-/// What a run does to a repository.
-#[derive(Debug, Clone, Copy)]
-enum Work {
-    Check(CheckDepth),
-    Prune,
-}
-
-/// By the server on this data directory, if one is running; otherwise by this process.
-async fn work(place: &Place, name: String, work: Work) -> anyhow::Result<()> {
+/// Carries an order out: by the server on this data directory, if one is running; otherwise by this process.
+pub(super) async fn carry_out(place: &Place, order: Order) -> anyhow::Result<Ended> {
     let mut interrupts = Interrupts::new()?;
     if let Some(control) = control::connect(&place.data_dir).await {
-        let ask = match work {
-            Work::Check(depth) => {
-                Ask::CheckRepository { repository: name, read_data: depth == CheckDepth::Data }
-            }
-            Work::Prune => Ask::PruneRepository { repository: name },
-        };
-        let ended = follow(control, &ask, false, &mut interrupts).await?;
-        return ended.map_or(Ok(()), |ended| report(&ended, work));
+        let ended = follow(control, &Ask::Protect { order }, false, &mut interrupts).await?;
+        return ended.context("the server did not return a run");
     }
     let opened = crate::open::open(place, Some(2)).await?;
     let _lock = crate::open::lock(&place.data_dir, false)?;
     opened.estate.start_runs(Role::Command).await?;
-    let (plane, ctx) = (opened.protection.clone(), sign_in::operator(&opened.estate));
-    let started = match work {
-        Work::Check(depth) => repository_check(&plane, &ctx, &name, depth).await,
-        Work::Prune => repository_prune(&plane, &ctx, &name).await,
-    };
-    let ended = match started {
+    let ctx = sign_in::operator(&opened.estate);
+    let ended = match order.start(&opened.protection, &ctx).await {
         Ok(run) => watch(&opened.estate, &ctx, run, &mut interrupts).await,
         Err(error) => Err(error.into()),
     };
     opened.close(Duration::from_secs(1)).await;
-    report(&ended?, work)
+    ended
 }
 
-fn report(ended: &Ended, work: Work) -> anyhow::Result<()> {
-    if ended.state == RunState::Succeeded {
-        let done = match work {
-            Work::Check(CheckDepth::Structure) => "the repository has everything that its backups need",
-            Work::Check(CheckDepth::Data) => "the repository is intact: every byte was read",
-            Work::Prune => "pruned",
-        };
-        output::say(&format!("{done} (run {})", ended.id));
-        return Ok(());
-    }
-    let why = ended.error.as_deref().unwrap_or("no reason given");
-    anyhow::bail!(
-        "run {} ended {}: {why}; see `landreeve run log {}`",
-        ended.id,
-        ended.state.as_str(),
-        ended.id
-    )
+async fn work(place: &Place, order: Order, done: &str) -> anyhow::Result<()> {
+    let ended = carry_out(place, order).await?;
+    ended.succeeded()?;
+    output::say(&format!("{done} (run {})", ended.id));
+    Ok(())
 }

@@ -210,6 +210,18 @@ pub(super) struct Ended {
     pub error: Option<String>,
 }
 
+impl Ended {
+    /// An error unless it succeeded.
+    pub fn succeeded(&self) -> anyhow::Result<()> {
+        if self.state == RunState::Succeeded {
+            return Ok(());
+        }
+        let (id, state) = (self.id, self.state.as_str());
+        let why = self.error.as_deref().unwrap_or("no reason given");
+        anyhow::bail!("run {id} ended {state}: {why}; see `landreeve run log {id}`")
+    }
+}
+
 fn report(ended: &Ended) -> anyhow::Result<()> {
     if ended.state == RunState::Succeeded {
         output::say(&format!("run {} succeeded", ended.id));

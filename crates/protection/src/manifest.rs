@@ -1,0 +1,209 @@
+//! What a backup says of itself: `manifest.json`, its last file. With it a repository alone is enough to restore from.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use jiff::Timestamp;
+use landreeve_core::schema::ColumnInfo;
+use landreeve_core::snapshot::SnapshotTable;
+use landreeve_core::vault::{Repository, SnapshotId, VaultError, VaultErrorKind, VaultResult};
+use landreeve_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::stored::uuid_text;
+
+/// The format that this program writes.
+const FORMAT: u32 = 1;
+/// Where a backup keeps it.
+pub(crate) const PATH: &str = "manifest.json";
+/// How a snapshot with a manifest is tagged.
+pub(crate) const TAG: &str = "landreeve";
+/// Maximum size, which is enough for a million columns.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub format: u32,
+    /// The backup's id.
+    #[serde(with = "uuid_text")]
+    pub backup: Uuid,
+    pub asset: ManifestAsset,
+    pub program_version: String,
+    pub server_version: String,
+    /// The programs that made some of the files, each with its version.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tools: BTreeMap<String, String>,
+    pub started_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub tables: Vec<ManifestTable>,
+    pub files: Vec<ManifestFile>,
+}
+
+/// The database that was backed up. Nothing here opens it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestAsset {
+    #[serde(with = "uuid_text")]
+    pub uuid: Uuid,
+    pub name: String,
+    pub database_type: String,
+    /// `HOST:PORT/DATABASE`, or the path of a file.
+    pub address: String,
+    /// UUID of its unit.
+    #[serde(with = "uuid_text")]
+    pub unit: Uuid,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestTable {
+    pub schema: String,
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+    pub columns: Vec<ManifestColumn>,
+    /// None: it could not be counted.
+    pub rows: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestColumn {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub data_type: String,
+    pub nullable: bool,
+}
+
+/// A file in the snapshot, below `data`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestFile {
+    pub name: String,
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+impl Manifest {
+    pub fn new(
+        asset: ManifestAsset,
+        backup: Uuid,
+        (started_at, expires_at): (Timestamp, Timestamp),
+    ) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            backup,
+            asset,
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            server_version: String::new(),
+            tools: BTreeMap::new(),
+            started_at,
+            expires_at,
+            tables: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    pub fn as_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(Error::internal)
+    }
+
+    /// Everything but the manifest.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// `None` if a table could not be counted.
+    pub fn rows(&self) -> Option<u64> {
+        self.tables.iter().map(|table| table.rows).sum()
+    }
+
+    fn parse(bytes: &[u8]) -> std::result::Result<Manifest, String> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let head: Head = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if head.format != FORMAT {
+            return Err(format!("it has format {}; this program reads format {FORMAT}", head.format));
+        }
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    pub fn read(repository: &dyn Repository, snapshot: &SnapshotId) -> VaultResult<Manifest> {
+        let damaged = |why: String| {
+            let message = format!("the manifest of the snapshot {snapshot} cannot be read: {why}");
+            VaultError::new(VaultErrorKind::Damaged, message)
+        };
+        let file = repository.file(snapshot, PATH)?;
+        if file.size() > MAX_BYTES {
+            return Err(damaged(format!("it is longer than {MAX_BYTES} bytes")));
+        }
+        let length = usize::try_from(file.size()).unwrap_or(usize::MAX);
+        Manifest::parse(&file.read_at(0, length)?).map_err(damaged)
+    }
+}
+
+impl From<SnapshotTable> for ManifestTable {
+    fn from(table: SnapshotTable) -> ManifestTable {
+        let SnapshotTable { schema, name, definition, columns, rows } = table;
+        let column = |column: ColumnInfo| ManifestColumn {
+            name: column.name,
+            data_type: column.data_type,
+            nullable: column.nullable,
+        };
+        ManifestTable { schema, name, definition, columns: columns.into_iter().map(column).collect(), rows }
+    }
+}
+
+/// Where a backup keeps one of its files. The manifest comes after all of them.
+pub(crate) fn data_path(name: &str) -> String {
+    format!("data/{name}")
+}
+
+/// The checksum of everything that is left to read, as text, and its length.
+pub(crate) fn sha256(
+    mut content: impl Read,
+    mut go_on: impl FnMut() -> bool,
+) -> std::io::Result<(String, u64)> {
+    use sha2::Digest as _;
+    let (mut digest, mut length) = (sha2::Sha256::new(), 0);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let count = content.read(&mut buffer)?;
+        if count == 0 || !go_on() {
+            return Ok((hex(&digest.finalize()), length));
+        }
+        digest.update(&buffer[..count]);
+        length += count as u64;
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A backup is read for as long as it is kept: what was written once must be read by every later program.
+    const WRITTEN: &str = r#"{"format":1,"backup":"018f3f3e-0000-4000-8000-000000000001","asset":{"uuid":"018f3f3e-0000-4000-8000-000000000002","name":"shop","database_type":"sqlite","address":"/srv/shop.db","unit":"00000000-0000-0000-0000-000000000000"},"program_version":"0.1.0","server_version":"3.50.2","started_at":"2026-11-30T12:00:00.5Z","expires_at":"2026-12-07T12:00:00.5Z","tables":[{"schema":"main","name":"orders","definition":"CREATE TABLE orders (id INTEGER)","columns":[{"name":"id","type":"integer","nullable":true}],"rows":3}],"files":[{"name":"database.sqlite","bytes":8192,"sha256":"ab"}]}"#;
+
+    #[test]
+    fn what_was_written_can_be_read() {
+        let read = Manifest::parse(WRITTEN.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(read.as_json().unwrap()).unwrap(), WRITTEN);
+        assert_eq!((read.bytes(), read.rows()), (8_192, Some(3)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        for (text, part) in [
+            ("{}", "missing field `format`"),
+            (r#"{"format":2}"#, "it has format 2; this program reads format 1"),
+            (r#"{"format":1}"#, "missing field `backup`"),
+            ("", "EOF"),
+        ] {
+            let error = Manifest::parse(text.as_bytes()).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

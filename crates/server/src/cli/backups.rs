@@ -1,0 +1,273 @@
+//! `landreeve backup …` and `landreeve restore`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use landreeve_core::ids::RunId;
+use landreeve_core::{Input, page};
+use landreeve_estate::ops::runs::{RunRef, run_get, run_log};
+use landreeve_protection::backups::{Backup, BackupFilter, backup_delete, backup_get, backup_list};
+use landreeve_protection::repositories::repository_named;
+use landreeve_protection::restoring::{NewRestore, restore_plan};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::protection::carry_out;
+use super::{Place, Session, data, promotion, uuid_of};
+use crate::orders::Order;
+use crate::output::{self, Format};
+
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Back up a datasource
+    #[command(after_help = "Example:\n  landreeve backup run shop --keep 30d")]
+    Run(RunArgs),
+    /// List the backups, newest first
+    #[command(after_help = "Example:\n  landreeve backup list --format json")]
+    List(ListArgs),
+    /// Show one backup
+    #[command(after_help = "Example:\n  landreeve backup show 0198a5c1-7a3e-4c0f-9d55-3f1e0c6b2a10")]
+    Show(Which),
+    /// Read every byte of a backup, to see that it is intact
+    #[command(after_help = "Example:\n  landreeve backup verify 0198a5c1-7a3e-4c0f-9d55-3f1e0c6b2a10")]
+    Verify(Which),
+    /// Delete a backup before it expires
+    #[command(after_help = "Example:\n  landreeve backup delete 0198a5c1-7a3e-4c0f-9d55-3f1e0c6b2a10 --yes")]
+    Delete {
+        #[command(flatten)]
+        which: Which,
+        /// Delete it; otherwise only say what would be deleted
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Name or id of the datasource
+    datasource: String,
+    /// Name of the repository [default: default, which is made in the data directory]
+    #[arg(long, value_name = "NAME")]
+    repository: Option<String>,
+    /// How long to keep it: a number of hours (h), days (d), weeks (w), months (m) or years (y) [default: 7d]
+    #[arg(long, value_name = "TIME")]
+    keep: Option<String>,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Only of this datasource: its name or id
+    #[arg(long)]
+    datasource: Option<String>,
+    /// Only in this repository
+    #[arg(long, value_name = "NAME")]
+    repository: Option<String>,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Which {
+    #[command(flatten)]
+    place: Place,
+    /// Id of the backup, as `backup list` shows it
+    backup: String,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  landreeve restore 0198a5c1-7a3e-4c0f-9d55-3f1e0c6b2a10 --database /srv/shop-monday.db --compare"
+)]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Id of the backup, as `backup list` shows it
+    backup: String,
+    /// The new database; for SQLite the path of a new file
+    #[arg(long, value_name = "NAME")]
+    database: PathBuf,
+    /// Name of the datasource that it becomes [default: the backup's, with its date]
+    #[arg(long)]
+    name: Option<String>,
+    /// Only say what would be restored, and where
+    #[arg(long)]
+    plan: bool,
+    /// Read what was written once more, and compare it with the backup
+    #[arg(long)]
+    compare: bool,
+}
+
+pub async fn run(command: BackupCommand) -> anyhow::Result<()> {
+    match command {
+        BackupCommand::Run(args) => back_up(args).await,
+        BackupCommand::List(args) => list(args).await,
+        BackupCommand::Show(which) => {
+            let uuid = uuid_of("backup", &which.backup)?;
+            let session = Session::open(&which.place).await?;
+            let found = backup_get(&session.opened.protection, &session.ctx, uuid).await;
+            show(session, found, which.format).await
+        }
+        BackupCommand::Verify(which) => {
+            let uuid = uuid_of("backup", &which.backup)?;
+            carry_out(&which.place, Order::VerifyBackup { backup: uuid.to_string() }).await?.succeeded()?;
+            let session = Session::open(&which.place).await?;
+            let found = backup_get(&session.opened.protection, &session.ctx, uuid).await;
+            show(session, found, which.format).await
+        }
+        BackupCommand::Delete { which, yes } => delete(which, yes).await,
+    }
+}
+
+/// Prints a backup that was found, and closes the session.
+async fn show(session: Session, found: landreeve_core::Result<Backup>, format: Format) -> anyhow::Result<()> {
+    let now = session.opened.estate.now();
+    session.close().await;
+    output::listing(format, &COLUMNS, vec![row(&found?, now)]);
+    Ok(())
+}
+
+async fn back_up(args: RunArgs) -> anyhow::Result<()> {
+    let session = Session::open(&args.place).await?;
+    let found = data::find(&session, &args.datasource).await;
+    session.close().await;
+    let order = Order::BackUp { datasource: found?.id.0, repository: args.repository, keep: args.keep };
+    let ended = carry_out(&args.place, order).await?;
+    ended.succeeded()?;
+    let session = Session::open(&args.place).await?;
+    let which = RunRef::Id(RunId(ended.id));
+    let found = match run_get(&session.opened.estate, &session.ctx, which, &[]).await {
+        // A backup has its run's id.
+        Ok(run) => backup_get(&session.opened.protection, &session.ctx, run.uuid).await,
+        Err(error) => Err(error),
+    };
+    show(session, found, args.format).await
+}
+
+async fn list(args: ListArgs) -> anyhow::Result<()> {
+    let session = Session::open(&args.place).await?;
+    let listed = listed(&session, &args).await;
+    let now = session.opened.estate.now();
+    session.close().await;
+    output::listing(args.format, &COLUMNS, listed?.iter().map(|backup| row(backup, now)).collect());
+    Ok(())
+}
+
+async fn listed(session: &Session, args: &ListArgs) -> anyhow::Result<Vec<Backup>> {
+    let (plane, ctx) = (&session.opened.protection, &session.ctx);
+    let mut filter = BackupFilter::default();
+    if let Some(name) = &args.repository {
+        filter.repository = Some(repository_named(plane, ctx, name).await?.id);
+    }
+    let all = page::collect(|after| backup_list(plane, ctx, &filter, after)).await?;
+    let Some(name) = &args.datasource else { return Ok(all) };
+    // A datasource that was deleted has backups still.
+    let id = data::find(session, name).await.map(|found| found.uuid).ok();
+    let of_asset = |backup: &Backup| Some(backup.asset.uuid) == id || backup.asset.name == *name;
+    Ok(all.into_iter().filter(of_asset).collect())
+}
+
+async fn delete(which: Which, yes: bool) -> anyhow::Result<()> {
+    let uuid = uuid_of("backup", &which.backup)?;
+    let session = Session::open(&which.place).await?;
+    let (plane, ctx) = (session.opened.protection.clone(), session.ctx.clone());
+    let done = match yes {
+        true => backup_delete(&plane, &ctx, uuid).await,
+        false => backup_get(&plane, &ctx, uuid).await,
+    };
+    let backup = promotion::finish(session, done).await?;
+    let what = format!(
+        "the backup {} of {}, started at {} and kept until {}",
+        backup.uuid, backup.asset.name, backup.started_at, backup.expires_at
+    );
+    if yes {
+        output::say(&format!("deleted {what}"));
+        output::tell("Its data is deleted when the repository is pruned.");
+    } else {
+        output::say(&format!("would delete {what}"));
+        output::tell("Nothing was deleted; add --yes to delete it.");
+    }
+    Ok(())
+}
+
+pub async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
+    let backup = uuid_of("backup", &args.backup)?;
+    // Relative to the command's working directory, not to the server's folders.
+    let database = std::path::absolute(&args.database)?.to_string_lossy().into_owned();
+    if args.plan {
+        return plan(&args, backup, database).await;
+    }
+    let order =
+        Order::Restore { backup: backup.to_string(), database, name: args.name, compare: args.compare };
+    let ended = carry_out(&args.place, order).await?;
+    ended.succeeded()?;
+    let session = Session::open(&args.place).await?;
+    let which = RunRef::Id(RunId(ended.id));
+    let lines = run_log(&session.opened.estate, &session.ctx, which, &[], 0).await;
+    session.close().await;
+    lines?.0.iter().for_each(|line| output::say(&line.text));
+    Ok(())
+}
+
+async fn plan(args: &RestoreArgs, backup: Uuid, database: String) -> anyhow::Result<()> {
+    let session = Session::open(&args.place).await?;
+    let new = NewRestore { backup, database, name: args.name.clone(), compare: args.compare };
+    let plan = restore_plan(&session.opened.protection, &session.ctx, Input::of(new)).await;
+    session.close().await;
+    let plan = plan?;
+    let rows = plan.backup.rows.map_or_else(String::new, |rows| format!(" with {rows} rows"));
+    output::say(&format!(
+        "would restore {} tables{rows}, {} bytes, of {} as of {}\nto the new file {}\nwhich becomes the datasource {}",
+        plan.backup.tables,
+        plan.backup.bytes_read,
+        plan.backup.asset.name,
+        plan.backup.started_at,
+        plan.file.display(),
+        plan.name,
+    ));
+    Ok(())
+}
+
+const COLUMNS: [&str; 13] = [
+    "id",
+    "asset",
+    "status",
+    "start_timestamp",
+    "end_timestamp",
+    "expiration_timestamp",
+    "repository",
+    "snapshot_id",
+    "tables",
+    "rows",
+    "bytes_read",
+    "bytes_added",
+    "verified_timestamp",
+];
+
+fn row(backup: &Backup, now: jiff::Timestamp) -> Vec<Value> {
+    vec![
+        json!(backup.uuid.to_string()),
+        json!(backup.asset.name),
+        json!(if backup.is_expired(now) { "expired" } else { "success" }),
+        json!(backup.started_at.to_string()),
+        json!(backup.finished_at.map(|at| at.to_string())),
+        json!(backup.expires_at.to_string()),
+        json!(backup.repository_name),
+        json!(backup.snapshot.as_str()),
+        json!(backup.tables),
+        json!(backup.rows),
+        json!(backup.bytes_read),
+        json!(backup.bytes_added),
+        json!(backup.verified_at.map(|at| at.to_string())),
+    ]
+}

@@ -1,0 +1,44 @@
+//! What a command asks the protection plane to do: a run, here or in the server that uses the data directory.
+
+use landreeve_core::ids::DatasourceId;
+use landreeve_core::vault::CheckDepth;
+use landreeve_core::{Input, OpCtx, Result};
+use landreeve_estate::ops::Run;
+use landreeve_protection::Protection;
+use landreeve_protection::backing_up::{NewBackup, backup_start};
+use landreeve_protection::restoring::{NewRestore, backup_verify, restore_start};
+use landreeve_protection::upkeep::{repository_check, repository_prune};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::uuid_of;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Order {
+    CheckRepository { repository: String, read_data: bool },
+    PruneRepository { repository: String },
+    BackUp { datasource: i64, repository: Option<String>, keep: Option<String> },
+    VerifyBackup { backup: String },
+    Restore { backup: String, database: String, name: Option<String>, compare: bool },
+}
+
+impl Order {
+    pub async fn start(self, plane: &Protection, ctx: &OpCtx) -> Result<Run> {
+        match self {
+            Order::CheckRepository { repository, read_data } => {
+                let depth = if read_data { CheckDepth::Data } else { CheckDepth::Structure };
+                repository_check(plane, ctx, &repository, depth).await
+            }
+            Order::PruneRepository { repository } => repository_prune(plane, ctx, &repository).await,
+            Order::BackUp { datasource, repository, keep } => {
+                let new = Input::of(NewBackup { repository, keep });
+                backup_start(plane, ctx, DatasourceId(datasource), new).await
+            }
+            Order::VerifyBackup { backup } => backup_verify(plane, ctx, uuid_of("backup", &backup)?).await,
+            Order::Restore { backup, database, name, compare } => {
+                let backup = uuid_of("backup", &backup)?;
+                restore_start(plane, ctx, Input::of(NewRestore { backup, database, name, compare })).await
+            }
+        }
+    }
+}
