@@ -12,6 +12,7 @@ pub mod error;
 pub mod hashid;
 pub mod ids;
 pub mod input;
+pub mod load;
 pub mod names;
 pub mod opctx;
 pub mod outbound;

@@ -2,21 +2,42 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::ids::BoxFuture;
 use crate::schema::ColumnInfo;
-use crate::source::{CancellationToken, ConnectSpec, SourceError};
+use crate::source::{CancellationToken, ConnectSpec, QueryStream, SourceError};
 
 #[derive(Debug, Clone)]
 pub struct SnapshotOptions {
     /// An empty folder for the files of the snapshot. The caller deletes it.
     pub scratch: PathBuf,
+    /// How long to wait for a table that another session has locked.
+    pub lock_timeout: Duration,
+    /// A larger value is an error.
+    pub max_value_bytes: usize,
+    pub tools: Tools,
 }
 
-/// A database as it was at one moment.
+/// Programs of the databases' makers, as names or paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct Tools {
+    pub pg_dump: PathBuf,
+    pub pg_restore: PathBuf,
+}
+
+impl Default for Tools {
+    fn default() -> Tools {
+        Tools { pg_dump: "pg_dump".into(), pg_restore: "pg_restore".into() }
+    }
+}
+
+/// What a snapshot contains.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Contents {
     pub server_version: String,
+    /// What a new database must have in common with it, by names that its driver knows.
+    pub settings: BTreeMap<String, String>,
     /// The programs that made its files, each with its version.
     pub tools: BTreeMap<String, String>,
     pub tables: Vec<SnapshotTable>,
@@ -38,16 +59,43 @@ pub struct SnapshotTable {
     /// The statement that creates it, where the database keeps one.
     pub definition: Option<String>,
     pub columns: Vec<ColumnInfo>,
-    /// Exact. `None`: it cannot be counted.
-    pub rows: Option<u64>,
+    pub rows: TableRows,
 }
 
-/// Takes snapshots of one kind of database. Every call ends when the token is cancelled.
+/// Where the rows of a table are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableRows {
+    /// In one of the files: so many, if they can be counted.
+    InFile(Option<u64>),
+    /// They can be read, in the order of these columns.
+    Readable(Vec<String>),
+}
+
+/// A database as it was at one moment, for as long as this exists.
+pub trait Snapshot: Send + Sync {
+    fn contents(&self) -> &Contents;
+
+    /// The rows of a readable table, by its position. Every call has a session of its own until its stream ends.
+    fn rows<'a>(
+        &'a self,
+        table: usize,
+        batch_rows: usize,
+        batch_bytes: usize,
+    ) -> BoxFuture<'a, Result<QueryStream, SourceError>>;
+
+    /// Ends it when everything has been read. An error: what was read is not of one moment.
+    fn end(self: Box<Self>) -> BoxFuture<'static, Result<(), SourceError>>;
+}
+
+/// Takes snapshots of one kind of database. Everything ends when the token is cancelled.
 pub trait Snapshots: Send + Sync + 'static {
+    /// How many connections a snapshot uses at a time, of which one reads rows.
+    fn connections(&self) -> usize;
+
     fn take<'a>(
         &'a self,
         spec: &'a ConnectSpec,
         options: SnapshotOptions,
         cancel: CancellationToken,
-    ) -> BoxFuture<'a, Result<Snapshot, SourceError>>;
+    ) -> BoxFuture<'a, Result<Box<dyn Snapshot>, SourceError>>;
 }

@@ -16,6 +16,7 @@ pub use tokio_util::sync::CancellationToken;
 
 use crate::datasource::DatabaseType;
 use crate::ids::{BoxFuture, DatasourceId};
+use crate::load::Loader;
 use crate::schema::Catalog;
 use crate::secret::Secret;
 use crate::snapshot::Snapshots;
@@ -201,6 +202,11 @@ pub trait Drivers: Send + Sync + 'static {
 
     /// What takes snapshots of such a database, if it can be backed up.
     fn snapshots(&self, _: DatabaseType) -> Option<Arc<dyn Snapshots>> {
+        None
+    }
+
+    /// What fills such a database, if backups can be restored into one.
+    fn loader(&self, _: DatabaseType) -> Option<Arc<dyn Loader>> {
         None
     }
 }

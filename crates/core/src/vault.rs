@@ -7,6 +7,8 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use jiff::Timestamp;
 pub use tokio_util::sync::CancellationToken;
@@ -290,13 +292,65 @@ pub struct Pruned {
     pub bytes_repacked: u64,
 }
 
-/// Makes and opens repositories.
+/// A checksum of rows that is the same in whatever order they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RowsHash(pub u128);
+
+impl RowsHash {
+    /// Of these rows and those.
+    #[must_use]
+    pub fn and(self, other: RowsHash) -> RowsHash {
+        RowsHash(self.0.wrapping_add(other.0))
+    }
+
+    pub fn parse(text: &str) -> Option<RowsHash> {
+        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u128::from_str_radix(text, 16).ok().filter(|_| is_hex).map(RowsHash)
+    }
+}
+
+impl fmt::Display for RowsHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// The rows of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    pub rows: u64,
+    pub hash: RowsHash,
+}
+
+/// Writes rows to a file, in the form in which backups keep them.
+pub trait PartWriter: Send {
+    fn write(&mut self, batch: &RecordBatch) -> VaultResult<()>;
+
+    /// How many bytes of values were written, before they were compressed.
+    fn raw_bytes(&self) -> u64;
+
+    fn finish(self: Box<Self>) -> VaultResult<Part>;
+}
+
+/// The rows of a part, batch by batch.
+pub type PartRows = Box<dyn Iterator<Item = VaultResult<RecordBatch>> + Send>;
+
+/// Makes and opens repositories, and the files of rows in them.
 pub trait Vault: Send + Sync {
     /// Makes a repository in an empty place.
     fn create(&self, spec: &RepositorySpec) -> VaultResult<Box<dyn Repository>>;
 
     /// `stop`: nothing is written any more once it is cancelled.
     fn open(&self, spec: &RepositorySpec, stop: CancellationToken) -> VaultResult<Box<dyn Repository>>;
+
+    /// A new file for rows with these columns.
+    fn part_writer(&self, path: &Path, schema: &SchemaRef) -> VaultResult<Box<dyn PartWriter>>;
+
+    /// The rows of such a file.
+    fn part_rows(&self, path: &Path) -> VaultResult<PartRows>;
+
+    /// The checksum that `PartWriter` computes, for rows from elsewhere.
+    fn rows_hash(&self, batch: &RecordBatch) -> VaultResult<RowsHash>;
 }
 
 /// An open repository.

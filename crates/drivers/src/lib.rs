@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::datasource::DatabaseType;
+use landreeve_core::load::Loader;
 use landreeve_core::snapshot::Snapshots;
 use landreeve_core::source::{Driver, Drivers};
 use tokio_util::sync::CancellationToken;
@@ -88,7 +89,7 @@ pub(crate) struct Owner {
 
 /// All drivers.
 pub struct DriverSet {
-    postgres: Arc<dyn Driver>,
+    postgres: Arc<postgres::Postgres>,
     mysql: Arc<dyn Driver>,
     sqlite: Arc<sqlite::Sqlite>,
 
@@ -135,6 +136,14 @@ impl Drivers for DriverSet {
     fn snapshots(&self, database_type: DatabaseType) -> Option<Arc<dyn Snapshots>> {
         match database_type {
             DatabaseType::Sqlite => Some(self.sqlite.clone()),
+            DatabaseType::Postgres => Some(self.postgres.clone()),
+            _ => None,
+        }
+    }
+
+    fn loader(&self, database_type: DatabaseType) -> Option<Arc<dyn Loader>> {
+        match database_type {
+            DatabaseType::Postgres => Some(self.postgres.clone()),
             _ => None,
         }
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::hashid::HashIds;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
+use landreeve_core::load::Loader;
 use landreeve_core::snapshot::Snapshots;
 use landreeve_core::source::{Driver, Drivers};
 use landreeve_core::{Action, Clock, Error, IdKind, Ids, Moment, Noun, OpCtx, Random, Result, RunKind};
@@ -313,6 +314,13 @@ impl Estate {
         self.inner.parts.drivers.snapshots(database_type).ok_or_else(|| {
             let message = format!("databases of type {} cannot be backed up yet", database_type.as_str());
             Error::conflict("no_backup", message)
+        })
+    }
+
+    pub fn loader(&self, database_type: DatabaseType) -> Result<Arc<dyn Loader>> {
+        self.inner.parts.drivers.loader(database_type).ok_or_else(|| {
+            let message = format!("databases of type {} cannot be restored yet", database_type.as_str());
+            Error::conflict("no_restore", message)
         })
     }
 

@@ -1,6 +1,6 @@
 //! Backs a database up: a snapshot of it is staged and saved in a repository, with a manifest that says what it is.
 
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,11 +8,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{BoxFuture, DatasourceId};
-use landreeve_core::snapshot::{Snapshot, SnapshotOptions};
-use landreeve_core::vault::{
-    NewFile, NewFiles, Saved, SnapshotHead, VaultError, VaultErrorKind, VaultResult,
-};
-use landreeve_core::{Action, Category, Error, Input, OpCtx, Result};
+use landreeve_core::snapshot::Snapshot;
+use landreeve_core::source::{ConnectSpec, Connections, Permit};
+use landreeve_core::vault::{Saved, SnapshotHead};
+use landreeve_core::{Action, Category, Error, ErrorKind, Input, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::inventory::connect::{connect_spec, source_failure};
 use landreeve_estate::ops::{Datasource, datasources, runs};
@@ -23,10 +22,11 @@ use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, Lane, NewRu
 use crate::at_work::{AtWork, Use};
 use crate::backups::{self, Found, Made};
 use crate::keep::Keep;
-use crate::manifest::{self, Manifest, ManifestAsset, ManifestFile, ManifestTable};
+use crate::manifest::{self, Manifest, ManifestAsset};
 use crate::nouns::BACKUP;
 use crate::plane::{POOL, Protection};
 use crate::repositories;
+use crate::staging::{self, Stager};
 use crate::stored::StoredBackUp;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -164,17 +164,26 @@ async fn back_up(
     }
     let plane = &work.plane;
     let scratch = Scratch::new(&plane.options().scratch_dir, job.run.uuid)?;
-    job.report(0, "reading the database");
-    let snapshot = snapshot(plane, job, datasource, scratch.path()).await?;
+    job.report(0, "reading the definitions");
+    let (spec, snapshot) = snapshot(plane, job, datasource, scratch.path()).await?;
     let manifest = Manifest::new(asset(plane, datasource).await?, job.run.uuid, times);
-    let staged = job.blocking(move |stop| stage(manifest, snapshot, &|| stop.is_cancelled())).await?;
-    let (manifest, files) = staged.map_err(|error| Failure::from(error.into_error()))?;
-    if job.token().is_cancelled() {
-        return Err(Failure::cancelled());
-    }
-    job.report(50, "writing to the repository");
     let head = head(&manifest);
-    let saved = work.open(job, move |opened| opened.save(&head, files)).await?;
+    let (staged, files) = staging::channel();
+    let reading = async {
+        let stager = Stager { job, vault: plane.vault(), scratch: scratch.path(), staged };
+        let read = stager.stage(manifest, snapshot).await;
+        // Its connections are needed until everything has been read.
+        drop(spec);
+        read
+    };
+    let saving = work.open(job, move |opened| opened.save(&head, files));
+    let (read, saved) = tokio::join!(reading, saving);
+    // If reading failed, that is why nothing was saved.
+    let (manifest, saved) = match (read, saved) {
+        (Err(Some(failure)), _) | (Err(None) | Ok(_), Err(failure)) => return Err(failure),
+        (Err(None), Ok(_)) => return Err(Error::internal("a backup was saved that was not read").into()),
+        (Ok(manifest), Ok(saved)) => (manifest, saved),
+    };
     log(job, &manifest, &saved).await;
     let made = Made { finished_at: plane.estate().now(), bytes_added: saved.bytes_added };
     let found = Found { snapshot: saved.id, manifest, made: Some(made) };
@@ -196,18 +205,48 @@ async fn adopt(work: &AtWork, job: &Job) -> std::result::Result<bool, Failure> {
     Ok(true)
 }
 
+/// The snapshot, and what has permission for its connections.
 async fn snapshot(
     plane: &Protection,
     job: &Job,
     datasource: &Datasource,
     scratch: PathBuf,
-) -> std::result::Result<Snapshot, Failure> {
+) -> std::result::Result<(Vec<Permit>, Box<dyn Snapshot>), Failure> {
     let estate = plane.estate();
     let failed = |error| source_failure(&error, BACK_UP.time_limit);
     let mut spec = connect_spec(estate.outbound(), datasource.endpoint(), &[]).await?;
-    estate.connections().admit(&mut spec, CONNECTION_WAIT, &job.token()).await.map_err(failed)?;
     let snapshots = estate.snapshots(spec.database_type)?;
-    snapshots.take(&spec, SnapshotOptions { scratch }, job.token()).await.map_err(failed)
+    let permits = connections(plane, job, &mut spec, snapshots.connections()).await?;
+    let snapshot =
+        snapshots.take(&spec, plane.snapshot_options(scratch), job.token()).await.map_err(failed)?;
+    Ok((permits, snapshot))
+}
+
+/// Waits for so many of a datasource's connections. They count until the permits are dropped.
+pub(crate) async fn connections(
+    plane: &Protection,
+    job: &Job,
+    spec: &mut ConnectSpec,
+    wanted: usize,
+) -> std::result::Result<Vec<Permit>, Failure> {
+    if spec.max_connections < wanted {
+        let message = format!(
+            "it needs {wanted} connections at a time; the datasource may have {} (max_concurrent_executions)",
+            spec.max_connections
+        );
+        return Err(Failure::new(ErrorKind::Conflict, "too_few_connections", message));
+    }
+    let all = BTreeMap::from([(spec.datasource, Connections { wanted, limit: spec.max_connections })]);
+    tokio::select! {
+        () = job.cancelled() => Err(Failure::cancelled()),
+        () = tokio::time::sleep(CONNECTION_WAIT) => {
+            let message = "none of the datasource's connections (max_concurrent_executions) became free in time";
+            Err(Failure::new(ErrorKind::Unavailable, "no_connection", message))
+        }
+        permits = plane.estate().connections().take(all) => {
+            Ok(permits.into_values().flatten().collect())
+        }
+    }
 }
 
 async fn asset(plane: &Protection, datasource: &Datasource) -> Result<ManifestAsset> {
@@ -235,42 +274,6 @@ fn address(datasource: &Datasource) -> String {
             format!("{host}:{port}/{database}")
         }
     }
-}
-
-fn unreadable(path: &std::path::Path, error: &std::io::Error) -> VaultError {
-    let message = format!("could not read {}: {error}", path.display());
-    VaultError::new(VaultErrorKind::Source, message)
-}
-
-/// The finished manifest, and the files to save in the order of their paths.
-fn stage(
-    mut manifest: Manifest,
-    snapshot: Snapshot,
-    stopped: &dyn Fn() -> bool,
-) -> VaultResult<(Manifest, NewFiles)> {
-    let mut files = snapshot.files;
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    for file in &files {
-        let failed = |error: std::io::Error| unreadable(&file.path, &error);
-        let content = File::open(&file.path).map_err(failed)?;
-        let (sha256, bytes) = manifest::sha256(content, || !stopped()).map_err(failed)?;
-        manifest.files.push(ManifestFile { name: file.name.clone(), bytes, sha256 });
-    }
-    manifest.server_version = snapshot.server_version;
-    manifest.tools = snapshot.tools;
-    manifest.tables = snapshot.tables.into_iter().map(ManifestTable::from).collect();
-    let text =
-        manifest.as_json().map_err(|error| VaultError::new(VaultErrorKind::Internal, error.message))?;
-    let sizes: Vec<u64> = manifest.files.iter().map(|file| file.bytes).collect();
-    let data = files.into_iter().zip(sizes).map(|(file, size)| {
-        let content = File::open(&file.path).map_err(|error| unreadable(&file.path, &error))?;
-        Ok(NewFile { path: manifest::data_path(&file.name), size, content: Box::new(content) })
-    });
-    let last = std::iter::once_with(move || {
-        let (size, content) = (text.len() as u64, Box::new(std::io::Cursor::new(text)));
-        Ok(NewFile { path: manifest::PATH.to_owned(), size, content })
-    });
-    Ok((manifest, Box::new(data.chain(last))))
 }
 
 fn head(manifest: &Manifest) -> SnapshotHead {

@@ -1,7 +1,8 @@
 //! The protection plane: databases are backed up to repositories, and restored from them.
 //!
 //! `repositories` are the places and what opens them, `upkeep` checks and prunes them, `at_work` keeps runs that use one
-//! apart. `backing_up` takes a snapshot of a database and saves it with its `manifest`; `backups` is the catalogue of what
+//! apart. `backing_up` takes a snapshot of a database, `staging` passes it on, and it is
+//! saved with its `manifest`; `backups` is the catalogue of what
 //! was saved, `taking_in` makes it from a repository; `restoring` reads a backup. Does not belong here: HTTP, wire
 //! formats, the format of repositories, how a database is read.
 
@@ -15,6 +16,7 @@ pub mod nouns;
 mod plane;
 pub mod repositories;
 pub mod restoring;
+mod staging;
 mod stored;
 mod taking_in;
 pub mod upkeep;

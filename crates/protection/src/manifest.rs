@@ -5,8 +5,8 @@ use std::io::Read;
 
 use jiff::Timestamp;
 use landreeve_core::schema::ColumnInfo;
-use landreeve_core::snapshot::SnapshotTable;
-use landreeve_core::vault::{Repository, SnapshotId, VaultError, VaultErrorKind, VaultResult};
+use landreeve_core::snapshot::{SnapshotTable, TableRows};
+use landreeve_core::vault::{Repository, RowsHash, SnapshotId, VaultError, VaultErrorKind, VaultResult};
 use landreeve_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -31,6 +31,9 @@ pub(crate) struct Manifest {
     pub asset: ManifestAsset,
     pub program_version: String,
     pub server_version: String,
+    /// What a new database must have in common with this one, by names that its driver knows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// The programs that made some of the files, each with its version.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tools: BTreeMap<String, String>,
@@ -63,6 +66,21 @@ pub(crate) struct ManifestTable {
     pub columns: Vec<ManifestColumn>,
     /// None: it could not be counted.
     pub rows: Option<u64>,
+    /// The columns that order its rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
+    /// The files with its rows, in their order. None: they are in a file with the definitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<ManifestPart>>,
+}
+
+/// A file with rows of one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestPart {
+    pub file: String,
+    pub rows: u64,
+    /// The sum of the checksums of its rows, 128 bits in hexadecimal digits.
+    pub hash: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +111,7 @@ impl Manifest {
             asset,
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             server_version: String::new(),
+            settings: BTreeMap::new(),
             tools: BTreeMap::new(),
             started_at,
             expires_at,
@@ -141,15 +160,36 @@ impl Manifest {
     }
 }
 
-impl From<SnapshotTable> for ManifestTable {
-    fn from(table: SnapshotTable) -> ManifestTable {
-        let SnapshotTable { schema, name, definition, columns, rows } = table;
-        let column = |column: ColumnInfo| ManifestColumn {
-            name: column.name,
-            data_type: column.data_type,
+impl From<&SnapshotTable> for ManifestTable {
+    /// Its parts are still to be written.
+    fn from(table: &SnapshotTable) -> ManifestTable {
+        let column = |column: &ColumnInfo| ManifestColumn {
+            name: column.name.clone(),
+            data_type: column.data_type.clone(),
             nullable: column.nullable,
         };
-        ManifestTable { schema, name, definition, columns: columns.into_iter().map(column).collect(), rows }
+        let (rows, key, parts) = match &table.rows {
+            TableRows::InFile(rows) => (*rows, Vec::new(), None),
+            TableRows::Readable(key) => (Some(0), key.clone(), Some(Vec::new())),
+        };
+        ManifestTable {
+            schema: table.schema.clone(),
+            name: table.name.clone(),
+            definition: table.definition.clone(),
+            columns: table.columns.iter().map(column).collect(),
+            rows,
+            key,
+            parts,
+        }
+    }
+}
+
+impl ManifestTable {
+    /// The checksum of all its rows. An error: the manifest is damaged.
+    pub fn hash(&self) -> std::result::Result<RowsHash, String> {
+        let parts = self.parts.iter().flatten();
+        let mut hashes = parts.map(|part| RowsHash::parse(&part.hash).ok_or_else(|| part.hash.clone()));
+        hashes.try_fold(RowsHash::default(), |sum, hash| hash.map(|hash| sum.and(hash)))
     }
 }
 
@@ -192,6 +232,14 @@ mod tests {
         let read = Manifest::parse(WRITTEN.as_bytes()).unwrap();
         assert_eq!(String::from_utf8(read.as_json().unwrap()).unwrap(), WRITTEN);
         assert_eq!((read.bytes(), read.rows()), (8_192, Some(3)));
+    }
+
+    #[test]
+    fn rows_in_parts_can_be_read() {
+        let table = r#"{"schema":"public","name":"orders","columns":[],"rows":3,"key":["id"],"parts":[{"file":"parts/00000001.parquet","rows":3,"hash":"0000000000000000000000000000000f"}]}"#;
+        let read: ManifestTable = serde_json::from_str(table).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), table);
+        assert_eq!(read.hash(), Ok(RowsHash(15)));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use landreeve_core::snapshot::{SnapshotOptions, Tools};
 use landreeve_core::vault::Vault;
 use landreeve_core::{Error, PoolName, Result};
 use landreeve_estate::plane::{Plane, PlaneParts, SettingsSection, Slot};
@@ -54,6 +56,12 @@ pub struct ProtectionOptions {
     /// Where the repository `default` is made.
     #[serde(skip)]
     pub default_folder: PathBuf,
+    /// A larger value is an error of its backup.
+    pub max_value_bytes: usize,
+    /// How long a backup waits for a table that another session has locked.
+    pub lock_timeout_seconds: u64,
+    #[serde(skip)]
+    pub tools: Tools,
 }
 
 impl Default for ProtectionOptions {
@@ -63,6 +71,9 @@ impl Default for ProtectionOptions {
             workers: const { NonZeroUsize::new(2).unwrap() },
             scratch_dir: own.join("scratch"),
             default_folder: own.join("repository"),
+            max_value_bytes: 256 * 1024 * 1024,
+            lock_timeout_seconds: 60,
+            tools: Tools::default(),
         }
     }
 }
@@ -124,6 +135,16 @@ impl Protection {
 
     pub(crate) fn options(&self) -> &ProtectionOptions {
         &self.options
+    }
+
+    /// For a snapshot whose files are staged there.
+    pub(crate) fn snapshot_options(&self, scratch: PathBuf) -> SnapshotOptions {
+        SnapshotOptions {
+            scratch,
+            lock_timeout: Duration::from_secs(self.options.lock_timeout_seconds),
+            max_value_bytes: self.options.max_value_bytes,
+            tools: self.options.tools.clone(),
+        }
     }
 
     pub(crate) fn making(&self) -> &Semaphore {

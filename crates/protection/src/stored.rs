@@ -103,15 +103,24 @@ pub(crate) struct StoredUse {
     pub restore: Option<StoredRestore>,
 }
 
-/// Where a backup is restored to.
+/// How a backup is restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredRestore {
     /// The name of the datasource that it becomes.
     pub name: String,
-    /// A new file.
-    pub file: PathBuf,
-    pub by_operator: bool,
+    pub target: StoredTarget,
+    pub owners: bool,
     pub compare: bool,
+}
+
+/// Where a backup is restored to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum StoredTarget {
+    /// A new file.
+    File { file: PathBuf, by_operator: bool },
+    /// A new database on the server of a datasource.
+    Database { server: i64, database: String },
 }
 
 impl StoredUse {
@@ -148,7 +157,8 @@ mod tests {
         assert_eq!((stored.keep().unwrap(), stored.as_json().unwrap().as_str()), (Keep::WEEK, fixture));
         for fixture in [
             r#"{"version":1,"backup":"018f3f3e-0000-4000-8000-000000000001","restore":null}"#,
-            r#"{"version":1,"backup":"018f3f3e-0000-4000-8000-000000000001","restore":{"name":"shop 2","file":"/srv/b.db","by_operator":true,"compare":false}}"#,
+            r#"{"version":1,"backup":"018f3f3e-0000-4000-8000-000000000001","restore":{"name":"shop 2","target":{"kind":"file","file":"/srv/b.db","by_operator":true},"owners":false,"compare":false}}"#,
+            r#"{"version":1,"backup":"018f3f3e-0000-4000-8000-000000000001","restore":{"name":"shop 2","target":{"kind":"database","server":3,"database":"b"},"owners":true,"compare":true}}"#,
         ] {
             assert_eq!(StoredUse::parse(fixture).unwrap().as_json().unwrap(), fixture);
         }

@@ -33,6 +33,7 @@ pub struct Config {
     pub blobs: BlobsSection,
     pub outbound: OutboundSection,
     pub sources: Sources,
+    pub tools: ToolsSection,
     pub runs: Runs,
     pub engine: EngineSection,
     pub faces: Faces,
@@ -115,6 +116,13 @@ pub struct LimitsSection {
     pub drain_seconds: u64,
     /// 0: half of what this machine or control group has.
     pub memory_bytes: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolsSection {
+    pub pg_dump: PathBuf,
+    pub pg_restore: PathBuf,
 }
 
 #[derive(Debug, Clone, Deserialize)]

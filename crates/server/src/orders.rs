@@ -13,13 +13,31 @@ use serde::{Deserialize, Serialize};
 use crate::cli::uuid_of;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Restore {
+    pub backup: String,
+    pub to: Option<i64>,
+    pub database: String,
+    pub name: Option<String>,
+    pub owners: bool,
+    pub compare: bool,
+}
+
+impl Restore {
+    pub fn wanted(self) -> Result<NewRestore> {
+        let Restore { backup, to, database, name, owners, compare } = self;
+        let backup = uuid_of("backup", &backup)?;
+        Ok(NewRestore { backup, to: to.map(DatasourceId), database, name, owners, compare })
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
     CheckRepository { repository: String, read_data: bool },
     PruneRepository { repository: String },
     BackUp { datasource: i64, repository: Option<String>, keep: Option<String> },
     VerifyBackup { backup: String },
-    Restore { backup: String, database: String, name: Option<String>, compare: bool },
+    Restore(Restore),
 }
 
 impl Order {
@@ -35,10 +53,7 @@ impl Order {
                 backup_start(plane, ctx, DatasourceId(datasource), new).await
             }
             Order::VerifyBackup { backup } => backup_verify(plane, ctx, uuid_of("backup", &backup)?).await,
-            Order::Restore { backup, database, name, compare } => {
-                let backup = uuid_of("backup", &backup)?;
-                restore_start(plane, ctx, Input::of(NewRestore { backup, database, name, compare })).await
-            }
+            Order::Restore(restore) => restore_start(plane, ctx, Input::of(restore.wanted()?)).await,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use landreeve_analytics::Analytics;
 use landreeve_core::outbound::HttpClient;
+use landreeve_core::snapshot::Tools;
 use landreeve_core::source::TextFiles;
 use landreeve_core::table::SqlEngine;
 use landreeve_delivery::Delivery;
@@ -21,7 +22,7 @@ use landreeve_protection::{Protection, ProtectionOptions};
 use landreeve_vault::{Remote, Repositories};
 use tokio::runtime::Handle;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, ToolsSection};
 
 /// The slots that are filled with the planes' handles, for the faces.
 pub struct Slots {
@@ -80,6 +81,16 @@ fn protection_options(config: &Config, data_dir: &Path) -> anyhow::Result<Protec
     let mut options: ProtectionOptions = config.section(&landreeve_protection::SETTINGS)?;
     options.scratch_dir = scratch_dir(data_dir);
     options.default_folder = std::path::absolute(data_dir)?.join("repository");
+    let ToolsSection { pg_dump, pg_restore } = config.tools.clone();
+    options.tools = Tools { pg_dump, pg_restore };
+    anyhow::ensure!(
+        (65_536..=1_073_741_824).contains(&options.max_value_bytes),
+        "[protection] max_value_bytes must be from 65536 to 1073741824"
+    );
+    anyhow::ensure!(
+        (1..=86_400).contains(&options.lock_timeout_seconds),
+        "[protection] lock_timeout_seconds must be from 1 to 86400"
+    );
     Ok(options)
 }
 
@@ -185,6 +196,9 @@ mod tests {
             ("[promotion]\nremote = true", "remote"),
             ("[protection]\nworkers = 0", "workers"),
             ("[protection]\nworker = 2", "worker"),
+            ("[protection]\nmax_value_bytes = 1", "max_value_bytes"),
+            ("[protection]\nlock_timeout_seconds = 0", "lock_timeout_seconds"),
+            ("[protection]\nscratch_dir = '/x'", "scratch_dir"),
         ] {
             fs::write(&file, text).unwrap();
             let config = Config::load(Some(&file)).unwrap();

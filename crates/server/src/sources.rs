@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use landreeve_core::datasource::DatabaseType;
+use landreeve_core::load::Loader;
 use landreeve_core::snapshot::Snapshots;
 use landreeve_core::source::{Driver, Drivers};
 use landreeve_drivers::DriverSet;
@@ -29,5 +30,9 @@ impl Drivers for Sources {
 
     fn snapshots(&self, database_type: DatabaseType) -> Option<Arc<dyn Snapshots>> {
         self.set.snapshots(database_type)
+    }
+
+    fn loader(&self, database_type: DatabaseType) -> Option<Arc<dyn Loader>> {
+        self.set.loader(database_type)
     }
 }

@@ -24,6 +24,6 @@ pub use http_relay::{HttpRelay, Mishap};
 pub use relay::Relay;
 pub use rest_storage::RestStorage;
 pub use routes::{compare, everything, everything_but, parse};
-pub use site::{MockClock, Site};
+pub use site::{MockClock, Site, postgres_url};
 
 pub use landreeve_estate::store::list::PAGE_ROWS;

@@ -2,10 +2,11 @@
 //! we store, and add what it leaves to its caller.
 //!
 //! `place` is where a repository is; `folder` and `rest` are storages. `gate` decides what may be written, `source` is what is saved,
-//! `reading` what was. Does not belong here: databases, policies, the metadata store, the wall clock.
+//! `reading` what was, `parts` are files of rows. Does not belong here: databases, policies, the metadata store, the wall clock.
 
 mod folder;
 mod gate;
+mod parts;
 mod place;
 mod reading;
 mod repository;
@@ -13,12 +14,16 @@ mod rest;
 mod source;
 mod storage;
 
+use std::path::Path;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use bytesize::ByteSize;
 use landreeve_core::outbound::HttpClient;
 use landreeve_core::vault::{
-    CancellationToken, Repository, RepositorySpec, Vault, VaultError, VaultErrorKind, VaultResult,
+    CancellationToken, PartRows, PartWriter, Repository, RepositorySpec, RowsHash, Vault, VaultError,
+    VaultErrorKind, VaultResult,
 };
 use rustic_core::{ConfigOptions, Credentials, KeyOptions};
 use tokio::runtime::Handle;
@@ -80,6 +85,18 @@ impl Vault for Repositories {
         }
         let opened = place.told(raw.open(&credentials(spec)))?;
         Ok(Box::new(Opened::new(opened, place)))
+    }
+
+    fn part_writer(&self, path: &Path, schema: &SchemaRef) -> VaultResult<Box<dyn PartWriter>> {
+        parts::Writer::new(path, schema).map(|writer| Box::new(writer) as _)
+    }
+
+    fn part_rows(&self, path: &Path) -> VaultResult<PartRows> {
+        parts::rows(path)
+    }
+
+    fn rows_hash(&self, batch: &RecordBatch) -> VaultResult<RowsHash> {
+        parts::Hasher::new(&batch.schema())?.of(batch)
     }
 }
 

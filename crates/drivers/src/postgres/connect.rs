@@ -125,9 +125,9 @@ impl Connector {
     }
 }
 
-type RustlsConnect<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect;
+pub(super) type RustlsConnect<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect;
 
-fn make_tls<S>(tls: &Tls, mode: TlsMode, host: &str) -> Result<RustlsConnect<S>, SourceError>
+pub(super) fn make_tls<S>(tls: &Tls, mode: TlsMode, host: &str) -> Result<RustlsConnect<S>, SourceError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

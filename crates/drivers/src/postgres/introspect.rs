@@ -96,11 +96,11 @@ pub(super) async fn catalog(session: &Session, row_counts: bool) -> Result<Catal
     Ok(Catalog { server_version: session.version.clone(), default_schema, schemas })
 }
 
-async fn rows(session: &Session, sql: &str) -> Result<Vec<Row>, SourceError> {
+pub(super) async fn rows(session: &Session, sql: &str) -> Result<Vec<Row>, SourceError> {
     session.client.query_typed(sql, &[]).await.map_err(|error| query_error(&error, 0))
 }
 
-fn get<'a, T: postgres_types::FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, SourceError> {
+pub(super) fn get<'a, T: postgres_types::FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, SourceError> {
     row.try_get(index).map_err(|error| {
         errors::lost(format!("unexpected response from the catalog: {}", errors::chain(&error)))
     })

@@ -5,17 +5,23 @@
 //! CrateDB, which has no transactions, only the gate and the user's rights prevent writes.
 
 mod connect;
+mod copy;
 mod decode;
 mod guard;
 mod introspect;
+mod load;
 mod numeric;
 mod query;
+mod relay;
+mod snapshot;
+mod tools;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::schema::Catalog;
+use landreeve_core::snapshot::{Snapshot, SnapshotOptions, Snapshots};
 use landreeve_core::source::{
     CancellationToken, ConnectSpec, Driver, Query, QueryStream, ServerInfo, SourceError,
 };
@@ -25,6 +31,8 @@ use crate::pool::{Lease, Pool};
 use crate::{DriverOptions, Owner, feed, gate};
 use connect::{Connector, Session};
 
+/// The run of a backup or a restore has a limit of its own.
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(7 * 86_400);
 /// Reading a catalog may take long on a big database, but not forever.
 const INTROSPECT_LIMIT: Duration = Duration::from_secs(300);
 
@@ -129,5 +137,25 @@ impl Driver for Postgres {
 
     fn forget(&self, datasource: DatasourceId) {
         self.pool.forget(datasource);
+    }
+}
+
+impl Snapshots for Postgres {
+    /// One keeps the snapshot; `pg_dump` and a reader follow each other.
+    fn connections(&self) -> usize {
+        2
+    }
+
+    fn take<'a>(
+        &'a self,
+        spec: &'a ConnectSpec,
+        options: SnapshotOptions,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<Box<dyn Snapshot>, SourceError>> {
+        let (connector, spec, token) = (self.connector.clone(), spec.clone(), cancel.clone());
+        Box::pin(feed::run(&self.owner, cancel, SNAPSHOT_LIMIT, move |watch| async move {
+            let taken = snapshot::take(connector, spec, options, token, &watch).await?;
+            Ok(Box::new(taken) as Box<dyn Snapshot>)
+        }))
     }
 }

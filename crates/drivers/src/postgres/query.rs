@@ -138,7 +138,7 @@ async fn pump(
 }
 
 /// What the connection was given up for, in terms of the statement.
-fn refused(session: &Session, plan: &Plan, bounds: Bounds) -> Option<SourceError> {
+pub(super) fn refused(session: &Session, plan: &Plan, bounds: Bounds) -> Option<SourceError> {
     let refused = session.traffic.refused.get()?;
     if !refused.is_row {
         return Some(errors::message_too_large(refused.bytes));
@@ -150,7 +150,7 @@ fn refused(session: &Session, plan: &Plan, bounds: Bounds) -> Option<SourceError
 }
 
 /// Returns the size of the longest row.
-async fn stream_rows(
+pub(super) async fn stream_rows(
     rows: tokio_postgres::RowStream,
     plan: &Plan,
     schema: SchemaRef,

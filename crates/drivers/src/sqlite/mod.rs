@@ -184,12 +184,16 @@ impl Driver for Sqlite {
 }
 
 impl Snapshots for Sqlite {
+    fn connections(&self) -> usize {
+        1
+    }
+
     fn take<'a>(
         &'a self,
         spec: &'a ConnectSpec,
         options: SnapshotOptions,
         cancel: CancellationToken,
-    ) -> BoxFuture<'a, Result<Snapshot, SourceError>> {
+    ) -> BoxFuture<'a, Result<Box<dyn Snapshot>, SourceError>> {
         let (path, permit) = (path_of(spec), spec.permit.clone());
         let (owner, bounds) = (self.owner.clone(), self.bounds);
         Box::pin(async move {
@@ -207,7 +211,8 @@ impl Snapshots for Sqlite {
                             Ok(())
                         })),
                     };
-                    snapshot::take(&connection, &path, &options.scratch, bounds, wait)
+                    let taken = snapshot::take(&connection, &path, &options.scratch, bounds, wait)?;
+                    Ok(Box::new(taken) as Box<dyn Snapshot>)
                 })
                 .await
             })

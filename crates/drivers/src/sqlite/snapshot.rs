@@ -1,14 +1,14 @@
 //! Copies a file with SQLite's own backup interface, page by page, while others use it.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
+use landreeve_core::ids::BoxFuture;
 use landreeve_core::schema::TableKind;
-use landreeve_core::snapshot::{Snapshot, SnapshotFile, SnapshotTable};
-use landreeve_core::source::{SourceError, SourceErrorKind};
+use landreeve_core::snapshot::{Contents, Snapshot, SnapshotFile, SnapshotTable, TableRows};
+use landreeve_core::source::{QueryStream, SourceError, SourceErrorKind};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::hooks::{AuthContext, Authorization};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -35,7 +35,7 @@ pub(super) fn take(
     scratch: &Path,
     bounds: Bounds,
     wait: impl Fn(Duration) -> Result<(), SourceError>,
-) -> Result<Snapshot, SourceError> {
+) -> Result<Copied, SourceError> {
     // A file is opened without following links.
     let scratch = scratch.canonicalize().map_err(|error| {
         errors::connect(format!("could not use the folder {}: {error}", scratch.display()))
@@ -44,12 +44,31 @@ pub(super) fn take(
     copy(source, path, &target, &wait)?;
     let copied = open::open(&target, bounds)?;
     let tables = tables(&copied)?;
-    Ok(Snapshot {
+    let files = vec![SnapshotFile { name: FILE.to_owned(), path: target }];
+    Ok(Copied(Contents {
         server_version: rusqlite::version().to_owned(),
-        tools: BTreeMap::new(),
         tables,
-        files: vec![SnapshotFile { name: FILE.to_owned(), path: target }],
-    })
+        files,
+        ..Contents::default()
+    }))
+}
+
+/// A copy is complete before it is seen.
+pub(super) struct Copied(Contents);
+
+impl Snapshot for Copied {
+    fn contents(&self) -> &Contents {
+        &self.0
+    }
+
+    fn rows<'a>(&'a self, _: usize, _: usize, _: usize) -> BoxFuture<'a, Result<QueryStream, SourceError>> {
+        let error = errors::unsupported("the rows of a SQLite file are in its copy");
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn end(self: Box<Self>) -> BoxFuture<'static, Result<(), SourceError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 fn copy(
@@ -149,7 +168,7 @@ fn tables(connection: &Connection) -> Result<Vec<SnapshotTable>, SourceError> {
                 name: table.name,
                 definition,
                 columns: table.columns,
-                rows: table.row_count,
+                rows: TableRows::InFile(table.row_count),
             });
         }
     }

@@ -17,7 +17,7 @@ use landreeve_protection::restoring::{NewRestore, backup_verify, restore_plan, r
 use landreeve_protection::upkeep::{repository_check, repository_prune};
 use rusqlite::Connection;
 
-use crate::support::{World, on_both};
+use crate::support::{World, on_both, to};
 
 on_both! {
     a_file_is_backed_up_and_restored
@@ -323,17 +323,15 @@ async fn what_cannot_be_restored_says_why(world: &World) {
         ("relative.db".into(), ErrorKind::Invalid),
     ] {
         let database = file.to_str().unwrap().to_owned();
-        let new = NewRestore { backup: backup.uuid, database, name: None, compare: false };
+        let new = to(&backup, database);
         let error = restore_plan(&world.plane, &world.ctx, new).await.unwrap_err();
         assert_eq!(error.kind, kind, "{file:?}: {error:?}");
     }
-    let new =
-        NewRestore { backup: backup.uuid, database: "/".into(), name: Some(" ".into()), compare: false };
+    let new = NewRestore { name: Some(" ".into()), ..to(&backup, "/".into()) };
     let error = restore_plan(&world.plane, &world.ctx, new).await.unwrap_err();
     let fields: Vec<_> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
     assert_eq!(fields, ["name", "database"]);
-    let new =
-        NewRestore { backup: world.kit.estate.uuid(), database: "/x".into(), name: None, compare: false };
+    let new = NewRestore { backup: world.kit.estate.uuid(), ..to(&backup, "/x".into()) };
     assert_eq!(restore_plan(&world.plane, &world.ctx, new).await.unwrap_err().kind, ErrorKind::NotFound);
 }
 
@@ -449,7 +447,7 @@ async fn only_those_who_may(world: &World) {
                 .exec("UPDATE backups SET uuid = $1", landreeve_estate::args![backup.uuid.to_string()])
                 .await;
         }
-        let new = NewRestore { backup: backup.uuid, database: database(), name: None, compare: false };
+        let new = to(&backup, database());
         let error = restore_start(&world.plane, ctx, new).await.err();
         let stopped = error.map(|error| error.kind);
         let wanted = match (sees, restores) {

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 mod backups;
+mod postgres;
 mod repositories;
 mod support;

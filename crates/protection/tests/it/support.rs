@@ -37,6 +37,8 @@ impl World {
         let options = ProtectionOptions {
             scratch_dir: folder.path().join("scratch"),
             default_folder: folder.path().join("default"),
+            max_value_bytes: 1_000_000,
+            lock_timeout_seconds: 1,
             ..ProtectionOptions::default()
         };
         let (plane, slot) = landreeve_protection::plane(landreeve_testkit::vault(), options);
@@ -98,7 +100,7 @@ impl World {
 
     pub async fn restore(&self, backup: &Backup, file: &str, compare: bool) -> Result<Run> {
         let database = self.path(file).to_str().unwrap().to_owned();
-        let new = NewRestore { backup: backup.uuid, database, name: None, compare };
+        let new = NewRestore { compare, ..to(backup, database) };
         restore_start(&self.plane, &self.ctx, new).await
     }
 
@@ -106,6 +108,11 @@ impl World {
         let run = self.kit.ended(&run).await;
         (run.state, run.error.map(|error| error.message).unwrap_or_default())
     }
+}
+
+/// A restore to this database on the backup's own server.
+pub fn to(backup: &Backup, database: String) -> NewRestore {
+    NewRestore { backup: backup.uuid, to: None, database, name: None, owners: false, compare: false }
 }
 
 /// Runs each of these functions on both metadata stores.

@@ -1,20 +1,18 @@
 //! `landreeve backup …` and `landreeve restore`.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
+use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::RunId;
 use landreeve_core::{Input, page};
 use landreeve_estate::ops::runs::{RunRef, run_get, run_log};
 use landreeve_protection::backups::{Backup, BackupFilter, backup_delete, backup_get, backup_list};
 use landreeve_protection::repositories::repository_named;
-use landreeve_protection::restoring::{NewRestore, restore_plan};
+use landreeve_protection::restoring::{Plan, restore_plan};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::protection::carry_out;
 use super::{Place, Session, data, promotion, uuid_of};
-use crate::orders::Order;
+use crate::orders::{Order, Restore};
 use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
@@ -94,12 +92,18 @@ pub struct RestoreArgs {
     place: Place,
     /// Id of the backup, as `backup list` shows it
     backup: String,
+    /// The datasource on whose server the new database is made: its name or id [default: the one that was backed up]
+    #[arg(long, value_name = "DATASOURCE")]
+    to: Option<String>,
     /// The new database; for SQLite the path of a new file
     #[arg(long, value_name = "NAME")]
-    database: PathBuf,
+    database: String,
     /// Name of the datasource that it becomes [default: the backup's, with its date]
     #[arg(long)]
     name: Option<String>,
+    /// Also restore who owns what, and who may do what; those users must exist
+    #[arg(long)]
+    owners: bool,
     /// Only say what would be restored, and where
     #[arg(long)]
     plan: bool,
@@ -201,15 +205,22 @@ async fn delete(which: Which, yes: bool) -> anyhow::Result<()> {
 }
 
 pub async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
-    let backup = uuid_of("backup", &args.backup)?;
-    // Relative to the command's working directory, not to the server's folders.
-    let database = std::path::absolute(&args.database)?.to_string_lossy().into_owned();
-    if args.plan {
-        return plan(&args, backup, database).await;
+    let session = Session::open(&args.place).await?;
+    let wanted = wanted(&session, &args).await;
+    let planned = match (&wanted, args.plan) {
+        (Ok(restore), true) => {
+            let new = Input::of(restore.clone().wanted()?);
+            Some(restore_plan(&session.opened.protection, &session.ctx, new).await)
+        }
+        _ => None,
+    };
+    session.close().await;
+    let restore = wanted?;
+    if let Some(planned) = planned {
+        show_plan(&planned?);
+        return Ok(());
     }
-    let order =
-        Order::Restore { backup: backup.to_string(), database, name: args.name, compare: args.compare };
-    let ended = carry_out(&args.place, order).await?;
+    let ended = carry_out(&args.place, Order::Restore(restore)).await?;
     ended.succeeded()?;
     let session = Session::open(&args.place).await?;
     let which = RunRef::Id(RunId(ended.id));
@@ -219,23 +230,33 @@ pub async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn plan(args: &RestoreArgs, backup: Uuid, database: String) -> anyhow::Result<()> {
-    let session = Session::open(&args.place).await?;
-    let new = NewRestore { backup, database, name: args.name.clone(), compare: args.compare };
-    let plan = restore_plan(&session.opened.protection, &session.ctx, Input::of(new)).await;
-    session.close().await;
-    let plan = plan?;
+async fn wanted(session: &Session, args: &RestoreArgs) -> anyhow::Result<Restore> {
+    let uuid = uuid_of("backup", &args.backup)?;
+    let backup = backup_get(&session.opened.protection, &session.ctx, uuid).await?;
+    let database = match DatabaseType::stored(&backup.asset.database_type) {
+        // Relative to the command's working directory, not to the server's folders.
+        DatabaseType::Sqlite => std::path::absolute(&args.database)?.to_string_lossy().into_owned(),
+        _ => args.database.clone(),
+    };
+    let to = match &args.to {
+        Some(name) => Some(data::find(session, name).await?.id.0),
+        None => None,
+    };
+    let name = args.name.clone();
+    Ok(Restore { backup: uuid.to_string(), to, database, name, owners: args.owners, compare: args.compare })
+}
+
+fn show_plan(plan: &Plan) {
     let rows = plan.backup.rows.map_or_else(String::new, |rows| format!(" with {rows} rows"));
     output::say(&format!(
-        "would restore {} tables{rows}, {} bytes, of {} as of {}\nto the new file {}\nwhich becomes the datasource {}",
+        "would restore {} tables{rows}, {} bytes, of {} as of {}\nto {}\nwhich becomes the datasource {}",
         plan.backup.tables,
         plan.backup.bytes_read,
         plan.backup.asset.name,
         plan.backup.started_at,
-        plan.file.display(),
+        plan.target.shown(),
         plan.name,
     ));
-    Ok(())
 }
 
 const COLUMNS: [&str; 13] = [

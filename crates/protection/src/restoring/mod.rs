@@ -1,18 +1,20 @@
 //! Reads a backup: to see that it is intact, or into a new database.
 
-use std::fs::{self, File};
+mod to_database;
+mod to_file;
+
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::BoxFuture;
+use landreeve_core::ids::{BoxFuture, DatasourceId, OuId};
 use landreeve_core::vault::{Repository as Opened, SnapshotId, VaultError, VaultErrorKind, VaultResult};
-use landreeve_core::{Action, Category, Error, ErrorKind, Input, OpCtx, Result};
+use landreeve_core::{Action, Category, Error, Input, Noun, OpCtx, Result};
 use landreeve_estate::args;
-use landreeve_estate::ops::{DatasourceDetails, datasources, runs};
+use landreeve_estate::ops::{Datasource, DatasourceDetails, datasources, runs};
 use landreeve_estate::runs::log::Level;
 use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, NewRun, Outcome, Run};
 use sha2::{Digest as _, Sha256};
@@ -23,7 +25,7 @@ use crate::backups::{self, Backup, backup_get};
 use crate::manifest::{self, Manifest, ManifestFile};
 use crate::nouns::{BACKUP, RESTORE};
 use crate::plane::{POOL, Protection};
-use crate::stored::{StoredRestore, StoredUse};
+use crate::stored::{StoredRestore, StoredTarget, StoredUse};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -47,26 +49,57 @@ pub const RESTORE_RUN: KindSpec = KindSpec {
 const CHUNK: usize = 4 * 1024 * 1024;
 /// Characters of a datasource's name.
 const MAX_NAME: usize = 255;
+/// Bytes of a database's name.
+const MAX_DATABASE: usize = 63;
 
 /// What a caller states about a restore.
 #[derive(Debug, Clone)]
 pub struct NewRestore {
     pub backup: Uuid,
+    /// The server. `None`: the backup's own.
+    pub to: Option<DatasourceId>,
     /// The new database: for SQLite the path of a new file.
     pub database: String,
     /// Of the datasource that it becomes. `None`: the asset's, with the backup's date.
     pub name: Option<String>,
+    /// Also who owns what, and who may do what.
+    pub owners: bool,
     /// Reads what was written once more and compares it with the backup.
     pub compare: bool,
 }
 
 /// What a restore will do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     pub backup: Backup,
-    pub file: PathBuf,
+    pub target: Target,
     pub name: String,
+    pub owners: bool,
     pub compare: bool,
+}
+
+/// Where a backup is restored to.
+#[derive(Debug, Clone)]
+pub enum Target {
+    File(PathBuf),
+    /// A new database on the server of a datasource.
+    Database {
+        server: Arc<Datasource>,
+        database: String,
+    },
+}
+
+impl Target {
+    /// For users.
+    pub fn shown(&self) -> String {
+        match self {
+            Target::File(path) => format!("the new file {}", path.display()),
+            Target::Database { server, database } => {
+                let host = server.details.host.as_deref().unwrap_or_default();
+                format!("the new database {database} on {host}, the server of {}", server.details.name)
+            }
+        }
+    }
 }
 
 /// Checks everything about a restore that can be known before it begins.
@@ -77,25 +110,85 @@ pub async fn restore_plan(
 ) -> Result<Plan> {
     let (estate, new) = (plane.estate(), new.into());
     let backup = backup_get(plane, ctx, new.value().backup).await?;
-    may_restore(plane, ctx, &backup).await?;
     backup.check_usable(estate.now())?;
-    if DatabaseType::stored(&backup.asset.database_type) != DatabaseType::Sqlite {
-        let message = format!("backups of {} cannot be restored yet", backup.asset.database_type);
-        return Err(Error::conflict("no_restore", message));
-    }
-    let file = estate.outbound().new_sqlite_file(&new.value().database, ctx.authority().is_operator());
     let mut found = Faults::default();
     let length = new.value().name.as_ref().map_or(1, |name| name.trim().chars().count());
     if !(1..=MAX_NAME).contains(&length) {
         found.push("name", "length", format!("must have 1 to {MAX_NAME} characters"));
     }
-    if let Err(error) = &file {
+    let target = match DatabaseType::stored(&backup.asset.database_type) {
+        DatabaseType::Sqlite => file(plane, ctx, &backup, new.value()).await,
+        _ => database(plane, ctx, &backup, new.value()).await,
+    };
+    if let Err(error) = &target {
         error.faults.iter().for_each(|fault| found.add(fault.clone()));
     }
     let new = new.settled(found)?;
     let default = || format!("{} {}", backup.asset.name, backup.started_at.strftime("%Y-%m-%d %H:%M"));
     let name = new.name.unwrap_or_else(default);
-    Ok(Plan { file: file?, backup, name, compare: new.compare })
+    Ok(Plan { target: target?, backup, name, owners: new.owners, compare: new.compare })
+}
+
+async fn file(plane: &Protection, ctx: &OpCtx, backup: &Backup, new: &NewRestore) -> Result<Target> {
+    may_restore(plane, ctx, backup).await?;
+    if new.to.is_some() {
+        return Err(Error::fault(
+            "to",
+            "not_used",
+            "is not used for SQLite, which is restored to a file here",
+        ));
+    }
+    if new.owners {
+        return Err(Error::fault("owners", "not_used", "is not used for SQLite, which has no owners"));
+    }
+    let operator = ctx.authority().is_operator();
+    plane.estate().outbound().new_sqlite_file(&new.database, operator).map(Target::File)
+}
+
+async fn database(plane: &Protection, ctx: &OpCtx, backup: &Backup, new: &NewRestore) -> Result<Target> {
+    let estate = plane.estate();
+    let server = server(plane, ctx, backup, new.to).await?;
+    if server.details.database_type.as_str() != backup.asset.database_type {
+        let (own, other) = (&backup.asset.database_type, server.details.database_type.as_str());
+        let message = format!("is of type {other}; the backup is of {own}");
+        return Err(Error::fault("to", "type", message));
+    }
+    estate.loader(server.details.database_type)?;
+    let database = new.database.clone();
+    if database.is_empty() || database.len() > MAX_DATABASE || database.chars().any(char::is_control) {
+        let message = format!("must be a name of 1 to {MAX_DATABASE} bytes");
+        return Err(Error::fault("database", "format", message));
+    }
+    Ok(Target::Database { server, database })
+}
+
+/// The datasource on whose server a backup is restored: its own, or one that the caller may use for that.
+async fn server(
+    plane: &Protection,
+    ctx: &OpCtx,
+    backup: &Backup,
+    to: Option<DatasourceId>,
+) -> Result<Arc<Datasource>> {
+    let estate = plane.estate();
+    let own = backup.asset.datasource;
+    match (to, own) {
+        (Some(to), own) if own != Some(to) => {
+            let server = datasources::load(estate, to).await?;
+            estate.require(ctx, RESTORE, Action::MANAGE, &backup.ou_path, backups::granted(backup)).await?;
+            estate.require(ctx, RESTORE, Action::MANAGE, &server.ou_path, to.0).await?;
+            estate.require(ctx, Noun::DATASOURCE, Action::MANAGE, &server.ou_path, to.0).await?;
+            Ok(server)
+        }
+        (_, Some(own)) => {
+            may_restore(plane, ctx, backup).await?;
+            datasources::load(estate, own).await
+        }
+        (_, None) => {
+            may_restore(plane, ctx, backup).await?;
+            let message = "is required: the datasource that was backed up was deleted";
+            Err(Error::fault("to", "required", message))
+        }
+    }
 }
 
 async fn may_restore(plane: &Protection, ctx: &OpCtx, backup: &Backup) -> Result<()> {
@@ -108,9 +201,13 @@ pub async fn restore_start(
     ctx: &OpCtx,
     new: impl Into<Input<NewRestore>>,
 ) -> Result<Run> {
-    let Plan { backup, file, name, compare } = restore_plan(plane, ctx, new).await?;
+    let Plan { backup, target, name, owners, compare } = restore_plan(plane, ctx, new).await?;
     let by_operator = ctx.authority().is_operator();
-    let input = StoredUse::new(backup.uuid, Some(StoredRestore { name, file, by_operator, compare }));
+    let target = match target {
+        Target::File(file) => StoredTarget::File { file, by_operator },
+        Target::Database { server, database } => StoredTarget::Database { server: server.id.0, database },
+    };
+    let input = StoredUse::new(backup.uuid, Some(StoredRestore { name, target, owners, compare }));
     let new = NewRun {
         noun: Some((RESTORE, backup.id.0)),
         ..NewRun::new(&RESTORE_RUN, backup.ou, input.as_json()?)
@@ -169,126 +266,46 @@ impl Executor for Restoring {
     fn execute<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             let (work, backup, restore) = begun(&self.0, job).await?;
-            may_restore(&self.0, job.ctx(), &backup).await?;
             let restore = restore.ok_or_else(|| Error::internal("a restore without a target"))?;
-            work.during(job, Use::Read, async || restore_file(&work, job, &backup, restore).await).await
+            let carry_out = async || match restore.target.clone() {
+                StoredTarget::File { file, by_operator } => {
+                    may_restore(&self.0, job.ctx(), &backup).await?;
+                    to_file::restore(&work, job, &backup, &restore, (file, by_operator)).await
+                }
+                StoredTarget::Database { server: to, database } => {
+                    let to = Some(DatasourceId(to));
+                    let server = server(&self.0, job.ctx(), &backup, to).await?;
+                    to_database::restore(&work, job, &backup, &restore, (&server, database)).await
+                }
+            };
+            work.during(job, Use::Read, carry_out).await
         })
     }
 }
 
-async fn restore_file(work: &AtWork, job: &Job, backup: &Backup, restore: StoredRestore) -> Outcome {
+/// The restored database becomes a datasource.
+async fn declare(
+    work: &AtWork,
+    job: &Job,
+    unit: (OuId, &str),
+    details: DatasourceDetails,
+    what: &str,
+) -> Outcome {
     let estate = work.plane.estate();
-    let partial = partial(&restore.file, job.run.uuid)?;
-    if job.is_cleanup() {
-        remove(&partial)?;
-        if job.run.cancel_requested {
-            return Err(Failure::cancelled());
-        }
-    }
-    let (snapshot, target, by_operator) =
-        (backup.snapshot.clone(), restore.file.clone(), restore.by_operator);
-    let name = target.to_string_lossy().into_owned();
-    // What an attempt before this one has finished is not written again.
-    let finished = job.is_cleanup() && is_whole(work, job, &snapshot, &target).await?;
-    if !finished {
-        // The folder may have changed since the restore was asked for.
-        estate.outbound().new_sqlite_file(&name, by_operator)?;
-        job.report(0, "reading the backup");
-        let written = work.open(job, {
-            let (partial, target) = (partial.clone(), target.clone());
-            move |opened| write(opened, &snapshot, &partial, &target)
-        });
-        if let Err(failure) = written.await {
-            remove(&partial)?;
-            return Err(failure);
-        }
-    }
-    if restore.compare && !is_whole(work, job, &backup.snapshot, &target).await? {
-        let message = format!("{name} was written, but reading it back gives something else than the backup");
-        return Err(Failure::new(ErrorKind::Unavailable, "different", message));
-    }
-    if restore.compare {
-        let rows = backup.rows.map_or_else(String::new, |rows| format!(" with {rows} rows"));
-        job.log(Level::Info, format!("compared: {} tables{rows} are equal", backup.tables)).await;
-    }
-    let details = DatasourceDetails {
-        name: restore.name,
-        database_type: DatabaseType::Sqlite,
-        database: Some(name.clone()),
-        operator_file: by_operator,
-        ..DatasourceDetails::default()
-    };
-    let unit = (backup.ou, backup.ou_path.as_str());
     let made = datasources::datasource_made(estate, job.ctx(), unit, details).await.map_err(|error| {
         let mut failure = Failure::from(error);
         let why = &failure.error.message;
-        failure.error.message = format!("{name} was restored, but is not a datasource yet: {why}");
+        failure.error.message = format!("{what} was restored, but is not a datasource yet: {why}");
         failure
     })?;
     let id = estate.hash_ids().encode_grouped(made.id);
-    job.log(Level::Info, format!("restored to {name}, which is the datasource {id}")).await;
+    job.log(Level::Info, format!("restored to {what}, which is the datasource {id}")).await;
     Ok(Done::default())
 }
 
-/// Where a file is written until it is complete.
-fn partial(target: &Path, run: Uuid) -> Result<PathBuf> {
-    let name = target.file_name().ok_or_else(|| Error::internal("a restore to a folder"))?;
-    Ok(target.with_file_name(format!(".{}.{run}.partial", name.to_string_lossy())))
-}
-
-fn remove(partial: &Path) -> Result<()> {
-    match fs::remove_file(partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            let message = format!("could not delete {}: {error}", partial.display());
-            Err(Error::unavailable("left", message))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether a file has exactly what the backup has.
-async fn is_whole(
-    work: &AtWork,
-    job: &Job,
-    snapshot: &SnapshotId,
-    target: &Path,
-) -> std::result::Result<bool, Failure> {
-    let (snapshot, target, stop) = (snapshot.clone(), target.to_owned(), job.token());
-    work.open(job, move |opened| {
-        let wanted = only_file(&Manifest::read(opened, &snapshot)?)?;
-        let Ok(file) = File::open(&target) else { return Ok(false) };
-        let read = manifest::sha256(file, || !stop.is_cancelled());
-        Ok(read.is_ok_and(|read| read == (wanted.sha256, wanted.bytes)))
-    })
-    .await
-}
-
-/// The database of a backup that is one file.
-fn only_file(manifest: &Manifest) -> VaultResult<ManifestFile> {
-    match manifest.files.as_slice() {
-        [file] => Ok(file.clone()),
-        files => {
-            let message = format!("the backup has {} files instead of one database", files.len());
-            Err(VaultError::new(VaultErrorKind::Damaged, message))
-        }
-    }
-}
-
-/// Everything is read and checked before the file has its name.
-fn write(opened: &dyn Opened, snapshot: &SnapshotId, partial: &Path, target: &Path) -> VaultResult<()> {
-    let failed = |error: io::Error| {
-        let message = format!("could not write {}: {error}", target.display());
-        VaultError::new(VaultErrorKind::Unavailable, message)
-    };
-    let manifest = Manifest::read(opened, snapshot)?;
-    let wanted = only_file(&manifest)?;
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(partial).map_err(failed)?;
-    copy(opened, snapshot, &wanted, &mut file)?;
-    file.sync_all().map_err(failed)?;
-    // Unlike renaming, this never replaces a file.
-    fs::hard_link(partial, target).map_err(failed)?;
-    fs::remove_file(partial).map_err(failed)?;
-    target.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all()).map_err(failed)
+async fn compared(job: &Job, backup: &Backup) {
+    let rows = backup.rows.map_or_else(String::new, |rows| format!(" with {rows} rows"));
+    job.log(Level::Info, format!("compared: {} tables{rows} are equal", backup.tables)).await;
 }
 
 /// Copies a file of a backup, and compares it with what the manifest says of it.

@@ -1,0 +1,225 @@
+//! Reads a snapshot and passes its files on to a repository: those that the driver made, then files of rows, table by table,
+//! then the manifest. Little is staged at a time: a file is deleted when it has been saved.
+
+use std::fs::{self, File};
+use std::io::{self, Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use landreeve_core::Error;
+use landreeve_core::snapshot::{Snapshot, TableRows};
+use landreeve_core::source::{QueryStream, RecordBatch};
+use landreeve_core::vault::{NewFile, NewFiles, PartWriter, Vault, VaultError, VaultErrorKind, VaultResult};
+use landreeve_estate::inventory::connect::source_failure;
+use landreeve_estate::results::{BATCH_BYTES, BATCH_ROWS};
+use landreeve_estate::runs::{Failure, Job};
+use tokio::sync::mpsc;
+
+use crate::manifest::{self, Manifest, ManifestFile, ManifestPart, ManifestTable};
+
+/// Bytes of values in a file of rows, before they are compressed.
+const PART_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What follows next in a backup.
+pub(crate) enum Staged {
+    File {
+        file: ManifestFile,
+        path: PathBuf,
+    },
+    /// Everything has been read.
+    Manifest(Vec<u8>),
+}
+
+/// Between the reader and the repository: a file that is staged waits for the one before it.
+pub(crate) fn channel() -> (mpsc::Sender<Staged>, NewFiles) {
+    let (sender, mut receiver) = mpsc::channel(1);
+    let mut ended = false;
+    let files = std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        Some(match receiver.blocking_recv() {
+            Some(Staged::File { file, path }) => {
+                let ManifestFile { name, bytes, .. } = file;
+                let content = Removed::open(path).map(|content| Box::new(content) as _);
+                content.map(|content| NewFile { path: manifest::data_path(&name), size: bytes, content })
+            }
+            Some(Staged::Manifest(text)) => {
+                ended = true;
+                let (size, content) = (text.len() as u64, Box::new(Cursor::new(text)));
+                Ok(NewFile { path: manifest::PATH.to_owned(), size, content })
+            }
+            None => {
+                ended = true;
+                Err(VaultError::new(VaultErrorKind::Source, "the database was not read to its end"))
+            }
+        })
+    });
+    (sender, Box::new(files))
+}
+
+/// A file that is deleted when it has been read.
+struct Removed {
+    file: File,
+    path: PathBuf,
+}
+
+impl Removed {
+    fn open(path: PathBuf) -> VaultResult<Removed> {
+        let file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
+        Ok(Removed { file, path })
+    }
+}
+
+impl Read for Removed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read(buffer)
+    }
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        // Otherwise the whole folder is deleted at the end.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> VaultError {
+    VaultError::new(VaultErrorKind::Source, format!("could not read {}: {error}", path.display()))
+}
+
+/// Why staging ended early. `None`: the repository takes no more files.
+type Stopped = Option<Failure>;
+
+pub(crate) struct Stager<'a> {
+    pub job: &'a Job,
+    pub vault: Arc<dyn Vault>,
+    pub scratch: PathBuf,
+    pub staged: mpsc::Sender<Staged>,
+}
+
+impl Stager<'_> {
+    /// Returns the finished manifest.
+    pub async fn stage(
+        &self,
+        mut manifest: Manifest,
+        snapshot: Box<dyn Snapshot>,
+    ) -> Result<Manifest, Stopped> {
+        let contents = snapshot.contents();
+        manifest.server_version = contents.server_version.clone();
+        manifest.settings = contents.settings.clone();
+        manifest.tools = contents.tools.clone();
+        let mut files = contents.files.clone();
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        for file in files {
+            self.pass(&mut manifest, file.name, file.path).await?;
+        }
+        let tables = contents.tables.clone();
+        for (position, table) in tables.iter().enumerate() {
+            let mut stored = ManifestTable::from(table);
+            if matches!(table.rows, TableRows::Readable(_)) {
+                self.job.report(5, format!("reading {}.{}", table.schema, table.name));
+                let rows = snapshot.rows(position, BATCH_ROWS, BATCH_BYTES).await;
+                let rows = rows.map_err(|error| Some(source_failure(&error, None)))?;
+                self.read(&mut manifest, &mut stored, rows).await?;
+            }
+            manifest.tables.push(stored);
+        }
+        snapshot.end().await.map_err(|error| Some(source_failure(&error, None)))?;
+        let text = manifest.as_json().map_err(failed)?;
+        self.staged.send(Staged::Manifest(text)).await.map_err(|_| None)?;
+        Ok(manifest)
+    }
+
+    /// Passes a file on that is complete.
+    async fn pass(&self, manifest: &mut Manifest, name: String, path: PathBuf) -> Result<(), Stopped> {
+        let read = path.clone();
+        let summed = self
+            .job
+            .blocking(move |stop| {
+                let content = File::open(&read).map_err(|error| unreadable(&read, &error))?;
+                let summed = manifest::sha256(content, || !stop.is_cancelled());
+                summed.map_err(|error| unreadable(&read, &error))
+            })
+            .await;
+        if self.job.token().is_cancelled() {
+            return Err(Some(Failure::cancelled()));
+        }
+        let (sha256, bytes) = summed.map_err(failed)?.map_err(|error| failed(error.into_error()))?;
+        let file = ManifestFile { name, bytes, sha256 };
+        self.staged.send(Staged::File { file: file.clone(), path }).await.map_err(|_| None)?;
+        manifest.files.push(file);
+        Ok(())
+    }
+
+    /// Reads the rows of a table into parts.
+    async fn read(
+        &self,
+        manifest: &mut Manifest,
+        table: &mut ManifestTable,
+        mut rows: QueryStream,
+    ) -> Result<(), Stopped> {
+        let mut open: Option<Box<dyn PartWriter>> = None;
+        while let Some(batch) =
+            rows.batches.try_next().await.map_err(|error| Some(source_failure(&error, None)))?
+        {
+            let path = self.part_path(manifest);
+            let writer = self.write(open.take(), path, batch).await?;
+            if writer.raw_bytes() >= PART_BYTES {
+                self.finish(manifest, table, writer).await?;
+            } else {
+                open = Some(writer);
+            }
+        }
+        match open {
+            Some(writer) => self.finish(manifest, table, writer).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Of the part that is written next.
+    fn part_path(&self, manifest: &Manifest) -> PathBuf {
+        self.scratch.join(format!("{:08}", manifest.files.len()))
+    }
+
+    async fn write(
+        &self,
+        open: Option<Box<dyn PartWriter>>,
+        path: PathBuf,
+        batch: RecordBatch,
+    ) -> Result<Box<dyn PartWriter>, Stopped> {
+        let vault = Arc::clone(&self.vault);
+        let written = self.job.blocking(move |_| {
+            let mut writer = match open {
+                Some(writer) => writer,
+                None => vault.part_writer(&path, &batch.schema())?,
+            };
+            writer.write(&batch)?;
+            VaultResult::Ok(writer)
+        });
+        written.await.map_err(failed)?.map_err(|error| failed(error.into_error()))
+    }
+
+    async fn finish(
+        &self,
+        manifest: &mut Manifest,
+        table: &mut ManifestTable,
+        writer: Box<dyn PartWriter>,
+    ) -> Result<(), Stopped> {
+        let part = self.job.blocking(move |_| writer.finish()).await.map_err(failed)?;
+        let part = part.map_err(|error| failed(error.into_error()))?;
+        // In the order of their names, after the definitions.
+        let file = format!("parts/{:08}.parquet", manifest.files.len());
+        let path = self.part_path(manifest);
+        self.pass(manifest, file.clone(), path).await?;
+        table.rows = table.rows.map(|rows| rows + part.rows);
+        let part = ManifestPart { file, rows: part.rows, hash: part.hash.to_string() };
+        table.parts.get_or_insert_default().push(part);
+        Ok(())
+    }
+}
+
+fn failed(error: Error) -> Stopped {
+    Some(error.into())
+}
