@@ -26,7 +26,20 @@ pub enum Address {
     Folder(PathBuf),
     /// A server that speaks restic's REST protocol: `https://host[:port]/path/`.
     Rest(String),
+    /// A bucket of Amazon S3, or of a server that speaks its protocol.
+    S3 {
+        bucket: String,
+        /// What the names of all objects begin with, without slashes around it. It may be empty.
+        prefix: String,
+        region: String,
+        /// `https://host[:port]` of a server that is not Amazon's.
+        endpoint: Option<String>,
+    },
 }
+
+/// The region of a bucket whose address has none.
+const DEFAULT_REGION: &str = "us-east-1";
+const MAX_REGION: usize = 64;
 
 /// A user's name and password at a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +57,8 @@ impl Address {
         }
     }
 
-    /// The same, with a login in front of the host: `rest:https://user:password@host/`. It is not part of the address.
+    /// The same, with a login in front of the host or bucket: `rest:https://user:password@host/`,
+    /// `s3://ACCESS_KEY_ID:SECRET@bucket/`. It is not part of the address.
     pub fn parse_with_login(text: &str) -> Result<(Address, Option<StorageLogin>), String> {
         if text.len() > MAX_ADDRESS {
             return Err(format!("is longer than {MAX_ADDRESS} bytes"));
@@ -55,10 +69,13 @@ impl Address {
         if let Some(url) = text.strip_prefix("rest:") {
             return rest(url);
         }
+        if let Some(place) = text.strip_prefix("s3:") {
+            return s3(place);
+        }
         let path = text.strip_prefix("file://").unwrap_or(text);
         if let Some((scheme, _)) = path.split_once(':').filter(|(scheme, _)| !scheme.contains('/')) {
             return Err(format!(
-                "starts with `{scheme}:`, which is not supported; give the path of a folder, or rest:https://…"
+                "starts with `{scheme}:`, which is not supported; give the path of a folder, rest:https://… or s3://…"
             ));
         }
         if !Path::new(path).is_absolute() {
@@ -78,6 +95,19 @@ impl fmt::Display for Address {
         match self {
             Address::Folder(path) => write!(f, "{}", path.display()),
             Address::Rest(url) => write!(f, "rest:{url}"),
+            Address::S3 { bucket, prefix, region, endpoint } => {
+                let slash = if prefix.is_empty() { "" } else { "/" };
+                write!(f, "s3://{bucket}{slash}{prefix}")?;
+                let mut separator = '?';
+                if region != DEFAULT_REGION {
+                    write!(f, "{separator}region={region}")?;
+                    separator = '&';
+                }
+                match endpoint {
+                    Some(endpoint) => write!(f, "{separator}endpoint={endpoint}"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }
@@ -93,21 +123,11 @@ fn rest(url: &str) -> Result<(Address, Option<StorageLogin>), String> {
         Some((login, host)) => (Some(login), host),
         None => (None, place),
     };
-    let bare = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
-        Some((inside, _)) => inside,
-        None => host.split_once(':').map_or(host, |(name, _)| name),
-    };
-    if bare.is_empty() {
-        return Err("has no host".to_owned());
-    }
-    let allowed = |letter: char| letter.is_ascii_alphanumeric() || ".-_:[]".contains(letter);
-    if !host.chars().all(allowed) {
-        return Err("has a host that is not allowed".to_owned());
-    }
+    let bare = bare_host(host)?;
     if path.contains(['?', '#', ' ']) || path.split('/').any(|part| part == "..") {
         return Err("has a path that is not allowed".to_owned());
     }
-    if scheme == "http" && !matches!(bare, "localhost" | "127.0.0.1" | "::1") {
+    if scheme == "http" && !is_this_machine(bare) {
         return Err("is not encrypted: use rest:https://…".to_owned());
     }
     let login = match login.map(|login| login.split_once(':')) {
@@ -120,6 +140,115 @@ fn rest(url: &str) -> Result<(Address, Option<StorageLogin>), String> {
     let path = path.trim_end_matches('/');
     let slash = if path.is_empty() { "" } else { "/" };
     Ok((Address::Rest(format!("{scheme}://{host}/{path}{slash}")), login))
+}
+
+/// A host without its port and without the brackets of an IPv6 address.
+fn bare_host(host: &str) -> Result<&str, String> {
+    let bare = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((inside, _)) => inside,
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    if bare.is_empty() {
+        return Err("has no host".to_owned());
+    }
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || ".-_:[]".contains(letter);
+    if !host.chars().all(allowed) {
+        return Err("has a host that is not allowed".to_owned());
+    }
+    Ok(bare)
+}
+
+fn is_this_machine(bare: &str) -> bool {
+    matches!(bare, "localhost" | "127.0.0.1" | "::1")
+}
+
+/// `//[ACCESS_KEY_ID:SECRET@]bucket[/prefix][?region=…&endpoint=…]`. No message contains any part of a login, also if it is
+/// not where it belongs.
+fn s3(text: &str) -> Result<(Address, Option<StorageLogin>), String> {
+    let rest = text.strip_prefix("//").ok_or("is not s3://bucket/prefix")?;
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if query.contains('@') {
+        return Err("has an @ behind the `?`; a secret with `?` is not supported".to_owned());
+    }
+    // A secret may contain slashes and @, a bucket and a prefix never an @.
+    let (login, place) = match place.rsplit_once('@') {
+        Some((login, place)) => (Some(login), place),
+        None => (None, place),
+    };
+    let login = match login.map(|login| login.split_once(':')) {
+        None => None,
+        Some(Some((id, secret))) if !id.is_empty() && !secret.is_empty() => {
+            Some(StorageLogin { user: id.to_owned(), password: Secret::new(secret) })
+        }
+        Some(_) => return Err("has a login that is not ACCESS_KEY_ID:SECRET".to_owned()),
+    };
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    if bucket.is_empty() {
+        return Err("has no bucket".to_owned());
+    }
+    if !is_bucket(bucket) {
+        return Err("has a bucket that is not 3 to 63 lowercase letters, digits, hyphens and dots".to_owned());
+    }
+    let prefix = prefix.trim_end_matches('/');
+    if !prefix.is_empty() && prefix.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err("has a prefix with a part that is empty, `.` or `..`".to_owned());
+    }
+    let (mut region, mut endpoint) = (None, None);
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let known = match name {
+            "region" => region.replace(region_of(value)?).is_some(),
+            "endpoint" => endpoint.replace(endpoint_of(value)?).is_some(),
+            _ => return Err("has a parameter that is neither region nor endpoint".to_owned()),
+        };
+        if known {
+            return Err(format!("states the {name} twice"));
+        }
+    }
+    let address = Address::S3 {
+        bucket: bucket.to_owned(),
+        prefix: prefix.to_owned(),
+        region: region.unwrap_or_else(|| DEFAULT_REGION.to_owned()),
+        endpoint,
+    };
+    Ok((address, login))
+}
+
+/// Amazon's rules for names of buckets.
+fn is_bucket(name: &str) -> bool {
+    let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = |byte: Option<u8>| byte.is_some_and(is_alphanumeric);
+    (3..=63).contains(&name.len())
+        && name.bytes().all(|byte| is_alphanumeric(byte) || matches!(byte, b'-' | b'.'))
+        && ends(name.bytes().next())
+        && ends(name.bytes().last())
+        && !name.contains("..")
+        && name.parse::<std::net::Ipv4Addr>().is_err()
+}
+
+/// It becomes part of a host name.
+fn region_of(value: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if value.is_empty() || value.len() > MAX_REGION || !value.bytes().all(allowed) {
+        return Err("has a region that is not a name such as eu-central-1".to_owned());
+    }
+    Ok(value.to_owned())
+}
+
+/// `https://host[:port]`, as a request is signed for it: in lower case, and without the scheme's own port. Without TLS only on
+/// this machine, because the data's names and the requests could be changed on their way.
+fn endpoint_of(value: &str) -> Result<String, String> {
+    let (scheme, host) = match value.split_once("://") {
+        Some((scheme @ ("https" | "http"), host)) => (scheme, host.strip_suffix('/').unwrap_or(host)),
+        _ => return Err("has an endpoint that is not https://host[:port]".to_owned()),
+    };
+    let bare = bare_host(host).map_err(|_| "has an endpoint that is not https://host[:port]".to_owned())?;
+    if scheme == "http" && !is_this_machine(bare) {
+        return Err("has an endpoint that is not encrypted: use https://…".to_owned());
+    }
+    let default = if scheme == "http" { ":80" } else { ":443" };
+    let host = host.strip_suffix(default).unwrap_or(host);
+    Ok(format!("{scheme}://{}", host.to_ascii_lowercase()))
 }
 
 /// What it takes to open a repository.
@@ -418,8 +547,8 @@ mod tests {
             ("backup", "is not an absolute path"),
             ("../backup", "is not an absolute path"),
             (
-                "s3://bucket/a",
-                "starts with `s3:`, which is not supported; give the path of a folder, or rest:https://…",
+                "gs://bucket/a",
+                "starts with `gs:`, which is not supported; give the path of a folder, rest:https://… or s3://…",
             ),
             ("/a\nb", "contains a control character"),
             ("rest:host", "is not rest:https://host/path"),
@@ -438,6 +567,86 @@ mod tests {
             assert_eq!(Address::parse(text).unwrap_err(), message, "{text}");
         }
         assert!(Address::parse(&format!("/{}", "a".repeat(MAX_ADDRESS))).is_err());
+    }
+
+    #[test]
+    fn buckets_have_a_prefix_a_region_and_an_endpoint() {
+        let endpoint = "endpoint=https://host:9000";
+        let tls = "s3://bucket?endpoint=https://host";
+        for (text, shown, login) in [
+            ("s3://bucket", "s3://bucket", None),
+            ("s3://my.bucket-1//", "s3://my.bucket-1", None),
+            ("s3://bucket/a b/c%20/?", "s3://bucket/a b/c%20", None),
+            ("s3://bucket/a?region=us-east-1", "s3://bucket/a", None),
+            ("s3://bucket/a?region=eu-central-1", "s3://bucket/a?region=eu-central-1", None),
+            (&format!("s3://bucket/a?{endpoint}/"), &format!("s3://bucket/a?{endpoint}"), None),
+            (
+                &format!("s3://bucket/a?{endpoint}&region=garage"),
+                &format!("s3://bucket/a?region=garage&{endpoint}"),
+                None,
+            ),
+            ("s3://bucket?endpoint=https://HOST:443", tls, None),
+            ("s3://bucket?endpoint=http://[::1]:80/", "s3://bucket?endpoint=http://[::1]", None),
+            ("s3://AKIA:se/c+r:e@t/@bucket/a", "s3://bucket/a", Some(("AKIA", "se/c+r:e@t/"))),
+            ("s3://AKIA:secret%2F@bucket?region=a", "s3://bucket?region=a", Some(("AKIA", "secret%2F"))),
+        ] {
+            let (address, found) = Address::parse_with_login(text).unwrap();
+            assert!(!address.is_local());
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(Address::parse(shown).unwrap(), address, "{shown}");
+            let found = found.as_ref().map(|login| (login.user.as_str(), login.password.reveal()));
+            assert_eq!(found, login, "{text}");
+        }
+        let expected =
+            Address::S3 { bucket: "abc".into(), prefix: "a/b".into(), region: "x".into(), endpoint: None };
+        assert_eq!(Address::parse("s3://abc/a/b/?region=x"), Ok(expected));
+    }
+
+    #[test]
+    fn refuses_malformed_buckets() {
+        let bucket = "has a bucket that is not 3 to 63 lowercase letters, digits, hyphens and dots";
+        let prefix = "has a prefix with a part that is empty, `.` or `..`";
+        let region = "has a region that is not a name such as eu-central-1";
+        let endpoint = "has an endpoint that is not https://host[:port]";
+        let login = "has a login that is not ACCESS_KEY_ID:SECRET";
+        let long = format!("s3://{}", "a".repeat(64));
+        for (text, message) in [
+            ("s3:https://host/bucket", "is not s3://bucket/prefix"),
+            ("s3:bucket", "is not s3://bucket/prefix"),
+            ("s3://", "has no bucket"),
+            ("s3:///a", "has no bucket"),
+            ("s3://ab", bucket),
+            (&long, bucket),
+            ("s3://Bucket", bucket),
+            ("s3://bucket-/a", bucket),
+            ("s3://.bucket", bucket),
+            ("s3://buc..ket", bucket),
+            ("s3://10.0.0.1", bucket),
+            ("s3://buck_et", bucket),
+            ("s3://bücket", bucket),
+            ("s3://bucket//a", prefix),
+            ("s3://bucket/a//b", prefix),
+            ("s3://bucket/a/../b", prefix),
+            ("s3://bucket/.", prefix),
+            ("s3://bucket/a\nb", "contains a control character"),
+            ("s3://bucket?region=", region),
+            ("s3://bucket?region=a.b", region),
+            ("s3://bucket?region=a/b", region),
+            ("s3://bucket?endpoint=host", endpoint),
+            ("s3://bucket?endpoint=https://", endpoint),
+            ("s3://bucket?endpoint=https://host/path", endpoint),
+            ("s3://bucket?endpoint=ftp://host", endpoint),
+            ("s3://bucket?endpoint=http://host", "has an endpoint that is not encrypted: use https://…"),
+            ("s3://bucket?Region=a", "has a parameter that is neither region nor endpoint"),
+            ("s3://bucket?region=a&region=a", "states the region twice"),
+            ("s3://AKIA@bucket", login),
+            ("s3://:secret@bucket", login),
+            ("s3://AKIA:@bucket", login),
+            ("s3://AKIA:se?cret@bucket", "has an @ behind the `?`; a secret with `?` is not supported"),
+        ] {
+            assert_eq!(Address::parse_with_login(text).unwrap_err(), message, "{text}");
+        }
+        assert_eq!(Address::parse("s3://AKIA:secret@bucket").unwrap_err(), "contains a user name");
     }
 
     #[test]

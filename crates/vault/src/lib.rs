@@ -1,7 +1,7 @@
 //! Backup repositories in restic's format (version 2), behind core's `Vault` port: `rustic_core` chunks, encrypts and finds,
 //! we store, and add what it leaves to its caller.
 //!
-//! `place` is where a repository is; `folder` and `rest` are storages. `gate` decides what may be written, `source` is what is saved,
+//! `place` is where a repository is; `folder`, `rest` and `s3` are storages. `gate` decides what may be written, `source` is what is saved,
 //! `reading` what was, `parts` are files of rows. Does not belong here: databases, policies, the metadata store, the wall clock.
 
 mod folder;
@@ -11,6 +11,7 @@ mod place;
 mod reading;
 mod repository;
 mod rest;
+mod s3;
 mod source;
 mod storage;
 

@@ -11,6 +11,7 @@ use crate::Repositories;
 use crate::folder::Folder;
 use crate::gate::{Gate, Gated};
 use crate::rest::Rest;
+use crate::s3::{Bucket, S3};
 use crate::storage::Storage;
 
 pub struct Place {
@@ -20,15 +21,19 @@ pub struct Place {
 
 impl Place {
     pub fn new(spec: &RepositorySpec, stop: CancellationToken, with: &Repositories) -> VaultResult<Place> {
+        let remote = || {
+            with.remote.clone().ok_or_else(|| {
+                let message = format!("{} is on another machine, which cannot be reached here", spec.address);
+                VaultError::new(VaultErrorKind::Unavailable, message)
+            })
+        };
+        let login = spec.login.as_ref();
         let storage: Arc<dyn Storage> = match &spec.address {
             Address::Folder(path) => Arc::new(Folder::new(path.clone())),
-            Address::Rest(url) => {
-                let remote = with.remote.clone().ok_or_else(|| {
-                    let message =
-                        format!("{} is on another machine, which cannot be reached here", spec.address);
-                    VaultError::new(VaultErrorKind::Unavailable, message)
-                })?;
-                Arc::new(Rest::new(url.clone(), spec.login.as_ref(), remote, stop.clone()))
+            Address::Rest(url) => Arc::new(Rest::new(url.clone(), login, remote()?, stop.clone())),
+            Address::S3 { bucket, prefix, region, endpoint } => {
+                let bucket = Bucket { name: bucket, prefix, region, endpoint: endpoint.as_deref() };
+                Arc::new(S3::new(spec.address.to_string(), &bucket, login, remote()?, stop.clone())?)
             }
         };
         let gate = Arc::new(Gate::new(Arc::clone(&storage), stop, spec.append_only));
