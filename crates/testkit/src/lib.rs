@@ -14,6 +14,7 @@ pub mod limits;
 mod relay;
 mod rest_storage;
 mod routes;
+mod s3_storage;
 mod site;
 pub mod skeleton;
 
@@ -24,6 +25,7 @@ pub use http_relay::{HttpRelay, Mishap};
 pub use relay::Relay;
 pub use rest_storage::RestStorage;
 pub use routes::{compare, everything, everything_but, parse};
+pub use s3_storage::{BUCKET, S3Key, S3Storage};
 pub use site::{MockClock, Site, postgres_url};
 
 pub use landreeve_estate::store::list::PAGE_ROWS;

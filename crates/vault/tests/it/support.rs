@@ -6,10 +6,10 @@ use std::process::Command;
 
 use landreeve_core::Secret;
 use landreeve_core::vault::{
-    Address, CancellationToken, NewFile, NewFiles, Repository, RepositorySpec, SnapshotHead, Vault,
-    VaultResult,
+    Address, CancellationToken, NewFile, NewFiles, Repository, RepositorySpec, SnapshotHead, StorageLogin,
+    Vault, VaultResult,
 };
-use landreeve_testkit::RestStorage;
+use landreeve_testkit::{BUCKET, RestStorage, S3Storage};
 use landreeve_vault::Repositories;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -20,7 +20,11 @@ pub const PASSWORD: &str = "correct horse battery staple";
 enum Storage {
     Folder(TempDir),
     Rest(RestStorage),
+    S3(S3Storage),
 }
+
+/// What the objects of a repository in a bucket begin with.
+const PREFIX: &str = "some/where";
 
 pub struct Place {
     storage: Storage,
@@ -37,6 +41,19 @@ impl Place {
         Place::at(Storage::Rest(storage))
     }
 
+    /// `None` where the test is skipped.
+    pub fn s3() -> Option<Place> {
+        S3Storage::start().map(|storage| Place::at(Storage::S3(storage)))
+    }
+
+    /// For a repository in a bucket only.
+    pub fn server(&mut self) -> &mut S3Storage {
+        match &mut self.storage {
+            Storage::S3(server) => server,
+            Storage::Folder(_) | Storage::Rest(_) => panic!("not in a bucket"),
+        }
+    }
+
     fn at(storage: Storage) -> Place {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -48,11 +65,17 @@ impl Place {
     }
 
     pub fn spec(&self) -> RepositorySpec {
+        let mut login = None;
         let address = match &self.storage {
             Storage::Folder(folder) => Address::Folder(folder.path().join("repository")),
             Storage::Rest(storage) => Address::parse(&format!("rest:http://{}/", storage.address())).unwrap(),
+            Storage::S3(storage) => {
+                login = Some(StorageLogin { user: "AKIATEST".into(), password: Secret::new("se/c+ret") });
+                let endpoint = format!("http://{}", storage.address());
+                Address::parse(&format!("s3://{BUCKET}/{PREFIX}?endpoint={endpoint}")).unwrap()
+            }
         };
-        RepositorySpec { address, login: None, password: Secret::new(PASSWORD), append_only: false }
+        RepositorySpec { address, login, password: Secret::new(PASSWORD), append_only: false }
     }
 
     pub fn create(&self) -> Box<dyn Repository> {
@@ -67,7 +90,7 @@ impl Place {
     pub fn path(&self) -> PathBuf {
         match self.spec().address {
             Address::Folder(path) => path,
-            Address::Rest(url) => panic!("{url} is not a folder"),
+            other => panic!("{other} is not a folder"),
         }
     }
 
@@ -86,6 +109,7 @@ impl Place {
                 let inside = files.iter().filter(|(name, _)| name.starts_with(&format!("/{folder}")));
                 inside.map(|(name, content)| (name.clone(), content.len())).collect()
             }
+            Storage::S3(storage) => storage.objects(&format!("{PREFIX}/{folder}")),
         }
     }
 
@@ -103,13 +127,24 @@ impl Place {
                     files.insert(name.to_owned(), bytes.into());
                 }
             }
+            Storage::S3(storage) => match change(storage.read(name)) {
+                Some(bytes) => storage.write(name, &bytes),
+                None => storage.delete(name),
+            },
         }
     }
 
     pub fn restic_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("restic");
-        command.args(["--no-cache", "-r", &self.spec().address.to_string()]).args(arguments);
-        command.env("RESTIC_PASSWORD", PASSWORD);
+        let RepositorySpec { address, login, .. } = self.spec();
+        let place = match &self.storage {
+            Storage::S3(storage) => format!("s3:http://{}/{BUCKET}/{PREFIX}", storage.address()),
+            Storage::Folder(_) | Storage::Rest(_) => address.to_string(),
+        };
+        command.args(["--no-cache", "-r", &place]).args(arguments).env("RESTIC_PASSWORD", PASSWORD);
+        if let Some(StorageLogin { user, password }) = login {
+            command.env("AWS_ACCESS_KEY_ID", user).env("AWS_SECRET_ACCESS_KEY", password.reveal());
+        }
         command
     }
 
@@ -152,6 +187,14 @@ macro_rules! on_every_storage {
             $(#[test]
             fn $name() {
                 super::$name(&super::Place::rest(landreeve_testkit::RestStorage::start()));
+            })*
+        }
+        mod s3 {
+            $(#[test]
+            fn $name() {
+                if let Some(place) = super::Place::s3() {
+                    super::$name(&place);
+                }
             })*
         }
     };
