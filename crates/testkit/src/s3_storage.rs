@@ -4,17 +4,17 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Set by `cargo xtask test`: the program `moto_server`.
-const PROGRAM: &str = "LANDREEVE_TEST_MOTO";
+/// Set by `cargo xtask test`: a Python that has moto.
+const PYTHON: &str = "LANDREEVE_TEST_MOTO";
 /// The bucket that every server has.
 pub const BUCKET: &str = "landreeve-test";
 
 pub struct S3Storage {
-    server: Child,
+    server: Mutex<Child>,
     address: SocketAddr,
 }
 
@@ -38,7 +38,7 @@ impl S3Storage {
         let storage = S3Storage::run();
         if storage.is_none() {
             TOLD.call_once(|| {
-                eprintln!("SKIPPED tests of S3 repositories: moto_server could not be started");
+                eprintln!("SKIPPED tests of S3 repositories: moto could not be started (`pip install 'moto[server]'`)");
             });
         }
         let storage = storage?;
@@ -47,9 +47,9 @@ impl S3Storage {
     }
 
     fn run() -> Option<S3Storage> {
-        let program = std::env::var_os(PROGRAM).unwrap_or_else(|| "moto_server".into());
-        let mut command = Command::new(program);
-        command.args(["-H", "127.0.0.1", "-p", "0"]);
+        let python = std::env::var_os(PYTHON).unwrap_or_else(|| "python3".into());
+        let mut command = Command::new(python);
+        command.args(["-c", include_str!("moto.py")]);
         let mut server =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().ok()?;
         let mut lines = BufReader::new(server.stderr.take()?);
@@ -66,13 +66,14 @@ impl S3Storage {
         };
         // It waits if nobody reads what it says.
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        Some(S3Storage { server, address })
+        Some(S3Storage { server: Mutex::new(server), address })
     }
 
     /// Nothing answers any more.
-    pub fn stop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+    pub fn stop(&self) {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = server.kill();
+        let _ = server.wait();
     }
 
     pub fn address(&self) -> SocketAddr {

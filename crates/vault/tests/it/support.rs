@@ -29,7 +29,7 @@ const PREFIX: &str = "some/where";
 pub struct Place {
     storage: Storage,
     pub repositories: Repositories,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Place {
@@ -46,12 +46,16 @@ impl Place {
         S3Storage::start().map(|storage| Place::at(Storage::S3(storage)))
     }
 
-    /// For a repository in a bucket only.
-    pub fn server(&mut self) -> &mut S3Storage {
-        match &mut self.storage {
+    /// In a bucket only.
+    pub fn server(&self) -> &S3Storage {
+        match &self.storage {
             Storage::S3(server) => server,
             Storage::Folder(_) | Storage::Rest(_) => panic!("not in a bucket"),
         }
+    }
+
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     fn at(storage: Storage) -> Place {
@@ -61,7 +65,7 @@ impl Place {
             let _inside = runtime.enter();
             (*landreeve_testkit::vault()).clone()
         };
-        Place { storage, repositories, _runtime: runtime }
+        Place { storage, repositories, runtime }
     }
 
     pub fn spec(&self) -> RepositorySpec {
