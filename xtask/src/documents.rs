@@ -1,14 +1,15 @@
 //! Checks the OpenAPI documents of a running server with third-party tools: a validator, a linter and a client
-//! generator. The tools are installed once, with pinned versions, in a folder outside the repository. Tools that cannot
-//! be installed are skipped and listed at the end of the run.
+//! generator. Tools that cannot be installed are skipped and listed at the end of the run.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+
+use crate::tools;
 
 const PYTHON: [&str; 2] = ["openapi-spec-validator==0.9.0", "openapi-python-client==0.29.1"];
 const NODE: &str = "@stoplight/spectral-cli@6.16.3";
@@ -26,12 +27,16 @@ const DOCUMENTS: [(&str, &str); 7] = [
     ("clumio", "/clumio/openapi.json"),
 ];
 
-/// Checks all documents of the program. Returns the tools that could not be installed.
+/// Checks all documents of the program. Returns what was skipped, because a tool could not be installed.
 pub fn check(program: &Path) -> Result<Vec<String>> {
     eprintln!("xtask: checking the OpenAPI documents");
     let mut skipped = Vec::new();
-    let cache = cache()?;
-    let python = available(python(&cache), "openapi-spec-validator and openapi-python-client", &mut skipped);
+    let cache = tools::cache("openapi")?;
+    let python = available(
+        tools::python(&cache, &PYTHON),
+        "openapi-spec-validator and openapi-python-client",
+        &mut skipped,
+    );
     let node = available(node(&cache), "spectral", &mut skipped);
     let folder = Folder::new()?;
     write_documents(program, &folder.0)?;
@@ -65,61 +70,21 @@ pub fn check(program: &Path) -> Result<Vec<String>> {
 }
 
 fn available(bin: Result<PathBuf>, tools: &str, skipped: &mut Vec<String>) -> Option<PathBuf> {
-    bin.inspect_err(|error| skipped.push(format!("{tools}: {error:#}"))).ok()
-}
-
-fn cache() -> Result<PathBuf> {
-    let home = std::env::var_os("HOME").context("HOME is not set")?;
-    Ok(PathBuf::from(home).join(".cache/landreeve-tools/openapi"))
-}
-
-/// Installs into one folder per set of versions; the folder is complete once it has its marker.
-fn install(folder: &Path, steps: &mut [Command]) -> Result<()> {
-    let marker = folder.join("complete");
-    if marker.exists() {
-        return Ok(());
-    }
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
-    fs::create_dir_all(folder)?;
-    for step in steps {
-        let output = step.stdin(Stdio::null()).output().context("could not install it")?;
-        if !output.status.success() {
-            bail!("could not install it: {}", last_line(&output));
-        }
-    }
-    fs::write(marker, "")?;
-    Ok(())
-}
-
-fn python(cache: &Path) -> Result<PathBuf> {
-    let folder = cache.join(PYTHON.join("+").replace("==", "-"));
-    let bin = folder.join("venv/bin");
-    let mut make = Command::new("python3");
-    make.args(["-m", "venv"]).arg(folder.join("venv"));
-    let mut fill = Command::new(bin.join("pip"));
-    fill.args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON);
-    install(&folder, &mut [make, fill])?;
-    Ok(bin)
+    bin.inspect_err(|error| skipped.push(format!("a check of the OpenAPI documents: {tools}: {error:#}")))
+        .ok()
 }
 
 fn node(cache: &Path) -> Result<PathBuf> {
     let folder = cache.join(NODE.replace(['/', '@'], "-"));
     let mut fill = Command::new("npm");
     fill.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&folder).arg(NODE);
-    install(&folder, &mut [fill])?;
+    tools::install(&folder, &mut [fill])?;
     Ok(folder.join("node_modules/.bin"))
 }
 
 fn with_path(bin: &Path) -> Result<std::ffi::OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     Ok(std::env::join_paths(std::iter::once(bin.to_path_buf()).chain(std::env::split_paths(&path)))?)
-}
-
-fn last_line(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr);
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given").trim().to_owned()
 }
 
 /// The tool's output if it found problems. Some tools warn and still succeed.

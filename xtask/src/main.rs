@@ -13,6 +13,7 @@ mod hostile;
 mod measure;
 mod test;
 mod tidy;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use anyhow::{Context as _, Result};
 
 use crate::databases::Databases;
-use crate::documents;
+use crate::{documents, tools};
 
 /// If these are set (by `databases --detach`), no servers are started.
 const GIVEN: [&str; 4] = [
@@ -15,6 +15,9 @@ const GIVEN: [&str; 4] = [
     "LANDREEVE_TEST_MARIADB_NO_ZONES",
     "LANDREEVE_TEST_KRB5_CONFIG",
 ];
+
+/// If this is set, it is a Python that has moto; the tests of S3 repositories start it.
+const MOTO: &str = "LANDREEVE_TEST_MOTO";
 
 pub fn command(args: &[String]) -> Result<ExitCode> {
     let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
@@ -50,8 +53,14 @@ fn run(args: &[String], variables: &[(&'static str, String)]) -> Result<ExitCode
         return Ok(exit_code(built));
     }
     let own = std::env::current_exe()?;
-    let skipped = documents::check(&own.with_file_name("landreeve"))?;
+    let mut skipped = documents::check(&own.with_file_name("landreeve"))?;
     let mut tests = tests(&[], args)?;
+    if std::env::var_os(MOTO).is_none() {
+        match tools::moto() {
+            Ok(python) => drop(tests.env(MOTO, python)),
+            Err(error) => skipped.push(format!("the tests of S3 repositories: moto: {error:#}")),
+        }
+    }
     tests.envs(variables.iter().map(|(name, value)| (name, value)));
     if skipped.is_empty() {
         return Ok(exit_code(tests.status().context("cargo")?));
@@ -92,7 +101,7 @@ fn tests(first: &[&str], args: &[String]) -> Result<Command> {
     Ok(tests)
 }
 
-/// Runs the tests and prints the skipped checks before their summary, which stays last.
+/// Runs the tests and prints what was skipped before their summary, which stays last.
 fn closing_with(tests: &mut Command, skipped: &[String]) -> Result<ExitCode> {
     let mut child = tests.stderr(Stdio::piped()).spawn().context("cargo")?;
     let lines = BufReader::new(child.stderr.take().context("could not read the tests' output")?).lines();
@@ -112,7 +121,7 @@ fn closing_with(tests: &mut Command, skipped: &[String]) -> Result<ExitCode> {
 }
 
 fn tell(skipped: &[String]) {
-    for tool in skipped {
-        eprintln!("xtask: SKIPPED a check of the OpenAPI documents: {tool}");
+    for what in skipped {
+        eprintln!("xtask: SKIPPED {what}");
     }
 }

@@ -1,6 +1,7 @@
 //! A server that speaks Amazon S3's protocol: moto, a program of its own, which keeps everything in memory. It listens on
 //! 127.0.0.1 and stops when this is dropped. Where moto is not installed, tests that need it are skipped.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -33,21 +34,20 @@ impl Drop for S3Storage {
 
 impl S3Storage {
     /// Every key may do everything there. `None` if moto is not installed: the test is skipped.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     pub fn start() -> Option<S3Storage> {
         static TOLD: Once = Once::new();
-        let storage = S3Storage::run();
-        if storage.is_none() {
-            TOLD.call_once(|| {
-                eprintln!("SKIPPED tests of S3 repositories: moto could not be started (`pip install 'moto[server]'`)");
-            });
-        }
-        let storage = storage?;
+        let python = std::env::var_os(PYTHON);
+        let Some(storage) = S3Storage::run(python.as_deref().unwrap_or(OsStr::new("python3"))) else {
+            assert!(python.is_none(), "{PYTHON} does not start moto");
+            TOLD.call_once(|| eprintln!("SKIPPED the tests of S3 repositories: moto could not be started"));
+            return None;
+        };
         storage.expect("PUT", &format!("/{BUCKET}"), "s3", &[]);
         Some(storage)
     }
 
-    fn run() -> Option<S3Storage> {
-        let python = std::env::var_os(PYTHON).unwrap_or_else(|| "python3".into());
+    fn run(python: &OsStr) -> Option<S3Storage> {
         let mut command = Command::new(python);
         command.args(["-c", include_str!("moto.py")]);
         let mut server =
@@ -64,7 +64,7 @@ impl S3Storage {
                 break address.parse().unwrap();
             }
         };
-        // It waits if nobody reads what it says.
+        // It stops at a full pipe.
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         Some(S3Storage { server: Mutex::new(server), address })
     }

@@ -8,7 +8,7 @@ use landreeve_protection::repositories::{
     NewRepository, Origin, repository_add, repository_key, repository_list, repository_named,
 };
 use landreeve_protection::upkeep::{repository_check, repository_prune};
-use landreeve_testkit::RestStorage;
+use landreeve_testkit::{BUCKET, RestStorage, S3Storage};
 
 use crate::support::{World, on_both};
 
@@ -21,6 +21,7 @@ on_both! {
     several_nodes_share_a_folder_or_have_none
     a_repository_is_attached_once
     a_server_keeps_a_repository_too
+    a_bucket_keeps_a_repository_too
     damage_fails_a_check
     an_append_only_repository_is_not_pruned
     only_those_who_may_see_or_change_repositories
@@ -64,7 +65,8 @@ async fn what_is_wrong_is_told_all_of_it(world: &World) {
         (NewRepository { name: "a b".into(), ..good.clone() }, "name"),
         (NewRepository { name: "a/b".into(), ..good.clone() }, "name"),
         (NewRepository { url: "relative".into(), ..good.clone() }, "url"),
-        (NewRepository { url: "s3://bucket".into(), ..good.clone() }, "url"),
+        (NewRepository { url: "s3://AKIA@bucket".into(), ..good.clone() }, "url"),
+        (NewRepository { url: "gs://bucket".into(), ..good.clone() }, "url"),
         (NewRepository { url: "rest:http://example.com/".into(), ..good.clone() }, "url"),
         (NewRepository { url: format!("/{}", "a".repeat(2_000)), ..good.clone() }, "url"),
         (NewRepository { password: Some(Secret::new("")), ..good.clone() }, "password"),
@@ -205,6 +207,36 @@ async fn a_server_keeps_a_repository_too(world: &World) {
     let run = repository_check(&world.plane, &world.ctx, "offsite", CheckDepth::Structure).await.unwrap();
     let (state, message) = world.ended(run).await;
     assert_eq!(state, RunState::Failed, "{message}");
+}
+
+async fn a_bucket_keeps_a_repository_too(world: &World) {
+    let Some(storage) = S3Storage::start() else { return };
+    let place = format!("{BUCKET}/a?endpoint=http://{}", storage.address());
+    let at =
+        |login: &str| NewRepository { url: format!("s3://{login}{place}"), ..world.wanted("offsite", "") };
+    let error = world.add(at("")).await.unwrap_err();
+    assert!(error.message.contains("state it as s3://ACCESS_KEY_ID:SECRET@"), "{}", error.message);
+    assert!(repository_list(&world.plane, &world.ctx).await.unwrap().is_empty());
+    let made = world.add(at("AKIATEST:se/c+r@et:@")).await.unwrap();
+    assert_eq!(made.address.to_string(), format!("s3://{place}"), "without the login");
+    let run = repository_check(&world.plane, &world.ctx, "offsite", CheckDepth::Data).await.unwrap();
+    assert_eq!(world.ended(run).await, (RunState::Succeeded, String::new()));
+    let stored = world.kit.rows("SELECT name, address FROM repositories").await;
+    assert!(!format!("{stored:?}").contains("se/c"));
+    let again = NewRepository { name: "other".into(), ..at("AKIA2:secret@") };
+    assert_eq!(world.add(again).await.unwrap_err().faults[0].field, "url");
+    // The stored login is the one that was stated.
+    let key = storage.only_allow(&["s3:GetObject", "s3:ListBucket", "s3:PutObject"]);
+    let run = repository_check(&world.plane, &world.ctx, "offsite", CheckDepth::Structure).await.unwrap();
+    assert_eq!(world.ended(run).await.0, RunState::Failed, "an unknown key");
+    let login = format!("{}:{}@", key.id, key.secret);
+    let elsewhere = NewRepository {
+        url: format!("s3://{login}{BUCKET}/b?endpoint=http://{}", storage.address()),
+        ..world.wanted("second", "")
+    };
+    world.add(elsewhere).await.unwrap();
+    let run = repository_check(&world.plane, &world.ctx, "second", CheckDepth::Data).await.unwrap();
+    assert_eq!(world.ended(run).await, (RunState::Succeeded, String::new()));
 }
 
 async fn damage_fails_a_check(world: &World) {
