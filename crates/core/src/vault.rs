@@ -620,7 +620,7 @@ mod tests {
             ("s3://Bucket", bucket),
             ("s3://bucket-/a", bucket),
             ("s3://.bucket", bucket),
-            ("s3://buc..ket", bucket),
+            ("s3://my..bucket", bucket),
             ("s3://10.0.0.1", bucket),
             ("s3://buck_et", bucket),
             ("s3://bücket", bucket),

@@ -86,7 +86,7 @@ pub struct New {
     place: Place,
     /// Name of the repository
     name: String,
-    /// Where it is: the absolute path of a folder, or rest:https://USER:PASSWORD@HOST/PATH of a REST server
+    /// Where it is: the absolute path of a folder, rest:https://USER:PASSWORD@HOST/PATH, or s3://KEY:SECRET@BUCKET/PREFIX
     #[arg(long, value_name = "URL")]
     url: String,
     /// Never delete anything in it

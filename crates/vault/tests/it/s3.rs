@@ -166,6 +166,30 @@ fn what_may_work_later_is_repeated() {
 }
 
 #[test]
+fn an_object_is_never_replaced() {
+    let Some(place) = Place::s3() else { return };
+    drop(place.create());
+    let relay = place.runtime().block_on(HttpRelay::to(place.server().address()));
+    let spec = through(&place, &format!("http://127.0.0.1:{}", relay.port()));
+    let exists = "HTTP/1.1 412 Precondition Failed\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let other = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nother";
+    for (answer, message) in [
+        (Some(other), "with another content; check the repository, and delete this object if it is damaged"),
+        (None, "try again"),
+    ] {
+        let repository = place.repositories.open(&spec, CancellationToken::new()).unwrap();
+        relay.mishap("PUT /landreeve-test/some/where/snapshots/", Mishap::Say(exists.to_owned()), 1);
+        if let Some(answer) = answer {
+            relay.mishap("GET /landreeve-test/some/where/snapshots/", Mishap::Say(answer.to_owned()), 1);
+        }
+        let error = repository.save(&head(), files(vec![file("a", "1")])).unwrap_err();
+        assert_eq!(error.kind, VaultErrorKind::Unavailable, "{error}");
+        assert!(error.message.contains(message), "{error}");
+        assert!(place.files("snapshots").is_empty());
+    }
+}
+
+#[test]
 fn a_call_that_hangs_is_cancelled() {
     let Some(place) = Place::s3() else { return };
     drop(place.create());
