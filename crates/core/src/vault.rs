@@ -168,7 +168,7 @@ fn s3(text: &str) -> Result<(Address, Option<StorageLogin>), String> {
     let rest = text.strip_prefix("//").ok_or("is not s3://bucket/prefix")?;
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     if query.contains('@') {
-        return Err("has an @ behind the `?`; a secret with `?` is not supported".to_owned());
+        return Err("has an @ after the `?`; a secret with `?` is not supported".to_owned());
     }
     // A secret may contain slashes and @, a bucket and a prefix never an @.
     let (login, place) = match place.rsplit_once('@') {
@@ -642,7 +642,7 @@ mod tests {
             ("s3://AKIA@bucket", login),
             ("s3://:secret@bucket", login),
             ("s3://AKIA:@bucket", login),
-            ("s3://AKIA:se?cret@bucket", "has an @ behind the `?`; a secret with `?` is not supported"),
+            ("s3://AKIA:se?cret@bucket", "has an @ after the `?`; a secret with `?` is not supported"),
         ] {
             assert_eq!(Address::parse_with_login(text).unwrap_err(), message, "{text}");
         }

@@ -50,6 +50,46 @@ fn a_bucket_needs_an_access_key_and_the_network() {
     refused(unconnected.open(&spec(Some(login)), CancellationToken::new()), "cannot be reached here");
 }
 
+/// A client of servers that have nothing. It keeps what was called.
+#[derive(Default)]
+struct Empty(Mutex<Vec<String>>);
+
+impl HttpClient for Empty {
+    fn send(&self, call: HttpCall) -> BoxFuture<'_, Result<HttpAnswer, HttpError>> {
+        assert_eq!(call.allow_plain, call.url.starts_with("http://"));
+        self.0.lock().unwrap().push(format!("{} {}", call.method, call.url));
+        let body = Box::pin(futures_util::stream::empty());
+        Box::pin(async move { Ok(HttpAnswer { status: 404, headers: Vec::new(), body }) })
+    }
+}
+
+#[test]
+fn a_bucket_is_in_the_host_or_in_the_path() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (address, url) in [
+        ("s3://bucket", "https://bucket.s3.us-east-1.amazonaws.com/config"),
+        ("s3://bucket/a/b?region=eu-west-1", "https://bucket.s3.eu-west-1.amazonaws.com/a/b/config"),
+        // A certificate has one level of names.
+        ("s3://my.bucket/a?region=eu-west-1", "https://s3.eu-west-1.amazonaws.com/my.bucket/a/config"),
+        ("s3://bucket/a?endpoint=https://host:9000", "https://host:9000/bucket/a/config"),
+        ("s3://bucket?endpoint=http://localhost", "http://localhost/bucket/config"),
+    ] {
+        let empty = Arc::new(Empty::default());
+        let remote = Remote { http: Arc::clone(&empty) as _, runtime: runtime.handle().clone() };
+        let login = StorageLogin { user: "AKIATEST".into(), password: Secret::new("secret") };
+        let spec = RepositorySpec {
+            address: Address::parse(address).unwrap(),
+            login: Some(login),
+            password: Secret::new("p"),
+            append_only: false,
+        };
+        let repositories = Repositories { remote: Some(remote) };
+        let error = repositories.open(&spec, CancellationToken::new()).err().unwrap();
+        assert_eq!(error.kind, VaultErrorKind::Missing, "{error}");
+        assert_eq!(*empty.0.lock().unwrap(), [format!("GET {url}")]);
+    }
+}
+
 #[test]
 fn a_key_needs_its_secret_and_permissions() {
     let Some(place) = Place::s3() else { return };
@@ -111,6 +151,22 @@ fn a_prefix_with_other_objects_has_no_room_for_a_repository() {
     let error = place.repositories.create(&place.spec()).err().unwrap();
     assert_eq!(error.kind, VaultErrorKind::Exists);
     assert!(error.message.ends_with("is not empty"), "{error}");
+}
+
+#[test]
+fn a_prefix_may_have_any_letters() {
+    let Some(place) = Place::s3() else { return };
+    let address = format!("s3://{BUCKET}/a b/\u{fc}#%20+&=?endpoint=http://{}", place.server().address());
+    let spec = RepositorySpec { address: Address::parse(&address).unwrap(), ..place.spec() };
+    // Also in what is signed.
+    let key =
+        place.server().only_allow(&["s3:GetObject", "s3:ListBucket", "s3:PutObject", "s3:DeleteObject"]);
+    let spec = RepositorySpec { login: with_key(&place, &key).login, ..spec };
+    let repository = place.repositories.create(&spec).unwrap();
+    let saved = repository.save(&head(), files(vec![file("a", noise(1, 1_000_000))])).unwrap();
+    assert!(repository.check(CheckDepth::Data).unwrap().is_empty());
+    repository.forget(std::slice::from_ref(&saved.id)).unwrap();
+    assert!(repository.snapshots().unwrap().is_empty());
 }
 
 #[test]
