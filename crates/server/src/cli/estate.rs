@@ -4,9 +4,11 @@ use std::fs;
 
 use clap::Subcommand;
 use landreeve_core::Page;
+use landreeve_core::vault::Address;
 use landreeve_estate::ops;
 use landreeve_estate::random::OsRandom;
 use landreeve_estate::secrets::SealKey;
+use landreeve_protection::repositories::{Repository, repository_list};
 use serde_json::json;
 
 use super::{Place, Session};
@@ -218,6 +220,9 @@ pub async fn doctor(place: Place) -> anyhow::Result<()> {
             let probe = opened.estate.blobs().put("doctor/probe", "probe".into()).await;
             let cleared = opened.estate.blobs().delete("doctor/probe").await;
             check("blobs", probe.and(cleared).map(|()| "writable".to_owned()).map_err(|error| error.message));
+            for (name, word) in repositories(&session).await {
+                check(&format!("repository {name}"), word);
+            }
             let made = opened.data_dir.join(sample::FILE).exists();
             check(
                 "sample",
@@ -228,4 +233,27 @@ pub async fn doctor(place: Place) -> anyhow::Result<()> {
     }
     anyhow::ensure!(wrong == 0, "{wrong} of the checks failed");
     Ok(())
+}
+
+/// What a failure of the estate's disk would do to each repository.
+async fn repositories(session: &Session) -> Vec<(String, Result<String, String>)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let opened = &session.opened;
+    let all = match repository_list(&opened.protection, &session.ctx).await {
+        Ok(all) => all,
+        Err(error) => return vec![("list".to_owned(), Err(error.message))],
+    };
+    let disk = fs::metadata(&opened.data_dir).map(|found| found.dev()).ok();
+    let word = |repository: &Repository| match &repository.address {
+        Address::Folder(folder) => match fs::metadata(folder) {
+            Err(error) => Err(format!("{} cannot be read: {error}", folder.display())),
+            Ok(found) if Some(found.dev()) == disk => Ok(format!(
+                "{} is on the same disk as the estate, which a failure of that disk would take with it",
+                folder.display()
+            )),
+            Ok(_) => Ok(format!("{} is on another disk than the estate", folder.display())),
+        },
+        address => Ok(format!("{address} is elsewhere")),
+    };
+    all.iter().map(|repository| (repository.name.clone(), word(repository))).collect()
 }
