@@ -60,6 +60,8 @@ pub struct SnapshotTable {
     pub definition: Option<String>,
     pub columns: Vec<ColumnInfo>,
     pub rows: TableRows,
+    /// The table (schema, name) that its rows are written to instead, because they may belong to another part of it there.
+    pub through: Option<(String, String)>,
 }
 
 /// Where the rows of a table are.

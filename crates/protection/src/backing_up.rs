@@ -11,7 +11,7 @@ use landreeve_core::ids::{BoxFuture, DatasourceId};
 use landreeve_core::snapshot::Snapshot;
 use landreeve_core::source::{ConnectSpec, Connections, Permit};
 use landreeve_core::vault::{Saved, SnapshotHead};
-use landreeve_core::{Action, Category, Error, ErrorKind, Input, OpCtx, Result};
+use landreeve_core::{Action, Category, Error, ErrorKind, Input, Noun, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::inventory::connect::{connect_spec, source_failure};
 use landreeve_estate::ops::{Datasource, datasources, runs};
@@ -69,7 +69,7 @@ pub async fn backup_start(
     let lane = Lane { name: format!("backup:{}", datasource.id.0), limit: 1 };
     check_idle(plane, &lane).await?;
     let new = NewRun {
-        noun: Some((BACKUP, datasource.id.0)),
+        noun: Some((Noun::DATASOURCE, datasource.id.0)),
         lane: Some(lane),
         ..NewRun::new(&BACK_UP, datasource.ou, input.as_json()?)
     };

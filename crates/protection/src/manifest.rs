@@ -69,6 +69,9 @@ pub(crate) struct ManifestTable {
     /// The columns that order its rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub key: Vec<String>,
+    /// The table (schema, name) that its rows are written to instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<(String, String)>,
     /// The files with its rows, in their order. None: they are in a file with the definitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<ManifestPart>>,
@@ -179,12 +182,21 @@ impl From<&SnapshotTable> for ManifestTable {
             columns: table.columns.iter().map(column).collect(),
             rows,
             key,
+            through: table.through.clone(),
             parts,
         }
     }
 }
 
 impl ManifestTable {
+    /// The schema and name of the table that its rows are written to.
+    pub fn place(&self) -> (&str, &str) {
+        match &self.through {
+            Some((schema, name)) => (schema, name),
+            None => (&self.schema, &self.name),
+        }
+    }
+
     /// The checksum of all its rows. An error: the manifest is damaged.
     pub fn hash(&self) -> std::result::Result<RowsHash, String> {
         let parts = self.parts.iter().flatten();

@@ -12,7 +12,7 @@ use landreeve_core::source::{CancellationToken, ConnectSpec, SourceError, Target
 use super::connect::{Connector, Session, query_error};
 use super::introspect::{get, rows};
 use super::relay::Relay;
-use super::snapshot::identifier;
+use super::snapshot::{SETTINGS, identifier};
 use super::{Postgres, SNAPSHOT_LIMIT, copy, tools};
 use crate::errors;
 use crate::feed::{self, Watch};
@@ -96,20 +96,15 @@ async fn create(
     settings: &BTreeMap<String, String>,
 ) -> Result<(), SourceError> {
     let session = connector.connect(spec).await?;
-    let exists = "SELECT count(*) FROM pg_catalog.pg_database WHERE datname = $1";
-    let known = session.client.query_typed(exists, &[(&name, tokio_postgres::types::Type::TEXT)]).await;
+    let known = "SELECT datistemplate FROM pg_catalog.pg_database WHERE datname = $1";
+    let known = session.client.query_typed(known, &[(&name, tokio_postgres::types::Type::TEXT)]).await;
     let known = known.map_err(|error| query_error(&error, 0))?;
-    let count: i64 = known.first().map_or(Ok(0), |row| get(row, 0))?;
-    if count == 0 {
-        let mut sql = format!("CREATE DATABASE {} TEMPLATE template0", identifier(name));
-        for (setting, word) in
-            [("encoding", "ENCODING"), ("lc_collate", "LC_COLLATE"), ("lc_ctype", "LC_CTYPE")]
-        {
-            if let Some(value) = settings.get(setting) {
-                sql.push_str(&format!(" {word} '{}'", value.replace('\'', "''")));
-            }
-        }
+    let Some(known) = known.first() else {
+        let sql = creation(name, settings);
         return session.client.batch_execute(&sql).await.map_err(|error| query_error(&error, 0));
+    };
+    if get(known, 0)? {
+        return Err(not_empty(format!("the database {name} is a template; restore into a new one")));
     }
     let session = connector.connect(&inside(spec, name)).await?;
     let made: i64 = match rows(&session, MADE).await?.first() {
@@ -117,14 +112,37 @@ async fn create(
         None => 1,
     };
     if made > 0 {
-        let message = format!("the database {name} is not empty; restore into a new one");
-        return Err(SourceError { code: Some(NOT_EMPTY.to_owned()), ..errors::unsupported(message) });
+        return Err(not_empty(format!("the database {name} is not empty; restore into a new one")));
     }
     Ok(())
 }
 
-/// Why a database is refused.
-const NOT_EMPTY: &str = "not_empty";
+fn not_empty(message: String) -> SourceError {
+    SourceError { code: Some("not_empty".to_owned()), ..errors::unsupported(message) }
+}
+
+fn creation(name: &str, settings: &BTreeMap<String, String>) -> String {
+    let value = |setting: &str| settings.get(setting).map(|value| value.replace('\'', "''"));
+    let mut sql = format!("CREATE DATABASE {} TEMPLATE template0", identifier(name));
+    let provider = settings.get("locale_provider").map(String::as_str);
+    let (provider, locale) = match provider {
+        Some("i") => (Some("icu"), "ICU_LOCALE"),
+        Some("b") => (Some("builtin"), "BUILTIN_LOCALE"),
+        _ => (None, ""),
+    };
+    if let Some(provider) = provider {
+        sql.push_str(&format!(" LOCALE_PROVIDER {provider}"));
+    }
+    let locale = provider.map(|_| ("locale", locale));
+    let rules = provider.map(|_| ("icu_rules", "ICU_RULES"));
+    let words = [("encoding", "ENCODING"), ("lc_collate", "LC_COLLATE"), ("lc_ctype", "LC_CTYPE")];
+    for (setting, word) in words.into_iter().chain(locale).chain(rules) {
+        if let Some(value) = value(setting) {
+            sql.push_str(&format!(" {word} '{value}'"));
+        }
+    }
+    sql
+}
 
 /// The same server with another database.
 fn inside(spec: &ConnectSpec, name: &str) -> ConnectSpec {
@@ -170,9 +188,7 @@ async fn load(session: &Session, sql: &str, mut rows: Rows) -> Result<u64, Sourc
     let client = &session.client;
     let failed = |error: tokio_postgres::Error| query_error(&error, 0);
     // As when the values were written as text.
-    let settings = "SET lc_monetary = 'C'; SET search_path = pg_catalog; SET statement_timeout = 0; \
-                    SET idle_in_transaction_session_timeout = 0; SET TIME ZONE 'UTC'";
-    client.batch_execute(settings).await.map_err(failed)?;
+    client.batch_execute(SETTINGS).await.map_err(failed)?;
     let mut sink = Box::pin(client.copy_in::<_, Bytes>(sql).await.map_err(failed)?);
     let mut chunk = Vec::with_capacity(CHUNK);
     while let Some(batch) = rows.try_next().await? {

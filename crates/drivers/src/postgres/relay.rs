@@ -18,6 +18,8 @@ use crate::net::Network;
 
 /// The port of the socket's name.
 pub(super) const PORT: &str = "5432";
+/// The system limits the path of a socket to 107 bytes.
+const LONGEST_FOLDER: usize = 90;
 /// The longest message before the session begins.
 const LONGEST: usize = 64 * 1024;
 /// Requests that come before a session's first message.
@@ -34,8 +36,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// The password is in `scratch`, which is emptied after a crash. The socket's folder has a short name, because a
-    /// socket's path is limited.
+    /// `name`: of the socket's folder, if it cannot be in `scratch`.
     pub async fn open(
         connector: &Connector,
         spec: &ConnectSpec,
@@ -43,7 +44,12 @@ impl Relay {
         scratch: &Path,
     ) -> Result<Relay, SourceError> {
         let network = Network::of(&spec.target)?;
-        let folder = std::env::temp_dir().join(format!("landreeve-{name}"));
+        // It is emptied after a crash, but its path may be too long for a socket.
+        let near = scratch.join("socket");
+        let folder = match near.as_os_str().len() <= LONGEST_FOLDER {
+            true => near,
+            false => std::env::temp_dir().join(format!("landreeve-{name}")),
+        };
         let failed = |error: io::Error| {
             errors::connect(format!("could not prepare the folder {}: {error}", folder.display()))
         };

@@ -5,13 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_schema::Schema;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::schema::ColumnInfo;
 use landreeve_core::snapshot::{Contents, Snapshot, SnapshotFile, SnapshotOptions, SnapshotTable, TableRows};
-use landreeve_core::source::{CancellationToken, ConnectSpec, Query, QueryStream, SourceError};
+use landreeve_core::source::{
+    CancellationToken, ConnectSpec, Query, QueryStream, SourceError, SourceErrorKind,
+};
 use tokio_postgres::Row;
 
 use super::connect::{Connector, Session, query_error};
@@ -30,12 +32,15 @@ const LOCKED_TOGETHER: usize = 100;
 /// Arguments of a program are limited to two megabytes.
 const MAX_TABLES: usize = 15_000;
 
-/// In every session of a backup.
-const SETTINGS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
-                        SET LOCAL row_security = off; SET LOCAL lc_monetary = 'C'; SET LOCAL search_path = pg_catalog; \
-                        SELECT pg_catalog.set_config('transaction_timeout', '0', true) \
-                        FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'";
+/// In every session of a backup: no limit of the server counts, and values that are text look the same everywhere.
+pub(super) const SETTINGS: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+                                   SET row_security = off; SET lc_monetary = 'C'; SET search_path = pg_catalog; \
+                                   SET bytea_output = hex; SET quote_all_identifiers = off; SET TIME ZONE 'UTC'; \
+                                   SELECT pg_catalog.set_config('transaction_timeout', '0', false) \
+                                   FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'";
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// How often tables may come and go while they are locked.
+const ATTEMPTS: u32 = 5;
 
 /// Tables with rows of their own, except those of extensions, which know what of them is the user's: `pg_dump` reads them.
 const TABLES: &str = "
@@ -44,8 +49,16 @@ const TABLES: &str = "
               FROM pg_catalog.pg_index i
              CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, ord)
               JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-             WHERE i.indrelid = c.oid AND i.indisprimary AND k.ord <= i.indnkeyatts)
+             WHERE i.indrelid = c.oid AND i.indisprimary AND k.ord <= i.indnkeyatts),
+           root.nspname::text, root.relname::text
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      LEFT JOIN LATERAL (
+            SELECT m.nspname, r.relname
+              FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
+             WHERE r.oid = pg_catalog.pg_partition_root(c.oid) AND EXISTS (
+                   SELECT 1 FROM pg_catalog.pg_partition_ancestors(c.oid) AS a
+                     JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = a.relid WHERE p.partstrat = 'h')
+           ) AS root ON c.relispartition
      WHERE c.relkind = 'r' AND c.relpersistence <> 't'
        AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'
        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
@@ -62,10 +75,16 @@ const COLUMNS: &str = "
        AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'
      ORDER BY 1, 5";
 
-/// What a new database must have in common.
+/// What a new database must have in common. Not every version has all of it.
 const DATABASE: &str = "
-    SELECT pg_catalog.pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text
-      FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
+    SELECT pg_catalog.pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text,
+           j ->> 'datlocprovider', coalesce(j ->> 'datlocale', j ->> 'daticulocale'), j ->> 'daticurules'
+      FROM pg_catalog.pg_database d CROSS JOIN LATERAL pg_catalog.to_jsonb(d) AS j
+     WHERE d.datname = pg_catalog.current_database()";
+
+/// The names of these, as a backup has them.
+const DATABASE_NAMES: [&str; 6] =
+    ["encoding", "lc_collate", "lc_ctype", "locale_provider", "locale", "icu_rules"];
 
 pub(super) struct Taken {
     connector: Connector,
@@ -73,10 +92,14 @@ pub(super) struct Taken {
     bounds: Bounds,
     /// Keeps the snapshot.
     session: Session,
+    /// A reader that has finished a table, inside the snapshot.
+    idle: Idle,
     exported: String,
     contents: Contents,
     cancel: CancellationToken,
 }
+
+type Idle = Arc<Mutex<Option<Session>>>;
 
 pub(super) async fn take(
     connector: Connector,
@@ -109,7 +132,7 @@ pub(super) async fn take(
     let relay = Relay::open(&connector, &spec, &name, &options.scratch).await?;
     tools::run((pg_dump, "pg_dump"), arguments, (&relay, &spec), &options.scratch, watch).await?;
     contents.files.push(SnapshotFile { name: FILE.to_owned(), path });
-    Ok(Taken { connector, spec, bounds, session, exported, contents, cancel })
+    Ok(Taken { connector, spec, bounds, session, idle: Idle::default(), exported, contents, cancel })
 }
 
 /// A short name that no other backup has: of the server's process and of ours.
@@ -120,20 +143,53 @@ fn exported_name(exported: &str) -> String {
 
 type Prepared = (String, Vec<SnapshotTable>, BTreeMap<String, String>);
 
-/// Exports a snapshot and locks its tables.
+/// Locks the tables, and exports a snapshot after that: what rewrote a table before cannot be between the two.
 async fn prepare(session: &Session, options: &SnapshotOptions) -> Result<Prepared, SourceError> {
     let wait = options.lock_timeout.as_millis().clamp(1, i32::MAX as u128);
-    let begin = format!("{BEGIN}; {SETTINGS}; SET LOCAL lock_timeout = {wait}");
-    session.client.batch_execute(&begin).await.map_err(|error| query_error(&error, 0))?;
-    let exported = single(session, "SELECT pg_catalog.pg_export_snapshot()::text").await?;
-    let exported: String = get(&exported, 0)?;
-    let tables = tables(session).await?;
-    lock(session, &tables).await?;
-    let database = single(session, DATABASE).await?;
-    let names = ["encoding", "lc_collate", "lc_ctype"].into_iter().enumerate();
-    let settings = names.map(|(at, name)| Ok((name.to_owned(), get(&database, at)?)));
-    Ok((exported, tables, settings.collect::<Result<_, SourceError>>()?))
+    let settings = format!("{SETTINGS}; SET lock_timeout = {wait}");
+    execute(session, &settings).await?;
+    for _ in 0..ATTEMPTS {
+        if let Some(prepared) = attempt(session).await? {
+            return Ok(prepared);
+        }
+        execute(session, "ROLLBACK").await?;
+    }
+    Err(SourceError::new(
+        SourceErrorKind::Query,
+        "tables are created and dropped all the time; try again when that has ended",
+    ))
 }
+
+async fn execute(session: &Session, sql: &str) -> Result<(), SourceError> {
+    session.client.batch_execute(sql).await.map_err(|error| query_error(&error, 0))
+}
+
+/// `None`: the tables are not those that were locked.
+async fn attempt(session: &Session) -> Result<Option<Prepared>, SourceError> {
+    let known = tables(session).await?;
+    execute(session, BEGIN).await?;
+    // No statement before this one takes the transaction's snapshot.
+    match lock(session, &known).await {
+        Ok(()) => {}
+        Err(error) if GONE.contains(&error.code.as_deref().unwrap_or_default()) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let exported = single(session, "SELECT pg_catalog.pg_export_snapshot()::text").await?;
+    let tables = tables(session).await?;
+    if tables != known {
+        return Ok(None);
+    }
+    let database = single(session, DATABASE).await?;
+    let mut settings = BTreeMap::new();
+    for (at, name) in DATABASE_NAMES.into_iter().enumerate() {
+        let value: Option<String> = get(&database, at)?;
+        settings.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    Ok(Some((get(&exported, 0)?, tables, settings)))
+}
+
+/// A table or its schema was dropped meanwhile.
+const GONE: [&str; 2] = ["42P01", "3F000"];
 
 async fn single(session: &Session, sql: &str) -> Result<Row, SourceError> {
     let row = rows(session, sql).await?.into_iter().next();
@@ -157,7 +213,9 @@ async fn tables(session: &Session) -> Result<Vec<SnapshotTable>, SourceError> {
         // A table without columns has rows as well, which `pg_dump` counts.
         let Some(columns) = columns.remove(&oid) else { continue };
         let key: Option<Vec<String>> = get(&row, 3)?;
+        let (schema, root): (Option<String>, Option<String>) = (get(&row, 4)?, get(&row, 5)?);
         found.push(SnapshotTable {
+            through: schema.zip(root),
             schema: get(&row, 1)?,
             name: get(&row, 2)?,
             definition: None,
@@ -246,6 +304,7 @@ impl Snapshot for Taken {
                 spec: self.spec.clone(),
                 bounds: self.bounds,
                 exported: self.exported.clone(),
+                idle: Arc::clone(&self.idle),
                 table,
             };
             owner.tasks.spawn(reader.run(query, feed, watch));
@@ -256,7 +315,7 @@ impl Snapshot for Taken {
     fn end(self: Box<Self>) -> BoxFuture<'static, Result<(), SourceError>> {
         Box::pin(async move {
             // If the session was lost, so was what kept the tables as they were.
-            self.session.client.batch_execute("COMMIT").await.map_err(|error| query_error(&error, 0))
+            execute(&self.session, "COMMIT").await
         })
     }
 }
@@ -267,6 +326,7 @@ struct Reader {
     spec: ConnectSpec,
     bounds: Bounds,
     exported: String,
+    idle: Idle,
     table: SnapshotTable,
 }
 
@@ -283,16 +343,24 @@ impl Reader {
             done = self.read(&session, &query, &mut feed) => done,
         };
         match done {
-            Ok(()) => feed.end(),
+            Ok(()) => {
+                // Before the end is told, so that the next table finds it.
+                *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+                feed.end();
+            }
             Err(error) => {
                 feed.fail(self.named(error));
                 session.cancel().await;
+                session.discard().await;
             }
         }
-        session.discard().await;
     }
 
     async fn begin(&self) -> Result<Session, SourceError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(session) = idle.filter(|session| !session.client.is_closed()) {
+            return Ok(session);
+        }
         let session = self.connector.connect(&self.spec).await?;
         let exported = self.exported.replace('\'', "''");
         let begin = format!("{BEGIN}; SET TRANSACTION SNAPSHOT '{exported}'; {SETTINGS}");

@@ -95,9 +95,10 @@ pub(super) async fn run(
     if ended.is_err() {
         let _ = child.kill().await;
     }
-    if ended?.success() {
+    let ended = ended?;
+    if ended.success() {
         return Ok(());
     }
     let text = errors::words(String::from_utf8_lossy(&complaints).trim());
-    Err(SourceError::new(SourceErrorKind::Query, format!("{setting} failed: {text}")))
+    Err(SourceError::new(SourceErrorKind::Query, format!("{setting} failed ({ended}): {text}")))
 }

@@ -16,7 +16,7 @@ use landreeve_core::{Action, Category, Error, Input, Noun, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::{Datasource, DatasourceDetails, datasources, runs};
 use landreeve_estate::runs::log::Level;
-use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, NewRun, Outcome, Run};
+use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, Lane, NewRun, Outcome, Run};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -185,7 +185,7 @@ async fn server(
         }
         (_, None) => {
             may_restore(plane, ctx, backup).await?;
-            let message = "is required: the datasource that was backed up was deleted";
+            let message = "is required: the datasource that was backed up is not in this estate";
             Err(Error::fault("to", "required", message))
         }
     }
@@ -203,6 +203,13 @@ pub async fn restore_start(
 ) -> Result<Run> {
     let Plan { backup, target, name, owners, compare } = restore_plan(plane, ctx, new).await?;
     let by_operator = ctx.authority().is_operator();
+    // Two that make the same database could each take it for empty.
+    let lane = match &target {
+        Target::File(_) => None,
+        Target::Database { server, database } => {
+            Some(Lane { name: format!("restore:{}:{database}", server.id.0), limit: 1 })
+        }
+    };
     let target = match target {
         Target::File(file) => StoredTarget::File { file, by_operator },
         Target::Database { server, database } => StoredTarget::Database { server: server.id.0, database },
@@ -210,6 +217,7 @@ pub async fn restore_start(
     let input = StoredUse::new(backup.uuid, Some(StoredRestore { name, target, owners, compare }));
     let new = NewRun {
         noun: Some((RESTORE, backup.id.0)),
+        lane,
         ..NewRun::new(&RESTORE_RUN, backup.ou, input.as_json()?)
     };
     runs::submit(plane.estate(), ctx, new).await

@@ -1,5 +1,6 @@
 //! Restores a backup into a new database on a server: definitions, rows, then what needs rows.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,9 +12,11 @@ use landreeve_core::vault::{
 };
 use landreeve_core::{Error, ErrorKind};
 use landreeve_estate::inventory::connect::{connect_spec, source_failure};
+use landreeve_estate::ops::runs::{self, RunRef};
 use landreeve_estate::ops::{Datasource, DatasourceDetails};
 use landreeve_estate::program::Scratch;
 use landreeve_estate::results::{BATCH_BYTES, BATCH_ROWS};
+use landreeve_estate::runs::log::Level;
 use landreeve_estate::runs::{Failure, Job, Outcome};
 use tokio::sync::mpsc;
 
@@ -39,9 +42,10 @@ pub(super) async fn restore(
     let estate = work.plane.estate();
     let place = format!("the database {database} on {}", server.details.host.as_deref().unwrap_or_default());
     if job.is_cleanup() {
-        let message = format!(
-            "the server was stopped during the restore; {place} is incomplete, if it exists: drop it"
-        );
+        let message = match was_begun(work, job).await? {
+            true => format!("the server was stopped during the restore; {place} is incomplete: drop it"),
+            false => "the server was stopped before the restore had made anything".to_owned(),
+        };
         return Err(Failure::new(ErrorKind::Unavailable, "interrupted", message));
     }
     let scratch = Scratch::new(&work.plane.options().scratch_dir, job.run.uuid)?;
@@ -50,6 +54,7 @@ pub(super) async fn restore(
     let mut spec = connect_spec(estate.outbound(), server.endpoint(), &[]).await?;
     let _permits = connections(&work.plane, job, &mut spec, 2).await?;
     let loader = estate.loader(spec.database_type)?;
+    job.log(Level::Info, BEGUN).await;
     let created = loader.create(&spec, &database, &manifest.settings, job.token()).await;
     created.map_err(|error| refused(&error))?;
     if let Target::Network { database: inside, .. } = &mut spec.target {
@@ -74,6 +79,14 @@ pub(super) async fn restore(
     let own = backup.asset.datasource == Some(server.id);
     let unit = if own { (backup.ou, backup.ou_path.as_str()) } else { (server.ou, server.ou_path.as_str()) };
     declare(work, job, unit, details, &place).await
+}
+
+/// In the log of a restore that has read its backup and is about to make its database. No other restore uses that one.
+const BEGUN: &str = "the backup is intact; making the database";
+
+async fn was_begun(work: &AtWork, job: &Job) -> Done<bool> {
+    let (lines, _) = runs::run_log(work.plane.estate(), job.ctx(), RunRef::Id(job.run.id), &[], 0).await?;
+    Ok(lines.iter().any(|line| line.text == BEGUN))
 }
 
 /// Reads the whole backup before anything is made.
@@ -165,8 +178,7 @@ impl Filling<'_> {
         let rows: Rows = Box::pin(stream::unfold(receiver, |mut receiver| async {
             receiver.recv().await.map(|batch| (batch, receiver))
         }));
-        let name = (table.schema.as_str(), table.name.as_str());
-        let loading = self.loader.load(&self.spec, name, &columns, rows, self.job.token());
+        let loading = self.loader.load(&self.spec, table.place(), &columns, rows, self.job.token());
         let (read, loaded) = tokio::join!(reading, loading);
         let loaded = loaded.map_err(|error| source_failure(&error, None));
         // Rows that could not be read end the stream early: that is the reason then.
@@ -190,23 +202,28 @@ impl Filling<'_> {
         let failed = |error| source_failure(&error, None);
         let snapshot = snapshots.take(&self.spec, options, self.job.token()).await.map_err(failed)?;
         let vault = self.work.plane.vault();
+        // Rows that were written through another table may be in other parts of it than before.
+        let mut wanted: BTreeMap<(&str, &str), (u64, RowsHash)> = BTreeMap::new();
+        let mut found = wanted.clone();
         for table in self.manifest.tables.iter().filter(|table| table.parts.is_some()) {
-            let wanted = table.hash().map_err(Error::internal)?;
-            let known = snapshot.contents().tables.iter();
+            let sum = wanted.entry(table.place()).or_default();
+            let hash = table.hash().map_err(Error::internal)?;
+            *sum = (sum.0 + table.rows.unwrap_or_default(), sum.1.and(hash));
+            let mut known = snapshot.contents().tables.iter();
             let position =
-                known.clone().position(|known| (&known.schema, &known.name) == (&table.schema, &table.name));
-            let (mut rows, mut hash) = (0, RowsHash::default());
-            if let Some(position) = position {
-                let mut read = snapshot.rows(position, BATCH_ROWS, BATCH_BYTES).await.map_err(failed)?;
-                while let Some(batch) = read.batches.try_next().await.map_err(failed)? {
-                    rows += batch.num_rows() as u64;
-                    let vault = Arc::clone(&vault);
-                    let summed = self.job.blocking(move |_| vault.rows_hash(&batch)).await?;
-                    hash = hash.and(summed.map_err(|error| Failure::from(error.into_error()))?);
-                }
+                known.position(|known| (&known.schema, &known.name) == (&table.schema, &table.name));
+            let Some(position) = position else { continue };
+            let sum = found.entry(table.place()).or_default();
+            let mut read = snapshot.rows(position, BATCH_ROWS, BATCH_BYTES).await.map_err(failed)?;
+            while let Some(batch) = read.batches.try_next().await.map_err(failed)? {
+                let (rows, vault) = (batch.num_rows() as u64, Arc::clone(&vault));
+                let hash = self.job.blocking(move |_| vault.rows_hash(&batch)).await?;
+                let hash = hash.map_err(|error| Failure::from(error.into_error()))?;
+                *sum = (sum.0 + rows, sum.1.and(hash));
             }
-            if (Some(rows), hash) != (table.rows, wanted) {
-                let (schema, name) = (&table.schema, &table.name);
+        }
+        for ((schema, name), sum) in wanted {
+            if found.get(&(schema, name)).copied().unwrap_or_default() != sum {
                 let message = format!("{schema}.{name} has other rows than the backup");
                 return Err(Failure::new(ErrorKind::Unavailable, "different", message));
             }
