@@ -7,6 +7,7 @@ mod latency;
 mod load;
 mod postgres;
 mod promotion;
+mod protection;
 mod reads;
 mod size;
 mod stores;
@@ -59,6 +60,8 @@ struct Sizes {
     /// Of an environment, and of a deployment: a multiple of ten.
     properties: usize,
     tasks: usize,
+    /// Rows of the table that is backed up: about 2 GB.
+    protected: u64,
 }
 
 const FULL: Sizes = Sizes {
@@ -79,6 +82,7 @@ const FULL: Sizes = Sizes {
     views: 1_000,
     properties: 100_000,
     tasks: 500,
+    protected: 12_000_000,
 };
 
 const QUICK: Sizes = Sizes {
@@ -99,11 +103,12 @@ const QUICK: Sizes = Sizes {
     views: 200,
     properties: 10_000,
     tasks: 100,
+    protected: 500_000,
 };
 
 type Part = fn(&mut Bench, &Sizes, &mut Report) -> Result<()>;
 
-const PARTS: [(&str, Part); 8] = [
+const PARTS: [(&str, Part); 9] = [
     ("transfer", transfer::measure),
     ("latency", latency::measure),
     ("reads", reads::measure),
@@ -112,6 +117,7 @@ const PARTS: [(&str, Part); 8] = [
     ("delivery", delivery::measure),
     ("virtual", virtual_views::measure),
     ("promotion", promotion::measure),
+    ("protection", protection::measure),
 ];
 
 #[derive(Debug, Default, PartialEq)]
@@ -138,7 +144,7 @@ impl Options {
                 "build" => options.build = true,
                 part if PARTS.iter().any(|(name, _)| *name == part) => options.parts.push(part.to_owned()),
                 other => bail!(
-                    "unknown argument `{other}`; the parts are transfer, latency, reads, stores, size, delivery, virtual, promotion, build"
+                    "unknown argument `{other}`; the parts are transfer, latency, reads, stores, size, delivery, virtual, promotion, protection, build"
                 ),
             }
         }

@@ -133,8 +133,10 @@ async fn fill(estate: &Estate, world: &World, paths: &[String]) {
 async fn insert(estate: &Estate, id: i64, ou: i64, builtin: Option<String>) {
     let config = r#"{"version":1,"mode":"direct","host":"db","port":5432,"username":"u","database":"d","ssh_host":null,"ssh_port":null,"ssh_user":null,"data_time_zone":null,"require_tls":true,"verify_tls":false,"max_concurrent":20,"nightly_schema":true,"row_counts":true,"operator_file":false,"extras":{}}"#;
     let sql = "INSERT INTO datasources (id, ou_id, name, database_type, enabled, builtin, config, secrets_sealed, \
-               version, created_at, updated_at) VALUES ($1, $2, 'source', 'postgres', 1, $3, $4, $5, 1, 0, 0)";
-    exec(estate, sql, args![id, ou, builtin, config, vec![0_u8; 4]]).await;
+               version, created_at, updated_at, uuid) \
+               VALUES ($1, $2, 'source', 'postgres', 1, $3, $4, $5, 1, 0, 0, $6)";
+    let uuid = uuid::Uuid::from_u128(id.unsigned_abs().into()).to_string();
+    exec(estate, sql, args![id, ou, builtin, config, vec![0_u8; 4], uuid]).await;
 }
 
 async fn compare(estate: &Estate, world: &World) {

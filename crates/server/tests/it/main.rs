@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod analytics;
+mod backups;
 mod catalog;
 mod command_line;
 mod crash;

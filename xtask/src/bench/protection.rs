@@ -1,0 +1,208 @@
+//! Backups of a large PostgreSQL table that hardly compresses, against `pg_dump | restic`, and restores against
+//! `restic | pg_restore`. What a second backup adds to a repository, after changes of four kinds.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Bench, Sizes};
+use crate::measure::process;
+use crate::measure::report::Report;
+use crate::measure::server::Server;
+
+const BACKUP_RATIO: f64 = 0.7;
+const RESTORE_RATIO: f64 = 0.8;
+const MEMORY: f64 = 500.0;
+const DATABASE: &str = "protected";
+/// The password of restic's own repository.
+const PASSWORD: &str = "bench";
+
+pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
+    let mut server = Server::new(&bench.programs, &bench.directory, "protection", None);
+    server.start(&mut bench.databases)?;
+    eprintln!("bench: creating a table of {} rows", sizes.protected);
+    bench.postgres.create_database(DATABASE)?;
+    make_table(bench, sizes.protected)?;
+    let size: f64 = bench.postgres.run(DATABASE, "SELECT pg_table_size('t')")?.parse()?;
+    report.note("protected table".to_owned(), format!("{} rows, {:.0} MB", sizes.protected, size / 1e6));
+    let port = bench.postgres.port.to_string();
+    let add = ["datasource", "add", DATABASE, "--type", "postgres", "--host", "127.0.0.1", "--port", &port];
+    let add = [&add[..], &["--database", DATABASE, "--username", "postgres", "--password-stdin"]].concat();
+    server.command_with_input(&add, &format!("{}\n", bench.postgres.password))?;
+    let peers = Peers { bench, repository: bench.directory.join("restic") };
+    peers.init()?;
+    process::forget_peak(server.pid()?)?;
+    let peer = peers.back_up()?;
+    let first = back_up(&server)?;
+    judge_backup(report, "the first backup", &first, peer);
+    let unchanged = back_up(&server)?;
+    judge_backup(report, "a backup of what is unchanged", &unchanged, peers.back_up()?);
+    added(report, "nothing changed", &first, &unchanged, 0.2);
+    for (what, sql, most) in changes(sizes.protected) {
+        bench.postgres.run(DATABASE, &sql)?;
+        let changed = back_up(&server)?;
+        added(report, what, &first, &changed, most);
+    }
+    let memory = process::peak(server.pid()?)? * 1.048_576;
+    report.judge(
+        "the server's memory while it backs up".to_owned(),
+        format!("{memory:.0} MB"),
+        format!("at most {MEMORY} MB"),
+        memory <= MEMORY,
+    );
+    process::forget_peak(server.pid()?)?;
+    let peer = peers.restore()?;
+    let begun = Instant::now();
+    server.command(&["restore", &first.id, "--database", "restored"])?;
+    let taken = begun.elapsed().as_secs_f64();
+    report.judge(
+        "restoring it, over `restic dump | pg_restore`".to_owned(),
+        format!("{:.2} ({taken:.1} s / {peer:.1} s)", taken / peer),
+        format!("at most {RESTORE_RATIO}"),
+        taken <= RESTORE_RATIO * peer,
+    );
+    let memory = process::peak(server.pid()?)? * 1.048_576;
+    report.judge(
+        "the server's memory while it restores".to_owned(),
+        format!("{memory:.0} MB"),
+        format!("at most {MEMORY} MB"),
+        memory <= MEMORY,
+    );
+    for name in [DATABASE, "restored", "restored_by_peers"] {
+        bench.postgres.run("postgres", &format!("DROP DATABASE {name} WITH (FORCE)"))?;
+    }
+    server.stop()
+}
+
+fn make_table(bench: &Bench, rows: u64) -> Result<()> {
+    let columns =
+        "id bigint PRIMARY KEY, u uuid, t text, b bytea, f float8, at timestamptz, n numeric(12, 2)";
+    bench.postgres.run(DATABASE, &format!("CREATE TABLE t ({columns})"))?;
+    let values = VALUES.join(", ");
+    let fill = format!("INSERT INTO t SELECT i, {values} FROM generate_series(1, {rows}) AS i");
+    bench.postgres.run(DATABASE, &fill)?;
+    bench.postgres.run(DATABASE, "VACUUM (FREEZE, ANALYZE) t")?;
+    bench.postgres.run("postgres", "CHECKPOINT").map(drop)
+}
+
+/// Everything but the key.
+const VALUES: [&str; 6] = [
+    "gen_random_uuid()",
+    "md5(random()::text)",
+    "sha256(int8send((random() * 1e18)::int8))",
+    "random()",
+    "timestamptz '2020-01-01' + random() * interval '5 years'",
+    "(random() * 1e9)::numeric(12, 2)",
+];
+
+/// What is changed before a backup, and how much of the first one that may add, in per cent.
+fn changes(rows: u64) -> [(&'static str, String, f64); 3] {
+    let (percent, values) = (rows / 100, VALUES.join(", "));
+    let names = ["u", "t", "b", "f", "at", "n"].into_iter().zip(VALUES);
+    let set = names.map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ");
+    let range = format!("UPDATE t SET {set} WHERE id BETWEEN {} AND {}", rows / 3, rows / 3 + percent - 1);
+    let deleted = format!("DELETE FROM t WHERE id BETWEEN {} AND {}", rows / 2, rows / 2 + percent / 2 - 1);
+    let appended = format!(
+        "INSERT INTO t SELECT i, {values} FROM generate_series({}, {}) AS i",
+        rows + 1,
+        rows + percent / 2
+    );
+    let moved = format!("{deleted}; {appended}");
+    let column = "UPDATE t SET f = random() WHERE random() < 0.01".to_owned();
+    [
+        ("1 % of the rows in one range changed", range, 4.0),
+        ("0.5 % deleted in a range, 0.5 % appended", moved, 5.0),
+        ("one column of 1 % of the rows changed at random", column, 15.0),
+    ]
+}
+
+struct Backup {
+    id: String,
+    seconds: f64,
+    added: f64,
+}
+
+fn back_up(server: &Server) -> Result<Backup> {
+    let begun = Instant::now();
+    let text = server.command(&["backup", "run", DATABASE, "--format", "csv"])?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let (names, values) = text.split_once('\n').context("no backup")?;
+    let value = |wanted: &str| {
+        let found = names.split(',').zip(values.split(',')).find(|(name, _)| *name == wanted);
+        found.map(|(_, value)| value.to_owned()).with_context(|| wanted.to_owned())
+    };
+    Ok(Backup { id: value("id")?, seconds, added: value("bytes_added")?.parse()? })
+}
+
+fn judge_backup(report: &mut Report, what: &str, own: &Backup, peer: f64) {
+    let ratio = own.seconds / peer;
+    report.judge(
+        format!("{what}, over `pg_dump -Fc -Z1 | restic backup`"),
+        format!("{ratio:.2} ({:.1} s / {peer:.1} s)", own.seconds),
+        format!("at most {BACKUP_RATIO}"),
+        ratio <= BACKUP_RATIO,
+    );
+}
+
+fn added(report: &mut Report, what: &str, first: &Backup, next: &Backup, most: f64) {
+    let percent = next.added / first.added * 100.0;
+    report.judge(
+        format!("bytes added, of the first backup's: {what}"),
+        format!(
+            "{percent:.2} % ({:.1} of {:.1} MB, {:.1} s)",
+            next.added / 1e6,
+            first.added / 1e6,
+            next.seconds
+        ),
+        format!("at most {most} %"),
+        percent <= most,
+    );
+}
+
+/// The programs that do the same.
+struct Peers<'a> {
+    bench: &'a Bench,
+    repository: std::path::PathBuf,
+}
+
+impl Peers<'_> {
+    fn init(&self) -> Result<()> {
+        self.shell("restic init -q").map(drop)
+    }
+
+    fn back_up(&self) -> Result<f64> {
+        self.shell("pg_dump -Fc -Z1 | restic backup -q --stdin --stdin-filename dump")
+    }
+
+    fn restore(&self) -> Result<f64> {
+        self.bench.postgres.create_database("restored_by_peers")?;
+        self.shell("restic dump -q latest dump | pg_restore -d restored_by_peers")
+    }
+
+    /// Seconds that it takes.
+    fn shell(&self, line: &str) -> Result<f64> {
+        let begun = Instant::now();
+        let postgres = &self.bench.postgres;
+        let status = Command::new("bash")
+            .args(["-o", "pipefail", "-c", line])
+            .env("RESTIC_REPOSITORY", repository(&self.repository))
+            .env("RESTIC_PASSWORD", PASSWORD)
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", postgres.port.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGPASSWORD", &postgres.password)
+            .env("PGDATABASE", DATABASE)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .context("bash")?;
+        ensure!(status.success(), "{line}: {status}");
+        Ok(begun.elapsed().as_secs_f64())
+    }
+}
+
+fn repository(folder: &Path) -> String {
+    folder.to_string_lossy().into_owned()
+}
