@@ -35,7 +35,7 @@ pub const BACK_UP: KindSpec = KindSpec {
     pool: POOL,
     // What a backup has saved so far must not be pruned: a prune deletes after 23 hours at the earliest.
     time_limit: Some(Duration::from_secs(20 * 3_600)),
-    retry: Retry { attempts: 3, backoff: Duration::from_secs(60) },
+    retry: Retry { attempts: 3, backoff: Duration::from_secs(2) },
     keep_record: DAY.saturating_mul(90),
     ..KindSpec::new("backup", Category::Backup)
 };
@@ -165,7 +165,7 @@ async fn back_up(
     let plane = &work.plane;
     let scratch = Scratch::new(&plane.options().scratch_dir, job.run.uuid)?;
     job.report(0, "reading the definitions");
-    let (spec, snapshot) = snapshot(plane, job, datasource, scratch.path()).await?;
+    let (permits, snapshot) = snapshot(plane, job, datasource, scratch.path()).await?;
     let manifest = Manifest::new(asset(plane, datasource).await?, job.run.uuid, times);
     let head = head(&manifest);
     let (staged, files) = staging::channel();
@@ -173,7 +173,7 @@ async fn back_up(
         let stager = Stager { job, vault: plane.vault(), scratch: scratch.path(), staged };
         let read = stager.stage(manifest, snapshot).await;
         // Its connections are needed until everything has been read.
-        drop(spec);
+        drop(permits);
         read
     };
     let saving = work.open(job, move |opened| opened.save(&head, files));
