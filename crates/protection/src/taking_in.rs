@@ -16,8 +16,8 @@ use crate::manifest::{Manifest, TAG};
 use crate::plane::Protection;
 use crate::repositories::{self, Repository};
 
-/// Manifests that were read and not entered yet.
-const AHEAD: usize = 8;
+/// Manifests that were read and not entered yet. One may have 256 MiB.
+const AHEAD: usize = 1;
 /// Maximum number of snapshots whose manifest cannot be read that are told one by one.
 const MAX_TOLD: usize = 100;
 

@@ -79,8 +79,10 @@ fn repositories(http: Option<Arc<dyn HttpClient>>) -> Repositories {
 
 fn protection_options(config: &Config, data_dir: &Path) -> anyhow::Result<ProtectionOptions> {
     let mut options: ProtectionOptions = config.section(&landreeve_protection::SETTINGS)?;
-    options.scratch_dir = scratch_dir(data_dir);
-    options.default_folder = std::path::absolute(data_dir)?.join("repository");
+    // Programs that work in the scratch folder are told the paths of their files.
+    let data_dir = std::path::absolute(data_dir)?;
+    options.scratch_dir = scratch_dir(&data_dir);
+    options.default_folder = data_dir.join("repository");
     let ToolsSection { pg_dump, pg_restore } = config.tools.clone();
     options.tools = Tools { pg_dump, pg_restore };
     anyhow::ensure!(
@@ -232,6 +234,14 @@ mod tests {
             let options = promotion_options(&config, folder.path(), None).unwrap();
             assert_eq!(options.scripts_dir, scripts, "{text}");
             assert_eq!((options.max_vql_bytes, options.script_timeout().as_secs()), (33_554_432, 60));
+        }
+    }
+
+    #[test]
+    fn backups_have_absolute_paths_whatever_the_data_directory() {
+        for data_dir in ["landreeve-data", "./a/../b", "/srv/data"] {
+            let options = protection_options(&Config::load(None).unwrap(), Path::new(data_dir)).unwrap();
+            assert!(options.scratch_dir.is_absolute() && options.default_folder.is_absolute(), "{data_dir}");
         }
     }
 

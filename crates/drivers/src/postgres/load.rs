@@ -161,7 +161,6 @@ async fn define(
     watch: &Watch,
 ) -> Result<(), SourceError> {
     let program = &definitions.tools.pg_restore;
-    tools::version(program, "pg_restore", watch).await?;
     let mut arguments: Vec<OsString> = vec!["--exit-on-error".into(), "--no-password".into()];
     arguments.extend(match stage {
         Stage::BeforeRows => vec!["--section=pre-data".into()],

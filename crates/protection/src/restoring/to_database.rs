@@ -12,11 +12,9 @@ use landreeve_core::vault::{
 };
 use landreeve_core::{Error, ErrorKind};
 use landreeve_estate::inventory::connect::{connect_spec, source_failure};
-use landreeve_estate::ops::runs::{self, RunRef};
 use landreeve_estate::ops::{Datasource, DatasourceDetails};
 use landreeve_estate::program::Scratch;
 use landreeve_estate::results::{BATCH_BYTES, BATCH_ROWS};
-use landreeve_estate::runs::log::Level;
 use landreeve_estate::runs::{Failure, Job, Outcome};
 use tokio::sync::mpsc;
 
@@ -42,10 +40,9 @@ pub(super) async fn restore(
     let estate = work.plane.estate();
     let place = format!("the database {database} on {}", server.details.host.as_deref().unwrap_or_default());
     if job.is_cleanup() {
-        let message = match was_begun(work, job).await? {
-            true => format!("the server was stopped during the restore; {place} is incomplete: drop it"),
-            false => "the server was stopped before the restore had made anything".to_owned(),
-        };
+        let message = format!(
+            "the server was stopped during the restore; if it had made {place}, that is incomplete: drop it, unless it existed before"
+        );
         return Err(Failure::new(ErrorKind::Unavailable, "interrupted", message));
     }
     let scratch = Scratch::new(&work.plane.options().scratch_dir, job.run.uuid)?;
@@ -54,7 +51,6 @@ pub(super) async fn restore(
     let mut spec = connect_spec(estate.outbound(), server.endpoint(), &[]).await?;
     let _permits = connections(&work.plane, job, &mut spec, 2).await?;
     let loader = estate.loader(spec.database_type)?;
-    job.log(Level::Info, BEGUN).await;
     let created = loader.create(&spec, &database, &manifest.settings, job.token()).await;
     created.map_err(|error| refused(&error))?;
     if let Target::Network { database: inside, .. } = &mut spec.target {
@@ -79,14 +75,6 @@ pub(super) async fn restore(
     let own = backup.asset.datasource == Some(server.id);
     let unit = if own { (backup.ou, backup.ou_path.as_str()) } else { (server.ou, server.ou_path.as_str()) };
     declare(work, job, unit, details, &place).await
-}
-
-/// In the log of a restore that has read its backup and is about to make its database. No other restore uses that one.
-const BEGUN: &str = "the backup is intact; making the database";
-
-async fn was_begun(work: &AtWork, job: &Job) -> Done<bool> {
-    let (lines, _) = runs::run_log(work.plane.estate(), job.ctx(), RunRef::Id(job.run.id), &[], 0).await?;
-    Ok(lines.iter().any(|line| line.text == BEGUN))
 }
 
 /// Reads the whole backup before anything is made.
