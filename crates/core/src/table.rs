@@ -1,5 +1,6 @@
 //! The ports between the tables that a plane offers to SQL and the engine that runs it. Neither knows the other.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -117,6 +118,32 @@ pub enum Test {
     IsNotNull,
 }
 
+impl Test {
+    /// Whether it may be true of a value that is not below the one and not above the other.
+    pub fn may_hold(&self, least: &Value, greatest: &Value) -> bool {
+        let may_equal = |value: &Value| {
+            let (from_least, from_greatest) = (value.order(least), value.order(greatest));
+            from_least != Some(Ordering::Less) && from_greatest != Some(Ordering::Greater)
+        };
+        let excluded = |bound: &Value, value: &Value, orders: &[Ordering]| {
+            bound.order(value).is_some_and(|order| orders.contains(&order))
+        };
+        match self {
+            Test::Compare(Comparison::Equal, value) => may_equal(value),
+            Test::OneOf(values) => values.iter().any(may_equal),
+            Test::Compare(Comparison::Less, value) => {
+                !excluded(least, value, &[Ordering::Equal, Ordering::Greater])
+            }
+            Test::Compare(Comparison::LessOrEqual, value) => !excluded(least, value, &[Ordering::Greater]),
+            Test::Compare(Comparison::Greater, value) => {
+                !excluded(greatest, value, &[Ordering::Equal, Ordering::Less])
+            }
+            Test::Compare(Comparison::GreaterOrEqual, value) => !excluded(greatest, value, &[Ordering::Less]),
+            Test::Compare(Comparison::NotEqual, _) | Test::IsNull | Test::IsNotNull => true,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
     Equal,
@@ -142,6 +169,22 @@ pub enum Value {
     Date(i32),
     DateTime(i64),
     Instant(i64),
+}
+
+impl Value {
+    /// The order of two values of one type; floating-point numbers have none here.
+    pub fn order(&self, other: &Value) -> Option<Ordering> {
+        match (self, other) {
+            (Value::Boolean(one), Value::Boolean(other)) => Some(one.cmp(other)),
+            (Value::Integer(one), Value::Integer(other)) => Some(one.cmp(other)),
+            (Value::Text(one), Value::Text(other)) => Some(one.cmp(other)),
+            (Value::Date(one), Value::Date(other)) => Some(one.cmp(other)),
+            (Value::DateTime(one), Value::DateTime(other)) | (Value::Instant(one), Value::Instant(other)) => {
+                Some(one.cmp(other))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A value of a variable. Instants are microseconds since 1970.
@@ -344,4 +387,44 @@ pub struct PlannedView {
     /// The SELECT with every `*` replaced by the columns it means; otherwise the author's text.
     pub sql: String,
     pub schema: SchemaRef,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_leave_out_only_what_cannot_be() {
+        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
+        let tests = [Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual];
+        for (least, greatest, wanted) in (0..4_i64)
+            .flat_map(|least| (least..4).flat_map(move |greatest| (0..4).map(move |w| (least, greatest, w))))
+        {
+            for comparison in tests {
+                let holds = (least..=greatest).any(|value| match comparison {
+                    Equal => value == wanted,
+                    NotEqual => true,
+                    Less => value < wanted,
+                    LessOrEqual => value <= wanted,
+                    Greater => value > wanted,
+                    GreaterOrEqual => value >= wanted,
+                });
+                let test = Test::Compare(comparison, Value::Integer(wanted));
+                let may = test.may_hold(&Value::Integer(least), &Value::Integer(greatest));
+                assert_eq!(may, holds, "{comparison:?} {wanted} in {least}..={greatest}");
+            }
+        }
+        let text = |text: &str| Value::Text(text.to_owned());
+        assert!(!Test::OneOf(vec![text("a"), text("d")]).may_hold(&text("b"), &text("c")));
+        assert!(Test::OneOf(vec![text("a"), text("bb")]).may_hold(&text("b"), &text("c")));
+        // Of another type nothing is known.
+        for comparison in tests {
+            let test = Test::Compare(comparison, Value::Integer(1));
+            assert!(
+                test.may_hold(&text("b"), &text("c"))
+                    && test.may_hold(&Value::Float(2.0), &Value::Float(3.0))
+            );
+        }
+        assert!(Test::IsNull.may_hold(&Value::Integer(1), &Value::Integer(2)));
+    }
 }

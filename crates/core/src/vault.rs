@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -15,6 +16,7 @@ pub use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind};
 use crate::secret::Secret;
+use crate::table::{Condition, Value};
 
 /// Maximum length of a repository's address, in bytes.
 pub const MAX_ADDRESS: usize = 1024;
@@ -445,24 +447,38 @@ impl fmt::Display for RowsHash {
 }
 
 /// The rows of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     pub rows: u64,
     pub hash: RowsHash,
+    /// Of each column: its least and greatest value, or something beyond them, where they are known.
+    pub bounds: Vec<Option<(Value, Value)>>,
 }
 
 /// Writes rows to a file, in the form in which backups keep them.
 pub trait PartWriter: Send {
-    fn write(&mut self, batch: &RecordBatch) -> VaultResult<()>;
+    /// Takes rows until the file is full, and returns how many it has taken.
+    fn write(&mut self, batch: &RecordBatch) -> VaultResult<usize>;
 
-    /// How many bytes of values were written, before they were compressed.
-    fn raw_bytes(&self) -> u64;
+    /// Whether the next row belongs to the next file. It depends on the rows: the same ones give the same files, also where
+    /// there are other rows before them.
+    fn is_full(&self) -> bool;
 
     fn finish(self: Box<Self>) -> VaultResult<Part>;
 }
 
 /// The rows of a part, batch by batch.
 pub type PartRows = Box<dyn Iterator<Item = VaultResult<RecordBatch>> + Send>;
+
+/// Which rows of a part are wanted.
+#[derive(Debug, Clone)]
+pub struct PartAsk {
+    /// By position in the file; they come in the file's order.
+    pub columns: Vec<usize>,
+    /// Rows that do not meet them may come all the same.
+    pub conditions: Vec<Condition>,
+    pub batch_rows: usize,
+}
 
 /// Makes and opens repositories, and the files of rows in them.
 pub trait Vault: Send + Sync {
@@ -477,6 +493,9 @@ pub trait Vault: Send + Sync {
 
     /// The rows of such a file.
     fn part_rows(&self, path: &Path) -> VaultResult<PartRows>;
+
+    /// Some rows of such a file in a repository. No more of it is read than they need.
+    fn part_scan(&self, file: Arc<dyn StoredFile>, ask: &PartAsk) -> VaultResult<PartRows>;
 
     /// The checksum that `PartWriter` computes, for rows from elsewhere.
     fn rows_hash(&self, batch: &RecordBatch) -> VaultResult<RowsHash>;

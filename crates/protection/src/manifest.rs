@@ -6,7 +6,10 @@ use std::io::Read;
 use jiff::Timestamp;
 use landreeve_core::schema::ColumnInfo;
 use landreeve_core::snapshot::{SnapshotTable, TableRows};
-use landreeve_core::vault::{Repository, RowsHash, SnapshotId, VaultError, VaultErrorKind, VaultResult};
+use landreeve_core::table::Value;
+use landreeve_core::vault::{
+    Part, Repository, RowsHash, SnapshotId, VaultError, VaultErrorKind, VaultResult,
+};
 use landreeve_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -84,6 +87,60 @@ pub(crate) struct ManifestPart {
     pub rows: u64,
     /// The sum of the checksums of its rows, 128 bits in hexadecimal digits.
     pub hash: String,
+    /// Between which values the columns of the key are, in their order, where that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bounds: Vec<Option<(Bound, Bound)>>,
+}
+
+impl ManifestPart {
+    pub fn new(file: String, part: &Part, table: &ManifestTable) -> ManifestPart {
+        let of_column = |name: &String| {
+            let position = table.columns.iter().position(|column| column.name == *name)?;
+            let (least, greatest) = part.bounds.get(position)?.as_ref()?;
+            Some((Bound::from_value(least)?, Bound::from_value(greatest)?))
+        };
+        let bounds = table.key.iter().map(of_column).collect();
+        ManifestPart { file, rows: part.rows, hash: part.hash.to_string(), bounds }
+    }
+}
+
+/// A value of a key. Dates are days since 1970, times microseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Bound {
+    Boolean(bool),
+    Integer(i64),
+    Text(String),
+    Date(i32),
+    DateTime(i64),
+    Instant(i64),
+}
+
+impl Bound {
+    fn from_value(value: &Value) -> Option<Bound> {
+        Some(match value {
+            Value::Boolean(value) => Bound::Boolean(*value),
+            Value::Integer(value) => Bound::Integer(*value),
+            Value::Text(value) => Bound::Text(value.clone()),
+            Value::Date(value) => Bound::Date(*value),
+            Value::DateTime(value) => Bound::DateTime(*value),
+            Value::Instant(value) => Bound::Instant(*value),
+            Value::Float(_) | Value::Decimal { .. } => return None,
+        })
+    }
+}
+
+impl From<&Bound> for Value {
+    fn from(bound: &Bound) -> Value {
+        match bound {
+            Bound::Boolean(value) => Value::Boolean(*value),
+            Bound::Integer(value) => Value::Integer(*value),
+            Bound::Text(value) => Value::Text(value.clone()),
+            Bound::Date(value) => Value::Date(*value),
+            Bound::DateTime(value) => Value::DateTime(*value),
+            Bound::Instant(value) => Value::Instant(*value),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

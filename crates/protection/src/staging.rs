@@ -18,9 +18,6 @@ use tokio::sync::mpsc;
 
 use crate::manifest::{self, Manifest, ManifestFile, ManifestPart, ManifestTable};
 
-/// Bytes of values in a file of rows, before they are compressed.
-const PART_BYTES: u64 = 64 * 1024 * 1024;
-
 /// What follows next in a backup.
 pub(crate) enum Staged {
     File {
@@ -153,7 +150,7 @@ impl Stager<'_> {
         Ok(())
     }
 
-    /// Reads the rows of a table into parts.
+    /// Reads the rows of a table into parts: at least one, which has its columns.
     async fn read(
         &self,
         manifest: &mut Manifest,
@@ -161,16 +158,23 @@ impl Stager<'_> {
         mut rows: QueryStream,
     ) -> Result<(), Stopped> {
         let mut open: Option<Box<dyn PartWriter>> = None;
-        while let Some(batch) =
-            rows.batches.try_next().await.map_err(|error| Some(source_failure(&error, None)))?
-        {
-            let path = self.part_path(manifest);
-            let writer = self.write(open.take(), path, batch).await?;
-            if writer.raw_bytes() >= PART_BYTES {
-                self.finish(manifest, table, writer).await?;
-            } else {
-                open = Some(writer);
+        let failed = |error| Some(source_failure(&error, None));
+        while let Some(batch) = rows.batches.try_next().await.map_err(failed)? {
+            let mut left = batch;
+            while left.num_rows() > 0 {
+                let path = self.part_path(manifest);
+                let (writer, taken) = self.write(open.take(), path, left.clone()).await?;
+                left = left.slice(taken, left.num_rows() - taken);
+                if writer.is_full() {
+                    self.finish(manifest, table, writer).await?;
+                } else {
+                    open = Some(writer);
+                }
             }
+        }
+        if open.is_none() && table.parts.iter().flatten().next().is_none() {
+            let none = RecordBatch::new_empty(rows.schema.clone());
+            open = Some(self.write(None, self.part_path(manifest), none).await?.0);
         }
         match open {
             Some(writer) => self.finish(manifest, table, writer).await,
@@ -183,20 +187,21 @@ impl Stager<'_> {
         self.scratch.join(format!("{:08}", manifest.files.len()))
     }
 
+    /// Returns also how many rows were written.
     async fn write(
         &self,
         open: Option<Box<dyn PartWriter>>,
         path: PathBuf,
         batch: RecordBatch,
-    ) -> Result<Box<dyn PartWriter>, Stopped> {
+    ) -> Result<(Box<dyn PartWriter>, usize), Stopped> {
         let vault = Arc::clone(&self.vault);
         let written = self.job.blocking(move |_| {
             let mut writer = match open {
                 Some(writer) => writer,
                 None => vault.part_writer(&path, &batch.schema())?,
             };
-            writer.write(&batch)?;
-            VaultResult::Ok(writer)
+            let taken = writer.write(&batch)?;
+            VaultResult::Ok((writer, taken))
         });
         written.await.map_err(failed)?.map_err(|error| failed(error.into_error()))
     }
@@ -214,7 +219,7 @@ impl Stager<'_> {
         let path = self.part_path(manifest);
         self.pass(manifest, file.clone(), path).await?;
         table.rows = table.rows.map(|rows| rows + part.rows);
-        let part = ManifestPart { file, rows: part.rows, hash: part.hash.to_string() };
+        let part = ManifestPart::new(file, &part, table);
         table.parts.get_or_insert_default().push(part);
         Ok(())
     }

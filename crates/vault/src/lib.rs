@@ -23,8 +23,8 @@ use arrow_schema::SchemaRef;
 use bytesize::ByteSize;
 use landreeve_core::outbound::HttpClient;
 use landreeve_core::vault::{
-    CancellationToken, PartRows, PartWriter, Repository, RepositorySpec, RowsHash, Vault, VaultError,
-    VaultErrorKind, VaultResult,
+    CancellationToken, PartAsk, PartRows, PartWriter, Repository, RepositorySpec, RowsHash, StoredFile,
+    Vault, VaultError, VaultErrorKind, VaultResult,
 };
 use rustic_core::{ConfigOptions, Credentials, KeyOptions};
 use tokio::runtime::Handle;
@@ -94,6 +94,10 @@ impl Vault for Repositories {
 
     fn part_rows(&self, path: &Path) -> VaultResult<PartRows> {
         parts::rows(path)
+    }
+
+    fn part_scan(&self, file: Arc<dyn StoredFile>, ask: &PartAsk) -> VaultResult<PartRows> {
+        parts::scan::rows(file, ask)
     }
 
     fn rows_hash(&self, batch: &RecordBatch) -> VaultResult<RowsHash> {

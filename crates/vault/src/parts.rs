@@ -1,8 +1,13 @@
-//! Files of rows: Parquet, one row group each, with pages that end where the content says so. Where rows were inserted or
-//! deleted, the pages around them are the same as before, and so are the chunks that a repository keeps of them.
+//! Files of rows: Parquet, one row group each. Where a file ends, and where a page in it ends, the content says: where rows
+//! were inserted or deleted, the files and pages around them are the same as before, and so are the chunks that a repository
+//! keeps of them. No earlier backup has to be read for that. `bounds` is what is known of their values, `scan` reads some of
+//! their rows.
+
+mod bounds;
+pub mod scan;
 
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use arrow_array::RecordBatch;
@@ -18,6 +23,26 @@ use sha2::{Digest as _, Sha256};
 /// Rows of a batch that is read.
 const BATCH_ROWS: usize = 1_024;
 
+/// Where files end, in bytes of values before they are compressed: after a row whose checksum says so, which one in `spread`
+/// bytes does, but not before `least`, and at `most` after any row.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    least: u64,
+    spread: u64,
+    most: u64,
+}
+
+/// 64 MiB on average.
+const CUT: Cut = Cut { least: 48 << 20, spread: 16 << 20, most: 128 << 20 };
+
+impl Cut {
+    /// Whether a file ends after this row of `length` bytes, which is the last of `bytes`.
+    fn is_end(self, bytes: u64, length: u64, hash: RowsHash) -> bool {
+        let share = (u128::from(length) << 64) / u128::from(self.spread);
+        bytes >= self.most || bytes >= self.least && (hash.0 & u128::from(u64::MAX)) < share
+    }
+}
+
 fn unwritable(path: &Path, error: impl std::fmt::Display) -> VaultError {
     VaultError::new(VaultErrorKind::Unavailable, format!("could not write {}: {error}", path.display()))
 }
@@ -28,15 +53,22 @@ fn damaged(error: impl std::fmt::Display) -> VaultError {
 
 pub struct Writer {
     path: std::path::PathBuf,
+    schema: SchemaRef,
     writer: ArrowWriter<BufWriter<File>>,
     hasher: Hasher,
     rows: u64,
     hash: RowsHash,
-    raw_bytes: u64,
+    bytes: u64,
+    cut: Cut,
+    full: bool,
 }
 
 impl Writer {
     pub fn new(path: &Path, schema: &SchemaRef) -> VaultResult<Writer> {
+        Writer::cutting(path, schema, CUT)
+    }
+
+    fn cutting(path: &Path, schema: &SchemaRef, cut: Cut) -> VaultResult<Writer> {
         let level = ZstdLevel::try_new(1).map_err(|error| unwritable(path, error))?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
@@ -50,34 +82,47 @@ impl Writer {
         let writer = ArrowWriter::try_new(BufWriter::new(file), schema.clone(), Some(properties));
         Ok(Writer {
             path: path.to_owned(),
+            schema: schema.clone(),
             writer: writer.map_err(|error| unwritable(path, error))?,
             hasher: Hasher::new(schema)?,
             rows: 0,
             hash: RowsHash::default(),
-            raw_bytes: 0,
+            bytes: 0,
+            cut,
+            full: false,
         })
     }
 }
 
 impl PartWriter for Writer {
-    fn write(&mut self, batch: &RecordBatch) -> VaultResult<()> {
-        self.writer.write(batch).map_err(|error| unwritable(&self.path, error))?;
-        self.hash = self.hash.and(self.hasher.of(batch)?);
-        self.rows += batch.num_rows() as u64;
-        self.raw_bytes += batch.get_array_memory_size() as u64;
-        Ok(())
+    fn write(&mut self, batch: &RecordBatch) -> VaultResult<usize> {
+        let rows = self.hasher.rows(batch)?;
+        let mut taken = 0;
+        for row in &rows {
+            if self.full {
+                break;
+            }
+            let (hash, length) = (hash_of(row), row.as_ref().len() as u64);
+            self.hash = self.hash.and(hash);
+            self.bytes += length;
+            self.full = self.cut.is_end(self.bytes, length, hash);
+            taken += 1;
+        }
+        self.writer.write(&batch.slice(0, taken)).map_err(|error| unwritable(&self.path, error))?;
+        self.rows += taken as u64;
+        Ok(taken)
     }
 
-    fn raw_bytes(&self) -> u64 {
-        self.raw_bytes
+    fn is_full(&self) -> bool {
+        self.full
     }
 
     fn finish(self: Box<Self>) -> VaultResult<Part> {
-        let Writer { path, writer, rows, hash, .. } = *self;
+        let Writer { path, schema, mut writer, rows, hash, .. } = *self;
         let failed = |error: &dyn std::fmt::Display| unwritable(&path, error);
-        let file = writer.into_inner().map_err(|error| failed(&error))?;
-        file.into_inner().map_err(|error| failed(&error))?;
-        Ok(Part { rows, hash })
+        let written = writer.finish().map_err(|error| failed(&error))?;
+        writer.inner_mut().flush().map_err(|error| failed(&error))?;
+        Ok(Part { rows, hash, bounds: bounds::of_file(&schema, &written) })
     }
 }
 
@@ -99,15 +144,19 @@ impl Hasher {
     }
 
     pub fn of(&mut self, batch: &RecordBatch) -> VaultResult<RowsHash> {
-        let rows = self.0.convert_columns(batch.columns());
-        let rows = rows.map_err(|error| VaultError::new(VaultErrorKind::Internal, error.to_string()))?;
-        let hash_of = |row: arrow_row::Row<'_>| {
-            let digest = Sha256::digest(row.as_ref());
-            let half = digest.first_chunk().copied().unwrap_or_default();
-            RowsHash(u128::from_be_bytes(half))
-        };
-        Ok(rows.iter().map(hash_of).fold(RowsHash::default(), RowsHash::and))
+        Ok(self.rows(batch)?.iter().map(hash_of).fold(RowsHash::default(), RowsHash::and))
     }
+
+    fn rows(&mut self, batch: &RecordBatch) -> VaultResult<arrow_row::Rows> {
+        let rows = self.0.convert_columns(batch.columns());
+        rows.map_err(|error| VaultError::new(VaultErrorKind::Internal, error.to_string()))
+    }
+}
+
+fn hash_of(row: arrow_row::Row<'_>) -> RowsHash {
+    let digest = Sha256::digest(row.as_ref());
+    let half = digest.first_chunk().copied().unwrap_or_default();
+    RowsHash(u128::from_be_bytes(half))
 }
 
 #[cfg(test)]
@@ -133,10 +182,69 @@ mod tests {
 
     fn written(path: &Path, batches: &[RecordBatch]) -> Part {
         let mut writer = Box::new(Writer::new(path, &batches[0].schema()).unwrap());
-        batches.iter().for_each(|batch| writer.write(batch).unwrap());
+        for batch in batches {
+            assert_eq!(writer.write(batch).unwrap(), batch.num_rows());
+        }
         writer.finish().unwrap()
     }
 
+    /// The rows in as many files as it takes.
+    fn cut(folder: &Path, batch: &RecordBatch) -> Vec<Part> {
+        let cut = Cut { least: 12_000, spread: 4_000, most: 40_000 };
+        let mut parts = Vec::new();
+        let mut left = batch.clone();
+        while left.num_rows() > 0 {
+            let path = folder.join("part");
+            let mut writer = Box::new(Writer::cutting(&path, &batch.schema(), cut).unwrap());
+            while left.num_rows() > 0 && !writer.is_full() {
+                // In batches of any size.
+                let taken = writer.write(&left.slice(0, left.num_rows().min(97))).unwrap();
+                left = left.slice(taken, left.num_rows() - taken);
+            }
+            parts.push(writer.finish().unwrap());
+            std::fs::remove_file(path).unwrap();
+        }
+        parts
+    }
+
+    #[test]
+    fn files_end_where_they_did_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids: Vec<i64> = (0..60_000).collect();
+        let before = cut(folder.path(), &batch(&ids));
+        let rows: Vec<u64> = before.iter().map(|part| part.rows).collect();
+        assert!(before.len() > 50, "{rows:?}");
+        let same = |ids: &[i64]| {
+            let after = cut(folder.path(), &batch(ids));
+            assert_eq!(after.iter().map(|part| part.rows).sum::<u64>(), ids.len() as u64);
+            before.len() - before.iter().filter(|part| after.contains(part)).count()
+        };
+        let without = |from: usize, to: usize| [&ids[..from], &ids[to..]].concat();
+        assert_eq!(same(&ids), 0);
+        for (from, to) in [(0, 1), (30_000, 30_001), (30_000, 30_300), (59_999, 60_000)] {
+            let changed = same(&without(from, to));
+            assert!(changed <= 4, "{changed} of {} files after rows {from} to {to}", before.len());
+        }
+        let mut more = ids.clone();
+        more.splice(1_000..1_000, 100_000..100_200);
+        assert!(same(&more) <= 4);
+    }
+
+    #[test]
+    fn bounds_are_those_of_the_values() {
+        use landreeve_core::table::Value;
+        let folder = tempfile::tempdir().unwrap();
+        let part = written(&folder.path().join("part"), &[batch(&[5, 3, 10])]);
+        let text = |text: &str| Value::Text(text.to_owned());
+        let wanted = vec![
+            Some((Value::Integer(3), Value::Integer(10))),
+            Some((text("text 10"), text("text 5"))),
+            None,
+        ];
+        assert_eq!(part.bounds, wanted);
+        let none = written(&folder.path().join("none"), &[batch(&[5]).slice(0, 0)]);
+        assert_eq!((none.rows, none.bounds), (0, vec![None, None, None]));
+    }
     #[test]
     fn rows_come_back_with_their_checksum() {
         let folder = tempfile::tempdir().unwrap();

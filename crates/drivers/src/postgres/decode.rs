@@ -24,8 +24,8 @@ use super::numeric;
 use crate::{Bounds, errors};
 
 /// Days and microseconds between PostgreSQL's epoch (2000) and ours (1970).
-const EPOCH_DAYS: i32 = 10_957;
-const EPOCH_MICROS: i64 = 946_684_800_000_000;
+pub(super) const EPOCH_DAYS: i32 = 10_957;
+pub(super) const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// The bytes as received.
 struct Raw<'a>(&'a [u8]);

@@ -8,12 +8,13 @@ use futures_util::{SinkExt as _, TryStreamExt as _};
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::load::{Definitions, Loader, Rows, Stage};
 use landreeve_core::source::{CancellationToken, ConnectSpec, SourceError, Target};
+use postgres_types::Type;
 
 use super::connect::{Connector, Session, query_error};
 use super::introspect::{get, rows};
 use super::relay::Relay;
 use super::snapshot::{SETTINGS, identifier};
-use super::{Postgres, SNAPSHOT_LIMIT, copy, tools};
+use super::{Postgres, SNAPSHOT_LIMIT, binary, copy, tools};
 use crate::errors;
 use crate::feed::{self, Watch};
 
@@ -69,13 +70,13 @@ impl Loader for Postgres {
         let (connector, spec) = (self.connector.clone(), spec.clone());
         let names: Vec<String> = columns.iter().map(|column| identifier(column)).collect();
         let place = format!("{}.{}", identifier(schema), identifier(table));
-        let sql = format!("COPY {place} ({}) FROM STDIN", names.join(", "));
+        let names = names.join(", ");
         Box::pin(feed::run(&self.owner, cancel, SNAPSHOT_LIMIT, move |watch| async move {
             let session = watch.or_stop(connector.connect(&spec)).await?;
             let done = tokio::select! {
                 biased;
                 stop = watch.stopped() => Err(stop.error()),
-                done = load(&session, &sql, rows) => done,
+                done = load(&session, (&place, &names), rows) => done,
             };
             if done.is_err() {
                 session.cancel().await;
@@ -97,7 +98,7 @@ async fn create(
 ) -> Result<(), SourceError> {
     let session = connector.connect(spec).await?;
     let known = "SELECT datistemplate FROM pg_catalog.pg_database WHERE datname = $1";
-    let known = session.client.query_typed(known, &[(&name, tokio_postgres::types::Type::TEXT)]).await;
+    let known = session.client.query_typed(known, &[(&name, Type::TEXT)]).await;
     let known = known.map_err(|error| query_error(&error, 0))?;
     let Some(known) = known.first() else {
         let sql = creation(name, settings);
@@ -183,26 +184,39 @@ async fn define(
     tools::run((program, "pg_restore"), arguments, (&relay, spec), &definitions.scratch, watch).await
 }
 
-async fn load(session: &Session, sql: &str, mut rows: Rows) -> Result<u64, SourceError> {
+async fn load(session: &Session, (place, columns): (&str, &str), mut rows: Rows) -> Result<u64, SourceError> {
     let client = &session.client;
     let failed = |error: tokio_postgres::Error| query_error(&error, 0);
     // As when the values were written as text.
     client.batch_execute(SETTINGS).await.map_err(failed)?;
-    let mut sink = Box::pin(client.copy_in::<_, Bytes>(sql).await.map_err(failed)?);
+    let known = client.prepare(&format!("SELECT {columns} FROM {place}")).await.map_err(failed)?;
+    let types: Vec<Type> = known.columns().iter().map(|column| column.type_().clone()).collect();
+    let mut next = rows.try_next().await?;
+    let is_binary = next.as_ref().is_some_and(|batch| binary::has_all(&types, batch));
+    let format = if is_binary { "WITH (FORMAT binary)" } else { "" };
+    let copy = format!("COPY {place} ({columns}) FROM STDIN {format}");
+    let mut sink = Box::pin(client.copy_in::<_, Bytes>(&copy).await.map_err(failed)?);
     let mut chunk = Vec::with_capacity(CHUNK);
-    while let Some(batch) = rows.try_next().await? {
+    chunk.extend(if is_binary { binary::HEAD } else { &[] });
+    while let Some(batch) = next {
         // Long values are written a part of the batch at a time.
         let mut from = 0;
         let step = (batch.num_rows() * CHUNK / batch.get_array_memory_size().max(1)).max(1);
         while from < batch.num_rows() {
             let count = step.min(batch.num_rows() - from);
-            copy::lines(&batch.slice(from, count), &mut chunk)?;
+            let some = batch.slice(from, count);
+            match is_binary {
+                true => binary::rows(&types, &some, &mut chunk)?,
+                false => copy::lines(&some, &mut chunk)?,
+            }
             from += count;
             if chunk.len() >= CHUNK {
                 sink.send(Bytes::from(std::mem::take(&mut chunk))).await.map_err(failed)?;
             }
         }
+        next = rows.try_next().await?;
     }
+    chunk.extend(if is_binary { binary::END } else { &[] });
     if !chunk.is_empty() {
         sink.send(Bytes::from(chunk)).await.map_err(failed)?;
     }

@@ -4,6 +4,7 @@
 //! in such a transaction too. Then the session is reset with `DISCARD ALL` and set up again before it is reused. On
 //! CrateDB, which has no transactions, only the gate and the user's rights prevent writes.
 
+mod binary;
 mod connect;
 mod copy;
 mod decode;

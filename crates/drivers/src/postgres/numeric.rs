@@ -1,4 +1,4 @@
-//! Converts PostgreSQL's binary numerics and intervals to text with every digit. Pure.
+//! Converts PostgreSQL's binary numerics and intervals to text with every digit, and numerics back. Pure.
 
 use std::io::Write;
 
@@ -54,6 +54,49 @@ pub(super) fn numeric(raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
         }
         out.truncate(end);
     }
+    Some(())
+}
+
+/// The binary form of what `numeric` writes. `None`: it is none.
+pub(super) fn encode(text: &str, out: &mut Vec<u8>) -> Option<()> {
+    const SPECIAL: [(&str, u16); 3] = [("NaN", 0xC000), ("Infinity", 0xD000), ("-Infinity", 0xF000)];
+    if let Some((_, sign)) = SPECIAL.into_iter().find(|(name, _)| *name == text) {
+        [0, 0, sign, 0].into_iter().for_each(|half| out.extend(half.to_be_bytes()));
+        return Some(());
+    }
+    let (sign, digits) = text.strip_prefix('-').map_or((0_u16, text), |digits| (0x4000, digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let is_number = |part: &str| part.bytes().all(|digit| digit.is_ascii_digit());
+    if whole.is_empty() || !is_number(whole) || !is_number(fraction) {
+        return None;
+    }
+    let whole = whole.trim_start_matches('0').as_bytes();
+    // Digits of base 10000 begin at the point, on both sides.
+    let groups = whole.len().div_ceil(4);
+    let digit = |group: i32| -> i16 {
+        let decimal = |place: i32| {
+            let from_point = group * 4 + place;
+            let (part, at) = match from_point {
+                0.. => (fraction.as_bytes(), from_point),
+                _ => (whole, from_point + i32::try_from(whole.len()).unwrap_or(i32::MAX)),
+            };
+            let found = usize::try_from(at).ok().and_then(|at| part.get(at));
+            found.map_or(0, |byte| i16::from(byte - b'0'))
+        };
+        (0..4).fold(0, |value, place| value * 10 + decimal(place))
+    };
+    let (first, last) = (-i32::try_from(groups).ok()?, i32::try_from(fraction.len().div_ceil(4)).ok()?);
+    let is_zero = |group: &i32| digit(*group) == 0;
+    let first = (first..last).take_while(is_zero).count() as i32 + first;
+    let last = last - (first..last).rev().take_while(is_zero).count() as i32;
+    let count = i16::try_from(last - first).ok()?;
+    // A zero has no digits, and neither sign nor weight.
+    let (weight, sign) = if count == 0 { (0, 0) } else { (i16::try_from(-first - 1).ok()?, sign) };
+    out.extend(count.to_be_bytes());
+    out.extend(weight.to_be_bytes());
+    out.extend(sign.to_be_bytes());
+    out.extend(i16::try_from(fraction.len()).ok()?.to_be_bytes());
+    (first..last).for_each(|group| out.extend(digit(group).to_be_bytes()));
     Some(())
 }
 
@@ -187,6 +230,32 @@ mod tests {
         assert_eq!(text(&raw(0, 0xC000, 0, &[])), "NaN");
         assert_eq!(text(&raw(0, 0xD000, 0, &[])), "Infinity");
         assert!(numeric(&[0, 1], &mut Vec::new()).is_none());
+    }
+
+    #[test]
+    fn numerics_come_back_as_they_were() {
+        for raw in [
+            raw(0, 0, 0, &[]),
+            raw(0, 0, 2, &[]),
+            raw(1, 0, 4, &[1, 2, 300]),
+            raw(-2, 0x4000, 9, &[5000]),
+            raw(-1, 0, 1, &[9000]),
+            raw(2, 0, 0, &[1]),
+            raw(2, 0, 3, &[1]),
+            raw(0, 0x4000, 0, &[9999]),
+            raw(2, 0, 5, &[12, 0, 7, 1200, 3000]),
+            raw(-1, 0, 16_383, &[1]),
+            raw(0, 0xC000, 0, &[]),
+            raw(0, 0xD000, 0, &[]),
+            raw(0, 0xF000, 0, &[]),
+        ] {
+            let mut encoded = Vec::new();
+            assert_eq!(encode(&text(&raw), &mut encoded), Some(()));
+            assert_eq!(encoded, raw, "{}", text(&raw));
+        }
+        for bad in ["", "-", ".5", "1e5", "+1", "1.2.3", "--1", " 1", "infinity"] {
+            assert_eq!(encode(bad, &mut Vec::new()), None, "{bad:?}");
+        }
     }
 
     #[test]
