@@ -290,7 +290,8 @@ pub struct EncodeOptions {
     pub envelope: Option<Arc<dyn Envelope>>,
     /// Instants are shown in this zone.
     pub time_zone: TimeZone,
-    pub row_count: u64,
+    /// How many rows there must be; fewer are an error. `None`: that is not known before.
+    pub row_count: Option<u64>,
     /// Returns no more rows than this.
     pub most_rows: Option<u64>,
     pub csv_separator: u8,

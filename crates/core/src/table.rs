@@ -9,6 +9,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures_core::Stream;
 
+use crate::OpCtx;
 use crate::ids::{BoxFuture, DatasourceId, OuId};
 use crate::schema::TableKind;
 use crate::source::{CancellationToken, Connections, Permit, Permits, Query, QueryStream, SourceError};
@@ -284,6 +285,15 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Every name this reader may read.
     fn list<'a>(&'a self, reader: &'a Reader) -> BoxFuture<'a, Result<Vec<Listed>, SourceError>>;
+
+    /// Checks that the caller may make a database of this catalog a datasource, whose users read what it contains.
+    fn may_declare<'a>(
+        &'a self,
+        _: &'a OpCtx,
+        _database: Option<&'a str>,
+    ) -> BoxFuture<'a, crate::Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Waits until all of these connections are free, and takes them together.
     fn admit(&self, _: BTreeMap<DatasourceId, Connections>) -> BoxFuture<'_, Result<Permits, SourceError>> {

@@ -494,6 +494,9 @@ pub trait Vault: Send + Sync {
     /// The rows of such a file.
     fn part_rows(&self, path: &Path) -> VaultResult<PartRows>;
 
+    /// The columns of such a file in a repository.
+    fn part_schema(&self, file: Arc<dyn StoredFile>) -> VaultResult<SchemaRef>;
+
     /// Some rows of such a file in a repository. No more of it is read than they need.
     fn part_scan(&self, file: Arc<dyn StoredFile>, ask: &PartAsk) -> VaultResult<PartRows>;
 

@@ -343,7 +343,7 @@ pub async fn encode(
         format: wanted.format,
         envelope: wanted.envelope,
         time_zone: TimeZone::get(&facts.zone).unwrap_or(TimeZone::UTC),
-        row_count: facts.rows,
+        row_count: Some(facts.rows),
         most_rows: wanted.most_rows,
         csv_separator: estate.settings().await?.csv_separator.byte(),
         integers_as_strings: wanted.integers_as_strings,

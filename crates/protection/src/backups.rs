@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::ids::{AssetId, BackupId, RepositoryId};
 use crate::manifest::Manifest;
-use crate::nouns::BACKUP;
+use crate::nouns::{BACKUP, RECORD};
 use crate::plane::Protection;
 use crate::repositories;
 
@@ -169,6 +169,11 @@ const NO_DATASOURCE: i64 = 0;
 
 pub(crate) async fn require(plane: &Protection, ctx: &OpCtx, backup: &Backup, action: Action) -> Result<()> {
     plane.estate().require(ctx, BACKUP, action, &backup.ou_path, granted(backup)).await
+}
+
+/// For reading a backup's rows.
+pub(crate) async fn require_record(plane: &Protection, ctx: &OpCtx, backup: &Backup) -> Result<()> {
+    plane.estate().require(ctx, RECORD, Action::USE, &backup.ou_path, granted(backup)).await
 }
 
 /// What a grant for a single datasource names.

@@ -3,7 +3,7 @@
 //! `repositories` are the places and what opens them, `upkeep` checks and prunes them, `at_work` keeps runs that use one
 //! apart. `backing_up` takes a snapshot of a database, `staging` passes it on, and it is
 //! saved with its `manifest`; `backups` is the catalogue of what
-//! was saved, `taking_in` makes it from a repository; `restoring` reads a backup. Does not belong here: HTTP, wire
+//! was saved, `taking_in` makes it from a repository; `restoring` reads a backup, `records` some rows of one. Does not belong here: HTTP, wire
 //! formats, the format of repositories, how a database is read.
 
 mod at_work;
@@ -14,6 +14,7 @@ pub mod keep;
 mod manifest;
 pub mod nouns;
 mod plane;
+pub mod records;
 pub mod repositories;
 pub mod restoring;
 mod staging;

@@ -12,8 +12,12 @@ pub const BACKUP: Noun = Noun::new("backup");
 /// Restoring a backup: to where it was made (use), to another server (manage).
 pub const RESTORE: Noun = Noun::new("restore");
 
-pub const SPECS: [NounSpec; 3] = [
+/// The rows in a backup: reading them (use).
+pub const RECORD: Noun = Noun::new("record");
+
+pub const SPECS: [NounSpec; 4] = [
     NounSpec::administrative(REPOSITORY),
     NounSpec::administrative(BACKUP),
     NounSpec::administrative(RESTORE),
+    NounSpec::administrative(RECORD),
 ];

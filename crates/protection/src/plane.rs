@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::snapshot::{SnapshotOptions, Tools};
+use landreeve_core::table::SqlEngine;
 use landreeve_core::vault::Vault;
 use landreeve_core::{Error, PoolName, Result};
-use landreeve_estate::plane::{Plane, PlaneParts, SettingsSection, Slot};
+use landreeve_estate::plane::{CatalogSpec, Plane, PlaneParts, SettingsSection, Slot};
 use landreeve_estate::secrets::SealedColumn;
 use landreeve_estate::store::MigrationSet;
 use landreeve_estate::{Estate, sealed_column};
@@ -17,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::backing_up::{BACK_UP, BackingUp};
 use crate::nouns;
+use crate::records::{self, BackupCatalog, OpenBackups};
 use crate::restoring::{self, Restoring, Verifying};
 use crate::upkeep::{self, Pruner, Verifier};
 
@@ -79,7 +81,11 @@ impl Default for ProtectionOptions {
 }
 
 /// The plane, and where to find its handle once the estate is open.
-pub fn plane(vault: Arc<dyn Vault>, options: ProtectionOptions) -> (Plane, Slot<Protection>) {
+pub fn plane(
+    engine: Arc<dyn SqlEngine>,
+    vault: Arc<dyn Vault>,
+    options: ProtectionOptions,
+) -> (Plane, Slot<Protection>) {
     let slot = Slot::default();
     let filled = slot.clone();
     let plane = Plane {
@@ -89,10 +95,17 @@ pub fn plane(vault: Arc<dyn Vault>, options: ProtectionOptions) -> (Plane, Slot<
         pools: vec![(POOL, options.workers.get())],
         nouns: nouns::SPECS.to_vec(),
         sealed: SEALED.to_vec(),
+        catalogs: vec![CatalogSpec { database_type: records::DATABASE_TYPE, builtin: false }],
         settings: Some(SETTINGS),
         open: Box::new(move |estate| {
-            let making = Arc::new(Semaphore::new(1));
-            let plane = Protection { estate: estate.clone(), vault, options: Arc::new(options), making };
+            let plane = Protection {
+                estate: estate.clone(),
+                engine,
+                vault,
+                options: Arc::new(options),
+                making: Arc::new(Semaphore::new(1)),
+                open_backups: Arc::default(),
+            };
             filled.fill(plane.clone());
             Ok(PlaneParts {
                 executors: vec![
@@ -100,8 +113,9 @@ pub fn plane(vault: Arc<dyn Vault>, options: ProtectionOptions) -> (Plane, Slot<
                     (restoring::VERIFY.kind, Arc::new(Verifying(plane.clone()))),
                     (restoring::RESTORE_RUN.kind, Arc::new(Restoring(plane.clone()))),
                     (upkeep::VERIFY.kind, Arc::new(Verifier(plane.clone()))),
-                    (upkeep::PRUNE.kind, Arc::new(Pruner(plane))),
+                    (upkeep::PRUNE.kind, Arc::new(Pruner(plane.clone()))),
                 ],
+                catalogs: vec![(records::DATABASE_TYPE, Arc::new(BackupCatalog::new(plane)))],
                 ..PlaneParts::default()
             })
         }),
@@ -117,6 +131,8 @@ pub struct Protection {
     options: Arc<ProtectionOptions>,
     /// One at a time makes the repository `default`.
     making: Arc<Semaphore>,
+    engine: Arc<dyn SqlEngine>,
+    open_backups: Arc<OpenBackups>,
 }
 
 impl Protection {
@@ -145,6 +161,14 @@ impl Protection {
             max_value_bytes: self.options.max_value_bytes,
             tools: self.options.tools.clone(),
         }
+    }
+
+    pub(crate) fn engine(&self) -> &dyn SqlEngine {
+        &*self.engine
+    }
+
+    pub(crate) fn open_backups(&self) -> &OpenBackups {
+        &self.open_backups
     }
 
     pub(crate) fn making(&self) -> &Semaphore {

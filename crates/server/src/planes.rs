@@ -58,8 +58,11 @@ pub fn planes(
         landreeve_face_denodo::permissions::roles(),
         promotion_options(config, data_dir, http.clone())?,
     );
-    let (protection_plane, protection) =
-        landreeve_protection::plane(Arc::new(repositories(http)), protection_options(config, data_dir)?);
+    let (protection_plane, protection) = landreeve_protection::plane(
+        Arc::clone(&engine),
+        Arc::new(repositories(http)),
+        protection_options(config, data_dir)?,
+    );
     let planes = vec![
         analytics_plane,
         delivery_plane,
@@ -74,7 +77,7 @@ pub fn planes(
 /// What keeps backups.
 fn repositories(http: Option<Arc<dyn HttpClient>>) -> Repositories {
     let remote = http.zip(Handle::try_current().ok());
-    Repositories { remote: remote.map(|(http, runtime)| Remote { http, runtime }) }
+    Repositories { remote: remote.map(|(http, runtime)| Remote { http, runtime }), ..Repositories::default() }
 }
 
 fn protection_options(config: &Config, data_dir: &Path) -> anyhow::Result<ProtectionOptions> {

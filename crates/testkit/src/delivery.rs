@@ -28,7 +28,8 @@ pub fn engine() -> Arc<Engine> {
 pub fn vault() -> Arc<Repositories> {
     let outbound = Outbound::new(Vec::new(), Vec::new(), PathBuf::from("."), Vec::new());
     let remote = Remote { http: Arc::new(OutboundHttp::new(outbound)), runtime: Handle::current() };
-    Arc::new(Repositories { remote: Some(remote) })
+    // Small databases have several files of rows too.
+    Arc::new(Repositories { remote: Some(remote), part_bytes: 256 * 1024 })
 }
 
 /// All drivers for users' databases.

@@ -42,10 +42,18 @@ const GREATEST_PACK: ByteSize = ByteSize::mib(64);
 const COMPRESSION: i32 = 1;
 
 /// Makes and opens repositories.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Repositories {
     /// Without it, only those on this machine.
     pub remote: Option<Remote>,
+    /// How many bytes of values a file of rows has on average, before they are compressed.
+    pub part_bytes: u64,
+}
+
+impl Default for Repositories {
+    fn default() -> Repositories {
+        Repositories { remote: None, part_bytes: 64 * 1024 * 1024 }
+    }
 }
 
 /// How other machines are reached.
@@ -89,11 +97,15 @@ impl Vault for Repositories {
     }
 
     fn part_writer(&self, path: &Path, schema: &SchemaRef) -> VaultResult<Box<dyn PartWriter>> {
-        parts::Writer::new(path, schema).map(|writer| Box::new(writer) as _)
+        parts::Writer::new(path, schema, self.part_bytes).map(|writer| Box::new(writer) as _)
     }
 
     fn part_rows(&self, path: &Path) -> VaultResult<PartRows> {
         parts::rows(path)
+    }
+
+    fn part_schema(&self, file: Arc<dyn StoredFile>) -> VaultResult<SchemaRef> {
+        parts::scan::schema(file)
     }
 
     fn part_scan(&self, file: Arc<dyn StoredFile>, ask: &PartAsk) -> VaultResult<PartRows> {

@@ -32,10 +32,12 @@ struct Cut {
     most: u64,
 }
 
-/// 64 MiB on average.
-const CUT: Cut = Cut { least: 48 << 20, spread: 16 << 20, most: 128 << 20 };
-
 impl Cut {
+    /// Of files that have so many bytes on average.
+    fn about(bytes: u64) -> Cut {
+        Cut { least: bytes / 4 * 3, spread: (bytes / 4).max(1), most: bytes * 2 }
+    }
+
     /// Whether a file ends after this row of `length` bytes, which is the last of `bytes`.
     fn is_end(self, bytes: u64, length: u64, hash: RowsHash) -> bool {
         let share = (u128::from(length) << 64) / u128::from(self.spread);
@@ -64,11 +66,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(path: &Path, schema: &SchemaRef) -> VaultResult<Writer> {
-        Writer::cutting(path, schema, CUT)
-    }
-
-    fn cutting(path: &Path, schema: &SchemaRef, cut: Cut) -> VaultResult<Writer> {
+    /// `bytes`: how many the values of a file have on average.
+    pub fn new(path: &Path, schema: &SchemaRef, bytes: u64) -> VaultResult<Writer> {
         let level = ZstdLevel::try_new(1).map_err(|error| unwritable(path, error))?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
@@ -88,7 +87,7 @@ impl Writer {
             rows: 0,
             hash: RowsHash::default(),
             bytes: 0,
-            cut,
+            cut: Cut::about(bytes),
             full: false,
         })
     }
@@ -181,7 +180,7 @@ mod tests {
     }
 
     fn written(path: &Path, batches: &[RecordBatch]) -> Part {
-        let mut writer = Box::new(Writer::new(path, &batches[0].schema()).unwrap());
+        let mut writer = Box::new(Writer::new(path, &batches[0].schema(), u64::MAX / 4).unwrap());
         for batch in batches {
             assert_eq!(writer.write(batch).unwrap(), batch.num_rows());
         }
@@ -190,12 +189,11 @@ mod tests {
 
     /// The rows in as many files as it takes.
     fn cut(folder: &Path, batch: &RecordBatch) -> Vec<Part> {
-        let cut = Cut { least: 12_000, spread: 4_000, most: 40_000 };
         let mut parts = Vec::new();
         let mut left = batch.clone();
         while left.num_rows() > 0 {
             let path = folder.join("part");
-            let mut writer = Box::new(Writer::cutting(&path, &batch.schema(), cut).unwrap());
+            let mut writer = Box::new(Writer::new(&path, &batch.schema(), 16_000).unwrap());
             while left.num_rows() > 0 && !writer.is_full() {
                 // In batches of any size.
                 let taken = writer.write(&left.slice(0, left.num_rows().min(97))).unwrap();

@@ -262,8 +262,8 @@ impl Encoding {
         self.decoder.finish().map_err(broken)?;
         self.open()?;
         // A stored stream that was cut off between two batches looks complete.
-        if self.rows != self.options.row_count {
-            return Err(broken(format!("{} of {} rows", self.rows, self.options.row_count)));
+        if let Some(count) = self.options.row_count.filter(|count| *count != self.rows) {
+            return Err(broken(format!("{} of {count} rows", self.rows)));
         }
         self.end()
     }

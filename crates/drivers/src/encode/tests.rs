@@ -30,7 +30,7 @@ fn options(format: ResultFormat, row_count: usize) -> EncodeOptions {
         format,
         envelope: None,
         time_zone: TimeZone::get("Europe/Berlin").expect("known"),
-        row_count: row_count as u64,
+        row_count: Some(row_count as u64),
         most_rows: None,
         csv_separator: b',',
         integers_as_strings: false,

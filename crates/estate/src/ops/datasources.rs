@@ -239,6 +239,16 @@ async fn check(
     asked.settled(faults)
 }
 
+/// Asks the plane whose tables a datasource has.
+async fn may_declare(estate: &Estate, ctx: &OpCtx, details: &DatasourceDetails) -> Result<()> {
+    let DatabaseType::Catalog(wanted) = details.database_type else { return Ok(()) };
+    let mut known = estate.planes().iter().flat_map(|plane| plane.catalogs.iter());
+    match known.find(|(name, _)| *name == wanted) {
+        Some((_, catalog)) => catalog.may_declare(ctx, details.database.as_deref()).await,
+        None => Ok(()),
+    }
+}
+
 /// Collects faults of a check, and returns other errors.
 fn collect(faults: &mut Faults, checked: Result<()>) -> Result<()> {
     match checked {
@@ -260,6 +270,7 @@ pub async fn datasource_create(
     let operator_file = ctx.authority().is_operator();
     let details = details.into().map(|details, _| DatasourceDetails { operator_file, ..details });
     let details = check(estate, ctx, details, &linked).await?;
+    may_declare(estate, ctx, &details).await?;
     let here = (ctx.authority().ou(), ctx.authority().ou_path());
     create(estate, ctx, here, details, linked, None).await
 }
@@ -441,6 +452,7 @@ pub async fn datasource_update(
     if reaches_elsewhere(&before.details, &after.details) {
         // Not by a caller who manages only this datasource: it needs no credentials to reach what others have.
         estate.require(ctx, Noun::DATASOURCE, Action::MANAGE, &before.ou_path, NO_DATASOURCE).await?;
+        may_declare(estate, ctx, &after.details).await?;
     }
     let now = estate.now();
     after.updated_at = now;

@@ -4,5 +4,6 @@
 
 mod backups;
 mod postgres;
+mod records;
 mod repositories;
 mod support;

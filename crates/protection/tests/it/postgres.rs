@@ -93,13 +93,13 @@ SELECT lo_from_bytea(4242, 'a large object');
 "#;
 
 /// A database on the test server, with its datasource.
-struct Database {
+pub struct Database {
     name: String,
     url: Url,
 }
 
 impl Database {
-    async fn new(sql: &str) -> Database {
+    pub async fn new(sql: &str) -> Database {
         let name = format!("lr_{}", uuid::Uuid::from_u128(rand_bits()).simple());
         let database = Database::named(&name);
         database.admin(&format!("CREATE DATABASE \"{name}\"")).await;
@@ -118,7 +118,7 @@ impl Database {
         Database::named(&format!("lr_{}", uuid::Uuid::from_u128(rand_bits()).simple()))
     }
 
-    async fn connect(&self) -> Client {
+    pub async fn connect(&self) -> Client {
         let (client, connection) = tokio_postgres::connect(self.url.as_str(), NoTls).await.unwrap();
         tokio::spawn(connection);
         client
@@ -132,7 +132,7 @@ impl Database {
         connection.await.unwrap().unwrap();
     }
 
-    async fn drop(self) {
+    pub async fn drop(self) {
         self.admin(&format!("DROP DATABASE IF EXISTS \"{}\" WITH (FORCE)", self.name)).await;
     }
 
@@ -148,7 +148,7 @@ impl Database {
         lines
     }
 
-    fn details(&self) -> DatasourceDetails {
+    pub fn details(&self) -> DatasourceDetails {
         DatasourceDetails {
             name: self.name.clone(),
             database_type: DatabaseType::Postgres,
@@ -170,7 +170,7 @@ fn rand_bits() -> u128 {
     u128::from_be_bytes(bytes)
 }
 
-async fn declared(world: &World, details: DatasourceDetails) -> Datasource {
+pub async fn declared(world: &World, details: DatasourceDetails) -> Datasource {
     datasource_create(&world.kit.estate, &world.ctx, details, Vec::new()).await.unwrap()
 }
 

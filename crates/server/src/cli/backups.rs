@@ -11,6 +11,7 @@ use landreeve_protection::restoring::{Plan, restore_plan};
 use serde_json::{Value, json};
 
 use super::protection::carry_out;
+use super::records::{self, QueryArgs};
 use super::{Place, Session, data, promotion, uuid_of};
 use crate::orders::{Order, Restore};
 use crate::output::{self, Format};
@@ -29,6 +30,14 @@ pub enum BackupCommand {
     /// Read every byte of a backup, to see that it is intact
     #[command(after_help = "Example:\n  landreeve backup verify 0198a5c1-7a3e-4c0f-9d55-3f1e0c6b2a10")]
     Verify(Which),
+    /// List the tables in a backup, with their columns
+    #[command(after_help = "Example:\n  landreeve backup browse 0198a5c1-7a3e-4c0f-9d55-3f1e0c6b2a10")]
+    Browse(Which),
+    /// Read rows from a backup with SQL, without restoring it
+    #[command(
+        after_help = "Example:\n  landreeve backup query 0198a5c1-7a3e-4c0f-9d55-3f1e0c6b2a10 \"SELECT * FROM public.orders WHERE id = 7\""
+    )]
+    Query(QueryArgs),
     /// Delete a backup before it expires
     #[command(after_help = "Example:\n  landreeve backup delete 0198a5c1-7a3e-4c0f-9d55-3f1e0c6b2a10 --yes")]
     Delete {
@@ -75,12 +84,12 @@ pub struct ListArgs {
 #[derive(Debug, Args)]
 pub struct Which {
     #[command(flatten)]
-    place: Place,
+    pub(super) place: Place,
     /// Id of the backup, as `backup list` shows it
-    backup: String,
+    pub(super) backup: String,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    pub(super) format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +138,8 @@ pub async fn run(command: BackupCommand) -> anyhow::Result<()> {
             let found = backup_get(&session.opened.protection, &session.ctx, uuid).await;
             show(session, found, which.format).await
         }
+        BackupCommand::Browse(which) => records::browse(which).await,
+        BackupCommand::Query(args) => records::query(args).await,
         BackupCommand::Delete { which, yes } => delete(which, yes).await,
     }
 }

@@ -9,6 +9,7 @@ mod identity;
 mod keys;
 mod promotion;
 mod protection;
+mod records;
 mod runs;
 #[cfg(test)]
 mod tests;

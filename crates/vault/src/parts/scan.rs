@@ -3,13 +3,13 @@
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_schema::Schema;
+use arrow_schema::{Schema, SchemaRef};
 use bytes::{Buf as _, Bytes};
 use landreeve_core::table::Condition;
 use landreeve_core::vault::{PartAsk, PartRows, StoredFile, VaultError, VaultErrorKind, VaultResult};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
@@ -19,6 +19,13 @@ use super::{bounds, damaged};
 
 /// Read at a time where no page says how much is wanted.
 const CHUNK: usize = 64 * 1024;
+
+pub fn schema(file: Arc<dyn StoredFile>) -> VaultResult<SchemaRef> {
+    let failed = Failed::default();
+    let source = Source { file, failed: failed.clone() };
+    let metadata = ArrowReaderMetadata::load(&source, ArrowReaderOptions::new());
+    Ok(Arc::clone(metadata.map_err(|error| failed.told(&error))?.schema()))
+}
 
 pub fn rows(file: Arc<dyn StoredFile>, ask: &PartAsk) -> VaultResult<PartRows> {
     let failed = Failed::default();
@@ -153,7 +160,7 @@ mod tests {
         }
     }
 
-    const ROWS: i64 = 100_000;
+    const ROWS: i64 = 400_000;
 
     fn file(cut: bool) -> Arc<Counted> {
         let folder = tempfile::tempdir().unwrap();
@@ -167,7 +174,7 @@ mod tests {
             ("text", Arc::new(StringArray::from_iter_values((0..ROWS).map(text)))),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let mut writer = Box::new(Writer::new(&path, &batch.schema()).unwrap());
+        let mut writer = Box::new(Writer::new(&path, &batch.schema(), u64::MAX / 4).unwrap());
         assert_eq!(writer.write(&batch).unwrap(), batch.num_rows());
         writer.finish().unwrap();
         let bytes = Bytes::from(std::fs::read(path).unwrap());

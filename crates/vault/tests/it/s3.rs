@@ -83,7 +83,7 @@ fn a_bucket_is_in_the_host_or_in_the_path() {
             password: Secret::new("p"),
             append_only: false,
         };
-        let repositories = Repositories { remote: Some(remote) };
+        let repositories = Repositories { remote: Some(remote), ..Repositories::default() };
         let error = repositories.open(&spec, CancellationToken::new()).err().unwrap();
         assert_eq!(error.kind, VaultErrorKind::Missing, "{error}");
         assert_eq!(*empty.0.lock().unwrap(), [format!("GET {url}")]);
@@ -308,7 +308,7 @@ impl HttpClient for Odd {
 fn odd(place: &Place, is_unconditional: bool, meanwhile: Option<Meanwhile>) -> Repositories {
     let Remote { http, runtime } = place.repositories.remote.clone().unwrap();
     let odd = Odd { inner: http, is_unconditional, meanwhile: Mutex::new(meanwhile) };
-    Repositories { remote: Some(Remote { http: Arc::new(odd), runtime }) }
+    Repositories { remote: Some(Remote { http: Arc::new(odd), runtime }), ..Repositories::default() }
 }
 
 #[test]

@@ -1,0 +1,80 @@
+//! Backups that are open: reading a repository's index takes longer than most reads.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use landreeve_core::vault::{Repository, SnapshotId, StoredFile, VaultResult};
+use landreeve_core::{Error, Result};
+use uuid::Uuid;
+
+use crate::backups::Backup;
+use crate::manifest::{self, Manifest};
+use crate::plane::Protection;
+use crate::repositories;
+
+/// How many are kept open, and for how long. A prune deletes data 23 hours after it was last needed, so what was opened so
+/// shortly before can be read.
+const KEPT: usize = 4;
+const KEPT_FOR: Duration = Duration::from_secs(600);
+
+/// A backup, to be read from.
+pub(crate) struct OpenBackup {
+    pub repository: Box<dyn Repository>,
+    pub manifest: Manifest,
+    pub snapshot: SnapshotId,
+}
+
+impl OpenBackup {
+    /// A file that the manifest names.
+    pub fn file(&self, name: &str) -> VaultResult<Arc<dyn StoredFile>> {
+        self.repository.file(&self.snapshot, &manifest::data_path(name)).map(Arc::from)
+    }
+}
+
+struct Kept {
+    backup: Uuid,
+    since: Timestamp,
+    opened: Arc<OpenBackup>,
+}
+
+#[derive(Default)]
+pub(crate) struct OpenBackups(Mutex<Vec<Kept>>);
+
+impl OpenBackups {
+    fn find(&self, backup: Uuid, now: Timestamp) -> Option<Arc<OpenBackup>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|kept| now.duration_since(kept.since).unsigned_abs() < KEPT_FOR);
+        kept.iter().find(|kept| kept.backup == backup).map(|kept| Arc::clone(&kept.opened))
+    }
+
+    fn keep(&self, backup: Uuid, since: Timestamp, opened: &Arc<OpenBackup>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|kept| kept.backup != backup);
+        if kept.len() >= KEPT {
+            kept.remove(0);
+        }
+        kept.push(Kept { backup, since, opened: Arc::clone(opened) });
+    }
+}
+
+pub(super) async fn open(plane: &Protection, backup: &Backup) -> Result<Arc<OpenBackup>> {
+    let now = plane.estate().now();
+    if let Some(opened) = plane.open_backups().find(backup.uuid, now) {
+        return Ok(opened);
+    }
+    let repository = repositories::find(&mut plane.estate().store().read().await?, backup.repository).await?;
+    let repository = repository.ok_or_else(|| Error::not_found("repository"))?;
+    let spec = repositories::spec(plane, &repository).await?;
+    let snapshot = backup.snapshot.clone();
+    let opened = plane
+        .blocking(move |vault| {
+            let repository = vault.open(&spec, Default::default())?;
+            let manifest = Manifest::read(&*repository, &snapshot)?;
+            VaultResult::Ok(Arc::new(OpenBackup { repository, manifest, snapshot }))
+        })
+        .await?
+        .map_err(landreeve_core::vault::VaultError::into_error)?;
+    plane.open_backups().keep(backup.uuid, now, &opened);
+    Ok(opened)
+}
