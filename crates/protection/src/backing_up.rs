@@ -18,6 +18,7 @@ use landreeve_estate::ops::{Datasource, datasources, runs};
 use landreeve_estate::program::Scratch;
 use landreeve_estate::runs::log::Level;
 use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, Lane, NewRun, Outcome, Retry, Run};
+use landreeve_estate::store::Conn;
 
 use crate::at_work::{AtWork, Use};
 use crate::backups::{self, Found, Made};
@@ -25,6 +26,7 @@ use crate::keep::Keep;
 use crate::manifest::{self, Manifest, ManifestAsset};
 use crate::nouns::BACKUP;
 use crate::plane::{POOL, Protection};
+use crate::policies::following;
 use crate::repositories;
 use crate::staging::{self, Stager};
 use crate::stored::StoredBackUp;
@@ -66,18 +68,19 @@ pub async fn backup_start(
     estate.require(ctx, BACKUP, Action::MANAGE, &datasource.ou_path, datasource.id.0).await?;
     check_supported(plane, &datasource)?;
     let input = checked(plane, new.into(), datasource.id).await?;
-    let lane = Lane { name: format!("backup:{}", datasource.id.0), limit: 1 };
-    check_idle(plane, &lane).await?;
+    if is_under_way(&mut estate.store().read().await?, datasource.id).await? {
+        return Err(Error::conflict("busy", "another backup of this datasource is under way"));
+    }
     let new = NewRun {
         noun: Some((Noun::DATASOURCE, datasource.id.0)),
-        lane: Some(lane),
+        lane: Some(lane(datasource.id)),
         ..NewRun::new(&BACK_UP, datasource.ou, input.as_json()?)
     };
     runs::submit(estate, ctx, new).await
 }
 
 /// Why a datasource cannot be backed up.
-fn check_supported(plane: &Protection, datasource: &Datasource) -> Result<()> {
+pub(crate) fn check_supported(plane: &Protection, datasource: &Datasource) -> Result<()> {
     if datasource.builtin.is_some() {
         return Err(Error::conflict(
             "builtin",
@@ -119,14 +122,15 @@ async fn checked(
     })
 }
 
-async fn check_idle(plane: &Protection, lane: &Lane) -> Result<()> {
+/// One backup of a database at a time.
+pub(crate) fn lane(datasource: DatasourceId) -> Lane {
+    Lane { name: format!("backup:{}", datasource.0), limit: 1 }
+}
+
+pub(crate) async fn is_under_way(conn: &mut Conn, datasource: DatasourceId) -> Result<bool> {
     let sql = "SELECT count(*) FROM runs WHERE lane = $1 \
                AND state IN ('held', 'queued', 'starting', 'running', 'cancelling')";
-    let open = plane.estate().store().read().await?.one(sql, args![&lane.name]).await?.int(0)?;
-    if open > 0 {
-        return Err(Error::conflict("busy", "another backup of this datasource is under way"));
-    }
-    Ok(())
+    Ok(conn.one(sql, args![lane(datasource).name]).await?.int(0)? > 0)
 }
 
 /// Executes backups.
@@ -148,7 +152,12 @@ impl Executor for BackingUp {
             let zone = TimeZone::get(&estate.settings().await?.time_zone).unwrap_or(TimeZone::UTC);
             let started = estate.now();
             let times = (started, input.keep()?.until(started, &zone)?);
-            work.during(job, Use::Add, async || back_up(&work, job, &datasource, times).await).await
+            let done =
+                work.during(job, Use::Add, async || back_up(&work, job, &datasource, times).await).await?;
+            if let Some(cause) = input.cause() {
+                following::note(plane, datasource.id, cause, started).await?;
+            }
+            Ok(done)
         })
     }
 }

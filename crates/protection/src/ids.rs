@@ -4,4 +4,6 @@ landreeve_estate::ids! {
     RepositoryId = "repository";
     AssetId = "asset";
     BackupId = "backup";
+    PolicyId = "policy";
+    AlertId = "alert";
 }

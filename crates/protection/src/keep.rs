@@ -60,6 +60,35 @@ impl Keep {
         }
     }
 
+    /// So many days, weeks, months or years (and hours). The message is for the user.
+    pub fn of(unit: &str, count: i64) -> std::result::Result<Keep, String> {
+        let letter = match unit {
+            "hours" => 'h',
+            "days" => 'd',
+            "weeks" => 'w',
+            "months" => 'm',
+            "years" => 'y',
+            _ => return Err("must have the unit hours, days, weeks, months or years".to_owned()),
+        };
+        match Unit::ALL.into_iter().find(|(_, known, _)| *known == letter) {
+            Some((unit, _, most)) if (1..=most).contains(&count) => Ok(Keep { count, unit }),
+            Some((_, _, most)) => Err(format!("must be from 1 to {most} {unit}")),
+            None => Err("has an unknown unit".to_owned()),
+        }
+    }
+
+    /// Its unit and how many of it, as `of` takes them.
+    pub fn parts(self) -> (&'static str, i64) {
+        let unit = match self.unit {
+            Unit::Hour => "hours",
+            Unit::Day => "days",
+            Unit::Week => "weeks",
+            Unit::Month => "months",
+            Unit::Year => "years",
+        };
+        (unit, self.count)
+    }
+
     /// When a backup from then is past its retention, by the calendar of this zone.
     pub fn until(self, from: Timestamp, zone: &TimeZone) -> Result<Timestamp> {
         let span = Span::new();

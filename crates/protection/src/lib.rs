@@ -3,9 +3,11 @@
 //! `repositories` are the places and what opens them, `upkeep` checks and prunes them, `at_work` keeps runs that use one
 //! apart. `backing_up` takes a snapshot of a database, `staging` passes it on, and it is
 //! saved with its `manifest`; `backups` is the catalogue of what
-//! was saved, `taking_in` makes it from a repository; `restoring` reads a backup, `records` some rows of one. Does not belong here: HTTP, wire
+//! was saved, `taking_in` makes it from a repository; `restoring` reads a backup, `records` some rows of one. `policies` say what is backed up by itself, `alerts` what went
+//! wrong. Does not belong here: HTTP, wire
 //! formats, the format of repositories, how a database is read.
 
+pub mod alerts;
 mod at_work;
 pub mod backing_up;
 pub mod backups;
@@ -14,6 +16,7 @@ pub mod keep;
 mod manifest;
 pub mod nouns;
 mod plane;
+pub mod policies;
 pub mod records;
 pub mod repositories;
 pub mod restoring;

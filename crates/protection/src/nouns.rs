@@ -15,9 +15,17 @@ pub const RESTORE: Noun = Noun::new("restore");
 /// The rows in a backup: reading them (use).
 pub const RECORD: Noun = Noun::new("record");
 
-pub const SPECS: [NounSpec; 4] = [
+/// Policies of a unit.
+pub const POLICY: Noun = Noun::new("policy");
+
+/// Alerts about the databases of a unit: seeing them (view), noting and clearing them (manage).
+pub const ALERT: Noun = Noun::new("alert");
+
+pub const SPECS: [NounSpec; 6] = [
     NounSpec::administrative(REPOSITORY),
     NounSpec::administrative(BACKUP),
     NounSpec::administrative(RESTORE),
     NounSpec::administrative(RECORD),
+    NounSpec::administrative(POLICY),
+    NounSpec::administrative(ALERT),
 ];

@@ -16,27 +16,38 @@ use landreeve_estate::{Estate, sealed_column};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
+use crate::alerts::Raiser;
 use crate::backing_up::{BACK_UP, BackingUp};
 use crate::nouns;
+use crate::policies::following::Following;
+use crate::policies::{self, Changing, Unlocker};
 use crate::records::{self, BackupCatalog, OpenBackups};
 use crate::restoring::{self, Restoring, Verifying};
 use crate::upkeep::{self, Pruner, Verifier};
 
 /// The plane's tables.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
-    component: "protection",
+    component: NAME,
     sqlite: &[
         include_str!("../migrations/sqlite/0001_repositories.sql"),
         include_str!("../migrations/sqlite/0002_backups.sql"),
+        include_str!("../migrations/sqlite/0003_policies.sql"),
     ],
     postgres: &[
         include_str!("../migrations/postgres/0001_repositories.sql"),
         include_str!("../migrations/postgres/0002_backups.sql"),
+        include_str!("../migrations/postgres/0003_policies.sql"),
     ],
 };
 
 /// The workers of everything that reads or writes repositories.
 pub const POOL: PoolName = PoolName::new("protection");
+
+/// The workers of changes, which wait for no backup.
+pub const CHANGES: PoolName = PoolName::new("policies");
+
+/// The plane's name.
+pub(crate) const NAME: &str = "protection";
 
 /// Every column with encrypted values.
 const SEALED: [SealedColumn; 2] = [
@@ -91,8 +102,15 @@ pub fn plane(
     let plane = Plane {
         migrations: MIGRATIONS,
         ids: crate::ids::KINDS,
-        kinds: vec![BACK_UP, restoring::VERIFY, restoring::RESTORE_RUN, upkeep::VERIFY, upkeep::PRUNE],
-        pools: vec![(POOL, options.workers.get())],
+        kinds: vec![
+            BACK_UP,
+            restoring::VERIFY,
+            restoring::RESTORE_RUN,
+            upkeep::VERIFY,
+            upkeep::PRUNE,
+            policies::CHANGE,
+        ],
+        pools: vec![(POOL, options.workers.get()), (CHANGES, 1)],
         nouns: nouns::SPECS.to_vec(),
         sealed: SEALED.to_vec(),
         catalogs: vec![CatalogSpec { database_type: records::DATABASE_TYPE, builtin: false }],
@@ -114,12 +132,16 @@ pub fn plane(
                     (restoring::RESTORE_RUN.kind, Arc::new(Restoring(plane.clone()))),
                     (upkeep::VERIFY.kind, Arc::new(Verifier(plane.clone()))),
                     (upkeep::PRUNE.kind, Arc::new(Pruner(plane.clone()))),
+                    (policies::CHANGE.kind, Arc::new(Changing(plane.clone()))),
                 ],
+                subscribers: vec![Arc::new(Raiser(plane.clone())), Arc::new(Unlocker(plane.clone()))],
+                follower: Some(Arc::new(Following(plane.clone()))),
+                schedules: vec![upkeep::daily_prune()?],
                 catalogs: vec![(records::DATABASE_TYPE, Arc::new(BackupCatalog::new(plane)))],
                 ..PlaneParts::default()
             })
         }),
-        ..Plane::new("protection")
+        ..Plane::new(NAME)
     };
     (plane, slot)
 }

@@ -19,7 +19,7 @@ use crate::plane::Protection;
 use crate::taking_in;
 
 /// The name of the repository that is made when it is first needed.
-const DEFAULT: &str = "default";
+pub(crate) const DEFAULT: &str = "default";
 /// Maximum number of repositories.
 pub const MAX_REPOSITORIES: i64 = 100;
 /// Characters of a name.

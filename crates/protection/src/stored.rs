@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::ids::RepositoryId;
 use crate::keep::Keep;
+use crate::policies::stored::StoredCause;
 
 /// UUIDs as text.
 pub(crate) mod uuid_text {
@@ -64,12 +65,24 @@ pub(crate) struct StoredBackUp {
     /// None: the one called `default`.
     repository: Option<i64>,
     keep: String,
+    /// None: a caller wanted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cause: Option<StoredCause>,
 }
 
 impl StoredBackUp {
     pub fn new(datasource: DatasourceId, repository: Option<RepositoryId>, keep: Keep) -> StoredBackUp {
         let repository = repository.map(|repository| repository.0);
-        StoredBackUp { version: 1, datasource: datasource.0, repository, keep: keep.to_string() }
+        StoredBackUp { version: 1, datasource: datasource.0, repository, keep: keep.to_string(), cause: None }
+    }
+
+    /// The same, for a policy.
+    pub fn because(self, cause: StoredCause) -> StoredBackUp {
+        StoredBackUp { cause: Some(cause), ..self }
+    }
+
+    pub fn cause(&self) -> Option<&StoredCause> {
+        self.cause.as_ref()
     }
 
     pub fn as_json(&self) -> Result<String> {
@@ -155,6 +168,8 @@ mod tests {
         let stored = StoredBackUp::parse(fixture).unwrap();
         assert_eq!(stored, StoredBackUp::new(DatasourceId(3), None, Keep::WEEK));
         assert_eq!((stored.keep().unwrap(), stored.as_json().unwrap().as_str()), (Keep::WEEK, fixture));
+        let fixture = r#"{"version":1,"datasource":3,"repository":7,"keep":"1y","cause":{"policy":"018f3f3e-0000-4000-8000-000000000001","goals":["default 1 days"]}}"#;
+        assert_eq!(StoredBackUp::parse(fixture).unwrap().as_json().unwrap(), fixture);
         for fixture in [
             r#"{"version":1,"backup":"018f3f3e-0000-4000-8000-000000000001","restore":null}"#,
             r#"{"version":1,"backup":"018f3f3e-0000-4000-8000-000000000001","restore":{"name":"shop 2","target":{"kind":"file","file":"/srv/b.db","by_operator":true},"owners":false,"compare":false}}"#,

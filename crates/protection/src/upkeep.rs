@@ -3,19 +3,23 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use landreeve_core::ids::BoxFuture;
+use landreeve_core::ids::{BoxFuture, OuId};
 use landreeve_core::vault::CheckDepth;
 use landreeve_core::{Action, Category, Error, ErrorKind, OpCtx, Result};
 use landreeve_estate::args;
 use landreeve_estate::ops::runs;
 use landreeve_estate::runs::log::Level;
 use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, Lane, NewRun, Outcome, Run};
+use landreeve_estate::schedules::{Due, FixedSchedule};
+use landreeve_estate::store::Tx;
 
 use crate::at_work::{AtWork, Use};
 use crate::backups;
 use crate::ids::RepositoryId;
 use crate::nouns::REPOSITORY;
 use crate::plane::{POOL, Protection};
+use crate::policies::following;
+use crate::policies::stored::StoredDue;
 use crate::repositories::{self, Repository};
 use crate::stored::StoredUpkeep;
 use crate::taking_in;
@@ -61,11 +65,10 @@ async fn start(
     if kind.kind == PRUNE.kind && repository.append_only {
         return Err(repositories::append_only(name));
     }
-    let lane = Lane { name: format!("repository:{}", repository.id.0), limit: 1 };
     let input = StoredUpkeep::new(repository.id, depth).as_json()?;
     let new = NewRun {
         noun: Some((REPOSITORY, repository.id.0)),
-        lane: Some(lane),
+        lane: Some(lane(repository.id)),
         ..NewRun::new(kind, ctx.authority().ou(), input)
     };
     runs::submit(plane.estate(), ctx, new).await
@@ -77,6 +80,33 @@ fn usable(repository: &Repository) -> Result<()> {
     }
     let message = format!("the repository {} was not made to its end; add it again", repository.name);
     Err(Error::conflict("unfinished", message))
+}
+
+/// Starts the daily prune of every repository in which data may be deleted.
+pub(crate) async fn prune_all(plane: &Protection, tx: &mut Tx, due: &Due) -> Result<()> {
+    let sql =
+        "SELECT id, name FROM repositories WHERE repository_id IS NOT NULL AND append_only = 0 ORDER BY id";
+    for row in tx.all(sql, args![]).await? {
+        let id: RepositoryId = row.id(0)?;
+        let new = NewRun {
+            noun: Some((REPOSITORY, id.0)),
+            lane: Some(lane(id)),
+            idempotency_key: Some(format!("prune:{}:{}", id.0, due.at.as_microsecond())),
+            ..NewRun::new(&PRUNE, OuId::ROOT, StoredUpkeep::new(id, CheckDepth::Structure).as_json()?)
+        };
+        following::enqueue(plane, tx, OuId::ROOT, &row.text(1)?, new, due.now).await?;
+    }
+    Ok(())
+}
+
+/// In the night, when little else is done.
+pub(crate) fn daily_prune() -> Result<FixedSchedule> {
+    let body = StoredDue::Prune { version: 1 }.as_json()?;
+    Ok(FixedSchedule { name: "prune", cron: "23 3 * * *", body })
+}
+
+fn lane(repository: RepositoryId) -> Lane {
+    Lane { name: format!("repository:{}", repository.0), limit: 1 }
 }
 
 /// The repository of a run.

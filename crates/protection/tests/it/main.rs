@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 mod backups;
+mod policies;
 mod postgres;
 mod records;
 mod repositories;
