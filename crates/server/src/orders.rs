@@ -6,6 +6,7 @@ use landreeve_core::{Input, OpCtx, Result};
 use landreeve_estate::ops::Run;
 use landreeve_protection::Protection;
 use landreeve_protection::backing_up::{NewBackup, backup_start};
+use landreeve_protection::policies::{Assignment, policy_assign, policy_delete};
 use landreeve_protection::restoring::{NewRestore, backup_verify, restore_start};
 use landreeve_protection::upkeep::{repository_check, repository_prune};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub enum Order {
     BackUp { datasource: i64, repository: Option<String>, keep: Option<String> },
     VerifyBackup { backup: String },
     Restore(Restore),
+    AssignPolicy { datasources: Vec<i64>, policy: Option<String> },
+    DeletePolicy { policy: String },
 }
 
 impl Order {
@@ -53,6 +56,12 @@ impl Order {
                 backup_start(plane, ctx, DatasourceId(datasource), new).await
             }
             Order::VerifyBackup { backup } => backup_verify(plane, ctx, uuid_of("backup", &backup)?).await,
+            Order::AssignPolicy { datasources, policy } => {
+                let policy = policy.map(|text| uuid_of("policy", &text)).transpose()?;
+                let item = |id| Assignment { datasource: DatasourceId(id), policy };
+                policy_assign(plane, ctx, Input::of(datasources.into_iter().map(item).collect())).await
+            }
+            Order::DeletePolicy { policy } => policy_delete(plane, ctx, uuid_of("policy", &policy)?).await,
             Order::Restore(restore) => restore_start(plane, ctx, Input::of(restore.wanted()?)).await,
         }
     }

@@ -7,6 +7,7 @@ mod delivery;
 mod estate;
 mod identity;
 mod keys;
+mod policies;
 mod promotion;
 mod protection;
 mod records;
@@ -161,6 +162,14 @@ enum Command {
     Backup(backups::BackupCommand),
     /// Restore a backup into a new database
     Restore(backups::RestoreArgs),
+    /// Manage policies: backups that are made by themselves
+    #[command(after_help = "Example:\n  landreeve policy list")]
+    #[command(subcommand)]
+    Policy(policies::PolicyCommand),
+    /// Manage alerts: what went wrong with backups
+    #[command(after_help = "Example:\n  landreeve alert list")]
+    #[command(subcommand)]
+    Alert(policies::AlertCommand),
     /// Manage saved queries over delivery data that are read with a token
     #[command(after_help = "Example:\n  landreeve feed list")]
     #[command(subcommand)]
@@ -227,6 +236,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Repository(command) => protection::repository(command).await,
         Command::Backup(command) => backups::run(command).await,
         Command::Restore(args) => backups::restore(args).await,
+        Command::Policy(command) => policies::policy(command).await,
+        Command::Alert(command) => policies::alert(command).await,
         Command::Settings(command) => estate::settings(command).await,
         Command::Secrets(command) => estate::secrets(command).await,
         Command::Estate(command) => backup::run(command).await,
