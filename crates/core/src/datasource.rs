@@ -139,6 +139,12 @@ impl DatabaseType {
         }
     }
 
+    /// Whether what other databases call a schema is a database here: everything in a database has one, which is called
+    /// like the database.
+    pub const fn schema_is_database(self) -> bool {
+        matches!(self, DatabaseType::MySql | DatabaseType::MariaDb)
+    }
+
     /// The usual port; `None` for files and services without one.
     pub const fn default_port(self) -> Option<u16> {
         match self {

@@ -42,6 +42,8 @@ pub struct Contents {
     pub tools: BTreeMap<String, String>,
     pub tables: Vec<SnapshotTable>,
     pub files: Vec<SnapshotFile>,
+    /// What it does not contain, or not as of its moment. For users, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// A file of a snapshot, in the scratch folder.

@@ -39,6 +39,14 @@ pub(crate) fn value_too_large(column: &str, bytes: usize, bounds: Bounds) -> Sou
     ))
 }
 
+/// The same in a backup, which has a limit of its own and cannot select a part.
+pub(crate) fn value_too_large_for_backup(column: &str, bytes: usize, bounds: Bounds) -> SourceError {
+    too_large(format!(
+        "a value of the column \"{column}\" has {bytes} bytes; at most {} are allowed ([protection] max_value_bytes)",
+        bounds.max_value_bytes
+    ))
+}
+
 /// `bytes` if they are known.
 pub(crate) fn row_too_large(bytes: Option<usize>, bounds: Bounds) -> SourceError {
     let most = bounds.max_row_bytes;

@@ -90,7 +90,7 @@ pub(crate) struct Owner {
 /// All drivers.
 pub struct DriverSet {
     postgres: Arc<postgres::Postgres>,
-    mysql: Arc<dyn Driver>,
+    mysql: Arc<mysql::MySql>,
     sqlite: Arc<sqlite::Sqlite>,
 
     owner: Owner,
@@ -137,6 +137,7 @@ impl Drivers for DriverSet {
         match database_type {
             DatabaseType::Sqlite => Some(self.sqlite.clone()),
             DatabaseType::Postgres => Some(self.postgres.clone()),
+            DatabaseType::MySql | DatabaseType::MariaDb => Some(self.mysql.clone()),
             _ => None,
         }
     }
@@ -144,6 +145,7 @@ impl Drivers for DriverSet {
     fn loader(&self, database_type: DatabaseType) -> Option<Arc<dyn Loader>> {
         match database_type {
             DatabaseType::Postgres => Some(self.postgres.clone()),
+            DatabaseType::MySql | DatabaseType::MariaDb => Some(self.mysql.clone()),
             _ => None,
         }
     }

@@ -40,6 +40,9 @@ pub(crate) struct Manifest {
     /// The programs that made some of the files, each with its version.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tools: BTreeMap<String, String>,
+    /// What the backup does not contain, or not as of its moment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     pub started_at: Timestamp,
     pub expires_at: Timestamp,
     pub tables: Vec<ManifestTable>,
@@ -173,6 +176,7 @@ impl Manifest {
             server_version: String::new(),
             settings: BTreeMap::new(),
             tools: BTreeMap::new(),
+            warnings: Vec::new(),
             started_at,
             expires_at,
             tables: Vec::new(),

@@ -13,6 +13,7 @@ use landreeve_core::source::{QueryStream, RecordBatch};
 use landreeve_core::vault::{NewFile, NewFiles, PartWriter, Vault, VaultError, VaultErrorKind, VaultResult};
 use landreeve_estate::inventory::connect::source_failure;
 use landreeve_estate::results::{BATCH_BYTES, BATCH_ROWS};
+use landreeve_estate::runs::log::Level;
 use landreeve_estate::runs::{Failure, Job};
 use tokio::sync::mpsc;
 
@@ -107,6 +108,10 @@ impl Stager<'_> {
         manifest.server_version = contents.server_version.clone();
         manifest.settings = contents.settings.clone();
         manifest.tools = contents.tools.clone();
+        manifest.warnings = contents.warnings.clone();
+        for warning in &contents.warnings {
+            self.job.log(Level::Warn, warning.clone()).await;
+        }
         let mut files = contents.files.clone();
         files.sort_by(|a, b| a.name.cmp(&b.name));
         for file in files {

@@ -47,7 +47,11 @@ pub(super) struct Columns {
     rows: usize,
     scratch: String,
     bounds: Bounds,
+    /// The error about a value of this column and size that is too large.
+    too_large: TooLarge,
 }
+
+pub(super) type TooLarge = fn(&str, usize, Bounds) -> SourceError;
 
 fn unit_of(decimals: u8) -> TimeUnit {
     match decimals {
@@ -176,6 +180,7 @@ impl Columns {
             rows: 0,
             scratch: String::new(),
             bounds,
+            too_large: errors::value_too_large,
         };
         for column in columns {
             let (builder, logical, native) = plan(column);
@@ -184,6 +189,10 @@ impl Columns {
             made.builders.push(builder);
         }
         Ok(made)
+    }
+
+    pub fn with_too_large(self, too_large: TooLarge) -> Columns {
+        Columns { too_large, ..self }
     }
 
     pub fn schema(&self) -> SchemaRef {
@@ -202,7 +211,7 @@ impl Columns {
             let size = if let Value::Bytes(value) = value { value.len() } else { 0 };
             if size > self.bounds.max_value_bytes {
                 let name = self.fields.get(index).map_or("?", |field| field.name().as_str());
-                return Err(errors::value_too_large(name, size, self.bounds));
+                return Err((self.too_large)(name, size, self.bounds));
             }
             bytes += size + 8;
             if append(builder, value, &self.clock, &mut self.scratch).is_none() {

@@ -8,9 +8,15 @@
 //! take the first. Use `UNIX_TIMESTAMP(col)` to distinguish the two.
 
 mod connect;
+mod contents;
 mod decode;
+mod definitions;
 mod introspect;
+mod load;
 mod query;
+mod snapshot;
+mod text;
+mod values;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +34,8 @@ use crate::{DriverOptions, Owner, feed, gate};
 use connect::{Connector, Session};
 
 const INTROSPECT_LIMIT: Duration = Duration::from_secs(300);
+/// The caller has a stricter one.
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(7 * 86_400);
 
 pub(crate) struct MySql {
     connector: Connector,

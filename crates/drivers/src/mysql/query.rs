@@ -7,7 +7,7 @@ use std::time::Duration;
 use landreeve_core::datasource::SqlDialect;
 use landreeve_core::source::{ConnectSpec, Query, SourceError, SourceErrorKind};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Error, IoError, Params};
+use mysql_async::{BinaryProtocol, Error, IoError, Params, QueryResult};
 
 use super::connect::{Connector, Session, query_error};
 use super::decode::Columns;
@@ -114,9 +114,19 @@ async fn pump(
             "the statement has placeholders such as ?, but no values were given for them",
         ));
     }
-    let mut rows =
-        session.conn.exec_iter(&prepared, Params::Empty).await.map_err(|error| query_error(&error))?;
-    let mut columns = Columns::new(rows.columns_ref(), clock, bounds)?;
+    let rows = session.conn.exec_iter(&prepared, Params::Empty).await.map_err(|error| query_error(&error))?;
+    let columns = Columns::new(rows.columns_ref(), clock, bounds)?;
+    stream(rows, columns, query, bounds, feed).await
+}
+
+/// Delivers all rows of a result. Returns the size of the longest row.
+pub(super) async fn stream(
+    mut rows: QueryResult<'_, '_, BinaryProtocol>,
+    mut columns: Columns,
+    query: &Query,
+    bounds: Bounds,
+    feed: &mut Feed,
+) -> Result<usize, SourceError> {
     let schema = columns.schema();
     let (mut sent, mut turn) = (false, Turn::default());
     let (mut bytes, mut longest) = (0_usize, 0_usize);

@@ -124,7 +124,7 @@ pub(super) async fn take(
         settings,
         tools: BTreeMap::from([("pg_dump".to_owned(), version)]),
         tables,
-        files: Vec::new(),
+        ..Contents::default()
     };
     let path = options.scratch.join(FILE);
     let arguments = dump_arguments(&exported, &contents.tables, &options, &path);

@@ -198,8 +198,10 @@ impl Filling<'_> {
             let hash = table.hash().map_err(Error::internal)?;
             *sum = (sum.0 + table.rows.unwrap_or_default(), sum.1.and(hash));
             let mut known = snapshot.contents().tables.iter();
-            let position =
-                known.position(|known| (&known.schema, &known.name) == (&table.schema, &table.name));
+            let schema_differs = self.spec.database_type.schema_is_database();
+            let position = known.position(|known| {
+                known.name == table.name && (schema_differs || known.schema == table.schema)
+            });
             let Some(position) = position else { continue };
             let sum = found.entry(table.place()).or_default();
             let mut read = snapshot.rows(position, BATCH_ROWS, BATCH_BYTES).await.map_err(failed)?;

@@ -4,6 +4,7 @@
 
 mod backups;
 mod policies;
+mod mysql;
 mod postgres;
 mod records;
 mod repositories;
