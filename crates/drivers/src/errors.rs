@@ -31,6 +31,11 @@ pub(crate) fn is_too_large(error: &SourceError) -> bool {
     error.code.as_deref() == Some(TOO_LARGE)
 }
 
+/// Whether it is the row that is too large, whatever is in it.
+pub(crate) fn is_row_too_large(error: &SourceError) -> bool {
+    is_too_large(error) && error.message.starts_with("a row has")
+}
+
 pub(crate) fn value_too_large(column: &str, bytes: usize, bounds: Bounds) -> SourceError {
     too_large(format!(
         "a value of the column \"{column}\" has {bytes} bytes; at most {} are allowed ([sources] max_value_bytes); \

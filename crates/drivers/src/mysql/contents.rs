@@ -149,7 +149,7 @@ async fn tables(session: &mut Session, contents: &mut Contents) -> Result<(), So
     let mut columns = columns(session).await?;
     let mut keys = keys(session).await?;
     let sql = format!(
-        "SELECT TABLE_NAME, TABLE_TYPE, ENGINE, CAST(CREATE_TIME AS CHAR) FROM information_schema.TABLES \
+        "SELECT TABLE_NAME, TABLE_TYPE, ENGINE, CAST(CREATE_TIME AS CHAR), TABLE_COMMENT FROM information_schema.TABLES \
          WHERE TABLE_SCHEMA {OWN} TABLE_SCHEMA = DATABASE()"
     );
     let mut listed = rows(session, &sql).await?;
@@ -157,8 +157,12 @@ async fn tables(session: &mut Session, contents: &mut Contents) -> Result<(), So
     for row in listed {
         let (name, table_type, engine) = (row.text(0)?, row.text(1)?, row.text(2)?);
         match table_type.as_str() {
-            "VIEW" => view(session, contents, name).await?,
-            "SEQUENCE" => sequence(session, contents, name).await?,
+            "VIEW" => {
+                // The catalog has the error instead.
+                let is_usable = row.text(4)? == "VIEW";
+                view(session, contents, name, is_usable).await?;
+            }
+            "SEQUENCE" => definition(session, contents, Kind::Sequence, &name).await?,
             _ => {
                 contents.created.insert(name.clone(), row.text(3)?);
                 let columns = columns.remove(&name).unwrap_or_default();
@@ -327,18 +331,23 @@ fn of_object(shown: &str, error: SourceError) -> SourceError {
     SourceError { message, ..error }
 }
 
-async fn sequence(session: &mut Session, contents: &mut Contents, name: String) -> Result<(), SourceError> {
-    definition(session, contents, Kind::Sequence, &name).await?;
-    let shown = identifier(&name);
-    let state = single(session, &format!("SELECT next_not_cached_value, cycle_count FROM {shown}")).await?;
-    let state = format!("DO SETVAL({shown}, {}, 0, {})", state.text(0)?, state.text(1)?);
-    if let Some(object) = contents.objects.last_mut() {
-        object.state = Some(state);
+/// The next values of sequences, which are not part of their definitions.
+pub(super) async fn read_states(session: &mut Session, contents: &mut Contents) -> Result<(), SourceError> {
+    for object in contents.objects.iter_mut().filter(|object| object.kind == Kind::Sequence) {
+        let shown = identifier(&object.name);
+        let sql = format!("SELECT next_not_cached_value, cycle_count FROM {shown}");
+        let state = single(session, &sql).await.map_err(|error| of_object(&shown, error))?;
+        object.state = Some(format!("DO SETVAL({shown}, {}, 0, {})", state.text(0)?, state.text(1)?));
     }
     Ok(())
 }
 
-async fn view(session: &mut Session, contents: &mut Contents, name: String) -> Result<(), SourceError> {
+async fn view(
+    session: &mut Session,
+    contents: &mut Contents,
+    name: String,
+    is_usable: bool,
+) -> Result<(), SourceError> {
     let shown = identifier(&name);
     let row = single(session, &format!("SHOW CREATE VIEW {shown}")).await;
     let row = row.map_err(|error| of_object(&shown, error))?;
@@ -349,7 +358,7 @@ async fn view(session: &mut Session, contents: &mut Contents, name: String) -> R
     };
     let sql = own_name_left_out(row.bytes(1).unwrap_or_default(), &wants, &contents.database);
     let mut object = Object::new(Kind::View, name, sql, Some(wants));
-    object.unusable = !succeeds(session, &format!("SELECT 1 FROM {shown} LIMIT 0")).await?;
+    object.unusable = !is_usable;
     if object.unusable {
         contents.warnings.push(format!(
             "the view {shown} cannot be used, so a restore may have to leave it out: it reads something that is gone"

@@ -46,8 +46,6 @@ const LIMITS: [&str; 9] = [
     "innodb_lock_wait_timeout = 31536000",
 ];
 const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
-/// How often definitions may change before the transaction has begun.
-const ATTEMPTS: u32 = 5;
 /// Definitions that differ, in an error.
 const MAX_NAMED: usize = 5;
 /// Character sets of which every text comes back as it was, through Unicode. Of the others, some letters do not.
@@ -150,27 +148,19 @@ pub(super) async fn take(
     Ok(Taken { connector, spec, owner, idle, before, contents, cancel })
 }
 
-/// Begins the transaction. The definitions are those of its moment: they were the same before and after it began.
+/// Reads the definitions and begins the transaction. They are read again when it has ended, and not in it: the server
+/// counts showing a view that takes the next value of a sequence as writing.
 async fn prepare(session: &mut Session, options: &SnapshotOptions) -> Result<Contents, SourceError> {
     let wait = options.lock_timeout.as_secs().max(1);
     session.run(&format!("SET SESSION lock_wait_timeout = {wait}")).await?;
     session.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
-    let mut before = contents::read(session).await?;
-    for _ in 0..ATTEMPTS {
-        session.run(BEGIN).await?;
-        session.run("SAVEPOINT landreeve").await?;
-        let begun = contents::read(session).await?;
-        session.run("ROLLBACK TO SAVEPOINT landreeve").await?;
-        if before.differences(&begun).is_empty() {
-            return Ok(begun);
-        }
-        session.run("ROLLBACK").await?;
-        before = begun;
-    }
-    Err(SourceError::new(
-        SourceErrorKind::Query,
-        "definitions are changed all the time; try again when that has ended",
-    ))
+    let mut contents = contents::read(session).await?;
+    session.run(BEGIN).await?;
+    session.run("SAVEPOINT landreeve").await?;
+    // Rows that are in the snapshot may have values that sequences gave out just now.
+    contents::read_states(session, &mut contents).await?;
+    session.run("ROLLBACK TO SAVEPOINT landreeve").await?;
+    Ok(contents)
 }
 
 impl Snapshot for Taken {
@@ -206,10 +196,14 @@ impl Snapshot for Taken {
             let Taken { connector, spec, owner, idle, before, cancel, .. } = *self;
             feed::run(&owner, cancel, SNAPSHOT_LIMIT, move |watch| async move {
                 let mut session = resume(&idle)?;
+                let read = async {
+                    session.run("COMMIT").await?;
+                    contents::read(&mut session).await
+                };
                 let read = tokio::select! {
                     biased;
                     stop = watch.stopped() => Err(stop.error()),
-                    read = contents::read(&mut session) => read,
+                    read = read => read,
                 };
                 match read {
                     Ok(after) => {
@@ -277,7 +271,7 @@ impl Reader {
             }
             Err(error) => {
                 self.connector.kill(&self.spec, session).await;
-                let error = match errors::is_too_large(&error) && !error.message.contains("column") {
+                let error = match errors::is_row_too_large(&error) {
                     true => watch.or_stop(self.longest(error)).await.unwrap_or_else(|error| error),
                     false => error,
                 };

@@ -15,6 +15,8 @@ pub(super) fn literal(text: &str) -> String {
 /// Where a statement that the server wrote says who defined its object, with the space behind it.
 pub(super) fn definer(sql: &[u8]) -> Option<Range<usize>> {
     const WORD: &[u8] = b"DEFINER=";
+    /// After one of these comes the name, and then whatever a user wrote.
+    const NAMED: [&str; 7] = ["TABLE", "VIEW", "PROCEDURE", "FUNCTION", "PACKAGE", "TRIGGER", "EVENT"];
     let mut lexer = Lexer { text: sql, at: 0 };
     while let Some(token) = lexer.next() {
         match token {
@@ -26,7 +28,7 @@ pub(super) fn definer(sql: &[u8]) -> Option<Range<usize>> {
                 end += usize::from(sql.get(end) == Some(&b' '));
                 return Some(word.start..end);
             }
-            Token::Word(word) if is_one_of(sql, &word, &["VIEW", "PROCEDURE", "FUNCTION", "TRIGGER"]) => {
+            Token::Word(word) if is_one_of(sql, &word, &NAMED) => {
                 return None;
             }
             _ => {}

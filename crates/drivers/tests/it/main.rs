@@ -8,5 +8,6 @@ mod gate;
 mod guest;
 mod isolation;
 mod lifecycle;
+mod mysql_backup;
 mod support;
 mod types;

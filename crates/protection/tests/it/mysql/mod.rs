@@ -1,6 +1,7 @@
 //! MariaDB databases through backup and restore. SQL says whether the new database is the old one.
 
 mod refused;
+mod whole;
 mod zoo;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,9 +26,9 @@ pub const DEFAULTS: NewBackup = NewBackup { repository: None, keep: None };
     clippy::disallowed_methods,
     reason = "the test runner passes the servers' addresses in the environment"
 )]
-fn server() -> Url {
-    let url = std::env::var("LANDREEVE_TEST_MARIADB");
-    Url::parse(&url.expect("LANDREEVE_TEST_MARIADB is not set: run `cargo xtask test`")).unwrap()
+fn server(variable: &str) -> Url {
+    let url = std::env::var(variable);
+    Url::parse(&url.unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"))).unwrap()
 }
 
 /// A database on the test server.
@@ -56,7 +57,12 @@ impl Database {
     }
 
     pub fn named(name: &str) -> Database {
-        Database { name: name.to_owned(), url: server() }
+        Database::on("LANDREEVE_TEST_MARIADB", name)
+    }
+
+    /// On the server of this variable.
+    pub fn on(variable: &str, name: &str) -> Database {
+        Database { name: name.to_owned(), url: server(variable) }
     }
 
     pub async fn connect(&self) -> Conn {
@@ -81,7 +87,9 @@ impl Database {
 
     pub async fn drop(self) {
         let name = self.name.replace('`', "``");
-        Database::named("").run(&format!("DROP DATABASE IF EXISTS `{name}`")).await;
+        Database { name: String::new(), url: self.url }
+            .run(&format!("DROP DATABASE IF EXISTS `{name}`"))
+            .await;
     }
 
     pub fn details(&self) -> DatasourceDetails {

@@ -85,3 +85,134 @@ async fn every_value_comes_back() {
     new.drop().await;
     zoo.drop().await;
 }
+
+/// Every kind of definition. Views, routines and triggers are there to be disturbed by the order and by the name of the database.
+const DEFINITIONS: &str = r#"
+CREATE SEQUENCE `an "odd" seq``uence` START WITH 5 INCREMENT BY 3 CACHE 10 ;;
+CREATE SEQUENCE cycled START WITH 1 MAXVALUE 3 NOCACHE CYCLE ;;
+SELECT NEXTVAL(cycled), NEXTVAL(cycled), NEXTVAL(cycled), NEXTVAL(cycled) ;;
+SELECT NEXTVAL(`an "odd" seq``uence`) ;;
+CREATE TABLE `Größe & ``Maß``` (
+    `select` int DEFAULT (NEXTVAL(`an "odd" seq``uence`)) PRIMARY KEY,
+    `an "odd" col;umn` varchar(30) DEFAULT 'it''s \\ "x" `y`' COMMENT 'nextval(`x`.`y`) it''s\na comment',
+    CHECK (`an "odd" col;umn` <> 'x''y\\z')
+) COMMENT = 'a table; AUTO_INCREMENT=5' ;;
+INSERT INTO `Größe & ``Maß``` VALUES (DEFAULT, DEFAULT), (DEFAULT, 'ü') ;;
+CREATE TABLE `größe & ``maß``` (a int) ;;
+SET foreign_key_checks = 0 ;;
+CREATE TABLE hen (id int PRIMARY KEY, egg int, FOREIGN KEY (egg) REFERENCES egg (id) ON DELETE SET NULL) ;;
+CREATE TABLE egg (id int PRIMARY KEY, hen int, FOREIGN KEY to_hen (hen) REFERENCES hen (id) ON DELETE CASCADE) ;;
+INSERT INTO hen VALUES (1, 1) ;;
+INSERT INTO egg VALUES (1, 1) ;;
+SET foreign_key_checks = 1 ;;
+CREATE TABLE searched (id int AUTO_INCREMENT, b varchar(99) NOT NULL, g point NOT NULL, u int UNIQUE, v varchar(600),
+    PRIMARY KEY (b(5), id), KEY (id), FULLTEXT KEY words (b), SPATIAL KEY (g), KEY part (v(10) DESC), KEY hidden (u) IGNORED)
+    ROW_FORMAT=COMPRESSED ;;
+INSERT INTO searched (b, g) SELECT CONCAT('text ', seq % 7), POINT(seq, 1) FROM seq_1_to_50 ;;
+CREATE TABLE parted (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (YEAR(at)) SUBPARTITION BY HASH (id) SUBPARTITIONS 2
+    (PARTITION p1 VALUES LESS THAN (2000), PARTITION p2 VALUES LESS THAN MAXVALUE) ;;
+INSERT INTO parted SELECT seq, DATE_ADD('1995-01-01', INTERVAL seq MONTH) FROM seq_1_to_200 ;;
+CREATE TABLE latin (a varchar(10), b varchar(10) COLLATE latin1_german2_ci, c int CHECK (c > 0)) CHARACTER SET latin1 ;;
+CREATE TABLE versions (id int PRIMARY KEY, w int WITHOUT SYSTEM VERSIONING) WITH SYSTEM VERSIONING PARTITION BY SYSTEM_TIME
+    (PARTITION h HISTORY, PARTITION c CURRENT) ;;
+INSERT INTO versions VALUES (1, 1) ;;
+DELETE FROM versions ;;
+CREATE TABLE moved (a int, p_from date, p_to date, PERIOD FOR application (p_from, p_to), UNIQUE (a, application WITHOUT OVERLAPS)) ;;
+INSERT INTO moved VALUES (1, '2020-01-01', '2021-01-01'), (1, '2021-01-01', '2022-01-01') ;;
+CREATE VIEW z_first AS SELECT id, b FROM searched ;;
+CREATE ALGORITHM = MERGE SQL SECURITY INVOKER VIEW m_second AS SELECT id FROM z_first WHERE id > 3 WITH CASCADED CHECK OPTION ;;
+CREATE FUNCTION twice (i int) RETURNS int DETERMINISTIC RETURN i * 2 ;;
+CREATE FUNCTION of_view () RETURNS int READS SQL DATA RETURN (SELECT MAX(id) FROM m_second) ;;
+CREATE VIEW a_third AS SELECT twice(id) AS d, of_view() AS m, NEXTVAL(`an "odd" seq``uence`) AS n, 'ü😀' AS t, _latin1 0xE4 AS l FROM m_second ;;
+CREATE PROCEDURE modest (IN a int, OUT b varchar(10)) COMMENT 'it''s' MODIFIES SQL DATA
+BEGIN DECLARE EXIT HANDLER FOR SQLEXCEPTION SET b = 'x;y'; /* a comment */ INSERT INTO latin (c) VALUES (a); -- another
+SET b = "z"; END ;;
+CREATE TRIGGER `never` BEFORE INSERT ON `latin` FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'a trigger; fired' ;;
+CREATE TRIGGER `second` AFTER UPDATE ON `latin` FOR EACH ROW SET @x = 2 ;;
+CREATE TRIGGER `first` AFTER UPDATE ON `latin` FOR EACH ROW PRECEDES `second` SET @x = 1 ;;
+CREATE EVENT `daily` ON SCHEDULE EVERY 1 DAY STARTS '2030-03-31 02:30:00' ON COMPLETION PRESERVE DISABLE COMMENT 'e' DO DELETE FROM latin ;;
+SET time_zone = 'Europe/Berlin' ;;
+CREATE EVENT `late` ON SCHEDULE AT '2037-10-25 02:30:00' DO BEGIN SELECT 1; SELECT 2; END ;;
+SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT' ;;
+CREATE PROCEDURE ansi () SELECT "a"."v" || '\' FROM "searched" AS "a" ;;
+CREATE TRIGGER `ansi` BEFORE UPDATE ON `latin` FOR EACH ROW SET NEW."a" = '\' ;;
+SET sql_mode = 'ORACLE' ;;
+CREATE PACKAGE pack AS FUNCTION one RETURN int; END ;;
+CREATE PACKAGE BODY pack AS FUNCTION one RETURN int AS BEGIN RETURN 1; END; END ;;
+CREATE PROCEDURE oracle (a varchar2) AS BEGIN SELECT pack.one() || a; END ;;
+SET sql_mode = '' ;;
+SET NAMES latin1 ;;
+CREATE PROCEDURE in_latin () SELECT 'ü' ;;
+SET NAMES utf8mb4 COLLATE utf8mb4_bin ;;
+CREATE PROCEDURE in_binary (a varchar(5)) SELECT a = 'ü' ;;
+"#;
+
+#[tokio::test]
+async fn every_definition_comes_back() {
+    let world = World::sqlite().await;
+    let shop = Database::new(DEFINITIONS).await;
+    // Its name in front of everything that could have it.
+    let name = &shop.name;
+    shop.run(&format!(
+        "INSERT INTO `{name}`.latin SELECT 'a', 'b', 1 FROM DUAL WHERE FALSE ;;
+         CREATE VIEW `{name}`.qualified AS SELECT `{name}`.twice(`{name}`.hen.id) AS t, NEXTVAL(`{name}`.cycled) AS n FROM `{name}`.hen ;;
+         CREATE FUNCTION `{name}`.qualified_too () RETURNS int RETURN 1 ;;
+         ALTER DATABASE `{name}` COLLATE utf8mb4_unicode_ci ;;
+         CREATE PROCEDURE collated (a varchar(5)) SELECT a ;;
+         ALTER DATABASE `{name}` COLLATE utf8mb4_german2_ci"
+    ))
+    .await;
+    let (backup, new) = copied(&world, &shop).await;
+    assert_eq!((backup.tables, backup.rows), (9, Some(257)));
+    assert_eq!(log(&world, backup.uuid).await.len(), 1, "no warnings");
+    let definitions = new.definitions().await;
+    // It needs no name of a database in front of it.
+    let wanted = shop.definitions().await.replace("`DATABASE`.`twice`", "`twice`");
+    for (line, wanted) in definitions.lines().zip(wanted.lines()) {
+        assert_eq!(line, wanted);
+    }
+    assert_eq!(definitions.len(), wanted.len());
+    for part in [
+        "PACKAGE BODY",
+        "`in_latin`",
+        "utf8mb4_unicode_ci",
+        "SETVAL(`cycled`, 2",
+        "nextval(`DATABASE`.`an \"odd\"",
+    ] {
+        assert!(definitions.contains(part), "{part} is not in\n{definitions}");
+    }
+    assert_eq!(new.rows().await, shop.rows().await);
+    let used =
+        "SELECT CONCAT(CAST(GROUP_CONCAT(d ORDER BY d LIMIT 2) AS CHAR), MAX(t), HEX(MAX(l))) FROM a_third";
+    assert_eq!(new.texts(used).await, shop.texts(used).await);
+    // The next values of a sequence that repeats, from where it was.
+    assert_eq!(new.texts("SELECT NEXTVAL(cycled)").await, ["2"]);
+    assert_eq!(new.texts("SELECT n FROM qualified").await, ["3"]);
+    let settings = "SELECT @@collation_database";
+    assert_eq!(new.texts(settings).await, ["utf8mb4_german2_ci"]);
+    new.drop().await;
+    shop.drop().await;
+}
+
+/// A trigger is stored as it was written.
+#[tokio::test]
+async fn a_trigger_that_names_its_database_comes_back() {
+    let world = World::sqlite().await;
+    let shop = Database::new("CREATE TABLE t (a int) ;; INSERT INTO t VALUES (1)").await;
+    let name = &shop.name;
+    shop.run(&format!(
+        "CREATE OR REPLACE TRIGGER `{name}`.`for each row` before /* FOR EACH ROW */ update on `{name}`.t for each row set new.a = 7 ;;
+         /*!50003 CREATE TRIGGER in_comment AFTER INSERT ON t FOR EACH ROW SET @x = 'for each row' */ ;;
+         CREATE TRIGGER follows AFTER INSERT ON t FOR EACH ROW FOLLOWS in_comment SET @y = 1"
+    ))
+    .await;
+    let (_, new) = copied(&world, &shop).await;
+    let listed = "SELECT CONCAT_WS('|', TRIGGER_NAME, ACTION_TIMING, EVENT_MANIPULATION, EVENT_OBJECT_TABLE, ACTION_ORDER, \
+                  ACTION_STATEMENT, SQL_MODE, DEFINER) FROM information_schema.TRIGGERS \
+                  WHERE TRIGGER_SCHEMA = DATABASE() ORDER BY TRIGGER_NAME";
+    assert_eq!(new.texts(listed).await, shop.texts(listed).await);
+    new.run("UPDATE t SET a = 2").await;
+    assert_eq!(new.texts("SELECT a FROM t").await, ["7"]);
+    new.drop().await;
+    shop.drop().await;
+}
