@@ -121,10 +121,19 @@ async fn read_all(session: &mut Session) -> Result<Contents, SourceError> {
          WHERE SCHEMA_NAME {OWN} SCHEMA_NAME = DATABASE()"
     );
     let database = single(session, &sql).await?;
-    let settings = BTreeMap::from([
+    let mut settings = BTreeMap::from([
         ("character_set".to_owned(), database.text(1)?),
         ("collation".to_owned(), database.text(2)?),
     ]);
+    if session.is_mariadb {
+        let sql = format!(
+            "SELECT SCHEMA_COMMENT FROM information_schema.SCHEMATA WHERE SCHEMA_NAME {OWN} SCHEMA_NAME = DATABASE() \
+             AND SCHEMA_COMMENT <> ''"
+        );
+        for row in rows(session, &sql).await? {
+            settings.insert("comment".to_owned(), row.text(0)?);
+        }
+    }
     let mut contents = Contents {
         database: database.text(0)?,
         settings,

@@ -47,11 +47,9 @@ pub(super) struct Columns {
     rows: usize,
     scratch: String,
     bounds: Bounds,
-    /// The error about a value of this column and size that is too large.
-    too_large: TooLarge,
+    /// Errors are about a backup, whose reader cannot write another query.
+    for_backup: bool,
 }
-
-pub(super) type TooLarge = fn(&str, usize, Bounds) -> SourceError;
 
 fn unit_of(decimals: u8) -> TimeUnit {
     match decimals {
@@ -180,7 +178,7 @@ impl Columns {
             rows: 0,
             scratch: String::new(),
             bounds,
-            too_large: errors::value_too_large,
+            for_backup: false,
         };
         for column in columns {
             let (builder, logical, native) = plan(column);
@@ -191,8 +189,8 @@ impl Columns {
         Ok(made)
     }
 
-    pub fn with_too_large(self, too_large: TooLarge) -> Columns {
-        Columns { too_large, ..self }
+    pub fn for_backup(self) -> Columns {
+        Columns { for_backup: true, ..self }
     }
 
     pub fn schema(&self) -> SchemaRef {
@@ -211,11 +209,14 @@ impl Columns {
             let size = if let Value::Bytes(value) = value { value.len() } else { 0 };
             if size > self.bounds.max_value_bytes {
                 let name = self.fields.get(index).map_or("?", |field| field.name().as_str());
-                return Err((self.too_large)(name, size, self.bounds));
+                return Err(match self.for_backup {
+                    true => errors::value_too_large_for_backup(name, size, self.bounds),
+                    false => errors::value_too_large(name, size, self.bounds),
+                });
             }
             bytes += size + 8;
             if append(builder, value, &self.clock, &mut self.scratch).is_none() {
-                return Err(unfit(self.fields.get(index), value));
+                return Err(unfit(self.fields.get(index), value, self.for_backup));
             }
         }
         self.rows += 1;
@@ -231,13 +232,16 @@ impl Columns {
     }
 }
 
-fn unfit(field: Option<&Field>, value: &Value) -> SourceError {
+fn unfit(field: Option<&Field>, value: &Value, for_backup: bool) -> SourceError {
     let name = field.map_or("?", |field| field.name().as_str());
     let native = field.map_or("?", native_type);
-    errors::unsupported(format!(
-        "the column `{name}` ({native}) contains {}, which a result cannot represent; write CAST(`{name}` AS CHAR)",
-        value.as_sql(false)
-    ))
+    let value = errors::words(&value.as_sql(false));
+    errors::unsupported(match for_backup {
+        true => format!("the column \"{name}\" ({native}) contains {value}, which a backup cannot represent"),
+        false => format!(
+            "the column `{name}` ({native}) contains {value}, which a result cannot represent; write CAST(`{name}` AS CHAR)"
+        ),
+    })
 }
 
 /// `None` if the value does not fit.

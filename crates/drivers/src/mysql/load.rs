@@ -130,7 +130,7 @@ async fn create(
     let known =
         "SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ? AND BINARY SCHEMA_NAME = ?";
     let known: Option<u64> = conn.exec_first(known, (name, name)).await.map_err(failed)?;
-    let values = [("character_set", "CHARACTER SET"), ("collation", "COLLATE")];
+    let values = [("character_set", "CHARACTER SET"), ("collation", "COLLATE"), ("comment", "COMMENT")];
     let values = values.into_iter().filter_map(|(setting, word)| {
         let value = settings.get(setting)?;
         Some(format!(" {word} {}", literal(value)))
@@ -277,10 +277,27 @@ impl Definer {
 
 /// What is known of the table that is filled.
 struct Known {
-    /// By the name of a column: its character set, and whether the empty text is an error value of its ENUM.
-    columns: BTreeMap<String, (Option<String>, bool)>,
+    columns: BTreeMap<String, KnownColumn>,
     is_transactional: bool,
     max_packet: usize,
+}
+
+struct KnownColumn {
+    character_set: Option<String>,
+    is_enum: bool,
+    /// The empty text is a member of its ENUM.
+    has_empty: bool,
+}
+
+impl KnownColumn {
+    /// Whether this is the error value of an ENUM: number 0, with an empty text.
+    fn is_error(&self, value: &Value) -> bool {
+        self.is_enum
+            && match value {
+                Value::Bytes(text) => text.is_empty() && !self.has_empty,
+                other => matches!(other, Value::Int(0) | Value::UInt(0)),
+            }
+    }
 }
 
 async fn load(
@@ -336,8 +353,8 @@ async fn known(session: &mut Session, table: &str) -> Result<Known, SourceError>
     let found: Vec<(String, Option<String>, String, String)> =
         conn.exec(sql, (table, table)).await.map_err(failed)?;
     let columns = found.into_iter().map(|(name, set, column_type, data_type)| {
-        let has_error = data_type == "enum" && !members(&column_type).iter().any(String::is_empty);
-        (name, (set, has_error))
+        let has_empty = members(&column_type).iter().any(String::is_empty);
+        (name, KnownColumn { character_set: set, is_enum: data_type == "enum", has_empty })
     });
     let columns = columns.collect();
     let sql = "SELECT COUNT(*) FROM information_schema.TABLES t JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
@@ -430,7 +447,7 @@ impl Writer<'_> {
     /// that of the session.
     async fn set_group(&mut self, values: &mut [Values<'_>]) -> Result<(), SourceError> {
         let places = self.columns.iter().zip(values).map(|(name, values)| {
-            match self.known.columns.get(name).and_then(|(set, _)| set.as_ref()) {
+            match self.known.columns.get(name).and_then(|known| known.character_set.as_ref()) {
                 Some(set) if values.as_digits() => format!("CONVERT(UNHEX(?) USING {set})"),
                 _ => "?".to_owned(),
             }
@@ -462,12 +479,12 @@ impl Writer<'_> {
 
     /// How many values of a row are the error value of an ENUM.
     fn error_values(&self, cells: &[Value]) -> u16 {
-        let is_error = |name: &String, cell: &Value| {
-            matches!(cell, Value::Bytes(bytes) if bytes.is_empty())
-                && self.known.columns.get(name).is_some_and(|(_, has_error)| *has_error)
-        };
-        let cells = self.columns.iter().zip(cells);
-        cells.filter(|(name, cell)| is_error(name, cell)).count().try_into().unwrap_or(u16::MAX)
+        let known = self
+            .columns
+            .iter()
+            .zip(cells)
+            .filter_map(|(name, cell)| Some((self.known.columns.get(name)?, cell)));
+        known.filter(|(column, cell)| column.is_error(cell)).count().try_into().unwrap_or(u16::MAX)
     }
 
     /// The server warns of each such value, and of nothing else.

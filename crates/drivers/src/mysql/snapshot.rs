@@ -288,8 +288,7 @@ impl Reader {
         let statement = prepared.clone();
         let rows =
             session.conn.exec_iter(&statement, Params::Empty).await.map_err(|error| query_error(&error))?;
-        let columns = Columns::new(rows.columns_ref(), jiff::tz::TimeZone::UTC, bounds)?
-            .with_too_large(errors::value_too_large_for_backup);
+        let columns = Columns::new(rows.columns_ref(), jiff::tz::TimeZone::UTC, bounds)?.for_backup();
         stream(rows, columns, query, bounds, feed).await?;
         session.conn.close(prepared).await.map_err(|error| query_error(&error))?;
         session.run("ROLLBACK TO SAVEPOINT landreeve").await
@@ -422,6 +421,15 @@ fn odd(column: &Column) -> Option<Odd> {
                 format!("CAST(CONVERT({name} USING utf8mb4) AS BINARY) <> CAST({shown} AS BINARY)");
             (condition, None)
         }
+        // With an empty member, two values have the same text. They are read as their numbers then.
+        (kind @ ("enum" | "set"), _) if empty_member(column).is_some() => {
+            let member = empty_member(column).unwrap_or_default();
+            let condition = match kind {
+                "enum" => format!("{name} = 0"),
+                _ => format!("(({name} | 0) & (1 << {member})) <> 0"),
+            };
+            (condition, Some("UNSIGNED"))
+        }
         (_, Some(set)) if !EXACT.contains(&set.as_str()) && is_word(set) => {
             let back = format!("CONVERT(CONVERT({name} USING utf8mb4) USING {set})");
             (format!("NOT (CAST({name} AS BINARY) <=> CAST({back} AS BINARY))"), Some("BINARY"))
@@ -429,6 +437,11 @@ fn odd(column: &Column) -> Option<Odd> {
         _ => return None,
     };
     Some(Odd { condition, read_as })
+}
+
+/// Where the empty text is among the members of an ENUM or SET.
+fn empty_member(column: &Column) -> Option<usize> {
+    members(&column.column_type).iter().position(String::is_empty)
 }
 
 fn is_word(name: &str) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use futures_util::{TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use landreeve_core::load::{Loader, Rows};
 use landreeve_core::snapshot::{Snapshot, SnapshotOptions, Tools};
 use landreeve_core::source::{CancellationToken, ConnectSpec, Drivers, SourceError, SourceErrorKind, Target};
@@ -248,6 +248,21 @@ async fn all_rows_are_written_or_none() {
             assert!(error.message.contains(part), "{engine}: {error}");
             assert_eq!(site.number("SELECT COUNT(*) FROM t").await, 0, "{engine}: {part}");
         }
+        // Cancelled while it waits for more rows.
+        let cancel = CancellationToken::new();
+        let columns = ["id".to_owned(), "t".to_owned()];
+        let waiting = given(vec![Ok(many(0, 200))]).chain(stream::once(std::future::pending()));
+        let loader = site.loader();
+        let loading = loader.load(&spec, ("", "t"), &columns, Box::pin(waiting), cancel.clone());
+        let filled = async {
+            while engine != "InnoDB" && site.number("SELECT COUNT(*) FROM t").await == 0 {
+                tokio::task::yield_now().await;
+            }
+            cancel.cancel();
+        };
+        let (loaded, ()) = tokio::join!(loading, filled);
+        assert_eq!(loaded.expect_err("it was cancelled").kind, SourceErrorKind::Cancelled);
+        assert_eq!(site.number("SELECT COUNT(*) FROM t").await, 0, "{engine}: cancelled");
         let loaded =
             site.load(&spec, "t", &["id", "t"], given(vec![Ok(many(0, 100)), Ok(many(100, 256))])).await;
         assert_eq!(loaded.expect("rows"), 256);

@@ -230,6 +230,27 @@ async fn a_cancel_leaves_no_backup_and_no_session() {
     shop.drop().await;
 }
 
+/// A backup that was cut off would be none.
+#[tokio::test]
+async fn the_limits_of_the_server_do_not_count() {
+    let world = World::sqlite().await;
+    let shop = Database::new("CREATE TABLE t (a int PRIMARY KEY, b text) ;; INSERT INTO t SELECT seq, MD5(seq) FROM seq_1_to_200000").await;
+    let (user, name) = (unused(), shop.name.clone());
+    shop.run(&format!(
+        "CREATE OR REPLACE USER `{user}`@`%` IDENTIFIED BY 'secret' WITH MAX_STATEMENT_TIME 0.2 ;; GRANT ALL ON `{name}`.* TO `{user}`@`%`"
+    ))
+    .await;
+    let limited = DatasourceDetails {
+        username: Some(user.clone()),
+        password: Some(Secret::new("secret")),
+        ..shop.details()
+    };
+    let backup = world.back_up(&declared(&world, limited).await, DEFAULTS).await;
+    assert_eq!(backup.rows, Some(200_000));
+    shop.run(&format!("DROP USER `{user}`@`%`")).await;
+    shop.drop().await;
+}
+
 #[tokio::test]
 async fn a_restore_goes_to_a_server_of_its_kind() {
     let world = World::sqlite().await;

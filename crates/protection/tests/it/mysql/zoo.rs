@@ -50,6 +50,8 @@ INSERT INTO zoo (id, t1, tu, i2, iu, i3, mu, i4, u4, i8, u8, z, f, fm, d, du, n,
  '24:00:00', '12:00:00.5', 'ü', 'ä\\\'', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', NULL, 'x', NULL, '"x"', NULL, NULL, NULL,
  '1.2.3.4', '::ffff:1.2.3.4', NULL, NULL, 'x') ;;
 INSERT INTO zoo (id, f, d, e, e2) VALUES (7, -0.0, -0.0, 'a', 'none'), (8, 16777216, 0.30000000000000004, 'a', 'x'), (9, 1e-38, 2.2250738585072014e-308, 'a', 'none') ;;
+CREATE TABLE empty_members (id int PRIMARY KEY, e enum('', 'a'), f enum('', 'b'), s set('', 'x')) ;;
+INSERT INTO empty_members VALUES (1, '', '', ''), (2, 'none', 'b', 'x'), (3, NULL, NULL, NULL), (4, 'a', '', ',x') ;;
 CREATE TABLE zero (id int AUTO_INCREMENT PRIMARY KEY, created timestamp NOT NULL DEFAULT '0000-00-00 00:00:00', d date NOT NULL) ;;
 INSERT INTO zero VALUES (0, 0, 0), (-5, '2020-01-01', '2020-01-01') ;;
 CREATE TABLE only_generated (g int AS (1)) ;;
@@ -73,9 +75,9 @@ async fn every_value_comes_back() {
     let world = World::sqlite().await;
     let zoo = Database::new(VALUES).await;
     let (backup, new) = copied(&world, &zoo).await;
-    assert_eq!((backup.tables, backup.rows), (7, Some(18)));
+    assert_eq!((backup.tables, backup.rows), (8, Some(22)));
     let (rows, wanted) = (new.rows().await, zoo.rows().await);
-    assert_eq!(rows.len(), 18);
+    assert_eq!(rows.len(), 22);
     for (row, wanted) in rows.iter().zip(&wanted) {
         assert_eq!(row, wanted);
     }
@@ -159,7 +161,7 @@ async fn every_definition_comes_back() {
          CREATE FUNCTION `{name}`.qualified_too () RETURNS int RETURN 1 ;;
          ALTER DATABASE `{name}` COLLATE utf8mb4_unicode_ci ;;
          CREATE PROCEDURE collated (a varchar(5)) SELECT a ;;
-         ALTER DATABASE `{name}` COLLATE utf8mb4_german2_ci"
+         ALTER DATABASE `{name}` COLLATE utf8mb4_german2_ci COMMENT 'it''s a \\\\ shop'"
     ))
     .await;
     let (backup, new) = copied(&world, &shop).await;
@@ -188,8 +190,9 @@ async fn every_definition_comes_back() {
     // The next values of a sequence that repeats, from where it was.
     assert_eq!(new.texts("SELECT NEXTVAL(cycled)").await, ["2"]);
     assert_eq!(new.texts("SELECT n FROM qualified").await, ["3"]);
-    let settings = "SELECT @@collation_database";
-    assert_eq!(new.texts(settings).await, ["utf8mb4_german2_ci"]);
+    let settings = "SELECT CONCAT(@@collation_database, ' ', SCHEMA_COMMENT) FROM information_schema.SCHEMATA \
+                    WHERE SCHEMA_NAME = DATABASE()";
+    assert_eq!(new.texts(settings).await, ["utf8mb4_german2_ci it's a \\ shop"]);
     new.drop().await;
     shop.drop().await;
 }
