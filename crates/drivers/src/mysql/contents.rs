@@ -521,8 +521,7 @@ async fn rights(session: &mut Session, contents: &mut Contents) -> Result<(), So
         || succeeds(session, "SELECT 1 FROM mysql.proc LIMIT 0").await?;
     if !sees_routines {
         contents.warnings.push(
-            "the user can see its own routines only, without SELECT on mysql.proc or SHOW CREATE ROUTINE: those that it \
-             cannot see are not backed up"
+            "the user sees only its own routines without SELECT on mysql.proc or SHOW CREATE ROUTINE: others are not backed up"
                 .to_owned(),
         );
     }

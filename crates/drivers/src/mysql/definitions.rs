@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_is_no_difference() {
+    fn a_counter_is_not_a_difference() {
         let table = |sql: &str| Object::new(Kind::Table, "t".to_owned(), sql.into(), None);
         let before = [table("CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB AUTO_INCREMENT=2")];
         let same = [table("CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB AUTO_INCREMENT=3")];

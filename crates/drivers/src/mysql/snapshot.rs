@@ -2,7 +2,7 @@
 //! in it one after the other. Between two tables it gives up its locks, so that a backup of hours does not hold up those
 //! who change a table. Definitions are read before and after the rows: if they differ, there is no backup.
 //!
-//! The server's own limits do not count here: a backup that was cut off would be none.
+//! The server's own limits do not count here: a backup that was cut off would be useless.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

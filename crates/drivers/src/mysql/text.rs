@@ -78,9 +78,10 @@ pub(super) fn unqualified(sql: &[u8], database: &str) -> Vec<u8> {
             continue;
         }
         let Some(end) = quoted_end(sql, first.end + 1) else { continue };
-        let before = sql[..first.start].to_ascii_lowercase();
-        let is_sequence =
-            ["nextval(", "lastval(", "setval("].iter().any(|word| before.ends_with(word.as_bytes()));
+        let is_sequence = ["nextval(", "lastval(", "setval("].iter().any(|word| {
+            let before = first.start.checked_sub(word.len()).and_then(|start| sql.get(start..first.start));
+            before.is_some_and(|before| before.eq_ignore_ascii_case(word.as_bytes()))
+        });
         if is_sequence || sql.get(end) == Some(&b'(') {
             out.extend(&sql[copied..first.start]);
             copied = first.end + 1;

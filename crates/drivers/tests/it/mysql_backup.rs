@@ -102,7 +102,7 @@ const TABLES: [&str; 6] = [
 ];
 
 #[tokio::test]
-async fn rows_that_others_write_are_no_change() {
+async fn rows_that_others_write_do_not_fail_a_backup() {
     let mut site = Site::new("rows", &TABLES).await;
     let snapshot = site.take(CancellationToken::new()).await.expect("a snapshot");
     for sql in ["INSERT INTO a (v) VALUES (1), (2)", "DELETE FROM b", "INSERT INTO c (v) VALUES (1)"] {
@@ -267,6 +267,24 @@ async fn all_rows_are_written_or_none() {
             site.load(&spec, "t", &["id", "t"], given(vec![Ok(many(0, 100)), Ok(many(100, 256))])).await;
         assert_eq!(loaded.expect("rows"), 256);
         assert_eq!(site.number("SELECT COUNT(*) FROM t WHERE t = 'x'").await, 256);
+    }
+    site.end().await;
+}
+
+/// Where the error value of an ENUM goes in, nothing else does that does not fit.
+#[tokio::test]
+async fn an_error_value_lets_no_other_in() {
+    let mut site = Site::new("enum", &["CREATE TABLE t (id TINYINT PRIMARY KEY, t ENUM('x'))"]).await;
+    let spec = site.live.spec.clone();
+    let right = vec![Ok(batch(&[Some(1), Some(2), Some(3)], &["x", "", "x"]))];
+    assert_eq!(site.load(&spec, "t", &["id", "t"], given(right)).await.expect("rows"), 3);
+    assert_eq!(site.number("SELECT COUNT(*) FROM t WHERE t = 0 AND id = 2").await, 1);
+    site.run("TRUNCATE TABLE t").await;
+    for wrong in
+        [batch(&[Some(1), Some(300)], &["x", ""]), batch(&[Some(1), Some(2), Some(3)], &["x", "", "y"])]
+    {
+        site.load(&spec, "t", &["id", "t"], given(vec![Ok(wrong)])).await.expect_err("it does not fit");
+        assert_eq!(site.number("SELECT COUNT(*) FROM t").await, 0);
     }
     site.end().await;
 }

@@ -6,6 +6,8 @@ use landreeve_protection::backing_up::backup_start;
 use landreeve_protection::backups::backup_get;
 use landreeve_protection::restoring::{NewRestore, restore_plan, restore_start};
 
+use mysql_async::prelude::Queryable;
+
 use super::{DEFAULTS, Database, copied, declared, log, restored, unused};
 use crate::support::{World, to};
 
@@ -170,7 +172,7 @@ async fn a_user_who_sees_a_part_is_told() {
     let source = declared(&world, limited.clone()).await;
     let backup = world.back_up(&source, DEFAULTS).await;
     let lines = log(&world, backup.uuid).await.join("\n");
-    for part in ["the right TRIGGER", "the right EVENT", "its own routines only"] {
+    for part in ["the right TRIGGER", "the right EVENT", "only its own routines"] {
         assert!(lines.contains(part), "{part}: {lines}");
     }
     // It sees a routine that it may execute, but not its body.
@@ -230,7 +232,40 @@ async fn a_cancel_leaves_no_backup_and_no_session() {
     shop.drop().await;
 }
 
-/// A backup that was cut off would be none.
+/// A backup waits for a table that is locked; meanwhile the definition of one changes that it has read.
+#[tokio::test]
+async fn a_definition_that_changes_during_the_backup_fails_it() {
+    let world = World::sqlite().await;
+    let shop =
+        Database::new("CREATE TABLE a (x int) ;; INSERT INTO a VALUES (1) ;; CREATE TABLE b (x int)").await;
+    let source = declared(&world, shop.details()).await;
+    let mut conn = shop.connect().await;
+    let waiting = format!(
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = '{}' AND STATE LIKE 'Waiting for table%'",
+        shop.name
+    );
+    conn.query_drop("LOCK TABLES b WRITE").await.unwrap();
+    let run = backup_start(&world.plane, &world.ctx, source.id, DEFAULTS).await.unwrap();
+    let waits = async {
+        while shop.texts(&waiting).await != ["1"] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), waits).await.unwrap();
+    shop.run("ALTER TABLE a ADD y int").await;
+    conn.query_drop("UNLOCK TABLES").await.unwrap();
+    let (state, message) = world.ended(run).await;
+    assert_eq!(state, RunState::Failed);
+    assert!(
+        message.contains("definitions were changed during the backup: table `a` was changed"),
+        "{message}"
+    );
+    assert!(world.listed().await.is_empty());
+    conn.disconnect().await.unwrap();
+    shop.drop().await;
+}
+
+/// A backup that was cut off would be useless.
 #[tokio::test]
 async fn the_limits_of_the_server_do_not_count() {
     let world = World::sqlite().await;
