@@ -67,6 +67,13 @@ pub(crate) fn row_too_large(bytes: Option<usize>, bounds: Bounds) -> SourceError
     })
 }
 
+pub(crate) fn row_too_large_for_backup(bounds: Bounds) -> SourceError {
+    too_large(format!(
+        "a row has more than {} bytes, twice what one value may have ([protection] max_value_bytes)",
+        bounds.max_row_bytes
+    ))
+}
+
 /// An error that quotes a value, for example.
 pub(crate) fn message_too_large(bytes: usize) -> SourceError {
     too_large(format!(

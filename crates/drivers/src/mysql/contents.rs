@@ -370,7 +370,8 @@ async fn view(
     object.unusable = !is_usable;
     if object.unusable {
         contents.warnings.push(format!(
-            "the view {shown} cannot be used, so a restore may have to leave it out: it reads something that is gone"
+            "the view {shown} cannot be used, because what it reads or its definer is gone: a restore leaves it out if it \
+             cannot create it"
         ));
     }
     contents.objects.push(object);

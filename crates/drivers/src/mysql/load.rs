@@ -151,7 +151,13 @@ async fn create(
 async fn define(session: &mut Session, given: &Given, stage: Stage) -> Result<(), SourceError> {
     let definitions = Definitions::read(&given.file).await?;
     session.run("SET SESSION foreign_key_checks = 0, unique_checks = 0").await?;
-    session.try_run("SET SESSION explicit_defaults_for_timestamp = 1").await?;
+    for setting in [
+        "explicit_defaults_for_timestamp = 1",
+        "sql_require_primary_key = 0",
+        "sql_generate_invisible_primary_key = 0",
+    ] {
+        session.try_run(&format!("SET SESSION {setting}")).await?;
+    }
     let before = stage == Stage::BeforeRows;
     let mut definer = Definer { owners: given.owners, collation: None };
     let wanted = definitions.objects.into_iter().filter(|object| object.kind.before_rows() == before);

@@ -34,7 +34,7 @@ pub(super) const SETTINGS: [&str; 4] = [
     "SET SESSION sql_quote_show_create = 1",
 ];
 /// The same, on servers that know these variables. A reader may wait for a long time for what takes its rows.
-const LIMITS: [&str; 9] = [
+const LIMITS: [&str; 11] = [
     "max_statement_time = 0",
     "max_execution_time = 0",
     "idle_transaction_timeout = 0",
@@ -42,7 +42,9 @@ const LIMITS: [&str; 9] = [
     "wait_timeout = 31536000",
     "net_write_timeout = 31536000",
     "net_read_timeout = 31536000",
-    "sql_select_limit = DEFAULT",
+    "sql_select_limit = 18446744073709551615",
+    "sql_big_selects = 1",
+    "TRANSACTION READ WRITE",
     "innodb_lock_wait_timeout = 31536000",
 ];
 const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
@@ -376,6 +378,7 @@ impl Reader {
             Some((length, column)) if length > bounds.max_value_bytes => {
                 errors::value_too_large_for_backup(&column.name, length, bounds)
             }
+            _ if errors::is_row_too_large(&error) => errors::row_too_large_for_backup(bounds),
             _ => error,
         })
     }

@@ -71,6 +71,10 @@ async fn what_cannot_be_backed_up_says_why() {
     let (state, message) = back_up(&world, &declared(&world, wrong).await).await;
     assert_eq!(state, RunState::Failed);
     assert!(message.contains("rejected the password"), "{message}");
+    let anywhere = DatasourceDetails { database: None, name: unused(), ..details.clone() };
+    let (state, message) = back_up(&world, &declared(&world, anywhere).await).await;
+    assert_eq!(state, RunState::Failed);
+    assert!(message.contains("the datasource has no database"), "{message}");
     let gone = DatasourceDetails { port: Some(1), name: unused(), ..details.clone() };
     let (state, message) = back_up(&world, &declared(&world, gone).await).await;
     assert_eq!(state, RunState::Failed);
@@ -87,6 +91,15 @@ async fn what_cannot_be_backed_up_says_why() {
             "{message}"
         );
     }
+    // A row of which no value is too large.
+    shop.run(
+        "ALTER TABLE t ADD c longtext, ADD d longtext ;; UPDATE t SET b = REPEAT('x', 900000), c = b, d = b",
+    )
+    .await;
+    let (state, message) = back_up(&world, &source).await;
+    assert_eq!(state, RunState::Failed);
+    assert!(message.starts_with("table `t`: a row has more than 2000000 bytes, twice what"), "{message}");
+    shop.run("UPDATE t SET b = NULL, c = NULL, d = NULL").await;
     // A member of a list that the server itself cannot show.
     shop.run("UPDATE t SET b = NULL ;; CREATE TABLE smile (e enum('😀', 'a?'), s set('😀', 'b?')) ;; INSERT INTO smile VALUES ('a?', 'b?')")
         .await;
