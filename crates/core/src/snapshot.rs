@@ -79,7 +79,8 @@ pub enum TableRows {
 pub trait Snapshot: Send + Sync {
     fn contents(&self) -> &Contents;
 
-    /// The rows of a readable table, by its position. Every call has a session of its own until its stream ends.
+    /// The rows of a readable table, by its position. Every call has a session of its own until its stream ends; where a
+    /// snapshot has one connection, a call fails until the stream before it was read to its end.
     fn rows<'a>(
         &'a self,
         table: usize,

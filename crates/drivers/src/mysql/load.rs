@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::TryStreamExt as _;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::load::{Definitions as Given, Loader, Rows, Stage};
-use landreeve_core::source::{CancellationToken, ConnectSpec, SourceError, SourceErrorKind};
+use landreeve_core::source::{CancellationToken, ConnectSpec, SourceError, SourceErrorKind, Target};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Statement, Value};
 
@@ -46,7 +46,12 @@ impl Loader for MySql {
         cancel: CancellationToken,
     ) -> BoxFuture<'a, Result<(), SourceError>> {
         let (name, settings) = (name.to_owned(), settings.clone());
-        self.in_session(spec, cancel, move |session| {
+        // The one that was backed up may be gone.
+        let mut spec = spec.clone();
+        if let Target::Network { database, .. } = &mut spec.target {
+            database.clear();
+        }
+        self.in_session(&spec, cancel, move |session| {
             Box::pin(async move { create(session, &name, &settings).await })
         })
     }

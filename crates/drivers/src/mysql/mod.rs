@@ -4,6 +4,9 @@
 //! REPEATABLE READ, which is rolled back; the catalog is read in such a transaction too. Then the connection is reset
 //! and set up again before it is reused. LOCAL INFILE has no handler, so a server that asks for a file gets none.
 //!
+//! Backups (`snapshot`, `contents`, `definitions`) and restores (`load`, `values`) have sessions of their own, which are not
+//! pooled; those of restores are the only ones that write.
+//!
 //! A TIMESTAMP arrives in the session's time zone. In the hour that a zone repeats in autumn it is ambiguous, and we
 //! take the first. Use `UNIX_TIMESTAMP(col)` to distinguish the two.
 

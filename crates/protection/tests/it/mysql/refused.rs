@@ -242,6 +242,24 @@ async fn a_cancel_leaves_no_backup_and_no_session() {
     }
     assert_eq!(sessions, ["0"], "sessions are left");
     assert!(std::fs::read_dir(world.path("scratch")).is_ok_and(|mut left| left.next().is_none()));
+    // A restore, when rows are being written.
+    let backup = world.back_up(&source, DEFAULTS).await;
+    let new = Database::named(&unused());
+    let run = restore_start(&world.plane, &world.ctx, to(&backup, new.name.clone())).await.unwrap();
+    let writing = format!(
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = '{}' AND INFO LIKE 'INSERT INTO `t`%'",
+        new.name
+    );
+    let writes = async {
+        while shop.texts(&writing).await != ["1"] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), writes).await.unwrap();
+    runs::run_cancel(&world.kit.estate, &world.ctx, runs::RunRef::Id(run.id), &[]).await.unwrap();
+    assert_eq!(world.ended(run).await.0, RunState::Cancelled);
+    assert_eq!(new.texts("SELECT COUNT(*) FROM t").await, ["0"]);
+    new.drop().await;
     shop.drop().await;
 }
 

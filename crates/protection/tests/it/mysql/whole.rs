@@ -153,6 +153,20 @@ async fn a_repository_alone_restores_a_database_on_another_server() {
     new.drop().await;
 }
 
+#[tokio::test]
+async fn a_database_that_was_dropped_comes_back_in_its_place() {
+    let world = World::sqlite().await;
+    let shop = Database::new("CREATE TABLE t (a int) ;; INSERT INTO t VALUES (7)").await;
+    let source = declared(&world, shop.details()).await;
+    let backup = world.back_up(&source, DEFAULTS).await;
+    let definitions = shop.definitions().await;
+    shop.run(&format!("DROP DATABASE {}", shop.name)).await;
+    restored(&world, &backup, to(&backup, shop.name.clone())).await;
+    assert_eq!(shop.texts("SELECT a FROM t").await, ["7"]);
+    assert_eq!(shop.definitions().await, definitions);
+    shop.drop().await;
+}
+
 /// What is unchanged is not stored again.
 #[tokio::test]
 async fn the_second_backup_adds_little() {

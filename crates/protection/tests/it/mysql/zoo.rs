@@ -68,6 +68,10 @@ UPDATE own_versions SET v = 'b' ;;
 CREATE TABLE counted (id int AUTO_INCREMENT PRIMARY KEY, v int) ;;
 INSERT INTO counted VALUES (1, 1), (500, 2) ;;
 DELETE FROM counted WHERE id = 500 ;;
+CREATE TABLE unchecked (a int, b date, PRIMARY KEY (b, a)) ;;
+INSERT INTO unchecked VALUES (-1, '2000-00-00'), (-2, '2024-01-01'), (-1, '0000-00-00') ;;
+SET check_constraint_checks = 0, foreign_key_checks = 0 ;;
+ALTER TABLE unchecked ADD CHECK (a > 0), ADD KEY (a), ADD FOREIGN KEY (a) REFERENCES counted (id) ;;
 "#;
 
 #[tokio::test]
@@ -75,9 +79,9 @@ async fn every_value_comes_back() {
     let world = World::sqlite().await;
     let zoo = Database::new(VALUES).await;
     let (backup, new) = copied(&world, &zoo).await;
-    assert_eq!((backup.tables, backup.rows), (8, Some(22)));
+    assert_eq!((backup.tables, backup.rows), (9, Some(25)));
     let (rows, wanted) = (new.rows().await, zoo.rows().await);
-    assert_eq!(rows.len(), 22);
+    assert_eq!(rows.len(), 25);
     for (row, wanted) in rows.iter().zip(&wanted) {
         assert_eq!(row, wanted);
     }
@@ -121,6 +125,10 @@ INSERT INTO versions VALUES (1, 1) ;;
 DELETE FROM versions ;;
 CREATE TABLE moved (a int, p_from date, p_to date, PERIOD FOR application (p_from, p_to), UNIQUE (a, application WITHOUT OVERLAPS)) ;;
 INSERT INTO moved VALUES (1, '2020-01-01', '2021-01-01'), (1, '2021-01-01', '2022-01-01') ;;
+SET explicit_defaults_for_timestamp = 0 ;;
+CREATE TABLE stamps (a timestamp, b timestamp, c timestamp NULL) ;;
+SET explicit_defaults_for_timestamp = 1 ;;
+CREATE TABLE new_stamps (a timestamp, b timestamp NOT NULL, c timestamp NULL DEFAULT '2020-01-01') ;;
 CREATE VIEW z_first AS SELECT id, b FROM searched ;;
 CREATE ALGORITHM = MERGE SQL SECURITY INVOKER VIEW m_second AS SELECT id FROM z_first WHERE id > 3 WITH CASCADED CHECK OPTION ;;
 CREATE FUNCTION twice (i int) RETURNS int DETERMINISTIC RETURN i * 2 ;;
@@ -165,7 +173,7 @@ async fn every_definition_comes_back() {
     ))
     .await;
     let (backup, new) = copied(&world, &shop).await;
-    assert_eq!((backup.tables, backup.rows), (9, Some(257)));
+    assert_eq!((backup.tables, backup.rows), (11, Some(257)));
     assert_eq!(log(&world, backup.uuid).await.len(), 1, "no warnings");
     let definitions = new.definitions().await;
     // It needs no name of a database in front of it.
