@@ -8,15 +8,18 @@ use landreeve_estate::ops::{Api, Estate, Origin, sign_in};
 use landreeve_http::{Credential, Failure};
 use uuid::Uuid;
 
+use crate::app::App;
+
 const UNIT: &str = "x-clumio-organizationalunit-context";
 
 /// The authenticated caller. A handler that takes it rejects all other requests.
 pub struct Caller(pub OpCtx);
 
-impl FromRequestParts<Estate> for Caller {
+impl FromRequestParts<App> for Caller {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, estate: &Estate) -> Result<Caller, Failure> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Caller, Failure> {
+        let estate = &app.estate;
         let origin = landreeve_http::Origin::from_request_parts(parts, estate).await?;
         let origin = Origin { request_id: origin.request_id, address: origin.address, kind: OpKind::Clumio };
         Ok(Caller(sign_in(estate, &parts.headers, origin).await?))

@@ -2,6 +2,7 @@
 //!
 //! Does not belong here: rules about what is allowed. Those are in `estate::ops` and the planes.
 
+mod app;
 mod caller;
 mod discovery;
 mod error;
@@ -15,12 +16,14 @@ use landreeve_core::Result;
 use landreeve_estate::ops::Estate;
 use landreeve_http::openapi::{Reference, Refusal, When, refuse};
 use landreeve_http::{Face, FaceRouter};
+use landreeve_protection::Protection;
 use utoipa::ToSchema as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::app::App;
 use crate::wire::error::ErrorBody;
 
 pub const NAME: &str = "clumio";
@@ -48,7 +51,7 @@ pub fn routes() -> &'static [Route] {
 }
 
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
-pub fn router(estate: Estate) -> Result<FaceRouter> {
+pub fn router(estate: Estate, protection: Protection) -> Result<FaceRouter> {
     let face = Face::new(NAME, estate.random().clone(), error::render).calling(&[("run", "task")]);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(discovery::discover))
@@ -67,7 +70,7 @@ pub fn router(estate: Estate) -> Result<FaceRouter> {
         assets: "docs-assets",
         openapi,
     };
-    Ok(face.wrap(router.with_state(estate).merge(reference.routes()?)))
+    Ok(face.wrap(router.with_state(App { estate, protection }).merge(reference.routes()?)))
 }
 
 /// The error responses of this dialect. A body that is too large is 400 here.

@@ -7,19 +7,34 @@ mod plane;
 use axum::Router;
 use landreeve_core::ids::OuId;
 use landreeve_core::{Permission, RunState};
+use landreeve_estate::Plane;
 use landreeve_estate::ops::keys::{key_delete, key_set_enabled};
 use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, User, UserChange};
 use landreeve_face_clumio::{ROUTES, router};
+use landreeve_protection::{Protection, ProtectionOptions};
 use landreeve_testkit::skeleton::{self, Credential, Dialect, Refusal, Routes};
 use landreeve_testkit::{Answer, Ask, HOSTILE, Kit, PASSWORD, everything, limits};
 use serde_json::{Value, json};
 
 async fn face() -> (Kit, Router) {
-    let kit = Kit::new().await;
-    let router = router(kit.estate.clone()).unwrap().into();
+    let (kit, protection) = with_protection(Kit::new().await, Vec::new()).await;
+    let router = router(kit.estate.clone(), protection).unwrap().into();
     (kit, router)
+}
+
+/// The estate with the protection plane and others.
+async fn with_protection(kit: Kit, others: Vec<Plane>) -> (Kit, Protection) {
+    let options = ProtectionOptions {
+        scratch_dir: kit.path("scratch"),
+        default_folder: kit.path("repository"),
+        ..ProtectionOptions::default()
+    };
+    let (plane, slot) = landreeve_protection::plane(kit.engine(), landreeve_testkit::vault(), options);
+    let planes = others.into_iter().chain([plane]).collect();
+    let kit = kit.reopen_with(planes, landreeve_testkit::drivers()).await;
+    (kit, slot.get().unwrap())
 }
 
 async fn admin_key(kit: &Kit) -> String {

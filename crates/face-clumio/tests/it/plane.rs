@@ -97,7 +97,7 @@ async fn roles(kit: &Kit, name: &str) -> Option<Vec<Permission>> {
 async fn a_plane_is_one_value(kit: Kit) {
     // The estate is older than the plane.
     assert!(roles(&kit, "Gardener").await.is_none());
-    let kit = kit.reopen(vec![greenhouse()]).await;
+    let (kit, protection) = crate::with_protection(kit, vec![greenhouse()]).await;
     assert_eq!(roles(&kit, "Gardener").await.unwrap(), [VIEW]);
     assert!(roles(&kit, "Viewer").await.unwrap().contains(&VIEW));
     let estate = &kit.estate;
@@ -120,7 +120,7 @@ async fn a_plane_is_one_value(kit: Kit) {
     kit.clock.advance(Duration::from_secs(3_600));
     kit.wake_schedules();
     let run = kit.until_run("SELECT id FROM runs WHERE kind = 'watering' AND state = 'running'").await;
-    let router: axum::Router = router(estate.clone()).unwrap().into();
+    let router: axum::Router = router(estate.clone(), protection).unwrap().into();
     let admin = landreeve_estate::ops::users::user_by_name(estate, &kit.operator(), "admin").await.unwrap();
     let (_, key) = kit.user_key(Api::Protection, &admin).await;
     let task = Ask::get(format!("/tasks/{run}")).bearer(&key).send(&router).await.json();

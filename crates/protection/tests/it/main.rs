@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 mod backups;
-mod policies;
 mod mysql;
+mod policies;
 mod postgres;
 mod records;
 mod repositories;
