@@ -7,11 +7,11 @@ mod plane;
 use axum::Router;
 use landreeve_core::ids::OuId;
 use landreeve_core::{Permission, RunState};
-use landreeve_estate::Plane;
 use landreeve_estate::ops::keys::{key_delete, key_set_enabled};
 use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, User, UserChange};
+use landreeve_estate::plane::{Plane, Slot};
 use landreeve_face_clumio::{ROUTES, router};
 use landreeve_protection::{Protection, ProtectionOptions};
 use landreeve_testkit::skeleton::{self, Credential, Dialect, Refusal, Routes};
@@ -24,14 +24,18 @@ async fn face() -> (Kit, Router) {
     (kit, router)
 }
 
-/// The estate with the protection plane and others.
-async fn with_protection(kit: Kit, others: Vec<Plane>) -> (Kit, Protection) {
+fn protection_plane(kit: &Kit) -> (Plane, Slot<Protection>) {
     let options = ProtectionOptions {
         scratch_dir: kit.path("scratch"),
         default_folder: kit.path("repository"),
         ..ProtectionOptions::default()
     };
-    let (plane, slot) = landreeve_protection::plane(kit.engine(), landreeve_testkit::vault(), options);
+    landreeve_protection::plane(kit.engine(), landreeve_testkit::vault(), options)
+}
+
+/// The estate with the protection plane and others.
+async fn with_protection(kit: Kit, others: Vec<Plane>) -> (Kit, Protection) {
+    let (plane, slot) = protection_plane(&kit);
     let planes = others.into_iter().chain([plane]).collect();
     let kit = kit.reopen_with(planes, landreeve_testkit::drivers()).await;
     (kit, slot.get().unwrap())

@@ -137,7 +137,15 @@ async fn a_plane_is_one_value(kit: Kit) {
     // It is in a backup, on every store.
     let copy = kit.path("copy.db");
     backup::store_copy(estate, &kit.operator(), &copy).await.unwrap();
-    assert_eq!(number_in_copy(copy, vec![greenhouse()], "SELECT watered_by FROM orchids").await, run);
+    assert_eq!(
+        number_in_copy(
+            copy,
+            vec![greenhouse(), crate::protection_plane(&kit).0],
+            "SELECT watered_by FROM orchids"
+        )
+        .await,
+        run
+    );
 
     kit.clock.advance(Duration::from_secs(60));
     let purge = kit.run_of(PURGE.kind, OuId::ROOT).await;
