@@ -140,7 +140,7 @@ impl Live {
             format: ResultFormat::Json,
             envelope: None,
             time_zone: self.spec.time_zone.clone(),
-            row_count: batches.iter().map(|batch| batch.num_rows() as u64).sum(),
+            row_count: Some(batches.iter().map(|batch| batch.num_rows() as u64).sum()),
             most_rows: None,
             csv_separator: b',',
             integers_as_strings: false,

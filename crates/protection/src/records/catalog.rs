@@ -62,6 +62,9 @@ impl Catalog for BackupCatalog {
             let mut tables = Tables::default();
             for name in names {
                 if let Some(position) = position(&opened.manifest.tables, name) {
+                    if opened.manifest.tables.get(position).is_some_and(|table| table.parts.is_none()) {
+                        return Err(unreadable(name));
+                    }
                     let table = Rows::open(&self.plane, Arc::clone(&opened), position).await?;
                     tables.tables.push((name.clone(), Arc::new(table) as Arc<dyn Table>));
                 }
@@ -98,5 +101,11 @@ fn position(tables: &[ManifestTable], name: &TableName) -> Option<usize> {
         Some(only) if name.schema == DEFAULT_SCHEMA && !has(DEFAULT_SCHEMA) => only,
         _ => &name.schema,
     };
-    tables.iter().position(|table| table.parts.is_some() && table.place() == (schema, name.name.as_str()))
+    tables.iter().position(|table| table.place() == (schema, name.name.as_str()))
+}
+
+/// Its rows are in a file that only its database reads.
+fn unreadable(name: &TableName) -> SourceError {
+    let message = format!("the rows of {name} cannot be read from the backup; restore it to read them");
+    SourceError::new(SourceErrorKind::Query, message)
 }
