@@ -175,7 +175,7 @@ async fn main() {
             format,
             envelope: None,
             time_zone: spec.time_zone.clone(),
-            row_count: count as u64,
+            row_count: Some(count as u64),
             most_rows: None,
             csv_separator: b',',
             integers_as_strings: false,

@@ -47,13 +47,25 @@ fn describe(base: &Base, resource: &Resource) -> Value {
 }
 
 fn operations(base: &Base, resource: &Resource) -> Value {
-    let own = |path: &str| path.split('/').nth(1) == Some(resource.name);
+    let own = |path: &str| resource_of(path) == resource.name;
     let operations = ROUTES.iter().filter(|(_, path, _)| own(path));
     operations.map(|route| (operation(resource, route), base.link(route.0, route.1).to_value())).collect()
 }
 
+/// The resource that a path belongs to: its first part, or its first two.
+fn resource_of(path: &str) -> &str {
+    match path {
+        "/policies/assignments" => "policy-assignments",
+        path if path.starts_with("/policies/definitions") => "policy-definitions",
+        path => path.split('/').nth(1).unwrap_or_default(),
+    }
+}
+
 /// `list-users`, `read-user`, `update-user`, …
 fn operation(resource: &Resource, (method, path, _): &Route) -> String {
+    if resource.name == "policy-assignments" {
+        return "set-policy-assignments".to_owned();
+    }
     let one = resource.name.trim_end_matches('s');
     match (*method, path.contains('{')) {
         ("GET", false) => format!("list-{}", resource.name),

@@ -6,6 +6,7 @@ mod app;
 mod caller;
 mod discovery;
 mod error;
+mod policies;
 mod roles;
 mod tasks;
 mod users;
@@ -44,6 +45,12 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/tasks", "run:view"),
     ("GET", "/tasks/{task_id}", "run:view"),
     ("PATCH", "/tasks/{task_id}", "run:manage"),
+    ("GET", "/policies/definitions", "policy:view"),
+    ("POST", "/policies/definitions", "policy:manage"),
+    ("GET", "/policies/definitions/{policy_id}", "policy:view"),
+    ("PUT", "/policies/definitions/{policy_id}", "policy:manage"),
+    ("DELETE", "/policies/definitions/{policy_id}", "policy:manage"),
+    ("POST", "/policies/assignments", "policy:manage"),
 ];
 
 pub fn routes() -> &'static [Route] {
@@ -61,6 +68,9 @@ pub fn router(estate: Estate, protection: Protection) -> Result<FaceRouter> {
         .routes(routes!(roles::read))
         .routes(routes!(tasks::list))
         .routes(routes!(tasks::read, tasks::update))
+        .routes(routes!(policies::list, policies::create))
+        .routes(routes!(policies::read, policies::update, policies::delete))
+        .routes(routes!(policies::assign))
         .split_for_parts();
     refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let reference = Reference {

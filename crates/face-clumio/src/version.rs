@@ -15,7 +15,9 @@ pub struct Resource {
 pub const USERS: Resource = Resource { name: "users", versions: &[2, 1] };
 pub const ROLES: Resource = Resource { name: "roles", versions: &[1] };
 pub const TASKS: Resource = Resource { name: "tasks", versions: &[1] };
-pub const ALL: [&Resource; 3] = [&ROLES, &TASKS, &USERS];
+pub const POLICY_ASSIGNMENTS: Resource = Resource { name: "policy-assignments", versions: &[1] };
+pub const POLICY_DEFINITIONS: Resource = Resource { name: "policy-definitions", versions: &[1] };
+pub const ALL: [&Resource; 5] = [&POLICY_ASSIGNMENTS, &POLICY_DEFINITIONS, &ROLES, &TASKS, &USERS];
 
 const PREFIX: &str = "application/api.clumio.";
 const SUFFIX: &str = "+json";

@@ -39,7 +39,7 @@ pub enum Order {
     BackUp { datasource: i64, repository: Option<String>, keep: Option<String> },
     VerifyBackup { backup: String },
     Restore(Restore),
-    AssignPolicy { datasources: Vec<i64>, policy: Option<String> },
+    AssignPolicy { datasources: Vec<String>, policy: Option<String> },
     DeletePolicy { policy: String },
 }
 
@@ -58,8 +58,10 @@ impl Order {
             Order::VerifyBackup { backup } => backup_verify(plane, ctx, uuid_of("backup", &backup)?).await,
             Order::AssignPolicy { datasources, policy } => {
                 let policy = policy.map(|text| uuid_of("policy", &text)).transpose()?;
-                let item = |id| Assignment { datasource: DatasourceId(id), policy };
-                policy_assign(plane, ctx, Input::of(datasources.into_iter().map(item).collect())).await
+                let item =
+                    |text: &String| Ok(Assignment { datasource: uuid_of("datasource", text)?, policy });
+                let items = datasources.iter().map(item).collect::<Result<_>>()?;
+                policy_assign(plane, ctx, Input::of(items)).await
             }
             Order::DeletePolicy { policy } => policy_delete(plane, ctx, uuid_of("policy", &policy)?).await,
             Order::Restore(restore) => restore_start(plane, ctx, Input::of(restore.wanted()?)).await,

@@ -27,7 +27,7 @@ pub fn compare(document: &Value, table: &[(&str, &str, &str)]) {
 }
 
 /// Every noun that a dialect's routes require permissions on.
-const NOUNS: [Noun; 23] = [
+const NOUNS: [Noun; 28] = [
     Noun::USER,
     Noun::GROUP,
     Noun::OU,
@@ -51,6 +51,11 @@ const NOUNS: [Noun; 23] = [
     Noun::new("deploy_development"),
     Noun::new("deploy_staging"),
     Noun::new("deploy_production"),
+    Noun::new("policy"),
+    Noun::new("backup"),
+    Noun::new("restore"),
+    Noun::new("record"),
+    Noun::new("alert"),
 ];
 
 /// Parses a permission from a route table.

@@ -120,10 +120,15 @@ impl ListQuery {
         }
         if !self.filter.is_empty() {
             let filter = Value::Object(self.filter.clone()).to_string();
-            href += &format!("&filter={}", utf8_percent_encode(&filter, NON_ALPHANUMERIC));
+            href += &format!("&filter={}", encoded(&filter));
         }
         href
     }
+}
+
+/// For the query of a URL.
+pub fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 impl<T> ListBody<T> {
@@ -149,7 +154,7 @@ impl<T> ListBody<T> {
     }
 }
 
-fn filter(text: Option<&str>) -> Result<Map<String, Value>, Fault> {
+pub fn filter(text: Option<&str>) -> Result<Map<String, Value>, Fault> {
     let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(Map::new()) };
     let wrong =
         |_| Fault::new("filter", "format", "must be a JSON object such as {\"status\":{\"$eq\":\"queued\"}}");

@@ -1,10 +1,13 @@
 //! The wire format, with conversions from the estate's types.
 
+pub mod accepted;
 pub mod error;
 pub mod link;
 pub mod list;
+pub mod policies;
 pub mod roles;
 pub mod tasks;
+pub mod tokens;
 pub mod users;
 
 use axum::response::{IntoResponse, Response};

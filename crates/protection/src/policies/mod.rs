@@ -98,10 +98,45 @@ fn from_row(row: &Row) -> Result<Policy> {
     })
 }
 
+/// Limits a list of policies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicyFilter {
+    pub name: Option<String>,
+    /// What the name begins with.
+    pub prefix: Option<String>,
+    pub enabled: Option<bool>,
+    /// It has an operation of one of these types.
+    pub kinds: Vec<String>,
+}
+
+impl PolicyFilter {
+    fn narrow(&self, wanted: &mut Where) {
+        if let Some(name) = &self.name {
+            wanted.and_value("p.name = $$", name);
+        }
+        if let Some(prefix) = &self.prefix {
+            wanted.and_value("substr(p.name, 1, length($$)) = $$", prefix);
+        }
+        if let Some(enabled) = self.enabled {
+            wanted.and_value("p.enabled = $$", enabled);
+        }
+        if !self.kinds.is_empty() {
+            // As the operations are stored; none of the known types contains another one with its quotes.
+            let has = |kind: &String| {
+                let place = wanted.bind(format!("\"kind\":{}", serde_json::Value::String(kind.clone())));
+                format!("replace(p.body, {place}, '') <> p.body")
+            };
+            let any: Vec<String> = self.kinds.iter().map(has).collect();
+            wanted.and(&format!("({})", any.join(" OR ")));
+        }
+    }
+}
+
 /// The page of policies after this one, in order of creation.
 pub async fn policy_list(
     plane: &Protection,
     ctx: &OpCtx,
+    filter: &PolicyFilter,
     after: Option<PolicyId>,
 ) -> Result<Part<Policy, PolicyId>> {
     let estate = plane.estate();
@@ -109,6 +144,7 @@ pub async fn policy_list(
     let mut conn = estate.store().read().await?;
     let mut wanted = Where::new(conn.dialect());
     Visibility::of(ctx, Permission::new(POLICY, Action::VIEW)).narrow(&mut wanted, &PLACE)?;
+    filter.narrow(&mut wanted);
     if let Some(after) = after {
         wanted.and_value("p.id > $$", after);
     }
@@ -250,23 +286,35 @@ async fn take_lock(tx: &mut Tx, policy: PolicyId, name: String, lock: Lock) -> R
 /// Which policy a database is to have. `None`: none from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Assignment {
-    pub datasource: DatasourceId,
+    /// The datasource's UUID.
+    pub datasource: Uuid,
     pub policy: Option<Uuid>,
+}
+
+async fn datasource_of(plane: &Protection, uuid: Uuid) -> Result<Option<DatasourceId>> {
+    let sql = "SELECT id FROM datasources WHERE uuid = $1";
+    let row = plane.estate().store().read().await?.opt(sql, args![uuid.to_string()]).await?;
+    row.map(|row| row.id(0)).transpose()
 }
 
 /// Starts to give databases a policy, or none.
 pub async fn policy_assign(plane: &Protection, ctx: &OpCtx, items: Input<Vec<Assignment>>) -> Result<Run> {
     let estate = plane.estate();
+    estate.require_some(ctx, POLICY, Action::MANAGE).await?;
     let mut faults = Faults::default();
     if !(1..=MAX_ITEMS).contains(&items.value().len()) {
         faults.push("items", "too_many", format!("must have 1 to {MAX_ITEMS} items"));
     }
     let mut stored = Vec::new();
     for (at, item) in items.value().iter().take(MAX_ITEMS).enumerate() {
-        let datasource = datasources::load(estate, item.datasource).await?;
-        estate.require(ctx, POLICY, Action::MANAGE, &datasource.ou_path, item.datasource.0).await?;
+        let Some(id) = datasource_of(plane, item.datasource).await? else {
+            faults.push(format!("items.{at}.entity.id"), "unknown", "is not the id of a resource");
+            continue;
+        };
+        let datasource = datasources::load(estate, id).await?;
+        estate.require(ctx, POLICY, Action::MANAGE, &datasource.ou_path, id.0).await?;
         let Some(uuid) = item.policy else {
-            stored.push((item.datasource.0, None));
+            stored.push((id.0, None));
             continue;
         };
         let policy = match allowed(plane, ctx, uuid, Action::VIEW).await {
@@ -279,7 +327,7 @@ pub async fn policy_assign(plane: &Protection, ctx: &OpCtx, items: Input<Vec<Ass
         if let Some((field, code, why)) = refusal(plane, &policy, &datasource) {
             faults.push(format!("items.{at}.{field}"), code, why);
         }
-        stored.push((item.datasource.0, Some(policy.id.0)));
+        stored.push((id.0, Some(policy.id.0)));
     }
     let _: Vec<Assignment> = items.settled(faults)?;
     let change = StoredChange::Assign { version: 1, items: stored };

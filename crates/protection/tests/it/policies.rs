@@ -16,8 +16,8 @@ use landreeve_protection::backups::{Backup, BackupFilter, backup_list};
 use landreeve_protection::nouns::{ALERT, POLICY};
 use landreeve_protection::policies::model::{NewOperation, NewPolicy, NewSla};
 use landreeve_protection::policies::{
-    Assignment, Lock, Policy, policy_assign, policy_create, policy_delete, policy_get, policy_list,
-    policy_update,
+    Assignment, Lock, Policy, PolicyFilter, policy_assign, policy_create, policy_delete, policy_get,
+    policy_list, policy_update,
 };
 use uuid::Uuid;
 
@@ -64,7 +64,7 @@ async fn follow(world: &World) {
 }
 
 async fn assign(world: &World, source: &Datasource, policy: Option<Uuid>) {
-    let items = vec![Assignment { datasource: source.id, policy }];
+    let items = vec![Assignment { datasource: source.uuid, policy }];
     let run = policy_assign(&world.plane, &world.ctx, Input::of(items)).await.unwrap();
     done(world, run).await;
 }
@@ -331,7 +331,7 @@ async fn what_is_wrong_is_told_at_once() {
     let shop = world.database(&world.ctx, "shop.db", TABLE).await;
     let snapshot = operation(|new| new.kind = "aws_rds_resource_aws_snapshot".into());
     let useless = made(&world, snapshot).await;
-    let item = |policy| Assignment { datasource: shop.id, policy: Some(policy) };
+    let item = |policy| Assignment { datasource: shop.uuid, policy: Some(policy) };
     let assigned = async |items: Vec<Assignment>| {
         policy_assign(&world.plane, &world.ctx, Input::of(items)).await.map(drop).map_err(|error| error.kind)
     };
@@ -392,12 +392,12 @@ async fn only_those_who_may(world: &World) {
     let new = || Input::of(policy(vec![sla(("days", 1), ("days", 7))], None));
     for (ctx, sees, manages) in [(&guest, false, false), (&viewer, true, false), (&manager, true, true)] {
         let ctx: &OpCtx = ctx;
-        assert_eq!(policy_list(&world.plane, ctx, None).await.is_ok(), sees);
+        assert_eq!(policy_list(&world.plane, ctx, &PolicyFilter::default(), None).await.is_ok(), sees);
         assert_eq!(policy_get(&world.plane, ctx, gold.uuid).await.is_ok(), sees);
         assert_eq!(alert_list(&world.plane, ctx, None, None).await.is_ok(), sees);
         let made = policy_create(&world.plane, ctx, new()).await;
         assert_eq!(made.is_ok(), manages);
-        let items = Input::of(vec![Assignment { datasource: shop.id, policy: None }]);
+        let items = Input::of(vec![Assignment { datasource: shop.uuid, policy: None }]);
         assert_eq!(policy_assign(&world.plane, ctx, items).await.is_ok(), manages);
         if let Ok(made) = made {
             let (_, run) = policy_update(&world.plane, ctx, made.uuid, new()).await.unwrap();
@@ -417,7 +417,7 @@ async fn only_those_who_may(world: &World) {
     // A policy of a unit is for what is in it.
     let own = policy_create(&world.plane, &inside, new()).await.unwrap();
     let outside = world.database(&world.ctx, "outside.db", TABLE).await;
-    let items = Input::of(vec![Assignment { datasource: outside.id, policy: Some(own.uuid) }]);
+    let items = Input::of(vec![Assignment { datasource: outside.uuid, policy: Some(own.uuid) }]);
     let refused = policy_assign(&world.plane, &world.ctx, items).await.unwrap_err();
     assert_eq!(refused.faults[0].code, "other_unit");
 }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use landreeve_core::{Input, page};
 use landreeve_protection::alerts::{Alert, alert_list, alert_update};
 use landreeve_protection::policies::model::{NewOperation, NewPolicy, NewSla, WORKING};
-use landreeve_protection::policies::{Policy, policy_create, policy_list};
+use landreeve_protection::policies::{Policy, PolicyFilter, policy_create, policy_list};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -182,7 +182,8 @@ fn sla(text: &str) -> anyhow::Result<NewSla> {
 }
 
 async fn all(session: &Session) -> landreeve_core::Result<Vec<Policy>> {
-    page::collect(|after| policy_list(&session.opened.protection, &session.ctx, after)).await
+    let (plane, filter) = (&session.opened.protection, PolicyFilter::default());
+    page::collect(|after| policy_list(plane, &session.ctx, &filter, after)).await
 }
 
 /// The policy with this id, or the only one with this name.
@@ -203,7 +204,7 @@ async fn assign(place: &Place, policy: Option<Uuid>, names: Vec<String>) -> anyh
     let found = async {
         let mut found = Vec::new();
         for name in &names {
-            found.push(data::find(&session, name).await?.id.0);
+            found.push(data::find(&session, name).await?.uuid.to_string());
         }
         anyhow::Ok(found)
     };
