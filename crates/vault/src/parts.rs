@@ -23,6 +23,9 @@ use sha2::{Digest as _, Sha256};
 /// Rows of a batch that is read.
 const BATCH_ROWS: usize = 1_024;
 
+/// Bytes of a column's dictionary. A column with more values has none from there on.
+const DICTIONARY: usize = 32 * 1_024;
+
 /// Where files end, in bytes of values before they are compressed: after a row whose checksum says so, which one in `spread`
 /// bytes does, but not before `least`, and at `most` after any row.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +38,8 @@ struct Cut {
 impl Cut {
     /// Of files that have so many bytes on average.
     fn about(bytes: u64) -> Cut {
-        Cut { least: bytes / 4 * 3, spread: (bytes / 4).max(1), most: bytes * 2 }
+        // The smaller the part that counts for nothing, the sooner two files end at the same row again.
+        Cut { least: bytes / 4, spread: (bytes / 4 * 3).max(1), most: bytes * 2 }
     }
 
     /// Whether a file ends after this row of `length` bytes, which is the last of `bytes`.
@@ -72,6 +76,8 @@ impl Writer {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
             .set_content_defined_chunking(Some(CdcOptions::default()))
+            // What is encoded with a dictionary depends on all rows before it: only what has few values is.
+            .set_dictionary_page_size_limit(DICTIONARY)
             // One row group: a part is as large as its writer makes it.
             .set_max_row_group_row_count(None)
             .set_statistics_enabled(EnabledStatistics::Page)

@@ -254,7 +254,7 @@ impl Executor for Verifying {
             work.during(job, Use::Read, async || {
                 work.open(job, move |opened| {
                     let manifest = Manifest::read(opened, &snapshot)?;
-                    manifest.files.iter().try_for_each(|file| copy(opened, &snapshot, file, &mut io::sink()))
+                    check_files(opened, &snapshot, &manifest)
                 })
                 .await
             })
@@ -314,6 +314,26 @@ async fn declare(
 async fn compared(job: &Job, backup: &Backup) {
     let rows = backup.rows.map_or_else(String::new, |rows| format!(" with {rows} rows"));
     job.log(Level::Info, format!("compared: {} tables{rows} are equal", backup.tables)).await;
+}
+
+/// Files that are read at the same time.
+const READERS: usize = 2;
+
+/// Reads every byte of a backup, and compares it with what the manifest says.
+fn check_files(opened: &dyn Opened, snapshot: &SnapshotId, manifest: &Manifest) -> VaultResult<()> {
+    let some = |first: usize| {
+        let mut files = manifest.files.iter().skip(first).step_by(READERS);
+        files.try_for_each(|file| copy(opened, snapshot, file, &mut io::sink()))
+    };
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS).map(|first| scope.spawn(move || some(first))).collect();
+        let ended = readers.into_iter().map(|reader| {
+            let ended = reader.join();
+            ended.unwrap_or_else(|_| Err(VaultError::new(VaultErrorKind::Internal, "a reader ended early")))
+        });
+        // Each of them is waited for.
+        ended.collect::<Vec<_>>().into_iter().collect()
+    })
 }
 
 /// Copies a file of a backup, and compares it with what the manifest says of it.

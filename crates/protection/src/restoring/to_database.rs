@@ -18,7 +18,7 @@ use landreeve_estate::results::{BATCH_BYTES, BATCH_ROWS};
 use landreeve_estate::runs::{Failure, Job, Outcome};
 use tokio::sync::mpsc;
 
-use super::{compared, copy, declare};
+use super::{check_files, compared, copy, declare};
 use crate::at_work::AtWork;
 use crate::backing_up::connections;
 use crate::backups::Backup;
@@ -82,9 +82,7 @@ async fn check(work: &AtWork, job: &Job, backup: &Backup) -> Done<Manifest> {
     let snapshot = backup.snapshot.clone();
     work.open(job, move |opened| {
         let manifest = Manifest::read(opened, &snapshot)?;
-        for file in &manifest.files {
-            copy(opened, &snapshot, file, &mut std::io::sink())?;
-        }
+        check_files(opened, &snapshot, &manifest)?;
         Ok(manifest)
     })
     .await
