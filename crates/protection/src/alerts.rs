@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 use landreeve_core::ids::{BoxFuture, DatasourceId, OuId, RunId};
-use landreeve_core::{Action, Error, OpCtx, Part, Permission, Result, RunState};
+use landreeve_core::{Action, Error, OpCtx, Page, PageOf, Part, Permission, Result, RunState};
 use landreeve_estate::args;
 use landreeve_estate::events::{Delivered, Event, Subscriber};
 use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::ops::OwnedAct;
-use landreeve_estate::store::{Listing, Row, Tx, Where, next_in};
+use landreeve_estate::store::{Arg, Listing, Row, Tx, Where, next_in};
 use uuid::Uuid;
 
 use crate::backing_up::BACK_UP;
@@ -85,6 +85,95 @@ fn from_row(row: &Row) -> Result<Alert> {
         updated_at: row.time(16)?,
         cleared_at: row.time_opt(17)?,
     })
+}
+
+/// Limits a numbered list of alerts, and orders it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AlertFilter {
+    /// Any of these; empty: all.
+    pub kinds: Vec<String>,
+    pub severities: Vec<String>,
+    /// Only those that are, or are not.
+    pub active: Option<bool>,
+    pub entity: Option<Uuid>,
+    pub entity_kind: Option<String>,
+    /// What the entity's name contains.
+    pub entity_name: Option<String>,
+    /// From and to, of each time.
+    pub raised: (Option<Timestamp>, Option<Timestamp>),
+    pub updated: (Option<Timestamp>, Option<Timestamp>),
+    pub cleared: (Option<Timestamp>, Option<Timestamp>),
+    pub order: AlertOrder,
+    pub oldest_first: bool,
+    /// Nothing meets the conditions.
+    pub nothing: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AlertOrder {
+    #[default]
+    Raised,
+    Updated,
+    Cleared,
+}
+
+impl AlertFilter {
+    fn narrow(&self, wanted: &mut Where) {
+        if self.nothing {
+            wanted.and("1 = 0");
+        }
+        wanted.and_any("a.kind", self.kinds.iter().map(Arg::from));
+        wanted.and_any("a.severity", self.severities.iter().map(Arg::from));
+        if let Some(active) = self.active {
+            wanted.and_value("a.status = $$", if active { "active" } else { "cleared" });
+        }
+        if let Some(entity) = self.entity {
+            wanted.and_value("a.entity_uuid = $$", entity.to_string());
+        }
+        if let Some(kind) = &self.entity_kind {
+            wanted.and_value("a.entity_kind = $$", kind);
+        }
+        if let Some(part) = &self.entity_name {
+            wanted.and_value("replace(a.entity_name, $$, '') <> a.entity_name", part);
+        }
+        for (column, (from, to)) in
+            [("a.raised_at", self.raised), ("a.updated_at", self.updated), ("a.cleared_at", self.cleared)]
+        {
+            for (operator, time) in [(">=", from), ("<=", to)] {
+                if let Some(time) = time {
+                    wanted.and_value(&format!("{column} {operator} $$"), time);
+                }
+            }
+        }
+    }
+
+    fn order(&self) -> &'static str {
+        match (self.order, self.oldest_first) {
+            (AlertOrder::Raised, false) => LISTING.order,
+            (AlertOrder::Raised, true) => "a.raised_at, a.id",
+            (AlertOrder::Updated, false) => "a.updated_at DESC, a.id DESC",
+            (AlertOrder::Updated, true) => "a.updated_at, a.id",
+            // Those that were not cleared come last.
+            (AlertOrder::Cleared, false) => "coalesce(a.cleared_at, 0) DESC, a.id DESC",
+            (AlertOrder::Cleared, true) => "a.cleared_at IS NULL, a.cleared_at, a.id",
+        }
+    }
+}
+
+/// A numbered page of alerts.
+pub async fn alert_page(
+    plane: &Protection,
+    ctx: &OpCtx,
+    asked: &AlertFilter,
+    page: Page,
+) -> Result<PageOf<Alert>> {
+    let estate = plane.estate();
+    estate.require_some(ctx, ALERT, Action::VIEW).await?;
+    let mut conn = estate.store().read().await?;
+    let mut wanted = Where::new(conn.dialect());
+    Visibility::of(ctx, Permission::new(ALERT, Action::VIEW)).narrow(&mut wanted, &PLACE)?;
+    asked.narrow(&mut wanted);
+    wanted.numbered(&mut conn, &Listing { order: asked.order(), ..LISTING }, page, from_row).await
 }
 
 /// The page of alerts after this one, the newest first. `active`: only those that are, or are not.

@@ -1,5 +1,5 @@
 //! Backups of a large PostgreSQL table that hardly compresses, against `pg_dump | restic`, and restores against
-//! `restic | pg_restore`. What a second backup adds to a repository, after changes of four kinds.
+//! `restic | pg_restore`. How long one row takes to be found. What a second backup adds to a repository, after changes of four kinds.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,6 +15,8 @@ use crate::measure::server::Server;
 const BACKUP_RATIO: f64 = 0.7;
 const RESTORE_RATIO: f64 = 0.8;
 const MEMORY: f64 = 500.0;
+const LOOK_UPS: u64 = 9;
+const LOOK_UP_SECONDS: f64 = 2.0;
 const DATABASE: &str = "protected";
 /// The password of restic's own repository.
 const PASSWORD: &str = "bench";
@@ -40,6 +42,7 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     let unchanged = back_up(&server)?;
     judge_backup(report, "a backup of what is unchanged", &unchanged, peers.back_up()?);
     added(report, "nothing changed", &first, &unchanged, 0.2);
+    look_up(&server, report, &first, sizes.protected)?;
     for (what, sql, most) in changes(sizes.protected) {
         bench.postgres.run(DATABASE, &sql)?;
         let changed = back_up(&server)?;
@@ -74,6 +77,28 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
         bench.postgres.run("postgres", &format!("DROP DATABASE {name} WITH (FORCE)"))?;
     }
     server.stop()
+}
+
+/// Reads single rows from a backup, each with a command of its own.
+fn look_up(server: &Server, report: &mut Report, backup: &Backup, rows: u64) -> Result<()> {
+    let mut taken = Vec::new();
+    for at in 1..=LOOK_UPS {
+        let id = rows * at / (LOOK_UPS + 1);
+        let begun = Instant::now();
+        let sql = format!("SELECT * FROM t WHERE id = {id}");
+        let found = server.command(&["backup", "query", &backup.id, &sql, "--format", "csv"])?;
+        taken.push(begun.elapsed().as_secs_f64());
+        ensure!(found.lines().count() == 2 && found.contains(&format!("\n{id},")), "row {id}: {found}");
+    }
+    taken.sort_by(f64::total_cmp);
+    let median = taken.get(taken.len() / 2).copied().unwrap_or_default();
+    report.judge(
+        "one row by its key, a command each: median".to_owned(),
+        format!("{median:.2} s"),
+        format!("at most {LOOK_UP_SECONDS} s"),
+        median <= LOOK_UP_SECONDS,
+    );
+    Ok(())
 }
 
 fn make_table(bench: &Bench, rows: u64) -> Result<()> {
