@@ -1,4 +1,4 @@
-//! Alerts: what somebody should look at. They are raised and cleared by how runs end, once for each cause.
+//! Alerts: what needs attention. They are raised and cleared by how runs end, once for each cause.
 
 use jiff::Timestamp;
 use landreeve_core::ids::{BoxFuture, DatasourceId, OuId, RunId};
@@ -302,7 +302,7 @@ async fn ended(
     raise(tx, &about, (row.id(3)?, run), (&cause, &description), (now, uuid)).await
 }
 
-/// A backup that succeeds clears alerts whoever wanted it; one that fails raises one if a policy wanted it.
+/// A backup that succeeds clears alerts, also one that a caller wanted; one that fails raises one if a policy wanted it.
 async fn of_backup(tx: &mut Tx, input: &str, state: RunState) -> Result<Option<About>> {
     let input = StoredBackUp::parse(input)?;
     if state != RunState::Succeeded && input.cause().is_none() {

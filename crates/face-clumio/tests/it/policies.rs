@@ -166,7 +166,7 @@ async fn databases_are_given_a_policy() {
     let taken = send(items(json!([{ "action": "unassign", "entity": entity, "policy_id": null }]))).await;
     ended(&face, &taken.json()["task_id"]).await;
     assert_eq!(face.kit.number("SELECT count(*) FROM policy_assignments").await, 0);
-    let nobody = json!({ "id": uuid::Uuid::nil().to_string(), "type": "aws_rds_instance" });
+    let stranger = json!({ "id": uuid::Uuid::nil().to_string(), "type": "aws_rds_instance" });
     for (wrong, message) in [
         (json!([]), "items must have 1 to 100 items"),
         (
@@ -179,7 +179,7 @@ async fn databases_are_given_a_policy() {
             "items.0.policy_id must be left out to unassign",
         ),
         (
-            json!([{ "action": "assign", "entity": nobody, "policy_id": policy }]),
+            json!([{ "action": "assign", "entity": stranger, "policy_id": policy }]),
             "items.0.entity.id is not the id of a resource",
         ),
         (

@@ -34,7 +34,7 @@ CREATE TABLE policy_marks (
     PRIMARY KEY (datasource_id, goal)
 );
 
--- What somebody should look at: one row for each cause, however often it occurs before it is cleared.
+-- What needs attention: one row for each cause, however often it occurs before it is cleared.
 CREATE TABLE alerts (
     id BIGINT PRIMARY KEY,
     uuid TEXT NOT NULL UNIQUE,

@@ -27,7 +27,7 @@ impl BackupCatalog {
         BackupCatalog { plane }
     }
 
-    /// Whoever reads may do so: that was checked when the datasource was declared, or before the statement.
+    /// The reader may do so: that was checked when the datasource was declared, or before the statement.
     async fn open(&self, reader: &Reader) -> std::result::Result<Arc<OpenBackup>, SourceError> {
         let found = async {
             let uuid = reader.database.as_deref().and_then(|text| Uuid::parse_str(text).ok());

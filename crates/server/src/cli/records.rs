@@ -17,7 +17,7 @@ use super::{Session, uuid_of};
 use crate::output::{self, Format};
 
 /// More rows than this are printed as CSV only, because the other formats need all of them at once.
-const MOST_ROWS: u64 = 10_000;
+const MAX_ROWS: u64 = 10_000;
 
 #[derive(Debug, Args)]
 pub struct QueryArgs {
@@ -62,7 +62,7 @@ pub async fn query(args: QueryArgs) -> anyhow::Result<()> {
         backup: uuid_of("backup", &args.which.backup)?,
         sql: args.sql,
         time_limit: Duration::from_secs(args.time_limit),
-        max_rows: (format != Format::Csv).then_some(MOST_ROWS),
+        max_rows: (format != Format::Csv).then_some(MAX_ROWS),
     };
     let session = Session::open(&args.which.place).await?;
     let (plane, ctx) = (session.opened.protection.clone(), session.ctx.clone());
