@@ -1,7 +1,7 @@
 //! A condition with bound values that is built step by step, and lists that are read with it page by page. The SQL text
 //! comes only from the program; values from requests are bound.
 
-use landreeve_core::{Error, Part, Result};
+use landreeve_core::{Error, Page, PageOf, Part, Result};
 
 use super::{Arg, Conn, Dialect, Row};
 
@@ -90,6 +90,22 @@ impl Where {
         Ok(())
     }
 
+    /// The column contains this text. Case matters.
+    pub fn and_contains(&mut self, column: &str, text: &str) {
+        let find = self.dialect.pick("instr", "strpos");
+        self.and_value(&format!("{find}({column}, $$) > 0"), text);
+    }
+
+    /// The column begins with this text. Case matters.
+    pub fn and_begins(&mut self, column: &str, text: &str) {
+        let place = self.bind(text);
+        self.and(&format!("substr({column}, 1, length({place})) = {place}"));
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     fn list(&mut self, texts: &[String]) -> Result<String> {
         Ok(self.bind(serde_json::to_string(texts).map_err(Error::internal)?))
     }
@@ -132,6 +148,27 @@ impl Where {
         let sql = format!("SELECT count(*) FROM {from} WHERE {}", self.sql);
         let rows = conn.select(sql, self.args.clone()).await?;
         rows.first().map_or(Ok(0), |row| row.int(0).map(i64::unsigned_abs))
+    }
+
+    /// Reads a numbered page of a list, and counts all its rows.
+    pub async fn numbered<T>(
+        mut self,
+        conn: &mut Conn,
+        listing: &Listing,
+        page: Page,
+        from_row: impl Fn(&Row) -> Result<T>,
+    ) -> Result<PageOf<T>> {
+        let Listing { columns, from, order, .. } = listing;
+        let total = self.count(conn, from).await?;
+        let limit = self.bind(page.limit);
+        let offset = self.bind(i64::try_from(page.offset).unwrap_or(i64::MAX));
+        let (condition, args) = self.into_parts();
+        let sql = format!(
+            "SELECT {columns} FROM {from} WHERE {condition} ORDER BY {order} LIMIT {limit} OFFSET {offset}"
+        );
+        let rows = conn.select(sql, args).await?;
+        let items = rows.iter().map(from_row).collect::<Result<_>>()?;
+        Ok(PageOf { items, offset: page.offset, limit: page.limit, total })
     }
 
     /// Reads the next page of a list. Checks the size of the rows before it reads them.

@@ -174,6 +174,96 @@ fn a_killed_server_finishes_its_restores() {
     }
 }
 
+/// What a policy wants is made once, wherever the server was killed after the policy had been assigned.
+#[test]
+fn a_killed_server_goes_on_with_its_policies() {
+    let (mut server, folder) = shop();
+    server.say(&["policy", "create", "daily", "--sla", "1d:7d"]);
+    for moment in 0..5_u64 {
+        let name = format!("p{moment}");
+        let file = folder.path().join(format!("{name}.db"));
+        std::fs::copy(folder.path().join("shop.db"), &file).unwrap();
+        let path = file.to_str().unwrap();
+        server.say(&["datasource", "add", &name, "--type", "sqlite", "--database", path]);
+        server.say(&["policy", "assign", "daily", &name]);
+        pause(Duration::from_millis(60 * moment));
+        server.kill();
+        server.restart();
+        let of_asset = |backup: &Value| backup["asset"] == name.as_str();
+        let mut made = Vec::new();
+        for _ in 0..300 {
+            made = listed(&server).into_iter().filter(of_asset).collect();
+            if !made.is_empty() {
+                break;
+            }
+            pause(Duration::from_millis(100));
+        }
+        await_runs(&server);
+        assert_eq!(made.len(), 1, "{moment}");
+        assert_eq!(listed(&server).into_iter().filter(of_asset).count(), 1, "{moment}: it was made twice");
+    }
+    // What was interrupted is no violation if it was made in the end.
+    let alerts = server.say(&["alert", "list", "--format", "csv"]);
+    assert_eq!(alerts.lines().count(), 1, "{alerts}");
+}
+
+/// A restore into a database that was interrupted says so, and leaves nothing in the way of the next one.
+#[test]
+fn a_killed_server_says_which_restore_was_interrupted() {
+    let (mut server, folder) = shop();
+    drop(folder);
+    let address = support::address("LANDREEVE_TEST_POSTGRES");
+    let psql = |database: &str, sql: &str| {
+        let (user, password, host) = (&address.user, &address.password, &address.host);
+        let to = format!("postgres://{user}:{password}@{host}:{}/{database}", address.port);
+        let done = Command::new("psql").args(["-qAtX", "-d", &to, "-c", sql]).output().unwrap();
+        assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    let unique = std::process::id();
+    let source = format!("lr_killed_{unique}");
+    psql("postgres", &format!("CREATE DATABASE {source}"));
+    psql(
+        &source,
+        "CREATE TABLE t AS SELECT i, repeat(md5(i::text), 4) AS x FROM generate_series(1, 40000) AS i",
+    );
+    let port = address.port.to_string();
+    let add = ["datasource", "add", "pg", "--type", "postgres", "--host", &address.host, "--port", &port];
+    let add = [&add[..], &["--database", &source, "--username", &address.user, "--password-stdin"]].concat();
+    let added = support::run(&server.data_dir, &add, Some(&format!("{}\n", address.password)));
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    server.say(&["backup", "run", "pg"]);
+    let backup = id(&listed(&server)[0]).to_owned();
+    let mut targets = vec![source.clone()];
+    for moment in 0..5_u64 {
+        let target = format!("{source}_{moment}");
+        targets.push(target.clone());
+        let mut command = started(&server.data_dir, &["restore", &backup, "--database", &target]);
+        pause(Duration::from_millis(250 * moment));
+        server.kill();
+        command.wait().unwrap();
+        server.restart();
+        await_runs(&server);
+        let known = server.say(&["datasource", "list", "--format", "csv"]).matches(&target).count();
+        let exists =
+            psql("postgres", &format!("SELECT count(*) FROM pg_database WHERE datname = '{target}'"));
+        if known > 0 {
+            // It was complete.
+            assert_eq!(psql(&target, "SELECT count(*) FROM t"), "40000");
+        } else if exists == "1" {
+            let runs = server.say(&["run", "list", "--limit", "20", "--format", "csv"]);
+            assert!(runs.contains("restore") && runs.contains("failed"), "{moment}: {runs}");
+            psql("postgres", &format!("DROP DATABASE {target} WITH (FORCE)"));
+        }
+    }
+    let last = format!("{source}_last");
+    server.say(&["restore", &backup, "--database", &last, "--compare"]);
+    targets.push(last);
+    for target in targets {
+        psql("postgres", &format!("DROP DATABASE IF EXISTS {target} WITH (FORCE)"));
+    }
+}
+
 fn started(data_dir: &Path, arguments: &[&str]) -> std::process::Child {
     support::command(data_dir, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
