@@ -4,10 +4,13 @@ use axum::extract::FromRef;
 use landreeve_estate::ops::Estate;
 use landreeve_protection::Protection;
 
+use crate::discovery::Operations;
+
 #[derive(Clone)]
 pub struct App {
     pub estate: Estate,
     pub protection: Protection,
+    pub operations: Operations,
 }
 
 impl FromRef<App> for Estate {
@@ -19,5 +22,11 @@ impl FromRef<App> for Estate {
 impl FromRef<App> for Protection {
     fn from_ref(app: &App) -> Protection {
         app.protection.clone()
+    }
+}
+
+impl FromRef<App> for Operations {
+    fn from_ref(app: &App) -> Operations {
+        app.operations.clone()
     }
 }

@@ -1,14 +1,17 @@
-//! `GET /`: every operation with its URL, built from the table of routes.
+//! `GET /`: every operation with its URL, built from the OpenAPI document.
 
+use std::sync::Arc;
+
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
+use utoipa::openapi::OpenApi;
 
 use crate::caller::Caller;
 use crate::version::{ALL, Resource};
 use crate::wire::error::ErrorBody;
 use crate::wire::link::Base;
-use crate::{ROUTES, Route};
 
 /// List all operations, by resource and version
 #[utoipa::path(
@@ -27,51 +30,61 @@ use crate::{ROUTES, Route};
         })),
     )
 )]
-pub async fn discover(_: Caller, base: Base) -> Response {
+pub async fn discover(_: Caller, State(operations): State<Operations>, base: Base) -> Response {
     let mut body = Map::new();
     for resource in ALL {
-        body.insert(resource.name.to_owned(), describe(&base, resource));
+        body.insert(resource.name.to_owned(), describe(&base, resource, &operations));
     }
     let media_type = "application/api.clumio.*=v1+json";
     ([(CONTENT_TYPE, media_type)], Value::Object(body).to_string()).into_response()
 }
 
-fn describe(base: &Base, resource: &Resource) -> Value {
+/// Every operation of the face, as its document has it: the tag names the resource.
+#[derive(Debug, Clone, Default)]
+pub struct Operations(Arc<[Operation]>);
+
+#[derive(Debug)]
+struct Operation {
+    resource: String,
+    name: String,
+    method: &'static str,
+    path: String,
+}
+
+impl Operations {
+    pub fn of(document: &OpenApi) -> Operations {
+        let mut all = Vec::new();
+        for (path, item) in &document.paths.paths {
+            let methods = [
+                ("get", &item.get),
+                ("post", &item.post),
+                ("put", &item.put),
+                ("patch", &item.patch),
+                ("delete", &item.delete),
+            ];
+            for (method, operation) in methods {
+                let Some(operation) = operation else { continue };
+                let tag = operation.tags.as_ref().and_then(|tags| tags.first());
+                if let (Some(tag), Some(name)) = (tag, &operation.operation_id) {
+                    let (resource, name, path) = (tag.clone(), name.clone(), path.clone());
+                    all.push(Operation { resource, name, method, path });
+                }
+            }
+        }
+        Operations(all.into())
+    }
+}
+
+fn describe(base: &Base, resource: &Resource, operations: &Operations) -> Value {
     let mut described = Map::new();
     let versions = resource.versions.iter().map(|version| Value::String(format!("v{version}"))).collect();
     described.insert("supported_versions".to_owned(), versions);
+    let own = operations.0.iter().filter(|operation| operation.resource == resource.name);
+    let own: Map<String, Value> = own
+        .map(|operation| (operation.name.clone(), base.link(operation.method, &operation.path).to_value()))
+        .collect();
     for version in resource.versions.iter().rev() {
-        described.insert(format!("v{version}"), operations(base, resource));
+        described.insert(format!("v{version}"), Value::Object(own.clone()));
     }
     Value::Object(described)
-}
-
-fn operations(base: &Base, resource: &Resource) -> Value {
-    let own = |path: &str| resource_of(path) == resource.name;
-    let operations = ROUTES.iter().filter(|(_, path, _)| own(path));
-    operations.map(|route| (operation(resource, route), base.link(route.0, route.1).to_value())).collect()
-}
-
-/// The resource that a path belongs to: its first part, or its first two.
-fn resource_of(path: &str) -> &str {
-    match path {
-        "/policies/assignments" => "policy-assignments",
-        path if path.starts_with("/policies/definitions") => "policy-definitions",
-        path => path.split('/').nth(1).unwrap_or_default(),
-    }
-}
-
-/// `list-users`, `read-user`, `update-user`, …
-fn operation(resource: &Resource, (method, path, _): &Route) -> String {
-    if resource.name == "policy-assignments" {
-        return "set-policy-assignments".to_owned();
-    }
-    let one = resource.name.trim_end_matches('s');
-    match (*method, path.contains('{')) {
-        ("GET", false) => format!("list-{}", resource.name),
-        ("GET", true) => format!("read-{one}"),
-        ("POST", _) => format!("create-{one}"),
-        ("DELETE", _) => format!("delete-{one}"),
-        (_, _) => format!("update-{one}"),
-    }
 }

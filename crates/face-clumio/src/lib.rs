@@ -2,11 +2,15 @@
 //!
 //! Does not belong here: rules about what is allowed. Those are in `estate::ops` and the planes.
 
+mod alerts;
 mod app;
+mod backups;
 mod caller;
+mod datasources;
 mod discovery;
 mod error;
 mod policies;
+mod restores;
 mod roles;
 mod tasks;
 mod users;
@@ -25,6 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::discovery::Operations;
 use crate::wire::error::ErrorBody;
 
 pub const NAME: &str = "clumio";
@@ -51,6 +56,29 @@ pub const ROUTES: &[Route] = &[
     ("PUT", "/policies/definitions/{policy_id}", "policy:manage"),
     ("DELETE", "/policies/definitions/{policy_id}", "policy:manage"),
     ("POST", "/policies/assignments", "policy:manage"),
+    ("GET", "/alerts/individual", "alert:view"),
+    ("GET", "/alerts/individual/{individual_alert_id}", "alert:view"),
+    ("PATCH", "/alerts/individual/{individual_alert_id}", "alert:manage"),
+    ("GET", "/datasources/aws/environments", "datasource:view"),
+    ("GET", "/datasources/aws/environments/{environment_id}", "datasource:view"),
+    ("GET", "/datasources/aws/rds-resources", "datasource:view"),
+    ("GET", "/datasources/aws/rds-resources/{resource_id}", "datasource:view"),
+    ("GET", "/backups/aws/rds-resources", "backup:view"),
+    ("POST", "/backups/aws/rds-resources", "backup:manage"),
+    ("GET", "/backups/aws/rds-resources/{backup_id}", "backup:view"),
+    ("GET", "/backups/aws/rds-resources/{backup_id}/databases", "backup:view"),
+    ("GET", "/backups/aws/rds-resources/{backup_id}/databases/{database_name}/tables", "backup:view"),
+    (
+        "GET",
+        "/backups/aws/rds-resources/{backup_id}/databases/{database_name}/tables/{table_id}",
+        "backup:view",
+    ),
+    (
+        "GET",
+        "/backups/aws/rds-resources/{backup_id}/databases/{database_name}/tables/{table_id}/columns",
+        "backup:view",
+    ),
+    ("POST", "/restores/aws/rds-resources", "restore:use"),
 ];
 
 pub fn routes() -> &'static [Route] {
@@ -71,8 +99,22 @@ pub fn router(estate: Estate, protection: Protection) -> Result<FaceRouter> {
         .routes(routes!(policies::list, policies::create))
         .routes(routes!(policies::read, policies::update, policies::delete))
         .routes(routes!(policies::assign))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::read, alerts::update))
+        .routes(routes!(datasources::list_environments))
+        .routes(routes!(datasources::read_environment))
+        .routes(routes!(datasources::list_resources))
+        .routes(routes!(datasources::read_resource))
+        .routes(routes!(backups::list, backups::create))
+        .routes(routes!(backups::read))
+        .routes(routes!(backups::list_databases))
+        .routes(routes!(backups::list_tables))
+        .routes(routes!(backups::read_table))
+        .routes(routes!(backups::read_columns))
+        .routes(routes!(restores::restore))
         .split_for_parts();
     refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
+    let operations = Operations::of(&openapi);
     let reference = Reference {
         title: TITLE.to_owned(),
         page: "docs",
@@ -80,7 +122,7 @@ pub fn router(estate: Estate, protection: Protection) -> Result<FaceRouter> {
         assets: "docs-assets",
         openapi,
     };
-    Ok(face.wrap(router.with_state(App { estate, protection }).merge(reference.routes()?)))
+    Ok(face.wrap(router.with_state(App { estate, protection, operations }).merge(reference.routes()?)))
 }
 
 /// The error responses of this dialect. A body that is too large is 400 here.

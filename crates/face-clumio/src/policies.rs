@@ -2,26 +2,33 @@
 
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
-use landreeve_core::{Action, Error, OpCtx, Permission, Result};
+use landreeve_core::{Action, Error, OpCtx, Part, Permission, Result};
 use landreeve_http::Outcome;
+use landreeve_http::cursor::Cursor;
 use landreeve_http::extract::{Body, Path, Query};
 use landreeve_protection::Protection;
+use landreeve_protection::ids::PolicyId;
 use landreeve_protection::nouns::POLICY;
 use landreeve_protection::policies::{
     Policy, policy_assign, policy_create, policy_delete, policy_get, policy_list, policy_update,
 };
 use uuid::Uuid;
 
+use crate::app::App;
 use crate::caller::Caller;
+use crate::tasks::{embedded, started};
 use crate::version::{POLICY_ASSIGNMENTS, POLICY_DEFINITIONS};
 use crate::wire::Answer;
-use crate::wire::accepted::TaskAccepted;
 use crate::wire::error::ErrorBody;
 use crate::wire::link::Base;
+use crate::wire::list::{Asked, Parameters, TokenListBody};
 use crate::wire::policies::{
-    AssignmentsWrite, PolicyBody, PolicyWrite, read_assignments, read_filter, read_policy,
+    AssignmentsWrite, FILTER, PolicyBody, PolicyWrite, filter, read_assignments, read_policy,
 };
-use crate::wire::tokens::{TokenList, TokenQuery};
+use crate::wire::restores::StartedBody;
+
+const LIST: Parameters = Parameters::tokens(100, &FILTER);
+const PATH: &str = "/policies/definitions";
 
 /// List policies, in order of creation
 #[utoipa::path(
@@ -30,7 +37,8 @@ use crate::wire::tokens::{TokenList, TokenQuery};
     operation_id = "list-policy-definitions",
     tag = "policy-definitions",
     params(
-        ("start" = Option<String>, Query, description = "Token of a page, from `_links._next`."),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most 1000 [default: 100].", example = 100),
+        ("start" = Option<String>, Query, description = "Token of a page, from `_links._next`.", example = ""),
         ("filter" = Option<String>, Query,
             description = "`name` ($eq, $begins_with), `operations.type` ($in), `activation_status` ($eq).",
             example = r#"{"activation_status":{"$eq":"activated"}}"#),
@@ -38,9 +46,9 @@ use crate::wire::tokens::{TokenList, TokenQuery};
             description = "Organizational unit to work in."),
     ),
     responses(
-        (status = 200, body = TokenList<PolicyBody>, content_type = "application/api.clumio.policy-definitions=v1+json"),
+        (status = 200, body = TokenListBody<PolicyBody>, content_type = "application/api.clumio.policy-definitions=v1+json"),
         (status = 400, body = ErrorBody, example = json!({
-            "errors": [{ "error_code": 101, "error_message": "filter.id cannot be filtered on; use name, operations.type, activation_status" }]
+            "errors": [{ "error_code": 101, "error_message": "filter.id is not a field of this filter; use name, operations.type, activation_status" }]
         })),
     )
 )]
@@ -50,14 +58,22 @@ pub async fn list(
     base: Base,
     headers: HeaderMap,
     query: Query,
-) -> Outcome<Answer<TokenList<PolicyBody>>> {
+) -> Outcome<Answer<TokenListBody<PolicyBody>>> {
     let version = POLICY_DEFINITIONS.version(&headers)?;
-    let asked = TokenQuery::parse(&query)?;
-    let page = policy_list(&plane, &ctx, &read_filter(&asked)?, asked.after()?).await?;
-    let items =
-        page.items.iter().map(|policy| PolicyBody::new(&base, policy, manages(&ctx, policy))).collect();
-    let body = asked.body(&base, "/policies/definitions", items, page.next.map(|id| id.0));
-    Ok(Answer { resource: &POLICY_DEFINITIONS, version, body })
+    let asked = Asked::parse(&query, &LIST)?;
+    let after = match asked.after(PATH)? {
+        Some(Cursor::AfterId(id)) => Some(PolicyId(id)),
+        _ => None,
+    };
+    let Part { mut items, mut next } = policy_list(&plane, &ctx, &filter(&asked), after).await?;
+    let limit = usize::try_from(asked.page.limit).unwrap_or(usize::MAX);
+    if items.len() > limit {
+        items.truncate(limit);
+        next = items.last().map(|policy| policy.id);
+    }
+    let bodies = items.iter().map(|policy| PolicyBody::new(&base, policy, manages(&ctx, policy))).collect();
+    let next = next.map(|id| Cursor::AfterId(id.0));
+    Ok(Answer { resource: &POLICY_DEFINITIONS, version, body: asked.token_body(&base, PATH, bodies, next) })
 }
 
 fn manages(ctx: &OpCtx, policy: &Policy) -> bool {
@@ -105,7 +121,10 @@ pub async fn create(
     path = "/policies/definitions/{policy_id}",
     operation_id = "read-policy-definition",
     tag = "policy-definitions",
-    params(("policy_id" = String, Path, description = "Id of the policy.")),
+    params(
+        ("policy_id" = String, Path, format = "uuid", description = "Id of the policy.",
+            example = "11111111-2222-4333-8444-555555555555"),
+    ),
     responses(
         (status = 200, body = PolicyBody, content_type = "application/api.clumio.policy-definitions=v1+json"),
         (status = 404, body = ErrorBody, example = json!({
@@ -137,7 +156,11 @@ pub async fn read(
     path = "/policies/definitions/{policy_id}",
     operation_id = "update-policy-definition",
     tag = "policy-definitions",
-    params(("policy_id" = String, Path, description = "Id of the policy.")),
+    params(
+        ("policy_id" = String, Path, format = "uuid", description = "Id of the policy.",
+            example = "11111111-2222-4333-8444-555555555555"),
+        ("embed" = Option<String>, Query, pattern = "^(read-task)$", description = "`read-task`.", example = "read-task"),
+    ),
     request_body(content = inline(PolicyWrite), example = json!({
         "name": "Gold", "activation_status": "activated",
         "operations": [{
@@ -156,16 +179,20 @@ pub async fn read(
     )
 )]
 pub async fn update(
-    State(plane): State<Protection>,
+    State(app): State<App>,
     Caller(ctx): Caller,
     base: Base,
     headers: HeaderMap,
+    query: Query,
     Path(id): Path<String>,
     Body(body): Body,
 ) -> Outcome<(StatusCode, Answer<PolicyBody>)> {
     let version = POLICY_DEFINITIONS.version(&headers)?;
-    let (policy, run) = policy_update(&plane, &ctx, policy_id(&id)?, read_policy(&body)?).await?;
-    let body = PolicyBody::new(&base, &policy, true).with_task(&base, run.id.0);
+    let asked = Asked::parse(&query, &Parameters::TASK)?;
+    let plane = &app.protection;
+    let (policy, run) = policy_update(plane, &ctx, policy_id(&id)?, read_policy(&body)?).await?;
+    let task = embedded(&app, &ctx, &base, &asked, &run).await?;
+    let body = PolicyBody::new(&base, &policy, true).with_task(&base, run.id.0, task);
     Ok((StatusCode::ACCEPTED, Answer { resource: &POLICY_DEFINITIONS, version, body }))
 }
 
@@ -177,22 +204,29 @@ pub async fn update(
     path = "/policies/definitions/{policy_id}",
     operation_id = "delete-policy-definition",
     tag = "policy-definitions",
-    params(("policy_id" = String, Path, description = "Id of the policy.")),
+    params(
+        ("policy_id" = String, Path, format = "uuid", description = "Id of the policy.",
+            example = "11111111-2222-4333-8444-555555555555"),
+        ("embed" = Option<String>, Query, pattern = "^(read-task)$", description = "`read-task`.", example = "read-task"),
+    ),
     responses(
-        (status = 202, body = TaskAccepted, content_type = "application/api.clumio.policy-definitions=v1+json"),
+        (status = 202, body = StartedBody, content_type = "application/api.clumio.policy-definitions=v1+json"),
         (status = 409, body = ErrorBody, description = "The policy is locked."),
     )
 )]
 pub async fn delete(
-    State(plane): State<Protection>,
+    State(app): State<App>,
     Caller(ctx): Caller,
     base: Base,
     headers: HeaderMap,
+    query: Query,
     Path(id): Path<String>,
-) -> Outcome<(StatusCode, Answer<TaskAccepted>)> {
+) -> Outcome<(StatusCode, Answer<StartedBody>)> {
     let version = POLICY_DEFINITIONS.version(&headers)?;
-    let run = policy_delete(&plane, &ctx, policy_id(&id)?).await?;
-    let body = TaskAccepted::new(&base, &run, ("delete", &format!("/policies/definitions/{id}")));
+    let asked = Asked::parse(&query, &Parameters::TASK)?;
+    let run = policy_delete(&app.protection, &ctx, policy_id(&id)?).await?;
+    let path = format!("{PATH}/{id}");
+    let body = started(&app, &ctx, &base, (("delete", &path), &asked), &run).await?;
     Ok((StatusCode::ACCEPTED, Answer { resource: &POLICY_DEFINITIONS, version, body }))
 }
 
@@ -202,6 +236,7 @@ pub async fn delete(
     path = "/policies/assignments",
     operation_id = "set-policy-assignments",
     tag = "policy-assignments",
+    params(("embed" = Option<String>, Query, pattern = "^(read-task)$", description = "`read-task`.", example = "read-task")),
     request_body(content = inline(AssignmentsWrite), example = json!({
         "items": [{
             "action": "unassign", "policy_id": null,
@@ -209,22 +244,25 @@ pub async fn delete(
         }]
     })),
     responses(
-        (status = 202, body = TaskAccepted, content_type = "application/api.clumio.policy-assignments=v1+json"),
+        (status = 202, body = StartedBody, content_type = "application/api.clumio.policy-assignments=v1+json"),
         (status = 400, body = ErrorBody, example = json!({
             "errors": [{ "error_code": 101, "error_message": "items.0.policy_id is required to assign" }]
         })),
     )
 )]
 pub async fn assign(
-    State(plane): State<Protection>,
+    State(app): State<App>,
     Caller(ctx): Caller,
     base: Base,
     headers: HeaderMap,
+    query: Query,
     Body(body): Body,
-) -> Outcome<(StatusCode, Answer<TaskAccepted>)> {
+) -> Outcome<(StatusCode, Answer<StartedBody>)> {
     let version = POLICY_ASSIGNMENTS.version(&headers)?;
-    let run = policy_assign(&plane, &ctx, read_assignments(&body)?).await?;
-    let body = TaskAccepted::new(&base, &run, ("post", "/policies/assignments"));
+    let asked = Asked::parse(&query, &Parameters::TASK)?;
+    let run = policy_assign(&app.protection, &ctx, read_assignments(&body)?).await?;
+    let own = ("post", "/policies/assignments");
+    let body = started(&app, &ctx, &base, (own, &asked), &run).await?;
     Ok((StatusCode::ACCEPTED, Answer { resource: &POLICY_ASSIGNMENTS, version, body }))
 }
 

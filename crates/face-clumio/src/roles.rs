@@ -14,8 +14,11 @@ use crate::version::ROLES;
 use crate::wire::Answer;
 use crate::wire::error::ErrorBody;
 use crate::wire::link::Base;
-use crate::wire::list::{ListBody, ListQuery};
+use crate::wire::list::{Asked, ListBody, Parameters};
 use crate::wire::roles::RoleBody;
+
+/// Without pages.
+const LIST: Parameters = Parameters { filter: Some(&[]), ..Parameters::NONE };
 
 /// List roles
 #[utoipa::path(
@@ -52,7 +55,7 @@ pub async fn list(
     query: Query,
 ) -> Outcome<Answer<ListBody<RoleBody>>> {
     let version = ROLES.version(&headers)?;
-    ListQuery::parse_filter_only(&query)?.no_filter()?;
+    Asked::parse(&query, &LIST)?;
     let roles: Vec<_> =
         role_list(&estate, &ctx).await?.into_iter().map(|role| RoleBody::new(&base, role)).collect();
     Ok(Answer { resource: &ROLES, version, body: ListBody::whole(&base, "/roles", roles) })

@@ -2,20 +2,25 @@
 
 use axum::extract::State;
 use http::HeaderMap;
-use landreeve_core::Result;
 use landreeve_core::ids::RunId;
-use landreeve_estate::ops::runs::{RunRef, category, run_cancel, run_get, run_list};
-use landreeve_estate::ops::{Estate, RunFilter};
+use landreeve_core::{Error, OpCtx, Result};
+use landreeve_estate::ops::Run;
+use landreeve_estate::ops::runs::{RunRef, category, run_cancel, run_get, run_list, run_may_cancel};
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Body, Path, Query, decimal};
+use landreeve_protection::subjects::{is_first_backup, subjects};
 
+use crate::app::App;
 use crate::caller::Caller;
 use crate::version::TASKS;
 use crate::wire::Answer;
 use crate::wire::error::ErrorBody;
 use crate::wire::link::Base;
-use crate::wire::list::{ListBody, ListQuery};
-use crate::wire::tasks::{TaskBody, read_abort, states};
+use crate::wire::list::{Asked, ListBody, Parameters};
+use crate::wire::restores::StartedBody;
+use crate::wire::tasks::{About, FILTER, TaskBody, filter, read_abort};
+
+const LIST: Parameters = Parameters::numbered(10, &FILTER);
 
 /// List tasks, newest first
 #[utoipa::path(
@@ -26,7 +31,8 @@ use crate::wire::tasks::{TaskBody, read_abort, states};
     params(
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most 1000 [default: 10].", example = 10),
         ("start" = Option<i64>, Query, minimum = 1, description = "Page number.", example = 1),
-        ("filter" = Option<String>, Query, description = "`status` with `$eq` or `$in`.",
+        ("filter" = Option<String>, Query, description = "By `id`, `type`, `category`, `genre`, `status` (`$in`), `created_timestamp` (`$lte`, `$gte`), \
+                `primary_entity.id` or `primary_entity.value` (`$contains`).",
             example = r#"{"status":{"$in":["queued","in_progress"]}}"#),
         ("X-Clumio-OrganizationalUnit-Context" = Option<String>, Header,
             description = "Organizational unit to work in."),
@@ -44,22 +50,23 @@ use crate::wire::tasks::{TaskBody, read_abort, states};
                 "total_count": 0, "total_pages_count": 0
             })),
         (status = 400, body = ErrorBody, example = json!({
-            "errors": [{ "error_code": 101, "error_message": "filter.type is not supported on this server yet" }]
+            "errors": [{ "error_code": 101, "error_message": "filter.name is not a field of this filter; use primary_entity.value, primary_entity.id, created_timestamp, type, category, genre, status, id" }]
         })),
     )
 )]
 pub async fn list(
-    State(estate): State<Estate>,
+    State(app): State<App>,
     Caller(ctx): Caller,
     base: Base,
     headers: HeaderMap,
     query: Query,
 ) -> Outcome<Answer<ListBody<TaskBody>>> {
     let version = TASKS.version(&headers)?;
-    let asked = ListQuery::parse(&query, 10)?;
-    let filter = RunFilter { states: states(&asked)?, ..RunFilter::default() };
-    let runs = run_list(&estate, &ctx, &filter, asked.page).await?;
-    let tasks = runs.items.iter().map(|run| TaskBody::new(&base, run, category(&estate, run.kind))).collect();
+    let asked = Asked::parse(&query, &LIST)?;
+    let kinds = app.estate.registry().kinds().map(|kind| (kind.kind, kind.category));
+    let filter = filter(&asked.conditions, kinds);
+    let runs = run_list(&app.estate, &ctx, &filter, asked.page).await?;
+    let tasks = shown(&app, &ctx, &base, &runs.items).await?;
     Ok(Answer { resource: &TASKS, version, body: asked.body(&base, "/tasks", tasks, runs.total) })
 }
 
@@ -87,15 +94,15 @@ pub async fn list(
     )
 )]
 pub async fn read(
-    State(estate): State<Estate>,
+    State(app): State<App>,
     Caller(ctx): Caller,
     base: Base,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Outcome<Answer<TaskBody>> {
     let version = TASKS.version(&headers)?;
-    let run = run_get(&estate, &ctx, which(&id)?, &[]).await?;
-    Ok(Answer { resource: &TASKS, version, body: TaskBody::new(&base, &run, category(&estate, run.kind)) })
+    let run = run_get(&app.estate, &ctx, which(&id)?, &[]).await?;
+    Ok(Answer { resource: &TASKS, version, body: one(&app, &ctx, &base, &run).await? })
 }
 
 /// Abort a task
@@ -122,7 +129,7 @@ pub async fn read(
     )
 )]
 pub async fn update(
-    State(estate): State<Estate>,
+    State(app): State<App>,
     Caller(ctx): Caller,
     base: Base,
     headers: HeaderMap,
@@ -132,8 +139,49 @@ pub async fn update(
     let version = TASKS.version(&headers)?;
     let which = which(&id)?;
     read_abort(&body)?;
-    let run = run_cancel(&estate, &ctx, which, &[]).await?;
-    Ok(Answer { resource: &TASKS, version, body: TaskBody::new(&base, &run, category(&estate, run.kind)) })
+    let run = run_cancel(&app.estate, &ctx, which, &[]).await?;
+    Ok(Answer { resource: &TASKS, version, body: one(&app, &ctx, &base, &run).await? })
+}
+
+async fn shown(app: &App, ctx: &OpCtx, base: &Base, runs: &[Run]) -> Result<Vec<TaskBody>> {
+    let mut known = subjects(&app.protection, runs).await?;
+    let body = |run: &Run| {
+        let about = About { subject: known.remove(&run.id), is_first: is_first_backup(run) };
+        TaskBody::new(base, run, category(&app.estate, run.kind), about, run_may_cancel(ctx, run))
+    };
+    Ok(runs.iter().map(body).collect())
+}
+
+/// A single task.
+pub async fn one(app: &App, ctx: &OpCtx, base: &Base, run: &Run) -> Result<TaskBody> {
+    let tasks = shown(app, ctx, base, std::slice::from_ref(run)).await?;
+    tasks.into_iter().next().ok_or_else(|| Error::internal("a task that vanished"))
+}
+
+/// The answer of an operation that has started a run.
+pub async fn started(
+    app: &App,
+    ctx: &OpCtx,
+    base: &Base,
+    ((method, path), asked): ((&str, &str), &Asked),
+    run: &Run,
+) -> Result<StartedBody> {
+    let task = embedded(app, ctx, base, asked, run).await?;
+    Ok(StartedBody::new(base, (method, path), run.id.0, task))
+}
+
+/// The task, if the request wants it in the answer.
+pub async fn embedded(
+    app: &App,
+    ctx: &OpCtx,
+    base: &Base,
+    asked: &Asked,
+    run: &Run,
+) -> Result<Option<TaskBody>> {
+    match asked.embeds("read-task") {
+        true => one(app, ctx, base, run).await.map(Some),
+        false => Ok(None),
+    }
 }
 
 fn which(id: &str) -> Result<RunRef> {

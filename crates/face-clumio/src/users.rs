@@ -15,8 +15,10 @@ use crate::version::USERS;
 use crate::wire::Answer;
 use crate::wire::error::ErrorBody;
 use crate::wire::link::Base;
-use crate::wire::list::{ListBody, ListQuery};
+use crate::wire::list::{Asked, ListBody, Parameters};
 use crate::wire::users::{Shape, UserBody, read_change};
+
+const LIST: Parameters = Parameters::numbered(20, &[]);
 
 /// List users, in order of creation
 #[utoipa::path(
@@ -53,8 +55,7 @@ pub async fn list(
     query: Query,
 ) -> Outcome<Answer<ListBody<UserBody>>> {
     let version = USERS.version(&headers)?;
-    let asked = ListQuery::parse(&query, 20)?;
-    asked.no_filter()?;
+    let asked = Asked::parse(&query, &LIST)?;
     let users = user_list(&estate, &ctx, asked.page).await?;
     let bodies = shown(&base, &estate, &ctx, &users.items, || Shape::item(version)).await?;
     let list = asked.body(&base, "/users", bodies, users.total);

@@ -15,9 +15,31 @@ pub struct Resource {
 pub const USERS: Resource = Resource { name: "users", versions: &[2, 1] };
 pub const ROLES: Resource = Resource { name: "roles", versions: &[1] };
 pub const TASKS: Resource = Resource { name: "tasks", versions: &[1] };
+pub const ENVIRONMENTS: Resource = Resource { name: "aws-environments", versions: &[1] };
+pub const RESOURCES: Resource = Resource { name: "aws-rds-resources", versions: &[1] };
+pub const BACKUPS: Resource = Resource { name: "backup-aws-rds-resources", versions: &[1] };
+pub const DATABASES: Resource = Resource { name: "backup-aws-rds-resource-databases", versions: &[1] };
+pub const TABLES: Resource = Resource { name: "backup-aws-rds-resource-database-tables", versions: &[1] };
+pub const RESTORES: Resource = Resource { name: "restored-aws-rds-resources", versions: &[1] };
+pub const RECORDS: Resource = Resource { name: "aws-rds-resource-restored-records", versions: &[1] };
+pub const INDIVIDUAL_ALERTS: Resource = Resource { name: "individual-alerts", versions: &[1] };
 pub const POLICY_ASSIGNMENTS: Resource = Resource { name: "policy-assignments", versions: &[1] };
 pub const POLICY_DEFINITIONS: Resource = Resource { name: "policy-definitions", versions: &[1] };
-pub const ALL: [&Resource; 5] = [&POLICY_ASSIGNMENTS, &POLICY_DEFINITIONS, &ROLES, &TASKS, &USERS];
+pub const ALL: [&Resource; 13] = [
+    &ENVIRONMENTS,
+    &RESOURCES,
+    &RECORDS,
+    &TABLES,
+    &DATABASES,
+    &BACKUPS,
+    &INDIVIDUAL_ALERTS,
+    &POLICY_ASSIGNMENTS,
+    &POLICY_DEFINITIONS,
+    &RESTORES,
+    &ROLES,
+    &TASKS,
+    &USERS,
+];
 
 const PREFIX: &str = "application/api.clumio.";
 const SUFFIX: &str = "+json";
@@ -50,6 +72,8 @@ impl Resource {
     /// `application/api.clumio.*=v2&users=v1+json`
     fn named(&self, essence: &str) -> Option<u32> {
         let (mut own, mut wildcard) = (None, None);
+        // The dialect's own examples escape the star.
+        let essence = essence.replace("\\*", "*");
         for entry in essence.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split('&') {
             let (name, version) = entry.split_once("=v")?;
             let version: u32 = version.parse().ok()?;
@@ -102,6 +126,8 @@ mod tests {
             ("Application/Api.Clumio.Users=V2+JSON", Some(2), Some(1)),
             ("application/api.clumio.*=v1+json", Some(1), Some(1)),
             ("application/api.clumio.*=v2+json", Some(2), Some(1)),
+            (r"application/api.clumio.\*=v1+json", Some(1), Some(1)),
+            (r"application/api.clumio.\users=v1+json", None, None),
             ("application/api.clumio.*=v2&users=v1&tasks=v1+json", Some(1), Some(1)),
             ("application/api.clumio.*=v2&users=v3&tasks=v1+json", None, Some(1)),
             ("application/api.clumio.*=v1, */*", None, None),

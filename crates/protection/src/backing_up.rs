@@ -22,6 +22,7 @@ use landreeve_estate::store::Conn;
 
 use crate::at_work::{AtWork, Use};
 use crate::backups::{self, Found, Made};
+use crate::ids::RepositoryId;
 use crate::keep::Keep;
 use crate::manifest::{self, Manifest, ManifestAsset};
 use crate::nouns::BACKUP;
@@ -52,7 +53,8 @@ const HOST: &str = "landreeve";
 pub struct NewBackup {
     /// Name of the repository. `None`: `default`, which is made if there is none.
     pub repository: Option<String>,
-    /// How long it is kept, as `Keep` reads it. `None`: a week.
+    /// How long it is kept, as `Keep` reads it. `None`: as the datasource's policy says for backups on demand, else a
+    /// week.
     pub keep: Option<String>,
 }
 
@@ -68,9 +70,13 @@ pub async fn backup_start(
     estate.require(ctx, BACKUP, Action::MANAGE, &datasource.ou_path, datasource.id.0).await?;
     check_supported(plane, &datasource)?;
     let input = checked(plane, new.into(), datasource.id).await?;
-    if is_under_way(&mut estate.store().read().await?, datasource.id).await? {
+    let mut conn = estate.store().read().await?;
+    if is_under_way(&mut conn, datasource.id).await? {
         return Err(Error::conflict("busy", "another backup of this datasource is under way"));
     }
+    let first = is_first(&mut conn, datasource.id, input.repository()).await?;
+    drop(conn);
+    let input = input.first(first);
     let new = NewRun {
         noun: Some((Noun::DATASOURCE, datasource.id.0)),
         lane: Some(lane(datasource.id)),
@@ -79,7 +85,7 @@ pub async fn backup_start(
     runs::submit(estate, ctx, new).await
 }
 
-/// Why a datasource cannot be backed up.
+/// An error if a datasource cannot be backed up.
 pub(crate) fn check_supported(plane: &Protection, datasource: &Datasource) -> Result<()> {
     if datasource.builtin.is_some() {
         return Err(Error::conflict(
@@ -87,10 +93,18 @@ pub(crate) fn check_supported(plane: &Protection, datasource: &Datasource) -> Re
             "the built-in source is made by the server; it needs no backup",
         ));
     }
-    if !datasource.details.enabled {
-        return Err(Error::conflict("disabled", "the datasource is disabled; enable it to back it up"));
+    match unsupported(plane, datasource.details.database_type, datasource.details.enabled) {
+        Some(error) => Err(error),
+        None => Ok(()),
     }
-    plane.estate().snapshots(datasource.details.database_type).map(drop)
+}
+
+/// Why a datasource of this type cannot be backed up.
+pub(crate) fn unsupported(plane: &Protection, database_type: DatabaseType, enabled: bool) -> Option<Error> {
+    if !enabled {
+        return Some(Error::conflict("disabled", "the datasource is disabled; enable it to back it up"));
+    }
+    plane.estate().snapshots(database_type).err()
 }
 
 async fn checked(
@@ -103,9 +117,10 @@ async fn checked(
         let mut conn = plane.estate().store().read().await?;
         repository = Some((name.clone(), repositories::named(&mut conn, name).await?));
     }
+    let default = following::kept_on_demand(plane, datasource).await?.unwrap_or(Keep::WEEK);
     new.parsed(|new, faults| {
-        let keep = new.keep.as_deref().map_or(Ok(Keep::WEEK), Keep::parse);
-        let keep = keep.map_err(|message| faults.push("keep", "format", message)).unwrap_or(Keep::WEEK);
+        let keep = new.keep.as_deref().map_or(Ok(default), Keep::parse);
+        let keep = keep.map_err(|message| faults.push("keep", "format", message)).unwrap_or(default);
         let repository = match repository {
             Some((name, None)) => {
                 faults.push("repository", "unknown", format!("there is no repository called {name}"));
@@ -131,6 +146,19 @@ pub(crate) async fn is_under_way(conn: &mut Conn, datasource: DatasourceId) -> R
     let sql = "SELECT count(*) FROM runs WHERE lane = $1 \
                AND state IN ('held', 'queued', 'starting', 'running', 'cancelling')";
     Ok(conn.one(sql, args![lane(datasource).name]).await?.int(0)? > 0)
+}
+
+/// Whether a repository has no backup of the datasource yet. `None`: the one called `default`.
+pub(crate) async fn is_first(
+    conn: &mut Conn,
+    datasource: DatasourceId,
+    repository: Option<RepositoryId>,
+) -> Result<bool> {
+    let sql = "SELECT count(*) FROM backups b JOIN assets a ON a.id = b.asset_id \
+               JOIN datasources d ON d.uuid = a.uuid JOIN repositories r ON r.id = b.repository_id \
+               WHERE d.id = $1 AND (r.id = $2 OR r.name = $3)";
+    let default = if repository.is_none() { repositories::DEFAULT } else { "" };
+    Ok(conn.one(sql, args![datasource, repository.unwrap_or(RepositoryId(0)), default]).await?.int(0)? == 0)
 }
 
 /// Executes backups.

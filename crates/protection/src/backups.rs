@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use landreeve_core::ids::{DatasourceId, OuId};
 use landreeve_core::vault::SnapshotId;
-use landreeve_core::{Action, Error, OpCtx, Part, Permission, Result};
+use landreeve_core::{Action, Error, OpCtx, Page, PageOf, Part, Permission, Result};
 use landreeve_estate::args;
 use landreeve_estate::identity::{Place, Visibility};
 use landreeve_estate::ops::OwnedAct;
@@ -28,6 +28,20 @@ pub struct Asset {
     pub address: String,
     /// `None`: its datasource was deleted.
     pub datasource: Option<DatasourceId>,
+}
+
+impl Asset {
+    /// The name of its database: for SQLite that of every main database.
+    pub fn database(&self) -> &str {
+        match self.database_type.as_str() {
+            "sqlite" => "main",
+            _ => match self.address.split_once('/') {
+                Some((_, name)) if !name.is_empty() => name,
+                // The server's own choice.
+                _ => "default",
+            },
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +89,14 @@ pub struct BackupFilter {
     /// Of the asset with this UUID.
     pub asset: Option<Uuid>,
     pub repository: Option<RepositoryId>,
+    /// Started after this, and no later than that.
+    pub started: (Option<Timestamp>, Option<Timestamp>),
+    /// Not expired by then.
+    pub usable_at: Option<Timestamp>,
+    /// It selects nothing, whatever else it says.
+    pub nothing: bool,
+    /// The oldest first, not the newest. Only for numbered pages.
+    pub oldest_first: bool,
 }
 
 /// A place in the list: newest first.
@@ -133,20 +155,54 @@ pub async fn backup_list(
     let estate = plane.estate();
     estate.require_some(ctx, BACKUP, Action::VIEW).await?;
     let mut conn = estate.store().read().await?;
-    let mut wanted = Where::new(conn.dialect());
-    Visibility::of(ctx, Permission::new(BACKUP, Action::VIEW)).narrow(&mut wanted, &PLACE)?;
-    wanted.and("b.deleted_at IS NULL");
-    if let Some(asset) = asked.asset {
-        wanted.and_value("a.uuid = $$", asset.to_string());
-    }
-    if let Some(repository) = asked.repository {
-        wanted.and_value("b.repository_id = $$", repository);
-    }
+    let mut wanted = visible(&conn, ctx, asked)?;
     if let Some((started, id)) = after {
         let (started, id) = (wanted.bind(started), wanted.bind(id));
         wanted.and(&format!("(b.started_at, b.id) < ({started}, {id})"));
     }
     wanted.page(&mut conn, &LISTING, from_row, |backup| (backup.started_at, backup.id)).await
+}
+
+/// A numbered page of backups.
+pub async fn backup_page(
+    plane: &Protection,
+    ctx: &OpCtx,
+    asked: &BackupFilter,
+    page: Page,
+) -> Result<PageOf<Backup>> {
+    let estate = plane.estate();
+    estate.require_some(ctx, BACKUP, Action::VIEW).await?;
+    let mut conn = estate.store().read().await?;
+    let wanted = visible(&conn, ctx, asked)?;
+    let order = if asked.oldest_first { "b.started_at, b.id" } else { LISTING.order };
+    wanted.numbered(&mut conn, &Listing { order, ..LISTING }, page, from_row).await
+}
+
+/// What is asked for, among what the caller sees.
+fn visible(conn: &Conn, ctx: &OpCtx, asked: &BackupFilter) -> Result<Where> {
+    let mut wanted = Where::new(conn.dialect());
+    Visibility::of(ctx, Permission::new(BACKUP, Action::VIEW)).narrow(&mut wanted, &PLACE)?;
+    wanted.and("b.deleted_at IS NULL");
+    if asked.nothing {
+        wanted.and("1 = 0");
+    }
+    if let Some(asset) = asked.asset {
+        // The id is found first, so that the index on it is used.
+        wanted.and_value("b.asset_id = (SELECT x.id FROM assets x WHERE x.uuid = $$)", asset.to_string());
+    }
+    if let Some(repository) = asked.repository {
+        wanted.and_value("b.repository_id = $$", repository);
+    }
+    if let Some(after) = asked.started.0 {
+        wanted.and_value("b.started_at > $$", after);
+    }
+    if let Some(until) = asked.started.1 {
+        wanted.and_value("b.started_at <= $$", until);
+    }
+    if let Some(time) = asked.usable_at {
+        wanted.and_value("b.expires_at > $$", time);
+    }
+    Ok(wanted)
 }
 
 /// The backup, if the caller may do this to it.

@@ -4,10 +4,12 @@
 //! apart. `backing_up` takes a snapshot of a database, `staging` passes it on, and it is
 //! saved with its `manifest`; `backups` is the catalogue of what
 //! was saved, `taking_in` makes it from a repository; `restoring` reads a backup, `records` some rows of one. `policies` say what is backed up by itself, `alerts` what went
-//! wrong. Does not belong here: HTTP, wire
+//! wrong; `assets` lists the databases, `subjects` says
+//! what runs are about. Does not belong here: HTTP, wire
 //! formats, the format of repositories, how a database is read.
 
 pub mod alerts;
+pub mod assets;
 mod at_work;
 pub mod backing_up;
 pub mod backups;
@@ -22,6 +24,7 @@ pub mod repositories;
 pub mod restoring;
 mod staging;
 mod stored;
+pub mod subjects;
 mod taking_in;
 pub mod upkeep;
 

@@ -68,12 +68,24 @@ pub(crate) struct StoredBackUp {
     /// None: a caller wanted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cause: Option<StoredCause>,
+    /// It is the first of its datasource in its repository.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    first: bool,
 }
 
 impl StoredBackUp {
     pub fn new(datasource: DatasourceId, repository: Option<RepositoryId>, keep: Keep) -> StoredBackUp {
         let repository = repository.map(|repository| repository.0);
-        StoredBackUp { version: 1, datasource: datasource.0, repository, keep: keep.to_string(), cause: None }
+        let keep = keep.to_string();
+        StoredBackUp { version: 1, datasource: datasource.0, repository, keep, cause: None, first: false }
+    }
+
+    pub fn first(self, first: bool) -> StoredBackUp {
+        StoredBackUp { first, ..self }
+    }
+
+    pub fn is_first(&self) -> bool {
+        self.first
     }
 
     /// The same, for a policy.
@@ -170,6 +182,9 @@ mod tests {
         assert_eq!((stored.keep().unwrap(), stored.as_json().unwrap().as_str()), (Keep::WEEK, fixture));
         let fixture = r#"{"version":1,"datasource":3,"repository":7,"keep":"1y","cause":{"policy":"018f3f3e-0000-4000-8000-000000000001","goals":["default 1 days"]}}"#;
         assert_eq!(StoredBackUp::parse(fixture).unwrap().as_json().unwrap(), fixture);
+        let fixture = r#"{"version":1,"datasource":3,"repository":null,"keep":"7d","first":true}"#;
+        let stored = StoredBackUp::parse(fixture).unwrap();
+        assert!(stored.is_first() && stored.as_json().unwrap() == fixture);
         for fixture in [
             r#"{"version":1,"backup":"018f3f3e-0000-4000-8000-000000000001","restore":null}"#,
             r#"{"version":1,"backup":"018f3f3e-0000-4000-8000-000000000001","restore":{"name":"shop 2","target":{"kind":"file","file":"/srv/b.db","by_operator":true},"owners":false,"compare":false}}"#,

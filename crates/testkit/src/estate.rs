@@ -79,7 +79,7 @@ impl Kit {
         let options = EstateOptions {
             drivers: drivers.unwrap_or_else(|| Arc::clone(&own.drivers)),
             random: Arc::new(SeededRandom::new(7)),
-            outbound: Outbound::new(Vec::new(), Vec::new(), site.data(), Vec::new()),
+            outbound: Outbound::new(Vec::new(), vec![site.dir.path().join("files")], site.data(), Vec::new()),
             runs: RunOptions { short: 2, long: 2, ..RunOptions::default() },
             ..own
         };

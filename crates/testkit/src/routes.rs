@@ -27,7 +27,7 @@ pub fn compare(document: &Value, table: &[(&str, &str, &str)]) {
 }
 
 /// Every noun that a dialect's routes require permissions on.
-const NOUNS: [Noun; 28] = [
+const NOUNS: [Noun; 29] = [
     Noun::USER,
     Noun::GROUP,
     Noun::OU,
@@ -51,10 +51,11 @@ const NOUNS: [Noun; 28] = [
     Noun::new("deploy_development"),
     Noun::new("deploy_staging"),
     Noun::new("deploy_production"),
-    Noun::new("policy"),
+    Noun::new("repository"),
     Noun::new("backup"),
     Noun::new("restore"),
     Noun::new("record"),
+    Noun::new("policy"),
     Noun::new("alert"),
 ];
 

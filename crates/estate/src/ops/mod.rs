@@ -27,6 +27,6 @@ pub use crate::inventory::{
     Agent, AgentFilter, ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, Ssh,
 };
 pub use crate::outbound::Network;
-pub use crate::runs::list::{FamilyFilter, Range, RunOrder};
+pub use crate::runs::list::{FamilyFilter, Narrow, Range, RunOrder};
 pub use crate::runs::{Run, RunError, RunFilter};
 pub use crate::settings::{CsvSeparator, Settings, WeekStart};

@@ -163,6 +163,12 @@ pub async fn run_log(
     log::read(&mut estate.store().read().await?, run.id, after, LOG_BATCHES).await
 }
 
+/// Whether the caller may cancel this run, which they see.
+pub fn run_may_cancel(ctx: &OpCtx, run: &Run) -> bool {
+    let manage = Permission::new(Noun::RUN, Action::MANAGE);
+    is_own(ctx, run) || ctx.authority().allows(manage, &run.ou_path, run.id.0)
+}
+
 /// Cancels a run. A run that has ended cannot be cancelled.
 pub async fn run_cancel(estate: &Estate, ctx: &OpCtx, which: RunRef, kinds: &[RunKind]) -> Result<Run> {
     let run = run_get(estate, ctx, which, kinds).await?;

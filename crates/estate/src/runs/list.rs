@@ -3,6 +3,9 @@
 //! Each statement has only the conditions that the filter needs, so that the index for that filter can be used. Values
 //! are bound.
 
+use std::fmt;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use landreeve_core::ids::{OuId, RunId};
 use landreeve_core::{Page, PageOf, Result, RunKind, RunState};
@@ -29,7 +32,20 @@ pub struct RunFilter {
     pub finished: Range,
     /// Part of the kind, the submitter's name, the note or the error.
     pub text: Option<String>,
+    pub ids: Option<Vec<RunId>>,
+    /// What only a plane knows.
+    pub narrow: Option<Narrow>,
     pub order: RunOrder,
+}
+
+/// Adds a plane's conditions on `runs`.
+#[derive(Clone)]
+pub struct Narrow(pub Arc<dyn Fn(&mut Where) + Send + Sync>);
+
+impl fmt::Debug for Narrow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Narrow")
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +140,12 @@ fn conditions(conn: &Conn, visibility: &Visibility, filter: &RunFilter) -> Resul
              COALESCE(runs.error_message, '')) LIKE $$ ESCAPE '\\'",
             pattern,
         );
+    }
+    if let Some(ids) = &filter.ids {
+        wanted.and_ids("runs.id", ids.iter().map(|id| id.0));
+    }
+    if let Some(Narrow(narrow)) = &filter.narrow {
+        narrow(&mut wanted);
     }
     Ok(wanted)
 }

@@ -1,5 +1,6 @@
 //! Links as the dialect documents them: a path without a host, under the prefix where the face is mounted.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
@@ -47,6 +48,26 @@ impl Link {
     }
 }
 
+/// Links by what they are for. Only what this caller may do now has one.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(transparent)]
+pub struct Links(BTreeMap<&'static str, Link>);
+
+impl Links {
+    pub fn new(own: Link) -> Links {
+        Links(BTreeMap::from([("_self", own)]))
+    }
+
+    /// Adds a link to an operation of this face if `may`.
+    #[must_use]
+    pub fn and(mut self, may: bool, operation: &'static str, link: impl FnOnce() -> Link) -> Links {
+        if may {
+            self.0.insert(operation, link());
+        }
+        self
+    }
+}
+
 /// For resources that can only be read.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SelfLink {
@@ -58,4 +79,9 @@ impl SelfLink {
     pub fn new(own: Link) -> SelfLink {
         SelfLink { own }
     }
+}
+
+/// Whether this face has an operation. Others that a link would name are not available.
+pub fn has_route(method: &str, path: &str) -> bool {
+    crate::ROUTES.iter().any(|route| (route.0, route.1) == (method, path))
 }

@@ -1,21 +1,25 @@
 //! The wire format, with conversions from the estate's types.
 
-pub mod accepted;
+pub mod alerts;
+pub mod backups;
+pub mod datasources;
 pub mod error;
+pub mod filter;
 pub mod link;
 pub mod list;
 pub mod policies;
+pub mod restores;
 pub mod roles;
 pub mod tasks;
-pub mod tokens;
 pub mod users;
 
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
-use landreeve_core::Error;
+use landreeve_core::{Action, Error, Noun, OpCtx, Permission};
 use landreeve_http::Failure;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::version::Resource;
 
@@ -36,7 +40,29 @@ impl<T: Serialize> IntoResponse for Answer<T> {
     }
 }
 
+/// The account of everything here, and its region.
+pub const ACCOUNT: &str = "000000000000";
+pub const REGION: &str = "local";
+/// The type of every database that can be backed up.
+pub const RESOURCE_TYPE: &str = "aws_rds_instance";
+
+/// Whether the caller may do this, for links.
+pub fn may(ctx: &OpCtx, permission: (Noun, Action), (path, id): (&str, i64)) -> bool {
+    ctx.authority().allows(Permission::new(permission.0, permission.1), path, id)
+}
+
 /// `1985-04-12T23:20:50Z`
 fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Whether a member that clients always send says nothing.
+pub fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.values().all(is_nothing),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
 }

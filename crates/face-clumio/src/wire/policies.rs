@@ -1,17 +1,19 @@
 //! A policy, and the assignments of policies.
 
-use landreeve_core::error::Faults;
 use landreeve_core::{Input, Result};
 use landreeve_http::body::{Field, Fields, NullIs, Rules, Unknown, json_object, read_input};
 use landreeve_protection::policies::model::{NewOperation, NewPolicy, NewSla};
-use landreeve_protection::policies::{Assignment, MAX_ITEMS, Policy, PolicyFilter};
+use landreeve_protection::policies::{Assignment, Lock, MAX_ITEMS, Policy, PolicyFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::link::{Base, Link};
-use super::tokens::TokenQuery;
+use super::filter::{Kind, Op, Rule};
+use super::link::{Base, Links};
+use super::list::Asked;
+use super::restores::EmbeddedTask;
+use super::tasks::TaskBody;
 
 /// The types of what can have a policy.
 const ENTITIES: [(&str, ()); 2] = [("aws_rds_instance", ()), ("aws_rds_cluster", ())];
@@ -33,8 +35,11 @@ pub struct PolicyBody {
     operations: Vec<OperationBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     task_id: Option<String>,
+    /// With `embed=read-task`.
+    #[serde(rename = "_embedded", skip_serializing_if = "Option::is_none")]
+    embedded: Option<EmbeddedTask>,
     #[serde(rename = "_links")]
-    links: PolicyLinks,
+    links: Links,
 }
 
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -84,26 +89,14 @@ struct FrequencyBody {
     offsets: Option<Vec<i64>>,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-struct PolicyLinks {
-    #[serde(rename = "_self")]
-    own: Link,
-    #[serde(rename = "update-policy-definition", skip_serializing_if = "Option::is_none")]
-    update: Option<Link>,
-    #[serde(rename = "delete-policy-definition", skip_serializing_if = "Option::is_none")]
-    delete: Option<Link>,
-    #[serde(rename = "read-task", skip_serializing_if = "Option::is_none")]
-    task: Option<Link>,
-}
-
 impl PolicyBody {
     /// `manages`: whether the caller may change it.
     pub fn new(base: &Base, policy: &Policy, manages: bool) -> PolicyBody {
         let href = format!("/policies/definitions/{}", policy.uuid);
-        let change = |method: &str| {
-            let open = policy.lock == landreeve_protection::policies::Lock::Unlocked;
-            (manages && open).then(|| base.link(method, &href))
-        };
+        let changes = manages && policy.lock == Lock::Unlocked;
+        let links = Links::new(base.get(&href))
+            .and(changes, "update-policy-definition", || base.link("put", &href))
+            .and(changes, "delete-policy-definition", || base.link("delete", &href));
         PolicyBody {
             id: policy.uuid.to_string(),
             name: policy.name.clone(),
@@ -114,19 +107,16 @@ impl PolicyBody {
             organizational_unit_id: policy.ou_uuid.to_string(),
             operations: policy.operations.iter().map(OperationBody::from).collect(),
             task_id: None,
-            links: PolicyLinks {
-                own: base.get(&href),
-                update: change("put"),
-                delete: change("delete"),
-                task: None,
-            },
+            embedded: None,
+            links,
         }
     }
 
     /// The same, with the task that changes it.
-    pub fn with_task(mut self, base: &Base, task: i64) -> PolicyBody {
-        self.links.task = Some(base.get(&format!("/tasks/{task}")));
-        PolicyBody { task_id: Some(task.to_string()), ..self }
+    pub fn with_task(self, base: &Base, task: i64, embedded: Option<TaskBody>) -> PolicyBody {
+        let links = self.links.and(true, "read-task", || base.get(&format!("/tasks/{task}")));
+        let embedded = embedded.map(EmbeddedTask::new);
+        PolicyBody { task_id: Some(task.to_string()), embedded, links, ..self }
     }
 }
 
@@ -238,44 +228,25 @@ fn sla(fields: &Fields<'_>) -> NewSla {
     NewSla { retention, frequency, offsets }
 }
 
-/// The policies that a list's filter selects.
-pub fn read_filter(asked: &TokenQuery) -> Result<PolicyFilter> {
-    let mut faults = Faults::default();
-    let mut wanted = PolicyFilter::default();
-    for (field, condition) in &asked.filter {
-        let at = format!("filter.{field}");
-        let operators = condition.as_object().cloned().unwrap_or_default();
-        if operators.is_empty() {
-            faults.push(&at, "format", "must be an object with an operator, such as {\"$eq\":\"Gold\"}");
-        }
-        for (operator, value) in &operators {
-            let text = value.as_str().map(str::to_owned);
-            let texts: Option<Vec<String>> = value
-                .as_array()
-                .and_then(|all| all.iter().map(|one| one.as_str().map(str::to_owned)).collect());
-            match (field.as_str(), operator.as_str(), text, texts) {
-                ("name", "$eq", Some(text), _) => wanted.name = Some(text),
-                ("name", "$begins_with", Some(text), _) => wanted.prefix = Some(text),
-                ("activation_status", "$eq", Some(text), _)
-                    if text == "activated" || text == "deactivated" =>
-                {
-                    wanted.enabled = Some(text == "activated");
-                }
-                ("operations.type", "$in", _, Some(kinds)) if (1..=MAX_ITEMS).contains(&kinds.len()) => {
-                    wanted.kinds = kinds;
-                }
-                _ => faults.push(
-                    &at,
-                    "not_available",
-                    format!("cannot be filtered with {operator} and this value; {FILTERS}"),
-                ),
-            }
-        }
-    }
-    faults.finish().map(|()| wanted)
-}
+pub const FILTER: [Rule; 3] = [
+    Rule::text("name", &[Op::Eq, Op::BeginsWith]),
+    Rule::text("operations.type", &[Op::In]),
+    Rule { field: "activation_status", ops: &[Op::Eq], kind: Kind::Word(&STATUSES) },
+];
+const STATUSES: [&str; 2] = ["activated", "deactivated"];
 
-const FILTERS: &str = "use name ($eq, $begins_with), operations.type ($in), activation_status ($eq)";
+/// The policies that a list's filter selects.
+pub fn filter(asked: &Asked) -> PolicyFilter {
+    let conditions = &asked.conditions;
+    let text = |field: &str, op: Op| conditions.text(field, op).map(str::to_owned);
+    let kinds = conditions.texts("operations.type", Op::In).unwrap_or_default();
+    PolicyFilter {
+        name: text("name", Op::Eq),
+        prefix: text("name", Op::BeginsWith),
+        enabled: conditions.text("activation_status", Op::Eq).map(|status| status == "activated"),
+        kinds: kinds.into_iter().map(str::to_owned).collect(),
+    }
+}
 
 /// Which policies databases are to have.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -4,11 +4,10 @@ use landreeve_core::Result;
 use landreeve_estate::ops::{User, UserChange};
 use landreeve_http::body::{Field, NullIs, Rules, Unknown, json_object, read_object};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::link::{Base, Link};
-use super::time;
+use super::{is_nothing, time};
 use landreeve_estate::ops::access::Access;
 
 /// The members in the order of the dialect's own example.
@@ -160,14 +159,4 @@ pub fn read_change(body: &[u8]) -> Result<UserChange> {
             enabled: body.optional("is_enabled", Field::bool).value(),
         }
     })
-}
-
-fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(members) => members.values().all(is_nothing),
-        Value::Bool(_) | Value::Number(_) => false,
-    }
 }

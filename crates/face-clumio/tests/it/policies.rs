@@ -3,9 +3,11 @@
 use landreeve_core::Input;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::RunId;
+use landreeve_estate::args;
 use landreeve_estate::ops::datasources::datasource_create;
 use landreeve_estate::ops::runs::{RunRef, run_wait};
 use landreeve_estate::ops::{Datasource, DatasourceDetails};
+use landreeve_protection::ids::AlertId;
 use landreeve_protection::policies::model::{NewOperation, NewPolicy, NewSla};
 use landreeve_protection::policies::policy_create;
 use landreeve_testkit::Ask;
@@ -64,6 +66,17 @@ pub async fn ask(face: &Face, method: &str, path: String) -> Ask {
         }
         _ => Ask::new(method, path),
     }
+}
+
+/// An alert as a run that failed leaves it. Returns its id.
+pub async fn alert(face: &Face) -> String {
+    let (id, uuid) = (face.kit.estate.next::<AlertId>(AlertId::KIND).await.unwrap(), face.kit.estate.uuid());
+    let now = face.kit.estate.now();
+    let sql = "INSERT INTO alerts (id, uuid, ou_id, kind, cause, severity, status, notes, description, entity_kind, \
+               entity_uuid, entity_name, raised_count, run_id, raised_at, updated_at) VALUES ($1, $2, 1, \
+               'policy_violated', 'connect', 'error', 'active', '', 'no answer', 'datasource', $2, 'shop', 1, 0, $3, $3)";
+    face.kit.exec(sql, args![id, uuid.to_string(), now]).await;
+    uuid.to_string()
 }
 
 /// A SQLite file with its datasource.
@@ -199,6 +212,64 @@ async fn databases_are_given_a_policy() {
             "{message}: {:?}",
             messages(&refused)
         );
+    }
+}
+
+#[tokio::test]
+async fn alerts_are_listed_noted_and_cleared() {
+    let face = Face::new().await;
+    let key = admin_key(&face.kit).await;
+    let send = async |ask: Ask| ask.bearer(&key).send(&face.router).await;
+    let first = alert(&face).await;
+    face.kit.clock.seconds(60);
+    let second = alert(&face).await;
+    let ids = |listed: &Value| -> Vec<String> {
+        let items = listed["_embedded"]["items"].as_array().unwrap();
+        items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let href = format!("/alerts/individual/{first}");
+    let noted = send(Ask::patch(&*href).json(&json!({ "notes": "the disk is away", "status": null }))).await;
+    assert_eq!(
+        (noted.status, &noted.json()["notes"], &noted.json()["status"]),
+        (200, &json!("the disk is away"), &json!("active"))
+    );
+    let cleared = send(Ask::patch(&*href).json(&json!({ "notes": "the disk is back", "status": "cleared" })))
+        .await
+        .json();
+    assert_eq!(
+        (&cleared["status"], &cleared["details"]["description"]),
+        (&json!("cleared"), &json!("no answer"))
+    );
+    assert_eq!(
+        cleared["primary_entity"],
+        json!({ "id": first, "type": "aws_rds_instance", "value": "shop" })
+    );
+    assert_eq!(send(Ask::get(&*href)).await.json(), cleared);
+    // Clearing it once more changes nothing, and it cannot be raised by hand.
+    let again = send(Ask::patch(&*href).json(&json!({ "notes": "the disk is back", "status": "cleared" })))
+        .await
+        .json();
+    assert_eq!(again["cleared_timestamp"], cleared["cleared_timestamp"]);
+    assert_eq!(send(Ask::patch(&*href).json(&json!({ "notes": "", "status": "active" }))).await.status, 400);
+    assert_eq!(send(Ask::patch(&*href).json(&json!({ "notes": "x".repeat(1_024) }))).await.status, 400);
+    // The documented sorts: oldest first, and a minus turns them.
+    for (query, wanted) in [
+        ("", vec![&second, &first]),
+        ("?sort=raised_timestamp", vec![&first, &second]),
+        ("?sort=-raised_timestamp", vec![&second, &first]),
+        ("?sort=updated_timestamp", vec![&first, &second]),
+        ("?filter=%7B%22status%22%3A%7B%22%24in%22%3A%5B%22active%22%5D%7D%7D", vec![&second]),
+        ("?filter=%7B%22primary_entity.value%22%3A%7B%22%24contains%22%3A%22nope%22%7D%7D", vec![]),
+        ("?limit=1&start=2", vec![&first]),
+    ] {
+        let listed = send(Ask::get(format!("/alerts/individual{query}"))).await.json();
+        assert_eq!(ids(&listed).iter().collect::<Vec<_>>(), wanted, "{query}");
+    }
+    for query in ["?sort=notes", "?filter=%7B%22notes%22%3A%7B%22%24eq%22%3A1%7D%7D"] {
+        assert_eq!(send(Ask::get(format!("/alerts/individual{query}"))).await.status, 400, "{query}");
+    }
+    for id in ["x", "1", &uuid::Uuid::nil().to_string()] {
+        assert_eq!(send(Ask::get(format!("/alerts/individual/{id}"))).await.status, 404, "{id}");
     }
 }
 

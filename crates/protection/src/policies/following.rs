@@ -9,7 +9,7 @@ use landreeve_estate::ops::runs;
 use landreeve_estate::runs::queue::{self, Submitter};
 use landreeve_estate::runs::{NewRun, Run};
 use landreeve_estate::schedules::{self, Due, Follower, Next, Schedule, Timing};
-use landreeve_estate::store::{Row, Tx, next_in};
+use landreeve_estate::store::{Conn, Row, Tx, next_in};
 use landreeve_estate::{args, identity};
 use uuid::Uuid;
 
@@ -18,6 +18,7 @@ use super::stored::{self, StoredCause, StoredDue, StoredOperations};
 use super::timing;
 use crate::backing_up::{self, BACK_UP};
 use crate::ids::RepositoryId;
+use crate::keep::Keep;
 use crate::plane::{NAME, Protection};
 use crate::stored::StoredBackUp;
 use crate::upkeep;
@@ -101,7 +102,9 @@ impl Following {
         let Some(longest) = due.iter().max_by_key(until) else { return Ok(false) };
         let goals = due.iter().map(|sla| goal(operation, &sla.frequency)).collect();
         let cause = StoredCause { policy: assigned.policy, goals };
+        let first = backing_up::is_first(tx, assigned.datasource, repository).await?;
         let input = StoredBackUp::new(assigned.datasource, repository, longest.retention).because(cause);
+        let input = input.first(first);
         let new = NewRun {
             noun: Some((Noun::DATASOURCE, assigned.datasource.0)),
             lane: Some(backing_up::lane(assigned.datasource)),
@@ -145,7 +148,7 @@ fn later(now: Timestamp, wait: SignedDuration) -> Result<Next> {
 }
 
 /// `None`: it has no policy that is active.
-async fn assigned(tx: &mut Tx, datasource: DatasourceId) -> Result<Option<Assigned>> {
+async fn assigned(conn: &mut Conn, datasource: DatasourceId) -> Result<Option<Assigned>> {
     let sql = "SELECT d.ou_id, p.uuid, p.name, p.body, a.assigned_at, a.attempted_at \
                FROM policy_assignments a JOIN policies p ON p.id = a.policy_id \
                JOIN datasources d ON d.id = a.datasource_id WHERE a.datasource_id = $1 AND p.enabled = 1";
@@ -160,7 +163,23 @@ async fn assigned(tx: &mut Tx, datasource: DatasourceId) -> Result<Option<Assign
             attempted: row.time_opt(5)?,
         })
     };
-    tx.opt(sql, args![datasource]).await?.as_ref().map(read).transpose()
+    conn.opt(sql, args![datasource]).await?.as_ref().map(read).transpose()
+}
+
+/// How long the datasource's policy keeps backups on demand. `None`: it does not say.
+pub(crate) async fn kept_on_demand(plane: &Protection, datasource: DatasourceId) -> Result<Option<Keep>> {
+    let estate = plane.estate();
+    let Some(assigned) = assigned(&mut estate.store().read().await?, datasource).await? else {
+        return Ok(None);
+    };
+    let now = estate.now();
+    let working = assigned.operations.iter().filter(|operation| operation.works());
+    let until =
+        |operation: &Operation, sla: &Sla| (sla.retention.until(now, &operation.zone).ok(), sla.retention);
+    let kept = working.flat_map(|operation| operation.slas.iter().map(move |sla| (operation, sla)));
+    let kept = kept.filter(|(_, sla)| sla.frequency == Frequency::OnDemand);
+    let longest = kept.map(|(operation, sla)| until(operation, sla)).max_by_key(|(until, _)| *until);
+    Ok(longest.map(|(_, keep)| keep))
 }
 
 async fn marks(tx: &mut Tx, datasource: DatasourceId) -> Result<HashMap<String, Timestamp>> {

@@ -25,6 +25,7 @@ pub use changing::{CHANGE, Changing, Unlocker};
 use model::{NewOperation, NewPolicy, Operation, Rules};
 use stored::{StoredChange, StoredOperations};
 
+use crate::assets::datasource_of;
 use crate::ids::PolicyId;
 use crate::nouns::POLICY;
 use crate::plane::Protection;
@@ -289,12 +290,6 @@ pub struct Assignment {
     /// The datasource's UUID.
     pub datasource: Uuid,
     pub policy: Option<Uuid>,
-}
-
-async fn datasource_of(plane: &Protection, uuid: Uuid) -> Result<Option<DatasourceId>> {
-    let sql = "SELECT id FROM datasources WHERE uuid = $1";
-    let row = plane.estate().store().read().await?.opt(sql, args![uuid.to_string()]).await?;
-    row.map(|row| row.id(0)).transpose()
 }
 
 /// Starts to give databases a policy, or none.

@@ -131,7 +131,7 @@ pub async fn restore_plan(
 
 async fn file(plane: &Protection, ctx: &OpCtx, backup: &Backup, new: &NewRestore) -> Result<Target> {
     may_restore(plane, ctx, backup).await?;
-    if new.to.is_some() {
+    if new.to.is_some() && new.to != backup.asset.datasource {
         return Err(Error::fault(
             "to",
             "not_used",
