@@ -16,6 +16,18 @@ pub const SIGNING_KEYS: SealedColumn = sealed_column!("signing_keys", "kid", "se
 /// How long a data token is valid, in seconds.
 pub const DATA_TOKEN_SECONDS: i64 = 300;
 
+/// How long the token of a link is valid at most, in seconds.
+const MAX_LINK_SECONDS: i64 = 86_400;
+
+/// What tokens with a time limit are for.
+pub const DATA: &str = "data";
+pub const LINK: &str = "link";
+
+/// How long a token of this purpose can be valid.
+fn lifetime(purpose: &str) -> i64 {
+    if purpose == LINK { MAX_LINK_SECONDS } else { DATA_TOKEN_SECONDS }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct DataClaims {
     /// The data key that it gives access to.
@@ -69,7 +81,7 @@ pub async fn rotate(estate: &Estate, purpose: &'static str, now: Timestamp) -> R
     let kid = hex::encode(name);
     let fingerprint = estate.seal_key().fingerprint();
     let sealed = estate.seal(&context(&kid), &secret)?;
-    let until = now.as_microsecond() + DATA_TOKEN_SECONDS * 1_000_000;
+    let until = now.as_microsecond() + lifetime(purpose) * 1_000_000;
     estate
         .store()
         .write(move |tx| {
@@ -92,14 +104,33 @@ pub async fn rotate(estate: &Estate, purpose: &'static str, now: Timestamp) -> R
 }
 
 pub async fn issue_data(estate: &Estate, data_key: &str) -> Result<String> {
-    let (kid, secret) = signing_key(estate, "data").await?;
-    let claims = DataClaims { key: data_key.to_owned(), exp: estate.now().as_second() + DATA_TOKEN_SECONDS };
+    issue(estate, DATA, data_key, estate.now().as_second() + DATA_TOKEN_SECONDS).await
+}
+
+/// A token for a link to one piece of data, valid until then or for a day.
+pub async fn issue_link(estate: &Estate, key: &str, until: Timestamp) -> Result<String> {
+    let latest = estate.now().as_second() + MAX_LINK_SECONDS;
+    issue(estate, LINK, key, until.as_second().min(latest)).await
+}
+
+async fn issue(estate: &Estate, purpose: &'static str, key: &str, exp: i64) -> Result<String> {
+    let (kid, secret) = signing_key(estate, purpose).await?;
+    let claims = DataClaims { key: key.to_owned(), exp };
     let header = Header { kid: Some(kid), ..Header::new(Algorithm::HS256) };
     jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&secret)).map_err(Error::internal)
 }
 
 /// The data key of a token. The reason for a failure is not for the caller.
 pub async fn open_data(estate: &Estate, token: &str) -> Result<String> {
+    open(estate, DATA, token).await
+}
+
+/// What the token of a link is for.
+pub async fn open_link(estate: &Estate, token: &str) -> Result<String> {
+    open(estate, LINK, token).await
+}
+
+async fn open(estate: &Estate, purpose: &'static str, token: &str) -> Result<String> {
     let refused =
         || Error::unauthenticated(codes::INVALID_AUTH, "the data access token is invalid or has expired");
     let header = jsonwebtoken::decode_header(token).map_err(|_| refused())?;
@@ -109,9 +140,9 @@ pub async fn open_data(estate: &Estate, token: &str) -> Result<String> {
         .read()
         .await?
         .opt(
-            "SELECT secret_sealed FROM signing_keys WHERE kid = $1 AND purpose = 'data' \
+            "SELECT secret_sealed FROM signing_keys WHERE kid = $1 AND purpose = $3 \
              AND (verifies_until IS NULL OR verifies_until > $2)",
-            args![&kid, estate.now()],
+            args![&kid, estate.now(), purpose],
         )
         .await?;
     let secret = estate.unseal(&context(&kid), &row.ok_or_else(refused)?.bytes(0)?)?;

@@ -10,6 +10,7 @@ mod datasources;
 mod discovery;
 mod error;
 mod policies;
+mod records;
 mod restores;
 mod roles;
 mod tasks;
@@ -79,6 +80,10 @@ pub const ROUTES: &[Route] = &[
         "backup:view",
     ),
     ("POST", "/restores/aws/rds-resources", "restore:use"),
+    ("POST", "/restores/aws/rds-resources/records", "record:use"),
+    ("GET", "/restores/aws/rds-resources/records", "record:use"),
+    ("GET", "/restores/aws/rds-resources/records/{record_id}", "record:use"),
+    ("GET", "/restores/aws/rds-resources/records/{record_id}/_download", "open"),
 ];
 
 pub fn routes() -> &'static [Route] {
@@ -112,6 +117,9 @@ pub fn router(estate: Estate, protection: Protection) -> Result<FaceRouter> {
         .routes(routes!(backups::read_table))
         .routes(routes!(backups::read_columns))
         .routes(routes!(restores::restore))
+        .routes(routes!(records::list, records::restore))
+        .routes(routes!(records::read))
+        .routes(routes!(records::download))
         .split_for_parts();
     refuse(&mut openapi, "application/json", &ErrorBody::name(), &REFUSALS);
     let operations = Operations::of(&openapi);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::snapshot::{SnapshotOptions, Tools};
+use landreeve_core::source::ResultCodec;
 use landreeve_core::table::SqlEngine;
 use landreeve_core::vault::Vault;
 use landreeve_core::{Error, PoolName, Result};
@@ -21,6 +22,7 @@ use crate::backing_up::{BACK_UP, BackingUp};
 use crate::nouns;
 use crate::policies::following::Following;
 use crate::policies::{self, Changing, Unlocker};
+use crate::records::restoring::{RECORD_RESTORE, RestoringRecords};
 use crate::records::{self, BackupCatalog, OpenBackups};
 use crate::restoring::{self, Restoring, Verifying};
 use crate::upkeep::{self, Pruner, Verifier};
@@ -73,6 +75,8 @@ pub struct ProtectionOptions {
     pub max_value_bytes: usize,
     /// How long a backup waits for a table that another session has locked.
     pub lock_timeout_seconds: u64,
+    /// Restored rows that are larger than this fail their run.
+    pub max_result_bytes: u64,
     #[serde(skip)]
     pub tools: Tools,
 }
@@ -86,6 +90,7 @@ impl Default for ProtectionOptions {
             default_folder: own.join("repository"),
             max_value_bytes: 256 * 1024 * 1024,
             lock_timeout_seconds: 60,
+            max_result_bytes: 10 * 1_024 * 1_024 * 1_024,
             tools: Tools::default(),
         }
     }
@@ -94,6 +99,7 @@ impl Default for ProtectionOptions {
 /// The plane, and where to find its handle once the estate is open.
 pub fn plane(
     engine: Arc<dyn SqlEngine>,
+    codec: Arc<dyn ResultCodec>,
     vault: Arc<dyn Vault>,
     options: ProtectionOptions,
 ) -> (Plane, Slot<Protection>) {
@@ -106,6 +112,7 @@ pub fn plane(
             BACK_UP,
             restoring::VERIFY,
             restoring::RESTORE_RUN,
+            RECORD_RESTORE,
             upkeep::VERIFY,
             upkeep::PRUNE,
             policies::CHANGE,
@@ -119,6 +126,7 @@ pub fn plane(
             let plane = Protection {
                 estate: estate.clone(),
                 engine,
+                codec,
                 vault,
                 options: Arc::new(options),
                 making: Arc::new(Semaphore::new(1)),
@@ -130,6 +138,7 @@ pub fn plane(
                     (BACK_UP.kind, Arc::new(BackingUp(plane.clone()))),
                     (restoring::VERIFY.kind, Arc::new(Verifying(plane.clone()))),
                     (restoring::RESTORE_RUN.kind, Arc::new(Restoring(plane.clone()))),
+                    (RECORD_RESTORE.kind, Arc::new(RestoringRecords(plane.clone()))),
                     (upkeep::VERIFY.kind, Arc::new(Verifier(plane.clone()))),
                     (upkeep::PRUNE.kind, Arc::new(Pruner(plane.clone()))),
                     (policies::CHANGE.kind, Arc::new(Changing(plane.clone()))),
@@ -154,6 +163,7 @@ pub struct Protection {
     /// One at a time makes the repository `default`.
     making: Arc<Semaphore>,
     engine: Arc<dyn SqlEngine>,
+    codec: Arc<dyn ResultCodec>,
     open_backups: Arc<OpenBackups>,
 }
 
@@ -187,6 +197,10 @@ impl Protection {
 
     pub(crate) fn engine(&self) -> &dyn SqlEngine {
         &*self.engine
+    }
+
+    pub(crate) fn codec(&self) -> &dyn ResultCodec {
+        &*self.codec
     }
 
     pub(crate) fn open_backups(&self) -> &OpenBackups {

@@ -8,6 +8,7 @@ use landreeve_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::backups::Backup;
 use crate::ids::RepositoryId;
 use crate::keep::Keep;
 use crate::policies::stored::StoredCause;
@@ -162,6 +163,33 @@ impl StoredUse {
     }
 }
 
+/// The input of a run that keeps rows of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredRecords {
+    version: u32,
+    #[serde(with = "uuid_text")]
+    pub backup: Uuid,
+    #[serde(with = "uuid_text")]
+    pub resource: Uuid,
+    pub database: String,
+    pub sql: String,
+}
+
+impl StoredRecords {
+    pub fn new(backup: &Backup, sql: String) -> StoredRecords {
+        let (resource, database) = (backup.asset.uuid, backup.asset.database().to_owned());
+        StoredRecords { version: 1, backup: backup.uuid, resource, database, sql }
+    }
+
+    pub fn as_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(Error::internal)
+    }
+
+    pub fn parse(text: &str) -> Result<StoredRecords> {
+        serde_json::from_str(text).map_err(Error::internal)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +200,12 @@ mod tests {
         let stored = StoredUpkeep::parse(fixture).unwrap();
         assert_eq!((stored.repository(), stored.depth()), (RepositoryId(7), CheckDepth::Data));
         assert_eq!(StoredUpkeep::new(RepositoryId(7), CheckDepth::Data).as_json().unwrap(), fixture);
+    }
+
+    #[test]
+    fn restored_records_are_stored_for_later_programs() {
+        let fixture = r#"{"version":1,"backup":"018f3f3e-0000-4000-8000-000000000001","resource":"018f3f3e-0000-4000-8000-000000000002","database":"shop","sql":"SELECT 1"}"#;
+        assert_eq!(StoredRecords::parse(fixture).unwrap().as_json().unwrap(), fixture);
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub fn planes(
     );
     let (protection_plane, protection) = landreeve_protection::plane(
         Arc::clone(&engine),
+        Arc::new(Codec),
         Arc::new(repositories(http)),
         protection_options(config, data_dir)?,
     );

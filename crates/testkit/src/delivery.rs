@@ -24,6 +24,11 @@ pub fn engine() -> Arc<Engine> {
     engine_in(std::env::temp_dir())
 }
 
+/// The encoders of results.
+pub fn codec() -> Arc<dyn landreeve_core::source::ResultCodec> {
+    Arc::new(Codec)
+}
+
 /// What keeps backups. Other machines are reached with the runtime that this is called in.
 pub fn vault() -> Arc<Repositories> {
     let outbound = Outbound::new(Vec::new(), Vec::new(), PathBuf::from("."), Vec::new());

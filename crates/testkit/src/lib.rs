@@ -19,7 +19,7 @@ mod site;
 pub mod skeleton;
 
 pub use ask::{Answer, Ask, HOSTILE};
-pub use delivery::{drivers, engine, files, number_in_copy, vault};
+pub use delivery::{codec, drivers, engine, files, number_in_copy, vault};
 pub use estate::{Kit, PASSWORD, follow};
 pub use http_relay::{HttpRelay, Mishap};
 pub use relay::Relay;

@@ -187,7 +187,8 @@ pub fn for_network(ctx: &OpCtx, ou: &super::Ou) -> OpCtx {
     powerless(origin, ou.id, &ou.path)
 }
 
-fn powerless(origin: Origin, ou: OuId, path: &str) -> OpCtx {
+/// A caller without an identity or permissions.
+pub fn powerless(origin: Origin, ou: OuId, path: &str) -> OpCtx {
     let authority = Authority::new(Vec::new(), ou, path);
     OpCtx::new(
         Arc::new(Actor::System),

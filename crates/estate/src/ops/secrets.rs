@@ -37,8 +37,10 @@ pub async fn rotate(estate: &Estate, ctx: &OpCtx, new: SealKey) -> Result<u64> {
         .await?;
     estate.set_seal_key(new);
     // Everything has been encrypted again; a signing key that was not renewed does not make the change fail.
-    if let Err(error) = tokens::rotate(estate, "data", estate.now()).await {
-        tracing::warn!(%error, "could not renew the key that signs data tokens");
+    for purpose in [tokens::DATA, tokens::LINK] {
+        if let Err(error) = tokens::rotate(estate, purpose, estate.now()).await {
+            tracing::warn!(%error, purpose, "could not renew a key that signs tokens");
+        }
     }
     Ok(count)
 }

@@ -134,6 +134,23 @@ pub async fn data_token(estate: &Estate, data_key: &str) -> Result<String> {
     crate::tokens::issue_data(estate, data_key).await
 }
 
+/// Signs the token of a link to one piece of data, valid until then and at most for a day.
+pub async fn link_token(estate: &Estate, key: &str, until: jiff::Timestamp) -> Result<String> {
+    crate::tokens::issue_link(estate, key, until).await
+}
+
+/// What the token of a link gives access to.
+pub async fn open_link_token(estate: &Estate, token: &str) -> Result<String> {
+    crate::tokens::open_link(estate, token).await
+}
+
+/// A request that was let in by a link to something of this unit. It has no permissions.
+pub async fn for_link(estate: &Estate, origin: Origin, ou: OuId) -> Result<OpCtx> {
+    let found = ous::get(&mut estate.store().read().await?, ou).await?;
+    let found = found.ok_or_else(|| Error::not_found("organizational unit"))?;
+    Ok(authentication::powerless(origin, found.id, &found.path))
+}
+
 /// The data key that a token gives access to.
 pub async fn open_data_token(estate: &Estate, token: &str) -> Result<String> {
     crate::tokens::open_data(estate, token).await

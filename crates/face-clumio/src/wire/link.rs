@@ -20,6 +20,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Base {
     }
 }
 
+/// Scheme and host as the client knows them, for absolute links.
+pub struct Site(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Site {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Site, Infallible> {
+        Ok(Site(landreeve_http::site::origin(parts)))
+    }
+}
+
 impl Base {
     /// `path` starts with a slash.
     pub fn link(&self, method: &str, path: &str) -> Link {
@@ -43,6 +54,10 @@ pub struct Link {
 }
 
 impl Link {
+    pub fn href(&self) -> &str {
+        &self.href
+    }
+
     pub fn to_value(&self) -> Value {
         json!({ "href": self.href, "type": self.method, "templated": self.templated })
     }

@@ -8,6 +8,7 @@ pub mod filter;
 pub mod link;
 pub mod list;
 pub mod policies;
+pub mod records;
 pub mod restores;
 pub mod roles;
 pub mod tasks;

@@ -35,7 +35,7 @@ fn protection_plane(kit: &Kit) -> (Plane, Slot<Protection>) {
         default_folder: kit.path("repository"),
         ..ProtectionOptions::default()
     };
-    landreeve_protection::plane(kit.engine(), landreeve_testkit::vault(), options)
+    landreeve_protection::plane(kit.engine(), landreeve_testkit::codec(), landreeve_testkit::vault(), options)
 }
 
 /// The estate with the protection plane and others.
@@ -74,7 +74,12 @@ struct Face {
     kit: Kit,
     router: Router,
     protection: Protection,
+    /// Of a SQLite file.
     backup: Backup,
+    /// Whose rows can be read.
+    rows: Backup,
+    /// The path of restored records, and of the link to them.
+    records: (String, String),
 }
 
 impl Face {
@@ -82,9 +87,15 @@ impl Face {
     async fn new() -> Face {
         let world = World::new().await;
         let backup = world.back_up("shop").await;
+        let rows = world.back_up_rows().await;
+        let records = world.restore_records(&rows).await;
         let (kit, protection) = with_protection(world.kit, Vec::new()).await;
+        // The same seed would make the ids that are taken already.
+        for _ in 0..10_000 {
+            let _ = kit.estate.uuid();
+        }
         let router = router(kit.estate.clone(), protection.clone()).unwrap().into();
-        Face { kit, router, protection, backup }
+        Face { kit, router, protection, backup, rows, records }
     }
 
     /// The request for a route of the protection plane.
@@ -99,6 +110,12 @@ impl Face {
             ("POST", "/restores/aws/rds-resources") => Ask::post(path).json(&json!({
                 "source": { "backup": { "backup_id": backup } }, "target": { "name": format!("{name}.db") }
             })),
+            ("POST", "/restores/aws/rds-resources/records") => Ask::post(path).json(&json!({
+                "source": { "backup_id": self.rows.uuid.to_string(), "database_name": self.rows.asset.database() },
+                "target": { "query_statement": "SELECT count(*) FROM orders", "preview": false }
+            })),
+            (_, path) if path.ends_with("{record_id}") => Ask::get(&self.records.0),
+            (_, path) if path.ends_with("_download") => Ask::get(&self.records.1),
             _ => {
                 let path = path.replace("{environment_id}", &resource).replace("{resource_id}", &resource);
                 let path = path.replace("{backup_id}", &backup).replace("{database_name}", "main");
@@ -111,6 +128,7 @@ impl Face {
 impl Dialect for Face {
     const ROUTES: Routes = ROUTES;
     const BASE: &'static str = "";
+    const DEPENDENT: &'static [&'static str] = &["target.query_statement"];
 
     fn kit(&self) -> &Kit {
         &self.kit
@@ -170,7 +188,7 @@ impl Dialect for Face {
     }
 
     fn open(&self, answer: &Answer) {
-        panic!("no route is open: {}", answer.body);
+        assert_eq!((answer.status, answer.header("content-type")), (200, "text/csv; charset=utf-8"));
     }
 
     fn allowed(&self, path: &str, answer: &Answer) {

@@ -2,16 +2,17 @@
 
 use axum::Router;
 use landreeve_core::datasource::DatabaseType;
-use landreeve_core::{Action, Noun, Permission, RunState};
+use landreeve_core::{Action, Noun, Permission, Random as _, RunState, Secret};
 use landreeve_estate::ops::datasources::{datasource_create, datasource_delete};
 use landreeve_estate::ops::runs::{RunRef, run_get};
 use landreeve_estate::ops::{Datasource, DatasourceDetails};
+use landreeve_estate::random::OsRandom;
 use landreeve_face_clumio::router;
 use landreeve_protection::Protection;
 use landreeve_protection::backing_up::{NewBackup, backup_start};
 use landreeve_protection::backups::{Backup, backup_get};
 use landreeve_protection::nouns::{BACKUP, RECORD, RESTORE};
-use landreeve_testkit::{Answer, Ask, Kit};
+use landreeve_testkit::{Answer, Ask, Kit, postgres_url};
 use serde_json::{Value, json};
 
 use crate::{admin_key, fails, key_of, messages, with_protection};
@@ -19,6 +20,7 @@ use crate::{admin_key, fails, key_of, messages, with_protection};
 const RESOURCES: &str = "/datasources/aws/rds-resources";
 const BACKUPS: &str = "/backups/aws/rds-resources";
 const RESTORES: &str = "/restores/aws/rds-resources";
+const RECORDS: &str = "/restores/aws/rds-resources/records";
 const UNKNOWN: &str = "12345678-1234-4234-8234-123456789012";
 
 /// An estate whose runs are executed.
@@ -68,12 +70,51 @@ impl World {
         self.back_up_again(&datasource).await
     }
 
+    /// A backup of a PostgreSQL database that is gone.
+    pub async fn back_up_rows(&self) -> Backup {
+        let mut url = url::Url::parse(&postgres_url()).unwrap();
+        let name = format!("lr_{}", uuid::Uuid::from_u128(rand_bits()).simple());
+        execute(url.as_str(), &format!("CREATE DATABASE {name}")).await;
+        let admin = url.to_string();
+        url.set_path(&name);
+        let sql = "CREATE TABLE orders (id bigint PRIMARY KEY, note text NOT NULL, price numeric(12, 2)); \
+                   INSERT INTO orders SELECT i, 'note ' || i, NULL FROM generate_series(1, 250) AS i";
+        execute(url.as_str(), sql).await;
+        let details = DatasourceDetails {
+            name: "shop".to_owned(),
+            host: url.host_str().map(str::to_owned),
+            port: url.port(),
+            username: Some(url.username().to_owned()),
+            password: url.password().map(Secret::new),
+            database: Some(name.clone()),
+            nightly_schema: false,
+            ..DatasourceDetails::default()
+        };
+        let kit = &self.kit;
+        let datasource = datasource_create(&kit.estate, &kit.operator(), details, Vec::new()).await.unwrap();
+        let backup = self.back_up_again(&datasource).await;
+        execute(&admin, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        backup
+    }
+
     async fn back_up_again(&self, datasource: &Datasource) -> Backup {
         let (plane, ctx) = (&self.plane, self.kit.operator());
         let new = NewBackup { repository: None, keep: None };
         let run = backup_start(plane, &ctx, datasource.id, new).await.unwrap();
         assert_eq!(self.kit.ended(&run).await.state, RunState::Succeeded);
         backup_get(plane, &ctx, run.uuid).await.unwrap()
+    }
+
+    /// The path of restored records, and the path of the link to them.
+    pub async fn restore_records(&self, backup: &Backup) -> (String, String) {
+        let body = statement(backup, "SELECT * FROM orders ORDER BY id", false);
+        let task = self.task(&self.post(RECORDS, &body).await).await;
+        assert_eq!(task["status"], "completed");
+        let path = format!("{RECORDS}?filter={}", escaped(&json!({ "task_id": { "$in": [task["id"]] } })));
+        let found = items(&self.read(&path).await);
+        let link = found[0]["download_link"].as_str().unwrap();
+        let link = link.strip_prefix("http://estate.example").unwrap_or_else(|| panic!("{link}"));
+        (found[0]["_links"]["_self"]["href"].as_str().unwrap().to_owned(), link.to_owned())
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -113,6 +154,25 @@ impl World {
         self.kit.ended(&run).await;
         self.read(&format!("/tasks/{id}")).await
     }
+}
+
+async fn execute(url: &str, sql: &str) {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    client.batch_execute(sql).await.unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
+}
+
+fn rand_bits() -> u128 {
+    let mut bytes = [0; 16];
+    OsRandom.fill(&mut bytes);
+    u128::from_be_bytes(bytes)
+}
+
+fn statement(backup: &Backup, sql: &str, preview: bool) -> Value {
+    json!({ "source": { "backup_id": backup.uuid.to_string(), "database_name": backup.asset.database() },
+        "target": { "query_statement": sql, "preview": preview } })
 }
 
 fn escaped(filter: &Value) -> String {
@@ -575,4 +635,92 @@ async fn tasks_are_filtered_by_what_they_are_about() {
     ] {
         assert_eq!(count(filter.clone()).await, expected, "{filter}");
     }
+}
+
+#[tokio::test]
+async fn records_are_previewed_as_strings() {
+    let world = World::new().await;
+    let backup = world.back_up_rows().await;
+    let sql = "SELECT id, note, price FROM public.orders WHERE id <= 2 ORDER BY id";
+    let answer = world.post(RECORDS, &statement(&backup, sql, true)).await;
+    let media_type = "application/api.clumio.aws-rds-resource-restored-records=v1+json";
+    assert_eq!((answer.status, answer.header("content-type")), (200, media_type), "{}", answer.body);
+    let result = answer.json()["preview_result"].clone();
+    assert_eq!(result["rows"], json!([["1", "note 1", null], ["2", "note 2", null]]));
+    let columns = result["columns"].as_array().unwrap();
+    let names: Vec<_> = columns.iter().map(|column| column["name"].clone()).collect();
+    assert_eq!(names, ["id", "note", "price"]);
+    assert!(columns[0]["type"].as_str().is_some_and(|name| !name.is_empty()));
+    let all = world.post(RECORDS, &statement(&backup, "SELECT * FROM orders", true)).await.json();
+    assert_eq!(all["preview_result"]["rows"].as_array().unwrap().len(), 100);
+    for preview in [true, false] {
+        for sql in ["DELETE FROM orders", "SELECT 1; SELECT 2", "SELECT * FROM nothing", "x", ""] {
+            let answer = world.post(RECORDS, &statement(&backup, sql, preview)).await;
+            assert_eq!(answer.status, 400, "{sql}: {}", answer.body);
+            assert!(messages(&answer)[0].starts_with("target.query_statement "), "{sql}: {}", answer.body);
+        }
+        let mut other = statement(&backup, sql, preview);
+        other["source"]["database_name"] = json!("other");
+        fails(&world.post(RECORDS, &other).await, 404, 104, "the backup has no database other");
+        for unknown in [UNKNOWN, "x"] {
+            other["source"]["backup_id"] = json!(unknown);
+            assert_eq!(world.post(RECORDS, &other).await.status, 404);
+        }
+    }
+    let expected = ["source is required", "target is required", "limit is not a member of this object"];
+    let answer = world.post(RECORDS, &json!({ "source": null, "limit": 5 })).await;
+    assert_eq!((answer.status, messages(&answer)), (400, expected.map(str::to_owned).to_vec()));
+    // Seeing a backup is not enough.
+    let (_, key) = key_of(&world.kit, "ann", &[Permission::new(BACKUP, Action::MANAGE)]).await;
+    let ask = Ask::post(RECORDS).bearer(&key).json(&statement(&backup, sql, true));
+    assert_eq!(ask.send(&world.router).await.status, 403);
+}
+
+#[tokio::test]
+async fn restored_records_are_downloaded_for_a_day() {
+    let world = World::new().await;
+    let backup = world.back_up_rows().await;
+    let (path, link) = world.restore_records(&backup).await;
+    let records = world.read(&path).await;
+    for (member, value) in [
+        ("backup_id", json!(backup.uuid.to_string())),
+        ("resource_id", json!(backup.asset.uuid.to_string())),
+        ("database_name", json!(backup.asset.database())),
+        ("query_statement", json!("SELECT * FROM orders ORDER BY id")),
+        ("row_count", json!(250)),
+    ] {
+        assert_eq!(records[member], value, "{member}");
+    }
+    let download = async |link: &str| Ask::get(link).send(&world.router).await;
+    let answer = download(&link).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "text/csv; charset=utf-8"));
+    let lines: Vec<&str> = answer.body.lines().collect();
+    assert_eq!((lines.len(), lines[0], lines[250]), (251, "id,note,price", "250,note 250,"));
+    let count = "SELECT count(*) FROM audit_events WHERE action = 'downloaded' AND noun = 'record'";
+    assert_eq!(world.kit.number(count).await, 1);
+    // A link is for one result, and cannot be changed.
+    let token = link.split_once("token=").unwrap().1;
+    let (own, _) = link.split_once('?').unwrap();
+    let other = own.replace(records["id"].as_str().unwrap(), UNKNOWN);
+    for wrong in [
+        own.to_owned(),
+        format!("{own}?token=x"),
+        format!("{own}?token={token}x"),
+        format!("{other}?token={token}"),
+    ] {
+        assert_eq!(download(&wrong).await.status, 404, "{wrong}");
+    }
+    assert_eq!(world.kit.number(count).await, 1);
+    let nothing = json!({ "task_id": { "$in": ["0", "x"] } });
+    assert!(world.listed(RECORDS, &nothing, "id").await.is_empty());
+    // Only those who may read records see them.
+    let others = [Permission::new(BACKUP, Action::MANAGE), Permission::new(Noun::RUN, Action::MANAGE)];
+    let (_, key) = key_of(&world.kit, "ann", &others).await;
+    for path in [RECORDS, &path] {
+        assert_eq!(Ask::get(path).bearer(&key).send(&world.router).await.status, 403);
+    }
+    world.kit.clock.advance(std::time::Duration::from_secs(86_401));
+    assert_eq!(download(&link).await.status, 404);
+    assert_eq!(world.get(&path).await.status, 404);
+    assert!(world.listed(RECORDS, &json!({}), "id").await.is_empty());
 }

@@ -1,9 +1,11 @@
 //! What is in a backup: its tables, and their rows by SQL, without a restore. `opened` keeps backups open, `catalog` offers
-//! their tables to the engine, `table` reads rows of one, `columns` shows them in the types that SQL knows.
+//! their tables to the engine, `table` reads rows of one, `columns` shows them in the types that SQL knows,
+//! `restoring` keeps what a SELECT found.
 
 mod catalog;
 mod columns;
 mod opened;
+pub mod restoring;
 mod table;
 
 use std::sync::Arc;

@@ -41,7 +41,12 @@ impl World {
             lock_timeout_seconds: 1,
             ..ProtectionOptions::default()
         };
-        let (plane, slot) = landreeve_protection::plane(kit.engine(), landreeve_testkit::vault(), options);
+        let (plane, slot) = landreeve_protection::plane(
+            kit.engine(),
+            landreeve_testkit::codec(),
+            landreeve_testkit::vault(),
+            options,
+        );
         let kit = kit.reopen_with(vec![plane], landreeve_testkit::drivers()).await;
         kit.start_planes().await;
         World { plane: slot.get().unwrap(), ctx: kit.operator(), kit, folder }
