@@ -29,21 +29,49 @@ pub enum Sort {
     Repository,
 }
 
-/// Where the rows of some nouns are: the parts of a SELECT of number, id and name.
-type Table = (&'static [Noun], Sort, &'static str, &'static str, &'static str, &'static str);
+/// Where the rows of nouns are: what they are selected from, and the columns with their numbers, ids and names.
+struct Named {
+    nouns: &'static [Noun],
+    sort: Sort,
+    from: &'static str,
+    number: &'static str,
+    id: &'static str,
+    name: &'static str,
+}
 
-const TABLES: [Table; 4] = [
-    (&[Noun::DATASOURCE], Sort::Database, "datasources s", "s.id", "s.uuid", "s.name"),
-    (
-        &[BACKUP, RESTORE, RECORD],
-        Sort::Database,
-        "backups x JOIN assets s ON s.id = x.asset_id",
-        "x.id",
-        "s.uuid",
-        "s.name",
-    ),
-    (&[POLICY], Sort::Policy, "policies s", "s.id", "s.uuid", "s.name"),
-    (&[REPOSITORY], Sort::Repository, "repositories s", "s.id", "CAST(s.id AS TEXT)", "s.name"),
+const TABLES: [Named; 4] = [
+    Named {
+        nouns: &[Noun::DATASOURCE],
+        sort: Sort::Database,
+        from: "datasources s",
+        number: "s.id",
+        id: "s.uuid",
+        name: "s.name",
+    },
+    Named {
+        nouns: &[BACKUP, RESTORE, RECORD],
+        sort: Sort::Database,
+        from: "backups x JOIN assets s ON s.id = x.asset_id",
+        number: "x.id",
+        id: "s.uuid",
+        name: "s.name",
+    },
+    Named {
+        nouns: &[POLICY],
+        sort: Sort::Policy,
+        from: "policies s",
+        number: "s.id",
+        id: "s.uuid",
+        name: "s.name",
+    },
+    Named {
+        nouns: &[REPOSITORY],
+        sort: Sort::Repository,
+        from: "repositories s",
+        number: "s.id",
+        id: "CAST(s.id AS TEXT)",
+        name: "s.name",
+    },
 ];
 
 /// Whether this is the first backup of a database in its repository.
@@ -55,20 +83,20 @@ pub fn is_first_backup(run: &Run) -> bool {
 pub async fn subjects(plane: &Protection, runs: &[Run]) -> Result<BTreeMap<RunId, Subject>> {
     let mut conn = plane.estate().store().read().await?;
     let mut found = BTreeMap::new();
-    for (nouns, sort, from, number, id, name) in TABLES {
+    for table in TABLES {
         let about = |run: &Run| {
             let (noun, number) = run.noun.as_ref()?;
-            nouns.iter().any(|known| known.as_str() == noun).then_some((run.id, *number))
+            table.nouns.iter().any(|known| known.as_str() == noun).then_some((run.id, *number))
         };
         let of: Vec<(RunId, i64)> = runs.iter().filter_map(about).collect();
         let numbers: BTreeSet<i64> = of.iter().map(|(_, number)| *number).collect();
         if numbers.is_empty() {
             continue;
         }
-        let named = names(&mut conn, (from, number, id, name), numbers).await?;
+        let named = names(&mut conn, &table, numbers).await?;
         for (run, number) in of {
             if let Some((id, name)) = named.get(&number) {
-                found.insert(run, Subject { sort, id: id.clone(), name: name.clone() });
+                found.insert(run, Subject { sort: table.sort, id: id.clone(), name: name.clone() });
             }
         }
     }
@@ -77,7 +105,7 @@ pub async fn subjects(plane: &Protection, runs: &[Run]) -> Result<BTreeMap<RunId
 
 async fn names(
     conn: &mut Conn,
-    (from, number, id, name): (&str, &str, &str, &str),
+    Named { from, number, id, name, .. }: &Named,
     numbers: BTreeSet<i64>,
 ) -> Result<BTreeMap<i64, (String, String)>> {
     let mut wanted = Where::new(conn.dialect());
@@ -108,7 +136,7 @@ impl SubjectFilter {
         for (part, of_name) in [(&self.id, false), (&self.name, true)] {
             let Some(part) = part else { continue };
             let part = wanted.bind(part);
-            let any = TABLES.map(|(nouns, _, from, number, id, name)| {
+            let any = TABLES.map(|Named { nouns, from, number, id, name, .. }| {
                 let nouns: Vec<String> = nouns.iter().map(|noun| format!("'{}'", noun.as_str())).collect();
                 let text = if of_name { name } else { id };
                 format!(
