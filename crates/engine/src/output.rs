@@ -177,7 +177,13 @@ fn native_name(from: &DataType) -> String {
         DataType::Timestamp(_, None) => "timestamp without time zone",
         DataType::Timestamp(_, Some(_)) => "timestamp with time zone",
         DataType::Duration(_) | DataType::Interval(_) => "interval",
-        DataType::List(_) => "json",
+        DataType::List(_) | DataType::LargeList(_) | DataType::Struct(_) => "json",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "bytea",
+        DataType::Time32(_) | DataType::Time64(_) => "time without time zone",
+        DataType::UInt64 => "numeric(20,0)",
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            return format!("numeric({precision},{scale})");
+        }
         other => return other.to_string(),
     }
     .to_owned()
