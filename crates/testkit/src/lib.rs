@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "test helpers fail like tests")]
 
 mod ask;
+mod databases;
 mod delivery;
 mod documented;
 mod estate;
@@ -19,6 +20,7 @@ mod site;
 pub mod skeleton;
 
 pub use ask::{Answer, Ask, HOSTILE};
+pub use databases::{postgres_execute, sqlite_execute, sqlite_number};
 pub use delivery::{codec, drivers, engine, files, number_in_copy, vault};
 pub use estate::{Kit, PASSWORD, follow};
 pub use http_relay::{HttpRelay, Mishap};

@@ -19,7 +19,8 @@ use landreeve_estate::runs::RunOptions;
 use landreeve_estate::secrets::SealKey;
 use landreeve_estate::store::{Location, StoreOptions};
 use landreeve_estate::{EstateOptions, Plane};
-use sqlx::Connection as _;
+
+use crate::databases::postgres_execute;
 
 /// 2026-01-15 12:00 UTC.
 const START: i64 = 1_768_478_400_000_000;
@@ -81,9 +82,7 @@ pub fn postgres_url() -> String {
 }
 
 async fn admin(sql: String) {
-    let mut conn = sqlx::PgConnection::connect(&postgres_url()).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut conn).await.unwrap();
-    conn.close().await.unwrap();
+    postgres_execute(&postgres_url(), &sql).await;
 }
 
 impl Site {

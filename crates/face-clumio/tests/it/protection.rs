@@ -12,7 +12,7 @@ use landreeve_protection::Protection;
 use landreeve_protection::backing_up::{NewBackup, backup_start};
 use landreeve_protection::backups::{Backup, backup_get};
 use landreeve_protection::nouns::{BACKUP, RECORD, RESTORE};
-use landreeve_testkit::{Answer, Ask, Kit, postgres_url};
+use landreeve_testkit::{Answer, Ask, Kit, postgres_execute, postgres_url, sqlite_execute, sqlite_number};
 use serde_json::{Value, json};
 
 use crate::{admin_key, fails, key_of, messages, with_protection};
@@ -40,7 +40,7 @@ pub async fn declare(kit: &Kit, name: &str) -> Datasource {
                CREATE TABLE lines (id INTEGER PRIMARY KEY); \
                INSERT INTO orders WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 250) \
                SELECT i, 'note ' || i, NULL FROM n";
-    rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    sqlite_execute(&path, sql).await;
     let details = DatasourceDetails {
         name: name.to_owned(),
         database_type: DatabaseType::Sqlite,
@@ -74,12 +74,12 @@ impl World {
     pub async fn back_up_rows(&self) -> Backup {
         let mut url = url::Url::parse(&postgres_url()).unwrap();
         let name = format!("lr_{}", uuid::Uuid::from_u128(rand_bits()).simple());
-        execute(url.as_str(), &format!("CREATE DATABASE {name}")).await;
+        postgres_execute(url.as_str(), &format!("CREATE DATABASE {name}")).await;
         let admin = url.to_string();
         url.set_path(&name);
         let sql = "CREATE TABLE orders (id bigint PRIMARY KEY, note text NOT NULL, price numeric(12, 2)); \
                    INSERT INTO orders SELECT i, 'note ' || i, NULL FROM generate_series(1, 250) AS i";
-        execute(url.as_str(), sql).await;
+        postgres_execute(url.as_str(), sql).await;
         let details = DatasourceDetails {
             name: "shop".to_owned(),
             host: url.host_str().map(str::to_owned),
@@ -93,7 +93,7 @@ impl World {
         let kit = &self.kit;
         let datasource = datasource_create(&kit.estate, &kit.operator(), details, Vec::new()).await.unwrap();
         let backup = self.back_up_again(&datasource).await;
-        execute(&admin, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        postgres_execute(&admin, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
         backup
     }
 
@@ -154,14 +154,6 @@ impl World {
         self.kit.ended(&run).await;
         self.read(&format!("/tasks/{id}")).await
     }
-}
-
-async fn execute(url: &str, sql: &str) {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
-    let connection = tokio::spawn(connection);
-    client.batch_execute(sql).await.unwrap();
-    drop(client);
-    connection.await.unwrap().unwrap();
 }
 
 fn rand_bits() -> u128 {
@@ -538,9 +530,8 @@ async fn a_backup_is_restored_to_a_new_file() {
     let task = world.task(&world.post(&format!("{RESTORES}?embed=read-task"), &body).await).await;
     assert_eq!((&task["type"], &task["status"]), (&json!("aws_rds_resource_restore"), &json!("completed")));
     assert_eq!(task["primary_entity"]["value"], "shop");
-    let copy = rusqlite::Connection::open(world.kit.path("files").join("copy.db")).unwrap();
-    let count: i64 = copy.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).unwrap();
-    assert_eq!(count, 250);
+    let copy = world.kit.path("files").join("copy.db");
+    assert_eq!(sqlite_number(&copy, "SELECT count(*) FROM orders").await, 250);
     // Its own environment is the same server.
     let again = |environment: &str, name: &str| {
         json!({ "source": { "backup": { "backup_id": backup.uuid.to_string() } },

@@ -268,7 +268,7 @@ fn gone() -> Error {
     Error::not_found("result").saying("there are no such restored records, or no longer")
 }
 
-/// The token of a link to a result. Whoever has it can download the rows until they expire.
+/// The token of a link to a result. Anyone who has it can download the rows until they expire.
 pub async fn record_token(plane: &Protection, records: &Records) -> Result<String> {
     sign_in::link_token(plane.estate(), &records.uuid.to_string(), records.expires_at).await
 }
