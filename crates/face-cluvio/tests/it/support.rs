@@ -424,7 +424,7 @@ impl ResultCodec for FakeCodec {
         let text = format!(
             "{:?} {} {} {} {}",
             options.format,
-            options.row_count,
+            options.row_count.unwrap_or_default(),
             options.integers_as_strings,
             options.time_zone.iana_name().unwrap_or_default(),
             char::from(options.csv_separator)
