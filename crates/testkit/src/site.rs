@@ -19,8 +19,7 @@ use landreeve_estate::runs::RunOptions;
 use landreeve_estate::secrets::SealKey;
 use landreeve_estate::store::{Location, StoreOptions};
 use landreeve_estate::{EstateOptions, Plane};
-
-use crate::databases::postgres_execute;
+use sqlx::Connection as _;
 
 /// 2026-01-15 12:00 UTC.
 const START: i64 = 1_768_478_400_000_000;
@@ -82,7 +81,9 @@ pub fn postgres_url() -> String {
 }
 
 async fn admin(sql: String) {
-    postgres_execute(&postgres_url(), &sql).await;
+    let mut conn = sqlx::PgConnection::connect(&postgres_url()).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
 }
 
 impl Site {
