@@ -13,6 +13,7 @@ use std::path::Path;
 use arrow_array::RecordBatch;
 use arrow_row::{RowConverter, SortField};
 use arrow_schema::SchemaRef;
+use arrow_select::concat::concat_batches;
 use landreeve_core::vault::{Part, PartRows, PartWriter, RowsHash, VaultError, VaultErrorKind, VaultResult};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -25,6 +26,17 @@ const BATCH_ROWS: usize = 1_024;
 
 /// Bytes of a column's dictionary. A column with more values has none from there on.
 const DICTIONARY: usize = 32 * 1_024;
+
+/// How many rows and bytes of them are encoded together. What the encoder makes of rows depends on that, and the batches that
+/// come are cut elsewhere when rows before them are gone.
+const GROUP_ROWS: usize = 8 * 1_024;
+const GROUP_BYTES: u64 = 4 << 20;
+/// Bytes of a page before it is compressed: where in between it ends, the content says. Small ones, because at least one of each
+/// column is read for a row.
+const LEAST_PAGE: usize = 64 * 1_024;
+const GREATEST_PAGE: usize = 256 * 1_024;
+/// Of the encoder, which counts otherwise: never reached.
+const PAGE_BYTES: usize = 4 << 20;
 
 /// Where files end, in bytes of values before they are compressed: after a row whose checksum says so, which one in `spread`
 /// bytes does, but not before `least`, and at `most` after any row.
@@ -67,6 +79,15 @@ pub struct Writer {
     bytes: u64,
     cut: Cut,
     full: bool,
+    group: Group,
+}
+
+/// Rows that wait to be encoded together.
+#[derive(Default)]
+struct Group {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    bytes: u64,
 }
 
 impl Writer {
@@ -75,9 +96,15 @@ impl Writer {
         let level = ZstdLevel::try_new(1).map_err(|error| unwritable(path, error))?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
-            .set_content_defined_chunking(Some(CdcOptions::default()))
+            .set_content_defined_chunking(Some(CdcOptions {
+                min_chunk_size: LEAST_PAGE,
+                max_chunk_size: GREATEST_PAGE,
+                ..CdcOptions::default()
+            }))
             // What is encoded with a dictionary depends on all rows before it: only what has few values is.
             .set_dictionary_page_size_limit(DICTIONARY)
+            .set_data_page_size_limit(PAGE_BYTES)
+            .set_data_page_row_count_limit(usize::MAX)
             // One row group: a part is as large as its writer makes it.
             .set_max_row_group_row_count(None)
             .set_statistics_enabled(EnabledStatistics::Page)
@@ -95,14 +122,23 @@ impl Writer {
             bytes: 0,
             cut: Cut::about(bytes),
             full: false,
+            group: Group::default(),
         })
+    }
+
+    /// Encodes the rows that wait.
+    fn flush(&mut self) -> VaultResult<()> {
+        let Group { batches, .. } = std::mem::take(&mut self.group);
+        let failed = |error: &dyn std::fmt::Display| unwritable(&self.path, error);
+        let group = concat_batches(&self.schema, &batches).map_err(|error| failed(&error))?;
+        self.writer.write(&group).map_err(|error| failed(&error))
     }
 }
 
 impl PartWriter for Writer {
     fn write(&mut self, batch: &RecordBatch) -> VaultResult<usize> {
         let rows = self.hasher.rows(batch)?;
-        let mut taken = 0;
+        let (mut waiting, mut taken) = (0, 0);
         for row in &rows {
             if self.full {
                 break;
@@ -112,8 +148,17 @@ impl PartWriter for Writer {
             self.bytes += length;
             self.full = self.cut.is_end(self.bytes, length, hash);
             taken += 1;
+            self.group.rows += 1;
+            self.group.bytes += length;
+            if self.full || self.group.rows >= GROUP_ROWS || self.group.bytes >= GROUP_BYTES {
+                self.group.batches.push(batch.slice(waiting, taken - waiting));
+                waiting = taken;
+                self.flush()?;
+            }
         }
-        self.writer.write(&batch.slice(0, taken)).map_err(|error| unwritable(&self.path, error))?;
+        if waiting < taken {
+            self.group.batches.push(batch.slice(waiting, taken - waiting));
+        }
         self.rows += taken as u64;
         Ok(taken)
     }
@@ -122,7 +167,8 @@ impl PartWriter for Writer {
         self.full
     }
 
-    fn finish(self: Box<Self>) -> VaultResult<Part> {
+    fn finish(mut self: Box<Self>) -> VaultResult<Part> {
+        self.flush()?;
         let Writer { path, schema, mut writer, rows, hash, .. } = *self;
         let failed = |error: &dyn std::fmt::Display| unwritable(&path, error);
         let written = writer.finish().map_err(|error| failed(&error))?;
@@ -234,6 +280,24 @@ mod tests {
         assert!(same(&more) <= 4);
     }
 
+    /// However the rows come: where rows before them are gone, they come in other batches.
+    #[test]
+    fn the_same_rows_are_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = batch(&(0..60_000).map(|id| id * 7_919 % 60_013).collect::<Vec<_>>());
+        let mut files = Vec::new();
+        for size in [60_000, 8_192, 1_024, 777] {
+            let path = folder.path().join(size.to_string());
+            let batches: Vec<RecordBatch> = (0..rows.num_rows())
+                .step_by(size)
+                .map(|from| rows.slice(from, size.min(rows.num_rows() - from)))
+                .collect();
+            written(&path, &batches);
+            files.push(std::fs::read(path).unwrap());
+        }
+        assert!(files.iter().all(|file| *file == files[0]));
+    }
+
     #[test]
     fn bounds_are_those_of_the_values() {
         use landreeve_core::table::Value;
@@ -261,7 +325,7 @@ mod tests {
         let hash =
             read.iter().map(|batch| hasher.of(batch).unwrap()).fold(RowsHash::default(), RowsHash::and);
         assert_eq!(hash, part.hash);
-        assert_eq!(arrow_select::concat::concat_batches(&read[0].schema(), &read).unwrap(), batch(&ids));
+        assert_eq!(concat_batches(&read[0].schema(), &read).unwrap(), batch(&ids));
         assert_eq!(RowsHash::parse(&hash.to_string()), Some(hash));
     }
 
