@@ -131,21 +131,29 @@ async fn pump(
         let rows = rows.map_err(|error| query_error(&error, shift))?;
         stream_rows(rows, &plan, schema, query, bounds, feed, shift).await
     };
-    let longest = streamed.await.map_err(|error| refused(session, &plan, bounds).unwrap_or(error))?;
+    let longest = streamed.await.map_err(|error| refused(session, &plan, bounds, false).unwrap_or(error))?;
     // The client keeps prepared statements for types it had to look up; DISCARD ALL would drop them. It also keeps a
     // buffer as large as the longest row.
     Ok(!plan.has_custom_types && longest <= LONGEST_KEPT)
 }
 
-/// What the connection was given up for, in terms of the statement.
-pub(super) fn refused(session: &Session, plan: &Plan, bounds: Bounds) -> Option<SourceError> {
+/// What the connection was given up for, in terms of the statement. A backup has limits of its own.
+pub(super) fn refused(
+    session: &Session,
+    plan: &Plan,
+    bounds: Bounds,
+    for_backup: bool,
+) -> Option<SourceError> {
     let refused = session.traffic.refused.get()?;
     if !refused.is_row {
         return Some(errors::message_too_large(refused.bytes));
     }
-    Some(match refused.column.and_then(|column| plan.fields.get(column)) {
-        Some(field) => errors::value_too_large(field.name(), refused.bytes, bounds),
-        None => errors::row_too_large(Some(refused.bytes), bounds),
+    let field = refused.column.and_then(|column| plan.fields.get(column));
+    Some(match (field, for_backup) {
+        (Some(field), true) => errors::value_too_large_for_backup(field.name(), refused.bytes, bounds),
+        (Some(field), false) => errors::value_too_large(field.name(), refused.bytes, bounds),
+        (None, true) => errors::row_too_large_for_backup(bounds),
+        (None, false) => errors::row_too_large(Some(refused.bytes), bounds),
     })
 }
 

@@ -399,7 +399,7 @@ impl Reader {
             stream_rows(rows, &plan, schema, query, self.bounds, feed, 0).await
         };
         let streamed = streamed.await.map(drop);
-        streamed.map_err(|error| super::query::refused(session, &plan, self.bounds).unwrap_or(error))
+        streamed.map_err(|error| super::query::refused(session, &plan, self.bounds, true).unwrap_or(error))
     }
 
     /// The error with the table's name.

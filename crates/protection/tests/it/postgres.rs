@@ -411,6 +411,7 @@ async fn what_cannot_be_done_says_why() {
     let (state, message) = back_up(&source).await;
     assert_eq!(state, RunState::Failed);
     assert!(message.starts_with("table public.t: ") && message.contains("\"b\""), "{message}");
+    assert!(message.contains("[protection] max_value_bytes"), "{message}");
     let gone = declared(&world, DatasourceDetails { port: Some(1), ..shop.details() }).await;
     let (state, message) = back_up(&gone).await;
     assert_eq!(state, RunState::Failed);
