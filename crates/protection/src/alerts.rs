@@ -14,6 +14,7 @@ use crate::backing_up::BACK_UP;
 use crate::ids::AlertId;
 use crate::nouns::ALERT;
 use crate::plane::{NAME, Protection};
+use crate::repositories;
 use crate::restoring::RESTORE_RUN;
 use crate::stored::{StoredBackUp, StoredUse};
 
@@ -277,6 +278,8 @@ impl Subscriber for Raiser {
 struct About {
     kind: &'static str,
     entity: (&'static str, Uuid, String),
+    /// Where the backup was to be. A success in another repository says nothing about this one.
+    repository: String,
     datasource: Option<DatasourceId>,
 }
 
@@ -312,7 +315,12 @@ async fn of_backup(tx: &mut Tx, input: &str, state: RunState) -> Result<Option<A
     let row = tx.opt(sql, args![input.datasource()]).await?;
     let Some(row) = row else { return Ok(None) };
     let entity = ("datasource", row.uuid(0)?, row.text(1)?);
-    Ok(Some(About { kind: POLICY_VIOLATED, entity, datasource: Some(input.datasource()) }))
+    let repository = match input.repository() {
+        Some(id) => tx.opt("SELECT name FROM repositories WHERE id = $1", args![id]).await?,
+        None => None,
+    };
+    let repository = repository.map_or_else(|| Ok(repositories::DEFAULT.to_owned()), |row| row.text(0))?;
+    Ok(Some(About { kind: POLICY_VIOLATED, entity, repository, datasource: Some(input.datasource()) }))
 }
 
 async fn of_restore(tx: &mut Tx, input: &str) -> Result<Option<About>> {
@@ -322,13 +330,14 @@ async fn of_restore(tx: &mut Tx, input: &str) -> Result<Option<About>> {
     let row = tx.opt(sql, args![input.backup.to_string()]).await?;
     let Some(row) = row else { return Ok(None) };
     let entity = ("backup", input.backup, row.text(0)?);
-    Ok(Some(About { kind: RESTORE_FAILED, entity, datasource: row.id_opt(1)? }))
+    Ok(Some(About { kind: RESTORE_FAILED, entity, repository: String::new(), datasource: row.id_opt(1)? }))
 }
 
 async fn clear(tx: &mut Tx, about: &About, now: Timestamp) -> Result<()> {
     let sql = "UPDATE alerts SET status = 'cleared', cleared_at = $3, updated_at = $3, row_version = row_version + 1 \
-               WHERE kind = $1 AND entity_uuid = $2 AND status = 'active'";
-    tx.exec(sql, args![about.kind, about.entity.1.to_string(), now]).await.map(drop)
+               WHERE kind = $1 AND entity_uuid = $2 AND repository = $4 AND status = 'active'";
+    let entity = about.entity.1.to_string();
+    tx.exec(sql, args![about.kind, entity, now, &about.repository]).await.map(drop)
 }
 
 /// Once for a run, however often its end is told.
@@ -346,14 +355,15 @@ async fn raise(
     }
     let sql = "UPDATE alerts SET raised_count = raised_count + 1, run_id = $4, updated_at = $5, description = $6, \
                row_version = row_version + 1 \
-               WHERE kind = $1 AND cause = $2 AND entity_uuid = $3 AND status = 'active'";
-    if tx.exec(sql, args![kind, cause, &entity, run, now, description]).await? > 0 {
+               WHERE kind = $1 AND cause = $2 AND entity_uuid = $3 AND repository = $7 AND status = 'active'";
+    let args = args![kind, cause, &entity, run, now, description, &about.repository];
+    if tx.exec(sql, args).await? > 0 {
         return Ok(());
     }
     let id = AlertId(next_in(tx, AlertId::KIND).await?);
     let sql = "INSERT INTO alerts (id, uuid, ou_id, kind, cause, severity, status, notes, description, entity_kind, \
-               entity_uuid, entity_name, datasource_id, raised_count, run_id, raised_at, updated_at) \
-               VALUES ($1, $2, $3, $4, $5, 'error', 'active', '', $6, $7, $8, $9, $10, 1, $11, $12, $12)";
+               entity_uuid, entity_name, datasource_id, raised_count, run_id, raised_at, updated_at, repository) \
+               VALUES ($1, $2, $3, $4, $5, 'error', 'active', '', $6, $7, $8, $9, $10, 1, $11, $12, $12, $13)";
     let args = args![
         id,
         uuid.to_string(),
@@ -367,6 +377,7 @@ async fn raise(
         about.datasource,
         run,
         now,
+        &about.repository,
     ];
     tx.exec(sql, args).await.map(drop)
 }

@@ -73,8 +73,8 @@ pub async fn alert(face: &Face) -> String {
     let (id, uuid) = (face.kit.estate.next::<AlertId>(AlertId::KIND).await.unwrap(), face.kit.estate.uuid());
     let now = face.kit.estate.now();
     let sql = "INSERT INTO alerts (id, uuid, ou_id, kind, cause, severity, status, notes, description, entity_kind, \
-               entity_uuid, entity_name, raised_count, run_id, raised_at, updated_at) VALUES ($1, $2, 1, \
-               'policy_violated', 'connect', 'error', 'active', '', 'no answer', 'datasource', $2, 'shop', 1, 0, $3, $3)";
+               entity_uuid, entity_name, repository, raised_count, run_id, raised_at, updated_at) VALUES ($1, $2, 1, \
+               'policy_violated', 'connect', 'error', 'active', '', 'no answer', 'datasource', $2, 'shop', 'default', 1, 0, $3, $3)";
     face.kit.exec(sql, args![id, uuid.to_string(), now]).await;
     uuid.to_string()
 }

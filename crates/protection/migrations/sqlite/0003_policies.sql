@@ -19,18 +19,19 @@ CREATE INDEX policies_ou ON policies (ou_id);
 CREATE TABLE policy_assignments (
     datasource_id BIGINT PRIMARY KEY REFERENCES datasources (id) ON DELETE CASCADE,
     policy_id BIGINT NOT NULL REFERENCES policies (id) ON DELETE CASCADE,
-    assigned_at BIGINT NOT NULL,
-    -- When a backup was last submitted for it.
-    attempted_at BIGINT
+    assigned_at BIGINT NOT NULL
 );
 CREATE INDEX policy_assignments_policy ON policy_assignments (policy_id);
 
--- When the last backup for a goal started.
+-- What was done for a goal of a database.
 CREATE TABLE policy_marks (
     datasource_id BIGINT NOT NULL REFERENCES datasources (id) ON DELETE CASCADE,
     -- The repository, and how often.
     goal TEXT NOT NULL,
-    started_at BIGINT NOT NULL,
+    -- When its last backup started.
+    started_at BIGINT,
+    -- When one was submitted that has not been made yet.
+    attempted_at BIGINT,
     PRIMARY KEY (datasource_id, goal)
 );
 
@@ -50,6 +51,8 @@ CREATE TABLE alerts (
     entity_kind TEXT NOT NULL,
     entity_uuid TEXT NOT NULL,
     entity_name TEXT NOT NULL,
+    -- Of a backup: the name of its repository. A backup in another one does not clear it. Empty: not of one.
+    repository TEXT NOT NULL,
     -- For a grant on a single datasource. NULL: it is gone.
     datasource_id BIGINT,
     raised_count BIGINT NOT NULL,
@@ -60,6 +63,6 @@ CREATE TABLE alerts (
     cleared_at BIGINT,
     row_version BIGINT NOT NULL DEFAULT 1
 );
-CREATE UNIQUE INDEX alerts_active ON alerts (kind, cause, entity_uuid) WHERE status = 'active';
+CREATE UNIQUE INDEX alerts_active ON alerts (kind, cause, entity_uuid, repository) WHERE status = 'active';
 CREATE INDEX alerts_raised ON alerts (raised_at, id);
 CREATE INDEX alerts_entity ON alerts (entity_uuid);

@@ -129,7 +129,7 @@ async fn assign(
     let sql = "INSERT INTO policy_assignments (datasource_id, policy_id, assigned_at) \
                SELECT d.id, p.id, $3 FROM datasources d, policies p WHERE d.id = $1 AND p.id = $2 \
                ON CONFLICT (datasource_id) DO UPDATE SET policy_id = EXCLUDED.policy_id, \
-               assigned_at = EXCLUDED.assigned_at, attempted_at = NULL";
+               assigned_at = EXCLUDED.assigned_at";
     if tx.exec(sql, args![datasource, policy, now]).await? > 0 {
         following::plan(tx, datasource, now).await?;
     }

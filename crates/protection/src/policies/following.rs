@@ -59,6 +59,14 @@ struct Assigned {
     policy: Uuid,
     operations: Vec<Operation>,
     since: Timestamp,
+}
+
+/// What was done for a goal.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mark {
+    /// When its last backup started.
+    started: Option<Timestamp>,
+    /// When one was submitted that has not been made yet.
     attempted: Option<Timestamp>,
 }
 
@@ -73,17 +81,13 @@ impl Following {
         let mut next: Option<Timestamp> = None;
         for operation in assigned.operations.iter().filter(|operation| operation.works()) {
             let (due, soonest) = due(operation, &assigned, &marks, now);
-            let start = match pause(&due, assigned.attempted) {
-                Some(again) if again > now => Some(again),
-                _ if due.is_empty() => soonest,
-                _ => {
-                    return match self.start(tx, &assigned, operation, &due, now).await? {
-                        true => later(now, LOOK),
-                        false => later(now, LATER),
-                    };
-                }
-            };
-            next = [next, start].into_iter().flatten().min();
+            if !due.is_empty() {
+                return match self.start(tx, &assigned, operation, &due, now).await? {
+                    true => later(now, LOOK),
+                    false => later(now, LATER),
+                };
+            }
+            next = [next, soonest].into_iter().flatten().min();
         }
         Ok(next.map_or(Next::Never, Next::At))
     }
@@ -100,7 +104,8 @@ impl Following {
         let Some(repository) = repository(tx, operation).await? else { return Ok(false) };
         let until = |sla: &&&Sla| sla.retention.until(now, &operation.zone).unwrap_or(now);
         let Some(longest) = due.iter().max_by_key(until) else { return Ok(false) };
-        let goals = due.iter().map(|sla| goal(operation, &sla.frequency)).collect();
+        let goals: Vec<String> = due.iter().map(|sla| goal(operation, &sla.frequency)).collect();
+        attempted(tx, assigned.datasource, &goals, now).await?;
         let cause = StoredCause { policy: assigned.policy, goals };
         let first = backing_up::is_first(tx, assigned.datasource, repository).await?;
         let input = StoredBackUp::new(assigned.datasource, repository, longest.retention).because(cause);
@@ -111,8 +116,6 @@ impl Following {
             ..NewRun::new(&BACK_UP, assigned.ou, input.as_json()?)
         };
         let run = enqueue(&self.0, tx, assigned.ou, "policy", new, now).await?;
-        let sql = "UPDATE policy_assignments SET attempted_at = $2 WHERE datasource_id = $1";
-        tx.exec(sql, args![assigned.datasource, now]).await?;
         if let Some(end) = timing::closes(operation, now) {
             let body = StoredDue::Window { version: 1, run: run.id.0 }.as_json()?;
             let id = ScheduleId(next_in(tx, ScheduleId::KIND).await?);
@@ -149,7 +152,7 @@ fn later(now: Timestamp, wait: SignedDuration) -> Result<Next> {
 
 /// `None`: it has no policy that is active.
 async fn assigned(conn: &mut Conn, datasource: DatasourceId) -> Result<Option<Assigned>> {
-    let sql = "SELECT d.ou_id, p.uuid, p.name, p.body, a.assigned_at, a.attempted_at \
+    let sql = "SELECT d.ou_id, p.uuid, p.name, p.body, a.assigned_at \
                FROM policy_assignments a JOIN policies p ON p.id = a.policy_id \
                JOIN datasources d ON d.id = a.datasource_id WHERE a.datasource_id = $1 AND p.enabled = 1";
     let read = |row: &Row| {
@@ -160,7 +163,6 @@ async fn assigned(conn: &mut Conn, datasource: DatasourceId) -> Result<Option<As
             policy: row.uuid(1)?,
             operations: rules.operations,
             since: row.time(4)?,
-            attempted: row.time_opt(5)?,
         })
     };
     conn.opt(sql, args![datasource]).await?.as_ref().map(read).transpose()
@@ -182,34 +184,42 @@ pub(crate) async fn kept_on_demand(plane: &Protection, datasource: DatasourceId)
     Ok(longest.map(|(_, keep)| keep))
 }
 
-async fn marks(tx: &mut Tx, datasource: DatasourceId) -> Result<HashMap<String, Timestamp>> {
-    let sql = "SELECT goal, started_at FROM policy_marks WHERE datasource_id = $1";
+async fn marks(tx: &mut Tx, datasource: DatasourceId) -> Result<HashMap<String, Mark>> {
+    let sql = "SELECT goal, started_at, attempted_at FROM policy_marks WHERE datasource_id = $1";
     let rows = tx.all(sql, args![datasource]).await?;
-    rows.iter().map(|row| Ok((row.text(0)?, row.time(1)?))).collect()
+    let mark = |row: &Row| Ok(Mark { started: row.time_opt(1)?, attempted: row.time_opt(2)? });
+    rows.iter().map(|row| Ok((row.text(0)?, mark(row)?))).collect()
+}
+
+/// Notes that a backup for these goals was submitted.
+async fn attempted(tx: &mut Tx, datasource: DatasourceId, goals: &[String], now: Timestamp) -> Result<()> {
+    for goal in goals {
+        let sql = "INSERT INTO policy_marks (datasource_id, goal, attempted_at) VALUES ($1, $2, $3) \
+                   ON CONFLICT (datasource_id, goal) DO UPDATE SET attempted_at = EXCLUDED.attempted_at";
+        tx.exec(sql, args![datasource, goal, now]).await?;
+    }
+    Ok(())
 }
 
 /// Which goals are due now, and when the first of the others is.
 fn due<'a>(
     operation: &'a Operation,
     assigned: &Assigned,
-    marks: &HashMap<String, Timestamp>,
+    marks: &HashMap<String, Mark>,
     now: Timestamp,
 ) -> (Vec<&'a Sla>, Option<Timestamp>) {
     let (mut due, mut soonest) = (Vec::new(), None);
     for sla in &operation.slas {
-        let last = marks.get(&goal(operation, &sla.frequency)).copied();
-        match timing::start(operation, &sla.frequency, last, assigned.since, now) {
+        let mark = marks.get(&goal(operation, &sla.frequency)).copied().unwrap_or_default();
+        let start = timing::start(operation, &sla.frequency, mark.started, assigned.since, now);
+        // One that fails holds up no other goal.
+        let again = mark.attempted.and_then(|at| at.checked_add(timing::pause(&sla.frequency)).ok());
+        match start.map(|start| again.map_or(start, |again| start.max(again))) {
             Some(start) if start <= now => due.push(sla),
             start => soonest = [soonest, start].into_iter().flatten().min(),
         }
     }
     (due, soonest)
-}
-
-/// When what is due may be attempted again.
-fn pause(due: &[&Sla], attempted: Option<Timestamp>) -> Option<Timestamp> {
-    let shortest = due.iter().map(|sla| timing::pause(&sla.frequency)).min()?;
-    attempted?.checked_add(shortest).ok()
 }
 
 /// How a goal is known: where its backups are, and how often.
@@ -242,8 +252,10 @@ async fn close(tx: &mut Tx, run: RunId, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-/// Looks at this database soon.
+/// Looks at this database soon. What failed before counts no more: its policy is another one now.
 pub(super) async fn plan(tx: &mut Tx, datasource: DatasourceId, now: Timestamp) -> Result<()> {
+    tx.exec("UPDATE policy_marks SET attempted_at = NULL WHERE datasource_id = $1", args![datasource])
+        .await?;
     let id = ScheduleId(next_in(tx, ScheduleId::KIND).await?);
     let schedule = Schedule {
         noun: Some((Noun::DATASOURCE, datasource.0)),
@@ -279,7 +291,7 @@ pub(crate) async fn note(
                 for goal in goals {
                     let sql = "INSERT INTO policy_marks (datasource_id, goal, started_at) \
                                SELECT id, $2, $3 FROM datasources WHERE id = $1 ON CONFLICT (datasource_id, goal) \
-                               DO UPDATE SET started_at = EXCLUDED.started_at";
+                               DO UPDATE SET started_at = EXCLUDED.started_at, attempted_at = NULL";
                     tx.exec(sql, args![datasource, goal, started]).await?;
                 }
                 Ok(())

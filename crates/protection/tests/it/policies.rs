@@ -27,6 +27,7 @@ on_both! {
     backups_are_made_when_they_are_due
     what_fails_is_told_once_and_tried_again
     a_window_that_closes_cuts_a_backup_off
+    one_repository_that_fails_holds_up_no_other
     only_those_who_may
 }
 
@@ -263,6 +264,41 @@ async fn a_window_that_closes_cuts_a_backup_off(world: &World) {
     world.kit.clock.set("2026-01-17T01:00:01Z");
     settle(world).await;
     assert_eq!(world.kit.number("SELECT count(*) FROM schedules WHERE name LIKE 'window:%'").await, 0);
+}
+
+/// The copy in another place is made at once, and goes on being made.
+async fn one_repository_that_fails_holds_up_no_other(world: &World) {
+    follow(world).await;
+    let shop = world.database(&world.ctx, "shop.db", TABLE).await;
+    for name in ["here", "there"] {
+        world.add(world.wanted(name, name)).await.unwrap();
+    }
+    std::fs::remove_dir_all(world.path("here")).unwrap();
+    let mut both = policy(vec![sla(("days", 1), ("days", 7))], None);
+    both.operations[0].repository = Some("here".to_owned());
+    both.operations.push(NewOperation { repository: Some("there".to_owned()), ..both.operations[0].clone() });
+    let both = made(world, both).await;
+    assign(world, &shop, Some(both.uuid)).await;
+    until_ended(world, 1).await;
+    assert!(backups(world).await.is_empty());
+    pass(world, SEEN).await;
+    until_ended(world, 2).await;
+    assert_eq!(backups(world).await[0].repository_name, "there");
+    pass(world, SEEN).await;
+    assert_eq!(count(world).await, 2);
+    // The one that fails is tried again, and the other is made again a day later.
+    pass(world, HOUR).await;
+    until_ended(world, 3).await;
+    pass(world, SEEN).await;
+    pass(world, HOUR * 23).await;
+    until_ended(world, 4).await;
+    pass(world, SEEN).await;
+    until_ended(world, 5).await;
+    assert_eq!(backups(world).await.len(), 2);
+    // What succeeds there says nothing about here.
+    until(world, "SELECT 1 FROM alerts WHERE raised_count = 3".into()).await;
+    let raised = alerts(world).await;
+    assert_eq!((raised.len(), raised[0].active), (1, true), "{raised:?}");
 }
 
 #[tokio::test]
