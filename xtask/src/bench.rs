@@ -62,6 +62,8 @@ struct Sizes {
     tasks: usize,
     /// Rows of the table that is backed up: about 2 GB.
     protected: u64,
+    /// In the catalogue whose pages are read.
+    backups: u64,
 }
 
 const FULL: Sizes = Sizes {
@@ -83,6 +85,7 @@ const FULL: Sizes = Sizes {
     properties: 100_000,
     tasks: 500,
     protected: 12_000_000,
+    backups: 100_000,
 };
 
 const QUICK: Sizes = Sizes {
@@ -104,6 +107,7 @@ const QUICK: Sizes = Sizes {
     properties: 10_000,
     tasks: 100,
     protected: 500_000,
+    backups: 10_000,
 };
 
 type Part = fn(&mut Bench, &Sizes, &mut Report) -> Result<()>;

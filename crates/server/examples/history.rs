@@ -1,10 +1,12 @@
-//! Tools for the benchmark of the delivery plane:
+//! Tools for the benchmarks of the delivery and protection planes:
 //! - `history fill PLACE DEPLOYMENTS` creates that many deployments with three changes each, over the two years before
 //!   2026-06-01, directly in the metadata store of an estate, bypassing the use cases;
 //! - `history bare PLACE COUNT` writes the rows of COUNT deployments as the server does, sixteen per commit and nothing
 //!   else, and prints the microseconds of each commit;
 //! - `history attribute CHANGES COUNT` prints the microseconds that it takes to record a deployment in a repository with
-//!   CHANGES waiting changes, for COUNT deployments that each ship ten of them, and for a last one that ships the rest.
+//!   CHANGES waiting changes, for COUNT deployments that each ship ten of them, and for a last one that ships the rest;
+//! - `history backups PLACE COUNT` enters COUNT backups of fifty databases, made over the two years before 2026-06-01,
+//!   into the catalogue of an estate that has a repository, without making them.
 #![expect(clippy::print_stdout, reason = "a tool that reports to its terminal")]
 #![expect(clippy::expect_used, reason = "a tool that may end at the first surprise")]
 
@@ -24,6 +26,8 @@ const END: i64 = 1_780_272_000_000_000;
 /// Deployments per transaction.
 const PART: i64 = 50_000;
 const WARM_UP: i64 = 20;
+/// Databases that were backed up.
+const DATABASES: i64 = 50;
 
 #[tokio::main]
 async fn main() {
@@ -33,7 +37,10 @@ async fn main() {
         Some("fill") => fill(&arguments[1], number(2)).await,
         Some("bare") => bare(&arguments[1], number(2)).await,
         Some("attribute") => attribute(number(1), number(2)).await,
-        _ => panic!("fill PLACE DEPLOYMENTS, bare PLACE COUNT, or attribute CHANGES COUNT"),
+        Some("backups") => backups(&arguments[1], number(2)).await,
+        _ => panic!(
+            "fill PLACE DEPLOYMENTS, bare PLACE COUNT, attribute CHANGES COUNT, or backups PLACE COUNT"
+        ),
     }
 }
 
@@ -133,6 +140,46 @@ async fn incidents(tx: &mut Tx, step: i64, count: i64) -> landreeve_core::Result
         args![],
     )
     .await?;
+    tx.exec("ANALYZE", args![]).await.map(drop)
+}
+
+async fn backups(place: &str, count: i64) {
+    let store = open(place).await;
+    store.write(move |tx| Box::pin(catalogue(tx, count))).await.expect("backups");
+    store.close().await;
+}
+
+macro_rules! enter_backups {
+    ($uuid:literal) => {
+        concat!(
+            "INSERT INTO backups (id, uuid, asset_id, repository_id, snapshot_id, server_version, started_at, \
+             finished_at, expires_at, tables, row_count, bytes_read, bytes_added) \
+             WITH RECURSIVE n (i) AS (SELECT CAST(0 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $1) \
+             SELECT i + 1000000, ",
+            $uuid,
+            ", i % $2 + 1000000, (SELECT min(id) FROM repositories), (SELECT min(snapshot_id) FROM backups), '15.0', \
+             $3 + i * $4, $3 + i * $4 + 60000000, $5, 10, 1000, 100000, 1000 FROM n"
+        )
+    };
+}
+
+/// Databases `made-0` to `made-49`, the backups of all of them by turns.
+async fn catalogue(tx: &mut Tx, count: i64) -> landreeve_core::Result<()> {
+    for id in 0..DATABASES {
+        let uuid = format!("00000000-0000-4000-8000-{id:012x}");
+        tx.exec(
+            "INSERT INTO assets (id, uuid, ou_id, name, database_type, address, created_at) \
+             VALUES ($1, $2, 1, $3, 'postgres', $4, 0)",
+            args![id + 1_000_000, uuid, format!("made-{id}"), format!("127.0.0.1:5432/made_{id}")],
+        )
+        .await?;
+    }
+    let sql = tx.dialect().pick(
+        enter_backups!("printf('00000000-0000-4000-9000-%012x', i)"),
+        enter_backups!("'00000000-0000-4000-9000-' || lpad(to_hex(i), 12, '0')"),
+    );
+    let step = (END - BEGIN) / count;
+    tx.exec(sql, args![count, DATABASES, BEGIN, step, END + 10 * (END - BEGIN)]).await?;
     tx.exec("ANALYZE", args![]).await.map(drop)
 }
 

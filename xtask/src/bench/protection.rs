@@ -1,5 +1,6 @@
 //! Backups of a large PostgreSQL table that hardly compresses, against `pg_dump | restic`, and restores against
-//! `restic | pg_restore`. How long one row takes to be found. What a second backup adds to a repository, after changes of four kinds.
+//! `restic | pg_restore`. How long one row takes to be found, by a command and through the API. What a second backup adds
+//! to a repository, after changes of four kinds. Pages of the list of many backups.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,8 +9,9 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Bench, Sizes};
+use crate::measure::http::Client;
 use crate::measure::process;
-use crate::measure::report::Report;
+use crate::measure::report::{Report, median};
 use crate::measure::server::Server;
 
 const BACKUP_RATIO: f64 = 0.7;
@@ -17,6 +19,11 @@ const RESTORE_RATIO: f64 = 0.8;
 const MEMORY: f64 = 500.0;
 const LOOK_UPS: u64 = 9;
 const LOOK_UP_SECONDS: f64 = 2.0;
+/// The same with the repository open.
+const PREVIEW_SECONDS: f64 = 0.5;
+const PAGE_MILLISECONDS: f64 = 50.0;
+/// Backups on a page.
+const PAGE: u64 = 100;
 const DATABASE: &str = "protected";
 /// The password of restic's own repository.
 const PASSWORD: &str = "bench";
@@ -43,6 +50,8 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     judge_backup(report, "a backup of what is unchanged", &unchanged, peers.back_up()?);
     added(report, "nothing changed", &first, &unchanged, 0.2);
     look_up(&server, report, &first, sizes.protected)?;
+    let authorization = clumio_key(&server)?;
+    preview(&mut Client::connect(server.address()?, &authorization)?, report, &first, sizes.protected)?;
     for (what, sql, most) in changes(sizes.protected) {
         bench.postgres.run(DATABASE, &sql)?;
         let changed = back_up(&server)?;
@@ -76,7 +85,88 @@ pub fn measure(bench: &mut Bench, sizes: &Sizes, report: &mut Report) -> Result<
     for name in [DATABASE, "restored", "restored_by_peers"] {
         bench.postgres.run("postgres", &format!("DROP DATABASE {name} WITH (FORCE)"))?;
     }
+    server.stop()?;
+    let count = sizes.backups.to_string();
+    bench.programs.figures("history", &["backups", &server.store_file(), &count])?;
+    server.launch()?;
+    pages(&mut Client::connect(server.address()?, &authorization)?, report, sizes.backups)?;
     server.stop()
+}
+
+/// Creates a token of the administrator for the Clumio API; returns the header `Authorization`.
+fn clumio_key(server: &Server) -> Result<String> {
+    server.command(&["user", "create", "bench", "--role", "Administrator"])?;
+    let key = server.command(&["key", "create", "--api", "clumio", "--user", "bench"])?;
+    Ok(format!("Bearer {key}"))
+}
+
+/// Reads single rows from a backup through the API, whose server has the repository open after the first.
+fn preview(client: &mut Client, report: &mut Report, backup: &Backup, rows: u64) -> Result<()> {
+    let mut taken = Vec::new();
+    for at in 0..=LOOK_UPS {
+        let id = rows * (2 * at + 1) / (2 * LOOK_UPS + 3);
+        let body = format!(
+            r#"{{"source":{{"backup_id":"{}","database_name":"{DATABASE}"}},"target":{{"preview":true,"query_statement":"SELECT * FROM t WHERE id = {id}"}}}}"#,
+            backup.id
+        );
+        let begun = Instant::now();
+        let found = client.post("/clumio/restores/aws/rds-resources/records", &body)?.expect(200)?;
+        taken.push(begun.elapsed().as_secs_f64());
+        ensure!(found.body.contains(&format!("\"{id}\"")), "row {id}: {}", found.body);
+    }
+    taken.remove(0);
+    let median = median(&taken);
+    report.judge(
+        "one row by its key through the API, the repository open: median".to_owned(),
+        format!("{median:.3} s"),
+        format!("at most {PREVIEW_SECONDS} s"),
+        median <= PREVIEW_SECONDS,
+    );
+    Ok(())
+}
+
+/// First, middle and last pages of lists with each filter.
+fn pages(client: &mut Client, report: &mut Report, count: u64) -> Result<()> {
+    let asset = "00000000-0000-4000-8000-000000000007";
+    let filters = [
+        ("no filter", "{}".to_owned()),
+        ("one database", format!(r#"{{"resource_id":{{"$eq":"{asset}"}}}}"#)),
+        ("half of the time", r#"{"start_timestamp":{"$gt":"2025-06-01T00:00:00Z"}}"#.to_owned()),
+        (
+            "one database, half of the time",
+            format!(
+                r#"{{"resource_id":{{"$eq":"{asset}"}},"start_timestamp":{{"$lte":"2025-06-01T00:00:00Z"}}}}"#
+            ),
+        ),
+    ];
+    let mut slowest = (0.0, String::new());
+    for (what, filter) in filters {
+        let filter = filter.replace('{', "%7B").replace('}', "%7D").replace('"', "%22");
+        let path = |start: u64| {
+            format!("/clumio/backups/aws/rds-resources?limit={PAGE}&start={start}&filter={filter}")
+        };
+        let pages: u64 = client.get(&path(1))?.expect(200)?.field("total_pages_count")?.parse()?;
+        ensure!(pages > 1 && pages <= count / PAGE + 1, "{pages} pages: {what}");
+        for start in [1, pages / 2, pages] {
+            let mut taken = Vec::new();
+            for _ in 0..LOOK_UPS {
+                let begun = Instant::now();
+                client.get(&path(start))?.expect(200)?;
+                taken.push(begun.elapsed().as_secs_f64() * 1_000.0);
+            }
+            let taken = median(&taken);
+            if taken > slowest.0 {
+                slowest = (taken, format!("{what}, page {start} of {pages}"));
+            }
+        }
+    }
+    report.judge(
+        format!("a page of {PAGE} of {count} backups, the slowest of 12"),
+        format!("{:.1} ms ({})", slowest.0, slowest.1),
+        format!("at most {PAGE_MILLISECONDS} ms"),
+        slowest.0 <= PAGE_MILLISECONDS,
+    );
+    Ok(())
 }
 
 /// Reads single rows from a backup, each with a command of its own.
@@ -90,8 +180,7 @@ fn look_up(server: &Server, report: &mut Report, backup: &Backup, rows: u64) -> 
         taken.push(begun.elapsed().as_secs_f64());
         ensure!(found.lines().count() == 2 && found.contains(&format!("\n{id},")), "row {id}: {found}");
     }
-    taken.sort_by(f64::total_cmp);
-    let median = taken.get(taken.len() / 2).copied().unwrap_or_default();
+    let median = median(&taken);
     report.judge(
         "one row by its key, a command each: median".to_owned(),
         format!("{median:.2} s"),
