@@ -101,6 +101,18 @@ pub async fn connect_spec(
     })
 }
 
+/// The same for a session that writes: as the user that the datasource has for this, if it has one.
+pub async fn write_spec(outbound: &Outbound, endpoint: Endpoint<'_>) -> Result<ConnectSpec> {
+    let mut spec = connect_spec(outbound, endpoint, &[]).await?;
+    if let (Target::Network { username, password, .. }, Some(writer)) =
+        (&mut spec.target, &endpoint.details.writer)
+    {
+        username.clone_from(&writer.username);
+        *password = writer.password.clone();
+    }
+    Ok(spec)
+}
+
 /// A run's failure for a database error.
 pub fn source_failure(error: &SourceError, limit: Option<Duration>) -> Failure {
     let kind = match error.kind {

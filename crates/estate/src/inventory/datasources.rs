@@ -54,6 +54,8 @@ pub struct DatasourceDetails {
     pub port: Option<u16>,
     pub username: Option<String>,
     pub password: Option<Secret>,
+    /// Used instead of the first where something is written: restores, loading. No dialect shows it.
+    pub writer: Option<Login>,
     pub database: Option<String>,
     pub ssh: Ssh,
     /// The zone of values without one, and of the session.
@@ -69,6 +71,13 @@ pub struct DatasourceDetails {
     pub service_key: Option<Secret>,
     /// Attributes of database types without a driver: stored without effect.
     pub extras: BTreeMap<String, String>,
+}
+
+/// A user of the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    pub username: String,
+    pub password: Secret,
 }
 
 /// Stored without effect: connecting through SSH is not supported yet.
@@ -113,6 +122,7 @@ impl Default for DatasourceDetails {
             port: None,
             username: None,
             password: None,
+            writer: None,
             database: None,
             ssh: Ssh::default(),
             data_time_zone: None,
@@ -160,6 +170,16 @@ impl DatasourceDetails {
         if network && self.host.as_deref().is_none_or(|host| host.trim().is_empty()) {
             let message = format!("is required to connect to {}", self.database_type.as_str());
             faults.push("host", "required", message);
+        }
+        match &self.writer {
+            Some(_) if matches!(self.database_type, DatabaseType::Sqlite | DatabaseType::Catalog(_)) => {
+                let message = format!("is not used for {}, which has no users", self.database_type.as_str());
+                faults.push("write_user", "not_used", message);
+            }
+            Some(writer) if writer.username.trim().is_empty() => {
+                faults.push("write_user", "required", "must not be empty");
+            }
+            _ => {}
         }
         if self.database_type == DatabaseType::Sqlite && self.database.as_deref().is_none_or(str::is_empty) {
             faults.push("database", "required", "is required: the path of the SQLite file");

@@ -9,4 +9,4 @@ mod places;
 pub mod stored;
 
 pub use agents::{Agent, AgentFilter};
-pub use datasources::{ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, Ssh};
+pub use datasources::{ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, Login, Ssh};

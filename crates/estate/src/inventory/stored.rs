@@ -6,7 +6,7 @@ use landreeve_core::Secret;
 use landreeve_core::schema::{Catalog, ColumnInfo, SchemaInfo, TableInfo, TableKind};
 use serde::{Deserialize, Serialize};
 
-use super::datasources::{ConnectionMode, DatasourceDetails, Ssh};
+use super::datasources::{ConnectionMode, DatasourceDetails, Login, Ssh};
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredConfig {
@@ -27,6 +27,8 @@ pub struct StoredConfig {
     row_counts: bool,
     operator_file: bool,
     extras: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    write_username: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -34,6 +36,8 @@ pub struct StoredSecrets {
     version: u32,
     password: Option<String>,
     service_key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    write_password: Option<String>,
 }
 
 impl StoredConfig {
@@ -56,6 +60,7 @@ impl StoredConfig {
             row_counts: details.row_counts,
             operator_file: details.operator_file,
             extras: details.extras.clone(),
+            write_username: details.writer.as_ref().map(|writer| writer.username.clone()),
         }
     }
 
@@ -75,6 +80,8 @@ impl StoredConfig {
         details.row_counts = self.row_counts;
         details.operator_file = self.operator_file;
         details.extras = self.extras;
+        // Its password is among the secrets.
+        details.writer = self.write_username.map(|username| Login { username, password: Secret::new("") });
     }
 }
 
@@ -85,12 +92,16 @@ impl StoredSecrets {
             version: 1,
             password: text(&details.password),
             service_key: text(&details.service_key),
+            write_password: details.writer.as_ref().map(|writer| writer.password.reveal().to_owned()),
         }
     }
 
     pub fn into_details(self, details: &mut DatasourceDetails) {
         details.password = self.password.map(Secret::new);
         details.service_key = self.service_key.map(Secret::new);
+        if let (Some(writer), Some(password)) = (&mut details.writer, self.write_password) {
+            writer.password = Secret::new(password);
+        }
     }
 }
 

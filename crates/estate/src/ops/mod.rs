@@ -24,7 +24,7 @@ pub use crate::identity::{
     Api, GrantTarget, Group, Key, NewGrant, Origin, Ou, Role, Subject, User, UserChange,
 };
 pub use crate::inventory::{
-    Agent, AgentFilter, ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, Ssh,
+    Agent, AgentFilter, ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, Login, Ssh,
 };
 pub use crate::outbound::Network;
 pub use crate::runs::list::{FamilyFilter, Narrow, Range, RunOrder};

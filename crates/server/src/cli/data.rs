@@ -12,10 +12,10 @@ use landreeve_analytics::lang::InputParameters;
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::{DatasourceId, RunId};
 use landreeve_core::source::ResultFormat;
-use landreeve_core::{RunState, page};
+use landreeve_core::{Input, RunState, Secret, page};
 use landreeve_estate::ops::datasources::Seen;
 use landreeve_estate::ops::runs::RunRef;
-use landreeve_estate::ops::{Datasource, DatasourceDetails, DatasourceFilter, datasources};
+use landreeve_estate::ops::{Datasource, DatasourceDetails, DatasourceFilter, Login, datasources};
 use landreeve_estate::runs::Role;
 use serde_json::{Value, json};
 
@@ -32,6 +32,11 @@ pub enum DatasourceCommand {
         after_help = "Examples:\n  landreeve datasource add Shop --type postgres --host db.example.com --username reader --database shop --password-stdin\n  landreeve datasource add Ledger --type sqlite --database ledger.db"
     )]
     Add(Add),
+    /// Change a datasource; what is not given stays as it is
+    #[command(
+        after_help = "Examples:\n  landreeve datasource set Shop --host db2.example.com\n  landreeve datasource set Shop --write-user owner --write-password-stdin"
+    )]
+    Set(Set),
     /// List the datasources
     #[command(after_help = "Example:\n  landreeve datasource list")]
     List {
@@ -72,6 +77,8 @@ pub struct Add {
     /// Read the password from standard input
     #[arg(long)]
     password_stdin: bool,
+    #[command(flatten)]
+    writer: Writer,
     /// Name of the database, or path of the SQLite file [default: none]
     #[arg(long = "database", value_name = "NAME")]
     name_of_database: Option<String>,
@@ -86,9 +93,63 @@ pub struct Add {
     verify_ssl: bool,
 }
 
+#[derive(Debug, Args)]
+struct Writer {
+    /// Write as this database user: restores do [default: the one that reads]
+    #[arg(long, value_name = "NAME")]
+    write_user: Option<String>,
+    /// Read the password of --write-user from standard input, after the one of --password-stdin
+    #[arg(long, requires = "write_user")]
+    write_password_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Set {
+    #[command(flatten)]
+    place: Place,
+    /// Name or id of the datasource
+    datasource: String,
+    /// New name
+    #[arg(long)]
+    name: Option<String>,
+    /// Host of the database
+    #[arg(long)]
+    host: Option<String>,
+    /// Port of the database
+    #[arg(long)]
+    port: Option<u16>,
+    /// Connect as this database user
+    #[arg(long)]
+    username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    password_stdin: bool,
+    #[command(flatten)]
+    writer: Writer,
+    /// Write as the user that reads
+    #[arg(long, conflicts_with = "write_user")]
+    no_write_user: bool,
+    /// Name of the database, or path of the SQLite file
+    #[arg(long = "database", value_name = "NAME")]
+    name_of_database: Option<String>,
+    /// Interpret times without a zone in this time zone
+    #[arg(long)]
+    time_zone: Option<String>,
+    /// Refuse to connect without TLS
+    #[arg(long, value_name = "BOOL")]
+    require_ssl: Option<bool>,
+    /// Verify the certificate of the database server
+    #[arg(long, value_name = "BOOL")]
+    verify_ssl: Option<bool>,
+    /// Whether it can be used
+    #[arg(long, value_name = "BOOL")]
+    enabled: Option<bool>,
+}
+
 pub async fn datasource(command: DatasourceCommand) -> anyhow::Result<()> {
     match command {
         DatasourceCommand::Add(args) => add(args).await,
+        DatasourceCommand::Set(args) => set(args).await,
         DatasourceCommand::List { place, format } => list(&place, format).await,
         DatasourceCommand::Test { place, datasource } => {
             let session = Session::open(&place).await?;
@@ -116,15 +177,8 @@ async fn add(args: Add) -> anyhow::Result<()> {
         return Err(Usage(message).into());
     };
     let password = if args.password_stdin { Some(read_password()?) } else { None };
-    let database = match (&args.name_of_database, database_type) {
-        // Relative to the command's working directory, not to the server's folders.
-        (Some(path), DatabaseType::Sqlite) => {
-            let found = std::fs::canonicalize(path)
-                .with_context(|| format!("could not find the SQLite file {path:?}"))?;
-            Some(found.to_string_lossy().into_owned())
-        }
-        (name, _) => name.clone(),
-    };
+    let writer = writer(args.writer)?;
+    let database = database(args.name_of_database, database_type)?;
     let details = DatasourceDetails {
         name: args.name,
         database_type,
@@ -132,6 +186,7 @@ async fn add(args: Add) -> anyhow::Result<()> {
         port: args.port,
         username: args.username,
         password,
+        writer,
         database,
         data_time_zone: Some(args.time_zone),
         require_tls: args.require_ssl,
@@ -144,6 +199,57 @@ async fn add(args: Add) -> anyhow::Result<()> {
     session.changed().await?;
     output::say(&shown?);
     Ok(())
+}
+
+fn writer(args: Writer) -> anyhow::Result<Option<Login>> {
+    let Some(username) = args.write_user else { return Ok(None) };
+    let password = if args.write_password_stdin { read_password()? } else { Secret::new("") };
+    Ok(Some(Login { username, password }))
+}
+
+fn database(given: Option<String>, database_type: DatabaseType) -> anyhow::Result<Option<String>> {
+    match (given, database_type) {
+        // Relative to the command's working directory, not to the server's folders.
+        (Some(path), DatabaseType::Sqlite) => {
+            let found = std::fs::canonicalize(&path)
+                .with_context(|| format!("could not find the SQLite file {path:?}"))?;
+            Ok(Some(found.to_string_lossy().into_owned()))
+        }
+        (name, _) => Ok(name),
+    }
+}
+
+async fn set(args: Set) -> anyhow::Result<()> {
+    let session = Session::open(&args.place).await?;
+    let found = find(&session, &args.datasource).await?;
+    let password = if args.password_stdin { Some(read_password()?) } else { None };
+    let writer = writer(args.writer)?;
+    let database = database(args.name_of_database, found.details.database_type)?;
+    let change = move |details: &mut DatasourceDetails| {
+        set_some(&mut details.name, args.name);
+        details.host = args.host.or(details.host.take());
+        details.port = args.port.or(details.port);
+        details.username = args.username.or(details.username.take());
+        details.password = password.or(details.password.take());
+        details.writer = if args.no_write_user { None } else { writer.or(details.writer.take()) };
+        details.database = database.or(details.database.take());
+        details.data_time_zone = args.time_zone.or(details.data_time_zone.take());
+        set_some(&mut details.require_tls, args.require_ssl);
+        set_some(&mut details.verify_tls, args.verify_ssl);
+        set_some(&mut details.enabled, args.enabled);
+    };
+    let estate = &session.opened.estate;
+    let changed =
+        datasources::datasource_update(estate, &session.ctx, found.id, Input::of(change), None).await;
+    session.changed().await?;
+    changed?;
+    Ok(())
+}
+
+fn set_some<T>(place: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *place = given;
+    }
 }
 
 async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
