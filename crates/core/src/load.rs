@@ -1,6 +1,6 @@
 //! The port to new databases: making them and filling them, for restores. `drivers` implements it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::Pin;
 
@@ -20,7 +20,17 @@ pub struct Definitions {
     pub scratch: PathBuf,
     /// Also who owns what, and who may do what.
     pub owners: bool,
+    /// `None`: everything.
+    pub only: Option<Choice>,
     pub tools: Tools,
+}
+
+/// Some of the tables of a backup, and schemas of which everything is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Choice {
+    pub schemas: BTreeSet<String>,
+    /// Schema and name.
+    pub tables: BTreeSet<(String, String)>,
 }
 
 /// Definitions come in two parts: tables can be filled between them.
@@ -47,14 +57,15 @@ pub trait Loader: Send + Sync + 'static {
         cancel: CancellationToken,
     ) -> BoxFuture<'a, Result<(), SourceError>>;
 
-    /// Carries out one part of the definitions in the database of `spec`.
+    /// Carries out one part of the definitions in the database of `spec`. Returns what of the choice had to be left out, one
+    /// sentence each.
     fn define<'a>(
         &'a self,
         spec: &'a ConnectSpec,
         definitions: &'a Definitions,
         stage: Stage,
         cancel: CancellationToken,
-    ) -> BoxFuture<'a, Result<(), SourceError>>;
+    ) -> BoxFuture<'a, Result<Vec<String>, SourceError>>;
 
     /// Writes all rows, or none. Returns their number.
     fn load<'a>(

@@ -62,6 +62,8 @@ pub struct SnapshotTable {
     pub definition: Option<String>,
     pub columns: Vec<ColumnInfo>,
     pub rows: TableRows,
+    /// The partitioned table (schema, name) that it is a part of.
+    pub partition_of: Option<(String, String)>,
     /// The table (schema, name) that its rows are written to instead, because they may belong to another part of it there.
     pub through: Option<(String, String)>,
 }

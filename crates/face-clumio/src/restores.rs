@@ -79,7 +79,16 @@ async fn resolved(app: &App, stated: Input<Stated>) -> landreeve_core::Result<In
             if stated.environment.is_some() && to.is_none() {
                 faults.push("target.environment_id", "unknown", "is not an environment");
             }
-            NewRestore { backup, to, database: stated.name, name: None, owners: false, compare: false }
+            NewRestore {
+                backup,
+                to,
+                database: stated.name,
+                name: None,
+                schemas: Vec::new(),
+                tables: Vec::new(),
+                owners: false,
+                compare: false,
+            }
         })
         .named(restore_field))
 }

@@ -75,6 +75,9 @@ pub(crate) struct ManifestTable {
     /// The columns that order its rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub key: Vec<String>,
+    /// The partitioned table (schema, name) that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_of: Option<(String, String)>,
     /// The table (schema, name) that its rows are written to instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<(String, String)>,
@@ -243,6 +246,7 @@ impl From<&SnapshotTable> for ManifestTable {
             columns: table.columns.iter().map(column).collect(),
             rows,
             key,
+            partition_of: table.partition_of.clone(),
             through: table.through.clone(),
             parts,
         }

@@ -1,8 +1,10 @@
 //! The JSON in this plane's rows.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use landreeve_core::ids::DatasourceId;
+use landreeve_core::load::Choice;
 use landreeve_core::vault::CheckDepth;
 use landreeve_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -137,6 +139,29 @@ pub(crate) struct StoredRestore {
     pub target: StoredTarget,
     pub owners: bool,
     pub compare: bool,
+    /// None: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<StoredChoice>,
+}
+
+/// What is restored of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredChoice {
+    schemas: BTreeSet<String>,
+    /// Schema and name.
+    tables: BTreeSet<(String, String)>,
+}
+
+impl From<Choice> for StoredChoice {
+    fn from(Choice { schemas, tables }: Choice) -> StoredChoice {
+        StoredChoice { schemas, tables }
+    }
+}
+
+impl From<StoredChoice> for Choice {
+    fn from(StoredChoice { schemas, tables }: StoredChoice) -> Choice {
+        Choice { schemas, tables }
+    }
 }
 
 /// Where a backup is restored to.

@@ -19,15 +19,19 @@ pub struct Restore {
     pub to: Option<i64>,
     pub database: String,
     pub name: Option<String>,
+    #[serde(default)]
+    pub schemas: Vec<String>,
+    #[serde(default)]
+    pub tables: Vec<String>,
     pub owners: bool,
     pub compare: bool,
 }
 
 impl Restore {
     pub fn wanted(self) -> Result<NewRestore> {
-        let Restore { backup, to, database, name, owners, compare } = self;
-        let backup = uuid_of("backup", &backup)?;
-        Ok(NewRestore { backup, to: to.map(DatasourceId), database, name, owners, compare })
+        let Restore { backup, to, database, name, schemas, tables, owners, compare } = self;
+        let (backup, to) = (uuid_of("backup", &backup)?, to.map(DatasourceId));
+        Ok(NewRestore { backup, to, database, name, schemas, tables, owners, compare })
     }
 }
 

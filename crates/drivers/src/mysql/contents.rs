@@ -311,6 +311,7 @@ async fn table(session: &mut Session, contents: &mut Contents, listed: Listed) -
         definition: None,
         columns: infos,
         rows: TableRows::Readable(key),
+        partition_of: None,
         through: None,
     };
     Ok(Table { info, columns, has_key, history })

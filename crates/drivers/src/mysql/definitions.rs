@@ -3,10 +3,11 @@
 //! The file is JSON, an object with `format`, `database`, `server_version` and `objects`, which are in the order in which
 //! they are created. `docs/protection.md` describes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use landreeve_core::load::Choice;
 use landreeve_core::source::SourceError;
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +137,44 @@ impl Object {
 impl Definitions {
     pub fn new(database: String, server_version: String, objects: Vec<Object>) -> Definitions {
         Definitions { format: FORMAT, database, server_version, objects }
+    }
+
+    /// The chosen tables, with their triggers and the sequences that they name.
+    pub fn chosen(&self, choice: &Choice) -> Result<Vec<Object>, SourceError> {
+        if choice.schemas.contains(&self.database) {
+            return Ok(self.objects.clone());
+        }
+        let names: BTreeSet<&str> = choice.tables.iter().map(|(_, name)| name.as_str()).collect();
+        let tables: Vec<&Object> = self.objects.iter().filter(|object| object.kind == Kind::Table).collect();
+        if let Some(name) = names.iter().find(|name| !tables.iter().any(|table| table.name == **name)) {
+            return Err(unreadable(format!("there is no table {name} in them")));
+        }
+        let tables: Vec<Vec<u8>> = tables
+            .into_iter()
+            .filter(|table| names.contains(table.name.as_str()))
+            .map(Object::sql)
+            .collect::<Result<_, _>>()?;
+        let mut chosen = Vec::new();
+        for object in &self.objects {
+            let sql = object.sql()?;
+            let is_wanted = match object.kind {
+                Kind::Table => names.contains(object.name.as_str()),
+                Kind::Sequence => {
+                    let name = text::identifier(&object.name);
+                    tables.iter().any(|table| text::contains(table, name.as_bytes()))
+                }
+                // As `contents` writes it: its table is the first thing behind ON.
+                Kind::Trigger => names.iter().any(|name| {
+                    let place = format!("{} FOR EACH ROW", text::identifier(name));
+                    text::behind(&sql, b" ON ").is_some_and(|rest| rest.starts_with(place.as_bytes()))
+                }),
+                _ => false,
+            };
+            if is_wanted {
+                chosen.push(object.clone());
+            }
+        }
+        Ok(chosen)
     }
 
     pub async fn write(self, path: std::path::PathBuf) -> Result<(), SourceError> {

@@ -62,7 +62,7 @@ impl Loader for MySql {
         definitions: &'a Given,
         stage: Stage,
         cancel: CancellationToken,
-    ) -> BoxFuture<'a, Result<(), SourceError>> {
+    ) -> BoxFuture<'a, Result<Vec<String>, SourceError>> {
         let definitions = definitions.clone();
         self.in_session(spec, cancel, move |session| {
             Box::pin(async move { define(session, &definitions, stage).await })
@@ -153,8 +153,11 @@ async fn create(
     session.run(&format!("ALTER DATABASE {}{values}", identifier(name))).await
 }
 
-async fn define(session: &mut Session, given: &Given, stage: Stage) -> Result<(), SourceError> {
-    let definitions = Definitions::read(&given.file).await?;
+async fn define(session: &mut Session, given: &Given, stage: Stage) -> Result<Vec<String>, SourceError> {
+    let mut definitions = Definitions::read(&given.file).await?;
+    if let Some(only) = &given.only {
+        definitions.objects = definitions.chosen(only)?;
+    }
     session.run("SET SESSION foreign_key_checks = 0, unique_checks = 0").await?;
     for setting in [
         "explicit_defaults_for_timestamp = 1",
@@ -177,7 +180,8 @@ async fn define(session: &mut Session, given: &Given, stage: Stage) -> Result<()
     for object in &last {
         definer.create(session, object).await?;
     }
-    definer.end(session).await
+    definer.end(session).await?;
+    Ok(Vec::new())
 }
 
 /// Creates those that can be created, until there are none: one may need another.

@@ -12,6 +12,16 @@ pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
+/// What follows the first occurrence of a part.
+pub(super) fn behind<'t>(text: &'t [u8], part: &[u8]) -> Option<&'t [u8]> {
+    let at = text.windows(part.len()).position(|some| some == part)?;
+    text.get(at + part.len()..)
+}
+
+pub(super) fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|some| some == part)
+}
+
 /// Where a statement that the server wrote says who defined its object, with the space behind it.
 pub(super) fn definer(sql: &[u8]) -> Option<Range<usize>> {
     const WORD: &[u8] = b"DEFINER=";

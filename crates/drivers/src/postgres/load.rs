@@ -14,12 +14,15 @@ use super::connect::{Connector, Session, query_error};
 use super::introspect::{get, rows};
 use super::relay::Relay;
 use super::snapshot::{SETTINGS, identifier};
-use super::{Postgres, SNAPSHOT_LIMIT, binary, copy, tools};
+use super::{Postgres, SNAPSHOT_LIMIT, binary, chosen, copy, tools};
 use crate::errors;
 use crate::feed::{self, Watch};
 
 /// Sent at a time.
 const CHUNK: usize = 256 * 1024;
+
+/// The server has no database of that name.
+const NO_DATABASE: &str = "3D000";
 
 /// Everything that a user may have made in a database.
 const MADE: &str = "
@@ -52,7 +55,7 @@ impl Loader for Postgres {
         definitions: &'a Definitions,
         stage: Stage,
         cancel: CancellationToken,
-    ) -> BoxFuture<'a, Result<(), SourceError>> {
+    ) -> BoxFuture<'a, Result<Vec<String>, SourceError>> {
         let (connector, spec, definitions) = (self.connector.clone(), spec.clone(), definitions.clone());
         Box::pin(feed::run(&self.owner, cancel, SNAPSHOT_LIMIT, move |watch| async move {
             define(&connector, &spec, &definitions, stage, &watch).await
@@ -96,7 +99,7 @@ async fn create(
     name: &str,
     settings: &BTreeMap<String, String>,
 ) -> Result<(), SourceError> {
-    let session = connector.connect(spec).await?;
+    let session = on_server(connector, spec).await?;
     let known = "SELECT datistemplate FROM pg_catalog.pg_database WHERE datname = $1";
     let known = session.client.query_typed(known, &[(&name, Type::TEXT)]).await;
     let known = known.map_err(|error| query_error(&error, 0))?;
@@ -116,6 +119,16 @@ async fn create(
         return Err(not_empty(format!("the database {name} is not empty; restore into a new one")));
     }
     Ok(())
+}
+
+/// A session in the datasource's database or, if that is gone, in one that every server has.
+async fn on_server(connector: &Connector, spec: &ConnectSpec) -> Result<Session, SourceError> {
+    match connector.connect(spec).await {
+        Err(error) if error.code.as_deref() == Some(NO_DATABASE) => {
+            connector.connect(&inside(spec, "postgres")).await
+        }
+        other => other,
+    }
 }
 
 fn not_empty(message: String) -> SourceError {
@@ -160,7 +173,7 @@ async fn define(
     definitions: &Definitions,
     stage: Stage,
     watch: &Watch,
-) -> Result<(), SourceError> {
+) -> Result<Vec<String>, SourceError> {
     let program = &definitions.tools.pg_restore;
     let mut arguments: Vec<OsString> = vec!["--exit-on-error".into(), "--no-password".into()];
     arguments.extend(match stage {
@@ -169,6 +182,13 @@ async fn define(
     });
     if !definitions.owners {
         arguments.extend(["--no-owner".into(), "--no-privileges".into()]);
+    }
+    let mut left_out = Vec::new();
+    if let Some(only) = &definitions.only {
+        let (file, scratch) = (&definitions.file, &definitions.scratch);
+        let (list, unable) = chosen::list(program, file, scratch, only, watch).await?;
+        arguments.push(format!("--use-list={}", list.display()).into());
+        left_out = if stage == Stage::BeforeRows { unable } else { left_out };
     }
     if let Target::Network { database, .. } = &spec.target {
         // A name with `=` in it would be a connection string.
@@ -181,7 +201,8 @@ async fn define(
     let name: String = name.to_string_lossy().chars().take(13).collect();
     let name = format!("{}-{name}", std::process::id());
     let relay = Relay::open(connector, spec, &name, &definitions.scratch).await?;
-    tools::run((program, "pg_restore"), arguments, (&relay, spec), &definitions.scratch, watch).await
+    tools::run((program, "pg_restore"), arguments, (&relay, spec), &definitions.scratch, watch).await?;
+    Ok(left_out)
 }
 
 async fn load(session: &Session, (place, columns): (&str, &str), mut rows: Rows) -> Result<u64, SourceError> {

@@ -5,6 +5,7 @@
 //! CrateDB, which has no transactions, only the gate and the user's rights prevent writes.
 
 mod binary;
+mod chosen;
 mod connect;
 mod copy;
 mod decode;

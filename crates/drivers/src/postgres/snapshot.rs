@@ -50,14 +50,14 @@ const TABLES: &str = "
              CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, ord)
               JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
              WHERE i.indrelid = c.oid AND i.indisprimary AND k.ord <= i.indnkeyatts),
-           root.nspname::text, root.relname::text
+           root.nspname::text, root.relname::text, coalesce(root.by_hash, false)
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN LATERAL (
-            SELECT m.nspname, r.relname
-              FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
-             WHERE r.oid = pg_catalog.pg_partition_root(c.oid) AND EXISTS (
+            SELECT m.nspname, r.relname, EXISTS (
                    SELECT 1 FROM pg_catalog.pg_partition_ancestors(c.oid) AS a
-                     JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = a.relid WHERE p.partstrat = 'h')
+                     JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = a.relid WHERE p.partstrat = 'h') AS by_hash
+              FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
+             WHERE r.oid = pg_catalog.pg_partition_root(c.oid)
            ) AS root ON c.relispartition
      WHERE c.relkind = 'r' AND c.relpersistence <> 't'
        AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'
@@ -214,8 +214,12 @@ async fn tables(session: &Session) -> Result<Vec<SnapshotTable>, SourceError> {
         let Some(columns) = columns.remove(&oid) else { continue };
         let key: Option<Vec<String>> = get(&row, 3)?;
         let (schema, root): (Option<String>, Option<String>) = (get(&row, 4)?, get(&row, 5)?);
+        let partition_of = schema.zip(root);
+        let by_hash: bool = get(&row, 6)?;
         found.push(SnapshotTable {
-            through: schema.zip(root),
+            // Where a row belongs may be computed differently on another server.
+            through: partition_of.clone().filter(|_| by_hash),
+            partition_of,
             schema: get(&row, 1)?,
             name: get(&row, 2)?,
             definition: None,

@@ -52,6 +52,44 @@ fn not_started(program: &Path, setting: &str, error: &std::io::Error) -> SourceE
     ))
 }
 
+/// What a program prints that needs no database, up to so many bytes.
+pub(super) async fn output(
+    (path, setting): (&Path, &str),
+    arguments: Vec<OsString>,
+    scratch: &Path,
+    max_bytes: usize,
+    watch: &Watch,
+) -> Result<String, SourceError> {
+    let mut child = Command::new(path)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("LC_ALL", "C.UTF-8")
+        .current_dir(scratch)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| not_started(path, setting, &error))?;
+    let mut printed = Vec::new();
+    let work = async {
+        let lost = |error: std::io::Error| errors::lost(format!("{setting} was lost: {error}"));
+        if let Some(stdout) = child.stdout.take() {
+            stdout.take(max_bytes as u64 + 1).read_to_end(&mut printed).await.map_err(lost)?;
+        }
+        if printed.len() > max_bytes {
+            return Err(errors::unsupported(format!("{setting} prints more than {max_bytes} bytes")));
+        }
+        child.wait().await.map_err(lost)
+    };
+    let ended = watch.or_stop(work).await?;
+    if !ended.success() {
+        return Err(SourceError::new(SourceErrorKind::Query, format!("{setting} failed ({ended})")));
+    }
+    Ok(String::from_utf8_lossy(&printed).into_owned())
+}
+
 /// Runs a program on the database of `spec` to its end.
 pub(super) async fn run(
     program: (&Path, &str),

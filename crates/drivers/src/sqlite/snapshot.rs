@@ -169,6 +169,7 @@ fn tables(connection: &Connection) -> Result<Vec<SnapshotTable>, SourceError> {
                 definition,
                 columns: table.columns,
                 rows: TableRows::InFile(table.row_count),
+                partition_of: None,
                 through: None,
             });
         }

@@ -10,6 +10,7 @@ use landreeve_core::{Error, OpCtx, Result};
 use uuid::Uuid;
 
 use super::opened::{self, OpenBackup};
+use super::staged::StagedRows;
 use super::table::Rows;
 use crate::backups;
 use crate::manifest::ManifestTable;
@@ -61,13 +62,16 @@ impl Catalog for BackupCatalog {
             let opened = self.open(reader).await?;
             let mut tables = Tables::default();
             for name in names {
-                if let Some(position) = position(&opened.manifest.tables, name) {
-                    if opened.manifest.tables.get(position).is_some_and(|table| table.parts.is_none()) {
-                        return Err(unreadable(name));
-                    }
-                    let table = Rows::open(&self.plane, Arc::clone(&opened), position).await?;
-                    tables.tables.push((name.clone(), Arc::new(table) as Arc<dyn Table>));
+                let Some(position) = position(&opened.manifest.tables, name) else { continue };
+                if opened.manifest.tables.get(position).is_some_and(|table| !opened.can_read(table)) {
+                    return Err(unreadable(name));
                 }
+                let backup = Arc::clone(&opened);
+                let table: Arc<dyn Table> = match opened.is_sqlite() {
+                    true => Arc::new(StagedRows::open(&self.plane, backup, position).await?),
+                    false => Arc::new(Rows::open(&self.plane, backup, position).await?),
+                };
+                tables.tables.push((name.clone(), table));
             }
             Ok(tables)
         })
@@ -79,7 +83,7 @@ impl Catalog for BackupCatalog {
     ) -> BoxFuture<'a, std::result::Result<Vec<Listed>, SourceError>> {
         Box::pin(async move {
             let opened = self.open(reader).await?;
-            let readable = opened.manifest.tables.iter().filter(|table| table.parts.is_some());
+            let readable = opened.manifest.tables.iter().filter(|table| opened.can_read(table));
             let listed = readable
                 .map(|table| Listed::new(TableName::new(&table.schema, &table.name), TableKind::Table));
             Ok(listed.collect())

@@ -1,11 +1,12 @@
 //! What is in a backup: its tables, and their rows by SQL, without a restore. `opened` keeps backups open, `catalog` offers
-//! their tables to the engine, `table` reads rows of one, `columns` shows them in the types that SQL knows,
+//! their tables to the engine, `table` reads rows of one, `staged` those of a SQLite file, `columns` shows them in the types that SQL knows,
 //! `restoring` keeps what a SELECT found.
 
 mod catalog;
 mod columns;
-mod opened;
+pub(crate) mod opened;
 pub mod restoring;
+mod staged;
 mod table;
 
 use std::sync::Arc;
@@ -53,7 +54,8 @@ pub struct BackupColumn {
 pub async fn backup_tables(plane: &Protection, ctx: &OpCtx, uuid: Uuid) -> Result<Vec<BackupTable>> {
     let backup = usable(plane, ctx, uuid).await?;
     let opened = opened::open(plane, &backup).await?;
-    let mut tables: Vec<BackupTable> = opened.manifest.tables.iter().map(table::described).collect();
+    let mut tables: Vec<BackupTable> =
+        opened.manifest.tables.iter().map(|table| table::described(table, opened.can_read(table))).collect();
     tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
     Ok(tables)
 }

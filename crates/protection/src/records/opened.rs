@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use landreeve_core::datasource::DatabaseType;
 use landreeve_core::vault::{Repository, SnapshotId, StoredFile, VaultResult};
 use landreeve_core::{Error, Result};
 use uuid::Uuid;
 
+use super::staged::Staged;
 use crate::backups::Backup;
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Manifest, ManifestTable};
 use crate::plane::Protection;
 use crate::repositories;
 
@@ -23,9 +25,21 @@ pub(crate) struct OpenBackup {
     pub repository: Box<dyn Repository>,
     pub manifest: Manifest,
     pub snapshot: SnapshotId,
+    /// If it is one file.
+    pub staged: Staged,
 }
 
 impl OpenBackup {
+    /// Whether it is one file, which SQLite reads.
+    pub fn is_sqlite(&self) -> bool {
+        DatabaseType::stored(&self.manifest.asset.database_type) == DatabaseType::Sqlite
+    }
+
+    /// Whether the rows of a table can be read without a restore.
+    pub fn can_read(&self, table: &ManifestTable) -> bool {
+        table.parts.is_some() || self.is_sqlite()
+    }
+
     /// A file that the manifest names.
     pub fn file(&self, name: &str) -> VaultResult<Arc<dyn StoredFile>> {
         self.repository.file(&self.snapshot, &manifest::data_path(name)).map(Arc::from)
@@ -58,7 +72,7 @@ impl OpenBackups {
     }
 }
 
-pub(super) async fn open(plane: &Protection, backup: &Backup) -> Result<Arc<OpenBackup>> {
+pub(crate) async fn open(plane: &Protection, backup: &Backup) -> Result<Arc<OpenBackup>> {
     let now = plane.estate().now();
     if let Some(opened) = plane.open_backups().find(backup.uuid, now) {
         return Ok(opened);
@@ -71,7 +85,12 @@ pub(super) async fn open(plane: &Protection, backup: &Backup) -> Result<Arc<Open
         .blocking(move |vault| {
             let repository = vault.open(&spec, Default::default())?;
             let manifest = Manifest::read(&*repository, &snapshot)?;
-            VaultResult::Ok(Arc::new(OpenBackup { repository, manifest, snapshot }))
+            VaultResult::Ok(Arc::new(OpenBackup {
+                repository,
+                manifest,
+                snapshot,
+                staged: Staged::default(),
+            }))
         })
         .await?
         .map_err(landreeve_core::vault::VaultError::into_error)?;

@@ -20,7 +20,7 @@ use crate::plane::Protection;
 /// Files that are read at the same time.
 const READERS: usize = 2;
 
-pub(super) fn described(table: &ManifestTable) -> BackupTable {
+pub(super) fn described(table: &ManifestTable, is_readable: bool) -> BackupTable {
     let columns = table.columns.iter().map(|column| BackupColumn {
         name: column.name.clone(),
         data_type: column.data_type.clone(),
@@ -32,7 +32,7 @@ pub(super) fn described(table: &ManifestTable) -> BackupTable {
         name: table.name.clone(),
         rows: table.rows,
         columns: columns.collect(),
-        is_readable: table.parts.is_some(),
+        is_readable,
     }
 }
 

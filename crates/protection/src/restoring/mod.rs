@@ -1,5 +1,6 @@
 //! Reads a backup: to see that it is intact, or into a new database.
 
+mod choosing;
 mod to_database;
 mod to_file;
 
@@ -20,11 +21,14 @@ use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, Lane, NewRu
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use self::choosing::{Chosen, MAX_NAMES};
+pub(crate) use self::to_file::only_file;
 use crate::at_work::{AtWork, Use};
 use crate::backups::{self, Backup, backup_get};
 use crate::manifest::{self, Manifest, ManifestFile};
 use crate::nouns::{BACKUP, RESTORE};
 use crate::plane::{POOL, Protection};
+use crate::records::opened;
 use crate::stored::{StoredRestore, StoredTarget, StoredUse};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -62,6 +66,10 @@ pub struct NewRestore {
     pub database: String,
     /// Of the datasource that it becomes. `None`: the asset's, with the backup's date.
     pub name: Option<String>,
+    /// Schemas that are restored; with no schemas and no tables, everything is.
+    pub schemas: Vec<String>,
+    /// Tables that are restored: `SCHEMA.TABLE`, or `TABLE` if only one schema has it.
+    pub tables: Vec<String>,
     /// Also who owns what, and who may do what.
     pub owners: bool,
     /// Reads what was written once more and compares it with the backup.
@@ -74,6 +82,8 @@ pub struct Plan {
     pub backup: Backup,
     pub target: Target,
     pub name: String,
+    /// `None`: everything.
+    pub chosen: Option<Chosen>,
     pub owners: bool,
     pub compare: bool,
 }
@@ -123,10 +133,39 @@ pub async fn restore_plan(
     if let Err(error) = &target {
         error.faults.iter().for_each(|fault| found.add(fault.clone()));
     }
+    let mut chosen = None;
+    if target.is_ok() {
+        chosen = choice(plane, &backup, new.value(), &mut found).await?;
+    }
     let new = new.settled(found)?;
     let default = || format!("{} {}", backup.asset.name, backup.started_at.strftime("%Y-%m-%d %H:%M"));
     let name = new.name.unwrap_or_else(default);
-    Ok(Plan { target: target?, backup, name, owners: new.owners, compare: new.compare })
+    Ok(Plan { target: target?, backup, name, chosen, owners: new.owners, compare: new.compare })
+}
+
+/// What is named of a backup, if anything.
+async fn choice(
+    plane: &Protection,
+    backup: &Backup,
+    new: &NewRestore,
+    faults: &mut Faults,
+) -> Result<Option<Chosen>> {
+    let mut refuse = false;
+    let is_file = DatabaseType::stored(&backup.asset.database_type) == DatabaseType::Sqlite;
+    for (field, names) in [("schemas", &new.schemas), ("tables", &new.tables)] {
+        if is_file && !names.is_empty() {
+            faults.push(field, "not_used", "is not used for SQLite, which is restored as a whole");
+            refuse = true;
+        } else if names.len() > MAX_NAMES {
+            faults.push(field, "length", format!("must have at most {MAX_NAMES} names"));
+            refuse = true;
+        }
+    }
+    if refuse || (new.schemas.is_empty() && new.tables.is_empty()) {
+        return Ok(None);
+    }
+    let opened = opened::open(plane, backup).await?;
+    Ok(choosing::choose(&opened.manifest, (&new.schemas, &new.tables), faults))
 }
 
 async fn file(plane: &Protection, ctx: &OpCtx, backup: &Backup, new: &NewRestore) -> Result<Target> {
@@ -201,7 +240,7 @@ pub async fn restore_start(
     ctx: &OpCtx,
     new: impl Into<Input<NewRestore>>,
 ) -> Result<Run> {
-    let Plan { backup, target, name, owners, compare } = restore_plan(plane, ctx, new).await?;
+    let Plan { backup, target, name, chosen, owners, compare } = restore_plan(plane, ctx, new).await?;
     let by_operator = ctx.authority().is_operator();
     // Two that make the same database could each take it for empty.
     let lane = match &target {
@@ -214,7 +253,8 @@ pub async fn restore_start(
         Target::File(file) => StoredTarget::File { file, by_operator },
         Target::Database { server, database } => StoredTarget::Database { server: server.id.0, database },
     };
-    let input = StoredUse::new(backup.uuid, Some(StoredRestore { name, target, owners, compare }));
+    let only = chosen.map(|chosen| chosen.choice.into());
+    let input = StoredUse::new(backup.uuid, Some(StoredRestore { name, target, owners, compare, only }));
     let new = NewRun {
         noun: Some((RESTORE, backup.id.0)),
         lane,
@@ -311,9 +351,9 @@ async fn declare(
     Ok(Done::default())
 }
 
-async fn compared(job: &Job, backup: &Backup) {
-    let rows = backup.rows.map_or_else(String::new, |rows| format!(" with {rows} rows"));
-    job.log(Level::Info, format!("compared: {} tables{rows} are equal", backup.tables)).await;
+async fn compared(job: &Job, tables: u64, rows: Option<u64>) {
+    let rows = rows.map_or_else(String::new, |rows| format!(" with {rows} rows"));
+    job.log(Level::Info, format!("compared: {tables} tables{rows} are equal")).await;
 }
 
 /// Files that are read at the same time.
@@ -337,7 +377,7 @@ fn check_files(opened: &dyn Opened, snapshot: &SnapshotId, manifest: &Manifest) 
 }
 
 /// Copies a file of a backup, and compares it with what the manifest says of it.
-fn copy(
+pub(crate) fn copy(
     opened: &dyn Opened,
     snapshot: &SnapshotId,
     wanted: &ManifestFile,

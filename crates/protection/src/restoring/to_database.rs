@@ -5,20 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::{TryStreamExt as _, stream};
-use landreeve_core::load::{Definitions, Loader, Rows, Stage};
+use landreeve_core::load::{Choice, Definitions, Loader, Rows, Stage};
 use landreeve_core::source::{ConnectSpec, RecordBatch, SourceError, SourceErrorKind, Target};
 use landreeve_core::vault::{
     Repository as Opened, RowsHash, SnapshotId, Vault, VaultError, VaultErrorKind, VaultResult,
 };
 use landreeve_core::{Error, ErrorKind};
-use landreeve_estate::inventory::connect::{connect_spec, source_failure};
+use landreeve_estate::inventory::connect::{source_failure, write_spec};
 use landreeve_estate::ops::{Datasource, DatasourceDetails};
 use landreeve_estate::program::Scratch;
 use landreeve_estate::results::{BATCH_BYTES, BATCH_ROWS};
+use landreeve_estate::runs::log::Level;
 use landreeve_estate::runs::{Failure, Job, Outcome};
 use tokio::sync::mpsc;
 
-use super::{check_files, compared, copy, declare};
+use super::{check_files, choosing, compared, copy, declare};
 use crate::at_work::AtWork;
 use crate::backing_up::connections;
 use crate::backups::Backup;
@@ -48,7 +49,7 @@ pub(super) async fn restore(
     let scratch = Scratch::new(&work.plane.options().scratch_dir, job.run.uuid)?;
     job.report(0, "checking the backup");
     let manifest = Arc::new(check(work, job, backup).await?);
-    let mut spec = connect_spec(estate.outbound(), server.endpoint(), &[]).await?;
+    let mut spec = write_spec(estate.outbound(), server.endpoint()).await?;
     let _permits = connections(&work.plane, job, &mut spec, 2).await?;
     let loader = estate.loader(spec.database_type)?;
     let created = loader.create(&spec, &database, &manifest.settings, job.token()).await;
@@ -56,7 +57,8 @@ pub(super) async fn restore(
     if let Target::Network { database: inside, .. } = &mut spec.target {
         database.clone_into(inside);
     }
-    let filling = Filling { work, job, backup, manifest, spec, loader, scratch: scratch.path() };
+    let only = restore.only.clone().map(Choice::from);
+    let filling = Filling { work, job, backup, manifest, only, spec, loader, scratch: scratch.path() };
     let filled = async {
         filling.fill(restore.owners).await?;
         if restore.compare { filling.compare().await } else { Ok(()) }
@@ -66,9 +68,6 @@ pub(super) async fn restore(
             format!("{}; {place} was left as far as it had been restored", failure.error.message);
         failure
     })?;
-    if restore.compare {
-        compared(job, backup).await;
-    }
     let details =
         DatasourceDetails { name: restore.name.clone(), database: Some(database), ..server.details.clone() };
     // On its own server it belongs where the asset does.
@@ -102,6 +101,8 @@ struct Filling<'a> {
     job: &'a Job,
     backup: &'a Backup,
     manifest: Arc<Manifest>,
+    /// `None`: everything is restored.
+    only: Option<Choice>,
     spec: ConnectSpec,
     loader: Arc<dyn Loader>,
     scratch: PathBuf,
@@ -111,10 +112,11 @@ impl Filling<'_> {
     async fn fill(&self, owners: bool) -> Done<()> {
         let file = self.definitions().await?;
         let tools = self.work.plane.options().tools.clone();
-        let definitions = Definitions { file, scratch: self.scratch.clone(), owners, tools };
+        let (scratch, only) = (self.scratch.clone(), self.only.clone());
+        let definitions = Definitions { file, scratch, owners, only, tools };
         self.define(&definitions, Stage::BeforeRows).await?;
         for (position, table) in self.manifest.tables.iter().enumerate() {
-            if table.parts.is_some() {
+            if self.has(table) {
                 self.job.report(10, format!("writing {}.{}", table.schema, table.name));
                 self.load(position, table).await?;
             }
@@ -125,7 +127,15 @@ impl Filling<'_> {
 
     async fn define(&self, definitions: &Definitions, stage: Stage) -> Done<()> {
         let defined = self.loader.define(&self.spec, definitions, stage, self.job.token()).await;
-        defined.map_err(|error| source_failure(&error, None))
+        for left_out in defined.map_err(|error| source_failure(&error, None))? {
+            self.job.log(Level::Warn, left_out).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the rows of a table are written by us.
+    fn has(&self, table: &ManifestTable) -> bool {
+        table.parts.is_some() && self.only.as_ref().is_none_or(|choice| choosing::has(choice, table))
     }
 
     /// The file that holds no rows of ours.
@@ -191,7 +201,7 @@ impl Filling<'_> {
         // Rows that were written through another table may be in other parts of it than before.
         let mut wanted: BTreeMap<(&str, &str), (u64, RowsHash)> = BTreeMap::new();
         let mut found = wanted.clone();
-        for table in self.manifest.tables.iter().filter(|table| table.parts.is_some()) {
+        for table in self.manifest.tables.iter().filter(|table| self.has(table)) {
             let sum = wanted.entry(table.place()).or_default();
             let hash = table.hash().map_err(Error::internal)?;
             *sum = (sum.0 + table.rows.unwrap_or_default(), sum.1.and(hash));
@@ -216,7 +226,12 @@ impl Filling<'_> {
                 return Err(Failure::new(ErrorKind::Unavailable, "different", message));
             }
         }
-        snapshot.end().await.map_err(failed)
+        snapshot.end().await.map_err(failed)?;
+        // What the archive has itself, `pg_restore` has written.
+        let restored = self.manifest.tables.iter().filter(|table| self.only.is_none() || self.has(table));
+        let (tables, rows) = (restored.clone().count() as u64, restored.map(|table| table.rows).sum());
+        compared(self.job, tables, rows).await;
+        Ok(())
     }
 }
 

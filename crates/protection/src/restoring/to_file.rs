@@ -55,7 +55,8 @@ pub(super) async fn restore(
         return Err(Failure::new(ErrorKind::Unavailable, "different", message));
     }
     if restore.compare {
-        compared(job, backup).await;
+        let count = |count: i64| count.unsigned_abs();
+        compared(job, count(backup.tables), backup.rows.map(count)).await;
     }
     let details = DatasourceDetails {
         name: restore.name.clone(),
@@ -101,7 +102,7 @@ async fn is_whole(
 }
 
 /// The database of a backup that is one file.
-fn only_file(manifest: &Manifest) -> VaultResult<ManifestFile> {
+pub(crate) fn only_file(manifest: &Manifest) -> VaultResult<ManifestFile> {
     match manifest.files.as_slice() {
         [file] => Ok(file.clone()),
         files => {

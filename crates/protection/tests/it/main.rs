@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 mod backups;
+mod chosen;
 mod mysql;
 mod policies;
 mod postgres;
 mod records;
 mod repositories;
 mod support;
+mod writers;

@@ -94,7 +94,7 @@ SELECT lo_from_bytea(4242, 'a large object');
 
 /// A database on the test server, with its datasource.
 pub struct Database {
-    name: String,
+    pub name: String,
     url: Url,
 }
 
@@ -114,7 +114,7 @@ impl Database {
     }
 
     /// The name of one that does not exist yet.
-    fn unused() -> Database {
+    pub fn unused() -> Database {
         Database::named(&format!("lr_{}", uuid::Uuid::from_u128(rand_bits()).simple()))
     }
 
@@ -124,7 +124,7 @@ impl Database {
         client
     }
 
-    async fn admin(&self, sql: &str) {
+    pub async fn admin(&self, sql: &str) {
         let (client, connection) = tokio_postgres::connect(&postgres_url(), NoTls).await.unwrap();
         let connection = tokio::spawn(connection);
         client.batch_execute(sql).await.unwrap();
@@ -137,8 +137,14 @@ impl Database {
     }
 
     /// Everything that it has, as `pg_dump` writes it, whatever the order of its rows.
-    async fn dump(&self) -> Vec<String> {
-        let output = Command::new("pg_dump").arg("--dbname").arg(self.url.as_str()).output().await.unwrap();
+    pub async fn dump(&self) -> Vec<String> {
+        self.dump_of(&[]).await
+    }
+
+    /// With these arguments.
+    pub async fn dump_of(&self, arguments: &[&str]) -> Vec<String> {
+        let mut command = Command::new("pg_dump");
+        let output = command.arg("--dbname").arg(self.url.as_str()).args(arguments).output().await.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
         // The program's protection against itself has random words.
@@ -174,7 +180,7 @@ pub async fn declared(world: &World, details: DatasourceDetails) -> Datasource {
     datasource_create(&world.kit.estate, &world.ctx, details, Vec::new()).await.unwrap()
 }
 
-async fn restored(world: &World, backup: &Backup, new: NewRestore) {
+pub async fn restored(world: &World, backup: &Backup, new: NewRestore) {
     let run = restore_start(&world.plane, &world.ctx, new).await.unwrap();
     assert_eq!(world.ended(run).await, (RunState::Succeeded, String::new()), "{}", backup.uuid);
 }

@@ -246,3 +246,58 @@ async fn only_those_who_may_read_records() {
     }
     shop.drop().await;
 }
+
+/// A file is copied out of the repository once, and deleted when it is not needed any more.
+#[tokio::test]
+async fn rows_of_a_sqlite_file_are_those_that_it_has() {
+    let world = World::sqlite().await;
+    let sql = "PRAGMA journal_mode = WAL;
+        CREATE TABLE orders (id INTEGER PRIMARY KEY, who TEXT COLLATE NOCASE, price REAL, day DATE, at DATETIME, flag BOOLEAN,
+                             b BLOB, anything, \"odd \"\"name\" TEXT);
+        INSERT INTO orders WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 5000)
+            SELECT i, CASE WHEN i % 7 > 0 THEN 'User ' || (i % 100) END, i * 1.25, date('2026-01-01', (i % 300) || ' days'),
+            datetime('2026-01-01', i || ' minutes'), i % 3 = 0, zeroblob(3),
+            CASE i % 3 WHEN 0 THEN i WHEN 1 THEN 'text' END, 'it''s' FROM s;
+        CREATE TABLE none (a INTEGER, b TEXT); CREATE VIEW v AS SELECT id FROM orders";
+    let source = world.database(&world.ctx, "shop", sql).await;
+    let backup = world.back_up(&source, DEFAULTS).await;
+    let file = rusqlite::Connection::open(world.path("shop")).unwrap();
+    let mut dice = Dice(11);
+    for _ in 0..60 {
+        let number = dice.roll(6_000) as i64 - 500;
+        let condition = match dice.roll(6) {
+            0 => format!("id {} {number}", dice.pick(&["=", "<", "<=", ">", ">=", "<>"])),
+            1 => format!("id IN ({number}, 7, {})", number + 3),
+            2 => format!("id BETWEEN {number} AND {}", number + 100),
+            3 => format!("who = 'User {}' AND id < {number}", number % 100),
+            4 => format!("price {} {number}.5", dice.pick(&["<", ">"])),
+            _ => format!("who IN ('User 1', 'User {}') OR id = {number}", number % 100),
+        };
+        let sum = format!("SELECT CAST(coalesce(sum(id), 0) AS TEXT) FROM orders WHERE {condition}");
+        let wanted: String = file.query_row(&sum, [], |row| row.get(0)).unwrap();
+        assert_eq!(single(&world, &backup, &sum).await, wanted, "{condition}");
+    }
+    for (sql, wanted) in [
+        ("SELECT CAST(count(*) AS TEXT) FROM main.orders", "5000"),
+        ("SELECT CAST(count(*) AS TEXT) FROM none", "0"),
+        ("SELECT anything FROM orders WHERE id = 3", "3"),
+        ("SELECT anything FROM orders WHERE id = 4", "text"),
+        ("SELECT \"odd \"\"name\" FROM orders WHERE id = 4", "it's"),
+        ("SELECT CAST(day AS TEXT) FROM orders WHERE id = 31", "2026-02-01"),
+        ("SELECT CAST(count(*) AS TEXT) FROM orders WHERE anything IS NULL", "1667"),
+        ("SELECT a.who FROM orders a JOIN orders b ON a.id = b.id + 1 WHERE b.id = 8", "User 9"),
+    ] {
+        assert_eq!(single(&world, &backup, sql).await, wanted, "{sql}");
+    }
+    let error = rows(&world, &world.ctx, &backup, "DELETE FROM orders").await.unwrap_err();
+    assert_eq!(error.faults[0].field, "sql");
+    let staged = || std::fs::read_dir(world.path("scratch")).unwrap().count();
+    assert_eq!(staged(), 1, "the file was copied once");
+    let tables = backup_tables(&world.plane, &world.ctx, backup.uuid).await.unwrap();
+    assert!(tables.iter().all(|table| table.is_readable), "{tables:?}");
+    // In a table that has something else than was declared, the column is named.
+    file.execute_batch("INSERT INTO none VALUES ('word', 'x')").unwrap();
+    let backup = world.back_up(&source, DEFAULTS).await;
+    let error = rows(&world, &world.ctx, &backup, "SELECT a FROM none").await.unwrap_err();
+    assert!(error.faults[0].message.contains("\"a\" is read as integer"), "{error:?}");
+}

@@ -117,7 +117,16 @@ impl World {
 
 /// A restore to this database on the backup's own server.
 pub fn to(backup: &Backup, database: String) -> NewRestore {
-    NewRestore { backup: backup.uuid, to: None, database, name: None, owners: false, compare: false }
+    NewRestore {
+        backup: backup.uuid,
+        to: None,
+        database,
+        name: None,
+        schemas: Vec::new(),
+        tables: Vec::new(),
+        owners: false,
+        compare: false,
+    }
 }
 
 /// Runs each of these functions on both metadata stores.

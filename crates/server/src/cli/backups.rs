@@ -110,6 +110,12 @@ pub struct RestoreArgs {
     /// Name of the datasource that it becomes [default: the backup's, with its date]
     #[arg(long)]
     name: Option<String>,
+    /// Restore only this table, as SCHEMA.TABLE, with what it needs; can be repeated [default: everything]
+    #[arg(long = "table", value_name = "TABLE")]
+    tables: Vec<String>,
+    /// Restore only what is in this schema; can be repeated [default: everything]
+    #[arg(long = "schema", value_name = "SCHEMA")]
+    schemas: Vec<String>,
     /// Also restore who owns what, and who may do what; those users must exist
     #[arg(long)]
     owners: bool,
@@ -253,16 +259,29 @@ async fn wanted(session: &Session, args: &RestoreArgs) -> anyhow::Result<Restore
         Some(name) => Some(data::find(session, name).await?.id.0),
         None => None,
     };
-    let name = args.name.clone();
-    Ok(Restore { backup: uuid.to_string(), to, database, name, owners: args.owners, compare: args.compare })
+    Ok(Restore {
+        backup: uuid.to_string(),
+        to,
+        database,
+        name: args.name.clone(),
+        schemas: args.schemas.clone(),
+        tables: args.tables.clone(),
+        owners: args.owners,
+        compare: args.compare,
+    })
 }
 
 fn show_plan(plan: &Plan) {
-    let rows = plan.backup.rows.map_or_else(String::new, |rows| format!(" with {rows} rows"));
+    let (tables, rows, bytes) = match &plan.chosen {
+        Some(chosen) => (chosen.tables.to_string(), Some(chosen.rows.to_string()), chosen.bytes.to_string()),
+        None => {
+            let rows = plan.backup.rows.map(|rows| rows.to_string());
+            (plan.backup.tables.to_string(), rows, plan.backup.bytes_read.to_string())
+        }
+    };
+    let rows = rows.map_or_else(String::new, |rows| format!(" with {rows} rows"));
     output::say(&format!(
-        "would restore {} tables{rows}, {} bytes, of {} as of {}\nto {}\nwhich becomes the datasource {}",
-        plan.backup.tables,
-        plan.backup.bytes_read,
+        "would restore {tables} tables{rows}, {bytes} bytes, of {} as of {}\nto {}\nwhich becomes the datasource {}",
         plan.backup.asset.name,
         plan.backup.started_at,
         plan.target.shown(),
