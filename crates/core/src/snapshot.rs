@@ -14,6 +14,8 @@ pub struct SnapshotOptions {
     pub scratch: PathBuf,
     /// How long to wait for a table that another session has locked.
     pub lock_timeout: Duration,
+    /// How many tables are read at the same time, where a database can do so: what `Snapshots::connections` was asked for.
+    pub readers: usize,
     /// A larger value is an error.
     pub max_value_bytes: usize,
     pub tools: Tools,
@@ -81,6 +83,11 @@ pub enum TableRows {
 pub trait Snapshot: Send + Sync {
     fn contents(&self) -> &Contents;
 
+    /// How many tables can be read at the same time.
+    fn readers(&self) -> usize {
+        1
+    }
+
     /// The rows of a readable table, by its position. Every call has a session of its own until its stream ends; where a
     /// snapshot has one connection, a call fails until the stream before it was read to its end.
     fn rows<'a>(
@@ -96,8 +103,8 @@ pub trait Snapshot: Send + Sync {
 
 /// Takes snapshots of one kind of database. Everything ends when the token is cancelled.
 pub trait Snapshots: Send + Sync + 'static {
-    /// How many connections a snapshot uses at a time, of which one reads rows.
-    fn connections(&self) -> usize;
+    /// How many connections a snapshot uses at a time whose tables are read by so many readers at the same time.
+    fn connections(&self, readers: usize) -> usize;
 
     fn take<'a>(
         &'a self,

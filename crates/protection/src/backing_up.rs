@@ -251,11 +251,15 @@ async fn snapshot(
 ) -> std::result::Result<(Vec<Permit>, Box<dyn Snapshot>), Failure> {
     let estate = plane.estate();
     let failed = |error| source_failure(&error, BACK_UP.time_limit);
-    let mut spec = connect_spec(estate.outbound(), datasource.endpoint(), &[]).await?;
+    let spec = connect_spec(estate.outbound(), datasource.endpoint(), &[]).await?;
     let snapshots = estate.snapshots(spec.database_type)?;
-    let permits = connections(plane, job, &mut spec, snapshots.connections()).await?;
-    let snapshot =
-        snapshots.take(&spec, plane.snapshot_options(scratch), job.token()).await.map_err(failed)?;
+    // With few connections, one table after another.
+    let most = plane.options().readers.get();
+    let fits = |readers: &usize| snapshots.connections(*readers) <= spec.max_connections;
+    let readers = (1..=most).rev().find(fits).unwrap_or(1);
+    let permits = connections(plane, job, &spec, snapshots.connections(readers)).await?;
+    let options = plane.snapshot_options(scratch, readers);
+    let snapshot = snapshots.take(&spec, options, job.token()).await.map_err(failed)?;
     Ok((permits, snapshot))
 }
 
@@ -263,7 +267,7 @@ async fn snapshot(
 pub(crate) async fn connections(
     plane: &Protection,
     job: &Job,
-    spec: &mut ConnectSpec,
+    spec: &ConnectSpec,
     wanted: usize,
 ) -> std::result::Result<Vec<Permit>, Failure> {
     if spec.max_connections < wanted {

@@ -45,6 +45,9 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
 /// The workers of everything that reads or writes repositories.
 pub const POOL: PoolName = PoolName::new("protection");
 
+/// The workers of restored records, which wait for no backup.
+pub const RECORDS: PoolName = PoolName::new("records");
+
 /// The workers of changes, which wait for no backup.
 pub const CHANGES: PoolName = PoolName::new("policies");
 
@@ -65,6 +68,10 @@ pub const SETTINGS: SettingsSection =
 #[serde(deny_unknown_fields, default)]
 pub struct ProtectionOptions {
     pub workers: NonZeroUsize,
+    /// Restored records.
+    pub record_workers: NonZeroUsize,
+    /// How many tables of a database a backup reads at the same time.
+    pub readers: NonZeroUsize,
     /// Where snapshots are staged.
     #[serde(skip)]
     pub scratch_dir: PathBuf,
@@ -86,6 +93,8 @@ impl Default for ProtectionOptions {
         let own = std::env::temp_dir().join(format!("landreeve-{}", std::process::id()));
         ProtectionOptions {
             workers: const { NonZeroUsize::new(2).unwrap() },
+            record_workers: const { NonZeroUsize::new(2).unwrap() },
+            readers: const { NonZeroUsize::new(2).unwrap() },
             scratch_dir: own.join("scratch"),
             default_folder: own.join("repository"),
             max_value_bytes: 256 * 1024 * 1024,
@@ -117,7 +126,7 @@ pub fn plane(
             upkeep::PRUNE,
             policies::CHANGE,
         ],
-        pools: vec![(POOL, options.workers.get()), (CHANGES, 1)],
+        pools: vec![(POOL, options.workers.get()), (RECORDS, options.record_workers.get()), (CHANGES, 1)],
         nouns: nouns::SPECS.to_vec(),
         sealed: SEALED.to_vec(),
         catalogs: vec![CatalogSpec { database_type: records::DATABASE_TYPE, builtin: false }],
@@ -186,9 +195,10 @@ impl Protection {
     }
 
     /// For a snapshot whose files are staged there.
-    pub(crate) fn snapshot_options(&self, scratch: PathBuf) -> SnapshotOptions {
+    pub(crate) fn snapshot_options(&self, scratch: PathBuf, readers: usize) -> SnapshotOptions {
         SnapshotOptions {
             scratch,
+            readers,
             lock_timeout: Duration::from_secs(self.options.lock_timeout_seconds),
             max_value_bytes: self.options.max_value_bytes,
             tools: self.options.tools.clone(),

@@ -5,12 +5,15 @@ use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures_util::TryStreamExt as _;
+use futures_util::{TryStreamExt as _, future};
 use landreeve_core::Error;
 use landreeve_core::snapshot::{Snapshot, TableRows};
 use landreeve_core::source::{QueryStream, RecordBatch};
-use landreeve_core::vault::{NewFile, NewFiles, PartWriter, Vault, VaultError, VaultErrorKind, VaultResult};
+use landreeve_core::vault::{
+    NewFile, NewFiles, Part, PartWriter, Vault, VaultError, VaultErrorKind, VaultResult,
+};
 use landreeve_estate::inventory::connect::source_failure;
 use landreeve_estate::results::{BATCH_BYTES, BATCH_ROWS};
 use landreeve_estate::runs::log::Level;
@@ -87,6 +90,14 @@ fn unreadable(path: &Path, error: &io::Error) -> VaultError {
     VaultError::new(VaultErrorKind::Source, format!("could not read {}: {error}", path.display()))
 }
 
+/// A part that is complete.
+struct Finished {
+    /// The place of its table.
+    table: usize,
+    part: Part,
+    path: PathBuf,
+}
+
 /// Why staging ended early. `None`: the repository takes no more files.
 type Stopped = Option<Failure>;
 
@@ -117,17 +128,11 @@ impl Stager<'_> {
         for file in files {
             self.pass(&mut manifest, file.name, file.path).await?;
         }
-        let tables = contents.tables.clone();
-        for (position, table) in tables.iter().enumerate() {
-            let mut stored = ManifestTable::from(table);
-            if matches!(table.rows, TableRows::Readable(_)) {
-                self.job.report(5, format!("reading {}.{}", table.schema, table.name));
-                let rows = snapshot.rows(position, BATCH_ROWS, BATCH_BYTES).await;
-                let rows = rows.map_err(|error| Some(source_failure(&error, None)))?;
-                self.read(&mut manifest, &mut stored, rows).await?;
-            }
-            manifest.tables.push(stored);
-        }
+        manifest.tables = contents.tables.iter().map(ManifestTable::from).collect();
+        let (finished, parts) = mpsc::channel(1);
+        let reading = self.read_tables(&*snapshot, finished);
+        let passing = self.pass_parts(&mut manifest, parts);
+        tokio::try_join!(reading, passing)?;
         snapshot.end().await.map_err(|error| Some(source_failure(&error, None)))?;
         let text = manifest.as_json().map_err(failed)?;
         self.staged.send(Staged::Manifest(text)).await.map_err(|_| None)?;
@@ -155,41 +160,98 @@ impl Stager<'_> {
         Ok(())
     }
 
+    /// Reads all tables with rows, some at the same time.
+    async fn read_tables(
+        &self,
+        snapshot: &dyn Snapshot,
+        finished: mpsc::Sender<Finished>,
+    ) -> Result<(), Stopped> {
+        let next = AtomicUsize::new(0);
+        let readers = (0..snapshot.readers()).map(|_| self.read_some(snapshot, &next, finished.clone()));
+        future::try_join_all(readers.collect::<Vec<_>>()).await.map(drop)
+    }
+
+    /// Reads one table after another, until none is left for the readers.
+    async fn read_some(
+        &self,
+        snapshot: &dyn Snapshot,
+        next: &AtomicUsize,
+        finished: mpsc::Sender<Finished>,
+    ) -> Result<(), Stopped> {
+        loop {
+            let position = next.fetch_add(1, Ordering::Relaxed);
+            let Some(table) = snapshot.contents().tables.get(position) else { return Ok(()) };
+            if matches!(table.rows, TableRows::Readable(_)) {
+                self.job.report(5, format!("reading {}.{}", table.schema, table.name));
+                let rows = snapshot.rows(position, BATCH_ROWS, BATCH_BYTES).await;
+                let rows = rows.map_err(|error| Some(source_failure(&error, None)))?;
+                self.read(position, rows, &finished).await?;
+            }
+        }
+    }
+
     /// Reads the rows of a table into parts: at least one, which has its columns.
     async fn read(
         &self,
-        manifest: &mut Manifest,
-        table: &mut ManifestTable,
+        table: usize,
         mut rows: QueryStream,
+        finished: &mpsc::Sender<Finished>,
     ) -> Result<(), Stopped> {
-        let mut open: Option<Box<dyn PartWriter>> = None;
+        let (mut open, mut count): (Option<Box<dyn PartWriter>>, usize) = (None, 0);
         let failed = |error| Some(source_failure(&error, None));
+        let path = |count: usize| self.scratch.join(format!("{table:08}-{count:08}"));
         while let Some(batch) = rows.batches.try_next().await.map_err(failed)? {
             let mut left = batch;
             while left.num_rows() > 0 {
-                let path = self.part_path(manifest);
-                let (writer, taken) = self.write(open.take(), path, left.clone()).await?;
+                let (writer, taken) = self.write(open.take(), path(count), left.clone()).await?;
                 left = left.slice(taken, left.num_rows() - taken);
                 if writer.is_full() {
-                    self.finish(manifest, table, writer).await?;
+                    self.finish(table, writer, path(count), finished).await?;
+                    count += 1;
                 } else {
                     open = Some(writer);
                 }
             }
         }
-        if open.is_none() && table.parts.iter().flatten().next().is_none() {
+        if open.is_none() && count == 0 {
             let none = RecordBatch::new_empty(rows.schema.clone());
-            open = Some(self.write(None, self.part_path(manifest), none).await?.0);
+            open = Some(self.write(None, path(0), none).await?.0);
         }
         match open {
-            Some(writer) => self.finish(manifest, table, writer).await,
+            Some(writer) => self.finish(table, writer, path(count), finished).await,
             None => Ok(()),
         }
     }
 
-    /// Of the part that is written next.
-    fn part_path(&self, manifest: &Manifest) -> PathBuf {
-        self.scratch.join(format!("{:08}", manifest.files.len()))
+    async fn finish(
+        &self,
+        table: usize,
+        writer: Box<dyn PartWriter>,
+        path: PathBuf,
+        finished: &mpsc::Sender<Finished>,
+    ) -> Result<(), Stopped> {
+        let part = self.job.blocking(move |_| writer.finish()).await.map_err(failed)?;
+        let part = part.map_err(|error| failed(error.into_error()))?;
+        // What follows was stopped: it says why.
+        finished.send(Finished { table, part, path }).await.map_err(|_| None)
+    }
+
+    /// Passes parts on in the order in which they are finished, which is that of their names.
+    async fn pass_parts(
+        &self,
+        manifest: &mut Manifest,
+        mut parts: mpsc::Receiver<Finished>,
+    ) -> Result<(), Stopped> {
+        while let Some(Finished { table, part, path }) = parts.recv().await {
+            let file = format!("parts/{:08}.parquet", manifest.files.len());
+            self.pass(manifest, file.clone(), path).await?;
+            let table = manifest.tables.get_mut(table);
+            let table = table.ok_or_else(|| failed(Error::internal("rows of no table")))?;
+            table.rows = table.rows.map(|rows| rows + part.rows);
+            let part = ManifestPart::new(file, &part, table);
+            table.parts.get_or_insert_default().push(part);
+        }
+        Ok(())
     }
 
     /// Returns also how many rows were written.
@@ -209,24 +271,6 @@ impl Stager<'_> {
             VaultResult::Ok((writer, taken))
         });
         written.await.map_err(failed)?.map_err(|error| failed(error.into_error()))
-    }
-
-    async fn finish(
-        &self,
-        manifest: &mut Manifest,
-        table: &mut ManifestTable,
-        writer: Box<dyn PartWriter>,
-    ) -> Result<(), Stopped> {
-        let part = self.job.blocking(move |_| writer.finish()).await.map_err(failed)?;
-        let part = part.map_err(|error| failed(error.into_error()))?;
-        // In the order of their names, after the definitions.
-        let file = format!("parts/{:08}.parquet", manifest.files.len());
-        let path = self.part_path(manifest);
-        self.pass(manifest, file.clone(), path).await?;
-        table.rows = table.rows.map(|rows| rows + part.rows);
-        let part = ManifestPart::new(file, &part, table);
-        table.parts.get_or_insert_default().push(part);
-        Ok(())
     }
 }
 

@@ -93,6 +93,7 @@ fn protection_options(config: &Config, data_dir: &Path) -> anyhow::Result<Protec
         (65_536..=1_073_741_824).contains(&options.max_value_bytes),
         "[protection] max_value_bytes must be from 65536 to 1073741824"
     );
+    anyhow::ensure!((1..=16).contains(&options.readers.get()), "[protection] readers must be from 1 to 16");
     anyhow::ensure!(
         (1..=86_400).contains(&options.lock_timeout_seconds),
         "[protection] lock_timeout_seconds must be from 1 to 86400"
@@ -202,6 +203,8 @@ mod tests {
             ("[promotion]\nremote = true", "remote"),
             ("[protection]\nworkers = 0", "workers"),
             ("[protection]\nworker = 2", "worker"),
+            ("[protection]\nrecord_workers = 0", "record_workers"),
+            ("[protection]\nreaders = 17", "readers"),
             ("[protection]\nmax_value_bytes = 1", "max_value_bytes"),
             ("[protection]\nlock_timeout_seconds = 0", "lock_timeout_seconds"),
             ("[protection]\nscratch_dir = '/x'", "scratch_dir"),

@@ -452,7 +452,7 @@ fn is_word(name: &str) -> bool {
 }
 
 impl snapshot::Snapshots for MySql {
-    fn connections(&self) -> usize {
+    fn connections(&self, _: usize) -> usize {
         1
     }
 

@@ -144,8 +144,9 @@ impl Driver for Postgres {
 
 impl Snapshots for Postgres {
     /// One keeps the snapshot; `pg_dump` and a reader follow each other.
-    fn connections(&self) -> usize {
-        2
+    /// One keeps the snapshot.
+    fn connections(&self, readers: usize) -> usize {
+        1 + readers
     }
 
     fn take<'a>(

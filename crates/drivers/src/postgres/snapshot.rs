@@ -92,14 +92,15 @@ pub(super) struct Taken {
     bounds: Bounds,
     /// Keeps the snapshot.
     session: Session,
-    /// A reader that has finished a table, inside the snapshot.
+    /// Readers that have finished a table, inside the snapshot.
     idle: Idle,
+    readers: usize,
     exported: String,
     contents: Contents,
     cancel: CancellationToken,
 }
 
-type Idle = Arc<Mutex<Option<Session>>>;
+type Idle = Arc<Mutex<Vec<Session>>>;
 
 pub(super) async fn take(
     connector: Connector,
@@ -132,7 +133,8 @@ pub(super) async fn take(
     let relay = Relay::open(&connector, &spec, &name, &options.scratch).await?;
     tools::run((pg_dump, "pg_dump"), arguments, (&relay, &spec), &options.scratch, watch).await?;
     contents.files.push(SnapshotFile { name: FILE.to_owned(), path });
-    Ok(Taken { connector, spec, bounds, session, idle: Idle::default(), exported, contents, cancel })
+    let (idle, readers) = (Idle::default(), options.readers);
+    Ok(Taken { connector, spec, bounds, session, idle, readers, exported, contents, cancel })
 }
 
 /// A short name that no other backup has: of the server's process and of ours.
@@ -286,6 +288,10 @@ impl Snapshot for Taken {
         &self.contents
     }
 
+    fn readers(&self) -> usize {
+        self.readers.max(1)
+    }
+
     fn rows<'a>(
         &'a self,
         table: usize,
@@ -349,7 +355,7 @@ impl Reader {
         match done {
             Ok(()) => {
                 // Before the end is told, so that the next table finds it.
-                *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
                 feed.end();
             }
             Err(error) => {
@@ -361,7 +367,7 @@ impl Reader {
     }
 
     async fn begin(&self) -> Result<Session, SourceError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(session) = idle.filter(|session| !session.client.is_closed()) {
             return Ok(session);
         }

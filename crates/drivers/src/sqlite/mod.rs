@@ -184,7 +184,7 @@ impl Driver for Sqlite {
 }
 
 impl Snapshots for Sqlite {
-    fn connections(&self) -> usize {
+    fn connections(&self, _: usize) -> usize {
         1
     }
 

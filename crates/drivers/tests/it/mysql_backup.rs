@@ -53,6 +53,7 @@ impl Site {
 
     async fn take(&self, cancel: CancellationToken) -> Result<Box<dyn Snapshot>, SourceError> {
         let options = SnapshotOptions {
+            readers: 1,
             scratch: self.folder.path().to_owned(),
             lock_timeout: Duration::from_secs(1),
             max_value_bytes: 1_000_000,

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{RecordQuery, query_error, record_query, usable};
 use crate::backups::{self, Backup};
 use crate::nouns::RECORD;
-use crate::plane::{POOL, Protection};
+use crate::plane::{Protection, RECORDS};
 use crate::stored::StoredRecords;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -31,7 +31,7 @@ const PREVIEW_BYTES: usize = 8 * 1_024 * 1_024;
 pub const MAX_SQL: usize = 64 * 1_024;
 
 pub const RECORD_RESTORE: KindSpec = KindSpec {
-    pool: POOL,
+    pool: RECORDS,
     reserves_memory: true,
     time_limit: Some(Duration::from_secs(3_600)),
     keep_record: DAY.saturating_mul(90),

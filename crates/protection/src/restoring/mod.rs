@@ -35,6 +35,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 pub const VERIFY: KindSpec = KindSpec {
     pool: POOL,
+    reserves_memory: true,
     time_limit: Some(Duration::from_secs(20 * 3_600)),
     keep_record: DAY.saturating_mul(90),
     ..KindSpec::new("backup_verify", Category::Backup)

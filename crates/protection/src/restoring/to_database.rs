@@ -50,7 +50,7 @@ pub(super) async fn restore(
     job.report(0, "checking the backup");
     let manifest = Arc::new(check(work, job, backup).await?);
     let mut spec = write_spec(estate.outbound(), server.endpoint()).await?;
-    let _permits = connections(&work.plane, job, &mut spec, 2).await?;
+    let _permits = connections(&work.plane, job, &spec, 2).await?;
     let loader = estate.loader(spec.database_type)?;
     let created = loader.create(&spec, &database, &manifest.settings, job.token()).await;
     created.map_err(|error| refused(&error))?;
@@ -194,7 +194,7 @@ impl Filling<'_> {
         let folder = self.scratch.join("compare");
         std::fs::create_dir(&folder).map_err(Error::internal)?;
         let snapshots = self.work.plane.estate().snapshots(self.spec.database_type)?;
-        let options = self.work.plane.snapshot_options(folder);
+        let options = self.work.plane.snapshot_options(folder, 1);
         let failed = |error| source_failure(&error, None);
         let snapshot = snapshots.take(&self.spec, options, self.job.token()).await.map_err(failed)?;
         let vault = self.work.plane.vault();

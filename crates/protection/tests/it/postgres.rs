@@ -490,3 +490,49 @@ async fn another_server_takes_more_rights() {
     }
     shop.drop().await;
 }
+
+#[tokio::test]
+async fn tables_are_read_at_the_same_time_if_there_are_connections() {
+    let world = World::sqlite().await;
+    let make = |name: &str| {
+        format!(
+            "CREATE TABLE {name} AS SELECT i, repeat(md5(i::text), 20) AS t FROM generate_series(1, 60000) AS i;"
+        )
+    };
+    let shop = Database::new(&["a", "b", "c"].map(make).concat()).await;
+    let details = |connections| DatasourceDetails { max_concurrent: connections, ..shop.details() };
+    let name = shop.name.clone();
+    let sessions = async |client: &Client| {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%FROM ONLY%'";
+        client.query_one(sql, &[&name]).await.unwrap().get::<_, i64>(0)
+    };
+    // The coordinator reads no rows. With two connections there is one reader.
+    for (connections, readers) in [(20, 2), (2, 1)] {
+        let source = declared(&world, details(connections)).await;
+        let client = Database::named("postgres").connect().await;
+        let mut most = 0;
+        for _ in 0..5 {
+            let run = backup_start(&world.plane, &world.ctx, source.id, DEFAULTS).await.unwrap();
+            let ended = world.ended(run);
+            tokio::pin!(ended);
+            let state = loop {
+                tokio::select! {
+                    biased;
+                    ended = &mut ended => break ended,
+                    seen = sessions(&client) => most = most.max(seen),
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            };
+            assert_eq!(state, (RunState::Succeeded, String::new()));
+            if most >= readers {
+                break;
+            }
+        }
+        assert_eq!(most, readers, "{connections} connections");
+    }
+    let source = declared(&world, details(1)).await;
+    let run = backup_start(&world.plane, &world.ctx, source.id, DEFAULTS).await.unwrap();
+    let (state, message) = world.ended(run).await;
+    assert_eq!((state, message.contains("needs 2 connections")), (RunState::Failed, true), "{message}");
+    shop.drop().await;
+}
