@@ -496,7 +496,7 @@ async fn tables_are_read_at_the_same_time_if_there_are_connections() {
     let world = World::sqlite().await;
     let make = |name: &str| {
         format!(
-            "CREATE TABLE {name} AS SELECT i, repeat(md5(i::text), 20) AS t FROM generate_series(1, 60000) AS i;"
+            "CREATE TABLE {name} AS SELECT i, repeat(md5(i::text), 20) AS t FROM generate_series(1, 20) AS i;"
         )
     };
     let shop = Database::new(&["a", "b", "c"].map(make).concat()).await;
