@@ -3,14 +3,16 @@
 use axum::extract::State;
 use http::HeaderMap;
 use jiff::Timestamp;
-use landreeve_core::{Error, PageOf, Part, Result};
+use landreeve_core::{Error, OpCtx, PageOf, Part, Result, page};
 use landreeve_http::Outcome;
 use landreeve_http::cursor::Cursor;
 use landreeve_http::extract::{Path, Query};
 use landreeve_protection::Protection;
-use landreeve_protection::assets::{ResourceKey, resource_get, resource_list, resource_page};
+use landreeve_protection::assets::{Resource, ResourceKey, resource_get, resource_list, resource_page};
+use landreeve_protection::policies::{PolicyFilter, policy_list};
 
 use crate::caller::Caller;
+use crate::policies;
 use crate::version::{ENVIRONMENTS, RESOURCES};
 use crate::wire::Answer;
 use crate::wire::datasources::{
@@ -20,11 +22,16 @@ use crate::wire::datasources::{
 use crate::wire::error::ErrorBody;
 use crate::wire::link::Base;
 use crate::wire::list::{Asked, ListBody, Parameters, TokenListBody};
+use crate::wire::policies::PolicyBody;
 
 const ENVIRONMENT_LIST: Parameters =
     Parameters { lookback: true, ..Parameters::tokens(20, &ENVIRONMENT_FILTER) };
-const RESOURCE_LIST: Parameters = Parameters { lookback: true, ..Parameters::numbered(20, &RESOURCE_FILTER) };
+const RESOURCE_LIST: Parameters =
+    Parameters { lookback: true, embed: &[POLICY], ..Parameters::numbered(20, &RESOURCE_FILTER) };
+const RESOURCE: Parameters = Parameters { lookback: true, embed: &[POLICY], ..Parameters::NONE };
 const READ: Parameters = Parameters { lookback: true, ..Parameters::NONE };
+/// What can be embedded.
+const POLICY: &str = "read-policy-definition";
 
 /// List environments
 ///
@@ -148,6 +155,8 @@ pub async fn read_environment(
             example = r#"{"engine":{"$eq":"postgres"},"is_deleted":{"$in":["true","false"]}}"#),
         ("lookback_days" = Option<u32>, Query, minimum = 1, maximum = 3650,
             description = "The period of `backup_status_info`.", example = 7),
+        ("embed" = Option<String>, Query, pattern = "^(read-policy-definition)$", description = "Also its policy.",
+            example = "read-policy-definition"),
         ("X-Clumio-OrganizationalUnit-Context" = Option<String>, Header,
             description = "Organizational unit to work in."),
     ),
@@ -179,7 +188,7 @@ pub async fn list_resources(
     let asked = Asked::parse(&query, &RESOURCE_LIST)?;
     let filter = resource_filter(&asked.conditions, asked.since(plane.estate().now()))?;
     let PageOf { items, total, .. } = resource_page(&plane, &ctx, &filter, asked.page).await?;
-    let bodies = items.iter().map(|resource| ResourceBody::new(&base, &ctx, resource)).collect();
+    let bodies = shown(&plane, &ctx, &base, &asked, &items).await?;
     let body = asked.body(&base, "/datasources/aws/rds-resources", bodies, total);
     Ok(Answer { resource: &RESOURCES, version, body })
 }
@@ -195,6 +204,8 @@ pub async fn list_resources(
             example = "11111111-2222-4333-8444-555555555555"),
         ("lookback_days" = Option<u32>, Query, minimum = 1, maximum = 3650,
             description = "The period of `backup_status_info`.", example = 7),
+        ("embed" = Option<String>, Query, pattern = "^(read-policy-definition)$", description = "Also its policy.",
+            example = "read-policy-definition"),
     ),
     responses(
         (status = 200, body = ResourceBody, content_type = "application/api.clumio.aws-rds-resources=v1+json"),
@@ -210,8 +221,35 @@ pub async fn read_resource(
     query: Query,
 ) -> Outcome<Answer<ResourceBody>> {
     let version = RESOURCES.version(&headers)?;
-    let asked = Asked::parse(&query, &READ)?;
+    let asked = Asked::parse(&query, &RESOURCE)?;
     let since = asked.since(plane.estate().now());
     let resource = resource_get(&plane, &ctx, uuid(&id, "resource")?, since).await?;
-    Ok(Answer { resource: &RESOURCES, version, body: ResourceBody::new(&base, &ctx, &resource) })
+    let bodies = shown(&plane, &ctx, &base, &asked, std::slice::from_ref(&resource)).await?;
+    let body = bodies.into_iter().next().ok_or_else(|| Error::internal("a resource that vanished"))?;
+    Ok(Answer { resource: &RESOURCES, version, body })
+}
+
+/// Resources, with their policies if the request wants them.
+async fn shown(
+    plane: &Protection,
+    ctx: &OpCtx,
+    base: &Base,
+    asked: &Asked,
+    resources: &[Resource],
+) -> Result<Vec<ResourceBody>> {
+    let bodies = resources.iter().map(|resource| ResourceBody::new(base, ctx, resource));
+    if !asked.embeds(POLICY) {
+        return Ok(bodies.collect());
+    }
+    let uuids = resources.iter().filter_map(|resource| resource.policy).collect();
+    let filter = PolicyFilter { uuids: Some(uuids), ..PolicyFilter::default() };
+    let known = match policies::sees(ctx) {
+        true => page::collect(|after| policy_list(plane, ctx, &filter, after)).await?,
+        false => Vec::new(),
+    };
+    let policy = |resource: &Resource| {
+        let policy = known.iter().find(|policy| Some(policy.uuid) == resource.policy)?;
+        Some(PolicyBody::new(base, policy, policies::manages(ctx, policy)))
+    };
+    Ok(bodies.zip(resources).map(|(body, resource)| body.with_policy(policy(resource))).collect())
 }

@@ -76,7 +76,12 @@ pub async fn list(
     Ok(Answer { resource: &POLICY_DEFINITIONS, version, body: asked.token_body(&base, PATH, bodies, next) })
 }
 
-fn manages(ctx: &OpCtx, policy: &Policy) -> bool {
+/// Whether the caller may see policies anywhere.
+pub fn sees(ctx: &OpCtx) -> bool {
+    ctx.authority().allows_some(Permission::new(POLICY, Action::VIEW))
+}
+
+pub fn manages(ctx: &OpCtx, policy: &Policy) -> bool {
     let permission = Permission::new(POLICY, Action::MANAGE);
     ctx.authority().allows(permission, &policy.ou_path, policy.id.0)
 }

@@ -31,3 +31,26 @@ pub async fn postgres_execute(url: &str, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut conn).await.unwrap();
     conn.close().await.unwrap();
 }
+
+/// Runs statements on the MariaDB server of the tests. Returns what they print, without names of columns.
+pub async fn mariadb_execute(sql: &str) -> String {
+    let url = url::Url::parse(&mariadb_url()).unwrap();
+    let output = tokio::process::Command::new("mariadb")
+        .args(["--no-defaults", "--skip-column-names", "--batch"])
+        .arg(format!("--host={}", url.host_str().unwrap()))
+        .arg(format!("--port={}", url.port().unwrap()))
+        .arg(format!("--user={}", url.username()))
+        .arg(format!("--execute={sql}"))
+        .env("MYSQL_PWD", url.password().unwrap())
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The address of the MariaDB server of the tests.
+#[expect(clippy::expect_used, reason = "the test runner passes the databases' addresses in the environment")]
+pub fn mariadb_url() -> String {
+    std::env::var("LANDREEVE_TEST_MARIADB").expect("LANDREEVE_TEST_MARIADB: run `cargo xtask test`")
+}

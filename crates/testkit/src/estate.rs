@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landreeve_core::ids::{OuId, ScheduleId};
-use landreeve_core::source::Drivers;
+use landreeve_core::source::{CancellationToken, Drivers};
 use landreeve_core::{OpCtx, OpKind, Permission, RunKind, RunState, Secret};
 use landreeve_estate::ops::keys::{NewKey, NewKeyGrant, key_create};
 use landreeve_estate::ops::users::{NewUser, first_user, user_create};
@@ -16,7 +16,7 @@ use landreeve_estate::random::SeededRandom;
 use landreeve_estate::runs::{Executor, NewRun, PROBE, Probe, RunOptions};
 use landreeve_estate::schedules::{Due, Schedule, Timing};
 use landreeve_estate::store::{Arg, Notice};
-use landreeve_estate::{Estate, EstateOptions, Plane, args};
+use landreeve_estate::{Estate, EstateOptions, Plane, args, events, schedules};
 
 use crate::delivery::delivery_plane_in;
 use crate::site::{MockClock, Site};
@@ -278,6 +278,14 @@ impl Kit {
             })
         });
         written.await.unwrap();
+    }
+
+    /// Follows schedules and tells how runs end, until the test ends.
+    pub async fn follow_schedules(&self) {
+        let estate = &self.estate;
+        events::register(estate, &estate.subscribers()).await.unwrap();
+        tokio::spawn(schedules::run(estate.clone(), CancellationToken::new()));
+        tokio::spawn(events::dispatch(estate.clone(), estate.subscribers(), CancellationToken::new()));
     }
 
     pub async fn run(&self, run: &Run) -> Run {

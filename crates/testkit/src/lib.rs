@@ -20,7 +20,7 @@ mod site;
 pub mod skeleton;
 
 pub use ask::{Answer, Ask, HOSTILE};
-pub use databases::{postgres_execute, sqlite_execute, sqlite_number};
+pub use databases::{mariadb_execute, mariadb_url, postgres_execute, sqlite_execute, sqlite_number};
 pub use delivery::{codec, drivers, engine, files, number_in_copy, vault};
 pub use estate::{Kit, PASSWORD, follow};
 pub use http_relay::{HttpRelay, Mishap};

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::filter::{Conditions, Kind, Op, Rule};
 use super::link::{Base, Links, has_route};
 use super::list::filtered;
+use super::policies::PolicyBody;
 use super::{ACCOUNT, REGION, RESOURCE_TYPE, may, time};
 
 /// What an environment offers.
@@ -192,8 +193,18 @@ pub struct ResourceBody {
     security_group_native_ids: Vec<String>,
     subnet_group_name: Option<String>,
     tags: Vec<String>,
+    /// With `embed=read-policy-definition`.
+    #[serde(rename = "_embedded", skip_serializing_if = "Option::is_none")]
+    embedded: Option<EmbeddedPolicy>,
     #[serde(rename = "_links")]
     links: Links,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct EmbeddedPolicy {
+    /// `null` if it has none, or the caller may not see it.
+    #[serde(rename = "read-policy-definition")]
+    policy: Option<PolicyBody>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -267,9 +278,15 @@ impl ResourceBody {
             security_group_native_ids: Vec::new(),
             subnet_group_name: None,
             tags: Vec::new(),
+            embedded: None,
             links: links(base, ctx, resource),
             id,
         }
+    }
+
+    /// The same, with its policy.
+    pub fn with_policy(self, policy: Option<PolicyBody>) -> ResourceBody {
+        ResourceBody { embedded: Some(EmbeddedPolicy { policy }), ..self }
     }
 }
 

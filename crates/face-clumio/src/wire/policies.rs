@@ -1,9 +1,10 @@
 //! A policy, and the assignments of policies.
 
+use jiff::Timestamp;
 use landreeve_core::{Input, Result};
 use landreeve_http::body::{Field, Fields, NullIs, Rules, Unknown, json_object, read_input};
 use landreeve_protection::policies::model::{NewOperation, NewPolicy, NewSla};
-use landreeve_protection::policies::{Assignment, Lock, MAX_ITEMS, Policy, PolicyFilter};
+use landreeve_protection::policies::{Assignment, Lock, MAX_ITEMS, Policy, PolicyFilter, Times};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -57,6 +58,12 @@ struct OperationBody {
     /// Kept, without effect.
     #[schema(value_type = Option<Object>)]
     advanced_settings: Value,
+    /// When the next backup is due, for the first of its databases, in seconds since 1970. Not in requests.
+    #[schema(read_only)]
+    next_start_time: Option<i64>,
+    /// When its last backup started. Not in requests.
+    #[schema(read_only)]
+    previous_start_time: Option<i64>,
 }
 
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -105,7 +112,7 @@ impl PolicyBody {
             created_time: policy.created_at.as_second(),
             updated_time: policy.updated_at.as_second(),
             organizational_unit_id: policy.ou_uuid.to_string(),
-            operations: policy.operations.iter().map(OperationBody::from).collect(),
+            operations: policy.operations.iter().zip(&policy.times).map(OperationBody::from).collect(),
             task_id: None,
             embedded: None,
             links,
@@ -120,8 +127,8 @@ impl PolicyBody {
     }
 }
 
-impl From<&NewOperation> for OperationBody {
-    fn from(operation: &NewOperation) -> OperationBody {
+impl From<(&NewOperation, &Times)> for OperationBody {
+    fn from((operation, times): (&NewOperation, &Times)) -> OperationBody {
         let window = |(start, end): &(String, String)| WindowBody {
             start_time: start.clone(),
             end_time: Some(end.clone()),
@@ -134,6 +141,8 @@ impl From<&NewOperation> for OperationBody {
             slas: operation.slas.iter().map(SlaBody::from).collect(),
             backup_aws_region: operation.repository.clone(),
             advanced_settings: operation.settings.clone(),
+            next_start_time: times.next.map(Timestamp::as_second),
+            previous_start_time: times.previous.map(Timestamp::as_second),
         }
     }
 }
@@ -195,6 +204,8 @@ fn operation(fields: &Fields<'_>, zone: Option<&str>) -> NewOperation {
             })
         })
     };
+    // A policy that was read can be sent back.
+    fields.ignore(&["next_start_time", "previous_start_time"]);
     let older = window("backup_window").value();
     NewOperation {
         kind: fields.required("type", |field| field.text(1..=MAX_TEXT)),
@@ -245,6 +256,7 @@ pub fn filter(asked: &Asked) -> PolicyFilter {
         prefix: text("name", Op::BeginsWith),
         enabled: conditions.text("activation_status", Op::Eq).map(|status| status == "activated"),
         kinds: kinds.into_iter().map(str::to_owned).collect(),
+        uuids: None,
     }
 }
 

@@ -5,6 +5,7 @@
 mod plane;
 mod policies;
 mod protection;
+mod servers;
 
 use axum::Router;
 use landreeve_core::ids::OuId;

@@ -26,8 +26,8 @@ const UNKNOWN: &str = "12345678-1234-4234-8234-123456789012";
 /// An estate whose runs are executed.
 pub struct World {
     pub kit: Kit,
-    plane: Protection,
-    router: Router,
+    pub plane: Protection,
+    pub router: Router,
     key: String,
 }
 
@@ -56,7 +56,7 @@ impl World {
         World::over(Kit::new().await).await
     }
 
-    async fn over(kit: Kit) -> World {
+    pub async fn over(kit: Kit) -> World {
         let (kit, plane) = with_protection(kit, Vec::new()).await;
         kit.start_planes().await;
         let router = router(kit.estate.clone(), plane.clone()).unwrap().into();
@@ -117,18 +117,18 @@ impl World {
         (found[0]["_links"]["_self"]["href"].as_str().unwrap().to_owned(), link.to_owned())
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         Ask::get(path).bearer(&self.key).send(&self.router).await
     }
 
-    async fn read(&self, path: &str) -> Value {
+    pub async fn read(&self, path: &str) -> Value {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         answer.json()
     }
 
     /// As the Go SDK sends it: with another content type, and an empty unit.
-    async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
         let ask = Ask::post(path).bearer(&self.key).body(body.to_string());
         let ask = ask.header("content-type", "text/plain; charset=utf-8");
         ask.header("x-clumio-organizationalunit-context", "").send(&self.router).await
@@ -144,7 +144,7 @@ impl World {
         items(&body).iter().map(|item| item[member].as_str().unwrap().to_owned()).collect()
     }
 
-    async fn task(&self, answer: &Answer) -> Value {
+    pub async fn task(&self, answer: &Answer) -> Value {
         assert_eq!(answer.status, 202, "{}", answer.body);
         let body = answer.json();
         let id = body["task_id"].as_str().unwrap();
@@ -156,22 +156,22 @@ impl World {
     }
 }
 
-fn rand_bits() -> u128 {
+pub fn rand_bits() -> u128 {
     let mut bytes = [0; 16];
     OsRandom.fill(&mut bytes);
     u128::from_be_bytes(bytes)
 }
 
-fn statement(backup: &Backup, sql: &str, preview: bool) -> Value {
+pub fn statement(backup: &Backup, sql: &str, preview: bool) -> Value {
     json!({ "source": { "backup_id": backup.uuid.to_string(), "database_name": backup.asset.database() },
         "target": { "query_statement": sql, "preview": preview } })
 }
 
-fn escaped(filter: &Value) -> String {
+pub fn escaped(filter: &Value) -> String {
     filter.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-fn items(body: &Value) -> Vec<Value> {
+pub fn items(body: &Value) -> Vec<Value> {
     body["_embedded"]["items"].as_array().unwrap().clone()
 }
 

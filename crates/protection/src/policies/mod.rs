@@ -1,11 +1,13 @@
 //! Policies: what databases are backed up by themselves, how often, when, and how long that is kept.
 //!
-//! `model` is what a policy says, `timing` when a backup is due, `following` makes it, `changing` carries changes out.
+//! `model` is what a policy says, `timing` when a backup is due, `times` for a
+//! whole policy, `following` makes it, `changing` carries changes out.
 
 mod changing;
 pub(crate) mod following;
 pub mod model;
 pub(crate) mod stored;
+mod times;
 mod timing;
 
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use uuid::Uuid;
 pub use changing::{CHANGE, Changing, Unlocker};
 use model::{NewOperation, NewPolicy, Operation, Rules};
 use stored::{StoredChange, StoredOperations};
+pub use times::Times;
 
 use crate::assets::datasource_of;
 use crate::ids::PolicyId;
@@ -47,6 +50,8 @@ pub struct Policy {
     pub enabled: bool,
     pub lock: Lock,
     pub operations: Vec<NewOperation>,
+    /// Of each operation.
+    pub times: Vec<Times>,
     /// How many databases have it.
     pub assigned: i64,
     pub created_at: Timestamp,
@@ -93,6 +98,7 @@ fn from_row(row: &Row) -> Result<Policy> {
         enabled: row.flag(6)?,
         lock: row.word(7, Lock::parse)?,
         operations: StoredOperations::parse(&row.text(8)?)?,
+        times: Vec::new(),
         assigned: row.int(9)?,
         created_at: row.time(10)?,
         updated_at: row.time(11)?,
@@ -108,10 +114,15 @@ pub struct PolicyFilter {
     pub enabled: Option<bool>,
     /// It has an operation of one of these types.
     pub kinds: Vec<String>,
+    pub uuids: Option<Vec<Uuid>>,
 }
 
 impl PolicyFilter {
-    fn narrow(&self, wanted: &mut Where) {
+    fn narrow(&self, wanted: &mut Where) -> Result<()> {
+        if let Some(uuids) = &self.uuids {
+            let uuids: Vec<String> = uuids.iter().map(Uuid::to_string).collect();
+            wanted.and_texts("p.uuid", &uuids)?;
+        }
         if let Some(name) = &self.name {
             wanted.and_value("p.name = $$", name);
         }
@@ -130,6 +141,7 @@ impl PolicyFilter {
             let any: Vec<String> = self.kinds.iter().map(has).collect();
             wanted.and(&format!("({})", any.join(" OR ")));
         }
+        Ok(())
     }
 }
 
@@ -145,11 +157,13 @@ pub async fn policy_list(
     let mut conn = estate.store().read().await?;
     let mut wanted = Where::new(conn.dialect());
     Visibility::of(ctx, Permission::new(POLICY, Action::VIEW)).narrow(&mut wanted, &PLACE)?;
-    filter.narrow(&mut wanted);
+    filter.narrow(&mut wanted)?;
     if let Some(after) = after {
         wanted.and_value("p.id > $$", after);
     }
-    wanted.page(&mut conn, &LISTING, from_row, |policy| policy.id).await
+    let mut part = wanted.page(&mut conn, &LISTING, from_row, |policy| policy.id).await?;
+    times::fill(&mut conn, &mut part.items, estate.now()).await?;
+    Ok(part)
 }
 
 pub async fn policy_get(plane: &Protection, ctx: &OpCtx, uuid: Uuid) -> Result<Policy> {
@@ -162,6 +176,10 @@ async fn allowed(plane: &Protection, ctx: &OpCtx, uuid: Uuid, action: Action) ->
     let policy =
         found.ok_or_else(|| Error::not_found("policy").saying(format!("there is no policy {uuid}")))?;
     plane.estate().require(ctx, POLICY, action, &policy.ou_path, policy.id.0).await?;
+    let mut policy = [policy];
+    let mut conn = plane.estate().store().read().await?;
+    times::fill(&mut conn, &mut policy, plane.estate().now()).await?;
+    let [policy] = policy;
     Ok(policy)
 }
 

@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use landreeve_core::datasource::DatabaseType;
 use landreeve_core::error::Faults;
-use landreeve_core::ids::{BoxFuture, DatasourceId, OuId};
+use landreeve_core::ids::{AuditId, BoxFuture, DatasourceId, OuId};
 use landreeve_core::vault::{Repository as Opened, SnapshotId, VaultError, VaultErrorKind, VaultResult};
 use landreeve_core::{Action, Category, Error, Input, Noun, OpCtx, Result};
 use landreeve_estate::args;
+use landreeve_estate::audit::{self, Act};
 use landreeve_estate::ops::{Datasource, DatasourceDetails, datasources, runs};
 use landreeve_estate::runs::log::Level;
 use landreeve_estate::runs::{Done, Executor, Failure, Job, KindSpec, Lane, NewRun, Outcome, Run};
+use landreeve_estate::store::next_in;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -243,6 +245,10 @@ pub async fn restore_start(
 ) -> Result<Run> {
     let Plan { backup, target, name, chosen, owners, compare } = restore_plan(plane, ctx, new).await?;
     let by_operator = ctx.authority().is_operator();
+    let other = match &target {
+        Target::Database { server, .. } if backup.asset.datasource != Some(server.id) => Some(target.shown()),
+        _ => None,
+    };
     // Two that make the same database could each take it for empty.
     let lane = match &target {
         Target::File(_) => None,
@@ -261,7 +267,22 @@ pub async fn restore_start(
         lane,
         ..NewRun::new(&RESTORE_RUN, backup.ou, input.as_json()?)
     };
-    runs::submit(plane.estate(), ctx, new).await
+    let Some(place) = other else { return runs::submit(plane.estate(), ctx, new).await };
+    runs::submit_with(plane.estate(), ctx, new, redirected(plane, ctx, &backup, &place)).await
+}
+
+/// Notes in the audit trail that a backup goes to another server than its own.
+fn redirected(plane: &Protection, ctx: &OpCtx, backup: &Backup, place: &str) -> runs::WithRun {
+    let (plane, ctx, id) = (plane.clone(), ctx.clone(), backup.id);
+    let detail = format!("{} of {} to {place}", backup.uuid, backup.asset.name);
+    Arc::new(move |tx, _| {
+        let (ctx, detail, now) = (ctx.clone(), detail.clone(), plane.estate().now());
+        Box::pin(async move {
+            let event = AuditId(next_in(tx, AuditId::KIND).await?);
+            let act = Act { action: "redirected", noun: RESTORE, noun_id: Some(id.0), detail: &detail };
+            audit::record(tx, event, now, &ctx, act).await
+        })
+    })
 }
 
 /// Starts to read a whole backup, to see that it is intact.

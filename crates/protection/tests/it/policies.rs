@@ -9,7 +9,6 @@ use landreeve_core::source::{CancellationToken, Connections};
 use landreeve_core::{Action, ErrorKind, Input, OpCtx, Permission, RunState, page};
 use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get};
 use landreeve_estate::ops::{Datasource, Run, sign_in};
-use landreeve_estate::{events, schedules};
 use landreeve_protection::alerts::{Alert, alert_list, alert_update};
 use landreeve_protection::backing_up::{NewBackup, backup_start};
 use landreeve_protection::backups::{Backup, BackupFilter, backup_list};
@@ -54,14 +53,6 @@ fn policy(slas: Vec<NewSla>, window: Option<(&str, &str)>) -> NewPolicy {
 
 async fn made(world: &World, new: NewPolicy) -> Policy {
     policy_create(&world.plane, &world.ctx, Input::of(new)).await.unwrap()
-}
-
-/// Follows schedules and tells how runs end, until the test ends.
-async fn follow(world: &World) {
-    let estate = &world.kit.estate;
-    events::register(estate, &estate.subscribers()).await.unwrap();
-    tokio::spawn(schedules::run(estate.clone(), CancellationToken::new()));
-    tokio::spawn(events::dispatch(estate.clone(), estate.subscribers(), CancellationToken::new()));
 }
 
 async fn assign(world: &World, source: &Datasource, policy: Option<Uuid>) {
@@ -130,7 +121,7 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const SEEN: SignedDuration = SignedDuration::from_secs(31);
 
 async fn backups_are_made_when_they_are_due(world: &World) {
-    follow(world).await;
+    world.kit.follow_schedules().await;
     let shop = world.database(&world.ctx, "shop.db", TABLE).await;
     let gold =
         made(world, policy(vec![sla(("days", 1), ("weeks", 1)), sla(("months", 1), ("years", 1))], None))
@@ -196,7 +187,7 @@ async fn backups_are_made_when_they_are_due(world: &World) {
 }
 
 async fn what_fails_is_told_once_and_tried_again(world: &World) {
-    follow(world).await;
+    world.kit.follow_schedules().await;
     let shop = world.database(&world.ctx, "shop.db", TABLE).await;
     let (here, away) = (world.path("shop.db"), world.path("away.db"));
     std::fs::rename(&here, &away).unwrap();
@@ -236,7 +227,7 @@ async fn what_fails_is_told_once_and_tried_again(world: &World) {
 }
 
 async fn a_window_that_closes_cuts_a_backup_off(world: &World) {
-    follow(world).await;
+    world.kit.follow_schedules().await;
     let shop = world.database(&world.ctx, "shop.db", TABLE).await;
     world.kit.clock.set("2026-01-15T23:30:00Z");
     let night = made(world, policy(vec![sla(("days", 1), ("days", 7))], Some(("23:00", "01:00")))).await;
@@ -268,7 +259,7 @@ async fn a_window_that_closes_cuts_a_backup_off(world: &World) {
 
 /// The copy in another place is made at once, and goes on being made.
 async fn one_repository_that_fails_holds_up_no_other(world: &World) {
-    follow(world).await;
+    world.kit.follow_schedules().await;
     let shop = world.database(&world.ctx, "shop.db", TABLE).await;
     for name in ["here", "there"] {
         world.add(world.wanted(name, name)).await.unwrap();
@@ -387,7 +378,7 @@ async fn what_is_wrong_is_told_at_once() {
 #[tokio::test]
 async fn a_change_that_is_cancelled_locks_nothing() {
     let world = World::sqlite().await;
-    follow(&world).await;
+    world.kit.follow_schedules().await;
     let gold = made(&world, policy(vec![sla(("days", 1), ("days", 7))], None)).await;
     // The only worker is busy.
     let running = world.kit.number("SELECT count(*) FROM runs WHERE state = 'running'").await;
