@@ -117,7 +117,9 @@ async fn checked(
         let mut conn = plane.estate().store().read().await?;
         repository = Some((name.clone(), repositories::named(&mut conn, name).await?));
     }
-    let default = following::kept_on_demand(plane, datasource).await?.unwrap_or(Keep::WEEK);
+    let kept = following::kept_on_demand(plane, datasource).await?;
+    let zone = kept.as_ref().filter(|_| new.value().keep.is_none()).map(|(_, zone)| zone.clone());
+    let default = kept.map_or(Keep::WEEK, |(keep, _)| keep);
     new.parsed(|new, faults| {
         let keep = new.keep.as_deref().map_or(Ok(default), Keep::parse);
         let keep = keep.map_err(|message| faults.push("keep", "format", message)).unwrap_or(default);
@@ -133,7 +135,11 @@ async fn checked(
             Some((_, Some(found))) => Some(found.id),
             None => None,
         };
-        StoredBackUp::new(datasource, repository, keep)
+        let stored = StoredBackUp::new(datasource, repository, keep);
+        match &zone {
+            Some(zone) => stored.in_zone(zone),
+            None => stored,
+        }
     })
 }
 
@@ -177,7 +183,10 @@ impl Executor for BackingUp {
                 None => repositories::default(plane, job.ctx()).await?.id,
             };
             let work = AtWork::on(plane, repository).await?;
-            let zone = TimeZone::get(&estate.settings().await?.time_zone).unwrap_or(TimeZone::UTC);
+            let zone = match input.zone() {
+                Some(zone) => zone,
+                None => TimeZone::get(&estate.settings().await?.time_zone).unwrap_or(TimeZone::UTC),
+            };
             let started = estate.now();
             let times = (started, input.keep()?.until(started, &zone)?);
             let done =

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use jiff::tz::TimeZone;
 use landreeve_core::ids::DatasourceId;
 use landreeve_core::load::Choice;
 use landreeve_core::vault::CheckDepth;
@@ -68,6 +69,9 @@ pub(crate) struct StoredBackUp {
     /// None: the one called `default`.
     repository: Option<i64>,
     keep: String,
+    /// By the calendar of this zone. None: the estate's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
     /// None: a caller wanted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cause: Option<StoredCause>,
@@ -80,7 +84,17 @@ impl StoredBackUp {
     pub fn new(datasource: DatasourceId, repository: Option<RepositoryId>, keep: Keep) -> StoredBackUp {
         let repository = repository.map(|repository| repository.0);
         let keep = keep.to_string();
-        StoredBackUp { version: 1, datasource: datasource.0, repository, keep, cause: None, first: false }
+        let (zone, cause) = (None, None);
+        StoredBackUp { version: 1, datasource: datasource.0, repository, keep, zone, cause, first: false }
+    }
+
+    /// The time that it is kept is one of this zone.
+    pub fn in_zone(self, zone: &TimeZone) -> StoredBackUp {
+        StoredBackUp { zone: zone.iana_name().map(str::to_owned), ..self }
+    }
+
+    pub fn zone(&self) -> Option<TimeZone> {
+        TimeZone::get(self.zone.as_deref()?).ok()
     }
 
     pub fn first(self, first: bool) -> StoredBackUp {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use landreeve_core::ids::{BoxFuture, DatasourceId, OuId, RunId, ScheduleId};
 use landreeve_core::{Error, Noun, Result};
@@ -109,7 +110,7 @@ impl Following {
         let cause = StoredCause { policy: assigned.policy, goals };
         let first = backing_up::is_first(tx, assigned.datasource, repository).await?;
         let input = StoredBackUp::new(assigned.datasource, repository, longest.retention).because(cause);
-        let input = input.first(first);
+        let input = input.first(first).in_zone(&operation.zone);
         let new = NewRun {
             noun: Some((Noun::DATASOURCE, assigned.datasource.0)),
             lane: Some(backing_up::lane(assigned.datasource)),
@@ -168,20 +169,25 @@ async fn assigned(conn: &mut Conn, datasource: DatasourceId) -> Result<Option<As
     conn.opt(sql, args![datasource]).await?.as_ref().map(read).transpose()
 }
 
-/// How long the datasource's policy keeps backups on demand. `None`: it does not say.
-pub(crate) async fn kept_on_demand(plane: &Protection, datasource: DatasourceId) -> Result<Option<Keep>> {
+/// How long the datasource's policy keeps backups on demand, by the calendar of which zone. `None`: it does not say.
+pub(crate) async fn kept_on_demand(
+    plane: &Protection,
+    datasource: DatasourceId,
+) -> Result<Option<(Keep, TimeZone)>> {
     let estate = plane.estate();
     let Some(assigned) = assigned(&mut estate.store().read().await?, datasource).await? else {
         return Ok(None);
     };
     let now = estate.now();
     let working = assigned.operations.iter().filter(|operation| operation.works());
-    let until =
-        |operation: &Operation, sla: &Sla| (sla.retention.until(now, &operation.zone).ok(), sla.retention);
+    let until = |operation: &Operation, sla: &Sla| {
+        let until = sla.retention.until(now, &operation.zone).ok();
+        (until, (sla.retention, operation.zone.clone()))
+    };
     let kept = working.flat_map(|operation| operation.slas.iter().map(move |sla| (operation, sla)));
     let kept = kept.filter(|(_, sla)| sla.frequency == Frequency::OnDemand);
     let longest = kept.map(|(operation, sla)| until(operation, sla)).max_by_key(|(until, _)| *until);
-    Ok(longest.map(|(_, keep)| keep))
+    Ok(longest.map(|(_, kept)| kept))
 }
 
 async fn marks(tx: &mut Tx, datasource: DatasourceId) -> Result<HashMap<String, Mark>> {

@@ -4,6 +4,7 @@
 
 mod backups;
 mod chosen;
+mod forgetting;
 mod mysql;
 mod policies;
 mod postgres;

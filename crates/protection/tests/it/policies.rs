@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use landreeve_core::error::Fault;
 use landreeve_core::ids::RunId;
-use landreeve_core::source::{CancellationToken, Connections};
+use landreeve_core::source::Connections;
 use landreeve_core::{Action, ErrorKind, Input, OpCtx, Permission, RunState, page};
 use landreeve_estate::ops::runs::{RunRef, run_cancel, run_get};
 use landreeve_estate::ops::{Datasource, Run, sign_in};
