@@ -157,7 +157,7 @@ fn from(dialect: Dialect, deleted: Deleted) -> String {
                 a.name AS name, a.database_type AS database_type, a.address AS address, \
                 CAST(NULL AS TEXT) AS server_version, 0 AS enabled, CAST(NULL AS TEXT) AS policy_uuid, \
                 CAST(NULL AS BIGINT) AS policy_enabled, a.created_at AS created_at FROM assets a \
-                WHERE NOT EXISTS (SELECT 1 FROM datasources d WHERE d.uuid = a.uuid) \
+                WHERE NOT EXISTS (SELECT 1 FROM datasources d WHERE d.uuid = a.uuid) AND a.database_type <> 'estate' \
                 AND EXISTS (SELECT 1 FROM backups b WHERE b.asset_id = a.id AND b.deleted_at IS NULL)";
     let rows = match deleted {
         Deleted::Hidden => living,

@@ -112,14 +112,28 @@ async fn checked(
     new: Input<NewBackup>,
     datasource: DatasourceId,
 ) -> Result<StoredBackUp> {
+    let kept = following::kept_on_demand(plane, datasource).await?;
+    let zone = kept.as_ref().filter(|_| new.value().keep.is_none()).map(|(_, zone)| zone.clone());
+    let (repository, keep) = wanted(plane, new, kept.map(|(keep, _)| keep)).await?;
+    let stored = StoredBackUp::new(datasource, repository, keep);
+    Ok(match &zone {
+        Some(zone) => stored.in_zone(zone),
+        None => stored,
+    })
+}
+
+/// Where a backup goes, and how long it is kept where the caller does not say: a week, if nothing else is known.
+pub(crate) async fn wanted(
+    plane: &Protection,
+    new: Input<NewBackup>,
+    otherwise: Option<Keep>,
+) -> Result<(Option<RepositoryId>, Keep)> {
     let mut repository = None;
     if let Some(name) = &new.value().repository {
         let mut conn = plane.estate().store().read().await?;
         repository = Some((name.clone(), repositories::named(&mut conn, name).await?));
     }
-    let kept = following::kept_on_demand(plane, datasource).await?;
-    let zone = kept.as_ref().filter(|_| new.value().keep.is_none()).map(|(_, zone)| zone.clone());
-    let default = kept.map_or(Keep::WEEK, |(keep, _)| keep);
+    let default = otherwise.unwrap_or(Keep::WEEK);
     new.parsed(|new, faults| {
         let keep = new.keep.as_deref().map_or(Ok(default), Keep::parse);
         let keep = keep.map_err(|message| faults.push("keep", "format", message)).unwrap_or(default);
@@ -135,11 +149,7 @@ async fn checked(
             Some((_, Some(found))) => Some(found.id),
             None => None,
         };
-        let stored = StoredBackUp::new(datasource, repository, keep);
-        match &zone {
-            Some(zone) => stored.in_zone(zone),
-            None => stored,
-        }
+        (repository, keep)
     })
 }
 
@@ -149,9 +159,28 @@ pub(crate) fn lane(datasource: DatasourceId) -> Lane {
 }
 
 pub(crate) async fn is_under_way(conn: &mut Conn, datasource: DatasourceId) -> Result<bool> {
+    is_taken(conn, &lane(datasource).name).await
+}
+
+/// Whether a run is in this lane.
+pub(crate) async fn is_taken(conn: &mut Conn, lane: &str) -> Result<bool> {
     let sql = "SELECT count(*) FROM runs WHERE lane = $1 \
                AND state IN ('held', 'queued', 'starting', 'running', 'cancelling')";
-    Ok(conn.one(sql, args![lane(datasource).name]).await?.int(0)? > 0)
+    Ok(conn.one(sql, args![lane]).await?.int(0)? > 0)
+}
+
+/// When a backup that begins now has started, and when it expires.
+pub(crate) type Times = (Timestamp, Timestamp);
+
+/// By the calendar of this zone, or else of the estate's.
+pub(crate) async fn times(plane: &Protection, keep: Keep, zone: Option<TimeZone>) -> Result<Times> {
+    let estate = plane.estate();
+    let zone = match zone {
+        Some(zone) => zone,
+        None => TimeZone::get(&estate.settings().await?.time_zone).unwrap_or(TimeZone::UTC),
+    };
+    let started = estate.now();
+    Ok((started, keep.until(started, &zone)?))
 }
 
 /// Whether a repository has no backup of the datasource yet. `None`: the one called `default`.
@@ -183,28 +212,18 @@ impl Executor for BackingUp {
                 None => repositories::default(plane, job.ctx()).await?.id,
             };
             let work = AtWork::on(plane, repository).await?;
-            let zone = match input.zone() {
-                Some(zone) => zone,
-                None => TimeZone::get(&estate.settings().await?.time_zone).unwrap_or(TimeZone::UTC),
-            };
-            let started = estate.now();
-            let times = (started, input.keep()?.until(started, &zone)?);
+            let times = times(plane, input.keep()?, input.zone()).await?;
             let done =
                 work.during(job, Use::Add, async || back_up(&work, job, &datasource, times).await).await?;
             if let Some(cause) = input.cause() {
-                following::note(plane, datasource.id, cause, started).await?;
+                following::note(plane, datasource.id, cause, times.0).await?;
             }
             Ok(done)
         })
     }
 }
 
-async fn back_up(
-    work: &AtWork,
-    job: &Job,
-    datasource: &Datasource,
-    times: (Timestamp, Timestamp),
-) -> Outcome {
+async fn back_up(work: &AtWork, job: &Job, datasource: &Datasource, times: Times) -> Outcome {
     if job.is_cleanup() && adopt(work, job).await? {
         return Ok(Done::default());
     }
@@ -213,15 +232,27 @@ async fn back_up(
     job.report(0, "reading the definitions");
     let (permits, snapshot) = snapshot(plane, job, datasource, scratch.path()).await?;
     let manifest = Manifest::new(asset(plane, datasource).await?, job.run.uuid, times);
-    let head = head(&manifest);
-    let (staged, files) = staging::channel();
-    let reading = async {
-        let stager = Stager { job, vault: plane.vault(), scratch: scratch.path(), staged };
+    let read = async |stager: Stager<'_>, manifest| {
         let read = stager.stage(manifest, snapshot).await;
         // Its connections are needed until everything has been read.
         drop(permits);
         read
     };
+    save(work, (job, scratch.path()), manifest, read).await
+}
+
+/// Saves what is read in the repository, and enters it into the catalogue.
+pub(crate) async fn save(
+    work: &AtWork,
+    (job, scratch): (&Job, PathBuf),
+    manifest: Manifest,
+    read: impl AsyncFnOnce(Stager<'_>, Manifest) -> std::result::Result<Manifest, Option<Failure>>,
+) -> Outcome {
+    let plane = &work.plane;
+    let head = head(&manifest);
+    let (staged, files) = staging::channel();
+    let stager = Stager { job, vault: plane.vault(), scratch, staged };
+    let reading = read(stager, manifest);
     let saving = work.open(job, move |opened| opened.save(&head, files));
     let (read, saved) = tokio::join!(reading, saving);
     // If reading failed, that is why nothing was saved.
@@ -238,7 +269,7 @@ async fn back_up(
 }
 
 /// Whether an attempt that was interrupted had saved the backup.
-async fn adopt(work: &AtWork, job: &Job) -> std::result::Result<bool, Failure> {
+pub(crate) async fn adopt(work: &AtWork, job: &Job) -> std::result::Result<bool, Failure> {
     let label = job.run.uuid.to_string();
     let found = work
         .open(job, move |opened| {

@@ -11,6 +11,7 @@ use landreeve_estate::ops::OwnedAct;
 use landreeve_estate::store::{Conn, Listing, Row, Tx, Where};
 use uuid::Uuid;
 
+use crate::estate_backup::{self, ESTATE};
 use crate::ids::{AssetId, BackupId, RepositoryId};
 use crate::manifest::Manifest;
 use crate::nouns::{BACKUP, RECORD};
@@ -31,6 +32,10 @@ pub struct Asset {
 }
 
 impl Asset {
+    pub fn is_estate(&self) -> bool {
+        self.database_type == ESTATE
+    }
+
     /// The name of its database: for SQLite that of every main database.
     pub fn database(&self) -> &str {
         match self.database_type.as_str() {
@@ -183,6 +188,9 @@ fn visible(conn: &Conn, ctx: &OpCtx, asked: &BackupFilter) -> Result<Where> {
     let mut wanted = Where::new(conn.dialect());
     Visibility::of(ctx, Permission::new(BACKUP, Action::VIEW)).narrow(&mut wanted, &PLACE)?;
     wanted.and("b.deleted_at IS NULL");
+    if let Some(hidden) = estate_backup::hidden(ctx) {
+        wanted.and(hidden);
+    }
     if asked.nothing {
         wanted.and("1 = 0");
     }
@@ -208,6 +216,8 @@ fn visible(conn: &Conn, ctx: &OpCtx, asked: &BackupFilter) -> Result<Where> {
 /// The backup, if the caller may do this to it.
 pub async fn backup_get(plane: &Protection, ctx: &OpCtx, uuid: Uuid) -> Result<Backup> {
     let backup = find(&mut plane.estate().store().read().await?, uuid).await?;
+    let sees = |backup: &Backup| ctx.authority().is_operator() || !backup.asset.is_estate();
+    let backup = backup.filter(sees);
     let backup =
         backup.ok_or_else(|| Error::not_found("backup").saying(format!("there is no backup {uuid}")))?;
     require(plane, ctx, &backup, Action::VIEW).await?;

@@ -13,6 +13,7 @@ pub mod assets;
 mod at_work;
 pub mod backing_up;
 pub mod backups;
+pub mod estate_backup;
 pub mod ids;
 pub mod keep;
 mod manifest;

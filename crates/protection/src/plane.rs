@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::alerts::Raiser;
 use crate::backing_up::{BACK_UP, BackingUp};
+use crate::estate_backup::{BackingUpEstate, ESTATE_BACK_UP};
 use crate::nouns;
 use crate::policies::following::Following;
 use crate::policies::{self, Changing, Unlocker};
@@ -75,6 +76,9 @@ pub struct ProtectionOptions {
     /// Where snapshots are staged.
     #[serde(skip)]
     pub scratch_dir: PathBuf,
+    /// The files of the data directory, which belong to the estate.
+    #[serde(skip)]
+    pub files_dir: PathBuf,
     /// Where the repository `default` is made.
     #[serde(skip)]
     pub default_folder: PathBuf,
@@ -96,6 +100,7 @@ impl Default for ProtectionOptions {
             record_workers: const { NonZeroUsize::new(2).unwrap() },
             readers: const { NonZeroUsize::new(2).unwrap() },
             scratch_dir: own.join("scratch"),
+            files_dir: own.join("files"),
             default_folder: own.join("repository"),
             max_value_bytes: 256 * 1024 * 1024,
             lock_timeout_seconds: 60,
@@ -119,6 +124,7 @@ pub fn plane(
         ids: crate::ids::KINDS,
         kinds: vec![
             BACK_UP,
+            ESTATE_BACK_UP,
             restoring::VERIFY,
             restoring::RESTORE_RUN,
             RECORD_RESTORE,
@@ -145,6 +151,7 @@ pub fn plane(
             Ok(PlaneParts {
                 executors: vec![
                     (BACK_UP.kind, Arc::new(BackingUp(plane.clone()))),
+                    (ESTATE_BACK_UP.kind, Arc::new(BackingUpEstate(plane.clone()))),
                     (restoring::VERIFY.kind, Arc::new(Verifying(plane.clone()))),
                     (restoring::RESTORE_RUN.kind, Arc::new(Restoring(plane.clone()))),
                     (RECORD_RESTORE.kind, Arc::new(RestoringRecords(plane.clone()))),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{TryStreamExt as _, future};
 use landreeve_core::Error;
-use landreeve_core::snapshot::{Snapshot, TableRows};
+use landreeve_core::snapshot::{Snapshot, SnapshotFile, TableRows};
 use landreeve_core::source::{QueryStream, RecordBatch};
 use landreeve_core::vault::{
     NewFile, NewFiles, Part, PartWriter, Vault, VaultError, VaultErrorKind, VaultResult,
@@ -125,15 +125,34 @@ impl Stager<'_> {
         }
         let mut files = contents.files.clone();
         files.sort_by(|a, b| a.name.cmp(&b.name));
-        for file in files {
-            self.pass(&mut manifest, file.name, file.path).await?;
-        }
+        self.pass_files(&mut manifest, files).await?;
         manifest.tables = contents.tables.iter().map(ManifestTable::from).collect();
         let (finished, parts) = mpsc::channel(1);
         let reading = self.read_tables(&*snapshot, finished);
         let passing = self.pass_parts(&mut manifest, parts);
         tokio::try_join!(reading, passing)?;
         snapshot.end().await.map_err(|error| Some(source_failure(&error, None)))?;
+        self.finished(manifest).await
+    }
+
+    /// Stages files only, which are in the order of their paths.
+    pub async fn stage_files(
+        &self,
+        mut manifest: Manifest,
+        files: Vec<SnapshotFile>,
+    ) -> Result<Manifest, Stopped> {
+        self.pass_files(&mut manifest, files).await?;
+        self.finished(manifest).await
+    }
+
+    async fn pass_files(&self, manifest: &mut Manifest, files: Vec<SnapshotFile>) -> Result<(), Stopped> {
+        for file in files {
+            self.pass(manifest, file.name, file.path).await?;
+        }
+        Ok(())
+    }
+
+    async fn finished(&self, manifest: Manifest) -> Result<Manifest, Stopped> {
         let text = manifest.as_json().map_err(failed)?;
         self.staged.send(Staged::Manifest(text)).await.map_err(|_| None)?;
         Ok(manifest)

@@ -135,6 +135,38 @@ impl StoredBackUp {
     }
 }
 
+/// The input of a run that backs the estate up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredEstate {
+    version: u32,
+    /// None: the one called `default`.
+    repository: Option<i64>,
+    keep: String,
+}
+
+impl StoredEstate {
+    pub fn new(repository: Option<RepositoryId>, keep: Keep) -> StoredEstate {
+        let repository = repository.map(|repository| repository.0);
+        StoredEstate { version: 1, repository, keep: keep.to_string() }
+    }
+
+    pub fn as_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(Error::internal)
+    }
+
+    pub fn parse(text: &str) -> Result<StoredEstate> {
+        serde_json::from_str(text).map_err(Error::internal)
+    }
+
+    pub fn repository(&self) -> Option<RepositoryId> {
+        self.repository.map(RepositoryId)
+    }
+
+    pub fn keep(&self) -> Result<Keep> {
+        Keep::parse(&self.keep).map_err(Error::internal)
+    }
+}
+
 /// The input of a run that verifies or restores a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredUse {
@@ -184,6 +216,8 @@ impl From<StoredChoice> for Choice {
 pub(crate) enum StoredTarget {
     /// A new file.
     File { file: PathBuf, by_operator: bool },
+    /// A new folder, for an estate.
+    Folder { folder: PathBuf },
     /// A new database on the server of a datasource.
     Database { server: i64, database: String },
 }

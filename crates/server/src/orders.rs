@@ -6,6 +6,7 @@ use landreeve_core::{Input, OpCtx, Result};
 use landreeve_estate::ops::Run;
 use landreeve_protection::Protection;
 use landreeve_protection::backing_up::{NewBackup, backup_start};
+use landreeve_protection::estate_backup::estate_backup_start;
 use landreeve_protection::policies::{Assignment, policy_assign, policy_delete};
 use landreeve_protection::restoring::{NewRestore, backup_verify, restore_start};
 use landreeve_protection::upkeep::{repository_check, repository_prune};
@@ -40,6 +41,7 @@ impl Restore {
 pub enum Order {
     CheckRepository { repository: String, read_data: bool },
     PruneRepository { repository: String },
+    BackUpEstate { repository: Option<String>, keep: Option<String> },
     BackUp { datasource: i64, repository: Option<String>, keep: Option<String> },
     VerifyBackup { backup: String },
     Restore(Restore),
@@ -55,6 +57,9 @@ impl Order {
                 repository_check(plane, ctx, &repository, depth).await
             }
             Order::PruneRepository { repository } => repository_prune(plane, ctx, &repository).await,
+            Order::BackUpEstate { repository, keep } => {
+                estate_backup_start(plane, ctx, Input::of(NewBackup { repository, keep })).await
+            }
             Order::BackUp { datasource, repository, keep } => {
                 let new = Input::of(NewBackup { repository, keep });
                 backup_start(plane, ctx, DatasourceId(datasource), new).await

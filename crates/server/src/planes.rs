@@ -87,6 +87,7 @@ fn protection_options(config: &Config, data_dir: &Path) -> anyhow::Result<Protec
     let data_dir = std::path::absolute(data_dir)?;
     options.scratch_dir = scratch_dir(&data_dir);
     options.default_folder = data_dir.join("repository");
+    options.files_dir = data_dir.join("files");
     let ToolsSection { pg_dump, pg_restore } = config.tools.clone();
     options.tools = Tools { pg_dump, pg_restore };
     anyhow::ensure!(

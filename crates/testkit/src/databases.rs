@@ -50,7 +50,12 @@ pub async fn mariadb_execute(sql: &str) -> String {
 }
 
 /// The address of the MariaDB server of the tests.
-#[expect(clippy::expect_used, reason = "the test runner passes the databases' addresses in the environment")]
+#[expect(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "the test runner passes the databases' addresses in the environment"
+)]
 pub fn mariadb_url() -> String {
-    std::env::var("LANDREEVE_TEST_MARIADB").expect("LANDREEVE_TEST_MARIADB: run `cargo xtask test`")
+    std::env::var("LANDREEVE_TEST_MARIADB")
+        .expect("LANDREEVE_TEST_MARIADB is not set: run `cargo xtask test`")
 }

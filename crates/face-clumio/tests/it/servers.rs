@@ -74,11 +74,11 @@ async fn assigned(world: &World, resource: &str, slas: &[Value]) -> String {
 /// The only backup of a resource, once it is there.
 async fn backup_of(world: &World, resource: &str) -> Value {
     let path = format!("{BACKUPS}?filter={}", escaped(&json!({ "resource_id": { "$eq": resource } })));
-    for _ in 0..600 {
+    for _ in 0..20_000 {
         if let [backup] = items(&world.read(&path).await).as_slice() {
             return backup.clone();
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::task::yield_now().await;
     }
     panic!("no backup of {resource}");
 }

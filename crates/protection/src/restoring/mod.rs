@@ -27,6 +27,7 @@ use self::choosing::{Chosen, MAX_NAMES};
 pub(crate) use self::to_file::only_file;
 use crate::at_work::{AtWork, Use};
 use crate::backups::{self, Backup, backup_get};
+use crate::estate_backup;
 use crate::manifest::{self, Manifest, ManifestFile};
 use crate::nouns::{BACKUP, RESTORE};
 use crate::plane::{POOL, Protection};
@@ -95,6 +96,8 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 pub enum Target {
     File(PathBuf),
+    /// For an estate.
+    Folder(PathBuf),
     /// A new database on the server of a datasource.
     Database {
         server: Arc<Datasource>,
@@ -107,6 +110,7 @@ impl Target {
     pub fn shown(&self) -> String {
         match self {
             Target::File(path) => format!("the new file {}", path.display()),
+            Target::Folder(path) => format!("the new folder {}", path.display()),
             Target::Database { server, database } => {
                 let host = server.details.host.as_deref().unwrap_or_default();
                 format!("the new database {database} on {host}, the server of {}", server.details.name)
@@ -130,6 +134,7 @@ pub async fn restore_plan(
         found.push("name", "length", format!("must have 1 to {MAX_NAME} characters"));
     }
     let target = match DatabaseType::stored(&backup.asset.database_type) {
+        _ if backup.asset.is_estate() => folder(plane, ctx, new.value()),
         DatabaseType::Sqlite => file(plane, ctx, &backup, new.value()).await,
         _ => database(plane, ctx, &backup, new.value()).await,
     };
@@ -141,7 +146,11 @@ pub async fn restore_plan(
         chosen = choice(plane, &backup, new.value(), &mut found).await?;
     }
     let new = new.settled(found)?;
-    let default = || format!("{} {}", backup.asset.name, backup.started_at.strftime("%Y-%m-%d %H:%M"));
+    let default = || match &target {
+        // Of the folder.
+        Ok(Target::Folder(path)) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        _ => format!("{} {}", backup.asset.name, backup.started_at.strftime("%Y-%m-%d %H:%M")),
+    };
     let name = new.name.unwrap_or_else(default);
     Ok(Plan { target: target?, backup, name, chosen, owners: new.owners, compare: new.compare })
 }
@@ -154,10 +163,11 @@ async fn choice(
     faults: &mut Faults,
 ) -> Result<Option<Chosen>> {
     let mut refuse = false;
-    let is_file = DatabaseType::stored(&backup.asset.database_type) == DatabaseType::Sqlite;
+    let is_file =
+        backup.asset.is_estate() || DatabaseType::stored(&backup.asset.database_type) == DatabaseType::Sqlite;
     for (field, names) in [("schemas", &new.schemas), ("tables", &new.tables)] {
         if is_file && !names.is_empty() {
-            faults.push(field, "not_used", "is not used for SQLite, which is restored as a whole");
+            faults.push(field, "not_used", "is not used for what is restored as a whole");
             refuse = true;
         } else if names.len() > MAX_NAMES {
             faults.push(field, "length", format!("must have at most {MAX_NAMES} names"));
@@ -185,6 +195,21 @@ async fn file(plane: &Protection, ctx: &OpCtx, backup: &Backup, new: &NewRestore
     }
     let operator = ctx.authority().is_operator();
     plane.estate().outbound().new_sqlite_file(&new.database, operator).map(Target::File)
+}
+
+/// Only the operator sees backups of an estate.
+fn folder(plane: &Protection, ctx: &OpCtx, new: &NewRestore) -> Result<Target> {
+    if !ctx.authority().is_operator() {
+        return Err(Error::not_found("backup"));
+    }
+    let mut faults = Faults::default();
+    for (field, given) in [("to", new.to.is_some()), ("owners", new.owners), ("compare", new.compare)] {
+        if given {
+            faults.push(field, "not_used", "is not used for an estate, which is restored to a folder here");
+        }
+    }
+    faults.finish()?;
+    plane.estate().outbound().new_sqlite_file(&new.database, true).map(Target::Folder)
 }
 
 async fn database(plane: &Protection, ctx: &OpCtx, backup: &Backup, new: &NewRestore) -> Result<Target> {
@@ -251,13 +276,14 @@ pub async fn restore_start(
     };
     // Two that make the same database could each take it for empty.
     let lane = match &target {
-        Target::File(_) => None,
+        Target::File(_) | Target::Folder(_) => None,
         Target::Database { server, database } => {
             Some(Lane { name: format!("restore:{}:{database}", server.id.0), limit: 1 })
         }
     };
     let target = match target {
         Target::File(file) => StoredTarget::File { file, by_operator },
+        Target::Folder(folder) => StoredTarget::Folder { folder },
         Target::Database { server, database } => StoredTarget::Database { server: server.id.0, database },
     };
     let only = chosen.map(|chosen| chosen.choice.into());
@@ -341,6 +367,9 @@ impl Executor for Restoring {
                 StoredTarget::File { file, by_operator } => {
                     may_restore(&self.0, job.ctx(), &backup).await?;
                     to_file::restore(&work, job, &backup, &restore, (file, by_operator)).await
+                }
+                StoredTarget::Folder { folder } => {
+                    estate_backup::restore(&work, job, &backup, &restore, folder).await
                 }
                 StoredTarget::Database { server: to, database } => {
                     let to = Some(DatasourceId(to));

@@ -130,7 +130,7 @@ async fn settle(world: &World) {
             if world.kit.number(waiting).await == 0 {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), done).await.unwrap();

@@ -4,6 +4,7 @@
 
 mod backups;
 mod chosen;
+mod estates;
 mod forgetting;
 mod mysql;
 mod policies;

@@ -37,6 +37,7 @@ impl World {
         let options = ProtectionOptions {
             scratch_dir: folder.path().join("scratch"),
             default_folder: folder.path().join("default"),
+            files_dir: folder.path().join("files"),
             max_value_bytes: 1_000_000,
             lock_timeout_seconds: 1,
             ..ProtectionOptions::default()

@@ -18,8 +18,10 @@ use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
 pub enum BackupCommand {
-    /// Back up a datasource
-    #[command(after_help = "Example:\n  landreeve backup run shop --keep 30d")]
+    /// Back up a datasource, or the estate itself
+    #[command(
+        after_help = "Examples:\n  landreeve backup run shop --keep 30d\n  landreeve backup run --estate --repository offsite"
+    )]
     Run(RunArgs),
     /// List the backups, newest first
     #[command(after_help = "Example:\n  landreeve backup list --format json")]
@@ -54,7 +56,11 @@ pub struct RunArgs {
     #[command(flatten)]
     place: Place,
     /// Name or id of the datasource
-    datasource: String,
+    #[arg(required_unless_present = "estate")]
+    datasource: Option<String>,
+    /// Back up the estate itself, without its key: metadata, results, files
+    #[arg(long, conflicts_with = "datasource")]
+    estate: bool,
     /// Name of the repository [default: default, which is made in the data directory]
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
@@ -104,7 +110,7 @@ pub struct RestoreArgs {
     /// The datasource on whose server the new database is made: its name or id [default: the one that was backed up]
     #[arg(long, value_name = "DATASOURCE")]
     to: Option<String>,
-    /// The new database; for SQLite the path of a new file
+    /// The new database; for SQLite the path of a new file, for an estate of a new folder
     #[arg(long, value_name = "NAME")]
     database: String,
     /// Name of the datasource that it becomes [default: the backup's, with its date]
@@ -159,10 +165,16 @@ async fn show(session: Session, found: landreeve_core::Result<Backup>, format: F
 }
 
 async fn back_up(args: RunArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.place).await?;
-    let found = data::find(&session, &args.datasource).await;
-    session.close().await;
-    let order = Order::BackUp { datasource: found?.id.0, repository: args.repository, keep: args.keep };
+    let (repository, keep) = (args.repository, args.keep);
+    let order = match &args.datasource {
+        None => Order::BackUpEstate { repository, keep },
+        Some(name) => {
+            let session = Session::open(&args.place).await?;
+            let found = data::find(&session, name).await;
+            session.close().await;
+            Order::BackUp { datasource: found?.id.0, repository, keep }
+        }
+    };
     let ended = carry_out(&args.place, order).await?;
     ended.succeeded()?;
     let session = Session::open(&args.place).await?;
@@ -252,6 +264,7 @@ async fn wanted(session: &Session, args: &RestoreArgs) -> anyhow::Result<Restore
     let backup = backup_get(&session.opened.protection, &session.ctx, uuid).await?;
     let database = match DatabaseType::stored(&backup.asset.database_type) {
         // Relative to the command's working directory, not to the server's folders.
+        _ if backup.asset.is_estate() => std::path::absolute(&args.database)?.to_string_lossy().into_owned(),
         DatabaseType::Sqlite => std::path::absolute(&args.database)?.to_string_lossy().into_owned(),
         _ => args.database.clone(),
     };
@@ -280,6 +293,11 @@ fn show_plan(plan: &Plan) {
         }
     };
     let rows = rows.map_or_else(String::new, |rows| format!(" with {rows} rows"));
+    if plan.backup.asset.is_estate() {
+        let (started, target) = (plan.backup.started_at, plan.target.shown());
+        output::say(&format!("would restore the estate as of {started}, {bytes} bytes\nto {target}"));
+        return;
+    }
     output::say(&format!(
         "would restore {tables} tables{rows}, {bytes} bytes, of {} as of {}\nto {}\nwhich becomes the datasource {}",
         plan.backup.asset.name,
