@@ -98,6 +98,10 @@ fn encode(stream: QueryStream, format: ResultFormat) -> anyhow::Result<ByteStrea
     let ends = stream.batches.map(Some).chain(stream::iter([None]));
     let kept = ends.map(move |next| match next {
         Some(Ok(batch)) => writer.write(&batch),
+        Some(Err(error)) if error.code.as_deref() == Some("too_many_rows") => {
+            let message = format!("{}; as --format csv it has no limit", error.message);
+            Err(std::io::Error::other(message))
+        }
         Some(Err(error)) => Err(std::io::Error::other(error.message)),
         None => writer.finish(),
     });
