@@ -19,6 +19,9 @@ pub const PLANE: &str = "estate";
 /// The role with all permissions; the first user has it at the root.
 pub const ADMINISTRATOR: RoleId = RoleId(1);
 
+/// The role with all permissions except those on what belongs to the whole estate.
+pub const UNIT_ADMINISTRATOR: RoleId = RoleId(2);
+
 /// `short` and `long` are the numbers of workers in the shared pools.
 pub fn plane(short: usize, long: usize) -> Plane {
     Plane {
@@ -72,7 +75,7 @@ fn roles() -> Vec<RoleSpec> {
     vec![
         role(ADMINISTRATOR.0, 0, "Administrator", "May do everything.", RolePermissions::ManageAllBut(&[])),
         role(
-            2,
+            UNIT_ADMINISTRATOR.0,
             0x1000_0000_0000_0000_0000_0000_0000_0000,
             "Unit administrator",
             "May do everything in its units except change the settings of the estate.",

@@ -51,6 +51,16 @@ struct Operation {
     path: String,
 }
 
+impl Operation {
+    /// `None`: this version does not have it.
+    fn name_in(&self, version: u32) -> Option<&str> {
+        match ONLY.iter().find(|only| only.0 == self.name) {
+            Some((_, only, name)) => (*only == version).then_some(name),
+            None => Some(&self.name),
+        }
+    }
+}
+
 impl Operations {
     pub fn of(document: &OpenApi) -> Operations {
         let mut all = Vec::new();
@@ -75,16 +85,25 @@ impl Operations {
     }
 }
 
+/// Operations that only one version has, with the dialect's own name.
+const ONLY: [(&str, u32, &str); 2] = [
+    ("change-password", 2, "change-password"),
+    // Two operations of a document cannot have the same name.
+    ("change-password-v1", 1, "change-password"),
+];
+
 fn describe(base: &Base, resource: &Resource, operations: &Operations) -> Value {
     let mut described = Map::new();
     let versions = resource.versions.iter().map(|version| Value::String(format!("v{version}"))).collect();
     described.insert("supported_versions".to_owned(), versions);
     let own = operations.0.iter().filter(|operation| operation.resource == resource.name);
-    let own: Map<String, Value> = own
-        .map(|operation| (operation.name.clone(), base.link(operation.method, &operation.path).to_value()))
-        .collect();
+    let own: Vec<&Operation> = own.collect();
     for version in resource.versions.iter().rev() {
-        described.insert(format!("v{version}"), Value::Object(own.clone()));
+        let named = own.iter().filter_map(|operation| Some((operation.name_in(*version)?, *operation)));
+        let links = named.map(|(name, operation)| {
+            (name.to_owned(), base.link(operation.method, &operation.path).to_value())
+        });
+        described.insert(format!("v{version}"), Value::Object(links.collect()));
     }
     Value::Object(described)
 }

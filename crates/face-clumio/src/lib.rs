@@ -43,6 +43,10 @@ pub type Route = (&'static str, &'static str, &'static str);
 pub const ROUTES: &[Route] = &[
     ("GET", "/", "credential"),
     ("GET", "/users", "user:view"),
+    ("POST", "/users", "user:manage"),
+    ("PATCH", "/users/my-profile", "credential"),
+    ("PUT", "/users/_change_password", "credential"),
+    ("PUT", "/users/{user_id}/password", "credential"),
     ("GET", "/users/{user_id}", "user:view"),
     ("PATCH", "/users/{user_id}", "user:manage"),
     ("DELETE", "/users/{user_id}", "user:manage"),
@@ -95,7 +99,10 @@ pub fn router(estate: Estate, protection: Protection) -> Result<FaceRouter> {
     let face = Face::new(NAME, estate.random().clone(), error::render).calling(&[("run", "task")]);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(discovery::discover))
-        .routes(routes!(users::list))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::update_profile))
+        .routes(routes!(users::change_password))
+        .routes(routes!(users::change_password_v1))
         .routes(routes!(users::read, users::update, users::delete))
         .routes(routes!(roles::list))
         .routes(routes!(roles::read))

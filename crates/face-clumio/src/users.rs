@@ -3,22 +3,26 @@
 use axum::extract::State;
 use http::HeaderMap;
 use landreeve_core::ids::UserId;
-use landreeve_core::{Error, OpCtx, Result};
+use landreeve_core::{Action, Error, Noun, OpCtx, Permission, Result};
 use landreeve_estate::ops::access::access_of;
-use landreeve_estate::ops::users::{user_delete, user_get, user_list, user_update};
+use landreeve_estate::ops::members::{member_create, member_update};
+use landreeve_estate::ops::users::{password_change, user_delete, user_get, user_list};
 use landreeve_estate::ops::{Estate, User};
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Body, Path, Query, decimal};
 
 use crate::caller::Caller;
-use crate::version::USERS;
+use crate::version::{Resource, USERS, USERS_V1, USERS_V2};
 use crate::wire::Answer;
 use crate::wire::error::ErrorBody;
 use crate::wire::link::Base;
 use crate::wire::list::{Asked, ListBody, Parameters};
-use crate::wire::users::{Shape, UserBody, read_change};
+use crate::wire::users::{
+    FILTER, May, Shape, UserBody, filter, read_change, read_new, read_password, read_profile,
+};
 
-const LIST: Parameters = Parameters::numbered(20, &[]);
+const LIST_V1: Parameters = Parameters::numbered(20, FILTER.split_at(1).0);
+const LIST_V2: Parameters = Parameters::numbered(20, &FILTER);
 
 /// List users, in order of creation
 #[utoipa::path(
@@ -29,6 +33,10 @@ const LIST: Parameters = Parameters::numbered(20, &[]);
     params(
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most 1000 [default: 20].", example = 20),
         ("start" = Option<i64>, Query, minimum = 1, description = "Page number.", example = 1),
+        ("filter" = Option<String>, Query,
+            description = "By `name` (`$contains`: part of the full name), and in version 2 by `role_id` and \
+                           `organizational_unit_id` (`$eq`).",
+            example = r#"{"name":{"$contains":"Ada"}}"#),
         ("X-Clumio-OrganizationalUnit-Context" = Option<String>, Header,
             description = "Organizational unit to work in."),
     ),
@@ -55,11 +63,47 @@ pub async fn list(
     query: Query,
 ) -> Outcome<Answer<ListBody<UserBody>>> {
     let version = USERS.version(&headers)?;
-    let asked = Asked::parse(&query, &LIST)?;
-    let users = user_list(&estate, &ctx, asked.page).await?;
+    let asked = Asked::parse(&query, if version == 1 { &LIST_V1 } else { &LIST_V2 })?;
+    let users = user_list(&estate, &ctx, &filter(&asked), asked.page).await?;
     let bodies = shown(&base, &estate, &ctx, &users.items, || Shape::item(version)).await?;
     let list = asked.body(&base, "/users", bodies, users.total);
     Ok(Answer { resource: &USERS, version, body: list })
+}
+
+/// Create a user
+///
+/// Nothing is mailed. The user signs in with the email address as the name, once a password was set
+/// (`landreeve user password EMAIL`), and is unconfirmed until then.
+#[utoipa::path(
+    post,
+    path = "/users",
+    operation_id = "create-user",
+    tag = "users",
+    request_body(content = inline(crate::wire::users::UserWrite), example = json!({
+        "email": "ada@example.com", "full_name": "Ada Lovelace",
+        "access_control_configuration": [{
+            "role_id": "30000000-0000-0000-0000-000000000000",
+            "organizational_unit_ids": ["00000000-0000-0000-0000-000000000000"]
+        }]
+    })),
+    responses(
+        (status = 200, body = UserBody, content_type = "application/api.clumio.users=v2+json"),
+        (status = 409, body = ErrorBody, example = json!({
+            "errors": [{ "error_code": 109, "error_message": "email is already taken" }]
+        })),
+    )
+)]
+pub async fn create(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    base: Base,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Outcome<Answer<UserBody>> {
+    let version = USERS.version(&headers)?;
+    let user = member_create(&estate, &ctx, read_new(&body, version)?).await?;
+    let body = one(&base, &estate, &ctx, &user, || Shape::single(version)).await?;
+    Ok(Answer { resource: &USERS, version, body })
 }
 
 /// Get a user
@@ -104,7 +148,8 @@ pub async fn read(
 
 /// Update a user
 ///
-/// Members that are `null` or missing are not changed.
+/// Members that are `null` or missing are not changed. All changes are made, or none. Roles can only be changed in units that the
+/// caller sees, and only to what the caller has.
 #[utoipa::path(
     patch,
     path = "/users/{user_id}",
@@ -137,7 +182,7 @@ pub async fn update(
 ) -> Outcome<Answer<UserBody>> {
     let version = USERS.version(&headers)?;
     let id = user_id(&id)?;
-    let user = user_update(&estate, &ctx, id, read_change(&body)?).await?;
+    let user = member_update(&estate, &ctx, id, read_change(&body, version)?).await?;
     let body = one(&base, &estate, &ctx, &user, || Shape::changed(version)).await?;
     Ok(Answer { resource: &USERS, version, body })
 }
@@ -160,10 +205,110 @@ pub async fn delete(
     Caller(ctx): Caller,
     headers: HeaderMap,
     Path(id): Path<String>,
-) -> Outcome<Answer<serde_json::Map<String, serde_json::Value>>> {
+) -> Outcome<Answer<Nothing>> {
     let version = USERS.version(&headers)?;
     user_delete(&estate, &ctx, user_id(&id)?).await?;
-    Ok(Answer { resource: &USERS, version, body: serde_json::Map::new() })
+    Ok(Answer { resource: &USERS, version, body: Nothing::new() })
+}
+
+/// Update the caller's own profile
+#[utoipa::path(
+    patch,
+    path = "/users/my-profile",
+    operation_id = "update-user-profile",
+    tag = "users",
+    request_body(content = inline(crate::wire::users::ProfileUpdate), example = json!({ "full_name": "Ada Lovelace" })),
+    responses((status = 200, body = UserBody, content_type = "application/api.clumio.users=v2+json"))
+)]
+pub async fn update_profile(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    base: Base,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Outcome<Answer<UserBody>> {
+    let version = USERS.version(&headers)?;
+    let id = own(&ctx)?;
+    let user = member_update(&estate, &ctx, id, read_profile(&body)?).await?;
+    let body = one(&base, &estate, &ctx, &user, || Shape::changed(version)).await?;
+    Ok(Answer { resource: &USERS, version, body })
+}
+
+/// Change the caller's own password
+///
+/// A wrong current password counts like a failed sign-in. The new one has 14 to 64 characters, with an uppercase letter, a
+/// lowercase letter, a digit and a special character, and no spaces.
+#[utoipa::path(
+    put,
+    path = "/users/_change_password",
+    operation_id = "change-password",
+    tag = "users",
+    request_body(content = inline(crate::wire::users::PasswordChange), example = json!({
+        "current_password": "the current password", "new_password": "Correct-Horse-Battery-9"
+    })),
+    responses(
+        (status = 200, body = Object, content_type = "application/api.clumio.users=v2+json", example = json!({})),
+        (status = 400, body = ErrorBody, example = json!({
+            "errors": [{ "error_code": 101, "error_message": "current_password is not the current password" }]
+        })),
+    )
+)]
+pub async fn change_password(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Outcome<Answer<Nothing>> {
+    let version = USERS_V2.version(&headers)?;
+    changed(&estate, &ctx, &body, (&USERS_V2, version)).await
+}
+
+/// Change the caller's own password, in version 1
+#[utoipa::path(
+    put,
+    path = "/users/{user_id}/password",
+    operation_id = "change-password-v1",
+    tag = "users",
+    params(("user_id" = String, Path, pattern = "^[0-9]+$", description = "Id of the caller.", example = "1")),
+    request_body(content = inline(crate::wire::users::PasswordChange), example = json!({
+        "current_password": "the current password", "new_password": "Correct-Horse-Battery-9"
+    })),
+    responses(
+        (status = 200, body = Object, content_type = "application/api.clumio.users=v1+json", example = json!({})),
+        (status = 400, body = ErrorBody, example = json!({
+            "errors": [{ "error_code": 101, "error_message": "current_password is not the current password" }]
+        })),
+    )
+)]
+pub async fn change_password_v1(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Body(body): Body,
+) -> Outcome<Answer<Nothing>> {
+    let version = USERS_V1.version(&headers)?;
+    if ctx.actor().user() != Some(user_id(&id)?) {
+        return Err(Error::forbidden("you can only change your own password").into());
+    }
+    changed(&estate, &ctx, &body, (&USERS_V1, version)).await
+}
+
+/// A body without members.
+type Nothing = serde_json::Map<String, serde_json::Value>;
+
+async fn changed(
+    estate: &Estate,
+    ctx: &OpCtx,
+    body: &[u8],
+    (resource, version): (&'static Resource, u32),
+) -> Outcome<Answer<Nothing>> {
+    password_change(estate, ctx, read_password(body)?).await?;
+    Ok(Answer { resource, version, body: Nothing::new() })
+}
+
+fn own(ctx: &OpCtx) -> Result<UserId> {
+    ctx.actor().user().ok_or_else(|| Error::forbidden("this token does not belong to a user"))
 }
 
 async fn shown(
@@ -177,7 +322,7 @@ async fn shown(
     let access = access_of(estate, ctx, &ids).await?;
     let body = |user: &User| {
         let access = access.as_ref().and_then(|access| access.get(&user.id).cloned());
-        UserBody::new(base, user, access, shape())
+        UserBody::new(base, user, access, shape(), may(ctx, user.id))
     };
     Ok(users.iter().map(body).collect())
 }
@@ -191,6 +336,12 @@ async fn one(
 ) -> Result<UserBody> {
     let bodies = shown(base, estate, ctx, std::slice::from_ref(user), shape).await?;
     bodies.into_iter().next().ok_or_else(|| Error::internal("a user that vanished"))
+}
+
+fn may(ctx: &OpCtx, id: UserId) -> May {
+    let own = ctx.actor().user() == Some(id);
+    let manages = ctx.authority().allows_some(Permission::new(Noun::USER, Action::MANAGE));
+    May { update: own || manages, delete: manages && !own }
 }
 
 fn user_id(id: &str) -> Result<UserId> {

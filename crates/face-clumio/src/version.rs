@@ -13,6 +13,9 @@ pub struct Resource {
 }
 
 pub const USERS: Resource = Resource { name: "users", versions: &[2, 1] };
+/// Operations that only one version has.
+pub const USERS_V1: Resource = Resource { name: "users", versions: &[1] };
+pub const USERS_V2: Resource = Resource { name: "users", versions: &[2] };
 pub const ROLES: Resource = Resource { name: "roles", versions: &[1] };
 pub const TASKS: Resource = Resource { name: "tasks", versions: &[1] };
 pub const ENVIRONMENTS: Resource = Resource { name: "aws-environments", versions: &[1] };

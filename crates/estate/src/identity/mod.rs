@@ -17,5 +17,5 @@ pub use grants::{GrantTarget, NewGrant, Role, Subject};
 pub use groups::Group;
 pub use keys::{Api, Key};
 pub use ous::Ou;
-pub use users::{User, UserChange};
+pub use users::{User, UserChange, UserFilter};
 pub use visibility::{Place, Visibility};

@@ -75,6 +75,17 @@ pub async fn list(
     wanted.page(conn, &LISTING, from_row, |ou| ou.path.clone()).await
 }
 
+/// Those of these units that are visible.
+pub async fn by_uuids(conn: &mut Conn, visibility: &Visibility, uuids: &BTreeSet<Uuid>) -> Result<Vec<Ou>> {
+    let mut wanted = Where::new(conn.dialect());
+    visibility.narrow(&mut wanted, &Place::of_unit("o.id"))?;
+    let texts: Vec<String> = uuids.iter().map(Uuid::to_string).collect();
+    wanted.and_texts("o.uuid", &texts)?;
+    let (condition, values) = wanted.into_parts();
+    let sql = format!("SELECT {} FROM {} WHERE {condition}", LISTING.columns, LISTING.from);
+    conn.select(sql, values).await?.iter().map(from_row).collect()
+}
+
 /// The UUIDs of these units, by id; only of visible ones.
 pub async fn uuids(
     conn: &mut Conn,

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use landreeve_core::ids::UserId;
 use landreeve_core::{Fault, Page, PageOf, Result};
+use uuid::Uuid;
 
 use crate::args;
-use crate::store::{Conn, Row, Tx};
+use crate::store::{Conn, Listing, Row, Tx, Where};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
@@ -93,16 +94,58 @@ pub async fn for_sign_in(conn: &mut Conn, name: &str) -> Result<Option<SignInRow
     }))
 }
 
-pub async fn list(conn: &mut Conn, page: Page) -> Result<PageOf<User>> {
-    let total = conn.one("SELECT count(*) FROM users", args![]).await?.int(0)?.unsigned_abs();
-    let rows = conn
-        .all(
-            select!("ORDER BY id LIMIT $1 OFFSET $2"),
-            args![page.limit, i64::try_from(page.offset).unwrap_or(i64::MAX)],
-        )
-        .await?;
-    let items = rows.iter().map(from_row).collect::<Result<_>>()?;
-    Ok(PageOf { items, offset: page.offset, limit: page.limit, total })
+/// Limits a list of users.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserFilter {
+    /// Part of the full name. Case matters.
+    pub name: Option<String>,
+    /// They have this role in a unit that the caller sees.
+    pub role: Option<Uuid>,
+    /// They have a role in this unit.
+    pub unit: Option<Uuid>,
+    /// It selects nothing, whatever else it says.
+    pub nothing: bool,
+}
+
+const LISTING: Listing = Listing {
+    columns: "u.id, u.name, u.email, u.first_name, u.last_name, u.enabled, u.confirmed, u.inviter_id, u.last_activity_at, \
+              u.password_changed_at, u.created_at, u.updated_at, u.password_hash, u.locked_until, u.row_version",
+    from: "users u",
+    order: "u.id",
+    size: None,
+};
+
+/// A numbered page. `below`: the path of the unit in which the caller works, whose roles the filter is about.
+pub async fn list(conn: &mut Conn, asked: &UserFilter, below: &str, page: Page) -> Result<PageOf<User>> {
+    let mut wanted = Where::new(conn.dialect());
+    if asked.nothing {
+        wanted.and("1 = 0");
+    }
+    if let Some(name) = &asked.name {
+        wanted.and_contains("trim(u.first_name || ' ' || u.last_name)", name);
+    }
+    if asked.role.is_some() || asked.unit.is_some() {
+        let mut held =
+            "SELECT 1 FROM grants g JOIN roles r ON r.id = g.role_id JOIN ous o ON o.id = g.ou_id \
+                        WHERE g.subject_kind = 'user' AND g.subject_id = u.id"
+                .to_owned();
+        let below = wanted.bind(below);
+        held.push_str(&format!(" AND substr(o.path, 1, length({below})) = {below}"));
+        for (column, uuid) in [("r.uuid", asked.role), ("o.uuid", asked.unit)] {
+            if let Some(uuid) = uuid {
+                let place = wanted.bind(uuid.to_string());
+                held.push_str(&format!(" AND {column} = {place}"));
+            }
+        }
+        wanted.and(&format!("EXISTS ({held})"));
+    }
+    wanted.numbered(conn, &LISTING, page, from_row).await
+}
+
+/// Whether a user has this address, in whatever case.
+pub async fn has_email(conn: &mut Conn, email: &str) -> Result<bool> {
+    let sql = "SELECT 1 FROM users WHERE lower(email) = lower($1) LIMIT 1";
+    Ok(conn.opt(sql, args![email]).await?.is_some())
 }
 
 pub async fn insert(tx: &mut Tx, user: &User, password_hash: Option<String>) -> Result<()> {

@@ -7,6 +7,7 @@ pub mod backup;
 pub mod datasources;
 pub mod groups;
 pub mod keys;
+pub mod members;
 pub mod ous;
 pub mod runs;
 pub mod scheduled;
@@ -21,7 +22,7 @@ pub use crate::estate::OwnedAct;
 pub use crate::identity::grants::Assignment;
 pub use crate::identity::groups::{EVERYONE, GroupFilter};
 pub use crate::identity::{
-    Api, GrantTarget, Group, Key, NewGrant, Origin, Ou, Role, Subject, User, UserChange,
+    Api, GrantTarget, Group, Key, NewGrant, Origin, Ou, Role, Subject, User, UserChange, UserFilter,
 };
 pub use crate::inventory::{
     Agent, AgentFilter, ConnectionMode, Datasource, DatasourceDetails, DatasourceFilter, Login, Ssh,

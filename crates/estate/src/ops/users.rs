@@ -1,13 +1,17 @@
 //! Users: list, show, create, update, delete, and their passwords.
 
+use jiff::Timestamp;
 use landreeve_core::error::{Faults, codes};
 use landreeve_core::ids::{GrantId, GroupId, OuId, RoleId, UserId};
-use landreeve_core::{Action, Error, Grant, Noun, OpCtx, Page, PageOf, Result, Scope, Secret};
+use landreeve_core::{
+    Action, Error, ErrorKind, Fault, Grant, Input, Noun, OpCtx, Page, PageOf, Result, Scope, Secret,
+};
 
 use crate::builtin::ADMINISTRATOR;
 use crate::estate::OwnedAct;
+use crate::identity::authentication::{self, Origin};
 use crate::identity::grants::{self, Assignment, GrantTarget, NewGrant, Role, Subject};
-use crate::identity::{User, UserChange, groups, ous, password, sessions, users};
+use crate::identity::{User, UserChange, UserFilter, groups, ous, password, sessions, users};
 use crate::store::{Tx, taken};
 use crate::{Estate, args};
 
@@ -27,9 +31,10 @@ pub async fn me(estate: &Estate, ctx: &OpCtx) -> Result<Option<User>> {
     users::get(&mut estate.store().read().await?, id).await
 }
 
-pub async fn user_list(estate: &Estate, ctx: &OpCtx, page: Page) -> Result<PageOf<User>> {
+pub async fn user_list(estate: &Estate, ctx: &OpCtx, asked: &UserFilter, page: Page) -> Result<PageOf<User>> {
     estate.require_some(ctx, Noun::USER, Action::VIEW).await?;
-    users::list(&mut estate.store().read().await?, page).await
+    let below = ctx.authority().ou_path();
+    users::list(&mut estate.store().read().await?, asked, below, page).await
 }
 
 /// Users belong to the whole estate; everyone can see their own record.
@@ -81,6 +86,9 @@ pub async fn user_create(estate: &Estate, ctx: &OpCtx, new: NewUser) -> Result<U
     estate
         .change(ctx, OwnedAct::new("created", Noun::USER, id.0, new.name), move |tx| {
             Box::pin(async move {
+                if !copy.email.is_empty() && users::has_email(tx, &copy.email).await? {
+                    return Err(email_taken());
+                }
                 users::insert(tx, &copy, hash).await?;
                 for (grant_id, grant) in &given {
                     grants::insert(tx, *grant_id, Subject::User(id), grant, now).await?;
@@ -91,6 +99,12 @@ pub async fn user_create(estate: &Estate, ctx: &OpCtx, new: NewUser) -> Result<U
         .await
         .map_err(|error| taken(error, "name"))?;
     Ok(user)
+}
+
+pub(crate) fn email_taken() -> Error {
+    let message = "email is already taken";
+    let fault = Fault::new("email", codes::TAKEN, "is already taken");
+    Error { faults: vec![fault], ..Error::conflict(codes::TAKEN, message) }
 }
 
 /// Callers cannot grant permissions they do not have: otherwise managing users or keys in one unit would give access to
@@ -184,32 +198,35 @@ pub async fn user_update(estate: &Estate, ctx: &OpCtx, id: UserId, change: UserC
     let now = estate.now();
     estate
         .change(ctx, OwnedAct::new("updated", Noun::USER, id.0, describe(&change)), move |tx| {
-            Box::pin(async move {
-                let mut user = users::get(tx, id).await?.ok_or_else(|| Error::not_found("user"))?;
-                if let Some(full) = &change.full_name {
-                    (user.first_name, user.last_name) = users::split_name(full);
-                }
-                if let Some(email) = change.email {
-                    user.email = email;
-                }
-                if let Some(enabled) = change.enabled {
-                    user.enabled = enabled;
-                }
-                user.updated_at = now;
-                users::update(tx, &user, now).await?;
-                user.row_version += 1;
-                tx.bump_epoch().await?;
-                if !user.enabled {
-                    keep_an_administrator(tx).await?;
-                    sessions::delete_of(tx, id).await?;
-                }
-                Ok(user)
-            })
+            Box::pin(async move { apply(tx, id, change, now).await })
         })
         .await
 }
 
-fn describe(change: &UserChange) -> String {
+/// Changes a user in this transaction.
+pub(crate) async fn apply(tx: &mut Tx, id: UserId, change: UserChange, now: Timestamp) -> Result<User> {
+    let mut user = users::get(tx, id).await?.ok_or_else(|| Error::not_found("user"))?;
+    if let Some(full) = &change.full_name {
+        (user.first_name, user.last_name) = users::split_name(full);
+    }
+    if let Some(email) = change.email {
+        user.email = email;
+    }
+    if let Some(enabled) = change.enabled {
+        user.enabled = enabled;
+    }
+    user.updated_at = now;
+    users::update(tx, &user, now).await?;
+    user.row_version += 1;
+    tx.bump_epoch().await?;
+    if !user.enabled {
+        keep_an_administrator(tx).await?;
+        sessions::delete_of(tx, id).await?;
+    }
+    Ok(user)
+}
+
+pub(crate) fn describe(change: &UserChange) -> String {
     let mut parts = Vec::new();
     if change.full_name.is_some() {
         parts.push("full name".to_owned());
@@ -224,7 +241,7 @@ fn describe(change: &UserChange) -> String {
 }
 
 /// Without an enabled administrator at the root, no one could be given access again.
-async fn keep_an_administrator(tx: &mut Tx) -> Result<()> {
+pub(crate) async fn keep_an_administrator(tx: &mut Tx) -> Result<()> {
     let left = tx
         .one(
             "SELECT count(*) FROM users u JOIN grants g ON g.subject_kind = 'user' AND g.subject_id = u.id \
@@ -278,6 +295,28 @@ pub async fn password_set(estate: &Estate, ctx: &OpCtx, id: UserId, new: Secret)
             })
         })
         .await
+}
+
+/// Replaces the caller's own password. A wrong current one counts like a failed sign-in.
+pub async fn password_change(
+    estate: &Estate,
+    ctx: &OpCtx,
+    change: impl Into<Input<(Secret, Secret)>>,
+) -> Result<()> {
+    let Some(id) = ctx.actor().user() else {
+        return Err(Error::forbidden("this credential does not belong to a user"));
+    };
+    let (current, new) = change.into().valid()?;
+    let user = users::get(&mut estate.store().read().await?, id).await?;
+    let user = user.ok_or_else(|| Error::not_found("user"))?;
+    let origin = Origin { request_id: ctx.request_id(), address: ctx.address(), kind: ctx.kind() };
+    match authentication::by_password(estate, &user.name, current, None, origin).await {
+        Ok(_) => password_set(estate, ctx, id, new).await,
+        Err(error) if error.kind == ErrorKind::Unauthenticated => {
+            Err(Error::fault("current_password", "wrong", "is not the current password"))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Grants more permissions to a user, group or key.

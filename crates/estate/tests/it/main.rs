@@ -52,6 +52,8 @@ mod lists;
 #[cfg(test)]
 mod lost_answers;
 #[cfg(test)]
+mod members;
+#[cfg(test)]
 mod migrations;
 mod outbound_http;
 #[cfg(test)]

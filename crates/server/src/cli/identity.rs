@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use landreeve_core::ids::{GroupId, OuId, RoleId, UserId};
 use landreeve_core::{Page, page};
 use landreeve_estate::ops::users::{self, NewUser};
-use landreeve_estate::ops::{GroupFilter, NewGrant, Subject, UserChange, groups, ous};
+use landreeve_estate::ops::{GroupFilter, NewGrant, Subject, UserChange, UserFilter, groups, ous};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -224,9 +224,9 @@ async fn set_enabled(named: &Named, enabled: bool) -> anyhow::Result<()> {
 async fn list_users(listing: &Listing) -> anyhow::Result<()> {
     let session = Session::open(&listing.place).await?;
     let mut rows = Vec::new();
-    let mut page = Page::first(Page::MAX_LIMIT);
+    let (mut page, all) = (Page::first(Page::MAX_LIMIT), UserFilter::default());
     loop {
-        let part = users::user_list(&session.opened.estate, &session.ctx, page).await?;
+        let part = users::user_list(&session.opened.estate, &session.ctx, &all, page).await?;
         let more = part.has_more();
         page.offset += part.items.len() as u64;
         rows.extend(part.items.into_iter().map(|user| {

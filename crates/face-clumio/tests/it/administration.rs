@@ -1,0 +1,368 @@
+//! Users with their roles, as clients send them.
+
+use landreeve_core::{Action, Noun, OpKind, Permission, Secret};
+use landreeve_estate::ops::users::{grant, password_set, user_by_name};
+use landreeve_estate::ops::{Api, NewGrant, Origin, Subject, sign_in};
+use landreeve_testkit::{Ask, Kit, PASSWORD, everything};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{Face, admin_key, face, fails, key_of, messages};
+
+const SUPER: &str = "00000000-0000-0000-0000-000000000000";
+const UNIT_ADMIN: &str = "10000000-0000-0000-0000-000000000000";
+const ANALYST: &str = "40000000-0000-0000-0000-000000000000";
+const VIEWER: &str = "50000000-0000-0000-0000-000000000000";
+const GLOBAL: &str = "00000000-0000-0000-0000-000000000000";
+const FIRST: &str = "application/api.clumio.users=v1+json";
+const CHANGED: &str = "Correct-Horse-Battery-9";
+
+/// A request for a route about users that is complete, or `None`.
+pub async fn ask(face: &Face, method: &str, path: &str) -> Option<Ask> {
+    let password = |current: &str| json!({ "current_password": current, "new_password": CHANGED });
+    Some(match (method, path) {
+        ("POST", "/users") => {
+            let email = format!("{}@example.com", face.kit.estate.uuid());
+            Ask::post(path).json(&json!({ "email": email, "full_name": "Ada Lovelace" }))
+        }
+        ("PATCH", "/users/my-profile") => Ask::patch(path).json(&json!({ "full_name": "Ada" })),
+        ("PUT", "/users/_change_password") => Ask::new("PUT", path).json(&password(PASSWORD)),
+        ("PUT", "/users/{user_id}/password") => {
+            let own = face.admin.get().cloned().unwrap_or_default();
+            Ask::new("PUT", path.replace("{user_id}", &own)).json(&password(CHANGED))
+        }
+        _ => return None,
+    })
+}
+
+/// Encodes a filter.
+pub fn filtered(path: &str, filter: &Value) -> String {
+    let escaped: String = filter.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("{path}?filter={escaped}")
+}
+
+pub fn ids(list: &Value) -> Vec<String> {
+    let items = list["_embedded"]["items"].as_array().unwrap();
+    items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn access(role: &str, units: &[&str]) -> Value {
+    json!({ "role_id": role, "organizational_unit_ids": units })
+}
+
+async fn signs_in(kit: &Kit, name: &str, password: &str) -> bool {
+    let origin = Origin { request_id: kit.estate.uuid(), address: None, kind: OpKind::CommandLine };
+    sign_in::by_password(&kit.estate, name, Secret::new(password), None, origin).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_created_user_signs_in_by_email() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let unit = kit.ou("Research").await.uuid.to_string();
+    let post = async |body: &Value, accept: &str| {
+        Ask::post("/users").bearer(&key).header("accept", accept).json(body).send(&router).await
+    };
+    let body = json!({
+        "access_control_configuration": [access(UNIT_ADMIN, &[&unit])],
+        "email": "ada@example.com", "full_name": "Ada Lovelace"
+    });
+    let made = post(&body, "application/api.clumio.users=v2+json").await;
+    assert_eq!(made.status, 200, "{}", made.body);
+    let made = made.json();
+    assert_eq!((&made["is_confirmed"], &made["is_enabled"]), (&json!(false), &json!(true)));
+    assert_eq!((&made["inviter"], &made["email"]), (&json!("1"), &json!("ada@example.com")));
+    assert_eq!(made["access_control_configuration"], json!([access(UNIT_ADMIN, &[&unit])]));
+    assert_eq!(made["_links"]["delete-user"]["type"], "delete");
+    let ada = user_by_name(&kit.estate, &kit.operator(), "ada@example.com").await.unwrap();
+    assert!(!signs_in(&kit, "ada@example.com", PASSWORD).await, "without a password");
+    password_set(&kit.estate, &kit.operator(), ada.id, Secret::new(PASSWORD)).await.unwrap();
+    assert!(signs_in(&kit, "ada@example.com", PASSWORD).await);
+    let seen = Ask::get(format!("/users/{}", ada.id)).bearer(&key).send(&router).await.json();
+    assert_eq!(seen["is_confirmed"], true);
+    for taken in ["ada@example.com", "ADA@example.com"] {
+        let again = post(&json!({ "email": taken, "full_name": "Eve" }), "*/*").await;
+        fails(&again, 409, 109, "email is already taken");
+    }
+    // In version 2 without roles; in version 1 with the role that administers the units.
+    let plain = post(&json!({ "email": "bob@example.com", "full_name": "Bob" }), "*/*").await.json();
+    assert_eq!(plain["access_control_configuration"], json!([]));
+    for (number, (units, role)) in
+        [(json!(null), SUPER), (json!([GLOBAL]), SUPER), (json!([unit]), UNIT_ADMIN)].into_iter().enumerate()
+    {
+        let body = json!({
+            "assigned_role": null, "email": format!("first{number}@example.com"), "full_name": "First",
+            "organizational_unit_ids": units
+        });
+        let made = post(&body, FIRST).await.json();
+        assert_eq!(made["assigned_role"], role, "{made}");
+        assert_eq!(made["assigned_organizational_unit_ids"].as_array().unwrap().len(), 1);
+    }
+    let body = json!({ "assigned_role": VIEWER, "email": "v@example.com", "full_name": "V", "organizational_unit_ids": [unit] });
+    assert_eq!(post(&body, FIRST).await.json()["assigned_role"], VIEWER);
+}
+
+#[tokio::test]
+async fn reports_everything_that_is_wrong_with_a_user() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let unknown = "12345678-1234-4234-8234-123456789012";
+    let post =
+        |body: Value, accept: &str| Ask::post("/users").bearer(&key).header("accept", accept).json(&body);
+    let body = json!({
+        "email": "x", "name": "x",
+        "access_control_configuration": [access(unknown, &[unknown]), access("x", &[]), { "role_id": VIEWER }]
+    });
+    let expected = [
+        "email must be an email address",
+        "full_name is required",
+        "access_control_configuration.1.role_id must be a UUID",
+        "access_control_configuration.1.organizational_unit_ids must have at least 1 item",
+        "access_control_configuration.2.organizational_unit_ids is required",
+        "name is not a member of this object",
+        "access_control_configuration.0.role_id is not the id of a role",
+        "access_control_configuration.0.organizational_unit_ids.0 is not the id of an organizational unit",
+    ];
+    assert_eq!(messages(&post(body, "*/*").send(&router).await), expected);
+    let body = json!({
+        "email": "a@example.com", "full_name": "", "access_control_configuration": [access(unknown, &[GLOBAL, unknown])]
+    });
+    let expected = [
+        "full_name must not be empty",
+        "access_control_configuration.0.role_id is not the id of a role",
+        "access_control_configuration.0.organizational_unit_ids.1 is not the id of an organizational unit",
+    ];
+    assert_eq!(messages(&post(body, "*/*").send(&router).await), expected);
+    let body = json!({
+        "email": "a@example.com", "full_name": "A", "assigned_role": unknown, "organizational_unit_ids": [unknown],
+        "access_control_configuration": []
+    });
+    let expected = [
+        "access_control_configuration is not a member of this object",
+        "organizational_unit_ids.0 is not the id of an organizational unit",
+        "assigned_role is not the id of a role",
+    ];
+    assert_eq!(messages(&post(body, FIRST).send(&router).await), expected);
+    for email in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a:b@c", &format!("{}@c", "a".repeat(128))] {
+        let answer = post(json!({ "email": email, "full_name": "A" }), "*/*").send(&router).await;
+        assert!(
+            answer.status == 400 && messages(&answer)[0].starts_with("email "),
+            "{email}: {}",
+            answer.body
+        );
+    }
+}
+
+#[tokio::test]
+async fn all_changes_of_roles_are_made_or_none() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let (unit, other) = (kit.ou("Research").await, kit.ou("Sales").await);
+    let (unit, other) = (unit.uuid.to_string(), other.uuid.to_string());
+    let ada = kit.user("ada", &[]).await;
+    let href = format!("/users/{}", ada.id);
+    let patch = async |key: &str, body: Value| Ask::patch(&href).bearer(key).json(&body).send(&router).await;
+    let roles = async || {
+        Ask::get(&href).bearer(&key).send(&router).await.json()["access_control_configuration"].clone()
+    };
+    let updates = |add: Value, remove: Value| {
+        json!({
+            "access_control_configuration_updates": { "add": add, "remove": remove },
+            "full_name": null, "is_enabled": true
+        })
+    };
+    let answer = patch(&key, updates(json!([access(ANALYST, &[&unit, &other])]), json!(null))).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.json()["access_control_configuration"], json!([access(ANALYST, &[&unit, &other])]));
+    // One is exchanged for another. What is there already, or not there, stays so.
+    let body = updates(json!([access(VIEWER, &[&unit])]), json!([access(ANALYST, &[&unit, GLOBAL])]));
+    assert_eq!(patch(&key, body).await.status, 200);
+    let expected = json!([access(ANALYST, &[&other]), access(VIEWER, &[&unit])]);
+    assert_eq!(roles().await, expected);
+
+    let body = updates(
+        json!([access(VIEWER, &[GLOBAL, "12345678-1234-4234-8234-123456789012"])]),
+        json!([access(ANALYST, &[&other])]),
+    );
+    let answer = patch(&key, body).await;
+    let message = "access_control_configuration_updates.add.0.organizational_unit_ids.1 is not the id of an organizational unit";
+    fails(&answer, 400, 101, message);
+    // A caller who may manage users and roles, but holds less than what is granted.
+    let manage = |noun| Permission::new(noun, Action::MANAGE);
+    let held = [manage(Noun::USER), manage(Noun::ROLE), manage(Noun::DATASOURCE), manage(Noun::RUN)];
+    let (_, weak) = key_of(&kit, "weak", &held).await;
+    let answer =
+        patch(&weak, updates(json!([access(SUPER, &[GLOBAL])]), json!([access(VIEWER, &[&unit])]))).await;
+    fails(&answer, 403, 103, "you cannot grant permissions you do not hold");
+    let (_, no_roles) = key_of(&kit, "users", &[manage(Noun::USER)]).await;
+    assert_eq!(patch(&no_roles, updates(json!([access(VIEWER, &[&unit])]), json!([]))).await.status, 403);
+    assert_eq!(roles().await, expected);
+}
+
+#[tokio::test]
+async fn the_last_super_admin_keeps_the_role() {
+    let (kit, router) = face().await;
+    let admin = admin_key(&kit).await;
+    let (boss, strong) = key_of(&kit, "strong", &everything()).await;
+    let remove = |id: &str| {
+        let remove = json!({ "add": [], "remove": [access(SUPER, &[GLOBAL])] });
+        Ask::patch(format!("/users/{id}")).json(&json!({ "access_control_configuration_updates": remove }))
+    };
+    let own = remove("1").bearer(&admin).send(&router).await;
+    fails(&own, 409, 109, "you cannot change your own roles; ask another administrator");
+    let last = remove("1").bearer(&strong).send(&router).await;
+    fails(&last, 409, 109, "at least one administrator must remain enabled");
+    let roles = kit
+        .estate
+        .store()
+        .read()
+        .await
+        .unwrap()
+        .all("SELECT id FROM grants WHERE role_id = 1", Vec::new())
+        .await;
+    assert_eq!(roles.unwrap().len(), 1, "nothing was changed");
+    let root = landreeve_core::ids::OuId::ROOT;
+    let role = NewGrant::Role(landreeve_core::ids::RoleId(1), root);
+    grant(&kit.estate, &kit.operator(), Subject::User(boss.id), vec![role]).await.unwrap();
+    assert_eq!(remove("1").bearer(&strong).send(&router).await.status, 200);
+}
+
+#[tokio::test]
+async fn version_1_has_one_role_in_all_units() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let (unit, other) = (kit.ou("Research").await, kit.ou("Sales").await);
+    let (unit, other) = (unit.uuid.to_string(), other.uuid.to_string());
+    let ada = kit.user("ada", &[]).await;
+    let patch = async |body: Value| {
+        let ask = Ask::patch(format!("/users/{}", ada.id)).bearer(&key).header("accept", FIRST);
+        ask.json(&body).send(&router).await
+    };
+    let seen = async || {
+        let ask = Ask::get(format!("/users/{}", ada.id)).bearer(&key).header("accept", FIRST);
+        let body = ask.send(&router).await.json();
+        (body["assigned_role"].clone(), body["assigned_organizational_unit_ids"].clone())
+    };
+    let updates = |role: Value, add: Value, remove: Value| {
+        json!({
+            "assigned_role": role, "full_name": null, "is_enabled": null,
+            "organizational_unit_assignment_updates": { "add": add, "remove": remove }
+        })
+    };
+    let answer = patch(updates(json!(null), json!([unit]), json!(null))).await;
+    fails(&answer, 400, 101, "assigned_role is required, because the user has no role");
+    let answer = patch(updates(json!(VIEWER), json!(null), json!(null))).await;
+    fails(
+        &answer,
+        400,
+        101,
+        "assigned_role needs a unit to add, because the user would have the role nowhere",
+    );
+    assert_eq!(patch(updates(json!(VIEWER), json!([unit, other]), json!(null))).await.status, 200);
+    let mut both = [unit.clone(), other.clone()];
+    both.sort();
+    assert_eq!(seen().await, (json!(VIEWER), json!(both)));
+    assert_eq!(patch(updates(json!(ANALYST), json!(null), json!([unit]))).await.status, 200);
+    assert_eq!(seen().await, (json!(ANALYST), json!([other])));
+    // The role stays.
+    assert_eq!(patch(updates(json!(null), json!([GLOBAL]), json!([other]))).await.status, 200);
+    assert_eq!(seen().await, (json!(ANALYST), json!([GLOBAL])));
+    let answer = patch(updates(json!("x"), json!(["y"]), json!("z"))).await;
+    let expected = [
+        "organizational_unit_assignment_updates.add.0 must be a UUID",
+        "organizational_unit_assignment_updates.remove must be an array, not a string",
+        "assigned_role must be a UUID",
+    ];
+    assert_eq!(messages(&answer), expected);
+}
+
+#[tokio::test]
+async fn callers_change_their_own_profile_and_password() {
+    let (kit, router) = face().await;
+    let (ada, key) = key_of(&kit, "ada", &[]).await;
+    let profile = Ask::patch("/users/my-profile").bearer(&key).json(&json!({ "full_name": "Ada Lovelace" }));
+    assert_eq!(profile.send(&router).await.json()["full_name"], "Ada Lovelace");
+    let (_, service) = kit.key(Api::Protection, &everything()).await;
+    let profile = Ask::patch("/users/my-profile").bearer(&service).json(&json!({ "full_name": "x" }));
+    fails(&profile.send(&router).await, 403, 103, "this token does not belong to a user");
+
+    let put = async |path: &str, current: &str, new: &str, accept: &str| {
+        let body = json!({ "current_password": current, "new_password": new });
+        Ask::new("PUT", path).bearer(&key).header("accept", accept).json(&body).send(&router).await
+    };
+    let (second, first) = ("/users/_change_password", format!("/users/{}/password", ada.id));
+    for (new, message) in [
+        ("Short-1", "must have 14 to 64 characters"),
+        ("correct-horse-battery-9", "must contain an uppercase letter"),
+        ("CORRECTHORSEBATTERY", "must contain a lowercase letter, a digit, a special character"),
+        ("Correct Horse-Battery-9", "must not contain spaces"),
+    ] {
+        fails(&put(second, PASSWORD, new, "*/*").await, 400, 101, &format!("new_password {message}"));
+    }
+    fails(
+        &put(second, "wrong", CHANGED, "*/*").await,
+        400,
+        101,
+        "current_password is not the current password",
+    );
+    assert!(signs_in(&kit, "ada", PASSWORD).await);
+    let done = put(second, PASSWORD, CHANGED, "*/*").await;
+    assert_eq!((done.status, done.body.as_str()), (200, "{}"));
+    assert!(signs_in(&kit, "ada", CHANGED).await && !signs_in(&kit, "ada", PASSWORD).await);
+    let other = put("/users/1/password", CHANGED, "Better-Horse-Battery-9", FIRST).await;
+    fails(&other, 403, 103, "you can only change your own password");
+    let done = put(&first, CHANGED, "Better-Horse-Battery-9", "*/*").await;
+    assert_eq!((done.status, done.header("content-type")), (200, FIRST));
+    // Each version has its own operation.
+    assert_eq!(put(second, CHANGED, CHANGED, FIRST).await.status, 400);
+    // Wrong passwords lock the user, as at a sign-in.
+    for _ in 0..5 {
+        put(second, "wrong", CHANGED, "*/*").await;
+    }
+    let locked = put(second, "Better-Horse-Battery-8", CHANGED, "*/*").await;
+    fails(&locked, 400, 101, "current_password is not the current password");
+    assert!(!signs_in(&kit, "ada", "Better-Horse-Battery-9").await);
+}
+
+#[tokio::test]
+async fn users_are_found_by_name_role_and_unit() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let unit = kit.ou("Research").await;
+    let [ada, bob] = [kit.user("ada", &[]).await, kit.user("bob", &[]).await];
+    let roles = landreeve_estate::ops::users::role_list(&kit.estate, &kit.operator()).await.unwrap();
+    let viewer = roles.iter().find(|role| role.uuid == Uuid::parse_str(VIEWER).unwrap()).unwrap().id;
+    let root = landreeve_core::ids::OuId::ROOT;
+    for (user, unit) in [(&ada, unit.id), (&bob, root)] {
+        let role = vec![NewGrant::Role(viewer, unit)];
+        grant(&kit.estate, &kit.operator(), Subject::User(user.id), role).await.unwrap();
+    }
+    let list = async |filter: Value, unit: &str| {
+        let ask = Ask::get(filtered("/users", &filter)).bearer(&key);
+        let answer = ask.header("x-clumio-organizationalunit-context", unit).send(&router).await;
+        (answer.status == 200).then(|| ids(&answer.json()))
+    };
+    let (ada, bob, inside) = (ada.id.to_string(), bob.id.to_string(), unit.uuid.to_string());
+    let everyone = || vec!["1".to_owned(), ada.clone(), bob.clone()];
+    for (filter, expected) in [
+        (json!({}), everyone()),
+        (json!({ "name": { "$contains": "da per" } }), vec![ada.clone()]),
+        (json!({ "name": { "$contains": "" } }), everyone()),
+        (json!({ "role_id": { "$eq": VIEWER } }), vec![ada.clone(), bob.clone()]),
+        (json!({ "organizational_unit_id": { "$eq": inside } }), vec![ada.clone()]),
+        (
+            json!({ "role_id": { "$eq": VIEWER }, "organizational_unit_id": { "$eq": GLOBAL } }),
+            vec![bob.clone()],
+        ),
+        (json!({ "role_id": { "$eq": SUPER }, "name": { "$contains": "Adm" } }), vec!["1".to_owned()]),
+        (json!({ "role_id": { "$eq": "viewer" } }), vec![]),
+    ] {
+        assert_eq!(list(filter.clone(), "").await, Some(expected), "{filter}");
+    }
+    // What others have elsewhere is not shown in a unit.
+    assert_eq!(list(json!({ "role_id": { "$eq": VIEWER } }), &inside).await, Some(vec![ada]));
+    assert_eq!(list(json!({ "role_id": { "$in": [VIEWER] } }), "").await, None);
+    let first = Ask::get(filtered("/users", &json!({ "role_id": { "$eq": VIEWER } }))).bearer(&key);
+    let message = "filter.role_id is not a field of this filter; use name";
+    fails(&first.header("accept", FIRST).send(&router).await, 400, 101, message);
+}
