@@ -51,6 +51,7 @@ pub const ROUTES: &[Route] = &[
     ("PATCH", "/users/{user_id}", "user:manage"),
     ("DELETE", "/users/{user_id}", "user:manage"),
     ("GET", "/roles", "user:view"),
+    ("GET", "/roles/permissions", "user:view"),
     ("GET", "/roles/{role_id}", "user:view"),
     ("GET", "/tasks", "run:view"),
     ("GET", "/tasks/{task_id}", "run:view"),
@@ -105,6 +106,7 @@ pub fn router(estate: Estate, protection: Protection) -> Result<FaceRouter> {
         .routes(routes!(users::change_password_v1))
         .routes(routes!(users::read, users::update, users::delete))
         .routes(routes!(roles::list))
+        .routes(routes!(roles::list_permissions))
         .routes(routes!(roles::read))
         .routes(routes!(tasks::list))
         .routes(routes!(tasks::read, tasks::update))

@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use http::HeaderMap;
-use landreeve_core::Error;
-use landreeve_estate::ops::Estate;
+use landreeve_core::{Action, Error, Noun, OpCtx, Result};
+use landreeve_estate::ops::access::role_counts;
 use landreeve_estate::ops::users::role_list;
+use landreeve_estate::ops::{Estate, Role};
 use landreeve_http::Outcome;
 use landreeve_http::extract::{Path, Query};
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use crate::wire::Answer;
 use crate::wire::error::ErrorBody;
 use crate::wire::link::Base;
 use crate::wire::list::{Asked, ListBody, Parameters};
-use crate::wire::roles::RoleBody;
+use crate::wire::roles::{PermissionBody, RoleBody, permissions};
 
 /// Without pages.
 const LIST: Parameters = Parameters { filter: Some(&[]), ..Parameters::NONE };
@@ -31,7 +32,7 @@ const LIST: Parameters = Parameters { filter: Some(&[]), ..Parameters::NONE };
             example = json!({
                 "_embedded": { "items": [{
                     "id": "00000000-0000-0000-0000-000000000000", "name": "Super Admin",
-                    "description": "May do everything.", "user_count": null, "permissions": [],
+                    "description": "May do everything.", "user_count": 1, "permissions": [],
                     "_links": { "_self": {
                         "href": "/roles/00000000-0000-0000-0000-000000000000", "type": "get", "templated": false
                     } }
@@ -56,9 +57,53 @@ pub async fn list(
 ) -> Outcome<Answer<ListBody<RoleBody>>> {
     let version = ROLES.version(&headers)?;
     Asked::parse(&query, &LIST)?;
-    let roles: Vec<_> =
-        role_list(&estate, &ctx).await?.into_iter().map(|role| RoleBody::new(&base, role)).collect();
+    let roles = shown(&estate, &ctx, &base).await?.into_iter().map(|(_, role)| role).collect();
     Ok(Answer { resource: &ROLES, version, body: ListBody::whole(&base, "/roles", roles) })
+}
+
+async fn shown(estate: &Estate, ctx: &OpCtx, base: &Base) -> Result<Vec<(Uuid, RoleBody)>> {
+    let (roles, counts) = (role_list(estate, ctx).await?, role_counts(estate, ctx).await?);
+    let body = |role: Role| {
+        let count = counts.get(&role.id).copied().unwrap_or_default();
+        (role.uuid, RoleBody::new(base, role, count))
+    };
+    Ok(roles.into_iter().map(body).collect())
+}
+
+/// List the permissions that roles can have
+#[utoipa::path(
+    get,
+    path = "/roles/permissions",
+    operation_id = "list-permissions",
+    tag = "roles",
+    responses((
+        status = 200, body = ListBody<PermissionBody>, content_type = "application/api.clumio.roles=v1+json",
+        example = json!({
+            "_embedded": { "items": [{
+                "id": "policy_management", "name": "Policy Management", "description": "Manage policies and assign them."
+            }] },
+            "_links": {
+                "_self": { "href": "/roles/permissions", "type": "get", "templated": false },
+                "_first": { "href": "/roles/permissions", "type": "get", "templated": false },
+                "_last": { "href": "/roles/permissions", "type": "get", "templated": false }
+            },
+            "current_count": 1, "filter_applied": "{}", "limit": 1, "start": "1",
+            "total_count": 1, "total_pages_count": 1
+        })
+    ))
+)]
+pub async fn list_permissions(
+    State(estate): State<Estate>,
+    Caller(ctx): Caller,
+    base: Base,
+    headers: HeaderMap,
+    query: Query,
+) -> Outcome<Answer<ListBody<PermissionBody>>> {
+    let version = ROLES.version(&headers)?;
+    Asked::parse(&query, &Parameters::NONE)?;
+    estate.require_some(&ctx, Noun::USER, Action::VIEW).await?;
+    let body = ListBody::whole(&base, "/roles/permissions", permissions());
+    Ok(Answer { resource: &ROLES, version, body })
 }
 
 /// Get a role
@@ -72,8 +117,10 @@ pub async fn list(
     responses(
         (status = 200, body = RoleBody, content_type = "application/api.clumio.roles=v1+json", example = json!({
             "id": "00000000-0000-0000-0000-000000000000", "name": "Super Admin",
-            "description": "May do everything.", "user_count": null,
-            "permissions": [{ "id": "run:manage", "name": "run:manage", "description": "Can manage every run." }],
+            "description": "May do everything.", "user_count": 1,
+            "permissions": [{
+                "id": "policy_management", "name": "Policy Management", "description": "Manage policies and assign them."
+            }],
             "_links": { "_self": {
                 "href": "/roles/00000000-0000-0000-0000-000000000000", "type": "get", "templated": false
             } }
@@ -89,9 +136,8 @@ pub async fn read(
     Path(id): Path<String>,
 ) -> Outcome<Answer<RoleBody>> {
     let version = ROLES.version(&headers)?;
-    let roles = role_list(&estate, &ctx).await?;
     let id: Option<Uuid> = id.parse().ok();
-    let role = roles.into_iter().find(|role| Some(role.uuid) == id);
-    let body = RoleBody::new(&base, role.ok_or_else(|| Error::not_found("role"))?);
+    let role = shown(&estate, &ctx, &base).await?.into_iter().find(|(uuid, _)| Some(*uuid) == id);
+    let (_, body) = role.ok_or_else(|| Error::not_found("role"))?;
     Ok(Answer { resource: &ROLES, version, body })
 }

@@ -134,6 +134,7 @@ pub fn plane(
         ],
         pools: vec![(POOL, options.workers.get()), (RECORDS, options.record_workers.get()), (CHANGES, 1)],
         nouns: nouns::SPECS.to_vec(),
+        roles: nouns::roles(),
         sealed: SEALED.to_vec(),
         catalogs: vec![CatalogSpec { database_type: records::DATABASE_TYPE, builtin: false }],
         settings: Some(SETTINGS),

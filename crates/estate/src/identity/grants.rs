@@ -1,5 +1,7 @@
 //! Grants: the only permission table. A subject has a role or a single permission, in a subtree or for one resource.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use landreeve_core::ids::{GrantId, GroupId, KeyId, OuId, RoleId, UserId};
 use landreeve_core::{Authority, Grant, Permission, Result, Scope};
@@ -183,6 +185,19 @@ fn assignment(row: &Row) -> Result<Assignment> {
         ou: row.id_opt(5)?,
         resource: row.int_opt(6)?,
     })
+}
+
+/// How many users have each role in a unit at or below this path.
+pub async fn user_counts(conn: &mut Conn, below: &str) -> Result<HashMap<RoleId, u64>> {
+    let rows = conn
+        .all(
+            "SELECT g.role_id, count(DISTINCT g.subject_id) FROM grants g JOIN ous o ON o.id = g.ou_id \
+             WHERE g.subject_kind = 'user' AND g.role_id IS NOT NULL AND substr(o.path, 1, length($1)) = $1 \
+             GROUP BY g.role_id",
+            args![below],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.id(0)?, row.int(1)?.unsigned_abs()))).collect()
 }
 
 pub async fn roles(conn: &mut Conn) -> Result<Vec<Role>> {

@@ -8,13 +8,20 @@ use uuid::Uuid;
 
 use super::{ous, users};
 use crate::Estate;
-use crate::identity::Subject;
+use crate::identity::{Subject, grants};
 
 /// A role, and the units in which a user has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     pub role: Uuid,
     pub units: Vec<Uuid>,
+}
+
+/// How many users have each role, in units that the caller sees. Roles that users have through a group do not count.
+pub async fn role_counts(estate: &Estate, ctx: &OpCtx) -> Result<HashMap<RoleId, u64>> {
+    estate.require_some(ctx, Noun::USER, Action::VIEW).await?;
+    let below = ctx.authority().ou_path();
+    grants::user_counts(&mut estate.store().read().await?, below).await
 }
 
 /// What each of these users is allowed to do. `None` for a caller who can only see their own record, without its roles.

@@ -366,3 +366,108 @@ async fn users_are_found_by_name_role_and_unit() {
     let message = "filter.role_id is not a field of this filter; use name";
     fails(&first.header("accept", FIRST).send(&router).await, 400, 101, message);
 }
+
+/// The names of a role's permissions in the dialect.
+const GRANTED: [(&str, &str, &[&str]); 6] = [
+    (SUPER, "Super Admin", &ALL),
+    (UNIT_ADMIN, "OU Admin", &ALL),
+    ("20000000-0000-0000-0000-000000000000", "Application Admin", ALL.split_at(7).0),
+    ("30000000-0000-0000-0000-000000000000", "Backup Admin", &[ALL[0], ALL[1], ALL[2], ALL[3], ALL[5]]),
+    ("60000000-0000-0000-0000-000000000000", "Helpdesk Admin", &[ALL[2], ALL[3], ALL[5], ALL[6]]),
+    ("70000000-0000-0000-0000-000000000000", "Reporting/Audit Admin", &[ALL[5]]),
+];
+
+const ALL: [&str; 8] = [
+    "Policy Management",
+    "Data Source Management",
+    "Perform Backup",
+    "Regular Restore",
+    "Redirected Granular Restore",
+    "Dashboards & Reports",
+    "Some Admin Functions",
+    "Other Admin Functions",
+];
+
+fn names(list: &Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn roles_have_the_documented_permissions() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let get = async |path: &str| Ask::get(path).bearer(&key).send(&router).await;
+    let all = get("/roles/permissions").await.json();
+    assert_eq!(names(&all["_embedded"]["items"]), ALL);
+    for (id, name, permissions) in GRANTED {
+        let role = get(&format!("/roles/{id}")).await.json();
+        assert_eq!((&role["name"], names(&role["permissions"])), (&json!(name), permissions.to_vec()));
+        assert_eq!(role["user_count"], json!(u8::from(id == SUPER)), "{name}");
+    }
+    assert_eq!(get("/roles?filter=%7B%22name%22%3A%7B%22%24eq%22%3A%22x%22%7D%7D").await.status, 400);
+    // Users count once, and only in units that the caller sees.
+    let unit = kit.ou("Research").await;
+    let body = json!({
+        "email": "ada@example.com", "full_name": "Ada",
+        "access_control_configuration": [access(GRANTED[3].0, &[GLOBAL, &unit.uuid.to_string()])]
+    });
+    assert_eq!(Ask::post("/users").bearer(&key).json(&body).send(&router).await.status, 200);
+    let path = format!("/roles/{}", GRANTED[3].0);
+    assert_eq!(get(&path).await.json()["user_count"], 1);
+    let inside = Ask::get(format!("/roles/{SUPER}")).bearer(&key);
+    let inside = inside.header("x-clumio-organizationalunit-context", &*unit.uuid.to_string());
+    assert_eq!(inside.send(&router).await.json()["user_count"], 0);
+}
+
+#[tokio::test]
+async fn only_administrators_read_the_rows_of_backups() {
+    let (kit, _) = face().await;
+    let roles = landreeve_estate::ops::users::role_list(&kit.estate, &kit.operator()).await.unwrap();
+    let record = Noun::new("record");
+    let reads = |role: &&landreeve_estate::ops::Role| role.permissions.iter().any(|held| held.noun == record);
+    let reading: Vec<_> = roles.iter().filter(reads).map(|role| role.name.as_str()).collect();
+    assert_eq!(reading, ["Administrator", "Unit administrator", "Application Admin"]);
+    // To where the backup was made, but not elsewhere.
+    let helpdesk = roles.iter().find(|role| role.name == "Helpdesk Admin").unwrap();
+    let restore: Vec<_> =
+        helpdesk.permissions.iter().filter(|held| held.noun.as_str() == "restore").collect();
+    assert_eq!(restore, [&Permission::new(Noun::new("restore"), Action::USE)]);
+}
+
+/// A store that is older than the plane gets its roles and the nouns of the administrators' roles.
+async fn older_stores_get_the_roles(kit: Kit) {
+    let roles = async |kit: &Kit| {
+        landreeve_estate::ops::users::role_list(&kit.estate, &kit.operator()).await.unwrap()
+    };
+    let before = roles(&kit).await;
+    assert_eq!(before.len(), 4);
+    // As a program before these nouns has left them.
+    kit.exec(
+        "DELETE FROM role_permissions WHERE permission LIKE 'policy:%' OR permission LIKE 'record:%'",
+        Vec::new(),
+    )
+    .await;
+    let (kit, _) = crate::with_protection(kit, Vec::new()).await;
+    let after = roles(&kit).await;
+    let added: Vec<_> = after.iter().skip(4).map(|role| (role.id.0 >= 100, role.name.as_str())).collect();
+    let expected = ["Application Admin", "Backup Admin", "Helpdesk Admin", "Reporting/Audit Admin"];
+    assert_eq!(added, expected.map(|name| (true, name)));
+    for role in &after[..2] {
+        for noun in ["policy", "backup", "restore", "record", "alert"] {
+            let permission = Permission::new(Noun::new(noun), Action::MANAGE);
+            assert!(role.permissions.contains(&permission), "{}: {noun}", role.name);
+        }
+    }
+    assert_eq!(after[2].permissions, before[2].permissions);
+    kit.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn older_stores_get_the_roles_on_sqlite() {
+    older_stores_get_the_roles(Kit::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn older_stores_get_the_roles_on_postgresql() {
+    older_stores_get_the_roles(Kit::postgres().await).await;
+}

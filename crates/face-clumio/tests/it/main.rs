@@ -437,7 +437,7 @@ async fn lists_have_numbered_pages() {
     }
     let roles = get("/roles").send(&router).await.json();
     assert_eq!(roles["_embedded"]["items"][0]["name"], "Super Admin");
-    assert_eq!((&roles["total_count"], &roles["current_count"]), (&json!(4), &json!(4)));
+    assert_eq!((&roles["total_count"], &roles["current_count"]), (&json!(8), &json!(8)));
     let role = get("/roles/10000000-0000-0000-0000-000000000000").send(&router).await.json();
     assert_eq!(role["name"], "OU Admin");
     fails(&get("/roles/1").send(&router).await, 404, 104, "there is no such role");
