@@ -10,6 +10,7 @@ use crate::ops::scheduled::{self, RunFollower};
 use crate::plane::{NounSpec, Plane, PlaneParts, RolePermissions, RoleSpec};
 use crate::runs::{Lane, PROBE, PoolName, Probe};
 use crate::schedules::{FixedSchedule, Schedule};
+use crate::units::{Changing, ORGANIZATIONAL_UNIT_UPDATE};
 use crate::upkeep::{OnChange, PURGE, Purge, SCHEMA_REFRESH, SchemaRefresh};
 use crate::{inventory, tokens};
 
@@ -26,7 +27,7 @@ pub const UNIT_ADMINISTRATOR: RoleId = RoleId(2);
 pub fn plane(short: usize, long: usize) -> Plane {
     Plane {
         pools: vec![(PoolName::SHORT, short), (PoolName::LONG, long)],
-        kinds: vec![PROBE, PURGE, SCHEMA_REFRESH],
+        kinds: vec![PROBE, PURGE, SCHEMA_REFRESH, ORGANIZATIONAL_UNIT_UPDATE],
         nouns: nouns(),
         roles: roles(),
         sealed: vec![inventory::datasources::SECRETS, tokens::SIGNING_KEYS],
@@ -36,6 +37,7 @@ pub fn plane(short: usize, long: usize) -> Plane {
                     (PROBE.kind, Arc::new(Probe)),
                     (PURGE.kind, Arc::new(Purge(estate.clone()))),
                     (SCHEMA_REFRESH.kind, Arc::new(SchemaRefresh(estate.clone()))),
+                    (ORGANIZATIONAL_UNIT_UPDATE.kind, Arc::new(Changing(estate.clone()))),
                 ],
                 subscribers: vec![Arc::new(OnChange { estate: estate.clone() })],
                 follower: Some(Arc::new(RunFollower { estate: estate.clone(), lane })),

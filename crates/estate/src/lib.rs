@@ -28,6 +28,7 @@ pub mod secrets;
 pub mod settings;
 pub mod store;
 mod tokens;
+pub mod units;
 pub mod upkeep;
 
 pub use estate::{Estate, EstateOptions};

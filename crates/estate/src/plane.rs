@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use landreeve_core::datasource::{CatalogType, DatabaseType};
-use landreeve_core::ids::{self, BoxFuture, RoleId, RunId};
+use landreeve_core::ids::{self, BoxFuture, DatasourceId, OuId, RoleId, RunId};
 use landreeve_core::table::Catalog;
 use landreeve_core::{Action, Category, Error, IdKind, Noun, Permission, Result, RunKind, hashid};
 use uuid::Uuid;
 
 use crate::Estate;
 use crate::events::Subscriber;
+use crate::identity::Ou;
 use crate::runs::{Executor, KindSpec, PoolName};
 use crate::schedules::{FixedSchedule, Follower};
 use crate::secrets::SealedColumn;
@@ -38,6 +39,25 @@ pub struct SettingsSection {
 /// Deletes a plane's rows about deleted runs, in the transaction that deletes them.
 pub type PurgeHook = for<'t> fn(&'t mut Tx, &'t [RunId]) -> BoxFuture<'t, Result<()>>;
 
+/// A datasource that is moving to another unit.
+#[derive(Debug, Clone)]
+pub struct MovedDatasource {
+    pub id: DatasourceId,
+    pub uuid: Uuid,
+    pub name: String,
+    pub to: Ou,
+}
+
+/// What a plane does in the transaction in which units change.
+#[derive(Clone, Copy)]
+pub struct UnitHooks {
+    /// A datasource moves. An error refuses it.
+    pub moved: for<'t> fn(&'t mut Tx, &'t MovedDatasource) -> BoxFuture<'t, Result<()>>,
+    /// A unit is about to be deleted. What is left of things that are gone moves to its parent; the rest keeps the unit
+    /// from being deleted.
+    pub vacated: for<'t> fn(&'t mut Tx, OuId, OuId) -> BoxFuture<'t, Result<()>>,
+}
+
 /// Called once the estate is open, before anything executes.
 pub type OpenPlane = Box<dyn FnOnce(&Estate) -> Result<PlaneParts> + Send>;
 
@@ -59,6 +79,7 @@ pub struct Plane {
     pub catalogs: Vec<CatalogSpec>,
     pub settings: Option<SettingsSection>,
     pub purge: Option<PurgeHook>,
+    pub units: Option<UnitHooks>,
     pub open: OpenPlane,
 }
 
@@ -77,6 +98,7 @@ impl Plane {
             catalogs: Vec::new(),
             settings: None,
             purge: None,
+            units: None,
             open: Box::new(|_| Ok(PlaneParts::default())),
         }
     }
@@ -147,6 +169,7 @@ pub struct Registry {
     sealed: Vec<SealedColumn>,
     catalogs: Vec<CatalogSpec>,
     purges: Vec<PurgeHook>,
+    units: Vec<UnitHooks>,
     pools: Vec<(PoolName, usize)>,
 }
 
@@ -174,6 +197,7 @@ impl Registry {
             sealed: Vec::new(),
             catalogs: Vec::new(),
             purges: Vec::new(),
+            units: Vec::new(),
             pools: Vec::new(),
         };
         let twice =
@@ -213,6 +237,7 @@ impl Registry {
             }
             registry.sealed.extend(&plane.sealed);
             registry.purges.extend(plane.purge);
+            registry.units.extend(plane.units);
         }
         for kind in registry.kinds.values() {
             if !registry.pools.iter().any(|(pool, _)| *pool == kind.pool) {
@@ -264,6 +289,10 @@ impl Registry {
 
     pub fn purges(&self) -> &[PurgeHook] {
         &self.purges
+    }
+
+    pub fn unit_hooks(&self) -> &[UnitHooks] {
+        &self.units
     }
 
     /// Every permission.

@@ -14,6 +14,7 @@ mod records;
 mod restores;
 mod roles;
 mod tasks;
+mod units;
 mod users;
 mod version;
 mod wire;
@@ -53,6 +54,11 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/roles", "user:view"),
     ("GET", "/roles/permissions", "user:view"),
     ("GET", "/roles/{role_id}", "user:view"),
+    ("GET", "/organizational-units", "ou:view"),
+    ("POST", "/organizational-units", "ou:manage"),
+    ("GET", "/organizational-units/{id}", "ou:view"),
+    ("PATCH", "/organizational-units/{id}", "ou:manage"),
+    ("DELETE", "/organizational-units/{id}", "ou:manage"),
     ("GET", "/tasks", "run:view"),
     ("GET", "/tasks/{task_id}", "run:view"),
     ("PATCH", "/tasks/{task_id}", "run:manage"),
@@ -108,6 +114,8 @@ pub fn router(estate: Estate, protection: Protection) -> Result<FaceRouter> {
         .routes(routes!(roles::list))
         .routes(routes!(roles::list_permissions))
         .routes(routes!(roles::read))
+        .routes(routes!(units::list, units::create))
+        .routes(routes!(units::read, units::update, units::delete))
         .routes(routes!(tasks::list))
         .routes(routes!(tasks::read, tasks::update))
         .routes(routes!(policies::list, policies::create))

@@ -26,9 +26,10 @@ pub const TABLES: Resource = Resource { name: "backup-aws-rds-resource-database-
 pub const RESTORES: Resource = Resource { name: "restored-aws-rds-resources", versions: &[1] };
 pub const RECORDS: Resource = Resource { name: "aws-rds-resource-restored-records", versions: &[1] };
 pub const INDIVIDUAL_ALERTS: Resource = Resource { name: "individual-alerts", versions: &[1] };
+pub const ORGANIZATIONAL_UNITS: Resource = Resource { name: "organizational-units", versions: &[2, 1] };
 pub const POLICY_ASSIGNMENTS: Resource = Resource { name: "policy-assignments", versions: &[1] };
 pub const POLICY_DEFINITIONS: Resource = Resource { name: "policy-definitions", versions: &[1] };
-pub const ALL: [&Resource; 13] = [
+pub const ALL: [&Resource; 14] = [
     &ENVIRONMENTS,
     &RESOURCES,
     &RECORDS,
@@ -36,6 +37,7 @@ pub const ALL: [&Resource; 13] = [
     &DATABASES,
     &BACKUPS,
     &INDIVIDUAL_ALERTS,
+    &ORGANIZATIONAL_UNITS,
     &POLICY_ASSIGNMENTS,
     &POLICY_DEFINITIONS,
     &RESTORES,

@@ -26,6 +26,7 @@ use crate::policies::{self, Changing, Unlocker};
 use crate::records::restoring::{RECORD_RESTORE, RestoringRecords};
 use crate::records::{self, BackupCatalog, OpenBackups};
 use crate::restoring::{self, Restoring, Verifying};
+use crate::units;
 use crate::upkeep::{self, Pruner, Verifier};
 
 /// The plane's tables.
@@ -138,6 +139,7 @@ pub fn plane(
         sealed: SEALED.to_vec(),
         catalogs: vec![CatalogSpec { database_type: records::DATABASE_TYPE, builtin: false }],
         settings: Some(SETTINGS),
+        units: Some(units::HOOKS),
         open: Box::new(move |estate| {
             let plane = Protection {
                 estate: estate.clone(),

@@ -27,6 +27,7 @@ pub enum Sort {
     Database,
     Policy,
     Repository,
+    Unit,
 }
 
 /// Where the rows of nouns are: what they are selected from, and the columns with their numbers, ids and names.
@@ -39,7 +40,7 @@ struct Named {
     name: &'static str,
 }
 
-const TABLES: [Named; 4] = [
+const TABLES: [Named; 5] = [
     Named {
         nouns: &[Noun::DATASOURCE],
         sort: Sort::Database,
@@ -70,6 +71,14 @@ const TABLES: [Named; 4] = [
         from: "repositories s",
         number: "s.id",
         id: "CAST(s.id AS TEXT)",
+        name: "s.name",
+    },
+    Named {
+        nouns: &[Noun::OU],
+        sort: Sort::Unit,
+        from: "ous s",
+        number: "s.id",
+        id: "s.uuid",
         name: "s.name",
     },
 ];

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod ous;
 pub mod password;
 pub mod sessions;
+pub mod units;
 pub mod users;
 pub mod visibility;
 

@@ -33,7 +33,7 @@ macro_rules! select {
     };
 }
 
-fn from_row(row: &Row) -> Result<Ou> {
+pub(super) fn from_row(row: &Row) -> Result<Ou> {
     Ok(Ou {
         id: row.id(0)?,
         uuid: row.uuid(1)?,

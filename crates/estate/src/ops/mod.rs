@@ -14,6 +14,7 @@ pub mod scheduled;
 pub mod secrets;
 pub mod settings;
 pub mod sign_in;
+pub mod units;
 pub mod users;
 
 pub use crate::Estate;

@@ -10,6 +10,7 @@ use crate::Estate;
 use crate::estate::OwnedAct;
 use crate::identity::{Ou, Visibility, ous};
 use crate::store::taken;
+use crate::units;
 
 /// The page after this path of the caller's unit and everything below it, parents first.
 pub async fn ou_list(estate: &Estate, ctx: &OpCtx, after: Option<String>) -> Result<Part<Ou, String>> {
@@ -63,7 +64,7 @@ pub async fn ou_create(
     estate
         .change(ctx, OwnedAct::new("created", Noun::OU, id.0, name), move |tx| {
             Box::pin(async move {
-                ous::insert(tx, &copy).await?;
+                units::create(tx, &copy).await?;
                 tx.bump_epoch().await
             })
         })

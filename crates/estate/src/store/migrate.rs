@@ -37,6 +37,7 @@ const ESTATE: MigrationSet = MigrationSet {
         include_str!("../../migrations/sqlite/0007_turns.sql"),
         include_str!("../../migrations/sqlite/0008_cleanup.sql"),
         include_str!("../../migrations/sqlite/0009_datasource_uuids.sql"),
+        include_str!("../../migrations/sqlite/0010_administration.sql"),
     ],
     postgres: &[
         include_str!("../../migrations/postgres/0001_foundation.sql"),
@@ -48,6 +49,7 @@ const ESTATE: MigrationSet = MigrationSet {
         include_str!("../../migrations/postgres/0007_turns.sql"),
         include_str!("../../migrations/postgres/0008_cleanup.sql"),
         include_str!("../../migrations/postgres/0009_datasource_uuids.sql"),
+        include_str!("../../migrations/postgres/0010_administration.sql"),
     ],
 };
 

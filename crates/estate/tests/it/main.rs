@@ -77,6 +77,8 @@ mod store;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod units;
+#[cfg(test)]
 mod visibility;
 #[cfg(test)]
 mod wire;

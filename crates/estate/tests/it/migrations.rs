@@ -25,7 +25,7 @@ const GROWN: MigrationSet =
 async fn a_fresh_store_has_the_schema_and_opens_again(site: &Site) {
     let first = site.open().await;
     let id = first.store_id();
-    assert_eq!(number(&first, "SELECT version FROM migrations WHERE component = 'estate'").await, 9);
+    assert_eq!(number(&first, "SELECT version FROM migrations WHERE component = 'estate'").await, 10);
     assert_eq!(number(&first, "SELECT count(*) FROM ous").await, 1);
     first.store().close().await;
     let second = site.open().await;
@@ -40,7 +40,7 @@ async fn rejects_a_newer_store(site: &Site) {
     let error = Estate::open(site.options()).await.err().expect("a newer store is rejected");
     assert_eq!((error.kind, error.code), (ErrorKind::PreconditionFailed, "store_too_new"));
     assert!(error.message.contains("version 99"), "{error}");
-    assert!(error.message.contains("knows version 9"), "{error}");
+    assert!(error.message.contains("knows version 10"), "{error}");
 }
 
 async fn a_plane_has_its_own_migrations(site: &Site) {

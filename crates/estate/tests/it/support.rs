@@ -28,6 +28,7 @@ use landreeve_estate::runs::{
     Done, Executor, Failure, Job, KindSpec, NewRun, OnDrain, Outcome, PROBE, Probe, Retry, Role, RunOptions,
 };
 use landreeve_estate::store::{Arg, Row};
+use landreeve_estate::units::{Changing, ORGANIZATIONAL_UNIT_UPDATE};
 use landreeve_estate::upkeep::{PURGE, Purge, SCHEMA_REFRESH, SchemaRefresh};
 use landreeve_estate::{Estate, EstateOptions, args};
 use tokio::sync::{Semaphore, watch};
@@ -88,6 +89,7 @@ impl Site {
                 (PROBE.kind, Arc::new(Probe) as Arc<dyn Executor>),
                 (PURGE.kind, Arc::new(Purge(estate.clone()))),
                 (SCHEMA_REFRESH.kind, Arc::new(SchemaRefresh(estate.clone()))),
+                (ORGANIZATIONAL_UNIT_UPDATE.kind, Arc::new(Changing(estate.clone()))),
             ])
             .collect();
         let stop = CancellationToken::new();

@@ -12,6 +12,7 @@ pub mod records;
 pub mod restores;
 pub mod roles;
 pub mod tasks;
+pub mod units;
 pub mod users;
 
 use axum::response::{IntoResponse, Response};

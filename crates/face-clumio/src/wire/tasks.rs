@@ -108,6 +108,7 @@ fn entity_kind(sort: Sort) -> &'static str {
         Sort::Database => RESOURCE_TYPE,
         Sort::Policy => "policy",
         Sort::Repository => "repository",
+        Sort::Unit => "organizational_unit",
     }
 }
 

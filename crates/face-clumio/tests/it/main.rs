@@ -7,6 +7,7 @@ mod plane;
 mod policies;
 mod protection;
 mod servers;
+mod units;
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -150,6 +151,9 @@ impl Dialect for Face {
             return self.protection_ask(method, path).await;
         }
         if let Some(ask) = administration::ask(self, method, path).await {
+            return ask;
+        }
+        if let Some(ask) = units::ask(self, method, path).await {
             return ask;
         }
         let victim = self.kit.user(&format!("victim-{}", self.kit.estate.uuid()), &[]).await.id.to_string();

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use landreeve_core::ids::{GroupId, OuId, RoleId, UserId};
 use landreeve_core::{Page, page};
+use landreeve_estate::ops::units::{self, UnitChange};
 use landreeve_estate::ops::users::{self, NewUser};
 use landreeve_estate::ops::{GroupFilter, NewGrant, Subject, UserChange, UserFilter, groups, ous};
 use serde_json::json;
@@ -380,6 +381,30 @@ pub enum OuCommand {
     /// List the organizational units
     #[command(after_help = "Example:\n  landreeve ou list")]
     List(Listing),
+    /// Change the name or the description of an organizational unit
+    #[command(
+        after_help = "Example:\n  landreeve ou update 11111111-2222-4333-8444-555555555555 --name \"Sales and support\""
+    )]
+    Update {
+        #[command(flatten)]
+        place: Place,
+        /// UUID of the unit; list them with `ou list`
+        unit: Uuid,
+        /// New name [default: unchanged]
+        #[arg(long)]
+        name: Option<String>,
+        /// New description [default: unchanged]
+        #[arg(long)]
+        description: Option<String>,
+    },
+    /// Delete an organizational unit, which must be empty
+    #[command(after_help = "Example:\n  landreeve ou delete 11111111-2222-4333-8444-555555555555")]
+    Delete {
+        #[command(flatten)]
+        place: Place,
+        /// UUID of the unit; list them with `ou list`
+        unit: Uuid,
+    },
 }
 
 pub async fn ou(command: OuCommand) -> anyhow::Result<()> {
@@ -390,6 +415,17 @@ pub async fn ou(command: OuCommand) -> anyhow::Result<()> {
             session.changed().await?;
             output::say(&ou.uuid.to_string());
             Ok(())
+        }
+        OuCommand::Update { place, unit, name, description } => {
+            let session = Session::open(&place).await?;
+            let change = UnitChange { name, description, ..UnitChange::default() };
+            units::unit_update(&session.opened.estate, &session.ctx, unit, change).await?;
+            session.changed().await
+        }
+        OuCommand::Delete { place, unit } => {
+            let session = Session::open(&place).await?;
+            units::unit_delete_now(&session.opened.estate, &session.ctx, unit).await?;
+            session.changed().await
         }
         OuCommand::List(listing) => {
             let session = Session::open(&listing.place).await?;
