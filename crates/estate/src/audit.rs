@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::args;
 use crate::identity::{Place, Visibility};
+use crate::runs::list::Narrow;
 use crate::store::{Append, Conn, Row, Tx, Where};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +98,138 @@ pub async fn list(conn: &mut Conn, visibility: &Visibility, page: Page) -> Resul
     );
     let rows = conn.select(sql, values).await?;
     let items = rows.iter().map(from_row).collect::<Result<_>>()?;
+    Ok(PageOf { items, offset: page.offset, limit: page.limit, total })
+}
+
+/// A dialect's words for events. The first rule of a list that fits decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventRule {
+    /// Empty: any.
+    pub nouns: &'static [&'static str],
+    pub actions: &'static [&'static str],
+    pub details: &'static [&'static str],
+    pub category: &'static str,
+    pub action: &'static str,
+}
+
+impl EventRule {
+    pub fn fits(&self, event: &AuditEvent) -> bool {
+        let has = |words: &[&str], word: &str| words.is_empty() || words.contains(&word);
+        has(self.nouns, &event.noun) && has(self.actions, &event.action) && has(self.details, &event.detail)
+    }
+
+    fn condition(&self, list: &mut Where) -> String {
+        let parts = [("e.noun", self.nouns), ("e.action", self.actions), ("e.detail", self.details)];
+        let given = parts.into_iter().filter(|(_, words)| !words.is_empty());
+        let given = given.map(|(column, words)| {
+            let places: Vec<String> = words.iter().map(|word| list.bind(*word)).collect();
+            format!("{column} IN ({})", places.join(", "))
+        });
+        let given: Vec<String> = given.collect();
+        if given.is_empty() { "1 = 1".to_owned() } else { given.join(" AND ") }
+    }
+}
+
+/// Limits a list of events. A field that is `None` does not limit it; an empty list selects nothing.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// What `categories` and `actions` are about.
+    pub rules: &'static [EventRule],
+    pub categories: Option<Vec<String>>,
+    pub actions: Option<Vec<String>>,
+    pub nouns: Option<Vec<String>>,
+    /// `done`, `refused`.
+    pub outcomes: Option<Vec<String>>,
+    pub emails: Option<Vec<String>>,
+    pub address: Option<String>,
+    /// Only this unit, without those below it.
+    pub unit: Option<Uuid>,
+    /// From, inclusive, and to, exclusive.
+    pub at: (Option<Timestamp>, Option<Timestamp>),
+    /// What only a plane knows, about `audit_events e`.
+    pub narrow: Option<Narrow>,
+    /// It selects nothing, whatever else it says.
+    pub nothing: bool,
+}
+
+/// The email address of the user who acted, also with a key. Without one, the actor's name.
+const EMAIL: &str = "COALESCE(NULLIF(u.email, ''), NULLIF(k.email, ''), e.actor_name)";
+const WITH_ACTOR: &str = "audit_events e LEFT JOIN users u ON e.actor_kind = 'user' AND u.id = e.actor_id \
+                          LEFT JOIN (SELECT keys.id AS id, users.email AS email FROM keys \
+                          JOIN users ON users.id = keys.user_id) k ON e.actor_kind = 'key' AND k.id = e.actor_id";
+
+/// What a rule says of an event.
+type Word = fn(&EventRule) -> &'static str;
+
+impl AuditFilter {
+    fn narrow(&self, wanted: &mut Where) -> Result<()> {
+        if self.nothing {
+            wanted.and("1 = 0");
+        }
+        let words: [(&Option<Vec<String>>, Word); 2] =
+            [(&self.categories, |rule| rule.category), (&self.actions, |rule| rule.action)];
+        for (asked, word) in words {
+            let Some(asked) = asked else { continue };
+            let cases: Vec<String> = self
+                .rules
+                .iter()
+                .map(|rule| format!("WHEN {} THEN '{}'", rule.condition(wanted), word(rule)))
+                .collect();
+            wanted.and_texts(&format!("(CASE {} END)", cases.join(" ")), asked)?;
+        }
+        let lists = [("e.noun", &self.nouns), ("e.outcome", &self.outcomes), (EMAIL, &self.emails)];
+        for (column, asked) in lists {
+            if let Some(asked) = asked {
+                wanted.and_texts(column, asked)?;
+            }
+        }
+        if let Some(address) = &self.address {
+            wanted.and_value("e.address = $$", address);
+        }
+        if let Some(unit) = self.unit {
+            wanted.and_value("e.ou_id IN (SELECT id FROM ous WHERE uuid = $$)", unit.to_string());
+        }
+        for (operator, time) in [(">=", self.at.0), ("<", self.at.1)] {
+            if let Some(time) = time {
+                wanted.and_value(&format!("e.at {operator} $$"), time);
+            }
+        }
+        if let Some(Narrow(narrow)) = &self.narrow {
+            narrow(wanted);
+        }
+        Ok(())
+    }
+}
+
+/// An event, and the email address of the user who acted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    pub event: AuditEvent,
+    pub email: String,
+}
+
+/// A numbered page of what the filter selects, newest first.
+pub async fn select(
+    conn: &mut Conn,
+    visibility: &Visibility,
+    asked: &AuditFilter,
+    page: Page,
+) -> Result<PageOf<AuditRecord>> {
+    let mut wanted = Where::new(conn.dialect());
+    visibility.narrow(&mut wanted, &Place::of_unit("e.ou_id"))?;
+    asked.narrow(&mut wanted)?;
+    let total = wanted.count(conn, WITH_ACTOR).await?;
+    let limit = wanted.bind(page.limit);
+    let offset = wanted.bind(i64::try_from(page.offset).unwrap_or(i64::MAX));
+    let (condition, values) = wanted.into_parts();
+    let sql = format!(
+        "SELECT e.id, e.at, e.actor_kind, e.actor_id, e.actor_name, e.face, e.address, e.request_id, e.ou_id, \
+         e.action, e.noun, e.noun_id, e.outcome, e.detail, {EMAIL} FROM {WITH_ACTOR} WHERE {condition} \
+         ORDER BY e.id DESC LIMIT {limit} OFFSET {offset}"
+    );
+    let rows = conn.select(sql, values).await?;
+    let record = |row: &Row| Ok(AuditRecord { event: from_row(row)?, email: row.text(14)? });
+    let items = rows.iter().map(record).collect::<Result<_>>()?;
     Ok(PageOf { items, offset: page.offset, limit: page.limit, total })
 }
 

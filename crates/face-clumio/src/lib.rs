@@ -4,6 +4,7 @@
 
 mod alerts;
 mod app;
+mod audit;
 mod backups;
 mod caller;
 mod datasources;
@@ -54,6 +55,7 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/roles", "user:view"),
     ("GET", "/roles/permissions", "user:view"),
     ("GET", "/roles/{role_id}", "user:view"),
+    ("GET", "/audit-trails", "audit:view"),
     ("GET", "/organizational-units", "ou:view"),
     ("POST", "/organizational-units", "ou:manage"),
     ("GET", "/organizational-units/{id}", "ou:view"),
@@ -114,6 +116,7 @@ pub fn router(estate: Estate, protection: Protection) -> Result<FaceRouter> {
         .routes(routes!(roles::list))
         .routes(routes!(roles::list_permissions))
         .routes(routes!(roles::read))
+        .routes(routes!(audit::list))
         .routes(routes!(units::list, units::create))
         .routes(routes!(units::read, units::update, units::delete))
         .routes(routes!(tasks::list))

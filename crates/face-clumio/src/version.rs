@@ -27,9 +27,11 @@ pub const RESTORES: Resource = Resource { name: "restored-aws-rds-resources", ve
 pub const RECORDS: Resource = Resource { name: "aws-rds-resource-restored-records", versions: &[1] };
 pub const INDIVIDUAL_ALERTS: Resource = Resource { name: "individual-alerts", versions: &[1] };
 pub const ORGANIZATIONAL_UNITS: Resource = Resource { name: "organizational-units", versions: &[2, 1] };
+pub const AUDIT_TRAILS: Resource = Resource { name: "audit-trails", versions: &[1] };
 pub const POLICY_ASSIGNMENTS: Resource = Resource { name: "policy-assignments", versions: &[1] };
 pub const POLICY_DEFINITIONS: Resource = Resource { name: "policy-definitions", versions: &[1] };
-pub const ALL: [&Resource; 14] = [
+pub const ALL: [&Resource; 15] = [
+    &AUDIT_TRAILS,
     &ENVIRONMENTS,
     &RESOURCES,
     &RECORDS,

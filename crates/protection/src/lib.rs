@@ -5,7 +5,7 @@
 //! saved with its `manifest`; `backups` is the catalogue of what
 //! was saved, `taking_in` makes it from a repository; `restoring` reads a backup, `records` some rows of one. `policies` say what is backed up by itself, `alerts` what went
 //! wrong; `assets` lists the databases, `subjects` says
-//! what runs are about, `units` moves backups with their databases. Does not belong here: HTTP, wire
+//! what runs are about, `trail` what was done, `units` moves backups with their databases. Does not belong here: HTTP, wire
 //! formats, the format of repositories, how a database is read.
 
 pub mod alerts;
@@ -27,6 +27,7 @@ mod staging;
 mod stored;
 pub mod subjects;
 mod taking_in;
+pub mod trail;
 mod units;
 pub mod upkeep;
 

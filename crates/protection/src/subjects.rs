@@ -10,7 +10,7 @@ use landreeve_estate::ops::{Narrow, Run};
 use landreeve_estate::store::{Conn, Where};
 
 use crate::backing_up::BACK_UP;
-use crate::nouns::{BACKUP, POLICY, RECORD, REPOSITORY, RESTORE};
+use crate::nouns::{ALERT, BACKUP, POLICY, RECORD, REPOSITORY, RESTORE};
 use crate::plane::Protection;
 use crate::stored::StoredBackUp;
 
@@ -28,19 +28,26 @@ pub enum Sort {
     Policy,
     Repository,
     Unit,
+    User,
+    Role,
+    Key,
+    Alert,
 }
 
 /// Where the rows of nouns are: what they are selected from, and the columns with their numbers, ids and names.
-struct Named {
-    nouns: &'static [Noun],
-    sort: Sort,
-    from: &'static str,
-    number: &'static str,
-    id: &'static str,
-    name: &'static str,
+pub(crate) struct Named {
+    pub nouns: &'static [Noun],
+    pub sort: Sort,
+    pub from: &'static str,
+    pub number: &'static str,
+    pub id: &'static str,
+    pub name: &'static str,
 }
 
-const TABLES: [Named; 5] = [
+/// Those that runs are about.
+const OF_RUNS: usize = 5;
+
+pub(crate) const TABLES: [Named; 9] = [
     Named {
         nouns: &[Noun::DATASOURCE],
         sort: Sort::Database,
@@ -81,6 +88,38 @@ const TABLES: [Named; 5] = [
         id: "s.uuid",
         name: "s.name",
     },
+    Named {
+        nouns: &[Noun::USER],
+        sort: Sort::User,
+        from: "users s",
+        number: "s.id",
+        id: "CAST(s.id AS TEXT)",
+        name: "s.name",
+    },
+    Named {
+        nouns: &[Noun::ROLE],
+        sort: Sort::Role,
+        from: "roles s",
+        number: "s.id",
+        id: "s.uuid",
+        name: "s.name",
+    },
+    Named {
+        nouns: &[Noun::KEY],
+        sort: Sort::Key,
+        from: "keys s",
+        number: "s.id",
+        id: "CAST(s.id AS TEXT)",
+        name: "s.name",
+    },
+    Named {
+        nouns: &[ALERT],
+        sort: Sort::Alert,
+        from: "alerts s",
+        number: "s.id",
+        id: "s.uuid",
+        name: "s.entity_name",
+    },
 ];
 
 /// Whether this is the first backup of a database in its repository.
@@ -90,22 +129,30 @@ pub fn is_first_backup(run: &Run) -> bool {
 
 /// What these runs are about. What is gone is missing.
 pub async fn subjects(plane: &Protection, runs: &[Run]) -> Result<BTreeMap<RunId, Subject>> {
+    let about = |run: &Run| Some((run.id, run.noun.as_ref()?.0.clone(), run.noun.as_ref()?.1));
+    let about: Vec<_> = runs.iter().filter_map(about).collect();
     let mut conn = plane.estate().store().read().await?;
+    look_up(&mut conn, TABLES.get(..OF_RUNS).unwrap_or_default(), &about).await
+}
+
+/// What these are about: each with its noun and number. What is gone is missing.
+pub(crate) async fn look_up<K: Ord + Copy>(
+    conn: &mut Conn,
+    tables: &[Named],
+    all: &[(K, String, i64)],
+) -> Result<BTreeMap<K, Subject>> {
     let mut found = BTreeMap::new();
-    for table in TABLES {
-        let about = |run: &Run| {
-            let (noun, number) = run.noun.as_ref()?;
-            table.nouns.iter().any(|known| known.as_str() == noun).then_some((run.id, *number))
-        };
-        let of: Vec<(RunId, i64)> = runs.iter().filter_map(about).collect();
+    for table in tables {
+        let of = all.iter().filter(|(_, noun, _)| table.nouns.iter().any(|known| known.as_str() == noun));
+        let of: Vec<(K, i64)> = of.map(|(key, _, number)| (*key, *number)).collect();
         let numbers: BTreeSet<i64> = of.iter().map(|(_, number)| *number).collect();
         if numbers.is_empty() {
             continue;
         }
-        let named = names(&mut conn, &table, numbers).await?;
-        for (run, number) in of {
+        let named = names(conn, table, numbers).await?;
+        for (key, number) in of {
             if let Some((id, name)) = named.get(&number) {
-                found.insert(run, Subject { sort: table.sort, id: id.clone(), name: name.clone() });
+                found.insert(key, Subject { sort: table.sort, id: id.clone(), name: name.clone() });
             }
         }
     }
@@ -145,7 +192,7 @@ impl SubjectFilter {
         for (part, of_name) in [(&self.id, false), (&self.name, true)] {
             let Some(part) = part else { continue };
             let part = wanted.bind(part);
-            let any = TABLES.map(|Named { nouns, from, number, id, name, .. }| {
+            let any = TABLES.iter().take(OF_RUNS).map(|Named { nouns, from, number, id, name, .. }| {
                 let nouns: Vec<String> = nouns.iter().map(|noun| format!("'{}'", noun.as_str())).collect();
                 let text = if of_name { name } else { id };
                 format!(
@@ -154,7 +201,7 @@ impl SubjectFilter {
                     nouns.join(", ")
                 )
             });
-            wanted.and(&format!("({})", any.join(" OR ")));
+            wanted.and(&format!("({})", any.collect::<Vec<_>>().join(" OR ")));
         }
         let Some(kinds) = &self.kinds else { return };
         let mut any = vec!["1 = 0".to_owned()];

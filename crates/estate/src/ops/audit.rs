@@ -4,7 +4,7 @@ use landreeve_core::ids::AuditId;
 use landreeve_core::{OpCtx, Page, PageOf, Permission, Result};
 
 use crate::Estate;
-use crate::audit::{self, AuditEvent};
+use crate::audit::{self, AuditEvent, AuditFilter, AuditRecord};
 use crate::identity::Visibility;
 
 pub async fn audit_list(estate: &Estate, ctx: &OpCtx, page: Page) -> Result<PageOf<AuditEvent>> {
@@ -12,6 +12,19 @@ pub async fn audit_list(estate: &Estate, ctx: &OpCtx, page: Page) -> Result<Page
     estate.require_some(ctx, noun, action).await?;
     let visibility = Visibility::of(ctx, Permission::new(noun, action));
     audit::list(&mut estate.store().read().await?, &visibility, page).await
+}
+
+/// A numbered page of what the filter selects, newest first.
+pub async fn audit_select(
+    estate: &Estate,
+    ctx: &OpCtx,
+    asked: &AuditFilter,
+    page: Page,
+) -> Result<PageOf<AuditRecord>> {
+    let (noun, action) = audit::READ;
+    estate.require_some(ctx, noun, action).await?;
+    let visibility = Visibility::of(ctx, Permission::new(noun, action));
+    audit::select(&mut estate.store().read().await?, &visibility, asked, page).await
 }
 
 /// Turns counts into events: requests without a valid credential, one per address and reason, and repeated denials of

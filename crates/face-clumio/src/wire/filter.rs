@@ -10,6 +10,7 @@ const MAX_VALUES: usize = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     Eq,
+    Lt,
     Lte,
     Gt,
     Gte,
@@ -23,6 +24,7 @@ impl Op {
     const fn as_str(self) -> &'static str {
         match self {
             Op::Eq => "$eq",
+            Op::Lt => "$lt",
             Op::Lte => "$lte",
             Op::Gt => "$gt",
             Op::Gte => "$gte",
@@ -47,6 +49,8 @@ pub enum Kind {
     Bool,
     /// RFC 3339.
     Time,
+    /// RFC 3339; for `$eq` how many seconds back from now.
+    TimeOrAge,
 }
 
 /// A field of a list's filter, with its operators.
@@ -68,13 +72,14 @@ enum Operand {
     Text(String),
     Bool(bool),
     Time(Timestamp),
+    Seconds(i64),
 }
 
 impl Operand {
     fn as_text(&self) -> Option<&str> {
         match self {
             Operand::Text(text) => Some(text),
-            Operand::Bool(_) | Operand::Time(_) => None,
+            Operand::Bool(_) | Operand::Time(_) | Operand::Seconds(_) => None,
         }
     }
 }
@@ -146,6 +151,14 @@ impl Conditions {
         if whole { time.checked_add(SignedDuration::from_micros(999_999)).ok() } else { Some(time) }
     }
 
+    /// How many seconds back from now.
+    pub fn age(&self, field: &str) -> Option<i64> {
+        self.values(field, Op::Eq)?.iter().find_map(|value| match value {
+            Operand::Seconds(seconds) => Some(*seconds),
+            _ => None,
+        })
+    }
+
     /// By `$eq` or `$in`.
     pub fn flags(&self, field: &str) -> Option<Vec<bool>> {
         let values = self.values(field, Op::Eq).or_else(|| self.values(field, Op::In))?;
@@ -188,6 +201,11 @@ fn joined(ops: &[Op]) -> String {
 }
 
 fn values(op: Op, kind: Kind, value: &Value) -> Result<Vec<Operand>, String> {
+    let kind = match (kind, op) {
+        (Kind::TimeOrAge, Op::Eq) => return Ok(vec![Operand::Seconds(seconds(value)?)]),
+        (Kind::TimeOrAge, _) => Kind::Time,
+        (kind, _) => kind,
+    };
     if !op.takes_list() {
         return Ok(vec![operand(kind, value)?]);
     }
@@ -198,6 +216,16 @@ fn values(op: Op, kind: Kind, value: &Value) -> Result<Vec<Operand>, String> {
         _ => Err(format!("must be a list of 1 to {MAX_VALUES} values")),
     }
 }
+
+/// Also as a string.
+fn seconds(value: &Value) -> Result<i64, String> {
+    let seconds = value.as_i64().or_else(|| value.as_str()?.parse().ok());
+    let within = seconds.filter(|seconds| (0..=MAX_AGE).contains(seconds));
+    within.ok_or_else(|| format!("must be a number of seconds back from now, from 0 to {MAX_AGE}"))
+}
+
+/// A hundred years in seconds.
+const MAX_AGE: i64 = 3_155_760_000;
 
 fn operand(kind: Kind, value: &Value) -> Result<Operand, String> {
     let text = || value.as_str().ok_or_else(|| "must be a string".to_owned());
@@ -213,7 +241,7 @@ fn operand(kind: Kind, value: &Value) -> Result<Operand, String> {
             (_, Some("false")) => Ok(Operand::Bool(false)),
             _ => Err("must be true or false".to_owned()),
         },
-        Kind::Time => {
+        Kind::Time | Kind::TimeOrAge => {
             let wrong = || "must be a time such as \"2026-01-15T12:00:00Z\"".to_owned();
             text()?.parse().map(Operand::Time).map_err(|_| wrong())
         }

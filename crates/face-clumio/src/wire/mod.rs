@@ -1,6 +1,7 @@
 //! The wire format, with conversions from the estate's types.
 
 pub mod alerts;
+pub mod audit;
 pub mod backups;
 pub mod datasources;
 pub mod error;

@@ -103,12 +103,16 @@ impl Entity {
     }
 }
 
-fn entity_kind(sort: Sort) -> &'static str {
+pub fn entity_kind(sort: Sort) -> &'static str {
     match sort {
         Sort::Database => RESOURCE_TYPE,
         Sort::Policy => "policy",
         Sort::Repository => "repository",
         Sort::Unit => "organizational_unit",
+        Sort::User => "user",
+        Sort::Role => "role",
+        Sort::Key => "api_token",
+        Sort::Alert => "individual_alert",
     }
 }
 

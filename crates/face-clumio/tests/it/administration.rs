@@ -1,8 +1,12 @@
 //! Users with their roles, as clients send them.
 
+use std::net::{IpAddr, SocketAddr};
+
+use axum::Router;
 use landreeve_core::{Action, Noun, OpKind, Permission, Secret};
 use landreeve_estate::ops::users::{grant, password_set, user_by_name};
 use landreeve_estate::ops::{Api, NewGrant, Origin, Subject, sign_in};
+use landreeve_http::listener::Inbound;
 use landreeve_testkit::{Ask, Kit, PASSWORD, everything};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -33,6 +37,25 @@ pub async fn ask(face: &Face, method: &str, path: &str) -> Option<Ask> {
         }
         _ => return None,
     })
+}
+
+/// The router as a client with this address reaches it.
+pub fn from_address(router: &Router, address: IpAddr) -> Router {
+    let inbound = Inbound {
+        peer: SocketAddr::new(address, 4_000),
+        address: address.to_string().into(),
+        uri: http::Uri::from_static("/"),
+        secure: false,
+        public_url: None,
+        limits: Default::default(),
+    };
+    // What the listener knows of a request, without the path, which differs from request to request.
+    let known = move |mut request: axum::extract::Request, next: axum::middleware::Next| {
+        let inbound = Inbound { uri: request.uri().clone(), ..inbound.clone() };
+        request.extensions_mut().insert(inbound);
+        next.run(request)
+    };
+    router.clone().layer(axum::middleware::from_fn(known))
 }
 
 /// Encodes a filter.
@@ -470,4 +493,143 @@ async fn older_stores_get_the_roles_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn older_stores_get_the_roles_on_postgresql() {
     older_stores_get_the_roles(Kit::postgres().await).await;
+}
+
+#[tokio::test]
+async fn the_trail_is_in_the_documented_words() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let (ada, ada_key) = key_of(&kit, "ada", &[]).await;
+    let unit = kit.ou("Research").await;
+    let send = async |ask: Ask, key: &str| ask.bearer(key).send(&router).await;
+    let address = "192.0.2.9".parse().unwrap();
+    let post = Ask::post("/organizational-units").bearer(&key).json(&json!({ "name": "Sales" }));
+    let sales = post.send(&from_address(&router, address)).await.json()["id"].clone();
+    send(Ask::patch(format!("/users/{}", ada.id)).json(&json!({ "is_enabled": false })), &key).await;
+    send(Ask::patch(format!("/users/{}", ada.id)).json(&json!({ "is_enabled": true })), &key).await;
+    let refused = send(Ask::get("/organizational-units"), &ada_key).await;
+    assert_eq!(refused.status, 403);
+    kit.probe().await;
+
+    let list = async |filter: Value| {
+        let answer = send(Ask::get(filtered("/audit-trails", &filter)), &key).await;
+        assert_eq!(answer.status, 200, "{filter}: {}", answer.body);
+        let body = answer.json();
+        let items = body["_embedded"]["items"].as_array().unwrap().clone();
+        assert_eq!(body["total_count"], json!(items.len()), "{filter}");
+        items
+    };
+    let words = |items: &[Value]| -> Vec<String> {
+        let word = |item: &Value, name: &str| item[name].as_str().unwrap().to_owned();
+        items.iter().map(|item| format!("{} {}", word(item, "category"), word(item, "action"))).collect()
+    };
+    let all = list(json!({})).await;
+    assert_eq!(
+        words(&all)[..5],
+        [
+            "tasks create",
+            "organizational_unit update",
+            "users enable",
+            "users suspend",
+            "organizational_unit create"
+        ]
+    );
+    let made = all[4].clone();
+    let expected = json!({
+        "id": made["id"], "timestamp": made["timestamp"], "user_email": "token of admin", "ip_address": "192.0.2.9",
+        "interface": "API", "category": "organizational_unit", "action": "create", "status": "success",
+        "primary_entity": { "id": sales, "type": "organizational_unit", "value": "Sales" }, "parent_entity": null,
+        "details": "{\"detail\":\"Sales\"}",
+        "details_json": { "request_body": null, "request_url": "", "tags": [] }
+    });
+    assert_eq!(made, expected);
+    assert_eq!((&all[1]["status"], &all[1]["user_email"]), (&json!("failure"), &json!("ada@example.com")));
+
+    let (ada, everything) = (ada.id.to_string(), all.len());
+    for (filter, count) in [
+        (json!({ "category": { "$in": ["organizational_unit"] } }), 3),
+        (json!({ "category": { "$in": ["organizational_unit"] }, "action": { "$in": ["create"] } }), 2),
+        (json!({ "action": { "$in": ["suspend", "enable"] } }), 2),
+        (json!({ "category": { "$in": ["sso"] } }), 0),
+        (json!({ "status": { "$in": ["failure"] } }), 1),
+        (json!({ "status": { "$in": ["partial_success"] } }), 0),
+        (json!({ "status": { "$in": ["failure", "success"] } }), everything),
+        (json!({ "user_email": { "$in": ["ada@example.com", "x"] } }), 1),
+        (json!({ "ip_address": { "$eq": "192.0.2.9" } }), 1),
+        (json!({ "primary_entity.id": { "$in": [sales] } }), 1),
+        (json!({ "primary_entity.id": { "$in": [ada] }, "primary_entity.type": { "$eq": "user" } }), 3),
+        (json!({ "primary_entity.type": { "$eq": "datasource" } }), 0),
+        (json!({ "primary_entity.value": { "$in": ["Sales", "Research"] } }), 2),
+        (json!({ "parent_entity.id": { "$in": [sales] } }), 0),
+        (json!({ "organizational_unit_id": { "$eq": GLOBAL } }), everything),
+        (json!({ "organizational_unit_id": { "$eq": unit.uuid.to_string() } }), 0),
+        (json!({ "organizational_unit_id": { "$eq": "x" } }), 0),
+        (json!({ "start_timestamp": { "$eq": 3600 } }), everything),
+        (json!({ "start_timestamp": { "$eq": "0" } }), everything),
+        (
+            json!({ "start_timestamp": { "$gte": "2026-01-15T12:00:00Z", "$lt": "2026-01-15T13:00:00Z" } }),
+            everything,
+        ),
+        (json!({ "start_timestamp": { "$lt": "2026-01-15T12:00:00Z" } }), 0),
+    ] {
+        assert_eq!(list(filter.clone()).await.len(), count, "{filter}");
+    }
+    kit.clock.advance(std::time::Duration::from_secs(60));
+    assert!(list(json!({ "start_timestamp": { "$eq": 59 } })).await.is_empty());
+    // What is gone keeps its name.
+    send(Ask::new("DELETE", format!("/users/{ada}")), &key).await;
+    let gone = list(json!({ "primary_entity.value": { "$in": ["ada"] } })).await;
+    assert_eq!(
+        (words(&gone), &gone[0]["primary_entity"]["id"]),
+        (vec!["users invite".to_owned()], &json!(ada))
+    );
+    assert_eq!(
+        list(json!({ "primary_entity.id": { "$in": [ada] }, "action": { "$in": ["delete"] } })).await.len(),
+        1
+    );
+
+    let wrong = json!({
+        "category": { "$in": ["users", "x"] }, "action": { "$eq": "create" }, "start_timestamp": { "$eq": -1, "$gte": "x" },
+        "name": { "$eq": "x" }
+    });
+    let answer = send(Ask::get(filtered("/audit-trails", &wrong)), &key).await;
+    assert_eq!(messages(&answer).len(), 5, "{}", answer.body);
+    // In a unit only its own events.
+    let inside =
+        Ask::get("/audit-trails").header("x-clumio-organizationalunit-context", &*unit.uuid.to_string());
+    assert_eq!(send(inside, &key).await.json()["total_count"], 0);
+}
+
+/// The conditions mean the same on both stores.
+async fn the_trail_is_filtered_in_the_store(kit: Kit) {
+    let (kit, protection) = crate::with_protection(kit, Vec::new()).await;
+    let router: Router = landreeve_face_clumio::router(kit.estate.clone(), protection).unwrap().into();
+    let key = admin_key(&kit).await;
+    kit.ou("Research").await;
+    for (filter, count) in [
+        (
+            json!({ "category": { "$in": ["organizational_unit", "users"] }, "action": { "$in": ["create", "invite"] } }),
+            2,
+        ),
+        (
+            json!({ "primary_entity.value": { "$in": ["Research"] }, "primary_entity.type": { "$eq": "organizational_unit" } }),
+            1,
+        ),
+        (json!({ "primary_entity.id": { "$in": ["1"] }, "category": { "$in": ["users"] } }), 1),
+        (json!({ "user_email": { "$in": ["operator"] }, "status": { "$in": ["success"] } }), 3),
+    ] {
+        let answer = Ask::get(filtered("/audit-trails", &filter)).bearer(&key).send(&router).await;
+        assert_eq!(answer.json()["total_count"], count, "{filter}: {}", answer.body);
+    }
+    kit.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_is_filtered_in_the_store_on_sqlite() {
+    the_trail_is_filtered_in_the_store(Kit::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_is_filtered_in_the_store_on_postgresql() {
+    the_trail_is_filtered_in_the_store(Kit::postgres().await).await;
 }
