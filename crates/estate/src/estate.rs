@@ -22,6 +22,7 @@ use crate::identity::authentication::{self, Authentication};
 use crate::inventory::permits::ConnectionLimits;
 use crate::inventory::{Datasource, datasources};
 use crate::memory::PerEpoch;
+use crate::ops::general;
 use crate::outbound::Outbound;
 use crate::plane::{Plane, PlaneParts, Registry};
 use crate::runs::{AuthorityOf, Engine, Executor, Executors, Role, RunOptions};
@@ -58,6 +59,7 @@ struct Parts {
     /// Datasources of the current epoch.
     datasources: PerEpoch<DatasourceId, Arc<Datasource>>,
     settings: PerEpoch<(), settings::Settings>,
+    general: PerEpoch<(), Arc<general::Known>>,
     registry: Arc<Registry>,
     planes: OnceLock<Vec<PlaneParts>>,
     subscribers: Mutex<BTreeSet<&'static str>>,
@@ -106,6 +108,7 @@ impl Estate {
             connections: ConnectionLimits::default(),
             datasources: PerEpoch::new(DATASOURCES),
             settings: PerEpoch::new(1),
+            general: PerEpoch::new(1),
             registry,
             planes: OnceLock::new(),
             subscribers: Mutex::new(BTreeSet::new()),
@@ -346,6 +349,26 @@ impl Estate {
         }
         let found = settings::read(&mut self.store().read().await?).await?;
         memory.put(epoch, (), found.clone());
+        Ok(found)
+    }
+
+    /// The settings of the protection API, like the others.
+    pub(crate) async fn general(&self) -> Result<Arc<general::Known>> {
+        self.general_at(self.epoch().await?).await
+    }
+
+    /// The same, for a request that has already checked the epoch.
+    pub(crate) async fn general_for(&self, ctx: &OpCtx) -> Result<Arc<general::Known>> {
+        self.general_at(self.epoch_for(ctx).await?).await
+    }
+
+    async fn general_at(&self, epoch: i64) -> Result<Arc<general::Known>> {
+        let memory = &self.inner.parts.general;
+        if let Some(known) = memory.get(epoch, &()) {
+            return Ok(known);
+        }
+        let found = general::load(&mut self.store().read().await?).await?;
+        memory.put(epoch, (), Arc::clone(&found));
         Ok(found)
     }
 

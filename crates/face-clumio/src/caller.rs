@@ -4,6 +4,7 @@ use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::request::Parts;
 use landreeve_core::{Error, OpCtx, OpKind, Result};
+use landreeve_estate::ops::general::require_allowed;
 use landreeve_estate::ops::{Api, Estate, Origin, sign_in};
 use landreeve_http::{Credential, Failure};
 use uuid::Uuid;
@@ -22,7 +23,9 @@ impl FromRequestParts<App> for Caller {
         let estate = &app.estate;
         let origin = landreeve_http::Origin::from_request_parts(parts, estate).await?;
         let origin = Origin { request_id: origin.request_id, address: origin.address, kind: OpKind::Clumio };
-        Ok(Caller(sign_in(estate, &parts.headers, origin).await?))
+        let ctx = sign_in(estate, &parts.headers, origin).await?;
+        require_allowed(estate, &ctx).await?;
+        Ok(Caller(ctx))
     }
 }
 

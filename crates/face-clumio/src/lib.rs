@@ -11,9 +11,11 @@ mod datasources;
 mod discovery;
 mod error;
 mod policies;
+mod rate;
 mod records;
 mod restores;
 mod roles;
+mod settings;
 mod tasks;
 mod units;
 mod users;
@@ -56,6 +58,8 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/roles/permissions", "user:view"),
     ("GET", "/roles/{role_id}", "user:view"),
     ("GET", "/audit-trails", "audit:view"),
+    ("GET", "/settings/general", "setting:view"),
+    ("PATCH", "/settings/general", "setting:manage"),
     ("GET", "/organizational-units", "ou:view"),
     ("POST", "/organizational-units", "ou:manage"),
     ("GET", "/organizational-units/{id}", "ou:view"),
@@ -103,8 +107,14 @@ pub fn routes() -> &'static [Route] {
     ROUTES
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Requests to all operations together; 0: no limit.
+    pub requests_per_second: u32,
+}
+
 /// The router of the dialect, to be mounted at its prefix or at the root of a listener.
-pub fn router(estate: Estate, protection: Protection) -> Result<FaceRouter> {
+pub fn router(estate: Estate, protection: Protection, options: Options) -> Result<FaceRouter> {
     let face = Face::new(NAME, estate.random().clone(), error::render).calling(&[("run", "task")]);
     let (router, mut openapi) = OpenApiRouter::with_openapi(document())
         .routes(routes!(discovery::discover))
@@ -116,6 +126,7 @@ pub fn router(estate: Estate, protection: Protection) -> Result<FaceRouter> {
         .routes(routes!(roles::list))
         .routes(routes!(roles::list_permissions))
         .routes(routes!(roles::read))
+        .routes(routes!(settings::read, settings::update))
         .routes(routes!(audit::list))
         .routes(routes!(units::list, units::create))
         .routes(routes!(units::read, units::update, units::delete))
@@ -150,16 +161,19 @@ pub fn router(estate: Estate, protection: Protection) -> Result<FaceRouter> {
         assets: "docs-assets",
         openapi,
     };
-    Ok(face.wrap(router.with_state(App { estate, protection, operations }).merge(reference.routes()?)))
+    let limit = rate::Limit::new(estate.clone(), options.requests_per_second);
+    let router = limit.guard(router.with_state(App { estate, protection, operations }));
+    Ok(face.wrap(router.merge(reference.routes()?)))
 }
 
 /// The error responses of this dialect. A body that is too large is 400 here.
-const REFUSALS: [Refusal; 6] = [
+const REFUSALS: [Refusal; 7] = [
     Refusal(400, When::Always, "The request is invalid, or `Accept` names an unknown version."),
     Refusal(401, When::Caller, "The token is missing or invalid."),
     Refusal(403, When::Caller, "You do not have permission."),
     Refusal(404, When::Named, "Not found."),
     Refusal(409, When::Change, "The current state does not allow it."),
+    Refusal(429, When::Always, "There are too many requests."),
     Refusal(503, When::Caller, "The store is unavailable."),
 ];
 

@@ -6,6 +6,7 @@ use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use landreeve_core::{OpKind, PageOf};
 use landreeve_estate::ops::Origin;
+use landreeve_estate::ops::general::require_allowed_address;
 use landreeve_http::extract::{Body, Path, Query};
 use landreeve_http::{Outcome, streamed};
 use landreeve_protection::Protection;
@@ -154,6 +155,7 @@ pub async fn read(
     ),
     responses(
         (status = 200, body = String, content_type = "text/csv"),
+        (status = 403, body = ErrorBody, description = "The address is not in `ip_allowlist`."),
         (status = 404, body = ErrorBody),
     )
 )]
@@ -164,6 +166,7 @@ pub async fn download(
     query: Query,
 ) -> Outcome<Response> {
     let origin = Origin { request_id: origin.request_id, address: origin.address, kind: OpKind::Clumio };
+    require_allowed_address(plane.estate(), origin.address).await?;
     let token = query.text("token").unwrap_or_default();
     let download = record_download(&plane, origin, (uuid(&id, "result")?, token)).await?;
     let headers = [

@@ -28,9 +28,10 @@ pub const RECORDS: Resource = Resource { name: "aws-rds-resource-restored-record
 pub const INDIVIDUAL_ALERTS: Resource = Resource { name: "individual-alerts", versions: &[1] };
 pub const ORGANIZATIONAL_UNITS: Resource = Resource { name: "organizational-units", versions: &[2, 1] };
 pub const AUDIT_TRAILS: Resource = Resource { name: "audit-trails", versions: &[1] };
+pub const GENERAL_SETTINGS: Resource = Resource { name: "general-settings", versions: &[2] };
 pub const POLICY_ASSIGNMENTS: Resource = Resource { name: "policy-assignments", versions: &[1] };
 pub const POLICY_DEFINITIONS: Resource = Resource { name: "policy-definitions", versions: &[1] };
-pub const ALL: [&Resource; 15] = [
+pub const ALL: [&Resource; 16] = [
     &AUDIT_TRAILS,
     &ENVIRONMENTS,
     &RESOURCES,
@@ -38,6 +39,7 @@ pub const ALL: [&Resource; 15] = [
     &TABLES,
     &DATABASES,
     &BACKUPS,
+    &GENERAL_SETTINGS,
     &INDIVIDUAL_ALERTS,
     &ORGANIZATIONAL_UNITS,
     &POLICY_ASSIGNMENTS,

@@ -12,8 +12,8 @@ use figment::value::Value;
 use landreeve_core::Secret;
 use landreeve_estate::outbound::Network;
 use landreeve_estate::plane::SettingsSection;
-use landreeve_http::Limits;
 use landreeve_http::site::PublicUrl;
+use landreeve_http::{Limits, Proxies};
 use landreeve_kerberos::{OpenError, Realms};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -48,9 +48,16 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Faces {
+    pub clumio: Clumio,
     pub dx: Dx,
     pub clover: Clover,
     pub solution_manager: SolutionManager,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clumio {
+    pub requests_per_second: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -79,6 +86,7 @@ pub struct Server {
     pub listen: String,
     pub plain_http: bool,
     pub public_url: String,
+    pub trusted_proxies: Vec<String>,
     pub node_name: String,
 }
 
@@ -308,6 +316,11 @@ impl Config {
             "[blobs] url must be s3://BUCKET, without a path"
         );
         self.trusted_networks().context("[license_manager] trusted_networks")?;
+        self.proxies().context("[server] trusted_proxies")?;
+        anyhow::ensure!(
+            self.faces.clumio.requests_per_second <= 1_000_000,
+            "[faces.clumio] requests_per_second must be from 0 to 1000000"
+        );
         self.networks().map(drop)
     }
 
@@ -334,6 +347,16 @@ impl Config {
     /// The networks whose requests can release leases.
     pub fn trusted_networks(&self) -> landreeve_core::Result<Vec<Network>> {
         self.license_manager.trusted_networks.iter().map(|text| Network::parse(text)).collect()
+    }
+
+    /// The proxies whose `X-Forwarded-For` is read.
+    pub fn proxies(&self) -> landreeve_core::Result<Proxies> {
+        let networks = self.server.trusted_proxies.iter().map(|text| Network::parse(text));
+        let networks = networks.collect::<landreeve_core::Result<Vec<_>>>()?;
+        if networks.is_empty() {
+            return Ok(Proxies::default());
+        }
+        Ok(Proxies::new(move |address| networks.iter().any(|network| network.trusts(address))))
     }
 
     pub fn limits(&self) -> Limits {
@@ -420,6 +443,10 @@ mod tests {
             "[engine]\nstatements = 0",
             "[store]\nstatement_seconds = 0",
             "[server]\npublic_url = 'ftp://data.example.com'",
+            "[server]\ntrusted_proxies = ['10.0.0.0/33']",
+            "[server]\ntrusted_proxies = '10.0.0.1'",
+            "[faces.clumio]\nrequests_per_second = -1",
+            "[faces.clumio]\nrequests_per_second = 1000001",
             "[server]\npublic_url = 'data.example.com'",
             "[listeners.clover]\nlisten = '127.0.0.1:1'\npublic_url = 'https://h/path'",
             "[blobs]\nendpoint = 'https://s3.example.com'",

@@ -16,7 +16,7 @@ use landreeve_estate::store::Dialect;
 use landreeve_estate::{events, ops, schedules};
 use landreeve_http::compress::Compressed;
 use landreeve_http::site::PublicUrl;
-use landreeve_http::{ListenOptions, Listener, LiveLimits, Stop, TlsFiles};
+use landreeve_http::{ListenOptions, Listener, LiveLimits, Proxies, Stop, TlsFiles};
 use landreeve_promotion::Promotion;
 use landreeve_promotion::leases::lease_counts;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -346,15 +346,19 @@ async fn bind(
     routers: &web::Routers,
 ) -> anyhow::Result<Vec<(Listener, Compressed)>> {
     let plain = args.plain_http || config.server.plain_http;
+    let proxies = config.proxies()?;
     let listen = args.listen.clone().unwrap_or_else(|| config.server.listen.clone());
     let tls = files(config.tls.certificate.as_ref(), config.tls.key.as_ref());
     let public = PublicUrl::parse(&config.server.public_url);
-    let mut bound = vec![(one(&listen, tls.clone(), plain, limits, public).await?, routers.main.clone())];
+    let mut bound = vec![(
+        one(&listen, tls.clone(), plain, limits, public, proxies.clone()).await?,
+        routers.main.clone(),
+    )];
     for (name, own) in &config.listeners {
         let router = routers.own(name).with_context(|| format!("[listeners.{name}]: unknown dialect"))?;
         let files = files(own.certificate.as_ref(), own.key.as_ref()).or_else(|| tls.clone());
         let public = PublicUrl::parse(&own.public_url);
-        bound.push((one(&own.listen, files, plain, limits, public).await?, router));
+        bound.push((one(&own.listen, files, plain, limits, public, proxies.clone()).await?, router));
     }
     Ok(bound)
 }
@@ -371,6 +375,7 @@ async fn one(
     plain: bool,
     limits: &LiveLimits,
     public_url: Option<PublicUrl>,
+    proxies: Proxies,
 ) -> anyhow::Result<Listener> {
     let mut found = tokio::net::lookup_host(listen)
         .await
@@ -382,7 +387,7 @@ async fn one(
         "{listen} is reachable from other machines. Configure [tls], or pass --plain-http if a proxy in front of the \
          server terminates TLS"
     );
-    Ok(Listener::bind(ListenOptions { address, tls, limits: limits.clone(), public_url }).await?)
+    Ok(Listener::bind(ListenOptions { address, tls, limits: limits.clone(), public_url, proxies }).await?)
 }
 
 /// `landreeve serve`

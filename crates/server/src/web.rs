@@ -127,7 +127,13 @@ fn faces(opened: &Opened, sample: DatasourceId) -> anyhow::Result<Vec<Mounted>> 
             description: "Users, roles, tasks, with HAL links and Accept versions.",
             page: "docs",
             document: "openapi.json",
-            router: landreeve_face_clumio::router(estate.clone(), opened.protection.clone())?,
+            router: landreeve_face_clumio::router(
+                estate.clone(),
+                opened.protection.clone(),
+                landreeve_face_clumio::Options {
+                    requests_per_second: opened.config.faces.clumio.requests_per_second,
+                },
+            )?,
         },
     ])
 }

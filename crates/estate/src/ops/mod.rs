@@ -5,6 +5,7 @@ pub mod access;
 pub mod audit;
 pub mod backup;
 pub mod datasources;
+pub mod general;
 pub mod groups;
 pub mod keys;
 pub mod members;

@@ -12,6 +12,7 @@ pub mod policies;
 pub mod records;
 pub mod restores;
 pub mod roles;
+pub mod settings;
 pub mod tasks;
 pub mod units;
 pub mod users;

@@ -6,6 +6,7 @@ use axum::Router;
 use landreeve_core::{Action, Noun, OpKind, Permission, Secret};
 use landreeve_estate::ops::users::{grant, password_set, user_by_name};
 use landreeve_estate::ops::{Api, NewGrant, Origin, Subject, sign_in};
+use landreeve_face_clumio::Options;
 use landreeve_http::listener::Inbound;
 use landreeve_testkit::{Ask, Kit, PASSWORD, everything};
 use serde_json::{Value, json};
@@ -34,6 +35,9 @@ pub async fn ask(face: &Face, method: &str, path: &str) -> Option<Ask> {
         ("PUT", "/users/{user_id}/password") => {
             let own = face.admin.get().cloned().unwrap_or_default();
             Ask::new("PUT", path.replace("{user_id}", &own)).json(&password(CHANGED))
+        }
+        ("PATCH", "/settings/general") => {
+            Ask::patch(path).json(&json!({ "ip_allowlist": ["0.0.0.0/0", "::/0"] }))
         }
         _ => return None,
     })
@@ -603,7 +607,8 @@ async fn the_trail_is_in_the_documented_words() {
 /// The conditions mean the same on both stores.
 async fn the_trail_is_filtered_in_the_store(kit: Kit) {
     let (kit, protection) = crate::with_protection(kit, Vec::new()).await;
-    let router: Router = landreeve_face_clumio::router(kit.estate.clone(), protection).unwrap().into();
+    let router: Router =
+        landreeve_face_clumio::router(kit.estate.clone(), protection, Options::default()).unwrap().into();
     let key = admin_key(&kit).await;
     kit.ou("Research").await;
     for (filter, count) in [
@@ -632,4 +637,125 @@ async fn the_trail_is_filtered_in_the_store_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_trail_is_filtered_in_the_store_on_postgresql() {
     the_trail_is_filtered_in_the_store(Kit::postgres().await).await;
+}
+
+#[tokio::test]
+async fn the_allowlist_is_for_the_api_and_its_links() {
+    let face = Face::new().await;
+    let key = admin_key(&face.kit).await;
+    let from = |address: &str| from_address(&face.router, address.parse().unwrap());
+    let get = async |address: &str, path: &str| Ask::get(path).bearer(&key).send(&from(address)).await;
+    let patch = async |address: &str, body: Value| {
+        Ask::patch("/settings/general").bearer(&key).json(&body).send(&from(address)).await
+    };
+    let before = get("203.0.113.9", "/settings/general").await;
+    let link = |method: &str| json!({ "href": "/settings/general", "type": method, "templated": false });
+    let expected = json!({
+        "auto_logout_duration": 900, "ip_allowlist": ["0.0.0.0/0", "::/0"], "organizational_unit_data_groups": null,
+        "password_expiration_duration": 7_776_000,
+        "_links": { "_self": link("get"), "update-general-settings": link("patch") }
+    });
+    assert_eq!((before.status, before.json()), (200, expected));
+    assert_eq!(before.header("content-type"), "application/api.clumio.general-settings=v2+json");
+
+    let list = json!(["192.0.2.0/24", "2001:db8::/32", "198.51.100.7"]);
+    let refused = patch("203.0.113.9", json!({ "ip_allowlist": list, "auto_logout_duration": 600 })).await;
+    fails(&refused, 400, 101, "ip_allowlist must contain your own address, 203.0.113.9");
+    let body = json!({
+        "auto_logout_duration": 600, "ip_allowlist": list, "organizational_unit_data_groups": null,
+        "password_expiration_duration": null
+    });
+    let changed = patch("::ffff:192.0.2.7", body).await;
+    assert_eq!(changed.status, 200, "{}", changed.body);
+    assert_eq!(
+        (&changed.json()["ip_allowlist"], &changed.json()["auto_logout_duration"]),
+        (&list, &json!(600))
+    );
+    for (address, status) in [
+        ("192.0.2.200", 200),
+        ("::ffff:192.0.2.1", 200),
+        ("198.51.100.7", 200),
+        ("2001:db8:7::1", 200),
+        ("198.51.100.8", 403),
+        ("2001:db9::1", 403),
+        ("127.0.0.1", 403),
+    ] {
+        assert_eq!(get(address, "/tasks").await.status, status, "{address}");
+        // The link needs no token, but the same address.
+        let answer = Ask::get(&face.records.1).send(&from(address)).await;
+        assert_eq!(answer.status, status, "{address}: {}", answer.body);
+    }
+    let refused = get("203.0.113.9", "/users").await;
+    fails(&refused, 403, 103, "requests from this address are not allowed");
+    assert_eq!(Ask::get("/users").bearer(&key).send(&face.router).await.status, 403, "an unknown address");
+    let groups =
+        json!({ "organizational_unit_data_groups": { "aws": { "is_editable": true, "type": "x" } } });
+    let kept = patch("192.0.2.1", groups.clone()).await.json();
+    assert_eq!(kept["organizational_unit_data_groups"], groups["organizational_unit_data_groups"]);
+    assert_eq!((&kept["ip_allowlist"], &kept["auto_logout_duration"]), (&list, &json!(600)));
+    let open = patch("192.0.2.1", json!({ "ip_allowlist": ["0.0.0.0/0", "::/0"] })).await;
+    assert_eq!(open.status, 200);
+    assert_eq!(get("203.0.113.9", "/tasks").await.status, 200);
+}
+
+#[tokio::test]
+async fn reports_everything_that_is_wrong_with_settings() {
+    let (kit, router) = face().await;
+    let key = admin_key(&kit).await;
+    let router = from_address(&router, "192.0.2.7".parse().unwrap());
+    let send = async |body: Value| {
+        messages(&Ask::patch("/settings/general").bearer(&key).json(&body).send(&router).await)
+    };
+    let body = json!({
+        "auto_logout_duration": 599, "password_expiration_duration": 15_552_001, "ip_allowlist": ["x", "10.0.0.0/33", 7],
+        "organizational_unit_data_groups": { "aws": { "is_editable": 1, "colour": "x" }, "gcp": {} }, "mfa": true
+    });
+    let expected = [
+        "auto_logout_duration must be between 600 and 3600",
+        "password_expiration_duration must be between 2592000 and 15552000",
+        "organizational_unit_data_groups.aws.is_editable must be true or false, not a number",
+        "organizational_unit_data_groups.aws.colour is not a member of this object",
+        "organizational_unit_data_groups.gcp is not a member of this object",
+        "ip_allowlist.2 must be a string, not a number",
+        "mfa is not a member of this object",
+    ];
+    assert_eq!(send(body).await, expected);
+    let expected = [
+        "ip_allowlist.0 must be an IP address or a network such as 192.0.2.0/24",
+        "ip_allowlist.2 must be an IP address or a network such as 192.0.2.0/24",
+    ];
+    assert_eq!(send(json!({ "ip_allowlist": ["x", "192.0.2.7", "10.0.0.0/33"] })).await, expected);
+    let shut = ["ip_allowlist must contain your own address, 192.0.2.7"];
+    assert_eq!(send(json!({ "ip_allowlist": [] })).await, shut);
+    assert_eq!(send(json!({ "ip_allowlist": ["::/0"] })).await, shut);
+    let many = vec!["192.0.2.7"; 101];
+    assert_eq!(
+        send(json!({ "ip_allowlist": many })).await,
+        ["ip_allowlist must have at most 100 items, has 101"]
+    );
+    // There is no version 1.
+    let first =
+        Ask::get("/settings/general").bearer(&key).header("accept", "application/api.clumio.*=v1+json");
+    assert_eq!(first.send(&router).await.status, 400);
+}
+
+#[tokio::test]
+async fn requests_beyond_the_rate_are_429() {
+    let (kit, protection) = crate::with_protection(Kit::new().await, Vec::new()).await;
+    let options = Options { requests_per_second: 3 };
+    let router: Router =
+        landreeve_face_clumio::router(kit.estate.clone(), protection, options).unwrap().into();
+    let key = admin_key(&kit).await;
+    let (_, other) = kit.key(Api::Protection, &everything()).await;
+    let get = async |key: &str| Ask::get("/tasks").bearer(key).send(&router).await;
+    for key in [&key, &other, &"x".to_owned()] {
+        assert_ne!(get(key).await.status, 429);
+    }
+    let refused = get(&key).await;
+    fails(&refused, 429, 129, "more than 3 requests within 1 s");
+    assert_eq!(refused.header("retry-after"), "1");
+    // The reference is not part of the API.
+    assert_eq!(Ask::get("/openapi.json").send(&router).await.status, 200);
+    kit.clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(get(&key).await.status, 200);
 }

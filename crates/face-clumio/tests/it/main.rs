@@ -20,7 +20,7 @@ use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
 use landreeve_estate::ops::{Api, User, UserChange};
 use landreeve_estate::plane::{Plane, Slot};
-use landreeve_face_clumio::{ROUTES, router};
+use landreeve_face_clumio::{Options, ROUTES, router};
 use landreeve_protection::backups::Backup;
 use landreeve_protection::{Protection, ProtectionOptions};
 use landreeve_testkit::skeleton::{self, Credential, Dialect, Refusal, Routes};
@@ -31,7 +31,7 @@ use crate::protection::{World, declare};
 
 async fn face() -> (Kit, Router) {
     let (kit, protection) = with_protection(Kit::new().await, Vec::new()).await;
-    let router = router(kit.estate.clone(), protection).unwrap().into();
+    let router = router(kit.estate.clone(), protection, Options::default()).unwrap().into();
     (kit, router)
 }
 
@@ -102,7 +102,7 @@ impl Face {
         for _ in 0..10_000 {
             let _ = kit.estate.uuid();
         }
-        let router = router(kit.estate.clone(), protection.clone()).unwrap().into();
+        let router = router(kit.estate.clone(), protection.clone(), Options::default()).unwrap().into();
         Face { kit, router, protection, backup, rows, records, admin: OnceLock::new() }
     }
 

@@ -16,7 +16,7 @@ use landreeve_estate::schedules::{self, FixedSchedule};
 use landreeve_estate::secrets::SealKey;
 use landreeve_estate::upkeep::PURGE;
 use landreeve_estate::{MigrationSet, args, sealed_column};
-use landreeve_face_clumio::router;
+use landreeve_face_clumio::{Options, router};
 use landreeve_testkit::{Ask, Kit, number_in_copy};
 use serde_json::json;
 use uuid::Uuid;
@@ -120,7 +120,7 @@ async fn a_plane_is_one_value(kit: Kit) {
     kit.clock.advance(Duration::from_secs(3_600));
     kit.wake_schedules();
     let run = kit.until_run("SELECT id FROM runs WHERE kind = 'watering' AND state = 'running'").await;
-    let router: axum::Router = router(estate.clone(), protection).unwrap().into();
+    let router: axum::Router = router(estate.clone(), protection, Options::default()).unwrap().into();
     let admin = landreeve_estate::ops::users::user_by_name(estate, &kit.operator(), "admin").await.unwrap();
     let (_, key) = kit.user_key(Api::Protection, &admin).await;
     let task = Ask::get(format!("/tasks/{run}")).bearer(&key).send(&router).await.json();

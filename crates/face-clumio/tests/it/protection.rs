@@ -7,7 +7,7 @@ use landreeve_estate::ops::datasources::{datasource_create, datasource_delete};
 use landreeve_estate::ops::runs::{RunRef, run_get};
 use landreeve_estate::ops::{Datasource, DatasourceDetails};
 use landreeve_estate::random::OsRandom;
-use landreeve_face_clumio::router;
+use landreeve_face_clumio::{Options, router};
 use landreeve_protection::Protection;
 use landreeve_protection::backing_up::{NewBackup, backup_start};
 use landreeve_protection::backups::{Backup, backup_get};
@@ -59,7 +59,7 @@ impl World {
     pub async fn over(kit: Kit) -> World {
         let (kit, plane) = with_protection(kit, Vec::new()).await;
         kit.start_planes().await;
-        let router = router(kit.estate.clone(), plane.clone()).unwrap().into();
+        let router = router(kit.estate.clone(), plane.clone(), Options::default()).unwrap().into();
         let key = admin_key(&kit).await;
         World { kit, plane, router, key }
     }
@@ -473,7 +473,7 @@ async fn a_backup_that_cannot_be_made_says_why() {
     }
     // Another one is under way.
     let (kit, plane) = with_protection(world.kit, Vec::new()).await;
-    let router: Router = router(kit.estate.clone(), plane).unwrap().into();
+    let router: Router = router(kit.estate.clone(), plane, Options::default()).unwrap().into();
     let ask = || Ask::post(BACKUPS).bearer(&world.key).json(&json!({ "resource_id": id }));
     assert_eq!(ask().send(&router).await.status, 202);
     fails(&ask().send(&router).await, 409, 109, "another backup of this datasource is under way");

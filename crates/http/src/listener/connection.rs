@@ -29,13 +29,15 @@ use tracing::debug;
 use super::stream::{Stream, Transport};
 use crate::compress::Compressed;
 use crate::limits::{Limits, LiveLimits};
+use crate::proxies::Proxies;
 use crate::site::PublicUrl;
 
 /// What the listener knows about a request; an extension of every request that it passes on.
 #[derive(Debug, Clone)]
 pub struct Inbound {
+    /// The client: the peer of the connection, or the one that a trusted proxy names.
     pub peer: SocketAddr,
-    /// The peer's address as text, for the log.
+    /// The client's address as text, for the log.
     pub address: Arc<str>,
     /// The URI as received, before any prefix was removed.
     pub uri: Uri,
@@ -50,6 +52,7 @@ pub(super) struct Connection {
     pub(super) limits: Arc<Limits>,
     pub(super) live: LiveLimits,
     pub(super) public_url: Option<PublicUrl>,
+    pub(super) proxies: Proxies,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) drain: CancellationToken,
 }
@@ -114,9 +117,11 @@ impl Connection {
         let address: Arc<str> = self.peer.ip().to_string().into();
         let service = service_fn(|mut request: http::Request<Incoming>| {
             let running = activity.begin();
+            let client = self.proxies.client(self.peer.ip(), request.headers());
+            let same = client == self.peer.ip();
             let inbound = Inbound {
-                peer: self.peer,
-                address: Arc::clone(&address),
+                peer: SocketAddr::new(client, self.peer.port()),
+                address: if same { Arc::clone(&address) } else { client.to_string().into() },
                 uri: request.uri().clone(),
                 secure: self.tls.is_some() || self.public_url.as_ref().is_some_and(PublicUrl::is_secure),
                 public_url: self.public_url.clone(),

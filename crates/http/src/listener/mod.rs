@@ -25,6 +25,7 @@ pub use self::connection::Inbound;
 pub use self::tls::{Tls, TlsFiles};
 use crate::compress::Compressed;
 use crate::limits::{Limits, LiveLimits};
+use crate::proxies::Proxies;
 use crate::site::PublicUrl;
 
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct ListenOptions {
     pub limits: LiveLimits,
     /// The URL at which clients reach it through a proxy.
     pub public_url: Option<PublicUrl>,
+    /// The proxies in front of it.
+    pub proxies: Proxies,
 }
 
 /// Tells a listener to stop. `drain` stops accepting connections and lets requests finish; `abort` cancels those too.
@@ -58,6 +61,7 @@ pub struct Listener {
     tls: Option<Arc<Tls>>,
     limits: LiveLimits,
     public_url: Option<PublicUrl>,
+    proxies: Proxies,
 }
 
 impl Listener {
@@ -68,7 +72,8 @@ impl Listener {
         };
         let socket = TcpListener::bind(options.address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Listener { socket, address, tls, limits: options.limits, public_url: options.public_url })
+        let ListenOptions { limits, public_url, proxies, .. } = options;
+        Ok(Listener { socket, address, tls, limits, public_url, proxies })
     }
 
     /// The actual address, with the port that the system chose if it was 0.
@@ -103,6 +108,7 @@ impl Listener {
                     limits,
                     live: self.limits.clone(),
                     public_url: self.public_url.clone(),
+                    proxies: self.proxies.clone(),
                     tls: self.tls.as_ref().map(|tls| tls.current()),
                     drain: stop.drain.clone(),
                 };

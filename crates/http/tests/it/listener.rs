@@ -205,7 +205,13 @@ async fn idle_http2_connections_are_closed() {
 async fn errors_name_an_address_in_use() {
     let server = Server::start(Limits::default(), hello()).await;
     let address = server.address;
-    let options = ListenOptions { address, tls: None, limits: LiveLimits::default(), public_url: None };
+    let options = ListenOptions {
+        address,
+        tls: None,
+        limits: LiveLimits::default(),
+        public_url: None,
+        proxies: Default::default(),
+    };
     let error = Listener::bind(options).await.err().unwrap();
     assert!(error.message.contains(&format!("cannot listen on {address}")), "{error}");
 }
@@ -239,4 +245,25 @@ async fn a_failing_list_breaks_the_connection() {
         refused.starts_with("HTTP/1.1 400") && refused.contains("unavailable|store|is away"),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn only_a_trusted_proxy_names_the_client() {
+    use landreeve_http::{Origin, Proxies};
+
+    let router = || {
+        let address = |origin: Origin| async move { origin.address.unwrap().to_string() };
+        face().wrap(Router::new().route("/", get(address)))
+    };
+    let ask =
+        "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.9, 192.0.2.1\r\nConnection: close\r\n\r\n";
+    for (proxies, expected) in [
+        (Proxies::default(), "127.0.0.1"),
+        (Proxies::new(|address| address.to_string() == "10.0.0.1"), "127.0.0.1"),
+        (Proxies::new(|address| address.is_loopback()), "192.0.2.1"),
+    ] {
+        let server = Server::behind(Limits::default(), router(), None, proxies).await;
+        let answer = server.ask(ask).await;
+        assert!(answer.ends_with(expected), "{answer}");
+    }
 }

@@ -10,7 +10,9 @@ use http::StatusCode;
 use landreeve_core::{Error, ErrorKind, Random};
 use landreeve_http::compress::Compressed;
 use landreeve_http::listener::Drained;
-use landreeve_http::{Face, FaceRequest, Limits, ListenOptions, Listener, LiveLimits, Stop, TlsFiles};
+use landreeve_http::{
+    Face, FaceRequest, Limits, ListenOptions, Listener, LiveLimits, Proxies, Stop, TlsFiles,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -59,9 +61,18 @@ impl Server {
     }
 
     pub async fn start_with(limits: Limits, router: impl Into<Compressed>, tls: Option<TlsFiles>) -> Server {
+        Server::behind(limits, router, tls, Proxies::default()).await
+    }
+
+    pub async fn behind(
+        limits: Limits,
+        router: impl Into<Compressed>,
+        tls: Option<TlsFiles>,
+        proxies: Proxies,
+    ) -> Server {
         let limits = LiveLimits::new(limits);
         let address = "127.0.0.1:0".parse().unwrap();
-        let options = ListenOptions { address, tls, limits: limits.clone(), public_url: None };
+        let options = ListenOptions { address, tls, limits: limits.clone(), public_url: None, proxies };
         let listener = Listener::bind(options).await.unwrap();
         let (address, tls, stop) = (listener.local_addr(), listener.tls(), Stop::default());
         let task = tokio::spawn(listener.serve(router.into(), stop.clone()));

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use landreeve_core::Page;
 use landreeve_core::vault::Address;
 use landreeve_estate::ops;
+use landreeve_estate::ops::general::GeneralChange;
 use landreeve_estate::random::OsRandom;
 use landreeve_estate::secrets::SealKey;
 use landreeve_protection::repositories::{Repository, repository_list};
@@ -27,6 +28,15 @@ pub enum SettingsCommand {
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
+    /// Set the addresses and networks from which the Clumio API can be reached
+    #[command(after_help = "Example:\n  landreeve settings allowlist 192.0.2.0/24 2001:db8::/32")]
+    Allowlist {
+        #[command(flatten)]
+        place: Place,
+        /// Addresses and networks; `0.0.0.0/0 ::/0` are all
+        #[arg(required = true, value_name = "NETWORK")]
+        networks: Vec<String>,
+    },
     /// Set one or more settings
     #[command(after_help = "Example:\n  landreeve settings set week_start=sunday time_zone=Europe/Berlin")]
     Set {
@@ -47,6 +57,12 @@ pub async fn settings(command: SettingsCommand) -> anyhow::Result<()> {
             let rows = ops::settings::NAMES.iter().map(|name| vec![json!(name), json!(settings.get(name))]);
             output::listing(format, &["name", "value"], rows.collect());
             Ok(())
+        }
+        SettingsCommand::Allowlist { place, networks } => {
+            let session = Session::open(&place).await?;
+            let change = GeneralChange { allowlist: Some(networks), ..GeneralChange::default() };
+            ops::general::general_update(&session.opened.estate, &session.ctx, change).await?;
+            session.changed().await
         }
         SettingsCommand::Set { place, changes } => {
             let pairs = changes.iter().map(|change| {
