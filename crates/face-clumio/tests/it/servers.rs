@@ -180,7 +180,15 @@ async fn a_policy_says_when_it_backs_up() {
     let started = seconds(&backup, "start_timestamp");
     // What was made for both goals is kept for the longest.
     assert!(seconds(&backup, "expiration_timestamp") - started >= 365 * 86_400);
-    let read = world.read(&format!("/policies/definitions/{policy}")).await;
+    let mut read = Value::Null;
+    // It is noted when the backup is complete.
+    for _ in 0..20_000 {
+        read = world.read(&format!("/policies/definitions/{policy}")).await;
+        if read["operations"][0]["previous_start_time"].is_number() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
     let operation = &read["operations"][0];
     assert_eq!(
         (&operation["previous_start_time"], &operation["next_start_time"]),
