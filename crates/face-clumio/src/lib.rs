@@ -7,6 +7,7 @@ mod app;
 mod audit;
 mod backups;
 mod caller;
+mod consolidated;
 mod datasources;
 mod discovery;
 mod error;
@@ -77,6 +78,9 @@ pub const ROUTES: &[Route] = &[
     ("GET", "/alerts/individual", "alert:view"),
     ("GET", "/alerts/individual/{individual_alert_id}", "alert:view"),
     ("PATCH", "/alerts/individual/{individual_alert_id}", "alert:manage"),
+    ("GET", "/alerts/consolidated", "alert:view"),
+    ("GET", "/alerts/consolidated/{consolidated_alert_id}", "alert:view"),
+    ("PATCH", "/alerts/consolidated/{consolidated_alert_id}", "alert:manage"),
     ("GET", "/datasources/aws/environments", "datasource:view"),
     ("GET", "/datasources/aws/environments/{environment_id}", "datasource:view"),
     ("GET", "/datasources/aws/rds-resources", "datasource:view"),
@@ -137,6 +141,8 @@ pub fn router(estate: Estate, protection: Protection, options: Options) -> Resul
         .routes(routes!(policies::assign))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::read, alerts::update))
+        .routes(routes!(consolidated::list))
+        .routes(routes!(consolidated::read, consolidated::update))
         .routes(routes!(datasources::list_environments))
         .routes(routes!(datasources::read_environment))
         .routes(routes!(datasources::list_resources))

@@ -29,9 +29,10 @@ pub const INDIVIDUAL_ALERTS: Resource = Resource { name: "individual-alerts", ve
 pub const ORGANIZATIONAL_UNITS: Resource = Resource { name: "organizational-units", versions: &[2, 1] };
 pub const AUDIT_TRAILS: Resource = Resource { name: "audit-trails", versions: &[1] };
 pub const GENERAL_SETTINGS: Resource = Resource { name: "general-settings", versions: &[2] };
+pub const CONSOLIDATED_ALERTS: Resource = Resource { name: "consolidated-alerts", versions: &[1] };
 pub const POLICY_ASSIGNMENTS: Resource = Resource { name: "policy-assignments", versions: &[1] };
 pub const POLICY_DEFINITIONS: Resource = Resource { name: "policy-definitions", versions: &[1] };
-pub const ALL: [&Resource; 16] = [
+pub const ALL: [&Resource; 17] = [
     &AUDIT_TRAILS,
     &ENVIRONMENTS,
     &RESOURCES,
@@ -39,6 +40,7 @@ pub const ALL: [&Resource; 16] = [
     &TABLES,
     &DATABASES,
     &BACKUPS,
+    &CONSOLIDATED_ALERTS,
     &GENERAL_SETTINGS,
     &INDIVIDUAL_ALERTS,
     &ORGANIZATIONAL_UNITS,

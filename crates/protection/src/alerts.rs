@@ -11,6 +11,7 @@ use landreeve_estate::store::{Arg, Listing, Row, Tx, Where, next_in};
 use uuid::Uuid;
 
 use crate::backing_up::BACK_UP;
+use crate::consolidated;
 use crate::ids::AlertId;
 use crate::nouns::ALERT;
 use crate::plane::{NAME, Protection};
@@ -24,7 +25,7 @@ pub const POLICY_VIOLATED: &str = "policy_violated";
 pub const RESTORE_FAILED: &str = "restore_failed";
 
 /// Characters of a note.
-const MAX_NOTES: usize = 1_023;
+pub(crate) const MAX_NOTES: usize = 1_023;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
@@ -48,6 +49,10 @@ pub struct Alert {
     pub raised_at: Timestamp,
     pub updated_at: Timestamp,
     pub cleared_at: Option<Timestamp>,
+    /// The alerts with the same cause about the same database, together.
+    pub group: Option<Uuid>,
+    /// The database, with its name.
+    pub parent: Option<(Uuid, String)>,
 }
 
 /// A place in the list: newest first.
@@ -55,18 +60,21 @@ pub type AlertKey = (Timestamp, AlertId);
 
 const COLUMNS: &str = "a.id, a.uuid, a.ou_id, o.path, a.kind, a.cause, a.severity, a.status, a.notes, a.description, \
                        a.entity_kind, a.entity_uuid, a.entity_name, a.datasource_id, a.raised_count, a.raised_at, \
-                       a.updated_at, a.cleared_at";
+                       a.updated_at, a.cleared_at, g.uuid, g.parent_uuid, g.parent_name";
 const LISTING: Listing = Listing {
     columns: COLUMNS,
-    from: "alerts a JOIN ous o ON o.id = a.ou_id",
+    from: "alerts a JOIN ous o ON o.id = a.ou_id LEFT JOIN alert_groups g ON g.uuid = a.group_uuid",
     order: "a.raised_at DESC, a.id DESC",
     size: Some("length(a.description) + length(a.notes)"),
 };
 /// A grant for a single datasource covers its alerts.
-const PLACE: Place = Place::named("a.ou_id", "a.datasource_id IN ($$)");
+pub(crate) const PLACE: Place = Place::named("a.ou_id", "a.datasource_id IN ($$)");
 
 fn from_row(row: &Row) -> Result<Alert> {
+    let uuid = |at: usize| row.text_opt(at)?.map(|text| text.parse().map_err(Error::internal)).transpose();
     Ok(Alert {
+        group: uuid(18)?,
+        parent: uuid(19)?.zip(row.text_opt(20)?),
         id: row.id(0)?,
         uuid: row.uuid(1)?,
         ou: row.id(2)?,
@@ -98,6 +106,9 @@ pub struct AlertFilter {
     pub active: Option<bool>,
     pub entity: Option<Uuid>,
     pub entity_kind: Option<String>,
+    /// The group, and the database that alerts are about, also through a backup.
+    pub group: Option<Uuid>,
+    pub parent: Option<Uuid>,
     /// What the entity's name contains.
     pub entity_name: Option<String>,
     /// From and to, of each time.
@@ -130,6 +141,12 @@ impl AlertFilter {
         }
         if let Some(entity) = self.entity {
             wanted.and_value("a.entity_uuid = $$", entity.to_string());
+        }
+        if let Some(group) = self.group {
+            wanted.and_value("a.group_uuid = $$", group.to_string());
+        }
+        if let Some(parent) = self.parent {
+            wanted.and_value("g.parent_uuid = $$", parent.to_string());
         }
         if let Some(kind) = &self.entity_kind {
             wanted.and_value("a.entity_kind = $$", kind);
@@ -262,12 +279,13 @@ impl Subscriber for Raiser {
                 return Ok(());
             }
             let (run, is_backup, state) = (*run, *kind == BACK_UP.kind, *state);
-            let (now, uuid) = (self.0.estate().now(), self.0.estate().uuid());
+            let estate = self.0.estate();
+            let (now, uuids) = (estate.now(), (estate.uuid(), estate.uuid()));
             self.0
                 .estate()
                 .store()
                 .write(move |tx| {
-                    Box::pin(async move { ended(tx, (run, state), is_backup, (now, uuid)).await })
+                    Box::pin(async move { ended(tx, (run, state), is_backup, (now, uuids)).await })
                 })
                 .await
         })
@@ -278,6 +296,8 @@ impl Subscriber for Raiser {
 struct About {
     kind: &'static str,
     entity: (&'static str, Uuid, String),
+    /// The database.
+    parent: Uuid,
     /// Where the backup was to be. A success in another repository says nothing about this one.
     repository: String,
     datasource: Option<DatasourceId>,
@@ -287,7 +307,7 @@ async fn ended(
     tx: &mut Tx,
     (run, state): (RunId, RunState),
     is_backup: bool,
-    (now, uuid): (Timestamp, Uuid),
+    (now, uuids): (Timestamp, (Uuid, Uuid)),
 ) -> Result<()> {
     let sql = "SELECT input, error_code, error_message, ou_id FROM runs WHERE id = $1";
     let Some(row) = tx.opt(sql, args![run]).await? else { return Ok(()) };
@@ -302,7 +322,7 @@ async fn ended(
         _ => row.text_opt(1)?.unwrap_or_else(|| state.as_str().to_owned()),
     };
     let description = row.text_opt(2)?.unwrap_or_else(|| "it ended without a result".to_owned());
-    raise(tx, &about, (row.id(3)?, run), (&cause, &description), (now, uuid)).await
+    raise(tx, &about, (row.id(3)?, run), (&cause, &description), (now, uuids)).await
 }
 
 /// A backup that succeeds clears alerts, also one that a caller wanted; one that fails raises one if a policy wanted it.
@@ -320,17 +340,19 @@ async fn of_backup(tx: &mut Tx, input: &str, state: RunState) -> Result<Option<A
         None => None,
     };
     let repository = repository.map_or_else(|| Ok(repositories::DEFAULT.to_owned()), |row| row.text(0))?;
-    Ok(Some(About { kind: POLICY_VIOLATED, entity, repository, datasource: Some(input.datasource()) }))
+    let (parent, datasource) = (entity.1, Some(input.datasource()));
+    Ok(Some(About { kind: POLICY_VIOLATED, entity, parent, repository, datasource }))
 }
 
 async fn of_restore(tx: &mut Tx, input: &str) -> Result<Option<About>> {
     let input = StoredUse::parse(input)?;
-    let sql = "SELECT a.name, d.id FROM backups b JOIN assets a ON a.id = b.asset_id \
+    let sql = "SELECT a.name, d.id, a.uuid FROM backups b JOIN assets a ON a.id = b.asset_id \
                LEFT JOIN datasources d ON d.uuid = a.uuid WHERE b.uuid = $1";
     let row = tx.opt(sql, args![input.backup.to_string()]).await?;
     let Some(row) = row else { return Ok(None) };
     let entity = ("backup", input.backup, row.text(0)?);
-    Ok(Some(About { kind: RESTORE_FAILED, entity, repository: String::new(), datasource: row.id_opt(1)? }))
+    let (parent, datasource) = (row.uuid(2)?, row.id_opt(1)?);
+    Ok(Some(About { kind: RESTORE_FAILED, entity, parent, repository: String::new(), datasource }))
 }
 
 async fn clear(tx: &mut Tx, about: &About, now: Timestamp) -> Result<()> {
@@ -346,7 +368,7 @@ async fn raise(
     about: &About,
     (ou, run): (OuId, RunId),
     (cause, description): (&str, &str),
-    (now, uuid): (Timestamp, Uuid),
+    (now, (uuid, group)): (Timestamp, (Uuid, Uuid)),
 ) -> Result<()> {
     let (kind, entity) = (about.kind, about.entity.1.to_string());
     let told = "SELECT 1 FROM alerts WHERE kind = $1 AND entity_uuid = $2 AND run_id = $3";
@@ -360,10 +382,12 @@ async fn raise(
     if tx.exec(sql, args).await? > 0 {
         return Ok(());
     }
+    let group = consolidated::group(tx, group, (about.parent, &about.entity.2), (kind, cause)).await?;
     let id = AlertId(next_in(tx, AlertId::KIND).await?);
     let sql = "INSERT INTO alerts (id, uuid, ou_id, kind, cause, severity, status, notes, description, entity_kind, \
-               entity_uuid, entity_name, datasource_id, raised_count, run_id, raised_at, updated_at, repository) \
-               VALUES ($1, $2, $3, $4, $5, 'error', 'active', '', $6, $7, $8, $9, $10, 1, $11, $12, $12, $13)";
+               entity_uuid, entity_name, datasource_id, raised_count, run_id, raised_at, updated_at, repository, \
+               group_uuid) \
+               VALUES ($1, $2, $3, $4, $5, 'error', 'active', '', $6, $7, $8, $9, $10, 1, $11, $12, $12, $13, $14)";
     let args = args![
         id,
         uuid.to_string(),
@@ -378,6 +402,7 @@ async fn raise(
         run,
         now,
         &about.repository,
+        group,
     ];
     tx.exec(sql, args).await.map(drop)
 }

@@ -5,7 +5,7 @@
 //! saved with its `manifest`; `backups` is the catalogue of what
 //! was saved, `taking_in` makes it from a repository; `restoring` reads a backup, `records` some rows of one. `policies` say what is backed up by itself, `alerts` what went
 //! wrong; `assets` lists the databases, `subjects` says
-//! what runs are about, `trail` what was done, `units` moves backups with their databases. Does not belong here: HTTP, wire
+//! what runs are about, `consolidated` puts alerts together, `trail` says what was done, `units` moves backups with their databases. Does not belong here: HTTP, wire
 //! formats, the format of repositories, how a database is read.
 
 pub mod alerts;
@@ -13,6 +13,7 @@ pub mod assets;
 mod at_work;
 pub mod backing_up;
 pub mod backups;
+pub mod consolidated;
 pub mod estate_backup;
 pub mod ids;
 pub mod keep;

@@ -36,11 +36,13 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         include_str!("../migrations/sqlite/0001_repositories.sql"),
         include_str!("../migrations/sqlite/0002_backups.sql"),
         include_str!("../migrations/sqlite/0003_policies.sql"),
+        include_str!("../migrations/sqlite/0004_alert_groups.sql"),
     ],
     postgres: &[
         include_str!("../migrations/postgres/0001_repositories.sql"),
         include_str!("../migrations/postgres/0002_backups.sql"),
         include_str!("../migrations/postgres/0003_policies.sql"),
+        include_str!("../migrations/postgres/0004_alert_groups.sql"),
     ],
 };
 

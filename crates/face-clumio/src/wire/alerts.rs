@@ -1,6 +1,6 @@
 //! An alert about one database or backup.
 
-use landreeve_core::{Action, OpCtx, Permission, Result};
+use landreeve_core::{Action, Error, OpCtx, Permission, Result};
 use landreeve_http::body::{NullIs, Rules, Unknown, json_object, read_object};
 use landreeve_protection::alerts::{Alert, AlertFilter, AlertOrder, POLICY_VIOLATED, RESTORE_FAILED};
 use landreeve_protection::nouns::ALERT;
@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::filter::{Kind, Op, Rule};
+use super::consolidated::ConsolidatedBody;
+use super::filter::{Conditions, Kind, Op, Rule};
 use super::link::{Base, Links};
 use super::list::Asked;
 use super::time;
@@ -18,12 +19,15 @@ const ENTITIES: [(&str, &str); 2] =
     [("aws_rds_instance", "datasource"), ("backup_aws_rds_resource", "backup")];
 const ENTITY_TYPES: [&str; 2] = [ENTITIES[0].0, ENTITIES[1].0];
 const TYPES: [&str; 2] = [POLICY_VIOLATED, RESTORE_FAILED];
-const STATUSES: [&str; 2] = ["active", "cleared"];
+pub const STATUSES: [&str; 2] = ["active", "cleared"];
 const SEVERITIES: [&str; 2] = ["error", "warning"];
 
 pub const SORT: [&str; 3] = ["raised_timestamp", "updated_timestamp", "cleared_timestamp"];
 
-pub const FILTER: [Rule; 9] = [
+/// The type of the database that an alert is about, also through a backup.
+pub const PARENT_TYPE: &str = "aws_environment";
+
+pub const FILTER: [Rule; 12] = [
     Rule { field: "type", ops: &[Op::In], kind: Kind::Word(&TYPES) },
     Rule { field: "status", ops: &[Op::In], kind: Kind::Word(&STATUSES) },
     Rule { field: "severity", ops: &[Op::In], kind: Kind::Word(&SEVERITIES) },
@@ -33,10 +37,30 @@ pub const FILTER: [Rule; 9] = [
     Rule::text("primary_entity.id", &[Op::Eq]),
     Rule { field: "primary_entity.type", ops: &[Op::Eq], kind: Kind::Word(&ENTITY_TYPES) },
     Rule::text("primary_entity.value", &[Op::Contains]),
+    Rule::text("consolidated_alert_id", &[Op::Eq]),
+    Rule::text("parent_entity.id", &[Op::Eq]),
+    Rule::text("parent_entity.type", &[Op::Eq]),
 ];
 
-pub fn filter(asked: &Asked) -> AlertFilter {
+/// The database whose alerts a filter selects: one without an id that is a UUID selects nothing. Id and type are only sent
+/// together.
+pub fn parent(asked: &Conditions) -> Result<Option<Option<Uuid>>> {
+    let [id, kind] = ["id", "type"].map(|name| asked.text(&format!("parent_entity.{name}"), Op::Eq));
+    let alone = |field: &str, other: &str| {
+        Err(Error::fault(format!("filter.{field}"), "alone", format!("needs {other} beside it")))
+    };
+    match (id, kind) {
+        (None, None) => Ok(None),
+        (Some(_), None) => alone("parent_entity.id", "parent_entity.type"),
+        (None, Some(_)) => alone("parent_entity.type", "parent_entity.id"),
+        (Some(id), Some(kind)) => Ok(Some(Uuid::parse_str(id).ok().filter(|_| kind == PARENT_TYPE))),
+    }
+}
+
+pub fn filter(asked: &Asked) -> Result<AlertFilter> {
     let conditions = &asked.conditions;
+    let parent = parent(conditions)?;
+    let group = conditions.text("consolidated_alert_id", Op::Eq).map(|text| Uuid::parse_str(text).ok());
     let words = |field: &str| -> Vec<String> {
         conditions.texts(field, Op::In).unwrap_or_default().into_iter().map(str::to_owned).collect()
     };
@@ -46,7 +70,9 @@ pub fn filter(asked: &Asked) -> AlertFilter {
     let entity = conditions.text("primary_entity.id", Op::Eq);
     let kind = conditions.text("primary_entity.type", Op::Eq);
     let (order, descends) = asked.sort().unwrap_or((SORT[0], true));
-    AlertFilter {
+    Ok(AlertFilter {
+        group: group.flatten(),
+        parent: parent.flatten(),
         kinds: words("type"),
         severities: words("severity"),
         active: (has("active") != has("cleared")).then(|| has("active")),
@@ -61,14 +87,20 @@ pub fn filter(asked: &Asked) -> AlertFilter {
         raised: between("raised_timestamp"),
         updated: between("updated_timestamp"),
         cleared: between("cleared_timestamp"),
-        order: match order {
-            "updated_timestamp" => AlertOrder::Updated,
-            "cleared_timestamp" => AlertOrder::Cleared,
-            _ => AlertOrder::Raised,
-        },
+        order: alert_order(order),
         oldest_first: !descends,
         // What has another form is the id of nothing.
-        nothing: entity.is_some_and(|text| Uuid::parse_str(text).is_err()),
+        nothing: entity.is_some_and(|text| Uuid::parse_str(text).is_err())
+            || group == Some(None)
+            || parent == Some(None),
+    })
+}
+
+pub fn alert_order(field: &str) -> AlertOrder {
+    match field {
+        "updated_timestamp" => AlertOrder::Updated,
+        "cleared_timestamp" => AlertOrder::Cleared,
+        _ => AlertOrder::Raised,
     }
 }
 
@@ -87,12 +119,17 @@ pub struct AlertBody {
     notes: String,
     details: Details,
     primary_entity: Entity,
+    /// The database.
     parent_entity: Option<Entity>,
+    consolidated_alert_id: Option<String>,
     tags: Vec<Entity>,
     raised_count: i64,
     raised_timestamp: String,
     updated_timestamp: String,
     cleared_timestamp: Option<String>,
+    /// With `embed=read-consolidated-alert`.
+    #[serde(rename = "_embedded", skip_serializing_if = "Option::is_none")]
+    embedded: Option<EmbeddedGroup>,
     #[serde(rename = "_links")]
     links: Links,
 }
@@ -107,7 +144,7 @@ struct Details {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct Entity {
+pub struct Entity {
     id: String,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -115,8 +152,21 @@ struct Entity {
     value: String,
 }
 
+#[derive(Debug, Serialize, ToSchema)]
+struct EmbeddedGroup {
+    #[serde(rename = "read-consolidated-alert")]
+    group: ConsolidatedBody,
+}
+
+impl Entity {
+    pub fn parent((id, name): &(Uuid, String)) -> Entity {
+        Entity { id: id.to_string(), kind: PARENT_TYPE, value: name.clone() }
+    }
+}
+
 impl AlertBody {
-    pub fn new(base: &Base, ctx: &OpCtx, alert: &Alert) -> AlertBody {
+    /// `group`: to be embedded.
+    pub fn new(base: &Base, ctx: &OpCtx, alert: &Alert, group: Option<ConsolidatedBody>) -> AlertBody {
         let href = format!("/alerts/individual/{}", alert.uuid);
         let named = alert.datasource.map_or(0, |id| id.0);
         let manages = ctx.authority().allows(Permission::new(ALERT, Action::MANAGE), &alert.ou_path, named);
@@ -137,14 +187,19 @@ impl AlertBody {
                 description: alert.description.clone(),
             },
             primary_entity: Entity { id: alert.entity.to_string(), kind, value: alert.entity_name.clone() },
-            parent_entity: None,
+            parent_entity: alert.parent.as_ref().map(Entity::parent),
+            consolidated_alert_id: alert.group.map(|group| group.to_string()),
             tags: Vec::new(),
             raised_count: alert.raised_count,
             raised_timestamp: time(alert.raised_at),
             updated_timestamp: time(alert.updated_at),
             cleared_timestamp: alert.cleared_at.map(time),
+            embedded: group.map(|group| EmbeddedGroup { group }),
             links: Links::new(base.get(&href))
-                .and(manages, "update-individual-alert", || base.link("patch", &href)),
+                .and(manages, "update-individual-alert", || base.link("patch", &href))
+                .and(alert.group.is_some(), "read-consolidated-alert", || {
+                    base.get(&format!("/alerts/consolidated/{}", alert.group.unwrap_or_default()))
+                }),
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod audit;
 pub mod backups;
+pub mod consolidated;
 pub mod datasources;
 pub mod error;
 pub mod filter;

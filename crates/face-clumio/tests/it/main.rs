@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "test helpers fail like tests")]
 
 mod administration;
+mod consolidated;
 mod plane;
 mod policies;
 mod protection;
@@ -151,6 +152,9 @@ impl Dialect for Face {
             return self.protection_ask(method, path).await;
         }
         if let Some(ask) = administration::ask(self, method, path).await {
+            return ask;
+        }
+        if let Some(ask) = consolidated::ask(self, method, path).await {
             return ask;
         }
         if let Some(ask) = units::ask(self, method, path).await {

@@ -12,6 +12,7 @@ use landreeve_estate::ops::{Datasource, Run, sign_in};
 use landreeve_protection::alerts::{Alert, alert_list, alert_update};
 use landreeve_protection::backing_up::{NewBackup, backup_start};
 use landreeve_protection::backups::{Backup, BackupFilter, backup_list};
+use landreeve_protection::consolidated::group_get;
 use landreeve_protection::nouns::{ALERT, POLICY};
 use landreeve_protection::policies::model::{NewOperation, NewPolicy, NewSla};
 use landreeve_protection::policies::{
@@ -212,6 +213,9 @@ async fn what_fails_is_told_once_and_tried_again(world: &World) {
     let alert = &raised[0];
     assert_eq!((alert.kind.as_str(), alert.active, alert.entity), ("policy_violated", true, shop.uuid));
     assert!(alert.updated_at > alert.raised_at && !alert.description.is_empty(), "{alert:?}");
+    assert_eq!(alert.parent, Some((shop.uuid, "shop.db".to_owned())));
+    let group = group_get(&world.plane, &world.ctx, alert.group.unwrap()).await.unwrap();
+    assert_eq!((group.active, group.active_entities, group.cleared_entities), (true, 1, 0));
     let noted = alert_update(&world.plane, &world.ctx, alert.uuid, Some("the disk is away".into()), false)
         .await
         .unwrap();
@@ -224,6 +228,8 @@ async fn what_fails_is_told_once_and_tried_again(world: &World) {
     let cleared = alerts(world).await;
     assert_eq!((cleared.len(), cleared[0].raised_count, cleared[0].active), (1, 2, false));
     assert!(cleared[0].cleared_at.is_some());
+    let group = group_get(&world.plane, &world.ctx, alert.group.unwrap()).await.unwrap();
+    assert_eq!((group.active, group.cleared_entities, group.cleared_at), (false, 1, cleared[0].cleared_at));
 }
 
 async fn a_window_that_closes_cuts_a_backup_off(world: &World) {
