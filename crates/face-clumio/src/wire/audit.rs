@@ -102,7 +102,7 @@ const SUBMITTED: Words = &["submitted"];
 const RUN: Words = &["run"];
 
 /// What only some verbs mean.
-const SPECIAL: [EventRule; 27] = [
+const SPECIAL: [EventRule; 28] = [
     rule(&["session"], &[], &[], ("authentication", "login")),
     rule(&["user"], &["signed_in"], &[], ("authentication", "login")),
     rule(&["user"], &["signed_out"], &[], ("authentication", "logout")),
@@ -113,7 +113,7 @@ const SPECIAL: [EventRule; 27] = [
     rule(&["role"], &["revoked"], &[], ("users", "remove")),
     rule(&["setting"], &["rotated"], &[], ("kms_config", "update")),
     rule(&["setting"], &["backed_up"], &[], ("backup", "create")),
-    rule(RUN, SUBMITTED, &["backup"], ("backup", "create")),
+    rule(RUN, SUBMITTED, &["backup", "estate_backup"], ("backup", "create")),
     rule(RUN, SUBMITTED, &["restore"], ("restore", "full_restore")),
     rule(RUN, SUBMITTED, &["record_restore"], ("restore", "granular_retrieval")),
     rule(RUN, SUBMITTED, &["policy_update"], ("policy", "update")),
@@ -123,6 +123,7 @@ const SPECIAL: [EventRule; 27] = [
     rule(RUN, SUBMITTED, &[], ("tasks", "create")),
     rule(RUN, &["cancelled"], &[], ("tasks", "remove")),
     rule(&["datasource"], &["schema_read"], &[], ("data_source", "refresh")),
+    rule(&["restore"], &["redirected"], &[], ("restore", "redirected")),
     rule(&["record"], &["downloaded"], &[], ("restore", "download")),
     rule(&["repository"], &["begun", "created"], &[], ("data_source", "register")),
     rule(&["repository"], &["given_up", "deleted"], &[], ("data_source", "unregister")),

@@ -164,6 +164,11 @@ async fn a_restore_to_another_server_takes_more_rights_and_is_audited() {
     let audited = redirections().await;
     assert_eq!(audited.len(), 1);
     assert!(audited[0].detail.contains(&elsewhere), "{:?}", audited[0]);
+    let filter = escaped(&json!({ "action": { "$in": ["redirected"] } }));
+    let trail = items(&world.read(&format!("/audit-trails?filter={filter}")).await);
+    assert_eq!(trail.len(), 1);
+    assert_eq!((&trail[0]["category"], &trail[0]["status"]), (&json!("restore"), &json!("success")));
+    assert_eq!(trail[0]["primary_entity"]["id"], json!(datasource.uuid.to_string()));
     mariadb_execute(&format!("DROP DATABASE {name}; DROP DATABASE {own}; DROP DATABASE {elsewhere}")).await;
 }
 
