@@ -73,7 +73,11 @@ pub async fn list(
     }
     let bodies = items.iter().map(|policy| PolicyBody::new(&base, policy, manages(&ctx, policy))).collect();
     let next = next.map(|id| Cursor::AfterId(id.0));
-    Ok(Answer { resource: &POLICY_DEFINITIONS, version, body: asked.token_body(&base, PATH, bodies, next) })
+    let creates =
+        ctx.authority().allows(Permission::new(POLICY, Action::MANAGE), ctx.authority().ou_path(), 0);
+    let body = asked.token_body(&base, PATH, bodies, next);
+    let body = body.and(creates, "create-policy-definition", || base.link("post", PATH));
+    Ok(Answer { resource: &POLICY_DEFINITIONS, version, body })
 }
 
 /// Whether the caller may see policies anywhere.

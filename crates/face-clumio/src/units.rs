@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
-use landreeve_core::{Error, OpCtx, PageOf, Result};
+use landreeve_core::{Action, Error, Noun, OpCtx, PageOf, Permission, Result};
 use landreeve_estate::ops::units::{Unit, unit_create, unit_delete, unit_get, unit_page, unit_update};
 use landreeve_estate::ops::{Estate, Run};
 use landreeve_http::Outcome;
@@ -57,7 +57,10 @@ pub async fn list(
     let asked = Asked::parse(&query, &LIST)?;
     let PageOf { items, total, .. } = unit_page(&estate, &ctx, &filter(&asked), asked.page).await?;
     let bodies = items.iter().map(|unit| UnitBody::new(&base, &ctx, unit, version)).collect();
+    let manage = Permission::new(Noun::OU, Action::MANAGE);
+    let creates = ctx.authority().allows(manage, ctx.authority().ou_path(), 0);
     let body = asked.body(&base, PATH, bodies, total);
+    let body = body.and(creates, "create-organizational-unit", || base.link("post", PATH));
     Ok(Answer { resource: &ORGANIZATIONAL_UNITS, version, body })
 }
 

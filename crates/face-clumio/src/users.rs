@@ -66,7 +66,9 @@ pub async fn list(
     let asked = Asked::parse(&query, if version == 1 { &LIST_V1 } else { &LIST_V2 })?;
     let users = user_list(&estate, &ctx, &filter(&asked), asked.page).await?;
     let bodies = shown(&base, &estate, &ctx, &users.items, || Shape::item(version)).await?;
+    let creates = ctx.authority().allows_some(Permission::new(Noun::USER, Action::MANAGE));
     let list = asked.body(&base, "/users", bodies, users.total);
+    let list = list.and(creates, "create-user", || base.link("post", "/users"));
     Ok(Answer { resource: &USERS, version, body: list })
 }
 

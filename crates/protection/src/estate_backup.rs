@@ -223,5 +223,6 @@ fn remove(partial: &Path) -> Result<()> {
 
 /// Only the operator sees backups of the estate, as a condition of a list.
 pub(crate) fn hidden(ctx: &OpCtx) -> Option<&'static str> {
-    (!ctx.authority().is_operator()).then_some("a.database_type <> 'estate'")
+    let others = "b.asset_id NOT IN (SELECT e.id FROM assets e WHERE e.database_type = 'estate')";
+    (!ctx.authority().is_operator()).then_some(others)
 }

@@ -37,12 +37,14 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         include_str!("../migrations/sqlite/0002_backups.sql"),
         include_str!("../migrations/sqlite/0003_policies.sql"),
         include_str!("../migrations/sqlite/0004_alert_groups.sql"),
+        include_str!("../migrations/sqlite/0005_backup_lists.sql"),
     ],
     postgres: &[
         include_str!("../migrations/postgres/0001_repositories.sql"),
         include_str!("../migrations/postgres/0002_backups.sql"),
         include_str!("../migrations/postgres/0003_policies.sql"),
         include_str!("../migrations/postgres/0004_alert_groups.sql"),
+        include_str!("../migrations/postgres/0005_backup_lists.sql"),
     ],
 };
 

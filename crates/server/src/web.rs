@@ -124,7 +124,7 @@ fn faces(opened: &Opened, sample: DatasourceId) -> anyhow::Result<Vec<Mounted>> 
         Mounted {
             name: "clumio",
             title: "Protection: Clumio REST API",
-            description: "Users, roles, tasks, with HAL links and Accept versions.",
+            description: "Backups, restores and policies of databases, users, units and tasks, with HAL links and Accept versions.",
             page: "docs",
             document: "openapi.json",
             router: landreeve_face_clumio::router(

@@ -1,6 +1,8 @@
 //! What a request says beside its path: pages, filters, order, embedded resources. And the envelopes around the items of a
 //! list, with numbered pages or with tokens.
 
+use std::collections::BTreeMap;
+
 use jiff::{Timestamp, ToSpan as _};
 use landreeve_core::error::Faults;
 use landreeve_core::{Error, Fault, Page, Result};
@@ -157,6 +159,7 @@ impl Asked {
                 last: link(pages.max(1)),
                 next: (number < pages).then(|| link(number + 1)),
                 previous: (number > 1 && pages > 0).then(|| link((number - 1).min(pages))),
+                operations: BTreeMap::new(),
             },
             filter_applied: Value::Object(self.filter.clone()).to_string(),
             sort_applied: None,
@@ -196,6 +199,7 @@ impl Asked {
                 own: base.get(&self.href(path, self.token.as_deref())),
                 first: base.get(&self.href(path, None)),
                 next: next.map(|token| base.get(&self.href(path, Some(&token)))),
+                operations: BTreeMap::new(),
             },
             filter_applied: Value::Object(self.filter.clone()).to_string(),
             limit: u64::from(self.page.limit),
@@ -309,6 +313,9 @@ struct PageLinks {
     next: Option<Link>,
     #[serde(rename = "_prev", skip_serializing_if = "Option::is_none")]
     previous: Option<Link>,
+    /// Operations that this caller may do here.
+    #[serde(flatten)]
+    operations: BTreeMap<&'static str, Link>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -319,9 +326,37 @@ struct TokenLinks {
     first: Link,
     #[serde(rename = "_next", skip_serializing_if = "Option::is_none")]
     next: Option<Link>,
+    /// Operations that this caller may do here.
+    #[serde(flatten)]
+    operations: BTreeMap<&'static str, Link>,
+}
+
+impl<T> TokenListBody<T> {
+    /// Adds a link to an operation of this face if `may`.
+    #[must_use]
+    pub fn and(
+        mut self,
+        may: bool,
+        operation: &'static str,
+        link: impl FnOnce() -> Link,
+    ) -> TokenListBody<T> {
+        if may {
+            self.links.operations.insert(operation, link());
+        }
+        self
+    }
 }
 
 impl<T> ListBody<T> {
+    /// Adds a link to an operation of this face if `may`.
+    #[must_use]
+    pub fn and(mut self, may: bool, operation: &'static str, link: impl FnOnce() -> Link) -> ListBody<T> {
+        if may {
+            self.links.operations.insert(operation, link());
+        }
+        self
+    }
+
     /// A list without pages.
     pub fn whole(base: &Base, path: &str, items: Vec<T>) -> ListBody<T> {
         let count = items.len();
@@ -334,6 +369,7 @@ impl<T> ListBody<T> {
                 last: base.get(path),
                 next: None,
                 previous: None,
+                operations: BTreeMap::new(),
             },
             filter_applied: "{}".to_owned(),
             sort_applied: None,

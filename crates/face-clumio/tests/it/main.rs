@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 
 use axum::Router;
 use landreeve_core::ids::OuId;
-use landreeve_core::{Permission, RunState};
+use landreeve_core::{Action, Noun, Permission, RunState};
 use landreeve_estate::ops::keys::{key_delete, key_set_enabled};
 use landreeve_estate::ops::runs::PROBE;
 use landreeve_estate::ops::users::user_update;
@@ -420,9 +420,14 @@ async fn lists_have_numbered_pages() {
     ];
     assert_eq!(keys, expected);
     let link = |start: u64| json!({ "href": format!("/users?start={start}&limit=2"), "type": "get", "templated": false });
-    let links =
+    let mut links =
         json!({ "_self": link(2), "_first": link(1), "_last": link(3), "_next": link(3), "_prev": link(1) });
+    links["create-user"] = json!({ "href": "/users", "type": "post", "templated": false });
     assert_eq!(list["_links"], links);
+    // What a caller may not do has no link.
+    let (_, viewer) = key_of(&kit, "viewer", &[Permission::new(Noun::USER, Action::VIEW)]).await;
+    let seen = Ask::get("/users").bearer(&viewer).send(&router).await.json();
+    assert_eq!(seen["_links"].get("create-user"), None);
     assert_eq!((&list["start"], &list["limit"], &list["total_count"]), (&json!("2"), &json!(2), &json!(5)));
     assert_eq!((&list["current_count"], &list["total_pages_count"]), (&json!(2), &json!(3)));
     let first = get("/users?start=&limit=&filter=").send(&router).await.json();
