@@ -116,6 +116,19 @@ impl Authority {
         Authority { grants: Vec::new(), ou, ou_path: ou_path.into(), all: true }
     }
 
+    /// The same, but nothing is granted outside of this subtree. Resources that are granted individually stay.
+    #[must_use]
+    pub fn within(self, path: &str) -> Authority {
+        let inside = |grant: Grant| match &grant.scope {
+            Scope::Subtree(root) if path.starts_with(root.as_str()) => {
+                Some(Grant { scope: Scope::Subtree(path.to_owned()), ..grant })
+            }
+            Scope::Subtree(root) => root.starts_with(path).then_some(grant),
+            Scope::Resources(_) => Some(grant),
+        };
+        Authority { grants: self.grants.into_iter().filter_map(inside).collect(), ..self }
+    }
+
     pub fn ou(&self) -> OuId {
         self.ou
     }

@@ -94,7 +94,7 @@ pub async fn list(conn: &mut Conn, visibility: &Visibility, page: Page) -> Resul
     let sql = format!(
         "SELECT e.id, e.at, e.actor_kind, e.actor_id, e.actor_name, e.face, e.address, e.request_id, e.ou_id, \
          e.action, e.noun, e.noun_id, e.outcome, e.detail FROM audit_events e WHERE {condition} \
-         ORDER BY e.id DESC LIMIT {limit} OFFSET {offset}"
+         ORDER BY e.at DESC, e.id DESC LIMIT {limit} OFFSET {offset}"
     );
     let rows = conn.select(sql, values).await?;
     let items = rows.iter().map(from_row).collect::<Result<_>>()?;
@@ -155,7 +155,7 @@ pub struct AuditFilter {
 /// The email address of the user who acted, also with a key. Without one, the actor's name.
 const EMAIL: &str = "COALESCE(NULLIF(u.email, ''), NULLIF(k.email, ''), e.actor_name)";
 const WITH_ACTOR: &str = "audit_events e LEFT JOIN users u ON e.actor_kind = 'user' AND u.id = e.actor_id \
-                          LEFT JOIN (SELECT keys.id AS id, users.email AS email FROM keys \
+                          LEFT JOIN (SELECT keys.id AS id, COALESCE(NULLIF(users.email, ''), users.name) AS email FROM keys \
                           JOIN users ON users.id = keys.user_id) k ON e.actor_kind = 'key' AND k.id = e.actor_id";
 
 /// What a rule says of an event.
@@ -225,7 +225,7 @@ pub async fn select(
     let sql = format!(
         "SELECT e.id, e.at, e.actor_kind, e.actor_id, e.actor_name, e.face, e.address, e.request_id, e.ou_id, \
          e.action, e.noun, e.noun_id, e.outcome, e.detail, {EMAIL} FROM {WITH_ACTOR} WHERE {condition} \
-         ORDER BY e.id DESC LIMIT {limit} OFFSET {offset}"
+         ORDER BY e.at DESC, e.id DESC LIMIT {limit} OFFSET {offset}"
     );
     let rows = conn.select(sql, values).await?;
     let record = |row: &Row| Ok(AuditRecord { event: from_row(row)?, email: row.text(14)? });

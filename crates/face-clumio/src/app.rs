@@ -5,12 +5,14 @@ use landreeve_estate::ops::Estate;
 use landreeve_protection::Protection;
 
 use crate::discovery::Operations;
+use crate::rate::Limit;
 
 #[derive(Clone)]
 pub struct App {
     pub estate: Estate,
     pub protection: Protection,
     pub operations: Operations,
+    pub limit: Limit,
 }
 
 impl FromRef<App> for Estate {
@@ -28,5 +30,11 @@ impl FromRef<App> for Protection {
 impl FromRef<App> for Operations {
     fn from_ref(app: &App) -> Operations {
         app.operations.clone()
+    }
+}
+
+impl FromRef<App> for Limit {
+    fn from_ref(app: &App) -> Limit {
+        app.limit.clone()
     }
 }

@@ -25,6 +25,7 @@ impl FromRequestParts<App> for Caller {
         let origin = Origin { request_id: origin.request_id, address: origin.address, kind: OpKind::Clumio };
         let ctx = sign_in(estate, &parts.headers, origin).await?;
         require_allowed(estate, &ctx).await?;
+        app.limit.take(estate.now())?;
         Ok(Caller(ctx))
     }
 }

@@ -36,6 +36,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::discovery::Operations;
+use crate::rate::Limit;
 use crate::wire::error::ErrorBody;
 
 pub const NAME: &str = "clumio";
@@ -167,8 +168,8 @@ pub fn router(estate: Estate, protection: Protection, options: Options) -> Resul
         assets: "docs-assets",
         openapi,
     };
-    let limit = rate::Limit::new(estate.clone(), options.requests_per_second);
-    let router = limit.guard(router.with_state(App { estate, protection, operations }));
+    let limit = Limit::new(options.requests_per_second);
+    let router = router.with_state(App { estate, protection, operations, limit });
     Ok(face.wrap(router.merge(reference.routes()?)))
 }
 

@@ -16,6 +16,7 @@ use landreeve_protection::records::restoring::{
 
 use crate::app::App;
 use crate::caller::Caller;
+use crate::rate::Limit;
 use crate::tasks::started;
 use crate::version::RECORDS;
 use crate::wire::Answer;
@@ -161,6 +162,7 @@ pub async fn read(
 )]
 pub async fn download(
     State(plane): State<Protection>,
+    State(limit): State<Limit>,
     origin: landreeve_http::Origin,
     Path(id): Path<String>,
     query: Query,
@@ -169,6 +171,7 @@ pub async fn download(
     require_allowed_address(plane.estate(), origin.address).await?;
     let token = query.text("token").unwrap_or_default();
     let download = record_download(&plane, origin, (uuid(&id, "result")?, token)).await?;
+    limit.take(plane.estate().now())?;
     let headers = [
         (CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
         (CONTENT_DISPOSITION, format!("attachment; filename=\"records-{}.csv\"", download.uuid)),

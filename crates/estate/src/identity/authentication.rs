@@ -263,11 +263,17 @@ async fn key_caller(
         None => unit_of(conn, key.ou).await?,
     };
     let caller = user_caller(conn, &user, actor, unit).await?;
-    // The key's unit limits which unit a request can name.
-    if !caller.authority.ou_path().starts_with(&path_of(conn, key.ou).await?) {
+    // The key's unit limits which unit a request can name, and what its user may do with it.
+    let path = path_of(conn, key.ou).await?;
+    if !caller.authority.ou_path().starts_with(&path) {
         return Err(Error::forbidden("the key is not valid in this organizational unit"));
     }
-    Ok(caller)
+    if key.ou == OuId::ROOT {
+        return Ok(caller);
+    }
+    let Caller { actor, authority, groups } = &*caller;
+    let authority = Arc::new(Authority::clone(authority).within(&path));
+    Ok(Arc::new(Caller { actor: Arc::clone(actor), authority, groups: Arc::clone(groups) }))
 }
 
 /// The unit that a user's key was created for, unless it is the root, which means "wherever the user is".

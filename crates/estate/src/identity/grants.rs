@@ -115,12 +115,17 @@ pub async fn revoke_role(tx: &mut Tx, subject: Subject, role: RoleId, ou: OuId) 
 
 /// What a subject has been granted, with roles expanded, and the unit of each grant (for the default unit).
 pub async fn of(conn: &mut Conn, subject: Subject) -> Result<Vec<(Grant, Option<OuId>)>> {
+    Ok(dated(conn, subject).await?.into_iter().map(|(_, grant, ou)| (grant, ou)).collect())
+}
+
+/// The same, each with the time at which it was granted, the oldest first.
+async fn dated(conn: &mut Conn, subject: Subject) -> Result<Vec<(Timestamp, Grant, Option<OuId>)>> {
     let rows = conn
         .all(
-            "SELECT g.id, COALESCE(g.permission, p.permission), o.path, g.resource_id, g.ou_id \
+            "SELECT g.created_at, COALESCE(g.permission, p.permission), o.path, g.resource_id, g.ou_id \
              FROM grants g LEFT JOIN role_permissions p ON p.role_id = g.role_id \
              LEFT JOIN ous o ON o.id = g.ou_id \
-             WHERE g.subject_kind = $1 AND g.subject_id = $2 ORDER BY g.id",
+             WHERE g.subject_kind = $1 AND g.subject_id = $2 ORDER BY g.created_at, g.id",
             args![subject.kind(), subject.id()],
         )
         .await?;
@@ -135,22 +140,24 @@ pub async fn of(conn: &mut Conn, subject: Subject) -> Result<Vec<(Grant, Option<
             (Some(path), None) => Scope::Subtree(path),
             (None, None) => continue,
         };
-        grants.push((Grant { permission, scope }, row.id_opt(4)?));
+        grants.push((row.time(0)?, Grant { permission, scope }, row.id_opt(4)?));
     }
     Ok(grants)
 }
 
-/// What a user has been granted, directly and through groups, in the order in which default units are chosen.
+/// What a user has been granted, directly and through groups, the oldest first: a later grant does not change the default
+/// unit.
 pub async fn of_user(
     conn: &mut Conn,
     user: UserId,
     groups: &[GroupId],
 ) -> Result<Vec<(Grant, Option<OuId>)>> {
-    let mut held = of(conn, Subject::User(user)).await?;
+    let mut held = dated(conn, Subject::User(user)).await?;
     for group in groups {
-        held.extend(of(conn, Subject::Group(*group)).await?);
+        held.extend(dated(conn, Subject::Group(*group)).await?);
     }
-    Ok(held)
+    held.sort_by_key(|(granted, ..)| *granted);
+    Ok(held.into_iter().map(|(_, grant, ou)| (grant, ou)).collect())
 }
 
 /// Whether the authority includes all of these grants, regardless of its current unit.

@@ -318,7 +318,7 @@ impl<'a> Roles<'a> {
         for (index, asked) in users.iter().enumerate() {
             let at = format!("{at}.{index}");
             let Some((id, held, role)) = self.look_up(&at, asked, faults).await? else { continue };
-            match role.or_else(|| held.iter().find_map(|held| held.role)) {
+            match role.or(self.first_seen(&held).await?) {
                 Some(role) => self.add.push((id, role)),
                 None => {
                     let message = "is required, because the user has no role";
@@ -327,6 +327,20 @@ impl<'a> Roles<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The first role of a user in a unit where the caller may see users.
+    async fn first_seen(&self, held: &[Assignment]) -> Result<Option<RoleId>> {
+        let view = Permission::new(Noun::USER, Action::VIEW);
+        let mut conn = self.estate.store().read().await?;
+        for held in held {
+            let (Some(role), Some(unit)) = (held.role, held.ou) else { continue };
+            let unit = rows::get(&mut conn, unit).await?;
+            if unit.is_some_and(|unit| self.ctx.authority().allows(view, &unit.path, 0)) {
+                return Ok(Some(role));
+            }
+        }
+        Ok(None)
     }
 
     async fn remove(&mut self, at: &str, users: &[UnitUser], faults: &mut Faults) -> Result<()> {

@@ -1,11 +1,12 @@
 //! Organizational units, and what moves between them, as clients send it.
 
-use landreeve_core::ids::{OuId, RunId};
-use landreeve_core::{Action, Noun, Permission, RunState};
+use landreeve_core::ids::{OuId, RunId, UserId};
+use landreeve_core::{Action, Noun, OpKind, Permission, RunState};
 use landreeve_estate::args;
+use landreeve_estate::ops::keys::{NewKey, key_create};
 use landreeve_estate::ops::runs::{RunRef, run_wait};
 use landreeve_estate::ops::units::{UnitChange, unit_delete_now, unit_get, unit_update};
-use landreeve_estate::ops::{Estate, Ou};
+use landreeve_estate::ops::{Api, Estate, Origin, Ou, sign_in};
 use landreeve_protection::ids::AssetId;
 use landreeve_protection::policies::{Assignment, policy_assign};
 use landreeve_testkit::{Ask, Kit, everything};
@@ -18,6 +19,7 @@ use crate::{Face, admin_key, face, fails, key_of, messages};
 
 const GLOBAL: &str = "00000000-0000-0000-0000-000000000000";
 const VIEWER: &str = "50000000-0000-0000-0000-000000000000";
+const UNIT_ADMIN: &str = "10000000-0000-0000-0000-000000000000";
 const ANALYST: &str = "40000000-0000-0000-0000-000000000000";
 const FIRST: &str = "application/api.clumio.organizational-units=v1+json";
 const CONTEXT: &str = "x-clumio-organizationalunit-context";
@@ -179,7 +181,7 @@ async fn a_move_needs_permission_in_both_units() {
     landreeve_estate::ops::users::grant(&face.kit.estate, &face.kit.operator(), subject, vec![view])
         .await
         .unwrap();
-    let (_, sally) = face.kit.user_key(landreeve_estate::ops::Api::Protection, &user).await;
+    let (_, sally) = face.kit.user_key(Api::Protection, &user).await;
     let (_, units) =
         key_of(&face.kit, "una", &[manage(Noun::OU), Permission::new(Noun::DATASOURCE, Action::VIEW)]).await;
     let patch = async |unit: &Ou, key: &str| {
@@ -395,4 +397,77 @@ async fn what_belongs_to_a_datasource_moves_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_belongs_to_a_datasource_moves_on_postgresql() {
     what_belongs_to_a_datasource_moves(Kit::postgres().await).await;
+}
+
+/// A key of an administrator that is limited to a unit does nothing outside of it.
+#[tokio::test]
+async fn a_key_of_a_unit_is_limited_to_it() {
+    let (kit, router) = face().await;
+    let (north, south) = (kit.ou("North").await, kit.ou("South").await);
+    let admin =
+        landreeve_estate::ops::users::user_by_name(&kit.estate, &kit.operator(), "admin").await.unwrap();
+    let new = NewKey {
+        api: Api::Protection,
+        name: "north".to_owned(),
+        ou: Some(north.uuid),
+        user: Some(admin.id),
+        grants: Vec::new(),
+        labels: Vec::new(),
+    };
+    let (_, key) = key_create(&kit.estate, &kit.operator(), new).await.unwrap();
+    let send = async |ask: Ask| ask.bearer(key.reveal()).send(&router).await;
+    let all = admin_key(&kit).await;
+    let root = async |ask: Ask| ask.bearer(&all).send(&router).await;
+    let grant = |unit: &Ou| {
+        json!({
+            "email": format!("{}@example.com", unit.name), "full_name": "x",
+            "access_control_configuration": [{ "role_id": VIEWER, "organizational_unit_ids": [unit.uuid.to_string()] }]
+        })
+    };
+    let there = root(Ask::post("/users").json(&grant(&south))).await.json();
+    let there = format!("/users/{}", there["id"].as_str().unwrap());
+    for (ask, status) in [
+        (Ask::patch(&*there).json(&json!({ "is_enabled": false })), 403),
+        (Ask::new("DELETE", &*there), 403),
+        (Ask::patch("/settings/general").json(&json!({ "ip_allowlist": ["127.0.0.1"] })), 403),
+        (Ask::post("/users").json(&grant(&north)), 200),
+    ] {
+        let answer = send(ask).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+    }
+    assert_eq!(root(Ask::get(&*there)).await.json()["is_enabled"], json!(true));
+}
+
+/// Where a user works is decided by the first role, and no one learns of roles that they cannot see.
+#[tokio::test]
+async fn a_later_role_does_not_move_a_user() {
+    let (kit, router) = face().await;
+    let (north, south) = (kit.ou("North").await, kit.ou("South").await);
+    let admin = admin_key(&kit).await;
+    let root = async |ask: Ask| ask.bearer(&admin).send(&router).await;
+    let user = async |name: &str, unit: &Ou, role: &str| {
+        let body = json!({
+            "email": format!("{name}@example.com"), "full_name": name,
+            "access_control_configuration": [{ "role_id": role, "organizational_unit_ids": [unit.uuid.to_string()] }]
+        });
+        let made = root(Ask::post("/users").json(&body)).await.json();
+        made["id"].as_str().unwrap().to_owned()
+    };
+    let (ada, boss) = (user("ada", &south, VIEWER).await, user("boss", &north, UNIT_ADMIN).await);
+    let id = UserId(boss.parse().unwrap());
+    let boss = landreeve_estate::ops::users::user_get(&kit.estate, &kit.operator(), id).await.unwrap();
+    let (_, boss) = kit.user_key(Api::Protection, &boss).await;
+    let path = format!("/organizational-units/{}", north.uuid);
+    let add = |role: Value| json!({ "users": { "add": [{ "user_id": ada, "assigned_role": role }], "remove": [] } });
+    let hidden = Ask::patch(&*path).json(&add(Value::Null)).bearer(&boss).send(&router).await;
+    assert_eq!(hidden.status, 400, "{}", hidden.body);
+    kit.clock.seconds(1);
+    let added = Ask::patch(&*path).json(&add(json!(ANALYST))).bearer(&boss).send(&router).await;
+    assert_eq!(added.status, 200, "{}", added.body);
+    let id = UserId(ada.parse().unwrap());
+    let ada = landreeve_estate::ops::users::user_get(&kit.estate, &kit.operator(), id).await.unwrap();
+    let (_, ada) = kit.user_key(Api::Protection, &ada).await;
+    let origin = Origin { request_id: kit.estate.uuid(), address: None, kind: OpKind::Clumio };
+    let ctx = sign_in::by_key(&kit.estate, Api::Protection, &ada, None, origin).await.unwrap();
+    assert_eq!(ctx.authority().ou(), south.id);
 }
