@@ -163,6 +163,19 @@ impl Outbound {
 }
 
 impl Outbound {
+    /// Where the operator can have a new folder made: in an existing one, outside of the data directory and of what users
+    /// open files in. The folder around it is resolved.
+    pub fn new_folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.new_sqlite_file(name, true)?;
+        let roots = self.file_roots.iter().filter_map(|root| root.canonicalize().ok());
+        let own = self.data_dir.canonicalize().into_iter().chain(roots);
+        if own.into_iter().any(|root| path.starts_with(root)) {
+            let message = "is in the data directory, or in a folder in which users may open files";
+            return Err(Error::fault("database", "not_allowed", message));
+        }
+        Ok(path)
+    }
+
     /// Where a new SQLite file can be made: in an existing folder below a root, or anywhere if the operator says so, but
     /// never in the data directory. The folder is resolved.
     pub fn new_sqlite_file(&self, name: &str, operator: bool) -> Result<PathBuf> {
@@ -173,6 +186,10 @@ impl Outbound {
         };
         if name.ends_with('/') || name.contains('\0') {
             return Err(fault("format", format!("{name:?} is not the name of a file")));
+        }
+        // It would become a part of another database.
+        if ["-wal", "-shm", "-journal"].iter().any(|end| name.ends_with(end)) {
+            return Err(fault("format", format!("{name:?} is the name of a part of a database")));
         }
         let roots: Vec<PathBuf> =
             self.file_roots.iter().filter_map(|root| root.canonicalize().ok()).collect();

@@ -168,7 +168,7 @@ pub(crate) async fn restore(
     }
     let shown = folder.display().to_string();
     // Another one may have been made since.
-    work.plane.estate().outbound().new_sqlite_file(&shown, true)?;
+    work.plane.estate().outbound().new_folder(&shown)?;
     job.report(0, "reading the backup");
     let (snapshot, to) = (backup.snapshot.clone(), partial.clone());
     let written = work.open(job, move |opened| {
@@ -193,7 +193,7 @@ pub(crate) async fn restore(
         return Err(failure);
     }
     let text = format!(
-        "restored to {shown}; `landreeve estate restore {shown}` makes an estate of it, which needs the key of this one"
+        "restored to {shown}; `landreeve estate restore {shown}` makes an estate of it, which needs the key of the one that was backed up"
     );
     job.log(Level::Info, text).await;
     Ok(Done::default())

@@ -152,6 +152,7 @@ pub fn plane(
                 vault,
                 options: Arc::new(options),
                 making: Arc::new(Semaphore::new(1)),
+                staging: Arc::new(Semaphore::new(2)),
                 open_backups: Arc::default(),
             };
             filled.fill(plane.clone());
@@ -185,6 +186,8 @@ pub struct Protection {
     options: Arc<ProtectionOptions>,
     /// One at a time makes the repository `default`.
     making: Arc<Semaphore>,
+    /// So many copy files of backups out of their repositories.
+    staging: Arc<Semaphore>,
     engine: Arc<dyn SqlEngine>,
     codec: Arc<dyn ResultCodec>,
     open_backups: Arc<OpenBackups>,
@@ -229,6 +232,10 @@ impl Protection {
 
     pub(crate) fn open_backups(&self) -> &OpenBackups {
         &self.open_backups
+    }
+
+    pub(crate) fn staging(&self) -> &Semaphore {
+        &self.staging
     }
 
     pub(crate) fn making(&self) -> &Semaphore {

@@ -223,6 +223,54 @@ pub async fn repository_add(
     Ok(repository)
 }
 
+/// Notes that a repository is at another address now. It must be the same one, which its password opens.
+pub async fn repository_move(plane: &Protection, ctx: &OpCtx, name: &str, url: &str) -> Result<Repository> {
+    let estate = plane.estate();
+    estate.require_everywhere(ctx, REPOSITORY, Action::MANAGE).await?;
+    let repository = seen(plane, name).await?;
+    let (address, login) =
+        Address::parse_with_login(url).map_err(|message| Error::fault("url", "format", message))?;
+    let wanted = Checked {
+        name: repository.name.clone(),
+        address: address.clone(),
+        login: login.clone(),
+        append_only: repository.append_only,
+        shared: repository.shared,
+        password: None,
+    };
+    check_nodes(plane, &wanted).await?;
+    let found = RepositorySpec { address: address.clone(), login, ..spec(plane, &repository).await? };
+    let opened = plane.blocking(move |vault| {
+        vault.open(&found, CancellationToken::new()).map(|opened| opened.id().to_owned())
+    });
+    let id = opened.await?.map_err(VaultError::into_error)?;
+    if Some(&id) != repository.repository_id.as_ref() {
+        return Err(Error::fault("url", "other", format!("has another repository than {name}")));
+    }
+    let (row, key) = (repository.id, estate.sealed_with());
+    let login = sealed_login(plane, row, &wanted)?;
+    let act = OwnedAct::new("moved", REPOSITORY, row.0, format!("{name} to {address}"));
+    let to = address.to_string();
+    estate
+        .change(ctx, act, move |tx| {
+            Box::pin(async move {
+                secrets::still_sealed_with(tx, &key).await?;
+                let sql = "SELECT name FROM repositories WHERE address = $1 AND id <> $2";
+                if let Some(other) = tx.opt(sql, args![&to, row]).await? {
+                    let message = format!("is the address of {}", other.text(0)?);
+                    return Err(Error::fault("url", "taken", message));
+                }
+                let sql = "UPDATE repositories SET address = $2, login_sealed = $3, row_version = row_version + 1 \
+                           WHERE id = $1";
+                let login = login.map_or(Arg::Bytes(None), Arg::from);
+                tx.exec(sql, args![row, to, login]).await.map(drop)
+            })
+        })
+        .await?;
+    plane.open_backups().close();
+    Ok(Repository { address, ..repository })
+}
+
 /// The repository that backups go to if the caller names none. It is made when it is first needed.
 pub(crate) async fn default(plane: &Protection, ctx: &OpCtx) -> Result<Repository> {
     let _one = plane.making().acquire().await.map_err(Error::internal)?;

@@ -127,7 +127,10 @@ pub async fn insert(tx: &mut Tx, ou: &Ou) -> Result<()> {
 }
 
 pub fn check_name(name: &str) -> Result<(), Fault> {
-    if (1..=129).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
+    if (1..=129).contains(&name.chars().count())
+        && !name.trim().is_empty()
+        && !name.chars().any(char::is_control)
+    {
         return Ok(());
     }
     Err(Fault::new("name", "length", "must have 1 to 129 characters"))

@@ -62,6 +62,11 @@ impl OpenBackups {
         kept.iter().find(|kept| kept.backup == backup).map(|kept| Arc::clone(&kept.opened))
     }
 
+    /// What is open may be somewhere else now.
+    pub fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn keep(&self, backup: Uuid, since: Timestamp, opened: &Arc<OpenBackup>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|kept| kept.backup != backup);

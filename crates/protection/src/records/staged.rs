@@ -84,7 +84,10 @@ impl StagedRows {
         let table = table.ok_or_else(|| lost("a table of the backup is missing".to_owned()))?;
         let (root, unique) = (plane.options().scratch_dir.clone(), plane.estate().uuid());
         let backup = Arc::clone(&opened);
+        // Few files are copied at a time.
+        let copying = plane.staging().acquire().await.map_err(|error| lost(error.to_string()))?;
         let path = plane.blocking(move |_| backup.staged.path(&root, unique, &backup)).await;
+        drop(copying);
         let path = path.map_err(|error| lost(error.message))?.map_err(|error| lost(error.message))?;
         let driver = plane.estate().driver(DatabaseType::Sqlite).map_err(|error| lost(error.message))?;
         let schema = Arc::new(Schema::empty());
@@ -107,8 +110,7 @@ impl StagedRows {
         let column = |position: &usize| {
             let column = self.table.columns.get(*position)?;
             let name = identifier(&column.name);
-            let is_declared = !column.data_type.is_empty() && !column.data_type.eq_ignore_ascii_case("any");
-            Some(if is_declared { name } else { format!("CAST({name} AS TEXT) AS {name}") })
+            Some(if has_type(&column.data_type) { name } else { format!("CAST({name} AS TEXT) AS {name}") })
         };
         let mut wanted: Vec<String> = columns.iter().filter_map(column).collect();
         if wanted.is_empty() {
@@ -119,6 +121,10 @@ impl StagedRows {
 
     fn condition(&self, condition: &Condition) -> Option<String> {
         let column = self.table.columns.get(condition.column)?;
+        // Of others the database compares something else than what is shown.
+        if !has_affinity(&column.data_type) {
+            return None;
+        }
         let field = self.schema.fields().get(condition.column)?;
         let one = |value: &Value| literal(field.data_type(), value);
         let name = identifier(&column.name);
@@ -155,6 +161,39 @@ impl StagedRows {
         }
         sql
     }
+}
+
+/// Whether a column has one type, by what was declared.
+fn has_type(declared: &str) -> bool {
+    const WORDS: [&str; 16] = [
+        "BOOL",
+        "BOOLEAN",
+        "DATE",
+        "DATETIME",
+        "TIMESTAMP",
+        "TIME",
+        "JSON",
+        "UUID",
+        "NUMERIC",
+        "DECIMAL",
+        "NUMBER",
+        "MONEY",
+        "BLOB",
+        "BINARY",
+        "VARBINARY",
+        "BYTEA",
+    ];
+    let upper = declared.to_ascii_uppercase();
+    let word = upper.split(['(', ' ']).next().unwrap_or_default();
+    WORDS.contains(&word)
+        || has_affinity(declared)
+        || ["REAL", "FLOA", "DOUB"].iter().any(|part| upper.contains(part))
+}
+
+/// Whether SQLite stores its values as integers or as text wherever it can.
+fn has_affinity(declared: &str) -> bool {
+    let upper = declared.to_ascii_uppercase();
+    ["INT", "CHAR", "CLOB", "TEXT"].iter().any(|part| upper.contains(part))
 }
 
 fn spec(path: PathBuf) -> ConnectSpec {

@@ -209,7 +209,7 @@ fn folder(plane: &Protection, ctx: &OpCtx, new: &NewRestore) -> Result<Target> {
         }
     }
     faults.finish()?;
-    plane.estate().outbound().new_sqlite_file(&new.database, true).map(Target::Folder)
+    plane.estate().outbound().new_folder(&new.database).map(Target::Folder)
 }
 
 async fn database(plane: &Protection, ctx: &OpCtx, backup: &Backup, new: &NewRestore) -> Result<Target> {

@@ -68,12 +68,22 @@ pub(super) async fn restore(
             format!("{}; {place} was left as far as it had been restored", failure.error.message);
         failure
     })?;
-    let details =
-        DatasourceDetails { name: restore.name.clone(), database: Some(database), ..server.details.clone() };
+    let details = restored(server, restore.name.clone(), database);
     // On its own server it belongs where the asset does.
     let own = backup.asset.datasource == Some(server.id);
     let unit = if own { (backup.ou, backup.ou_path.as_str()) } else { (server.ou, server.ou_path.as_str()) };
     declare(work, job, unit, details, &place).await
+}
+
+/// The new database as a datasource. What the writer has made, the user who only reads cannot read yet.
+fn restored(server: &Datasource, name: String, database: String) -> DatasourceDetails {
+    let mut details =
+        DatasourceDetails { name, database: Some(database), writer: None, ..server.details.clone() };
+    if let Some(writer) = &server.details.writer {
+        details.username = Some(writer.username.clone());
+        details.password = Some(writer.password.clone());
+    }
+    details
 }
 
 /// Reads the whole backup before anything is made.

@@ -258,6 +258,8 @@ async fn rows_of_a_sqlite_file_are_those_that_it_has() {
             SELECT i, CASE WHEN i % 7 > 0 THEN 'User ' || (i % 100) END, i * 1.25, date('2026-01-01', (i % 300) || ' days'),
             datetime('2026-01-01', i || ' minutes'), i % 3 = 0, zeroblob(3),
             CASE i % 3 WHEN 0 THEN i WHEN 1 THEN 'text' END, 'it''s' FROM s;
+        CREATE TABLE mixed (id INTEGER PRIMARY KEY, c, s STRING, f REAL);
+        INSERT INTO mixed VALUES (1, 7, 'x', 5), (2, '7', 'y', 6.5), (3, 7.0, 'z', NULL);
         CREATE TABLE none (a INTEGER, b TEXT); CREATE VIEW v AS SELECT id FROM orders";
     let source = world.database(&world.ctx, "shop", sql).await;
     let backup = world.back_up(&source, DEFAULTS).await;
@@ -280,6 +282,10 @@ async fn rows_of_a_sqlite_file_are_those_that_it_has() {
     for (sql, wanted) in [
         ("SELECT CAST(count(*) AS TEXT) FROM main.orders", "5000"),
         ("SELECT CAST(count(*) AS TEXT) FROM none", "0"),
+        ("SELECT CAST(count(*) AS TEXT) FROM mixed WHERE c = '7'", "2"),
+        ("SELECT CAST(count(*) AS TEXT) FROM mixed WHERE c IN ('7', '7.0')", "3"),
+        ("SELECT CAST(count(*) AS TEXT) FROM mixed WHERE s = 'y'", "1"),
+        ("SELECT CAST(count(*) AS TEXT) FROM mixed WHERE f = 5", "1"),
         ("SELECT anything FROM orders WHERE id = 3", "3"),
         ("SELECT anything FROM orders WHERE id = 4", "text"),
         ("SELECT \"odd \"\"name\" FROM orders WHERE id = 4", "it's"),

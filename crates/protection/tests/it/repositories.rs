@@ -3,9 +3,10 @@
 use landreeve_core::vault::CheckDepth;
 use landreeve_core::{Action, ErrorKind, Input, Permission, RunState, Secret};
 use landreeve_estate::args;
+use landreeve_protection::backing_up::NewBackup;
 use landreeve_protection::nouns::REPOSITORY;
 use landreeve_protection::repositories::{
-    NewRepository, Origin, repository_add, repository_key, repository_list, repository_named,
+    NewRepository, Origin, repository_add, repository_key, repository_list, repository_move, repository_named,
 };
 use landreeve_protection::upkeep::{repository_check, repository_prune};
 use landreeve_testkit::{BUCKET, RestStorage, S3Storage};
@@ -278,4 +279,25 @@ async fn only_those_who_may_see_or_change_repositories(world: &World) {
         let added = repository_add(&world.plane, ctx, Input::of(new), Origin::New).await;
         assert_eq!(added.is_ok(), manages);
     }
+}
+
+#[tokio::test]
+async fn a_repository_that_was_moved_is_found_again() {
+    let world = World::sqlite().await;
+    let shop = world.database(&world.ctx, "shop.db", "CREATE TABLE t (a)").await;
+    let backup = world.back_up(&shop, NewBackup { repository: None, keep: None }).await;
+    world.add(world.wanted("other", "elsewhere")).await.unwrap();
+    let url = |folder: &str| world.path(folder).to_str().unwrap().to_owned();
+    std::fs::rename(world.path("default"), world.path("moved")).unwrap();
+    let fails =
+        async |url: String| repository_move(&world.plane, &world.ctx, "default", &url).await.unwrap_err();
+    assert_eq!(fails(url("default")).await.code, "no_repository");
+    assert_eq!(fails(url("elsewhere")).await.faults.len(), 0, "another password");
+    assert_eq!(fails("relative".to_owned()).await.faults[0].field, "url");
+    let moved = repository_move(&world.plane, &world.ctx, "default", &url("moved")).await.unwrap();
+    assert_eq!(moved.address.to_string(), url("moved"));
+    let run = world.restore(&backup, "restored.db", true).await.unwrap();
+    assert_eq!(world.ended(run).await.1, "");
+    world.back_up(&shop, NewBackup { repository: None, keep: None }).await;
+    assert!(!world.path("default").exists());
 }

@@ -1,9 +1,10 @@
 //! Datasources whose own login only reads, and which have another one for writing.
 
 use landreeve_core::{Input, RunState, Secret};
-use landreeve_estate::ops::datasources::{datasource_create, datasource_update};
-use landreeve_estate::ops::{DatasourceDetails, Login};
+use landreeve_estate::ops::datasources::{datasource_create, datasource_list, datasource_update};
+use landreeve_estate::ops::{Datasource, DatasourceDetails, DatasourceFilter, Login};
 use landreeve_protection::backing_up::NewBackup;
+use landreeve_protection::backups::Backup;
 use landreeve_protection::restoring::restore_start;
 
 use crate::support::{World, to};
@@ -14,6 +15,15 @@ const DEFAULTS: NewBackup = NewBackup { repository: None, keep: None };
 fn login(details: &DatasourceDetails) -> Option<Login> {
     let username = details.username.clone().unwrap();
     Some(Login { username, password: details.password.clone().unwrap() })
+}
+
+/// What a restore of this backup has declared.
+async fn datasources_named(world: &World, backup: &Backup) -> Datasource {
+    let name = format!("{} {}", backup.asset.name, backup.started_at.strftime("%Y-%m-%d %H:%M"));
+    let (estate, ctx) = (&world.kit.estate, &world.ctx);
+    let all = datasource_list(estate, ctx, &DatasourceFilter::default(), false, None).await.unwrap().items;
+    let made = all.into_iter().find(|seen| seen.datasource.details.name == name);
+    Datasource::clone(&made.unwrap_or_else(|| panic!("no {name}")).datasource)
 }
 
 #[tokio::test]
@@ -43,8 +53,11 @@ async fn a_restore_writes_as_the_user_who_may() {
     datasource_update(&world.kit.estate, &world.ctx, source.id, change, None).await.unwrap();
     postgres::restored(&world, &backup, to(&backup, new.name.clone())).await;
     assert_eq!(new.dump().await, shop.dump().await);
-    // What reads still is who it was.
+    // What reads still is who it was. The new database is read by the one who made it.
     world.back_up(&source, DEFAULTS).await;
+    let made = datasources_named(&world, &backup).await;
+    assert_eq!((&made.details.username, &made.details.writer), (&shop.details().username, &None));
+    world.back_up(&made, DEFAULTS).await;
     new.drop().await;
     shop.admin(&format!("DROP ROLE {name}")).await;
     shop.drop().await;

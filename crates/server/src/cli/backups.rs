@@ -5,6 +5,7 @@ use landreeve_core::datasource::DatabaseType;
 use landreeve_core::ids::RunId;
 use landreeve_core::{Input, page};
 use landreeve_estate::ops::runs::{RunRef, run_get, run_log};
+use landreeve_estate::runs::log::Level;
 use landreeve_protection::backups::{Backup, BackupFilter, backup_delete, backup_get, backup_list};
 use landreeve_protection::repositories::repository_named;
 use landreeve_protection::restoring::{Plan, restore_plan};
@@ -184,7 +185,11 @@ async fn back_up(args: RunArgs) -> anyhow::Result<()> {
         Ok(run) => backup_get(&session.opened.protection, &session.ctx, run.uuid).await,
         Err(error) => Err(error),
     };
-    show(session, found, args.format).await
+    let logged = run_log(&session.opened.estate, &session.ctx, which, &[], 0).await;
+    show(session, found, args.format).await?;
+    let warnings = logged?.0.into_iter().filter(|line| line.level == Level::Warn);
+    warnings.for_each(|line| output::tell(&format!("warning: {}", line.text)));
+    Ok(())
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<()> {

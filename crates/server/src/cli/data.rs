@@ -37,6 +37,17 @@ pub enum DatasourceCommand {
         after_help = "Examples:\n  landreeve datasource set Shop --host db2.example.com\n  landreeve datasource set Shop --write-user owner --write-password-stdin"
     )]
     Set(Set),
+    /// Remove a datasource; the database itself and its backups stay
+    #[command(after_help = "Example:\n  landreeve datasource remove \"shop 2026-11-30 20:25\" --yes")]
+    Remove {
+        #[command(flatten)]
+        place: Place,
+        /// Name or id of the datasource
+        datasource: String,
+        /// Remove it; otherwise only say what would be removed
+        #[arg(long)]
+        yes: bool,
+    },
     /// List the datasources
     #[command(after_help = "Example:\n  landreeve datasource list")]
     List {
@@ -62,7 +73,7 @@ pub struct Add {
     place: Place,
     /// Name of the datasource
     name: String,
-    /// Type of the database: postgres, mysql, mariadb, sqlite, redshift, cratedb or virtual
+    /// Type of the database: postgres, mysql, mariadb, sqlite, redshift, cratedb, virtual or backup
     #[arg(long = "type", value_name = "TYPE")]
     database_type: String,
     /// Host of the database, or node of a virtual database [default: none, or local]
@@ -150,6 +161,7 @@ pub async fn datasource(command: DatasourceCommand) -> anyhow::Result<()> {
     match command {
         DatasourceCommand::Add(args) => add(args).await,
         DatasourceCommand::Set(args) => set(args).await,
+        DatasourceCommand::Remove { place, datasource, yes } => remove(&place, &datasource, yes).await,
         DatasourceCommand::List { place, format } => list(&place, format).await,
         DatasourceCommand::Test { place, datasource } => {
             let session = Session::open(&place).await?;
@@ -243,6 +255,24 @@ async fn set(args: Set) -> anyhow::Result<()> {
         datasources::datasource_update(estate, &session.ctx, found.id, Input::of(change), None).await;
     session.changed().await?;
     changed?;
+    Ok(())
+}
+
+async fn remove(place: &Place, name: &str, yes: bool) -> anyhow::Result<()> {
+    let session = Session::open(place).await?;
+    let found = find(&session, name).await?;
+    let id = session.opened.estate.hash_ids().encode_grouped(found.id);
+    let what = format!("the datasource {} ({id})", found.details.name);
+    if !yes {
+        session.close().await;
+        output::say(&format!("would remove {what}"));
+        output::tell("Nothing was removed; add --yes to remove it.");
+        return Ok(());
+    }
+    let removed = datasources::datasource_delete(&session.opened.estate, &session.ctx, found.id).await;
+    session.changed().await?;
+    removed?;
+    output::say(&format!("removed {what}"));
     Ok(())
 }
 

@@ -154,7 +154,16 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
     let new = NewPolicy { name: args.name, enabled: true, operations: vec![operation] };
     let session = Session::open(&args.place).await?;
     let (plane, ctx) = (session.opened.protection.clone(), session.ctx.clone());
-    let made = policy_create(&plane, &ctx, Input::of(new)).await;
+    // Other commands know policies by their names.
+    let filter = PolicyFilter { name: Some(new.name.trim().to_owned()), ..PolicyFilter::default() };
+    let made = match policy_list(&plane, &ctx, &filter, None).await {
+        Ok(known) if !known.items.is_empty() => {
+            session.close().await;
+            anyhow::bail!("there is a policy called {} already", new.name.trim());
+        }
+        Ok(_) => policy_create(&plane, &ctx, Input::of(new)).await,
+        Err(error) => Err(error),
+    };
     let made = promotion::finish(session, made).await?;
     output::say(&format!("created policy {} ({})", made.name, made.uuid));
     Ok(())

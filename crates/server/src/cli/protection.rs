@@ -9,7 +9,7 @@ use landreeve_core::vault::CheckDepth;
 use landreeve_estate::ops::sign_in;
 use landreeve_estate::runs::Role;
 use landreeve_protection::repositories::{
-    NewRepository, Origin, Repository, repository_add, repository_key, repository_list,
+    NewRepository, Origin, Repository, repository_add, repository_key, repository_list, repository_move,
 };
 use serde_json::json;
 
@@ -41,6 +41,17 @@ pub enum RepositoryCommand {
         /// Read its password from standard input
         #[arg(long, required = true)]
         password_stdin: bool,
+    },
+    /// Note that a repository is in another place now, where it was moved to
+    #[command(after_help = "Example:\n  landreeve repository move offsite --url /mnt/new/landreeve")]
+    Move {
+        #[command(flatten)]
+        place: Place,
+        /// Name of the repository
+        name: String,
+        /// Where it is now
+        #[arg(long)]
+        url: String,
     },
     /// List the repositories
     #[command(after_help = "Example:\n  landreeve repository list --format json")]
@@ -101,6 +112,14 @@ pub async fn repository(command: RepositoryCommand) -> anyhow::Result<()> {
     match command {
         RepositoryCommand::Add { new, password_stdin } => add(new, password_stdin, Origin::New).await,
         RepositoryCommand::Attach { new, .. } => add(new, true, Origin::Existing).await,
+        RepositoryCommand::Move { place, name, url } => {
+            let session = Session::open(&place).await?;
+            let (plane, ctx) = (session.opened.protection.clone(), session.ctx.clone());
+            let moved = repository_move(&plane, &ctx, &name, &url).await;
+            let moved = promotion::finish(session, moved).await?;
+            output::say(&format!("the repository {} is in {}", moved.name, moved.address));
+            Ok(())
+        }
         RepositoryCommand::List { place, format } => {
             let session = Session::open(&place).await?;
             let listed = repository_list(&session.opened.protection, &session.ctx).await;

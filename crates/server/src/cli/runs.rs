@@ -119,12 +119,16 @@ async fn print_log(place: &Place, run: &str, follow: bool) -> anyhow::Result<()>
         let mut after = 0;
         loop {
             // Read before the lines, so that everything a run logs until its end is printed.
-            let ended = runs::run_get(estate, ctx, which, &[]).await?.state.is_final();
+            let known = runs::run_get(estate, ctx, which, &[]).await?;
+            let ended = known.state.is_final();
             let (lines, last) = runs::run_log(estate, ctx, which, &[], after).await?;
             for line in &lines {
                 output::say(&format!("{} {:<5} {}", line.at, line.level.as_str(), line.text));
             }
             if last == after && (ended || !follow) {
+                if let Some(error) = &known.error {
+                    output::say(&format!("{} {:<5} {}", known.updated_at, "error", error.message));
+                }
                 return Ok(());
             }
             if last == after {

@@ -107,7 +107,12 @@ fn the_store_option_is_not_named_database() {
     for (path, command) in commands() {
         let names = command.get_arguments().filter_map(clap::Arg::get_long);
         let has = names.into_iter().any(|name| name == "database");
-        let about_another = ["landreeve datasource add", "landreeve revision create", "landreeve restore"];
+        let about_another = [
+            "landreeve datasource add",
+            "landreeve datasource set",
+            "landreeve revision create",
+            "landreeve restore",
+        ];
         assert_eq!(has, about_another.contains(&path.as_str()), "{path}");
     }
 }
