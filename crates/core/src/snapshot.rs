@@ -16,9 +16,21 @@ pub struct SnapshotOptions {
     pub lock_timeout: Duration,
     /// How many tables are read at the same time, where a database can do so: what `Snapshots::connections` was asked for.
     pub readers: usize,
+    /// In which order rows are read, where a database stores them in another one than that of their key.
+    pub row_order: RowOrder,
     /// A larger value is an error.
     pub max_value_bytes: usize,
     pub tools: Tools,
+}
+
+/// In which order the rows of a table are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RowOrder {
+    /// Later backups have the same rows in the same places.
+    #[default]
+    Key,
+    /// As they are stored, which takes the database less.
+    Physical,
 }
 
 /// Programs of the databases' makers, as names or paths.

@@ -32,4 +32,4 @@ pub mod trail;
 mod units;
 pub mod upkeep;
 
-pub use plane::{MIGRATIONS, Protection, ProtectionOptions, SETTINGS, plane};
+pub use plane::{MIGRATIONS, Protection, ProtectionOptions, RowOrderOption, SETTINGS, plane};

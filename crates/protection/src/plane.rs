@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landreeve_core::snapshot::{SnapshotOptions, Tools};
+use landreeve_core::snapshot::{RowOrder, SnapshotOptions, Tools};
 use landreeve_core::source::ResultCodec;
 use landreeve_core::table::SqlEngine;
 use landreeve_core::vault::Vault;
@@ -78,6 +78,8 @@ pub struct ProtectionOptions {
     pub record_workers: NonZeroUsize,
     /// How many tables of a database a backup reads at the same time.
     pub readers: NonZeroUsize,
+    /// In which order the rows of a PostgreSQL table are read.
+    pub row_order: RowOrderOption,
     /// Where snapshots are staged.
     #[serde(skip)]
     pub scratch_dir: PathBuf,
@@ -97,6 +99,14 @@ pub struct ProtectionOptions {
     pub tools: Tools,
 }
 
+/// As the configuration has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowOrderOption {
+    Key,
+    Physical,
+}
+
 impl Default for ProtectionOptions {
     fn default() -> ProtectionOptions {
         let own = std::env::temp_dir().join(format!("landreeve-{}", std::process::id()));
@@ -104,6 +114,7 @@ impl Default for ProtectionOptions {
             workers: const { NonZeroUsize::new(2).unwrap() },
             record_workers: const { NonZeroUsize::new(2).unwrap() },
             readers: const { NonZeroUsize::new(2).unwrap() },
+            row_order: RowOrderOption::Key,
             scratch_dir: own.join("scratch"),
             files_dir: own.join("files"),
             default_folder: own.join("repository"),
@@ -216,6 +227,10 @@ impl Protection {
         SnapshotOptions {
             scratch,
             readers,
+            row_order: match self.options.row_order {
+                RowOrderOption::Key => RowOrder::Key,
+                RowOrderOption::Physical => RowOrder::Physical,
+            },
             lock_timeout: Duration::from_secs(self.options.lock_timeout_seconds),
             max_value_bytes: self.options.max_value_bytes,
             tools: self.options.tools.clone(),

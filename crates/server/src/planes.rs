@@ -206,6 +206,7 @@ mod tests {
             ("[protection]\nworker = 2", "worker"),
             ("[protection]\nrecord_workers = 0", "record_workers"),
             ("[protection]\nreaders = 17", "readers"),
+            ("[protection]\nrow_order = 'random'", "row_order"),
             ("[protection]\nmax_value_bytes = 1", "max_value_bytes"),
             ("[protection]\nlock_timeout_seconds = 0", "lock_timeout_seconds"),
             ("[protection]\nscratch_dir = '/x'", "scratch_dir"),

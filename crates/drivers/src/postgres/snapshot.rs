@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow_schema::Schema;
 use landreeve_core::ids::BoxFuture;
 use landreeve_core::schema::ColumnInfo;
-use landreeve_core::snapshot::{Contents, Snapshot, SnapshotFile, SnapshotOptions, SnapshotTable, TableRows};
+use landreeve_core::snapshot::{
+    Contents, RowOrder, Snapshot, SnapshotFile, SnapshotOptions, SnapshotTable, TableRows,
+};
 use landreeve_core::source::{
     CancellationToken, ConnectSpec, Query, QueryStream, SourceError, SourceErrorKind,
 };
@@ -95,6 +97,7 @@ pub(super) struct Taken {
     /// Readers that have finished a table, inside the snapshot.
     idle: Idle,
     readers: usize,
+    row_order: RowOrder,
     exported: String,
     contents: Contents,
     cancel: CancellationToken,
@@ -133,8 +136,8 @@ pub(super) async fn take(
     let relay = Relay::open(&connector, &spec, &name, &options.scratch).await?;
     tools::run((pg_dump, "pg_dump"), arguments, (&relay, &spec), &options.scratch, watch).await?;
     contents.files.push(SnapshotFile { name: FILE.to_owned(), path });
-    let (idle, readers) = (Idle::default(), options.readers);
-    Ok(Taken { connector, spec, bounds, session, idle, readers, exported, contents, cancel })
+    let (idle, readers, row_order) = (Idle::default(), options.readers, options.row_order);
+    Ok(Taken { connector, spec, bounds, session, idle, readers, row_order, exported, contents, cancel })
 }
 
 /// A short name that no other backup has: of the server's process and of ours.
@@ -314,6 +317,7 @@ impl Snapshot for Taken {
                 spec: self.spec.clone(),
                 bounds: self.bounds,
                 exported: self.exported.clone(),
+                row_order: self.row_order,
                 idle: Arc::clone(&self.idle),
                 table,
             };
@@ -336,6 +340,7 @@ struct Reader {
     spec: ConnectSpec,
     bounds: Bounds,
     exported: String,
+    row_order: RowOrder,
     idle: Idle,
     table: SnapshotTable,
 }
@@ -395,6 +400,7 @@ impl Reader {
         let mut sql = format!("SELECT {wanted} FROM ONLY {table} AS t");
         if let TableRows::Readable(key) = &self.table.rows
             && !key.is_empty()
+            && self.row_order == RowOrder::Key
         {
             // Of the table, not of the result, where a column may be text.
             let key: Vec<String> = key.iter().map(|column| format!("t.{}", identifier(column))).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use landreeve_core::load::{Loader, Rows};
-use landreeve_core::snapshot::{Snapshot, SnapshotOptions, Tools};
+use landreeve_core::snapshot::{RowOrder, Snapshot, SnapshotOptions, Tools};
 use landreeve_core::source::{CancellationToken, ConnectSpec, Drivers, SourceError, SourceErrorKind, Target};
 use mysql_async::prelude::Queryable;
 use tempfile::TempDir;
@@ -54,6 +54,7 @@ impl Site {
     async fn take(&self, cancel: CancellationToken) -> Result<Box<dyn Snapshot>, SourceError> {
         let options = SnapshotOptions {
             readers: 1,
+            row_order: RowOrder::Key,
             scratch: self.folder.path().to_owned(),
             lock_timeout: Duration::from_secs(1),
             max_value_bytes: 1_000_000,

@@ -1,12 +1,20 @@
 //! PostgreSQL databases through backup and restore. `pg_dump` says whether the new database is the old one.
 
+use std::time::Duration;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Int32Type;
+use futures_util::TryStreamExt as _;
 use landreeve_core::datasource::DatabaseType;
+use landreeve_core::source::{CancellationToken, RecordBatch};
 use landreeve_core::{Action, ErrorKind, Permission, RunState, Secret};
 use landreeve_estate::ops::datasources::{datasource_create, datasource_delete};
 use landreeve_estate::ops::{Datasource, DatasourceDetails, runs};
+use landreeve_protection::RowOrderOption;
 use landreeve_protection::backing_up::{NewBackup, backup_start};
 use landreeve_protection::backups::{Backup, backup_get};
 use landreeve_protection::nouns::{BACKUP, RESTORE};
+use landreeve_protection::records::{RecordQuery, record_query};
 use landreeve_protection::repositories::{NewRepository, repository_key};
 use landreeve_protection::restoring::{NewRestore, restore_plan, restore_start};
 use landreeve_testkit::postgres_url;
@@ -221,7 +229,7 @@ async fn a_backup_is_of_one_moment() {
     .await;
     let source = declared(&world, shop.details()).await;
     let conn = shop.connect().await;
-    let stop = tokio_util::sync::CancellationToken::new();
+    let stop = CancellationToken::new();
     let writer = tokio::spawn({
         let stop = stop.clone();
         async move {
@@ -273,7 +281,7 @@ async fn a_table_that_is_being_replaced_is_not_empty() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(20), ended).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
         conn.batch_execute("COMMIT").await.unwrap();
         assert_eq!(world.ended(run.clone()).await, (RunState::Succeeded, String::new()), "{replaced}");
         let backup = backup_get(&world.plane, &world.ctx, run.uuid).await.unwrap();
@@ -535,4 +543,30 @@ async fn tables_are_read_at_the_same_time_if_there_are_connections() {
     let (state, message) = world.ended(run).await;
     assert_eq!((state, message.contains("needs 2 connections")), (RunState::Failed, true), "{message}");
     shop.drop().await;
+}
+
+/// The rows of the first file of a backup, as restic has it.
+async fn first_rows(world: &World, backup: &Backup) -> Vec<i32> {
+    let sql = "SELECT CAST(a AS INTEGER) FROM t".to_owned();
+    let asked = RecordQuery { backup: backup.uuid, sql, time_limit: Duration::from_secs(30), max_rows: None };
+    let stream = record_query(&world.plane, &world.ctx, asked, CancellationToken::new()).await.unwrap();
+    let batches: Vec<RecordBatch> = stream.batches.try_collect().await.unwrap();
+    let column = |batch: &RecordBatch| batch.column(0).as_primitive::<Int32Type>().values().to_vec();
+    batches.iter().flat_map(column).collect()
+}
+
+#[tokio::test]
+async fn rows_are_read_by_their_key_or_as_they_are_stored() {
+    let sql = "CREATE TABLE t (a integer PRIMARY KEY); INSERT INTO t VALUES (3), (1), (2)";
+    for (order, wanted) in [(RowOrderOption::Key, [1, 2, 3]), (RowOrderOption::Physical, [3, 1, 2])] {
+        let world = World::with(|options| options.row_order = order).await;
+        let shop = Database::new(sql).await;
+        let source = declared(&world, shop.details()).await;
+        let backup = world.back_up(&source, DEFAULTS).await;
+        assert_eq!(first_rows(&world, &backup).await, wanted);
+        let new = Database::unused();
+        restored(&world, &backup, NewRestore { compare: true, ..to(&backup, new.name.clone()) }).await;
+        new.drop().await;
+        shop.drop().await;
+    }
 }

@@ -28,13 +28,22 @@ impl World {
         World::over(Kit::new().await).await
     }
 
+    /// With other options.
+    pub async fn with(change: impl FnOnce(&mut ProtectionOptions)) -> World {
+        World::made(Kit::new().await, change).await
+    }
+
     pub async fn postgres() -> World {
         World::over(Kit::postgres().await).await
     }
 
     async fn over(kit: Kit) -> World {
+        World::made(kit, |_| {}).await
+    }
+
+    async fn made(kit: Kit, change: impl FnOnce(&mut ProtectionOptions)) -> World {
         let folder = tempfile::tempdir().unwrap();
-        let options = ProtectionOptions {
+        let mut options = ProtectionOptions {
             scratch_dir: folder.path().join("scratch"),
             default_folder: folder.path().join("default"),
             files_dir: folder.path().join("files"),
@@ -42,6 +51,7 @@ impl World {
             lock_timeout_seconds: 1,
             ..ProtectionOptions::default()
         };
+        change(&mut options);
         let (plane, slot) = landreeve_protection::plane(
             kit.engine(),
             landreeve_testkit::codec(),

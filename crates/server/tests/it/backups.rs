@@ -280,3 +280,41 @@ fn await_runs(server: &Server) {
     }
     panic!("runs do not end");
 }
+
+/// The data directory, with the repository in it, is on a separate file system of 60 MB.
+#[test]
+fn a_full_disk_fails_a_backup_and_the_next_one_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    std::fs::create_dir(&data_dir).unwrap();
+    let server = Server::on_small_disk(&data_dir, "60m");
+    for (name, megabytes) in [("big", 38), ("small", 1)] {
+        let file = folder.path().join(format!("{name}.db"));
+        let open = rusqlite::Connection::open(&file).unwrap();
+        open.execute_batch("CREATE TABLE t (b BLOB)").unwrap();
+        for _ in 0..megabytes {
+            open.execute("INSERT INTO t VALUES (randomblob(1000000))", []).unwrap();
+        }
+        server.say_inside(&[
+            "datasource",
+            "add",
+            name,
+            "--type",
+            "sqlite",
+            "--database",
+            file.to_str().unwrap(),
+        ]);
+    }
+    server.say_inside(&["backup", "run", "small"]);
+    // What is staged fits, what is saved does not.
+    let full = server.run_inside(&["backup", "run", "big"]);
+    let told = String::from_utf8_lossy(&full.stderr).into_owned();
+    assert!(!full.status.success() && told.contains("No space left"), "{told}");
+    // Nothing of it is left but what the next one can use.
+    server.say_inside(&["repository", "check", "default", "--read-data"]);
+    server.say_inside(&["backup", "run", "small"]);
+    let listed: Vec<Value> =
+        serde_json::from_str(&server.say_inside(&["backup", "list", "--format", "json"])).unwrap();
+    let names: Vec<_> = listed.iter().map(|backup| backup["asset"].as_str().unwrap()).collect();
+    assert_eq!(names, ["small", "small"]);
+}

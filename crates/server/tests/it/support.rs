@@ -78,15 +78,18 @@ impl Server {
 
     /// Runs a command in the server's mount namespace.
     pub fn say_inside(&self, arguments: &[&str]) -> String {
+        said(&self.run_inside(arguments))
+    }
+
+    pub fn run_inside(&self, arguments: &[&str]) -> Output {
         let pid = self.pid().to_string();
-        let output = Command::new("nsenter")
+        Command::new("nsenter")
             .args(["--user", "--preserve-credentials", "--mount", "--target", &pid, PROGRAM])
             .args(arguments)
             .arg("--data-dir")
             .arg(&self.data_dir)
             .output()
-            .unwrap();
-        said(&output)
+            .unwrap()
     }
 
     pub fn pid(&self) -> u32 {
