@@ -34,6 +34,8 @@ async fn filled(site: &Site) -> (Node, Vec<Run>) {
         ids.push(submit(&node.estate, who, new).await.unwrap().id);
         site.clock.seconds(10);
     }
+    // From here on no background work changes a run.
+    node.estate.runs().stop(std::time::Duration::ZERO).await;
     let states = ["queued", "succeeded", "failed", "cancelled", "running"];
     for (index, id) in ids.iter().enumerate().skip(1) {
         let state = states[index % states.len()];

@@ -61,7 +61,9 @@ fn manages_users_groups_units_and_roles() {
         let said = String::from_utf8_lossy(&again.stderr).into_owned();
         assert!(again.status.code() == Some(1) && said.contains("is not granted in this unit"), "{said}");
         let trail = json(&server.say(&["audit", "list", "--format", "json"]));
-        assert_eq!((&trail[0]["action"], &trail[0]["noun"]), (&Value::from("revoked"), &Value::from("role")));
+        // The server may have started a run of its own meanwhile.
+        let last = trail.as_array().unwrap().iter().find(|event| event["noun"] == "role").unwrap();
+        assert_eq!(last["action"], "revoked");
     }
     for wrong in [
         vec!["user", "revoke", "bob"],
