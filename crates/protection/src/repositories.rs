@@ -267,7 +267,6 @@ pub async fn repository_move(plane: &Protection, ctx: &OpCtx, name: &str, url: &
             })
         })
         .await?;
-    plane.open_backups().close();
     Ok(Repository { address, ..repository })
 }
 

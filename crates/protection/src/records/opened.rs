@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use landreeve_core::datasource::DatabaseType;
-use landreeve_core::vault::{Repository, SnapshotId, StoredFile, VaultResult};
+use landreeve_core::vault::{Address, Repository, SnapshotId, StoredFile, VaultResult};
 use landreeve_core::{Error, Result};
 use uuid::Uuid;
 
@@ -48,6 +48,8 @@ impl OpenBackup {
 
 struct Kept {
     backup: Uuid,
+    /// Where its repository was then. It may have been moved since, also by another process.
+    address: Address,
     since: Timestamp,
     opened: Arc<OpenBackup>,
 }
@@ -56,34 +58,31 @@ struct Kept {
 pub(crate) struct OpenBackups(Mutex<Vec<Kept>>);
 
 impl OpenBackups {
-    fn find(&self, backup: Uuid, now: Timestamp) -> Option<Arc<OpenBackup>> {
+    fn find(&self, backup: Uuid, address: &Address, now: Timestamp) -> Option<Arc<OpenBackup>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|kept| now.duration_since(kept.since).unsigned_abs() < KEPT_FOR);
-        kept.iter().find(|kept| kept.backup == backup).map(|kept| Arc::clone(&kept.opened))
+        let mut kept = kept.iter();
+        kept.find(|kept| kept.backup == backup && kept.address == *address)
+            .map(|kept| Arc::clone(&kept.opened))
     }
 
-    /// What is open may be somewhere else now.
-    pub fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn keep(&self, backup: Uuid, since: Timestamp, opened: &Arc<OpenBackup>) {
+    fn keep(&self, backup: Uuid, address: Address, since: Timestamp, opened: &Arc<OpenBackup>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|kept| kept.backup != backup);
         if kept.len() >= KEPT {
             kept.remove(0);
         }
-        kept.push(Kept { backup, since, opened: Arc::clone(opened) });
+        kept.push(Kept { backup, address, since, opened: Arc::clone(opened) });
     }
 }
 
 pub(crate) async fn open(plane: &Protection, backup: &Backup) -> Result<Arc<OpenBackup>> {
     let now = plane.estate().now();
-    if let Some(opened) = plane.open_backups().find(backup.uuid, now) {
-        return Ok(opened);
-    }
     let repository = repositories::find(&mut plane.estate().store().read().await?, backup.repository).await?;
     let repository = repository.ok_or_else(|| Error::not_found("repository"))?;
+    if let Some(opened) = plane.open_backups().find(backup.uuid, &repository.address, now) {
+        return Ok(opened);
+    }
     let spec = repositories::spec(plane, &repository).await?;
     let snapshot = backup.snapshot.clone();
     let opened = plane
@@ -99,6 +98,6 @@ pub(crate) async fn open(plane: &Protection, backup: &Backup) -> Result<Arc<Open
         })
         .await?
         .map_err(landreeve_core::vault::VaultError::into_error)?;
-    plane.open_backups().keep(backup.uuid, now, &opened);
+    plane.open_backups().keep(backup.uuid, repository.address, now, &opened);
     Ok(opened)
 }

@@ -1,10 +1,12 @@
 //! Repositories, on both metadata stores.
 
+use landreeve_core::source::CancellationToken;
 use landreeve_core::vault::CheckDepth;
 use landreeve_core::{Action, ErrorKind, Input, Permission, RunState, Secret};
 use landreeve_estate::args;
 use landreeve_protection::backing_up::NewBackup;
 use landreeve_protection::nouns::REPOSITORY;
+use landreeve_protection::records::{RecordQuery, backup_tables, record_query};
 use landreeve_protection::repositories::{
     NewRepository, Origin, repository_add, repository_key, repository_list, repository_move, repository_named,
 };
@@ -286,6 +288,8 @@ async fn a_repository_that_was_moved_is_found_again() {
     let world = World::sqlite().await;
     let shop = world.database(&world.ctx, "shop.db", "CREATE TABLE t (a)").await;
     let backup = world.back_up(&shop, NewBackup { repository: None, keep: None }).await;
+    // It is kept open from here on.
+    assert_eq!(backup_tables(&world.plane, &world.ctx, backup.uuid).await.unwrap().len(), 1);
     world.add(world.wanted("other", "elsewhere")).await.unwrap();
     let url = |folder: &str| world.path(folder).to_str().unwrap().to_owned();
     std::fs::rename(world.path("default"), world.path("moved")).unwrap();
@@ -296,6 +300,10 @@ async fn a_repository_that_was_moved_is_found_again() {
     assert_eq!(fails("relative".to_owned()).await.faults[0].field, "url");
     let moved = repository_move(&world.plane, &world.ctx, "default", &url("moved")).await.unwrap();
     assert_eq!(moved.address.to_string(), url("moved"));
+    let sql = "SELECT * FROM t".to_owned();
+    let time_limit = std::time::Duration::from_secs(30);
+    let asked = RecordQuery { backup: backup.uuid, sql, time_limit, max_rows: None };
+    assert!(record_query(&world.plane, &world.ctx, asked, CancellationToken::new()).await.is_ok());
     let run = world.restore(&backup, "restored.db", true).await.unwrap();
     assert_eq!(world.ended(run).await.1, "");
     world.back_up(&shop, NewBackup { repository: None, keep: None }).await;
