@@ -224,6 +224,24 @@ impl Authority {
 mod tests {
     use super::*;
 
+    #[test]
+    fn nothing_is_granted_outside_of_a_subtree() {
+        let grant = |scope| Grant { permission: Permission::new(Noun::DATASOURCE, Action::VIEW), scope };
+        let subtree = |path: &str| Scope::Subtree(path.to_owned());
+        for (held, left) in [
+            (subtree("/1/"), Some(subtree("/1/7/"))),
+            (subtree("/1/7/"), Some(subtree("/1/7/"))),
+            (subtree("/1/7/9/"), Some(subtree("/1/7/9/"))),
+            (subtree("/1/8/"), None),
+            (subtree("/1/77/"), None),
+            (Scope::Resources(vec![3]), Some(Scope::Resources(vec![3]))),
+        ] {
+            let authority = Authority::new(vec![grant(held.clone())], OuId(7), "/1/7/").within("/1/7/");
+            let expected: Vec<Grant> = left.into_iter().map(grant).collect();
+            assert_eq!(authority.grants(), expected, "{held:?}");
+        }
+    }
+
     const VIEW: Permission = Permission::new(Noun::DATASOURCE, Action::VIEW);
     const MANAGE: Permission = Permission::new(Noun::DATASOURCE, Action::MANAGE);
 

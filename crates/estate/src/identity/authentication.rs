@@ -268,12 +268,14 @@ async fn key_caller(
     if !caller.authority.ou_path().starts_with(&path) {
         return Err(Error::forbidden("the key is not valid in this organizational unit"));
     }
-    if key.ou == OuId::ROOT {
-        return Ok(caller);
-    }
-    let Caller { actor, authority, groups } = &*caller;
-    let authority = Arc::new(Authority::clone(authority).within(&path));
-    Ok(Arc::new(Caller { actor: Arc::clone(actor), authority, groups: Arc::clone(groups) }))
+    Ok(limited(&caller, &path))
+}
+
+/// A user who acts with a key of the unit at this path: nothing is granted outside of it.
+fn limited(caller: &Caller, path: &str) -> Arc<Caller> {
+    let Caller { actor, authority, groups } = caller;
+    let authority = Arc::new(Authority::clone(authority).within(path));
+    Arc::new(Caller { actor: Arc::clone(actor), authority, groups: Arc::clone(groups) })
 }
 
 /// The unit that a user's key was created for, unless it is the root, which means "wherever the user is".
@@ -514,11 +516,13 @@ async fn key_in(conn: &mut Conn, id: KeyId, ou: OuId) -> Result<Arc<Caller>> {
     let key = key.ok_or_else(|| Error::forbidden("the key is disabled or deleted"))?;
     let unit = unit_at(conn, ou).await?;
     // The key's unit limits where it can be used.
-    if !unit.path.starts_with(&path_of(conn, key.ou).await?) {
+    let path = path_of(conn, key.ou).await?;
+    if !unit.path.starts_with(&path) {
         return Err(Error::forbidden("the key is not valid in this organizational unit"));
     }
     if let Some(user) = key.user {
-        return user_in(conn, user, Some(key), ou).await;
+        let caller = user_in(conn, user, Some(key), ou).await?;
+        return Ok(limited(&caller, &path));
     }
     let held = grants::of(conn, Subject::Key(key.id)).await?;
     let grants = held.into_iter().map(|(grant, _)| grant).collect();
